@@ -1,0 +1,253 @@
+//! The rows. Read them as a list of declarations:
+//!
+//! ```text
+//! /// What the namespace is about.
+//! "import module" as file_in_the_machine {
+//!     /// What the function does.
+//!     now  name(parameter: Kind, …) -> Kind;    returns at once
+//!     wait name(parameter: Kind, …) -> Kind;    may suspend the process
+//! }
+//! ```
+
+/// Calls `$project!` with the whole table of host functions.
+#[macro_export]
+macro_rules! for_each_host_function {
+    ($project:path) => {
+        $project! {
+            /// Texts and kinds of failures.
+            "lunatic::error" as error {
+                /// Returns the length of an error's text, in bytes.
+                now string_size(id: ErrorId) -> U32;
+                /// Writes an error's text: as many bytes as `string_size` says.
+                now to_string(id: ErrorId, text: OutText);
+                /// Gives an error back.
+                now drop(id: ErrorId);
+                /// Own. Returns the `Errno` of an error.
+                now kind(id: ErrorId) -> U32;
+            }
+
+            /// Messages: compose, send, receive.
+            ///
+            /// Every process has one slot, which holds the message being composed or the one received last.
+            "lunatic::message" as message {
+                /// Starts an empty data message in the slot; what was there is dropped. `capacity` is a hint.
+                now create_data(tag: Tag, capacity: U64);
+                /// Appends bytes to the data message in the slot and returns how many.
+                now write_data(data: Bytes, length: Length) -> U32;
+                /// Copies bytes from the read head on, moves it, and returns how many; 0 at the end.
+                now read_data(buffer: Buffer, length: Length) -> U32;
+                /// Sets the read head, in bytes from the start.
+                now seek_data(position: U64);
+                /// Returns the tag of the message in the slot; 0 for none.
+                now get_tag() -> I64;
+                /// Returns the process whose death the message in the slot tells of; 0 for any other message.
+                now get_process_id() -> Pid;
+                /// Returns the length of the data in the slot, in bytes.
+                now data_size() -> U64;
+                /// Copies a module into the message in the slot and returns its index there.
+                now push_module(module: ModuleId) -> U64;
+                /// Takes a module out of the message in the slot and returns its id.
+                now take_module(index: U64) -> ModuleId;
+                /// Moves a stream into the message in the slot and returns its index there.
+                now push_tcp_stream(stream: StreamId) -> U64;
+                /// Takes a stream out of the message in the slot and returns its id.
+                now take_tcp_stream(index: U64) -> StreamId;
+                /// Sends the message in the slot. Returns 0, also where the process does not exist; `MailboxFull`,
+                /// `MessageTooLarge` or `NotGranted` as an `Errno` where the receiver cannot take it, and then the
+                /// message is dropped.
+                wait send(process: Pid) -> I32;
+                /// Sends the message in the slot, then waits for a message with this tag that arrives from now on.
+                /// Returns 0 or 9027.
+                wait send_receive_skip_search(process: Pid, tag: Tag, timeout: Millis) -> I32;
+                /// Waits for the first message that has one of the tags; for any message where there is no tag. Returns
+                /// its `MessageKind`, 9027, or 9028 where nobody is left who could send one.
+                wait receive(tags: Words, count: Length, timeout: Millis) -> I32;
+                /// Own. Sends a message whole: data, and copies of streams by their ids. Returns an `Errno`; 0 also where
+                /// the process does not exist. Nothing of the caller's is consumed.
+                wait send_bytes(process: Pid, tag: Tag, data: Bytes, length: Length, streams: Words, count: Length) -> I32;
+                /// Own. Receives as `receive` does, writes the header and as much of the data as fits. The message stays
+                /// in the slot with its read head behind what was copied: `read_data` gives the rest, `take_…` the
+                /// resources.
+                wait receive_bytes(tags: Words, count: Length, timeout: Millis, buffer: Buffer, length: Length, header: OutHeader) -> I32;
+            }
+
+            /// Processes: spawn, watch, end.
+            "lunatic::process" as process {
+                /// Compiles a module. Returns 0 and its id, 1 and an error id, or -1 where the environment does not
+                /// let its processes compile.
+                wait compile_module(data: Bytes, length: Length, module: OutU64) -> I32;
+                /// Gives a module back; processes that run it go on.
+                now drop_module(module: ModuleId);
+                /// Makes a configuration that allows nothing but computing. Returns its id, or -1 where the environment
+                /// does not let its processes make one.
+                now create_config() -> ConfigId;
+                /// Gives a configuration back.
+                now drop_config(config: ConfigId);
+                /// Sets the bytes of memory that a process may have.
+                now config_set_max_memory(config: ConfigId, bytes: U64);
+                /// Returns the bytes of memory that a process may have.
+                now config_get_max_memory(config: ConfigId) -> U64;
+                /// Sets the units of compute that a process may use; 0 for no limit.
+                now config_set_max_fuel(config: ConfigId, units: U64);
+                /// Returns the units of compute that a process may use; 0 for no limit.
+                now config_get_max_fuel(config: ConfigId) -> U64;
+                /// Returns 1 where processes may compile modules.
+                now config_can_compile_modules(config: ConfigId) -> I32;
+                /// Sets whether processes may compile modules.
+                now config_set_can_compile_modules(config: ConfigId, can: I32);
+                /// Returns 1 where processes may make configurations.
+                now config_can_create_configs(config: ConfigId) -> I32;
+                /// Sets whether processes may make configurations.
+                now config_set_can_create_configs(config: ConfigId, can: I32);
+                /// Returns 1 where processes may spawn.
+                now config_can_spawn_processes(config: ConfigId) -> I32;
+                /// Sets whether processes may spawn.
+                now config_set_can_spawn_processes(config: ConfigId, can: I32);
+                /// Spawns an exported function as a process, linked where the link tag is not 0. Returns 0 and the pid,
+                /// or 1 and an error id. With a configuration of its own the process shares the caller's names.
+                wait spawn(link: Tag, config: ConfigId, module: ModuleId, function: Bytes, function_length: Length, parameters: Bytes, parameters_length: Length, process: OutU64) -> I32;
+                /// Suspends the caller.
+                wait sleep_ms(time: Millis);
+                /// Decides what the failure of a linked process does: 0 makes it a message, otherwise the caller dies too.
+                now die_when_link_dies(die: I32);
+                /// Returns the caller.
+                now process_id() -> Pid;
+                /// Returns the number of the caller's environment.
+                now environment_id() -> U64;
+                /// Links the caller with a process. A process that does not exist is a death at once.
+                now link(tag: Tag, process: Pid);
+                /// Unlinks the caller from a process.
+                now unlink(process: Pid);
+                /// Asks to be told of a process's end; at once where it does not exist.
+                now monitor(process: Pid);
+                /// Takes that back; an end that was told already stays in the mailbox.
+                now stop_monitoring(process: Pid);
+                /// Kills a process; nothing where it does not exist.
+                now kill(process: Pid);
+                /// Returns 1 where a process is alive.
+                now exists(process: Pid) -> I32;
+            }
+
+            /// Own. Environments: what their processes may use and call.
+            "lunatic::environment" as environment {
+                /// Own. Allows a configuration the functions whose `namespace::name` begins with this. Returns 0, or 1 and
+                /// an error id where the caller does not have them all itself.
+                now config_allow_namespace(config: ConfigId, prefix: Bytes, length: Length, error: OutU64) -> I32;
+                /// Own. Sets a bound, by its `Limit`; all ones is the caller's own bound. Returns 0, or 1 and an error id
+                /// where the number names no bound.
+                now config_set_limit(config: ConfigId, limit: U32, value: U64, error: OutU64) -> I32;
+                /// Own. Makes an environment from a configuration, with names of its own. Returns 0 and its id, or 1 and
+                /// an error id. Each of its bounds is at most the caller's.
+                now create(config: ConfigId, environment: OutU64) -> I32;
+                /// Own. Gives an environment back; its processes go on.
+                now drop(environment: EnvironmentId);
+                /// Own. Spawns as `process::spawn` does, in an environment.
+                wait spawn(environment: EnvironmentId, module: ModuleId, link: Tag, function: Bytes, function_length: Length, parameters: Bytes, parameters_length: Length, process: OutU64) -> I32;
+                /// Own. Registers a process in an environment under a name and a semantic version. Returns an `Errno`.
+                now register(environment: EnvironmentId, name: Bytes, name_length: Length, version: Bytes, version_length: Length, process: Pid) -> U32;
+                /// Own. Takes a registration back. Returns an `Errno`.
+                now unregister(environment: EnvironmentId, name: Bytes, name_length: Length, version: Bytes, version_length: Length) -> U32;
+                /// Own. Finds the newest process under a name whose version satisfies a requirement. Returns an `Errno`.
+                now lookup(environment: EnvironmentId, name: Bytes, name_length: Length, query: Bytes, query_length: Length, process: OutU64) -> U32;
+            }
+
+            /// Names for processes. A name belongs to a living process and goes with it.
+            "lunatic::registry" as registry {
+                /// Registers a process under a name. A name that a living process holds is a trap.
+                now put(name: Bytes, length: Length, node: U64, process: Pid);
+                /// Finds a process by its name. Returns 0, its node and its pid, or 1.
+                now get(name: Bytes, length: Length, node: OutU64, process: OutU64) -> I32;
+                /// Takes a name back, where the caller holds it or registered it; another's name is a trap.
+                now remove(name: Bytes, length: Length);
+            }
+
+            /// Messages that are sent later.
+            "lunatic::timer" as timer {
+                /// Sends the message in the slot after a time. Returns the timer's id.
+                now send_after(process: Pid, delay: Millis) -> TimerId;
+                /// Stops a timer. Returns 1, or 0 where it has fired or does not exist.
+                wait cancel_timer(timer: TimerId) -> I32;
+                /// Own. Sends a message whole, as `message::send_bytes` does, after a time. Returns 0 and the timer's id, or
+                /// 1 and an error id.
+                now send_bytes_after(process: Pid, tag: Tag, data: Bytes, length: Length, streams: Words, count: Length, delay: Millis, timer: OutU64) -> I32;
+            }
+
+            /// Names of hosts.
+            "lunatic::networking" as dns {
+                /// Looks `host:port` up. Returns 0 and the id of the result, 1 and an error id, or 9027.
+                wait resolve(name: Bytes, length: Length, timeout: Millis, addresses: OutU64) -> I32;
+                /// Gives a result back.
+                now drop_dns_iterator(addresses: DnsId);
+                /// Writes the next address. Returns 0, or 1 at the end. Flow and scope are written for version 6 only.
+                now resolve_next(addresses: DnsId, family: OutU32, ip: OutIpBytes, port: OutU16, flow: OutU32, scope: OutU32) -> I32;
+            }
+
+            /// TCP.
+            "lunatic::networking" as tcp {
+                /// Listens. Returns 0 and a listener, or 1 and an error id.
+                now tcp_bind(family: Family, ip: IpBytes, port: U32, flow: U32, scope: U32, listener: OutU64) -> I32;
+                /// Gives a listener back; its port is free at once.
+                now drop_tcp_listener(listener: ListenerId);
+                /// Writes the id of a result that holds the address a listener is bound to.
+                now tcp_local_addr(listener: ListenerId, address: OutU64) -> I32;
+                /// Waits for a connection. Returns 0, a stream and a result that holds the peer's address, or 1 and an
+                /// error id.
+                wait tcp_accept(listener: ListenerId, stream: OutU64, peer: OutU64) -> I32;
+                /// Connects. Returns 0 and a stream, 1 and an error id, or 9027.
+                wait tcp_connect(family: Family, ip: IpBytes, port: U32, flow: U32, scope: U32, timeout: Millis, stream: OutU64) -> I32;
+                /// Gives a stream back; the connection is closed with its last handle.
+                now drop_tcp_stream(stream: StreamId);
+                /// Returns another handle to a stream; they share its timeouts.
+                now clone_tcp_stream(stream: StreamId) -> StreamId;
+                /// Writes the id of a result that holds the peer's address.
+                now tcp_peer_addr(stream: StreamId, address: OutU64) -> I32;
+                /// Own. Writes the id of a result that holds a stream's own address.
+                now tcp_stream_local_addr(stream: StreamId, address: OutU64) -> I32;
+                /// Writes. Returns 0 and the number of bytes taken, 1 and an error id, or 9027.
+                wait tcp_write_vectored(stream: StreamId, vectors: Vectors, count: Length, written: OutU64) -> I32;
+                /// Reads. Returns 0 and the number of bytes, 0 at the end; 1 and an error id, or 9027.
+                wait tcp_read(stream: StreamId, buffer: Buffer, length: Length, read: OutU64) -> I32;
+                /// Reads without consuming.
+                wait tcp_peek(stream: StreamId, buffer: Buffer, length: Length, read: OutU64) -> I32;
+                /// Returns 0: what was written is with the operating system already.
+                wait tcp_flush(stream: StreamId, error: OutU64) -> I32;
+                /// Own. Closes one direction or both: 0 reading, 1 writing, 2 both. Returns 0, or 1 and an error id.
+                now tcp_shutdown(stream: StreamId, how: U32, error: OutU64) -> I32;
+                /// Own. Sets whether small writes are sent at once. Returns 0, or 1 and an error id.
+                now tcp_set_nodelay(stream: StreamId, on: I32, error: OutU64) -> I32;
+                /// Sets the time that a read may take.
+                now set_read_timeout(stream: StreamId, timeout: Millis);
+                /// Returns the time that a read may take.
+                now get_read_timeout(stream: StreamId) -> Millis;
+                /// Sets the time that a write may take.
+                now set_write_timeout(stream: StreamId, timeout: Millis);
+                /// Returns the time that a write may take.
+                now get_write_timeout(stream: StreamId) -> Millis;
+                /// Sets the time that a peek may take.
+                now set_peek_timeout(stream: StreamId, timeout: Millis);
+                /// Returns the time that a peek may take.
+                now get_peek_timeout(stream: StreamId) -> Millis;
+            }
+
+            /// What a configuration gives a program: arguments, variables, directories.
+            "lunatic::wasi" as wasi {
+                /// Adds a variable.
+                now config_add_environment_variable(config: ConfigId, key: Bytes, key_length: Length, value: Bytes, value_length: Length);
+                /// Adds an argument.
+                now config_add_command_line_argument(config: ConfigId, argument: Bytes, length: Length);
+                /// Grants a directory that lies in one of the caller's; any other is a trap.
+                now config_preopen_dir(config: ConfigId, directory: Bytes, length: Length);
+            }
+
+            /// Which generation of the interface this is: 0.13.
+            "lunatic::version" as version {
+                /// Returns the first number of the version.
+                now major() -> U32;
+                /// Returns the second number of the version.
+                now minor() -> U32;
+                /// Returns the third number of the version.
+                now patch() -> U32;
+            }
+        }
+    };
+}
