@@ -1,0 +1,168 @@
+//! The clock of the machine: it beats while something runs and sleeps when nothing does.
+//!
+//! A beat tells the embedder (who advances the epoch of his engine, so that guests yield) and looks
+//! after tasks that wait in a queue while a worker sleeps. The ticker keeps no wall time for anybody.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use super::sync::{AtomicBool, AtomicU64, Ordering, Parker, Unparker};
+use super::task::contain;
+use super::worker::Shared;
+
+/// What is called on every beat.
+pub(super) type Beat = Box<dyn Fn() + Send + Sync>;
+
+/// The clock as seen by everybody else.
+pub(super) struct Ticker {
+    hook: Beat,
+    /// Beats since the scheduler was made.
+    beats: AtomicU64,
+    /// Set while the ticker's thread sleeps without an end, or is about to; only that thread writes it.
+    asleep: AtomicBool,
+    /// Set once, when no worker is left.
+    stopped: AtomicBool,
+    unparker: Unparker,
+}
+
+impl Ticker {
+    pub(super) fn new(hook: Beat, unparker: Unparker) -> Self {
+        Self {
+            hook,
+            beats: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            unparker,
+        }
+    }
+
+    /// Says how often the clock has beaten.
+    pub(super) fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
+    }
+
+    /// Counts a beat and tells the embedder; a panic of his is logged and goes no further.
+    pub(super) fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+        contain("the beat of a scheduler", AssertUnwindSafe(&self.hook));
+    }
+
+    /// Says whether the ticker's thread sleeps until somebody rouses it.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::SeqCst)
+    }
+
+    /// Wakes the ticker's thread if it sleeps. Whoever takes a worker from the sleepers calls this.
+    ///
+    /// Costs one load, and that only when a worker becomes active, never per task. The load is sequentially
+    /// consistent and comes after the store that made the worker active, while the ticker stores `asleep`
+    /// before it reads who is active: one of the two sees the other.
+    pub(super) fn rouse(&self) {
+        if self.is_asleep() {
+            self.unparker.unpark();
+        }
+    }
+
+    /// Ends the ticker's thread.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.unparker.unpark();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Sleeps as long as every worker does.
+    fn sleep_through_idleness(&self, shared: &Shared, parker: &Parker) {
+        while shared.everybody_sleeps() && !self.is_stopped() {
+            self.asleep.store(true, Ordering::SeqCst);
+            if shared.everybody_sleeps() && !self.is_stopped() {
+                parker.park();
+            }
+            self.asleep.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+impl fmt::Debug for Ticker {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Ticker")
+            .field("beats", &self.beats)
+            .field("asleep", &self.asleep)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The body of the ticker's thread.
+pub(super) fn tick(shared: &Shared, parker: &Parker, period: Duration) {
+    shared.own_this_thread(None);
+    let ticker = shared.ticker();
+    while !ticker.is_stopped() {
+        ticker.sleep_through_idleness(shared, parker);
+        let mut deadlines = Deadlines::new(period, Instant::now());
+        while !ticker.is_stopped() && !shared.everybody_sleeps() {
+            // A wake-up that came too late for a sleep ends this wait early: go on waiting.
+            if parker.park_deadline(deadlines.next) && Instant::now() < deadlines.next {
+                continue;
+            }
+            if ticker.is_stopped() || shared.everybody_sleeps() {
+                break;
+            }
+            shared.beat();
+            deadlines.advance(Instant::now());
+        }
+    }
+}
+
+/// When to beat: every period, without drift, and once after a stall rather than once for each
+/// beat that was missed.
+struct Deadlines {
+    period: Duration,
+    next: Instant,
+}
+
+impl Deadlines {
+    fn new(period: Duration, now: Instant) -> Self {
+        Self {
+            period,
+            next: now + period,
+        }
+    }
+
+    fn advance(&mut self, now: Instant) {
+        self.next += self.period;
+        if self.next <= now {
+            self.next = now + self.period;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn milliseconds(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    #[test]
+    fn deadlines_do_not_drift_when_a_beat_is_a_little_late() {
+        let start = Instant::now();
+        let mut deadlines = Deadlines::new(milliseconds(10), start);
+        deadlines.advance(start + milliseconds(13));
+        assert_eq!(deadlines.next, start + milliseconds(20));
+        deadlines.advance(start + milliseconds(29));
+        assert_eq!(deadlines.next, start + milliseconds(30));
+    }
+
+    #[test]
+    fn a_stalled_ticker_beats_once_and_starts_afresh() {
+        let start = Instant::now();
+        let mut deadlines = Deadlines::new(milliseconds(10), start);
+        deadlines.advance(start + milliseconds(5_000));
+        assert_eq!(deadlines.next, start + milliseconds(5_010));
+    }
+}
