@@ -1,0 +1,41 @@
+//! Sockets for the machine: [`tcp`] streams and listeners, and [`dns`] look-ups. It knows neither
+//! wasm nor processes: no guest memory, no rights, no quotas of environments.
+//!
+//! Reading and writing are offered in two halves, a *try* that never waits and a *wait* that holds
+//! no buffer. A host function can so receive straight into guest memory, which it may borrow
+//! between two waits but not across one:
+//!
+//! ```
+//! use lunatic_net::tcp::{Operation, TcpListener, TcpStream};
+//! use std::io::{self, ErrorKind, IoSlice};
+//!
+//! async fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+//!     let mut wait = stream.wait(Operation::Read);
+//!     loop {
+//!         match stream.try_read(buffer) {
+//!             Err(error) if error.kind() == ErrorKind::WouldBlock => wait.ready().await?,
+//!             read => return read,
+//!         }
+//!     }
+//! }
+//!
+//! smol::block_on(async {
+//!     let listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
+//!     let client = TcpStream::connect(listener.local_addr()?, None).await?;
+//!     let (server, _peer) = listener.accept().await?;
+//!
+//!     client.try_write_vectored(&[IoSlice::new(b"hello "), IoSlice::new(b"world")])?;
+//!     let mut buffer = [0; 32];
+//!     let length = read(&server, &mut buffer).await?;
+//!     assert_eq!(&buffer[..length], b"hello world");
+//!     io::Result::Ok(())
+//! })?;
+//! # io::Result::Ok(())
+//! ```
+//!
+//! Every future here can be dropped at any await: no byte, no connection and no descriptor is lost
+//! with it. Nothing blocks the calling thread; waiting is the business of `async-io`'s one reactor.
+
+mod deadline;
+pub mod dns;
+pub mod tcp;

@@ -1,0 +1,45 @@
+//! The moment an operation must be over. It is not a timer: one is made only when somebody waits.
+
+use async_io::Timer;
+use futures_lite::future;
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
+
+/// A timeout that has begun to run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    timeout: Duration,
+    /// None for an end that never comes.
+    end: Option<Instant>,
+}
+
+impl Deadline {
+    /// The moment `timeout` from now. Without one, or with one that the clock cannot express, it
+    /// never comes.
+    pub(crate) fn after(timeout: Option<Duration>) -> Deadline {
+        let timeout = timeout.unwrap_or(Duration::MAX);
+        Deadline {
+            timeout,
+            end: Instant::now().checked_add(timeout),
+        }
+    }
+
+    /// Waits for `work`, or fails with `TimedOut`, saying `what` did not come in time. The work is
+    /// polled first, and at least once even if the deadline is long over.
+    pub(crate) async fn bound<T>(
+        self,
+        what: &str,
+        work: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<T> {
+        let Some(end) = self.end else {
+            return work.await;
+        };
+        let give_up = async {
+            Timer::at(end).await;
+            let late = format!("{what} within {:?}", self.timeout);
+            Err(io::Error::new(ErrorKind::TimedOut, late))
+        };
+        future::or(work, give_up).await
+    }
+}

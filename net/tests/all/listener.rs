@@ -1,0 +1,274 @@
+use crate::pair::{LOOPBACK, kind, listen, read, write_all};
+use lunatic_net::tcp::{TcpListener, TcpStream};
+use smol::future::{poll_once, zip};
+use smol::{block_on, spawn};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::pin::pin;
+
+/// An address that no other test binds or connects from, so that a port freed here is not taken by
+/// chance before it is bound again. Only Linux has the whole of 127.0.0.0/8 without configuration.
+fn own_loopback(last: u8) -> SocketAddr {
+    let ip = if cfg!(target_os = "linux") {
+        [127, 83, 11, last]
+    } else {
+        [127, 0, 0, 1]
+    };
+    SocketAddr::from((ip, 0))
+}
+
+#[test]
+fn port_0_is_answered_with_a_port() {
+    let (_listener, address) = listen();
+    assert_ne!(address.port(), 0);
+}
+
+#[test]
+fn a_port_in_use_is_refused_and_named() {
+    let (_listener, address) = listen();
+    let error = TcpListener::bind(address).expect_err("the port is taken");
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("cannot listen on {address}: ")),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_address_of_another_machine_is_refused() {
+    // TEST-NET-1 belongs to nobody.
+    let error = TcpListener::bind(([192, 0, 2, 1], 0).into());
+    assert_eq!(kind(error), ErrorKind::AddrNotAvailable);
+}
+
+#[test]
+fn ipv6_listens_and_connects() {
+    let loopback: SocketAddr = "[::1]:0".parse().expect("an address");
+    if std::net::TcpListener::bind(loopback).is_err() {
+        eprintln!("nothing shown: this machine has no IPv6");
+        return;
+    }
+    block_on(async {
+        let listener = TcpListener::bind(loopback).expect("the standard library could");
+        let address = listener.local_addr().expect("an address");
+        let client = TcpStream::connect(address, None)
+            .await
+            .expect("somebody listens");
+        let (server, peer) = listener.accept().await.expect("somebody connected");
+        assert!(peer.is_ipv6());
+        write_all(&client, b"six").await;
+        let mut buffer = [0; 8];
+        assert_eq!(read(&server, &mut buffer).await.expect("bytes"), 3);
+    });
+}
+
+#[test]
+fn an_unspecified_ipv6_address_listens_as_the_standard_library_does() {
+    let unspecified: SocketAddr = "[::]:0".parse().expect("an address");
+    let Ok(standard) = std::net::TcpListener::bind(unspecified) else {
+        eprintln!("nothing shown: this machine has no IPv6");
+        return;
+    };
+    let ours = TcpListener::bind(unspecified).expect("the standard library could");
+    let reaches_v4 = |listener: SocketAddr| {
+        let address = SocketAddr::from(([127, 0, 0, 1], listener.port()));
+        std::net::TcpStream::connect(address).is_ok()
+    };
+    assert_eq!(
+        reaches_v4(ours.local_addr().expect("an address")),
+        reaches_v4(standard.local_addr().expect("an address")),
+    );
+}
+
+#[test]
+fn an_accept_that_was_dropped_loses_no_connection() {
+    let (listener, address) = listen();
+    block_on(async {
+        for _ in 0..100 {
+            let mut abandoned = Box::pin(listener.accept());
+            assert!(
+                poll_once(&mut abandoned).await.is_none(),
+                "nobody has connected"
+            );
+            let client = TcpStream::connect(address, None)
+                .await
+                .expect("somebody listens");
+            drop(abandoned);
+            let (_server, peer) = listener.accept().await.expect("somebody connected");
+            assert_eq!(peer, client.local_addr().expect("an address"));
+        }
+    });
+}
+
+#[test]
+fn a_waiting_accept_is_woken() {
+    let (listener, address) = listen();
+    block_on(async {
+        let mut accept = pin!(listener.accept());
+        assert!(poll_once(&mut accept).await.is_none());
+        let (accepted, connected) = zip(accept, TcpStream::connect(address, None)).await;
+        let (_, peer) = accepted.expect("somebody connected");
+        let client = connected.expect("somebody listens");
+        assert_eq!(peer, client.local_addr().expect("an address"));
+    });
+}
+
+#[test]
+fn tasks_that_share_a_listener_get_one_connection_each() {
+    const TASKS: usize = 8;
+    let (listener, address) = listen();
+    block_on(async {
+        let accepting: Vec<_> = (0..TASKS)
+            .map(|_| {
+                let listener = listener.clone();
+                spawn(async move { listener.accept().await.expect("somebody connected") })
+            })
+            .collect();
+        let mut connected = Vec::new();
+        for _ in 0..TASKS {
+            connected.push(
+                TcpStream::connect(address, None)
+                    .await
+                    .expect("somebody listens"),
+            );
+        }
+        let mut peers = Vec::new();
+        for task in accepting {
+            peers.push(task.await.1);
+        }
+        let mut clients: Vec<SocketAddr> = connected
+            .iter()
+            .map(|client| client.local_addr().expect("an address"))
+            .collect();
+        peers.sort();
+        clients.sort();
+        assert_eq!(peers, clients);
+    });
+}
+
+#[test]
+fn the_port_is_free_when_the_listener_is_dropped() {
+    let mut address = own_loopback(1);
+    for _ in 0..1000 {
+        let listener = TcpListener::bind(address).expect("the port is free");
+        address = listener.local_addr().expect("an address");
+        // Somebody waits in it, and is dropped with it.
+        let mut accept = Box::pin(listener.accept());
+        assert!(block_on(poll_once(&mut accept)).is_none());
+    }
+}
+
+#[test]
+fn the_port_is_free_while_its_connections_live_and_linger() {
+    block_on(async {
+        let mut address = own_loopback(2);
+        let mut kept = Vec::new();
+        for _ in 0..20 {
+            let listener = TcpListener::bind(address).expect("the port is free");
+            address = listener.local_addr().expect("an address");
+            let lives = TcpStream::connect(address, None)
+                .await
+                .expect("somebody listens");
+            kept.push((lives, listener.accept().await.expect("somebody connected")));
+            // Closed first by the server, which so has to remember it for a minute.
+            let lingers = TcpStream::connect(address, None)
+                .await
+                .expect("somebody listens");
+            let (server, _) = listener.accept().await.expect("somebody connected");
+            drop(server);
+            assert_eq!(read(&lingers, &mut [0]).await.expect("an end"), 0);
+        }
+    });
+}
+
+#[test]
+fn the_port_is_taken_until_the_last_handle_is_dropped() {
+    let listener = TcpListener::bind(own_loopback(3)).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let handle = listener.clone();
+    drop(listener);
+    assert_eq!(kind(TcpListener::bind(address)), ErrorKind::AddrInUse);
+    drop(handle);
+    TcpListener::bind(address).expect("the port is free");
+}
+
+#[test]
+fn a_connection_that_its_peer_reset_in_the_queue_does_not_end_accepting() {
+    let (listener, address) = listen();
+    block_on(async {
+        let reset = std::net::TcpStream::connect(address).expect("somebody listens");
+        socket2::SockRef::from(&reset)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .expect("linger");
+        drop(reset);
+        let client = TcpStream::connect(address, None)
+            .await
+            .expect("somebody listens");
+        let own = client.local_addr().expect("an address");
+        // Linux hands out the dead connection too; others keep it to themselves.
+        while listener.accept().await.expect("a connection").1 != own {}
+    });
+}
+
+#[test]
+fn both_ends_of_a_new_connection_send_at_once() {
+    let (listener, address) = listen();
+    block_on(async {
+        let client = TcpStream::connect(address, None)
+            .await
+            .expect("somebody listens");
+        let (server, _) = listener.accept().await.expect("somebody connected");
+        for stream in [client, server] {
+            assert!(stream.nodelay().expect("an option"));
+            stream.set_nodelay(false).expect("an option");
+            assert!(!stream.nodelay().expect("an option"));
+        }
+    });
+}
+
+#[test]
+fn nobody_listens_at_a_port_that_was_freed() {
+    let listener = TcpListener::bind(own_loopback(4)).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let error = block_on(TcpStream::connect(address, None)).expect_err("nobody listens");
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("cannot connect to {address}: ")),
+        "{error}"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_connect_that_nobody_answers_times_out() {
+    use socket2::{Domain, Socket, Type};
+    // Room for one connection, and nobody accepts: the kernel ignores those that come after.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&LOOPBACK.into()).expect("a free port");
+    socket.listen(0).expect("a listener");
+    let address = socket
+        .local_addr()
+        .expect("an address")
+        .as_socket()
+        .expect("an IP address");
+
+    let timeout = Some(std::time::Duration::from_millis(20));
+    let mut connected = Vec::new();
+    let error = loop {
+        match block_on(TcpStream::connect(address, timeout)) {
+            Ok(stream) => connected.push(stream),
+            Err(error) => break error,
+        }
+        assert!(connected.len() < 16, "the queue has no end");
+    };
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert_eq!(
+        error.to_string(),
+        format!("cannot connect to {address}: no answer within 20ms")
+    );
+}

@@ -1,0 +1,7 @@
+//! What the sockets promise, one module per subject. Everything is on loopback, on ports that the
+//! system chooses.
+
+mod dns;
+mod listener;
+mod pair;
+mod stream;

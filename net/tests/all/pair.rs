@@ -1,0 +1,94 @@
+//! Two connected ends, and whole transfers over them.
+
+use lunatic_net::tcp::{Operation, TcpListener, TcpStream};
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
+
+/// Any free port of the loopback interface.
+pub(crate) const LOOPBACK: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+pub(crate) fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind(LOOPBACK).expect("a free port");
+    let address = listener
+        .local_addr()
+        .expect("a bound socket has an address");
+    (listener, address)
+}
+
+/// Two ends of one connection.
+pub(crate) async fn pair() -> (TcpStream, TcpStream) {
+    let (listener, address) = listen();
+    let client = TcpStream::connect(address, None)
+        .await
+        .expect("somebody listens");
+    let (server, peer) = listener.accept().await.expect("somebody connected");
+    assert_eq!(
+        peer,
+        client
+            .local_addr()
+            .expect("a connected socket has an address")
+    );
+    (client, server)
+}
+
+/// One end of ours, the other the standard library's, for what only a raw socket can do.
+pub(crate) async fn raw_pair() -> (TcpStream, std::net::TcpStream) {
+    let (listener, address) = listen();
+    let raw = std::net::TcpStream::connect(address).expect("somebody listens");
+    let (stream, _) = listener.accept().await.expect("somebody connected");
+    (stream, raw)
+}
+
+pub(crate) async fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut wait = stream.wait(Operation::Read);
+    loop {
+        match stream.try_read(buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => wait.ready().await?,
+            result => return result,
+        }
+    }
+}
+
+/// Reads until the stream ends.
+pub(crate) async fn read_all(stream: &TcpStream) -> Vec<u8> {
+    let (mut all, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
+    loop {
+        match read(stream, &mut buffer)
+            .await
+            .expect("the stream ends in order")
+        {
+            0 => return all,
+            length => all.extend_from_slice(&buffer[..length]),
+        }
+    }
+}
+
+pub(crate) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match stream.try_write_vectored(&[IoSlice::new(bytes)]) {
+            Ok(length) => bytes = &bytes[length..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                stream.writable().await.expect("the peer reads");
+            }
+            Err(error) => panic!("the peer is there: {error}"),
+        }
+    }
+}
+
+/// Writes until the kernel takes no more, and answers how much it took.
+pub(crate) fn fill(stream: &TcpStream) -> usize {
+    let block = vec![7; 1 << 16];
+    let mut written = 0;
+    loop {
+        match stream.try_write_vectored(&[IoSlice::new(&block)]) {
+            Ok(length) => written += length,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return written,
+            Err(error) => panic!("the peer is there: {error}"),
+        }
+    }
+}
+
+pub(crate) fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> ErrorKind {
+    result.expect_err("it must fail").kind()
+}

@@ -1,0 +1,534 @@
+use crate::pair::{fill, kind, pair, raw_pair, read, read_all, write_all};
+use lunatic_net::tcp::{Operation, TcpStream};
+use smol::future::{poll_once, zip};
+use smol::{block_on, spawn};
+use std::collections::HashSet;
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+use std::thread;
+use std::time::Duration;
+
+/// Short, since a timeout is what is tested: nothing will happen before it.
+const SHORT: Option<Duration> = Some(Duration::from_millis(5));
+
+#[test]
+fn a_try_never_waits() {
+    block_on(async {
+        let (client, _server) = pair().await;
+        let mut buffer = [0; 8];
+        assert_eq!(kind(client.try_read(&mut buffer)), ErrorKind::WouldBlock);
+        assert_eq!(kind(client.try_peek(&mut buffer)), ErrorKind::WouldBlock);
+        let mut buffers = [IoSliceMut::new(&mut buffer)];
+        assert_eq!(
+            kind(client.try_read_vectored(&mut buffers)),
+            ErrorKind::WouldBlock
+        );
+        assert!(fill(&client) > 0);
+    });
+}
+
+#[test]
+fn peeking_leaves_the_bytes_in_the_stream() {
+    block_on(async {
+        let (client, server) = pair().await;
+        write_all(&client, b"look").await;
+        server.wait(Operation::Peek).ready().await.expect("bytes");
+        let mut buffer = [0; 8];
+        for _ in 0..3 {
+            assert_eq!(server.try_peek(&mut buffer).expect("bytes"), 4);
+            assert_eq!(&buffer[..4], b"look");
+        }
+        assert_eq!(server.try_read(&mut buffer).expect("bytes"), 4);
+        assert_eq!(kind(server.try_peek(&mut buffer)), ErrorKind::WouldBlock);
+    });
+}
+
+#[test]
+fn vectored_reads_and_writes_keep_the_order() {
+    block_on(async {
+        let (client, server) = pair().await;
+        let parts: [&[u8]; 4] = [b"", b"one", b"", b"three"];
+        let written = client
+            .try_write_vectored(&parts.map(IoSlice::new))
+            .expect("room");
+        assert_eq!(written, 8);
+        server.readable().await.expect("bytes");
+        let (mut first, mut second) = ([0; 2], [0; 16]);
+        let mut buffers = [
+            IoSliceMut::new(&mut []),
+            IoSliceMut::new(&mut first),
+            IoSliceMut::new(&mut second),
+        ];
+        assert_eq!(server.try_read_vectored(&mut buffers).expect("bytes"), 8);
+        assert_eq!((&first, &second[..6]), (b"on", &b"ethree"[..]));
+    });
+}
+
+#[test]
+fn a_list_of_many_buffers_is_a_partial_write_or_read() {
+    block_on(async {
+        let (client, server) = pair().await;
+        let many = vec![IoSlice::new(b"x"); 5000];
+        assert_eq!(client.try_write_vectored(&many).expect("room"), 1024);
+
+        server.readable().await.expect("bytes");
+        let mut bytes = vec![0; 5000];
+        let mut many: Vec<_> = bytes.chunks_mut(1).map(IoSliceMut::new).collect();
+        assert_eq!(server.try_read_vectored(&mut many).expect("bytes"), 1024);
+        assert_eq!(bytes.iter().filter(|&&byte| byte == b'x').count(), 1024);
+    });
+}
+
+#[test]
+fn empty_buffers_before_the_bytes_do_not_look_like_an_end() {
+    block_on(async {
+        let (client, server) = pair().await;
+        let mut many = vec![IoSlice::new(b""); 5000];
+        many.push(IoSlice::new(b"bytes"));
+        assert_eq!(client.try_write_vectored(&many).expect("room"), 5);
+
+        server.readable().await.expect("bytes");
+        let mut many: Vec<_> = (0..5000).map(|_| IoSliceMut::new(&mut [])).collect();
+        let mut room = [0; 8];
+        many.push(IoSliceMut::new(&mut room));
+        assert_eq!(server.try_read_vectored(&mut many).expect("bytes"), 5);
+        assert_eq!(&room[..5], b"bytes");
+    });
+}
+
+#[test]
+fn nothing_to_read_into_or_to_write_is_done_at_once() {
+    block_on(async {
+        let (client, _server) = pair().await;
+        assert_eq!(client.try_read(&mut []).expect("done"), 0);
+        assert_eq!(client.try_peek(&mut []).expect("done"), 0);
+        assert_eq!(client.try_read_vectored(&mut []).expect("done"), 0);
+        assert_eq!(
+            client
+                .try_read_vectored(&mut [IoSliceMut::new(&mut [])])
+                .expect("done"),
+            0
+        );
+        assert_eq!(client.try_write_vectored(&[]).expect("done"), 0);
+        assert_eq!(
+            client
+                .try_write_vectored(&[IoSlice::new(&[])])
+                .expect("done"),
+            0
+        );
+        client.flush().expect("done");
+    });
+}
+
+#[test]
+fn every_operation_has_its_own_timeout_and_clones_share_it() {
+    block_on(async {
+        let (client, _server) = pair().await;
+        let clone = client.clone();
+        let operations = [Operation::Read, Operation::Write, Operation::Peek];
+        for operation in operations {
+            assert_eq!(client.timeout(operation), None);
+        }
+        for (seconds, operation) in (1..).zip(operations) {
+            client.set_timeout(operation, Some(Duration::from_secs(seconds)));
+        }
+        for (seconds, operation) in (1..).zip(operations) {
+            assert_eq!(clone.timeout(operation), Some(Duration::from_secs(seconds)));
+        }
+        clone.set_timeout(Operation::Peek, SHORT);
+        let error = client
+            .wait(Operation::Peek)
+            .ready()
+            .await
+            .expect_err("nobody writes");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert_eq!(error.to_string(), "nothing to read within 5ms");
+    });
+}
+
+/// T113: to this end, a peer that vanished is one that says nothing.
+#[test]
+fn a_peer_that_says_nothing_is_noticed_by_the_timeout() {
+    block_on(async {
+        let (client, server) = pair().await;
+        client.set_timeout(Operation::Read, SHORT);
+        assert_eq!(kind(read(&client, &mut [0]).await), ErrorKind::TimedOut);
+        // The stream works on.
+        write_all(&server, b"late").await;
+        client.set_timeout(Operation::Read, None);
+        assert_eq!(read(&client, &mut [0; 8]).await.expect("bytes"), 4);
+    });
+}
+
+#[test]
+fn a_zero_timeout_tries_once() {
+    block_on(async {
+        let (client, server) = pair().await;
+        client.set_timeout(Operation::Read, Some(Duration::ZERO));
+        let waited = poll_once(read(&client, &mut [0]))
+            .await
+            .expect("it does not wait");
+        assert_eq!(kind(waited), ErrorKind::TimedOut);
+
+        write_all(&server, b"here").await;
+        client.set_timeout(Operation::Read, None);
+        client.readable().await.expect("bytes");
+        client.set_timeout(Operation::Read, Some(Duration::ZERO));
+        let mut buffer = [0; 8];
+        let tried = poll_once(read(&client, &mut buffer))
+            .await
+            .expect("it does not wait");
+        assert_eq!(tried.expect("bytes"), 4);
+    });
+}
+
+#[test]
+fn a_timeout_longer_than_time_is_none() {
+    block_on(async {
+        for endless in [Duration::from_millis(u64::MAX), Duration::MAX] {
+            let (client, server) = pair().await;
+            client.set_timeout(Operation::Read, Some(endless));
+            let mut buffer = [0; 8];
+            let mut reading = Box::pin(read(&client, &mut buffer));
+            assert!(poll_once(&mut reading).await.is_none());
+            write_all(&server, b"late").await;
+            assert_eq!(reading.await.expect("bytes"), 4);
+            let address = server.local_addr().expect("an address");
+            // Refused rather than a panic: nobody listens there any more.
+            assert!(TcpStream::connect(address, Some(endless)).await.is_err());
+        }
+    });
+}
+
+/// Otherwise a reader whose bytes are always taken by another would wait for ever.
+#[test]
+fn a_reader_that_is_woken_for_nothing_still_times_out() {
+    block_on(async {
+        let (client, server) = pair().await;
+        write_all(&client, b"never read, so the stream stays readable").await;
+        server.set_timeout(Operation::Read, SHORT);
+        let mut wait = server.wait(Operation::Read);
+        let error = loop {
+            if let Err(error) = wait.ready().await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    });
+}
+
+/// T112.
+#[test]
+fn a_slow_reader_holds_its_writer_back() {
+    block_on(async {
+        let (client, server) = pair().await;
+        let written = fill(&client);
+        assert!(
+            written < 64 << 20,
+            "the kernel holds {written} bytes for a peer that never reads"
+        );
+
+        client.set_timeout(Operation::Write, SHORT);
+        let error = client.writable().await.expect_err("nobody reads");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert_eq!(error.to_string(), "no room to write within 5ms");
+
+        client.set_timeout(Operation::Write, None);
+        let reader = spawn(async move { read_all(&server).await.len() });
+        client.writable().await.expect("room again");
+        let more = fill(&client);
+        drop(client);
+        assert_eq!(reader.await, written + more, "a timeout loses no byte");
+    });
+}
+
+#[test]
+fn a_slow_writer_is_waited_for() {
+    block_on(async {
+        let (client, server) = pair().await;
+        let reader = spawn(async move { read_all(&server).await });
+        for byte in b"drop by drop" {
+            write_all(&client, &[*byte]).await;
+            smol::future::yield_now().await;
+        }
+        drop(client);
+        assert_eq!(reader.await, b"drop by drop");
+    });
+}
+
+/// T113.
+#[test]
+fn either_end_can_close_its_writing_side_and_read_on() {
+    block_on(async {
+        for client_first in [true, false] {
+            let (client, server) = pair().await;
+            let (first, second) = if client_first {
+                (client, server)
+            } else {
+                (server, client)
+            };
+            write_all(&first, b"question").await;
+            first.shutdown(Shutdown::Write).expect("a connection");
+            assert_eq!(read_all(&second).await, b"question");
+            assert_eq!(
+                kind(first.try_write_vectored(&[IoSlice::new(b"x")])),
+                ErrorKind::BrokenPipe
+            );
+            write_all(&second, b"answer").await;
+            second.shutdown(Shutdown::Write).expect("a connection");
+            assert_eq!(read_all(&first).await, b"answer");
+        }
+    });
+}
+
+/// T113.
+#[test]
+fn closing_the_reading_side_wakes_the_reader_and_leaves_the_writer() {
+    block_on(async {
+        let (client, server) = pair().await;
+        let reader = client.clone();
+        let mut buffer = [0; 8];
+        let mut reading = Box::pin(read(&reader, &mut buffer));
+        assert!(poll_once(&mut reading).await.is_none());
+        client.shutdown(Shutdown::Read).expect("a connection");
+        assert_eq!(reading.await.expect("an end"), 0);
+
+        write_all(&client, b"still here").await;
+        drop((client, reader));
+        assert_eq!(read_all(&server).await, b"still here");
+    });
+}
+
+#[test]
+fn an_ended_stream_is_always_readable() {
+    block_on(async {
+        let (client, server) = pair().await;
+        drop(server);
+        for _ in 0..10 {
+            client
+                .readable()
+                .await
+                .expect("an end is something to read");
+            assert_eq!(client.try_read(&mut [0]).expect("an end"), 0);
+            assert_eq!(client.try_peek(&mut [0]).expect("an end"), 0);
+        }
+    });
+}
+
+/// T113.
+#[test]
+fn a_reset_is_reported_once() {
+    block_on(async {
+        let (stream, raw) = raw_pair().await;
+        let mut buffer = [0; 8];
+        let mut reading = Box::pin(read(&stream, &mut buffer));
+        assert!(poll_once(&mut reading).await.is_none());
+        socket2::SockRef::from(&raw)
+            .set_linger(Some(Duration::ZERO))
+            .expect("an option");
+        drop(raw);
+        assert_eq!(kind(reading.await), ErrorKind::ConnectionReset);
+        assert_eq!(read(&stream, &mut buffer).await.expect("an end"), 0);
+        stream
+            .writable()
+            .await
+            .expect("the next write fails at once");
+        assert_eq!(
+            kind(stream.try_write_vectored(&[IoSlice::new(b"x")])),
+            ErrorKind::BrokenPipe
+        );
+        assert_eq!(kind(stream.peer_addr()), ErrorKind::NotConnected);
+        assert_eq!(
+            kind(stream.shutdown(Shutdown::Both)),
+            ErrorKind::NotConnected
+        );
+    });
+}
+
+#[test]
+fn a_reset_wakes_a_waiting_writer() {
+    block_on(async {
+        let (stream, raw) = raw_pair().await;
+        fill(&stream);
+        let mut wait = stream.wait(Operation::Write);
+        let mut waiting = Box::pin(wait.ready());
+        assert!(poll_once(&mut waiting).await.is_none());
+        // A socket closed over unread bytes is reset.
+        drop(raw);
+        waiting.await.expect("the next write fails at once");
+        assert_eq!(
+            kind(stream.try_write_vectored(&[IoSlice::new(b"x")])),
+            ErrorKind::ConnectionReset
+        );
+    });
+}
+
+#[test]
+fn a_wait_that_was_dropped_loses_no_byte() {
+    block_on(async {
+        let (client, server) = pair().await;
+        for byte in 0..100 {
+            let mut buffer = [0; 1];
+            let mut abandoned = Box::pin(read(&server, &mut buffer));
+            assert!(poll_once(&mut abandoned).await.is_none());
+            write_all(&client, &[byte]).await;
+            drop(abandoned);
+            assert_eq!(read(&server, &mut buffer).await.expect("a byte"), 1);
+            assert_eq!(buffer, [byte]);
+        }
+    });
+}
+
+/// T115.
+#[test]
+fn a_waiting_reader_does_not_hold_up_a_writer() {
+    block_on(async {
+        let (client, server) = pair().await;
+        let echo = spawn(async move {
+            let mut buffer = vec![0; 1 << 16];
+            loop {
+                match read(&server, &mut buffer).await.expect("bytes or an end") {
+                    0 => return,
+                    length => write_all(&server, &buffer[..length]).await,
+                }
+            }
+        });
+        let sent: Vec<u8> = (0..4 << 20)
+            .map(|position: u32| (position % 251) as u8)
+            .collect();
+        let reader = client.clone();
+        let writing = async {
+            write_all(&client, &sent).await;
+            client.shutdown(Shutdown::Write).expect("a connection");
+        };
+        let (received, ()) = zip(read_all(&reader), writing).await;
+        assert_eq!(received, sent);
+        echo.await;
+    });
+}
+
+/// T115.
+#[test]
+fn two_readers_wait_and_each_is_woken() {
+    block_on(async {
+        let (client, server) = pair().await;
+        let other = server.clone();
+        let (mut one, mut two) = ([0; 1], [0; 1]);
+        let mut reading = Box::pin(zip(read(&server, &mut one), read(&other, &mut two)));
+        assert!(poll_once(&mut reading).await.is_none());
+        write_all(&client, b"ab").await;
+        let (first, second) = reading.await;
+        assert_eq!((first.expect("a byte"), second.expect("a byte")), (1, 1));
+        let mut both = [one[0], two[0]];
+        both.sort();
+        assert_eq!(&both, b"ab");
+    });
+}
+
+/// T115.
+#[test]
+fn readers_of_one_stream_get_each_byte_once() {
+    let (client, server) = block_on(pair());
+    let count = |server: TcpStream| async move {
+        let (mut got, mut buffer) = ([0u64; 256], [0; 100]);
+        loop {
+            match read(&server, &mut buffer).await.expect("bytes or an end") {
+                0 => return got,
+                length => buffer[..length]
+                    .iter()
+                    .for_each(|&byte| got[byte as usize] += 1),
+            }
+        }
+    };
+    let readers = [(); 4].map(|()| {
+        let server = server.clone();
+        thread::spawn(move || block_on(count(server)))
+    });
+    let block: Vec<u8> = (0..=255).collect();
+    for _ in 0..1000 {
+        block_on(write_all(&client, &block));
+    }
+    drop(client);
+    let mut got = [0; 256];
+    for reader in readers {
+        let counts = reader.join().expect("a reader ends in order");
+        got.iter_mut()
+            .zip(counts)
+            .for_each(|(sum, count)| *sum += count);
+    }
+    assert_eq!(got, [1000; 256]);
+}
+
+/// T115.
+#[test]
+fn what_one_write_accepted_is_contiguous() {
+    const WRITES: usize = 2000;
+    let (client, server) = block_on(pair());
+    // Writes its own number all over, and answers where in its own bytes each write ended.
+    let write = |client: TcpStream, writer: u8| async move {
+        let block = [writer; 700];
+        let (mut ends, mut written) = (HashSet::from([0]), 0);
+        while ends.len() <= WRITES {
+            match client.try_write_vectored(&[IoSlice::new(&block), IoSlice::new(&block)]) {
+                Ok(length) => {
+                    written += length;
+                    ends.insert(written);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    client.writable().await.expect("the peer reads");
+                }
+                Err(error) => panic!("the peer is there: {error}"),
+            }
+        }
+        ends
+    };
+    let writers = [0, 1].map(|writer| {
+        let client = client.clone();
+        thread::spawn(move || block_on(write(client, writer)))
+    });
+    drop(client);
+    let received = block_on(read_all(&server));
+    let ends = writers.map(|writer| writer.join().expect("a writer ends in order"));
+    let mut seen = [0; 2];
+    for run in received.chunk_by(|a, b| a == b) {
+        let writer = usize::from(run[0]);
+        seen[writer] += run.len();
+        assert!(
+            ends[writer].contains(&seen[writer]),
+            "writer {writer} was interrupted in a write"
+        );
+    }
+    assert_eq!(
+        seen.to_vec(),
+        ends.map(|ends| ends.into_iter().max().expect("it wrote"))
+            .to_vec()
+    );
+}
+
+#[test]
+fn the_socket_is_closed_with_its_last_handle() {
+    block_on(async {
+        let (stream, mut raw) = raw_pair().await;
+        let clone = stream.clone();
+        drop(stream);
+        raw.write_all(b"still open").expect("a connection");
+        assert_eq!(read(&clone, &mut [0; 16]).await.expect("bytes"), 10);
+        drop(clone);
+        assert_eq!(raw.read(&mut [0; 16]).expect("an end"), 0);
+    });
+}
+
+#[test]
+fn both_ends_know_both_addresses() {
+    block_on(async {
+        let (client, server) = pair().await;
+        let addresses = |stream: &TcpStream| {
+            (
+                stream.local_addr().expect("an address"),
+                stream.peer_addr().expect("an address"),
+            )
+        };
+        let (local, peer) = addresses(&client);
+        assert_eq!(addresses(&server), (peer, local));
+    });
+}

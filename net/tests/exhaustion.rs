@@ -1,0 +1,53 @@
+//! T114: accepting when the process is out of descriptors. It uses up those of the whole process, and
+//! so is the only test of its binary.
+#![cfg(target_os = "linux")]
+
+use lunatic_net::tcp::TcpListener;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use smol::future::poll_once;
+use std::fs::File;
+use std::future::poll_fn;
+use std::net::TcpStream;
+use std::pin::pin;
+
+#[test]
+fn an_accept_without_descriptors_pauses_reports_and_loses_nothing() {
+    let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let limit = Rlimit {
+        current: Some(64),
+        ..getrlimit(Resource::Nofile)
+    };
+    setrlimit(Resource::Nofile, limit).expect("a limit may be lowered");
+
+    smol::block_on(async {
+        let client = TcpStream::connect(address).expect("somebody listens");
+        let hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+
+        let mut polls = 0;
+        let mut accept = pin!(listener.accept());
+        let error = poll_fn(|cx| {
+            polls += 1;
+            accept.as_mut().poll(cx)
+        })
+        .await
+        .expect_err("no descriptor is left");
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+        assert!(
+            (2..10).contains(&polls),
+            "polled {polls} times: it spins, or does not pause"
+        );
+
+        drop(hoard);
+        let (server, peer) = listener.accept().await.expect("the connection has waited");
+        assert_eq!(peer, client.local_addr().expect("an address"));
+
+        // Linux fails before it looks whether anybody is there.
+        let hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        assert!(
+            poll_once(listener.accept()).await.is_none(),
+            "nobody connects, nothing fails"
+        );
+        drop((hoard, server));
+    });
+}
