@@ -43,3 +43,25 @@ impl Deadline {
         future::or(work, give_up).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+
+    const OVER: Option<Duration> = Some(Duration::ZERO);
+
+    #[test]
+    fn work_that_is_done_is_not_late() {
+        let bound = Deadline::after(OVER).bound("no answer", ready(Ok(7)));
+        assert_eq!(future::block_on(bound).expect("it is done"), 7);
+    }
+
+    #[test]
+    fn work_that_is_late_is_told_so() {
+        let bound = Deadline::after(OVER).bound("no answer", pending::<io::Result<()>>());
+        let error = future::block_on(bound).expect_err("it never ends");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert_eq!(error.to_string(), "no answer within 0ns");
+    }
+}
