@@ -40,7 +40,7 @@ const DEFAULT_PERIOD: Duration = Duration::from_millis(1);
 /// ran, without being spent, is a woken task.
 ///
 /// A woken task runs on the worker that woke it. Tasks made ready by other threads go through one small queue
-/// that every worker looks at before each task. A worker without tasks takes half of another's, oldest first, and tasks keep their level;
+/// that every worker looks at before each task. A worker without tasks takes half of what waits at another, oldest first, and tasks keep their level;
 /// a worker that has tasks evens out with one other per beat. A single task that waits for a busy worker stays
 /// with it until the next beat: in a dialogue of two tasks, moving the one that was just woken to another core costs more
 /// than it gains.
@@ -291,7 +291,10 @@ impl Builder {
     /// assert_eq!(receiver.recv(), Ok("a worker"));
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn on_worker_start(mut self, start: impl Fn() -> Box<dyn Any> + Send + Sync + 'static) -> Self {
+    pub fn on_worker_start(
+        mut self,
+        start: impl Fn() -> Box<dyn Any> + Send + Sync + 'static,
+    ) -> Self {
         self.start = Box::new(start);
         self
     }
@@ -308,10 +311,14 @@ impl Builder {
             None => thread::available_parallelism()?.get(),
         };
         if workers == 0 {
-            return Err(invalid("a scheduler of 0 workers runs nothing: give it at least 1"));
+            return Err(invalid(
+                "a scheduler of 0 workers runs nothing: give it at least 1",
+            ));
         }
         if self.period.is_some_and(|period| period.is_zero()) {
-            return Err(invalid("a period of 0 never ends beating: give it at least a microsecond"));
+            return Err(invalid(
+                "a period of 0 never ends beating: give it at least a microsecond",
+            ));
         }
 
         let parkers: Vec<Parker> = (0..workers).map(|_| Parker::new()).collect();
@@ -349,7 +356,8 @@ impl Scheduler {
     fn start_thread(&self, name: String, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let builder = thread::Builder::new().name(name.clone());
         let thread = builder.spawn(body).map_err(|error| {
-            let sentence = format!("cannot start the thread {name}: {error}; fewer workers may fit");
+            let sentence =
+                format!("cannot start the thread {name}: {error}; fewer workers may fit");
             io::Error::new(error.kind(), sentence)
         })?;
         lock(&self.threads).push(thread);
@@ -369,4 +377,502 @@ impl fmt::Debug for Builder {
 
 fn invalid(sentence: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, poll_fn};
+    use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    use std::sync::mpsc::{Sender, channel};
+    use std::task::{Poll, Waker};
+
+    use super::*;
+
+    /// A scheduler whose clock only the test moves.
+    fn by_hand(workers: usize) -> Scheduler {
+        let builder = Scheduler::builder().workers(workers).manual_ticker();
+        builder.build().expect("a few threads can be started")
+    }
+
+    fn wait_until_idle(scheduler: &Scheduler) {
+        while !scheduler.is_idle() {
+            thread::yield_now();
+        }
+    }
+
+    /// Tells when it is dropped.
+    struct Witness<T: Send>(Sender<T>, Option<T>);
+
+    impl<T: Send> Witness<T> {
+        fn new(sender: &Sender<T>, word: T) -> Self {
+            Self(sender.clone(), Some(word))
+        }
+    }
+
+    impl<T: Send> Drop for Witness<T> {
+        fn drop(&mut self) {
+            let word = self.1.take().expect("dropped once");
+            // The test may have ended already.
+            self.0.send(word).ok();
+        }
+    }
+
+    /// Runs the script on the only worker, so that what it spawns is ready before any of it runs, and returns what its
+    /// tasks said, in order.
+    fn order_of(
+        script: impl FnOnce(Spawner, Sender<&'static str>) + Send + 'static,
+    ) -> Vec<&'static str> {
+        let scheduler = by_hand(1);
+        let (sender, receiver) = channel();
+        let spawner = scheduler.spawner();
+        scheduler.spawn(async move { script(spawner, sender) });
+        // Ends when the last task has dropped its sender.
+        receiver.iter().collect()
+    }
+
+    #[test]
+    fn woken_tasks_run_before_spent_ones() {
+        let order = order_of(|spawner, sender| {
+            let says = sender.clone();
+            let inner = spawner.clone();
+            spawner.spawn(async move {
+                for turn in ["spends 1", "spends 2", "spends 3"] {
+                    says.send(turn).expect("the test listens");
+                    let says = says.clone();
+                    inner.spawn(async move { says.send("is new").expect("the test listens") });
+                    spent().await;
+                }
+            });
+            let says = sender;
+            spawner.spawn(async move { says.send("was first in line").expect("the test listens") });
+        });
+        let expected = [
+            "spends 1",
+            "was first in line",
+            "is new",
+            "spends 2",
+            "is new",
+            "spends 3",
+            "is new",
+        ];
+        assert_eq!(order, expected);
+    }
+
+    #[test]
+    fn a_spent_task_runs_although_others_wake_each_other_for_ever() {
+        let scheduler = by_hand(1);
+        let (sender, receiver) = channel();
+        let spawner = scheduler.spawner();
+        scheduler.spawn(async move {
+            let over = Arc::new(AtomicBool::new(false));
+            for _ in 0..2 {
+                let over = Arc::clone(&over);
+                // Always ready, never spent.
+                spawner.spawn(poll_fn(move |context| {
+                    if over.load(Ordering::Relaxed) {
+                        return Poll::Ready(());
+                    }
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }));
+            }
+            for _ in 0..5 {
+                spent().await;
+            }
+            over.store(true, Ordering::Relaxed);
+            sender.send("five slices").expect("the test listens");
+        });
+        assert_eq!(receiver.recv(), Ok("five slices"));
+        wait_until_idle(&scheduler);
+        assert_eq!(scheduler.counts()[0].slices_spent, 5);
+    }
+
+    #[test]
+    fn a_task_woken_while_it_runs_runs_again_as_a_woken_one() {
+        let scheduler = by_hand(1);
+        let (sender, receiver) = channel();
+        let (runs, running) = channel::<Waker>();
+        let (woken, go_on) = channel();
+        let mut turn = 0;
+        scheduler.spawn(poll_fn(move |context| {
+            turn += 1;
+            if turn == 2 {
+                sender.send("ran again").expect("the test listens");
+                return Poll::Ready(());
+            }
+            runs.send(context.waker().clone())
+                .expect("the test listens");
+            // In the middle of the task, until another thread has woken it.
+            go_on.recv().expect("the test wakes");
+            Poll::Pending
+        }));
+        running.recv().expect("the task runs").wake();
+        woken.send(()).expect("the task waits");
+        assert_eq!(receiver.recv(), Ok("ran again"));
+        wait_until_idle(&scheduler);
+        assert_eq!(scheduler.counts()[0].slices_spent, 0);
+        assert_eq!(scheduler.counts()[0].tasks_run, 2);
+    }
+
+    #[test]
+    fn a_note_of_a_task_that_ends_does_not_stick_to_the_next_one() {
+        let order = order_of(|spawner, sender| {
+            spawner.spawn(async { end_slice() });
+            let says = sender.clone();
+            let mut turn = 0;
+            spawner.spawn(poll_fn(move |context| {
+                turn += 1;
+                if turn == 2 {
+                    says.send("woken").expect("the test listens");
+                    return Poll::Ready(());
+                }
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }));
+            spawner.spawn(async move {
+                spent().await;
+                sender.send("spent").expect("the test listens");
+            });
+        });
+        assert_eq!(order, ["woken", "spent"]);
+    }
+
+    /// Hands the task's waker to somebody, and returns when that one has used it.
+    async fn be_woken_by(somebody: &Sender<Waker>) {
+        let mut handed_over = false;
+        poll_fn(|context| {
+            if handed_over {
+                return Poll::Ready(());
+            }
+            handed_over = true;
+            let waker = context.waker().clone();
+            somebody.send(waker).expect("somebody listens");
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Wakes the task while it runs, without a word about its slice.
+    async fn yield_once() {
+        let mut yielded = false;
+        poll_fn(|context| {
+            if yielded {
+                return Poll::Ready(());
+            }
+            yielded = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    #[test]
+    fn no_task_is_lost_or_run_by_two_workers_at_once() {
+        const TASKS: usize = 2_000;
+        const TURNS: usize = 20;
+        for workers in [2, 3, 4] {
+            let scheduler = by_hand(workers);
+            let turns = Arc::new(AtomicUsize::new(0));
+            let (sender, ends) = channel();
+            let (outside, wakers) = channel();
+            let spawner = scheduler.spawner();
+            let counted = Arc::clone(&turns);
+            // All from one task, so that the other workers get nothing but by stealing.
+            scheduler.spawn(async move {
+                for number in 0..TASKS {
+                    let turns = Arc::clone(&counted);
+                    let (end, outside) = (Witness::new(&sender, number), outside.clone());
+                    let busy = AtomicBool::new(false);
+                    spawner.spawn(async move {
+                        let _end = end;
+                        for turn in 0..TURNS {
+                            assert!(
+                                !busy.swap(true, Ordering::SeqCst),
+                                "two workers run task {number}"
+                            );
+                            turns.fetch_add(1, Ordering::Relaxed);
+                            busy.store(false, Ordering::SeqCst);
+                            match (number + turn) % 3 {
+                                0 => spent().await,
+                                1 => be_woken_by(&outside).await,
+                                _ => yield_once().await,
+                            }
+                        }
+                    });
+                }
+            });
+            wakers.iter().for_each(Waker::wake);
+            let mut ended: Vec<usize> = ends.iter().collect();
+            ended.sort_unstable();
+            assert_eq!(ended, (0..TASKS).collect::<Vec<_>>());
+            assert_eq!(
+                turns.load(Ordering::Relaxed),
+                TASKS * TURNS,
+                "with {workers} workers"
+            );
+        }
+    }
+
+    #[test]
+    fn a_task_behind_a_busy_worker_stays_until_the_next_beat_and_no_longer() {
+        let scheduler = by_hand(2);
+        let spawner = scheduler.spawner();
+        let (says, heard) = channel();
+        let (ran, has_run) = channel();
+        scheduler.spawn(async move {
+            spawner.spawn(async move { ran.send(()).expect("the busy task waits") });
+            says.send("busy").expect("the test listens");
+            // Blocks its worker until the task behind it has run.
+            has_run.recv().expect("the task behind runs");
+            says.send("done").expect("the test listens");
+        });
+        assert_eq!(heard.recv(), Ok("busy"));
+        // The other worker sleeps beside a task that waits: nothing was offered to it.
+        while scheduler.shared().sleepers() != 1 {
+            thread::yield_now();
+        }
+        assert!(heard.try_recv().is_err());
+        scheduler.beat();
+        assert_eq!(heard.recv(), Ok("done"));
+        let stolen: u64 = scheduler
+            .counts()
+            .iter()
+            .map(|worker| worker.tasks_stolen)
+            .sum();
+        assert_eq!(stolen, 1);
+    }
+
+    #[test]
+    fn the_clock_stands_still_while_every_task_waits() {
+        let hooked = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&hooked);
+        let scheduler = Scheduler::builder()
+            .workers(2)
+            .period(Duration::from_nanos(1))
+            .on_beat(move || {
+                counter.fetch_add(1, Ordering::SeqCst);
+            })
+            .build()
+            .expect("a few threads can be started");
+        let mut seen = 0;
+        for _ in 0..3 {
+            let (outside, wakers) = channel();
+            for _ in 0..100 {
+                let outside = outside.clone();
+                scheduler.spawn(async move { be_woken_by(&outside).await });
+            }
+            drop(outside);
+            let waiting: Vec<Waker> = wakers.iter().take(100).collect();
+            wait_until_idle(&scheduler);
+            let beats = hooked.load(Ordering::SeqCst);
+            assert_eq!(beats, scheduler.beats());
+            assert!(beats >= seen);
+            // A clock that went on would beat a great many times meanwhile.
+            (0..1_000).for_each(|_| thread::yield_now());
+            assert_eq!(hooked.load(Ordering::SeqCst), beats);
+            seen = beats;
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    #[test]
+    fn the_clock_beats_while_a_task_runs_also_after_shutdown_was_called() {
+        let beats = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&beats);
+        let scheduler = Scheduler::builder()
+            .workers(1)
+            .on_beat(move || {
+                counter.fetch_add(1, Ordering::SeqCst);
+            })
+            .build()
+            .expect("a few threads can be started");
+        let (sender, started) = channel();
+        scheduler.spawn(async move {
+            sender.send(()).expect("the test listens");
+            // What a guest does that never yields by itself.
+            while beats.load(Ordering::SeqCst) < 5 {
+                std::hint::spin_loop();
+            }
+        });
+        started.recv().expect("the task starts");
+        scheduler.shutdown();
+        assert!(scheduler.beats() >= 5);
+    }
+
+    #[test]
+    fn a_panic_ends_one_task_and_no_worker() {
+        struct PanicsInTheEnd;
+        impl Drop for PanicsInTheEnd {
+            fn drop(&mut self) {
+                panic!("on purpose, in a destructor");
+            }
+        }
+        let scheduler = by_hand(1);
+        let (sender, receiver) = channel();
+        let dropped = Witness::new(&sender, "dropped");
+        scheduler.spawn(async move {
+            let _dropped = dropped;
+            panic!("on purpose");
+        });
+        scheduler.spawn(async { std::panic::panic_any(PanicsInTheEnd) });
+        let last = PanicsInTheEnd;
+        scheduler.spawn(async move { drop(last) });
+        let abandoned = PanicsInTheEnd;
+        scheduler.spawn(async move {
+            pending::<()>().await;
+            drop(abandoned);
+        });
+        scheduler.spawn(async move { sender.send("still here").expect("the test listens") });
+        assert_eq!(
+            receiver.iter().collect::<Vec<_>>(),
+            ["dropped", "still here"]
+        );
+    }
+
+    #[test]
+    fn a_task_that_nobody_can_wake_is_dropped() {
+        let scheduler = by_hand(1);
+        let (sender, dropped) = channel();
+        let witness = Witness::new(&sender, "dropped");
+        scheduler.spawn(async move {
+            let _witness = witness;
+            pending::<()>().await;
+        });
+        drop(sender);
+        assert_eq!(dropped.recv(), Ok("dropped"));
+    }
+
+    #[test]
+    fn shutdown_drops_each_ready_future_once_and_runs_none() {
+        let scheduler = Arc::new(by_hand(1));
+        let (sender, dropped) = channel();
+        let (says, heard) = channel();
+        let (go_on, told) = channel();
+        let (own, spawner) = (Arc::clone(&scheduler), scheduler.spawner());
+        let inside = sender.clone();
+        scheduler.spawn(async move {
+            for number in 0..50 {
+                let witness = Witness::new(&inside, number);
+                spawner.spawn(async move {
+                    let _witness = witness;
+                    panic!("ran after shutdown");
+                });
+            }
+            says.send("ready").expect("the test listens");
+            told.recv().expect("the test goes on");
+            own.shutdown();
+        });
+        assert_eq!(heard.recv(), Ok("ready"));
+        for number in 50..100 {
+            let witness = Witness::new(&sender, number);
+            scheduler.spawn(async move {
+                let _witness = witness;
+                panic!("ran after shutdown");
+            });
+        }
+        go_on.send(()).expect("the task waits");
+        scheduler.shutdown();
+        let mut numbers: Vec<i32> = dropped.try_iter().collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..100).collect::<Vec<_>>());
+
+        let late = Witness::new(&sender, 100);
+        scheduler.spawn(async move { drop(late) });
+        assert_eq!(dropped.try_recv(), Ok(100));
+        assert_eq!(scheduler.counts()[0].tasks_run, 1);
+    }
+
+    #[test]
+    fn a_task_that_waits_at_shutdown_is_dropped_when_it_is_woken() {
+        let scheduler = by_hand(2);
+        let (sender, dropped) = channel();
+        let (outside, wakers) = channel();
+        let witness = Witness::new(&sender, "dropped");
+        scheduler.spawn(async move {
+            let _witness = witness;
+            be_woken_by(&outside).await;
+            panic!("ran after shutdown");
+        });
+        let waker = wakers.recv().expect("the task waits");
+        scheduler.shutdown();
+        assert!(dropped.try_recv().is_err());
+        waker.wake();
+        assert_eq!(dropped.try_recv(), Ok("dropped"));
+    }
+
+    #[test]
+    fn a_long_chain_of_tasks_that_hold_each_other_fits_the_stack_when_it_falls() {
+        const LENGTH: usize = 100_000;
+        let scheduler = by_hand(1);
+        let (sender, dropped) = channel();
+        let (outside, wakers) = channel();
+        let (last, first) = channel();
+        let spawner = scheduler.spawner();
+        scheduler.spawn(async move {
+            let mut previous: Option<Waker> = None;
+            for number in 0..LENGTH {
+                let (held, outside) = (previous.take(), outside.clone());
+                let witness = Witness::new(&sender, number);
+                spawner.spawn(async move {
+                    let _held = (held, witness);
+                    be_woken_by(&outside).await;
+                });
+                // The new task is woken, so that it runs first.
+                spent().await;
+                previous = Some(wakers.recv().expect("the task waits"));
+            }
+            last.send(previous).expect("the test listens");
+        });
+        let first = first.recv().expect("the chain is built");
+        scheduler.shutdown();
+        drop(first);
+        assert_eq!(dropped.try_iter().count(), LENGTH);
+    }
+
+    #[test]
+    fn a_task_may_drop_its_own_scheduler() {
+        let scheduler = by_hand(2);
+        let spawner = scheduler.spawner();
+        let (sender, receiver) = channel();
+        spawner.spawn(async move {
+            drop(scheduler);
+            sender.send("went on").expect("the test listens");
+        });
+        assert_eq!(receiver.recv(), Ok("went on"));
+    }
+
+    #[test]
+    fn each_worker_keeps_what_the_start_hook_returns_to_its_end() {
+        let (sender, ends) = channel();
+        let sender = Mutex::new(sender);
+        let name = || thread::current().name().map(str::to_owned);
+        let scheduler = Scheduler::builder()
+            .workers(2)
+            .manual_ticker()
+            .on_worker_start(move || Box::new(Witness::new(&lock(&sender), name())))
+            .build()
+            .expect("a few threads can be started");
+        wait_until_idle(&scheduler);
+        assert!(ends.try_recv().is_err());
+        scheduler.shutdown();
+        let mut names: Vec<_> = ends.try_iter().flatten().collect();
+        names.sort_unstable();
+        assert_eq!(names, ["lunatic-worker-0", "lunatic-worker-1"]);
+    }
+
+    #[test]
+    fn a_scheduler_that_could_not_run_is_refused_with_the_remedy() {
+        let check = |builder: Builder, expected: &str| {
+            let error = builder.build().expect_err("it could not run");
+            assert_eq!(error.to_string(), expected);
+        };
+        check(
+            Scheduler::builder().workers(0),
+            "a scheduler of 0 workers runs nothing: give it at least 1",
+        );
+        check(
+            Scheduler::builder().period(Duration::ZERO),
+            "a period of 0 never ends beating: give it at least a microsecond",
+        );
+    }
 }

@@ -180,7 +180,7 @@ numbered! {
         MailboxBytes = 5,
         /// Bytes of one message.
         MessageBytes = 6,
-        /// Timers of one process that have not fired.
+        /// Timers of the environment that have not fired.
         Timers = 7,
         /// Names registered in the environment.
         Names = 8,
@@ -196,6 +196,8 @@ numbered! {
         TotalMemory = 13,
         /// Units of compute of all processes of the environment together, checked once a slice.
         TotalCompute = 14,
+        /// Milliseconds that one process may live, waiting included.
+        Time = 15,
     }
 }
 

@@ -78,8 +78,9 @@ macro_rules! for_each_host_function {
                 wait compile_module(data: Bytes, length: Length, module: OutU64) -> I32;
                 /// Gives a module back; processes that run it go on.
                 now drop_module(module: ModuleId);
-                /// Makes a configuration that allows nothing but computing. Returns its id, or -1 where the environment
-                /// does not let its processes make one.
+                /// Makes a configuration for processes that may call what the caller may call, except that they may not
+                /// spawn, compile or configure. Returns its id, or -1 where the environment does not let its processes
+                /// make one.
                 now create_config() -> ConfigId;
                 /// Gives a configuration back.
                 now drop_config(config: ConfigId);
@@ -130,8 +131,10 @@ macro_rules! for_each_host_function {
 
             /// Own. Environments: what their processes may use and call.
             "lunatic::environment" as environment {
-                /// Own. Allows a configuration the functions whose `namespace::name` begins with this. Returns 0, or 1 and
-                /// an error id where the caller does not have them all itself.
+                /// Own. Makes a configuration that grants no function at all. Returns 0 and its id, or 1 and an error id.
+                now create_empty_config(config: OutU64) -> I32;
+                /// Own. Allows a configuration those functions of the caller's whose `namespace::name` begins with this.
+                /// Returns 0, or 1 and an error id where the caller has none such.
                 now config_allow_namespace(config: ConfigId, prefix: Bytes, length: Length, error: OutU64) -> I32;
                 /// Own. Sets a bound, by its `Limit`; all ones is the caller's own bound. Returns 0, or 1 and an error id
                 /// where the number names no bound.

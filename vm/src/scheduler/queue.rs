@@ -32,7 +32,7 @@ pub(super) struct RunQueue<T> {
     row_began: u64,
     /// Whether a worker takes from this queue by itself, sooner than a thief could.
     owned: bool,
-    /// Set by a beat, cleared when a task leaves: the owner still runs what it ran at the last beat.
+    /// Set by a beat while tasks wait, cleared when one leaves.
     untouched: bool,
     /// Set once, when the queue takes no more tasks.
     closed: bool,
@@ -99,15 +99,16 @@ impl<T> RunQueue<T> {
 
     /// Says how many tasks another worker may take now.
     ///
-    /// That is half of them, rounded up. A single task stays with its owner, who is about to run
-    /// it and has what it needs in its caches, unless the owner has been busy since the last beat.
+    /// That is half of them, rounded down, so that a single task stays with its owner, who will run it next
+    /// and has what it needs in its caches. If it still waits when the clock beats, its owner is
+    /// busy, and others may have it.
     pub(super) fn offered(&self) -> usize {
         if !self.owned {
             return self.len();
         }
         match self.len() {
             1 => usize::from(self.untouched),
-            length => length.div_ceil(2),
+            length => length / 2,
         }
     }
 
@@ -167,7 +168,10 @@ impl<T> RunQueue<T> {
 mod tests {
     use super::*;
 
-    fn queue(woken: impl IntoIterator<Item = u32>, spent: impl IntoIterator<Item = u32>) -> RunQueue<u32> {
+    fn queue(
+        woken: impl IntoIterator<Item = u32>,
+        spent: impl IntoIterator<Item = u32>,
+    ) -> RunQueue<u32> {
         let mut queue = RunQueue::of_worker();
         for task in woken {
             queue.push(Level::Woken, task).expect("the queue is open");
@@ -184,7 +188,10 @@ mod tests {
 
     #[test]
     fn woken_tasks_run_before_spent_ones_each_in_order() {
-        assert_eq!(pop_all(&mut queue([1, 2, 3], [10, 11]), 0), [1, 2, 3, 10, 11]);
+        assert_eq!(
+            pop_all(&mut queue([1, 2, 3], [10, 11]), 0),
+            [1, 2, 3, 10, 11]
+        );
     }
 
     #[test]
@@ -219,7 +226,7 @@ mod tests {
 
     #[test]
     fn half_is_offered_and_a_single_task_only_after_a_beat() {
-        for (length, offered) in [(0, 0), (1, 0), (2, 1), (3, 2), (10, 5)] {
+        for (length, offered) in [(0, 0), (1, 0), (2, 1), (3, 1), (10, 5)] {
             assert_eq!(queue(0..length, []).offered(), offered, "of {length} tasks");
         }
         let mut single = queue([1], []);
@@ -242,7 +249,10 @@ mod tests {
         let mut victim = queue([1, 2, 3, 4], [10, 11]);
         let mut taken = Vec::new();
         victim.take(3, &mut taken);
-        assert_eq!(taken, [(Level::Woken, 1), (Level::Woken, 2), (Level::Spent, 10)]);
+        assert_eq!(
+            taken,
+            [(Level::Woken, 1), (Level::Woken, 2), (Level::Spent, 10)]
+        );
         assert_eq!(pop_all(&mut victim, 0), [3, 4, 11]);
 
         let mut thief = queue([7], [17]);

@@ -139,7 +139,10 @@ impl Future for Contained {
 impl Drop for Contained {
     fn drop(&mut self) {
         let future = self.future.take();
-        contain("the destructor of a task", AssertUnwindSafe(|| drop(future)));
+        contain(
+            "the destructor of a task",
+            AssertUnwindSafe(|| drop(future)),
+        );
     }
 }
 
@@ -193,6 +196,8 @@ pub(super) fn discard(tasks: impl IntoIterator<Item = Runnable>) {
     while let Some(task) = waiting.pop() {
         DROPPING.set(Some(waiting));
         drop(task);
-        waiting = DROPPING.take().expect("a nested call leaves the list in place");
+        waiting = DROPPING
+            .take()
+            .expect("a nested call leaves the list in place");
     }
 }

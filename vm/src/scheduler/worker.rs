@@ -15,7 +15,9 @@ use crossbeam_utils::CachePadded;
 use super::WorkerCounts;
 use super::idle::Idle;
 use super::queue::{Level, RunQueue};
-use super::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Parker, Unparker, count, lock};
+use super::sync::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Parker, Unparker, count, lock,
+};
 use super::task::{Contained, contain, discard, take_spent};
 use super::ticker::Ticker;
 
@@ -169,9 +171,14 @@ impl Shared {
         counts.collect()
     }
 
+    /// Says how many workers sleep.
+    pub(super) fn sleepers(&self) -> usize {
+        self.idle.parked()
+    }
+
     /// Says whether no worker is awake.
     pub(super) fn everybody_sleeps(&self) -> bool {
-        self.idle.parked() == self.workers.len()
+        self.sleepers() == self.workers.len()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -220,7 +227,8 @@ impl Shared {
 
     /// Says whether the calling thread is a worker of this scheduler, or its ticker.
     pub(super) fn owns_this_thread(&self) -> bool {
-        HERE.get().is_some_and(|place| place.scheduler == self.address())
+        HERE.get()
+            .is_some_and(|place| place.scheduler == self.address())
     }
 
     /// Marks the calling thread as one of this scheduler's.
@@ -328,7 +336,9 @@ struct Own<'a> {
 pub(super) fn work(anchor: Anchor, index: usize, parker: Parker, start: &StartHook) {
     let shared: &Shared = &anchor;
     let own_anchor = Arc::new(Arc::clone(&*anchor));
-    ANCHOR.with(|own| own.set(own_anchor)).expect("a thread is one worker once");
+    ANCHOR
+        .with(|own| own.set(own_anchor))
+        .expect("a thread is one worker once");
     shared.own_this_thread(Some(index));
     // Kept until the last future of this worker is dropped, whose destructor may need it.
     let _guard = contain("the start hook of a scheduler", AssertUnwindSafe(start));
@@ -413,7 +423,9 @@ impl<'a> Own<'a> {
     fn take_injected(&mut self) -> bool {
         let workers = self.shared.workers.len();
         let taken = &mut self.taken;
-        self.shared.injected.change(|tasks| tasks.take(tasks.len().div_ceil(workers), taken));
+        self.shared
+            .injected
+            .change(|tasks| tasks.take(tasks.len().div_ceil(workers), taken));
         self.keep_taken()
     }
 
@@ -436,7 +448,10 @@ impl<'a> Own<'a> {
 
     fn keep_stolen(&mut self) -> bool {
         let stolen = &self.me().tasks_stolen;
-        stolen.store(stolen.load(Ordering::Relaxed) + self.taken.len() as u64, Ordering::Relaxed);
+        stolen.store(
+            stolen.load(Ordering::Relaxed) + self.taken.len() as u64,
+            Ordering::Relaxed,
+        );
         self.keep_taken()
     }
 

@@ -1,0 +1,256 @@
+//! What an environment will grant: written down here, handed to the machine when the environment is made.
+
+use crate::{LunaticError, host};
+use lunatic_abi::Limit;
+
+/// What the processes of an [`Environment`](crate::Environment) may do and use.
+///
+/// It is plain data: nothing is checked before [`Environment::new`](crate::Environment::new), which refuses what the
+/// process that makes the environment does not have itself. A new one grants computing and memory and nothing else: no
+/// function of the machine, no argument, no variable, no directory.
+///
+/// # Example
+///
+/// ```
+/// use lunatic::Config;
+///
+/// // 1,200,000 bytes of memory, no limit on compute.
+/// let mut config = Config::new(1_200_000, None);
+/// config
+///     .allow_namespace("lunatic::message::")
+///     .allow_namespace("wasi_snapshot_preview1::fd_write")
+///     .max_processes(100)
+///     .environment_variable("MODE", "careful");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    limits: Vec<(Limit, u64)>,
+    namespaces: Vec<String>,
+    arguments: Vec<String>,
+    variables: Vec<(String, String)>,
+    directories: Vec<String>,
+}
+
+/// Writes a setter for each limit that has one beside [`Config::new`].
+macro_rules! limits {
+    ($($(#[$doc:meta])* $setter:ident => $limit:ident,)*) => {
+        /// The bounds. Where one is not set, that of the process which makes the environment holds; that is also the most
+        /// that can be set.
+        impl Config {
+            $(
+                $(#[$doc])*
+                pub fn $setter(&mut self, most: u64) -> &mut Self {
+                    self.limit(Limit::$limit, most)
+                }
+            )*
+        }
+
+        #[cfg(test)]
+        const SET_APART: &[Limit] = &[$(Limit::$limit,)*];
+    };
+}
+
+impl Config {
+    /// Makes a configuration that allows a process so many bytes of memory and units of compute.
+    ///
+    /// A unit of compute is about 100,000 wasm instructions, and the same program always ends at the same one; `None` is
+    /// no limit. Both count for each process, not for all of an environment together.
+    pub fn new(max_memory: u64, max_compute: Option<u64>) -> Self {
+        let mut config = Self {
+            limits: Vec::new(),
+            namespaces: Vec::new(),
+            arguments: Vec::new(),
+            variables: Vec::new(),
+            directories: Vec::new(),
+        };
+        config.limit(Limit::Memory, max_memory);
+        if let Some(units) = max_compute {
+            config.limit(Limit::Compute, units);
+        }
+        config
+    }
+
+    /// Allows the functions of the machine whose `namespace::name` begins with this: `wasi_snapshot_preview1::environ`
+    /// two functions, `lunatic::networking::` sockets, the empty text everything.
+    ///
+    /// A process that calls a function it is not allowed traps. So does one that calls `lunatic::process::spawn` or
+    /// `compile_module` without being allowed.
+    pub fn allow_namespace(&mut self, prefix: &str) -> &mut Self {
+        self.namespaces.push(prefix.to_owned());
+        self
+    }
+
+    /// Grants a directory of the one who makes the environment, or one below.
+    ///
+    /// A directory that it does not have is a trap when the environment is made.
+    pub fn preopen_dir(&mut self, directory: &str) -> &mut Self {
+        self.directories.push(directory.to_owned());
+        self
+    }
+
+    /// Adds an argument to those that `std::env::args` yields.
+    pub fn argument(&mut self, argument: &str) -> &mut Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Sets a variable that `std::env::var` finds.
+    pub fn environment_variable(&mut self, name: &str, value: &str) -> &mut Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn limit(&mut self, limit: Limit, most: u64) -> &mut Self {
+        self.limits.retain(|(other, _)| *other != limit);
+        self.limits.push((limit, most));
+        self
+    }
+
+    /// Whether a function is allowed, by its `namespace::name`.
+    fn allows(&self, function: &str) -> bool {
+        self.namespaces
+            .iter()
+            .any(|prefix| function.starts_with(prefix))
+    }
+
+    /// Hands the configuration to the machine, lets `make` use it there under its id, and takes it back.
+    pub(crate) fn hand_over<R>(
+        &self,
+        make: impl FnOnce(u64) -> Result<R, LunaticError>,
+    ) -> Result<R, LunaticError> {
+        // SAFETY: the call takes nothing and returns a number.
+        let config = unsafe { host::process::create_config() };
+        if config == u64::MAX {
+            return Err(LunaticError::new(
+                lunatic_abi::Errno::NotGranted,
+                "this environment does not let its processes make configurations",
+            ));
+        }
+        let made = self.write(config).and_then(|()| make(config));
+        // SAFETY: the id was given by `create_config` and is not used after.
+        unsafe { host::process::drop_config(config) };
+        made
+    }
+
+    /// Writes all that is set here into a configuration of the machine.
+    fn write(&self, config: u64) -> Result<(), LunaticError> {
+        let mut error = 0;
+        for (limit, most) in &self.limits {
+            // SAFETY: the address is that of a variable.
+            let result = unsafe {
+                host::environment::config_set_limit(config, *limit as u32, *most, &mut error)
+            };
+            LunaticError::check(result, error)?;
+        }
+        for prefix in &self.namespaces {
+            // SAFETY: the address comes with the length of its text, and the last is that of a variable.
+            let result = unsafe {
+                host::environment::config_allow_namespace(
+                    config,
+                    prefix.as_ptr(),
+                    prefix.len(),
+                    &mut error,
+                )
+            };
+            LunaticError::check(result, error)?;
+        }
+        // SAFETY: the calls take numbers, or addresses that come with the length of their text.
+        unsafe {
+            // The machine asks for these rights beside the namespace that the functions are in.
+            if self.allows("lunatic::process::spawn") {
+                host::process::config_set_can_spawn_processes(config, 1);
+            }
+            if self.allows("lunatic::process::compile_module") {
+                host::process::config_set_can_compile_modules(config, 1);
+            }
+            if self.allows("lunatic::process::create_config") {
+                host::process::config_set_can_create_configs(config, 1);
+            }
+            for argument in &self.arguments {
+                host::wasi::config_add_command_line_argument(
+                    config,
+                    argument.as_ptr(),
+                    argument.len(),
+                );
+            }
+            for (name, value) in &self.variables {
+                host::wasi::config_add_environment_variable(
+                    config,
+                    name.as_ptr(),
+                    name.len(),
+                    value.as_ptr(),
+                    value.len(),
+                );
+            }
+            for directory in &self.directories {
+                host::wasi::config_preopen_dir(config, directory.as_ptr(), directory.len());
+            }
+        }
+        Ok(())
+    }
+}
+
+limits! {
+    /// Bounds the elements of a process's tables.
+    max_table_elements => TableElements,
+    /// Bounds the processes alive in the environment.
+    max_processes => Processes,
+    /// Bounds the messages that wait in one mailbox.
+    max_mailbox_messages => MailboxMessages,
+    /// Bounds the bytes that wait in one mailbox.
+    max_mailbox_bytes => MailboxBytes,
+    /// Bounds the bytes of one message.
+    max_message_bytes => MessageBytes,
+    /// Bounds the timers of one process that have not fired.
+    max_timers => Timers,
+    /// Bounds the names registered in the environment.
+    max_names => Names,
+    /// Bounds the sockets open in the environment.
+    max_sockets => Sockets,
+    /// Bounds the files and directories that one process has open.
+    max_files => Files,
+    /// Bounds the bytes that the environment writes to its standard output and error in all.
+    max_output => Output,
+    /// Bounds the errors, modules, configurations, environments and name look-ups that one process holds.
+    max_handles => Handles,
+    /// Bounds the bytes of memory of all processes of the environment together.
+    max_total_memory => TotalMemory,
+    /// Bounds the units of compute of all processes of the environment together.
+    max_total_compute => TotalCompute,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_can_be_set() {
+        let mut set = vec![Limit::Memory, Limit::Compute];
+        set.extend(SET_APART);
+        set.sort_by_key(|limit| *limit as u32);
+        assert_eq!(set, Limit::ALL);
+    }
+
+    #[test]
+    fn the_last_bound_set_holds() {
+        let mut config = Config::new(1, Some(2));
+        config.max_timers(3).max_timers(4);
+        let limits = [(Limit::Memory, 1), (Limit::Compute, 2), (Limit::Timers, 4)];
+        assert_eq!(config.limits, limits);
+        assert_eq!(Config::new(1, None).limits, [(Limit::Memory, 1)]);
+    }
+
+    #[test]
+    fn a_prefix_allows_what_begins_with_it() {
+        let mut config = Config::new(1, None);
+        assert!(
+            !config.allows("lunatic::process::spawn"),
+            "nothing is allowed at first"
+        );
+        config.allow_namespace("lunatic::process::sp");
+        assert!(config.allows("lunatic::process::spawn"));
+        assert!(!config.allows("lunatic::process::sleep_ms"));
+        config.allow_namespace("");
+        assert!(config.allows("lunatic::process::sleep_ms"));
+    }
+}

@@ -1,0 +1,125 @@
+//! How a function of this program becomes the first function of a new process.
+//!
+//! A process is a new instance of a module, started at an exported function. All functions of this program lie in its
+//! table at the same places in every instance, so that a place is enough to name one: the parent passes two places, and
+//! the export calls what is there. The first is a helper that knows the types, which a number does not tell.
+
+use crate::envelope::{self, Delivery};
+use crate::mailbox::Mailbox;
+use crate::module::Param;
+use crate::tag::CONTEXT;
+use lunatic_abi::parameter;
+use serde::de::DeserializeOwned;
+use std::mem::transmute;
+
+/// The name of the export. It carries the version, because two versions of this library may be linked into one program,
+/// and a word that no published version of the crate uses there.
+macro_rules! export {
+    () => {
+        concat!("_lunatic_spawn_entry_", env!("CARGO_PKG_VERSION"))
+    };
+}
+
+pub(crate) const EXPORT: &str = export!();
+
+/// Starts a spawned process. Nothing is asked of the machine before the function runs, so that a process can be spawned
+/// where next to nothing is granted.
+#[unsafe(export_name = export!())]
+extern "C" fn spawn_entry(helper: *const (), function: *const ()) {
+    // SAFETY: the parent passes what `Entry` holds: the place of a helper. In wasm, a place that holds anything of
+    // another type is a trap.
+    let helper: fn(*const ()) = unsafe { transmute(helper) };
+    helper(function);
+}
+
+/// A function to begin with, and the helper that knows its type.
+pub(crate) struct Entry {
+    helper: fn(*const ()),
+    function: *const (),
+}
+
+impl Entry {
+    pub(crate) fn new<T>(function: fn(Mailbox<T>)) -> Self {
+        Self {
+            helper: start::<T>,
+            function: function as *const (),
+        }
+    }
+
+    pub(crate) fn with_context<C: DeserializeOwned, T>(function: fn(C, Mailbox<T>)) -> Self {
+        Self {
+            helper: start_with::<C, T>,
+            function: function as *const (),
+        }
+    }
+
+    /// Returns the parameters of [`EXPORT`], as the machine reads them.
+    pub(crate) fn parameters(&self) -> [u8; 2 * parameter::SIZE] {
+        // A place in the table is 32 bits wide, and so is an address where there is a table.
+        let helper = Param::I32(self.helper as usize as i32);
+        let function = Param::I32(self.function as usize as i32);
+        let mut parameters = [0; 2 * parameter::SIZE];
+        parameters[..parameter::SIZE].copy_from_slice(&helper.to_bytes());
+        parameters[parameter::SIZE..].copy_from_slice(&function.to_bytes());
+        parameters
+    }
+}
+
+fn start<T>(function: *const ()) {
+    // SAFETY: `Entry::new` pairs this helper with functions of this type.
+    let function: fn(Mailbox<T>) = unsafe { transmute(function) };
+    // SAFETY: the process begins here, so it has no mailbox yet.
+    function(unsafe { Mailbox::new() });
+}
+
+fn start_with<C: DeserializeOwned, T>(function: *const ()) {
+    // SAFETY: `Entry::with_context` pairs this helper with functions of this type.
+    let function: fn(C, Mailbox<T>) = unsafe { transmute(function) };
+    let context = envelope::receive(
+        &[CONTEXT],
+        lunatic_abi::FOREVER,
+        |delivery| match delivery {
+            Delivery::Arrived(header, data) => Some(envelope::open(data, header.resources)),
+            Delivery::DoesNotFit(header) => panic!(
+                "the context of {} bytes that this process was spawned with does not fit its memory",
+                header.length
+            ),
+            // The parent died between spawning this process and sending the context.
+            Delivery::TimedOut | Delivery::NobodyLeft => None,
+        },
+    );
+    let Some(context) = context else { return };
+    let context = context.unwrap_or_else(|error| {
+        panic!("the context that this process was spawned with cannot be read: {error}")
+    });
+    // SAFETY: as in `start`.
+    function(context, unsafe { Mailbox::new() });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_export_carries_the_version() {
+        assert_eq!(
+            EXPORT,
+            format!("_lunatic_spawn_entry_{}", env!("CARGO_PKG_VERSION"))
+        );
+    }
+
+    #[test]
+    fn an_entry_is_two_places_of_32_bits() {
+        fn nothing(_: Mailbox<()>) {}
+        let entry = Entry::new(nothing);
+        let parameters = entry.parameters();
+        assert_eq!(
+            parameters[..17],
+            Param::I32(entry.helper as usize as i32).to_bytes()
+        );
+        assert_eq!(
+            parameters[17..],
+            Param::I32(entry.function as usize as i32).to_bytes()
+        );
+    }
+}

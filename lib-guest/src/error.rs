@@ -1,0 +1,137 @@
+//! What the machine says when it cannot do what it was asked.
+
+use crate::host;
+use lunatic_abi::Errno;
+use std::borrow::Cow;
+use std::{fmt, io};
+
+/// Something that the machine could not do: a kind to decide by, and a sentence for a person.
+///
+/// # Example
+///
+/// A limit is told apart from what no retry can mend:
+///
+/// ```no_run
+/// use lunatic::{process, Errno, Mailbox};
+///
+/// fn worker(_: Mailbox<()>) {}
+///
+/// match process::spawn(worker) {
+///     Ok(_) => println!("it works"),
+///     Err(error) if error.kind() == Errno::LimitReached => println!("later: {error}"),
+///     Err(error) => panic!("never: {error}"),
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LunaticError {
+    kind: Errno,
+    text: Cow<'static, str>,
+}
+
+impl LunaticError {
+    /// Returns what kind of failure it is.
+    pub fn kind(&self) -> Errno {
+        self.kind
+    }
+
+    pub(crate) fn new(kind: Errno, text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+        }
+    }
+
+    /// Takes over an error that the machine keeps under an id, and gives the id back.
+    pub(crate) fn from_id(id: u64) -> Self {
+        // SAFETY: `string_size` says how many bytes `to_string` writes, and the text has room for as many.
+        unsafe {
+            let kind = host::error::kind(id);
+            let mut text = vec![0; host::error::string_size(id) as usize];
+            host::error::to_string(id, text.as_mut_ptr());
+            host::error::drop(id);
+            Self::new(
+                Errno::from_number(kind).unwrap_or(Errno::Other),
+                String::from_utf8_lossy(&text).into_owned(),
+            )
+        }
+    }
+
+    /// Reads the result of a call that answers 0 with a value, 1 with an error id in its place, or that time ran out.
+    pub(crate) fn check(result: i32, value: u64) -> Result<u64, Self> {
+        match result {
+            0 => Ok(value),
+            lunatic_abi::TIMED_OUT => Err(Self::new(Errno::TimedOut, "time ran out")),
+            _ => Err(Self::from_id(value)),
+        }
+    }
+}
+
+impl fmt::Display for LunaticError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for LunaticError {}
+
+/// The error's kind becomes the nearest [`io::ErrorKind`]; the error itself is the source.
+impl From<LunaticError> for io::Error {
+    fn from(error: LunaticError) -> Self {
+        io::Error::new(io_kind(error.kind), error)
+    }
+}
+
+fn io_kind(kind: Errno) -> io::ErrorKind {
+    match kind {
+        Errno::MailboxFull => io::ErrorKind::WouldBlock,
+        Errno::NotGranted | Errno::PermissionDenied => io::ErrorKind::PermissionDenied,
+        Errno::LimitReached => io::ErrorKind::QuotaExceeded,
+        Errno::NoProcess | Errno::NameNotFound | Errno::NoFunction | Errno::NotFound => {
+            io::ErrorKind::NotFound
+        }
+        Errno::NameTaken => io::ErrorKind::AlreadyExists,
+        Errno::MessageTooLarge | Errno::BadVersion | Errno::BadParameters | Errno::InvalidInput => {
+            io::ErrorKind::InvalidInput
+        }
+        Errno::BadModule => io::ErrorKind::InvalidData,
+        Errno::TimedOut => io::ErrorKind::TimedOut,
+        Errno::ConnectionRefused => io::ErrorKind::ConnectionRefused,
+        Errno::ConnectionReset => io::ErrorKind::ConnectionReset,
+        Errno::ConnectionAborted => io::ErrorKind::ConnectionAborted,
+        Errno::NotConnected => io::ErrorKind::NotConnected,
+        Errno::AddrInUse => io::ErrorKind::AddrInUse,
+        Errno::AddrNotAvailable => io::ErrorKind::AddrNotAvailable,
+        Errno::BrokenPipe => io::ErrorKind::BrokenPipe,
+        Errno::NetworkUnreachable => io::ErrorKind::NetworkUnreachable,
+        Errno::HostUnreachable => io::ErrorKind::HostUnreachable,
+        Errno::Exhausted => io::ErrorKind::OutOfMemory,
+        // Kinds that a later machine adds have no nearer one.
+        _ => io::ErrorKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_ran_out_needs_no_error_id() {
+        let error = LunaticError::check(lunatic_abi::TIMED_OUT, 0).expect_err("9027 is a failure");
+        assert_eq!(error.kind(), Errno::TimedOut);
+        assert_eq!(io::Error::from(error).kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn only_failures_without_a_number_become_other() {
+        for &kind in Errno::ALL {
+            let vague = matches!(kind, Errno::Success | Errno::Other);
+            assert_eq!(io_kind(kind) == io::ErrorKind::Other, vague, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn an_io_error_keeps_the_sentence() {
+        let error = LunaticError::new(Errno::AddrInUse, "127.0.0.1:80 is in use");
+        assert_eq!(io::Error::from(error).to_string(), "127.0.0.1:80 is in use");
+    }
+}

@@ -1,0 +1,122 @@
+//! The functions of the machine, as this program imports them.
+//!
+//! Nothing is listed here: every declaration is a projection of the one table in `lunatic-abi`. Outside the machine,
+//! where nobody provides the functions, each one is a panic that says so; that is what lets the crate compile for the
+//! development machine.
+
+use std::time::Duration;
+
+/// What each kind of parameter of the table is in Rust.
+mod kinds {
+    pub(super) type Bytes = *const u8;
+    pub(super) type Buffer = *mut u8;
+    pub(super) type Words = *const u64;
+    pub(super) type Vectors = *const super::Vector;
+    pub(super) type Length = usize;
+    pub(super) type IpBytes = *const u8;
+    pub(super) type Family = u32;
+    pub(super) type OutU16 = *mut u16;
+    pub(super) type OutU32 = *mut u32;
+    pub(super) type OutU64 = *mut u64;
+    pub(super) type OutIpBytes = *mut [u8; 16];
+    pub(super) type OutHeader = *mut lunatic_abi::MessageHeader;
+    pub(super) type OutText = *mut u8;
+    pub(super) type I32 = i32;
+    pub(super) type U32 = u32;
+    pub(super) type I64 = i64;
+    pub(super) type U64 = u64;
+    pub(super) type Pid = u64;
+    pub(super) type Tag = i64;
+    pub(super) type Millis = u64;
+    pub(super) type ConfigId = u64;
+    pub(super) type ModuleId = u64;
+    pub(super) type EnvironmentId = u64;
+    pub(super) type DnsId = u64;
+    pub(super) type ListenerId = u64;
+    pub(super) type StreamId = u64;
+    pub(super) type ErrorId = u64;
+    pub(super) type TimerId = u64;
+}
+
+/// Where some bytes that are to be written lie: what `Kind::Vectors` points to.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Vector {
+    pub(crate) address: *const u8,
+    pub(crate) length: usize,
+}
+
+macro_rules! imports {
+    ($($(#[doc = $about:literal])* $namespace:literal as $module:ident {
+        $($(#[doc = $doc:literal])* $mode:ident $name:ident($($parameter:ident: $kind:ident),*) $(-> $result:ident)?;)*
+    })*) => {$(
+        // The table has rows that this library does not call: they serve programs in other languages.
+        #[allow(dead_code, unused_imports)]
+        $(#[doc = $about])*
+        pub(crate) mod $module {
+            use super::kinds::*;
+
+            #[cfg(target_family = "wasm")]
+            #[link(wasm_import_module = $namespace)]
+            unsafe extern "C" {
+                $($(#[doc = $doc])* pub(crate) fn $name($($parameter: $kind),*) $(-> $result)?;)*
+            }
+
+            $(
+                #[cfg(not(target_family = "wasm"))]
+                $(#[doc = $doc])*
+                pub(crate) unsafe fn $name($(_: imports!(@type $parameter $kind)),*) $(-> $result)? {
+                    super::outside_the_machine(concat!($namespace, "::", stringify!($name)))
+                }
+            )*
+        }
+    )*};
+    (@type $parameter:ident $kind:ident) => { $kind };
+}
+
+lunatic_abi::for_each_host_function!(imports);
+
+#[cfg(not(target_family = "wasm"))]
+#[cold]
+fn outside_the_machine(function: &str) -> ! {
+    panic!(
+        "`{function}` is provided by the Lunatic machine: compile for wasm32-wasip1 and run the program with `lunatic`"
+    )
+}
+
+/// Returns a time as it crosses to the machine: whole milliseconds, rounded up so that a wait is never too short.
+///
+/// The longest time is one less than "for ever".
+pub(crate) fn milliseconds(time: Duration) -> u64 {
+    let rounded_up = time.as_nanos().div_ceil(1_000_000);
+    u64::try_from(rounded_up)
+        .unwrap_or(u64::MAX)
+        .min(lunatic_abi::FOREVER - 1)
+}
+
+/// Returns a time that may be endless as it crosses to the machine.
+pub(crate) fn milliseconds_or_forever(time: Option<Duration>) -> u64 {
+    time.map_or(lunatic_abi::FOREVER, milliseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_rounded_up_and_never_for_ever() {
+        assert_eq!(milliseconds(Duration::ZERO), 0);
+        assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
+        assert_eq!(milliseconds(Duration::from_millis(7)), 7);
+        assert_eq!(milliseconds(Duration::from_micros(7_001)), 8);
+        assert_eq!(milliseconds(Duration::MAX), u64::MAX - 1);
+        assert_eq!(milliseconds_or_forever(None), u64::MAX);
+    }
+
+    #[test]
+    #[should_panic(expected = "`lunatic::process::process_id` is provided by the Lunatic machine")]
+    fn outside_the_machine_a_call_says_what_is_missing() {
+        // SAFETY: outside the machine the function reads and writes nothing.
+        unsafe { process::process_id() };
+    }
+}

@@ -1,0 +1,251 @@
+//! What a process finds in its mailbox: messages, and signals that tell of other processes' ends.
+
+use crate::Limit;
+use crate::mailbox::ReceiveError;
+use crate::tag::Tag;
+use lunatic_abi::{ExitKind, MessageHeader, MessageKind};
+use std::fmt;
+
+/// What a [`LinkMailbox`](crate::LinkMailbox) receives.
+///
+/// # Example
+///
+/// ```no_run
+/// use lunatic::{process, Mailbox, Message};
+///
+/// #[lunatic::main]
+/// fn main(mailbox: Mailbox<String>) {
+///     let (_, mailbox) = process::spawn_link(mailbox, |_: Mailbox<()>| panic!("on purpose")).unwrap();
+///     match mailbox.receive() {
+///         Message::Normal(Ok(text)) => println!("a message: {text}"),
+///         Message::Normal(Err(error)) => println!("no message: {error}"),
+///         Message::Signal(signal) => println!("{signal}"),
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub enum Message<T> {
+    /// A message that was sent, or why there is none.
+    Normal(Result<T, ReceiveError>),
+    /// A process that this one is linked with, or that it monitors, ended.
+    Signal(Signal),
+}
+
+impl<T> Message<T> {
+    /// Whether it tells of a process's end.
+    pub fn is_signal(&self) -> bool {
+        matches!(self, Self::Signal(_))
+    }
+
+    /// Returns the signal, where it is one.
+    pub fn signal(&self) -> Option<&Signal> {
+        match self {
+            Self::Signal(signal) => Some(signal),
+            Self::Normal(_) => None,
+        }
+    }
+
+    /// Returns what was received.
+    ///
+    /// # Panics
+    ///
+    /// Where it is a signal.
+    pub fn normal_or_unwrap(self) -> Result<T, ReceiveError> {
+        match self {
+            Self::Normal(message) => message,
+            Self::Signal(signal) => panic!("a signal came where a message was expected: {signal}"),
+        }
+    }
+}
+
+/// Tells of the end of a process.
+///
+/// `Display` is a sentence for a person, with what the machine knows beyond the [`reason`](Self::reason).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Signal {
+    /// Why this process is told.
+    pub kind: SignalKind,
+    /// The tag of the link; [`Tag::NONE`] for a monitored process, and where the process was spawned with a link by the
+    /// one that died.
+    pub tag: Tag,
+    /// The process that ended, as [`Process::id`](crate::Process::id) returns it.
+    pub pid: u64,
+    /// Why it ended.
+    pub reason: ExitReason,
+    /// Why it ended, in the machine's words.
+    pub sentence: String,
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process <{:x}> ", self.pid)?;
+        match self.sentence.as_str() {
+            "" => self.reason.fmt(f),
+            sentence => f.write_str(sentence),
+        }
+    }
+}
+
+impl Signal {
+    /// Reads a signal; `None` where what arrived is a message.
+    pub(crate) fn from_arrival(header: &MessageHeader, data: &[u8]) -> Option<Self> {
+        let kind = match MessageKind::from_number(header.kind) {
+            Some(MessageKind::LinkDied) => SignalKind::LinkDied,
+            Some(MessageKind::ProcessDied) => SignalKind::ProcessDied,
+            _ => return None,
+        };
+        Some(Self {
+            kind,
+            tag: Tag::from_id(header.tag),
+            pid: header.pid,
+            reason: ExitReason::from_numbers(header.exit, header.detail),
+            sentence: String::from_utf8_lossy(data).into_owned(),
+        })
+    }
+}
+
+/// Why a process is told of another's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SignalKind {
+    /// They were linked, and the other failed.
+    LinkDied,
+    /// It monitored the other ([`Process::monitor`](crate::Process::monitor)), which ended, failing or not.
+    ProcessDied,
+}
+
+/// Why a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ExitReason {
+    /// Its function returned, or it exited with status 0. Links are not told of this.
+    Normal,
+    /// It exited with another status.
+    Status(i32),
+    /// It trapped. This is how a panic ends.
+    Trapped,
+    /// It was killed.
+    Killed,
+    /// It reached a limit of its environment; which one, where this library knows it.
+    Limit(Option<Limit>),
+    /// A process that it was linked with failed.
+    LinkDied,
+    /// It was dead before it was asked about, or never lived.
+    NoProcess,
+    /// The machine failed it: a defect of the machine.
+    Fault,
+    /// A reason that is younger than this library.
+    Unknown,
+}
+
+impl ExitReason {
+    fn from_numbers(kind: u32, detail: u64) -> Self {
+        match ExitKind::from_number(kind) {
+            Some(ExitKind::Normal) => Self::Normal,
+            // A status is 32 bits wide; the machine hands it over as unsigned.
+            Some(ExitKind::Status) => Self::Status(detail as i32),
+            Some(ExitKind::Trapped) => Self::Trapped,
+            Some(ExitKind::Killed) => Self::Killed,
+            Some(ExitKind::Limit) => {
+                Self::Limit(u32::try_from(detail).ok().and_then(Limit::from_number))
+            }
+            Some(ExitKind::LinkDied) => Self::LinkDied,
+            Some(ExitKind::NoProcess) => Self::NoProcess,
+            Some(ExitKind::Fault) => Self::Fault,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Normal => f.write_str("ended normally"),
+            Self::Status(status) => write!(f, "exited with status {status}"),
+            Self::Trapped => f.write_str("trapped"),
+            Self::Killed => f.write_str("was killed"),
+            Self::Limit(Some(limit)) => write!(f, "reached a limit: {limit:?}"),
+            Self::Limit(None) => f.write_str("reached a limit"),
+            Self::LinkDied => f.write_str("died with a process that it was linked with"),
+            Self::NoProcess => f.write_str("does not exist"),
+            Self::Fault => f.write_str("was failed by the machine"),
+            Self::Unknown => f.write_str("ended for a reason that this library does not know"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(kind: MessageKind, exit: ExitKind, detail: u64) -> MessageHeader {
+        MessageHeader {
+            kind: kind as u32,
+            exit: exit as u32,
+            tag: 4,
+            pid: 0x2a,
+            detail,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_death_is_read_with_its_reason() {
+        let limit = header(
+            MessageKind::LinkDied,
+            ExitKind::Limit,
+            Limit::Compute as u64,
+        );
+        let signal =
+            Signal::from_arrival(&limit, b"reached a limit: of 1 unit").expect("it is a death");
+        assert_eq!(signal.kind, SignalKind::LinkDied);
+        assert_eq!((signal.tag.id(), signal.pid), (4, 42));
+        assert_eq!(signal.reason, ExitReason::Limit(Some(Limit::Compute)));
+        assert_eq!(
+            signal.to_string(),
+            "process <2a> reached a limit: of 1 unit"
+        );
+
+        let status = header(
+            MessageKind::ProcessDied,
+            ExitKind::Status,
+            u64::from(u32::MAX),
+        );
+        let signal = Signal::from_arrival(&status, b"").expect("it is a death");
+        assert_eq!(signal.kind, SignalKind::ProcessDied);
+        assert_eq!(signal.reason, ExitReason::Status(-1));
+        assert_eq!(signal.to_string(), "process <2a> exited with status -1");
+    }
+
+    #[test]
+    fn a_message_is_no_death() {
+        assert_eq!(
+            Signal::from_arrival(&header(MessageKind::Data, ExitKind::Normal, 0), b""),
+            None
+        );
+    }
+
+    #[test]
+    fn every_kind_of_exit_has_a_reason_and_younger_ones_are_unknown() {
+        for &kind in ExitKind::ALL {
+            assert_ne!(
+                ExitReason::from_numbers(kind as u32, 0),
+                ExitReason::Unknown,
+                "{kind:?}"
+            );
+        }
+        assert_eq!(ExitReason::from_numbers(1000, 0), ExitReason::Unknown);
+        assert_eq!(
+            ExitReason::from_numbers(ExitKind::Limit as u32, u64::MAX),
+            ExitReason::Limit(None)
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "process <2a> was killed")]
+    fn unwrapping_a_signal_says_which() {
+        let killed = header(MessageKind::LinkDied, ExitKind::Killed, 0);
+        let signal = Signal::from_arrival(&killed, b"was killed").expect("it is a death");
+        let _ = Message::<()>::Signal(signal).normal_or_unwrap();
+    }
+}

@@ -1,0 +1,10 @@
+//! TCP and names of hosts, with the shapes of [`std::net`].
+//!
+//! A process that waits for a peer waits alone: others go on. Every call that fails does so with an [`std::io::Error`]
+//! whose kind says why, and whose source is the machine's [`LunaticError`](crate::LunaticError).
+
+mod dns;
+mod tcp;
+
+pub use dns::{SocketAddrIterator, ToSocketAddrs, resolve, resolve_timeout};
+pub use tcp::{Incoming, TcpListener, TcpStream};

@@ -1,0 +1,262 @@
+//! Names of hosts, and what can stand for an address.
+
+use crate::{LunaticError, host};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::time::Duration;
+use std::{io, iter, option, slice, vec};
+
+/// The addresses that a name stands for.
+#[derive(Debug)]
+pub struct SocketAddrIterator {
+    id: u64,
+}
+
+impl SocketAddrIterator {
+    pub(crate) fn from_id(id: u64) -> Self {
+        Self { id }
+    }
+}
+
+impl Iterator for SocketAddrIterator {
+    type Item = SocketAddr;
+
+    fn next(&mut self) -> Option<SocketAddr> {
+        let mut address = RawAddress::default();
+        // SAFETY: the addresses are those of the variables that the machine writes.
+        let result = unsafe {
+            host::dns::resolve_next(
+                self.id,
+                &mut address.family,
+                &mut address.ip,
+                &mut address.port,
+                &mut address.flow,
+                &mut address.scope,
+            )
+        };
+        (result == 0).then(|| address.into())
+    }
+}
+
+impl Drop for SocketAddrIterator {
+    fn drop(&mut self) {
+        // SAFETY: the id was given by the machine, and nobody else has it.
+        unsafe { host::dns::drop_dns_iterator(self.id) };
+    }
+}
+
+/// An address as it crosses to the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RawAddress {
+    /// 4 or 6.
+    pub(crate) family: u32,
+    /// The address's bytes; an address of version 4 fills four.
+    pub(crate) ip: [u8; 16],
+    pub(crate) port: u16,
+    pub(crate) flow: u32,
+    pub(crate) scope: u32,
+}
+
+impl From<SocketAddr> for RawAddress {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => {
+                let mut ip = [0; 16];
+                ip[..4].copy_from_slice(&address.ip().octets());
+                Self {
+                    family: 4,
+                    ip,
+                    port: address.port(),
+                    flow: 0,
+                    scope: 0,
+                }
+            }
+            SocketAddr::V6(address) => Self {
+                family: 6,
+                ip: address.ip().octets(),
+                port: address.port(),
+                flow: address.flowinfo(),
+                scope: address.scope_id(),
+            },
+        }
+    }
+}
+
+impl From<RawAddress> for SocketAddr {
+    fn from(raw: RawAddress) -> Self {
+        if raw.family == 4 {
+            let [a, b, c, d, ..] = raw.ip;
+            return SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), raw.port).into();
+        }
+        SocketAddrV6::new(Ipv6Addr::from(raw.ip), raw.port, raw.flow, raw.scope).into()
+    }
+}
+
+/// Looks up `host:port`.
+///
+/// # Errors
+///
+/// That the name is not known or malformed, or that nobody answers.
+///
+/// # Example
+///
+/// ```no_run
+/// for address in lunatic::net::resolve("localhost:80").unwrap() {
+///     println!("{address}");
+/// }
+/// ```
+pub fn resolve(name: &str) -> Result<SocketAddrIterator, LunaticError> {
+    look_up(name, lunatic_abi::FOREVER)
+}
+
+/// Looks up `host:port` as [`resolve`] does, for so long. Time counts in milliseconds, rounded up.
+pub fn resolve_timeout(name: &str, timeout: Duration) -> Result<SocketAddrIterator, LunaticError> {
+    look_up(name, host::milliseconds(timeout))
+}
+
+fn look_up(name: &str, timeout: u64) -> Result<SocketAddrIterator, LunaticError> {
+    let mut id = 0;
+    // SAFETY: the address comes with the length of its text, and the last is that of a variable.
+    let result = unsafe { host::dns::resolve(name.as_ptr(), name.len(), timeout, &mut id) };
+    LunaticError::check(result, id).map(SocketAddrIterator::from_id)
+}
+
+/// What can stand for addresses, as [`std::net::ToSocketAddrs`], which looks names up by the operating system and so finds
+/// none here.
+///
+/// # Example
+///
+/// An address that is written out is not looked up:
+///
+/// ```
+/// use lunatic::net::ToSocketAddrs;
+///
+/// let mut addresses = "127.0.0.1:1337".to_socket_addrs().unwrap();
+/// assert_eq!(addresses.next().unwrap().port(), 1337);
+/// let mut addresses = ("::1", 1337).to_socket_addrs().unwrap();
+/// assert!(addresses.next().unwrap().is_ipv6());
+/// ```
+pub trait ToSocketAddrs {
+    /// Yields the addresses.
+    type Iter: Iterator<Item = SocketAddr>;
+
+    /// Returns the addresses; where it is a name, after looking it up.
+    ///
+    /// # Errors
+    ///
+    /// A name that is malformed or that the look-up does not find.
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter>;
+}
+
+macro_rules! already_addresses {
+    ($($address:ty,)*) => {$(
+        impl ToSocketAddrs for $address {
+            type Iter = option::IntoIter<SocketAddr>;
+
+            fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+                Ok(Some(SocketAddr::from(*self)).into_iter())
+            }
+        }
+    )*};
+}
+
+already_addresses! {
+    SocketAddr,
+    SocketAddrV4,
+    SocketAddrV6,
+    (IpAddr, u16),
+    (Ipv4Addr, u16),
+    (Ipv6Addr, u16),
+}
+
+impl ToSocketAddrs for str {
+    type Iter = vec::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        if let Ok(address) = self.parse::<SocketAddr>() {
+            return Ok(vec![address].into_iter());
+        }
+        Ok(resolve(self)?.collect::<Vec<_>>().into_iter())
+    }
+}
+
+impl ToSocketAddrs for String {
+    type Iter = vec::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        self.as_str().to_socket_addrs()
+    }
+}
+
+impl ToSocketAddrs for (&str, u16) {
+    type Iter = vec::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        let (host, port) = *self;
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, port)].into_iter());
+        }
+        format!("{host}:{port}").to_socket_addrs()
+    }
+}
+
+impl ToSocketAddrs for (String, u16) {
+    type Iter = vec::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        (self.0.as_str(), self.1).to_socket_addrs()
+    }
+}
+
+impl<'a> ToSocketAddrs for &'a [SocketAddr] {
+    type Iter = iter::Copied<slice::Iter<'a, SocketAddr>>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        Ok(self.iter().copied())
+    }
+}
+
+impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
+    type Iter = T::Iter;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        (**self).to_socket_addrs()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(from: impl ToSocketAddrs) -> Vec<String> {
+        let addresses = from.to_socket_addrs().expect("nothing is looked up");
+        addresses.map(|address| address.to_string()).collect()
+    }
+
+    #[test]
+    fn what_is_written_out_is_not_looked_up() {
+        let check = |found: Vec<String>, expected: &str| assert_eq!(found, [expected]);
+        check(addresses("127.0.0.1:80"), "127.0.0.1:80");
+        check(addresses(String::from("[::1]:80")), "[::1]:80");
+        check(addresses(("10.0.0.1", 1)), "10.0.0.1:1");
+        check(addresses((String::from("::2"), 2)), "[::2]:2");
+        check(addresses((Ipv4Addr::LOCALHOST, 3)), "127.0.0.1:3");
+        check(addresses((IpAddr::from(Ipv6Addr::LOCALHOST), 4)), "[::1]:4");
+        let some = [
+            SocketAddr::from(([1, 2, 3, 4], 5)),
+            SocketAddr::from(([6, 7, 8, 9], 10)),
+        ];
+        assert_eq!(addresses(&some[..]), ["1.2.3.4:5", "6.7.8.9:10"]);
+        check(addresses(&some[0]), "1.2.3.4:5");
+    }
+
+    #[test]
+    fn an_address_crosses_and_comes_back() {
+        let addresses: [SocketAddr; 2] = [
+            SocketAddrV4::new(Ipv4Addr::new(1, 2, 3, 4), 65_535).into(),
+            SocketAddrV6::new(Ipv6Addr::LOCALHOST, 1, 2, 3).into(),
+        ];
+        for address in addresses {
+            assert_eq!(SocketAddr::from(RawAddress::from(address)), address);
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! TCP: listeners and streams.
+
+use crate::LunaticError;
+use crate::envelope;
+use crate::host::{self, Vector};
+use crate::net::dns::{RawAddress, SocketAddrIterator, ToSocketAddrs};
+use lunatic_abi::Errno;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
+
+/// Listens for connections. Its port is free again when it is dropped, or when its process ends in any way.
+///
+/// # Example
+///
+/// ```no_run
+/// use lunatic::{net, process, Mailbox};
+/// use std::io::Write;
+///
+/// fn main() {
+///     let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+///     println!("listening on {}", listener.local_addr().unwrap());
+///     while let Ok((stream, _peer)) = listener.accept() {
+///         process::spawn_with(stream, |mut stream, _: Mailbox<()>| {
+///             stream.write_all(b"Hello!\n").unwrap();
+///         })
+///         .unwrap();
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct TcpListener {
+    id: u64,
+}
+
+impl TcpListener {
+    /// Listens on the first of the addresses that can be listened on. Port 0 is any that is free.
+    ///
+    /// # Errors
+    ///
+    /// That of the last address; [`io::ErrorKind::InvalidInput`] where there is none.
+    pub fn bind<A: ToSocketAddrs>(addresses: A) -> io::Result<Self> {
+        first(addresses, |address| {
+            let mut id = 0;
+            // SAFETY: the addresses are those of the bytes, of which there are as many as the family says, and of a variable.
+            let result = unsafe {
+                host::tcp::tcp_bind(
+                    address.family,
+                    address.ip.as_ptr(),
+                    u32::from(address.port),
+                    address.flow,
+                    address.scope,
+                    &mut id,
+                )
+            };
+            LunaticError::check(result, id).map(|id| Self { id })
+        })
+    }
+
+    /// Waits for a connection, and returns it with the peer's address.
+    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (mut stream, mut peer) = (0, 0);
+        // SAFETY: the addresses are those of variables.
+        let result = unsafe { host::tcp::tcp_accept(self.id, &mut stream, &mut peer) };
+        let id = LunaticError::check(result, stream)?;
+        let stream = TcpStream { id };
+        Ok((stream, only_address(peer)?))
+    }
+
+    /// Returns the connections, waiting for each; it never ends.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use lunatic::net::TcpListener;
+    ///
+    /// let listener = TcpListener::bind(("localhost", 8080)).unwrap();
+    /// for stream in listener.incoming() {
+    ///     println!("from {}", stream.unwrap().peer_addr().unwrap());
+    /// }
+    /// ```
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming { listener: self }
+    }
+
+    /// Returns the address that it listens on, with the port that was chosen.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        let mut address = 0;
+        // SAFETY: the address is that of a variable.
+        let result = unsafe { host::tcp::tcp_local_addr(self.id, &mut address) };
+        only_address(LunaticError::check(result, address)?)
+    }
+}
+
+impl Drop for TcpListener {
+    fn drop(&mut self) {
+        // SAFETY: the id was given by the machine, and nobody else has it.
+        unsafe { host::tcp::drop_tcp_listener(self.id) };
+    }
+}
+
+/// The connections to a listener, from [`TcpListener::incoming`].
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    listener: &'a TcpListener,
+}
+
+impl Iterator for Incoming<'_> {
+    type Item = io::Result<TcpStream>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.listener.accept().map(|(stream, _)| stream))
+    }
+}
+
+/// A connection. It is closed when its last handle is dropped, in whichever process that is.
+///
+/// [`Clone`] makes another handle to the same connection. So does sending it in a message: the receiver gets a handle of
+/// its own, and the sender's stays what it is. As a part of a message it can be written only while a message is sent, and
+/// read only while one is received; any other serialiser gets an error.
+#[derive(Debug)]
+pub struct TcpStream {
+    id: u64,
+}
+
+impl TcpStream {
+    /// Connects to the first of the addresses that answers.
+    ///
+    /// # Errors
+    ///
+    /// That of the last address; [`io::ErrorKind::InvalidInput`] where there is none.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use lunatic::net::TcpStream;
+    /// use std::io::{Read, Write};
+    ///
+    /// let mut stream = TcpStream::connect(("localhost", 1337)).unwrap();
+    /// stream.write_all(b"Hello!\n").unwrap();
+    /// stream.shutdown(std::net::Shutdown::Write).unwrap();
+    /// let mut answer = String::new();
+    /// stream.read_to_string(&mut answer).unwrap();
+    /// ```
+    pub fn connect<A: ToSocketAddrs>(addresses: A) -> io::Result<Self> {
+        Self::connect_within(addresses, lunatic_abi::FOREVER)
+    }
+
+    /// Connects as [`connect`](Self::connect) does, trying each address for so long. Time counts in milliseconds, rounded
+    /// up.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect), and [`io::ErrorKind::TimedOut`].
+    pub fn connect_timeout<A: ToSocketAddrs>(addresses: A, timeout: Duration) -> io::Result<Self> {
+        Self::connect_within(addresses, host::milliseconds(timeout))
+    }
+
+    fn connect_within<A: ToSocketAddrs>(addresses: A, timeout: u64) -> io::Result<Self> {
+        first(addresses, |address| {
+            let mut id = 0;
+            // SAFETY: the addresses are those of the bytes, of which there are as many as the family says, and of a variable.
+            let result = unsafe {
+                host::tcp::tcp_connect(
+                    address.family,
+                    address.ip.as_ptr(),
+                    u32::from(address.port),
+                    address.flow,
+                    address.scope,
+                    timeout,
+                    &mut id,
+                )
+            };
+            LunaticError::check(result, id).map(|id| Self { id })
+        })
+    }
+
+    /// Returns the peer's address.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        let mut address = 0;
+        // SAFETY: the address is that of a variable.
+        let result = unsafe { host::tcp::tcp_peer_addr(self.id, &mut address) };
+        only_address(LunaticError::check(result, address)?)
+    }
+
+    /// Returns the connection's own address.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        let mut address = 0;
+        // SAFETY: the address is that of a variable.
+        let result = unsafe { host::tcp::tcp_stream_local_addr(self.id, &mut address) };
+        only_address(LunaticError::check(result, address)?)
+    }
+
+    /// Reads what has come without taking it. Waits for something, for at most the peek timeout.
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut length = 0;
+        // SAFETY: the address comes with the length of its buffer, and the last is that of a variable.
+        let result =
+            unsafe { host::tcp::tcp_peek(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
+        Ok(LunaticError::check(result, length)? as usize)
+    }
+
+    /// Closes one direction of the connection, or both, for all of its handles.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        let how = match how {
+            Shutdown::Read => 0,
+            Shutdown::Write => 1,
+            Shutdown::Both => 2,
+        };
+        let mut error = 0;
+        // SAFETY: the address is that of a variable.
+        let result = unsafe { host::tcp::tcp_shutdown(self.id, how, &mut error) };
+        LunaticError::check(result, error)?;
+        Ok(())
+    }
+
+    /// Decides whether small writes are sent at once (true) or gathered (false, as at first).
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        let mut error = 0;
+        // SAFETY: the address is that of a variable.
+        let result = unsafe { host::tcp::tcp_set_nodelay(self.id, i32::from(nodelay), &mut error) };
+        LunaticError::check(result, error)?;
+        Ok(())
+    }
+
+    /// Sets how long a read may wait; `None` for as long as it takes, as at first. A read that waited for so long fails with
+    /// [`io::ErrorKind::TimedOut`], and loses nothing. Time counts in milliseconds, rounded up; zero only takes what is
+    /// there. All handles of a connection share it.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use lunatic::net::TcpStream;
+    /// use std::io::{ErrorKind, Read};
+    /// use std::time::Duration;
+    ///
+    /// fn read_soon(mut stream: TcpStream) -> Option<u8> {
+    ///     stream.set_read_timeout(Some(Duration::from_secs(5)));
+    ///     let mut byte = [0];
+    ///     match stream.read_exact(&mut byte) {
+    ///         Ok(()) => Some(byte[0]),
+    ///         Err(error) if error.kind() == ErrorKind::TimedOut => None,
+    ///         Err(error) => panic!("{error}"),
+    ///     }
+    /// }
+    /// ```
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) {
+        // SAFETY: the call takes numbers.
+        unsafe { host::tcp::set_read_timeout(self.id, host::milliseconds_or_forever(timeout)) };
+    }
+
+    /// Returns how long a read may wait.
+    pub fn read_timeout(&self) -> Option<Duration> {
+        // SAFETY: the call takes a number and returns one.
+        duration(unsafe { host::tcp::get_read_timeout(self.id) })
+    }
+
+    /// Sets how long a write may wait, as [`set_read_timeout`](Self::set_read_timeout) does for a read.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) {
+        // SAFETY: the call takes numbers.
+        unsafe { host::tcp::set_write_timeout(self.id, host::milliseconds_or_forever(timeout)) };
+    }
+
+    /// Returns how long a write may wait.
+    pub fn write_timeout(&self) -> Option<Duration> {
+        // SAFETY: the call takes a number and returns one.
+        duration(unsafe { host::tcp::get_write_timeout(self.id) })
+    }
+
+    /// Sets how long a [`peek`](Self::peek) may wait, as [`set_read_timeout`](Self::set_read_timeout) does for a read.
+    pub fn set_peek_timeout(&self, timeout: Option<Duration>) {
+        // SAFETY: the call takes numbers.
+        unsafe { host::tcp::set_peek_timeout(self.id, host::milliseconds_or_forever(timeout)) };
+    }
+
+    /// Returns how long a [`peek`](Self::peek) may wait.
+    pub fn peek_timeout(&self) -> Option<Duration> {
+        // SAFETY: the call takes a number and returns one.
+        duration(unsafe { host::tcp::get_peek_timeout(self.id) })
+    }
+}
+
+/// How many slices one vectored write hands over at most. Those after it are left for the next, as for any short write.
+const VECTORS: usize = 16;
+
+impl Read for &TcpStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut length = 0;
+        // SAFETY: the address comes with the length of its buffer, and the last is that of a variable.
+        let result =
+            unsafe { host::tcp::tcp_read(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
+        Ok(LunaticError::check(result, length)? as usize)
+    }
+}
+
+impl Write for &TcpStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let nothing = Vector {
+            address: std::ptr::null(),
+            length: 0,
+        };
+        let mut vectors = [nothing; VECTORS];
+        let mut count = 0;
+        let filled = slices.iter().filter(|slice| !slice.is_empty());
+        for (vector, slice) in vectors.iter_mut().zip(filled) {
+            *vector = Vector {
+                address: slice.as_ptr(),
+                length: slice.len(),
+            };
+            count += 1;
+        }
+        let mut written = 0;
+        // SAFETY: there are `count` vectors, each the address and length of a slice; the last address is that of a variable.
+        let result = unsafe {
+            host::tcp::tcp_write_vectored(self.id, vectors.as_ptr(), count, &mut written)
+        };
+        Ok(LunaticError::check(result, written)? as usize)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut error = 0;
+        // SAFETY: the address is that of a variable.
+        let result = unsafe { host::tcp::tcp_flush(self.id, &mut error) };
+        LunaticError::check(result, error)?;
+        Ok(())
+    }
+}
+
+impl Read for TcpStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buffer)
+    }
+}
+
+impl Write for TcpStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self).write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (&*self).flush()
+    }
+}
+
+impl Clone for TcpStream {
+    fn clone(&self) -> Self {
+        // SAFETY: the call takes a number and returns one.
+        let id = unsafe { host::tcp::clone_tcp_stream(self.id) };
+        Self { id }
+    }
+}
+
+impl Drop for TcpStream {
+    fn drop(&mut self) {
+        // SAFETY: the id was given by the machine, and nobody else has it.
+        unsafe { host::tcp::drop_tcp_stream(self.id) };
+    }
+}
+
+impl Serialize for TcpStream {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Some(index) = envelope::enclose_stream(self.id) else {
+            let what = "a stream can only be written into a message that is being sent";
+            return Err(ser::Error::custom(what));
+        };
+        index.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for TcpStream {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let index = u32::deserialize(deserializer)?;
+        let id = envelope::take_stream(index).map_err(de::Error::custom)?;
+        Ok(Self { id })
+    }
+}
+
+/// Returns what the first of the addresses yields with which `act` succeeds.
+fn first<T>(
+    addresses: impl ToSocketAddrs,
+    act: impl Fn(RawAddress) -> Result<T, LunaticError>,
+) -> io::Result<T> {
+    let mut last = LunaticError::new(Errno::InvalidInput, "there is no address to try");
+    for address in addresses.to_socket_addrs()? {
+        match act(address.into()) {
+            Ok(made) => return Ok(made),
+            Err(error) => last = error,
+        }
+    }
+    Err(last.into())
+}
+
+/// Reads the address out of a result that holds one.
+fn only_address(id: u64) -> io::Result<SocketAddr> {
+    SocketAddrIterator::from_id(id)
+        .next()
+        .ok_or_else(|| LunaticError::new(Errno::NotConnected, "the socket has no address").into())
+}
+
+fn duration(milliseconds: u64) -> Option<Duration> {
+    (milliseconds != lunatic_abi::FOREVER).then(|| Duration::from_millis(milliseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::ManuallyDrop;
+
+    #[test]
+    fn a_stream_is_written_into_messages_only() {
+        // No machine is here to give the id back to.
+        let stream = ManuallyDrop::new(TcpStream { id: 40 });
+        let sealed = envelope::seal(&(7u8, &*stream, &*stream), |bytes, streams| {
+            (bytes.to_vec(), streams.to_vec())
+        });
+        let (bytes, streams) = sealed.expect("a message is being sent");
+        assert_eq!(bytes, [0x93, 7, 0, 1]);
+        assert_eq!(streams, [40, 40]);
+
+        let error = rmp_serde::to_vec(&*stream).expect_err("no message is being sent");
+        assert_eq!(
+            error.to_string(),
+            "a stream can only be written into a message that is being sent"
+        );
+        let error =
+            rmp_serde::from_slice::<TcpStream>(&[0]).expect_err("no message is being received");
+        assert_eq!(
+            error.to_string(),
+            "a stream can only be read out of a message that is being received"
+        );
+    }
+
+    #[test]
+    fn no_address_is_invalid_input_and_the_last_failure_counts() {
+        let none: &[SocketAddr] = &[];
+        let error = first(none, |_| Ok(())).expect_err("there is no address");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+
+        let two = [
+            SocketAddr::from(([127, 0, 0, 1], 1)),
+            SocketAddr::from(([127, 0, 0, 1], 2)),
+        ];
+        let fail = |address: RawAddress| {
+            let kind = if address.port == 2 {
+                Errno::ConnectionRefused
+            } else {
+                Errno::TimedOut
+            };
+            Err::<(), _>(LunaticError::new(kind, "no"))
+        };
+        let error = first(&two[..], fail).expect_err("both fail");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            first(&two[..], |address| Ok(address.port)).expect("both succeed"),
+            1
+        );
+    }
+}

@@ -1,0 +1,630 @@
+//! Processes: what one holds of another, and how one is spawned.
+
+use crate::LunaticError;
+use crate::entry::{EXPORT, Entry};
+use crate::envelope;
+use crate::environment::Environment;
+use crate::host;
+use crate::mailbox::{LinkMailbox, Mailbox, TransformMailbox};
+use crate::tag::{CONTEXT, Tag};
+use lunatic_abi::{Errno, OWN};
+use rmp_serde::encode;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+
+/// Names a process that receives messages of type `T`. It goes on to do so when the process is dead.
+///
+/// It is a number and can be copied, compared and sent to other processes. Whoever has it may send to the process, watch
+/// it and kill it.
+pub struct Process<T> {
+    id: u64,
+    // A process takes `T`; what names it owns none.
+    messages: PhantomData<fn(T)>,
+}
+
+/// Why a message was not sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendFailure {
+    /// The receiver's mailbox is full, and remained so for a slice of the sender's time.
+    #[error("the receiver's mailbox is full")]
+    MailboxFull,
+    /// The message is larger than the receiver's environment accepts.
+    #[error("the message is larger than the receiver's environment accepts")]
+    MessageTooLarge,
+    /// The receiver's environment does not grant it what travels in the message.
+    #[error("the receiver's environment does not grant what travels in the message")]
+    NotGranted,
+    /// The value cannot be written as a message.
+    #[error("the value cannot be written as a message: {0}")]
+    SerializationFailed(encode::Error),
+    /// The machine refused it for a reason that is younger than this library.
+    #[error("the machine refused the message ({0:?})")]
+    Refused(Errno),
+}
+
+impl SendFailure {
+    fn from_errno(errno: Errno) -> Self {
+        match errno {
+            Errno::MailboxFull => Self::MailboxFull,
+            Errno::MessageTooLarge => Self::MessageTooLarge,
+            Errno::NotGranted => Self::NotGranted,
+            other => Self::Refused(other),
+        }
+    }
+
+    fn errno(&self) -> Errno {
+        match self {
+            Self::MailboxFull => Errno::MailboxFull,
+            Self::MessageTooLarge => Errno::MessageTooLarge,
+            Self::NotGranted => Errno::NotGranted,
+            Self::SerializationFailed(_) => Errno::InvalidInput,
+            Self::Refused(errno) => *errno,
+        }
+    }
+}
+
+impl From<SendFailure> for LunaticError {
+    fn from(failure: SendFailure) -> Self {
+        LunaticError::new(failure.errno(), failure.to_string())
+    }
+}
+
+/// A message that was not sent, and why.
+#[derive(thiserror::Error)]
+#[error("{failure}")]
+pub struct SendError<T> {
+    /// The message, given back.
+    pub message: T,
+    /// Why it was not sent.
+    #[source]
+    pub failure: SendFailure,
+}
+
+// Written out so that `unwrap` works for messages that have no `Debug`.
+impl<T> fmt::Debug for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendError")
+            .field("failure", &self.failure)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Process<T> {
+    pub(crate) fn from_id(id: u64) -> Self {
+        Self {
+            id,
+            messages: PhantomData,
+        }
+    }
+
+    /// Returns the number that the machine knows the process by. No two processes of a machine have the same, living or
+    /// dead.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Links this process with the other: when one of them fails, the other dies too, or is told with the returned tag
+    /// where it has a [`LinkMailbox`]. A process that is dead already fails the link at once.
+    ///
+    /// The normal end of a process is not told to those linked with it.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use lunatic::{process, Mailbox, TransformMailbox};
+    ///
+    /// #[lunatic::main]
+    /// fn main(mailbox: Mailbox<()>) {
+    ///     let mailbox = mailbox.catch_link_panic();
+    ///     let worker = process::spawn(|mailbox: Mailbox<()>| mailbox.receive().unwrap()).unwrap();
+    ///     let tag = worker.link();
+    ///     worker.kill();
+    ///     let message = mailbox.receive();
+    ///     assert_eq!(message.signal().unwrap().tag, tag);
+    /// }
+    /// ```
+    pub fn link(&self) -> Tag {
+        let tag = Tag::new();
+        // SAFETY: the call takes numbers.
+        unsafe { host::process::link(tag.id(), self.id) };
+        tag
+    }
+
+    /// Ends the link between this process and the other, if there is one. A failure that was told before stays in the
+    /// mailbox.
+    pub fn unlink(&self) {
+        // SAFETY: the call takes a number.
+        unsafe { host::process::unlink(self.id) };
+    }
+
+    /// Asks for a signal when the process ends, whatever its reason. Where it is dead already the signal comes at once,
+    /// with [`ExitReason::NoProcess`](crate::ExitReason::NoProcess).
+    ///
+    /// The signal comes in this process's mailbox: as [`Message::Signal`](crate::Message::Signal) of a [`LinkMailbox`], as
+    /// [`ReceiveError::Signal`](crate::ReceiveError::Signal) of a [`Mailbox`]. It has no tag, so a receive with tags leaves
+    /// it where it is. A process that is monitored twice is told of once.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use lunatic::{process, ExitReason, Mailbox, ReceiveError};
+    ///
+    /// #[lunatic::main]
+    /// fn main(mailbox: Mailbox<()>) {
+    ///     let worker = process::spawn(|_: Mailbox<()>| println!("done")).unwrap();
+    ///     worker.monitor();
+    ///     let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
+    ///     assert_eq!(signal.pid, worker.id());
+    ///     assert!(matches!(signal.reason, ExitReason::Normal | ExitReason::NoProcess));
+    /// }
+    /// ```
+    pub fn monitor(&self) {
+        // SAFETY: the call takes a number.
+        unsafe { host::process::monitor(self.id) };
+    }
+
+    /// Takes back [`monitor`](Self::monitor). A signal that came before stays in the mailbox.
+    pub fn stop_monitoring(&self) {
+        // SAFETY: the call takes a number.
+        unsafe { host::process::stop_monitoring(self.id) };
+    }
+
+    /// Kills the process. Nothing happens where it is dead. Processes linked with it die too, or are told.
+    pub fn kill(&self) {
+        // SAFETY: the call takes a number.
+        unsafe { host::process::kill(self.id) };
+    }
+
+    /// Whether the process is alive. It may die before the caller looks at the answer.
+    pub fn is_alive(&self) -> bool {
+        // SAFETY: the call takes a number and returns one.
+        unsafe { host::process::exists(self.id) != 0 }
+    }
+}
+
+impl<T: Serialize> Process<T> {
+    /// Sends a message. Messages from one process to another arrive in the order in which they were sent; a message to a
+    /// dead process is dropped.
+    ///
+    /// The sender waits for at most a slice of its time where the receiver's mailbox is full.
+    ///
+    /// # Panics
+    ///
+    /// Where the message cannot be delivered to a living process, for a [`SendFailure`]: a message that is lost would be
+    /// found much later, somewhere else. [`try_send`](Self::try_send) returns it instead.
+    pub fn send(&self, message: T) {
+        self.tag_send(Tag::NONE, message);
+    }
+
+    /// Sends a message with a tag, as [`send`](Self::send) does.
+    ///
+    /// # Panics
+    ///
+    /// As [`send`](Self::send).
+    pub fn tag_send(&self, tag: Tag, message: T) {
+        if let Err(failure) = self.post(tag, &message) {
+            panic!(
+                "a message to process <{:x}> was not sent: {failure}",
+                self.id
+            );
+        }
+    }
+
+    /// Sends a message, or gives it back.
+    ///
+    /// # Errors
+    ///
+    /// A [`SendFailure`], with the message. A dead receiver is no failure.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use lunatic::{process, Process, SendFailure};
+    ///
+    /// fn offer(worker: Process<String>, job: String) -> Option<String> {
+    ///     let Err(error) = worker.try_send(job) else { return None };
+    ///     match error.failure {
+    ///         SendFailure::MailboxFull => Some(error.message),
+    ///         other => panic!("{other}"),
+    ///     }
+    /// }
+    /// ```
+    pub fn try_send(&self, message: T) -> Result<(), SendError<T>> {
+        self.try_tag_send(Tag::NONE, message)
+    }
+
+    /// Sends a message with a tag, or gives it back, as [`try_send`](Self::try_send) does.
+    pub fn try_tag_send(&self, tag: Tag, message: T) -> Result<(), SendError<T>> {
+        match self.post(tag, &message) {
+            Ok(()) => Ok(()),
+            Err(failure) => Err(SendError { message, failure }),
+        }
+    }
+}
+
+impl<T> Process<T> {
+    pub(crate) fn post<M: Serialize>(&self, tag: Tag, message: &M) -> Result<(), SendFailure> {
+        envelope::seal(message, |bytes, streams| {
+            envelope::post(self.id, tag, bytes, streams)
+        })
+        .map_err(SendFailure::SerializationFailed)?
+        .map_err(SendFailure::from_errno)
+    }
+}
+
+// A process is a number whatever it receives, so none of these asks anything of `T`.
+
+impl<T> Clone for Process<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Process<T> {}
+
+impl<T> PartialEq for Process<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl<T> Eq for Process<T> {}
+
+impl<T> Hash for Process<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
+impl<T> fmt::Debug for Process<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Process<{:x}>", self.id)
+    }
+}
+
+impl<T> Serialize for Process<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.id.serialize(serializer)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Process<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(Self::from_id)
+    }
+}
+
+/// Returns the running process, as the one that owns this mailbox.
+pub fn this<T, U: TransformMailbox<T>>(_mailbox: &U) -> Process<T> {
+    // SAFETY: the call takes nothing and returns a number.
+    Process::from_id(unsafe { host::process::process_id() })
+}
+
+/// Returns the environment of the running process.
+///
+/// # Example
+///
+/// ```no_run
+/// use lunatic::{process, Mailbox};
+///
+/// #[lunatic::main]
+/// fn main(mailbox: Mailbox<String>) {
+///     let this = process::this(&mailbox);
+///     process::this_env().register("log", "1.0.0", this).unwrap();
+/// }
+/// ```
+pub fn this_env() -> Environment {
+    Environment::own()
+}
+
+/// Suspends the running process. Others go on.
+pub fn sleep(milliseconds: u64) {
+    // SAFETY: the call takes a number.
+    unsafe { host::process::sleep_ms(milliseconds) };
+}
+
+/// Spawns a process that begins with a function and has this process's rights.
+///
+/// The function is one of the program, or a closure that captures nothing: processes share no memory. What a process is
+/// to know from the start goes along with [`spawn_with`].
+///
+/// Output is written a line at a time. A process that prints without ending the line flushes it itself
+/// (`std::io::stdout().flush()`): when a spawned process ends, what it buffered goes with its memory.
+///
+/// # Errors
+///
+/// A limit of the environment, or that it does not let its processes spawn.
+///
+/// # Example
+///
+/// ```no_run
+/// use lunatic::{process, Mailbox};
+///
+/// #[lunatic::main]
+/// fn main(_: Mailbox<()>) {
+///     let greeter = process::spawn(|mailbox: Mailbox<String>| {
+///         println!("Hello {}!", mailbox.receive().unwrap());
+///     })
+///     .unwrap();
+///     greeter.monitor();
+///     greeter.send("world".into());
+/// }
+/// ```
+pub fn spawn<T>(function: fn(Mailbox<T>)) -> Result<Process<T>, LunaticError> {
+    Place::Here.spawn(function)
+}
+
+/// Spawns a process as [`spawn`] does, and hands it a value.
+///
+/// The value travels as the first message. Where it cannot be delivered the process is killed again.
+///
+/// # Errors
+///
+/// As [`spawn`], and where the value cannot be sent, as [`SendFailure`] says.
+///
+/// # Example
+///
+/// ```no_run
+/// use lunatic::{process, Mailbox};
+///
+/// #[lunatic::main]
+/// fn main(mailbox: Mailbox<u64>) {
+///     let this = process::this(&mailbox);
+///     for number in 0..10u64 {
+///         process::spawn_with((this, number), |(parent, number), _: Mailbox<()>| {
+///             parent.send(number * number);
+///         })
+///         .unwrap();
+///     }
+///     let sum: u64 = (0..10).map(|_| mailbox.receive().unwrap()).sum();
+///     assert_eq!(sum, 285);
+/// }
+/// ```
+pub fn spawn_with<C, T>(context: C, function: fn(C, Mailbox<T>)) -> Result<Process<T>, LunaticError>
+where
+    C: Serialize + DeserializeOwned,
+{
+    Place::Here.spawn_with(context, function)
+}
+
+/// Spawns a process that is linked with this one, which is told of its failure.
+///
+/// The link is there before the process runs. Its normal end is not told: use [`Process::monitor`] for that.
+///
+/// # Errors
+///
+/// As [`spawn`]. The mailbox is gone then; who wants to go on without the process spawns it first and links it after
+/// ([`Process::link`]), which loses no failure either.
+///
+/// # Example
+///
+/// ```no_run
+/// use lunatic::{process, Mailbox};
+///
+/// #[lunatic::main]
+/// fn main(mailbox: Mailbox<()>) {
+///     let (child, mailbox) = process::spawn_link(mailbox, |_: Mailbox<()>| panic!("on purpose")).unwrap();
+///     let message = mailbox.receive();
+///     assert_eq!(message.signal().unwrap().pid, child.id());
+/// }
+/// ```
+pub fn spawn_link<T, P, M>(
+    mailbox: M,
+    function: fn(Mailbox<T>),
+) -> Result<(Process<T>, LinkMailbox<P>), LunaticError>
+where
+    M: TransformMailbox<P>,
+{
+    Place::Here.spawn_link(mailbox, function)
+}
+
+/// Spawns a process as [`spawn_link`] does, and hands it a value as [`spawn_with`] does.
+pub fn spawn_link_with<C, T, P, M>(
+    mailbox: M,
+    context: C,
+    function: fn(C, Mailbox<T>),
+) -> Result<(Process<T>, LinkMailbox<P>), LunaticError>
+where
+    C: Serialize + DeserializeOwned,
+    M: TransformMailbox<P>,
+{
+    Place::Here.spawn_link_with(mailbox, context, function)
+}
+
+/// Spawns a process that is linked with this one: when one of them fails, the other dies too.
+pub fn spawn_link_unwrap<T, P, M>(
+    mailbox: M,
+    function: fn(Mailbox<T>),
+) -> Result<(Process<T>, Mailbox<P>), LunaticError>
+where
+    M: TransformMailbox<P>,
+{
+    Place::Here.spawn_link_unwrap(mailbox, function)
+}
+
+/// Spawns a process as [`spawn_link_unwrap`] does, and hands it a value as [`spawn_with`] does.
+pub fn spawn_link_unwrap_with<C, T, P, M>(
+    mailbox: M,
+    context: C,
+    function: fn(C, Mailbox<T>),
+) -> Result<(Process<T>, Mailbox<P>), LunaticError>
+where
+    C: Serialize + DeserializeOwned,
+    M: TransformMailbox<P>,
+{
+    Place::Here.spawn_link_unwrap_with(mailbox, context, function)
+}
+
+/// Where a process is spawned: which environment grants it what it may do, and which module it runs.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    /// In this process's environment, from its module.
+    Here,
+    /// In an environment that this process made, from a module that it added there.
+    Environment { environment: u64, module: u64 },
+}
+
+impl Place {
+    /// Spawns an exported function.
+    pub(crate) fn spawn_export<T>(
+        self,
+        link: Tag,
+        function: &str,
+        parameters: &[u8],
+    ) -> Result<Process<T>, LunaticError> {
+        let mut process = 0;
+        // SAFETY: each address comes with the length of the slice that it is of, and the last is that of a variable.
+        let result = unsafe {
+            match self {
+                Self::Here => host::process::spawn(
+                    link.id(),
+                    OWN,
+                    OWN,
+                    function.as_ptr(),
+                    function.len(),
+                    parameters.as_ptr(),
+                    parameters.len(),
+                    &mut process,
+                ),
+                Self::Environment {
+                    environment,
+                    module,
+                } => host::environment::spawn(
+                    environment,
+                    module,
+                    link.id(),
+                    function.as_ptr(),
+                    function.len(),
+                    parameters.as_ptr(),
+                    parameters.len(),
+                    &mut process,
+                ),
+            }
+        };
+        LunaticError::check(result, process).map(Process::from_id)
+    }
+
+    fn spawn_entry<T>(self, link: Tag, entry: &Entry) -> Result<Process<T>, LunaticError> {
+        self.spawn_export(link, EXPORT, &entry.parameters())
+    }
+
+    /// Spawns an entry that waits for a context. The context is written before, so that between the process's birth and
+    /// its first message nothing happens that can fail but the sending itself.
+    fn spawn_entry_with<C: Serialize, T>(
+        self,
+        link: Tag,
+        context: &C,
+        entry: &Entry,
+    ) -> Result<Process<T>, LunaticError> {
+        envelope::seal(context, |bytes, streams| {
+            let process: Process<T> = self.spawn_entry(link, entry)?;
+            let Err(errno) = envelope::post(process.id, CONTEXT, bytes, streams) else {
+                return Ok(process);
+            };
+            // Its end is no failure that this process is to be told of, or to die of: it never began.
+            process.unlink();
+            process.kill();
+            Err(SendFailure::from_errno(errno).into())
+        })
+        .map_err(SendFailure::SerializationFailed)?
+    }
+
+    pub(crate) fn spawn<T>(self, function: fn(Mailbox<T>)) -> Result<Process<T>, LunaticError> {
+        self.spawn_entry(Tag::NONE, &Entry::new(function))
+    }
+
+    pub(crate) fn spawn_with<C, T>(
+        self,
+        context: C,
+        function: fn(C, Mailbox<T>),
+    ) -> Result<Process<T>, LunaticError>
+    where
+        C: Serialize + DeserializeOwned,
+    {
+        self.spawn_entry_with(Tag::NONE, &context, &Entry::with_context(function))
+    }
+
+    pub(crate) fn spawn_link<T, P, M: TransformMailbox<P>>(
+        self,
+        mailbox: M,
+        function: fn(Mailbox<T>),
+    ) -> Result<(Process<T>, LinkMailbox<P>), LunaticError> {
+        let mailbox = mailbox.catch_link_panic();
+        let process = self.spawn_entry(Tag::new(), &Entry::new(function))?;
+        Ok((process, mailbox))
+    }
+
+    pub(crate) fn spawn_link_with<C, T, P, M>(
+        self,
+        mailbox: M,
+        context: C,
+        function: fn(C, Mailbox<T>),
+    ) -> Result<(Process<T>, LinkMailbox<P>), LunaticError>
+    where
+        C: Serialize + DeserializeOwned,
+        M: TransformMailbox<P>,
+    {
+        let mailbox = mailbox.catch_link_panic();
+        let entry = Entry::with_context(function);
+        let process = self.spawn_entry_with(Tag::new(), &context, &entry)?;
+        Ok((process, mailbox))
+    }
+
+    pub(crate) fn spawn_link_unwrap<T, P, M: TransformMailbox<P>>(
+        self,
+        mailbox: M,
+        function: fn(Mailbox<T>),
+    ) -> Result<(Process<T>, Mailbox<P>), LunaticError> {
+        let mailbox = mailbox.panic_if_link_panics();
+        let process = self.spawn_entry(Tag::new(), &Entry::new(function))?;
+        Ok((process, mailbox))
+    }
+
+    pub(crate) fn spawn_link_unwrap_with<C, T, P, M>(
+        self,
+        mailbox: M,
+        context: C,
+        function: fn(C, Mailbox<T>),
+    ) -> Result<(Process<T>, Mailbox<P>), LunaticError>
+    where
+        C: Serialize + DeserializeOwned,
+        M: TransformMailbox<P>,
+    {
+        let mailbox = mailbox.panic_if_link_panics();
+        let entry = Entry::with_context(function);
+        let process = self.spawn_entry_with(Tag::new(), &context, &entry)?;
+        Ok((process, mailbox))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn a_process_is_a_number_in_a_message() {
+        let process = Process::<String>::from_id(0x1234);
+        let read: Process<String> = envelope::seal(&process, |bytes, _| envelope::open(bytes, 0))
+            .expect("a number can be written")
+            .expect("a number can be read");
+        assert_eq!(read, process);
+        assert_eq!(HashSet::from([read, process]).len(), 1);
+        assert_eq!(format!("{process:?}"), "Process<1234>");
+    }
+
+    #[test]
+    fn what_the_machine_refuses_has_its_failure() {
+        let full = SendFailure::from_errno(Errno::MailboxFull);
+        assert!(matches!(full, SendFailure::MailboxFull));
+        let error = LunaticError::from(full);
+        assert_eq!(error.kind(), Errno::MailboxFull);
+        assert_eq!(error.to_string(), "the receiver's mailbox is full");
+        let other = SendFailure::from_errno(Errno::Exhausted);
+        assert_eq!(LunaticError::from(other).kind(), Errno::Exhausted);
+    }
+}

@@ -1,0 +1,171 @@
+//! Names under which processes find each other. A name belongs to a living process and goes with it.
+
+use crate::{Environment, Process, host};
+use lunatic_abi::{Errno, OWN};
+
+/// Why a name was not registered or found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// The version is no semantic version.
+    #[error("the version is not a semantic version such as 1.2.0")]
+    IncorrectSemver,
+    /// The query is no version requirement.
+    #[error("the query is not a version requirement such as ^1.2")]
+    IncorrectQuery,
+    /// No living process has this name in this version.
+    #[error("no process is registered under this name and version")]
+    NotFound,
+    /// Another living process has this name in this version.
+    #[error("another process is registered under this name and version")]
+    NameTaken,
+    /// The process to be registered is dead.
+    #[error("the process is dead")]
+    NoProcess,
+    /// Anything else: a limit on names, a right that is missing, a name that is malformed.
+    #[error("the machine refused ({0:?})")]
+    Refused(Errno),
+}
+
+/// The names of an environment.
+impl Environment {
+    /// Registers a process under a name and a semantic version.
+    ///
+    /// # Errors
+    ///
+    /// Each variant of [`RegistryError`] but those of a query.
+    pub fn register<T>(
+        &self,
+        name: &str,
+        version: &str,
+        process: Process<T>,
+    ) -> Result<(), RegistryError> {
+        // SAFETY: each address comes with the length of its text.
+        let result = unsafe {
+            host::environment::register(
+                self.id(),
+                name.as_ptr(),
+                name.len(),
+                version.as_ptr(),
+                version.len(),
+                process.id(),
+            )
+        };
+        check(result, RegistryError::IncorrectSemver)
+    }
+
+    /// Takes back what was registered under a name and exactly this version.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotFound`] where there is no such name, [`RegistryError::IncorrectSemver`], and what the machine
+    /// refuses.
+    pub fn unregister(&self, name: &str, version: &str) -> Result<(), RegistryError> {
+        // SAFETY: each address comes with the length of its text.
+        let result = unsafe {
+            host::environment::unregister(
+                self.id(),
+                name.as_ptr(),
+                name.len(),
+                version.as_ptr(),
+                version.len(),
+            )
+        };
+        check(result, RegistryError::IncorrectSemver)
+    }
+
+    /// Finds a process of this environment, as [`lookup`] does in the caller's.
+    pub fn lookup<T>(&self, name: &str, query: &str) -> Result<Option<Process<T>>, RegistryError> {
+        lookup_in(self.id(), name, query)
+    }
+}
+
+/// Finds the newest living process that is registered under a name, in a version that satisfies a requirement such as
+/// `^1.2`, in the environment of the running process.
+///
+/// What type of message it receives is the caller's claim: a name does not say.
+///
+/// # Errors
+///
+/// [`RegistryError::IncorrectQuery`], and what the machine refuses. That there is no such process is `None`.
+///
+/// # Example
+///
+/// ```no_run
+/// use lunatic::{lookup, process, Mailbox};
+///
+/// #[lunatic::main]
+/// fn main(mailbox: Mailbox<String>) {
+///     let this = process::this(&mailbox);
+///     process::this_env().register("log", "1.4.2", this).unwrap();
+///     process::spawn(|_: Mailbox<()>| {
+///         if let Some(log) = lookup::<String>("log", "^1.0").unwrap() {
+///             log.send("found".into());
+///         }
+///     })
+///     .unwrap();
+///     assert_eq!(mailbox.receive().unwrap(), "found");
+/// }
+/// ```
+pub fn lookup<T>(name: &str, query: &str) -> Result<Option<Process<T>>, RegistryError> {
+    lookup_in(OWN, name, query)
+}
+
+fn lookup_in<T>(
+    environment: u64,
+    name: &str,
+    query: &str,
+) -> Result<Option<Process<T>>, RegistryError> {
+    let mut process = 0;
+    // SAFETY: each address comes with the length of its text, and the last is that of a variable.
+    let result = unsafe {
+        host::environment::lookup(
+            environment,
+            name.as_ptr(),
+            name.len(),
+            query.as_ptr(),
+            query.len(),
+            &mut process,
+        )
+    };
+    match check(result, RegistryError::IncorrectQuery) {
+        Ok(()) => Ok(Some(Process::from_id(process))),
+        Err(RegistryError::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the machine's answer. `bad_version` is what a malformed version means in this call.
+fn check(result: u32, bad_version: RegistryError) -> Result<(), RegistryError> {
+    match Errno::from_number(result) {
+        Some(Errno::Success) => Ok(()),
+        Some(Errno::BadVersion) => Err(bad_version),
+        Some(Errno::NameNotFound) => Err(RegistryError::NotFound),
+        Some(Errno::NameTaken) => Err(RegistryError::NameTaken),
+        Some(Errno::NoProcess) => Err(RegistryError::NoProcess),
+        other => Err(RegistryError::Refused(other.unwrap_or(Errno::Other))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_malformed_version_is_told_from_a_malformed_query() {
+        let malformed = Errno::BadVersion as u32;
+        let check_query = check(malformed, RegistryError::IncorrectQuery);
+        assert_eq!(check_query, Err(RegistryError::IncorrectQuery));
+        let check_version = check(malformed, RegistryError::IncorrectSemver);
+        assert_eq!(check_version, Err(RegistryError::IncorrectSemver));
+    }
+
+    #[test]
+    fn an_answer_without_a_variant_keeps_its_number() {
+        let limit = check(Errno::LimitReached as u32, RegistryError::IncorrectSemver);
+        assert_eq!(limit, Err(RegistryError::Refused(Errno::LimitReached)));
+        let unknown = check(9_999, RegistryError::IncorrectSemver);
+        assert_eq!(unknown, Err(RegistryError::Refused(Errno::Other)));
+        assert_eq!(check(0, RegistryError::IncorrectSemver), Ok(()));
+    }
+}

@@ -1,0 +1,80 @@
+//! Messages that are sent later.
+
+use crate::LunaticError;
+use crate::envelope;
+use crate::host;
+use crate::process::{Process, SendFailure};
+use crate::tag::Tag;
+use serde::Serialize;
+use std::time::Duration;
+
+/// A message that is to be sent later. Dropping this does not stop it; the end of the process that set it does.
+#[derive(Debug)]
+pub struct Timer {
+    id: u64,
+}
+
+impl Timer {
+    /// Stops the timer. False where the message was sent already.
+    pub fn cancel(self) -> bool {
+        // SAFETY: the call takes a number and returns one.
+        unsafe { host::timer::cancel_timer(self.id) != 0 }
+    }
+}
+
+impl<T: Serialize> Process<T> {
+    /// Sends a message after a time, in milliseconds rounded up.
+    ///
+    /// A message that cannot be delivered when its time comes is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The limit on timers, or a value that cannot be written as a message.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use lunatic::{process, Mailbox};
+    /// use std::time::Duration;
+    ///
+    /// #[lunatic::main]
+    /// fn main(mailbox: Mailbox<String>) {
+    ///     let this = process::this(&mailbox);
+    ///     let tea = this.send_after("tea".into(), Duration::from_secs(180)).unwrap();
+    ///     let coffee = this.send_after("coffee".into(), Duration::from_secs(30)).unwrap();
+    ///     assert_eq!(mailbox.receive().unwrap(), "coffee");
+    ///     assert!(tea.cancel());
+    ///     assert!(!coffee.cancel());
+    /// }
+    /// ```
+    pub fn send_after(&self, message: T, delay: Duration) -> Result<Timer, LunaticError> {
+        self.tag_send_after(Tag::NONE, message, delay)
+    }
+
+    /// Sends a message with a tag after a time, as [`send_after`](Self::send_after) does.
+    pub fn tag_send_after(
+        &self,
+        tag: Tag,
+        message: T,
+        delay: Duration,
+    ) -> Result<Timer, LunaticError> {
+        let mut timer = 0;
+        let result = envelope::seal(&message, |bytes, streams| {
+            // SAFETY: each address comes with the length of the slice that it is of, and the last is that of a variable.
+            unsafe {
+                host::timer::send_bytes_after(
+                    self.id(),
+                    tag.id(),
+                    bytes.as_ptr(),
+                    bytes.len(),
+                    streams.as_ptr(),
+                    streams.len(),
+                    host::milliseconds(delay),
+                    &mut timer,
+                )
+            }
+        })
+        .map_err(SendFailure::SerializationFailed)?;
+        LunaticError::check(result, timer).map(|id| Timer { id })
+    }
+}

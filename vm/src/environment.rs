@@ -1,0 +1,335 @@
+//! Environments: what processes may use and call, and where they are spawned.
+//!
+//! An [`Environment`] is made from a [`Config`] and does not change afterwards. A host makes the outermost one; processes
+//! make further ones inside it, which have at most its rights and count towards its bounds.
+
+mod config;
+mod grants;
+mod limits;
+mod program;
+mod quota;
+mod wasi;
+
+pub use config::Config;
+pub(crate) use config::Permissions;
+pub use limits::Limits;
+pub use wasi::{Access, PreopenError};
+pub(crate) use grants::{Catalogue, Grants};
+pub(crate) use program::Program;
+pub(crate) use quota::{Permit, Quota};
+pub(crate) use wasi::{Wasi, WasiTemplate};
+
+use crate::engine::Code;
+use crate::module::{EntryError, Module, ModuleError};
+use crate::process::run::{self, Body, Permits};
+use crate::process::{Exit, LimitReached, Live, Pid, Process};
+use crate::registry::{Name, Registration, Registry, RegistryError};
+use crate::vm::Machine;
+use lunatic_abi::Limit;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use wasmtime::Val;
+
+/// What processes may use and call. Cheap to clone.
+#[derive(Clone)]
+pub struct Environment(Arc<Inner>);
+
+struct Inner {
+    number: u64,
+    machine: Arc<Machine>,
+    config: Config,
+    wasi: WasiTemplate,
+    names: Arc<Mutex<Registry>>,
+    quota: Arc<Quota>,
+    program: Arc<Program>,
+}
+
+/// Why a process was not spawned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The module has no such function, or it takes other parameters.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// A bound of the environment is reached.
+    #[error("{0}")]
+    Limit(LimitReached),
+    /// As many processes are alive as the machine has slots for.
+    #[error("the machine has {0} slots for processes of this kind and all are taken; end some processes first")]
+    Slots(u32),
+    /// The module could not be compiled for this environment.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    /// The program is ending, or the machine is.
+    #[error("the program is ending; nothing new is spawned")]
+    Ending,
+    /// The module could not be linked.
+    #[error("the module cannot be linked: {0}")]
+    Link(String),
+}
+
+/// How a new process is bound to the one that spawns it.
+pub(crate) struct Parent<'a> {
+    pub(crate) process: &'a Process,
+    /// With which the parent is told of the child's failure.
+    pub(crate) link: i64,
+}
+
+impl Environment {
+    /// Makes an environment that the host holds.
+    pub(crate) fn outermost(machine: &Arc<Machine>, config: Config) -> Environment {
+        let number = machine.next_environment();
+        let program = Arc::new(Program::new(number, config.is_closed));
+        Environment::make(machine, number, config, None, program, Arc::default())
+    }
+
+    /// Makes an environment inside this one, with names of its own or with this one's.
+    pub(crate) fn inner(&self, mut config: Config, names_of_its_own: bool) -> Environment {
+        config.restrict_to(&self.0.config);
+        let number = self.0.machine.next_environment();
+        let names = if names_of_its_own { Arc::default() } else { self.0.names.clone() };
+        let (outer, program) = (Some(self.0.quota.clone()), self.0.program.clone());
+        Environment::make(&self.0.machine, number, config, outer, program, names)
+    }
+
+    fn make(
+        machine: &Arc<Machine>,
+        number: u64,
+        config: Config,
+        outer: Option<Arc<Quota>>,
+        program: Arc<Program>,
+        names: Arc<Mutex<Registry>>,
+    ) -> Environment {
+        let quota = Arc::new(Quota::new(config.limits, outer));
+        let wasi = WasiTemplate::new(&config);
+        Environment(Arc::new(Inner { number, machine: machine.clone(), config, wasi, names, quota, program }))
+    }
+
+    /// Returns the environment's number, which no other environment of the machine has.
+    pub fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    /// Returns its bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.0.config.limits
+    }
+
+    /// Returns how much of a bound that is counted per environment is in use.
+    pub fn used(&self, limit: Limit) -> u64 {
+        self.0.quota.used(limit)
+    }
+
+    /// Spawns an exported function as a process.
+    ///
+    /// Returns at once; the process runs when a core is free. Where the environment limits compute and the module was not
+    /// spawned in such an environment before, it is compiled first, on this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] says what is missing or which bound is reached. What goes wrong later is the process's [`Exit`].
+    pub fn spawn(&self, module: &Module, function: &str, parameters: &[Val]) -> Result<Process, SpawnError> {
+        self.spawn_linked(module, function, parameters, None)
+    }
+
+    pub(crate) fn spawn_linked(
+        &self,
+        module: &Module,
+        function: &str,
+        parameters: &[Val],
+        parent: Option<Parent<'_>>,
+    ) -> Result<Process, SpawnError> {
+        module.check_entry(function, parameters)?;
+        let body = Body::Function { name: function.into(), parameters: parameters.into() };
+        self.start(module, function, body, parent)
+    }
+
+    /// Spawns a process whose life a host closure drives: it gets a live instance of the module, calls its functions, reads
+    /// and writes its memory, and the process ends with what the closure returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`Environment::spawn`].
+    ///
+    /// ```
+    /// use lunatic_vm::{Exit, Val, Vm};
+    ///
+    /// let vm = Vm::builder().build()?;
+    /// let module = vm.module("double", br#"(module (func (export "double") (param i32) (result i32) local.get 0 local.get 0 i32.add))"#)?;
+    /// let environment = vm.environment(vm.config())?;
+    /// let process = environment.drive(&module, "doubler", |live| Box::pin(async move {
+    ///     for number in 1..=1000 {
+    ///         match live.call("double", &[Val::I32(number)]).await {
+    ///             Ok(results) => assert_eq!(results[0].i32(), Some(2 * number)),
+    ///             Err(error) => return error.into_exit(),
+    ///         }
+    ///     }
+    ///     Exit::Normal
+    /// }))?;
+    /// assert!(vm.block_on(process.exited()).is_normal());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn drive<F>(&self, module: &Module, name: &str, drive: F) -> Result<Process, SpawnError>
+    where
+        F: for<'a> FnOnce(&'a mut Live) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send + 'static,
+    {
+        self.start(module, name, Body::Host(Box::new(drive)), None)
+    }
+
+    fn start(&self, module: &Module, name: &str, body: Body, parent: Option<Parent<'_>>) -> Result<Process, SpawnError> {
+        let inner = &*self.0;
+        let (counted, memory) = self.admit(module)?;
+        let (engine, compiled) = module.compiled(self.code())?;
+        let pre = compiled.link(engine, self.grants()).map_err(|error| SpawnError::Link(format!("{error:#}")))?;
+        let slot = engine.take_slot().ok_or(SpawnError::Slots(engine.slots()))?;
+
+        let pid = inner.machine.pids.next();
+        let process = Process::new(pid, name, self.clone());
+        if let Some(Parent { process: parent, link }) = parent
+            && link != 0
+        {
+            // Both sides know of the link before the child's first instruction.
+            process.signal(crate::process::Signal::Link { pid: parent.pid(), tag: 0 });
+            parent.signal(crate::process::Signal::Link { pid, tag: link });
+        }
+        inner.program.joined(pid);
+        inner.machine.processes.insert(process.clone());
+        if inner.program.is_over() {
+            // The program was ended meanwhile, perhaps after its processes were killed.
+            process.kill();
+        }
+        crate::observe::spawned(&process, module);
+        let permits = Permits { process: counted, memory, slot };
+        let life = run::run(process.clone(), permits, engine, pre, module.clone(), body);
+        inner.machine.scheduler().spawn(life);
+        Ok(process)
+    }
+
+    /// Checks the bounds that a new process meets, and counts it.
+    fn admit(&self, module: &Module) -> Result<(Permit, Permit), SpawnError> {
+        let inner = &*self.0;
+        if inner.program.is_over() {
+            return Err(SpawnError::Ending);
+        }
+        let limits = self.limits();
+        let required = module.requirements();
+        for (limit, wanted) in [(Limit::Memory, required.memory), (Limit::TableElements, required.table_elements)] {
+            let allowed = limits.get(limit);
+            if wanted > allowed {
+                return Err(SpawnError::Limit(LimitReached { limit, allowed, wanted: Some(wanted) }));
+            }
+        }
+        if limits.get(Limit::TotalCompute) <= inner.quota.used(Limit::TotalCompute) {
+            let allowed = limits.get(Limit::TotalCompute);
+            return Err(SpawnError::Limit(LimitReached { limit: Limit::TotalCompute, allowed, wanted: None }));
+        }
+        let process = inner.quota.permit(Limit::Processes, 1).map_err(SpawnError::Limit)?;
+        let memory = inner.quota.permit(Limit::TotalMemory, required.memory).map_err(SpawnError::Limit)?;
+        Ok((process, memory))
+    }
+
+    /// Returns which code the processes of this environment run.
+    pub(crate) fn code(&self) -> Code {
+        let limits = self.limits();
+        if limits.get(Limit::Compute) == u64::MAX && limits.get(Limit::TotalCompute) == u64::MAX {
+            Code::Plain
+        } else {
+            Code::Metered
+        }
+    }
+
+    /// Kills all processes of the program that this environment belongs to, and lets no new one begin.
+    pub fn end(&self) {
+        self.0.program.end(&self.0.machine);
+    }
+
+    /// Waits until no process of the program is alive.
+    pub async fn ended(&self) {
+        self.0.program.ended().await;
+    }
+
+    /// Registers a process under a name.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`], where the name is taken, the process dead or the bound reached.
+    pub(crate) fn register(&self, name: &Name, process: Pid, registrar: Pid) -> Result<(), RegistryError> {
+        let owner = self.0.machine.process(process).ok_or(RegistryError::NoProcess(process))?;
+        let registration = Registration { environment: self.clone(), name: name.clone() };
+        let registered = owner.with_name(registration, || {
+            let mut names = self.names();
+            if names.holds(name, process) {
+                return Ok(());
+            }
+            self.0.quota.charge(Limit::Names, 1).map_err(RegistryError::Limit)?;
+            names.register(name, process, registrar).inspect_err(|_| self.0.quota.release(Limit::Names, 1))
+        });
+        registered.unwrap_or(Err(RegistryError::NoProcess(process)))
+    }
+
+    /// Takes a name back.
+    pub(crate) fn unregister(&self, name: &Name, caller: Pid) -> Result<(), RegistryError> {
+        let holder = self.names().unregister(name, caller)?;
+        self.0.quota.release(Limit::Names, 1);
+        if let Some(holder) = self.0.machine.process(holder) {
+            holder.forget_name(&Registration { environment: self.clone(), name: name.clone() });
+        }
+        Ok(())
+    }
+
+    /// Finds the process with the highest version under a name that satisfies a requirement.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotFound`] and [`RegistryError::BadQuery`].
+    pub fn lookup(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
+        self.names().lookup(name, query)
+    }
+
+    /// Removes a name of a process that died.
+    pub(crate) fn remove_name(&self, name: &Name, pid: Pid) {
+        if self.names().remove(name, pid) {
+            self.0.quota.release(Limit::Names, 1);
+        }
+    }
+
+    /// Whether a name means the same in another environment.
+    pub(crate) fn shares_names_with(&self, other: &Environment) -> bool {
+        Arc::ptr_eq(&self.0.names, &other.0.names)
+    }
+
+    fn names(&self) -> std::sync::MutexGuard<'_, Registry> {
+        self.0.names.lock().expect("nothing panics while it holds the names")
+    }
+
+    pub(crate) fn machine(&self) -> &Arc<Machine> {
+        &self.0.machine
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn grants(&self) -> &Grants {
+        &self.0.config.grants
+    }
+
+    pub(crate) fn quota(&self) -> &Arc<Quota> {
+        &self.0.quota
+    }
+
+    pub(crate) fn program(&self) -> &Arc<Program> {
+        &self.0.program
+    }
+
+    pub(crate) fn wasi(&self) -> &WasiTemplate {
+        &self.0.wasi
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Environment({})", self.0.number)
+    }
+}

@@ -1,0 +1,120 @@
+//! What an environment is made from.
+
+use super::wasi::Preopen;
+use super::{Access, Grants, Limits, PreopenError};
+use lunatic_abi::Limit;
+use std::path::Path;
+
+/// A description of an environment. A new one grants no function, no file and no variable, and has the bounds of
+/// [`Limits::default`].
+///
+/// ```
+/// use lunatic_vm::{Limit, Vm};
+///
+/// let vm = Vm::builder().build()?;
+/// let mut config = vm.config();
+/// config.allow("lunatic::message").allow("wasi_snapshot_preview1::clock").deny("lunatic::message::push_");
+/// config.limit(Limit::Memory, 1_200_000).limit(Limit::Compute, 1);
+/// let environment = vm.environment(config)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) limits: Limits,
+    pub(crate) grants: Grants,
+    pub(crate) permissions: Permissions,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) variables: Vec<(String, String)>,
+    pub(crate) preopens: Vec<Preopen>,
+    pub(crate) is_closed: bool,
+}
+
+/// Rights that the published interface has as switches. They come with the functions when a host grants those; a process
+/// that makes a configuration sets them one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Permissions {
+    pub(crate) compile_modules: bool,
+    pub(crate) create_configs: bool,
+    pub(crate) spawn_processes: bool,
+}
+
+impl Permissions {
+    pub(crate) const ALL: Permissions = Permissions { compile_modules: true, create_configs: true, spawn_processes: true };
+    pub(crate) const NONE: Permissions = Permissions { compile_modules: false, create_configs: false, spawn_processes: false };
+}
+
+impl Config {
+    pub(crate) fn new(grants: Grants) -> Config {
+        Config {
+            limits: Limits::default(),
+            grants,
+            permissions: Permissions::ALL,
+            arguments: Vec::new(),
+            variables: Vec::new(),
+            preopens: Vec::new(),
+            is_closed: false,
+        }
+    }
+
+    /// Grants the functions whose `namespace::name` begins with this; the empty prefix grants all.
+    pub fn allow(&mut self, prefix: &str) -> &mut Config {
+        self.grants.allow(prefix);
+        self
+    }
+
+    /// Takes the functions whose `namespace::name` begins with this away again.
+    pub fn deny(&mut self, prefix: &str) -> &mut Config {
+        self.grants.deny(prefix);
+        self
+    }
+
+    /// Whether any function of the machine has a name that begins with this: an answer to "is that a typing error?".
+    pub fn knows(&self, prefix: &str) -> bool {
+        self.grants.clone().allow(prefix) > 0
+    }
+
+    /// Sets a bound; [`u64::MAX`] is none.
+    pub fn limit(&mut self, limit: Limit, bound: u64) -> &mut Config {
+        self.limits.set(limit, bound);
+        self
+    }
+
+    /// Adds an argument. By custom the first is the program's name.
+    pub fn argument(&mut self, argument: &str) -> &mut Config {
+        self.arguments.push(argument.to_string());
+        self
+    }
+
+    /// Adds an environment variable; one of the same name is replaced.
+    pub fn variable(&mut self, name: &str, value: &str) -> &mut Config {
+        self.variables.retain(|(other, _)| other != name);
+        self.variables.push((name.to_string(), value.to_string()));
+        self
+    }
+
+    /// Grants a directory of the host under a path of the guest's. It is opened once, here, for all processes.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not a directory or cannot be opened.
+    pub fn preopen(&mut self, host: &Path, guest: &str, access: Access) -> Result<&mut Config, PreopenError> {
+        self.preopens.push(Preopen::open(host, guest, access)?);
+        Ok(self)
+    }
+
+    /// Promises that nobody outside sends to the program's processes. Then the last of them is told when it waits for a
+    /// message that can never come, instead of waiting for ever.
+    pub fn closed(&mut self) -> &mut Config {
+        self.is_closed = true;
+        self
+    }
+
+    /// Keeps only the rights that another configuration has too. Directories are checked where they are added.
+    pub(crate) fn restrict_to(&mut self, outer: &Config) {
+        self.limits = self.limits.within(&outer.limits);
+        self.grants.restrict_to(&outer.grants);
+        self.permissions.compile_modules &= outer.permissions.compile_modules;
+        self.permissions.create_configs &= outer.permissions.create_configs;
+        self.permissions.spawn_processes &= outer.permissions.spawn_processes;
+    }
+}

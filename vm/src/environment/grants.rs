@@ -1,0 +1,134 @@
+//! Which host functions an environment's processes may call.
+//!
+//! The functions of a machine are numbered when it is built; a set of grants is one bit for each. Environments with the
+//! same set share linkers, and a child's set is a subset of its creator's by construction.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The names of all functions that a machine provides, as `namespace::name`, in a fixed order.
+#[derive(Debug)]
+pub(crate) struct Catalogue {
+    names: Vec<String>,
+}
+
+impl Catalogue {
+    pub(crate) fn new(mut names: Vec<String>) -> Arc<Catalogue> {
+        names.sort_unstable();
+        names.dedup();
+        Arc::new(Catalogue { names })
+    }
+
+    /// Returns the grant of everything.
+    pub(crate) fn everything(self: &Arc<Catalogue>) -> Grants {
+        let mut grants = self.nothing();
+        grants.allow("");
+        grants
+    }
+
+    /// Returns the grant of nothing.
+    pub(crate) fn nothing(self: &Arc<Catalogue>) -> Grants {
+        Grants { catalogue: self.clone(), bits: vec![0; self.names.len().div_ceil(64)] }
+    }
+
+    fn number(&self, name: &str) -> Option<usize> {
+        self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()
+    }
+}
+
+/// A set of functions.
+#[derive(Clone)]
+pub(crate) struct Grants {
+    catalogue: Arc<Catalogue>,
+    bits: Vec<u64>,
+}
+
+impl Grants {
+    /// Adds the functions whose `namespace::name` begins with a prefix; returns how many there are.
+    pub(crate) fn allow(&mut self, prefix: &str) -> usize {
+        self.change(prefix, |word, bit| *word |= bit)
+    }
+
+    /// Takes the functions whose `namespace::name` begins with a prefix away; returns how many there are.
+    pub(crate) fn deny(&mut self, prefix: &str) -> usize {
+        self.change(prefix, |word, bit| *word &= !bit)
+    }
+
+    fn change(&mut self, prefix: &str, change: impl Fn(&mut u64, u64)) -> usize {
+        // The names are sorted, so those with a prefix stand together.
+        let start = self.catalogue.names.partition_point(|name| name.as_str() < prefix);
+        let names = self.catalogue.names[start..].iter().take_while(|name| name.starts_with(prefix)).count();
+        for number in start..start + names {
+            change(&mut self.bits[number / 64], 1 << (number % 64));
+        }
+        names
+    }
+
+    /// Keeps only what another set has too.
+    pub(crate) fn restrict_to(&mut self, other: &Grants) {
+        for (word, limit) in self.bits.iter_mut().zip(&other.bits) {
+            *word &= limit;
+        }
+    }
+
+    /// Whether a function is granted.
+    pub(crate) fn allows(&self, name: &str) -> bool {
+        self.catalogue.number(name).is_some_and(|number| self.bits[number / 64] & 1 << (number % 64) != 0)
+    }
+
+    /// Whether any function with a prefix is granted.
+    pub(crate) fn allows_any(&self, prefix: &str) -> bool {
+        let mut some = self.catalogue.nothing();
+        some.allow(prefix);
+        some.bits.iter().zip(&self.bits).any(|(one, other)| one & other != 0)
+    }
+
+    /// Returns the set as a key for what is kept per set.
+    pub(crate) fn key(&self) -> &[u64] {
+        &self.bits
+    }
+}
+
+impl fmt::Debug for Grants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let granted: u32 = self.bits.iter().map(|word| word.count_ones()).sum();
+        write!(f, "{granted} of {} functions", self.catalogue.names.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalogue() -> Arc<Catalogue> {
+        let names = ["wasi::environ_get", "wasi::environ_sizes_get", "wasi::fd_write", "lunatic::message::send"];
+        Catalogue::new(names.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_prefix_grants_what_begins_with_it() {
+        let mut grants = catalogue().nothing();
+        assert_eq!(grants.allow("wasi::environ"), 2);
+        assert!(grants.allows("wasi::environ_get") && !grants.allows("wasi::fd_write"));
+        assert_eq!(grants.allow("nothing::"), 0);
+        assert_eq!(grants.deny("wasi::environ_s"), 1);
+        assert!(!grants.allows("wasi::environ_sizes_get"));
+        assert!(!grants.allows("no such function"));
+    }
+
+    #[test]
+    fn the_empty_prefix_grants_everything() {
+        assert!(catalogue().everything().allows("lunatic::message::send"));
+    }
+
+    #[test]
+    fn a_child_keeps_only_what_its_creator_has() {
+        let catalogue = catalogue();
+        let mut outer = catalogue.nothing();
+        outer.allow("wasi::");
+        let mut inner = catalogue.everything();
+        inner.restrict_to(&outer);
+        assert!(inner.allows("wasi::fd_write") && !inner.allows("lunatic::message::send"));
+        assert!(inner.allows_any("wasi::") && !inner.allows_any("lunatic::"));
+    }
+}

@@ -1,0 +1,73 @@
+//! The bounds of an environment, by name.
+
+use lunatic_abi::Limit;
+
+/// The bounds of an environment. What is counted per process and what per environment, and in which unit, says
+/// [`Limit`]. [`u64::MAX`] is no bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits([u64; Limit::ALL.len()]);
+
+const MIB: u64 = 1 << 20;
+
+impl Default for Limits {
+    /// Bounds that an ordinary program does not meet and that keep a hostile one from hurting others.
+    fn default() -> Limits {
+        let mut limits = Limits([u64::MAX; Limit::ALL.len()]);
+        for (limit, bound) in [
+            (Limit::Memory, 256 * MIB),
+            (Limit::TableElements, 100_000),
+            (Limit::Processes, 1_000_000),
+            (Limit::MailboxMessages, 100_000),
+            (Limit::MailboxBytes, 64 * MIB),
+            (Limit::MessageBytes, 16 * MIB),
+            (Limit::Timers, 10_000),
+            (Limit::Names, 10_000),
+            (Limit::Sockets, 1_024),
+            (Limit::Files, 256),
+            (Limit::Handles, 10_000),
+        ] {
+            limits.set(limit, bound);
+        }
+        limits
+    }
+}
+
+impl Limits {
+    /// Returns a bound.
+    pub fn get(&self, limit: Limit) -> u64 {
+        self.0[limit as usize]
+    }
+
+    /// Sets a bound.
+    pub fn set(&mut self, limit: Limit, bound: u64) {
+        self.0[limit as usize] = bound;
+    }
+
+    /// Returns the tighter of each two bounds: a child's are at most its creator's.
+    pub(crate) fn within(&self, outer: &Limits) -> Limits {
+        Limits(std::array::from_fn(|index| self.0[index].min(outer.0[index])))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_childs_bounds_are_at_most_its_creators() {
+        let mut outer = Limits::default();
+        outer.set(Limit::Memory, 100);
+        let mut inner = Limits::default();
+        inner.set(Limit::Memory, 200);
+        inner.set(Limit::Compute, 5);
+        let both = inner.within(&outer);
+        assert_eq!((both.get(Limit::Memory), both.get(Limit::Compute)), (100, 5));
+    }
+
+    #[test]
+    fn limits_are_numbered_without_gaps() {
+        for (index, &limit) in Limit::ALL.iter().enumerate() {
+            assert_eq!(limit as usize, index);
+        }
+    }
+}

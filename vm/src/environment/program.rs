@@ -1,0 +1,121 @@
+//! A program: the environment that the host made, and all that grew from it.
+//!
+//! Here is known how many of its processes are alive, so that the last one can be told that it is, and whether the program
+//! is over, so that nothing new begins in it.
+
+use crate::process::{Pid, Process};
+use crate::vm::Machine;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Poll, Waker};
+
+/// The counts of one program.
+#[derive(Debug)]
+pub(crate) struct Program {
+    number: u64,
+    /// Set where nobody outside the program sends into it, so that its last process can wait in vain.
+    is_closed: bool,
+    /// Set when the program is to end.
+    is_over: AtomicBool,
+    /// Processes alive.
+    alive: AtomicU64,
+    /// The exclusive or of the pids of the processes alive: while there is one, it is that one's pid.
+    pids: AtomicU64,
+    /// Timers that have not fired.
+    timers: AtomicU64,
+    /// Who waits for the last process to end.
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl Program {
+    pub(crate) fn new(number: u64, is_closed: bool) -> Program {
+        Program {
+            number,
+            is_closed,
+            is_over: AtomicBool::new(false),
+            alive: AtomicU64::new(0),
+            pids: AtomicU64::new(0),
+            timers: AtomicU64::new(0),
+            waiting: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Counts a new process, before anybody can send to it.
+    pub(crate) fn joined(&self, pid: Pid) {
+        // SeqCst, here and below: the last process's own check in `is_alone` must not miss one that came before.
+        self.pids.fetch_xor(pid.number(), Ordering::SeqCst);
+        self.alive.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Counts a process out, and tells the last one if one is left.
+    pub(crate) fn left(&self, machine: &Machine, pid: Pid) {
+        self.pids.fetch_xor(pid.number(), Ordering::SeqCst);
+        if self.alive.fetch_sub(1, Ordering::SeqCst) == 1 {
+            for waker in self.waiting.lock().expect("nothing panics while it holds this lock").drain(..) {
+                waker.wake();
+            }
+        }
+        self.tell_the_last(machine);
+    }
+
+    pub(crate) fn timer_started(&self) {
+        self.timers.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn timer_ended(&self, machine: &Machine) {
+        self.timers.fetch_sub(1, Ordering::SeqCst);
+        self.tell_the_last(machine);
+    }
+
+    /// Whether the one process that is left can get no message any more.
+    ///
+    /// A process that asks has first made known that it waits; whoever leaves first counts itself out and then looks who
+    /// waits. So one of the two sees the other.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.is_closed && self.alive.load(Ordering::SeqCst) == 1 && self.timers.load(Ordering::SeqCst) == 0
+    }
+
+    fn tell_the_last(&self, machine: &Machine) {
+        if self.is_alone()
+            && let Some(last) = machine.process(Pid::from_number(self.pids.load(Ordering::SeqCst)))
+        {
+            last.be_alone();
+        }
+    }
+
+    /// Whether the program is to end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Ends the program: nothing new begins, and what lives is killed.
+    pub(crate) fn end(&self, machine: &Machine) {
+        self.is_over.store(true, Ordering::SeqCst);
+        let belongs = |process: &Process| process.environment().program().number == self.number;
+        for process in machine.processes.all().into_iter().filter(belongs) {
+            process.kill();
+        }
+    }
+
+    /// Waits until no process is alive.
+    pub(crate) async fn ended(&self) {
+        std::future::poll_fn(|context| {
+            let mut waiting = self.waiting.lock().expect("nothing panics while it holds this lock");
+            if self.alive.load(Ordering::SeqCst) == 0 {
+                return Poll::Ready(());
+            }
+            waiting.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Returns how many processes are alive.
+    pub(crate) fn alive(&self) -> u64 {
+        self.alive.load(Ordering::SeqCst)
+    }
+}

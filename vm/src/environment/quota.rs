@@ -1,0 +1,122 @@
+//! What the processes of an environment use together, and the bounds on it.
+//!
+//! An environment that a process made counts towards its maker's environment too, so that making environments wins nobody
+//! more than they had.
+
+use super::Limits;
+use crate::process::LimitReached;
+use lunatic_abi::Limit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The counters of one environment.
+#[derive(Debug)]
+pub(crate) struct Quota {
+    bounds: Limits,
+    used: [AtomicU64; Limit::ALL.len()],
+    /// The counters of the environment that this one was made in.
+    outer: Option<Arc<Quota>>,
+}
+
+impl Quota {
+    pub(crate) fn new(bounds: Limits, outer: Option<Arc<Quota>>) -> Quota {
+        Quota { bounds, used: std::array::from_fn(|_| AtomicU64::new(0)), outer }
+    }
+
+    /// Counts an amount, in this environment and in all around it, or in none.
+    pub(crate) fn charge(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
+        let bound = self.bounds.get(limit);
+        // Relaxed, here and below: the counters order nothing, each only has to be right by itself.
+        let counted = self.used[limit as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(amount).filter(|&sum| sum <= bound)
+        });
+        if let Err(used) = counted {
+            return Err(LimitReached { limit, allowed: bound, wanted: Some(used.saturating_add(amount)) });
+        }
+        if let Some(outer) = &self.outer
+            && let Err(reached) = outer.charge(limit, amount)
+        {
+            self.used[limit as usize].fetch_sub(amount, Ordering::Relaxed);
+            return Err(reached);
+        }
+        Ok(())
+    }
+
+    /// Gives an amount back.
+    pub(crate) fn release(&self, limit: Limit, amount: u64) {
+        let before = self.used[limit as usize].fetch_sub(amount, Ordering::Relaxed);
+        debug_assert!(before >= amount, "{limit:?}: {amount} given back, {before} in use");
+        if let Some(outer) = &self.outer {
+            outer.release(limit, amount);
+        }
+    }
+
+    /// Returns how much is in use.
+    pub(crate) fn used(&self, limit: Limit) -> u64 {
+        self.used[limit as usize].load(Ordering::Relaxed)
+    }
+
+    /// Counts an amount for as long as the permit lives.
+    pub(crate) fn permit(self: &Arc<Quota>, limit: Limit, amount: u64) -> Result<Permit, LimitReached> {
+        self.charge(limit, amount)?;
+        Ok(Permit { quota: self.clone(), limit, amount })
+    }
+}
+
+/// An amount that is in use until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    quota: Arc<Quota>,
+    limit: Limit,
+    amount: u64,
+}
+
+impl Permit {
+    /// Counts more of the same.
+    pub(crate) fn grow(&mut self, amount: u64) -> Result<(), LimitReached> {
+        self.quota.charge(self.limit, amount)?;
+        self.amount += amount;
+        Ok(())
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.quota.release(self.limit, self.amount);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quota(bound: u64, outer: Option<Arc<Quota>>) -> Arc<Quota> {
+        let mut limits = Limits::default();
+        limits.set(Limit::Sockets, bound);
+        Arc::new(Quota::new(limits, outer))
+    }
+
+    #[test]
+    fn a_permit_counts_until_it_is_dropped() {
+        let quota = quota(2, None);
+        let one = quota.permit(Limit::Sockets, 1).expect("1 of 2");
+        let _two = quota.permit(Limit::Sockets, 1).expect("2 of 2");
+        let reached = quota.permit(Limit::Sockets, 1).expect_err("3 of 2");
+        assert_eq!(reached, LimitReached { limit: Limit::Sockets, allowed: 2, wanted: Some(3) });
+        drop(one);
+        let _three = quota.permit(Limit::Sockets, 1).expect("2 of 2 again");
+        assert_eq!(quota.used(Limit::Sockets), 2);
+    }
+
+    #[test]
+    fn what_is_used_inside_counts_outside() {
+        let outer = quota(3, None);
+        let inner = quota(10, Some(outer.clone()));
+        let mut permit = inner.permit(Limit::Sockets, 2).expect("2 of 3 outside");
+        assert_eq!(permit.grow(2).expect_err("4 of 3 outside").allowed, 3);
+        assert_eq!((inner.used(Limit::Sockets), outer.used(Limit::Sockets)), (2, 2));
+        permit.grow(1).expect("3 of 3 outside");
+        drop(permit);
+        assert_eq!((inner.used(Limit::Sockets), outer.used(Limit::Sockets)), (0, 0));
+    }
+}

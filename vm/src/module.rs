@@ -1,0 +1,261 @@
+//! Modules: wasm bytes, checked and compiled.
+//!
+//! A [`Module`] is compiled once and shared by all its processes. For environments that limit compute it is compiled a
+//! second time, when the first of them needs it, into code that counts.
+
+use crate::engine::{Code, Engine};
+use crate::environment::Grants;
+use crate::host::{self, Guest};
+use crate::vm::Machine;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock};
+use wasmtime::{ExternType, InstancePre, UnknownImportError, Val, ValType};
+
+mod cache;
+mod requirements;
+
+pub use cache::Cache;
+use requirements::Requirements;
+
+/// A checked and compiled module, ready to be spawned. Cheap to clone.
+#[derive(Clone)]
+pub struct Module(Arc<Inner>);
+
+struct Inner {
+    machine: Arc<Machine>,
+    name: Box<str>,
+    bytes: Box<[u8]>,
+    requirements: Requirements,
+    plain: Compiled,
+    metered: OnceLock<Compiled>,
+}
+
+/// The code for one engine, and what was linked from it: one for each set of grants.
+pub(crate) struct Compiled {
+    module: wasmtime::Module,
+    linked: Mutex<Vec<(Box<[u64]>, Arc<InstancePre<Guest>>)>>,
+}
+
+/// Why bytes are not a module of this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleError {
+    /// They are neither wasm nor text that describes a module.
+    #[error("not a wasm module: {0}")]
+    Malformed(String),
+    /// They are a component, where a module is due.
+    #[error("this is a component; a core module is needed here (build it for wasm32-wasip1, or unwrap it)")]
+    Component,
+    /// They are larger than a module may be.
+    #[error("the module has {0} bytes; at most {MAX_MODULE_SIZE} are compiled")]
+    TooLarge(usize),
+    /// It imports something that the machine does not have.
+    #[error("nothing provides the import `{name}`{hint}")]
+    UnknownImport {
+        /// The import, as `namespace::name`.
+        name: String,
+        /// What to do about it, beginning with a separator; may be empty.
+        hint: String,
+    },
+    /// It imports a function that the machine has with another type.
+    #[error("the module was built for another generation of the interface: {0}")]
+    ImportType(String),
+}
+
+/// The largest module that is compiled, in bytes.
+pub const MAX_MODULE_SIZE: usize = 64 << 20;
+
+impl Module {
+    /// Checks and compiles a module, from the binary or the text format. Takes milliseconds to seconds; what was compiled
+    /// before may come from the machine's cache.
+    pub(crate) fn new(machine: &Arc<Machine>, name: &str, bytes: &[u8]) -> Result<Module, ModuleError> {
+        if bytes.len() > MAX_MODULE_SIZE {
+            return Err(ModuleError::TooLarge(bytes.len()));
+        }
+        let bytes = wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
+        let requirements = Requirements::read(&bytes)?;
+        let engine = machine.engines.get(Code::Plain).map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
+        let plain = Compiled::new(machine, engine, &bytes)?;
+        check_imports(engine, &plain.module)?;
+        Ok(Module(Arc::new(Inner {
+            machine: machine.clone(),
+            name: name.into(),
+            bytes: bytes.into(),
+            requirements,
+            plain,
+            metered: OnceLock::new(),
+        })))
+    }
+
+    /// Returns the name that it was given, for reports.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Returns the names of the functions that it exports, in the order of the module.
+    pub fn functions(&self) -> impl Iterator<Item = &str> {
+        self.0.plain.module.exports().filter(|export| matches!(export.ty(), ExternType::Func(_))).map(|export| export.name())
+    }
+
+    pub(crate) fn requirements(&self) -> &Requirements {
+        &self.0.requirements
+    }
+
+    /// Whether the code for this engine is there, so that a spawn need not compile it.
+    pub(crate) fn is_compiled(&self, code: Code) -> bool {
+        match code {
+            Code::Plain => true,
+            Code::Metered => self.0.metered.get().is_some(),
+        }
+    }
+
+    /// Returns the code for an engine. Compiles it where that was not done before, which takes as long as it takes.
+    pub(crate) fn compiled(&self, code: Code) -> Result<(&Engine, &Compiled), ModuleError> {
+        let inner = &*self.0;
+        let engine = inner.machine.engines.get(code).map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
+        let compiled = match code {
+            Code::Plain => &inner.plain,
+            Code::Metered => match inner.metered.get() {
+                Some(compiled) => compiled,
+                None => {
+                    let compiled = Compiled::new(&inner.machine, engine, &inner.bytes)?;
+                    inner.metered.get_or_init(|| compiled)
+                }
+            },
+        };
+        Ok((engine, compiled))
+    }
+
+    /// Checks that a function is there and takes these parameters.
+    pub(crate) fn check_entry(&self, function: &str, parameters: &[Val]) -> Result<(), EntryError> {
+        let Some(ExternType::Func(ty)) = self.0.plain.module.get_export(function) else {
+            return Err(EntryError::NoFunction { function: function.escape_debug().to_string(), module: self.0.name.to_string() });
+        };
+        let fits = ty.params().len() == parameters.len()
+            && ty.params().zip(parameters).all(|(expected, value)| type_matches(&expected, value));
+        if fits {
+            return Ok(());
+        }
+        let expected: Vec<String> = ty.params().map(|ty| ty.to_string()).collect();
+        let given: Vec<&str> = parameters.iter().map(type_name).collect();
+        Err(EntryError::BadParameters {
+            function: function.escape_debug().to_string(),
+            expected: expected.join(", "),
+            given: given.join(", "),
+        })
+    }
+}
+
+/// Why a function cannot be a process's entry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// The module exports no such function.
+    #[error("the module `{module}` exports no function `{function}`")]
+    NoFunction {
+        /// The name that was asked for.
+        function: String,
+        /// The module.
+        module: String,
+    },
+    /// It takes other parameters.
+    #[error("the function `{function}` takes ({expected}), not ({given})")]
+    BadParameters {
+        /// The function.
+        function: String,
+        /// The types that it takes.
+        expected: String,
+        /// The types that it was to be given.
+        given: String,
+    },
+}
+
+fn type_matches(expected: &ValType, value: &Val) -> bool {
+    matches!(
+        (expected, value),
+        (ValType::I32, Val::I32(_))
+            | (ValType::I64, Val::I64(_))
+            | (ValType::F32, Val::F32(_))
+            | (ValType::F64, Val::F64(_))
+            | (ValType::V128, Val::V128(_))
+    )
+}
+
+fn type_name(value: &Val) -> &'static str {
+    match value {
+        Val::I32(_) => "i32",
+        Val::I64(_) => "i64",
+        Val::F32(_) => "f32",
+        Val::F64(_) => "f64",
+        Val::V128(_) => "v128",
+        _ => "a reference",
+    }
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Module").field(&self.0.name).finish()
+    }
+}
+
+impl Compiled {
+    fn new(machine: &Machine, engine: &Engine, bytes: &[u8]) -> Result<Compiled, ModuleError> {
+        let module = machine.cache.load(engine.wasmtime(), bytes).map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
+        Ok(Compiled { module, linked: Mutex::new(Vec::new()) })
+    }
+
+    /// Links the module: functions that are granted are the machine's, the others are traps that say so.
+    pub(crate) fn link(&self, engine: &Engine, grants: &Grants) -> wasmtime::Result<Arc<InstancePre<Guest>>> {
+        let mut linked = self.linked.lock().expect("no panic happens while modules are linked");
+        if let Some((_, pre)) = linked.iter().find(|(key, _)| **key == *grants.key()) {
+            return Ok(pre.clone());
+        }
+        let denied: Vec<_> = self.module.imports().filter(|import| !grants.allows(&import_name(import))).collect();
+        let pre = if denied.is_empty() {
+            engine.linker().instantiate_pre(&self.module)?
+        } else {
+            let mut linker = engine.linker().clone();
+            linker.allow_shadowing(true);
+            for import in denied {
+                if let ExternType::Func(ty) = import.ty() {
+                    let name = import_name(&import);
+                    linker.func_new(import.module(), import.name(), ty, move |_, _, _| Err(host::denied(&name)))?;
+                }
+            }
+            linker.instantiate_pre(&self.module)?
+        };
+        let pre = Arc::new(pre);
+        linked.push((grants.key().into(), pre.clone()));
+        Ok(pre)
+    }
+}
+
+fn import_name(import: &wasmtime::ImportType<'_>) -> String {
+    format!("{}::{}", import.module(), import.name())
+}
+
+/// Checks that every import is one of the machine's, with its type.
+fn check_imports(engine: &Engine, module: &wasmtime::Module) -> Result<(), ModuleError> {
+    let Err(error) = engine.linker().instantiate_pre(module) else { return Ok(()) };
+    let Some(unknown) = error.downcast_ref::<UnknownImportError>() else {
+        return Err(ModuleError::ImportType(format!("{error:#}")));
+    };
+    let name = format!("{}::{}", unknown.module(), unknown.name()).escape_debug().to_string();
+    let hint = match unknown.ty() {
+        ExternType::Func(_) => hint(unknown.module(), unknown.name()),
+        _ => ": the machine provides functions only, no memories, tables or globals",
+    };
+    Err(ModuleError::UnknownImport { name, hint: hint.into() })
+}
+
+/// Says what may be wrong with a module that imports something unknown.
+fn hint(namespace: &str, name: &str) -> &'static str {
+    match namespace {
+        "lunatic::process" if matches!(name, "inherit_spawn" | "create_environment" | "this" | "this_env") => {
+            ": the module was built with the guest crate 0.5 to 0.9; build it with this project's `lunatic` crate"
+        }
+        "wasi_unstable" => ": the module was built for WASI preview 0; build it for wasm32-wasip1",
+        "env" => ": it is probably a C function that was not linked in",
+        "__wbindgen_placeholder__" | "wbg" => ": the module was built for a browser; build it for wasm32-wasip1",
+        _ if namespace.starts_with("lunatic::") => ": this version of the machine does not have it",
+        _ => ": a host program can provide it with `VmBuilder::host`",
+    }
+}

@@ -1,0 +1,397 @@
+//! Processes, as others hold them.
+//!
+//! A [`Process`] is what a sender, a link or the host has of a process: its pid, the state that signals act on, and the
+//! means to wake it. What runs (instance, stack, memory) is in [`run`] and belongs to nobody else.
+
+mod exit;
+mod links;
+mod live;
+mod mailbox;
+mod pid;
+pub(crate) mod run;
+mod signal;
+mod state;
+mod table;
+
+pub use exit::{Exit, Frame, LimitReached, Place, Trap};
+pub use live::{CallError, Live};
+pub(crate) use mailbox::{Mail, MailboxBounds, Message, Wanted};
+pub use pid::Pid;
+pub(crate) use pid::PidSource;
+pub(crate) use signal::Signal;
+pub(crate) use state::Received;
+pub(crate) use table::Table;
+
+use crate::environment::Environment;
+use crate::registry::Registration;
+use crate::resources::Resource;
+use lunatic_abi::{Errno, Limit};
+use state::{Outcome, Refusal, State};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+/// A process, alive or dead. Cheap to clone; holding one does not keep the process alive.
+///
+/// ```
+/// use lunatic_vm::{Exit, Vm};
+///
+/// let vm = Vm::builder().build()?;
+/// let module = vm.module("spin", b"(module (func (export \"spin\") (loop br 0)))")?;
+/// let environment = vm.environment(vm.config())?;
+/// let process = environment.spawn(&module, "spin", &[])?;
+/// process.kill();
+/// assert!(matches!(vm.block_on(process.exited()), Exit::Killed));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Process(Arc<Inner>);
+
+struct Inner {
+    pid: Pid,
+    /// What it runs, for people: the entry function, or what the host calls it.
+    name: Box<str>,
+    environment: Environment,
+    shared: Mutex<Shared>,
+    /// Set, under the lock, when the process is to end; read without it before every turn.
+    is_ending: AtomicBool,
+    /// How often the process has been on turn.
+    turns: AtomicU64,
+}
+
+struct Shared {
+    state: State,
+    /// Wakes the process. Set on its first turn.
+    waker: Option<Waker>,
+    /// Who waits for the process's end.
+    waiting: Vec<Waker>,
+}
+
+/// Why a message was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The mailbox has no room.
+    #[error("the mailbox of process {0} is full: {1}")]
+    MailboxFull(Pid, LimitReached),
+    /// The message is larger than the receiver's environment accepts.
+    #[error("the message is too large: {0}")]
+    TooLarge(LimitReached),
+    /// The receiver's environment does not grant the kind of a resource in the message.
+    #[error("the environment of process {0} grants nothing that begins with `{1}`, so it cannot be sent such a resource")]
+    NotGranted(Pid, String),
+    /// The receiver's environment has no room for the resources in the message.
+    #[error("the receiver has no room for a resource in the message: {0}")]
+    Limit(LimitReached),
+}
+
+impl SendError {
+    /// Returns the number that guests are told.
+    pub fn errno(&self) -> Errno {
+        match self {
+            SendError::MailboxFull(..) => Errno::MailboxFull,
+            SendError::TooLarge(_) => Errno::MessageTooLarge,
+            SendError::NotGranted(..) => Errno::NotGranted,
+            SendError::Limit(_) => Errno::LimitReached,
+        }
+    }
+}
+
+impl Process {
+    pub(crate) fn new(pid: Pid, name: &str, environment: Environment) -> Process {
+        Process(Arc::new(Inner {
+            pid,
+            name: name.into(),
+            environment,
+            shared: Mutex::new(Shared { state: State::new(), waker: None, waiting: Vec::new() }),
+            is_ending: AtomicBool::new(false),
+            turns: AtomicU64::new(0),
+        }))
+    }
+
+    /// Returns its pid.
+    pub fn pid(&self) -> Pid {
+        self.0.pid
+    }
+
+    /// Returns what it runs: its entry function.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Returns the environment that it lives in.
+    pub fn environment(&self) -> &Environment {
+        &self.0.environment
+    }
+
+    /// Whether it is alive.
+    pub fn is_alive(&self) -> bool {
+        !self.lock().state.is_dead()
+    }
+
+    /// Kills it. It ends within two ticks, wherever it is; its links and monitors are told.
+    pub fn kill(&self) {
+        self.signal(Signal::Kill);
+    }
+
+    /// Puts a message into its mailbox. A message to the dead is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] where there is no room: the host does not wait.
+    pub fn send(&self, tag: i64, data: &[u8]) -> Result<(), SendError> {
+        self.deliver(Message { tag, data: data.to_vec(), attachments: Vec::new() }).map_err(|(_, error)| error)
+    }
+
+    /// Returns how many pieces of mail wait in its mailbox, and how many bytes they are.
+    pub fn mailbox_size(&self) -> (usize, u64) {
+        self.lock().state.mailbox_size()
+    }
+
+    /// Waits until it has ended, and says how. By then its names, sockets and memory are gone.
+    pub async fn exited(&self) -> Exit {
+        std::future::poll_fn(|context| {
+            let mut shared = self.lock();
+            if let Some(exit) = shared.state.exit() {
+                return Poll::Ready(exit.clone());
+            }
+            if !shared.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                shared.waiting.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Says how it has ended, if it has.
+    pub fn exit(&self) -> Option<Exit> {
+        self.lock().state.exit().cloned()
+    }
+
+    /// Applies a signal; says whether the process was alive to take it.
+    pub(crate) fn signal(&self, signal: Signal) -> bool {
+        let mut shared = self.lock();
+        let outcome = shared.state.signal(signal);
+        if shared.state.ending().is_some() {
+            // Release pairs with the Acquire in `ending`; the lock orders it for everybody else.
+            self.0.is_ending.store(true, Ordering::Release);
+        }
+        self.wake(shared, outcome);
+        outcome != Outcome::Dead
+    }
+
+    /// Puts a message into the mailbox, or gives it back and says why not.
+    pub(crate) fn deliver(&self, mut message: Message) -> Result<(), (Message, SendError)> {
+        let limits = self.0.environment.limits();
+        let allowed = limits.get(Limit::MessageBytes);
+        if message.size() as u64 > allowed {
+            let reached = LimitReached { limit: Limit::MessageBytes, allowed, wanted: Some(message.size() as u64) };
+            return Err((message, SendError::TooLarge(reached)));
+        }
+        if let Err(error) = self.admit(&mut message) {
+            return Err((message, error));
+        }
+        let bounds = MailboxBounds { messages: limits.get(Limit::MailboxMessages), bytes: limits.get(Limit::MailboxBytes) };
+        let mut shared = self.lock();
+        match shared.state.message(message, bounds) {
+            Ok(outcome) => {
+                self.wake(shared, outcome);
+                Ok(())
+            }
+            // The message is dropped after the lock: resources in it may take time to close.
+            Err(Refusal::Dead(message)) => {
+                drop(shared);
+                drop(message);
+                Ok(())
+            }
+            Err(Refusal::Full(message, reached)) => Err((message, SendError::MailboxFull(self.0.pid, reached))),
+        }
+    }
+
+    /// Sending a resource is the grant of it: checks that this process may have it, and counts it here.
+    fn admit(&self, message: &mut Message) -> Result<(), SendError> {
+        let environment = &self.0.environment;
+        for attachment in message.attachments.iter_mut().flatten() {
+            let namespace = attachment.resource.namespace();
+            if !environment.grants().allows_any(namespace) {
+                return Err(SendError::NotGranted(self.0.pid, namespace.to_string()));
+            }
+            if matches!(attachment.resource, Resource::TcpStream(_)) {
+                let permit = environment.quota().permit(Limit::Sockets, 1).map_err(SendError::Limit)?;
+                attachment.permit = Some(Arc::new(permit));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what a receive asks for, or remembers that the process waits for it.
+    pub(crate) fn receive(&self, wanted: &Wanted, since: u64, forever: bool) -> Received {
+        self.lock().state.receive(wanted, since, forever)
+    }
+
+    pub(crate) fn stop_waiting(&self) {
+        self.lock().state.stop_waiting();
+    }
+
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.lock().state.next_sequence()
+    }
+
+    /// Takes the news that no other process of the program is left.
+    pub(crate) fn be_alone(&self) {
+        let mut shared = self.lock();
+        let outcome = shared.state.be_alone();
+        self.wake(shared, outcome);
+    }
+
+    /// Decides whether failures of links are told to the process or kill it.
+    pub(crate) fn set_told(&self, told: bool) {
+        self.lock().state.links().set_told(told);
+    }
+
+    /// Links this process, which is on turn, with another.
+    ///
+    /// The own side first: were the other to die in between, its failure would find this process not linked yet.
+    pub(crate) fn link(&self, pid: Pid, tag: i64) {
+        if pid == self.0.pid {
+            return;
+        }
+        self.lock().state.links().link(pid, tag);
+        let other = self.0.environment.machine().process(pid);
+        if !other.is_some_and(|other| other.signal(Signal::Link { pid: self.0.pid, tag })) {
+            self.signal(Signal::LinkDied { pid, exit: Exit::NoProcess });
+        }
+    }
+
+    /// Ends the link of this process with another.
+    pub(crate) fn unlink(&self, pid: Pid) {
+        self.lock().state.links().unlink(pid);
+        if let Some(other) = self.0.environment.machine().process(pid) {
+            other.signal(Signal::Unlink { pid: self.0.pid });
+        }
+    }
+
+    /// Has this process told of another's end.
+    pub(crate) fn monitor(&self, pid: Pid) {
+        self.lock().state.links().watch(pid);
+        let other = self.0.environment.machine().process(pid);
+        if !other.is_some_and(|other| other.signal(Signal::Monitor { pid: self.0.pid })) {
+            self.signal(Signal::ProcessDied { pid, exit: Exit::NoProcess });
+        }
+    }
+
+    /// Takes that back.
+    pub(crate) fn stop_monitoring(&self, pid: Pid) {
+        self.lock().state.links().unwatch(pid);
+        if let Some(other) = self.0.environment.machine().process(pid) {
+            other.signal(Signal::StopMonitoring { pid: self.0.pid });
+        }
+    }
+
+    /// Runs `register` and remembers the name, or neither: `None` where the process is dead.
+    ///
+    /// The process's lock is held, so that it cannot die between the two and leave its name behind. Nothing that holds the
+    /// registry's lock takes a process's.
+    pub(crate) fn with_name<E>(
+        &self,
+        registration: Registration,
+        register: impl FnOnce() -> Result<(), E>,
+    ) -> Option<Result<(), E>> {
+        let mut shared = self.lock();
+        if shared.state.is_dead() {
+            return None;
+        }
+        let registered = register();
+        if registered.is_ok() {
+            shared.state.add_name(registration);
+        }
+        Some(registered)
+    }
+
+    pub(crate) fn forget_name(&self, registration: &Registration) {
+        self.lock().state.remove_name(registration);
+    }
+
+    /// Returns what the process is to end with, if it is.
+    pub(crate) fn ending(&self) -> Option<Exit> {
+        // Acquire pairs with the Release in `signal`.
+        if !self.0.is_ending.load(Ordering::Acquire) {
+            return None;
+        }
+        self.lock().state.ending().cloned()
+    }
+
+    /// Whether the process is to end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.0.is_ending.load(Ordering::Acquire)
+    }
+
+    /// Begins a turn: remembers how to wake the process.
+    pub(crate) fn begin_turn(&self, context: &Context<'_>) {
+        // Relaxed: only the process itself reads it, between its turns.
+        if self.0.turns.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.lock().waker = Some(context.waker().clone());
+        }
+    }
+
+    /// Returns how often the process has been on turn.
+    pub fn turns(&self) -> u64 {
+        self.0.turns.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.shared.lock().expect("nothing panics while it holds a process's lock")
+    }
+
+    /// Wakes the process if need be, without its lock: a waker may run anything, even this process's end.
+    fn wake(&self, shared: MutexGuard<'_, Shared>, outcome: Outcome) {
+        if outcome != Outcome::Wake {
+            return;
+        }
+        let waker = shared.waker.clone();
+        drop(shared);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Ends the process: releases what it had, and only then tells who wanted to know.
+    fn finish(&self, exit: Exit, release: impl FnOnce()) {
+        let machine = self.0.environment.machine();
+        let (ended, waiting) = {
+            let mut shared = self.lock();
+            shared.waker = None;
+            (shared.state.die(exit.clone()), std::mem::take(&mut shared.waiting))
+        };
+        for registration in &ended.names {
+            registration.environment.remove_name(&registration.name, self.0.pid);
+        }
+        drop(ended.mailbox);
+        machine.processes.remove(self.0.pid);
+        release();
+        crate::observe::exited(self, &exit);
+
+        let tell = |pids: Vec<Pid>, signal: Signal| {
+            for pid in pids {
+                if let Some(process) = machine.process(pid) {
+                    process.signal(signal.clone());
+                }
+            }
+        };
+        let pid = self.0.pid;
+        tell(ended.farewell.links, Signal::LinkDied { pid, exit: exit.clone() });
+        tell(ended.farewell.watchers, Signal::ProcessDied { pid, exit });
+        tell(ended.farewell.unlinked, Signal::Unlink { pid });
+        tell(ended.farewell.watched, Signal::StopMonitoring { pid });
+        for waker in waiting {
+            waker.wake();
+        }
+        self.0.environment.program().left(machine, pid);
+    }
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Process({} {})", self.0.pid, self.0.name)
+    }
+}

@@ -1,0 +1,168 @@
+//! Who is told when a process ends, and what a process does when it is told.
+//!
+//! Links and monitors are plain data; the rules are Erlang's (reference manual, "Processes"), with one difference that
+//! programs built for Lunatic rely on: the normal end of a process is not reported to its links.
+
+use super::{Exit, Mail, Pid};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What one process knows of others' interest in it, and of its own in others.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    /// The processes it is linked with, and the tag with which it is told of each one's failure.
+    linked: BTreeMap<Pid, i64>,
+    /// The processes that monitor it.
+    watchers: BTreeSet<Pid>,
+    /// The processes that it monitors.
+    watched: BTreeSet<Pid>,
+    /// Set where the failure of a link is a message and not this process's death.
+    told: bool,
+}
+
+/// What is to be sent because a process ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Farewell {
+    /// Who is to be told that a link failed; empty after a normal end.
+    pub(crate) links: Vec<Pid>,
+    /// Who is to be told of the end, whatever it was.
+    pub(crate) watchers: Vec<Pid>,
+    /// Whom the dead one monitored: they need not remember it any more.
+    pub(crate) watched: Vec<Pid>,
+    /// Who is still linked with it after a normal end, and need not remember it any more.
+    pub(crate) unlinked: Vec<Pid>,
+}
+
+/// What a failed link does to a process.
+#[derive(Debug)]
+pub(crate) enum Reaction {
+    /// It was not linked any more.
+    None,
+    /// It dies too.
+    Die(Exit),
+    /// It is told.
+    Tell(Mail),
+}
+
+impl Links {
+    /// Links with a process. A second link with the same process replaces the tag.
+    pub(crate) fn link(&mut self, pid: Pid, tag: i64) {
+        self.linked.insert(pid, tag);
+    }
+
+    /// Ends a link; says whether there was one.
+    pub(crate) fn unlink(&mut self, pid: Pid) -> bool {
+        self.linked.remove(&pid).is_some()
+    }
+
+    /// Remembers that somebody wants to know of this process's end.
+    pub(crate) fn add_watcher(&mut self, pid: Pid) {
+        self.watchers.insert(pid);
+    }
+
+    pub(crate) fn remove_watcher(&mut self, pid: Pid) {
+        self.watchers.remove(&pid);
+    }
+
+    /// Remembers that this process wants to know of another's end.
+    pub(crate) fn watch(&mut self, pid: Pid) {
+        self.watched.insert(pid);
+    }
+
+    /// Forgets that; says whether it was so.
+    pub(crate) fn unwatch(&mut self, pid: Pid) -> bool {
+        self.watched.remove(&pid)
+    }
+
+    /// Decides whether failures of links are told (true) or deadly (false, as at the start).
+    pub(crate) fn set_told(&mut self, told: bool) {
+        self.told = told;
+    }
+
+    /// Takes the failure of a linked process.
+    pub(crate) fn on_link_died(&mut self, pid: Pid, exit: &Exit) -> Reaction {
+        let Some(tag) = self.linked.remove(&pid) else { return Reaction::None };
+        if self.told {
+            Reaction::Tell(Mail::LinkDied { tag, pid, exit: exit.clone() })
+        } else {
+            Reaction::Die(exit.passed_on(pid))
+        }
+    }
+
+    /// Takes the end of a monitored process; `None` where the monitor was taken back before.
+    pub(crate) fn on_process_died(&mut self, pid: Pid, exit: &Exit) -> Option<Mail> {
+        self.watched.remove(&pid).then(|| Mail::ProcessDied { pid, exit: exit.clone() })
+    }
+
+    /// Ends this process's part in all links and monitors, and says who is to be told.
+    pub(crate) fn on_exit(&mut self, exit: &Exit) -> Farewell {
+        let linked = std::mem::take(&mut self.linked).into_keys().collect();
+        let (links, unlinked) = if exit.is_normal() { (Vec::new(), linked) } else { (linked, Vec::new()) };
+        Farewell {
+            links,
+            unlinked,
+            watchers: std::mem::take(&mut self.watchers).into_iter().collect(),
+            watched: std::mem::take(&mut self.watched).into_iter().collect(),
+        }
+    }
+
+    /// Returns the processes it is linked with.
+    pub(crate) fn linked(&self) -> impl Iterator<Item = Pid> {
+        self.linked.keys().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// T052: what becomes of a process when a linked one ends, in each of Erlang's cases that exist here.
+    #[test]
+    fn t052_a_link_reacts_as_erlang_says() {
+        let limit = Exit::Limit(super::super::exit::LimitReached { limit: lunatic_abi::Limit::Memory, allowed: 1, wanted: None });
+        for (told, exit) in [(false, Exit::Killed), (false, Exit::Status(3)), (true, Exit::Killed), (true, limit)] {
+            let mut links = Links::default();
+            links.set_told(told);
+            links.link(Pid(1), 42);
+            match (told, links.on_link_died(Pid(1), &exit)) {
+                (false, Reaction::Die(Exit::LinkDied { pid, exit: why })) => {
+                    assert_eq!((pid, why.kind()), (Pid(1), exit.kind()));
+                }
+                (true, Reaction::Tell(Mail::LinkDied { tag, pid, exit: why })) => {
+                    assert_eq!((tag, pid, why.kind()), (42, Pid(1), exit.kind()));
+                }
+                (_, other) => panic!("told {told}, {exit}: {other:?}"),
+            }
+            assert!(matches!(links.on_link_died(Pid(1), &exit), Reaction::None), "a link fails once");
+        }
+    }
+
+    #[test]
+    fn a_normal_end_tells_watchers_and_not_links() {
+        let mut links = Links::default();
+        links.link(Pid(1), 0);
+        links.add_watcher(Pid(2));
+        links.watch(Pid(3));
+        let farewell = links.on_exit(&Exit::Normal);
+        assert_eq!(farewell, Farewell { links: vec![], watchers: vec![Pid(2)], watched: vec![Pid(3)], unlinked: vec![Pid(1)] });
+    }
+
+    #[test]
+    fn a_failure_tells_links_and_watchers() {
+        let mut links = Links::default();
+        links.link(Pid(1), 0);
+        links.add_watcher(Pid(1));
+        let farewell = links.on_exit(&Exit::Killed);
+        assert_eq!(farewell, Farewell { links: vec![Pid(1)], watchers: vec![Pid(1)], watched: vec![], unlinked: vec![] });
+    }
+
+    #[test]
+    fn what_was_unlinked_or_unwatched_says_nothing() {
+        let mut links = Links::default();
+        links.link(Pid(1), 0);
+        links.watch(Pid(1));
+        assert!(links.unlink(Pid(1)) && !links.unlink(Pid(1)));
+        assert!(links.unwatch(Pid(1)) && !links.unwatch(Pid(1)));
+        assert!(matches!(links.on_link_died(Pid(1), &Exit::Killed), Reaction::None));
+        assert!(links.on_process_died(Pid(1), &Exit::Killed).is_none());
+    }
+}

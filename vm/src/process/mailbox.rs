@@ -1,0 +1,382 @@
+//! A mailbox is a plain queue with bounds: it never waits and never wakes.
+//!
+//! Messages keep the order in which they arrived. A selective take looks for tags; where it had to look far once, an
+//! index of tags is kept as long as the mailbox is not empty, so that doing it again does not go quadratic.
+
+use super::{Exit, Pid};
+use crate::resources::Attachment;
+use lunatic_abi::{Limit, MessageKind};
+use std::collections::{HashMap, VecDeque};
+
+use super::exit::LimitReached;
+
+/// A message of data, with the resources that travel in it.
+#[derive(Debug, Default)]
+pub(crate) struct Message {
+    /// What a selective receive looks for; 0 is no tag.
+    pub(crate) tag: i64,
+    pub(crate) data: Vec<u8>,
+    /// What travels along. A place is empty once its resource was taken out; the others keep their index.
+    pub(crate) attachments: Vec<Option<Attachment>>,
+}
+
+/// Each resource counts as this many bytes of its message, so that empty messages full of resources are bounded too.
+const ATTACHMENT_BYTES: usize = 64;
+
+impl Message {
+    /// Returns what the message counts in a mailbox, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.data.len() + self.attachments.len() * ATTACHMENT_BYTES
+    }
+}
+
+/// What lies in a mailbox.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// A message.
+    Data(Message),
+    /// A linked process failed and the owner wants to be told.
+    LinkDied { tag: i64, pid: Pid, exit: Exit },
+    /// A monitored process ended.
+    ProcessDied { pid: Pid, exit: Exit },
+}
+
+impl Mail {
+    /// Returns the tag that a selective take compares. A process's end has none, so only a take of anything finds it.
+    fn tag(&self) -> i64 {
+        match self {
+            Mail::Data(message) => message.tag,
+            Mail::LinkDied { tag, .. } => *tag,
+            Mail::ProcessDied { .. } => 0,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> MessageKind {
+        match self {
+            Mail::Data(_) => MessageKind::Data,
+            Mail::LinkDied { .. } => MessageKind::LinkDied,
+            Mail::ProcessDied { .. } => MessageKind::ProcessDied,
+        }
+    }
+}
+
+/// What a receive asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// The first of all.
+    Any,
+    /// The first that has one of these tags.
+    Tags(Box<[i64]>),
+}
+
+impl Wanted {
+    /// Makes the wish of a receive from the tags that it names: none means any.
+    pub(crate) fn from_tags(tags: &[i64]) -> Wanted {
+        if tags.is_empty() { Wanted::Any } else { Wanted::Tags(tags.into()) }
+    }
+
+    /// Whether a piece of mail is one that is asked for.
+    pub(crate) fn accepts(&self, mail: &Mail) -> bool {
+        match self {
+            Wanted::Any => true,
+            Wanted::Tags(tags) => !matches!(mail, Mail::ProcessDied { .. }) && tags.contains(&mail.tag()),
+        }
+    }
+}
+
+/// How much a mailbox holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MailboxBounds {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+}
+
+/// The queue of one process.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    /// What waits, in order. A place is empty where a selective take took from the middle.
+    queue: VecDeque<Option<Mail>>,
+    /// The sequence number of the first place of `queue`.
+    first: u64,
+    /// How many places of `queue` are empty.
+    holes: usize,
+    /// Messages of data that wait, and their bytes. Deaths are not counted: they are bounded by links and monitors.
+    messages: u64,
+    bytes: u64,
+    /// For each tag the sequence numbers that have it, ascending; kept from the first long search until the mailbox is
+    /// empty. Numbers of places that were emptied by other means are passed over.
+    index: Option<HashMap<i64, VecDeque<u64>>>,
+}
+
+/// A selective take that had to pass over so many places makes the index.
+const LONG_SEARCH: usize = 32;
+
+impl Mailbox {
+    /// Puts a message at the end, or gives it back where there is no room.
+    pub(crate) fn push(&mut self, message: Message, bounds: MailboxBounds) -> Result<(), (Message, LimitReached)> {
+        if self.messages >= bounds.messages {
+            let reached = LimitReached { limit: Limit::MailboxMessages, allowed: bounds.messages, wanted: None };
+            return Err((message, reached));
+        }
+        let bytes = self.bytes.saturating_add(message.size() as u64);
+        if bytes > bounds.bytes {
+            let reached = LimitReached { limit: Limit::MailboxBytes, allowed: bounds.bytes, wanted: Some(bytes) };
+            return Err((message, reached));
+        }
+        self.messages += 1;
+        self.bytes = bytes;
+        self.append(Mail::Data(message));
+        Ok(())
+    }
+
+    /// Puts a death at the end. There is always room for it.
+    pub(crate) fn push_death(&mut self, mail: Mail) {
+        debug_assert!(!matches!(mail, Mail::Data(_)), "data goes through push, which bounds it");
+        self.append(mail);
+    }
+
+    fn append(&mut self, mail: Mail) {
+        let sequence = self.first + self.queue.len() as u64;
+        if let Some(index) = &mut self.index
+            && !matches!(mail, Mail::ProcessDied { .. })
+        {
+            index.entry(mail.tag()).or_default().push_back(sequence);
+        }
+        self.queue.push_back(Some(mail));
+    }
+
+    /// Returns the sequence number that the next piece of mail will have.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.first + self.queue.len() as u64
+    }
+
+    /// Takes the first piece of mail that is asked for and has at least this sequence number, and leaves the others as they
+    /// are.
+    pub(crate) fn take(&mut self, wanted: &Wanted, since: u64) -> Option<Mail> {
+        let start = since.saturating_sub(self.first) as usize;
+        let place = match wanted {
+            Wanted::Any => start + self.queue.iter().skip(start).position(Option::is_some)?,
+            Wanted::Tags(tags) => self.find(wanted, tags, start)?,
+        };
+        let mail = self.queue[place].take().expect("the search found this place filled");
+        self.holes += 1;
+        if let Mail::Data(message) = &mail {
+            self.messages -= 1;
+            self.bytes -= message.size() as u64;
+        }
+        self.tidy();
+        Some(mail)
+    }
+
+    /// Returns the first place, from `start` on, whose mail has one of the tags.
+    fn find(&mut self, wanted: &Wanted, tags: &[i64], start: usize) -> Option<usize> {
+        let Some(index) = &mut self.index else {
+            let mut places = self.queue.iter().skip(start);
+            let found = places.position(|mail| mail.as_ref().is_some_and(|mail| wanted.accepts(mail)));
+            if found.unwrap_or(self.queue.len().saturating_sub(start)) >= LONG_SEARCH {
+                self.make_index();
+            }
+            return found.map(|passed| start + passed);
+        };
+        let mut earliest: Option<u64> = None;
+        for tag in tags {
+            let Some(sequences) = index.get_mut(tag) else { continue };
+            let is_filled = |&sequence: &u64| {
+                sequence >= self.first && self.queue[(sequence - self.first) as usize].is_some()
+            };
+            // What a take of anything removed is still in the index.
+            while sequences.front().is_some_and(|sequence| !is_filled(sequence)) {
+                sequences.pop_front();
+            }
+            let since = self.first + start as u64;
+            let found = sequences.iter().copied().find(|sequence| *sequence >= since && is_filled(sequence));
+            earliest = match (earliest, found) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            };
+            if sequences.is_empty() {
+                index.remove(tag);
+            }
+        }
+        earliest.map(|sequence| (sequence - self.first) as usize)
+    }
+
+    fn make_index(&mut self) {
+        let mut index: HashMap<i64, VecDeque<u64>> = HashMap::new();
+        for (place, mail) in self.queue.iter().enumerate() {
+            if let Some(mail) = mail
+                && !matches!(mail, Mail::ProcessDied { .. })
+            {
+                index.entry(mail.tag()).or_default().push_back(self.first + place as u64);
+            }
+        }
+        self.index = Some(index);
+    }
+
+    /// Drops empty places in front, and all of them once they are most of the queue, so that a message that nobody takes
+    /// does not keep the places behind it for ever.
+    fn tidy(&mut self) {
+        while let Some(None) = self.queue.front() {
+            self.queue.pop_front();
+            self.first += 1;
+            self.holes -= 1;
+        }
+        if self.queue.is_empty() {
+            self.index = None;
+            // A burst does not keep its memory, a handful of messages does not reallocate.
+            if self.queue.capacity() > LONG_SEARCH {
+                self.queue = VecDeque::new();
+            }
+            return;
+        }
+        if self.holes > LONG_SEARCH && self.holes > self.queue.len() / 2 {
+            // Sequence numbers stay ascending but are given anew from the end backwards, so that what a caller remembered as
+            // "from now on" still lies behind everything that was there then.
+            let end = self.next_sequence();
+            self.queue.retain(Option::is_some);
+            self.first = end - self.queue.len() as u64;
+            self.holes = 0;
+            if self.index.is_some() {
+                self.make_index();
+            }
+        }
+    }
+
+    /// Returns how many pieces of mail wait.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len() - self.holes
+    }
+
+    /// Returns how many bytes of messages wait.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIDE: MailboxBounds = MailboxBounds { messages: u64::MAX, bytes: u64::MAX };
+
+    fn message(tag: i64, text: &str) -> Message {
+        Message { tag, data: text.into(), attachments: Vec::new() }
+    }
+
+    fn mailbox(messages: &[(i64, &str)]) -> Mailbox {
+        let mut mailbox = Mailbox::default();
+        for &(tag, text) in messages {
+            mailbox.push(message(tag, text), WIDE).expect("the bounds are wide");
+        }
+        mailbox
+    }
+
+    fn take(mailbox: &mut Mailbox, tags: &[i64]) -> Option<String> {
+        match mailbox.take(&Wanted::from_tags(tags), 0)? {
+            Mail::Data(message) => Some(String::from_utf8(message.data).expect("the tests send text")),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn messages_keep_their_order() {
+        let mut mailbox = mailbox(&[(0, "a"), (1, "b"), (0, "c")]);
+        assert_eq!(take(&mut mailbox, &[]).as_deref(), Some("a"));
+        assert_eq!(take(&mut mailbox, &[]).as_deref(), Some("b"));
+        assert_eq!(take(&mut mailbox, &[]).as_deref(), Some("c"));
+        assert_eq!(take(&mut mailbox, &[]), None);
+    }
+
+    #[test]
+    fn a_selective_take_leaves_the_others_in_order() {
+        let mut mailbox = mailbox(&[(1, "a"), (2, "b"), (3, "c"), (2, "d")]);
+        assert_eq!(take(&mut mailbox, &[3, 2]).as_deref(), Some("b"));
+        assert_eq!(take(&mut mailbox, &[9]), None);
+        assert_eq!(take(&mut mailbox, &[]).as_deref(), Some("a"));
+        assert_eq!(take(&mut mailbox, &[]).as_deref(), Some("c"));
+        assert_eq!(take(&mut mailbox, &[]).as_deref(), Some("d"));
+    }
+
+    #[test]
+    fn an_index_finds_what_a_search_finds() {
+        let mut mailbox = Mailbox::default();
+        for number in 0..1000i64 {
+            mailbox.push(message(number % 10, &number.to_string()), WIDE).expect("the bounds are wide");
+        }
+        assert_eq!(take(&mut mailbox, &[99]), None);
+        assert!(mailbox.index.is_some());
+        for number in (7..1000).step_by(10) {
+            assert_eq!(take(&mut mailbox, &[7]), Some(number.to_string()));
+        }
+        assert_eq!(take(&mut mailbox, &[7]), None);
+        for number in (0..1000).filter(|number| number % 10 != 7) {
+            assert_eq!(take(&mut mailbox, &[]), Some(number.to_string()));
+        }
+        assert!(mailbox.index.is_none());
+    }
+
+    #[test]
+    fn a_take_from_now_on_passes_over_what_was_there() {
+        for length in [3, 100] {
+            let mut mailbox = Mailbox::default();
+            for _ in 0..length {
+                mailbox.push(message(5, "before"), WIDE).expect("the bounds are wide");
+            }
+            let now = mailbox.next_sequence();
+            assert!(mailbox.take(&Wanted::from_tags(&[5]), now).is_none());
+            // Takes from the middle renumber the places; what came before stays before.
+            for _ in 0..length - 1 {
+                assert_eq!(take(&mut mailbox, &[5]).as_deref(), Some("before"));
+            }
+            assert!(mailbox.take(&Wanted::from_tags(&[5]), now).is_none());
+            mailbox.push(message(5, "after"), WIDE).expect("the bounds are wide");
+            let Some(Mail::Data(found)) = mailbox.take(&Wanted::from_tags(&[5]), now) else { panic!("it is there") };
+            assert_eq!(found.data, b"after");
+        }
+    }
+
+    #[test]
+    fn a_message_that_nobody_takes_does_not_keep_the_places_behind_it() {
+        let mut mailbox = mailbox(&[(1, "stays")]);
+        for _ in 0..10_000 {
+            mailbox.push(message(2, "goes"), WIDE).expect("the bounds are wide");
+            assert_eq!(take(&mut mailbox, &[2]).as_deref(), Some("goes"));
+        }
+        assert!(mailbox.queue.len() < 100, "{} places for one message", mailbox.queue.len());
+        assert_eq!(take(&mut mailbox, &[]).as_deref(), Some("stays"));
+    }
+
+    #[test]
+    fn a_full_mailbox_gives_the_message_back() {
+        let mut mailbox = Mailbox::default();
+        let bounds = MailboxBounds { messages: 2, bytes: 5 };
+        mailbox.push(message(0, "abc"), bounds).expect("3 of 5 bytes");
+        let (back, reached) = mailbox.push(message(0, "def"), bounds).expect_err("6 of 5 bytes");
+        assert_eq!(back.data, b"def");
+        assert_eq!(reached, LimitReached { limit: Limit::MailboxBytes, allowed: 5, wanted: Some(6) });
+        mailbox.push(message(0, "de"), bounds).expect("5 of 5 bytes");
+        let (_, reached) = mailbox.push(message(0, ""), bounds).expect_err("3 of 2 messages");
+        assert_eq!(reached.limit, Limit::MailboxMessages);
+        take(&mut mailbox, &[]);
+        mailbox.push(message(0, ""), bounds).expect("there is room again");
+        assert_eq!((mailbox.len(), mailbox.bytes()), (2, 2));
+    }
+
+    #[test]
+    fn a_death_finds_room_in_a_full_mailbox() {
+        let mut mailbox = Mailbox::default();
+        mailbox.push_death(Mail::ProcessDied { pid: Pid(1), exit: Exit::Killed });
+        assert!(mailbox.push(message(0, ""), MailboxBounds { messages: 0, bytes: 0 }).is_err());
+        assert!(matches!(mailbox.take(&Wanted::Any, 0), Some(Mail::ProcessDied { .. })));
+    }
+
+    #[test]
+    fn a_monitored_end_is_found_by_a_take_of_anything_only() {
+        let mut mailbox = Mailbox::default();
+        mailbox.push_death(Mail::ProcessDied { pid: Pid(1), exit: Exit::Normal });
+        mailbox.push_death(Mail::LinkDied { tag: 5, pid: Pid(2), exit: Exit::Killed });
+        assert!(matches!(mailbox.take(&Wanted::from_tags(&[0, 5]), 0), Some(Mail::LinkDied { .. })));
+        assert!(mailbox.take(&Wanted::from_tags(&[0, 5]), 0).is_none());
+        assert!(matches!(mailbox.take(&Wanted::Any, 0), Some(Mail::ProcessDied { .. })));
+    }
+}

@@ -1,0 +1,210 @@
+//! The life of a process, from its first turn to its end.
+//!
+//! A process is a future. On each turn it first looks whether it is to end, then runs its guest until that waits, ends or
+//! its slice is over. Whatever ends it, the guest's instance, memory and resources are gone before anybody is told; also
+//! where the future itself is dropped.
+
+use super::live::Live;
+use super::{Exit, Frame, LimitReached, Place, Process, Trap};
+use crate::engine::{Code, Engine, Slot};
+use crate::environment::Permit;
+use crate::host::{Guest, Rejected};
+use crate::module::Module;
+use crate::scheduler;
+use async_io::Timer;
+use futures_lite::FutureExt;
+use lunatic_abi::{FUEL_PER_UNIT, Limit};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use wasmtime::{InstancePre, Store, StoreContextMut, UpdateDeadline, Val, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+/// How many ticks a slice is long.
+const SLICE: u64 = 1;
+
+/// What drives a host-driven process.
+pub(crate) type Drive = Box<dyn for<'a> FnOnce(&'a mut Live) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send>;
+
+/// What a process does.
+pub(crate) enum Body {
+    /// It runs an exported function.
+    Function { name: Box<str>, parameters: Box<[Val]> },
+    /// It does what a host closure has its instance do.
+    Host(Drive),
+}
+
+/// What a process takes of its environment and of the machine, given back when it has ended.
+pub(crate) struct Permits {
+    /// One process, and its memory. Given back with the guest's store: the second grows with the memory.
+    pub(crate) process: Permit,
+    pub(crate) memory: Permit,
+    pub(crate) slot: Slot,
+}
+
+/// Ends the process when it is dropped, which is when everything else of it is gone.
+struct Finish {
+    process: Process,
+    exit: Exit,
+    /// What is given back after the instance is gone and before anybody is told.
+    kept: Option<(Permit, Slot)>,
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        let exit = std::mem::replace(&mut self.exit, Exit::Killed);
+        let kept = self.kept.take();
+        self.process.finish(exit, || drop(kept));
+    }
+}
+
+/// Returns the life of a process, to be run by the scheduler.
+pub(crate) fn run(
+    process: Process,
+    permits: Permits,
+    engine: &Engine,
+    pre: Arc<InstancePre<Guest>>,
+    module: Module,
+    body: Body,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (code, wasmtime) = (engine.code(), engine.wasmtime().clone());
+    // If the scheduler drops the future before its first turn, the process still ends properly.
+    let mut finish = Finish { process: process.clone(), exit: Exit::Killed, kept: Some((permits.process, permits.slot)) };
+    async move {
+        finish.exit = {
+            let guest = Guest::new(process.clone(), module, permits.memory);
+            let life = pin!(live(Store::new(&wasmtime, guest), code, pre, body));
+            turns(&process, life).await
+        };
+    }
+}
+
+/// Gives the guest its turns until it ends or is ended.
+async fn turns(process: &Process, mut life: Pin<&mut (impl Future<Output = Exit> + Send)>) -> Exit {
+    std::future::poll_fn(|context| {
+        process.begin_turn(context);
+        if let Some(exit) = process.ending() {
+            return Poll::Ready(exit);
+        }
+        catch_unwind(AssertUnwindSafe(|| life.as_mut().poll(context)))
+            .unwrap_or_else(|panic| Poll::Ready(Exit::Fault(panic_text(&*panic).into())))
+    })
+    .await
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a host function panicked")
+}
+
+/// Makes the instance and does what the body says.
+async fn live(mut store: Store<Guest>, code: Code, pre: Arc<InstancePre<Guest>>, body: Body) -> Exit {
+    let limits = *store.data().environment().limits();
+    store.limiter(|guest| guest.meter());
+    store.set_epoch_deadline(SLICE);
+    store.epoch_deadline_callback(slice_is_over);
+    if code == Code::Metered {
+        set_compute(&mut store, limits.get(Limit::Compute));
+    }
+    let work = async {
+        let instance = match pre.instantiate_async(&mut store).await {
+            Ok(instance) => instance,
+            Err(error) => return exit_of(&mut store, &error),
+        };
+        let mut live = Live::new(store, instance, code);
+        match body {
+            Body::Function { name, parameters } => match live.enter(&name, &parameters).await {
+                Ok(_) => Exit::Normal,
+                Err(exit) => exit,
+            },
+            Body::Host(drive) => drive(&mut live).await,
+        }
+    };
+    let allowed = limits.get(Limit::Time);
+    if allowed == u64::MAX {
+        return work.await;
+    }
+    let time_is_over = async {
+        Timer::after(Duration::from_millis(allowed)).await;
+        Exit::Limit(LimitReached { limit: Limit::Time, allowed, wanted: None })
+    };
+    work.or(time_is_over).await
+}
+
+/// Lets the guest compute so many units from now on.
+pub(super) fn set_compute(store: &mut Store<Guest>, units: u64) {
+    let fuel = units.saturating_mul(FUEL_PER_UNIT);
+    store.set_fuel(fuel).expect("the engine of metered code consumes fuel");
+    store.data_mut().meter().fuel_given(fuel);
+}
+
+/// Is called by running code when the clock has moved past its deadline.
+fn slice_is_over(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
+    if let Ok(fuel) = store.get_fuel() {
+        store.data_mut().meter().charge_compute(fuel).map_err(Rejected)?;
+    }
+    // The deadline may lie before the present turn, as the process waited since. Then the slice only begins.
+    if store.data_mut().is_new_turn() {
+        return Ok(UpdateDeadline::Continue(SLICE));
+    }
+    Ok(UpdateDeadline::YieldCustom(SLICE, Box::pin(scheduler::spent())))
+}
+
+/// Says how a guest ended that stopped with this error.
+pub(super) fn exit_of(store: &mut Store<Guest>, error: &wasmtime::Error) -> Exit {
+    let guest = store.data();
+    // A host call noticed that the process is to end.
+    if let Some(exit) = guest.process().ending() {
+        return exit;
+    }
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return if *status == 0 { Exit::Normal } else { Exit::Status(*status) };
+    }
+    if let Some(Rejected(reached)) = error.downcast_ref() {
+        return Exit::Limit(*reached);
+    }
+    if let Some(wasmtime::Trap::OutOfFuel) = error.downcast_ref() {
+        let allowed = guest.environment().limits().get(Limit::Compute);
+        return Exit::Limit(LimitReached { limit: Limit::Compute, allowed, wanted: None });
+    }
+    // A program that is refused memory usually does not go on; what it does instead is a consequence.
+    if let Some(reached) = guest.refused() {
+        return Exit::Limit(reached);
+    }
+    if let Some(what) = error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>() {
+        return Exit::Fault(what.to_string().into());
+    }
+    Exit::Trapped(Arc::new(Trap { reason: reason(error), frames: frames(error) }))
+}
+
+/// Puts the causes of an error, without the backtrace, into one sentence.
+fn reason(error: &wasmtime::Error) -> String {
+    if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {
+        return trap.to_string();
+    }
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let sentences: Vec<&str> = causes.iter().map(String::as_str).filter(|cause| !cause.starts_with("error while executing")).collect();
+    sentences.join(": ")
+}
+
+fn frames(error: &wasmtime::Error) -> Vec<Frame> {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let place = |symbol: &wasmtime::FrameSymbol| {
+        let file = symbol.file()?.to_string();
+        Some(Place { function: symbol.name().map(demangle), file, line: symbol.line() })
+    };
+    let frame = |frame: &wasmtime::FrameInfo| Frame {
+        function: frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), demangle),
+        offset: frame.module_offset(),
+        places: frame.symbols().iter().filter_map(place).collect(),
+    };
+    backtrace.frames().iter().map(frame).collect()
+}
+
+/// Returns a function's name as it stands in the source, where it is one of Rust's.
+fn demangle(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name))
+}

@@ -1,0 +1,320 @@
+//! The state of one process that others act on: a plain state machine.
+//!
+//! There is no queue of signals: a sender applies its signal to this state, under the receiver's lock. So signals take
+//! effect in the order in which they were sent, a link is there or not when somebody dies, a full mailbox is known to the
+//! sender at once, and a process is woken only by what it waits for.
+
+use super::exit::LimitReached;
+use super::links::{Farewell, Links, Reaction};
+use super::mailbox::{Mail, Mailbox, MailboxBounds, Message, Wanted};
+use super::signal::Signal;
+use super::{Exit, Pid};
+use crate::registry::Registration;
+
+/// What the sender of a signal has to do after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing.
+    Done,
+    /// Wake the receiver: there is something for it.
+    Wake,
+    /// The receiver is dead; the signal had no effect.
+    Dead,
+}
+
+/// Why a message was not put into a mailbox.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The receiver is dead, or about to be. Messages to the dead are dropped, as Erlang does.
+    Dead(Message),
+    /// There is no room; here is the message.
+    Full(Message, LimitReached),
+}
+
+#[derive(Debug)]
+enum Life {
+    Alive,
+    /// It is to end with this as soon as it is on turn.
+    Ending(Exit),
+    /// It ended, and everybody was told or is being told.
+    Dead(Exit),
+}
+
+/// What a process waits for in a receive.
+#[derive(Debug)]
+struct Wait {
+    wanted: Wanted,
+    since: u64,
+    /// Whether it waits without a time limit, so that being alone means waiting in vain.
+    forever: bool,
+}
+
+/// The state of one process.
+#[derive(Debug)]
+pub(crate) struct State {
+    life: Life,
+    mailbox: Mailbox,
+    links: Links,
+    /// Set while the process sleeps in a receive.
+    wait: Option<Wait>,
+    /// Set when a wait without a time limit can never be answered.
+    alone: bool,
+    /// The names that the process is registered under.
+    names: Vec<Registration>,
+}
+
+/// What a receive found.
+#[derive(Debug)]
+pub(crate) enum Received {
+    Mail(Mail),
+    /// Nobody is left who could send.
+    NobodyLeft,
+    /// Nothing yet; the state remembers what is waited for.
+    Nothing,
+}
+
+/// What is left to do when a process has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) farewell: Farewell,
+    pub(crate) names: Vec<Registration>,
+    /// The mail that nobody will read. Resources in it are closed when it is dropped, outside the lock.
+    pub(crate) mailbox: Mailbox,
+}
+
+impl State {
+    pub(crate) fn new() -> State {
+        State {
+            life: Life::Alive,
+            mailbox: Mailbox::default(),
+            links: Links::default(),
+            wait: None,
+            alone: false,
+            names: Vec::new(),
+        }
+    }
+
+    /// Applies a signal.
+    pub(crate) fn signal(&mut self, signal: Signal) -> Outcome {
+        if self.is_dead() {
+            return Outcome::Dead;
+        }
+        match signal {
+            Signal::Kill => self.end(Exit::Killed),
+            Signal::Link { pid, tag } => {
+                self.links.link(pid, tag);
+                Outcome::Done
+            }
+            Signal::Unlink { pid } => {
+                self.links.unlink(pid);
+                Outcome::Done
+            }
+            Signal::LinkDied { pid, exit } => match self.links.on_link_died(pid, &exit) {
+                Reaction::None => Outcome::Done,
+                Reaction::Die(exit) => self.end(exit),
+                Reaction::Tell(mail) => self.deliver(mail),
+            },
+            Signal::Monitor { pid } => {
+                self.links.add_watcher(pid);
+                Outcome::Done
+            }
+            Signal::StopMonitoring { pid } => {
+                self.links.remove_watcher(pid);
+                Outcome::Done
+            }
+            Signal::ProcessDied { pid, exit } => match self.links.on_process_died(pid, &exit) {
+                Some(mail) => self.deliver(mail),
+                None => Outcome::Done,
+            },
+        }
+    }
+
+    /// Puts a message into the mailbox.
+    pub(crate) fn message(&mut self, message: Message, bounds: MailboxBounds) -> Result<Outcome, Refusal> {
+        if !matches!(self.life, Life::Alive) {
+            return Err(Refusal::Dead(message));
+        }
+        let wakes = self.is_waited_for_message(&message);
+        match self.mailbox.push(message, bounds) {
+            Ok(()) => Ok(if wakes { Outcome::Wake } else { Outcome::Done }),
+            Err((message, reached)) => Err(Refusal::Full(message, reached)),
+        }
+    }
+
+    fn is_waited_for_message(&self, message: &Message) -> bool {
+        match self.wait.as_ref().map(|wait| &wait.wanted) {
+            None => false,
+            Some(Wanted::Any) => true,
+            Some(Wanted::Tags(tags)) => tags.contains(&message.tag),
+        }
+    }
+
+    fn deliver(&mut self, mail: Mail) -> Outcome {
+        let wakes = self.wait.as_ref().is_some_and(|wait| wait.wanted.accepts(&mail));
+        self.mailbox.push_death(mail);
+        if wakes { Outcome::Wake } else { Outcome::Done }
+    }
+
+    /// Makes the process end with this as soon as it is on turn. The first reason stays.
+    fn end(&mut self, exit: Exit) -> Outcome {
+        if matches!(self.life, Life::Alive) {
+            self.life = Life::Ending(exit);
+        }
+        Outcome::Wake
+    }
+
+    /// Returns what the process is to end with, if it is.
+    pub(crate) fn ending(&self) -> Option<&Exit> {
+        match &self.life {
+            Life::Ending(exit) => Some(exit),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        matches!(self.life, Life::Dead(_))
+    }
+
+    /// Returns what the process ended with, once it has.
+    pub(crate) fn exit(&self) -> Option<&Exit> {
+        match &self.life {
+            Life::Dead(exit) => Some(exit),
+            _ => None,
+        }
+    }
+
+    /// Takes what a receive asks for, or remembers that it is waited for.
+    pub(crate) fn receive(&mut self, wanted: &Wanted, since: u64, forever: bool) -> Received {
+        if let Some(mail) = self.mailbox.take(wanted, since) {
+            self.stop_waiting();
+            return Received::Mail(mail);
+        }
+        if self.alone && forever {
+            self.stop_waiting();
+            return Received::NobodyLeft;
+        }
+        match &self.wait {
+            // A wake for another reason: what is waited for is remembered already.
+            Some(wait) if wait.wanted == *wanted && wait.since == since => {}
+            _ => self.wait = Some(Wait { wanted: wanted.clone(), since, forever }),
+        }
+        Received::Nothing
+    }
+
+    /// Forgets what is waited for: the receive is over, answered or not.
+    pub(crate) fn stop_waiting(&mut self) {
+        self.wait = None;
+        self.alone = false;
+    }
+
+    /// Takes the news that nobody else is left. It matters to a process that waits without a time limit.
+    pub(crate) fn be_alone(&mut self) -> Outcome {
+        if !self.wait.as_ref().is_some_and(|wait| wait.forever) {
+            return Outcome::Done;
+        }
+        self.alone = true;
+        Outcome::Wake
+    }
+
+    /// Returns the sequence number of the mail that comes from now on.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.mailbox.next_sequence()
+    }
+
+    /// Returns how much mail waits, as a count and in bytes.
+    pub(crate) fn mailbox_size(&self) -> (usize, u64) {
+        (self.mailbox.len(), self.mailbox.bytes())
+    }
+
+    pub(crate) fn links(&mut self) -> &mut Links {
+        &mut self.links
+    }
+
+    /// Remembers a name that the process is registered under.
+    pub(crate) fn add_name(&mut self, registration: Registration) {
+        debug_assert!(!self.is_dead(), "a name is not given to the dead");
+        self.names.push(registration);
+    }
+
+    pub(crate) fn remove_name(&mut self, registration: &Registration) {
+        self.names.retain(|other| other != registration);
+    }
+
+    /// Ends the process: from now on every signal finds it dead.
+    pub(crate) fn die(&mut self, exit: Exit) -> Ended {
+        debug_assert!(!self.is_dead(), "a process ends once");
+        self.wait = None;
+        let farewell = self.links.on_exit(&exit);
+        self.life = Life::Dead(exit);
+        Ended { farewell, names: std::mem::take(&mut self.names), mailbox: std::mem::take(&mut self.mailbox) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIDE: MailboxBounds = MailboxBounds { messages: u64::MAX, bytes: u64::MAX };
+
+    fn message(tag: i64) -> Message {
+        Message { tag, ..Message::default() }
+    }
+
+    fn wait(state: &mut State, tags: &[i64], forever: bool) {
+        assert!(matches!(state.receive(&Wanted::from_tags(tags), 0, forever), Received::Nothing));
+    }
+
+    #[test]
+    fn only_what_is_waited_for_wakes() {
+        let mut state = State::new();
+        assert_eq!(state.message(message(1), WIDE).expect("there is room"), Outcome::Done);
+        wait(&mut state, &[7], true);
+        assert_eq!(state.message(message(2), WIDE).expect("there is room"), Outcome::Done);
+        assert_eq!(state.message(message(7), WIDE).expect("there is room"), Outcome::Wake);
+        assert!(matches!(state.receive(&Wanted::from_tags(&[7]), 0, true), Received::Mail(_)));
+        assert_eq!(state.message(message(7), WIDE).expect("there is room"), Outcome::Done);
+    }
+
+    #[test]
+    fn the_first_reason_to_end_stays() {
+        let mut state = State::new();
+        state.signal(Signal::Link { pid: Pid(1), tag: 0 });
+        assert_eq!(state.signal(Signal::LinkDied { pid: Pid(1), exit: Exit::Status(2) }), Outcome::Wake);
+        assert_eq!(state.signal(Signal::Kill), Outcome::Wake);
+        assert!(matches!(state.ending(), Some(Exit::LinkDied { pid: Pid(1), .. })));
+    }
+
+    #[test]
+    fn t078_a_second_kill_changes_nothing() {
+        let mut state = State::new();
+        assert_eq!(state.signal(Signal::Kill), Outcome::Wake);
+        assert_eq!(state.signal(Signal::Kill), Outcome::Wake);
+        state.die(Exit::Killed);
+        assert_eq!(state.signal(Signal::Kill), Outcome::Dead);
+    }
+
+    #[test]
+    fn the_dead_take_nothing() {
+        let mut state = State::new();
+        state.message(message(0), WIDE).expect("there is room");
+        state.signal(Signal::Monitor { pid: Pid(3) });
+        let ended = state.die(Exit::Normal);
+        assert_eq!(ended.farewell.watchers, [Pid(3)]);
+        assert!(matches!(state.message(message(0), WIDE), Err(Refusal::Dead(_))));
+        assert_eq!(state.signal(Signal::Link { pid: Pid(1), tag: 0 }), Outcome::Dead);
+        assert_eq!(state.signal(Signal::Monitor { pid: Pid(1) }), Outcome::Dead);
+    }
+
+    #[test]
+    fn being_alone_ends_only_a_wait_without_a_time_limit() {
+        let mut state = State::new();
+        assert_eq!(state.be_alone(), Outcome::Done);
+        wait(&mut state, &[], false);
+        assert_eq!(state.be_alone(), Outcome::Done);
+        state.stop_waiting();
+        wait(&mut state, &[], true);
+        assert_eq!(state.be_alone(), Outcome::Wake);
+        assert!(matches!(state.receive(&Wanted::Any, 0, true), Received::NobodyLeft));
+        wait(&mut state, &[], true);
+    }
+}

@@ -1,0 +1,81 @@
+//! Messages that are sent later.
+//!
+//! A timer counts for the environment of the process that started it, and outlives that process, as in Erlang.
+
+use crate::environment::{Environment, Permit};
+use crate::process::{Message, Pid};
+use async_io::Timer;
+use futures_lite::future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// A timer that was started.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    /// Set by whoever comes first: the one that sends, or the one that cancels.
+    is_decided: Arc<AtomicBool>,
+    cancel: async_channel::Sender<()>,
+}
+
+/// What a running timer holds, so that whichever way it ends the counts are right.
+struct Counted {
+    environment: Environment,
+    _permit: Permit,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.environment.program().timer_ended(self.environment.machine());
+    }
+}
+
+/// Sends a message to a process after a time. `permit` is the timer's place in the environment's quota.
+pub(crate) fn start(environment: &Environment, permit: Permit, to: Pid, message: Message, delay: Duration) -> Pending {
+    let is_decided = Arc::new(AtomicBool::new(false));
+    let (cancel, cancelled) = async_channel::bounded(1);
+    environment.program().timer_started();
+    let counted = Counted { environment: environment.clone(), _permit: permit };
+    let decided = is_decided.clone();
+    // A time beyond what the clock can tell never comes.
+    let timer = std::time::Instant::now().checked_add(delay).map_or_else(Timer::never, Timer::at);
+    environment.machine().scheduler().spawn(async move {
+        let fires = async {
+            timer.await;
+            true
+        };
+        let is_cancelled = async {
+            match cancelled.recv().await {
+                Ok(()) => false,
+                // Its owner ended and cannot cancel it any more.
+                Err(_) => future::pending().await,
+            }
+        };
+        if future::or(fires, is_cancelled).await
+            && !decided.swap(true, Ordering::SeqCst)
+            && let Some(process) = counted.environment.machine().process(to)
+            && let Err((_, error)) = process.deliver(message)
+        {
+            log::debug!("a timer's message was dropped: {error}");
+        }
+        drop(counted);
+    });
+    Pending { is_decided, cancel }
+}
+
+impl Pending {
+    /// Stops the timer; says whether it was in time.
+    pub(crate) fn cancel(&self) -> bool {
+        let was_in_time = !self.is_decided.swap(true, Ordering::SeqCst);
+        // The channel holds one word, and only the first caller has one to say.
+        if was_in_time {
+            let _ = self.cancel.try_send(());
+        }
+        was_in_time
+    }
+
+    /// Whether it has fired or was cancelled.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_decided.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,242 @@
+//! The machine, and how it is set up.
+
+use crate::engine::Engines;
+use crate::environment::{Catalogue, Config, Environment};
+use crate::host::{self, Host};
+use crate::module::{Cache, Module, ModuleError};
+use crate::process::{Pid, PidSource, Process, Table};
+use crate::scheduler::Scheduler;
+use lunatic_net::Resolver;
+use std::any::Any;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// A machine: cores that run processes, and everything that these share.
+///
+/// Cheap to clone. When the last clone is dropped, all processes are killed and the threads end; environments and processes
+/// that are still held are of no use then.
+#[derive(Clone)]
+pub struct Vm {
+    machine: Arc<Machine>,
+    /// Ends the machine with the last handle. Processes hold the machine too, so its own end cannot depend on them.
+    _end: Arc<End>,
+}
+
+/// What all parts of a machine share.
+pub(crate) struct Machine {
+    pub(crate) engines: Arc<Engines>,
+    pub(crate) cache: Cache,
+    pub(crate) processes: Table,
+    pub(crate) pids: PidSource,
+    pub(crate) resolver: Resolver,
+    catalogue: Arc<Catalogue>,
+    environments: AtomicU64,
+    scheduler: Scheduler,
+}
+
+struct End(Arc<Machine>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        for process in self.0.processes.all() {
+            process.kill();
+        }
+        self.0.scheduler.shutdown();
+    }
+}
+
+/// Why a machine could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The operating system gave no thread.
+    #[error("the machine's threads could not be started: {0}")]
+    Threads(#[from] std::io::Error),
+    /// Wasmtime does not run here.
+    #[error("wasmtime could not be set up: {0}")]
+    Engine(String),
+}
+
+/// Sets a machine up.
+#[derive(Default)]
+pub struct VmBuilder {
+    workers: Option<usize>,
+    tick: Option<Duration>,
+    is_manual: bool,
+    cache: Option<Cache>,
+    host: Host,
+}
+
+impl VmBuilder {
+    /// Sets how many processes run at the same time; as many as the machine has cores, unless told otherwise.
+    pub fn workers(mut self, workers: usize) -> VmBuilder {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Sets the length of a slice, after which a process gives the others a turn; 1 ms unless told otherwise.
+    pub fn tick(mut self, tick: Duration) -> VmBuilder {
+        self.tick = Some(tick);
+        self
+    }
+
+    /// Lets slices end only when [`Vm::beat`] is called: for tests of what depends on them.
+    pub fn manual_ticks(mut self) -> VmBuilder {
+        self.is_manual = true;
+        self
+    }
+
+    /// Keeps compiled code; nowhere, unless told otherwise.
+    pub fn cache(mut self, cache: Cache) -> VmBuilder {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// Adds host functions of the embedder's own.
+    pub fn host(mut self, host: Host) -> VmBuilder {
+        self.host = host;
+        self
+    }
+
+    /// Makes the machine and starts its threads.
+    ///
+    /// # Errors
+    ///
+    /// Where there are no threads or wasmtime cannot be set up, for example because there is too little address space.
+    pub fn build(self) -> Result<Vm, BuildError> {
+        let engine_error = |error: wasmtime::Error| BuildError::Engine(format!("{error:#}"));
+        let mut names = host::names().map_err(engine_error)?;
+        names.extend(self.host.names());
+        let own = Arc::new(self.host);
+        let link: crate::engine::Link = Box::new(move |linker, components| {
+            host::link(linker)?;
+            own.link(linker, components)
+        });
+        let engines = Arc::new(Engines::new(link).map_err(engine_error)?);
+
+        let tokio = tokio_handle()?;
+        let ticked = engines.clone();
+        let mut scheduler = Scheduler::builder()
+            .on_beat(move || ticked.increment_epoch())
+            .on_worker_start(move || Box::new(tokio.enter()) as Box<dyn Any>);
+        if let Some(workers) = self.workers {
+            scheduler = scheduler.workers(workers);
+        }
+        if let Some(tick) = self.tick {
+            scheduler = scheduler.period(tick);
+        }
+        if self.is_manual {
+            scheduler = scheduler.manual_ticker();
+        }
+        let machine = Arc::new(Machine {
+            engines,
+            cache: self.cache.unwrap_or_else(Cache::none),
+            processes: Table::new(),
+            pids: PidSource::new(),
+            resolver: Resolver::default(),
+            catalogue: Catalogue::new(names),
+            environments: AtomicU64::new(0),
+            scheduler: scheduler.build()?,
+        });
+        Ok(Vm { _end: Arc::new(End(machine.clone())), machine })
+    }
+}
+
+/// Returns the handle that `wasmtime-wasi` needs on every thread that runs guests: it waits for time and for files with
+/// tokio. Nothing of ours runs there.
+fn tokio_handle() -> std::io::Result<&'static tokio::runtime::Handle> {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    if RUNTIME.get().is_none() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(64)
+            .thread_name("lunatic-wasi")
+            .enable_all()
+            .build()?;
+        // Where two threads come here at once, the second runtime is thrown away.
+        let _ = RUNTIME.set(runtime);
+    }
+    Ok(RUNTIME.get().expect("it was just set").handle())
+}
+
+impl Vm {
+    /// Begins to set a machine up.
+    pub fn builder() -> VmBuilder {
+        VmBuilder::default()
+    }
+
+    /// Checks and compiles a module, from the binary or the text format. `name` is for reports.
+    ///
+    /// Takes milliseconds to seconds, on this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`ModuleError`], where the bytes are not a module or import what nothing provides.
+    pub fn module(&self, name: &str, bytes: &[u8]) -> Result<Module, ModuleError> {
+        Module::new(&self.machine, name, bytes)
+    }
+
+    /// Returns a configuration that grants nothing yet.
+    pub fn config(&self) -> Config {
+        Config::new(self.machine.catalogue.nothing())
+    }
+
+    /// Makes an environment.
+    ///
+    /// # Errors
+    ///
+    /// Where a directory that it grants cannot be opened any more.
+    pub fn environment(&self, config: Config) -> Result<Environment, crate::environment::PreopenError> {
+        Environment::outermost(&self.machine, config)
+    }
+
+    /// Finds a living process.
+    pub fn process(&self, pid: Pid) -> Option<Process> {
+        self.machine.process(pid)
+    }
+
+    /// Returns all living processes, in no order. It is not a picture of one moment.
+    pub fn processes(&self) -> Vec<Process> {
+        self.machine.processes.all()
+    }
+
+    /// Waits for a future on this thread, which must not be one of the machine's.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        futures_lite::future::block_on(future)
+    }
+
+    /// Ends the current slices, as a tick does. With [`VmBuilder::manual_ticks`] nothing else does.
+    pub fn beat(&self) {
+        self.machine.scheduler.beat();
+    }
+
+    /// Whether nothing runs and nothing is ready: every process waits for something outside.
+    pub fn is_idle(&self) -> bool {
+        self.machine.scheduler.is_idle()
+    }
+}
+
+impl Machine {
+    pub(crate) fn process(&self, pid: Pid) -> Option<Process> {
+        self.processes.get(pid)
+    }
+
+    pub(crate) fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
+    pub(crate) fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.catalogue
+    }
+
+    pub(crate) fn next_environment(&self) -> u64 {
+        self.environments.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Vm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vm").finish_non_exhaustive()
+    }
+}
