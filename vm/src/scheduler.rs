@@ -1,12 +1,13 @@
 //! Runs futures on all cores.
 //!
-//! A [`Scheduler`] is a fixed number of worker threads, each with its own queue of ready tasks, that take
-//! tasks from each other when they run dry, and a ticker that beats while any of them is awake. It
-//! knows nothing of processes, guests or messages: a task is a future without a result, and all that
-//! it can say of itself is that its slice is over ([`spent`], [`end_slice`]).
+//! A [`Scheduler`] is a fixed number of worker threads, each with its own queue of ready tasks,
+//! that take tasks from each other when they run dry, and a ticker that beats while any of them is
+//! awake. It knows nothing of processes, guests or messages: a task is a future without a result,
+//! and all that it can say of itself is that its slice is over ([`spent`], [`end_slice`]).
 //!
 //! Which task runs next is decided in [two levels](Scheduler#order). The decisions are plain data
-//! (`queue`), who sleeps is a small protocol (`idle`), and `worker` and `ticker` are the loops that follow them.
+//! (`queue`), who sleeps is a small protocol (`idle`), and `worker` and `ticker` are the loops that
+//! follow them.
 
 mod idle;
 mod queue;
@@ -33,22 +34,25 @@ const DEFAULT_PERIOD: Duration = Duration::from_millis(1);
 ///
 /// # Order
 ///
-/// Every worker has two queues, both first in, first out. In the first are *woken* tasks: new ones and those to which
-/// something happened. In the second are *spent* tasks, which used up their slice and said so with [`spent`] or
-/// [`end_slice`]. Woken tasks run first. So that they cannot starve the spent ones, a row of woken tasks ends with the
-/// next beat (or after 1,024 of them), and one spent task runs. A task that was woken while it
-/// ran, without being spent, is a woken task.
+/// Every worker has two queues, both first in, first out. In the first are *woken* tasks: new ones
+/// and those to which something happened. In the second are *spent* tasks, which used up their
+/// slice and said so with [`spent`] or [`end_slice`]. Woken tasks run first. So that they cannot
+/// starve the spent ones, a row of woken tasks ends with the next beat (or after 1,024 of them),
+/// and one spent task runs. A task that was woken while it ran, without being spent, is a woken
+/// task.
 ///
-/// A woken task runs on the worker that woke it. Tasks made ready by other threads go through one small queue
-/// that every worker looks at before each task. A worker without tasks takes half of what waits at another, oldest first, and tasks keep their level;
-/// a worker that has tasks evens out with one other per beat. A single task that waits for a busy worker stays
-/// with it until the next beat: in a dialogue of two tasks, moving the one that was just woken to another core costs more
-/// than it gains.
+/// A woken task runs on the worker that woke it. Tasks made ready by other threads go through one
+/// small queue that every worker looks at before each task. A worker without tasks takes half of
+/// what waits at another, oldest first, and tasks keep their level; a worker that has tasks evens
+/// out with one other per beat. A single task that waits for a busy worker stays with it until the
+/// next beat: in a dialogue of two tasks, moving the one that was just woken to another core costs
+/// more than it gains.
 ///
 /// # Panics and blocking
 ///
-/// A task that panics is dropped, the panic is logged, and nothing else ends; the same goes for its destructor. A task that blocks
-/// its thread takes that worker away from all others; what it leaves behind in the queue is taken over at the next beat.
+/// A task that panics is dropped, the panic is logged, and nothing else ends; the same goes for its
+/// destructor. A task that blocks its thread takes that worker away from all others; what it leaves
+/// behind in the queue is taken over at the next beat.
 ///
 /// # Examples
 ///
@@ -83,8 +87,8 @@ impl Scheduler {
 
     /// Runs a future to its end, beside all others.
     ///
-    /// Never waits. There is no handle: whoever wants to know about the end has the future say so. After a
-    /// [shutdown](Self::shutdown) the future is dropped at once, here.
+    /// Never waits. There is no handle: whoever wants to know about the end has the future say so.
+    /// After a [shutdown](Self::shutdown) the future is dropped at once, here.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.spawner.spawn(future);
     }
@@ -106,10 +110,11 @@ impl Scheduler {
         self.shared().ticker().beats()
     }
 
-    /// Says whether nothing runs, nothing is ready and every thread, the ticker's too, sleeps without a timeout.
+    /// Says whether nothing runs, nothing is ready and every thread, the ticker's too, sleeps
+    /// without a timeout.
     ///
-    /// Once true it stays true until another thread spawns or wakes a task, or the scheduler is shut down. It becomes true
-    /// at most one period after the last worker fell asleep.
+    /// Once true it stays true until another thread spawns or wakes a task, or the scheduler is
+    /// shut down. It becomes true at most one period after the last worker fell asleep.
     pub fn is_idle(&self) -> bool {
         self.shared().is_idle()
     }
@@ -123,13 +128,15 @@ impl Scheduler {
 
     /// Ends the scheduler: the threads stop and what they have not run is dropped.
     ///
-    /// Each worker leaves after the task that it runs, which gets beats until then, and drops the ready tasks that
-    /// it has left. This waits for all threads, unless it is called on one of them (in a task, in a hook): then it
-    /// only tells them. Calling it twice does no harm; dropping the scheduler does the same.
+    /// Each worker leaves after the task that it runs, which gets beats until then, and drops the
+    /// ready tasks that it has left. This waits for all threads, unless it is called on one of them
+    /// (in a task, in a hook): then it only tells them. Calling it twice does no harm; dropping the
+    /// scheduler does the same.
     ///
-    /// A task that *waits* is held by nothing but its wakers. It is dropped when the last of these is, or when one of them is
-    /// used, on the thread that does so, which need not have what [`Builder::on_worker_start`] provides. It never runs
-    /// again in either case. Who needs all futures gone wakes them all before (or ends them by their own means).
+    /// A task that *waits* is held by nothing but its wakers. It is dropped when the last of these
+    /// is, or when one of them is used, on the thread that does so, which need not have what
+    /// [`Builder::on_worker_start`] provides. It never runs again in either case. Who needs all
+    /// futures gone wakes them all before (or ends them by their own means).
     pub fn shutdown(&self) {
         self.shared().stop();
         if self.shared().owns_this_thread() {
@@ -242,8 +249,9 @@ impl Builder {
 
     /// Sets what is called on every beat, on the ticker's thread.
     ///
-    /// It should be quick. Beats come once a period while a worker is awake, the first one a period after the
-    /// first worker woke, and not at all while the scheduler is idle; a ticker that was held up beats once and not once for each beat it missed.
+    /// It should be quick. Beats come once a period while a worker is awake, the first one a period
+    /// after the first worker woke, and not at all while the scheduler is idle; a ticker that was
+    /// held up beats once and not once for each beat it missed.
     ///
     /// # Examples
     ///
@@ -272,8 +280,8 @@ impl Builder {
 
     /// Sets what is called on every worker's thread before its first task.
     ///
-    /// What it returns stays on that thread and is dropped with it, after the last task. This is the place to enter
-    /// another library's runtime, whose guard cannot leave the thread.
+    /// What it returns stays on that thread and is dropped with it, after the last task. This is
+    /// the place to enter another library's runtime, whose guard cannot leave the thread.
     ///
     /// # Examples
     ///
@@ -303,8 +311,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// With no workers or a period of zero (`InvalidInput`), or when the system starts no more threads; those that
-    /// did start are stopped again.
+    /// With no workers or a period of zero (`InvalidInput`), or when the system starts no more
+    /// threads; those that did start are stopped again.
     pub fn build(self) -> io::Result<Scheduler> {
         let workers = match self.workers {
             Some(workers) => workers,
@@ -417,8 +425,8 @@ mod tests {
         }
     }
 
-    /// Runs the script on the only worker, so that what it spawns is ready before any of it runs, and returns what its
-    /// tasks said, in order.
+    /// Runs the script on the only worker, so that what it spawns is ready before any of it runs,
+    /// and returns what its tasks said, in order.
     fn order_of(
         script: impl FnOnce(Spawner, Sender<&'static str>) + Send + 'static,
     ) -> Vec<&'static str> {

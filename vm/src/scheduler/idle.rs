@@ -8,18 +8,21 @@
 //! - who parks first announces it, then looks for published work;
 //! - who stops searching because it found something first says so, then looks whether there is more.
 //!
-//! Whichever of two such steps comes second sees the other, so no work is left with everybody asleep.
+//! Whichever of two such steps comes second sees the other, so no work is left with everybody
+//! asleep.
 
 use super::sync::{AtomicUsize, Mutex, Ordering, fence, lock};
 
 /// The sleeping workers of one scheduler.
 #[derive(Debug)]
 pub(super) struct Idle {
-    /// Workers that look for work, among them those that were woken for that and have not started yet.
+    /// Workers that look for work, among them those that were woken for that and have not started
+    /// yet.
     searching: AtomicUsize,
     /// The length of `sleepers`, for those who do not hold the lock.
     parked: AtomicUsize,
-    /// Workers that are parked, or about to be, and that nobody has called; the last in is the warmest.
+    /// Workers that are parked, or about to be, and that nobody has called; the last in is the
+    /// warmest.
     sleepers: Mutex<Vec<usize>>,
 }
 
@@ -42,8 +45,8 @@ impl Idle {
         self.searching.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Ends a successful search; answers whether the caller was the last to search, who must then see
-    /// whether there is work for one more.
+    /// Ends a successful search; answers whether the caller was the last to search, who must then
+    /// see whether there is work for one more.
     pub(super) fn end_search(&self) -> bool {
         let last = self.searching.fetch_sub(1, Ordering::SeqCst) == 1;
         fence(Ordering::SeqCst);
@@ -76,7 +79,8 @@ impl Idle {
         true
     }
 
-    /// Chooses a sleeper to wake for work that was just published, unless somebody searches already.
+    /// Chooses a sleeper to wake for work that was just published, unless somebody searches
+    /// already.
     ///
     /// The chosen worker counts as searching from here on; the caller must wake it.
     pub(super) fn call_one(&self) -> Option<usize> {

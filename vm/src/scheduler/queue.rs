@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 
 /// So many woken tasks run in a row before a spent one that waits beside them gets its turn.
 ///
-/// This bound is for machines whose clock stands still; with a ticker the beat, which ends a row too,
-/// usually comes first. A woken task runs for about a microsecond, so that both bounds are alike.
+/// This bound is for machines whose clock stands still; with a ticker the beat, which ends a row
+/// too, usually comes first. A woken task runs for about a microsecond, so that both bounds are
+/// alike.
 pub(super) const LONGEST_ROW: u32 = 1024;
 
 /// Why a task is ready.
@@ -77,8 +78,8 @@ impl<T> RunQueue<T> {
 
     /// Takes the task that runs next.
     ///
-    /// Woken tasks come first. A row of them ends, in favour of one spent task, with the first
-    /// beat after it began or with [`LONGEST_ROW`]; at least one woken task runs between two spent ones,
+    /// Woken tasks come first. A row of them ends, in favour of one spent task, with the first beat
+    /// after it began or with [`LONGEST_ROW`]; at least one woken task runs between two spent ones,
     /// however long these take.
     pub(super) fn pop(&mut self, beat: u64) -> Option<T> {
         self.untouched = false;
@@ -99,9 +100,9 @@ impl<T> RunQueue<T> {
 
     /// Says how many tasks another worker may take now.
     ///
-    /// That is half of them, rounded down, so that a single task stays with its owner, who will run it next
-    /// and has what it needs in its caches. If it still waits when the clock beats, its owner is
-    /// busy, and others may have it.
+    /// That is half of them, rounded down, so that a single task stays with its owner, who will run
+    /// it next and has what it needs in its caches. If it still waits when the clock beats, its
+    /// owner is busy, and others may have it.
     pub(super) fn offered(&self) -> usize {
         if !self.owned {
             return self.len();
@@ -117,7 +118,8 @@ impl<T> RunQueue<T> {
         self.untouched = self.len() > 0;
     }
 
-    /// Moves the `count` tasks that waited longest, or all if there are fewer, to the end of `taken`.
+    /// Moves the `count` tasks that waited longest, or all if there are fewer, to the end of
+    /// `taken`.
     ///
     /// Each level gives in proportion to its length, so that neither worker is left with
     /// nothing but computation while the other has all the answers to give.
@@ -139,7 +141,8 @@ impl<T> RunQueue<T> {
         self.take(self.len().saturating_sub(length) / 2, taken);
     }
 
-    /// Puts tasks taken elsewhere at the ends of their levels; what a closed queue refuses stays in `taken`.
+    /// Puts tasks taken elsewhere at the ends of their levels; what a closed queue refuses stays in
+    /// `taken`.
     pub(super) fn append(&mut self, taken: &mut Vec<(Level, T)>) {
         if self.closed {
             return;

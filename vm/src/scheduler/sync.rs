@@ -9,8 +9,8 @@ pub(super) use parking::{Parker, Unparker};
 
 /// Locks a mutex of the scheduler.
 ///
-/// Such a lock is held for a few lines that touch plain data. No waker, no hook and no destructor of
-/// a task runs under it, so it is never poisoned and never taken twice by one thread.
+/// Such a lock is held for a few lines that touch plain data. No waker, no hook and no destructor
+/// of a task runs under it, so it is never poisoned and never taken twice by one thread.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()

@@ -19,10 +19,10 @@ thread_local! {
 
 /// Says that the slice of the running task is over: it used its time up and would go on.
 ///
-/// Call it from inside a task right before it wakes itself and returns [`Poll::Pending`]; the task then waits in
-/// the level of those that used up their slice, behind every woken one. It is a note for this one
-/// return and is forgotten if the task is not woken by then. Outside a task it does nothing.
-/// Code that can await uses [`spent`] instead.
+/// Call it from inside a task right before it wakes itself and returns [`Poll::Pending`]; the task
+/// then waits in the level of those that used up their slice, behind every woken one. It is a note
+/// for this one return and is forgotten if the task is not woken by then. Outside a task it does
+/// nothing. Code that can await uses [`spent`] instead.
 ///
 /// # Examples
 ///
@@ -58,8 +58,8 @@ pub(super) fn take_spent() -> bool {
 
 /// Ends the slice of the task that awaits this, and returns in its next one.
 ///
-/// The task stays ready, but behind every woken task (see [`Scheduler`](super::Scheduler)). On any other
-/// executor this is an ordinary yield.
+/// The task stays ready, but behind every woken task (see [`Scheduler`](super::Scheduler)). On any
+/// other executor this is an ordinary yield.
 ///
 /// # Examples
 ///
@@ -105,9 +105,9 @@ impl Future for Spent {
 
 /// A future whose panics, also those of its destructor, end nothing but itself.
 ///
-/// `async-task` lets a panic of `poll` through to the worker and aborts the program when a future panics while it
-/// is dropped. The box is what lets us catch the second without unsafe code, and makes all tasks
-/// of the machine the same few words.
+/// `async-task` lets a panic of `poll` through to the worker and aborts the program when a future
+/// panics while it is dropped. The box is what lets us catch the second without unsafe code, and
+/// makes all tasks of the machine the same few words.
 pub(super) struct Contained {
     future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -158,7 +158,8 @@ pub(super) fn contain<T>(who: &str, call: impl FnOnce() -> T + UnwindSafe) -> Op
         Ok(value) => Some(value),
         Err(payload) => {
             log::error!("{who} panicked: {}", message(&*payload));
-            // Dropping it could panic in turn; what `panic!` makes cannot, and all else is rare enough to be left.
+            // Dropping it could panic in turn; what `panic!` makes cannot, and all else is rare
+            // enough to be left.
             if !payload.is::<&'static str>() && !payload.is::<String>() {
                 mem::forget(payload);
             }
@@ -180,7 +181,8 @@ fn message(payload: &(dyn Any + Send)) -> &str {
 /// Drops tasks that will not run any more.
 ///
 /// A destructor may wake or let go of further tasks, which then come back here on the same thread;
-/// they wait for their turn instead of nesting, since a chain of a hundred thousand would not fit the stack.
+/// they wait for their turn instead of nesting, since a chain of a hundred thousand would not fit
+/// the stack.
 pub(super) fn discard(tasks: impl IntoIterator<Item = Runnable>) {
     let tasks = tasks.into_iter();
     let Ok(outer) = DROPPING.try_with(Cell::take) else {

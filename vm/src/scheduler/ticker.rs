@@ -1,7 +1,8 @@
 //! The clock of the machine: it beats while something runs and sleeps when nothing does.
 //!
 //! A beat tells the embedder (who advances the epoch of his engine, so that guests yield) and looks
-//! after tasks that wait in a queue while a worker sleeps. The ticker keeps no wall time for anybody.
+//! after tasks that wait in a queue while a worker sleeps. The ticker keeps no wall time for
+//! anybody.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -19,7 +20,8 @@ pub(super) struct Ticker {
     hook: Beat,
     /// Beats since the scheduler was made.
     beats: AtomicU64,
-    /// Set while the ticker's thread sleeps without an end, or is about to; only that thread writes it.
+    /// Set while the ticker's thread sleeps without an end, or is about to; only that thread writes
+    /// it.
     asleep: AtomicBool,
     /// Set once, when no worker is left.
     stopped: AtomicBool,
@@ -55,9 +57,9 @@ impl Ticker {
 
     /// Wakes the ticker's thread if it sleeps. Whoever takes a worker from the sleepers calls this.
     ///
-    /// Costs one load, and that only when a worker becomes active, never per task. The load is sequentially
-    /// consistent and comes after the store that made the worker active, while the ticker stores `asleep`
-    /// before it reads who is active: one of the two sees the other.
+    /// Costs one load, and that only when a worker becomes active, never per task. The load is
+    /// sequentially consistent and comes after the store that made the worker active, while the
+    /// ticker stores `asleep` before it reads who is active: one of the two sees the other.
     pub(super) fn rouse(&self) {
         if self.is_asleep() {
             self.unparker.unpark();

@@ -1,8 +1,9 @@
-//! The workers: threads that run ready tasks, take them from each other and sleep when there are none.
+//! The workers: threads that run ready tasks, take them from each other and sleep when there are
+//! none.
 //!
-//! What they share is one queue per worker, a queue for tasks that come from other threads, and the list
-//! of sleepers. A worker that has tasks touches only its own queue, whose lock nobody else wants unless he
-//! has nothing to do.
+//! What they share is one queue per worker, a queue for tasks that come from other threads, and the
+//! list of sleepers. A worker that has tasks touches only its own queue, whose lock nobody else
+//! wants unless he has nothing to do.
 
 use std::any::Any;
 use std::cell::{Cell, OnceCell};
@@ -73,14 +74,15 @@ impl Queue {
 
     /// Changes the queue; answers also whether it now offers tasks and did not before.
     ///
-    /// Only that step from none to some can find a sleeper that has to be called: nobody goes to sleep
-    /// while a queue offers something, and whoever was woken for the first task calls the next worker if
-    /// there are more (see [`Shared::find_work`]).
+    /// Only that step from none to some can find a sleeper that has to be called: nobody goes to
+    /// sleep while a queue offers something, and whoever was woken for the first task calls the
+    /// next worker if there are more (see [`Shared::find_work`]).
     fn change<T>(&self, change: impl FnOnce(&mut RunQueue<Runnable>) -> T) -> (T, bool) {
         let mut tasks = lock(&self.tasks);
         let result = change(&mut tasks);
         let offered = tasks.offered();
-        // Relaxed: written only under the lock, and who calls or sleeps has a fence in between (see `Idle`).
+        // Relaxed: written only under the lock, and who calls or sleeps has a fence in between (see
+        // `Idle`).
         let before = self.offered.load(Ordering::Relaxed);
         if before != offered {
             self.offered.store(offered, Ordering::Relaxed);
@@ -217,7 +219,8 @@ impl Shared {
         self.present.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Counts a worker out; with the last one the scheduler takes no more tasks and the clock stops.
+    /// Counts a worker out; with the last one the scheduler takes no more tasks and the clock
+    /// stops.
     pub(super) fn lose_worker(&self) {
         if self.present.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.injected.close();
@@ -254,9 +257,10 @@ impl Shared {
 
     /// Puts a ready task where it will be found.
     ///
-    /// On a worker's thread that is the worker's own queue: a process that is sent a message runs next where
-    /// the message was written. `async-task` reports a task that became ready while it ran at the end of its
-    /// run, on the thread that ran it, so that the note left by `end_slice` is this task's own.
+    /// On a worker's thread that is the worker's own queue: a process that is sent a message runs
+    /// next where the message was written. `async-task` reports a task that became ready while it
+    /// ran at the end of its run, on the thread that ran it, so that the note left by `end_slice`
+    /// is this task's own.
     fn schedule(&self, task: Runnable, woken_while_running: bool) {
         let pushed = match self.here() {
             Some(here) => {
@@ -375,7 +379,12 @@ impl<'a> Own<'a> {
 
     fn run(&self, task: Runnable) {
         count(&self.me().tasks_run);
+        // `async-task` forgets the future, destructor and all, of a task that is left without a
+        // waker by the end of its run. With this one dropped after the run, the task comes back
+        // once more to be dropped.
+        let waker = task.waker();
         task.run();
+        drop(waker);
         // A note of a task that did not go on is nobody's.
         take_spent();
     }
