@@ -118,16 +118,12 @@ impl Config {
         &self,
         make: impl FnOnce(u64) -> Result<R, LunaticError>,
     ) -> Result<R, LunaticError> {
-        // SAFETY: the call takes nothing and returns a number.
-        let config = unsafe { host::process::create_config() };
-        if config == u64::MAX {
-            return Err(LunaticError::new(
-                lunatic_abi::Errno::NotGranted,
-                "this environment does not let its processes make configurations",
-            ));
-        }
+        let mut config = 0;
+        // SAFETY: the address is that of a variable.
+        let result = unsafe { host::environment::create_empty_config(&mut config) };
+        let config = LunaticError::check(result, config)?;
         let made = self.write(config).and_then(|()| make(config));
-        // SAFETY: the id was given by `create_config` and is not used after.
+        // SAFETY: the id was given by `create_empty_config` and is not used after.
         unsafe { host::process::drop_config(config) };
         made
     }
@@ -163,7 +159,7 @@ impl Config {
             if self.allows("lunatic::process::compile_module") {
                 host::process::config_set_can_compile_modules(config, 1);
             }
-            if self.allows("lunatic::process::create_config") {
+            if self.allows("lunatic::environment::create_empty_config") {
                 host::process::config_set_can_create_configs(config, 1);
             }
             for argument in &self.arguments {
@@ -201,7 +197,7 @@ limits! {
     max_mailbox_bytes => MailboxBytes,
     /// Bounds the bytes of one message.
     max_message_bytes => MessageBytes,
-    /// Bounds the timers of one process that have not fired.
+    /// Bounds the timers of the environment that have not fired.
     max_timers => Timers,
     /// Bounds the names registered in the environment.
     max_names => Names,
@@ -217,6 +213,8 @@ limits! {
     max_total_memory => TotalMemory,
     /// Bounds the units of compute of all processes of the environment together.
     max_total_compute => TotalCompute,
+    /// Bounds the milliseconds that one process may live, waiting included.
+    max_time => Time,
 }
 
 #[cfg(test)]

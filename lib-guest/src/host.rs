@@ -50,8 +50,9 @@ macro_rules! imports {
     ($($(#[doc = $about:literal])* $namespace:literal as $module:ident {
         $($(#[doc = $doc:literal])* $mode:ident $name:ident($($parameter:ident: $kind:ident),*) $(-> $result:ident)?;)*
     })*) => {$(
-        // The table has rows that this library does not call: they serve programs in other languages.
-        #[allow(dead_code, unused_imports)]
+        // The table has rows that this library does not call: they serve programs in other languages. How many parameters
+        // a row has is the table's affair.
+        #[allow(dead_code, unused_imports, clippy::too_many_arguments)]
         $(#[doc = $about])*
         pub(crate) mod $module {
             use super::kinds::*;

@@ -18,11 +18,11 @@
 //! }
 //! ```
 //!
-//! * [`process`]: spawn, send, link, monitor, kill.
-//! * [`Mailbox`] and [`LinkMailbox`]: receive messages, and signals of other processes' ends.
-//! * [`Request`]: a message that is answered.
-//! * [`Config`] and [`Environment`]: what processes may do and use.
-//! * [`net`]: TCP.
+//! * [`process`] has what one does with others: spawn, send, link, monitor, kill.
+//! * [`Mailbox`] and [`LinkMailbox`] receive messages, and signals of other processes' ends.
+//! * [`Request`] is a message that is answered.
+//! * [`Config`] and [`Environment`] say what processes may do and use.
+//! * [`net`] is TCP.
 //!
 //! Whatever [serde](https://serde.rs) can write is a message. It is written as MessagePack into a buffer of the sender,
 //! and crosses to the machine in one call.

@@ -33,10 +33,6 @@ impl Tag {
     pub const NONE: Tag = Tag(0);
 
     /// Makes a tag that this process did not make before.
-    #[expect(
-        clippy::new_without_default,
-        reason = "`Default` is written out below, to say that every default is another tag"
-    )]
     pub fn new() -> Self {
         LAST.set(LAST.get() + 1);
         Self(LAST.get())

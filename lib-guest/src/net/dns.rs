@@ -246,7 +246,7 @@ mod tests {
             SocketAddr::from(([6, 7, 8, 9], 10)),
         ];
         assert_eq!(addresses(&some[..]), ["1.2.3.4:5", "6.7.8.9:10"]);
-        check(addresses(&some[0]), "1.2.3.4:5");
+        check(addresses(some[0]), "1.2.3.4:5");
     }
 
     #[test]
