@@ -64,7 +64,9 @@ const DEFAULT_PERIOD: Duration = Duration::from_millis(1);
 /// let (sender, receiver) = channel();
 /// for number in 1..=10 {
 ///     let sender = sender.clone();
-///     scheduler.spawn(async move { sender.send(number * number).expect("somebody adds them up") });
+///     scheduler.spawn(async move {
+///         sender.send(number * number).expect("somebody adds them up");
+///     });
 /// }
 /// assert_eq!(receiver.iter().take(10).sum::<u32>(), 385);
 /// # Ok::<(), std::io::Error>(())
@@ -135,8 +137,9 @@ impl Scheduler {
     ///
     /// A task that *waits* is held by nothing but its wakers. It is dropped when the last of these
     /// is, or when one of them is used, on the thread that does so, which need not have what
-    /// [`Builder::on_worker_start`] provides. It never runs again in either case. Who needs all
-    /// futures gone wakes them all before (or ends them by their own means).
+    /// [`Builder::on_worker_start`] provides and must not hold a lock that the future's destructor
+    /// takes. It never runs again in either case. Who needs all futures gone when this returns ends
+    /// them before by their own means.
     pub fn shutdown(&self) {
         self.shared().stop();
         if self.shared().owns_this_thread() {
@@ -148,6 +151,17 @@ impl Scheduler {
                 log::error!("a thread of the scheduler panicked; this is a fault of the scheduler");
             }
         }
+    }
+
+    fn start_thread(&self, name: String, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let builder = thread::Builder::new().name(name.clone());
+        let thread = builder.spawn(body).map_err(|error| {
+            let sentence =
+                format!("cannot start the thread {name}: {error}; fewer workers may fit");
+            io::Error::new(error.kind(), sentence)
+        })?;
+        lock(&self.threads).push(thread);
+        Ok(())
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -287,8 +301,9 @@ impl Builder {
     ///
     /// ```
     /// use lunatic_vm::scheduler::Scheduler;
+    /// use std::cell::Cell;
     ///
-    /// thread_local!(static NAME: std::cell::Cell<&'static str> = const { std::cell::Cell::new("none") });
+    /// thread_local!(static NAME: Cell<&'static str> = const { Cell::new("none") });
     ///
     /// let scheduler = Scheduler::builder()
     ///     .workers(1)
@@ -357,19 +372,6 @@ impl Builder {
             scheduler.start_thread("lunatic-ticker".to_owned(), body)?;
         }
         Ok(scheduler)
-    }
-}
-
-impl Scheduler {
-    fn start_thread(&self, name: String, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let builder = thread::Builder::new().name(name.clone());
-        let thread = builder.spawn(body).map_err(|error| {
-            let sentence =
-                format!("cannot start the thread {name}: {error}; fewer workers may fit");
-            io::Error::new(error.kind(), sentence)
-        })?;
-        lock(&self.threads).push(thread);
-        Ok(())
     }
 }
 

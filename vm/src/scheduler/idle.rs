@@ -6,7 +6,8 @@
 //!
 //! - who makes work available first publishes it, then reads who searches and who is parked;
 //! - who parks first announces it, then looks for published work;
-//! - who stops searching because it found something first says so, then looks whether there is more.
+//! - who stops searching because it found something first says so, then looks whether there is
+//!   more.
 //!
 //! Whichever of two such steps comes second sees the other, so no work is left with everybody
 //! asleep.

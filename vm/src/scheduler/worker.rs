@@ -76,7 +76,7 @@ impl Queue {
     ///
     /// Only that step from none to some can find a sleeper that has to be called: nobody goes to
     /// sleep while a queue offers something, and whoever was woken for the first task calls the
-    /// next worker if there are more (see [`Shared::find_work`]).
+    /// next worker if there are more (see `Own::find_work`).
     fn change<T>(&self, change: impl FnOnce(&mut RunQueue<Runnable>) -> T) -> (T, bool) {
         let mut tasks = lock(&self.tasks);
         let result = change(&mut tasks);
