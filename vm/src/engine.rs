@@ -96,7 +96,8 @@ impl Engine {
 }
 
 /// Fills the linkers of a new engine with host functions.
-pub(crate) type Link = Box<dyn Fn(&mut Linker<Guest>, &mut component::Linker<Guest>) -> wasmtime::Result<()> + Send + Sync>;
+pub(crate) type Link =
+    Box<dyn Fn(&mut Linker<Guest>, &mut component::Linker<Guest>) -> wasmtime::Result<()> + Send + Sync>;
 
 /// The engines of a machine. The one for metered code is made when it is needed first.
 pub(crate) struct Engines {

@@ -12,11 +12,11 @@ mod wasi;
 
 pub use config::Config;
 pub(crate) use config::Permissions;
-pub use limits::Limits;
-pub use wasi::{Access, PreopenError};
 pub(crate) use grants::{Catalogue, Grants};
+pub use limits::Limits;
 pub(crate) use program::Program;
 pub(crate) use quota::{Permit, Quota};
+pub use wasi::{Access, PreopenError};
 pub(crate) use wasi::{Wasi, WasiTemplate};
 
 use crate::engine::Code;
@@ -157,7 +157,7 @@ impl Environment {
     ///
     /// let vm = Vm::builder().build()?;
     /// let module = vm.module("double", br#"(module (func (export "double") (param i32) (result i32) local.get 0 local.get 0 i32.add))"#)?;
-    /// let environment = vm.environment(vm.config())?;
+    /// let environment = vm.environment(vm.config());
     /// let process = environment.drive(&module, "doubler", |live| Box::pin(async move {
     ///     for number in 1..=1000 {
     ///         match live.call("double", &[Val::I32(number)]).await {
@@ -177,7 +177,13 @@ impl Environment {
         self.start(module, name, Body::Host(Box::new(drive)), None)
     }
 
-    fn start(&self, module: &Module, name: &str, body: Body, parent: Option<Parent<'_>>) -> Result<Process, SpawnError> {
+    fn start(
+        &self,
+        module: &Module,
+        name: &str,
+        body: Body,
+        parent: Option<Parent<'_>>,
+    ) -> Result<Process, SpawnError> {
         let inner = &*self.0;
         let (counted, memory) = self.admit(module)?;
         let (engine, compiled) = module.compiled(self.code())?;

@@ -1,0 +1,48 @@
+//! A preemptive green-process machine for WebAssembly.
+//!
+//! A program is a tree of processes, each a wasm instance with its own memory, stack and rights. They share nothing, talk by
+//! messages, die alone and are watched. A [`Vm`] runs them on all cores; an [`Environment`] says what they may use and call.
+//!
+//! ```
+//! use lunatic_vm::{Exit, Vm};
+//!
+//! let vm = Vm::builder().build()?;
+//! let module = vm.module("answer", br#"
+//!     (module
+//!         (func (export "answer") (param i32)
+//!             (if (i32.ne (local.get 0) (i32.const 42)) (then unreachable))))
+//! "#)?;
+//! let environment = vm.environment(vm.config());
+//! let right = environment.spawn(&module, "answer", &[42.into()])?;
+//! let wrong = environment.spawn(&module, "answer", &[41.into()])?;
+//! assert!(matches!(vm.block_on(right.exited()), Exit::Normal));
+//! assert!(matches!(vm.block_on(wrong.exited()), Exit::Trapped(_)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What others can add: host functions of their own ([`Host`]), values that travel with a process ([`Guest::extension`]),
+//! resources of their own kinds ([`Foreign`]), and processes that a host closure drives ([`Environment::drive`]).
+
+mod compiler;
+mod engine;
+mod environment;
+mod host;
+mod module;
+mod observe;
+mod process;
+mod registry;
+mod resources;
+pub mod scheduler;
+mod timer;
+mod vm;
+
+pub use environment::{Access, Config, Environment, Limits, PreopenError, SpawnError};
+pub use host::{Call, Failure, Guest, Host};
+pub use lunatic_abi::{ExitKind, Limit};
+pub use module::{Cache, EntryError, Module, ModuleError};
+pub use observe::printable;
+pub use process::{CallError, Exit, Frame, LimitReached, Live, Pid, Place, Process, SendError, Trap};
+pub use registry::RegistryError;
+pub use resources::Foreign;
+pub use vm::{BuildError, Vm, VmBuilder};
+pub use wasmtime::{Caller, Val};

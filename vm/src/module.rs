@@ -93,7 +93,12 @@ impl Module {
 
     /// Returns the names of the functions that it exports, in the order of the module.
     pub fn functions(&self) -> impl Iterator<Item = &str> {
-        self.0.plain.module.exports().filter(|export| matches!(export.ty(), ExternType::Func(_))).map(|export| export.name())
+        self.0
+            .plain
+            .module
+            .exports()
+            .filter(|export| matches!(export.ty(), ExternType::Func(_)))
+            .map(|export| export.name())
     }
 
     pub(crate) fn requirements(&self) -> &Requirements {
@@ -128,7 +133,10 @@ impl Module {
     /// Checks that a function is there and takes these parameters.
     pub(crate) fn check_entry(&self, function: &str, parameters: &[Val]) -> Result<(), EntryError> {
         let Some(ExternType::Func(ty)) = self.0.plain.module.get_export(function) else {
-            return Err(EntryError::NoFunction { function: function.escape_debug().to_string(), module: self.0.name.to_string() });
+            return Err(EntryError::NoFunction {
+                function: function.escape_debug().to_string(),
+                module: self.0.name.to_string(),
+            });
         };
         let fits = ty.params().len() == parameters.len()
             && ty.params().zip(parameters).all(|(expected, value)| type_matches(&expected, value));
@@ -198,7 +206,10 @@ impl fmt::Debug for Module {
 
 impl Compiled {
     fn new(machine: &Machine, engine: &Engine, bytes: &[u8]) -> Result<Compiled, ModuleError> {
-        let module = machine.cache.load(engine.wasmtime(), bytes).map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
+        let module = machine
+            .cache
+            .load(engine.wasmtime(), bytes)
+            .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
         Ok(Compiled { module, linked: Mutex::new(Vec::new()) })
     }
 

@@ -39,7 +39,7 @@ use std::task::{Context, Poll, Waker};
 ///
 /// let vm = Vm::builder().build()?;
 /// let module = vm.module("spin", b"(module (func (export \"spin\") (loop br 0)))")?;
-/// let environment = vm.environment(vm.config())?;
+/// let environment = vm.environment(vm.config());
 /// let process = environment.spawn(&module, "spin", &[])?;
 /// process.kill();
 /// assert!(matches!(vm.block_on(process.exited()), Exit::Killed));
@@ -78,7 +78,9 @@ pub enum SendError {
     #[error("the message is too large: {0}")]
     TooLarge(LimitReached),
     /// The receiver's environment does not grant the kind of a resource in the message.
-    #[error("the environment of process {0} grants nothing that begins with `{1}`, so it cannot be sent such a resource")]
+    #[error(
+        "the environment of process {0} grants nothing that begins with `{1}`, so it cannot be sent such a resource"
+    )]
     NotGranted(Pid, String),
     /// The receiver's environment has no room for the resources in the message.
     #[error("the receiver has no room for a resource in the message: {0}")]
@@ -191,7 +193,8 @@ impl Process {
         if let Err(error) = self.admit(&mut message) {
             return Err((message, error));
         }
-        let bounds = MailboxBounds { messages: limits.get(Limit::MailboxMessages), bytes: limits.get(Limit::MailboxBytes) };
+        let bounds =
+            MailboxBounds { messages: limits.get(Limit::MailboxMessages), bytes: limits.get(Limit::MailboxBytes) };
         let mut shared = self.lock();
         match shared.state.message(message, bounds) {
             Ok(outcome) => {

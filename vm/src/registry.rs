@@ -54,7 +54,8 @@ impl Name {
     ///
     /// [`RegistryError::BadName`] and [`RegistryError::BadVersion`].
     pub fn new(text: &str, version: &str) -> Result<Name, RegistryError> {
-        let version = Version::parse(version).map_err(|_| RegistryError::BadVersion(version.escape_debug().to_string()))?;
+        let version =
+            Version::parse(version).map_err(|_| RegistryError::BadVersion(version.escape_debug().to_string()))?;
         Ok(Name { text: check(text)?.into(), version })
     }
 
@@ -154,7 +155,8 @@ impl Registry {
     pub(crate) fn lookup(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
         let not_found = || RegistryError::NotFound(text.escape_debug().to_string());
         let any = query == "*";
-        let requirement = VersionReq::parse(query).map_err(|_| RegistryError::BadQuery(query.escape_debug().to_string()))?;
+        let requirement =
+            VersionReq::parse(query).map_err(|_| RegistryError::BadQuery(query.escape_debug().to_string()))?;
         let versions = self.names.get(text).ok_or_else(not_found)?;
         versions
             .iter()

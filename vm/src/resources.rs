@@ -3,10 +3,11 @@
 //! A guest names a socket, a module or a timer by an id: a number that means something in its own process only. Ids count
 //! from 0 for each kind and are not given twice, so that a stale one never names something else.
 
-use crate::environment::{Environment, Config, Permit};
+use crate::environment::{Config, Environment, Permit};
 use crate::module::Module;
+use crate::timer::Pending;
 use lunatic_abi::Errno;
-use lunatic_net::{TcpListener, TcpStream};
+use lunatic_net::tcp::{TcpListener, TcpStream};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -76,13 +77,6 @@ impl HostError {
     }
 }
 
-/// A pending timer of a process. Dropping it stops it.
-#[derive(Debug)]
-pub(crate) struct Timer {
-    /// Resolves once the message was sent.
-    pub(crate) task: crate::timer::Pending,
-}
-
 /// Everything that a process holds by number.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
@@ -93,7 +87,7 @@ pub(crate) struct Handles {
     pub(crate) listeners: Table<Held<TcpListener>>,
     pub(crate) streams: Table<Held<TcpStream>>,
     pub(crate) errors: Table<HostError>,
-    pub(crate) timers: Table<Timer>,
+    pub(crate) timers: Table<Pending>,
     pub(crate) foreign: Table<Foreign>,
 }
 

@@ -1,12 +1,13 @@
 //! The machine, and how it is set up.
 
+use crate::compiler::Compiler;
 use crate::engine::Engines;
 use crate::environment::{Catalogue, Config, Environment};
 use crate::host::{self, Host};
 use crate::module::{Cache, Module, ModuleError};
 use crate::process::{Pid, PidSource, Process, Table};
 use crate::scheduler::Scheduler;
-use lunatic_net::Resolver;
+use lunatic_net::dns::Resolver;
 use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +32,7 @@ pub(crate) struct Machine {
     pub(crate) processes: Table,
     pub(crate) pids: PidSource,
     pub(crate) resolver: Resolver,
+    pub(crate) compiler: Compiler,
     catalogue: Arc<Catalogue>,
     environments: AtomicU64,
     scheduler: Scheduler,
@@ -135,6 +137,7 @@ impl VmBuilder {
             processes: Table::new(),
             pids: PidSource::new(),
             resolver: Resolver::default(),
+            compiler: Compiler::new(),
             catalogue: Catalogue::new(names),
             environments: AtomicU64::new(0),
             scheduler: scheduler.build()?,
@@ -183,11 +186,7 @@ impl Vm {
     }
 
     /// Makes an environment.
-    ///
-    /// # Errors
-    ///
-    /// Where a directory that it grants cannot be opened any more.
-    pub fn environment(&self, config: Config) -> Result<Environment, crate::environment::PreopenError> {
+    pub fn environment(&self, config: Config) -> Environment {
         Environment::outermost(&self.machine, config)
     }
 

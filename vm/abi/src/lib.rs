@@ -397,7 +397,8 @@ mod tests {
     #[test]
     fn no_function_has_two_rows() {
         for (index, row) in HOST_FUNCTIONS.iter().enumerate() {
-            let twin = HOST_FUNCTIONS[..index].iter().find(|other| (other.namespace, other.name) == (row.namespace, row.name));
+            let twin =
+                HOST_FUNCTIONS[..index].iter().find(|other| (other.namespace, other.name) == (row.namespace, row.name));
             assert!(twin.is_none(), "{}::{} has two rows", row.namespace, row.name);
         }
     }

@@ -15,7 +15,7 @@ use std::path::Path;
 /// let mut config = vm.config();
 /// config.allow("lunatic::message").allow("wasi_snapshot_preview1::clock").deny("lunatic::message::push_");
 /// config.limit(Limit::Memory, 1_200_000).limit(Limit::Compute, 1);
-/// let environment = vm.environment(config)?;
+/// let environment = vm.environment(config);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -39,8 +39,10 @@ pub(crate) struct Permissions {
 }
 
 impl Permissions {
-    pub(crate) const ALL: Permissions = Permissions { compile_modules: true, create_configs: true, spawn_processes: true };
-    pub(crate) const NONE: Permissions = Permissions { compile_modules: false, create_configs: false, spawn_processes: false };
+    pub(crate) const ALL: Permissions =
+        Permissions { compile_modules: true, create_configs: true, spawn_processes: true };
+    pub(crate) const NONE: Permissions =
+        Permissions { compile_modules: false, create_configs: false, spawn_processes: false };
 }
 
 impl Config {
@@ -100,6 +102,14 @@ impl Config {
     pub fn preopen(&mut self, host: &Path, guest: &str, access: Access) -> Result<&mut Config, PreopenError> {
         self.preopens.push(Preopen::open(host, guest, access)?);
         Ok(self)
+    }
+
+    /// Finds a directory that lies in one of this configuration's, by its guest path, to be granted to others.
+    pub(crate) fn preopen_within(&self, guest: &str) -> Result<Preopen, PreopenError> {
+        self.preopens
+            .iter()
+            .find_map(|preopen| preopen.within(guest))
+            .unwrap_or_else(|| Err(PreopenError::not_granted(guest)))
     }
 
     /// Promises that nobody outside sends to the program's processes. Then the last of them is told when it waits for a

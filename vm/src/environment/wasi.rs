@@ -28,6 +28,13 @@ pub struct PreopenError {
     error: io::Error,
 }
 
+impl PreopenError {
+    pub(crate) fn not_granted(guest: &str) -> PreopenError {
+        let error = io::Error::new(io::ErrorKind::PermissionDenied, "it lies in no directory of the environment's own");
+        PreopenError { path: guest.into(), error }
+    }
+}
+
 /// A directory of the host, opened, under a path of the guest's.
 #[derive(Clone)]
 pub(crate) struct Preopen {
@@ -47,6 +54,16 @@ impl Preopen {
         let fail = |error| PreopenError { path: host.to_owned(), error };
         let host = host.canonicalize().map_err(fail)?;
         Ok(Preopen { host, guest: guest.to_string(), access })
+    }
+
+    /// Returns the directory that a guest means by a path, if the path leads into this one.
+    pub(crate) fn within(&self, guest: &str) -> Option<Result<Preopen, PreopenError>> {
+        let rest = Path::new(guest).strip_prefix(&self.guest).ok()?;
+        let opened = Preopen::open(&self.host.join(rest), guest, self.access);
+        Some(opened.and_then(|inner| match inner.host.starts_with(&self.host) {
+            true => Ok(inner),
+            false => Err(PreopenError::not_granted(guest)),
+        }))
     }
 }
 

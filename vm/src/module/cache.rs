@@ -44,7 +44,9 @@ impl Cache {
             // `write` wrote, and the directory, checked when the cache was opened, is written by this user alone.
             match unsafe { wasmtime::Module::deserialize(engine, &code[HEADER..]) } {
                 Ok(module) => return Ok(module),
-                Err(error) => log::debug!("compiling again, the cache entry {} is not usable: {error:#}", path.display()),
+                Err(error) => {
+                    log::debug!("compiling again, the cache entry {} is not usable: {error:#}", path.display())
+                }
             }
         }
         let module = wasmtime::Module::new(engine, bytes)?;
@@ -137,7 +139,12 @@ mod tests {
         cache.load(&engine, MODULE).expect("it is a module");
         let [path] = &entries(directory.path())[..] else { panic!("one entry") };
         let good = fs::read(path).expect("it was written");
-        for damage in [&good[..good.len() / 2], &good[..HEADER - 1], &[], b"something else altogether, and longer than a header is"] {
+        for damage in [
+            &good[..good.len() / 2],
+            &good[..HEADER - 1],
+            &[],
+            b"something else altogether, and longer than a header is",
+        ] {
             fs::write(path, damage).expect("it can be overwritten");
             cache.load(&engine, MODULE).expect("it is compiled again");
             assert_eq!(fs::read(path).expect("it was written again"), good);

@@ -118,7 +118,11 @@ mod tests {
     /// T052: what becomes of a process when a linked one ends, in each of Erlang's cases that exist here.
     #[test]
     fn t052_a_link_reacts_as_erlang_says() {
-        let limit = Exit::Limit(super::super::exit::LimitReached { limit: lunatic_abi::Limit::Memory, allowed: 1, wanted: None });
+        let limit = Exit::Limit(super::super::exit::LimitReached {
+            limit: lunatic_abi::Limit::Memory,
+            allowed: 1,
+            wanted: None,
+        });
         for (told, exit) in [(false, Exit::Killed), (false, Exit::Status(3)), (true, Exit::Killed), (true, limit)] {
             let mut links = Links::default();
             links.set_told(told);
@@ -143,7 +147,10 @@ mod tests {
         links.add_watcher(Pid(2));
         links.watch(Pid(3));
         let farewell = links.on_exit(&Exit::Normal);
-        assert_eq!(farewell, Farewell { links: vec![], watchers: vec![Pid(2)], watched: vec![Pid(3)], unlinked: vec![Pid(1)] });
+        assert_eq!(
+            farewell,
+            Farewell { links: vec![], watchers: vec![Pid(2)], watched: vec![Pid(3)], unlinked: vec![Pid(1)] }
+        );
     }
 
     #[test]
@@ -152,7 +159,10 @@ mod tests {
         links.link(Pid(1), 0);
         links.add_watcher(Pid(1));
         let farewell = links.on_exit(&Exit::Killed);
-        assert_eq!(farewell, Farewell { links: vec![Pid(1)], watchers: vec![Pid(1)], watched: vec![], unlinked: vec![] });
+        assert_eq!(
+            farewell,
+            Farewell { links: vec![Pid(1)], watchers: vec![Pid(1)], watched: vec![], unlinked: vec![] }
+        );
     }
 
     #[test]

@@ -127,7 +127,8 @@ impl Live {
 
     /// Calls a function that was checked to be there.
     pub(super) async fn enter(&mut self, function: &str, parameters: &[Val]) -> Result<Vec<Val>, Exit> {
-        let function = self.instance.get_func(&mut self.store, function).expect("the entry was checked before the spawn");
+        let function =
+            self.instance.get_func(&mut self.store, function).expect("the entry was checked before the spawn");
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
         let called = function.call_async(&mut self.store, parameters, &mut results).await;
         if self.code == Code::Metered

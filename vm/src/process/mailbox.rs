@@ -181,9 +181,8 @@ impl Mailbox {
         let mut earliest: Option<u64> = None;
         for tag in tags {
             let Some(sequences) = index.get_mut(tag) else { continue };
-            let is_filled = |&sequence: &u64| {
-                sequence >= self.first && self.queue[(sequence - self.first) as usize].is_some()
-            };
+            let is_filled =
+                |&sequence: &u64| sequence >= self.first && self.queue[(sequence - self.first) as usize].is_some();
             // What a take of anything removed is still in the index.
             while sequences.front().is_some_and(|sequence| !is_filled(sequence)) {
                 sequences.pop_front();

@@ -100,8 +100,14 @@ mod tests {
 
     #[test]
     fn two_machines_give_different_pids() {
-        let one: Vec<Pid> = { let source = PidSource::new(); (0..8).map(|_| source.next()).collect() };
-        let other: Vec<Pid> = { let source = PidSource::new(); (0..8).map(|_| source.next()).collect() };
+        let one: Vec<Pid> = {
+            let source = PidSource::new();
+            (0..8).map(|_| source.next()).collect()
+        };
+        let other: Vec<Pid> = {
+            let source = PidSource::new();
+            (0..8).map(|_| source.next()).collect()
+        };
         assert_ne!(one, other);
     }
 }

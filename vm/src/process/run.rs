@@ -72,8 +72,9 @@ pub(crate) fn run(
 ) -> impl Future<Output = ()> + Send + 'static {
     let (code, wasmtime) = (engine.code(), engine.wasmtime().clone());
     // If the scheduler drops the future before its first turn, the process still ends properly.
-    let mut finish = Finish { process: process.clone(), exit: Exit::Killed, kept: Some((permits.process, permits.slot)) };
+    let finish = Finish { process: process.clone(), exit: Exit::Killed, kept: Some((permits.process, permits.slot)) };
     async move {
+        let mut finish = finish;
         finish.exit = {
             let guest = Guest::new(process.clone(), module, permits.memory);
             let life = pin!(live(Store::new(&wasmtime, guest), code, pre, body));
@@ -186,7 +187,8 @@ fn reason(error: &wasmtime::Error) -> String {
         return trap.to_string();
     }
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-    let sentences: Vec<&str> = causes.iter().map(String::as_str).filter(|cause| !cause.starts_with("error while executing")).collect();
+    let sentences: Vec<&str> =
+        causes.iter().map(String::as_str).filter(|cause| !cause.starts_with("error while executing")).collect();
     sentences.join(": ")
 }
 

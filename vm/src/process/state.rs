@@ -4,11 +4,11 @@
 //! effect in the order in which they were sent, a link is there or not when somebody dies, a full mailbox is known to the
 //! sender at once, and a process is woken only by what it waits for.
 
+use super::Exit;
 use super::exit::LimitReached;
 use super::links::{Farewell, Links, Reaction};
 use super::mailbox::{Mail, Mailbox, MailboxBounds, Message, Wanted};
 use super::signal::Signal;
-use super::{Exit, Pid};
 use crate::registry::Registration;
 
 /// What the sender of a signal has to do after it.
@@ -253,6 +253,8 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use super::super::Pid;
 
     const WIDE: MailboxBounds = MailboxBounds { messages: u64::MAX, bytes: u64::MAX };
 

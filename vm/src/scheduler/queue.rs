@@ -171,10 +171,7 @@ impl<T> RunQueue<T> {
 mod tests {
     use super::*;
 
-    fn queue(
-        woken: impl IntoIterator<Item = u32>,
-        spent: impl IntoIterator<Item = u32>,
-    ) -> RunQueue<u32> {
+    fn queue(woken: impl IntoIterator<Item = u32>, spent: impl IntoIterator<Item = u32>) -> RunQueue<u32> {
         let mut queue = RunQueue::of_worker();
         for task in woken {
             queue.push(Level::Woken, task).expect("the queue is open");
@@ -191,10 +188,7 @@ mod tests {
 
     #[test]
     fn woken_tasks_run_before_spent_ones_each_in_order() {
-        assert_eq!(
-            pop_all(&mut queue([1, 2, 3], [10, 11]), 0),
-            [1, 2, 3, 10, 11]
-        );
+        assert_eq!(pop_all(&mut queue([1, 2, 3], [10, 11]), 0), [1, 2, 3, 10, 11]);
     }
 
     #[test]
@@ -210,9 +204,7 @@ mod tests {
     #[test]
     fn a_beat_ends_a_row_of_woken_tasks_and_the_next_row_begins_with_one() {
         let mut queue = queue([1, 2, 3, 4], [10, 11, 12]);
-        let order: Vec<_> = [5, 5, 6, 7, 8, 8, 9]
-            .map(|beat| queue.pop(beat).expect("seven tasks wait"))
-            .into();
+        let order: Vec<_> = [5, 5, 6, 7, 8, 8, 9].map(|beat| queue.pop(beat).expect("seven tasks wait")).into();
         // A spent task's own slice lasts a beat, which does not count against the woken.
         assert_eq!(order, [1, 2, 10, 3, 11, 4, 12]);
     }
@@ -252,10 +244,7 @@ mod tests {
         let mut victim = queue([1, 2, 3, 4], [10, 11]);
         let mut taken = Vec::new();
         victim.take(3, &mut taken);
-        assert_eq!(
-            taken,
-            [(Level::Woken, 1), (Level::Woken, 2), (Level::Spent, 10)]
-        );
+        assert_eq!(taken, [(Level::Woken, 1), (Level::Woken, 2), (Level::Spent, 10)]);
         assert_eq!(pop_all(&mut victim, 0), [3, 4, 11]);
 
         let mut thief = queue([7], [17]);

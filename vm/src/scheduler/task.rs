@@ -114,9 +114,7 @@ pub(super) struct Contained {
 
 impl Contained {
     pub(super) fn new(future: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self {
-            future: Some(Box::pin(future)),
-        }
+        Self { future: Some(Box::pin(future)) }
     }
 }
 
@@ -139,10 +137,7 @@ impl Future for Contained {
 impl Drop for Contained {
     fn drop(&mut self) {
         let future = self.future.take();
-        contain(
-            "the destructor of a task",
-            AssertUnwindSafe(|| drop(future)),
-        );
+        contain("the destructor of a task", AssertUnwindSafe(|| drop(future)));
     }
 }
 
@@ -198,8 +193,6 @@ pub(super) fn discard(tasks: impl IntoIterator<Item = Runnable>) {
     while let Some(task) = waiting.pop() {
         DROPPING.set(Some(waiting));
         drop(task);
-        waiting = DROPPING
-            .take()
-            .expect("a nested call leaves the list in place");
+        waiting = DROPPING.take().expect("a nested call leaves the list in place");
     }
 }

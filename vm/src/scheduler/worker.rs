@@ -16,9 +16,7 @@ use crossbeam_utils::CachePadded;
 use super::WorkerCounts;
 use super::idle::Idle;
 use super::queue::{Level, RunQueue};
-use super::sync::{
-    Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Parker, Unparker, count, lock,
-};
+use super::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Parker, Unparker, count, lock};
 use super::task::{Contained, contain, discard, take_spent};
 use super::ticker::Ticker;
 
@@ -66,10 +64,7 @@ struct Queue {
 
 impl Queue {
     fn new(tasks: RunQueue<Runnable>) -> Self {
-        Self {
-            tasks: Mutex::new(tasks),
-            offered: AtomicUsize::new(0),
-        }
+        Self { tasks: Mutex::new(tasks), offered: AtomicUsize::new(0) }
     }
 
     /// Changes the queue; answers also whether it now offers tasks and did not before.
@@ -184,9 +179,7 @@ impl Shared {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.everybody_sleeps()
-            && self.injected.offered() == 0
-            && (!self.ticks_by_itself || self.ticker.is_asleep())
+        self.everybody_sleeps() && self.injected.offered() == 0 && (!self.ticks_by_itself || self.ticker.is_asleep())
     }
 
     /// Lets the clock beat once, and has a sleeper take what waits behind a worker that is busy.
@@ -230,16 +223,12 @@ impl Shared {
 
     /// Says whether the calling thread is a worker of this scheduler, or its ticker.
     pub(super) fn owns_this_thread(&self) -> bool {
-        HERE.get()
-            .is_some_and(|place| place.scheduler == self.address())
+        HERE.get().is_some_and(|place| place.scheduler == self.address())
     }
 
     /// Marks the calling thread as one of this scheduler's.
     pub(super) fn own_this_thread(&self, worker: Option<usize>) {
-        HERE.set(Some(Place {
-            scheduler: self.address(),
-            worker,
-        }));
+        HERE.set(Some(Place { scheduler: self.address(), worker }));
     }
 
     /// Which worker of this scheduler the calling thread is.
@@ -340,20 +329,11 @@ struct Own<'a> {
 pub(super) fn work(anchor: Anchor, index: usize, parker: Parker, start: &StartHook) {
     let shared: &Shared = &anchor;
     let own_anchor = Arc::new(Arc::clone(&*anchor));
-    ANCHOR
-        .with(|own| own.set(own_anchor))
-        .expect("a thread is one worker once");
+    ANCHOR.with(|own| own.set(own_anchor)).expect("a thread is one worker once");
     shared.own_this_thread(Some(index));
     // Kept until the last future of this worker is dropped, whose destructor may need it.
     let _guard = contain("the start hook of a scheduler", AssertUnwindSafe(start));
-    let mut own = Own {
-        shared,
-        index,
-        parker,
-        beat: 0,
-        next_victim: index,
-        taken: Vec::new(),
-    };
+    let mut own = Own { shared, index, parker, beat: 0, next_victim: index, taken: Vec::new() };
     own.run_until_stopped();
     shared.workers[index].queue.close();
     shared.lose_worker();
@@ -432,9 +412,7 @@ impl<'a> Own<'a> {
     fn take_injected(&mut self) -> bool {
         let workers = self.shared.workers.len();
         let taken = &mut self.taken;
-        self.shared
-            .injected
-            .change(|tasks| tasks.take(tasks.len().div_ceil(workers), taken));
+        self.shared.injected.change(|tasks| tasks.take(tasks.len().div_ceil(workers), taken));
         self.keep_taken()
     }
 
@@ -457,10 +435,7 @@ impl<'a> Own<'a> {
 
     fn keep_stolen(&mut self) -> bool {
         let stolen = &self.me().tasks_stolen;
-        stolen.store(
-            stolen.load(Ordering::Relaxed) + self.taken.len() as u64,
-            Ordering::Relaxed,
-        );
+        stolen.store(stolen.load(Ordering::Relaxed) + self.taken.len() as u64, Ordering::Relaxed);
         self.keep_taken()
     }
 

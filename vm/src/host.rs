@@ -1,0 +1,99 @@
+//! What guests call.
+//!
+//! The functions are the rows of [`lunatic_abi`]'s table; the macros below make a linker out of them. A row `name` of the
+//! group `"…" as file` is the function `name` in `host/file.rs`. Beside the rows stand WASI preview 1 and what the embedder
+//! adds with [`Host`].
+
+mod call;
+mod embedder;
+mod guest;
+mod meter;
+
+mod dns;
+mod environment;
+mod error;
+mod message;
+mod process;
+mod registry;
+mod tcp;
+mod timer;
+mod version;
+mod wasi;
+
+pub use call::{Call, Failure};
+pub use embedder::Host;
+pub use guest::Guest;
+pub(crate) use meter::Rejected;
+
+use call::{kinds, kinds::Kind};
+use lunatic_abi::HOST_FUNCTIONS;
+use wasmtime::{Caller, Linker, Store};
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+
+/// Returns the names of all functions that every machine has, as `namespace::name`.
+pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
+    let rows = HOST_FUNCTIONS.iter().map(|row| format!("{}::{}", row.namespace, row.name));
+    let mut names: Vec<String> = rows.collect();
+    // The names of WASI's functions are known to its linker only.
+    let engine = wasmtime::Engine::default();
+    let mut linker: Linker<WasiP1Ctx> = Linker::new(&engine);
+    p1::add_to_linker_async(&mut linker, |context| context)?;
+    let mut store = Store::new(&engine, WasiCtxBuilder::new().build_p1());
+    names.extend(linker.iter(&mut store).map(|(namespace, name, _)| format!("{namespace}::{name}")));
+    Ok(names)
+}
+
+/// Adds all functions that every machine has.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    p1::add_to_linker_async(linker, Guest::wasi)?;
+    lunatic_abi::for_each_host_function!(link_rows);
+    Ok(add_rows(linker)?)
+}
+
+/// Returns the error of a call that the environment does not grant.
+pub(crate) fn denied(name: &str) -> wasmtime::Error {
+    wasmtime::Error::msg(format!(
+        "the environment does not grant `{name}`; grant it with `--allow {name}` or `Config::allow_namespace(\"{name}\")`"
+    ))
+}
+
+macro_rules! link_rows {
+    ($($(#[$about:meta])* $namespace:literal as $module:ident {
+        $($(#[$doc:meta])* $mode:ident $name:ident($($parameter:ident: $kind:ident),*) $(-> $result:ident)?;)*
+    })*) => {
+        fn add_rows(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+            $($(link_row!($mode linker, $namespace, $module, $name, ($($parameter: $kind),*));)*)*
+            Ok(())
+        }
+    };
+}
+
+macro_rules! link_row {
+    (now $linker:ident, $namespace:literal, $module:ident, $name:ident, ($($parameter:ident: $kind:ident),*)) => {
+        $linker.func_wrap(
+            $namespace,
+            stringify!($name),
+            |caller: Caller<'_, Guest>, $($parameter: <kinds::$kind as Kind>::Raw),*| {
+                let mut call = Call::new(caller);
+                let answer = $module::$name(&mut call, $(<kinds::$kind as Kind>::new($parameter)),*);
+                call.finish(answer, concat!($namespace, "::", stringify!($name)))
+            },
+        )?
+    };
+    (wait $linker:ident, $namespace:literal, $module:ident, $name:ident, ($($parameter:ident: $kind:ident),*)) => {
+        $linker.func_wrap_async(
+            $namespace,
+            stringify!($name),
+            |caller: Caller<'_, Guest>, ($($parameter,)*): ($(<kinds::$kind as Kind>::Raw,)*)| {
+                Box::new(async move {
+                    let mut call = Call::new(caller);
+                    let answer = $module::$name(&mut call, $(<kinds::$kind as Kind>::new($parameter)),*).await;
+                    call.finish(answer, concat!($namespace, "::", stringify!($name)))
+                })
+            },
+        )?
+    };
+}
+
+use {link_row, link_rows};

@@ -1,0 +1,311 @@
+//! One call of a host function.
+//!
+//! [`Call`] is the only way to a guest's memory. What a guest gives as an address is an allegation: it becomes a slice only
+//! here, after the whole range was checked, and no slice lives across an await. A guest's memory never shrinks, so a place
+//! for a result that was checked at the beginning of a call is still good at its end.
+
+use super::Guest;
+use crate::resources::HostError;
+use lunatic_abi::Errno;
+use std::fmt;
+use std::io::IoSlice;
+use wasmtime::{Caller, Extern, Memory};
+
+/// A call of a host function by a guest.
+pub struct Call<'a> {
+    caller: Caller<'a, Guest>,
+}
+
+/// Why a host function did not do what it was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// The guest is told a code and goes on.
+    Errno(Errno),
+    /// The guest broke a rule of the interface, and its process ends with this sentence.
+    Trap(String),
+}
+
+impl Failure {
+    /// Ends the process with a sentence about what its guest did.
+    pub fn trap(what: impl fmt::Display) -> Failure {
+        Failure::Trap(what.to_string())
+    }
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Failure {
+        Failure::Errno(errno)
+    }
+}
+
+/// What a host function can return.
+pub(crate) trait Answer: Sized {
+    /// Makes the answer that tells a code, where this type can.
+    fn from_errno(errno: Errno) -> Option<Self>;
+}
+
+impl Answer for i32 {
+    fn from_errno(errno: Errno) -> Option<i32> {
+        Some(errno as i32)
+    }
+}
+
+impl Answer for u32 {
+    fn from_errno(errno: Errno) -> Option<u32> {
+        Some(errno as u32)
+    }
+}
+
+impl Answer for u64 {
+    fn from_errno(_: Errno) -> Option<u64> {
+        None
+    }
+}
+
+impl Answer for i64 {
+    fn from_errno(_: Errno) -> Option<i64> {
+        None
+    }
+}
+
+impl Answer for () {
+    fn from_errno(_: Errno) -> Option<()> {
+        None
+    }
+}
+
+/// The kinds of parameters of the table, as the machine sees them.
+pub(crate) mod kinds {
+    /// A parameter's meaning, around its value.
+    pub(crate) trait Kind {
+        type Raw;
+        fn new(raw: Self::Raw) -> Self;
+    }
+
+    macro_rules! kinds {
+        ($raw:ty: $($kind:ident)*) => {$(
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            pub(crate) struct $kind(pub(crate) $raw);
+            impl Kind for $kind {
+                type Raw = $raw;
+                fn new(raw: $raw) -> $kind {
+                    $kind(raw)
+                }
+            }
+        )*};
+    }
+
+    kinds!(u32: Bytes Buffer Words Vectors Length IpBytes Family OutU16 OutU32 OutU64 OutIpBytes OutHeader OutText);
+    kinds!(u64: Millis ConfigId ModuleId EnvironmentId DnsId ListenerId StreamId ErrorId TimerId);
+
+    macro_rules! plain {
+        ($($kind:ident: $raw:ty,)*) => {$(
+            pub(crate) type $kind = $raw;
+            impl Kind for $raw {
+                type Raw = $raw;
+                fn new(raw: $raw) -> $raw {
+                    raw
+                }
+            }
+        )*};
+    }
+
+    plain!(I32: i32, U32: u32, U64: u64, Tag: i64,);
+
+    pub(crate) use crate::process::Pid;
+
+    impl Kind for Pid {
+        type Raw = u64;
+        fn new(raw: u64) -> Pid {
+            Pid::from_number(raw)
+        }
+    }
+
+    impl Millis {
+        /// Returns the time, or `None` for ever.
+        pub(crate) fn duration(self) -> Option<std::time::Duration> {
+            (self.0 != lunatic_abi::FOREVER).then(|| std::time::Duration::from_millis(self.0))
+        }
+    }
+}
+
+/// A place for a result that was checked to lie in the guest's memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<const SIZE: usize>(usize);
+
+/// A range of bytes that was checked to lie in the guest's memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    start: usize,
+    length: usize,
+}
+
+impl<'a> Call<'a> {
+    /// Begins to serve a call.
+    pub fn new(caller: Caller<'a, Guest>) -> Call<'a> {
+        Call { caller }
+    }
+
+    /// Returns the host's side of the guest that calls.
+    pub fn guest(&mut self) -> &mut Guest {
+        self.caller.data_mut()
+    }
+
+    /// Copies bytes out of the guest's memory.
+    ///
+    /// # Errors
+    ///
+    /// Traps where they do not all lie in it.
+    pub fn read(&mut self, address: u32, length: u32) -> Result<Vec<u8>, Failure> {
+        let range = self.range(address, length)?;
+        Ok(self.bytes(range).to_vec())
+    }
+
+    /// Copies bytes into the guest's memory.
+    ///
+    /// # Errors
+    ///
+    /// Traps where they do not all fit; then nothing is written.
+    pub fn write(&mut self, address: u32, bytes: &[u8]) -> Result<(), Failure> {
+        let length =
+            u32::try_from(bytes.len()).map_err(|_| Failure::trap("the answer does not fit a 32-bit memory"))?;
+        let range = self.range(address, length)?;
+        self.bytes_mut(range).copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Copies text out of the guest's memory.
+    ///
+    /// # Errors
+    ///
+    /// Traps where it does not lie in it or is not UTF-8.
+    pub fn text(&mut self, address: u32, length: u32) -> Result<String, Failure> {
+        String::from_utf8(self.read(address, length)?)
+            .map_err(|error| Failure::trap(format!("the text at {address:#x} is not UTF-8: {}", error.utf8_error())))
+    }
+
+    /// Ends the call: turns what the function says into what wasm gets.
+    pub(crate) fn finish<T: Answer>(&self, answer: Result<T, Failure>, function: &str) -> wasmtime::Result<T> {
+        if self.caller.data().process().is_ending() {
+            // Killed meanwhile, perhaps by this very call: the guest does not go on.
+            return Err(wasmtime::Error::msg("the process is to end"));
+        }
+        let sentence = match answer {
+            Ok(answer) => return Ok(answer),
+            Err(Failure::Errno(errno)) => match T::from_errno(errno) {
+                Some(answer) => return Ok(answer),
+                None => format!("{errno:?}"),
+            },
+            Err(Failure::Trap(sentence)) => sentence,
+        };
+        Err(wasmtime::Error::msg(format!("{sentence} (in `{function}`)")))
+    }
+
+    /// Checks that bytes lie in the guest's memory.
+    pub(crate) fn range(&mut self, address: u32, length: u32) -> Result<Range, Failure> {
+        let size = self.memory()?.data_size(&self.caller);
+        let (start, length) = (address as usize, length as usize);
+        // On a 64-bit host two 32-bit numbers cannot overflow; on another the sum is still checked.
+        match start.checked_add(length) {
+            Some(end) if end <= size => Ok(Range { start, length }),
+            _ => Err(Failure::trap(format!("bad pointer: {length} bytes at {address:#x} in a memory of {size} bytes"))),
+        }
+    }
+
+    /// Checks a place for a result.
+    pub(crate) fn place<const SIZE: usize>(&mut self, address: u32) -> Result<Place<SIZE>, Failure> {
+        Ok(Place(self.range(address, SIZE as u32)?.start))
+    }
+
+    /// Writes a result to the place that was checked for it.
+    pub(crate) fn put<const SIZE: usize>(&mut self, place: Place<SIZE>, value: [u8; SIZE]) {
+        self.bytes_mut(Range { start: place.0, length: SIZE }).copy_from_slice(&value);
+    }
+
+    /// Returns bytes that were checked.
+    pub(crate) fn bytes(&mut self, range: Range) -> &[u8] {
+        let memory = self.memory().expect("a range was checked against this memory");
+        &memory.data(&self.caller)[range.start..range.start + range.length]
+    }
+
+    /// Returns ranges of bytes that were checked, to be written somewhere together.
+    pub(crate) fn slices(&mut self, ranges: &[Range]) -> Vec<IoSlice<'_>> {
+        let memory = self.memory().expect("the ranges were checked against this memory");
+        let bytes = memory.data(&self.caller);
+        ranges.iter().map(|range| IoSlice::new(&bytes[range.start..range.start + range.length])).collect()
+    }
+
+    /// Returns bytes that were checked, to be written.
+    pub(crate) fn bytes_mut(&mut self, range: Range) -> &mut [u8] {
+        let memory = self.memory().expect("a range was checked against this memory");
+        &mut memory.data_mut(&mut self.caller)[range.start..range.start + range.length]
+    }
+
+    /// Returns bytes that were checked, together with the host's side of the guest.
+    pub(crate) fn bytes_and_guest(&mut self, range: Range) -> (&mut [u8], &mut Guest) {
+        let memory = self.memory().expect("a range was checked against this memory");
+        let (bytes, guest) = memory.data_and_store_mut(&mut self.caller);
+        (&mut bytes[range.start..range.start + range.length], guest)
+    }
+
+    /// Reads 64-bit integers, at most `most` of them.
+    pub(crate) fn words(
+        &mut self,
+        address: kinds::Words,
+        count: kinds::Length,
+        most: usize,
+    ) -> Result<Vec<u64>, Failure> {
+        if count.0 as usize > most {
+            return Err(Failure::trap(format!("{} entries; at most {most} are taken", count.0)));
+        }
+        let range = self.range(address.0, count.0 * 8)?;
+        let (words, _) = self.bytes(range).as_chunks::<8>();
+        Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
+    }
+
+    /// Reads text of at most `most` bytes.
+    pub(crate) fn short_text(
+        &mut self,
+        address: kinds::Bytes,
+        length: kinds::Length,
+        most: u32,
+    ) -> Result<String, Failure> {
+        // Checked first, so that a bad pointer is told as one whatever the length.
+        self.range(address.0, length.0)?;
+        if length.0 > most {
+            return Err(Failure::trap(format!("a text of {} bytes; at most {most} are taken here", length.0)));
+        }
+        self.text(address.0, length.0)
+    }
+
+    /// Writes an id or the id of the error that took its place; returns 0 or 1, as the published interface does.
+    pub(crate) fn answer(&mut self, place: Place<8>, result: Result<u64, HostError>) -> Result<i32, Failure> {
+        let (code, value) = match result {
+            Ok(value) => (0, value),
+            Err(error) => (1, self.guest().keep_error(error)?),
+        };
+        self.put(place, value.to_le_bytes());
+        Ok(code)
+    }
+
+    /// The same for calls that can time out: these return 9027 and write nothing.
+    pub(crate) fn timed_answer(&mut self, place: Place<8>, result: Result<u64, HostError>) -> Result<i32, Failure> {
+        match result {
+            Err(HostError { errno: Errno::TimedOut, .. }) => Ok(lunatic_abi::TIMED_OUT),
+            result => self.answer(place, result),
+        }
+    }
+
+    fn memory(&mut self) -> Result<Memory, Failure> {
+        if let Some(memory) = self.caller.data().memory() {
+            return Ok(memory);
+        }
+        match self.caller.get_export("memory") {
+            Some(Extern::Memory(memory)) => {
+                self.caller.data_mut().set_memory(memory);
+                Ok(memory)
+            }
+            _ => Err(Failure::trap("the module exports no memory named `memory`, which this function needs")),
+        }
+    }
+}

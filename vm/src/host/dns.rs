@@ -1,0 +1,102 @@
+//! `lunatic::networking`: names of hosts.
+
+use super::call::kinds::{Bytes, DnsId, Length, Millis, OutIpBytes, OutU16, OutU32, OutU64};
+use super::{Call, Failure};
+use crate::resources::HostError;
+use lunatic_abi::Errno;
+use std::io;
+use std::net::SocketAddr;
+
+/// The longest `host:port` that is looked up, in bytes: a host name has at most 253.
+const MAX_NAME: u32 = 300;
+
+pub(super) async fn resolve(
+    call: &mut Call<'_>,
+    name: Bytes,
+    length: Length,
+    timeout: Millis,
+    addresses: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(addresses.0)?;
+    let name = call.short_text(name, length, MAX_NAME)?;
+    let machine = call.guest().environment().machine().clone();
+    let result = match machine.resolver.resolve(&name, timeout.duration()).await {
+        Ok(addresses) => Ok(keep(call, addresses)?),
+        Err(error) => Err(failure(&error)),
+    };
+    call.timed_answer(place, result)
+}
+
+/// Keeps addresses for the guest and returns their id.
+pub(super) fn keep(call: &mut Call<'_>, addresses: Vec<SocketAddr>) -> Result<u64, Failure> {
+    let guest = call.guest();
+    let results = guest.handles().addresses.len();
+    guest.room_for(results, "results of look-ups")?;
+    Ok(guest.handles().addresses.insert(addresses.into_iter()))
+}
+
+pub(super) fn drop_dns_iterator(call: &mut Call<'_>, id: DnsId) -> Result<(), Failure> {
+    call.guest().handles().addresses.remove(id.0).map(drop).ok_or_else(|| unknown(id))
+}
+
+pub(super) fn resolve_next(
+    call: &mut Call<'_>,
+    id: DnsId,
+    family: OutU32,
+    ip: OutIpBytes,
+    port: OutU16,
+    flow: OutU32,
+    scope: OutU32,
+) -> Result<i32, Failure> {
+    let (family, ip, port) = (call.place::<4>(family.0)?, call.place::<16>(ip.0)?, call.place::<2>(port.0)?);
+    let (flow, scope) = (call.place::<4>(flow.0)?, call.place::<4>(scope.0)?);
+    let addresses = call.guest().handles().addresses.get_mut(id.0).ok_or_else(|| unknown(id))?;
+    let Some(address) = addresses.next() else { return Ok(1) };
+    call.put(port, address.port().to_le_bytes());
+    match address {
+        SocketAddr::V4(address) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&address.ip().octets());
+            call.put(family, 4u32.to_le_bytes());
+            call.put(ip, bytes);
+        }
+        SocketAddr::V6(address) => {
+            call.put(family, 6u32.to_le_bytes());
+            call.put(ip, address.ip().octets());
+            call.put(flow, address.flowinfo().to_le_bytes());
+            call.put(scope, address.scope_id().to_le_bytes());
+        }
+    }
+    Ok(0)
+}
+
+fn unknown(id: DnsId) -> Failure {
+    Failure::trap(format!("there is no result of a look-up {}", id.0))
+}
+
+/// Returns what a guest is told of an error of the operating system's.
+pub(super) fn failure(error: &io::Error) -> HostError {
+    use io::ErrorKind;
+    let errno = match error.kind() {
+        ErrorKind::TimedOut => Errno::TimedOut,
+        ErrorKind::ConnectionRefused => Errno::ConnectionRefused,
+        ErrorKind::ConnectionReset => Errno::ConnectionReset,
+        ErrorKind::ConnectionAborted => Errno::ConnectionAborted,
+        ErrorKind::NotConnected => Errno::NotConnected,
+        ErrorKind::AddrInUse => Errno::AddrInUse,
+        ErrorKind::AddrNotAvailable => Errno::AddrNotAvailable,
+        ErrorKind::BrokenPipe => Errno::BrokenPipe,
+        ErrorKind::NotFound => Errno::NotFound,
+        ErrorKind::PermissionDenied => Errno::PermissionDenied,
+        ErrorKind::NetworkUnreachable => Errno::NetworkUnreachable,
+        ErrorKind::HostUnreachable => Errno::HostUnreachable,
+        ErrorKind::InvalidInput => Errno::InvalidInput,
+        ErrorKind::ResourceBusy | ErrorKind::OutOfMemory => Errno::Exhausted,
+        _ => match error.raw_os_error() {
+            // EMFILE and ENFILE have no kind of their own.
+            Some(23 | 24) if cfg!(unix) => Errno::Exhausted,
+            _ => Errno::Other,
+        },
+    };
+    HostError::new(errno, error)
+}

@@ -1,0 +1,88 @@
+//! Host functions of the embedder's own.
+
+use super::Guest;
+use wasmtime::{Caller, IntoFunc, Linker, WasmRet, WasmTyList, component};
+
+type CoreLink = Box<dyn Fn(&mut Linker<Guest>) -> wasmtime::Result<()> + Send + Sync>;
+type ComponentLink = Box<dyn Fn(&mut component::Linker<Guest>) -> wasmtime::Result<()> + Send + Sync>;
+
+/// Functions that an embedder adds to what guests can import.
+///
+/// They are granted like any other: by the beginning of `namespace::name`. Those for components are granted with the
+/// component itself.
+///
+/// ```
+/// use lunatic_vm::{Call, Caller, Guest, Host, Vm};
+///
+/// let mut host = Host::default();
+/// host.function("my::log", "line", |caller: Caller<'_, Guest>, address: u32, length: u32| {
+///     let mut call = Call::new(caller);
+///     let text = call.text(address, length).map_err(|failure| wasmtime::Error::msg(format!("{failure:?}")))?;
+///     println!("{text}");
+///     Ok(())
+/// });
+/// let vm = Vm::builder().host(host).build()?;
+/// let mut config = vm.config();
+/// config.allow("my::log");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Default)]
+pub struct Host {
+    names: Vec<String>,
+    core: Vec<CoreLink>,
+    components: Vec<ComponentLink>,
+}
+
+impl Host {
+    /// Adds a function that returns at once.
+    pub fn function<Params, Results>(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        function: impl IntoFunc<Guest, Params, Results> + Clone + Send + Sync + 'static,
+    ) -> &mut Host {
+        let (module, field) = (namespace.to_string(), name.to_string());
+        self.names.push(format!("{namespace}::{name}"));
+        self.core.push(Box::new(move |linker| linker.func_wrap(&module, &field, function.clone()).map(drop)));
+        self
+    }
+
+    /// Adds a function that may suspend its process. While it waits the process can be killed: the future is dropped then.
+    pub fn waiting_function<Params, Results, F>(&mut self, namespace: &str, name: &str, function: F) -> &mut Host
+    where
+        Params: WasmTyList,
+        Results: WasmRet,
+        F: for<'a> Fn(Caller<'a, Guest>, Params) -> Box<dyn Future<Output = Results> + Send + 'a>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        let (module, field) = (namespace.to_string(), name.to_string());
+        self.names.push(format!("{namespace}::{name}"));
+        self.core.push(Box::new(move |linker| linker.func_wrap_async(&module, &field, function.clone()).map(drop)));
+        self
+    }
+
+    /// Adds to what components can import.
+    pub fn component(
+        &mut self,
+        link: impl Fn(&mut component::Linker<Guest>) -> wasmtime::Result<()> + Send + Sync + 'static,
+    ) -> &mut Host {
+        self.components.push(Box::new(link));
+        self
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        self.names.iter().cloned()
+    }
+
+    pub(crate) fn link(
+        &self,
+        linker: &mut Linker<Guest>,
+        components: &mut component::Linker<Guest>,
+    ) -> wasmtime::Result<()> {
+        self.core.iter().try_for_each(|link| link(linker))?;
+        self.components.iter().try_for_each(|link| link(components))
+    }
+}

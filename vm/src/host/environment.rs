@@ -1,0 +1,177 @@
+//! `lunatic::environment`: what processes may use and call.
+
+use super::call::kinds::{Bytes, ConfigId, EnvironmentId, Length, ModuleId, OutU64};
+use super::process::{Entry, config};
+use super::{Call, Failure};
+use crate::environment::{Config, Environment, Permissions};
+use crate::process::Pid;
+use crate::registry::{Name, RegistryError};
+use crate::resources::HostError;
+use lunatic_abi::{Errno, Limit, OWN};
+
+/// The longest prefix, name, version or query that is looked at, in bytes. What is longer cannot be a good one.
+pub(super) const MAX_TEXT: u32 = 4096;
+
+pub(super) fn create_empty_config(call: &mut Call<'_>, out: OutU64) -> Result<i32, Failure> {
+    let place = call.place::<8>(out.0)?;
+    let guest = call.guest();
+    if !guest.environment().config().permissions.create_configs {
+        let error = HostError::new(Errno::NotGranted, "the environment does not let its processes make configurations");
+        return call.answer(place, Err(error));
+    }
+    let configs = guest.handles().configs.len();
+    guest.room_for(configs, "configurations")?;
+    let mut config = Config::new(guest.environment().machine().catalogue().nothing());
+    config.limits = *guest.environment().limits();
+    config.permissions = Permissions::ALL;
+    let id = guest.handles().configs.insert(config);
+    call.answer(place, Ok(id))
+}
+
+pub(super) fn config_allow_namespace(
+    call: &mut Call<'_>,
+    id: ConfigId,
+    prefix: Bytes,
+    length: Length,
+    error: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(error.0)?;
+    let prefix = call.short_text(prefix, length, MAX_TEXT)?;
+    config(call, id)?;
+    if !call.guest().environment().grants().allows_any(&prefix) {
+        let text = format!(
+            "no function that begins with `{}` can be allowed: this environment has none",
+            prefix.escape_debug()
+        );
+        return call.answer(place, Err(HostError::new(Errno::NotGranted, text)));
+    }
+    // What the creator lacks is taken away again when the environment is made.
+    config(call, id)?.allow(&prefix);
+    call.answer(place, Ok(0))
+}
+
+pub(super) fn config_set_limit(
+    call: &mut Call<'_>,
+    id: ConfigId,
+    limit: u32,
+    value: u64,
+    error: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(error.0)?;
+    config(call, id)?;
+    let Some(limit) = Limit::from_number(limit) else {
+        let text = format!("no limit has the number {limit}");
+        return call.answer(place, Err(HostError::new(Errno::InvalidInput, text)));
+    };
+    config(call, id)?.limit(limit, value);
+    call.answer(place, Ok(0))
+}
+
+pub(super) fn create(call: &mut Call<'_>, id: ConfigId, out: OutU64) -> Result<i32, Failure> {
+    let place = call.place::<8>(out.0)?;
+    let config = config(call, id)?.clone();
+    let guest = call.guest();
+    let environments = guest.handles().environments.len();
+    guest.room_for(environments, "environments")?;
+    let environment = guest.environment().inner(config, true);
+    let id = guest.handles().environments.insert(environment);
+    call.answer(place, Ok(id))
+}
+
+pub(super) fn drop(call: &mut Call<'_>, id: EnvironmentId) -> Result<(), Failure> {
+    call.guest().handles().environments.remove(id.0).map(std::mem::drop).ok_or_else(|| unknown(id))
+}
+
+/// Returns an environment by its id, or the caller's own.
+fn environment(call: &mut Call<'_>, id: EnvironmentId) -> Result<Environment, Failure> {
+    if id.0 == OWN {
+        return Ok(call.guest().environment().clone());
+    }
+    call.guest().handles().environments.get(id.0).cloned().ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: EnvironmentId) -> Failure {
+    Failure::trap(format!("there is no environment {}", id.0))
+}
+
+#[expect(clippy::too_many_arguments, reason = "a row of the table")]
+pub(super) async fn spawn(
+    call: &mut Call<'_>,
+    environment_id: EnvironmentId,
+    module_id: ModuleId,
+    link: i64,
+    function: Bytes,
+    function_length: Length,
+    parameters: Bytes,
+    parameters_length: Length,
+    process: OutU64,
+) -> Result<i32, Failure> {
+    let entry = Entry::read(call, module_id, function, function_length, parameters, parameters_length, process)?;
+    let environment = environment(call, environment_id)?;
+    entry.spawn(call, &environment, link).await
+}
+
+pub(super) fn register(
+    call: &mut Call<'_>,
+    environment_id: EnvironmentId,
+    name: Bytes,
+    name_length: Length,
+    version: Bytes,
+    version_length: Length,
+    process: Pid,
+) -> Result<u32, Failure> {
+    let name = call.short_text(name, name_length, MAX_TEXT)?;
+    let version = call.short_text(version, version_length, MAX_TEXT)?;
+    let environment = environment(call, environment_id)?;
+    let registrar = call.guest().process().pid();
+    let name = Name::new(&name, &version).map_err(|error| errno(&error))?;
+    environment.register(&name, process, registrar).map_err(|error| errno(&error))?;
+    Ok(0)
+}
+
+pub(super) fn unregister(
+    call: &mut Call<'_>,
+    environment_id: EnvironmentId,
+    name: Bytes,
+    name_length: Length,
+    version: Bytes,
+    version_length: Length,
+) -> Result<u32, Failure> {
+    let name = call.short_text(name, name_length, MAX_TEXT)?;
+    let version = call.short_text(version, version_length, MAX_TEXT)?;
+    let environment = environment(call, environment_id)?;
+    let caller = call.guest().process().pid();
+    let name = Name::new(&name, &version).map_err(|error| errno(&error))?;
+    environment.unregister(&name, caller).map_err(|error| errno(&error))?;
+    Ok(0)
+}
+
+pub(super) fn lookup(
+    call: &mut Call<'_>,
+    environment_id: EnvironmentId,
+    name: Bytes,
+    name_length: Length,
+    query: Bytes,
+    query_length: Length,
+    process: OutU64,
+) -> Result<u32, Failure> {
+    let place = call.place::<8>(process.0)?;
+    let name = call.short_text(name, name_length, MAX_TEXT)?;
+    let query = call.short_text(query, query_length, MAX_TEXT)?;
+    let environment = environment(call, environment_id)?;
+    let found = environment.lookup(&name, &query).map_err(|error| errno(&error))?;
+    call.put(place, found.number().to_le_bytes());
+    Ok(0)
+}
+
+fn errno(error: &RegistryError) -> Errno {
+    match error {
+        RegistryError::BadName => Errno::InvalidInput,
+        RegistryError::BadVersion(_) | RegistryError::BadQuery(_) => Errno::BadVersion,
+        RegistryError::Taken(..) => Errno::NameTaken,
+        RegistryError::NotFound(_) => Errno::NameNotFound,
+        RegistryError::NotOwner(..) => Errno::NotGranted,
+        RegistryError::NoProcess(_) => Errno::NoProcess,
+        RegistryError::Limit(_) => Errno::LimitReached,
+    }
+}

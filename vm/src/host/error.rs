@@ -1,0 +1,31 @@
+//! `lunatic::error`: texts and kinds of failures.
+
+use super::call::kinds::{ErrorId, OutText};
+use super::{Call, Failure};
+use crate::resources::HostError;
+
+fn error<'a>(call: &'a mut Call<'_>, id: ErrorId) -> Result<&'a HostError, Failure> {
+    call.guest().handles().errors.get(id.0).ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: ErrorId) -> Failure {
+    Failure::trap(format!("there is no error {}", id.0))
+}
+
+pub(super) fn string_size(call: &mut Call<'_>, id: ErrorId) -> Result<u32, Failure> {
+    let length = error(call, id)?.text.len();
+    u32::try_from(length).map_err(|_| Failure::trap("the text is longer than a memory"))
+}
+
+pub(super) fn to_string(call: &mut Call<'_>, id: ErrorId, text: OutText) -> Result<(), Failure> {
+    let sentence = error(call, id)?.text.clone();
+    call.write(text.0, sentence.as_bytes())
+}
+
+pub(super) fn drop(call: &mut Call<'_>, id: ErrorId) -> Result<(), Failure> {
+    call.guest().handles().errors.remove(id.0).map(std::mem::drop).ok_or_else(|| unknown(id))
+}
+
+pub(super) fn kind(call: &mut Call<'_>, id: ErrorId) -> Result<u32, Failure> {
+    Ok(error(call, id)?.errno as u32)
+}

@@ -1,0 +1,163 @@
+//! The host's side of one running guest.
+
+use super::call::Failure;
+use super::meter::Meter;
+use crate::environment::{Environment, Permit, Wasi};
+use crate::module::Module;
+use crate::process::{LimitReached, Mail, Message, Process};
+use crate::resources::{Foreign, Handles, HostError};
+use lunatic_abi::Limit;
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use wasmtime::Memory;
+
+/// Everything that the host keeps for one running guest: what its host functions work on.
+pub struct Guest {
+    process: Process,
+    module: Module,
+    /// The message being composed, or the one received last.
+    slot: Option<Slot>,
+    handles: Handles,
+    meter: Meter,
+    /// Its memory, found on first use.
+    memory: Option<Memory>,
+    /// The turn in which the slice was looked at last.
+    turn: u64,
+    /// Made on the first WASI call.
+    wasi: Option<Box<Wasi>>,
+    extensions: HashMap<TypeId, Box<dyn Any + Send>>,
+}
+
+/// A message and the place where it is read next.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) mail: Mail,
+    pub(super) head: usize,
+}
+
+impl Guest {
+    pub(crate) fn new(process: Process, module: Module, memory: Permit) -> Guest {
+        let environment = process.environment();
+        let declared = module.requirements().memory;
+        let meter = Meter::new(*environment.limits(), environment.quota().clone(), memory, declared);
+        Guest {
+            process,
+            module,
+            slot: None,
+            handles: Handles::default(),
+            meter,
+            memory: None,
+            turn: 0,
+            wasi: None,
+            extensions: HashMap::new(),
+        }
+    }
+
+    /// Returns its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Returns the environment that it runs in.
+    pub fn environment(&self) -> &Environment {
+        self.process.environment()
+    }
+
+    /// Returns the module that it runs.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// Returns the value of a type that the embedder keeps with this process; made when it is asked for first, dropped with
+    /// the process.
+    pub fn extension<T: Default + Send + 'static>(&mut self) -> &mut T {
+        let value = self.extensions.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(T::default()));
+        value.downcast_mut().expect("each type has a value of its own")
+    }
+
+    /// Keeps a resource of the embedder's for the process and returns its id.
+    pub fn insert_resource(&mut self, resource: Foreign) -> u64 {
+        self.handles.foreign.insert(resource)
+    }
+
+    /// Returns a resource of the embedder's by its id.
+    pub fn resource(&self, id: u64) -> Option<&Foreign> {
+        self.handles.foreign.get(id)
+    }
+
+    /// Takes a resource of the embedder's away from the process.
+    pub fn remove_resource(&mut self, id: u64) -> Option<Foreign> {
+        self.handles.foreign.remove(id)
+    }
+
+    /// Returns how many bytes of memory it has.
+    pub fn memory_used(&self) -> u64 {
+        self.meter.memory()
+    }
+
+    pub(super) fn handles(&mut self) -> &mut Handles {
+        &mut self.handles
+    }
+
+    pub(crate) fn meter(&mut self) -> &mut Meter {
+        &mut self.meter
+    }
+
+    /// Returns the last growth that was refused since the guest waited.
+    pub(crate) fn refused(&self) -> Option<LimitReached> {
+        self.meter.refused()
+    }
+
+    pub(super) fn memory(&self) -> Option<Memory> {
+        self.memory
+    }
+
+    pub(super) fn set_memory(&mut self, memory: Memory) {
+        self.memory = Some(memory);
+    }
+
+    pub(super) fn slot(&mut self) -> &mut Option<Slot> {
+        &mut self.slot
+    }
+
+    /// Puts a message into the slot; what was there is dropped.
+    pub(super) fn fill_slot(&mut self, mail: Mail) {
+        self.slot = Some(Slot { mail, head: 0 });
+    }
+
+    /// Returns the message of data in the slot.
+    pub(super) fn message(&mut self) -> Result<(&mut Message, &mut usize), Failure> {
+        match &mut self.slot {
+            Some(Slot { mail: Mail::Data(message), head }) => Ok((message, head)),
+            Some(_) => Err(Failure::trap("the message at hand tells of a death and has no data")),
+            None => Err(Failure::trap("there is no message at hand: create or receive one first")),
+        }
+    }
+
+    /// Gives an error an id.
+    pub(super) fn keep_error(&mut self, error: HostError) -> Result<u64, Failure> {
+        let errors = self.handles.errors.len();
+        self.room_for(errors, "errors")?;
+        Ok(self.handles.errors.insert(error))
+    }
+
+    /// Checks that one more handle of a kind may be held.
+    pub(super) fn room_for(&self, held: usize, what: &str) -> Result<(), Failure> {
+        let allowed = self.environment().limits().get(Limit::Handles);
+        if (held as u64) < allowed {
+            return Ok(());
+        }
+        Err(Failure::trap(format!("a process holds at most {allowed} {what}; give some back")))
+    }
+
+    /// Whether the process has been on turn anew since this was asked last.
+    pub(crate) fn is_new_turn(&mut self) -> bool {
+        let turn = self.process.turns();
+        std::mem::replace(&mut self.turn, turn) != turn
+    }
+
+    /// Returns the WASI context.
+    pub(super) fn wasi(&mut self) -> &mut Wasi {
+        self.wasi.get_or_insert_with(|| Box::new(self.process.environment().wasi().context()))
+    }
+}

@@ -1,0 +1,331 @@
+//! `lunatic::process`: spawn, watch, end.
+
+use super::call::kinds::{Bytes, ConfigId, Length, Millis, ModuleId, OutU64};
+use super::{Call, Failure};
+use crate::environment::{Config, Environment, Parent, Permissions, SpawnError};
+use crate::module::{MAX_MODULE_SIZE, Module, ModuleError};
+use crate::process::{Pid, Signal};
+use crate::resources::HostError;
+use lunatic_abi::{Errno, Limit, OWN, parameter};
+use wasmtime::{V128, Val};
+
+/// The longest name of a function that is looked for, in bytes, and the most parameters that one is given.
+const MAX_FUNCTION_NAME: u32 = 64 << 10;
+const MAX_PARAMETERS: usize = 64;
+
+pub(super) async fn compile_module(
+    call: &mut Call<'_>,
+    data: Bytes,
+    length: Length,
+    module: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(module.0)?;
+    let range = call.range(data.0, length.0)?;
+    if !call.guest().environment().config().permissions.compile_modules {
+        return Ok(-1);
+    }
+    let modules = call.guest().handles().modules.len();
+    call.guest().room_for(modules, "modules")?;
+    if length.0 as usize > MAX_MODULE_SIZE {
+        let error = ModuleError::TooLarge(length.0 as usize);
+        return call.answer(place, Err(HostError::new(Errno::BadModule, error)));
+    }
+    let bytes = call.bytes(range).to_vec();
+    let machine = call.guest().environment().machine().clone();
+    let guest = call.guest();
+    let name = format!("{} (compiled by {})", guest.module().name(), guest.process().pid());
+    let shared = machine.clone();
+    let compiled = machine.compiler.run(move || Module::new(&shared, &name, &bytes)).await;
+    let result = match compiled {
+        Ok(module) => Ok(call.guest().handles().modules.insert(module)),
+        Err(error) => Err(HostError::new(Errno::BadModule, error)),
+    };
+    call.answer(place, result)
+}
+
+pub(super) fn drop_module(call: &mut Call<'_>, module: ModuleId) -> Result<(), Failure> {
+    call.guest().handles().modules.remove(module.0).map(drop).ok_or_else(|| unknown_module(module))
+}
+
+/// Returns a module by its id, or the caller's own.
+pub(super) fn module(call: &mut Call<'_>, id: ModuleId) -> Result<Module, Failure> {
+    if id.0 == OWN {
+        return Ok(call.guest().module().clone());
+    }
+    call.guest().handles().modules.get(id.0).cloned().ok_or_else(|| unknown_module(id))
+}
+
+fn unknown_module(id: ModuleId) -> Failure {
+    Failure::trap(format!("there is no module {}", id.0))
+}
+
+/// Returns a configuration by its id.
+pub(super) fn config<'a>(call: &'a mut Call<'_>, id: ConfigId) -> Result<&'a mut Config, Failure> {
+    let unknown = || Failure::trap(format!("there is no configuration {}", id.0));
+    call.guest().handles().configs.get_mut(id.0).ok_or_else(unknown)
+}
+
+pub(super) fn create_config(call: &mut Call<'_>) -> Result<u64, Failure> {
+    let guest = call.guest();
+    if !guest.environment().config().permissions.create_configs {
+        return Ok(u64::MAX);
+    }
+    let configs = guest.handles().configs.len();
+    guest.room_for(configs, "configurations")?;
+    let mut config = Config::new(guest.environment().grants().clone());
+    config.limits = *guest.environment().limits();
+    config.permissions = Permissions::NONE;
+    Ok(guest.handles().configs.insert(config))
+}
+
+pub(super) fn drop_config(call: &mut Call<'_>, id: ConfigId) -> Result<(), Failure> {
+    config(call, id)?;
+    call.guest().handles().configs.remove(id.0);
+    Ok(())
+}
+
+pub(super) fn config_set_max_memory(call: &mut Call<'_>, id: ConfigId, bytes: u64) -> Result<(), Failure> {
+    config(call, id)?.limit(Limit::Memory, bytes);
+    Ok(())
+}
+
+pub(super) fn config_get_max_memory(call: &mut Call<'_>, id: ConfigId) -> Result<u64, Failure> {
+    Ok(config(call, id)?.limits.get(Limit::Memory))
+}
+
+pub(super) fn config_set_max_fuel(call: &mut Call<'_>, id: ConfigId, units: u64) -> Result<(), Failure> {
+    config(call, id)?.limit(Limit::Compute, if units == 0 { u64::MAX } else { units });
+    Ok(())
+}
+
+pub(super) fn config_get_max_fuel(call: &mut Call<'_>, id: ConfigId) -> Result<u64, Failure> {
+    Ok(match config(call, id)?.limits.get(Limit::Compute) {
+        u64::MAX => 0,
+        units => units,
+    })
+}
+
+pub(super) fn config_can_compile_modules(call: &mut Call<'_>, id: ConfigId) -> Result<i32, Failure> {
+    Ok(config(call, id)?.permissions.compile_modules.into())
+}
+
+pub(super) fn config_set_can_compile_modules(call: &mut Call<'_>, id: ConfigId, can: i32) -> Result<(), Failure> {
+    config(call, id)?.permissions.compile_modules = can != 0;
+    Ok(())
+}
+
+pub(super) fn config_can_create_configs(call: &mut Call<'_>, id: ConfigId) -> Result<i32, Failure> {
+    Ok(config(call, id)?.permissions.create_configs.into())
+}
+
+pub(super) fn config_set_can_create_configs(call: &mut Call<'_>, id: ConfigId, can: i32) -> Result<(), Failure> {
+    config(call, id)?.permissions.create_configs = can != 0;
+    Ok(())
+}
+
+pub(super) fn config_can_spawn_processes(call: &mut Call<'_>, id: ConfigId) -> Result<i32, Failure> {
+    Ok(config(call, id)?.permissions.spawn_processes.into())
+}
+
+pub(super) fn config_set_can_spawn_processes(call: &mut Call<'_>, id: ConfigId, can: i32) -> Result<(), Failure> {
+    config(call, id)?.permissions.spawn_processes = can != 0;
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+pub(super) async fn spawn(
+    call: &mut Call<'_>,
+    link: i64,
+    config_id: ConfigId,
+    module_id: ModuleId,
+    function: Bytes,
+    function_length: Length,
+    parameters: Bytes,
+    parameters_length: Length,
+    process: OutU64,
+) -> Result<i32, Failure> {
+    let entry = Entry::read(call, module_id, function, function_length, parameters, parameters_length, process)?;
+    let own = call.guest().environment().clone();
+    let environment = if config_id.0 == OWN {
+        own
+    } else {
+        let config = config(call, config_id)?.clone();
+        own.inner(config, false)
+    };
+    entry.spawn(call, &environment, link).await
+}
+
+/// What a spawn was asked for, read from the guest's memory.
+pub(super) struct Entry {
+    module: Module,
+    function: String,
+    parameters: Vec<Val>,
+    place: super::call::Place<8>,
+}
+
+impl Entry {
+    pub(super) fn read(
+        call: &mut Call<'_>,
+        module_id: ModuleId,
+        function: Bytes,
+        function_length: Length,
+        parameters: Bytes,
+        parameters_length: Length,
+        process: OutU64,
+    ) -> Result<Entry, Failure> {
+        let place = call.place::<8>(process.0)?;
+        let function = call.short_text(function, function_length, MAX_FUNCTION_NAME)?;
+        let range = call.range(parameters.0, parameters_length.0)?;
+        let parameters = parse_parameters(call.bytes(range))?;
+        let module = module(call, module_id)?;
+        if !call.guest().environment().config().permissions.spawn_processes {
+            return Err(Failure::trap("the environment does not let its processes spawn"));
+        }
+        Ok(Entry { module, function, parameters, place })
+    }
+
+    /// Spawns, and writes the pid or the error's id.
+    pub(super) async fn spawn(self, call: &mut Call<'_>, environment: &Environment, link: i64) -> Result<i32, Failure> {
+        let code = environment.code();
+        if !self.module.is_compiled(code) {
+            // Code that counts is compiled on first need, which takes long: not on a worker.
+            let (module, machine) = (self.module.clone(), environment.machine().clone());
+            // What goes wrong here goes wrong again below, where it is told.
+            let _ = machine.compiler.run(move || module.compiled(code).map(drop)).await;
+        }
+        let parent = call.guest().process().clone();
+        let parent = Parent { process: &parent, link };
+        let spawned = environment.spawn_linked(&self.module, &self.function, &self.parameters, Some(parent));
+        let result = match spawned {
+            Ok(process) => Ok(process.pid().number()),
+            Err(error) => Err(HostError::new(errno(&error), error)),
+        };
+        call.answer(self.place, result)
+    }
+}
+
+fn errno(error: &SpawnError) -> Errno {
+    use crate::module::EntryError;
+    match error {
+        SpawnError::Entry(EntryError::NoFunction { .. }) => Errno::NoFunction,
+        SpawnError::Entry(EntryError::BadParameters { .. }) => Errno::BadParameters,
+        SpawnError::Limit(_) => Errno::LimitReached,
+        SpawnError::Slots(_) => Errno::Exhausted,
+        SpawnError::Module(_) | SpawnError::Link(_) => Errno::BadModule,
+        SpawnError::Ending => Errno::Other,
+    }
+}
+
+/// Reads the records of a spawn's parameters.
+fn parse_parameters(bytes: &[u8]) -> Result<Vec<Val>, Failure> {
+    let (records, rest) = bytes.as_chunks::<{ parameter::SIZE }>();
+    if !rest.is_empty() {
+        return Err(Failure::trap(format!(
+            "{} bytes of parameters are no whole records of {}",
+            bytes.len(),
+            parameter::SIZE
+        )));
+    }
+    if records.len() > MAX_PARAMETERS {
+        return Err(Failure::trap(format!("{} parameters; at most {MAX_PARAMETERS} are taken", records.len())));
+    }
+    let value = |record: &[u8; parameter::SIZE]| {
+        let bits = u128::from_le_bytes(record[1..].try_into().expect("a record is a byte and 16 bytes"));
+        Ok(match record[0] {
+            parameter::I32 => Val::I32(bits as i32),
+            parameter::I64 => Val::I64(bits as i64),
+            parameter::F32 => Val::F32(bits as u32),
+            parameter::F64 => Val::F64(bits as u64),
+            parameter::V128 => Val::V128(V128::from(bits)),
+            other => return Err(Failure::trap(format!("{other:#x} is no type of a parameter"))),
+        })
+    };
+    records.iter().map(value).collect()
+}
+
+pub(super) async fn sleep_ms(_: &mut Call<'_>, time: Millis) -> Result<(), Failure> {
+    match time.duration() {
+        Some(time) => {
+            super::message::timer(time).await;
+        }
+        None => std::future::pending().await,
+    }
+    Ok(())
+}
+
+pub(super) fn die_when_link_dies(call: &mut Call<'_>, die: i32) -> Result<(), Failure> {
+    call.guest().process().set_told(die == 0);
+    Ok(())
+}
+
+pub(super) fn process_id(call: &mut Call<'_>) -> Result<u64, Failure> {
+    Ok(call.guest().process().pid().number())
+}
+
+pub(super) fn environment_id(call: &mut Call<'_>) -> Result<u64, Failure> {
+    Ok(call.guest().environment().number())
+}
+
+pub(super) fn link(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<(), Failure> {
+    call.guest().process().link(process, tag);
+    Ok(())
+}
+
+pub(super) fn unlink(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {
+    call.guest().process().unlink(process);
+    Ok(())
+}
+
+pub(super) fn monitor(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {
+    call.guest().process().monitor(process);
+    Ok(())
+}
+
+pub(super) fn stop_monitoring(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {
+    call.guest().process().stop_monitoring(process);
+    Ok(())
+}
+
+pub(super) fn kill(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {
+    if let Some(process) = call.guest().environment().machine().process(process) {
+        process.signal(Signal::Kill);
+    }
+    Ok(())
+}
+
+pub(super) fn exists(call: &mut Call<'_>, process: Pid) -> Result<i32, Failure> {
+    Ok(call.guest().environment().machine().process(process).is_some().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_keep_their_bits() {
+        let mut bytes = Vec::new();
+        for (kind, bits) in [
+            (parameter::I32, u128::from(u32::MAX)),
+            (parameter::I64, 7),
+            (parameter::F32, u128::from(1.5f32.to_bits())),
+            (parameter::F64, u128::from(2.5f64.to_bits())),
+            (parameter::V128, u128::MAX - 1),
+        ] {
+            bytes.push(kind);
+            bytes.extend(bits.to_le_bytes());
+        }
+        let values = parse_parameters(&bytes).expect("all records are good");
+        assert_eq!(values[0].i32(), Some(-1));
+        assert_eq!(values[1].i64(), Some(7));
+        assert_eq!(values[2].f32(), Some(1.5));
+        assert_eq!(values[3].f64(), Some(2.5));
+        assert_eq!(values[4].v128().map(u128::from), Some(u128::MAX - 1));
+    }
+
+    #[test]
+    fn half_a_parameter_and_an_unknown_type_are_refused() {
+        assert!(parse_parameters(&[parameter::I32; parameter::SIZE - 1]).is_err());
+        assert!(parse_parameters(&[0x11; parameter::SIZE]).is_err());
+        assert!(parse_parameters(&[]).expect("none is fine").is_empty());
+    }
+}

@@ -1,0 +1,56 @@
+//! `lunatic::timer`: messages that are sent later.
+
+use super::call::kinds::{Bytes, Length, Millis, OutU64, TimerId, Words};
+use super::{Call, Failure};
+use crate::process::{Message, Pid};
+use crate::resources::HostError;
+use crate::timer;
+use lunatic_abi::{Errno, Limit};
+use std::time::Duration;
+
+pub(super) fn send_after(call: &mut Call<'_>, process: Pid, delay: Millis) -> Result<u64, Failure> {
+    let message = super::message::take_message(call)?;
+    start(call, process, message, delay).map_err(|error| Failure::trap(error.text))
+}
+
+pub(super) async fn cancel_timer(call: &mut Call<'_>, id: TimerId) -> Result<i32, Failure> {
+    let Some(timer) = call.guest().handles().timers.remove(id.0) else { return Ok(0) };
+    Ok(timer.cancel().into())
+}
+
+#[expect(clippy::too_many_arguments, reason = "a row of the table")]
+pub(super) fn send_bytes_after(
+    call: &mut Call<'_>,
+    process: Pid,
+    tag: i64,
+    data: Bytes,
+    length: Length,
+    streams: Words,
+    count: Length,
+    delay: Millis,
+    out: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(out.0)?;
+    let result = match super::message::compose(call, tag, data, length, streams, count) {
+        Ok(message) => start(call, process, message, delay),
+        Err(Failure::Errno(errno)) => {
+            Err(HostError::new(errno, "the message is larger than the environment lets messages be"))
+        }
+        Err(trap) => return Err(trap),
+    };
+    call.answer(place, result)
+}
+
+fn start(call: &mut Call<'_>, process: Pid, message: Message, delay: Millis) -> Result<u64, HostError> {
+    let guest = call.guest();
+    let environment = guest.environment().clone();
+    let permit =
+        environment.quota().permit(Limit::Timers, 1).map_err(|reached| HostError::new(Errno::LimitReached, reached))?;
+    let pending = timer::start(&environment, permit, process, message, Duration::from_millis(delay.0));
+    let timers = &mut guest.handles().timers;
+    // Those that fired are of no use any more; looking at them now and then keeps the table as small as the timers are few.
+    if timers.len().is_power_of_two() {
+        timers.retain(|_, timer| !timer.is_over());
+    }
+    Ok(timers.insert(pending))
+}
