@@ -108,16 +108,11 @@ impl Config {
 
     /// Whether a function is allowed, by its `namespace::name`.
     fn allows(&self, function: &str) -> bool {
-        self.namespaces
-            .iter()
-            .any(|prefix| function.starts_with(prefix))
+        self.namespaces.iter().any(|prefix| function.starts_with(prefix))
     }
 
     /// Hands the configuration to the machine, lets `make` use it there under its id, and takes it back.
-    pub(crate) fn hand_over<R>(
-        &self,
-        make: impl FnOnce(u64) -> Result<R, LunaticError>,
-    ) -> Result<R, LunaticError> {
+    pub(crate) fn hand_over<R>(&self, make: impl FnOnce(u64) -> Result<R, LunaticError>) -> Result<R, LunaticError> {
         let mut config = 0;
         // SAFETY: the address is that of a variable.
         let result = unsafe { host::environment::create_empty_config(&mut config) };
@@ -133,21 +128,13 @@ impl Config {
         let mut error = 0;
         for (limit, most) in &self.limits {
             // SAFETY: the address is that of a variable.
-            let result = unsafe {
-                host::environment::config_set_limit(config, *limit as u32, *most, &mut error)
-            };
+            let result = unsafe { host::environment::config_set_limit(config, *limit as u32, *most, &mut error) };
             LunaticError::check(result, error)?;
         }
         for prefix in &self.namespaces {
             // SAFETY: the address comes with the length of its text, and the last is that of a variable.
-            let result = unsafe {
-                host::environment::config_allow_namespace(
-                    config,
-                    prefix.as_ptr(),
-                    prefix.len(),
-                    &mut error,
-                )
-            };
+            let result =
+                unsafe { host::environment::config_allow_namespace(config, prefix.as_ptr(), prefix.len(), &mut error) };
             LunaticError::check(result, error)?;
         }
         // SAFETY: the calls take numbers, or addresses that come with the length of their text.
@@ -163,11 +150,7 @@ impl Config {
                 host::process::config_set_can_create_configs(config, 1);
             }
             for argument in &self.arguments {
-                host::wasi::config_add_command_line_argument(
-                    config,
-                    argument.as_ptr(),
-                    argument.len(),
-                );
+                host::wasi::config_add_command_line_argument(config, argument.as_ptr(), argument.len());
             }
             for (name, value) in &self.variables {
                 host::wasi::config_add_environment_variable(
@@ -241,10 +224,7 @@ mod tests {
     #[test]
     fn a_prefix_allows_what_begins_with_it() {
         let mut config = Config::new(1, None);
-        assert!(
-            !config.allows("lunatic::process::spawn"),
-            "nothing is allowed at first"
-        );
+        assert!(!config.allows("lunatic::process::spawn"), "nothing is allowed at first");
         config.allow_namespace("lunatic::process::sp");
         assert!(config.allows("lunatic::process::spawn"));
         assert!(!config.allows("lunatic::process::sleep_ms"));

@@ -40,17 +40,11 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn new<T>(function: fn(Mailbox<T>)) -> Self {
-        Self {
-            helper: start::<T>,
-            function: function as *const (),
-        }
+        Self { helper: start::<T>, function: function as *const () }
     }
 
     pub(crate) fn with_context<C: DeserializeOwned, T>(function: fn(C, Mailbox<T>)) -> Self {
-        Self {
-            helper: start_with::<C, T>,
-            function: function as *const (),
-        }
+        Self { helper: start_with::<C, T>, function: function as *const () }
     }
 
     /// Returns the parameters of [`EXPORT`], as the machine reads them.
@@ -75,23 +69,17 @@ fn start<T>(function: *const ()) {
 fn start_with<C: DeserializeOwned, T>(function: *const ()) {
     // SAFETY: `Entry::with_context` pairs this helper with functions of this type.
     let function: fn(C, Mailbox<T>) = unsafe { transmute(function) };
-    let context = envelope::receive(
-        &[CONTEXT],
-        lunatic_abi::FOREVER,
-        |delivery| match delivery {
-            Delivery::Arrived(header, data) => Some(envelope::open(data, header.resources)),
-            Delivery::DoesNotFit(header) => panic!(
-                "the context of {} bytes that this process was spawned with does not fit its memory",
-                header.length
-            ),
-            // The parent died between spawning this process and sending the context.
-            Delivery::TimedOut | Delivery::NobodyLeft => None,
-        },
-    );
-    let Some(context) = context else { return };
-    let context = context.unwrap_or_else(|error| {
-        panic!("the context that this process was spawned with cannot be read: {error}")
+    let context = envelope::receive(&[CONTEXT], lunatic_abi::FOREVER, |delivery| match delivery {
+        Delivery::Arrived(header, data) => Some(envelope::open(data, header.resources)),
+        Delivery::DoesNotFit(header) => {
+            panic!("the context of {} bytes that this process was spawned with does not fit its memory", header.length)
+        }
+        // The parent died between spawning this process and sending the context.
+        Delivery::TimedOut | Delivery::NobodyLeft => None,
     });
+    let Some(context) = context else { return };
+    let context = context
+        .unwrap_or_else(|error| panic!("the context that this process was spawned with cannot be read: {error}"));
     // SAFETY: as in `start`.
     function(context, unsafe { Mailbox::new() });
 }
@@ -102,10 +90,7 @@ mod tests {
 
     #[test]
     fn the_export_carries_the_version() {
-        assert_eq!(
-            EXPORT,
-            format!("_lunatic_spawn_entry_{}", env!("CARGO_PKG_VERSION"))
-        );
+        assert_eq!(EXPORT, format!("_lunatic_spawn_entry_{}", env!("CARGO_PKG_VERSION")));
     }
 
     #[test]
@@ -113,13 +98,7 @@ mod tests {
         fn nothing(_: Mailbox<()>) {}
         let entry = Entry::new(nothing);
         let parameters = entry.parameters();
-        assert_eq!(
-            parameters[..17],
-            Param::I32(entry.helper as usize as i32).to_bytes()
-        );
-        assert_eq!(
-            parameters[17..],
-            Param::I32(entry.function as usize as i32).to_bytes()
-        );
+        assert_eq!(parameters[..17], Param::I32(entry.helper as usize as i32).to_bytes());
+        assert_eq!(parameters[17..], Param::I32(entry.function as usize as i32).to_bytes());
     }
 }

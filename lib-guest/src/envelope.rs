@@ -37,10 +37,7 @@ struct Contents {
 }
 
 /// Writes a message and hands it to `deliver`: its bytes, and the ids of the streams in it.
-pub(crate) fn seal<T: Serialize, R>(
-    message: &T,
-    deliver: impl FnOnce(&[u8], &[u64]) -> R,
-) -> Result<R, encode::Error> {
+pub(crate) fn seal<T: Serialize, R>(message: &T, deliver: impl FnOnce(&[u8], &[u64]) -> R) -> Result<R, encode::Error> {
     let mut bytes = OUTGOING.take();
     bytes.clear();
     // A `Serialize` that sends something itself is in the middle of another message.
@@ -68,14 +65,7 @@ pub(crate) fn enclose_stream(stream: u64) -> Option<u32> {
 pub(crate) fn post(process: u64, tag: Tag, bytes: &[u8], streams: &[u64]) -> Result<(), Errno> {
     // SAFETY: each address comes with the length of the slice that it is of.
     let result = unsafe {
-        host::message::send_bytes(
-            process,
-            tag.id(),
-            bytes.as_ptr(),
-            bytes.len(),
-            streams.as_ptr(),
-            streams.len(),
-        )
+        host::message::send_bytes(process, tag.id(), bytes.as_ptr(), bytes.len(), streams.as_ptr(), streams.len())
     };
     match Errno::from_number(result.cast_unsigned()) {
         Some(Errno::Success) => Ok(()),
@@ -154,10 +144,7 @@ pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8], resources: u32) -> Result<
     if nesting::is_too_deep(bytes) {
         return Err(decode::Error::DepthLimitExceeded);
     }
-    let contents = Contents {
-        resources,
-        taken: Vec::new(),
-    };
+    let contents = Contents { resources, taken: Vec::new() };
     CONTENTS.set(Some(contents));
     let value = rmp_serde::from_slice(bytes);
     // Where a `Deserialize` received something itself, this ends the outer message too: its resources are gone.
@@ -212,18 +199,8 @@ mod tests {
     fn values_come_out_as_they_went_in() {
         assert_eq!(round_trip(&()), ());
         assert_eq!(round_trip(&u128::MAX), u128::MAX);
-        assert_eq!(
-            round_trip(&(i64::MIN, 'ß', None::<u8>, Some(1.5f32))),
-            (i64::MIN, 'ß', None, Some(1.5))
-        );
-        let shapes = vec![
-            Shape::Empty,
-            Shape::Round(0.1),
-            Shape::Named {
-                text: "a".into(),
-                bytes: vec![0; 100_000],
-            },
-        ];
+        assert_eq!(round_trip(&(i64::MIN, 'ß', None::<u8>, Some(1.5f32))), (i64::MIN, 'ß', None, Some(1.5)));
+        let shapes = vec![Shape::Empty, Shape::Round(0.1), Shape::Named { text: "a".into(), bytes: vec![0; 100_000] }];
         assert_eq!(round_trip(&shapes), shapes);
         let map: BTreeMap<String, Option<i8>> = [("x".into(), Some(-1)), ("y".into(), None)].into();
         assert_eq!(round_trip(&map), map);
@@ -235,11 +212,7 @@ mod tests {
     impl Serialize for Nested {
         fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let inner = seal(&7u8, |bytes, _| bytes.to_vec()).map_err(serde::ser::Error::custom)?;
-            assert_eq!(
-                enclose_stream(9),
-                Some(0),
-                "the outer message is being written again"
-            );
+            assert_eq!(enclose_stream(9), Some(0), "the outer message is being written again");
             serializer.serialize_u8(inner[0])
         }
     }
@@ -251,11 +224,7 @@ mod tests {
             streams.to_vec()
         });
         assert_eq!(streams.expect("it can be written"), [9]);
-        assert_eq!(
-            enclose_stream(9),
-            None,
-            "no message is being written any more"
-        );
+        assert_eq!(enclose_stream(9), None, "no message is being written any more");
     }
 
     #[derive(Debug, Serialize, Deserialize)]
@@ -268,10 +237,7 @@ mod tests {
     fn a_message_that_nests_too_deep_is_an_error_and_no_overflow() {
         let mut deep = [0x81, 0xa2, b'O', b'n'].repeat(1_000_000);
         deep.extend([0xa3, b'T', b'o', b'p']);
-        assert!(matches!(
-            open::<Tower>(&deep, 0),
-            Err(decode::Error::DepthLimitExceeded)
-        ));
+        assert!(matches!(open::<Tower>(&deep, 0), Err(decode::Error::DepthLimitExceeded)));
 
         let mut tower = Tower::Top;
         for _ in 0..nesting::DEPTH {
@@ -296,23 +262,14 @@ mod tests {
     #[test]
     fn a_stream_that_is_not_there_is_an_error() {
         let error = open::<Stream>(&[3], 3).expect_err("there are 3, from 0");
-        assert_eq!(
-            error.to_string(),
-            "the message names a stream that does not travel in it"
-        );
+        assert_eq!(error.to_string(), "the message names a stream that does not travel in it");
         let error = take_stream(0).expect_err("nothing is being received");
-        assert_eq!(
-            error,
-            "a stream can only be read out of a message that is being received"
-        );
+        assert_eq!(error, "a stream can only be read out of a message that is being received");
     }
 
     #[test]
     fn a_stream_is_taken_once() {
-        CONTENTS.set(Some(Contents {
-            resources: 2,
-            taken: vec![false, true],
-        }));
+        CONTENTS.set(Some(Contents { resources: 2, taken: vec![false, true] }));
         assert_eq!(take_stream(1), Err("the message names one stream twice"));
         CONTENTS.set(None);
     }

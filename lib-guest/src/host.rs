@@ -90,9 +90,7 @@ fn outside_the_machine(function: &str) -> ! {
 /// The longest time is one less than "for ever".
 pub(crate) fn milliseconds(time: Duration) -> u64 {
     let rounded_up = time.as_nanos().div_ceil(1_000_000);
-    u64::try_from(rounded_up)
-        .unwrap_or(u64::MAX)
-        .min(lunatic_abi::FOREVER - 1)
+    u64::try_from(rounded_up).unwrap_or(u64::MAX).min(lunatic_abi::FOREVER - 1)
 }
 
 /// Returns a time that may be endless as it crosses to the machine.

@@ -71,9 +71,7 @@ impl<T> Mailbox<T> {
     /// A process has one mailbox. With two, each takes messages that were meant for the other.
     #[doc(hidden)]
     pub unsafe fn new() -> Self {
-        Self {
-            messages: PhantomData,
-        }
+        Self { messages: PhantomData }
     }
 }
 
@@ -169,12 +167,8 @@ fn take<T: DeserializeOwned>(tags: &[Tag], timeout: u64) -> (Message<T>, Tag) {
                     return Some((Message::Normal(Err(ReceiveError::NobodyLeft)), Tag::NONE));
                 }
                 Delivery::DoesNotFit(header) => {
-                    let what = format!(
-                        "its {} bytes do not fit the memory of this process",
-                        header.length
-                    );
-                    let error =
-                        ReceiveError::DeserializationFailed(decode::Error::Uncategorized(what));
+                    let what = format!("its {} bytes do not fit the memory of this process", header.length);
+                    let error = ReceiveError::DeserializationFailed(decode::Error::Uncategorized(what));
                     return Some((Message::Normal(Err(error)), Tag::from_id(header.tag)));
                 }
                 Delivery::Arrived(header, data) => (header, data),
@@ -219,9 +213,7 @@ impl<T> TransformMailbox<T> for Mailbox<T> {
     fn catch_link_panic(self) -> LinkMailbox<T> {
         // SAFETY: the call takes a number.
         unsafe { host::process::die_when_link_dies(0) };
-        LinkMailbox {
-            messages: PhantomData,
-        }
+        LinkMailbox { messages: PhantomData }
     }
 
     fn panic_if_link_panics(self) -> Mailbox<T> {
@@ -237,9 +229,7 @@ impl<T> TransformMailbox<T> for LinkMailbox<T> {
     fn panic_if_link_panics(self) -> Mailbox<T> {
         // SAFETY: the call takes a number.
         unsafe { host::process::die_when_link_dies(1) };
-        Mailbox {
-            messages: PhantomData,
-        }
+        Mailbox { messages: PhantomData }
     }
 }
 

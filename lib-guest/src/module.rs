@@ -42,10 +42,7 @@ impl Module {
     }
 
     fn place(&self) -> Place {
-        Place::Environment {
-            environment: self.environment.id(),
-            module: self.id,
-        }
+        Place::Environment { environment: self.environment.id(), module: self.id }
     }
 
     /// Spawns an exported function with parameters.
@@ -56,8 +53,7 @@ impl Module {
     ///
     /// That there is no such function, that it takes other parameters, that an import is missing, or a limit.
     pub fn spawn<T>(&self, function: &str, params: &[Param]) -> Result<Process<T>, LunaticError> {
-        self.place()
-            .spawn_export(Tag::NONE, function, &to_bytes(params))
+        self.place().spawn_export(Tag::NONE, function, &to_bytes(params))
     }
 
     /// Spawns an exported function as [`spawn`](Self::spawn) does, linked: this process is told of its failure.
@@ -69,9 +65,7 @@ impl Module {
     ) -> Result<(Process<T>, LinkMailbox<P>), LunaticError> {
         let mailbox = mailbox.catch_link_panic();
         let parameters = to_bytes(params);
-        let process = self
-            .place()
-            .spawn_export(Tag::new(), function, &parameters)?;
+        let process = self.place().spawn_export(Tag::new(), function, &parameters)?;
         Ok((process, mailbox))
     }
 
@@ -84,9 +78,7 @@ impl Module {
     ) -> Result<(Process<T>, Mailbox<P>), LunaticError> {
         let mailbox = mailbox.panic_if_link_panics();
         let parameters = to_bytes(params);
-        let process = self
-            .place()
-            .spawn_export(Tag::new(), function, &parameters)?;
+        let process = self.place().spawn_export(Tag::new(), function, &parameters)?;
         Ok((process, mailbox))
     }
 }
@@ -114,10 +106,7 @@ impl ThisModule {
     }
 
     fn place(&self) -> Place {
-        Place::Environment {
-            environment: self.environment.id(),
-            module: OWN,
-        }
+        Place::Environment { environment: self.environment.id(), module: OWN }
     }
 
     /// Spawns a process as [`process::spawn`](crate::process::spawn) does.
@@ -126,11 +115,7 @@ impl ThisModule {
     }
 
     /// Spawns a process as [`process::spawn_with`](crate::process::spawn_with) does.
-    pub fn spawn_with<C, T>(
-        &self,
-        context: C,
-        function: fn(C, Mailbox<T>),
-    ) -> Result<Process<T>, LunaticError>
+    pub fn spawn_with<C, T>(&self, context: C, function: fn(C, Mailbox<T>)) -> Result<Process<T>, LunaticError>
     where
         C: Serialize + DeserializeOwned,
     {
@@ -180,8 +165,7 @@ impl ThisModule {
         C: Serialize + DeserializeOwned,
         M: TransformMailbox<P>,
     {
-        self.place()
-            .spawn_link_unwrap_with(mailbox, context, function)
+        self.place().spawn_link_unwrap_with(mailbox, context, function)
     }
 }
 

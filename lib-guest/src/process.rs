@@ -87,18 +87,13 @@ pub struct SendError<T> {
 // Written out so that `unwrap` works for messages that have no `Debug`.
 impl<T> fmt::Debug for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendError")
-            .field("failure", &self.failure)
-            .finish_non_exhaustive()
+        f.debug_struct("SendError").field("failure", &self.failure).finish_non_exhaustive()
     }
 }
 
 impl<T> Process<T> {
     pub(crate) fn from_id(id: u64) -> Self {
-        Self {
-            id,
-            messages: PhantomData,
-        }
+        Self { id, messages: PhantomData }
     }
 
     /// Returns the number that the machine knows the process by. No two processes of a machine have the same, living or
@@ -207,10 +202,7 @@ impl<T: Serialize> Process<T> {
     /// As [`send`](Self::send).
     pub fn tag_send(&self, tag: Tag, message: T) {
         if let Err(failure) = self.post(tag, &message) {
-            panic!(
-                "a message to process <{:x}> was not sent: {failure}",
-                self.id
-            );
+            panic!("a message to process <{:x}> was not sent: {failure}", self.id);
         }
     }
 
@@ -248,11 +240,9 @@ impl<T: Serialize> Process<T> {
 
 impl<T> Process<T> {
     pub(crate) fn post<M: Serialize>(&self, tag: Tag, message: &M) -> Result<(), SendFailure> {
-        envelope::seal(message, |bytes, streams| {
-            envelope::post(self.id, tag, bytes, streams)
-        })
-        .map_err(SendFailure::SerializationFailed)?
-        .map_err(SendFailure::from_errno)
+        envelope::seal(message, |bytes, streams| envelope::post(self.id, tag, bytes, streams))
+            .map_err(SendFailure::SerializationFailed)?
+            .map_err(SendFailure::from_errno)
     }
 }
 
@@ -412,10 +402,7 @@ where
 ///     assert_eq!(message.signal().unwrap().pid, child.id());
 /// }
 /// ```
-pub fn spawn_link<T, P, M>(
-    mailbox: M,
-    function: fn(Mailbox<T>),
-) -> Result<(Process<T>, LinkMailbox<P>), LunaticError>
+pub fn spawn_link<T, P, M>(mailbox: M, function: fn(Mailbox<T>)) -> Result<(Process<T>, LinkMailbox<P>), LunaticError>
 where
     M: TransformMailbox<P>,
 {
@@ -490,10 +477,7 @@ impl Place {
                     parameters.len(),
                     &mut process,
                 ),
-                Self::Environment {
-                    environment,
-                    module,
-                } => host::environment::spawn(
+                Self::Environment { environment, module } => host::environment::spawn(
                     environment,
                     module,
                     link.id(),
@@ -537,11 +521,7 @@ impl Place {
         self.spawn_entry(Tag::NONE, &Entry::new(function))
     }
 
-    pub(crate) fn spawn_with<C, T>(
-        self,
-        context: C,
-        function: fn(C, Mailbox<T>),
-    ) -> Result<Process<T>, LunaticError>
+    pub(crate) fn spawn_with<C, T>(self, context: C, function: fn(C, Mailbox<T>)) -> Result<Process<T>, LunaticError>
     where
         C: Serialize + DeserializeOwned,
     {

@@ -139,13 +139,8 @@ impl<T: Serialize, U: DeserializeOwned> Process<Request<T, U>> {
         let tag = Tag::new_reply();
         // SAFETY: the call takes nothing and returns a number.
         let this = unsafe { host::process::process_id() };
-        let request = Request {
-            message,
-            tag,
-            sender: Process::<U>::from_id(this),
-        };
-        self.post(Tag::NONE, &request)
-            .map_err(RequestError::NotSent)?;
+        let request = Request { message, tag, sender: Process::<U>::from_id(this) };
+        self.post(Tag::NONE, &request).map_err(RequestError::NotSent)?;
         // A process that asks itself is alive for as long as it waits.
         let reply = if self.id() == this {
             await_reply(tag, timeout, timeout, || true)
@@ -193,10 +188,7 @@ fn take_reply<U: DeserializeOwned>(tag: Tag, timeout: u64) -> Option<Result<U, R
         Delivery::TimedOut => None,
         Delivery::NobodyLeft => Some(Err(RequestError::NobodyLeft)),
         Delivery::DoesNotFit(header) => {
-            let what = format!(
-                "its {} bytes do not fit the memory of this process",
-                header.length
-            );
+            let what = format!("its {} bytes do not fit the memory of this process", header.length);
             let error = decode::Error::Uncategorized(what);
             Some(Err(RequestError::DeserializationFailed(error)))
         }
@@ -259,9 +251,7 @@ fn drop_late_replies() {
             return;
         }
         let dropped = envelope::receive(&tags, 0, |delivery| match delivery {
-            Delivery::Arrived(header, _) | Delivery::DoesNotFit(header) => {
-                discards(Tag::from_id(header.tag))
-            }
+            Delivery::Arrived(header, _) | Delivery::DoesNotFit(header) => discards(Tag::from_id(header.tag)),
             Delivery::TimedOut | Delivery::NobodyLeft => false,
         });
         if !dropped {
@@ -276,10 +266,7 @@ mod tests {
 
     #[test]
     fn a_late_reply_is_dropped_once() {
-        let mut late = Late {
-            expected: 0,
-            tags: Vec::new(),
-        };
+        let mut late = Late { expected: 0, tags: Vec::new() };
         let tag = Tag::new_reply();
         assert!(!late.takes(tag), "nothing was given up");
         late.give_up(tag);
@@ -291,10 +278,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_of_given_up_requests_is_bounded_and_what_is_dropped_is_not() {
-        let mut late = Late {
-            expected: 0,
-            tags: Vec::new(),
-        };
+        let mut late = Late { expected: 0, tags: Vec::new() };
         let tags: Vec<Tag> = (0..1_000).map(|_| Tag::new_reply()).collect();
         for &tag in &tags {
             late.give_up(tag);
@@ -306,10 +290,7 @@ mod tests {
 
     #[test]
     fn forged_replies_do_not_keep_a_receive_waiting() {
-        let mut late = Late {
-            expected: 0,
-            tags: Vec::new(),
-        };
+        let mut late = Late { expected: 0, tags: Vec::new() };
         late.give_up(Tag::new_reply());
         let forged = Tag::from_id(-1_000_000);
         assert!(late.takes(forged));

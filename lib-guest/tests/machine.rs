@@ -10,9 +10,8 @@
 
 use lunatic::net::{TcpListener, TcpStream};
 use lunatic::{
-    Config, Environment, Errno, ExitReason, Limit, LinkMailbox, Mailbox, Message, Param, Process,
-    ReceiveError, RegistryError, Request, RequestError, Signal, SignalKind, Tag, TransformMailbox,
-    lookup, process,
+    Config, Environment, Errno, ExitReason, Limit, LinkMailbox, Mailbox, Message, Param, Process, ReceiveError,
+    RegistryError, Request, RequestError, Signal, SignalKind, Tag, TransformMailbox, lookup, process,
 };
 use serde::{Deserialize, Serialize};
 use std::hint::black_box;
@@ -32,10 +31,10 @@ struct Claim {
     spawn: fn() -> Process<()>,
 }
 
-/// Declares the claims: functions that take any mailbox.
+/// Declares the claims: functions that take a mailbox.
 macro_rules! claims {
-    ($(fn $name:ident($mailbox:pat_param in $message:ty) $body:block)*) => {
-        $(fn $name($mailbox: Mailbox<$message>) $body)*
+    ($(fn $name:ident($mailbox:ident: $type:ty) $body:block)*) => {
+        $(fn $name($mailbox: $type) $body)*
 
         const CLAIMS: &[Claim] = &[$(Claim {
             name: stringify!($name),
@@ -50,16 +49,17 @@ fn retype<A, B>(process: Process<A>) -> Process<B> {
     Process::deserialize(number).expect("a process is a number")
 }
 
-#[cfg(target_family = "wasm")]
 #[lunatic::main]
 fn main(mailbox: Mailbox<()>) -> ExitCode {
+    if cfg!(not(target_family = "wasm")) {
+        println!("{} claims are for the machine: give `--target wasm32-wasip1`", CLAIMS.len());
+        return ExitCode::SUCCESS;
+    }
     // This one needs a program in which nobody else lives.
     assert!(matches!(mailbox.receive(), Err(ReceiveError::NobodyLeft)));
 
     let chosen: Vec<String> = std::env::args().skip(1).collect();
-    let is_chosen = |claim: &&Claim| {
-        chosen.is_empty() || chosen.iter().any(|part| claim.name.contains(part.as_str()))
-    };
+    let is_chosen = |claim: &&Claim| chosen.is_empty() || chosen.iter().any(|part| claim.name.contains(part.as_str()));
     let mut failed = 0;
     for claim in CLAIMS.iter().filter(is_chosen) {
         let process = (claim.spawn)();
@@ -79,11 +79,6 @@ fn main(mailbox: Mailbox<()>) -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-#[cfg(not(target_family = "wasm"))]
-fn main() {
-    println!("{} claims are for the machine: give `--target wasm32-wasip1`", CLAIMS.len());
-}
-
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Parcel {
     Nothing,
@@ -91,14 +86,15 @@ enum Parcel {
     Bytes(Vec<u8>),
 }
 
-/// A server that doubles numbers; 0 takes longer than `SHORT`, and `u32::MAX` is its death.
+/// A server that doubles numbers. 0 is answered only when the next request comes, and `u32::MAX` is its death.
 fn double(mailbox: Mailbox<Request<u32, u32>>) {
+    let mut held = None;
     while let Ok(request) = mailbox.receive() {
+        if let Some(earlier) = held.take() {
+            Request::reply(earlier, 0);
+        }
         match *request.data() {
-            0 => {
-                process::sleep(20 * SHORT.as_millis() as u64);
-                request.reply(0);
-            }
+            0 => held = Some(request),
             u32::MAX => std::process::exit(3),
             number => request.reply(number * 2),
         }
@@ -140,7 +136,7 @@ fn connection() -> (TcpStream, TcpStream) {
 }
 
 claims! {
-    fn messages_arrive_in_order(mailbox in u32) {
+    fn messages_arrive_in_order(mailbox: Mailbox<u32>) {
         let this = process::this(&mailbox);
         for number in 0..100 {
             this.send(number);
@@ -150,7 +146,7 @@ claims! {
         }
     }
 
-    fn a_message_arrives_as_it_was_sent(mailbox in Vec<Parcel>) {
+    fn a_message_arrives_as_it_was_sent(mailbox: Mailbox<Vec<Parcel>>) {
         let parcels = vec![
             Parcel::Nothing,
             Parcel::Number { value: i64::MIN, unit: Some("µm".into()) },
@@ -161,7 +157,7 @@ claims! {
         assert_eq!(mailbox.receive().unwrap(), parcels);
     }
 
-    fn a_message_larger_than_the_buffer_arrives_whole(mailbox in Vec<u32>) {
+    fn a_message_larger_than_the_buffer_arrives_whole(mailbox: Mailbox<Vec<u32>>) {
         let this = process::this(&mailbox);
         for length in [0u32, 100, 511, 512, 513, 100_000, 3] {
             this.send((0..length).collect());
@@ -170,7 +166,7 @@ claims! {
         }
     }
 
-    fn a_tag_finds_its_message_and_leaves_the_others(mailbox in &'static str as String) {
+    fn a_tag_finds_its_message_and_leaves_the_others(mailbox: Mailbox<String>) {
         let this = process::this(&mailbox);
         let (one, other) = (Tag::new(), Tag::new());
         this.send("first".into());
@@ -179,5 +175,358 @@ claims! {
         assert_eq!(mailbox.tag_receive(&[other]).unwrap(), "other");
         assert_eq!(mailbox.receive_with_tag().unwrap(), ("first".into(), Tag::NONE));
         assert_eq!(mailbox.receive_with_tag().unwrap(), ("one".into(), one));
+    }
+
+    fn a_receive_that_times_out_loses_nothing(mailbox: Mailbox<u8>) {
+        let this = process::this(&mailbox);
+        assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
+        this.send(1);
+        let absent = [Tag::new()];
+        assert!(matches!(mailbox.tag_receive_timeout(&absent, SHORT), Err(ReceiveError::Timeout)));
+        assert!(matches!(mailbox.tag_receive_timeout(&absent, Duration::ZERO), Err(ReceiveError::Timeout)));
+        this.send(2);
+        assert_eq!(mailbox.receive_timeout(Duration::ZERO).unwrap(), 1);
+        assert_eq!(mailbox.receive().unwrap(), 2);
+    }
+
+    fn a_message_of_another_type_is_an_error_and_gone(mailbox: Mailbox<Parcel>) {
+        let this = process::this(&mailbox);
+        retype::<_, u64>(this).send(7);
+        this.send(Parcel::Nothing);
+        assert!(matches!(mailbox.receive(), Err(ReceiveError::DeserializationFailed(_))));
+        assert_eq!(mailbox.receive().unwrap(), Parcel::Nothing);
+    }
+
+    fn a_process_begins_with_what_it_is_given(mailbox: Mailbox<String>) {
+        let this = process::this(&mailbox);
+        let words = vec!["a".to_string(), "b".to_string()];
+        process::spawn_with((this, words), |(parent, words), own: Mailbox<u8>| {
+            assert_ne!(process::this(&own).id(), parent.id());
+            parent.send(words.concat());
+        })
+        .unwrap();
+        assert_eq!(mailbox.receive().unwrap(), "ab");
+    }
+
+    fn a_monitored_end_is_told_with_its_reason(mailbox: Mailbox<()>) {
+        let mailbox = mailbox.catch_link_panic();
+        let check = |function: fn(Mailbox<()>), reason: ExitReason| {
+            let process = process::spawn(function).unwrap();
+            process.monitor();
+            process.send(());
+            let signal = signal(&mailbox);
+            assert_eq!((signal.kind, signal.pid, signal.tag), (SignalKind::ProcessDied, process.id(), Tag::NONE));
+            assert_eq!(signal.reason, reason, "{signal}");
+            assert!(!process.is_alive());
+            // A message to the dead is no failure, and who asks too late is told so.
+            process.send(());
+            process.monitor();
+            assert_eq!(self::signal(&mailbox).reason, ExitReason::NoProcess);
+        };
+        check(|mailbox| mailbox.receive().unwrap(), ExitReason::Normal);
+        check(|mailbox| { mailbox.receive().unwrap(); std::process::exit(0) }, ExitReason::Normal);
+        check(|mailbox| { mailbox.receive().unwrap(); std::process::exit(3) }, ExitReason::Status(3));
+        check(|mailbox| { mailbox.receive().unwrap(); panic!("on purpose") }, ExitReason::Trapped);
+    }
+
+    fn what_is_not_monitored_any_more_says_nothing(mailbox: Mailbox<()>) {
+        let process = process::spawn(wait).unwrap();
+        process.monitor();
+        process.stop_monitoring();
+        // Who still monitors it is told when this process would have been.
+        let this = process::this(&mailbox);
+        process::spawn_with((this, process), |(parent, process), mailbox: Mailbox<()>| {
+            process.monitor();
+            process.kill();
+            assert!(matches!(mailbox.receive(), Err(ReceiveError::Signal(_))));
+            parent.send(());
+        })
+        .unwrap();
+        mailbox.receive().unwrap();
+        assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
+    }
+
+    fn a_kill_is_told_to_links_with_their_tag(mailbox: Mailbox<()>) {
+        let mailbox = mailbox.catch_link_panic();
+        let process = process::spawn(wait).unwrap();
+        let tag = process.link();
+        process.kill();
+        let Message::Signal(signal) = mailbox.tag_receive(&[tag]) else { panic!("only the link has this tag") };
+        assert_eq!((signal.kind, signal.tag, signal.pid), (SignalKind::LinkDied, tag, process.id()));
+        assert_eq!(signal.reason, ExitReason::Killed);
+
+        process.link();
+        assert_eq!(self::signal(&mailbox).reason, ExitReason::NoProcess);
+    }
+
+    fn a_normal_end_is_not_told_to_links(mailbox: Mailbox<()>) {
+        let (process, mailbox) = process::spawn_link(mailbox, |_: Mailbox<()>| ()).unwrap();
+        process.monitor();
+        assert_eq!(signal(&mailbox).kind, SignalKind::ProcessDied);
+        assert!(!mailbox.receive_timeout(SHORT).is_signal());
+    }
+
+    fn a_spawned_process_is_linked_from_the_start(mailbox: Mailbox<()>) {
+        let mut mailbox = mailbox.catch_link_panic();
+        for status in 1..20 {
+            let (process, next) =
+                process::spawn_link_with(mailbox, status, |status, _: Mailbox<()>| std::process::exit(status)).unwrap();
+            let signal = signal(&next);
+            assert_eq!((signal.kind, signal.pid), (SignalKind::LinkDied, process.id()));
+            assert_eq!(signal.reason, ExitReason::Status(status));
+            mailbox = next;
+        }
+    }
+
+    fn processes_that_are_linked_die_together(mailbox: Mailbox<()>) {
+        let mailbox = mailbox.catch_link_panic();
+        let parent = process::spawn(|mailbox: Mailbox<()>| {
+            let (child, mailbox) = process::spawn_link_unwrap(mailbox, wait).unwrap();
+            child.kill();
+            wait(mailbox);
+        })
+        .unwrap();
+        parent.monitor();
+        assert_eq!(signal(&mailbox).reason, ExitReason::LinkDied);
+    }
+
+    fn what_was_unlinked_dies_alone(mailbox: Mailbox<()>) {
+        let process = process::spawn(wait).unwrap();
+        process.link();
+        process.unlink();
+        process.monitor();
+        process.kill();
+        let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
+        assert_eq!((signal.kind, signal.reason), (SignalKind::ProcessDied, ExitReason::Killed));
+    }
+
+    fn a_request_gets_its_reply_and_leaves_messages(mailbox: Mailbox<u8>) {
+        process::this(&mailbox).send(1);
+        let server = process::spawn(double).unwrap();
+        for number in 1..100 {
+            assert_eq!(server.request(number).unwrap(), 2 * number);
+        }
+        assert_eq!(mailbox.receive().unwrap(), 1);
+    }
+
+    fn a_late_reply_is_neither_a_reply_nor_a_message(mailbox: Mailbox<u8>) {
+        let this = process::this(&mailbox);
+        let server = process::spawn(double).unwrap();
+        assert!(matches!(server.request_timeout(0, SHORT), Err(RequestError::Timeout)));
+        assert_eq!(server.request(4).unwrap(), 8);
+
+        assert!(matches!(server.request_timeout(0, SHORT), Err(RequestError::Timeout)));
+        // The server answers in order, so the late reply is in the mailbox before this one is.
+        process::spawn_with((this, server), |(parent, server), _: Mailbox<()>| {
+            assert_eq!(server.request(1).unwrap(), 2);
+            parent.send(9);
+        })
+        .unwrap();
+        assert_eq!(mailbox.receive().unwrap(), 9);
+        assert!(matches!(mailbox.receive_timeout(Duration::ZERO), Err(ReceiveError::Timeout)));
+    }
+
+    fn a_request_to_a_process_that_dies_ends(mailbox: Mailbox<()>) {
+        let server = process::spawn(double).unwrap();
+        assert!(matches!(server.request(u32::MAX), Err(RequestError::Died(_))));
+        assert!(matches!(server.request(1), Err(RequestError::Died(ExitReason::NoProcess))));
+        assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
+    }
+
+    fn a_timer_fires_unless_it_is_cancelled(mailbox: Mailbox<u8>) {
+        let this = process::this(&mailbox);
+        let never = this.send_after(3, Duration::MAX).unwrap();
+        let cancelled = this.send_after(2, LONG).unwrap();
+        let soon = this.send_after(1, SHORT).unwrap();
+        assert!(cancelled.cancel());
+        assert_eq!(mailbox.receive().unwrap(), 1);
+        assert!(!soon.cancel() && never.cancel());
+    }
+
+    fn a_name_finds_the_newest_version_that_satisfies(mailbox: Mailbox<()>) {
+        let this = process::this(&mailbox);
+        let here = process::this_env();
+        let other = process::spawn(wait).unwrap();
+        here.register("names", "1.2.0", this).unwrap();
+        here.register("names", "1.10.0", other).unwrap();
+        assert_eq!(here.register("names", "1.2.0", other), Err(RegistryError::NameTaken));
+        assert_eq!(here.register("names", "one", this), Err(RegistryError::IncorrectSemver));
+        assert_eq!(lookup("names", "^1.1").unwrap(), Some(other));
+        assert_eq!(lookup("names", "~1.2").unwrap(), Some(this));
+        assert_eq!(here.lookup::<()>("names", "2").unwrap(), None);
+        assert_eq!(lookup::<()>("names", "?"), Err(RegistryError::IncorrectQuery));
+        here.unregister("names", "1.2.0").unwrap();
+        assert_eq!(here.unregister("names", "1.2.0"), Err(RegistryError::NotFound));
+
+        // A name is free when its process's end is told.
+        other.monitor();
+        other.kill();
+        assert!(matches!(mailbox.receive(), Err(ReceiveError::Signal(_))));
+        assert_eq!(lookup::<()>("names", "^1.1").unwrap(), None);
+    }
+
+    fn what_is_not_granted_ends_the_process(mailbox: Mailbox<()>) {
+        let mut config = Config::new(2_000_000, None);
+        config.allow_namespace("wasi_snapshot_preview1::environ");
+        let signal = end_in(config, mailbox, |_| println!("not granted"));
+        assert_eq!(signal.reason, ExitReason::Trapped);
+        assert!(signal.to_string().contains("fd_write"), "{signal}");
+    }
+
+    fn a_process_that_only_computes_needs_no_grant(mailbox: Mailbox<()>) {
+        let mut environment = Environment::new(Config::new(2_000_000, None)).unwrap();
+        let module = environment.add_this_module().unwrap();
+        let process = module.spawn(|_: Mailbox<()>| assert_eq!(black_box(6) * 7, 42)).unwrap();
+        process.monitor();
+        let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
+        assert!(matches!(signal.reason, ExitReason::Normal | ExitReason::NoProcess), "{signal}");
+    }
+
+    fn memory_is_limited(mailbox: Mailbox<()>) {
+        let signal = end_in(Config::new(2_000_000, None), mailbox, |_| drop(black_box(vec![0u8; 2_000_000])));
+        assert_eq!(signal.reason, ExitReason::Limit(Some(Limit::Memory)), "{signal}");
+    }
+
+    fn compute_is_limited(mailbox: Mailbox<()>) {
+        let signal = end_in(Config::new(2_000_000, Some(1)), mailbox, |_| loop { black_box(()) });
+        assert_eq!(signal.reason, ExitReason::Limit(Some(Limit::Compute)), "{signal}");
+    }
+
+    fn an_environment_gives_arguments_and_variables(mailbox: Mailbox<Vec<String>>) {
+        let mut config = Config::new(10_000_000, None);
+        config
+            .allow_namespace("wasi_snapshot_preview1::")
+            .allow_namespace("lunatic::message::")
+            .argument("program")
+            .argument("--flag")
+            .environment_variable("COLOUR", "blue");
+        let mut environment = Environment::new(config).unwrap();
+        let module = environment.add_this_module().unwrap();
+        // A module is enough to spawn in its environment.
+        drop(environment);
+        let this = process::this(&mailbox);
+        module
+            .spawn_with(this, |parent, _: Mailbox<()>| {
+                let mut found: Vec<String> = std::env::args().collect();
+                found.push(std::env::var("COLOUR").unwrap());
+                parent.send(found);
+            })
+            .unwrap();
+        assert_eq!(mailbox.receive().unwrap(), ["program", "--flag", "blue"]);
+    }
+
+    fn a_limit_on_processes_is_an_error_to_the_spawner(mailbox: Mailbox<Option<String>>) {
+        let mut config = Config::new(10_000_000, None);
+        config.allow_namespace("").max_processes(1);
+        let mut environment = Environment::new(config).unwrap();
+        let module = environment.add_this_module().unwrap();
+        module
+            .spawn_with(process::this(&mailbox), |parent, _: Mailbox<()>| {
+                let error = process::spawn(wait).err();
+                parent.send(error.map(|error| format!("{:?}", error.kind())));
+            })
+            .unwrap();
+        assert_eq!(mailbox.receive().unwrap().as_deref(), Some("LimitReached"));
+    }
+
+    fn a_full_mailbox_gives_the_message_back(_mailbox: Mailbox<()>) {
+        let mut config = Config::new(10_000_000, None);
+        config.allow_namespace("").max_mailbox_messages(2).max_message_bytes(1_000);
+        let mut environment = Environment::new(config).unwrap();
+        let module = environment.add_this_module().unwrap();
+        let busy: Process<String> = module
+            .spawn(|mailbox: Mailbox<String>| {
+                let _ = mailbox.tag_receive(&[Tag::new()]);
+            })
+            .unwrap();
+        let error = busy.try_send("x".repeat(1_001)).unwrap_err();
+        assert!(matches!(error.failure, lunatic::SendFailure::MessageTooLarge));
+        busy.send("first".into());
+        busy.send("second".into());
+        let error = busy.try_send("third".into()).unwrap_err();
+        assert!(matches!(error.failure, lunatic::SendFailure::MailboxFull));
+        assert_eq!(error.message, "third");
+    }
+
+    fn functions_of_a_module_are_spawned_with_parameters(mailbox: Mailbox<()>) {
+        /// `(module (func (export "f") (param i32 i64 f32 f64) unreachable))`
+        const MODULE: &[u8] = b"\0asm\x01\0\0\0\x01\x08\x01\x60\x04\x7f\x7e\x7d\x7c\0\
+            \x03\x02\x01\0\x07\x05\x01\x01f\0\0\x0a\x05\x01\x03\0\0\x0b";
+        let mut environment = Environment::new(Config::new(1_000_000, None)).unwrap();
+        let error = environment.add_module(b"no module").unwrap_err();
+        assert_eq!(error.kind(), Errno::BadModule);
+
+        let module = environment.add_module(MODULE).unwrap();
+        let error = module.spawn::<()>("g", &[]).unwrap_err();
+        assert_eq!(error.kind(), Errno::NoFunction, "{error}");
+        let error = module.spawn::<()>("f", &[Param::I32(1)]).unwrap_err();
+        assert_eq!(error.kind(), Errno::BadParameters, "{error}");
+        let params = [Param::I32(1), Param::I64(2), Param::F32(3.0), Param::F64(4.0)];
+        let (process, mailbox) = module.spawn_link::<(), _, _>(mailbox, "f", &params).unwrap();
+        let signal = signal(&mailbox);
+        assert_eq!((signal.pid, signal.reason), (process.id(), ExitReason::Trapped));
+    }
+
+    fn a_connection_carries_bytes_both_ways(_mailbox: Mailbox<()>) {
+        let (mut near, mut far) = connection();
+        near.write_all(b"there").unwrap();
+        far.write_all(b"and back").unwrap();
+        let mut bytes = [0; 5];
+        assert_eq!(far.peek(&mut bytes).unwrap(), 5);
+        far.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"there");
+        far.shutdown(Shutdown::Write).unwrap();
+        let mut text = String::new();
+        near.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "and back");
+
+        near.set_nodelay(true).unwrap();
+        let slices = [IoSlice::new(b"one "), IoSlice::new(b""), IoSlice::new(b"two")];
+        assert_eq!(near.write_vectored(&slices).unwrap(), 7);
+        drop(near);
+        let mut text = String::new();
+        far.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "one two");
+    }
+
+    fn a_stream_travels_and_stays(mailbox: Mailbox<TcpStream>) {
+        let (near, mut far) = connection();
+        let this = process::this(&mailbox);
+        process::spawn_with((this, near.clone(), near), |(parent, mut one, other), _: Mailbox<()>| {
+            one.write_all(b"from the child, ").unwrap();
+            parent.send(other);
+        })
+        .unwrap();
+        let mut near = mailbox.receive().unwrap();
+        near.write_all(b"from the parent").unwrap();
+        // The sender's own handle still works, and the connection is closed with the last one.
+        this.send(near.clone());
+        drop(mailbox.receive().unwrap());
+        drop(near);
+        let mut text = String::new();
+        far.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "from the child, from the parent");
+    }
+
+    fn a_read_that_times_out_loses_nothing(_mailbox: Mailbox<()>) {
+        let (mut near, mut far) = connection();
+        assert_eq!(near.read_timeout(), None);
+        near.set_read_timeout(Some(SHORT));
+        assert_eq!(near.clone().read_timeout(), Some(SHORT));
+        let mut byte = [0];
+        assert_eq!(near.read(&mut byte).unwrap_err().kind(), ErrorKind::TimedOut);
+        near.set_read_timeout(None);
+        far.write_all(b"x").unwrap();
+        near.read_exact(&mut byte).unwrap();
+        assert_eq!(&byte, b"x");
+    }
+
+    fn a_refused_connection_and_a_taken_port_have_their_kinds(_mailbox: Mailbox<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(TcpListener::bind(address).unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(listener);
+        assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        drop(TcpListener::bind(address).expect("the port is free again"));
     }
 }

@@ -196,8 +196,7 @@ impl TcpStream {
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut length = 0;
         // SAFETY: the address comes with the length of its buffer, and the last is that of a variable.
-        let result =
-            unsafe { host::tcp::tcp_peek(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
+        let result = unsafe { host::tcp::tcp_peek(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
         Ok(LunaticError::check(result, length)? as usize)
     }
 
@@ -288,8 +287,7 @@ impl Read for &TcpStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut length = 0;
         // SAFETY: the address comes with the length of its buffer, and the last is that of a variable.
-        let result =
-            unsafe { host::tcp::tcp_read(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
+        let result = unsafe { host::tcp::tcp_read(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
         Ok(LunaticError::check(result, length)? as usize)
     }
 }
@@ -300,25 +298,17 @@ impl Write for &TcpStream {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let nothing = Vector {
-            address: std::ptr::null(),
-            length: 0,
-        };
+        let nothing = Vector { address: std::ptr::null(), length: 0 };
         let mut vectors = [nothing; VECTORS];
         let mut count = 0;
         let filled = slices.iter().filter(|slice| !slice.is_empty());
         for (vector, slice) in vectors.iter_mut().zip(filled) {
-            *vector = Vector {
-                address: slice.as_ptr(),
-                length: slice.len(),
-            };
+            *vector = Vector { address: slice.as_ptr(), length: slice.len() };
             count += 1;
         }
         let mut written = 0;
         // SAFETY: there are `count` vectors, each the address and length of a slice; the last address is that of a variable.
-        let result = unsafe {
-            host::tcp::tcp_write_vectored(self.id, vectors.as_ptr(), count, &mut written)
-        };
+        let result = unsafe { host::tcp::tcp_write_vectored(self.id, vectors.as_ptr(), count, &mut written) };
         Ok(LunaticError::check(result, written)? as usize)
     }
 
@@ -385,10 +375,7 @@ impl<'de> Deserialize<'de> for TcpStream {
 }
 
 /// Returns what the first of the addresses yields with which `act` succeeds.
-fn first<T>(
-    addresses: impl ToSocketAddrs,
-    act: impl Fn(RawAddress) -> Result<T, LunaticError>,
-) -> io::Result<T> {
+fn first<T>(addresses: impl ToSocketAddrs, act: impl Fn(RawAddress) -> Result<T, LunaticError>) -> io::Result<T> {
     let mut last = LunaticError::new(Errno::InvalidInput, "there is no address to try");
     for address in addresses.to_socket_addrs()? {
         match act(address.into()) {
@@ -419,24 +406,15 @@ mod tests {
     fn a_stream_is_written_into_messages_only() {
         // No machine is here to give the id back to.
         let stream = ManuallyDrop::new(TcpStream { id: 40 });
-        let sealed = envelope::seal(&(7u8, &*stream, &*stream), |bytes, streams| {
-            (bytes.to_vec(), streams.to_vec())
-        });
+        let sealed = envelope::seal(&(7u8, &*stream, &*stream), |bytes, streams| (bytes.to_vec(), streams.to_vec()));
         let (bytes, streams) = sealed.expect("a message is being sent");
         assert_eq!(bytes, [0x93, 7, 0, 1]);
         assert_eq!(streams, [40, 40]);
 
         let error = rmp_serde::to_vec(&*stream).expect_err("no message is being sent");
-        assert_eq!(
-            error.to_string(),
-            "a stream can only be written into a message that is being sent"
-        );
-        let error =
-            rmp_serde::from_slice::<TcpStream>(&[0]).expect_err("no message is being received");
-        assert_eq!(
-            error.to_string(),
-            "a stream can only be read out of a message that is being received"
-        );
+        assert_eq!(error.to_string(), "a stream can only be written into a message that is being sent");
+        let error = rmp_serde::from_slice::<TcpStream>(&[0]).expect_err("no message is being received");
+        assert_eq!(error.to_string(), "a stream can only be read out of a message that is being received");
     }
 
     #[test]
@@ -445,23 +423,13 @@ mod tests {
         let error = first(none, |_| Ok(())).expect_err("there is no address");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 
-        let two = [
-            SocketAddr::from(([127, 0, 0, 1], 1)),
-            SocketAddr::from(([127, 0, 0, 1], 2)),
-        ];
+        let two = [SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2))];
         let fail = |address: RawAddress| {
-            let kind = if address.port == 2 {
-                Errno::ConnectionRefused
-            } else {
-                Errno::TimedOut
-            };
+            let kind = if address.port == 2 { Errno::ConnectionRefused } else { Errno::TimedOut };
             Err::<(), _>(LunaticError::new(kind, "no"))
         };
         let error = first(&two[..], fail).expect_err("both fail");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        assert_eq!(
-            first(&two[..], |address| Ok(address.port)).expect("both succeed"),
-            1
-        );
+        assert_eq!(first(&two[..], |address| Ok(address.port)).expect("both succeed"), 1);
     }
 }
