@@ -6,7 +6,7 @@ use lunatic_abi::Limit;
 /// What the processes of an [`Environment`](crate::Environment) may do and use.
 ///
 /// It is plain data: nothing is checked before [`Environment::new`](crate::Environment::new), which refuses what the
-/// process that makes the environment does not have itself. A new one grants computing and memory and nothing else: no
+/// process that makes the environment cannot give. A new one grants computing and memory and nothing else: no
 /// function of the machine, no argument, no variable, no directory.
 ///
 /// # Example
@@ -73,8 +73,8 @@ impl Config {
     /// Allows the functions of the machine whose `namespace::name` begins with this: `wasi_snapshot_preview1::environ`
     /// two functions, `lunatic::networking::` sockets, the empty text everything.
     ///
-    /// A process that calls a function it is not allowed traps. So does one that calls `lunatic::process::spawn` or
-    /// `compile_module` without being allowed.
+    /// Those that the one who makes the environment does not have itself are left out; where it has none of them,
+    /// [`Environment::new`](crate::Environment::new) is an error. A process that calls a function it is not allowed traps.
     pub fn allow_namespace(&mut self, prefix: &str) -> &mut Self {
         self.namespaces.push(prefix.to_owned());
         self
@@ -106,11 +106,6 @@ impl Config {
         self
     }
 
-    /// Whether a function is allowed, by its `namespace::name`.
-    fn allows(&self, function: &str) -> bool {
-        self.namespaces.iter().any(|prefix| function.starts_with(prefix))
-    }
-
     /// Hands the configuration to the machine, lets `make` use it there under its id, and takes it back.
     pub(crate) fn hand_over<R>(&self, make: impl FnOnce(u64) -> Result<R, LunaticError>) -> Result<R, LunaticError> {
         let mut config = 0;
@@ -139,16 +134,6 @@ impl Config {
         }
         // SAFETY: the calls take numbers, or addresses that come with the length of their text.
         unsafe {
-            // The machine asks for these rights beside the namespace that the functions are in.
-            if self.allows("lunatic::process::spawn") {
-                host::process::config_set_can_spawn_processes(config, 1);
-            }
-            if self.allows("lunatic::process::compile_module") {
-                host::process::config_set_can_compile_modules(config, 1);
-            }
-            if self.allows("lunatic::environment::create_empty_config") {
-                host::process::config_set_can_create_configs(config, 1);
-            }
             for argument in &self.arguments {
                 host::wasi::config_add_command_line_argument(config, argument.as_ptr(), argument.len());
             }
@@ -219,16 +204,5 @@ mod tests {
         let limits = [(Limit::Memory, 1), (Limit::Compute, 2), (Limit::Timers, 4)];
         assert_eq!(config.limits, limits);
         assert_eq!(Config::new(1, None).limits, [(Limit::Memory, 1)]);
-    }
-
-    #[test]
-    fn a_prefix_allows_what_begins_with_it() {
-        let mut config = Config::new(1, None);
-        assert!(!config.allows("lunatic::process::spawn"), "nothing is allowed at first");
-        config.allow_namespace("lunatic::process::sp");
-        assert!(config.allows("lunatic::process::spawn"));
-        assert!(!config.allows("lunatic::process::sleep_ms"));
-        config.allow_namespace("");
-        assert!(config.allows("lunatic::process::sleep_ms"));
     }
 }

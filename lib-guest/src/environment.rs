@@ -57,7 +57,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// Where the configuration grants what this process does not have itself, or where it may not make one.
+    /// Where the configuration allows functions of which this process has none, or where it may not make environments.
     ///
     /// # Traps
     ///
