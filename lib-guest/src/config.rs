@@ -14,7 +14,7 @@ use lunatic_abi::Limit;
 /// ```
 /// use lunatic::Config;
 ///
-/// // 1,200,000 bytes of memory, no limit on compute.
+/// // 1,200,000 bytes of memory, and as much compute as this process has.
 /// let mut config = Config::new(1_200_000, None);
 /// config
 ///     .allow_namespace("lunatic::message::")
@@ -53,8 +53,8 @@ macro_rules! limits {
 impl Config {
     /// Makes a configuration that allows a process so many bytes of memory and units of compute.
     ///
-    /// A unit of compute is about 100,000 wasm instructions, and the same program always ends at the same one; `None` is
-    /// no limit. Both count for each process, not for all of an environment together.
+    /// A unit of compute is about 100,000 wasm instructions, and the same program always ends at the same one; `None` is as
+    /// much as the one who makes the environment has. Both count for each process, not for all of an environment together.
     pub fn new(max_memory: u64, max_compute: Option<u64>) -> Self {
         let mut config = Self {
             limits: Vec::new(),

@@ -1,6 +1,6 @@
 //! What the library promises, asked of a machine.
 //!
-//! It is a program for the machine: each claim is a process of its own, and holds where the process ends normally.
+//! It is a program for the machine: each claim is a process of its own, and holds where the process gets through.
 //!
 //! ```text
 //! CARGO_TARGET_WASM32_WASIP1_RUNNER=lunatic cargo test -p lunatic --test machine --target wasm32-wasip1
@@ -28,7 +28,8 @@ const SHORT: Duration = Duration::from_millis(5);
 
 struct Claim {
     name: &'static str,
-    spawn: fn() -> Process<()>,
+    /// Spawns the claim, linked with this process, to which it sends a message once it is through.
+    spawn: fn(LinkMailbox<()>) -> LinkMailbox<()>,
 }
 
 /// Declares the claims: functions that take a mailbox.
@@ -38,7 +39,14 @@ macro_rules! claims {
 
         const CLAIMS: &[Claim] = &[$(Claim {
             name: stringify!($name),
-            spawn: || retype(process::spawn($name).expect("a claim can be spawned")),
+            spawn: |mailbox| {
+                let this = process::this(&mailbox);
+                let spawned = process::spawn_link_with(mailbox, this, |runner: Process<()>, mailbox: $type| {
+                    $name(mailbox);
+                    runner.send(());
+                });
+                spawned.expect("a claim can be spawned").1
+            },
         },)*];
     };
 }
@@ -61,18 +69,16 @@ fn main(mailbox: Mailbox<()>) -> ExitCode {
     let chosen: Vec<String> = std::env::args().skip(1).collect();
     let is_chosen = |claim: &&Claim| chosen.is_empty() || chosen.iter().any(|part| claim.name.contains(part.as_str()));
     let mut failed = 0;
+    let mut mailbox = mailbox.catch_link_panic();
     for claim in CLAIMS.iter().filter(is_chosen) {
-        let process = (claim.spawn)();
-        process.monitor();
-        let Err(ReceiveError::Signal(signal)) = mailbox.receive() else {
-            panic!("nobody sends messages here");
-        };
-        assert_eq!(signal.pid, process.id());
-        if signal.reason == ExitReason::Normal {
-            println!("test {} ... ok", claim.name);
-        } else {
-            failed += 1;
-            println!("test {} ... FAILED: {signal}", claim.name);
+        mailbox = (claim.spawn)(mailbox);
+        match mailbox.receive() {
+            Message::Normal(Ok(())) => println!("test {} ... ok", claim.name),
+            Message::Normal(Err(error)) => panic!("{}: {error}", claim.name),
+            Message::Signal(signal) => {
+                failed += 1;
+                println!("test {} ... FAILED: {signal}", claim.name);
+            }
         }
     }
     println!("test result: {failed} of {} failed", CLAIMS.iter().filter(is_chosen).count());
@@ -376,10 +382,12 @@ claims! {
     fn a_process_that_only_computes_needs_no_grant(mailbox: Mailbox<()>) {
         let mut environment = Environment::new(Config::new(2_000_000, None)).unwrap();
         let module = environment.add_this_module().unwrap();
-        let process = module.spawn(|_: Mailbox<()>| assert_eq!(black_box(6) * 7, 42)).unwrap();
+        let compute: fn(Mailbox<()>) = |_| assert_eq!(black_box(6) * 7, 42);
+        let (process, mailbox) = module.spawn_link(mailbox, compute).unwrap();
         process.monitor();
-        let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
-        assert!(matches!(signal.reason, ExitReason::Normal | ExitReason::NoProcess), "{signal}");
+        // A failure would be told to the link first.
+        let signal = signal(&mailbox);
+        assert_eq!(signal.kind, SignalKind::ProcessDied, "{signal}");
     }
 
     fn memory_is_limited(mailbox: Mailbox<()>) {

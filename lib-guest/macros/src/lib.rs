@@ -34,13 +34,10 @@ fn stand_in(item: Tokens) -> Tokens {
 /// Puts the function into a `main` that calls it with what it takes.
 fn expand_main(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     if !arguments.is_empty() {
-        return Err(Error::new_spanned(
-            arguments,
-            "`#[lunatic::main]` takes no arguments",
-        ));
+        return Err(Error::new_spanned(arguments, "`#[lunatic::main]` takes no arguments"));
     }
-    let function: ItemFn = syn::parse2(item)
-        .map_err(|error| Error::new(error.span(), "`#[lunatic::main]` belongs on `fn main`"))?;
+    let function: ItemFn =
+        syn::parse2(item).map_err(|error| Error::new(error.span(), "`#[lunatic::main]` belongs on `fn main`"))?;
     let signature = &function.sig;
     check(&function)?;
     let output = &signature.output;
@@ -48,10 +45,7 @@ fn expand_main(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let call = match signature.inputs.first() {
         None => quote! { main() },
         Some(FnArg::Receiver(receiver)) => {
-            return Err(Error::new_spanned(
-                receiver,
-                "`main` is a function, not a method",
-            ));
+            return Err(Error::new_spanned(receiver, "`main` is a function, not a method"));
         }
         // With the span of the type, a type that is no mailbox is the place that the compiler complains of.
         Some(FnArg::Typed(argument)) => {
@@ -94,10 +88,7 @@ fn check(function: &ItemFn) -> Result<(), Error> {
         return refuse(variadic, "`main` cannot be variadic");
     }
     if let Some(second) = signature.inputs.iter().nth(1) {
-        return refuse(
-            second,
-            "`main` takes its mailbox and nothing else: `fn main(mailbox: Mailbox<T>)`",
-        );
+        return refuse(second, "`main` takes its mailbox and nothing else: `fn main(mailbox: Mailbox<T>)`");
     }
     Ok(())
 }
@@ -117,28 +108,18 @@ mod tests {
     use super::*;
 
     fn refusal(arguments: Tokens, item: Tokens) -> String {
-        expand_main(arguments, item)
-            .expect_err("it is refused")
-            .to_string()
+        expand_main(arguments, item).expect_err("it is refused").to_string()
     }
 
     #[test]
     fn a_main_is_called_with_what_it_takes() {
         let expanded = expand_main(quote! {}, quote! { fn main(m: Mailbox<u8>) { f(m) } });
-        let expected =
-            quote! { fn main() { fn main(m: Mailbox<u8>) { f(m) } ::lunatic::__main(main); } };
-        assert_eq!(
-            expanded.expect("it is a main").to_string(),
-            expected.to_string()
-        );
+        let expected = quote! { fn main() { fn main(m: Mailbox<u8>) { f(m) } ::lunatic::__main(main); } };
+        assert_eq!(expanded.expect("it is a main").to_string(), expected.to_string());
 
         let expanded = expand_main(quote! {}, quote! { fn main() -> Result<(), E> { g() } });
-        let expected =
-            quote! { fn main() -> Result<(), E> { fn main() -> Result<(), E> { g() } main() } };
-        assert_eq!(
-            expanded.expect("it is a main").to_string(),
-            expected.to_string()
-        );
+        let expected = quote! { fn main() -> Result<(), E> { fn main() -> Result<(), E> { g() } main() } };
+        assert_eq!(expanded.expect("it is a main").to_string(), expected.to_string());
     }
 
     #[test]
