@@ -10,7 +10,7 @@ use crate::scheduler::Scheduler;
 use lunatic_net::dns::Resolver;
 use std::any::Any;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -45,7 +45,18 @@ impl Drop for End {
         for process in self.0.processes.all() {
             process.kill();
         }
-        self.0.scheduler.shutdown();
+        // A process that spins notices its end at a tick, and where ticks are made by hand nobody makes them any more.
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::SeqCst) {
+                    self.0.engines.increment_epoch();
+                    std::thread::park_timeout(Duration::from_millis(1));
+                }
+            });
+            self.0.scheduler.shutdown();
+            is_over.store(true, Ordering::SeqCst);
+        });
     }
 }
 

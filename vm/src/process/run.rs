@@ -106,6 +106,8 @@ async fn live(mut store: Store<Guest>, code: Code, pre: Arc<InstancePre<Guest>>,
     let limits = *store.data().environment().limits();
     store.limiter(|guest| guest.meter());
     store.set_epoch_deadline(SLICE);
+    // This turn's slice has begun with that.
+    store.data_mut().is_new_turn();
     store.epoch_deadline_callback(slice_is_over);
     if code == Code::Metered {
         set_compute(&mut store, limits.get(Limit::Compute));
@@ -144,6 +146,9 @@ pub(super) fn set_compute(store: &mut Store<Guest>, units: u64) {
 
 /// Is called by running code when the clock has moved past its deadline.
 fn slice_is_over(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
+    if store.data().process().is_ending() {
+        return Err(wasmtime::Error::msg("the process is to end"));
+    }
     if let Ok(fuel) = store.get_fuel() {
         store.data_mut().meter().charge_compute(fuel).map_err(Rejected)?;
     }

@@ -1,0 +1,20 @@
+//! The tests of the machine, one module a subject. Those whose name begins with an id such as `t046` are the cases of the
+//! catalogue in `vm/README.md`.
+
+mod support;
+
+mod boundary;
+mod compute;
+mod environments;
+mod files;
+mod links;
+mod mailboxes;
+mod memory;
+mod model;
+mod processes;
+mod registry;
+mod soak;
+mod tcp;
+mod tidy;
+mod timers;
+mod wasi;
