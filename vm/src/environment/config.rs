@@ -75,6 +75,11 @@ impl Config {
         self.grants.clone().allow(prefix) > 0
     }
 
+    /// Returns the names of all functions of the machine, granted or not, as `namespace::name` and in their order.
+    pub fn functions(&self) -> impl Iterator<Item = &str> {
+        self.grants.known()
+    }
+
     /// Sets a bound; [`u64::MAX`] is none.
     pub fn limit(&mut self, limit: Limit, bound: u64) -> &mut Config {
         self.limits.set(limit, bound);

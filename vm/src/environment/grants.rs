@@ -71,6 +71,11 @@ impl Grants {
         }
     }
 
+    /// Returns the names of all functions that there are, granted or not.
+    pub(crate) fn known(&self) -> impl Iterator<Item = &str> {
+        self.catalogue.names.iter().map(String::as_str)
+    }
+
     /// Whether a function is granted.
     pub(crate) fn allows(&self, name: &str) -> bool {
         self.catalogue.number(name).is_some_and(|number| self.bits[number / 64] & 1 << (number % 64) != 0)
