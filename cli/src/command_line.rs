@@ -1,0 +1,236 @@
+//! The command line: every command, flag and sentence of `--help`. Shell completions come from here too.
+
+use crate::quantity;
+use crate::run::status;
+use clap::{Args, Parser, Subcommand, ValueHint};
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Runs WebAssembly programs made of many small processes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lunatic",
+    version,
+    // Clap parses twice, so to say: as a command, and where there is none as the flags and the program of `run`.
+    args_conflicts_with_subcommands = true,
+    subcommand_help_heading = "Commands",
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    override_usage = "lunatic [OPTIONS] PROGRAM [ARGUMENTS]...\n       lunatic COMMAND",
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{RIGHTS}\n\n{}\n\n{VARIABLES}", status::help()),
+)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) run: Run,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Run),
+    Init(Init),
+    New(New),
+    Completions(Completions),
+}
+
+/// Run a program; `lunatic PROGRAM` is short for it
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "lunatic run [OPTIONS] PROGRAM [ARGUMENTS]...",
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{RIGHTS}\n\n{}\n\n{VARIABLES}", status::help()),
+)]
+pub(crate) struct Run {
+    /// The program, as wasm or wat, and its arguments
+    ///
+    /// What follows the program's name is for the program, also what looks like an option. A program that is called like a
+    /// command is given after `--`.
+    #[arg(value_name = "PROGRAM [ARGUMENTS]", required = true, trailing_var_arg = true, value_hint = ValueHint::FilePath)]
+    pub(crate) program: Vec<OsString>,
+
+    #[command(flatten)]
+    pub(crate) rights: Rights,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+}
+
+/// What the program may use.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Rights")]
+pub(crate) struct Rights {
+    /// Grant a directory for reading and writing, under the path GUEST or the same path
+    #[arg(long, value_name = "HOST[::GUEST]", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: Vec<String>,
+
+    /// Grant a directory for reading only
+    #[arg(long, value_name = "HOST[::GUEST]", value_hint = ValueHint::DirPath)]
+    pub(crate) read_dir: Vec<String>,
+
+    /// Do not grant the current directory
+    #[arg(long)]
+    pub(crate) no_dir: bool,
+
+    /// Set an environment variable, or pass on the one that is set here
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+
+    /// Do not pass environment variables on
+    #[arg(long)]
+    pub(crate) no_env: bool,
+
+    /// Do not grant sockets and name look-ups: `--deny lunatic::networking::`
+    #[arg(long)]
+    pub(crate) no_net: bool,
+
+    /// Take away the host functions whose `namespace::name` begins so; `all` takes all
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) deny: Vec<String>,
+
+    /// Give back what a shorter `--deny` takes away: the longest beginning decides
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) allow: Vec<String>,
+}
+
+/// How much of it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct Bounds {
+    /// Memory of each process, for example 64MiB [default: 256MiB]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
+    pub(crate) max_memory: Option<u64>,
+
+    /// Compute of each process, in units of 100,000 instructions [default: unlimited]
+    #[arg(long, value_name = "UNITS")]
+    pub(crate) max_compute: Option<u64>,
+
+    /// Processes alive at the same time [default: 1000000]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_processes: Option<u64>,
+
+    /// End the program after so long, for example 500ms, 10s, 5m [default: unlimited]
+    #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// What runs it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub(crate) struct Machine {
+    /// Processes that run at the same moment [default: one on each core]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) workers: Option<NonZeroUsize>,
+
+    /// Compile anew, and keep nothing for the next time
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+
+    /// Tell of every process's end; twice, of all that the machine does
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// Set a cargo project up so that `cargo run` runs it with `lunatic`
+///
+/// Writes the target and the runner to `.cargo/config.toml`, and leaves everything else in it as it is.
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The project
+    #[arg(default_value = ".", value_hint = ValueHint::DirPath)]
+    pub(crate) directory: PathBuf,
+
+    /// Replace another target or runner
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Make a cargo project with a program that spawns a process
+#[derive(Debug, Args)]
+pub(crate) struct New {
+    /// Where to make it; its last part is the package's name
+    #[arg(value_name = "NAME", value_hint = ValueHint::DirPath)]
+    pub(crate) directory: PathBuf,
+
+    /// The directory of the guest library `lunatic`, called `lib-guest` in its repository
+    ///
+    /// Where it is not given, the one that this command was built beside is taken.
+    #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
+    pub(crate) guest_path: Option<PathBuf>,
+}
+
+/// Print what a shell needs to complete command lines
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lunatic completions bash > ~/.local/share/bash-completion/completions/lunatic
+  lunatic completions zsh > \"${fpath[1]}/_lunatic\"
+  lunatic completions fish > ~/.config/fish/completions/lunatic.fish")]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lunatic app.wasm --its-own-flag        run a program with an argument
+  lunatic --no-net --timeout 10s app.wasm
+  lunatic --no-dir --dir data::/data app.wasm
+  lunatic --deny all --allow wasi_snapshot_preview1::fd_write app.wasm
+  lunatic init                           let `cargo run` do it";
+
+const RIGHTS: &str = "\
+Rights:
+  A program that is run without flags may do what a program of its user's may: read and write below the
+  current directory (as `.`), read all environment variables, use sockets, standard input and output. A
+  process that calls what is not granted traps and says so; one that only could call it is not harmed.";
+
+const VARIABLES: &str = "\
+Variables:
+  RUST_LOG=lunatic=debug   shows the end of every process, as -v does
+  LUNATIC_CACHE            where compiled code is kept [default: $XDG_CACHE_HOME/lunatic or ~/.cache/lunatic]";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &[&str]) -> Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from([&["lunatic"], line].concat())
+    }
+
+    #[test]
+    fn the_definitions_are_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn a_program_needs_no_command() {
+        let check = |line: &[&str], command: bool, program: &[&str]| {
+            let parsed = parse(line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+            let run = match parsed.command {
+                Some(Command::Run(run)) if command => run,
+                None if !command => parsed.run,
+                other => panic!("{line:?} is taken for {other:?}"),
+            };
+            assert_eq!(run.program, program, "{line:?}");
+        };
+        check(&["app.wasm"], false, &["app.wasm"]);
+        check(&["app.wasm", "--help", "-v", "run"], false, &["app.wasm", "--help", "-v", "run"]);
+        check(&["--no-net", "app.wasm", "--no-dir"], false, &["app.wasm", "--no-dir"]);
+        check(&["--", "init", "x"], false, &["init", "x"]);
+        check(&["run", "--no-net", "app.wasm", "-x"], true, &["app.wasm", "-x"]);
+        check(&["run", "run"], true, &["run"]);
+        check(&["run", "--", "--x"], true, &["--x"]);
+    }
+
+    #[test]
+    fn a_program_or_a_command_is_needed() {
+        assert!(parse(&["--no-net"]).is_err());
+        assert!(parse(&["run"]).is_err());
+        assert!(parse(&["--no-such-flag", "app.wasm"]).is_err());
+    }
+}

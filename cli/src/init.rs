@@ -1,0 +1,228 @@
+//! `lunatic init`: what `.cargo/config.toml` needs so that `cargo run` builds for the machine and runs there.
+//!
+//! The file is edited, not written anew: comments and everything else in it stay.
+
+use crate::command_line::Init;
+use crate::failure::{Failure, Outcome};
+use std::fs;
+use std::path::{Path, PathBuf};
+use toml_edit::{DocumentMut, Item, Table, value};
+
+/// What is built for.
+const TARGET: &str = "wasm32-wasip1";
+/// What runs it.
+const RUNNER: &str = "lunatic";
+
+/// A key of cargo's configuration, and what it must be.
+struct Setting {
+    tables: &'static [&'static str],
+    key: &'static str,
+    value: &'static str,
+    /// Whether what is there already is as good.
+    fits: fn(&Item) -> bool,
+}
+
+const SETTINGS: &[Setting] = &[
+    Setting { tables: &["build"], key: "target", value: TARGET, fits: is_our_target },
+    Setting { tables: &["target", TARGET], key: "runner", value: RUNNER, fits: is_our_runner },
+];
+
+/// What became of a configuration.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Changes {
+    /// What was set.
+    made: Vec<String>,
+    /// What was not, as something else is there.
+    conflicts: Vec<String>,
+}
+
+/// Sets a cargo project up, and says what was changed.
+pub(crate) fn init(init: &Init) -> Outcome {
+    let project = project(&init.directory)?;
+    let path = config_path(&project);
+    let before = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(Failure::new(format!("`{}` cannot be read: {error}", path.display()))),
+    };
+    let mut document: DocumentMut =
+        before.parse().map_err(|error| Failure::new(format!("`{}` is not TOML: {error}", path.display())))?;
+    let changes = set(&mut document, init.force)
+        .map_err(|key| Failure::new(format!("`{}` has a `{key}` that is no table", path.display())))?;
+
+    if !changes.conflicts.is_empty() {
+        let found = changes.conflicts.join(" and ");
+        return Err(Failure::new(format!("`{}` already has {found}; nothing was changed", path.display()))
+            .hint("`--force` replaces it"));
+    }
+    if changes.made.is_empty() {
+        println!("{} is set up already", path.display());
+        return Ok(0);
+    }
+    write(&path, &document.to_string())
+        .map_err(|error| Failure::new(format!("`{}` cannot be written: {error}", path.display())))?;
+    println!("{}:", path.display());
+    for change in changes.made {
+        println!("  {change}");
+    }
+    println!("`cargo run` now runs the program with `{RUNNER}`; it needs `rustup target add {TARGET}` once");
+    Ok(0)
+}
+
+/// Returns the configuration of a project that has none yet.
+pub(crate) fn fresh() -> String {
+    let mut document = DocumentMut::new();
+    set(&mut document, false).expect("an empty document has nothing in the way");
+    document.to_string()
+}
+
+/// Finds the cargo project that a directory belongs to.
+fn project(directory: &Path) -> Result<PathBuf, Failure> {
+    let fail = |error: std::io::Error| Failure::new(format!("`{}` is no directory: {error}", directory.display()));
+    let directory = directory.canonicalize().map_err(fail)?;
+    let found = directory.ancestors().find(|ancestor| ancestor.join("Cargo.toml").is_file());
+    found.map(Path::to_owned).ok_or_else(|| {
+        Failure::new(format!("there is no Cargo.toml in `{}` or above it", directory.display()))
+            .hint("`lunatic new NAME` makes a project")
+    })
+}
+
+/// Returns the file that cargo reads: the one without an extension where both are.
+fn config_path(project: &Path) -> PathBuf {
+    let directory = project.join(".cargo");
+    let old = directory.join("config");
+    if old.is_file() { old } else { directory.join("config.toml") }
+}
+
+/// Writes a file so that a reader finds the old one or the new one.
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let directory = path.parent().expect("the file lies in `.cargo`");
+    fs::create_dir_all(directory)?;
+    // What is there may be a link, which stays one.
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let draft = path.with_extension("toml.new");
+    fs::write(&draft, text)?;
+    fs::rename(&draft, &path)
+}
+
+/// Sets what is missing. Where something else is there, nothing is set in its place unless `force` says so.
+///
+/// # Errors
+///
+/// The key of what is in the way of a table.
+fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
+    let mut changes = Changes::default();
+    for setting in SETTINGS {
+        let name = setting.tables.iter().copied().chain([setting.key]).collect::<Vec<_>>().join(".");
+        let mut table = document.as_item_mut();
+        for (depth, key) in setting.tables.iter().enumerate() {
+            let is_last = depth + 1 == setting.tables.len();
+            let missing = || {
+                let mut missing = Table::new();
+                // `[target]` alone would say nothing.
+                missing.set_implicit(!is_last);
+                Item::Table(missing)
+            };
+            let outer = table.as_table_like_mut().expect("each was checked to be a table");
+            table = outer.entry(key).or_insert_with(missing);
+            if !table.is_table_like() {
+                return Err((*key).to_string());
+            }
+        }
+        let table = table.as_table_like_mut().expect("each was checked to be a table");
+        match table.get_mut(setting.key) {
+            None => {
+                table.insert(setting.key, value(setting.value));
+            }
+            Some(found) if (setting.fits)(found) => continue,
+            Some(found) if !force => {
+                changes.conflicts.push(format!("`{name} = {}`", found.to_string().trim()));
+                continue;
+            }
+            Some(found) => {
+                // A comment behind the old value stays.
+                let decor = found.as_value().map(|old| old.decor().clone());
+                *found = value(setting.value);
+                if let (Some(new), Some(decor)) = (found.as_value_mut(), decor) {
+                    *new.decor_mut() = decor;
+                }
+            }
+        }
+        changes.made.push(format!("{name} = \"{}\"", setting.value));
+    }
+    Ok(changes)
+}
+
+/// Whether this is our target, alone: as a string or as the only one of a list.
+fn is_our_target(item: &Item) -> bool {
+    match item.as_array() {
+        Some(targets) => targets.len() == 1 && targets.get(0).and_then(|target| target.as_str()) == Some(TARGET),
+        None => item.as_str() == Some(TARGET),
+    }
+}
+
+/// Whether this is our command, wherever it lies and whatever flags it is given.
+fn is_our_runner(item: &Item) -> bool {
+    let command = match item.as_array() {
+        Some(words) => words.get(0).and_then(|word| word.as_str()),
+        None => item.as_str().and_then(|line| line.split_whitespace().next()),
+    };
+    command.is_some_and(|command| Path::new(command).file_stem().is_some_and(|name| name == RUNNER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(before: &str, force: bool, after: &str, made: usize, conflicts: &[&str]) {
+        let mut document: DocumentMut = before.parse().expect("the tests use TOML");
+        let changes = set(&mut document, force).expect("nothing is in the way");
+        assert_eq!(changes.made.len(), made, "{before}");
+        assert_eq!(changes.conflicts, conflicts, "{before}");
+        if changes.conflicts.is_empty() {
+            assert_eq!(document.to_string(), after);
+        }
+    }
+
+    const FRESH: &str = "[build]\ntarget = \"wasm32-wasip1\"\n\n[target.wasm32-wasip1]\nrunner = \"lunatic\"\n";
+
+    #[test]
+    fn what_is_missing_is_added() {
+        check("", false, FRESH, 2, &[]);
+        assert_eq!(fresh(), FRESH);
+    }
+
+    #[test]
+    fn what_is_there_already_is_left_alone() {
+        for already in [
+            FRESH,
+            "build.target = [\"wasm32-wasip1\"]\ntarget.wasm32-wasip1.runner = [\"/opt/lunatic\", \"run\", \"--no-net\"]\n",
+            "build = { target = \"wasm32-wasip1\" }\n[target]\nwasm32-wasip1 = { runner = \"lunatic run --no-net\" }\n",
+        ] {
+            check(already, false, already, 0, &[]);
+        }
+    }
+
+    #[test]
+    fn comments_and_other_keys_stay() {
+        let before = "# Ours.\n[build]\njobs = 2 # few\n\n[alias]\nx = \"run\"\n";
+        let after = "# Ours.\n[build]\njobs = 2 # few\ntarget = \"wasm32-wasip1\"\n\n[alias]\nx = \"run\"\n\n\
+            [target.wasm32-wasip1]\nrunner = \"lunatic\"\n";
+        check(before, false, after, 2, &[]);
+    }
+
+    #[test]
+    fn something_else_is_replaced_only_when_told() {
+        let before = "[build]\ntarget = \"x86\" # mine\n[target.wasm32-wasip1]\nrunner = \"other\"\n";
+        let conflicts = ["`build.target = \"x86\" # mine`", "`target.wasm32-wasip1.runner = \"other\"`"];
+        let after = "[build]\ntarget = \"wasm32-wasip1\" # mine\n[target.wasm32-wasip1]\nrunner = \"lunatic\"\n";
+        check(before, false, "", 0, &["`build.target = \"x86\"`", conflicts[1]]);
+        check(before, true, after, 2, &[]);
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named() {
+        let mut document: DocumentMut = "target = 1".parse().expect("it is TOML");
+        assert_eq!(set(&mut document, true), Err("target".to_string()));
+    }
+}

@@ -1,0 +1,31 @@
+//! The command `lunatic`: runs programs, and sets cargo projects up so that `cargo run` does.
+//!
+//! It parses, calls the machine and prints. What a program may do and how it ends is decided in `lunatic_vm`; here is only
+//! what a user of the shell sees of it: flags, reports and exit statuses.
+
+mod command_line;
+mod completions;
+mod failure;
+mod init;
+mod log_lines;
+mod new;
+mod quantity;
+mod run;
+
+use clap::Parser;
+use command_line::{Command, CommandLine};
+
+fn main() -> ! {
+    let command_line = CommandLine::parse();
+    let done = match command_line.command {
+        // `lunatic app.wasm` is `lunatic run app.wasm`.
+        None => run::run(&command_line.run),
+        Some(Command::Run(run)) => run::run(&run),
+        Some(Command::Init(init)) => init::init(&init),
+        Some(Command::New(new)) => new::new(&new),
+        Some(Command::Completions(completions)) => completions::print(&completions),
+    };
+    let status = done.unwrap_or_else(|failure| failure.report());
+    // Not by returning: threads that wait for a terminal or for the network are not waited for.
+    std::process::exit(status)
+}

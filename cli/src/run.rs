@@ -1,0 +1,131 @@
+//! `lunatic run`: a program, from its file to its exit status.
+
+mod interrupt;
+mod program;
+mod report;
+mod rights;
+pub(crate) mod status;
+
+use crate::command_line::Run;
+use crate::failure::{Failure, Outcome, tell};
+use async_io::Timer;
+use futures_lite::FutureExt;
+use interrupt::Interrupt;
+use lunatic_vm::{Cache, Config, Environment, Exit, Process, SpawnError, Vm};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Runs a program, and returns its exit status.
+pub(crate) fn run(run: &Run) -> Outcome {
+    crate::log_lines::start(run.machine.verbose);
+    let [path, arguments @ ..] = &run.program[..] else {
+        unreachable!("the command line has a program where it has no command")
+    };
+    let path = Path::new(path);
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+
+    let mut builder = Vm::builder();
+    if let Some(workers) = run.machine.workers {
+        builder = builder.workers(workers.get());
+    }
+    if !run.machine.no_cache {
+        builder = builder.cache(cache());
+    }
+    let vm = builder.build().map_err(not_started)?;
+    let mut config = vm.config();
+    // Nobody else sends to its processes, so one that waits in vain can be told.
+    config.closed();
+    rights::grant(&mut config, &run.rights)?;
+    rights::bound(&mut config, &run.bounds);
+    pass_arguments(&mut config, &name, arguments)?;
+
+    let module = program::load(&vm, path, &name)?;
+    let environment = vm.environment(config);
+    let interrupt = Interrupt::listen(&environment).map_err(not_started)?;
+    let main = match environment.spawn(&module, program::ENTRY, &[]) {
+        Ok(main) => main,
+        Err(SpawnError::Ending) if let Some(signal) = interrupt.signal() => return Ok(status::SIGNAL + signal),
+        Err(error) => return Err(not_started(error)),
+    };
+    let end = vm.block_on(end(&environment, &main, run.bounds.timeout));
+    Ok(settle(end, &main, &name, &interrupt))
+}
+
+/// How a program ended.
+enum End {
+    /// Its main process did.
+    Main(Exit),
+    /// It was ended, as it took too long.
+    TimeIsOver(Duration),
+}
+
+/// Waits for the end of the main process, but not longer than is allowed; then ends the others.
+async fn end(environment: &Environment, main: &Process, allowed: Option<Duration>) -> End {
+    let exited = async { End::Main(main.exited().await) };
+    let end = match allowed {
+        None => exited.await,
+        Some(allowed) => {
+            let time_is_over = async {
+                Timer::after(allowed).await;
+                End::TimeIsOver(allowed)
+            };
+            exited.or(time_is_over).await
+        }
+    };
+    environment.end();
+    environment.ended().await;
+    end
+}
+
+/// Reports how a program ended, where that is due, and returns its status.
+fn settle(end: End, main: &Process, name: &str, interrupt: &Interrupt) -> i32 {
+    match (end, interrupt.signal()) {
+        (End::Main(Exit::Killed), Some(signal)) => status::SIGNAL + signal,
+        (End::Main(exit), _) => {
+            if let Some(report) = report::report(main, name, &exit) {
+                tell(&report);
+            }
+            status::of(&exit)
+        }
+        (End::TimeIsOver(allowed), _) => {
+            tell(&format!("error: `{name}` did not end within {allowed:?}, which `--timeout` allows, and was ended\n"));
+            status::TIME_IS_OVER
+        }
+    }
+}
+
+fn not_started(error: impl std::fmt::Display) -> Failure {
+    Failure::new(error).status(status::NOT_STARTED)
+}
+
+fn pass_arguments(config: &mut Config, name: &str, arguments: &[OsString]) -> Result<(), Failure> {
+    config.argument(name);
+    for (number, argument) in (1..).zip(arguments) {
+        let Some(argument) = argument.to_str() else {
+            return Err(not_started(format!("argument {number}, `{}`, is not UTF-8", argument.display())));
+        };
+        config.argument(argument);
+    }
+    Ok(())
+}
+
+/// Opens the cache of compiled code. Without it a program is only slower to start.
+fn cache() -> Cache {
+    let Some(directory) = cache_directory() else { return Cache::none() };
+    Cache::at(&directory).unwrap_or_else(|error| {
+        log::debug!("compiled code is not kept: {error}");
+        Cache::none()
+    })
+}
+
+fn cache_directory() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(directory) = variable("LUNATIC_CACHE") {
+        return Some(directory);
+    }
+    // The base directory specification ignores a path that is not absolute.
+    let base = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+    let base = base.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
+    base.map(|base| base.join("lunatic"))
+}

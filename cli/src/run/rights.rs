@@ -1,0 +1,186 @@
+//! From flags to a configuration: what the program may use.
+
+use crate::command_line::{Bounds, Rights};
+use crate::failure::Failure;
+use lunatic_vm::{Access, Config, Limit};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// The namespace of sockets and name look-ups.
+const NETWORKING: &str = "lunatic::networking::";
+
+/// The word that means every function.
+const ALL: &str = "all";
+
+/// Grants what the flags leave of a user's own rights.
+pub(super) fn grant(config: &mut Config, rights: &Rights) -> Result<(), Failure> {
+    grant_functions(config, rights)?;
+    grant_directories(config, rights)?;
+    grant_variables(config, rights)
+}
+
+/// Sets the bounds that the flags name. That of time is the program's, and kept by who waits for its end.
+pub(super) fn bound(config: &mut Config, bounds: &Bounds) {
+    for (limit, bound) in [
+        (Limit::Memory, bounds.max_memory),
+        (Limit::Compute, bounds.max_compute),
+        (Limit::Processes, bounds.max_processes),
+    ] {
+        if let Some(bound) = bound {
+            config.limit(limit, bound);
+        }
+    }
+}
+
+fn grant_functions(config: &mut Config, rights: &Rights) -> Result<(), Failure> {
+    for (flag, prefixes) in [("--allow", &rights.allow), ("--deny", &rights.deny)] {
+        for prefix in prefixes {
+            if prefix != ALL && (prefix.is_empty() || !config.knows(prefix)) {
+                return Err(unknown(config, flag, prefix));
+            }
+        }
+    }
+    config.allow("");
+    for (is_granted, prefix) in rules(rights) {
+        if is_granted {
+            config.allow(prefix)
+        } else {
+            config.deny(prefix)
+        };
+    }
+    Ok(())
+}
+
+/// Returns what to grant and what to take away, in the order in which to do it: the longest beginning decides, and where
+/// one is both granted and taken away, it is taken away.
+fn rules(rights: &Rights) -> Vec<(bool, &str)> {
+    let prefix = |prefix| if prefix == ALL { "" } else { prefix };
+    let allowed = rights.allow.iter().map(|allowed| (true, prefix(allowed.as_str())));
+    let denied = rights.deny.iter().map(|denied| (false, prefix(denied.as_str())));
+    let networking = rights.no_net.then_some((false, NETWORKING));
+    // The sort is stable.
+    let mut rules: Vec<_> = allowed.chain(denied).chain(networking).collect();
+    rules.sort_by_key(|(_, prefix)| prefix.len());
+    rules
+}
+
+fn unknown(config: &Config, flag: &str, prefix: &str) -> Failure {
+    let failure = Failure::new(format!("no host function's name begins with `{prefix}`, which `{flag}` names"))
+        .status(super::status::NOT_STARTED);
+    let near = near(config.functions(), prefix);
+    if near.is_empty() {
+        let namespaces: BTreeSet<_> = config.functions().map(namespace).collect();
+        return failure.hint(format!("there are {}", list(namespaces)));
+    }
+    failure.hint(format!("did you mean {}?", list(near)))
+}
+
+/// How like a name must be to what was written, from 0 to 1, to be meant perhaps.
+const LIKENESS: f64 = 0.8;
+
+/// Returns the namespaces and functions that may be meant, likeliest first.
+fn near<'a>(functions: impl Iterator<Item = &'a str>, written: &str) -> Vec<&'a str> {
+    let names: BTreeSet<&str> = functions.flat_map(|name| [namespace(name), name]).collect();
+    let likeness = |name: &str| {
+        // Perhaps only the last part was written.
+        let last = name.rsplit("::").next().unwrap_or(name);
+        strsim::normalized_damerau_levenshtein(name, written).max(strsim::normalized_damerau_levenshtein(last, written))
+    };
+    let mut near: Vec<_> =
+        names.into_iter().map(|name| (likeness(name), name)).filter(|(likeness, _)| *likeness >= LIKENESS).collect();
+    near.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    near.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+fn namespace(name: &str) -> &str {
+    name.rsplit_once("::").map_or(name, |(namespace, _)| namespace)
+}
+
+fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
+fn grant_directories(config: &mut Config, rights: &Rights) -> Result<(), Failure> {
+    let mut preopen = |host: &str, guest: &str, access| {
+        let granted = config.preopen(Path::new(host), guest, access);
+        granted.map(|_| ()).map_err(|error| Failure::new(error).status(super::status::NOT_STARTED))
+    };
+    for (directories, access) in [(&rights.dir, Access::Write), (&rights.read_dir, Access::Read)] {
+        for directory in directories {
+            let (host, guest) = directory.split_once("::").unwrap_or((directory, directory));
+            preopen(host, guest, access)?;
+        }
+    }
+    if rights.no_dir {
+        return Ok(());
+    }
+    preopen(".", ".", Access::Write).map_err(|failure| failure.hint("`--no-dir` does without the current directory"))
+}
+
+fn grant_variables(config: &mut Config, rights: &Rights) -> Result<(), Failure> {
+    if !rights.no_env {
+        for (name, value) in std::env::vars_os() {
+            match (name.to_str(), value.to_str()) {
+                (Some(name), Some(value)) => _ = config.variable(name, value),
+                _ => log::debug!("the variable {} is not passed on: it is not UTF-8", name.display()),
+            }
+        }
+    }
+    for variable in &rights.env {
+        let refuse =
+            |why: &str| Err(Failure::new(format!("`--env {variable}`: {why}")).status(super::status::NOT_STARTED));
+        let (name, value) = match variable.split_once('=') {
+            Some((name, value)) => (name, value.to_string()),
+            None => match std::env::var(variable) {
+                Ok(value) => (variable.as_str(), value),
+                Err(std::env::VarError::NotPresent) => return refuse("it is not set here; give it as NAME=VALUE"),
+                Err(std::env::VarError::NotUnicode(_)) => return refuse("its value is not UTF-8"),
+            },
+        };
+        if name.is_empty() {
+            return refuse("the name is missing");
+        }
+        config.variable(name, &value);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FUNCTIONS: &[&str] =
+        &["lunatic::message::send", "lunatic::networking::tcp_bind", "wasi_snapshot_preview1::fd_write"];
+
+    #[test]
+    fn a_typing_error_is_recognised() {
+        let check = |written: &str, first: Option<&str>| {
+            assert_eq!(near(FUNCTIONS.iter().copied(), written).first().copied(), first, "{written}");
+        };
+        check("lunatic::mesage", Some("lunatic::message"));
+        check("networking", Some("lunatic::networking"));
+        check("fd_wriet", Some("wasi_snapshot_preview1::fd_write"));
+        check("wasi_snapshot_preview::fd_write", Some("wasi_snapshot_preview1::fd_write"));
+        check("something", None);
+    }
+
+    fn rights(allow: &[&str], deny: &[&str], no_net: bool) -> Rights {
+        let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+        let (dir, read_dir, env) = (Vec::new(), Vec::new(), Vec::new());
+        Rights { dir, read_dir, no_dir: false, env, no_env: false, no_net, allow: owned(allow), deny: owned(deny) }
+    }
+
+    #[test]
+    fn the_longest_beginning_decides() {
+        let given = rights(&["lunatic::networking::resolve", "lunatic"], &["all", "lunatic"], true);
+        let expected = [
+            (false, ""),
+            (true, "lunatic"),
+            (false, "lunatic"),
+            (false, NETWORKING),
+            (true, "lunatic::networking::resolve"),
+        ];
+        assert_eq!(rules(&given), expected);
+    }
+}
