@@ -22,7 +22,7 @@ pub(crate) use wasi::{Wasi, WasiTemplate};
 use crate::engine::Code;
 use crate::module::{EntryError, Module, ModuleError};
 use crate::process::run::{self, Body, Permits};
-use crate::process::{Exit, LimitReached, Live, Pid, Process};
+use crate::process::{Exit, LimitReached, Live, Message, Pid, Process, SendError, Signal};
 use crate::registry::{Name, Registration, Registry, RegistryError};
 use crate::vm::Machine;
 use lunatic_abi::Limit;
@@ -64,16 +64,21 @@ pub enum SpawnError {
     /// The program is ending, or the machine is.
     #[error("the program is ending; nothing new is spawned")]
     Ending,
+    /// The process's first message cannot be delivered.
+    #[error(transparent)]
+    Message(SendError),
     /// The module could not be linked.
     #[error("the module cannot be linked: {0}")]
     Link(String),
 }
 
-/// How a new process is bound to the one that spawns it.
-pub(crate) struct Parent<'a> {
-    pub(crate) process: &'a Process,
-    /// With which the parent is told of the child's failure.
-    pub(crate) link: i64,
+/// What is so before a new process's first instruction.
+#[derive(Default)]
+pub(crate) struct Birth<'a> {
+    /// The process that it is linked with, and the tag with which that one is told of its failure.
+    pub(crate) link: Option<(&'a Process, i64)>,
+    /// What lies in its mailbox.
+    pub(crate) message: Option<Message>,
 }
 
 impl Environment {
@@ -130,19 +135,19 @@ impl Environment {
     ///
     /// [`SpawnError`] says what is missing or which bound is reached. What goes wrong later is the process's [`Exit`].
     pub fn spawn(&self, module: &Module, function: &str, parameters: &[Val]) -> Result<Process, SpawnError> {
-        self.spawn_linked(module, function, parameters, None)
+        self.spawn_with(module, function, parameters, Birth::default())
     }
 
-    pub(crate) fn spawn_linked(
+    pub(crate) fn spawn_with(
         &self,
         module: &Module,
         function: &str,
         parameters: &[Val],
-        parent: Option<Parent<'_>>,
+        birth: Birth<'_>,
     ) -> Result<Process, SpawnError> {
         module.check_entry(function, parameters)?;
         let body = Body::Function { name: function.into(), parameters: parameters.into() };
-        self.start(module, function, body, parent)
+        self.start(module, function, body, birth)
     }
 
     /// Spawns a process whose life a host closure drives: it gets a live instance of the module, calls its functions, reads
@@ -174,16 +179,10 @@ impl Environment {
     where
         F: for<'a> FnOnce(&'a mut Live) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send + 'static,
     {
-        self.start(module, name, Body::Host(Box::new(drive)), None)
+        self.start(module, name, Body::Host(Box::new(drive)), Birth::default())
     }
 
-    fn start(
-        &self,
-        module: &Module,
-        name: &str,
-        body: Body,
-        parent: Option<Parent<'_>>,
-    ) -> Result<Process, SpawnError> {
+    fn start(&self, module: &Module, name: &str, body: Body, birth: Birth<'_>) -> Result<Process, SpawnError> {
         let inner = &*self.0;
         let (counted, memory) = self.admit(module)?;
         let (engine, compiled) = module.compiled(self.code())?;
@@ -192,12 +191,12 @@ impl Environment {
 
         let pid = inner.machine.pids.next();
         let process = Process::new(pid, name, self.clone());
-        if let Some(Parent { process: parent, link }) = parent
-            && link != 0
-        {
-            // Both sides know of the link before the child's first instruction.
-            process.signal(crate::process::Signal::Link { pid: parent.pid(), tag: 0 });
-            parent.signal(crate::process::Signal::Link { pid, tag: link });
+        if let Some(message) = birth.message {
+            process.deliver(message).map_err(|(_, error)| SpawnError::Message(error))?;
+        }
+        if let Some((parent, tag)) = birth.link {
+            process.signal(Signal::Link { pid: parent.pid(), tag: 0 });
+            parent.signal(Signal::Link { pid, tag });
         }
         inner.program.joined(pid);
         inner.machine.processes.insert(process.clone());

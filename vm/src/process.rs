@@ -274,9 +274,9 @@ impl Process {
         }
     }
 
-    /// Has this process told of another's end.
-    pub(crate) fn monitor(&self, pid: Pid) {
-        self.lock().state.links().watch(pid);
+    /// Has this process told of another's end, with a tag or without (0).
+    pub(crate) fn monitor(&self, pid: Pid, tag: i64) {
+        self.lock().state.links().watch(pid, tag);
         let other = self.0.environment.machine().process(pid);
         if !other.is_some_and(|other| other.signal(Signal::Monitor { pid: self.0.pid })) {
             self.signal(Signal::ProcessDied { pid, exit: Exit::NoProcess });
@@ -284,9 +284,9 @@ impl Process {
     }
 
     /// Takes that back.
-    pub(crate) fn stop_monitoring(&self, pid: Pid) {
-        self.lock().state.links().unwatch(pid);
-        if let Some(other) = self.0.environment.machine().process(pid) {
+    pub(crate) fn stop_monitoring(&self, pid: Pid, tag: i64) {
+        let was_last = self.lock().state.links().unwatch(pid, tag);
+        if was_last && let Some(other) = self.0.environment.machine().process(pid) {
             other.signal(Signal::StopMonitoring { pid: self.0.pid });
         }
     }

@@ -48,6 +48,9 @@ macro_rules! for_each_host_function {
                 now push_module(module: ModuleId) -> U64;
                 /// Takes a module out of the message in the slot and returns its id.
                 now take_module(index: U64) -> ModuleId;
+                /// Own. Returns what a resource of the message in the slot is: 0 none or taken, 1 a module, 2 a stream, 3 one
+                /// of the host's own.
+                now resource_kind(index: U64) -> U32;
                 /// Moves a stream into the message in the slot and returns its index there.
                 now push_tcp_stream(stream: StreamId) -> U64;
                 /// Takes a stream out of the message in the slot and returns its id.
@@ -123,6 +126,11 @@ macro_rules! for_each_host_function {
                 now monitor(process: Pid);
                 /// Takes that back; an end that was told already stays in the mailbox.
                 now stop_monitoring(process: Pid);
+                /// Own. Monitors with a tag, by which a receive finds the end among other messages. Each tag is a monitor
+                /// of its own.
+                now monitor_tagged(tag: Tag, process: Pid);
+                /// Own. Takes that back for one tag; an end that was told already stays in the mailbox.
+                now stop_monitoring_tagged(tag: Tag, process: Pid);
                 /// Kills a process; nothing where it does not exist.
                 now kill(process: Pid);
                 /// Returns 1 where a process is alive.
@@ -144,8 +152,9 @@ macro_rules! for_each_host_function {
                 now create(config: ConfigId, environment: OutU64) -> I32;
                 /// Own. Gives an environment back; its processes go on.
                 now drop(environment: EnvironmentId);
-                /// Own. Spawns as `process::spawn` does, in an environment.
-                wait spawn(environment: EnvironmentId, module: ModuleId, link: Tag, function: Bytes, function_length: Length, parameters: Bytes, parameters_length: Length, process: OutU64) -> I32;
+                /// Own. Spawns as `process::spawn` does, in an environment. Where the message's tag is not 0, the message is in
+                /// the process's mailbox before its first instruction, or nothing is spawned.
+                wait spawn(environment: EnvironmentId, module: ModuleId, link: Tag, function: Bytes, function_length: Length, parameters: Bytes, parameters_length: Length, tag: Tag, data: Bytes, length: Length, streams: Words, count: Length, process: OutU64) -> I32;
                 /// Own. Registers a process in an environment under a name and a semantic version. Returns an `Errno`.
                 now register(environment: EnvironmentId, name: Bytes, name_length: Length, version: Bytes, version_length: Length, process: Pid) -> U32;
                 /// Own. Takes a registration back. Returns an `Errno`.

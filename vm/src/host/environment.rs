@@ -1,6 +1,7 @@
 //! `lunatic::environment`: what processes may use and call.
 
-use super::call::kinds::{Bytes, ConfigId, EnvironmentId, Length, ModuleId, OutU64};
+use super::call::kinds::{Bytes, ConfigId, EnvironmentId, Length, ModuleId, OutU64, Words};
+use super::message::TOO_LARGE;
 use super::process::{Entry, config};
 use super::{Call, Failure};
 use crate::environment::{Config, Environment, Permissions};
@@ -104,11 +105,21 @@ pub(super) async fn spawn(
     function_length: Length,
     parameters: Bytes,
     parameters_length: Length,
+    tag: i64,
+    data: Bytes,
+    length: Length,
+    streams: Words,
+    count: Length,
     process: OutU64,
 ) -> Result<i32, Failure> {
     let entry = Entry::read(call, module_id, function, function_length, parameters, parameters_length, process)?;
     let environment = environment(call, environment_id)?;
-    entry.spawn(call, &environment, link).await
+    let message = match super::message::compose(call, tag, data, length, streams, count) {
+        Ok(message) => (tag != 0).then_some(message),
+        Err(Failure::Errno(errno)) => return entry.refuse(call, HostError::new(errno, TOO_LARGE)),
+        Err(trap) => return Err(trap),
+    };
+    entry.spawn(call, &environment, link, message).await
 }
 
 pub(super) fn register(

@@ -14,6 +14,9 @@ use std::task::Poll;
 /// A receive that names more tags is a mistake or an attack: each is looked for.
 const MAX_TAGS: usize = 1024;
 
+/// What is said of a message that is larger than its author's environment allows.
+pub(super) const TOO_LARGE: &str = "the message is larger than the environment lets messages be";
+
 /// A message carries at most so many resources.
 const MAX_RESOURCES: usize = 256;
 
@@ -63,8 +66,7 @@ pub(super) fn seek_data(call: &mut Call<'_>, position: u64) -> Result<(), Failur
 pub(super) fn get_tag(call: &mut Call<'_>) -> Result<i64, Failure> {
     match at_hand(call)? {
         Mail::Data(message) => Ok(message.tag),
-        Mail::LinkDied { tag, .. } => Ok(*tag),
-        Mail::ProcessDied { .. } => Ok(0),
+        Mail::LinkDied { tag, .. } | Mail::ProcessDied { tag, .. } => Ok(*tag),
     }
 }
 
@@ -135,6 +137,17 @@ pub(super) fn take_tcp_stream(call: &mut Call<'_>, index: u64) -> Result<u64, Fa
         }
         other => Err(put_back(place, other, index, "stream")),
     }
+}
+
+pub(super) fn resource_kind(call: &mut Call<'_>, index: u64) -> Result<u32, Failure> {
+    let (message, _) = call.guest().message()?;
+    let attachment = usize::try_from(index).ok().and_then(|index| message.attachments.get(index)?.as_ref());
+    Ok(match attachment.map(|attachment| &attachment.resource) {
+        None => 0,
+        Some(Resource::Module(_)) => 1,
+        Some(Resource::TcpStream(_)) => 2,
+        Some(Resource::Foreign(_)) => 3,
+    })
 }
 
 fn place(message: &mut Message, index: u64) -> Result<&mut Option<Attachment>, Failure> {
@@ -258,15 +271,13 @@ pub(super) async fn receive_bytes(
             described.resources = message.attachments.len() as u32;
             described.tag = message.tag;
         }
-        Mail::LinkDied { pid, exit, .. } | Mail::ProcessDied { pid, exit } => {
+        Mail::LinkDied { tag, pid, exit } | Mail::ProcessDied { tag, pid, exit } => {
             described.length = exit.to_string().len() as u32;
             described.exit = exit.kind() as u32;
             described.pid = pid.number();
             described.detail = exit.detail();
+            described.tag = *tag;
         }
-    }
-    if let Mail::LinkDied { tag, .. } = mail {
-        described.tag = *tag;
     }
     call.put(header, described.to_bytes());
     read_data(call, buffer, length)?;

@@ -2,9 +2,9 @@
 
 use super::call::kinds::{Bytes, ConfigId, Length, Millis, ModuleId, OutU64};
 use super::{Call, Failure};
-use crate::environment::{Config, Environment, Parent, Permissions, SpawnError};
+use crate::environment::{Birth, Config, Environment, Permissions, SpawnError};
 use crate::module::{MAX_MODULE_SIZE, Module, ModuleError};
-use crate::process::{Pid, Signal};
+use crate::process::{Message, Pid, Signal};
 use crate::resources::HostError;
 use lunatic_abi::{Errno, Limit, OWN, parameter};
 use wasmtime::{V128, Val};
@@ -152,7 +152,7 @@ pub(super) async fn spawn(
         let config = config(call, config_id)?.clone();
         own.inner(config, false)
     };
-    entry.spawn(call, &environment, link).await
+    entry.spawn(call, &environment, link, None).await
 }
 
 /// What a spawn was asked for, read from the guest's memory.
@@ -184,8 +184,19 @@ impl Entry {
         Ok(Entry { module, function, parameters, place })
     }
 
-    /// Spawns, and writes the pid or the error's id.
-    pub(super) async fn spawn(self, call: &mut Call<'_>, environment: &Environment, link: i64) -> Result<i32, Failure> {
+    /// Spawns nothing, and writes the error's id.
+    pub(super) fn refuse(self, call: &mut Call<'_>, error: HostError) -> Result<i32, Failure> {
+        call.answer(self.place, Err(error))
+    }
+
+    /// Spawns, and writes the pid or the error's id. The message, if any, is the first in the process's mailbox.
+    pub(super) async fn spawn(
+        self,
+        call: &mut Call<'_>,
+        environment: &Environment,
+        link: i64,
+        message: Option<Message>,
+    ) -> Result<i32, Failure> {
         let code = environment.code();
         if !self.module.is_compiled(code) {
             // Code that counts is compiled on first need, which takes long: not on a worker.
@@ -194,8 +205,8 @@ impl Entry {
             let _ = machine.compiler.run(move || module.compiled(code).map(drop)).await;
         }
         let parent = call.guest().process().clone();
-        let parent = Parent { process: &parent, link };
-        let spawned = environment.spawn_linked(&self.module, &self.function, &self.parameters, Some(parent));
+        let birth = Birth { link: (link != 0).then_some((&parent, link)), message };
+        let spawned = environment.spawn_with(&self.module, &self.function, &self.parameters, birth);
         let result = match spawned {
             Ok(process) => Ok(process.pid().number()),
             Err(error) => Err(HostError::new(errno(&error), error)),
@@ -212,6 +223,7 @@ fn errno(error: &SpawnError) -> Errno {
         SpawnError::Limit(_) => Errno::LimitReached,
         SpawnError::Slots(_) => Errno::Exhausted,
         SpawnError::Module(_) | SpawnError::Link(_) => Errno::BadModule,
+        SpawnError::Message(error) => error.errno(),
         SpawnError::Ending => Errno::Other,
     }
 }
@@ -277,12 +289,22 @@ pub(super) fn unlink(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {
 }
 
 pub(super) fn monitor(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {
-    call.guest().process().monitor(process);
+    call.guest().process().monitor(process, 0);
     Ok(())
 }
 
 pub(super) fn stop_monitoring(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {
-    call.guest().process().stop_monitoring(process);
+    call.guest().process().stop_monitoring(process, 0);
+    Ok(())
+}
+
+pub(super) fn monitor_tagged(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<(), Failure> {
+    call.guest().process().monitor(process, tag);
+    Ok(())
+}
+
+pub(super) fn stop_monitoring_tagged(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<(), Failure> {
+    call.guest().process().stop_monitoring(process, tag);
     Ok(())
 }
 

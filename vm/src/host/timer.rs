@@ -33,9 +33,7 @@ pub(super) fn send_bytes_after(
     let place = call.place::<8>(out.0)?;
     let result = match super::message::compose(call, tag, data, length, streams, count) {
         Ok(message) => start(call, process, message, delay),
-        Err(Failure::Errno(errno)) => {
-            Err(HostError::new(errno, "the message is larger than the environment lets messages be"))
-        }
+        Err(Failure::Errno(errno)) => Err(HostError::new(errno, super::message::TOO_LARGE)),
         Err(trap) => return Err(trap),
     };
     call.answer(place, result)

@@ -13,8 +13,8 @@ pub(crate) struct Links {
     linked: BTreeMap<Pid, i64>,
     /// The processes that monitor it.
     watchers: BTreeSet<Pid>,
-    /// The processes that it monitors.
-    watched: BTreeSet<Pid>,
+    /// The processes that it monitors, with the tag of each monitor.
+    watched: BTreeSet<(Pid, i64)>,
     /// Set where the failure of a link is a message and not this process's death.
     told: bool,
 }
@@ -63,14 +63,18 @@ impl Links {
         self.watchers.remove(&pid);
     }
 
-    /// Remembers that this process wants to know of another's end.
-    pub(crate) fn watch(&mut self, pid: Pid) {
-        self.watched.insert(pid);
+    /// Remembers that this process wants to know of another's end. Each tag is a monitor of its own.
+    pub(crate) fn watch(&mut self, pid: Pid, tag: i64) {
+        self.watched.insert((pid, tag));
     }
 
-    /// Forgets that; says whether it was so.
-    pub(crate) fn unwatch(&mut self, pid: Pid) -> bool {
-        self.watched.remove(&pid)
+    /// Forgets that; says whether this was the last monitor of the other.
+    pub(crate) fn unwatch(&mut self, pid: Pid, tag: i64) -> bool {
+        self.watched.remove(&(pid, tag)) && self.monitors(pid).next().is_none()
+    }
+
+    fn monitors(&self, pid: Pid) -> impl Iterator<Item = (Pid, i64)> {
+        self.watched.range((pid, i64::MIN)..=(pid, i64::MAX)).copied()
     }
 
     /// Decides whether failures of links are told (true) or deadly (false, as at the start).
@@ -88,9 +92,13 @@ impl Links {
         }
     }
 
-    /// Takes the end of a monitored process; `None` where the monitor was taken back before.
-    pub(crate) fn on_process_died(&mut self, pid: Pid, exit: &Exit) -> Option<Mail> {
-        self.watched.remove(&pid).then(|| Mail::ProcessDied { pid, exit: exit.clone() })
+    /// Takes the end of a monitored process: a piece of mail for each monitor that was not taken back before.
+    pub(crate) fn on_process_died(&mut self, pid: Pid, exit: &Exit) -> Vec<Mail> {
+        let monitors: Vec<(Pid, i64)> = self.monitors(pid).collect();
+        for monitor in &monitors {
+            self.watched.remove(monitor);
+        }
+        monitors.into_iter().map(|(pid, tag)| Mail::ProcessDied { tag, pid, exit: exit.clone() }).collect()
     }
 
     /// Ends this process's part in all links and monitors, and says who is to be told.
@@ -101,7 +109,11 @@ impl Links {
             links,
             unlinked,
             watchers: std::mem::take(&mut self.watchers).into_iter().collect(),
-            watched: std::mem::take(&mut self.watched).into_iter().collect(),
+            watched: {
+                let mut watched: Vec<Pid> = std::mem::take(&mut self.watched).into_iter().map(|(pid, _)| pid).collect();
+                watched.dedup();
+                watched
+            },
         }
     }
 
@@ -145,7 +157,8 @@ mod tests {
         let mut links = Links::default();
         links.link(Pid(1), 0);
         links.add_watcher(Pid(2));
-        links.watch(Pid(3));
+        links.watch(Pid(3), 0);
+        links.watch(Pid(3), 7);
         let farewell = links.on_exit(&Exit::Normal);
         assert_eq!(
             farewell,
@@ -169,10 +182,26 @@ mod tests {
     fn what_was_unlinked_or_unwatched_says_nothing() {
         let mut links = Links::default();
         links.link(Pid(1), 0);
-        links.watch(Pid(1));
+        links.watch(Pid(1), 0);
         assert!(links.unlink(Pid(1)) && !links.unlink(Pid(1)));
-        assert!(links.unwatch(Pid(1)) && !links.unwatch(Pid(1)));
+        assert!(links.unwatch(Pid(1), 0) && !links.unwatch(Pid(1), 0));
         assert!(matches!(links.on_link_died(Pid(1), &Exit::Killed), Reaction::None));
-        assert!(links.on_process_died(Pid(1), &Exit::Killed).is_none());
+        assert!(links.on_process_died(Pid(1), &Exit::Killed).is_empty());
+    }
+
+    #[test]
+    fn each_tag_is_a_monitor_of_its_own() {
+        let mut links = Links::default();
+        for tag in [0, 5, 6] {
+            links.watch(Pid(1), tag);
+        }
+        assert!(!links.unwatch(Pid(1), 5), "two are left");
+        let tags = |mail: Vec<Mail>| -> Vec<i64> {
+            mail.iter()
+                .map(|mail| if let Mail::ProcessDied { tag, .. } = mail { *tag } else { panic!("{mail:?}") })
+                .collect()
+        };
+        assert_eq!(tags(links.on_process_died(Pid(1), &Exit::Normal)), [0, 6]);
+        assert!(links.on_process_died(Pid(1), &Exit::Normal).is_empty());
     }
 }

@@ -37,17 +37,17 @@ pub(crate) enum Mail {
     Data(Message),
     /// A linked process failed and the owner wants to be told.
     LinkDied { tag: i64, pid: Pid, exit: Exit },
-    /// A monitored process ended.
-    ProcessDied { pid: Pid, exit: Exit },
+    /// A monitored process ended. Without a tag (0) only a take of anything finds it.
+    ProcessDied { tag: i64, pid: Pid, exit: Exit },
 }
 
 impl Mail {
-    /// Returns the tag that a selective take compares. A process's end has none, so only a take of anything finds it.
-    fn tag(&self) -> i64 {
+    /// Returns the tag that a selective take compares; `None` where only a take of anything finds it.
+    fn tag(&self) -> Option<i64> {
         match self {
-            Mail::Data(message) => message.tag,
-            Mail::LinkDied { tag, .. } => *tag,
-            Mail::ProcessDied { .. } => 0,
+            Mail::Data(message) => Some(message.tag),
+            Mail::LinkDied { tag, .. } => Some(*tag),
+            Mail::ProcessDied { tag, .. } => (*tag != 0).then_some(*tag),
         }
     }
 
@@ -79,7 +79,7 @@ impl Wanted {
     pub(crate) fn accepts(&self, mail: &Mail) -> bool {
         match self {
             Wanted::Any => true,
-            Wanted::Tags(tags) => !matches!(mail, Mail::ProcessDied { .. }) && tags.contains(&mail.tag()),
+            Wanted::Tags(tags) => mail.tag().is_some_and(|tag| tags.contains(&tag)),
         }
     }
 }
@@ -137,10 +137,8 @@ impl Mailbox {
 
     fn append(&mut self, mail: Mail) {
         let sequence = self.first + self.queue.len() as u64;
-        if let Some(index) = &mut self.index
-            && !matches!(mail, Mail::ProcessDied { .. })
-        {
-            index.entry(mail.tag()).or_default().push_back(sequence);
+        if let (Some(index), Some(tag)) = (&mut self.index, mail.tag()) {
+            index.entry(tag).or_default().push_back(sequence);
         }
         self.queue.push_back(Some(mail));
     }
@@ -203,10 +201,8 @@ impl Mailbox {
     fn make_index(&mut self) {
         let mut index: HashMap<i64, VecDeque<u64>> = HashMap::new();
         for (place, mail) in self.queue.iter().enumerate() {
-            if let Some(mail) = mail
-                && !matches!(mail, Mail::ProcessDied { .. })
-            {
-                index.entry(mail.tag()).or_default().push_back(self.first + place as u64);
+            if let Some(tag) = mail.as_ref().and_then(Mail::tag) {
+                index.entry(tag).or_default().push_back(self.first + place as u64);
             }
         }
         self.index = Some(index);
@@ -364,15 +360,15 @@ mod tests {
     #[test]
     fn a_death_finds_room_in_a_full_mailbox() {
         let mut mailbox = Mailbox::default();
-        mailbox.push_death(Mail::ProcessDied { pid: Pid(1), exit: Exit::Killed });
+        mailbox.push_death(Mail::ProcessDied { tag: 0, pid: Pid(1), exit: Exit::Killed });
         assert!(mailbox.push(message(0, ""), MailboxBounds { messages: 0, bytes: 0 }).is_err());
         assert!(matches!(mailbox.take(&Wanted::Any, 0), Some(Mail::ProcessDied { .. })));
     }
 
     #[test]
-    fn a_monitored_end_is_found_by_a_take_of_anything_only() {
+    fn a_monitored_end_without_a_tag_is_found_by_a_take_of_anything_only() {
         let mut mailbox = Mailbox::default();
-        mailbox.push_death(Mail::ProcessDied { pid: Pid(1), exit: Exit::Normal });
+        mailbox.push_death(Mail::ProcessDied { tag: 0, pid: Pid(1), exit: Exit::Normal });
         mailbox.push_death(Mail::LinkDied { tag: 5, pid: Pid(2), exit: Exit::Killed });
         assert!(matches!(mailbox.take(&Wanted::from_tags(&[0, 5]), 0), Some(Mail::LinkDied { .. })));
         assert!(mailbox.take(&Wanted::from_tags(&[0, 5]), 0).is_none());

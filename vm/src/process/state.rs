@@ -122,10 +122,15 @@ impl State {
                 self.links.remove_watcher(pid);
                 Outcome::Done
             }
-            Signal::ProcessDied { pid, exit } => match self.links.on_process_died(pid, &exit) {
-                Some(mail) => self.deliver(mail),
-                None => Outcome::Done,
-            },
+            Signal::ProcessDied { pid, exit } => {
+                let mut outcome = Outcome::Done;
+                for mail in self.links.on_process_died(pid, &exit) {
+                    if self.deliver(mail) == Outcome::Wake {
+                        outcome = Outcome::Wake;
+                    }
+                }
+                outcome
+            }
         }
     }
 
