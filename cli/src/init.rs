@@ -136,7 +136,7 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
             }
             Some(found) if (setting.fits)(found) => continue,
             Some(found) if !force => {
-                changes.conflicts.push(format!("`{name} = {}`", found.to_string().trim()));
+                changes.conflicts.push(format!("`{name} = {}`", without_comment(found)));
                 continue;
             }
             Some(found) => {
@@ -151,6 +151,14 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
         changes.made.push(format!("{name} = \"{}\"", setting.value));
     }
     Ok(changes)
+}
+
+/// Returns a value as it stands in the file, without the comment behind it.
+fn without_comment(item: &Item) -> String {
+    match item.as_value() {
+        Some(value) => value.clone().decorated("", "").to_string(),
+        None => item.to_string(),
+    }
 }
 
 /// Whether this is our target, alone: as a string or as the only one of a list.
@@ -214,9 +222,9 @@ mod tests {
     #[test]
     fn something_else_is_replaced_only_when_told() {
         let before = "[build]\ntarget = \"x86\" # mine\n[target.wasm32-wasip1]\nrunner = \"other\"\n";
-        let conflicts = ["`build.target = \"x86\" # mine`", "`target.wasm32-wasip1.runner = \"other\"`"];
+        let conflicts = ["`build.target = \"x86\"`", "`target.wasm32-wasip1.runner = \"other\"`"];
         let after = "[build]\ntarget = \"wasm32-wasip1\" # mine\n[target.wasm32-wasip1]\nrunner = \"lunatic\"\n";
-        check(before, false, "", 0, &["`build.target = \"x86\"`", conflicts[1]]);
+        check(before, false, "", 0, &conflicts);
         check(before, true, after, 2, &[]);
     }
 

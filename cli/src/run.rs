@@ -49,7 +49,10 @@ pub(crate) fn run(run: &Run) -> Outcome {
         Err(error) => return Err(not_started(error)),
     };
     let end = vm.block_on(end(&environment, &main, run.bounds.timeout));
-    Ok(settle(end, &main, &name, &interrupt))
+    let status = settle(end, &main, &name, &interrupt);
+    // The command ends here, and with it all that the machine holds. To wind it down first would only take time.
+    std::mem::forget(vm);
+    Ok(status)
 }
 
 /// How a program ended.

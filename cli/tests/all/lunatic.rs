@@ -1,0 +1,81 @@
+//! Runs the command in a directory of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// A directory in which the command runs, and in which its cache lies too.
+pub(crate) struct Place(TempDir);
+
+impl Place {
+    pub(crate) fn new() -> Place {
+        Place(TempDir::new().expect("there is room for temporary files"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Writes a file, and the directories that it lies in.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("it lies in the directory")).expect("there is room");
+        std::fs::write(&path, content).expect("there is room");
+        path
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// Returns the command with arguments, as nobody's habits change it.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lunatic"));
+        command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
+        command.env_remove("RUST_LOG").env("LUNATIC_CACHE", self.path().join("cache"));
+        command
+    }
+
+    /// Runs the command to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+        Ended::from(self.command(arguments).output().expect("the command was built with this test"))
+    }
+}
+
+/// Runs a guest with flags, in a place of its own.
+pub(crate) fn run(flags: &[&str], guest: &str) -> Ended {
+    let place = Place::new();
+    place.write("guest.wat", guest);
+    place.run(&[flags, &["guest.wat"]].concat())
+}
+
+/// How the command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The exit status; `None` where a signal ended it.
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Ended {
+        Ended {
+            status: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Ended {
+    /// Checks the status and what stands on standard error: all of `parts`, and nothing at all where there are none.
+    #[track_caller]
+    pub(crate) fn check(&self, status: i32, parts: &[&str]) {
+        assert_eq!(self.status, Some(status), "{self:#?}");
+        assert_eq!(self.stderr.is_empty(), parts.is_empty(), "{self:#?}");
+        for part in parts {
+            assert!(self.stderr.contains(part), "`{part}` is missing in {self:#?}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a program may use, and the flags that take it away.
+
+use crate::guest::{guest, with};
+use crate::lunatic::{Ended, Place, run};
+
+/// Prints what a pair of WASI functions gives, with a zero byte behind each.
+fn printing(sizes: &str, get: &str) -> String {
+    guest(&format!(
+        "(drop (call ${sizes} (i32.const 0) (i32.const 4)))
+         (drop (call ${get} (i32.const 65536) (i32.const 131072)))
+         (call $print (i32.const 131072) (i32.load (i32.const 4)))"
+    ))
+}
+
+fn parts(ended: &Ended) -> Vec<&str> {
+    ended.check(0, &[]);
+    ended.stdout.split_terminator('\0').collect()
+}
+
+#[test]
+fn arguments_arrive_after_the_files_name() {
+    let place = Place::new();
+    place.write("sub/app.wat", printing("args_sizes", "args"));
+    let expected = ["app.wat", "--no-net", "", "ä b", "--"];
+    for command in [&[][..], &["run"], &["--"]] {
+        let line = [command, &["sub/app.wat"], &expected[1..]].concat();
+        assert_eq!(parts(&place.run(&line)), expected, "{line:?}");
+    }
+}
+
+fn variables(flags: &[&str]) -> Vec<String> {
+    let place = Place::new();
+    place.write("guest.wat", printing("environ_sizes", "environ"));
+    let mut command = place.command(&[flags, &["guest.wat"]].concat());
+    let output = command.env("COLOUR", "blue").env("EMPTY", "").output().expect("it was built");
+    let mut found: Vec<String> = parts(&Ended::from(output)).into_iter().map(str::to_string).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn variables_are_passed_on() {
+    let found = variables(&["--env", "COLOUR=red", "--env", "SHAPE=a=b"]);
+    for expected in ["COLOUR=red", "EMPTY=", "SHAPE=a=b"] {
+        assert!(found.iter().any(|variable| variable == expected), "{found:?}");
+    }
+    assert!(!found.iter().any(|variable| variable == "COLOUR=blue"));
+}
+
+#[test]
+fn without_variables_only_the_named_ones_are_there() {
+    assert_eq!(variables(&["--no-env"]), [""; 0]);
+    assert_eq!(variables(&["--no-env", "--env", "COLOUR", "--env", "X=1"]), ["COLOUR=blue", "X=1"]);
+}
+
+#[test]
+fn a_variable_that_is_not_set_here_is_an_error() {
+    run(&["--env", "NO_SUCH_VARIABLE"], &guest("")).check(126, &["`--env NO_SUCH_VARIABLE`", "NAME=VALUE"]);
+    run(&["--env", "=x"], &guest("")).check(126, &["the name is missing"]);
+}
+
+/// Opens `file` in the first directory that is granted, and exits with what WASI answers: to make it where `flags` is 1,
+/// to read it where that is 0.
+fn opening(flags: u32) -> String {
+    let right = if flags == 1 { 64 } else { 2 };
+    with(
+        &format!(
+            "(call $exit (call $path_open (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const 4) (i32.const {flags})
+                (i64.const {right}) (i64.const 0) (i32.const 0) (i32.const 32)))"
+        ),
+        r#"(data (i32.const 1024) "file")"#,
+    )
+}
+
+const MAKE: u32 = 1;
+const READ: u32 = 0;
+
+#[test]
+fn the_current_directory_is_granted() {
+    let place = Place::new();
+    place.write("guest.wat", opening(MAKE));
+    place.run(&["guest.wat"]).check(0, &[]);
+    assert_eq!(place.read("file"), "");
+}
+
+#[test]
+fn without_directories_there_is_none() {
+    let place = Place::new();
+    place.write("guest.wat", opening(MAKE));
+    // No such descriptor.
+    place.run(&["--no-dir", "guest.wat"]).check(8, &[]);
+    assert!(!place.path().join("file").exists());
+}
+
+#[test]
+fn a_directory_is_granted_under_its_name() {
+    let place = Place::new();
+    place.write("inner/kept", "");
+    place.write("make.wat", opening(MAKE));
+    place.write("read.wat", opening(READ));
+    place.run(&["--no-dir", "--dir", "inner::/data", "make.wat"]).check(0, &[]);
+    assert_eq!(place.read("inner/file"), "");
+    place.run(&["--no-dir", "--read-dir", "inner", "read.wat"]).check(0, &[]);
+}
+
+#[test]
+fn a_directory_for_reading_cannot_be_written() {
+    let place = Place::new();
+    place.write("inner/kept", "");
+    place.write("make.wat", opening(MAKE));
+    let ended = place.run(&["--no-dir", "--read-dir", "inner", "make.wat"]);
+    assert!(matches!(ended.status, Some(1..126)), "{ended:#?}");
+    assert!(!place.path().join("inner/file").exists());
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_an_error() {
+    run(&["--dir", "missing::/data"], &guest("")).check(126, &["missing"]);
+    run(&["--dir", "guest.wat"], &guest("")).check(126, &["guest.wat"]);
+}
+
+#[test]
+fn a_namespace_is_taken_away_and_given_back() {
+    let calling = guest("(drop (call $this)) (call $print (i32.const 0) (i32.const 0))");
+    run(&["--deny", "lunatic::process::process_id"], &calling).check(134, &["`lunatic::process::process_id`"]);
+    run(&["--deny", "all"], &calling).check(134, &["`lunatic::process::process_id`"]);
+    let given_back = ["--deny", "all", "--allow", "lunatic::process", "--allow", "wasi_snapshot_preview1::fd_"];
+    run(&given_back, &calling).check(0, &[]);
+    run(&["--allow", "lunatic", "--deny", "lunatic::process"], &calling).check(134, &["lunatic::process::process_id"]);
+}
+
+#[test]
+fn a_program_that_only_could_call_what_is_denied_runs() {
+    run(&["--deny", "all"], &guest("")).check(0, &[]);
+}
+
+#[test]
+fn no_net_takes_sockets_away() {
+    let resolving = with("(call $drop_dns (i64.const 1))", "").replacen(
+        "(memory",
+        "(import \"lunatic::networking\" \"drop_dns_iterator\" (func $drop_dns (param i64))) (memory",
+        1,
+    );
+    run(&["--no-net"], &resolving).check(134, &["does not grant `lunatic::networking::drop_dns_iterator`"]);
+    let given_back = ["--no-net", "--allow", "lunatic::networking::drop_dns_iterator"];
+    let ended = run(&given_back, &resolving);
+    assert!(!ended.stderr.contains("does not grant"), "{ended:#?}");
+}
+
+#[test]
+fn a_mistyped_namespace_is_an_error_that_helps() {
+    run(&["--deny", "lunatic::netwroking"], &guest("")).check(126, &["did you mean `lunatic::networking`"]);
+    run(&["--allow", "fd_write"], &guest("")).check(126, &["did you mean `wasi_snapshot_preview1::fd_write`"]);
+    run(&["--deny", "nothing"], &guest("")).check(126, &["`nothing`", "there are `lunatic::"]);
+    // The empty prefix would be all of them, and is more likely a variable of the shell that is not set.
+    run(&["--deny", ""], &guest("")).check(126, &["there are `lunatic::"]);
+}
