@@ -149,6 +149,9 @@ fn grant_variables(config: &mut Config, rights: &Rights) -> Result<(), Failure> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quantity;
+    use clap::CommandFactory;
+    use lunatic_vm::Limits;
 
     const FUNCTIONS: &[&str] =
         &["lunatic::message::send", "lunatic::networking::tcp_bind", "wasi_snapshot_preview1::fd_write"];
@@ -163,6 +166,36 @@ mod tests {
         check("fd_wriet", Some("wasi_snapshot_preview1::fd_write"));
         check("wasi_snapshot_preview::fd_write", Some("wasi_snapshot_preview1::fd_write"));
         check("something", None);
+    }
+
+    #[test]
+    fn the_readme_and_the_help_have_the_machines_defaults() {
+        let readme = include_str!("../../../README.md");
+        let mut limited = 0;
+        for (limit, row) in [
+            (Limit::Memory, "| memory | process | {} bytes |"),
+            (Limit::TableElements, "| table elements | process | {} |"),
+            (Limit::Files, "| open files | process | {} |"),
+            (Limit::Handles, "| handles of a kind | process | {} |"),
+            (Limit::MailboxMessages, "| messages waiting | mailbox | {} |"),
+            (Limit::MailboxBytes, "| bytes waiting | mailbox | {} bytes |"),
+            (Limit::MessageBytes, "| size | message | {} bytes |"),
+            (Limit::Processes, "| processes | environment | {} |"),
+            (Limit::Timers, "| timers | environment | {} |"),
+            (Limit::Names, "| names | environment | {} |"),
+            (Limit::Sockets, "| sockets | environment | {} |"),
+        ] {
+            let row = row.replace("{}", &Limits::default().get(limit).to_string());
+            assert!(readme.contains(&row), "{row}");
+            limited += 1;
+        }
+        let bounded = |limit: &&Limit| Limits::default().get(**limit) != u64::MAX;
+        assert_eq!(Limit::ALL.iter().filter(bounded).count(), limited, "the others have no bound");
+
+        let help = crate::command_line::CommandLine::command().render_help().to_string();
+        let memory = help.split("[default: ").find_map(|rest| quantity::bytes(rest.split_once(']')?.0).ok());
+        assert_eq!(memory, Some(Limits::default().get(Limit::Memory)));
+        assert!(help.contains(&format!("[default: {}]", Limits::default().get(Limit::Processes))));
     }
 
     fn rights(allow: &[&str], deny: &[&str], no_net: bool) -> Rights {

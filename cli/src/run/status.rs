@@ -82,6 +82,14 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_has_the_same_table() {
+        let readme = include_str!("../../../README.md");
+        for (status, meaning) in STATUSES {
+            assert!(readme.contains(&format!("| {status} | {meaning} |\n")), "{status}");
+        }
+    }
+
+    #[test]
     fn every_status_is_explained() {
         let help = help();
         for status in [NOT_STARTED, NOT_FOUND, TIME_IS_OVER, TRAPPED, KILLED, LIMIT, FAULT] {
