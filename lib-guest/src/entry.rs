@@ -69,15 +69,11 @@ fn start<T>(function: *const ()) {
 fn start_with<C: DeserializeOwned, T>(function: *const ()) {
     // SAFETY: `Entry::with_context` pairs this helper with functions of this type.
     let function: fn(C, Mailbox<T>) = unsafe { transmute(function) };
-    let context = envelope::receive(&[CONTEXT], lunatic_abi::FOREVER, |delivery| match delivery {
-        Delivery::Arrived(header, data) => Some(envelope::open(data, header.resources)),
-        Delivery::DoesNotFit(header) => {
-            panic!("the context of {} bytes that this process was spawned with does not fit its memory", header.length)
-        }
-        // The parent died between spawning this process and sending the context.
-        Delivery::TimedOut | Delivery::NobodyLeft => None,
+    // It came with the spawn itself, so there is nothing to wait for.
+    let context = envelope::receive(&[CONTEXT], 0, |delivery| match delivery {
+        Delivery::Arrived(arrival) => arrival.open(),
+        Delivery::TimedOut | Delivery::NobodyLeft => panic!("this process was spawned without its context"),
     });
-    let Some(context) = context else { return };
     let context = context
         .unwrap_or_else(|error| panic!("the context that this process was spawned with cannot be read: {error}"));
     // SAFETY: as in `start`.

@@ -8,6 +8,7 @@
 mod nesting;
 
 use crate::host;
+use crate::message::Signal;
 use crate::tag::Tag;
 use lunatic_abi::{Errno, MessageHeader};
 use rmp_serde::{decode, encode};
@@ -26,15 +27,12 @@ thread_local! {
     static INCOMING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     /// The streams of the message being written; `None` while none is.
     static ENCLOSED: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
-    /// What lies in the message being read; `None` while none is.
-    static CONTENTS: RefCell<Option<Contents>> = const { RefCell::new(None) };
+    /// Set while a message is being read, which then lies in the machine's slot with its resources.
+    static READING: Cell<bool> = const { Cell::new(false) };
 }
 
-struct Contents {
-    resources: u32,
-    /// For each resource, whether it was taken out. Empty until the first one is.
-    taken: Vec<bool>,
-}
+/// What `resource_kind` says of a stream.
+const STREAM: u32 = 2;
 
 /// Writes a message and hands it to `deliver`: its bytes, and the ids of the streams in it.
 pub(crate) fn seal<T: Serialize, R>(message: &T, deliver: impl FnOnce(&[u8], &[u64]) -> R) -> Result<R, encode::Error> {
@@ -75,18 +73,47 @@ pub(crate) fn post(process: u64, tag: Tag, bytes: &[u8], streams: &[u64]) -> Res
 
 /// What a receive brought.
 pub(crate) enum Delivery<'a> {
-    /// A message or a death: what the machine says about it, and its data.
-    Arrived(MessageHeader, &'a [u8]),
-    /// A message whose data does not fit the memory of this process.
-    DoesNotFit(MessageHeader),
+    Arrived(Arrival<'a>),
     TimedOut,
     NobodyLeft,
 }
 
+/// A message or a death.
+pub(crate) struct Arrival<'a> {
+    /// What the machine says about it.
+    pub(crate) header: MessageHeader,
+    /// `None` where it does not fit the memory of this process.
+    data: Option<&'a [u8]>,
+}
+
+impl Arrival<'_> {
+    pub(crate) fn tag(&self) -> Tag {
+        Tag::from_id(self.header.tag)
+    }
+
+    /// Reads the value of a message.
+    pub(crate) fn open<T: DeserializeOwned>(&self) -> Result<T, decode::Error> {
+        match self.data {
+            Some(data) => open(data),
+            None => {
+                let what = format!("its {} bytes do not fit the memory of this process", self.header.length);
+                Err(decode::Error::Uncategorized(what))
+            }
+        }
+    }
+
+    /// Reads a death; `None` where it is a message.
+    pub(crate) fn signal(&self) -> Option<Signal> {
+        Signal::read(&self.header, self.data.unwrap_or_default())
+    }
+}
+
 /// Waits for a message that has one of the tags, or for any where there are none, and shows it to `open`.
 ///
-/// `timeout` is in milliseconds. The resources of a message can be taken until the next receive.
+/// `timeout` is in milliseconds.
 pub(crate) fn receive<R>(tags: &[Tag], timeout: u64, open: impl FnOnce(Delivery<'_>) -> R) -> R {
+    // A `Deserialize` that receives something itself has lost the resources of the message that it is a part of.
+    READING.set(false);
     let mut bytes = INCOMING.take();
     if bytes.is_empty() {
         bytes.resize(FIRST_BUFFER, 0);
@@ -107,8 +134,11 @@ pub(crate) fn receive<R>(tags: &[Tag], timeout: u64, open: impl FnOnce(Delivery<
     let delivery = match result {
         lunatic_abi::TIMED_OUT => Delivery::TimedOut,
         lunatic_abi::NOBODY_LEFT => Delivery::NobodyLeft,
-        _ if !read_rest(&mut bytes, header.length as usize) => Delivery::DoesNotFit(header),
-        _ => Delivery::Arrived(header, &bytes[..header.length as usize]),
+        _ => {
+            let length = header.length as usize;
+            let data = if read_rest(&mut bytes, length) { Some(&bytes[..length]) } else { None };
+            Delivery::Arrived(Arrival { header, data })
+        }
     };
     let opened = open(delivery);
     if bytes.len() <= KEPT_BUFFER {
@@ -139,39 +169,32 @@ fn read_rest(bytes: &mut Vec<u8>, length: usize) -> bool {
     true
 }
 
-/// Reads the value of a message that arrived with so many resources.
-pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8], resources: u32) -> Result<T, decode::Error> {
+/// Reads the value of the message that was received last.
+pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, decode::Error> {
     if nesting::is_too_deep(bytes) {
         return Err(decode::Error::DepthLimitExceeded);
     }
-    let contents = Contents { resources, taken: Vec::new() };
-    CONTENTS.set(Some(contents));
+    READING.set(true);
     let value = rmp_serde::from_slice(bytes);
-    // Where a `Deserialize` received something itself, this ends the outer message too: its resources are gone.
-    CONTENTS.set(None);
+    READING.set(false);
     value
 }
 
 /// Takes a stream out of the message being read.
 ///
-/// The index was chosen by the sender, so whatever it is must not end this process: the machine is asked only for what
-/// is there.
+/// The index was chosen by the sender, so whatever it is must not end this process: the machine is asked first what is
+/// there.
 pub(crate) fn take_stream(index: u32) -> Result<u64, &'static str> {
-    CONTENTS.with_borrow_mut(|contents| {
-        let Some(contents) = contents else {
-            return Err("a stream can only be read out of a message that is being received");
-        };
-        if index >= contents.resources {
-            return Err("the message names a stream that does not travel in it");
-        }
-        contents.taken.resize(contents.resources as usize, false);
-        if std::mem::replace(&mut contents.taken[index as usize], true) {
-            return Err("the message names one stream twice");
-        }
-        Ok(())
-    })?;
-    // SAFETY: the call takes a number; the message is still in the slot, since no receive came between.
-    Ok(unsafe { host::message::take_tcp_stream(u64::from(index)) })
+    if !READING.get() {
+        return Err("a stream can only be read out of a message that is being received");
+    }
+    let index = u64::from(index);
+    // SAFETY: the call takes a number and returns one; the message is still in the slot, since no receive came between.
+    if unsafe { host::message::resource_kind(index) } != STREAM {
+        return Err("the message carries no stream there, or it was read already");
+    }
+    // SAFETY: as above, and the stream is there.
+    Ok(unsafe { host::message::take_tcp_stream(index) })
 }
 
 #[cfg(test)]
@@ -183,7 +206,7 @@ mod tests {
     fn round_trip<T: Serialize + DeserializeOwned>(value: &T) -> T {
         let read = seal(value, |bytes, streams| {
             assert!(streams.is_empty());
-            open(bytes, 0)
+            open(bytes)
         });
         read.expect("it can be written").expect("it can be read")
     }
@@ -237,40 +260,13 @@ mod tests {
     fn a_message_that_nests_too_deep_is_an_error_and_no_overflow() {
         let mut deep = [0x81, 0xa2, b'O', b'n'].repeat(1_000_000);
         deep.extend([0xa3, b'T', b'o', b'p']);
-        assert!(matches!(open::<Tower>(&deep, 0), Err(decode::Error::DepthLimitExceeded)));
+        assert!(matches!(open::<Tower>(&deep), Err(decode::Error::DepthLimitExceeded)));
 
         let mut tower = Tower::Top;
         for _ in 0..nesting::DEPTH {
             tower = Tower::On(Box::new(tower));
         }
-        let read = seal(&tower, |bytes, _| open::<Tower>(bytes, 0));
+        let read = seal(&tower, |bytes, _| open::<Tower>(bytes));
         assert!(read.expect("it can be written").is_ok());
-    }
-
-    /// Reads a stream's index the way a stream does.
-    #[derive(Debug)]
-    struct Stream;
-
-    impl<'de> Deserialize<'de> for Stream {
-        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let index = u32::deserialize(deserializer)?;
-            take_stream(index).map_err(serde::de::Error::custom)?;
-            Ok(Self)
-        }
-    }
-
-    #[test]
-    fn a_stream_that_is_not_there_is_an_error() {
-        let error = open::<Stream>(&[3], 3).expect_err("there are 3, from 0");
-        assert_eq!(error.to_string(), "the message names a stream that does not travel in it");
-        let error = take_stream(0).expect_err("nothing is being received");
-        assert_eq!(error, "a stream can only be read out of a message that is being received");
-    }
-
-    #[test]
-    fn a_stream_is_taken_once() {
-        CONTENTS.set(Some(Contents { resources: 2, taken: vec![false, true] }));
-        assert_eq!(take_stream(1), Err("the message names one stream twice"));
-        CONTENTS.set(None);
     }
 }

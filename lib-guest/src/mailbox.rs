@@ -157,24 +157,16 @@ impl<T: DeserializeOwned> LinkMailbox<T> {
 
 /// Receives the next message or signal, and its tag.
 fn take<T: DeserializeOwned>(tags: &[Tag], timeout: u64) -> (Message<T>, Tag) {
+    let nothing = |error| Some((Message::Normal(Err(error)), Tag::NONE));
     loop {
         let received = envelope::receive(tags, timeout, |delivery| {
-            let (header, data) = match delivery {
-                Delivery::TimedOut => {
-                    return Some((Message::Normal(Err(ReceiveError::Timeout)), Tag::NONE));
-                }
-                Delivery::NobodyLeft => {
-                    return Some((Message::Normal(Err(ReceiveError::NobodyLeft)), Tag::NONE));
-                }
-                Delivery::DoesNotFit(header) => {
-                    let what = format!("its {} bytes do not fit the memory of this process", header.length);
-                    let error = ReceiveError::DeserializationFailed(decode::Error::Uncategorized(what));
-                    return Some((Message::Normal(Err(error)), Tag::from_id(header.tag)));
-                }
-                Delivery::Arrived(header, data) => (header, data),
+            let arrival = match delivery {
+                Delivery::Arrived(arrival) => arrival,
+                Delivery::TimedOut => return nothing(ReceiveError::Timeout),
+                Delivery::NobodyLeft => return nothing(ReceiveError::NobodyLeft),
             };
-            let tag = Tag::from_id(header.tag);
-            if let Some(signal) = Signal::from_arrival(&header, data) {
+            let tag = arrival.tag();
+            if let Some(signal) = arrival.signal() {
                 return Some((Message::Signal(signal), tag));
             }
             // Nobody waits for this reply any more, and the mailbox's type is another. The wait begins anew; it does so
@@ -182,8 +174,7 @@ fn take<T: DeserializeOwned>(tags: &[Tag], timeout: u64) -> (Message<T>, Tag) {
             if request::discards(tag) {
                 return None;
             }
-            let message = envelope::open(data, header.resources);
-            let message = message.map_err(ReceiveError::DeserializationFailed);
+            let message = arrival.open().map_err(ReceiveError::DeserializationFailed);
             Some((Message::Normal(message), tag))
         });
         if let Some(received) = received {

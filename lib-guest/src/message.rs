@@ -88,8 +88,8 @@ impl fmt::Display for Signal {
 }
 
 impl Signal {
-    /// Reads a signal; `None` where what arrived is a message.
-    pub(crate) fn from_arrival(header: &MessageHeader, data: &[u8]) -> Option<Self> {
+    /// Reads a signal; `None` where it is a message.
+    pub(crate) fn read(header: &MessageHeader, data: &[u8]) -> Option<Self> {
         let kind = match MessageKind::from_number(header.kind) {
             Some(MessageKind::LinkDied) => SignalKind::LinkDied,
             Some(MessageKind::ProcessDied) => SignalKind::ProcessDied,
@@ -183,14 +183,14 @@ mod tests {
     #[test]
     fn a_death_is_read_with_its_reason() {
         let limit = header(MessageKind::LinkDied, ExitKind::Limit, Limit::Compute as u64);
-        let signal = Signal::from_arrival(&limit, b"reached a limit: of 1 unit").expect("it is a death");
+        let signal = Signal::read(&limit, b"reached a limit: of 1 unit").expect("it is a death");
         assert_eq!(signal.kind, SignalKind::LinkDied);
         assert_eq!((signal.tag.id(), signal.pid), (4, 42));
         assert_eq!(signal.reason, ExitReason::Limit(Some(Limit::Compute)));
         assert_eq!(signal.to_string(), "process <2a> reached a limit: of 1 unit");
 
         let status = header(MessageKind::ProcessDied, ExitKind::Status, u64::from(u32::MAX));
-        let signal = Signal::from_arrival(&status, b"").expect("it is a death");
+        let signal = Signal::read(&status, b"").expect("it is a death");
         assert_eq!(signal.kind, SignalKind::ProcessDied);
         assert_eq!(signal.reason, ExitReason::Status(-1));
         assert_eq!(signal.to_string(), "process <2a> exited with status -1");
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_message_is_no_death() {
-        assert_eq!(Signal::from_arrival(&header(MessageKind::Data, ExitKind::Normal, 0), b""), None);
+        assert_eq!(Signal::read(&header(MessageKind::Data, ExitKind::Normal, 0), b""), None);
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
     #[should_panic(expected = "process <2a> was killed")]
     fn unwrapping_a_signal_says_which() {
         let killed = header(MessageKind::LinkDied, ExitKind::Killed, 0);
-        let signal = Signal::from_arrival(&killed, b"was killed").expect("it is a death");
+        let signal = Signal::read(&killed, b"was killed").expect("it is a death");
         let _ = Message::<()>::Signal(signal).normal_or_unwrap();
     }
 }

@@ -350,7 +350,7 @@ pub fn spawn<T>(function: fn(Mailbox<T>)) -> Result<Process<T>, LunaticError> {
 
 /// Spawns a process as [`spawn`] does, and hands it a value.
 ///
-/// The value travels as the first message. Where it cannot be delivered the process is killed again.
+/// The value is in the process's mailbox before the process runs; where it cannot be delivered, nothing is spawned.
 ///
 /// # Errors
 ///
@@ -463,31 +463,56 @@ impl Place {
         function: &str,
         parameters: &[u8],
     ) -> Result<Process<T>, LunaticError> {
+        let Self::Here = self else { return self.spawn_with_message(link, function, parameters, Tag::NONE, &[], &[]) };
         let mut process = 0;
         // SAFETY: each address comes with the length of the slice that it is of, and the last is that of a variable.
         let result = unsafe {
-            match self {
-                Self::Here => host::process::spawn(
-                    link.id(),
-                    OWN,
-                    OWN,
-                    function.as_ptr(),
-                    function.len(),
-                    parameters.as_ptr(),
-                    parameters.len(),
-                    &mut process,
-                ),
-                Self::Environment { environment, module } => host::environment::spawn(
-                    environment,
-                    module,
-                    link.id(),
-                    function.as_ptr(),
-                    function.len(),
-                    parameters.as_ptr(),
-                    parameters.len(),
-                    &mut process,
-                ),
-            }
+            host::process::spawn(
+                link.id(),
+                OWN,
+                OWN,
+                function.as_ptr(),
+                function.len(),
+                parameters.as_ptr(),
+                parameters.len(),
+                &mut process,
+            )
+        };
+        LunaticError::check(result, process).map(Process::from_id)
+    }
+
+    /// Spawns an exported function, with a first message where its tag is not [`Tag::NONE`].
+    fn spawn_with_message<T>(
+        self,
+        link: Tag,
+        function: &str,
+        parameters: &[u8],
+        tag: Tag,
+        bytes: &[u8],
+        streams: &[u64],
+    ) -> Result<Process<T>, LunaticError> {
+        let (environment, module) = match self {
+            Self::Here => (OWN, OWN),
+            Self::Environment { environment, module } => (environment, module),
+        };
+        let mut process = 0;
+        // SAFETY: each address comes with the length of the slice that it is of, and the last is that of a variable.
+        let result = unsafe {
+            host::environment::spawn(
+                environment,
+                module,
+                link.id(),
+                function.as_ptr(),
+                function.len(),
+                parameters.as_ptr(),
+                parameters.len(),
+                tag.id(),
+                bytes.as_ptr(),
+                bytes.len(),
+                streams.as_ptr(),
+                streams.len(),
+                &mut process,
+            )
         };
         LunaticError::check(result, process).map(Process::from_id)
     }
@@ -496,8 +521,7 @@ impl Place {
         self.spawn_export(link, EXPORT, &entry.parameters())
     }
 
-    /// Spawns an entry that waits for a context. The context is written before, so that between the process's birth and
-    /// its first message nothing happens that can fail but the sending itself.
+    /// Spawns an entry that begins by receiving a context.
     fn spawn_entry_with<C: Serialize, T>(
         self,
         link: Tag,
@@ -505,14 +529,7 @@ impl Place {
         entry: &Entry,
     ) -> Result<Process<T>, LunaticError> {
         envelope::seal(context, |bytes, streams| {
-            let process: Process<T> = self.spawn_entry(link, entry)?;
-            let Err(errno) = envelope::post(process.id, CONTEXT, bytes, streams) else {
-                return Ok(process);
-            };
-            // Its end is no failure that this process is to be told of, or to die of: it never began.
-            process.unlink();
-            process.kill();
-            Err(SendFailure::from_errno(errno).into())
+            self.spawn_with_message(link, EXPORT, &entry.parameters(), CONTEXT, bytes, streams)
         })
         .map_err(SendFailure::SerializationFailed)?
     }
@@ -589,7 +606,7 @@ mod tests {
     #[test]
     fn a_process_is_a_number_in_a_message() {
         let process = Process::<String>::from_id(0x1234);
-        let read: Process<String> = envelope::seal(&process, |bytes, _| envelope::open(bytes, 0))
+        let read: Process<String> = envelope::seal(&process, |bytes, _| envelope::open(bytes))
             .expect("a number can be written")
             .expect("a number can be read");
         assert_eq!(read, process);

@@ -2,7 +2,7 @@
 
 use crate::envelope::{self, Delivery};
 use crate::host;
-use crate::message::{ExitReason, Signal};
+use crate::message::ExitReason;
 use crate::process::{Process, SendFailure};
 use crate::tag::Tag;
 use rmp_serde::decode;
@@ -76,8 +76,7 @@ pub enum RequestError {
     /// The time ran out. Should the reply still come, it is dropped.
     #[error("no reply came in time")]
     Timeout,
-    /// The process died, or was dead before it was asked. The reason is [`ExitReason::NoProcess`] where the machine does
-    /// not know it any more.
+    /// The process died before it replied. The reason is [`ExitReason::NoProcess`] where it was dead before it was asked.
     #[error("the process that was asked {0}")]
     Died(ExitReason),
     /// The wait would be for ever: nobody is left who could reply.
@@ -91,15 +90,10 @@ pub enum RequestError {
     DeserializationFailed(decode::Error),
 }
 
-/// How long the first and the longest wait are after which a request looks whether the process still lives, in
-/// milliseconds. The machine's word of a monitored process's end cannot be waited for together with a tag.
-const FIRST_WAIT: u64 = 50;
-const LONGEST_WAIT: u64 = 1_000;
-
 impl<T: Serialize, U: DeserializeOwned> Process<Request<T, U>> {
     /// Sends a request and waits for its reply. Other messages stay in the mailbox, in order.
     ///
-    /// Where the process is dead, or dies before it replied, this returns within a second.
+    /// The wait ends also when the process dies, whoever else may hold the request by then.
     ///
     /// # Errors
     ///
@@ -133,72 +127,53 @@ impl<T: Serialize, U: DeserializeOwned> Process<Request<T, U>> {
 
     fn ask(&self, message: T, timeout: u64) -> Result<U, RequestError> {
         drop_late_replies();
-        if !self.is_alive() {
-            return Err(RequestError::Died(ExitReason::NoProcess));
-        }
         let tag = Tag::new_reply();
+        // One receive waits for both: the process's end is told with the tag of the reply.
+        // SAFETY: the call takes numbers.
+        unsafe { host::process::monitor_tagged(tag.id(), self.id()) };
         // SAFETY: the call takes nothing and returns a number.
         let this = unsafe { host::process::process_id() };
         let request = Request { message, tag, sender: Process::<U>::from_id(this) };
-        self.post(Tag::NONE, &request).map_err(RequestError::NotSent)?;
-        // A process that asks itself is alive for as long as it waits.
-        let reply = if self.id() == this {
-            await_reply(tag, timeout, timeout, || true)
-        } else {
-            await_reply(tag, timeout, FIRST_WAIT, || self.is_alive())
+        let reply = match self.post(Tag::NONE, &request) {
+            Ok(()) => await_reply(tag, timeout),
+            Err(failure) => Err(RequestError::NotSent(failure)),
         };
-        if let Err(RequestError::Timeout | RequestError::Died(_)) = reply {
+        // SAFETY: the call takes numbers.
+        unsafe { host::process::stop_monitoring_tagged(tag.id(), self.id()) };
+
+        let is_unanswered =
+            matches!(reply, Err(RequestError::Timeout | RequestError::Died(_) | RequestError::NobodyLeft));
+        // The reply may have come in the meantime.
+        if is_unanswered && drop_first(&[tag]).is_none() {
             LATE.with_borrow_mut(|late| late.give_up(tag));
+        } else {
+            // The process may have died since its reply.
+            drop_first(&[tag]);
         }
         reply
     }
 }
 
-fn await_reply<U: DeserializeOwned>(
-    tag: Tag,
-    timeout: u64,
-    first_wait: u64,
-    is_alive: impl Fn() -> bool,
-) -> Result<U, RequestError> {
-    let mut remaining = timeout;
-    let mut wait = first_wait;
-    loop {
-        let last = remaining <= wait;
-        if let Some(reply) = take_reply(tag, wait.min(remaining)) {
-            return reply;
+/// Waits for the reply to a request, or for the end of the process that was asked.
+fn await_reply<U: DeserializeOwned>(tag: Tag, timeout: u64) -> Result<U, RequestError> {
+    envelope::receive(&[tag], timeout, |delivery| {
+        let arrival = match delivery {
+            Delivery::Arrived(arrival) => arrival,
+            Delivery::TimedOut => return Err(RequestError::Timeout),
+            Delivery::NobodyLeft => return Err(RequestError::NobodyLeft),
+        };
+        match arrival.signal() {
+            Some(signal) => Err(RequestError::Died(signal.reason)),
+            None => arrival.open().map_err(RequestError::DeserializationFailed),
         }
-        if last {
-            return Err(RequestError::Timeout);
-        }
-        if !is_alive() {
-            // What it sent before it died is here by now.
-            let died = || Err(RequestError::Died(ExitReason::NoProcess));
-            return take_reply(tag, 0).unwrap_or_else(died);
-        }
-        if remaining != lunatic_abi::FOREVER {
-            remaining -= wait;
-        }
-        wait = (wait * 2).min(LONGEST_WAIT);
-    }
+    })
 }
 
-/// Waits for a reply; `None` where time runs out.
-fn take_reply<U: DeserializeOwned>(tag: Tag, timeout: u64) -> Option<Result<U, RequestError>> {
-    envelope::receive(&[tag], timeout, |delivery| match delivery {
-        Delivery::TimedOut => None,
-        Delivery::NobodyLeft => Some(Err(RequestError::NobodyLeft)),
-        Delivery::DoesNotFit(header) => {
-            let what = format!("its {} bytes do not fit the memory of this process", header.length);
-            let error = decode::Error::Uncategorized(what);
-            Some(Err(RequestError::DeserializationFailed(error)))
-        }
-        Delivery::Arrived(header, data) => match Signal::from_arrival(&header, data) {
-            Some(signal) => Some(Err(RequestError::Died(signal.reason))),
-            None => {
-                let reply = envelope::open(data, header.resources);
-                Some(reply.map_err(RequestError::DeserializationFailed))
-            }
-        },
+/// Drops the first that has come with one of the tags, and returns its tag where it is a message and no death.
+fn drop_first(tags: &[Tag]) -> Option<Tag> {
+    envelope::receive(tags, 0, |delivery| match delivery {
+        Delivery::Arrived(arrival) if arrival.signal().is_none() => Some(arrival.tag()),
+        _ => None,
     })
 }
 
@@ -247,14 +222,7 @@ pub(crate) fn discards(tag: Tag) -> bool {
 fn drop_late_replies() {
     loop {
         let tags = LATE.with_borrow(|late| late.tags.clone());
-        if tags.is_empty() {
-            return;
-        }
-        let dropped = envelope::receive(&tags, 0, |delivery| match delivery {
-            Delivery::Arrived(header, _) | Delivery::DoesNotFit(header) => discards(Tag::from_id(header.tag)),
-            Delivery::TimedOut | Delivery::NobodyLeft => false,
-        });
-        if !dropped {
+        if tags.is_empty() || !drop_first(&tags).is_some_and(discards) {
             return;
         }
     }

@@ -57,6 +57,17 @@ fn retype<A, B>(process: Process<A>) -> Process<B> {
     Process::deserialize(number).expect("a process is a number")
 }
 
+/// What the library does not call, but programs in other languages do.
+mod machine {
+    #[cfg_attr(target_family = "wasm", link(wasm_import_module = "lunatic::message"))]
+    unsafe extern "C" {
+        pub(super) fn create_data(tag: i64, capacity: u64);
+        pub(super) fn push_module(module: u64) -> u64;
+        pub(super) fn write_data(data: *const u8, length: usize) -> u32;
+        pub(super) fn send(process: u64) -> i32;
+    }
+}
+
 #[lunatic::main]
 fn main(mailbox: Mailbox<()>) -> ExitCode {
     if cfg!(not(target_family = "wasm")) {
@@ -214,6 +225,22 @@ claims! {
         assert_eq!(mailbox.receive().unwrap(), "ab");
     }
 
+    fn a_context_that_cannot_be_delivered_spawns_nothing(mailbox: Mailbox<()>) {
+        let mut config = Config::new(10_000_000, None);
+        config.allow_namespace("").max_message_bytes(1_000).max_processes(1);
+        let mut environment = Environment::new(config).unwrap();
+        let module = environment.add_this_module().unwrap();
+        let wait_with: fn(String, Mailbox<()>) = |_, mailbox| wait(mailbox);
+        let error = module.spawn_with("x".repeat(1_001), wait_with).unwrap_err();
+        assert_eq!(error.kind(), Errno::MessageTooLarge, "{error}");
+        // The one process that there may be is this one.
+        let process = module.spawn_with(String::new(), wait_with).unwrap();
+        process.monitor();
+        process.kill();
+        let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
+        assert_eq!((signal.pid, signal.reason), (process.id(), ExitReason::Killed));
+    }
+
     fn a_monitored_end_is_told_with_its_reason(mailbox: Mailbox<()>) {
         let mailbox = mailbox.catch_link_panic();
         let check = |function: fn(Mailbox<()>), reason: ExitReason| {
@@ -332,11 +359,34 @@ claims! {
         assert!(matches!(mailbox.receive_timeout(Duration::ZERO), Err(ReceiveError::Timeout)));
     }
 
-    fn a_request_to_a_process_that_dies_ends(mailbox: Mailbox<()>) {
+    fn a_request_to_a_process_that_dies_says_why(mailbox: Mailbox<()>) {
         let server = process::spawn(double).unwrap();
-        assert!(matches!(server.request(u32::MAX), Err(RequestError::Died(_))));
+        assert!(matches!(server.request(u32::MAX), Err(RequestError::Died(ExitReason::Status(3)))));
         assert!(matches!(server.request(1), Err(RequestError::Died(ExitReason::NoProcess))));
-        assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
+        assert!(matches!(mailbox.receive_timeout(Duration::ZERO), Err(ReceiveError::Timeout)));
+    }
+
+    fn a_process_may_die_after_its_reply(mailbox: Mailbox<()>) {
+        let mailbox = mailbox.catch_link_panic();
+        for number in 0..100 {
+            let once = process::spawn(|mailbox: Mailbox<Request<u32, u32>>| {
+                let request = mailbox.receive().unwrap();
+                let number = *request.data();
+                request.reply(number);
+            });
+            assert_eq!(once.unwrap().request(number).unwrap(), number);
+        }
+        assert!(matches!(mailbox.receive_timeout(Duration::ZERO), Message::Normal(Err(ReceiveError::Timeout))));
+    }
+
+    fn a_request_leaves_the_monitor_of_its_server_alone(mailbox: Mailbox<()>) {
+        let mailbox = mailbox.catch_link_panic();
+        let server = process::spawn(double).unwrap();
+        server.monitor();
+        assert_eq!(server.request(1).unwrap(), 2);
+        assert!(server.request(u32::MAX).is_err());
+        let signal = signal(&mailbox);
+        assert_eq!((signal.tag, signal.reason), (Tag::NONE, ExitReason::Status(3)));
     }
 
     fn a_timer_fires_unless_it_is_cancelled(mailbox: Mailbox<u8>) {
@@ -514,6 +564,30 @@ claims! {
         let mut text = String::new();
         far.read_to_string(&mut text).unwrap();
         assert_eq!(text, "from the child, from the parent");
+    }
+
+    fn a_stream_that_a_message_does_not_carry_is_an_error(mailbox: Mailbox<(TcpStream, TcpStream)>) {
+        let (near, far) = connection();
+        let this = retype::<_, (TcpStream, u32)>(process::this(&mailbox));
+        // The first is carried at 0.
+        for place in [0, 1, u32::MAX] {
+            this.send((near.clone(), place));
+            let error = mailbox.receive().unwrap_err();
+            assert!(matches!(error, ReceiveError::DeserializationFailed(_)), "{place}: {error}");
+        }
+        retype::<_, (TcpStream, TcpStream)>(this).send((near, far));
+        mailbox.receive().expect("both are carried");
+    }
+
+    fn a_module_in_the_place_of_a_stream_is_an_error(mailbox: Mailbox<TcpStream>) {
+        // SAFETY: the declarations are those of the machine's table, and the text is one byte long.
+        unsafe {
+            machine::create_data(0, 1);
+            assert_eq!(machine::push_module(u64::MAX), 0);
+            machine::write_data([0].as_ptr(), 1);
+            machine::send(process::this(&mailbox).id());
+        }
+        assert!(matches!(mailbox.receive(), Err(ReceiveError::DeserializationFailed(_))));
     }
 
     fn a_read_that_times_out_loses_nothing(_mailbox: Mailbox<()>) {
