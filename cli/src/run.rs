@@ -25,6 +25,8 @@ pub(crate) fn run(run: &Run) -> Outcome {
     let path = Path::new(path);
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
 
+    let bytes = program::read(path)?;
+
     let mut builder = Vm::builder();
     if let Some(workers) = run.machine.workers {
         builder = builder.workers(workers.get());
@@ -40,7 +42,7 @@ pub(crate) fn run(run: &Run) -> Outcome {
     rights::bound(&mut config, &run.bounds);
     pass_arguments(&mut config, &name, arguments)?;
 
-    let module = program::load(&vm, path, &name)?;
+    let module = program::compile(&vm, path, &name, &bytes)?;
     let environment = vm.environment(config);
     let interrupt = Interrupt::listen(&environment).map_err(not_started)?;
     let main = match environment.spawn(&module, program::ENTRY, &[]) {

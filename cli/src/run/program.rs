@@ -10,10 +10,14 @@ use std::path::{Path, PathBuf};
 /// The function that a program begins with.
 pub(super) const ENTRY: &str = "_start";
 
-/// Reads and compiles a program. `name` is what it is called in reports.
-pub(super) fn load(vm: &Vm, path: &Path, name: &str) -> Result<Module, Failure> {
-    let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
-    let module = vm.module(name, &bytes).map_err(|error| unusable(path, &error))?;
+/// Reads a program's file.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| unreadable(path, &error))
+}
+
+/// Makes what was read from a file a module. `name` is what it is called in reports.
+pub(super) fn compile(vm: &Vm, path: &Path, name: &str, bytes: &[u8]) -> Result<Module, Failure> {
+    let module = vm.module(name, bytes).map_err(|error| unusable(path, &error))?;
     if module.functions().any(|function| function == ENTRY) {
         return Ok(module);
     }
