@@ -240,9 +240,9 @@ impl Process {
         self.lock().state.next_sequence()
     }
 
-    /// Takes the news that no other process of the program is left.
+    /// Takes the news that no other process of the program is left, which may be old by now.
     pub(crate) fn be_alone(&self) {
-        let mut shared = self.lock();
+        let shared = self.lock();
         let outcome = shared.state.be_alone();
         self.wake(shared, outcome);
     }

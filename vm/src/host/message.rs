@@ -303,18 +303,16 @@ async fn wait(call: &mut Call<'_>, wanted: Wanted, since: u64, timeout: Millis) 
     let forever = timeout.duration().is_none();
     let found = match process.receive(&wanted, since, forever) {
         Received::Mail(mail) => Ok(mail),
-        Received::NobodyLeft => Err(NOBODY_LEFT),
         Received::Nothing => {
             let _waiting = Waiting(process.clone());
             let arrives = std::future::poll_fn(|_| match process.receive(&wanted, since, forever) {
                 Received::Mail(mail) => Poll::Ready(Ok(mail)),
-                Received::NobodyLeft => Poll::Ready(Err(NOBODY_LEFT)),
-                // The last process is told by whoever leaves last, but that may have been before this one waited. What the
-                // others sent before they left is here by now.
+                // Whoever leaves last wakes the process, but it may have left before this one waited, and this one may have
+                // spawned others since: only this look decides. What the others sent before they left is here by now.
                 Received::Nothing if forever && process.environment().program().is_alone() => {
                     match process.receive(&wanted, since, forever) {
                         Received::Mail(mail) => Poll::Ready(Ok(mail)),
-                        _ => Poll::Ready(Err(NOBODY_LEFT)),
+                        Received::Nothing => Poll::Ready(Err(NOBODY_LEFT)),
                     }
                 }
                 // The process is woken by whoever sends what is wanted.

@@ -57,8 +57,6 @@ pub(crate) struct State {
     links: Links,
     /// Set while the process sleeps in a receive.
     wait: Option<Wait>,
-    /// Set when a wait without a time limit can never be answered.
-    alone: bool,
     /// The names that the process is registered under.
     names: Vec<Registration>,
 }
@@ -67,8 +65,6 @@ pub(crate) struct State {
 #[derive(Debug)]
 pub(crate) enum Received {
     Mail(Mail),
-    /// Nobody is left who could send.
-    NobodyLeft,
     /// Nothing yet; the state remembers what is waited for.
     Nothing,
 }
@@ -84,14 +80,7 @@ pub(crate) struct Ended {
 
 impl State {
     pub(crate) fn new() -> State {
-        State {
-            life: Life::Alive,
-            mailbox: Mailbox::default(),
-            links: Links::default(),
-            wait: None,
-            alone: false,
-            names: Vec::new(),
-        }
+        State { life: Life::Alive, mailbox: Mailbox::default(), links: Links::default(), wait: None, names: Vec::new() }
     }
 
     /// Applies a signal.
@@ -194,10 +183,6 @@ impl State {
             self.stop_waiting();
             return Received::Mail(mail);
         }
-        if self.alone && forever {
-            self.stop_waiting();
-            return Received::NobodyLeft;
-        }
         match &self.wait {
             // A wake for another reason: what is waited for is remembered already.
             Some(wait) if wait.wanted == *wanted && wait.since == since => {}
@@ -209,16 +194,12 @@ impl State {
     /// Forgets what is waited for: the receive is over, answered or not.
     pub(crate) fn stop_waiting(&mut self) {
         self.wait = None;
-        self.alone = false;
     }
 
-    /// Takes the news that nobody else is left. It matters to a process that waits without a time limit.
-    pub(crate) fn be_alone(&mut self) -> Outcome {
-        if !self.wait.as_ref().is_some_and(|wait| wait.forever) {
-            return Outcome::Done;
-        }
-        self.alone = true;
-        Outcome::Wake
+    /// Takes the news that nobody else is left. It wakes a process that waits without a time limit and decides nothing: the
+    /// process may have spawned others since, so it looks itself.
+    pub(crate) fn be_alone(&self) -> Outcome {
+        if self.wait.as_ref().is_some_and(|wait| wait.forever) { Outcome::Wake } else { Outcome::Done }
     }
 
     /// Returns the sequence number of the mail that comes from now on.
@@ -313,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn being_alone_ends_only_a_wait_without_a_time_limit() {
+    fn the_news_of_being_alone_wakes_a_wait_without_a_time_limit_and_ends_none() {
         let mut state = State::new();
         assert_eq!(state.be_alone(), Outcome::Done);
         wait(&mut state, &[], false);
@@ -321,7 +302,6 @@ mod tests {
         state.stop_waiting();
         wait(&mut state, &[], true);
         assert_eq!(state.be_alone(), Outcome::Wake);
-        assert!(matches!(state.receive(&Wanted::Any, 0, true), Received::NobodyLeft));
-        wait(&mut state, &[], true);
+        assert!(matches!(state.receive(&Wanted::Any, 0, true), Received::Nothing));
     }
 }
