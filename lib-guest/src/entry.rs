@@ -10,6 +10,8 @@ use crate::module::Param;
 use crate::tag::CONTEXT;
 use lunatic_abi::parameter;
 use serde::de::DeserializeOwned;
+use std::hint::black_box;
+use std::io::Write;
 use std::mem::transmute;
 
 /// The name of the export. It carries the version, because two versions of this library may be linked into one program,
@@ -30,6 +32,20 @@ extern "C" fn spawn_entry(helper: *const (), function: *const ()) {
     // another type is a trap.
     let helper: fn(*const ()) = unsafe { transmute(helper) };
     helper(function);
+    flush_output();
+}
+
+/// Writes what the function printed without ending the line, as `main` does at its end and `std::process::exit`.
+///
+/// Where nothing was printed the machine is asked for nothing, but `stdout` makes its buffer. A process that has filled its
+/// memory ends well without.
+fn flush_output() {
+    /// More than that buffer takes.
+    const ROOM: usize = 2_048;
+    if black_box(&mut Vec::<u8>::new()).try_reserve(ROOM).is_ok() {
+        // Output that nobody takes is no reason to fail.
+        let _ = std::io::stdout().flush();
+    }
 }
 
 /// A function to begin with, and the helper that knows its type.

@@ -322,8 +322,8 @@ pub fn sleep(milliseconds: u64) {
 /// The function is one of the program, or a closure that captures nothing: processes share no memory. What a process is
 /// to know from the start goes along with [`spawn_with`].
 ///
-/// Output is written a line at a time. A process that prints without ending the line flushes it itself
-/// (`std::io::stdout().flush()`): when a spawned process ends, what it buffered goes with its memory.
+/// Output is written a line at a time, and what is left of it when the function returns. What a process that traps or is
+/// killed had not written goes with its memory.
 ///
 /// # Errors
 ///

@@ -429,6 +429,30 @@ claims! {
         assert!(signal.to_string().contains("fd_write"), "{signal}");
     }
 
+    fn a_line_that_was_begun_is_written_at_the_end(mailbox: Mailbox<()>) {
+        // Where nothing may be written, writing is a trap: nothing else tells that it was tried.
+        let signal = end_in(Config::new(2_000_000, None), mailbox, |_| print!("no line"));
+        assert_eq!(signal.reason, ExitReason::Trapped);
+        assert!(signal.to_string().contains("fd_write"), "{signal}");
+    }
+
+    fn a_process_that_has_filled_its_memory_ends_well(mailbox: Mailbox<()>) {
+        let mut environment = Environment::new(Config::new(2_000_000, None)).unwrap();
+        let module = environment.add_this_module().unwrap();
+        let fill: fn(Mailbox<()>) = |_| {
+            for size in [1 << 16, 1 << 10, 1 << 4] {
+                let mut bytes = Vec::<u8>::new();
+                while black_box(&mut bytes).try_reserve(size).is_ok() {
+                    std::mem::forget(std::mem::take(&mut bytes));
+                }
+            }
+        };
+        let (process, mailbox) = module.spawn_link(mailbox, fill).unwrap();
+        process.monitor();
+        let signal = signal(&mailbox);
+        assert_eq!(signal.kind, SignalKind::ProcessDied, "{signal}");
+    }
+
     fn a_process_that_only_computes_needs_no_grant(mailbox: Mailbox<()>) {
         let mut environment = Environment::new(Config::new(2_000_000, None)).unwrap();
         let module = environment.add_this_module().unwrap();
