@@ -2,7 +2,7 @@
 //!
 //! A process is a new instance of a module, started at an exported function. All functions of this program lie in its
 //! table at the same places in every instance, so that a place is enough to name one: the parent passes two places, and
-//! the export calls what is there. The first is a helper that knows the types, which a number does not tell.
+//! the export calls what is there. The first is that of a starter, which knows the types; a number does not tell them.
 
 use crate::envelope::{self, Delivery};
 use crate::mailbox::Mailbox;
@@ -27,11 +27,11 @@ pub(crate) const EXPORT: &str = export!();
 /// Starts a spawned process. Nothing is asked of the machine before the function runs, so that a process can be spawned
 /// where next to nothing is granted.
 #[unsafe(export_name = export!())]
-extern "C" fn spawn_entry(helper: *const (), function: *const ()) {
-    // SAFETY: the parent passes what `Entry` holds: the place of a helper. In wasm, a place that holds anything of
+extern "C" fn spawn_entry(starter: *const (), function: *const ()) {
+    // SAFETY: the parent passes what `Entry` holds: the place of a starter. In wasm, a place that holds anything of
     // another type is a trap.
-    let helper: fn(*const ()) = unsafe { transmute(helper) };
-    helper(function);
+    let starter: fn(*const ()) = unsafe { transmute(starter) };
+    starter(function);
     flush_output();
 }
 
@@ -48,42 +48,42 @@ fn flush_output() {
     }
 }
 
-/// A function to begin with, and the helper that knows its type.
+/// A function to begin with, and the starter that knows its type.
 pub(crate) struct Entry {
-    helper: fn(*const ()),
+    starter: fn(*const ()),
     function: *const (),
 }
 
 impl Entry {
     pub(crate) fn new<T>(function: fn(Mailbox<T>)) -> Self {
-        Self { helper: start::<T>, function: function as *const () }
+        Self { starter: start::<T>, function: function as *const () }
     }
 
     pub(crate) fn with_context<C: DeserializeOwned, T>(function: fn(C, Mailbox<T>)) -> Self {
-        Self { helper: start_with::<C, T>, function: function as *const () }
+        Self { starter: start_with::<C, T>, function: function as *const () }
     }
 
     /// Returns the parameters of [`EXPORT`], as the machine reads them.
     pub(crate) fn parameters(&self) -> [u8; 2 * parameter::SIZE] {
         // A place in the table is 32 bits wide, and so is an address where there is a table.
-        let helper = Param::I32(self.helper as usize as i32);
+        let starter = Param::I32(self.starter as usize as i32);
         let function = Param::I32(self.function as usize as i32);
         let mut parameters = [0; 2 * parameter::SIZE];
-        parameters[..parameter::SIZE].copy_from_slice(&helper.to_bytes());
+        parameters[..parameter::SIZE].copy_from_slice(&starter.to_bytes());
         parameters[parameter::SIZE..].copy_from_slice(&function.to_bytes());
         parameters
     }
 }
 
 fn start<T>(function: *const ()) {
-    // SAFETY: `Entry::new` pairs this helper with functions of this type.
+    // SAFETY: `Entry::new` pairs this starter with functions of this type.
     let function: fn(Mailbox<T>) = unsafe { transmute(function) };
     // SAFETY: the process begins here, so it has no mailbox yet.
     function(unsafe { Mailbox::new() });
 }
 
 fn start_with<C: DeserializeOwned, T>(function: *const ()) {
-    // SAFETY: `Entry::with_context` pairs this helper with functions of this type.
+    // SAFETY: `Entry::with_context` pairs this starter with functions of this type.
     let function: fn(C, Mailbox<T>) = unsafe { transmute(function) };
     // It came with the spawn itself, so there is nothing to wait for.
     let context = envelope::receive(&[CONTEXT], 0, |delivery| match delivery {
@@ -110,7 +110,7 @@ mod tests {
         fn nothing(_: Mailbox<()>) {}
         let entry = Entry::new(nothing);
         let parameters = entry.parameters();
-        assert_eq!(parameters[..17], Param::I32(entry.helper as usize as i32).to_bytes());
+        assert_eq!(parameters[..17], Param::I32(entry.starter as usize as i32).to_bytes());
         assert_eq!(parameters[17..], Param::I32(entry.function as usize as i32).to_bytes());
     }
 }

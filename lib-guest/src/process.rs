@@ -350,7 +350,8 @@ pub fn spawn<T>(function: fn(Mailbox<T>)) -> Result<Process<T>, LunaticError> {
 
 /// Spawns a process as [`spawn`] does, and hands it a value.
 ///
-/// The value is in the process's mailbox before the process runs; where it cannot be delivered, nothing is spawned.
+/// The value is in the process's mailbox before the process runs; where it cannot be delivered, nothing is spawned. The
+/// machine is asked for `lunatic::environment::spawn`, and for `lunatic::process::spawn` where there is no value.
 ///
 /// # Errors
 ///
@@ -463,6 +464,7 @@ impl Place {
         function: &str,
         parameters: &[u8],
     ) -> Result<Process<T>, LunaticError> {
+        // Who grants `lunatic::process::` and no more has granted this.
         let Self::Here = self else { return self.spawn_with_message(link, function, parameters, Tag::NONE, &[], &[]) };
         let mut process = 0;
         // SAFETY: each address comes with the length of the slice that it is of, and the last is that of a variable.
