@@ -64,7 +64,9 @@ struct Shared {
     state: State,
     /// Wakes the process. Set on its first turn.
     waker: Option<Waker>,
-    /// Who waits for the process's end.
+    /// How the process ended. Set when all that it had is released and everybody was told, which is later than its death.
+    ended: Option<Exit>,
+    /// Who waits for that.
     waiting: Vec<Waker>,
 }
 
@@ -105,7 +107,7 @@ impl Process {
             pid,
             name: name.into(),
             environment,
-            shared: Mutex::new(Shared { state: State::new(), waker: None, waiting: Vec::new() }),
+            shared: Mutex::new(Shared { state: State::new(), waker: None, ended: None, waiting: Vec::new() }),
             is_ending: AtomicBool::new(false),
             turns: AtomicU64::new(0),
         }))
@@ -154,7 +156,7 @@ impl Process {
     pub async fn exited(&self) -> Exit {
         std::future::poll_fn(|context| {
             let mut shared = self.lock();
-            if let Some(exit) = shared.state.exit() {
+            if let Some(exit) = &shared.ended {
                 return Poll::Ready(exit.clone());
             }
             if !shared.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
@@ -165,9 +167,9 @@ impl Process {
         .await
     }
 
-    /// Says how it has ended, if it has.
+    /// Says how it has ended, if it has and its names, sockets and memory are gone.
     pub fn exit(&self) -> Option<Exit> {
-        self.lock().state.exit().cloned()
+        self.lock().ended.clone()
     }
 
     /// Applies a signal; says whether the process was alive to take it.
@@ -361,10 +363,10 @@ impl Process {
     /// Ends the process: releases what it had, and only then tells who wanted to know.
     fn finish(&self, exit: Exit, release: impl FnOnce()) {
         let machine = self.0.environment.machine();
-        let (ended, waiting) = {
+        let ended = {
             let mut shared = self.lock();
             shared.waker = None;
-            (shared.state.die(exit.clone()), std::mem::take(&mut shared.waiting))
+            shared.state.die(&exit)
         };
         for registration in &ended.names {
             registration.environment.remove_name(&registration.name, self.0.pid);
@@ -383,9 +385,14 @@ impl Process {
         };
         let pid = self.0.pid;
         tell(ended.farewell.links, Signal::LinkDied { pid, exit: exit.clone() });
-        tell(ended.farewell.watchers, Signal::ProcessDied { pid, exit });
+        tell(ended.farewell.watchers, Signal::ProcessDied { pid, exit: exit.clone() });
         tell(ended.farewell.unlinked, Signal::Unlink { pid });
         tell(ended.farewell.watched, Signal::StopMonitoring { pid });
+        let waiting = {
+            let mut shared = self.lock();
+            shared.ended = Some(exit);
+            std::mem::take(&mut shared.waiting)
+        };
         for waker in waiting {
             waker.wake();
         }

@@ -37,7 +37,7 @@ enum Life {
     /// It is to end with this as soon as it is on turn.
     Ending(Exit),
     /// It ended, and everybody was told or is being told.
-    Dead(Exit),
+    Dead,
 }
 
 /// What a process waits for in a receive.
@@ -177,15 +177,7 @@ impl State {
     }
 
     pub(crate) fn is_dead(&self) -> bool {
-        matches!(self.life, Life::Dead(_))
-    }
-
-    /// Returns what the process ended with, once it has.
-    pub(crate) fn exit(&self) -> Option<&Exit> {
-        match &self.life {
-            Life::Dead(exit) => Some(exit),
-            _ => None,
-        }
+        matches!(self.life, Life::Dead)
     }
 
     /// Takes what a receive asks for, or remembers that it is waited for.
@@ -246,11 +238,11 @@ impl State {
     }
 
     /// Ends the process: from now on every signal finds it dead.
-    pub(crate) fn die(&mut self, exit: Exit) -> Ended {
+    pub(crate) fn die(&mut self, exit: &Exit) -> Ended {
         debug_assert!(!self.is_dead(), "a process ends once");
         self.wait = None;
-        let farewell = self.links.on_exit(&exit);
-        self.life = Life::Dead(exit);
+        let farewell = self.links.on_exit(exit);
+        self.life = Life::Dead;
         Ended { farewell, names: std::mem::take(&mut self.names), mailbox: std::mem::take(&mut self.mailbox) }
     }
 }
@@ -296,7 +288,7 @@ mod tests {
         let mut state = State::new();
         assert_eq!(state.signal(Signal::Kill), Outcome::Wake);
         assert_eq!(state.signal(Signal::Kill), Outcome::Wake);
-        state.die(Exit::Killed);
+        state.die(&Exit::Killed);
         assert_eq!(state.signal(Signal::Kill), Outcome::Dead);
     }
 
@@ -305,7 +297,7 @@ mod tests {
         let mut state = State::new();
         state.message(message(0), WIDE).expect("there is room");
         state.signal(Signal::Monitor { pid: Pid(3) });
-        let ended = state.die(Exit::Normal);
+        let ended = state.die(&Exit::Normal);
         assert_eq!(ended.farewell.watchers, [Pid(3)]);
         assert!(matches!(state.message(message(0), WIDE), Err(Refusal::Dead(_))));
         assert_eq!(state.signal(Signal::Link { pid: Pid(1), tag: 0 }), Outcome::Dead);
