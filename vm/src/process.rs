@@ -70,6 +70,10 @@ struct Shared {
     waiting: Vec<Waker>,
 }
 
+/// So many ends a process can be told of, however few messages its mailbox may hold: who keeps senders short is not meant
+/// to lose sight of its children.
+const MIN_ENDS: u64 = 1_000;
+
 /// Why a message was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
@@ -261,9 +265,11 @@ impl Process {
         if pid == self.0.pid {
             return;
         }
-        self.lock().state.links().link(pid, tag);
+        let is_new = self.lock().state.links().link(pid, tag);
         let other = self.0.environment.machine().process(pid);
-        if !other.is_some_and(|other| other.signal(Signal::Link { pid: self.0.pid, tag })) {
+        let is_there = other.is_some_and(|other| other.signal(Signal::Link { pid: self.0.pid, tag }));
+        // Where the dead one was linked before, its own word is on its way and knows why it died.
+        if !is_there && is_new {
             self.signal(Signal::LinkDied { pid, exit: Exit::NoProcess });
         }
     }
@@ -278,11 +284,19 @@ impl Process {
 
     /// Has this process told of another's end, with a tag or without (0).
     pub(crate) fn monitor(&self, pid: Pid, tag: i64) {
-        self.lock().state.links().watch(pid, tag);
+        if !self.lock().state.links().watch(pid, tag) {
+            return;
+        }
         let other = self.0.environment.machine().process(pid);
         if !other.is_some_and(|other| other.signal(Signal::Monitor { pid: self.0.pid })) {
-            self.signal(Signal::ProcessDied { pid, exit: Exit::NoProcess });
+            self.lock().state.nobody_there(pid, tag);
         }
+    }
+
+    /// Checks that this process, which is on turn, may be told of one more end.
+    pub(crate) fn room_for_end(&self) -> Result<(), LimitReached> {
+        let allowed = self.0.environment.limits().get(Limit::MailboxMessages).max(MIN_ENDS);
+        self.lock().state.room_for_end(allowed)
     }
 
     /// Takes that back.
@@ -293,28 +307,36 @@ impl Process {
         }
     }
 
-    /// Runs `register` and remembers the name, or neither: `None` where the process is dead.
+    /// Runs `register` and, where that says that the name is new, remembers it: `None` where the process is dead.
     ///
     /// The process's lock is held, so that it cannot die between the two and leave its name behind. Nothing that holds the
     /// registry's lock takes a process's.
     pub(crate) fn with_name<E>(
         &self,
         registration: Registration,
-        register: impl FnOnce() -> Result<(), E>,
+        register: impl FnOnce() -> Result<bool, E>,
     ) -> Option<Result<(), E>> {
         let mut shared = self.lock();
         if shared.state.is_dead() {
             return None;
         }
         let registered = register();
-        if registered.is_ok() {
+        if let Ok(true) = registered {
             shared.state.add_name(registration);
         }
-        Some(registered)
+        Some(registered.map(drop))
     }
 
-    pub(crate) fn forget_name(&self, registration: &Registration) {
-        self.lock().state.remove_name(registration);
+    /// Takes a name from the process, here and in its environment; says whether the process had it. The lock is held for the
+    /// same reason.
+    pub(crate) fn without_name(&self, registration: &Registration) -> bool {
+        let mut shared = self.lock();
+        let Some(held) = shared.state.remove_name(registration) else { return false };
+        held.environment.remove_name(&held.name, self.0.pid);
+        // The environment may end with this, which need not happen locked.
+        drop(shared);
+        drop(held);
+        true
     }
 
     /// Returns what the process is to end with, if it is.
