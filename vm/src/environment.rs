@@ -265,22 +265,22 @@ impl Environment {
         let registered = owner.with_name(registration, || {
             let mut names = self.names();
             if names.holds(name, process) {
-                return Ok(());
+                return Ok(false);
             }
             self.0.quota.charge(Limit::Names, 1).map_err(RegistryError::Limit)?;
-            names.register(name, process, registrar).inspect_err(|_| self.0.quota.release(Limit::Names, 1))
+            names.register(name, process, registrar).inspect_err(|_| self.0.quota.release(Limit::Names, 1))?;
+            Ok(true)
         });
         registered.unwrap_or(Err(RegistryError::NoProcess(process)))
     }
 
     /// Takes a name back.
     pub(crate) fn unregister(&self, name: &Name, caller: Pid) -> Result<(), RegistryError> {
-        let holder = self.names().unregister(name, caller)?;
-        self.0.quota.release(Limit::Names, 1);
-        if let Some(holder) = self.0.machine.process(holder) {
-            holder.forget_name(&Registration { environment: self.clone(), name: name.clone() });
-        }
-        Ok(())
+        let holder = self.names().holder(name, caller)?;
+        let registration = Registration { environment: self.clone(), name: name.clone() };
+        let was_held = self.0.machine.process(holder).is_some_and(|holder| holder.without_name(&registration));
+        // Where it was not, the holder died or another was quicker, since it was looked up.
+        if was_held { Ok(()) } else { Err(RegistryError::NotFound(name.text().escape_debug().to_string())) }
     }
 
     /// Finds the process with the highest version under a name that satisfies a requirement.
@@ -292,7 +292,7 @@ impl Environment {
         self.names().lookup(name, query)
     }
 
-    /// Removes a name of a process that died.
+    /// Removes a name that a process was registered under here, which is where it was counted.
     pub(crate) fn remove_name(&self, name: &Name, pid: Pid) {
         if self.names().remove(name, pid) {
             self.0.quota.release(Limit::Names, 1);
