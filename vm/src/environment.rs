@@ -72,6 +72,15 @@ pub enum SpawnError {
     Link(String),
 }
 
+/// So many environments can lie inside each other. What is used inside is counted in each of those around it, and all of them
+/// stay as long as the innermost.
+const MAX_DEPTH: u32 = 256;
+
+/// Why an environment was not made inside another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("environments can be made inside each other {MAX_DEPTH} deep, which this one is; spawn without a configuration")]
+pub(crate) struct TooDeep;
+
 /// What is so before a new process's first instruction.
 #[derive(Default)]
 pub(crate) struct Birth<'a> {
@@ -90,12 +99,19 @@ impl Environment {
     }
 
     /// Makes an environment inside this one, with names of its own or with this one's.
-    pub(crate) fn inner(&self, mut config: Config, names_of_its_own: bool) -> Environment {
+    ///
+    /// # Errors
+    ///
+    /// [`TooDeep`], where too many are around this one.
+    pub(crate) fn inner(&self, mut config: Config, names_of_its_own: bool) -> Result<Environment, TooDeep> {
+        if self.0.quota.depth() >= MAX_DEPTH {
+            return Err(TooDeep);
+        }
         config.restrict_to(&self.0.config);
         let number = self.0.machine.next_environment();
         let names = if names_of_its_own { Arc::default() } else { self.0.names.clone() };
         let (outer, program) = (Some(self.0.quota.clone()), self.0.program.clone());
-        Environment::make(&self.0.machine, number, config, outer, program, names)
+        Ok(Environment::make(&self.0.machine, number, config, outer, program, names))
     }
 
     fn make(
@@ -225,10 +241,7 @@ impl Environment {
                 return Err(SpawnError::Limit(LimitReached { limit, allowed, wanted: Some(wanted) }));
             }
         }
-        if limits.get(Limit::TotalCompute) <= inner.quota.used(Limit::TotalCompute) {
-            let allowed = limits.get(Limit::TotalCompute);
-            return Err(SpawnError::Limit(LimitReached { limit: Limit::TotalCompute, allowed, wanted: None }));
-        }
+        inner.quota.check_compute().map_err(SpawnError::Limit)?;
         let process = inner.quota.permit(Limit::Processes, 1).map_err(SpawnError::Limit)?;
         let memory = inner.quota.permit(Limit::TotalMemory, required.memory).map_err(SpawnError::Limit)?;
         Ok((process, memory))

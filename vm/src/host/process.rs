@@ -150,7 +150,10 @@ pub(super) async fn spawn(
         own
     } else {
         let config = config(call, config_id)?.clone();
-        own.inner(config, false)
+        match own.inner(config, false) {
+            Ok(environment) => environment,
+            Err(error) => return entry.refuse(call, HostError::new(Errno::LimitReached, error)),
+        }
     };
     entry.spawn(call, &environment, link, None).await
 }
