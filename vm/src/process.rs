@@ -225,7 +225,8 @@ impl Process {
             if !environment.grants().allows_any(namespace) {
                 return Err(SendError::NotGranted(self.0.pid, namespace.to_string()));
             }
-            if matches!(attachment.resource, Resource::TcpStream(_)) {
+            let is_counted = attachment.permit.as_ref().is_some_and(|permit| permit.is_of(environment.quota()));
+            if matches!(attachment.resource, Resource::TcpStream(_)) && !is_counted {
                 let permit = environment.quota().permit(Limit::Sockets, 1).map_err(SendError::Limit)?;
                 attachment.permit = Some(Arc::new(permit));
             }
