@@ -72,6 +72,15 @@ pub enum SpawnError {
     Link(String),
 }
 
+/// So many environments can lie inside each other. What is used inside is counted in each of those around it, and all of them
+/// stay as long as the innermost.
+const MAX_DEPTH: u32 = 256;
+
+/// Why an environment was not made inside another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("environments can be made inside each other {MAX_DEPTH} deep, which this one is; spawn without a configuration")]
+pub(crate) struct TooDeep;
+
 /// What is so before a new process's first instruction.
 #[derive(Default)]
 pub(crate) struct Birth<'a> {
@@ -90,12 +99,19 @@ impl Environment {
     }
 
     /// Makes an environment inside this one, with names of its own or with this one's.
-    pub(crate) fn inner(&self, mut config: Config, names_of_its_own: bool) -> Environment {
+    ///
+    /// # Errors
+    ///
+    /// [`TooDeep`], where too many are around this one.
+    pub(crate) fn inner(&self, mut config: Config, names_of_its_own: bool) -> Result<Environment, TooDeep> {
+        if self.0.quota.depth() >= MAX_DEPTH {
+            return Err(TooDeep);
+        }
         config.restrict_to(&self.0.config);
         let number = self.0.machine.next_environment();
         let names = if names_of_its_own { Arc::default() } else { self.0.names.clone() };
         let (outer, program) = (Some(self.0.quota.clone()), self.0.program.clone());
-        Environment::make(&self.0.machine, number, config, outer, program, names)
+        Ok(Environment::make(&self.0.machine, number, config, outer, program, names))
     }
 
     fn make(
@@ -225,10 +241,7 @@ impl Environment {
                 return Err(SpawnError::Limit(LimitReached { limit, allowed, wanted: Some(wanted) }));
             }
         }
-        if limits.get(Limit::TotalCompute) <= inner.quota.used(Limit::TotalCompute) {
-            let allowed = limits.get(Limit::TotalCompute);
-            return Err(SpawnError::Limit(LimitReached { limit: Limit::TotalCompute, allowed, wanted: None }));
-        }
+        inner.quota.check_compute().map_err(SpawnError::Limit)?;
         let process = inner.quota.permit(Limit::Processes, 1).map_err(SpawnError::Limit)?;
         let memory = inner.quota.permit(Limit::TotalMemory, required.memory).map_err(SpawnError::Limit)?;
         Ok((process, memory))
@@ -265,22 +278,22 @@ impl Environment {
         let registered = owner.with_name(registration, || {
             let mut names = self.names();
             if names.holds(name, process) {
-                return Ok(());
+                return Ok(false);
             }
             self.0.quota.charge(Limit::Names, 1).map_err(RegistryError::Limit)?;
-            names.register(name, process, registrar).inspect_err(|_| self.0.quota.release(Limit::Names, 1))
+            names.register(name, process, registrar).inspect_err(|_| self.0.quota.release(Limit::Names, 1))?;
+            Ok(true)
         });
         registered.unwrap_or(Err(RegistryError::NoProcess(process)))
     }
 
     /// Takes a name back.
     pub(crate) fn unregister(&self, name: &Name, caller: Pid) -> Result<(), RegistryError> {
-        let holder = self.names().unregister(name, caller)?;
-        self.0.quota.release(Limit::Names, 1);
-        if let Some(holder) = self.0.machine.process(holder) {
-            holder.forget_name(&Registration { environment: self.clone(), name: name.clone() });
-        }
-        Ok(())
+        let holder = self.names().holder(name, caller)?;
+        let registration = Registration { environment: self.clone(), name: name.clone() };
+        let was_held = self.0.machine.process(holder).is_some_and(|holder| holder.without_name(&registration));
+        // Where it was not, the holder died or another was quicker, since it was looked up.
+        if was_held { Ok(()) } else { Err(RegistryError::NotFound(name.text().escape_debug().to_string())) }
     }
 
     /// Finds the process with the highest version under a name that satisfies a requirement.
@@ -292,7 +305,7 @@ impl Environment {
         self.names().lookup(name, query)
     }
 
-    /// Removes a name of a process that died.
+    /// Removes a name that a process was registered under here, which is where it was counted.
     pub(crate) fn remove_name(&self, name: &Name, pid: Pid) {
         if self.names().remove(name, pid) {
             self.0.quota.release(Limit::Names, 1);

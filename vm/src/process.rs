@@ -64,9 +64,15 @@ struct Shared {
     state: State,
     /// Wakes the process. Set on its first turn.
     waker: Option<Waker>,
-    /// Who waits for the process's end.
+    /// How the process ended. Set when all that it had is released and everybody was told, which is later than its death.
+    ended: Option<Exit>,
+    /// Who waits for that.
     waiting: Vec<Waker>,
 }
+
+/// So many ends a process can be told of, however few messages its mailbox may hold: who keeps senders short is not meant
+/// to lose sight of its children.
+const MIN_ENDS: u64 = 1_000;
 
 /// Why a message was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,7 +111,7 @@ impl Process {
             pid,
             name: name.into(),
             environment,
-            shared: Mutex::new(Shared { state: State::new(), waker: None, waiting: Vec::new() }),
+            shared: Mutex::new(Shared { state: State::new(), waker: None, ended: None, waiting: Vec::new() }),
             is_ending: AtomicBool::new(false),
             turns: AtomicU64::new(0),
         }))
@@ -154,7 +160,7 @@ impl Process {
     pub async fn exited(&self) -> Exit {
         std::future::poll_fn(|context| {
             let mut shared = self.lock();
-            if let Some(exit) = shared.state.exit() {
+            if let Some(exit) = &shared.ended {
                 return Poll::Ready(exit.clone());
             }
             if !shared.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
@@ -165,9 +171,9 @@ impl Process {
         .await
     }
 
-    /// Says how it has ended, if it has.
+    /// Says how it has ended, if it has and its names, sockets and memory are gone.
     pub fn exit(&self) -> Option<Exit> {
-        self.lock().state.exit().cloned()
+        self.lock().ended.clone()
     }
 
     /// Applies a signal; says whether the process was alive to take it.
@@ -219,7 +225,8 @@ impl Process {
             if !environment.grants().allows_any(namespace) {
                 return Err(SendError::NotGranted(self.0.pid, namespace.to_string()));
             }
-            if matches!(attachment.resource, Resource::TcpStream(_)) {
+            let is_counted = attachment.permit.as_ref().is_some_and(|permit| permit.is_of(environment.quota()));
+            if matches!(attachment.resource, Resource::TcpStream(_)) && !is_counted {
                 let permit = environment.quota().permit(Limit::Sockets, 1).map_err(SendError::Limit)?;
                 attachment.permit = Some(Arc::new(permit));
             }
@@ -259,9 +266,11 @@ impl Process {
         if pid == self.0.pid {
             return;
         }
-        self.lock().state.links().link(pid, tag);
+        let is_new = self.lock().state.links().link(pid, tag);
         let other = self.0.environment.machine().process(pid);
-        if !other.is_some_and(|other| other.signal(Signal::Link { pid: self.0.pid, tag })) {
+        let is_there = other.is_some_and(|other| other.signal(Signal::Link { pid: self.0.pid, tag }));
+        // Where the dead one was linked before, its own word is on its way and knows why it died.
+        if !is_there && is_new {
             self.signal(Signal::LinkDied { pid, exit: Exit::NoProcess });
         }
     }
@@ -276,11 +285,19 @@ impl Process {
 
     /// Has this process told of another's end, with a tag or without (0).
     pub(crate) fn monitor(&self, pid: Pid, tag: i64) {
-        self.lock().state.links().watch(pid, tag);
+        if !self.lock().state.links().watch(pid, tag) {
+            return;
+        }
         let other = self.0.environment.machine().process(pid);
         if !other.is_some_and(|other| other.signal(Signal::Monitor { pid: self.0.pid })) {
-            self.signal(Signal::ProcessDied { pid, exit: Exit::NoProcess });
+            self.lock().state.nobody_there(pid, tag);
         }
+    }
+
+    /// Checks that this process, which is on turn, may be told of one more end.
+    pub(crate) fn room_for_end(&self) -> Result<(), LimitReached> {
+        let allowed = self.0.environment.limits().get(Limit::MailboxMessages).max(MIN_ENDS);
+        self.lock().state.room_for_end(allowed)
     }
 
     /// Takes that back.
@@ -291,28 +308,36 @@ impl Process {
         }
     }
 
-    /// Runs `register` and remembers the name, or neither: `None` where the process is dead.
+    /// Runs `register` and, where that says that the name is new, remembers it: `None` where the process is dead.
     ///
     /// The process's lock is held, so that it cannot die between the two and leave its name behind. Nothing that holds the
     /// registry's lock takes a process's.
     pub(crate) fn with_name<E>(
         &self,
         registration: Registration,
-        register: impl FnOnce() -> Result<(), E>,
+        register: impl FnOnce() -> Result<bool, E>,
     ) -> Option<Result<(), E>> {
         let mut shared = self.lock();
         if shared.state.is_dead() {
             return None;
         }
         let registered = register();
-        if registered.is_ok() {
+        if let Ok(true) = registered {
             shared.state.add_name(registration);
         }
-        Some(registered)
+        Some(registered.map(drop))
     }
 
-    pub(crate) fn forget_name(&self, registration: &Registration) {
-        self.lock().state.remove_name(registration);
+    /// Takes a name from the process, here and in its environment; says whether the process had it. The lock is held for the
+    /// same reason.
+    pub(crate) fn without_name(&self, registration: &Registration) -> bool {
+        let mut shared = self.lock();
+        let Some(held) = shared.state.remove_name(registration) else { return false };
+        held.environment.remove_name(&held.name, self.0.pid);
+        // The environment may end with this, which need not happen locked.
+        drop(shared);
+        drop(held);
+        true
     }
 
     /// Returns what the process is to end with, if it is.
@@ -361,10 +386,10 @@ impl Process {
     /// Ends the process: releases what it had, and only then tells who wanted to know.
     fn finish(&self, exit: Exit, release: impl FnOnce()) {
         let machine = self.0.environment.machine();
-        let (ended, waiting) = {
+        let ended = {
             let mut shared = self.lock();
             shared.waker = None;
-            (shared.state.die(exit.clone()), std::mem::take(&mut shared.waiting))
+            shared.state.die(&exit)
         };
         for registration in &ended.names {
             registration.environment.remove_name(&registration.name, self.0.pid);
@@ -383,9 +408,14 @@ impl Process {
         };
         let pid = self.0.pid;
         tell(ended.farewell.links, Signal::LinkDied { pid, exit: exit.clone() });
-        tell(ended.farewell.watchers, Signal::ProcessDied { pid, exit });
+        tell(ended.farewell.watchers, Signal::ProcessDied { pid, exit: exit.clone() });
         tell(ended.farewell.unlinked, Signal::Unlink { pid });
         tell(ended.farewell.watched, Signal::StopMonitoring { pid });
+        let waiting = {
+            let mut shared = self.lock();
+            shared.ended = Some(exit);
+            std::mem::take(&mut shared.waiting)
+        };
         for waker in waiting {
             waker.wake();
         }

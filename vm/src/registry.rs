@@ -112,12 +112,9 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Gives a name to a process. Registering the same process under the same name again changes nothing.
+    /// Gives a name to a process.
     pub(crate) fn register(&mut self, name: &Name, pid: Pid, registrar: Pid) -> Result<(), RegistryError> {
         if let Some(entry) = self.entry(name) {
-            if entry.pid == pid {
-                return Ok(());
-            }
             return Err(RegistryError::Taken(name.text.to_string(), entry.pid));
         }
         self.names.entry(name.text.clone()).or_default().push((name.version.clone(), Entry { pid, registrar }));
@@ -129,17 +126,16 @@ impl Registry {
         self.entry(name).is_some_and(|entry| entry.pid == pid)
     }
 
-    /// Takes a name back and returns the process that had it.
-    pub(crate) fn unregister(&mut self, name: &Name, caller: Pid) -> Result<Pid, RegistryError> {
+    /// Returns the process that has a name, for who may take it back: that process, and the one that registered it.
+    pub(crate) fn holder(&self, name: &Name, caller: Pid) -> Result<Pid, RegistryError> {
         let entry = self.entry(name).ok_or_else(|| RegistryError::NotFound(name.text.to_string()))?;
         if caller != entry.pid && caller != entry.registrar {
             return Err(RegistryError::NotOwner(name.text.to_string(), entry.pid));
         }
-        self.remove(name, entry.pid);
         Ok(entry.pid)
     }
 
-    /// Removes a name of a process that died; says whether it still had it.
+    /// Removes a name of a process; says whether it had it.
     pub(crate) fn remove(&mut self, name: &Name, pid: Pid) -> bool {
         let Some(versions) = self.names.get_mut(&name.text) else { return false };
         let before = versions.len();
@@ -202,17 +198,17 @@ mod tests {
         let mut registry = Registry::default();
         registry.register(&name("1.0.0"), ME, ME).expect("the name is free");
         assert_eq!(registry.register(&name("1.0.0"), OTHER, OTHER), Err(RegistryError::Taken("db".into(), ME)));
-        assert_eq!(registry.unregister(&name("1.0.0"), OTHER), Err(RegistryError::NotOwner("db".into(), ME)));
+        assert_eq!(registry.holder(&name("1.0.0"), OTHER), Err(RegistryError::NotOwner("db".into(), ME)));
         assert_eq!(registry.lookup("db", "*"), Ok(ME));
-        assert_eq!(registry.unregister(&name("1.0.0"), ME), Ok(ME));
-        assert_eq!(registry.unregister(&name("1.0.0"), ME), Err(RegistryError::NotFound("db".into())));
+        assert_eq!(registry.holder(&name("1.0.0"), ME), Ok(ME));
+        assert_eq!(registry.holder(&name("2.0.0"), ME), Err(RegistryError::NotFound("db".into())));
     }
 
     #[test]
     fn who_registered_another_can_take_it_back() {
         let mut registry = Registry::default();
         registry.register(&name("1.0.0"), OTHER, ME).expect("the name is free");
-        assert_eq!(registry.unregister(&name("1.0.0"), ME), Ok(OTHER));
+        assert_eq!(registry.holder(&name("1.0.0"), ME), Ok(OTHER));
     }
 
     #[test]

@@ -148,11 +148,11 @@ impl Resource {
     }
 }
 
-/// A resource on its way. It counts for the receiver from the moment it is sent.
+/// A resource on its way. It counts for whoever puts it into a message, and for the receiver from the moment it is sent.
 #[derive(Debug)]
 pub(crate) struct Attachment {
     pub(crate) resource: Resource,
-    /// The place in the receiver's quota, for what is counted.
+    /// The place in the quota of who has it, for what is counted.
     pub(crate) permit: Option<Arc<Permit>>,
 }
 

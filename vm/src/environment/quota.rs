@@ -5,7 +5,7 @@
 
 use super::Limits;
 use crate::process::LimitReached;
-use lunatic_abi::Limit;
+use lunatic_abi::{FUEL_PER_UNIT, Limit};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,13 +14,45 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Quota {
     bounds: Limits,
     used: [AtomicU64; Limit::ALL.len()],
+    /// Fuel that was burned. Processes that compute less than a unit each add up here.
+    fuel: AtomicU64,
+    /// How many environments are around this one.
+    depth: u32,
     /// The counters of the environment that this one was made in.
     outer: Option<Arc<Quota>>,
 }
 
 impl Quota {
     pub(crate) fn new(bounds: Limits, outer: Option<Arc<Quota>>) -> Quota {
-        Quota { bounds, used: std::array::from_fn(|_| AtomicU64::new(0)), outer }
+        let depth = outer.as_ref().map_or(0, |outer| outer.depth + 1);
+        Quota { bounds, used: std::array::from_fn(|_| AtomicU64::new(0)), fuel: AtomicU64::new(0), depth, outer }
+    }
+
+    /// Returns how many environments are around this one.
+    pub(crate) fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// Counts what was computed, here and all around, whatever the bound: it cannot be undone. Says whether a bound is
+    /// passed by now.
+    pub(crate) fn burn(&self, fuel: u64) -> Result<(), LimitReached> {
+        let burned = self.fuel.fetch_add(fuel, Ordering::Relaxed).saturating_add(fuel);
+        let outside = self.outer.as_ref().map_or(Ok(()), |outer| outer.burn(fuel));
+        let allowed = self.bounds.get(Limit::TotalCompute);
+        if burned > allowed.saturating_mul(FUEL_PER_UNIT) {
+            let wanted = Some(burned.div_ceil(FUEL_PER_UNIT));
+            return Err(LimitReached { limit: Limit::TotalCompute, allowed, wanted });
+        }
+        outside
+    }
+
+    /// Says whether anything may be computed yet, here and all around.
+    pub(crate) fn check_compute(&self) -> Result<(), LimitReached> {
+        let allowed = self.bounds.get(Limit::TotalCompute);
+        if self.fuel.load(Ordering::Relaxed) >= allowed.saturating_mul(FUEL_PER_UNIT) {
+            return Err(LimitReached { limit: Limit::TotalCompute, allowed, wanted: None });
+        }
+        self.outer.as_ref().map_or(Ok(()), |outer| outer.check_compute())
     }
 
     /// Counts an amount, in this environment and in all around it, or in none.
@@ -53,6 +85,9 @@ impl Quota {
 
     /// Returns how much is in use.
     pub(crate) fn used(&self, limit: Limit) -> u64 {
+        if limit == Limit::TotalCompute {
+            return self.fuel.load(Ordering::Relaxed) / FUEL_PER_UNIT;
+        }
         self.used[limit as usize].load(Ordering::Relaxed)
     }
 
@@ -72,6 +107,11 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
+    /// Whether it counts in this quota.
+    pub(crate) fn is_of(&self, quota: &Arc<Quota>) -> bool {
+        Arc::ptr_eq(&self.quota, quota)
+    }
+
     /// Counts more of the same.
     pub(crate) fn grow(&mut self, amount: u64) -> Result<(), LimitReached> {
         self.quota.charge(self.limit, amount)?;
@@ -106,6 +146,28 @@ mod tests {
         drop(one);
         let _three = quota.permit(Limit::Sockets, 1).expect("2 of 2 again");
         assert_eq!(quota.used(Limit::Sockets), 2);
+    }
+
+    #[test]
+    fn what_was_computed_counts_also_beyond_the_bound() {
+        let bounded = |bound, outer| {
+            let mut limits = Limits::default();
+            limits.set(Limit::TotalCompute, bound);
+            Arc::new(Quota::new(limits, outer))
+        };
+        let outer = bounded(3, None);
+        let inner = bounded(2, Some(outer.clone()));
+        for _ in 0..4 {
+            inner.burn(FUEL_PER_UNIT / 2).expect("2 units are allowed");
+        }
+        let reached = inner.burn(1).expect_err("more than 2 units are too many");
+        assert_eq!(reached, LimitReached { limit: Limit::TotalCompute, allowed: 2, wanted: Some(3) });
+        inner.check_compute().expect_err("nothing is left inside");
+        outer.check_compute().expect("a unit is left outside");
+        outer.burn(2 * FUEL_PER_UNIT).expect_err("that was more than was left");
+        assert_eq!((inner.used(Limit::TotalCompute), outer.used(Limit::TotalCompute)), (2, 4));
+        let other = bounded(2, Some(outer));
+        assert_eq!(other.check_compute().expect_err("nothing is left around it").allowed, 3);
     }
 
     #[test]

@@ -74,9 +74,11 @@ pub(super) fn create(call: &mut Call<'_>, id: ConfigId, out: OutU64) -> Result<i
     let guest = call.guest();
     let environments = guest.handles().environments.len();
     guest.room_for(environments, "environments")?;
-    let environment = guest.environment().inner(config, true);
-    let id = guest.handles().environments.insert(environment);
-    call.answer(place, Ok(id))
+    let result = match guest.environment().inner(config, true) {
+        Ok(environment) => Ok(guest.handles().environments.insert(environment)),
+        Err(error) => Err(HostError::new(Errno::LimitReached, error)),
+    };
+    call.answer(place, result)
 }
 
 pub(super) fn drop(call: &mut Call<'_>, id: EnvironmentId) -> Result<(), Failure> {

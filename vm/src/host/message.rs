@@ -91,22 +91,22 @@ fn at_hand<'a>(call: &'a mut Call<'_>) -> Result<&'a Mail, Failure> {
 
 pub(super) fn push_module(call: &mut Call<'_>, module: ModuleId) -> Result<u64, Failure> {
     let module = super::process::module(call, module)?;
-    push(call, Resource::Module(module))
+    push(call, Attachment { resource: Resource::Module(module), permit: None })
 }
 
 pub(super) fn push_tcp_stream(call: &mut Call<'_>, stream: StreamId) -> Result<u64, Failure> {
     call.guest().message()?;
     let held = call.guest().handles().streams.remove(stream.0).ok_or_else(|| super::tcp::unknown_stream(stream))?;
-    push(call, Resource::TcpStream(held.socket))
+    push(call, Attachment { resource: Resource::TcpStream(held.socket), permit: Some(held.permit) })
 }
 
 /// Puts a resource into the message at hand and returns its place there.
-fn push(call: &mut Call<'_>, resource: Resource) -> Result<u64, Failure> {
+fn push(call: &mut Call<'_>, attachment: Attachment) -> Result<u64, Failure> {
     let (message, _) = call.guest().message()?;
     if message.attachments.len() >= MAX_RESOURCES {
         return Err(Failure::trap(format!("a message carries at most {MAX_RESOURCES} resources")));
     }
-    message.attachments.push(Some(Attachment { resource, permit: None }));
+    message.attachments.push(Some(attachment));
     Ok(message.attachments.len() as u64 - 1)
 }
 
@@ -128,11 +128,7 @@ pub(super) fn take_tcp_stream(call: &mut Call<'_>, index: u64) -> Result<u64, Fa
     let place = place(message, index)?;
     match place.take() {
         Some(Attachment { resource: Resource::TcpStream(socket), permit }) => {
-            // A message that its own author takes apart was never sent, so nothing was counted yet.
-            let permit = match permit {
-                Some(permit) => permit,
-                None => super::tcp::permit(call).map_err(|error| Failure::trap(error.text))?,
-            };
+            let permit = permit.expect("a stream is counted from when it is put into a message");
             Ok(call.guest().handles().streams.insert(Held { socket, permit }))
         }
         other => Err(put_back(place, other, index, "stream")),
@@ -239,7 +235,8 @@ pub(super) fn compose(
     let mut attachments = Vec::with_capacity(ids.len());
     for id in ids {
         let held = call.guest().handles().streams.get(id).ok_or_else(|| super::tcp::unknown_stream(StreamId(id)))?;
-        attachments.push(Some(Attachment { resource: Resource::TcpStream(held.socket.clone()), permit: None }));
+        let Held { socket, permit } = held.clone();
+        attachments.push(Some(Attachment { resource: Resource::TcpStream(socket), permit: Some(permit) }));
     }
     if u64::from(length.0) > call.guest().environment().limits().get(Limit::MessageBytes) {
         return Err(Failure::Errno(Errno::MessageTooLarge));

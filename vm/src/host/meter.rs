@@ -2,7 +2,7 @@
 
 use crate::environment::{Limits, Permit, Quota};
 use crate::process::LimitReached;
-use lunatic_abi::{FUEL_PER_UNIT, Limit};
+use lunatic_abi::Limit;
 use std::fmt;
 use std::sync::Arc;
 use wasmtime::ResourceLimiter;
@@ -34,13 +34,11 @@ pub(crate) struct Meter {
     refused: Option<LimitReached>,
     /// Fuel that was left when compute was counted last.
     fuel: u64,
-    /// Fuel that was used since a whole unit was counted.
-    fraction: u64,
 }
 
 impl Meter {
     pub(super) fn new(limits: Limits, quota: Arc<Quota>, permit: Permit, permitted: u64) -> Meter {
-        Meter { limits, quota, memory: 0, table_elements: 0, permit, permitted, refused: None, fuel: 0, fraction: 0 }
+        Meter { limits, quota, memory: 0, table_elements: 0, permit, permitted, refused: None, fuel: 0 }
     }
 
     /// Returns the last growth that was refused since the guest waited.
@@ -64,12 +62,9 @@ impl Meter {
 
     /// Counts what was computed since the last time towards the environment's total.
     pub(crate) fn charge_compute(&mut self, fuel: u64) -> Result<(), LimitReached> {
-        self.fraction += self.fuel.saturating_sub(fuel);
+        let burned = self.fuel.saturating_sub(fuel);
         self.fuel = fuel;
-        let units = self.fraction / FUEL_PER_UNIT;
-        self.fraction %= FUEL_PER_UNIT;
-        // What was computed is counted for good: there is no giving back.
-        self.quota.charge(Limit::TotalCompute, units)
+        self.quota.burn(burned)
     }
 
     fn grow_memory(&mut self, growth: u64) -> Result<(), LimitReached> {
@@ -136,6 +131,7 @@ impl ResourceLimiter for Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lunatic_abi::FUEL_PER_UNIT;
 
     fn meter(limit: Limit, bound: u64) -> Meter {
         let mut limits = Limits::default();
@@ -167,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn compute_is_counted_in_whole_units_and_loses_nothing() {
+    fn compute_is_counted_and_loses_nothing() {
         let mut meter = meter(Limit::TotalCompute, 2);
         meter.fuel_given(10 * FUEL_PER_UNIT);
         for left in [95, 90, 85, 80] {

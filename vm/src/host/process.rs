@@ -4,7 +4,7 @@ use super::call::kinds::{Bytes, ConfigId, Length, Millis, ModuleId, OutU64};
 use super::{Call, Failure};
 use crate::environment::{Birth, Config, Environment, Permissions, SpawnError};
 use crate::module::{MAX_MODULE_SIZE, Module, ModuleError};
-use crate::process::{Message, Pid, Signal};
+use crate::process::{LimitReached, Message, Pid, Signal};
 use crate::resources::HostError;
 use lunatic_abi::{Errno, Limit, OWN, parameter};
 use wasmtime::{V128, Val};
@@ -150,7 +150,10 @@ pub(super) async fn spawn(
         own
     } else {
         let config = config(call, config_id)?.clone();
-        own.inner(config, false)
+        match own.inner(config, false) {
+            Ok(environment) => environment,
+            Err(error) => return entry.refuse(call, HostError::new(Errno::LimitReached, error)),
+        }
     };
     entry.spawn(call, &environment, link, None).await
 }
@@ -205,6 +208,11 @@ impl Entry {
             let _ = machine.compiler.run(move || module.compiled(code).map(drop)).await;
         }
         let parent = call.guest().process().clone();
+        if link != 0
+            && let Err(reached) = parent.room_for_end()
+        {
+            return self.refuse(call, HostError::new(Errno::LimitReached, too_many_ends(reached)));
+        }
         let birth = Birth { link: (link != 0).then_some((&parent, link)), message };
         let spawned = environment.spawn_with(&self.module, &self.function, &self.parameters, birth);
         let result = match spawned {
@@ -278,7 +286,13 @@ pub(super) fn environment_id(call: &mut Call<'_>) -> Result<u64, Failure> {
     Ok(call.guest().environment().number())
 }
 
+/// Returns what is said to a process that would be told of more ends than it may.
+fn too_many_ends(reached: LimitReached) -> String {
+    format!("links, monitors and ends that wait to be received count as messages: {reached}")
+}
+
 pub(super) fn link(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<(), Failure> {
+    call.guest().process().room_for_end().map_err(|reached| Failure::trap(too_many_ends(reached)))?;
     call.guest().process().link(process, tag);
     Ok(())
 }
@@ -289,8 +303,7 @@ pub(super) fn unlink(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {
 }
 
 pub(super) fn monitor(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {
-    call.guest().process().monitor(process, 0);
-    Ok(())
+    monitor_tagged(call, 0, process)
 }
 
 pub(super) fn stop_monitoring(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {
@@ -299,6 +312,7 @@ pub(super) fn stop_monitoring(call: &mut Call<'_>, process: Pid) -> Result<(), F
 }
 
 pub(super) fn monitor_tagged(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<(), Failure> {
+    call.guest().process().room_for_end().map_err(|reached| Failure::trap(too_many_ends(reached)))?;
     call.guest().process().monitor(process, tag);
     Ok(())
 }

@@ -44,9 +44,9 @@ pub(crate) enum Reaction {
 }
 
 impl Links {
-    /// Links with a process. A second link with the same process replaces the tag.
-    pub(crate) fn link(&mut self, pid: Pid, tag: i64) {
-        self.linked.insert(pid, tag);
+    /// Links with a process; says whether it was not linked before. A second link with the same process replaces the tag.
+    pub(crate) fn link(&mut self, pid: Pid, tag: i64) -> bool {
+        self.linked.insert(pid, tag).is_none()
     }
 
     /// Ends a link; says whether there was one.
@@ -63,9 +63,10 @@ impl Links {
         self.watchers.remove(&pid);
     }
 
-    /// Remembers that this process wants to know of another's end. Each tag is a monitor of its own.
-    pub(crate) fn watch(&mut self, pid: Pid, tag: i64) {
-        self.watched.insert((pid, tag));
+    /// Remembers that this process wants to know of another's end; says whether it did not with this tag before. Each tag is
+    /// a monitor of its own.
+    pub(crate) fn watch(&mut self, pid: Pid, tag: i64) -> bool {
+        self.watched.insert((pid, tag))
     }
 
     /// Forgets that; says whether this was the last monitor of the other.
@@ -99,6 +100,18 @@ impl Links {
             self.watched.remove(monitor);
         }
         monitors.into_iter().map(|(pid, tag)| Mail::ProcessDied { tag, pid, exit: exit.clone() }).collect()
+    }
+
+    /// Takes the answer to a monitor of a process that is not there. Older monitors of the same process stay: their answer,
+    /// which knows the reason, is on its way.
+    pub(crate) fn on_nobody_there(&mut self, pid: Pid, tag: i64) -> Option<Mail> {
+        let was_watched = self.watched.remove(&(pid, tag));
+        was_watched.then_some(Mail::ProcessDied { tag, pid, exit: Exit::NoProcess })
+    }
+
+    /// Returns of how many ends the process can be told yet.
+    pub(crate) fn expected(&self) -> usize {
+        self.linked.len() + self.watched.len()
     }
 
     /// Ends this process's part in all links and monitors, and says who is to be told.
@@ -187,6 +200,18 @@ mod tests {
         assert!(links.unwatch(Pid(1), 0) && !links.unwatch(Pid(1), 0));
         assert!(matches!(links.on_link_died(Pid(1), &Exit::Killed), Reaction::None));
         assert!(links.on_process_died(Pid(1), &Exit::Killed).is_empty());
+    }
+
+    #[test]
+    fn t049_a_monitor_that_finds_nobody_leaves_older_ones_their_reason() {
+        let mut links = Links::default();
+        assert!(links.watch(Pid(1), 5) && !links.watch(Pid(1), 5));
+        assert!(links.watch(Pid(1), 6));
+        let answer = links.on_nobody_there(Pid(1), 6);
+        assert!(matches!(answer, Some(Mail::ProcessDied { tag: 6, exit: Exit::NoProcess, .. })));
+        let late = links.on_process_died(Pid(1), &Exit::Killed);
+        assert!(matches!(late.as_slice(), [Mail::ProcessDied { tag: 5, exit: Exit::Killed, .. }]));
+        assert!(links.on_nobody_there(Pid(1), 6).is_none());
     }
 
     #[test]

@@ -57,6 +57,13 @@ impl CallError {
     }
 }
 
+impl Drop for Live {
+    /// However the guest ends, also where it is killed in the middle of a slice, what it computed counts.
+    fn drop(&mut self) {
+        self.charge_compute();
+    }
+}
+
 impl Live {
     pub(super) fn new(store: Store<Guest>, instance: Instance, code: Code) -> Live {
         Live { store, instance, code, ended: None }
@@ -131,15 +138,18 @@ impl Live {
             self.instance.get_func(&mut self.store, function).expect("the entry was checked before the spawn");
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
         let called = function.call_async(&mut self.store, parameters, &mut results).await;
-        if self.code == Code::Metered
-            && let Ok(fuel) = self.store.get_fuel()
-        {
-            // What is over the bound now is found by the next process to spend or to begin.
-            let _ = self.store.data_mut().meter().charge_compute(fuel);
-        }
+        self.charge_compute();
         match called {
             Ok(()) => Ok(results),
             Err(error) => Err(exit_of(&mut self.store, &error)),
+        }
+    }
+
+    /// Counts what was computed since that was done last.
+    fn charge_compute(&mut self) {
+        if let Ok(fuel) = self.store.get_fuel() {
+            // What is over the bound now is found by the next process to spend or to begin.
+            let _ = self.store.data_mut().meter().charge_compute(fuel);
         }
     }
 

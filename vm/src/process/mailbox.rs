@@ -103,8 +103,8 @@ pub(crate) struct Mailbox {
     /// Messages of data that wait, and their bytes. Deaths are not counted: they are bounded by links and monitors.
     messages: u64,
     bytes: u64,
-    /// For each tag the sequence numbers that have it, ascending; kept from the first long search until the mailbox is
-    /// empty. Numbers of places that were emptied by other means are passed over.
+    /// For each tag the sequence numbers of the filled places that have it, ascending; kept from the first long search until
+    /// the mailbox is empty.
     index: Option<HashMap<i64, VecDeque<u64>>>,
 }
 
@@ -158,6 +158,9 @@ impl Mailbox {
         };
         let mail = self.queue[place].take().expect("the search found this place filled");
         self.holes += 1;
+        if let Some(tag) = mail.tag() {
+            self.forget(tag, self.first + place as u64);
+        }
         if let Mail::Data(message) = &mail {
             self.messages -= 1;
             self.bytes -= message.size() as u64;
@@ -168,7 +171,7 @@ impl Mailbox {
 
     /// Returns the first place, from `start` on, whose mail has one of the tags.
     fn find(&mut self, wanted: &Wanted, tags: &[i64], start: usize) -> Option<usize> {
-        let Some(index) = &mut self.index else {
+        let Some(index) = &self.index else {
             let mut places = self.queue.iter().skip(start);
             let found = places.position(|mail| mail.as_ref().is_some_and(|mail| wanted.accepts(mail)));
             if found.unwrap_or(self.queue.len().saturating_sub(start)) >= LONG_SEARCH {
@@ -176,26 +179,25 @@ impl Mailbox {
             }
             return found.map(|passed| start + passed);
         };
-        let mut earliest: Option<u64> = None;
-        for tag in tags {
-            let Some(sequences) = index.get_mut(tag) else { continue };
-            let is_filled =
-                |&sequence: &u64| sequence >= self.first && self.queue[(sequence - self.first) as usize].is_some();
-            // What a take of anything removed is still in the index.
-            while sequences.front().is_some_and(|sequence| !is_filled(sequence)) {
-                sequences.pop_front();
-            }
-            let since = self.first + start as u64;
-            let found = sequences.iter().copied().find(|sequence| *sequence >= since && is_filled(sequence));
-            earliest = match (earliest, found) {
-                (Some(one), Some(other)) => Some(one.min(other)),
-                (one, other) => one.or(other),
-            };
-            if sequences.is_empty() {
-                index.remove(tag);
-            }
-        }
+        let since = self.first + start as u64;
+        let first_of = |tag: &i64| {
+            let sequences = index.get(tag)?;
+            sequences.get(sequences.partition_point(|&sequence| sequence < since)).copied()
+        };
+        let earliest = tags.iter().filter_map(first_of).min();
         earliest.map(|sequence| (sequence - self.first) as usize)
+    }
+
+    /// Takes a place that is emptied out of the index.
+    fn forget(&mut self, tag: i64, sequence: u64) {
+        let Some(index) = &mut self.index else { return };
+        let sequences = index.get_mut(&tag).expect("every filled place with a tag is in the index");
+        let place = sequences.binary_search(&sequence).expect("every filled place with a tag is in the index");
+        // Most takes are of the first place of their tag, and the others are of one of the last.
+        sequences.remove(place);
+        if sequences.is_empty() {
+            index.remove(&tag);
+        }
     }
 
     fn make_index(&mut self) {
@@ -240,6 +242,11 @@ impl Mailbox {
     /// Returns how many pieces of mail wait.
     pub(crate) fn len(&self) -> usize {
         self.queue.len() - self.holes
+    }
+
+    /// Returns how many deaths wait.
+    pub(crate) fn deaths(&self) -> usize {
+        self.len() - self.messages as usize
     }
 
     /// Returns how many bytes of messages wait.
@@ -308,6 +315,22 @@ mod tests {
             assert_eq!(take(&mut mailbox, &[]), Some(number.to_string()));
         }
         assert!(mailbox.index.is_none());
+    }
+
+    #[test]
+    fn an_index_is_no_larger_than_the_mailbox() {
+        let mut mailbox = Mailbox::default();
+        for tag in 0..100 {
+            mailbox.push(message(tag, "waits"), WIDE).expect("the bounds are wide");
+        }
+        assert_eq!(take(&mut mailbox, &[-1]), None);
+        for tag in 100..10_000 {
+            mailbox.push(message(tag, "waits"), WIDE).expect("the bounds are wide");
+            assert!(take(&mut mailbox, &[]).is_some());
+        }
+        let index = mailbox.index.as_ref().expect("the mailbox was never empty");
+        assert_eq!(index.values().map(VecDeque::len).sum::<usize>(), 100);
+        assert_eq!(index.len(), 100);
     }
 
     #[test]

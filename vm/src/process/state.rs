@@ -4,12 +4,13 @@
 //! effect in the order in which they were sent, a link is there or not when somebody dies, a full mailbox is known to the
 //! sender at once, and a process is woken only by what it waits for.
 
-use super::Exit;
+use super::{Exit, Pid};
 use super::exit::LimitReached;
 use super::links::{Farewell, Links, Reaction};
 use super::mailbox::{Mail, Mailbox, MailboxBounds, Message, Wanted};
 use super::signal::Signal;
 use crate::registry::Registration;
+use lunatic_abi::Limit;
 
 /// What the sender of a signal has to do after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ enum Life {
     /// It is to end with this as soon as it is on turn.
     Ending(Exit),
     /// It ended, and everybody was told or is being told.
-    Dead(Exit),
+    Dead,
 }
 
 /// What a process waits for in a receive.
@@ -123,6 +124,23 @@ impl State {
         }
     }
 
+    /// Answers a monitor of a process that is not there.
+    pub(crate) fn nobody_there(&mut self, pid: Pid, tag: i64) {
+        if let Some(mail) = self.links.on_nobody_there(pid, tag) {
+            self.deliver(mail);
+        }
+    }
+
+    /// Checks that the process may be told of one more end. Ends are never dropped, so what is bounded is how many can come:
+    /// those that wait to be read, and those of links and monitors.
+    pub(crate) fn room_for_end(&self, allowed: u64) -> Result<(), LimitReached> {
+        let wanted = (self.mailbox.deaths() + self.links.expected()) as u64 + 1;
+        if wanted <= allowed {
+            return Ok(());
+        }
+        Err(LimitReached { limit: Limit::MailboxMessages, allowed, wanted: Some(wanted) })
+    }
+
     /// Puts a message into the mailbox.
     pub(crate) fn message(&mut self, message: Message, bounds: MailboxBounds) -> Result<Outcome, Refusal> {
         if !matches!(self.life, Life::Alive) {
@@ -166,15 +184,7 @@ impl State {
     }
 
     pub(crate) fn is_dead(&self) -> bool {
-        matches!(self.life, Life::Dead(_))
-    }
-
-    /// Returns what the process ended with, once it has.
-    pub(crate) fn exit(&self) -> Option<&Exit> {
-        match &self.life {
-            Life::Dead(exit) => Some(exit),
-            _ => None,
-        }
+        matches!(self.life, Life::Dead)
     }
 
     /// Takes what a receive asks for, or remembers that it is waited for.
@@ -222,16 +232,18 @@ impl State {
         self.names.push(registration);
     }
 
-    pub(crate) fn remove_name(&mut self, registration: &Registration) {
-        self.names.retain(|other| other != registration);
+    /// Forgets a name and returns what was remembered of it, which says where it was counted.
+    pub(crate) fn remove_name(&mut self, registration: &Registration) -> Option<Registration> {
+        let place = self.names.iter().position(|other| other == registration)?;
+        Some(self.names.swap_remove(place))
     }
 
     /// Ends the process: from now on every signal finds it dead.
-    pub(crate) fn die(&mut self, exit: Exit) -> Ended {
+    pub(crate) fn die(&mut self, exit: &Exit) -> Ended {
         debug_assert!(!self.is_dead(), "a process ends once");
         self.wait = None;
-        let farewell = self.links.on_exit(&exit);
-        self.life = Life::Dead(exit);
+        let farewell = self.links.on_exit(exit);
+        self.life = Life::Dead;
         Ended { farewell, names: std::mem::take(&mut self.names), mailbox: std::mem::take(&mut self.mailbox) }
     }
 }
@@ -239,8 +251,6 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    use super::super::Pid;
 
     const WIDE: MailboxBounds = MailboxBounds { messages: u64::MAX, bytes: u64::MAX };
 
@@ -264,6 +274,21 @@ mod tests {
     }
 
     #[test]
+    fn t043_ends_that_nobody_reads_are_bounded() {
+        let mut state = State::new();
+        for pid in 1..=3 {
+            state.room_for_end(3).expect("it is one of three");
+            state.links().watch(Pid(pid), 0);
+        }
+        let reached = state.room_for_end(3).expect_err("three can come");
+        assert_eq!(reached, LimitReached { limit: Limit::MailboxMessages, allowed: 3, wanted: Some(4) });
+        state.signal(Signal::ProcessDied { pid: Pid(1), exit: Exit::Normal });
+        state.room_for_end(3).expect_err("one waits and two can come");
+        assert!(matches!(state.receive(&Wanted::Any, 0, true), Received::Mail(_)));
+        state.room_for_end(3).expect("two can come");
+    }
+
+    #[test]
     fn the_first_reason_to_end_stays() {
         let mut state = State::new();
         state.signal(Signal::Link { pid: Pid(1), tag: 0 });
@@ -277,7 +302,7 @@ mod tests {
         let mut state = State::new();
         assert_eq!(state.signal(Signal::Kill), Outcome::Wake);
         assert_eq!(state.signal(Signal::Kill), Outcome::Wake);
-        state.die(Exit::Killed);
+        state.die(&Exit::Killed);
         assert_eq!(state.signal(Signal::Kill), Outcome::Dead);
     }
 
@@ -286,7 +311,7 @@ mod tests {
         let mut state = State::new();
         state.message(message(0), WIDE).expect("there is room");
         state.signal(Signal::Monitor { pid: Pid(3) });
-        let ended = state.die(Exit::Normal);
+        let ended = state.die(&Exit::Normal);
         assert_eq!(ended.farewell.watchers, [Pid(3)]);
         assert!(matches!(state.message(message(0), WIDE), Err(Refusal::Dead(_))));
         assert_eq!(state.signal(Signal::Link { pid: Pid(1), tag: 0 }), Outcome::Dead);
