@@ -19,17 +19,19 @@ pub(crate) use quota::{Permit, Quota};
 pub use wasi::{Access, PreopenError};
 pub(crate) use wasi::{Wasi, WasiTemplate};
 
-use crate::engine::Code;
-use crate::module::{EntryError, Module, ModuleError};
+use crate::component::Component;
+use crate::engine::{Code, Engine};
+use crate::host::{Guest, Origin};
+use crate::module::{EntryError, Module, ModuleError, Requirements};
 use crate::process::run::{self, Body, Permits};
-use crate::process::{Exit, LimitReached, Live, Message, Pid, Process, SendError, Signal};
+use crate::process::{Endpoint, Exit, LimitReached, Live, LiveComponent, Message, Pid, Process, SendError, Signal};
 use crate::registry::{Name, Registration, Registry, RegistryError};
 use crate::vm::Machine;
 use lunatic_abi::Limit;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use wasmtime::Val;
+use wasmtime::{InstancePre, Val, component};
 
 /// What processes may use and call. Cheap to clone.
 #[derive(Clone)]
@@ -64,6 +66,9 @@ pub enum SpawnError {
     /// The program is ending, or the machine is.
     #[error("the program is ending; nothing new is spawned")]
     Ending,
+    /// The component imports an interface of the embedder's that the environment does not grant.
+    #[error("the environment does not grant `{0}`, which the component imports")]
+    NotGranted(String),
     /// The process's first message cannot be delivered.
     #[error(transparent)]
     Message(SendError),
@@ -162,8 +167,10 @@ impl Environment {
         birth: Birth<'_>,
     ) -> Result<Process, SpawnError> {
         module.check_entry(function, parameters)?;
-        let body = Body::Function { name: function.into(), parameters: parameters.into() };
-        self.start(module, function, body, birth)
+        let permits = self.admit(module.requirements())?;
+        let (engine, pre) = self.link(module)?;
+        let body = Body::Function { pre, name: function.into(), parameters: parameters.into() };
+        self.start(function, permits, engine, Origin::Module(module.clone()), body, birth)
     }
 
     /// Spawns a process whose life a host closure drives: it gets a live instance of the module, calls its functions, reads
@@ -195,14 +202,81 @@ impl Environment {
     where
         F: for<'a> FnOnce(&'a mut Live) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send + 'static,
     {
-        self.start(module, name, Body::Host(Box::new(drive)), Birth::default())
+        let permits = self.admit(module.requirements())?;
+        let (engine, pre) = self.link(module)?;
+        let body = Body::Host { pre, drive: Box::new(drive) };
+        self.start(name, permits, engine, Origin::Module(module.clone()), body, Birth::default())
     }
 
-    fn start(&self, module: &Module, name: &str, body: Body, birth: Birth<'_>) -> Result<Process, SpawnError> {
-        let inner = &*self.0;
-        let (counted, memory) = self.admit(module)?;
+    /// Spawns a component as a process: runs its `wasi:cli/run`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Environment::spawn`]; what memory a component begins with is known only when it runs.
+    pub fn spawn_component(&self, component: &Component) -> Result<Process, SpawnError> {
+        let permits = self.admit(&Requirements::default())?;
+        let (engine, pre) = self.link_component(component)?;
+        let body = Body::Command { pre };
+        self.start("wasi:cli/run", permits, engine, Origin::Component(component.clone()), body, Birth::default())
+    }
+
+    /// Spawns a process whose life a host closure drives, as [`Environment::drive`] does, with an instance of a component.
+    ///
+    /// # Errors
+    ///
+    /// As [`Environment::spawn_component`].
+    pub fn drive_component<F>(&self, component: &Component, name: &str, drive: F) -> Result<Process, SpawnError>
+    where
+        F: for<'a> FnOnce(&'a mut LiveComponent) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send + 'static,
+    {
+        let permits = self.admit(&Requirements::default())?;
+        let (engine, pre) = self.link_component(component)?;
+        let body = Body::HostComponent { pre, drive: Box::new(drive) };
+        self.start(name, permits, engine, Origin::Component(component.clone()), body, Birth::default())
+    }
+
+    /// Makes a process without a guest, for the host to send and receive through. `name` is for reports.
+    ///
+    /// # Errors
+    ///
+    /// Where the environment has as many processes as it may, or is ending.
+    pub fn endpoint(&self, name: &str) -> Result<Endpoint, SpawnError> {
+        let (permit, _) = self.admit(&Requirements::default())?;
+        let process = Process::new(self.0.machine.pids.next(), name, self.clone());
+        self.0.program.joined(process.pid());
+        self.0.machine.processes.insert(process.clone());
+        Ok(Endpoint::new(process, permit))
+    }
+
+    fn link<'a>(&self, module: &'a Module) -> Result<(&'a Engine, Arc<InstancePre<Guest>>), SpawnError> {
         let (engine, compiled) = module.compiled(self.code())?;
         let pre = compiled.link(engine, self.grants()).map_err(|error| SpawnError::Link(format!("{error:#}")))?;
+        Ok((engine, pre))
+    }
+
+    fn link_component<'a>(
+        &self,
+        component: &'a Component,
+    ) -> Result<(&'a Engine, component::InstancePre<Guest>), SpawnError> {
+        // What WASI gives is decided by the context; what the embedder adds is there or not.
+        let denied = |import: &&str| !import.starts_with("wasi:") && !self.grants().allows_interface(import);
+        if let Some(import) = component.imports().find(denied) {
+            return Err(SpawnError::NotGranted(import.to_string()));
+        }
+        let (engine, pre) = component.compiled(self.code())?;
+        Ok((engine, pre.clone()))
+    }
+
+    fn start(
+        &self,
+        name: &str,
+        permits: (Permit, Permit),
+        engine: &Engine,
+        origin: Origin,
+        body: Body,
+        birth: Birth<'_>,
+    ) -> Result<Process, SpawnError> {
+        let inner = &*self.0;
         let slot = engine.take_slot().ok_or(SpawnError::Slots(engine.slots()))?;
 
         let pid = inner.machine.pids.next();
@@ -220,21 +294,21 @@ impl Environment {
             // The program was ended meanwhile, perhaps after its processes were killed.
             process.kill();
         }
-        crate::observe::spawned(&process, module);
+        crate::observe::spawned(&process, &origin);
+        let (counted, memory) = permits;
         let permits = Permits { process: counted, memory, slot };
-        let life = run::run(process.clone(), permits, engine, pre, module.clone(), body);
+        let life = run::run(process.clone(), permits, engine, origin, body);
         inner.machine.scheduler().spawn(life);
         Ok(process)
     }
 
     /// Checks the bounds that a new process meets, and counts it.
-    fn admit(&self, module: &Module) -> Result<(Permit, Permit), SpawnError> {
+    fn admit(&self, required: &Requirements) -> Result<(Permit, Permit), SpawnError> {
         let inner = &*self.0;
         if inner.program.is_over() {
             return Err(SpawnError::Ending);
         }
         let limits = self.limits();
-        let required = module.requirements();
         for (limit, wanted) in [(Limit::Memory, required.memory), (Limit::TableElements, required.table_elements)] {
             let allowed = limits.get(limit);
             if wanted > allowed {

@@ -23,13 +23,15 @@ mod wasi;
 pub use call::{Call, Failure};
 pub use embedder::Host;
 pub use guest::Guest;
+pub(crate) use guest::Origin;
 pub(crate) use meter::Rejected;
 
 use call::{kinds, kinds::Kind};
 use lunatic_abi::HOST_FUNCTIONS;
-use wasmtime::{Caller, Linker, Store};
+use wasmtime::{Caller, Linker, Store, component};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::p2;
 
 /// Returns the names of all functions that every machine has, as `namespace::name`.
 pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
@@ -41,6 +43,7 @@ pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
     p1::add_to_linker_async(&mut linker, |context| context)?;
     let mut store = Store::new(&engine, WasiCtxBuilder::new().build_p1());
     names.extend(linker.iter(&mut store).map(|(namespace, name, _)| format!("{namespace}::{name}")));
+    names.extend(COMPONENT_GRANTS.map(String::from));
     Ok(names)
 }
 
@@ -49,6 +52,14 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     p1::add_to_linker_async(linker, Guest::wasi)?;
     lunatic_abi::for_each_host_function!(link_rows);
     Ok(add_rows(linker)?)
+}
+
+/// The parts of WASI 0.2 that an environment grants to its components one by one; see [`crate::Component`].
+pub(crate) const COMPONENT_GRANTS: [&str; 3] = ["wasi:cli", "wasi:filesystem", "wasi:sockets"];
+
+/// Adds all that every component can import.
+pub(crate) fn link_components(linker: &mut component::Linker<Guest>) -> wasmtime::Result<()> {
+    p2::add_to_linker_async(linker)
 }
 
 /// Returns the error of a call that the environment does not grant.

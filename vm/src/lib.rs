@@ -24,6 +24,7 @@
 //! resources of their own kinds ([`Foreign`]), and processes that a host closure drives ([`Environment::drive`]).
 
 mod compiler;
+mod component;
 mod engine;
 mod environment;
 mod host;
@@ -36,12 +37,16 @@ pub mod scheduler;
 mod timer;
 mod vm;
 
+pub use component::Component;
 pub use environment::{Access, Config, Environment, Limits, PreopenError, SpawnError};
 pub use host::{Call, Failure, Guest, Host};
 pub use lunatic_abi::{ExitKind, Limit};
 pub use module::{Cache, EntryError, Module, ModuleError};
 pub use observe::printable;
-pub use process::{CallError, Exit, Frame, LimitReached, Live, Pid, Place, Process, SendError, Trap};
+pub use process::{
+    CallError, Endpoint, Exit, Frame, Letter, LimitReached, Live, LiveComponent, OutOfBounds, Pid, Place, Process,
+    SendError, Trap,
+};
 pub use registry::RegistryError;
 pub use resources::Foreign;
 pub use vm::{BuildError, Vm, VmBuilder};

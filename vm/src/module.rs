@@ -15,7 +15,7 @@ mod cache;
 mod requirements;
 
 pub use cache::Cache;
-use requirements::Requirements;
+pub(crate) use requirements::Requirements;
 
 /// A checked and compiled module, ready to be spawned. Cheap to clone.
 #[derive(Clone)]
@@ -62,7 +62,7 @@ pub enum ModuleError {
 }
 
 /// The largest module that is compiled, in bytes.
-pub const MAX_MODULE_SIZE: usize = 64 << 20;
+pub(crate) const MAX_MODULE_SIZE: usize = 64 << 20;
 
 impl Module {
     /// Checks and compiles a module, from the binary or the text format. Takes milliseconds to seconds; what was compiled

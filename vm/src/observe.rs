@@ -1,6 +1,6 @@
 //! What happens, told to whoever watches. The logic says one line; how it is shown is decided here.
 
-use crate::module::Module;
+use crate::host::Origin;
 use crate::process::{Exit, Process};
 use log::Level;
 
@@ -8,9 +8,9 @@ use log::Level;
 const TARGET: &str = "lunatic::process";
 
 /// A process was spawned.
-pub(crate) fn spawned(process: &Process, module: &Module) {
+pub(crate) fn spawned(process: &Process, origin: &Origin) {
     let (pid, name) = (process.pid(), process.name());
-    log::trace!(target: TARGET, "process {pid} `{}` of module `{}` was spawned", printable(name), printable(module.name()));
+    log::trace!(target: TARGET, "process {pid} `{}` of module `{}` was spawned", printable(name), printable(origin.name()));
 }
 
 /// A process ended, and what it had is released.

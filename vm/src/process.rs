@@ -3,9 +3,11 @@
 //! A [`Process`] is what a sender, a link or the host has of a process: its pid, the state that signals act on, and the
 //! means to wake it. What runs (instance, stack, memory) is in [`run`] and belongs to nobody else.
 
+mod endpoint;
 mod exit;
 mod links;
 mod live;
+mod live_component;
 mod mailbox;
 mod pid;
 pub(crate) mod run;
@@ -13,8 +15,10 @@ mod signal;
 mod state;
 mod table;
 
+pub use endpoint::{Endpoint, Letter};
 pub use exit::{Exit, Frame, LimitReached, Place, Trap};
-pub use live::{CallError, Live};
+pub use live::{CallError, Live, OutOfBounds};
+pub use live_component::LiveComponent;
 pub(crate) use mailbox::{Mail, MailboxBounds, Message, Wanted};
 pub use pid::Pid;
 pub(crate) use pid::PidSource;
@@ -360,6 +364,11 @@ impl Process {
         if self.0.turns.fetch_add(1, Ordering::Relaxed) == 0 {
             self.lock().waker = Some(context.waker().clone());
         }
+    }
+
+    /// Remembers how to wake the process, where that may be another waker each time.
+    fn set_waker(&self, context: &Context<'_>) {
+        self.lock().waker = Some(context.waker().clone());
     }
 
     /// Returns how often the process has been on turn.

@@ -10,13 +10,13 @@ use std::collections::HashMap;
 
 /// A name, of one version of what is behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name {
+pub(crate) struct Name {
     text: Box<str>,
     version: Version,
 }
 
 /// The longest name, in bytes.
-pub const MAX_NAME_LENGTH: usize = 1024;
+pub(crate) const MAX_NAME_LENGTH: usize = 1024;
 
 /// Why a name cannot be registered, found or taken back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +53,7 @@ impl Name {
     /// # Errors
     ///
     /// [`RegistryError::BadName`] and [`RegistryError::BadVersion`].
-    pub fn new(text: &str, version: &str) -> Result<Name, RegistryError> {
+    pub(crate) fn new(text: &str, version: &str) -> Result<Name, RegistryError> {
         let version =
             Version::parse(version).map_err(|_| RegistryError::BadVersion(version.escape_debug().to_string()))?;
         Ok(Name { text: check(text)?.into(), version })
@@ -64,13 +64,8 @@ impl Name {
     /// # Errors
     ///
     /// [`RegistryError::BadName`].
-    pub fn unversioned(text: &str) -> Result<Name, RegistryError> {
+    pub(crate) fn unversioned(text: &str) -> Result<Name, RegistryError> {
         Ok(Name { text: check(text)?.into(), version: Version::new(0, 0, 0) })
-    }
-
-    /// Returns the name's text.
-    pub fn text(&self) -> &str {
-        &self.text
     }
 
     #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The machine, and how it is set up.
 
 use crate::compiler::Compiler;
+use crate::component::Component;
 use crate::engine::Engines;
 use crate::environment::{Catalogue, Config, Environment};
 use crate::host::{self, Host};
@@ -124,6 +125,7 @@ impl VmBuilder {
         let own = Arc::new(self.host);
         let link: crate::engine::Link = Box::new(move |linker, components| {
             host::link(linker)?;
+            host::link_components(components)?;
             own.link(linker, components)
         });
         let engines = Arc::new(Engines::new(link).map_err(engine_error)?);
@@ -189,6 +191,17 @@ impl Vm {
     /// [`ModuleError`], where the bytes are not a module or import what nothing provides.
     pub fn module(&self, name: &str, bytes: &[u8]) -> Result<Module, ModuleError> {
         Module::new(&self.machine, name, bytes)
+    }
+
+    /// Checks and compiles a component, from the binary or the text format. `name` is for reports.
+    ///
+    /// Takes milliseconds to seconds, on this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`ModuleError`], where the bytes are not a component or import what nothing provides.
+    pub fn component(&self, name: &str, bytes: &[u8]) -> Result<Component, ModuleError> {
+        Component::new(&self.machine, name, bytes)
     }
 
     /// Returns a configuration that grants nothing yet.

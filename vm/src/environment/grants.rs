@@ -19,13 +19,6 @@ impl Catalogue {
         Arc::new(Catalogue { names })
     }
 
-    /// Returns the grant of everything.
-    pub(crate) fn everything(self: &Arc<Catalogue>) -> Grants {
-        let mut grants = self.nothing();
-        grants.allow("");
-        grants
-    }
-
     /// Returns the grant of nothing.
     pub(crate) fn nothing(self: &Arc<Catalogue>) -> Grants {
         Grants { catalogue: self.clone(), bits: vec![0; self.names.len().div_ceil(64)] }
@@ -81,6 +74,12 @@ impl Grants {
         self.catalogue.number(name).is_some_and(|number| self.bits[number / 64] & 1 << (number % 64) != 0)
     }
 
+    /// Whether a component's import is granted: one of the granted names is it or begins it, up to a `/`, `@` or its end.
+    pub(crate) fn allows_interface(&self, import: &str) -> bool {
+        let ends = import.match_indices(['/', '@']).map(|(end, _)| end).chain([import.len()]);
+        ends.into_iter().any(|end| self.allows(&import[..end]))
+    }
+
     /// Whether any function with a prefix is granted.
     pub(crate) fn allows_any(&self, prefix: &str) -> bool {
         let mut some = self.catalogue.nothing();
@@ -105,6 +104,12 @@ impl fmt::Debug for Grants {
 mod tests {
     use super::*;
 
+    fn everything(catalogue: &Arc<Catalogue>) -> Grants {
+        let mut grants = catalogue.nothing();
+        grants.allow("");
+        grants
+    }
+
     fn catalogue() -> Arc<Catalogue> {
         let names = ["wasi::environ_get", "wasi::environ_sizes_get", "wasi::fd_write", "lunatic::message::send"];
         Catalogue::new(names.iter().map(ToString::to_string).collect())
@@ -122,8 +127,21 @@ mod tests {
     }
 
     #[test]
+    fn an_interface_is_granted_by_its_package_or_itself() {
+        let catalogue = Catalogue::new(vec!["my:db".into(), "my:log/sink".into()]);
+        let grants = everything(&catalogue);
+        for granted in ["my:db/query@1.2.0", "my:db@1.0.0", "my:log/sink@0.1.0", "my:log/sink"] {
+            assert!(grants.allows_interface(granted), "{granted}");
+        }
+        for denied in ["my:dbx/query", "my:log/source", "other:db/query"] {
+            assert!(!grants.allows_interface(denied), "{denied}");
+        }
+        assert!(!catalogue.nothing().allows_interface("my:db/query"));
+    }
+
+    #[test]
     fn the_empty_prefix_grants_everything() {
-        assert!(catalogue().everything().allows("lunatic::message::send"));
+        assert!(everything(&catalogue()).allows("lunatic::message::send"));
     }
 
     #[test]
@@ -131,7 +149,7 @@ mod tests {
         let catalogue = catalogue();
         let mut outer = catalogue.nothing();
         outer.allow("wasi::");
-        let mut inner = catalogue.everything();
+        let mut inner = everything(&catalogue);
         inner.restrict_to(&outer);
         assert!(inner.allows("wasi::fd_write") && !inner.allows("lunatic::message::send"));
         assert!(inner.allows_any("wasi::") && !inner.allows_any("lunatic::"));

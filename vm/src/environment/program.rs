@@ -40,10 +40,6 @@ impl Program {
         }
     }
 
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
     /// Counts a new process, before anybody can send to it.
     pub(crate) fn joined(&self, pid: Pid) {
         // SeqCst, here and below: the last process's own check in `is_alone` must not miss one that came before.
@@ -112,10 +108,5 @@ impl Program {
             Poll::Pending
         })
         .await;
-    }
-
-    /// Returns how many processes are alive.
-    pub(crate) fn alive(&self) -> u64 {
-        self.alive.load(Ordering::SeqCst)
     }
 }

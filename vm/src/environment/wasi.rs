@@ -102,6 +102,25 @@ impl WasiTemplate {
         }
     }
 
+    /// Makes a context for a process whose guest is a component: what its environment does not grant is not in it.
+    pub(crate) fn component_context(&self, grants: &super::Grants) -> Wasi {
+        let mut builder = WasiCtxBuilder::new();
+        builder.max_random_size(MAX_RANDOM);
+        if grants.allows("wasi:cli") {
+            builder.args(&self.arguments).envs(&self.variables).inherit_stdio();
+        }
+        if grants.allows("wasi:sockets") {
+            builder.inherit_network().allow_ip_name_lookup(true);
+        }
+        let mut context = builder.build_p1();
+        let view = context.ctx();
+        if grants.allows("wasi:filesystem") {
+            *view.ctx.filesystem() = self.files.clone();
+        }
+        view.table.set_max_capacity(self.open_files);
+        context
+    }
+
     /// Makes a context for a process.
     pub(crate) fn context(&self) -> Wasi {
         let mut builder = WasiCtxBuilder::new();

@@ -32,6 +32,17 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Errno(errno) => write!(f, "{errno:?}"),
+            Failure::Trap(sentence) => f.write_str(sentence),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
 impl From<Errno> for Failure {
     fn from(errno: Errno) -> Failure {
         Failure::Errno(errno)
@@ -190,15 +201,15 @@ impl<'a> Call<'a> {
             // Killed meanwhile, perhaps by this very call: the guest does not go on.
             return Err(wasmtime::Error::msg("the process is to end"));
         }
-        let sentence = match answer {
+        let failure = match answer {
             Ok(answer) => return Ok(answer),
             Err(Failure::Errno(errno)) => match T::from_errno(errno) {
                 Some(answer) => return Ok(answer),
-                None => format!("{errno:?}"),
+                None => Failure::Errno(errno),
             },
-            Err(Failure::Trap(sentence)) => sentence,
+            Err(trap) => trap,
         };
-        Err(wasmtime::Error::msg(format!("{sentence} (in `{function}`)")))
+        Err(wasmtime::Error::msg(format!("{failure} (in `{function}`)")))
     }
 
     /// Checks that bytes lie in the guest's memory.

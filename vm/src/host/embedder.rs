@@ -8,8 +8,8 @@ type ComponentLink = Box<dyn Fn(&mut component::Linker<Guest>) -> wasmtime::Resu
 
 /// Functions that an embedder adds to what guests can import.
 ///
-/// They are granted like any other: by the beginning of `namespace::name`. Those for components are granted with the
-/// component itself.
+/// They are granted like any other: by the beginning of `namespace::name`, or for components by the beginning of the
+/// package's or interface's name.
 ///
 /// ```
 /// use lunatic_vm::{Call, Caller, Guest, Host, Vm};
@@ -17,8 +17,7 @@ type ComponentLink = Box<dyn Fn(&mut component::Linker<Guest>) -> wasmtime::Resu
 /// let mut host = Host::default();
 /// host.function("my::log", "line", |caller: Caller<'_, Guest>, address: u32, length: u32| {
 ///     let mut call = Call::new(caller);
-///     let text = call.text(address, length).map_err(|failure| wasmtime::Error::msg(format!("{failure:?}")))?;
-///     println!("{text}");
+///     println!("{}", call.text(address, length)?);
 ///     Ok(())
 /// });
 /// let vm = Vm::builder().host(host).build()?;
@@ -64,11 +63,14 @@ impl Host {
         self
     }
 
-    /// Adds to what components can import.
+    /// Adds a package or an interface, such as `my:db` or `my:db/query`, to what components can import. Its name is what an
+    /// environment grants.
     pub fn component(
         &mut self,
+        name: &str,
         link: impl Fn(&mut component::Linker<Guest>) -> wasmtime::Result<()> + Send + Sync + 'static,
     ) -> &mut Host {
+        self.names.push(name.to_string());
         self.components.push(Box::new(link));
         self
     }

@@ -2,19 +2,21 @@
 
 use super::call::Failure;
 use super::meter::Meter;
+use crate::component::Component;
 use crate::environment::{Environment, Permit, Wasi};
 use crate::module::Module;
 use crate::process::{LimitReached, Mail, Message, Process};
-use crate::resources::{Foreign, Handles, HostError};
+use crate::resources::{Attachment, Foreign, Handles, HostError, Resource};
 use lunatic_abi::Limit;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use wasmtime::Memory;
+use wasmtime_wasi::{WasiCtxView, WasiView};
 
 /// Everything that the host keeps for one running guest: what its host functions work on.
 pub struct Guest {
     process: Process,
-    module: Module,
+    origin: Origin,
     /// The message being composed, or the one received last.
     slot: Option<Slot>,
     handles: Handles,
@@ -28,6 +30,22 @@ pub struct Guest {
     extensions: HashMap<TypeId, Box<dyn Any + Send>>,
 }
 
+/// What a guest is an instance of.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    Module(Module),
+    Component(Component),
+}
+
+impl Origin {
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Origin::Module(module) => module.name(),
+            Origin::Component(component) => component.name(),
+        }
+    }
+}
+
 /// A message and the place where it is read next.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -36,13 +54,16 @@ pub(super) struct Slot {
 }
 
 impl Guest {
-    pub(crate) fn new(process: Process, module: Module, memory: Permit) -> Guest {
+    pub(crate) fn new(process: Process, origin: Origin, memory: Permit) -> Guest {
         let environment = process.environment();
-        let declared = module.requirements().memory;
+        let declared = match &origin {
+            Origin::Module(module) => module.requirements().memory,
+            Origin::Component(_) => 0,
+        };
         let meter = Meter::new(*environment.limits(), environment.quota().clone(), memory, declared);
         Guest {
             process,
-            module,
+            origin,
             slot: None,
             handles: Handles::default(),
             meter,
@@ -63,9 +84,12 @@ impl Guest {
         self.process.environment()
     }
 
-    /// Returns the module that it runs.
-    pub fn module(&self) -> &Module {
-        &self.module
+    /// Returns the module that it runs, if it is not a component.
+    pub fn module(&self) -> Option<&Module> {
+        match &self.origin {
+            Origin::Module(module) => Some(module),
+            Origin::Component(_) => None,
+        }
     }
 
     /// Returns the value of a type that the embedder keeps with this process; made when it is asked for first, dropped with
@@ -88,6 +112,29 @@ impl Guest {
     /// Takes a resource of the embedder's away from the process.
     pub fn remove_resource(&mut self, id: u64) -> Option<Foreign> {
         self.handles.foreign.remove(id)
+    }
+
+    /// Puts a resource of the embedder's into the message that the guest composes, and returns its place there.
+    ///
+    /// # Errors
+    ///
+    /// Traps where the guest composes no message.
+    pub fn attach(&mut self, resource: Foreign) -> Result<u64, Failure> {
+        super::message::push(self, Attachment { resource: Resource::Foreign(resource), permit: None })
+    }
+
+    /// Takes a resource of the embedder's out of the message that the guest received last; `None` where there is none in
+    /// that place.
+    pub fn take_attached(&mut self, place: u64) -> Option<Foreign> {
+        let (message, _) = self.message().ok()?;
+        let place = message.attachments.get_mut(usize::try_from(place).ok()?)?;
+        match place.take()? {
+            Attachment { resource: Resource::Foreign(resource), .. } => Some(resource),
+            other => {
+                *place = Some(other);
+                None
+            }
+        }
     }
 
     /// Returns how many bytes of memory it has.
@@ -158,6 +205,28 @@ impl Guest {
 
     /// Returns the WASI context.
     pub(super) fn wasi(&mut self) -> &mut Wasi {
-        self.wasi.get_or_insert_with(|| Box::new(self.process.environment().wasi().context()))
+        self.wasi.get_or_insert_with(|| {
+            let environment = self.process.environment();
+            let template = environment.wasi();
+            Box::new(match &self.origin {
+                Origin::Module(_) => template.context(),
+                Origin::Component(_) => template.component_context(environment.grants()),
+            })
+        })
+    }
+
+    /// Returns the WASI context together with the embedder's value of a type, for interfaces that need both.
+    pub fn wasi_and_extension<T: Default + Send + 'static>(&mut self) -> (WasiCtxView<'_>, &mut T) {
+        self.wasi();
+        self.extension::<T>();
+        let wasi = self.wasi.as_mut().expect("it was just made").ctx();
+        let value = self.extensions.get_mut(&TypeId::of::<T>()).expect("it was just made");
+        (wasi, value.downcast_mut().expect("each type has a value of its own"))
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi().ctx()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::call::kinds::{Buffer, Bytes, Length, Millis, ModuleId, OutHeader, StreamId, Words};
 use super::guest::Slot;
-use super::{Call, Failure};
+use super::{Call, Failure, Guest};
 use crate::process::{Mail, Message, Pid, Received, SendError, Wanted};
 use crate::resources::{Attachment, Held, Resource};
 use crate::scheduler;
@@ -91,18 +91,18 @@ fn at_hand<'a>(call: &'a mut Call<'_>) -> Result<&'a Mail, Failure> {
 
 pub(super) fn push_module(call: &mut Call<'_>, module: ModuleId) -> Result<u64, Failure> {
     let module = super::process::module(call, module)?;
-    push(call, Attachment { resource: Resource::Module(module), permit: None })
+    push(call.guest(), Attachment { resource: Resource::Module(module), permit: None })
 }
 
 pub(super) fn push_tcp_stream(call: &mut Call<'_>, stream: StreamId) -> Result<u64, Failure> {
     call.guest().message()?;
     let held = call.guest().handles().streams.remove(stream.0).ok_or_else(|| super::tcp::unknown_stream(stream))?;
-    push(call, Attachment { resource: Resource::TcpStream(held.socket), permit: Some(held.permit) })
+    push(call.guest(), Attachment { resource: Resource::TcpStream(held.socket), permit: Some(held.permit) })
 }
 
 /// Puts a resource into the message at hand and returns its place there.
-fn push(call: &mut Call<'_>, attachment: Attachment) -> Result<u64, Failure> {
-    let (message, _) = call.guest().message()?;
+pub(super) fn push(guest: &mut Guest, attachment: Attachment) -> Result<u64, Failure> {
+    let (message, _) = guest.message()?;
     if message.attachments.len() >= MAX_RESOURCES {
         return Err(Failure::trap(format!("a message carries at most {MAX_RESOURCES} resources")));
     }

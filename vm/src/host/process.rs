@@ -32,8 +32,8 @@ pub(super) async fn compile_module(
     }
     let bytes = call.bytes(range).to_vec();
     let machine = call.guest().environment().machine().clone();
-    let guest = call.guest();
-    let name = format!("{} (compiled by {})", guest.module().name(), guest.process().pid());
+    let pid = call.guest().process().pid();
+    let name = format!("{} (compiled by {pid})", own_module(call).name());
     let shared = machine.clone();
     let compiled = machine.compiler.run(move || Module::new(&shared, &name, &bytes)).await;
     let result = match compiled {
@@ -50,9 +50,13 @@ pub(super) fn drop_module(call: &mut Call<'_>, module: ModuleId) -> Result<(), F
 /// Returns a module by its id, or the caller's own.
 pub(super) fn module(call: &mut Call<'_>, id: ModuleId) -> Result<Module, Failure> {
     if id.0 == OWN {
-        return Ok(call.guest().module().clone());
+        return Ok(own_module(call).clone());
     }
     call.guest().handles().modules.get(id.0).cloned().ok_or_else(|| unknown_module(id))
+}
+
+fn own_module<'a>(call: &'a mut Call<'_>) -> &'a Module {
+    call.guest().module().expect("the rows are linked into core modules only")
 }
 
 fn unknown_module(id: ModuleId) -> Failure {
@@ -231,6 +235,7 @@ fn errno(error: &SpawnError) -> Errno {
         SpawnError::Limit(_) => Errno::LimitReached,
         SpawnError::Slots(_) => Errno::Exhausted,
         SpawnError::Module(_) | SpawnError::Link(_) => Errno::BadModule,
+        SpawnError::NotGranted(_) => Errno::NotGranted,
         SpawnError::Message(error) => error.errno(),
         SpawnError::Ending => Errno::Other,
     }

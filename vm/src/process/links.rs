@@ -129,11 +129,6 @@ impl Links {
             },
         }
     }
-
-    /// Returns the processes it is linked with.
-    pub(crate) fn linked(&self) -> impl Iterator<Item = Pid> {
-        self.linked.keys().copied()
-    }
 }
 
 #[cfg(test)]

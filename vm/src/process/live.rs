@@ -13,7 +13,7 @@ use async_io::Timer;
 use futures_lite::FutureExt;
 use lunatic_abi::Limit;
 use std::time::Duration;
-use wasmtime::{Extern, Instance, Memory, Store, Val};
+use wasmtime::{Extern, Instance, InstancePre, Memory, Store, Val};
 
 /// A running instance in the hands of the host.
 pub struct Live {
@@ -65,8 +65,12 @@ impl Drop for Live {
 }
 
 impl Live {
-    pub(super) fn new(store: Store<Guest>, instance: Instance, code: Code) -> Live {
-        Live { store, instance, code, ended: None }
+    /// Makes the instance, which runs the module's start function.
+    pub(super) async fn new(mut store: Store<Guest>, pre: &InstancePre<Guest>, code: Code) -> Result<Live, Exit> {
+        match pre.instantiate_async(&mut store).await {
+            Ok(instance) => Ok(Live { store, instance, code, ended: None }),
+            Err(error) => Err(exit_of(&mut store, &error)),
+        }
     }
 
     /// Returns the process.
@@ -86,7 +90,7 @@ impl Live {
         if let Some(exit) = &self.ended {
             return Err(CallError::Ended(exit.clone()));
         }
-        self.store.data().module().check_entry(function, parameters)?;
+        self.store.data().module().expect("the instance is a module's").check_entry(function, parameters)?;
         if self.code == Code::Metered {
             let units = self.store.data().environment().limits().get(Limit::Compute);
             set_compute(&mut self.store, units);

@@ -5,11 +5,11 @@
 //! where the future itself is dropped.
 
 use super::live::Live;
+use super::live_component::LiveComponent;
 use super::{Exit, Frame, LimitReached, Place, Process, Trap};
 use crate::engine::{Code, Engine, Slot};
 use crate::environment::Permit;
-use crate::host::{Guest, Rejected};
-use crate::module::Module;
+use crate::host::{Guest, Origin, Rejected};
 use crate::scheduler;
 use async_io::Timer;
 use futures_lite::FutureExt;
@@ -20,7 +20,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use wasmtime::{InstancePre, Store, StoreContextMut, UpdateDeadline, Val, WasmBacktrace};
+use wasmtime::{InstancePre, Store, StoreContextMut, UpdateDeadline, Val, WasmBacktrace, component};
 use wasmtime_wasi::I32Exit;
 
 /// How many ticks a slice is long.
@@ -29,12 +29,20 @@ const SLICE: u64 = 1;
 /// What drives a host-driven process.
 pub(crate) type Drive = Box<dyn for<'a> FnOnce(&'a mut Live) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send>;
 
+/// What drives a host-driven process whose guest is a component.
+pub(crate) type DriveComponent =
+    Box<dyn for<'a> FnOnce(&'a mut LiveComponent) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send>;
+
 /// What a process does.
 pub(crate) enum Body {
-    /// It runs an exported function.
-    Function { name: Box<str>, parameters: Box<[Val]> },
-    /// It does what a host closure has its instance do.
-    Host(Drive),
+    /// It runs an exported function of a module.
+    Function { pre: Arc<InstancePre<Guest>>, name: Box<str>, parameters: Box<[Val]> },
+    /// It does what a host closure has an instance of a module do.
+    Host { pre: Arc<InstancePre<Guest>>, drive: Drive },
+    /// It runs a component's `wasi:cli/run`.
+    Command { pre: component::InstancePre<Guest> },
+    /// It does what a host closure has an instance of a component do.
+    HostComponent { pre: component::InstancePre<Guest>, drive: DriveComponent },
 }
 
 /// What a process takes of its environment and of the machine, given back when it has ended.
@@ -66,8 +74,7 @@ pub(crate) fn run(
     process: Process,
     permits: Permits,
     engine: &Engine,
-    pre: Arc<InstancePre<Guest>>,
-    module: Module,
+    origin: Origin,
     body: Body,
 ) -> impl Future<Output = ()> + Send + 'static {
     let (code, wasmtime) = (engine.code(), engine.wasmtime().clone());
@@ -76,8 +83,8 @@ pub(crate) fn run(
     async move {
         let mut finish = finish;
         finish.exit = {
-            let guest = Guest::new(process.clone(), module, permits.memory);
-            let life = pin!(live(Store::new(&wasmtime, guest), code, pre, body));
+            let guest = Guest::new(process.clone(), origin, permits.memory);
+            let life = pin!(live(Store::new(&wasmtime, guest), code, body));
             turns(&process, life).await
         };
     }
@@ -102,7 +109,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Makes the instance and does what the body says.
-async fn live(mut store: Store<Guest>, code: Code, pre: Arc<InstancePre<Guest>>, body: Body) -> Exit {
+async fn live(mut store: Store<Guest>, code: Code, body: Body) -> Exit {
     let limits = *store.data().environment().limits();
     store.limiter(|guest| guest.meter());
     store.set_epoch_deadline(SLICE);
@@ -113,18 +120,25 @@ async fn live(mut store: Store<Guest>, code: Code, pre: Arc<InstancePre<Guest>>,
         set_compute(&mut store, limits.get(Limit::Compute));
     }
     let work = async {
-        let instance = match pre.instantiate_async(&mut store).await {
-            Ok(instance) => instance,
-            Err(error) => return exit_of(&mut store, &error),
-        };
-        let mut live = Live::new(store, instance, code);
-        match body {
-            Body::Function { name, parameters } => match live.enter(&name, &parameters).await {
-                Ok(_) => Exit::Normal,
-                Err(exit) => exit,
+        let worked = match body {
+            Body::Function { pre, name, parameters } => match Live::new(store, &pre, code).await {
+                Ok(mut live) => live.enter(&name, &parameters).await.map(|_| Exit::Normal),
+                Err(exit) => Err(exit),
             },
-            Body::Host(drive) => drive(&mut live).await,
-        }
+            Body::Host { pre, drive } => match Live::new(store, &pre, code).await {
+                Ok(mut live) => Ok(drive(&mut live).await),
+                Err(exit) => Err(exit),
+            },
+            Body::Command { pre } => match LiveComponent::new(store, &pre, code).await {
+                Ok(mut live) => live.run().await.map(|()| Exit::Normal),
+                Err(exit) => Err(exit),
+            },
+            Body::HostComponent { pre, drive } => match LiveComponent::new(store, &pre, code).await {
+                Ok(mut live) => Ok(drive(&mut live).await),
+                Err(exit) => Err(exit),
+            },
+        };
+        worked.unwrap_or_else(|exit| exit)
     };
     let allowed = limits.get(Limit::Time);
     if allowed == u64::MAX {

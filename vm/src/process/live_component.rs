@@ -1,0 +1,75 @@
+//! An instance of a component that the host drives.
+
+use super::run::{exit_of, set_compute};
+use super::{Exit, Process};
+use crate::engine::Code;
+use crate::host::Guest;
+use lunatic_abi::Limit;
+use wasmtime::Store;
+use wasmtime::component::{Instance, InstancePre};
+use wasmtime_wasi::p2::bindings::Command;
+
+/// A running instance of a component in the hands of the host.
+///
+/// What its functions are only the host knows, so it calls them itself, with wasmtime's typed interface, on
+/// [`store`](LiveComponent::store) and [`instance`](LiveComponent::instance). After a call that failed the instance must not
+/// be called again: [`exit`](LiveComponent::exit) says what the process ends with.
+pub struct LiveComponent {
+    store: Store<Guest>,
+    instance: Instance,
+    code: Code,
+}
+
+impl LiveComponent {
+    pub(super) async fn new(
+        mut store: Store<Guest>,
+        pre: &InstancePre<Guest>,
+        code: Code,
+    ) -> Result<LiveComponent, Exit> {
+        match pre.instantiate_async(&mut store).await {
+            Ok(instance) => Ok(LiveComponent { store, instance, code }),
+            Err(error) => Err(exit_of(&mut store, &error)),
+        }
+    }
+
+    /// Runs the component's `wasi:cli/run`.
+    pub(super) async fn run(&mut self) -> Result<(), Exit> {
+        let command = match Command::new(&mut self.store, &self.instance) {
+            Ok(command) => command,
+            Err(error) => return Err(exit_of(&mut self.store, &error)),
+        };
+        match command.wasi_cli_run().call_run(&mut self.store).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(())) => Err(Exit::Status(1)),
+            Err(error) => Err(exit_of(&mut self.store, &error)),
+        }
+    }
+
+    /// Returns the process.
+    pub fn process(&self) -> &Process {
+        self.store.data().process()
+    }
+
+    /// Returns the store, to call the component with. Its limits are set already.
+    pub fn store(&mut self) -> &mut Store<Guest> {
+        &mut self.store
+    }
+
+    /// Returns the instance, to find its functions in.
+    pub fn instance(&self) -> Instance {
+        self.instance
+    }
+
+    /// Lets the component compute as much as its environment allows, from now on: to be called before each call.
+    pub fn renew_compute(&mut self) {
+        if self.code == Code::Metered {
+            let units = self.store.data().environment().limits().get(Limit::Compute);
+            set_compute(&mut self.store, units);
+        }
+    }
+
+    /// Says what a call that failed with this error means for the process.
+    pub fn exit(&mut self, error: &wasmtime::Error) -> Exit {
+        exit_of(&mut self.store, error)
+    }
+}
