@@ -29,10 +29,14 @@ const STACK: usize = 2 << 20;
 const MAX_MEMORY: usize = 1 << 32;
 
 /// Slots for processes whose code does not count, and for those whose code does. A slot is address space: 4 GiB for the
-/// memory, so that no access needs a bounds check. Every live process costs six mappings of the kernel's, of which there
-/// are 65,530 by default, so that more slots would be of no use there.
+/// memory, so that no access needs a bounds check.
 const PLAIN_SLOTS: u32 = 10_000;
 const METERED_SLOTS: u32 = 4_000;
+
+/// What a slot costs of the kernel's mappings: the memory's image, what follows it, what is not accessible yet, the stack
+/// and its guard. So many are left for everything else.
+const MAPPINGS_OF_A_SLOT: u32 = 6;
+const OTHER_MAPPINGS: u32 = 4_000;
 
 /// How much of a memory and of a table stays resident when its slot is used again. Pages below this are set back by
 /// copying, which is cheaper than giving them back to the kernel and taking new ones.
@@ -44,18 +48,45 @@ pub(crate) struct Engine {
     code: Code,
     linker: Linker<Guest>,
     components: component::Linker<Guest>,
-    /// Slots that are taken.
+    slots: Arc<Slots>,
+    /// Slots of this engine's that are taken.
     taken: Arc<AtomicU32>,
+}
+
+/// The slots of a machine, for all its engines together.
+#[derive(Debug)]
+struct Slots {
+    taken: AtomicU32,
+    /// How many the kernel's bound on mappings allows.
+    mappable: u32,
 }
 
 /// A slot for a process, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Slot(Arc<AtomicU32>);
+pub(crate) struct Slot {
+    slots: Arc<Slots>,
+    /// How many of its own engine are taken.
+    taken: Arc<AtomicU32>,
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+        self.slots.taken.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// As many processes are alive as the machine can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SlotsTaken {
+    /// All slots of the pool are taken.
+    #[error("all {0} slots for processes of this kind are taken; end some processes first")]
+    Pool(u32),
+    /// The kernel allows no more mappings.
+    #[error(
+        "{0} processes are alive, and the kernel allows no more mappings; raise it with `sysctl -w vm.max_map_count=1048576`"
+    )]
+    Mappings(u32),
 }
 
 impl Engine {
@@ -77,21 +108,16 @@ impl Engine {
         &self.components
     }
 
-    /// Takes a slot for a process; `None` where all are taken.
-    pub(crate) fn take_slot(&self) -> Option<Slot> {
-        // Relaxed: it is a count of its own. The pool's slot is free before this one is given back, as a process gives it
-        // back after its store is gone.
-        let free = |taken| (taken < self.slots()).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).ok()?;
-        Some(Slot(self.taken.clone()))
-    }
-
-    /// Returns how many processes can run on it at the same time.
-    pub(crate) fn slots(&self) -> u32 {
-        match self.code {
-            Code::Plain => PLAIN_SLOTS,
-            Code::Metered => METERED_SLOTS,
+    /// Takes a slot for a process.
+    pub(crate) fn take_slot(&self) -> Result<Slot, SlotsTaken> {
+        let all = slots(self.code);
+        let mappable = self.slots.mappable;
+        take(&self.slots.taken, mappable).ok_or(SlotsTaken::Mappings(mappable))?;
+        if take(&self.taken, all).is_none() {
+            self.slots.taken.fetch_sub(1, Ordering::Relaxed);
+            return Err(SlotsTaken::Pool(all));
         }
+        Ok(Slot { slots: self.slots.clone(), taken: self.taken.clone() })
     }
 }
 
@@ -104,11 +130,13 @@ pub(crate) struct Engines {
     plain: Engine,
     metered: OnceLock<Engine>,
     link: Link,
+    slots: Arc<Slots>,
 }
 
 impl Engines {
     pub(crate) fn new(link: Link) -> wasmtime::Result<Engines> {
-        Ok(Engines { plain: make(Code::Plain, &link)?, metered: OnceLock::new(), link })
+        let slots = Arc::new(Slots { taken: AtomicU32::new(0), mappable: mappable() });
+        Ok(Engines { plain: make(Code::Plain, &link, &slots)?, metered: OnceLock::new(), link, slots })
     }
 
     pub(crate) fn get(&self, code: Code) -> wasmtime::Result<&Engine> {
@@ -119,7 +147,7 @@ impl Engines {
                     return Ok(engine);
                 }
                 // Where two threads come here at once, one engine is thrown away.
-                let engine = make(Code::Metered, &self.link)?;
+                let engine = make(Code::Metered, &self.link, &self.slots)?;
                 Ok(self.metered.get_or_init(|| engine))
             }
         }
@@ -134,12 +162,12 @@ impl Engines {
     }
 }
 
-fn make(code: Code, link: &Link) -> wasmtime::Result<Engine> {
+fn make(code: Code, link: &Link, slots: &Arc<Slots>) -> wasmtime::Result<Engine> {
     let engine = wasmtime::Engine::new(&config(code))?;
     let mut linker = Linker::new(&engine);
     let mut components = component::Linker::new(&engine);
     link(&mut linker, &mut components)?;
-    Ok(Engine { engine, code, linker, components, taken: Arc::default() })
+    Ok(Engine { engine, code, linker, components, slots: slots.clone(), taken: Arc::default() })
 }
 
 fn config(code: Code) -> Config {
@@ -160,11 +188,32 @@ fn config(code: Code) -> Config {
     config
 }
 
-fn pool(code: Code) -> PoolingAllocationConfig {
-    let slots = match code {
+/// Returns how many processes can run at the same time, of those whose code counts or of the others.
+fn slots(code: Code) -> u32 {
+    match code {
         Code::Plain => PLAIN_SLOTS,
         Code::Metered => METERED_SLOTS,
-    };
+    }
+}
+
+/// Takes one of so many, if one is left.
+fn take(taken: &AtomicU32, all: u32) -> Option<()> {
+    // Relaxed: it is a count of its own. The pool's slot is free before this one is given back, as a process gives it back
+    // after its store is gone.
+    let one_more = |taken| (taken < all).then_some(taken + 1);
+    taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok().map(drop)
+}
+
+/// Returns for how many processes the kernel has mappings.
+fn mappable() -> u32 {
+    // Where there is no such bound, there is no such file.
+    let Ok(text) = std::fs::read_to_string("/proc/sys/vm/max_map_count") else { return u32::MAX };
+    let mappings: u32 = text.trim().parse().unwrap_or(u32::MAX);
+    mappings.saturating_sub(OTHER_MAPPINGS) / MAPPINGS_OF_A_SLOT
+}
+
+fn pool(code: Code) -> PoolingAllocationConfig {
+    let slots = slots(code);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(slots)
         .total_memories(slots)

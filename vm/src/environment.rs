@@ -20,7 +20,7 @@ pub use wasi::{Access, PreopenError};
 pub(crate) use wasi::{Wasi, WasiTemplate};
 
 use crate::component::Component;
-use crate::engine::{Code, Engine};
+use crate::engine::{Code, Engine, SlotsTaken};
 use crate::host::{Guest, Origin};
 use crate::module::{EntryError, Module, ModuleError, Requirements};
 use crate::process::run::{self, Body, Permits};
@@ -58,8 +58,8 @@ pub enum SpawnError {
     #[error("{0}")]
     Limit(LimitReached),
     /// As many processes are alive as the machine has slots for.
-    #[error("the machine has {0} slots for processes of this kind and all are taken; end some processes first")]
-    Slots(u32),
+    #[error(transparent)]
+    Slots(SlotsTaken),
     /// The module could not be compiled for this environment.
     #[error(transparent)]
     Module(#[from] ModuleError),
@@ -83,7 +83,9 @@ const MAX_DEPTH: u32 = 256;
 
 /// Why an environment was not made inside another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("environments can be made inside each other {MAX_DEPTH} deep, which this one is; spawn without a configuration")]
+#[error(
+    "environments can be made inside each other {MAX_DEPTH} deep, which this one is; spawn without a configuration"
+)]
 pub(crate) struct TooDeep;
 
 /// What is so before a new process's first instruction.
@@ -277,7 +279,7 @@ impl Environment {
         birth: Birth<'_>,
     ) -> Result<Process, SpawnError> {
         let inner = &*self.0;
-        let slot = engine.take_slot().ok_or(SpawnError::Slots(engine.slots()))?;
+        let slot = engine.take_slot().map_err(SpawnError::Slots)?;
 
         let pid = inner.machine.pids.next();
         let process = Process::new(pid, name, self.clone());
@@ -290,8 +292,8 @@ impl Environment {
         }
         inner.program.joined(pid);
         inner.machine.processes.insert(process.clone());
-        if inner.program.is_over() {
-            // The program was ended meanwhile, perhaps after its processes were killed.
+        if inner.program.is_over() || inner.machine.is_over() {
+            // It ended meanwhile, perhaps after all its processes were killed.
             process.kill();
         }
         crate::observe::spawned(&process, &origin);
@@ -305,7 +307,7 @@ impl Environment {
     /// Checks the bounds that a new process meets, and counts it.
     fn admit(&self, required: &Requirements) -> Result<(Permit, Permit), SpawnError> {
         let inner = &*self.0;
-        if inner.program.is_over() {
+        if inner.program.is_over() || inner.machine.is_over() {
             return Err(SpawnError::Ending);
         }
         let limits = self.limits();

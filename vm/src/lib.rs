@@ -38,6 +38,7 @@ mod timer;
 mod vm;
 
 pub use component::Component;
+pub use engine::SlotsTaken;
 pub use environment::{Access, Config, Environment, Limits, PreopenError, SpawnError};
 pub use host::{Call, Failure, Guest, Host};
 pub use lunatic_abi::{ExitKind, Limit};

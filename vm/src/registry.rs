@@ -68,9 +68,9 @@ impl Name {
         Ok(Name { text: check(text)?.into(), version: Version::new(0, 0, 0) })
     }
 
-    #[cfg(test)]
-    pub(crate) fn plain(text: &str) -> Name {
-        Name::unversioned(text).expect("the tests use good names")
+    /// Returns the name's text.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 }
 

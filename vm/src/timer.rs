@@ -51,7 +51,11 @@ pub(crate) fn start(environment: &Environment, permit: Permit, to: Pid, message:
                 Err(_) => future::pending().await,
             }
         };
-        if future::or(fires, is_cancelled).await
+        let is_over = async {
+            counted.environment.machine().over().await;
+            false
+        };
+        if future::or(fires, future::or(is_cancelled, is_over)).await
             && !decided.swap(true, Ordering::SeqCst)
             && let Some(process) = counted.environment.machine().process(to)
             && let Err((_, error)) = process.deliver(message)

@@ -37,15 +37,23 @@ pub(crate) struct Machine {
     catalogue: Arc<Catalogue>,
     environments: AtomicU64,
     scheduler: Scheduler,
+    /// Set when the machine ends: what begins from now on is killed at once.
+    is_over: AtomicBool,
+    /// Closed when the machine ends; nothing is ever sent.
+    over: async_channel::Receiver<()>,
+    _open: async_channel::Sender<()>,
 }
 
 struct End(Arc<Machine>);
 
 impl Drop for End {
     fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::SeqCst);
         for process in self.0.processes.all() {
             process.kill();
         }
+        // Wakes what waits for a time that may be far away, so that it is dropped now.
+        self.0.over.close();
         // A process that spins notices its end at a tick, and where ticks are made by hand nobody makes them any more.
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -144,6 +152,7 @@ impl VmBuilder {
         if self.is_manual {
             scheduler = scheduler.manual_ticker();
         }
+        let (open, over) = async_channel::bounded(1);
         let machine = Arc::new(Machine {
             engines,
             cache: self.cache.unwrap_or_else(Cache::none),
@@ -154,6 +163,9 @@ impl VmBuilder {
             catalogue: Catalogue::new(names),
             environments: AtomicU64::new(0),
             scheduler: scheduler.build()?,
+            is_over: AtomicBool::new(false),
+            over,
+            _open: open,
         });
         Ok(Vm { _end: Arc::new(End(machine.clone())), machine })
     }
@@ -251,6 +263,16 @@ impl Machine {
 
     pub(crate) fn catalogue(&self) -> &Arc<Catalogue> {
         &self.catalogue
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Waits for the machine's end.
+    pub(crate) async fn over(&self) {
+        // Only the end of the channel comes through it.
+        let _ = self.over.recv().await;
     }
 
     pub(crate) fn next_environment(&self) -> u64 {

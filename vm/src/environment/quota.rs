@@ -57,29 +57,41 @@ impl Quota {
 
     /// Counts an amount, in this environment and in all around it, or in none.
     pub(crate) fn charge(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
+        for (charged, quota) in self.outwards().enumerate() {
+            if let Err(reached) = quota.charge_here(limit, amount) {
+                for quota in self.outwards().take(charged) {
+                    quota.release_here(limit, amount);
+                }
+                return Err(reached);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns this quota and those around it.
+    fn outwards(&self) -> impl Iterator<Item = &Quota> {
+        std::iter::successors(Some(self), |quota| quota.outer.as_deref())
+    }
+
+    fn charge_here(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
         let bound = self.bounds.get(limit);
         // Relaxed, here and below: the counters order nothing, each only has to be right by itself.
         let counted = self.used[limit as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             used.checked_add(amount).filter(|&sum| sum <= bound)
         });
-        if let Err(used) = counted {
-            return Err(LimitReached { limit, allowed: bound, wanted: Some(used.saturating_add(amount)) });
-        }
-        if let Some(outer) = &self.outer
-            && let Err(reached) = outer.charge(limit, amount)
-        {
-            self.used[limit as usize].fetch_sub(amount, Ordering::Relaxed);
-            return Err(reached);
-        }
-        Ok(())
+        let too_much = |used: u64| LimitReached { limit, allowed: bound, wanted: Some(used.saturating_add(amount)) };
+        counted.map(drop).map_err(too_much)
+    }
+
+    fn release_here(&self, limit: Limit, amount: u64) {
+        let before = self.used[limit as usize].fetch_sub(amount, Ordering::Relaxed);
+        debug_assert!(before >= amount, "{limit:?}: {amount} given back, {before} in use");
     }
 
     /// Gives an amount back.
     pub(crate) fn release(&self, limit: Limit, amount: u64) {
-        let before = self.used[limit as usize].fetch_sub(amount, Ordering::Relaxed);
-        debug_assert!(before >= amount, "{limit:?}: {amount} given back, {before} in use");
-        if let Some(outer) = &self.outer {
-            outer.release(limit, amount);
+        for quota in self.outwards() {
+            quota.release_here(limit, amount);
         }
     }
 

@@ -136,7 +136,7 @@ impl Endpoint {
             }
             match self.process.receive(&wanted, 0, false) {
                 Received::Mail(mail) => Poll::Ready(Ok(mail)),
-                Received::NobodyLeft | Received::Nothing => Poll::Pending,
+                Received::Nothing => Poll::Pending,
             }
         })
         .await;

@@ -194,9 +194,6 @@ pub(super) fn exit_of(store: &mut Store<Guest>, error: &wasmtime::Error) -> Exit
     if let Some(reached) = guest.refused() {
         return Exit::Limit(reached);
     }
-    if let Some(what) = error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>() {
-        return Exit::Fault(what.to_string().into());
-    }
     Exit::Trapped(Arc::new(Trap { reason: reason(error), frames: frames(error) }))
 }
 

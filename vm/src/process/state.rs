@@ -4,11 +4,11 @@
 //! effect in the order in which they were sent, a link is there or not when somebody dies, a full mailbox is known to the
 //! sender at once, and a process is woken only by what it waits for.
 
-use super::{Exit, Pid};
 use super::exit::LimitReached;
 use super::links::{Farewell, Links, Reaction};
 use super::mailbox::{Mail, Mailbox, MailboxBounds, Message, Wanted};
 use super::signal::Signal;
+use super::{Exit, Pid};
 use crate::registry::Registration;
 use lunatic_abi::Limit;
 
