@@ -24,11 +24,13 @@
 //! resources of their own kinds ([`Foreign`]), and processes that a host closure drives ([`Environment::drive`]).
 
 mod compiler;
+mod console;
 mod engine;
 mod environment;
 mod host;
 mod module;
 mod observe;
+mod pipe;
 mod process;
 mod registry;
 mod resources;
@@ -36,11 +38,12 @@ pub mod scheduler;
 mod timer;
 mod vm;
 
-pub use environment::{Access, Config, Environment, Limits, PreopenError, SpawnError};
+pub use environment::{Access, Config, Environment, Limits, PreopenError, SpawnError, Stdio};
 pub use host::{Call, Failure, Guest, Host};
 pub use lunatic_abi::{ExitKind, Limit};
 pub use module::{Cache, EntryError, Module, ModuleError};
 pub use observe::printable;
+pub use pipe::{Pipe, PipeClosed, PipeReader, PipeWriter};
 pub use process::{CallError, Exit, Frame, LimitReached, Live, Pid, Place, Process, SendError, Trap};
 pub use registry::RegistryError;
 pub use resources::Foreign;

@@ -103,9 +103,9 @@ impl Guest {
         &mut self.meter
     }
 
-    /// Returns the last growth that was refused since the guest waited.
+    /// Returns the limit that the guest met last: by growing, since it waited, or in its last WASI call.
     pub(crate) fn refused(&self) -> Option<LimitReached> {
-        self.meter.refused()
+        self.meter.refused().or_else(|| self.wasi.as_ref()?.refused())
     }
 
     pub(super) fn memory(&self) -> Option<Memory> {
@@ -159,5 +159,10 @@ impl Guest {
     /// Returns the WASI context.
     pub(super) fn wasi(&mut self) -> &mut Wasi {
         self.wasi.get_or_insert_with(|| Box::new(self.process.environment().wasi().context()))
+    }
+
+    /// Whether it has a WASI context, which is made by its first WASI call.
+    pub fn has_wasi(&self) -> bool {
+        self.wasi.is_some()
     }
 }
