@@ -2,8 +2,8 @@
 //!
 //! A value is written into a buffer of this program and crosses to the machine in one call; the same on the way back. A
 //! resource (a [`TcpStream`](crate::net::TcpStream)) is no bytes: in the value it is an index, and the thing itself is
-//! handed over by the machine. This file knows which message is being written or read, so that writing a resource
-//! anywhere else is an error and not a number that means nothing.
+//! handed over by the machine. This file knows whether a message is being written or read, so that a resource anywhere
+//! else is an error and not a number that means nothing.
 
 mod nesting;
 

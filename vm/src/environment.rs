@@ -16,8 +16,8 @@ pub(crate) use grants::{Catalogue, Grants};
 pub use limits::Limits;
 pub(crate) use program::Program;
 pub(crate) use quota::{Permit, Quota};
-pub use wasi::{Access, PreopenError};
-pub(crate) use wasi::{Wasi, WasiTemplate};
+pub use wasi::{Access, PreopenError, Stdio};
+pub(crate) use wasi::{Given, MAX_RANDOM, Wasi, WasiTemplate};
 
 use crate::component::Component;
 use crate::engine::{Code, Engine, SlotsTaken};
@@ -130,7 +130,7 @@ impl Environment {
         names: Arc<Mutex<Registry>>,
     ) -> Environment {
         let quota = Arc::new(Quota::new(config.limits, outer));
-        let wasi = WasiTemplate::new(&config);
+        let wasi = WasiTemplate::new(&config, number, &quota);
         Environment(Arc::new(Inner { number, machine: machine.clone(), config, wasi, names, quota, program }))
     }
 

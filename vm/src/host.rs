@@ -49,7 +49,7 @@ pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
 
 /// Adds all functions that every machine has.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    p1::add_to_linker_async(linker, Guest::wasi)?;
+    wasi::link(linker)?;
     lunatic_abi::for_each_host_function!(link_rows);
     Ok(add_rows(linker)?)
 }

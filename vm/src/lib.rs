@@ -25,11 +25,13 @@
 
 mod compiler;
 mod component;
+mod console;
 mod engine;
 mod environment;
 mod host;
 mod module;
 mod observe;
+mod pipe;
 mod process;
 mod registry;
 mod resources;
@@ -39,11 +41,12 @@ mod vm;
 
 pub use component::Component;
 pub use engine::SlotsTaken;
-pub use environment::{Access, Config, Environment, Limits, PreopenError, SpawnError};
+pub use environment::{Access, Config, Environment, Limits, PreopenError, SpawnError, Stdio};
 pub use host::{Call, Failure, Guest, Host};
 pub use lunatic_abi::{ExitKind, Limit};
 pub use module::{Cache, EntryError, Module, ModuleError};
 pub use observe::printable;
+pub use pipe::{Pipe, PipeClosed, PipeReader, PipeWriter};
 pub use process::{
     CallError, Endpoint, Exit, Frame, Letter, LimitReached, Live, LiveComponent, OutOfBounds, Pid, Place, Process,
     SendError, Trap,

@@ -2,6 +2,7 @@
 
 use crate::compiler::Compiler;
 use crate::component::Component;
+use crate::console::Console;
 use crate::engine::Engines;
 use crate::environment::{Catalogue, Config, Environment};
 use crate::host::{self, Host};
@@ -171,6 +172,14 @@ impl VmBuilder {
     }
 }
 
+/// How many threads wait for files at most. There are as many as are in use, and they end when they are not.
+///
+/// A file on a disk is answered soon, so that few would do. But who opens a named pipe waits for the other side, perhaps for
+/// ever, and holds a thread for as long, also when it is killed meanwhile: an operating system does not give such a call up.
+/// So this is how many processes can wait for named pipes before all others wait for their files. Guests cannot make such
+/// pipes; whoever grants a directory that has some to programs that are not trusted bounds their processes by less.
+const MAX_BLOCKING_THREADS: usize = 512;
+
 /// Returns the handle that `wasmtime-wasi` needs on every thread that runs guests: it waits for time and for files with
 /// tokio. Nothing of ours runs there.
 fn tokio_handle() -> std::io::Result<&'static tokio::runtime::Handle> {
@@ -178,7 +187,7 @@ fn tokio_handle() -> std::io::Result<&'static tokio::runtime::Handle> {
     if RUNTIME.get().is_none() {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
-            .max_blocking_threads(64)
+            .max_blocking_threads(MAX_BLOCKING_THREADS)
             .thread_name("lunatic-wasi")
             .enable_all()
             .build()?;
@@ -239,6 +248,14 @@ impl Vm {
     /// Waits for a future on this thread, which must not be one of the machine's.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         futures_lite::future::block_on(future)
+    }
+
+    /// Waits until everything that programs have written to the standard streams of this process is written, or cannot be.
+    ///
+    /// Output is written by a thread of its own; a host program that ends does so after this, or loses what was on the way.
+    /// It waits for as long as the terminal or the pipe behind the streams takes nothing.
+    pub async fn flush_output(&self) {
+        Console::get().flush().await;
     }
 
     /// Ends the current slices, as a tick does. With [`VmBuilder::manual_ticks`] nothing else does.

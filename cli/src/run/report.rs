@@ -1,7 +1,6 @@
 //! What is said about a main process that failed: one report, whatever the reason.
 
-use lunatic_vm::{Exit, Frame, Limit, Process};
-use std::fmt::Write;
+use lunatic_vm::{Exit, Frame, Limit, Place, Process};
 
 /// Returns the report of a main process's end; `None` where there is nothing to report. A program that chose a status has
 /// said itself what there was to say.
@@ -11,8 +10,13 @@ pub(super) fn report(process: &Process, module: &str, exit: &Exit) -> Option<Str
     }
     let mut text = format!("error: the main process `{}` of `{module}` {exit}\n", process.name());
     let frames = exit.trap().map_or(&[][..], |trap| &trap.frames);
-    for (number, frame) in frames.iter().enumerate() {
+    let is_full = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value == "full");
+    let shown = if is_full { frames } else { own(frames) };
+    for (number, frame) in shown.iter().enumerate() {
         write_frame(&mut text, number, frame);
+    }
+    if shown.len() < frames.len() {
+        text += "      (functions of Rust's runtime are left out; `RUST_BACKTRACE=full` shows them)\n";
     }
     for hint in hints(exit, frames) {
         text += &format!("hint: {hint}\n");
@@ -20,29 +24,47 @@ pub(super) fn report(process: &Process, module: &str, exit: &Exit) -> Option<Str
     Some(text)
 }
 
+/// Returns the frames without those of Rust's runtime, which has functions of its own around the program's: one under
+/// which a panic is handled, one under which `main` is called. The program need not be in Rust: then neither is there.
+fn own(frames: &[Frame]) -> &[Frame] {
+    let find = |mark: &str| frames.iter().position(|frame| frame.function.contains(mark));
+    let start = find("__rust_end_short_backtrace").map_or(0, |last| last + 1);
+    let end = find("__rust_begin_short_backtrace").filter(|&end| end > start).unwrap_or(frames.len());
+    &frames[start..end]
+}
+
+/// Writes a frame: where its instruction is, and if that was inlined, into what.
 fn write_frame(text: &mut String, number: usize, frame: &Frame) {
-    let write = |text: &mut String, line: std::fmt::Arguments<'_>| {
-        text.write_fmt(line).expect("a string takes whatever is written");
+    let Some((outermost, inlined)) = frame.places.split_last() else {
+        let offset = frame.offset.map(|offset| format!(" (at 0x{offset:x})")).unwrap_or_default();
+        *text += &format!("{number:>4}: {}{offset}\n", frame.function);
+        return;
     };
-    match frame.offset {
-        Some(offset) if frame.places.is_empty() => {
-            write(text, format_args!("{number:>4}: {} (at 0x{offset:x})\n", frame.function));
-        }
-        _ => write(text, format_args!("{number:>4}: {}\n", frame.function)),
+    let mut label = format!("{number:>4}: ");
+    for place in inlined {
+        let function = place.function.as_deref().unwrap_or("a function without a name");
+        *text += &format!("{label}{function}\n        at {}\n", location(place));
+        label = "      inlined into ".to_string();
     }
-    for (depth, place) in frame.places.iter().enumerate() {
-        let line = place.line.map(|line| format!(":{line}")).unwrap_or_default();
-        // The first place is the innermost; what it was inlined into follows, each with its own function.
-        match &place.function {
-            Some(function) if depth > 0 => write(text, format_args!("        {function} at {}{line}\n", place.file)),
-            _ => write(text, format_args!("        at {}{line}\n", place.file)),
-        }
+    *text += &format!("{label}{}\n        at {}\n", frame.function, location(outermost));
+}
+
+fn location(place: &Place) -> String {
+    match place.line {
+        Some(line) => format!("{}:{line}", place.file),
+        None => place.file.clone(),
     }
+}
+
+/// Whether a place lies in a library that comes compiled with the toolchain, and with its debug information: it says
+/// nothing about how the program was built.
+fn is_of_the_toolchain(place: &Place) -> bool {
+    place.file.starts_with("/rustc/") || place.file.starts_with("wasisdk:")
 }
 
 fn hints(exit: &Exit, frames: &[Frame]) -> Vec<&'static str> {
     let mut hints = Vec::new();
-    if !frames.is_empty() && frames.iter().all(|frame| frame.places.is_empty()) {
+    if !frames.is_empty() && frames.iter().flat_map(|frame| &frame.places).all(is_of_the_toolchain) {
         hints.push(
             "for files and lines, build with debug information: `debug = \"line-tables-only\"` in the profile of Cargo.toml",
         );
@@ -59,4 +81,54 @@ fn hints(exit: &Exit, frames: &[Frame]) -> Vec<&'static str> {
         _ => {}
     }
     hints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(function: &str, places: &[(&str, &str, u32)]) -> Frame {
+        let place = |&(function, file, line): &(&str, &str, u32)| Place {
+            function: Some(function.to_string()),
+            file: file.to_string(),
+            line: Some(line),
+        };
+        Frame { function: function.to_string(), offset: Some(0x1a), places: places.iter().map(place).collect() }
+    }
+
+    #[test]
+    fn rusts_own_frames_are_left_out() {
+        let names =
+            ["abort", "std::__rust_end_short_backtrace", "f", "main", "std::__rust_begin_short_backtrace", "_start"];
+        let frames = names.map(|name| frame(name, &[]));
+        let check = |frames: &[Frame], expected: &[&str]| {
+            let left: Vec<&str> = own(frames).iter().map(|frame| &*frame.function).collect();
+            assert_eq!(left, expected);
+        };
+        check(&frames, &["f", "main"]);
+        // A trap that is no panic, and a program that is not in Rust.
+        check(&frames[2..], &["f", "main"]);
+        check(&frames[2..4], &["f", "main"]);
+        check(&frames[..1], &["abort"]);
+        check(&[], &[]);
+    }
+
+    #[test]
+    fn what_was_inlined_stands_above_what_it_was_inlined_into() {
+        let mut text = String::new();
+        write_frame(&mut text, 3, &frame("app::outer", &[("inner", "a.rs", 1), ("outer", "b.rs", 2)]));
+        write_frame(&mut text, 4, &frame("plain", &[]));
+        let expected =
+            "   3: inner\n        at a.rs:1\n      inlined into app::outer\n        at b.rs:2\n   4: plain (at 0x1a)\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn only_the_programs_own_places_make_the_hint_needless() {
+        let hinted = |frames: &[Frame]| !hints(&Exit::Normal, frames).is_empty();
+        let library = frame("panic", &[("panic", "/rustc/59807616e1/library/core/src/panicking.rs", 80)]);
+        assert!(hinted(&[library.clone(), frame("f", &[])]));
+        assert!(!hinted(&[library, frame("f", &[("f", "src/main.rs", 3)])]));
+        assert!(!hinted(&[]));
+    }
 }

@@ -1,7 +1,9 @@
 //! What the command `lunatic` promises, asked of the command itself. Guests are text in the tests.
 
 mod cache;
+mod cargo;
 mod completions;
+mod examples;
 mod guest;
 mod init;
 mod interrupt;
@@ -10,5 +12,6 @@ mod new;
 mod program;
 mod report;
 mod rights;
+mod seeds;
 mod status;
 mod streams;

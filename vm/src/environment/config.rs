@@ -1,7 +1,8 @@
 //! What an environment is made from.
 
-use super::wasi::Preopen;
-use super::{Access, Grants, Limits, PreopenError};
+use super::wasi::Preopens;
+use super::{Access, Grants, Limits, PreopenError, Stdio};
+use crate::pipe::{PipeReader, PipeWriter};
 use lunatic_abi::Limit;
 use std::path::Path;
 
@@ -25,7 +26,10 @@ pub struct Config {
     pub(crate) permissions: Permissions,
     pub(crate) arguments: Vec<String>,
     pub(crate) variables: Vec<(String, String)>,
-    pub(crate) preopens: Vec<Preopen>,
+    pub(crate) preopens: Preopens,
+    pub(crate) stdin: Stdio<PipeReader>,
+    pub(crate) stdout: Stdio<PipeWriter>,
+    pub(crate) stderr: Stdio<PipeWriter>,
     pub(crate) is_closed: bool,
 }
 
@@ -53,7 +57,10 @@ impl Config {
             permissions: Permissions::ALL,
             arguments: Vec::new(),
             variables: Vec::new(),
-            preopens: Vec::new(),
+            preopens: Preopens::default(),
+            stdin: Stdio::Inherit,
+            stdout: Stdio::Inherit,
+            stderr: Stdio::Inherit,
             is_closed: false,
         }
     }
@@ -99,22 +106,35 @@ impl Config {
         self
     }
 
-    /// Grants a directory of the host under a path of the guest's. It is opened once, here, for all processes.
+    /// Grants a directory of the host under a path of the guest's; one under the same path is replaced.
+    ///
+    /// It is opened here, once for all processes. It stays what is granted when its path leads elsewhere later, and is
+    /// closed with the last configuration and environment that has it.
     ///
     /// # Errors
     ///
-    /// Where it is not a directory or cannot be opened.
+    /// Where it is not a directory or cannot be opened, or the guest's path has a `..`.
     pub fn preopen(&mut self, host: &Path, guest: &str, access: Access) -> Result<&mut Config, PreopenError> {
-        self.preopens.push(Preopen::open(host, guest, access)?);
+        self.preopens.open(host, guest, access)?;
         Ok(self)
     }
 
-    /// Finds a directory that lies in one of this configuration's, by its guest path, to be granted to others.
-    pub(crate) fn preopen_within(&self, guest: &str) -> Result<Preopen, PreopenError> {
-        self.preopens
-            .iter()
-            .find_map(|preopen| preopen.within(guest))
-            .unwrap_or_else(|| Err(PreopenError::not_granted(guest)))
+    /// Sets what the processes read from; the host program's own standard input, unless told otherwise.
+    pub fn stdin(&mut self, stdin: Stdio<PipeReader>) -> &mut Config {
+        self.stdin = stdin;
+        self
+    }
+
+    /// Sets what the processes write their output to; the host program's own, unless told otherwise.
+    pub fn stdout(&mut self, stdout: Stdio<PipeWriter>) -> &mut Config {
+        self.stdout = stdout;
+        self
+    }
+
+    /// Sets what the processes write their errors to; the host program's own, unless told otherwise.
+    pub fn stderr(&mut self, stderr: Stdio<PipeWriter>) -> &mut Config {
+        self.stderr = stderr;
+        self
     }
 
     /// Promises that nobody outside sends to the program's processes. Then the last of them is told when it waits for a
@@ -124,8 +144,12 @@ impl Config {
         self
     }
 
-    /// Keeps only the rights that another configuration has too. Directories are checked where they are added.
+    /// Keeps only the rights that another configuration has too. Directories are checked where they are added; the standard
+    /// streams are the other one's.
     pub(crate) fn restrict_to(&mut self, outer: &Config) {
+        self.stdin = outer.stdin.clone();
+        self.stdout = outer.stdout.clone();
+        self.stderr = outer.stderr.clone();
         self.limits = self.limits.within(&outer.limits);
         self.grants.restrict_to(&outer.grants);
         self.permissions.compile_modules &= outer.permissions.compile_modules;

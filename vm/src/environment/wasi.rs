@@ -1,139 +1,150 @@
 //! WASI preview 1 for the processes of an environment.
 //!
-//! The environment has one template: arguments, variables, opened directories. A process gets a context from it on its
-//! first WASI call; one that never makes such a call pays nothing, and no process costs a descriptor.
+//! The environment has one template: arguments, variables, open directories, standard streams. A process gets a context from
+//! it on its first WASI call; one that never makes such a call pays nothing, and no process costs a descriptor.
+//!
+//! What is bounded here and what is not: a process has at most [`Limit::Files`] files open, an environment writes at most
+//! [`Limit::Output`] bytes to its standard streams, and what one call makes the host allocate is no more than what the guest
+//! has itself. Space on a disk is not counted: a process that may write to a directory may fill the file system that it lies
+//! on, up to the host's own quotas, and gets the host's errors.
 
-use super::{Config, Limits};
+mod directory;
+mod stdio;
+
+pub(crate) use directory::Preopens;
+pub use directory::{Access, PreopenError};
+pub use stdio::Stdio;
+
+use super::{Config, Grants, Quota};
+use crate::console::Stream;
+use crate::pipe::{PipeReader, PipeWriter, lock};
+use crate::process::LimitReached;
 use lunatic_abi::Limit;
-use std::io;
-use std::path::{Path, PathBuf};
-use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use stdio::{Account, Inlet, Outlet};
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtx};
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiView};
-
-/// What a process may do below a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Read files and list directories.
-    Read,
-    /// Change, create and remove them too.
-    Write,
-}
-
-/// A directory could not be granted.
-#[derive(Debug, thiserror::Error)]
-#[error("the directory {} cannot be granted: {error}", path.display())]
-pub struct PreopenError {
-    path: PathBuf,
-    error: io::Error,
-}
-
-impl PreopenError {
-    pub(crate) fn not_granted(guest: &str) -> PreopenError {
-        let error = io::Error::new(io::ErrorKind::PermissionDenied, "it lies in no directory of the environment's own");
-        PreopenError { path: guest.into(), error }
-    }
-}
-
-/// A directory of the host, opened, under a path of the guest's.
-#[derive(Clone)]
-pub(crate) struct Preopen {
-    pub(crate) host: PathBuf,
-    pub(crate) guest: String,
-    pub(crate) access: Access,
-}
-
-impl std::fmt::Debug for Preopen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} as {} ({:?})", self.host.display(), self.guest, self.access)
-    }
-}
-
-impl Preopen {
-    pub(crate) fn open(host: &Path, guest: &str, access: Access) -> Result<Preopen, PreopenError> {
-        let fail = |error| PreopenError { path: host.to_owned(), error };
-        let host = host.canonicalize().map_err(fail)?;
-        Ok(Preopen { host, guest: guest.to_string(), access })
-    }
-
-    /// Returns the directory that a guest means by a path, if the path leads into this one.
-    pub(crate) fn within(&self, guest: &str) -> Option<Result<Preopen, PreopenError>> {
-        let rest = Path::new(guest).strip_prefix(&self.guest).ok()?;
-        let opened = Preopen::open(&self.host.join(rest), guest, self.access);
-        Some(opened.and_then(|inner| match inner.host.starts_with(&self.host) {
-            true => Ok(inner),
-            false => Err(PreopenError::not_granted(guest)),
-        }))
-    }
-}
+use wasmtime_wasi::{WasiCtxBuilder, WasiView};
 
 /// What all contexts of an environment begin with.
 pub(crate) struct WasiTemplate {
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     files: WasiFilesystemCtx,
+    stdin: Stdio<PipeReader>,
+    stdout: Stdio<PipeWriter>,
+    stderr: Stdio<PipeWriter>,
     open_files: usize,
+    /// With which environment output is counted, and whether it was told that no more is taken.
+    environment: u64,
+    quota: Arc<Quota>,
+    is_told: Arc<AtomicBool>,
 }
 
-/// The largest answer to one request for random bytes.
-const MAX_RANDOM: u64 = 1 << 20;
+/// What of its environment a context holds. A module's functions are granted one by one when it is linked; a component has
+/// all of WASI's, and what they find decides what they can do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given {
+    command_line: bool,
+    files: bool,
+    sockets: bool,
+}
+
+impl Given {
+    /// What a module's context holds. Its sockets are the machine's own.
+    pub(crate) const TO_A_MODULE: Given = Given { command_line: true, files: true, sockets: false };
+
+    /// What a component's context holds in an environment with these grants.
+    pub(crate) fn to_a_component(grants: &Grants) -> Given {
+        Given {
+            command_line: grants.allows("wasi:cli"),
+            files: grants.allows("wasi:filesystem"),
+            sockets: grants.allows("wasi:sockets"),
+        }
+    }
+}
+
+/// The most random bytes that are made at once. Making more would take longer than a slice.
+pub(crate) const MAX_RANDOM: usize = 1 << 20;
+
+/// How many entries of a context's table are not files: the streams, and what one `poll_oneoff` waits for.
+const OTHER_ENTRIES: usize = 4096;
 
 /// A process's context.
-pub(crate) type Wasi = WasiP1Ctx;
+pub(crate) struct Wasi {
+    pub(crate) context: WasiP1Ctx,
+    open_files: usize,
+    refused: Arc<Mutex<Option<LimitReached>>>,
+}
 
 impl WasiTemplate {
-    pub(crate) fn new(config: &Config) -> WasiTemplate {
-        let mut builder = WasiCtxBuilder::new();
-        for preopen in &config.preopens {
-            let permissions = match preopen.access {
-                Access::Read => FsPerms::ReadOnly,
-                Access::Write => FsPerms::ReadWrite,
-            };
-            if let Err(error) = builder.preopened_dir(&preopen.host, &preopen.guest, permissions) {
-                log::warn!("the directory {} is gone: {error}", preopen.host.display());
-            }
-        }
-        let mut context = builder.build();
+    pub(crate) fn new(config: &Config, environment: u64, quota: &Arc<Quota>) -> WasiTemplate {
+        let files = usize::try_from(config.limits.get(Limit::Files)).unwrap_or(usize::MAX);
         WasiTemplate {
             arguments: config.arguments.clone(),
             variables: config.variables.clone(),
-            files: context.filesystem().clone(),
-            open_files: open_files(&config.limits),
+            files: config.preopens.files(),
+            stdin: config.stdin.clone(),
+            stdout: config.stdout.clone(),
+            stderr: config.stderr.clone(),
+            open_files: files.saturating_add(config.preopens.len()),
+            environment,
+            quota: quota.clone(),
+            is_told: Arc::default(),
         }
     }
 
-    /// Makes a context for a process whose guest is a component: what its environment does not grant is not in it.
-    pub(crate) fn component_context(&self, grants: &super::Grants) -> Wasi {
+    /// Makes a context for a process, with what it is given.
+    pub(crate) fn context(&self, given: Given) -> Wasi {
+        let refused = Arc::new(Mutex::new(None));
+        let account = Account {
+            environment: self.environment,
+            quota: self.quota.clone(),
+            is_told: self.is_told.clone(),
+            refused: refused.clone(),
+        };
         let mut builder = WasiCtxBuilder::new();
-        builder.max_random_size(MAX_RANDOM);
-        if grants.allows("wasi:cli") {
-            builder.args(&self.arguments).envs(&self.variables).inherit_stdio();
+        builder.max_random_size(MAX_RANDOM as u64);
+        if given.command_line {
+            builder
+                .args(&self.arguments)
+                .envs(&self.variables)
+                .stdin(Inlet::new(&self.stdin))
+                .stdout(Outlet::new(&self.stdout, Stream::Output, account.clone()))
+                .stderr(Outlet::new(&self.stderr, Stream::Error, account));
         }
-        if grants.allows("wasi:sockets") {
+        if given.sockets {
             builder.inherit_network().allow_ip_name_lookup(true);
         }
         let mut context = builder.build_p1();
         let view = context.ctx();
-        if grants.allows("wasi:filesystem") {
+        if given.files {
             *view.ctx.filesystem() = self.files.clone();
         }
-        view.table.set_max_capacity(self.open_files);
-        context
-    }
-
-    /// Makes a context for a process.
-    pub(crate) fn context(&self) -> Wasi {
-        let mut builder = WasiCtxBuilder::new();
-        builder.args(&self.arguments).envs(&self.variables).inherit_stdio().max_random_size(MAX_RANDOM);
-        let mut context = builder.build_p1();
-        let view = context.ctx();
-        *view.ctx.filesystem() = self.files.clone();
-        view.table.set_max_capacity(self.open_files);
-        context
+        view.table.set_max_capacity(self.open_files.saturating_add(OTHER_ENTRIES));
+        Wasi { context, open_files: self.open_files, refused }
     }
 }
 
-/// Returns how many entries a context's table may have: the files, and what stands for the three standard streams.
-fn open_files(limits: &Limits) -> usize {
-    usize::try_from(limits.get(Limit::Files)).unwrap_or(usize::MAX).saturating_add(16)
+impl Wasi {
+    /// Returns the context for a call that begins.
+    pub(crate) fn begin_call(&mut self) -> &mut WasiP1Ctx {
+        *lock(&self.refused) = None;
+        &mut self.context
+    }
+
+    /// Returns the limit that the last call met.
+    pub(crate) fn refused(&self) -> Option<LimitReached> {
+        *lock(&self.refused)
+    }
+
+    /// Whether one more file can be opened.
+    pub(crate) fn has_room_for_a_file(&mut self) -> bool {
+        if self.open_files == usize::MAX {
+            return true;
+        }
+        let table = self.context.ctx().table;
+        table.iter_mut().filter(|entry| entry.is::<Descriptor>()).count() < self.open_files
+    }
 }

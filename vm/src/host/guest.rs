@@ -3,7 +3,7 @@
 use super::call::Failure;
 use super::meter::Meter;
 use crate::component::Component;
-use crate::environment::{Environment, Permit, Wasi};
+use crate::environment::{Environment, Given, Permit, Wasi};
 use crate::module::Module;
 use crate::process::{LimitReached, Mail, Message, Process};
 use crate::resources::{Attachment, Foreign, Handles, HostError, Resource};
@@ -150,9 +150,9 @@ impl Guest {
         &mut self.meter
     }
 
-    /// Returns the last growth that was refused since the guest waited.
+    /// Returns the limit that the guest met last: by growing, since it waited, or in its last WASI call.
     pub(crate) fn refused(&self) -> Option<LimitReached> {
-        self.meter.refused()
+        self.meter.refused().or_else(|| self.wasi.as_ref()?.refused())
     }
 
     pub(super) fn memory(&self) -> Option<Memory> {
@@ -209,17 +209,22 @@ impl Guest {
             let environment = self.process.environment();
             let template = environment.wasi();
             Box::new(match &self.origin {
-                Origin::Module(_) => template.context(),
-                Origin::Component(_) => template.component_context(environment.grants()),
+                Origin::Module(_) => template.context(Given::TO_A_MODULE),
+                Origin::Component(_) => template.context(Given::to_a_component(environment.grants())),
             })
         })
+    }
+
+    /// Whether it has a WASI context, which is made by its first WASI call.
+    pub fn has_wasi(&self) -> bool {
+        self.wasi.is_some()
     }
 
     /// Returns the WASI context together with the embedder's value of a type, for interfaces that need both.
     pub fn wasi_and_extension<T: Default + Send + 'static>(&mut self) -> (WasiCtxView<'_>, &mut T) {
         self.wasi();
         self.extension::<T>();
-        let wasi = self.wasi.as_mut().expect("it was just made").ctx();
+        let wasi = self.wasi.as_mut().expect("it was just made").begin_call().ctx();
         let value = self.extensions.get_mut(&TypeId::of::<T>()).expect("it was just made");
         (wasi, value.downcast_mut().expect("each type has a value of its own"))
     }
@@ -227,6 +232,6 @@ impl Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.wasi().ctx()
+        self.wasi().begin_call().ctx()
     }
 }

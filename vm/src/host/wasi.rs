@@ -1,11 +1,82 @@
-//! `lunatic::wasi`: what a configuration gives a program.
+//! `lunatic::wasi`: what a configuration gives a program; and WASI itself.
 //!
-//! The functions of WASI itself are `wasmtime-wasi`'s.
+//! The functions of WASI are `wasmtime-wasi`'s. Three stand in front of them here: opening a file has a limit that the guest
+//! can handle, random bytes are made in pieces, and a program may exit with any status.
 
 use super::call::kinds::{Bytes, ConfigId, Length};
 use super::process::config;
-use super::{Call, Failure};
+use super::{Call, Failure, Guest};
+use crate::environment::MAX_RANDOM;
+use crate::scheduler;
 use lunatic_abi::Limit;
+use wasmtime::{AsContextMut, Caller, Linker};
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi::p1::wasi_snapshot_preview1 as p1;
+use wiggle::GuestMemory;
+
+const NAMESPACE: &str = "wasi_snapshot_preview1";
+
+/// WASI's numbers for success and for "too many open files".
+const SUCCESS: i32 = 0;
+const MFILE: i32 = 33;
+
+/// Adds the functions of WASI preview 1.
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p1::add_to_linker_async(linker, |guest: &mut Guest| guest.wasi().begin_call())?;
+    linker.allow_shadowing(true);
+    linker.func_wrap(NAMESPACE, "proc_exit", |status: i32| -> wasmtime::Result<()> { Err(I32Exit(status).into()) })?;
+    linker.func_wrap_async(NAMESPACE, "path_open", |caller, parameters| Box::new(path_open(caller, parameters)))?;
+    linker.func_wrap_async(NAMESPACE, "random_get", |caller, parameters| Box::new(random_get(caller, parameters)))?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// Returns the caller's memory and context for a function of `wasmtime-wasi`'s.
+fn split<'a>(caller: &'a mut Caller<'_, Guest>) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Guest)> {
+    let memory = caller.get_export("memory").and_then(wasmtime::Extern::into_memory);
+    let memory = memory.ok_or_else(|| wasmtime::Error::msg("the module exports no memory with the name `memory`"))?;
+    let (bytes, guest) = memory.data_and_store_mut(caller);
+    Ok((GuestMemory::Unshared(bytes), guest))
+}
+
+type PathOpen = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
+
+async fn path_open(mut caller: Caller<'_, Guest>, parameters: PathOpen) -> wasmtime::Result<i32> {
+    let fuel = caller.as_context_mut().hostcall_fuel();
+    let (mut memory, guest) = split(&mut caller)?;
+    let wasi = guest.wasi();
+    if !wasi.has_room_for_a_file() {
+        return Ok(MFILE);
+    }
+    let context = wasi.begin_call();
+    p1::WasiSnapshotPreview1::set_hostcall_fuel(context, fuel);
+    let (directory, look_up, path, length, how, rights, inheriting, flags, out) = parameters;
+    p1::path_open(context, &mut memory, directory, look_up, path, length, how, rights, inheriting, flags, out).await
+}
+
+async fn random_get(mut caller: Caller<'_, Guest>, (address, length): (i32, i32)) -> wasmtime::Result<i32> {
+    let (start, length) = (address as u32 as usize, length as u32 as usize);
+    let size = match split(&mut caller)?.0 {
+        GuestMemory::Unshared(bytes) => bytes.len(),
+        GuestMemory::Shared(bytes) => bytes.len(),
+    };
+    let Some(end) = start.checked_add(length).filter(|&end| end <= size) else {
+        return Err(wasmtime::Error::msg(format!("bad pointer: {length} bytes at {start} lie outside the memory")));
+    };
+    for piece in (start..end).step_by(MAX_RANDOM) {
+        if piece != start {
+            // A piece takes as long as a slice.
+            scheduler::spent().await;
+        }
+        let length = MAX_RANDOM.min(end - piece);
+        let (mut memory, guest) = split(&mut caller)?;
+        let errno = p1::random_get(guest.wasi().begin_call(), &mut memory, piece as i32, length as i32)?;
+        if errno != SUCCESS {
+            return Ok(errno);
+        }
+    }
+    Ok(SUCCESS)
+}
 
 /// The longest argument, name or value, in bytes, and the most of each.
 const MAX_TEXT: u32 = 128 << 10;
@@ -60,9 +131,8 @@ pub(super) fn config_preopen_dir(
     if held as u64 >= allowed {
         return Err(Failure::trap(format!("a configuration has at most {allowed} directories")));
     }
-    let preopen = call.guest().environment().config().preopen_within(&directory).map_err(Failure::trap)?;
-    config(call, id)?.preopens.push(preopen);
-    Ok(())
+    let environment = call.guest().environment().clone();
+    config(call, id)?.preopens.add_from(&environment.config().preopens, &directory).map_err(Failure::trap)
 }
 
 fn room_for(held: usize, what: &str) -> Result<(), Failure> {

@@ -1,0 +1,233 @@
+//! The programs of `examples/`, each with what it prints.
+
+use crate::cargo::example;
+use crate::lunatic::{Ended, Place};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Child, Stdio};
+
+/// Runs an example with arguments, and checks all that it prints. What guests that fail on purpose write on standard error
+/// is theirs.
+#[track_caller]
+fn check(name: &str, arguments: &[&str], printed: &str) {
+    let ended = run(name, arguments);
+    assert_eq!(ended.status, Some(0), "{ended:#?}");
+    assert_eq!(ended.stdout, printed, "{ended:#?}");
+}
+
+fn run(name: &str, arguments: &[&str]) -> Ended {
+    let program = example(name);
+    let program = program.to_str().expect("the repository lies where paths are text");
+    Place::new().run(&[&[program], arguments].concat())
+}
+
+#[test]
+fn hello() {
+    check("hello", &[], "Hi! I'm a process.\n");
+}
+
+#[test]
+fn environments() {
+    let ended = run("environments", &[]);
+    ended.check(0, &[]);
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    let [prints, hoards, spins] = lines[..] else { panic!("{ended:#?}") };
+    assert!(prints.starts_with("the one that prints trapped: "), "{prints}");
+    assert!(prints.contains("does not grant `wasi_snapshot_preview1::fd_write`"), "{prints}");
+    // The compiler decides how many bytes beyond the limit it is.
+    let wanted = "the one that hoards reached a limit: memory of a process is limited to 1200000 bytes, ";
+    assert!(hoards.starts_with(wanted), "{hoards}");
+    assert_eq!(spins, "the one that spins reached a limit: compute of a process is limited to 1 units");
+}
+
+#[test]
+fn ping_pong() {
+    check("ping_pong", &[], "1000 rounds, 2000 hits\n");
+}
+
+#[test]
+fn request_reply() {
+    let printed = "\
+apples: Some(3)
+pears: None
+meaning: no reply came in time
+apples: Some(3)
+crash: the process that was asked exited with status 3
+apples: the process that was asked does not exist
+";
+    check("request_reply", &[], printed);
+}
+
+#[test]
+fn ring() {
+    check("ring", &[], "1000 processes, 10 rounds, 10000 hops\n");
+    check("ring", &["1", "2"], "1 processes, 2 rounds, 2 hops\n");
+    let refused = run("ring", &["none"]);
+    refused.check(134, &["the arguments are numbers from 1", "trapped"]);
+}
+
+#[test]
+fn links() {
+    let printed = "\
+monitored: ended normally
+monitored: exited with status 3
+monitored: was killed
+monitored: does not exist
+linked to one that was killed: died with a process that it was linked with
+linked, with the tag: was killed
+linked and monitored: ProcessDied ended normally
+";
+    check("links", &[], printed);
+}
+
+#[test]
+fn supervisor() {
+    let printed = "\
+100 / 2 = 50
+supervisor: the worker trapped
+supervisor: restart 1 of 3
+100 / 0: the process that was asked trapped
+100 / 5 = 20
+supervisor: the worker trapped
+supervisor: restart 2 of 3
+100 / 0: the process that was asked trapped
+supervisor: the worker trapped
+supervisor: restart 3 of 3
+100 / 0: the process that was asked trapped
+100 / 10 = 10
+supervisor: the worker trapped
+supervisor: that was once too often
+100 / 0: the process that was asked trapped
+the supervisor exited with status 1
+";
+    check("supervisor", &[], printed);
+}
+
+#[test]
+fn selective_receive() {
+    let printed = "\
+first: order 1
+first: order 2
+nothing with the other tag
+then: letter 1
+then: letter 2
+then: letter 3
+";
+    check("selective_receive", &[], printed);
+}
+
+#[test]
+fn module_loading() {
+    let printed = "\
+add(40, 2): exited with status 42
+spin(): reached a limit: Compute
+add: BadParameters
+divide: NoFunction
+half of it: BadModule
+";
+    check("module_loading", &[], printed);
+}
+
+#[test]
+fn module_loading_from_a_file() {
+    let place = Place::new();
+    let plugin = r#"(module (func (export "divide") (param i32 i32)
+        (drop (i32.div_s (local.get 0) (local.get 1)))))"#;
+    place.write("plugin.wasm", wat::parse_str(plugin).expect("it is a module"));
+    let program = example("module_loading");
+    let program = program.to_str().expect("the repository lies where paths are text");
+    let divide = |numbers: [&str; 2]| {
+        let ended = place.run(&[&[program, "plugin.wasm", "divide"], &numbers[..]].concat());
+        ended.check(0, &[]);
+        ended.stdout
+    };
+    assert_eq!(divide(["6", "3"]), "divide: ended normally\n");
+    assert_eq!(divide(["6", "0"]), "divide: trapped\n");
+}
+
+#[test]
+fn hundred_thousand() {
+    let printed = "100000 processes, 5000 alive at once, each with 1000 numbers on its heap\n";
+    check("hundred_thousand", &[], printed);
+}
+
+#[test]
+fn hundred_thousand_at_the_ceiling() {
+    // More at once than may live at once: those there is room for come first, and all come in the end.
+    let program = example("hundred_thousand");
+    let program = program.to_str().expect("the repository lies where paths are text");
+    let ended = Place::new().run(&["run", "--max-processes", "101", program, "1000", "500"]);
+    ended.check(0, &[]);
+    assert_eq!(ended.stdout, "1000 processes, 100 alive at once, each with 1000 numbers on its heap\n");
+}
+
+/// A program that goes on until the test has seen enough.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts the example, which says where it listens.
+    fn start(place: &Place) -> Server {
+        let program = example("tcp_echo");
+        let program = program.to_str().expect("the repository lies where paths are text");
+        let mut command = place.command(&[program, "127.0.0.1:0"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command was built");
+        let mut line = String::new();
+        let output = child.stdout.as_mut().expect("it is piped");
+        BufReader::new(output).read_line(&mut line).expect("it is text");
+        let address = line.trim().strip_prefix("listening on ").and_then(|address| address.parse().ok());
+        Server { child, address: address.unwrap_or_else(|| panic!("it said `{line}`")) }
+    }
+
+    fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).expect("the server listens")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to be ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn tcp_echo() {
+    let place = Place::new();
+    let server = Server::start(&place);
+    let mut clients: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
+    // All are served at the same time, whatever their order.
+    for (number, client) in clients.iter_mut().enumerate().rev() {
+        let line = format!("line {number}\n");
+        client.write_all(line.as_bytes()).expect("it is connected");
+        let mut answer = String::new();
+        BufReader::new(&*client).read_line(&mut answer).expect("an answer comes");
+        assert_eq!(answer, line);
+    }
+    let mut rest = String::new();
+    clients[0].write_all(b"exit\n").expect("it is connected");
+    clients[0].read_to_string(&mut rest).expect("the server closes the connection");
+    assert_eq!(rest, "");
+
+    // Half of a connection suffices for an answer.
+    clients[1].write_all(b"last\n").expect("it is connected");
+    clients[1].shutdown(Shutdown::Write).expect("it is connected");
+    clients[1].read_to_string(&mut rest).expect("the server closes the connection");
+    assert_eq!(rest, "last\n");
+
+    // What is not UTF-8 ends its own process only.
+    clients[2].write_all(b"\xff\n").expect("it is connected");
+    assert_eq!(clients[2].read(&mut [0]).expect("the server closes the connection"), 0);
+    clients[3].write_all(b"still here\n").expect("it is connected");
+    let mut answer = String::new();
+    BufReader::new(&clients[3]).read_line(&mut answer).expect("an answer comes");
+    assert_eq!(answer, "still here\n");
+
+    // The address is taken as long as the server lives.
+    let address = server.address.to_string();
+    let refused = run("tcp_echo", &[&address]);
+    refused.check(1, &["cannot listen on", &address]);
+}

@@ -1,0 +1,155 @@
+//! The three programs that the machine was asked for, word for word, in a project that `lunatic new` made, run by
+//! `cargo run`.
+
+use crate::cargo::cargo;
+use crate::lunatic::{Ended, Place};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what other programs do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A new project with one of the programs.
+struct Project {
+    place: Place,
+    name: String,
+}
+
+impl Project {
+    fn new(name: &str, program: &str) -> Project {
+        // Others are compiled in the same directory.
+        let name = format!("seed_{name}");
+        let place = Place::new();
+        place.run(&["new", &name]).check(0, &[]);
+        place.write(&format!("{name}/src/main.rs"), program);
+        std::fs::copy(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"),
+            place.path().join(&name).join("Cargo.lock"),
+        )
+        .expect("the repository has a lock file");
+        Project { place, name }
+    }
+
+    /// Returns `cargo` with arguments, which finds the command that is tested as the runner.
+    fn cargo(&self, arguments: &[&str]) -> Command {
+        let command = Path::new(env!("CARGO_BIN_EXE_lunatic")).parent().expect("it lies in a directory");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths([command.to_owned()].into_iter().chain(std::env::split_paths(&path)));
+        let mut cargo = cargo(arguments);
+        cargo.current_dir(self.place.path().join(&self.name)).stdin(Stdio::null());
+        cargo.env("PATH", path.expect("the PATH was one before")).env_remove("RUST_LOG");
+        cargo.env("LUNATIC_CACHE", self.place.path().join("cache"));
+        cargo
+    }
+
+    /// Runs the program with `cargo run`, and tells the end of every process.
+    fn run(&self, arguments: &[&str]) -> Ended {
+        let mut cargo = self.cargo(&[&["run", "--quiet"], arguments].concat());
+        Ended::from(cargo.env("RUST_LOG", "lunatic=debug").output().expect("cargo runs this test"))
+    }
+}
+
+#[test]
+fn spawning_a_process() {
+    let ended = Project::new("hello", include_str!("../seeds/hello.rs")).run(&[]);
+    assert_eq!(ended.status, Some(0), "{ended:#?}");
+    assert_eq!(ended.stdout, "Hi! I'm a process.\n", "{ended:#?}");
+}
+
+/// What `RUST_LOG=lunatic=debug` tells of the second program: of each child the reason that its comment says, in order.
+#[track_caller]
+fn check_ends(ended: &Ended) {
+    assert_eq!(ended.status, Some(0), "{ended:#?}");
+    assert_eq!(ended.stdout, "", "nothing is printed: {ended:#?}");
+    let ends: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("debug: process ")).collect();
+    let reasons = [
+        "trapped: the environment does not grant `wasi_snapshot_preview1::fd_write`",
+        "reached a limit: memory of a process is limited to 1200000 bytes",
+        "reached a limit: compute of a process is limited to 1 unit",
+        "`_start` ended normally",
+    ];
+    assert_eq!(ends.len(), reasons.len(), "{ended:#?}");
+    for (end, reason) in ends.iter().zip(reasons) {
+        assert!(end.contains(reason), "`{reason}` is not why: {end}");
+    }
+}
+
+#[test]
+fn limiting_processes() {
+    check_ends(&Project::new("environments", include_str!("../seeds/environments.rs")).run(&[]));
+}
+
+#[test]
+fn limiting_optimised_processes() {
+    // In a release build nothing is left of a vector that nobody looks at, and with it nothing of the memory.
+    let vector = "vec![0; 150_000]";
+    let program = include_str!("../seeds/environments.rs");
+    assert_eq!(program.matches(vector).count(), 1);
+    let program = program.replace(vector, &format!("std::hint::black_box({vector})"));
+    check_ends(&Project::new("environments", &program).run(&["--release"]));
+}
+
+/// Ends the program when the test is over.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to be ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Tries until something else is as it has to be.
+#[track_caller]
+fn eventually<T>(what: &str, mut attempt: impl FnMut() -> std::io::Result<T>) -> T {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(error) if start.elapsed() > PATIENCE => panic!("{what}: {error}, for {PATIENCE:?}"),
+            Err(_) => std::thread::park_timeout(Duration::from_millis(10)),
+        }
+    }
+}
+
+#[test]
+fn a_tcp_echo_server() {
+    let project = Project::new("tcp_echo", include_str!("../seeds/tcp_echo.rs"));
+    // The program fixes its address, and does not say when it listens.
+    const ADDRESS: &str = "127.0.0.1:1337";
+    let built = project.cargo(&["build", "--quiet"]).output().expect("cargo runs this test");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    drop(eventually("another program listens on the port of this one", || TcpListener::bind(ADDRESS)));
+    // On Unix cargo becomes the program that it runs, so that ending the one ends the other.
+    let mut running = Running(project.cargo(&["run", "--quiet"]).spawn().expect("cargo runs this test"));
+    let connect = || TcpStream::connect(ADDRESS);
+    let clients: [TcpStream; 3] = std::array::from_fn(|_| {
+        let client = eventually("the server does not listen", || {
+            if let Some(status) = running.0.try_wait()? {
+                panic!("the server ended: {status}");
+            }
+            connect()
+        });
+        client.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
+        client
+    });
+    for (number, mut client) in clients.iter().enumerate().rev() {
+        let line = format!("hello {number}\n");
+        client.write_all(line.as_bytes()).expect("it is connected");
+        let mut answer = String::new();
+        BufReader::new(client).read_line(&mut answer).expect("an answer comes");
+        assert_eq!(answer, line);
+    }
+    for mut client in &clients {
+        client.write_all(b"exit\n").expect("it is connected");
+        match client.read(&mut [0]) {
+            Ok(0) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            other => panic!("the connection is not closed: {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! A server is a process that receives requests; a client waits for the reply to its own.
+//!
+//! Look at `main`, which has no mailbox for replies: `request` waits for the one with the right tag and leaves all other
+//! messages alone. Whoever asks also learns when there will be no reply: because the time ran out, or because the server
+//! died of the question.
+
+use lunatic::{Mailbox, Request, RequestError, process};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+#[derive(Serialize, Deserialize)]
+enum Question {
+    Set(String, u32),
+    Get(String),
+    /// Is answered never.
+    Meaning,
+    /// Ends the server.
+    Crash,
+}
+
+type Store = Mailbox<Request<Question, Option<u32>>>;
+
+#[lunatic::main]
+fn main(_: Mailbox<()>) {
+    let store = process::spawn(serve).expect("there is room for a second process");
+    let get = |name: &str| store.request(Question::Get(name.to_owned()));
+
+    store.request(Question::Set("apples".to_owned(), 3)).expect("the store is alive");
+    println!("apples: {:?}", get("apples").expect("the store is alive"));
+    println!("pears: {:?}", get("pears").expect("the store is alive"));
+
+    let answer = store.request_timeout(Question::Meaning, Duration::from_millis(10));
+    println!("meaning: {}", failure(answer));
+    // A reply that came too late would not be taken for this one.
+    println!("apples: {:?}", get("apples").expect("the store is alive"));
+
+    println!("crash: {}", failure(store.request(Question::Crash)));
+    println!("apples: {}", failure(get("apples")));
+}
+
+fn failure(answer: Result<Option<u32>, RequestError>) -> String {
+    match answer {
+        Ok(answer) => format!("an answer that should not be: {answer:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn serve(mailbox: Store) {
+    let mut values = BTreeMap::new();
+    let mut unanswered = Vec::new();
+    while let Ok(request) = mailbox.receive() {
+        match request.data() {
+            Question::Set(name, value) => {
+                let before = values.insert(name.clone(), *value);
+                request.reply(before);
+            }
+            Question::Get(name) => {
+                let value = values.get(name).copied();
+                request.reply(value);
+            }
+            Question::Meaning => unanswered.push(request),
+            // Quietly: a panic would also print where it happened.
+            Question::Crash => std::process::exit(3),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! A process takes the messages that it waits for, and leaves the others in the mailbox, in order.
+//!
+//! Look at the tags: who is to be told apart gets one and sends with it. The orders come first and in order, however many
+//! letters lie before them; a receive without tags then finds the letters as if nothing had happened. A receive that times
+//! out loses nothing either.
+
+use lunatic::{Mailbox, Process, ReceiveError, Tag, process};
+use std::time::Duration;
+
+#[lunatic::main]
+fn main(mailbox: Mailbox<String>) {
+    let this = process::this(&mailbox);
+    let (order, never) = (Tag::new(), Tag::new());
+
+    process::spawn_with((this, order), write).expect("there is room for a second process");
+
+    for _ in 0..2 {
+        println!("first: {}", mailbox.tag_receive(&[order]).expect("two orders come"));
+    }
+    match mailbox.tag_receive_timeout(&[never], Duration::from_millis(10)) {
+        Err(ReceiveError::Timeout) => println!("nothing with the other tag"),
+        other => println!("something else came: {other:?}"),
+    }
+    for _ in 0..3 {
+        let (letter, tag) = mailbox.receive_with_tag().expect("three letters came");
+        assert_eq!(tag, Tag::NONE);
+        println!("then: {letter}");
+    }
+}
+
+fn write((reader, order): (Process<String>, Tag), _: Mailbox<()>) {
+    reader.send("letter 1".to_owned());
+    reader.tag_send(order, "order 1".to_owned());
+    reader.send("letter 2".to_owned());
+    reader.send("letter 3".to_owned());
+    reader.tag_send(order, "order 2".to_owned());
+}

@@ -1,0 +1,45 @@
+//! A TCP server with one process for each connection, which sends back every line it gets; a line with `exit` ends it.
+//!
+//! ```text
+//! lunatic tcp_echo.wasm                  listens on 127.0.0.1:1337
+//! lunatic tcp_echo.wasm 127.0.0.1:0      listens on any free port
+//! ```
+//!
+//! Look at how the stream travels: as the value that the new process is spawned with. Each process simply waits in its
+//! `read_line`; the machine runs the others meanwhile. A client that makes its process fail makes only that one fail.
+
+use lunatic::{Mailbox, net, process};
+use std::io::{BufRead, BufReader, Write};
+
+fn main() {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:1337".to_owned());
+    let listener = match net::TcpListener::bind(address.as_str()) {
+        Ok(listener) => listener,
+        Err(error) => {
+            eprintln!("cannot listen on {address}: {error}");
+            std::process::exit(1);
+        }
+    };
+    println!("listening on {}", listener.local_addr().expect("it is bound"));
+    while let Ok((stream, _peer)) = listener.accept() {
+        if let Err(error) = process::spawn_with(stream, handle) {
+            // The stream went with the failed spawn, so the client is told by a closed connection.
+            eprintln!("a connection was refused: {error}");
+        }
+    }
+}
+
+fn handle(mut stream: net::TcpStream, _: Mailbox<()>) {
+    // Both handles are of the same connection, which is closed with the last of them.
+    let mut lines = BufReader::new(stream.clone());
+    loop {
+        let mut line = String::new();
+        let Ok(length) = lines.read_line(&mut line) else { return };
+        if length == 0 || line.contains("exit") {
+            return;
+        }
+        if stream.write_all(line.as_bytes()).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The console: the standard streams of the operating system's process, for the programs that run in it.
+//!
+//! No worker ever writes to a terminal or reads from one. Output goes into one queue for both streams, so that their order
+//! stays, and a thread writes it; the queue is bounded, and who is ahead of the thread waits. Input is read by another
+//! thread into a pipe. Both threads begin with the first byte that is wanted of them and sleep while there is none.
+//!
+//! Nothing is dropped, filtered or cut: bytes come out as they went in. What a program writes to its user's terminal is the
+//! program's business; only text of a guest's that stands in messages of ours is made harmless.
+
+use crate::pipe::{Line, Lines, Pipe, PipeReader, Turn, lock};
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::task::Waker;
+use std::time::Duration;
+
+/// How many bytes wait to be written at most, and how many come into one write.
+const CAPACITY: usize = 256 << 10;
+const PIECE: usize = 64 << 10;
+
+/// How many bytes of input are read ahead at most.
+const READ_AHEAD: usize = 4 << 10;
+
+/// One of the two streams that are written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Output,
+    Error,
+}
+
+/// Why a stream takes no more bytes. The error of the operating system is kept by its number, as it is told many times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamFailed {
+    number: Option<i32>,
+    kind: io::ErrorKind,
+}
+
+impl From<&io::Error> for StreamFailed {
+    fn from(error: &io::Error) -> StreamFailed {
+        StreamFailed { number: error.raw_os_error(), kind: error.kind() }
+    }
+}
+
+impl From<StreamFailed> for io::Error {
+    fn from(failed: StreamFailed) -> io::Error {
+        failed.number.map_or_else(|| failed.kind.into(), io::Error::from_raw_os_error)
+    }
+}
+
+/// The queue between the processes and the thread that writes: plain data.
+#[derive(Debug, Default)]
+struct Queue {
+    pieces: VecDeque<(Stream, Vec<u8>)>,
+    /// Bytes that were taken and bytes that are done with, since the beginning. Between the two lies what waits.
+    taken: u64,
+    done: u64,
+    failed: [Option<StreamFailed>; 2],
+}
+
+impl Queue {
+    /// Takes bytes, all of them; `None` is "not now". They must not be more than the capacity.
+    fn push(&mut self, stream: Stream, bytes: &[u8]) -> Option<Result<(), StreamFailed>> {
+        if let Some(failed) = self.failed[stream as usize] {
+            return Some(Err(failed));
+        }
+        if (self.taken - self.done) as usize + bytes.len() > CAPACITY {
+            return None;
+        }
+        self.taken += bytes.len() as u64;
+        match self.pieces.back_mut() {
+            Some((last, piece)) if *last == stream && piece.len() + bytes.len() <= PIECE => piece.extend(bytes),
+            _ => self.pieces.push_back((stream, bytes.to_vec())),
+        }
+        Some(Ok(()))
+    }
+
+    /// Returns what is to be written next.
+    fn next(&mut self) -> Option<(Stream, Vec<u8>)> {
+        self.pieces.pop_front()
+    }
+
+    /// Takes note that a piece was written, or what became of it.
+    fn wrote(&mut self, stream: Stream, length: usize, result: io::Result<()>) {
+        self.done += length as u64;
+        if let Err(error) = result {
+            self.failed[stream as usize] = Some((&error).into());
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: Queue,
+    has_thread: bool,
+    /// Who waits for room in the queue, and who until what was taken is written.
+    room: Line,
+    flushing: Line,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Room,
+    Flushed,
+}
+
+impl Lines for State {
+    type What = What;
+
+    fn line(&mut self, what: What) -> &mut Line {
+        match what {
+            What::Room => &mut self.room,
+            What::Flushed => &mut self.flushing,
+        }
+    }
+}
+
+/// Where the thread writes to: the two streams of the process, or what a test has instead.
+type Sink = Box<dyn FnMut(Stream, &[u8]) -> io::Result<()> + Send>;
+
+/// The queue of output and its thread.
+pub(crate) struct Console {
+    state: Mutex<State>,
+    /// Wakes the thread.
+    work: Condvar,
+    open: fn() -> Sink,
+}
+
+impl Console {
+    /// Returns the console of this process of the operating system.
+    pub(crate) fn get() -> &'static Arc<Console> {
+        static CONSOLE: OnceLock<Arc<Console>> = OnceLock::new();
+        CONSOLE.get_or_init(|| Console::new(|| Box::new(write_to_process)))
+    }
+
+    fn new(open: fn() -> Sink) -> Arc<Console> {
+        Arc::new(Console { state: Mutex::default(), work: Condvar::new(), open })
+    }
+
+    /// Writes bytes, at most a few kilobytes. They are not torn apart by others, and wait for room in the order in which they came.
+    /// Where the future is dropped before, none of them are written.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system said about an earlier write to the same stream.
+    pub(crate) async fn write(self: &Arc<Console>, stream: Stream, bytes: &[u8]) -> Result<(), StreamFailed> {
+        debug_assert!(bytes.len() <= CAPACITY, "{} bytes never fit", bytes.len());
+        let written = Turn::new(&self.state, What::Room)
+            .take(|state| state.queue.push(stream, bytes).map(|pushed| (pushed, None)))
+            .await;
+        if written.is_ok() {
+            self.call_thread();
+        }
+        written
+    }
+
+    /// Waits until everything that was taken so far is written, or has failed.
+    pub(crate) async fn flush(&self) {
+        let target = lock(&self.state).queue.taken;
+        Turn::new(&self.state, What::Flushed).take(|state| (state.queue.done >= target).then_some(((), None))).await;
+    }
+
+    fn call_thread(self: &Arc<Console>) {
+        let mut state = lock(&self.state);
+        if !state.has_thread {
+            state.has_thread = true;
+            let console = self.clone();
+            let thread = std::thread::Builder::new().name("lunatic-console".into());
+            if let Err(error) = thread.spawn(move || console.work()) {
+                // Without a thread nothing can be written: all who wait are told.
+                while let Some((stream, piece)) = state.queue.next() {
+                    state.queue.wrote(stream, piece.len(), Err(StreamFailed::from(&error).into()));
+                }
+                state.has_thread = false;
+                return self.call_waiting(state);
+            }
+        }
+        drop(state);
+        self.work.notify_one();
+    }
+
+    fn call_waiting(&self, state: MutexGuard<'_, State>) {
+        let wakers: [Option<Waker>; 2] = [state.room.first(), state.flushing.first()];
+        drop(state);
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// The life of the thread.
+    fn work(&self) {
+        let mut sink = (self.open)();
+        let mut state = lock(&self.state);
+        loop {
+            let Some((stream, piece)) = state.queue.next() else {
+                state = self.work.wait(state).expect("nothing panics while it holds this lock");
+                continue;
+            };
+            let failed = state.queue.failed[stream as usize];
+            drop(state);
+            let result = match failed {
+                None => sink(stream, &piece),
+                // It was taken before the stream failed.
+                Some(failed) => Err(failed.into()),
+            };
+            state = lock(&self.state);
+            state.queue.wrote(stream, piece.len(), result);
+            self.call_waiting(state);
+            state = lock(&self.state);
+        }
+    }
+}
+
+fn write_to_process(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    match stream {
+        Stream::Output => write_all(&mut io::stdout().lock(), bytes),
+        Stream::Error => write_all(&mut io::stderr().lock(), bytes),
+    }
+}
+
+/// Writes everything. A terminal that somebody made non-blocking is asked again until it takes it.
+fn write_all(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match to.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) => try_again(error)?,
+        }
+    }
+    loop {
+        match to.flush() {
+            Ok(()) => return Ok(()),
+            Err(error) => try_again(error)?,
+        }
+    }
+}
+
+fn try_again(error: io::Error) -> io::Result<()> {
+    match error.kind() {
+        io::ErrorKind::Interrupted => Ok(()),
+        io::ErrorKind::WouldBlock => {
+            std::thread::sleep(Duration::from_millis(1));
+            Ok(())
+        }
+        _ => Err(error),
+    }
+}
+
+/// Returns the standard input of this process, which is read from now on.
+///
+/// All who read share it: each byte goes to one of them, and those who wait get what comes in the order in which they
+/// asked. So its owner is whoever has asked first; a process that is killed while it waits leaves everything to the next.
+pub(crate) fn input() -> &'static PipeReader {
+    static INPUT: OnceLock<PipeReader> = OnceLock::new();
+    INPUT.get_or_init(|| read_ahead(io::stdin()))
+}
+
+fn read_ahead(mut from: impl Read + Send + 'static) -> PipeReader {
+    let (writer, reader) = Pipe::bounded(READ_AHEAD);
+    let work = move || {
+        let mut piece = [0; READ_AHEAD];
+        loop {
+            let count = match from.read(&mut piece) {
+                Ok(0) => return,
+                Ok(count) => count,
+                Err(error) => match try_again(error) {
+                    Ok(()) => continue,
+                    // As for any reader of a terminal that is gone, this is the end.
+                    Err(_) => return,
+                },
+            };
+            if futures_lite::future::block_on(writer.write_all(&piece[..count])).is_err() {
+                return;
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("lunatic-input".into()).spawn(work) {
+        log::warn!("standard input cannot be read, as there is no thread for it: {error}");
+    }
+    reader
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::block_on;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn order_is_kept_across_the_streams() {
+        let mut queue = Queue::default();
+        for (stream, bytes) in [(Stream::Output, "one"), (Stream::Output, "two"), (Stream::Error, "three")] {
+            assert_eq!(queue.push(stream, bytes.as_bytes()), Some(Ok(())));
+        }
+        assert_eq!(queue.push(Stream::Output, b"four"), Some(Ok(())));
+        assert_eq!(queue.next(), Some((Stream::Output, b"onetwo".to_vec())));
+        assert_eq!(queue.next(), Some((Stream::Error, b"three".to_vec())));
+        assert_eq!(queue.next(), Some((Stream::Output, b"four".to_vec())));
+        assert_eq!(queue.next(), None);
+    }
+
+    #[test]
+    fn what_is_being_written_takes_room_too() {
+        let mut queue = Queue::default();
+        let half = vec![b'x'; CAPACITY / 2];
+        assert_eq!(queue.push(Stream::Output, &half), Some(Ok(())));
+        assert_eq!(queue.push(Stream::Output, &half), Some(Ok(())));
+        let (stream, piece) = queue.next().expect("two pieces wait");
+        assert_eq!(queue.push(Stream::Error, b"x"), None);
+        queue.wrote(stream, piece.len(), Ok(()));
+        assert_eq!(queue.push(Stream::Error, b"x"), Some(Ok(())));
+    }
+
+    #[test]
+    fn a_stream_that_failed_fails_alone() {
+        let mut queue = Queue::default();
+        assert_eq!(queue.push(Stream::Output, b"x"), Some(Ok(())));
+        queue.next();
+        queue.wrote(Stream::Output, 1, Err(io::ErrorKind::BrokenPipe.into()));
+        let failed = queue.push(Stream::Output, b"y").expect("it says so at once").expect_err("it failed");
+        assert_eq!(io::Error::from(failed).kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(queue.push(Stream::Error, b"z"), Some(Ok(())));
+    }
+
+    #[test]
+    fn everything_is_written_before_a_flush_returns() {
+        static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+        let console = Console::new(|| {
+            Box::new(|_, bytes| {
+                WRITTEN.fetch_add(bytes.len(), Ordering::SeqCst);
+                Ok(())
+            })
+        });
+        let piece = [b'x'; 4096];
+        // Ten times what the queue holds: the writer has to wait for the thread.
+        for _ in 0..10 * CAPACITY / piece.len() {
+            block_on(console.write(Stream::Output, &piece)).expect("the sink takes everything");
+        }
+        block_on(console.flush());
+        assert_eq!(WRITTEN.load(Ordering::SeqCst), 10 * CAPACITY);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_stream_that_failed() {
+        let console = Console::new(|| Box::new(|_, _| Err(io::ErrorKind::BrokenPipe.into())));
+        let piece = [b'x'; 4096];
+        let failed =
+            (0..2 * CAPACITY / piece.len()).find_map(|_| block_on(console.write(Stream::Output, &piece)).err());
+        assert_eq!(failed.map(|failed| failed.kind), Some(io::ErrorKind::BrokenPipe));
+        block_on(console.flush());
+    }
+
+    #[test]
+    fn input_ends_where_its_source_does() {
+        let reader = read_ahead(io::Cursor::new(vec![b'x'; 3 * READ_AHEAD]));
+        let mut read = Vec::new();
+        assert_eq!(block_on(reader.read_to_end(&mut read)), 3 * READ_AHEAD);
+    }
+}

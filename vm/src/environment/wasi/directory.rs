@@ -1,0 +1,331 @@
+//! Directories of the host that an environment's processes may reach.
+//!
+//! A directory is opened once, when it is granted, and everything else begins at the open directory: what happens to its
+//! path afterwards has no effect. A process that grants a directory to its children names one inside its own; that name is
+//! resolved from the open directory and cannot leave it, also while somebody swaps symbolic links.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+
+/// What a process may do below a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read files and list directories.
+    Read,
+    /// Change, create and remove them too.
+    Write,
+}
+
+/// A directory could not be granted.
+#[derive(Debug, thiserror::Error)]
+#[error("the directory `{}` cannot be granted: {reason}", crate::observe::printable(&path.to_string_lossy()))]
+pub struct PreopenError {
+    path: PathBuf,
+    reason: String,
+}
+
+impl PreopenError {
+    fn new(path: impl Into<PathBuf>, reason: impl ToString) -> PreopenError {
+        PreopenError { path: path.into(), reason: reason.to_string() }
+    }
+}
+
+/// An open directory of the host, under a path of the guest's.
+#[derive(Clone)]
+struct Preopen {
+    directory: Arc<File>,
+    /// Where it was when it was opened. It is looked at again only where an open directory cannot be named.
+    host: PathBuf,
+    guest: GuestPath,
+    access: Access,
+}
+
+/// The directories of one configuration. Cloning costs no descriptor, and neither do the processes.
+#[derive(Clone, Default)]
+pub(crate) struct Preopens {
+    list: Vec<Preopen>,
+    files: WasiFilesystemCtx,
+}
+
+impl Preopens {
+    /// Adds a directory of the host; one of the same guest path is replaced.
+    pub(crate) fn open(&mut self, host: &Path, guest: &str, access: Access) -> Result<(), PreopenError> {
+        let guest = GuestPath::parse(guest).map_err(|reason| PreopenError::new(guest, reason))?;
+        let directory = open_directory(host).map_err(|error| PreopenError::new(host, error))?;
+        self.add(Preopen { directory: Arc::new(directory), host: host.into(), guest, access })
+    }
+
+    /// Adds a directory that lies in one of another configuration's, with the access that is granted there.
+    pub(crate) fn add_from(&mut self, outer: &Preopens, guest: &str) -> Result<(), PreopenError> {
+        self.add(outer.within(guest)?)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Returns what `wasmtime-wasi` makes a process's files from.
+    pub(super) fn files(&self) -> WasiFilesystemCtx {
+        self.files.clone()
+    }
+
+    fn add(&mut self, new: Preopen) -> Result<(), PreopenError> {
+        let mut list = self.list.clone();
+        list.retain(|preopen| preopen.guest != new.guest);
+        list.push(new);
+        let mut builder = WasiCtxBuilder::new();
+        for preopen in &list {
+            let permissions = match preopen.access {
+                Access::Read => FsPerms::ReadOnly,
+                Access::Write => FsPerms::ReadWrite,
+            };
+            builder
+                .preopened_dir(name_of(&preopen.directory, &preopen.host), preopen.guest.to_string(), permissions)
+                .map_err(|error| PreopenError::new(&preopen.host, format!("{error:#}")))?;
+        }
+        self.files = builder.build().filesystem().clone();
+        self.list = list;
+        Ok(())
+    }
+
+    /// Opens the directory that a guest means by a path.
+    fn within(&self, guest: &str) -> Result<Preopen, PreopenError> {
+        let fail = |reason: String| PreopenError::new(guest, reason);
+        let path = GuestPath::parse(guest).map_err(fail)?;
+        // As in a guest's own library the longest beginning counts, and of two the later one.
+        let candidates = self.list.iter().filter_map(|preopen| Some((preopen, path.strip(&preopen.guest)?)));
+        let Some((preopen, rest)) = candidates.max_by_key(|(preopen, _)| preopen.guest.parts.len()) else {
+            return Err(fail("it lies in no directory of the environment's own".into()));
+        };
+        let directory = match rest.as_os_str().is_empty() {
+            true => preopen.directory.clone(),
+            false => Arc::new(open_beneath(&preopen.directory, &preopen.host, &rest).map_err(
+                |error| match error.kind() {
+                    io::ErrorKind::CrossesDevices => fail(format!("it leads out of `{}`", preopen.guest)),
+                    _ => fail(error.to_string()),
+                },
+            )?),
+        };
+        Ok(Preopen { directory, host: preopen.host.join(rest), guest: path, access: preopen.access })
+    }
+}
+
+impl fmt::Debug for Preopens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entry =
+            |preopen: &Preopen| format!("{} as {} ({:?})", preopen.host.display(), preopen.guest, preopen.access);
+        f.debug_list().entries(self.list.iter().map(entry)).finish()
+    }
+}
+
+/// A path as guests write it, without what means nothing: `./a//b/` is `a/b`, and `./` is `.`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct GuestPath {
+    is_absolute: bool,
+    parts: Vec<String>,
+}
+
+impl GuestPath {
+    fn parse(path: &str) -> Result<GuestPath, String> {
+        if path.is_empty() || path.contains('\0') {
+            return Err("a path is not empty and has no zero byte".into());
+        }
+        let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+        let parts: Vec<String> = parts.map(str::to_string).collect();
+        if parts.iter().any(|part| part == "..") {
+            return Err("`..` leads out of what is granted; name the directory itself".into());
+        }
+        // What the host's system takes for more than a name, such as a drive, is no part of a guest's path.
+        let is_name = |part: &String| matches!(Path::new(part).components().next(), Some(Component::Normal(name)) if name == part.as_str());
+        if !parts.iter().all(is_name) {
+            return Err("this is not a path of plain names".into());
+        }
+        Ok(GuestPath { is_absolute: path.starts_with('/'), parts })
+    }
+
+    /// Returns what is left of this path below another one.
+    fn strip(&self, other: &GuestPath) -> Option<PathBuf> {
+        if self.is_absolute != other.is_absolute {
+            return None;
+        }
+        self.parts.strip_prefix(other.parts.as_slice()).map(|rest| rest.iter().collect())
+    }
+}
+
+impl fmt::Display for GuestPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.is_absolute, self.parts.is_empty()) {
+            (false, true) => f.write_str("."),
+            (false, false) => f.write_str(&self.parts.join("/")),
+            (true, _) => write!(f, "/{}", self.parts.join("/")),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn open_directory(host: &Path) -> io::Result<File> {
+    use rustix::fs::{CWD, Mode, openat};
+    Ok(File::from(openat(CWD, host, directory_flags(), Mode::empty())?))
+}
+
+/// Opens a directory to begin paths at, not to read.
+#[cfg(unix)]
+fn directory_flags() -> rustix::fs::OFlags {
+    use rustix::fs::OFlags;
+    #[cfg(target_os = "linux")]
+    let kind = OFlags::PATH;
+    #[cfg(not(target_os = "linux"))]
+    let kind = OFlags::RDONLY;
+    kind | OFlags::DIRECTORY | OFlags::CLOEXEC
+}
+
+/// Opens a directory below another one; fails with [`io::ErrorKind::CrossesDevices`] where the path leads out of it.
+#[cfg(target_os = "linux")]
+fn open_beneath(directory: &File, _host: &Path, rest: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, ResolveFlags, openat2};
+    use rustix::io::Errno;
+
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    // The kernel gives up with AGAIN where the tree changed under it; who changes it all the time gets that as the error.
+    let tries = std::iter::repeat_with(|| openat2(directory, rest, directory_flags(), Mode::empty(), how)).take(128);
+    match tries.skip_while(|opened| matches!(opened, Err(Errno::AGAIN))).next() {
+        Some(Ok(opened)) => Ok(File::from(opened)),
+        // Before Linux 5.6, or where a sandbox of the host's forbids the call.
+        Some(Err(Errno::NOSYS)) => walk_beneath(directory, rest),
+        Some(Err(error)) => Err(error.into()),
+        None => Err(Errno::AGAIN.into()),
+    }
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn open_beneath(directory: &File, _host: &Path, rest: &Path) -> io::Result<File> {
+    walk_beneath(directory, rest)
+}
+
+/// Opens a directory below another one, name by name. Symbolic links are not followed, so that none can lead out.
+#[cfg(unix)]
+fn walk_beneath(directory: &File, rest: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags, openat};
+
+    let mut inner = directory.try_clone()?;
+    for name in rest.components() {
+        inner = File::from(openat(&inner, name.as_os_str(), directory_flags() | OFlags::NOFOLLOW, Mode::empty())?);
+    }
+    Ok(inner)
+}
+
+#[cfg(windows)]
+fn open_directory(host: &Path) -> io::Result<File> {
+    use std::os::windows::fs::OpenOptionsExt;
+    const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
+    File::options().read(true).custom_flags(FILE_FLAG_BACKUP_SEMANTICS).open(host)
+}
+
+/// Opens a directory below another one. This is not safe against somebody who changes the tree at the same time.
+#[cfg(windows)]
+fn open_beneath(_directory: &File, host: &Path, rest: &Path) -> io::Result<File> {
+    let inner = host.join(rest).canonicalize()?;
+    if !inner.starts_with(host.canonicalize()?) {
+        return Err(io::ErrorKind::CrossesDevices.into());
+    }
+    open_directory(&inner)
+}
+
+/// Returns a path that leads to an open directory, whatever became of the path that it was opened by.
+#[cfg(target_os = "linux")]
+fn name_of(directory: &File, _host: &Path) -> PathBuf {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", directory.as_raw_fd()).into()
+}
+
+/// Returns the path that a directory was opened by: here an open directory has no other name.
+#[cfg(not(target_os = "linux"))]
+fn name_of(_directory: &File, host: &Path) -> PathBuf {
+    host.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn parse(path: &str) -> Result<String, String> {
+        GuestPath::parse(path).map(|path| path.to_string())
+    }
+
+    fn guest(preopens: &Preopens, path: &str) -> Result<PathBuf, String> {
+        preopens.within(path).map(|preopen| preopen.host).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn paths_that_mean_the_same_are_the_same() {
+        let same = [("a/b", "a/b"), ("./a//b/", "a/b"), (".", "."), ("./", "."), ("/", "/"), ("//a/./b", "/a/b")];
+        for (path, plain) in same {
+            assert_eq!(parse(path).as_deref(), Ok(plain), "{path}");
+        }
+        for path in ["", "..", "a/../b", "/..", "a\0"] {
+            assert!(parse(path).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_beginning_counts() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        for name in ["all/data/inner", "other/inner"] {
+            fs::create_dir_all(root.path().join(name)).expect("it can be made");
+        }
+        let mut preopens = Preopens::default();
+        preopens.open(&root.path().join("all"), ".", Access::Write).expect("it is there");
+        preopens.open(&root.path().join("other"), "data", Access::Read).expect("it is there");
+        let inner = preopens.within("./data/inner").expect("it is there");
+        assert_eq!((inner.host, inner.access), (root.path().join("other/inner"), Access::Read));
+        assert_eq!(guest(&preopens, ".").as_deref(), Ok(root.path().join("all").as_path()));
+        assert!(guest(&preopens, "/data").expect_err("it is another path").contains("no directory"));
+        assert!(guest(&preopens, "data/none").is_err());
+    }
+
+    #[test]
+    fn a_directory_stays_open_whatever_becomes_of_its_path() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let (path, moved) = (root.path().join("granted"), root.path().join("moved"));
+        fs::create_dir_all(path.join("inner")).expect("it can be made");
+        let mut preopens = Preopens::default();
+        preopens.open(&path, ".", Access::Write).expect("it is there");
+        fs::rename(&path, &moved).expect("it can be moved");
+        fs::create_dir(&path).expect("another one takes its place");
+        let mut child = Preopens::default();
+        if cfg!(target_os = "linux") {
+            child.add_from(&preopens, "inner").expect("the directory is found where it is now");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn t090_a_link_that_leads_out_is_refused_either_way() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir_all(root.path().join("granted/inner")).expect("it can be made");
+        let granted = root.path().join("granted");
+        for (target, link) in [("..", "up"), ("/", "root"), ("inner", "within")] {
+            std::os::unix::fs::symlink(target, granted.join(link)).expect("it can be made");
+        }
+        let mut preopens = Preopens::default();
+        preopens.open(&granted, ".", Access::Write).expect("it is there");
+        for link in ["up", "root", "inner/../../.."] {
+            assert!(guest(&preopens, link).is_err(), "{link}");
+        }
+        let directory = &preopens.list[0].directory;
+        for link in ["up", "root", "within"] {
+            assert!(walk_beneath(directory, Path::new(link)).is_err(), "{link}");
+        }
+        assert!(walk_beneath(directory, Path::new("inner")).is_ok());
+        if cfg!(target_os = "linux") {
+            assert!(guest(&preopens, "up").expect_err("it leads out").contains("leads out of `.`"));
+            assert!(guest(&preopens, "within").is_ok(), "a link that stays inside is a way like any other");
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The standard streams of an environment's processes, as `wasmtime-wasi` asks for them.
+//!
+//! All processes of an environment share them. Whatever stands behind a stream, no worker waits for it: a write that finds
+//! no room and a read that finds no bytes suspend their process, and dropping that wait loses nothing.
+
+use crate::console::{self, Console, Stream};
+use crate::environment::Quota;
+use crate::pipe::{PipeReader, PipeWriter, poll_once};
+use crate::process::LimitReached;
+use bytes::Bytes;
+use lunatic_abi::Limit;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
+use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
+
+/// What stands behind a standard stream of an environment's processes: a pipe's [`PipeReader`] behind the input, its
+/// [`PipeWriter`] behind an output.
+#[derive(Clone, Debug, Default)]
+pub enum Stdio<End> {
+    /// The stream of the host program. Output is written by one thread, in the order in which it came, and nothing of it is
+    /// changed or dropped: a program that is ahead of the terminal waits for it. Input goes to whoever asked for it first.
+    #[default]
+    Inherit,
+    /// Nothing: output vanishes, input ends at once.
+    Null,
+    /// A pipe of the embedder's, which does the same.
+    Pipe(End),
+}
+
+/// The most that goes into one write. Bytes of one write stay together, as they do in a pipe of the operating system.
+const MAX_WRITE: usize = 4096;
+
+/// What writes to a process's standard output or error.
+#[derive(Clone)]
+pub(super) struct Outlet {
+    to: Destination,
+    account: Account,
+}
+
+#[derive(Clone)]
+enum Destination {
+    Console(Stream),
+    Null,
+    Pipe(PipeWriter),
+}
+
+/// Where output is counted.
+#[derive(Clone)]
+pub(super) struct Account {
+    pub(super) quota: Arc<Quota>,
+    /// What the last write was refused for.
+    pub(super) refused: Arc<Mutex<Option<LimitReached>>>,
+    /// Set when the refusal was told: it is told once.
+    pub(super) is_told: Arc<AtomicBool>,
+    pub(super) environment: u64,
+}
+
+impl Account {
+    fn charge(&self, bytes: usize) -> io::Result<()> {
+        let Err(reached) = self.quota.charge(Limit::Output, bytes as u64) else { return Ok(()) };
+        *crate::pipe::lock(&self.refused) = Some(reached);
+        if !self.is_told.swap(true, Ordering::Relaxed) {
+            log::warn!("environment {} gets an error for what it writes from now on: {reached}", self.environment);
+        }
+        Err(full())
+    }
+}
+
+#[cfg(unix)]
+fn full() -> io::Error {
+    rustix::io::Errno::NOSPC.into()
+}
+
+#[cfg(not(unix))]
+fn full() -> io::Error {
+    io::ErrorKind::StorageFull.into()
+}
+
+#[cfg(unix)]
+fn broken_pipe() -> io::Error {
+    rustix::io::Errno::PIPE.into()
+}
+
+#[cfg(not(unix))]
+fn broken_pipe() -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
+}
+
+impl Outlet {
+    pub(super) fn new(stdio: &Stdio<PipeWriter>, stream: Stream, account: Account) -> Outlet {
+        let to = match stdio {
+            Stdio::Inherit => Destination::Console(stream),
+            Stdio::Null => Destination::Null,
+            Stdio::Pipe(writer) => Destination::Pipe(writer.clone()),
+        };
+        Outlet { to, account }
+    }
+
+    /// Writes bytes that were counted already.
+    async fn deliver(&self, bytes: &[u8]) -> io::Result<()> {
+        match &self.to {
+            Destination::Null => Ok(()),
+            Destination::Pipe(writer) => writer.write_all(bytes).await.map_err(|_| broken_pipe()),
+            Destination::Console(stream) => {
+                for piece in bytes.chunks(MAX_WRITE) {
+                    Console::get().write(*stream, piece).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// An outlet as the streams of WASI are: what is written need not wait.
+struct OutletStream {
+    outlet: Outlet,
+    /// What was accepted and not written yet, and what became of it.
+    pending: Bytes,
+    failed: Option<io::Error>,
+}
+
+impl OutletStream {
+    async fn deliver_pending(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        self.failed = self.outlet.deliver(&self.pending).await.err();
+        self.pending.clear();
+    }
+}
+
+fn failure(error: io::Error) -> StreamError {
+    StreamError::LastOperationFailed(error.into())
+}
+
+#[async_trait]
+impl OutputStream for OutletStream {
+    /// Accepts bytes; `check_write` has permitted them.
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if !self.pending.is_empty() || bytes.len() > MAX_WRITE {
+            return Err(StreamError::trap("more is written than was permitted"));
+        }
+        self.outlet.account.charge(bytes.len()).map_err(failure)?;
+        self.pending = bytes;
+        poll_once(self.deliver_pending());
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        // `check_write` permits nothing until what was accepted is delivered.
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        poll_once(self.deliver_pending());
+        if let Some(failed) = self.failed.take() {
+            return Err(failure(failed));
+        }
+        Ok(if self.pending.is_empty() { MAX_WRITE } else { 0 })
+    }
+
+    /// Writes bytes in one go, waiting for room. This is what a guest's `fd_write` comes to.
+    async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.deliver_pending().await;
+        self.check_write()?;
+        self.outlet.account.charge(bytes.len()).map_err(failure)?;
+        self.outlet.deliver(&bytes).await.map_err(failure)
+    }
+}
+
+#[async_trait]
+impl Pollable for OutletStream {
+    async fn ready(&mut self) {
+        self.deliver_pending().await;
+    }
+}
+
+impl IsTerminal for Outlet {
+    fn is_terminal(&self) -> bool {
+        match self.to {
+            Destination::Console(Stream::Output) => io::IsTerminal::is_terminal(&io::stdout()),
+            Destination::Console(Stream::Error) => io::IsTerminal::is_terminal(&io::stderr()),
+            Destination::Null | Destination::Pipe(_) => false,
+        }
+    }
+}
+
+impl StdoutStream for Outlet {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(OutletStream { outlet: self.clone(), pending: Bytes::new(), failed: None })
+    }
+
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(Writing { outlet: self.clone(), current: None })
+    }
+}
+
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send + Sync>>;
+
+/// An outlet as tokio knows such things.
+struct Writing {
+    outlet: Outlet,
+    current: Option<Work<io::Result<usize>>>,
+}
+
+impl AsyncWrite for Writing {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Writing { outlet, current } = &mut *self;
+        let current = current.get_or_insert_with(|| {
+            let (outlet, piece) = (outlet.clone(), bytes[..bytes.len().min(MAX_WRITE)].to_vec());
+            Box::pin(async move {
+                outlet.account.charge(piece.len())?;
+                outlet.deliver(&piece).await.map(|()| piece.len())
+            })
+        });
+        let written = std::task::ready!(current.as_mut().poll(context));
+        self.current = None;
+        Poll::Ready(written)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What a process's standard input comes from.
+#[derive(Clone)]
+pub(super) enum Inlet {
+    Console,
+    Null,
+    Pipe(PipeReader),
+}
+
+/// The most that one read gives.
+const MAX_READ: usize = 64 << 10;
+
+impl Inlet {
+    pub(super) fn new(stdio: &Stdio<PipeReader>) -> Inlet {
+        match stdio {
+            Stdio::Inherit => Inlet::Console,
+            Stdio::Null => Inlet::Null,
+            Stdio::Pipe(reader) => Inlet::Pipe(reader.clone()),
+        }
+    }
+
+    fn reader(&self) -> Option<&PipeReader> {
+        match self {
+            Inlet::Console => Some(console::input()),
+            Inlet::Null => None,
+            Inlet::Pipe(reader) => Some(reader),
+        }
+    }
+
+    async fn read(&self, size: usize) -> StreamResult<Bytes> {
+        let Some(reader) = self.reader() else { return Err(StreamError::Closed) };
+        let mut buffer = vec![0; size.min(MAX_READ)];
+        match reader.read(&mut buffer).await {
+            0 => Err(StreamError::Closed),
+            count => {
+                buffer.truncate(count);
+                Ok(buffer.into())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl InputStream for Inlet {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        poll_once(Inlet::read(self, size)).unwrap_or_else(|| Ok(Bytes::new()))
+    }
+
+    async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        Inlet::read(self, size).await
+    }
+}
+
+#[async_trait]
+impl Pollable for Inlet {
+    async fn ready(&mut self) {
+        if let Some(reader) = self.reader() {
+            reader.readable().await;
+        }
+    }
+}
+
+impl IsTerminal for Inlet {
+    fn is_terminal(&self) -> bool {
+        matches!(self, Inlet::Console) && io::IsTerminal::is_terminal(&io::stdin())
+    }
+}
+
+impl StdinStream for Inlet {
+    fn p2_stream(&self) -> Box<dyn InputStream> {
+        Box::new(self.clone())
+    }
+
+    fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
+        Box::new(Reading { inlet: self.clone(), current: None, rest: Bytes::new() })
+    }
+}
+
+/// An inlet as tokio knows such things.
+struct Reading {
+    inlet: Inlet,
+    current: Option<Work<StreamResult<Bytes>>>,
+    /// What was read and did not fit.
+    rest: Bytes,
+}
+
+impl AsyncRead for Reading {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Reading { inlet, current, rest } = &mut *self;
+        if rest.is_empty() {
+            let current = current.get_or_insert_with(|| {
+                let (inlet, size) = (inlet.clone(), into.remaining());
+                Box::pin(async move { Inlet::read(&inlet, size).await })
+            });
+            // The only error is the end.
+            *rest = std::task::ready!(current.as_mut().poll(context)).unwrap_or_default();
+            self.current = None;
+        }
+        let count = self.rest.len().min(into.remaining());
+        into.put_slice(&self.rest.split_to(count));
+        Poll::Ready(Ok(()))
+    }
+}
