@@ -138,16 +138,16 @@ impl<T: Serialize, U: DeserializeOwned> Process<Request<T, U>> {
             Ok(()) => await_reply(tag, timeout),
             Err(failure) => Err(RequestError::NotSent(failure)),
         };
-        // SAFETY: the call takes numbers.
-        unsafe { host::process::stop_monitoring_tagged(tag.id(), self.id()) };
+        // SAFETY: the call takes numbers and returns one.
+        let end_was_told = unsafe { host::process::stop_monitoring_tagged(tag.id(), self.id()) == 0 };
 
         let is_unanswered =
             matches!(reply, Err(RequestError::Timeout | RequestError::Died(_) | RequestError::NobodyLeft));
         // The reply may have come in the meantime.
         if is_unanswered && drop_first(&[tag]).is_none() {
             LATE.with_borrow_mut(|late| late.give_up(tag));
-        } else {
-            // The process may have died since its reply.
+        } else if end_was_told {
+            // The process died after its reply.
             drop_first(&[tag]);
         }
         reply

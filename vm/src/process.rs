@@ -304,12 +304,20 @@ impl Process {
         self.lock().state.room_for_end(allowed)
     }
 
-    /// Takes that back.
-    pub(crate) fn stop_monitoring(&self, pid: Pid, tag: i64) {
-        let was_last = self.lock().state.links().unwatch(pid, tag);
-        if was_last && let Some(other) = self.0.environment.machine().process(pid) {
+    /// Takes that back; says whether the end was not told yet, so that it will not be.
+    pub(crate) fn stop_monitoring(&self, pid: Pid, tag: i64) -> bool {
+        let (was_there, is_watching) = {
+            let mut shared = self.lock();
+            let links = shared.state.links();
+            (links.unwatch(pid, tag), links.watches(pid))
+        };
+        if was_there
+            && !is_watching
+            && let Some(other) = self.0.environment.machine().process(pid)
+        {
             other.signal(Signal::StopMonitoring { pid: self.0.pid });
         }
+        was_there
     }
 
     /// Runs `register` and, where that says that the name is new, remembers it: `None` where the process is dead.

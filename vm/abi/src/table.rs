@@ -129,8 +129,9 @@ macro_rules! for_each_host_function {
                 /// Own. Monitors with a tag, by which a receive finds the end among other messages. Each tag is a monitor
                 /// of its own.
                 now monitor_tagged(tag: Tag, process: Pid);
-                /// Own. Takes that back for one tag; an end that was told already stays in the mailbox.
-                now stop_monitoring_tagged(tag: Tag, process: Pid);
+                /// Own. Takes that back for one tag. Returns 1, and then the end is not told with this tag; 0 where it was
+                /// told already, which stays in the mailbox, or where there was no such monitor.
+                now stop_monitoring_tagged(tag: Tag, process: Pid) -> I32;
                 /// Kills a process; nothing where it does not exist.
                 now kill(process: Pid);
                 /// Returns 1 where a process is alive.

@@ -326,9 +326,8 @@ pub(super) fn monitor_tagged(call: &mut Call<'_>, tag: i64, process: Pid) -> Res
     Ok(())
 }
 
-pub(super) fn stop_monitoring_tagged(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<(), Failure> {
-    call.guest().process().stop_monitoring(process, tag);
-    Ok(())
+pub(super) fn stop_monitoring_tagged(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<i32, Failure> {
+    Ok(call.guest().process().stop_monitoring(process, tag).into())
 }
 
 pub(super) fn kill(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {

@@ -69,9 +69,14 @@ impl Links {
         self.watched.insert((pid, tag))
     }
 
-    /// Forgets that; says whether this was the last monitor of the other.
+    /// Forgets that; says whether there was such a monitor.
     pub(crate) fn unwatch(&mut self, pid: Pid, tag: i64) -> bool {
-        self.watched.remove(&(pid, tag)) && self.monitors(pid).next().is_none()
+        self.watched.remove(&(pid, tag))
+    }
+
+    /// Whether this process wants to know of another's end, with whatever tag.
+    pub(crate) fn watches(&self, pid: Pid) -> bool {
+        self.monitors(pid).next().is_some()
     }
 
     fn monitors(&self, pid: Pid) -> impl Iterator<Item = (Pid, i64)> {
@@ -215,7 +220,7 @@ mod tests {
         for tag in [0, 5, 6] {
             links.watch(Pid(1), tag);
         }
-        assert!(!links.unwatch(Pid(1), 5), "two are left");
+        assert!(links.unwatch(Pid(1), 5) && links.watches(Pid(1)));
         let tags = |mail: Vec<Mail>| -> Vec<i64> {
             mail.iter()
                 .map(|mail| if let Mail::ProcessDied { tag, .. } = mail { *tag } else { panic!("{mail:?}") })

@@ -170,6 +170,8 @@ fn slice_is_over(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<Upda
     if store.data_mut().is_new_turn() {
         return Ok(UpdateDeadline::Continue(SLICE));
     }
+    // The next turn begins with a slice of its own.
+    store.data_mut().expect_turn();
     Ok(UpdateDeadline::YieldCustom(SLICE, Box::pin(scheduler::spent())))
 }
 
