@@ -25,6 +25,7 @@ fn main(mailbox: Mailbox<()>) {
     let (_, mailbox) = module.spawn_link(mailbox, hoards).expect("a process of 17 pages fits");
     tell("hoards", &mailbox);
 
+    #[expect(clippy::empty_loop, reason = "to waste what it gets is what it is for")]
     let spins = |_: Mailbox<()>| loop {};
     let (_, mailbox) = module.spawn_link(mailbox, spins).expect("a process of 17 pages fits");
     tell("spins", &mailbox);

@@ -50,7 +50,12 @@ pub(crate) fn run(run: &Run) -> Outcome {
         Err(SpawnError::Ending) if let Some(signal) = interrupt.signal() => return Ok(status::SIGNAL + signal),
         Err(error) => return Err(not_started(error)),
     };
-    let end = vm.block_on(end(&environment, &main, run.bounds.timeout));
+    let end = vm.block_on(async {
+        let end = end(&environment, &main, run.bounds.timeout).await;
+        // What the program wrote comes before what is said about it, and none of it is lost.
+        vm.flush_output().await;
+        end
+    });
     let status = settle(end, &main, &name, &interrupt);
     // The command ends here, and with it all that the machine holds. To wind it down first would only take time.
     std::mem::forget(vm);

@@ -190,8 +190,8 @@ impl PipeWriter {
         close_if(&self.0, |_| true);
     }
 
-    /// Writes as [`PipeWriter::write`] does if that need not wait.
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> Option<Result<usize, PipeClosed>> {
+    /// Writes as [`PipeWriter::write`] does if that need not wait; `None` is "not now".
+    pub fn try_write(&self, bytes: &[u8]) -> Option<Result<usize, PipeClosed>> {
         poll_once(self.write(bytes))
     }
 }
@@ -235,8 +235,8 @@ impl PipeReader {
         state.buffer.is_closed && state.buffer.bytes.is_empty()
     }
 
-    /// Reads as [`PipeReader::read`] does if that need not wait.
-    pub(crate) fn try_read(&self, into: &mut [u8]) -> Option<usize> {
+    /// Reads as [`PipeReader::read`] does if that need not wait; `None` is "not now".
+    pub fn try_read(&self, into: &mut [u8]) -> Option<usize> {
         poll_once(self.read(into))
     }
 }

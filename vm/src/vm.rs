@@ -18,8 +18,8 @@ use std::time::Duration;
 
 /// A machine: cores that run processes, and everything that these share.
 ///
-/// Cheap to clone. When the last clone is dropped, all processes are killed and the threads end; environments and processes
-/// that are still held are of no use then.
+/// Cheap to clone. When the last clone is dropped, all processes are killed, the threads end, and what programs have written
+/// to the standard streams is written out; environments and processes that are still held are of no use then.
 #[derive(Clone)]
 pub struct Vm {
     machine: Arc<Machine>,
@@ -67,6 +67,8 @@ impl Drop for End {
             self.0.scheduler.shutdown();
             is_over.store(true, Ordering::SeqCst);
         });
+        // A host program may end after this.
+        futures_lite::future::block_on(Console::get().flush());
     }
 }
 
@@ -252,8 +254,8 @@ impl Vm {
 
     /// Waits until everything that programs have written to the standard streams of this process is written, or cannot be.
     ///
-    /// Output is written by a thread of its own; a host program that ends does so after this, or loses what was on the way.
-    /// It waits for as long as the terminal or the pipe behind the streams takes nothing.
+    /// Output is written by a thread of its own; a host program ends after this, or after the machine was dropped, which does
+    /// the same, or loses what was on the way. It waits for as long as the terminal or the pipe behind the streams takes nothing.
     pub async fn flush_output(&self) {
         Console::get().flush().await;
     }

@@ -1,13 +1,14 @@
 //! Builds guests in Rust, with the cargo that runs the tests. Nothing compiled is kept in the repository.
 
+use crate::lunatic::{Ended, Place};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 /// Returns cargo with arguments as somebody would call it from a shell: what the cargo that runs this test has set is gone,
 /// but for where it keeps what it has fetched. Guests of all tests are built in one directory, which is not the one that
 /// this test was built in: that is locked while cargo builds there.
-pub(crate) fn cargo(arguments: &[&str]) -> Command {
+fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
@@ -42,4 +43,43 @@ fn build(what: &[&str]) {
         false => "",
     };
     assert!(output.status.success(), "{remedy}cargo {} failed:\n{said}", arguments.join(" "));
+}
+
+/// A project that `lunatic new` made, with a program.
+pub(crate) struct Project {
+    pub(crate) place: Place,
+    name: String,
+}
+
+impl Project {
+    /// Makes one. The name is its own: all are compiled in the same directory.
+    pub(crate) fn new(name: &str, program: &str) -> Project {
+        let place = Place::new();
+        place.run(&["new", name]).check(0, &[]);
+        place.write(&format!("{name}/src/main.rs"), program);
+        std::fs::copy(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"),
+            place.path().join(name).join("Cargo.lock"),
+        )
+        .expect("the repository has a lock file");
+        Project { place, name: name.to_owned() }
+    }
+
+    /// Returns `cargo` with arguments, which finds the command that is tested as the runner.
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
+        let command = Path::new(env!("CARGO_BIN_EXE_lunatic")).parent().expect("it lies in a directory");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths([command.to_owned()].into_iter().chain(std::env::split_paths(&path)));
+        let mut cargo = cargo(arguments);
+        cargo.current_dir(self.place.path().join(&self.name)).stdin(Stdio::null());
+        cargo.env("PATH", path.expect("the PATH was one before")).env_remove("RUST_LOG");
+        cargo.env("LUNATIC_CACHE", self.place.path().join("cache"));
+        cargo
+    }
+
+    /// Runs the program with `cargo run`, and tells the end of every process.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+        let mut cargo = self.cargo(&[&["run", "--quiet"], arguments].concat());
+        Ended::from(cargo.env("RUST_LOG", "lunatic=debug").output().expect("cargo runs this test"))
+    }
 }

@@ -7,6 +7,7 @@ mod examples;
 mod guest;
 mod init;
 mod interrupt;
+mod library;
 mod lunatic;
 mod new;
 mod program;

@@ -1,60 +1,19 @@
 //! The three programs that the machine was asked for, word for word, in a project that `lunatic new` made, run by
 //! `cargo run`.
 
-use crate::cargo::cargo;
-use crate::lunatic::{Ended, Place};
+use crate::cargo::Project;
+use crate::lunatic::Ended;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what other programs do.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A new project with one of the programs.
-struct Project {
-    place: Place,
-    name: String,
-}
-
-impl Project {
-    fn new(name: &str, program: &str) -> Project {
-        // Others are compiled in the same directory.
-        let name = format!("seed_{name}");
-        let place = Place::new();
-        place.run(&["new", &name]).check(0, &[]);
-        place.write(&format!("{name}/src/main.rs"), program);
-        std::fs::copy(
-            concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"),
-            place.path().join(&name).join("Cargo.lock"),
-        )
-        .expect("the repository has a lock file");
-        Project { place, name }
-    }
-
-    /// Returns `cargo` with arguments, which finds the command that is tested as the runner.
-    fn cargo(&self, arguments: &[&str]) -> Command {
-        let command = Path::new(env!("CARGO_BIN_EXE_lunatic")).parent().expect("it lies in a directory");
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::env::join_paths([command.to_owned()].into_iter().chain(std::env::split_paths(&path)));
-        let mut cargo = cargo(arguments);
-        cargo.current_dir(self.place.path().join(&self.name)).stdin(Stdio::null());
-        cargo.env("PATH", path.expect("the PATH was one before")).env_remove("RUST_LOG");
-        cargo.env("LUNATIC_CACHE", self.place.path().join("cache"));
-        cargo
-    }
-
-    /// Runs the program with `cargo run`, and tells the end of every process.
-    fn run(&self, arguments: &[&str]) -> Ended {
-        let mut cargo = self.cargo(&[&["run", "--quiet"], arguments].concat());
-        Ended::from(cargo.env("RUST_LOG", "lunatic=debug").output().expect("cargo runs this test"))
-    }
-}
-
 #[test]
 fn spawning_a_process() {
-    let ended = Project::new("hello", include_str!("../seeds/hello.rs")).run(&[]);
+    let ended = Project::new("seed_hello", include_str!("../seeds/hello.rs")).run(&[]);
     assert_eq!(ended.status, Some(0), "{ended:#?}");
     assert_eq!(ended.stdout, "Hi! I'm a process.\n", "{ended:#?}");
 }
@@ -79,7 +38,7 @@ fn check_ends(ended: &Ended) {
 
 #[test]
 fn limiting_processes() {
-    check_ends(&Project::new("environments", include_str!("../seeds/environments.rs")).run(&[]));
+    check_ends(&Project::new("seed_environments", include_str!("../seeds/environments.rs")).run(&[]));
 }
 
 #[test]
@@ -89,7 +48,7 @@ fn limiting_optimised_processes() {
     let program = include_str!("../seeds/environments.rs");
     assert_eq!(program.matches(vector).count(), 1);
     let program = program.replace(vector, &format!("std::hint::black_box({vector})"));
-    check_ends(&Project::new("environments", &program).run(&["--release"]));
+    check_ends(&Project::new("seed_environments", &program).run(&["--release"]));
 }
 
 /// Ends the program when the test is over.
@@ -118,7 +77,7 @@ fn eventually<T>(what: &str, mut attempt: impl FnMut() -> std::io::Result<T>) ->
 
 #[test]
 fn a_tcp_echo_server() {
-    let project = Project::new("tcp_echo", include_str!("../seeds/tcp_echo.rs"));
+    let project = Project::new("seed_tcp_echo", include_str!("../seeds/tcp_echo.rs"));
     // The program fixes its address, and does not say when it listens.
     const ADDRESS: &str = "127.0.0.1:1337";
     let built = project.cargo(&["build", "--quiet"]).output().expect("cargo runs this test");

@@ -1,1 +1,410 @@
-//! (subject)
+//! Files: what a program reaches of the host's, and what not.
+
+use crate::support::Lab;
+use crate::wasi::{errno, program, run};
+use lunatic_vm::{Access, Config, Exit, Limit, Vm};
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tempfile::TempDir;
+
+/// The flags of an opening: a new file, a truncated one, a directory.
+const CREATE: u32 = 1;
+const DIRECTORY: u32 = 2;
+const TRUNCATE: u32 = 8;
+
+/// Rights to read and to write.
+const READ: u64 = 1 << 1;
+const WRITE: u64 = 1 << 6;
+
+/// A program that makes one call after the other on the directory 3, and says the error of each.
+#[derive(Default)]
+struct Script {
+    data: String,
+    code: String,
+    length: usize,
+    calls: usize,
+}
+
+impl Script {
+    /// Returns a text as two arguments of a call.
+    fn text(&mut self, text: &str) -> String {
+        let at = 4096 + self.length;
+        let _ = writeln!(self.data, "(data (i32.const {at}) \"{text}\")");
+        self.length += text.len();
+        format!("(i32.const {at}) (i32.const {})", text.len())
+    }
+
+    fn call(&mut self, call: &str) -> &mut Script {
+        self.calls += 1;
+        let _ = writeln!(self.code, "(call $said {call})");
+        self
+    }
+
+    /// Opens a path below a directory, following links, and leaves the descriptor at 16.
+    fn open_in(&mut self, directory: u32, path: &str, how: u32, rights: u64) -> &mut Script {
+        let path = self.text(path);
+        self.call(&format!(
+            "(call $path_open (i32.const {directory}) (i32.const 1) {path} (i32.const {how}) (i64.const {rights}) (i64.const 0) (i32.const 0) (i32.const 16))"
+        ))
+    }
+
+    fn open(&mut self, path: &str, how: u32, rights: u64) -> &mut Script {
+        self.open_in(3, path, how, rights)
+    }
+
+    /// Makes a call whose parameters are the directory and one path.
+    fn on_path(&mut self, function: &str, path: &str) -> &mut Script {
+        let path = self.text(path);
+        self.call(&format!("(call ${function} (i32.const 3) {path})"))
+    }
+
+    fn rename(&mut self, from: &str, to_directory: u32, to: &str) -> &mut Script {
+        let (from, to) = (self.text(from), self.text(to));
+        self.call(&format!("(call $path_rename (i32.const 3) {from} (i32.const {to_directory}) {to})"))
+    }
+
+    fn link(&mut self, from: &str, to_directory: u32, to: &str) -> &mut Script {
+        let (from, to) = (self.text(from), self.text(to));
+        self.call(&format!("(call $path_link (i32.const 3) (i32.const 0) {from} (i32.const {to_directory}) {to})"))
+    }
+
+    fn program(&self) -> String {
+        program(&format!("{}(func (export \"main\") {})", self.data, self.code))
+    }
+
+    /// Runs the program and returns the errors.
+    fn run(&self, lab: &Lab, change: impl FnOnce(&mut Config)) -> Vec<i64> {
+        let exit = run(lab, &self.program(), change);
+        assert!(exit.is_normal(), "{exit}");
+        (0..self.calls).map(|_| lab.hear()).collect()
+    }
+}
+
+fn grant(config: &mut Config, path: &Path, access: Access) {
+    config.preopen(path, ".", access).expect("the directory is there");
+}
+
+/// A directory `granted` with a file and a directory in it, and a secret beside it.
+fn house() -> TempDir {
+    let house = tempfile::tempdir().expect("a temporary directory");
+    fs::create_dir_all(house.path().join("granted/inner")).expect("it can be made");
+    fs::write(house.path().join("granted/file"), "content").expect("it can be written");
+    fs::write(house.path().join("secret"), "secret").expect("it can be written");
+    house
+}
+
+/// Returns the names and contents below a directory.
+fn picture(path: &Path) -> Vec<(String, Option<Vec<u8>>, std::time::SystemTime)> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(path).expect("it can be listed") {
+        let entry = entry.expect("it can be listed");
+        let metadata = entry.metadata().expect("it is there");
+        let content = metadata.is_file().then(|| fs::read(entry.path()).expect("it can be read"));
+        let modified = metadata.modified().expect("the file system keeps it");
+        entries.push((entry.file_name().to_string_lossy().into_owned(), content, modified));
+    }
+    entries.sort();
+    entries
+}
+
+#[test]
+fn a_granted_directory_can_be_read_and_written() {
+    let (lab, house) = (Lab::new(), house());
+    let mut script = Script::default();
+    script.open("file", 0, READ).call("(call $read (i32.load (i32.const 16)) (i32.const 1024) (i32.const 100))");
+    script.call("(i32.load (i32.const 8))");
+    script.open("inner/../inner/new", CREATE, WRITE);
+    script.call("(call $write (i32.load (i32.const 16)) (i32.const 1024) (i32.const 7))");
+    let errors = script.run(&lab, |config| grant(config, &house.path().join("granted"), Access::Write));
+    assert_eq!(errors, [0, 0, 7, 0, 0]);
+    assert_eq!(fs::read(house.path().join("granted/inner/new")).expect("the guest made it"), b"content");
+}
+
+#[cfg(unix)]
+#[test]
+fn t090_nothing_outside_is_reached_by_any_path() {
+    use std::os::unix::fs::symlink;
+    let (lab, house) = (Lab::new(), house());
+    let granted = house.path().join("granted");
+    symlink("..", granted.join("up")).expect("it can be made");
+    symlink("../secret", granted.join("relative")).expect("it can be made");
+    symlink(house.path().join("secret"), granted.join("absolute")).expect("it can be made");
+    let absolute = house.path().join("secret").display().to_string();
+    let mut script = Script::default();
+    for path in [
+        "../secret",
+        "inner/../../secret",
+        "./..//secret",
+        absolute.as_str(),
+        &format!("/{absolute}"),
+        "/secret",
+        "up/secret",
+        "up",
+        "..",
+        "relative",
+        "relative/",
+        "absolute",
+        "file/",
+        "file/..",
+    ] {
+        script.open(path, 0, READ);
+        script.open(path, CREATE | TRUNCATE, WRITE);
+    }
+    script.link("../secret", 3, "stolen").link("file", 3, "../planted").link("up/secret", 3, "stolen");
+    script.rename("../secret", 3, "stolen").rename("file", 3, "../planted").rename("file", 3, "up/planted");
+    script.on_path("path_unlink_file", "../secret").on_path("path_create_directory", "../planted");
+    script.on_path("path_create_directory", "up/planted").on_path("path_remove_directory", "up/granted/inner");
+    let errors = script.run(&lab, |config| grant(config, &granted, Access::Write));
+    assert!(errors.iter().all(|&error| error != errno::SUCCESS), "{errors:?}");
+    let mut outside: Vec<_> = picture(house.path()).into_iter().map(|(name, content, _)| (name, content)).collect();
+    outside.retain(|(name, _)| name != "granted");
+    assert_eq!(outside, [("secret".into(), Some(b"secret".to_vec()))]);
+    assert!(granted.join("file").exists() && granted.join("inner").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn t090_a_link_swapped_at_the_wrong_moment_leads_nowhere() {
+    use std::os::unix::fs::symlink;
+    let (lab, house) = (Lab::new(), house());
+    let granted = house.path().join("granted");
+    let text = program(
+        r#"(data (i32.const 4096) "swap/secret")
+        (func (export "main") (local $left i32)
+            (local.set $left (i32.const 2000))
+            (loop $again
+                (if (i32.eqz (call $path_open (i32.const 3) (i32.const 1) (i32.const 4096) (i32.const 11) (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 16)))
+                    (then unreachable))
+                (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+                (br_if $again (local.get $left))))"#,
+    );
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for target in ["inner", ".."].into_iter().cycle() {
+                if is_over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let next = granted.join("next");
+                symlink(target, &next).expect("it can be made");
+                fs::rename(&next, granted.join("swap")).expect("it can be put in place");
+            }
+        });
+        let exit = run(&lab, &text, |config| grant(config, &granted, Access::Read));
+        is_over.store(true, Ordering::SeqCst);
+        assert!(exit.is_normal(), "it got out: {exit}");
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn t091_links_of_the_kernel_lead_nowhere() {
+    let lab = Lab::new();
+    let mut script = Script::default();
+    for path in ["root/etc", "cwd", "exe", "fd/0"] {
+        script.open(path, 0, READ);
+    }
+    let errors = script.run(&lab, |config| grant(config, Path::new("/proc/self"), Access::Read));
+    assert!(errors.iter().all(|&error| error != errno::SUCCESS), "{errors:?}");
+}
+
+#[cfg(target_os = "linux")]
+fn named_pipe(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("it can be made");
+}
+
+/// Opens a named pipe for both sides, so that nobody waits for the other one any more.
+#[cfg(target_os = "linux")]
+fn release(path: &Path) -> fs::File {
+    fs::File::options().read(true).write(true).open(path).expect("the pipe is there")
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn t091_processes_that_wait_for_a_named_pipe_hold_up_nobody() {
+    let lab = Lab::with(Vm::builder().workers(1));
+    let house = house();
+    let granted = house.path().join("granted");
+    named_pipe(&granted.join("pipe"));
+    let mut waits = Script::default();
+    waits.call("(i32.const 0)").open("pipe", 0, READ);
+    let environment = lab.environment_with(|config| grant(config, &granted, Access::Read));
+    let module = lab.module(&waits.program());
+    let waiting: Vec<_> =
+        (0..70).map(|_| environment.spawn(&module, "main", &[]).expect("nothing limits it")).collect();
+    for _ in &waiting {
+        assert_eq!(lab.hear(), 0);
+    }
+    let mut reads = Script::default();
+    reads.open("file", 0, READ);
+    assert_eq!(reads.run(&lab, |config| grant(config, &granted, Access::Read)), [0]);
+    for process in &waiting {
+        process.kill();
+        assert!(matches!(lab.exit(process), Exit::Killed));
+    }
+    drop(release(&granted.join("pipe")));
+}
+
+#[test]
+fn t092_a_read_only_directory_cannot_be_changed() {
+    let (lab, house) = (Lab::new(), house());
+    let granted = house.path().join("granted");
+    let writable = house.path().join("writable");
+    fs::create_dir(&writable).expect("it can be made");
+    let before = (picture(&granted), picture(&granted.join("inner")));
+    let mut script = Script::default();
+    script.open("new", CREATE, READ).open("new", CREATE, WRITE).open("file", 0, WRITE).open("file", 0, READ | WRITE);
+    script.open("file", TRUNCATE, READ).open("file", TRUNCATE, WRITE).open("inner/new", CREATE, WRITE);
+    script.on_path("path_create_directory", "new").on_path("path_remove_directory", "inner");
+    script.on_path("path_unlink_file", "file").rename("file", 3, "other").link("file", 3, "other");
+    // Neither do they leave for a directory that can be written.
+    script.rename("file", 4, "file").link("file", 4, "file");
+    let (target, name, file) = (script.text("file"), script.text("symbolic"), script.text("file"));
+    script.call(&format!("(call $path_symlink {target} (i32.const 3) {name})"));
+    script.call(&format!(
+        "(call $path_filestat_set_times (i32.const 3) (i32.const 1) {file} (i64.const 1) (i64.const 1) (i32.const 5))"
+    ));
+    let refused = script.calls;
+    // Reading goes, and what is open for reading cannot be written either.
+    script.open("file", 0, READ);
+    script.call("(call $write (i32.load (i32.const 16)) (i32.const 1024) (i32.const 1))");
+    script.call("(call $fd_filestat_set_size (i32.load (i32.const 16)) (i64.const 0))");
+    script.call("(call $fd_filestat_set_times (i32.load (i32.const 16)) (i64.const 1) (i64.const 1) (i32.const 5))");
+    // Nor does a directory inside give more.
+    script.open("inner", DIRECTORY, READ | WRITE);
+    let errors = script.run(&lab, |config| {
+        grant(config, &granted, Access::Read);
+        config.preopen(&writable, "writable", Access::Write).expect("the directory is there");
+    });
+    assert!(errors[..refused].iter().all(|&error| error != errno::SUCCESS), "{errors:?}");
+    assert_eq!(errors[refused], errno::SUCCESS);
+    assert!(errors[refused + 1..].iter().all(|&error| error != errno::SUCCESS), "{errors:?}");
+    assert_eq!((picture(&granted), picture(&granted.join("inner"))), before);
+    assert!(picture(&writable).is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn t093_what_is_granted_is_the_directory_and_not_its_path() {
+    use std::os::unix::fs::symlink;
+    let (lab, house) = (Lab::new(), house());
+    let (granted, link) = (house.path().join("granted"), house.path().join("link"));
+    symlink("granted", &link).expect("it can be made");
+    let mut config = lab.vm.config();
+    config.allow("");
+    grant(&mut config, &link, Access::Write);
+    fs::remove_file(&link).expect("it can be removed");
+    symlink("/", &link).expect("it can be made");
+    let environment = lab.vm.environment(config);
+    let mut script = Script::default();
+    script.open("file", 0, READ);
+    let module = lab.module(&script.program());
+    let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    assert!(lab.exit(&process).is_normal());
+    assert_eq!(lab.hear(), errno::SUCCESS);
+    fs::remove_dir_all(&granted).expect("it can be removed");
+    let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    assert!(lab.exit(&process).is_normal());
+    assert_ne!(lab.hear(), errno::SUCCESS);
+}
+
+#[test]
+fn t095_a_process_opens_as_many_files_as_its_environment_allows() {
+    let (lab, house) = (Lab::new(), house());
+    let mut script = Script::default();
+    for _ in 0..4 {
+        script.open("file", 0, READ);
+    }
+    script.call("(call $fd_close (i32.load (i32.const 16)))").open("file", 0, READ);
+    let errors = script.run(&lab, |config| {
+        grant(config, &house.path().join("granted"), Access::Read);
+        config.limit(Limit::Files, 3);
+    });
+    assert_eq!(errors, [0, 0, 0, errno::MFILE, 0, 0]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn t096_a_full_disk_is_an_error_of_the_write() {
+    let lab = Lab::new();
+    let mut script = Script::default();
+    script.open("full", 0, WRITE).call("(call $write (i32.load (i32.const 16)) (i32.const 1024) (i32.const 100))");
+    assert_eq!(script.run(&lab, |config| grant(config, Path::new("/dev"), Access::Write)), [0, errno::NOSPC]);
+}
+
+#[test]
+fn t096_a_file_with_a_hole_of_a_terabyte_costs_nothing_or_is_refused() {
+    let (lab, house) = (Lab::new(), house());
+    let mut script = Script::default();
+    script.open("hole", CREATE, WRITE);
+    script.call("(call $fd_filestat_set_size (i32.load (i32.const 16)) (i64.const 1099511627776))");
+    script.call("(call $fd_filestat_set_size (i32.load (i32.const 16)) (i64.const -1))");
+    let errors = script.run(&lab, |config| grant(config, &house.path().join("granted"), Access::Write));
+    assert_eq!(errors[0], errno::SUCCESS);
+    assert_ne!(errors[2], errno::SUCCESS, "no file is that long");
+}
+
+#[test]
+fn t029_a_large_directory_is_listed_in_small_pieces() {
+    let (lab, house) = (Lab::new(), house());
+    let granted = house.path().join("granted");
+    for number in 0..300 {
+        fs::write(granted.join(format!("file-{number:04}")), "").expect("it can be written");
+    }
+    // Lists through a buffer of 4096 bytes, and says how many entries came. The last of a full buffer may be cut: the next
+    // piece begins with it.
+    let text = program(
+        r#"(func (export "main") (local $used i32) (local $at i32) (local $cookie i64) (local $count i64)
+            (loop $piece
+                (if (call $fd_readdir (i32.const 3) (i32.const 1024) (i32.const 4096) (local.get $cookie) (i32.const 16)) (then unreachable))
+                (local.set $used (i32.load (i32.const 16)))
+                (local.set $at (i32.const 0))
+                (block $end (loop $entry
+                    (br_if $end (i32.gt_u (i32.add (local.get $at) (i32.const 24)) (local.get $used)))
+                    (br_if $end (i32.gt_u
+                        (i32.add (i32.add (local.get $at) (i32.const 24)) (i32.load (i32.add (local.get $at) (i32.const 1040))))
+                        (local.get $used)))
+                    (local.set $cookie (i64.load (i32.add (local.get $at) (i32.const 1024))))
+                    (local.set $count (i64.add (local.get $count) (i64.const 1)))
+                    (local.set $at (i32.add (i32.add (local.get $at) (i32.const 24)) (i32.load (i32.add (local.get $at) (i32.const 1040)))))
+                    (br $entry)))
+                (br_if $piece (i32.eq (local.get $used) (i32.const 4096))))
+            (call $say (local.get $count)))"#,
+    );
+    let exit = run(&lab, &text, |config| grant(config, &granted, Access::Read));
+    assert!(exit.is_normal(), "{exit}");
+    // The files, the file and the directory that were there, and the two that are always.
+    assert_eq!(lab.hear(), 300 + 2 + 2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_directory_costs_no_descriptor_per_process() {
+    let (lab, house) = (Lab::new(), house());
+    let granted = house.path().join("granted").canonicalize().expect("it is there");
+    // Other tests open files at the same time: only what leads to this directory is counted.
+    let descriptors = || {
+        let links = fs::read_dir("/proc/self/fd").expect("this is Linux").flatten();
+        links.filter(|link| fs::read_link(link.path()).is_ok_and(|to| to == granted)).count()
+    };
+    let environment = lab.environment_with(|config| grant(config, &granted, Access::Read));
+    let mut script = Script::default();
+    script.open("file", 0, READ);
+    script.call("(call $fd_close (i32.load (i32.const 16)))").call("(call $sleep (i64.const -1))");
+    let module = lab.module(&script.program());
+    let before = descriptors();
+    assert!((1..=2).contains(&before), "{before}");
+    let processes: Vec<_> =
+        (0..1000).map(|_| environment.spawn(&module, "main", &[]).expect("nothing limits it")).collect();
+    for _ in 0..2 * processes.len() {
+        assert_eq!(lab.hear(), 0);
+    }
+    assert_eq!(descriptors(), before);
+    environment.end();
+    lab.wait_for("the end of all", environment.ended());
+    drop((processes, environment));
+    assert_eq!(descriptors(), 0);
+}

@@ -192,8 +192,9 @@ fn open_beneath(directory: &File, _host: &Path, rest: &Path) -> io::Result<File>
 
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     // The kernel gives up with AGAIN where the tree changed under it; who changes it all the time gets that as the error.
-    let tries = std::iter::repeat_with(|| openat2(directory, rest, directory_flags(), Mode::empty(), how)).take(128);
-    match tries.skip_while(|opened| matches!(opened, Err(Errno::AGAIN))).next() {
+    let mut tries =
+        std::iter::repeat_with(|| openat2(directory, rest, directory_flags(), Mode::empty(), how)).take(128);
+    match tries.find(|opened| !matches!(opened, Err(Errno::AGAIN))) {
         Some(Ok(opened)) => Ok(File::from(opened)),
         // Before Linux 5.6, or where a sandbox of the host's forbids the call.
         Some(Err(Errno::NOSYS)) => walk_beneath(directory, rest),

@@ -1,0 +1,305 @@
+//! What the guest library offers beyond what its own test asks of the machine. Every claim that holds is a line.
+
+use machine::net::{TcpListener, TcpStream, ToSocketAddrs, resolve};
+use machine::{
+    Config, Environment, ExitReason, LinkMailbox, LunaticError, Mailbox, Message, Param, Process, ReceiveError,
+    Request, SendFailure, Tag, TransformMailbox, process,
+};
+use std::error::Error;
+use std::fs::File;
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(5);
+
+#[machine::main]
+fn main(mailbox: Mailbox<String>) -> Result<(), Box<dyn Error>> {
+    limits(&mailbox)?;
+    let mailbox = limits_that_end(mailbox)?;
+    messages(&mailbox)?;
+    processes(&mailbox)?;
+    sockets()?;
+    modules(&mailbox)?;
+    Err("ok a main that returns an error exits with status 1".into())
+}
+
+fn ok(claim: &str) {
+    println!("ok {claim}");
+}
+
+/// Runs a child where everything is granted but what is changed, and returns what it says.
+fn ask(
+    mailbox: &Mailbox<String>,
+    change: fn(&mut Config),
+    child: fn(Process<String>, Mailbox<()>),
+) -> Result<String, LunaticError> {
+    let mut config = Config::new(50_000_000, None);
+    config.allow_namespace("").preopen_dir(".");
+    change(&mut config);
+    let module = Environment::new(config)?.add_this_module()?;
+    module.spawn_with(process::this(mailbox), child)?;
+    Ok(mailbox.receive().expect("the child says something"))
+}
+
+/// What an environment bounds, and where the child is told.
+fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
+    let said = ask(
+        mailbox,
+        |config| {
+            config.max_timers(1);
+        },
+        |parent, mailbox: Mailbox<()>| {
+            let this = process::this(&mailbox);
+            let set = || this.send_after((), LONG).map(drop).map_err(|error| error.kind());
+            parent.send(format!("{:?} {:?}", set(), set()));
+        },
+    )?;
+    assert_eq!(said, "Ok(()) Err(LimitReached)");
+    ok("timers are bounded");
+
+    let said = ask(
+        mailbox,
+        |config| {
+            config.max_names(1);
+        },
+        |parent, mailbox: Mailbox<()>| {
+            let register = |name| process::this_env().register(name, "1.0.0", process::this(&mailbox));
+            parent.send(format!("{:?} {:?}", register("one"), register("two")));
+        },
+    )?;
+    assert_eq!(said, "Ok(()) Err(Refused(LimitReached))");
+    ok("names are bounded");
+
+    let said = ask(
+        mailbox,
+        |config| {
+            config.max_sockets(1);
+        },
+        |parent, _: Mailbox<()>| {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("one is allowed");
+            let second = TcpListener::bind("127.0.0.1:0").map(drop).map_err(|error| error.kind());
+            drop(listener);
+            let third = TcpListener::bind("127.0.0.1:0").map(drop);
+            parent.send(format!("{second:?} {third:?}"));
+        },
+    )?;
+    assert_eq!(said, "Err(QuotaExceeded) Ok(())");
+    ok("sockets are bounded");
+
+    let said = ask(
+        mailbox,
+        |config| {
+            config.max_files(3);
+        },
+        |parent, _: Mailbox<()>| {
+            let files: Vec<_> = (0..10).map_while(|_| File::open("plugin.wasm").ok()).collect();
+            parent.send((!files.is_empty() && files.len() <= 3).to_string());
+        },
+    )?;
+    assert_eq!(said, "true");
+    ok("files are bounded");
+
+    let mut config = Config::new(2_000_000, None);
+    config.allow_namespace("lunatic::message::").max_total_memory(2_000_000);
+    let module = Environment::new(config)?.add_this_module()?;
+    let first = module.spawn(wait)?;
+    let error = module.spawn(wait).expect_err("two such processes do not fit");
+    assert_eq!(error.kind(), machine::Errno::LimitReached, "{error}");
+    first.kill();
+    ok("the memory of all processes is bounded");
+
+    let mut config = Config::new(2_000_000, None);
+    config.max_table_elements(1);
+    let module = Environment::new(config)?.add_this_module()?;
+    let error = module.spawn(wait).expect_err("a program's table has more elements");
+    assert_eq!(error.kind(), machine::Errno::LimitReached, "{error}");
+    ok("tables are bounded");
+
+    let mut config = Config::new(2_000_000, None);
+    config.allow_namespace("lunatic::message::").max_mailbox_bytes(1_000);
+    let module = Environment::new(config)?.add_this_module()?;
+    let busy: Process<String> = module.spawn(|mailbox: Mailbox<String>| drop(mailbox.tag_receive(&[Tag::new()])))?;
+    busy.send("x".repeat(600));
+    let refused = busy.try_tag_send(Tag::new(), "y".repeat(600)).expect_err("there is no room for both");
+    assert!(matches!(refused.failure, SendFailure::MailboxFull), "{refused}");
+    assert_eq!(refused.message, "y".repeat(600));
+    busy.kill();
+    ok("the bytes in a mailbox are bounded");
+    Ok(())
+}
+
+/// What an environment bounds, and who reaches it ends.
+fn limits_that_end(mailbox: Mailbox<String>) -> Result<Mailbox<String>, Box<dyn Error>> {
+    let mut mailbox = mailbox.catch_link_panic();
+    let cases: [(&str, fn(&mut Config), fn(Mailbox<()>), machine::Limit); 2] = [
+        (
+            "time",
+            |config| {
+                config.max_time(20);
+            },
+            wait,
+            machine::Limit::Time,
+        ),
+        (
+            "the compute of all processes",
+            |config| {
+                config.max_total_compute(2);
+            },
+            spin,
+            machine::Limit::TotalCompute,
+        ),
+    ];
+    for (what, change, child, limit) in cases {
+        let mut config = Config::new(2_000_000, None);
+        config.allow_namespace("lunatic::message::");
+        change(&mut config);
+        let module = Environment::new(config)?.add_this_module()?;
+        let (child, next) = module.spawn_link(mailbox, child)?;
+        let message = next.receive();
+        let signal = message.signal().expect("nobody sends");
+        assert_eq!((signal.pid, signal.reason), (child.id(), ExitReason::Limit(Some(limit))), "{signal}");
+        ok(&format!("{what} is bounded"));
+        mailbox = next;
+    }
+    Ok(mailbox.panic_if_link_panics())
+}
+
+fn wait(mailbox: Mailbox<()>) {
+    let _ = mailbox.receive();
+}
+
+fn spin(_: Mailbox<()>) {
+    loop {
+        black_box(());
+    }
+}
+
+fn messages(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
+    let this = process::this(mailbox);
+    let tag = Tag::new();
+    this.tag_send_after(tag, "later".to_owned(), SHORT)?;
+    this.send("now".to_owned());
+    assert_eq!(mailbox.tag_receive(&[tag])?, "later");
+    assert_eq!(mailbox.receive()?, "now");
+    ok("a timer's message has its tag");
+
+    let server = process::spawn(|mailbox: Mailbox<Request<String, String>>| {
+        while let Ok(mut request) = mailbox.receive() {
+            request.data_mut().push('!');
+            assert!(request.sender().is_alive());
+            let answer = request.data().clone();
+            request.reply(answer);
+        }
+    })?;
+    assert_eq!(server.request("heard".to_owned())?, "heard!");
+    server.kill();
+    ok("a request can be changed before it is answered");
+
+    let receiver: Process<Vec<Option<TcpStream>>> = process::spawn(|mailbox: Mailbox<Vec<Option<TcpStream>>>| {
+        drop(mailbox.receive());
+    })?;
+    receiver.try_send(vec![None]).expect("there is nothing to refuse");
+    ok("a message may have a place for a stream and none in it");
+
+    process::sleep(1);
+    assert!(matches!(mailbox.receive_timeout(Duration::ZERO), Err(ReceiveError::Timeout)));
+    ok("a process sleeps");
+    Ok(())
+}
+
+fn processes(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
+    let this = process::this(mailbox);
+    let chain = process::spawn_with(this, |parent, mailbox: Mailbox<()>| {
+        let begin = |number: u32, mailbox: Mailbox<()>| {
+            assert_eq!(number, 7);
+            wait(mailbox);
+        };
+        let (child, mailbox) = process::spawn_link_unwrap_with(mailbox, 7, begin).expect("there is room");
+        parent.send("linked".to_owned());
+        child.kill();
+        wait(mailbox);
+    })?;
+    assert_eq!(mailbox.receive()?, "linked");
+    chain.monitor();
+    let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
+    assert!(matches!(signal.reason, ExitReason::LinkDied | ExitReason::NoProcess), "{signal}");
+    ok("a process that was spawned with a value and a link takes its parent along");
+
+    let environment = process::this_env();
+    environment.register("main", "1.2.3", this)?;
+    assert_eq!(environment.lookup("main", "=1.2.3")?, Some(this));
+    environment.unregister("main", "1.2.3")?;
+    ok("an environment finds its names");
+
+    let told = process::spawn_with(this, |parent, mailbox: Mailbox<String>| {
+        let mailbox: LinkMailbox<String> = mailbox.catch_link_panic();
+        let child = process::spawn(wait).expect("there is room");
+        child.link();
+        child.kill();
+        assert!(mailbox.receive().is_signal());
+        process::this(&mailbox).send("a message".to_owned());
+        let message: Message<String> = mailbox.receive();
+        parent.send(message.normal_or_unwrap().expect("it was sent"));
+    })?;
+    assert_eq!(mailbox.receive()?, "a message");
+    told.kill();
+    ok("signals and messages come through one mailbox");
+    Ok(())
+}
+
+fn sockets() -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let mut near = TcpStream::connect_timeout(address, LONG)?;
+    let mut far = listener.incoming().next().expect("it never ends")?;
+    assert_eq!((near.peer_addr()?, near.local_addr()?), (address, far.peer_addr()?));
+    near.set_write_timeout(Some(SHORT));
+    near.set_peek_timeout(Some(SHORT));
+    assert_eq!((near.write_timeout(), near.peek_timeout(), near.read_timeout()), (Some(SHORT), Some(SHORT), None));
+    assert_eq!(near.peek(&mut [0]).map_err(|error| error.kind()), Err(std::io::ErrorKind::TimedOut));
+    let full = loop {
+        if let Err(error) = near.write(&[0; 60_000]) {
+            break error;
+        }
+    };
+    assert_eq!(full.kind(), std::io::ErrorKind::TimedOut);
+    ok("a write to a peer that does not read times out");
+
+    let mut config = Config::new(2_000_000, None);
+    config.allow_namespace("lunatic::message::");
+    let module = Environment::new(config)?.add_this_module()?;
+    let receiver: Process<TcpStream> = module.spawn(|mailbox: Mailbox<TcpStream>| drop(mailbox.receive()))?;
+    let refused = receiver.try_send(near).expect_err("its environment has no sockets");
+    assert!(matches!(refused.failure, SendFailure::NotGranted), "{refused}");
+    let near = refused.message;
+    receiver.kill();
+    assert!(near.peer_addr().is_ok());
+    ok("a stream that its receiver may not have comes back");
+
+    drop(near);
+    assert!(far.read_to_end(&mut Vec::new())? > 0);
+    ok("what was written arrives when its writer is gone");
+
+    let addresses: Vec<_> = resolve(&address.to_string())?.collect();
+    assert_eq!(addresses, [address]);
+    assert_eq!(address.to_socket_addrs()?.next(), Some(address));
+    ok("an address resolves to itself");
+    Ok(())
+}
+
+fn modules(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
+    let mut config = Config::new(2_000_000, None);
+    config.allow_namespace("wasi_snapshot_preview1::proc_exit");
+    let module = Environment::new(config)?.add_module(&std::fs::read("plugin.wasm")?)?;
+    let parameters =
+        [Param::I32(-1), Param::I64(i64::MIN), Param::F32(0.5), Param::F64(-0.25), Param::V128(u128::MAX - 1)];
+    let process: Process<()> = module.spawn("check", &parameters)?;
+    process.monitor();
+    let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
+    // The module exits so when all of them are what it expects.
+    assert_eq!(signal.reason, ExitReason::Status(42), "{signal}");
+    ok("parameters of every type arrive");
+    Ok(())
+}
