@@ -21,10 +21,15 @@ fn main() {
         }
     };
     println!("listening on {}", listener.local_addr().expect("it is bound"));
-    while let Ok((stream, _peer)) = listener.accept() {
-        if let Err(error) = process::spawn_with(stream, handle) {
-            // The stream went with the failed spawn, so the client is told by a closed connection.
-            eprintln!("a connection was refused: {error}");
+    loop {
+        let refused = match listener.accept() {
+            Ok((stream, _peer)) => process::spawn_with(stream, handle).err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        // Too many clients are no reason to leave those that are served; some will go.
+        if let Some(error) = refused {
+            eprintln!("a connection has to wait or was refused: {error}");
+            process::sleep(100);
         }
     }
 }
