@@ -1,1 +1,409 @@
-//! (subject)
+//! The boundary between guests and the machine: every row of the table, called rightly and wrongly.
+//!
+//! The guests are generated from the table, so a new row is attacked without anybody thinking of it.
+
+mod attack;
+mod fuzz;
+mod published;
+
+use crate::support::{Lab, guest, wasm};
+use attack::{Attack, Expected, attacks, prepared_guest};
+use lunatic_abi::{HOST_FUNCTIONS, HostFunction, Kind, OWN};
+use lunatic_vm::{CallError, Environment, Exit, Limit, Module, ModuleError, Vm};
+use std::fmt::Write;
+
+/// Writes the import of every row, as `$row` and its place in the table.
+fn imports() -> String {
+    let mut text = String::new();
+    for (number, row) in HOST_FUNCTIONS.iter().enumerate() {
+        let _ = write!(text, "(import \"{}\" \"{}\" (func $row{number}", row.namespace, row.name);
+        for parameter in row.parameters {
+            let _ = write!(text, " (param {})", wasm(parameter.kind));
+        }
+        if let Some(result) = row.result {
+            let _ = write!(text, " (result {})", wasm(result));
+        }
+        text.push_str("))\n");
+    }
+    text
+}
+
+/// Writes a call of a row, by its whole name, with arguments as WAT; a result is dropped.
+fn call(whole: &str, arguments: &str) -> String {
+    let is_meant = |row: &HostFunction| format!("{}::{}", row.namespace, row.name) == whole;
+    let number = HOST_FUNCTIONS.iter().position(is_meant).unwrap_or_else(|| panic!("the table has no row `{whole}`"));
+    let call = format!("(call $row{number} {arguments})");
+    if HOST_FUNCTIONS[number].result.is_some() { format!("(drop {call})") } else { call }
+}
+
+#[test]
+fn every_row_can_be_imported() {
+    let lab = Lab::new();
+    let exit = lab.run(&format!("(module {} (func (export \"main\")))", imports()));
+    assert!(exit.is_normal(), "{exit}");
+}
+
+#[test]
+fn published_rows_have_the_published_types() {
+    let published = published::functions();
+    assert_eq!(published.len(), 140, "Lunatic 0.13 has 140 functions");
+    let letter = |kind: Kind| match wasm(kind) {
+        "i32" => 'i',
+        "i64" => 'l',
+        _ => 'f',
+    };
+    for row in HOST_FUNCTIONS {
+        let whole = format!("{}::{}", row.namespace, row.name);
+        let ty: String = row.parameters.iter().map(|parameter| letter(parameter.kind)).collect();
+        let ty = format!("({ty}){}", row.result.map(letter).map(String::from).unwrap_or_default());
+        let is_own = row.doc[0].trim_start().starts_with("Own.");
+        match published.get(&whole) {
+            Some(known) => {
+                assert!(!is_own, "{whole} is published; an own row needs a name of its own");
+                assert_eq!(&ty, known, "{whole}");
+            }
+            None => assert!(is_own, "{whole} is not published; its first line begins with `Own.`"),
+        }
+    }
+}
+
+#[test]
+fn t080_bad_pointers_end_the_call_before_anything_happens() {
+    check("pointers", |attack| attack.is_pointer());
+}
+
+#[test]
+fn t081_counts_that_overflow_are_refused() {
+    check("counts", |attack| attack.is_count());
+}
+
+#[test]
+fn t082_forged_ids_are_refused() {
+    check("ids", |attack| attack.is_id());
+}
+
+#[test]
+fn t084_text_that_is_not_utf8_is_refused() {
+    check("texts", |attack| attack.is_text());
+}
+
+#[test]
+fn extreme_numbers_and_times_hurt_nobody() {
+    check("numbers", |attack| attack.is_number());
+}
+
+/// Makes every attack of a kind, each by a process of its own that holds one of everything.
+fn check(what: &str, is_meant: impl Fn(&Attack) -> bool) {
+    let attacks: Vec<Attack> = attacks().into_iter().filter(is_meant).collect();
+    assert!(attacks.len() > 10, "{} attacks on {what} are too few to mean anything", attacks.len());
+    let lab = Lab::new();
+    let module = lab.module(&prepared_guest(&attacks));
+    for (number, attack) in attacks.iter().enumerate() {
+        // Where a time is the weapon, the call may wait for ever: the environment ends it.
+        let environment = lab.environment_with(|config| {
+            if attack.may_wait() {
+                config.limit(Limit::Time, 50);
+            }
+        });
+        let outcome = make(&lab, &environment, &module, &format!("attack{number}"));
+        environment.end();
+        lab.wait_for("the children of an attack to end", environment.ended());
+        attack.judge(&outcome);
+    }
+}
+
+/// What an attack led to.
+struct Outcome {
+    exit: Option<Exit>,
+    /// What the environment counted before the call and after it.
+    before: Vec<(Limit, u64)>,
+    after: Vec<(Limit, u64)>,
+}
+
+fn make(lab: &Lab, environment: &Environment, module: &Module, function: &str) -> Outcome {
+    let (tell, told) = async_channel::bounded(1);
+    let function = function.to_string();
+    let used = |environment: &Environment| -> Vec<(Limit, u64)> {
+        let counted = [Limit::Processes, Limit::Timers, Limit::Names, Limit::Sockets, Limit::TotalMemory];
+        counted.into_iter().map(|limit| (limit, environment.used(limit))).collect()
+    };
+    let inner = environment.clone();
+    let process = environment
+        .drive(module, "attacker", move |live| {
+            Box::pin(async move {
+                if let Err(error) = live.call("prepare", &[]).await {
+                    return error.into_exit();
+                }
+                let before = used(&inner);
+                let exit = match live.call(&function, &[]).await {
+                    Ok(_) => None,
+                    Err(CallError::Ended(exit)) => Some(exit),
+                    Err(error) => panic!("{error}"),
+                };
+                // The instance is still there, so what a failed call got would still be counted.
+                let after = used(&inner);
+                let _ = tell.send(Outcome { exit, before, after }).await;
+                Exit::Normal
+            })
+        })
+        .expect("nothing limits it");
+    match lab.wait_for("an attack's outcome", told.recv()) {
+        Ok(outcome) => outcome,
+        // The attacker was ended from outside, by its time limit.
+        Err(_) => Outcome { exit: Some(lab.exit(&process)), before: Vec::new(), after: Vec::new() },
+    }
+}
+
+#[test]
+fn t082_ids_of_another_process_mean_nothing() {
+    let lab = Lab::new();
+    let forged: Vec<Attack> =
+        attacks().into_iter().filter(|attack| attack.is_first_id() && attack.row().name != "cancel_timer").collect();
+    let module = lab.module(&prepared_guest(&forged));
+    let environment = lab.environment();
+    let (leave, left) = async_channel::bounded::<()>(1);
+    let (hold, held) = async_channel::bounded(1);
+    let holder = environment
+        .drive(&module, "holder", |live| {
+            Box::pin(async move {
+                live.call("prepare", &[]).await.expect("it can be prepared");
+                let _ = hold.send(()).await;
+                let _ = left.recv().await;
+                Exit::Normal
+            })
+        })
+        .expect("nothing limits it");
+    lab.wait_for("the holder", held.recv()).expect("the holder is prepared");
+    for (number, attack) in forged.iter().enumerate() {
+        // This process holds nothing; 0 is what the other one calls its own.
+        let thief = environment.spawn(&module, &format!("attack{number}"), &[]).expect("nothing limits it");
+        attack.expect_trap(&lab.exit(&thief));
+    }
+    drop(leave);
+    assert!(lab.exit(&holder).is_normal());
+}
+
+#[test]
+fn t083_what_was_given_back_is_gone() {
+    let lab = Lab::new();
+    let mut text = prepared_guest(&[]);
+    let drops: Vec<(usize, &HostFunction)> = HOST_FUNCTIONS
+        .iter()
+        .enumerate()
+        .filter(|(_, row)| row.name.starts_with("drop"))
+        .inspect(|(_, row)| assert_eq!((row.parameters.len(), row.result), (1, None), "{}", row.name))
+        .collect();
+    assert_eq!(drops.len(), 7);
+    text.truncate(text.trim_end().len() - 1);
+    for (number, _) in &drops {
+        let _ = write!(
+            text,
+            "(func (export \"once{number}\") (call $row{number} (i64.const 0)))
+             (func (export \"twice{number}\") (call $prepare) (call $row{number} (i64.const 0))
+                (call $say (i64.const {number})) (call $row{number} (i64.const 0)))"
+        );
+    }
+    text.push(')');
+    let module = lab.module(&text);
+    for (number, row) in drops {
+        let process = lab.environment().spawn(&module, &format!("twice{number}"), &[]).expect("nothing limits it");
+        let exit = lab.exit(&process);
+        assert!(exit.trap().is_some_and(|trap| trap.reason.contains(row.name)), "{}: {exit}", row.name);
+        assert_eq!(lab.hear(), number as i64, "the first time it is given back");
+    }
+}
+
+#[test]
+fn t084_a_zero_byte_in_what_c_will_read_is_refused() {
+    let lab = Lab::new();
+    for (row, arguments) in [
+        (
+            "lunatic::wasi::config_add_environment_variable",
+            "(i64.const 0) (i32.const 64) (i32.const 3) (i32.const 0) (i32.const 0)",
+        ),
+        ("lunatic::wasi::config_add_command_line_argument", "(i64.const 0) (i32.const 64) (i32.const 3)"),
+        ("lunatic::wasi::config_preopen_dir", "(i64.const 0) (i32.const 64) (i32.const 3)"),
+        ("lunatic::registry::put", "(i32.const 64) (i32.const 3) (i64.const 0) (i64.const 0)"),
+    ] {
+        let text = format!(
+            "(module {} (memory (export \"memory\") 1) (data (i32.const 64) \"a\\00b\")
+                (func (export \"main\") {} {}))",
+            imports(),
+            call("lunatic::process::create_config", ""),
+            call(row, arguments),
+        );
+        let exit = lab.run(&text);
+        assert!(exit.trap().is_some_and(|trap| trap.reason.contains(row)), "{row}: {exit}");
+    }
+}
+
+/// A module that asks for its own error's text, which needs a memory.
+fn with_memory(memory: &str) -> String {
+    format!(
+        "(module {} {memory} (func (export \"main\") {}))",
+        imports(),
+        call("lunatic::environment::create_empty_config", "(i32.const 0)")
+    )
+}
+
+#[test]
+fn t085_a_guest_without_a_usable_memory_is_told_so() {
+    let lab = Lab::new();
+    for memory in [
+        "",
+        "(memory 1)",
+        "(memory (export \"other\") 1)",
+        "(func (export \"memory\"))",
+        "(global (export \"memory\") i32 (i32.const 0))",
+        "(table (export \"memory\") 1 funcref)",
+    ] {
+        let exit = lab.run(&with_memory(memory));
+        assert!(exit.trap().is_some_and(|trap| trap.reason.contains("exports no memory named `memory`")), "{exit}");
+    }
+    for memory in [
+        "(memory (export \"memory\") 1)",
+        "(memory (export \"memory\") (export \"twice\") 1)",
+        "(memory 1) (memory (export \"memory\") 1)",
+    ] {
+        let exit = lab.run(&with_memory(memory));
+        assert!(exit.is_normal(), "{memory}: {exit}");
+    }
+    let error = lab.vm.module("test", b"(module (import \"env\" \"memory\" (memory 1)))").expect_err("nothing has it");
+    assert!(error.to_string().contains("`env::memory`"), "{error}");
+}
+
+#[test]
+fn t085_the_exported_memory_is_the_one_that_counts() {
+    let lab = Lab::new();
+    // The second memory is exported and smaller than the first.
+    let exit = lab.run(&format!(
+        "(module {} (memory $large 3) (memory (export \"memory\") 1) (func (export \"main\") {}))",
+        imports(),
+        call("lunatic::environment::create_empty_config", "(i32.const 70000)")
+    ));
+    assert!(exit.trap().is_some_and(|trap| trap.reason.contains("bad pointer")), "{exit}");
+}
+
+#[test]
+fn t086_host_functions_can_be_called_before_the_guest_is_complete() {
+    let lab = Lab::new();
+    // A start function runs inside the instantiation. It may use its memory, spawn, and receive.
+    let exit = lab.run(&format!(
+        "(module {}
+            (import \"test\" \"say\" (func $say (param i64)))
+            (memory (export \"memory\") 1)
+            (data (i32.const 64) \"main\")
+            (func $start
+                {}
+                (call $say (i64.extend_i32_s (i32.load (i32.const 128)))))
+            (func (export \"main\") (call $say (i64.const 7)))
+            (start $start))",
+        imports(),
+        call("lunatic::environment::create_empty_config", "(i32.const 128)"),
+    ));
+    assert!(exit.is_normal(), "{exit}");
+    assert_eq!(lab.hear_all(), [0, 7]);
+}
+
+#[test]
+fn t086_the_host_calls_no_export_that_was_not_asked_for() {
+    let lab = Lab::new();
+    // Names by which other hosts call back: allocators, catchers, constructors.
+    let names = ["lunatic_alloc", "lunatic_free", "_lunatic_catch_trap", "_initialize", "_start", "cabi_realloc"];
+    let mut fields = String::from("(func (export \"main\") (drop (call $create_empty_config (i32.const 0))))");
+    for name in names {
+        let _ = write!(fields, "(func (export \"{name}\") unreachable)");
+    }
+    let exit = lab.run(&guest(&["lunatic::environment::create_empty_config"], &fields));
+    assert!(exit.is_normal(), "{exit}");
+}
+
+#[test]
+fn t087_an_import_that_nothing_provides_is_named() {
+    let lab = Lab::new();
+    for (text, words) in [
+        ("(import \"lunatic::process\" \"levitate\" (func))", "`lunatic::process::levitate`"),
+        ("(import \"wasi_unstable\" \"fd_write\" (func))", "wasm32-wasip1"),
+        ("(import \"env\" \"malloc\" (func))", "C function"),
+        ("(import \"lunatic::process\" \"this\" (func (result i64)))", "guest crate"),
+        ("(import \"my\" \"function\" (func))", "VmBuilder::host"),
+        ("(import \"env\" \"table\" (table 1 funcref))", "functions only"),
+        ("(import \"a\\1b[31m\" \"b\\00\" (func))", "`a\\u{1b}[31m::b\\0`"),
+    ] {
+        let error = lab.vm.module("test", format!("(module {text})").as_bytes()).expect_err(text);
+        assert!(matches!(error, ModuleError::UnknownImport { .. }), "{text}: {error:?}");
+        assert!(error.to_string().contains(words), "{text}: {error}");
+    }
+    let other_type = "(module (import \"lunatic::process\" \"process_id\" (func (result i32))))";
+    let error = lab.vm.module("test", other_type.as_bytes()).expect_err("the row has another type");
+    assert!(matches!(error, ModuleError::ImportType(_)), "{error:?}");
+    assert!(error.to_string().contains("process_id"), "{error}");
+}
+
+#[test]
+fn t087_every_row_that_is_not_granted_traps_and_says_how_to_grant_it() {
+    let vm = Vm::builder().build().expect("the machine can be set up");
+    let mut text = imports();
+    for (number, row) in HOST_FUNCTIONS.iter().enumerate() {
+        let arguments: Vec<String> =
+            row.parameters.iter().map(|parameter| format!("({}.const 0)", wasm(parameter.kind))).collect();
+        let whole = format!("{}::{}", row.namespace, row.name);
+        let _ = write!(text, "(func (export \"call{number}\") {})", call(&whole, &arguments.join(" ")));
+    }
+    let module = vm.module("test", format!("(module {text})").as_bytes()).expect("it imports the table");
+    let environment = vm.environment(vm.config());
+    for (number, row) in HOST_FUNCTIONS.iter().enumerate() {
+        let whole = format!("{}::{}", row.namespace, row.name);
+        let process = environment.spawn(&module, &format!("call{number}"), &[]).expect("a mention needs no right");
+        let exit = vm.block_on(process.exited());
+        let reason = exit.trap().map(|trap| trap.reason.as_str()).unwrap_or_default();
+        assert!(reason.contains(&format!("does not grant `{whole}`")) && reason.contains("--allow"), "{whole}: {exit}");
+    }
+}
+
+#[test]
+fn own_means_the_callers_own() {
+    // What `u64::MAX` names where an id is asked is not forged: it is the convention.
+    assert_eq!(OWN, u64::MAX);
+    let lab = Lab::new();
+    let exit = lab.run(&format!(
+        "(module {} (memory (export \"memory\") 1) (func (export \"main\") {} {}))",
+        imports(),
+        call("lunatic::message::create_data", "(i64.const 0) (i64.const 0)"),
+        call("lunatic::message::push_module", "(i64.const -1)"),
+    ));
+    assert!(exit.is_normal(), "{exit}");
+}
+
+impl Attack {
+    /// Compares what happened with what must.
+    fn judge(&self, outcome: &Outcome) {
+        let exit = outcome.exit.as_ref();
+        match self.expected {
+            Expected::Trap(words) => {
+                let exit = exit.unwrap_or_else(|| panic!("{self}: went on"));
+                self.expect_trap(exit);
+                let reason = exit.trap().map(|trap| trap.reason.as_str()).unwrap_or_default();
+                assert!(reason.contains(words), "{self}: says `{reason}`, not `{words}`");
+            }
+            Expected::Answer => {
+                assert!(exit.is_none(), "{self}: {}", exit.map(ToString::to_string).unwrap_or_default())
+            }
+            Expected::Either => match exit {
+                Some(exit @ Exit::Trapped(_)) => self.expect_trap(exit),
+                Some(Exit::Fault(what)) => panic!("{self}: {what}"),
+                _ => {}
+            },
+        }
+        if matches!(exit, Some(Exit::Trapped(_))) {
+            assert_eq!(outcome.before, outcome.after, "{self}: it trapped, and yet something is in use that was not");
+        }
+    }
+
+    /// Fails unless a process trapped with a sentence that names the function.
+    fn expect_trap(&self, exit: &Exit) {
+        let Exit::Trapped(trap) = exit else { panic!("{self}: {exit}") };
+        let row = self.row();
+        assert!(trap.reason.contains(&format!("in `{}::{}`", row.namespace, row.name)), "{self}: {exit}");
+    }
+}

@@ -1,0 +1,334 @@
+//! Wrong calls of every row, made from the kinds of its parameters.
+
+use super::{call, imports};
+use crate::support::wasm;
+use lunatic_abi::{HOST_FUNCTIONS, HostFunction, Kind, MessageHeader};
+use std::fmt;
+use std::fmt::Write;
+
+/// The guests of attacks have one page of memory.
+const SIZE: u64 = 65_536;
+
+/// Where the guests keep what a good call points to.
+const FUNCTION: u64 = 1_024;
+const ADDRESS: u64 = 1_040;
+const VECTOR: u64 = 2_048;
+const NOT_TEXT: u64 = 3_000;
+const BUFFER: u64 = 4_096;
+const RESULTS: u64 = 8_192;
+const SCRATCH: u64 = 16_384;
+
+/// A call of a row with one wrong argument, or with two that are wrong together.
+pub(super) struct Attack {
+    row: usize,
+    arguments: Vec<u64>,
+    weapon: Weapon,
+    /// The parameter that is wrong.
+    parameter: usize,
+    pub(super) expected: Expected,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weapon {
+    Pointer,
+    Count,
+    Id,
+    Text,
+    Number,
+}
+
+/// What a call must lead to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Expected {
+    /// A trap whose sentence has these words.
+    Trap(&'static str),
+    /// An answer of whatever kind.
+    Answer,
+    /// An answer, a trap that names the function, or an end that the call asked for.
+    Either,
+}
+
+impl Attack {
+    pub(super) fn row(&self) -> &'static HostFunction {
+        &HOST_FUNCTIONS[self.row]
+    }
+
+    pub(super) fn is_pointer(&self) -> bool {
+        self.weapon == Weapon::Pointer
+    }
+
+    pub(super) fn is_count(&self) -> bool {
+        self.weapon == Weapon::Count
+    }
+
+    pub(super) fn is_id(&self) -> bool {
+        self.weapon == Weapon::Id
+    }
+
+    /// Whether it names the first thing of its kind, which is an attack where the caller has none.
+    pub(super) fn is_first_id(&self) -> bool {
+        self.is_id() && self.arguments[self.parameter] == 0
+    }
+
+    pub(super) fn is_text(&self) -> bool {
+        self.weapon == Weapon::Text
+    }
+
+    pub(super) fn is_number(&self) -> bool {
+        self.weapon == Weapon::Number
+    }
+
+    /// Whether the call may wait longer than a test does.
+    pub(super) fn may_wait(&self) -> bool {
+        self.row().waits && self.row().parameters[self.parameter].kind == Kind::Millis
+    }
+}
+
+impl fmt::Display for Attack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let row = self.row();
+        write!(f, "{}::{}(", row.namespace, row.name)?;
+        for (index, (parameter, value)) in row.parameters.iter().zip(&self.arguments).enumerate() {
+            let mark = if index == self.parameter { "!" } else { "" };
+            write!(f, "{}{mark}{}: {value:#x}", if index == 0 { "" } else { ", " }, parameter.name)?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// Returns every attack on every row.
+pub(super) fn attacks() -> Vec<Attack> {
+    let mut attacks = Vec::new();
+    for (row, function) in HOST_FUNCTIONS.iter().enumerate() {
+        let good: Vec<u64> = (0..function.parameters.len()).map(|index| good(function, index)).collect();
+        for parameter in 0..function.parameters.len() {
+            let mut add = |weapon, wrong: &[u64], expected| {
+                let mut arguments = good.clone();
+                arguments[parameter..parameter + wrong.len()].copy_from_slice(wrong);
+                attacks.push(Attack { row, arguments, weapon, parameter, expected });
+            };
+            on_parameter(function, parameter, &mut add);
+        }
+    }
+    attacks
+}
+
+/// Names what is wrong with a parameter of a kind, and what must come of it.
+fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &[u64], Expected)) {
+    const BAD_POINTER: Expected = Expected::Trap("bad pointer");
+    let kind = row.parameters[index].kind;
+    match kind {
+        Kind::Bytes | Kind::Buffer | Kind::Words | Kind::Vectors => {
+            let unit = if matches!(kind, Kind::Bytes | Kind::Buffer) { 1 } else { 8 };
+            for start in [SIZE, SIZE - unit + 1, 0x7fff_ffff, 0xffff_fff8, 0xffff_ffff] {
+                add(Weapon::Pointer, &[start, 1], BAD_POINTER);
+            }
+            for start in [SIZE + 1, 0xffff_ffff] {
+                add(Weapon::Pointer, &[start, 0], BAD_POINTER);
+            }
+            // Nothing at the end of the memory lies in it. What a function makes of no bytes is its own affair.
+            add(Weapon::Pointer, &[SIZE, 0], Expected::Either);
+            // The end lies before the beginning where it is computed in 32 bits.
+            if unit == 1 {
+                for (start, length) in [(0xffff_fff0, 0x20), (SIZE - 1, 2), (0, SIZE + 1), (1, 0xffff_ffff)] {
+                    add(Weapon::Count, &[start, length], BAD_POINTER);
+                }
+            } else {
+                for count in [0x2000_0000, 0x2000_0001, 0x4000_0000, 0x8000_0000, 0xffff_ffff] {
+                    add(Weapon::Count, &[0, count], Expected::Trap(""));
+                }
+                add(Weapon::Count, &[SIZE - 8, 2], BAD_POINTER);
+            }
+            if is_text(row, index) {
+                for length in [1, 4] {
+                    add(Weapon::Text, &[NOT_TEXT, length], Expected::Trap("not UTF-8"));
+                }
+                // Half a character, and a surrogate.
+                add(Weapon::Text, &[NOT_TEXT + 4, 1], Expected::Trap("not UTF-8"));
+                add(Weapon::Text, &[NOT_TEXT + 8, 3], Expected::Trap("not UTF-8"));
+            }
+            if kind == Kind::Vectors {
+                // The list is good, but what stands in it is not.
+                add(Weapon::Pointer, &[VECTOR + 8, 1], BAD_POINTER);
+                add(Weapon::Pointer, &[VECTOR, 2], BAD_POINTER);
+            }
+        }
+        Kind::IpBytes => {
+            for start in [SIZE, SIZE - 3, 0xffff_ffff] {
+                add(Weapon::Pointer, &[start], BAD_POINTER);
+            }
+        }
+        Kind::Family => {
+            for family in [0, 5, 0xffff_ffff] {
+                add(Weapon::Number, &[family], Expected::Trap("family"));
+            }
+        }
+        Kind::OutU16 | Kind::OutU32 | Kind::OutU64 | Kind::OutIpBytes | Kind::OutHeader | Kind::OutText => {
+            let size = match kind {
+                Kind::OutU16 => 2,
+                Kind::OutU32 => 4,
+                Kind::OutU64 => 8,
+                Kind::OutIpBytes => 16,
+                Kind::OutHeader => MessageHeader::SIZE as u64,
+                _ => 1,
+            };
+            for start in [SIZE - size + 1, SIZE, SIZE + 1, 0x8000_0000, 0xffff_fffc, 0xffff_ffff] {
+                add(Weapon::Pointer, &[start], BAD_POINTER);
+            }
+            // Odd addresses are good ones.
+            add(Weapon::Pointer, &[RESULTS + 1], Expected::Answer);
+            if kind != Kind::OutText {
+                add(Weapon::Pointer, &[SIZE - size], Expected::Answer);
+            }
+        }
+        Kind::TimerId => {
+            for id in [1, 77, u64::MAX, 1 << 63] {
+                add(Weapon::Id, &[id], Expected::Answer);
+            }
+        }
+        Kind::ConfigId
+        | Kind::ModuleId
+        | Kind::EnvironmentId
+        | Kind::DnsId
+        | Kind::ListenerId
+        | Kind::StreamId
+        | Kind::ErrorId => {
+            // The guest has no directory that it could hand on.
+            let good = if row.name == "config_preopen_dir" { Expected::Trap("no directory") } else { Expected::Answer };
+            add(Weapon::Id, &[0], good);
+            for id in [77, 1 << 32, 1 << 63, u64::MAX - 1] {
+                add(Weapon::Id, &[id], Expected::Trap("there is no"));
+            }
+            if !means_own(row, kind) {
+                add(Weapon::Id, &[u64::MAX], Expected::Trap("there is no"));
+            }
+        }
+        Kind::Pid => {
+            for pid in [0, 1, 77, u64::MAX, 1 << 63] {
+                add(Weapon::Number, &[pid], Expected::Either);
+            }
+        }
+        Kind::Millis => {
+            for time in [0, 1, u64::MAX - 1, u64::MAX, 1 << 63, 1 << 53] {
+                add(Weapon::Number, &[time], Expected::Either);
+            }
+        }
+        Kind::I32 | Kind::U32 | Kind::Length => {
+            for number in [0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 65_536] {
+                // A length alone is wrong too, but what it belongs to was attacked together with it.
+                add(Weapon::Number, &[number], Expected::Either);
+            }
+        }
+        Kind::I64 | Kind::U64 | Kind::Tag => {
+            for number in [0, 1, u64::MAX, 1 << 63, i64::MAX as u64] {
+                add(Weapon::Number, &[number], Expected::Either);
+            }
+        }
+    }
+}
+
+/// Whether all ones means the caller's own, and is no forged id.
+fn means_own(row: &HostFunction, kind: Kind) -> bool {
+    let is_given_back = row.name.starts_with("drop");
+    match kind {
+        Kind::ModuleId | Kind::EnvironmentId => !is_given_back,
+        Kind::ConfigId => row.name == "spawn",
+        _ => false,
+    }
+}
+
+/// Whether the bytes of a parameter are text.
+fn is_text(row: &HostFunction, index: usize) -> bool {
+    const TEXTS: [&str; 9] =
+        ["function", "name", "version", "query", "prefix", "key", "value", "argument", "directory"];
+    row.parameters[index].kind == Kind::Bytes && TEXTS.contains(&row.parameters[index].name)
+}
+
+/// Returns an argument with which the call does something where the others are good too.
+fn good(row: &HostFunction, index: usize) -> u64 {
+    let parameter = row.parameters[index];
+    match parameter.kind {
+        Kind::Bytes => FUNCTION,
+        Kind::Buffer | Kind::Words => BUFFER,
+        Kind::Vectors => VECTOR,
+        Kind::Length => match row.parameters[index - 1] {
+            // Parameters of a process: none.
+            pointer if pointer.name == "parameters" => 0,
+            pointer if pointer.kind == Kind::Words => 0,
+            pointer if pointer.kind == Kind::Vectors => 1,
+            _ => 4,
+        },
+        Kind::Family => 4,
+        Kind::IpBytes => ADDRESS,
+        Kind::OutU16 | Kind::OutU32 | Kind::OutU64 | Kind::OutIpBytes | Kind::OutHeader | Kind::OutText => {
+            RESULTS + 64 * index as u64
+        }
+        Kind::Tag => 5,
+        // 0 is nobody, no time, no number, and the first of what the guest holds.
+        _ => 0,
+    }
+}
+
+/// Writes a guest that can make one of everything (`prepare`), and then each attack (`attack0` and so on).
+pub(super) fn prepared_guest(attacks: &[Attack]) -> String {
+    let mut text = format!(
+        "(module {}
+            (import \"test\" \"say\" (func $say (param i64)))
+            (memory (export \"memory\") 1)
+            (data (i32.const {FUNCTION}) \"idle\")
+            (data (i32.const {ADDRESS}) \"\\7f\\00\\00\\01\")
+            (data (i32.const {VECTOR}) \"\\00\\04\\00\\00\\04\\00\\00\\00\" \"\\ff\\ff\\00\\00\\02\\00\\00\\00\")
+            (data (i32.const {NOT_TEXT}) \"\\ff\\fe\\fd\\fc\" \"\\c3\\28zz\" \"\\ed\\a0\\80\")
+            (func (export \"idle\") {})
+            (func $prepare (export \"prepare\")\n",
+        imports(),
+        call("lunatic::message::receive", "(i32.const 0) (i32.const 0) (i64.const -1)"),
+    );
+    let result = format!("(i32.const {SCRATCH})");
+    let at = |offset: u64| format!("(i32.const {})", SCRATCH + offset);
+    let address = format!("(i32.const 4) (i32.const {ADDRESS})");
+    let port = format!("(i32.load16_u {})", at(64));
+    for (row, arguments) in [
+        ("lunatic::process::create_config", String::new()),
+        ("lunatic::environment::create", format!("(i64.const 0) {result}")),
+        ("lunatic::environment::config_set_limit", format!("(i64.const 0) (i32.const 99) (i64.const 0) {result}")),
+        ("lunatic::networking::tcp_bind", format!("{address} (i32.const 0) (i32.const 0) (i32.const 0) {result}")),
+        // Two results that hold an address: the first stays as it is, the second is asked for the port.
+        ("lunatic::networking::tcp_local_addr", format!("(i64.const 0) {result}")),
+        ("lunatic::networking::tcp_local_addr", format!("(i64.const 0) {result}")),
+        (
+            "lunatic::networking::resolve_next",
+            format!("(i64.const 1) {} {} {} {} {}", at(32), at(40), at(64), at(72), at(80)),
+        ),
+        (
+            "lunatic::networking::tcp_connect",
+            format!("{address} {port} (i32.const 0) (i32.const 0) (i64.const -1) {result}"),
+        ),
+        ("lunatic::networking::set_read_timeout", "(i64.const 0) (i64.const 0)".into()),
+        ("lunatic::networking::set_peek_timeout", "(i64.const 0) (i64.const 0)".into()),
+        ("lunatic::networking::set_write_timeout", "(i64.const 0) (i64.const 0)".into()),
+        // A message in the slot, with a module in it; taken out of one before, the guest holds a module too.
+        ("lunatic::message::create_data", "(i64.const 5) (i64.const 0)".into()),
+        ("lunatic::message::push_module", "(i64.const -1)".into()),
+        ("lunatic::message::take_module", "(i64.const 0)".into()),
+        ("lunatic::message::create_data", "(i64.const 5) (i64.const 0)".into()),
+        ("lunatic::message::write_data", format!("(i32.const {FUNCTION}) (i32.const 4)")),
+        ("lunatic::message::push_module", "(i64.const -1)".into()),
+    ] {
+        text.push_str(&call(row, &arguments));
+        text.push('\n');
+    }
+    text.push_str(")\n");
+    for (number, attack) in attacks.iter().enumerate() {
+        let row = attack.row();
+        let _ = write!(text, "(func (export \"attack{number}\") ");
+        let mut arguments = String::new();
+        for (parameter, value) in row.parameters.iter().zip(&attack.arguments) {
+            let _ = write!(arguments, "({}.const {value:#x}) ", wasm(parameter.kind));
+        }
+        text.push_str(&call(&format!("{}::{}", row.namespace, row.name), &arguments));
+        text.push_str(")\n");
+    }
+    text.push(')');
+    text
+}

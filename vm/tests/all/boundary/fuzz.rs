@@ -1,0 +1,144 @@
+//! Random calls with random arguments, for as long as there is time.
+
+use super::{call, imports};
+use crate::support::{Lab, wasm};
+use lunatic_abi::{HOST_FUNCTIONS, HostFunction, Kind};
+use lunatic_vm::{Exit, Limit};
+use std::fmt::Write;
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014): one number is the whole state,
+/// so a failure is told and repeated by one number.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+}
+
+/// How many functions a guest has, and how many calls each makes.
+const FUNCTIONS: usize = 8;
+const CALLS: usize = 24;
+
+#[test]
+fn t088_random_calls_end_nothing_but_their_process() {
+    let seconds = std::env::var("LUNATIC_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
+    let first = std::env::var("LUNATIC_FUZZ_SEED").ok().and_then(|text| text.parse().ok());
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let lab = Lab::new();
+    let mut seeds = Random(RandomState::new().hash_one(0));
+    let mut seed = first.unwrap_or_else(|| seeds.next());
+    let mut rounds = 0;
+    loop {
+        // Shown where the test fails, in whatever way.
+        println!("seed {seed}: repeat with LUNATIC_FUZZ_SEED={seed}");
+        round(&lab, seed);
+        rounds += 1;
+        if first.is_some() || Instant::now() >= end {
+            break;
+        }
+        seed = seeds.next();
+    }
+    println!("{rounds} rounds");
+}
+
+/// Runs one random guest to the end of all that it begins.
+fn round(lab: &Lab, seed: u64) {
+    let mut random = Random(seed);
+    let module = lab.module(&random_guest(&mut random));
+    let environment = lab.environment_with(|config| {
+        // What waits for ever is ended; what multiplies stays few.
+        config.limit(Limit::Time, 20).limit(Limit::Processes, 40).limit(Limit::Handles, 100);
+        config.limit(Limit::MessageBytes, 1 << 16).limit(Limit::Sockets, 30).limit(Limit::Timers, 30);
+        if random.below(2) == 0 {
+            config.limit(Limit::Compute, 10);
+        }
+    });
+    let spawn = |number: usize| environment.spawn(&module, &format!("f{number}"), &[]);
+    let processes: Vec<_> = (0..FUNCTIONS).map(|number| spawn(number).expect("there is room for these")).collect();
+    for process in &processes {
+        let exit = lab.exit(process);
+        assert!(!has_fault(&exit), "seed {seed}: {exit}");
+    }
+    environment.end();
+    lab.wait_for("the end of all that a guest spawned", environment.ended());
+    lab.wait_for("the end of its timers", async {
+        while environment.used(Limit::Timers) > 0 {
+            futures_lite::future::yield_now().await;
+        }
+    });
+    for limit in [Limit::Processes, Limit::Names, Limit::Sockets, Limit::TotalMemory] {
+        assert_eq!(environment.used(limit), 0, "seed {seed}: {limit:?} is in use when nobody is left");
+    }
+}
+
+fn has_fault(exit: &Exit) -> bool {
+    match exit {
+        Exit::Fault(_) => true,
+        Exit::LinkDied { exit, .. } => has_fault(exit),
+        _ => false,
+    }
+}
+
+fn random_guest(random: &mut Random) -> String {
+    // Text, an address, bytes that are no text, and a module.
+    let mut text = format!(
+        "(module {}
+            (memory (export \"memory\") 1 3)
+            (data (i32.const 0) \"f0f1f2f3 1.0.0 lunatic::message \\7f\\00\\00\\01\\ff\\fe\")
+            (data (i32.const 64) \"\\00asm\\01\\00\\00\\00\")\n",
+        imports()
+    );
+    for number in 0..FUNCTIONS {
+        let _ = write!(text, "(func (export \"f{number}\")\n");
+        for _ in 0..CALLS {
+            let row = &HOST_FUNCTIONS[random.below(HOST_FUNCTIONS.len())];
+            // Looking random names up would ask the network.
+            if row.name == "resolve" {
+                continue;
+            }
+            let mut arguments = String::new();
+            for index in 0..row.parameters.len() {
+                let kind = wasm(row.parameters[index].kind);
+                let _ = write!(arguments, "({kind}.const {:#x}) ", argument(random, row, index));
+            }
+            text.push_str(&call(&format!("{}::{}", row.namespace, row.name), &arguments));
+            text.push('\n');
+        }
+        text.push_str(")\n");
+    }
+    text.push(')');
+    text
+}
+
+fn argument(random: &mut Random, row: &HostFunction, index: usize) -> u64 {
+    let wild = random.below(12) == 0;
+    match row.parameters[index].kind {
+        // Only this machine is ever connected to, and no port is chosen.
+        Kind::IpBytes => random.of(&[33, 65_535, 0xffff_ffff]),
+        Kind::U32 if row.namespace == "lunatic::networking" => random.of(&[0, 0, 65_536, 0xffff_ffff]),
+        Kind::Family => random.of(&[4, 4, 4, 6, 5]),
+        // Timers that never fire would outlive the test.
+        Kind::Millis if row.namespace == "lunatic::timer" => random.of(&[0, 1]),
+        Kind::Millis => random.of(&[0, 1, 2, u64::MAX, u64::MAX - 1]),
+        kind if wild && wasm(kind) == "i32" => random.next() & 0xffff_ffff,
+        _ if wild => random.next(),
+        Kind::Length => random.of(&[0, 1, 2, 2, 2, 5, 8, 17, 34, 65_536]),
+        kind if wasm(kind) == "i32" => random.of(&[0, 0, 2, 4, 9, 15, 33, 37, 64, 128, 1_024, 65_528, 65_535, 65_536]),
+        _ => random.of(&[0, 0, 0, 1, 1, 2, 3, 5, u64::MAX]),
+    }
+}
