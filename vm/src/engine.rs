@@ -61,18 +61,19 @@ struct Slots {
     mappable: u32,
 }
 
-/// A slot for a process, until it is dropped.
+/// The slots of a process, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     /// How many of its own engine are taken.
     taken: Arc<AtomicU32>,
+    count: u32,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.taken.fetch_sub(1, Ordering::Relaxed);
-        self.slots.taken.fetch_sub(1, Ordering::Relaxed);
+        self.taken.fetch_sub(self.count, Ordering::Relaxed);
+        self.slots.taken.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
@@ -108,16 +109,16 @@ impl Engine {
         &self.components
     }
 
-    /// Takes a slot for a process.
-    pub(crate) fn take_slot(&self) -> Result<Slot, SlotsTaken> {
+    /// Takes slots for a process, as many as it has memories or tables: the pool has a place for each.
+    pub(crate) fn take_slots(&self, count: u32) -> Result<Slot, SlotsTaken> {
         let all = slots(self.code);
         let mappable = self.slots.mappable;
-        take(&self.slots.taken, mappable).ok_or(SlotsTaken::Mappings(mappable))?;
-        if take(&self.taken, all).is_none() {
-            self.slots.taken.fetch_sub(1, Ordering::Relaxed);
+        take(&self.slots.taken, count, mappable).ok_or(SlotsTaken::Mappings(mappable))?;
+        if take(&self.taken, count, all).is_none() {
+            self.slots.taken.fetch_sub(count, Ordering::Relaxed);
             return Err(SlotsTaken::Pool(all));
         }
-        Ok(Slot { slots: self.slots.clone(), taken: self.taken.clone() })
+        Ok(Slot { slots: self.slots.clone(), taken: self.taken.clone(), count })
     }
 }
 
@@ -196,12 +197,12 @@ fn slots(code: Code) -> u32 {
     }
 }
 
-/// Takes one of so many, if one is left.
-fn take(taken: &AtomicU32, all: u32) -> Option<()> {
+/// Takes some of so many, if they are left.
+fn take(taken: &AtomicU32, count: u32, all: u32) -> Option<()> {
     // Relaxed: it is a count of its own. The pool's slot is free before this one is given back, as a process gives it back
     // after its store is gone.
-    let one_more = |taken| (taken < all).then_some(taken + 1);
-    taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok().map(drop)
+    let more = |taken: u32| taken.checked_add(count).filter(|&sum| sum <= all);
+    taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(drop)
 }
 
 /// Returns for how many processes the kernel has mappings.

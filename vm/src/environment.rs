@@ -279,7 +279,11 @@ impl Environment {
         birth: Birth<'_>,
     ) -> Result<Process, SpawnError> {
         let inner = &*self.0;
-        let slot = engine.take_slot().map_err(SpawnError::Slots)?;
+        let slots = match &origin {
+            Origin::Module(module) => module.requirements().slots,
+            Origin::Component(_) => 1,
+        };
+        let slot = engine.take_slots(slots).map_err(SpawnError::Slots)?;
 
         let pid = inner.machine.pids.next();
         let process = Process::new(pid, name, self.clone());
