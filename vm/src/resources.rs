@@ -71,9 +71,18 @@ pub(crate) struct HostError {
     pub(crate) text: String,
 }
 
+/// The longest text of an error, in bytes. A guest can have the text speak of names that it made up.
+const MAX_ERROR_TEXT: usize = 2048;
+
 impl HostError {
     pub(crate) fn new(errno: Errno, text: impl fmt::Display) -> HostError {
-        HostError { errno, text: text.to_string() }
+        let mut text = text.to_string();
+        if text.len() > MAX_ERROR_TEXT {
+            text.truncate(text.floor_char_boundary(MAX_ERROR_TEXT));
+            text.push('…');
+            text.shrink_to_fit();
+        }
+        HostError { errno, text }
     }
 }
 

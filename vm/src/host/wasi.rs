@@ -6,7 +6,7 @@
 use super::call::kinds::{Bytes, ConfigId, Length};
 use super::process::config;
 use super::{Call, Failure, Guest};
-use crate::environment::MAX_RANDOM;
+use crate::environment::{Config, MAX_RANDOM};
 use crate::scheduler;
 use lunatic_abi::Limit;
 use wasmtime::{AsContextMut, Caller, Linker};
@@ -78,7 +78,7 @@ async fn random_get(mut caller: Caller<'_, Guest>, (address, length): (i32, i32)
     Ok(SUCCESS)
 }
 
-/// The longest argument, name or value, in bytes, and the most of each.
+/// The most bytes that the arguments, names and values of a configuration have together, and the most of each.
 const MAX_TEXT: u32 = 128 << 10;
 const MAX_ENTRIES: usize = 4096;
 
@@ -98,7 +98,7 @@ pub(super) fn config_add_environment_variable(
         ));
     }
     let config = config(call, id)?;
-    room_for(config.variables.len(), "variables")?;
+    room_for(config, config.variables.len(), "variables", key.len() + value.len())?;
     config.variable(&key, &value);
     Ok(())
 }
@@ -114,7 +114,7 @@ pub(super) fn config_add_command_line_argument(
         return Err(Failure::trap("an argument has no zero byte"));
     }
     let config = config(call, id)?;
-    room_for(config.arguments.len(), "arguments")?;
+    room_for(config, config.arguments.len(), "arguments", argument.len())?;
     config.argument(&argument);
     Ok(())
 }
@@ -135,9 +135,15 @@ pub(super) fn config_preopen_dir(
     config(call, id)?.preopens.add_from(&environment.config().preopens, &directory).map_err(Failure::trap)
 }
 
-fn room_for(held: usize, what: &str) -> Result<(), Failure> {
-    if held < MAX_ENTRIES {
-        return Ok(());
+/// Checks that a configuration has room for one more text of so many bytes.
+fn room_for(config: &Config, held: usize, what: &str, bytes: usize) -> Result<(), Failure> {
+    if held >= MAX_ENTRIES {
+        return Err(Failure::trap(format!("a configuration has at most {MAX_ENTRIES} {what}")));
     }
-    Err(Failure::trap(format!("a configuration has at most {MAX_ENTRIES} {what}")))
+    let variables = config.variables.iter().map(|(name, value)| name.len() + value.len());
+    let texts: usize = config.arguments.iter().map(String::len).chain(variables).sum();
+    if texts + bytes > MAX_TEXT as usize {
+        return Err(Failure::trap(format!("a configuration has at most {MAX_TEXT} bytes of texts")));
+    }
+    Ok(())
 }
