@@ -21,7 +21,7 @@ pub(crate) struct Pending {
 /// What a running timer holds, so that whichever way it ends the counts are right.
 struct Counted {
     environment: Environment,
-    _permit: Permit,
+    _permits: [Permit; 2],
 }
 
 impl Drop for Counted {
@@ -30,12 +30,18 @@ impl Drop for Counted {
     }
 }
 
-/// Sends a message to a process after a time. `permit` is the timer's place in the environment's quota.
-pub(crate) fn start(environment: &Environment, permit: Permit, to: Pid, message: Message, delay: Duration) -> Pending {
+/// Sends a message to a process after a time. `permits` are the timer's place in the environment's quota and its bytes.
+pub(crate) fn start(
+    environment: &Environment,
+    permits: [Permit; 2],
+    to: Pid,
+    message: Message,
+    delay: Duration,
+) -> Pending {
     let is_decided = Arc::new(AtomicBool::new(false));
     let (cancel, cancelled) = async_channel::bounded(1);
     environment.program().timer_started();
-    let counted = Counted { environment: environment.clone(), _permit: permit };
+    let counted = Counted { environment: environment.clone(), _permits: permits };
     let decided = is_decided.clone();
     // A time beyond what the clock can tell never comes.
     let timer = std::time::Instant::now().checked_add(delay).map_or_else(Timer::never, Timer::at);

@@ -142,9 +142,15 @@ impl VmBuilder {
         let engines = Arc::new(Engines::new(link).map_err(engine_error)?);
 
         let tokio = tokio_handle()?;
-        let ticked = engines.clone();
+        // A waker that a clock or a socket has not let go of yet keeps parts of the scheduler, and must not keep the engines'
+        // address space with them.
+        let ticked = Arc::downgrade(&engines);
         let mut scheduler = Scheduler::builder()
-            .on_beat(move || ticked.increment_epoch())
+            .on_beat(move || {
+                if let Some(engines) = ticked.upgrade() {
+                    engines.increment_epoch();
+                }
+            })
             .on_worker_start(move || Box::new(tokio.enter()) as Box<dyn Any>);
         if let Some(workers) = self.workers {
             scheduler = scheduler.workers(workers);
