@@ -1,1 +1,553 @@
-//! (subject)
+//! Memory: nobody takes more than is theirs, leaves anything behind, or sees what was left.
+
+use crate::support::{Lab, guest};
+use lunatic_vm::{BuildError, Caller, Config, Exit, Guest, Host, Limit, LimitReached, SpawnError, Vm};
+use std::process::Command;
+use std::sync::Arc;
+
+const PAGE: u64 = 65_536;
+
+fn limited(lab: &Lab, limit: Limit, bound: u64) -> lunatic_vm::Environment {
+    lab.environment_with(|config: &mut Config| {
+        config.limit(limit, bound);
+    })
+}
+
+/// Set where a test runs in a process of its own.
+const ALONE: &str = "LUNATIC_TEST_ALONE";
+
+/// Runs a test in a process of its own, where nothing else changes what it measures; true in that process.
+fn is_alone(test: &str, through: &[&str]) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let own = std::env::current_exe().expect("a test knows its file");
+    let mut words = through.iter().map(|word| word.to_string()).collect::<Vec<_>>();
+    words.extend([own.display().to_string(), test.into(), "--exact".into(), "--nocapture".into()]);
+    let output = Command::new(&words[0]).args(&words[1..]).env(ALONE, "1").output().expect("the test can be started");
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("1 passed"), "{test} alone: {}\n{text}", output.status);
+    false
+}
+
+#[test]
+fn t020_a_memory_grows_to_its_limit_and_not_beyond() {
+    let lab = Lab::new();
+    let module = lab.module(&guest(
+        &[],
+        r#"(func (export "main") (loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
+             (call $say (i64.extend_i32_u (memory.size))))
+           (func (export "give_up") (if (i32.eq (memory.grow (i32.const 100)) (i32.const -1)) (then unreachable)))"#,
+    ));
+    let environment = limited(&lab, Limit::Memory, 10 * PAGE + 100);
+    let process = environment.spawn(&module, "main", &[]).expect("one page fits");
+    assert!(lab.exit(&process).is_normal());
+    assert_eq!(lab.hear(), 10);
+    // One that does not go on ends with the limit, and with what it would have needed.
+    let process = environment.spawn(&module, "give_up", &[]).expect("one page fits");
+    let expected = LimitReached { limit: Limit::Memory, allowed: 10 * PAGE + 100, wanted: Some(101 * PAGE) };
+    let exit = lab.exit(&process);
+    assert!(matches!(exit, Exit::Limit(reached) if reached == expected), "{exit}");
+    assert_eq!(environment.used(Limit::TotalMemory), 0);
+}
+
+#[test]
+fn t021_all_memories_of_a_process_have_one_limit() {
+    let lab = Lab::new();
+    let memories: String = (0..8).map(|number| format!("(memory $m{number} 1)")).collect();
+    let grow: String = (0..8)
+        .map(|number| format!("(loop (br_if 0 (i32.ne (memory.grow $m{number} (i32.const 1)) (i32.const -1))))"))
+        .collect();
+    let sizes: String = (0..8).map(|number| format!("(memory.size $m{number})")).collect();
+    let module = lab.module(
+        &format!(
+            "(module (import \"test\" \"say\" (func $say (param i64))) {memories}
+            (func (export \"main\") {grow} {sizes} {} (call $say (i64.extend_i32_u))))",
+            "i32.add ".repeat(7)
+        )
+        .replace("(call $say (i64.extend_i32_u))", "i64.extend_i32_u call $say"),
+    );
+    let process = limited(&lab, Limit::Memory, 20 * PAGE).spawn(&module, "main", &[]).expect("eight pages fit");
+    assert!(lab.exit(&process).is_normal());
+    assert_eq!(lab.hear(), 20);
+    let error = limited(&lab, Limit::Memory, 7 * PAGE).spawn(&module, "main", &[]).expect_err("eight pages do not fit");
+    assert!(error.to_string().contains("524288 are needed"), "{error}");
+}
+
+#[test]
+fn t021_a_process_of_many_memories_counts_as_many() {
+    let lab = Lab::new();
+    let environment = lab.environment();
+    let greedy = lab.module(&guest(
+        &["lunatic::process::sleep_ms"],
+        &format!("{} (func (export \"main\") (call $sleep_ms (i64.const -1)))", "(memory 0)".repeat(7)),
+    ));
+    let modest = lab.module(&guest(&[], "(func (export \"main\") (call $say (i64.const 1)))"));
+    let mut spawned = 0;
+    let error = loop {
+        match environment.spawn(&greedy, "main", &[]) {
+            Ok(_) => spawned += 1,
+            Err(error) => break error,
+        }
+        assert!(spawned < 10_000, "each takes eight of the machine's memories");
+    };
+    assert!(matches!(error, SpawnError::Slots(_)), "{error}");
+    // Nobody was failed by the machine for it, not those that wait and not who comes after some have ended.
+    for process in lab.vm.processes().into_iter().take(10) {
+        process.kill();
+        assert!(matches!(lab.exit(&process), Exit::Killed));
+    }
+    let process = environment.spawn(&modest, "main", &[]).expect("ten have ended");
+    let exit = lab.exit(&process);
+    assert!(exit.is_normal(), "{exit}");
+    assert!(lab.vm.processes().len() == spawned - 10, "those that wait still do");
+}
+
+#[test]
+fn t022_tables_have_a_limit_over_all_of_them() {
+    let lab = Lab::new();
+    let module = lab.module(&guest(
+        &[],
+        r#"(table $a 10 funcref) (table $b 10 funcref)
+           (func (export "main")
+             (call $say (i64.extend_i32_s (table.grow $a (ref.null func) (i32.const 1000000))))
+             (call $say (i64.extend_i32_s (table.grow $a (ref.null func) (i32.const -1))))
+             (loop (br_if 0 (i32.ne (table.grow $b (ref.null func) (i32.const 7)) (i32.const -1))))
+             (loop (br_if 0 (i32.ne (table.grow $a (ref.null func) (i32.const 7)) (i32.const -1))))
+             (call $say (i64.extend_i32_s (i32.add (table.size $a) (table.size $b)))))"#,
+    ));
+    let process = lab.environment().spawn(&module, "main", &[]).expect("its tables are small");
+    let exit = lab.exit(&process);
+    assert!(exit.is_normal(), "{exit}");
+    let [million, all, sum] = lab.hear_all();
+    assert_eq!((million, all), (-1, -1));
+    assert!(sum <= 100_000 && sum > 99_000, "{sum}");
+    let error =
+        limited(&lab, Limit::TableElements, 19).spawn(&module, "main", &[]).expect_err("20 elements do not fit");
+    assert!(error.to_string().contains("20 are needed"), "{error}");
+}
+
+#[test]
+fn t023_memories_of_64_bits_are_refused_at_load() {
+    let lab = Lab::new();
+    for text in [
+        "(module (memory i64 0x1000000000000))",
+        "(module (memory i64 1))",
+        "(module (table i64 1 funcref))",
+        "(module (memory 1 0x10001))",
+    ] {
+        lab.vm.module("test", text.as_bytes()).expect_err(text);
+    }
+}
+
+#[test]
+fn t024_a_module_that_declares_too_much_is_not_spawned() {
+    let lab = Lab::new();
+    let module = lab.module("(module (memory 65536) (func (export \"main\")))");
+    let environment = lab.environment();
+    let Err(SpawnError::Limit(reached)) = environment.spawn(&module, "main", &[]) else { panic!("4 GiB do not fit") };
+    let allowed = environment.limits().get(Limit::Memory);
+    assert_eq!(reached, LimitReached { limit: Limit::Memory, allowed, wanted: Some(4 << 30) });
+    assert_eq!((environment.used(Limit::TotalMemory), environment.used(Limit::Processes)), (0, 0));
+    let many = "(memory 4000)".repeat(8);
+    let module = lab.module(&format!("(module {many} (func (export \"main\")))"));
+    environment.spawn(&module, "main", &[]).expect_err("together they do not fit either");
+}
+
+#[test]
+fn t028_a_hint_of_any_size_takes_no_memory() {
+    let lab = Lab::new();
+    let exit = lab.run(&guest(
+        &["lunatic::message::create_data", "lunatic::message::write_data", "lunatic::message::data_size"],
+        r#"(func (export "main")
+             (call $create_data (i64.const 0) (i64.const -1))
+             (call $create_data (i64.const 0) (i64.const 0x7fffffffffffffff))
+             (drop (call $write_data (i32.const 0) (i32.const 5)))
+             (call $say (call $data_size)))"#,
+    ));
+    assert!(exit.is_normal(), "{exit}");
+    assert_eq!(lab.hear(), 5);
+}
+
+#[test]
+fn t028_a_message_grows_to_its_limit_only() {
+    let lab = Lab::new();
+    let module = lab.module(&guest(
+        &["lunatic::message::create_data", "lunatic::message::write_data"],
+        r#"(func (export "main")
+             (call $create_data (i64.const 0) (i64.const 0))
+             (loop (drop (call $write_data (i32.const 0) (i32.const 65536))) (br 0)))"#,
+    ));
+    let process = limited(&lab, Limit::MessageBytes, 10 * PAGE).spawn(&module, "main", &[]).expect("nothing limits it");
+    let exit = lab.exit(&process);
+    assert!(exit.trap().is_some_and(|trap| trap.reason.contains("at most 655360 bytes")), "{exit}");
+}
+
+#[test]
+fn t029_one_call_is_answered_with_a_bounded_amount() {
+    let lab = Lab::new();
+    // Random bytes for all of a memory at once: refused, and nothing of it was made.
+    let exit = lab.run(
+        r#"(module
+            (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+            (import "test" "say" (func $say (param i64)))
+            (memory (export "memory") 1024)
+            (func (export "main")
+              (call $say (i64.extend_i32_u (call $random (i32.const 0) (i32.const 1000))))
+              (call $say (i64.extend_i32_u (call $random (i32.const 1024) (i32.const 0x3f00000))))
+              (call $say (i64.load (i32.const 0x2000000)))))"#,
+    );
+    assert_eq!(lab.hear(), 0, "a thousand bytes are no amount");
+    if exit.is_normal() {
+        assert_ne!(lab.hear(), 0, "63 MiB at once are refused");
+        assert_eq!(lab.hear(), 0, "nothing was written");
+    } else {
+        assert!(matches!(exit, Exit::Trapped(_)), "{exit}");
+    }
+}
+
+#[test]
+fn t030_every_table_of_a_process_is_bounded() {
+    let lab = Lab::new();
+    let rows = [
+        "lunatic::process::create_config",
+        "lunatic::environment::create_empty_config",
+        "lunatic::environment::create",
+        "lunatic::environment::config_set_limit",
+        "lunatic::message::create_data",
+        "lunatic::message::push_module",
+        "lunatic::message::take_module",
+        "lunatic::process::compile_module",
+        "lunatic::networking::tcp_bind",
+        "lunatic::networking::tcp_local_addr",
+        "lunatic::timer::send_bytes_after",
+        "lunatic::wasi::config_add_command_line_argument",
+        "lunatic::wasi::config_add_environment_variable",
+    ];
+    for (what, prepare, again) in [
+        ("configurations", "", "(drop (call $create_config))"),
+        ("configurations", "", "(drop (call $create_empty_config (i32.const 64)))"),
+        ("environments", "(drop (call $create_config))", "(drop (call $create (i64.const 0) (i32.const 64)))"),
+        (
+            "errors",
+            "(drop (call $create_config))",
+            "(drop (call $config_set_limit (i64.const 0) (i32.const 99) (i64.const 0) (i32.const 64)))",
+        ),
+        (
+            "modules",
+            "",
+            "(call $create_data (i64.const 0) (i64.const 0)) (drop (call $push_module (i64.const -1)))
+             (drop (call $take_module (i64.const 0)))",
+        ),
+        ("modules", "", "(drop (call $compile_module (i32.const 16) (i32.const 8) (i32.const 64)))"),
+        (
+            "results of look-ups",
+            "(drop (call $tcp_bind (i32.const 4) (i32.const 32) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64)))",
+            "(drop (call $tcp_local_addr (i64.const 0) (i32.const 64)))",
+        ),
+        // Where an error is what a call beyond the bound gets, the errors are the bound.
+        (
+            "errors",
+            "",
+            "(drop (call $tcp_bind (i32.const 4) (i32.const 32) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64)))",
+        ),
+        (
+            "errors",
+            "",
+            "(drop (call $send_bytes_after (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                (i32.const 0) (i64.const 3600000) (i32.const 64)))",
+        ),
+        (
+            "resources",
+            "(call $create_data (i64.const 0) (i64.const 0))",
+            "(drop (call $push_module (i64.const -1)))",
+        ),
+        (
+            "arguments",
+            "(drop (call $create_config))",
+            "(call $config_add_command_line_argument (i64.const 0) (i32.const 0) (i32.const 1))",
+        ),
+        (
+            "of texts",
+            "(drop (call $create_config))",
+            "(call $config_add_command_line_argument (i64.const 0) (i32.const 1024) (i32.const 60000))",
+        ),
+        (
+            "of texts",
+            "(drop (call $create_config))",
+            "(call $config_add_environment_variable (i64.const 0) (i32.const 0) (i32.const 1) (i32.const 1024) (i32.const 60000))
+             (call $config_add_command_line_argument (i64.const 0) (i32.const 1024) (i32.const 60000))",
+        ),
+    ] {
+        let environment = lab.environment_with(|config| {
+            config.limit(Limit::Handles, 20).limit(Limit::Sockets, 20).limit(Limit::Timers, 20);
+        });
+        let text = guest(
+            &rows,
+            &format!(
+                "(data (i32.const 0) \"a\") (data (i32.const 16) \"\\00asm\\01\\00\\00\\00\")
+                 (data (i32.const 32) \"\\7f\\00\\00\\01\")
+                 (func (export \"main\") (memory.fill (i32.const 1024) (i32.const 120) (i32.const 60000))
+                    {prepare} (loop {again} (br 0)))"
+            ),
+        );
+        let process = environment.spawn(&lab.module(&text), "main", &[]).expect("nothing limits it");
+        let exit = lab.exit(&process);
+        let reason = exit.trap().map(|trap| trap.reason.as_str()).unwrap_or_default();
+        assert!(reason.contains("at most") && reason.contains(what), "{what}: {exit}");
+    }
+}
+
+#[test]
+fn t030_the_text_of_an_error_is_short_whatever_it_is_about() {
+    let lab = Lab::new();
+    // A function's name of 60,000 bytes, each of which takes five to be shown.
+    let exit = lab.run(&guest(
+        &["lunatic::process::spawn", "lunatic::error::string_size"],
+        r#"(func (export "main")
+             (memory.fill (i32.const 1024) (i32.const 1) (i32.const 60000))
+             (call $say (i64.extend_i32_u (call $spawn (i64.const 0) (i64.const -1) (i64.const -1)
+                (i32.const 1024) (i32.const 60000) (i32.const 0) (i32.const 0) (i32.const 0))))
+             (call $say (i64.extend_i32_u (call $string_size (i64.load (i32.const 0))))))"#,
+    ));
+    assert!(exit.is_normal(), "{exit}");
+    let [code, length] = lab.hear_all();
+    assert_eq!(code, 1);
+    assert!(length > 20 && length <= 4_096, "{length} bytes of text");
+}
+
+#[test]
+fn t030_timers_hold_no_more_bytes_than_a_mailbox() {
+    let lab = Lab::new();
+    let module = lab.module(&guest(
+        &["lunatic::timer::send_bytes_after", "lunatic::process::process_id"],
+        r#"(func (export "main") (local i64)
+             (block (loop
+               (br_if 1 (call $send_bytes_after (call $process_id) (i64.const 0) (i32.const 0) (i32.const 60000)
+                  (i32.const 0) (i32.const 0) (i64.const 3600000) (i32.const 65000)))
+               (local.set 0 (i64.add (local.get 0) (i64.const 1)))
+               (br 0)))
+             (call $say (local.get 0)))"#,
+    ));
+    let process = limited(&lab, Limit::MailboxBytes, 1 << 20).spawn(&module, "main", &[]).expect("nothing limits it");
+    assert!(lab.exit(&process).is_normal());
+    let started = lab.hear();
+    assert!((10..=17).contains(&started), "{started} timers hold 60,000 bytes each");
+}
+
+#[test]
+fn t031_a_machine_that_gets_no_memory_says_so() {
+    // The address space of a process can be limited where there is a shell that can do it.
+    if !cfg!(target_os = "linux") {
+        println!("not tested here: no `ulimit -v`");
+        return;
+    }
+    let limited = ["sh", "-c", "ulimit -v 8000000; exec \"$0\" \"$@\""];
+    if !is_alone("memory::t031_a_machine_that_gets_no_memory_says_so", &limited) {
+        return;
+    }
+    match Vm::builder().build() {
+        Err(error @ BuildError::Engine(_)) => assert!(error.to_string().contains("memory"), "{error}"),
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("8 GB of address space hold no pool of memories"),
+    }
+}
+
+#[test]
+fn t032_all_processes_of_an_environment_have_one_total() {
+    let lab = Lab::new();
+    let environment = limited(&lab, Limit::TotalMemory, 10 * PAGE);
+    let module = lab.module(&guest(
+        &["lunatic::process::sleep_ms"],
+        r#"(func (export "wait") (call $sleep_ms (i64.const -1)))
+           (func (export "grow") (call $say (i64.extend_i32_s (memory.grow (i32.const 1)))) (call $sleep_ms (i64.const -1)))"#,
+    ));
+    let mut processes: Vec<_> =
+        (0..8).map(|_| environment.spawn(&module, "wait", &[]).expect("eight pages fit")).collect();
+    processes.push(environment.spawn(&module, "grow", &[]).expect("nine pages fit"));
+    assert_eq!(lab.hear(), 1, "ten pages fit");
+    assert_eq!(environment.used(Limit::TotalMemory), 10 * PAGE);
+    let Err(SpawnError::Limit(reached)) = environment.spawn(&module, "wait", &[]) else { panic!("eleven do not fit") };
+    assert_eq!(reached, LimitReached { limit: Limit::TotalMemory, allowed: 10 * PAGE, wanted: Some(11 * PAGE) });
+    processes.pop().expect("there are nine").kill();
+    lab.wait_for("the room of the one that was killed", async {
+        while environment.used(Limit::TotalMemory) > 8 * PAGE {
+            futures_lite::future::yield_now().await;
+        }
+    });
+    for wanted in [1, -1] {
+        environment
+            .spawn(&module, "grow", &[])
+            .map(drop)
+            .or_else(|error| match wanted {
+                -1 => Ok(()),
+                _ => Err(error),
+            })
+            .expect("one page fits");
+        if wanted == 1 {
+            assert_eq!(lab.hear(), 1);
+        }
+    }
+}
+
+/// Dirties all that a process has.
+const TENANT: &str = r#"(module
+    (import "test" "say" (func $say (param i64)))
+    (memory (export "memory") 2) (data (i32.const 100) "own")
+    (memory $second 1)
+    (table $table 100 funcref)
+    (global $global (mut i64) (i64.const 0))
+    (func $mark (export "mark"))
+    (func (export "dirty") (param $pages i32)
+      (drop (memory.grow (local.get $pages)))
+      (memory.fill (i32.const 0) (i32.const 0xaa) (i32.mul (memory.size) (i32.const 65536)))
+      (drop (memory.grow $second (local.get $pages)))
+      (memory.fill $second (i32.const 0) (i32.const 0xaa) (i32.mul (memory.size $second) (i32.const 65536)))
+      (drop (table.grow $table (ref.null func) (i32.const 20000)))
+      (table.fill $table (i32.const 0) (ref.func $mark) (table.size $table))
+      (global.set $global (i64.const -1)))
+    (func (export "look") (param $pages i32) (local $at i32) (local $sum i64) (local $end i32)
+      (drop (memory.grow (local.get $pages)))
+      (drop (memory.grow $second (local.get $pages)))
+      (drop (table.grow $table (ref.null func) (i32.const 20000)))
+      ;; Its own data is there, and is all there is.
+      (memory.fill (i32.const 100) (i32.const 0) (i32.mul (i32.eq (i32.load8_u (i32.const 102)) (i32.const 110)) (i32.const 3)))
+      (local.set $end (i32.mul (memory.size) (i32.const 65536)))
+      (loop
+        (local.set $sum (i64.or (local.get $sum) (i64.load (local.get $at))))
+        (br_if 0 (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (local.get $end))))
+      (local.set $at (i32.const 0))
+      (local.set $end (i32.mul (memory.size $second) (i32.const 65536)))
+      (loop
+        (local.set $sum (i64.or (local.get $sum) (i64.load $second (local.get $at))))
+        (br_if 0 (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (local.get $end))))
+      (local.set $at (i32.const 0))
+      (loop
+        (local.set $sum (i64.or (local.get $sum) (i64.extend_i32_u (i32.eqz (ref.is_null (table.get $table (local.get $at)))))))
+        (br_if 0 (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 1))) (table.size $table))))
+      (call $say (i64.or (local.get $sum) (global.get $global)))))"#;
+
+#[test]
+fn t034_nothing_of_a_process_is_left_for_the_next() {
+    let lab = Lab::with(Vm::builder().workers(1));
+    // Both kinds of code have slots of their own. Sizes below and above what stays resident in a slot, and back.
+    for limit in [u64::MAX, 1_000_000] {
+        let environment = limited(&lab, Limit::Compute, limit);
+        let module = lab.module(TENANT);
+        let run = |function: &str, pages: i32| {
+            let process = environment.spawn(&module, function, &[pages.into()]).expect("nothing limits it");
+            let exit = lab.exit(&process);
+            assert!(exit.is_normal(), "{function} {pages}: {exit}");
+        };
+        for round in 0..12 {
+            for (dirty, look) in [(0, 0), (1, 3), (60, 60), (60, 2), (2, 60)] {
+                // Each slot that was ever used is a candidate, so the dirty ones are two at a time.
+                run("dirty", dirty);
+                run("dirty", dirty);
+                run("look", look);
+                assert_eq!(lab.hear(), 0, "round {round}: {dirty} pages more were dirty, {look} were looked at");
+            }
+        }
+    }
+}
+
+#[test]
+fn t034_nothing_of_a_killed_process_is_left_for_the_next() {
+    let lab = Lab::with(Vm::builder().workers(1));
+    let environment = lab.environment();
+    let looking = lab.module(TENANT);
+    let dirty =
+        lab.module(&TENANT.replace("(global.set $global (i64.const -1))", "(call $say (i64.const 7)) (loop br 0)"));
+    for _ in 0..20 {
+        let process = environment.spawn(&dirty, "dirty", &[60.into()]).expect("nothing limits it");
+        assert_eq!(lab.hear(), 7);
+        process.kill();
+        lab.exit(&process);
+        environment.spawn(&looking, "look", &[60.into()]).expect("nothing limits it");
+        assert_eq!(lab.hear(), 0);
+    }
+}
+
+#[test]
+fn t035_spawning_and_ending_leaves_nothing_behind() {
+    if !cfg!(target_os = "linux") {
+        println!("not tested here: no /proc");
+        return;
+    }
+    if !is_alone("memory::t035_spawning_and_ending_leaves_nothing_behind", &[]) {
+        return;
+    }
+    let lab = Lab::new();
+    let environment = lab.environment();
+    let module = lab.module(&guest(
+        &[
+            "lunatic::message::create_data",
+            "lunatic::message::write_data",
+            "lunatic::process::process_id",
+            "lunatic::message::send",
+        ],
+        r#"(func (export "main")
+             (call $create_data (i64.const 1) (i64.const 0))
+             (drop (call $write_data (i32.const 0) (i32.const 100)))
+             (drop (call $send (call $process_id))))"#,
+    ));
+    let cycle = |count: usize| {
+        for _ in 0..count / 100 {
+            let spawn = |_| environment.spawn(&module, "main", &[]).expect("the others have ended");
+            let batch: Vec<_> = (0..100).map(spawn).collect();
+            for process in batch {
+                assert!(lab.exit(&process).is_normal());
+            }
+        }
+    };
+    // The slots, the allocator's pools and the tables get their size first.
+    cycle(20_000);
+    let before = footprint();
+    cycle(80_000);
+    let after = footprint();
+    println!("resident kB and mappings before {before:?}, after {after:?}");
+    assert!(after.0 < before.0 + before.0 / 10 + 4_096, "{} kB became {}", before.0, after.0);
+    assert!(after.1 < before.1 + 64, "{} mappings became {}", before.1, after.1);
+    assert_eq!(environment.used(Limit::Processes), 0);
+    assert!(lab.vm.processes().is_empty());
+}
+
+/// Returns how many kilobytes of this process are resident, and how many mappings it has.
+fn footprint() -> (u64, usize) {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
+    let resident = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux has it");
+    (resident, maps.lines().count())
+}
+
+#[test]
+fn a_machine_is_gone_when_it_is_dropped_also_with_timers_running() {
+    let witness = Arc::new(());
+    let mut host = Host::default();
+    let held = witness.clone();
+    host.function("test", "hold", move |_: Caller<'_, Guest>| {
+        let _ = &held;
+    });
+    let lab = Lab::with_host(Vm::builder(), host);
+    // Timers that do not fire in this life, one of whose messages holds a module.
+    let process = lab.spawn(&guest(
+        &["lunatic::timer::send_after", "lunatic::message::create_data", "lunatic::message::push_module"],
+        r#"(func (export "main")
+             (call $create_data (i64.const 0) (i64.const 0))
+             (drop (call $push_module (i64.const -1)))
+             (drop (call $send_after (i64.const 1) (i64.const 3600000)))
+             (call $create_data (i64.const 0) (i64.const 0))
+             (drop (call $send_after (i64.const 1) (i64.const -1))))"#,
+    ));
+    assert!(lab.exit(&process).is_normal());
+    drop(process);
+    drop(lab);
+    for _ in 0..1_000_000 {
+        if Arc::strong_count(&witness) == 1 {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    assert_eq!(Arc::strong_count(&witness), 1, "the machine's functions are still held");
+}
