@@ -9,7 +9,8 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use wasmtime::{
-    Config, InstanceAllocationStrategy, Linker, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails, component,
+    Config, InstanceAllocationStrategy, Linker, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures,
+    component,
 };
 
 /// Whether code counts what it computes.
@@ -185,6 +186,15 @@ fn config(code: Code) -> Config {
         .wasm_memory64(false)
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false)
+        .wasm_features(
+            WasmFeatures::GC
+                | WasmFeatures::EXCEPTIONS
+                | WasmFeatures::FUNCTION_REFERENCES
+                | WasmFeatures::THREADS
+                | WasmFeatures::SHARED_EVERYTHING_THREADS
+                | WasmFeatures::STACK_SWITCHING,
+            false,
+        )
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(code)));
     config
 }
