@@ -498,7 +498,7 @@ fn t012_modules_of_proposals_that_are_off_are_refused_by_name() {
         let error = lab.vm.module("test", text.as_bytes()).expect_err(what).to_string();
         println!("{what}: {error}");
         assert!(
-            ["enable", "disabled", "not supported", "must be 1"].iter().any(|word| error.contains(word)),
+            ["enable", "disabled", "not supported", "must be 1", "required"].iter().any(|word| error.contains(word)),
             "{what}: {error}"
         );
     }

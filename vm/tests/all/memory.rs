@@ -184,29 +184,6 @@ fn t028_a_message_grows_to_its_limit_only() {
 }
 
 #[test]
-fn t029_one_call_is_answered_with_a_bounded_amount() {
-    let lab = Lab::new();
-    // Random bytes for all of a memory at once: refused, and nothing of it was made.
-    let exit = lab.run(
-        r#"(module
-            (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
-            (import "test" "say" (func $say (param i64)))
-            (memory (export "memory") 1024)
-            (func (export "main")
-              (call $say (i64.extend_i32_u (call $random (i32.const 0) (i32.const 1000))))
-              (call $say (i64.extend_i32_u (call $random (i32.const 1024) (i32.const 0x3f00000))))
-              (call $say (i64.load (i32.const 0x2000000)))))"#,
-    );
-    assert_eq!(lab.hear(), 0, "a thousand bytes are no amount");
-    if exit.is_normal() {
-        assert_ne!(lab.hear(), 0, "63 MiB at once are refused");
-        assert_eq!(lab.hear(), 0, "nothing was written");
-    } else {
-        assert!(matches!(exit, Exit::Trapped(_)), "{exit}");
-    }
-}
-
-#[test]
 fn t030_every_table_of_a_process_is_bounded() {
     let lab = Lab::new();
     let rows = [
