@@ -23,7 +23,10 @@
 
 #![no_std]
 
+mod c_header;
 mod table;
+
+pub use c_header::write_c_header;
 
 /// The result of a call whose time ran out.
 pub const TIMED_OUT: i32 = 9027;

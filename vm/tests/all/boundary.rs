@@ -3,6 +3,7 @@
 //! The guests are generated from the table, so a new row is attacked without anybody thinking of it.
 
 mod attack;
+mod c;
 mod fuzz;
 mod published;
 

@@ -1,0 +1,492 @@
+/* What a guest can call, and the numbers that cross the boundary.
+ *
+ * Generated from the machine's table of host functions; do not edit. How to write it anew is said by the test that
+ * compares it with the table, `the_header_for_c_is_what_the_table_says` in vm/abi.
+ *
+ * Results of type `uint32_t` and `int32_t` are 0 for success unless a function says otherwise. The module must export its
+ * memory under the name `memory`. */
+#ifndef LUNATIC_H
+#define LUNATIC_H
+
+#include <stdint.h>
+
+#define LUNATIC_IMPORT(module, name) __attribute__((import_module(module), import_name(name)))
+#define LUNATIC_EXPORT(name) __attribute__((export_name(name), visibility("default")))
+
+#define LUNATIC_TIMED_OUT 9027
+#define LUNATIC_NOBODY_LEFT 9028
+#define LUNATIC_FOREVER UINT64_MAX
+#define LUNATIC_OWN UINT64_MAX
+
+enum {
+  LUNATIC_ERRNO_SUCCESS = 0,
+  LUNATIC_ERRNO_OTHER = 1,
+  LUNATIC_ERRNO_MAILBOX_FULL = 2,
+  LUNATIC_ERRNO_MESSAGE_TOO_LARGE = 3,
+  LUNATIC_ERRNO_NOT_GRANTED = 4,
+  LUNATIC_ERRNO_LIMIT_REACHED = 5,
+  LUNATIC_ERRNO_NO_PROCESS = 6,
+  LUNATIC_ERRNO_NAME_TAKEN = 7,
+  LUNATIC_ERRNO_NAME_NOT_FOUND = 8,
+  LUNATIC_ERRNO_BAD_VERSION = 9,
+  LUNATIC_ERRNO_BAD_MODULE = 10,
+  LUNATIC_ERRNO_NO_FUNCTION = 11,
+  LUNATIC_ERRNO_BAD_PARAMETERS = 12,
+  LUNATIC_ERRNO_INVALID_INPUT = 13,
+  LUNATIC_ERRNO_TIMED_OUT = 14,
+  LUNATIC_ERRNO_CONNECTION_REFUSED = 15,
+  LUNATIC_ERRNO_CONNECTION_RESET = 16,
+  LUNATIC_ERRNO_CONNECTION_ABORTED = 17,
+  LUNATIC_ERRNO_NOT_CONNECTED = 18,
+  LUNATIC_ERRNO_ADDR_IN_USE = 19,
+  LUNATIC_ERRNO_ADDR_NOT_AVAILABLE = 20,
+  LUNATIC_ERRNO_BROKEN_PIPE = 21,
+  LUNATIC_ERRNO_NOT_FOUND = 22,
+  LUNATIC_ERRNO_PERMISSION_DENIED = 23,
+  LUNATIC_ERRNO_NETWORK_UNREACHABLE = 24,
+  LUNATIC_ERRNO_HOST_UNREACHABLE = 25,
+  LUNATIC_ERRNO_EXHAUSTED = 26,
+};
+
+enum {
+  LUNATIC_EXIT_NORMAL = 0,
+  LUNATIC_EXIT_STATUS = 1,
+  LUNATIC_EXIT_TRAPPED = 2,
+  LUNATIC_EXIT_KILLED = 3,
+  LUNATIC_EXIT_LIMIT = 4,
+  LUNATIC_EXIT_LINK_DIED = 5,
+  LUNATIC_EXIT_NO_PROCESS = 6,
+  LUNATIC_EXIT_FAULT = 7,
+};
+
+enum {
+  LUNATIC_LIMIT_MEMORY = 0,
+  LUNATIC_LIMIT_COMPUTE = 1,
+  LUNATIC_LIMIT_TABLE_ELEMENTS = 2,
+  LUNATIC_LIMIT_PROCESSES = 3,
+  LUNATIC_LIMIT_MAILBOX_MESSAGES = 4,
+  LUNATIC_LIMIT_MAILBOX_BYTES = 5,
+  LUNATIC_LIMIT_MESSAGE_BYTES = 6,
+  LUNATIC_LIMIT_TIMERS = 7,
+  LUNATIC_LIMIT_NAMES = 8,
+  LUNATIC_LIMIT_SOCKETS = 9,
+  LUNATIC_LIMIT_FILES = 10,
+  LUNATIC_LIMIT_OUTPUT = 11,
+  LUNATIC_LIMIT_HANDLES = 12,
+  LUNATIC_LIMIT_TOTAL_MEMORY = 13,
+  LUNATIC_LIMIT_TOTAL_COMPUTE = 14,
+  LUNATIC_LIMIT_TIME = 15,
+};
+
+enum {
+  LUNATIC_MESSAGE_DATA = 0,
+  LUNATIC_MESSAGE_LINK_DIED = 1,
+  LUNATIC_MESSAGE_PROCESS_DIED = 2,
+};
+
+/* What a received message is. */
+typedef struct {
+  uint32_t kind;      /* LUNATIC_MESSAGE_... */
+  uint32_t length;    /* of the whole data, also where it did not fit the buffer */
+  uint32_t resources;
+  uint32_t exit;      /* LUNATIC_EXIT_... of a death */
+  int64_t tag;
+  uint64_t pid;       /* the process that died */
+  uint64_t detail;    /* the status, or LUNATIC_LIMIT_..., that goes with the exit */
+} lunatic_message_header;
+
+/* A piece of a vectored write. */
+typedef struct {
+  const void *data;
+  uint32_t length;
+} lunatic_vector;
+
+/* A parameter of a process's first function. */
+typedef struct __attribute__((packed)) {
+  uint8_t type;       /* LUNATIC_PARAMETER_... */
+  uint64_t value;
+  uint64_t upper;     /* of a vector; otherwise 0 */
+} lunatic_parameter;
+
+#define LUNATIC_PARAMETER_I32 0x7f
+#define LUNATIC_PARAMETER_I64 0x7e
+#define LUNATIC_PARAMETER_F32 0x7d
+#define LUNATIC_PARAMETER_F64 0x7c
+#define LUNATIC_PARAMETER_V128 0x7b
+
+_Static_assert(sizeof(lunatic_message_header) == 40, "as the machine writes it");
+_Static_assert(sizeof(lunatic_parameter) == 17, "as the machine reads it");
+
+/* Returns the length of an error's text, in bytes. */
+LUNATIC_IMPORT("lunatic::error", "string_size")
+uint32_t lunatic_error_string_size(uint64_t id);
+
+/* Writes an error's text: as many bytes as `string_size` says. */
+LUNATIC_IMPORT("lunatic::error", "to_string")
+void lunatic_error_to_string(uint64_t id, char *text);
+
+/* Gives an error back. */
+LUNATIC_IMPORT("lunatic::error", "drop")
+void lunatic_error_drop(uint64_t id);
+
+/* Own. Returns the `Errno` of an error. */
+LUNATIC_IMPORT("lunatic::error", "kind")
+uint32_t lunatic_error_kind(uint64_t id);
+
+/* Starts an empty data message in the slot; what was there is dropped. `capacity` is a hint. */
+LUNATIC_IMPORT("lunatic::message", "create_data")
+void lunatic_message_create_data(int64_t tag, uint64_t capacity);
+
+/* Appends bytes to the data message in the slot and returns how many. */
+LUNATIC_IMPORT("lunatic::message", "write_data")
+uint32_t lunatic_message_write_data(const void *data, uint32_t length);
+
+/* Copies bytes from the read head on, moves it, and returns how many; 0 at the end. */
+LUNATIC_IMPORT("lunatic::message", "read_data")
+uint32_t lunatic_message_read_data(void *buffer, uint32_t length);
+
+/* Sets the read head, in bytes from the start. */
+LUNATIC_IMPORT("lunatic::message", "seek_data")
+void lunatic_message_seek_data(uint64_t position);
+
+/* Returns the tag of the message in the slot; 0 for none. */
+LUNATIC_IMPORT("lunatic::message", "get_tag")
+int64_t lunatic_message_get_tag(void);
+
+/* Returns the process whose death the message in the slot tells of; 0 for any other message. */
+LUNATIC_IMPORT("lunatic::message", "get_process_id")
+uint64_t lunatic_message_get_process_id(void);
+
+/* Returns the length of the data in the slot, in bytes. */
+LUNATIC_IMPORT("lunatic::message", "data_size")
+uint64_t lunatic_message_data_size(void);
+
+/* Copies a module into the message in the slot and returns its index there. */
+LUNATIC_IMPORT("lunatic::message", "push_module")
+uint64_t lunatic_message_push_module(uint64_t module);
+
+/* Takes a module out of the message in the slot and returns its id. */
+LUNATIC_IMPORT("lunatic::message", "take_module")
+uint64_t lunatic_message_take_module(uint64_t index);
+
+/* Own. Returns what a resource of the message in the slot is: 0 none or taken, 1 a module, 2 a stream, 3 one of the host's own. */
+LUNATIC_IMPORT("lunatic::message", "resource_kind")
+uint32_t lunatic_message_resource_kind(uint64_t index);
+
+/* Moves a stream into the message in the slot and returns its index there. */
+LUNATIC_IMPORT("lunatic::message", "push_tcp_stream")
+uint64_t lunatic_message_push_tcp_stream(uint64_t stream);
+
+/* Takes a stream out of the message in the slot and returns its id. */
+LUNATIC_IMPORT("lunatic::message", "take_tcp_stream")
+uint64_t lunatic_message_take_tcp_stream(uint64_t index);
+
+/* Sends the message in the slot. Returns 0, also where the process does not exist; `MailboxFull`, `MessageTooLarge` or `NotGranted` as an `Errno` where the receiver cannot take it, and then the message is dropped. */
+LUNATIC_IMPORT("lunatic::message", "send")
+int32_t lunatic_message_send(uint64_t process);
+
+/* Sends the message in the slot, then waits for a message with this tag that arrives from now on. Returns 0 or 9027. */
+LUNATIC_IMPORT("lunatic::message", "send_receive_skip_search")
+int32_t lunatic_message_send_receive_skip_search(uint64_t process, int64_t tag, uint64_t timeout);
+
+/* Waits for the first message that has one of the tags; for any message where there is no tag. Returns its `MessageKind`, 9027, or 9028 where nobody is left who could send one. */
+LUNATIC_IMPORT("lunatic::message", "receive")
+int32_t lunatic_message_receive(const uint64_t *tags, uint32_t count, uint64_t timeout);
+
+/* Own. Sends a message whole: data, and copies of streams by their ids. Returns an `Errno`; 0 also where the process does not exist. Nothing of the caller's is consumed. */
+LUNATIC_IMPORT("lunatic::message", "send_bytes")
+int32_t lunatic_message_send_bytes(uint64_t process, int64_t tag, const void *data, uint32_t length, const uint64_t *streams, uint32_t count);
+
+/* Own. Receives as `receive` does, writes the header and as much of the data as fits. The message stays in the slot with its read head behind what was copied: `read_data` gives the rest, `take_…` the resources. */
+LUNATIC_IMPORT("lunatic::message", "receive_bytes")
+int32_t lunatic_message_receive_bytes(const uint64_t *tags, uint32_t count, uint64_t timeout, void *buffer, uint32_t length, lunatic_message_header *header);
+
+/* Compiles a module. Returns 0 and its id, 1 and an error id, or -1 where the environment does not let its processes compile. */
+LUNATIC_IMPORT("lunatic::process", "compile_module")
+int32_t lunatic_process_compile_module(const void *data, uint32_t length, uint64_t *module);
+
+/* Gives a module back; processes that run it go on. */
+LUNATIC_IMPORT("lunatic::process", "drop_module")
+void lunatic_process_drop_module(uint64_t module);
+
+/* Makes a configuration for processes that may call what the caller may call, except that they may not spawn, compile or configure. Returns its id, or -1 where the environment does not let its processes make one. */
+LUNATIC_IMPORT("lunatic::process", "create_config")
+uint64_t lunatic_process_create_config(void);
+
+/* Gives a configuration back. */
+LUNATIC_IMPORT("lunatic::process", "drop_config")
+void lunatic_process_drop_config(uint64_t config);
+
+/* Sets the bytes of memory that a process may have. */
+LUNATIC_IMPORT("lunatic::process", "config_set_max_memory")
+void lunatic_process_config_set_max_memory(uint64_t config, uint64_t bytes);
+
+/* Returns the bytes of memory that a process may have. */
+LUNATIC_IMPORT("lunatic::process", "config_get_max_memory")
+uint64_t lunatic_process_config_get_max_memory(uint64_t config);
+
+/* Sets the units of compute that a process may use; 0 for no limit. */
+LUNATIC_IMPORT("lunatic::process", "config_set_max_fuel")
+void lunatic_process_config_set_max_fuel(uint64_t config, uint64_t units);
+
+/* Returns the units of compute that a process may use; 0 for no limit. */
+LUNATIC_IMPORT("lunatic::process", "config_get_max_fuel")
+uint64_t lunatic_process_config_get_max_fuel(uint64_t config);
+
+/* Returns 1 where processes may compile modules. */
+LUNATIC_IMPORT("lunatic::process", "config_can_compile_modules")
+int32_t lunatic_process_config_can_compile_modules(uint64_t config);
+
+/* Sets whether processes may compile modules. */
+LUNATIC_IMPORT("lunatic::process", "config_set_can_compile_modules")
+void lunatic_process_config_set_can_compile_modules(uint64_t config, int32_t can);
+
+/* Returns 1 where processes may make configurations. */
+LUNATIC_IMPORT("lunatic::process", "config_can_create_configs")
+int32_t lunatic_process_config_can_create_configs(uint64_t config);
+
+/* Sets whether processes may make configurations. */
+LUNATIC_IMPORT("lunatic::process", "config_set_can_create_configs")
+void lunatic_process_config_set_can_create_configs(uint64_t config, int32_t can);
+
+/* Returns 1 where processes may spawn. */
+LUNATIC_IMPORT("lunatic::process", "config_can_spawn_processes")
+int32_t lunatic_process_config_can_spawn_processes(uint64_t config);
+
+/* Sets whether processes may spawn. */
+LUNATIC_IMPORT("lunatic::process", "config_set_can_spawn_processes")
+void lunatic_process_config_set_can_spawn_processes(uint64_t config, int32_t can);
+
+/* Spawns an exported function as a process, linked where the link tag is not 0. Returns 0 and the pid, or 1 and an error id. With a configuration of its own the process shares the caller's names. */
+LUNATIC_IMPORT("lunatic::process", "spawn")
+int32_t lunatic_process_spawn(int64_t link, uint64_t config, uint64_t module, const void *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, uint64_t *process);
+
+/* Suspends the caller. */
+LUNATIC_IMPORT("lunatic::process", "sleep_ms")
+void lunatic_process_sleep_ms(uint64_t time);
+
+/* Decides what the failure of a linked process does: 0 makes it a message, otherwise the caller dies too. */
+LUNATIC_IMPORT("lunatic::process", "die_when_link_dies")
+void lunatic_process_die_when_link_dies(int32_t die);
+
+/* Returns the caller. */
+LUNATIC_IMPORT("lunatic::process", "process_id")
+uint64_t lunatic_process_process_id(void);
+
+/* Returns the number of the caller's environment. */
+LUNATIC_IMPORT("lunatic::process", "environment_id")
+uint64_t lunatic_process_environment_id(void);
+
+/* Links the caller with a process. A process that does not exist is a death at once. */
+LUNATIC_IMPORT("lunatic::process", "link")
+void lunatic_process_link(int64_t tag, uint64_t process);
+
+/* Unlinks the caller from a process. */
+LUNATIC_IMPORT("lunatic::process", "unlink")
+void lunatic_process_unlink(uint64_t process);
+
+/* Asks to be told of a process's end; at once where it does not exist. */
+LUNATIC_IMPORT("lunatic::process", "monitor")
+void lunatic_process_monitor(uint64_t process);
+
+/* Takes that back; an end that was told already stays in the mailbox. */
+LUNATIC_IMPORT("lunatic::process", "stop_monitoring")
+void lunatic_process_stop_monitoring(uint64_t process);
+
+/* Own. Monitors with a tag, by which a receive finds the end among other messages. Each tag is a monitor of its own. */
+LUNATIC_IMPORT("lunatic::process", "monitor_tagged")
+void lunatic_process_monitor_tagged(int64_t tag, uint64_t process);
+
+/* Own. Takes that back for one tag; an end that was told already stays in the mailbox. */
+LUNATIC_IMPORT("lunatic::process", "stop_monitoring_tagged")
+void lunatic_process_stop_monitoring_tagged(int64_t tag, uint64_t process);
+
+/* Kills a process; nothing where it does not exist. */
+LUNATIC_IMPORT("lunatic::process", "kill")
+void lunatic_process_kill(uint64_t process);
+
+/* Returns 1 where a process is alive. */
+LUNATIC_IMPORT("lunatic::process", "exists")
+int32_t lunatic_process_exists(uint64_t process);
+
+/* Own. Makes a configuration that grants no function at all. Returns 0 and its id, or 1 and an error id. */
+LUNATIC_IMPORT("lunatic::environment", "create_empty_config")
+int32_t lunatic_environment_create_empty_config(uint64_t *config);
+
+/* Own. Allows a configuration those functions of the caller's whose `namespace::name` begins with this. Returns 0, or 1 and an error id where the caller has none such. */
+LUNATIC_IMPORT("lunatic::environment", "config_allow_namespace")
+int32_t lunatic_environment_config_allow_namespace(uint64_t config, const void *prefix, uint32_t length, uint64_t *error);
+
+/* Own. Sets a bound, by its `Limit`; all ones is the caller's own bound. Returns 0, or 1 and an error id where the number names no bound. */
+LUNATIC_IMPORT("lunatic::environment", "config_set_limit")
+int32_t lunatic_environment_config_set_limit(uint64_t config, uint32_t limit, uint64_t value, uint64_t *error);
+
+/* Own. Makes an environment from a configuration, with names of its own. Returns 0 and its id, or 1 and an error id. Each of its bounds is at most the caller's. */
+LUNATIC_IMPORT("lunatic::environment", "create")
+int32_t lunatic_environment_create(uint64_t config, uint64_t *environment);
+
+/* Own. Gives an environment back; its processes go on. */
+LUNATIC_IMPORT("lunatic::environment", "drop")
+void lunatic_environment_drop(uint64_t environment);
+
+/* Own. Spawns as `process::spawn` does, in an environment. Where the message's tag is not 0, the message is in the process's mailbox before its first instruction, or nothing is spawned. */
+LUNATIC_IMPORT("lunatic::environment", "spawn")
+int32_t lunatic_environment_spawn(uint64_t environment, uint64_t module, int64_t link, const void *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, int64_t tag, const void *data, uint32_t length, const uint64_t *streams, uint32_t count, uint64_t *process);
+
+/* Own. Registers a process in an environment under a name and a semantic version. Returns an `Errno`. */
+LUNATIC_IMPORT("lunatic::environment", "register")
+uint32_t lunatic_environment_register(uint64_t environment, const void *name, uint32_t name_length, const void *version, uint32_t version_length, uint64_t process);
+
+/* Own. Takes a registration back. Returns an `Errno`. */
+LUNATIC_IMPORT("lunatic::environment", "unregister")
+uint32_t lunatic_environment_unregister(uint64_t environment, const void *name, uint32_t name_length, const void *version, uint32_t version_length);
+
+/* Own. Finds the newest process under a name whose version satisfies a requirement. Returns an `Errno`. */
+LUNATIC_IMPORT("lunatic::environment", "lookup")
+uint32_t lunatic_environment_lookup(uint64_t environment, const void *name, uint32_t name_length, const void *query, uint32_t query_length, uint64_t *process);
+
+/* Registers a process under a name. A name that a living process holds is a trap. */
+LUNATIC_IMPORT("lunatic::registry", "put")
+void lunatic_registry_put(const void *name, uint32_t length, uint64_t node, uint64_t process);
+
+/* Finds a process by its name. Returns 0, its node and its pid, or 1. */
+LUNATIC_IMPORT("lunatic::registry", "get")
+int32_t lunatic_registry_get(const void *name, uint32_t length, uint64_t *node, uint64_t *process);
+
+/* Takes a name back, where the caller holds it or registered it; another's name is a trap. */
+LUNATIC_IMPORT("lunatic::registry", "remove")
+void lunatic_registry_remove(const void *name, uint32_t length);
+
+/* Sends the message in the slot after a time. Returns the timer's id. */
+LUNATIC_IMPORT("lunatic::timer", "send_after")
+uint64_t lunatic_timer_send_after(uint64_t process, uint64_t delay);
+
+/* Stops a timer. Returns 1, or 0 where it has fired or does not exist. */
+LUNATIC_IMPORT("lunatic::timer", "cancel_timer")
+int32_t lunatic_timer_cancel_timer(uint64_t timer);
+
+/* Own. Sends a message whole, as `message::send_bytes` does, after a time. Returns 0 and the timer's id, or 1 and an error id. */
+LUNATIC_IMPORT("lunatic::timer", "send_bytes_after")
+int32_t lunatic_timer_send_bytes_after(uint64_t process, int64_t tag, const void *data, uint32_t length, const uint64_t *streams, uint32_t count, uint64_t delay, uint64_t *timer);
+
+/* Looks `host:port` up. Returns 0 and the id of the result, 1 and an error id, or 9027. */
+LUNATIC_IMPORT("lunatic::networking", "resolve")
+int32_t lunatic_networking_resolve(const void *name, uint32_t length, uint64_t timeout, uint64_t *addresses);
+
+/* Gives a result back. */
+LUNATIC_IMPORT("lunatic::networking", "drop_dns_iterator")
+void lunatic_networking_drop_dns_iterator(uint64_t addresses);
+
+/* Writes the next address. Returns 0, or 1 at the end. Flow and scope are written for version 6 only. */
+LUNATIC_IMPORT("lunatic::networking", "resolve_next")
+int32_t lunatic_networking_resolve_next(uint64_t addresses, uint32_t *family, uint8_t *ip, uint16_t *port, uint32_t *flow, uint32_t *scope);
+
+/* Listens. Returns 0 and a listener, or 1 and an error id. */
+LUNATIC_IMPORT("lunatic::networking", "tcp_bind")
+int32_t lunatic_networking_tcp_bind(uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t *listener);
+
+/* Gives a listener back; its port is free at once. */
+LUNATIC_IMPORT("lunatic::networking", "drop_tcp_listener")
+void lunatic_networking_drop_tcp_listener(uint64_t listener);
+
+/* Writes the id of a result that holds the address a listener is bound to. */
+LUNATIC_IMPORT("lunatic::networking", "tcp_local_addr")
+int32_t lunatic_networking_tcp_local_addr(uint64_t listener, uint64_t *address);
+
+/* Waits for a connection. Returns 0, a stream and a result that holds the peer's address, or 1 and an error id. */
+LUNATIC_IMPORT("lunatic::networking", "tcp_accept")
+int32_t lunatic_networking_tcp_accept(uint64_t listener, uint64_t *stream, uint64_t *peer);
+
+/* Connects. Returns 0 and a stream, 1 and an error id, or 9027. */
+LUNATIC_IMPORT("lunatic::networking", "tcp_connect")
+int32_t lunatic_networking_tcp_connect(uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t timeout, uint64_t *stream);
+
+/* Gives a stream back; the connection is closed with its last handle. */
+LUNATIC_IMPORT("lunatic::networking", "drop_tcp_stream")
+void lunatic_networking_drop_tcp_stream(uint64_t stream);
+
+/* Returns another handle to a stream; they share its timeouts. */
+LUNATIC_IMPORT("lunatic::networking", "clone_tcp_stream")
+uint64_t lunatic_networking_clone_tcp_stream(uint64_t stream);
+
+/* Writes the id of a result that holds the peer's address. */
+LUNATIC_IMPORT("lunatic::networking", "tcp_peer_addr")
+int32_t lunatic_networking_tcp_peer_addr(uint64_t stream, uint64_t *address);
+
+/* Own. Writes the id of a result that holds a stream's own address. */
+LUNATIC_IMPORT("lunatic::networking", "tcp_stream_local_addr")
+int32_t lunatic_networking_tcp_stream_local_addr(uint64_t stream, uint64_t *address);
+
+/* Writes. Returns 0 and the number of bytes taken, 1 and an error id, or 9027. */
+LUNATIC_IMPORT("lunatic::networking", "tcp_write_vectored")
+int32_t lunatic_networking_tcp_write_vectored(uint64_t stream, const lunatic_vector *vectors, uint32_t count, uint64_t *written);
+
+/* Reads. Returns 0 and the number of bytes, 0 at the end; 1 and an error id, or 9027. */
+LUNATIC_IMPORT("lunatic::networking", "tcp_read")
+int32_t lunatic_networking_tcp_read(uint64_t stream, void *buffer, uint32_t length, uint64_t *read);
+
+/* Reads without consuming. */
+LUNATIC_IMPORT("lunatic::networking", "tcp_peek")
+int32_t lunatic_networking_tcp_peek(uint64_t stream, void *buffer, uint32_t length, uint64_t *read);
+
+/* Returns 0: what was written is with the operating system already. */
+LUNATIC_IMPORT("lunatic::networking", "tcp_flush")
+int32_t lunatic_networking_tcp_flush(uint64_t stream, uint64_t *error);
+
+/* Own. Closes one direction or both: 0 reading, 1 writing, 2 both. Returns 0, or 1 and an error id. */
+LUNATIC_IMPORT("lunatic::networking", "tcp_shutdown")
+int32_t lunatic_networking_tcp_shutdown(uint64_t stream, uint32_t how, uint64_t *error);
+
+/* Own. Sets whether small writes are sent at once. Returns 0, or 1 and an error id. */
+LUNATIC_IMPORT("lunatic::networking", "tcp_set_nodelay")
+int32_t lunatic_networking_tcp_set_nodelay(uint64_t stream, int32_t on, uint64_t *error);
+
+/* Sets the time that a read may take. */
+LUNATIC_IMPORT("lunatic::networking", "set_read_timeout")
+void lunatic_networking_set_read_timeout(uint64_t stream, uint64_t timeout);
+
+/* Returns the time that a read may take. */
+LUNATIC_IMPORT("lunatic::networking", "get_read_timeout")
+uint64_t lunatic_networking_get_read_timeout(uint64_t stream);
+
+/* Sets the time that a write may take. */
+LUNATIC_IMPORT("lunatic::networking", "set_write_timeout")
+void lunatic_networking_set_write_timeout(uint64_t stream, uint64_t timeout);
+
+/* Returns the time that a write may take. */
+LUNATIC_IMPORT("lunatic::networking", "get_write_timeout")
+uint64_t lunatic_networking_get_write_timeout(uint64_t stream);
+
+/* Sets the time that a peek may take. */
+LUNATIC_IMPORT("lunatic::networking", "set_peek_timeout")
+void lunatic_networking_set_peek_timeout(uint64_t stream, uint64_t timeout);
+
+/* Returns the time that a peek may take. */
+LUNATIC_IMPORT("lunatic::networking", "get_peek_timeout")
+uint64_t lunatic_networking_get_peek_timeout(uint64_t stream);
+
+/* Adds a variable. */
+LUNATIC_IMPORT("lunatic::wasi", "config_add_environment_variable")
+void lunatic_wasi_config_add_environment_variable(uint64_t config, const void *key, uint32_t key_length, const void *value, uint32_t value_length);
+
+/* Adds an argument. */
+LUNATIC_IMPORT("lunatic::wasi", "config_add_command_line_argument")
+void lunatic_wasi_config_add_command_line_argument(uint64_t config, const void *argument, uint32_t length);
+
+/* Grants a directory that lies in one of the caller's; any other is a trap. */
+LUNATIC_IMPORT("lunatic::wasi", "config_preopen_dir")
+void lunatic_wasi_config_preopen_dir(uint64_t config, const void *directory, uint32_t length);
+
+/* Returns the first number of the version. */
+LUNATIC_IMPORT("lunatic::version", "major")
+uint32_t lunatic_version_major(void);
+
+/* Returns the second number of the version. */
+LUNATIC_IMPORT("lunatic::version", "minor")
+uint32_t lunatic_version_minor(void);
+
+/* Returns the third number of the version. */
+LUNATIC_IMPORT("lunatic::version", "patch")
+uint32_t lunatic_version_patch(void);
+
+#endif

@@ -1,0 +1,47 @@
+//! A guest in C, compiled with the header that the table generates.
+
+use crate::support::Lab;
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn a_guest_in_c_spawns_and_exchanges_messages() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/c/ping.c");
+    let directory = tempfile::tempdir().expect("there is room for temporary files");
+    let module = directory.path().join("ping.wasm");
+    // `stdint.h` is clang's own; no system's headers are needed.
+    let compiled = Command::new("clang")
+        .args([
+            "--target=wasm32",
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-nostdlib",
+            "-ffreestanding",
+            "-Wl,--no-entry",
+        ])
+        .arg(&source)
+        .arg("-o")
+        .arg(&module)
+        .output();
+    let output = match compiled {
+        Ok(output) => output,
+        Err(error) => {
+            println!("not tested here: clang cannot be run ({error})");
+            return;
+        }
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    if ["wasm-ld", "No available targets", "unknown target"].iter().any(|missing| said.contains(missing)) {
+        println!("not tested here: clang has no wasm32 or no wasm-ld\n{said}");
+        return;
+    }
+    assert!(output.status.success(), "{said}");
+    let bytes = std::fs::read(&module).expect("clang wrote it");
+    let lab = Lab::new();
+    let ping = lab.vm.module("ping", &bytes).expect("it imports rows of the table only");
+    let process = lab.environment().spawn(&ping, "_start", &[]).expect("nothing limits it");
+    let exit = lab.exit(&process);
+    assert!(exit.is_normal(), "{exit}");
+}
