@@ -104,7 +104,7 @@ fn random_guest(random: &mut Random) -> String {
         imports()
     );
     for number in 0..FUNCTIONS {
-        let _ = write!(text, "(func (export \"f{number}\")\n");
+        let _ = writeln!(text, "(func (export \"f{number}\")");
         for _ in 0..CALLS {
             let row = &HOST_FUNCTIONS[random.below(HOST_FUNCTIONS.len())];
             // Looking random names up would ask the network.
