@@ -297,9 +297,9 @@ void lunatic_process_stop_monitoring(uint64_t process);
 LUNATIC_IMPORT("lunatic::process", "monitor_tagged")
 void lunatic_process_monitor_tagged(int64_t tag, uint64_t process);
 
-/* Own. Takes that back for one tag; an end that was told already stays in the mailbox. */
+/* Own. Takes that back for one tag. Returns 1, and then the end is not told with this tag; 0 where it was told already, which stays in the mailbox, or where there was no such monitor. */
 LUNATIC_IMPORT("lunatic::process", "stop_monitoring_tagged")
-void lunatic_process_stop_monitoring_tagged(int64_t tag, uint64_t process);
+int32_t lunatic_process_stop_monitoring_tagged(int64_t tag, uint64_t process);
 
 /* Kills a process; nothing where it does not exist. */
 LUNATIC_IMPORT("lunatic::process", "kill")
