@@ -26,8 +26,9 @@ use wasmtime_wasi::I32Exit;
 /// How many ticks a slice is long.
 const SLICE: u64 = 1;
 
-/// After how much fuel, at the latest, what was computed is known to those who share a total: about a millisecond's worth.
-const TOTAL_INTERVAL: u64 = 10 * FUEL_PER_UNIT;
+/// The most compute, in units, that a process is given at once where its environment counts it: several slices, so that
+/// who computes without a pause is still mostly seen as that by the scheduler.
+const MAX_PORTION: u64 = 100;
 
 /// What drives a host-driven process.
 pub(crate) type Drive = Box<dyn for<'a> FnOnce(&'a mut Live) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send>;
@@ -121,11 +122,13 @@ async fn live(mut store: Store<Guest>, code: Code, body: Body) -> Exit {
     store.epoch_deadline_callback(slice_is_over);
     if code == Code::Metered {
         set_compute(&mut store, limits.get(Limit::Compute));
-        if limits.get(Limit::TotalCompute) != u64::MAX {
-            // Running code keeps its fuel in a register, and a loop without calls never writes it down: what is read at the
-            // end of a slice would be what was left at its first call. Here it is written down now and then.
-            store.fuel_async_yield_interval(Some(TOTAL_INTERVAL)).expect("the engine of metered code consumes fuel");
-        }
+    }
+    // In a loop without calls the fuel that is left is known only where it runs short, so it is given in portions where the
+    // environment counts it. A portion is small against the bound; that its end is also a turn's end hardly costs.
+    let total = limits.get(Limit::TotalCompute);
+    if total != u64::MAX {
+        let portion = (total / 4).clamp(1, MAX_PORTION) * FUEL_PER_UNIT;
+        store.fuel_async_yield_interval(Some(portion)).expect("the engine of metered code consumes fuel");
     }
     let work = async {
         let worked = match body {
