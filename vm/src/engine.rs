@@ -7,7 +7,7 @@
 use crate::host::Guest;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use wasmtime::{
     Config, InstanceAllocationStrategy, Linker, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures,
     component,
@@ -29,10 +29,12 @@ const STACK: usize = 2 << 20;
 /// The largest memory that a module can have, in bytes: what 32 bits can address.
 const MAX_MEMORY: usize = 1 << 32;
 
-/// Slots for processes whose code does not count, and for those whose code does. A slot is address space: 4 GiB for the
-/// memory, so that no access needs a bounds check.
-const PLAIN_SLOTS: u32 = 10_000;
-const METERED_SLOTS: u32 = 4_000;
+/// Slots for processes, unless the builder is told otherwise. A slot is address space: 4 GiB for the memory, so that no
+/// access needs a bounds check.
+pub(crate) const DEFAULT_SLOTS: u32 = 10_000;
+
+/// At most so many of them are for processes whose code counts.
+const METERED_SLOTS: u32 = 2_000;
 
 /// What a slot costs of the kernel's mappings: the memory's image, what follows it, what is not accessible yet, the stack
 /// and its guard. So many are left for everything else.
@@ -58,8 +60,20 @@ pub(crate) struct Engine {
 #[derive(Debug)]
 struct Slots {
     taken: AtomicU32,
+    /// How many there are.
+    all: u32,
     /// How many the kernel's bound on mappings allows.
     mappable: u32,
+}
+
+impl Slots {
+    /// Returns how many processes can run at the same time, of those whose code counts or of the others.
+    fn of(&self, code: Code) -> u32 {
+        match code {
+            Code::Plain => self.all,
+            Code::Metered => self.all.min(METERED_SLOTS),
+        }
+    }
 }
 
 /// The slots of a process, until it is dropped.
@@ -112,7 +126,7 @@ impl Engine {
 
     /// Takes slots for a process, as many as it has memories or tables: the pool has a place for each.
     pub(crate) fn take_slots(&self, count: u32) -> Result<Slot, SlotsTaken> {
-        let all = slots(self.code);
+        let all = self.slots.of(self.code);
         let mappable = self.slots.mappable;
         take(&self.slots.taken, count, mappable).ok_or(SlotsTaken::Mappings(mappable))?;
         if take(&self.taken, count, all).is_none() {
@@ -133,12 +147,20 @@ pub(crate) struct Engines {
     metered: OnceLock<Engine>,
     link: Link,
     slots: Arc<Slots>,
+    /// Held while the second engine is made.
+    making: Mutex<()>,
 }
 
 impl Engines {
-    pub(crate) fn new(link: Link) -> wasmtime::Result<Engines> {
-        let slots = Arc::new(Slots { taken: AtomicU32::new(0), mappable: mappable() });
-        Ok(Engines { plain: make(Code::Plain, &link, &slots)?, metered: OnceLock::new(), link, slots })
+    pub(crate) fn new(link: Link, slots: u32) -> wasmtime::Result<Engines> {
+        let slots = Arc::new(Slots { taken: AtomicU32::new(0), all: slots, mappable: mappable() });
+        Ok(Engines {
+            plain: make(Code::Plain, &link, &slots)?,
+            metered: OnceLock::new(),
+            link,
+            slots,
+            making: Mutex::new(()),
+        })
     }
 
     pub(crate) fn get(&self, code: Code) -> wasmtime::Result<&Engine> {
@@ -148,7 +170,11 @@ impl Engines {
                 if let Some(engine) = self.metered.get() {
                     return Ok(engine);
                 }
-                // Where two threads come here at once, one engine is thrown away.
+                // One at a time: a second engine that is thrown away would take as much address space for a moment.
+                let _turn = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(engine) = self.metered.get() {
+                    return Ok(engine);
+                }
                 let engine = make(Code::Metered, &self.link, &self.slots)?;
                 Ok(self.metered.get_or_init(|| engine))
             }
@@ -165,14 +191,14 @@ impl Engines {
 }
 
 fn make(code: Code, link: &Link, slots: &Arc<Slots>) -> wasmtime::Result<Engine> {
-    let engine = wasmtime::Engine::new(&config(code))?;
+    let engine = wasmtime::Engine::new(&config(code, slots.of(code)))?;
     let mut linker = Linker::new(&engine);
     let mut components = component::Linker::new(&engine);
     link(&mut linker, &mut components)?;
     Ok(Engine { engine, code, linker, components, slots: slots.clone(), taken: Arc::default() })
 }
 
-fn config(code: Code) -> Config {
+fn config(code: Code, slots: u32) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -195,16 +221,8 @@ fn config(code: Code) -> Config {
                 | WasmFeatures::STACK_SWITCHING,
             false,
         )
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(code)));
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots)));
     config
-}
-
-/// Returns how many processes can run at the same time, of those whose code counts or of the others.
-fn slots(code: Code) -> u32 {
-    match code {
-        Code::Plain => PLAIN_SLOTS,
-        Code::Metered => METERED_SLOTS,
-    }
 }
 
 /// Takes some of so many, if they are left.
@@ -223,8 +241,7 @@ fn mappable() -> u32 {
     mappings.saturating_sub(OTHER_MAPPINGS) / MAPPINGS_OF_A_SLOT
 }
 
-fn pool(code: Code) -> PoolingAllocationConfig {
-    let slots = slots(code);
+fn pool(slots: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(slots)
         .total_memories(slots)

@@ -3,7 +3,7 @@
 use crate::compiler::Compiler;
 use crate::component::Component;
 use crate::console::Console;
-use crate::engine::Engines;
+use crate::engine::{DEFAULT_SLOTS, Engines};
 use crate::environment::{Catalogue, Config, Environment};
 use crate::host::{self, Host};
 use crate::module::{Cache, Module, ModuleError};
@@ -88,6 +88,7 @@ pub enum BuildError {
 pub struct VmBuilder {
     workers: Option<usize>,
     tick: Option<Duration>,
+    slots: Option<u32>,
     is_manual: bool,
     cache: Option<Cache>,
     host: Host,
@@ -97,6 +98,13 @@ impl VmBuilder {
     /// Sets how many processes run at the same time; as many as the machine has cores, unless told otherwise.
     pub fn workers(mut self, workers: usize) -> VmBuilder {
         self.workers = Some(workers);
+        self
+    }
+
+    /// Sets how many processes can be alive at the same time; 10,000 unless told otherwise. Each takes 4 GiB of address space,
+    /// of which there are 128 TiB in all, also where it uses little memory.
+    pub fn slots(mut self, slots: u32) -> VmBuilder {
+        self.slots = Some(slots.max(1));
         self
     }
 
@@ -139,7 +147,7 @@ impl VmBuilder {
             host::link_components(components)?;
             own.link(linker, components)
         });
-        let engines = Arc::new(Engines::new(link).map_err(engine_error)?);
+        let engines = Arc::new(Engines::new(link, self.slots.unwrap_or(DEFAULT_SLOTS)).map_err(engine_error)?);
 
         let tokio = tokio_handle()?;
         // A waker that a clock or a socket has not let go of yet keeps parts of the scheduler, and must not keep the engines'

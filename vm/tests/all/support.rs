@@ -17,18 +17,22 @@ pub struct Lab {
     said: Receiver<i64>,
 }
 
+/// So many processes can be alive in a machine of a test that does not say otherwise.
+const SLOTS: u32 = 3_000;
+
 /// No test waits longer for anything: a machine that hangs fails the test instead of the whole run.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Lab {
-    /// A machine as it is by default.
+    /// A machine for so many processes as most tests need. Several tests run at the same time, and all their machines share
+    /// one address space.
     pub fn new() -> Lab {
-        Lab::with(Vm::builder())
+        Lab::with(Vm::builder().slots(SLOTS))
     }
 
     /// A machine whose slices end only when the test says so, with so many workers.
     pub fn manual(workers: usize) -> Lab {
-        Lab::with(Vm::builder().manual_ticks().workers(workers))
+        Lab::with(Vm::builder().slots(SLOTS).manual_ticks().workers(workers))
     }
 
     /// A machine set up by the test; what it adds to the host functions is `test::say`.

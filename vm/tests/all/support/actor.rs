@@ -22,7 +22,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("link", "(call $link (local.get $a) (local.get $b)) (call $say (i64.const 0))"),
     ("unlink", "(call $unlink (local.get $a)) (call $say (i64.const 0))"),
     ("monitor", "(call $monitor_tagged (local.get $a) (local.get $b)) (call $say (i64.const 0))"),
-    ("stop_monitoring", "(call $stop_monitoring_tagged (local.get $a) (local.get $b)) (call $say (i64.const 0))"),
+    ("stop_monitoring", "(drop (call $stop_monitoring_tagged (local.get $a) (local.get $b))) (call $say (i64.const 0))"),
     ("die_when_link_dies", "(call $die_when_link_dies (i32.wrap_i64 (local.get $a))) (call $say (i64.const 0))"),
     (
         "send",
