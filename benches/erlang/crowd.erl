@@ -1,0 +1,38 @@
+%% The same as guests/crowd.rs. Also prints how many bytes each process takes.
+-module(crowd).
+-export([main/1]).
+
+-define(TOGETHER, 200).
+
+main([Wanted, Bytes]) ->
+    Before = memory(),
+    Start = erlang:monotonic_time(nanosecond),
+    Count = list_to_integer(Wanted),
+    spawn_all(Count, list_to_integer(Bytes)),
+    Each = (erlang:monotonic_time(nanosecond) - Start) / Count / 1000,
+    io:format("~w~n~f~n~f~n", [Count, Each, (memory() - Before) / Count]),
+    halt().
+
+spawn_all(Count, _) when Count =< 0 ->
+    ok;
+spawn_all(Count, Bytes) ->
+    Parent = self(),
+    Now = min(Count, ?TOGETHER),
+    [erlang:spawn(fun() -> wait(Parent, Bytes) end) || _ <- lists:seq(1, Now)],
+    [receive done -> ok end || _ <- lists:seq(1, Now)],
+    spawn_all(Count - Now, Bytes).
+
+%% An element of a list takes sixteen bytes of heap.
+wait(Parent, Bytes) ->
+    List = lists:seq(1, Bytes div 16),
+    Parent ! done,
+    receive stop -> length(List) end.
+
+%% Resident bytes and page tables.
+memory() ->
+    {ok, Status} = file:read_file("/proc/self/status"),
+    number(Status, "VmRSS:") + number(Status, "VmPTE:").
+
+number(Status, Name) ->
+    {match, [Digits]} = re:run(Status, Name ++ "\\s+([0-9]+)", [{capture, all_but_first, list}]),
+    list_to_integer(Digits) * 1024.

@@ -1,0 +1,42 @@
+//! Spawns processes that use their heap, answer, and wait. Says how many are there, and how long each took in µs.
+//!
+//! Arguments: how many, and how many bytes of heap each uses before it waits.
+
+use lunatic::{Mailbox, Process, process};
+use lunatic_benches::say;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// How many are spawned before the first answer is looked at.
+const TOGETHER: usize = 200;
+
+#[lunatic::main]
+fn main(mailbox: Mailbox<()>) {
+    let this = process::this(&mailbox);
+    let mut arguments = std::env::args().skip(1).map(|word| word.parse::<usize>().expect("a number"));
+    let (Some(wanted), Some(bytes)) = (arguments.next(), arguments.next()) else { panic!("two arguments") };
+
+    let start = Instant::now();
+    let mut alive = 0;
+    while alive < wanted {
+        let spawned = (0..TOGETHER.min(wanted - alive))
+            .map_while(|_| process::spawn_with((this, bytes), wait).inspect_err(|error| eprintln!("  {error}")).ok())
+            .count();
+        let answered = (0..spawned).take_while(|_| mailbox.receive_timeout(Duration::from_secs(10)).is_ok()).count();
+        alive += answered;
+        if answered < TOGETHER {
+            break;
+        }
+    }
+    let each = start.elapsed().as_secs_f64() * 1e6 / alive as f64;
+    say(alive as f64);
+    say(each);
+    // The bench ends the program.
+    let _ = mailbox.receive();
+}
+
+fn wait((parent, bytes): (Process<()>, usize), mailbox: Mailbox<()>) {
+    black_box(vec![1u8; bytes]);
+    parent.send(());
+    let _ = mailbox.receive();
+}

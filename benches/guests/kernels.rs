@@ -1,0 +1,127 @@
+//! Ten small computations, each an export that takes how much to do and returns a number that depends on all of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
+use std::hint::black_box;
+
+/// Returns the next of a sequence of numbers that look random.
+fn next(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+/// Calls, and nothing else.
+#[unsafe(no_mangle)]
+pub extern "C" fn fibonacci(size: u32) -> u64 {
+    fn fibonacci(number: u32) -> u64 {
+        if number < 2 { u64::from(number) } else { fibonacci(black_box(number - 1)) + fibonacci(number - 2) }
+    }
+    fibonacci(size)
+}
+
+/// A loop whose length nobody can foresee.
+#[unsafe(no_mangle)]
+pub extern "C" fn collatz(size: u32) -> u64 {
+    let steps = |start: u64| {
+        let (mut number, mut steps) = (start, 0);
+        while number != 1 {
+            number = if number.is_multiple_of(2) { number / 2 } else { 3 * number + 1 };
+            steps += 1;
+        }
+        steps
+    };
+    (1..=u64::from(size)).map(steps).sum()
+}
+
+/// Sorting.
+#[unsafe(no_mangle)]
+pub extern "C" fn sort(size: u32) -> u64 {
+    let mut state = 1;
+    let mut numbers: Vec<u64> = (0..size).map(|_| next(&mut state)).collect();
+    numbers.sort();
+    numbers[numbers.len() / 2]
+}
+
+/// Following pointers in an ordered tree.
+#[unsafe(no_mangle)]
+pub extern "C" fn tree(size: u32) -> u64 {
+    let mut state = 1;
+    let tree: BTreeMap<u64, u32> = (0..size).map(|value| (next(&mut state), value)).collect();
+    state = 1;
+    (0..size).map(|_| u64::from(tree[&next(&mut state)])).sum()
+}
+
+/// A product of matrices, with a tight inner loop.
+#[unsafe(no_mangle)]
+pub extern "C" fn matrix(size: u32) -> u64 {
+    let size = size as usize;
+    let left: Vec<f64> = (0..size * size).map(|place| place as f64).collect();
+    let right = left.clone();
+    let mut product = vec![0.0; size * size];
+    for row in 0..size {
+        for column in 0..size {
+            product[row * size + column] =
+                (0..size).map(|middle| left[row * size + middle] * right[middle * size + column]).sum();
+        }
+    }
+    product.iter().sum::<f64>().to_bits()
+}
+
+/// A hash, byte by byte.
+#[unsafe(no_mangle)]
+pub extern "C" fn hash(size: u32) -> u64 {
+    let bytes: Vec<u8> = (0..size).map(|place| place as u8).collect();
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// The primes, by crossing out.
+#[unsafe(no_mangle)]
+pub extern "C" fn sieve(size: u32) -> u64 {
+    let mut is_crossed = vec![false; size as usize];
+    let mut primes = 0;
+    for number in 2..is_crossed.len() {
+        if !is_crossed[number] {
+            primes += 1;
+            (number * 2..is_crossed.len()).step_by(number).for_each(|multiple| is_crossed[multiple] = true);
+        }
+    }
+    primes
+}
+
+/// Floating point without memory.
+#[unsafe(no_mangle)]
+pub extern "C" fn mandelbrot(size: u32) -> u64 {
+    let inside = |column: u32, row: u32| {
+        let (x, y) = (f64::from(column) * 3.0 / f64::from(size) - 2.0, f64::from(row) * 2.0 / f64::from(size) - 1.0);
+        let (mut real, mut imaginary) = (0.0, 0.0);
+        (0..100).all(|_| {
+            (real, imaginary) = (real * real - imaginary * imaginary + x, 2.0 * real * imaginary + y);
+            real * real + imaginary * imaginary <= 4.0
+        })
+    };
+    (0..size).map(|row| (0..size).filter(|&column| inside(column, row)).count() as u64).sum()
+}
+
+/// Text, written and read, with the allocator at work.
+#[unsafe(no_mangle)]
+pub extern "C" fn text(size: u32) -> u64 {
+    let mut text = String::new();
+    for number in 0..size {
+        let _ = write!(text, "{number} ");
+    }
+    text.split_whitespace().map(|word| word.to_string().parse::<u64>().unwrap_or(0)).sum()
+}
+
+/// A table of words.
+#[unsafe(no_mangle)]
+pub extern "C" fn words(size: u32) -> u64 {
+    // The same order of buckets every time, so that every run does the same work.
+    let mut counts: HashMap<String, u64, std::hash::BuildHasherDefault<std::hash::DefaultHasher>> = HashMap::default();
+    let mut state = 1;
+    for _ in 0..size {
+        *counts.entry(format!("word{}", next(&mut state) % 10_000)).or_default() += 1;
+    }
+    counts.values().map(|count| count * count).sum()
+}

@@ -1,0 +1,30 @@
+//! Processes that wait cost nothing but memory: no time, and nobody wakes to look after them.
+
+use lunatic_benches::{Bar, Figures, Machine, Row, guest, meters, promise};
+use std::time::Duration;
+
+fn main() {
+    let depth = promise("100,000 processes that wait, or as many as fit: 0 % CPU, no wake-ups");
+    let machine = Machine::new();
+    let environment = machine.environment(&[depth.choose("100000", "100"), "0"]);
+    let main = environment.spawn(&machine.module(&guest("crowd")), "_start", &[]).expect("the machine has room");
+    let (_, alive) = machine.hear(&main);
+    machine.hear(&main);
+    // What is just going to sleep may do so.
+    std::thread::sleep(Duration::from_millis(500));
+
+    let (mut busy, mut wakes) = (Figures::default(), Figures::default());
+    for _ in 0..depth.choose(3, 1) {
+        let (time_before, sleeps_before) = meters::activity();
+        std::thread::sleep(Duration::from_secs(1));
+        let (time, sleeps) = meters::activity();
+        busy.push((time - time_before).as_secs_f64() * 100.0);
+        // This thread's own sleep is one.
+        wakes.push((sleeps - sleeps_before).saturating_sub(1) as f64);
+    }
+    println!("  {alive} processes wait");
+    // A hundredth of a percent is what reading these figures costs.
+    Row::new("one second", "% of a core", &busy).print(Bar::AtMost(0.1));
+    Row::new("one second", "wake-ups", &wakes).print(Bar::AtMost(0.0));
+    environment.end();
+}

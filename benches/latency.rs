@@ -1,0 +1,49 @@
+//! A process that is woken runs soon, however many others compute.
+
+use lunatic_benches::{Bar, Figures, Machine, Row, promise};
+use std::thread::sleep;
+use std::time::Duration;
+use std::time::Instant;
+
+/// A tick, in milliseconds, as it is by default.
+const TICK: f64 = 1.0;
+
+/// How many compute.
+const SPINNERS: usize = 1_000;
+
+fn main() {
+    let depth = promise("from a message to its receiver, while 1,000 others spin: 99 of 100 within 2 ticks (of 1 ms)");
+    let machine = Machine::new();
+    let spin = machine.module(br#"(module (func (export "spin") (loop br 0)))"#);
+    let listener = machine.module(
+        br#"(module
+            (import "lunatic::message" "receive" (func $receive (param i32 i32 i64) (result i32)))
+            (import "bench" "say" (func $say (param f64)))
+            (memory (export "memory") 1)
+            (func (export "listen")
+                (loop
+                    (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
+                    (call $say (f64.const 1))
+                    (br 0))))"#,
+    );
+    let environment = machine.environment(&[]);
+    let listener = environment.spawn(&listener, "listen", &[]).expect("the machine has room");
+
+    let measure = |wake: u64| {
+        // Not always at the same place of a tick.
+        sleep(Duration::from_micros(1_000 + wake * 7919 % 4_000));
+        let start = Instant::now();
+        listener.send(0, &[]).expect("its mailbox is empty");
+        let (heard, _) = machine.hear(&listener);
+        (heard - start).as_secs_f64() * 1000.0 / TICK
+    };
+    let rounds = depth.choose(1_000, 5);
+    let alone: Figures = (0..rounds).map(measure).collect();
+    for _ in 0..SPINNERS {
+        environment.spawn(&spin, "spin", &[]).expect("the machine has room");
+    }
+    let beside: Figures = (0..rounds).map(measure).collect();
+    environment.end();
+    Row::new("nobody else", "ticks", &alone).ninety_ninth().print(Bar::None);
+    Row::new("beside 1,000 that spin", "ticks", &beside).ninety_ninth().print(Bar::AtMost(2.0));
+}

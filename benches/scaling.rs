@@ -1,0 +1,19 @@
+//! Two cores do nearly twice as much as one.
+
+use lunatic_benches::{Bar, Figures, Machine, Row, guest, promise};
+
+fn main() {
+    let depth = promise("spawns and messages in a second, on two workers: ≥ 1.8 × one worker's");
+    let load = guest("load");
+    for (what, times) in [("spawn", depth.choose("10000", "200")), ("ping", depth.choose("40000", "200"))] {
+        let (mut two, mut one) = (Figures::default(), Figures::default());
+        for _ in 0..depth.choose(5, 1) {
+            for (workers, figures) in [(1, &mut one), (2, &mut two)] {
+                let machine = Machine::with_workers(workers);
+                // Eight places at the same time, so that neither worker has to wait for the other.
+                figures.extend(machine.run(&machine.module(&load), &[what, "8", times]));
+            }
+        }
+        Row::new(what, "/s", &two).beside("one worker", &one).print(Bar::AtLeastTimes(1.8));
+    }
+}

@@ -1,0 +1,43 @@
+//! What the kernel counts about this process.
+
+use std::fs;
+use std::time::Duration;
+
+/// Returns how many bytes are resident, and how many more the kernel holds in page tables.
+pub fn memory() -> (u64, u64) {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    (number(&status, "VmRSS:") << 10, number(&status, "VmPTE:") << 10)
+}
+
+/// Returns how many mappings there are. The kernel's limit is `vm.max_map_count`.
+pub fn mappings() -> u64 {
+    let maps = fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
+    maps.lines().count() as u64
+}
+
+/// Returns the kernel's limit of mappings.
+pub fn max_mappings() -> u64 {
+    let text = fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
+
+/// Returns how long all threads have run, and how often they went to sleep of their own accord.
+pub fn activity() -> (Duration, u64) {
+    let threads = fs::read_dir("/proc/self/task").expect("/proc is mounted");
+    let mut total = (Duration::ZERO, 0);
+    for thread in threads.flatten() {
+        // A thread may end while it is looked at.
+        let Ok(status) = fs::read_to_string(thread.path().join("status")) else { continue };
+        let schedule = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+        let nanoseconds = schedule.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        total.0 += Duration::from_nanos(nanoseconds);
+        total.1 += number(&status, "voluntary_ctxt_switches:");
+    }
+    total
+}
+
+/// Returns the number of a line of `/proc/…/status`.
+fn number(status: &str, name: &str) -> u64 {
+    let line = status.lines().find(|line| line.starts_with(name));
+    line.and_then(|line| line.split_whitespace().nth(1)).and_then(|word| word.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,65 @@
+//! What has to be compiled before it can be measured: guests, and the command `lunatic`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Compiles a guest of this package and returns its bytes.
+///
+/// # Panics
+///
+/// Where it does not compile: then there is nothing to measure.
+pub fn guest(name: &str) -> Vec<u8> {
+    let path = guest_path(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{} cannot be read: {error}", path.display()))
+}
+
+/// Compiles a guest of this package and returns where it lies.
+fn guest_path(name: &str) -> PathBuf {
+    let example = format!("bench_{name}");
+    cargo(&["--release", "--target", "wasm32-wasip1", "-p", "lunatic-benches", "--example", &example]);
+    target().join("wasm32-wasip1/release/examples").join(example).with_extension("wasm")
+}
+
+/// Compiles the command `lunatic` as this bench was compiled, and a guest, and returns the command that runs the guest.
+///
+/// # Panics
+///
+/// As [`guest`].
+pub fn command(name: &str) -> Command {
+    let guest = guest_path(name);
+    // The directory of a profile has the profile's name, but for the two oldest.
+    let directory = profile();
+    let profile = match directory.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        Some(profile) => profile,
+        None => panic!("{} is no directory of a profile", directory.display()),
+    };
+    cargo(&["--profile", profile, "-p", "lunatic-cli"]);
+    let mut command = Command::new(directory.join("lunatic"));
+    command.arg(guest);
+    command
+}
+
+fn cargo(arguments: &[&str]) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet"]).args(arguments).arg("--target-dir").arg(target());
+    let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status();
+    let status = status.unwrap_or_else(|error| panic!("cargo does not start: {error}"));
+    assert!(
+        status.success(),
+        "`cargo build {}` failed; is the target there? `rustup target add wasm32-wasip1` adds it",
+        arguments.join(" ")
+    );
+}
+
+/// Returns the directory that this bench's profile is compiled into: the bench itself lies in its `deps`.
+fn profile() -> PathBuf {
+    let bench = std::env::current_exe().expect("the system knows where a running program lies");
+    bench.ancestors().nth(2).map(Path::to_path_buf).expect("cargo put the bench into `target/PROFILE/deps`")
+}
+
+/// Returns cargo's target directory.
+pub(crate) fn target() -> PathBuf {
+    profile().parent().map(Path::to_path_buf).expect("the directory of a profile lies in the target directory")
+}

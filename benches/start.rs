@@ -1,0 +1,19 @@
+//! A program starts at once: the whole of `lunatic hello.wasm`, when its compiled code is kept from an earlier run.
+
+use lunatic_benches::{Bar, Figures, Row, command, promise};
+use std::time::Instant;
+
+fn main() {
+    let depth = promise("`lunatic hello.wasm`, not the first time, from its start to its end: ≤ 10 ms");
+    let mut hello = command("hello");
+    let mut measure = || {
+        let start = Instant::now();
+        let output = hello.output().expect("the command can be started");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "Hello!\n");
+        start.elapsed().as_secs_f64() * 1000.0
+    };
+    let first = Figures::from_iter([measure()]);
+    let later: Figures = (0..depth.choose(50, 2)).map(|_| measure()).collect();
+    Row::new("the first time here", "ms", &first).print(Bar::None);
+    Row::new("later", "ms", &later).print(Bar::AtMost(10.0));
+}
