@@ -1,8 +1,8 @@
 %% The same as guests/echo.rs.
 -module(echo).
--export([main/1]).
+-export([main/0]).
 
-main([]) ->
+main() ->
     Options = [binary, {active, false}, {reuseaddr, true}, {nodelay, true}, {backlog, 1024}, {ip, {127, 0, 0, 1}}],
     {ok, Listener} = gen_tcp:listen(0, Options),
     {ok, Port} = inet:port(Listener),

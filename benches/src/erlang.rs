@@ -43,7 +43,7 @@ impl Erlang {
         text.lines().map(number).collect()
     }
 
-    /// Starts the module's `main` as a server; `None` where there is no Erlang.
+    /// Returns the command that runs the module's `main`; `None` where there is no Erlang.
     pub fn command(&self, arguments: &[&str]) -> Option<Command> {
         self.0.as_ref().map(|program| program.command(arguments))
     }
@@ -52,6 +52,8 @@ impl Erlang {
 impl Program {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("erl");
+        // A failure is told on its output; nobody reads the dump.
+        command.env("ERL_CRASH_DUMP_SECONDS", "0");
         command.args(["+P", "2000000", "-noshell", "-pa"]).arg(&self.directory);
         command.args(["-run", self.name, "main"]).args(arguments);
         command
@@ -71,7 +73,8 @@ impl Server {
         let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the server can be started");
         let output = child.stdout.take().expect("it was asked for");
         let mut address = String::new();
-        BufReader::new(output).read_line(&mut address).expect("the server says where it listens");
+        BufReader::new(output).read_line(&mut address).expect("the server's output can be read");
+        assert!(!address.is_empty(), "the server ended before it said where it listens");
         Server { child, address: address.trim().to_string() }
     }
 }
