@@ -28,11 +28,11 @@ wait(Parent, Bytes) ->
     Parent ! done,
     receive stop -> length(List) end.
 
-%% Resident bytes and page tables.
+%% Resident bytes, each page once, and page tables.
 memory() ->
-    {ok, Status} = file:read_file("/proc/self/status"),
-    number(Status, "VmRSS:") + number(Status, "VmPTE:").
+    number("/proc/self/smaps_rollup", "Pss:") + number("/proc/self/status", "VmPTE:").
 
-number(Status, Name) ->
-    {match, [Digits]} = re:run(Status, Name ++ "\\s+([0-9]+)", [{capture, all_but_first, list}]),
+number(File, Name) ->
+    {ok, Text} = file:read_file(File),
+    {match, [Digits]} = re:run(Text, Name ++ "\\s+([0-9]+)", [{capture, all_but_first, list}]),
     list_to_integer(Digits) * 1024.

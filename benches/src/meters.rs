@@ -4,9 +4,13 @@ use std::fs;
 use std::time::Duration;
 
 /// Returns how many bytes are resident, and how many more the kernel holds in page tables.
+///
+/// A page that is mapped many times counts once: the resident set would count the shared image of a module for each of
+/// its processes.
 pub fn memory() -> (u64, u64) {
+    let resident = fs::read_to_string("/proc/self/smaps_rollup").expect("the kernel tells sums of mappings");
     let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
-    (number(&status, "VmRSS:") << 10, number(&status, "VmPTE:") << 10)
+    (number(&resident, "Pss:") << 10, number(&status, "VmPTE:") << 10)
 }
 
 /// Returns how many mappings there are. The kernel's limit is `vm.max_map_count`.

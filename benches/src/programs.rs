@@ -43,6 +43,8 @@ pub fn command(name: &str) -> Command {
 fn cargo(arguments: &[&str]) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
+    // Guests are compiled as `cargo build --release` does by default; this workspace's own profile keeps debug information.
+    command.env("CARGO_PROFILE_RELEASE_DEBUG", "false").env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
     command.args(["build", "--quiet"]).args(arguments).arg("--target-dir").arg(target());
     let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status();
     let status = status.unwrap_or_else(|error| panic!("cargo does not start: {error}"));
