@@ -13,7 +13,7 @@ fn is_limit(exit: &Exit, limit: Limit) -> bool {
 
 #[test]
 fn t001_ten_thousand_processes_end_beside_one_that_spins() {
-    let lab = Lab::with(Vm::builder().workers(1));
+    let lab = Lab::roomy();
     let spinner = lab.spawn(&guest(&[], SPINNER));
     assert_eq!(lab.hear(), -1);
     let module = lab.module(&guest(&[], r#"(func (export "main") (param i64) (call $say (local.get 0)))"#));

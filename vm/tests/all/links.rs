@@ -236,7 +236,7 @@ fn t048_in_a_ring_of_a_thousand_links_all_die_once_of_the_first() {
 
 #[test]
 fn t059_ten_thousand_linked_children_die_with_their_parent() {
-    let lab = Lab::with(Vm::builder());
+    let lab = Lab::roomy();
     let environment = lab.environment();
     // As many as the machine has slots for beside the parent. Without a memory, so that the kernel has room for them.
     let (child, length) = binary(
@@ -362,7 +362,7 @@ fn t078_a_second_kill_and_a_kill_of_oneself_are_kills() {
 
 #[test]
 fn a_machine_is_dropped_while_chains_of_links_wait() {
-    let lab = Lab::with(Vm::builder());
+    let lab = Lab::roomy();
     let (environment, module) = (lab.environment(), sleeping(&lab));
     let chain = linked(&lab, &environment, &module, 5_000);
     drop(lab);

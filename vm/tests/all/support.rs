@@ -9,12 +9,15 @@ use async_channel::{Receiver, Sender};
 use lunatic_abi::{HOST_FUNCTIONS, Kind, ValueType};
 use lunatic_vm::{Caller, Config, Environment, Exit, Guest, Host, Module, Process, Vm, VmBuilder};
 use std::fmt::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A machine under test. All its threads end when it is dropped.
 pub struct Lab {
     pub vm: Vm,
     said: Receiver<i64>,
+    /// Given up after the machine is gone.
+    _room: Option<MutexGuard<'static, ()>>,
 }
 
 /// So many processes can be alive in a machine of a test that does not say otherwise.
@@ -27,27 +30,38 @@ impl Lab {
     /// A machine for so many processes as most tests need. Several tests run at the same time, and all their machines share
     /// one address space.
     pub fn new() -> Lab {
-        Lab::with(Vm::builder().slots(SLOTS))
+        Lab::with(Vm::builder())
+    }
+
+    /// A machine with as many slots as machines have by default. Tests that need it run one after the other.
+    pub fn roomy() -> Lab {
+        static ROOM: Mutex<()> = Mutex::new(());
+        let room = ROOM.lock().unwrap_or_else(PoisonError::into_inner);
+        Lab { _room: Some(room), ..Lab::build(Vm::builder(), Host::default()) }
     }
 
     /// A machine whose slices end only when the test says so, with so many workers.
     pub fn manual(workers: usize) -> Lab {
-        Lab::with(Vm::builder().slots(SLOTS).manual_ticks().workers(workers))
+        Lab::with(Vm::builder().manual_ticks().workers(workers))
     }
 
-    /// A machine set up by the test; what it adds to the host functions is `test::say`.
+    /// A machine set up by the test, except for its slots; what it adds to the host functions is `test::say`.
     pub fn with(builder: VmBuilder) -> Lab {
         Lab::with_host(builder, Host::default())
     }
 
     /// The same with further host functions.
-    pub fn with_host(builder: VmBuilder, mut host: Host) -> Lab {
+    pub fn with_host(builder: VmBuilder, host: Host) -> Lab {
+        Lab::build(builder.slots(SLOTS), host)
+    }
+
+    fn build(builder: VmBuilder, mut host: Host) -> Lab {
         let (say, said): (Sender<i64>, _) = async_channel::unbounded();
         host.function("test", "say", move |_: Caller<'_, Guest>, number: i64| {
             // A test that has heard enough may be gone already.
             let _ = say.try_send(number);
         });
-        Lab { vm: builder.host(host).build().expect("the machine can be set up"), said }
+        Lab { vm: builder.host(host).build().expect("the machine can be set up"), said, _room: None }
     }
 
     /// Compiles a guest.
