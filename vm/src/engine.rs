@@ -206,7 +206,8 @@ fn config(code: Code, slots: u32) -> Config {
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(STACK)
         .cranelift_opt_level(OptLevel::Speed)
-        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        // To read debug information takes a worker milliseconds, at every death. `Module::places` does it for who asks.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_backtrace_max_frames(NonZeroUsize::new(64))
         // What a guest of this machine has no use for is not there to be attacked.
         .wasm_memory64(false)

@@ -44,12 +44,12 @@ pub use engine::SlotsTaken;
 pub use environment::{Access, Config, Environment, Limits, PreopenError, SpawnError, Stdio};
 pub use host::{Call, Failure, Guest, Host};
 pub use lunatic_abi::{ExitKind, Limit};
-pub use module::{Cache, EntryError, Module, ModuleError};
+pub use module::{Cache, EntryError, Module, ModuleError, Place};
 pub use observe::printable;
 pub use pipe::{Pipe, PipeClosed, PipeReader, PipeWriter};
 pub use process::{
-    CallError, Endpoint, Exit, Frame, Letter, LimitReached, Live, LiveComponent, OutOfBounds, Pid, Place, Process,
-    SendError, Trap,
+    CallError, Endpoint, Exit, Frame, Letter, LimitReached, Live, LiveComponent, OutOfBounds, Pid, Process, SendError,
+    Trap,
 };
 pub use registry::RegistryError;
 pub use resources::Foreign;

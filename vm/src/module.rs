@@ -12,9 +12,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 use wasmtime::{ExternType, InstancePre, UnknownImportError, Val, ValType};
 
 mod cache;
+mod places;
 mod requirements;
 
 pub use cache::Cache;
+pub use places::Place;
 pub(crate) use requirements::Requirements;
 
 /// A checked and compiled module, ready to be spawned. Cheap to clone.

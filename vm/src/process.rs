@@ -16,7 +16,7 @@ mod state;
 mod table;
 
 pub use endpoint::{Endpoint, Letter};
-pub use exit::{Exit, Frame, LimitReached, Place, Trap};
+pub use exit::{Exit, Frame, LimitReached, Trap};
 pub use live::{CallError, Live, OutOfBounds};
 pub use live_component::LiveComponent;
 pub(crate) use mailbox::{Mail, MailboxBounds, Message, Wanted};

@@ -1,6 +1,13 @@
 //! What is said about a main process that failed: one report, whatever the reason.
 
-use lunatic_vm::{Exit, Frame, Limit, Place, Process};
+use lunatic_vm::{Exit, Frame, Limit, Place, Process, Trap};
+
+/// A frame, and where its instruction is in the source, the innermost inlined call first.
+#[derive(Clone)]
+struct Located {
+    frame: Frame,
+    places: Vec<Place>,
+}
 
 /// Returns the report of a main process's end; `None` where there is nothing to report. A program that chose a status has
 /// said itself what there was to say.
@@ -9,33 +16,43 @@ pub(super) fn report(process: &Process, module: &str, exit: &Exit) -> Option<Str
         return None;
     }
     let mut text = format!("error: the main process `{}` of `{module}` {exit}\n", process.name());
-    let frames = exit.trap().map_or(&[][..], |trap| &trap.frames);
+    let frames: Vec<Located> = exit.trap().map(located).unwrap_or_default();
     let is_full = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value == "full");
-    let shown = if is_full { frames } else { own(frames) };
+    let shown = if is_full { &frames[..] } else { own(&frames) };
     for (number, frame) in shown.iter().enumerate() {
         write_frame(&mut text, number, frame);
     }
     if shown.len() < frames.len() {
         text += "      (functions of Rust's runtime are left out; `RUST_BACKTRACE=full` shows them)\n";
     }
-    for hint in hints(exit, frames) {
+    for hint in hints(exit, &frames) {
         text += &format!("hint: {hint}\n");
     }
     Some(text)
 }
 
+/// Looks up where the frames of a trap are in the source.
+fn located(trap: &Trap) -> Vec<Located> {
+    let places = |frame: &Frame| Some(trap.module.as_ref()?.places(frame.offset?));
+    trap.frames
+        .iter()
+        .map(|frame| Located { frame: frame.clone(), places: places(frame).unwrap_or_default() })
+        .collect()
+}
+
 /// Returns the frames without those of Rust's runtime, which has functions of its own around the program's: one under
 /// which a panic is handled, one under which `main` is called. The program need not be in Rust: then neither is there.
-fn own(frames: &[Frame]) -> &[Frame] {
-    let find = |mark: &str| frames.iter().position(|frame| frame.function.contains(mark));
+fn own(frames: &[Located]) -> &[Located] {
+    let find = |mark: &str| frames.iter().position(|located| located.frame.function.contains(mark));
     let start = find("__rust_end_short_backtrace").map_or(0, |last| last + 1);
     let end = find("__rust_begin_short_backtrace").filter(|&end| end > start).unwrap_or(frames.len());
     &frames[start..end]
 }
 
 /// Writes a frame: where its instruction is, and if that was inlined, into what.
-fn write_frame(text: &mut String, number: usize, frame: &Frame) {
-    let Some((outermost, inlined)) = frame.places.split_last() else {
+fn write_frame(text: &mut String, number: usize, located: &Located) {
+    let Located { frame, places } = located;
+    let Some((outermost, inlined)) = places.split_last() else {
         let offset = frame.offset.map(|offset| format!(" (at 0x{offset:x})")).unwrap_or_default();
         *text += &format!("{number:>4}: {}{offset}\n", frame.function);
         return;
@@ -62,9 +79,9 @@ fn is_of_the_toolchain(place: &Place) -> bool {
     place.file.starts_with("/rustc/") || place.file.starts_with("wasisdk:")
 }
 
-fn hints(exit: &Exit, frames: &[Frame]) -> Vec<&'static str> {
+fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
     let mut hints = Vec::new();
-    if !frames.is_empty() && frames.iter().flat_map(|frame| &frame.places).all(is_of_the_toolchain) {
+    if !frames.is_empty() && frames.iter().flat_map(|located| &located.places).all(is_of_the_toolchain) {
         hints.push(
             "for files and lines, build with debug information: `debug = \"line-tables-only\"` in the profile of Cargo.toml",
         );
@@ -87,13 +104,14 @@ fn hints(exit: &Exit, frames: &[Frame]) -> Vec<&'static str> {
 mod tests {
     use super::*;
 
-    fn frame(function: &str, places: &[(&str, &str, u32)]) -> Frame {
+    fn frame(function: &str, places: &[(&str, &str, u32)]) -> Located {
         let place = |&(function, file, line): &(&str, &str, u32)| Place {
             function: Some(function.to_string()),
             file: file.to_string(),
             line: Some(line),
         };
-        Frame { function: function.to_string(), offset: Some(0x1a), places: places.iter().map(place).collect() }
+        let frame = Frame { function: function.to_string(), offset: Some(0x1a) };
+        Located { frame, places: places.iter().map(place).collect() }
     }
 
     #[test]
@@ -101,8 +119,8 @@ mod tests {
         let names =
             ["abort", "std::__rust_end_short_backtrace", "f", "main", "std::__rust_begin_short_backtrace", "_start"];
         let frames = names.map(|name| frame(name, &[]));
-        let check = |frames: &[Frame], expected: &[&str]| {
-            let left: Vec<&str> = own(frames).iter().map(|frame| &*frame.function).collect();
+        let check = |frames: &[Located], expected: &[&str]| {
+            let left: Vec<&str> = own(frames).iter().map(|located| &*located.frame.function).collect();
             assert_eq!(left, expected);
         };
         check(&frames, &["f", "main"]);
@@ -125,7 +143,7 @@ mod tests {
 
     #[test]
     fn only_the_programs_own_places_make_the_hint_needless() {
-        let hinted = |frames: &[Frame]| !hints(&Exit::Normal, frames).is_empty();
+        let hinted = |frames: &[Located]| !hints(&Exit::Normal, frames).is_empty();
         let library = frame("panic", &[("panic", "/rustc/59807616e1/library/core/src/panicking.rs", 80)]);
         assert!(hinted(&[library.clone(), frame("f", &[])]));
         assert!(!hinted(&[library, frame("f", &[("f", "src/main.rs", 3)])]));

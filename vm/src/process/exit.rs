@@ -4,6 +4,7 @@
 //! the exit status of the command, the log.
 
 use super::Pid;
+use crate::module::Module;
 use lunatic_abi::{ExitKind, Limit};
 use std::fmt;
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub struct LimitReached {
 pub struct Trap {
     /// What happened, as one sentence.
     pub reason: String,
+    /// The module that ran, if it was not a component. All the frames are its.
+    pub module: Option<Module>,
     /// The wasm functions that were running, innermost first.
     pub frames: Vec<Frame>,
 }
@@ -60,21 +63,9 @@ pub struct Trap {
 pub struct Frame {
     /// The function's name, demangled, or its index where the module has no names.
     pub function: String,
-    /// The byte offset of the instruction in the module, where it is known.
+    /// The byte offset of the instruction in the module, where it is known. [`Module::places`] says where that is in the
+    /// source.
     pub offset: Option<usize>,
-    /// Where that is in the source, innermost inlined call first. Empty where the module has no debug information.
-    pub places: Vec<Place>,
-}
-
-/// A place in a guest's source.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// The function that was inlined here, if any.
-    pub function: Option<String>,
-    /// The file, as the compiler wrote it down.
-    pub file: String,
-    /// The line, from 1, where it is known.
-    pub line: Option<u32>,
 }
 
 impl Exit {

@@ -6,7 +6,7 @@
 
 use super::live::Live;
 use super::live_component::LiveComponent;
-use super::{Exit, Frame, LimitReached, Place, Process, Trap};
+use super::{Exit, Frame, LimitReached, Process, Trap};
 use crate::engine::{Code, Engine, Slot};
 use crate::environment::Permit;
 use crate::host::{Guest, Origin, Rejected};
@@ -207,7 +207,7 @@ pub(super) fn exit_of(store: &mut Store<Guest>, error: &wasmtime::Error) -> Exit
     if let Some(reached) = guest.refused() {
         return Exit::Limit(reached);
     }
-    Exit::Trapped(Arc::new(Trap { reason: reason(error), frames: frames(error) }))
+    Exit::Trapped(Arc::new(Trap { reason: reason(error), module: guest.module().cloned(), frames: frames(error) }))
 }
 
 /// Puts the causes of an error, without the backtrace, into one sentence.
@@ -223,19 +223,14 @@ fn reason(error: &wasmtime::Error) -> String {
 
 fn frames(error: &wasmtime::Error) -> Vec<Frame> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
-    let place = |symbol: &wasmtime::FrameSymbol| {
-        let file = symbol.file()?.to_string();
-        Some(Place { function: symbol.name().map(demangle), file, line: symbol.line() })
-    };
     let frame = |frame: &wasmtime::FrameInfo| Frame {
         function: frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), demangle),
         offset: frame.module_offset(),
-        places: frame.symbols().iter().filter_map(place).collect(),
     };
     backtrace.frames().iter().map(frame).collect()
 }
 
 /// Returns a function's name as it stands in the source, where it is one of Rust's.
-fn demangle(name: &str) -> String {
+pub(crate) fn demangle(name: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(name))
 }

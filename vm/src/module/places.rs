@@ -1,0 +1,246 @@
+//! Where in its source an instruction of a module comes from.
+//!
+//! That is read from the module's debug information when somebody asks, and not when a process ends: it takes
+//! milliseconds, in which a worker would run nobody else. Whoever made the module also made its debug information, so it
+//! is believed only as far as it can be read.
+
+use super::Module;
+use crate::process::run::demangle;
+use addr2line::gimli::{self, Dwarf, EndianSlice, LittleEndian};
+use addr2line::{Context, Frame};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use wasmparser::{Parser, Payload};
+
+/// A place in a guest's source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The function, demangled, if it has a name: one that was inlined here, or for the last place the one that was not.
+    pub function: Option<String>,
+    /// The file, as the compiler wrote it down.
+    pub file: String,
+    /// The line, from 1, where it is known.
+    pub line: Option<u32>,
+}
+
+type Slice<'a> = EndianSlice<'a, LittleEndian>;
+
+/// How deep entries may be nested, above or below the level that a unit begins with. They are read by recursion, so what
+/// is nested deeper would overflow the stack. Compilers stay far below it.
+const MAX_DEPTH: usize = 200;
+
+impl Module {
+    /// Returns where an instruction is in the source: the innermost inlined call first, then what that was inlined into.
+    /// `offset` counts in bytes from the start of the binary module, as [`Frame::offset`](crate::Frame::offset) does.
+    ///
+    /// Empty where the module has no debug information, or none that can be read, or none about this instruction.
+    ///
+    /// This parses the debug information anew each time. That takes milliseconds, more for a large module, and does not
+    /// yield: ask for what is shown to somebody, and not on a thread that others wait for.
+    pub fn places(&self, offset: usize) -> Vec<Place> {
+        places(&self.0.bytes, offset)
+    }
+}
+
+fn places(bytes: &[u8], offset: usize) -> Vec<Place> {
+    // The parser was not written for attackers: a panic of its own ends here.
+    let found = catch_unwind(AssertUnwindSafe(|| {
+        let (code, dwarf) = read(bytes)?;
+        let address = u64::try_from(offset.checked_sub(code)?).ok()?;
+        is_shallow(&dwarf).ok()?.then(|| find(dwarf, address).ok())?
+    }));
+    found.ok().flatten().unwrap_or_default()
+}
+
+/// Finds where the code begins, which is what addresses in the debug information count from, and that information.
+fn read(bytes: &[u8]) -> Option<(usize, Dwarf<Slice<'_>>)> {
+    let mut code = None;
+    let mut sections = Vec::new();
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.ok()? {
+            Payload::CodeSectionStart { range, .. } => code = Some(range.start),
+            Payload::CustomSection(section) if section.name().starts_with(".debug_") => {
+                sections.push((section.name(), section.data()));
+            }
+            _ => {}
+        }
+    }
+    let load = |id: gimli::SectionId| {
+        let section = sections.iter().find(|(name, _)| *name == id.name());
+        Ok::<_, gimli::Error>(EndianSlice::new(section.map_or(&[][..], |(_, data)| data), LittleEndian))
+    };
+    let dwarf = Dwarf::load(load).ok()?;
+    Some((code?, dwarf))
+}
+
+/// Whether no entry is nested too deep to be read.
+fn is_shallow(dwarf: &Dwarf<Slice<'_>>) -> gimli::Result<bool> {
+    let mut units = dwarf.units();
+    while let Some(header) = units.next()? {
+        let abbreviations = dwarf.abbreviations(&header)?;
+        let mut entries = header.entries_raw(&abbreviations, None)?;
+        while !entries.is_empty() {
+            if let Some(abbreviation) = entries.read_abbreviation()? {
+                entries.skip_attributes(abbreviation.attributes())?;
+            }
+            if entries.next_depth().unsigned_abs() > MAX_DEPTH {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn find(dwarf: Dwarf<Slice<'_>>, address: u64) -> gimli::Result<Vec<Place>> {
+    let context = Context::from_dwarf(dwarf)?;
+    // What lies in other files is not looked for: a guest does not choose which of the host's files are read.
+    let mut frames = context.find_frames(address).skip_all_loads()?;
+    let mut places = Vec::new();
+    while let Some(frame) = frames.next()? {
+        places.extend(place(&frame));
+    }
+    Ok(places)
+}
+
+fn place(frame: &Frame<'_, Slice<'_>>) -> Option<Place> {
+    let location = frame.location.as_ref()?;
+    let function = frame.function.as_ref().and_then(|function| function.raw_name().ok());
+    Some(Place {
+        function: function.map(|name| demangle(&name)),
+        file: location.file?.to_string(),
+        line: location.line,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A module with these sections.
+    fn module(sections: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut bytes = wat::parse_str("(module (func nop nop))").expect("it is well-formed");
+        for (name, data) in sections {
+            let mut body = vec![u8::try_from(name.len()).expect("it is a short name")];
+            body.extend(name.as_bytes());
+            body.extend(*data);
+            bytes.push(0);
+            let mut rest = body.len();
+            while rest >= 0x80 {
+                bytes.push((rest & 0x7f) as u8 | 0x80);
+                rest >>= 7;
+            }
+            bytes.push(rest as u8);
+            bytes.extend(body);
+        }
+        bytes
+    }
+
+    /// The offset of the first instruction of such a module, and where code begins.
+    fn code(bytes: &[u8]) -> usize {
+        read(bytes).expect("it is a module").0
+    }
+
+    /// Debug information of one unit: a file `a.c`, and a function `f` over addresses 0 to 16, in which so many inlined
+    /// calls of `g` are nested.
+    fn sections(deep: usize) -> Vec<(&'static str, Vec<u8>)> {
+        let abbreviations = [
+            // A unit: its range and where its lines are.
+            &[1, 0x11, 1, 0x11, 0x01, 0x12, 0x06, 0x10, 0x17, 0, 0][..],
+            // A function: its name and its range.
+            &[2, 0x2e, 1, 0x03, 0x08, 0x11, 0x01, 0x12, 0x06, 0, 0],
+            // An inlined call: its name, its range, and where the call is.
+            &[3, 0x1d, 1, 0x03, 0x08, 0x11, 0x01, 0x12, 0x06, 0x58, 0x0b, 0x59, 0x0b, 0, 0],
+            &[0],
+        ];
+        let range = [0, 0, 0, 0, 16, 0, 0, 0];
+        let mut unit = vec![4, 0, 0, 0, 0, 0, 4, 1];
+        unit.extend(range);
+        unit.extend([0; 4]);
+        unit.push(2);
+        unit.extend(b"f\0");
+        unit.extend(range);
+        for _ in 0..deep {
+            unit.push(3);
+            unit.extend(b"g\0");
+            unit.extend(range);
+            unit.extend([1, 7]);
+        }
+        unit.extend(vec![0; deep + 2]);
+        let length = |data: &[u8]| u32::try_from(data.len()).expect("it is short").to_le_bytes();
+        let info = [&length(&unit)[..], &unit].concat();
+
+        // Minimum instruction length, operations, default, line base and range, the opcodes' lengths; no directories, a file.
+        let header = [&[1, 1, 1, 0xfb, 14, 13, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0][..], b"a.c\0\0\0\0\0"].concat();
+        // Address 0, two lines on, a row; sixteen on, the end.
+        let program = [0, 5, 2, 0, 0, 0, 0, 3, 2, 1, 2, 16, 0, 1, 1];
+        let lines = [&[4, 0][..], &length(&header), &header, &program].concat();
+        let lines = [&length(&lines)[..], &lines].concat();
+        vec![(".debug_abbrev", abbreviations.concat()), (".debug_info", info), (".debug_line", lines)]
+    }
+
+    fn found(sections: &[(&str, Vec<u8>)]) -> Vec<Place> {
+        let sections: Vec<(&str, &[u8])> = sections.iter().map(|(name, data)| (*name, &data[..])).collect();
+        let bytes = module(&sections);
+        places(&bytes, code(&bytes) + 2)
+    }
+
+    fn place(function: &str, line: u32) -> Place {
+        Place { function: Some(function.to_string()), file: "a.c".to_string(), line: Some(line) }
+    }
+
+    #[test]
+    fn an_instruction_is_found_innermost_call_first() {
+        assert_eq!(found(&sections(0)), [place("f", 3)]);
+        assert_eq!(found(&sections(2)), [place("g", 3), place("g", 7), place("f", 7)]);
+    }
+
+    #[test]
+    fn what_is_not_in_the_code_has_no_place() {
+        let sections = sections(0);
+        let sections: Vec<(&str, &[u8])> = sections.iter().map(|(name, data)| (*name, &data[..])).collect();
+        let bytes = module(&sections);
+        let code = code(&bytes);
+        for offset in [0, code - 1, code + 16, bytes.len(), usize::MAX] {
+            assert_eq!(places(&bytes, offset), [], "{offset}");
+        }
+    }
+
+    #[test]
+    fn without_debug_information_there_are_no_places() {
+        assert_eq!(found(&[]), []);
+        assert_eq!(places(b"", 0), []);
+        assert_eq!(places(&wat::parse_str("(module)").expect("it is well-formed"), 8), []);
+    }
+
+    #[test]
+    fn garbage_gives_no_places() {
+        for byte in [0x00, 0x01, 0x41, 0x7f, 0x80, 0xff] {
+            for length in [1, 4, 11, 64, 1_000] {
+                let names = [".debug_abbrev", ".debug_info", ".debug_line", ".debug_ranges", ".debug_str"];
+                let sections = names.map(|name| (name, vec![byte; length]));
+                assert_eq!(found(&sections), [], "{length} times {byte:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_byte_anywhere_does_no_harm() {
+        let whole = sections(2);
+        for section in 0..whole.len() {
+            for at in 0..whole[section].1.len() {
+                for byte in [0x00, 0x01, 0x1d, 0x7f, 0xff] {
+                    let mut broken = whole.clone();
+                    broken[section].1[at] = byte;
+                    assert!(found(&broken).len() <= 3);
+                    broken[section].1.truncate(at);
+                    assert!(found(&broken).len() <= 3);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn entries_nested_without_end_do_not_overflow_the_stack() {
+        assert_eq!(found(&sections(100)).len(), 101);
+        assert_eq!(found(&sections(1_000_000)), []);
+    }
+}
