@@ -36,11 +36,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 16 running, 512 waiting, 64 addresses.
     fn default() -> Limits {
-        Limits {
-            running: NonZero::new(16).expect("16 is not 0"),
-            waiting: 512,
-            addresses: 64,
-        }
+        Limits { running: NonZero::new(16).expect("16 is not 0"), waiting: 512, addresses: 64 }
     }
 }
 
@@ -84,13 +80,7 @@ impl Resolver {
         look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Resolver {
         let turns = Mutex::new(Turns::new(limits.running, limits.waiting));
-        Resolver {
-            shared: Arc::new(Shared {
-                look_up: Box::new(look_up),
-                limits,
-                turns,
-            }),
-        }
+        Resolver { shared: Arc::new(Shared { look_up: Box::new(look_up), limits, turns }) }
     }
 
     /// Finds the addresses of `name`, which is `host:port`; the port is a number. There is at least
@@ -121,11 +111,7 @@ impl Resolver {
     /// # std::io::Result::Ok(()) })?;
     /// # std::io::Result::Ok(())
     /// ```
-    pub async fn resolve(
-        &self,
-        name: &str,
-        timeout: Option<Duration>,
-    ) -> io::Result<Vec<SocketAddr>> {
+    pub async fn resolve(&self, name: &str, timeout: Option<Duration>) -> io::Result<Vec<SocketAddr>> {
         let (host, port) = match Name::parse(name)? {
             Name::Address(address) => return Ok(vec![address]),
             Name::Host(host, port) => (host, port),
@@ -145,9 +131,7 @@ impl Resolver {
             }
             Ok(false) => {}
             Err(Refused) => {
-                let Limits {
-                    running, waiting, ..
-                } = self.shared.limits;
+                let Limits { running, waiting, .. } = self.shared.limits;
                 let full = format!(
                     "cannot look up `{}`: {running} look-ups run and {waiting} wait already; try again later",
                     question.host
@@ -155,10 +139,7 @@ impl Resolver {
                 return Err(io::Error::new(ErrorKind::ResourceBusy, full));
             }
         }
-        Ok(Asked {
-            shared: &self.shared,
-            question,
-        })
+        Ok(Asked { shared: &self.shared, question })
     }
 }
 
@@ -171,17 +152,13 @@ impl Default for Resolver {
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolver")
-            .field("limits", &self.shared.limits)
-            .finish_non_exhaustive()
+        f.debug_struct("Resolver").field("limits", &self.shared.limits).finish_non_exhaustive()
     }
 }
 
 impl Shared {
     fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.turns
-            .lock()
-            .expect("nothing panics while it holds the turns")
+        self.turns.lock().expect("nothing panics while it holds the turns")
     }
 
     /// Answers this question, and then those that wait, until none does: the life of one thread.
@@ -198,11 +175,8 @@ impl Shared {
     fn answer(&self, host: &str, port: u16) -> Answer {
         // A panic must not take the turn with it, or the caller's hope of an answer.
         let looked_up = panic::catch_unwind(AssertUnwindSafe(|| (self.look_up)(host, port)));
-        let mut addresses = looked_up.unwrap_or_else(|_| {
-            Err(io::Error::other(format!(
-                "the look-up of `{host}` panicked"
-            )))
-        })?;
+        let mut addresses =
+            looked_up.unwrap_or_else(|_| Err(io::Error::other(format!("the look-up of `{host}` panicked"))))?;
         if addresses.is_empty() {
             return Err(not_found(host));
         }
@@ -233,23 +207,17 @@ impl Drop for Asked<'_> {
 
 /// `getaddrinfo`, told that we want stream addresses so that each comes once.
 fn ask_system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let hints = AddrInfoHints {
-        socktype: SockType::Stream.into(),
-        ..AddrInfoHints::default()
-    };
-    let found =
-        dns_lookup::getaddrinfo(Some(host), None, Some(hints)).map_err(|error| {
-            match error.kind() {
-                LookupErrorKind::NoName | LookupErrorKind::NoData => not_found(host),
-                LookupErrorKind::Again => io::Error::other(format!(
-                    "cannot look up `{host}`: no name server answered; try again later"
-                )),
-                _ => {
-                    let error = io::Error::from(error);
-                    io::Error::new(error.kind(), format!("cannot look up `{host}`: {error}"))
-                }
-            }
-        })?;
+    let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
+    let found = dns_lookup::getaddrinfo(Some(host), None, Some(hints)).map_err(|error| match error.kind() {
+        LookupErrorKind::NoName | LookupErrorKind::NoData => not_found(host),
+        LookupErrorKind::Again => {
+            io::Error::other(format!("cannot look up `{host}`: no name server answered; try again later"))
+        }
+        _ => {
+            let error = io::Error::from(error);
+            io::Error::new(error.kind(), format!("cannot look up `{host}`: {error}"))
+        }
+    })?;
     // An address of a family that we cannot use is passed over.
     Ok(found
         .filter_map(|found| found.ok())

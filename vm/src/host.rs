@@ -51,7 +51,7 @@ pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wasi::link(linker)?;
     lunatic_abi::for_each_host_function!(link_rows);
-    Ok(add_rows(linker)?)
+    add_rows(linker)
 }
 
 /// The parts of WASI 0.2 that an environment grants to its components one by one; see [`crate::Component`].

@@ -35,8 +35,17 @@ struct Inner {
 /// The code for one engine, and what was linked from it: one for each set of grants.
 pub(crate) struct Compiled {
     module: wasmtime::Module,
-    linked: Mutex<Vec<(Box<[u64]>, Arc<InstancePre<Guest>>)>>,
+    linked: Mutex<Vec<Linked>>,
 }
+
+/// What was linked for a set of grants.
+struct Linked {
+    grants: Box<[u64]>,
+    pre: Arc<InstancePre<Guest>>,
+}
+
+/// So many are kept. A guest can make more sets of grants than anybody could use.
+const MAX_LINKED: usize = 64;
 
 /// Why bytes are not a module of this machine.
 #[derive(Debug, thiserror::Error)]
@@ -218,8 +227,8 @@ impl Compiled {
     /// Links the module: functions that are granted are the machine's, the others are traps that say so.
     pub(crate) fn link(&self, engine: &Engine, grants: &Grants) -> wasmtime::Result<Arc<InstancePre<Guest>>> {
         let mut linked = self.linked.lock().expect("no panic happens while modules are linked");
-        if let Some((_, pre)) = linked.iter().find(|(key, _)| **key == *grants.key()) {
-            return Ok(pre.clone());
+        if let Some(known) = linked.iter().find(|known| *known.grants == *grants.key()) {
+            return Ok(known.pre.clone());
         }
         let denied: Vec<_> = self.module.imports().filter(|import| !grants.allows(&import_name(import))).collect();
         let pre = if denied.is_empty() {
@@ -236,7 +245,10 @@ impl Compiled {
             linker.instantiate_pre(&self.module)?
         };
         let pre = Arc::new(pre);
-        linked.push((grants.key().into(), pre.clone()));
+        if linked.len() == MAX_LINKED {
+            linked.remove(0);
+        }
+        linked.push(Linked { grants: grants.key().into(), pre: pre.clone() });
         Ok(pre)
     }
 }

@@ -101,9 +101,7 @@ impl TcpStream {
     pub(super) fn from_connected(socket: net::TcpStream) -> io::Result<TcpStream> {
         let socket = Async::new(socket)?;
         let timeouts = Mutex::default();
-        Ok(TcpStream {
-            shared: Arc::new(Shared { socket, timeouts }),
-        })
+        Ok(TcpStream { shared: Arc::new(Shared { socket, timeouts }) })
     }
 
     /// Reads what is there into `buffer`, and answers how much; 0 is the end of the stream, or a
@@ -159,11 +157,7 @@ impl TcpStream {
     /// Prepares to wait for `operation`. Costs nothing yet: the operation's timeout starts to run
     /// with the first [`Wait::ready`], and covers all that follow.
     pub fn wait(&self, operation: Operation) -> Wait<'_> {
-        Wait {
-            stream: self,
-            operation,
-            deadline: None,
-        }
+        Wait { stream: self, operation, deadline: None }
     }
 
     /// Waits until reading is worth a try; the same as one [`Wait::ready`] for [`Operation::Read`].
@@ -224,10 +218,7 @@ impl TcpStream {
     }
 
     fn timeouts(&self) -> MutexGuard<'_, Timeouts> {
-        self.shared
-            .timeouts
-            .lock()
-            .expect("nothing panics while it holds the timeouts")
+        self.shared.timeouts.lock().expect("nothing panics while it holds the timeouts")
     }
 
     /// The socket, whose reading and writing need no exclusive access.
@@ -264,14 +255,10 @@ impl Wait<'_> {
     ///
     /// `TimedOut` when the operation's timeout is over; nothing is lost by that, and the stream works on.
     pub async fn ready(&mut self) -> io::Result<()> {
-        let deadline = *self
-            .deadline
-            .get_or_insert_with(|| Deadline::after(self.stream.timeout(self.operation)));
+        let deadline = *self.deadline.get_or_insert_with(|| Deadline::after(self.stream.timeout(self.operation)));
         let socket = &self.stream.shared.socket;
         match self.operation {
-            Operation::Read | Operation::Peek => {
-                deadline.bound("nothing to read", socket.readable()).await
-            }
+            Operation::Read | Operation::Peek => deadline.bound("nothing to read", socket.readable()).await,
             Operation::Write => deadline.bound("no room to write", socket.writable()).await,
         }
     }
@@ -351,11 +338,7 @@ mod tests {
         let mut calls = 0;
         let answer = uninterrupted(|| {
             calls += 1;
-            if calls < 3 {
-                Err(ErrorKind::Interrupted.into())
-            } else {
-                Ok(calls)
-            }
+            if calls < 3 { Err(ErrorKind::Interrupted.into()) } else { Ok(calls) }
         });
         assert_eq!(answer.expect("the third call succeeds"), 3);
     }

@@ -38,7 +38,7 @@ impl Host {
         &mut self,
         namespace: &str,
         name: &str,
-        function: impl IntoFunc<Guest, Params, Results> + Clone + Send + Sync + 'static,
+        function: impl IntoFunc<Guest, Params, Results> + Clone,
     ) -> &mut Host {
         let (module, field) = (namespace.to_string(), name.to_string());
         self.names.push(format!("{namespace}::{name}"));

@@ -13,8 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A machine under test. All its threads end when it is dropped.
-pub struct Lab {
-    pub vm: Vm,
+pub(crate) struct Lab {
+    pub(crate) vm: Vm,
     said: Receiver<i64>,
     /// Given up after the machine is gone.
     _room: Option<MutexGuard<'static, ()>>,
@@ -29,29 +29,29 @@ const PATIENCE: Duration = Duration::from_secs(60);
 impl Lab {
     /// A machine for so many processes as most tests need. Several tests run at the same time, and all their machines share
     /// one address space.
-    pub fn new() -> Lab {
+    pub(crate) fn new() -> Lab {
         Lab::with(Vm::builder())
     }
 
     /// A machine with as many slots as machines have by default. Tests that need it run one after the other.
-    pub fn roomy() -> Lab {
+    pub(crate) fn roomy() -> Lab {
         static ROOM: Mutex<()> = Mutex::new(());
         let room = ROOM.lock().unwrap_or_else(PoisonError::into_inner);
         Lab { _room: Some(room), ..Lab::build(Vm::builder(), Host::default()) }
     }
 
     /// A machine whose slices end only when the test says so, with so many workers.
-    pub fn manual(workers: usize) -> Lab {
+    pub(crate) fn manual(workers: usize) -> Lab {
         Lab::with(Vm::builder().manual_ticks().workers(workers))
     }
 
     /// A machine set up by the test, except for its slots; what it adds to the host functions is `test::say`.
-    pub fn with(builder: VmBuilder) -> Lab {
+    pub(crate) fn with(builder: VmBuilder) -> Lab {
         Lab::with_host(builder, Host::default())
     }
 
     /// The same with further host functions.
-    pub fn with_host(builder: VmBuilder, host: Host) -> Lab {
+    pub(crate) fn with_host(builder: VmBuilder, host: Host) -> Lab {
         Lab::build(builder.slots(SLOTS), host)
     }
 
@@ -65,17 +65,17 @@ impl Lab {
     }
 
     /// Compiles a guest.
-    pub fn module(&self, text: &str) -> Module {
+    pub(crate) fn module(&self, text: &str) -> Module {
         self.vm.module("test", text.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
 
     /// An environment that grants everything.
-    pub fn environment(&self) -> Environment {
+    pub(crate) fn environment(&self) -> Environment {
         self.environment_with(|_| {})
     }
 
     /// An environment that grants everything but what the test changes.
-    pub fn environment_with(&self, change: impl FnOnce(&mut Config)) -> Environment {
+    pub(crate) fn environment_with(&self, change: impl FnOnce(&mut Config)) -> Environment {
         let mut config = self.vm.config();
         config.allow("");
         change(&mut config);
@@ -83,38 +83,38 @@ impl Lab {
     }
 
     /// Runs a guest's `main` in an environment that grants everything, to its end.
-    pub fn run(&self, text: &str) -> Exit {
+    pub(crate) fn run(&self, text: &str) -> Exit {
         let process = self.spawn(text);
         self.exit(&process)
     }
 
     /// Spawns a guest's `main` in an environment that grants everything.
-    pub fn spawn(&self, text: &str) -> Process {
+    pub(crate) fn spawn(&self, text: &str) -> Process {
         self.environment().spawn(&self.module(text), "main", &[]).expect("nothing limits it")
     }
 
     /// Waits for a process's end.
-    pub fn exit(&self, process: &Process) -> Exit {
+    pub(crate) fn exit(&self, process: &Process) -> Exit {
         self.wait_for(&format!("the end of {process:?}"), process.exited())
     }
 
     /// Waits for the next number that a guest says.
-    pub fn hear(&self) -> i64 {
+    pub(crate) fn hear(&self) -> i64 {
         self.wait_for("a guest to say something", self.said.recv()).expect("the machine keeps the other end")
     }
 
     /// Hears several numbers.
-    pub fn hear_all<const COUNT: usize>(&self) -> [i64; COUNT] {
+    pub(crate) fn hear_all<const COUNT: usize>(&self) -> [i64; COUNT] {
         std::array::from_fn(|_| self.hear())
     }
 
     /// Returns what was said and not heard yet.
-    pub fn heard_nothing_more(&self) -> bool {
+    pub(crate) fn heard_nothing_more(&self) -> bool {
         self.said.is_empty()
     }
 
     /// Waits for something outside the machine's threads; fails the test where it takes too long.
-    pub fn wait_for<F: Future>(&self, what: &str, future: F) -> F::Output {
+    pub(crate) fn wait_for<F: Future>(&self, what: &str, future: F) -> F::Output {
         let limit = async {
             async_io::Timer::after(PATIENCE).await;
             None
@@ -127,7 +127,7 @@ impl Lab {
 
 /// Writes a module that imports host functions, each as `$name`, and `$say`; has a memory of one page, exported; and holds
 /// the given fields.
-pub fn guest(imports: &[&str], fields: &str) -> String {
+pub(crate) fn guest(imports: &[&str], fields: &str) -> String {
     let mut text = String::from("(module\n");
     for name in imports {
         text.push_str(&import(name));
@@ -138,7 +138,7 @@ pub fn guest(imports: &[&str], fields: &str) -> String {
 }
 
 /// Writes the import of a row of the table, by its whole name.
-pub fn import(whole: &str) -> String {
+pub(crate) fn import(whole: &str) -> String {
     let row = HOST_FUNCTIONS.iter().find(|row| format!("{}::{}", row.namespace, row.name) == *whole);
     let row = row.unwrap_or_else(|| panic!("the table has no row `{whole}`"));
     let mut text = format!("(import \"{}\" \"{}\" (func ${}", row.namespace, row.name, row.name);
@@ -153,7 +153,7 @@ pub fn import(whole: &str) -> String {
 }
 
 /// The name of a kind's wasm type.
-pub fn wasm(kind: Kind) -> &'static str {
+pub(crate) fn wasm(kind: Kind) -> &'static str {
     match kind.value_type() {
         ValueType::I32 => "i32",
         ValueType::I64 => "i64",
@@ -162,7 +162,7 @@ pub fn wasm(kind: Kind) -> &'static str {
 }
 
 /// Writes a module's binary as the text of a data segment; returns that and how many bytes they are.
-pub fn binary(module: &str) -> (String, usize) {
+pub(crate) fn binary(module: &str) -> (String, usize) {
     let bytes = wat::parse_str(module).expect("the tests write good modules");
     let mut text = String::new();
     for byte in &bytes {
