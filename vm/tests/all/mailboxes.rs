@@ -1,1 +1,377 @@
-//! (subject)
+//! Mailboxes: order, bounds, selective and timed receives, and who is told that nobody is left.
+
+use crate::support::actor::{self, Actor, Mail};
+use crate::support::{Lab, guest};
+use lunatic_vm::{Exit, ExitKind, Limit, SendError, Val, Vm};
+
+const FULL: i64 = 2;
+const TOO_LARGE: i64 = 3;
+const NOBODY_LEFT: i64 = 9028;
+
+#[test]
+fn messages_of_one_sender_keep_their_order() {
+    let lab = Lab::with(Vm::builder().workers(4));
+    let environment = lab.environment();
+    // Four senders number their messages; the receiver says by how much each differs from what is due.
+    let module = lab.module(&guest(
+        &["lunatic::message::send_bytes", "lunatic::message::receive_bytes"],
+        r#"(func (export "send") (param $to i64) (param $tag i64) (local $number i64)
+            (loop $again
+                (i64.store (i32.const 0) (local.get $number))
+                (if (call $send_bytes (local.get $to) (local.get $tag) (i32.const 0) (i32.const 8) (i32.const 0)
+                    (i32.const 0)) (then unreachable))
+                (local.set $number (i64.add (local.get $number) (i64.const 1)))
+                (br_if $again (i64.lt_u (local.get $number) (i64.const 10000)))))
+        (func (export "main") (local $left i32) (local $due i32)
+            (local.set $left (i32.const 40000))
+            (loop $again
+                (drop (call $receive_bytes (i32.const 0) (i32.const 0) (i64.const -1) (i32.const 64) (i32.const 8)
+                    (i32.const 0)))
+                (local.set $due (i32.add (i32.const 1024) (i32.mul (i32.const 8) (i32.wrap_i64 (i64.load (i32.const 16))))))
+                (if (i64.ne (i64.load (local.get $due)) (i64.load (i32.const 64))) (then unreachable))
+                (i64.store (local.get $due) (i64.add (i64.const 1) (i64.load (local.get $due))))
+                (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1))))))"#,
+    ));
+    let receiver = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let to = Val::I64(receiver.pid().number().cast_signed());
+    for tag in 1..=4 {
+        environment.spawn(&module, "send", &[to, Val::I64(tag)]).expect("nothing limits it");
+    }
+    let exit = lab.exit(&receiver);
+    assert!(exit.is_normal(), "{exit}");
+}
+
+#[test]
+fn a_message_comes_before_its_senders_end() {
+    let lab = Lab::new();
+    let (environment, module) = (lab.environment(), lab.module(&actor::module()));
+    let watcher = Actor::spawn(&lab, &environment, &module);
+    for number in 0..100 {
+        let sender = Actor::spawn(&lab, &environment, &module);
+        watcher.monitor(0, sender.pid());
+        assert_eq!(sender.send(watcher.pid(), 5, number), 0);
+        sender.process.kill();
+        assert_eq!(watcher.receive(&[], -1), Mail::Data(5, number));
+        assert_eq!(watcher.receive(&[], -1), Mail::ProcessDied(0, sender.pid(), ExitKind::Killed as i64));
+    }
+}
+
+#[test]
+fn t046_a_receive_whose_time_runs_out_as_a_message_comes_loses_and_reorders_nothing() {
+    let lab = Lab::with(Vm::builder().workers(4));
+    let environment = lab.environment();
+    // The receiver waits with times of 0 and 1 ms, by tag and without, against a sender that pauses now and then.
+    let module = lab.module(&guest(
+        &["lunatic::message::send_bytes", "lunatic::message::receive_bytes", "lunatic::process::sleep_ms"],
+        r#"(func (export "send") (param $to i64) (local $number i64)
+            (loop $again
+                (i64.store (i32.const 0) (local.get $number))
+                (if (call $send_bytes (local.get $to) (i64.const 7) (i32.const 0) (i32.const 8) (i32.const 0) (i32.const 0))
+                    (then unreachable))
+                (local.set $number (i64.add (local.get $number) (i64.const 1)))
+                (if (i64.eqz (i64.rem_u (local.get $number) (i64.const 16))) (then (call $sleep_ms (i64.const 1))))
+                (br_if $again (i64.lt_u (local.get $number) (i64.const 8000)))))
+        (func (export "main") (local $due i64) (local $turn i32) (local $code i32)
+            (i64.store (i32.const 256) (i64.const 9)) (i64.store (i32.const 264) (i64.const 7))
+            (loop $again
+                (local.set $turn (i32.add (local.get $turn) (i32.const 1)))
+                (local.set $code (call $receive_bytes
+                    (i32.const 256) (i32.mul (i32.const 2) (i32.and (local.get $turn) (i32.const 1)))
+                    (i64.extend_i32_u (i32.and (i32.shr_u (local.get $turn) (i32.const 1)) (i32.const 1)))
+                    (i32.const 64) (i32.const 8) (i32.const 0)))
+                (if (i32.eqz (local.get $code)) (then
+                    (if (i64.ne (local.get $due) (i64.load (i32.const 64))) (then unreachable))
+                    (local.set $due (i64.add (local.get $due) (i64.const 1))))
+                (else (if (i32.ne (local.get $code) (i32.const 9027)) (then unreachable))))
+                (br_if $again (i64.lt_u (local.get $due) (i64.const 8000)))))"#,
+    ));
+    let receivers: Vec<_> = (0..3)
+        .map(|_| {
+            let receiver = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+            let to = Val::I64(receiver.pid().number().cast_signed());
+            environment.spawn(&module, "send", &[to]).expect("nothing limits it");
+            receiver
+        })
+        .collect();
+    for receiver in &receivers {
+        let exit = lab.exit(receiver);
+        assert!(exit.is_normal(), "{exit}");
+    }
+}
+
+#[test]
+fn t042_a_flood_fills_a_mailbox_to_its_bound_and_the_senders_are_told() {
+    let lab = Lab::with(Vm::builder().workers(2));
+    let module = lab.module(&actor::module());
+    let environment = lab.environment_with(|config| {
+        config.limit(Limit::MailboxMessages, 100);
+    });
+    let flooder = lab.module(&guest(
+        &["lunatic::message::send_bytes"],
+        r#"(func (export "main") (param $to i64) (local $left i32) (local $full i64)
+            (local.set $left (i32.const 20))
+            (loop $again
+                (if (i32.eq (i32.const 2) (call $send_bytes (local.get $to) (i64.const 1)
+                    (i32.const 0) (i32.const 8) (i32.const 0) (i32.const 0)))
+                    (then (local.set $full (i64.add (local.get $full) (i64.const 1)))))
+                (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+            (call $say (local.get $full)))"#,
+    ));
+    // The victim waits for something else all the while.
+    let victim = lab.module(&guest(
+        &["lunatic::message::receive"],
+        r#"(func (export "main") (i64.store (i32.const 0) (i64.const 9))
+            (drop (call $receive (i32.const 0) (i32.const 1) (i64.const -1)))
+            (call $say (i64.const -1)))"#,
+    ));
+    let victim = environment.spawn(&victim, "main", &[]).expect("nothing limits it");
+    let to = Val::I64(victim.pid().number().cast_signed());
+    for _ in 0..1000 {
+        environment.spawn(&flooder, "main", &[to]).expect("nothing limits it");
+    }
+    let full: i64 = (0..1000).map(|_| lab.hear()).sum();
+    assert_eq!(full, 20_000 - 100);
+    assert_eq!(victim.mailbox_size(), (100, 800));
+    assert!(matches!(victim.send(9, b""), Err(SendError::MailboxFull(..))));
+    // A signal always finds room, and the owner of the flooded mailbox lives.
+    let actor = Actor::spawn(&lab, &environment, &module);
+    actor.link(0, victim.pid());
+    actor.trap();
+    assert!(matches!(lab.exit(&victim), Exit::LinkDied { .. }));
+}
+
+#[test]
+fn a_sender_waits_one_slice_for_room_and_is_then_told() {
+    let lab = Lab::manual(1);
+    let module = lab.module(&actor::module());
+    let small = lab.environment_with(|config| {
+        config.limit(Limit::MailboxMessages, 2);
+    });
+    let receiver = Actor::spawn(&lab, &small, &module);
+    let sender = Actor::spawn(&lab, &lab.environment(), &module);
+    assert_eq!(sender.send(receiver.pid(), 1, 10), 0);
+    assert_eq!(sender.send(receiver.pid(), 1, 11), 0);
+    // The receiver does not run in between: its command would be one message too many.
+    assert_eq!(sender.send(receiver.pid(), 1, 12), FULL);
+    assert_eq!(receiver.process.mailbox_size(), (2, 16));
+}
+
+#[test]
+fn a_sender_that_waits_for_room_gets_it_from_a_receiver_that_is_ready() {
+    let lab = Lab::manual(1);
+    let environment = lab.environment_with(|config| {
+        config.limit(Limit::MailboxMessages, 1);
+    });
+    let module = lab.module(&guest(
+        &["lunatic::message::send_bytes", "lunatic::message::receive"],
+        r#"(func (export "send") (param $to i64) (local $left i32)
+            (local.set $left (i32.const 100))
+            (loop $again
+                (if (call $send_bytes (local.get $to) (i64.const 1) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
+                    (then unreachable))
+                (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+            (call $say (i64.const 1)))
+        (func (export "main")
+            (loop $again (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1))) (br $again)))"#,
+    ));
+    let receiver = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let to = Val::I64(receiver.pid().number().cast_signed());
+    environment.spawn(&module, "send", &[to]).expect("nothing limits it");
+    assert_eq!(lab.hear(), 1);
+}
+
+#[test]
+fn t044_a_message_is_refused_at_its_bound_of_bytes_and_of_resources() {
+    let lab = Lab::new();
+    let exit = lab.run(&guest(
+        &["lunatic::message::create_data", "lunatic::message::push_module"],
+        r#"(func (export "main") (call $create_data (i64.const 0) (i64.const -1))
+            (loop $again (drop (call $push_module (i64.const -1))) (br $again)))"#,
+    ));
+    assert!(exit.to_string().contains("at most 256 resources"), "{exit}");
+    let exit = lab.run(&guest(
+        &["lunatic::message::create_data", "lunatic::message::write_data"],
+        r#"(func (export "main") (call $create_data (i64.const 0) (i64.const 1073741824))
+            (loop $again (drop (call $write_data (i32.const 0) (i32.const 65536))) (br $again)))"#,
+    ));
+    assert!(exit.to_string().contains("a message has at most 16777216 bytes"), "{exit}");
+    let small = lab.environment_with(|config| {
+        config.limit(Limit::MessageBytes, 7);
+    });
+    let module = lab.module(&actor::module());
+    let [inside, outside] = [&small, &lab.environment()].map(|environment| {
+        let module = lab.module(&guest(
+            &["lunatic::message::send_bytes", "lunatic::message::receive"],
+            r#"(func (export "main") (param $to i64)
+                (call $say (i64.extend_i32_u (call $send_bytes (local.get $to) (i64.const 0) (i32.const 0) (i32.const 8)
+                    (i32.const 0) (i32.const 0)))))"#,
+        ));
+        (environment.clone(), module)
+    });
+    let receiver = Actor::spawn(&lab, &lab.environment(), &module);
+    let tight = small.spawn(&linger(&lab), "main", &[]).expect("nothing limits it");
+    for ((environment, module), to) in [(inside, receiver.pid()), (outside, tight.pid())] {
+        environment.spawn(&module, "main", &[Val::I64(to.number().cast_signed())]).expect("nothing limits it");
+        assert_eq!(lab.hear(), TOO_LARGE);
+    }
+}
+
+/// A process that waits for ever.
+fn linger(lab: &Lab) -> lunatic_vm::Module {
+    lab.module(&guest(
+        &["lunatic::message::receive"],
+        r#"(func (export "main") (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1))))"#,
+    ))
+}
+
+#[test]
+fn t045_looking_for_a_tag_among_a_hundred_thousand_others_again_and_again_is_quick() {
+    let lab = Lab::new();
+    let exit = lab.run(&guest(
+        &["lunatic::message::send_bytes", "lunatic::message::receive", "lunatic::process::process_id"],
+        r#"(func $send (param $tag i64)
+            (if (call $send_bytes (call $process_id) (local.get $tag) (i32.const 0) (i32.const 0) (i32.const 0)
+                (i32.const 0)) (then unreachable)))
+        (func (export "main") (local $left i32)
+            (local.set $left (i32.const 99999))
+            (loop $again
+                (call $send (i64.extend_i32_u (i32.rem_u (local.get $left) (i32.const 1000))))
+                (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+            (i64.store (i32.const 8) (i64.const 5000))
+            (local.set $left (i32.const 100000))
+            (loop $again
+                (if (i32.ne (i32.const 9027) (call $receive (i32.const 8) (i32.const 1) (i64.const 0))) (then unreachable))
+                (call $send (i64.const 5000))
+                (if (call $receive (i32.const 8) (i32.const 1) (i64.const 0)) (then unreachable))
+                (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1))))))"#,
+    ));
+    assert!(exit.is_normal(), "{exit}");
+}
+
+#[test]
+fn t047_a_message_to_the_dead_is_dropped_and_reaches_no_one_else() {
+    let lab = Lab::new();
+    let (environment, module) = (lab.environment(), lab.module(&actor::module()));
+    let sender = Actor::spawn(&lab, &environment, &module);
+    let mut dead = Vec::new();
+    for _ in 0..200 {
+        let actor = Actor::spawn(&lab, &environment, &module);
+        dead.push(actor.pid());
+        actor.finish();
+        let heir = Actor::spawn(&lab, &environment, &module);
+        for &pid in &dead[dead.len().saturating_sub(3)..] {
+            assert_ne!(pid, heir.pid());
+            assert_eq!(sender.send(pid, 1, 1), 0, "as to anybody");
+        }
+        assert_eq!(heir.process.mailbox_size(), (0, 0));
+        assert!(!sender.exists(actor.pid()));
+        heir.finish();
+    }
+}
+
+#[test]
+fn a_signal_with_a_tag_is_found_by_it_and_keeps_its_place() {
+    let lab = Lab::new();
+    let (environment, module) = (lab.environment(), lab.module(&actor::module()));
+    let [watcher, one, other] = [(); 3].map(|()| Actor::spawn(&lab, &environment, &module));
+    watcher.monitor(0, one.pid());
+    watcher.monitor(4, other.pid());
+    one.finish();
+    assert_eq!(watcher.send(watcher.pid(), 0, 1), 0);
+    other.finish();
+    assert_eq!(watcher.take(&[0]), Mail::Data(0, 1), "an end without a tag is not found by the tag 0");
+    assert_eq!(watcher.take(&[4]), Mail::ProcessDied(4, other.pid(), 0));
+    assert_eq!(watcher.take(&[]), Mail::ProcessDied(0, one.pid(), 0));
+}
+
+/// Runs a guest's `main` in an environment that nobody outside sends to.
+fn run_closed(lab: &Lab, text: &str) -> Exit {
+    let environment = lab.environment_with(|config| {
+        config.closed();
+    });
+    let process = environment.spawn(&lab.module(text), "main", &[]).expect("nothing limits it");
+    lab.exit(&process)
+}
+
+#[test]
+fn the_last_process_is_told_that_nobody_is_left() {
+    let lab = Lab::new();
+    let text = guest(
+        &["lunatic::message::receive"],
+        r#"(func (export "main")
+            (call $say (i64.extend_i32_u (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))))"#,
+    );
+    assert!(run_closed(&lab, &text).is_normal());
+    assert_eq!(lab.hear(), NOBODY_LEFT);
+}
+
+#[test]
+fn a_message_that_came_before_the_others_left_is_received() {
+    let lab = Lab::with(Vm::builder().workers(4));
+    let text = guest(
+        &["lunatic::message::receive", "lunatic::message::send_bytes", "lunatic::process::spawn",
+            "lunatic::process::process_id"],
+        r#"(data (i32.const 16) "child") (data (i32.const 32) "\7e")
+        (func (export "child") (param $parent i64)
+            (if (call $send_bytes (local.get $parent) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
+                (then unreachable)))
+        (func (export "main") (local $left i32)
+            (local.set $left (i32.const 500))
+            (loop $again
+                (i64.store (i32.const 33) (call $process_id))
+                (if (call $spawn (i64.const 0) (i64.const -1) (i64.const -1) (i32.const 16) (i32.const 5) (i32.const 32)
+                    (i32.const 17) (i32.const 64)) (then unreachable))
+                (if (call $receive (i32.const 0) (i32.const 0) (i64.const -1)) (then unreachable))
+                (if (i32.ne (call $receive (i32.const 0) (i32.const 0) (i64.const -1)) (i32.const 9028)) (then unreachable))
+                (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1))))))"#,
+    );
+    let exit = run_closed(&lab, &text);
+    assert!(exit.is_normal(), "{exit}");
+}
+
+#[test]
+fn a_timer_counts_as_somebody_and_its_message_is_received() {
+    let lab = Lab::new();
+    let text = guest(
+        &["lunatic::message::receive", "lunatic::timer::send_bytes_after", "lunatic::timer::cancel_timer",
+            "lunatic::process::process_id"],
+        r#"(func $start (param $delay i64)
+            (if (call $send_bytes_after (call $process_id) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                (i32.const 0) (local.get $delay) (i32.const 8)) (then unreachable)))
+        (func $wait (result i32) (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
+        (func (export "main")
+            (call $start (i64.const 20))
+            (if (call $wait) (then unreachable))
+            (if (i32.ne (call $wait) (i32.const 9028)) (then unreachable))
+            (call $start (i64.const -1))
+            (if (i32.ne (call $cancel_timer (i64.load (i32.const 8))) (i32.const 1)) (then unreachable))
+            (if (i32.ne (call $wait) (i32.const 9028)) (then unreachable)))"#,
+    );
+    let exit = run_closed(&lab, &text);
+    assert!(exit.is_normal(), "{exit}");
+}
+
+#[test]
+fn a_receive_with_a_time_limit_waits_for_it_also_alone() {
+    let lab = Lab::new();
+    let text = guest(
+        &["lunatic::message::receive"],
+        r#"(func (export "main")
+            (call $say (i64.extend_i32_u (call $receive (i32.const 0) (i32.const 0) (i64.const 5)))))"#,
+    );
+    assert!(run_closed(&lab, &text).is_normal());
+    assert_eq!(lab.hear(), actor::TIMED_OUT);
+}
+
+#[test]
+fn a_program_that_the_host_may_send_to_waits_on() {
+    let lab = Lab::new();
+    let module = linger(&lab);
+    let process = lab.environment().spawn(&module, "main", &[]).expect("nothing limits it");
+    let other = lab.environment().spawn(&module, "main", &[]).expect("nothing limits it");
+    other.kill();
+    lab.exit(&other);
+    assert!(process.is_alive());
+    process.send(0, b"").expect("there is room");
+    assert!(lab.exit(&process).is_normal());
+}

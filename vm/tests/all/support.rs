@@ -3,6 +3,8 @@
 //! A guest imports what it needs with [`guest`], which takes the types from the table of host functions. Guests say numbers
 //! with `$say`; the test hears them in order with [`Lab::hear`].
 
+pub(crate) mod actor;
+
 use async_channel::{Receiver, Sender};
 use lunatic_abi::{HOST_FUNCTIONS, Kind, ValueType};
 use lunatic_vm::{Caller, Config, Environment, Exit, Guest, Host, Module, Process, Vm, VmBuilder};

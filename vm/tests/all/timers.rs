@@ -1,1 +1,114 @@
-//! (subject)
+//! Timers and sleeping.
+
+use crate::support::actor::{self, Actor, Mail};
+use crate::support::{Lab, guest};
+use lunatic_vm::{Exit, Limit, Pid};
+
+#[test]
+fn t060_a_million_timers_are_refused_at_the_bound_and_given_back() {
+    let lab = Lab::new();
+    let environment = lab.environment();
+    let module = lab.module(&guest(
+        &["lunatic::timer::send_bytes_after"],
+        r#"(func (export "main") (local $left i32) (local $refused i64)
+            (local.set $left (i32.const 1000000))
+            (loop $again
+                (if (call $send_bytes_after (i64.const 77) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                    (i32.const 0) (i64.const -1) (i32.const 8))
+                    (then (local.set $refused (i64.add (local.get $refused) (i64.const 1)))))
+                ;; The errors are bounded as well: a few are enough.
+                (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+                (br_if $again (i32.and (i64.lt_u (local.get $refused) (i64.const 100)) (i32.ne (local.get $left) (i32.const 0)))))
+            (call $say (i64.extend_i32_u (local.get $left))))"#,
+    ));
+    let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    assert!(lab.exit(&process).is_normal());
+    assert_eq!(lab.hear(), 1_000_000 - 10_000 - 100);
+    assert_eq!(environment.used(Limit::Timers), 10_000, "timers outlive their process");
+}
+
+#[test]
+fn t060_a_timer_of_any_length_is_cancelled_once() {
+    let lab = Lab::new();
+    let (environment, module) = (lab.environment(), lab.module(&actor::module()));
+    let actor = Actor::spawn(&lab, &environment, &module);
+    for delay in [-1, i64::MAX, -2, 1 << 40] {
+        let timer = actor.send_after(actor.pid(), 1, delay).expect("there is room");
+        assert!(actor.cancel(timer), "{delay}");
+        assert!(!actor.cancel(timer), "{delay}");
+    }
+    assert!(!actor.cancel(12345));
+    assert_eq!(actor.take(&[]), Mail::TimedOut);
+}
+
+#[test]
+fn t060_a_timer_of_no_time_fires_and_one_to_the_dead_is_nothing() {
+    let lab = Lab::new();
+    let (environment, module) = (lab.environment(), lab.module(&actor::module()));
+    let [actor, dead] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &module));
+    let timer = actor.send_after(actor.pid(), 6, 0).expect("there is room");
+    assert_eq!(actor.receive(&[6], -1), Mail::Data(6, 0));
+    assert!(!actor.cancel(timer), "it has fired");
+    dead.finish();
+    for pid in [dead.pid(), Pid::from_number(1)] {
+        actor.send_after(pid, 6, 0).expect("there is room");
+    }
+    actor.send_after(actor.pid(), 7, 1).expect("there is room");
+    assert_eq!(actor.receive(&[7], -1), Mail::Data(7, 0));
+    assert_eq!(actor.take(&[]), Mail::TimedOut);
+}
+
+#[test]
+fn a_timer_fires_after_its_author_has_ended() {
+    let lab = Lab::new();
+    let (environment, module) = (lab.environment(), lab.module(&actor::module()));
+    let [author, receiver] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &module));
+    author.send_after(receiver.pid(), 3, 20).expect("there is room");
+    author.finish();
+    assert_eq!(receiver.receive(&[3], -1), Mail::Data(3, 0));
+}
+
+#[test]
+fn timers_fire_in_the_order_of_their_times() {
+    let lab = Lab::new();
+    let (environment, module) = (lab.environment(), lab.module(&actor::module()));
+    let actor = Actor::spawn(&lab, &environment, &module);
+    for delay in [90, 50, 10] {
+        actor.send_after(actor.pid(), delay, delay).expect("there is room");
+    }
+    for delay in [10, 50, 90] {
+        assert_eq!(actor.receive(&[], -1), Mail::Data(delay, 0));
+    }
+}
+
+#[test]
+fn a_sleep_for_ever_is_ended_by_a_kill_and_a_sleep_of_nothing_ends() {
+    let lab = Lab::new();
+    let sleeper = |time: i64| {
+        lab.spawn(&guest(
+            &["lunatic::process::sleep_ms"],
+            &format!(r#"(func (export "main") (call $say (i64.const 1)) (call $sleep_ms (i64.const {time})))"#),
+        ))
+    };
+    for time in [-1, -2, i64::MAX] {
+        let process = sleeper(time);
+        lab.hear();
+        assert!(process.is_alive());
+        process.kill();
+        assert!(matches!(lab.exit(&process), Exit::Killed));
+    }
+    assert!(lab.exit(&sleeper(0)).is_normal());
+}
+
+#[test]
+fn a_machine_is_dropped_while_timers_run() {
+    let lab = Lab::new();
+    let (environment, module) = (lab.environment(), lab.module(&actor::module()));
+    let actor = Actor::spawn(&lab, &environment, &module);
+    for delay in [-1, 1, 5, 100_000] {
+        actor.send_after(actor.pid(), 0, delay).expect("there is room");
+    }
+    drop(actor);
+    drop(lab);
+    assert_eq!(environment.used(Limit::Timers), 0);
+}
