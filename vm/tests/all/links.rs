@@ -328,8 +328,10 @@ fn t043_a_flood_of_signals_is_bounded_and_ends_its_author() {
     let flood = |name: &str, call: &str| {
         lab.run(&guest(
             &[name],
-            &format!(r#"(func (export "main") (local $tag i64) (loop $again
-                (local.set $tag (i64.add (local.get $tag) (i64.const 1))) {call} (br $again)))"#),
+            &format!(
+                r#"(func (export "main") (local $tag i64) (loop $again
+                (local.set $tag (i64.add (local.get $tag) (i64.const 1))) {call} (br $again)))"#
+            ),
         ))
     };
     for (name, call) in [

@@ -309,8 +309,12 @@ fn the_last_process_is_told_that_nobody_is_left() {
 fn a_message_that_came_before_the_others_left_is_received() {
     let lab = Lab::with(Vm::builder().workers(4));
     let text = guest(
-        &["lunatic::message::receive", "lunatic::message::send_bytes", "lunatic::process::spawn",
-            "lunatic::process::process_id"],
+        &[
+            "lunatic::message::receive",
+            "lunatic::message::send_bytes",
+            "lunatic::process::spawn",
+            "lunatic::process::process_id",
+        ],
         r#"(data (i32.const 16) "child") (data (i32.const 32) "\7e")
         (func (export "child") (param $parent i64)
             (if (call $send_bytes (local.get $parent) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
@@ -333,8 +337,12 @@ fn a_message_that_came_before_the_others_left_is_received() {
 fn a_timer_counts_as_somebody_and_its_message_is_received() {
     let lab = Lab::new();
     let text = guest(
-        &["lunatic::message::receive", "lunatic::timer::send_bytes_after", "lunatic::timer::cancel_timer",
-            "lunatic::process::process_id"],
+        &[
+            "lunatic::message::receive",
+            "lunatic::timer::send_bytes_after",
+            "lunatic::timer::cancel_timer",
+            "lunatic::process::process_id",
+        ],
         r#"(func $start (param $delay i64)
             (if (call $send_bytes_after (call $process_id) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
                 (i32.const 0) (local.get $delay) (i32.const 8)) (then unreachable)))

@@ -1,1 +1,159 @@
-//! (subject)
+//! A mix of everything for a while, and nothing left at its end. `LUNATIC_SOAK_SECONDS` makes the while longer than two seconds.
+
+use crate::support::{Lab, guest};
+use lunatic_vm::{Exit, Limit, Process, Vm};
+use std::time::{Duration, Instant};
+
+/// What a child does with its life, chosen by its number: it ends, traps, hoards, spins until it is killed or out of compute,
+/// waits until it is killed, or talks to its parent first.
+fn mix() -> String {
+    guest(
+        &[
+            "lunatic::process::spawn",
+            "lunatic::process::process_id",
+            "lunatic::process::monitor",
+            "lunatic::process::kill",
+            "lunatic::message::send_bytes",
+            "lunatic::message::receive_bytes",
+            "lunatic::timer::send_bytes_after",
+            "lunatic::registry::put",
+        ],
+        r#"(data (i32.const 16) "child") (data (i32.const 32) "\7e") (data (i32.const 49) "\7e") (data (i32.const 80) "name")
+        (global $downs (mut i64) (i64.const 0))
+        (global $stop (mut i32) (i32.const 0))
+        (func $wait (drop (call $receive_bytes (i32.const 0) (i32.const 0) (i64.const -1) (i32.const 256) (i32.const 8)
+            (i32.const 128))))
+        (func (export "child") (param $parent i64) (param $kind i64)
+            (drop (call $send_bytes (local.get $parent) (i64.const 5) (i32.const 0) (i32.const 64) (i32.const 0) (i32.const 0)))
+            (if (i64.eq (local.get $kind) (i64.const 1)) (then unreachable))
+            (if (i64.eq (local.get $kind) (i64.const 2)) (then
+                (loop $hoard (br_if $hoard (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable))
+            (if (i64.eq (local.get $kind) (i64.const 3)) (then (loop $spin (br $spin))))
+            (if (i64.eq (local.get $kind) (i64.const 4)) (then (loop $waiting (call $wait) (br $waiting))))
+            (if (i64.eq (local.get $kind) (i64.const 5)) (then
+                (drop (call $send_bytes_after (call $process_id) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                    (i32.const 0) (i64.const 1) (i32.const 8)))
+                (call $wait))))
+        ;; One round: a child, a monitor, and in the end a kill, which most children do not live to see. Ends that come are
+        ;; counted until as many have come as there were children.
+        (func $one (param $number i64) (local $child i64)
+            (i64.store (i32.const 33) (call $process_id))
+            (i64.store (i32.const 50) (i64.rem_u (local.get $number) (i64.const 6)))
+            (if (call $spawn (i64.const 0) (i64.const -1) (i64.const -1) (i32.const 16) (i32.const 5) (i32.const 32)
+                (i32.const 34) (i32.const 8)) (then unreachable))
+            (local.set $child (i64.load (i32.const 8)))
+            (call $monitor (local.get $child))
+            (loop $until_it_speaks
+                (call $wait)
+                (if (i32.eq (i32.load (i32.const 128)) (i32.const 2)) (then
+                    (global.set $downs (i64.add (global.get $downs) (i64.const 1)))))
+                (br_if $until_it_speaks (i32.ne (i32.load (i32.const 128)) (i32.const 0))))
+            (call $kill (local.get $child)))
+        (func (export "main") (local $number i64)
+            (loop $rounds
+                (call $one (local.get $number))
+                (local.set $number (i64.add (local.get $number) (i64.const 1)))
+                ;; The test's message is one of its own tag, and may be the one that a round took for a child's.
+                (if (i64.eq (i64.load (i32.const 144)) (i64.const 9)) (then (global.set $stop (i32.const 1))))
+                (br_if $rounds (i32.eqz (global.get $stop))))
+            (loop $ends
+                (if (i64.lt_u (global.get $downs) (local.get $number)) (then
+                    (call $wait)
+                    (if (i32.eq (i32.load (i32.const 128)) (i32.const 2)) (then
+                        (global.set $downs (i64.add (global.get $downs) (i64.const 1)))))
+                    (br $ends))))
+            (call $say (local.get $number)))"#,
+    )
+}
+
+/// What the operating system has given this program.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    resident: u64,
+    mappings: usize,
+    descriptors: usize,
+}
+
+fn held() -> Held {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/self/{file}")).expect("linux has it");
+    let pages: u64 =
+        read("statm").split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("the second is resident");
+    Held {
+        resident: pages * 4096,
+        mappings: read("maps").lines().count(),
+        descriptors: std::fs::read_dir("/proc/self/fd").expect("linux has it").count(),
+    }
+}
+
+fn soak(time: Duration) -> u64 {
+    let lab = Lab::with(Vm::builder().workers(2));
+    let environment = lab.environment_with(|config| {
+        config.limit(Limit::Memory, 10 * 65_536).limit(Limit::Compute, 20).limit(Limit::Processes, 200);
+    });
+    let module = lab.module(&mix());
+    // A parent has so much compute and no more, and then the next one takes over.
+    let roots = lab.environment();
+    let parents: Vec<Process> = (0..4).map(|_| roots.spawn(&module, "main", &[]).expect("nothing limits it")).collect();
+    let limited = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        // The clock is what this test is about: it decides for how long, not whether something is right.
+        lab.wait_for("a little while", async { async_io::Timer::after(Duration::from_millis(20)).await });
+        if !limited.is_alive() {
+            break;
+        }
+    }
+    lab.wait_for("the rest of the time", async { async_io::Timer::at(begin + time).await });
+    for parent in &parents {
+        parent.send(9, &[0; 8]).expect("a parent reads its mail");
+    }
+    let mut rounds = 0;
+    for parent in &parents {
+        let exit = lab.exit(parent);
+        assert!(exit.is_normal(), "every end was told: {exit}");
+        rounds += lab.hear().cast_unsigned();
+    }
+    limited.kill();
+    assert!(matches!(lab.exit(&limited), Exit::Limit(_) | Exit::Killed));
+    environment.end();
+    lab.wait_for("the end of the limited", environment.ended());
+    lab.wait_for("the end of the others", roots.ended());
+    assert_eq!(lab.vm.processes().len(), 0);
+    for limit in [Limit::Processes, Limit::TotalMemory, Limit::Names, Limit::Sockets] {
+        assert_eq!((roots.used(limit), environment.used(limit)), (0, 0), "{limit:?}");
+    }
+    rounds
+}
+
+/// Set in the program that soaks alone, where no other test holds anything.
+const ALONE: &str = "LUNATIC_SOAK_ALONE";
+
+#[test]
+fn after_a_soak_nothing_is_left() {
+    if std::env::var_os(ALONE).is_some() {
+        return soak_alone();
+    }
+    let this = std::env::current_exe().expect("a test has a file");
+    let output = std::process::Command::new(this)
+        .args(["--exact", "soak::after_a_soak_nothing_is_left", "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .expect("this very program can be started");
+    let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}{}", told(&output.stdout), told(&output.stderr));
+}
+
+fn soak_alone() {
+    let seconds = std::env::var("LUNATIC_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2.0);
+    // The first makes what stays for good: pools of threads, arenas of the allocator.
+    soak(Duration::from_millis(200));
+    let before = held();
+    let rounds = soak(Duration::from_secs_f64(seconds));
+    let after = held();
+    println!("{rounds} rounds, {before:?}, {after:?}");
+    assert!(rounds > 100, "{rounds} rounds");
+    let told = format!("{rounds} rounds, {before:?}, {after:?}");
+    assert!(after.resident < before.resident + (32 << 20), "{told}");
+    assert!(after.descriptors <= before.descriptors + 8, "{told}");
+    assert!(after.mappings < before.mappings + 200, "{told}");
+}

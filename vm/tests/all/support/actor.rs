@@ -266,7 +266,8 @@ impl<'a> Actor<'a> {
         if code != 0 {
             return Err(pid);
         }
-        let process = self.lab.vm.process(Pid::from_number(pid.cast_unsigned())).expect("an actor lives until it is told");
+        let process =
+            self.lab.vm.process(Pid::from_number(pid.cast_unsigned())).expect("an actor lives until it is told");
         Ok(Actor { lab: self.lab, process })
     }
 
