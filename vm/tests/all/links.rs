@@ -1,7 +1,7 @@
 //! Links and monitors: who is told of an end, and who dies of it.
 
 use crate::support::actor::{self, Actor, Mail};
-use crate::support::{Lab, guest, import};
+use crate::support::{Lab, binary, guest, import};
 use lunatic_vm::{Environment, Exit, ExitKind, Module, Pid, Process, Val, Vm};
 
 const KILLED: i64 = ExitKind::Killed as i64;
@@ -168,8 +168,9 @@ fn a_monitor_that_is_taken_back_says_nothing_and_the_others_stay() {
     for tag in [1, 2, 3] {
         watcher.monitor(tag, other.pid());
     }
-    watcher.stop_monitoring(2, other.pid());
-    watcher.stop_monitoring(7, other.pid());
+    assert!(watcher.stop_monitoring(2, other.pid()));
+    assert!(!watcher.stop_monitoring(2, other.pid()));
+    assert!(!watcher.stop_monitoring(7, other.pid()));
     other.trap();
     assert_eq!(watcher.take(&[]), Mail::ProcessDied(1, other.pid(), TRAPPED));
     assert_eq!(watcher.take(&[]), Mail::ProcessDied(3, other.pid(), TRAPPED));
@@ -238,9 +239,8 @@ fn t059_ten_thousand_linked_children_die_with_their_parent() {
     let lab = Lab::new();
     let environment = lab.environment();
     // As many as the machine has slots for beside the parent. Without a memory, so that the kernel has room for them.
-    let child = concat!(
-        r#"(module (import \22lunatic::process\22 \22sleep_ms\22 (func (param i64)))"#,
-        r#" (func (export \22main\22) (call 0 (i64.const -1))))"#
+    let (child, length) = binary(
+        r#"(module (import "lunatic::process" "sleep_ms" (func (param i64))) (func (export "main") (call 0 (i64.const -1))))"#,
     );
     let module = lab.module(&guest(
         &["lunatic::process::spawn", "lunatic::process::compile_module", "lunatic::message::receive"],
@@ -255,7 +255,6 @@ fn t059_ten_thousand_linked_children_die_with_their_parent() {
                 (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
             (call $say (i64.const 0))
             (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1))))"#,
-            length = child.replace(r"\22", "'").len()
         ),
     ));
     let parent = environment.spawn(&module, "main", &[]).expect("nothing limits it");
@@ -271,7 +270,7 @@ fn t059_ten_thousand_linked_children_die_with_their_parent() {
 fn a_spawn_with_a_link_is_linked_before_the_childs_first_instruction() {
     let lab = Lab::new();
     // The child traps in its start function: there is no earlier moment.
-    let child = "(module (func unreachable) (start 0) (func (export \\\"main\\\")))";
+    let (child, length) = binary(r#"(module (func unreachable) (start 0) (func (export "main")))"#);
     let module = lab.module(&guest(
         &[
             "lunatic::process::spawn",
@@ -293,7 +292,6 @@ fn a_spawn_with_a_link_is_linked_before_the_childs_first_instruction() {
                     (if (i64.ne (i64.load (i32.const 32)) (i64.load (i32.const 536))) (then unreachable))
                     (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
                 (call $say (i64.const 42)))"#,
-            length = child.replace('\\', "").len()
         ),
     ));
     let process = lab.environment().spawn(&module, "main", &[]).expect("nothing limits it");

@@ -183,8 +183,8 @@ fn apply(step: &Step, actors: &[Actor<'_>], model: &mut Model) -> Result<(), Tes
             }
         }
         Step::StopMonitoring(one, other, tag) => {
-            real.stop_monitoring(tag, pid(other));
-            model.actors[one].monitors.remove(&(other, tag));
+            let was_there = model.actors[one].monitors.remove(&(other, tag));
+            prop_assert_eq!(real.stop_monitoring(tag, pid(other)), was_there);
         }
         Step::DieWhenLinkDies(one, die) => {
             real.die_when_link_dies(die);

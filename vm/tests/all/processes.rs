@@ -1,7 +1,7 @@
 //! Processes: spawned, ended, killed wherever they are.
 
 use crate::support::actor::{self, Actor};
-use crate::support::{Lab, guest};
+use crate::support::{Lab, binary, guest};
 use lunatic_vm::{Caller, Exit, ExitKind, Guest, Host, Limit, Pid, Vm};
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -176,15 +176,14 @@ fn a_sender_that_waits_for_room_is_killed() {
 fn t071_a_process_is_killed_while_it_waits_for_a_compilation() {
     let lab = Lab::new();
     let environment = lab.environment();
-    // Text is taken as well as the binary format. A thousand functions take a while, and four processes ask for them at once.
+    // A thousand functions take a while, and four processes ask for them at once.
     let function = "(func (param i32) (result i32) local.get 0)";
-    let text = format!("(module {})", function.repeat(1000));
+    let (bytes, length) = binary(&format!("(module {})", function.repeat(1000)));
     let module = lab.module(&guest(
         &["lunatic::process::compile_module"],
         &format!(
-            r#"(data (i32.const 64) "{text}") (func (export "main") (call $say (i64.const 1))
-            (drop (call $compile_module (i32.const 64) (i32.const {}) (i32.const 0))) (loop br 0))"#,
-            text.len()
+            r#"(data (i32.const 64) "{bytes}") (func (export "main") (call $say (i64.const 1))
+            (drop (call $compile_module (i32.const 64) (i32.const {length}) (i32.const 0))) (loop br 0))"#
         ),
     ));
     let processes: Vec<_> =

@@ -142,3 +142,13 @@ pub fn wasm(kind: Kind) -> &'static str {
         ValueType::F64 => "f64",
     }
 }
+
+/// Writes a module's binary as the text of a data segment; returns that and how many bytes they are.
+pub fn binary(module: &str) -> (String, usize) {
+    let bytes = wat::parse_str(module).expect("the tests write good modules");
+    let mut text = String::new();
+    for byte in &bytes {
+        let _ = write!(text, "\\{byte:02x}");
+    }
+    (text, bytes.len())
+}

@@ -22,7 +22,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("link", "(call $link (local.get $a) (local.get $b)) (call $say (i64.const 0))"),
     ("unlink", "(call $unlink (local.get $a)) (call $say (i64.const 0))"),
     ("monitor", "(call $monitor_tagged (local.get $a) (local.get $b)) (call $say (i64.const 0))"),
-    ("stop_monitoring", "(call $stop_monitoring_tagged (local.get $a) (local.get $b)) (call $say (i64.const 0))"),
+    ("stop_monitoring", "(call $say (i64.extend_i32_u (call $stop_monitoring_tagged (local.get $a) (local.get $b))))"),
     ("die_when_link_dies", "(call $die_when_link_dies (i32.wrap_i64 (local.get $a))) (call $say (i64.const 0))"),
     (
         "send",
@@ -196,8 +196,9 @@ impl<'a> Actor<'a> {
         self.ask("monitor", [tag, Self::number(pid), 0], b"");
     }
 
-    pub(crate) fn stop_monitoring(&self, tag: i64, pid: Pid) {
-        self.ask("stop_monitoring", [tag, Self::number(pid), 0], b"");
+    /// Takes a monitor back; says whether there was one that has not spoken yet.
+    pub(crate) fn stop_monitoring(&self, tag: i64, pid: Pid) -> bool {
+        self.ask("stop_monitoring", [tag, Self::number(pid), 0], b"") == 1
     }
 
     pub(crate) fn die_when_link_dies(&self, die: bool) {
