@@ -9,13 +9,19 @@ use async_channel::{Receiver, Sender};
 use lunatic_abi::{HOST_FUNCTIONS, Kind, ValueType};
 use lunatic_vm::{Caller, Config, Environment, Exit, Guest, Host, Module, Process, Vm, VmBuilder};
 use std::fmt::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A machine under test. All its threads end when it is dropped.
 pub struct Lab {
     pub vm: Vm,
     said: Receiver<i64>,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// A machine reserves up to half of the address space, so that tests in one program take turns. A test that made a second
+/// lab beside its first would wait for itself.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// No test waits longer for anything: a machine that hangs fails the test instead of the whole run.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,12 +44,14 @@ impl Lab {
 
     /// The same with further host functions.
     pub fn with_host(builder: VmBuilder, mut host: Host) -> Lab {
+        // A test that failed leaves nothing behind that the next would mind.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let (say, said): (Sender<i64>, _) = async_channel::unbounded();
         host.function("test", "say", move |_: Caller<'_, Guest>, number: i64| {
             // A test that has heard enough may be gone already.
             let _ = say.try_send(number);
         });
-        Lab { vm: builder.host(host).build().expect("the machine can be set up"), said }
+        Lab { vm: builder.host(host).build().expect("the machine can be set up"), said, _turn: turn }
     }
 
     /// Compiles a guest.
