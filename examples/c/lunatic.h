@@ -417,7 +417,7 @@ int32_t lunatic_networking_tcp_peer_addr(uint64_t stream, uint64_t *address);
 LUNATIC_IMPORT("lunatic::networking", "tcp_stream_local_addr")
 int32_t lunatic_networking_tcp_stream_local_addr(uint64_t stream, uint64_t *address);
 
-/* Writes. Returns 0 and the number of bytes taken, 1 and an error id, or 9027. */
+/* Writes. Returns 0 and the number of bytes taken, 1 and an error id, or 9027. Of a process that is killed in it, a part may have been sent. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_write_vectored")
 int32_t lunatic_networking_tcp_write_vectored(uint64_t stream, const lunatic_vector *vectors, uint32_t count, uint64_t *written);
 

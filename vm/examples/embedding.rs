@@ -1,11 +1,11 @@
 //! What a host program can build on the machine: a namespace of its own with values that travel with a process, resources
-//! of its own kinds in messages, a thousand calls into a live instance each with fresh limits, a component, and a pid and a
-//! mailbox for the host itself.
+//! of its own kinds in messages, a thousand calls into a live instance each with fresh limits, a component, a pid and a
+//! mailbox for the host itself, and a pipe that a program writes into and the host reads.
 //!
 //! Look at how little of it is about threads, memory or cleaning up. Run it with
 //! `cargo run --profile checked -p lunatic-vm --example embedding`.
 
-use lunatic_vm::{Call, Caller, Exit, Foreign, Guest, Host, Letter, Limit, Val, Vm};
+use lunatic_vm::{Call, Caller, Exit, Foreign, Guest, Host, Letter, Limit, Pipe, Stdio, Val, Vm};
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     a_thousand_calls(&vm)?;
     a_guest_that_counts(&vm)?;
     a_component(&vm)?;
+    a_pipe(&vm)?;
     Ok(())
 }
 
@@ -144,5 +145,35 @@ fn a_component(vm: &Vm) -> Result<(), Box<dyn Error>> {
         })
     })?;
     assert!(vm.block_on(process.exited()).is_normal());
+    Ok(())
+}
+
+/// A program's output goes into a pipe of sixteen bytes: it waits whenever the host has not read.
+fn a_pipe(vm: &Vm) -> Result<(), Box<dyn Error>> {
+    let module = vm.module(
+        "writing",
+        br#"(module
+            (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 0) "\08\00\00\00\05\00\00\00line\n")
+            (func (export "_start") (local $left i32)
+                (local.set $left (i32.const 1000))
+                (loop $next
+                    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))
+                    (br_if $next (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))"#,
+    )?;
+    let (writer, reader) = Pipe::bounded(16);
+    let mut config = vm.config();
+    config.allow("wasi_snapshot_preview1").stdout(Stdio::Pipe(writer.clone()));
+    let process = vm.environment(config).spawn(&module, "_start", &[])?;
+    let (mut buffer, mut bytes) = ([0; 16], 0);
+    vm.block_on(async {
+        while bytes < 5000 {
+            bytes += reader.read(&mut buffer).await;
+        }
+    });
+    assert!(vm.block_on(process.exited()).is_normal());
+    writer.close();
+    println!("{bytes} bytes went through a pipe of 16");
     Ok(())
 }

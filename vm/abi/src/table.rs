@@ -216,7 +216,8 @@ macro_rules! for_each_host_function {
                 now tcp_peer_addr(stream: StreamId, address: OutU64) -> I32;
                 /// Own. Writes the id of a result that holds a stream's own address.
                 now tcp_stream_local_addr(stream: StreamId, address: OutU64) -> I32;
-                /// Writes. Returns 0 and the number of bytes taken, 1 and an error id, or 9027.
+                /// Writes. Returns 0 and the number of bytes taken, 1 and an error id, or 9027. Of a process that is killed in it,
+                /// a part may have been sent.
                 wait tcp_write_vectored(stream: StreamId, vectors: Vectors, count: Length, written: OutU64) -> I32;
                 /// Reads. Returns 0 and the number of bytes, 0 at the end; 1 and an error id, or 9027.
                 wait tcp_read(stream: StreamId, buffer: Buffer, length: Length, read: OutU64) -> I32;

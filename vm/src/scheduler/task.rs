@@ -1,20 +1,43 @@
 //! A future as the scheduler keeps it, and what it says of itself while it runs.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe, UnwindSafe};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use async_task::Runnable;
 
 thread_local! {
     /// Set by a running task whose slice is over, until its worker has put it into a queue.
     static SPENT: Cell<bool> = const { Cell::new(false) };
+    /// The task that this thread runs, by its waker, and whether it is to be parked.
+    static RUNNING: RefCell<Option<Waker>> = const { RefCell::new(None) };
+    static PARKED: Cell<bool> = const { Cell::new(false) };
     /// Tasks that this thread has yet to drop, while it is dropping one.
-    static DROPPING: Cell<Option<Vec<Runnable>>> = const { Cell::new(None) };
+    static DROPPING: Cell<Option<Vec<Task>>> = const { Cell::new(None) };
+}
+
+/// A task as it lies in a queue.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// It is ready.
+    Ready(Runnable),
+    /// It used its slice up and goes on when its turn comes, or when something happens to it before: then it is ready at
+    /// once, and this wakes it in vain.
+    Parked(Waker),
+}
+
+/// Runs a task; returns its waker if it is to be parked.
+pub(super) fn run(task: Runnable) -> Option<Waker> {
+    // `async-task` forgets the future, destructor and all, of a task that is left without a waker by the end of its run.
+    // With this one dropped after the run, the task comes back once more to be dropped.
+    RUNNING.set(Some(task.waker()));
+    task.run();
+    let waker = RUNNING.take();
+    waker.filter(|_| PARKED.take())
 }
 
 /// Says that the slice of the running task is over: it used its time up and would go on.
@@ -58,8 +81,9 @@ pub(super) fn take_spent() -> bool {
 
 /// Ends the slice of the task that awaits this, and returns in its next one.
 ///
-/// The task stays ready, but behind every woken task (see [`Scheduler`](super::Scheduler)). On any
-/// other executor this is an ordinary yield.
+/// The task goes on behind every woken task (see [`Scheduler`](super::Scheduler)), or as one of them where it is woken
+/// before: a process that is killed does not wait for its turn among those that compute. On any other executor this is an
+/// ordinary yield.
 ///
 /// # Examples
 ///
@@ -97,8 +121,12 @@ impl Future for Spent {
         if mem::replace(&mut self.over, true) {
             return Poll::Ready(());
         }
-        end_slice();
-        context.waker().wake_by_ref();
+        let is_own = RUNNING.with_borrow(|running| running.as_ref().is_some_and(|own| own.will_wake(context.waker())));
+        if is_own {
+            PARKED.set(true);
+        } else {
+            context.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 }
@@ -178,21 +206,29 @@ fn message(payload: &(dyn Any + Send)) -> &str {
 /// A destructor may wake or let go of further tasks, which then come back here on the same thread;
 /// they wait for their turn instead of nesting, since a chain of a hundred thousand would not fit
 /// the stack.
-pub(super) fn discard(tasks: impl IntoIterator<Item = Runnable>) {
+pub(super) fn discard(tasks: impl IntoIterator<Item = Task>) {
     let tasks = tasks.into_iter();
     let Ok(outer) = DROPPING.try_with(Cell::take) else {
         // The thread is coming down, and its variables went first.
-        return tasks.for_each(drop);
+        return tasks.for_each(let_go);
     };
     if let Some(mut waiting) = outer {
         waiting.extend(tasks);
         DROPPING.set(Some(waiting));
         return;
     }
-    let mut waiting: Vec<Runnable> = tasks.collect();
+    let mut waiting: Vec<Task> = tasks.collect();
     while let Some(task) = waiting.pop() {
         DROPPING.set(Some(waiting));
-        drop(task);
+        let_go(task);
         waiting = DROPPING.take().expect("a nested call leaves the list in place");
+    }
+}
+
+/// Drops a task. A parked one comes back as ready, to a scheduler that takes no more, and is dropped there.
+fn let_go(task: Task) {
+    match task {
+        Task::Ready(task) => drop(task),
+        Task::Parked(waker) => waker.wake(),
     }
 }

@@ -9,6 +9,7 @@ use std::any::Any;
 use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::task::Waker;
 
 use async_task::{Builder, Runnable, ScheduleInfo, WithInfo};
 use crossbeam_utils::CachePadded;
@@ -17,7 +18,7 @@ use super::WorkerCounts;
 use super::idle::Idle;
 use super::queue::{Level, RunQueue};
 use super::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Parker, Unparker, count, lock};
-use super::task::{Contained, contain, discard, take_spent};
+use super::task::{self, Contained, Task, contain, discard, take_spent};
 use super::ticker::Ticker;
 
 /// What is called on every worker's thread before it runs its first task.
@@ -34,6 +35,43 @@ thread_local! {
     static HERE: Cell<Option<Place>> = const { Cell::new(None) };
     /// The anchor of the worker that this thread is.
     static ANCHOR: OnceCell<Anchor> = const { OnceCell::new() };
+    /// The parked task that this thread makes ready right now.
+    static RESUMED: Cell<Resumed> = const { Cell::new(Resumed::Nobody) };
+}
+
+/// Makes a parked task ready and returns it; `None` where it is ready or gone already.
+fn resume(waker: Waker) -> Option<Runnable> {
+    RESUMED.set(Resumed::Expected);
+    waker.wake();
+    match RESUMED.replace(Resumed::Nobody) {
+        Resumed::Here(task) => Some(task),
+        Resumed::Expected | Resumed::Nobody => None,
+    }
+}
+
+/// Hands a task that became ready to whoever resumes it on this thread; gives it back where nobody does.
+fn hand_over(task: Runnable) -> Option<Runnable> {
+    let Ok(resumed) = RESUMED.try_with(|resumed| resumed.replace(Resumed::Nobody)) else { return Some(task) };
+    match resumed {
+        Resumed::Expected => {
+            RESUMED.set(Resumed::Here(task));
+            None
+        }
+        other => {
+            RESUMED.set(other);
+            Some(task)
+        }
+    }
+}
+
+/// What has become of a task that is being resumed.
+enum Resumed {
+    /// None is.
+    Nobody,
+    /// It is not ready yet.
+    Expected,
+    /// It is ready.
+    Here(Runnable),
 }
 
 /// A thread of one of perhaps many schedulers in this program.
@@ -52,18 +90,18 @@ enum Pushed {
     /// There was nothing for others to take, and now there is: see whether one sleeps.
     Offered,
     /// The queue is closed.
-    Refused(Runnable),
+    Refused(Task),
 }
 
 /// A run queue behind its lock, with what it offers written outside.
 struct Queue {
-    tasks: Mutex<RunQueue<Runnable>>,
+    tasks: Mutex<RunQueue<Task>>,
     /// What [`RunQueue::offered`] said after the last change; written under the lock.
     offered: AtomicUsize,
 }
 
 impl Queue {
-    fn new(tasks: RunQueue<Runnable>) -> Self {
+    fn new(tasks: RunQueue<Task>) -> Self {
         Self { tasks: Mutex::new(tasks), offered: AtomicUsize::new(0) }
     }
 
@@ -72,7 +110,7 @@ impl Queue {
     /// Only that step from none to some can find a sleeper that has to be called: nobody goes to
     /// sleep while a queue offers something, and whoever was woken for the first task calls the
     /// next worker if there are more (see `Own::find_work`).
-    fn change<T>(&self, change: impl FnOnce(&mut RunQueue<Runnable>) -> T) -> (T, bool) {
+    fn change<T>(&self, change: impl FnOnce(&mut RunQueue<Task>) -> T) -> (T, bool) {
         let mut tasks = lock(&self.tasks);
         let result = change(&mut tasks);
         let offered = tasks.offered();
@@ -90,7 +128,7 @@ impl Queue {
         self.offered.load(Ordering::Relaxed)
     }
 
-    fn push(&self, level: Level, task: Runnable) -> Pushed {
+    fn push(&self, level: Level, task: Task) -> Pushed {
         match self.change(|tasks| tasks.push(level, task)) {
             (Ok(()), false) => Pushed::Kept,
             (Ok(()), true) => Pushed::Offered,
@@ -251,6 +289,8 @@ impl Shared {
     /// ran at the end of its run, on the thread that ran it, so that the note left by `end_slice`
     /// is this task's own.
     fn schedule(&self, task: Runnable, woken_while_running: bool) {
+        let Some(task) = hand_over(task) else { return };
+        let task = Task::Ready(task);
         let pushed = match self.here() {
             Some(here) => {
                 let worker = &self.workers[here];
@@ -264,6 +304,11 @@ impl Shared {
             }
             None => self.injected.push(Level::Woken, task),
         };
+        self.settle(pushed);
+    }
+
+    /// Does what is left to do after a push.
+    fn settle(&self, pushed: Pushed) {
         match pushed {
             Pushed::Kept => {}
             Pushed::Offered => self.wake_one(),
@@ -322,7 +367,7 @@ struct Own<'a> {
     /// Where the next search begins, so that neighbours are not always robbed first.
     next_victim: usize,
     /// Tasks on their way from one queue to another; no two locks are held at once.
-    taken: Vec<(Level, Runnable)>,
+    taken: Vec<(Level, Task)>,
 }
 
 /// The body of a worker's thread.
@@ -351,7 +396,12 @@ impl<'a> Own<'a> {
                 self.take_injected();
             }
             match self.queue().change(|tasks| tasks.pop(beat)) {
-                (Some(task), _) => self.run(task),
+                (Some(Task::Ready(task)), _) => self.run(task),
+                (Some(Task::Parked(waker)), _) => {
+                    if let Some(task) = resume(waker) {
+                        self.run(task);
+                    }
+                }
                 (None, _) => self.find_work(),
             }
         }
@@ -359,12 +409,10 @@ impl<'a> Own<'a> {
 
     fn run(&self, task: Runnable) {
         count(&self.me().tasks_run);
-        // `async-task` forgets the future, destructor and all, of a task that is left without a
-        // waker by the end of its run. With this one dropped after the run, the task comes back
-        // once more to be dropped.
-        let waker = task.waker();
-        task.run();
-        drop(waker);
+        if let Some(waker) = task::run(task) {
+            count(&self.me().slices_spent);
+            self.shared.settle(self.queue().push(Level::Spent, Task::Parked(waker)));
+        }
         // A note of a task that did not go on is nobody's.
         take_spent();
     }

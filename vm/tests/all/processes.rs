@@ -2,11 +2,12 @@
 
 use crate::support::actor::{self, Actor};
 use crate::support::{Lab, binary, guest};
-use lunatic_vm::{Caller, Exit, ExitKind, Guest, Host, Limit, Pid, Vm};
+use lunatic_vm::{Caller, Exit, ExitKind, Guest, Host, Limit, Pid, Process, Vm};
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 #[test]
 fn a_process_runs_and_ends() {
@@ -457,4 +458,28 @@ fn a_machine_is_dropped_while_everything_runs_and_leaves_no_thread_of_its_own() 
     if let Ok(process) = environment.spawn(&module, "main", &[]) {
         assert!(matches!(process.exit(), Some(Exit::Killed)), "{:?}", process.exit());
     }
+}
+
+/// T004 among many: the others' turns that pass before a killed process is dead do not grow with their number.
+#[test]
+fn t004_a_killed_process_does_not_wait_behind_those_that_spin() {
+    let lab = Lab::manual(1);
+    let environment = lab.environment();
+    let module = lab.module(&guest(&[], r#"(func (export "main") (loop br 0))"#));
+    let spawn = |_| environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let spinning: Vec<Process> = (0..200).map(spawn).collect();
+    // Each has used a slice up and waits for the next.
+    while spinning.iter().any(|process| process.turns() < 2) {
+        lab.vm.beat();
+        thread::yield_now();
+    }
+    let turns = || spinning.iter().map(Process::turns).sum::<u64>();
+    let before = turns();
+    spinning[0].kill();
+    while spinning[0].exit().is_none() {
+        lab.vm.beat();
+        thread::yield_now();
+    }
+    let passed = turns() - before;
+    assert!(passed <= 4, "{passed} turns passed while 199 processes spun");
 }

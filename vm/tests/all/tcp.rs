@@ -659,6 +659,38 @@ fn a_process_is_killed_while_it_waits_for_a_socket() {
     check("(call $write (local.get $stream) (i32.const 60000))");
 }
 
+/// What was written before the kill was sent, in part, and the connection is closed.
+#[test]
+fn t076_a_write_that_its_process_does_not_survive_has_sent_a_part() {
+    let lab = Lab::new();
+    let environment = lab.environment();
+    let server = spawn_in(
+        &lab,
+        &environment,
+        &program(
+            r#"(func (export "main")
+                (local $stream i64)
+                (memory.fill (i32.const 1024) (i32.const 120) (i32.const 60000))
+                (local.set $stream (call $accept (call $listen)))
+                (call $say (i64.const 1))
+                (loop $again (drop (call $write (local.get $stream) (i32.const 60000))) (br $again)))"#,
+        ),
+    );
+    let mut client = connect(&lab);
+    assert_eq!(lab.hear(), 1);
+    lab.wait_for("the process to wait", async {
+        while !lab.vm.is_idle() {
+            futures_lite::future::yield_now().await;
+        }
+    });
+    server.kill();
+    assert!(matches!(lab.exit(&server), Exit::Killed));
+    assert_eq!(environment.used(Limit::Sockets), 0);
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).expect("the connection is closed in order");
+    assert!(!received.is_empty() && received.iter().all(|byte| *byte == b'x'), "{} bytes", received.len());
+}
+
 #[test]
 fn guests_connect_to_each_other() {
     let lab = Lab::new();

@@ -209,3 +209,25 @@ fn modules_are_files_of_their_own_name() {
         }
     }
 }
+
+/// T073 asks what happens to a process that is killed while the host calls into it, an allocator say. Nothing does: host
+/// functions call nothing in a guest. What is called there is what a process was spawned for.
+#[test]
+fn t073_host_functions_call_nothing_in_a_guest() {
+    for file in sources("vm/src/host") {
+        must_not_say(&file, &["call_async", "get_typed_func", ".call("], "a host function must not call its guest");
+    }
+}
+
+#[test]
+fn every_case_of_the_catalogue_has_a_test() {
+    let cases = [1..=12, 20..=24, 28..=32, 34..=35, 40..=55, 58..=62, 70..=78, 80..=88, 90..=100, 110..=115];
+    let tests: String = ["vm", "net", "cli"]
+        .into_iter()
+        .flat_map(sources)
+        .map(|file| fs::read_to_string(root().join(file)).expect("it was just listed"))
+        .collect();
+    for case in cases.into_iter().flatten() {
+        assert!(tests.contains(&format!("fn t{case:03}_")), "no test is named for case T{case:03}");
+    }
+}
