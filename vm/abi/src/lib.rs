@@ -45,7 +45,7 @@ pub const FUEL_PER_UNIT: u64 = 100_000;
 
 /// The first byte of a spawn parameter: its wasm type, as in the binary format.
 ///
-/// A parameter is a record of [`PARAMETER_SIZE`] bytes: this byte, then the value's bits, little-endian, in 16 bytes.
+/// A parameter is a record of [`SIZE`](parameter::SIZE) bytes: this byte, then the value's bits, little-endian, in 16 bytes.
 pub mod parameter {
     /// A 32-bit integer.
     pub const I32: u8 = 0x7f;
@@ -171,7 +171,7 @@ numbered! {
     Limit {
         /// Bytes of linear memory of one process, over all its memories.
         Memory = 0,
-        /// Units of compute of one process, of [`FUEL_PER_UNIT`](crate::FUEL_PER_UNIT) each.
+        /// Units of compute of one process, of [`FUEL_PER_UNIT`] each.
         Compute = 1,
         /// Elements of one process's tables, over all of them.
         TableElements = 2,
