@@ -16,7 +16,9 @@ pub fn guest(name: &str) -> Vec<u8> {
 /// Compiles a guest of this package and returns where it lies.
 fn guest_path(name: &str) -> PathBuf {
     let example = format!("bench_{name}");
-    cargo(&["--release", "--target", "wasm32-wasip1", "-p", "lunatic-benches", "--example", &example]);
+    // As `cargo build --release` does by default; this workspace's own profile keeps debug information.
+    let defaults = [("CARGO_PROFILE_RELEASE_DEBUG", "false"), ("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")];
+    cargo(&["--release", "--target", "wasm32-wasip1", "-p", "lunatic-benches", "--example", &example], &defaults);
     target().join("wasm32-wasip1/release/examples").join(example).with_extension("wasm")
 }
 
@@ -34,17 +36,17 @@ pub fn command(name: &str) -> Command {
         Some(profile) => profile,
         None => panic!("{} is no directory of a profile", directory.display()),
     };
-    cargo(&["--profile", profile, "-p", "lunatic-cli"]);
+    // With a test among what is built, cargo chooses the same features as for the benches, and has compiled wasmtime already.
+    cargo(&["--profile", profile, "--workspace", "--bin", "lunatic", "--test", "machine"], &[]);
     let mut command = Command::new(directory.join("lunatic"));
     command.arg(guest);
     command
 }
 
-fn cargo(arguments: &[&str]) {
+fn cargo(arguments: &[&str], variables: &[(&str, &str)]) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    // Guests are compiled as `cargo build --release` does by default; this workspace's own profile keeps debug information.
-    command.env("CARGO_PROFILE_RELEASE_DEBUG", "false").env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
+    command.envs(variables.iter().copied());
     command.args(["build", "--quiet"]).args(arguments).arg("--target-dir").arg(target());
     let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status();
     let status = status.unwrap_or_else(|error| panic!("cargo does not start: {error}"));
