@@ -8,7 +8,7 @@
 use lunatic_vm::{Call, Caller, Exit, Foreign, Guest, Host, Letter, Limit, Pipe, Stdio, Val, Vm};
 use std::error::Error;
 
-fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let vm = Vm::builder().host(counters()).build()?;
     a_thousand_calls(&vm)?;
     a_guest_that_counts(&vm)?;

@@ -5,6 +5,7 @@ mod support;
 
 mod boundary;
 mod compute;
+mod embedding;
 mod environments;
 mod files;
 mod links;
