@@ -1,7 +1,8 @@
 //! What guests call.
 //!
 //! The functions are the rows of [`lunatic_abi`]'s table; the macros below make a linker out of them. A row `name` of the
-//! group `"…" as file` is the function `name` in `host/file.rs`. Beside the rows stand WASI preview 1 and what the embedder
+//! group `"…" as file` is the function `name` in `host/file.rs`; where it can often answer without waiting, `at_once::name`
+//! there tries that first, and the future that waits is made only where it says `None`. Beside the rows stand WASI preview 1 and what the embedder
 //! adds with [`Host`].
 
 mod call;
@@ -89,6 +90,24 @@ macro_rules! link_row {
                 let mut call = Call::new(caller);
                 let answer = $module::$name(&mut call, $(<kinds::$kind as Kind>::new($parameter)),*);
                 call.finish(answer, concat!($namespace, "::", stringify!($name)))
+            },
+        )?
+    };
+    (soon $linker:ident, $namespace:literal, $module:ident, $name:ident, ($($parameter:ident: $kind:ident),*)) => {
+        $linker.func_wrap_async(
+            $namespace,
+            stringify!($name),
+            |caller: Caller<'_, Guest>, ($($parameter,)*): ($(<kinds::$kind as Kind>::Raw,)*)| {
+                let mut call = Call::new(caller);
+                let answer = $module::at_once::$name(&mut call, $(<kinds::$kind as Kind>::new($parameter)),*);
+                if let Some(answer) = answer.transpose() {
+                    let answer = call.finish(answer, concat!($namespace, "::", stringify!($name)));
+                    return Box::new(std::future::ready(answer));
+                }
+                Box::new(async move {
+                    let answer = $module::$name(&mut call, $(<kinds::$kind as Kind>::new($parameter)),*).await;
+                    call.finish(answer, concat!($namespace, "::", stringify!($name)))
+                })
             },
         )?
     };

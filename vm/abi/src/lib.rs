@@ -388,6 +388,7 @@ macro_rules! rows {
     (@result) => { None };
     (@result $result:ident) => { Some(Kind::$result) };
     (@waits wait) => { true };
+    (@waits soon) => { true };
     (@waits now) => { false };
 }
 

@@ -5,7 +5,8 @@
 //! "import module" as file_in_the_machine {
 //!     /// What the function does.
 //!     now  name(parameter: Kind, …) -> Kind;    returns at once
-//!     wait name(parameter: Kind, …) -> Kind;    may suspend the process
+//!     soon name(parameter: Kind, …) -> Kind;    returns at once mostly, but may suspend the process
+//!     wait name(parameter: Kind, …) -> Kind;    suspends the process
 //! }
 //! ```
 
@@ -58,20 +59,20 @@ macro_rules! for_each_host_function {
                 /// Sends the message in the slot. Returns 0, also where the process does not exist; `MailboxFull`,
                 /// `MessageTooLarge` or `NotGranted` as an `Errno` where the receiver cannot take it, and then the
                 /// message is dropped.
-                wait send(process: Pid) -> I32;
+                soon send(process: Pid) -> I32;
                 /// Sends the message in the slot, then waits for a message with this tag that arrives from now on.
                 /// Returns 0 or 9027.
                 wait send_receive_skip_search(process: Pid, tag: Tag, timeout: Millis) -> I32;
                 /// Waits for the first message that has one of the tags; for any message where there is no tag. Returns
                 /// its `MessageKind`, 9027, or 9028 where nobody is left who could send one.
-                wait receive(tags: Words, count: Length, timeout: Millis) -> I32;
+                soon receive(tags: Words, count: Length, timeout: Millis) -> I32;
                 /// Own. Sends a message whole: data, and copies of streams by their ids. Returns an `Errno`; 0 also where
                 /// the process does not exist. Nothing of the caller's is consumed.
-                wait send_bytes(process: Pid, tag: Tag, data: Bytes, length: Length, streams: Words, count: Length) -> I32;
+                soon send_bytes(process: Pid, tag: Tag, data: Bytes, length: Length, streams: Words, count: Length) -> I32;
                 /// Own. Receives as `receive` does, writes the header and as much of the data as fits. The message stays
                 /// in the slot with its read head behind what was copied: `read_data` gives the rest, `take_…` the
                 /// resources.
-                wait receive_bytes(tags: Words, count: Length, timeout: Millis, buffer: Buffer, length: Length, header: OutHeader) -> I32;
+                soon receive_bytes(tags: Words, count: Length, timeout: Millis, buffer: Buffer, length: Length, header: OutHeader) -> I32;
             }
 
             /// Processes: spawn, watch, end.

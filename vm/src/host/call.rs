@@ -151,6 +151,43 @@ pub(crate) struct Range {
     length: usize,
 }
 
+impl Range {
+    fn checked(address: u32, length: u32, size: usize) -> Result<Range, Failure> {
+        let (start, length) = (address as usize, length as usize);
+        // On a 64-bit host two 32-bit numbers cannot overflow; on another the sum is still checked.
+        match start.checked_add(length) {
+            Some(end) if end <= size => Ok(Range { start, length }),
+            _ => Err(Failure::trap(format!("bad pointer: {length} bytes at {address:#x} in a memory of {size} bytes"))),
+        }
+    }
+}
+
+/// A guest's memory while nothing of the guest runs. Addresses are checked here as in [`Call`]; a function that has several
+/// looks the memory up once.
+pub(crate) struct View<'a>(&'a mut [u8]);
+
+impl View<'_> {
+    /// Returns bytes.
+    pub(crate) fn bytes(&mut self, address: u32, length: u32) -> Result<&mut [u8], Failure> {
+        let range = Range::checked(address, length, self.0.len())?;
+        Ok(&mut self.0[range.start..range.start + range.length])
+    }
+
+    /// Reads 64-bit integers, at most `most` of them.
+    pub(crate) fn words(
+        &mut self,
+        address: kinds::Words,
+        count: kinds::Length,
+        most: usize,
+    ) -> Result<Vec<u64>, Failure> {
+        if count.0 as usize > most {
+            return Err(Failure::trap(format!("{} entries; at most {most} are taken", count.0)));
+        }
+        let (words, _) = self.bytes(address.0, count.0 * 8)?.as_chunks::<8>();
+        Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
+    }
+}
+
 impl<'a> Call<'a> {
     /// Begins to serve a call.
     pub fn new(caller: Caller<'a, Guest>) -> Call<'a> {
@@ -212,15 +249,17 @@ impl<'a> Call<'a> {
         Err(wasmtime::Error::msg(format!("{failure} (in `{function}`)")))
     }
 
+    /// Returns the guest's memory, to be looked at as often as a function needs, together with the host's side of the guest.
+    pub(crate) fn parts(&mut self) -> Result<(View<'_>, &mut Guest), Failure> {
+        let memory = self.memory()?;
+        let (bytes, guest) = memory.data_and_store_mut(&mut self.caller);
+        Ok((View(bytes), guest))
+    }
+
     /// Checks that bytes lie in the guest's memory.
     pub(crate) fn range(&mut self, address: u32, length: u32) -> Result<Range, Failure> {
         let size = self.memory()?.data_size(&self.caller);
-        let (start, length) = (address as usize, length as usize);
-        // On a 64-bit host two 32-bit numbers cannot overflow; on another the sum is still checked.
-        match start.checked_add(length) {
-            Some(end) if end <= size => Ok(Range { start, length }),
-            _ => Err(Failure::trap(format!("bad pointer: {length} bytes at {address:#x} in a memory of {size} bytes"))),
-        }
+        Range::checked(address, length, size)
     }
 
     /// Checks a place for a result.
@@ -250,28 +289,6 @@ impl<'a> Call<'a> {
     pub(crate) fn bytes_mut(&mut self, range: Range) -> &mut [u8] {
         let memory = self.memory().expect("a range was checked against this memory");
         &mut memory.data_mut(&mut self.caller)[range.start..range.start + range.length]
-    }
-
-    /// Returns bytes that were checked, together with the host's side of the guest.
-    pub(crate) fn bytes_and_guest(&mut self, range: Range) -> (&mut [u8], &mut Guest) {
-        let memory = self.memory().expect("a range was checked against this memory");
-        let (bytes, guest) = memory.data_and_store_mut(&mut self.caller);
-        (&mut bytes[range.start..range.start + range.length], guest)
-    }
-
-    /// Reads 64-bit integers, at most `most` of them.
-    pub(crate) fn words(
-        &mut self,
-        address: kinds::Words,
-        count: kinds::Length,
-        most: usize,
-    ) -> Result<Vec<u64>, Failure> {
-        if count.0 as usize > most {
-            return Err(Failure::trap(format!("{} entries; at most {most} are taken", count.0)));
-        }
-        let range = self.range(address.0, count.0 * 8)?;
-        let (words, _) = self.bytes(range).as_chunks::<8>();
-        Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
     }
 
     /// Reads text of at most `most` bytes.

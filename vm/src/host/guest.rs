@@ -53,6 +53,27 @@ pub(super) struct Slot {
     pub(super) head: usize,
 }
 
+impl Slot {
+    /// Copies from the read head on, as much as fits, and moves it; returns how many bytes that is. Of a death the sentence
+    /// is read.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<u32, Failure> {
+        let text;
+        let data = match &self.mail {
+            Mail::Data(message) => message.data.as_slice(),
+            Mail::LinkDied { exit, .. } | Mail::ProcessDied { exit, .. } => {
+                text = exit.to_string();
+                text.as_bytes()
+            }
+        };
+        let rest =
+            data.get(self.head..).ok_or_else(|| Failure::trap("the read head is behind the end of the message"))?;
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.head += count;
+        Ok(count as u32)
+    }
+}
+
 impl Guest {
     pub(crate) fn new(process: Process, origin: Origin, memory: Permit) -> Guest {
         let environment = process.environment();
@@ -168,8 +189,8 @@ impl Guest {
     }
 
     /// Puts a message into the slot; what was there is dropped.
-    pub(super) fn fill_slot(&mut self, mail: Mail) {
-        self.slot = Some(Slot { mail, head: 0 });
+    pub(super) fn fill_slot(&mut self, mail: Mail) -> &mut Slot {
+        self.slot.insert(Slot { mail, head: 0 })
     }
 
     /// Returns the message of data in the slot.

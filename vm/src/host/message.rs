@@ -1,15 +1,17 @@
 //! `lunatic::message`: compose, send, receive.
 
+use super::call::View;
 use super::call::kinds::{Buffer, Bytes, Length, Millis, ModuleId, OutHeader, StreamId, Words};
 use super::guest::Slot;
 use super::{Call, Failure, Guest};
-use crate::process::{Mail, Message, Pid, Received, SendError, Wanted};
+use crate::process::{Mail, Message, Pid, Process, Received, SendError, Wanted};
 use crate::resources::{Attachment, Held, Resource};
 use crate::scheduler;
 use async_io::Timer;
 use futures_lite::FutureExt;
 use lunatic_abi::{Errno, Limit, MessageHeader, NOBODY_LEFT, TIMED_OUT};
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// A receive that names more tags is a mistake or an attack: each is looked for.
 const MAX_TAGS: usize = 1024;
@@ -27,9 +29,9 @@ pub(super) fn create_data(call: &mut Call<'_>, tag: i64, _capacity: u64) -> Resu
 }
 
 pub(super) fn write_data(call: &mut Call<'_>, data: Bytes, length: Length) -> Result<u32, Failure> {
-    let range = call.range(data.0, length.0)?;
-    let most = call.guest().environment().limits().get(Limit::MessageBytes);
-    let (bytes, guest) = call.bytes_and_guest(range);
+    let (mut memory, guest) = call.parts()?;
+    let bytes = memory.bytes(data.0, length.0)?;
+    let most = guest.environment().limits().get(Limit::MessageBytes);
     let (message, _) = guest.message()?;
     if (message.data.len() + bytes.len()) as u64 > most {
         return Err(Failure::trap(format!("a message has at most {most} bytes")));
@@ -39,22 +41,9 @@ pub(super) fn write_data(call: &mut Call<'_>, data: Bytes, length: Length) -> Re
 }
 
 pub(super) fn read_data(call: &mut Call<'_>, buffer: Buffer, length: Length) -> Result<u32, Failure> {
-    let range = call.range(buffer.0, length.0)?;
-    let (bytes, guest) = call.bytes_and_guest(range);
-    let Some(slot) = guest.slot() else { return Err(Failure::trap("there is no message at hand")) };
-    let text;
-    let data = match &slot.mail {
-        Mail::Data(message) => message.data.as_slice(),
-        Mail::LinkDied { exit, .. } | Mail::ProcessDied { exit, .. } => {
-            text = exit.to_string();
-            text.as_bytes()
-        }
-    };
-    let rest = data.get(slot.head..).ok_or_else(|| Failure::trap("the read head is behind the end of the message"))?;
-    let count = rest.len().min(bytes.len());
-    bytes[..count].copy_from_slice(&rest[..count]);
-    slot.head += count;
-    Ok(count as u32)
+    let (mut memory, guest) = call.parts()?;
+    let bytes = memory.bytes(buffer.0, length.0)?;
+    guest.slot().as_mut().ok_or_else(nothing_at_hand)?.read(bytes)
 }
 
 pub(super) fn seek_data(call: &mut Call<'_>, position: u64) -> Result<(), Failure> {
@@ -83,10 +72,11 @@ pub(super) fn data_size(call: &mut Call<'_>) -> Result<u64, Failure> {
 }
 
 fn at_hand<'a>(call: &'a mut Call<'_>) -> Result<&'a Mail, Failure> {
-    match call.guest().slot() {
-        Some(slot) => Ok(&slot.mail),
-        None => Err(Failure::trap("there is no message at hand: create or receive one first")),
-    }
+    Ok(&call.guest().slot().as_ref().ok_or_else(nothing_at_hand)?.mail)
+}
+
+fn nothing_at_hand() -> Failure {
+    Failure::trap("there is no message at hand: create or receive one first")
 }
 
 pub(super) fn push_module(call: &mut Call<'_>, module: ModuleId) -> Result<u64, Failure> {
@@ -165,20 +155,95 @@ pub(super) fn take_message(call: &mut Call<'_>) -> Result<Message, Failure> {
     }
 }
 
-/// Delivers a message; where the receiver has no room, waits for one slice and tries again.
-async fn deliver(call: &mut Call<'_>, to: Pid, message: Message) -> Result<(), SendError> {
-    let Some(receiver) = call.guest().environment().machine().process(to) else { return Ok(()) };
-    let message = match receiver.deliver(message) {
-        Err((message, SendError::MailboxFull(..))) => message,
-        done => return done.map_err(|(_, error)| error),
-    };
+/// Delivers a message, or gives it back and says why not.
+fn deliver(guest: &Guest, to: Pid, message: Message) -> Result<(), (Message, SendError)> {
+    match guest.environment().machine().process(to) {
+        Some(receiver) => receiver.deliver(message),
+        None => Ok(()),
+    }
+}
+
+/// Delivers a message to who had no room for it: waits for one slice and tries again.
+async fn deliver_again(call: &mut Call<'_>, to: Pid, message: Message) -> Result<(), SendError> {
     scheduler::spent().await;
-    receiver.deliver(message).map_err(|(_, error)| error)
+    deliver(call.guest(), to, message).map_err(|(_, error)| error)
+}
+
+/// What is answered without waiting; `None` where it cannot be.
+pub(super) mod at_once {
+    use super::*;
+
+    pub(in crate::host) fn send(call: &mut Call<'_>, process: Pid) -> Result<Option<i32>, Failure> {
+        let message = take_message(call)?;
+        match deliver(call.guest(), process, message) {
+            Ok(()) => Ok(Some(0)),
+            Err((message, SendError::MailboxFull(..))) => {
+                call.guest().fill_slot(Mail::Data(message));
+                Ok(None)
+            }
+            Err((_, error)) => Err(error.errno().into()),
+        }
+    }
+
+    pub(in crate::host) fn send_bytes(
+        call: &mut Call<'_>,
+        process: Pid,
+        tag: i64,
+        data: Bytes,
+        length: Length,
+        streams: Words,
+        count: Length,
+    ) -> Result<Option<i32>, Failure> {
+        let message = compose(call, tag, data, length, streams, count)?;
+        match deliver(call.guest(), process, message) {
+            Ok(()) => Ok(Some(0)),
+            Err((_, SendError::MailboxFull(..))) => Ok(None),
+            Err((_, error)) => Err(error.errno().into()),
+        }
+    }
+
+    pub(in crate::host) fn receive(
+        call: &mut Call<'_>,
+        tags: Words,
+        count: Length,
+        timeout: Millis,
+    ) -> Result<Option<i32>, Failure> {
+        let (mut memory, guest) = call.parts()?;
+        let wanted = wanted(&mut memory, tags, count)?;
+        Ok(look(guest, &wanted, timeout).map(|slot| slot.mail.kind() as i32))
+    }
+
+    pub(in crate::host) fn receive_bytes(
+        call: &mut Call<'_>,
+        tags: Words,
+        count: Length,
+        timeout: Millis,
+        buffer: Buffer,
+        length: Length,
+        header: OutHeader,
+    ) -> Result<Option<i32>, Failure> {
+        let (mut memory, guest) = call.parts()?;
+        let wanted = wanted(&mut memory, tags, count)?;
+        // Before anything is taken: a bad pointer is told also where no message comes.
+        memory.bytes(buffer.0, length.0)?;
+        memory.bytes(header.0, MessageHeader::SIZE as u32)?;
+        let Some(slot) = look(guest, &wanted, timeout) else { return Ok(None) };
+        hand_over(&mut memory, slot, buffer, length, header).map(Some)
+    }
+
+    /// Takes what is wanted into the slot if it is there; otherwise the process remembers that it waits.
+    fn look<'a>(guest: &'a mut Guest, wanted: &Wanted, timeout: Millis) -> Option<&'a mut Slot> {
+        let Received::Mail(mail) = guest.process().receive(wanted, 0, timeout.duration().is_none()) else {
+            return None;
+        };
+        guest.meter().forget_refusal();
+        Some(guest.fill_slot(mail))
+    }
 }
 
 pub(super) async fn send(call: &mut Call<'_>, process: Pid) -> Result<i32, Failure> {
     let message = take_message(call)?;
-    deliver(call, process, message).await.map_err(|error| error.errno())?;
+    deliver_again(call, process, message).await.map_err(|error| error.errno())?;
     Ok(0)
 }
 
@@ -190,8 +255,12 @@ pub(super) async fn send_receive_skip_search(
 ) -> Result<i32, Failure> {
     let message = take_message(call)?;
     let since = call.guest().process().next_sequence();
+    let sent = match deliver(call.guest(), process, message) {
+        Err((message, SendError::MailboxFull(..))) => deliver_again(call, process, message).await,
+        done => done.map_err(|(_, error)| error),
+    };
     // Whoever waits for an answer must not be told 0 for a request that was not sent; there is no code for it.
-    deliver(call, process, message).await.map_err(Failure::trap)?;
+    sent.map_err(Failure::trap)?;
     let wanted = Wanted::from_tags(&[tag]);
     Ok(match wait(call, wanted, since, timeout).await {
         Ok(()) => 0,
@@ -200,7 +269,7 @@ pub(super) async fn send_receive_skip_search(
 }
 
 pub(super) async fn receive(call: &mut Call<'_>, tags: Words, count: Length, timeout: Millis) -> Result<i32, Failure> {
-    let wanted = wanted(call, tags, count)?;
+    let wanted = wanted(&mut call.parts()?.0, tags, count)?;
     Ok(match wait(call, wanted, 0, timeout).await {
         Ok(()) => at_hand(call)?.kind() as i32,
         Err(code) => code,
@@ -217,7 +286,7 @@ pub(super) async fn send_bytes(
     count: Length,
 ) -> Result<i32, Failure> {
     let message = compose(call, tag, data, length, streams, count)?;
-    deliver(call, process, message).await.map_err(|error| error.errno())?;
+    deliver_again(call, process, message).await.map_err(|error| error.errno())?;
     Ok(0)
 }
 
@@ -230,18 +299,19 @@ pub(super) fn compose(
     streams: Words,
     count: Length,
 ) -> Result<Message, Failure> {
-    let range = call.range(data.0, length.0)?;
-    let ids = call.words(streams, count, MAX_RESOURCES)?;
+    let (mut memory, guest) = call.parts()?;
+    let ids = memory.words(streams, count, MAX_RESOURCES)?;
     let mut attachments = Vec::with_capacity(ids.len());
     for id in ids {
-        let held = call.guest().handles().streams.get(id).ok_or_else(|| super::tcp::unknown_stream(StreamId(id)))?;
+        let held = guest.handles().streams.get(id).ok_or_else(|| super::tcp::unknown_stream(StreamId(id)))?;
         let Held { socket, permit } = held.clone();
         attachments.push(Some(Attachment { resource: Resource::TcpStream(socket), permit: Some(permit) }));
     }
-    if u64::from(length.0) > call.guest().environment().limits().get(Limit::MessageBytes) {
+    let bytes = memory.bytes(data.0, length.0)?;
+    if u64::from(length.0) > guest.environment().limits().get(Limit::MessageBytes) {
         return Err(Failure::Errno(Errno::MessageTooLarge));
     }
-    Ok(Message { tag, data: call.bytes(range).to_vec(), attachments })
+    Ok(Message { tag, data: bytes.to_vec(), attachments })
 }
 
 pub(super) async fn receive_bytes(
@@ -253,16 +323,26 @@ pub(super) async fn receive_bytes(
     length: Length,
     header: OutHeader,
 ) -> Result<i32, Failure> {
-    let wanted = wanted(call, tags, count)?;
-    call.range(buffer.0, length.0)?;
-    let header = call.place::<{ MessageHeader::SIZE }>(header.0)?;
+    let wanted = wanted(&mut call.parts()?.0, tags, count)?;
     if let Err(code) = wait(call, wanted, 0, timeout).await {
         return Ok(code);
     }
-    let mail = at_hand(call)?;
-    let kind = mail.kind();
+    let (mut memory, guest) = call.parts()?;
+    let slot = guest.slot().as_mut().expect("what was waited for is in the slot");
+    hand_over(&mut memory, slot, buffer, length, header)
+}
+
+/// Writes out what is in the slot: the header, and as much of the data as fits.
+fn hand_over(
+    memory: &mut View<'_>,
+    slot: &mut Slot,
+    buffer: Buffer,
+    length: Length,
+    header: OutHeader,
+) -> Result<i32, Failure> {
+    let kind = slot.mail.kind();
     let mut described = MessageHeader { kind: kind as u32, ..MessageHeader::default() };
-    match mail {
+    match &slot.mail {
         Mail::Data(message) => {
             described.length = message.data.len() as u32;
             described.resources = message.attachments.len() as u32;
@@ -276,13 +356,13 @@ pub(super) async fn receive_bytes(
             described.tag = *tag;
         }
     }
-    call.put(header, described.to_bytes());
-    read_data(call, buffer, length)?;
+    memory.bytes(header.0, MessageHeader::SIZE as u32)?.copy_from_slice(&described.to_bytes());
+    slot.read(memory.bytes(buffer.0, length.0)?)?;
     Ok(kind as i32)
 }
 
-fn wanted(call: &mut Call<'_>, tags: Words, count: Length) -> Result<Wanted, Failure> {
-    let words = call.words(tags, count, MAX_TAGS)?;
+fn wanted(memory: &mut View<'_>, tags: Words, count: Length) -> Result<Wanted, Failure> {
+    let words = memory.words(tags, count, MAX_TAGS)?;
     let tags: Vec<i64> = words.into_iter().map(u64::cast_signed).collect();
     Ok(Wanted::from_tags(&tags))
 }
@@ -290,45 +370,70 @@ fn wanted(call: &mut Call<'_>, tags: Words, count: Length) -> Result<Wanted, Fai
 /// Waits until what is wanted is in the slot. `Err` is the code of a receive that got nothing.
 async fn wait(call: &mut Call<'_>, wanted: Wanted, since: u64, timeout: Millis) -> Result<(), i32> {
     let process = call.guest().process().clone();
-    // However the wait ends, also where it is dropped, the process does not go on waiting.
-    struct Waiting(crate::process::Process);
-    impl Drop for Waiting {
-        fn drop(&mut self) {
-            self.0.stop_waiting();
-        }
-    }
-    let forever = timeout.duration().is_none();
-    let found = match process.receive(&wanted, since, forever) {
-        Received::Mail(mail) => Ok(mail),
-        Received::Nothing => {
-            let _waiting = Waiting(process.clone());
-            let arrives = std::future::poll_fn(|_| match process.receive(&wanted, since, forever) {
-                Received::Mail(mail) => Poll::Ready(Ok(mail)),
-                // Whoever leaves last wakes the process, but it may have left before this one waited, and this one may have
-                // spawned others since: only this look decides. What the others sent before they left is here by now.
-                Received::Nothing if forever && process.environment().program().is_alone() => {
-                    match process.receive(&wanted, since, forever) {
-                        Received::Mail(mail) => Poll::Ready(Ok(mail)),
-                        Received::Nothing => Poll::Ready(Err(NOBODY_LEFT)),
-                    }
-                }
-                // The process is woken by whoever sends what is wanted.
-                Received::Nothing => Poll::Pending,
-            });
-            match timeout.duration() {
-                None => arrives.await,
-                Some(time) => {
-                    let time_is_over = async {
-                        timer(time).await;
-                        Err(TIMED_OUT)
-                    };
-                    arrives.or(time_is_over).await
-                }
-            }
+    let time = timeout.duration();
+    let arrival = Arrival { process, wanted, since, forever: time.is_none(), is_over: false };
+    let found = match time {
+        None => arrival.await,
+        Some(time) => {
+            let time_is_over = async {
+                timer(time).await;
+                Err(TIMED_OUT)
+            };
+            arrival.or(time_is_over).await
         }
     };
-    call.guest().meter().forget_refusal();
-    found.map(|mail| call.guest().fill_slot(mail))
+    let guest = call.guest();
+    guest.meter().forget_refusal();
+    guest.fill_slot(found?);
+    Ok(())
+}
+
+/// Ready when what is wanted has arrived; the process is woken by whoever sends it. However the wait ends, also where it is
+/// dropped, the process does not go on waiting.
+struct Arrival {
+    process: Process,
+    wanted: Wanted,
+    since: u64,
+    forever: bool,
+    /// Set when the mail was taken: the process is not remembered as waiting then.
+    is_over: bool,
+}
+
+impl Arrival {
+    fn look(&mut self) -> Poll<Result<Mail, i32>> {
+        match self.process.receive(&self.wanted, self.since, self.forever) {
+            Received::Mail(mail) => {
+                self.is_over = true;
+                Poll::Ready(Ok(mail))
+            }
+            Received::Nothing => Poll::Pending,
+        }
+    }
+}
+
+impl Future for Arrival {
+    type Output = Result<Mail, i32>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<Mail, i32>> {
+        let found = self.look();
+        if found.is_ready() || !self.forever || !self.process.environment().program().is_alone() {
+            return found;
+        }
+        // Whoever leaves last wakes the process, but it may have left before this one waited, and this one may have spawned
+        // others since: only this look decides. What the others sent before they left is here by now.
+        match self.look() {
+            Poll::Pending => Poll::Ready(Err(NOBODY_LEFT)),
+            found => found,
+        }
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.process.stop_waiting();
+        }
+    }
 }
 
 /// Returns a timer; a time beyond what the clock can tell never comes.

@@ -2,18 +2,42 @@
 
 use super::{Pid, Process};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, MutexGuard};
 
 /// So many parts with a lock each keep the cores out of each other's way.
 const SHARDS: usize = 64;
 
+/// The part of the table that is behind one lock.
+type Shard = HashMap<Pid, Process, BuildHasherDefault<AsItIs>>;
+
 pub(crate) struct Table {
-    shards: [Mutex<HashMap<Pid, Process>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+/// Takes a pid as its own hash. Pids are spread evenly over all their bits by a key that no guest knows, and a pid that a
+/// guest made up is looked for and never inserted.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a pid is one number");
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn finish(&self) -> u64 {
+        // The lowest bits chose the shard and are the same for all in it.
+        self.0.rotate_right(SHARDS.trailing_zeros())
+    }
 }
 
 impl Table {
     pub(crate) fn new() -> Table {
-        Table { shards: std::array::from_fn(|_| Mutex::new(HashMap::new())) }
+        Table { shards: std::array::from_fn(|_| Mutex::new(Shard::default())) }
     }
 
     pub(crate) fn insert(&self, process: Process) {
@@ -40,12 +64,11 @@ impl Table {
         all
     }
 
-    fn shard(&self, pid: Pid) -> MutexGuard<'_, HashMap<Pid, Process>> {
-        // Pids are spread evenly over all their bits.
+    fn shard(&self, pid: Pid) -> MutexGuard<'_, Shard> {
         lock(&self.shards[pid.number() as usize % SHARDS])
     }
 }
 
-fn lock(shard: &Mutex<HashMap<Pid, Process>>) -> MutexGuard<'_, HashMap<Pid, Process>> {
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().expect("nothing panics while it holds a part of the table")
 }
