@@ -45,7 +45,7 @@ pub(crate) fn run(run: &Run) -> Outcome {
     let module = program::compile(&vm, path, &name, &bytes)?;
     let environment = vm.environment(config);
     let interrupt = Interrupt::listen(&environment).map_err(not_started)?;
-    let main = match environment.spawn(&module, program::ENTRY, &[]) {
+    let main = match environment.spawn_main(&module, program::ENTRY, &[]) {
         Ok(main) => main,
         Err(SpawnError::Ending) if let Some(signal) = interrupt.signal() => return Ok(status::SIGNAL + signal),
         Err(error) => return Err(not_started(error)),

@@ -95,6 +95,8 @@ pub(crate) struct Birth<'a> {
     pub(crate) link: Option<(&'a Process, i64)>,
     /// What lies in its mailbox.
     pub(crate) message: Option<Message>,
+    /// Set where the program ends with it.
+    pub(crate) is_main: bool,
 }
 
 impl Environment {
@@ -159,6 +161,16 @@ impl Environment {
     /// [`SpawnError`] says what is missing or which bound is reached. What goes wrong later is the process's [`Exit`].
     pub fn spawn(&self, module: &Module, function: &str, parameters: &[Val]) -> Result<Process, SpawnError> {
         self.spawn_with(module, function, parameters, Birth::default())
+    }
+
+    /// Spawns an exported function as the process that the program ends with: when it is dead, all other processes that
+    /// this environment led to are killed, as by [`Environment::end`], and none of them is told before that it is the last.
+    ///
+    /// # Errors
+    ///
+    /// As [`Environment::spawn`].
+    pub fn spawn_main(&self, module: &Module, function: &str, parameters: &[Val]) -> Result<Process, SpawnError> {
+        self.spawn_with(module, function, parameters, Birth { is_main: true, ..Birth::default() })
     }
 
     pub(crate) fn spawn_with(
@@ -295,6 +307,9 @@ impl Environment {
             parent.signal(Signal::Link { pid, tag });
         }
         inner.program.joined(pid);
+        if birth.is_main {
+            inner.program.ends_with(pid);
+        }
         inner.machine.processes.insert(process.clone());
         if inner.program.is_over() || inner.machine.is_over() {
             // It ended meanwhile, perhaps after all its processes were killed.

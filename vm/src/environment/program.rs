@@ -17,6 +17,8 @@ pub(crate) struct Program {
     is_closed: bool,
     /// Set when the program is to end.
     is_over: AtomicBool,
+    /// The pid of the process that the program ends with; 0 where there is none.
+    main: AtomicU64,
     /// Processes alive.
     alive: AtomicU64,
     /// The exclusive or of the pids of the processes alive: while there is one, it is that one's pid.
@@ -33,6 +35,7 @@ impl Program {
             number,
             is_closed,
             is_over: AtomicBool::new(false),
+            main: AtomicU64::new(0),
             alive: AtomicU64::new(0),
             pids: AtomicU64::new(0),
             timers: AtomicU64::new(0),
@@ -47,8 +50,17 @@ impl Program {
         self.alive.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Counts a process out, and tells the last one if one is left.
+    /// Makes the end of a process that of the program. It has not run yet.
+    pub(crate) fn ends_with(&self, pid: Pid) {
+        self.main.store(pid.number(), Ordering::SeqCst);
+    }
+
+    /// Counts a process out; then ends the program if it was the main one, or tells the last one if one is left.
     pub(crate) fn left(&self, machine: &Machine, pid: Pid) {
+        if self.main.load(Ordering::SeqCst) == pid.number() {
+            // Before it is counted out, so that nobody who is about to be killed is told that he is the last.
+            self.end(machine);
+        }
         self.pids.fetch_xor(pid.number(), Ordering::SeqCst);
         if self.alive.fetch_sub(1, Ordering::SeqCst) == 1 {
             for waker in self.waiting.lock().expect("nothing panics while it holds this lock").drain(..) {
@@ -72,7 +84,10 @@ impl Program {
     /// A process that asks has first made known that it waits; whoever leaves first counts itself out and then looks who
     /// waits. So one of the two sees the other.
     pub(crate) fn is_alone(&self) -> bool {
-        self.is_closed && self.alive.load(Ordering::SeqCst) == 1 && self.timers.load(Ordering::SeqCst) == 0
+        self.is_closed
+            && !self.is_over()
+            && self.alive.load(Ordering::SeqCst) == 1
+            && self.timers.load(Ordering::SeqCst) == 0
     }
 
     fn tell_the_last(&self, machine: &Machine) {

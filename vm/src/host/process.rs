@@ -221,7 +221,7 @@ impl Entry {
         {
             return self.refuse(call, HostError::new(Errno::LimitReached, too_many_ends(reached)));
         }
-        let birth = Birth { link: (link != 0).then_some((&parent, link)), message };
+        let birth = Birth { link: (link != 0).then_some((&parent, link)), message, is_main: false };
         let spawned = environment.spawn_with(&self.module, &self.function, &self.parameters, birth);
         let result = match spawned {
             Ok(process) => Ok(process.pid().number()),

@@ -306,6 +306,32 @@ fn the_last_process_is_told_that_nobody_is_left() {
 }
 
 #[test]
+fn nobody_is_told_to_be_the_last_when_the_program_ends_with_its_main_process() {
+    let lab = Lab::with(Vm::builder().workers(4));
+    let text = guest(
+        &["lunatic::message::receive", "lunatic::process::spawn"],
+        r#"(data (i32.const 16) "child")
+        (func (export "child")
+            (call $say (i64.extend_i32_u (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))))
+        (func (export "main")
+            (if (call $spawn (i64.const 0) (i64.const -1) (i64.const -1) (i32.const 16) (i32.const 5) (i32.const 0)
+                (i32.const 0) (i32.const 64)) (then unreachable))
+            (call $say (i64.const 1)))"#,
+    );
+    let module = lab.module(&text);
+    for _ in 0..200 {
+        let environment = lab.environment_with(|config| {
+            config.closed();
+        });
+        let main = environment.spawn_main(&module, "main", &[]).expect("nothing limits it");
+        assert!(lab.exit(&main).is_normal());
+        lab.wait_for("the child to be killed", environment.ended());
+        assert_eq!(lab.hear(), 1);
+    }
+    assert!(lab.heard_nothing_more(), "a child was told");
+}
+
+#[test]
 fn a_message_that_came_before_the_others_left_is_received() {
     let lab = Lab::with(Vm::builder().workers(4));
     let text = guest(
