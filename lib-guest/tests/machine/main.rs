@@ -32,16 +32,16 @@ struct Claim {
     spawn: fn(LinkMailbox<()>) -> LinkMailbox<()>,
 }
 
-/// Declares the claims: functions that take a mailbox.
+/// Declares the claims of a subject: functions that take a mailbox.
 macro_rules! claims {
-    ($(fn $name:ident($mailbox:ident: $type:ty) $body:block)*) => {
-        $(fn $name($mailbox: $type) $body)*
+    ($($(#[$doc:meta])* fn $name:ident($mailbox:ident: $type:ty) $body:block)*) => {
+        $($(#[$doc])* fn $name($mailbox: $type) $body)*
 
-        const CLAIMS: &[Claim] = &[$(Claim {
+        pub(crate) const CLAIMS: &[crate::Claim] = &[$(crate::Claim {
             name: stringify!($name),
             spawn: |mailbox| {
-                let this = process::this(&mailbox);
-                let spawned = process::spawn_link_with(mailbox, this, |runner: Process<()>, mailbox: $type| {
+                let this = lunatic::process::this(&mailbox);
+                let spawned = lunatic::process::spawn_link_with(mailbox, this, |runner: lunatic::Process<()>, mailbox: $type| {
                     $name(mailbox);
                     runner.send(());
                 });
@@ -51,9 +51,17 @@ macro_rules! claims {
     };
 }
 
+/// The claims of each subject.
+const SUBJECTS: &[&[Claim]] = &[CLAIMS];
+
 /// Names the same process as one that takes other messages.
 fn retype<A, B>(process: Process<A>) -> Process<B> {
-    let number = serde::de::value::U64Deserializer::<serde::de::value::Error>::new(process.id());
+    process_named(process.id())
+}
+
+/// Names a process by its number.
+fn process_named<T>(id: u64) -> Process<T> {
+    let number = serde::de::value::U64Deserializer::<serde::de::value::Error>::new(id);
     Process::deserialize(number).expect("a process is a number")
 }
 
@@ -70,8 +78,9 @@ mod machine {
 
 #[lunatic::main]
 fn main(mailbox: Mailbox<()>) -> ExitCode {
+    let claims = || SUBJECTS.iter().copied().flatten();
     if cfg!(not(target_family = "wasm")) {
-        println!("{} claims are for the machine: give `--target wasm32-wasip1`", CLAIMS.len());
+        println!("{} claims are for the machine: give `--target wasm32-wasip1`", claims().count());
         return ExitCode::SUCCESS;
     }
     // This one needs a program in which nobody else lives.
@@ -81,7 +90,7 @@ fn main(mailbox: Mailbox<()>) -> ExitCode {
     let is_chosen = |claim: &&Claim| chosen.is_empty() || chosen.iter().any(|part| claim.name.contains(part.as_str()));
     let mut failed = 0;
     let mut mailbox = mailbox.catch_link_panic();
-    for claim in CLAIMS.iter().filter(is_chosen) {
+    for claim in claims().filter(is_chosen) {
         mailbox = (claim.spawn)(mailbox);
         match mailbox.receive() {
             Message::Normal(Ok(())) => println!("test {} ... ok", claim.name),
@@ -92,7 +101,7 @@ fn main(mailbox: Mailbox<()>) -> ExitCode {
             }
         }
     }
-    println!("test result: {failed} of {} failed", CLAIMS.iter().filter(is_chosen).count());
+    println!("test result: {failed} of {} failed", claims().filter(is_chosen).count());
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
