@@ -8,7 +8,9 @@ use crate::envelope::{self, Delivery};
 use crate::mailbox::Mailbox;
 use crate::module::Param;
 use crate::tag::CONTEXT;
+use crate::task;
 use lunatic_abi::parameter;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::hint::black_box;
 use std::io::Write;
@@ -63,6 +65,11 @@ impl Entry {
         Self { starter: start_with::<C, T>, function: function as *const () }
     }
 
+    /// A task: a function whose result is reported.
+    pub(crate) fn task<C: DeserializeOwned, R: Serialize>(function: fn(C) -> R) -> Self {
+        Self { starter: start_task::<C, R>, function: function as *const () }
+    }
+
     /// Returns the parameters of [`EXPORT`], as the machine reads them.
     pub(crate) fn parameters(&self) -> [u8; 2 * parameter::SIZE] {
         // A place in the table is 32 bits wide, and so is an address where there is a table.
@@ -85,15 +92,26 @@ fn start<T>(function: *const ()) {
 fn start_with<C: DeserializeOwned, T>(function: *const ()) {
     // SAFETY: `Entry::with_context` pairs this starter with functions of this type.
     let function: fn(C, Mailbox<T>) = unsafe { transmute(function) };
+    let context = context();
+    // SAFETY: as in `start`.
+    function(context, unsafe { Mailbox::new() });
+}
+
+fn start_task<C: DeserializeOwned, R: Serialize>(function: *const ()) {
+    // SAFETY: `Entry::task` pairs this starter with functions of this type.
+    let function: fn(C) -> R = unsafe { transmute(function) };
+    let (birth, context) = context();
+    task::run(birth, context, function);
+}
+
+/// Receives what this process was spawned with.
+fn context<C: DeserializeOwned>() -> C {
     // It came with the spawn itself, so there is nothing to wait for.
     let context = envelope::receive(&[CONTEXT], 0, |delivery| match delivery {
         Delivery::Arrived(arrival) => arrival.open(),
         Delivery::TimedOut | Delivery::NobodyLeft => panic!("this process was spawned without its context"),
     });
-    let context = context
-        .unwrap_or_else(|error| panic!("the context that this process was spawned with cannot be read: {error}"));
-    // SAFETY: as in `start`.
-    function(context, unsafe { Mailbox::new() });
+    context.unwrap_or_else(|error| panic!("the context that this process was spawned with cannot be read: {error}"))
 }
 
 #[cfg(test)]

@@ -46,7 +46,9 @@ pub mod net;
 pub mod process;
 mod registry;
 mod request;
+mod start;
 mod tag;
+mod task;
 mod timer;
 
 pub use config::Config;
@@ -60,6 +62,7 @@ pub use process::{Process, SendError, SendFailure};
 pub use registry::{RegistryError, lookup};
 pub use request::{Request, RequestError};
 pub use tag::Tag;
+pub use task::{Task, TaskError};
 pub use timer::Timer;
 
 /// Makes `main` the program's first process, with its mailbox.
@@ -81,6 +84,33 @@ pub use timer::Timer;
 /// }
 /// ```
 pub use lunatic_macros::main;
+
+/// Declares statics of which each process has its own, made when the process first looks: `std::thread_local!`, by the
+/// name of what it means here.
+///
+/// A process is spawned with fresh ones, whatever the values of its parent.
+///
+/// # Example
+///
+/// ```
+/// use lunatic::process_local;
+/// use std::cell::{Cell, RefCell};
+///
+/// process_local! {
+///     static COUNT: Cell<u32> = const { Cell::new(0) };
+///     static NAMES: RefCell<Vec<String>> = RefCell::new(vec!["first".to_string()]);
+/// }
+///
+/// COUNT.set(COUNT.get() + 1);
+/// NAMES.with_borrow_mut(|names| names.push("second".to_string()));
+/// assert_eq!((COUNT.get(), NAMES.with_borrow(Vec::len)), (1, 2));
+/// ```
+#[macro_export]
+macro_rules! process_local {
+    ($($declarations:tt)*) => {
+        ::std::thread_local! { $($declarations)* }
+    };
+}
 
 /// What `#[lunatic::main]` calls: hands the first process its mailbox.
 #[doc(hidden)]

@@ -5,7 +5,7 @@ use crate::envelope::{self, Delivery};
 use crate::host;
 use crate::message::{Message, Signal};
 use crate::request;
-use crate::tag::Tag;
+use crate::tag::{SHUTDOWN, Tag};
 use rmp_serde::decode;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -61,6 +61,12 @@ pub enum ReceiveError {
     /// A monitored process ended, and this is a [`Mailbox`], whose messages are no signals.
     #[error("a signal came in place of a message: {0}")]
     Signal(Signal),
+    /// This process is to end: [`Process::shutdown`](crate::Process::shutdown) waits for it, and kills
+    /// it where it takes too long.
+    ///
+    /// Only a receive without tags brings it.
+    #[error("this process is asked to end")]
+    Shutdown,
 }
 
 impl<T> Mailbox<T> {
@@ -168,6 +174,9 @@ fn take<T: DeserializeOwned>(tags: &[Tag], timeout: u64) -> (Message<T>, Tag) {
             let tag = arrival.tag();
             if let Some(signal) = arrival.signal() {
                 return Some((Message::Signal(signal), tag));
+            }
+            if tag == SHUTDOWN {
+                return nothing(ReceiveError::Shutdown);
             }
             // Nobody waits for this reply any more, and the mailbox's type is another. The wait begins anew; it does so
             // at most once for each request that was given up.

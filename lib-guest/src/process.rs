@@ -6,7 +6,9 @@ use crate::envelope;
 use crate::environment::Environment;
 use crate::host;
 use crate::mailbox::{LinkMailbox, Mailbox, TransformMailbox};
-use crate::tag::{CONTEXT, Tag};
+use crate::message::ExitReason;
+use crate::request::{Awaited, RequestError};
+use crate::tag::{CONTEXT, SHUTDOWN, Tag};
 use lunatic_abi::{Errno, OWN};
 use rmp_serde::encode;
 use serde::de::DeserializeOwned;
@@ -14,6 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
+use std::time::Duration;
 
 /// Names a process that receives messages of type `T`. It goes on to do so when the process is dead.
 ///
@@ -96,6 +99,12 @@ impl<T> Process<T> {
         Self { id, messages: PhantomData }
     }
 
+    /// Returns the running process, as one that receives what the caller says.
+    pub(crate) fn this() -> Self {
+        // SAFETY: the call takes nothing and returns a number.
+        Self::from_id(unsafe { host::process::process_id() })
+    }
+
     /// Returns the number that the machine knows the process by. No two processes of a machine have the same, living or
     /// dead.
     pub fn id(&self) -> u64 {
@@ -137,7 +146,7 @@ impl<T> Process<T> {
     }
 
     /// Asks for a signal when the process ends, whatever its reason. Where it is dead already the signal comes at once,
-    /// with [`ExitReason::NoProcess`](crate::ExitReason::NoProcess).
+    /// with [`ExitReason::NoProcess`].
     ///
     /// The signal comes in this process's mailbox: as [`Message::Signal`](crate::Message::Signal) of a [`LinkMailbox`], as
     /// [`ReceiveError::Signal`](crate::ReceiveError::Signal) of a [`Mailbox`]. It has no tag, so a receive with tags leaves
@@ -172,6 +181,50 @@ impl<T> Process<T> {
     pub fn kill(&self) {
         // SAFETY: the call takes a number.
         unsafe { host::process::kill(self.id) };
+    }
+
+    /// Asks the process to end, waits until it did, and returns why it ended. It is killed where that takes longer than
+    /// `patience`; `None` is patience without end.
+    ///
+    /// What is asked is told to the process by [`ReceiveError::Shutdown`](crate::ReceiveError::Shutdown), so that a process
+    /// that ends when a receive fails ends well. One that does not receive without tags is not told. Nothing is waited
+    /// for where the process is dead, and the reason is [`ExitReason::NoProcess`] then.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use lunatic::{process, ExitReason, Mailbox};
+    /// use std::time::Duration;
+    ///
+    /// #[lunatic::main]
+    /// fn main(_: Mailbox<()>) {
+    ///     let printer = process::spawn(|mailbox: Mailbox<String>| {
+    ///         while let Ok(text) = mailbox.receive() {
+    ///             println!("{text}");
+    ///         }
+    ///         println!("that was all");
+    ///     })
+    ///     .unwrap();
+    ///     printer.send("one".into());
+    ///     assert_eq!(printer.shutdown(Some(Duration::from_secs(5))), ExitReason::Normal);
+    /// }
+    /// ```
+    pub fn shutdown(&self, patience: Option<Duration>) -> ExitReason {
+        let end = Awaited::report(Tag::new_reply(), self.id);
+        // A full mailbox is as little to be waited for as a process that does not listen.
+        if self.post(SHUTDOWN, &()).is_err() {
+            self.kill();
+        }
+        let mut ended = end.wait::<()>(host::milliseconds_or_forever(patience));
+        if let Err(RequestError::Timeout) = ended {
+            self.kill();
+            ended = end.wait(lunatic_abi::FOREVER);
+        }
+        end.settle(&ended);
+        match ended {
+            Err(RequestError::Died(reason)) => reason,
+            _ => ExitReason::Unknown,
+        }
     }
 
     /// Whether the process is alive. It may die before the caller looks at the answer.
@@ -290,8 +343,7 @@ impl<'de, T> Deserialize<'de> for Process<T> {
 
 /// Returns the running process, as the one that owns this mailbox.
 pub fn this<T, U: TransformMailbox<T>>(_mailbox: &U) -> Process<T> {
-    // SAFETY: the call takes nothing and returns a number.
-    Process::from_id(unsafe { host::process::process_id() })
+    Process::this()
 }
 
 /// Returns the environment of the running process.
@@ -519,12 +571,12 @@ impl Place {
         LunaticError::check(result, process).map(Process::from_id)
     }
 
-    fn spawn_entry<T>(self, link: Tag, entry: &Entry) -> Result<Process<T>, LunaticError> {
+    pub(crate) fn spawn_entry<T>(self, link: Tag, entry: &Entry) -> Result<Process<T>, LunaticError> {
         self.spawn_export(link, EXPORT, &entry.parameters())
     }
 
     /// Spawns an entry that begins by receiving a context.
-    fn spawn_entry_with<C: Serialize, T>(
+    pub(crate) fn spawn_entry_with<C: Serialize, T>(
         self,
         link: Tag,
         context: &C,

@@ -98,6 +98,10 @@ impl<T: Serialize, U: DeserializeOwned> Process<Request<T, U>> {
     /// # Errors
     ///
     /// Each variant of [`RequestError`] but the timeout.
+    ///
+    /// # Panics
+    ///
+    /// Where a process asks itself.
     pub fn request(&self, message: T) -> Result<U, RequestError> {
         self.ask(message, lunatic_abi::FOREVER)
     }
@@ -125,47 +129,99 @@ impl<T: Serialize, U: DeserializeOwned> Process<Request<T, U>> {
         self.ask(message, host::milliseconds(timeout))
     }
 
-    fn ask(&self, message: T, timeout: u64) -> Result<U, RequestError> {
+    pub(crate) fn ask(&self, message: T, timeout: u64) -> Result<U, RequestError> {
         drop_late_replies();
+        let this = Process::<U>::this();
+        assert!(this.id() != self.id(), "a process that asks itself would wait for ever");
         let tag = Tag::new_reply();
-        // One receive waits for both: the process's end is told with the tag of the reply.
-        // SAFETY: the call takes numbers.
-        unsafe { host::process::monitor_tagged(tag.id(), self.id()) };
-        // SAFETY: the call takes nothing and returns a number.
-        let this = unsafe { host::process::process_id() };
-        let request = Request { message, tag, sender: Process::<U>::from_id(this) };
+        let awaited = Awaited::request(tag, self.id());
+        let request = Request { message, tag, sender: this };
         let reply = match self.post(Tag::NONE, &request) {
-            Ok(()) => await_reply(tag, timeout),
+            Ok(()) => awaited.wait(timeout),
             Err(failure) => Err(RequestError::NotSent(failure)),
         };
-        // SAFETY: the call takes numbers and returns one.
-        let end_was_told = unsafe { host::process::stop_monitoring_tagged(tag.id(), self.id()) == 0 };
-
-        let is_unanswered =
-            matches!(reply, Err(RequestError::Timeout | RequestError::Died(_) | RequestError::NobodyLeft));
-        // The reply may have come in the meantime.
-        if is_unanswered && drop_first(&[tag]).is_none() {
-            LATE.with_borrow_mut(|late| late.give_up(tag));
-        } else if end_was_told {
-            // The process died after its reply.
-            drop_first(&[tag]);
-        }
+        awaited.settle(&reply);
         reply
     }
 }
 
-/// Waits for the reply to a request, or for the end of the process that was asked.
-fn await_reply<U: DeserializeOwned>(tag: Tag, timeout: u64) -> Result<U, RequestError> {
-    envelope::receive(&[tag], timeout, |delivery| {
+/// A reply that a process owes, and its end in place of it. The reply has a tag, and the end is told with the same, so that
+/// one receive waits for both.
+#[derive(Debug)]
+pub(crate) struct Awaited {
+    tag: Tag,
+    process: u64,
+    /// Whether others may reply in the place of the process: it can pass a request on.
+    from_others: bool,
+}
+
+impl Awaited {
+    /// Watches a process that is to be sent a request.
+    fn request(tag: Tag, process: u64) -> Self {
+        // SAFETY: the call takes numbers.
+        unsafe { host::process::monitor_tagged(tag.id(), process) };
+        Self { tag, process, from_others: true }
+    }
+
+    /// Watches a process that itself is to reply with this tag, which nobody else knows.
+    pub(crate) fn report(tag: Tag, process: u64) -> Self {
+        Self { from_others: false, ..Self::request(tag, process) }
+    }
+
+    pub(crate) fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    pub(crate) fn process(&self) -> u64 {
+        self.process
+    }
+
+    /// Waits for the reply. `timeout` is in milliseconds.
+    pub(crate) fn wait<U: DeserializeOwned>(&self, timeout: u64) -> Result<U, RequestError> {
+        match first_reply(&[self.tag], timeout) {
+            Ok((_, reply)) => reply,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stops waiting: `reply` is what the wait brought. What may come yet is dropped.
+    pub(crate) fn settle<U>(self, reply: &Result<U, RequestError>) {
+        // SAFETY: the call takes numbers and returns one.
+        let end_was_told = unsafe { host::process::stop_monitoring_tagged(self.tag.id(), self.process) == 0 };
+        let may_come = match reply {
+            Err(RequestError::Timeout | RequestError::NobodyLeft) => true,
+            Err(RequestError::Died(_)) => self.from_others,
+            _ => false,
+        };
+        // The reply may have come in the meantime.
+        if may_come && drop_first(&[self.tag]).is_none() {
+            // The dead reply to nobody.
+            if self.from_others || !end_was_told {
+                LATE.with_borrow_mut(|late| late.give_up(self.tag));
+            }
+        } else if end_was_told {
+            // The process died after its reply.
+            drop_first(&[self.tag]);
+        }
+    }
+}
+
+/// Waits for the first reply that has one of the tags, or for the end of a process that owes one, and returns its tag.
+pub(crate) fn first_reply<U: DeserializeOwned>(
+    tags: &[Tag],
+    timeout: u64,
+) -> Result<(Tag, Result<U, RequestError>), RequestError> {
+    envelope::receive(tags, timeout, |delivery| {
         let arrival = match delivery {
             Delivery::Arrived(arrival) => arrival,
             Delivery::TimedOut => return Err(RequestError::Timeout),
             Delivery::NobodyLeft => return Err(RequestError::NobodyLeft),
         };
-        match arrival.signal() {
+        let reply = match arrival.signal() {
             Some(signal) => Err(RequestError::Died(signal.reason)),
             None => arrival.open().map_err(RequestError::DeserializationFailed),
-        }
+        };
+        Ok((arrival.tag(), reply))
     })
 }
 

@@ -47,7 +47,7 @@ impl Tag {
 
     /// Whether only a reply has this tag.
     pub(crate) fn is_reply(self) -> bool {
-        self.0 < 0 && self.0 > CONTEXT.0
+        self.0 < 0 && self.0 > BEGIN.0
     }
 
     pub(crate) const fn from_id(id: i64) -> Self {
@@ -62,6 +62,12 @@ impl Tag {
 
 /// Marks the message that carries a spawned process's context, which no other message is mistaken for.
 pub(crate) const CONTEXT: Tag = Tag(i64::MIN);
+
+/// Marks the message that asks a process to end.
+pub(crate) const SHUTDOWN: Tag = Tag(i64::MIN + 1);
+
+/// Marks the message that lets a process begin whose end is watched by then.
+pub(crate) const BEGIN: Tag = Tag(i64::MIN + 2);
 
 /// Makes a new tag, as [`Tag::new`] does: no two defaults are equal.
 impl Default for Tag {
@@ -92,6 +98,8 @@ mod tests {
         assert!(Tag::new_reply().is_reply());
         assert!(!Tag::new().is_reply());
         assert!(!Tag::NONE.is_reply());
-        assert!(!CONTEXT.is_reply());
+        for reserved in [CONTEXT, SHUTDOWN, BEGIN] {
+            assert!(!reserved.is_reply());
+        }
     }
 }

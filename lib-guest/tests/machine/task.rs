@@ -1,0 +1,163 @@
+//! Tasks, and what belongs to one process alone.
+
+use crate::{LONG, SHORT};
+use lunatic::net::{TcpListener, TcpStream};
+use lunatic::{ExitReason, Mailbox, Process, ReceiveError, Task, TaskError, process, process_local};
+use std::cell::{Cell, RefCell};
+use std::io::{Read, Write};
+use std::time::Duration;
+
+process_local! {
+    static COUNT: Cell<u32> = const { Cell::new(1) };
+    static NAMES: RefCell<Vec<String>> = RefCell::new(vec!["first".into()]);
+}
+
+/// A task that waits until it is killed, and says which process it is.
+fn endless(parent: Process<Process<()>>) -> u32 {
+    // SAFETY: a task has no mailbox of its own.
+    let mailbox = unsafe { Mailbox::new() };
+    parent.send(process::this(&mailbox));
+    loop {
+        process::sleep(LONG.as_millis() as u64);
+    }
+}
+
+fn assert_killed<T: serde::de::DeserializeOwned>(mailbox: &Mailbox<T>, process: Process<()>) {
+    process.monitor();
+    let Err(ReceiveError::Signal(signal)) = mailbox.receive_timeout(LONG) else { panic!("it is alive") };
+    assert_eq!(signal.pid, process.id());
+    assert!(matches!(signal.reason, ExitReason::Killed | ExitReason::NoProcess), "{signal}");
+}
+
+claims! {
+    fn a_task_returns_its_result_and_leaves_messages(mailbox: Mailbox<u8>) {
+        process::this(&mailbox).send(1);
+        let task = Task::spawn((6, "7".to_string()), |(number, text)| number * text.parse::<i32>().unwrap()).unwrap();
+        assert_eq!(task.result().unwrap(), 42);
+        assert_eq!(mailbox.receive().unwrap(), 1);
+        assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
+    }
+
+    fn the_failure_of_a_task_is_an_error_with_its_reason(mailbox: Mailbox<()>) {
+        let check = |function: fn(i32) -> u32, reason: ExitReason| {
+            // However short its life is, the reason is told.
+            for _ in 0..20 {
+                let error = Task::spawn(3, function).unwrap().result().unwrap_err();
+                assert!(matches!(error, TaskError::Failed(told) if told == reason), "{error}");
+            }
+        };
+        check(|_| std::process::abort(), ExitReason::Trapped);
+        check(|status| std::process::exit(status), ExitReason::Status(3));
+        check(|_| std::process::exit(0), ExitReason::Normal);
+        assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
+    }
+
+    fn a_task_that_takes_too_long_is_killed(mailbox: Mailbox<Process<()>>) {
+        let task = Task::spawn(process::this(&mailbox), endless).unwrap();
+        let process = mailbox.receive().unwrap();
+        assert!(matches!(task.result_timeout(SHORT), Err(TaskError::Timeout)));
+        assert_killed(&mailbox, process);
+    }
+
+    fn a_task_that_is_dropped_is_killed(mailbox: Mailbox<Process<()>>) {
+        let task = Task::spawn(process::this(&mailbox), endless).unwrap();
+        let process = mailbox.receive().unwrap();
+        drop(task);
+        assert_killed(&mailbox, process);
+    }
+
+    fn a_task_that_is_detached_goes_on_and_its_result_is_dropped(mailbox: Mailbox<String>) {
+        let this = process::this(&mailbox);
+        let function: fn(Process<String>) -> Vec<u8> = |parent| {
+            parent.send("it goes on".into());
+            vec![0; 100]
+        };
+        Task::spawn(this, function).unwrap().detach();
+        assert_eq!(mailbox.receive().unwrap(), "it goes on");
+        // What comes in place of its result would be no text.
+        assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
+    }
+
+    fn results_of_several_tasks_come_in_their_order(_mailbox: Mailbox<()>) {
+        let tasks = (0..50u64).map(|number| {
+            let function: fn(u64) -> u64 = |number| {
+                process::sleep(50 - number);
+                number * number
+            };
+            Task::spawn(number, function).unwrap()
+        });
+        let results = Task::all(tasks.collect::<Vec<_>>()).unwrap();
+        assert!(results.into_iter().eq((0..50).map(|number| number * number)));
+        assert!(Task::<u32>::all([]).unwrap().is_empty());
+    }
+
+    fn the_first_of_several_tasks_to_fail_ends_the_others(mailbox: Mailbox<Process<()>>) {
+        let parent = process::this(&mailbox);
+        let endless = Task::spawn(parent, endless).unwrap();
+        let process = mailbox.receive().unwrap();
+        let fails: fn(()) -> u32 = |()| std::process::exit(4);
+        let error = Task::all([endless, Task::spawn((), fails).unwrap()]).unwrap_err();
+        assert!(matches!(error, TaskError::Failed(ExitReason::Status(4))), "{error}");
+        assert_killed(&mailbox, process);
+    }
+
+    fn several_tasks_have_one_time_together(mailbox: Mailbox<Process<()>>) {
+        let parent = process::this(&mailbox);
+        let tasks = [Task::spawn(parent, endless).unwrap(), Task::spawn(parent, endless).unwrap()];
+        let processes = [mailbox.receive().unwrap(), mailbox.receive().unwrap()];
+        assert!(matches!(Task::all_timeout(tasks, SHORT), Err(TaskError::Timeout)));
+        for process in processes {
+            assert_killed(&mailbox, process);
+        }
+    }
+
+    fn a_task_takes_and_returns_streams(_mailbox: Mailbox<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect_timeout(listener.local_addr().unwrap(), LONG).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        let greet: fn(TcpStream) -> TcpStream = |mut stream| {
+            stream.write_all(b"from the task, ").unwrap();
+            stream
+        };
+        let mut near = Task::spawn(near, greet).unwrap().result_timeout(LONG).unwrap();
+        near.write_all(b"from its parent").unwrap();
+        drop(near);
+        let mut text = String::new();
+        far.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "from the task, from its parent");
+    }
+
+    fn what_is_local_to_a_process_begins_anew_in_each(_mailbox: Mailbox<()>) {
+        COUNT.set(5);
+        NAMES.with_borrow_mut(|names| names.push("second".into()));
+        let look: fn(u32) -> (u32, usize) = |count| {
+            let found = (COUNT.get(), NAMES.with_borrow(Vec::len));
+            COUNT.set(count);
+            found
+        };
+        for count in 0..3 {
+            assert_eq!(Task::spawn(count, look).unwrap().result().unwrap(), (1, 1));
+        }
+        assert_eq!((COUNT.get(), NAMES.take()), (5, vec!["first".to_string(), "second".to_string()]));
+    }
+
+    fn a_process_is_asked_to_end_and_killed_where_it_does_not(mailbox: Mailbox<String>) {
+        let listens = process::spawn_with(process::this(&mailbox), |parent, mailbox: Mailbox<u8>| {
+            while let Ok(number) = mailbox.receive() {
+                parent.send(number.to_string());
+            }
+            assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)), "it is asked once");
+            parent.send("the end".into());
+        })
+        .unwrap();
+        listens.send(1);
+        assert_eq!(listens.shutdown(Some(LONG)), ExitReason::Normal);
+        assert_eq!(mailbox.receive().unwrap(), "1");
+        assert_eq!(mailbox.receive().unwrap(), "the end");
+        assert_eq!(listens.shutdown(None), ExitReason::NoProcess);
+
+        let deaf: Process<()> = process::spawn(|_: Mailbox<()>| process::sleep(LONG.as_millis() as u64)).unwrap();
+        assert_eq!(deaf.shutdown(Some(Duration::ZERO)), ExitReason::Killed);
+        assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
+    }
+}
