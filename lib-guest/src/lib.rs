@@ -46,6 +46,7 @@ pub mod net;
 pub mod process;
 mod registry;
 mod request;
+pub mod server;
 mod start;
 mod tag;
 mod task;
@@ -61,9 +62,17 @@ pub use module::{Module, Param, ThisModule};
 pub use process::{Process, SendError, SendFailure};
 pub use registry::{RegistryError, lookup};
 pub use request::{Request, RequestError};
+pub use server::Server;
+pub use start::StartError;
 pub use tag::Tag;
 pub use task::{Task, TaskError};
 pub use timer::Timer;
+
+/// What attributes expand to, beside what is public.
+#[doc(hidden)]
+pub mod __private {
+    pub use serde;
+}
 
 /// Makes `main` the program's first process, with its mailbox.
 ///
@@ -84,6 +93,24 @@ pub use timer::Timer;
 /// }
 /// ```
 pub use lunatic_macros::main;
+
+/// Makes a server of an `impl` block: see [`server`](mod@server), whose example begins with one.
+///
+/// Functions of the block are marked; those without a mark stay what they are.
+///
+/// | mark | function | what it is |
+/// |---|---|---|
+/// | `#[init]` | `fn(…) -> Self` or `-> Result<Self, impl Display>` | makes the state; [`Server::start`] takes what it takes, a tuple where that is more than one |
+/// | `#[call]` | `fn(&mut self, …) -> R` | is called by clients, who wait for what it returns |
+/// | `#[call]` | `fn(&mut self, …, reply: Reply<R>)` | the same, answered by the [`Reply`](server::Reply) whenever that may be |
+/// | `#[cast]` | `fn(&mut self, …)` | is called by clients who do not wait |
+/// | `#[signal]` | `fn(&mut self, signal: Signal)` | is told of the ends of processes that the server monitors, or is linked with |
+/// | `#[terminate]` | `fn(self)` | is called before the server ends well |
+///
+/// What clients call has the visibility of the function. Parameters and results own what they carry, and serde can write
+/// and read them. The names `clone`, `process`, `register`, `stop` and `within` are those of every
+/// [`Handle`](server::Handle).
+pub use lunatic_macros::server;
 
 /// Declares statics of which each process has its own, made when the process first looks: `std::thread_local!`, by the
 /// name of what it means here.

@@ -41,6 +41,15 @@ pub struct Request<T, U> {
 }
 
 impl<T, U> Request<T, U> {
+    /// A message that wants no reply, in the form of one that does.
+    pub(crate) fn without_reply(message: T) -> Self {
+        Self { message, tag: Tag::NONE, sender: Process::this() }
+    }
+
+    /// Takes it apart: what is asked, who asks, and what marks the reply.
+    pub(crate) fn into_parts(self) -> (T, Process<U>, Tag) {
+        (self.message, self.sender, self.tag)
+    }
     /// Returns what is asked.
     pub fn data(&self) -> &T {
         &self.message

@@ -69,7 +69,7 @@ impl<R: Serialize + DeserializeOwned> Task<R> {
     where
         C: Serialize + DeserializeOwned,
     {
-        let awaited = start::spawn(context, &Entry::task(function))?;
+        let awaited = start::spawn(context, &Entry::task(function), false)?;
         Ok(Self { awaited: Some(awaited), result: PhantomData })
     }
 }

@@ -1,5 +1,7 @@
 //! The attributes of the crate `lunatic`, which documents and exports them.
 
+mod server;
+
 use proc_macro::TokenStream;
 use proc_macro_crate::{FoundCrate, crate_name};
 use proc_macro2::{Span, TokenStream as Tokens};
@@ -16,6 +18,20 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
         Err(error) => {
             let error = error.into_compile_error();
             let item = stand_in(item);
+            quote! { #error #item }.into()
+        }
+    }
+}
+
+/// Makes a server of an `impl` block. The crate `lunatic` documents it where it exports it.
+#[proc_macro_attribute]
+pub fn server(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let item = Tokens::from(item);
+    match server::expand(Tokens::from(arguments), item.clone()) {
+        Ok(expanded) => expanded.into(),
+        Err(error) => {
+            let error = error.into_compile_error();
+            let item = server::stand_in(item);
             quote! { #error #item }.into()
         }
     }
