@@ -7,6 +7,7 @@
 use crate::envelope::{self, Delivery};
 use crate::mailbox::Mailbox;
 use crate::module::Param;
+use crate::supervisor::{self, Plan};
 use crate::tag::CONTEXT;
 use crate::task;
 use lunatic_abi::parameter;
@@ -70,6 +71,11 @@ impl Entry {
         Self { starter: start_task::<C, R>, function: function as *const () }
     }
 
+    /// A supervisor, which begins with a function that says what it supervises.
+    pub(crate) fn supervisor(tree: fn(&mut Plan)) -> Self {
+        Self { starter: start_supervisor, function: tree as *const () }
+    }
+
     /// Returns the parameters of [`EXPORT`], as the machine reads them.
     pub(crate) fn parameters(&self) -> [u8; 2 * parameter::SIZE] {
         // A place in the table is 32 bits wide, and so is an address where there is a table.
@@ -102,6 +108,13 @@ fn start_task<C: DeserializeOwned, R: Serialize>(function: *const ()) {
     let function: fn(C) -> R = unsafe { transmute(function) };
     let (birth, context) = context();
     task::run(birth, context, function);
+}
+
+fn start_supervisor(tree: *const ()) {
+    // SAFETY: `Entry::supervisor` pairs this starter with functions of this type.
+    let tree: fn(&mut Plan) = unsafe { transmute(tree) };
+    let (birth, ()) = context();
+    supervisor::run(birth, tree);
 }
 
 /// Receives what this process was spawned with.

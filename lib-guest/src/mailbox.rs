@@ -61,8 +61,8 @@ pub enum ReceiveError {
     /// A monitored process ended, and this is a [`Mailbox`], whose messages are no signals.
     #[error("a signal came in place of a message: {0}")]
     Signal(Signal),
-    /// This process is to end: [`Process::shutdown`](crate::Process::shutdown) waits for it, and kills
-    /// it where it takes too long.
+    /// This process is to end: [`Process::shutdown`](crate::Process::shutdown) waits for it, as a
+    /// [`Supervisor`](crate::Supervisor) does that ends a child. It is killed where it takes too long.
     ///
     /// Only a receive without tags brings it.
     #[error("this process is asked to end")]

@@ -9,7 +9,8 @@ use crate::envelope::{self, Delivery};
 use crate::host;
 use crate::message::ExitReason;
 use crate::process::{Place, Process};
-use crate::request::{Awaited, RequestError};
+use crate::registry::RegistryError;
+use crate::request::{Awaited, RequestError, first_reply};
 use crate::tag::{BEGIN, Tag};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -28,6 +29,9 @@ pub enum StartError {
     /// It died before it had started.
     #[error("the process that was to start {0}")]
     Died(ExitReason),
+    /// It started, but did not get its name, and was ended.
+    #[error("it did not get its name: {0}")]
+    NotRegistered(RegistryError),
 }
 
 impl From<LunaticError> for StartError {
@@ -110,17 +114,46 @@ pub(crate) fn spawn<C: Serialize>(context: C, entry: &Entry, is_linked: bool) ->
     Ok(awaited)
 }
 
-/// Starts a process as [`spawn`] does and waits until it has started.
-pub(crate) fn start<C: Serialize>(context: C, entry: &Entry, is_linked: bool) -> Result<u64, StartError> {
+/// What the wait for a start brought.
+pub(crate) enum Started {
+    /// The process runs.
+    Running(u64),
+    /// Something came that is more urgent. The process may be starting yet.
+    Interrupted(u64),
+}
+
+/// Starts a process as [`spawn`] does and waits until it has started, or for a message with one of the tags.
+pub(crate) fn start_or<C: Serialize>(
+    context: C,
+    entry: &Entry,
+    is_linked: bool,
+    interrupts: &[Tag],
+) -> Result<Started, StartError> {
     let awaited = spawn(context, entry, is_linked)?;
     let process = awaited.process();
-    let report = awaited.wait::<Report>(lunatic_abi::FOREVER);
+    let mut tags = vec![awaited.tag()];
+    tags.extend(interrupts);
+    let report = match first_reply::<Report>(&tags, lunatic_abi::FOREVER) {
+        Ok((tag, report)) if tag == awaited.tag() => report,
+        Ok(_) => {
+            awaited.settle::<()>(&Err(RequestError::Timeout));
+            return Ok(Started::Interrupted(process));
+        }
+        Err(error) => Err(error),
+    };
     awaited.settle(&report);
     match report {
-        Ok(Ok(())) => Ok(process),
+        Ok(Ok(())) => Ok(Started::Running(process)),
         Ok(Err(why)) => Err(StartError::Refused(why)),
         Err(RequestError::Died(reason)) => Err(StartError::Died(reason)),
         Err(error) => Err(StartError::Refused(error.to_string())),
+    }
+}
+
+/// Starts a process as [`spawn`] does and waits until it has started.
+pub(crate) fn start<C: Serialize>(context: C, entry: &Entry, is_linked: bool) -> Result<u64, StartError> {
+    match start_or(context, entry, is_linked, &[])? {
+        Started::Running(process) | Started::Interrupted(process) => Ok(process),
     }
 }
 

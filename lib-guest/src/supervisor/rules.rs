@@ -1,0 +1,401 @@
+//! What a supervisor decides: plain data, which spawns nothing, waits for nothing and has no clock.
+//!
+//! Times are counted from the supervisor's begin. The rules are those of Erlang's supervisor, and a delay before restarts
+//! beside them.
+
+use super::{Restart, Strategy};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// Names a child. Children are numbered in the order in which they were added, which is that of their start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key(u64);
+
+/// What the supervisor's owner chose.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    pub(super) strategy: Strategy,
+    /// How many restarts there may be within the period.
+    pub(super) restarts: usize,
+    pub(super) period: Duration,
+    /// The delay before the first restart of a child and the longest one; `None` for no delay.
+    pub(super) back_off: Option<(Duration, Duration)>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { strategy: Strategy::OneForOne, restarts: 3, period: Duration::from_secs(5), back_off: None }
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Normal,
+    /// Anything else, also that it could not be started.
+    Failed,
+}
+
+/// What follows from the end of a child.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing: it is not restarted.
+    Leave,
+    /// It will be due, and with it these, which have to be ended before, in this order.
+    Restart { end: Vec<Key> },
+    /// There were too many restarts: the supervisor ends, too.
+    GiveUp,
+}
+
+#[derive(Debug)]
+struct Member {
+    restart: Restart,
+    /// Whether it is forgotten once it is not restarted: it was made of a template, which makes others.
+    is_dynamic: bool,
+    state: State,
+    /// How many restarts in a row did not make it live for a period.
+    in_vain: u32,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Down,
+    Up { since: Duration },
+    Due { at: Duration },
+}
+
+/// What a supervisor knows of its children, and what it decides by it.
+#[derive(Debug)]
+pub(super) struct Rules {
+    policy: Policy,
+    members: BTreeMap<Key, Member>,
+    /// The members that are to be started, by their time.
+    due: BTreeSet<(Duration, Key)>,
+    /// When there were restarts, within the last period.
+    history: VecDeque<Duration>,
+    last: u64,
+}
+
+impl Rules {
+    pub(super) fn new(policy: Policy) -> Self {
+        Self { policy, members: BTreeMap::new(), due: BTreeSet::new(), history: VecDeque::new(), last: 0 }
+    }
+
+    /// Adds a child behind the others. It is to be started by the caller.
+    pub(super) fn add(&mut self, restart: Restart, is_dynamic: bool) -> Key {
+        self.last += 1;
+        let key = Key(self.last);
+        self.members.insert(key, Member { restart, is_dynamic, state: State::Down, in_vain: 0 });
+        key
+    }
+
+    pub(super) fn is_member(&self, key: Key) -> bool {
+        self.members.contains_key(&key)
+    }
+
+    /// Takes a child out, whatever it does.
+    pub(super) fn remove(&mut self, key: Key) {
+        self.put(key, State::Down);
+        self.members.remove(&key);
+    }
+
+    /// Notes that a child runs.
+    pub(super) fn started(&mut self, key: Key, now: Duration) {
+        self.put(key, State::Up { since: now });
+    }
+
+    /// Notes that a child was ended on purpose, and is not to be restarted.
+    pub(super) fn terminated(&mut self, key: Key) {
+        self.put(key, State::Down);
+        self.forget_if_over(key);
+    }
+
+    /// Decides what follows from the end of a child, or from a start that failed.
+    pub(super) fn ended(&mut self, key: Key, end: End, now: Duration) -> Verdict {
+        let Some(member) = self.members.get(&key) else { return Verdict::Leave };
+        let has_lived = matches!(member.state, State::Up { since } if now.saturating_sub(since) >= self.policy.period);
+        let is_restarted = match member.restart {
+            Restart::Permanent => true,
+            Restart::Transient => end == End::Failed,
+            Restart::Temporary => false,
+        };
+        self.put(key, State::Down);
+        if !is_restarted {
+            self.forget_if_over(key);
+            return Verdict::Leave;
+        }
+        if !self.allows_restart(now) {
+            return Verdict::GiveUp;
+        }
+        let at = now + self.delay(key, has_lived);
+        let group: Vec<Key> = match self.policy.strategy {
+            Strategy::OneForOne => vec![key],
+            Strategy::OneForAll => self.members.keys().copied().collect(),
+            Strategy::RestForOne => self.members.range(key..).map(|(&key, _)| key).collect(),
+        };
+        let mut ended = Vec::new();
+        for &key in group.iter().rev() {
+            let member = &self.members[&key];
+            if matches!(member.state, State::Up { .. }) {
+                ended.push(key);
+            }
+            match member.restart {
+                Restart::Temporary => self.remove(key),
+                Restart::Permanent | Restart::Transient => self.put(key, State::Due { at }),
+            }
+        }
+        Verdict::Restart { end: ended }
+    }
+
+    /// Returns the child that is to be started now: of several, the one whose time came first, then in their order.
+    pub(super) fn due(&self, now: Duration) -> Option<Key> {
+        self.due.first().filter(|(at, _)| *at <= now).map(|(_, key)| *key)
+    }
+
+    /// Returns when the next child is to be started.
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Returns the children that run, the last one first, as they are ended with the supervisor.
+    pub(super) fn in_order_of_end(&self) -> Vec<Key> {
+        let up = self.members.iter().rev().filter(|(_, member)| matches!(member.state, State::Up { .. }));
+        up.map(|(&key, _)| key).collect()
+    }
+
+    fn put(&mut self, key: Key, state: State) {
+        let Some(member) = self.members.get_mut(&key) else { return };
+        if let State::Due { at } = member.state {
+            self.due.remove(&(at, key));
+        }
+        if let State::Due { at } = state {
+            self.due.insert((at, key));
+        }
+        member.state = state;
+    }
+
+    /// Forgets a child that is down for good, where its kind is.
+    fn forget_if_over(&mut self, key: Key) {
+        let is_over = |member: &Member| member.is_dynamic || member.restart == Restart::Temporary;
+        if self.members.get(&key).is_some_and(is_over) {
+            self.members.remove(&key);
+        }
+    }
+
+    /// Counts a restart; false where it is one too many.
+    fn allows_restart(&mut self, now: Duration) -> bool {
+        let is_over = |&then: &Duration| now.saturating_sub(then) > self.policy.period;
+        while self.history.front().is_some_and(is_over) {
+            self.history.pop_front();
+        }
+        self.history.push_back(now);
+        self.history.len() <= self.policy.restarts
+    }
+
+    /// Returns how long the restart of a child is put off.
+    fn delay(&mut self, key: Key, has_lived: bool) -> Duration {
+        let Some((first, most)) = self.policy.back_off else { return Duration::ZERO };
+        let member = self.members.get_mut(&key).expect("it is a member that ended");
+        if has_lived {
+            member.in_vain = 0;
+        }
+        let doubled = 2u32.checked_pow(member.in_vain).and_then(|times| first.checked_mul(times));
+        member.in_vain = member.in_vain.saturating_add(1);
+        doubled.unwrap_or(most).min(most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    /// Makes rules with children that run since the begin.
+    fn rules<const N: usize>(strategy: Strategy, restarts: [Restart; N]) -> (Rules, [Key; N]) {
+        let mut rules = Rules::new(Policy { strategy, ..Policy::default() });
+        let keys = restarts.map(|restart| rules.add(restart, false));
+        for key in keys {
+            rules.started(key, Duration::ZERO);
+        }
+        (rules, keys)
+    }
+
+    /// Starts what is due, and returns it.
+    fn start(rules: &mut Rules, now: Duration) -> Vec<Key> {
+        let mut started = Vec::new();
+        while let Some(key) = rules.due(now) {
+            rules.started(key, now);
+            started.push(key);
+        }
+        started
+    }
+
+    #[test]
+    fn one_for_one_restarts_the_one() {
+        let (mut rules, [a, b, c]) = rules(Strategy::OneForOne, [Restart::Permanent; 3]);
+        assert_eq!(rules.ended(b, End::Failed, seconds(1)), Verdict::Restart { end: vec![] });
+        assert_eq!(start(&mut rules, seconds(1)), [b]);
+        assert_eq!(rules.in_order_of_end(), [c, b, a]);
+    }
+
+    #[test]
+    fn one_for_all_ends_the_others_in_reverse_and_restarts_all_in_order() {
+        let (mut rules, [a, b, c]) = rules(Strategy::OneForAll, [Restart::Permanent; 3]);
+        assert_eq!(rules.ended(b, End::Failed, seconds(1)), Verdict::Restart { end: vec![c, a] });
+        assert_eq!(start(&mut rules, seconds(1)), [a, b, c]);
+    }
+
+    #[test]
+    fn rest_for_one_restarts_those_that_were_started_after_it() {
+        let (mut rules, [_, b, c]) = rules(Strategy::RestForOne, [Restart::Permanent; 3]);
+        assert_eq!(rules.ended(b, End::Failed, seconds(1)), Verdict::Restart { end: vec![c] });
+        assert_eq!(start(&mut rules, seconds(1)), [b, c]);
+    }
+
+    #[test]
+    fn who_is_restarted_depends_on_its_kind_and_end() {
+        let check = |restart: Restart, end: End, is_restarted: bool| {
+            let (mut rules, [key]) = rules(Strategy::OneForOne, [restart]);
+            let verdict = rules.ended(key, end, seconds(1));
+            let expected = if is_restarted { Verdict::Restart { end: vec![] } } else { Verdict::Leave };
+            assert_eq!(verdict, expected, "{restart:?} {end:?}");
+            assert_eq!(rules.is_member(key), restart != Restart::Temporary);
+        };
+        check(Restart::Permanent, End::Normal, true);
+        check(Restart::Permanent, End::Failed, true);
+        check(Restart::Transient, End::Normal, false);
+        check(Restart::Transient, End::Failed, true);
+        check(Restart::Temporary, End::Normal, false);
+        check(Restart::Temporary, End::Failed, false);
+    }
+
+    #[test]
+    fn the_end_of_one_that_is_not_restarted_leaves_the_others_alone() {
+        let (mut rules, [a, b]) = rules(Strategy::OneForAll, [Restart::Permanent, Restart::Transient]);
+        assert_eq!(rules.ended(b, End::Normal, seconds(1)), Verdict::Leave);
+        assert_eq!(rules.in_order_of_end(), [a]);
+        // As in Erlang, it comes back with the others.
+        assert_eq!(rules.ended(a, End::Failed, seconds(2)), Verdict::Restart { end: vec![] });
+        assert_eq!(start(&mut rules, seconds(2)), [a, b]);
+    }
+
+    #[test]
+    fn temporary_children_are_ended_with_the_others_and_not_restarted() {
+        let (mut rules, [a, b]) = rules(Strategy::OneForAll, [Restart::Permanent, Restart::Temporary]);
+        assert_eq!(rules.ended(a, End::Failed, seconds(1)), Verdict::Restart { end: vec![b] });
+        assert_eq!(start(&mut rules, seconds(1)), [a]);
+        assert!(!rules.is_member(b));
+    }
+
+    /// T057: as many restarts as are allowed within the period, and not one more.
+    #[test]
+    fn t057_the_restart_after_the_last_one_allowed_is_given_up() {
+        let (mut rules, [key]) = rules(Strategy::OneForOne, [Restart::Permanent]);
+        for _ in 0..3 {
+            assert_eq!(rules.ended(key, End::Failed, seconds(1)), Verdict::Restart { end: vec![] });
+            rules.started(key, seconds(1));
+        }
+        assert_eq!(rules.ended(key, End::Failed, seconds(6)), Verdict::GiveUp);
+    }
+
+    #[test]
+    fn restarts_older_than_the_period_do_not_count() {
+        let (mut rules, [a, b]) = rules(Strategy::OneForOne, [Restart::Permanent; 2]);
+        for now in 0..100 {
+            // Two in five seconds, of whichever child.
+            let key = if now % 2 == 0 { a } else { b };
+            assert_eq!(rules.ended(key, End::Failed, seconds(3 * now)), Verdict::Restart { end: vec![] });
+            rules.started(key, seconds(3 * now));
+        }
+        assert!(rules.history.len() <= 3);
+    }
+
+    #[test]
+    fn none_is_restarted_where_none_may_be() {
+        let mut rules = Rules::new(Policy { restarts: 0, ..Policy::default() });
+        let key = rules.add(Restart::Permanent, false);
+        rules.started(key, Duration::ZERO);
+        assert_eq!(rules.ended(key, End::Failed, seconds(1)), Verdict::GiveUp);
+    }
+
+    #[test]
+    fn starts_that_fail_are_restarts() {
+        let (mut rules, [a, b]) = rules(Strategy::OneForAll, [Restart::Permanent; 2]);
+        rules.ended(b, End::Failed, seconds(1));
+        assert_eq!(rules.due(seconds(1)), Some(a));
+        rules.started(a, seconds(1));
+        assert_eq!(rules.due(seconds(1)), Some(b));
+        // What started before it in the same round is ended again.
+        assert_eq!(rules.ended(b, End::Failed, seconds(1)), Verdict::Restart { end: vec![a] });
+        rules.ended(a, End::Failed, seconds(1));
+        assert_eq!(rules.ended(a, End::Failed, seconds(1)), Verdict::GiveUp);
+    }
+
+    #[test]
+    fn delays_double_up_to_the_longest_and_begin_anew_after_a_period_of_life() {
+        let back_off = Some((Duration::from_millis(100), Duration::from_millis(500)));
+        let mut rules = Rules::new(Policy { restarts: 1_000, back_off, ..Policy::default() });
+        let key = rules.add(Restart::Permanent, false);
+        let mut now = Duration::ZERO;
+        let mut delay = |rules: &mut Rules, lived: Duration| {
+            rules.started(key, now);
+            now += lived;
+            rules.ended(key, End::Failed, now);
+            let due = rules.next_due().expect("it is restarted");
+            assert_eq!(rules.due(due - Duration::from_nanos(1)), None);
+            assert_eq!(rules.due(due), Some(key));
+            let delay = due - now;
+            now = due;
+            delay.as_millis()
+        };
+        let short = Duration::from_millis(1);
+        let delays: Vec<u128> = (0..5).map(|_| delay(&mut rules, short)).collect();
+        assert_eq!(delays, [100, 200, 400, 500, 500]);
+        // The doubling overflows nothing.
+        assert!((0..100).all(|_| delay(&mut rules, short) == 500));
+        assert_eq!(delay(&mut rules, seconds(5)), 100);
+    }
+
+    #[test]
+    fn a_group_that_waits_takes_in_who_fails_meanwhile() {
+        let back_off = Some((seconds(1), seconds(60)));
+        let mut rules = Rules::new(Policy { strategy: Strategy::RestForOne, back_off, ..Policy::default() });
+        let [a, b, c] = [Restart::Permanent; 3].map(|restart| rules.add(restart, false));
+        for key in [a, b, c] {
+            rules.started(key, Duration::ZERO);
+        }
+        assert_eq!(rules.ended(b, End::Failed, seconds(10)), Verdict::Restart { end: vec![c] });
+        assert_eq!(rules.ended(a, End::Failed, Duration::from_millis(10_500)), Verdict::Restart { end: vec![] });
+        assert_eq!(rules.due(seconds(11)), None, "b waits for a");
+        assert_eq!(start(&mut rules, Duration::from_millis(11_500)), [a, b, c]);
+        assert_eq!(rules.next_due(), None);
+    }
+
+    #[test]
+    fn dynamic_children_that_are_over_are_forgotten() {
+        let mut rules = Rules::new(Policy::default());
+        let keys = [Restart::Permanent, Restart::Transient, Restart::Temporary].map(|restart| rules.add(restart, true));
+        for key in keys {
+            rules.started(key, Duration::ZERO);
+            rules.ended(key, End::Normal, seconds(1));
+        }
+        assert_eq!(keys.map(|key| rules.is_member(key)), [true, false, false]);
+        rules.terminated(keys[0]);
+        assert!(!rules.is_member(keys[0]));
+        assert_eq!(rules.next_due(), None);
+    }
+
+    #[test]
+    fn a_child_that_was_terminated_stays_down() {
+        let (mut rules, [key]) = rules(Strategy::OneForOne, [Restart::Permanent]);
+        rules.terminated(key);
+        assert!(rules.is_member(key));
+        assert_eq!((rules.next_due(), rules.in_order_of_end()), (None, vec![]));
+        rules.ended(key, End::Failed, seconds(1));
+        rules.terminated(key);
+        assert_eq!(rules.next_due(), None, "it was due");
+    }
+}
