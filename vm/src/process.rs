@@ -238,6 +238,11 @@ impl Process {
         Ok(())
     }
 
+    /// Remembers what the process waits for from now on.
+    pub(crate) fn expect(&self, wanted: &Wanted, since: u64, forever: bool) {
+        self.lock().state.expect(wanted, since, forever);
+    }
+
     /// Takes what a receive asks for, or remembers that the process waits for it.
     pub(crate) fn receive(&self, wanted: &Wanted, since: u64, forever: bool) -> Received {
         self.lock().state.receive(wanted, since, forever)

@@ -254,15 +254,18 @@ pub(super) async fn send_receive_skip_search(
     timeout: Millis,
 ) -> Result<i32, Failure> {
     let message = take_message(call)?;
-    let since = call.guest().process().next_sequence();
+    let this = call.guest().process().clone();
+    let since = this.next_sequence();
+    let arrival = Arrival::new(this, Wanted::from_tags(&[tag]), since, timeout);
+    // Before the question is sent: its answer may be here sooner than this process waits, and has to find room.
+    arrival.expect();
     let sent = match deliver(call.guest(), process, message) {
         Err((message, SendError::MailboxFull(..))) => deliver_again(call, process, message).await,
         done => done.map_err(|(_, error)| error),
     };
     // Whoever waits for an answer must not be told 0 for a request that was not sent; there is no code for it.
     sent.map_err(Failure::trap)?;
-    let wanted = Wanted::from_tags(&[tag]);
-    Ok(match wait(call, wanted, since, timeout).await {
+    Ok(match wait(call, arrival, timeout).await {
         Ok(()) => 0,
         Err(code) => code,
     })
@@ -270,7 +273,8 @@ pub(super) async fn send_receive_skip_search(
 
 pub(super) async fn receive(call: &mut Call<'_>, tags: Words, count: Length, timeout: Millis) -> Result<i32, Failure> {
     let wanted = wanted(&mut call.parts()?.0, tags, count)?;
-    Ok(match wait(call, wanted, 0, timeout).await {
+    let arrival = Arrival::new(call.guest().process().clone(), wanted, 0, timeout);
+    Ok(match wait(call, arrival, timeout).await {
         Ok(()) => at_hand(call)?.kind() as i32,
         Err(code) => code,
     })
@@ -324,7 +328,8 @@ pub(super) async fn receive_bytes(
     header: OutHeader,
 ) -> Result<i32, Failure> {
     let wanted = wanted(&mut call.parts()?.0, tags, count)?;
-    if let Err(code) = wait(call, wanted, 0, timeout).await {
+    let arrival = Arrival::new(call.guest().process().clone(), wanted, 0, timeout);
+    if let Err(code) = wait(call, arrival, timeout).await {
         return Ok(code);
     }
     let (mut memory, guest) = call.parts()?;
@@ -368,11 +373,8 @@ fn wanted(memory: &mut View<'_>, tags: Words, count: Length) -> Result<Wanted, F
 }
 
 /// Waits until what is wanted is in the slot. `Err` is the code of a receive that got nothing.
-async fn wait(call: &mut Call<'_>, wanted: Wanted, since: u64, timeout: Millis) -> Result<(), i32> {
-    let process = call.guest().process().clone();
-    let time = timeout.duration();
-    let arrival = Arrival { process, wanted, since, forever: time.is_none(), is_over: false };
-    let found = match time {
+async fn wait(call: &mut Call<'_>, arrival: Arrival, timeout: Millis) -> Result<(), i32> {
+    let found = match timeout.duration() {
         None => arrival.await,
         Some(time) => {
             let time_is_over = async {
@@ -400,6 +402,15 @@ struct Arrival {
 }
 
 impl Arrival {
+    fn new(process: Process, wanted: Wanted, since: u64, timeout: Millis) -> Arrival {
+        Arrival { process, wanted, since, forever: timeout.duration().is_none(), is_over: false }
+    }
+
+    /// Begins to wait.
+    fn expect(&self) {
+        self.process.expect(&self.wanted, self.since, self.forever);
+    }
+
     fn look(&mut self) -> Poll<Result<Mail, i32>> {
         match self.process.receive(&self.wanted, self.since, self.forever) {
             Received::Mail(mail) => {

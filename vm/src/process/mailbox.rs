@@ -112,14 +112,21 @@ pub(crate) struct Mailbox {
 const LONG_SEARCH: usize = 32;
 
 impl Mailbox {
-    /// Puts a message at the end, or gives it back where there is no room.
-    pub(crate) fn push(&mut self, message: Message, bounds: MailboxBounds) -> Result<(), (Message, LimitReached)> {
-        if self.messages >= bounds.messages {
+    /// Puts a message at the end, or gives it back where there is no room. For one that the owner waits for there is room
+    /// as long as the mailbox is not beyond its bounds already: so a full mailbox still gets an answer.
+    pub(crate) fn push(
+        &mut self,
+        message: Message,
+        is_waited_for: bool,
+        bounds: MailboxBounds,
+    ) -> Result<(), (Message, LimitReached)> {
+        if self.messages >= bounds.messages.saturating_add(is_waited_for.into()) {
             let reached = LimitReached { limit: Limit::MailboxMessages, allowed: bounds.messages, wanted: None };
             return Err((message, reached));
         }
         let bytes = self.bytes.saturating_add(message.size() as u64);
-        if bytes > bounds.bytes {
+        let is_beyond = if is_waited_for { self.bytes > bounds.bytes } else { bytes > bounds.bytes };
+        if is_beyond {
             let reached = LimitReached { limit: Limit::MailboxBytes, allowed: bounds.bytes, wanted: Some(bytes) };
             return Err((message, reached));
         }
@@ -268,7 +275,7 @@ mod tests {
     fn mailbox(messages: &[(i64, &str)]) -> Mailbox {
         let mut mailbox = Mailbox::default();
         for &(tag, text) in messages {
-            mailbox.push(message(tag, text), WIDE).expect("the bounds are wide");
+            mailbox.push(message(tag, text), false, WIDE).expect("the bounds are wide");
         }
         mailbox
     }
@@ -303,7 +310,7 @@ mod tests {
     fn an_index_finds_what_a_search_finds() {
         let mut mailbox = Mailbox::default();
         for number in 0..1000i64 {
-            mailbox.push(message(number % 10, &number.to_string()), WIDE).expect("the bounds are wide");
+            mailbox.push(message(number % 10, &number.to_string()), false, WIDE).expect("the bounds are wide");
         }
         assert_eq!(take(&mut mailbox, &[99]), None);
         assert!(mailbox.index.is_some());
@@ -321,11 +328,11 @@ mod tests {
     fn an_index_is_no_larger_than_the_mailbox() {
         let mut mailbox = Mailbox::default();
         for tag in 0..100 {
-            mailbox.push(message(tag, "waits"), WIDE).expect("the bounds are wide");
+            mailbox.push(message(tag, "waits"), false, WIDE).expect("the bounds are wide");
         }
         assert_eq!(take(&mut mailbox, &[-1]), None);
         for tag in 100..10_000 {
-            mailbox.push(message(tag, "waits"), WIDE).expect("the bounds are wide");
+            mailbox.push(message(tag, "waits"), false, WIDE).expect("the bounds are wide");
             assert!(take(&mut mailbox, &[]).is_some());
         }
         let index = mailbox.index.as_ref().expect("the mailbox was never empty");
@@ -338,7 +345,7 @@ mod tests {
         for length in [3, 100] {
             let mut mailbox = Mailbox::default();
             for _ in 0..length {
-                mailbox.push(message(5, "before"), WIDE).expect("the bounds are wide");
+                mailbox.push(message(5, "before"), false, WIDE).expect("the bounds are wide");
             }
             let now = mailbox.next_sequence();
             assert!(mailbox.take(&Wanted::from_tags(&[5]), now).is_none());
@@ -347,7 +354,7 @@ mod tests {
                 assert_eq!(take(&mut mailbox, &[5]).as_deref(), Some("before"));
             }
             assert!(mailbox.take(&Wanted::from_tags(&[5]), now).is_none());
-            mailbox.push(message(5, "after"), WIDE).expect("the bounds are wide");
+            mailbox.push(message(5, "after"), false, WIDE).expect("the bounds are wide");
             let Some(Mail::Data(found)) = mailbox.take(&Wanted::from_tags(&[5]), now) else { panic!("it is there") };
             assert_eq!(found.data, b"after");
         }
@@ -357,7 +364,7 @@ mod tests {
     fn a_message_that_nobody_takes_does_not_keep_the_places_behind_it() {
         let mut mailbox = mailbox(&[(1, "stays")]);
         for _ in 0..10_000 {
-            mailbox.push(message(2, "goes"), WIDE).expect("the bounds are wide");
+            mailbox.push(message(2, "goes"), false, WIDE).expect("the bounds are wide");
             assert_eq!(take(&mut mailbox, &[2]).as_deref(), Some("goes"));
         }
         assert!(mailbox.queue.len() < 100, "{} places for one message", mailbox.queue.len());
@@ -368,15 +375,15 @@ mod tests {
     fn a_full_mailbox_gives_the_message_back() {
         let mut mailbox = Mailbox::default();
         let bounds = MailboxBounds { messages: 2, bytes: 5 };
-        mailbox.push(message(0, "abc"), bounds).expect("3 of 5 bytes");
-        let (back, reached) = mailbox.push(message(0, "def"), bounds).expect_err("6 of 5 bytes");
+        mailbox.push(message(0, "abc"), false, bounds).expect("3 of 5 bytes");
+        let (back, reached) = mailbox.push(message(0, "def"), false, bounds).expect_err("6 of 5 bytes");
         assert_eq!(back.data, b"def");
         assert_eq!(reached, LimitReached { limit: Limit::MailboxBytes, allowed: 5, wanted: Some(6) });
-        mailbox.push(message(0, "de"), bounds).expect("5 of 5 bytes");
-        let (_, reached) = mailbox.push(message(0, ""), bounds).expect_err("3 of 2 messages");
+        mailbox.push(message(0, "de"), false, bounds).expect("5 of 5 bytes");
+        let (_, reached) = mailbox.push(message(0, ""), false, bounds).expect_err("3 of 2 messages");
         assert_eq!(reached.limit, Limit::MailboxMessages);
         take(&mut mailbox, &[]);
-        mailbox.push(message(0, ""), bounds).expect("there is room again");
+        mailbox.push(message(0, ""), false, bounds).expect("there is room again");
         assert_eq!((mailbox.len(), mailbox.bytes()), (2, 2));
     }
 
@@ -384,7 +391,7 @@ mod tests {
     fn a_death_finds_room_in_a_full_mailbox() {
         let mut mailbox = Mailbox::default();
         mailbox.push_death(Mail::ProcessDied { tag: 0, pid: Pid(1), exit: Exit::Killed });
-        assert!(mailbox.push(message(0, ""), MailboxBounds { messages: 0, bytes: 0 }).is_err());
+        assert!(mailbox.push(message(0, ""), false, MailboxBounds { messages: 0, bytes: 0 }).is_err());
         assert!(matches!(mailbox.take(&Wanted::Any, 0), Some(Mail::ProcessDied { .. })));
     }
 

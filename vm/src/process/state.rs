@@ -147,7 +147,7 @@ impl State {
             return Err(Refusal::Dead(message));
         }
         let wakes = self.is_waited_for_message(&message);
-        match self.mailbox.push(message, bounds) {
+        match self.mailbox.push(message, wakes, bounds) {
             Ok(()) => Ok(if wakes { Outcome::Wake } else { Outcome::Done }),
             Err((message, reached)) => Err(Refusal::Full(message, reached)),
         }
@@ -187,6 +187,11 @@ impl State {
         matches!(self.life, Life::Dead)
     }
 
+    /// Remembers what is waited for from now on.
+    pub(crate) fn expect(&mut self, wanted: &Wanted, since: u64, forever: bool) {
+        self.wait = Some(Wait { wanted: wanted.clone(), since, forever });
+    }
+
     /// Takes what a receive asks for, or remembers that it is waited for.
     pub(crate) fn receive(&mut self, wanted: &Wanted, since: u64, forever: bool) -> Received {
         if let Some(mail) = self.mailbox.take(wanted, since) {
@@ -196,7 +201,7 @@ impl State {
         match &self.wait {
             // A wake for another reason: what is waited for is remembered already.
             Some(wait) if wait.wanted == *wanted && wait.since == since => {}
-            _ => self.wait = Some(Wait { wanted: wanted.clone(), since, forever }),
+            _ => self.expect(wanted, since, forever),
         }
         Received::Nothing
     }
@@ -304,6 +309,25 @@ mod tests {
         assert_eq!(state.signal(Signal::Kill), Outcome::Wake);
         state.die(&Exit::Killed);
         assert_eq!(state.signal(Signal::Kill), Outcome::Dead);
+    }
+
+    #[test]
+    fn a_full_mailbox_has_room_for_one_message_that_is_waited_for() {
+        let bounds = MailboxBounds { messages: 2, bytes: 16 };
+        let sized = |tag, size| Message { tag, data: vec![0; size], ..Message::default() };
+        for full in [[sized(0, 1), sized(0, 1)], [sized(0, 0), sized(0, 16)]] {
+            let mut state = State::new();
+            for message in full {
+                state.message(message, bounds).expect("there is room");
+            }
+            assert!(matches!(state.message(sized(7, 4), bounds), Err(Refusal::Full(..))));
+            state.expect(&Wanted::from_tags(&[7]), 2, true);
+            assert!(matches!(state.message(sized(8, 0), bounds), Err(Refusal::Full(..))), "it is not waited for");
+            assert_eq!(state.message(sized(7, 4), bounds).expect("it is waited for"), Outcome::Wake);
+            assert!(matches!(state.message(sized(7, 4), bounds), Err(Refusal::Full(..))), "one was there already");
+            assert!(matches!(state.receive(&Wanted::from_tags(&[7]), 2, true), Received::Mail(_)));
+            assert!(matches!(state.message(sized(7, 4), bounds), Err(Refusal::Full(..))), "nobody waits any more");
+        }
     }
 
     #[test]
