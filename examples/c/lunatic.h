@@ -477,6 +477,98 @@ void lunatic_wasi_config_add_command_line_argument(uint64_t config, const void *
 LUNATIC_IMPORT("lunatic::wasi", "config_preopen_dir")
 void lunatic_wasi_config_preopen_dir(uint64_t config, const void *directory, uint32_t length);
 
+/* Opens a database, and makes one where there is none; `:memory:` and the empty name are in memory. Returns 0 and a connection, or 1 and an error id. */
+LUNATIC_IMPORT("lunatic::sqlite", "open")
+uint64_t lunatic_sqlite_open(const void *path, uint32_t length, uint64_t *connection);
+
+/* Executes statements, whatever they yield. Returns 0 or SQLite's result code. */
+LUNATIC_IMPORT("lunatic::sqlite", "execute")
+uint32_t lunatic_sqlite_execute(uint64_t connection, const void *sql, uint32_t length);
+
+/* Prepares the first statement of a text. What SQLite refuses is a trap. */
+LUNATIC_IMPORT("lunatic::sqlite", "query_prepare")
+uint64_t lunatic_sqlite_query_prepare(uint64_t connection, const void *sql, uint32_t length);
+
+/* Binds a list of values to parameters. A list that is none, and a parameter that is not there, are traps. */
+LUNATIC_IMPORT("lunatic::sqlite", "bind_value")
+void lunatic_sqlite_bind_value(uint64_t statement, const void *values, uint32_t length);
+
+/* Returns how many rows the last statement that changes rows has changed. */
+LUNATIC_IMPORT("lunatic::sqlite", "sqlite3_changes")
+uint32_t lunatic_sqlite_sqlite3_changes(uint64_t connection);
+
+/* Takes a statement back to its beginning. Values stay bound. */
+LUNATIC_IMPORT("lunatic::sqlite", "statement_reset")
+void lunatic_sqlite_statement_reset(uint64_t statement);
+
+/* Steps. Returns 100 where there is a row, 101 at the end; a failure is a trap. */
+LUNATIC_IMPORT("lunatic::sqlite", "sqlite3_step")
+uint32_t lunatic_sqlite_sqlite3_step(uint64_t statement);
+
+/* Gives a statement back. */
+LUNATIC_IMPORT("lunatic::sqlite", "sqlite3_finalize")
+void lunatic_sqlite_sqlite3_finalize(uint64_t statement);
+
+/* Returns how many columns the rows of a statement have. */
+LUNATIC_IMPORT("lunatic::sqlite", "column_count")
+uint32_t lunatic_sqlite_column_count(uint64_t statement);
+
+/* Returns the address of the name of a column, whose number counts from 0. */
+LUNATIC_IMPORT("lunatic::sqlite", "column_name")
+uint32_t lunatic_sqlite_column_name(uint64_t statement, uint32_t column, uint32_t *length);
+
+/* Returns the address of a list of the columns' names. */
+LUNATIC_IMPORT("lunatic::sqlite", "column_names")
+uint32_t lunatic_sqlite_column_names(uint64_t statement, uint32_t *length);
+
+/* Returns the address of a value of the row at hand; `NULL` where there is no row. */
+LUNATIC_IMPORT("lunatic::sqlite", "read_column")
+uint32_t lunatic_sqlite_read_column(uint64_t statement, uint32_t column, uint32_t *length);
+
+/* Returns the address of a list of the values of the row at hand. */
+LUNATIC_IMPORT("lunatic::sqlite", "read_row")
+uint32_t lunatic_sqlite_read_row(uint64_t statement, uint32_t *length);
+
+/* Returns the address of what the last call on a connection failed with; where it did not fail, a trap. */
+LUNATIC_IMPORT("lunatic::sqlite", "last_error")
+uint32_t lunatic_sqlite_last_error(uint64_t connection, uint32_t *length);
+
+/* Own. Gives a connection back, with its statements; what was not committed is undone. */
+LUNATIC_IMPORT("lunatic::sqlite", "drop_connection")
+void lunatic_sqlite_drop_connection(uint64_t connection);
+
+/* Own. Executes statements, as `execute` does. Returns 0, or SQLite's extended result code and an error id. */
+LUNATIC_IMPORT("lunatic::sqlite", "execute_all")
+uint32_t lunatic_sqlite_execute_all(uint64_t connection, const void *sql, uint32_t length, uint64_t *error);
+
+/* Own. Prepares a statement, which is alone in its text. Returns 0 and its id, or SQLite's extended result code and an error id. */
+LUNATIC_IMPORT("lunatic::sqlite", "prepare")
+uint32_t lunatic_sqlite_prepare(uint64_t connection, const void *sql, uint32_t length, uint64_t *statement);
+
+/* Own. Takes a statement back to its beginning, forgets its values and binds those of a list. Returns 0, or SQLite's extended result code and an error id. */
+LUNATIC_IMPORT("lunatic::sqlite", "bind")
+uint32_t lunatic_sqlite_bind(uint64_t statement, const void *values, uint32_t length, uint64_t *error);
+
+/* Own. Steps. Returns 100, the length of the list of the row's values, and as much of it as fits; 101 at the end; or SQLite's extended result code and an error id. */
+LUNATIC_IMPORT("lunatic::sqlite", "step_row")
+uint32_t lunatic_sqlite_step_row(uint64_t statement, void *buffer, uint32_t length, uint64_t *size);
+
+/* Own. Copies the list of the values of the row at hand again, as much as fits, and returns its length. */
+LUNATIC_IMPORT("lunatic::sqlite", "copy_row")
+uint64_t lunatic_sqlite_copy_row(uint64_t statement, void *buffer, uint32_t length);
+
+/* Own. Copies the list of the columns' names, as much as fits, and returns its length. */
+LUNATIC_IMPORT("lunatic::sqlite", "copy_column_names")
+uint64_t lunatic_sqlite_copy_column_names(uint64_t statement, void *buffer, uint32_t length);
+
+/* Own. Returns the row id that was inserted last. */
+LUNATIC_IMPORT("lunatic::sqlite", "last_insert_rowid")
+int64_t lunatic_sqlite_last_insert_rowid(uint64_t connection);
+
+/* Own. Sets how long a statement waits for a database that another connection has locked. At first it does not wait. */
+LUNATIC_IMPORT("lunatic::sqlite", "set_busy_timeout")
+void lunatic_sqlite_set_busy_timeout(uint64_t connection, uint64_t timeout);
+
 /* Returns the first number of the version. */
 LUNATIC_IMPORT("lunatic::version", "major")
 uint32_t lunatic_version_major(void);

@@ -36,6 +36,8 @@ mod kinds {
     pub(super) type StreamId = u64;
     pub(super) type ErrorId = u64;
     pub(super) type TimerId = u64;
+    pub(super) type ConnectionId = u64;
+    pub(super) type StatementId = u64;
 }
 
 /// Where some bytes that are to be written lie: what `Kind::Vectors` points to.

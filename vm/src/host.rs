@@ -16,6 +16,7 @@ mod error;
 mod message;
 mod process;
 mod registry;
+mod sqlite;
 mod tcp;
 mod timer;
 mod version;

@@ -36,6 +36,7 @@ mod process;
 mod registry;
 mod resources;
 pub mod scheduler;
+mod sqlite;
 mod timer;
 mod vm;
 

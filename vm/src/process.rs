@@ -29,11 +29,13 @@ pub(crate) use table::Table;
 use crate::environment::Environment;
 use crate::registry::Registration;
 use crate::resources::Resource;
+use async_channel::Receiver;
 use lunatic_abi::{Errno, Limit};
 use state::{Outcome, Refusal, State};
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 /// A process, alive or dead. Cheap to clone; holding one does not keep the process alive.
@@ -62,6 +64,8 @@ struct Inner {
     is_ending: AtomicBool,
     /// How often the process has been on turn.
     turns: AtomicU64,
+    /// Closed when what the process left to other threads is released; there only where it can have left something.
+    released: OnceLock<Receiver<Infallible>>,
 }
 
 struct Shared {
@@ -118,6 +122,7 @@ impl Process {
             shared: Mutex::new(Shared { state: State::new(), waker: None, ended: None, waiting: Vec::new() }),
             is_ending: AtomicBool::new(false),
             turns: AtomicU64::new(0),
+            released: OnceLock::new(),
         }))
     }
 
@@ -134,6 +139,17 @@ impl Process {
     /// Returns the environment that it lives in.
     pub fn environment(&self) -> &Environment {
         &self.0.environment
+    }
+
+    /// Lets its end wait, for a while, until something is released that other threads work with.
+    pub(crate) fn ends_after(&self, released: Receiver<Infallible>) {
+        // It is given once: a guest has one account.
+        let _ = self.0.released.set(released);
+    }
+
+    /// Returns what its end waits for.
+    pub(crate) fn released(&self) -> Option<&Receiver<Infallible>> {
+        self.0.released.get()
     }
 
     /// Whether it is alive.

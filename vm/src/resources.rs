@@ -5,6 +5,7 @@
 
 use crate::environment::{Config, Environment, Permit};
 use crate::module::Module;
+use crate::sqlite::Connection;
 use crate::timer::Pending;
 use lunatic_abi::Errno;
 use lunatic_net::tcp::{TcpListener, TcpStream};
@@ -97,6 +98,9 @@ pub(crate) struct Handles {
     pub(crate) streams: Table<Held<TcpStream>>,
     pub(crate) errors: Table<HostError>,
     pub(crate) timers: Table<Pending>,
+    pub(crate) connections: Table<Connection>,
+    /// Prepared statements, each with the connection that it belongs to.
+    pub(crate) statements: Table<u64>,
     pub(crate) foreign: Table<Foreign>,
 }
 

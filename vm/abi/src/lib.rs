@@ -18,12 +18,15 @@
 //!   that would have received the value; [`TIMED_OUT`] that time ran out. Rows that differ say so.
 //! * A time is in milliseconds; [`FOREVER`] waits without end and `0` polls once.
 //! * A tag of `0` is "no tag".
-//! * Ids (configurations, modules, sockets, timers, errors) belong to the process that got them; an id that was never
+//! * Ids (configurations, modules, sockets, timers, databases, errors) belong to the process that got them; an id that was never
 //!   given or was given back ends the process with a trap.
 
 #![no_std]
 
+extern crate alloc;
+
 mod c_header;
+pub mod sqlite;
 mod table;
 
 pub use c_header::write_c_header;
@@ -343,6 +346,10 @@ kinds! {
     ErrorId: I64,
     /// An id of a timer.
     TimerId: I64,
+    /// An id of a connection to a database.
+    ConnectionId: I64,
+    /// An id of a prepared statement.
+    StatementId: I64,
 }
 
 /// A parameter of a host function.

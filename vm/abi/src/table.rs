@@ -254,6 +254,64 @@ macro_rules! for_each_host_function {
                 now config_preopen_dir(config: ConfigId, directory: Bytes, length: Length);
             }
 
+            /// SQLite. Databases lie in directories that the environment grants, or in memory.
+            ///
+            /// The rows whose result is an address call the guest's export `lunatic_alloc(i32) -> i32`, write to what it
+            /// returns, and their length to the last parameter. Lists are laid out as `lunatic_abi::sqlite` says.
+            "lunatic::sqlite" as sqlite {
+                /// Opens a database, and makes one where there is none; `:memory:` and the empty name are in memory. Returns
+                /// 0 and a connection, or 1 and an error id.
+                wait open(path: Bytes, length: Length, connection: OutU64) -> U64;
+                /// Executes statements, whatever they yield. Returns 0 or SQLite's result code.
+                wait execute(connection: ConnectionId, sql: Bytes, length: Length) -> U32;
+                /// Prepares the first statement of a text. What SQLite refuses is a trap.
+                wait query_prepare(connection: ConnectionId, sql: Bytes, length: Length) -> StatementId;
+                /// Binds a list of values to parameters. A list that is none, and a parameter that is not there, are traps.
+                now bind_value(statement: StatementId, values: Bytes, length: Length);
+                /// Returns how many rows the last statement that changes rows has changed.
+                now sqlite3_changes(connection: ConnectionId) -> U32;
+                /// Takes a statement back to its beginning. Values stay bound.
+                wait statement_reset(statement: StatementId);
+                /// Steps. Returns 100 where there is a row, 101 at the end; a failure is a trap.
+                wait sqlite3_step(statement: StatementId) -> U32;
+                /// Gives a statement back.
+                wait sqlite3_finalize(statement: StatementId);
+                /// Returns how many columns the rows of a statement have.
+                now column_count(statement: StatementId) -> U32;
+                /// Returns the address of the name of a column, whose number counts from 0.
+                wait column_name(statement: StatementId, column: U32, length: OutU32) -> U32;
+                /// Returns the address of a list of the columns' names.
+                wait column_names(statement: StatementId, length: OutU32) -> U32;
+                /// Returns the address of a value of the row at hand; `NULL` where there is no row.
+                wait read_column(statement: StatementId, column: U32, length: OutU32) -> U32;
+                /// Returns the address of a list of the values of the row at hand.
+                wait read_row(statement: StatementId, length: OutU32) -> U32;
+                /// Returns the address of what the last call on a connection failed with; where it did not fail, a trap.
+                wait last_error(connection: ConnectionId, length: OutU32) -> U32;
+                /// Own. Gives a connection back, with its statements; what was not committed is undone.
+                wait drop_connection(connection: ConnectionId);
+                /// Own. Executes statements, as `execute` does. Returns 0, or SQLite's extended result code and an error id.
+                wait execute_all(connection: ConnectionId, sql: Bytes, length: Length, error: OutU64) -> U32;
+                /// Own. Prepares a statement, which is alone in its text. Returns 0 and its id, or SQLite's extended result
+                /// code and an error id.
+                wait prepare(connection: ConnectionId, sql: Bytes, length: Length, statement: OutU64) -> U32;
+                /// Own. Takes a statement back to its beginning, forgets its values and binds those of a list. Returns 0, or
+                /// SQLite's extended result code and an error id.
+                wait bind(statement: StatementId, values: Bytes, length: Length, error: OutU64) -> U32;
+                /// Own. Steps. Returns 100, the length of the list of the row's values, and as much of it as fits; 101 at the
+                /// end; or SQLite's extended result code and an error id.
+                wait step_row(statement: StatementId, buffer: Buffer, length: Length, size: OutU64) -> U32;
+                /// Own. Copies the list of the values of the row at hand again, as much as fits, and returns its length.
+                now copy_row(statement: StatementId, buffer: Buffer, length: Length) -> U64;
+                /// Own. Copies the list of the columns' names, as much as fits, and returns its length.
+                now copy_column_names(statement: StatementId, buffer: Buffer, length: Length) -> U64;
+                /// Own. Returns the row id that was inserted last.
+                now last_insert_rowid(connection: ConnectionId) -> I64;
+                /// Own. Sets how long a statement waits for a database that another connection has locked. At first it does
+                /// not wait.
+                now set_busy_timeout(connection: ConnectionId, timeout: Millis);
+            }
+
             /// Which generation of the interface this is: 0.13.
             "lunatic::version" as version {
                 /// Returns the first number of the version.

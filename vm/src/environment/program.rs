@@ -4,6 +4,7 @@
 //! is over, so that nothing new begins in it.
 
 use crate::process::{Pid, Process};
+use crate::sqlite::Turns;
 use crate::vm::Machine;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +28,8 @@ pub(crate) struct Program {
     timers: AtomicU64,
     /// Who waits for the last process to end.
     waiting: Mutex<Vec<Waker>>,
+    /// The turns of its processes to work with databases.
+    database_turns: Turns,
 }
 
 impl Program {
@@ -40,7 +43,12 @@ impl Program {
             pids: AtomicU64::new(0),
             timers: AtomicU64::new(0),
             waiting: Mutex::new(Vec::new()),
+            database_turns: Turns::default(),
         }
+    }
+
+    pub(crate) fn database_turns(&self) -> &Turns {
+        &self.database_turns
     }
 
     /// Counts a new process, before anybody can send to it.

@@ -55,6 +55,15 @@ impl Quota {
         self.outer.as_ref().map_or(Ok(()), |outer| outer.check_compute())
     }
 
+    /// Returns how much fuel may be burned yet, here and all around.
+    pub(crate) fn compute_left(&self) -> u64 {
+        let left = |quota: &Quota| {
+            let allowed = quota.bounds.get(Limit::TotalCompute).saturating_mul(FUEL_PER_UNIT);
+            allowed.saturating_sub(quota.fuel.load(Ordering::Relaxed))
+        };
+        self.outwards().map(left).min().expect("this quota is the first")
+    }
+
     /// Counts an amount, in this environment and in all around it, or in none.
     pub(crate) fn charge(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
         for (charged, quota) in self.outwards().enumerate() {

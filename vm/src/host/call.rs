@@ -4,12 +4,15 @@
 //! here, after the whole range was checked, and no slice lives across an await. A guest's memory never shrinks, so a place
 //! for a result that was checked at the beginning of a call is still good at its end.
 
-use super::Guest;
+use super::{Guest, Rejected};
 use crate::resources::HostError;
 use lunatic_abi::Errno;
 use std::fmt;
 use std::io::IoSlice;
 use wasmtime::{Caller, Extern, Memory};
+
+/// The export that gives the host room in the guest's memory, for functions whose answer is of any length.
+const ALLOCATE: &str = "lunatic_alloc";
 
 /// A call of a host function by a guest.
 pub struct Call<'a> {
@@ -23,6 +26,8 @@ pub enum Failure {
     Errno(Errno),
     /// The guest broke a rule of the interface, and its process ends with this sentence.
     Trap(String),
+    /// The guest ended in what the function had it do, or reached a limit in it: this is how.
+    Guest(wasmtime::Error),
 }
 
 impl Failure {
@@ -37,6 +42,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Errno(errno) => write!(f, "{errno:?}"),
             Failure::Trap(sentence) => f.write_str(sentence),
+            Failure::Guest(error) => write!(f, "{error:#}"),
         }
     }
 }
@@ -107,7 +113,7 @@ pub(crate) mod kinds {
     }
 
     kinds!(u32: Bytes Buffer Words Vectors Length IpBytes Family OutU16 OutU32 OutU64 OutIpBytes OutHeader OutText);
-    kinds!(u64: Millis ConfigId ModuleId EnvironmentId DnsId ListenerId StreamId ErrorId TimerId);
+    kinds!(u64: Millis ConfigId ModuleId EnvironmentId DnsId ListenerId StreamId ErrorId TimerId ConnectionId StatementId);
 
     macro_rules! plain {
         ($($kind:ident: $raw:ty,)*) => {$(
@@ -244,6 +250,7 @@ impl<'a> Call<'a> {
                 Some(answer) => return Ok(answer),
                 None => Failure::Errno(errno),
             },
+            Err(Failure::Guest(error)) => return Err(error),
             Err(trap) => trap,
         };
         Err(wasmtime::Error::msg(format!("{failure} (in `{function}`)")))
@@ -322,6 +329,45 @@ impl<'a> Call<'a> {
             Err(HostError { errno: Errno::TimedOut, .. }) => Ok(lunatic_abi::TIMED_OUT),
             result => self.answer(place, result),
         }
+    }
+
+    /// Returns how much the guest may compute yet, in fuel, where that is counted.
+    pub(crate) fn compute_left(&mut self) -> Option<u64> {
+        let fuel = self.caller.get_fuel().ok()?;
+        Some(fuel.min(self.guest().environment().quota().compute_left()))
+    }
+
+    /// Counts what was computed for the guest as if its own code had; the guest ends where it is more than it may.
+    pub(crate) fn charge_compute(&mut self, fuel: u64) -> Result<(), Failure> {
+        let left = self.caller.get_fuel().map_err(Failure::Guest)?.saturating_sub(fuel);
+        self.caller.set_fuel(left).map_err(Failure::Guest)?;
+        self.guest().meter().charge_compute(left).map_err(|reached| Failure::Guest(Rejected(reached).into()))?;
+        if left == 0 { Err(Failure::Guest(wasmtime::Trap::OutOfFuel.into())) } else { Ok(()) }
+    }
+
+    /// Has the guest's `lunatic_alloc` give room for bytes, copies them there, and writes their length to the place that was
+    /// checked for it; returns their address.
+    ///
+    /// The guest runs meanwhile and can call what it likes, except for what would have it allocate again: each such call
+    /// takes a stack of the machine's.
+    pub(crate) async fn give(&mut self, bytes: &[u8], place: Place<4>) -> Result<u32, Failure> {
+        let size = i32::try_from(bytes.len()).map_err(|_| Failure::trap("the answer does not fit a 32-bit memory"))?;
+        let Some(Extern::Func(allocate)) = self.caller.get_export(ALLOCATE) else {
+            return Err(Failure::trap(format!(
+                "the module exports no function named `{ALLOCATE}`, which this one needs"
+            )));
+        };
+        let allocate = allocate
+            .typed::<i32, i32>(&self.caller)
+            .map_err(|_| Failure::trap(format!("`{ALLOCATE}` is a function from an i32 to an i32")))?;
+        if self.guest().begin_giving() {
+            return Err(Failure::trap(format!("it was called by `{ALLOCATE}`, which would call that again")));
+        }
+        let address = allocate.call_async(&mut self.caller, size).await.map_err(Failure::Guest)?.cast_unsigned();
+        self.guest().end_giving();
+        self.write(address, bytes)?;
+        self.put(place, size.to_le_bytes());
+        Ok(address)
     }
 
     fn memory(&mut self) -> Result<Memory, Failure> {

@@ -7,6 +7,7 @@ use crate::environment::{Environment, Given, Permit, Wasi};
 use crate::module::Module;
 use crate::process::{LimitReached, Mail, Message, Process};
 use crate::resources::{Attachment, Foreign, Handles, HostError, Resource};
+use crate::sqlite::Account;
 use lunatic_abi::Limit;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -27,6 +28,10 @@ pub struct Guest {
     turn: u64,
     /// Made on the first WASI call.
     wasi: Option<Box<Wasi>>,
+    /// Made when it opens a database first.
+    databases: Option<Account>,
+    /// Set while the host has the guest give room for an answer.
+    is_giving: bool,
     extensions: HashMap<TypeId, Box<dyn Any + Send>>,
 }
 
@@ -91,6 +96,8 @@ impl Guest {
             memory: None,
             turn: 0,
             wasi: None,
+            databases: None,
+            is_giving: false,
             extensions: HashMap::new(),
         }
     }
@@ -227,6 +234,27 @@ impl Guest {
     /// Takes note that the process is put behind the others: its next turn is known, and begins with a whole slice.
     pub(crate) fn expect_turn(&mut self) {
         self.turn += 1;
+    }
+
+    /// Returns what its databases have together.
+    pub(super) fn databases(&mut self) -> Result<Account, LimitReached> {
+        if let Some(account) = &self.databases {
+            return Ok(account.clone());
+        }
+        let environment = self.process.environment();
+        let memory = environment.limits().get(Limit::Memory);
+        let (account, closed) = Account::new(memory, environment.quota(), environment.program().database_turns())?;
+        self.process.ends_after(closed);
+        Ok(self.databases.insert(account).clone())
+    }
+
+    /// Takes note that the guest is asked for room; says whether it was asked already.
+    pub(super) fn begin_giving(&mut self) -> bool {
+        std::mem::replace(&mut self.is_giving, true)
+    }
+
+    pub(super) fn end_giving(&mut self) {
+        self.is_giving = false;
     }
 
     /// Returns the WASI context.

@@ -30,6 +30,10 @@ const SLICE: u64 = 1;
 /// who computes without a pause is still mostly seen as that by the scheduler.
 const MAX_PORTION: u64 = 100;
 
+/// How long the end of a process waits for its databases to be closed on another thread, so that whoever hears of the end
+/// finds them unlocked. A disk can take longer, and so can a function of SQLite's that is not interrupted.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// What drives a host-driven process.
 pub(crate) type Drive = Box<dyn for<'a> FnOnce(&'a mut Live) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send>;
 
@@ -91,6 +95,16 @@ pub(crate) fn run(
             let life = pin!(live(Store::new(&wasmtime, guest), code, body));
             turns(&process, life).await
         };
+        if let Some(released) = process.released() {
+            // Nothing comes through it; it is closed when the last database is, with its locks.
+            let closed = async {
+                let _ = released.recv().await;
+            };
+            let patience = async {
+                Timer::after(PATIENCE).await;
+            };
+            closed.or(patience).await;
+        }
     }
 }
 

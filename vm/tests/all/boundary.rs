@@ -194,7 +194,7 @@ fn t083_what_was_given_back_is_gone() {
         .filter(|(_, row)| row.name.starts_with("drop"))
         .inspect(|(_, row)| assert_eq!((row.parameters.len(), row.result), (1, None), "{}", row.name))
         .collect();
-    assert_eq!(drops.len(), 7);
+    assert_eq!(drops.len(), 8);
     text.truncate(text.trim_end().len() - 1);
     for (number, _) in &drops {
         let _ = write!(

@@ -15,6 +15,7 @@ mod model;
 mod processes;
 mod registry;
 mod soak;
+mod sqlite;
 mod tcp;
 mod tidy;
 mod timers;

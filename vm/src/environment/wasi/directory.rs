@@ -45,6 +45,16 @@ struct Preopen {
     access: Access,
 }
 
+/// Where a file is or will be.
+#[derive(Debug)]
+pub(crate) struct FilePlace {
+    /// The directory that it lies in.
+    pub(crate) directory: File,
+    /// A path that leads to the file, through the open directory where the system has a way to say so.
+    pub(crate) path: PathBuf,
+    pub(crate) access: Access,
+}
+
 /// The directories of one configuration. Cloning costs no descriptor, and neither do the processes.
 #[derive(Clone, Default)]
 pub(crate) struct Preopens {
@@ -67,6 +77,26 @@ impl Preopens {
 
     pub(crate) fn len(&self) -> usize {
         self.list.len()
+    }
+
+    /// Finds the place that a guest means by the path of a file, which need not be there yet, or says why there is none. The
+    /// directory that it lies in is opened; the file itself is not, and it is not followed where it is a symbolic link.
+    pub(crate) fn file(&self, guest: &str) -> Result<FilePlace, String> {
+        let (parent, name) = match guest.rsplit_once('/') {
+            Some(("", name)) => ("/", name),
+            Some(split) => split,
+            None => (".", guest),
+        };
+        if GuestPath::parse(name)?.parts.len() != 1 {
+            return Err("a path of a file ends with its name".into());
+        }
+        let found = self.within(parent).map_err(|error| error.reason)?;
+        let directory = found.directory.try_clone().map_err(|error| error.to_string())?;
+        if is_there_and_no_file(&directory, &found.host, name).map_err(|error| error.to_string())? {
+            return Err("it is not a file".into());
+        }
+        let path = name_of(&directory, &found.host).join(name);
+        Ok(FilePlace { directory, path, access: found.access })
     }
 
     /// Returns what `wasmtime-wasi` makes a process's files from.
@@ -218,6 +248,27 @@ fn walk_beneath(directory: &File, rest: &Path) -> io::Result<File> {
         inner = File::from(openat(&inner, name.as_os_str(), directory_flags() | OFlags::NOFOLLOW, Mode::empty())?);
     }
     Ok(inner)
+}
+
+/// Whether something has a name in a directory and is not a plain file. A symbolic link is none.
+#[cfg(unix)]
+fn is_there_and_no_file(directory: &File, _host: &Path, name: &str) -> io::Result<bool> {
+    use rustix::fs::{AtFlags, FileType, statat};
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(found) => Ok(FileType::from_raw_mode(found.st_mode) != FileType::RegularFile),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether something has a name in a directory and is not a plain file. A symbolic link is none.
+#[cfg(windows)]
+fn is_there_and_no_file(_directory: &File, host: &Path, name: &str) -> io::Result<bool> {
+    match host.join(name).symlink_metadata() {
+        Ok(found) => Ok(!found.is_file()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(windows)]

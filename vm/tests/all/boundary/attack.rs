@@ -14,6 +14,8 @@ const FUNCTION: u64 = 1_024;
 const ADDRESS: u64 = 1_040;
 const VECTOR: u64 = 2_048;
 const NOT_TEXT: u64 = 3_000;
+const SQL: u64 = 3_100;
+const QUERY: u64 = 3_104;
 const BUFFER: u64 = 4_096;
 const RESULTS: u64 = 8_192;
 const SCRATCH: u64 = 16_384;
@@ -192,7 +194,9 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
         | Kind::DnsId
         | Kind::ListenerId
         | Kind::StreamId
-        | Kind::ErrorId => {
+        | Kind::ErrorId
+        | Kind::ConnectionId
+        | Kind::StatementId => {
             // The guest has no directory that it could hand on.
             let good = if row.name == "config_preopen_dir" { Expected::Trap("no directory") } else { Expected::Answer };
             add(Weapon::Id, &[0], good);
@@ -239,8 +243,8 @@ fn means_own(row: &HostFunction, kind: Kind) -> bool {
 
 /// Whether the bytes of a parameter are text.
 fn is_text(row: &HostFunction, index: usize) -> bool {
-    const TEXTS: [&str; 9] =
-        ["function", "name", "version", "query", "prefix", "key", "value", "argument", "directory"];
+    const TEXTS: [&str; 11] =
+        ["function", "name", "version", "query", "prefix", "key", "value", "argument", "directory", "path", "sql"];
     row.parameters[index].kind == Kind::Bytes && TEXTS.contains(&row.parameters[index].name)
 }
 
@@ -248,6 +252,9 @@ fn is_text(row: &HostFunction, index: usize) -> bool {
 fn good(row: &HostFunction, index: usize) -> u64 {
     let parameter = row.parameters[index];
     match parameter.kind {
+        Kind::Bytes if parameter.name == "sql" => SQL,
+        // A list of nothing.
+        Kind::Bytes if parameter.name == "values" => BUFFER,
         Kind::Bytes => FUNCTION,
         Kind::Buffer | Kind::Words => BUFFER,
         Kind::Vectors => VECTOR,
@@ -256,6 +263,7 @@ fn good(row: &HostFunction, index: usize) -> u64 {
             pointer if pointer.name == "parameters" => 0,
             pointer if pointer.kind == Kind::Words => 0,
             pointer if pointer.kind == Kind::Vectors => 1,
+            pointer if pointer.name == "values" => 8,
             _ => 4,
         },
         Kind::Family => 4,
@@ -275,7 +283,10 @@ pub(super) fn prepared_guest(attacks: &[Attack]) -> String {
         "(module {}
             (import \"test\" \"say\" (func $say (param i64)))
             (memory (export \"memory\") 1)
+            (func (export \"lunatic_alloc\") (param i32) (result i32) (i32.const {SCRATCH}))
             (data (i32.const {FUNCTION}) \"idle\")
+            (data (i32.const {SQL}) \"END;\")
+            (data (i32.const {QUERY}) \"SELECT 1\")
             (data (i32.const {ADDRESS}) \"\\7f\\00\\00\\01\")
             (data (i32.const {VECTOR}) \"\\00\\04\\00\\00\\04\\00\\00\\00\" \"\\ff\\ff\\00\\00\\02\\00\\00\\00\")
             (data (i32.const {NOT_TEXT}) \"\\ff\\fe\\fd\\fc\" \"\\c3\\28zz\" \"\\ed\\a0\\80\")
@@ -311,6 +322,10 @@ pub(super) fn prepared_guest(attacks: &[Attack]) -> String {
         ("lunatic::message::create_data", "(i64.const 5) (i64.const 0)".into()),
         ("lunatic::message::push_module", "(i64.const -1)".into()),
         ("lunatic::message::take_module", "(i64.const 0)".into()),
+        // A database with a statement; what was called on it last has failed.
+        ("lunatic::sqlite::open", format!("(i32.const 0) (i32.const 0) {result}")),
+        ("lunatic::sqlite::query_prepare", format!("(i64.const 0) (i32.const {QUERY}) (i32.const 8)")),
+        ("lunatic::sqlite::execute", format!("(i64.const 0) (i32.const {FUNCTION}) (i32.const 4)")),
         ("lunatic::message::create_data", "(i64.const 5) (i64.const 0)".into()),
         ("lunatic::message::write_data", format!("(i32.const {FUNCTION}) (i32.const 4)")),
         ("lunatic::message::push_module", "(i64.const -1)".into()),

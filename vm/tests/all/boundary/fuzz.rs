@@ -76,11 +76,14 @@ fn round(lab: &Lab, seed: u64) {
     }
     environment.end();
     lab.wait_for("the end of all that a guest spawned", environment.ended());
-    lab.wait_for("the end of its timers", async {
-        while environment.used(Limit::Timers) > 0 {
-            futures_lite::future::yield_now().await;
-        }
-    });
+    lab.wait_for(
+        "the end of its timers, and of databases that take longer to close than its processes to end",
+        async {
+            while environment.used(Limit::Timers) > 0 || environment.used(Limit::TotalMemory) > 0 {
+                futures_lite::future::yield_now().await;
+            }
+        },
+    );
     for limit in [Limit::Processes, Limit::Names, Limit::Sockets, Limit::TotalMemory] {
         assert_eq!(environment.used(limit), 0, "seed {seed}: {limit:?} is in use when nobody is left");
     }

@@ -1,0 +1,392 @@
+//! `lunatic::sqlite`: databases.
+//!
+//! A statement belongs to a connection and goes with it. What SQLite computes counts as compute of the process, where that
+//! is counted.
+
+use super::call::kinds::{Buffer, Bytes, ConnectionId, Length, Millis, OutU32, OutU64, StatementId};
+use super::{Call, Failure};
+use crate::environment::Access;
+use crate::resources::HostError;
+use crate::sqlite::{Connection, MAX_SQL, Place, SqlError, Step};
+use lunatic_abi::sqlite::write_error;
+use lunatic_abi::{Errno, Limit};
+
+/// The longest path of a database, in bytes.
+const MAX_PATH: u32 = 4096;
+
+/// The codes of a step that SQLite has in `sqlite3.h`.
+const ROW: u32 = 100;
+const DONE: u32 = 101;
+
+/// What one of SQLite's own instructions counts as, in fuel. They are larger than those of wasm.
+const FUEL_PER_INSTRUCTION: u64 = 20;
+
+fn unknown_connection(id: ConnectionId) -> Failure {
+    Failure::trap(format!("there is no connection {}", id.0))
+}
+
+fn connection<'a>(call: &'a mut Call<'_>, id: ConnectionId) -> Result<&'a mut Connection, Failure> {
+    call.guest().handles().connections.get_mut(id.0).ok_or_else(|| unknown_connection(id))
+}
+
+/// Returns the connection that a statement belongs to.
+fn connection_of(call: &mut Call<'_>, id: StatementId) -> Result<ConnectionId, Failure> {
+    let connection = call.guest().handles().statements.get(id.0);
+    connection.copied().map(ConnectionId).ok_or_else(|| Failure::trap(format!("there is no statement {}", id.0)))
+}
+
+fn of_statement<'a>(call: &'a mut Call<'_>, id: StatementId) -> Result<&'a mut Connection, Failure> {
+    let connection_id = connection_of(call, id)?;
+    connection(call, connection_id)
+}
+
+/// What SQLite may compute in one call.
+struct Allowance(u64);
+
+impl Allowance {
+    /// Lets a connection compute what the guest may.
+    fn give(call: &mut Call<'_>, id: ConnectionId) -> Result<Allowance, Failure> {
+        let instructions = call.compute_left().map_or(u64::MAX, |fuel| fuel / FUEL_PER_INSTRUCTION);
+        connection(call, id)?.allow(instructions);
+        Ok(Allowance(instructions))
+    }
+
+    /// Counts what it computed as the guest's. Where that is more than the guest may, it ends.
+    fn settle(self, call: &mut Call<'_>, id: ConnectionId) -> Result<(), Failure> {
+        match (self.0, connection(call, id)?.allowed()) {
+            (u64::MAX, _) => Ok(()),
+            // All of it, also what is less than an instruction.
+            (_, 0) => call.charge_compute(u64::MAX),
+            (given, left) => call.charge_compute((given - left) * FUEL_PER_INSTRUCTION),
+        }
+    }
+}
+
+/// Reads SQL. A longer one than SQLite takes is told as SQLite would, without being copied.
+fn sql(call: &mut Call<'_>, address: Bytes, length: Length) -> Result<Result<String, SqlError>, Failure> {
+    call.range(address.0, length.0)?;
+    if length.0 as usize > MAX_SQL {
+        return Ok(Err(SqlError::too_long()));
+    }
+    call.text(address.0, length.0).map(Ok)
+}
+
+/// Returns SQLite's extended code and writes the error's id.
+fn fail(call: &mut Call<'_>, place: super::call::Place<8>, error: SqlError) -> Result<u32, Failure> {
+    let code = error.code.cast_unsigned();
+    let id = call.guest().keep_error(HostError::new(errno(&error), error))?;
+    call.put(place, id.to_le_bytes());
+    Ok(code)
+}
+
+fn errno(error: &SqlError) -> Errno {
+    use rusqlite::ffi;
+    match error.code & 0xff {
+        ffi::SQLITE_AUTH => Errno::NotGranted,
+        ffi::SQLITE_PERM | ffi::SQLITE_READONLY => Errno::PermissionDenied,
+        ffi::SQLITE_NOMEM | ffi::SQLITE_FULL => Errno::Exhausted,
+        ffi::SQLITE_TOOBIG => Errno::LimitReached,
+        ffi::SQLITE_RANGE | ffi::SQLITE_MISUSE | ffi::SQLITE_MISMATCH => Errno::InvalidInput,
+        ffi::SQLITE_CANTOPEN => Errno::NotFound,
+        _ => Errno::Other,
+    }
+}
+
+/// Says what of SQLite's a trap is about.
+fn trap(error: &SqlError) -> Failure {
+    Failure::trap(format!("{error} (SQLite's code {})", error.code))
+}
+
+pub(super) async fn open(call: &mut Call<'_>, path: Bytes, length: Length, connection: OutU64) -> Result<u64, Failure> {
+    let place = call.place::<8>(connection.0)?;
+    let path = call.short_text(path, length, MAX_PATH)?;
+    let result = match prepare_to_open(call, &path) {
+        Ok((database, account)) => match Connection::open(database, &account).await {
+            Ok(connection) => Ok(call.guest().handles().connections.insert(connection)),
+            Err(error) => {
+                Err(HostError::new(errno(&error), format!("`{}`: {error}", crate::observe::printable(&path))))
+            }
+        },
+        Err(error) => Err(error),
+    };
+    call.answer(place, result).map(|code| code.unsigned_abs().into())
+}
+
+/// Finds the place of a database, and for whom SQLite's memory counts.
+fn prepare_to_open(call: &mut Call<'_>, path: &str) -> Result<(Place, crate::sqlite::Account), HostError> {
+    let guest = call.guest();
+    let (held, allowed) = (guest.handles().connections.len() as u64, guest.environment().limits().get(Limit::Files));
+    if held >= allowed {
+        let sentence = format!("a process has at most as many databases open as files, {allowed}; close some");
+        return Err(HostError::new(Errno::LimitReached, sentence));
+    }
+    let place = match path {
+        "" | ":memory:" => Place::Memory,
+        path => {
+            let file = guest.environment().config().preopens.file(path).map_err(|reason| {
+                let sentence = format!("the database `{}` cannot be opened: {reason}", crate::observe::printable(path));
+                HostError::new(Errno::PermissionDenied, sentence)
+            })?;
+            let is_writable = file.access == Access::Write;
+            Place::File { directory: file.directory, path: file.path, is_writable }
+        }
+    };
+    let account = guest.databases().map_err(|reached| HostError::new(Errno::LimitReached, reached))?;
+    Ok((place, account))
+}
+
+pub(super) async fn execute(
+    call: &mut Call<'_>,
+    id: ConnectionId,
+    text: Bytes,
+    length: Length,
+) -> Result<u32, Failure> {
+    // What it failed with is found with `last_error`.
+    Ok(run(call, id, text, length).await?.map_or_else(|error| error.primary(), |()| 0))
+}
+
+pub(super) async fn execute_all(
+    call: &mut Call<'_>,
+    id: ConnectionId,
+    text: Bytes,
+    length: Length,
+    error: OutU64,
+) -> Result<u32, Failure> {
+    let place = call.place::<8>(error.0)?;
+    match run(call, id, text, length).await? {
+        Ok(()) => Ok(0),
+        Err(error) => fail(call, place, error),
+    }
+}
+
+async fn run(
+    call: &mut Call<'_>,
+    id: ConnectionId,
+    text: Bytes,
+    length: Length,
+) -> Result<Result<(), SqlError>, Failure> {
+    let text = sql(call, text, length)?;
+    let allowance = Allowance::give(call, id)?;
+    let connection = connection(call, id)?;
+    let result = match text {
+        Ok(text) => connection.execute(&text).await,
+        Err(error) => connection.fail(error),
+    };
+    allowance.settle(call, id)?;
+    Ok(result)
+}
+
+pub(super) async fn query_prepare(
+    call: &mut Call<'_>,
+    id: ConnectionId,
+    text: Bytes,
+    length: Length,
+) -> Result<u64, Failure> {
+    prepare_first(call, id, text, length, false).await?.map_err(|error| trap(&error))
+}
+
+pub(super) async fn prepare(
+    call: &mut Call<'_>,
+    id: ConnectionId,
+    text: Bytes,
+    length: Length,
+    statement: OutU64,
+) -> Result<u32, Failure> {
+    let place = call.place::<8>(statement.0)?;
+    match prepare_first(call, id, text, length, true).await? {
+        Ok(statement) => {
+            call.put(place, statement.to_le_bytes());
+            Ok(0)
+        }
+        Err(error) => fail(call, place, error),
+    }
+}
+
+async fn prepare_first(
+    call: &mut Call<'_>,
+    id: ConnectionId,
+    text: Bytes,
+    length: Length,
+    is_alone: bool,
+) -> Result<Result<u64, SqlError>, Failure> {
+    let text = sql(call, text, length)?;
+    connection(call, id)?;
+    let held = call.guest().handles().statements.len();
+    call.guest().room_for(held, "statements")?;
+    let text = match text {
+        Ok(text) => text,
+        Err(error) => return Ok(connection(call, id)?.fail(error)),
+    };
+    let statement = call.guest().handles().statements.insert(id.0);
+    let allowance = Allowance::give(call, id)?;
+    let prepared = connection(call, id)?.prepare(statement, &text, is_alone).await;
+    if prepared.is_err() {
+        call.guest().handles().statements.remove(statement);
+    }
+    allowance.settle(call, id)?;
+    Ok(prepared.map(|()| statement))
+}
+
+pub(super) fn bind_value(call: &mut Call<'_>, id: StatementId, values: Bytes, length: Length) -> Result<(), Failure> {
+    let values = call.read(values.0, length.0)?;
+    of_statement(call, id)?.bind(id.0, &values).map_err(|error| trap(&error))
+}
+
+pub(super) async fn bind(
+    call: &mut Call<'_>,
+    id: StatementId,
+    values: Bytes,
+    length: Length,
+    error: OutU64,
+) -> Result<u32, Failure> {
+    let place = call.place::<8>(error.0)?;
+    let values = call.read(values.0, length.0)?;
+    match of_statement(call, id)?.bind_anew(id.0, &values).await {
+        Ok(()) => Ok(0),
+        Err(error) => fail(call, place, error),
+    }
+}
+
+pub(super) fn sqlite3_changes(call: &mut Call<'_>, id: ConnectionId) -> Result<u32, Failure> {
+    let changes = connection(call, id)?.changes();
+    Ok(u32::try_from(changes).unwrap_or(u32::MAX))
+}
+
+pub(super) fn last_insert_rowid(call: &mut Call<'_>, id: ConnectionId) -> Result<i64, Failure> {
+    Ok(connection(call, id)?.last_insert_rowid())
+}
+
+pub(super) fn set_busy_timeout(call: &mut Call<'_>, id: ConnectionId, timeout: Millis) -> Result<(), Failure> {
+    connection(call, id)?.set_busy_timeout(timeout.0);
+    Ok(())
+}
+
+pub(super) async fn statement_reset(call: &mut Call<'_>, id: StatementId) -> Result<(), Failure> {
+    of_statement(call, id)?.reset(id.0).await;
+    Ok(())
+}
+
+pub(super) async fn sqlite3_step(call: &mut Call<'_>, id: StatementId) -> Result<u32, Failure> {
+    match step(call, id).await?.map_err(|error| trap(&error))? {
+        Step::Row => Ok(ROW),
+        Step::Done => Ok(DONE),
+    }
+}
+
+async fn step(call: &mut Call<'_>, id: StatementId) -> Result<Result<Step, SqlError>, Failure> {
+    let connection_id = connection_of(call, id)?;
+    let allowance = Allowance::give(call, connection_id)?;
+    let step = connection(call, connection_id)?.step(id.0).await;
+    allowance.settle(call, connection_id)?;
+    Ok(step)
+}
+
+pub(super) async fn step_row(
+    call: &mut Call<'_>,
+    id: StatementId,
+    buffer: Buffer,
+    length: Length,
+    size: OutU64,
+) -> Result<u32, Failure> {
+    let place = call.place::<8>(size.0)?;
+    call.range(buffer.0, length.0)?;
+    match step(call, id).await? {
+        Ok(Step::Row) => {
+            let row = of_statement(call, id)?.row(id.0);
+            let size = copy(call, &row, buffer, length)?;
+            call.put(place, size.to_le_bytes());
+            Ok(ROW)
+        }
+        Ok(Step::Done) => Ok(DONE),
+        Err(error) => fail(call, place, error),
+    }
+}
+
+pub(super) fn copy_row(call: &mut Call<'_>, id: StatementId, buffer: Buffer, length: Length) -> Result<u64, Failure> {
+    call.range(buffer.0, length.0)?;
+    let row = of_statement(call, id)?.row(id.0);
+    copy(call, &row, buffer, length)
+}
+
+pub(super) fn copy_column_names(
+    call: &mut Call<'_>,
+    id: StatementId,
+    buffer: Buffer,
+    length: Length,
+) -> Result<u64, Failure> {
+    call.range(buffer.0, length.0)?;
+    let names = of_statement(call, id)?.column_names(id.0);
+    copy(call, &names, buffer, length)
+}
+
+/// Copies as much as fits and returns how much there is.
+fn copy(call: &mut Call<'_>, bytes: &[u8], buffer: Buffer, length: Length) -> Result<u64, Failure> {
+    let fitting = bytes.len().min(length.0 as usize);
+    call.write(buffer.0, &bytes[..fitting])?;
+    Ok(bytes.len() as u64)
+}
+
+pub(super) async fn sqlite3_finalize(call: &mut Call<'_>, id: StatementId) -> Result<(), Failure> {
+    of_statement(call, id)?.finalize(id.0).await;
+    call.guest().handles().statements.remove(id.0);
+    Ok(())
+}
+
+pub(super) async fn drop_connection(call: &mut Call<'_>, id: ConnectionId) -> Result<(), Failure> {
+    let connection = call.guest().handles().connections.remove(id.0).ok_or_else(|| unknown_connection(id))?;
+    call.guest().handles().statements.retain(|_, of| *of != id.0);
+    connection.close().await;
+    Ok(())
+}
+
+pub(super) fn column_count(call: &mut Call<'_>, id: StatementId) -> Result<u32, Failure> {
+    Ok(of_statement(call, id)?.column_count(id.0))
+}
+
+fn no_column(column: u32) -> Failure {
+    Failure::trap(format!("the statement has no column {column}"))
+}
+
+pub(super) async fn column_name(
+    call: &mut Call<'_>,
+    id: StatementId,
+    column: u32,
+    length: OutU32,
+) -> Result<u32, Failure> {
+    let place = call.place::<4>(length.0)?;
+    let name = of_statement(call, id)?.column_name(id.0, column).ok_or_else(|| no_column(column))?;
+    call.give(name.as_bytes(), place).await
+}
+
+pub(super) async fn column_names(call: &mut Call<'_>, id: StatementId, length: OutU32) -> Result<u32, Failure> {
+    let place = call.place::<4>(length.0)?;
+    let names = of_statement(call, id)?.column_names(id.0);
+    call.give(&names, place).await
+}
+
+pub(super) async fn read_column(
+    call: &mut Call<'_>,
+    id: StatementId,
+    column: u32,
+    length: OutU32,
+) -> Result<u32, Failure> {
+    let place = call.place::<4>(length.0)?;
+    let value = of_statement(call, id)?.column(id.0, column).ok_or_else(|| no_column(column))?;
+    call.give(&value, place).await
+}
+
+pub(super) async fn read_row(call: &mut Call<'_>, id: StatementId, length: OutU32) -> Result<u32, Failure> {
+    let place = call.place::<4>(length.0)?;
+    let row = of_statement(call, id)?.row(id.0);
+    call.give(&row, place).await
+}
+
+pub(super) async fn last_error(call: &mut Call<'_>, id: ConnectionId, length: OutU32) -> Result<u32, Failure> {
+    let place = call.place::<4>(length.0)?;
+    let Some(failed) = connection(call, id)?.failed().cloned() else {
+        return Err(Failure::trap("the last call on the connection did not fail"));
+    };
+    let mut error = Vec::new();
+    write_error(&mut error, failed.primary(), &failed.message);
+    call.give(&error, place).await
+}

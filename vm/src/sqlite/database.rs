@@ -1,0 +1,456 @@
+//! One open database with its statements: SQLite itself, set up for SQL that nobody trusts.
+//!
+//! Everything here may take as long as a disk does and is called on threads for what blocks, but for what only looks at
+//! memory: names, counts and the row at hand.
+
+use super::heap::Heap;
+use super::{Control, SqlError, rules, vfs};
+use lunatic_abi::sqlite::{Key, List, Value, write_length, write_text, write_value};
+use rusqlite::config::DbConfig;
+use rusqlite::hooks::AuthContext;
+use rusqlite::limits::Limit;
+use rusqlite::{OpenFlags, ffi};
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::fs::File;
+use std::path::PathBuf;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// The longest text of SQL, in bytes.
+pub(crate) const MAX_SQL: usize = 1 << 20;
+
+/// The longest text, the most bytes and the largest row of a table. Some functions take time that grows with the square of
+/// it and are not interrupted: this is also the bound on that.
+const MAX_LENGTH: i32 = 1 << 20;
+
+/// What SQLite bounds by itself, for statements that were written to hurt.
+const LIMITS: [(Limit, i32); 13] = [
+    (Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH),
+    (Limit::SQLITE_LIMIT_SQL_LENGTH, MAX_SQL as i32),
+    (Limit::SQLITE_LIMIT_COLUMN, 2_000),
+    (Limit::SQLITE_LIMIT_EXPR_DEPTH, 200),
+    (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 100),
+    (Limit::SQLITE_LIMIT_VDBE_OP, 1_000_000),
+    (Limit::SQLITE_LIMIT_FUNCTION_ARG, 100),
+    // The database without a name that `VACUUM` makes.
+    (Limit::SQLITE_LIMIT_ATTACHED, 1),
+    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 256),
+    (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 32_766),
+    (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 100),
+    (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
+    (Limit::SQLITE_LIMIT_PARSER_DEPTH, 200),
+];
+
+/// How many of SQLite's own instructions run between two looks at whether to go on: less than a tenth of a millisecond.
+pub(super) const LOOK: u64 = 1_000;
+
+/// Where a database is.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// In memory, for this connection alone.
+    Memory,
+    /// A file in a directory.
+    File {
+        /// The directory, kept open for as long as the database: all files of the database are found through it.
+        directory: File,
+        /// The name of the file, which leads through the open directory where the system has a way to say so.
+        path: PathBuf,
+        /// Whether the directory may be changed.
+        is_writable: bool,
+    },
+}
+
+/// An open database.
+pub(super) struct Database {
+    /// Taken only when it is dropped.
+    inner: Option<Inner>,
+    control: Arc<Control>,
+    heap: Arc<Heap>,
+}
+
+struct Inner {
+    /// They are given back before the connection, since that is the order of the fields.
+    statements: BTreeMap<u64, Statement>,
+    connection: rusqlite::Connection,
+    _directory: Option<File>,
+}
+
+/// A prepared statement.
+struct Statement {
+    raw: NonNull<ffi::sqlite3_stmt>,
+    has_row: bool,
+}
+
+// SAFETY: SQLite does not care which thread calls it. A statement is used only through `Database`, which has its connection
+// too and which one thread holds at a time: neither is ever lent out.
+unsafe impl Send for Statement {}
+
+impl Drop for Statement {
+    fn drop(&mut self) {
+        // SAFETY: the statement is finalized once, here, and its connection is still open: it stands behind the statements
+        // in `Inner`. What the last step failed with is returned again, and was told before.
+        unsafe { ffi::sqlite3_finalize(self.raw.as_ptr()) };
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let inner = self.inner.take();
+        self.heap.enter(|| drop(inner));
+    }
+}
+
+/// What a step led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// There is a row.
+    Row,
+    /// The statement has come to its end.
+    Done,
+}
+
+impl Database {
+    pub(super) fn open(place: Place, control: &Arc<Control>, heap: &Arc<Heap>) -> Result<Database, SqlError> {
+        heap.enter(|| {
+            let (path, is_writable, directory) = match place {
+                Place::Memory => (PathBuf::from(":memory:"), true, None),
+                Place::File { directory, path, is_writable } => (path, is_writable, Some(directory)),
+            };
+            let access = match is_writable {
+                true => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+                false => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            };
+            let name = vfs::name(is_writable).map_err(|code| SqlError::new(code, "SQLite cannot reach files"))?;
+            // What the path is of the host's is not told.
+            let cannot =
+                |error| SqlError { message: "unable to open the database file".into(), ..SqlError::from(error) };
+            let connection =
+                rusqlite::Connection::open_with_flags_and_vfs(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX, name)
+                    .map_err(cannot)?;
+            let inner = Inner { statements: BTreeMap::new(), connection, _directory: directory };
+            let mut database = Database { inner: Some(inner), control: control.clone(), heap: heap.clone() };
+            database.secure()?;
+            Ok(database)
+        })
+    }
+
+    /// Takes away what SQL that nobody trusts must not have.
+    fn secure(&mut self) -> Result<(), SqlError> {
+        let control = self.control.clone();
+        let connection = &mut self.inner_mut().connection;
+        connection.busy_timeout(std::time::Duration::ZERO)?;
+        for (limit, bound) in LIMITS {
+            connection.set_limit(limit, bound)?;
+        }
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        // Sorting and temporary tables stay in memory, which is bounded. This reads no file.
+        connection.execute_batch("PRAGMA temp_store = MEMORY")?;
+        let watched = control.clone();
+        connection.progress_handler(LOOK as c_int, Some(move || watched.is_over()))?;
+        connection.authorizer(Some(move |context: AuthContext<'_>| rules::authorize(&control, &context)))?;
+        Ok(())
+    }
+
+    /// Does what makes SQLite allocate, for whom it is to count.
+    pub(super) fn enter<T>(&mut self, work: impl FnOnce(&mut Database) -> T) -> T {
+        let heap = self.heap.clone();
+        heap.enter(|| work(self))
+    }
+
+    /// Executes statements until one fails, and returns how far it came: the bytes that are done.
+    pub(super) fn execute(&mut self, sql: &str) -> (usize, Result<(), SqlError>) {
+        let mut done = 0;
+        while done < sql.len() {
+            let (statement, length) = match self.parse(&sql[done..]) {
+                Ok(parsed) => parsed,
+                Err(error) => return (done, Err(error)),
+            };
+            if let Some(mut statement) = statement {
+                loop {
+                    match self.advance(&mut statement) {
+                        Ok(Step::Row) => {}
+                        Ok(Step::Done) => break,
+                        Err(error) => return (done, Err(error)),
+                    }
+                }
+            }
+            if length == 0 {
+                break;
+            }
+            done += length;
+        }
+        (sql.len(), Ok(()))
+    }
+
+    /// Prepares the first statement of a text, under an id. Where it is to be alone, more than one is a failure.
+    pub(super) fn prepare(&mut self, id: u64, sql: &str, is_alone: bool) -> Result<(), SqlError> {
+        let mut done = 0;
+        let mut found = None;
+        while done < sql.len() {
+            let (statement, length) = self.parse(&sql[done..])?;
+            if statement.is_some() && found.is_some() {
+                return Err(SqlError::new(ffi::SQLITE_MISUSE, "there is more than one statement in the text"));
+            }
+            found = found.or(statement);
+            if length == 0 || (found.is_some() && !is_alone) {
+                break;
+            }
+            done += length;
+        }
+        let none = || SqlError::new(ffi::SQLITE_MISUSE, "there is no statement in the text");
+        let statement = found.ok_or_else(none)?;
+        self.inner_mut().statements.insert(id, statement);
+        Ok(())
+    }
+
+    /// Parses the first statement of a text and returns how long it is. A text of blanks and comments has none.
+    fn parse(&mut self, sql: &str) -> Result<(Option<Statement>, usize), SqlError> {
+        if sql.contains('\0') {
+            return Err(SqlError::new(ffi::SQLITE_ERROR, "the text has a zero byte"));
+        }
+        let length = c_int::try_from(sql.len())
+            .map_err(|_| SqlError::new(ffi::SQLITE_TOOBIG, "the text is longer than SQLite takes"))?;
+        // What was refused is of this statement.
+        self.control.take_refusal();
+        let (mut raw, mut tail) = (std::ptr::null_mut(), std::ptr::null());
+        // SAFETY: the connection is open, and the text has as many bytes as are said. SQLite sets `tail` to an address in the
+        // text or to its end, and `raw` to a statement of this connection or to NULL.
+        let code = unsafe {
+            let connection = self.inner_mut().connection.handle();
+            let text = sql.as_ptr().cast::<c_char>();
+            ffi::sqlite3_prepare_v3(connection, text, length, 0, &raw mut raw, &raw mut tail)
+        };
+        let statement = NonNull::new(raw).map(|raw| Statement { raw, has_row: false });
+        if code != ffi::SQLITE_OK {
+            return Err(self.error(code));
+        }
+        let parsed = (tail as usize).saturating_sub(sql.as_ptr() as usize);
+        // The end of a statement is the end of a character: it is a semicolon, or the end of the text.
+        Ok((statement, sql.ceil_char_boundary(parsed)))
+    }
+
+    /// Steps a statement.
+    pub(super) fn step(&mut self, id: u64) -> Result<Step, SqlError> {
+        let mut statement = self.inner_mut().statements.remove(&id).ok_or_else(SqlError::no_statement)?;
+        let step = self.advance(&mut statement);
+        self.inner_mut().statements.insert(id, statement);
+        step
+    }
+
+    /// Whether a statement has yielded a row and not come to its end.
+    pub(super) fn has_row(&self, id: u64) -> bool {
+        self.inner().statements.get(&id).is_some_and(|statement| statement.has_row)
+    }
+
+    fn advance(&mut self, statement: &mut Statement) -> Result<Step, SqlError> {
+        // SAFETY: the statement was prepared and not finalized, and its connection is open.
+        let code = unsafe { ffi::sqlite3_step(statement.raw.as_ptr()) };
+        statement.has_row = code == ffi::SQLITE_ROW;
+        match code {
+            ffi::SQLITE_ROW => Ok(Step::Row),
+            ffi::SQLITE_DONE => Ok(Step::Done),
+            code => {
+                let error = self.error(code);
+                // SAFETY: as above. It says again what the step said, and lets go of what the statement holds.
+                unsafe { ffi::sqlite3_reset(statement.raw.as_ptr()) };
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a statement back to its beginning.
+    pub(super) fn reset(&mut self, id: u64) {
+        if let Some(statement) = self.inner_mut().statements.get_mut(&id) {
+            statement.has_row = false;
+            // SAFETY: the statement was prepared and not finalized. What it returns is what the last step failed with.
+            unsafe { ffi::sqlite3_reset(statement.raw.as_ptr()) };
+        }
+    }
+
+    /// Forgets the values that are bound.
+    pub(super) fn forget_values(&mut self, id: u64) {
+        if let Some(statement) = self.inner().statements.get(&id) {
+            // SAFETY: the statement was prepared and not finalized.
+            unsafe { ffi::sqlite3_clear_bindings(statement.raw.as_ptr()) };
+        }
+    }
+
+    /// Gives a statement back.
+    pub(super) fn finalize(&mut self, id: u64) {
+        self.inner_mut().statements.remove(&id);
+    }
+
+    /// Binds a list of values, as they are laid out at the boundary.
+    pub(super) fn bind(&mut self, id: u64, list: &[u8]) -> Result<(), SqlError> {
+        let malformed = |_| SqlError::new(ffi::SQLITE_MISUSE, "the bytes are not a list of values");
+        // All of it is read before any of it is bound.
+        let mut check = List::new(list).map_err(malformed)?;
+        while check.binding().map_err(malformed)?.is_some() {}
+        let mut list = List::new(list).map_err(malformed)?;
+        let mut place = 0;
+        while let Some((key, value)) = list.binding().map_err(malformed)? {
+            place += 1;
+            self.bind_one(id, key, place, value)?;
+        }
+        Ok(())
+    }
+
+    fn bind_one(&mut self, id: u64, key: Key<'_>, place: u64, value: Value<'_>) -> Result<(), SqlError> {
+        let raw = self.inner().statements.get(&id).ok_or_else(SqlError::no_statement)?.raw.as_ptr();
+        let range = |what: String| SqlError::new(ffi::SQLITE_RANGE, format!("the statement has no parameter {what}"));
+        let number = match key {
+            Key::Position => place,
+            Key::Number(number) => number,
+            Key::Name(name) => {
+                named(raw, name).ok_or_else(|| range(format!("`{}`", crate::observe::printable(name))))?
+            }
+        };
+        let index = c_int::try_from(number).map_err(|_| range(number.to_string()))?;
+        // SAFETY: the statement was prepared and not finalized. Bytes and texts have as many bytes as are said, and SQLite
+        // copies them before it returns, as `SQLITE_TRANSIENT` asks. It refuses an index that is not there.
+        let code = unsafe {
+            let copied = ffi::SQLITE_TRANSIENT();
+            match value {
+                Value::Null => ffi::sqlite3_bind_null(raw, index),
+                Value::Integer(number) => ffi::sqlite3_bind_int64(raw, index, number),
+                Value::Real(number) => ffi::sqlite3_bind_double(raw, index, number),
+                Value::Blob(bytes) => {
+                    ffi::sqlite3_bind_blob64(raw, index, bytes.as_ptr().cast(), bytes.len() as u64, copied)
+                }
+                Value::Text(text) => {
+                    let (start, length) = (text.as_ptr().cast(), text.len() as u64);
+                    ffi::sqlite3_bind_text64(raw, index, start, length, copied, ffi::SQLITE_UTF8 as u8)
+                }
+            }
+        };
+        match code {
+            ffi::SQLITE_OK => Ok(()),
+            ffi::SQLITE_RANGE => Err(range(number.to_string())),
+            code => Err(self.error(code)),
+        }
+    }
+
+    /// Returns how many columns the rows of a statement have.
+    pub(super) fn column_count(&self, id: u64) -> u32 {
+        let Some(statement) = self.inner().statements.get(&id) else { return 0 };
+        // SAFETY: the statement was prepared and not finalized.
+        u32::try_from(unsafe { ffi::sqlite3_column_count(statement.raw.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// Returns the name of a column.
+    pub(super) fn column_name(&self, id: u64, column: u32) -> Option<String> {
+        let statement = self.inner().statements.get(&id)?;
+        let column = c_int::try_from(column).ok().filter(|_| column < self.column_count(id))?;
+        // SAFETY: the statement was prepared and not finalized, and the column is there. The name is NULL where memory is
+        // short; else it is a text with a zero byte at its end, which is copied before anything else happens.
+        unsafe { text_of(ffi::sqlite3_column_name(statement.raw.as_ptr(), column)) }
+    }
+
+    /// Returns the list of the columns' names, as it is laid out at the boundary.
+    pub(super) fn column_names(&self, id: u64) -> Vec<u8> {
+        let mut names = Vec::new();
+        let count = self.column_count(id);
+        write_length(&mut names, count as usize);
+        for column in 0..count {
+            write_text(&mut names, &self.column_name(id, column).unwrap_or_default());
+        }
+        names
+    }
+
+    /// Returns a value of the row at hand, as it is laid out at the boundary; `NULL` where there is no row.
+    pub(super) fn column(&self, id: u64, column: u32) -> Option<Vec<u8>> {
+        let mut value = Vec::new();
+        (column < self.column_count(id)).then(|| self.write_column(id, column, &mut value))?;
+        Some(value)
+    }
+
+    /// Returns the list of the values of the row at hand, as it is laid out at the boundary.
+    pub(super) fn row(&self, id: u64) -> Vec<u8> {
+        let mut row = Vec::new();
+        let count = self.column_count(id);
+        write_length(&mut row, count as usize);
+        for column in 0..count {
+            self.write_column(id, column, &mut row);
+        }
+        row
+    }
+
+    fn write_column(&self, id: u64, column: u32, out: &mut Vec<u8>) {
+        let statement = self.inner().statements.get(&id).filter(|statement| statement.has_row);
+        let Some(raw) = statement.map(|statement| statement.raw.as_ptr()) else {
+            return write_value(out, Value::Null);
+        };
+        let column = column as c_int;
+        // SAFETY: the statement was prepared and not finalized, it is on a row, and the callers count the columns. The
+        // address of a text or of bytes is asked for before their number, as SQLite wants it, is good for that number unless
+        // it is NULL, and is not used after the next call.
+        unsafe {
+            let bytes = |start: *const u8| {
+                let length = usize::try_from(ffi::sqlite3_column_bytes(raw, column)).unwrap_or(0);
+                if start.is_null() || length == 0 { &[][..] } else { std::slice::from_raw_parts(start, length) }
+            };
+            match ffi::sqlite3_column_type(raw, column) {
+                ffi::SQLITE_INTEGER => write_value(out, Value::Integer(ffi::sqlite3_column_int64(raw, column))),
+                ffi::SQLITE_FLOAT => write_value(out, Value::Real(ffi::sqlite3_column_double(raw, column))),
+                ffi::SQLITE_TEXT => {
+                    // SQL can call any bytes text.
+                    let text = String::from_utf8_lossy(bytes(ffi::sqlite3_column_text(raw, column)));
+                    write_value(out, Value::Text(&text));
+                }
+                ffi::SQLITE_BLOB => {
+                    write_value(out, Value::Blob(bytes(ffi::sqlite3_column_blob(raw, column).cast())));
+                }
+                _ => write_value(out, Value::Null),
+            }
+        }
+    }
+
+    pub(super) fn changes(&self) -> u64 {
+        self.inner().connection.changes()
+    }
+
+    pub(super) fn last_insert_rowid(&self) -> i64 {
+        self.inner().connection.last_insert_rowid()
+    }
+
+    /// Returns what a call of SQLite's failed with, that returned this code just now.
+    fn error(&self, code: c_int) -> SqlError {
+        // SAFETY: the connection is open. The sentence is a text with a zero byte at its end, copied at once.
+        let sentence = unsafe { text_of(ffi::sqlite3_errmsg(self.inner().connection.handle())) };
+        SqlError {
+            code,
+            message: self.control.take_refusal().or(sentence).unwrap_or_else(|| ffi::code_to_str(code).to_string()),
+        }
+    }
+
+    fn inner(&self) -> &Inner {
+        self.inner.as_ref().expect("it is taken only when the database is dropped")
+    }
+
+    fn inner_mut(&mut self) -> &mut Inner {
+        self.inner.as_mut().expect("it is taken only when the database is dropped")
+    }
+}
+
+/// Returns the number of the parameter of a name, which may lack the sign that begins it.
+fn named(raw: *mut ffi::sqlite3_stmt, name: &str) -> Option<u64> {
+    let find = |name: String| {
+        let name = CString::new(name).ok()?;
+        // SAFETY: both callers have the statement from `Database`, where it is not finalized; the name ends with a zero byte.
+        let index = unsafe { ffi::sqlite3_bind_parameter_index(raw, name.as_ptr()) };
+        u64::try_from(index).ok().filter(|index| *index > 0)
+    };
+    ["", ":", "@", "$"].into_iter().find_map(|sign| find(format!("{sign}{name}")))
+}
+
+/// Copies a text of C's.
+///
+/// # Safety
+///
+/// The address is NULL or that of bytes with a zero byte at their end.
+unsafe fn text_of(text: *const c_char) -> Option<String> {
+    // SAFETY: the caller says so.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+}

@@ -1,0 +1,171 @@
+//! The memory that SQLite takes for a process, counted and bounded.
+//!
+//! SQLite has one allocator for all databases, and a bound on it would let one process take what others need. Here whoever
+//! makes SQLite work says first for whom ([`Heap::enter`]); what is allocated on that thread until then counts for that
+//! process. What does not fit is refused, and SQLite fails the statement with "out of memory".
+
+use crate::environment::{Permit, Quota};
+use crate::process::LimitReached;
+use lunatic_abi::Limit;
+use rusqlite::ffi;
+use std::cell::RefCell;
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// The most that SQLite may take for one process, in bytes, where its memory is not limited to less.
+const MOST: u64 = 64 << 20;
+
+/// What is counted for the environment at a time, in bytes.
+const PORTION: u64 = 1 << 18;
+
+/// The memory that SQLite has taken for one process.
+#[derive(Debug)]
+pub(super) struct Heap {
+    bound: u64,
+    used: AtomicU64,
+    /// What the environment counts for it, which is at least what is used and is given back at the end.
+    permit: Mutex<(Permit, u64)>,
+}
+
+impl Heap {
+    pub(super) fn new(memory: u64, quota: &Arc<Quota>) -> Result<Arc<Heap>, LimitReached> {
+        let permit = quota.permit(Limit::TotalMemory, 0)?;
+        Ok(Arc::new(Heap { bound: memory.min(MOST), used: AtomicU64::new(0), permit: Mutex::new((permit, 0)) }))
+    }
+
+    /// Does what makes SQLite allocate for this process.
+    pub(super) fn enter<T>(self: &Arc<Heap>, work: impl FnOnce() -> T) -> T {
+        /// Gives the thread back to whom it worked for before, also where the work panics.
+        struct Before(Option<Arc<Heap>>);
+        impl Drop for Before {
+            fn drop(&mut self) {
+                CURRENT.with_borrow_mut(|current| *current = self.0.take());
+            }
+        }
+        install();
+        let _before = Before(CURRENT.with_borrow_mut(|current| current.replace(self.clone())));
+        work()
+    }
+
+    fn take(&self, size: u64) -> bool {
+        // Relaxed, here and below: the count orders nothing, it only has to be right by itself.
+        let counted = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(size).filter(|&sum| sum <= self.bound)
+        });
+        let Ok(before) = counted else { return false };
+        let mut permit = self.permit.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = before + size;
+        if wanted > permit.1 {
+            let growth = (wanted - permit.1).next_multiple_of(PORTION);
+            if permit.0.grow(growth).is_err() {
+                drop(permit);
+                self.give_back(size);
+                return false;
+            }
+            permit.1 += growth;
+        }
+        true
+    }
+
+    fn give_back(&self, size: u64) {
+        // The few bytes that databases of several processes share may be given back by another than who took them.
+        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(size)));
+    }
+}
+
+thread_local! {
+    /// For whom this thread works.
+    static CURRENT: RefCell<Option<Arc<Heap>>> = const { RefCell::new(None) };
+}
+
+fn take(size: u64) -> bool {
+    CURRENT.try_with(|current| current.borrow().as_ref().is_none_or(|heap| heap.take(size))).unwrap_or(true)
+}
+
+fn give_back(size: u64) {
+    let _ = CURRENT.try_with(|current| {
+        if let Some(heap) = &*current.borrow() {
+            heap.give_back(size);
+        }
+    });
+}
+
+/// SQLite's own allocator, which does the work.
+struct Allocator {
+    allocate: unsafe extern "C" fn(c_int) -> *mut c_void,
+    free: unsafe extern "C" fn(*mut c_void),
+    reallocate: unsafe extern "C" fn(*mut c_void, c_int) -> *mut c_void,
+    size: unsafe extern "C" fn(*mut c_void) -> c_int,
+}
+
+/// Empty where SQLite's allocator could not be replaced, because a host program uses SQLite too and began before.
+static OWN: OnceLock<Option<Allocator>> = OnceLock::new();
+
+/// Puts the counting in front of SQLite's allocator, once, before anything is allocated.
+fn install() {
+    OWN.get_or_init(|| {
+        // SAFETY: a structure of addresses may be all zero, which is none. `sqlite3_config` takes the address of a structure
+        // to be filled or to be copied, as its first argument says. It refuses, with a code that is looked at, once SQLite is
+        // in use; until then nothing else uses it, since all that the machine does with it comes through here first.
+        unsafe {
+            let mut own = std::mem::zeroed::<ffi::sqlite3_mem_methods>();
+            if ffi::sqlite3_config(ffi::SQLITE_CONFIG_GETMALLOC, &raw mut own) != ffi::SQLITE_OK {
+                return None;
+            }
+            let allocator =
+                Allocator { allocate: own.xMalloc?, free: own.xFree?, reallocate: own.xRealloc?, size: own.xSize? };
+            own.xMalloc = Some(allocate);
+            own.xFree = Some(free);
+            own.xRealloc = Some(reallocate);
+            let code = ffi::sqlite3_config(ffi::SQLITE_CONFIG_MALLOC, &raw const own);
+            (code == ffi::SQLITE_OK).then_some(allocator)
+        }
+    });
+}
+
+fn own() -> Option<&'static Allocator> {
+    OWN.get()?.as_ref()
+}
+
+unsafe extern "C" fn allocate(size: c_int) -> *mut c_void {
+    let Some(own) = own() else { return std::ptr::null_mut() };
+    // SQLite asks for what its allocator rounds to, so that this is what is given back in `free`.
+    let asked = u64::try_from(size).unwrap_or(0);
+    if !take(asked) {
+        return std::ptr::null_mut();
+    }
+    // SAFETY: SQLite's own function gets what SQLite asked for.
+    let address = unsafe { (own.allocate)(size) };
+    if address.is_null() {
+        give_back(asked);
+    }
+    address
+}
+
+unsafe extern "C" fn free(address: *mut c_void) {
+    let Some(own) = own() else { return };
+    give_back(size_of(address));
+    // SAFETY: SQLite frees what it got from `allocate` or `reallocate`, which is its own allocator's.
+    unsafe { (own.free)(address) }
+}
+
+unsafe extern "C" fn reallocate(address: *mut c_void, size: c_int) -> *mut c_void {
+    let Some(own) = own() else { return std::ptr::null_mut() };
+    let (before, asked) = (size_of(address), u64::try_from(size).unwrap_or(0));
+    if !take(asked.saturating_sub(before)) {
+        return std::ptr::null_mut();
+    }
+    // SAFETY: as in `free`.
+    let new = unsafe { (own.reallocate)(address, size) };
+    // Where it fails the old allocation stays as it was.
+    let gone = if new.is_null() { asked.saturating_sub(before) } else { before.saturating_sub(asked) };
+    give_back(gone);
+    new
+}
+
+fn size_of(address: *mut c_void) -> u64 {
+    let Some(own) = own().filter(|_| !address.is_null()) else { return 0 };
+    // SAFETY: the address came from SQLite's own allocator and was not freed yet.
+    u64::try_from(unsafe { (own.size)(address) }).unwrap_or(0)
+}

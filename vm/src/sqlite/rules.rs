@@ -1,0 +1,126 @@
+//! What SQL of a guest's may do: decided when a statement is prepared.
+//!
+//! A statement works on the one database that was opened, and on memory. What would reach another file, load code, change
+//! what holds for the whole machine or take the database's own protection away is refused with a sentence.
+
+use super::Control;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+
+/// Pragmas that tell something or change only how this connection works with its own database.
+const ALLOWED: &[&str] = &[
+    "analysis_limit",
+    "application_id",
+    "auto_vacuum",
+    "automatic_index",
+    "cache_size",
+    "cache_spill",
+    "case_sensitive_like",
+    "cell_size_check",
+    "checkpoint_fullfsync",
+    "collation_list",
+    "compile_options",
+    "count_changes",
+    "data_version",
+    "database_list",
+    "default_cache_size",
+    "defer_foreign_keys",
+    "empty_result_callbacks",
+    "encoding",
+    "foreign_key_check",
+    "foreign_key_list",
+    "foreign_keys",
+    "freelist_count",
+    "full_column_names",
+    "fullfsync",
+    "function_list",
+    "ignore_check_constraints",
+    "incremental_vacuum",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "integrity_check",
+    "journal_mode",
+    "journal_size_limit",
+    "legacy_alter_table",
+    "legacy_file_format",
+    "locking_mode",
+    "max_page_count",
+    "module_list",
+    "optimize",
+    "page_count",
+    "page_size",
+    "pragma_list",
+    "query_only",
+    "quick_check",
+    "read_uncommitted",
+    "recursive_triggers",
+    "reverse_unordered_selects",
+    "secure_delete",
+    "short_column_names",
+    "shrink_memory",
+    "synchronous",
+    "table_info",
+    "table_list",
+    "table_xinfo",
+    "user_version",
+    "wal_autocheckpoint",
+    "wal_checkpoint",
+];
+
+/// Pragmas that programs set to be faster, which has no effect here: files are not mapped, what is temporary is in memory,
+/// and there is one thread.
+const IGNORED: &[&str] = &["mmap_size", "temp_store", "threads"];
+
+/// Pragmas that may be asked but not set.
+const ASKED: &[&str] = &["schema_version", "trusted_schema", "writable_schema"];
+
+/// Functions that reach beyond the database.
+const FORBIDDEN_FUNCTIONS: &[&str] = &["load_extension", "fts3_tokenizer"];
+
+/// Decides about one action of a statement.
+pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authorization {
+    let is_in = |names: &[&str], name: &str| names.iter().any(|other| other.eq_ignore_ascii_case(name));
+    let refuse = |what: String| {
+        control.refuse(what);
+        Authorization::Deny
+    };
+    match context.action {
+        // `VACUUM` attaches a database without a name, which is in memory.
+        AuthAction::Attach { filename: "" } => Authorization::Allow,
+        AuthAction::Attach { .. } => {
+            refuse("a connection has one database; open another one with a connection of its own".into())
+        }
+        AuthAction::Function { function_name } if is_in(FORBIDDEN_FUNCTIONS, function_name) => {
+            refuse(format!("the function `{function_name}` is not there for guests"))
+        }
+        // SQLite would wait on a thread; the machine waits without one.
+        AuthAction::Pragma { pragma_name, pragma_value } if is_in(&["busy_timeout"], pragma_name) => {
+            if let Some(milliseconds) = pragma_value.and_then(|value| value.parse().ok()) {
+                control.set_busy_timeout(milliseconds);
+            }
+            Authorization::Ignore
+        }
+        AuthAction::Pragma { pragma_name, .. } if is_in(ALLOWED, pragma_name) => Authorization::Allow,
+        AuthAction::Pragma { pragma_name, .. } if is_in(IGNORED, pragma_name) => Authorization::Ignore,
+        AuthAction::Pragma { pragma_name, pragma_value: None } if is_in(ASKED, pragma_name) => Authorization::Allow,
+        AuthAction::Pragma { pragma_name, .. } => {
+            refuse(format!("`PRAGMA {}` is not there for guests", crate::observe::printable(pragma_name)))
+        }
+        // What a newer SQLite asks about, and names that are computed when the statement runs.
+        AuthAction::Unknown { .. } => refuse("this statement reaches for what is not known when it is prepared".into()),
+        _ => Authorization::Allow,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pragma_is_in_one_list() {
+        let all: Vec<&str> = [ALLOWED, IGNORED, ASKED].concat();
+        for (index, name) in all.iter().enumerate() {
+            assert!(!all[..index].contains(name), "{name} is listed twice");
+        }
+    }
+}
