@@ -157,7 +157,12 @@ impl TcpStream {
     /// Prepares to wait for `operation`. Costs nothing yet: the operation's timeout starts to run
     /// with the first [`Wait::ready`], and covers all that follow.
     pub fn wait(&self, operation: Operation) -> Wait<'_> {
-        Wait { stream: self, operation, deadline: None }
+        Wait { stream: self, operation, timeout: Timeout::OfStream, deadline: None }
+    }
+
+    /// Prepares to wait for `operation` with a timeout of its own, in place of the stream's; `None` is for ever.
+    pub fn wait_within(&self, operation: Operation, timeout: Option<Duration>) -> Wait<'_> {
+        Wait { stream: self, operation, timeout: Timeout::Own(timeout), deadline: None }
     }
 
     /// Waits until reading is worth a try; the same as one [`Wait::ready`] for [`Operation::Read`].
@@ -240,8 +245,18 @@ impl fmt::Debug for TcpStream {
 pub struct Wait<'a> {
     stream: &'a TcpStream,
     operation: Operation,
+    timeout: Timeout,
     /// Unset until the first wait, so that an operation which succeeds at once reads no clock.
     deadline: Option<Deadline>,
+}
+
+/// How long a wait may last.
+#[derive(Clone, Copy, Debug)]
+enum Timeout {
+    /// As is set for the stream when the wait begins.
+    OfStream,
+    /// As this wait was told; `None` is for ever.
+    Own(Option<Duration>),
 }
 
 impl Wait<'_> {
@@ -255,7 +270,11 @@ impl Wait<'_> {
     ///
     /// `TimedOut` when the operation's timeout is over; nothing is lost by that, and the stream works on.
     pub async fn ready(&mut self) -> io::Result<()> {
-        let deadline = *self.deadline.get_or_insert_with(|| Deadline::after(self.stream.timeout(self.operation)));
+        let timeout = || match self.timeout {
+            Timeout::OfStream => self.stream.timeout(self.operation),
+            Timeout::Own(timeout) => timeout,
+        };
+        let deadline = *self.deadline.get_or_insert_with(|| Deadline::after(timeout()));
         let socket = &self.stream.shared.socket;
         match self.operation {
             Operation::Read | Operation::Peek => deadline.bound("nothing to read", socket.readable()).await,

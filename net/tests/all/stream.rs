@@ -138,6 +138,22 @@ fn a_peer_that_says_nothing_is_noticed_by_the_timeout() {
 }
 
 #[test]
+fn a_wait_can_have_a_timeout_of_its_own() {
+    block_on(async {
+        let (client, server) = pair().await;
+        let error = client.wait_within(Operation::Read, SHORT).ready().await.expect_err("nobody writes");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert_eq!(client.timeout(Operation::Read), None, "the stream's is as it was");
+        client.set_timeout(Operation::Read, Some(Duration::ZERO));
+        let mut wait = client.wait_within(Operation::Read, None);
+        let mut ready = Box::pin(wait.ready());
+        assert!(poll_once(&mut ready).await.is_none(), "it does not end with the stream's");
+        write_all(&server, b"!").await;
+        ready.await.expect("bytes");
+    });
+}
+
+#[test]
 fn a_zero_timeout_tries_once() {
     block_on(async {
         let (client, server) = pair().await;
