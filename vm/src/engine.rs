@@ -4,7 +4,8 @@
 //! compiled only for environments that limit compute. The other is where memories and stacks come from. Nothing outside
 //! this file names either choice's settings; a module, a store and a linker belong to one [`Engine`] and say so.
 
-use crate::host::Guest;
+use crate::host::{Guest, Linkers};
+use lunatic_abi::Generation;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -49,8 +50,7 @@ const KEEP_RESIDENT: usize = 256 << 10;
 pub(crate) struct Engine {
     engine: wasmtime::Engine,
     code: Code,
-    linker: Linker<Guest>,
-    components: component::Linker<Guest>,
+    linkers: Linkers,
     slots: Arc<Slots>,
     /// Slots of this engine's that are taken.
     taken: Arc<AtomicU32>,
@@ -114,14 +114,14 @@ impl Engine {
         self.code
     }
 
-    /// Returns every host function, for core modules.
-    pub(crate) fn linker(&self) -> &Linker<Guest> {
-        &self.linker
+    /// Returns every host function, for core modules of a generation.
+    pub(crate) fn linker(&self, generation: Generation) -> &Linker<Guest> {
+        self.linkers.of(generation)
     }
 
     /// Returns every host function, for components.
     pub(crate) fn component_linker(&self) -> &component::Linker<Guest> {
-        &self.components
+        self.linkers.components()
     }
 
     /// Takes slots for a process, as many as it has memories or tables: the pool has a place for each.
@@ -137,9 +137,8 @@ impl Engine {
     }
 }
 
-/// Fills the linkers of a new engine with host functions.
-pub(crate) type Link =
-    Box<dyn Fn(&mut Linker<Guest>, &mut component::Linker<Guest>) -> wasmtime::Result<()> + Send + Sync>;
+/// Links host functions for a new engine.
+pub(crate) type Link = Box<dyn Fn(&wasmtime::Engine) -> wasmtime::Result<Linkers> + Send + Sync>;
 
 /// The engines of a machine. The one for metered code is made when it is needed first.
 pub(crate) struct Engines {
@@ -192,10 +191,8 @@ impl Engines {
 
 fn make(code: Code, link: &Link, slots: &Arc<Slots>) -> wasmtime::Result<Engine> {
     let engine = wasmtime::Engine::new(&config(code, slots.of(code)))?;
-    let mut linker = Linker::new(&engine);
-    let mut components = component::Linker::new(&engine);
-    link(&mut linker, &mut components)?;
-    Ok(Engine { engine, code, linker, components, slots: slots.clone(), taken: Arc::default() })
+    let linkers = link(&engine)?;
+    Ok(Engine { engine, code, linkers, slots: slots.clone(), taken: Arc::default() })
 }
 
 fn config(code: Code, slots: u32) -> Config {

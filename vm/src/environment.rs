@@ -400,6 +400,11 @@ impl Environment {
         self.names().lookup(name, query)
     }
 
+    /// Finds the process that was registered last under a name with a version that satisfies a requirement.
+    pub(crate) fn lookup_newest(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
+        self.names().newest(name, query)
+    }
+
     /// Removes a name that a process was registered under here, which is where it was counted.
     pub(crate) fn remove_name(&self, name: &Name, pid: Pid) {
         if self.names().remove(name, pid) {

@@ -1,9 +1,9 @@
 //! What guests call.
 //!
-//! The functions are the rows of [`lunatic_abi`]'s table; the macros below make a linker out of them. A row `name` of the
+//! The functions are the rows of [`lunatic_abi`]'s tables; the macros below make a linker out of each. A row `name` of the
 //! group `"…" as file` is the function `name` in `host/file.rs`; where it can often answer without waiting, `at_once::name`
-//! there tries that first, and the future that waits is made only where it says `None`. Beside the rows stand WASI preview 1 and what the embedder
-//! adds with [`Host`].
+//! there tries that first, and the future that waits is made only where it says `None`. What only the older generation has is
+//! in `host/older/`. Beside the rows stand WASI preview 1 and what the embedder adds with [`Host`].
 
 mod call;
 mod embedder;
@@ -14,6 +14,7 @@ mod dns;
 mod environment;
 mod error;
 mod message;
+mod older;
 mod process;
 mod registry;
 mod sqlite;
@@ -29,7 +30,7 @@ pub(crate) use guest::Origin;
 pub(crate) use meter::Rejected;
 
 use call::{kinds, kinds::Kind};
-use lunatic_abi::HOST_FUNCTIONS;
+use lunatic_abi::Generation;
 use wasmtime::{Caller, Linker, Store, component};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
@@ -37,8 +38,8 @@ use wasmtime_wasi::p2;
 
 /// Returns the names of all functions that every machine has, as `namespace::name`.
 pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
-    let rows = HOST_FUNCTIONS.iter().map(|row| format!("{}::{}", row.namespace, row.name));
-    let mut names: Vec<String> = rows.collect();
+    let rows = Generation::ALL.into_iter().flat_map(Generation::host_functions);
+    let mut names: Vec<String> = rows.map(|row| format!("{}::{}", row.namespace, row.name)).collect();
     // The names of WASI's functions are known to its linker only.
     let engine = wasmtime::Engine::default();
     let mut linker: Linker<WasiP1Ctx> = Linker::new(&engine);
@@ -49,20 +50,53 @@ pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Adds all functions that every machine has.
-pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    wasi::link(linker)?;
+/// All that guests can import, linked for one engine.
+pub(crate) struct Linkers {
+    /// One for each generation, in their order.
+    core: Vec<Linker<Guest>>,
+    components: component::Linker<Guest>,
+}
+
+impl Linkers {
+    /// Links what every machine has, and what the embedder adds.
+    pub(crate) fn new(engine: &wasmtime::Engine, own: &Host) -> wasmtime::Result<Linkers> {
+        let core = |generation| {
+            let mut linker = Linker::new(engine);
+            wasi::link(&mut linker)?;
+            match generation {
+                Generation::V0_13 => link(&mut linker)?,
+                Generation::V0_7 => older::link(&mut linker)?,
+                Generation::V0_6 => older::link_0_6(&mut linker)?,
+            }
+            own.link(&mut linker)?;
+            Ok(linker)
+        };
+        let mut components = component::Linker::new(engine);
+        p2::add_to_linker_async(&mut components)?;
+        own.link_components(&mut components)?;
+        let core: wasmtime::Result<_> = Generation::ALL.into_iter().map(core).collect();
+        Ok(Linkers { core: core?, components })
+    }
+
+    /// Returns what modules of a generation can import.
+    pub(crate) fn of(&self, generation: Generation) -> &Linker<Guest> {
+        &self.core[generation as usize]
+    }
+
+    /// Returns what components can import.
+    pub(crate) fn components(&self) -> &component::Linker<Guest> {
+        &self.components
+    }
+}
+
+/// Adds the rows of the table.
+fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     lunatic_abi::for_each_host_function!(link_rows);
     add_rows(linker)
 }
 
 /// The parts of WASI 0.2 that an environment grants to its components one by one; see [`crate::Component`].
 pub(crate) const COMPONENT_GRANTS: [&str; 3] = ["wasi:cli", "wasi:filesystem", "wasi:sockets"];
-
-/// Adds all that every component can import.
-pub(crate) fn link_components(linker: &mut component::Linker<Guest>) -> wasmtime::Result<()> {
-    p2::add_to_linker_async(linker)
-}
 
 /// Returns the error of a call that the environment does not grant.
 pub(crate) fn denied(name: &str) -> wasmtime::Error {

@@ -7,11 +7,13 @@ use crate::engine::{Code, Engine};
 use crate::environment::Grants;
 use crate::host::{self, Guest};
 use crate::vm::Machine;
+use lunatic_abi::Generation;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 use wasmtime::{ExternType, InstancePre, UnknownImportError, Val, ValType};
 
 mod cache;
+mod generation;
 mod places;
 mod requirements;
 
@@ -35,6 +37,7 @@ struct Inner {
 /// The code for one engine, and what was linked from it: one for each set of grants.
 pub(crate) struct Compiled {
     module: wasmtime::Module,
+    generation: Generation,
     linked: Mutex<Vec<Linked>>,
 }
 
@@ -70,6 +73,28 @@ pub enum ModuleError {
     /// It imports a function that the machine has with another type.
     #[error("the module was built for another generation of the interface: {0}")]
     ImportType(String),
+    /// It was built for a generation of the interface that the machine does not have.
+    #[error(
+        "the module was built with version {versions} of the guest crate `lunatic`, as its import `{import}` shows; \
+         build it with version 0.14.1 or 0.7.4, or with this project's `lunatic`"
+    )]
+    Generation {
+        /// The versions of the published guest crate that make such modules.
+        versions: &'static str,
+        /// The import that shows it, as `namespace::name`.
+        import: String,
+    },
+    /// Its imports are of different generations of the interface.
+    #[error(
+        "the module mixes generations of the interface: no version of the guest crate `lunatic` has both the imports \
+         `{one}` and `{other}`; build all parts of it with one version"
+    )]
+    MixedGenerations {
+        /// An import of one generation, as `namespace::name`.
+        one: String,
+        /// An import of another.
+        other: String,
+    },
 }
 
 /// The largest module that is compiled, in bytes.
@@ -86,7 +111,7 @@ impl Module {
         let requirements = Requirements::read(&bytes)?;
         let engine = machine.engines.get(Code::Plain).map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
         let plain = Compiled::new(machine, engine, &bytes)?;
-        check_imports(engine, &plain.module)?;
+        plain.check_imports(engine)?;
         Ok(Module(Arc::new(Inner {
             machine: machine.clone(),
             name: name.into(),
@@ -221,7 +246,22 @@ impl Compiled {
             .cache
             .load(engine.wasmtime(), bytes)
             .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
-        Ok(Compiled { module, linked: Mutex::new(Vec::new()) })
+        let generation = generation::of(&module)?;
+        Ok(Compiled { module, generation, linked: Mutex::new(Vec::new()) })
+    }
+
+    /// Checks that every import is one of the machine's, with its type.
+    fn check_imports(&self, engine: &Engine) -> Result<(), ModuleError> {
+        let Err(error) = engine.linker(self.generation).instantiate_pre(&self.module) else { return Ok(()) };
+        let Some(unknown) = error.downcast_ref::<UnknownImportError>() else {
+            return Err(ModuleError::ImportType(format!("{error:#}")));
+        };
+        let name = format!("{}::{}", unknown.module(), unknown.name()).escape_debug().to_string();
+        let hint = match unknown.ty() {
+            ExternType::Func(_) => hint(unknown.module()),
+            _ => ": the machine provides functions only, no memories, tables or globals",
+        };
+        Err(ModuleError::UnknownImport { name, hint: hint.into() })
     }
 
     /// Links the module: functions that are granted are the machine's, the others are traps that say so.
@@ -232,9 +272,9 @@ impl Compiled {
         }
         let denied: Vec<_> = self.module.imports().filter(|import| !grants.allows(&import_name(import))).collect();
         let pre = if denied.is_empty() {
-            engine.linker().instantiate_pre(&self.module)?
+            engine.linker(self.generation).instantiate_pre(&self.module)?
         } else {
-            let mut linker = engine.linker().clone();
+            let mut linker = engine.linker(self.generation).clone();
             linker.allow_shadowing(true);
             for import in denied {
                 if let ExternType::Func(ty) = import.ty() {
@@ -257,26 +297,13 @@ fn import_name(import: &wasmtime::ImportType<'_>) -> String {
     format!("{}::{}", import.module(), import.name())
 }
 
-/// Checks that every import is one of the machine's, with its type.
-fn check_imports(engine: &Engine, module: &wasmtime::Module) -> Result<(), ModuleError> {
-    let Err(error) = engine.linker().instantiate_pre(module) else { return Ok(()) };
-    let Some(unknown) = error.downcast_ref::<UnknownImportError>() else {
-        return Err(ModuleError::ImportType(format!("{error:#}")));
-    };
-    let name = format!("{}::{}", unknown.module(), unknown.name()).escape_debug().to_string();
-    let hint = match unknown.ty() {
-        ExternType::Func(_) => hint(unknown.module(), unknown.name()),
-        _ => ": the machine provides functions only, no memories, tables or globals",
-    };
-    Err(ModuleError::UnknownImport { name, hint: hint.into() })
-}
-
 /// Says what may be wrong with a module that imports something unknown.
-fn hint(namespace: &str, name: &str) -> &'static str {
+fn hint(namespace: &str) -> &'static str {
     match namespace {
-        "lunatic::process" if matches!(name, "inherit_spawn" | "create_environment" | "this" | "this_env") => {
-            ": the module was built with the guest crate 0.5 to 0.9; build it with this project's `lunatic` crate"
+        "lunatic" => {
+            ": the module was built with version 0.1 to 0.3 of the guest crate; build it with version 0.14.1 or 0.7.4, or with this project's `lunatic`"
         }
+        "lunatic::plugin" => ": it is a plugin of Lunatic 0.6 or 0.7; this machine has no plugins",
         "wasi_unstable" => ": the module was built for WASI preview 0; build it for wasm32-wasip1",
         "env" => ": it is probably a C function that was not linked in",
         "__wbindgen_placeholder__" | "wbg" => ": the module was built for a browser; build it for wasm32-wasip1",

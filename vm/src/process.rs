@@ -241,8 +241,9 @@ impl Process {
     fn admit(&self, message: &mut Message) -> Result<(), SendError> {
         let environment = &self.0.environment;
         for attachment in message.attachments.iter_mut().flatten() {
-            let namespace = attachment.resource.namespace();
-            if !environment.grants().allows_any(namespace) {
+            if let Some(namespace) = attachment.resource.namespace()
+                && !environment.grants().allows_any(namespace)
+            {
                 return Err(SendError::NotGranted(self.0.pid, namespace.to_string()));
             }
             let is_counted = attachment.permit.as_ref().is_some_and(|permit| permit.is_of(environment.quota()));
@@ -284,20 +285,32 @@ impl Process {
         self.lock().state.links().set_told(told);
     }
 
-    /// Links this process, which is on turn, with another.
+    /// Links this process, which is on turn, with another. One that does not exist is a death at once.
+    pub(crate) fn link(&self, pid: Pid, tag: i64) {
+        if self.is_linked_with_nobody(pid, tag) {
+            self.signal(Signal::LinkDied { pid, exit: Exit::NoProcess });
+        }
+    }
+
+    /// Links this process, which is on turn, with another if that is alive.
+    pub(crate) fn link_with_living(&self, pid: Pid, tag: i64) {
+        if self.is_linked_with_nobody(pid, tag) {
+            self.lock().state.links().unlink(pid);
+        }
+    }
+
+    /// Links this process with another; says whether nobody was there to be linked with, and this side of the link is left.
     ///
     /// The own side first: were the other to die in between, its failure would find this process not linked yet.
-    pub(crate) fn link(&self, pid: Pid, tag: i64) {
+    fn is_linked_with_nobody(&self, pid: Pid, tag: i64) -> bool {
         if pid == self.0.pid {
-            return;
+            return false;
         }
         let is_new = self.lock().state.links().link(pid, tag);
         let other = self.0.environment.machine().process(pid);
         let is_there = other.is_some_and(|other| other.signal(Signal::Link { pid: self.0.pid, tag }));
         // Where the dead one was linked before, its own word is on its way and knows why it died.
-        if !is_there && is_new {
-            self.signal(Signal::LinkDied { pid, exit: Exit::NoProcess });
-        }
+        !is_there && is_new
     }
 
     /// Ends the link of this process with another.

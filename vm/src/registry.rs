@@ -92,6 +92,10 @@ impl PartialEq for Registration {
     }
 }
 
+fn not_found(text: &str) -> RegistryError {
+    RegistryError::NotFound(text.escape_debug().to_string())
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     pid: Pid,
@@ -144,17 +148,22 @@ impl Registry {
 
     /// Finds the highest version under a name that satisfies a requirement such as `^1.2`; `*` is any version at all.
     pub(crate) fn lookup(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
-        let not_found = || RegistryError::NotFound(text.escape_debug().to_string());
+        let highest = self.satisfying(text, query)?.max_by(|(one, _), (other, _)| one.cmp(other));
+        highest.map(|(_, entry)| entry.pid).ok_or_else(|| not_found(text))
+    }
+
+    /// Finds the one that was registered last under a name with a version that satisfies a requirement.
+    pub(crate) fn newest(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
+        self.satisfying(text, query)?.last().map(|(_, entry)| entry.pid).ok_or_else(|| not_found(text))
+    }
+
+    /// Returns what is registered under a name with a version that satisfies a requirement, oldest first.
+    fn satisfying(&self, text: &str, query: &str) -> Result<impl Iterator<Item = &(Version, Entry)>, RegistryError> {
         let any = query == "*";
         let requirement =
             VersionReq::parse(query).map_err(|_| RegistryError::BadQuery(query.escape_debug().to_string()))?;
-        let versions = self.names.get(text).ok_or_else(not_found)?;
-        versions
-            .iter()
-            .filter(|(version, _)| any || requirement.matches(version))
-            .max_by(|(one, _), (other, _)| one.cmp(other))
-            .map(|(_, entry)| entry.pid)
-            .ok_or_else(not_found)
+        let versions = self.names.get(text).ok_or_else(|| not_found(text))?;
+        Ok(versions.iter().filter(move |(version, _)| any || requirement.matches(version)))
     }
 
     fn entry(&self, name: &Name) -> Option<Entry> {
@@ -186,6 +195,19 @@ mod tests {
         assert_eq!(registry.lookup("db", "^4"), Err(RegistryError::NotFound("db".into())));
         assert_eq!(registry.lookup("no", "^4"), Err(RegistryError::NotFound("no".into())));
         assert_eq!(registry.lookup("db", "four"), Err(RegistryError::BadQuery("four".into())));
+    }
+
+    #[test]
+    fn the_newest_registration_that_satisfies_is_found() {
+        let mut registry = Registry::default();
+        for (version, pid) in [("1.2.0", 10), ("2.0.0", 20), ("1.1.0", 11)] {
+            registry.register(&name(version), Pid(pid), ME).expect("the versions differ");
+        }
+        for (query, pid) in [("^1", 11), (">=1.2", 20), ("=1.2.0", 10), ("*", 11)] {
+            assert_eq!(registry.newest("db", query), Ok(Pid(pid)), "{query}");
+        }
+        assert_eq!(registry.newest("db", "^4"), Err(RegistryError::NotFound("db".into())));
+        assert_eq!(registry.newest("db", "four"), Err(RegistryError::BadQuery("four".into())));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use crate::environment::{Config, Environment, Permit};
 use crate::module::Module;
+use crate::process::Pid;
 use crate::sqlite::Connection;
 use crate::timer::Pending;
 use lunatic_abi::Errno;
@@ -102,6 +103,17 @@ pub(crate) struct Handles {
     /// Prepared statements, each with the connection that it belongs to.
     pub(crate) statements: Table<u64>,
     pub(crate) foreign: Table<Foreign>,
+    /// Processes, as guests of the older generation hold them.
+    pub(crate) processes: Table<Pid>,
+    /// Modules, as guests of the older generation hold them.
+    pub(crate) added_modules: Table<AddedModule>,
+}
+
+/// A module and the environment that it was added to, which is where its processes live.
+#[derive(Clone, Debug)]
+pub(crate) struct AddedModule {
+    pub(crate) module: Module,
+    pub(crate) environment: Environment,
 }
 
 /// A resource of a kind that the machine does not know: a host program's own. Processes hold it by an id, hand it on in
@@ -147,16 +159,22 @@ impl fmt::Debug for Foreign {
 pub(crate) enum Resource {
     Module(Module),
     TcpStream(TcpStream),
+    /// A handle of the older generation's.
+    Process(Pid),
     Foreign(Foreign),
 }
 
 impl Resource {
-    /// Returns the beginning of the names of the functions that use it. Who has none of them cannot be sent it.
-    pub(crate) fn namespace(&self) -> &str {
+    /// Returns the beginning of the names of the functions that use it: who has none of them cannot be sent it. `None` for
+    /// what anybody can be sent.
+    pub(crate) fn namespace(&self) -> Option<&str> {
         match self {
-            Resource::Module(_) => "lunatic::process::spawn",
-            Resource::TcpStream(_) => "lunatic::networking::tcp_",
-            Resource::Foreign(foreign) => foreign.namespace(),
+            Resource::Module(_) => Some("lunatic::process::spawn"),
+            Resource::TcpStream(_) => Some("lunatic::networking::tcp_"),
+            // It opens nothing by itself. Guests answer each other with the handles in their messages, also where one of
+            // them may do little else.
+            Resource::Process(_) => None,
+            Resource::Foreign(foreign) => Some(foreign.namespace()),
         }
     }
 }

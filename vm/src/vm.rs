@@ -5,7 +5,7 @@ use crate::component::Component;
 use crate::console::Console;
 use crate::engine::{DEFAULT_SLOTS, Engines};
 use crate::environment::{Catalogue, Config, Environment};
-use crate::host::{self, Host};
+use crate::host::{self, Host, Linkers};
 use crate::module::{Cache, Module, ModuleError};
 use crate::process::{Pid, PidSource, Process, Table};
 use crate::scheduler::Scheduler;
@@ -141,12 +141,8 @@ impl VmBuilder {
         let engine_error = |error: wasmtime::Error| BuildError::Engine(format!("{error:#}"));
         let mut names = host::names().map_err(engine_error)?;
         names.extend(self.host.names());
-        let own = Arc::new(self.host);
-        let link: crate::engine::Link = Box::new(move |linker, components| {
-            host::link(linker)?;
-            host::link_components(components)?;
-            own.link(linker, components)
-        });
+        let own = self.host;
+        let link: crate::engine::Link = Box::new(move |engine| Linkers::new(engine, &own));
         let engines = Arc::new(Engines::new(link, self.slots.unwrap_or(DEFAULT_SLOTS)).map_err(engine_error)?);
 
         let tokio = tokio_handle()?;

@@ -6,6 +6,8 @@
 //! stand the numbers that cross the boundary ([`Errno`], [`ExitKind`], [`Limit`], [`MessageKind`]) and the layout of
 //! [`MessageHeader`].
 //!
+//! Guests of an older [`Generation`] find the functions of a second, small table, [`for_each_older_host_function!`].
+//!
 //! The crate has no dependency and no `std`, so that both sides can use it.
 //!
 //! # Conventions
@@ -26,6 +28,7 @@
 extern crate alloc;
 
 mod c_header;
+mod older;
 pub mod sqlite;
 mod table;
 
@@ -350,6 +353,14 @@ kinds! {
     ConnectionId: I64,
     /// An id of a prepared statement.
     StatementId: I64,
+    /// An older guest's handle of a process: an id in the caller's own table, which names nobody elsewhere.
+    ProcessId: I64,
+    /// An older guest's id of a module in an environment.
+    AddedModuleId: I64,
+    /// An older guest's time, in milliseconds; 0 is for ever.
+    ShortMillis: I32,
+    /// Address of sixteen bytes that receive what identifies a process.
+    OutUuid: I32,
 }
 
 /// A parameter of a host function.
@@ -382,8 +393,7 @@ macro_rules! rows {
     ($($(#[doc = $about:literal])* $namespace:literal as $module:ident {
         $($(#[doc = $doc:literal])* $mode:ident $name:ident($($parameter:ident: $kind:ident),*) $(-> $result:ident)?;)*
     })*) => {
-        /// Every host function, in the order of the table.
-        pub const HOST_FUNCTIONS: &[HostFunction] = &[$($(HostFunction {
+        const ROWS: &[HostFunction] = &[$($(HostFunction {
             namespace: $namespace,
             name: stringify!($name),
             parameters: &[$(Parameter { name: stringify!($parameter), kind: Kind::$kind },)*],
@@ -399,7 +409,60 @@ macro_rules! rows {
     (@waits now) => { false };
 }
 
-for_each_host_function!(rows);
+/// Every host function, in the order of the table.
+pub const HOST_FUNCTIONS: &[HostFunction] = {
+    for_each_host_function!(rows);
+    ROWS
+};
+
+/// Every host function of the older generation, as guests of 0.7 import it, in the order of its table.
+const OLDER_HOST_FUNCTIONS: &[HostFunction] = {
+    for_each_older_host_function!(rows);
+    ROWS
+};
+
+/// Those that guests of 0.6 import with another type.
+const HOST_FUNCTIONS_OF_0_6: &[HostFunction] = {
+    for_each_host_function_of_0_6!(rows);
+    ROWS
+};
+
+/// A generation of the interface. What a guest's imports are called and typed decides which one it belongs to, and a
+/// module belongs to one.
+///
+/// ```
+/// use lunatic_abi::Generation;
+///
+/// let has = |generation: Generation, name| generation.host_functions().any(|row| row.name == name);
+/// assert!(has(Generation::V0_13, "process_id") && !has(Generation::V0_13, "this"));
+/// assert!(has(Generation::V0_7, "this") && !has(Generation::V0_7, "process_id"));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Generation {
+    /// Lunatic 0.13, with what this project adds: guests of this project's `lunatic` and of the published 0.13 and 0.14.
+    V0_13,
+    /// Lunatic 0.7: guests of the published `lunatic` 0.7.
+    V0_7,
+    /// Lunatic 0.6: guests of the published `lunatic` 0.6.
+    V0_6,
+}
+
+impl Generation {
+    /// Every generation, newest first.
+    pub const ALL: [Generation; 3] = [Generation::V0_13, Generation::V0_7, Generation::V0_6];
+
+    /// Returns the functions that a guest of this generation can import; each has one row.
+    pub fn host_functions(self) -> impl Iterator<Item = &'static HostFunction> {
+        let (rows, instead): (_, &[HostFunction]) = match self {
+            Generation::V0_13 => (HOST_FUNCTIONS, &[]),
+            Generation::V0_7 => (OLDER_HOST_FUNCTIONS, &[]),
+            Generation::V0_6 => (OLDER_HOST_FUNCTIONS, HOST_FUNCTIONS_OF_0_6),
+        };
+        let is_another =
+            |row: &HostFunction| instead.iter().any(|other| (other.namespace, other.name) == (row.namespace, row.name));
+        rows.iter().filter(move |row| !is_another(row)).chain(instead)
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -407,16 +470,18 @@ mod tests {
 
     #[test]
     fn no_function_has_two_rows() {
-        for (index, row) in HOST_FUNCTIONS.iter().enumerate() {
-            let twin =
-                HOST_FUNCTIONS[..index].iter().find(|other| (other.namespace, other.name) == (row.namespace, row.name));
-            assert!(twin.is_none(), "{}::{} has two rows", row.namespace, row.name);
+        for generation in Generation::ALL {
+            for (index, row) in generation.host_functions().enumerate() {
+                let mut before = generation.host_functions().take(index);
+                let twin = before.find(|other| (other.namespace, other.name) == (row.namespace, row.name));
+                assert!(twin.is_none(), "{}::{} has two rows", row.namespace, row.name);
+            }
         }
     }
 
     #[test]
     fn what_points_somewhere_is_followed_by_how_long_it_is() {
-        for row in HOST_FUNCTIONS {
+        for row in Generation::ALL.into_iter().flat_map(Generation::host_functions) {
             for (index, parameter) in row.parameters.iter().enumerate() {
                 let next = row.parameters.get(index + 1).map(|parameter| parameter.kind);
                 if matches!(parameter.kind, Kind::Bytes | Kind::Buffer | Kind::Words | Kind::Vectors) {
@@ -431,7 +496,7 @@ mod tests {
 
     #[test]
     fn every_row_has_a_sentence() {
-        for row in HOST_FUNCTIONS {
+        for row in Generation::ALL.into_iter().flat_map(Generation::host_functions) {
             assert!(row.doc.iter().any(|line| line.trim().ends_with('.')), "{}::{}", row.namespace, row.name);
         }
     }

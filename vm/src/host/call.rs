@@ -113,7 +113,9 @@ pub(crate) mod kinds {
     }
 
     kinds!(u32: Bytes Buffer Words Vectors Length IpBytes Family OutU16 OutU32 OutU64 OutIpBytes OutHeader OutText);
+    kinds!(u32: ShortMillis OutUuid);
     kinds!(u64: Millis ConfigId ModuleId EnvironmentId DnsId ListenerId StreamId ErrorId TimerId ConnectionId StatementId);
+    kinds!(u64: ProcessId AddedModuleId);
 
     macro_rules! plain {
         ($($kind:ident: $raw:ty,)*) => {$(
@@ -144,6 +146,13 @@ pub(crate) mod kinds {
             (self.0 != lunatic_abi::FOREVER).then(|| std::time::Duration::from_millis(self.0))
         }
     }
+
+    impl ShortMillis {
+        /// Returns the time as the newer generation writes it.
+        pub(crate) fn millis(self) -> Millis {
+            Millis(if self.0 == 0 { lunatic_abi::FOREVER } else { self.0.into() })
+        }
+    }
 }
 
 /// A place for a result that was checked to lie in the guest's memory.
@@ -165,6 +174,11 @@ impl Range {
             Some(end) if end <= size => Ok(Range { start, length }),
             _ => Err(Failure::trap(format!("bad pointer: {length} bytes at {address:#x} in a memory of {size} bytes"))),
         }
+    }
+
+    /// Returns how many bytes they are.
+    pub(crate) fn length(self) -> usize {
+        self.length
     }
 }
 

@@ -18,13 +18,23 @@ pub(super) async fn resolve(
     addresses: OutU64,
 ) -> Result<i32, Failure> {
     let place = call.place::<8>(addresses.0)?;
+    let result = look_up(call, name, length, timeout).await?;
+    call.timed_answer(place, result)
+}
+
+/// Looks a name up, and keeps what is found.
+pub(super) async fn look_up(
+    call: &mut Call<'_>,
+    name: Bytes,
+    length: Length,
+    timeout: Millis,
+) -> Result<Result<u64, HostError>, Failure> {
     let name = call.short_text(name, length, MAX_NAME)?;
     let machine = call.guest().environment().machine().clone();
-    let result = match machine.resolver.resolve(&name, timeout.duration()).await {
+    Ok(match machine.resolver.resolve(&name, timeout.duration()).await {
         Ok(addresses) => Ok(keep(call, addresses)?),
         Err(error) => Err(failure(&error)),
-    };
-    call.timed_answer(place, result)
+    })
 }
 
 /// Keeps addresses for the guest and returns their id.

@@ -79,12 +79,11 @@ impl Host {
         self.names.iter().cloned()
     }
 
-    pub(crate) fn link(
-        &self,
-        linker: &mut Linker<Guest>,
-        components: &mut component::Linker<Guest>,
-    ) -> wasmtime::Result<()> {
-        self.core.iter().try_for_each(|link| link(linker))?;
-        self.components.iter().try_for_each(|link| link(components))
+    pub(crate) fn link(&self, linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+        self.core.iter().try_for_each(|link| link(linker))
+    }
+
+    pub(crate) fn link_components(&self, linker: &mut component::Linker<Guest>) -> wasmtime::Result<()> {
+        self.components.iter().try_for_each(|link| link(linker))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::call::kinds::{Bytes, ConfigId, EnvironmentId, Length, ModuleId, OutU64, Words};
 use super::message::TOO_LARGE;
-use super::process::{Entry, config};
+use super::process::{Entry, check_permission, config, module};
 use super::{Call, Failure};
 use crate::environment::{Config, Environment, Permissions};
 use crate::process::Pid;
@@ -86,7 +86,7 @@ pub(super) fn drop(call: &mut Call<'_>, id: EnvironmentId) -> Result<(), Failure
 }
 
 /// Returns an environment by its id, or the caller's own.
-fn environment(call: &mut Call<'_>, id: EnvironmentId) -> Result<Environment, Failure> {
+pub(super) fn environment(call: &mut Call<'_>, id: EnvironmentId) -> Result<Environment, Failure> {
     if id.0 == OWN {
         return Ok(call.guest().environment().clone());
     }
@@ -114,14 +114,18 @@ pub(super) async fn spawn(
     count: Length,
     process: OutU64,
 ) -> Result<i32, Failure> {
-    let entry = Entry::read(call, module_id, function, function_length, parameters, parameters_length, process)?;
+    let place = call.place::<8>(process.0)?;
+    let module = module(call, module_id)?;
+    let entry = Entry::read(call, module, function, function_length, parameters, parameters_length)?;
+    check_permission(call)?;
     let environment = environment(call, environment_id)?;
     let message = match super::message::compose(call, tag, data, length, streams, count) {
         Ok(message) => (tag != 0).then_some(message),
-        Err(Failure::Errno(errno)) => return entry.refuse(call, HostError::new(errno, TOO_LARGE)),
+        Err(Failure::Errno(errno)) => return call.answer(place, Err(HostError::new(errno, TOO_LARGE))),
         Err(trap) => return Err(trap),
     };
-    entry.spawn(call, &environment, link, message).await
+    let spawned = entry.spawn(call, &environment, link, message).await;
+    call.answer(place, spawned.map(Pid::number))
 }
 
 pub(super) fn register(

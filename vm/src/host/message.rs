@@ -71,7 +71,7 @@ pub(super) fn data_size(call: &mut Call<'_>) -> Result<u64, Failure> {
     Ok(message.data.len() as u64)
 }
 
-fn at_hand<'a>(call: &'a mut Call<'_>) -> Result<&'a Mail, Failure> {
+pub(super) fn at_hand<'a>(call: &'a mut Call<'_>) -> Result<&'a Mail, Failure> {
     Ok(&call.guest().slot().as_ref().ok_or_else(nothing_at_hand)?.mail)
 }
 
@@ -133,15 +133,17 @@ pub(super) fn resource_kind(call: &mut Call<'_>, index: u64) -> Result<u32, Fail
         Some(Resource::Module(_)) => 1,
         Some(Resource::TcpStream(_)) => 2,
         Some(Resource::Foreign(_)) => 3,
+        // Only guests of the older generation take these.
+        Some(Resource::Process(_)) => 0,
     })
 }
 
-fn place(message: &mut Message, index: u64) -> Result<&mut Option<Attachment>, Failure> {
+pub(super) fn place(message: &mut Message, index: u64) -> Result<&mut Option<Attachment>, Failure> {
     let index_in = usize::try_from(index).unwrap_or(usize::MAX);
     message.attachments.get_mut(index_in).ok_or_else(|| Failure::trap(format!("the message has no resource {index}")))
 }
 
-fn put_back(place: &mut Option<Attachment>, taken: Option<Attachment>, index: u64, kind: &str) -> Failure {
+pub(super) fn put_back(place: &mut Option<Attachment>, taken: Option<Attachment>, index: u64, kind: &str) -> Failure {
     *place = taken;
     Failure::trap(format!("resource {index} of the message is no {kind} or was taken out already"))
 }
@@ -366,14 +368,14 @@ fn hand_over(
     Ok(kind as i32)
 }
 
-fn wanted(memory: &mut View<'_>, tags: Words, count: Length) -> Result<Wanted, Failure> {
+pub(super) fn wanted(memory: &mut View<'_>, tags: Words, count: Length) -> Result<Wanted, Failure> {
     let words = memory.words(tags, count, MAX_TAGS)?;
     let tags: Vec<i64> = words.into_iter().map(u64::cast_signed).collect();
     Ok(Wanted::from_tags(&tags))
 }
 
 /// Waits until what is wanted is in the slot. `Err` is the code of a receive that got nothing.
-async fn wait(call: &mut Call<'_>, arrival: Arrival, timeout: Millis) -> Result<(), i32> {
+pub(super) async fn wait(call: &mut Call<'_>, arrival: Arrival, timeout: Millis) -> Result<(), i32> {
     let found = match timeout.duration() {
         None => arrival.await,
         Some(time) => {
@@ -392,7 +394,7 @@ async fn wait(call: &mut Call<'_>, arrival: Arrival, timeout: Millis) -> Result<
 
 /// Ready when what is wanted has arrived; the process is woken by whoever sends it. However the wait ends, also where it is
 /// dropped, the process does not go on waiting.
-struct Arrival {
+pub(super) struct Arrival {
     process: Process,
     wanted: Wanted,
     since: u64,
@@ -402,12 +404,12 @@ struct Arrival {
 }
 
 impl Arrival {
-    fn new(process: Process, wanted: Wanted, since: u64, timeout: Millis) -> Arrival {
+    pub(super) fn new(process: Process, wanted: Wanted, since: u64, timeout: Millis) -> Arrival {
         Arrival { process, wanted, since, forever: timeout.duration().is_none(), is_over: false }
     }
 
     /// Begins to wait.
-    fn expect(&self) {
+    pub(super) fn expect(&self) {
         self.process.expect(&self.wanted, self.since, self.forever);
     }
 

@@ -1,5 +1,6 @@
 //! `lunatic::process`: spawn, watch, end.
 
+use super::call::Range;
 use super::call::kinds::{Bytes, ConfigId, Length, Millis, ModuleId, OutU64};
 use super::{Call, Failure};
 use crate::environment::{Birth, Config, Environment, Permissions, SpawnError};
@@ -26,25 +27,26 @@ pub(super) async fn compile_module(
     }
     let modules = call.guest().handles().modules.len();
     call.guest().room_for(modules, "modules")?;
-    if length.0 as usize > MAX_MODULE_SIZE {
-        let error = ModuleError::TooLarge(length.0 as usize);
-        return call.answer(place, Err(HostError::new(Errno::BadModule, error)));
+    let result = compile(call, range).await.map(|module| call.guest().handles().modules.insert(module));
+    call.answer(place, result)
+}
+
+/// Compiles a module of the guest's, off the workers.
+pub(super) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module, HostError> {
+    let bad = |error: ModuleError| HostError::new(Errno::BadModule, error);
+    if range.length() > MAX_MODULE_SIZE {
+        return Err(bad(ModuleError::TooLarge(range.length())));
     }
     let bytes = call.bytes(range).to_vec();
     if !bytes.starts_with(b"\0asm") {
         // Text is for people: a guest's is not worth a second parser to be attacked.
-        return call.answer(place, Err(HostError::new(Errno::BadModule, "not a wasm module in the binary format")));
+        return Err(HostError::new(Errno::BadModule, "not a wasm module in the binary format"));
     }
     let machine = call.guest().environment().machine().clone();
     let pid = call.guest().process().pid();
     let name = format!("{} (compiled by {pid})", own_module(call).name());
     let shared = machine.clone();
-    let compiled = machine.compiler.run(move || Module::new(&shared, &name, &bytes)).await;
-    let result = match compiled {
-        Ok(module) => Ok(call.guest().handles().modules.insert(module)),
-        Err(error) => Err(HostError::new(Errno::BadModule, error)),
-    };
-    call.answer(place, result)
+    machine.compiler.run(move || Module::new(&shared, &name, &bytes)).await.map_err(bad)
 }
 
 pub(super) fn drop_module(call: &mut Call<'_>, module: ModuleId) -> Result<(), Failure> {
@@ -59,7 +61,7 @@ pub(super) fn module(call: &mut Call<'_>, id: ModuleId) -> Result<Module, Failur
     call.guest().handles().modules.get(id.0).cloned().ok_or_else(|| unknown_module(id))
 }
 
-fn own_module<'a>(call: &'a mut Call<'_>) -> &'a Module {
+pub(super) fn own_module<'a>(call: &'a mut Call<'_>) -> &'a Module {
     call.guest().module().expect("the rows are linked into core modules only")
 }
 
@@ -152,7 +154,10 @@ pub(super) async fn spawn(
     parameters_length: Length,
     process: OutU64,
 ) -> Result<i32, Failure> {
-    let entry = Entry::read(call, module_id, function, function_length, parameters, parameters_length, process)?;
+    let place = call.place::<8>(process.0)?;
+    let module = module(call, module_id)?;
+    let entry = Entry::read(call, module, function, function_length, parameters, parameters_length)?;
+    check_permission(call)?;
     let own = call.guest().environment().clone();
     let environment = if config_id.0 == OWN {
         own
@@ -160,10 +165,19 @@ pub(super) async fn spawn(
         let config = config(call, config_id)?.clone();
         match own.inner(config, false) {
             Ok(environment) => environment,
-            Err(error) => return entry.refuse(call, HostError::new(Errno::LimitReached, error)),
+            Err(error) => return call.answer(place, Err(HostError::new(Errno::LimitReached, error))),
         }
     };
-    entry.spawn(call, &environment, link, None).await
+    let spawned = entry.spawn(call, &environment, link, None).await;
+    call.answer(place, spawned.map(Pid::number))
+}
+
+/// Traps where the caller may not spawn.
+pub(super) fn check_permission(call: &mut Call<'_>) -> Result<(), Failure> {
+    if call.guest().environment().config().permissions.spawn_processes {
+        return Ok(());
+    }
+    Err(Failure::trap("the environment does not let its processes spawn"))
 }
 
 /// What a spawn was asked for, read from the guest's memory.
@@ -171,43 +185,31 @@ pub(super) struct Entry {
     module: Module,
     function: String,
     parameters: Vec<Val>,
-    place: super::call::Place<8>,
 }
 
 impl Entry {
     pub(super) fn read(
         call: &mut Call<'_>,
-        module_id: ModuleId,
+        module: Module,
         function: Bytes,
         function_length: Length,
         parameters: Bytes,
         parameters_length: Length,
-        process: OutU64,
     ) -> Result<Entry, Failure> {
-        let place = call.place::<8>(process.0)?;
         let function = call.short_text(function, function_length, MAX_FUNCTION_NAME)?;
         let range = call.range(parameters.0, parameters_length.0)?;
         let parameters = parse_parameters(call.bytes(range))?;
-        let module = module(call, module_id)?;
-        if !call.guest().environment().config().permissions.spawn_processes {
-            return Err(Failure::trap("the environment does not let its processes spawn"));
-        }
-        Ok(Entry { module, function, parameters, place })
+        Ok(Entry { module, function, parameters })
     }
 
-    /// Spawns nothing, and writes the error's id.
-    pub(super) fn refuse(self, call: &mut Call<'_>, error: HostError) -> Result<i32, Failure> {
-        call.answer(self.place, Err(error))
-    }
-
-    /// Spawns, and writes the pid or the error's id. The message, if any, is the first in the process's mailbox.
+    /// Spawns. The message, if any, is the first in the process's mailbox.
     pub(super) async fn spawn(
         self,
         call: &mut Call<'_>,
         environment: &Environment,
         link: i64,
         message: Option<Message>,
-    ) -> Result<i32, Failure> {
+    ) -> Result<Pid, HostError> {
         let code = environment.code();
         if !self.module.is_compiled(code) {
             // Code that counts is compiled on first need, which takes long: not on a worker.
@@ -219,15 +221,11 @@ impl Entry {
         if link != 0
             && let Err(reached) = parent.room_for_end()
         {
-            return self.refuse(call, HostError::new(Errno::LimitReached, too_many_ends(reached)));
+            return Err(HostError::new(Errno::LimitReached, too_many_ends(reached)));
         }
         let birth = Birth { link: (link != 0).then_some((&parent, link)), message, is_main: false };
         let spawned = environment.spawn_with(&self.module, &self.function, &self.parameters, birth);
-        let result = match spawned {
-            Ok(process) => Ok(process.pid().number()),
-            Err(error) => Err(HostError::new(errno(&error), error)),
-        };
-        call.answer(self.place, result)
+        spawned.map(|process| process.pid()).map_err(|error| HostError::new(errno(&error), error))
     }
 }
 
@@ -296,7 +294,7 @@ pub(super) fn environment_id(call: &mut Call<'_>) -> Result<u64, Failure> {
 }
 
 /// Returns what is said to a process that would be told of more ends than it may.
-fn too_many_ends(reached: LimitReached) -> String {
+pub(super) fn too_many_ends(reached: LimitReached) -> String {
     format!("links, monitors and ends that wait to be received count as messages: {reached}")
 }
 

@@ -7,7 +7,7 @@ use super::{Call, Failure};
 use crate::environment::Permit;
 use crate::resources::{Held, HostError};
 use lunatic_abi::{Errno, FOREVER, Limit};
-use lunatic_net::tcp::{Operation, TcpListener, TcpStream};
+use lunatic_net::tcp::{Operation, TcpListener, TcpStream, Wait};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -34,13 +34,13 @@ fn listener(call: &mut Call<'_>, id: ListenerId) -> Result<TcpListener, Failure>
     Ok(held.socket.clone())
 }
 
-fn stream(call: &mut Call<'_>, id: StreamId) -> Result<TcpStream, Failure> {
+pub(super) fn stream(call: &mut Call<'_>, id: StreamId) -> Result<TcpStream, Failure> {
     let held = call.guest().handles().streams.get(id.0).ok_or_else(|| unknown_stream(id))?;
     Ok(held.socket.clone())
 }
 
 /// Reads an address of the guest's.
-fn address(
+pub(super) fn address(
     call: &mut Call<'_>,
     family: Family,
     ip: IpBytes,
@@ -148,14 +148,15 @@ pub(super) async fn tcp_connect(
 ) -> Result<i32, Failure> {
     let place = call.place::<8>(out.0)?;
     let address = address(call, family, ip, port, flow, scope)?;
-    let result = match permit(call) {
-        Ok(permit) => match TcpStream::connect(address, timeout.duration()).await {
-            Ok(socket) => Ok(call.guest().handles().streams.insert(Held { socket, permit })),
-            Err(error) => Err(failure(&error)),
-        },
-        Err(error) => Err(error),
-    };
+    let result = connect(call, address, timeout).await;
     call.timed_answer(place, result)
+}
+
+/// Connects, and keeps the stream.
+pub(super) async fn connect(call: &mut Call<'_>, address: SocketAddr, timeout: Millis) -> Result<u64, HostError> {
+    let permit = permit(call)?;
+    let socket = TcpStream::connect(address, timeout.duration()).await.map_err(|error| failure(&error))?;
+    Ok(call.guest().handles().streams.insert(Held { socket, permit }))
 }
 
 pub(super) fn drop_tcp_stream(call: &mut Call<'_>, id: StreamId) -> Result<(), Failure> {
@@ -192,22 +193,29 @@ pub(super) async fn tcp_write_vectored(
     let place = call.place::<8>(written.0)?;
     let pieces = pieces(call, vectors, count)?;
     let stream = stream(call, id)?;
-    let mut wait = stream.wait(Operation::Write);
-    let result = loop {
-        match stream.try_write_vectored(&call.slices(&pieces)) {
-            Ok(count) => break Ok(count as u64),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => break Err(failure(&error)),
-        }
-        if let Err(error) = wait.ready().await {
-            break Err(failure(&error));
-        }
-    };
+    let result = write(call, &stream, stream.wait(Operation::Write), &pieces).await;
     call.timed_answer(place, result)
 }
 
+/// Writes what the stream takes of the pieces, once it takes anything.
+pub(super) async fn write(
+    call: &mut Call<'_>,
+    stream: &TcpStream,
+    mut wait: Wait<'_>,
+    pieces: &[Range],
+) -> Result<u64, HostError> {
+    loop {
+        match stream.try_write_vectored(&call.slices(pieces)) {
+            Ok(count) => return Ok(count as u64),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(failure(&error)),
+        }
+        wait.ready().await.map_err(|error| failure(&error))?;
+    }
+}
+
 /// Reads and checks the pieces of a vectored write.
-fn pieces(call: &mut Call<'_>, vectors: Vectors, count: Length) -> Result<Vec<Range>, Failure> {
+pub(super) fn pieces(call: &mut Call<'_>, vectors: Vectors, count: Length) -> Result<Vec<Range>, Failure> {
     if count.0 > MAX_VECTORS {
         return Err(Failure::trap(format!("{} pieces; at most {MAX_VECTORS} are taken", count.0)));
     }
@@ -225,7 +233,11 @@ pub(super) async fn tcp_read(
     length: Length,
     read: OutU64,
 ) -> Result<i32, Failure> {
-    receive(call, id, buffer, length, read, Operation::Read, TcpStream::try_read).await
+    let place = call.place::<8>(read.0)?;
+    let range = call.range(buffer.0, length.0)?;
+    let stream = stream(call, id)?;
+    let result = receive(call, range, &stream, stream.wait(Operation::Read), TcpStream::try_read).await;
+    call.timed_answer(place, result)
 }
 
 pub(super) async fn tcp_peek(
@@ -235,33 +247,29 @@ pub(super) async fn tcp_peek(
     length: Length,
     read: OutU64,
 ) -> Result<i32, Failure> {
-    receive(call, id, buffer, length, read, Operation::Peek, TcpStream::try_peek).await
-}
-
-async fn receive(
-    call: &mut Call<'_>,
-    id: StreamId,
-    buffer: Buffer,
-    length: Length,
-    read: OutU64,
-    operation: Operation,
-    try_receive: fn(&TcpStream, &mut [u8]) -> io::Result<usize>,
-) -> Result<i32, Failure> {
     let place = call.place::<8>(read.0)?;
     let range = call.range(buffer.0, length.0)?;
     let stream = stream(call, id)?;
-    let mut wait = stream.wait(operation);
-    let result = loop {
-        match try_receive(&stream, call.bytes_mut(range)) {
-            Ok(count) => break Ok(count as u64),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => break Err(failure(&error)),
-        }
-        if let Err(error) = wait.ready().await {
-            break Err(failure(&error));
-        }
-    };
+    let result = receive(call, range, &stream, stream.wait(Operation::Peek), TcpStream::try_peek).await;
     call.timed_answer(place, result)
+}
+
+/// Receives into the guest's memory, once there is anything.
+pub(super) async fn receive(
+    call: &mut Call<'_>,
+    range: Range,
+    stream: &TcpStream,
+    mut wait: Wait<'_>,
+    try_receive: fn(&TcpStream, &mut [u8]) -> io::Result<usize>,
+) -> Result<u64, HostError> {
+    loop {
+        match try_receive(stream, call.bytes_mut(range)) {
+            Ok(count) => return Ok(count as u64),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(failure(&error)),
+        }
+        wait.ready().await.map_err(|error| failure(&error))?;
+    }
 }
 
 pub(super) async fn tcp_flush(call: &mut Call<'_>, id: StreamId, error: OutU64) -> Result<i32, Failure> {

@@ -6,7 +6,7 @@
 use super::call::kinds::{Bytes, ConfigId, Length};
 use super::process::config;
 use super::{Call, Failure, Guest};
-use crate::environment::{Config, MAX_RANDOM};
+use crate::environment::{Config, MAX_RANDOM, PreopenError};
 use crate::scheduler;
 use lunatic_abi::Limit;
 use wasmtime::{AsContextMut, Caller, Linker};
@@ -125,6 +125,16 @@ pub(super) fn config_preopen_dir(
     directory: Bytes,
     length: Length,
 ) -> Result<(), Failure> {
+    preopen(call, id, directory, length)?.map_err(Failure::trap)
+}
+
+/// Grants a configuration a directory that lies in one of the caller's.
+pub(super) fn preopen(
+    call: &mut Call<'_>,
+    id: ConfigId,
+    directory: Bytes,
+    length: Length,
+) -> Result<Result<(), PreopenError>, Failure> {
     let directory = call.short_text(directory, length, MAX_TEXT)?;
     let held = config(call, id)?.preopens.len();
     let allowed = call.guest().environment().limits().get(Limit::Files);
@@ -132,7 +142,7 @@ pub(super) fn config_preopen_dir(
         return Err(Failure::trap(format!("a configuration has at most {allowed} directories")));
     }
     let environment = call.guest().environment().clone();
-    config(call, id)?.preopens.add_from(&environment.config().preopens, &directory).map_err(Failure::trap)
+    Ok(config(call, id)?.preopens.add_from(&environment.config().preopens, &directory))
 }
 
 /// Checks that a configuration has room for one more text of so many bytes.

@@ -61,6 +61,15 @@ impl PidSource {
         }
     }
 
+    /// Returns what identifies a process where its pid is not to be known: a random UUID by its form, the same whenever it
+    /// is asked for. It is a keyed hash of the pid, and addresses nobody.
+    pub(crate) fn uuid(&self, pid: Pid) -> u128 {
+        let half = |half: u64| u128::from(self.key.hash_one(("uuid", half, pid.0)));
+        let bits = half(0) << 64 | half(1);
+        // Version 4 and the variant of RFC 9562.
+        bits & !(0xf << 76 | 0b11 << 62) | 4 << 76 | 0b10 << 62
+    }
+
     /// Permutes the numbers of 62 bits: a Feistel network of four rounds over a keyed pseudo-random function, which Luby
     /// and Rackoff ("How to construct pseudorandom permutations", 1988) showed to be a pseudo-random permutation.
     fn permute(&self, number: u64) -> u64 {
@@ -96,6 +105,16 @@ mod tests {
             }
             assert_eq!(left << HALF | right, number);
         }
+    }
+
+    #[test]
+    fn a_uuid_is_the_same_every_time_and_another_for_others() {
+        let source = PidSource::new();
+        let pids: Vec<Pid> = (0..1_000).map(|_| source.next()).collect();
+        let uuids: HashSet<u128> = pids.iter().map(|&pid| source.uuid(pid)).collect();
+        assert_eq!(uuids.len(), pids.len());
+        assert!(pids.iter().all(|&pid| uuids.contains(&source.uuid(pid))));
+        assert!(uuids.iter().all(|uuid| uuid >> 76 & 0xf == 4 && uuid >> 62 & 0b11 == 0b10));
     }
 
     #[test]

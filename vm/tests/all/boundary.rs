@@ -1,6 +1,6 @@
-//! The boundary between guests and the machine: every row of the table, called rightly and wrongly.
+//! The boundary between guests and the machine: every row of each generation's table, called rightly and wrongly.
 //!
-//! The guests are generated from the table, so a new row is attacked without anybody thinking of it.
+//! The guests are generated from the tables, so a new row is attacked without anybody thinking of it.
 
 mod attack;
 mod c;
@@ -9,14 +9,20 @@ mod published;
 
 use crate::support::{Lab, guest, wasm};
 use attack::{Attack, Expected, attacks, prepared_guest};
-use lunatic_abi::{HOST_FUNCTIONS, HostFunction, Kind, OWN};
+use lunatic_abi::{Generation, HOST_FUNCTIONS, HostFunction, Kind, OWN};
 use lunatic_vm::{CallError, Environment, Exit, Limit, Module, ModuleError, Vm};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Writes the import of every row, as `$row` and its place in the table.
 fn imports() -> String {
+    imports_of(Generation::V0_13)
+}
+
+/// The same for a generation.
+fn imports_of(generation: Generation) -> String {
     let mut text = String::new();
-    for (number, row) in HOST_FUNCTIONS.iter().enumerate() {
+    for (number, row) in generation.host_functions().enumerate() {
         let _ = write!(text, "(import \"{}\" \"{}\" (func $row{number}", row.namespace, row.name);
         for parameter in row.parameters {
             let _ = write!(text, " (param {})", wasm(parameter.kind));
@@ -31,32 +37,54 @@ fn imports() -> String {
 
 /// Writes a call of a row, by its whole name, with arguments as WAT; a result is dropped.
 fn call(whole: &str, arguments: &str) -> String {
-    let is_meant = |row: &HostFunction| format!("{}::{}", row.namespace, row.name) == whole;
-    let number = HOST_FUNCTIONS.iter().position(is_meant).unwrap_or_else(|| panic!("the table has no row `{whole}`"));
+    call_of(Generation::V0_13, whole, arguments)
+}
+
+/// The same for a row of a generation.
+fn call_of(generation: Generation, whole: &str, arguments: &str) -> String {
+    let is_meant = |(_, row): &(usize, &HostFunction)| format!("{}::{}", row.namespace, row.name) == whole;
+    let found = generation.host_functions().enumerate().find(is_meant);
+    let (number, row) = found.unwrap_or_else(|| panic!("the table of {generation:?} has no row `{whole}`"));
     let call = format!("(call $row{number} {arguments})");
-    if HOST_FUNCTIONS[number].result.is_some() { format!("(drop {call})") } else { call }
+    if row.result.is_some() { format!("(drop {call})") } else { call }
 }
 
 #[test]
 fn every_row_can_be_imported() {
     let lab = Lab::new();
-    let exit = lab.run(&format!("(module {} (func (export \"main\")))", imports()));
-    assert!(exit.is_normal(), "{exit}");
+    for generation in Generation::ALL {
+        let exit = lab.run(&format!("(module {} (func (export \"main\")))", imports_of(generation)));
+        assert!(exit.is_normal(), "{generation:?}: {exit}");
+    }
+}
+
+#[test]
+fn older_rows_are_the_published_ones() {
+    for generation in [Generation::V0_7, Generation::V0_6] {
+        let whole = |row: &HostFunction| (format!("{}::{}", row.namespace, row.name), type_of(row));
+        let rows: BTreeMap<String, String> = generation.host_functions().map(whole).collect();
+        assert_eq!(rows, published::functions_of_0_7(generation == Generation::V0_6), "{generation:?}");
+    }
+}
+
+/// Writes a row's type as the list of published functions does.
+fn type_of(row: &HostFunction) -> String {
+    let letter = |kind: Kind| match wasm(kind) {
+        "i32" => 'i',
+        "i64" => 'l',
+        _ => 'f',
+    };
+    let ty: String = row.parameters.iter().map(|parameter| letter(parameter.kind)).collect();
+    format!("({ty}){}", row.result.map(letter).map(String::from).unwrap_or_default())
 }
 
 #[test]
 fn published_rows_have_the_published_types() {
     let published = published::functions();
     assert_eq!(published.len(), 140, "Lunatic 0.13 has 140 functions");
-    let letter = |kind: Kind| match wasm(kind) {
-        "i32" => 'i',
-        "i64" => 'l',
-        _ => 'f',
-    };
     for row in HOST_FUNCTIONS {
         let whole = format!("{}::{}", row.namespace, row.name);
-        let ty: String = row.parameters.iter().map(|parameter| letter(parameter.kind)).collect();
-        let ty = format!("({ty}){}", row.result.map(letter).map(String::from).unwrap_or_default());
+        let ty = type_of(row);
         let is_own = row.doc[0].trim_start().starts_with("Own.");
         match published.get(&whole) {
             Some(known) => {
@@ -93,12 +121,18 @@ fn extreme_numbers_and_times_hurt_nobody() {
     check("numbers", |attack| attack.is_number());
 }
 
-/// Makes every attack of a kind, each by a process of its own that holds one of everything.
+/// Makes every attack of a kind, each by a process of its own that holds one of everything, in each generation.
 fn check(what: &str, is_meant: impl Fn(&Attack) -> bool) {
-    let attacks: Vec<Attack> = attacks().into_iter().filter(is_meant).collect();
+    for generation in Generation::ALL {
+        check_generation(generation, what, &is_meant);
+    }
+}
+
+fn check_generation(generation: Generation, what: &str, is_meant: impl Fn(&Attack) -> bool) {
+    let attacks: Vec<Attack> = attacks(generation).into_iter().filter(is_meant).collect();
     assert!(attacks.len() > 10, "{} attacks on {what} are too few to mean anything", attacks.len());
     let lab = Lab::new();
-    let module = lab.module(&prepared_guest(&attacks));
+    let module = lab.module(&prepared_guest(generation, &attacks));
     for (number, attack) in attacks.iter().enumerate() {
         // Where a time is the weapon, the call may wait for ever: the environment ends it.
         let environment = lab.environment_with(|config| {
@@ -157,10 +191,16 @@ fn make(lab: &Lab, environment: &Environment, module: &Module, function: &str) -
 
 #[test]
 fn t082_ids_of_another_process_mean_nothing() {
+    for generation in Generation::ALL {
+        check_ids_of_another_process(generation);
+    }
+}
+
+fn check_ids_of_another_process(generation: Generation) {
     let lab = Lab::new();
-    let forged: Vec<Attack> =
-        attacks().into_iter().filter(|attack| attack.is_first_id() && attack.row().name != "cancel_timer").collect();
-    let module = lab.module(&prepared_guest(&forged));
+    let is_forged = |attack: &Attack| attack.is_first_id() && attack.row().name != "cancel_timer";
+    let forged: Vec<Attack> = attacks(generation).into_iter().filter(is_forged).collect();
+    let module = lab.module(&prepared_guest(generation, &forged));
     let environment = lab.environment();
     let (leave, left) = async_channel::bounded::<()>(1);
     let (hold, held) = async_channel::bounded(1);
@@ -186,15 +226,20 @@ fn t082_ids_of_another_process_mean_nothing() {
 
 #[test]
 fn t083_what_was_given_back_is_gone() {
+    check_drops(Generation::V0_13, 8);
+    check_drops(Generation::V0_7, 8);
+}
+
+fn check_drops(generation: Generation, count: usize) {
     let lab = Lab::new();
-    let mut text = prepared_guest(&[]);
-    let drops: Vec<(usize, &HostFunction)> = HOST_FUNCTIONS
-        .iter()
+    let mut text = prepared_guest(generation, &[]);
+    let drops: Vec<(usize, &HostFunction)> = generation
+        .host_functions()
         .enumerate()
         .filter(|(_, row)| row.name.starts_with("drop"))
         .inspect(|(_, row)| assert_eq!((row.parameters.len(), row.result), (1, None), "{}", row.name))
         .collect();
-    assert_eq!(drops.len(), 8);
+    assert_eq!(drops.len(), count);
     text.truncate(text.trim_end().len() - 1);
     for (number, _) in &drops {
         let _ = write!(
@@ -326,7 +371,8 @@ fn t087_an_import_that_nothing_provides_is_named() {
         ("(import \"lunatic::process\" \"levitate\" (func))", "`lunatic::process::levitate`"),
         ("(import \"wasi_unstable\" \"fd_write\" (func))", "wasm32-wasip1"),
         ("(import \"env\" \"malloc\" (func))", "C function"),
-        ("(import \"lunatic::process\" \"this\" (func (result i64)))", "guest crate"),
+        ("(import \"lunatic\" \"spawn\" (func (param i32) (result i32)))", "version 0.1 to 0.3 of the guest crate"),
+        ("(import \"lunatic::plugin\" \"add_function_export\" (func (param i32 i32 i32)))", "no plugins"),
         ("(import \"my\" \"function\" (func))", "VmBuilder::host"),
         ("(import \"env\" \"table\" (table 1 funcref))", "functions only"),
         ("(import \"a\\1b[31m\" \"b\\00\" (func))", "`a\\u{1b}[31m::b\\0`"),
@@ -344,16 +390,22 @@ fn t087_an_import_that_nothing_provides_is_named() {
 #[test]
 fn t087_every_row_that_is_not_granted_traps_and_says_how_to_grant_it() {
     let vm = Vm::builder().build().expect("the machine can be set up");
-    let mut text = imports();
-    for (number, row) in HOST_FUNCTIONS.iter().enumerate() {
+    for generation in Generation::ALL {
+        check_denied(&vm, generation);
+    }
+}
+
+fn check_denied(vm: &Vm, generation: Generation) {
+    let mut text = imports_of(generation);
+    for (number, row) in generation.host_functions().enumerate() {
         let arguments: Vec<String> =
             row.parameters.iter().map(|parameter| format!("({}.const 0)", wasm(parameter.kind))).collect();
         let whole = format!("{}::{}", row.namespace, row.name);
-        let _ = write!(text, "(func (export \"call{number}\") {})", call(&whole, &arguments.join(" ")));
+        let _ = write!(text, "(func (export \"call{number}\") {})", call_of(generation, &whole, &arguments.join(" ")));
     }
     let module = vm.module("test", format!("(module {text})").as_bytes()).expect("it imports the table");
     let environment = vm.environment(vm.config());
-    for (number, row) in HOST_FUNCTIONS.iter().enumerate() {
+    for (number, row) in generation.host_functions().enumerate() {
         let whole = format!("{}::{}", row.namespace, row.name);
         let process = environment.spawn(&module, &format!("call{number}"), &[]).expect("a mention needs no right");
         let exit = vm.block_on(process.exited());

@@ -8,6 +8,7 @@ mod compute;
 mod embedding;
 mod environments;
 mod files;
+mod generations;
 mod links;
 mod mailboxes;
 mod memory;

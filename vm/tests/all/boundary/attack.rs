@@ -1,8 +1,8 @@
 //! Wrong calls of every row, made from the kinds of its parameters.
 
-use super::{call, imports};
+use super::{call_of, imports_of};
 use crate::support::wasm;
-use lunatic_abi::{HOST_FUNCTIONS, HostFunction, Kind, MessageHeader};
+use lunatic_abi::{Generation, HostFunction, Kind, MessageHeader};
 use std::fmt;
 use std::fmt::Write;
 
@@ -22,7 +22,7 @@ const SCRATCH: u64 = 16_384;
 
 /// A call of a row with one wrong argument, or with two that are wrong together.
 pub(super) struct Attack {
-    row: usize,
+    row: &'static HostFunction,
     arguments: Vec<u64>,
     weapon: Weapon,
     /// The parameter that is wrong.
@@ -52,7 +52,7 @@ pub(super) enum Expected {
 
 impl Attack {
     pub(super) fn row(&self) -> &'static HostFunction {
-        &HOST_FUNCTIONS[self.row]
+        self.row
     }
 
     pub(super) fn is_pointer(&self) -> bool {
@@ -82,7 +82,7 @@ impl Attack {
 
     /// Whether the call may wait longer than a test does.
     pub(super) fn may_wait(&self) -> bool {
-        self.row().waits && self.row().parameters[self.parameter].kind == Kind::Millis
+        self.row().waits && matches!(self.row().parameters[self.parameter].kind, Kind::Millis | Kind::ShortMillis)
     }
 }
 
@@ -98,18 +98,18 @@ impl fmt::Display for Attack {
     }
 }
 
-/// Returns every attack on every row.
-pub(super) fn attacks() -> Vec<Attack> {
+/// Returns every attack on every row of a generation.
+pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
     let mut attacks = Vec::new();
-    for (row, function) in HOST_FUNCTIONS.iter().enumerate() {
-        let good: Vec<u64> = (0..function.parameters.len()).map(|index| good(function, index)).collect();
-        for parameter in 0..function.parameters.len() {
+    for row in generation.host_functions() {
+        let good: Vec<u64> = (0..row.parameters.len()).map(|index| good(row, index)).collect();
+        for parameter in 0..row.parameters.len() {
             let mut add = |weapon, wrong: &[u64], expected| {
                 let mut arguments = good.clone();
                 arguments[parameter..parameter + wrong.len()].copy_from_slice(wrong);
                 attacks.push(Attack { row, arguments, weapon, parameter, expected });
             };
-            on_parameter(function, parameter, &mut add);
+            on_parameter(row, parameter, &mut add);
         }
     }
     attacks
@@ -165,12 +165,18 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
                 add(Weapon::Number, &[family], Expected::Trap("family"));
             }
         }
-        Kind::OutU16 | Kind::OutU32 | Kind::OutU64 | Kind::OutIpBytes | Kind::OutHeader | Kind::OutText => {
+        Kind::OutU16
+        | Kind::OutU32
+        | Kind::OutU64
+        | Kind::OutIpBytes
+        | Kind::OutHeader
+        | Kind::OutText
+        | Kind::OutUuid => {
             let size = match kind {
                 Kind::OutU16 => 2,
                 Kind::OutU32 => 4,
                 Kind::OutU64 => 8,
-                Kind::OutIpBytes => 16,
+                Kind::OutIpBytes | Kind::OutUuid => 16,
                 Kind::OutHeader => MessageHeader::SIZE as u64,
                 _ => 1,
             };
@@ -196,7 +202,9 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
         | Kind::StreamId
         | Kind::ErrorId
         | Kind::ConnectionId
-        | Kind::StatementId => {
+        | Kind::StatementId
+        | Kind::ProcessId
+        | Kind::AddedModuleId => {
             // The guest has no directory that it could hand on.
             let good = if row.name == "config_preopen_dir" { Expected::Trap("no directory") } else { Expected::Answer };
             add(Weapon::Id, &[0], good);
@@ -217,7 +225,7 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
                 add(Weapon::Number, &[time], Expected::Either);
             }
         }
-        Kind::I32 | Kind::U32 | Kind::Length => {
+        Kind::I32 | Kind::U32 | Kind::Length | Kind::ShortMillis => {
             for number in [0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 65_536] {
                 // A length alone is wrong too, but what it belongs to was attacked together with it.
                 add(Weapon::Number, &[number], Expected::Either);
@@ -268,17 +276,28 @@ fn good(row: &HostFunction, index: usize) -> u64 {
         },
         Kind::Family => 4,
         Kind::IpBytes => ADDRESS,
-        Kind::OutU16 | Kind::OutU32 | Kind::OutU64 | Kind::OutIpBytes | Kind::OutHeader | Kind::OutText => {
-            RESULTS + 64 * index as u64
-        }
+        Kind::OutU16
+        | Kind::OutU32
+        | Kind::OutU64
+        | Kind::OutIpBytes
+        | Kind::OutHeader
+        | Kind::OutText
+        | Kind::OutUuid => RESULTS + 64 * index as u64,
         Kind::Tag => 5,
+        // 0 would be for ever.
+        Kind::ShortMillis => 1,
         // 0 is nobody, no time, no number, and the first of what the guest holds.
         _ => 0,
     }
 }
 
 /// Writes a guest that can make one of everything (`prepare`), and then each attack (`attack0` and so on).
-pub(super) fn prepared_guest(attacks: &[Attack]) -> String {
+pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack]) -> String {
+    let idle = match generation {
+        Generation::V0_13 => "(i32.const 0) (i32.const 0) (i64.const -1)",
+        Generation::V0_7 => "(i32.const 0) (i32.const 0) (i32.const 0)",
+        Generation::V0_6 => "(i64.const 0) (i32.const 0)",
+    };
     let mut text = format!(
         "(module {}
             (import \"test\" \"say\" (func $say (param i64)))
@@ -292,14 +311,39 @@ pub(super) fn prepared_guest(attacks: &[Attack]) -> String {
             (data (i32.const {NOT_TEXT}) \"\\ff\\fe\\fd\\fc\" \"\\c3\\28zz\" \"\\ed\\a0\\80\")
             (func (export \"idle\") {})
             (func $prepare (export \"prepare\")\n",
-        imports(),
-        call("lunatic::message::receive", "(i32.const 0) (i32.const 0) (i64.const -1)"),
+        imports_of(generation),
+        call_of(generation, "lunatic::message::receive", idle),
     );
+    let preparation = match generation {
+        Generation::V0_13 => preparation(),
+        Generation::V0_7 | Generation::V0_6 => older_preparation(),
+    };
+    for (row, arguments) in preparation {
+        text.push_str(&call_of(generation, row, &arguments));
+        text.push('\n');
+    }
+    text.push_str(")\n");
+    for (number, attack) in attacks.iter().enumerate() {
+        let row = attack.row();
+        let _ = write!(text, "(func (export \"attack{number}\") ");
+        let mut arguments = String::new();
+        for (parameter, value) in row.parameters.iter().zip(&attack.arguments) {
+            let _ = write!(arguments, "({}.const {value:#x}) ", wasm(parameter.kind));
+        }
+        text.push_str(&call_of(generation, &format!("{}::{}", row.namespace, row.name), &arguments));
+        text.push_str(")\n");
+    }
+    text.push(')');
+    text
+}
+
+/// Returns the calls that make one of everything.
+fn preparation() -> Vec<(&'static str, String)> {
     let result = format!("(i32.const {SCRATCH})");
     let at = |offset: u64| format!("(i32.const {})", SCRATCH + offset);
     let address = format!("(i32.const 4) (i32.const {ADDRESS})");
     let port = format!("(i32.load16_u {})", at(64));
-    for (row, arguments) in [
+    vec![
         ("lunatic::process::create_config", String::new()),
         ("lunatic::environment::create", format!("(i64.const 0) {result}")),
         ("lunatic::environment::config_set_limit", format!("(i64.const 0) (i32.const 99) (i64.const 0) {result}")),
@@ -329,21 +373,37 @@ pub(super) fn prepared_guest(attacks: &[Attack]) -> String {
         ("lunatic::message::create_data", "(i64.const 5) (i64.const 0)".into()),
         ("lunatic::message::write_data", format!("(i32.const {FUNCTION}) (i32.const 4)")),
         ("lunatic::message::push_module", "(i64.const -1)".into()),
-    ] {
-        text.push_str(&call(row, &arguments));
-        text.push('\n');
-    }
-    text.push_str(")\n");
-    for (number, attack) in attacks.iter().enumerate() {
-        let row = attack.row();
-        let _ = write!(text, "(func (export \"attack{number}\") ");
-        let mut arguments = String::new();
-        for (parameter, value) in row.parameters.iter().zip(&attack.arguments) {
-            let _ = write!(arguments, "({}.const {value:#x}) ", wasm(parameter.kind));
-        }
-        text.push_str(&call(&format!("{}::{}", row.namespace, row.name), &arguments));
-        text.push_str(")\n");
-    }
-    text.push(')');
-    text
+    ]
+}
+
+/// The same for the older generation.
+fn older_preparation() -> Vec<(&'static str, String)> {
+    let result = format!("(i32.const {SCRATCH})");
+    let at = |offset: u64| format!("(i32.const {})", SCRATCH + offset);
+    let address = format!("(i32.const 4) (i32.const {ADDRESS})");
+    let port = format!("(i32.load16_u {})", at(64));
+    vec![
+        ("lunatic::process::create_config", "(i64.const 1000000) (i64.const 0)".into()),
+        ("lunatic::process::create_environment", format!("(i64.const 0) {result}")),
+        ("lunatic::process::add_this_module", format!("(i64.const 0) {result}")),
+        ("lunatic::process::add_plugin", format!("(i64.const 0) (i32.const 0) (i32.const 0) {result}")),
+        ("lunatic::networking::tcp_bind", format!("{address} (i32.const 0) (i32.const 0) (i32.const 0) {result}")),
+        // Two results that hold an address: the first stays as it is, the second is asked for the port.
+        ("lunatic::networking::local_addr", format!("(i64.const 0) {result}")),
+        ("lunatic::networking::local_addr", format!("(i64.const 0) {result}")),
+        (
+            "lunatic::networking::resolve_next",
+            format!("(i64.const 1) {} {} {} {} {}", at(32), at(40), at(64), at(72), at(80)),
+        ),
+        (
+            "lunatic::networking::tcp_connect",
+            format!("{address} {port} (i32.const 0) (i32.const 0) (i32.const 0) {result}"),
+        ),
+        // Two handles of the guest itself, of which one travels in the message in the slot.
+        ("lunatic::process::this", String::new()),
+        ("lunatic::process::this", String::new()),
+        ("lunatic::message::create_data", "(i64.const 5) (i64.const 0)".into()),
+        ("lunatic::message::write_data", format!("(i32.const {FUNCTION}) (i32.const 4)")),
+        ("lunatic::message::push_process", "(i64.const 1)".into()),
+    ]
 }

@@ -1,8 +1,8 @@
 //! Random calls with random arguments, for as long as there is time.
 
-use super::{call, imports};
+use super::{call_of, imports_of};
 use crate::support::{Lab, wasm};
-use lunatic_abi::{HOST_FUNCTIONS, HostFunction, Kind};
+use lunatic_abi::{Generation, HostFunction, Kind};
 use lunatic_vm::{Exit, Limit};
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
@@ -98,18 +98,22 @@ fn has_fault(exit: &Exit) -> bool {
 }
 
 fn random_guest(random: &mut Random) -> String {
+    // Mostly of the newest, which has most rows.
+    let generation =
+        random.of(&[Generation::V0_13, Generation::V0_13, Generation::V0_13, Generation::V0_7, Generation::V0_6]);
+    let rows: Vec<&HostFunction> = generation.host_functions().collect();
     // Text, an address, bytes that are no text, and a module.
     let mut text = format!(
         "(module {}
             (memory (export \"memory\") 1 3)
             (data (i32.const 0) \"f0f1f2f3 1.0.0 lunatic::message \\7f\\00\\00\\01\\ff\\fe\")
             (data (i32.const 64) \"\\00asm\\01\\00\\00\\00\")\n",
-        imports()
+        imports_of(generation)
     );
     for number in 0..FUNCTIONS {
         let _ = writeln!(text, "(func (export \"f{number}\")");
         for _ in 0..CALLS {
-            let row = &HOST_FUNCTIONS[random.below(HOST_FUNCTIONS.len())];
+            let row = rows[random.below(rows.len())];
             // Looking random names up would ask the network.
             if row.name == "resolve" {
                 continue;
@@ -119,7 +123,7 @@ fn random_guest(random: &mut Random) -> String {
                 let kind = wasm(row.parameters[index].kind);
                 let _ = write!(arguments, "({kind}.const {:#x}) ", argument(random, row, index));
             }
-            text.push_str(&call(&format!("{}::{}", row.namespace, row.name), &arguments));
+            text.push_str(&call_of(generation, &format!("{}::{}", row.namespace, row.name), &arguments));
             text.push('\n');
         }
         text.push_str(")\n");
@@ -138,6 +142,7 @@ fn argument(random: &mut Random, row: &HostFunction, index: usize) -> u64 {
         // Timers that never fire would outlive the test.
         Kind::Millis if row.namespace == "lunatic::timer" => random.of(&[0, 1]),
         Kind::Millis => random.of(&[0, 1, 2, u64::MAX, u64::MAX - 1]),
+        Kind::ShortMillis => random.of(&[0, 1, 2, 0xffff_ffff]),
         kind if wild && wasm(kind) == "i32" => random.next() & 0xffff_ffff,
         _ if wild => random.next(),
         Kind::Length => random.of(&[0, 1, 2, 2, 2, 5, 8, 17, 34, 65_536]),

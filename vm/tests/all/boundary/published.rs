@@ -1,4 +1,4 @@
-//! The published interface of Lunatic 0.13, written down independently of the table.
+//! The published interfaces of Lunatic 0.13, 0.7 and 0.6, written down independently of the tables.
 
 use std::collections::BTreeMap;
 
@@ -63,10 +63,50 @@ const PUBLISHED: &[(&str, &str)] = &[
     ),
 ];
 
+/// The functions of 0.7.5, the last of its generation.
+const PUBLISHED_0_7: &[(&str, &str)] = &[
+    ("lunatic::error", "string_size(l)i to_string(li) drop(l)"),
+    (
+        "lunatic::message",
+        "create_data(ll) write_data(ii)i read_data(ii)i seek_data(l) get_tag()l data_size()l push_process(l)l
+         take_process(l)l push_tcp_stream(l)l take_tcp_stream(l)l send(l) send_receive_skip_search(li)i receive(iii)i",
+    ),
+    (
+        "lunatic::process",
+        "create_config(ll)l drop_config(l) allow_namespace(lii) preopen_dir(liii)i add_plugin(liii)i
+         create_environment(li)i create_remote_environment(liii)i drop_environment(l) add_module(liii)i
+         add_this_module(li)i drop_module(l) spawn(lliiiii)i inherit_spawn(liiiii)i drop_process(l) clone_process(l)l
+         sleep_ms(l) die_when_link_dies(i) this()l id(li) this_env()l link(ll) unlink(l) register(iiiill)i
+         unregister(iiiil)i lookup(iiiii)i",
+    ),
+    (
+        "lunatic::networking",
+        "resolve(iiii)i drop_dns_iterator(l) resolve_next(liiiii)i tcp_bind(iiiiii)i drop_tcp_listener(l)
+         local_addr(li)i tcp_accept(lii)i tcp_connect(iiiiiii)i drop_tcp_stream(l) clone_tcp_stream(l)l
+         tcp_write_vectored(liiii)i tcp_read(liiii)i tcp_flush(li)i",
+    ),
+    ("lunatic::version", "major()i minor()i patch()i"),
+];
+
 /// Returns the type of every published function by its whole name.
 pub(super) fn functions() -> BTreeMap<String, &'static str> {
+    by_name(PUBLISHED)
+}
+
+/// Returns the same for 0.7, or for 0.6, which has one function with another type. What 0.7 has besides does not hurt guests
+/// of 0.6.
+pub(super) fn functions_of_0_7(as_0_6: bool) -> BTreeMap<String, String> {
+    let mut functions = by_name(PUBLISHED_0_7);
+    assert_eq!(functions.len(), 57, "Lunatic 0.7 has 57 functions");
+    if as_0_6 {
+        functions.insert("lunatic::message::receive".into(), "(li)i");
+    }
+    functions.into_iter().map(|(name, ty)| (name, ty.to_string())).collect()
+}
+
+fn by_name(published: &[(&str, &'static str)]) -> BTreeMap<String, &'static str> {
     let mut functions = BTreeMap::new();
-    for (namespace, signatures) in PUBLISHED {
+    for (namespace, signatures) in published {
         for signature in signatures.split_whitespace() {
             let (name, _) = signature.split_once('(').expect("a signature has parentheses");
             functions.insert(format!("{namespace}::{name}"), &signature[name.len()..]);

@@ -1,0 +1,30 @@
+//! The older generation, which guests of the published crate `lunatic` 0.6 and 0.7 import. What means the same in both
+//! generations is the newer one's; here is the rest.
+
+mod environments;
+mod handles;
+mod mail;
+mod names;
+mod older_version;
+mod sockets;
+mod tagged_mail;
+
+use super::call::{kinds, kinds::Kind};
+use super::{Call, Guest, dns, error, link_row, link_rows, message, process, tcp};
+use wasmtime::{Caller, Linker};
+
+/// Adds the rows of the older table, as guests of 0.7 import them.
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    lunatic_abi::for_each_older_host_function!(link_rows);
+    add_rows(linker)
+}
+
+/// Adds them as guests of 0.6 import them.
+pub(super) fn link_0_6(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    lunatic_abi::for_each_host_function_of_0_6!(link_rows);
+    link(linker)?;
+    linker.allow_shadowing(true);
+    add_rows(linker)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}

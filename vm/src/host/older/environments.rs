@@ -1,0 +1,187 @@
+//! Configurations, environments, modules in environments, and spawning there.
+
+use super::handles::room_for_handle;
+use crate::environment::{Config, Environment, Permissions};
+use crate::host::call::kinds::{AddedModuleId, Bytes, ConfigId, EnvironmentId, Length, OutU64};
+use crate::host::environment::{self, MAX_TEXT, environment};
+use crate::host::process::{Entry, compile, config, own_module};
+use crate::host::{Call, Failure, wasi};
+use crate::module::Module;
+use crate::resources::{AddedModule, HostError};
+use lunatic_abi::{Errno, Limit};
+
+pub(super) fn create_config(call: &mut Call<'_>, memory: u64, compute: u64) -> Result<u64, Failure> {
+    let guest = call.guest();
+    if !guest.environment().config().permissions.create_configs {
+        return Err(Failure::trap("the environment does not let its processes make configurations"));
+    }
+    let configs = guest.handles().configs.len();
+    guest.room_for(configs, "configurations")?;
+    let mut config = Config::new(guest.environment().machine().catalogue().nothing());
+    config.limits = *guest.environment().limits();
+    config.limit(Limit::Memory, memory);
+    config.limit(Limit::Compute, if compute == 0 { u64::MAX } else { compute });
+    // The functions that are granted decide; the generation has no switches.
+    config.permissions = Permissions::ALL;
+    Ok(guest.handles().configs.insert(config))
+}
+
+pub(super) fn allow_namespace(call: &mut Call<'_>, id: ConfigId, prefix: Bytes, length: Length) -> Result<(), Failure> {
+    let prefix = call.short_text(prefix, length, MAX_TEXT)?;
+    config(call, id)?.allow(&prefix);
+    Ok(())
+}
+
+pub(super) fn preopen_dir(
+    call: &mut Call<'_>,
+    id: ConfigId,
+    directory: Bytes,
+    length: Length,
+    error: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(error.0)?;
+    match wasi::preopen(call, id, directory, length)? {
+        Ok(()) => Ok(0),
+        Err(error) => call.answer(place, Err(HostError::new(Errno::NotGranted, error))),
+    }
+}
+
+pub(super) fn add_plugin(
+    call: &mut Call<'_>,
+    id: ConfigId,
+    data: Bytes,
+    length: Length,
+    error: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(error.0)?;
+    call.range(data.0, length.0)?;
+    config(call, id)?;
+    let text = "this machine has no plugins; build what the plugin adds into the module";
+    call.answer(place, Err(HostError::new(Errno::Other, text)))
+}
+
+pub(super) fn create_environment(call: &mut Call<'_>, id: ConfigId, out: OutU64) -> Result<i32, Failure> {
+    environment::create(call, id, out)
+}
+
+pub(super) fn create_remote_environment(
+    call: &mut Call<'_>,
+    id: ConfigId,
+    name: Bytes,
+    length: Length,
+    error: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(error.0)?;
+    let name = call.short_text(name, length, MAX_TEXT)?;
+    config(call, id)?;
+    let text = format!("there is no node `{}`: this machine is the only one", name.escape_debug());
+    call.answer(place, Err(HostError::new(Errno::NotFound, text)))
+}
+
+pub(super) fn this_env(call: &mut Call<'_>) -> Result<u64, Failure> {
+    let guest = call.guest();
+    let environments = guest.handles().environments.len();
+    guest.room_for(environments, "environments")?;
+    let own = guest.environment().clone();
+    Ok(guest.handles().environments.insert(own))
+}
+
+pub(super) fn drop_environment(call: &mut Call<'_>, id: EnvironmentId) -> Result<(), Failure> {
+    environment::drop(call, id)
+}
+
+pub(super) async fn add_module(
+    call: &mut Call<'_>,
+    id: EnvironmentId,
+    data: Bytes,
+    length: Length,
+    out: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(out.0)?;
+    let range = call.range(data.0, length.0)?;
+    let environment = environment(call, id)?;
+    room_for_module(call)?;
+    let result = if call.guest().environment().config().permissions.compile_modules {
+        compile(call, range).await.map(|module| keep(call, module, environment))
+    } else {
+        Err(HostError::new(Errno::NotGranted, "the environment does not let its processes compile modules"))
+    };
+    call.answer(place, result)
+}
+
+pub(super) fn add_this_module(call: &mut Call<'_>, id: EnvironmentId, out: OutU64) -> Result<i32, Failure> {
+    let place = call.place::<8>(out.0)?;
+    let environment = environment(call, id)?;
+    room_for_module(call)?;
+    let module = own_module(call).clone();
+    let id = keep(call, module, environment);
+    call.answer(place, Ok(id))
+}
+
+fn room_for_module(call: &mut Call<'_>) -> Result<(), Failure> {
+    let modules = call.guest().handles().added_modules.len();
+    call.guest().room_for(modules, "modules")
+}
+
+fn keep(call: &mut Call<'_>, module: Module, environment: Environment) -> u64 {
+    call.guest().handles().added_modules.insert(AddedModule { module, environment })
+}
+
+pub(super) fn drop_module(call: &mut Call<'_>, id: AddedModuleId) -> Result<(), Failure> {
+    call.guest().handles().added_modules.remove(id.0).map(drop).ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: AddedModuleId) -> Failure {
+    Failure::trap(format!("there is no module {}", id.0))
+}
+
+#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+pub(super) async fn spawn(
+    call: &mut Call<'_>,
+    link: i64,
+    id: AddedModuleId,
+    function: Bytes,
+    function_length: Length,
+    parameters: Bytes,
+    parameters_length: Length,
+    out: OutU64,
+) -> Result<i32, Failure> {
+    let added = call.guest().handles().added_modules.get(id.0).cloned().ok_or_else(|| unknown(id))?;
+    let AddedModule { module, environment } = added;
+    let entry = Entry::read(call, module, function, function_length, parameters, parameters_length)?;
+    spawn_entry(call, entry, &environment, link, out).await
+}
+
+#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+pub(super) async fn inherit_spawn(
+    call: &mut Call<'_>,
+    link: i64,
+    function: Bytes,
+    function_length: Length,
+    parameters: Bytes,
+    parameters_length: Length,
+    out: OutU64,
+) -> Result<i32, Failure> {
+    let module = own_module(call).clone();
+    let environment = call.guest().environment().clone();
+    let entry = Entry::read(call, module, function, function_length, parameters, parameters_length)?;
+    spawn_entry(call, entry, &environment, link, out).await
+}
+
+async fn spawn_entry(
+    call: &mut Call<'_>,
+    entry: Entry,
+    environment: &Environment,
+    link: i64,
+    out: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(out.0)?;
+    room_for_handle(call)?;
+    let result = if call.guest().environment().config().permissions.spawn_processes {
+        let spawned = entry.spawn(call, environment, link, None).await;
+        spawned.map(|pid| call.guest().handles().processes.insert(pid))
+    } else {
+        Err(HostError::new(Errno::NotGranted, "the environment does not let its processes spawn"))
+    };
+    call.answer(place, result)
+}

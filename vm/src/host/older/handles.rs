@@ -1,0 +1,96 @@
+//! Handles of processes: ids in the caller's own table, which cannot be made up.
+
+use crate::host::call::kinds::{OutUuid, ProcessId};
+use crate::host::message::{place, put_back};
+use crate::host::process::too_many_ends;
+use crate::host::{Call, Failure, Guest};
+use crate::process::Pid;
+use crate::resources::{Attachment, Resource};
+use lunatic_abi::Limit;
+
+/// So many handles a process holds at most: one for each process that an environment has unless it is told otherwise. They
+/// are not counted with the other handles, as guests keep those of all processes they spawn.
+const MAX_HANDLES: usize = 1_000_000;
+
+/// Checks that the guest may hold one more handle.
+pub(super) fn room_for_handle(call: &mut Call<'_>) -> Result<(), Failure> {
+    if call.guest().handles().processes.len() < MAX_HANDLES {
+        return Ok(());
+    }
+    Err(Failure::trap(format!("a process holds at most {MAX_HANDLES} handles of processes; drop some")))
+}
+
+/// Returns the process that a handle is of.
+pub(super) fn process(call: &mut Call<'_>, id: ProcessId) -> Result<Pid, Failure> {
+    call.guest().handles().processes.get(id.0).copied().ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: ProcessId) -> Failure {
+    Failure::trap(format!("there is no process {}", id.0))
+}
+
+pub(super) fn this(call: &mut Call<'_>) -> Result<u64, Failure> {
+    room_for_handle(call)?;
+    let own = call.guest().process().pid();
+    Ok(call.guest().handles().processes.insert(own))
+}
+
+pub(super) fn id(call: &mut Call<'_>, id: ProcessId, uuid: OutUuid) -> Result<(), Failure> {
+    let place = call.place::<16>(uuid.0)?;
+    let pid = process(call, id)?;
+    let uuid = call.guest().environment().machine().pids.uuid(pid);
+    call.put(place, uuid.to_le_bytes());
+    Ok(())
+}
+
+pub(super) fn clone_process(call: &mut Call<'_>, id: ProcessId) -> Result<u64, Failure> {
+    let pid = process(call, id)?;
+    room_for_handle(call)?;
+    Ok(call.guest().handles().processes.insert(pid))
+}
+
+pub(super) fn drop_process(call: &mut Call<'_>, id: ProcessId) -> Result<(), Failure> {
+    call.guest().handles().processes.remove(id.0).map(drop).ok_or_else(|| unknown(id))
+}
+
+pub(super) fn link(call: &mut Call<'_>, tag: i64, id: ProcessId) -> Result<(), Failure> {
+    let pid = process(call, id)?;
+    call.guest().process().room_for_end().map_err(|reached| Failure::trap(too_many_ends(reached)))?;
+    // Programs link with children that may be done already, and a normal end is not told.
+    call.guest().process().link_with_living(pid, tag);
+    Ok(())
+}
+
+pub(super) fn unlink(call: &mut Call<'_>, id: ProcessId) -> Result<(), Failure> {
+    let pid = process(call, id)?;
+    call.guest().process().unlink(pid);
+    Ok(())
+}
+
+pub(super) fn push_process(call: &mut Call<'_>, id: ProcessId) -> Result<u64, Failure> {
+    let pid = process(call, id)?;
+    let index = push(call.guest(), pid)?;
+    call.guest().handles().processes.remove(id.0);
+    Ok(index)
+}
+
+/// Puts a process into the message at hand. Programs send whole lists of them, so that only the size of the message counts.
+fn push(guest: &mut Guest, pid: Pid) -> Result<u64, Failure> {
+    let most = guest.environment().limits().get(Limit::MessageBytes);
+    let (message, _) = guest.message()?;
+    if message.size() as u64 >= most {
+        return Err(Failure::trap(format!("a message has at most {most} bytes, of which a process takes some")));
+    }
+    message.attachments.push(Some(Attachment { resource: Resource::Process(pid), permit: None }));
+    Ok(message.attachments.len() as u64 - 1)
+}
+
+pub(super) fn take_process(call: &mut Call<'_>, index: u64) -> Result<u64, Failure> {
+    room_for_handle(call)?;
+    let (message, _) = call.guest().message()?;
+    let place = place(message, index)?;
+    match place.take() {
+        Some(Attachment { resource: Resource::Process(pid), .. }) => Ok(call.guest().handles().processes.insert(pid)),
+        other => Err(put_back(place, other, index, "process")),
+    }
+}

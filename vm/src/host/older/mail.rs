@@ -1,0 +1,89 @@
+//! Sending and receiving by handles: a `send` without a result, and times that are for ever where they are 0.
+
+use super::handles;
+use crate::host::call::kinds::{Length, ProcessId, ShortMillis, Words};
+use crate::host::message::{Arrival, at_hand, take_message, timer, wait, wanted};
+use crate::host::{Call, Failure};
+use crate::process::{Mail, Message, Pid, SendError, Wanted};
+use crate::scheduler;
+use lunatic_abi::TIMED_OUT;
+use std::time::Duration;
+
+/// How long a sender to a full mailbox waits before it tries again, after it has given the receiver its first chance.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Delivers a message. The sender cannot be told that there is no room, so it waits until there is.
+async fn deliver(call: &mut Call<'_>, to: Pid, message: Message) -> Result<(), Failure> {
+    let Some(receiver) = call.guest().environment().machine().process(to) else { return Ok(()) };
+    let is_own = call.guest().process().pid() == to;
+    let mut message = message;
+    let mut tries = 0;
+    loop {
+        message = match receiver.deliver(message) {
+            Ok(()) => return Ok(()),
+            // Nobody but itself would ever make room.
+            Err((message, SendError::MailboxFull(..))) if !is_own => message,
+            Err((_, error)) => return Err(Failure::trap(error)),
+        };
+        match tries {
+            0 => scheduler::spent().await,
+            _ => drop(timer(PAUSE).await),
+        }
+        tries += 1;
+    }
+}
+
+pub(super) async fn send(call: &mut Call<'_>, id: ProcessId) -> Result<(), Failure> {
+    let to = handles::process(call, id)?;
+    let message = take_message(call)?;
+    deliver(call, to, message).await
+}
+
+pub(super) async fn send_receive_skip_search(
+    call: &mut Call<'_>,
+    id: ProcessId,
+    timeout: ShortMillis,
+) -> Result<i32, Failure> {
+    let to = handles::process(call, id)?;
+    let message = take_message(call)?;
+    let this = call.guest().process().clone();
+    let since = this.next_sequence();
+    let arrival = Arrival::new(this, tagged(message.tag), since, timeout.millis());
+    // Before the question is sent: its answer may be here sooner than this process waits, and has to find room.
+    arrival.expect();
+    deliver(call, to, message).await?;
+    let found = wait(call, arrival, timeout.millis()).await;
+    Ok(found.map_or_else(|_| timed_out(call), |()| 0))
+}
+
+pub(super) async fn receive(
+    call: &mut Call<'_>,
+    tags: Words,
+    count: Length,
+    timeout: ShortMillis,
+) -> Result<i32, Failure> {
+    let wanted = wanted(&mut call.parts()?.0, tags, count)?;
+    receive_wanted(call, wanted, timeout).await
+}
+
+pub(super) async fn receive_wanted(call: &mut Call<'_>, wanted: Wanted, timeout: ShortMillis) -> Result<i32, Failure> {
+    let arrival = Arrival::new(call.guest().process().clone(), wanted, 0, timeout.millis());
+    match wait(call, arrival, timeout.millis()).await {
+        Ok(()) => Ok(at_hand(call)?.kind() as i32),
+        Err(_) => Ok(timed_out(call)),
+    }
+}
+
+/// Returns what is asked for with one tag: anything, where it is 0.
+pub(super) fn tagged(tag: i64) -> Wanted {
+    if tag == 0 { Wanted::Any } else { Wanted::from_tags(&[tag]) }
+}
+
+/// Answers a receive that got nothing, because time ran out or because nobody is left who could send anything.
+///
+/// Guests that make a request look into the slot without looking at the result. They find a message without data, which is
+/// an error that they can handle.
+fn timed_out(call: &mut Call<'_>) -> i32 {
+    call.guest().fill_slot(Mail::Data(Message::default()));
+    TIMED_OUT
+}

@@ -1,0 +1,101 @@
+//! Names for processes, with versions: registered in a given environment, looked up in the caller's own.
+
+use super::handles::{process, room_for_handle};
+use crate::environment::Environment;
+use crate::host::call::kinds::{Bytes, EnvironmentId, Length, OutU64, ProcessId};
+use crate::host::environment::{MAX_TEXT, environment};
+use crate::host::{Call, Failure};
+use crate::process::Pid;
+use crate::registry::{Name, RegistryError};
+
+/// What `register`, `unregister` and `lookup` return.
+const DONE: i32 = 0;
+const BAD_VERSION: i32 = 1;
+const NOT_FOUND: i32 = 2;
+
+/// Reads a name and its version; `None` where that is no version.
+fn read(call: &mut Call<'_>, name: (Bytes, Length), version: (Bytes, Length)) -> Result<Option<Name>, Failure> {
+    let name = call.short_text(name.0, name.1, MAX_TEXT)?;
+    let version = call.short_text(version.0, version.1, MAX_TEXT)?;
+    match Name::new(&name, &version) {
+        Ok(name) => Ok(Some(name)),
+        Err(RegistryError::BadVersion(_)) => Ok(None),
+        Err(error) => Err(Failure::trap(error)),
+    }
+}
+
+pub(super) fn register(
+    call: &mut Call<'_>,
+    name: Bytes,
+    name_length: Length,
+    version: Bytes,
+    version_length: Length,
+    environment_id: EnvironmentId,
+    id: ProcessId,
+) -> Result<i32, Failure> {
+    let name = read(call, (name, name_length), (version, version_length))?;
+    let environment = environment(call, environment_id)?;
+    let pid = process(call, id)?;
+    let Some(name) = name else { return Ok(BAD_VERSION) };
+    let registrar = call.guest().process().pid();
+    match give(&environment, &name, pid, registrar) {
+        // Who registers the dead has lost a race; whoever looks the name up finds nobody, which is the truth.
+        Ok(()) | Err(RegistryError::NoProcess(_)) => Ok(DONE),
+        Err(error) => Err(Failure::trap(error)),
+    }
+}
+
+/// Gives a name to a process, also where another has it, if that one or who registered it says so.
+fn give(environment: &Environment, name: &Name, pid: Pid, registrar: Pid) -> Result<(), RegistryError> {
+    match environment.register(name, pid, registrar) {
+        Err(RegistryError::Taken(..)) => {}
+        done => return done,
+    }
+    // Between the two calls nobody has the name, and somebody else can get it; then the answer is that it is taken.
+    match environment.unregister(name, registrar) {
+        Ok(()) | Err(RegistryError::NotFound(_)) => environment.register(name, pid, registrar),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn unregister(
+    call: &mut Call<'_>,
+    name: Bytes,
+    name_length: Length,
+    version: Bytes,
+    version_length: Length,
+    environment_id: EnvironmentId,
+) -> Result<i32, Failure> {
+    let name = read(call, (name, name_length), (version, version_length))?;
+    let environment = environment(call, environment_id)?;
+    let Some(name) = name else { return Ok(BAD_VERSION) };
+    let caller = call.guest().process().pid();
+    match environment.unregister(&name, caller) {
+        Ok(()) => Ok(DONE),
+        Err(RegistryError::NotFound(_)) => Ok(NOT_FOUND),
+        Err(error) => Err(Failure::trap(error)),
+    }
+}
+
+pub(super) fn lookup(
+    call: &mut Call<'_>,
+    name: Bytes,
+    name_length: Length,
+    query: Bytes,
+    query_length: Length,
+    out: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(out.0)?;
+    let name = call.short_text(name, name_length, MAX_TEXT)?;
+    let query = call.short_text(query, query_length, MAX_TEXT)?;
+    room_for_handle(call)?;
+    match call.guest().environment().lookup_newest(&name, &query) {
+        Ok(pid) => {
+            let id = call.guest().handles().processes.insert(pid);
+            call.put(place, id.to_le_bytes());
+            Ok(DONE)
+        }
+        Err(RegistryError::BadQuery(_)) => Ok(BAD_VERSION),
+        Err(_) => Ok(NOT_FOUND),
+    }
+}

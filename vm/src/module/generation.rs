@@ -1,0 +1,223 @@
+//! Which generation of the interface a module belongs to. Its imports say so: a generation is known by what its functions
+//! are called and how they are typed.
+
+use super::ModuleError;
+use lunatic_abi::{Generation, HostFunction, Kind, ValueType};
+use std::collections::BTreeSet;
+use wasmtime::{ExternType, FuncType, ValType};
+
+/// Where all generations have their functions. What lies elsewhere is WASI's or the embedder's and says nothing.
+const NAMESPACE: &str = "lunatic::";
+
+/// An import of one of the interface's functions.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Import {
+    name: String,
+    /// Its type as `REFUSED` writes types.
+    ty: String,
+}
+
+/// A generation that the machine does not have.
+struct Refused {
+    /// The versions of the published guest crate that make its modules.
+    versions: &'static str,
+    /// What its modules import: the functions of each namespace with their parameters and results, where `i` is an i32 and
+    /// `l` an i64. A function that changed its type within the generation stands there twice.
+    functions: &'static [(&'static str, &'static str)],
+}
+
+const REFUSED: [Refused; 3] = [
+    Refused {
+        versions: "0.5",
+        functions: &[
+            ("error", "string_size(l)i to_string(li) drop(l)"),
+            (
+                "message",
+                "create() set_buffer(ii) add_process(l)l add_tcp_stream(l)l send(l)i prepare_receive(ii)i receive(ii)",
+            ),
+            (
+                "networking",
+                "resolve(iii)i drop_dns_iterator(l) resolve_next(liiiii)i tcp_bind(iiiiii)i drop_tcp_listener(l)
+                 tcp_accept(lii)i tcp_connect(iiiiii)i drop_tcp_stream(l) clone_tcp_stream(l)l
+                 tcp_write_vectored(liii)i tcp_read(liii)i tcp_flush(li)i",
+            ),
+            (
+                "process",
+                "create_config(ll)l drop_config(l) allow_namespace(lii) add_plugin(liii)i create_environment(li)i
+                 drop_environment(l) add_module(liii)i add_this_module(li)i drop_module(l) spawn(iliiiii)i
+                 inherit_spawn(iiiiii)i drop_process(l) clone_process(l)l sleep_ms(l) die_when_link_dies(i) this()l
+                 join(l)i",
+            ),
+        ],
+    },
+    Refused {
+        versions: "0.9",
+        functions: &[
+            ("error", "string_size(l)i to_string(li) drop(l)"),
+            (
+                "message",
+                "create_data(ll) write_data(ii)i read_data(ii)i seek_data(l) get_tag()l data_size()l push_process(l)l
+                 take_process(l)l push_tcp_stream(l)l take_tcp_stream(l)l send(l) send_receive_skip_search(li)i
+                 receive(iii)i",
+            ),
+            (
+                "networking",
+                "resolve(iiii)i drop_dns_iterator(l) resolve_next(liiiii)i tcp_bind(iiiiii)i drop_tcp_listener(l)
+                 tcp_local_addr(li)i tcp_accept(lii)i tcp_connect(iiiiiii)i drop_tcp_stream(l) clone_tcp_stream(l)l
+                 tcp_write_vectored(liiii)i tcp_read(liiii)i tcp_flush(li)i",
+            ),
+            (
+                "process",
+                "compile_module(iii)i drop_module(l) create_config()l drop_config(l) config_set_max_memory(ll)
+                 config_get_max_memory(l)l config_set_max_fuel(ll) config_get_max_fuel(l)l
+                 config_can_compile_modules(l)i config_set_can_compile_modules(li) config_can_create_configs(l)i
+                 config_set_can_create_configs(li) config_can_spawn_processes(l)i config_set_can_spawn_processes(li)
+                 spawn(llliiiii)i drop_process(l) clone_process(l)l sleep_ms(l) die_when_link_dies(i) this()l id(li)
+                 link(ll) unlink(l)",
+            ),
+            ("registry", "put(iil) get(iii)i remove(ii)"),
+            (
+                "wasi",
+                "config_add_environment_variable(liiii) config_add_command_line_argument(lii)
+                 config_preopen_dir(lii)",
+            ),
+        ],
+    },
+    Refused {
+        versions: "0.10 to 0.12",
+        functions: &[
+            (
+                "distributed",
+                "nodes_count()i get_nodes(ii)i node_id()l module_id()l spawn(llliiiii)i send(ll) send(ll)i
+                 send_receive_skip_search(lll)i exec_lookup_nodes(iiiii)i copy_lookup_nodes_results(liii)i",
+            ),
+            ("error", "string_size(l)i to_string(li) drop(l)"),
+            (
+                "message",
+                "create_data(ll) write_data(ii)i read_data(ii)i seek_data(l) get_tag()l data_size()l push_module(l)l
+                 take_module(l)l push_tcp_stream(l)l take_tcp_stream(l)l push_tls_stream(l)l take_tls_stream(l)l
+                 send(l) send(l)i send_receive_skip_search(ll)i receive(iil)i",
+            ),
+            (
+                "networking",
+                "resolve(iili)i drop_dns_iterator(l) resolve_next(liiiii)i tcp_bind(iiiiii)i drop_tcp_listener(l)
+                 tcp_local_addr(li)i tcp_accept(lii)i tcp_connect(iiiiili)i drop_tcp_stream(l) clone_tcp_stream(l)l
+                 tcp_write_vectored(liii)i tcp_read(liii)i tcp_peek(liii)i tcp_flush(li)i set_read_timeout(ll)
+                 get_read_timeout(l)l set_write_timeout(ll) get_write_timeout(l)l set_peek_timeout(ll)
+                 get_peek_timeout(l)l tls_bind(iiiiiiiiii)i drop_tls_listener(l) tls_local_addr(li)i tls_accept(lii)i
+                 tls_connect(iiiliii)i drop_tls_stream(l) clone_tls_stream(l)l tls_write_vectored(liii)i
+                 tls_read(liii)i tls_flush(li)i set_tls_read_timeout(ll) get_tls_read_timeout(l)l
+                 set_tls_write_timeout(ll) get_tls_write_timeout(l)l udp_bind(iiiiii)i drop_udp_socket(l)
+                 udp_local_addr(li)i udp_receive(liii)i udp_receive_from(liiii)i udp_connect(liiiiili)i
+                 clone_udp_socket(l)l set_udp_socket_broadcast(li) get_udp_socket_broadcast(l)i
+                 set_udp_socket_ttl(li) get_udp_socket_ttl(l)i udp_send_to(liiiiiiii)i udp_send(liii)i",
+            ),
+            (
+                "process",
+                "compile_module(iii)i drop_module(l) create_config()l drop_config(l) config_set_max_memory(ll)
+                 config_get_max_memory(l)l config_set_max_fuel(ll) config_get_max_fuel(l)l
+                 config_can_compile_modules(l)i config_set_can_compile_modules(li) config_can_create_configs(l)i
+                 config_set_can_create_configs(li) config_can_spawn_processes(l)i config_set_can_spawn_processes(li)
+                 spawn(llliiiii)i kill(l) sleep_ms(l) die_when_link_dies(i) process_id()l link(ll) unlink(l)",
+            ),
+            ("registry", "put(iill) get(iiii)i remove(ii)"),
+            ("timer", "send_after(ll)l cancel_timer(l)i"),
+            ("version", "major()i minor()i patch()i"),
+            (
+                "wasi",
+                "config_add_environment_variable(liiii) config_add_command_line_argument(lii)
+                 config_preopen_dir(lii)",
+            ),
+        ],
+    },
+];
+
+/// Returns the generation that a module belongs to: the newest that has all that it imports of the interface. A module that
+/// imports nothing of it belongs to the newest.
+///
+/// # Errors
+///
+/// Where no generation of the machine's has it all, and what it imports is not simply unknown.
+pub(super) fn of(module: &wasmtime::Module) -> Result<Generation, ModuleError> {
+    let imports: Vec<Import> = module.imports().filter_map(|import| interface(&import)).collect();
+    let has_all = |generation: &Generation| imports.iter().all(|import| import.is_of(*generation));
+    if let Some(generation) = Generation::ALL.into_iter().find(has_all) {
+        return Ok(generation);
+    }
+    for refused in &REFUSED {
+        if imports.iter().all(|import| refused.has(import)) {
+            let shows = imports.into_iter().find(|import| !import.is_of(Generation::V0_13));
+            let import = shows.expect("the machine would have it all otherwise").name;
+            return Err(ModuleError::Generation { versions: refused.versions, import });
+        }
+    }
+    // Of each import that the machine has in some generation, once: no more than the tables have rows.
+    let known: BTreeSet<&Import> = imports.iter().filter(|import| import.generations().next().is_some()).collect();
+    for one in &known {
+        if let Some(other) = known.iter().find(|other| !one.generations().any(|generation| other.is_of(generation))) {
+            return Err(ModuleError::MixedGenerations { one: one.name.clone(), other: other.name.clone() });
+        }
+    }
+    // What is missing is said where the newest generation is linked.
+    Ok(Generation::V0_13)
+}
+
+/// Returns an import that is of the interface, escaped to be shown.
+fn interface(import: &wasmtime::ImportType<'_>) -> Option<Import> {
+    let ExternType::Func(ty) = import.ty() else { return None };
+    if !import.module().starts_with(NAMESPACE) {
+        return None;
+    }
+    let name = format!("{}::{}", import.module(), import.name()).escape_debug().to_string();
+    Some(Import { name, ty: signature(&ty) })
+}
+
+impl Import {
+    /// Returns the generations that have the function with this type.
+    fn generations(&self) -> impl Iterator<Item = Generation> {
+        Generation::ALL.into_iter().filter(|generation| self.is_of(*generation))
+    }
+
+    fn is_of(&self, generation: Generation) -> bool {
+        let is_it = |row: &HostFunction| {
+            self.name.strip_prefix(row.namespace).and_then(|rest| rest.strip_prefix("::")) == Some(row.name)
+                && self.ty == signature_of(row)
+        };
+        generation.host_functions().any(is_it)
+    }
+}
+
+impl Refused {
+    fn has(&self, import: &Import) -> bool {
+        let Some((namespace, name)) = import.name[NAMESPACE.len()..].split_once("::") else { return false };
+        let is_it = |function: &str| function.strip_prefix(name) == Some(import.ty.as_str());
+        let functions = self.functions.iter().filter(|(other, _)| *other == namespace);
+        functions.flat_map(|(_, functions)| functions.split_whitespace()).any(is_it)
+    }
+}
+
+/// Writes a type: a letter for each parameter, in parentheses, and one for the result.
+fn signature(ty: &FuncType) -> String {
+    let letters = |types: &mut dyn Iterator<Item = ValType>| -> String {
+        let letter = |ty| match ty {
+            ValType::I32 => 'i',
+            ValType::I64 => 'l',
+            ValType::F64 => 'f',
+            // No function of the interface has such a one.
+            _ => '?',
+        };
+        types.map(letter).collect()
+    };
+    format!("({}){}", letters(&mut ty.params()), letters(&mut ty.results()))
+}
+
+/// Writes the type of a row in the same way.
+fn signature_of(row: &HostFunction) -> String {
+    let letter = |kind: Kind| match kind.value_type() {
+        ValueType::I32 => 'i',
+        ValueType::I64 => 'l',
+        ValueType::F64 => 'f',
+    };
+    let parameters: String = row.parameters.iter().map(|parameter| letter(parameter.kind)).collect();
+    format!("({parameters}){}", row.result.map(letter).map(String::from).unwrap_or_default())
+}

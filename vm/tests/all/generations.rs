@@ -1,0 +1,1110 @@
+//! Guests of the older generation: how they are recognised, and what each of its functions does.
+
+use crate::support::{Lab, binary, guest, wasm};
+use lunatic_abi::Generation;
+use lunatic_vm::{Exit, Limit, ModuleError};
+use std::fmt::Write;
+
+/// Writes a module that imports a whole generation, each function as `$name`, `$say` and `$proc_exit`, with the given fields
+/// and these:
+///
+/// * `$out` returns what was written to the place for results, 8192.
+/// * `$say_error` says the text of the error whose id is there, which [`hear_text`] hears, and gives it back.
+/// * `$child` spawns the function whose name lies at an address, linked where the tag is not 0, and returns the handle.
+/// * `$post` sends a number, with a tag; `$number` reads the one in the slot.
+fn guest_of(generation: Generation, fields: &str) -> String {
+    let mut text = String::from(
+        "(module (import \"test\" \"say\" (func $say (param i64)))
+            (import \"wasi_snapshot_preview1\" \"proc_exit\" (func $proc_exit (param i32)))\n",
+    );
+    for row in generation.host_functions() {
+        let _ = write!(text, "(import \"{}\" \"{}\" (func ${}", row.namespace, row.name, row.name);
+        for parameter in row.parameters {
+            let _ = write!(text, " (param {})", wasm(parameter.kind));
+        }
+        let result = row.result.map(|kind| format!(" (result {})", wasm(kind))).unwrap_or_default();
+        let _ = writeln!(text, "{result}))");
+    }
+    text + r#"(memory (export "memory") 1)
+        (func $out (result i64) (i64.load (i32.const 8192)))
+        (func $say_error (local $rest i32) (local $at i32)
+            (local.set $rest (call $string_size (call $out)))
+            (call $to_string (call $out) (i32.const 12288))
+            (call $drop (call $out))
+            (call $say (i64.extend_i32_u (local.get $rest)))
+            (local.set $at (i32.const 12288))
+            (loop $more
+                (call $say (i64.load8_u (local.get $at)))
+                (local.set $at (i32.add (local.get $at) (i32.const 1)))
+                (br_if $more (local.tee $rest (i32.sub (local.get $rest) (i32.const 1))))))
+        (func $child (param $tag i64) (param $name i32) (param $length i32) (result i64)
+            (if (call $inherit_spawn (local.get $tag) (local.get $name) (local.get $length)
+                    (i32.const 0) (i32.const 0) (i32.const 8192))
+                (then (call $say_error) unreachable))
+            (call $out))
+        (func $compose (param $tag i64) (param $number i64)
+            (call $create_data (local.get $tag) (i64.const 0))
+            (i64.store (i32.const 8200) (local.get $number))
+            (drop (call $write_data (i32.const 8200) (i32.const 8))))
+        (func $post (param $to i64) (param $tag i64) (param $number i64)
+            (call $compose (local.get $tag) (local.get $number))
+            (call $send (local.get $to)))
+        (func $number (result i64)
+            (drop (call $read_data (i32.const 8208) (i32.const 8)))
+            (i64.load (i32.const 8208)))"#
+        + fields
+        + ")"
+}
+
+/// The same for 0.7, with `$next`, which receives whatever comes first and returns what it is.
+fn older(fields: &str) -> String {
+    let next = "(func $next (result i32) (call $receive (i32.const 0) (i32.const 0) (i32.const 0)))";
+    guest_of(Generation::V0_7, &format!("{next}{fields}"))
+}
+
+/// Hears a text that a guest says.
+fn hear_text(lab: &Lab) -> String {
+    let length = lab.hear();
+    (0..length).map(|_| lab.hear() as u8 as char).collect()
+}
+
+/// Runs a guest of 0.7 to its normal end and checks what it says.
+#[track_caller]
+fn says<const COUNT: usize>(fields: &str, expected: [i64; COUNT]) {
+    let lab = Lab::new();
+    let exit = lab.run(&older(fields));
+    assert!(exit.is_normal(), "{exit}");
+    assert_eq!(lab.hear_all(), expected);
+    assert!(lab.heard_nothing_more());
+}
+
+/// Runs a guest of 0.7 that traps, and checks what is said of it.
+#[track_caller]
+fn traps(fields: &str, words: &str) {
+    let exit = Lab::new().run(&older(fields));
+    assert!(exit.trap().is_some_and(|trap| trap.reason.contains(words)), "{exit}");
+}
+
+fn refusal(imports: &[(&str, &str, &str)]) -> ModuleError {
+    let lab = Lab::new();
+    let import = |(namespace, name, ty): &(&str, &str, &str)| {
+        format!("(import \"lunatic::{namespace}\" \"{name}\" (func {ty}))")
+    };
+    let imports: String = imports.iter().map(import).collect();
+    lab.vm.module("test", format!("(module {imports})").as_bytes()).expect_err(&imports)
+}
+
+#[test]
+fn a_module_belongs_to_the_generation_that_has_all_its_imports() {
+    let lab = Lab::new();
+    for (import, generation) in [
+        ("(import \"lunatic::process\" \"process_id\" (func (result i64)))", 13),
+        ("(import \"lunatic::process\" \"this\" (func (result i64)))", 7),
+        ("(import \"lunatic::message\" \"send\" (func (param i64)))", 7),
+        ("(import \"lunatic::message\" \"send\" (func (param i64) (result i32)))", 13),
+        ("(import \"lunatic::message\" \"receive\" (func (param i32 i32 i32) (result i32)))", 7),
+        ("(import \"lunatic::message\" \"receive\" (func (param i32 i32 i64) (result i32)))", 13),
+        // What both have says nothing.
+        ("(import \"lunatic::error\" \"drop\" (func (param i64)))", 13),
+        ("", 13),
+    ] {
+        let exit = lab.run(&format!(
+            "(module {import}
+                (import \"lunatic::version\" \"minor\" (func $minor (result i32)))
+                (import \"test\" \"say\" (func $say (param i64)))
+                (func (export \"main\") (call $say (i64.extend_i32_u (call $minor)))))"
+        ));
+        assert!(exit.is_normal(), "{import}: {exit}");
+        assert_eq!(lab.hear(), generation, "{import}");
+    }
+}
+
+#[test]
+fn the_version_is_the_last_of_the_generation() {
+    says(
+        r#"(func (export "main")
+            (call $say (i64.extend_i32_u (call $major)))
+            (call $say (i64.extend_i32_u (call $minor)))
+            (call $say (i64.extend_i32_u (call $patch))))"#,
+        [0, 7, 5],
+    );
+}
+
+#[test]
+fn guests_of_other_generations_are_refused_by_their_versions() {
+    for (imports, versions, shown) in [
+        (
+            &[("message", "create_data", "(param i64 i64)"), ("message", "receive", "(param i32 i32)")][..],
+            "",
+            "`lunatic::message::receive`",
+        ),
+        (
+            &[
+                ("message", "send", "(param i64) (result i32)"),
+                ("process", "inherit_spawn", "(param i32 i32 i32 i32 i32 i32) (result i32)"),
+            ],
+            "version 0.5 of",
+            "`lunatic::process::inherit_spawn`",
+        ),
+        (
+            &[
+                ("process", "this", "(result i64)"),
+                ("process", "spawn", "(param i64 i64 i64 i32 i32 i32 i32 i32) (result i32)"),
+            ],
+            "version 0.9 of",
+            "`lunatic::process::this`",
+        ),
+        (&[("registry", "put", "(param i32 i32 i64)")], "version 0.9 of", "`lunatic::registry::put`"),
+        (
+            &[("process", "process_id", "(result i64)"), ("message", "send", "(param i64)")],
+            "version 0.10 to 0.12 of",
+            "`lunatic::message::send`",
+        ),
+        (
+            &[
+                ("message", "send", "(param i64) (result i32)"),
+                ("message", "send_receive_skip_search", "(param i64 i64) (result i32)"),
+            ],
+            "version 0.10 to 0.12 of",
+            "`lunatic::message::send_receive_skip_search`",
+        ),
+    ] {
+        let error = refusal(imports);
+        match versions {
+            // No generation ever had this: only the linker can say what is wrong.
+            "" => assert!(matches!(error, ModuleError::ImportType(_)), "{error:?}"),
+            _ => assert!(matches!(error, ModuleError::Generation { .. }), "{error:?}"),
+        }
+        let said = error.to_string();
+        assert!(said.contains(versions) && said.contains(shown.trim_matches('`')), "{said}");
+        assert!(versions.is_empty() || said.contains("build it with version 0.14.1"), "{said}");
+    }
+}
+
+#[test]
+fn what_did_not_change_since_0_12_runs() {
+    let lab = Lab::new();
+    let exit = lab.run(
+        "(module
+            (import \"lunatic::message\" \"send\" (func (param i64) (result i32)))
+            (import \"lunatic::message\" \"receive\" (func (param i32 i32 i64) (result i32)))
+            (import \"lunatic::registry\" \"put\" (func (param i32 i32 i64 i64)))
+            (func (export \"main\")))",
+    );
+    assert!(exit.is_normal(), "{exit}");
+}
+
+#[test]
+fn mixed_generations_are_refused_with_an_import_of_each() {
+    for (imports, one, other) in [
+        (
+            &[
+                ("error", "drop", "(param i64)"),
+                ("process", "inherit_spawn", "(param i64 i32 i32 i32 i32 i32) (result i32)"),
+                ("process", "process_id", "(result i64)"),
+            ][..],
+            "lunatic::process::inherit_spawn",
+            "lunatic::process::process_id",
+        ),
+        (
+            &[
+                ("message", "receive", "(param i64 i32) (result i32)"),
+                ("environment", "drop", "(param i64)"),
+                ("process", "this_env", "(result i64)"),
+            ],
+            "lunatic::message::receive",
+            "lunatic::environment::drop",
+        ),
+        (
+            &[
+                ("message", "receive", "(param i64 i32) (result i32)"),
+                ("message", "receive", "(param i32 i32 i32) (result i32)"),
+            ],
+            "lunatic::message::receive",
+            "lunatic::message::receive",
+        ),
+    ] {
+        let error = refusal(imports);
+        assert!(matches!(error, ModuleError::MixedGenerations { .. }), "{error:?}");
+        let said = error.to_string();
+        let (one, other) = (format!("`{one}`"), format!("`{other}`"));
+        assert!(said.contains(&one) && said.contains(&other), "{said}");
+    }
+}
+
+#[test]
+fn handles_count_from_0_and_are_not_given_twice() {
+    says(
+        r#"(func (export "main")
+            (call $say (call $this))
+            (call $say (call $clone_process (i64.const 0)))
+            (call $drop_process (i64.const 1))
+            (call $say (call $this)))"#,
+        [0, 1, 2],
+    );
+    traps("(func (export \"main\") (drop (call $clone_process (i64.const 0))))", "there is no process 0");
+}
+
+#[test]
+fn handles_of_one_process_have_one_id() {
+    says(
+        r#"(data (i32.const 0) "main idle")
+        (func (export "idle") (drop (call $next)))
+        (func (export "main") (local $child i64)
+            (local.set $child (call $child (i64.const 0) (i32.const 5) (i32.const 4)))
+            (call $id (call $this) (i32.const 1024))
+            (call $id (call $this) (i32.const 1040))
+            (call $id (local.get $child) (i32.const 1056))
+            (call $say (i64.extend_i32_u (i64.eq (i64.load (i32.const 1024)) (i64.load (i32.const 1040)))))
+            (call $say (i64.extend_i32_u (i64.eq (i64.load (i32.const 1032)) (i64.load (i32.const 1048)))))
+            (call $say (i64.extend_i32_u (i64.eq (i64.load (i32.const 1024)) (i64.load (i32.const 1056)))))
+            (call $id (local.get $child) (i32.const 1040))
+            (call $say (i64.extend_i32_u (i64.eq (i64.load (i32.const 1040)) (i64.load (i32.const 1056)))))
+            ;; The version of the UUID, a number of 128 bits.
+            (call $say (i64.extend_i32_u (i32.shr_u (i32.load8_u (i32.const 1033)) (i32.const 4)))))"#,
+        [1, 1, 0, 1, 4],
+    );
+}
+
+#[test]
+fn a_handle_travels_in_a_message_and_is_gone_from_its_sender() {
+    let answered = r#"(data (i32.const 0) "answerer")
+        (func (export "answerer")
+            (drop (call $next))
+            ;; The second of two, then the first.
+            (drop (call $take_process (i64.const 1)))
+            (call $post (call $take_process (i64.const 0)) (i64.const 0) (i64.const 42)))
+        (func (export "main") (local $child i64)
+            (local.set $child (call $child (i64.const 0) (i32.const 0) (i32.const 8)))
+            (call $compose (i64.const 0) (i64.const 0))
+            (call $say (call $push_process (call $this)))
+            (call $say (call $push_process (call $this)))
+            (call $send (local.get $child))
+            (drop (call $next))
+            (call $say (call $number)))"#;
+    says(answered, [0, 1, 42]);
+    traps(
+        r#"(func (export "main")
+            (call $compose (i64.const 0) (i64.const 0))
+            (drop (call $push_process (call $this)))
+            (drop (call $clone_process (i64.const 0))))"#,
+        "there is no process 0",
+    );
+}
+
+#[test]
+fn what_is_no_handle_is_not_taken_for_one() {
+    let compose = "(call $compose (i64.const 0) (i64.const 0)) (drop (call $push_process (call $this)))";
+    for (what, words) in [
+        (format!("{compose} (drop (call $take_process (i64.const 1)))"), "has no resource 1"),
+        (format!("{compose} (drop (call $take_tcp_stream (i64.const 0)))"), "no stream"),
+        (
+            format!("{compose} (drop (call $take_process (i64.const 0))) (drop (call $take_process (i64.const 0)))"),
+            "was taken out already",
+        ),
+        ("(drop (call $push_process (call $this)))".into(), "there is no message at hand"),
+        ("(call $send (call $this))".into(), "there is no message at hand"),
+    ] {
+        traps(&format!("(func (export \"main\") {what})"), words);
+    }
+}
+
+#[test]
+fn lists_of_processes_travel_in_one_message() {
+    says(
+        r#"(func (export "main") (local $count i32)
+            (call $compose (i64.const 0) (i64.const 0))
+            (local.set $count (i32.const 5000))
+            (loop $more
+                (drop (call $push_process (call $this)))
+                (br_if $more (local.tee $count (i32.sub (local.get $count) (i32.const 1)))))
+            (call $send (call $this))
+            (drop (call $next))
+            (drop (call $take_process (i64.const 4999)))
+            (call $say (call $number)))"#,
+        [0],
+    );
+    let lab = Lab::new();
+    let environment = lab.environment_with(|config| _ = config.limit(Limit::MessageBytes, 10_000));
+    let module = lab.module(&older(
+        r#"(func (export "main")
+            (call $compose (i64.const 0) (i64.const 0))
+            (loop $more (drop (call $push_process (call $this))) (br $more)))"#,
+    ));
+    let exit = lab.exit(&environment.spawn(&module, "main", &[]).expect("nothing limits it"));
+    assert!(exit.trap().is_some_and(|trap| trap.reason.contains("at most 10000 bytes")), "{exit}");
+}
+
+#[test]
+fn a_message_to_the_dead_is_dropped() {
+    says(
+        r#"(data (i32.const 0) "fail")
+        (func (export "fail") unreachable)
+        (func (export "main") (local $child i64)
+            (call $die_when_link_dies (i32.const 0))
+            (local.set $child (call $child (i64.const 7) (i32.const 0) (i32.const 4)))
+            (drop (call $next))
+            (call $post (local.get $child) (i64.const 0) (i64.const 1))
+            (call $say (i64.const 1)))"#,
+        [1],
+    );
+}
+
+#[test]
+fn a_send_without_a_result_waits_for_room() {
+    let lab = Lab::new();
+    let environment = lab.environment_with(|config| _ = config.limit(Limit::MailboxMessages, 1));
+    let module = lab.module(&older(
+        r#"(data (i32.const 0) "sender")
+        (func (export "sender") (local $parent i64) (local $count i64)
+            (drop (call $next))
+            (local.set $parent (call $take_process (i64.const 0)))
+            (loop $more
+                (call $post (local.get $parent) (i64.const 0) (local.get $count))
+                (local.set $count (i64.add (local.get $count) (i64.const 1)))
+                (br_if $more (i64.lt_u (local.get $count) (i64.const 40)))))
+        (func (export "main") (local $child i64) (local $count i32)
+            (local.set $child (call $child (i64.const 0) (i32.const 0) (i32.const 6)))
+            (call $compose (i64.const 0) (i64.const 0))
+            (drop (call $push_process (call $this)))
+            (call $send (local.get $child))
+            (local.set $count (i32.const 40))
+            (loop $more
+                (drop (call $next))
+                (call $say (call $number))
+                (br_if $more (local.tee $count (i32.sub (local.get $count) (i32.const 1))))))"#,
+    ));
+    let exit = lab.exit(&environment.spawn(&module, "main", &[]).expect("nothing limits it"));
+    assert!(exit.is_normal(), "{exit}");
+    assert_eq!(lab.hear_all::<40>(), std::array::from_fn(|number| number as i64));
+}
+
+#[test]
+fn a_process_that_fills_its_own_mailbox_is_told() {
+    let lab = Lab::new();
+    let environment = lab.environment_with(|config| _ = config.limit(Limit::MailboxMessages, 3));
+    let fill = "(func (export \"main\") (loop $more (call $post (call $this) (i64.const 0) (i64.const 0)) (br $more)))";
+    let exit = lab.exit(&environment.spawn(&lab.module(&older(fill)), "main", &[]).expect("nothing limits it"));
+    let reason = exit.trap().map(|trap| trap.reason.as_str()).unwrap_or_default();
+    assert!(reason.contains("is full") && reason.contains("lunatic::message::send"), "{exit}");
+}
+
+#[test]
+fn a_receive_takes_the_first_that_has_one_of_the_tags() {
+    says(
+        r#"(data (i32.const 0) "\03\00\00\00\00\00\00\00\02\00\00\00\00\00\00\00")
+        (func $of_both (result i32) (call $receive (i32.const 0) (i32.const 2) (i32.const 1)))
+        (func (export "main") (local $tag i64)
+            (loop $more
+                (call $post (call $this) (local.get $tag) (i64.mul (local.get $tag) (i64.const 10)))
+                (local.set $tag (i64.add (local.get $tag) (i64.const 1)))
+                (br_if $more (i64.lt_u (local.get $tag) (i64.const 5))))
+            (call $say (i64.extend_i32_u (call $of_both)))
+            (call $say (call $get_tag)) (call $say (call $number))
+            (call $say (i64.extend_i32_u (call $of_both)))
+            (call $say (call $get_tag)) (call $say (call $number))
+            ;; None is left; the others are there in their order.
+            (call $say (i64.extend_i32_u (call $of_both)))
+            (drop (call $next)) (call $say (call $number))
+            (drop (call $next)) (call $say (call $number))
+            (drop (call $next)) (call $say (call $number)))"#,
+        [0, 2, 20, 0, 3, 30, 9027, 0, 10, 40],
+    );
+}
+
+#[test]
+fn a_time_that_runs_out_leaves_an_empty_message() {
+    says(
+        r#"(func (export "main")
+            (call $compose (i64.const 5) (i64.const 1))
+            (call $say (i64.extend_i32_u (call $receive (i32.const 0) (i32.const 0) (i32.const 1))))
+            (call $say (call $data_size))
+            (call $say (i64.extend_i32_u (call $read_data (i32.const 0) (i32.const 8))))
+            (call $say (call $get_tag))
+            (call $compose (i64.const 5) (i64.const 1))
+            (call $say (i64.extend_i32_u (call $send_receive_skip_search (call $this) (i32.const 1))))
+            (call $say (call $number)))"#,
+        // The request went to itself, and is the first that came after itself.
+        [9027, 0, 0, 0, 0, 1],
+    );
+}
+
+#[test]
+fn guests_of_0_6_receive_by_one_tag() {
+    let lab = Lab::new();
+    let exit = lab.run(&guest_of(
+        Generation::V0_6,
+        r#"(func (export "main")
+            (call $post (call $this) (i64.const 1) (i64.const 10))
+            (call $post (call $this) (i64.const 2) (i64.const 20))
+            (call $say (i64.extend_i32_u (call $receive (i64.const 2) (i32.const 0)))) (call $say (call $number))
+            (call $say (i64.extend_i32_u (call $receive (i64.const 2) (i32.const 1)))) (call $say (call $data_size))
+            (call $say (i64.extend_i32_u (call $receive (i64.const 0) (i32.const 0)))) (call $say (call $number)))"#,
+    ));
+    assert!(exit.is_normal(), "{exit}");
+    assert_eq!(lab.hear_all(), [0, 20, 9027, 0, 0, 10]);
+}
+
+#[test]
+fn who_waits_when_nobody_is_left_goes_on() {
+    let lab = Lab::new();
+    let environment = lab.environment_with(|config| _ = config.closed());
+    // Programs of 0.6 know no time that runs out: they see a message that they cannot read.
+    for (generation, receive, result) in [
+        (Generation::V0_7, "(i32.const 0) (i32.const 0) (i32.const 0)", 9027),
+        (Generation::V0_6, "(i64.const 0) (i32.const 0)", 0),
+    ] {
+        let module = lab.module(&guest_of(
+            generation,
+            &format!(
+                r#"(func (export "main")
+                    (call $say (i64.extend_i32_u (call $receive {receive})))
+                    (call $say (call $data_size)))"#
+            ),
+        ));
+        let exit = lab.exit(&environment.spawn(&module, "main", &[]).expect("nothing limits it"));
+        assert!(exit.is_normal(), "{exit}");
+        assert_eq!(lab.hear_all(), [result, 0], "{generation:?}");
+    }
+}
+
+#[test]
+fn a_request_takes_the_answer_and_passes_over_what_came_before() {
+    says(
+        r#"(data (i32.const 0) "server")
+        (func (export "server") (local $tag i64) (local $client i64)
+            (drop (call $next))
+            (local.set $tag (call $get_tag))
+            (local.set $client (call $take_process (i64.const 0)))
+            (call $post (local.get $client) (i64.const 6) (i64.const 60))
+            (call $post (local.get $client) (local.get $tag) (i64.const 50)))
+        (func (export "main") (local $server i64)
+            (local.set $server (call $child (i64.const 0) (i32.const 0) (i32.const 6)))
+            (call $post (call $this) (i64.const 5) (i64.const 1))
+            (call $compose (i64.const 5) (i64.const 0))
+            (drop (call $push_process (call $this)))
+            (call $say (i64.extend_i32_u (call $send_receive_skip_search (local.get $server) (i32.const 0))))
+            (call $say (call $number))
+            (drop (call $next)) (call $say (call $number))
+            (drop (call $next)) (call $say (call $number))
+            ;; Without a tag the first that comes is taken.
+            (call $compose (i64.const 0) (i64.const 7))
+            (call $say (i64.extend_i32_u (call $send_receive_skip_search (call $this) (i32.const 0))))
+            (call $say (call $number))
+            ;; The server is gone.
+            (call $compose (i64.const 5) (i64.const 0))
+            (call $say (i64.extend_i32_u (call $send_receive_skip_search (local.get $server) (i32.const 1))))
+            (call $say (call $data_size)))"#,
+        [0, 50, 1, 60, 0, 7, 9027, 0],
+    );
+}
+
+#[test]
+fn a_parent_hears_the_tag_that_it_spawned_with_and_only_of_failures() {
+    says(
+        r#"(data (i32.const 0) "done fail leave")
+        (func (export "done"))
+        (func (export "leave") (call $proc_exit (i32.const 0)))
+        (func (export "fail") unreachable)
+        (func (export "main") (local $child i64)
+            (call $die_when_link_dies (i32.const 0))
+            (drop (call $child (i64.const 1) (i32.const 0) (i32.const 4)))
+            (drop (call $child (i64.const 2) (i32.const 10) (i32.const 5)))
+            (local.set $child (call $child (i64.const 3) (i32.const 5) (i32.const 4)))
+            (call $say (i64.extend_i32_u (call $next)))
+            (call $say (call $get_tag))
+            ;; It is dead, and that it died was told already.
+            (call $link (i64.const 4) (local.get $child))
+            (drop (call $child (i64.const 5) (i32.const 5) (i32.const 4)))
+            (call $say (i64.extend_i32_u (call $next)))
+            (call $say (call $get_tag))
+            (call $say (i64.extend_i32_u (call $receive (i32.const 0) (i32.const 0) (i32.const 1)))))"#,
+        [1, 3, 1, 5, 9027],
+    );
+}
+
+#[test]
+fn a_child_hears_of_its_parent_without_a_tag() {
+    says(
+        r#"(data (i32.const 0) "middle leaf")
+        (func (export "leaf")
+            (call $die_when_link_dies (i32.const 0))
+            (drop (call $next))
+            (call $post (call $take_process (i64.const 0)) (i64.const 0) (i64.const 0))
+            (call $say (i64.extend_i32_u (call $next)))
+            (call $say (call $get_tag)))
+        (func (export "middle") (local $leaf i64)
+            (local.set $leaf (call $child (i64.const 7) (i32.const 7) (i32.const 4)))
+            (call $compose (i64.const 0) (i64.const 0))
+            (drop (call $push_process (call $this)))
+            (call $send (local.get $leaf))
+            ;; By now it asked to be told.
+            (drop (call $next))
+            unreachable)
+        (func (export "main")
+            (call $die_when_link_dies (i32.const 0))
+            (drop (call $child (i64.const 1) (i32.const 0) (i32.const 6)))
+            (drop (call $next)))"#,
+        [1, 0],
+    );
+}
+
+#[test]
+fn who_does_not_ask_to_be_told_dies_with_its_child() {
+    let body = |more: &str| {
+        older(&format!(
+            r#"(data (i32.const 0) "fail")
+            (func (export "fail") (drop (call $next)) unreachable)
+            (func (export "main") (local $child i64)
+                (local.set $child (call $child (i64.const 1) (i32.const 0) (i32.const 4)))
+                {more}
+                (call $post (local.get $child) (i64.const 0) (i64.const 0))
+                (drop (call $receive (i32.const 0) (i32.const 0) (i32.const 50))))"#
+        ))
+    };
+    let lab = Lab::new();
+    assert!(matches!(lab.run(&body("")), Exit::LinkDied { .. }));
+    let told_and_not = "(call $die_when_link_dies (i32.const 0)) (call $die_when_link_dies (i32.const 2))";
+    assert!(matches!(lab.run(&body(told_and_not)), Exit::LinkDied { .. }));
+    assert!(lab.run(&body("(call $unlink (local.get $child))")).is_normal());
+    assert!(lab.run(&body("(call $die_when_link_dies (i32.const 0))")).is_normal());
+}
+
+#[test]
+fn a_link_has_its_tag_on_both_sides() {
+    says(
+        r#"(data (i32.const 0) "peer")
+        (func (export "peer")
+            (call $die_when_link_dies (i32.const 0))
+            (drop (call $next))
+            (call $link (i64.const 8) (call $take_process (i64.const 0)))
+            unreachable)
+        (func (export "main") (local $peer i64)
+            (call $die_when_link_dies (i32.const 0))
+            (local.set $peer (call $child (i64.const 0) (i32.const 0) (i32.const 4)))
+            (call $compose (i64.const 0) (i64.const 0))
+            (drop (call $push_process (call $this)))
+            (call $send (local.get $peer))
+            (call $say (i64.extend_i32_u (call $next)))
+            (call $say (call $get_tag)))"#,
+        [1, 8],
+    );
+}
+
+#[test]
+fn a_spawn_that_fails_is_an_error_with_a_sentence() {
+    let lab = Lab::new();
+    let exit = lab.run(&older(
+        r#"(data (i32.const 0) "nobody takes   \7e\01\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00")
+        (func (export "takes") (param i32))
+        (func $try (param $name i32) (param $name_length i32) (param $parameters i32) (param $length i32)
+            (call $say (i64.extend_i32_u (call $inherit_spawn (i64.const 1) (local.get $name) (local.get $name_length)
+                (local.get $parameters) (local.get $length) (i32.const 8192))))
+            (call $say_error))
+        (func (export "main")
+            (call $try (i32.const 0) (i32.const 6) (i32.const 0) (i32.const 0))
+            (call $try (i32.const 7) (i32.const 5) (i32.const 0) (i32.const 0))
+            (call $try (i32.const 7) (i32.const 5) (i32.const 15) (i32.const 17)))"#,
+    ));
+    assert!(exit.is_normal(), "{exit}");
+    for words in ["no function `nobody`", "takes (i32), not ()", "takes (i32), not (i64)"] {
+        assert_eq!(lab.hear(), 1);
+        let said = hear_text(&lab);
+        assert!(said.contains(words), "{said}");
+    }
+    let spawn = |parameters: &str, length: i32| {
+        format!(
+            r#"(data (i32.const 0) "main {parameters}")
+            (func (export "main") (drop (call $inherit_spawn (i64.const 0) (i32.const 0) (i32.const 4)
+                (i32.const 5) (i32.const {length}) (i32.const 8192))))"#
+        )
+    };
+    traps(&spawn("\\11", 17), "0x11 is no type of a parameter");
+    traps(&spawn("\\7f", 16), "no whole records");
+}
+
+#[test]
+fn a_spawned_function_gets_its_parameters() {
+    says(
+        r#"(data (i32.const 0) "takes   \7f\fb\ff\ff\ff\ff\ff\ff\ff\ff\ff\ff\ff\ff\ff\ff\ff\7e\07\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00")
+        (func (export "takes") (param i32 i64)
+            (call $say (i64.extend_i32_s (local.get 0)))
+            (call $say (local.get 1))
+            unreachable)
+        (func (export "main")
+            (call $die_when_link_dies (i32.const 0))
+            (drop (call $inherit_spawn (i64.const 1) (i32.const 0) (i32.const 5)
+                (i32.const 8) (i32.const 34) (i32.const 8192)))
+            (drop (call $next))
+            (call $say (call $get_tag)))"#,
+        [-5, 7, 1],
+    );
+}
+
+/// A `main` of 0.7 that makes an environment, lets it have some functions, adds its own module and does `body` with
+/// `$module`. The limits are of memory and compute; `names` are prefixes, and lie from 64 on.
+fn in_environment(memory: u64, compute: u64, names: &[&str], fields: &str, body: &str) -> String {
+    let mut data = String::new();
+    let mut allow = String::new();
+    let mut at = 64;
+    for name in names {
+        let length = name.len();
+        let _ = write!(data, "(data (i32.const {at}) \"{name}\")");
+        let _ = write!(allow, "(call $allow_namespace (i64.const 0) (i32.const {at}) (i32.const {length}))");
+        at += length;
+    }
+    older(&format!(
+        r#"{data} {fields}
+        (func $try_spawn (param $module i64) (param $tag i64) (param $name i32) (param $length i32) (result i32)
+            (call $spawn (local.get $tag) (local.get $module) (local.get $name) (local.get $length)
+                (i32.const 0) (i32.const 0) (i32.const 8192)))
+        (func (export "main") (local $environment i64) (local $module i64)
+            (call $die_when_link_dies (i32.const 0))
+            (if (i64.ne (call $create_config (i64.const {memory}) (i64.const {compute})) (i64.const 0)) (then unreachable))
+            {allow}
+            (if (call $create_environment (i64.const 0) (i32.const 8192)) (then (call $say_error) unreachable))
+            (local.set $environment (call $out))
+            (call $drop_config (i64.const 0))
+            (if (call $add_this_module (local.get $environment) (i32.const 8192)) (then unreachable))
+            (local.set $module (call $out))
+            {body})"#
+    ))
+}
+
+#[test]
+fn an_environment_limits_memory_and_compute_and_functions() {
+    let lab = Lab::new();
+    let fields = r#"(data (i32.const 0) "grow loop send done")
+        (func (export "grow") (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable)))
+        (func (export "loop") (loop $ever (br $ever)))
+        (func (export "send") (drop (call $this)))
+        (func (export "done"))"#;
+    let body = r#"
+        (drop (call $try_spawn (local.get $module) (i64.const 5) (i32.const 0) (i32.const 4)))
+        (drop (call $next)) (call $say (call $get_tag))
+        (drop (call $try_spawn (local.get $module) (i64.const 6) (i32.const 5) (i32.const 4)))
+        (drop (call $next)) (call $say (call $get_tag))
+        (drop (call $try_spawn (local.get $module) (i64.const 7) (i32.const 10) (i32.const 4)))
+        (drop (call $next)) (call $say (call $get_tag))
+        (call $say (i64.extend_i32_u
+            (call $try_spawn (local.get $module) (i64.const 8) (i32.const 15) (i32.const 4))))"#;
+    let exit = lab.run(&in_environment(100_000, 1, &["lunatic::message"], fields, body));
+    assert!(exit.is_normal(), "{exit}");
+    assert_eq!(lab.hear_all(), [5, 6, 7, 0]);
+
+    // It does not fit from the start.
+    let spawn = "(call $say (i64.extend_i32_u
+            (call $try_spawn (local.get $module) (i64.const 0) (i32.const 15) (i32.const 4)))) (call $say_error)";
+    let exit = lab.run(&in_environment(65_535, 0, &[], fields, spawn));
+    assert!(exit.is_normal(), "{exit}");
+    assert_eq!(lab.hear(), 1);
+    assert!(hear_text(&lab).contains("memory of a process is limited to 65535 bytes"));
+}
+
+#[test]
+fn an_environment_has_at_most_its_creators_rights() {
+    let lab = Lab::new();
+    let fields = r#"(data (i32.const 0) "bind")
+        (func (export "bind") (drop (call $tcp_bind (i32.const 4) (i32.const 32) (i32.const 0) (i32.const 0)
+            (i32.const 0) (i32.const 8192))))"#;
+    let spawn = "(drop (call $try_spawn (local.get $module) (i64.const 5) (i32.const 0) (i32.const 4)))
+        (call $say (i64.extend_i32_u (call $receive (i32.const 0) (i32.const 0) (i32.const 50))))";
+    let program = lab.module(&in_environment(1_000_000, 0, &[""], fields, spawn));
+    for (granted, result) in [("", 9027), ("lunatic::networking", 1)] {
+        let environment = lab.environment_with(|config| {
+            if !granted.is_empty() {
+                config.deny(granted);
+            }
+        });
+        let exit = lab.exit(&environment.spawn(&program, "main", &[]).expect("a mention needs no right"));
+        assert!(exit.is_normal(), "{exit}");
+        // The child's death is told where its creator lacks the function, whatever it allowed.
+        assert_eq!(lab.hear(), result, "without `{granted}`");
+    }
+}
+
+#[test]
+fn an_environments_processes_may_be_spawned_further() {
+    says_in_environment(
+        r#"(data (i32.const 0) "parent child")
+        (func (export "child") unreachable)
+        (func (export "parent")
+            (call $die_when_link_dies (i32.const 0))
+            (drop (call $child (i64.const 3) (i32.const 7) (i32.const 5)))
+            (drop (call $next))
+            (call $say (call $get_tag))
+            unreachable)"#,
+        r#"(drop (call $try_spawn (local.get $module) (i64.const 5) (i32.const 0) (i32.const 6)))
+        (drop (call $next))
+        (call $say (call $get_tag))"#,
+        [3, 5],
+    );
+}
+
+#[track_caller]
+fn says_in_environment<const COUNT: usize>(fields: &str, body: &str, expected: [i64; COUNT]) {
+    let lab = Lab::new();
+    let exit = lab.run(&in_environment(1_000_000, 0, &[""], fields, body));
+    assert!(exit.is_normal(), "{exit}");
+    assert_eq!(lab.hear_all(), expected);
+}
+
+#[test]
+fn what_the_machine_does_not_have_is_an_error_with_a_sentence() {
+    let lab = Lab::new();
+    let exit = lab.run(&older(
+        r#"(data (i32.const 0) "north") (data (i32.const 64) "/etc")
+        (func (export "main")
+            (drop (call $create_config (i64.const 1000000) (i64.const 0)))
+            (call $say (i64.extend_i32_u (call $add_plugin (i64.const 0) (i32.const 0) (i32.const 5) (i32.const 8192))))
+            (call $say_error)
+            (call $say (i64.extend_i32_u
+                (call $create_remote_environment (i64.const 0) (i32.const 0) (i32.const 5) (i32.const 8192))))
+            (call $say_error)
+            (call $say (i64.extend_i32_u (call $preopen_dir (i64.const 0) (i32.const 64) (i32.const 4) (i32.const 8192))))
+            (call $say_error)
+            (call $say (i64.extend_i32_u
+                (call $add_module (call $this_env) (i32.const 0) (i32.const 5) (i32.const 8192))))
+            (call $say_error))"#,
+    ));
+    assert!(exit.is_normal(), "{exit}");
+    for words in ["no plugins", "no node `north`", "`/etc` cannot be granted", "not a wasm module"] {
+        assert_eq!(lab.hear(), 1);
+        let said = hear_text(&lab);
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn a_directory_of_the_callers_can_be_granted() {
+    let lab = Lab::new();
+    let directory = tempfile::tempdir().expect("there is room for temporary files");
+    std::fs::create_dir(directory.path().join("inner")).expect("there is room");
+    let environment = lab.environment_with(|config| {
+        config.preopen(directory.path(), "data", lunatic_vm::Access::Write).expect("it was just made");
+    });
+    let module = lab.module(&older(
+        r#"(data (i32.const 0) "data/inner")
+        (func (export "main")
+            (drop (call $create_config (i64.const 1000000) (i64.const 0)))
+            (call $say (i64.extend_i32_u
+                (call $preopen_dir (i64.const 0) (i32.const 0) (i32.const 10) (i32.const 8192))))
+            (call $say (i64.extend_i32_u
+                (call $preopen_dir (i64.const 0) (i32.const 5) (i32.const 5) (i32.const 8192)))))"#,
+    ));
+    let exit = lab.exit(&environment.spawn(&module, "main", &[]).expect("nothing limits it"));
+    assert!(exit.is_normal(), "{exit}");
+    assert_eq!(lab.hear_all(), [0, 1]);
+}
+
+#[test]
+fn generations_live_in_one_program() {
+    let lab = Lab::new();
+    // The newer guest finds the older one by its name, and answers it.
+    let newer = guest(
+        &[
+            "lunatic::registry::get",
+            "lunatic::message::create_data",
+            "lunatic::message::send",
+            "lunatic::message::receive",
+            "lunatic::message::resource_kind",
+        ],
+        r#"(data (i32.const 0) "older")
+        (func (export "main")
+            (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
+            ;; A handle is nothing that it could take.
+            (call $say (i64.extend_i32_u (call $resource_kind (i64.const 0))))
+            (drop (call $get (i32.const 0) (i32.const 5) (i32.const 64) (i32.const 72)))
+            (call $create_data (i64.const 77) (i64.const 0))
+            (call $say (i64.extend_i32_u (call $send (i64.load (i32.const 72))))))"#,
+    );
+    let (bytes, length) = binary(&newer);
+    let exit = lab.run(&older(&format!(
+        r#"(data (i32.const 0) "older1.0.0main") (data (i32.const 1024) "{bytes}")
+        (func (export "main") (local $child i64)
+            (if (call $register (i32.const 0) (i32.const 5) (i32.const 5) (i32.const 5) (call $this_env) (call $this))
+                (then unreachable))
+            (if (call $add_module (call $this_env) (i32.const 1024) (i32.const {length}) (i32.const 8192))
+                (then (call $say_error) unreachable))
+            (if (call $spawn (i64.const 0) (call $out) (i32.const 10) (i32.const 4) (i32.const 0) (i32.const 0)
+                    (i32.const 8192))
+                (then (call $say_error) unreachable))
+            (local.set $child (call $out))
+            (call $compose (i64.const 0) (i64.const 0))
+            (drop (call $push_process (call $this)))
+            (call $send (local.get $child))
+            (drop (call $next))
+            (call $say (call $get_tag)))"#
+    )));
+    assert!(exit.is_normal(), "{exit}");
+    let mut said: [i64; 3] = lab.hear_all();
+    // Which of the two speaks first is not settled.
+    said[1..].sort_unstable();
+    assert_eq!(said, [0, 0, 77]);
+}
+
+#[test]
+fn who_may_not_spawn_or_compile_gets_an_error() {
+    let lab = Lab::new();
+    let inner = older(
+        r#"(data (i32.const 0) "main")
+        (func (export "main")
+            (call $say (i64.extend_i32_u (call $inherit_spawn (i64.const 0) (i32.const 0) (i32.const 4)
+                (i32.const 0) (i32.const 0) (i32.const 8192))))
+            (call $say_error)
+            (call $say (i64.extend_i32_u
+                (call $add_module (call $this_env) (i32.const 0) (i32.const 4) (i32.const 8192))))
+            (call $say_error)
+            (drop (call $create_config (i64.const 0) (i64.const 0))))"#,
+    );
+    let (bytes, length) = binary(&inner);
+    // The switches are the newer generation's.
+    let imports =
+        ["compile_module", "create_config", "spawn", "monitor"].map(|name| format!("lunatic::process::{name}"));
+    let imports: Vec<&str> = imports.iter().map(String::as_str).chain(["lunatic::message::receive"]).collect();
+    let outer = guest(
+        &imports,
+        &format!(
+            r#"(data (i32.const 0) "main") (data (i32.const 1024) "{bytes}")
+            (func (export "main")
+                (if (call $compile_module (i32.const 1024) (i32.const {length}) (i32.const 64)) (then unreachable))
+                (if (call $spawn (i64.const 0) (call $create_config) (i64.load (i32.const 64)) (i32.const 0) (i32.const 4)
+                        (i32.const 0) (i32.const 0) (i32.const 72))
+                    (then unreachable))
+                (call $monitor (i64.load (i32.const 72)))
+                (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1))))"#
+        ),
+    );
+    let exit = lab.run(&outer);
+    assert!(exit.is_normal(), "{exit}");
+    for words in ["does not let its processes spawn", "does not let its processes compile"] {
+        assert_eq!(lab.hear(), 1);
+        let said = hear_text(&lab);
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+/// Where the tests of names have them: `db`, and versions of five bytes from 16 on.
+const NAMES: &str = r#"(data (i32.const 0) "db") (data (i32.const 16) "1.2.02.0.01.1.0one23^1   >=1.2*    ^4   ")
+    (func $name (param $version i32) (param $environment i64) (param $process i64) (result i32)
+        (call $register (i32.const 0) (i32.const 2)
+            (i32.add (i32.const 16) (i32.mul (local.get $version) (i32.const 5))) (i32.const 5)
+            (local.get $environment) (local.get $process)))
+    (func $unname (param $version i32) (result i32)
+        (call $unregister (i32.const 0) (i32.const 2)
+            (i32.add (i32.const 16) (i32.mul (local.get $version) (i32.const 5))) (i32.const 5) (call $this_env)))
+    (func $find (param $query i32) (param $length i32) (result i32)
+        (call $lookup (i32.const 0) (i32.const 2)
+            (i32.add (i32.const 16) (i32.mul (local.get $query) (i32.const 5))) (local.get $length) (i32.const 8192)))
+    ;; Whether the handle that was found is of the same process as another.
+    (func $found (param $process i64) (result i64)
+        (call $id (call $out) (i32.const 1024))
+        (call $id (local.get $process) (i32.const 1040))
+        (i64.extend_i32_u (i64.eq (i64.load (i32.const 1024)) (i64.load (i32.const 1040)))))
+    (data (i32.const 256) "idle thief")
+    (func (export "idle") (drop (call $next)))"#;
+
+#[test]
+fn the_newest_registration_that_satisfies_is_found() {
+    says(
+        &format!(
+            r#"{NAMES} (func (export "main") (local $one i64) (local $two i64)
+                (local.set $one (call $child (i64.const 0) (i32.const 256) (i32.const 4)))
+                (local.set $two (call $child (i64.const 0) (i32.const 256) (i32.const 4)))
+                (call $say (i64.extend_i32_u (call $find (i32.const 6) (i32.const 1))))
+                (call $say (i64.extend_i32_u (call $name (i32.const 0) (call $this_env) (local.get $one))))
+                (call $say (i64.extend_i32_u (call $name (i32.const 1) (call $this_env) (local.get $two))))
+                (call $say (i64.extend_i32_u (call $name (i32.const 2) (call $this_env) (call $this))))
+                ;; 1.1.0 came last; of what is at least 1.2, 2.0.0 did.
+                (drop (call $find (i32.const 4) (i32.const 2))) (call $say (call $found (call $this)))
+                (drop (call $find (i32.const 5) (i32.const 5))) (call $say (call $found (local.get $two)))
+                (drop (call $find (i32.const 0) (i32.const 5))) (call $say (call $found (local.get $one)))
+                (call $say (i64.extend_i32_u (call $find (i32.const 7) (i32.const 2))))
+                ;; What is no version and what is no requirement.
+                (call $say (i64.extend_i32_u (call $name (i32.const 3) (call $this_env) (local.get $one))))
+                (call $say (i64.extend_i32_u (call $unname (i32.const 3))))
+                (call $say (i64.extend_i32_u (call $find (i32.const 3) (i32.const 5))))
+                (call $say (i64.extend_i32_u (call $unname (i32.const 0))))
+                (call $say (i64.extend_i32_u (call $unname (i32.const 0)))))"#
+        ),
+        [2, 0, 0, 0, 1, 1, 1, 2, 1, 1, 1, 0, 2],
+    );
+}
+
+#[test]
+fn names_are_looked_up_in_the_callers_own_environment() {
+    says_in_environment(
+        &format!(
+            r#"{NAMES} (func (export "thief")
+                (drop (call $next))
+                (call $say (i64.extend_i32_u (call $find (i32.const 6) (i32.const 1))))
+                (call $say (call $found (call $this)))
+                unreachable)"#
+        ),
+        r#"(drop (call $try_spawn (local.get $module) (i64.const 5) (i32.const 261) (i32.const 5)))
+        (call $say (i64.extend_i32_u (call $name (i32.const 0) (local.get $environment) (call $clone_process (call $out)))))
+        (call $say (i64.extend_i32_u (call $find (i32.const 6) (i32.const 1))))
+        (call $post (i64.const 0) (i64.const 0) (i64.const 0))
+        (drop (call $next))"#,
+        [0, 2, 0, 1],
+    );
+}
+
+#[test]
+fn a_name_is_given_to_another_by_who_registered_it_or_has_it() {
+    says(
+        &format!(
+            r#"{NAMES} (func (export "main") (local $one i64) (local $two i64)
+                (local.set $one (call $child (i64.const 0) (i32.const 256) (i32.const 4)))
+                (local.set $two (call $child (i64.const 0) (i32.const 256) (i32.const 4)))
+                (drop (call $name (i32.const 0) (call $this_env) (local.get $one)))
+                (call $say (i64.extend_i32_u (call $name (i32.const 0) (call $this_env) (local.get $two))))
+                (drop (call $find (i32.const 0) (i32.const 5))) (call $say (call $found (local.get $two)))
+                (call $say (i64.extend_i32_u (call $name (i32.const 0) (call $this_env) (call $this))))
+                (call $say (i64.extend_i32_u (call $name (i32.const 0) (call $this_env) (local.get $one))))
+                (drop (call $find (i32.const 0) (i32.const 5))) (call $say (call $found (local.get $one))))"#
+        ),
+        [0, 1, 0, 0, 1],
+    );
+}
+
+#[test]
+fn a_name_is_neither_taken_nor_removed_by_others() {
+    for theft in ["(call $name (i32.const 0) (call $this_env) (call $this))", "(call $unname (i32.const 0))"] {
+        says(
+            &format!(
+                r#"{NAMES} (func (export "thief") (drop {theft}))
+                (func (export "main")
+                    (call $die_when_link_dies (i32.const 0))
+                    (drop (call $name (i32.const 0) (call $this_env) (call $this)))
+                    (drop (call $child (i64.const 3) (i32.const 261) (i32.const 5)))
+                    (call $say (i64.extend_i32_u (call $next)))
+                    (call $say (call $get_tag))
+                    (call $say (i64.extend_i32_u (call $find (i32.const 0) (i32.const 5))))
+                    (call $say (call $found (call $this))))"#
+            ),
+            [1, 3, 0, 1],
+        );
+    }
+}
+
+#[test]
+fn a_name_goes_with_its_process() {
+    says(
+        &format!(
+            r#"{NAMES} (func (export "thief")
+                (drop (call $name (i32.const 0) (call $this_env) (call $this)))
+                unreachable)
+            (func (export "main")
+                (call $die_when_link_dies (i32.const 0))
+                (drop (call $child (i64.const 3) (i32.const 261) (i32.const 5)))
+                (drop (call $next))
+                (call $say (i64.extend_i32_u (call $find (i32.const 0) (i32.const 5))))
+                (call $say (i64.extend_i32_u (call $name (i32.const 0) (call $this_env) (call $this))))
+                ;; A name for the dead is nobody's.
+                (call $say (i64.extend_i32_u (call $name (i32.const 1) (call $this_env) (i64.const 0))))
+                (call $say (i64.extend_i32_u (call $find (i32.const 5) (i32.const 5)))))"#
+        ),
+        [2, 0, 0, 0],
+    );
+}
+
+/// Binds a listener (0) and connects to it: the client's stream is 0, the server's 1.
+const CONNECTED: &str = r#"(data (i32.const 0) "\7f\00\00\01" "\0c\00\00\00\05\00\00\00" "hello" "127.0.0.1:80")
+    (func $port (result i32)
+        (if (call $local_addr (i64.const 0) (i32.const 8192)) (then unreachable))
+        (if (call $resolve_next (call $out) (i32.const 64) (i32.const 80) (i32.const 96) (i32.const 100) (i32.const 104))
+            (then unreachable))
+        (i32.load16_u (i32.const 96)))
+    (func $dial (param $port i32) (result i32)
+        (call $tcp_connect (i32.const 4) (i32.const 0) (local.get $port) (i32.const 0) (i32.const 0) (i32.const 0)
+            (i32.const 8192)))
+    (func $connect
+        (if (call $tcp_bind (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 8192))
+            (then (call $say_error) unreachable))
+        (if (call $dial (call $port)) (then (call $say_error) unreachable))
+        (if (call $tcp_accept (i64.const 0) (i32.const 8192) (i32.const 8200)) (then (call $say_error) unreachable)))
+    (func $read (param $stream i64) (param $timeout i32) (result i32)
+        (call $tcp_read (local.get $stream) (i32.const 128) (i32.const 64) (local.get $timeout) (i32.const 8192)))
+    (func $write (param $stream i64) (result i32)
+        (call $tcp_write_vectored (local.get $stream) (i32.const 4) (i32.const 1) (i32.const 1000) (i32.const 8192)))"#;
+
+#[test]
+fn bytes_go_through_a_connection_with_a_time_for_each_call() {
+    let lab = Lab::new();
+    let exit = lab.run(&older(&format!(
+        r#"{CONNECTED} (func (export "main")
+            (call $connect)
+            ;; Nothing came: an error that can be read, whatever the result is taken for.
+            (call $say (i64.extend_i32_u (call $read (i64.const 1) (i32.const 1))))
+            (call $say_error)
+            (call $say (i64.extend_i32_u (call $write (call $clone_tcp_stream (i64.const 0)))))
+            (call $say (call $out))
+            (call $say (i64.extend_i32_u (call $tcp_flush (i64.const 0) (i32.const 8192))))
+            (call $say (i64.extend_i32_u (call $read (i64.const 1) (i32.const 0))))
+            (call $say (call $out))
+            (call $say (i64.extend_i32_u (i32.eq (i32.load (i32.const 128)) (i32.load (i32.const 12)))))
+            ;; The end, once both handles are gone.
+            (call $drop_tcp_stream (i64.const 0))
+            (call $drop_tcp_stream (i64.const 2))
+            (call $say (i64.extend_i32_u (call $read (i64.const 1) (i32.const 0))))
+            (call $say (call $out)))"#
+    )));
+    assert!(exit.is_normal(), "{exit}");
+    assert_eq!(lab.hear(), 9027);
+    let said = hear_text(&lab);
+    assert!(said.contains("nothing to read within 1ms"), "{said}");
+    assert_eq!(lab.hear_all(), [0, 5, 0, 0, 5, 1, 0, 0]);
+}
+
+#[test]
+fn a_stream_travels_in_a_message() {
+    says(
+        &format!(
+            r#"{CONNECTED} (data (i32.const 256) "echo")
+            (func (export "echo")
+                (drop (call $next))
+                (call $say (call $take_tcp_stream (i64.const 0)))
+                (drop (call $read (i64.const 0) (i32.const 0)))
+                (call $say (call $out)))
+            (func (export "main") (local $child i64)
+                (call $connect)
+                (local.set $child (call $child (i64.const 0) (i32.const 256) (i32.const 4)))
+                (call $compose (i64.const 0) (i64.const 0))
+                (drop (call $push_tcp_stream (i64.const 1)))
+                (call $send (local.get $child))
+                (drop (call $write (i64.const 0)))
+                ;; Its end of the connection is closed with the child.
+                (call $say (i64.extend_i32_u (call $read (i64.const 0) (i32.const 0)))))"#
+        ),
+        [0, 5, 0],
+    );
+}
+
+#[test]
+fn what_fails_on_the_network_is_an_error() {
+    let lab = Lab::new();
+    let exit = lab.run(&older(&format!(
+        r#"{CONNECTED} (func (export "main") (local $port i32)
+            (drop (call $tcp_bind (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 8192)))
+            (local.set $port (call $port))
+            (call $drop_tcp_listener (i64.const 0))
+            (call $say (i64.extend_i32_u (call $dial (local.get $port))))
+            (call $say_error)
+            (call $say (i64.extend_i32_u (call $resolve (i32.const 12) (i32.const 5) (i32.const 1000) (i32.const 8192))))
+            (call $say_error)
+            (call $say (i64.extend_i32_u (call $resolve (i32.const 17) (i32.const 12) (i32.const 0) (i32.const 8192))))
+            (drop (call $resolve_next (call $out) (i32.const 64) (i32.const 80) (i32.const 96) (i32.const 100)
+                (i32.const 104)))
+            (call $say (i64.load16_u (i32.const 96)))
+            (call $drop_dns_iterator (call $out)))"#
+    )));
+    assert!(exit.is_normal(), "{exit}");
+    assert_eq!(lab.hear(), 1);
+    let said = hear_text(&lab);
+    assert!(said.contains("refused"), "{said}");
+    assert_eq!(lab.hear(), 1);
+    let said = hear_text(&lab);
+    assert!(said.contains("hello"), "{said}");
+    assert_eq!(lab.hear_all(), [0, 80]);
+}
