@@ -66,6 +66,39 @@ fn an_import_that_nothing_provides_is_named() {
 }
 
 #[test]
+fn a_program_of_the_older_generation_runs() {
+    let guest = "(module
+        (import \"lunatic::process\" \"this\" (func $this (result i64)))
+        (import \"wasi_snapshot_preview1\" \"proc_exit\" (func $exit (param i32)))
+        (memory (export \"memory\") 1)
+        (func (export \"_start\") (drop (call $this)) (call $exit (i32.wrap_i64 (call $this)))))";
+    run(&[], guest).check(1, &[]);
+}
+
+#[test]
+fn a_program_of_a_generation_that_is_not_there_is_told_what_to_build_it_with() {
+    let guest = "(module
+        (import \"lunatic::process\" \"this\" (func (result i64)))
+        (import \"lunatic::registry\" \"put\" (func (param i32 i32 i64)))
+        (func (export \"_start\")))";
+    let parts = [
+        "`guest.wat` cannot be run: the module was built with version 0.9 of the guest crate `lunatic`",
+        "`lunatic::process::this`",
+        "build it with version 0.14.1 or 0.7.4",
+    ];
+    run(&[], guest).check(126, &parts);
+}
+
+#[test]
+fn a_program_of_two_generations_is_told_what_does_not_go_together() {
+    let guest = "(module
+        (import \"lunatic::process\" \"inherit_spawn\" (func (param i64 i32 i32 i32 i32 i32) (result i32)))
+        (import \"lunatic::process\" \"process_id\" (func (result i64)))
+        (func (export \"_start\")))";
+    run(&[], guest).check(126, &["`lunatic::process::inherit_spawn`", "`lunatic::process::process_id`", "one version"]);
+}
+
+#[test]
 fn a_module_without_an_entry_is_told_what_it_has() {
     run(&[], "(module (func (export \"one\")) (func (export \"two\")))").check(126, &["`_start`", "`one`, `two`"]);
     run(&[], "(module)").check(126, &["`_start`", "no function at all"]);
