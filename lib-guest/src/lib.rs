@@ -23,6 +23,7 @@
 //! * [`Request`] is a message that is answered.
 //! * [`Config`] and [`Environment`] say what processes may do and use.
 //! * [`net`] is TCP.
+//! * [`sqlite`] is databases.
 //!
 //! Whatever [serde](https://serde.rs) can write is a message. It is written as MessagePack into a buffer of the sender,
 //! and crosses to the machine in one call.
@@ -47,6 +48,7 @@ pub mod process;
 mod registry;
 mod request;
 pub mod server;
+pub mod sqlite;
 mod start;
 pub mod supervisor;
 mod tag;

@@ -104,6 +104,18 @@ the supervisor exited with status 1
 }
 
 #[test]
+fn sqlite() {
+    let printed = "\
+80 transfers
+the last one exited with status 3
+Ada: 960
+Grace: 1040
+5000 more: CHECK constraint failed: balance >= 0
+";
+    check("sqlite", &[], printed);
+}
+
+#[test]
 fn selective_receive() {
     let printed = "\
 first: order 1

@@ -1,0 +1,376 @@
+//! Values on their way into a statement and out of a row.
+
+use lunatic_abi::sqlite::{Key, Value as ValueRef, write_binding};
+
+/// A value of a database.
+///
+/// ```
+/// use lunatic::sqlite::{FromValue, Value};
+///
+/// let value = Value::Integer(7);
+/// assert_eq!(u8::from_value(&value), Some(7));
+/// assert_eq!(String::from_value(&value), None);
+/// assert_eq!(Option::<String>::from_value(&Value::Null), Some(None));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Value {
+    /// No value.
+    #[default]
+    Null,
+    /// An integer; SQLite has no other width.
+    Integer(i64),
+    /// A floating point number.
+    Real(f64),
+    /// A text.
+    Text(String),
+    /// Bytes.
+    Blob(Vec<u8>),
+}
+
+impl Value {
+    /// Says what it is, for sentences.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Value::Null => "NULL",
+            Value::Integer(_) => "an integer",
+            Value::Real(_) => "a floating point number",
+            Value::Text(_) => "a text",
+            Value::Blob(_) => "bytes",
+        }
+    }
+}
+
+impl From<ValueRef<'_>> for Value {
+    fn from(value: ValueRef<'_>) -> Self {
+        match value {
+            ValueRef::Null => Value::Null,
+            ValueRef::Integer(number) => Value::Integer(number),
+            ValueRef::Real(number) => Value::Real(number),
+            ValueRef::Text(text) => Value::Text(text.to_owned()),
+            ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+        }
+    }
+}
+
+/// What can be a value for a parameter: integers that fit 64 bits with a sign, floating point numbers, `bool` as 0 or 1, text,
+/// bytes, and each of them as an `Option`, whose `None` is `NULL`.
+pub trait ToValue {
+    /// Returns the value, which may borrow from this.
+    fn to_value(&self) -> ValueRef<'_>;
+}
+
+/// What a value can be read as: what [`ToValue`] takes, where it fits; integers as floating point numbers too; and [`Value`]
+/// itself, which is whatever it is.
+pub trait FromValue: Sized {
+    /// What is expected, for sentences, such as `a text`.
+    const EXPECTED: &'static str;
+
+    /// Reads a value; `None` where it is of another type or does not fit.
+    fn from_value(value: &Value) -> Option<Self>;
+}
+
+macro_rules! integers {
+    ($($integer:ty: $expected:literal,)*) => {$(
+        impl ToValue for $integer {
+            fn to_value(&self) -> ValueRef<'_> {
+                ValueRef::Integer((*self).into())
+            }
+        }
+
+        impl FromValue for $integer {
+            const EXPECTED: &'static str = $expected;
+
+            fn from_value(value: &Value) -> Option<Self> {
+                match value {
+                    Value::Integer(number) => (*number).try_into().ok(),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+
+integers! {
+    i8: "an integer of 8 bits",
+    i16: "an integer of 16 bits",
+    i32: "an integer of 32 bits",
+    i64: "an integer",
+    u8: "an integer of 8 bits without a sign",
+    u16: "an integer of 16 bits without a sign",
+    u32: "an integer of 32 bits without a sign",
+}
+
+impl ToValue for bool {
+    fn to_value(&self) -> ValueRef<'_> {
+        ValueRef::Integer((*self).into())
+    }
+}
+
+impl FromValue for bool {
+    const EXPECTED: &'static str = "0 or 1";
+
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Integer(0) => Some(false),
+            Value::Integer(1) => Some(true),
+            _ => None,
+        }
+    }
+}
+
+impl ToValue for f64 {
+    fn to_value(&self) -> ValueRef<'_> {
+        ValueRef::Real(*self)
+    }
+}
+
+impl ToValue for f32 {
+    fn to_value(&self) -> ValueRef<'_> {
+        ValueRef::Real((*self).into())
+    }
+}
+
+impl FromValue for f64 {
+    const EXPECTED: &'static str = "a number";
+
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Real(number) => Some(*number),
+            // A column for numbers holds whole ones as integers. The largest are rounded.
+            Value::Integer(number) => Some(*number as f64),
+            _ => None,
+        }
+    }
+}
+
+impl ToValue for str {
+    fn to_value(&self) -> ValueRef<'_> {
+        ValueRef::Text(self)
+    }
+}
+
+impl ToValue for String {
+    fn to_value(&self) -> ValueRef<'_> {
+        ValueRef::Text(self)
+    }
+}
+
+impl FromValue for String {
+    const EXPECTED: &'static str = "a text";
+
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Text(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl ToValue for [u8] {
+    fn to_value(&self) -> ValueRef<'_> {
+        ValueRef::Blob(self)
+    }
+}
+
+impl<const LENGTH: usize> ToValue for [u8; LENGTH] {
+    fn to_value(&self) -> ValueRef<'_> {
+        ValueRef::Blob(self)
+    }
+}
+
+impl ToValue for Vec<u8> {
+    fn to_value(&self) -> ValueRef<'_> {
+        ValueRef::Blob(self)
+    }
+}
+
+impl FromValue for Vec<u8> {
+    const EXPECTED: &'static str = "bytes";
+
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Blob(bytes) => Some(bytes.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl ToValue for Value {
+    fn to_value(&self) -> ValueRef<'_> {
+        match self {
+            Value::Null => ValueRef::Null,
+            Value::Integer(number) => ValueRef::Integer(*number),
+            Value::Real(number) => ValueRef::Real(*number),
+            Value::Text(text) => ValueRef::Text(text),
+            Value::Blob(bytes) => ValueRef::Blob(bytes),
+        }
+    }
+}
+
+impl FromValue for Value {
+    const EXPECTED: &'static str = "a value";
+
+    fn from_value(value: &Value) -> Option<Self> {
+        Some(value.clone())
+    }
+}
+
+impl<T: ToValue + ?Sized> ToValue for &T {
+    fn to_value(&self) -> ValueRef<'_> {
+        (**self).to_value()
+    }
+}
+
+impl<T: ToValue> ToValue for Option<T> {
+    fn to_value(&self) -> ValueRef<'_> {
+        self.as_ref().map_or(ValueRef::Null, ToValue::to_value)
+    }
+}
+
+impl<T: FromValue> FromValue for Option<T> {
+    const EXPECTED: &'static str = T::EXPECTED;
+
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Null => Some(None),
+            value => T::from_value(value).map(Some),
+        }
+    }
+}
+
+/// Values for the parameters of a statement.
+///
+/// They are given in order, as a tuple of up to eight or as a list of one type: `()` for none, `(1, "one")`, `[1, 2]`. Or they
+/// are given by name, as a list of pairs, the name with or without its sign: `[(":name", "Ada")]`. A parameter without a value
+/// is `NULL`.
+pub trait Parameters {
+    /// Returns how many values there are.
+    #[doc(hidden)]
+    fn count(&self) -> usize;
+
+    /// Writes them down as they cross to the machine.
+    #[doc(hidden)]
+    fn write(&self, out: &mut Vec<u8>);
+}
+
+impl<T: ToValue> Parameters for &[T] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        for value in *self {
+            write_binding(out, Key::Position, value.to_value());
+        }
+    }
+}
+
+impl<T: ToValue, const COUNT: usize> Parameters for [T; COUNT] {
+    fn count(&self) -> usize {
+        COUNT
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.as_slice().write(out);
+    }
+}
+
+impl<T: ToValue> Parameters for &[(&str, T)] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        for (name, value) in *self {
+            write_binding(out, Key::Name(name), value.to_value());
+        }
+    }
+}
+
+impl<T: ToValue, const COUNT: usize> Parameters for [(&str, T); COUNT] {
+    fn count(&self) -> usize {
+        COUNT
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.as_slice().write(out);
+    }
+}
+
+macro_rules! tuples {
+    ($(($($value:ident)*))*) => {$(
+        impl<$($value: ToValue),*> Parameters for ($($value,)*) {
+            fn count(&self) -> usize {
+                [$(stringify!($value)),*].len()
+            }
+
+            #[allow(non_snake_case, unused_variables)]
+            fn write(&self, out: &mut Vec<u8>) {
+                let ($($value,)*) = self;
+                $(write_binding(out, Key::Position, $value.to_value());)*
+            }
+        }
+    )*};
+}
+
+tuples! {
+    (A)
+    (A B)
+    (A B C)
+    (A B C D)
+    (A B C D E)
+    (A B C D E F)
+    (A B C D E F G)
+    (A B C D E F G H)
+}
+
+impl Parameters for () {
+    fn count(&self) -> usize {
+        0
+    }
+
+    fn write(&self, _: &mut Vec<u8>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lunatic_abi::sqlite::{List, write_length};
+
+    fn written(values: impl Parameters) -> Vec<(String, Value)> {
+        let mut bytes = Vec::new();
+        write_length(&mut bytes, values.count());
+        values.write(&mut bytes);
+        let mut list = List::new(&bytes).expect("it was just written");
+        std::iter::from_fn(|| list.binding().expect("it was just written"))
+            .map(|(key, value)| match key {
+                Key::Name(name) => (name.to_owned(), value.into()),
+                _ => (String::new(), value.into()),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn parameters_are_tuples_lists_and_pairs() {
+        let unnamed = |values: Vec<Value>| values.into_iter().map(|value| (String::new(), value)).collect::<Vec<_>>();
+        assert_eq!(written(()), []);
+        assert_eq!(written((true, None::<i32>)), unnamed(vec![Value::Integer(1), Value::Null]));
+        assert_eq!(written([1, -2]), unnamed(vec![Value::Integer(1), Value::Integer(-2)]));
+        assert_eq!(written(&["a"][..]), unnamed(vec![Value::Text("a".into())]));
+        assert_eq!(written((&b"ab"[..], 1.5_f32)), unnamed(vec![Value::Blob(vec![97, 98]), Value::Real(1.5)]));
+        assert_eq!(written([(":n", 1)]), [(":n".to_owned(), Value::Integer(1))]);
+    }
+
+    #[test]
+    fn a_value_is_read_as_what_it_is_or_not_at_all() {
+        assert_eq!(i8::from_value(&Value::Integer(128)), None);
+        assert_eq!(u32::from_value(&Value::Integer(-1)), None);
+        assert_eq!(f64::from_value(&Value::Integer(3)), Some(3.0));
+        assert_eq!(i64::from_value(&Value::Real(3.0)), None);
+        assert_eq!(bool::from_value(&Value::Integer(2)), None);
+        assert_eq!(String::from_value(&Value::Null), None);
+        assert_eq!(Option::<String>::from_value(&Value::Null), Some(None));
+        assert_eq!(Option::<String>::from_value(&Value::Integer(1)), None);
+        assert_eq!(Vec::<u8>::from_value(&Value::Text("a".into())), None);
+    }
+}
