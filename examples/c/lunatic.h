@@ -261,6 +261,10 @@ void lunatic_process_config_set_can_spawn_processes(uint64_t config, int32_t can
 LUNATIC_IMPORT("lunatic::process", "spawn")
 int32_t lunatic_process_spawn(int64_t link, uint64_t config, uint64_t module, const void *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, uint64_t *process);
 
+/* Finds a process by its name, or spawns one that has it: of callers that race for a name one spawns, and the others find. Returns 2, the node and the pid of who was found; 0, the node and the pid of who was spawned; or 1 and an error id in the place of the pid, and then nobody has the name. */
+LUNATIC_IMPORT("lunatic::process", "get_or_spawn")
+int32_t lunatic_process_get_or_spawn(const void *name, uint32_t name_length, int64_t link, uint64_t config, uint64_t module, const void *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, uint64_t *node, uint64_t *process);
+
 /* Suspends the caller. */
 LUNATIC_IMPORT("lunatic::process", "sleep_ms")
 void lunatic_process_sleep_ms(uint64_t time);
@@ -344,6 +348,54 @@ uint32_t lunatic_environment_unregister(uint64_t environment, const void *name, 
 /* Own. Finds the newest process under a name whose version satisfies a requirement. Returns an `Errno`. */
 LUNATIC_IMPORT("lunatic::environment", "lookup")
 uint32_t lunatic_environment_lookup(uint64_t environment, const void *name, uint32_t name_length, const void *query, uint32_t query_length, uint64_t *process);
+
+/* Returns how many nodes there are besides this one: 0. */
+LUNATIC_IMPORT("lunatic::distributed", "nodes_count")
+uint32_t lunatic_distributed_nodes_count(void);
+
+/* Writes the ids of the other nodes, at most so many, and returns how many: 0. */
+LUNATIC_IMPORT("lunatic::distributed", "get_nodes")
+uint32_t lunatic_distributed_get_nodes(uint64_t *nodes, uint32_t count);
+
+/* Returns this node: 0, as is written where a process's node is asked. */
+LUNATIC_IMPORT("lunatic::distributed", "node_id")
+uint64_t lunatic_distributed_node_id(void);
+
+/* Returns the id of the module that the caller runs, where nodes hand modules to each other: 0. */
+LUNATIC_IMPORT("lunatic::distributed", "module_id")
+uint64_t lunatic_distributed_module_id(void);
+
+/* Spawns as `process::spawn` does, without a link, on node 0. Returns 0 and the pid, or 1 and an error id, which it is on any other node. */
+LUNATIC_IMPORT("lunatic::distributed", "spawn")
+int32_t lunatic_distributed_spawn(uint64_t node, uint64_t config, uint64_t module, const void *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, uint64_t *process);
+
+/* Sends to a process of node 0 as `message::send` does. Returns 2 where the node is another; the message is dropped then. */
+LUNATIC_IMPORT("lunatic::distributed", "send")
+int32_t lunatic_distributed_send(uint64_t node, uint64_t process);
+
+/* Sends to a process of node 0 and waits as `message::send_receive_skip_search` does. Returns 2 where the node is another; the message is dropped then. */
+LUNATIC_IMPORT("lunatic::distributed", "send_receive_skip_search")
+int32_t lunatic_distributed_send_receive_skip_search(uint64_t node, uint64_t process, int64_t tag, uint64_t timeout);
+
+/* Looks nodes up by what they say of themselves. Returns 1 and an error id: there is nobody to ask. */
+LUNATIC_IMPORT("lunatic::distributed", "exec_lookup_nodes")
+int32_t lunatic_distributed_exec_lookup_nodes(const void *query, uint32_t length, uint64_t *result, uint64_t *nodes, uint64_t *error);
+
+/* Writes what was found. Returns -1 and an error id: nothing was looked up. */
+LUNATIC_IMPORT("lunatic::distributed", "copy_lookup_nodes_results")
+int32_t lunatic_distributed_copy_lookup_nodes_results(uint64_t result, uint64_t *nodes, uint32_t count, uint64_t *error);
+
+/* Traps: there is no authority here whose certificate and key could be given away. */
+LUNATIC_IMPORT("lunatic::distributed", "test_root_cert")
+uint32_t lunatic_distributed_test_root_cert(uint32_t *length);
+
+/* Traps, as there is no authority here. */
+LUNATIC_IMPORT("lunatic::distributed", "default_server_certificates")
+uint32_t lunatic_distributed_default_server_certificates(const void *certificate, uint32_t certificate_length, const void *private_key, uint32_t private_key_length, uint32_t *length);
+
+/* Traps, as there is no authority here that could sign. */
+LUNATIC_IMPORT("lunatic::distributed", "sign_node")
+uint32_t lunatic_distributed_sign_node(const void *certificate, uint32_t certificate_length, const void *private_key, uint32_t private_key_length, const void *request, uint32_t request_length, uint32_t *length);
 
 /* Registers a process under a name. A name that a living process holds is a trap. */
 LUNATIC_IMPORT("lunatic::registry", "put")
@@ -476,6 +528,10 @@ void lunatic_wasi_config_add_command_line_argument(uint64_t config, const void *
 /* Grants a directory that lies in one of the caller's; any other is a trap. */
 LUNATIC_IMPORT("lunatic::wasi", "config_preopen_dir")
 void lunatic_wasi_config_preopen_dir(uint64_t config, const void *directory, uint32_t length);
+
+/* Calls the guest's export `_lunatic_catch_trap(i32, i32) -> i32` with the same arguments. Returns what it returns, or 0 where it trapped; memory stays as it was then. A kill, an exit and a limit are not caught. */
+LUNATIC_IMPORT("lunatic::trap", "catch")
+int32_t lunatic_trap_catch(int32_t function, int32_t pointer);
 
 /* Opens a database, and makes one where there is none; `:memory:` and the empty name are in memory. Returns 0 and a connection, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::sqlite", "open")

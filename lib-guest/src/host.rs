@@ -18,6 +18,7 @@ mod kinds {
     pub(super) type OutU16 = *mut u16;
     pub(super) type OutU32 = *mut u32;
     pub(super) type OutU64 = *mut u64;
+    pub(super) type OutWords = *mut u64;
     pub(super) type OutIpBytes = *mut [u8; 16];
     pub(super) type OutHeader = *mut lunatic_abi::MessageHeader;
     pub(super) type OutText = *mut u8;
@@ -25,6 +26,7 @@ mod kinds {
     pub(super) type U32 = u32;
     pub(super) type I64 = i64;
     pub(super) type U64 = u64;
+    pub(super) type F64 = f64;
     pub(super) type Pid = u64;
     pub(super) type Tag = i64;
     pub(super) type Millis = u64;

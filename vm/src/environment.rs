@@ -75,6 +75,9 @@ pub enum SpawnError {
     /// The module could not be linked.
     #[error("the module cannot be linked: {0}")]
     Link(String),
+    /// The process was to have a name, and cannot.
+    #[error(transparent)]
+    Name(RegistryError),
 }
 
 /// So many environments can lie inside each other. What is used inside is counted in each of those around it, and all of them
@@ -97,6 +100,16 @@ pub(crate) struct Birth<'a> {
     pub(crate) message: Option<Message>,
     /// Set where the program ends with it.
     pub(crate) is_main: bool,
+    /// What it is registered under; where somebody has the name, it is not born.
+    pub(crate) name: Option<Naming<'a>>,
+}
+
+/// A name for a process that is not born yet.
+pub(crate) struct Naming<'a> {
+    /// Whose names it is one of.
+    pub(crate) environment: &'a Environment,
+    pub(crate) name: &'a Name,
+    pub(crate) registrar: Pid,
 }
 
 impl Environment {
@@ -257,8 +270,7 @@ impl Environment {
     pub fn endpoint(&self, name: &str) -> Result<Endpoint, SpawnError> {
         let (permit, _) = self.admit(&Requirements::default())?;
         let process = Process::new(self.0.machine.pids.next(), name, self.clone());
-        self.0.program.joined(process.pid());
-        self.0.machine.processes.insert(process.clone());
+        self.appear(&process);
         Ok(Endpoint::new(process, permit))
     }
 
@@ -302,15 +314,18 @@ impl Environment {
         if let Some(message) = birth.message {
             process.deliver(message).map_err(|(_, error)| SpawnError::Message(error))?;
         }
+        if birth.is_main {
+            inner.program.ends_with(pid);
+        }
+        match birth.name {
+            Some(naming) => naming.environment.introduce(&process, naming).map_err(SpawnError::Name)?,
+            None => self.appear(&process),
+        }
+        // Whoever knows the process by now can kill it, but it dies only on its first turn.
         if let Some((parent, tag)) = birth.link {
             process.signal(Signal::Link { pid: parent.pid(), tag: 0 });
             parent.signal(Signal::Link { pid, tag });
         }
-        inner.program.joined(pid);
-        if birth.is_main {
-            inner.program.ends_with(pid);
-        }
-        inner.machine.processes.insert(process.clone());
         if inner.program.is_over() || inner.machine.is_over() {
             // It ended meanwhile, perhaps after all its processes were killed.
             process.kill();
@@ -321,6 +336,12 @@ impl Environment {
         let life = run::run(process.clone(), permits, engine, origin, body);
         inner.machine.scheduler().spawn(life);
         Ok(process)
+    }
+
+    /// Makes a new process one that can be found and sent to.
+    fn appear(&self, process: &Process) {
+        self.0.program.joined(process.pid());
+        self.0.machine.processes.insert(process.clone());
     }
 
     /// Checks the bounds that a new process meets, and counts it.
@@ -375,11 +396,33 @@ impl Environment {
             if names.holds(name, process) {
                 return Ok(false);
             }
-            self.0.quota.charge(Limit::Names, 1).map_err(RegistryError::Limit)?;
-            names.register(name, process, registrar).inspect_err(|_| self.0.quota.release(Limit::Names, 1))?;
+            self.enter_name(&mut names, name, process, registrar)?;
             Ok(true)
         });
         registered.unwrap_or(Err(RegistryError::NoProcess(process)))
+    }
+
+    /// Registers a new process and makes it appear, if nobody is found under the name.
+    fn introduce(&self, process: &Process, naming: Naming<'_>) -> Result<(), RegistryError> {
+        let Naming { name, registrar, .. } = naming;
+        let registration = Registration { environment: self.clone(), name: name.clone() };
+        let registered = process.with_name(registration, || {
+            let mut names = self.names();
+            if let Ok(holder) = names.lookup(name.text(), "*") {
+                return Err(RegistryError::Taken(name.text().to_string(), holder));
+            }
+            self.enter_name(&mut names, name, process.pid(), registrar)?;
+            // Still locked: who finds the name finds the process too, and what it sends arrives.
+            process.environment().appear(process);
+            Ok(true)
+        });
+        registered.unwrap_or(Err(RegistryError::NoProcess(process.pid())))
+    }
+
+    /// Counts a name, and registers a process under it.
+    fn enter_name(&self, names: &mut Registry, name: &Name, process: Pid, registrar: Pid) -> Result<(), RegistryError> {
+        self.0.quota.charge(Limit::Names, 1).map_err(RegistryError::Limit)?;
+        names.register(name, process, registrar).inspect_err(|_| self.0.quota.release(Limit::Names, 1))
     }
 
     /// Takes a name back.

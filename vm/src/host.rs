@@ -6,10 +6,12 @@
 //! in `host/older/`. Beside the rows stand WASI preview 1 and what the embedder adds with [`Host`].
 
 mod call;
+mod call_back;
 mod embedder;
 mod guest;
 mod meter;
 
+mod distributed;
 mod dns;
 mod environment;
 mod error;
@@ -20,6 +22,7 @@ mod registry;
 mod sqlite;
 mod tcp;
 mod timer;
+mod trap;
 mod version;
 mod wasi;
 

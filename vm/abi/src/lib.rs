@@ -301,6 +301,8 @@ kinds! {
     I64: I64,
     /// A number with no further meaning to the boundary.
     U64: I64,
+    /// A number with no further meaning to the boundary.
+    F64: F64,
     /// Address of bytes that are read; the next parameter is their [`Kind::Length`] in bytes.
     Bytes: I32,
     /// Address of bytes that are written; the next parameter is their [`Kind::Length`] in bytes.
@@ -321,6 +323,8 @@ kinds! {
     OutU32: I32,
     /// Address of eight bytes that receive a result.
     OutU64: I32,
+    /// Address of 64-bit integers that are written; the next parameter is their [`Kind::Length`] as a count.
+    OutWords: I32,
     /// Address of sixteen bytes that receive an IP address.
     OutIpBytes: I32,
     /// Address that receives a [`MessageHeader`].
@@ -484,7 +488,7 @@ mod tests {
         for row in Generation::ALL.into_iter().flat_map(Generation::host_functions) {
             for (index, parameter) in row.parameters.iter().enumerate() {
                 let next = row.parameters.get(index + 1).map(|parameter| parameter.kind);
-                if matches!(parameter.kind, Kind::Bytes | Kind::Buffer | Kind::Words | Kind::Vectors) {
+                if matches!(parameter.kind, Kind::Bytes | Kind::Buffer | Kind::Words | Kind::Vectors | Kind::OutWords) {
                     assert_eq!(next, Some(Kind::Length), "{}::{}({})", row.namespace, row.name, parameter.name);
                 }
                 if parameter.kind == Kind::Family {

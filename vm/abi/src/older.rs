@@ -97,7 +97,7 @@ macro_rules! for_each_older_host_function {
                 /// taken away again when the environment is made.
                 now allow_namespace(config: ConfigId, prefix: Bytes, length: Length);
                 /// Grants a directory that lies in one of the caller's. Returns 0, or 1 and an error id.
-                now preopen_dir(config: ConfigId, directory: Bytes, length: Length, error: OutU64) -> I32;
+                wait preopen_dir(config: ConfigId, directory: Bytes, length: Length, error: OutU64) -> I32;
                 /// Returns 1 and an error id: there are no plugins.
                 now add_plugin(config: ConfigId, data: Bytes, length: Length, error: OutU64) -> I32;
                 /// Makes an environment from a configuration. Returns 0 and its id, or 1 and an error id.

@@ -111,6 +111,10 @@ macro_rules! for_each_host_function {
                 /// Spawns an exported function as a process, linked where the link tag is not 0. Returns 0 and the pid,
                 /// or 1 and an error id. With a configuration of its own the process shares the caller's names.
                 wait spawn(link: Tag, config: ConfigId, module: ModuleId, function: Bytes, function_length: Length, parameters: Bytes, parameters_length: Length, process: OutU64) -> I32;
+                /// Finds a process by its name, or spawns one that has it: of callers that race for a name one spawns, and
+                /// the others find. Returns 2, the node and the pid of who was found; 0, the node and the pid of who was
+                /// spawned; or 1 and an error id in the place of the pid, and then nobody has the name.
+                wait get_or_spawn(name: Bytes, name_length: Length, link: Tag, config: ConfigId, module: ModuleId, function: Bytes, function_length: Length, parameters: Bytes, parameters_length: Length, node: OutU64, process: OutU64) -> I32;
                 /// Suspends the caller.
                 wait sleep_ms(time: Millis);
                 /// Decides what the failure of a linked process does: 0 makes it a message, otherwise the caller dies too.
@@ -163,6 +167,37 @@ macro_rules! for_each_host_function {
                 now unregister(environment: EnvironmentId, name: Bytes, name_length: Length, version: Bytes, version_length: Length) -> U32;
                 /// Own. Finds the newest process under a name whose version satisfies a requirement. Returns an `Errno`.
                 now lookup(environment: EnvironmentId, name: Bytes, name_length: Length, query: Bytes, query_length: Length, process: OutU64) -> U32;
+            }
+
+            /// Other machines. This one is by itself: it is node 0, and there is no other.
+            "lunatic::distributed" as distributed {
+                /// Returns how many nodes there are besides this one: 0.
+                now nodes_count() -> U32;
+                /// Writes the ids of the other nodes, at most so many, and returns how many: 0.
+                now get_nodes(nodes: OutWords, count: Length) -> U32;
+                /// Returns this node: 0, as is written where a process's node is asked.
+                now node_id() -> U64;
+                /// Returns the id of the module that the caller runs, where nodes hand modules to each other: 0.
+                now module_id() -> U64;
+                /// Spawns as `process::spawn` does, without a link, on node 0. Returns 0 and the pid, or 1 and an error id,
+                /// which it is on any other node.
+                wait spawn(node: U64, config: ConfigId, module: ModuleId, function: Bytes, function_length: Length, parameters: Bytes, parameters_length: Length, process: OutU64) -> I32;
+                /// Sends to a process of node 0 as `message::send` does. Returns 2 where the node is another; the message
+                /// is dropped then.
+                wait send(node: U64, process: Pid) -> I32;
+                /// Sends to a process of node 0 and waits as `message::send_receive_skip_search` does. Returns 2 where the
+                /// node is another; the message is dropped then.
+                wait send_receive_skip_search(node: U64, process: Pid, tag: Tag, timeout: Millis) -> I32;
+                /// Looks nodes up by what they say of themselves. Returns 1 and an error id: there is nobody to ask.
+                now exec_lookup_nodes(query: Bytes, length: Length, result: OutU64, nodes: OutU64, error: OutU64) -> I32;
+                /// Writes what was found. Returns -1 and an error id: nothing was looked up.
+                now copy_lookup_nodes_results(result: U64, nodes: OutWords, count: Length, error: OutU64) -> I32;
+                /// Traps: there is no authority here whose certificate and key could be given away.
+                now test_root_cert(length: OutU32) -> U32;
+                /// Traps, as there is no authority here.
+                now default_server_certificates(certificate: Bytes, certificate_length: Length, private_key: Bytes, private_key_length: Length, length: OutU32) -> U32;
+                /// Traps, as there is no authority here that could sign.
+                now sign_node(certificate: Bytes, certificate_length: Length, private_key: Bytes, private_key_length: Length, request: Bytes, request_length: Length, length: OutU32) -> U32;
             }
 
             /// Names for processes. A name belongs to a living process and goes with it.
@@ -251,7 +286,14 @@ macro_rules! for_each_host_function {
                 /// Adds an argument.
                 now config_add_command_line_argument(config: ConfigId, argument: Bytes, length: Length);
                 /// Grants a directory that lies in one of the caller's; any other is a trap.
-                now config_preopen_dir(config: ConfigId, directory: Bytes, length: Length);
+                wait config_preopen_dir(config: ConfigId, directory: Bytes, length: Length);
+            }
+
+            /// Traps that do not end the process.
+            "lunatic::trap" as trap {
+                /// Calls the guest's export `_lunatic_catch_trap(i32, i32) -> i32` with the same arguments. Returns what it
+                /// returns, or 0 where it trapped; memory stays as it was then. A kill, an exit and a limit are not caught.
+                wait catch(function: I32, pointer: I32) -> I32;
             }
 
             /// SQLite. Databases lie in directories that the environment grants, or in memory.

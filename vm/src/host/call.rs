@@ -112,7 +112,7 @@ pub(crate) mod kinds {
         )*};
     }
 
-    kinds!(u32: Bytes Buffer Words Vectors Length IpBytes Family OutU16 OutU32 OutU64 OutIpBytes OutHeader OutText);
+    kinds!(u32: Bytes Buffer Words Vectors Length IpBytes Family OutU16 OutU32 OutU64 OutWords OutIpBytes OutHeader OutText);
     kinds!(u32: ShortMillis OutUuid);
     kinds!(u64: Millis ConfigId ModuleId EnvironmentId DnsId ListenerId StreamId ErrorId TimerId ConnectionId StatementId);
     kinds!(u64: ProcessId AddedModuleId);
@@ -129,7 +129,7 @@ pub(crate) mod kinds {
         )*};
     }
 
-    plain!(I32: i32, U32: u32, U64: u64, Tag: i64,);
+    plain!(I32: i32, U32: u32, U64: u64, F64: f64, Tag: i64,);
 
     pub(crate) use crate::process::Pid;
 
@@ -219,6 +219,10 @@ impl<'a> Call<'a> {
         self.caller.data_mut()
     }
 
+    pub(super) fn caller(&mut self) -> &mut Caller<'a, Guest> {
+        &mut self.caller
+    }
+
     /// Copies bytes out of the guest's memory.
     ///
     /// # Errors
@@ -286,6 +290,14 @@ impl<'a> Call<'a> {
     /// Checks a place for a result.
     pub(crate) fn place<const SIZE: usize>(&mut self, address: u32) -> Result<Place<SIZE>, Failure> {
         Ok(Place(self.range(address, SIZE as u32)?.start))
+    }
+
+    /// Checks a place for so many 64-bit integers.
+    pub(crate) fn out_words(&mut self, address: kinds::OutWords, count: kinds::Length) -> Result<Range, Failure> {
+        let bytes = count.0.checked_mul(8).ok_or_else(|| {
+            Failure::trap(format!("bad pointer: {} words at {:#x} are more than a memory has", count.0, address.0))
+        })?;
+        self.range(address.0, bytes)
     }
 
     /// Writes a result to the place that was checked for it.
@@ -362,23 +374,10 @@ impl<'a> Call<'a> {
     /// Has the guest's `lunatic_alloc` give room for bytes, copies them there, and writes their length to the place that was
     /// checked for it; returns their address.
     ///
-    /// The guest runs meanwhile and can call what it likes, except for what would have it allocate again: each such call
-    /// takes a stack of the machine's.
+    /// The guest runs meanwhile and can call what it likes.
     pub(crate) async fn give(&mut self, bytes: &[u8], place: Place<4>) -> Result<u32, Failure> {
         let size = i32::try_from(bytes.len()).map_err(|_| Failure::trap("the answer does not fit a 32-bit memory"))?;
-        let Some(Extern::Func(allocate)) = self.caller.get_export(ALLOCATE) else {
-            return Err(Failure::trap(format!(
-                "the module exports no function named `{ALLOCATE}`, which this one needs"
-            )));
-        };
-        let allocate = allocate
-            .typed::<i32, i32>(&self.caller)
-            .map_err(|_| Failure::trap(format!("`{ALLOCATE}` is a function from an i32 to an i32")))?;
-        if self.guest().begin_giving() {
-            return Err(Failure::trap(format!("it was called by `{ALLOCATE}`, which would call that again")));
-        }
-        let address = allocate.call_async(&mut self.caller, size).await.map_err(Failure::Guest)?.cast_unsigned();
-        self.guest().end_giving();
+        let address = self.call_back::<i32, i32>(ALLOCATE, size).await?.map_err(Failure::Guest)?.cast_unsigned();
         self.write(address, bytes)?;
         self.put(place, size.to_le_bytes());
         Ok(address)

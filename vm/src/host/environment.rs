@@ -21,7 +21,9 @@ pub(super) fn create_empty_config(call: &mut Call<'_>, out: OutU64) -> Result<i3
         return call.answer(place, Err(error));
     }
     let configs = guest.handles().configs.len();
-    guest.room_for(configs, "configurations")?;
+    if let Err(error) = guest.check_room(configs, "configurations") {
+        return call.answer(place, Err(error));
+    }
     let mut config = Config::new(guest.environment().machine().catalogue().nothing());
     config.limits = *guest.environment().limits();
     config.permissions = Permissions::ALL;
@@ -73,11 +75,11 @@ pub(super) fn create(call: &mut Call<'_>, id: ConfigId, out: OutU64) -> Result<i
     let config = config(call, id)?.clone();
     let guest = call.guest();
     let environments = guest.handles().environments.len();
-    guest.room_for(environments, "environments")?;
-    let result = match guest.environment().inner(config, true) {
-        Ok(environment) => Ok(guest.handles().environments.insert(environment)),
-        Err(error) => Err(HostError::new(Errno::LimitReached, error)),
-    };
+    let result = guest.check_room(environments, "environments").and_then(|()| {
+        let made = guest.environment().inner(config, true);
+        made.map_err(|error| HostError::new(Errno::LimitReached, error))
+    });
+    let result = result.map(|environment| guest.handles().environments.insert(environment));
     call.answer(place, result)
 }
 
@@ -181,7 +183,8 @@ pub(super) fn lookup(
     Ok(0)
 }
 
-fn errno(error: &RegistryError) -> Errno {
+/// Returns the number that guests are told.
+pub(super) fn errno(error: &RegistryError) -> Errno {
     match error {
         RegistryError::BadName => Errno::InvalidInput,
         RegistryError::BadVersion(_) | RegistryError::BadQuery(_) => Errno::BadVersion,

@@ -1,6 +1,7 @@
 //! The host's side of one running guest.
 
 use super::call::Failure;
+use super::call_back::CallsBack;
 use super::meter::Meter;
 use crate::component::Component;
 use crate::environment::{Environment, Given, Permit, Wasi};
@@ -8,7 +9,7 @@ use crate::module::Module;
 use crate::process::{LimitReached, Mail, Message, Process};
 use crate::resources::{Attachment, Foreign, Handles, HostError, Resource};
 use crate::sqlite::Account;
-use lunatic_abi::Limit;
+use lunatic_abi::{Errno, Limit};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use wasmtime::Memory;
@@ -26,12 +27,11 @@ pub struct Guest {
     memory: Option<Memory>,
     /// The turn in which the slice was looked at last.
     turn: u64,
+    calls_back: CallsBack,
     /// Made on the first WASI call.
     wasi: Option<Box<Wasi>>,
     /// Made when it opens a database first.
     databases: Option<Account>,
-    /// Set while the host has the guest give room for an answer.
-    is_giving: bool,
     extensions: HashMap<TypeId, Box<dyn Any + Send>>,
 }
 
@@ -95,9 +95,9 @@ impl Guest {
             meter,
             memory: None,
             turn: 0,
+            calls_back: CallsBack::default(),
             wasi: None,
             databases: None,
-            is_giving: false,
             extensions: HashMap::new(),
         }
     }
@@ -183,6 +183,27 @@ impl Guest {
         self.meter.refused().or_else(|| self.wasi.as_ref()?.refused())
     }
 
+    /// Takes the limit that the guest met last, so that [`Guest::refused`] tells only of what comes.
+    pub(super) fn take_refused(&mut self) -> Option<LimitReached> {
+        let refused = self.refused();
+        self.meter.forget_refusal();
+        if let Some(wasi) = &mut self.wasi {
+            wasi.begin_call();
+        }
+        refused
+    }
+
+    /// Puts back what was taken, unless the guest met another limit since.
+    pub(super) fn remember_refused(&mut self, refused: Option<LimitReached>) {
+        if self.refused().is_none() {
+            self.meter.remember_refusal(refused);
+        }
+    }
+
+    pub(super) fn calls_back(&mut self) -> &mut CallsBack {
+        &mut self.calls_back
+    }
+
     pub(super) fn memory(&self) -> Option<Memory> {
         self.memory
     }
@@ -216,13 +237,18 @@ impl Guest {
         Ok(self.handles.errors.insert(error))
     }
 
-    /// Checks that one more handle of a kind may be held.
+    /// Traps where no more handles of a kind may be held: for functions that have no other way to say so.
     pub(super) fn room_for(&self, held: usize, what: &str) -> Result<(), Failure> {
+        self.check_room(held, what).map_err(|error| Failure::trap(error.text))
+    }
+
+    /// Checks that one more handle of a kind may be held.
+    pub(super) fn check_room(&self, held: usize, what: &str) -> Result<(), HostError> {
         let allowed = self.environment().limits().get(Limit::Handles);
         if (held as u64) < allowed {
             return Ok(());
         }
-        Err(Failure::trap(format!("a process holds at most {allowed} {what}; give some back")))
+        Err(HostError::new(Errno::LimitReached, format!("a process holds at most {allowed} {what}; give some back")))
     }
 
     /// Whether the process has been on turn anew since this was asked last.
@@ -246,15 +272,6 @@ impl Guest {
         let (account, closed) = Account::new(memory, environment.quota(), environment.program().database_turns())?;
         self.process.ends_after(closed);
         Ok(self.databases.insert(account).clone())
-    }
-
-    /// Takes note that the guest is asked for room; says whether it was asked already.
-    pub(super) fn begin_giving(&mut self) -> bool {
-        std::mem::replace(&mut self.is_giving, true)
-    }
-
-    pub(super) fn end_giving(&mut self) {
-        self.is_giving = false;
     }
 
     /// Returns the WASI context.

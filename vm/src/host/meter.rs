@@ -50,6 +50,10 @@ impl Meter {
         self.refused = None;
     }
 
+    pub(super) fn remember_refusal(&mut self, refused: Option<LimitReached>) {
+        self.refused = refused;
+    }
+
     /// Returns how many bytes of memory the guest has.
     pub(super) fn memory(&self) -> u64 {
         self.memory

@@ -2,10 +2,13 @@
 
 use super::call::Range;
 use super::call::kinds::{Bytes, ConfigId, Length, Millis, ModuleId, OutU64};
+use super::distributed::THIS_NODE;
+use super::environment::MAX_TEXT;
 use super::{Call, Failure};
-use crate::environment::{Birth, Config, Environment, Permissions, SpawnError};
+use crate::environment::{Birth, Config, Environment, Naming, Permissions, SpawnError};
 use crate::module::{MAX_MODULE_SIZE, Module, ModuleError};
 use crate::process::{LimitReached, Message, Pid, Signal};
+use crate::registry::{Name, RegistryError};
 use crate::resources::HostError;
 use lunatic_abi::{Errno, Limit, OWN, parameter};
 use wasmtime::{V128, Val};
@@ -26,7 +29,9 @@ pub(super) async fn compile_module(
         return Ok(-1);
     }
     let modules = call.guest().handles().modules.len();
-    call.guest().room_for(modules, "modules")?;
+    if let Err(error) = call.guest().check_room(modules, "modules") {
+        return call.answer(place, Err(error));
+    }
     let result = compile(call, range).await.map(|module| call.guest().handles().modules.insert(module));
     call.answer(place, result)
 }
@@ -158,18 +163,66 @@ pub(super) async fn spawn(
     let module = module(call, module_id)?;
     let entry = Entry::read(call, module, function, function_length, parameters, parameters_length)?;
     check_permission(call)?;
+    let spawned = match place_of_birth(call, config_id)? {
+        Ok(environment) => entry.spawn(call, &environment, link, None).await,
+        Err(error) => Err(error),
+    };
+    call.answer(place, spawned.map(Pid::number))
+}
+
+/// What `get_or_spawn` returns where the name was found.
+const FOUND: i32 = 2;
+
+#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+pub(super) async fn get_or_spawn(
+    call: &mut Call<'_>,
+    name: Bytes,
+    name_length: Length,
+    link: i64,
+    config_id: ConfigId,
+    module_id: ModuleId,
+    function: Bytes,
+    function_length: Length,
+    parameters: Bytes,
+    parameters_length: Length,
+    node: OutU64,
+    process: OutU64,
+) -> Result<i32, Failure> {
+    let (node, place) = (call.place::<8>(node.0)?, call.place::<8>(process.0)?);
+    let text = call.short_text(name, name_length, MAX_TEXT)?;
+    let module = module(call, module_id)?;
+    let entry = Entry::read(call, module, function, function_length, parameters, parameters_length)?;
+    if config_id.0 != OWN {
+        // Also where it is not needed: whether a call is wrong does not depend on who comes first.
+        config(call, config_id)?;
+    }
     let own = call.guest().environment().clone();
-    let environment = if config_id.0 == OWN {
-        own
-    } else {
-        let config = config(call, config_id)?.clone();
-        match own.inner(config, false) {
-            Ok(environment) => environment,
-            Err(error) => return call.answer(place, Err(HostError::new(Errno::LimitReached, error))),
+    let found = match own.lookup(&text, "*") {
+        Ok(pid) => Ok(Spawned { pid, is_new: false }),
+        Err(_) => {
+            // Only who has to spawn must be allowed to.
+            check_permission(call)?;
+            match (Name::unversioned(&text), place_of_birth(call, config_id)?) {
+                (Ok(name), Ok(environment)) => entry.spawn_named(call, &environment, link, None, Some(&name)).await,
+                (Err(error), _) => Err(HostError::new(super::environment::errno(&error), error)),
+                (_, Err(error)) => Err(error),
+            }
         }
     };
-    let spawned = entry.spawn(call, &environment, link, None).await;
-    call.answer(place, spawned.map(Pid::number))
+    let is_found = matches!(found, Ok(Spawned { is_new: false, .. }));
+    let code = call.answer(place, found.map(|spawned| spawned.pid.number()))?;
+    call.put(node, THIS_NODE.to_le_bytes());
+    Ok(if is_found { FOUND } else { code })
+}
+
+/// Returns the environment of processes that are spawned with a configuration, or with the caller's own; or why there is none.
+pub(super) fn place_of_birth(call: &mut Call<'_>, id: ConfigId) -> Result<Result<Environment, HostError>, Failure> {
+    if id.0 == OWN {
+        return Ok(Ok(call.guest().environment().clone()));
+    }
+    let config = config(call, id)?.clone();
+    let made = call.guest().environment().inner(config, false);
+    Ok(made.map_err(|error| HostError::new(Errno::LimitReached, error)))
 }
 
 /// Traps where the caller may not spawn.
@@ -185,6 +238,13 @@ pub(super) struct Entry {
     module: Module,
     function: String,
     parameters: Vec<Val>,
+}
+
+/// What a spawn of a process with a name led to.
+struct Spawned {
+    pid: Pid,
+    /// Not so where another process has the name that it was to get.
+    is_new: bool,
 }
 
 impl Entry {
@@ -210,6 +270,18 @@ impl Entry {
         link: i64,
         message: Option<Message>,
     ) -> Result<Pid, HostError> {
+        self.spawn_named(call, environment, link, message, None).await.map(|spawned| spawned.pid)
+    }
+
+    /// Spawns a process that has a name of the caller's environment, if nobody has it.
+    async fn spawn_named(
+        self,
+        call: &mut Call<'_>,
+        environment: &Environment,
+        link: i64,
+        message: Option<Message>,
+        name: Option<&Name>,
+    ) -> Result<Spawned, HostError> {
         let code = environment.code();
         if !self.module.is_compiled(code) {
             // Code that counts is compiled on first need, which takes long: not on a worker.
@@ -223,9 +295,14 @@ impl Entry {
         {
             return Err(HostError::new(Errno::LimitReached, too_many_ends(reached)));
         }
-        let birth = Birth { link: (link != 0).then_some((&parent, link)), message, is_main: false };
-        let spawned = environment.spawn_with(&self.module, &self.function, &self.parameters, birth);
-        spawned.map(|process| process.pid()).map_err(|error| HostError::new(errno(&error), error))
+        let naming = |name| Naming { environment: parent.environment(), name, registrar: parent.pid() };
+        let birth =
+            Birth { link: (link != 0).then_some((&parent, link)), message, is_main: false, name: name.map(naming) };
+        match environment.spawn_with(&self.module, &self.function, &self.parameters, birth) {
+            Ok(process) => Ok(Spawned { pid: process.pid(), is_new: true }),
+            Err(SpawnError::Name(RegistryError::Taken(_, pid))) => Ok(Spawned { pid, is_new: false }),
+            Err(error) => Err(HostError::new(errno(&error), error)),
+        }
     }
 }
 
@@ -239,6 +316,7 @@ fn errno(error: &SpawnError) -> Errno {
         SpawnError::Module(_) | SpawnError::Link(_) => Errno::BadModule,
         SpawnError::NotGranted(_) => Errno::NotGranted,
         SpawnError::Message(error) => error.errno(),
+        SpawnError::Name(error) => super::environment::errno(error),
         SpawnError::Ending => Errno::Other,
     }
 }

@@ -1,6 +1,7 @@
 //! `lunatic::registry`: names without versions.
 
 use super::call::kinds::{Bytes, Length, OutU64};
+use super::distributed::THIS_NODE;
 use super::environment::MAX_TEXT;
 use super::{Call, Failure};
 use crate::process::Pid;
@@ -27,7 +28,7 @@ pub(super) fn get(
     let (node, process) = (call.place::<8>(node.0)?, call.place::<8>(process.0)?);
     let text = call.short_text(name, length, MAX_TEXT)?;
     let Ok(found) = call.guest().environment().lookup(&text, "*") else { return Ok(1) };
-    call.put(node, 0u64.to_le_bytes());
+    call.put(node, THIS_NODE.to_le_bytes());
     call.put(process, found.number().to_le_bytes());
     Ok(0)
 }

@@ -119,17 +119,17 @@ pub(super) fn config_add_command_line_argument(
     Ok(())
 }
 
-pub(super) fn config_preopen_dir(
+pub(super) async fn config_preopen_dir(
     call: &mut Call<'_>,
     id: ConfigId,
     directory: Bytes,
     length: Length,
 ) -> Result<(), Failure> {
-    preopen(call, id, directory, length)?.map_err(Failure::trap)
+    preopen(call, id, directory, length).await?.map_err(Failure::trap)
 }
 
 /// Grants a configuration a directory that lies in one of the caller's.
-pub(super) fn preopen(
+pub(super) async fn preopen(
     call: &mut Call<'_>,
     id: ConfigId,
     directory: Bytes,
@@ -141,8 +141,12 @@ pub(super) fn preopen(
     if held as u64 >= allowed {
         return Err(Failure::trap(format!("a configuration has at most {allowed} directories")));
     }
-    let environment = call.guest().environment().clone();
-    Ok(config(call, id)?.preopens.add_from(&environment.config().preopens, &directory))
+    let outer = call.guest().environment().config().preopens.clone();
+    let mut preopens = config(call, id)?.preopens.clone();
+    // To look a path up takes as long as the file system likes.
+    let added = blocking::unblock(move || preopens.add_from(&outer, &directory).map(|()| preopens)).await;
+    let config = config(call, id)?;
+    Ok(added.map(|preopens| config.preopens = preopens))
 }
 
 /// Checks that a configuration has room for one more text of so many bytes.

@@ -12,10 +12,12 @@ pub(crate) struct Requirements {
     pub(crate) table_elements: u64,
     /// Places in the machine's pools: each memory and each table has one of its own there.
     pub(crate) slots: u32,
+    /// Bytes of the longest function's code, which are at least as many as its instructions.
+    pub(crate) longest_function: u64,
 }
 
 impl Requirements {
-    /// Reads the declarations of memories and tables. The bytes need not be a valid module otherwise: that is checked when
+    /// Reads the declarations of memories and tables, and passes over the code. The bytes need not be a valid module otherwise: that is checked when
     /// they are compiled.
     pub(crate) fn read(bytes: &[u8]) -> Result<Requirements, ModuleError> {
         let malformed = |error: wasmparser::BinaryReaderError| ModuleError::Malformed(error.to_string());
@@ -39,7 +41,9 @@ impl Requirements {
                         requirements.table_elements = requirements.table_elements.saturating_add(elements);
                     }
                 }
-                Payload::CodeSectionStart { .. } => break,
+                Payload::CodeSectionEntry(body) => {
+                    requirements.longest_function = requirements.longest_function.max(body.range().len() as u64);
+                }
                 _ => {}
             }
         }
@@ -58,7 +62,13 @@ mod tests {
     #[test]
     fn all_memories_and_tables_count() {
         let found = read("(module (memory 2) (memory 3) (table 7 funcref) (table 1 funcref))").expect("it is a module");
-        assert_eq!(found, Requirements { memory: 5 * 65_536, table_elements: 8, slots: 2 });
+        assert_eq!(found, Requirements { memory: 5 * 65_536, table_elements: 8, slots: 2, longest_function: 0 });
+    }
+
+    #[test]
+    fn no_function_has_more_instructions_than_the_longest_has_bytes() {
+        let found = read("(module (func) (func nop nop nop nop nop nop nop) (func nop))").expect("it is a module");
+        assert!((7..=12).contains(&found.longest_function), "{found:?}");
     }
 
     #[test]

@@ -139,9 +139,7 @@ async fn live(mut store: Store<Guest>, code: Code, body: Body) -> Exit {
     }
     // In a loop without calls the fuel that is left is known only where it runs short, so it is given in portions where the
     // environment counts it. A portion is small against the bound; that its end is also a turn's end hardly costs.
-    let total = limits.get(Limit::TotalCompute);
-    if total != u64::MAX {
-        let portion = (total / 4).clamp(1, MAX_PORTION) * FUEL_PER_UNIT;
+    if let Some(portion) = portion(limits.get(Limit::TotalCompute)) {
         store.fuel_async_yield_interval(Some(portion)).expect("the engine of metered code consumes fuel");
     }
     let work = async {
@@ -176,6 +174,11 @@ async fn live(mut store: Store<Guest>, code: Code, body: Body) -> Exit {
     work.or(time_is_over).await
 }
 
+/// Returns in which portions a guest is given fuel, where its environment's processes may compute so many units together.
+pub(crate) fn portion(total: u64) -> Option<u64> {
+    (total != u64::MAX).then(|| (total / 4).clamp(1, MAX_PORTION) * FUEL_PER_UNIT)
+}
+
 /// Lets the guest compute so many units from now on.
 pub(super) fn set_compute(store: &mut Store<Guest>, units: u64) {
     let fuel = units.saturating_mul(FUEL_PER_UNIT);
@@ -203,25 +206,30 @@ fn slice_is_over(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<Upda
 /// Says how a guest ended that stopped with this error.
 pub(super) fn exit_of(store: &mut Store<Guest>, error: &wasmtime::Error) -> Exit {
     let guest = store.data();
-    // A host call noticed that the process is to end.
-    if let Some(exit) = guest.process().ending() {
+    if let Some(exit) = end_of(guest, error) {
         return exit;
     }
+    Exit::Trapped(Arc::new(Trap { reason: reason(error), module: guest.module().cloned(), frames: frames(error) }))
+}
+
+/// Says how a guest ended that stopped with this error and did not just trap.
+pub(crate) fn end_of(guest: &Guest, error: &wasmtime::Error) -> Option<Exit> {
+    // A host call noticed that the process is to end.
+    if let Some(exit) = guest.process().ending() {
+        return Some(exit);
+    }
     if let Some(I32Exit(status)) = error.downcast_ref() {
-        return if *status == 0 { Exit::Normal } else { Exit::Status(*status) };
+        return Some(if *status == 0 { Exit::Normal } else { Exit::Status(*status) });
     }
     if let Some(Rejected(reached)) = error.downcast_ref() {
-        return Exit::Limit(*reached);
+        return Some(Exit::Limit(*reached));
     }
     if let Some(wasmtime::Trap::OutOfFuel) = error.downcast_ref() {
         let allowed = guest.environment().limits().get(Limit::Compute);
-        return Exit::Limit(LimitReached { limit: Limit::Compute, allowed, wanted: None });
+        return Some(Exit::Limit(LimitReached { limit: Limit::Compute, allowed, wanted: None }));
     }
     // A program that is refused memory usually does not go on; what it does instead is a consequence.
-    if let Some(reached) = guest.refused() {
-        return Exit::Limit(reached);
-    }
-    Exit::Trapped(Arc::new(Trap { reason: reason(error), module: guest.module().cloned(), frames: frames(error) }))
+    guest.refused().map(Exit::Limit)
 }
 
 /// Puts the causes of an error, without the backtrace, into one sentence.

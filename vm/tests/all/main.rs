@@ -5,10 +5,12 @@ mod support;
 
 mod boundary;
 mod compute;
+mod distributed;
 mod embedding;
 mod environments;
 mod files;
 mod generations;
+mod get_or_spawn;
 mod links;
 mod mailboxes;
 mod memory;
@@ -20,4 +22,5 @@ mod sqlite;
 mod tcp;
 mod tidy;
 mod timers;
+mod traps;
 mod wasi;

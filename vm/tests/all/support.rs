@@ -88,6 +88,11 @@ impl Lab {
         self.exit(&process)
     }
 
+    /// Runs a module's `main` in an environment, to its end.
+    pub(crate) fn run_in(&self, environment: &Environment, module: &Module) -> Exit {
+        self.exit(&environment.spawn(module, "main", &[]).expect("nothing limits it"))
+    }
+
     /// Spawns a guest's `main` in an environment that grants everything.
     pub(crate) fn spawn(&self, text: &str) -> Process {
         self.environment().spawn(&self.module(text), "main", &[]).expect("nothing limits it")
@@ -158,6 +163,14 @@ pub(crate) fn wasm(kind: Kind) -> &'static str {
         ValueType::I32 => "i32",
         ValueType::I64 => "i64",
         ValueType::F64 => "f64",
+    }
+}
+
+/// Writes a constant of a kind's wasm type: a number, or the bits of a float.
+pub(crate) fn constant(kind: Kind, bits: u64) -> String {
+    match kind.value_type() {
+        ValueType::F64 => format!("(f64.reinterpret_i64 (i64.const {bits:#x}))"),
+        _ => format!("({}.const {bits:#x})", wasm(kind)),
     }
 }
 

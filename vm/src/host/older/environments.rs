@@ -32,7 +32,7 @@ pub(super) fn allow_namespace(call: &mut Call<'_>, id: ConfigId, prefix: Bytes, 
     Ok(())
 }
 
-pub(super) fn preopen_dir(
+pub(super) async fn preopen_dir(
     call: &mut Call<'_>,
     id: ConfigId,
     directory: Bytes,
@@ -40,7 +40,7 @@ pub(super) fn preopen_dir(
     error: OutU64,
 ) -> Result<i32, Failure> {
     let place = call.place::<8>(error.0)?;
-    match wasi::preopen(call, id, directory, length)? {
+    match wasi::preopen(call, id, directory, length).await? {
         Ok(()) => Ok(0),
         Err(error) => call.answer(place, Err(HostError::new(Errno::NotGranted, error))),
     }

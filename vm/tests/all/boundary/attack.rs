@@ -1,7 +1,7 @@
 //! Wrong calls of every row, made from the kinds of its parameters.
 
 use super::{call_of, imports_of};
-use crate::support::wasm;
+use crate::support::constant;
 use lunatic_abi::{Generation, HostFunction, Kind, MessageHeader};
 use std::fmt;
 use std::fmt::Write;
@@ -155,6 +155,17 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
                 add(Weapon::Pointer, &[VECTOR, 2], BAD_POINTER);
             }
         }
+        Kind::OutWords => {
+            for start in [SIZE, SIZE - 7, 0xffff_fff8, 0xffff_ffff] {
+                add(Weapon::Pointer, &[start, 1], BAD_POINTER);
+            }
+            add(Weapon::Pointer, &[SIZE + 1, 0], BAD_POINTER);
+            add(Weapon::Pointer, &[SIZE, 0], Expected::Either);
+            add(Weapon::Pointer, &[SIZE - 8, 1], good_outcome(row));
+            for count in [2, 0x2000_0000, 0x2000_0001, 0x4000_0000, 0x8000_0000, 0xffff_ffff] {
+                add(Weapon::Count, &[SIZE - 8, count], BAD_POINTER);
+            }
+        }
         Kind::IpBytes => {
             for start in [SIZE, SIZE - 3, 0xffff_ffff] {
                 add(Weapon::Pointer, &[start], BAD_POINTER);
@@ -184,9 +195,9 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
                 add(Weapon::Pointer, &[start], BAD_POINTER);
             }
             // Odd addresses are good ones.
-            add(Weapon::Pointer, &[RESULTS + 1], Expected::Answer);
+            add(Weapon::Pointer, &[RESULTS + 1], good_outcome(row));
             if kind != Kind::OutText {
-                add(Weapon::Pointer, &[SIZE - size], Expected::Answer);
+                add(Weapon::Pointer, &[SIZE - size], good_outcome(row));
             }
         }
         Kind::TimerId => {
@@ -205,11 +216,13 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
         | Kind::StatementId
         | Kind::ProcessId
         | Kind::AddedModuleId => {
-            // The guest has no directory that it could hand on.
-            let good = if row.name == "config_preopen_dir" { Expected::Trap("no directory") } else { Expected::Answer };
-            add(Weapon::Id, &[0], good);
+            add(Weapon::Id, &[0], good_outcome(row));
             for id in [77, 1 << 32, 1 << 63, u64::MAX - 1] {
                 add(Weapon::Id, &[id], Expected::Trap("there is no"));
+            }
+            if !matches!(kind, Kind::DnsId | Kind::ProcessId) {
+                // Of these the guest had two. An id that is good is so for its own kind only.
+                add(Weapon::Id, &[1], Expected::Trap("there is no"));
             }
             if !means_own(row, kind) {
                 add(Weapon::Id, &[u64::MAX], Expected::Trap("there is no"));
@@ -231,6 +244,11 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
                 add(Weapon::Number, &[number], Expected::Either);
             }
         }
+        Kind::F64 => {
+            for number in [0.0, -0.0, -1.0, f64::MIN_POSITIVE, f64::MAX, f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+                add(Weapon::Number, &[number.to_bits()], Expected::Either);
+            }
+        }
         Kind::I64 | Kind::U64 | Kind::Tag => {
             for number in [0, 1, u64::MAX, 1 << 63, i64::MAX as u64] {
                 add(Weapon::Number, &[number], Expected::Either);
@@ -239,12 +257,22 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
     }
 }
 
+/// Returns what a good call leads to.
+fn good_outcome(row: &HostFunction) -> Expected {
+    match row.name {
+        // The guest has no directory that it could hand on.
+        "config_preopen_dir" => Expected::Trap("no directory"),
+        "test_root_cert" | "default_server_certificates" | "sign_node" => Expected::Trap("there is no cluster"),
+        _ => Expected::Answer,
+    }
+}
+
 /// Whether all ones means the caller's own, and is no forged id.
 fn means_own(row: &HostFunction, kind: Kind) -> bool {
     let is_given_back = row.name.starts_with("drop");
     match kind {
         Kind::ModuleId | Kind::EnvironmentId => !is_given_back,
-        Kind::ConfigId => row.name == "spawn",
+        Kind::ConfigId => matches!(row.name, "spawn" | "get_or_spawn"),
         _ => false,
     }
 }
@@ -264,7 +292,7 @@ fn good(row: &HostFunction, index: usize) -> u64 {
         // A list of nothing.
         Kind::Bytes if parameter.name == "values" => BUFFER,
         Kind::Bytes => FUNCTION,
-        Kind::Buffer | Kind::Words => BUFFER,
+        Kind::Buffer | Kind::Words | Kind::OutWords => BUFFER,
         Kind::Vectors => VECTOR,
         Kind::Length => match row.parameters[index - 1] {
             // Parameters of a process: none.
@@ -328,7 +356,7 @@ pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack]) -> Stri
         let _ = write!(text, "(func (export \"attack{number}\") ");
         let mut arguments = String::new();
         for (parameter, value) in row.parameters.iter().zip(&attack.arguments) {
-            let _ = write!(arguments, "({}.const {value:#x}) ", wasm(parameter.kind));
+            let _ = write!(arguments, "{} ", constant(parameter.kind, *value));
         }
         text.push_str(&call_of(generation, &format!("{}::{}", row.namespace, row.name), &arguments));
         text.push_str(")\n");

@@ -1,7 +1,7 @@
 //! Random calls with random arguments, for as long as there is time.
 
 use super::{call_of, imports_of};
-use crate::support::{Lab, wasm};
+use crate::support::{Lab, constant, wasm};
 use lunatic_abi::{Generation, HostFunction, Kind};
 use lunatic_vm::{Exit, Limit};
 use std::fmt::Write;
@@ -120,8 +120,8 @@ fn random_guest(random: &mut Random) -> String {
             }
             let mut arguments = String::new();
             for index in 0..row.parameters.len() {
-                let kind = wasm(row.parameters[index].kind);
-                let _ = write!(arguments, "({kind}.const {:#x}) ", argument(random, row, index));
+                let argument = argument(random, row, index);
+                let _ = write!(arguments, "{} ", constant(row.parameters[index].kind, argument));
             }
             text.push_str(&call_of(generation, &format!("{}::{}", row.namespace, row.name), &arguments));
             text.push('\n');

@@ -1,0 +1,164 @@
+//! `lunatic::distributed`: what there is of other machines, which is nothing.
+//!
+//! Guests ask for the node of a process before they send to it, so all of this answers; as node 0, which is also what is
+//! written wherever a node is asked.
+
+use super::call::kinds::{Bytes, ConfigId, Length, Millis, ModuleId, OutU32, OutU64, OutWords};
+use super::process::{Entry, check_permission, module, place_of_birth};
+use super::{Call, Failure};
+use crate::process::Pid;
+use crate::resources::HostError;
+use lunatic_abi::Errno;
+
+/// The node that this machine is.
+pub(super) const THIS_NODE: u64 = 0;
+
+/// What a send returns where there is no such node.
+const NO_SUCH_NODE: i32 = 2;
+
+/// The longest query that is looked at, in bytes.
+const MAX_QUERY: u32 = 64 << 10;
+
+fn no_such_node(node: u64) -> HostError {
+    HostError::new(
+        Errno::NotFound,
+        format!("there is no node {node}: this machine is by itself, and is node {THIS_NODE}"),
+    )
+}
+
+fn nobody_to_ask() -> HostError {
+    HostError::new(Errno::NotFound, "this machine is by itself: there are no nodes to look up")
+}
+
+pub(super) fn nodes_count(_: &mut Call<'_>) -> Result<u32, Failure> {
+    Ok(0)
+}
+
+pub(super) fn get_nodes(call: &mut Call<'_>, nodes: OutWords, count: Length) -> Result<u32, Failure> {
+    call.out_words(nodes, count)?;
+    Ok(0)
+}
+
+pub(super) fn node_id(_: &mut Call<'_>) -> Result<u64, Failure> {
+    Ok(THIS_NODE)
+}
+
+pub(super) fn module_id(_: &mut Call<'_>) -> Result<u64, Failure> {
+    Ok(0)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+pub(super) async fn spawn(
+    call: &mut Call<'_>,
+    node: u64,
+    config_id: ConfigId,
+    module_id: ModuleId,
+    function: Bytes,
+    function_length: Length,
+    parameters: Bytes,
+    parameters_length: Length,
+    process: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(process.0)?;
+    let module = module(call, module_id)?;
+    let entry = Entry::read(call, module, function, function_length, parameters, parameters_length)?;
+    check_permission(call)?;
+    let environment = place_of_birth(call, config_id)?;
+    let spawned = match environment {
+        _ if node != THIS_NODE => Err(no_such_node(node)),
+        Ok(environment) => entry.spawn(call, &environment, 0, None).await,
+        Err(error) => Err(error),
+    };
+    call.answer(place, spawned.map(Pid::number))
+}
+
+pub(super) async fn send(call: &mut Call<'_>, node: u64, process: Pid) -> Result<i32, Failure> {
+    if node != THIS_NODE {
+        super::message::take_message(call)?;
+        return Ok(NO_SUCH_NODE);
+    }
+    match super::message::at_once::send(call, process)? {
+        Some(code) => Ok(code),
+        None => super::message::send(call, process).await,
+    }
+}
+
+pub(super) async fn send_receive_skip_search(
+    call: &mut Call<'_>,
+    node: u64,
+    process: Pid,
+    tag: i64,
+    timeout: Millis,
+) -> Result<i32, Failure> {
+    if node != THIS_NODE {
+        super::message::take_message(call)?;
+        return Ok(NO_SUCH_NODE);
+    }
+    super::message::send_receive_skip_search(call, process, tag, timeout).await
+}
+
+pub(super) fn exec_lookup_nodes(
+    call: &mut Call<'_>,
+    query: Bytes,
+    length: Length,
+    result: OutU64,
+    nodes: OutU64,
+    error: OutU64,
+) -> Result<i32, Failure> {
+    call.place::<8>(result.0)?;
+    call.place::<8>(nodes.0)?;
+    let place = call.place::<8>(error.0)?;
+    call.short_text(query, length, MAX_QUERY)?;
+    call.answer(place, Err(nobody_to_ask()))
+}
+
+pub(super) fn copy_lookup_nodes_results(
+    call: &mut Call<'_>,
+    _result: u64,
+    nodes: OutWords,
+    count: Length,
+    error: OutU64,
+) -> Result<i32, Failure> {
+    call.out_words(nodes, count)?;
+    let place = call.place::<8>(error.0)?;
+    call.answer(place, Err(nobody_to_ask()))?;
+    Ok(-1)
+}
+
+fn no_authority() -> Failure {
+    Failure::trap("there is no cluster, and no authority that could give certificates")
+}
+
+pub(super) fn test_root_cert(call: &mut Call<'_>, length: OutU32) -> Result<u32, Failure> {
+    call.place::<4>(length.0)?;
+    Err(no_authority())
+}
+
+pub(super) fn default_server_certificates(
+    call: &mut Call<'_>,
+    certificate: Bytes,
+    certificate_length: Length,
+    private_key: Bytes,
+    private_key_length: Length,
+    length: OutU32,
+) -> Result<u32, Failure> {
+    call.range(certificate.0, certificate_length.0)?;
+    call.range(private_key.0, private_key_length.0)?;
+    call.place::<4>(length.0)?;
+    Err(no_authority())
+}
+
+#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+pub(super) fn sign_node(
+    call: &mut Call<'_>,
+    certificate: Bytes,
+    certificate_length: Length,
+    private_key: Bytes,
+    private_key_length: Length,
+    request: Bytes,
+    request_length: Length,
+    length: OutU32,
+) -> Result<u32, Failure> {
+    call.range(request.0, request_length.0)?;
+    default_server_certificates(call, certificate, certificate_length, private_key, private_key_length, length)
+}
