@@ -76,6 +76,7 @@ enum {
   LUNATIC_LIMIT_TOTAL_MEMORY = 13,
   LUNATIC_LIMIT_TOTAL_COMPUTE = 14,
   LUNATIC_LIMIT_TIME = 15,
+  LUNATIC_LIMIT_METRICS = 16,
 };
 
 enum {
@@ -528,6 +529,30 @@ void lunatic_wasi_config_add_command_line_argument(uint64_t config, const void *
 /* Grants a directory that lies in one of the caller's; any other is a trap. */
 LUNATIC_IMPORT("lunatic::wasi", "config_preopen_dir")
 void lunatic_wasi_config_preopen_dir(uint64_t config, const void *directory, uint32_t length);
+
+/* Sets a counter. */
+LUNATIC_IMPORT("lunatic::metrics", "counter")
+void lunatic_metrics_counter(const void *name, uint32_t length, uint64_t value);
+
+/* Adds one to a counter. */
+LUNATIC_IMPORT("lunatic::metrics", "increment_counter")
+void lunatic_metrics_increment_counter(const void *name, uint32_t length);
+
+/* Sets a gauge. */
+LUNATIC_IMPORT("lunatic::metrics", "gauge")
+void lunatic_metrics_gauge(const void *name, uint32_t length, double value);
+
+/* Adds to a gauge. */
+LUNATIC_IMPORT("lunatic::metrics", "increment_gauge")
+void lunatic_metrics_increment_gauge(const void *name, uint32_t length, double value);
+
+/* Subtracts from a gauge. */
+LUNATIC_IMPORT("lunatic::metrics", "decrement_gauge")
+void lunatic_metrics_decrement_gauge(const void *name, uint32_t length, double value);
+
+/* Adds a sample to a histogram. */
+LUNATIC_IMPORT("lunatic::metrics", "histogram")
+void lunatic_metrics_histogram(const void *name, uint32_t length, double value);
 
 /* Calls the guest's export `_lunatic_catch_trap(i32, i32) -> i32` with the same arguments. Returns what it returns, or 0 where it trapped; memory stays as it was then. A kill, an exit and a limit are not caught. */
 LUNATIC_IMPORT("lunatic::trap", "catch")

@@ -183,6 +183,8 @@ limits! {
     max_total_compute => TotalCompute,
     /// Bounds the milliseconds that one process may live, waiting included.
     max_time => Time,
+    /// Bounds the metrics that the environment's processes name, until the program is gone.
+    max_metrics => Metrics,
 }
 
 #[cfg(test)]

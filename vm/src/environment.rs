@@ -342,6 +342,7 @@ impl Environment {
     fn appear(&self, process: &Process) {
         self.0.program.joined(process.pid());
         self.0.machine.processes.insert(process.clone());
+        crate::observe::appeared(process);
     }
 
     /// Checks the bounds that a new process meets, and counts it.

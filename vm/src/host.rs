@@ -16,6 +16,7 @@ mod dns;
 mod environment;
 mod error;
 mod message;
+mod metrics;
 mod older;
 mod process;
 mod registry;

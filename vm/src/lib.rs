@@ -29,6 +29,7 @@ mod console;
 mod engine;
 mod environment;
 mod host;
+mod metrics;
 mod module;
 mod observe;
 mod pipe;

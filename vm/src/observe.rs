@@ -1,4 +1,4 @@
-//! What happens, told to whoever watches. The logic says one line; how it is shown is decided here.
+//! What happens, told to whoever watches. The logic says one line; how it is shown and counted is decided here.
 
 use crate::host::Origin;
 use crate::process::{Exit, Process};
@@ -7,14 +7,20 @@ use log::Level;
 /// The target of the log lines that a user of the command asks for with `RUST_LOG=lunatic=debug`.
 const TARGET: &str = "lunatic::process";
 
+/// A process can be found from now on.
+pub(crate) fn appeared(process: &Process) {
+    process.environment().machine().metrics.appeared();
+}
+
 /// A process was spawned.
 pub(crate) fn spawned(process: &Process, origin: &Origin) {
     let (pid, name) = (process.pid(), process.name());
     log::trace!(target: TARGET, "process {pid} `{}` of module `{}` was spawned", printable(name), printable(origin.name()));
 }
 
-/// A process ended, and what it had is released.
-pub(crate) fn exited(process: &Process, exit: &Exit) {
+/// A process ended that got so much mail in its life, and what it had is released.
+pub(crate) fn exited(process: &Process, exit: &Exit, mail: u64) {
+    process.environment().machine().metrics.ended(exit, mail);
     let level = match exit {
         Exit::Fault(_) => Level::Error,
         _ => Level::Debug,

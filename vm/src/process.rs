@@ -176,6 +176,11 @@ impl Process {
         self.lock().state.mailbox_size()
     }
 
+    /// Returns how many pieces of mail were put into its mailbox since it began.
+    pub(crate) fn mail_received(&self) -> u64 {
+        self.next_sequence()
+    }
+
     /// Waits until it has ended, and says how. By then its names, sockets and memory are gone.
     pub async fn exited(&self) -> Exit {
         std::future::poll_fn(|context| {
@@ -445,10 +450,11 @@ impl Process {
         for registration in &ended.names {
             registration.environment.remove_name(&registration.name, self.0.pid);
         }
+        let mail = ended.mailbox.next_sequence();
         drop(ended.mailbox);
         machine.processes.remove(self.0.pid);
         release();
-        crate::observe::exited(self, &exit);
+        crate::observe::exited(self, &exit, mail);
 
         let tell = |pids: Vec<Pid>, signal: Signal| {
             for pid in pids {

@@ -6,6 +6,7 @@ use crate::console::Console;
 use crate::engine::{DEFAULT_SLOTS, Engines};
 use crate::environment::{Catalogue, Config, Environment};
 use crate::host::{self, Host, Linkers};
+use crate::metrics::Metrics;
 use crate::module::{Cache, Module, ModuleError};
 use crate::process::{Pid, PidSource, Process, Table};
 use crate::scheduler::Scheduler;
@@ -35,6 +36,7 @@ pub(crate) struct Machine {
     pub(crate) pids: PidSource,
     pub(crate) resolver: Resolver,
     pub(crate) compiler: Compiler,
+    pub(crate) metrics: Metrics,
     catalogue: Arc<Catalogue>,
     environments: AtomicU64,
     scheduler: Scheduler,
@@ -173,6 +175,7 @@ impl VmBuilder {
             pids: PidSource::new(),
             resolver: Resolver::default(),
             compiler: Compiler::new(),
+            metrics: Metrics::new(),
             catalogue: Catalogue::new(names),
             environments: AtomicU64::new(0),
             scheduler: scheduler.build()?,
@@ -255,6 +258,22 @@ impl Vm {
     /// Returns all living processes, in no order. It is not a picture of one moment.
     pub fn processes(&self) -> Vec<Process> {
         self.machine.processes.all()
+    }
+
+    /// Returns what the machine and its programs count, in the text format of Prometheus.
+    ///
+    /// Of the machine: processes alive, spawned and ended, with how, and what was put into mailboxes. Of each program: what it
+    /// counts with `lunatic::metrics`, labelled with the number of its environment, for as long as that is held or has processes.
+    /// It looks at every process, which takes microseconds for each.
+    ///
+    /// ```
+    /// let vm = lunatic_vm::Vm::builder().build()?;
+    /// let text = vm.metrics();
+    /// assert!(text.lines().any(|line| line == "lunatic_machine_processes 0"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn metrics(&self) -> String {
+        self.machine.metrics.text(&self.machine.processes.all())
     }
 
     /// Waits for a future on this thread, which must not be one of the machine's.

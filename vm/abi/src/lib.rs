@@ -207,6 +207,8 @@ numbered! {
         TotalCompute = 14,
         /// Milliseconds that one process may live, waiting included.
         Time = 15,
+        /// Metrics that the environment's processes have named, until the program is gone.
+        Metrics = 16,
     }
 }
 

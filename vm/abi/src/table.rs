@@ -289,6 +289,23 @@ macro_rules! for_each_host_function {
                 wait config_preopen_dir(config: ConfigId, directory: Bytes, length: Length);
             }
 
+            /// What a program counts. A name that is not one for Prometheus gets `_` for what is not; a name is of one kind,
+            /// and what comes as another is left out, as is what comes when there are too many names.
+            "lunatic::metrics" as metrics {
+                /// Sets a counter.
+                now counter(name: Bytes, length: Length, value: U64);
+                /// Adds one to a counter.
+                now increment_counter(name: Bytes, length: Length);
+                /// Sets a gauge.
+                now gauge(name: Bytes, length: Length, value: F64);
+                /// Adds to a gauge.
+                now increment_gauge(name: Bytes, length: Length, value: F64);
+                /// Subtracts from a gauge.
+                now decrement_gauge(name: Bytes, length: Length, value: F64);
+                /// Adds a sample to a histogram.
+                now histogram(name: Bytes, length: Length, value: F64);
+            }
+
             /// Traps that do not end the process.
             "lunatic::trap" as trap {
                 /// Calls the guest's export `_lunatic_catch_trap(i32, i32) -> i32` with the same arguments. Returns what it

@@ -25,6 +25,7 @@ impl Default for Limits {
             (Limit::Sockets, 1_024),
             (Limit::Files, 256),
             (Limit::Handles, 10_000),
+            (Limit::Metrics, 1_000),
         ] {
             limits.set(limit, bound);
         }

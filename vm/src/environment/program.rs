@@ -3,11 +3,12 @@
 //! Here is known how many of its processes are alive, so that the last one can be told that it is, and whether the program
 //! is over, so that nothing new begins in it.
 
+use crate::metrics::Named;
 use crate::process::{Pid, Process};
 use crate::sqlite::Turns;
 use crate::vm::Machine;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Poll, Waker};
 
 /// The counts of one program.
@@ -30,6 +31,8 @@ pub(crate) struct Program {
     waiting: Mutex<Vec<Waker>>,
     /// The turns of its processes to work with databases.
     database_turns: Turns,
+    /// What its processes count. Made when one counts first.
+    metrics: OnceLock<Arc<Named>>,
 }
 
 impl Program {
@@ -44,6 +47,7 @@ impl Program {
             timers: AtomicU64::new(0),
             waiting: Mutex::new(Vec::new()),
             database_turns: Turns::default(),
+            metrics: OnceLock::new(),
         }
     }
 
@@ -76,6 +80,11 @@ impl Program {
             }
         }
         self.tell_the_last(machine);
+    }
+
+    /// Returns what its processes count.
+    pub(crate) fn metrics(&self, machine: &Machine) -> &Named {
+        self.metrics.get_or_init(|| machine.metrics.of_program(self.number))
     }
 
     pub(crate) fn timer_started(&self) {

@@ -159,6 +159,7 @@ fn wording(limit: Limit) -> (&'static str, &'static str) {
         Limit::Handles => ("a process", "handles of a kind"),
         Limit::TotalMemory => ("memory of the environment", "bytes"),
         Limit::TotalCompute => ("compute of the environment", "units"),
+        Limit::Metrics => ("the environment", "metrics"),
         Limit::Time => ("the life of a process", "milliseconds"),
         _ => ("the environment", "of this"),
     }

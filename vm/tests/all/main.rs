@@ -14,6 +14,7 @@ mod get_or_spawn;
 mod links;
 mod mailboxes;
 mod memory;
+mod metrics;
 mod model;
 mod processes;
 mod registry;
