@@ -162,7 +162,10 @@ impl fmt::Display for ExitReason {
             Self::Status(status) => write!(f, "exited with status {status}"),
             Self::Trapped => f.write_str("trapped"),
             Self::Killed => f.write_str("was killed"),
-            Self::Limit(Some(limit)) => write!(f, "reached a limit: {limit:?}"),
+            Self::Limit(Some(limit)) => {
+                let (what, unit) = limit.words();
+                write!(f, "reached a limit: {what}, in {unit}")
+            }
             Self::Limit(None) => f.write_str("reached a limit"),
             Self::LinkDied => f.write_str("died with a process that it was linked with"),
             Self::NoProcess => f.write_str("does not exist"),
@@ -194,6 +197,12 @@ mod tests {
         assert_eq!(signal.kind, SignalKind::ProcessDied);
         assert_eq!(signal.reason, ExitReason::Status(-1));
         assert_eq!(signal.to_string(), "process <2a> exited with status -1");
+    }
+
+    #[test]
+    fn a_limit_is_named_in_words() {
+        let compute = ExitReason::Limit(Some(Limit::Compute));
+        assert_eq!(compute.to_string(), "reached a limit: compute of a process, in units");
     }
 
     #[test]

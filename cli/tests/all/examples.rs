@@ -132,7 +132,7 @@ then: letter 3
 fn module_loading() {
     let printed = "\
 add(40, 2): exited with status 42
-spin(): reached a limit: Compute
+spin(): reached a limit: compute of a process, in units
 add: BadParameters
 divide: NoFunction
 half of it: BadModule

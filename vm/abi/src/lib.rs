@@ -212,6 +212,31 @@ numbered! {
     }
 }
 
+impl Limit {
+    /// Returns what the limit bounds and in which unit, as words of a sentence.
+    pub const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Memory => ("memory of a process", "bytes"),
+            Self::Compute => ("compute of a process", "units"),
+            Self::TableElements => ("tables of a process", "elements"),
+            Self::Processes => ("the environment", "processes"),
+            Self::MailboxMessages => ("a mailbox", "messages"),
+            Self::MailboxBytes => ("a mailbox", "bytes"),
+            Self::MessageBytes => ("a message", "bytes"),
+            Self::Timers => ("the environment", "timers"),
+            Self::Names => ("the environment", "names"),
+            Self::Sockets => ("the environment", "sockets"),
+            Self::Files => ("a process", "open files"),
+            Self::Output => ("output of the environment", "bytes"),
+            Self::Handles => ("a process", "handles of a kind"),
+            Self::TotalMemory => ("memory of the environment", "bytes"),
+            Self::TotalCompute => ("compute of the environment", "units"),
+            Self::Time => ("the life of a process", "milliseconds"),
+            Self::Metrics => ("the environment", "metrics"),
+        }
+    }
+}
+
 numbered! {
     /// What a received message is; the result of a receive that got one.
     MessageKind {
