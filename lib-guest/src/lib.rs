@@ -62,7 +62,7 @@ pub use lunatic_abi::{Errno, Limit};
 pub use mailbox::{LinkMailbox, Mailbox, ReceiveError, TransformMailbox};
 pub use message::{ExitReason, Message, Signal, SignalKind};
 pub use module::{Module, Param, ThisModule};
-pub use process::{Process, SendError, SendFailure};
+pub use process::{Process, SendError, SendFailure, SpawnError};
 pub use registry::{RegistryError, lookup};
 pub use request::{Request, RequestError};
 pub use server::Server;

@@ -2,7 +2,7 @@
 
 use crate::environment::Handle;
 use crate::mailbox::{LinkMailbox, Mailbox, TransformMailbox};
-use crate::process::{Place, Process};
+use crate::process::{Linked, Place, Process, linked};
 use crate::tag::Tag;
 use crate::{LunaticError, host};
 use lunatic_abi::{OWN, parameter};
@@ -62,11 +62,9 @@ impl Module {
         mailbox: M,
         function: &str,
         params: &[Param],
-    ) -> Result<(Process<T>, LinkMailbox<P>), LunaticError> {
-        let mailbox = mailbox.catch_link_panic();
-        let parameters = to_bytes(params);
-        let process = self.place().spawn_export(Tag::new(), function, &parameters)?;
-        Ok((process, mailbox))
+    ) -> Linked<T, LinkMailbox<P>> {
+        let spawn = |tag| self.place().spawn_export(tag, function, &to_bytes(params));
+        linked(mailbox.catch_link_panic(), spawn)
     }
 
     /// Spawns an exported function as [`spawn`](Self::spawn) does, linked: when one of the two fails, the other dies too.
@@ -75,11 +73,9 @@ impl Module {
         mailbox: M,
         function: &str,
         params: &[Param],
-    ) -> Result<(Process<T>, Mailbox<P>), LunaticError> {
-        let mailbox = mailbox.panic_if_link_panics();
-        let parameters = to_bytes(params);
-        let process = self.place().spawn_export(Tag::new(), function, &parameters)?;
-        Ok((process, mailbox))
+    ) -> Linked<T, Mailbox<P>> {
+        let spawn = |tag| self.place().spawn_export(tag, function, &to_bytes(params));
+        linked(mailbox.panic_if_link_panics(), spawn)
     }
 }
 
@@ -111,7 +107,7 @@ impl ThisModule {
 
     /// Spawns a process as [`process::spawn`](crate::process::spawn) does.
     pub fn spawn<T>(&self, function: fn(Mailbox<T>)) -> Result<Process<T>, LunaticError> {
-        self.place().spawn(function)
+        self.place().spawn(Tag::NONE, function)
     }
 
     /// Spawns a process as [`process::spawn_with`](crate::process::spawn_with) does.
@@ -119,7 +115,7 @@ impl ThisModule {
     where
         C: Serialize + DeserializeOwned,
     {
-        self.place().spawn_with(context, function)
+        self.place().spawn_with(Tag::NONE, &context, function)
     }
 
     /// Spawns a process as [`process::spawn_link`](crate::process::spawn_link) does.
@@ -127,8 +123,8 @@ impl ThisModule {
         &self,
         mailbox: M,
         function: fn(Mailbox<T>),
-    ) -> Result<(Process<T>, LinkMailbox<P>), LunaticError> {
-        self.place().spawn_link(mailbox, function)
+    ) -> Linked<T, LinkMailbox<P>> {
+        linked(mailbox.catch_link_panic(), |tag| self.place().spawn(tag, function))
     }
 
     /// Spawns a process as [`process::spawn_link_with`](crate::process::spawn_link_with) does.
@@ -137,12 +133,12 @@ impl ThisModule {
         mailbox: M,
         context: C,
         function: fn(C, Mailbox<T>),
-    ) -> Result<(Process<T>, LinkMailbox<P>), LunaticError>
+    ) -> Linked<T, LinkMailbox<P>>
     where
         C: Serialize + DeserializeOwned,
         M: TransformMailbox<P>,
     {
-        self.place().spawn_link_with(mailbox, context, function)
+        linked(mailbox.catch_link_panic(), |tag| self.place().spawn_with(tag, &context, function))
     }
 
     /// Spawns a process as [`process::spawn_link_unwrap`](crate::process::spawn_link_unwrap) does.
@@ -150,8 +146,8 @@ impl ThisModule {
         &self,
         mailbox: M,
         function: fn(Mailbox<T>),
-    ) -> Result<(Process<T>, Mailbox<P>), LunaticError> {
-        self.place().spawn_link_unwrap(mailbox, function)
+    ) -> Linked<T, Mailbox<P>> {
+        linked(mailbox.panic_if_link_panics(), |tag| self.place().spawn(tag, function))
     }
 
     /// Spawns a process as [`process::spawn_link_unwrap_with`](crate::process::spawn_link_unwrap_with) does.
@@ -160,12 +156,12 @@ impl ThisModule {
         mailbox: M,
         context: C,
         function: fn(C, Mailbox<T>),
-    ) -> Result<(Process<T>, Mailbox<P>), LunaticError>
+    ) -> Linked<T, Mailbox<P>>
     where
         C: Serialize + DeserializeOwned,
         M: TransformMailbox<P>,
     {
-        self.place().spawn_link_unwrap_with(mailbox, context, function)
+        linked(mailbox.panic_if_link_panics(), |tag| self.place().spawn_with(tag, &context, function))
     }
 }
 

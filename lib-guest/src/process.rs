@@ -94,6 +94,35 @@ impl<T> fmt::Debug for SendError<T> {
     }
 }
 
+/// Why a process was not spawned with a link, and the mailbox of the one that was to spawn it, which is what it would have
+/// been.
+#[derive(thiserror::Error)]
+#[error("{error}")]
+pub struct SpawnError<M> {
+    /// The mailbox, given back.
+    pub mailbox: M,
+    /// Why nothing was spawned.
+    #[source]
+    pub error: LunaticError,
+}
+
+// Written out so that `unwrap` works for mailboxes of all messages.
+impl<M> fmt::Debug for SpawnError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpawnError").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+/// Lets go of the mailbox, so that `?` works where the process ends with the error.
+impl<M> From<SpawnError<M>> for LunaticError {
+    fn from(error: SpawnError<M>) -> Self {
+        error.error
+    }
+}
+
+/// What spawning with a link brings: the process and the mailbox of the one that spawned it.
+pub type Linked<T, M> = Result<(Process<T>, M), SpawnError<M>>;
+
 impl<T> Process<T> {
     pub(crate) fn from_id(id: u64) -> Self {
         Self { id, messages: PhantomData }
@@ -397,7 +426,7 @@ pub fn sleep(milliseconds: u64) {
 /// }
 /// ```
 pub fn spawn<T>(function: fn(Mailbox<T>)) -> Result<Process<T>, LunaticError> {
-    Place::Here.spawn(function)
+    Place::Here.spawn(Tag::NONE, function)
 }
 
 /// Spawns a process as [`spawn`] does, and hands it a value.
@@ -431,7 +460,7 @@ pub fn spawn_with<C, T>(context: C, function: fn(C, Mailbox<T>)) -> Result<Proce
 where
     C: Serialize + DeserializeOwned,
 {
-    Place::Here.spawn_with(context, function)
+    Place::Here.spawn_with(Tag::NONE, &context, function)
 }
 
 /// Spawns a process that is linked with this one, which is told of its failure.
@@ -440,8 +469,7 @@ where
 ///
 /// # Errors
 ///
-/// As [`spawn`]. The mailbox is gone then; who wants to go on without the process spawns it first and links it after
-/// ([`Process::link`]), which loses no failure either.
+/// As [`spawn`], with the mailbox.
 ///
 /// # Example
 ///
@@ -455,48 +483,37 @@ where
 ///     assert_eq!(message.signal().unwrap().pid, child.id());
 /// }
 /// ```
-pub fn spawn_link<T, P, M>(mailbox: M, function: fn(Mailbox<T>)) -> Result<(Process<T>, LinkMailbox<P>), LunaticError>
+pub fn spawn_link<T, P, M>(mailbox: M, function: fn(Mailbox<T>)) -> Linked<T, LinkMailbox<P>>
 where
     M: TransformMailbox<P>,
 {
-    Place::Here.spawn_link(mailbox, function)
+    linked(mailbox.catch_link_panic(), |tag| Place::Here.spawn(tag, function))
 }
 
 /// Spawns a process as [`spawn_link`] does, and hands it a value as [`spawn_with`] does.
-pub fn spawn_link_with<C, T, P, M>(
-    mailbox: M,
-    context: C,
-    function: fn(C, Mailbox<T>),
-) -> Result<(Process<T>, LinkMailbox<P>), LunaticError>
+pub fn spawn_link_with<C, T, P, M>(mailbox: M, context: C, function: fn(C, Mailbox<T>)) -> Linked<T, LinkMailbox<P>>
 where
     C: Serialize + DeserializeOwned,
     M: TransformMailbox<P>,
 {
-    Place::Here.spawn_link_with(mailbox, context, function)
+    linked(mailbox.catch_link_panic(), |tag| Place::Here.spawn_with(tag, &context, function))
 }
 
 /// Spawns a process that is linked with this one: when one of them fails, the other dies too.
-pub fn spawn_link_unwrap<T, P, M>(
-    mailbox: M,
-    function: fn(Mailbox<T>),
-) -> Result<(Process<T>, Mailbox<P>), LunaticError>
+pub fn spawn_link_unwrap<T, P, M>(mailbox: M, function: fn(Mailbox<T>)) -> Linked<T, Mailbox<P>>
 where
     M: TransformMailbox<P>,
 {
-    Place::Here.spawn_link_unwrap(mailbox, function)
+    linked(mailbox.panic_if_link_panics(), |tag| Place::Here.spawn(tag, function))
 }
 
 /// Spawns a process as [`spawn_link_unwrap`] does, and hands it a value as [`spawn_with`] does.
-pub fn spawn_link_unwrap_with<C, T, P, M>(
-    mailbox: M,
-    context: C,
-    function: fn(C, Mailbox<T>),
-) -> Result<(Process<T>, Mailbox<P>), LunaticError>
+pub fn spawn_link_unwrap_with<C, T, P, M>(mailbox: M, context: C, function: fn(C, Mailbox<T>)) -> Linked<T, Mailbox<P>>
 where
     C: Serialize + DeserializeOwned,
     M: TransformMailbox<P>,
 {
-    Place::Here.spawn_link_unwrap_with(mailbox, context, function)
+    linked(mailbox.panic_if_link_panics(), |tag| Place::Here.spawn_with(tag, &context, function))
 }
 
 /// Where a process is spawned: which environment grants it what it may do, and which module it runs.
@@ -571,12 +588,8 @@ impl Place {
         LunaticError::check(result, process).map(Process::from_id)
     }
 
-    pub(crate) fn spawn_entry<T>(self, link: Tag, entry: &Entry) -> Result<Process<T>, LunaticError> {
-        self.spawn_export(link, EXPORT, &entry.parameters())
-    }
-
     /// Spawns an entry that begins by receiving a context.
-    pub(crate) fn spawn_entry_with<C: Serialize, T>(
+    pub(crate) fn spawn_entry<C: Serialize, T>(
         self,
         link: Tag,
         context: &C,
@@ -588,67 +601,30 @@ impl Place {
         .map_err(SendFailure::SerializationFailed)?
     }
 
-    pub(crate) fn spawn<T>(self, function: fn(Mailbox<T>)) -> Result<Process<T>, LunaticError> {
-        self.spawn_entry(Tag::NONE, &Entry::new(function))
+    /// Spawns a function of this program, linked where there is a tag.
+    pub(crate) fn spawn<T>(self, link: Tag, function: fn(Mailbox<T>)) -> Result<Process<T>, LunaticError> {
+        self.spawn_export(link, EXPORT, &Entry::new(function).parameters())
     }
 
-    pub(crate) fn spawn_with<C, T>(self, context: C, function: fn(C, Mailbox<T>)) -> Result<Process<T>, LunaticError>
-    where
-        C: Serialize + DeserializeOwned,
-    {
-        self.spawn_entry_with(Tag::NONE, &context, &Entry::with_context(function))
-    }
-
-    pub(crate) fn spawn_link<T, P, M: TransformMailbox<P>>(
+    /// Spawns a function of this program as [`spawn`](Self::spawn) does, with a context.
+    pub(crate) fn spawn_with<C, T>(
         self,
-        mailbox: M,
-        function: fn(Mailbox<T>),
-    ) -> Result<(Process<T>, LinkMailbox<P>), LunaticError> {
-        let mailbox = mailbox.catch_link_panic();
-        let process = self.spawn_entry(Tag::new(), &Entry::new(function))?;
-        Ok((process, mailbox))
-    }
-
-    pub(crate) fn spawn_link_with<C, T, P, M>(
-        self,
-        mailbox: M,
-        context: C,
+        link: Tag,
+        context: &C,
         function: fn(C, Mailbox<T>),
-    ) -> Result<(Process<T>, LinkMailbox<P>), LunaticError>
+    ) -> Result<Process<T>, LunaticError>
     where
         C: Serialize + DeserializeOwned,
-        M: TransformMailbox<P>,
     {
-        let mailbox = mailbox.catch_link_panic();
-        let entry = Entry::with_context(function);
-        let process = self.spawn_entry_with(Tag::new(), &context, &entry)?;
-        Ok((process, mailbox))
+        self.spawn_entry(link, context, &Entry::with_context(function))
     }
+}
 
-    pub(crate) fn spawn_link_unwrap<T, P, M: TransformMailbox<P>>(
-        self,
-        mailbox: M,
-        function: fn(Mailbox<T>),
-    ) -> Result<(Process<T>, Mailbox<P>), LunaticError> {
-        let mailbox = mailbox.panic_if_link_panics();
-        let process = self.spawn_entry(Tag::new(), &Entry::new(function))?;
-        Ok((process, mailbox))
-    }
-
-    pub(crate) fn spawn_link_unwrap_with<C, T, P, M>(
-        self,
-        mailbox: M,
-        context: C,
-        function: fn(C, Mailbox<T>),
-    ) -> Result<(Process<T>, Mailbox<P>), LunaticError>
-    where
-        C: Serialize + DeserializeOwned,
-        M: TransformMailbox<P>,
-    {
-        let mailbox = mailbox.panic_if_link_panics();
-        let entry = Entry::with_context(function);
-        let process = self.spawn_entry_with(Tag::new(), &context, &entry)?;
-        Ok((process, mailbox))
+/// Spawns a process with a link, once the mailbox is what it is to be: a failure may come at once.
+pub(crate) fn linked<T, M>(mailbox: M, spawn: impl FnOnce(Tag) -> Result<Process<T>, LunaticError>) -> Linked<T, M> {
+    match spawn(Tag::new()) {
+        Ok(process) => Ok((process, mailbox)),
+        Err(error) => Err(SpawnError { mailbox, error }),
     }
 }
 

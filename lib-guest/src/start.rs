@@ -104,7 +104,7 @@ pub(crate) fn spawn<C: Serialize>(context: C, entry: &Entry, is_linked: bool) ->
     let tag = Tag::new_reply();
     let birth = Birth { parent: Process::this(), tag, is_linked };
     let link = if is_linked { Tag::new() } else { Tag::NONE };
-    let process: Process<()> = Place::Here.spawn_entry_with(link, &(birth, context), entry)?;
+    let process: Process<()> = Place::Here.spawn_entry(link, &(birth, context), entry)?;
     let awaited = Awaited::report(tag, process.id());
     if let Err(failure) = process.post(BEGIN, &()) {
         process.kill();

@@ -128,7 +128,7 @@ impl Child {
     /// `id` is its name in what the supervisor says of it. It has started when it is spawned.
     pub fn process<T: 'static>(id: impl Into<String>, function: fn(Mailbox<T>)) -> Child<Process<T>> {
         let start = move |_: &[Tag]| {
-            let process: Process<T> = Place::Here.spawn_entry(Tag::new(), &Entry::new(function))?;
+            let process = Place::Here.spawn(Tag::new(), function)?;
             Ok(Started::Running(process.id()))
         };
         Child::new(id.into(), Box::new(start), Shutdown::Kill)
@@ -141,8 +141,7 @@ impl Child {
         T: 'static,
     {
         let start = move |_: &[Tag]| {
-            let entry = Entry::with_context(function);
-            let process: Process<T> = Place::Here.spawn_entry_with(Tag::new(), &context, &entry)?;
+            let process = Place::Here.spawn_with(Tag::new(), &context, function)?;
             Ok(Started::Running(process.id()))
         };
         Child::new(id.into(), Box::new(start), Shutdown::Kill)

@@ -526,6 +526,16 @@ claims! {
         assert_eq!(mailbox.receive().unwrap().as_deref(), Some("LimitReached"));
     }
 
+    fn a_spawn_with_a_link_that_fails_gives_the_mailbox_back(mailbox: Mailbox<u8>) {
+        let this = process::this(&mailbox);
+        let mut environment = Environment::new(Config::new(65_536, None)).unwrap();
+        let module = environment.add_this_module().unwrap();
+        let Err(error) = module.spawn_link(mailbox, wait) else { panic!("a program does not fit a page") };
+        assert_eq!(error.error.kind(), Errno::LimitReached, "{error}");
+        this.send(1);
+        assert_eq!(error.mailbox.receive().normal_or_unwrap().unwrap(), 1);
+    }
+
     fn a_full_mailbox_gives_the_message_back(_mailbox: Mailbox<()>) {
         let mut config = Config::new(10_000_000, None);
         config.allow_namespace("").max_mailbox_messages(2).max_message_bytes(1_000);
