@@ -81,26 +81,46 @@ linked and monitored: ProcessDied ended normally
 }
 
 #[test]
+fn server() {
+    let printed = "\
+no store: a name is empty
+apples were Some(\"\")
+pears are green
+milk is forgotten
+the store ends with [\"apples\", \"pears\"]
+the store ended normally
+apples: the process that was asked does not exist
+";
+    check("server", &[], printed);
+}
+
+#[test]
 fn supervisor() {
     let printed = "\
-100 / 2 = 50
-supervisor: the worker trapped
-supervisor: restart 1 of 3
-100 / 0: the process that was asked trapped
-100 / 5 = 20
-supervisor: the worker trapped
-supervisor: restart 2 of 3
-100 / 0: the process that was asked trapped
-supervisor: the worker trapped
-supervisor: restart 3 of 3
-100 / 0: the process that was asked trapped
-100 / 10 = 10
-supervisor: the worker trapped
-supervisor: that was once too often
-100 / 0: the process that was asked trapped
+50 clients got 500 quotients right
+1 of 1 servers is there
+it has forgotten what it did before it failed: true
 the supervisor exited with status 1
+a server is left: false
 ";
-    check("supervisor", &[], printed);
+    let ended = run("supervisor", &[]);
+    assert_eq!((ended.status, &*ended.stdout), (Some(0), printed), "{ended:#?}");
+    // T057: a thousand restarts are one line.
+    let lines: Vec<&str> = ended.stderr.lines().collect();
+    let [line] = lines[..] else { panic!("{ended:#?}") };
+    assert!(line.contains("gives up: child `divider` trapped, and 1000 restarts in 3600s are spent"), "{line}");
+}
+
+#[test]
+fn tasks() {
+    let printed = "\
+9592 primes below 100000
+100 / 4 = 25
+100 / 0: the task has no result: its process trapped
+it took too long
+together: the task has no result: its process exited with status 3
+";
+    check("tasks", &[], printed);
 }
 
 #[test]

@@ -1,0 +1,55 @@
+//! Tasks are functions in processes of their own, whose results are waited for.
+//!
+//! Look at what a failure does: it is an error of that one task. What takes too long is killed, and of several tasks the
+//! first failure ends the others.
+
+use lunatic::{Mailbox, Task, TaskError};
+use std::time::Duration;
+
+#[lunatic::main]
+fn main(_: Mailbox<()>) {
+    // All cores count. A task gets a value, and its function captures nothing.
+    let ranges = (0..10u32).map(|part| part * 10_000..(part + 1) * 10_000);
+    let parts: Vec<Task<usize>> = ranges
+        .map(|range| Task::spawn(range, |range| range.filter(|&number| is_prime(number)).count()))
+        .collect::<Result<_, _>>()
+        .expect("there is room for ten tasks");
+    let counts = Task::all(parts).expect("counting does not fail");
+    println!("{} primes below 100000", counts.iter().sum::<usize>());
+
+    for divisor in [4, 0] {
+        let task = Task::spawn(divisor, divide).expect("there is room for a task");
+        match task.result() {
+            Ok(quotient) => println!("100 / {divisor} = {quotient}"),
+            Err(error) => println!("100 / {divisor}: {error}"),
+        }
+    }
+
+    let endless = Task::spawn((), spin).expect("there is room for a task");
+    match endless.result_timeout(Duration::from_millis(10)) {
+        Err(TaskError::Timeout) => println!("it took too long"),
+        other => println!("it ended: {other:?}"),
+    }
+
+    let fails = Task::spawn((), |()| std::process::exit(3)).expect("there is room for a task");
+    let endless = Task::spawn((), spin).expect("there is room for a task");
+    println!("together: {}", Task::all([endless, fails]).expect_err("one of them fails"));
+}
+
+fn is_prime(number: u32) -> bool {
+    number > 1 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
+}
+
+fn divide(divisor: u32) -> u32 {
+    if divisor == 0 {
+        // As a panic would, but without a word on standard error.
+        std::process::abort();
+    }
+    100 / divisor
+}
+
+fn spin(_: ()) {
+    loop {
+        std::hint::spin_loop();
+    }
+}
