@@ -329,12 +329,14 @@ claims! {
     fn processes_that_are_linked_die_together(mailbox: Mailbox<()>) {
         let mailbox = mailbox.catch_link_panic();
         let parent = process::spawn(|mailbox: Mailbox<()>| {
+            mailbox.receive().unwrap();
             let (child, mailbox) = process::spawn_link_unwrap(mailbox, wait).unwrap();
             child.kill();
             wait(mailbox);
         })
         .unwrap();
         parent.monitor();
+        parent.send(());
         assert_eq!(signal(&mailbox).reason, ExitReason::LinkDied);
     }
 
