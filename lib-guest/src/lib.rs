@@ -21,6 +21,10 @@
 //! * [`process`] has what one does with others: spawn, send, link, monitor, kill.
 //! * [`Mailbox`] and [`LinkMailbox`] receive messages, and signals of other processes' ends.
 //! * [`Request`] is a message that is answered.
+//! * [`Task`] is a function in a process of its own, whose result is waited for.
+//! * [`server`](mod@server) makes a process of a type, whose functions clients call.
+//! * [`supervisor`] starts processes anew when they fail.
+//! * [`process_local!`] declares what each process has for itself.
 //! * [`Config`] and [`Environment`] say what processes may do and use.
 //! * [`net`] is TCP.
 //! * [`sqlite`] is databases.
