@@ -173,13 +173,17 @@ fn take<T: DeserializeOwned>(tags: &[Tag], timeout: u64) -> (Message<T>, Tag) {
             };
             let tag = arrival.tag();
             if let Some(signal) = arrival.signal() {
+                // It is that of a task, whose owner asks for it later.
+                if request::keeps(tag, signal.reason) {
+                    return None;
+                }
                 return Some((Message::Signal(signal), tag));
             }
             if tag == SHUTDOWN {
                 return nothing(ReceiveError::Shutdown);
             }
             // Nobody waits for this reply any more, and the mailbox's type is another. The wait begins anew; it does so
-            // at most once for each request that was given up.
+            // at most once for each request that was given up, and for each task.
             if request::discards(tag) {
                 return None;
             }

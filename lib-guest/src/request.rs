@@ -9,6 +9,7 @@ use rmp_serde::decode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A message of type `T` whose sender waits for a reply of type `U`.
@@ -185,8 +186,22 @@ impl Awaited {
         self.process
     }
 
+    /// Lets receives of the mailbox run in the meantime. They find no reply, which is to be asked for first; what they find
+    /// of the end is kept.
+    pub(crate) fn keep(&self) {
+        ENDS.with_borrow_mut(|ends| ends.insert(self.tag, None));
+    }
+
+    /// Returns why the process ended, where a receive of the mailbox found that.
+    pub(crate) fn kept_end(&self) -> Option<ExitReason> {
+        ENDS.with_borrow(|ends| ends.get(&self.tag).copied().flatten())
+    }
+
     /// Waits for the reply. `timeout` is in milliseconds.
     pub(crate) fn wait<U: DeserializeOwned>(&self, timeout: u64) -> Result<U, RequestError> {
+        if let Some(reason) = self.kept_end() {
+            return Err(RequestError::Died(reason));
+        }
         match first_reply(&[self.tag], timeout) {
             Ok((_, reply)) => reply,
             Err(error) => Err(error),
@@ -195,6 +210,7 @@ impl Awaited {
 
     /// Stops waiting: `reply` is what the wait brought. What may come yet is dropped.
     pub(crate) fn settle<U>(self, reply: &Result<U, RequestError>) {
+        ENDS.with_borrow_mut(|ends| ends.remove(&self.tag));
         // SAFETY: the call takes numbers and returns one.
         let end_was_told = unsafe { host::process::stop_monitoring_tagged(self.tag.id(), self.process) == 0 };
         let may_come = match reply {
@@ -276,6 +292,22 @@ impl Late {
         self.tags.retain(|given_up| *given_up != tag);
         true
     }
+}
+
+thread_local! {
+    /// The ends that are awaited while receives of the mailbox run, and why, where one of them found that.
+    static ENDS: RefCell<BTreeMap<Tag, Option<ExitReason>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Whether an end that a receive of the mailbox found is awaited elsewhere, and kept for that.
+pub(crate) fn keeps(tag: Tag, reason: ExitReason) -> bool {
+    ENDS.with_borrow_mut(|ends| match ends.get_mut(&tag) {
+        Some(end) => {
+            *end = Some(reason);
+            true
+        }
+        None => false,
+    })
 }
 
 /// Whether a message with this tag is to be dropped: a reply that nobody waits for any more.

@@ -5,13 +5,13 @@
 
 use crate::LunaticError;
 use crate::entry::Entry;
-use crate::envelope::{self, Delivery};
 use crate::host;
 use crate::message::ExitReason;
 use crate::process::{Place, Process};
 use crate::registry::RegistryError;
 use crate::request::{Awaited, RequestError, first_reply};
-use crate::tag::{BEGIN, Tag};
+use crate::tag::{BEGIN, Tag, WANTED};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 
@@ -69,16 +69,24 @@ impl Birth {
         if self.is_linked {
             PARENT.set(self.parent.id());
         }
+        self.hear::<()>(BEGIN).is_some()
+    }
+
+    /// Waits until the parent wants the report, or does not, or died.
+    #[must_use]
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.hear(WANTED).unwrap_or(false)
+    }
+
+    /// Waits for a word of the parent; `None` where it died.
+    fn hear<T: DeserializeOwned>(&self, word: Tag) -> Option<T> {
         let end = Awaited::report(Tag::new_reply(), self.parent.id());
-        let word = envelope::receive(&[BEGIN, end.tag()], lunatic_abi::FOREVER, |delivery| match delivery {
-            Delivery::Arrived(arrival) => match arrival.signal() {
-                Some(signal) => Err(RequestError::Died(signal.reason)),
-                None => Ok(()),
-            },
-            Delivery::TimedOut | Delivery::NobodyLeft => Err(RequestError::NobodyLeft),
-        });
-        end.settle(&word);
-        word.is_ok()
+        let heard = match first_reply(&[word, end.tag()], lunatic_abi::FOREVER) {
+            Ok((_, heard)) => heard,
+            Err(error) => Err(error),
+        };
+        end.settle(&heard);
+        heard.ok()
     }
 
     /// Hands the parent what it waits for.

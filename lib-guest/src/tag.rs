@@ -47,7 +47,7 @@ impl Tag {
 
     /// Whether only a reply has this tag.
     pub(crate) fn is_reply(self) -> bool {
-        self.0 < 0 && self.0 > BEGIN.0
+        self.0 < 0 && self.0 > WANTED.0
     }
 
     pub(crate) const fn from_id(id: i64) -> Self {
@@ -68,6 +68,9 @@ pub(crate) const SHUTDOWN: Tag = Tag(i64::MIN + 1);
 
 /// Marks the message that lets a process begin whose end is watched by then.
 pub(crate) const BEGIN: Tag = Tag(i64::MIN + 2);
+
+/// Marks the message that says whether a task's result is wanted.
+pub(crate) const WANTED: Tag = Tag(i64::MIN + 3);
 
 /// Makes a new tag, as [`Tag::new`] does: no two defaults are equal.
 impl Default for Tag {
@@ -98,7 +101,7 @@ mod tests {
         assert!(Tag::new_reply().is_reply());
         assert!(!Tag::new().is_reply());
         assert!(!Tag::NONE.is_reply());
-        for reserved in [CONTEXT, SHUTDOWN, BEGIN] {
+        for reserved in [CONTEXT, SHUTDOWN, BEGIN, WANTED] {
             assert!(!reserved.is_reply());
         }
     }

@@ -7,7 +7,7 @@ use crate::message::ExitReason;
 use crate::process::Process;
 use crate::request::{Awaited, RequestError, first_reply};
 use crate::start::{self, Birth};
-use crate::tag::Tag;
+use crate::tag::{Tag, WANTED};
 use rmp_serde::decode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 /// Tasks that were spawned run at the same time, on all cores. A task that fails harms nobody: its failure is the error
 /// that [`result`](Self::result) returns. Dropping a task kills it; [`detach`](Self::detach) lets it go on.
 ///
-/// Only dropping does: a process that is killed or traps drops nothing, and its tasks run to their end.
+/// Only dropping does: a process that is killed or traps drops nothing, and its tasks run to their end. A task keeps its
+/// result, and its process, until it is asked for.
 ///
 /// # Example
 ///
@@ -38,6 +39,8 @@ use std::time::{Duration, Instant};
 pub struct Task<R> {
     /// `None` once the result was waited for, or nobody wants it.
     awaited: Option<Awaited>,
+    /// Whether the result was asked for, and may be on its way.
+    is_asked: bool,
     result: PhantomData<fn() -> R>,
 }
 
@@ -70,7 +73,8 @@ impl<R: Serialize + DeserializeOwned> Task<R> {
         C: Serialize + DeserializeOwned,
     {
         let awaited = start::spawn(context, &Entry::task(function), false)?;
-        Ok(Self { awaited: Some(awaited), result: PhantomData })
+        awaited.keep();
+        Ok(Self { awaited: Some(awaited), is_asked: false, result: PhantomData })
     }
 }
 
@@ -136,6 +140,9 @@ impl<R: DeserializeOwned> Task<R> {
         /// How many tags the machine looks for at once.
         const AT_ONCE: usize = 1024;
         let mut tasks: Vec<Self> = tasks.into_iter().collect();
+        for task in &mut tasks {
+            task.ask()?;
+        }
         let mut results: Vec<Option<R>> = tasks.iter().map(|_| None).collect();
         loop {
             let pending = tasks.iter().filter_map(|task| task.awaited.as_ref()).map(Awaited::tag);
@@ -153,6 +160,7 @@ impl<R: DeserializeOwned> Task<R> {
     }
 
     fn wait(mut self, timeout: u64) -> Result<R, TaskError> {
+        self.ask()?;
         let awaited = self.awaited.take().expect("it is taken where the task is consumed");
         let reply = awaited.wait(timeout);
         if let Err(RequestError::Timeout) = reply {
@@ -164,10 +172,24 @@ impl<R: DeserializeOwned> Task<R> {
 }
 
 impl<R> Task<R> {
+    /// Asks for the result. It does not come before: a receive of the mailbox would find it.
+    fn ask(&mut self) -> Result<(), TaskError> {
+        let Some(awaited) = &self.awaited else { return Ok(()) };
+        if let Some(reason) = awaited.kept_end() {
+            return Err(TaskError::Failed(reason));
+        }
+        let asked = Process::<()>::from_id(awaited.process()).post(WANTED, &true);
+        asked.map_err(|failure| TaskError::from_request(RequestError::NotSent(failure)))?;
+        self.is_asked = true;
+        Ok(())
+    }
+
     /// Lets the task go on, and its result be dropped.
     pub fn detach(mut self) {
         if let Some(awaited) = self.awaited.take() {
-            awaited.settle::<R>(&Err(RequestError::Timeout));
+            // A task that cannot be told has ended, or ends with this process.
+            let _ = Process::<()>::from_id(awaited.process()).post(WANTED, &false);
+            awaited.settle(&Ok(()));
         }
     }
 }
@@ -176,7 +198,7 @@ impl<R> Drop for Task<R> {
     fn drop(&mut self) {
         if let Some(awaited) = self.awaited.take() {
             Process::<()>::from_id(awaited.process()).kill();
-            awaited.settle::<R>(&Err(RequestError::Timeout));
+            awaited.settle(&if self.is_asked { Err(RequestError::Timeout) } else { Ok(()) });
         }
     }
 }
@@ -204,7 +226,11 @@ impl TaskError {
 
 /// What a task's process does.
 pub(crate) fn run<C, R: Serialize>(birth: Birth, context: C, function: fn(C) -> R) {
-    if birth.begin() {
-        birth.report(&function(context));
+    if !birth.begin() {
+        return;
+    }
+    let result = function(context);
+    if birth.is_wanted() {
+        birth.report(&result);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{LONG, SHORT};
 use lunatic::net::{TcpListener, TcpStream};
-use lunatic::{ExitReason, Mailbox, Process, ReceiveError, Task, TaskError, process, process_local};
+use lunatic::{ExitReason, Mailbox, Process, ReceiveError, Task, TaskError, TransformMailbox, process, process_local};
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -36,6 +36,33 @@ claims! {
         assert_eq!(task.result().unwrap(), 42);
         assert_eq!(mailbox.receive().unwrap(), 1);
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
+    }
+
+    fn a_receive_leaves_tasks_alone_that_have_ended(mailbox: Mailbox<u8>) {
+        let parent = process::this(&mailbox);
+        let stream = {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            TcpStream::connect_timeout(listener.local_addr().unwrap(), LONG).unwrap()
+        };
+        let succeeds = Task::spawn((parent, stream), |(parent, stream)| {
+            parent.send(1);
+            stream
+        });
+        let fails: Task<()> = Task::spawn(parent, |parent| {
+            parent.send(2);
+            std::process::exit(3);
+        })
+        .unwrap();
+        let all = [mailbox.receive().unwrap(), mailbox.receive().unwrap()];
+        assert_eq!(all.iter().sum::<u8>(), 3);
+        // Both have ended by now, or do so while this waits.
+        assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
+        let mailbox = mailbox.catch_link_panic();
+        assert!(!mailbox.receive_timeout(SHORT).is_signal());
+        succeeds.unwrap().result().unwrap();
+        let error = fails.result().unwrap_err();
+        assert!(matches!(error, TaskError::Failed(ExitReason::Status(3))), "{error}");
+        assert!(!mailbox.receive_timeout(SHORT).is_signal());
     }
 
     fn the_failure_of_a_task_is_an_error_with_its_reason(mailbox: Mailbox<()>) {
