@@ -1,10 +1,13 @@
 //! What the guest library offers beyond what its own test asks of the machine. Every claim that holds is a line.
 
 use machine::net::{TcpListener, TcpStream, ToSocketAddrs, resolve};
+use machine::server::Handle;
+use machine::supervisor::{Child, Supervisor};
 use machine::{
     Config, Environment, ExitReason, LinkMailbox, LunaticError, Mailbox, Message, Param, Process, ReceiveError,
-    Request, SendFailure, Tag, TransformMailbox, process,
+    Request, SendFailure, Server, Tag, Task, TransformMailbox, process,
 };
+use std::cell::Cell;
 use std::error::Error;
 use std::fs::File;
 use std::hint::black_box;
@@ -20,6 +23,7 @@ fn main(mailbox: Mailbox<String>) -> Result<(), Box<dyn Error>> {
     let mailbox = limits_that_end(mailbox)?;
     messages(&mailbox)?;
     processes(&mailbox)?;
+    servers()?;
     sockets()?;
     modules(&mailbox)?;
     Err("ok a main that returns an error exits with status 1".into())
@@ -286,6 +290,54 @@ fn sockets() -> Result<(), Box<dyn Error>> {
     assert_eq!(addresses, [address]);
     assert_eq!(address.to_socket_addrs()?.next(), Some(address));
     ok("an address resolves to itself");
+    Ok(())
+}
+
+/// A server whose crate has another name for the library, and none for serde.
+struct Counter(u32);
+
+#[machine::server]
+impl Counter {
+    #[init]
+    fn init(count: u32) -> Self {
+        Counter(count)
+    }
+
+    #[call]
+    fn add(&mut self, reply: u32, message: u32) -> Result<u32, String> {
+        self.0 += reply + message;
+        Ok(self.0)
+    }
+
+    #[cast]
+    fn set(&mut self, delay: u32) {
+        self.0 = delay;
+    }
+}
+
+machine::process_local! {
+    static STARTS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Servers, supervisors and tasks.
+fn servers() -> Result<(), Box<dyn Error>> {
+    let counter = Counter::start(1)?;
+    assert_eq!(counter.add(2, 3)?, Ok(6));
+    counter.set(1)?;
+    counter.set_after(LONG, 2)?;
+    assert_eq!(counter.within(LONG).add(1, 1)?, Ok(3));
+    ok("a server is called by functions, whatever their parameters are named");
+
+    let supervisor = Supervisor::start_link(|plan| {
+        STARTS.set(STARTS.get() + 1);
+        plan.child(Child::server::<Counter>("counter", STARTS.get()).register("counter", "1.0.0"));
+    })?;
+    let counter = Handle::<Counter>::lookup("counter", "^1")?.expect("it has started");
+    assert_eq!(counter.add(0, 0)?, Ok(1));
+    assert_eq!((STARTS.get(), supervisor.count()?.active), (0, 1));
+    supervisor.stop();
+    assert_eq!(Task::spawn(counter, |counter| counter.process().is_alive())?.result()?, false);
+    ok("a supervisor's children end with it");
     Ok(())
 }
 
