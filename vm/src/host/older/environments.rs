@@ -152,7 +152,6 @@ pub(super) async fn spawn(
     spawn_entry(call, entry, &environment, link, out).await
 }
 
-#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
 pub(super) async fn inherit_spawn(
     call: &mut Call<'_>,
     link: i64,
