@@ -246,6 +246,14 @@ fn handles_count_from_0_and_are_not_given_twice() {
 }
 
 #[test]
+fn handles_are_bounded() {
+    traps(
+        "(func (export \"main\") (loop $more (drop (call $this)) (br $more)))",
+        "at most 1000000 handles of processes",
+    );
+}
+
+#[test]
 fn handles_of_one_process_have_one_id() {
     says(
         r#"(data (i32.const 0) "main idle")
