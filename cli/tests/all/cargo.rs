@@ -1,9 +1,10 @@
 //! Builds guests in Rust, with the cargo that runs the tests. Nothing compiled is kept in the repository.
 
 use crate::lunatic::{Ended, Place};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 /// Returns cargo with arguments as somebody would call it from a shell: what the cargo that runs this test has set is gone,
 /// but for where it keeps what it has fetched. Guests of all tests are built in one directory, which is not the one that
@@ -16,8 +17,15 @@ fn cargo(arguments: &[&str]) -> Command {
             cargo.env_remove(&*name);
         }
     }
-    // The lock file of the repository has the versions that are there, so nothing has to be fetched.
-    cargo.args(arguments).arg("--offline").env("CARGO_TARGET_DIR", directory());
+    cargo.args(arguments).env("CARGO_TARGET_DIR", directory());
+    cargo
+}
+
+/// Returns cargo with arguments for programs of which the lock file of the repository has all versions: they are there, so
+/// nothing has to be fetched.
+fn offline(arguments: &[&str]) -> Command {
+    let mut cargo = cargo(arguments);
+    cargo.arg("--offline");
     cargo
 }
 
@@ -35,14 +43,40 @@ pub(crate) fn example(name: &str) -> PathBuf {
 /// Builds programs of the repository.
 fn build(what: &[&str]) {
     let arguments = [&["build", "--quiet", "--release", "--target", "wasm32-wasip1"], what].concat();
-    let built = cargo(&arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).output();
-    let output = built.expect("cargo runs this test");
+    run(offline(&arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")), "");
+}
+
+/// Runs cargo to its end, which has to be a good one.
+fn run(cargo: &mut Command, remedy: &str) {
+    let output = cargo.output().expect("cargo runs this test");
     let said = String::from_utf8_lossy(&output.stderr);
     let remedy = match said.contains("target may not be installed") {
-        true => "the tests need guests in Rust: `rustup target add wasm32-wasip1`\n",
-        false => "",
+        true => "the tests need guests in Rust: `rustup target add wasm32-wasip1`",
+        false => remedy,
     };
-    assert!(output.status.success(), "{remedy}cargo {} failed:\n{said}", arguments.join(" "));
+    assert!(output.status.success(), "{remedy}\n{cargo:?} failed:\n{said}");
+}
+
+/// Returns the directory with the compiled programs of a package in `cli/tests/published/`. Each is compiled once, as
+/// programs are while people work on them, and by itself: their versions are their own lock file's.
+pub(crate) fn published(package: &str) -> PathBuf {
+    static BUILT: LazyLock<Mutex<HashMap<String, Arc<OnceLock<()>>>>> = LazyLock::new(Mutex::default);
+    let built = BUILT.lock().expect("nothing panics here").entry(package.to_owned()).or_default().clone();
+    built.get_or_init(|| {
+        let remedy =
+            "the tests need the published guest libraries, and cargo could not fetch them: is there a network?";
+        run(&mut published_cargo(package, &["fetch"]), remedy);
+        run(&mut published_cargo(package, &["build"]), "");
+    });
+    directory().join(package).join("wasm32-wasip1/debug")
+}
+
+fn published_cargo(package: &str, arguments: &[&str]) -> Command {
+    let (command, arguments) = arguments.split_first().expect("cargo is told what to do");
+    let mut cargo = cargo(&[&[*command, "--quiet", "--locked", "--target", "wasm32-wasip1"], arguments].concat());
+    cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/published").join(package));
+    cargo.env("CARGO_TARGET_DIR", directory().join(package));
+    cargo
 }
 
 /// A project that `lunatic new` made, with a program.
@@ -70,7 +104,7 @@ impl Project {
         let command = Path::new(env!("CARGO_BIN_EXE_lunatic")).parent().expect("it lies in a directory");
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths([command.to_owned()].into_iter().chain(std::env::split_paths(&path)));
-        let mut cargo = cargo(arguments);
+        let mut cargo = offline(arguments);
         cargo.current_dir(self.place.path().join(&self.name)).stdin(Stdio::null());
         cargo.env("PATH", path.expect("the PATH was one before")).env_remove("RUST_LOG");
         cargo.env("LUNATIC_CACHE", self.place.path().join("cache"));

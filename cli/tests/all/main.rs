@@ -11,6 +11,7 @@ mod library;
 mod lunatic;
 mod new;
 mod program;
+mod published;
 mod report;
 mod rights;
 mod seeds;

@@ -5,7 +5,8 @@ use crate::cargo::Project;
 use crate::lunatic::Ended;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Child;
+use std::process::{Child, Command};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what other programs do.
@@ -20,7 +21,7 @@ fn spawning_a_process() {
 
 /// What `RUST_LOG=lunatic=debug` tells of the second program: of each child the reason that its comment says, in order.
 #[track_caller]
-fn check_ends(ended: &Ended) {
+pub(crate) fn check_ends(ended: &Ended) {
     assert_eq!(ended.status, Some(0), "{ended:#?}");
     assert_eq!(ended.stdout, "", "nothing is printed: {ended:#?}");
     let ends: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("debug: process ")).collect();
@@ -78,13 +79,20 @@ fn eventually<T>(what: &str, mut attempt: impl FnMut() -> std::io::Result<T>) ->
 #[test]
 fn a_tcp_echo_server() {
     let project = Project::new("seed_tcp_echo", include_str!("../seeds/tcp_echo.rs"));
-    // The program fixes its address, and does not say when it listens.
-    const ADDRESS: &str = "127.0.0.1:1337";
     let built = project.cargo(&["build", "--quiet"]).output().expect("cargo runs this test");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    drop(eventually("another program listens on the port of this one", || TcpListener::bind(ADDRESS)));
     // On Unix cargo becomes the program that it runs, so that ending the one ends the other.
-    let mut running = Running(project.cargo(&["run", "--quiet"]).spawn().expect("cargo runs this test"));
+    check_echo(project.cargo(&["run", "--quiet"]));
+}
+
+/// Runs the third program, and checks that it serves several clients at once.
+pub(crate) fn check_echo(mut program: Command) {
+    // The program fixes its address, and does not say when it listens.
+    const ADDRESS: &str = "127.0.0.1:1337";
+    static ADDRESS_IN_USE: Mutex<()> = Mutex::new(());
+    let _in_use = ADDRESS_IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(eventually("another program listens on the port of this one", || TcpListener::bind(ADDRESS)));
+    let mut running = Running(program.spawn().expect("it is there"));
     let connect = || TcpStream::connect(ADDRESS);
     let clients: [TcpStream; 3] = std::array::from_fn(|_| {
         let client = eventually("the server does not listen", || {

@@ -1,0 +1,409 @@
+//! Programs on the guest libraries that are published, as the registry has them: each claim is one run of a program, by
+//! name, and what it prints is compared. The programs lie in `cli/tests/published/`, one package for each generation of
+//! the library.
+
+use crate::cargo::published;
+use crate::lunatic::{Ended, Place};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// How a claim ends.
+enum End {
+    /// Well, with these lines.
+    Prints(&'static [&'static str]),
+    /// With a status, and with words on standard error.
+    Fails(i32, &'static [&'static str]),
+}
+
+use End::{Fails, Prints};
+
+/// Runs a claim in a place of its own.
+#[track_caller]
+fn check(package: &str, claim: &str, end: &End) {
+    let place = Place::new();
+    prepare(&place, package, claim);
+    let ended = run(&place, &claims(package), &[claim, "--as", "given"]);
+    match end {
+        Prints(lines) => {
+            assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), *lines, "{ended:#?}");
+            assert_eq!(ended.status, Some(0), "{ended:#?}");
+        }
+        Fails(status, words) => {
+            assert_eq!(ended.stdout, "", "it prints where it should have ended: {ended:#?}");
+            ended.check(*status, words);
+        }
+    }
+}
+
+/// Returns the path of a package's program that has a claim for each name.
+fn claims(package: &str) -> PathBuf {
+    published(package).join("claims.wasm")
+}
+
+/// Runs a program. What was compiled is kept beside the program, so that one of its runs compiles it for all.
+fn run(place: &Place, program: &Path, arguments: &[&str]) -> Ended {
+    let path = program.to_str().expect("the repository lies where paths are text");
+    let mut command = place.command(&[&[path], arguments].concat());
+    command.env("LUNATIC_CACHE", program.with_extension("cache")).env("PUBLISHED_CLAIM", "a variable");
+    Ended::from(command.output().expect("the command was built with this test"))
+}
+
+/// Lays into the place what programs find there.
+fn prepare(place: &Place, package: &str, claim: &str) {
+    if claim.contains("modules::") {
+        let plugin = if package == "lunatic-0.14" { PLUGIN } else { OLDER_PLUGIN };
+        place.write("plugin.wasm", wat::parse_str(plugin).expect("it is a module"));
+    }
+}
+
+/// Tells a process that its parameters arrived.
+const PLUGIN: &str = r#"(module
+    (import "lunatic::message" "create_data" (func $create (param $tag i64) (param $capacity i64)))
+    (import "lunatic::message" "send" (func $send (param $process i64) (result i32)))
+    (memory (export "memory") 0)
+    (func (export "check") (param i32) (param $parent i64) (param $both v128)
+        (if (i32.ne (local.get 0) (i32.const -1)) (then unreachable))
+        (if (i64.ne (i64x2.extract_lane 0 (local.get $both)) (i64.const -2)) (then unreachable))
+        (if (i64.ne (i64x2.extract_lane 1 (local.get $both)) (i64.const -1)) (then unreachable))
+        (call $create (i64.const 77) (i64.const 0))
+        (if (call $send (local.get $parent)) (then unreachable)))
+    (func (export "fail") unreachable))"#;
+
+/// The same for a generation in which a process is addressed by its holder's handle only: it ends well or fails.
+const OLDER_PLUGIN: &str = r#"(module
+    (func (export "check") (param i32 i64) (param $both v128)
+        (if (i32.ne (local.get 0) (i32.const -1)) (then unreachable))
+        (if (i64.ne (local.get 1) (i64.const 0x8000000000000000)) (then unreachable))
+        (if (i64.ne (i64x2.extract_lane 0 (local.get $both)) (i64.const -2)) (then unreachable))
+        (if (i64.ne (i64x2.extract_lane 1 (local.get $both)) (i64.const -1)) (then unreachable))))"#;
+
+/// Makes one test of every claim, and one that there is a test for every claim that the program has.
+macro_rules! claims {
+    ($library:ident, $package:literal; $($subject:ident { $($claim:ident => $end:expr;)* })*) => {
+        mod $library {
+            $(mod $subject {
+                use super::super::*;
+
+                $(#[test]
+                fn $claim() {
+                    check($package, concat!(stringify!($subject), "::", stringify!($claim)), &$end);
+                })*
+            })*
+
+            #[test]
+            fn every_claim_of_the_program_is_a_test() {
+                use super::*;
+
+                let tests = [$($(concat!(stringify!($subject), "::", stringify!($claim)),)*)*];
+                let ended = run(&Place::new(), &claims($package), &["--list"]);
+                assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), tests, "{ended:#?}");
+            }
+        }
+    };
+}
+
+claims! { library_0_14, "lunatic-0.14";
+    processes {
+        a_child_has_what_was_captured => Prints(&["apples [1, 2, 3]"]);
+        messages_of_one_sender_arrive_in_order => Prints(&["10000 in order"]);
+        a_thousand_processes_each_spawn_the_next => Prints(&["500500"]);
+        macros_spawn_what_functions_do => Prints(&["a capture", "a value", "a mailbox"]);
+        a_process_is_alive_until_it_is_killed => Prints(&["alive: true", "alive: false"]);
+        a_message_to_a_dead_process_is_lost => Prints(&["sent"]);
+        handles_of_one_process_are_equal =>
+            Prints(&["the same: true, another: false", "on the node of this process: true"]);
+        a_flooded_mailbox_still_gets_the_reply => Prints(&["1000 replies", "1337"]);
+    }
+    links {
+        a_child_that_fails_leaves_its_parent_alone => Prints(&["the parent is here"]);
+        a_parent_dies_with_the_child_that_it_is_linked_with => Fails(134, &["the child fails", "died with process"]);
+        a_parent_that_catches_is_told_the_tag => Prints(&["true", "true", "true"]);
+        a_normal_end_is_silent => Prints(&["tag 64"]);
+        a_link_with_a_dead_process_is_answered => Prints(&["true"]);
+        an_unlinked_child_may_fail => Prints(&["the parent is here"]);
+        a_monitor_is_told_of_every_end => Prints(&["true", "true"]);
+        a_monitor_of_a_dead_process_is_answered => Prints(&["answered"]);
+        who_stops_monitoring_is_told_nothing => Prints(&["the second: true"]);
+        one_mailbox_has_messages_links_and_monitors => Prints(&["message 7", r#"["link", "monitor"]"#]);
+    }
+    mailboxes {
+        tags_choose_the_message => Prints(&["3", "1", "0", "2"]);
+        a_receive_that_timed_out_loses_nothing => Prints(&["true", "1 2 3"]);
+        a_receive_without_time_polls => Prints(&["true", "Some(5)"]);
+        what_cannot_be_decoded_is_an_error => Prints(&["true", "(2, 3)"]);
+        a_message_of_a_megabyte_arrives => Prints(&["true"]);
+    }
+    configs {
+        what_was_set_is_what_is_read => Prints(&[
+            "false false false",
+            "ProcessConfig { max_memory: 5000000, max_fuel: 7, can_compile_modules: true, can_create_configs: true, \
+             can_spawn_processes: true }",
+            "false",
+        ]);
+        without_the_right_a_child_spawns_nothing => Prints(&["the child died"]);
+        with_the_right_a_child_spawns => Prints(&["from the grandchild"]);
+        without_the_right_there_are_no_configs => Prints(&["Permission denied", "done"]);
+        without_the_right_nothing_is_compiled => Prints(&["Permission denied", "done"]);
+        nobody_grants_what_he_lacks => Prints(&["Permission denied"]);
+        memory_is_limited => Prints(&["100000 bytes", "the child died"]);
+        compute_is_limited => Prints(&["soon over", "the child died"]);
+        arguments_and_variables_are_the_childs_own =>
+            Prints(&[r#"["first", "second"] [("COLOUR", "blue")]"#, "true"]);
+        a_directory_is_granted => Prints(&[r#"["file"]"#]);
+        a_config_grants_no_directory_by_itself => Prints(&["no directory", "true"]);
+    }
+    modules {
+        an_export_runs_with_its_parameters => Prints(&["()"]);
+        a_module_travels_in_a_message => Prints(&["()"]);
+        what_is_no_module_is_an_error => Prints(&["true", "true", "true"]);
+        a_linked_module_is_told_of => Prints(&["tag 99"]);
+        a_missing_export_is_an_error => Prints(&["true"]);
+    }
+    protocols {
+        both_sides_follow_the_protocol => Prints(&["6"]);
+        a_protocol_repeats_until_somebody_chooses_the_end => Prints(&["0", "2", "4", "6", "8"]);
+        a_protocol_in_message_pack => Prints(&["0.875"]);
+        a_protocol_that_is_dropped_early_fails_both => Fails(134, &["Protocol prematurely dropped"]);
+    }
+    tasks {
+        a_task_has_a_result => Prints(&["33", "5", "hello world", r#"Err("no")"#]);
+        a_task_that_fails_takes_its_parent_along => Fails(134, &["the task fails"]);
+        a_task_may_take_too_long => Prints(&["true", "Some(5)"]);
+        tasks_may_nest => Prints(&["20100"]);
+    }
+    abstract_processes {
+        messages_and_requests_are_handled_in_order => Prints(&[r#"["one", "two"]"#, r#"["one", "two", "three"]"#]);
+        a_deferred_request_is_answered_by_somebody_else => Prints(&["one"]);
+        a_request_may_take_too_long => Prints(&["Err(Timeout)", r#"Ok(["one"])"#]);
+        a_message_may_be_delayed => Prints(&[r#"["one", "later"]"#]);
+        who_does_not_start_says_why => Prints(&["true", "true"]);
+        a_shutdown_terminates => Prints(&["terminated at 3"]);
+        the_macro_writes_the_handlers => Prints(&["10", "Ok(10)"]);
+        a_death_of_a_link_is_handled => Prints(&["true"]);
+        a_name_is_given_once => Prints(&["true", "true", "true"]);
+        an_abstract_process_has_a_config => Prints(&[r#"Some("blue") None"#]);
+    }
+    supervisors {
+        one_for_one_restarts_the_one =>
+            Prints(&["a starts", "b starts", "c starts", "b fails", "b starts", "the same: true false true", "abc"]);
+        one_for_all_restarts_all => Prints(&[
+            "a starts", "b starts", "c starts", "b fails", "c is shut down", "a is shut down", "a starts", "b starts",
+            "c starts", "the same: false false false", "abc",
+        ]);
+        rest_for_one_restarts_the_rest => Prints(&[
+            "a starts", "b starts", "c starts", "b fails", "c is shut down", "b starts", "c starts",
+            "the same: true false false", "abc",
+        ]);
+        a_child_comes_back_under_its_name =>
+            Prints(&["a starts", "b starts", "c starts", "b fails", "b starts", "true", "another: true"]);
+        a_shutdown_goes_from_the_last_to_the_first => Prints(&[
+            "a starts", "b starts", "c starts", "c is shut down", "b is shut down", "a is shut down",
+        ]);
+    }
+    process_locals {
+        every_process_has_its_own => Prints(&["1", r#"(1, ["first"])"#, r#"2 ["first", "second"]"#]);
+    }
+    timers {
+        a_message_arrives_later => Prints(&["1 2"]);
+        a_cancelled_message_does_not_arrive => Prints(&["cancelled: true, again: false", "2"]);
+        a_timer_that_fired_cannot_be_cancelled => Prints(&["1", "cancelled: false"]);
+    }
+    names {
+        a_name_finds_its_process => Prints(&["true", "1337"]);
+        a_name_belongs_to_one_type => Prints(&["true", "true"]);
+        a_derived_name_is_a_name => Prints(&["true", "true"]);
+        the_name_of_a_dead_process_is_free => Prints(&["true", "true"]);
+    }
+    panics {
+        a_panic_is_caught => Prints(&["Err(Panicked)", "Err(Panicked)", "Ok(3)"]);
+        a_capture_survives_where_nothing_panics => Prints(&[r#"Ok("hello")"#]);
+        a_caught_panic_may_have_waited => Prints(&["3", "Err(Panicked)", "7"]);
+        a_stack_that_overflows_is_caught => Prints(&["Err(Panicked)", "still here"]);
+    }
+    function_references {
+        functions_travel => Prints(&["42 20"]);
+    }
+    serializers {
+        bincode_json_and_message_pack_carry_the_same => Prints(&[
+            "Circle { radius: 0.1 }",
+            "Path([(-1, 9223372036854775807), (-2147483648, 0)], Some(\"ä \\\"quoted\\\" 語\"))",
+            "Nothing",
+            "Circle { radius: 0.1 }",
+            "Path([(-1, 9223372036854775807), (-2147483648, 0)], Some(\"ä \\\"quoted\\\" 語\"))",
+            "Nothing",
+            "Circle { radius: 0.1 }",
+            "Path([(-1, 9223372036854775807), (-2147483648, 0)], Some(\"ä \\\"quoted\\\" 語\"))",
+            "Nothing",
+        ]);
+        a_process_travels_in_each => Prints(&["7", "7", "7"]);
+    }
+    distribution {
+        there_is_one_node => Prints(&["node 0, of []", "module 0"]);
+    }
+    metrics {
+        metrics_are_taken => Prints(&["taken"]);
+    }
+    tcp {
+        a_stream_is_handed_to_a_child => Prints(&["first", "second"]);
+        a_stream_travels_in_every_serializer => Prints(&["from the child", "from the child", "from the child"]);
+        a_peek_leaves_what_it_saw => Prints(&["1 'a'", "abc"]);
+        a_read_may_take_too_long => Prints(&[
+            "None", "Some(1ms) Some(1.5s) Some(1ms)", "Err(true)", "Err(true)", "Some(1)",
+        ]);
+        clones_share_the_stream => Prints(&["by the clone"]);
+        both_ends_know_each_other => Prints(&["true", "true"]);
+        nobody_listening_is_an_error => Prints(&["false", "false", "true"]);
+        a_name_is_resolved => Prints(&["[127.0.0.1:80]", "[[::1]:80]", "true", "true"]);
+    }
+    sqlite {
+        rows_come_back_as_they_were_put => Prints(&[
+            r#"[[Null, Blob([0, 255]), Text("text"), Double(0.5), Int64(9007199254740993)]]"#,
+            "[]",
+        ]);
+        values_are_bound_by_their_place =>
+            Prints(&[r#"[[Int64(1), Text("two"), Double(3.5), Null, Blob([5, 6])]]"#]);
+        rows_are_iterated => Prints(&["[1, 2, 3]"]);
+        an_error_has_a_code => Prints(&["true", "Constraint"]);
+        a_file_keeps_its_tables => Prints(&["true", "true", "[[Int64(7)]]", "true"]);
+    }
+    wasi {
+        arguments_are_those_of_the_command =>
+            Prints(&[r#"["wasi::arguments_are_those_of_the_command", "--as", "given"]"#]);
+        variables_are_those_of_the_command => Prints(&[r#"Ok("a variable")"#]);
+        a_file_is_written_and_read => Prints(&["content", "true"]);
+        a_directory_is_listed => Prints(&[r#"["a"]"#]);
+        clocks_and_random_numbers_are_there => Prints(&["true", "true", "true"]);
+    }
+}
+
+claims! { library_0_7, "lunatic-0.7";
+    processes {
+        a_child_has_its_context => Prints(&["apples [1, 2, 3]"]);
+        messages_of_one_sender_arrive_in_order => Prints(&["10000 in order"]);
+        a_message_to_a_dead_process_is_lost => Prints(&["true", "sent"]);
+        a_process_has_one_identity => Prints(&["true true", "false"]);
+        processes_travel_in_messages => Prints(&["[3, 10, 11, 12]"]);
+        a_sleep_ends => Prints(&["awake"]);
+        a_child_spawned_in_every_way_runs => Prints(&["7", "2", "7", "4", "7", "6"]);
+    }
+    links {
+        a_parent_is_told_which_child_failed => Prints(&["the second: true", "the first: true"]);
+        a_normal_end_is_silent => Prints(&["1", "true"]);
+        a_parent_dies_with_the_child_that_it_is_linked_with => Fails(134, &["the child fails", "died with process"]);
+        a_link_is_made_and_undone_later => Prints(&["true false"]);
+        whoever_catches_may_stop_catching => Fails(134, &["the child fails", "died with process"]);
+    }
+    mailboxes {
+        tags_choose_the_message => Prints(&["3", "1", "0", "2"]);
+        a_receive_that_timed_out_loses_nothing => Prints(&["true", "true", "[1, 2, 3]", "true"]);
+        a_tag_comes_with_its_message => Prints(&["1 true", "2 0"]);
+        what_cannot_be_decoded_is_an_error => Prints(&["true", "7"]);
+    }
+    requests {
+        a_request_is_answered_before_what_waited => Prints(&["3", "0", "1337"]);
+        a_request_knows_its_sender => Prints(&["hello world", "true"]);
+    }
+    environments_and_modules {
+        a_namespace_that_is_missing_ends_the_child => Prints(&["the child died: true", "who may print", "it printed"]);
+        memory_is_limited => Prints(&["100000", "the child died: true"]);
+        compute_is_limited => Prints(&["soon over", "the child died: true"]);
+        an_environment_has_what_it_was_given => Prints(&["0 0 true"]);
+        a_directory_is_granted => Prints(&["true", "content"]);
+        an_export_runs_with_its_parameters => Prints(&["true", "false"]);
+        what_is_no_module_is_an_error => Prints(&["true", "true", "true"]);
+        a_missing_export_is_an_error => Prints(&["true"]);
+        the_environment_of_this_process_has_this_module => Prints(&[r#"Ok("a variable")"#]);
+    }
+    names {
+        the_newest_version_that_fits_is_found => Prints(&[
+            "^1: 1", "=1.0.0: 0", ">=1: 2", "^3: nobody", "no query: IncorrectSemver", "true",
+        ]);
+        a_name_is_given_back => Prints(&["1", "0", "Some(NotFound)", "1"]);
+        what_is_no_version_is_an_error => Prints(&["Some(IncorrectSemver)", "Some(IncorrectSemver)"]);
+        every_environment_has_its_own_names => Prints(&["nobody", "7"]);
+    }
+    tcp {
+        a_stream_is_handed_to_a_child => Prints(&["first", "second"]);
+        a_read_may_take_too_long => Prints(&["true", "Some(1)"]);
+        nobody_listening_is_an_error => Prints(&["true", "true"]);
+        a_name_is_resolved => Prints(&["[127.0.0.1:80]", "[[::1]:80]", "true", "true"]);
+    }
+    wasi {
+        arguments_are_those_of_the_command =>
+            Prints(&[r#"["wasi::arguments_are_those_of_the_command", "--as", "given"]"#]);
+        variables_are_those_of_the_command => Prints(&[r#"Ok("a variable")"#]);
+        a_file_is_written_and_read => Prints(&["content"]);
+    }
+}
+
+claims! { library_0_6, "lunatic-0.6";
+    programs {
+        a_child_has_its_context => Prints(&["6"]);
+        messages_of_one_sender_arrive_in_order => Prints(&["10000 in order"]);
+        a_request_is_answered_before_what_waited => Prints(&["3", "1337"]);
+        a_link_that_fails_is_a_message => Prints(&["true"]);
+        a_parent_dies_with_the_child_that_it_is_linked_with => Fails(134, &["the child fails", "died with process"]);
+        a_link_is_made_and_undone_later => Prints(&["true"]);
+        an_environment_limits_memory_and_compute => Prints(&["Some(100000)", "true", "true"]);
+        the_newest_version_that_fits_is_found => Prints(&["1", "true"]);
+    }
+}
+
+/// The programs of the introduction, on the libraries that they were written for.
+mod introduction {
+    use super::*;
+    use crate::seeds::{check_echo, check_ends};
+
+    fn program(package: &str, name: &str) -> (Place, PathBuf) {
+        (Place::new(), published(package).join(name).with_extension("wasm"))
+    }
+
+    fn command(place: &Place, program: &Path) -> Command {
+        let mut command = place.command(&[program.to_str().expect("the repository lies where paths are text")]);
+        command.env("LUNATIC_CACHE", program.with_extension("cache")).env("RUST_LOG", "lunatic=debug");
+        command
+    }
+
+    fn ended(package: &str, name: &str) -> Ended {
+        let (place, program) = program(package, name);
+        Ended::from(command(&place, &program).output().expect("the command was built with this test"))
+    }
+
+    fn check_hello(package: &str) {
+        let ended = ended(package, "hello");
+        assert_eq!(ended.status, Some(0), "{ended:#?}");
+        assert_eq!(ended.stdout, "Hi! I'm a process.\n", "{ended:#?}");
+    }
+
+    #[test]
+    fn spawning_a_process_with_0_6() {
+        check_hello("lunatic-0.6");
+    }
+
+    #[test]
+    fn spawning_a_process_with_0_7() {
+        check_hello("lunatic-0.7");
+    }
+
+    #[test]
+    fn limiting_processes_with_0_6() {
+        check_ends(&ended("lunatic-0.6", "environments"));
+    }
+
+    #[test]
+    fn limiting_processes_with_0_7() {
+        check_ends(&ended("lunatic-0.7", "environments"));
+    }
+
+    #[test]
+    fn a_tcp_echo_server_with_0_6() {
+        let (place, program) = program("lunatic-0.6", "tcp_echo");
+        check_echo(command(&place, &program));
+    }
+
+    #[test]
+    fn a_tcp_echo_server_with_0_7() {
+        let (place, program) = program("lunatic-0.7", "tcp_echo");
+        check_echo(command(&place, &program));
+    }
+}

@@ -1,0 +1,236 @@
+//! Abstract processes: state, and handlers for what is sent to it.
+
+use crate::{mailbox, PATIENCE};
+use lunatic::ap::handlers::{DeferredRequest, Message, Request};
+use lunatic::ap::{
+    AbstractProcess, Config, DeferredRequestHandler, DeferredResponse, MessageHandler, ProcessRef, RequestHandler,
+    StartupError, State,
+};
+use lunatic::serializer::{Bincode, Json};
+use lunatic::{abstract_process, spawn_link, Mailbox, Process, ProcessConfig, Tag};
+use std::time::Duration;
+
+/// Keeps words, and gives them on demand.
+struct Words(Vec<String>);
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Add(String);
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct All;
+
+/// Is answered with the first word, when there is one.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct First;
+
+/// Is never answered.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Never;
+
+impl AbstractProcess for Words {
+    type Arg = Vec<String>;
+    type State = Words;
+    type Serializer = Json;
+    type Handlers = (Message<Add>, Request<All>, DeferredRequest<First>, DeferredRequest<Never>);
+    type StartupError = ();
+
+    fn init(_: Config<Self>, words: Vec<String>) -> Result<Words, ()> {
+        Ok(Words(words))
+    }
+}
+
+impl MessageHandler<Add> for Words {
+    fn handle(mut state: State<Self>, add: Add) {
+        state.0.push(add.0);
+    }
+}
+
+impl RequestHandler<All> for Words {
+    type Response = Vec<String>;
+
+    fn handle(state: State<Self>, _: All) -> Vec<String> {
+        state.0.clone()
+    }
+}
+
+impl DeferredRequestHandler<First> for Words {
+    type Response = String;
+
+    fn handle(state: State<Self>, _: First, answer: DeferredResponse<String, Self>) {
+        let word = state.0[0].clone();
+        spawn_link!(|word, answer| answer.send_response(word));
+    }
+}
+
+impl DeferredRequestHandler<Never> for Words {
+    type Response = ();
+
+    fn handle(_: State<Self>, _: Never, _: DeferredResponse<(), Self>) {}
+}
+
+fn words() -> ProcessRef<Words> {
+    Words::link().start(vec!["one".to_owned()]).expect("it starts")
+}
+
+pub fn messages_and_requests_are_handled_in_order() {
+    let words = words();
+    words.send(Add("two".to_owned()));
+    println!("{:?}", words.request(All));
+    words.send(Add("three".to_owned()));
+    println!("{:?}", words.request(All));
+}
+
+pub fn a_deferred_request_is_answered_by_somebody_else() {
+    println!("{}", words().deferred_request(First));
+}
+
+pub fn a_request_may_take_too_long() {
+    let words = words();
+    println!("{:?}", words.with_timeout(Duration::from_millis(1)).deferred_request(Never));
+    println!("{:?}", words.with_timeout(PATIENCE).request(All));
+}
+
+pub fn a_message_may_be_delayed() {
+    let words = words();
+    words.with_delay(PATIENCE).send(Add("never".to_owned()));
+    words.with_delay(Duration::from_millis(1)).send(Add("later".to_owned()));
+    while words.request(All).len() < 2 {
+        lunatic::sleep(Duration::from_millis(1));
+    }
+    println!("{:?}", words.request(All));
+}
+
+/// Starts as it is told to.
+#[derive(Debug)]
+struct Starting;
+
+impl AbstractProcess for Starting {
+    type Arg = bool;
+    type State = ();
+    type Serializer = Bincode;
+    type Handlers = ();
+    type StartupError = String;
+
+    fn init(_: Config<Self>, panics: bool) -> Result<(), String> {
+        assert!(!panics, "the start fails");
+        Err("not today".to_owned())
+    }
+}
+
+pub fn who_does_not_start_says_why() {
+    println!("{}", Starting::start(false) == Err(StartupError::Custom("not today".to_owned())));
+    println!("{}", Starting::start(true) == Err(StartupError::InitPanicked));
+}
+
+struct Counter {
+    count: u32,
+    observer: Process<String>,
+}
+
+#[abstract_process]
+impl Counter {
+    #[init]
+    fn init(_: Config<Self>, observer: Process<String>) -> Result<Self, ()> {
+        Ok(Self { count: 0, observer })
+    }
+
+    #[terminate]
+    fn terminate(self) {
+        self.observer.send(format!("terminated at {}", self.count));
+    }
+
+    #[handle_message]
+    fn add(&mut self, first: u32, second: u32) {
+        self.count += first + second;
+    }
+
+    #[handle_request]
+    fn count(&self) -> u32 {
+        self.count
+    }
+}
+
+pub fn a_shutdown_terminates() {
+    let mailbox = mailbox::<String>();
+    let counter = Counter::link().start(mailbox.this()).expect("it starts");
+    counter.add(1, 2);
+    counter.shutdown();
+    println!("{}", mailbox.receive());
+}
+
+pub fn the_macro_writes_the_handlers() {
+    let mailbox = mailbox::<String>();
+    let counter = Counter::link().start(mailbox.this()).expect("it starts");
+    counter.add(1, 2);
+    counter.add(3, 4);
+    println!("{}", counter.count());
+    println!("{:?}", counter.with_timeout(PATIENCE).count());
+}
+
+struct Watching {
+    told: Option<bool>,
+    tag: Tag,
+}
+
+#[abstract_process]
+impl Watching {
+    #[init]
+    fn init(config: Config<Self>, _: ()) -> Result<Self, ()> {
+        config.die_if_link_dies(false);
+        let tag = Tag::new();
+        Process::spawn_link_tag((), tag, |_, _: Mailbox<()>| panic!("the child fails"));
+        Ok(Self { told: None, tag })
+    }
+
+    #[handle_link_death]
+    fn link_died(&mut self, tag: Tag) {
+        self.told = Some(tag == self.tag);
+    }
+
+    #[handle_request]
+    fn told(&self) -> Option<bool> {
+        self.told
+    }
+}
+
+pub fn a_death_of_a_link_is_handled() {
+    let watching = Watching::start(()).expect("it starts");
+    let told = loop {
+        match watching.told() {
+            Some(told) => break told,
+            None => lunatic::sleep(Duration::from_millis(1)),
+        }
+    };
+    println!("{told}");
+}
+
+pub fn a_name_is_given_once() {
+    let words = Words::start_as(&"words", vec![]).expect("the name is free");
+    println!("{}", ProcessRef::<Words>::lookup(&"words") == Some(words));
+    println!("{}", Words::start_as(&"words", vec![]) == Err(StartupError::NameAlreadyRegistered(words)));
+    // Of another type it is another name.
+    let observer = mailbox::<String>().this();
+    println!("{}", Counter::start_as(&"words", observer).is_ok());
+}
+
+struct Variable;
+
+#[abstract_process]
+impl Variable {
+    #[init]
+    fn init(_: Config<Self>, _: ()) -> Result<Self, ()> {
+        Ok(Self)
+    }
+
+    #[handle_request]
+    fn get(&self, name: String) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+pub fn an_abstract_process_has_a_config() {
+    let mut config = ProcessConfig::new().expect("the main process may make configs");
+    config.add_environment_variable("COLOUR", "blue");
+    let variable = Variable::configure(&config).start(()).expect("it starts");
+    println!("{:?} {:?}", variable.get("COLOUR".to_owned()), variable.get("PATH".to_owned()));
+}

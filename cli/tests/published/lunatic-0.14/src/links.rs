@@ -1,0 +1,148 @@
+//! Links and monitors: who is told of whose end.
+
+use crate::{mailbox, wait_for, PATIENCE};
+use lunatic::{LinkDiedSignal, Mailbox, MessageSignal, Process, ProcessDiedSignal, Signal, Tag};
+use std::time::Duration;
+
+fn fails(_: (), mailbox: Mailbox<()>) {
+    mailbox.receive();
+    panic!("the child fails");
+}
+
+fn ends(_: (), mailbox: Mailbox<()>) {
+    mailbox.receive();
+}
+
+pub fn a_child_that_fails_leaves_its_parent_alone() {
+    let child = Process::spawn((), fails);
+    child.send(());
+    wait_for(child);
+    println!("the parent is here");
+}
+
+pub fn a_parent_dies_with_the_child_that_it_is_linked_with() {
+    let child = Process::spawn_link((), fails);
+    child.send(());
+    mailbox::<()>().receive_timeout(PATIENCE).ok();
+    println!("the parent is here");
+}
+
+pub fn a_parent_that_catches_is_told_the_tag() {
+    let mailbox = mailbox::<()>().catch_link_failure();
+    let tags = [Tag::new(), Tag::new(), Tag::new()];
+    let children = tags.map(|tag| Process::spawn_link_tag((), tag, fails));
+    for number in [1, 0, 2] {
+        children[number].send(());
+        match mailbox.receive() {
+            MessageSignal::Signal(LinkDiedSignal(tag)) => println!("{}", tag == tags[number]),
+            MessageSignal::Message(()) => println!("a message"),
+        }
+    }
+}
+
+pub fn a_normal_end_is_silent() {
+    let mailbox = mailbox::<()>().catch_link_failure();
+    let child = Process::spawn_link((), ends);
+    let failing = Process::spawn_link_tag((), Tag::special(64).expect("it is one for programs"), fails);
+    child.send(());
+    wait_for_both_kinds(&mailbox, child);
+    failing.send(());
+    match mailbox.receive() {
+        MessageSignal::Signal(LinkDiedSignal(tag)) => println!("tag {}", tag.id()),
+        MessageSignal::Message(()) => println!("a message"),
+    }
+}
+
+/// Waits for the end of a process without being told of it.
+fn wait_for_both_kinds(_: &Mailbox<(), lunatic::serializer::Bincode, LinkDiedSignal>, process: Process<()>) {
+    while process.is_alive() {
+        lunatic::sleep(Duration::from_millis(1));
+    }
+}
+
+pub fn a_link_with_a_dead_process_is_answered() {
+    let child = Process::spawn((), ends);
+    child.send(());
+    wait_for(child);
+    let mailbox = mailbox::<()>().catch_link_failure();
+    child.link();
+    println!("{}", mailbox.receive_timeout(PATIENCE).is_ok_and(|message| message.is_signal()));
+}
+
+pub fn an_unlinked_child_may_fail() {
+    let child = Process::spawn_link((), fails);
+    child.unlink();
+    child.send(());
+    wait_for(child);
+    println!("the parent is here");
+}
+
+pub fn a_monitor_is_told_of_every_end() {
+    let mailbox = mailbox::<()>().monitorable();
+    for child in [Process::spawn((), fails), Process::spawn((), ends)] {
+        mailbox.monitor(child);
+        child.send(());
+        match mailbox.receive() {
+            MessageSignal::Signal(ProcessDiedSignal(id)) => println!("{}", id == child.id()),
+            MessageSignal::Message(()) => println!("a message"),
+        }
+    }
+}
+
+pub fn a_monitor_of_a_dead_process_is_answered() {
+    let child = Process::spawn((), ends);
+    child.send(());
+    wait_for(child);
+    wait_for(child);
+    println!("answered");
+}
+
+pub fn who_stops_monitoring_is_told_nothing() {
+    let mailbox = mailbox::<()>().monitorable();
+    let (first, second) = (Process::spawn((), ends), Process::spawn((), ends));
+    mailbox.monitor(first);
+    mailbox.monitor(second);
+    mailbox.stop_monitoring(first);
+    first.send(());
+    while first.is_alive() {
+        lunatic::sleep(Duration::from_millis(1));
+    }
+    second.send(());
+    match mailbox.receive() {
+        MessageSignal::Signal(ProcessDiedSignal(id)) => println!("the second: {}", id == second.id()),
+        MessageSignal::Message(()) => println!("a message"),
+    }
+}
+
+pub fn one_mailbox_has_messages_links_and_monitors() {
+    let mailbox = mailbox::<u8>().monitorable().catch_link_failure();
+    let tag = Tag::new();
+    let child = Process::spawn_link_tag(mailbox.this(), tag, |parent, mailbox: Mailbox<()>| {
+        parent.send(7);
+        mailbox.receive();
+        panic!("the child fails");
+    });
+    mailbox.monitor_both(child);
+    println!("message {}", mailbox.receive().unwrap_message());
+    child.send(());
+    let mut signals: Vec<&str> = (0..2)
+        .map(|_| match mailbox.receive().unwrap_signal() {
+            Signal::LinkDied(told) if told == tag => "link",
+            Signal::ProcessDied(id) if id == child.id() => "monitor",
+            _ => "another",
+        })
+        .collect();
+    signals.sort();
+    println!("{signals:?}");
+}
+
+trait MonitorBoth {
+    /// The library has no function for it where links are caught too.
+    fn monitor_both<M>(&self, process: Process<M>);
+}
+
+impl MonitorBoth for Mailbox<u8, lunatic::serializer::Bincode, Signal> {
+    fn monitor_both<M>(&self, process: Process<M>) {
+        unsafe { lunatic::host::api::process::monitor(process.id()) };
+    }
+}

@@ -1,0 +1,207 @@
+//! What programs on the published library 0.14.1 do, each claim by its name: the program runs the one that its first
+//! argument names, and prints what it saw. `cli/tests/all/published.rs` knows what that has to be.
+
+mod abstract_processes;
+mod configs;
+mod distribution;
+mod function_references;
+mod links;
+mod mailboxes;
+mod metrics;
+mod modules;
+mod names;
+mod panics;
+mod process_locals;
+mod processes;
+mod protocols;
+mod serializers;
+mod sqlite;
+mod supervisors;
+mod tasks;
+mod tcp;
+mod timers;
+mod wasi;
+
+use lunatic::{Mailbox, MessageSignal, Process, ProcessDiedSignal};
+use std::time::Duration;
+
+/// How long a claim waits for what has to come. What must not come is never waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Names the functions of a subject, so that they can be called by name.
+macro_rules! claims {
+    ($($subject:ident { $($claim:ident)* })*) => {
+        [$($((concat!(stringify!($subject), "::", stringify!($claim)), $subject::$claim as fn()),)*)*]
+    };
+}
+
+#[lunatic::main]
+fn main(_: Mailbox<()>) {
+    let claims = claims! {
+        processes {
+            a_child_has_what_was_captured
+            messages_of_one_sender_arrive_in_order
+            a_thousand_processes_each_spawn_the_next
+            macros_spawn_what_functions_do
+            a_process_is_alive_until_it_is_killed
+            a_message_to_a_dead_process_is_lost
+            handles_of_one_process_are_equal
+            a_flooded_mailbox_still_gets_the_reply
+        }
+        links {
+            a_child_that_fails_leaves_its_parent_alone
+            a_parent_dies_with_the_child_that_it_is_linked_with
+            a_parent_that_catches_is_told_the_tag
+            a_normal_end_is_silent
+            a_link_with_a_dead_process_is_answered
+            an_unlinked_child_may_fail
+            a_monitor_is_told_of_every_end
+            a_monitor_of_a_dead_process_is_answered
+            who_stops_monitoring_is_told_nothing
+            one_mailbox_has_messages_links_and_monitors
+        }
+        mailboxes {
+            tags_choose_the_message
+            a_receive_that_timed_out_loses_nothing
+            a_receive_without_time_polls
+            what_cannot_be_decoded_is_an_error
+            a_message_of_a_megabyte_arrives
+        }
+        configs {
+            what_was_set_is_what_is_read
+            without_the_right_a_child_spawns_nothing
+            with_the_right_a_child_spawns
+            without_the_right_there_are_no_configs
+            without_the_right_nothing_is_compiled
+            nobody_grants_what_he_lacks
+            memory_is_limited
+            compute_is_limited
+            arguments_and_variables_are_the_childs_own
+            a_directory_is_granted
+            a_config_grants_no_directory_by_itself
+        }
+        modules {
+            an_export_runs_with_its_parameters
+            a_module_travels_in_a_message
+            what_is_no_module_is_an_error
+            a_linked_module_is_told_of
+            a_missing_export_is_an_error
+        }
+        protocols {
+            both_sides_follow_the_protocol
+            a_protocol_repeats_until_somebody_chooses_the_end
+            a_protocol_in_message_pack
+            a_protocol_that_is_dropped_early_fails_both
+        }
+        tasks {
+            a_task_has_a_result
+            a_task_that_fails_takes_its_parent_along
+            a_task_may_take_too_long
+            tasks_may_nest
+        }
+        abstract_processes {
+            messages_and_requests_are_handled_in_order
+            a_deferred_request_is_answered_by_somebody_else
+            a_request_may_take_too_long
+            a_message_may_be_delayed
+            who_does_not_start_says_why
+            a_shutdown_terminates
+            the_macro_writes_the_handlers
+            a_death_of_a_link_is_handled
+            a_name_is_given_once
+            an_abstract_process_has_a_config
+        }
+        supervisors {
+            one_for_one_restarts_the_one
+            one_for_all_restarts_all
+            rest_for_one_restarts_the_rest
+            a_child_comes_back_under_its_name
+            a_shutdown_goes_from_the_last_to_the_first
+        }
+        process_locals {
+            every_process_has_its_own
+        }
+        timers {
+            a_message_arrives_later
+            a_cancelled_message_does_not_arrive
+            a_timer_that_fired_cannot_be_cancelled
+        }
+        names {
+            a_name_finds_its_process
+            a_name_belongs_to_one_type
+            a_derived_name_is_a_name
+            the_name_of_a_dead_process_is_free
+        }
+        panics {
+            a_panic_is_caught
+            a_capture_survives_where_nothing_panics
+            a_caught_panic_may_have_waited
+            a_stack_that_overflows_is_caught
+        }
+        function_references {
+            functions_travel
+        }
+        serializers {
+            bincode_json_and_message_pack_carry_the_same
+            a_process_travels_in_each
+        }
+        distribution {
+            there_is_one_node
+        }
+        metrics {
+            metrics_are_taken
+        }
+        tcp {
+            a_stream_is_handed_to_a_child
+            a_stream_travels_in_every_serializer
+            a_peek_leaves_what_it_saw
+            a_read_may_take_too_long
+            clones_share_the_stream
+            both_ends_know_each_other
+            nobody_listening_is_an_error
+            a_name_is_resolved
+        }
+        sqlite {
+            rows_come_back_as_they_were_put
+            values_are_bound_by_their_place
+            rows_are_iterated
+            an_error_has_a_code
+            a_file_keeps_its_tables
+        }
+        wasi {
+            arguments_are_those_of_the_command
+            variables_are_those_of_the_command
+            a_file_is_written_and_read
+            a_directory_is_listed
+            clocks_and_random_numbers_are_there
+        }
+    };
+    let wanted = std::env::args().nth(1).expect("the first argument names a claim, or is `--list`");
+    if wanted == "--list" {
+        claims.iter().for_each(|(name, _)| println!("{name}"));
+        return;
+    }
+    let Some((_, claim)) = claims.into_iter().find(|(name, _)| *name == wanted) else {
+        panic!("no claim named `{wanted}`");
+    };
+    claim();
+}
+
+/// Returns the mailbox of this process for messages of a type. A claim is a process of its own, so that nothing of another
+/// type is in it.
+fn mailbox<M>() -> Mailbox<M>
+where
+    lunatic::serializer::Bincode: lunatic::serializer::CanSerialize<M>,
+{
+    unsafe { Mailbox::new() }
+}
+
+/// Waits until a process is dead.
+fn wait_for<M, S>(process: Process<M, S>) {
+    let mailbox = mailbox::<()>().monitorable();
+    mailbox.monitor(process);
+    match mailbox.receive_timeout(PATIENCE).expect("every process that is waited for ends") {
+        MessageSignal::Signal(ProcessDiedSignal(id)) => assert_eq!(id, process.id()),
+        MessageSignal::Message(()) => panic!("a message came, and no death"),
+    }
+}

@@ -1,0 +1,37 @@
+//! Panics that are caught, though nothing unwinds.
+
+use lunatic::panic::catch_panic;
+use lunatic::spawn_link;
+use std::time::Duration;
+
+pub fn a_panic_is_caught() {
+    println!("{:?}", catch_panic(|| -> u32 { panic!("it fails") }));
+    println!("{:?}", catch_panic(|| assert_eq!(std::hint::black_box(1), 2)));
+    println!("{:?}", catch_panic(|| 3));
+}
+
+pub fn a_capture_survives_where_nothing_panics() {
+    let greeting = "hello".to_owned();
+    println!("{:?}", catch_panic(move || greeting));
+}
+
+pub fn a_caught_panic_may_have_waited() {
+    let caught = catch_panic(|| {
+        let sum = spawn_link!(@task || 1 + 2).result();
+        lunatic::sleep(Duration::from_millis(1));
+        println!("{sum}");
+        panic!("after it waited");
+    });
+    println!("{:?}", caught as Result<(), _>);
+    println!("{}", spawn_link!(@task || 3 + 4).result());
+}
+
+#[allow(unconditional_recursion)]
+fn deeper(depth: u64) -> u64 {
+    std::hint::black_box(deeper(std::hint::black_box(depth) + 1)) + 1
+}
+
+pub fn a_stack_that_overflows_is_caught() {
+    println!("{:?}", catch_panic(|| deeper(0)));
+    println!("still here");
+}

@@ -1,0 +1,129 @@
+//! TCP on the loopback, with ports that the system chooses.
+
+use crate::mailbox;
+use lunatic::net::{resolve, TcpListener, TcpStream};
+use lunatic::serializer::{Bincode, CanSerialize, Json, MessagePack};
+use lunatic::{Mailbox, Process};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a port");
+    let address = listener.local_addr().expect("it listens somewhere");
+    (listener, address)
+}
+
+/// Returns both ends of a connection.
+fn connect() -> (TcpStream, TcpStream) {
+    let (listener, address) = listen();
+    let client = TcpStream::connect(address).expect("somebody listens");
+    let (server, _) = listener.accept().expect("somebody connected");
+    (client, server)
+}
+
+fn echo(stream: TcpStream, _: Mailbox<()>) {
+    let mut lines = BufReader::new(stream.clone());
+    let mut stream = stream;
+    let mut line = String::new();
+    while lines.read_line(&mut line).expect("it is text") > 0 {
+        stream.write_all(line.as_bytes()).expect("it is connected");
+        stream.flush().expect("it is connected");
+        line.clear();
+    }
+}
+
+pub fn a_stream_is_handed_to_a_child() {
+    let (mut client, server) = connect();
+    Process::spawn_link(server, echo);
+    let mut lines = BufReader::new(client.clone());
+    for word in ["first\n", "second\n"] {
+        client.write_all(word.as_bytes()).expect("it is connected");
+        let mut line = String::new();
+        lines.read_line(&mut line).expect("it is text");
+        print!("{line}");
+    }
+}
+
+fn hand_over<S>()
+where
+    S: CanSerialize<TcpStream> + CanSerialize<()>,
+    S: CanSerialize<lunatic::protocol::ProtocolCapture<TcpStream>>,
+{
+    let (mut client, server) = connect();
+    Process::<(), S>::spawn_link(server, |mut stream: TcpStream, _: Mailbox<(), S>| {
+        stream.write_all(b"from the child").expect("it is connected");
+    });
+    let mut text = String::new();
+    client.read_to_string(&mut text).expect("it is text");
+    println!("{text}");
+}
+
+pub fn a_stream_travels_in_every_serializer() {
+    hand_over::<Bincode>();
+    hand_over::<Json>();
+    hand_over::<MessagePack>();
+}
+
+pub fn a_peek_leaves_what_it_saw() {
+    let (mut client, mut server) = connect();
+    client.write_all(b"abc").expect("it is connected");
+    let mut buffer = [0; 3];
+    let peeked = server.peek(&mut buffer[..1]).expect("it is connected");
+    println!("{peeked} {:?}", buffer[0] as char);
+    server.read_exact(&mut buffer).expect("it is connected");
+    println!("{}", String::from_utf8_lossy(&buffer));
+}
+
+pub fn a_read_may_take_too_long() {
+    let (mut client, mut server) = connect();
+    println!("{:?}", server.read_timeout());
+    server.set_read_timeout(Some(Duration::from_millis(1))).expect("it is a time");
+    server.set_write_timeout(Some(Duration::from_millis(1500))).expect("it is a time");
+    server.set_peek_timeout(Some(Duration::from_millis(1))).expect("it is a time");
+    println!("{:?} {:?} {:?}", server.read_timeout(), server.write_timeout(), server.peek_timeout());
+    println!("{:?}", server.read(&mut [0]).map_err(|error| error.kind() == ErrorKind::TimedOut));
+    println!("{:?}", server.peek(&mut [0]).map_err(|error| error.kind() == ErrorKind::TimedOut));
+    server.set_read_timeout(None).expect("it is no time");
+    client.write_all(b"x").expect("it is connected");
+    println!("{:?}", server.read(&mut [0]).ok());
+}
+
+pub fn clones_share_the_stream() {
+    let (mut client, server) = connect();
+    let mut clone = server.clone();
+    drop(server);
+    clone.write_all(b"by the clone").expect("it is connected");
+    drop(clone);
+    let mut text = String::new();
+    client.read_to_string(&mut text).expect("the last of them is closed");
+    println!("{text}");
+}
+
+pub fn both_ends_know_each_other() {
+    let (listener, address) = listen();
+    let client = TcpStream::connect(address).expect("somebody listens");
+    let (server, peer) = listener.accept().expect("somebody connected");
+    println!("{}", client.peer_addr().expect("it is connected") == address);
+    println!("{}", server.peer_addr().expect("it is connected") == peer);
+}
+
+pub fn nobody_listening_is_an_error() {
+    let (listener, address) = listen();
+    drop(listener);
+    let error = TcpStream::connect(address).expect_err("nobody listens");
+    println!("{}", error.to_string().is_empty());
+    let error = TcpStream::connect_timeout(address, Duration::from_secs(60)).expect_err("nobody listens");
+    println!("{}", error.to_string().is_empty());
+    let mailbox = mailbox::<()>();
+    println!("{}", mailbox.receive_timeout(Duration::ZERO).is_err());
+}
+
+pub fn a_name_is_resolved() {
+    let addresses: Vec<SocketAddr> = resolve("127.0.0.1:80").expect("it is an address").collect();
+    println!("{addresses:?}");
+    let addresses: Vec<SocketAddr> = resolve("[::1]:80").expect("it is an address").collect();
+    println!("{addresses:?}");
+    println!("{}", resolve("localhost:80").expect("everybody knows it").all(|address| address.ip().is_loopback()));
+    println!("{}", resolve("no port").is_err());
+}

@@ -1,0 +1,2 @@
+// The second program of the introduction, word for word.
+include!("../../../../seeds/environments.rs");

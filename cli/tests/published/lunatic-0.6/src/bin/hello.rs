@@ -1,0 +1,2 @@
+// The first program of the introduction, word for word.
+include!("../../../../seeds/hello.rs");

@@ -1,0 +1,64 @@
+//! Links: who is told of whose end.
+
+use crate::{mailbox, PATIENCE};
+use lunatic::process;
+use lunatic::{Mailbox, Message, TransformMailbox};
+
+fn fails(mailbox: Mailbox<()>) {
+    mailbox.receive().expect("it is nothing");
+    panic!("the child fails");
+}
+
+pub fn a_parent_is_told_which_child_failed() {
+    let (first, first_tag, mailbox) = process::spawn_link(mailbox::<()>(), fails).expect("it may spawn");
+    let (second, second_tag, mailbox) = process::spawn_link(mailbox, fails).expect("it may spawn");
+    second.send(());
+    println!("the second: {}", matches!(mailbox.receive(), Message::Signal(tag) if tag == second_tag));
+    first.send(());
+    println!("the first: {}", matches!(mailbox.receive(), Message::Signal(tag) if tag == first_tag));
+}
+
+pub fn a_normal_end_is_silent() {
+    let (child, _, mailbox) =
+        process::spawn_link_with(mailbox::<u8>(), (), |(), mailbox: Mailbox<process::Process<u8>>| {
+            let parent = mailbox.receive().expect("it is a process");
+            parent.send(1);
+        })
+        .expect("it may spawn");
+    let plain = self::mailbox::<u8>();
+    child.send(process::this(&plain));
+    println!("{}", mailbox.receive().normal_or_unwrap().expect("it is a number"));
+    // A signal would have come before this one.
+    let (failing, tag, mailbox) = process::spawn_link(mailbox, fails).expect("it may spawn");
+    failing.send(());
+    println!("{}", matches!(mailbox.receive(), Message::Signal(died) if died == tag));
+}
+
+pub fn a_parent_dies_with_the_child_that_it_is_linked_with() {
+    let (child, mailbox) = process::spawn_link_unwrap(mailbox::<()>(), fails).expect("it may spawn");
+    child.send(());
+    mailbox.receive_timeout(PATIENCE).ok();
+    println!("the parent is here");
+}
+
+pub fn a_link_is_made_and_undone_later() {
+    let mailbox = mailbox::<()>().catch_link_panic();
+    let (one, other) = (process::spawn(fails).expect("it may spawn"), process::spawn(fails).expect("it may spawn"));
+    let unlinked = one.link();
+    let linked = other.link();
+    one.unlink();
+    one.send(());
+    other.send(());
+    match mailbox.receive() {
+        Message::Signal(tag) => println!("{} {}", tag == linked, tag == unlinked),
+        Message::Normal(_) => println!("a message"),
+    }
+}
+
+pub fn whoever_catches_may_stop_catching() {
+    let mailbox = mailbox::<()>().catch_link_panic().panic_if_link_panics();
+    let (child, mailbox) = process::spawn_link_unwrap(mailbox, fails).expect("it may spawn");
+    child.send(());
+    mailbox.receive_timeout(PATIENCE).ok();
+    println!("the parent is here");
+}

@@ -1,0 +1,101 @@
+//! What programs on the published library 0.7.4 do, each claim by its name: the program runs the one that its first
+//! argument names, and prints what it saw. `cli/tests/all/published.rs` knows what that has to be.
+
+mod environments_and_modules;
+mod links;
+mod mailboxes;
+mod names;
+mod processes;
+mod requests;
+mod tcp;
+mod wasi;
+
+use lunatic::Mailbox;
+use serde::{de::DeserializeOwned, Serialize};
+use std::time::Duration;
+
+/// How long a claim waits for what has to come. What must not come is never waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Names the functions of a subject, so that they can be called by name.
+macro_rules! claims {
+    ($($subject:ident { $($claim:ident)* })*) => {
+        [$($((concat!(stringify!($subject), "::", stringify!($claim)), $subject::$claim as fn()),)*)*]
+    };
+}
+
+#[lunatic::main]
+fn main(_: Mailbox<()>) {
+    let claims = claims! {
+        processes {
+            a_child_has_its_context
+            messages_of_one_sender_arrive_in_order
+            a_message_to_a_dead_process_is_lost
+            a_process_has_one_identity
+            processes_travel_in_messages
+            a_sleep_ends
+            a_child_spawned_in_every_way_runs
+        }
+        links {
+            a_parent_is_told_which_child_failed
+            a_normal_end_is_silent
+            a_parent_dies_with_the_child_that_it_is_linked_with
+            a_link_is_made_and_undone_later
+            whoever_catches_may_stop_catching
+        }
+        mailboxes {
+            tags_choose_the_message
+            a_receive_that_timed_out_loses_nothing
+            a_tag_comes_with_its_message
+            what_cannot_be_decoded_is_an_error
+        }
+        requests {
+            a_request_is_answered_before_what_waited
+            a_request_knows_its_sender
+        }
+        environments_and_modules {
+            a_namespace_that_is_missing_ends_the_child
+            memory_is_limited
+            compute_is_limited
+            an_environment_has_what_it_was_given
+            a_directory_is_granted
+            an_export_runs_with_its_parameters
+            what_is_no_module_is_an_error
+            a_missing_export_is_an_error
+            the_environment_of_this_process_has_this_module
+        }
+        names {
+            the_newest_version_that_fits_is_found
+            a_name_is_given_back
+            what_is_no_version_is_an_error
+            every_environment_has_its_own_names
+        }
+        tcp {
+            a_stream_is_handed_to_a_child
+            a_read_may_take_too_long
+            nobody_listening_is_an_error
+            a_name_is_resolved
+        }
+        wasi {
+            arguments_are_those_of_the_command
+            variables_are_those_of_the_command
+            a_file_is_written_and_read
+        }
+    };
+    let wanted = std::env::args().find(|argument| argument == "--list" || argument.contains("::"));
+    let wanted = wanted.expect("the first argument names a claim, or is `--list`");
+    if wanted == "--list" {
+        claims.iter().for_each(|(name, _)| println!("{name}"));
+        return;
+    }
+    let Some((_, claim)) = claims.into_iter().find(|(name, _)| *name == wanted) else {
+        panic!("no claim named `{wanted}`");
+    };
+    claim();
+}
+
+/// Returns the mailbox of this process for messages of a type. A claim is a process of its own, so that nothing of another
+/// type is in it.
+fn mailbox<M: Serialize + DeserializeOwned>() -> Mailbox<M> {
+    unsafe { Mailbox::new() }
+}

@@ -1,0 +1,75 @@
+//! Names of processes, with versions.
+
+use crate::mailbox;
+use lunatic::process;
+use lunatic::{lookup, Config, Environment, Mailbox};
+
+/// Returns which of the numbers the process that was found answers with.
+fn ask(query: &str) -> String {
+    match lookup::<u32>("counter", query) {
+        Err(error) => error.to_string(),
+        Ok(None) => "nobody".to_owned(),
+        Ok(Some(found)) => {
+            found.send(0);
+            mailbox::<u32>().receive().expect("it is a number").to_string()
+        }
+    }
+}
+
+fn counter((parent, number): (process::Process<u32>, u32), mailbox: Mailbox<u32>) {
+    loop {
+        mailbox.receive().expect("it is a number");
+        parent.send(number);
+    }
+}
+
+/// Registers counters that answer with their places in the list.
+fn register(versions: &[&str]) {
+    let plain = mailbox::<u32>();
+    for (number, version) in versions.iter().enumerate() {
+        let child = process::spawn_with((process::this(&plain), number as u32), counter).expect("it may spawn");
+        process::this_env().register("counter", version, child).expect("it is a version");
+    }
+}
+
+pub fn the_newest_version_that_fits_is_found() {
+    register(&["1.0.0", "1.2.0", "2.0.0"]);
+    for query in ["^1", "=1.0.0", ">=1", "^3", "no query"] {
+        println!("{query}: {}", ask(query));
+    }
+    println!("{}", lookup::<u32>("nobody", "^1").expect("it is a query").is_none());
+}
+
+pub fn a_name_is_given_back() {
+    register(&["1.0.0", "1.1.0"]);
+    println!("{}", ask("^1"));
+    process::this_env().unregister::<u32>("counter", "1.1.0").expect("it is registered");
+    println!("{}", ask("^1"));
+    println!("{:?}", process::this_env().unregister::<u32>("counter", "1.1.0").err());
+    // The same version again takes the place of the older one.
+    register(&["1.5.0", "1.5.0"]);
+    println!("{}", ask("^1"));
+}
+
+pub fn what_is_no_version_is_an_error() {
+    let plain = mailbox::<u32>();
+    let error = process::this_env().register("counter", "no version", process::this(&plain)).err();
+    println!("{error:?}");
+    register(&["1.0.0"]);
+    println!("{:?}", process::this_env().unregister::<u32>("counter", "no version").err());
+}
+
+pub fn every_environment_has_its_own_names() {
+    let mut config = Config::new(3_000_000, None);
+    config.allow_namespace("");
+    let environment = Environment::new(config).expect("there is room");
+    let plain = mailbox::<u32>();
+    environment.register("counter", "1.0.0", process::this(&plain)).expect("it is a version");
+    println!("{}", ask("^1"));
+    let mut environment = environment;
+    let module = environment.add_this_module().expect("it is a module");
+    module
+        .spawn(|_: Mailbox<()>| lookup::<u32>("counter", "^1").expect("it is a query").expect("it is there").send(7))
+        .expect("it has room");
+    println!("{}", plain.receive().expect("it is a number"));
+}
