@@ -203,8 +203,6 @@ fn t030_every_table_of_a_process_is_bounded() {
     ];
     for (what, prepare, again) in [
         ("configurations", "", "(drop (call $create_config))"),
-        ("configurations", "", "(drop (call $create_empty_config (i32.const 64)))"),
-        ("environments", "(drop (call $create_config))", "(drop (call $create (i64.const 0) (i32.const 64)))"),
         (
             "errors",
             "(drop (call $create_config))",
@@ -216,13 +214,15 @@ fn t030_every_table_of_a_process_is_bounded() {
             "(call $create_data (i64.const 0) (i64.const 0)) (drop (call $push_module (i64.const -1)))
              (drop (call $take_module (i64.const 0)))",
         ),
-        ("modules", "", "(drop (call $compile_module (i32.const 16) (i32.const 8) (i32.const 64)))"),
         (
             "results of look-ups",
             "(drop (call $tcp_bind (i32.const 4) (i32.const 32) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64)))",
             "(drop (call $tcp_local_addr (i64.const 0) (i32.const 64)))",
         ),
         // Where an error is what a call beyond the bound gets, the errors are the bound.
+        ("errors", "", "(drop (call $create_empty_config (i32.const 64)))"),
+        ("errors", "(drop (call $create_config))", "(drop (call $create (i64.const 0) (i32.const 64)))"),
+        ("errors", "", "(drop (call $compile_module (i32.const 16) (i32.const 8) (i32.const 64)))"),
         (
             "errors",
             "",
@@ -272,6 +272,45 @@ fn t030_every_table_of_a_process_is_bounded() {
         let exit = lab.exit(&process);
         let reason = exit.trap().map(|trap| trap.reason.as_str()).unwrap_or_default();
         assert!(reason.contains("at most") && reason.contains(what), "{what}: {exit}");
+    }
+}
+
+#[test]
+fn t030_a_handle_too_many_is_an_error_where_there_is_room_for_one() {
+    let lab = Lab::new();
+    let rows = [
+        "lunatic::environment::create_empty_config",
+        "lunatic::environment::create",
+        "lunatic::process::compile_module",
+        "lunatic::error::kind",
+    ];
+    for (made_before, make) in [
+        (0, "(call $create_empty_config (i32.const 64))"),
+        (1, "(call $create (i64.const 0) (i32.const 64))"),
+        (1, "(call $compile_module (i32.const 16) (i32.const 8) (i32.const 64))"),
+    ] {
+        let environment = lab.environment_with(|config| {
+            config.limit(Limit::Handles, 20);
+        });
+        let before = "(drop (call $create_empty_config (i32.const 64)))".repeat(made_before);
+        let module = lab.module(&guest(
+            &rows,
+            &format!(
+                r#"(data (i32.const 16) "\00asm\01\00\00\00")
+                (func (export "main") (local $made i64)
+                    {before}
+                    (block $refused
+                        (loop $again
+                            (br_if $refused {make})
+                            (local.set $made (i64.add (local.get $made) (i64.const 1)))
+                            (br $again)))
+                    (call $say (local.get $made))
+                    (call $say (i64.extend_i32_u (call $kind (i64.load (i32.const 64))))))"#
+            ),
+        ));
+        let exit = lab.run_in(&environment, &module);
+        assert!(exit.is_normal(), "{make}: {exit}");
+        assert_eq!(lab.hear_all(), [20, lunatic_abi::Errno::LimitReached as i64], "{make}");
     }
 }
 
