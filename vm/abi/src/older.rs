@@ -110,7 +110,7 @@ macro_rules! for_each_older_host_function {
                 now drop_environment(environment: EnvironmentId);
                 /// Compiles a module for an environment. Returns 0 and its id, or 1 and an error id.
                 wait add_module(environment: EnvironmentId, data: Bytes, length: Length, module: OutU64) -> I32;
-                /// Adds the caller's own module to an environment. Returns 0 and its id there.
+                /// Adds the caller's own module to an environment. Returns 0 and its id there, or 1 and an error id.
                 now add_this_module(environment: EnvironmentId, module: OutU64) -> I32;
                 /// Gives a module back; processes that run it go on.
                 now drop_module(module: AddedModuleId);

@@ -784,6 +784,27 @@ fn what_the_machine_does_not_have_is_an_error_with_a_sentence() {
 }
 
 #[test]
+fn a_module_too_many_is_an_error() {
+    let lab = Lab::new();
+    let environment = lab.environment_with(|config| _ = config.limit(Limit::Handles, 20));
+    let module = lab.module(&older(
+        r#"(func (export "main") (local $added i64)
+            (drop (call $this_env))
+            (block $refused
+                (loop $more
+                    (br_if $refused (call $add_this_module (i64.const 0) (i32.const 8192)))
+                    (local.set $added (i64.add (local.get $added) (i64.const 1)))
+                    (br $more)))
+            (call $say (local.get $added))
+            (call $say_error))"#,
+    ));
+    let exit = lab.exit(&environment.spawn(&module, "main", &[]).expect("nothing limits it"));
+    assert!(exit.is_normal(), "{exit}");
+    assert_eq!(lab.hear(), 20);
+    assert!(hear_text(&lab).contains("at most 20 modules"));
+}
+
+#[test]
 fn a_directory_of_the_callers_can_be_granted() {
     let lab = Lab::new();
     let directory = tempfile::tempdir().expect("there is room for temporary files");

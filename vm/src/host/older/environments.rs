@@ -100,11 +100,9 @@ pub(super) async fn add_module(
     let place = call.place::<8>(out.0)?;
     let range = call.range(data.0, length.0)?;
     let environment = environment(call, id)?;
-    room_for_module(call)?;
-    let result = if call.guest().environment().config().permissions.compile_modules {
-        compile(call, range).await.map(|module| keep(call, module, environment))
-    } else {
-        Err(HostError::new(Errno::NotGranted, "the environment does not let its processes compile modules"))
+    let result = match check_adding(call) {
+        Ok(()) => compile(call, range).await.map(|module| keep(call, module, environment)),
+        Err(error) => Err(error),
     };
     call.answer(place, result)
 }
@@ -112,15 +110,23 @@ pub(super) async fn add_module(
 pub(super) fn add_this_module(call: &mut Call<'_>, id: EnvironmentId, out: OutU64) -> Result<i32, Failure> {
     let place = call.place::<8>(out.0)?;
     let environment = environment(call, id)?;
-    room_for_module(call)?;
     let module = own_module(call).clone();
-    let id = keep(call, module, environment);
-    call.answer(place, Ok(id))
+    let result = check_room(call).map(|()| keep(call, module, environment));
+    call.answer(place, result)
 }
 
-fn room_for_module(call: &mut Call<'_>) -> Result<(), Failure> {
+/// Checks that the caller may compile, and hold what comes of it.
+fn check_adding(call: &mut Call<'_>) -> Result<(), HostError> {
+    if !call.guest().environment().config().permissions.compile_modules {
+        let text = "the environment does not let its processes compile modules";
+        return Err(HostError::new(Errno::NotGranted, text));
+    }
+    check_room(call)
+}
+
+fn check_room(call: &mut Call<'_>) -> Result<(), HostError> {
     let modules = call.guest().handles().added_modules.len();
-    call.guest().room_for(modules, "modules")
+    call.guest().check_room(modules, "modules")
 }
 
 fn keep(call: &mut Call<'_>, module: Module, environment: Environment) -> u64 {
