@@ -22,6 +22,7 @@ pub(crate) use wasi::{Given, MAX_RANDOM, Wasi, WasiTemplate};
 use crate::component::Component;
 use crate::engine::{Code, Engine, SlotsTaken};
 use crate::host::{Guest, Origin};
+use crate::journal::Journal;
 use crate::module::{EntryError, Module, ModuleError, Requirements};
 use crate::process::run::{self, Body, Permits};
 use crate::process::{Endpoint, Exit, LimitReached, Live, LiveComponent, Message, Pid, Process, SendError, Signal};
@@ -379,6 +380,12 @@ impl Environment {
         self.0.program.end(&self.0.machine);
     }
 
+    /// Returns the living processes of the program that this environment belongs to, in no order. It is not a picture of one
+    /// moment.
+    pub fn processes(&self) -> Vec<Process> {
+        self.0.program.processes(&self.0.machine)
+    }
+
     /// Waits until no process of the program is alive.
     pub async fn ended(&self) {
         self.0.program.ended().await;
@@ -471,6 +478,10 @@ impl Environment {
 
     pub(crate) fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    pub(crate) fn journal(&self) -> Option<&Journal> {
+        self.0.config.journal.as_ref()
     }
 
     pub(crate) fn grants(&self) -> &Grants {

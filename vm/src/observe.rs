@@ -21,6 +21,9 @@ pub(crate) fn spawned(process: &Process, origin: &Origin) {
 /// A process ended that got so much mail in its life, and what it had is released.
 pub(crate) fn exited(process: &Process, exit: &Exit, mail: u64) {
     process.environment().machine().metrics.ended(exit, mail);
+    if let Some(journal) = process.environment().journal() {
+        journal.ended(process, exit);
+    }
     let level = match exit {
         Exit::Fault(_) => Level::Error,
         _ => Level::Debug,

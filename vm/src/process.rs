@@ -181,6 +181,11 @@ impl Process {
         self.next_sequence()
     }
 
+    /// Returns the names that it is registered under, without their versions.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().state.names().map(str::to_string).collect()
+    }
+
     /// Waits until it has ended, and says how. By then its names, sockets and memory are gone.
     pub async fn exited(&self) -> Exit {
         std::future::poll_fn(|context| {

@@ -2,6 +2,7 @@
 
 use super::wasi::Preopens;
 use super::{Access, Grants, Limits, PreopenError, Stdio};
+use crate::journal::Journal;
 use crate::pipe::{PipeReader, PipeWriter};
 use lunatic_abi::Limit;
 use std::path::Path;
@@ -30,6 +31,7 @@ pub struct Config {
     pub(crate) stdin: Stdio<PipeReader>,
     pub(crate) stdout: Stdio<PipeWriter>,
     pub(crate) stderr: Stdio<PipeWriter>,
+    pub(crate) journal: Option<Journal>,
     pub(crate) is_closed: bool,
 }
 
@@ -61,6 +63,7 @@ impl Config {
             stdin: Stdio::Inherit,
             stdout: Stdio::Inherit,
             stderr: Stdio::Inherit,
+            journal: None,
             is_closed: false,
         }
     }
@@ -137,6 +140,13 @@ impl Config {
         self
     }
 
+    /// Keeps a journal of what the processes write and of how those that fail end, also in environments that they make.
+    /// What is written goes where it goes as well: a host that wants it nowhere else says [`Stdio::Null`].
+    pub fn journal(&mut self, journal: &Journal) -> &mut Config {
+        self.journal = Some(journal.clone());
+        self
+    }
+
     /// Promises that nobody outside sends to the program's processes. Then the last of them is told when it waits for a
     /// message that can never come, instead of waiting for ever.
     pub fn closed(&mut self) -> &mut Config {
@@ -145,11 +155,12 @@ impl Config {
     }
 
     /// Keeps only the rights that another configuration has too. Directories are checked where they are added; the standard
-    /// streams are the other one's.
+    /// streams and the journal are the other one's.
     pub(crate) fn restrict_to(&mut self, outer: &Config) {
         self.stdin = outer.stdin.clone();
         self.stdout = outer.stdout.clone();
         self.stderr = outer.stderr.clone();
+        self.journal = outer.journal.clone();
         self.limits = self.limits.within(&outer.limits);
         self.grants.restrict_to(&outer.grants);
         self.permissions.compile_modules &= outer.permissions.compile_modules;

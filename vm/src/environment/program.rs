@@ -123,10 +123,16 @@ impl Program {
     /// Ends the program: nothing new begins, and what lives is killed.
     pub(crate) fn end(&self, machine: &Machine) {
         self.is_over.store(true, Ordering::SeqCst);
-        let belongs = |process: &Process| process.environment().program().number == self.number;
-        for process in machine.processes.all().into_iter().filter(belongs) {
+        for process in self.processes(machine) {
             process.kill();
         }
+    }
+
+    /// Returns the processes that are alive.
+    pub(crate) fn processes(&self, machine: &Machine) -> Vec<Process> {
+        let mut processes = machine.processes.all();
+        processes.retain(|process| process.environment().program().number == self.number);
+        processes
     }
 
     /// Waits until no process is alive.

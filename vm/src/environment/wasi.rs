@@ -18,7 +18,7 @@ pub use stdio::Stdio;
 use super::{Config, Grants, Quota};
 use crate::console::Stream;
 use crate::pipe::{PipeReader, PipeWriter, lock};
-use crate::process::LimitReached;
+use crate::process::{LimitReached, Process};
 use lunatic_abi::Limit;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -96,7 +96,7 @@ impl WasiTemplate {
     }
 
     /// Makes a context for a process, with what it is given.
-    pub(crate) fn context(&self, given: Given) -> Wasi {
+    pub(crate) fn context(&self, process: &Process, given: Given) -> Wasi {
         let refused = Arc::new(Mutex::new(None));
         let account = Account {
             environment: self.environment,
@@ -111,8 +111,8 @@ impl WasiTemplate {
                 .args(&self.arguments)
                 .envs(&self.variables)
                 .stdin(Inlet::new(&self.stdin))
-                .stdout(Outlet::new(&self.stdout, Stream::Output, account.clone()))
-                .stderr(Outlet::new(&self.stderr, Stream::Error, account));
+                .stdout(Outlet::new(&self.stdout, Stream::Output, process, account.clone()))
+                .stderr(Outlet::new(&self.stderr, Stream::Error, process, account));
         }
         if given.sockets {
             builder.inherit_network().allow_ip_name_lookup(true);

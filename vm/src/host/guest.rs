@@ -280,8 +280,8 @@ impl Guest {
             let environment = self.process.environment();
             let template = environment.wasi();
             Box::new(match &self.origin {
-                Origin::Module(_) => template.context(Given::TO_A_MODULE),
-                Origin::Component(_) => template.context(Given::to_a_component(environment.grants())),
+                Origin::Module(_) => template.context(&self.process, Given::TO_A_MODULE),
+                Origin::Component(_) => template.context(&self.process, Given::to_a_component(environment.grants())),
             })
         })
     }

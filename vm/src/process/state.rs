@@ -231,6 +231,11 @@ impl State {
         &mut self.links
     }
 
+    /// Returns the names that the process is registered under.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|registration| registration.name.text())
+    }
+
     /// Remembers a name that the process is registered under.
     pub(crate) fn add_name(&mut self, registration: Registration) {
         debug_assert!(!self.is_dead(), "a name is not given to the dead");

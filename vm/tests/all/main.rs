@@ -11,6 +11,7 @@ mod environments;
 mod files;
 mod generations;
 mod get_or_spawn;
+mod journal;
 mod links;
 mod mailboxes;
 mod memory;

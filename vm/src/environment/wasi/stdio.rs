@@ -6,7 +6,7 @@
 use crate::console::{self, Console, Stream};
 use crate::environment::Quota;
 use crate::pipe::{PipeReader, PipeWriter, poll_once};
-use crate::process::LimitReached;
+use crate::process::{LimitReached, Process};
 use bytes::Bytes;
 use lunatic_abi::Limit;
 use std::future::Future;
@@ -41,12 +41,15 @@ const MAX_WRITE: usize = 4096;
 #[derive(Clone)]
 pub(super) struct Outlet {
     to: Destination,
+    stream: Stream,
+    /// Who writes, where a journal of it is kept.
+    writer: Option<Process>,
     account: Account,
 }
 
 #[derive(Clone)]
 enum Destination {
-    Console(Stream),
+    Console,
     Null,
     Pipe(PipeWriter),
 }
@@ -94,23 +97,35 @@ fn broken_pipe() -> io::Error {
 }
 
 impl Outlet {
-    pub(super) fn new(stdio: &Stdio<PipeWriter>, stream: Stream, account: Account) -> Outlet {
+    pub(super) fn new(stdio: &Stdio<PipeWriter>, stream: Stream, process: &Process, account: Account) -> Outlet {
         let to = match stdio {
-            Stdio::Inherit => Destination::Console(stream),
+            Stdio::Inherit => Destination::Console,
             Stdio::Null => Destination::Null,
             Stdio::Pipe(writer) => Destination::Pipe(writer.clone()),
         };
-        Outlet { to, account }
+        let writer = process.environment().journal().map(|_| process.clone());
+        Outlet { to, stream, writer, account }
     }
 
-    /// Writes bytes that were counted already.
+    /// Counts bytes that are to be written, and notes them where a journal is kept.
+    fn accept(&self, bytes: &[u8]) -> io::Result<()> {
+        self.account.charge(bytes.len())?;
+        if let Some(writer) = &self.writer
+            && let Some(journal) = writer.environment().journal()
+        {
+            journal.wrote(writer, self.stream, bytes);
+        }
+        Ok(())
+    }
+
+    /// Writes bytes that were accepted.
     async fn deliver(&self, bytes: &[u8]) -> io::Result<()> {
         match &self.to {
             Destination::Null => Ok(()),
             Destination::Pipe(writer) => writer.write_all(bytes).await.map_err(|_| broken_pipe()),
-            Destination::Console(stream) => {
+            Destination::Console => {
                 for piece in bytes.chunks(MAX_WRITE) {
-                    Console::get().write(*stream, piece).await?;
+                    Console::get().write(self.stream, piece).await?;
                 }
                 Ok(())
             }
@@ -147,7 +162,7 @@ impl OutputStream for OutletStream {
         if !self.pending.is_empty() || bytes.len() > MAX_WRITE {
             return Err(StreamError::trap("more is written than was permitted"));
         }
-        self.outlet.account.charge(bytes.len()).map_err(failure)?;
+        self.outlet.accept(&bytes).map_err(failure)?;
         self.pending = bytes;
         poll_once(self.deliver_pending());
         Ok(())
@@ -170,7 +185,7 @@ impl OutputStream for OutletStream {
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.deliver_pending().await;
         self.check_write()?;
-        self.outlet.account.charge(bytes.len()).map_err(failure)?;
+        self.outlet.accept(&bytes).map_err(failure)?;
         self.outlet.deliver(&bytes).await.map_err(failure)
     }
 }
@@ -184,10 +199,10 @@ impl Pollable for OutletStream {
 
 impl IsTerminal for Outlet {
     fn is_terminal(&self) -> bool {
-        match self.to {
-            Destination::Console(Stream::Output) => io::IsTerminal::is_terminal(&io::stdout()),
-            Destination::Console(Stream::Error) => io::IsTerminal::is_terminal(&io::stderr()),
-            Destination::Null | Destination::Pipe(_) => false,
+        match (&self.to, self.stream) {
+            (Destination::Console, Stream::Output) => io::IsTerminal::is_terminal(&io::stdout()),
+            (Destination::Console, Stream::Error) => io::IsTerminal::is_terminal(&io::stderr()),
+            (Destination::Null | Destination::Pipe(_), _) => false,
         }
     }
 }
@@ -216,7 +231,7 @@ impl AsyncWrite for Writing {
         let current = current.get_or_insert_with(|| {
             let (outlet, piece) = (outlet.clone(), bytes[..bytes.len().min(MAX_WRITE)].to_vec());
             Box::pin(async move {
-                outlet.account.charge(piece.len())?;
+                outlet.accept(&piece)?;
                 outlet.deliver(&piece).await.map(|()| piece.len())
             })
         });

@@ -1,0 +1,93 @@
+//! The journal of a program: who wrote what, and who failed how.
+
+use crate::support::{Lab, guest};
+use crate::wasi;
+use lunatic_vm::{Event, Exit, Journal, Pipe, Stdio};
+
+#[test]
+fn it_tells_the_processes_of_a_program_apart() {
+    let lab = Lab::new();
+    let journal = Journal::bounded(64 << 10);
+    let environment = lab.environment_with(|config| {
+        config.journal(&journal).stdout(Stdio::Null).stderr(Stdio::Null);
+    });
+    let text = wasi::program(
+        r#"(data (i32.const 1024) "one two")
+        (func (export "one") (drop (call $write (i32.const 1) (i32.const 1024) (i32.const 3))))
+        (func (export "two")
+            (drop (call $write (i32.const 1) (i32.const 1028) (i32.const 1)))
+            (drop (call $write (i32.const 1) (i32.const 1029) (i32.const 2)))
+            (drop (call $write (i32.const 2) (i32.const 1028) (i32.const 3)))
+            (call $proc_exit (i32.const 3)))"#,
+    );
+    let module = lab.module(&text);
+    let spawn = |function| environment.spawn(&module, function, &[]).expect("nothing limits it");
+    let one = spawn("one");
+    lab.exit(&one);
+    let two = spawn("two");
+    lab.exit(&two);
+
+    let entries = journal.take();
+    let told: Vec<_> = entries
+        .iter()
+        .map(|entry| {
+            let what = match &entry.event {
+                Event::Output(bytes) => format!("out {}", String::from_utf8_lossy(bytes)),
+                Event::Error(bytes) => format!("err {}", String::from_utf8_lossy(bytes)),
+                Event::Failed(exit) => exit.to_string(),
+            };
+            (entry.pid, &*entry.process, what)
+        })
+        .collect();
+    // Who ends normally has not failed, and what a process writes in a row is one entry.
+    let expected = [
+        (one.pid(), "one", "out one".to_string()),
+        (two.pid(), "two", "out two".to_string()),
+        (two.pid(), "two", "err two".to_string()),
+        (two.pid(), "two", "exited with status 3".to_string()),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn what_is_written_goes_where_it_goes_as_well() {
+    let lab = Lab::new();
+    let journal = Journal::bounded(64 << 10);
+    let (writer, reader) = Pipe::bounded(64);
+    let text = wasi::program(
+        r#"(data (i32.const 1024) "both")
+        (func (export "main") (drop (call $write (i32.const 1) (i32.const 1024) (i32.const 4))))"#,
+    );
+    wasi::run(&lab, &text, |config| {
+        config.journal(&journal).stdout(Stdio::Pipe(writer.clone()));
+    });
+    writer.close();
+    let mut piped = Vec::new();
+    lab.wait_for("the end of the pipe", reader.read_to_end(&mut piped));
+    assert_eq!(piped, b"both");
+    assert!(matches!(&journal.take()[..], [entry] if matches!(&entry.event, Event::Output(bytes) if bytes == b"both")));
+}
+
+#[test]
+fn environments_that_a_process_makes_are_in_it() {
+    let lab = Lab::new();
+    let journal = Journal::bounded(64 << 10);
+    let environment = lab.environment_with(|config| {
+        config.journal(&journal);
+    });
+    let text = guest(
+        &["lunatic::process::create_config", "lunatic::process::spawn"],
+        r#"(data (i32.const 0) "child")
+        (func (export "child") unreachable)
+        (func (export "main")
+            (drop (call $spawn (i64.const 0) (call $create_config) (i64.const -1)
+                (i32.const 0) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 40))))"#,
+    );
+    let main = environment.spawn(&lab.module(&text), "main", &[]).expect("nothing limits it");
+    assert!(lab.exit(&main).is_normal());
+    lab.wait_for("the child's end", environment.ended());
+    let entries = journal.take();
+    let [entry] = &entries[..] else { panic!("{entries:?}") };
+    assert_eq!(&*entry.process, "child");
+    assert!(matches!(&entry.event, Event::Failed(Exit::Trapped(_))), "{entry:?}");
+}
