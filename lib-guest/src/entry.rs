@@ -42,7 +42,7 @@ extern "C" fn spawn_entry(starter: *const (), function: *const ()) {
 ///
 /// Where nothing was printed the machine is asked for nothing, but `stdout` makes its buffer. A process that has filled its
 /// memory ends well without.
-fn flush_output() {
+pub(crate) fn flush_output() {
     /// More than that buffer takes.
     const ROOM: usize = 2_048;
     if black_box(&mut Vec::<u8>::new()).try_reserve(ROOM).is_ok() {

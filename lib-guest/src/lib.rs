@@ -57,6 +57,7 @@ mod start;
 pub mod supervisor;
 mod tag;
 mod task;
+mod test;
 mod timer;
 
 pub use config::Config;
@@ -74,6 +75,8 @@ pub use start::StartError;
 pub use supervisor::Supervisor;
 pub use tag::Tag;
 pub use task::{Task, TaskError};
+#[doc(hidden)]
+pub use test::{__test, __test_with_mailbox};
 pub use timer::Timer;
 
 /// What attributes expand to, beside what is public.
@@ -146,6 +149,41 @@ macro_rules! process_local {
         ::std::thread_local! { $($declarations)* }
     };
 }
+
+/// Makes a function a test, which `cargo test` runs in the machine as a program of its own.
+///
+/// Each test has an environment of its own: its names, processes, limits and output are nobody else's, what it leaves
+/// behind is ended with it, and a test that panics harms no other. All run in one process of the operating system, at the
+/// same time.
+///
+/// The function takes the mailbox of its process or nothing, and returns what any `main` may. `#[ignore]` and
+/// `#[should_panic]` mean what they do beside `#[test]`. Of the attribute's own arguments, which both are optional,
+///
+/// * `timeout = "500ms"` fails the test where it takes longer: a whole number of `ms`, `s`, `m` or `h`;
+/// * `memory = "16MiB"` is how much memory each of its processes may have: of `B`, `KiB`, `MiB` or `GiB`.
+///
+/// # Example
+///
+/// ```
+/// # // A doc test is compiled without `cfg(test)`, so this shows only that the attribute is accepted.
+/// use lunatic::{Mailbox, process};
+///
+/// #[lunatic::test]
+/// fn a_process_answers(mailbox: Mailbox<u8>) {
+///     let this = process::this(&mailbox);
+///     process::spawn_with(this, |parent, _: Mailbox<()>| parent.send(42)).unwrap();
+///     assert_eq!(mailbox.receive().unwrap(), 42);
+/// }
+///
+/// #[lunatic::test(timeout = "10s", memory = "4MiB")]
+/// #[should_panic(expected = "not today")]
+/// fn it_gives_up() {
+///     panic!("perhaps tomorrow, but not today");
+/// }
+/// ```
+///
+/// Outside the machine, where `cargo test` is asked for another target, such a function is an ordinary `#[test]`.
+pub use lunatic_macros::test;
 
 /// What `#[lunatic::main]` calls: hands the first process its mailbox.
 #[doc(hidden)]

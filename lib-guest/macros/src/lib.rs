@@ -1,11 +1,12 @@
 //! The attributes of the crate `lunatic`, which documents and exports them.
 
 mod server;
+mod test;
 
 use proc_macro::TokenStream;
 use proc_macro_crate::{FoundCrate, crate_name};
 use proc_macro2::{Span, TokenStream as Tokens};
-use quote::{format_ident, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, ItemFn, ReturnType};
 
@@ -37,6 +38,12 @@ pub fn server(arguments: TokenStream, item: TokenStream) -> TokenStream {
     }
 }
 
+/// Makes a function a test. The crate `lunatic` documents it where it exports it.
+#[proc_macro_attribute]
+pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    test::expand(arguments.into(), item.into()).unwrap_or_else(Error::into_compile_error).into()
+}
+
 /// Returns what stands in for a refused item, so that the refusal is the only error.
 fn stand_in(item: Tokens) -> Tokens {
     match syn::parse2::<ItemFn>(item.clone()) {
@@ -55,18 +62,16 @@ fn expand_main(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let function: ItemFn =
         syn::parse2(item).map_err(|error| Error::new(error.span(), "`#[lunatic::main]` belongs on `fn main`"))?;
     let signature = &function.sig;
-    check(&function)?;
+    if signature.ident != "main" {
+        return Err(Error::new_spanned(&signature.ident, "`#[lunatic::main]` belongs on `fn main`"));
+    }
+    check(&function, "`main`")?;
     let output = &signature.output;
     let lunatic = lunatic();
     let call = match signature.inputs.first() {
         None => quote! { main() },
-        Some(FnArg::Receiver(receiver)) => {
-            return Err(Error::new_spanned(receiver, "`main` is a function, not a method"));
-        }
         // With the span of the type, a type that is no mailbox is the place that the compiler complains of.
-        Some(FnArg::Typed(argument)) => {
-            quote_spanned! { argument.ty.span() => #lunatic::__main(main) }
-        }
+        Some(argument) => quote_spanned! { type_of(argument).span() => #lunatic::__main(main) },
     };
     // A block that ends in `;` returns nothing without a lint about a unit value.
     let call = match output {
@@ -81,30 +86,38 @@ fn expand_main(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     })
 }
 
-/// Refuses what cannot be a program's first function.
-fn check(function: &ItemFn) -> Result<(), Error> {
-    let signature = &function.sig;
-    let refuse = |tokens: &dyn quote::ToTokens, why: &str| Err(Error::new_spanned(tokens, why));
-    if signature.ident != "main" {
-        return refuse(&signature.ident, "`#[lunatic::main]` belongs on `fn main`");
+/// Returns the type of an argument that `check` has let pass.
+fn type_of(argument: &FnArg) -> &dyn ToTokens {
+    match argument {
+        FnArg::Receiver(receiver) => receiver,
+        FnArg::Typed(argument) => &argument.ty,
     }
+}
+
+/// Refuses what cannot be the first function of a program or of a test, as what it is called in the reason.
+fn check(function: &ItemFn, what: &str) -> Result<(), Error> {
+    let signature = &function.sig;
+    let refuse = |tokens: &dyn ToTokens, why: &str| Err(Error::new_spanned(tokens, format!("{what} {why}")));
     if let Some(asyncness) = &signature.asyncness {
-        return refuse(asyncness, "`main` is not async: a process waits without it");
+        return refuse(asyncness, "is not async: a process waits without it");
     }
     if let Some(constness) = &signature.constness {
-        return refuse(constness, "`main` cannot be const");
+        return refuse(constness, "cannot be const");
     }
     if let Some(abi) = &signature.abi {
-        return refuse(abi, "`main` cannot have an ABI of its own");
+        return refuse(abi, "cannot have an ABI of its own");
     }
     if !signature.generics.params.is_empty() || signature.generics.where_clause.is_some() {
-        return refuse(&signature.generics, "`main` cannot be generic");
+        return refuse(&signature.generics, "cannot be generic");
     }
     if let Some(variadic) = &signature.variadic {
-        return refuse(variadic, "`main` cannot be variadic");
+        return refuse(variadic, "cannot be variadic");
+    }
+    if let Some(FnArg::Receiver(receiver)) = signature.inputs.first() {
+        return refuse(receiver, "is a function, not a method");
     }
     if let Some(second) = signature.inputs.iter().nth(1) {
-        return refuse(second, "`main` takes its mailbox and nothing else: `fn main(mailbox: Mailbox<T>)`");
+        return refuse(second, "takes its mailbox and nothing else: `(mailbox: Mailbox<T>)`");
     }
     Ok(())
 }
@@ -121,7 +134,8 @@ fn lunatic() -> Tokens {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    // Not everything: `test` is one of the attributes here.
+    use super::{Tokens, expand_main, quote};
 
     fn refusal(arguments: Tokens, item: Tokens) -> String {
         expand_main(arguments, item).expect_err("it is refused").to_string()

@@ -1,0 +1,32 @@
+//! What `#[lunatic::test]` makes of a function: the first process of a program of its own.
+
+use crate::entry;
+use crate::mailbox::Mailbox;
+use std::process::{ExitCode, Termination};
+
+/// Runs a test.
+#[doc(hidden)]
+pub fn __test<R: Termination>(test: fn() -> R) {
+    settle(test());
+}
+
+/// Runs a test that takes the mailbox of its process.
+#[doc(hidden)]
+pub fn __test_with_mailbox<T, R: Termination>(test: fn(Mailbox<T>) -> R) {
+    // SAFETY: this is where the process begins, so it has no mailbox yet. Outside the machine a mailbox is nothing.
+    settle(test(unsafe { Mailbox::new() }));
+}
+
+/// Ends the process as the test says: what it returns as any `main` does.
+fn settle(returned: impl Termination) {
+    // Says itself what the error is.
+    let has_passed = returned.report() == ExitCode::SUCCESS;
+    if cfg!(not(target_family = "wasm")) {
+        assert!(has_passed, "the test returned an error");
+        return;
+    }
+    entry::flush_output();
+    if !has_passed {
+        std::process::exit(1);
+    }
+}
