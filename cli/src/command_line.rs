@@ -32,6 +32,7 @@ pub(crate) struct CommandLine {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Run),
+    Test(Test),
     Init(Init),
     New(New),
     Completions(Completions),
@@ -58,6 +59,20 @@ pub(crate) struct Run {
     pub(crate) bounds: Bounds,
     #[command(flatten)]
     pub(crate) machine: Machine,
+}
+
+/// Run the tests of a program that `cargo test` built, each as a process tree of its own
+///
+/// `lunatic PROGRAM` does so where the program exports tests of `#[lunatic::test]`. This does so in any case: `#[test]`s
+/// that a program without these would run in one process, where the first failure is the last, are told apart too.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "lunatic test [OPTIONS] PROGRAM [FILTERS]... [FLAGS]",
+    after_help = "`lunatic test PROGRAM --help` lists the flags of a test run. Limits and rights are those of each test."
+)]
+pub(crate) struct Test {
+    #[command(flatten)]
+    pub(crate) run: Run,
 }
 
 /// What the program may use.

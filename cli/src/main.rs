@@ -11,6 +11,7 @@ mod log_lines;
 mod new;
 mod quantity;
 mod run;
+mod test;
 
 use clap::Parser;
 use command_line::{Command, CommandLine};
@@ -21,6 +22,7 @@ fn main() -> ! {
         // `lunatic app.wasm` is `lunatic run app.wasm`.
         None => run::run(&command_line.run),
         Some(Command::Run(run)) => run::run(&run),
+        Some(Command::Test(test)) => run::test(&test.run),
         Some(Command::Init(init)) => init::init(&init),
         Some(Command::New(new)) => new::new(&new),
         Some(Command::Completions(completions)) => completions::print(&completions),

@@ -1,8 +1,8 @@
 //! `lunatic run`: a program, from its file to its exit status.
 
 mod interrupt;
-mod program;
-mod report;
+pub(crate) mod program;
+pub(crate) mod report;
 mod rights;
 pub(crate) mod status;
 
@@ -11,13 +11,22 @@ use crate::failure::{Failure, Outcome, tell};
 use async_io::Timer;
 use futures_lite::FutureExt;
 use interrupt::Interrupt;
-use lunatic_vm::{Cache, Config, Environment, Exit, Process, SpawnError, Vm};
+use lunatic_vm::{Cache, Environment, Exit, Module, Process, SpawnError, Vm};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Runs a program, and returns its exit status.
+/// Runs a program, and returns its exit status. A program that exports tests is a test run.
 pub(crate) fn run(run: &Run) -> Outcome {
+    begin(run, crate::test::has_tests)
+}
+
+/// Runs the tests of a program, and returns the exit status.
+pub(crate) fn test(run: &Run) -> Outcome {
+    begin(run, |_| true)
+}
+
+fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
     crate::log_lines::start(run.machine.verbose);
     let [path, arguments @ ..] = &run.program[..] else {
         unreachable!("the command line has a program where it has no command")
@@ -40,9 +49,19 @@ pub(crate) fn run(run: &Run) -> Outcome {
     config.closed();
     rights::grant(&mut config, &run.rights)?;
     rights::bound(&mut config, &run.bounds);
-    pass_arguments(&mut config, &name, arguments)?;
+    let arguments = texts(arguments)?;
 
     let module = program::compile(&vm, path, &name, &bytes)?;
+    if is_test(&module) {
+        let status = crate::test::test(&vm, &module, &config, run.bounds.timeout, &arguments);
+        std::mem::forget(vm);
+        return status;
+    }
+    program::check_entry(path, &module)?;
+    config.argument(&name);
+    for argument in &arguments {
+        config.argument(argument);
+    }
     let environment = vm.environment(config);
     let interrupt = Interrupt::listen(&environment).map_err(not_started)?;
     let main = match environment.spawn_main(&module, program::ENTRY, &[]) {
@@ -93,7 +112,7 @@ fn settle(end: End, main: &Process, name: &str, interrupt: &Interrupt) -> i32 {
     match (end, interrupt.signal()) {
         (End::Main(Exit::Killed), Some(signal)) => status::SIGNAL + signal,
         (End::Main(exit), _) => {
-            if let Some(report) = report::report(main, name, &exit) {
+            if let Some(report) = report::report(main.name(), name, &exit) {
                 tell(&report);
             }
             status::of(&exit)
@@ -109,15 +128,12 @@ fn not_started(error: impl std::fmt::Display) -> Failure {
     Failure::new(error).status(status::NOT_STARTED)
 }
 
-fn pass_arguments(config: &mut Config, name: &str, arguments: &[OsString]) -> Result<(), Failure> {
-    config.argument(name);
-    for (number, argument) in (1..).zip(arguments) {
-        let Some(argument) = argument.to_str() else {
-            return Err(not_started(format!("argument {number}, `{}`, is not UTF-8", argument.display())));
-        };
-        config.argument(argument);
-    }
-    Ok(())
+fn texts(arguments: &[OsString]) -> Result<Vec<String>, Failure> {
+    let text = |(number, argument): (usize, &OsString)| match argument.to_str() {
+        Some(argument) => Ok(argument.to_string()),
+        None => Err(not_started(format!("argument {number}, `{}`, is not UTF-8", argument.display()))),
+    };
+    (1..).zip(arguments).map(text).collect()
 }
 
 /// Opens the cache of compiled code. Without it a program is only slower to start.

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The function that a program begins with.
-pub(super) const ENTRY: &str = "_start";
+pub(crate) const ENTRY: &str = "_start";
 
 /// Reads a program's file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -17,11 +17,15 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// Makes what was read from a file a module. `name` is what it is called in reports.
 pub(super) fn compile(vm: &Vm, path: &Path, name: &str, bytes: &[u8]) -> Result<Module, Failure> {
-    let module = vm.module(name, bytes).map_err(|error| unusable(path, &error))?;
+    vm.module(name, bytes).map_err(|error| unusable(path, &error))
+}
+
+/// Checks that a module has the function that a program begins with.
+pub(super) fn check_entry(path: &Path, module: &Module) -> Result<(), Failure> {
     if module.functions().any(|function| function == ENTRY) {
-        return Ok(module);
+        return Ok(());
     }
-    Err(no_entry(path, &module))
+    Err(no_entry(path, module))
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {

@@ -1,6 +1,6 @@
 //! What is said about a main process that failed: one report, whatever the reason.
 
-use lunatic_vm::{Exit, Frame, Limit, Place, Process, Trap};
+use lunatic_vm::{Exit, Frame, Limit, Place, Trap, printable};
 
 /// A frame, and where its instruction is in the source, the innermost inlined call first.
 #[derive(Clone)]
@@ -11,24 +11,36 @@ struct Located {
 
 /// Returns the report of a main process's end; `None` where there is nothing to report. A program that chose a status has
 /// said itself what there was to say.
-pub(super) fn report(process: &Process, module: &str, exit: &Exit) -> Option<String> {
+pub(super) fn report(process: &str, module: &str, exit: &Exit) -> Option<String> {
     if let Exit::Normal | Exit::Status(_) = exit {
         return None;
     }
-    let mut text = format!("error: the main process `{}` of `{module}` {exit}\n", process.name());
     let frames: Vec<Located> = exit.trap().map(located).unwrap_or_default();
-    let is_full = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value == "full");
-    let shown = if is_full { &frames[..] } else { own(&frames) };
-    for (number, frame) in shown.iter().enumerate() {
-        write_frame(&mut text, number, frame);
-    }
-    if shown.len() < frames.len() {
-        text += "      (functions of Rust's runtime are left out; `RUST_BACKTRACE=full` shows them)\n";
-    }
+    let mut text = format!("error: the main process `{process}` of `{module}` {exit}\n");
+    write_frames(&mut text, &frames);
     for hint in hints(exit, &frames) {
         text += &format!("hint: {hint}\n");
     }
     Some(text)
+}
+
+/// Returns how somebody ended: a sentence, and where a trap came from. It cannot steer a terminal.
+pub(crate) fn end(who: &str, exit: &Exit) -> String {
+    let mut text = format!("{who} {exit}\n");
+    write_frames(&mut text, &exit.trap().map(located).unwrap_or_default());
+    printable(&text).into_owned()
+}
+
+/// Writes the frames of a trap, innermost first.
+fn write_frames(text: &mut String, frames: &[Located]) {
+    let is_full = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value == "full");
+    let shown = if is_full { frames } else { own(frames) };
+    for (number, frame) in shown.iter().enumerate() {
+        write_frame(text, number, frame);
+    }
+    if shown.len() < frames.len() {
+        *text += "      (functions of Rust's runtime are left out; `RUST_BACKTRACE=full` shows them)\n";
+    }
 }
 
 /// Looks up where the frames of a trap are in the source.
@@ -45,7 +57,9 @@ fn located(trap: &Trap) -> Vec<Located> {
 fn own(frames: &[Located]) -> &[Located] {
     let find = |mark: &str| frames.iter().position(|located| located.frame.function.contains(mark));
     let start = find("__rust_end_short_backtrace").map_or(0, |last| last + 1);
-    let end = find("__rust_begin_short_backtrace").filter(|&end| end > start).unwrap_or(frames.len());
+    // A test is called by the guest library, and not by the runtime.
+    let end = find("__rust_begin_short_backtrace").or_else(|| find("lunatic::test::__test"));
+    let end = end.filter(|&end| end > start).unwrap_or(frames.len());
     &frames[start..end]
 }
 
@@ -84,6 +98,11 @@ fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
     if !frames.is_empty() && frames.iter().flat_map(|located| &located.places).all(is_of_the_toolchain) {
         hints.push(
             "for files and lines, build with debug information: `debug = \"line-tables-only\"` in the profile of Cargo.toml",
+        );
+    }
+    if frames.iter().any(|located| located.frame.function.starts_with("test::test_main")) {
+        hints.push(
+            "this is one of Rust's test programs, which in wasm ends with the first test that fails; `--nocapture` shows why, and `lunatic test` runs each test apart",
         );
     }
     match exit {

@@ -24,9 +24,8 @@ fn cargo(arguments: &[&str]) -> Command {
 /// Returns cargo with arguments for programs of which the lock file of the repository has all versions: they are there, so
 /// nothing has to be fetched.
 fn offline(arguments: &[&str]) -> Command {
-    let mut cargo = cargo(arguments);
-    cargo.arg("--offline");
-    cargo
+    // In front: behind a `--` it would be an argument of the program.
+    cargo(&[&["--offline"], arguments].concat())
 }
 
 fn directory() -> PathBuf {

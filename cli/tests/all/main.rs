@@ -17,3 +17,4 @@ mod rights;
 mod seeds;
 mod status;
 mod streams;
+mod testing;

@@ -1,0 +1,416 @@
+//! A test run: the tests of a module, each as a program of its own, in one machine.
+//!
+//! A test is an exported function with a name that says so (see [`name`]), or a `#[test]` of Rust's own that the module's
+//! `_start` lists and runs. Every test has an environment of its own: its names, limits and output are nobody else's, and
+//! what is left of it is ended with it. The module is compiled once.
+
+mod flags;
+mod format;
+mod harness;
+mod leaks;
+mod name;
+mod outcome;
+mod panic;
+mod trial;
+
+use crate::failure::{Failure, Outcome as Status, tell};
+use crate::run::program::ENTRY;
+use flags::{Asked, Color, Flags, Ignored, Shuffle};
+use format::{Summary, Writer};
+use lunatic_vm::{Config, Limit, Module, Vm};
+use outcome::Outcome;
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+use trial::Common;
+
+/// The status where a test failed, or a flag is wrong: that of Rust's own test programs.
+pub(crate) const FAILED: i32 = 101;
+
+/// After so long it is told that a test still runs.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A test of a module.
+#[derive(Clone, Debug, Default)]
+struct Test {
+    name: String,
+    body: Body,
+    is_ignored: bool,
+    why_ignored: Option<String>,
+    /// What its panic's message has to contain, where it has to panic.
+    panic: Option<String>,
+    timeout: Option<Duration>,
+    memory: Option<u64>,
+}
+
+/// What runs a test.
+#[derive(Clone, Debug, Default)]
+enum Body {
+    /// An exported function.
+    Export(String),
+    /// The module's `_start`, asked for this test.
+    #[default]
+    Harness,
+}
+
+/// What is known of a test that was run.
+#[derive(Debug)]
+struct Finished {
+    outcome: Outcome,
+    /// What it wrote, and where it failed, why; as text to be shown.
+    output: String,
+    /// What it left behind.
+    leaks: Option<String>,
+    /// How long it took; `None` where it was not run.
+    time: Option<Duration>,
+}
+
+impl Finished {
+    fn new(outcome: Outcome) -> Finished {
+        Finished { outcome, output: String::new(), leaks: None, time: None }
+    }
+}
+
+/// Whether a module says that it has tests.
+pub(crate) fn has_tests(module: &Module) -> bool {
+    module.functions().any(|export| name::read(export).is_some())
+}
+
+/// Runs the tests of a module as the arguments say, and returns the exit status. `config` is what each test may use, and
+/// `timeout` how long it may take.
+pub(crate) fn test(
+    vm: &Vm,
+    module: &Module,
+    config: &Config,
+    timeout: Option<Duration>,
+    arguments: &[String],
+) -> Status {
+    let asked = flags::read(arguments, |name| std::env::var(name).ok()).map_err(|error| wrong(&error))?;
+    let flags = match asked {
+        Asked::Help => {
+            print!("{}", flags::help(module.name()));
+            return Ok(0);
+        }
+        Asked::Tests(flags) => flags,
+    };
+    let mut config = config.clone();
+    if let Some(bytes) = flags.memory {
+        config.limit(Limit::Memory, bytes);
+    }
+    let common = Arc::new(Common {
+        vm: vm.clone(),
+        module: module.clone(),
+        config,
+        captures: flags.captures,
+        timeout: flags.timeout.or(timeout),
+        leaks: flags.leaks,
+    });
+    let all = find(&common)?;
+    let chosen = choose(&all, &flags);
+    if flags.lists {
+        write(&format::list(&chosen, flags.format));
+        return Ok(0);
+    }
+    Ok(if run(&common, &all, chosen, &flags) { 0 } else { FAILED })
+}
+
+fn wrong(error: &str) -> Failure {
+    Failure::new(error).status(FAILED)
+}
+
+/// Writes to standard output. If nobody reads that, the exit status still tells.
+fn write(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Finds the tests of a module, sorted by name.
+fn find(common: &Common) -> Result<Vec<Test>, Failure> {
+    let module = &common.module;
+    let declared: Vec<_> = module.functions().filter_map(|export| Some((export, name::read(export)?))).collect();
+    let of = name::common_crate(declared.iter().map(|(_, declaration)| &*declaration.path));
+    let mut tests: Vec<Test> = declared
+        .iter()
+        .map(|(export, declaration)| {
+            let declaration = declaration.clone();
+            Test {
+                name: declaration.path[of.len()..].to_string(),
+                body: Body::Export(export.to_string()),
+                is_ignored: declaration.is_ignored,
+                why_ignored: declaration.why_ignored,
+                panic: declaration.panic,
+                timeout: declaration.timeout,
+                memory: declaration.memory,
+            }
+        })
+        .collect();
+    tests.extend(of_the_harness(common, tests.is_empty())?);
+    tests.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(tests)
+}
+
+/// Asks the module's `_start` for the tests that it runs. A program that is none of Rust's test programs does not answer;
+/// `must_answer` says that this is an error.
+fn of_the_harness(common: &Common, must_answer: bool) -> Result<Vec<Test>, Failure> {
+    let has_entry = common.module.functions().any(|function| function == ENTRY);
+    let lists = has_entry.then(|| {
+        let both = futures_lite::future::zip(common.list(harness::LIST), common.list(harness::LIST_IGNORED));
+        common.vm.block_on(both)
+    });
+    let Some((Some(all), Some(ignored))) = lists else {
+        if !must_answer {
+            return Ok(Vec::new());
+        }
+        return Err(Failure::new(format!("`{}` has no tests", common.module.name()))
+            .hint("a test program exports tests of `#[lunatic::test]`, or is built with `cargo test --no-run`")
+            .status(FAILED));
+    };
+    let test = |name: String| Test { is_ignored: ignored.contains(&name), name, ..Test::default() };
+    Ok(all.into_iter().map(test).collect())
+}
+
+/// Returns the tests that the flags ask for.
+fn choose<'a>(all: &'a [Test], flags: &Flags) -> Vec<&'a Test> {
+    let matches = |test: &Test, filter: &String| {
+        if flags.is_exact { test.name == *filter } else { test.name.contains(filter.as_str()) }
+    };
+    let is_chosen = |test: &&Test| {
+        (flags.filters.is_empty() || flags.filters.iter().any(|filter| matches(test, filter)))
+            && !flags.skip.iter().any(|filter| matches(test, filter))
+            && !(flags.excludes_panics && test.panic.is_some())
+            && (flags.ignored != Ignored::RunOnly || test.is_ignored)
+    };
+    all.iter().filter(is_chosen).collect()
+}
+
+/// Puts tests into the random order that has a number.
+fn shuffle(tests: &mut [&Test], seed: u64) {
+    let mut state = seed;
+    // SplitMix64: every number gives a sequence that looks random.
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    };
+    for last in (1..tests.len()).rev() {
+        let other = next() % (last as u64 + 1);
+        tests.swap(last, other as usize);
+    }
+}
+
+/// What the threads that run tests tell.
+enum Event {
+    Started(usize),
+    Finished(usize, Finished),
+}
+
+/// Runs tests and writes of it; says whether all passed.
+fn run(common: &Arc<Common>, all: &[Test], mut chosen: Vec<&Test>, flags: &Flags) -> bool {
+    let seed = flags.shuffle.map(|shuffle| match shuffle {
+        Shuffle::Seed(seed) => seed,
+        Shuffle::Random => random(),
+    });
+    if let Some(seed) = seed {
+        shuffle(&mut chosen, seed);
+    }
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let threads = flags.threads.unwrap_or(cores);
+    let mut writer = Writer {
+        format: flags.format,
+        is_colored: match flags.color {
+            Color::Auto => flags.captures && std::io::stdout().is_terminal(),
+            Color::Always => true,
+            Color::Never => false,
+        },
+        reports_time: flags.reports_time,
+        shows_output: flags.shows_output,
+        is_parallel: threads > 1,
+        total: chosen.len(),
+        done: 0,
+        column: 0,
+    };
+    let mut summary = Summary { filtered_out: all.len() - chosen.len(), ..Summary::default() };
+    let mut out = String::new();
+    writer.run_started(seed, &mut out);
+    write(&out);
+
+    let start = Instant::now();
+    let queue = Queue::new(&chosen, flags);
+    let events = queue.start(common, threads);
+    // The tests that run, and when each began; those of which it was told that they take long are gone.
+    let mut running = HashMap::new();
+    while summary.finished.len() < chosen.len() {
+        let next: Option<Instant> = running.values().min().map(|start: &Instant| *start + LONG);
+        let event = match next {
+            Some(next) if writer.is_parallel => events.recv_timeout(next.saturating_duration_since(Instant::now())),
+            _ => events.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+        };
+        let mut out = String::new();
+        match event {
+            Ok(Event::Started(number)) => {
+                running.insert(number, Instant::now());
+                writer.test_started(chosen[number], &mut out);
+            }
+            Ok(Event::Finished(number, finished)) => {
+                running.remove(&number);
+                writer.test_finished(chosen[number], &finished, &mut out);
+                summary.count(chosen[number], finished);
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let now = Instant::now();
+                let mut long: Vec<usize> =
+                    running.iter().filter(|(_, start)| now >= **start + LONG).map(|(number, _)| *number).collect();
+                long.sort_unstable();
+                for number in long {
+                    running.remove(&number);
+                    writer.takes_long(chosen[number], LONG, &mut out);
+                }
+            }
+            // A thread of the runner panicked, which says why itself.
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                tell("error: the test run broke off; this is a defect of lunatic, please report it\n");
+                summary.failed += 1;
+                break;
+            }
+        }
+        write(&out);
+        if flags.is_fail_fast && summary.failed > 0 {
+            queue.is_over.store(true, Ordering::SeqCst);
+            break;
+        }
+    }
+    summary.time = start.elapsed();
+    let mut out = String::new();
+    writer.run_finished(&summary, &mut out);
+    write(&out);
+    summary.failed == 0
+}
+
+impl<'a> Summary<'a> {
+    fn count(&mut self, test: &'a Test, finished: Finished) {
+        match &finished.outcome {
+            Outcome::Passed => self.passed += 1,
+            Outcome::Failed(_) | Outcome::TimeIsOver(_) => self.failed += 1,
+            Outcome::Ignored(_) => self.ignored += 1,
+        }
+        self.finished.push((test, finished));
+    }
+}
+
+/// Returns a number that is another one each time.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(())
+}
+
+/// The tests that wait for their turn.
+struct Queue {
+    tests: Arc<[Test]>,
+    runs_ignored: bool,
+    runs_tests: bool,
+    next: Arc<AtomicUsize>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Queue {
+    fn new(chosen: &[&Test], flags: &Flags) -> Queue {
+        Queue {
+            tests: chosen.iter().map(|test| (*test).clone()).collect(),
+            runs_ignored: flags.ignored != Ignored::NotRun,
+            runs_tests: flags.runs_tests,
+            next: Arc::default(),
+            is_over: Arc::default(),
+        }
+    }
+
+    /// Begins to run the tests, so many at the same time. Each thread waits for one test after the other; what these do is
+    /// done by the machine's own.
+    fn start(&self, common: &Arc<Common>, threads: usize) -> mpsc::Receiver<Event> {
+        let (sender, events) = mpsc::channel();
+        for _ in 0..threads.min(self.tests.len()) {
+            let (tests, next, is_over) = (self.tests.clone(), self.next.clone(), self.is_over.clone());
+            let (runs_ignored, runs_tests) = (self.runs_ignored, self.runs_tests);
+            let (common, sender) = (common.clone(), sender.clone());
+            let life = move || {
+                while !is_over.load(Ordering::SeqCst)
+                    && let number = next.fetch_add(1, Ordering::SeqCst)
+                    && let Some(test) = tests.get(number)
+                {
+                    // Where nobody listens any more, the run is over.
+                    let _ = sender.send(Event::Started(number));
+                    let finished = if !runs_tests || test.is_ignored && !runs_ignored {
+                        Finished::new(Outcome::Ignored(test.why_ignored.clone()))
+                    } else {
+                        common.vm.block_on(common.run(test))
+                    };
+                    let _ = sender.send(Event::Finished(number, finished));
+                }
+            };
+            let thread = std::thread::Builder::new().name("lunatic-tests".into());
+            if let Err(error) = thread.spawn(life) {
+                log::debug!("fewer tests run at the same time: {error}");
+            }
+        }
+        events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(line: &str) -> Flags {
+        let arguments: Vec<String> = line.split_whitespace().map(str::to_string).collect();
+        match flags::read(&arguments, |_| None) {
+            Ok(Asked::Tests(flags)) => flags,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn suite() -> Vec<Test> {
+        let test = |name: &str| Test { name: name.into(), ..Test::default() };
+        let ignored = Test { is_ignored: true, ..test("b::ignored") };
+        let panicking = Test { panic: Some(String::new()), ..test("b::panics") };
+        vec![test("a::one"), test("a::one_more"), test("a::two"), ignored, panicking]
+    }
+
+    #[test]
+    fn filters_choose_tests() {
+        let check = |line: &str, expected: &[&str]| {
+            let suite = suite();
+            let chosen: Vec<&str> = choose(&suite, &flags(line)).iter().map(|test| &*test.name).collect();
+            assert_eq!(chosen, expected, "{line}");
+        };
+        check("", &["a::one", "a::one_more", "a::two", "b::ignored", "b::panics"]);
+        check("one", &["a::one", "a::one_more"]);
+        check("one b::p", &["a::one", "a::one_more", "b::panics"]);
+        check("a::one --exact", &["a::one"]);
+        check("one --exact", &[]);
+        check("a:: --skip one", &["a::two"]);
+        check("a::one --skip a::one --exact", &[]);
+        check("--ignored", &["b::ignored"]);
+        check("--ignored a::", &[]);
+        check("--include-ignored b", &["b::ignored", "b::panics"]);
+        check("--exclude-should-panic b", &["b::ignored"]);
+    }
+
+    #[test]
+    fn a_random_order_is_that_of_its_number() {
+        let order = |seed| {
+            let suite = suite();
+            let mut tests: Vec<&Test> = suite.iter().collect();
+            shuffle(&mut tests, seed);
+            tests.iter().map(|test| test.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(order(1), order(1));
+        let orders: std::collections::HashSet<_> = (0..100).map(order).collect();
+        assert!(orders.len() > 50, "{} orders of 120", orders.len());
+        let mut sorted = order(5);
+        sorted.sort();
+        assert_eq!(sorted, suite().iter().map(|test| test.name.clone()).collect::<Vec<_>>());
+    }
+}

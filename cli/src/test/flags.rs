@@ -1,0 +1,453 @@
+//! The arguments of a test run: those of Rust's own test programs, which cargo, nextest, editors and people pass, and few
+//! of ours.
+//!
+//! One table says which there are; parsing, `--help` and the list in the README are projections of it. What Rust accepts
+//! only from its nightly compiler is accepted here as it is.
+
+use crate::quantity;
+use std::time::Duration;
+
+/// How often a flag may be given, and whether it takes a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    Nothing,
+    /// A value; it is given once.
+    One(&'static str),
+    /// A value; all that are given count, or the last.
+    Any(&'static str),
+}
+
+struct Flag {
+    short: Option<char>,
+    long: &'static str,
+    takes: Takes,
+    help: &'static str,
+}
+
+const fn flag(long: &'static str, takes: Takes, help: &'static str) -> Flag {
+    Flag { short: None, long, takes, help }
+}
+
+/// Every flag.
+const FLAGS: &[Flag] = &[
+    flag("exact", Takes::Nothing, "Take filters for whole names, not for parts of names"),
+    flag("skip", Takes::Any("FILTER"), "Leave out the tests whose names contain this"),
+    flag("ignored", Takes::Nothing, "Run only the ignored tests"),
+    flag("include-ignored", Takes::Nothing, "Run the ignored tests too"),
+    flag("exclude-should-panic", Takes::Nothing, "Leave out the tests that have to panic"),
+    flag("list", Takes::Nothing, "List the tests and run none"),
+    flag("test-threads", Takes::Any("COUNT"), "Run so many tests at the same time [default: one on each core]"),
+    flag("fail-fast", Takes::Nothing, "Begin no test after the first that fails"),
+    flag("no-capture", Takes::Nothing, "Let tests write to the terminal"),
+    flag("nocapture", Takes::Nothing, "The same"),
+    flag("show-output", Takes::Nothing, "Show what tests wrote that passed, too"),
+    flag("format", Takes::One("pretty|terse|json"), "Write a line for each test, a character, or a JSON object"),
+    Flag { short: Some('q'), ..flag("quiet", Takes::Nothing, "The same as --format terse") },
+    flag("color", Takes::Any("auto|always|never"), "Colour results [default: on a terminal]"),
+    flag("report-time", Takes::Nothing, "Show how long each test took"),
+    flag("shuffle", Takes::Nothing, "Run the tests in a random order"),
+    flag("shuffle-seed", Takes::One("SEED"), "Run the tests in the random order that has this number"),
+    flag(
+        "timeout",
+        Takes::One("DURATION"),
+        "End and fail a test after so long, unless it says itself how long it may take",
+    ),
+    flag(
+        "max-memory",
+        Takes::One("SIZE"),
+        "Let each process have so much memory, unless its test says itself how much",
+    ),
+    flag(
+        "leaks",
+        Takes::One("note|fail|ignore"),
+        "What to do where a test leaves processes or timers behind [default: note]",
+    ),
+    flag("test", Takes::Nothing, "Run tests, also beside --bench"),
+    flag("bench", Takes::Nothing, "Run benchmarks, of which there are none"),
+    flag("force-run-in-process", Takes::Nothing, "Has no effect: every test is a process tree of its own"),
+    Flag { short: Some('Z'), ..flag("", Takes::Any("unstable-options"), "Has no effect") },
+    Flag { short: Some('h'), ..flag("help", Takes::Nothing, "Show this") },
+];
+
+/// What a test run is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Flags {
+    pub(super) filters: Vec<String>,
+    pub(super) skip: Vec<String>,
+    pub(super) is_exact: bool,
+    pub(super) ignored: Ignored,
+    pub(super) excludes_panics: bool,
+    /// Whether tests are run, or only benchmarks, of which there are none.
+    pub(super) runs_tests: bool,
+    pub(super) lists: bool,
+    pub(super) threads: Option<usize>,
+    pub(super) is_fail_fast: bool,
+    pub(super) captures: bool,
+    pub(super) shows_output: bool,
+    pub(super) format: Format,
+    pub(super) color: Color,
+    pub(super) reports_time: bool,
+    pub(super) shuffle: Option<Shuffle>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) memory: Option<u64>,
+    pub(super) leaks: OnLeaks,
+}
+
+/// What is done with tests that are marked as ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ignored {
+    NotRun,
+    RunToo,
+    RunOnly,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Pretty,
+    Terse,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// Where the number of a random order comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shuffle {
+    Random,
+    Seed(u64),
+}
+
+/// What is done where a test leaves something behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnLeaks {
+    Note,
+    Fail,
+    Ignore,
+}
+
+/// What the arguments ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Help,
+    Tests(Flags),
+}
+
+/// Reads arguments, and what variables say where those say nothing.
+///
+/// # Errors
+///
+/// A sentence in the words of Rust's test programs.
+pub(super) fn read(arguments: &[String], variable: impl Fn(&str) -> Option<String>) -> Result<Asked, String> {
+    let given = Given::parse(arguments)?;
+    if given.has("help") {
+        return Ok(Asked::Help);
+    }
+    let number = |name: &str| -> Result<Option<u64>, String> {
+        let Some(value) = variable(name) else { return Ok(None) };
+        value.parse().map(Some).map_err(|_| format!("{name} is `{value}`, should be a number"))
+    };
+    Ok(Asked::Tests(Flags {
+        skip: given.values("skip").map(str::to_string).collect(),
+        is_exact: given.has("exact"),
+        ignored: match (given.has("ignored"), given.has("include-ignored")) {
+            (true, true) => return Err("the options --include-ignored and --ignored are mutually exclusive".into()),
+            (true, false) => Ignored::RunOnly,
+            (false, true) => Ignored::RunToo,
+            (false, false) => Ignored::NotRun,
+        },
+        excludes_panics: given.has("exclude-should-panic"),
+        runs_tests: !given.has("bench") || given.has("test"),
+        lists: given.has("list"),
+        threads: match given.values("test-threads").last() {
+            Some(count) => Some(threads(count)?),
+            None => variable("RUST_TEST_THREADS").map(|count| positive(&count)).transpose()?,
+        },
+        is_fail_fast: given.has("fail-fast"),
+        captures: !(given.has("no-capture")
+            || given.has("nocapture")
+            || variable("RUST_TEST_NOCAPTURE").is_some_and(|value| value != "0")),
+        shows_output: given.has("show-output"),
+        format: match given.values("format").last() {
+            None if given.has("quiet") => Format::Terse,
+            None | Some("pretty") => Format::Pretty,
+            Some("terse") => Format::Terse,
+            Some("json") => Format::Json,
+            Some(other) => return Err(format!("argument for --format must be pretty, terse or json (was {other})")),
+        },
+        color: match given.values("color").last() {
+            None | Some("auto") => Color::Auto,
+            Some("always") => Color::Always,
+            Some("never") => Color::Never,
+            Some(other) => return Err(format!("argument for --color must be auto, always, or never (was {other})")),
+        },
+        reports_time: given.has("report-time"),
+        shuffle: {
+            let wanted = given.has("shuffle") || variable("RUST_TEST_SHUFFLE").is_some_and(|value| value != "0");
+            let seed = match given.values("shuffle-seed").last() {
+                Some(seed) => Some(
+                    seed.parse()
+                        .map_err(|error| format!("argument for --shuffle-seed must be a number (error: {error})"))?,
+                ),
+                None => number("RUST_TEST_SHUFFLE_SEED")?,
+            };
+            seed.map(Shuffle::Seed).or(wanted.then_some(Shuffle::Random))
+        },
+        timeout: given.value("timeout", quantity::duration)?,
+        memory: given.value("max-memory", quantity::bytes)?,
+        leaks: match given.values("leaks").last() {
+            None | Some("note") => OnLeaks::Note,
+            Some("fail") => OnLeaks::Fail,
+            Some("ignore") => OnLeaks::Ignore,
+            Some(other) => return Err(format!("argument for --leaks must be note, fail or ignore (was {other})")),
+        },
+        filters: given.free,
+    }))
+}
+
+fn threads(count: &str) -> Result<usize, String> {
+    match count.parse() {
+        Ok(0) => Err("argument for --test-threads must not be 0".into()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(format!("argument for --test-threads must be a number > 0 (error: {error})")),
+    }
+}
+
+fn positive(count: &str) -> Result<usize, String> {
+    let refused = || format!("RUST_TEST_THREADS is `{count}`, should be a positive integer.");
+    count.parse().ok().filter(|&count| count > 0).ok_or_else(refused)
+}
+
+/// The arguments, taken apart.
+#[derive(Default)]
+struct Given {
+    flags: Vec<(&'static str, Option<String>)>,
+    free: Vec<String>,
+}
+
+impl Given {
+    /// Takes arguments apart as getopts does, which Rust's test programs use.
+    fn parse(arguments: &[String]) -> Result<Given, String> {
+        let mut given = Given::default();
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            if argument == "--" {
+                given.free.extend(arguments.cloned());
+                break;
+            }
+            if let Some(long) = argument.strip_prefix("--") {
+                let (name, value) = match long.split_once('=') {
+                    Some((name, value)) => (name, Some(value.to_string())),
+                    None => (long, None),
+                };
+                let flag = FLAGS.iter().find(|flag| flag.long == name && !name.is_empty());
+                given.add(flag.ok_or_else(|| unrecognized(name))?, name, value, || arguments.next().cloned())?;
+            } else if let Some(letters) = argument.strip_prefix('-').filter(|letters| !letters.is_empty()) {
+                given.parse_letters(letters, &mut arguments)?;
+            } else {
+                given.free.push(argument.clone());
+            }
+        }
+        Ok(given)
+    }
+
+    /// Takes flags of one letter each, of which the last may have its value right behind it.
+    fn parse_letters<'a>(
+        &mut self,
+        letters: &str,
+        arguments: &mut impl Iterator<Item = &'a String>,
+    ) -> Result<(), String> {
+        for (place, letter) in letters.char_indices() {
+            let name = letter.to_string();
+            let flag = FLAGS.iter().find(|flag| flag.short == Some(letter)).ok_or_else(|| unrecognized(&name))?;
+            if flag.takes == Takes::Nothing {
+                self.add(flag, &name, None, || None)?;
+                continue;
+            }
+            let rest = &letters[place + letter.len_utf8()..];
+            let value = (!rest.is_empty()).then(|| rest.to_string());
+            return self.add(flag, &name, value, || arguments.next().cloned());
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        flag: &Flag,
+        name: &str,
+        value: Option<String>,
+        next: impl FnOnce() -> Option<String>,
+    ) -> Result<(), String> {
+        if !matches!(flag.takes, Takes::Any(_)) && self.has(flag.long) {
+            return Err(format!("Option '{}' given more than once", flag.long));
+        }
+        let value = match flag.takes {
+            Takes::Nothing if value.is_some() => return Err(format!("Option '{name}' does not take an argument")),
+            Takes::Nothing => None,
+            Takes::One(_) | Takes::Any(_) => {
+                Some(value.or_else(next).ok_or_else(|| format!("Argument to option '{name}' missing"))?)
+            }
+        };
+        self.flags.push((flag.long, value));
+        Ok(())
+    }
+
+    fn has(&self, long: &str) -> bool {
+        self.flags.iter().any(|(name, _)| *name == long)
+    }
+
+    fn values(&self, long: &str) -> impl DoubleEndedIterator<Item = &str> {
+        let is_asked = move |(name, value): &'_ (&str, Option<String>)| *name == long && value.is_some();
+        let named = self.flags.iter().filter(move |flag| is_asked(flag));
+        named.filter_map(|(_, value)| value.as_deref())
+    }
+
+    fn value<T>(&self, long: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+        let Some(value) = self.values(long).last() else { return Ok(None) };
+        read(value).map(Some).map_err(|why| format!("argument for --{long} is `{value}`: {why}"))
+    }
+}
+
+fn unrecognized(name: &str) -> String {
+    format!("Unrecognized option: '{name}'")
+}
+
+/// Returns the text of `--help`.
+pub(super) fn help(program: &str) -> String {
+    let mut text = format!("Runs the tests of `{program}`, each as a process tree of its own.\n\n");
+    text += &format!("Usage: lunatic [OPTIONS] {program} [FILTERS...] [FLAGS]\n\n");
+    text += "A test is run if its name contains one of the filters, and all are if there is none.\n\nFlags:\n";
+    for flag in FLAGS {
+        let long = if flag.long.is_empty() { String::new() } else { format!("--{}", flag.long) };
+        let name = match flag.short {
+            Some(short) if long.is_empty() => format!("-{short}"),
+            Some(short) => format!("-{short}, {long}"),
+            None => format!("    {long}"),
+        };
+        let value = match flag.takes {
+            Takes::Nothing => String::new(),
+            Takes::One(value) | Takes::Any(value) => format!(" {value}"),
+        };
+        text += &format!("  {:<34}  {}\n", name + &value, flag.help);
+    }
+    text += "\nVariables: RUST_TEST_THREADS, RUST_TEST_NOCAPTURE, RUST_TEST_SHUFFLE, RUST_TEST_SHUFFLE_SEED\n";
+    text += "Exit status: 0 where all tests passed, 101 where one failed or a flag is wrong\n";
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Asked, String> {
+        let arguments: Vec<String> = line.split_whitespace().map(str::to_string).collect();
+        read(&arguments, |_| None)
+    }
+
+    fn flags(line: &str) -> Flags {
+        match parse(line) {
+            Ok(Asked::Tests(flags)) => flags,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_flag_is_read() {
+        let all = flags(
+            "a --exact --skip b --skip=c --ignored --list --test-threads 2 --test-threads=3 --fail-fast --nocapture \
+             --show-output --format json --color always --report-time --shuffle --shuffle-seed 7 --timeout 500ms \
+             --max-memory 1MiB --leaks fail --bench --exclude-should-panic -Zunstable-options d -- --e",
+        );
+        let expected = Flags {
+            filters: ["a", "d", "--e"].map(String::from).to_vec(),
+            skip: ["b", "c"].map(String::from).to_vec(),
+            is_exact: true,
+            ignored: Ignored::RunOnly,
+            excludes_panics: true,
+            runs_tests: false,
+            lists: true,
+            threads: Some(3),
+            is_fail_fast: true,
+            captures: false,
+            shows_output: true,
+            format: Format::Json,
+            color: Color::Always,
+            reports_time: true,
+            shuffle: Some(Shuffle::Seed(7)),
+            timeout: Some(Duration::from_millis(500)),
+            memory: Some(1 << 20),
+            leaks: OnLeaks::Fail,
+        };
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn without_flags_all_tests_run_quietly() {
+        let none = flags("");
+        assert!(none.filters.is_empty() && none.captures && none.runs_tests && !none.lists && !none.is_exact);
+        assert_eq!((none.ignored, none.format, none.leaks), (Ignored::NotRun, Format::Pretty, OnLeaks::Note));
+        assert_eq!((none.threads, none.shuffle, none.timeout, none.memory), (None, None, None, None));
+        assert_eq!(flags("-q").format, Format::Terse);
+        assert_eq!(flags("-q --format pretty").format, Format::Pretty);
+        assert_eq!(flags("--include-ignored").ignored, Ignored::RunToo);
+        assert!(flags("--bench --test").runs_tests);
+        assert_eq!(parse("x --help --format what"), Ok(Asked::Help));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_the_words_of_rust() {
+        // These sentences are those of Rust's test programs; `cli/tests/all/testing.rs` compares some with a real one.
+        for (line, sentence) in [
+            ("--foo", "Unrecognized option: 'foo'"),
+            ("-qz", "Unrecognized option: 'z'"),
+            ("--ignored --include-ignored", "the options --include-ignored and --ignored are mutually exclusive"),
+            ("--test-threads 0", "argument for --test-threads must not be 0"),
+            ("--color foo", "argument for --color must be auto, always, or never (was foo)"),
+            ("--format junit", "argument for --format must be pretty, terse or json (was junit)"),
+            ("--exact --exact", "Option 'exact' given more than once"),
+            ("--format json --format json", "Option 'format' given more than once"),
+            ("-qq", "Option 'quiet' given more than once"),
+            ("--list=3", "Option 'list' does not take an argument"),
+            ("--skip", "Argument to option 'skip' missing"),
+            ("-Z", "Argument to option 'Z' missing"),
+            ("--leaks maybe", "argument for --leaks must be note, fail or ignore (was maybe)"),
+        ] {
+            assert_eq!(parse(line), Err(sentence.into()), "{line}");
+        }
+        assert!(parse("--timeout soon").is_err_and(|error| error.contains("--timeout") && error.contains("`soon`")));
+    }
+
+    #[test]
+    fn variables_stand_in_for_flags() {
+        let with = |variables: &'static [(&str, &str)], line: &str| {
+            let arguments: Vec<String> = line.split_whitespace().map(str::to_string).collect();
+            read(&arguments, |name| {
+                variables.iter().find(|(other, _)| *other == name).map(|(_, value)| value.to_string())
+            })
+        };
+        let asked = |variables, line| match with(variables, line) {
+            Ok(Asked::Tests(flags)) => flags,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(asked(&[("RUST_TEST_THREADS", "5")], "").threads, Some(5));
+        assert_eq!(asked(&[("RUST_TEST_THREADS", "5")], "--test-threads 2").threads, Some(2));
+        assert!(with(&[("RUST_TEST_THREADS", "0")], "").is_err());
+        assert!(!asked(&[("RUST_TEST_NOCAPTURE", "1")], "").captures);
+        assert!(asked(&[("RUST_TEST_NOCAPTURE", "0")], "").captures);
+        assert_eq!(asked(&[("RUST_TEST_SHUFFLE", "1")], "").shuffle, Some(Shuffle::Random));
+        assert_eq!(asked(&[("RUST_TEST_SHUFFLE_SEED", "9")], "").shuffle, Some(Shuffle::Seed(9)));
+        assert!(with(&[("RUST_TEST_SHUFFLE_SEED", "x")], "").is_err());
+    }
+
+    #[test]
+    fn the_help_has_every_flag() {
+        let help = help("app.wasm");
+        for flag in FLAGS {
+            assert!(help.contains(&format!("--{}", flag.long)), "{}", flag.long);
+        }
+    }
+}
