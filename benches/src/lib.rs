@@ -19,7 +19,7 @@ mod rows;
 pub use {
     erlang::{Erlang, Server},
     machine::Machine,
-    programs::{command, guest},
+    programs::{command, guest, lunatic, tests},
     rows::{Bar, Depth, Figures, Row, promise},
 };
 

@@ -29,6 +29,33 @@ fn guest_path(name: &str) -> PathBuf {
 /// As [`guest`].
 pub fn command(name: &str) -> Command {
     let guest = guest_path(name);
+    let mut command = Command::new(lunatic());
+    command.arg(guest);
+    command
+}
+
+/// Compiles the crate of tests in a profile, for a target or for the system that this runs on, and returns where they lie.
+///
+/// # Panics
+///
+/// As [`guest`].
+pub fn tests(profile: &str, target: Option<&str>) -> PathBuf {
+    let mut cargo = cargo_command("test");
+    cargo.args(["--profile", profile, "-p", "lunatic-bench-suite", "--lib", "--no-run"]);
+    cargo.args(["--message-format", "json"]).args(target.iter().flat_map(|target| ["--target", target]));
+    let output = cargo.output().unwrap_or_else(|error| panic!("cargo does not start: {error}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let (_, rest) = said.rsplit_once("\"executable\":\"").expect("cargo says what it has built");
+    PathBuf::from(rest.split('"').next().expect("a text ends"))
+}
+
+/// Compiles the command `lunatic` as this bench was compiled, and returns where it lies.
+///
+/// # Panics
+///
+/// As [`guest`].
+pub fn lunatic() -> PathBuf {
     // The directory of a profile has the profile's name, but for the two oldest.
     let directory = profile();
     let profile = match directory.file_name().and_then(|name| name.to_str()) {
@@ -38,23 +65,26 @@ pub fn command(name: &str) -> Command {
     };
     // With a test among what is built, cargo chooses the same features as for the benches, and has compiled wasmtime already.
     cargo(&["--profile", profile, "--workspace", "--bin", "lunatic", "--test", "machine"], &[]);
-    let mut command = Command::new(directory.join("lunatic"));
-    command.arg(guest);
-    command
+    directory.join("lunatic")
 }
 
 fn cargo(arguments: &[&str], variables: &[(&str, &str)]) {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.envs(variables.iter().copied());
-    command.args(["build", "--quiet"]).args(arguments).arg("--target-dir").arg(target());
-    let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status();
+    let mut command = cargo_command("build");
+    let status = command.envs(variables.iter().copied()).args(arguments).status();
     let status = status.unwrap_or_else(|error| panic!("cargo does not start: {error}"));
     assert!(
         status.success(),
         "`cargo build {}` failed; is the target there? `rustup target add wasm32-wasip1` adds it",
         arguments.join(" ")
     );
+}
+
+fn cargo_command(subcommand: &str) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args([subcommand, "--quiet", "--target-dir"]).arg(target());
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
 }
 
 /// Returns the directory that this bench's profile is compiled into: the bench itself lies in its `deps`.

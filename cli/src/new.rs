@@ -22,7 +22,7 @@ pub(crate) fn new(new: &New) -> Outcome {
     make(&new.directory, name, &guest)
         .map_err(|error| Failure::new(format!("`{}` cannot be made: {error}", new.directory.display())))?;
     println!("made `{}`; run it with", new.directory.display());
-    println!("  cd {} && cargo run", new.directory.display());
+    println!("  cd {} && cargo run        (and `cargo test`)", new.directory.display());
     println!("which needs `rustup target add wasm32-wasip1` once, and `lunatic` in the PATH");
     Ok(0)
 }

@@ -117,7 +117,7 @@ impl Environment {
     /// Makes an environment that the host holds.
     pub(crate) fn outermost(machine: &Arc<Machine>, config: Config) -> Environment {
         let number = machine.next_environment();
-        let program = Arc::new(Program::new(number, config.is_closed));
+        let program = Arc::new(Program::new(number, &config));
         Environment::make(machine, number, config, None, program, Arc::default())
     }
 

@@ -24,6 +24,7 @@ const STATUSES: &[(&str, &str)] = &[
     ("0-125", "what the program exits with"),
     ("1", "the command failed, other than by running a program"),
     ("2", "the command line is wrong"),
+    ("101", "a test failed, or a flag of a test run is wrong"),
     ("124", "the time of --timeout was over"),
     ("126", "the program could not be started: it is no module, or imports what nothing provides"),
     ("127", "there is no such program"),

@@ -139,11 +139,11 @@ impl Common {
         looks_for_leaks: bool,
     ) -> Ended {
         let journal = Journal::bounded(MAX_OUTPUT);
-        config.journal(&journal).stdin(Stdio::Null);
+        config.journal(&journal).stdin(Stdio::Null).lingering();
         let environment = self.vm.environment(config);
         let mut ended =
             Ended { end: End::NotStarted(String::new()), scenes: Vec::new(), lost: 0, leaks: None, alive: 0 };
-        match environment.spawn(&self.module, function, &[]) {
+        match environment.spawn_main(&self.module, function, &[]) {
             Ok(main) => ended.end = watch(main, allowed).await,
             Err(error) => ended.end = End::NotStarted(error.to_string()),
         }

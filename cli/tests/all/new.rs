@@ -4,8 +4,12 @@ use crate::lunatic::{Ended, Place};
 use std::path::Path;
 use std::process::Command;
 
-/// Runs a new project as its user does: with cargo, which runs the command.
 fn cargo_run(place: &Place, project: &str) -> Ended {
+    cargo("run", place, project)
+}
+
+/// Runs a new project or its tests as its user does: with cargo, which runs the command.
+fn cargo(subcommand: &str, place: &Place, project: &str) -> Ended {
     let command = Path::new(env!("CARGO_BIN_EXE_lunatic")).parent().expect("it lies in a directory");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths([command.to_owned()].into_iter().chain(std::env::split_paths(&path)));
@@ -21,7 +25,7 @@ fn cargo_run(place: &Place, project: &str) -> Ended {
     std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"), place.path().join(project).join("Cargo.lock"))
         .expect("the repository has a lock file");
     let output = cargo
-        .args(["run", "--quiet", "--offline"])
+        .args([subcommand, "--quiet", "--offline"])
         .current_dir(place.path().join(project))
         .env("PATH", path.expect("the PATH was one before"))
         .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("new"))
@@ -40,6 +44,9 @@ fn a_new_project_runs() {
     let ended = cargo_run(&place, "greeter");
     assert_eq!(ended.status, Some(0), "{ended:#?}");
     assert_eq!(ended.stdout, "Hello, world!\n", "{ended:#?}");
+    let ended = cargo("test", &place, "greeter");
+    assert_eq!(ended.status, Some(0), "{ended:#?}");
+    assert!(ended.stdout.contains("test result: ok. 1 passed; 0 failed;"), "{ended:#?}");
 
     // `init` has nothing left to do.
     assert!(place.run(&["init", "greeter"]).stdout.contains("set up already"));

@@ -33,6 +33,7 @@ pub struct Config {
     pub(crate) stderr: Stdio<PipeWriter>,
     pub(crate) journal: Option<Journal>,
     pub(crate) is_closed: bool,
+    pub(crate) lingers: bool,
 }
 
 /// Rights that the published interface has as switches. They come with the functions when a host grants those; a process
@@ -65,6 +66,7 @@ impl Config {
             stderr: Stdio::Inherit,
             journal: None,
             is_closed: false,
+            lingers: false,
         }
     }
 
@@ -151,6 +153,13 @@ impl Config {
     /// message that can never come, instead of waiting for ever.
     pub fn closed(&mut self) -> &mut Config {
         self.is_closed = true;
+        self
+    }
+
+    /// Lets what the program's main process ([`Environment::spawn_main`](crate::Environment::spawn_main)) leaves behind live
+    /// on, waiting for what never comes, until the host has looked at it and ends the program.
+    pub fn lingering(&mut self) -> &mut Config {
+        self.lingers = true;
         self
     }
 

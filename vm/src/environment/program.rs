@@ -3,6 +3,7 @@
 //! Here is known how many of its processes are alive, so that the last one can be told that it is, and whether the program
 //! is over, so that nothing new begins in it.
 
+use super::Config;
 use crate::metrics::Named;
 use crate::process::{Pid, Process};
 use crate::sqlite::Turns;
@@ -17,6 +18,10 @@ pub(crate) struct Program {
     number: u64,
     /// Set where nobody outside the program sends into it, so that its last process can wait in vain.
     is_closed: bool,
+    /// Set where the program outlives its main process, so that the host can see what is left.
+    lingers: bool,
+    /// Set when the main process of a program that lingers is dead: that nobody is left is told to nobody then.
+    is_left: AtomicBool,
     /// Set when the program is to end.
     is_over: AtomicBool,
     /// The pid of the process that the program ends with; 0 where there is none.
@@ -36,10 +41,12 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(crate) fn new(number: u64, is_closed: bool) -> Program {
+    pub(crate) fn new(number: u64, config: &Config) -> Program {
         Program {
             number,
-            is_closed,
+            is_closed: config.is_closed,
+            lingers: config.lingers,
+            is_left: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             main: AtomicU64::new(0),
             alive: AtomicU64::new(0),
@@ -71,7 +78,11 @@ impl Program {
     pub(crate) fn left(&self, machine: &Machine, pid: Pid) {
         if self.main.load(Ordering::SeqCst) == pid.number() {
             // Before it is counted out, so that nobody who is about to be killed is told that he is the last.
-            self.end(machine);
+            if self.lingers {
+                self.is_left.store(true, Ordering::SeqCst);
+            } else {
+                self.end(machine);
+            }
         }
         self.pids.fetch_xor(pid.number(), Ordering::SeqCst);
         if self.alive.fetch_sub(1, Ordering::SeqCst) == 1 {
@@ -103,6 +114,7 @@ impl Program {
     pub(crate) fn is_alone(&self) -> bool {
         self.is_closed
             && !self.is_over()
+            && !self.is_left.load(Ordering::SeqCst)
             && self.alive.load(Ordering::SeqCst) == 1
             && self.timers.load(Ordering::SeqCst) == 0
     }

@@ -91,3 +91,27 @@ fn environments_that_a_process_makes_are_in_it() {
     assert_eq!(&*entry.process, "child");
     assert!(matches!(&entry.event, Event::Failed(Exit::Trapped(_))), "{entry:?}");
 }
+
+#[test]
+fn what_lingers_is_ended_by_the_host() {
+    let lab = Lab::new();
+    let environment = lab.environment_with(|config| {
+        config.closed().lingering();
+    });
+    let text = guest(
+        &["lunatic::process::spawn", "lunatic::message::receive"],
+        r#"(data (i32.const 0) "child")
+        (func (export "child") (call $say (i64.extend_i32_u (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))))
+        (func (export "main")
+            (drop (call $spawn (i64.const 0) (i64.const -1) (i64.const -1)
+                (i32.const 0) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 40))))"#,
+    );
+    let main = environment.spawn_main(&lab.module(&text), "main", &[]).expect("nothing limits it");
+    assert!(lab.exit(&main).is_normal());
+    let left = environment.processes();
+    let [child] = &left[..] else { panic!("{left:?}") };
+    assert_eq!(child.name(), "child");
+    environment.end();
+    assert!(matches!(lab.exit(child), Exit::Killed));
+    assert!(lab.heard_nothing_more(), "nobody is told that he is the last");
+}
