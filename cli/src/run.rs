@@ -54,6 +54,7 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
     let module = program::compile(&vm, path, &name, &bytes)?;
     if is_test(&module) {
         let status = crate::test::test(&vm, &module, &config, run.bounds.timeout, &arguments);
+        // As below.
         std::mem::forget(vm);
         return status;
     }

@@ -255,9 +255,13 @@ fn run(common: &Arc<Common>, all: &[Test], mut chosen: Vec<&Test>, flags: &Flags
                 running.insert(number, Instant::now());
                 writer.test_started(chosen[number], &mut out);
             }
-            Ok(Event::Finished(number, finished)) => {
+            Ok(Event::Finished(number, mut finished)) => {
                 running.remove(&number);
                 writer.test_finished(chosen[number], &finished, &mut out);
+                if finished.outcome == Outcome::Passed && !flags.shows_output {
+                    // Nobody will ask for it.
+                    finished.output = String::new();
+                }
                 summary.count(chosen[number], finished);
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {
