@@ -6,6 +6,7 @@
 //! `database` and `heap`; that it reaches no other file is in `vfs`.
 
 mod database;
+mod functions;
 mod heap;
 mod rules;
 mod vfs;

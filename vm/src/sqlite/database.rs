@@ -4,7 +4,7 @@
 //! memory: names, counts and the row at hand.
 
 use super::heap::Heap;
-use super::{Control, SqlError, rules, vfs};
+use super::{Control, SqlError, functions, rules, vfs};
 use lunatic_abi::sqlite::{Key, List, Value, write_length, write_text, write_value};
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::AuthContext;
@@ -20,9 +20,9 @@ use std::sync::Arc;
 /// The longest text of SQL, in bytes.
 pub(crate) const MAX_SQL: usize = 1 << 20;
 
-/// The longest text, the most bytes and the largest row of a table. Some functions take time that grows with the square of
-/// it and are not interrupted: this is also the bound on that.
-const MAX_LENGTH: i32 = 1 << 20;
+/// The longest text, the most bytes and the largest row of a table. Functions of SQL are not interrupted: this is also what
+/// bounds how long one of them can take.
+pub(super) const MAX_LENGTH: i32 = 1 << 20;
 
 /// What SQLite bounds by itself, for statements that were written to hurt.
 const LIMITS: [(Limit, i32); 13] = [
@@ -147,6 +147,7 @@ impl Database {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         // Sorting and temporary tables stay in memory, which is bounded. This reads no file.
         connection.execute_batch("PRAGMA temp_store = MEMORY")?;
+        functions::replace_slow_ones(connection).map_err(|code| SqlError::new(code, "SQLite takes no functions"))?;
         let watched = control.clone();
         connection.progress_handler(LOOK as c_int, Some(move || watched.is_over()))?;
         connection.authorizer(Some(move |context: AuthContext<'_>| rules::authorize(&control, &context)))?;

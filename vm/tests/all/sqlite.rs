@@ -797,6 +797,41 @@ fn t171_what_is_too_large_is_an_error() {
 }
 
 #[test]
+fn t171_functions_of_sql_take_no_longer_than_what_they_are_given() {
+    let lab = Lab::new();
+    let client = Client::new(&lab, &lab.environment());
+    let connection = client.opened(":memory:");
+    // SQLite's own take from half a minute to more than an hour for these.
+    for sql in [
+        "SELECT instr(zeroblob(1000000), CAST(zeroblob(500000) || x'01' AS BLOB))",
+        "SELECT instr(hex(zeroblob(500000)), hex(zeroblob(250000)) || '1')",
+        "SELECT length(replace(hex(zeroblob(500000)), hex(zeroblob(250000)) || '1', 'x'))",
+        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t LIMIT 300000)
+            SELECT length(trim(hex(zeroblob(500000)), group_concat(char(0x4e00 + n % 20000), '') || '0')) FROM t",
+    ] {
+        client.query(connection, sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+    let check = |sql: &str, expected: Kept| assert_eq!(client.value(connection, sql), expected, "{sql}");
+    check("SELECT instr('zwölf', 'lf')", Kept::Integer(4));
+    check("SELECT instr(x'c3b601', x'01')", Kept::Integer(3));
+    check("SELECT instr('abc', x'62')", Kept::Integer(2));
+    check("SELECT instr('abc', 'd')", Kept::Integer(0));
+    check("SELECT instr('abc', '')", Kept::Integer(1));
+    check("SELECT instr(12.5, '.')", Kept::Integer(3));
+    check("SELECT instr(NULL, 'a')", Kept::Null);
+    check("SELECT replace('aXbXc', 'X', '--')", text("a--b--c"));
+    check("SELECT replace('abc', '', 'x')", text("abc"));
+    check("SELECT replace(121, 1, 3)", text("323"));
+    check("SELECT replace('abc', 'b', NULL)", Kept::Null);
+    check("SELECT trim('  a b ')", text("a b"));
+    check("SELECT ltrim('äöaö', 'öä')", text("aö"));
+    check("SELECT rtrim('äöaöä', 'öä')", text("äöa"));
+    check("SELECT trim('aaa', 'a')", text(""));
+    check("SELECT trim('a', NULL)", Kept::Null);
+    check("SELECT trim(NULL)", Kept::Null);
+}
+
+#[test]
 fn t171_memory_that_a_process_has_sqlite_take_is_bounded_and_given_back() {
     let lab = Lab::new();
     let environment = lab.environment();

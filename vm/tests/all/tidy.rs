@@ -157,8 +157,13 @@ fn crates_know_only_what_is_below_them() {
 }
 
 /// The files of the machine that may hold `unsafe`; `vm/README.md` lists the same.
-const UNSAFE: [&str; 4] =
-    ["vm/src/module/cache.rs", "vm/src/sqlite/database.rs", "vm/src/sqlite/heap.rs", "vm/src/sqlite/vfs.rs"];
+const UNSAFE: [&str; 5] = [
+    "vm/src/module/cache.rs",
+    "vm/src/sqlite/database.rs",
+    "vm/src/sqlite/functions.rs",
+    "vm/src/sqlite/heap.rs",
+    "vm/src/sqlite/vfs.rs",
+];
 
 #[test]
 fn unsafe_code_lives_in_the_listed_files() {

@@ -1,0 +1,159 @@
+//! Functions of SQL in place of SQLite's own, whose time grows with the square of what they are given.
+//!
+//! A function is not interrupted. SQLite's own `instr`, `replace` and `trim` take minutes to hours for the longest texts that
+//! a statement may have, and would hold a thread and a core for as long. These take milliseconds and answer the same.
+
+use super::database::MAX_LENGTH;
+use memchr::memmem;
+use rusqlite::ffi;
+use std::collections::HashSet;
+use std::ffi::{CStr, c_int};
+
+type Function = unsafe extern "C" fn(*mut ffi::sqlite3_context, c_int, *mut *mut ffi::sqlite3_value);
+
+const FUNCTIONS: [(&CStr, c_int, Function); 8] = [
+    (c"instr", 2, instr),
+    (c"replace", 3, replace),
+    (c"trim", 1, trim::<true, true>),
+    (c"trim", 2, trim::<true, true>),
+    (c"ltrim", 1, trim::<true, false>),
+    (c"ltrim", 2, trim::<true, false>),
+    (c"rtrim", 1, trim::<false, true>),
+    (c"rtrim", 2, trim::<false, true>),
+];
+
+/// Puts the functions in place of SQLite's own; returns SQLite's code where it refuses.
+pub(super) fn replace_slow_ones(connection: &rusqlite::Connection) -> Result<(), c_int> {
+    let kind = ffi::SQLITE_UTF8 | ffi::SQLITE_DETERMINISTIC | ffi::SQLITE_INNOCUOUS;
+    for (name, count, function) in FUNCTIONS {
+        // SAFETY: the connection is open, the name ends with a zero byte, and the function keeps to what SQLite asks of one.
+        let code = unsafe {
+            let (none, function) = (std::ptr::null_mut(), Some(function));
+            let (handle, name) = (connection.handle(), name.as_ptr());
+            ffi::sqlite3_create_function_v2(handle, name, count, kind, none, function, None, None, None)
+        };
+        if code != ffi::SQLITE_OK {
+            return Err(code);
+        }
+    }
+    Ok(())
+}
+
+/// The arguments of a call.
+struct Arguments<'a>(&'a [*mut ffi::sqlite3_value]);
+
+impl<'a> Arguments<'a> {
+    /// # Safety
+    ///
+    /// They are what SQLite calls a function with, and are used until that returns.
+    unsafe fn new(count: c_int, values: *mut *mut ffi::sqlite3_value) -> Arguments<'a> {
+        // SAFETY: there are as many as SQLite says, and the caller says how long.
+        Arguments(unsafe { std::slice::from_raw_parts(values, usize::try_from(count).unwrap_or(0)) })
+    }
+
+    fn kind(&self, index: usize) -> c_int {
+        // SAFETY: the values are SQLite's, for as long as these arguments live.
+        unsafe { ffi::sqlite3_value_type(self.0[index]) }
+    }
+
+    /// Returns an argument's bytes, as text where it is wanted so; `None` for `NULL`, and where memory is short.
+    fn bytes(&self, index: usize, as_text: bool) -> Option<&'a [u8]> {
+        if self.kind(index) == ffi::SQLITE_NULL {
+            return None;
+        }
+        // SAFETY: as above. The address is asked for before the number of bytes, as SQLite wants it, and stays good: each
+        // argument is asked for in one way only.
+        unsafe {
+            let value = self.0[index];
+            let start = match as_text {
+                true => ffi::sqlite3_value_text(value),
+                false => ffi::sqlite3_value_blob(value).cast(),
+            };
+            let length = usize::try_from(ffi::sqlite3_value_bytes(value)).unwrap_or(0);
+            match (start.is_null(), length) {
+                // Bytes of which there are none have no address.
+                (_, 0) => Some(&[]),
+                (true, _) => None,
+                (false, length) => Some(std::slice::from_raw_parts(start, length)),
+            }
+        }
+    }
+}
+
+/// Answers with a text.
+///
+/// # Safety
+///
+/// The context is that of a call that has not returned.
+unsafe fn answer(context: *mut ffi::sqlite3_context, text: &[u8]) {
+    // SAFETY: the text has as many bytes as are said, and SQLite copies them.
+    unsafe {
+        let (start, length) = (text.as_ptr().cast(), text.len() as u64);
+        ffi::sqlite3_result_text64(context, start, length, ffi::SQLITE_TRANSIENT(), ffi::SQLITE_UTF8 as u8);
+    }
+}
+
+unsafe extern "C" fn instr(context: *mut ffi::sqlite3_context, count: c_int, values: *mut *mut ffi::sqlite3_value) {
+    // SAFETY: SQLite calls this.
+    let arguments = unsafe { Arguments::new(count, values) };
+    let as_text = arguments.kind(0) != ffi::SQLITE_BLOB || arguments.kind(1) != ffi::SQLITE_BLOB;
+    let (Some(hay), Some(needle)) = (arguments.bytes(0, as_text), arguments.bytes(1, as_text)) else { return };
+    let place = match memmem::find(hay, needle) {
+        None => 0,
+        // Characters are counted by what begins them.
+        Some(place) if as_text => 1 + hay[..place].iter().filter(|byte| *byte & 0xc0 != 0x80).count(),
+        Some(place) => 1 + place,
+    };
+    // SAFETY: the call has not returned.
+    unsafe { ffi::sqlite3_result_int64(context, place as i64) };
+}
+
+unsafe extern "C" fn replace(context: *mut ffi::sqlite3_context, count: c_int, values: *mut *mut ffi::sqlite3_value) {
+    // SAFETY: SQLite calls this.
+    let arguments = unsafe { Arguments::new(count, values) };
+    let [Some(text), Some(old), Some(new)] = std::array::from_fn(|index| arguments.bytes(index, true)) else { return };
+    if old.first().is_none_or(|byte| *byte == 0) {
+        // SAFETY: the call has not returned, and the value is its argument.
+        return unsafe { ffi::sqlite3_result_value(context, arguments.0[0]) };
+    }
+    let found = memmem::find_iter(text, old).count();
+    // Counted before anything is written: the answer could be far longer than what it is made from.
+    let length = text.len() - found * old.len() + found.saturating_mul(new.len());
+    if length > MAX_LENGTH as usize {
+        // SAFETY: the call has not returned.
+        return unsafe { ffi::sqlite3_result_error_toobig(context) };
+    }
+    let mut replaced = Vec::with_capacity(length);
+    let mut done = 0;
+    for place in memmem::find_iter(text, old) {
+        replaced.extend_from_slice(&text[done..place]);
+        replaced.extend_from_slice(new);
+        done = place + old.len();
+    }
+    replaced.extend_from_slice(&text[done..]);
+    // SAFETY: the call has not returned.
+    unsafe { answer(context, &replaced) };
+}
+
+unsafe extern "C" fn trim<const LEFT: bool, const RIGHT: bool>(
+    context: *mut ffi::sqlite3_context,
+    count: c_int,
+    values: *mut *mut ffi::sqlite3_value,
+) {
+    // SAFETY: SQLite calls this.
+    let arguments = unsafe { Arguments::new(count, values) };
+    let Some(text) = arguments.bytes(0, true) else { return };
+    let characters = if count == 2 { arguments.bytes(1, true) } else { Some(&b" "[..]) };
+    let Some(characters) = characters else { return };
+    let (text, characters) = (String::from_utf8_lossy(text), String::from_utf8_lossy(characters));
+    let set: HashSet<char> = characters.chars().collect();
+    let mut trimmed = &*text;
+    if LEFT {
+        trimmed = trimmed.trim_start_matches(|character| set.contains(&character));
+    }
+    if RIGHT {
+        trimmed = trimmed.trim_end_matches(|character| set.contains(&character));
+    }
+    // SAFETY: the call has not returned.
+    unsafe { answer(context, trimmed.as_bytes()) };
+}
