@@ -22,8 +22,3 @@ fn socket_for(addr: SocketAddr) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
-
-/// Says which address an operation failed for; the kind stays.
-fn failed(action: &str, addr: SocketAddr, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot {action} {addr}: {error}"))
-}

@@ -1,6 +1,7 @@
 //! A socket that accepts connections.
 
-use super::{TcpStream, failed, socket_for};
+use super::{TcpStream, socket_for};
+use crate::failed;
 use async_io::{Async, Timer};
 use std::io::{self, ErrorKind};
 use std::net::{self, SocketAddr};

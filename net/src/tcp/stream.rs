@@ -1,7 +1,8 @@
 //! A connection.
 
-use super::{failed, socket_for};
+use super::socket_for;
 use crate::deadline::Deadline;
+use crate::failed;
 use async_io::Async;
 use socket2::{SockRef, Socket};
 use std::fmt;

@@ -5,3 +5,4 @@ mod dns;
 mod listener;
 mod pair;
 mod stream;
+mod udp;

@@ -1,0 +1,224 @@
+use crate::pair::{LOOPBACK, kind};
+use lunatic_net::udp::UdpSocket;
+use smol::block_on;
+use smol::future::{poll_once, zip};
+use std::io::{self, ErrorKind};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+fn bound() -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind(LOOPBACK).expect("a free port");
+    let address = socket.local_addr().expect("a bound socket has an address");
+    (socket, address)
+}
+
+async fn receive_from(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    let mut wait = socket.wait();
+    loop {
+        match socket.try_receive_from(buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => wait.ready().await?,
+            result => return result,
+        }
+    }
+}
+
+#[test]
+fn a_datagram_arrives_whole_with_its_sender() {
+    block_on(async {
+        let ((one, from), (other, to)) = (bound(), bound());
+        assert_eq!(kind(other.try_receive(&mut [0; 8])), ErrorKind::WouldBlock);
+        for datagram in [&b"first"[..], b"", b"third"] {
+            assert_eq!(one.try_send_to(datagram, to).expect("room"), datagram.len());
+        }
+        let mut buffer = [0; 16];
+        for datagram in [&b"first"[..], b"", b"third"] {
+            let (length, sender) = receive_from(&other, &mut buffer).await.expect("a datagram");
+            assert_eq!((&buffer[..length], sender), (datagram, from));
+        }
+        assert_eq!(kind(other.try_receive(&mut buffer)), ErrorKind::WouldBlock);
+    });
+}
+
+#[test]
+fn a_peer_is_who_is_sent_to_and_received_from() {
+    block_on(async {
+        let ((one, from), (other, to), (stranger, _)) = (bound(), bound(), bound());
+        assert_eq!(kind(one.peer_addr()), ErrorKind::NotConnected);
+        assert_eq!(kind(one.try_send(b"to nobody")), ErrorKind::NotConnected);
+        one.connect(to).expect("a peer needs not to be there");
+        assert_eq!(one.peer_addr().expect("a peer"), to);
+
+        stranger.try_send_to(b"from a stranger", from).expect("room");
+        other.try_send_to(b"from the peer", from).expect("room");
+        let mut buffer = [0; 32];
+        let (length, sender) = receive_from(&one, &mut buffer).await.expect("a datagram");
+        assert_eq!((&buffer[..length], sender), (&b"from the peer"[..], to));
+        assert_eq!(kind(one.try_receive(&mut buffer)), ErrorKind::WouldBlock);
+
+        one.try_send(b"back").expect("room");
+        assert_eq!(receive_from(&other, &mut buffer).await.expect("a datagram"), (4, from));
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_peer_that_is_gone_is_told_once() {
+    block_on(async {
+        let ((one, _), (other, to)) = (bound(), bound());
+        one.connect(to).expect("a peer");
+        drop(other);
+        one.try_send(b"anybody?").expect("room");
+        assert_eq!(kind(receive_from(&one, &mut [0; 8]).await), ErrorKind::ConnectionRefused);
+        assert_eq!(kind(one.try_receive(&mut [0; 8])), ErrorKind::WouldBlock);
+    });
+}
+
+/// T117.
+#[test]
+fn a_flood_that_nobody_receives_is_dropped_and_the_socket_works_on() {
+    block_on(async {
+        let ((one, _), (other, to)) = (bound(), bound());
+        let mut sent = 0u32;
+        while sent < 100_000 {
+            match one.try_send_to(&sent.to_le_bytes(), to) {
+                Ok(_) => sent += 1,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => one.writable().await.expect("room"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        // What the kernel kept are the first ones, each whole and in order.
+        let mut kept = 0u32;
+        let mut buffer = [0; 8];
+        while let Ok(length) = other.try_receive(&mut buffer) {
+            assert_eq!(buffer[..length], kept.to_le_bytes());
+            kept += 1;
+        }
+        assert!(kept > 0 && kept < sent, "{kept} of {sent} were kept");
+        one.try_send_to(b"after", to).expect("room");
+        assert_eq!(receive_from(&other, &mut buffer).await.expect("a datagram").0, 5);
+    });
+}
+
+/// T117.
+#[test]
+fn what_does_not_fit_a_datagram_or_a_buffer_is_told_or_cut() {
+    block_on(async {
+        let ((one, _), (other, to)) = (bound(), bound());
+        let large = vec![7; 65_507];
+        one.try_send_to(&large, to).expect("the largest there is");
+        let mut buffer = vec![0; 70_000];
+        assert_eq!(receive_from(&other, &mut buffer).await.expect("a datagram").0, large.len());
+        assert_eq!(buffer[..large.len()], large);
+
+        let error = one.try_send_to(&vec![7; 65_508], to).expect_err("one byte too many");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("65508 bytes"), "{error}");
+
+        one.try_send_to(b"longer than that", to).expect("room");
+        one.try_send_to(b"next", to).expect("room");
+        let mut small = [0; 6];
+        assert_eq!(receive_from(&other, &mut small).await.expect("a datagram").0, 6);
+        assert_eq!(&small, b"longer");
+        assert_eq!(receive_from(&other, &mut small).await.expect("the rest is lost").0, 4);
+        one.try_send_to(b"to nowhere", to).expect("room");
+        assert_eq!(receive_from(&other, &mut []).await.expect("a datagram").0, 0);
+        assert_eq!(kind(other.try_receive(&mut small)), ErrorKind::WouldBlock);
+    });
+}
+
+/// T117: version 6 lets a datagram be so large that even the loopback interface cuts it into pieces.
+#[test]
+fn a_datagram_that_travels_in_pieces_arrives_whole() {
+    let Ok(other) = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0).into()) else {
+        println!("this machine has no version 6");
+        return;
+    };
+    block_on(async {
+        let one = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0).into()).expect("there was a port");
+        let large: Vec<u8> = (0..65_527u32).map(|place| place as u8).collect();
+        one.try_send_to(&large, other.local_addr().expect("an address")).expect("the largest there is");
+        let mut buffer = vec![0; 70_000];
+        let (length, _) = receive_from(&other, &mut buffer).await.expect("a datagram");
+        assert_eq!(buffer[..length], large);
+    });
+}
+
+#[test]
+fn a_receive_times_out_and_loses_nothing() {
+    block_on(async {
+        let ((one, _), (other, to)) = (bound(), bound());
+        assert_eq!(other.timeout(), None);
+        other.set_timeout(Some(Duration::from_millis(5)));
+        assert_eq!(other.clone().timeout(), Some(Duration::from_millis(5)));
+        let error = receive_from(&other, &mut [0; 8]).await.expect_err("nobody sends");
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::TimedOut, "no datagram within 5ms"));
+
+        other.set_timeout(Some(Duration::ZERO));
+        let tried = poll_once(receive_from(&other, &mut [0; 8])).await.expect("it does not wait");
+        assert_eq!(kind(tried), ErrorKind::TimedOut);
+
+        other.set_timeout(None);
+        one.try_send_to(b"late", to).expect("room");
+        assert_eq!(receive_from(&other, &mut [0; 8]).await.expect("a datagram").0, 4);
+    });
+}
+
+/// T115: to this end, a socket is a stream of datagrams.
+#[test]
+fn two_receivers_wait_and_each_gets_a_datagram() {
+    block_on(async {
+        let ((one, _), (other, to)) = (bound(), bound());
+        let clone = other.clone();
+        let (mut left, mut right) = ([0; 1], [0; 1]);
+        let mut receiving = Box::pin(zip(receive_from(&other, &mut left), receive_from(&clone, &mut right)));
+        assert!(poll_once(&mut receiving).await.is_none());
+        one.try_send_to(b"a", to).expect("room");
+        one.try_send_to(b"b", to).expect("room");
+        let (first, second) = receiving.await;
+        assert_eq!((first.expect("a datagram").0, second.expect("a datagram").0), (1, 1));
+        let mut both = [left[0], right[0]];
+        both.sort();
+        assert_eq!(&both, b"ab");
+    });
+}
+
+#[test]
+fn a_receive_that_was_dropped_loses_no_datagram() {
+    block_on(async {
+        let ((one, _), (other, to)) = (bound(), bound());
+        for byte in 0..100 {
+            let mut buffer = [0; 1];
+            let mut abandoned = Box::pin(receive_from(&other, &mut buffer));
+            assert!(poll_once(&mut abandoned).await.is_none());
+            one.try_send_to(&[byte], to).expect("room");
+            drop(abandoned);
+            assert_eq!(receive_from(&other, &mut buffer).await.expect("a datagram").0, 1);
+            assert_eq!(buffer, [byte]);
+        }
+    });
+}
+
+#[test]
+fn options_are_the_sockets_and_not_the_handles() {
+    let (socket, _) = bound();
+    let clone = socket.clone();
+    assert!(!socket.broadcast().expect("an option"));
+    socket.set_broadcast(true).expect("an option");
+    assert!(clone.broadcast().expect("an option"));
+    socket.set_ttl(42).expect("an option");
+    assert_eq!(clone.ttl().expect("an option"), 42);
+    assert_eq!(kind(socket.set_ttl(256)), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn a_port_is_taken_until_its_last_handle_is_dropped() {
+    let (socket, address) = bound();
+    let clone = socket.clone();
+    let error = UdpSocket::bind(address).expect_err("the port is taken");
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    drop(socket);
+    assert_eq!(kind(UdpSocket::bind(address)), ErrorKind::AddrInUse);
+    drop(clone);
+    UdpSocket::bind(address).expect("the port is free");
+}
