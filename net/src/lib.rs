@@ -1,5 +1,5 @@
-//! Sockets for the machine: [`tcp`] streams and listeners, [`udp`] sockets, and [`dns`] look-ups. It
-//! knows neither wasm nor processes: no guest memory, no rights, no quotas of environments.
+//! Sockets for the machine: [`tcp`] and [`tls`] streams and listeners, [`udp`] sockets, and [`dns`]
+//! look-ups. It knows neither wasm nor processes: no guest memory, no rights, no quotas of environments.
 //!
 //! Reading and writing are offered in two halves, a *try* that never waits and a *wait* that holds
 //! no buffer. A host function can so receive straight into guest memory, which it may borrow
@@ -39,6 +39,7 @@
 mod deadline;
 pub mod dns;
 pub mod tcp;
+pub mod tls;
 pub mod udp;
 
 use std::io;

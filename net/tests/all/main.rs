@@ -5,4 +5,5 @@ mod dns;
 mod listener;
 mod pair;
 mod stream;
+mod tls;
 mod udp;

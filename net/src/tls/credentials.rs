@@ -1,0 +1,141 @@
+//! Who one is, and whom one believes: certificates and keys, out of PEM texts.
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, LazyLock};
+
+/// The largest PEM text that is read, in bytes. A chain of certificates that peers accept is much smaller.
+pub const LARGEST_PEM: usize = 256 * 1024;
+
+/// The certificates of a server, and its key.
+#[derive(Clone)]
+pub struct Identity {
+    pub(super) config: Arc<ServerConfig>,
+}
+
+impl Identity {
+    /// Reads a server's certificates, its own first and then those by which it was issued, and its key in
+    /// PKCS #8, PKCS #1 or SEC 1. Of several keys the first counts; what else stands in the texts does not.
+    ///
+    /// Checks that the key is the certificate's, which takes up to a millisecond.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`, saying what is missing, malformed, too large or does not belong together.
+    ///
+    /// ```
+    /// use lunatic_net::tls::Identity;
+    ///
+    /// let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a certificate");
+    /// Identity::from_pem(made.cert.pem().as_bytes(), made.signing_key.serialize_pem().as_bytes())?;
+    ///
+    /// let error = Identity::from_pem(b"nothing", b"neither").expect_err("no certificate");
+    /// assert_eq!(error.to_string(), "no certificate stands in the PEM text");
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn from_pem(certificates: &[u8], key: &[u8]) -> io::Result<Identity> {
+        let certificates = read_certificates(certificates)?;
+        check_size(key)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| malformed("private key", &error))?;
+        let builder = ServerConfig::builder_with_provider(provider());
+        let builder = builder.with_safe_default_protocol_versions().expect("the provider knows the versions");
+        let config = builder.with_no_client_auth().with_single_cert(certificates, key);
+        let mut config = config.map_err(|error| invalid(format!("the certificate cannot be used: {error}")))?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Identity { config: Arc::new(config) })
+    }
+}
+
+impl fmt::Debug for Identity {
+    /// Says nothing: there is a key in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+/// By whom a server's certificate must be issued.
+#[derive(Clone)]
+pub struct Trust {
+    pub(super) config: Arc<ClientConfig>,
+}
+
+impl Trust {
+    /// Trusts whom the web trusts: Mozilla's list of authorities, as of this library's version.
+    pub fn web() -> Trust {
+        static WEB: LazyLock<Trust> =
+            LazyLock::new(|| Trust::new(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()));
+        WEB.clone()
+    }
+
+    /// Trusts the authorities whose certificates stand in PEM texts, and nobody else. Each text has at least
+    /// one. A server's own certificate may stand for its authority.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`, saying what is missing, malformed or too large.
+    pub fn only<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> io::Result<Trust> {
+        let mut roots = RootCertStore::empty();
+        for text in texts {
+            for certificate in read_certificates(text)? {
+                let added = roots.add(certificate);
+                added.map_err(|error| invalid(format!("the certificate names no authority: {error}")))?;
+            }
+        }
+        Ok(Trust::new(roots))
+    }
+
+    fn new(roots: RootCertStore) -> Trust {
+        let builder = ClientConfig::builder_with_provider(provider());
+        let builder = builder.with_safe_default_protocol_versions().expect("the provider knows the versions");
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        // The list of the web's authorities is shared by callers who must not learn of each other.
+        config.resumption = rustls::client::Resumption::disabled();
+        Trust { config: Arc::new(config) }
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust").finish_non_exhaustive()
+    }
+}
+
+/// Named rather than taken from the process, where another library could have chosen another.
+fn provider() -> Arc<CryptoProvider> {
+    static RING: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(ring::default_provider()));
+    RING.clone()
+}
+
+fn read_certificates(text: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
+    check_size(text)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
+    match certificates {
+        Ok(none) if none.is_empty() => Err(malformed("certificate", &pem::Error::NoItemsFound)),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(malformed("certificate", &error)),
+    }
+}
+
+fn check_size(text: &[u8]) -> io::Result<()> {
+    if text.len() > LARGEST_PEM {
+        return Err(invalid(format!("a PEM text of {} bytes; at most {LARGEST_PEM} are read", text.len())));
+    }
+    Ok(())
+}
+
+fn malformed(what: &str, error: &pem::Error) -> io::Error {
+    invalid(match error {
+        pem::Error::NoItemsFound => format!("no {what} stands in the PEM text"),
+        error => format!("the PEM text of a {what} is malformed: {error}"),
+    })
+}
+
+fn invalid(what: String) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, what)
+}

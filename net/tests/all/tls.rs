@@ -1,0 +1,710 @@
+use crate::pair::{LOOPBACK, kind};
+use lunatic_net::dns::Resolver;
+use lunatic_net::tcp::{Operation, TcpListener};
+use lunatic_net::tls::{Handshakes, Identity, LARGEST_PEM, TlsListener, TlsStream, Trust};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use smol::future::{or, poll_once, zip};
+use smol::{block_on, spawn, unblock};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{SocketAddr, TcpStream as RawStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// Short, since a timeout is what is tested: nothing will happen before it.
+const SHORT: Duration = Duration::from_millis(20);
+
+/// A certificate that vouches for itself, and its key.
+struct Pem {
+    certificate: String,
+    key: String,
+}
+
+impl Pem {
+    fn identity(&self) -> Identity {
+        Identity::from_pem(self.certificate.as_bytes(), self.key.as_bytes()).expect("they belong together")
+    }
+
+    fn trust(&self) -> Trust {
+        Trust::only([self.certificate.as_bytes()]).expect("it is a certificate")
+    }
+}
+
+/// For a name or an address.
+fn pem(name: &str) -> Pem {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+    Pem { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() }
+}
+
+fn listen(pem: &Pem, limits: Handshakes) -> (TlsListener, SocketAddr) {
+    let listener = TlsListener::bind(LOOPBACK, pem.identity(), limits).expect("a free port");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    (listener, address)
+}
+
+async fn accept(listener: &TlsListener) -> TlsStream {
+    listener.accept(|| async {}).await.expect("somebody connected").0
+}
+
+async fn connect(address: SocketAddr, trust: &Trust) -> io::Result<TlsStream> {
+    TlsStream::connect(&Resolver::default(), "127.0.0.1", address.port(), trust, None).await
+}
+
+/// Two ends of one connection.
+async fn pair() -> (TlsStream, TlsStream) {
+    let pem = pem("127.0.0.1");
+    let (listener, address) = listen(&pem, Handshakes::default());
+    let (client, server) = zip(connect(address, &pem.trust()), accept(&listener)).await;
+    (client.expect("the server is trusted"), server)
+}
+
+async fn read(stream: &TlsStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut wait = stream.wait(Operation::Read);
+    loop {
+        match stream.try_read(buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => wait.ready().await?,
+            result => return result,
+        }
+    }
+}
+
+async fn read_all(stream: &TlsStream) -> Vec<u8> {
+    let (mut all, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
+    loop {
+        match read(stream, &mut buffer).await.expect("the stream ends in order") {
+            0 => return all,
+            length => all.extend_from_slice(&buffer[..length]),
+        }
+    }
+}
+
+async fn flush(stream: &TlsStream) {
+    while let Err(error) = stream.try_flush() {
+        assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+        stream.writable().await.expect("the peer reads");
+    }
+}
+
+async fn write_all(stream: &TlsStream, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match stream.try_write_vectored(&[IoSlice::new(bytes)]) {
+            Ok(length) => bytes = &bytes[length..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => stream.writable().await.expect("the peer reads"),
+            Err(error) => panic!("the peer is there: {error}"),
+        }
+    }
+    flush(stream).await;
+}
+
+/// rustls with the standard library's sockets, for whatever is not ours.
+mod raw {
+    use super::*;
+
+    fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+        Arc::new(rustls::crypto::ring::default_provider())
+    }
+
+    pub(super) fn client(address: SocketAddr, pem: &Pem) -> StreamOwned<ClientConnection, RawStream> {
+        let mut roots = RootCertStore::empty();
+        let certificate = rustls::pki_types::CertificateDer::from_pem_slice(pem.certificate.as_bytes());
+        roots.add(certificate.expect("it is a certificate")).expect("it is a root");
+        let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let config = config.expect("versions").with_root_certificates(roots).with_no_client_auth();
+        let name = ServerName::try_from("127.0.0.1").expect("an address");
+        let connection = ClientConnection::new(Arc::new(config), name).expect("a connection");
+        StreamOwned::new(connection, RawStream::connect(address).expect("somebody listens"))
+    }
+
+    pub(super) fn server(socket: RawStream, pem: &Pem) -> StreamOwned<ServerConnection, RawStream> {
+        let certificate = rustls::pki_types::CertificateDer::from_pem_slice(pem.certificate.as_bytes());
+        let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).expect("a key");
+        let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let config = config.expect("versions").with_no_client_auth();
+        let config = config.with_single_cert(vec![certificate.expect("a certificate")], key).expect("they match");
+        StreamOwned::new(ServerConnection::new(Arc::new(config)).expect("a connection"), socket)
+    }
+}
+
+#[test]
+fn bytes_go_both_ways_in_order_and_end() {
+    block_on(async {
+        let (client, server) = pair().await;
+        assert_eq!(kind(client.try_read(&mut [0; 8])), ErrorKind::WouldBlock);
+        let parts: [&[u8]; 3] = [b"there ", b"", b"and"];
+        assert_eq!(client.try_write_vectored(&parts.map(IoSlice::new)).expect("room"), 9);
+        let mut buffer = [0; 32];
+        let length = read(&server, &mut buffer).await.expect("bytes");
+        assert_eq!(&buffer[..length], b"there and");
+        write_all(&server, b"back").await;
+        drop(server);
+        assert_eq!(read_all(&client).await, b"back");
+        assert_eq!(client.try_read(&mut buffer).expect("the end stays"), 0);
+        assert_eq!((client.try_read(&mut []).expect("done"), client.try_write_vectored(&[]).expect("done")), (0, 0));
+    });
+}
+
+#[test]
+fn a_client_and_a_server_that_are_not_ours_are_understood() {
+    let pem = Arc::new(pem("127.0.0.1"));
+    let (listener, address) = listen(&pem, Handshakes::default());
+    let client = thread::spawn({
+        let pem = pem.clone();
+        move || {
+            let mut client = raw::client(address, &pem);
+            client.write_all(b"question").expect("the server reads");
+            client.conn.send_close_notify();
+            client.flush().expect("the server reads");
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).expect("the server ends the stream in order");
+            answer
+        }
+    });
+    block_on(async {
+        let server = accept(&listener).await;
+        assert_eq!(read_all(&server).await, b"question");
+        write_all(&server, b"answer").await;
+    });
+    assert_eq!(client.join().expect("it got through"), "answer");
+
+    let listener = std::net::TcpListener::bind(LOOPBACK).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let trust = pem.trust();
+    let server = thread::spawn(move || {
+        let (socket, _) = listener.accept().expect("somebody connects");
+        let mut server = raw::server(socket, &pem);
+        let mut question = [0; 8];
+        server.read_exact(&mut question).expect("the client writes");
+        server.write_all(&question).expect("the client reads");
+        server.conn.send_close_notify();
+        server.flush().expect("the client reads");
+    });
+    block_on(async {
+        let client = connect(address, &trust).await.expect("the server is trusted");
+        write_all(&client, b"question").await;
+        assert_eq!(read_all(&client).await, b"question");
+    });
+    server.join().expect("it got through");
+}
+
+/// T118.
+#[test]
+fn a_client_that_stalls_holds_up_nobody() {
+    let pem = pem("127.0.0.1");
+    let (listener, address) = listen(&pem, Handshakes::default());
+    block_on(async {
+        let stalled: Vec<RawStream> = (0..10).map(|_| RawStream::connect(address).expect("a queue")).collect();
+        for _ in 0..3 {
+            let (client, server) = zip(connect(address, &pem.trust()), accept(&listener)).await;
+            write_all(&client.expect("the server is trusted"), b"served").await;
+            assert_eq!(read_all(&server).await, b"served");
+        }
+        drop(stalled);
+    });
+}
+
+/// T118: the limit is on how many go on at once, so that those who stall have to be given up.
+#[test]
+fn a_client_that_stalls_is_given_up_and_makes_room() {
+    let pem = pem("127.0.0.1");
+    let (listener, address) = listen(&pem, Handshakes { at_once: 2, patience: SHORT });
+    block_on(async {
+        let stalled: Vec<RawStream> = (0..5).map(|_| RawStream::connect(address).expect("a queue")).collect();
+        let trust = pem.trust();
+        // On a busy machine this one may be too slow for so little patience, too.
+        let persists = async { while connect(address, &trust).await.is_err() {} };
+        let accepts = async { drop(accept(&listener).await) };
+        zip(persists, accepts).await;
+        // Those at least that had to make room.
+        for mut client in &stalled[..4] {
+            assert_eq!(client.read(&mut [0; 8]).expect("it is closed in order"), 0);
+        }
+    });
+}
+
+/// T118: who says a little, again and again, has no more time than who says nothing.
+#[test]
+fn a_client_that_trickles_is_given_up() {
+    let pem = pem("127.0.0.1");
+    let (listener, address) = listen(&pem, Handshakes { at_once: 1, patience: SHORT });
+    let trickle = thread::spawn(move || {
+        let mut client = RawStream::connect(address).expect("a queue");
+        // The beginning of a record of 16 KiB, which never comes to its end.
+        let mut written = client.write_all(&[0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc]);
+        client.set_read_timeout(Some(Duration::from_millis(1))).expect("it is not zero");
+        while written.is_ok() {
+            if !matches!(client.read(&mut [0]), Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+            {
+                return;
+            }
+            written = client.write_all(&[3]);
+        }
+    });
+    block_on(async {
+        let accepts = async {
+            accept(&listener).await;
+            panic!("there is no client that could be accepted");
+        };
+        or(accepts, unblock(move || trickle.join().expect("it was given up"))).await;
+    });
+}
+
+/// T118.
+#[test]
+fn a_handshake_that_fails_is_no_error_of_the_accept() {
+    let pem = pem("127.0.0.1");
+    let (listener, address) = listen(&pem, Handshakes::default());
+    block_on(async {
+        let send = |bytes: &[u8]| {
+            let mut client = RawStream::connect(address).expect("a queue");
+            client.write_all(bytes).expect("the kernel takes it");
+            client
+        };
+        let talkers = [
+            send(b"GET / HTTP/1.1\r\n\r\n"),
+            send(&[0x16, 3, 1, 0xff, 0xff]),
+            send(&[0; 1000]),
+            send(b"\x15\x03\x01\0\x02\x02\x28"),
+        ];
+        // They leave at once, in order or not.
+        drop(RawStream::connect(address).expect("a queue"));
+        let reset = RawStream::connect(address).expect("a queue");
+        socket2::SockRef::from(&reset).set_linger(Some(Duration::ZERO)).expect("an option");
+        drop(reset);
+        // This one does not trust the server.
+        let web = Trust::web();
+        let doubtful = connect(address, &web);
+        let (error, (client, _server)) = zip(doubtful, zip(connect(address, &pem.trust()), accept(&listener))).await;
+        assert_eq!(kind(error), ErrorKind::InvalidData);
+        client.expect("the server is trusted");
+        drop(talkers);
+    });
+}
+
+#[test]
+fn finished_handshakes_wait_for_an_accept_and_no_dropped_accept_loses_one() {
+    let pem = pem("127.0.0.1");
+    let (listener, address) = listen(&pem, Handshakes { at_once: 3, ..Handshakes::default() });
+    block_on(async {
+        let trust = pem.trust();
+        let clients: Vec<_> = (0..10)
+            .map(|_| {
+                let trust = trust.clone();
+                spawn(async move {
+                    let client = connect(address, &trust).await.expect("the server is trusted");
+                    write_all(&client, b"x").await;
+                    client
+                })
+            })
+            .collect();
+        let mut accepted = Vec::new();
+        while accepted.len() < clients.len() {
+            // Most of these are dropped in the middle of something.
+            if let Some(stream) = poll_once(accept(&listener)).await {
+                accepted.push(stream);
+            }
+            smol::future::yield_now().await;
+        }
+        for stream in &accepted {
+            assert_eq!(read(stream, &mut [0; 8]).await.expect("a byte"), 1);
+        }
+        for client in clients {
+            client.await;
+        }
+    });
+}
+
+/// T110: the port, and what waits at it.
+#[test]
+fn a_port_is_free_and_handshakes_are_over_when_the_last_handle_is_dropped() {
+    let pem = pem("127.0.0.1");
+    let (listener, address) = listen(&pem, Handshakes::default());
+    block_on(async {
+        let mut stalled = RawStream::connect(address).expect("a queue");
+        let (client, _server) = zip(connect(address, &pem.trust()), accept(&listener)).await;
+        client.expect("the server is trusted");
+        let other = listener.clone();
+        drop(listener);
+        assert_eq!(kind(TcpListener::bind(address)), ErrorKind::AddrInUse);
+        drop(other);
+        TcpListener::bind(address).expect("the port is free");
+        let mut rest = Vec::new();
+        stalled.read_to_end(&mut rest).expect("it is closed in order");
+        assert!(rest.is_empty());
+    });
+}
+
+/// What a client says of a server with these certificates.
+fn verdict(certificates: &str, key: &KeyPair, trust: &Trust) -> String {
+    let identity = Identity::from_pem(certificates.as_bytes(), key.serialize_pem().as_bytes()).expect("they match");
+    let listener: TlsListener = TlsListener::bind(LOOPBACK, identity, Handshakes::default()).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    block_on(async {
+        let accepts = async {
+            loop {
+                accept(&listener).await;
+            }
+        };
+        match or(connect(address, trust), accepts).await {
+            Ok(_) => "trusted".into(),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
+                error.to_string()
+            }
+        }
+    })
+}
+
+/// T118.
+#[test]
+fn a_certificate_is_believed_only_if_it_is_good() {
+    let authority = |name: &str| {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params
+    };
+    let key = || KeyPair::generate().expect("a key");
+    let root = CertifiedIssuer::self_signed(authority("root"), key()).expect("an authority");
+    let middle = CertifiedIssuer::signed_by(authority("middle"), key(), &root).expect("an authority");
+    let trust = Trust::only([root.pem().as_bytes()]).expect("it is a certificate");
+
+    let leaf = |name: &str, change: fn(&mut CertificateParams)| {
+        let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+        change(&mut params);
+        let key = key();
+        (params.signed_by(&key, &middle).expect("a certificate").pem(), key)
+    };
+    let check = |(leaf, key): (String, KeyPair), expected: &str| {
+        let verdict = verdict(&format!("{leaf}{}", middle.pem()), &key, &trust);
+        assert!(verdict.contains(expected), "{verdict} is not {expected}");
+    };
+    check(leaf("127.0.0.1", |_| {}), "trusted");
+    check(leaf("127.0.0.2", |_| {}), "not valid for name");
+    check(leaf("localhost", |_| {}), "not valid for name");
+    check(leaf("127.0.0.1", |params| params.not_after = date_time_ymd(1999, 1, 1)), "expired");
+    check(leaf("127.0.0.1", |params| params.not_before = date_time_ymd(4000, 1, 1)), "not valid yet");
+
+    // Without the authority between, or another one's.
+    let (alone, key) = leaf("127.0.0.1", |_| {});
+    assert!(verdict(&alone, &key, &trust).contains("UnknownIssuer"));
+    assert!(verdict(&format!("{alone}{}", middle.pem()), &key, &Trust::web()).contains("UnknownIssuer"));
+
+    // More than any peer reads: the certificates of a handshake may have 64 KiB.
+    let (leaf, key) = leaf("127.0.0.1", |_| {});
+    let refused = verdict(&format!("{leaf}{}", middle.pem().repeat(250)), &key, &trust);
+    assert!(refused.contains("HandshakePayloadTooLarge") || refused.contains("TooLarge"), "{refused}");
+}
+
+#[test]
+fn what_is_no_identity_and_no_authority_is_told() {
+    let (one, other) = (pem("127.0.0.1"), pem("127.0.0.1"));
+    let check = |certificate: &str, key: &str, why: &str| {
+        let error = Identity::from_pem(certificate.as_bytes(), key.as_bytes()).expect_err(why);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(why), "{error} is not {why}");
+    };
+    let broken = |text: &str| text.replace("-----END", "-----");
+    let (certificate, key) = (one.certificate.as_str(), one.key.as_str());
+    check("", key, "no certificate stands");
+    check(certificate, "", "no private key stands");
+    check(key, certificate, "no certificate stands");
+    check(certificate, certificate, "no private key stands");
+    check(&broken(certificate), key, "the PEM text of a certificate is malformed");
+    check(certificate, &broken(key), "the PEM text of a private key is malformed");
+    check(certificate, &other.key, "cannot be used");
+    check("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", key, "cannot be used");
+    check(&"x".repeat(LARGEST_PEM + 1), key, "at most");
+    check(certificate, &"x".repeat(LARGEST_PEM + 1), "at most");
+
+    for (text, why) in [
+        ("", "no certificate stands"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "names no authority"),
+    ] {
+        let error = Trust::only([one.certificate.as_bytes(), text.as_bytes()]).expect_err(why);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(why), "{error} is not {why}");
+    }
+    assert!(!format!("{:?}", one.identity()).contains("key"), "a key must not reach a log");
+}
+
+#[test]
+fn keys_come_in_three_forms() {
+    let sec1 = (include_str!("tls/sec1.pem"), include_str!("tls/sec1.key.pem"));
+    let pkcs1 = (include_str!("tls/pkcs1.pem"), include_str!("tls/pkcs1.key.pem"));
+    let pkcs8 = pem("127.0.0.1");
+    for (certificate, key) in [sec1, pkcs1, (&pkcs8.certificate, &pkcs8.key)] {
+        // What people write around a PEM text does not matter.
+        let pem = Pem { certificate: format!("issued to: me\n{certificate}\n"), key: format!("\n{key}{key}") };
+        let (listener, address) = listen(&pem, Handshakes::default());
+        block_on(async {
+            let (client, _server) = zip(connect(address, &pem.trust()), accept(&listener)).await;
+            client.expect("the server is trusted");
+        });
+    }
+}
+
+#[test]
+fn a_connect_ends_in_time_whatever_it_waits_for() {
+    let silent = std::net::TcpListener::bind(LOOPBACK).expect("a free port");
+    let port = silent.local_addr().expect("an address").port();
+    let connect = |host, port| {
+        let resolver = Resolver::with_look_up(Default::default(), move |host, _| match host {
+            "silent.test" => Ok(vec![([127, 0, 0, 1], port).into()]),
+            _ => Ok(vec![]),
+        });
+        block_on(TlsStream::connect(&resolver, host, port, &Trust::web(), Some(SHORT)))
+    };
+    // The kernel takes the connection, and nobody says anything.
+    for host in ["127.0.0.1", "silent.test"] {
+        let error = connect(host, port).expect_err("nobody shakes hands");
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+        assert!(error.to_string().contains(host), "{error}");
+    }
+    assert_eq!(kind(connect("nowhere.test", port)), ErrorKind::NotFound);
+    let endless = "x".repeat(1_000_000);
+    for host in ["", "no host", "-", "a..b", "[::1]", "127.0.0.1:80", &endless] {
+        let error = connect(host, port).expect_err(host);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.to_string().len() < 200, "{error}");
+    }
+    drop(silent);
+    assert_eq!(kind(connect("127.0.0.1", port)), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_server_that_is_no_tls_server_is_told() {
+    let listener = std::net::TcpListener::bind(LOOPBACK).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let server = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().expect("somebody connects");
+        socket.write_all(b"220 mail.test ESMTP\r\n").expect("the client reads");
+        let (socket, _) = listener.accept().expect("somebody connects");
+        drop(socket);
+    });
+    let talks = block_on(connect(address, &Trust::web())).expect_err("it speaks another language");
+    assert_eq!(talks.kind(), ErrorKind::InvalidData, "{talks}");
+    let leaves = block_on(connect(address, &Trust::web())).expect_err("it leaves");
+    assert!(matches!(leaves.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{leaves}");
+    server.join().expect("it got through");
+}
+
+#[test]
+fn a_stream_that_is_cut_is_told_from_one_that_ended() {
+    let pem = pem("127.0.0.1");
+    let (listener, address) = listen(&pem, Handshakes::default());
+    for is_cut in [true, false] {
+        let client = thread::spawn({
+            let mut client = raw::client(address, &pem);
+            move || {
+                client.write_all(b"all there is").expect("the server reads");
+                if !is_cut {
+                    client.conn.send_close_notify();
+                }
+                client.flush().expect("the server reads");
+            }
+        });
+        block_on(async {
+            let server = accept(&listener).await;
+            let mut buffer = [0; 32];
+            // The client is gone, and yet what it wrote is read first.
+            client.join().expect("it got through");
+            assert_eq!(read(&server, &mut buffer).await.expect("bytes"), 12);
+            match read(&server, &mut buffer).await {
+                Ok(0) => assert!(!is_cut),
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => assert!(is_cut),
+                other => panic!("{other:?}"),
+            }
+        });
+    }
+}
+
+#[test]
+fn what_nobody_encrypted_ends_the_connection_for_every_reader() {
+    let pem = pem("127.0.0.1");
+    let (listener, address) = listen(&pem, Handshakes::default());
+    let client = thread::spawn({
+        let mut client = raw::client(address, &pem);
+        move || {
+            client.write_all(b"good").expect("the server reads");
+            client.flush().expect("the server reads");
+            client
+                .sock
+                .write_all(b"\x17\x03\x03\x00\x20injected by somebody on the way..")
+                .expect("the kernel takes it");
+            client
+        }
+    });
+    block_on(async {
+        let server = accept(&listener).await;
+        let other = server.clone();
+        let client = unblock(move || client.join().expect("it got through")).await;
+        assert_eq!(read(&server, &mut [0; 32]).await.expect("bytes"), 4);
+        assert_eq!(kind(read(&server, &mut [0; 32]).await), ErrorKind::InvalidData);
+        assert_eq!(kind(read(&other, &mut [0; 32]).await), ErrorKind::InvalidData);
+        assert_eq!(kind(other.try_write_vectored(&[IoSlice::new(b"x")])), ErrorKind::InvalidData);
+        drop(client);
+    });
+}
+
+/// T113.
+#[test]
+fn either_end_can_end_its_direction_and_read_on() {
+    block_on(async {
+        for client_first in [true, false] {
+            let (client, server) = pair().await;
+            let (first, second) = if client_first { (client, server) } else { (server, client) };
+            write_all(&first, b"question").await;
+            first.shutdown();
+            flush(&first).await;
+            assert_eq!(read_all(&second).await, b"question");
+            assert_eq!(kind(first.try_write_vectored(&[IoSlice::new(b"x")])), ErrorKind::BrokenPipe);
+            write_all(&second, b"answer").await;
+            drop(second);
+            assert_eq!(read_all(&first).await, b"answer");
+        }
+    });
+}
+
+/// T112: a peer that does not read holds back its writer, of whose bytes little is kept here.
+#[test]
+fn a_slow_reader_holds_its_writer_back_and_loses_nothing() {
+    block_on(async {
+        let (client, server) = pair().await;
+        let block = vec![7; 1 << 16];
+        let mut written = 0;
+        loop {
+            match client.try_write_vectored(&[IoSlice::new(&block)]) {
+                Ok(length) => {
+                    assert!(length > 0 && length <= 64 << 10, "{length} bytes were taken at once");
+                    written += length;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(kind(client.try_flush()), ErrorKind::WouldBlock);
+        client.set_timeout(Operation::Write, Some(SHORT));
+        let error = client.writable().await.expect_err("nobody reads");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+
+        client.set_timeout(Operation::Write, None);
+        let reader = spawn(async move { read_all(&server).await.len() });
+        flush(&client).await;
+        write_all(&client, b"more").await;
+        drop(client);
+        assert_eq!(reader.await, written + 4);
+    });
+}
+
+#[test]
+fn a_read_times_out_and_loses_nothing_and_clones_share_the_timeout() {
+    block_on(async {
+        let (client, server) = pair().await;
+        assert_eq!(client.timeout(Operation::Read), None);
+        client.clone().set_timeout(Operation::Read, Some(SHORT));
+        assert_eq!(client.timeout(Operation::Read), Some(SHORT));
+        assert_eq!(kind(read(&client, &mut [0]).await), ErrorKind::TimedOut);
+        write_all(&server, b"late").await;
+        client.set_timeout(Operation::Read, None);
+        assert_eq!(read(&client, &mut [0; 8]).await.expect("bytes"), 4);
+    });
+}
+
+/// T115.
+#[test]
+fn a_waiting_reader_does_not_hold_up_a_writer() {
+    block_on(async {
+        let (client, server) = pair().await;
+        let echo = spawn(async move {
+            let mut buffer = vec![0; 1 << 16];
+            loop {
+                match read(&server, &mut buffer).await.expect("bytes or an end") {
+                    0 => return,
+                    length => write_all(&server, &buffer[..length]).await,
+                }
+            }
+        });
+        let sent: Vec<u8> = (0..4 << 20).map(|position: u32| (position % 251) as u8).collect();
+        let reader = client.clone();
+        let writing = async {
+            write_all(&client, &sent).await;
+            client.shutdown();
+            flush(&client).await;
+        };
+        let (received, ()) = zip(read_all(&reader), writing).await;
+        assert!(received == sent, "{} of {} bytes came back", received.len(), sent.len());
+        echo.await;
+    });
+}
+
+/// T115: one record holds what two readers wait for, and only one of them sees it on the socket.
+#[test]
+fn what_one_reader_leaves_wakes_another() {
+    block_on(async {
+        let (client, server) = pair().await;
+        for _ in 0..100 {
+            let other = server.clone();
+            let (mut one, mut two) = ([0; 1], [0; 1]);
+            let mut second = Box::pin(read(&other, &mut two));
+            assert!(poll_once(&mut second).await.is_none());
+            write_all(&client, b"ab").await;
+            assert_eq!(read(&server, &mut one).await.expect("a byte"), 1);
+            assert_eq!(second.await.expect("a byte"), 1);
+            let mut both = [one[0], two[0]];
+            both.sort();
+            assert_eq!(&both, b"ab");
+        }
+    });
+}
+
+/// T115.
+#[test]
+fn readers_of_one_stream_get_each_byte_once() {
+    let (client, server) = block_on(pair());
+    let count = |server: TlsStream| async move {
+        let (mut got, mut buffer) = ([0u64; 256], [0; 100]);
+        loop {
+            match read(&server, &mut buffer).await.expect("bytes or an end") {
+                0 => return got,
+                length => buffer[..length].iter().for_each(|&byte| got[byte as usize] += 1),
+            }
+        }
+    };
+    let readers = [(); 4].map(|()| {
+        let server = server.clone();
+        thread::spawn(move || block_on(count(server)))
+    });
+    let block: Vec<u8> = (0..=255).collect();
+    block_on(async {
+        for _ in 0..1000 {
+            write_all(&client, &block).await;
+        }
+        drop(client);
+    });
+    let mut got = [0; 256];
+    for reader in readers {
+        for (sum, count) in got.iter_mut().zip(reader.join().expect("it got through")) {
+            *sum += count;
+        }
+    }
+    assert_eq!(got, [1000; 256]);
+}
+
+#[test]
+fn a_wait_that_was_dropped_loses_no_byte() {
+    block_on(async {
+        let (client, server) = pair().await;
+        for byte in 0..100 {
+            let mut buffer = [0; 1];
+            let mut abandoned = Box::pin(read(&server, &mut buffer));
+            assert!(poll_once(&mut abandoned).await.is_none());
+            write_all(&client, &[byte]).await;
+            drop(abandoned);
+            assert_eq!(read(&server, &mut buffer).await.expect("a byte"), 1);
+            assert_eq!(buffer, [byte]);
+        }
+    });
+}
