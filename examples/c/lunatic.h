@@ -46,6 +46,7 @@ enum {
   LUNATIC_ERRNO_NETWORK_UNREACHABLE = 24,
   LUNATIC_ERRNO_HOST_UNREACHABLE = 25,
   LUNATIC_ERRNO_EXHAUSTED = 26,
+  LUNATIC_ERRNO_BAD_TLS = 27,
 };
 
 enum {
@@ -170,7 +171,7 @@ uint64_t lunatic_message_push_module(uint64_t module);
 LUNATIC_IMPORT("lunatic::message", "take_module")
 uint64_t lunatic_message_take_module(uint64_t index);
 
-/* Own. Returns what a resource of the message in the slot is: 0 none or taken, 1 a module, 2 a stream, 3 one of the host's own. */
+/* Own. Returns the `ResourceKind` of a resource of the message in the slot: 0 none or taken, 1 a module, 2 a TCP stream, 3 one of the host's own, 4 a TLS stream, 5 a UDP socket. */
 LUNATIC_IMPORT("lunatic::message", "resource_kind")
 uint32_t lunatic_message_resource_kind(uint64_t index);
 
@@ -181,6 +182,22 @@ uint64_t lunatic_message_push_tcp_stream(uint64_t stream);
 /* Takes a stream out of the message in the slot and returns its id. */
 LUNATIC_IMPORT("lunatic::message", "take_tcp_stream")
 uint64_t lunatic_message_take_tcp_stream(uint64_t index);
+
+/* Moves a TLS stream into the message in the slot and returns its index there. */
+LUNATIC_IMPORT("lunatic::message", "push_tls_stream")
+uint64_t lunatic_message_push_tls_stream(uint64_t stream);
+
+/* Takes a TLS stream out of the message in the slot and returns its id. */
+LUNATIC_IMPORT("lunatic::message", "take_tls_stream")
+uint64_t lunatic_message_take_tls_stream(uint64_t index);
+
+/* Moves a UDP socket into the message in the slot and returns its index there. */
+LUNATIC_IMPORT("lunatic::message", "push_udp_socket")
+uint64_t lunatic_message_push_udp_socket(uint64_t socket);
+
+/* Takes a UDP socket out of the message in the slot and returns its id. */
+LUNATIC_IMPORT("lunatic::message", "take_udp_socket")
+uint64_t lunatic_message_take_udp_socket(uint64_t index);
 
 /* Sends the message in the slot. Returns 0, also where the process does not exist; `MailboxFull`, `MessageTooLarge` or `NotGranted` as an `Errno` where the receiver cannot take it, and then the message is dropped. */
 LUNATIC_IMPORT("lunatic::message", "send")
@@ -194,9 +211,9 @@ int32_t lunatic_message_send_receive_skip_search(uint64_t process, int64_t tag, 
 LUNATIC_IMPORT("lunatic::message", "receive")
 int32_t lunatic_message_receive(const uint64_t *tags, uint32_t count, uint64_t timeout);
 
-/* Own. Sends a message whole: data, and copies of streams by their ids. Returns an `Errno`; 0 also where the process does not exist. Nothing of the caller's is consumed. */
+/* Own. Sends a message whole: data, and copies of sockets. Each is named by its id with its `ResourceKind` in the highest byte; a bare id is a TCP stream's. Returns an `Errno`; 0 also where the process does not exist. Nothing of the caller's is consumed. */
 LUNATIC_IMPORT("lunatic::message", "send_bytes")
-int32_t lunatic_message_send_bytes(uint64_t process, int64_t tag, const void *data, uint32_t length, const uint64_t *streams, uint32_t count);
+int32_t lunatic_message_send_bytes(uint64_t process, int64_t tag, const void *data, uint32_t length, const uint64_t *sockets, uint32_t count);
 
 /* Own. Receives as `receive` does, writes the header and as much of the data as fits. The message stays in the slot with its read head behind what was copied: `read_data` gives the rest, `take_…` the resources. */
 LUNATIC_IMPORT("lunatic::message", "receive_bytes")
@@ -336,7 +353,7 @@ void lunatic_environment_drop(uint64_t environment);
 
 /* Own. Spawns as `process::spawn` does, in an environment. Where the message's tag is not 0, the message is in the process's mailbox before its first instruction, or nothing is spawned. */
 LUNATIC_IMPORT("lunatic::environment", "spawn")
-int32_t lunatic_environment_spawn(uint64_t environment, uint64_t module, int64_t link, const void *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, int64_t tag, const void *data, uint32_t length, const uint64_t *streams, uint32_t count, uint64_t *process);
+int32_t lunatic_environment_spawn(uint64_t environment, uint64_t module, int64_t link, const void *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, int64_t tag, const void *data, uint32_t length, const uint64_t *sockets, uint32_t count, uint64_t *process);
 
 /* Own. Registers a process in an environment under a name and a semantic version. Returns an `Errno`. */
 LUNATIC_IMPORT("lunatic::environment", "register")
@@ -420,7 +437,7 @@ int32_t lunatic_timer_cancel_timer(uint64_t timer);
 
 /* Own. Sends a message whole, as `message::send_bytes` does, after a time. Returns 0 and the timer's id, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::timer", "send_bytes_after")
-int32_t lunatic_timer_send_bytes_after(uint64_t process, int64_t tag, const void *data, uint32_t length, const uint64_t *streams, uint32_t count, uint64_t delay, uint64_t *timer);
+int32_t lunatic_timer_send_bytes_after(uint64_t process, int64_t tag, const void *data, uint32_t length, const uint64_t *sockets, uint32_t count, uint64_t delay, uint64_t *timer);
 
 /* Looks `host:port` up. Returns 0 and the id of the result, 1 and an error id, or 9027. */
 LUNATIC_IMPORT("lunatic::networking", "resolve")
@@ -446,7 +463,7 @@ void lunatic_networking_drop_tcp_listener(uint64_t listener);
 LUNATIC_IMPORT("lunatic::networking", "tcp_local_addr")
 int32_t lunatic_networking_tcp_local_addr(uint64_t listener, uint64_t *address);
 
-/* Waits for a connection. Returns 0, a stream and a result that holds the peer's address, or 1 and an error id. */
+/* Waits for a connection, and for a place among the environment's sockets. Returns 0, a stream and a result that holds the peer's address, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_accept")
 int32_t lunatic_networking_tcp_accept(uint64_t listener, uint64_t *stream, uint64_t *peer);
 
@@ -517,6 +534,134 @@ void lunatic_networking_set_peek_timeout(uint64_t stream, uint64_t timeout);
 /* Returns the time that a peek may take. */
 LUNATIC_IMPORT("lunatic::networking", "get_peek_timeout")
 uint64_t lunatic_networking_get_peek_timeout(uint64_t stream);
+
+/* Listens. The certificates (the server's own, then those by which it was issued) and the key are PEM texts. Returns 0 and a listener, or 1 and an error id. */
+LUNATIC_IMPORT("lunatic::networking", "tls_bind")
+int32_t lunatic_networking_tls_bind(uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t *listener, const void *certificates, uint32_t certificates_length, const void *private_key, uint32_t private_key_length);
+
+/* Gives a listener back; its port is free at once. */
+LUNATIC_IMPORT("lunatic::networking", "drop_tls_listener")
+void lunatic_networking_drop_tls_listener(uint64_t listener);
+
+/* Writes the id of a result that holds the address a listener is bound to. */
+LUNATIC_IMPORT("lunatic::networking", "tls_local_addr")
+int32_t lunatic_networking_tls_local_addr(uint64_t listener, uint64_t *address);
+
+/* Waits for a connection whose handshake succeeds, and for a place among the environment's sockets. Other handshakes go on meanwhile; those that fail or take too long are not told. Returns 0, a stream and a result that holds the peer's address, or 1 and an error id. */
+LUNATIC_IMPORT("lunatic::networking", "tls_accept")
+int32_t lunatic_networking_tls_accept(uint64_t listener, uint64_t *stream, uint64_t *peer);
+
+/* Looks a host up, connects and goes through the handshake, all in the given time. The vectors are PEM texts of the authorities that are trusted; where there are none, those of the web are. Returns 0 and a stream, 1 and an error id, or 9027. */
+LUNATIC_IMPORT("lunatic::networking", "tls_connect")
+int32_t lunatic_networking_tls_connect(const void *name, uint32_t length, uint32_t port, uint64_t timeout, uint64_t *stream, const lunatic_vector *authorities, uint32_t count);
+
+/* Gives a stream back; with its last handle the peer is told that this is the end, and the connection is closed. */
+LUNATIC_IMPORT("lunatic::networking", "drop_tls_stream")
+void lunatic_networking_drop_tls_stream(uint64_t stream);
+
+/* Returns another handle to a stream; they share its timeouts. */
+LUNATIC_IMPORT("lunatic::networking", "clone_tls_stream")
+uint64_t lunatic_networking_clone_tls_stream(uint64_t stream);
+
+/* Own. Writes the id of a result that holds the peer's address. */
+LUNATIC_IMPORT("lunatic::networking", "tls_peer_addr")
+int32_t lunatic_networking_tls_peer_addr(uint64_t stream, uint64_t *address);
+
+/* Writes. Returns 0 and the number of bytes taken, 1 and an error id, or 9027. Of a process that is killed in it, a part may have been sent. */
+LUNATIC_IMPORT("lunatic::networking", "tls_write_vectored")
+int32_t lunatic_networking_tls_write_vectored(uint64_t stream, const lunatic_vector *vectors, uint32_t count, uint64_t *written);
+
+/* Reads. Returns 0 and the number of bytes, 0 at the end that the peer announced; 1 and an error id, also where the connection ends without that; or 9027. */
+LUNATIC_IMPORT("lunatic::networking", "tls_read")
+int32_t lunatic_networking_tls_read(uint64_t stream, void *buffer, uint32_t length, uint64_t *read);
+
+/* Waits until what was written is with the operating system. Returns 0, 1 and an error id, or 9027. */
+LUNATIC_IMPORT("lunatic::networking", "tls_flush")
+int32_t lunatic_networking_tls_flush(uint64_t stream, uint64_t *error);
+
+/* Own. Ends the writing direction, for all handles: the peer reads the end. Returns 0, 1 and an error id, or 9027. */
+LUNATIC_IMPORT("lunatic::networking", "tls_shutdown")
+int32_t lunatic_networking_tls_shutdown(uint64_t stream, uint64_t *error);
+
+/* Sets the time that a read may take. */
+LUNATIC_IMPORT("lunatic::networking", "set_tls_read_timeout")
+void lunatic_networking_set_tls_read_timeout(uint64_t stream, uint64_t timeout);
+
+/* Returns the time that a read may take. */
+LUNATIC_IMPORT("lunatic::networking", "get_tls_read_timeout")
+uint64_t lunatic_networking_get_tls_read_timeout(uint64_t stream);
+
+/* Sets the time that a write may take. */
+LUNATIC_IMPORT("lunatic::networking", "set_tls_write_timeout")
+void lunatic_networking_set_tls_write_timeout(uint64_t stream, uint64_t timeout);
+
+/* Returns the time that a write may take. */
+LUNATIC_IMPORT("lunatic::networking", "get_tls_write_timeout")
+uint64_t lunatic_networking_get_tls_write_timeout(uint64_t stream);
+
+/* Binds a socket. Returns 0 and the socket, or 1 and an error id. */
+LUNATIC_IMPORT("lunatic::networking", "udp_bind")
+int32_t lunatic_networking_udp_bind(uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t *socket);
+
+/* Gives a socket back; its port is free with its last handle. */
+LUNATIC_IMPORT("lunatic::networking", "drop_udp_socket")
+void lunatic_networking_drop_udp_socket(uint64_t socket);
+
+/* Returns another handle to a socket; they share its peer and its options. */
+LUNATIC_IMPORT("lunatic::networking", "clone_udp_socket")
+uint64_t lunatic_networking_clone_udp_socket(uint64_t socket);
+
+/* Writes the id of a result that holds the address a socket is bound to. */
+LUNATIC_IMPORT("lunatic::networking", "udp_local_addr")
+int32_t lunatic_networking_udp_local_addr(uint64_t socket, uint64_t *address);
+
+/* Writes the id of a result that holds the peer's address. Returns 0, or with an error id 1 where there is no peer and 2 for any other failure. */
+LUNATIC_IMPORT("lunatic::networking", "udp_peer_addr")
+int32_t lunatic_networking_udp_peer_addr(uint64_t socket, uint64_t *address);
+
+/* Chooses the peer. Nothing is sent by it, so that the time does not matter. Returns 0, or 1 and an error id. */
+LUNATIC_IMPORT("lunatic::networking", "udp_connect")
+int32_t lunatic_networking_udp_connect(uint64_t socket, uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t timeout, uint64_t *error);
+
+/* Sends a datagram to the peer. Returns 0 and its length, or 1 and an error id. */
+LUNATIC_IMPORT("lunatic::networking", "udp_send")
+int32_t lunatic_networking_udp_send(uint64_t socket, const void *data, uint32_t length, uint64_t *sent);
+
+/* Sends a datagram to an address. Returns 0 and its length, or 1 and an error id. */
+LUNATIC_IMPORT("lunatic::networking", "udp_send_to")
+int32_t lunatic_networking_udp_send_to(uint64_t socket, const void *data, uint32_t length, uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t *sent);
+
+/* Waits for a datagram. Returns 0 and how much of it was written; what the buffer has no room for is lost. Or 1 and an error id, or 9027 where a time was set and is over. */
+LUNATIC_IMPORT("lunatic::networking", "udp_receive")
+int32_t lunatic_networking_udp_receive(uint64_t socket, void *buffer, uint32_t length, uint64_t *received);
+
+/* Waits for a datagram as `udp_receive` does, and writes the id of a result that holds the sender's address. */
+LUNATIC_IMPORT("lunatic::networking", "udp_receive_from")
+int32_t lunatic_networking_udp_receive_from(uint64_t socket, void *buffer, uint32_t length, uint64_t *received, uint64_t *sender);
+
+/* Own. Sets the time that a receive may take. */
+LUNATIC_IMPORT("lunatic::networking", "set_udp_receive_timeout")
+void lunatic_networking_set_udp_receive_timeout(uint64_t socket, uint64_t timeout);
+
+/* Own. Returns the time that a receive may take. */
+LUNATIC_IMPORT("lunatic::networking", "get_udp_receive_timeout")
+uint64_t lunatic_networking_get_udp_receive_timeout(uint64_t socket);
+
+/* Sets whether datagrams may be sent to a broadcast address. What the operating system refuses is a trap. */
+LUNATIC_IMPORT("lunatic::networking", "set_udp_socket_broadcast")
+void lunatic_networking_set_udp_socket_broadcast(uint64_t socket, int32_t on);
+
+/* Returns 1 where datagrams may be sent to a broadcast address. */
+LUNATIC_IMPORT("lunatic::networking", "get_udp_socket_broadcast")
+int32_t lunatic_networking_get_udp_socket_broadcast(uint64_t socket);
+
+/* Sets how many routers a datagram may pass: 1 to 255. What the operating system refuses is a trap. */
+LUNATIC_IMPORT("lunatic::networking", "set_udp_socket_ttl")
+void lunatic_networking_set_udp_socket_ttl(uint64_t socket, uint32_t ttl);
+
+/* Returns how many routers a datagram may pass. */
+LUNATIC_IMPORT("lunatic::networking", "get_udp_socket_ttl")
+uint32_t lunatic_networking_get_udp_socket_ttl(uint64_t socket);
 
 /* Adds a variable. */
 LUNATIC_IMPORT("lunatic::wasi", "config_add_environment_variable")

@@ -85,7 +85,7 @@ fn io_kind(kind: Errno) -> io::ErrorKind {
         Errno::MessageTooLarge | Errno::BadVersion | Errno::BadParameters | Errno::InvalidInput => {
             io::ErrorKind::InvalidInput
         }
-        Errno::BadModule => io::ErrorKind::InvalidData,
+        Errno::BadModule | Errno::BadTls => io::ErrorKind::InvalidData,
         Errno::TimedOut => io::ErrorKind::TimedOut,
         Errno::ConnectionRefused => io::ErrorKind::ConnectionRefused,
         Errno::ConnectionReset => io::ErrorKind::ConnectionReset,

@@ -36,6 +36,9 @@ mod kinds {
     pub(super) type DnsId = u64;
     pub(super) type ListenerId = u64;
     pub(super) type StreamId = u64;
+    pub(super) type TlsListenerId = u64;
+    pub(super) type TlsStreamId = u64;
+    pub(super) type UdpSocketId = u64;
     pub(super) type ErrorId = u64;
     pub(super) type TimerId = u64;
     pub(super) type ConnectionId = u64;

@@ -20,10 +20,13 @@ mod metrics;
 mod older;
 mod process;
 mod registry;
+mod socket;
 mod sqlite;
 mod tcp;
 mod timer;
+mod tls;
 mod trap;
+mod udp;
 mod version;
 mod wasi;
 

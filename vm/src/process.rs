@@ -28,7 +28,6 @@ pub(crate) use table::Table;
 
 use crate::environment::Environment;
 use crate::registry::Registration;
-use crate::resources::Resource;
 use async_channel::Receiver;
 use lunatic_abi::{Errno, Limit};
 use state::{Outcome, Refusal, State};
@@ -257,7 +256,7 @@ impl Process {
                 return Err(SendError::NotGranted(self.0.pid, namespace.to_string()));
             }
             let is_counted = attachment.permit.as_ref().is_some_and(|permit| permit.is_of(environment.quota()));
-            if matches!(attachment.resource, Resource::TcpStream(_)) && !is_counted {
+            if attachment.resource.is_socket() && !is_counted {
                 let permit = environment.quota().permit(Limit::Sockets, 1).map_err(SendError::Limit)?;
                 attachment.permit = Some(Arc::new(permit));
             }

@@ -8,8 +8,10 @@ use crate::module::Module;
 use crate::process::Pid;
 use crate::sqlite::Connection;
 use crate::timer::Pending;
-use lunatic_abi::Errno;
+use lunatic_abi::{Errno, ResourceKind};
 use lunatic_net::tcp::{TcpListener, TcpStream};
+use lunatic_net::tls::{TlsListener, TlsStream};
+use lunatic_net::udp::UdpSocket;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -97,6 +99,9 @@ pub(crate) struct Handles {
     pub(crate) addresses: Table<std::vec::IntoIter<SocketAddr>>,
     pub(crate) listeners: Table<Held<TcpListener>>,
     pub(crate) streams: Table<Held<TcpStream>>,
+    pub(crate) tls_listeners: Table<Held<TlsListener<Arc<Permit>>>>,
+    pub(crate) tls_streams: Table<Held<TlsStream>>,
+    pub(crate) udp_sockets: Table<Held<UdpSocket>>,
     pub(crate) errors: Table<HostError>,
     pub(crate) timers: Table<Pending>,
     pub(crate) connections: Table<Connection>,
@@ -159,6 +164,8 @@ impl fmt::Debug for Foreign {
 pub(crate) enum Resource {
     Module(Module),
     TcpStream(TcpStream),
+    TlsStream(TlsStream),
+    UdpSocket(UdpSocket),
     /// A handle of the older generation's.
     Process(Pid),
     Foreign(Foreign),
@@ -171,11 +178,31 @@ impl Resource {
         match self {
             Resource::Module(_) => Some("lunatic::process::spawn"),
             Resource::TcpStream(_) => Some("lunatic::networking::tcp_"),
+            Resource::TlsStream(_) => Some("lunatic::networking::tls_"),
+            Resource::UdpSocket(_) => Some("lunatic::networking::udp_"),
             // It opens nothing by itself. Guests answer each other with the handles in their messages, also where one of
             // them may do little else.
             Resource::Process(_) => None,
             Resource::Foreign(foreign) => Some(foreign.namespace()),
         }
+    }
+
+    /// Returns what guests are told that it is.
+    pub(crate) fn kind(&self) -> ResourceKind {
+        match self {
+            Resource::Module(_) => ResourceKind::Module,
+            Resource::TcpStream(_) => ResourceKind::TcpStream,
+            Resource::TlsStream(_) => ResourceKind::TlsStream,
+            Resource::UdpSocket(_) => ResourceKind::UdpSocket,
+            Resource::Foreign(_) => ResourceKind::Foreign,
+            // Only guests of the older generation take these.
+            Resource::Process(_) => ResourceKind::None,
+        }
+    }
+
+    /// Whether it counts among the sockets of an environment.
+    pub(crate) fn is_socket(&self) -> bool {
+        matches!(self, Resource::TcpStream(_) | Resource::TlsStream(_) | Resource::UdpSocket(_))
     }
 }
 

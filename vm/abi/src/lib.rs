@@ -147,6 +147,8 @@ numbered! {
         HostUnreachable = 25,
         /// The machine is at a ceiling (descriptors, memory, mappings); the text names it.
         Exhausted = 26,
+        /// What the peer of a TLS connection sent or showed is not acceptable: a certificate, a handshake, a record.
+        BadTls = 27,
     }
 }
 
@@ -246,6 +248,37 @@ numbered! {
         LinkDied = 1,
         /// A monitored process ended.
         ProcessDied = 2,
+    }
+}
+
+numbered! {
+    /// What a resource of a message is; the result of `lunatic::message::resource_kind`.
+    ResourceKind {
+        /// There is none, or it was taken already.
+        None = 0,
+        /// A module.
+        Module = 1,
+        /// A TCP stream.
+        TcpStream = 2,
+        /// One of the host program's own.
+        Foreign = 3,
+        /// A TLS stream.
+        TlsStream = 4,
+        /// A UDP socket.
+        UdpSocket = 5,
+    }
+}
+
+impl ResourceKind {
+    /// Returns the word that names a socket where sockets of several kinds are listed: its id, and its kind in the highest
+    /// byte. The id of a TCP stream stands also for itself.
+    pub const fn word(self, id: u64) -> u64 {
+        (self as u64) << 56 | id
+    }
+
+    /// Takes such a word apart. The kind is `None` where its number means nothing.
+    pub const fn of_word(word: u64) -> (Option<Self>, u64) {
+        (Self::from_number((word >> 56) as u32), word & (u64::MAX >> 8))
     }
 }
 
@@ -376,6 +409,12 @@ kinds! {
     ListenerId: I64,
     /// An id of a stream.
     StreamId: I64,
+    /// An id of a TLS listener.
+    TlsListenerId: I64,
+    /// An id of a TLS stream.
+    TlsStreamId: I64,
+    /// An id of a UDP socket.
+    UdpSocketId: I64,
     /// An id of an error.
     ErrorId: I64,
     /// An id of a timer.
@@ -542,5 +581,12 @@ mod tests {
         }
         assert_eq!(ExitKind::from_number(ExitKind::ALL.len() as u32), None);
         assert_eq!(MessageKind::from_number(3), None);
+    }
+
+    #[test]
+    fn a_word_names_a_socket_and_a_bare_id_a_stream() {
+        assert_eq!(ResourceKind::of_word(ResourceKind::UdpSocket.word(7)), (Some(ResourceKind::UdpSocket), 7));
+        assert_eq!(ResourceKind::of_word(7), (Some(ResourceKind::None), 7));
+        assert_eq!(ResourceKind::of_word(u64::MAX), (None, u64::MAX >> 8));
     }
 }

@@ -49,13 +49,21 @@ macro_rules! for_each_host_function {
                 now push_module(module: ModuleId) -> U64;
                 /// Takes a module out of the message in the slot and returns its id.
                 now take_module(index: U64) -> ModuleId;
-                /// Own. Returns what a resource of the message in the slot is: 0 none or taken, 1 a module, 2 a stream, 3 one
-                /// of the host's own.
+                /// Own. Returns the `ResourceKind` of a resource of the message in the slot: 0 none or taken, 1 a module, 2 a
+                /// TCP stream, 3 one of the host's own, 4 a TLS stream, 5 a UDP socket.
                 now resource_kind(index: U64) -> U32;
                 /// Moves a stream into the message in the slot and returns its index there.
                 now push_tcp_stream(stream: StreamId) -> U64;
                 /// Takes a stream out of the message in the slot and returns its id.
                 now take_tcp_stream(index: U64) -> StreamId;
+                /// Moves a TLS stream into the message in the slot and returns its index there.
+                now push_tls_stream(stream: TlsStreamId) -> U64;
+                /// Takes a TLS stream out of the message in the slot and returns its id.
+                now take_tls_stream(index: U64) -> TlsStreamId;
+                /// Moves a UDP socket into the message in the slot and returns its index there.
+                now push_udp_socket(socket: UdpSocketId) -> U64;
+                /// Takes a UDP socket out of the message in the slot and returns its id.
+                now take_udp_socket(index: U64) -> UdpSocketId;
                 /// Sends the message in the slot. Returns 0, also where the process does not exist; `MailboxFull`,
                 /// `MessageTooLarge` or `NotGranted` as an `Errno` where the receiver cannot take it, and then the
                 /// message is dropped.
@@ -66,9 +74,10 @@ macro_rules! for_each_host_function {
                 /// Waits for the first message that has one of the tags; for any message where there is no tag. Returns
                 /// its `MessageKind`, 9027, or 9028 where nobody is left who could send one.
                 soon receive(tags: Words, count: Length, timeout: Millis) -> I32;
-                /// Own. Sends a message whole: data, and copies of streams by their ids. Returns an `Errno`; 0 also where
-                /// the process does not exist. Nothing of the caller's is consumed.
-                soon send_bytes(process: Pid, tag: Tag, data: Bytes, length: Length, streams: Words, count: Length) -> I32;
+                /// Own. Sends a message whole: data, and copies of sockets. Each is named by its id with its `ResourceKind` in
+                /// the highest byte; a bare id is a TCP stream's. Returns an `Errno`; 0 also where the process does not exist.
+                /// Nothing of the caller's is consumed.
+                soon send_bytes(process: Pid, tag: Tag, data: Bytes, length: Length, sockets: Words, count: Length) -> I32;
                 /// Own. Receives as `receive` does, writes the header and as much of the data as fits. The message stays
                 /// in the slot with its read head behind what was copied: `read_data` gives the rest, `take_…` the
                 /// resources.
@@ -160,7 +169,7 @@ macro_rules! for_each_host_function {
                 now drop(environment: EnvironmentId);
                 /// Own. Spawns as `process::spawn` does, in an environment. Where the message's tag is not 0, the message is in
                 /// the process's mailbox before its first instruction, or nothing is spawned.
-                wait spawn(environment: EnvironmentId, module: ModuleId, link: Tag, function: Bytes, function_length: Length, parameters: Bytes, parameters_length: Length, tag: Tag, data: Bytes, length: Length, streams: Words, count: Length, process: OutU64) -> I32;
+                wait spawn(environment: EnvironmentId, module: ModuleId, link: Tag, function: Bytes, function_length: Length, parameters: Bytes, parameters_length: Length, tag: Tag, data: Bytes, length: Length, sockets: Words, count: Length, process: OutU64) -> I32;
                 /// Own. Registers a process in an environment under a name and a semantic version. Returns an `Errno`.
                 now register(environment: EnvironmentId, name: Bytes, name_length: Length, version: Bytes, version_length: Length, process: Pid) -> U32;
                 /// Own. Takes a registration back. Returns an `Errno`.
@@ -218,7 +227,7 @@ macro_rules! for_each_host_function {
                 wait cancel_timer(timer: TimerId) -> I32;
                 /// Own. Sends a message whole, as `message::send_bytes` does, after a time. Returns 0 and the timer's id, or
                 /// 1 and an error id.
-                now send_bytes_after(process: Pid, tag: Tag, data: Bytes, length: Length, streams: Words, count: Length, delay: Millis, timer: OutU64) -> I32;
+                now send_bytes_after(process: Pid, tag: Tag, data: Bytes, length: Length, sockets: Words, count: Length, delay: Millis, timer: OutU64) -> I32;
             }
 
             /// Names of hosts.
@@ -239,8 +248,8 @@ macro_rules! for_each_host_function {
                 now drop_tcp_listener(listener: ListenerId);
                 /// Writes the id of a result that holds the address a listener is bound to.
                 now tcp_local_addr(listener: ListenerId, address: OutU64) -> I32;
-                /// Waits for a connection. Returns 0, a stream and a result that holds the peer's address, or 1 and an
-                /// error id.
+                /// Waits for a connection, and for a place among the environment's sockets. Returns 0, a stream and a result
+                /// that holds the peer's address, or 1 and an error id.
                 wait tcp_accept(listener: ListenerId, stream: OutU64, peer: OutU64) -> I32;
                 /// Connects. Returns 0 and a stream, 1 and an error id, or 9027.
                 wait tcp_connect(family: Family, ip: IpBytes, port: U32, flow: U32, scope: U32, timeout: Millis, stream: OutU64) -> I32;
@@ -277,6 +286,89 @@ macro_rules! for_each_host_function {
                 now set_peek_timeout(stream: StreamId, timeout: Millis);
                 /// Returns the time that a peek may take.
                 now get_peek_timeout(stream: StreamId) -> Millis;
+            }
+
+            /// TLS, versions 1.2 and 1.3, over TCP.
+            "lunatic::networking" as tls {
+                /// Listens. The certificates (the server's own, then those by which it was issued) and the key are PEM texts.
+                /// Returns 0 and a listener, or 1 and an error id.
+                wait tls_bind(family: Family, ip: IpBytes, port: U32, flow: U32, scope: U32, listener: OutU64, certificates: Bytes, certificates_length: Length, private_key: Bytes, private_key_length: Length) -> I32;
+                /// Gives a listener back; its port is free at once.
+                now drop_tls_listener(listener: TlsListenerId);
+                /// Writes the id of a result that holds the address a listener is bound to.
+                now tls_local_addr(listener: TlsListenerId, address: OutU64) -> I32;
+                /// Waits for a connection whose handshake succeeds, and for a place among the environment's sockets. Other
+                /// handshakes go on meanwhile; those that fail or take too long are not told. Returns 0, a stream and a
+                /// result that holds the peer's address, or 1 and an error id.
+                wait tls_accept(listener: TlsListenerId, stream: OutU64, peer: OutU64) -> I32;
+                /// Looks a host up, connects and goes through the handshake, all in the given time. The vectors are PEM texts
+                /// of the authorities that are trusted; where there are none, those of the web are. Returns 0 and a stream,
+                /// 1 and an error id, or 9027.
+                wait tls_connect(name: Bytes, length: Length, port: U32, timeout: Millis, stream: OutU64, authorities: Vectors, count: Length) -> I32;
+                /// Gives a stream back; with its last handle the peer is told that this is the end, and the connection is
+                /// closed.
+                now drop_tls_stream(stream: TlsStreamId);
+                /// Returns another handle to a stream; they share its timeouts.
+                now clone_tls_stream(stream: TlsStreamId) -> TlsStreamId;
+                /// Own. Writes the id of a result that holds the peer's address.
+                now tls_peer_addr(stream: TlsStreamId, address: OutU64) -> I32;
+                /// Writes. Returns 0 and the number of bytes taken, 1 and an error id, or 9027. Of a process that is killed in
+                /// it, a part may have been sent.
+                wait tls_write_vectored(stream: TlsStreamId, vectors: Vectors, count: Length, written: OutU64) -> I32;
+                /// Reads. Returns 0 and the number of bytes, 0 at the end that the peer announced; 1 and an error id, also where
+                /// the connection ends without that; or 9027.
+                wait tls_read(stream: TlsStreamId, buffer: Buffer, length: Length, read: OutU64) -> I32;
+                /// Waits until what was written is with the operating system. Returns 0, 1 and an error id, or 9027.
+                wait tls_flush(stream: TlsStreamId, error: OutU64) -> I32;
+                /// Own. Ends the writing direction, for all handles: the peer reads the end. Returns 0, 1 and an error id, or
+                /// 9027.
+                wait tls_shutdown(stream: TlsStreamId, error: OutU64) -> I32;
+                /// Sets the time that a read may take.
+                now set_tls_read_timeout(stream: TlsStreamId, timeout: Millis);
+                /// Returns the time that a read may take.
+                now get_tls_read_timeout(stream: TlsStreamId) -> Millis;
+                /// Sets the time that a write may take.
+                now set_tls_write_timeout(stream: TlsStreamId, timeout: Millis);
+                /// Returns the time that a write may take.
+                now get_tls_write_timeout(stream: TlsStreamId) -> Millis;
+            }
+
+            /// UDP.
+            "lunatic::networking" as udp {
+                /// Binds a socket. Returns 0 and the socket, or 1 and an error id.
+                now udp_bind(family: Family, ip: IpBytes, port: U32, flow: U32, scope: U32, socket: OutU64) -> I32;
+                /// Gives a socket back; its port is free with its last handle.
+                now drop_udp_socket(socket: UdpSocketId);
+                /// Returns another handle to a socket; they share its peer and its options.
+                now clone_udp_socket(socket: UdpSocketId) -> UdpSocketId;
+                /// Writes the id of a result that holds the address a socket is bound to.
+                now udp_local_addr(socket: UdpSocketId, address: OutU64) -> I32;
+                /// Writes the id of a result that holds the peer's address. Returns 0, or with an error id 1 where there is no
+                /// peer and 2 for any other failure.
+                now udp_peer_addr(socket: UdpSocketId, address: OutU64) -> I32;
+                /// Chooses the peer. Nothing is sent by it, so that the time does not matter. Returns 0, or 1 and an error id.
+                now udp_connect(socket: UdpSocketId, family: Family, ip: IpBytes, port: U32, flow: U32, scope: U32, timeout: Millis, error: OutU64) -> I32;
+                /// Sends a datagram to the peer. Returns 0 and its length, or 1 and an error id.
+                wait udp_send(socket: UdpSocketId, data: Bytes, length: Length, sent: OutU64) -> I32;
+                /// Sends a datagram to an address. Returns 0 and its length, or 1 and an error id.
+                wait udp_send_to(socket: UdpSocketId, data: Bytes, length: Length, family: Family, ip: IpBytes, port: U32, flow: U32, scope: U32, sent: OutU64) -> I32;
+                /// Waits for a datagram. Returns 0 and how much of it was written; what the buffer has no room for is lost. Or 1
+                /// and an error id, or 9027 where a time was set and is over.
+                wait udp_receive(socket: UdpSocketId, buffer: Buffer, length: Length, received: OutU64) -> I32;
+                /// Waits for a datagram as `udp_receive` does, and writes the id of a result that holds the sender's address.
+                wait udp_receive_from(socket: UdpSocketId, buffer: Buffer, length: Length, received: OutU64, sender: OutU64) -> I32;
+                /// Own. Sets the time that a receive may take.
+                now set_udp_receive_timeout(socket: UdpSocketId, timeout: Millis);
+                /// Own. Returns the time that a receive may take.
+                now get_udp_receive_timeout(socket: UdpSocketId) -> Millis;
+                /// Sets whether datagrams may be sent to a broadcast address. What the operating system refuses is a trap.
+                now set_udp_socket_broadcast(socket: UdpSocketId, on: I32);
+                /// Returns 1 where datagrams may be sent to a broadcast address.
+                now get_udp_socket_broadcast(socket: UdpSocketId) -> I32;
+                /// Sets how many routers a datagram may pass: 1 to 255. What the operating system refuses is a trap.
+                now set_udp_socket_ttl(socket: UdpSocketId, ttl: U32);
+                /// Returns how many routers a datagram may pass.
+                now get_udp_socket_ttl(socket: UdpSocketId) -> U32;
             }
 
             /// What a configuration gives a program: arguments, variables, directories.

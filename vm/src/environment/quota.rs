@@ -5,6 +5,7 @@
 
 use super::Limits;
 use crate::process::LimitReached;
+use event_listener::{Event, EventListener};
 use lunatic_abi::{FUEL_PER_UNIT, Limit};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,8 @@ pub(crate) struct Quota {
     used: [AtomicU64; Limit::ALL.len()],
     /// Fuel that was burned. Processes that compute less than a unit each add up here.
     fuel: AtomicU64,
+    /// Told when a socket is given back, here or in any environment that counts in the same outermost one.
+    socket_freed: Arc<Event>,
     /// How many environments are around this one.
     depth: u32,
     /// The counters of the environment that this one was made in.
@@ -25,7 +28,9 @@ pub(crate) struct Quota {
 impl Quota {
     pub(crate) fn new(bounds: Limits, outer: Option<Arc<Quota>>) -> Quota {
         let depth = outer.as_ref().map_or(0, |outer| outer.depth + 1);
-        Quota { bounds, used: std::array::from_fn(|_| AtomicU64::new(0)), fuel: AtomicU64::new(0), depth, outer }
+        let socket_freed = outer.as_ref().map_or_else(Arc::default, |outer| outer.socket_freed.clone());
+        let used = std::array::from_fn(|_| AtomicU64::new(0));
+        Quota { bounds, used, fuel: AtomicU64::new(0), socket_freed, depth, outer }
     }
 
     /// Returns how many environments are around this one.
@@ -102,6 +107,15 @@ impl Quota {
         for quota in self.outwards() {
             quota.release_here(limit, amount);
         }
+        if limit == Limit::Sockets {
+            // All of them: which bound holds up whom is not known here.
+            self.socket_freed.notify(usize::MAX);
+        }
+    }
+
+    /// Returns what is told of the next socket that is given back from now on.
+    pub(crate) fn socket_freed(&self) -> EventListener {
+        self.socket_freed.listen()
     }
 
     /// Returns how much is in use.

@@ -114,7 +114,7 @@ pub(crate) mod kinds {
 
     kinds!(u32: Bytes Buffer Words Vectors Length IpBytes Family OutU16 OutU32 OutU64 OutWords OutIpBytes OutHeader OutText);
     kinds!(u32: ShortMillis OutUuid);
-    kinds!(u64: Millis ConfigId ModuleId EnvironmentId DnsId ListenerId StreamId ErrorId TimerId ConnectionId StatementId);
+    kinds!(u64: Millis ConfigId ModuleId EnvironmentId DnsId ListenerId StreamId TlsListenerId TlsStreamId UdpSocketId ErrorId TimerId ConnectionId StatementId);
     kinds!(u64: ProcessId AddedModuleId);
 
     macro_rules! plain {
@@ -252,8 +252,8 @@ impl<'a> Call<'a> {
     ///
     /// Traps where it does not lie in it or is not UTF-8.
     pub fn text(&mut self, address: u32, length: u32) -> Result<String, Failure> {
-        String::from_utf8(self.read(address, length)?)
-            .map_err(|error| Failure::trap(format!("the text at {address:#x} is not UTF-8: {}", error.utf8_error())))
+        let range = self.range(address, length)?;
+        self.text_of(range)
     }
 
     /// Ends the call: turns what the function says into what wasm gets.
@@ -303,6 +303,14 @@ impl<'a> Call<'a> {
     /// Writes a result to the place that was checked for it.
     pub(crate) fn put<const SIZE: usize>(&mut self, place: Place<SIZE>, value: [u8; SIZE]) {
         self.bytes_mut(Range { start: place.0, length: SIZE }).copy_from_slice(&value);
+    }
+
+    /// Copies text that lies in the guest's memory.
+    pub(crate) fn text_of(&mut self, range: Range) -> Result<String, Failure> {
+        let text = String::from_utf8(self.bytes(range).to_vec());
+        text.map_err(|error| {
+            Failure::trap(format!("the text at {:#x} is not UTF-8: {}", range.start, error.utf8_error()))
+        })
     }
 
     /// Returns bytes that were checked.

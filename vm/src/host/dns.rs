@@ -1,10 +1,9 @@
 //! `lunatic::networking`: names of hosts.
 
 use super::call::kinds::{Bytes, DnsId, Length, Millis, OutIpBytes, OutU16, OutU32, OutU64};
+use super::socket::failure;
 use super::{Call, Failure};
 use crate::resources::HostError;
-use lunatic_abi::Errno;
-use std::io;
 use std::net::SocketAddr;
 
 /// The longest `host:port` that is looked up, in bytes: a host name has at most 253.
@@ -82,31 +81,4 @@ pub(super) fn resolve_next(
 
 fn unknown(id: DnsId) -> Failure {
     Failure::trap(format!("there is no result of a look-up {}", id.0))
-}
-
-/// Returns what a guest is told of an error of the operating system's.
-pub(super) fn failure(error: &io::Error) -> HostError {
-    use io::ErrorKind;
-    let errno = match error.kind() {
-        ErrorKind::TimedOut => Errno::TimedOut,
-        ErrorKind::ConnectionRefused => Errno::ConnectionRefused,
-        ErrorKind::ConnectionReset => Errno::ConnectionReset,
-        ErrorKind::ConnectionAborted => Errno::ConnectionAborted,
-        ErrorKind::NotConnected => Errno::NotConnected,
-        ErrorKind::AddrInUse => Errno::AddrInUse,
-        ErrorKind::AddrNotAvailable => Errno::AddrNotAvailable,
-        ErrorKind::BrokenPipe => Errno::BrokenPipe,
-        ErrorKind::NotFound => Errno::NotFound,
-        ErrorKind::PermissionDenied => Errno::PermissionDenied,
-        ErrorKind::NetworkUnreachable => Errno::NetworkUnreachable,
-        ErrorKind::HostUnreachable => Errno::HostUnreachable,
-        ErrorKind::InvalidInput => Errno::InvalidInput,
-        ErrorKind::ResourceBusy | ErrorKind::OutOfMemory => Errno::Exhausted,
-        _ => match error.raw_os_error() {
-            // EMFILE and ENFILE have no kind of their own.
-            Some(23 | 24) if cfg!(unix) => Errno::Exhausted,
-            _ => Errno::Other,
-        },
-    };
-    HostError::new(errno, error)
 }

@@ -112,7 +112,7 @@ pub(super) async fn spawn(
     tag: i64,
     data: Bytes,
     length: Length,
-    streams: Words,
+    sockets: Words,
     count: Length,
     process: OutU64,
 ) -> Result<i32, Failure> {
@@ -121,7 +121,7 @@ pub(super) async fn spawn(
     let entry = Entry::read(call, module, function, function_length, parameters, parameters_length)?;
     check_permission(call)?;
     let environment = environment(call, environment_id)?;
-    let message = match super::message::compose(call, tag, data, length, streams, count) {
+    let message = match super::message::compose(call, tag, data, length, sockets, count) {
         Ok(message) => (tag != 0).then_some(message),
         Err(Failure::Errno(errno)) => return call.answer(place, Err(HostError::new(errno, TOO_LARGE))),
         Err(trap) => return Err(trap),

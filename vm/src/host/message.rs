@@ -1,15 +1,21 @@
 //! `lunatic::message`: compose, send, receive.
 
 use super::call::View;
-use super::call::kinds::{Buffer, Bytes, Length, Millis, ModuleId, OutHeader, StreamId, Words};
+use super::call::kinds::{
+    Buffer, Bytes, Length, Millis, ModuleId, OutHeader, StreamId, TlsStreamId, UdpSocketId, Words,
+};
 use super::guest::Slot;
+use super::socket::Kept;
+use super::tcp::STREAMS;
+use super::tls::TLS_STREAMS;
+use super::udp::UDP_SOCKETS;
 use super::{Call, Failure, Guest};
 use crate::process::{Mail, Message, Pid, Process, Received, SendError, Wanted};
 use crate::resources::{Attachment, Held, Resource};
 use crate::scheduler;
 use async_io::Timer;
 use futures_lite::FutureExt;
-use lunatic_abi::{Errno, Limit, MessageHeader, NOBODY_LEFT, TIMED_OUT};
+use lunatic_abi::{Errno, Limit, MessageHeader, NOBODY_LEFT, ResourceKind, TIMED_OUT};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -85,9 +91,27 @@ pub(super) fn push_module(call: &mut Call<'_>, module: ModuleId) -> Result<u64, 
 }
 
 pub(super) fn push_tcp_stream(call: &mut Call<'_>, stream: StreamId) -> Result<u64, Failure> {
+    push_socket(call, &STREAMS, stream.0, Resource::TcpStream)
+}
+
+pub(super) fn push_tls_stream(call: &mut Call<'_>, stream: TlsStreamId) -> Result<u64, Failure> {
+    push_socket(call, &TLS_STREAMS, stream.0, Resource::TlsStream)
+}
+
+pub(super) fn push_udp_socket(call: &mut Call<'_>, socket: UdpSocketId) -> Result<u64, Failure> {
+    push_socket(call, &UDP_SOCKETS, socket.0, Resource::UdpSocket)
+}
+
+/// Moves a socket into the message at hand and returns its place there.
+fn push_socket<T: Clone>(
+    call: &mut Call<'_>,
+    kept: &Kept<T>,
+    id: u64,
+    resource: fn(T) -> Resource,
+) -> Result<u64, Failure> {
     call.guest().message()?;
-    let held = call.guest().handles().streams.remove(stream.0).ok_or_else(|| super::tcp::unknown_stream(stream))?;
-    push(call.guest(), Attachment { resource: Resource::TcpStream(held.socket), permit: Some(held.permit) })
+    let held = kept.remove(call, id)?;
+    push(call.guest(), Attachment { resource: resource(held.socket), permit: Some(held.permit) })
 }
 
 /// Puts a resource into the message at hand and returns its place there.
@@ -114,28 +138,52 @@ pub(super) fn take_module(call: &mut Call<'_>, index: u64) -> Result<u64, Failur
 }
 
 pub(super) fn take_tcp_stream(call: &mut Call<'_>, index: u64) -> Result<u64, Failure> {
+    take_socket(call, &STREAMS, index, |resource| match resource {
+        Resource::TcpStream(socket) => Ok(socket),
+        other => Err(other),
+    })
+}
+
+pub(super) fn take_tls_stream(call: &mut Call<'_>, index: u64) -> Result<u64, Failure> {
+    take_socket(call, &TLS_STREAMS, index, |resource| match resource {
+        Resource::TlsStream(socket) => Ok(socket),
+        other => Err(other),
+    })
+}
+
+pub(super) fn take_udp_socket(call: &mut Call<'_>, index: u64) -> Result<u64, Failure> {
+    take_socket(call, &UDP_SOCKETS, index, |resource| match resource {
+        Resource::UdpSocket(socket) => Ok(socket),
+        other => Err(other),
+    })
+}
+
+/// Moves a socket out of the message at hand and returns its id. `open` gives back what is none of this kind.
+fn take_socket<T: Clone>(
+    call: &mut Call<'_>,
+    kept: &Kept<T>,
+    index: u64,
+    open: fn(Resource) -> Result<T, Resource>,
+) -> Result<u64, Failure> {
     let (message, _) = call.guest().message()?;
     let place = place(message, index)?;
-    match place.take() {
-        Some(Attachment { resource: Resource::TcpStream(socket), permit }) => {
-            let permit = permit.expect("a stream is counted from when it is put into a message");
-            Ok(call.guest().handles().streams.insert(Held { socket, permit }))
+    let Some(Attachment { resource, permit }) = place.take() else {
+        return Err(put_back(place, None, index, kept.name));
+    };
+    match open(resource) {
+        Ok(socket) => {
+            let permit = permit.expect("a socket is counted from when it is put into a message");
+            Ok(kept.insert(call, Held { socket, permit }))
         }
-        other => Err(put_back(place, other, index, "stream")),
+        Err(resource) => Err(put_back(place, Some(Attachment { resource, permit }), index, kept.name)),
     }
 }
 
 pub(super) fn resource_kind(call: &mut Call<'_>, index: u64) -> Result<u32, Failure> {
     let (message, _) = call.guest().message()?;
     let attachment = usize::try_from(index).ok().and_then(|index| message.attachments.get(index)?.as_ref());
-    Ok(match attachment.map(|attachment| &attachment.resource) {
-        None => 0,
-        Some(Resource::Module(_)) => 1,
-        Some(Resource::TcpStream(_)) => 2,
-        Some(Resource::Foreign(_)) => 3,
-        // Only guests of the older generation take these.
-        Some(Resource::Process(_)) => 0,
-    })
+    let kind = attachment.map_or(ResourceKind::None, |attachment| attachment.resource.kind());
+    Ok(kind as u32)
 }
 
 pub(super) fn place(message: &mut Message, index: u64) -> Result<&mut Option<Attachment>, Failure> {
@@ -193,10 +241,10 @@ pub(super) mod at_once {
         tag: i64,
         data: Bytes,
         length: Length,
-        streams: Words,
+        sockets: Words,
         count: Length,
     ) -> Result<Option<i32>, Failure> {
-        let message = compose(call, tag, data, length, streams, count)?;
+        let message = compose(call, tag, data, length, sockets, count)?;
         match deliver(call.guest(), process, message) {
             Ok(()) => Ok(Some(0)),
             Err((_, SendError::MailboxFull(..))) => Ok(None),
@@ -288,36 +336,46 @@ pub(super) async fn send_bytes(
     tag: i64,
     data: Bytes,
     length: Length,
-    streams: Words,
+    sockets: Words,
     count: Length,
 ) -> Result<i32, Failure> {
-    let message = compose(call, tag, data, length, streams, count)?;
+    let message = compose(call, tag, data, length, sockets, count)?;
     deliver_again(call, process, message).await.map_err(|error| error.errno())?;
     Ok(0)
 }
 
-/// Makes a message from bytes and from copies of streams.
+/// Makes a message from bytes and from copies of sockets, of which each is named by a word.
 pub(super) fn compose(
     call: &mut Call<'_>,
     tag: i64,
     data: Bytes,
     length: Length,
-    streams: Words,
+    sockets: Words,
     count: Length,
 ) -> Result<Message, Failure> {
     let (mut memory, guest) = call.parts()?;
-    let ids = memory.words(streams, count, MAX_RESOURCES)?;
-    let mut attachments = Vec::with_capacity(ids.len());
-    for id in ids {
-        let held = guest.handles().streams.get(id).ok_or_else(|| super::tcp::unknown_stream(StreamId(id)))?;
-        let Held { socket, permit } = held.clone();
-        attachments.push(Some(Attachment { resource: Resource::TcpStream(socket), permit: Some(permit) }));
+    let words = memory.words(sockets, count, MAX_RESOURCES)?;
+    let mut attachments = Vec::with_capacity(words.len());
+    for word in words {
+        attachments.push(Some(copy_of_socket(guest, word)?));
     }
     let bytes = memory.bytes(data.0, length.0)?;
     if u64::from(length.0) > guest.environment().limits().get(Limit::MessageBytes) {
         return Err(Failure::Errno(Errno::MessageTooLarge));
     }
     Ok(Message { tag, data: bytes.to_vec(), attachments })
+}
+
+/// Makes a copy of the socket that a word names.
+fn copy_of_socket(guest: &mut Guest, word: u64) -> Result<Attachment, Failure> {
+    let (kind, id) = ResourceKind::of_word(word);
+    match kind {
+        // A bare id is a stream's.
+        Some(ResourceKind::None | ResourceKind::TcpStream) => STREAMS.attach(guest, id, Resource::TcpStream),
+        Some(ResourceKind::TlsStream) => TLS_STREAMS.attach(guest, id, Resource::TlsStream),
+        Some(ResourceKind::UdpSocket) => UDP_SOCKETS.attach(guest, id, Resource::UdpSocket),
+        _ => Err(Failure::trap(format!("there is no socket {word:#x}: its first byte is no kind of socket"))),
+    }
 }
 
 pub(super) async fn receive_bytes(

@@ -25,13 +25,13 @@ pub(super) fn send_bytes_after(
     tag: i64,
     data: Bytes,
     length: Length,
-    streams: Words,
+    sockets: Words,
     count: Length,
     delay: Millis,
     out: OutU64,
 ) -> Result<i32, Failure> {
     let place = call.place::<8>(out.0)?;
-    let result = match super::message::compose(call, tag, data, length, streams, count) {
+    let result = match super::message::compose(call, tag, data, length, sockets, count) {
         Ok(message) => start(call, process, message, delay),
         Err(Failure::Errno(errno)) => Err(HostError::new(errno, super::message::TOO_LARGE)),
         Err(trap) => return Err(trap),

@@ -42,11 +42,21 @@ fn call(whole: &str, arguments: &str) -> String {
 
 /// The same for a row of a generation.
 fn call_of(generation: Generation, whole: &str, arguments: &str) -> String {
-    let is_meant = |(_, row): &(usize, &HostFunction)| format!("{}::{}", row.namespace, row.name) == whole;
-    let found = generation.host_functions().enumerate().find(is_meant);
-    let (number, row) = found.unwrap_or_else(|| panic!("the table of {generation:?} has no row `{whole}`"));
+    let (number, row) = row_of(generation, whole);
     let call = format!("(call $row{number} {arguments})");
     if row.result.is_some() { format!("(drop {call})") } else { call }
+}
+
+/// Writes a call as [`call`] does, whose result is not dropped.
+fn call_with_result(whole: &str, arguments: &str) -> String {
+    let (number, _) = row_of(Generation::V0_13, whole);
+    format!("(call $row{number} {arguments})")
+}
+
+fn row_of(generation: Generation, whole: &str) -> (usize, &'static HostFunction) {
+    let is_meant = |(_, row): &(usize, &HostFunction)| format!("{}::{}", row.namespace, row.name) == whole;
+    let found = generation.host_functions().enumerate().find(is_meant);
+    found.unwrap_or_else(|| panic!("the table of {generation:?} has no row `{whole}`"))
 }
 
 #[test]
@@ -140,7 +150,7 @@ fn check_generation(generation: Generation, what: &str, is_meant: impl Fn(&Attac
                 config.limit(Limit::Time, 50);
             }
         });
-        let outcome = make(&lab, &environment, &module, &format!("attack{number}"));
+        let outcome = make(&lab, &environment, &module, attack.prepare(), &format!("attack{number}"));
         environment.end();
         lab.wait_for("the children of an attack to end", environment.ended());
         attack.judge(&outcome);
@@ -155,7 +165,7 @@ struct Outcome {
     after: Vec<(Limit, u64)>,
 }
 
-fn make(lab: &Lab, environment: &Environment, module: &Module, function: &str) -> Outcome {
+fn make(lab: &Lab, environment: &Environment, module: &Module, prepare: &'static str, function: &str) -> Outcome {
     let (tell, told) = async_channel::bounded(1);
     let function = function.to_string();
     let used = |environment: &Environment| -> Vec<(Limit, u64)> {
@@ -166,7 +176,7 @@ fn make(lab: &Lab, environment: &Environment, module: &Module, function: &str) -
     let process = environment
         .drive(module, "attacker", move |live| {
             Box::pin(async move {
-                if let Err(error) = live.call("prepare", &[]).await {
+                if let Err(error) = live.call(prepare, &[]).await {
                     return error.into_exit();
                 }
                 let before = used(&inner);
@@ -207,7 +217,7 @@ fn check_ids_of_another_process(generation: Generation) {
     let holder = environment
         .drive(&module, "holder", |live| {
             Box::pin(async move {
-                live.call("prepare", &[]).await.expect("it can be prepared");
+                live.call("prepare_all", &[]).await.expect("it can be prepared");
                 let _ = hold.send(()).await;
                 let _ = left.recv().await;
                 Exit::Normal
@@ -226,7 +236,7 @@ fn check_ids_of_another_process(generation: Generation) {
 
 #[test]
 fn t083_what_was_given_back_is_gone() {
-    check_drops(Generation::V0_13, 8);
+    check_drops(Generation::V0_13, 11);
     check_drops(Generation::V0_7, 8);
 }
 
@@ -245,7 +255,7 @@ fn check_drops(generation: Generation, count: usize) {
         let _ = write!(
             text,
             "(func (export \"once{number}\") (call $row{number} (i64.const 0)))
-             (func (export \"twice{number}\") (call $prepare) (call $row{number} (i64.const 0))
+             (func (export \"twice{number}\") (call $prepare_all) (call $row{number} (i64.const 0))
                 (call $say (i64.const {number})) (call $row{number} (i64.const 0)))"
         );
     }

@@ -24,5 +24,7 @@ mod sqlite;
 mod tcp;
 mod tidy;
 mod timers;
+mod tls;
 mod traps;
+mod udp;
 mod wasi;

@@ -118,6 +118,15 @@ impl Lab {
         self.said.is_empty()
     }
 
+    /// Waits until no process has anything to do but to wait.
+    pub(crate) fn wait_until_idle(&self) {
+        self.wait_for("the processes to wait", async {
+            while !self.vm.is_idle() {
+                futures_lite::future::yield_now().await;
+            }
+        });
+    }
+
     /// Waits for something outside the machine's threads; fails the test where it takes too long.
     pub(crate) fn wait_for<F: Future>(&self, what: &str, future: F) -> F::Output {
         let limit = async {

@@ -4,7 +4,8 @@ use crate::host::call::Place;
 use crate::host::call::kinds::{
     Buffer, Bytes, Family, IpBytes, Length, ListenerId, OutU64, ShortMillis, StreamId, Vectors,
 };
-use crate::host::tcp::{self, address, connect, pieces, receive, stream, write};
+use crate::host::socket::{address, pieces};
+use crate::host::tcp::{self, STREAMS, connect, receive, write};
 use crate::host::{Call, Failure, dns};
 use crate::resources::HostError;
 use lunatic_abi::{Errno, TIMED_OUT};
@@ -60,7 +61,7 @@ pub(super) async fn tcp_write_vectored(
 ) -> Result<i32, Failure> {
     let place = call.place::<8>(written.0)?;
     let pieces = pieces(call, vectors, count)?;
-    let stream = stream(call, id)?;
+    let stream = STREAMS.get(call, id.0)?;
     let wait = stream.wait_within(Operation::Write, timeout.millis().duration());
     let result = write(call, &stream, wait, &pieces).await;
     timed_answer(call, place, result)
@@ -76,7 +77,7 @@ pub(super) async fn tcp_read(
 ) -> Result<i32, Failure> {
     let place = call.place::<8>(read.0)?;
     let range = call.range(buffer.0, length.0)?;
-    let stream = stream(call, id)?;
+    let stream = STREAMS.get(call, id.0)?;
     let wait = stream.wait_within(Operation::Read, timeout.millis().duration());
     let result = receive(call, range, &stream, wait, TcpStream::try_read).await;
     timed_answer(call, place, result)

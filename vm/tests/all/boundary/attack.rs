@@ -1,7 +1,8 @@
 //! Wrong calls of every row, made from the kinds of its parameters.
 
-use super::{call_of, imports_of};
+use super::{call_of, call_with_result, imports_of};
 use crate::support::constant;
+use lunatic_abi::parameter::I64;
 use lunatic_abi::{Generation, HostFunction, Kind, MessageHeader};
 use std::fmt;
 use std::fmt::Write;
@@ -19,6 +20,16 @@ const QUERY: u64 = 3_104;
 const BUFFER: u64 = 4_096;
 const RESULTS: u64 = 8_192;
 const SCRATCH: u64 = 16_384;
+const CERTIFICATE: u64 = 32_768;
+const KEY: u64 = 40_960;
+
+/// What is no name of a host, so that nobody is asked for it.
+const NO_HOST: u64 = 1_056;
+const LOCALHOST: &str = "127.0.0.1";
+const HOST: u64 = 1_064;
+const CHILD: &str = "serves";
+const CHILD_NAME: u64 = 1_080;
+const AUTHORITY: u64 = 2_064;
 
 /// A call of a row with one wrong argument, or with two that are wrong together.
 pub(super) struct Attack {
@@ -82,7 +93,16 @@ impl Attack {
 
     /// Whether the call may wait longer than a test does.
     pub(super) fn may_wait(&self) -> bool {
-        self.row().waits && matches!(self.row().parameters[self.parameter].kind, Kind::Millis | Kind::ShortMillis)
+        let is_accept = is_accept_of_nobody(self.row()) && matches!(self.expected, Expected::Either);
+        let kind = self.row().parameters[self.parameter].kind;
+        is_accept || self.row().waits && matches!(kind, Kind::Millis | Kind::ShortMillis)
+    }
+
+    /// Returns the function that makes one of everything that the call could need.
+    pub(super) fn prepare(&self) -> &'static str {
+        let is_tls = |kind| matches!(kind, Kind::TlsListenerId | Kind::TlsStreamId);
+        let needs_tls = self.row().parameters.iter().any(|parameter| is_tls(parameter.kind));
+        if needs_tls { "prepare_all" } else { "prepare" }
     }
 }
 
@@ -105,6 +125,10 @@ pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
         let good: Vec<u64> = (0..row.parameters.len()).map(|index| good(row, index)).collect();
         for parameter in 0..row.parameters.len() {
             let mut add = |weapon, wrong: &[u64], expected| {
+                let expected = match expected {
+                    Expected::Answer if is_accept_of_nobody(row) => Expected::Either,
+                    expected => expected,
+                };
                 let mut arguments = good.clone();
                 arguments[parameter..parameter + wrong.len()].copy_from_slice(wrong);
                 attacks.push(Attack { row, arguments, weapon, parameter, expected });
@@ -113,6 +137,11 @@ pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
         }
     }
     attacks
+}
+
+/// Whether the call waits for a client that an attacker does not have: a process cannot shake hands with itself.
+fn is_accept_of_nobody(row: &HostFunction) -> bool {
+    row.name == "tls_accept"
 }
 
 /// Names what is wrong with a parameter of a kind, and what must come of it.
@@ -211,6 +240,9 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
         | Kind::DnsId
         | Kind::ListenerId
         | Kind::StreamId
+        | Kind::TlsListenerId
+        | Kind::TlsStreamId
+        | Kind::UdpSocketId
         | Kind::ErrorId
         | Kind::ConnectionId
         | Kind::StatementId
@@ -291,6 +323,7 @@ fn good(row: &HostFunction, index: usize) -> u64 {
         Kind::Bytes if parameter.name == "sql" => SQL,
         // A list of nothing.
         Kind::Bytes if parameter.name == "values" => BUFFER,
+        Kind::Bytes if row.namespace == "lunatic::networking" && parameter.name == "name" => NO_HOST,
         Kind::Bytes => FUNCTION,
         Kind::Buffer | Kind::Words | Kind::OutWords => BUFFER,
         Kind::Vectors => VECTOR,
@@ -312,6 +345,8 @@ fn good(row: &HostFunction, index: usize) -> u64 {
         | Kind::OutText
         | Kind::OutUuid => RESULTS + 64 * index as u64,
         Kind::Tag => 5,
+        // No datagram may pass no router.
+        Kind::U32 if parameter.name == "ttl" => 1,
         // 0 would be for ever.
         Kind::ShortMillis => 1,
         // 0 is nobody, no time, no number, and the first of what the guest holds.
@@ -319,7 +354,8 @@ fn good(row: &HostFunction, index: usize) -> u64 {
     }
 }
 
-/// Writes a guest that can make one of everything (`prepare`), and then each attack (`attack0` and so on).
+/// Writes a guest that can make one of everything (`prepare`, and `prepare_all` with what takes another process), and then
+/// each attack (`attack0` and so on).
 pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack]) -> String {
     let idle = match generation {
         Generation::V0_13 => "(i32.const 0) (i32.const 0) (i64.const -1)",
@@ -351,6 +387,12 @@ pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack]) -> Stri
         text.push('\n');
     }
     text.push_str(")\n");
+    match generation {
+        Generation::V0_13 => text.push_str(&tls_preparation()),
+        Generation::V0_7 | Generation::V0_6 => {
+            text.push_str("(func $prepare_all (export \"prepare_all\") (call $prepare))\n");
+        }
+    }
     for (number, attack) in attacks.iter().enumerate() {
         let row = attack.row();
         let _ = write!(text, "(func (export \"attack{number}\") ");
@@ -390,6 +432,8 @@ fn preparation() -> Vec<(&'static str, String)> {
         ("lunatic::networking::set_read_timeout", "(i64.const 0) (i64.const 0)".into()),
         ("lunatic::networking::set_peek_timeout", "(i64.const 0) (i64.const 0)".into()),
         ("lunatic::networking::set_write_timeout", "(i64.const 0) (i64.const 0)".into()),
+        ("lunatic::networking::udp_bind", format!("{address} (i32.const 0) (i32.const 0) (i32.const 0) {result}")),
+        ("lunatic::networking::set_udp_receive_timeout", "(i64.const 0) (i64.const 0)".into()),
         // A message in the slot, with a module in it; taken out of one before, the guest holds a module too.
         ("lunatic::message::create_data", "(i64.const 5) (i64.const 0)".into()),
         ("lunatic::message::push_module", "(i64.const -1)".into()),
@@ -404,7 +448,98 @@ fn preparation() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The same for the older generation.
+/// Writes what adds a TLS listener and a stream, and the process at the stream's other end.
+fn tls_preparation() -> String {
+    let made = rcgen::generate_simple_self_signed([LOCALHOST.to_owned()]).expect("a certificate can be made");
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let as_data = |text: &str| text.replace('\n', "\\n");
+    let mut text = format!(
+        "(data (i32.const {NO_HOST}) \"a..b\")
+        (data (i32.const {HOST}) \"{LOCALHOST}\")
+        (data (i32.const {CHILD_NAME}) \"{CHILD}\")
+        (data (i32.const {CERTIFICATE}) \"{}\")
+        (data (i32.const {KEY}) \"{}\")\n",
+        as_data(&certificate),
+        as_data(&key),
+    );
+    let result = format!("(i32.const {SCRATCH})");
+    let at = |offset: u64| format!("(i32.const {})", SCRATCH + offset);
+    let (certificate, key) = (certificate.len(), key.len());
+    let bind = format!(
+        "(i32.const 4) (i32.const {ADDRESS}) (i32.const 0) (i32.const 0) (i32.const 0) {result}
+        (i32.const {CERTIFICATE}) (i32.const {certificate}) (i32.const {KEY}) (i32.const {key})"
+    );
+    let port_of = format!("(i64.const 0) {} {} {} {} {}", at(32), at(40), at(64), at(72), at(80));
+    let tell = format!("(local.get $parent) (i64.const 0) {} (i32.const 2) (i32.const 0) (i32.const 0)", at(64));
+    let hear = String::from("(i32.const 0) (i32.const 0) (i64.const -1)");
+    let mut function = |head: &str, calls: &[(&str, String)]| {
+        text.push_str(head);
+        for (row, arguments) in calls {
+            text.push_str(&call_of(Generation::V0_13, row, arguments));
+            text.push('\n');
+        }
+        text.push_str(")\n");
+    };
+    // The child listens, tells the port, accepts, and tells that it did.
+    function(
+        &format!("(func (export \"{CHILD}\") (param $parent i64)\n"),
+        &[
+            ("lunatic::networking::tls_bind", bind.clone()),
+            ("lunatic::networking::tls_local_addr", format!("(i64.const 0) {result}")),
+            ("lunatic::networking::resolve_next", port_of),
+            ("lunatic::message::send_bytes", tell.clone()),
+            ("lunatic::networking::tls_accept", format!("(i64.const 0) {result} {}", at(8))),
+            ("lunatic::message::send_bytes", tell),
+            ("lunatic::message::receive", hear.clone()),
+        ],
+    );
+    let own = call_with_result("lunatic::process::process_id", "");
+    function(
+        &format!(
+            "(func $prepare_all (export \"prepare_all\")
+            (call $prepare)
+            (i32.store8 {} (i32.const {I64}))
+            (i64.store {} {own})
+            (i32.store (i32.const {AUTHORITY}) (i32.const {CERTIFICATE}))
+            (i32.store (i32.const {}) (i32.const {certificate}))\n",
+            at(128),
+            at(129),
+            AUTHORITY + 4,
+        ),
+        &[
+            (
+                "lunatic::process::spawn",
+                format!(
+                    "(i64.const 0) (i64.const -1) (i64.const -1) (i32.const {CHILD_NAME}) (i32.const {}) {} (i32.const {}) {result}",
+                    CHILD.len(),
+                    at(128),
+                    lunatic_abi::parameter::SIZE,
+                ),
+            ),
+            ("lunatic::message::receive", hear.clone()),
+            ("lunatic::message::read_data", format!("{} (i32.const 2)", at(64))),
+            (
+                "lunatic::networking::tls_connect",
+                format!(
+                    "(i32.const {HOST}) (i32.const {}) (i32.load16_u {}) (i64.const -1) {result} (i32.const {AUTHORITY}) (i32.const 1)",
+                    LOCALHOST.len(),
+                    at(64),
+                ),
+            ),
+            ("lunatic::message::receive", hear),
+            ("lunatic::networking::set_tls_read_timeout", "(i64.const 0) (i64.const 0)".into()),
+            ("lunatic::networking::set_tls_write_timeout", "(i64.const 0) (i64.const 0)".into()),
+            ("lunatic::networking::tls_bind", bind),
+            // The message in the slot is another by now.
+            ("lunatic::message::create_data", "(i64.const 5) (i64.const 0)".into()),
+            ("lunatic::message::write_data", format!("(i32.const {FUNCTION}) (i32.const 4)")),
+            ("lunatic::message::push_module", "(i64.const -1)".into()),
+        ],
+    );
+    text
+}
+
+/// Returns the calls that make one of everything of the older generation.
 fn older_preparation() -> Vec<(&'static str, String)> {
     let result = format!("(i32.const {SCRATCH})");
     let at = |offset: u64| format!("(i32.const {})", SCRATCH + offset);

@@ -1,0 +1,241 @@
+//! What sockets of all kinds have in common: how a guest's address is read, how sockets are kept by number, how they
+//! count, and how a guest is told what the operating system says.
+
+use super::call::kinds::{Family, IpBytes, Length, Vectors};
+use super::call::{Place, Range};
+use super::{Call, Failure, Guest};
+use crate::environment::{Permit, Quota};
+use crate::resources::{Attachment, Handles, Held, HostError, Resource, Table};
+use lunatic_abi::{Errno, FOREVER, Limit};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A write that names more pieces is a mistake or an attack; the operating system takes no more at once either.
+const MAX_VECTORS: u32 = 1024;
+
+/// Where a process keeps its sockets of one kind.
+pub(super) struct Kept<T> {
+    pub(super) table: fn(&mut Handles) -> &mut Table<Held<T>>,
+    /// What one of them is called.
+    pub(super) name: &'static str,
+}
+
+impl<T: Clone> Kept<T> {
+    /// Keeps a socket and returns its id.
+    pub(super) fn insert(&self, call: &mut Call<'_>, held: Held<T>) -> u64 {
+        (self.table)(call.guest().handles()).insert(held)
+    }
+
+    /// Returns a socket by its id.
+    pub(super) fn get(&self, call: &mut Call<'_>, id: u64) -> Result<T, Failure> {
+        self.held(call.guest(), id).map(|held| held.socket)
+    }
+
+    fn held(&self, guest: &mut Guest, id: u64) -> Result<Held<T>, Failure> {
+        (self.table)(guest.handles()).get(id).cloned().ok_or_else(|| self.unknown(id))
+    }
+
+    /// Takes a socket away from the process.
+    pub(super) fn remove(&self, call: &mut Call<'_>, id: u64) -> Result<Held<T>, Failure> {
+        (self.table)(call.guest().handles()).remove(id).ok_or_else(|| self.unknown(id))
+    }
+
+    /// Makes another handle to a socket and returns its id.
+    pub(super) fn duplicate(&self, call: &mut Call<'_>, id: u64) -> Result<u64, Failure> {
+        let handles = (self.table)(call.guest().handles()).len();
+        call.guest().room_for(handles, &format!("handles to a {}", self.name))?;
+        let held = self.held(call.guest(), id)?;
+        Ok(self.insert(call, held))
+    }
+
+    /// Makes a copy of a socket that can travel.
+    pub(super) fn attach(
+        &self,
+        guest: &mut Guest,
+        id: u64,
+        resource: fn(T) -> Resource,
+    ) -> Result<Attachment, Failure> {
+        let held = self.held(guest, id)?;
+        Ok(Attachment { resource: resource(held.socket), permit: Some(held.permit) })
+    }
+
+    /// Opens a socket where the environment has a place for it, and answers with its id or an error id.
+    pub(super) fn open(
+        &self,
+        call: &mut Call<'_>,
+        place: Place<8>,
+        open: impl FnOnce() -> io::Result<T>,
+    ) -> Result<i32, Failure> {
+        let opened = match permit(call) {
+            Ok(permit) => open().map(|socket| Held { socket, permit }).map_err(|error| failure(&error)),
+            Err(error) => Err(error),
+        };
+        self.answer(call, place, opened)
+    }
+
+    /// Keeps a socket that was opened, and answers with its id; otherwise with an error id.
+    pub(super) fn answer(
+        &self,
+        call: &mut Call<'_>,
+        place: Place<8>,
+        opened: Result<Held<T>, HostError>,
+    ) -> Result<i32, Failure> {
+        let result = opened.map(|held| self.insert(call, held));
+        call.timed_answer(place, result)
+    }
+
+    fn unknown(&self, id: u64) -> Failure {
+        Failure::trap(format!("there is no {} {id}", self.name))
+    }
+}
+
+/// Counts one more socket of the environment.
+pub(super) fn permit(call: &mut Call<'_>) -> Result<Arc<Permit>, HostError> {
+    let counted = call.guest().environment().quota().permit(Limit::Sockets, 1);
+    counted.map(Arc::new).map_err(|reached| HostError::new(Errno::LimitReached, reached))
+}
+
+/// Counts one more socket of the environment, and waits for as long as there is no place for it.
+pub(super) async fn permit_in_time(quota: &Arc<Quota>) -> Arc<Permit> {
+    loop {
+        if let Ok(permit) = quota.permit(Limit::Sockets, 1) {
+            return Arc::new(permit);
+        }
+        let freed = quota.socket_freed();
+        // One may have become free before anybody listened.
+        if let Ok(permit) = quota.permit(Limit::Sockets, 1) {
+            return Arc::new(permit);
+        }
+        freed.await;
+    }
+}
+
+/// Reads an address of the guest's.
+pub(super) fn address(
+    call: &mut Call<'_>,
+    family: Family,
+    ip: IpBytes,
+    port: u32,
+    flow: u32,
+    scope: u32,
+) -> Result<SocketAddr, Failure> {
+    let port = self::port(port)?;
+    match family.0 {
+        4 => {
+            let range = call.range(ip.0, 4)?;
+            let octets: [u8; 4] = call.bytes(range).try_into().expect("the range has 4 bytes");
+            Ok(SocketAddr::from((Ipv4Addr::from(octets), port)))
+        }
+        6 => {
+            let range = call.range(ip.0, 16)?;
+            let octets: [u8; 16] = call.bytes(range).try_into().expect("the range has 16 bytes");
+            Ok(SocketAddrV6::new(Ipv6Addr::from(octets), port, flow, scope).into())
+        }
+        other => Err(Failure::trap(format!("an address is of family 4 or 6, not {other}"))),
+    }
+}
+
+/// Reads a port of the guest's.
+pub(super) fn port(port: u32) -> Result<u16, Failure> {
+    u16::try_from(port).map_err(|_| Failure::trap(format!("{port} is no port")))
+}
+
+/// Writes the id of a result that holds one address.
+pub(super) fn answer_address(
+    call: &mut Call<'_>,
+    place: Place<8>,
+    address: io::Result<SocketAddr>,
+) -> Result<i32, Failure> {
+    let result = match address {
+        Ok(address) => Ok(super::dns::keep(call, vec![address])?),
+        Err(error) => Err(failure(&error)),
+    };
+    call.answer(place, result)
+}
+
+/// Keeps a connection that was accepted, and writes its id and the id of a result that holds its peer's address; where
+/// there is an error, its id and 0.
+pub(super) fn answer_accepted<T: Clone>(
+    call: &mut Call<'_>,
+    kept: &Kept<T>,
+    place: Place<8>,
+    peer_place: Place<8>,
+    accepted: io::Result<(Held<T>, SocketAddr)>,
+) -> Result<i32, Failure> {
+    let (result, peer) = match accepted {
+        Ok((held, peer)) => {
+            let peer = super::dns::keep(call, vec![peer])?;
+            (Ok(kept.insert(call, held)), peer)
+        }
+        Err(error) => (Err(failure(&error)), 0),
+    };
+    call.put(peer_place, peer.to_le_bytes());
+    call.answer(place, result)
+}
+
+/// Answers a call whose out pointer is for an error only.
+pub(super) fn done(call: &mut Call<'_>, place: Place<8>, result: io::Result<()>) -> Result<i32, Failure> {
+    match result {
+        Ok(()) => Ok(0),
+        Err(error) => call.timed_answer(place, Err(failure(&error))),
+    }
+}
+
+/// Reads and checks the pieces of a vectored write.
+pub(super) fn pieces(call: &mut Call<'_>, vectors: Vectors, count: Length) -> Result<Vec<Range>, Failure> {
+    let records = records(call, vectors, count, MAX_VECTORS)?;
+    records.into_iter().map(|(address, length)| call.range(address, length)).collect()
+}
+
+/// Reads pairs of an address and a length, at most `most` of them; what they name is not checked.
+pub(super) fn records(
+    call: &mut Call<'_>,
+    vectors: Vectors,
+    count: Length,
+    most: u32,
+) -> Result<Vec<(u32, u32)>, Failure> {
+    if count.0 > most {
+        return Err(Failure::trap(format!("{} pieces; at most {most} are taken", count.0)));
+    }
+    let range = call.range(vectors.0, count.0 * 8)?;
+    let (records, _) = call.bytes(range).as_chunks::<8>();
+    let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("a record is two numbers of 4 bytes"));
+    Ok(records.iter().map(|record| (number(&record[..4]), number(&record[4..]))).collect())
+}
+
+/// Returns a timeout as guests know it.
+pub(super) fn milliseconds(timeout: Option<Duration>) -> u64 {
+    timeout.map_or(FOREVER, |time| u64::try_from(time.as_millis()).unwrap_or(FOREVER))
+}
+
+/// Returns what a guest is told of an error of the operating system's.
+pub(super) fn failure(error: &io::Error) -> HostError {
+    use io::ErrorKind;
+    let errno = match error.kind() {
+        ErrorKind::TimedOut => Errno::TimedOut,
+        ErrorKind::ConnectionRefused => Errno::ConnectionRefused,
+        ErrorKind::ConnectionReset => Errno::ConnectionReset,
+        ErrorKind::ConnectionAborted => Errno::ConnectionAborted,
+        ErrorKind::NotConnected => Errno::NotConnected,
+        ErrorKind::AddrInUse => Errno::AddrInUse,
+        ErrorKind::AddrNotAvailable => Errno::AddrNotAvailable,
+        ErrorKind::BrokenPipe => Errno::BrokenPipe,
+        ErrorKind::NotFound => Errno::NotFound,
+        ErrorKind::PermissionDenied => Errno::PermissionDenied,
+        ErrorKind::NetworkUnreachable => Errno::NetworkUnreachable,
+        ErrorKind::HostUnreachable => Errno::HostUnreachable,
+        ErrorKind::InvalidInput => Errno::InvalidInput,
+        ErrorKind::InvalidData => Errno::BadTls,
+        // A TLS stream that ended without its peer's saying so.
+        ErrorKind::UnexpectedEof => Errno::ConnectionAborted,
+        ErrorKind::ResourceBusy | ErrorKind::OutOfMemory => Errno::Exhausted,
+        _ => match error.raw_os_error() {
+            // EMFILE and ENFILE have no kind of their own.
+            Some(23 | 24) if cfg!(unix) => Errno::Exhausted,
+            _ => Errno::Other,
+        },
+    };
+    HostError::new(errno, error)
+}

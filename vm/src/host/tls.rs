@@ -1,0 +1,266 @@
+//! `lunatic::networking`: TLS.
+
+use super::call::kinds::{Buffer, Bytes, Family, IpBytes, Length, Millis, OutU64, TlsListenerId, TlsStreamId, Vectors};
+use super::socket::{
+    Kept, address, answer_accepted, answer_address, done, failure, milliseconds, permit, permit_in_time, pieces, port,
+    records,
+};
+use super::{Call, Failure};
+use crate::environment::Permit;
+use crate::resources::{Held, HostError};
+use lunatic_abi::Errno;
+use lunatic_net::tcp::Operation;
+use lunatic_net::tls::{Handshakes, Identity, LARGEST_PEM, TlsListener, TlsStream, Trust};
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+/// The TLS streams of a process.
+pub(super) const TLS_STREAMS: Kept<TlsStream> = Kept { table: |handles| &mut handles.tls_streams, name: "TLS stream" };
+
+/// Each connection has its place among the environment's sockets from before it is taken off the kernel's queue.
+const TLS_LISTENERS: Kept<TlsListener<Arc<Permit>>> =
+    Kept { table: |handles| &mut handles.tls_listeners, name: "TLS listener" };
+
+/// The longest name of a host that is looked at, in bytes: names have at most 253.
+const LONGEST_NAME: u32 = 300;
+
+/// A connect takes at most so many texts of authorities. Each text may hold many.
+const MAX_ROOTS: u32 = 256;
+
+#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+pub(super) async fn tls_bind(
+    call: &mut Call<'_>,
+    family: Family,
+    ip: IpBytes,
+    port: u32,
+    flow: u32,
+    scope: u32,
+    out: OutU64,
+    certificates: Bytes,
+    certificates_length: Length,
+    key: Bytes,
+    key_length: Length,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(out.0)?;
+    let address = address(call, family, ip, port, flow, scope)?;
+    let certificates = text(call, certificates.0, certificates_length.0)?;
+    let key = text(call, key.0, key_length.0)?;
+    let identity = match (certificates, key) {
+        (Ok(certificates), Ok(key)) => blocking::unblock(move || Identity::from_pem(&certificates, &key)).await,
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    };
+    TLS_LISTENERS.open(call, place, || TlsListener::bind(address, identity?, Handshakes::default()))
+}
+
+/// Copies a PEM text out of the guest's memory. One that is too large is not copied and no trap.
+fn text(call: &mut Call<'_>, address: u32, length: u32) -> Result<io::Result<Vec<u8>>, Failure> {
+    let range = call.range(address, length)?;
+    if length as usize > LARGEST_PEM {
+        let what = format!("a PEM text of {length} bytes; at most {LARGEST_PEM} are read");
+        return Ok(Err(io::Error::new(ErrorKind::InvalidInput, what)));
+    }
+    Ok(Ok(call.bytes(range).to_vec()))
+}
+
+pub(super) fn drop_tls_listener(call: &mut Call<'_>, id: TlsListenerId) -> Result<(), Failure> {
+    TLS_LISTENERS.remove(call, id.0).map(drop)
+}
+
+pub(super) fn tls_local_addr(call: &mut Call<'_>, id: TlsListenerId, out: OutU64) -> Result<i32, Failure> {
+    let place = call.place::<8>(out.0)?;
+    let address = TLS_LISTENERS.get(call, id.0)?.local_addr();
+    answer_address(call, place, address)
+}
+
+pub(super) async fn tls_accept(
+    call: &mut Call<'_>,
+    id: TlsListenerId,
+    stream: OutU64,
+    peer: OutU64,
+) -> Result<i32, Failure> {
+    let (place, peer_place) = (call.place::<8>(stream.0)?, call.place::<8>(peer.0)?);
+    let listener = TLS_LISTENERS.get(call, id.0)?;
+    let quota = call.guest().environment().quota().clone();
+    let accepted = listener.accept(|| permit_in_time(&quota)).await;
+    let accepted = accepted.map(|(socket, peer, permit)| (Held { socket, permit }, peer));
+    answer_accepted(call, &TLS_STREAMS, place, peer_place, accepted)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+pub(super) async fn tls_connect(
+    call: &mut Call<'_>,
+    name: Bytes,
+    length: Length,
+    port: u32,
+    timeout: Millis,
+    out: OutU64,
+    roots: Vectors,
+    count: Length,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(out.0)?;
+    let port = self::port(port)?;
+    let texts = roots_of(call, roots, count)?;
+    let range = call.range(name.0, length.0)?;
+    if length.0 > LONGEST_NAME {
+        let what = format!("a host name of {} bytes; names have at most 253", length.0);
+        return call.answer(place, Err(HostError::new(Errno::InvalidInput, what)));
+    }
+    let name = call.text_of(range)?;
+    let connected = match (permit(call), texts) {
+        (Ok(permit), Ok(texts)) => {
+            let machine = call.guest().environment().machine().clone();
+            let connect = async {
+                let trust = match texts.is_empty() {
+                    true => Trust::web(),
+                    false => blocking::unblock(move || Trust::only(texts.iter().map(Vec::as_slice))).await?,
+                };
+                TlsStream::connect(&machine.resolver, &name, port, &trust, timeout.duration()).await
+            };
+            connect.await.map(|socket| Held { socket, permit }).map_err(|error| failure(&error))
+        }
+        (Err(error), _) => Err(error),
+        (_, Err(error)) => Err(failure(&error)),
+    };
+    TLS_STREAMS.answer(call, place, connected)
+}
+
+/// Copies the certificates of authorities out of the guest's memory; none where the guest gives none.
+///
+/// The interface has pairs of an address and a length. The published guest crate writes the length first: such a pair
+/// is known by a length that no certificate has.
+fn roots_of(call: &mut Call<'_>, roots: Vectors, count: Length) -> Result<io::Result<Vec<Vec<u8>>>, Failure> {
+    let largest = LARGEST_PEM as u32;
+    let mut texts = Vec::new();
+    let mut rest = largest;
+    for (first, second) in records(call, roots, count, MAX_ROOTS)? {
+        let is_swapped = second > largest && first <= largest;
+        let (address, length) = if is_swapped { (second, first) } else { (first, second) };
+        let range = call.range(address, length)?;
+        let Some(left) = rest.checked_sub(length) else {
+            let what = format!("certificates of authorities of more than {largest} bytes");
+            return Ok(Err(io::Error::new(ErrorKind::InvalidInput, what)));
+        };
+        rest = left;
+        texts.push(call.bytes(range).to_vec());
+    }
+    Ok(Ok(texts))
+}
+
+pub(super) fn drop_tls_stream(call: &mut Call<'_>, id: TlsStreamId) -> Result<(), Failure> {
+    TLS_STREAMS.remove(call, id.0).map(drop)
+}
+
+pub(super) fn clone_tls_stream(call: &mut Call<'_>, id: TlsStreamId) -> Result<u64, Failure> {
+    TLS_STREAMS.duplicate(call, id.0)
+}
+
+pub(super) fn tls_peer_addr(call: &mut Call<'_>, id: TlsStreamId, out: OutU64) -> Result<i32, Failure> {
+    let place = call.place::<8>(out.0)?;
+    let address = TLS_STREAMS.get(call, id.0)?.peer_addr();
+    answer_address(call, place, address)
+}
+
+pub(super) async fn tls_write_vectored(
+    call: &mut Call<'_>,
+    id: TlsStreamId,
+    vectors: Vectors,
+    count: Length,
+    written: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(written.0)?;
+    let pieces = pieces(call, vectors, count)?;
+    let stream = TLS_STREAMS.get(call, id.0)?;
+    let mut wait = stream.wait(Operation::Write);
+    let accepted = loop {
+        match stream.try_write_vectored(&call.slices(&pieces)) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            accepted => break accepted,
+        }
+        if let Err(error) = wait.ready().await {
+            break Err(error);
+        }
+    };
+    // What was accepted is encrypted already and cannot be taken back: where time runs out, it counts as written, and the
+    // next write has to wait for it.
+    let written = match accepted {
+        Ok(count) => match flush(&stream).await {
+            Err(error) if error.kind() != ErrorKind::TimedOut => Err(error),
+            _ => Ok(count as u64),
+        },
+        Err(error) => Err(error),
+    };
+    call.timed_answer(place, written.map_err(|error| failure(&error)))
+}
+
+/// Waits until what a stream has accepted is with the operating system.
+async fn flush(stream: &TlsStream) -> io::Result<()> {
+    let mut wait = stream.wait(Operation::Write);
+    loop {
+        match stream.try_flush() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => wait.ready().await?,
+            flushed => return flushed,
+        }
+    }
+}
+
+pub(super) async fn tls_read(
+    call: &mut Call<'_>,
+    id: TlsStreamId,
+    buffer: Buffer,
+    length: Length,
+    read: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(read.0)?;
+    let range = call.range(buffer.0, length.0)?;
+    let stream = TLS_STREAMS.get(call, id.0)?;
+    let mut wait = stream.wait(Operation::Read);
+    let read = loop {
+        match stream.try_read(call.bytes_mut(range)) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            read => break read,
+        }
+        if let Err(error) = wait.ready().await {
+            break Err(error);
+        }
+    };
+    call.timed_answer(place, read.map(|count| count as u64).map_err(|error| failure(&error)))
+}
+
+pub(super) async fn tls_flush(call: &mut Call<'_>, id: TlsStreamId, error: OutU64) -> Result<i32, Failure> {
+    let place = call.place::<8>(error.0)?;
+    let result = flush(&TLS_STREAMS.get(call, id.0)?).await;
+    done(call, place, result)
+}
+
+pub(super) async fn tls_shutdown(call: &mut Call<'_>, id: TlsStreamId, error: OutU64) -> Result<i32, Failure> {
+    let place = call.place::<8>(error.0)?;
+    let stream = TLS_STREAMS.get(call, id.0)?;
+    stream.shutdown();
+    let result = flush(&stream).await;
+    done(call, place, result)
+}
+
+pub(super) fn set_tls_read_timeout(call: &mut Call<'_>, id: TlsStreamId, timeout: Millis) -> Result<(), Failure> {
+    set_timeout(call, id, Operation::Read, timeout)
+}
+
+pub(super) fn get_tls_read_timeout(call: &mut Call<'_>, id: TlsStreamId) -> Result<u64, Failure> {
+    timeout(call, id, Operation::Read)
+}
+
+pub(super) fn set_tls_write_timeout(call: &mut Call<'_>, id: TlsStreamId, timeout: Millis) -> Result<(), Failure> {
+    set_timeout(call, id, Operation::Write, timeout)
+}
+
+pub(super) fn get_tls_write_timeout(call: &mut Call<'_>, id: TlsStreamId) -> Result<u64, Failure> {
+    timeout(call, id, Operation::Write)
+}
+
+fn set_timeout(call: &mut Call<'_>, id: TlsStreamId, operation: Operation, timeout: Millis) -> Result<(), Failure> {
+    TLS_STREAMS.get(call, id.0)?.set_timeout(operation, timeout.duration());
+    Ok(())
+}
+
+fn timeout(call: &mut Call<'_>, id: TlsStreamId, operation: Operation) -> Result<u64, Failure> {
+    Ok(milliseconds(TLS_STREAMS.get(call, id.0)?.timeout(operation)))
+}

@@ -1,0 +1,207 @@
+//! `lunatic::networking`: UDP.
+
+use super::call::kinds::{Buffer, Bytes, Family, IpBytes, Length, Millis, OutU64, UdpSocketId};
+use super::call::{Place, Range};
+use super::dns::keep;
+use super::socket::{Kept, address, answer_address, done, failure, milliseconds};
+use super::{Call, Failure};
+use lunatic_net::udp::UdpSocket;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+/// The UDP sockets of a process.
+pub(super) const UDP_SOCKETS: Kept<UdpSocket> = Kept { table: |handles| &mut handles.udp_sockets, name: "UDP socket" };
+
+/// The result of asking for the peer's address where it failed for another reason than that there is no peer.
+const FAILED_OTHERWISE: i32 = 2;
+
+pub(super) fn udp_bind(
+    call: &mut Call<'_>,
+    family: Family,
+    ip: IpBytes,
+    port: u32,
+    flow: u32,
+    scope: u32,
+    out: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(out.0)?;
+    let address = address(call, family, ip, port, flow, scope)?;
+    UDP_SOCKETS.open(call, place, || UdpSocket::bind(address))
+}
+
+pub(super) fn drop_udp_socket(call: &mut Call<'_>, id: UdpSocketId) -> Result<(), Failure> {
+    UDP_SOCKETS.remove(call, id.0).map(drop)
+}
+
+pub(super) fn clone_udp_socket(call: &mut Call<'_>, id: UdpSocketId) -> Result<u64, Failure> {
+    UDP_SOCKETS.duplicate(call, id.0)
+}
+
+pub(super) fn udp_local_addr(call: &mut Call<'_>, id: UdpSocketId, out: OutU64) -> Result<i32, Failure> {
+    let place = call.place::<8>(out.0)?;
+    let address = UDP_SOCKETS.get(call, id.0)?.local_addr();
+    answer_address(call, place, address)
+}
+
+pub(super) fn udp_peer_addr(call: &mut Call<'_>, id: UdpSocketId, out: OutU64) -> Result<i32, Failure> {
+    let place = call.place::<8>(out.0)?;
+    let address = UDP_SOCKETS.get(call, id.0)?.peer_addr();
+    let has_other_failure = address.as_ref().is_err_and(|error| error.kind() != ErrorKind::NotConnected);
+    let code = answer_address(call, place, address)?;
+    Ok(if has_other_failure { FAILED_OTHERWISE } else { code })
+}
+
+#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+pub(super) fn udp_connect(
+    call: &mut Call<'_>,
+    id: UdpSocketId,
+    family: Family,
+    ip: IpBytes,
+    port: u32,
+    flow: u32,
+    scope: u32,
+    _timeout: Millis,
+    error: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(error.0)?;
+    let address = address(call, family, ip, port, flow, scope)?;
+    let result = UDP_SOCKETS.get(call, id.0)?.connect(address);
+    done(call, place, result)
+}
+
+pub(super) async fn udp_send(
+    call: &mut Call<'_>,
+    id: UdpSocketId,
+    data: Bytes,
+    length: Length,
+    sent: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(sent.0)?;
+    let range = call.range(data.0, length.0)?;
+    send(call, id, place, range, None).await
+}
+
+#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+pub(super) async fn udp_send_to(
+    call: &mut Call<'_>,
+    id: UdpSocketId,
+    data: Bytes,
+    length: Length,
+    family: Family,
+    ip: IpBytes,
+    port: u32,
+    flow: u32,
+    scope: u32,
+    sent: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(sent.0)?;
+    let range = call.range(data.0, length.0)?;
+    let to = address(call, family, ip, port, flow, scope)?;
+    send(call, id, place, range, Some(to)).await
+}
+
+/// Sends a datagram to an address, or to the peer where there is none.
+async fn send(
+    call: &mut Call<'_>,
+    id: UdpSocketId,
+    place: Place<8>,
+    range: Range,
+    to: Option<SocketAddr>,
+) -> Result<i32, Failure> {
+    let socket = UDP_SOCKETS.get(call, id.0)?;
+    let result = loop {
+        let datagram = call.bytes(range);
+        let sent = match to {
+            Some(to) => socket.try_send_to(datagram, to),
+            None => socket.try_send(datagram),
+        };
+        match sent {
+            Ok(count) => break Ok(count as u64),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => break Err(failure(&error)),
+        }
+        if let Err(error) = socket.writable().await {
+            break Err(failure(&error));
+        }
+    };
+    call.answer(place, result)
+}
+
+pub(super) async fn udp_receive(
+    call: &mut Call<'_>,
+    id: UdpSocketId,
+    buffer: Buffer,
+    length: Length,
+    received: OutU64,
+) -> Result<i32, Failure> {
+    let place = call.place::<8>(received.0)?;
+    let range = call.range(buffer.0, length.0)?;
+    let received = receive(call, id, range, UdpSocket::try_receive).await?;
+    call.timed_answer(place, received.map(|count| count as u64).map_err(|error| failure(&error)))
+}
+
+pub(super) async fn udp_receive_from(
+    call: &mut Call<'_>,
+    id: UdpSocketId,
+    buffer: Buffer,
+    length: Length,
+    received: OutU64,
+    sender: OutU64,
+) -> Result<i32, Failure> {
+    let (place, sender_place) = (call.place::<8>(received.0)?, call.place::<8>(sender.0)?);
+    let range = call.range(buffer.0, length.0)?;
+    match receive(call, id, range, UdpSocket::try_receive_from).await? {
+        Ok((count, sender)) => {
+            let sender = keep(call, vec![sender])?;
+            call.put(sender_place, sender.to_le_bytes());
+            call.answer(place, Ok(count as u64))
+        }
+        Err(error) => call.timed_answer(place, Err(failure(&error))),
+    }
+}
+
+/// Waits for a datagram.
+async fn receive<T>(
+    call: &mut Call<'_>,
+    id: UdpSocketId,
+    range: Range,
+    try_receive: fn(&UdpSocket, &mut [u8]) -> io::Result<T>,
+) -> Result<io::Result<T>, Failure> {
+    let socket = UDP_SOCKETS.get(call, id.0)?;
+    let mut wait = socket.wait();
+    loop {
+        match try_receive(&socket, call.bytes_mut(range)) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            received => return Ok(received),
+        }
+        if let Err(error) = wait.ready().await {
+            return Ok(Err(error));
+        }
+    }
+}
+
+pub(super) fn set_udp_receive_timeout(call: &mut Call<'_>, id: UdpSocketId, timeout: Millis) -> Result<(), Failure> {
+    UDP_SOCKETS.get(call, id.0)?.set_timeout(timeout.duration());
+    Ok(())
+}
+
+pub(super) fn get_udp_receive_timeout(call: &mut Call<'_>, id: UdpSocketId) -> Result<u64, Failure> {
+    Ok(milliseconds(UDP_SOCKETS.get(call, id.0)?.timeout()))
+}
+
+pub(super) fn set_udp_socket_broadcast(call: &mut Call<'_>, id: UdpSocketId, on: i32) -> Result<(), Failure> {
+    UDP_SOCKETS.get(call, id.0)?.set_broadcast(on != 0).map_err(Failure::trap)
+}
+
+pub(super) fn get_udp_socket_broadcast(call: &mut Call<'_>, id: UdpSocketId) -> Result<i32, Failure> {
+    UDP_SOCKETS.get(call, id.0)?.broadcast().map(i32::from).map_err(Failure::trap)
+}
+
+pub(super) fn set_udp_socket_ttl(call: &mut Call<'_>, id: UdpSocketId, ttl: u32) -> Result<(), Failure> {
+    let refused = |error| Failure::trap(format!("a datagram cannot be let pass {ttl} routers: {error}"));
+    UDP_SOCKETS.get(call, id.0)?.set_ttl(ttl).map_err(refused)
+}
+
+pub(super) fn get_udp_socket_ttl(call: &mut Call<'_>, id: UdpSocketId) -> Result<u32, Failure> {
+    UDP_SOCKETS.get(call, id.0)?.ttl().map_err(Failure::trap)
+}
