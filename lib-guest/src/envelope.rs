@@ -1,7 +1,7 @@
 //! An envelope is a message on its way: the bytes of a value, and the resources that the value names.
 //!
 //! A value is written into a buffer of this program and crosses to the machine in one call; the same on the way back. A
-//! resource (a [`TcpStream`](crate::net::TcpStream)) is no bytes: in the value it is an index, and the thing itself is
+//! resource (a [`TcpStream`](crate::net::TcpStream), say) is no bytes: in the value it is an index, and the thing itself is
 //! handed over by the machine. This file knows whether a message is being written or read, so that a resource anywhere
 //! else is an error and not a number that means nothing.
 
@@ -10,10 +10,10 @@ mod nesting;
 use crate::host;
 use crate::message::Signal;
 use crate::tag::Tag;
-use lunatic_abi::{Errno, MessageHeader};
+use lunatic_abi::{Errno, MessageHeader, ResourceKind};
 use rmp_serde::{decode, encode};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use std::cell::{Cell, RefCell};
 
 /// How large the buffer for messages is before the first one, in bytes.
@@ -25,45 +25,56 @@ const KEPT_BUFFER: usize = 16 * 1024;
 thread_local! {
     static OUTGOING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static INCOMING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// The streams of the message being written; `None` while none is.
+    /// The sockets of the message being written, each as the word that names it; `None` while none is.
     static ENCLOSED: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
     /// Set while a message is being read, which then lies in the machine's slot with its resources.
     static READING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `resource_kind` says of a stream.
-const STREAM: u32 = 2;
-
-/// Writes a message and hands it to `deliver`: its bytes, and the ids of the streams in it.
+/// Writes a message and hands it to `deliver`: its bytes, and the words that name the sockets in it.
 pub(crate) fn seal<T: Serialize, R>(message: &T, deliver: impl FnOnce(&[u8], &[u64]) -> R) -> Result<R, encode::Error> {
     let mut bytes = OUTGOING.take();
     bytes.clear();
     // A `Serialize` that sends something itself is in the middle of another message.
     let outer = ENCLOSED.replace(Some(Vec::new()));
     let written = message.serialize(&mut rmp_serde::Serializer::new(&mut bytes));
-    let streams = ENCLOSED.replace(outer).unwrap_or_default();
-    let delivered = written.map(|()| deliver(&bytes, &streams));
+    let sockets = ENCLOSED.replace(outer).unwrap_or_default();
+    let delivered = written.map(|()| deliver(&bytes, &sockets));
     if bytes.capacity() <= KEPT_BUFFER {
         OUTGOING.set(bytes);
     }
     delivered
 }
 
-/// Puts a stream into the message being written and returns its index there; `None` where no message is being written.
-pub(crate) fn enclose_stream(stream: u64) -> Option<u32> {
+/// Puts a socket into the message being written and returns its index there; `None` where no message is being written.
+fn enclose(kind: ResourceKind, id: u64) -> Option<u32> {
     ENCLOSED.with_borrow_mut(|enclosed| {
-        let streams = enclosed.as_mut()?;
-        let index = u32::try_from(streams.len()).ok()?;
-        streams.push(stream);
+        let sockets = enclosed.as_mut()?;
+        let index = u32::try_from(sockets.len()).ok()?;
+        sockets.push(kind.word(id));
         Some(index)
     })
 }
 
+/// Writes a socket as a part of a message: its index.
+pub(crate) fn write_socket<S: Serializer>(kind: ResourceKind, id: u64, serializer: S) -> Result<S::Ok, S::Error> {
+    let Some(index) = enclose(kind, id) else {
+        return Err(ser::Error::custom("a socket can only be written into a message that is being sent"));
+    };
+    index.serialize(serializer)
+}
+
+/// Reads a socket out of the message that is being received, and returns its id.
+pub(crate) fn read_socket<'de, D: Deserializer<'de>>(kind: ResourceKind, deserializer: D) -> Result<u64, D::Error> {
+    let index = u32::deserialize(deserializer)?;
+    take(kind, index).map_err(de::Error::custom)
+}
+
 /// Sends what [`seal`] wrote.
-pub(crate) fn post(process: u64, tag: Tag, bytes: &[u8], streams: &[u64]) -> Result<(), Errno> {
+pub(crate) fn post(process: u64, tag: Tag, bytes: &[u8], sockets: &[u64]) -> Result<(), Errno> {
     // SAFETY: each address comes with the length of the slice that it is of.
     let result = unsafe {
-        host::message::send_bytes(process, tag.id(), bytes.as_ptr(), bytes.len(), streams.as_ptr(), streams.len())
+        host::message::send_bytes(process, tag.id(), bytes.as_ptr(), bytes.len(), sockets.as_ptr(), sockets.len())
     };
     match Errno::from_number(result.cast_unsigned()) {
         Some(Errno::Success) => Ok(()),
@@ -180,32 +191,36 @@ pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, decode::Error
     value
 }
 
-/// Takes a stream out of the message being read.
+/// Takes a socket out of the message being read.
 ///
 /// The index was chosen by the sender, so whatever it is must not end this process: the machine is asked first what is
 /// there.
-pub(crate) fn take_stream(index: u32) -> Result<u64, &'static str> {
+fn take(kind: ResourceKind, index: u32) -> Result<u64, &'static str> {
     if !READING.get() {
-        return Err("a stream can only be read out of a message that is being received");
+        return Err("a socket can only be read out of a message that is being received");
     }
     let index = u64::from(index);
     // SAFETY: the call takes a number and returns one; the message is still in the slot, since no receive came between.
-    if unsafe { host::message::resource_kind(index) } != STREAM {
-        return Err("the message carries no stream there, or it was read already");
+    if unsafe { host::message::resource_kind(index) } != kind as u32 {
+        return Err("the message carries no such socket there, or it was read already");
     }
-    // SAFETY: as above, and the stream is there.
-    Ok(unsafe { host::message::take_tcp_stream(index) })
+    // SAFETY: as above, and a socket of this kind is there.
+    match kind {
+        ResourceKind::TcpStream => Ok(unsafe { host::message::take_tcp_stream(index) }),
+        ResourceKind::TlsStream => Ok(unsafe { host::message::take_tls_stream(index) }),
+        ResourceKind::UdpSocket => Ok(unsafe { host::message::take_udp_socket(index) }),
+        _ => Err("only sockets are parts of messages"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
     use std::collections::BTreeMap;
 
     fn round_trip<T: Serialize + DeserializeOwned>(value: &T) -> T {
-        let read = seal(value, |bytes, streams| {
-            assert!(streams.is_empty());
+        let read = seal(value, |bytes, sockets| {
+            assert!(sockets.is_empty());
             open(bytes)
         });
         read.expect("it can be written").expect("it can be read")
@@ -235,19 +250,19 @@ mod tests {
     impl Serialize for Nested {
         fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let inner = seal(&7u8, |bytes, _| bytes.to_vec()).map_err(serde::ser::Error::custom)?;
-            assert_eq!(enclose_stream(9), Some(0), "the outer message is being written again");
+            assert_eq!(enclose(ResourceKind::UdpSocket, 9), Some(0), "the outer message is being written again");
             serializer.serialize_u8(inner[0])
         }
     }
 
     #[test]
     fn a_message_written_within_another_leaves_it_alone() {
-        let streams = seal(&Nested, |bytes, streams| {
+        let sockets = seal(&Nested, |bytes, sockets| {
             assert_eq!(bytes, [7]);
-            streams.to_vec()
+            sockets.to_vec()
         });
-        assert_eq!(streams.expect("it can be written"), [9]);
-        assert_eq!(enclose_stream(9), None, "no message is being written any more");
+        assert_eq!(sockets.expect("it can be written"), [ResourceKind::UdpSocket.word(9)]);
+        assert_eq!(enclose(ResourceKind::UdpSocket, 9), None, "no message is being written any more");
     }
 
     #[derive(Debug, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 //! where nobody provides the functions, each one is a panic that says so; that is what lets the crate compile for the
 //! development machine.
 
+use std::io::IoSlice;
 use std::time::Duration;
 
 /// What each kind of parameter of the table is in Rust.
@@ -51,6 +52,24 @@ mod kinds {
 pub(crate) struct Vector {
     pub(crate) address: *const u8,
     pub(crate) length: usize,
+}
+
+/// How many slices one vectored write hands over at most. Those after it are left for the next, as for any short write.
+const VECTORS: usize = 16;
+
+impl Vector {
+    /// Says where the first of the slices that are not empty lie, and how many these are.
+    pub(crate) fn gather(slices: &[IoSlice<'_>]) -> ([Vector; VECTORS], usize) {
+        let nothing = Vector { address: std::ptr::null(), length: 0 };
+        let mut vectors = [nothing; VECTORS];
+        let mut count = 0;
+        let filled = slices.iter().filter(|slice| !slice.is_empty());
+        for (vector, slice) in vectors.iter_mut().zip(filled) {
+            *vector = Vector { address: slice.as_ptr(), length: slice.len() };
+            count += 1;
+        }
+        (vectors, count)
+    }
 }
 
 macro_rules! imports {
@@ -103,6 +122,11 @@ pub(crate) fn milliseconds(time: Duration) -> u64 {
 /// Returns a time that may be endless as it crosses to the machine.
 pub(crate) fn milliseconds_or_forever(time: Option<Duration>) -> u64 {
     time.map_or(lunatic_abi::FOREVER, milliseconds)
+}
+
+/// Returns a time that came from the machine; `None` for ever.
+pub(crate) fn duration(milliseconds: u64) -> Option<Duration> {
+    (milliseconds != lunatic_abi::FOREVER).then(|| Duration::from_millis(milliseconds))
 }
 
 #[cfg(test)]

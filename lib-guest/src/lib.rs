@@ -26,7 +26,7 @@
 //! * [`supervisor`] starts processes anew when they fail.
 //! * [`process_local!`] declares what each process has for itself.
 //! * [`Config`] and [`Environment`] say what processes may do and use.
-//! * [`net`] is TCP.
+//! * [`net`] is TCP, TLS and UDP.
 //! * [`sqlite`] is databases.
 //!
 //! Whatever [serde](https://serde.rs) can write is a message. It is written as MessagePack into a buffer of the sender,

@@ -1,6 +1,7 @@
 //! Names of hosts, and what can stand for an address.
 
 use crate::{LunaticError, host};
+use lunatic_abi::Errno;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::time::Duration;
 use std::{io, iter, option, slice, vec};
@@ -217,6 +218,28 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
     }
 }
 
+/// Returns what the first of the addresses yields with which `act` succeeds.
+pub(crate) fn first<T>(
+    addresses: impl ToSocketAddrs,
+    act: impl Fn(RawAddress) -> Result<T, LunaticError>,
+) -> io::Result<T> {
+    let mut last = LunaticError::new(Errno::InvalidInput, "there is no address to try");
+    for address in addresses.to_socket_addrs()? {
+        match act(address.into()) {
+            Ok(made) => return Ok(made),
+            Err(error) => last = error,
+        }
+    }
+    Err(last.into())
+}
+
+/// Reads the address out of a result that holds one.
+pub(crate) fn only_address(id: u64) -> io::Result<SocketAddr> {
+    SocketAddrIterator::from_id(id)
+        .next()
+        .ok_or_else(|| LunaticError::new(Errno::NotConnected, "the socket has no address").into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,5 +272,21 @@ mod tests {
         for address in addresses {
             assert_eq!(SocketAddr::from(RawAddress::from(address)), address);
         }
+    }
+
+    #[test]
+    fn no_address_is_invalid_input_and_the_last_failure_counts() {
+        let none: &[SocketAddr] = &[];
+        let error = first(none, |_| Ok(())).expect_err("there is no address");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+
+        let two = [SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2))];
+        let fail = |address: RawAddress| {
+            let kind = if address.port == 2 { Errno::ConnectionRefused } else { Errno::TimedOut };
+            Err::<(), _>(LunaticError::new(kind, "no"))
+        };
+        let error = first(&two[..], fail).expect_err("both fail");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(first(&two[..], |address| Ok(address.port)).expect("both succeed"), 1);
     }
 }

@@ -3,9 +3,9 @@
 use crate::LunaticError;
 use crate::envelope;
 use crate::host::{self, Vector};
-use crate::net::dns::{RawAddress, SocketAddrIterator, ToSocketAddrs};
-use lunatic_abi::Errno;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use crate::net::dns::{ToSocketAddrs, first, only_address};
+use lunatic_abi::ResourceKind;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
@@ -252,7 +252,7 @@ impl TcpStream {
     /// Returns how long a read may wait.
     pub fn read_timeout(&self) -> Option<Duration> {
         // SAFETY: the call takes a number and returns one.
-        duration(unsafe { host::tcp::get_read_timeout(self.id) })
+        host::duration(unsafe { host::tcp::get_read_timeout(self.id) })
     }
 
     /// Sets how long a write may wait, as [`set_read_timeout`](Self::set_read_timeout) does for a read.
@@ -264,7 +264,7 @@ impl TcpStream {
     /// Returns how long a write may wait.
     pub fn write_timeout(&self) -> Option<Duration> {
         // SAFETY: the call takes a number and returns one.
-        duration(unsafe { host::tcp::get_write_timeout(self.id) })
+        host::duration(unsafe { host::tcp::get_write_timeout(self.id) })
     }
 
     /// Sets how long a [`peek`](Self::peek) may wait, as [`set_read_timeout`](Self::set_read_timeout) does for a read.
@@ -276,12 +276,9 @@ impl TcpStream {
     /// Returns how long a [`peek`](Self::peek) may wait.
     pub fn peek_timeout(&self) -> Option<Duration> {
         // SAFETY: the call takes a number and returns one.
-        duration(unsafe { host::tcp::get_peek_timeout(self.id) })
+        host::duration(unsafe { host::tcp::get_peek_timeout(self.id) })
     }
 }
-
-/// How many slices one vectored write hands over at most. Those after it are left for the next, as for any short write.
-const VECTORS: usize = 16;
 
 impl Read for &TcpStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -298,14 +295,7 @@ impl Write for &TcpStream {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let nothing = Vector { address: std::ptr::null(), length: 0 };
-        let mut vectors = [nothing; VECTORS];
-        let mut count = 0;
-        let filled = slices.iter().filter(|slice| !slice.is_empty());
-        for (vector, slice) in vectors.iter_mut().zip(filled) {
-            *vector = Vector { address: slice.as_ptr(), length: slice.len() };
-            count += 1;
-        }
+        let (vectors, count) = Vector::gather(slices);
         let mut written = 0;
         // SAFETY: there are `count` vectors, each the address and length of a slice; the last address is that of a variable.
         let result = unsafe { host::tcp::tcp_write_vectored(self.id, vectors.as_ptr(), count, &mut written) };
@@ -358,43 +348,14 @@ impl Drop for TcpStream {
 
 impl Serialize for TcpStream {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Some(index) = envelope::enclose_stream(self.id) else {
-            let what = "a stream can only be written into a message that is being sent";
-            return Err(ser::Error::custom(what));
-        };
-        index.serialize(serializer)
+        envelope::write_socket(ResourceKind::TcpStream, self.id, serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for TcpStream {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let index = u32::deserialize(deserializer)?;
-        let id = envelope::take_stream(index).map_err(de::Error::custom)?;
-        Ok(Self { id })
+        envelope::read_socket(ResourceKind::TcpStream, deserializer).map(|id| Self { id })
     }
-}
-
-/// Returns what the first of the addresses yields with which `act` succeeds.
-fn first<T>(addresses: impl ToSocketAddrs, act: impl Fn(RawAddress) -> Result<T, LunaticError>) -> io::Result<T> {
-    let mut last = LunaticError::new(Errno::InvalidInput, "there is no address to try");
-    for address in addresses.to_socket_addrs()? {
-        match act(address.into()) {
-            Ok(made) => return Ok(made),
-            Err(error) => last = error,
-        }
-    }
-    Err(last.into())
-}
-
-/// Reads the address out of a result that holds one.
-fn only_address(id: u64) -> io::Result<SocketAddr> {
-    SocketAddrIterator::from_id(id)
-        .next()
-        .ok_or_else(|| LunaticError::new(Errno::NotConnected, "the socket has no address").into())
-}
-
-fn duration(milliseconds: u64) -> Option<Duration> {
-    (milliseconds != lunatic_abi::FOREVER).then(|| Duration::from_millis(milliseconds))
 }
 
 #[cfg(test)]
@@ -409,27 +370,11 @@ mod tests {
         let sealed = envelope::seal(&(7u8, &*stream, &*stream), |bytes, streams| (bytes.to_vec(), streams.to_vec()));
         let (bytes, streams) = sealed.expect("a message is being sent");
         assert_eq!(bytes, [0x93, 7, 0, 1]);
-        assert_eq!(streams, [40, 40]);
+        assert_eq!(streams, [ResourceKind::TcpStream.word(40); 2]);
 
         let error = rmp_serde::to_vec(&*stream).expect_err("no message is being sent");
-        assert_eq!(error.to_string(), "a stream can only be written into a message that is being sent");
+        assert_eq!(error.to_string(), "a socket can only be written into a message that is being sent");
         let error = rmp_serde::from_slice::<TcpStream>(&[0]).expect_err("no message is being received");
-        assert_eq!(error.to_string(), "a stream can only be read out of a message that is being received");
-    }
-
-    #[test]
-    fn no_address_is_invalid_input_and_the_last_failure_counts() {
-        let none: &[SocketAddr] = &[];
-        let error = first(none, |_| Ok(())).expect_err("there is no address");
-        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-
-        let two = [SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2))];
-        let fail = |address: RawAddress| {
-            let kind = if address.port == 2 { Errno::ConnectionRefused } else { Errno::TimedOut };
-            Err::<(), _>(LunaticError::new(kind, "no"))
-        };
-        let error = first(&two[..], fail).expect_err("both fail");
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        assert_eq!(first(&two[..], |address| Ok(address.port)).expect("both succeed"), 1);
+        assert_eq!(error.to_string(), "a socket can only be read out of a message that is being received");
     }
 }

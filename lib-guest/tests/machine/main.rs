@@ -52,13 +52,14 @@ macro_rules! claims {
 }
 
 // The macro is known from here on.
+mod net;
 mod server;
 mod sqlite;
 mod supervisor;
 mod task;
 
 /// The subjects that have a file of their own stand there.
-const SUBJECTS: &[&[Claim]] = &[CLAIMS, server::CLAIMS, sqlite::CLAIMS, supervisor::CLAIMS, task::CLAIMS];
+const SUBJECTS: &[&[Claim]] = &[CLAIMS, net::CLAIMS, server::CLAIMS, sqlite::CLAIMS, supervisor::CLAIMS, task::CLAIMS];
 
 /// Names the same process as one that takes other messages.
 fn retype<A, B>(process: Process<A>) -> Process<B> {

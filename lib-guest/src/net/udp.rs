@@ -1,0 +1,260 @@
+//! UDP: datagrams.
+
+use crate::LunaticError;
+use crate::envelope;
+use crate::host;
+use crate::net::dns::{ToSocketAddrs, first, only_address};
+use lunatic_abi::{Errno, ResourceKind};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A UDP socket. It is closed, and its port free, when its last handle is dropped, in whichever process that is.
+///
+/// Datagrams may be lost, doubled or overtaken, and those that nobody receives are dropped when the operating system has
+/// no more room for them. Who waits for an answer sets a [timeout](Self::set_read_timeout).
+///
+/// [`Clone`] makes another handle to the same socket, and so does sending it in a message, as with a
+/// [`TcpStream`](crate::net::TcpStream).
+///
+/// # Example
+///
+/// ```no_run
+/// use lunatic::net::UdpSocket;
+///
+/// fn main() -> std::io::Result<()> {
+///     let socket = UdpSocket::bind("127.0.0.1:34254")?;
+///     let mut buffer = [0; 1500];
+///     let (length, sender) = socket.recv_from(&mut buffer)?;
+///     let datagram = &mut buffer[..length];
+///     datagram.reverse();
+///     socket.send_to(datagram, sender)?;
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug)]
+pub struct UdpSocket {
+    id: u64,
+}
+
+impl UdpSocket {
+    /// Binds to the first of the addresses that can be bound to. Port 0 is any that is free.
+    ///
+    /// # Errors
+    ///
+    /// That of the last address; [`io::ErrorKind::InvalidInput`] where there is none.
+    pub fn bind<A: ToSocketAddrs>(addresses: A) -> io::Result<Self> {
+        first(addresses, |address| {
+            let mut id = 0;
+            // SAFETY: the addresses are those of the bytes, of which there are as many as the family says, and of a variable.
+            let result = unsafe {
+                host::udp::udp_bind(
+                    address.family,
+                    address.ip.as_ptr(),
+                    u32::from(address.port),
+                    address.flow,
+                    address.scope,
+                    &mut id,
+                )
+            };
+            LunaticError::check(result, id).map(|id| Self { id })
+        })
+    }
+
+    /// Chooses the peer that [`send`](Self::send) sends to, and the only one that is received from. Another call chooses
+    /// another. Nothing is sent by it: the peer need not be there.
+    pub fn connect<A: ToSocketAddrs>(&self, addresses: A) -> io::Result<()> {
+        first(addresses, |address| {
+            let mut error = 0;
+            // SAFETY: the addresses are those of the bytes, of which there are as many as the family says, and of a variable.
+            let result = unsafe {
+                host::udp::udp_connect(
+                    self.id,
+                    address.family,
+                    address.ip.as_ptr(),
+                    u32::from(address.port),
+                    address.flow,
+                    address.scope,
+                    lunatic_abi::FOREVER,
+                    &mut error,
+                )
+            };
+            LunaticError::check(result, error).map(drop)
+        })
+    }
+
+    /// Sends a datagram to the peer that [`connect`](Self::connect) chose, and returns its length.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotConnected`] without a peer; [`io::ErrorKind::InvalidInput`] for more than a datagram holds
+    /// (65,507 bytes for version 4); [`io::ErrorKind::ConnectionRefused`] where it became known that nobody received an
+    /// earlier one.
+    pub fn send(&self, datagram: &[u8]) -> io::Result<usize> {
+        let mut sent = 0;
+        // SAFETY: the address comes with the length of the slice, and the last is that of a variable.
+        let result = unsafe { host::udp::udp_send(self.id, datagram.as_ptr(), datagram.len(), &mut sent) };
+        Ok(LunaticError::check(result, sent)? as usize)
+    }
+
+    /// Sends a datagram to the first of the addresses to which it can be sent, and returns its length; otherwise as
+    /// [`send`](Self::send).
+    pub fn send_to<A: ToSocketAddrs>(&self, datagram: &[u8], addresses: A) -> io::Result<usize> {
+        first(addresses, |address| {
+            let mut sent = 0;
+            // SAFETY: each address comes with the length of its bytes, and the last is that of a variable.
+            let result = unsafe {
+                host::udp::udp_send_to(
+                    self.id,
+                    datagram.as_ptr(),
+                    datagram.len(),
+                    address.family,
+                    address.ip.as_ptr(),
+                    u32::from(address.port),
+                    address.flow,
+                    address.scope,
+                    &mut sent,
+                )
+            };
+            Ok(LunaticError::check(result, sent)? as usize)
+        })
+    }
+
+    /// Waits for a datagram, and returns how much of it is in the buffer. What the buffer has no room for is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::TimedOut`] where a timeout was set; [`io::ErrorKind::ConnectionRefused`] as with
+    /// [`send`](Self::send).
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut length = 0;
+        // SAFETY: the address comes with the length of its buffer, and the last is that of a variable.
+        let result = unsafe { host::udp::udp_receive(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
+        Ok(LunaticError::check(result, length)? as usize)
+    }
+
+    /// Waits for a datagram as [`recv`](Self::recv) does, and also returns its sender.
+    pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let (mut length, mut sender) = (0, 0);
+        // SAFETY: the address comes with the length of its buffer, and the last two are those of variables.
+        let result = unsafe {
+            host::udp::udp_receive_from(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length, &mut sender)
+        };
+        let length = LunaticError::check(result, length)? as usize;
+        Ok((length, only_address(sender)?))
+    }
+
+    /// Returns the address that it is bound to, with the port that was chosen.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        let mut address = 0;
+        // SAFETY: the address is that of a variable.
+        let result = unsafe { host::udp::udp_local_addr(self.id, &mut address) };
+        only_address(LunaticError::check(result, address)?)
+    }
+
+    /// Returns the peer's address.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotConnected`] where none was chosen.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        let mut address = 0;
+        // SAFETY: the address is that of a variable.
+        let result = unsafe { host::udp::udp_peer_addr(self.id, &mut address) };
+        only_address(LunaticError::check(result, address)?)
+    }
+
+    /// Sets how long a receive may wait; `None` for as long as it takes, as at first. Time counts in milliseconds, rounded
+    /// up; zero only takes what is there. All handles of a socket share it.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use lunatic::net::UdpSocket;
+    /// use std::io::ErrorKind;
+    /// use std::time::Duration;
+    ///
+    /// /// Asks until an answer comes: the question may be lost, and the answer too.
+    /// fn ask(server: &UdpSocket, question: &[u8], answer: &mut [u8]) -> std::io::Result<usize> {
+    ///     server.set_read_timeout(Some(Duration::from_millis(500)));
+    ///     loop {
+    ///         server.send(question)?;
+    ///         match server.recv(answer) {
+    ///             Err(error) if error.kind() == ErrorKind::TimedOut => {}
+    ///             received => return received,
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) {
+        // SAFETY: the call takes numbers.
+        unsafe { host::udp::set_udp_receive_timeout(self.id, host::milliseconds_or_forever(timeout)) };
+    }
+
+    /// Returns how long a receive may wait.
+    pub fn read_timeout(&self) -> Option<Duration> {
+        // SAFETY: the call takes a number and returns one.
+        host::duration(unsafe { host::udp::get_udp_receive_timeout(self.id) })
+    }
+
+    /// Sets whether datagrams may be sent to a broadcast address. They may not at first.
+    pub fn set_broadcast(&self, broadcast: bool) {
+        // SAFETY: the call takes numbers.
+        unsafe { host::udp::set_udp_socket_broadcast(self.id, i32::from(broadcast)) };
+    }
+
+    /// Returns whether datagrams may be sent to a broadcast address.
+    pub fn broadcast(&self) -> bool {
+        // SAFETY: the call takes a number and returns one.
+        unsafe { host::udp::get_udp_socket_broadcast(self.id) != 0 }
+    }
+
+    /// Sets how many routers a datagram may pass.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] for what is not within 1 and 255.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        if !(1..=255).contains(&ttl) {
+            let what = format!("a datagram can pass 1 to 255 routers, not {ttl}");
+            return Err(LunaticError::new(Errno::InvalidInput, what).into());
+        }
+        // SAFETY: the call takes numbers.
+        unsafe { host::udp::set_udp_socket_ttl(self.id, ttl) };
+        Ok(())
+    }
+
+    /// Returns how many routers a datagram may pass.
+    pub fn ttl(&self) -> u32 {
+        // SAFETY: the call takes a number and returns one.
+        unsafe { host::udp::get_udp_socket_ttl(self.id) }
+    }
+}
+
+impl Clone for UdpSocket {
+    fn clone(&self) -> Self {
+        // SAFETY: the call takes a number and returns one.
+        let id = unsafe { host::udp::clone_udp_socket(self.id) };
+        Self { id }
+    }
+}
+
+impl Drop for UdpSocket {
+    fn drop(&mut self) {
+        // SAFETY: the id was given by the machine, and nobody else has it.
+        unsafe { host::udp::drop_udp_socket(self.id) };
+    }
+}
+
+impl Serialize for UdpSocket {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        envelope::write_socket(ResourceKind::UdpSocket, self.id, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for UdpSocket {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        envelope::read_socket(ResourceKind::UdpSocket, deserializer).map(|id| Self { id })
+    }
+}
