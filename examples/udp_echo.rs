@@ -1,0 +1,47 @@
+//! Datagrams that are sent back, by several processes that share one socket.
+//!
+//! ```text
+//! lunatic udp_echo.wasm                  listens on 127.0.0.1:1337
+//! lunatic udp_echo.wasm 127.0.0.1:0      listens on any free port
+//! ```
+//!
+//! Look at the socket: each worker is spawned with a handle of its own. All wait in their `recv_from`, and each datagram
+//! goes to one of them. A datagram `exit` ends the worker that gets it.
+
+use lunatic::{Mailbox, net, process};
+
+const WORKERS: usize = 4;
+
+#[lunatic::main]
+fn main(mailbox: Mailbox<()>) {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:1337".to_owned());
+    let socket = match net::UdpSocket::bind(address.as_str()) {
+        Ok(socket) => socket,
+        Err(error) => {
+            eprintln!("cannot listen on {address}: {error}");
+            std::process::exit(1);
+        }
+    };
+    println!("listening on {}", socket.local_addr().expect("it is bound"));
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|_| process::spawn_with(socket.clone(), echo).expect("there is room for a few processes"))
+        .collect();
+    // The program ends with this process, so it waits for the others.
+    for worker in &workers {
+        worker.monitor();
+    }
+    for _ in &workers {
+        let _ = mailbox.receive();
+    }
+}
+
+fn echo(socket: net::UdpSocket, _: Mailbox<()>) {
+    let mut buffer = [0; 1 << 16];
+    while let Ok((length, sender)) = socket.recv_from(&mut buffer) {
+        if &buffer[..length] == b"exit" {
+            return;
+        }
+        // An answer may be lost as well as any datagram.
+        let _ = socket.send_to(&buffer[..length], sender);
+    }
+}
