@@ -3,8 +3,9 @@
 use crate::cargo::example;
 use crate::lunatic::{Ended, Place};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 
 /// Runs an example with arguments, and checks all that it prints. What guests that fail on purpose write on standard error
 /// is theirs.
@@ -200,11 +201,11 @@ struct Server {
 }
 
 impl Server {
-    /// Starts the example, which says where it listens.
-    fn start(place: &Place) -> Server {
-        let program = example("tcp_echo");
+    /// Starts an example, which says where it listens.
+    fn start(place: &Place, name: &str, arguments: &[&str]) -> Server {
+        let program = example(name);
         let program = program.to_str().expect("the repository lies where paths are text");
-        let mut command = place.command(&[program, "127.0.0.1:0"]);
+        let mut command = place.command(&[&[program], arguments].concat());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command was built");
         let mut line = String::new();
         let output = child.stdout.as_mut().expect("it is piped");
@@ -229,7 +230,7 @@ impl Drop for Server {
 #[test]
 fn tcp_echo() {
     let place = Place::new();
-    let server = Server::start(&place);
+    let server = Server::start(&place, "tcp_echo", &["127.0.0.1:0"]);
     let mut clients: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
     // All are served at the same time, whatever their order.
     for (number, client) in clients.iter_mut().enumerate().rev() {
@@ -262,4 +263,60 @@ fn tcp_echo() {
     let address = server.address.to_string();
     let refused = run("tcp_echo", &[&address]);
     refused.check(1, &["cannot listen on", &address]);
+}
+
+#[test]
+fn udp_echo() {
+    let place = Place::new();
+    let mut server = Server::start(&place, "udp_echo", &["127.0.0.1:0"]);
+    let client = UdpSocket::bind("127.0.0.1:0").expect("there are ports");
+    client.connect(server.address).expect("it is a local address");
+    let mut buffer = [0; 64];
+    for number in 0..20 {
+        let datagram = format!("datagram {number}");
+        client.send(datagram.as_bytes()).expect("the server is there");
+        let length = client.recv(&mut buffer).expect("an answer comes");
+        assert_eq!(&buffer[..length], datagram.as_bytes());
+    }
+    for _ in 0..4 {
+        client.send(b"exit").expect("a worker is there");
+    }
+    assert!(server.child.wait().expect("it was started").success());
+}
+
+#[test]
+fn tls_echo() {
+    let place = Place::new();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    place.write("server.pem", made.cert.pem());
+    place.write("server.key", made.signing_key.serialize_pem());
+    let server = Server::start(&place, "tls_echo", &["server.pem", "server.key", "127.0.0.1:0"]);
+
+    // These hold up nobody.
+    let silent = server.connect();
+    let mut rude = server.connect();
+    rude.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("it is connected");
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("it is a root");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = Arc::new(config.expect("versions").with_root_certificates(roots).with_no_client_auth());
+    for number in 0..5 {
+        let name = "localhost".try_into().expect("it is a name");
+        let connection = rustls::ClientConnection::new(config.clone(), name).expect("a connection");
+        let mut client = rustls::StreamOwned::new(connection, server.connect());
+        let line = format!("line {number}\n");
+        client.write_all(line.as_bytes()).expect("it is connected");
+        let mut answer = String::new();
+        BufReader::new(&mut client).read_line(&mut answer).expect("an answer comes");
+        assert_eq!(answer, line);
+        client.conn.send_close_notify();
+        client.flush().expect("it is connected");
+        assert_eq!(client.read(&mut [0]).expect("the server announces the end"), 0);
+    }
+    drop(silent);
+
+    let refused = run("tls_echo", &[]);
+    refused.check(1, &["a file of certificates"]);
 }
