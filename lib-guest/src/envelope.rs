@@ -205,11 +205,13 @@ fn take(kind: ResourceKind, index: u32) -> Result<u64, &'static str> {
         return Err("the message carries no such socket there, or it was read already");
     }
     // SAFETY: as above, and a socket of this kind is there.
-    match kind {
-        ResourceKind::TcpStream => Ok(unsafe { host::message::take_tcp_stream(index) }),
-        ResourceKind::TlsStream => Ok(unsafe { host::message::take_tls_stream(index) }),
-        ResourceKind::UdpSocket => Ok(unsafe { host::message::take_udp_socket(index) }),
-        _ => Err("only sockets are parts of messages"),
+    unsafe {
+        match kind {
+            ResourceKind::TcpStream => Ok(host::message::take_tcp_stream(index)),
+            ResourceKind::TlsStream => Ok(host::message::take_tls_stream(index)),
+            ResourceKind::UdpSocket => Ok(host::message::take_udp_socket(index)),
+            _ => Err("only sockets are parts of messages"),
+        }
     }
 }
 
