@@ -46,6 +46,7 @@ mod error;
 mod host;
 mod mailbox;
 mod message;
+pub mod metrics;
 mod module;
 pub mod net;
 pub mod process;
@@ -59,6 +60,7 @@ mod tag;
 mod task;
 mod test;
 mod timer;
+mod trap;
 
 pub use config::Config;
 pub use environment::Environment;
@@ -78,6 +80,7 @@ pub use task::{Task, TaskError};
 #[doc(hidden)]
 pub use test::{__test, __test_with_mailbox};
 pub use timer::Timer;
+pub use trap::{Trapped, catch_trap};
 
 /// What attributes expand to, beside what is public.
 #[doc(hidden)]

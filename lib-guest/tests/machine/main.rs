@@ -57,9 +57,11 @@ mod server;
 mod sqlite;
 mod supervisor;
 mod task;
+mod trap;
 
 /// The subjects that have a file of their own stand there.
-const SUBJECTS: &[&[Claim]] = &[CLAIMS, net::CLAIMS, server::CLAIMS, sqlite::CLAIMS, supervisor::CLAIMS, task::CLAIMS];
+const SUBJECTS: &[&[Claim]] =
+    &[CLAIMS, net::CLAIMS, server::CLAIMS, sqlite::CLAIMS, supervisor::CLAIMS, task::CLAIMS, trap::CLAIMS];
 
 /// Names the same process as one that takes other messages.
 fn retype<A, B>(process: Process<A>) -> Process<B> {

@@ -1,0 +1,90 @@
+//! What a program counts, for whoever collects it: `lunatic --metrics 9100 program.wasm` shows it to Prometheus.
+//!
+//! A metric is a name; all processes of a program that use it count together, and nothing has to be made first. A name is of
+//! one kind. What comes as another is left out and counted as such, and so is what comes when the program has more names than
+//! its environment allows ([`Limit::Metrics`](crate::Limit), 1,000 unless told otherwise). Names are ASCII letters, digits, `_`
+//! and `:`; anything else in them becomes `_`.
+//!
+//! ```no_run
+//! use lunatic::metrics::{Counter, Gauge, Histogram};
+//!
+//! const REQUESTS: Counter = Counter::new("requests_total");
+//! const OPEN: Gauge = Gauge::new("connections_open");
+//! const SECONDS: Histogram = Histogram::new("request_seconds");
+//!
+//! OPEN.add(1.0);
+//! REQUESTS.increment();
+//! SECONDS.record(0.25);
+//! OPEN.subtract(1.0);
+//! ```
+
+use crate::host;
+
+/// A number that only goes up, such as of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Counter<'a>(&'a str);
+
+/// A number that goes up and down, such as of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Gauge<'a>(&'a str);
+
+/// How samples are spread, such as of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Histogram<'a>(&'a str);
+
+impl<'a> Counter<'a> {
+    /// Names a counter. The name has 1 to 256 bytes: with another, its use is a trap.
+    pub const fn new(name: &'a str) -> Self {
+        Self(name)
+    }
+
+    /// Adds one.
+    pub fn increment(&self) {
+        // SAFETY: the address comes with the length of its text.
+        unsafe { host::metrics::increment_counter(self.0.as_ptr(), self.0.len()) }
+    }
+
+    /// Sets it, for what is counted elsewhere.
+    pub fn set(&self, count: u64) {
+        // SAFETY: the address comes with the length of its text.
+        unsafe { host::metrics::counter(self.0.as_ptr(), self.0.len(), count) }
+    }
+}
+
+impl<'a> Gauge<'a> {
+    /// Names a gauge. The name has 1 to 256 bytes: with another, its use is a trap.
+    pub const fn new(name: &'a str) -> Self {
+        Self(name)
+    }
+
+    /// Sets it.
+    pub fn set(&self, value: f64) {
+        // SAFETY: the address comes with the length of its text.
+        unsafe { host::metrics::gauge(self.0.as_ptr(), self.0.len(), value) }
+    }
+
+    /// Adds to it.
+    pub fn add(&self, value: f64) {
+        // SAFETY: the address comes with the length of its text.
+        unsafe { host::metrics::increment_gauge(self.0.as_ptr(), self.0.len(), value) }
+    }
+
+    /// Subtracts from it.
+    pub fn subtract(&self, value: f64) {
+        // SAFETY: the address comes with the length of its text.
+        unsafe { host::metrics::decrement_gauge(self.0.as_ptr(), self.0.len(), value) }
+    }
+}
+
+impl<'a> Histogram<'a> {
+    /// Names a histogram. The name has 1 to 256 bytes: with another, its use is a trap.
+    pub const fn new(name: &'a str) -> Self {
+        Self(name)
+    }
+
+    /// Adds a sample, in any unit: the buckets reach from a ten-thousandth to a million.
+    pub fn record(&self, sample: f64) {
+        // SAFETY: the address comes with the length of its text.
+        unsafe { host::metrics::histogram(self.0.as_ptr(), self.0.len(), sample) }
+    }
+}
