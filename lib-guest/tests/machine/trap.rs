@@ -1,7 +1,7 @@
 //! Traps that are caught, and what is counted.
 
 use lunatic::metrics::{Counter, Gauge, Histogram};
-use lunatic::{Config, Environment, ExitReason, Limit, Mailbox, Message, TransformMailbox, catch_trap};
+use lunatic::{Config, Environment, ExitReason, Limit, Mailbox, Message, catch_trap};
 use std::hint::black_box;
 use std::rc::Rc;
 
