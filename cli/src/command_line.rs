@@ -1,9 +1,10 @@
 //! The command line: every command, flag and sentence of `--help`. Shell completions come from here too.
 
 use crate::quantity;
-use crate::run::status;
+use crate::run::{metrics, status};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -144,6 +145,10 @@ pub(crate) struct Machine {
     /// Compile anew, and keep nothing for the next time
     #[arg(long)]
     pub(crate) no_cache: bool,
+
+    /// Serve what the machine and the program count to Prometheus; a port alone is one of this computer alone
+    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = metrics::address)]
+    pub(crate) metrics: Option<SocketAddr>,
 
     /// Tell of every process's end; twice, of all that the machine does
     #[arg(short, long, action = clap::ArgAction::Count)]

@@ -1,6 +1,7 @@
 //! `lunatic run`: a program, from its file to its exit status.
 
 mod interrupt;
+pub(crate) mod metrics;
 pub(crate) mod program;
 pub(crate) mod report;
 mod rights;
@@ -52,6 +53,9 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
     let arguments = texts(arguments)?;
 
     let module = program::compile(&vm, path, &name, &bytes)?;
+    if let Some(address) = run.machine.metrics {
+        metrics::serve(address, &vm)?;
+    }
     if is_test(&module) {
         let status = crate::test::test(&vm, &module, &config, run.bounds.timeout, &arguments);
         // As below.

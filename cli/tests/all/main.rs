@@ -9,6 +9,7 @@ mod init;
 mod interrupt;
 mod library;
 mod lunatic;
+mod metrics;
 mod new;
 mod program;
 mod published;
