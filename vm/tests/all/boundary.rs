@@ -107,6 +107,28 @@ fn published_rows_have_the_published_types() {
 }
 
 #[test]
+fn a_program_that_imports_all_published_functions_links_and_starts() {
+    let lab = Lab::new();
+    let value_type = |letter: char| match letter {
+        'i' => " i32",
+        'l' => " i64",
+        'f' => " f64",
+        other => panic!("`{other}` stands for no type"),
+    };
+    let mut text = String::from("(module ");
+    for (whole, ty) in published::functions() {
+        let (namespace, name) = whole.rsplit_once("::").expect("a name has a namespace");
+        let (parameters, result) = ty[1..].split_once(')').expect("parameters end");
+        let parameters: String = parameters.chars().map(value_type).collect();
+        let result: String = result.chars().map(value_type).collect();
+        let _ = write!(text, "(import \"{namespace}\" \"{name}\" (func (param{parameters}) (result{result})))\n");
+    }
+    text.push_str("(memory (export \"memory\") 1) (func (export \"main\")))");
+    let exit = lab.run(&text);
+    assert!(exit.is_normal(), "{exit}");
+}
+
+#[test]
 fn t080_bad_pointers_end_the_call_before_anything_happens() {
     check("pointers", |attack| attack.is_pointer());
 }
