@@ -64,15 +64,25 @@ pub(crate) fn published(package: &str) -> PathBuf {
     built.get_or_init(|| {
         let remedy =
             "the tests need the published guest libraries, and cargo could not fetch them: is there a network?";
-        run(&mut published_cargo(package, &["fetch"]), remedy);
-        run(&mut published_cargo(package, &["build"]), "");
+        run(&mut published_cargo(package, &["fetch", "--quiet"]), remedy);
+        run(&mut published_cargo(package, &["build", "--quiet"]), "");
     });
     directory().join(package).join("wasm32-wasip1/debug")
 }
 
+/// Returns `cargo test` for a package in `cli/tests/published/`, with arguments for its tests. The command that is tested
+/// is the runner.
+pub(crate) fn published_tests(package: &str, arguments: &[&str]) -> Command {
+    published(package);
+    let runner = format!("target.wasm32-wasip1.runner = ['{}']", env!("CARGO_BIN_EXE_lunatic"));
+    let mut cargo = published_cargo(package, &[&["test", "--config", &runner, "--tests", "--"], arguments].concat());
+    cargo.stdin(Stdio::null()).env_remove("RUST_LOG").env("LUNATIC_CACHE", directory().join(package).join("cache"));
+    cargo
+}
+
 fn published_cargo(package: &str, arguments: &[&str]) -> Command {
     let (command, arguments) = arguments.split_first().expect("cargo is told what to do");
-    let mut cargo = cargo(&[&[*command, "--quiet", "--locked", "--target", "wasm32-wasip1"], arguments].concat());
+    let mut cargo = cargo(&[&[*command, "--locked", "--target", "wasm32-wasip1"], arguments].concat());
     cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/published").join(package));
     cargo.env("CARGO_TARGET_DIR", directory().join(package));
     cargo

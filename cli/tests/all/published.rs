@@ -2,7 +2,7 @@
 //! name, and what it prints is compared. The programs lie in `cli/tests/published/`, one package for each generation of
 //! the library.
 
-use crate::cargo::published;
+use crate::cargo::{published, published_tests};
 use crate::lunatic::{Ended, Place};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -53,6 +53,11 @@ fn prepare(place: &Place, package: &str, claim: &str) {
     if claim.contains("modules::") {
         let plugin = if package == "lunatic-0.14" { PLUGIN } else { OLDER_PLUGIN };
         place.write("plugin.wasm", wat::parse_str(plugin).expect("it is a module"));
+    }
+    if claim.starts_with("tls::") {
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("it is a name");
+        place.write("certificate.pem", certified.cert.pem());
+        place.write("key.pem", certified.signing_key.serialize_pem());
     }
 }
 
@@ -255,6 +260,16 @@ claims! { library_0_14, "lunatic-0.14";
         nobody_listening_is_an_error => Prints(&["false", "false", "true"]);
         a_name_is_resolved => Prints(&["[127.0.0.1:80]", "[[::1]:80]", "true", "true"]);
     }
+    udp {
+        datagrams_are_sent_and_received => Prints(&["5", "hello true", "longer t", "next"]);
+        a_connected_socket_knows_its_peer => Prints(&["true", "true", "5", r#"["20", "5"]"#]);
+        options_are_kept => Prints(&["42 true", "false"]);
+    }
+    tls {
+        a_stream_is_encrypted => Prints(&["hello", "hello"]);
+        a_stream_is_handed_to_a_child => Prints(&["hello"]);
+        a_certificate_that_nobody_trusts_is_refused => Prints(&["true", "hello"]);
+    }
     sqlite {
         rows_come_back_as_they_were_put => Prints(&[
             r#"[[Null, Blob([0, 255]), Text("text"), Double(0.5), Int64(9007199254740993)]]"#,
@@ -405,5 +420,69 @@ mod introduction {
     fn a_tcp_echo_server_with_0_7() {
         let (place, program) = program("lunatic-0.7", "tcp_echo");
         check_echo(command(&place, &program));
+    }
+}
+
+/// Tests with the published attribute, run by `cargo test` as somebody runs it.
+mod attribute {
+    use super::*;
+
+    /// Runs tests one after the other, and returns the status and what was said of each, in the order of their names.
+    fn run(arguments: &[&str]) -> (Ended, Vec<String>) {
+        let arguments = [arguments, &["--test-threads", "1"]].concat();
+        let mut cargo = published_tests("lunatic-0.14", &arguments);
+        let ended = Ended::from(cargo.output().expect("cargo runs this test"));
+        let verdicts = ended
+            .stdout
+            .lines()
+            .filter_map(|line| line.strip_prefix("test ").filter(|line| !line.starts_with("result")));
+        let mut verdicts: Vec<String> = verdicts.map(str::to_owned).collect();
+        verdicts.sort();
+        (ended, verdicts)
+    }
+
+    #[test]
+    fn tests_that_do_as_they_should_pass() {
+        let (ended, verdicts) = run(&["--skip", "fails::"]);
+        let expected = [
+            "gives_a_name ... ok",
+            "gives_the_same_name ... ok",
+            "has_a_mailbox ... ok",
+            "inner::lies_in_a_module ... ok",
+            "is_ignored ... ignored",
+            "panics_as_it_should - should panic ... ok",
+            "panics_with_the_words_that_are_expected - should panic ... ok",
+            "passes ... ok",
+            "returns_ok ... ok",
+        ];
+        assert_eq!(verdicts, expected, "{ended:#?}");
+        assert_eq!(ended.status, Some(0), "{ended:#?}");
+        assert!(ended.stdout.contains("8 passed; 0 failed; 1 ignored; 0 measured; 5 filtered out"), "{ended:#?}");
+    }
+
+    #[test]
+    fn tests_that_do_not_fail_and_say_why() {
+        let (ended, verdicts) = run(&["fails::"]);
+        let expected = [
+            "fails::as_it_does_not_panic - should panic ... FAILED",
+            "fails::as_it_panics_with_other_words - should panic ... FAILED",
+            "fails::by_a_panic ... FAILED",
+            "fails::by_an_error ... FAILED",
+            "fails::with_its_child ... FAILED",
+        ];
+        assert_eq!(verdicts, expected, "{ended:#?}");
+        assert_eq!(ended.status, Some(101), "{ended:#?}");
+        let reasons =
+            ["what it printed before", "it fails on purpose", "the error of the test", "the child fails on purpose"];
+        for reason in reasons {
+            assert!(ended.stdout.contains(reason), "`{reason}` is missing in {ended:#?}");
+        }
+    }
+
+    #[test]
+    fn an_ignored_test_runs_when_it_is_asked_for() {
+        let (ended, verdicts) = run(&["--ignored", "--nocapture"]);
+        assert_eq!(verdicts, ["is_ignored ... the ignored test runs"], "{ended:#?}");
+        assert_eq!(ended.status, Some(0), "{ended:#?}");
     }
 }

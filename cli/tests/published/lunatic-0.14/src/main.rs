@@ -20,6 +20,8 @@ mod supervisors;
 mod tasks;
 mod tcp;
 mod timers;
+mod tls;
+mod udp;
 mod wasi;
 
 use lunatic::{Mailbox, MessageSignal, Process, ProcessDiedSignal};
@@ -160,6 +162,16 @@ fn main(_: Mailbox<()>) {
             both_ends_know_each_other
             nobody_listening_is_an_error
             a_name_is_resolved
+        }
+        udp {
+            datagrams_are_sent_and_received
+            a_connected_socket_knows_its_peer
+            options_are_kept
+        }
+        tls {
+            a_stream_is_encrypted
+            a_stream_is_handed_to_a_child
+            a_certificate_that_nobody_trusts_is_refused
         }
         sqlite {
             rows_come_back_as_they_were_put
