@@ -9,7 +9,7 @@ fn main() {
     let depth = promise("a guest crate of 100 tests, compiled, against the same tests natively: ≤ 1.5 ×");
     let lunatic = lunatic();
     // `cargo test` does not optimise, unless it is told to.
-    for (profile, bar) in [("dev", Bar::AtMost(1.5)), ("release", Bar::None)] {
+    for (profile, bar) in [("dev", Bar::AtMostTimes(1.5)), ("release", Bar::None)] {
         let ours = [lunatic.clone(), tests(profile, Some("wasm32-wasip1"))];
         let native = [tests(profile, None)];
         // Compiled code is kept from the first time on.
