@@ -184,6 +184,7 @@ mod tests {
             (Limit::Timers, "| timers | environment | {} |"),
             (Limit::Names, "| names | environment | {} |"),
             (Limit::Sockets, "| sockets | environment | {} |"),
+            (Limit::Metrics, "| metrics | environment | {} |"),
         ] {
             let row = row.replace("{}", &Limits::default().get(limit).to_string());
             assert!(readme.contains(&row), "{row}");
