@@ -126,7 +126,7 @@ fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     let module = Environment::new(config)?.add_this_module()?;
     let busy: Process<String> = module.spawn(|mailbox: Mailbox<String>| drop(mailbox.tag_receive(&[Tag::new()])))?;
     busy.send("x".repeat(600));
-    let refused = busy.try_tag_send(Tag::new(), "y".repeat(600)).expect_err("there is no room for both");
+    let refused = busy.try_send("y".repeat(600)).expect_err("there is no room for both");
     assert!(matches!(refused.failure, SendFailure::MailboxFull), "{refused}");
     assert_eq!(refused.message, "y".repeat(600));
     busy.kill();
