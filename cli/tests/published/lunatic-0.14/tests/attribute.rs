@@ -41,6 +41,14 @@ fn panics_as_it_should() {
 }
 
 #[test]
+#[should_panic]
+fn is_killed_as_it_should(mailbox: Mailbox<()>) {
+    let child = Process::spawn_link((), |_, mailbox: Mailbox<()>| mailbox.receive());
+    child.kill();
+    mailbox.receive();
+}
+
+#[test]
 #[should_panic(expected = "number 7 # of \"many\"")]
 fn panics_with_the_words_that_are_expected() {
     panic!("it is number {} # of \"many\" that panic", 7);
