@@ -58,4 +58,4 @@ pub use process::{
 pub use registry::RegistryError;
 pub use resources::Foreign;
 pub use vm::{BuildError, Vm, VmBuilder};
-pub use wasmtime::{Caller, Val};
+pub use wasmtime::{Caller, FuncType, Val, ValType};

@@ -10,7 +10,7 @@ use crate::vm::Machine;
 use lunatic_abi::Generation;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
-use wasmtime::{ExternType, InstancePre, UnknownImportError, Val, ValType};
+use wasmtime::{ExternType, FuncType, InstancePre, UnknownImportError, Val, ValType};
 
 mod cache;
 mod generation;
@@ -137,6 +137,14 @@ impl Module {
             .map(|export| export.name())
     }
 
+    /// Returns the type of a function that it exports.
+    pub fn function(&self, name: &str) -> Option<FuncType> {
+        match self.0.plain.module.get_export(name)? {
+            ExternType::Func(ty) => Some(ty),
+            _ => None,
+        }
+    }
+
     pub(crate) fn requirements(&self) -> &Requirements {
         &self.0.requirements
     }
@@ -168,7 +176,7 @@ impl Module {
 
     /// Checks that a function is there and takes these parameters.
     pub(crate) fn check_entry(&self, function: &str, parameters: &[Val]) -> Result<(), EntryError> {
-        let Some(ExternType::Func(ty)) = self.0.plain.module.get_export(function) else {
+        let Some(ty) = self.function(function) else {
             return Err(EntryError::NoFunction {
                 function: function.escape_debug().to_string(),
                 module: self.0.name.to_string(),
