@@ -1,0 +1,293 @@
+//! A module, ready to be called.
+
+use crate::error::InstanceError;
+use crate::pool::Pool;
+use crate::{Answer, Argument, CallError, LoadError};
+use async_io::Timer;
+use futures_lite::FutureExt;
+use futures_lite::future::block_on;
+use lunatic_vm::{BuildError, Limit, Module, Vm};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::borrow::Cow;
+use std::fmt;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// A module, ready to be called. Cheap to clone; can be called from any number of threads at once.
+///
+/// Calls wait for an instance where all are busy. With one instance, which is the default, they run one after the other, and
+/// what a function leaves in its memory is there for the next call; with [more](Builder::instances), each call finds one of
+/// several memories. A call that traps, reaches a limit or is given up ends its instance, and the next one finds a new one.
+///
+/// Every call has a blocking form and one that is a future. Dropping the future ends the call.
+///
+/// ```
+/// use lunatic_bridge::{Bridge, CallError};
+/// use std::time::Duration;
+///
+/// let module = br#"(module
+///     (memory (export "memory") 1)
+///     (func (export "spin") (param i32 i32) (result i32) (loop br 0) (i32.const 0))
+///     (func (export "echo") (param $index i32) (param $length i32) (result i32) (local.get $length)))"#;
+/// let bridge = Bridge::builder().time(Duration::from_millis(50)).from_bytes(module)?;
+/// assert!(matches!(bridge.call::<_, ()>("spin", &()), Err(CallError::TimedOut(_))));
+/// assert_eq!(bridge.call::<_, Vec<u32>>("echo", &[1, 2, 3])?, [1, 2, 3]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Bridge {
+    pool: Pool,
+    time: Option<Duration>,
+    /// Last, so that the machine outlives the instances on it.
+    _vm: Vm,
+}
+
+/// What a bridge is made with.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    vm: Option<Vm>,
+    instances: usize,
+    time: Option<Duration>,
+    compute: u64,
+    memory: Option<u64>,
+    index: Option<u32>,
+    allowed: Vec<String>,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder {
+            vm: None,
+            instances: 1,
+            time: None,
+            compute: u64::MAX,
+            memory: None,
+            index: None,
+            allowed: Vec::new(),
+        }
+    }
+}
+
+impl Builder {
+    /// Runs the instances on this machine. Without it, all bridges of a program share one.
+    pub fn vm(mut self, vm: Vm) -> Builder {
+        self.vm = Some(vm);
+        self
+    }
+
+    /// Serves at most so many calls at the same time, each by an instance with a memory of its own. 1 by default.
+    ///
+    /// # Panics
+    ///
+    /// Where it is 0.
+    pub fn instances(mut self, instances: usize) -> Builder {
+        assert!(instances > 0, "without an instance no call is served");
+        self.instances = instances;
+        self
+    }
+
+    /// Ends every call after so long, the time that it waits for an instance included. Without it calls may take for ever.
+    pub fn time(mut self, time: Duration) -> Builder {
+        self.time = Some(time);
+        self
+    }
+
+    /// Lets every call compute so much, in units of 100,000 wasm instructions. The same call ends at the same point each
+    /// time; the code is slower for being counted. Without it calls may compute for ever.
+    pub fn compute(mut self, units: u64) -> Builder {
+        self.compute = units;
+        self
+    }
+
+    /// Lets every instance have so many bytes of memory. 256 MiB by default.
+    pub fn memory(mut self, bytes: u64) -> Builder {
+        self.memory = Some(bytes);
+        self
+    }
+
+    /// Writes arguments to this address, whatever lies there: it is for modules that expect them at one place. Without it
+    /// they get memory of their own. A module that exports `lunatic_alloc` decides itself.
+    pub fn index(mut self, index: u32) -> Builder {
+        self.index = Some(index);
+        self
+    }
+
+    /// Grants the host functions whose `namespace::name` begins with this, such as `wasi_snapshot_preview1::`. None are
+    /// granted without it.
+    pub fn allow(mut self, prefix: &str) -> Builder {
+        self.allowed.push(prefix.to_string());
+        self
+    }
+
+    /// Makes a bridge of the module in a file, as wasm or wat.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] where the file cannot be read, is no module or cannot be instantiated. Compiling blocks, for
+    /// milliseconds to seconds.
+    pub fn from_file(&self, path: impl AsRef<Path>) -> Result<Bridge, LoadError> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|error| LoadError::File { path: path.to_path_buf(), error })?;
+        self.make(&name(path), &bytes)
+    }
+
+    /// Makes a bridge of a module, as wasm or wat.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_file`](Self::from_file).
+    pub fn from_bytes(&self, bytes: &[u8]) -> Result<Bridge, LoadError> {
+        self.make("module", bytes)
+    }
+
+    pub(crate) fn has_several_instances(&self) -> bool {
+        self.instances > 1
+    }
+
+    pub(crate) fn make(&self, name: &str, bytes: &[u8]) -> Result<Bridge, LoadError> {
+        let vm = match &self.vm {
+            Some(vm) => vm.clone(),
+            None => shared_machine()?,
+        };
+        let mut config = vm.config();
+        config.limit(Limit::Compute, self.compute);
+        if let Some(bytes) = self.memory {
+            config.limit(Limit::Memory, bytes);
+        }
+        for prefix in &self.allowed {
+            config.allow(prefix);
+        }
+        let module = vm.module(name, bytes)?;
+        let pool = Pool::new(module, vm.environment(config), self.index, self.instances);
+        match block_on(pool.begin()) {
+            Ok(()) => Ok(Bridge { pool, time: self.time, _vm: vm }),
+            Err(CallError::Instance(error)) => Err(error.into()),
+            Err(CallError::Ended(exit)) => Err(InstanceError::Ended(exit).into()),
+            Err(other) => unreachable!("nothing was called: {other}"),
+        }
+    }
+}
+
+/// Returns what the module in a file is called in reports.
+pub(crate) fn name(file: &Path) -> Cow<'_, str> {
+    file.file_stem().map_or("module".into(), |name| name.to_string_lossy())
+}
+
+/// Returns the machine of all bridges that have none of their own. It lives as long as the program: without calls it costs
+/// address space and nothing else.
+fn shared_machine() -> Result<Vm, BuildError> {
+    static SHARED: Mutex<Option<Vm>> = Mutex::new(None);
+    let mut shared = SHARED.lock().expect("nothing panics while it holds this lock");
+    if let Some(vm) = &*shared {
+        return Ok(vm.clone());
+    }
+    Ok(shared.insert(Vm::builder().build()?).clone())
+}
+
+impl Bridge {
+    /// Returns what a bridge can be made with.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Makes a bridge of the module in a file; see [`Builder::from_file`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Bridge, LoadError> {
+        Bridge::builder().from_file(path)
+    }
+
+    /// Makes a bridge of a module; see [`Builder::from_bytes`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Bridge, LoadError> {
+        Bridge::builder().from_bytes(bytes)
+    }
+
+    /// Calls a function with a value and returns the value that it answers with. Both cross as JSON: what JSON does not know,
+    /// such as a number that is none, arrives as `null`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] says what went wrong; the bridge can be used as before.
+    pub fn call<A, R>(&self, function: &str, argument: &A) -> Result<R, CallError>
+    where
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
+        self.invoke(function, Argument::json(argument)?)?.json()
+    }
+
+    /// Calls a function with an image: its bytes, and its size in pixels.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub fn call_image<R: DeserializeOwned>(
+        &self,
+        function: &str,
+        bytes: &[u8],
+        width: u32,
+        height: u32,
+    ) -> Result<R, CallError> {
+        self.invoke(function, Argument::Image { bytes: bytes.to_vec(), width, height })?.json()
+    }
+
+    /// Calls a function with bytes and returns the bytes that it answers with.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub fn call_bytes(&self, function: &str, bytes: &[u8]) -> Result<Vec<u8>, CallError> {
+        self.invoke(function, Argument::Bytes(bytes.to_vec())).map(Answer::into_bytes)
+    }
+
+    /// Calls a function with any argument and waits for its answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub fn invoke(&self, function: &str, argument: Argument) -> Result<Answer, CallError> {
+        block_on(self.invoke_async(function, argument))
+    }
+
+    /// Calls a function with any argument. Dropping the future ends the call.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub async fn invoke_async(&self, function: &str, argument: Argument) -> Result<Answer, CallError> {
+        let Some(time) = self.time else { return self.pool.call(function, argument).await };
+        self.invoke_within(time, function, argument).await
+    }
+
+    /// Calls a function, for so long at most, whatever the bridge was made with. Dropping the future ends the call.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub async fn invoke_within(&self, time: Duration, function: &str, argument: Argument) -> Result<Answer, CallError> {
+        let time_is_over = async {
+            Timer::after(time).await;
+            Err(CallError::TimedOut(time))
+        };
+        self.pool.call(function, argument).or(time_is_over).await
+    }
+
+    /// Returns the module.
+    pub fn module(&self) -> &Module {
+        self.pool.module()
+    }
+}
+
+impl fmt::Debug for Bridge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bridge").field("module", self.module()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,415 @@
+//! A bridge that is watched over, and that watches its file.
+
+mod restarts;
+mod watch;
+
+pub use restarts::Intensity;
+
+use crate::{Answer, Argument, Bridge, Builder, CallError, LoadError};
+use async_channel::{Receiver, Sender};
+use async_io::Timer;
+use async_lock::RwLock;
+use futures_lite::future::block_on;
+use lunatic_vm::{Exit, Module};
+use restarts::{Crashes, Decision};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The functions by which a module's state moves to the next version: bytes out, bytes in.
+const SAVE: &str = "lunatic_save";
+const RESTORE: &str = "lunatic_restore";
+
+/// So long the state may take to move, in each of the two.
+const MOVING: Duration = Duration::from_secs(5);
+
+/// So many events wait for a subscriber who does not look; the oldest are dropped then.
+const EVENTS: usize = 1024;
+
+/// A bridge of a file that is watched over.
+///
+/// Instances that crash are followed by others, after a pause that grows; where they crash too often the worker stops, until
+/// its file changes. When the file's content changes, the new version is compiled and instantiated first, and takes over
+/// only if that works and it has all functions of the one before: a bad file changes nothing. Calls that are on their way
+/// end on the version that they began with. Where both versions take part in it, the state moves along: what the old one's
+/// `lunatic_save` returns is given to the new one's `lunatic_restore`, and calls wait for that moment. With more than one
+/// instance there is no one state, and nothing moves.
+///
+/// Cheap to clone. With the last clone it stops watching.
+///
+/// ```
+/// use lunatic_bridge::Worker;
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let file = directory.path().join("echo.wat");
+/// # std::fs::write(&file, r#"(module
+/// #     (memory (export "memory") 1)
+/// #     (func (export "echo") (param $index i32) (param $length i32) (result i32) (local.get $length)))"#)?;
+/// let worker = Worker::start(&file)?;
+/// assert_eq!(worker.call::<_, String>("echo", "hello")?, "hello");
+/// assert_eq!(worker.version(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Worker {
+    shared: Arc<Shared>,
+    /// Looks after the file until it is dropped.
+    _watch: Arc<watch::Watch>,
+}
+
+/// What a worker is made with.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerBuilder {
+    bridge: Builder,
+    intensity: Intensity,
+    required: Option<Vec<String>>,
+}
+
+/// What happens to a worker.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A new version of the file has taken over.
+    Reloaded {
+        /// How many versions there were before.
+        version: u64,
+    },
+    /// The file has changed, and the version before serves on.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// An instance ended in a call.
+    Crashed {
+        /// The version of the file.
+        version: u64,
+        /// How.
+        exit: Exit,
+    },
+    /// Instances crashed too often. Calls fail until the file changes.
+    Stopped,
+}
+
+/// Why a call of a worker brought no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// The call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The worker has stopped.
+    #[error("instances of `{}` crashed too often, so the worker has stopped until the file changes", .0.display())]
+    Stopped(PathBuf),
+}
+
+struct Shared {
+    file: PathBuf,
+    builder: WorkerBuilder,
+    /// Locked for writing while one version takes over from another.
+    current: RwLock<Current>,
+    crashes: Mutex<Crashes>,
+    /// The content of the file that was refused last, where it could be read, and why: it is not tried or told twice.
+    refused: Mutex<Option<(Option<blake3::Hash>, String)>>,
+    subscribers: Mutex<Vec<Sender<Event>>>,
+}
+
+/// What serves at present.
+struct Current {
+    bridge: Bridge,
+    version: u64,
+    /// Of the file's content.
+    hash: blake3::Hash,
+    /// Not before then is the next call begun.
+    pause: Option<Instant>,
+    has_stopped: bool,
+}
+
+impl WorkerBuilder {
+    /// Sets how the bridges are made.
+    pub fn bridge(mut self, builder: Builder) -> WorkerBuilder {
+        self.bridge = builder;
+        self
+    }
+
+    /// Sets how often instances may crash.
+    pub fn intensity(mut self, intensity: Intensity) -> WorkerBuilder {
+        self.intensity = intensity;
+        self
+    }
+
+    /// Has versions of the file refused that do not export these functions. Without it, a version must have the functions of
+    /// the one before, with the same types.
+    pub fn requires<'a>(mut self, functions: impl IntoIterator<Item = &'a str>) -> WorkerBuilder {
+        self.required = Some(functions.into_iter().map(String::from).collect());
+        self
+    }
+
+    /// Starts a worker.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] where the file cannot be read, is no module, cannot be instantiated, misses a function, or cannot be
+    /// watched. Compiling blocks, for milliseconds to seconds.
+    pub fn start(self, file: impl AsRef<Path>) -> Result<Worker, LoadError> {
+        let file =
+            std::path::absolute(&file).map_err(|error| LoadError::File { path: file.as_ref().to_path_buf(), error })?;
+        // Watched first, so that no change is missed.
+        let (watch, changes) = watch::Watch::begin(&file)?;
+        let bytes = read(&file)?;
+        let bridge = self.load(&file, &bytes, None)?;
+        let current = Current { bridge, version: 0, hash: blake3::hash(&bytes), pause: None, has_stopped: false };
+        let shared = Arc::new(Shared {
+            file,
+            builder: self,
+            current: RwLock::new(current),
+            crashes: Mutex::default(),
+            refused: Mutex::default(),
+            subscribers: Mutex::default(),
+        });
+        let reloaded = Arc::downgrade(&shared);
+        watch::each(changes, move || match reloaded.upgrade() {
+            Some(shared) => {
+                shared.reload();
+                true
+            }
+            None => false,
+        })
+        .map_err(|error| LoadError::File { path: shared.file.clone(), error })?;
+        Ok(Worker { shared, _watch: Arc::new(watch) })
+    }
+
+    /// Makes the bridge of a version, if it has what it must have.
+    fn load(&self, file: &Path, bytes: &[u8], before: Option<&Module>) -> Result<Bridge, LoadError> {
+        let bridge = self.bridge.make(&crate::bridge::name(file), bytes)?;
+        let there = || bridge.module().functions().map(String::from).collect();
+        let missing = |wanted: &str| Err(LoadError::Missing { wanted: wanted.to_string(), there: there() });
+        match (&self.required, before) {
+            (Some(required), _) => {
+                for wanted in required {
+                    if bridge.module().function(wanted).is_none() {
+                        return missing(wanted);
+                    }
+                }
+            }
+            (None, Some(before)) => {
+                for wanted in before.functions() {
+                    match (bridge.module().function(wanted), before.function(wanted)) {
+                        (None, _) => return missing(wanted),
+                        (Some(now), Some(then)) if now.to_string() != then.to_string() => {
+                            return Err(LoadError::Changed {
+                                function: wanted.to_string(),
+                                now: now.to_string(),
+                                then: then.to_string(),
+                            });
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            (None, None) => {}
+        }
+        Ok(bridge)
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, LoadError> {
+    std::fs::read(file).map_err(|error| LoadError::File { path: file.to_path_buf(), error })
+}
+
+impl Worker {
+    /// Returns what a worker can be made with.
+    pub fn builder() -> WorkerBuilder {
+        WorkerBuilder::default()
+    }
+
+    /// Starts a worker; see [`WorkerBuilder::start`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn start(file: impl AsRef<Path>) -> Result<Worker, LoadError> {
+        Worker::builder().start(file)
+    }
+
+    /// Calls a function with a value and returns the value that it answers with, as [`Bridge::call`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerError`] says what went wrong.
+    pub fn call<A, R>(&self, function: &str, argument: &A) -> Result<R, WorkerError>
+    where
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
+        Ok(self.invoke(function, Argument::json(argument)?)?.json()?)
+    }
+
+    /// Calls a function with an image, as [`Bridge::call_image`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub fn call_image<R: DeserializeOwned>(
+        &self,
+        function: &str,
+        bytes: &[u8],
+        width: u32,
+        height: u32,
+    ) -> Result<R, WorkerError> {
+        Ok(self.invoke(function, Argument::Image { bytes: bytes.to_vec(), width, height })?.json()?)
+    }
+
+    /// Calls a function with any argument and waits for its answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub fn invoke(&self, function: &str, argument: Argument) -> Result<Answer, WorkerError> {
+        block_on(self.invoke_async(function, argument))
+    }
+
+    /// Calls a function with any argument. Dropping the future ends the call.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub async fn invoke_async(&self, function: &str, argument: Argument) -> Result<Answer, WorkerError> {
+        let (bridge, version, pause) = {
+            let current = self.shared.current.read().await;
+            if current.has_stopped {
+                return Err(WorkerError::Stopped(self.shared.file.clone()));
+            }
+            (current.bridge.clone(), current.version, current.pause)
+        };
+        if let Some(pause) = pause.filter(|&pause| pause > Instant::now()) {
+            Timer::at(pause).await;
+        }
+        let answer = bridge.invoke_async(function, argument).await;
+        if let Err(CallError::Ended(exit)) = &answer {
+            self.shared.crashed(version, exit.clone()).await;
+        }
+        Ok(answer?)
+    }
+
+    /// Returns how many versions of the file there were before the one that serves.
+    pub fn version(&self) -> u64 {
+        self.shared.current.read_blocking().version
+    }
+
+    /// Returns the file.
+    pub fn file(&self) -> &Path {
+        &self.shared.file
+    }
+
+    /// Returns what happens from now on. Of a subscriber who does not look, the oldest events are dropped.
+    pub fn events(&self) -> Receiver<Event> {
+        let (events, received) = async_channel::bounded(EVENTS);
+        let mut subscribers = self.shared.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        subscribers.push(events);
+        received
+    }
+}
+
+impl Shared {
+    /// Takes note that an instance crashed in a call, and decides what follows.
+    async fn crashed(&self, version: u64, exit: Exit) {
+        self.tell(&Event::Crashed { version, exit });
+        let mut current = self.current.write().await;
+        // The version that crashed may have been replaced meanwhile.
+        if current.version != version || current.has_stopped {
+            return;
+        }
+        let now = Instant::now();
+        let decision = {
+            let mut crashes = self.crashes.lock().unwrap_or_else(PoisonError::into_inner);
+            crashes.crashed(now, &self.builder.intensity)
+        };
+        match decision {
+            Decision::Restart(pause) => current.pause = now.checked_add(pause),
+            Decision::GiveUp => {
+                current.has_stopped = true;
+                drop(current);
+                self.tell(&Event::Stopped);
+            }
+        }
+    }
+
+    /// Looks at the file, and has its version take over if it is another and works.
+    fn reload(&self) {
+        let bytes = match read(&self.file) {
+            Ok(bytes) => bytes,
+            Err(error) => return self.refuse(None, error.to_string()),
+        };
+        let hash = blake3::hash(&bytes);
+        let (before, version) = {
+            let current = self.current.read_blocking();
+            if current.hash == hash {
+                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                return;
+            }
+            (current.bridge.clone(), current.version + 1)
+        };
+        if self.has_refused(hash) {
+            return;
+        }
+        let bridge = match self.builder.load(&self.file, &bytes, Some(before.module())) {
+            Ok(bridge) => bridge,
+            Err(error) => return self.refuse(Some(hash), error.to_string()),
+        };
+        {
+            // From here on calls wait until it is decided which version serves them.
+            let mut current = self.current.write_blocking();
+            if let Err(error) = self.move_state(&before, &bridge) {
+                drop(current);
+                return self.refuse(Some(hash), format!("its state cannot move along: {error}"));
+            }
+            *current = Current { bridge, version, hash, pause: None, has_stopped: false };
+            *self.crashes.lock().unwrap_or_else(PoisonError::into_inner) = Crashes::default();
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        log::info!("version {version} of `{}` has taken over", self.file.display());
+        self.tell(&Event::Reloaded { version });
+    }
+
+    fn has_refused(&self, hash: blake3::Hash) -> bool {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.as_ref().is_some_and(|(refused, _)| *refused == Some(hash))
+    }
+
+    /// Says why a version does not take over.
+    fn refuse(&self, hash: Option<blake3::Hash>, reason: String) {
+        let refusal = Some((hash, reason.clone()));
+        if std::mem::replace(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner), refusal.clone())
+            == refusal
+        {
+            return;
+        }
+        log::warn!("`{}` has changed, and the version before serves on: {reason}", self.file.display());
+        self.tell(&Event::Refused { reason });
+    }
+
+    /// Has the state of one version move to the next, where both take part in it.
+    fn move_state(&self, before: &Bridge, after: &Bridge) -> Result<(), CallError> {
+        let takes_part = |bridge: &Bridge, function| bridge.module().function(function).is_some();
+        if self.builder.bridge.has_several_instances() || !takes_part(before, SAVE) || !takes_part(after, RESTORE) {
+            return Ok(());
+        }
+        // What is saved waits behind the calls that are on their way, as there is one queue and one instance.
+        let saved = block_on(before.invoke_within(MOVING, SAVE, Argument::Bytes(Vec::new())))?;
+        block_on(after.invoke_within(MOVING, RESTORE, Argument::Bytes(saved.into_bytes()))).map(drop)
+    }
+
+    fn tell(&self, event: &Event) {
+        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        subscribers.retain(|subscriber| subscriber.force_send(event.clone()).is_ok());
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("file", &self.shared.file).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,5 @@
+//! Modules called from outside: values, images, limits, crashes, new versions.
+
+mod calls;
+mod values;
+mod workers;

@@ -1,0 +1,80 @@
+//! Any value crosses unharmed, and any bytes that a guest answers with are a value or an error.
+
+use lunatic_bridge::{Argument, Bridge, CallError};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::sync::LazyLock;
+
+static ECHO: LazyLock<Bridge> = LazyLock::new(|| {
+    let module = br#"(module
+        (memory (export "memory") 1)
+        (func (export "echo") (param $index i32) (param $length i32) (result i32) (local.get $length))
+        (func (export "image") (param $index i32) (param $length i32) (param i32 i32) (result i32) (local.get $length)))"#;
+    Bridge::from_bytes(module).expect("the module is one")
+});
+
+#[test]
+fn t166_numbers_beyond_what_a_float_holds_stay_exact() {
+    for number in
+        [json!(9_007_199_254_740_993u64), json!(u64::MAX), json!(i64::MIN), json!(0.1), json!(-0.0), json!(5e-324)]
+    {
+        assert_eq!(ECHO.call::<_, Value>("echo", &number).expect("it comes back"), number);
+    }
+    // JSON has no other numbers.
+    assert_eq!(ECHO.call::<_, Value>("echo", &f64::NAN).expect("it comes back"), Value::Null);
+    let error = ECHO.call_bytes("echo", b"NaN").map(|bytes| serde_json::from_slice::<f64>(&bytes).is_err());
+    assert!(error.expect("bytes come back"));
+}
+
+#[test]
+fn t166_deep_nesting_is_an_error_and_no_overflow() {
+    let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
+    let answer = ECHO.invoke("echo", Argument::Json(deep)).expect("the bytes come back");
+    let error = answer.json::<Value>().expect_err("it is nested too deep");
+    assert!(matches!(&error, CallError::Answer(text) if text.contains("recursion limit")), "{error}");
+}
+
+#[test]
+fn t166_text_that_is_none_is_an_error() {
+    let answer = ECHO.invoke("echo", Argument::Bytes(b"\"\xff\xfe\"".to_vec())).expect("the bytes come back");
+    assert!(matches!(answer.json::<String>(), Err(CallError::Answer(_))));
+}
+
+fn values() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_filter("JSON has no others", |number| number.is_finite()).prop_map(Value::from),
+        ".*".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(8, 256, 10, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..10).prop_map(Value::from),
+            prop::collection::btree_map(".*", inner, 0..10).prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_value_comes_back(value in values()) {
+        prop_assert_eq!(ECHO.call::<_, Value>("echo", &value).expect("it comes back"), value);
+    }
+
+    #[test]
+    fn t166_any_bytes_are_a_value_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        let answer = ECHO.invoke("echo", Argument::Bytes(bytes.clone())).expect("the bytes come back");
+        prop_assert_eq!(answer.json::<Value>().ok(), serde_json::from_slice(&bytes).ok());
+    }
+
+    #[test]
+    fn t166_any_size_of_an_image_is_served_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..2000), width: u32, height: u32) {
+        let argument = Argument::Image { bytes: bytes.clone(), width, height };
+        match ECHO.invoke("image", argument) {
+            Ok(answer) => prop_assert_eq!(answer.into_bytes(), bytes),
+            Err(error) => prop_assert!(matches!(error, CallError::TooLarge { .. }), "{}", error),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Workers: crashes and new versions.
+
+use lunatic_bridge::{Event, Intensity, Worker, WorkerError};
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A module whose `version` answers with a digit, and which keeps a digit that `keep` is given.
+fn module(version: u8, more: &str) -> String {
+    format!(
+        r#"(module
+        (memory (export "memory") 1)
+        (global $kept (mut i32) (i32.const 48))
+        (func (export "version") (param $index i32) (param i32) (result i32)
+            (i32.store8 (local.get $index) (i32.const {})) (i32.const 1))
+        (func (export "keep") (param $index i32) (param i32) (result i32)
+            (global.set $kept (i32.load8_u (local.get $index))) (i32.const 1))
+        (func (export "kept") (param $index i32) (param i32) (result i32)
+            (i32.store8 (local.get $index) (global.get $kept)) (i32.const 1))
+        (func (export "trap") (param i32 i32) (result i32) unreachable)
+        {more})"#,
+        b'0' + version
+    )
+}
+
+const MOVING: &str = r#"
+    (func (export "lunatic_save") (param $index i32) (param i32) (result i32)
+        (i32.store8 (local.get $index) (global.get $kept)) (i32.const 1))
+    (func (export "lunatic_restore") (param $index i32) (param i32) (result i32)
+        (global.set $kept (i32.load8_u (local.get $index))) (i32.const 0))"#;
+
+struct Place {
+    directory: TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place { directory: TempDir::new().expect("there is room for files") }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("module.wat")
+    }
+
+    /// Puts a file into its place in one step.
+    fn rename(&self, content: &str) {
+        let file = self.directory.path().join("new");
+        fs::write(&file, content).expect("the file can be written");
+        fs::rename(file, self.file()).expect("the file can be renamed");
+    }
+
+    fn write(&self, content: impl AsRef<[u8]>) {
+        fs::write(self.file(), content).expect("the file can be written");
+    }
+}
+
+fn worker(place: &Place) -> Worker {
+    Worker::start(place.file()).expect("the module is one")
+}
+
+fn next(events: &async_channel::Receiver<Event>) -> Event {
+    events.recv_blocking().expect("the worker lives")
+}
+
+fn version(worker: &Worker) -> u8 {
+    worker.call("version", &()).expect("it answers")
+}
+
+#[test]
+fn a_new_version_takes_over_however_it_is_written() {
+    let place = Place::new();
+    place.write(module(1, ""));
+    let worker = worker(&place);
+    let events = worker.events();
+    assert_eq!((worker.version(), version(&worker)), (0, 1));
+    place.write(module(2, ""));
+    assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
+    assert_eq!((worker.version(), version(&worker)), (1, 2));
+    place.rename(&module(3, ""));
+    assert!(matches!(next(&events), Event::Reloaded { version: 2 }));
+    assert_eq!((worker.version(), version(&worker)), (2, 3));
+}
+
+#[cfg(unix)]
+#[test]
+fn t162_a_link_that_is_swapped_is_a_new_version() {
+    let place = Place::new();
+    let (first, second) = (place.directory.path().join("first.wat"), place.directory.path().join("second.wat"));
+    fs::write(&first, module(1, "")).expect("the file can be written");
+    fs::write(&second, module(2, "")).expect("the file can be written");
+    std::os::unix::fs::symlink(&first, place.file()).expect("a link can be made");
+    let worker = worker(&place);
+    let events = worker.events();
+    assert_eq!(version(&worker), 1);
+    let link = place.directory.path().join("link");
+    std::os::unix::fs::symlink(&second, &link).expect("a link can be made");
+    fs::rename(link, place.file()).expect("the link can be renamed");
+    assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
+    assert_eq!(version(&worker), 2);
+}
+
+#[test]
+fn t162_a_file_that_is_touched_or_written_anew_as_it_was_is_no_new_version() {
+    let place = Place::new();
+    place.write(module(1, ""));
+    let worker = worker(&place);
+    let events = worker.events();
+    for _ in 0..20 {
+        place.write(module(1, ""));
+    }
+    place.write(module(2, ""));
+    // A file that is half-written for long is refused. Had one of the others been a version, this would be another.
+    let reloaded = std::iter::repeat_with(|| next(&events)).find(|event| !matches!(event, Event::Refused { .. }));
+    assert!(matches!(reloaded, Some(Event::Reloaded { version: 1 })), "{reloaded:?}");
+}
+
+#[test]
+fn t162_a_thousand_saves_end_with_the_last() {
+    let place = Place::new();
+    place.write(module(1, ""));
+    let worker = worker(&place);
+    let events = worker.events();
+    for save in 0..1000u32 {
+        // Every other one is half of a module.
+        let content = module((save % 10) as u8, "");
+        place.write(if save % 2 == 0 { &content[..content.len() / 2] } else { &content });
+    }
+    // Where the last is what was there in the beginning, no event comes.
+    while version(&worker) != 9 {
+        next(&events);
+    }
+    assert!(worker.version() < 1000);
+}
+
+#[test]
+fn t162_a_bad_or_missing_file_keeps_the_version_before() {
+    let place = Place::new();
+    place.write(module(1, ""));
+    let worker = worker(&place);
+    let events = worker.events();
+    place.write("(module");
+    let Event::Refused { reason } = next(&events) else { panic!("it is no module") };
+    assert!(reason.contains("expected"), "{reason}");
+    place.write("(module (func $start unreachable) (start $start))");
+    let Event::Refused { reason } = next(&events) else { panic!("it cannot be instantiated") };
+    assert!(reason.contains("no instance"), "{reason}");
+    fs::remove_file(place.file()).expect("the file can be removed");
+    let Event::Refused { reason } = next(&events) else { panic!("it is gone") };
+    assert!(reason.contains("cannot be read"), "{reason}");
+    assert_eq!((worker.version(), version(&worker)), (0, 1));
+    place.write(module(2, ""));
+    assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
+    assert_eq!(version(&worker), 2);
+}
+
+#[test]
+fn t163_a_version_that_lacks_a_function_is_refused_by_its_name() {
+    let place = Place::new();
+    place.write(module(1, "(func (export \"more\") (param i32 i32) (result i32) (i32.const 0))"));
+    let worker = worker(&place);
+    let events = worker.events();
+    place.write(module(2, ""));
+    let Event::Refused { reason } = next(&events) else { panic!("`more` is not there") };
+    assert!(reason.contains("exports no function `more`; it has `version`"), "{reason}");
+    place.write(module(2, "(func (export \"more\") (result i32) (i32.const 0))"));
+    let Event::Refused { reason } = next(&events) else { panic!("`more` is another") };
+    assert!(reason.contains("the function `more` was"), "{reason}");
+    assert_eq!(version(&worker), 1);
+
+    let place = Place::new();
+    place.write(module(1, "(func (export \"more\") (param i32 i32) (result i32) (i32.const 0))"));
+    let worker = Worker::builder().requires(["version"]).start(place.file()).expect("the module is one");
+    let events = worker.events();
+    place.write(module(2, ""));
+    assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
+    assert_eq!(version(&worker), 2);
+}
+
+#[test]
+fn t164_state_moves_along_or_the_version_before_keeps_it() {
+    let place = Place::new();
+    place.write(module(1, MOVING));
+    let worker = worker(&place);
+    let events = worker.events();
+    worker.call::<_, u8>("keep", &7).expect("it answers");
+    place.write(module(2, MOVING));
+    assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
+    assert_eq!((version(&worker), worker.call::<_, u8>("kept", &()).expect("it answers")), (2, 7));
+
+    let failing = MOVING.replace("(i32.const 0))", "unreachable)");
+    place.write(module(3, &failing));
+    let Event::Refused { reason } = next(&events) else { panic!("the state cannot move") };
+    assert!(reason.contains("its state cannot move along"), "{reason}");
+    assert_eq!((version(&worker), worker.call::<_, u8>("kept", &()).expect("it answers")), (2, 7));
+}
+
+#[test]
+fn instances_that_crash_too_often_stop_the_worker_until_the_file_changes() {
+    let place = Place::new();
+    place.write(module(1, ""));
+    let intensity = Intensity { most: 2, pause: Duration::ZERO, ..Intensity::default() };
+    let worker = Worker::builder().intensity(intensity).start(place.file()).expect("the module is one");
+    let events = worker.events();
+    for _ in 0..2 {
+        assert!(matches!(worker.call::<_, ()>("trap", &()), Err(WorkerError::Call(_))));
+        assert!(matches!(next(&events), Event::Crashed { version: 0, .. }));
+        assert_eq!(version(&worker), 1);
+    }
+    assert!(worker.call::<_, ()>("trap", &()).is_err());
+    assert!(matches!(next(&events), Event::Crashed { version: 0, .. }));
+    assert!(matches!(next(&events), Event::Stopped));
+    let error = worker.call::<_, u8>("version", &()).expect_err("it has stopped");
+    assert!(error.to_string().contains("crashed too often"), "{error}");
+    place.write(module(2, ""));
+    assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
+    assert_eq!(version(&worker), 2);
+}
