@@ -43,6 +43,7 @@ mod entry;
 mod envelope;
 mod environment;
 mod error;
+pub mod export;
 mod host;
 mod mailbox;
 mod message;
@@ -194,3 +195,35 @@ pub fn __main<T, R>(main: fn(Mailbox<T>) -> R) -> R {
     // SAFETY: this is where the process begins, so it has no mailbox yet.
     main(unsafe { Mailbox::new() })
 }
+
+/// Makes a function one that host programs can call, through the bridge of the machine: from Rust, from Elixir, from the
+/// shell (`lunatic call`), or over a pipe.
+///
+/// What the function takes and returns is any value that serde knows; it crosses as JSON. One parameter is the whole
+/// argument, several are found in it by their names. An error that a `Result` carries is told to the host by its text.
+/// With `#[lunatic::export(image)]` the function takes an [`Image`](export::Image), with `#[lunatic::export(bytes)]` a
+/// `Vec<u8>`; to return bytes, it returns [`Bytes`](export::Bytes). A panic ends the instance, and the host is told.
+///
+/// The module is a library (`crate-type = ["cdylib"]`), compiled for `wasm32-unknown-unknown`, or for `wasm32-wasip1`.
+///
+/// # Example
+///
+/// ```
+/// use lunatic::export::{Bytes, Image};
+///
+/// #[lunatic::export]
+/// fn hello(name: String) -> String {
+///     format!("Hello, {name}!")
+/// }
+///
+/// #[lunatic::export]
+/// fn divide(dividend: f64, divisor: f64) -> Result<f64, String> {
+///     if divisor == 0.0 { Err("division by zero".into()) } else { Ok(dividend / divisor) }
+/// }
+///
+/// #[lunatic::export(image)]
+/// fn invert(image: Image) -> Bytes {
+///     Bytes(image.bytes.iter().map(|byte| !byte).collect())
+/// }
+/// ```
+pub use lunatic_macros::export;

@@ -1,5 +1,6 @@
 //! The attributes of the crate `lunatic`, which documents and exports them.
 
+mod export;
 mod server;
 mod test;
 
@@ -42,6 +43,19 @@ pub fn server(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
     test::expand(arguments.into(), item.into()).unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// Makes a function one that host programs can call. The crate `lunatic` documents it where it exports it.
+#[proc_macro_attribute]
+pub fn export(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let item = Tokens::from(item);
+    match export::expand(Tokens::from(arguments), item.clone()) {
+        Ok(expanded) => expanded.into(),
+        Err(error) => {
+            let error = error.into_compile_error();
+            quote! { #error #item }.into()
+        }
+    }
 }
 
 /// Returns what stands in for a refused item, so that the refusal is the only error.

@@ -1,0 +1,62 @@
+//! Functions for a host program to call: `lunatic call functions.wasm hello '{"arg": "World"}'`, and from Rust, Elixir or
+//! Python through the bridge. Compile it with `cargo build -p lunatic-examples --lib --target wasm32-unknown-unknown`.
+
+use lunatic::export::{Bytes, Image};
+use serde::{Deserialize, Serialize};
+use std::cell::Cell;
+
+#[derive(Serialize, Deserialize)]
+struct Args {
+    arg: String,
+}
+
+#[derive(Serialize)]
+struct ImageInfo {
+    width: u32,
+    height: u32,
+}
+
+/// One parameter is the whole argument.
+#[lunatic::export]
+fn echo(args: Args) -> Args {
+    args
+}
+
+#[lunatic::export]
+fn hello(args: Args) -> String {
+    format!("Hello, {}!", args.arg)
+}
+
+/// Several are found by their names.
+#[lunatic::export]
+fn divide(dividend: i64, divisor: i64) -> Result<i64, String> {
+    dividend.checked_div(divisor).ok_or_else(|| format!("{dividend} cannot be divided by {divisor}"))
+}
+
+#[lunatic::export(image)]
+fn image_size(image: Image) -> ImageInfo {
+    ImageInfo { width: image.width, height: image.height }
+}
+
+/// Halves an image of RGB pixels.
+#[lunatic::export(image)]
+fn shrink(image: Image) -> Result<Bytes, String> {
+    let (width, height) = (image.width as usize, image.height as usize);
+    if image.bytes.len() != width * height * 3 {
+        return Err(format!("{} bytes are no {width} × {height} pixels of three", image.bytes.len()));
+    }
+    let pixel = |x: usize, y: usize| &image.bytes[(y * width + x) * 3..][..3];
+    let rows = (0..height / 2).flat_map(|y| (0..width / 2).flat_map(move |x| pixel(x * 2, y * 2)));
+    Ok(Bytes(rows.copied().collect()))
+}
+
+thread_local! {
+    static CALLS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// What a function keeps is there for the next call, as long as the same instance serves it.
+#[lunatic::export]
+fn count() -> u32 {
+    CALLS.set(CALLS.get() + 1);
+    CALLS.get()
+}

@@ -1,0 +1,109 @@
+//! `#[lunatic::export]`: an export that a host program can call, around an ordinary function.
+
+use crate::lunatic;
+use proc_macro2::TokenStream as Tokens;
+use quote::quote;
+use syn::spanned::Spanned;
+use syn::{Error, FnArg, Ident, ItemFn, Pat};
+
+/// What the function takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Values, as JSON.
+    Values,
+    /// An `Image`.
+    Image,
+    /// Bytes.
+    Bytes,
+}
+
+/// Puts the export beside the function.
+pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
+    let form = form(arguments)?;
+    let function: ItemFn =
+        syn::parse2(item).map_err(|error| Error::new(error.span(), "`#[lunatic::export]` belongs on a function"))?;
+    let signature = &function.sig;
+    if signature.asyncness.is_some() || !signature.generics.params.is_empty() {
+        return Err(Error::new(signature.span(), "a function that a host calls is neither generic nor async"));
+    }
+    let (name, lunatic) = (&signature.ident, lunatic());
+    let export = name.to_string();
+    let mut parameters = Vec::new();
+    for input in &signature.inputs {
+        match input {
+            FnArg::Typed(parameter) => parameters.push(parameter),
+            FnArg::Receiver(receiver) => {
+                return Err(Error::new(receiver.span(), "a function that a host calls has no `self`"));
+            }
+        }
+    }
+    let returned = |call: Tokens| quote! { #lunatic::export::Returned(#call).write() };
+    let (more, call) = match (form, &parameters[..]) {
+        (Form::Values, []) => {
+            let call = returned(quote! { #name() });
+            // Whatever the argument is.
+            let any = quote! { #lunatic::__private::serde::de::IgnoredAny };
+            (quote! {}, quote! { #lunatic::export::with_value(address, length, |_: #any| #call) })
+        }
+        (Form::Values, [parameter]) => {
+            let (ty, call) = (&parameter.ty, returned(quote! { #name(argument) }));
+            (quote! {}, quote! { #lunatic::export::with_value(address, length, |argument: #ty| #call) })
+        }
+        (Form::Values, several) => {
+            let names = several.iter().map(|parameter| match &*parameter.pat {
+                Pat::Ident(pattern) => Ok(&pattern.ident),
+                other => Err(Error::new(other.span(), "several parameters are found by their names, so each has one")),
+            });
+            let names: Vec<&Ident> = names.collect::<Result<_, _>>()?;
+            let types = several.iter().map(|parameter| &parameter.ty);
+            let call = returned(quote! { #name(#(arguments.#names),*) });
+            let serde = format!("{}::__private::serde", lunatic.to_string().replace(' ', ""));
+            (
+                quote! {
+                    #[derive(#lunatic::__private::serde::Deserialize)]
+                    #[serde(crate = #serde)]
+                    struct Arguments { #(#names: #types),* }
+                },
+                quote! { #lunatic::export::with_value(address, length, |arguments: Arguments| #call) },
+            )
+        }
+        (Form::Bytes, [_]) => {
+            let call = returned(quote! { #name(bytes.into()) });
+            (quote! {}, quote! { #lunatic::export::with_bytes(address, length, |bytes| #call) })
+        }
+        (Form::Image, [_]) => {
+            let call = returned(quote! { #name(#lunatic::export::Image { bytes, width, height }) });
+            (quote! {}, quote! { #lunatic::export::with_bytes(address, length, |bytes| #call) })
+        }
+        (Form::Image | Form::Bytes, _) => {
+            let what = "a function that a host calls with an image or with bytes takes that and nothing else";
+            return Err(Error::new(signature.inputs.span(), what));
+        }
+    };
+    let size = (form == Form::Image).then(|| quote! { , width: u32, height: u32 });
+    Ok(quote! {
+        #function
+
+        const _: () = {
+            #[allow(unused_imports, reason = "one of the two fits")]
+            use #lunatic::export::{Fallible as _, Infallible as _};
+
+            #more
+
+            #[unsafe(export_name = #export)]
+            unsafe extern "C" fn call(address: *mut u8, length: usize #size) -> u64 {
+                // SAFETY: the host passes what `lunatic_alloc` gave it.
+                unsafe { #call }
+            }
+        };
+    })
+}
+
+fn form(arguments: Tokens) -> Result<Form, Error> {
+    match arguments.to_string().as_str() {
+        "" => Ok(Form::Values),
+        "image" => Ok(Form::Image),
+        "bytes" => Ok(Form::Bytes),
+        _ => Err(Error::new(arguments.span(), "`#[lunatic::export]` takes nothing, `image` or `bytes`")),
+    }
+}
