@@ -34,6 +34,8 @@ pub(crate) struct CommandLine {
 pub(crate) enum Command {
     Run(Run),
     Test(Test),
+    Call(Call),
+    Bridge(Bridge),
     Init(Init),
     New(New),
     Completions(Completions),
@@ -153,6 +155,88 @@ pub(crate) struct Machine {
     /// Tell of every process's end; twice, of all that the machine does
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+/// Call one function of a module with a value or an image, and print its result
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lunatic call hello.wasm hello '{\"arg\": \"World\"}'
+  lunatic call hello.wasm hello --data @arguments.json
+  lunatic call images.wasm image_size --image picture.rgb --width 256 --height 256
+  lunatic call images.wasm shrink --image picture.rgb --width 256 --height 256 > small.rgb")]
+pub(crate) struct Call {
+    /// The module, as wasm or wat
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+
+    /// The function
+    pub(crate) function: String,
+
+    /// Its argument, as JSON [default: null]
+    #[arg(value_name = "JSON", conflicts_with_all = ["data", "bytes", "image"])]
+    pub(crate) json: Option<String>,
+
+    /// Its argument: JSON, @FILE for what is in a file, @- for standard input
+    #[arg(long, value_name = "JSON|@FILE", conflicts_with_all = ["bytes", "image"])]
+    pub(crate) data: Option<String>,
+
+    /// Pass the bytes of a file, `-` for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "image", value_hint = ValueHint::FilePath)]
+    pub(crate) bytes: Option<PathBuf>,
+
+    /// Pass the bytes of a file, `-` for standard input, as an image of so many pixels
+    #[arg(long, value_name = "FILE", requires_all = ["width", "height"], value_hint = ValueHint::FilePath)]
+    pub(crate) image: Option<PathBuf>,
+
+    /// How many pixels the image has in a row
+    #[arg(long, value_name = "PIXELS", requires = "image")]
+    pub(crate) width: Option<u32>,
+
+    /// How many rows the image has
+    #[arg(long, value_name = "PIXELS", requires = "image")]
+    pub(crate) height: Option<u32>,
+
+    #[command(flatten)]
+    pub(crate) bounds: CallBounds,
+}
+
+/// Call functions of a module for another program, which sends requests to standard input and reads replies
+///
+/// Requests and replies are frames: four bytes that say how long the rest is, the most significant first, and then JSON.
+/// When the file changes, its new version serves from then on. `bridge/README.md` has the requests, and a client in Python.
+#[derive(Debug, Args)]
+pub(crate) struct Bridge {
+    /// The module, as wasm or wat
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+
+    /// Serve so many calls at the same time, each by an instance with a memory of its own
+    #[arg(long, value_name = "COUNT", default_value = "1")]
+    pub(crate) instances: NonZeroUsize,
+
+    #[command(flatten)]
+    pub(crate) bounds: CallBounds,
+}
+
+/// What a called function may use.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct CallBounds {
+    /// Memory of each instance, for example 64MiB [default: 256MiB]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
+    pub(crate) max_memory: Option<u64>,
+
+    /// Compute of each call, in units of 100,000 instructions [default: unlimited]
+    #[arg(long, value_name = "UNITS")]
+    pub(crate) max_compute: Option<u64>,
+
+    /// End a call after so long, for example 500ms, 10s [default: unlimited]
+    #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// Grant the host functions whose `namespace::name` begins so; without it none are
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) allow: Vec<String>,
 }
 
 /// Set a cargo project up so that `cargo run` runs it with `lunatic`

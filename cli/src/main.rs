@@ -3,6 +3,8 @@
 //! It parses, calls the machine and prints. What a program may do and how it ends is decided in `lunatic_vm`; here is only
 //! what a user of the shell sees of it: flags, reports and exit statuses.
 
+mod bridge;
+mod call;
 mod command_line;
 mod completions;
 mod failure;
@@ -23,6 +25,8 @@ fn main() -> ! {
         None => run::run(&command_line.run),
         Some(Command::Run(run)) => run::run(&run),
         Some(Command::Test(test)) => run::test(&test.run),
+        Some(Command::Call(call)) => call::call(&call),
+        Some(Command::Bridge(bridge)) => bridge::bridge(&bridge),
         Some(Command::Init(init)) => init::init(&init),
         Some(Command::New(new)) => new::new(&new),
         Some(Command::Completions(completions)) => completions::print(&completions),

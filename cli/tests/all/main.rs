@@ -1,6 +1,7 @@
 //! What the command `lunatic` promises, asked of the command itself. Guests are text in the tests.
 
 mod cache;
+mod calls;
 mod cargo;
 mod completions;
 mod examples;

@@ -1,0 +1,233 @@
+//! `lunatic bridge`: functions of a module, for another program at the other end of two pipes.
+//!
+//! A frame is four bytes that say how long the rest is, the most significant first, and then the rest: what an Erlang port
+//! with `{packet, 4}` speaks. Calls run at the same time as far as there are instances, and are answered as they end, so
+//! that a reply says which request it is for.
+
+use crate::call::{builder, not_loaded};
+use crate::command_line;
+use crate::failure::{Failure, Outcome};
+use async_lock::Semaphore;
+use futures_lite::FutureExt;
+use futures_lite::future::block_on;
+use lunatic_bridge::{Answer, Argument, CallError, Worker, WorkerError};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::io::{self, ErrorKind, Read, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The largest frame that is taken, in bytes.
+const MAX_FRAME: usize = 64 << 20;
+
+/// So many requests are on their way at most; the next is read when one of them is answered.
+const MAX_REQUESTS: usize = 1024;
+
+/// A request.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    /// Comes back in the reply.
+    #[serde(default)]
+    id: Value,
+    function: String,
+    /// The argument, where it is a value.
+    data: Option<Box<RawValue>>,
+    /// The argument is the next frame, an image of so many pixels.
+    image: Option<Size>,
+    /// The argument is the next frame, bytes.
+    #[serde(default)]
+    bytes: bool,
+    /// In milliseconds.
+    timeout: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Size {
+    width: u32,
+    height: u32,
+}
+
+/// A reply.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Reply {
+    Value {
+        id: Value,
+        ok: Box<RawValue>,
+    },
+    /// The result is the next frame.
+    Bytes {
+        id: Value,
+        bytes: usize,
+    },
+    Error {
+        id: Value,
+        error: Described,
+    },
+}
+
+#[derive(Serialize)]
+struct Described {
+    kind: &'static str,
+    message: String,
+}
+
+/// Serves requests until standard input ends.
+pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
+    crate::log_lines::start(0);
+    let made = builder(&bridge.bounds).instances(bridge.instances.get());
+    let worker =
+        Worker::builder().bridge(made).start(&bridge.file).map_err(|error| not_loaded(&bridge.file, &error))?;
+    let room = Arc::new(Semaphore::new(MAX_REQUESTS));
+    let out = Arc::new(Mutex::new(io::stdout()));
+    let mut input = io::stdin().lock();
+    loop {
+        let (id, called) = match next(&mut input) {
+            Ok(Some((request, argument))) => {
+                let Request { id, function, timeout, .. } = request;
+                (id, Ok((function, argument, timeout.map(Duration::from_millis))))
+            }
+            Ok(None) => break,
+            Err(Broken::Request(id, message)) => (id, Err(message)),
+            Err(Broken::Frame(error)) => return Err(Failure::new(format!("the requests: {error}"))),
+        };
+        // Who sends more than is served waits, in the pipe.
+        let place = block_on(room.acquire_arc());
+        let (worker, out) = (worker.clone(), out.clone());
+        smol::spawn(async move {
+            let result = match called {
+                Ok((function, argument, time)) => serve(&worker, &function, argument, time).await,
+                Err(message) => Err(Described { kind: "request", message }),
+            };
+            reply(&out, id, result);
+            drop(place);
+        })
+        .detach();
+    }
+    // All that was asked for is answered.
+    for _ in 0..MAX_REQUESTS {
+        std::mem::forget(block_on(room.acquire_arc()));
+    }
+    Ok(0)
+}
+
+/// Why there is no request.
+enum Broken {
+    /// It makes no sense; the next one may.
+    Request(Value, String),
+    /// Where the next one begins cannot be known.
+    Frame(io::Error),
+}
+
+/// Reads a request and its argument; `None` at the end.
+fn next(input: &mut impl Read) -> Result<Option<(Request, Argument)>, Broken> {
+    let Some(frame) = read_frame(input).map_err(Broken::Frame)? else { return Ok(None) };
+    let request: Request = serde_json::from_slice(&frame).map_err(|error| {
+        // What can be said of whom it is for is said.
+        let id = serde_json::from_slice::<Value>(&frame).ok().and_then(|request| request.get("id").cloned());
+        Broken::Request(id.unwrap_or_default(), format!("the request is wrong: {error}"))
+    })?;
+    let mut attached = || match read_frame(input) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(Broken::Frame(ErrorKind::UnexpectedEof.into())),
+        Err(error) => Err(Broken::Frame(error)),
+    };
+    let argument = match (&request.data, &request.image, request.bytes) {
+        (Some(data), None, false) => Argument::Json(data.get().as_bytes().to_vec()),
+        (None, None, false) => Argument::Json(b"null".to_vec()),
+        (None, Some(Size { width, height }), false) => {
+            Argument::Image { bytes: attached()?, width: *width, height: *height }
+        }
+        (None, None, true) => Argument::Bytes(attached()?),
+        _ => {
+            let message = "the request has more than one of `data`, `image` and `bytes`".to_string();
+            return Err(Broken::Request(request.id, message));
+        }
+    };
+    Ok(Some((request, argument)))
+}
+
+fn read_frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut length = [0; 4];
+    match input.read(&mut length[..1])? {
+        0 => return Ok(None),
+        _ => input.read_exact(&mut length[1..])?,
+    }
+    let length = u32::from_be_bytes(length) as usize;
+    if length > MAX_FRAME {
+        let text = format!("a frame of {length} bytes; at most {MAX_FRAME} are taken");
+        return Err(io::Error::new(ErrorKind::InvalidData, text));
+    }
+    // Memory is taken as bytes come, not as they are announced.
+    let mut frame = Vec::new();
+    input.take(length as u64).read_to_end(&mut frame)?;
+    if frame.len() < length {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Some(frame))
+}
+
+async fn serve(
+    worker: &Worker,
+    function: &str,
+    argument: Argument,
+    time: Option<Duration>,
+) -> Result<Answer, Described> {
+    let called = worker.invoke_async(function, argument);
+    let answer = match time {
+        None => called.await,
+        Some(time) => {
+            let time_is_over = async {
+                async_io::Timer::after(time).await;
+                Err(WorkerError::Call(CallError::TimedOut(time)))
+            };
+            called.or(time_is_over).await
+        }
+    };
+    answer.map_err(|error| {
+        let kind = match &error {
+            WorkerError::Stopped(_) => "stopped",
+            WorkerError::Call(error) => match error {
+                CallError::Failed(_) => "failed",
+                CallError::Ended(_) => "ended",
+                CallError::TimedOut(_) => "timeout",
+                CallError::Function(_) => "function",
+                CallError::TooLarge { .. } => "too_large",
+                CallError::Answer(_) => "answer",
+                _ => "instance",
+            },
+            _ => "other",
+        };
+        Described { kind, message: error.to_string() }
+    })
+}
+
+/// Writes a reply, and the frame that belongs to it.
+fn reply(out: &Mutex<io::Stdout>, id: Value, result: Result<Answer, Described>) {
+    let (reply, attached) = match result {
+        Ok(Answer::Bytes(bytes)) => (Reply::Bytes { id, bytes: bytes.len() }, Some(bytes)),
+        Ok(Answer::Json(json)) => match serde_json::from_slice(&json) {
+            Ok(ok) => (Reply::Value { id, ok }, None),
+            Err(error) => {
+                let message = CallError::Answer(error.to_string()).to_string();
+                (Reply::Error { id, error: Described { kind: "answer", message } }, None)
+            }
+        },
+        Err(error) => (Reply::Error { id, error }, None),
+    };
+    let frame = serde_json::to_vec(&reply).expect("a reply is made of texts and values");
+    let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut write = |bytes: &[u8]| {
+        let length = u32::try_from(bytes.len()).map_err(|_| io::Error::from(ErrorKind::FileTooLarge))?;
+        out.write_all(&length.to_be_bytes())?;
+        out.write_all(bytes)
+    };
+    let written = write(&frame).and_then(|()| attached.map_or(Ok(()), |bytes| write(&bytes)));
+    // Who asked is gone; standard input will end too.
+    if let Err(error) = written.and_then(|()| out.flush()) {
+        log::debug!("a reply was not written: {error}");
+    }
+}

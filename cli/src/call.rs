@@ -1,0 +1,99 @@
+//! `lunatic call`: one function of a module, with a value or an image.
+
+use crate::command_line::{Call, CallBounds};
+use crate::failure::{Failure, Outcome};
+use crate::run::status;
+use lunatic_bridge::{Answer, Argument, Bridge, Builder, CallError, LoadError};
+use std::io::{ErrorKind, Read, Write};
+use std::path::Path;
+
+/// Calls a function and prints its result: JSON with a line's end, bytes as they are.
+pub(crate) fn call(call: &Call) -> Outcome {
+    let argument = argument(call)?;
+    let bridge = builder(&call.bounds).from_file(&call.file).map_err(|error| not_loaded(&call.file, &error))?;
+    let answer = bridge.invoke(&call.function, argument).and_then(|answer| {
+        if let Answer::Json(_) = answer {
+            // Only looked at: what is printed is what the function wrote.
+            answer.json::<serde::de::IgnoredAny>()?;
+        }
+        Ok(answer)
+    });
+    let answer = answer.map_err(|error| {
+        let status = match &error {
+            CallError::Ended(exit) => status::of(exit).max(1),
+            CallError::TimedOut(_) => status::TIME_IS_OVER,
+            _ => 1,
+        };
+        Failure::new(format!("`{}`: {error}", call.function)).status(status)
+    })?;
+    let (bytes, end): (_, &[u8]) = match answer {
+        Answer::Json(bytes) => (bytes, b"\n"),
+        Answer::Bytes(bytes) => (bytes, b""),
+    };
+    let mut out = std::io::stdout().lock();
+    match out.write_all(&bytes).and_then(|()| out.write_all(end)).and_then(|()| out.flush()) {
+        // Who reads has seen enough.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format!("the result: {error}"))),
+        _ => Ok(0),
+    }
+}
+
+/// Returns the means to make a bridge within bounds.
+pub(crate) fn builder(bounds: &CallBounds) -> Builder {
+    let mut builder = Bridge::builder();
+    if let Some(bytes) = bounds.max_memory {
+        builder = builder.memory(bytes);
+    }
+    if let Some(units) = bounds.max_compute {
+        builder = builder.compute(units);
+    }
+    if let Some(time) = bounds.timeout {
+        builder = builder.time(time);
+    }
+    for prefix in &bounds.allow {
+        builder = builder.allow(prefix);
+    }
+    builder
+}
+
+/// Says why the module in a file cannot be called.
+pub(crate) fn not_loaded(file: &Path, error: &LoadError) -> Failure {
+    match error {
+        LoadError::File { error: reason, .. } if reason.kind() == ErrorKind::NotFound => {
+            Failure::new(error).status(status::NOT_FOUND)
+        }
+        LoadError::File { .. } => Failure::new(error).status(status::NOT_STARTED),
+        error => Failure::new(format!("`{}`: {error}", file.display())).status(status::NOT_STARTED),
+    }
+}
+
+fn argument(call: &Call) -> Result<Argument, Failure> {
+    if let Some(file) = &call.bytes {
+        return Ok(Argument::Bytes(read(file)?));
+    }
+    if let (Some(file), Some(width), Some(height)) = (&call.image, call.width, call.height) {
+        return Ok(Argument::Image { bytes: read(file)?, width, height });
+    }
+    let json = match call.json.as_ref().or(call.data.as_ref()) {
+        None => b"null".to_vec(),
+        Some(json) => match json.strip_prefix('@') {
+            Some(file) => read(Path::new(file))?,
+            None => json.clone().into_bytes(),
+        },
+    };
+    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&json) {
+        let failure = Failure::new(format!("the argument is no JSON: {error}")).status(2);
+        return Err(failure.hint("a text is JSON in double quotes, which a shell wants in single ones: '\"World\"'"));
+    }
+    Ok(Argument::Json(json))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(file)
+    };
+    read.map_err(|error| Failure::new(format!("the argument `{}` cannot be read: {error}", file.display())))
+}
