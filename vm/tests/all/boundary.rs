@@ -121,7 +121,7 @@ fn a_program_that_imports_all_published_functions_links_and_starts() {
         let (parameters, result) = ty[1..].split_once(')').expect("parameters end");
         let parameters: String = parameters.chars().map(value_type).collect();
         let result: String = result.chars().map(value_type).collect();
-        let _ = write!(text, "(import \"{namespace}\" \"{name}\" (func (param{parameters}) (result{result})))\n");
+        let _ = writeln!(text, "(import \"{namespace}\" \"{name}\" (func (param{parameters}) (result{result})))");
     }
     text.push_str("(memory (export \"memory\") 1) (func (export \"main\")))");
     let exit = lab.run(&text);
