@@ -17,14 +17,14 @@ fn nest(depth: u32) -> u32 {
 
 claims! {
     fn what_a_function_returns_comes_out_of_a_catch(_mailbox: Mailbox<()>) {
-        let captured = vec!["a".to_string(), "b".to_string()];
+        let captured = ["a".to_string(), "b".to_string()];
         assert_eq!(catch_trap(move || captured.concat()).unwrap(), "ab");
         assert_eq!(catch_trap(|| ()), Ok(()));
     }
 
     fn a_panic_is_caught_as_often_as_it_comes(_mailbox: Mailbox<()>) {
         for round in 0..20 {
-            let numbers = vec![1, 2, 3];
+            let numbers = [1, 2, 3];
             let index = black_box(round % 2) * 7;
             let caught = catch_trap(move || numbers[index]);
             assert_eq!(caught.is_err(), index == 7, "{round}");
