@@ -333,3 +333,41 @@ impl fmt::Debug for Vm {
         f.debug_struct("Vm").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn a_machine_whose_processes_have_databases_goes_when_it_is_dropped() {
+        let guest = br#"(module
+            (import "lunatic::sqlite" "open" (func $open (param i32 i32 i32) (result i64)))
+            (import "lunatic::message" "receive" (func $receive (param i32 i32 i64) (result i32)))
+            (memory (export "memory") 1)
+            (func (export "wait")
+                (drop (call $open (i32.const 0) (i32.const 0) (i32.const 8)))
+                (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))))"#;
+        for _ in 0..20 {
+            let vm = Vm::builder().slots(16).build().expect("the machine can be set up");
+            let module = vm.module("wait", guest).expect("it is one");
+            let mut config = vm.config();
+            config.allow("");
+            let environment = vm.environment(config);
+            for _ in 0..8 {
+                environment.spawn(&module, "wait", &[]).expect("there is room");
+            }
+            while !vm.is_idle() {
+                std::thread::yield_now();
+            }
+            let machine = Arc::downgrade(&vm.machine);
+            drop((module, environment, vm));
+            // The databases are closed on other threads, which may hold what is left for a moment.
+            let patience = Instant::now() + Duration::from_secs(60);
+            while machine.strong_count() > 0 {
+                assert!(Instant::now() < patience, "the machine is held by {}", machine.strong_count());
+                std::thread::yield_now();
+            }
+        }
+    }
+}

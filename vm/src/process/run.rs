@@ -103,7 +103,9 @@ pub(crate) fn run(
             let patience = async {
                 Timer::after(PATIENCE).await;
             };
-            closed.or(patience).await;
+            // A machine that ends does not wait: a task of its that still waits would be dropped by whoever wakes it, in the
+            // middle of that.
+            closed.or(patience).or(process.environment().machine().over()).await;
         }
     }
 }
