@@ -274,7 +274,7 @@ mod tests {
             ("job:rate", "job:rate"),
             ("http.requests-total", "http_requests_total"),
             ("3xx", "_3xx"),
-            ("ä b\n{x=\"y\"} 1", "__b__x___y___1"),
+            ("ä b\n{x=\"y\"} 1", "__b__x__y___1"),
         ] {
             assert_eq!(plain(name), expected);
         }
