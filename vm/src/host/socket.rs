@@ -7,6 +7,7 @@ use super::{Call, Failure, Guest};
 use crate::environment::{Permit, Quota};
 use crate::resources::{Attachment, Handles, Held, HostError, Resource, Table};
 use lunatic_abi::{Errno, FOREVER, Limit};
+use lunatic_net::{tcp, tls, udp};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -173,6 +174,43 @@ pub(super) fn answer_accepted<T: Clone>(
     };
     call.put(peer_place, peer.to_le_bytes());
     call.answer(place, result)
+}
+
+/// What a process waits with until an operation on a socket is worth another try.
+pub(super) trait Ready {
+    fn ready(&mut self) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+impl Ready for tcp::Wait<'_> {
+    fn ready(&mut self) -> impl Future<Output = io::Result<()>> + Send {
+        tcp::Wait::ready(self)
+    }
+}
+
+impl Ready for tls::Wait<'_> {
+    fn ready(&mut self) -> impl Future<Output = io::Result<()>> + Send {
+        tls::Wait::ready(self)
+    }
+}
+
+impl Ready for udp::Wait<'_> {
+    fn ready(&mut self) -> impl Future<Output = io::Result<()>> + Send {
+        udp::Wait::ready(self)
+    }
+}
+
+/// Tries an operation on a socket until it no longer says that it would block, and waits in between.
+pub(super) async fn persist<T>(
+    call: &mut Call<'_>,
+    mut wait: impl Ready,
+    mut attempt: impl FnMut(&mut Call<'_>) -> io::Result<T>,
+) -> io::Result<T> {
+    loop {
+        match attempt(call) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait.ready().await?,
+            done => return done,
+        }
+    }
 }
 
 /// Answers a call whose out pointer is for an error only.

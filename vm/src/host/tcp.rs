@@ -3,12 +3,13 @@
 use super::call::Range;
 use super::call::kinds::{Buffer, Family, IpBytes, Length, ListenerId, Millis, OutU64, StreamId, Vectors};
 use super::socket::{
-    Kept, address, answer_accepted, answer_address, done, failure, milliseconds, permit, permit_in_time, pieces,
+    Kept, address, answer_accepted, answer_address, done, failure, milliseconds, permit, permit_in_time, persist,
+    pieces,
 };
 use super::{Call, Failure};
 use crate::resources::{Held, HostError};
 use lunatic_net::tcp::{Operation, TcpListener, TcpStream, Wait};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{Shutdown, SocketAddr};
 
 /// The streams of a process.
@@ -117,17 +118,12 @@ pub(super) async fn tcp_write_vectored(
 pub(super) async fn write(
     call: &mut Call<'_>,
     stream: &TcpStream,
-    mut wait: Wait<'_>,
+    wait: Wait<'_>,
     pieces: &[Range],
 ) -> Result<u64, HostError> {
-    loop {
-        match stream.try_write_vectored(&call.slices(pieces)) {
-            Ok(count) => return Ok(count as u64),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(failure(&error)),
-        }
-        wait.ready().await.map_err(|error| failure(&error))?;
-    }
+    let attempt = |call: &mut Call<'_>| stream.try_write_vectored(&call.slices(pieces));
+    let written = persist(call, wait, attempt).await;
+    written.map(|count| count as u64).map_err(|error| failure(&error))
 }
 
 pub(super) async fn tcp_read(
@@ -163,17 +159,12 @@ pub(super) async fn receive(
     call: &mut Call<'_>,
     range: Range,
     stream: &TcpStream,
-    mut wait: Wait<'_>,
+    wait: Wait<'_>,
     try_receive: fn(&TcpStream, &mut [u8]) -> io::Result<usize>,
 ) -> Result<u64, HostError> {
-    loop {
-        match try_receive(stream, call.bytes_mut(range)) {
-            Ok(count) => return Ok(count as u64),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(failure(&error)),
-        }
-        wait.ready().await.map_err(|error| failure(&error))?;
-    }
+    let attempt = |call: &mut Call<'_>| try_receive(stream, call.bytes_mut(range));
+    let received = persist(call, wait, attempt).await;
+    received.map(|count| count as u64).map_err(|error| failure(&error))
 }
 
 pub(super) async fn tcp_flush(call: &mut Call<'_>, id: StreamId, error: OutU64) -> Result<i32, Failure> {

@@ -2,8 +2,8 @@
 
 use super::call::kinds::{Buffer, Bytes, Family, IpBytes, Length, Millis, OutU64, TlsListenerId, TlsStreamId, Vectors};
 use super::socket::{
-    Kept, address, answer_accepted, answer_address, done, failure, milliseconds, permit, permit_in_time, pieces, port,
-    records,
+    Kept, address, answer_accepted, answer_address, done, failure, milliseconds, permit, permit_in_time, persist,
+    pieces, port, records,
 };
 use super::{Call, Failure};
 use crate::environment::Permit;
@@ -170,20 +170,12 @@ pub(super) async fn tls_write_vectored(
     let place = call.place::<8>(written.0)?;
     let pieces = pieces(call, vectors, count)?;
     let stream = TLS_STREAMS.get(call, id.0)?;
-    let mut wait = stream.wait(Operation::Write);
-    let accepted = loop {
-        match stream.try_write_vectored(&call.slices(&pieces)) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            accepted => break accepted,
-        }
-        if let Err(error) = wait.ready().await {
-            break Err(error);
-        }
-    };
+    let attempt = |call: &mut Call<'_>| stream.try_write_vectored(&call.slices(&pieces));
+    let accepted = persist(call, stream.wait(Operation::Write), attempt).await;
     // What was accepted is encrypted already and cannot be taken back: where time runs out, it counts as written, and the
     // next write has to wait for it.
     let written = match accepted {
-        Ok(count) => match flush(&stream).await {
+        Ok(count) => match flush(call, &stream).await {
             Err(error) if error.kind() != ErrorKind::TimedOut => Err(error),
             _ => Ok(count as u64),
         },
@@ -193,14 +185,8 @@ pub(super) async fn tls_write_vectored(
 }
 
 /// Waits until what a stream has accepted is with the operating system.
-async fn flush(stream: &TlsStream) -> io::Result<()> {
-    let mut wait = stream.wait(Operation::Write);
-    loop {
-        match stream.try_flush() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => wait.ready().await?,
-            flushed => return flushed,
-        }
-    }
+async fn flush(call: &mut Call<'_>, stream: &TlsStream) -> io::Result<()> {
+    persist(call, stream.wait(Operation::Write), |_| stream.try_flush()).await
 }
 
 pub(super) async fn tls_read(
@@ -213,22 +199,15 @@ pub(super) async fn tls_read(
     let place = call.place::<8>(read.0)?;
     let range = call.range(buffer.0, length.0)?;
     let stream = TLS_STREAMS.get(call, id.0)?;
-    let mut wait = stream.wait(Operation::Read);
-    let read = loop {
-        match stream.try_read(call.bytes_mut(range)) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            read => break read,
-        }
-        if let Err(error) = wait.ready().await {
-            break Err(error);
-        }
-    };
+    let attempt = |call: &mut Call<'_>| stream.try_read(call.bytes_mut(range));
+    let read = persist(call, stream.wait(Operation::Read), attempt).await;
     call.timed_answer(place, read.map(|count| count as u64).map_err(|error| failure(&error)))
 }
 
 pub(super) async fn tls_flush(call: &mut Call<'_>, id: TlsStreamId, error: OutU64) -> Result<i32, Failure> {
     let place = call.place::<8>(error.0)?;
-    let result = flush(&TLS_STREAMS.get(call, id.0)?).await;
+    let stream = TLS_STREAMS.get(call, id.0)?;
+    let result = flush(call, &stream).await;
     done(call, place, result)
 }
 
@@ -236,7 +215,7 @@ pub(super) async fn tls_shutdown(call: &mut Call<'_>, id: TlsStreamId, error: Ou
     let place = call.place::<8>(error.0)?;
     let stream = TLS_STREAMS.get(call, id.0)?;
     stream.shutdown();
-    let result = flush(&stream).await;
+    let result = flush(call, &stream).await;
     done(call, place, result)
 }
 

@@ -3,7 +3,7 @@
 use super::call::kinds::{Buffer, Bytes, Family, IpBytes, Length, Millis, OutU64, UdpSocketId};
 use super::call::{Place, Range};
 use super::dns::keep;
-use super::socket::{Kept, address, answer_address, done, failure, milliseconds};
+use super::socket::{Kept, Ready, address, answer_address, done, failure, milliseconds, persist};
 use super::{Call, Failure};
 use lunatic_net::udp::UdpSocket;
 use std::io::{self, ErrorKind};
@@ -100,6 +100,15 @@ pub(super) async fn udp_send_to(
     send(call, id, place, range, Some(to)).await
 }
 
+/// Waits until there is room for a datagram, for as long as that takes.
+struct Room<'a>(&'a UdpSocket);
+
+impl Ready for Room<'_> {
+    fn ready(&mut self) -> impl Future<Output = io::Result<()>> + Send {
+        self.0.writable()
+    }
+}
+
 /// Sends a datagram to an address, or to the peer where there is none.
 async fn send(
     call: &mut Call<'_>,
@@ -109,22 +118,12 @@ async fn send(
     to: Option<SocketAddr>,
 ) -> Result<i32, Failure> {
     let socket = UDP_SOCKETS.get(call, id.0)?;
-    let result = loop {
-        let datagram = call.bytes(range);
-        let sent = match to {
-            Some(to) => socket.try_send_to(datagram, to),
-            None => socket.try_send(datagram),
-        };
-        match sent {
-            Ok(count) => break Ok(count as u64),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => break Err(failure(&error)),
-        }
-        if let Err(error) = socket.writable().await {
-            break Err(failure(&error));
-        }
+    let attempt = |call: &mut Call<'_>| match to {
+        Some(to) => socket.try_send_to(call.bytes(range), to),
+        None => socket.try_send(call.bytes(range)),
     };
-    call.answer(place, result)
+    let sent = persist(call, Room(&socket), attempt).await;
+    call.answer(place, sent.map(|count| count as u64).map_err(|error| failure(&error)))
 }
 
 pub(super) async fn udp_receive(
@@ -168,16 +167,8 @@ async fn receive<T>(
     try_receive: fn(&UdpSocket, &mut [u8]) -> io::Result<T>,
 ) -> Result<io::Result<T>, Failure> {
     let socket = UDP_SOCKETS.get(call, id.0)?;
-    let mut wait = socket.wait();
-    loop {
-        match try_receive(&socket, call.bytes_mut(range)) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            received => return Ok(received),
-        }
-        if let Err(error) = wait.ready().await {
-            return Ok(Err(error));
-        }
-    }
+    let attempt = |call: &mut Call<'_>| try_receive(&socket, call.bytes_mut(range));
+    Ok(persist(call, socket.wait(), attempt).await)
 }
 
 pub(super) fn set_udp_receive_timeout(call: &mut Call<'_>, id: UdpSocketId, timeout: Millis) -> Result<(), Failure> {
