@@ -1,11 +1,9 @@
 //! TLS: encrypted connections, with peers that prove who they are.
 
 use crate::LunaticError;
-use crate::envelope;
 use crate::host::{self, Vector};
 use crate::net::dns::{ToSocketAddrs, first, only_address};
 use lunatic_abi::ResourceKind;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -247,80 +245,6 @@ impl TlsStream {
     }
 }
 
-impl Read for &TlsStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut length = 0;
-        // SAFETY: the address comes with the length of its buffer, and the last is that of a variable.
-        let result = unsafe { host::tls::tls_read(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
-        Ok(LunaticError::check(result, length)? as usize)
-    }
-}
+read_and_write!(TlsStream, host::tls::tls_read, host::tls::tls_write_vectored, host::tls::tls_flush);
 
-impl Write for &TlsStream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let (vectors, count) = Vector::gather(slices);
-        let mut written = 0;
-        // SAFETY: there are `count` vectors, each the address and length of a slice; the last address is that of a variable.
-        let result = unsafe { host::tls::tls_write_vectored(self.id, vectors.as_ptr(), count, &mut written) };
-        Ok(LunaticError::check(result, written)? as usize)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let mut error = 0;
-        // SAFETY: the address is that of a variable.
-        let result = unsafe { host::tls::tls_flush(self.id, &mut error) };
-        LunaticError::check(result, error)?;
-        Ok(())
-    }
-}
-
-impl Read for TlsStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buffer)
-    }
-}
-
-impl Write for TlsStream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&*self).write(bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(slices)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        (&*self).flush()
-    }
-}
-
-impl Clone for TlsStream {
-    fn clone(&self) -> Self {
-        // SAFETY: the call takes a number and returns one.
-        let id = unsafe { host::tls::clone_tls_stream(self.id) };
-        Self { id }
-    }
-}
-
-impl Drop for TlsStream {
-    fn drop(&mut self) {
-        // SAFETY: the id was given by the machine, and nobody else has it.
-        unsafe { host::tls::drop_tls_stream(self.id) };
-    }
-}
-
-impl Serialize for TlsStream {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        envelope::write_socket(ResourceKind::TlsStream, self.id, serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for TlsStream {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        envelope::read_socket(ResourceKind::TlsStream, deserializer).map(|id| Self { id })
-    }
-}
+handle!(TlsStream, ResourceKind::TlsStream, host::tls::clone_tls_stream, host::tls::drop_tls_stream);

@@ -1,11 +1,9 @@
 //! UDP: datagrams.
 
 use crate::LunaticError;
-use crate::envelope;
 use crate::host;
 use crate::net::dns::{ToSocketAddrs, first, only_address};
 use lunatic_abi::{Errno, ResourceKind};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -232,29 +230,4 @@ impl UdpSocket {
     }
 }
 
-impl Clone for UdpSocket {
-    fn clone(&self) -> Self {
-        // SAFETY: the call takes a number and returns one.
-        let id = unsafe { host::udp::clone_udp_socket(self.id) };
-        Self { id }
-    }
-}
-
-impl Drop for UdpSocket {
-    fn drop(&mut self) {
-        // SAFETY: the id was given by the machine, and nobody else has it.
-        unsafe { host::udp::drop_udp_socket(self.id) };
-    }
-}
-
-impl Serialize for UdpSocket {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        envelope::write_socket(ResourceKind::UdpSocket, self.id, serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for UdpSocket {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        envelope::read_socket(ResourceKind::UdpSocket, deserializer).map(|id| Self { id })
-    }
-}
+handle!(UdpSocket, ResourceKind::UdpSocket, host::udp::clone_udp_socket, host::udp::drop_udp_socket);
