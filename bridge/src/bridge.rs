@@ -170,6 +170,18 @@ impl Builder {
     }
 }
 
+/// Drops a call that takes longer.
+pub(crate) async fn within<E: From<CallError>>(
+    time: Duration,
+    call: impl Future<Output = Result<Answer, E>>,
+) -> Result<Answer, E> {
+    let time_is_over = async {
+        Timer::after(time).await;
+        Err(CallError::TimedOut(time).into())
+    };
+    call.or(time_is_over).await
+}
+
 /// Returns what the module in a file is called in reports.
 pub(crate) fn name(file: &Path) -> Cow<'_, str> {
     file.file_stem().map_or("module".into(), |name| name.to_string_lossy())
@@ -273,11 +285,7 @@ impl Bridge {
     ///
     /// As [`call`](Self::call).
     pub async fn invoke_within(&self, time: Duration, function: &str, argument: Argument) -> Result<Answer, CallError> {
-        let time_is_over = async {
-            Timer::after(time).await;
-            Err(CallError::TimedOut(time))
-        };
-        self.pool.call(function, argument).or(time_is_over).await
+        within(time, self.pool.call(function, argument)).await
     }
 
     /// Returns the module.

@@ -5,6 +5,7 @@ mod watch;
 
 pub use restarts::Intensity;
 
+use crate::bridge::within;
 use crate::{Answer, Argument, Bridge, Builder, CallError, LoadError};
 use async_channel::{Receiver, Sender};
 use async_io::Timer;
@@ -292,6 +293,20 @@ impl Worker {
             self.shared.crashed(version, exit.clone()).await;
         }
         Ok(answer?)
+    }
+
+    /// Calls a function, for so long at most. Dropping the future ends the call.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub async fn invoke_within(
+        &self,
+        time: Duration,
+        function: &str,
+        argument: Argument,
+    ) -> Result<Answer, WorkerError> {
+        within(time, self.invoke_async(function, argument)).await
     }
 
     /// Returns how many versions of the file there were before the one that serves.

@@ -8,7 +8,6 @@ use crate::call::{builder, not_loaded};
 use crate::command_line;
 use crate::failure::{Failure, Outcome};
 use async_lock::Semaphore;
-use futures_lite::FutureExt;
 use futures_lite::future::block_on;
 use lunatic_bridge::{Answer, Argument, CallError, Worker, WorkerError};
 use serde::{Deserialize, Serialize};
@@ -176,16 +175,9 @@ async fn serve(
     argument: Argument,
     time: Option<Duration>,
 ) -> Result<Answer, Described> {
-    let called = worker.invoke_async(function, argument);
     let answer = match time {
-        None => called.await,
-        Some(time) => {
-            let time_is_over = async {
-                async_io::Timer::after(time).await;
-                Err(WorkerError::Call(CallError::TimedOut(time)))
-            };
-            called.or(time_is_over).await
-        }
+        None => worker.invoke_async(function, argument).await,
+        Some(time) => worker.invoke_within(time, function, argument).await,
     };
     answer.map_err(|error| {
         let kind = match &error {
