@@ -2,4 +2,5 @@
 
 mod calls;
 mod values;
+mod wasmtube;
 mod workers;
