@@ -54,6 +54,7 @@ pub struct Builder {
     memory: Option<u64>,
     index: Option<u32>,
     allowed: Vec<String>,
+    patience: Duration,
 }
 
 impl Default for Builder {
@@ -66,6 +67,7 @@ impl Default for Builder {
             memory: None,
             index: None,
             allowed: Vec::new(),
+            patience: Duration::from_secs(10),
         }
     }
 }
@@ -121,6 +123,13 @@ impl Builder {
         self
     }
 
+    /// Gives every instance so long to begin, which is to come back from its start function and from `_initialize`. 10 s by
+    /// default.
+    pub fn start_within(mut self, time: Duration) -> Builder {
+        self.patience = time;
+        self
+    }
+
     /// Makes a bridge of the module in a file, as wasm or wat.
     ///
     /// # Errors
@@ -160,7 +169,7 @@ impl Builder {
             config.allow(prefix);
         }
         let module = vm.module(name, bytes)?;
-        let pool = Pool::new(module, vm.environment(config), self.index, self.instances);
+        let pool = Pool::new(module, vm.environment(config), self.index, self.instances, self.patience);
         match block_on(pool.begin()) {
             Ok(()) => Ok(Bridge { pool, time: self.time, _vm: vm }),
             Err(CallError::Instance(error)) => Err(error.into()),

@@ -64,6 +64,9 @@ pub enum InstanceError {
     /// It ended while it was made.
     #[error("it {0}")]
     Ended(Exit),
+    /// It did not begin in time, and was killed.
+    #[error("its start function did not return within {0:?}")]
+    Late(Duration),
 }
 
 /// Why a call brought no result.

@@ -8,11 +8,13 @@ use crate::error::InstanceError;
 use crate::instance::Instance;
 use crate::{Answer, Argument, CallError};
 use async_channel::{Receiver, Sender};
+use async_io::Timer;
 use futures_channel::oneshot;
 use futures_lite::FutureExt;
 use lunatic_vm::{Environment, Exit, Live, Module, Process};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::time::Duration;
 
 /// What an instance is asked to do.
 enum Work {
@@ -50,13 +52,21 @@ struct Inner {
     alive: Mutex<usize>,
     /// At most so many of them.
     most: usize,
+    /// Each is killed that has not begun after so long.
+    patience: Duration,
 }
 
 impl Pool {
-    pub(crate) fn new(module: Module, environment: Environment, index: Option<u32>, most: usize) -> Pool {
+    pub(crate) fn new(
+        module: Module,
+        environment: Environment,
+        index: Option<u32>,
+        most: usize,
+        patience: Duration,
+    ) -> Pool {
         let (jobs, queue) = async_channel::unbounded();
         let (idle, alive) = (Arc::default(), Mutex::default());
-        Pool(Arc::new(Inner { module, environment, index, jobs, queue, idle, alive, most }))
+        Pool(Arc::new(Inner { module, environment, index, jobs, queue, idle, alive, most, patience }))
     }
 
     pub(crate) fn module(&self) -> &Module {
@@ -111,8 +121,9 @@ impl Inner {
         let drive = inner.environment.drive(&inner.module, inner.module.name(), |live| Box::pin(server.serve(live)));
         match drive {
             Ok(process) => {
+                let patience = inner.patience;
                 let inner = Arc::downgrade(inner);
-                smol::spawn(watch(inner, process, has_begun)).detach();
+                smol::spawn(watch(inner, process, has_begun, patience)).detach();
             }
             Err(error) => {
                 inner.idle.fetch_sub(1, Ordering::SeqCst);
@@ -142,14 +153,29 @@ impl Inner {
 }
 
 /// Waits for the end of an instance, and has another made where work waits.
-async fn watch(inner: Weak<Inner>, instance: Process, has_begun: Arc<AtomicBool>) {
-    let exit = instance.exited().await;
+///
+/// An instance that never begins would keep those waiting who want to call it, and a core busy.
+async fn watch(inner: Weak<Inner>, instance: Process, has_begun: Arc<AtomicBool>, patience: Duration) {
+    let has_ended = async { Some(instance.exited().await) };
+    let is_late = async {
+        Timer::after(patience).await;
+        None
+    };
+    let error = match has_ended.or(is_late).await {
+        Some(exit) => InstanceError::Ended(exit),
+        None if has_begun.load(Ordering::SeqCst) => InstanceError::Ended(instance.exited().await),
+        None => {
+            instance.kill();
+            instance.exited().await;
+            InstanceError::Late(patience)
+        }
+    };
     let Some(inner) = inner.upgrade() else { return };
     if has_begun.load(Ordering::SeqCst) {
         inner.left(&Ok(()));
     } else {
         inner.idle.fetch_sub(1, Ordering::SeqCst);
-        inner.left(&Err(InstanceError::Ended(exit)));
+        inner.left(&Err(error));
     }
     Inner::recruit(&inner);
 }

@@ -233,6 +233,20 @@ fn a_module_that_cannot_be_instantiated_is_refused() {
 }
 
 #[test]
+fn an_instance_that_never_begins_is_ended() {
+    let vm = Vm::builder().slots(8).build().expect("the machine can be set up");
+    let builder = Bridge::builder().vm(vm.clone()).start_within(Duration::from_millis(20));
+    for module in [
+        "(module (func $start (loop br 0)) (start $start))",
+        r#"(module (memory (export "memory") 1) (func (export "_initialize") (loop br 0)))"#,
+    ] {
+        let error = builder.from_bytes(module.as_bytes()).expect_err("it spins");
+        assert!(error.to_string().contains("did not return within 20ms"), "{error}");
+    }
+    assert!(vm.processes().is_empty());
+}
+
+#[test]
 fn functions_of_the_host_are_there_where_they_were_allowed() {
     let module = br#"(module
         (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
