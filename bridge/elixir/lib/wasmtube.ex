@@ -1,0 +1,183 @@
+defmodule Wasmtube do
+  @moduledoc """
+  Calls functions of wasm modules: with values, with images, with bytes.
+
+      iex> "test/modules/hello_world.wat"
+      ...> |> Wasmtube.from_file()
+      ...> |> Wasmtube.call_function(:echo, data: %{arg: "World"})
+      %{"arg" => "World"}
+
+  A function runs as a process of its own machine inside the node, with a memory of its own and no rights but those that it
+  is given. One that traps, computes too much or takes too long is an error of that call. No scheduler of the node waits
+  for it: it runs on other threads, and only the process that calls waits.
+
+  ## Values
+
+  | Elixir | | guest, as JSON | | Elixir |
+  |---|---|---|---|---|
+  | `nil`, `true`, `false` | → | `null`, `true`, `false` | → | the same |
+  | another atom | → | a string | → | a binary |
+  | a binary in UTF-8 | → | a string | → | a binary |
+  | an integer of up to 64 bits, signed or not | → | a number | → | an integer |
+  | a float | → | a number | → | a float |
+  | a list | → | an array | → | a list |
+  | a map, a keyword list | → | an object | → | a map with binaries as keys |
+
+  Keys are atoms, binaries or integers. Anything else is an error of the kind `:argument` that says what and where: pids,
+  references, functions, tuples, structs, improper lists, larger integers, other binaries (there is `bytes:` for them), one
+  key twice, and values nested deeper than 127.
+
+  ## Options
+
+  Of `from_file/2`, `from_binary/2` and `Wasmtube.Worker.start_link/1`:
+
+    * `:memory` – so many bytes of memory each instance may have; 256 MiB without it. Nor may an argument be longer.
+    * `:compute` – so much each call may compute, in units of 100,000 wasm instructions, or `:infinity`, as without it.
+    * `:time` – so many milliseconds each call may take, or `:infinity`; 5,000 without it. `timeout:` of a call goes before.
+    * `:instances` – so many calls are served at the same time, each by an instance with its own memory; 1 without it.
+    * `:allow` – the host functions whose `namespace::name` begins with one of these are granted, such as
+      `["wasi_snapshot_preview1::"]`; none without it.
+    * `:index` – arguments are written to this address, whatever lies there; without it, into memory of their own.
+    * `:start_within` – so many milliseconds each instance has to come back from its start function; 10,000 without it.
+    * `:answer` – so many bytes of JSON an answer may be; 16 MiB without it, since its terms may take ten times as much.
+  """
+
+  alias Wasmtube.{Bridge, Call, Error, Native, Options}
+
+  @type option ::
+          {:memory, non_neg_integer}
+          | {:compute, non_neg_integer | :infinity}
+          | {:time, timeout}
+          | {:instances, pos_integer}
+          | {:allow, [String.t()]}
+          | {:index, non_neg_integer | nil}
+          | {:start_within, non_neg_integer}
+          | {:answer, non_neg_integer}
+
+  @type argument ::
+          {:data, term}
+          | {:bytes, binary}
+          | {:image, binary}
+          | {:width, non_neg_integer}
+          | {:height, non_neg_integer}
+          | {:timeout, timeout}
+
+  @doc """
+  Makes a bridge of the module in a file, as wasm or wat. Waits until it is compiled; raises `Wasmtube.Error` where the
+  file cannot be read, is no module or cannot be instantiated.
+
+  In place of options there may be the name of a lock, as there was once. It is ignored: calls need none.
+
+      iex> Wasmtube.from_file("no/such/file.wasm")
+      ** (Wasmtube.Error) no/such/file.wasm cannot be read: No such file or directory (os error 2)
+  """
+  @spec from_file(Path.t(), [option] | atom | String.t()) :: Bridge.t()
+  def from_file(path, options \\ []), do: Call.value!(try_from_file(path, options))
+
+  @doc """
+  As `from_file/2`, and returns `{:ok, bridge}` or `{:error, error}`.
+
+      iex> {:error, error} = Wasmtube.try_from_file("test/modules/hello_world.wat", memory: 1)
+      iex> error.kind
+      :instance
+  """
+  @spec try_from_file(Path.t(), [option] | atom | String.t()) :: {:ok, Bridge.t()} | {:error, Error.t()}
+  def try_from_file(path, options \\ []), do: load({:file, IO.chardata_to_string(path)}, options)
+
+  @doc """
+  Makes a bridge of a module, as wasm or wat; see `from_file/2`.
+
+      iex> bridge = Wasmtube.from_binary(~S|(module
+      ...>   (memory (export "memory") 1)
+      ...>   (func (export "echo") (param $index i32) (param $length i32) (result i32) (local.get $length)))|)
+      iex> Wasmtube.call_function(bridge, "echo", data: [1, nil, 2.5])
+      [1, nil, 2.5]
+  """
+  @spec from_binary(binary, [option] | atom | String.t()) :: Bridge.t()
+  def from_binary(binary, options \\ []), do: Call.value!(try_from_binary(binary, options))
+
+  @doc """
+  As `from_binary/2`, and returns `{:ok, bridge}` or `{:error, error}`.
+
+      iex> {:error, error} = Wasmtube.try_from_binary("no module")
+      iex> error.kind
+      :module
+  """
+  @spec try_from_binary(binary, [option] | atom | String.t()) :: {:ok, Bridge.t()} | {:error, Error.t()}
+  def try_from_binary(binary, options \\ []) when is_binary(binary), do: load({:binary, binary}, options)
+
+  @doc """
+  Returns a bridge of the same module, made with the same options, that writes arguments to this address.
+
+      iex> bridge = "test/modules/hello_world.wat" |> Wasmtube.from_file() |> Wasmtube.index(42)
+      iex> Wasmtube.call_function(bridge, :index, data: nil)
+      42
+  """
+  @spec index(Bridge.t(), non_neg_integer) :: Bridge.t()
+  def index(%Bridge{source: source, options: options}, index) do
+    Call.value!(load(source, Keyword.put(options, :index, index)))
+  end
+
+  @doc """
+  Calls a function and returns its value; raises `Wasmtube.Error` where there is none.
+
+  The function is called with one of
+
+    * `data:` a value; the function's value is returned, or a binary where it answers with bytes;
+    * `image:` a binary, with `width:` and `height:` in pixels;
+    * `bytes:` a binary.
+
+  With `timeout:` the call may take so many milliseconds, or `:infinity`. What takes longer is ended and an error of the kind
+  `:timeout`: nothing exits, and no late answer comes. A call whose process ends is ended too.
+
+      iex> bridge = Wasmtube.from_file("test/modules/hello_world.wat")
+      iex> Wasmtube.call_function(bridge, :image_size, width: 3, height: 2, image: <<0::size(18)-unit(8)>>)
+      %{"height" => 2, "width" => 3}
+      iex> Wasmtube.call_function(bridge, :spin, data: nil, timeout: 20)
+      ** (Wasmtube.Error) the call took longer than 20ms
+  """
+  @spec call_function(Bridge.t(), atom | String.t(), [argument]) :: term
+  def call_function(bridge, function, argument), do: Call.value!(try_call_function(bridge, function, argument))
+
+  @doc """
+  As `call_function/3`, and returns `{:ok, value}` or `{:error, error}`.
+
+      iex> bridge = Wasmtube.from_file("test/modules/hello_world.wat")
+      iex> Wasmtube.try_call_function(bridge, :echo, data: "hello")
+      {:ok, "hello"}
+      iex> {:error, error} = Wasmtube.try_call_function(bridge, :echo, data: %{pids: [self()]})
+      iex> {error.kind, error.message}
+      {:argument, ~S|the argument cannot be JSON: a pid at ["pids"][0]|}
+  """
+  @spec try_call_function(Bridge.t(), atom | String.t(), [argument]) :: {:ok, term} | {:error, Error.t()}
+  def try_call_function(%Bridge{handle: handle, time: time}, function, argument) do
+    Call.call(handle, function, argument, time)
+  end
+
+  @doc """
+  Returns how many bridges, workers and calls there are in this node: what no process has any more is gone soon after it was
+  collected as garbage.
+
+      iex> %{handles: handles, calls: calls} = Wasmtube.info()
+      iex> is_integer(handles) and is_integer(calls)
+      true
+  """
+  @spec info() :: %{handles: non_neg_integer, calls: non_neg_integer}
+  def info do
+    {handles, calls} = Native.counts()
+    %{handles: handles, calls: calls}
+  end
+
+  defp load(source, options) when is_list(options) do
+    with {:ok, limits, time} <- Options.bridge(options) do
+      reference = make_ref()
+      :ok = Native.load_bridge(reference, source, limits)
+
+      with {:ok, handle} <- Call.await(reference) do
+        {:ok, %Bridge{handle: handle, time: time, source: source, options: options}}
+      end
+    end
+  end
+
+  defp load(source, _lock_name), do: load(source, [])
+end

@@ -1,0 +1,72 @@
+defmodule Wasmtube.Call do
+  @moduledoc false
+  # The one place that waits for the library. It answers whatever happens, and once, so nobody here counts time, and no
+  # answer is ever left behind in a mailbox.
+
+  alias Wasmtube.{Error, Native, Options}
+
+  @doc "Calls a function of a handle. Where a monitor is given, the call is given up when that process ends."
+  def call(handle, function, options, time, monitor \\ nil) do
+    with {:ok, function} <- function(function),
+         {:ok, argument, time} <- Options.call(options, time) do
+      reference = make_ref()
+
+      case Native.call(handle, reference, function, argument, time) do
+        {:ok, call} -> reference |> await(call, monitor) |> built()
+        {:error, failure} -> error(failure)
+      end
+    end
+  end
+
+  @doc "Waits for what was begun with this reference."
+  def await(reference) do
+    receive do
+      {^reference, {:ok, result}} -> {:ok, result}
+      {^reference, {:error, failure}} -> error(failure)
+    end
+  end
+
+  defp await(reference, _call, nil), do: await(reference)
+
+  defp await(reference, call, monitor) do
+    receive do
+      {^reference, {:ok, result}} ->
+        {:ok, result}
+
+      {^reference, {:error, failure}} ->
+        error(failure)
+
+      {:DOWN, ^monitor, :process, _worker, reason} ->
+        Native.cancel(call)
+
+        # It may have answered at the last moment.
+        case await(reference) do
+          {:error, %Error{kind: :cancelled}} -> down(reason)
+          answer -> answer
+        end
+    end
+  end
+
+  defp built({:ok, bytes}) when is_binary(bytes), do: {:ok, bytes}
+  defp built({:ok, value}), do: {:ok, Native.build(value)}
+  defp built({:error, error}), do: {:error, error}
+
+  @doc "Says that a worker's process ended."
+  def down(reason) do
+    {:error, %Error{kind: :down, message: "the worker is not there: #{Exception.format_exit(reason)}"}}
+  end
+
+  @doc "Returns the value, or raises the error."
+  def value!({:ok, value}), do: value
+  def value!({:error, error}), do: raise(error)
+
+  defp function(name) when is_binary(name), do: {:ok, name}
+  defp function(name) when is_atom(name) and name != nil, do: {:ok, Atom.to_string(name)}
+
+  defp function(other) do
+    message = "the name of a function is an atom or a text, not #{inspect(other, limit: 5, printable_limit: 100)}"
+    {:error, %Error{kind: :argument, message: message}}
+  end
+
+  defp error({kind, message}), do: {:error, %Error{kind: kind, message: message}}
+end

@@ -1,0 +1,123 @@
+defmodule Wasmtube.Options do
+  @moduledoc false
+  # What callers say in keywords, checked, so that the library is given only what it understands.
+
+  alias Wasmtube.Error
+
+  @limits [
+    memory: 256 * 1024 * 1024,
+    compute: :infinity,
+    time: 5_000,
+    instances: 1,
+    index: nil,
+    allow: [],
+    start_within: 10_000,
+    answer: 16 * 1024 * 1024
+  ]
+  @worker [requires: nil, intensity: nil]
+  @crashes [most: 10, period: 60_000, pause: 10, longest_pause: 1_000]
+
+  @most 0xFFFFFFFF
+
+  @doc "Returns the limits of a bridge as the library wants them, and the time that calls have."
+  def bridge(options), do: check(options, @limits, "a bridge", %{requires: nil, intensity: nil})
+
+  @doc "The same of a worker."
+  def worker(options), do: check(options, @limits ++ @worker, "a worker", %{})
+
+  @doc "Returns what a function is called with, as the library wants it, and the time that the call has."
+  def call(options, time) do
+    with {:ok, options} <- keyword(options, "a call"),
+         {:ok, time} <- time(options, time),
+         {:ok, argument} <- argument(Enum.sort(Keyword.delete(options, :timeout))) do
+      {:ok, argument, time}
+    end
+  end
+
+  defp check(options, defaults, what, more) do
+    with {:ok, options} <- keyword(options, what),
+         [] <- Keyword.keys(options) -- Keyword.keys(defaults),
+         options = Map.new(Keyword.merge(defaults, options)),
+         nil <- Enum.find_value(options, fn {key, value} -> if valid?(key, value), do: nil, else: {key, value} end) do
+      {time, options} = Map.pop!(options, :time)
+      options = options |> Map.update!(:compute, &limit/1) |> crashes()
+      {:ok, Map.merge(more, options), time}
+    else
+      {:error, error} -> {:error, error}
+      [key | _] -> wrong("#{what} has no option #{inspect(key)}; it has #{Enum.map_join(defaults, ", ", &name/1)}")
+      {key, value} -> wrong("the option #{inspect(key)} cannot be #{inspect(value, limit: 5, printable_limit: 100)}")
+    end
+  end
+
+  defp keyword(options, what) do
+    if Keyword.keyword?(options), do: {:ok, options}, else: wrong("the options of #{what} are a keyword list")
+  end
+
+  defp name({key, _}), do: inspect(key)
+
+  defp limit(:infinity), do: nil
+  defp limit(units), do: units
+
+  defp crashes(%{intensity: intensity} = options) when intensity != nil do
+    %{options | intensity: Map.new(Keyword.merge(@crashes, intensity))}
+  end
+
+  defp crashes(options), do: options
+
+  defp valid?(:memory, bytes), do: is_integer(bytes) and bytes in 0..0x100000000
+  defp valid?(:compute, units), do: units == :infinity or (is_integer(units) and units in 0..0xFFFFFFFFFFFFFFFF)
+  defp valid?(:time, time), do: time?(time)
+  defp valid?(:instances, instances), do: is_integer(instances) and instances in 1..@most
+  defp valid?(:index, index), do: index == nil or (is_integer(index) and index in 0..@most)
+  defp valid?(:allow, prefixes), do: texts?(prefixes)
+  defp valid?(:start_within, time), do: is_integer(time) and time in 0..@most
+  defp valid?(:answer, bytes), do: is_integer(bytes) and bytes in 0..0x100000000
+  defp valid?(:requires, nil), do: true
+
+  defp valid?(:requires, functions) do
+    proper?(functions) and Enum.all?(functions, &(is_atom(&1) or text?(&1)))
+  end
+
+  defp valid?(:intensity, nil), do: true
+
+  defp valid?(:intensity, intensity) do
+    Keyword.keyword?(intensity) and Keyword.keys(intensity) -- Keyword.keys(@crashes) == [] and
+      Enum.all?(intensity, fn {_, number} -> is_integer(number) and number in 0..@most end)
+  end
+
+  defp texts?(texts), do: proper?(texts) and Enum.all?(texts, &text?/1)
+  defp text?(text), do: is_binary(text) and String.valid?(text)
+  defp proper?(list), do: is_list(list) and List.improper?(list) == false
+
+  defp time?(time), do: time == :infinity or (is_integer(time) and time in 0..@most)
+
+  defp time(options, default) do
+    time = Keyword.get(options, :timeout, default)
+
+    if time?(time),
+      do: {:ok, time},
+      else: wrong("the time of a call is milliseconds or :infinity, not #{inspect(time)}")
+  end
+
+  defp argument(data: value), do: {:ok, {:data, value}}
+  defp argument(bytes: bytes) when is_binary(bytes), do: {:ok, {:bytes, bytes}}
+
+  defp argument(height: height, image: image, width: width) when is_binary(image) do
+    if is_integer(width) and width in 0..@most and is_integer(height) and height in 0..@most do
+      {:ok, {:image, image, width, height}}
+    else
+      wrong("the size of an image is two integers from 0 to #{@most}, not #{inspect(width)} and #{inspect(height)}")
+    end
+  end
+
+  defp argument(options) do
+    given = Enum.map_join(options, ", ", fn {key, _} -> inspect(key) end)
+
+    wrong(
+      "a call has either `data:` with a value, `bytes:` with a binary, or `image:` with a binary and `width:` and " <>
+        "`height:`; this one has #{if given == "", do: "nothing", else: given}"
+    )
+  end
+
+  defp wrong(message), do: {:error, %Error{kind: :argument, message: message}}
+end

@@ -1,0 +1,212 @@
+defmodule Wasmtube.Worker do
+  @moduledoc """
+  A module of a file, as a process to be supervised.
+
+      iex> {:ok, worker} = Wasmtube.Worker.start_link(wasm_file: "test/modules/hello_world.wat")
+      iex> Wasmtube.Worker.call_function(worker, :echo, data: %{arg: "World"})
+      %{"arg" => "World"}
+
+  Under a supervisor, any number of them:
+
+      iex> {:ok, _supervisor} = Supervisor.start_link(
+      ...>   [
+      ...>     {Wasmtube.Worker, wasm_file: "test/modules/hello_world.wat", name: :first},
+      ...>     {Wasmtube.Worker, wasm_file: "test/modules/hello_world.wat", name: :second, instances: 4}
+      ...>   ],
+      ...>   strategy: :one_for_one
+      ...> )
+      iex> Wasmtube.Worker.call_function(:second, :echo, data: 2)
+      2
+
+  ## New versions
+
+  When the content of the file changes, the new version is compiled and instantiated first, and takes over if that works and
+  it has all functions of the one before. Calls that are on their way end on the version that they began with. Whoever has
+  called `subscribe/1` is sent what happens, as `{:wasmtube, worker, event}`:
+
+    * `{:reloaded, version}` – a new version has taken over;
+    * `{:refused, reason}` – the file has changed, and the version before serves on;
+    * `{:crashed, version, reason}` – an instance ended in a call;
+    * `:stopped` – instances crashed too often, so calls fail until the file changes.
+
+  ## Who dies with whom
+
+  A guest that crashes is no reason for the worker's process to end: its instance is followed by another, after a pause that
+  grows. A call does not go through the worker's process, which only says where to; several run at the same time if there
+  are `:instances` for them. When the worker's process ends, calls on their way are given up, with an error of the kind
+  `:down`; and so is a call of a worker that is not there. A call whose own process ends is given up too.
+  """
+
+  use GenServer
+
+  alias Wasmtube.{Call, Error, Native, Options}
+
+  @type option ::
+          {:wasm_file, Path.t()}
+          | {:name, GenServer.name() | nil}
+          | {:requires, [atom | String.t()]}
+          | {:intensity, keyword(non_neg_integer)}
+          | {:lock_name, term}
+          | Wasmtube.option()
+
+  @doc false
+  def child_spec(options) do
+    {id, options} = Keyword.pop(options, :id, options[:name] || {__MODULE__, options[:wasm_file]})
+    %{id: id, start: {__MODULE__, :start_link, [options]}}
+  end
+
+  @doc """
+  Starts a worker, and returns when its module has been compiled and instantiated: `{:error, error}` where it cannot be.
+
+  Options are `:wasm_file`, `:name` (any that `GenServer` takes, or none), those of `Wasmtube` and
+
+    * `:requires` – versions without these functions are refused; without it, those without all functions of the one before;
+    * `:intensity` – how many crashes are too many: more than `most: 10` within `period: 60_000` milliseconds; and the pause
+      after the second, `pause: 10`, which doubles up to `longest_pause: 1_000`.
+
+  `:lock_name`, which there was once, is ignored.
+
+      iex> Process.flag(:trap_exit, true)
+      iex> {:error, error} = Wasmtube.Worker.start_link(wasm_file: "no/such/file.wasm")
+      iex> error.kind
+      :file
+  """
+  @spec start_link([option]) :: GenServer.on_start()
+  def start_link(options) do
+    {name, options} = Keyword.pop(options, :name)
+    GenServer.start_link(__MODULE__, options, if(name == nil, do: [], else: [name: name]))
+  end
+
+  @doc """
+  Calls a function as `Wasmtube.call_function/3` does.
+
+      iex> {:ok, worker} = Wasmtube.Worker.start_link(wasm_file: "test/modules/hello_world.wat")
+      iex> Wasmtube.Worker.call_function(worker, :trap, data: nil)
+      ** (Wasmtube.Error) the call ended its instance, which trapped: wasm trap: wasm `unreachable` instruction executed
+  """
+  @spec call_function(GenServer.server(), atom | String.t(), [Wasmtube.argument()]) :: term
+  def call_function(worker, function, argument), do: Call.value!(try_call_function(worker, function, argument))
+
+  @doc """
+  As `call_function/3`, and returns `{:ok, value}` or `{:error, error}`.
+
+      iex> {:error, error} = Wasmtube.Worker.try_call_function(:nobody, :echo, data: nil)
+      iex> error.kind
+      :down
+  """
+  @spec try_call_function(GenServer.server(), atom | String.t(), [Wasmtube.argument()]) ::
+          {:ok, term} | {:error, Error.t()}
+  def try_call_function(worker, function, argument) do
+    at(worker, :try_call_function, [function, argument], fn worker ->
+      monitor = Process.monitor(worker)
+
+      try do
+        with {:ok, {handle, time}} <- ask(worker, :handle) do
+          Call.call(handle, function, argument, time, monitor)
+        end
+      after
+        Process.demonitor(monitor, [:flush])
+      end
+    end)
+  end
+
+  @doc """
+  Returns how many versions of the file there were before the one that serves.
+
+      iex> {:ok, worker} = Wasmtube.Worker.start_link(wasm_file: "test/modules/hello_world.wat")
+      iex> Wasmtube.Worker.version(worker)
+      0
+  """
+  @spec version(GenServer.server()) :: non_neg_integer
+  def version(worker), do: Call.value!(try_version(worker))
+
+  @doc false
+  def try_version(worker) do
+    at(worker, :try_version, [], fn worker ->
+      with {:ok, {handle, _time}} <- ask(worker, :handle) do
+        reference = make_ref()
+        :ok = Native.version(reference, handle)
+        Call.await(reference)
+      end
+    end)
+  end
+
+  @doc """
+  Has the process that calls this be sent what happens to the worker, until either ends.
+
+      iex> {:ok, worker} = Wasmtube.Worker.start_link(wasm_file: "test/modules/hello_world.wat")
+      iex> Wasmtube.Worker.subscribe(worker)
+      iex> {:error, _} = Wasmtube.Worker.try_call_function(worker, :trap, data: nil)
+      iex> receive do
+      ...>   {:wasmtube, ^worker, {:crashed, version, _reason}} -> version
+      ...> end
+      0
+  """
+  @spec subscribe(GenServer.server()) :: :ok
+  def subscribe(worker), do: GenServer.call(worker, :subscribe, :infinity)
+
+  @impl true
+  def init(options) do
+    {file, options} = Keyword.pop(options, :wasm_file)
+
+    with :ok <- check(file),
+         {:ok, limits, time} <- Options.worker(Keyword.delete(options, :lock_name)),
+         limits = Map.update!(limits, :requires, &names/1),
+         reference = make_ref(),
+         :ok = Native.load_worker(reference, {:file, IO.chardata_to_string(file)}, limits),
+         {:ok, handle} <- Call.await(reference) do
+      {:ok, %{handle: handle, time: time, subscribers: %{}}}
+    else
+      {:error, error} -> {:stop, error}
+    end
+  end
+
+  @impl true
+  def handle_call(:handle, _from, state), do: {:reply, {:ok, {state.handle, state.time}}, state}
+
+  def handle_call(:subscribe, {subscriber, _tag}, state) do
+    subscribers = Map.put_new_lazy(state.subscribers, subscriber, fn -> Process.monitor(subscriber) end)
+    {:reply, :ok, %{state | subscribers: subscribers}}
+  end
+
+  @impl true
+  def handle_info({:wasmtube_event, event}, state) do
+    for {subscriber, _monitor} <- state.subscribers, do: send(subscriber, {:wasmtube, self(), event})
+    {:noreply, state}
+  end
+
+  def handle_info({:DOWN, _monitor, :process, subscriber, _reason}, state) do
+    {:noreply, %{state | subscribers: Map.delete(state.subscribers, subscriber)}}
+  end
+
+  def handle_info(_other, state), do: {:noreply, state}
+
+  # What a handle stands for is in the worker's node, so a call of a worker elsewhere is made there.
+  defp at(worker, function, arguments, here) do
+    case GenServer.whereis(worker) do
+      nil -> Call.down(:noproc)
+      pid when is_pid(pid) and node(pid) == node() -> here.(pid)
+      pid when is_pid(pid) -> there(node(pid), function, [pid | arguments])
+      {name, node} -> there(node, function, [name | arguments])
+    end
+  end
+
+  defp there(node, function, arguments) do
+    :erpc.call(node, __MODULE__, function, arguments, :infinity)
+  catch
+    :error, {:erpc, reason} -> Call.down(reason)
+  end
+
+  defp ask(worker, question) do
+    GenServer.call(worker, question, :infinity)
+  catch
+    :exit, {reason, _call} -> Call.down(reason)
+  end
+
+  defp check(file) when is_binary(file) and file != "", do: :ok
+  defp check(file) when is_list(file) and file != [], do: :ok
+  defp check(_), do: {:error, %Error{kind: :argument, message: "a worker needs the option `:wasm_file`, a path"}}
+
+  defp names(nil), do: nil
+  defp names(functions), do: Enum.map(functions, &to_string/1)
+end

@@ -1,0 +1,82 @@
+defmodule Mix.Tasks.Compile.WasmtubeNative do
+  @moduledoc """
+  Compiles the native part with cargo, and puts the library where the package finds it.
+
+  `WASMTUBE_CARGO` replaces what cargo is told, which is `build --release --package lunatic-elixir`; where cargo builds is
+  told by its own `CARGO_TARGET_DIR`.
+  """
+  use Mix.Task.Compiler
+
+  @default "build --release --package lunatic-elixir"
+
+  @impl true
+  def run(_arguments) do
+    priv = Path.join(Mix.Project.app_path(), "priv")
+    library = Path.join(priv, "wasmtube.so")
+
+    case built() do
+      {:ok, built} ->
+        File.mkdir_p!(priv)
+        if same?(built, library), do: {:noop, []}, else: install(built, library)
+
+      {:error, reason} ->
+        Mix.shell().error("wasmtube: #{reason}")
+        {:error, []}
+    end
+  end
+
+  @impl true
+  def clean do
+    File.rm(Path.join([Mix.Project.app_path(), "priv", "wasmtube.so"]))
+  end
+
+  defp built do
+    arguments = String.split(System.get_env("WASMTUBE_CARGO", @default)) ++ ["--message-format=json-render-diagnostics"]
+    cargo = System.find_executable("cargo")
+
+    with {:cargo, path} when path != nil <- {:cargo, cargo},
+         {messages, 0} <- System.cmd(path, arguments, cd: __DIR__),
+         [_, file] <- Regex.run(~r/"filenames":\["([^"]*wasmtube\.(?:so|dylib|dll))"/, messages) do
+      {:ok, file}
+    else
+      {:cargo, nil} -> {:error, "there is no cargo; https://rustup.rs says how Rust is installed"}
+      {_messages, status} -> {:error, "`cargo #{Enum.join(arguments, " ")}` ended with status #{status}"}
+      nil -> {:error, "cargo built no library `wasmtube`; was `WASMTUBE_CARGO` meant so?"}
+    end
+  end
+
+  defp same?(built, library) do
+    with {:ok, %{size: size, mtime: then}} <- File.stat(built),
+         {:ok, %{size: ^size, mtime: now}} <- File.stat(library) do
+      now >= then
+    else
+      _ -> false
+    end
+  end
+
+  # A node that has the library loaded keeps the file it loaded: the new one gets its name, not its place.
+  defp install(built, library) do
+    File.cp!(built, library <> ".new")
+    File.rename!(library <> ".new", library)
+    {:ok, []}
+  end
+end
+
+defmodule Wasmtube.MixProject do
+  use Mix.Project
+
+  def project do
+    [
+      app: :wasmtube,
+      version: "0.1.0",
+      description: "Calls functions of wasm modules: with values, with images, supervised, and swapped while they run.",
+      elixir: "~> 1.14",
+      compilers: [:wasmtube_native | Mix.compilers()],
+      deps: []
+    ]
+  end
+
+  def application do
+    [extra_applications: [:logger]]
+  end
+end

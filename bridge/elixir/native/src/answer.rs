@@ -1,0 +1,204 @@
+//! Results on their way to Elixir: JSON becomes a term, bytes a binary.
+//!
+//! That takes two steps. JSON is read on our threads, which have the stack for it, and becomes a row of tokens; from them the
+//! term is built on a dirty scheduler, without recursion. A node cannot make large maps on threads that are not its own:
+//! OTP 25 reads there what only a scheduler has, and crashes.
+//!
+//! Objects become maps with binaries as keys, so that no guest makes atoms. What a guest writes is bounded in length, as its
+//! terms take up to some ten times as much, and in depth by serde_json.
+
+use crate::failure::{Failure, Kind};
+use crate::tasks;
+use lunatic_bridge::CallError;
+use rustler::types::atom;
+use rustler::{Encoder, Env, NewBinary, Term};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+/// A value that was read. What belongs to a list or a map comes before it.
+#[derive(Default)]
+pub(crate) struct Value {
+    tokens: Vec<Token>,
+    /// All texts, one after the other.
+    texts: Vec<u8>,
+}
+
+enum Token {
+    Null,
+    Bool(bool),
+    Signed(i64),
+    Unsigned(u64),
+    Float(f64),
+    /// So many of the bytes that come next among the texts.
+    Text(usize),
+    /// Of so many values before it.
+    List(usize),
+    /// Of so many keys, and a value after each.
+    Map(usize),
+}
+
+/// Reads a value from no more than so many bytes of JSON.
+pub(crate) fn read(json: &[u8], most: usize) -> Result<Value, Failure> {
+    if json.len() > most {
+        let message =
+            format!("the answer is {} bytes of JSON, and {most} are allowed: see the option `answer`", json.len());
+        return Err(Failure::new(Kind::TooLarge, message));
+    }
+    let mut value = Value::default();
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let read = Reader(&mut value).deserialize(&mut reader).and_then(|()| reader.end());
+    read.map_err(|error| CallError::Answer(error.to_string()))?;
+    Ok(value)
+}
+
+/// Makes a binary of bytes.
+pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
+    let mut binary = NewBinary::new(env, bytes.len());
+    binary.as_mut_slice().copy_from_slice(bytes);
+    binary.into()
+}
+
+impl Value {
+    fn text(&mut self, text: &str) {
+        self.texts.extend_from_slice(text.as_bytes());
+        self.tokens.push(Token::Text(text.len()));
+    }
+
+    /// Builds the term. Only to be called on a scheduler.
+    fn build<'a>(&self, env: Env<'a>) -> Term<'a> {
+        let mut texts = &self.texts[..];
+        let mut terms: Vec<Term> = Vec::new();
+        for token in &self.tokens {
+            let term = match *token {
+                Token::Null => atom::nil().to_term(env),
+                Token::Bool(value) => value.encode(env),
+                Token::Signed(value) => value.encode(env),
+                Token::Unsigned(value) => value.encode(env),
+                Token::Float(value) => value.encode(env),
+                Token::Text(length) => {
+                    let (text, rest) = texts.split_at(length);
+                    texts = rest;
+                    binary(env, text)
+                }
+                Token::List(length) => terms.split_off(terms.len() - length).encode(env),
+                Token::Map(length) => map(env, &terms.split_off(terms.len() - length * 2)),
+            };
+            terms.push(term);
+        }
+        terms.pop().expect("what was read is one value")
+    }
+}
+
+/// Makes a map of keys with their values.
+fn map<'a>(env: Env<'a>, pairs: &[Term<'a>]) -> Term<'a> {
+    let (keys, values): (Vec<Term>, Vec<Term>) = pairs.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip();
+    if let Ok(map) = Term::map_from_term_arrays(env, &keys, &values) {
+        return map;
+    }
+    // A key is there twice: as elsewhere, the last one counts.
+    let text = |key: &Term<'a>| key.decode_as_binary().expect("keys are texts").as_slice();
+    let last: HashMap<&[u8], (Term, Term)> =
+        keys.into_iter().zip(values).map(|(key, value)| (text(&key), (key, value))).collect();
+    let (keys, values): (Vec<Term>, Vec<Term>) = last.into_values().unzip();
+    Term::map_from_term_arrays(env, &keys, &values).expect("no key is there twice")
+}
+
+/// A value that waits for the process that called to have its term built.
+pub(crate) struct Waiting(Mutex<Option<Value>>);
+
+impl Waiting {
+    pub(crate) fn new(value: Value) -> Waiting {
+        Waiting(Mutex::new(Some(value)))
+    }
+
+    /// Builds the term, once.
+    pub(crate) fn build<'a>(&self, env: Env<'a>) -> Option<Term<'a>> {
+        self.take().map(|value| value.build(env))
+    }
+
+    fn take(&self) -> Option<Value> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // Nobody had it built. This runs where the node collects garbage, and it may be large.
+        if let Some(value) = self.take() {
+            tasks::unblock(move || drop(value));
+        }
+    }
+}
+
+/// Reads one value, and by others of its kind those inside.
+struct Reader<'a>(&'a mut Value);
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.0.tokens.push(Token::Null);
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.0.tokens.push(Token::Bool(value));
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        self.0.tokens.push(Token::Signed(value));
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        self.0.tokens.push(Token::Unsigned(value));
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        if !value.is_finite() {
+            return Err(E::custom("a number is out of range"));
+        }
+        self.0.tokens.push(Token::Float(value));
+        Ok(())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<(), E> {
+        self.0.text(value);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
+        let mut length = 0;
+        while values.next_element_seed(Reader(self.0))?.is_some() {
+            length += 1;
+        }
+        self.0.tokens.push(Token::List(length));
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<(), A::Error> {
+        let mut length = 0;
+        while pairs.next_key_seed(Reader(self.0))?.is_some() {
+            pairs.next_value_seed(Reader(self.0))?;
+            length += 1;
+        }
+        self.0.tokens.push(Token::Map(length));
+        Ok(())
+    }
+}

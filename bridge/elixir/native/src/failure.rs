@@ -1,0 +1,100 @@
+//! Why something brought no result, as Elixir is told it: a kind to decide by, and a sentence.
+
+use lunatic_bridge::{CallError, LoadError, WorkerError};
+use rustler::{Atom, Encoder, Env, Term};
+
+rustler::atoms! { argument, failed, ended, timeout, function, too_large, answer, instance, stopped, cancelled, file, module, internal }
+
+/// What kind of failure it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Argument,
+    Failed,
+    Ended,
+    Timeout,
+    Function,
+    TooLarge,
+    Answer,
+    Instance,
+    Stopped,
+    Cancelled,
+    File,
+    Module,
+    Internal,
+}
+
+impl Kind {
+    fn atom(self) -> Atom {
+        match self {
+            Kind::Argument => argument(),
+            Kind::Failed => failed(),
+            Kind::Ended => ended(),
+            Kind::Timeout => timeout(),
+            Kind::Function => function(),
+            Kind::TooLarge => too_large(),
+            Kind::Answer => answer(),
+            Kind::Instance => instance(),
+            Kind::Stopped => stopped(),
+            Kind::Cancelled => cancelled(),
+            Kind::File => file(),
+            Kind::Module => module(),
+            Kind::Internal => internal(),
+        }
+    }
+}
+
+/// A failure, of some kind.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: Kind,
+    message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Failure {
+        Failure { kind, message: message.into() }
+    }
+}
+
+impl Encoder for Failure {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        (self.kind.atom(), &self.message).encode(env)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Failure {
+        let kind = match &error {
+            CallError::Argument(_) => Kind::Argument,
+            CallError::TooLarge { .. } => Kind::TooLarge,
+            CallError::Function(_) => Kind::Function,
+            CallError::Failed(_) => Kind::Failed,
+            CallError::Ended(_) => Kind::Ended,
+            CallError::TimedOut(_) => Kind::Timeout,
+            CallError::Answer(_) => Kind::Answer,
+            _ => Kind::Instance,
+        };
+        Failure::new(kind, error.to_string())
+    }
+}
+
+impl From<WorkerError> for Failure {
+    fn from(error: WorkerError) -> Failure {
+        match error {
+            WorkerError::Call(error) => error.into(),
+            error => Failure::new(Kind::Stopped, error.to_string()),
+        }
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Failure {
+        let kind = match &error {
+            LoadError::File { .. } | LoadError::Watch { .. } => Kind::File,
+            LoadError::Missing { .. } | LoadError::Changed { .. } => Kind::Function,
+            LoadError::Instance(_) | LoadError::Machine(_) => Kind::Instance,
+            _ => Kind::Module,
+        };
+        Failure::new(kind, error.to_string())
+    }
+}

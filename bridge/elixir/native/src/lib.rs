@@ -1,0 +1,182 @@
+//! What the Elixir package `wasmtube` calls: the bridge, as native functions of a BEAM node.
+//!
+//! A native function that takes long would hold up a scheduler of the node. So none of these waits: each begins something
+//! on threads of ours, and the process that called it is sent a message `{reference, result}`, exactly one, when that is
+//! done. Only values are taken apart and built while the process waits, on a dirty scheduler.
+
+mod answer;
+mod argument;
+mod call;
+mod failure;
+mod handle;
+mod options;
+mod tasks;
+
+use answer::Waiting;
+use call::{Call, Reply};
+use failure::{Failure, Kind};
+use handle::Handle;
+use lunatic_bridge::{Argument, Bridge, Event, Worker};
+use names::{bytes, crashed, data, error, image, infinity, ok, refused, reloaded, stopped, wasmtube_event};
+use options::{Options, Source};
+use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, OwnedEnv, ResourceArc, Term};
+use std::time::Duration;
+
+mod names {
+    rustler::atoms! { ok, error, infinity, data, bytes, image, wasmtube_event, reloaded, refused, crashed, stopped }
+}
+
+#[rustler::resource_impl]
+impl rustler::Resource for Handle {}
+
+#[rustler::resource_impl]
+impl rustler::Resource for Waiting {}
+
+#[rustler::resource_impl]
+impl rustler::Resource for Call {
+    const IMPLEMENTS_DOWN: bool = true;
+
+    fn down<'a>(&'a self, _env: Env<'a>, _caller: LocalPid, _monitor: rustler::Monitor) {
+        self.cancel();
+    }
+}
+
+rustler::init!("Elixir.Wasmtube.Native", load = load);
+
+fn load(_env: Env, _information: Term) -> bool {
+    tasks::start()
+}
+
+/// Makes a bridge of a module. The message has its handle, or says why there is none.
+#[rustler::nif(schedule = "DirtyIo")]
+fn load_bridge<'a>(env: Env<'a>, reference: Term<'a>, source: Source, options: Options) -> Term<'a> {
+    let reply = Reply::new(env.pid(), reference);
+    tasks::unblock(move || {
+        let builder = options.builder();
+        let bridge = match source {
+            Source::File(path) => builder.from_file(path),
+            Source::Bytes(bytes) => builder.from_bytes(&bytes),
+        };
+        reply.send(bridge.map(|bridge: Bridge| Handle::new(bridge.into(), &options)).map_err(Failure::from));
+    });
+    ok().to_term(env)
+}
+
+/// Starts a worker. The message has its handle, or says why there is none; from then on the process is sent its events.
+#[rustler::nif(schedule = "DirtyIo")]
+fn load_worker<'a>(env: Env<'a>, reference: Term<'a>, path: Source, options: Options) -> NifResult<Term<'a>> {
+    let Source::File(path) = path else { return Err(Error::BadArg) };
+    let owner = env.pid();
+    let reply = Reply::new(owner, reference);
+    tasks::unblock(move || {
+        let worker = options.worker().start(path);
+        if let Ok(worker) = &worker {
+            tasks::spawn(tell(worker.events(), owner));
+        }
+        reply.send(worker.map(|worker: Worker| Handle::new(worker.into(), &options)).map_err(Failure::from));
+    });
+    Ok(ok().to_term(env))
+}
+
+/// Sends a process what happens to a worker, until there is no worker.
+async fn tell(events: async_channel::Receiver<Event>, owner: LocalPid) {
+    while let Ok(event) = events.recv().await {
+        let sent = OwnedEnv::new().send_and_clear(&owner, |env| {
+            let event = match event {
+                Event::Reloaded { version } => (reloaded(), version).encode(env),
+                Event::Refused { reason } => (refused(), reason).encode(env),
+                Event::Crashed { version, exit } => (crashed(), version, exit.to_string()).encode(env),
+                Event::Stopped => stopped().to_term(env),
+                other => (refused(), format!("{other:?}")).encode(env),
+            };
+            (wasmtube_event(), event)
+        });
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// Calls a function. The message has its result, a binary or what is to be built. Returns what the call can be given up by; without that, it is given up
+/// when the process that calls ends.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn call<'a>(
+    env: Env<'a>,
+    handle: ResourceArc<Handle>,
+    reference: Term<'a>,
+    function: Binary<'a>,
+    value: Term<'a>,
+    time: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let argument = match argument(&handle, value)? {
+        Ok(argument) => argument,
+        Err(failure) => return Ok((error(), failure).encode(env)),
+    };
+    let time = match time.decode::<u64>() {
+        Ok(milliseconds) => Some(Duration::from_millis(milliseconds)),
+        Err(_) if infinity() == time => None,
+        Err(error) => return Err(error),
+    };
+    let function = String::from_utf8_lossy(&function).into_owned();
+    let caller = env.pid();
+    let (call, cancelled) = Call::new();
+    // Whoever is dead already wants no answer.
+    let Some(watched) = env.monitor(&call, &caller) else { return Ok(ok().to_term(env)) };
+    let reply = Reply::new(caller, reference);
+    let (answer_of, most) = (call.clone(), handle.most_answer());
+    tasks::spawn(async move {
+        let answer = cancelled.unless(handle.invoke(time, &function, argument)).await;
+        answer_of.demonitor(None, &watched);
+        reply.send_answer(answer, most);
+    });
+    Ok((ok(), call).encode(env))
+}
+
+/// Reads what a function is called with.
+fn argument(handle: &Handle, value: Term) -> NifResult<Result<Argument, Failure>> {
+    if let Ok((kind, bytes, width, height)) = value.decode::<(Term, Binary, u32, u32)>() {
+        return match image() == kind {
+            true => Ok(Ok(Argument::Image { bytes: bytes.to_vec(), width, height })),
+            false => Err(Error::BadArg),
+        };
+    }
+    let (kind, value) = value.decode::<(Term, Term)>()?;
+    if bytes() == kind {
+        return Ok(Ok(Argument::Bytes(value.decode::<Binary>()?.to_vec())));
+    }
+    if data() == kind {
+        return Ok(argument::write(value, handle.most_argument()).map(Argument::Json));
+    }
+    Err(Error::BadArg)
+}
+
+/// Builds the value that a function answered with, once.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn build<'a>(env: Env<'a>, value: ResourceArc<Waiting>) -> NifResult<Term<'a>> {
+    value.build(env).ok_or(Error::BadArg)
+}
+
+/// Gives a call up. Its message comes all the same, and soon.
+#[rustler::nif]
+fn cancel<'a>(env: Env<'a>, call: ResourceArc<Call>) -> Term<'a> {
+    call.cancel();
+    ok().to_term(env)
+}
+
+/// Asks for the version of a worker. It is in the message.
+#[rustler::nif]
+fn version<'a>(env: Env<'a>, reference: Term<'a>, handle: ResourceArc<Handle>) -> Term<'a> {
+    let reply = Reply::new(env.pid(), reference);
+    // While the state of one version moves to another, this waits.
+    tasks::unblock(move || {
+        let version = handle.version();
+        reply.send(version.ok_or_else(|| Failure::new(Kind::Argument, "a bridge has no versions, a worker has")));
+    });
+    ok().to_term(env)
+}
+
+/// Returns how many handles and calls there are.
+#[rustler::nif]
+fn counts() -> (usize, usize) {
+    (handle::alive(), call::alive())
+}

@@ -1,0 +1,33 @@
+//! The threads that everything runs on which takes time.
+
+use async_executor::Executor;
+use futures_lite::FutureExt;
+use futures_lite::future::{block_on, pending};
+use std::panic::AssertUnwindSafe;
+use std::sync::OnceLock;
+
+static EXECUTOR: Executor<'static> = Executor::new();
+
+/// Starts the threads, once, one for each core. They end with the node.
+pub(crate) fn start() -> bool {
+    static STARTED: OnceLock<bool> = OnceLock::new();
+    *STARTED.get_or_init(|| {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let thread = || std::thread::Builder::new().name("wasmtube".to_string());
+        (0..cores).all(|_| thread().spawn(|| block_on(EXECUTOR.run(pending::<()>()))).is_ok())
+    })
+}
+
+/// Does something that waits without keeping a thread. What panics ends itself and nothing else.
+pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+    let contained = async {
+        // Whoever waits for it is told by what it drops.
+        let _ = AssertUnwindSafe(work).catch_unwind().await;
+    };
+    EXECUTOR.spawn(contained).detach();
+}
+
+/// Does something that keeps a thread.
+pub(crate) fn unblock(work: impl FnOnce() + Send + 'static) {
+    spawn(blocking::unblock(work));
+}
