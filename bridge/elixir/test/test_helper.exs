@@ -1,0 +1,69 @@
+defmodule Wasmtube.Guests do
+  @moduledoc "The modules that the tests call."
+
+  @doc "Functions of the simplest form, and faults of every kind."
+  def hello_world, do: "test/modules/hello_world.wat"
+
+  @doc "Functions as they were written for Wasmtube: the package `wasm_test`, compiled by cargo, once."
+  def wasm_test do
+    target = Path.join(Mix.Project.build_path(), "wasm_test")
+    build("../tests/wasm_test", ["build", "--locked", "--release"], target)
+    Path.join(target, "wasm32-unknown-unknown/release/wasm_test.wasm")
+  end
+
+  @doc "Functions that are exported by the attribute of the guest library: `examples/functions.rs`, compiled by cargo."
+  def functions do
+    target = Path.join(Mix.Project.build_path(), "functions")
+    arguments = ~w(build --locked --release --package lunatic-examples --lib --target wasm32-unknown-unknown)
+    build("../..", arguments, target)
+    Path.join(target, "wasm32-unknown-unknown/release/functions.wasm")
+  end
+
+  # Where this is cargo's own test, what was set for that one is not meant for the module.
+  defp build(directory, arguments, target) do
+    environment = for {name, _} <- System.get_env(), String.starts_with?(name, "CARGO_PROFILE"), do: {name, nil}
+
+    {said, status} =
+      System.cmd("cargo", arguments ++ ["--quiet"],
+        cd: directory,
+        env: [{"CARGO_TARGET_DIR", target} | environment],
+        stderr_to_stdout: true
+      )
+
+    if status != 0, do: raise("is the target there? `rustup target add wasm32-unknown-unknown` adds it\n#{said}")
+  end
+
+  @doc "A module whose `version` answers with a number, and that has more functions."
+  def version(version, more \\ "") do
+    """
+    (module
+      (memory (export "memory") 1)
+      (data (i32.const 0) "#{String.pad_leading(to_string(version), 3)}")
+      (func (export "version") (param $index i32) (param i32) (result i32)
+        (memory.copy (local.get $index) (i32.const 0) (i32.const 3)) (i32.const 3))
+      (func (export "trap") (param i32 i32) (result i32) unreachable)
+      (func (export "spin") (param i32 i32) (result i32) (loop $again (br $again)) (i32.const 0))
+      #{more})
+    """
+  end
+
+  @doc "Puts a version of a file into its place in one step."
+  def replace(file, content) do
+    File.write!(file <> ".new", content)
+    File.rename!(file <> ".new", file)
+  end
+
+  @doc "Waits until something is so. What is waited for happens on other threads, and is not announced."
+  def eventually(so?) do
+    if so?.() do
+      :ok
+    else
+      receive do
+      after
+        1 -> eventually(so?)
+      end
+    end
+  end
+end
+
+ExUnit.start()
