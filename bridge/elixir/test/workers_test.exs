@@ -54,6 +54,20 @@ defmodule Wasmtube.WorkersTest do
     assert_raise Wasmtube.Error, ~r/no process/, fn -> Worker.version(worker) end
   end
 
+  test "a worker of another node is called there, and where there is none it is down" do
+    assert {:error, %{kind: :down}} = Worker.try_call_function({:worker, :nobody@nowhere}, :version, data: nil)
+    assert_raise Wasmtube.Error, fn -> Worker.version({:worker, :nobody@nowhere}) end
+  end
+
+  test "a call waits no longer than its time for a worker that is being started", %{wasm: file} do
+    File.write!(file, Guests.version(1, "(func $start (loop $again (br $again))) (start $start)"))
+    starting = spawn(fn -> Worker.start_link(wasm_file: file, name: :"starting #{file}", start_within: 2_000) end)
+    Guests.eventually(fn -> Process.whereis(:"starting #{file}") != nil end)
+    call = Worker.try_call_function(:"starting #{file}", :version, data: nil, timeout: 10)
+    assert {:error, %{kind: :timeout, message: "the worker did not start within 10ms"}} = call
+    Process.exit(starting, :kill)
+  end
+
   test "a worker that cannot be started says why", %{wasm: file} do
     Process.flag(:trap_exit, true)
     assert {:error, %{kind: :argument, message: message}} = Worker.start_link([])

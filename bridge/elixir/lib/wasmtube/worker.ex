@@ -101,7 +101,7 @@ defmodule Wasmtube.Worker do
       monitor = Process.monitor(worker)
 
       try do
-        with {:ok, {handle, time}} <- ask(worker, :handle) do
+        with {:ok, {handle, time}} <- ask(worker, if(Keyword.keyword?(argument), do: argument[:timeout])) do
           Call.call(handle, function, argument, time, monitor)
         end
       after
@@ -123,7 +123,7 @@ defmodule Wasmtube.Worker do
   @doc false
   def try_version(worker) do
     at(worker, :try_version, [], fn worker ->
-      with {:ok, {handle, _time}} <- ask(worker, :handle) do
+      with {:ok, {handle, _time}} <- ask(worker, nil) do
         reference = make_ref()
         :ok = Native.version(reference, handle)
         Call.await(reference)
@@ -197,9 +197,11 @@ defmodule Wasmtube.Worker do
     :error, {:erpc, reason} -> Call.down(reason)
   end
 
-  defp ask(worker, question) do
-    GenServer.call(worker, question, :infinity)
+  # Asks a worker where its calls go. It answers at once, unless it is still being started.
+  defp ask(worker, time) do
+    GenServer.call(worker, :handle, if(is_integer(time) and time >= 0, do: time, else: :infinity))
   catch
+    :exit, {:timeout, _call} -> {:error, %Error{kind: :timeout, message: "the worker did not start within #{time}ms"}}
     :exit, {reason, _call} -> Call.down(reason)
   end
 

@@ -19,14 +19,20 @@ pub(crate) fn write(term: Term, most: usize) -> Result<Vec<u8>, Failure> {
     let mut writer = Writer { json: Vec::new(), most, within: Vec::new() };
     match writer.write(term) {
         Ok(()) => Ok(writer.json),
-        Err(Wrong::TooLong) => Err(Failure::new(
-            Kind::TooLarge,
-            format!("the argument is more than {most} bytes of JSON, which is what the guest's memory may have"),
-        )),
+        Err(Wrong::TooLong) => Err(too_large(most)),
         Err(Wrong::Value(what)) => {
             Err(Failure::new(Kind::Argument, format!("the argument cannot be JSON: {what}{}", writer.place())))
         }
     }
+}
+
+/// Copies no more than so many bytes.
+pub(crate) fn copy(binary: Binary, most: usize) -> Result<Vec<u8>, Failure> {
+    if binary.len() > most { Err(too_large(most)) } else { Ok(binary.to_vec()) }
+}
+
+fn too_large(most: usize) -> Failure {
+    Failure::new(Kind::TooLarge, format!("the argument is more than the {most} bytes that the guest's memory may have"))
 }
 
 /// Why a term cannot be written.

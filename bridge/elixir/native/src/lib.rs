@@ -134,18 +134,19 @@ fn call<'a>(
 
 /// Reads what a function is called with.
 fn argument(handle: &Handle, value: Term) -> NifResult<Result<Argument, Failure>> {
+    let most = handle.most_argument();
     if let Ok((kind, bytes, width, height)) = value.decode::<(Term, Binary, u32, u32)>() {
-        return match image() == kind {
-            true => Ok(Ok(Argument::Image { bytes: bytes.to_vec(), width, height })),
-            false => Err(Error::BadArg),
-        };
+        if image() != kind {
+            return Err(Error::BadArg);
+        }
+        return Ok(argument::copy(bytes, most).map(|bytes| Argument::Image { bytes, width, height }));
     }
     let (kind, value) = value.decode::<(Term, Term)>()?;
     if bytes() == kind {
-        return Ok(Ok(Argument::Bytes(value.decode::<Binary>()?.to_vec())));
+        return Ok(argument::copy(value.decode()?, most).map(Argument::Bytes));
     }
     if data() == kind {
-        return Ok(argument::write(value, handle.most_argument()).map(Argument::Json));
+        return Ok(argument::write(value, most).map(Argument::Json));
     }
     Err(Error::BadArg)
 }
