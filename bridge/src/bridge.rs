@@ -1,6 +1,7 @@
 //! A module, ready to be called.
 
 use crate::error::InstanceError;
+use crate::file;
 use crate::pool::Pool;
 use crate::{Answer, Argument, CallError, LoadError};
 use async_io::Timer;
@@ -138,7 +139,7 @@ impl Builder {
     /// milliseconds to seconds.
     pub fn from_file(&self, path: impl AsRef<Path>) -> Result<Bridge, LoadError> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|error| LoadError::File { path: path.to_path_buf(), error })?;
+        let bytes = file::read(path)?;
         self.make(&name(path), &bytes)
     }
 

@@ -35,6 +35,7 @@
 mod argument;
 mod bridge;
 mod error;
+mod file;
 mod instance;
 mod pool;
 mod worker;

@@ -6,6 +6,7 @@ mod watch;
 pub use restarts::Intensity;
 
 use crate::bridge::within;
+use crate::file::read_regular;
 use crate::{Answer, Argument, Bridge, Builder, CallError, LoadError};
 use async_channel::{Receiver, Sender};
 use async_io::Timer;
@@ -159,7 +160,7 @@ impl WorkerBuilder {
             std::path::absolute(&file).map_err(|error| LoadError::File { path: file.as_ref().to_path_buf(), error })?;
         // Watched first, so that no change is missed.
         let (watch, changes) = watch::Watch::begin(&file)?;
-        let bytes = read(&file)?;
+        let bytes = read_regular(&file)?;
         let bridge = self.load(&file, &bytes, None)?;
         let current = Current { bridge, version: 0, hash: blake3::hash(&bytes), pause: None, has_stopped: false };
         let shared = Arc::new(Shared {
@@ -214,10 +215,6 @@ impl WorkerBuilder {
         }
         Ok(bridge)
     }
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, LoadError> {
-    std::fs::read(file).map_err(|error| LoadError::File { path: file.to_path_buf(), error })
 }
 
 impl Worker {
@@ -354,7 +351,7 @@ impl Shared {
 
     /// Looks at the file, and has its version take over if it is another and works.
     fn reload(&self) {
-        let bytes = match read(&self.file) {
+        let bytes = match read_regular(&self.file) {
             Ok(bytes) => bytes,
             Err(error) => return self.refuse(None, error.to_string()),
         };

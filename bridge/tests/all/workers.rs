@@ -100,6 +100,73 @@ fn t162_a_link_that_is_swapped_is_a_new_version() {
     assert_eq!(version(&worker), 2);
 }
 
+#[cfg(unix)]
+#[test]
+fn t162_a_directory_that_is_swapped_or_a_link_to_another_one_is_a_new_version() {
+    use std::os::unix::fs::symlink;
+    let place = Place::new();
+    let path = |name: &str| place.directory.path().join(name);
+    for (name, version) in [("first", 1), ("second", 2), ("third", 3)] {
+        fs::create_dir(path(name)).expect("a directory can be made");
+        fs::write(path(name).join("module.wat"), module(version, "")).expect("the file can be written");
+    }
+    symlink(path("first"), path("current")).expect("a link can be made");
+    let worker = Worker::start(path("current").join("module.wat")).expect("the module is one");
+    let events = worker.events();
+    symlink(path("second"), path("link")).expect("a link can be made");
+    fs::rename(path("link"), path("current")).expect("the link can be renamed");
+    assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
+    assert_eq!(version(&worker), 2);
+    // Where the link leads now, nothing was watched in the beginning.
+    fs::rename(path("second"), path("gone")).expect("the directory can be renamed");
+    fs::rename(path("third"), path("second")).expect("the directory can be renamed");
+    // For a moment there may be none.
+    let reloaded = std::iter::repeat_with(|| next(&events)).find(|event| !matches!(event, Event::Refused { .. }));
+    assert!(matches!(reloaded, Some(Event::Reloaded { version: 2 })), "{reloaded:?}");
+    assert_eq!(version(&worker), 3);
+    fs::write(path("second").join("module.wat"), module(4, "")).expect("the file can be written");
+    let reloaded = std::iter::repeat_with(|| next(&events)).find(|event| !matches!(event, Event::Refused { .. }));
+    assert!(matches!(reloaded, Some(Event::Reloaded { version: 3 })), "{reloaded:?}");
+    assert_eq!(version(&worker), 4);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+    let place = Place::new();
+    let pipe = || {
+        let made = std::process::Command::new("mkfifo").arg(place.file()).status();
+        assert!(made.is_ok_and(|status| status.success()), "a pipe with a name can be made");
+    };
+    pipe();
+    let error = Worker::start(place.file()).expect_err("a pipe cannot be watched");
+    assert!(error.to_string().contains("no regular file"), "{error}");
+    fs::remove_file(place.file()).expect("the pipe can be removed");
+    place.write(module(1, ""));
+    let worker = worker(&place);
+    let events = worker.events();
+    fs::remove_file(place.file()).expect("the file can be removed");
+    pipe();
+    let is_told = |event: &Event| matches!(event, Event::Refused { reason } if reason.contains("no regular file"));
+    assert!(std::iter::repeat_with(|| next(&events)).any(|event| is_told(&event)));
+    place.rename(&module(2, ""));
+    assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
+    assert_eq!(version(&worker), 2);
+}
+
+#[test]
+fn several_workers_watch_the_same_file() {
+    let place = Place::new();
+    place.write(module(1, ""));
+    let workers = [worker(&place), worker(&place)];
+    let events = workers.each_ref().map(Worker::events);
+    place.rename(&module(2, ""));
+    for (worker, events) in workers.iter().zip(&events) {
+        assert!(matches!(next(events), Event::Reloaded { version: 1 }));
+        assert_eq!(version(worker), 2);
+    }
+}
+
 #[test]
 fn t162_a_file_that_is_touched_or_written_anew_as_it_was_is_no_new_version() {
     let place = Place::new();
