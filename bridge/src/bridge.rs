@@ -285,8 +285,22 @@ impl Bridge {
     ///
     /// As [`call`](Self::call).
     pub async fn invoke_async(&self, function: &str, argument: Argument) -> Result<Answer, CallError> {
-        let Some(time) = self.time else { return self.pool.call(function, argument).await };
-        self.invoke_within(time, function, argument).await
+        self.begin(function, argument).await
+    }
+
+    /// Begins a call: it has its place in the queue when this returns, and the future waits for the answer.
+    pub(crate) fn begin(
+        &self,
+        function: &str,
+        argument: Argument,
+    ) -> impl Future<Output = Result<Answer, CallError>> + Send + use<> {
+        let (call, time) = (self.pool.call(function, argument), self.time);
+        async move {
+            match time {
+                None => call.await,
+                Some(time) => within(time, call).await,
+            }
+        }
     }
 
     /// Calls a function, for so long at most, whatever the bridge was made with. Dropping the future ends the call.

@@ -102,6 +102,9 @@ pub enum CallError {
     /// No instance could be made.
     #[error("no instance of the module can be made: {0}")]
     Instance(#[from] InstanceError),
+    /// Too many calls wait for an instance already.
+    #[error("{0} calls wait for an instance already")]
+    Busy(usize),
 }
 
 fn list(names: &[String]) -> String {

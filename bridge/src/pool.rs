@@ -11,10 +11,15 @@ use async_channel::{Receiver, Sender};
 use async_io::Timer;
 use futures_channel::oneshot;
 use futures_lite::FutureExt;
+use futures_lite::future::{block_on, pending};
 use lunatic_vm::{Environment, Exit, Live, Module, Process};
+use smol::Executor;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError, Weak};
 use std::time::Duration;
+
+/// So many calls wait for an instance at most. Those that were given up count until an instance would have served them.
+const MAX_WAITING: usize = 1 << 16;
 
 /// What an instance is asked to do.
 enum Work {
@@ -28,11 +33,48 @@ enum Work {
 
 /// Work on its way.
 struct Job {
-    work: Work,
+    order: Arc<Order>,
     /// Its other end is dropped by a caller who has given up.
     reply: oneshot::Sender<Result<Answer, CallError>>,
+}
+
+/// What a caller and the instance that serves the call both know of it.
+struct Order {
+    /// Until an instance takes it, or the caller gives up: an argument is not kept for nobody.
+    work: Mutex<Option<Work>>,
     /// The instance that took the work, for a caller who gets no reply.
-    taken: Arc<OnceLock<Process>>,
+    taken: OnceLock<Process>,
+}
+
+impl Order {
+    fn take(&self) -> Option<Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A caller who waits; takes the work back when it is dropped.
+struct Waiting {
+    order: Arc<Order>,
+    answer: oneshot::Receiver<Result<Answer, CallError>>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        drop(self.order.take());
+    }
+}
+
+impl Waiting {
+    async fn answer(mut self) -> Result<Answer, CallError> {
+        match (&mut self.answer).await {
+            Ok(answer) => answer,
+            // The instance that had the call is gone without a word: it was killed.
+            Err(_) => Err(CallError::Ended(match self.order.taken.get() {
+                Some(instance) => instance.exited().await,
+                None => Exit::Killed,
+            })),
+        }
+    }
 }
 
 /// The instances of one module. They end when the last handle to the pool is gone.
@@ -73,9 +115,14 @@ impl Pool {
         &self.0.module
     }
 
-    /// Has an instance call a function. Dropping the future ends the call, and the instance that is at it.
-    pub(crate) async fn call(&self, function: &str, argument: Argument) -> Result<Answer, CallError> {
-        self.ask(Work::Call { function: function.to_string(), argument }).await
+    /// Has an instance call a function. The call has its place in the queue when this returns, and the future waits for the
+    /// answer. Dropping it ends the call, and the instance that is at it.
+    pub(crate) fn call(
+        &self,
+        function: &str,
+        argument: Argument,
+    ) -> impl Future<Output = Result<Answer, CallError>> + Send + use<> {
+        self.ask(Work::Call { function: function.to_string(), argument })
     }
 
     /// Waits until there is an instance, to see whether one can be made.
@@ -83,20 +130,21 @@ impl Pool {
         self.ask(Work::Begin).await.map(drop)
     }
 
-    async fn ask(&self, work: Work) -> Result<Answer, CallError> {
+    fn ask(&self, work: Work) -> impl Future<Output = Result<Answer, CallError>> + Send + use<> {
+        let waiting = self.enqueue(work);
+        async { waiting?.answer().await }
+    }
+
+    fn enqueue(&self, work: Work) -> Result<Waiting, CallError> {
+        if self.0.queue.len() >= MAX_WAITING {
+            return Err(CallError::Busy(MAX_WAITING));
+        }
         let (reply, answer) = oneshot::channel();
-        let taken = Arc::new(OnceLock::new());
-        let job = Job { work, reply, taken: taken.clone() };
+        let order = Arc::new(Order { work: Mutex::new(Some(work)), taken: OnceLock::new() });
+        let job = Job { order: order.clone(), reply };
         self.0.jobs.try_send(job).unwrap_or_else(|_| unreachable!("the pool holds both ends of its queue"));
         Inner::recruit(&self.0);
-        match answer.await {
-            Ok(answer) => answer,
-            // The instance that had the call is gone without a word: it was killed.
-            Err(_) => Err(CallError::Ended(match taken.get() {
-                Some(instance) => instance.exited().await,
-                None => Exit::Killed,
-            })),
-        }
+        Ok(Waiting { order, answer })
     }
 }
 
@@ -123,7 +171,7 @@ impl Inner {
             Ok(process) => {
                 let patience = inner.patience;
                 let inner = Arc::downgrade(inner);
-                smol::spawn(watch(inner, process, has_begun, patience)).detach();
+                look_after(watch(inner, process, has_begun, patience));
             }
             Err(error) => {
                 inner.idle.fetch_sub(1, Ordering::SeqCst);
@@ -150,6 +198,19 @@ impl Inner {
     fn alive(&self) -> MutexGuard<'_, usize> {
         self.alive.lock().expect("nothing panics while it holds this lock")
     }
+}
+
+/// Runs what watches an instance on a thread of its own. An executor that is anybody else's may be held up by a blocking call
+/// that waits for just that.
+fn look_after(watching: impl Future<Output = ()> + Send + 'static) {
+    static EXECUTOR: Executor<'static> = Executor::new();
+    static THREAD: Once = Once::new();
+    THREAD.call_once(|| {
+        let run = || block_on(EXECUTOR.run(pending::<()>()));
+        let thread = std::thread::Builder::new().name("lunatic-calls".to_string());
+        thread.spawn(run).expect("the system has room for one thread");
+    });
+    EXECUTOR.spawn(watching).detach();
 }
 
 /// Waits for the end of an instance, and has another made where work waits.
@@ -225,11 +286,10 @@ impl Server {
 
     /// Does what is asked for. `Err` where the instance cannot go on.
     async fn work(&mut self, live: &mut Live, job: Job) -> Result<(), Exit> {
-        let Job { work, mut reply, taken } = job;
-        if reply.is_canceled() {
-            return Ok(());
-        }
-        let _ = taken.set(live.process().clone());
+        let Job { order, mut reply } = job;
+        // Set first, for a caller who sees that the work was taken and gets no reply.
+        let _ = order.taken.set(live.process().clone());
+        let Some(work) = order.take() else { return Ok(()) };
         let answer = match work {
             Work::Begin => Ok(Answer::Bytes(Vec::new())),
             Work::Call { function, argument } => {
@@ -249,5 +309,51 @@ impl Server {
         // A caller may give up at the last moment.
         let _ = reply.send(answer);
         ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lunatic_vm::Vm;
+
+    const SPIN: &[u8] = br#"(module
+        (memory (export "memory") 1)
+        (func (export "spin") (param i32 i32) (result i32) (loop br 0) (i32.const 0)))"#;
+
+    fn pool() -> (Vm, Pool) {
+        let vm = Vm::builder().workers(1).build().expect("the machine can be set up");
+        let module = vm.module("spin", SPIN).expect("the module is one");
+        let pool = Pool::new(module, vm.environment(vm.config()), None, 1, Duration::from_secs(60));
+        (vm, pool)
+    }
+
+    #[test]
+    fn a_call_that_is_given_up_before_an_instance_takes_it_keeps_no_argument() {
+        let (_vm, pool) = pool();
+        block_on(pool.begin()).expect("an instance can be made");
+        let spinning = pool.call("spin", Argument::Bytes(Vec::new()));
+        while !pool.0.queue.is_empty() {
+            std::thread::yield_now();
+        }
+        drop(pool.call("spin", Argument::Bytes(vec![1; 1000])));
+        let job = pool.0.queue.try_recv().expect("the only instance is at another call");
+        assert!(job.order.take().is_none());
+        drop(spinning);
+    }
+
+    #[test]
+    fn no_more_calls_wait_than_there_may() {
+        let (_vm, pool) = pool();
+        block_on(pool.begin()).expect("an instance can be made");
+        let _spinning = pool.call("spin", Argument::Bytes(Vec::new()));
+        while !pool.0.queue.is_empty() {
+            std::thread::yield_now();
+        }
+        for _ in 0..MAX_WAITING {
+            drop(pool.call("spin", Argument::Bytes(Vec::new())));
+        }
+        let error = block_on(pool.call("spin", Argument::Bytes(Vec::new()))).expect_err("there is no room");
+        assert!(matches!(error, CallError::Busy(MAX_WAITING)), "{error}");
     }
 }

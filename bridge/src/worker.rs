@@ -275,17 +275,22 @@ impl Worker {
     ///
     /// As [`call`](Self::call).
     pub async fn invoke_async(&self, function: &str, argument: Argument) -> Result<Answer, WorkerError> {
-        let (bridge, version, pause) = {
-            let current = self.shared.current.read().await;
-            if current.has_stopped {
-                return Err(WorkerError::Stopped(self.shared.file.clone()));
-            }
-            (current.bridge.clone(), current.version, current.pause)
-        };
-        if let Some(pause) = pause.filter(|&pause| pause > Instant::now()) {
+        let (version, call) = loop {
+            let pause = {
+                let current = self.shared.current.read().await;
+                if current.has_stopped {
+                    return Err(WorkerError::Stopped(self.shared.file.clone()));
+                }
+                match current.pause.filter(|&pause| pause > Instant::now()) {
+                    Some(pause) => pause,
+                    // It has its place in the queue before another version can take over: what it does to the state is
+                    // done before that moves.
+                    None => break (current.version, current.bridge.begin(function, argument)),
+                }
+            };
             Timer::at(pause).await;
-        }
-        let answer = bridge.invoke_async(function, argument).await;
+        };
+        let answer = call.await;
         if let Err(CallError::Ended(exit)) = &answer {
             self.shared.crashed(version, exit.clone()).await;
         }

@@ -189,6 +189,7 @@ async fn serve(
                 CallError::Function(_) => "function",
                 CallError::TooLarge { .. } => "too_large",
                 CallError::Answer(_) => "answer",
+                CallError::Busy(_) => "busy",
                 _ => "instance",
             },
             _ => "other",

@@ -217,6 +217,17 @@ fn several_instances_serve_at_the_same_time() {
 }
 
 #[test]
+fn a_blocking_call_inside_of_a_runtime_is_served_after_a_trap_too() {
+    // Had the next instance to be made by the executor that is held up here, the second call would be waited for in vain.
+    let bridge = bridge(Bridge::builder().time(Duration::from_secs(60)));
+    let calls = smol::spawn(async move {
+        assert!(bridge.call::<_, ()>("trap", &()).is_err());
+        bridge.call::<_, u8>("count", &())
+    });
+    assert_eq!(futures_lite::future::block_on(calls).expect("it answers"), 1);
+}
+
+#[test]
 fn a_module_that_cannot_be_instantiated_is_refused() {
     let error = Bridge::from_bytes(b"(module (func $start unreachable) (start $start))").expect_err("it traps");
     assert!(matches!(error, LoadError::Instance(_)), "{error}");
