@@ -2,6 +2,7 @@
 
 use crate::{Answer, Argument, CallError};
 use lunatic_vm::{Exit, FuncType, Live, Module, Val, ValType};
+use std::collections::HashMap;
 
 /// What a result that is found by a 64-bit number begins with.
 mod kind {
@@ -50,6 +51,16 @@ pub(crate) struct Instance {
     can_free: bool,
     /// Pages that were added to the memory for arguments and results.
     area: Option<Area>,
+    /// What is known of functions that were called. Never more than the module exports.
+    functions: HashMap<Box<str>, Signature>,
+}
+
+/// How a function is called.
+#[derive(Clone, Copy)]
+struct Signature {
+    parameters: usize,
+    /// `None` where nothing is known to return so.
+    convention: Option<Convention>,
 }
 
 #[derive(Clone, Copy)]
@@ -68,7 +79,7 @@ impl Instance {
             })
         };
         let (can_allocate, can_free) = (takes(ALLOCATE, 1, 1), takes(FREE, 2, 0));
-        Instance { module: module.clone(), index, can_allocate, can_free, area: None }
+        Instance { module: module.clone(), index, can_allocate, can_free, area: None, functions: HashMap::new() }
     }
 
     /// Does what the module wants to be done before anything is called.
@@ -93,11 +104,11 @@ impl Instance {
         if let Argument::Image { width, height, .. } = argument {
             parameters.extend([Val::I32(width.cast_signed()), Val::I32(height.cast_signed())]);
         }
-        let Some(ty) = self.module.function(function).filter(|ty| ty.params().len() == parameters.len()) else {
+        let Some(signature) = self.signature(function).filter(|known| known.parameters == parameters.len()) else {
             // The call itself says what is wrong with that.
             return Err(live.call(function, &parameters).await.map_err(ended).expect_err("it cannot be called so"));
         };
-        let convention = Convention::of(&ty).ok_or_else(|| {
+        let convention = signature.convention.ok_or_else(|| {
             CallError::Answer("it returns neither 32 bits, a length, nor 64, an address and a length".to_string())
         })?;
         let (index, room) = self.place(live, argument, convention).await?;
@@ -119,15 +130,27 @@ impl Instance {
         }
     }
 
+    fn signature(&mut self, function: &str) -> Option<Signature> {
+        if let Some(&known) = self.functions.get(function) {
+            return Some(known);
+        }
+        let ty = self.module.function(function)?;
+        let signature = Signature { parameters: ty.params().len(), convention: Convention::of(&ty) };
+        self.functions.insert(function.into(), signature);
+        Some(signature)
+    }
+
     /// Reads a result by its address and length, and gives its room back.
     async fn fetch(&self, live: &mut Live, found: u64) -> Result<Answer, CallError> {
         let (address, length) = ((found >> 32) as u32, found as u32);
-        let mut bytes = live.read(address, length as usize).map_err(misplaced)?;
-        self.free(live, address, length).await?;
-        if bytes.is_empty() {
+        if length == 0 {
             return Err(CallError::Answer("it is empty, and its first byte was to say what it is".to_string()));
         }
-        match bytes.remove(0) {
+        let kind = live.read(address, 1).map_err(misplaced)?[0];
+        // Where the first byte is the last of all addresses there is no rest, and reading none is right there too.
+        let bytes = live.read(address.saturating_add(1), length as usize - 1).map_err(misplaced)?;
+        self.free(live, address, length).await?;
+        match kind {
             kind::JSON => Ok(Answer::Json(bytes)),
             kind::BYTES => Ok(Answer::Bytes(bytes)),
             kind::ERROR => Err(CallError::Failed(String::from_utf8_lossy(&bytes).into_owned())),

@@ -176,25 +176,32 @@ impl Module {
 
     /// Checks that a function is there and takes these parameters.
     pub(crate) fn check_entry(&self, function: &str, parameters: &[Val]) -> Result<(), EntryError> {
-        let Some(ty) = self.function(function) else {
-            return Err(EntryError::NoFunction {
-                function: function.escape_debug().to_string(),
-                module: self.0.name.to_string(),
-            });
-        };
-        let fits = ty.params().len() == parameters.len()
-            && ty.params().zip(parameters).all(|(expected, value)| type_matches(&expected, value));
-        if fits {
-            return Ok(());
-        }
-        let expected: Vec<String> = ty.params().map(|ty| ty.to_string()).collect();
-        let given: Vec<&str> = parameters.iter().map(type_name).collect();
-        Err(EntryError::BadParameters {
+        check_parameters(function, &self.entry(function)?, parameters)
+    }
+
+    /// Returns the type of a function, or says that there is none.
+    pub(crate) fn entry(&self, function: &str) -> Result<FuncType, EntryError> {
+        self.function(function).ok_or_else(|| EntryError::NoFunction {
             function: function.escape_debug().to_string(),
-            expected: expected.join(", "),
-            given: given.join(", "),
+            module: self.0.name.to_string(),
         })
     }
+}
+
+/// Says whether a function takes these parameters.
+pub(crate) fn check_parameters(function: &str, ty: &FuncType, parameters: &[Val]) -> Result<(), EntryError> {
+    let fits = ty.params().len() == parameters.len()
+        && ty.params().zip(parameters).all(|(expected, value)| type_matches(&expected, value));
+    if fits {
+        return Ok(());
+    }
+    let expected: Vec<String> = ty.params().map(|ty| ty.to_string()).collect();
+    let given: Vec<&str> = parameters.iter().map(type_name).collect();
+    Err(EntryError::BadParameters {
+        function: function.escape_debug().to_string(),
+        expected: expected.join(", "),
+        given: given.join(", "),
+    })
 }
 
 /// Why a function cannot be a process's entry.

@@ -8,12 +8,13 @@ use super::run::{exit_of, set_compute};
 use super::{Exit, LimitReached, Process};
 use crate::engine::Code;
 use crate::host::Guest;
-use crate::module::EntryError;
+use crate::module::{EntryError, check_parameters};
 use async_io::Timer;
 use futures_lite::FutureExt;
 use lunatic_abi::Limit;
+use std::collections::HashMap;
 use std::time::Duration;
-use wasmtime::{Extern, Instance, InstancePre, Memory, Store, Val};
+use wasmtime::{Extern, Func, FuncType, Instance, InstancePre, Memory, Store, Val};
 
 /// A running instance in the hands of the host.
 pub struct Live {
@@ -22,6 +23,16 @@ pub struct Live {
     code: Code,
     /// Set by the call that ended the guest: its memory may be in any state, and it is not called again.
     ended: Option<Exit>,
+    /// Functions that were called from outside: each is looked up once. Never more than the module exports.
+    functions: HashMap<Box<str>, Function>,
+    /// Once it was looked for.
+    memory: Option<Memory>,
+}
+
+#[derive(Clone)]
+struct Function {
+    function: Func,
+    ty: FuncType,
 }
 
 /// Why a call did not return.
@@ -68,7 +79,7 @@ impl Live {
     /// Makes the instance, which runs the module's start function.
     pub(super) async fn new(mut store: Store<Guest>, pre: &InstancePre<Guest>, code: Code) -> Result<Live, Exit> {
         match pre.instantiate_async(&mut store).await {
-            Ok(instance) => Ok(Live { store, instance, code, ended: None }),
+            Ok(instance) => Ok(Live { store, instance, code, ended: None, functions: HashMap::new(), memory: None }),
             Err(error) => Err(exit_of(&mut store, &error)),
         }
     }
@@ -90,14 +101,18 @@ impl Live {
         if let Some(exit) = &self.ended {
             return Err(CallError::Ended(exit.clone()));
         }
-        self.store.data().module().expect("the instance is a module's").check_entry(function, parameters)?;
+        let found = match self.functions.get(function) {
+            Some(found) => found.clone(),
+            None => self.find(function)?,
+        };
+        check_parameters(function, &found.ty, parameters)?;
         if self.code == Code::Metered {
             let units = self.store.data().environment().limits().get(Limit::Compute);
             set_compute(&mut self.store, units);
         }
         // Stays if the future is dropped.
         self.ended = Some(Exit::Killed);
-        match self.enter(function, parameters).await {
+        match self.run(&found.function, found.ty.results().len(), parameters).await {
             Ok(results) => {
                 self.ended = None;
                 Ok(results)
@@ -140,7 +155,12 @@ impl Live {
     pub(super) async fn enter(&mut self, function: &str, parameters: &[Val]) -> Result<Vec<Val>, Exit> {
         let function =
             self.instance.get_func(&mut self.store, function).expect("the entry was checked before the spawn");
-        let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
+        let results = function.ty(&self.store).results().len();
+        self.run(&function, results, parameters).await
+    }
+
+    async fn run(&mut self, function: &Func, results: usize, parameters: &[Val]) -> Result<Vec<Val>, Exit> {
+        let mut results = vec![Val::I32(0); results];
         let called = function.call_async(&mut self.store, parameters, &mut results).await;
         self.charge_compute();
         match called {
@@ -149,8 +169,22 @@ impl Live {
         }
     }
 
+    /// Looks up a function that was not called yet.
+    fn find(&mut self, function: &str) -> Result<Function, EntryError> {
+        let module = self.store.data().module().expect("the instance is a module's");
+        let ty = module.entry(function)?;
+        let found = self.instance.get_func(&mut self.store, function).expect("the module exports it");
+        let found = Function { function: found, ty };
+        self.functions.insert(function.into(), found.clone());
+        Ok(found)
+    }
+
     /// Counts what was computed since that was done last.
     fn charge_compute(&mut self) {
+        // Where compute is not counted, asking for it makes an error each time.
+        if self.code != Code::Metered {
+            return;
+        }
         if let Ok(fuel) = self.store.get_fuel() {
             // What is over the bound now is found by the next process to spend or to begin.
             let _ = self.store.data_mut().meter().charge_compute(fuel);
@@ -203,6 +237,9 @@ impl Live {
     }
 
     fn memory(&mut self) -> Option<Memory> {
-        self.instance.get_export(&mut self.store, "memory").and_then(Extern::into_memory)
+        if self.memory.is_none() {
+            self.memory = self.instance.get_export(&mut self.store, "memory").and_then(Extern::into_memory);
+        }
+        self.memory
     }
 }
