@@ -124,15 +124,21 @@ enum Broken {
 /// Reads a request and its argument; `None` at the end.
 fn next(input: &mut impl Read) -> Result<Option<(Request, Argument)>, Broken> {
     let Some(frame) = read_frame(input).map_err(Broken::Frame)? else { return Ok(None) };
-    let request: Request = serde_json::from_slice(&frame).map_err(|error| {
-        // What can be said of whom it is for is said.
-        let id = serde_json::from_slice::<Value>(&frame).ok().and_then(|request| request.get("id").cloned());
-        Broken::Request(id.unwrap_or_default(), format!("the request is wrong: {error}"))
-    })?;
     let mut attached = || match read_frame(input) {
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => Err(Broken::Frame(ErrorKind::UnexpectedEof.into())),
         Err(error) => Err(Broken::Frame(error)),
+    };
+    let request = match serde_json::from_slice::<Request>(&frame) {
+        Ok(request) => request,
+        Err(error) => {
+            // What can be said of whom it is for is said; a frame that it announces is not the next request.
+            let request: Value = serde_json::from_slice(&frame).unwrap_or_default();
+            if request["image"].is_object() || request["bytes"] == Value::Bool(true) {
+                attached()?;
+            }
+            return Err(Broken::Request(request["id"].clone(), format!("the request is wrong: {error}")));
+        }
     };
     let argument = match (&request.data, &request.image, request.bytes) {
         (Some(data), None, false) => Argument::Json(data.get().as_bytes().to_vec()),
@@ -142,6 +148,9 @@ fn next(input: &mut impl Read) -> Result<Option<(Request, Argument)>, Broken> {
         }
         (None, None, true) => Argument::Bytes(attached()?),
         _ => {
+            if request.image.is_some() || request.bytes {
+                attached()?;
+            }
             let message = "the request has more than one of `data`, `image` and `bytes`".to_string();
             return Err(Broken::Request(request.id, message));
         }

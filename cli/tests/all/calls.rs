@@ -101,6 +101,18 @@ fn requests_over_a_pipe_are_answered_and_wrong_ones_too() {
         reply.starts_with(r#"{"id":4,"error":{"kind":"request","message":"the request is wrong: unknown field"#),
         "{reply}"
     );
+    // The frame that a wrong request announces is no request.
+    for wrong in [
+        r#"{"id": 4, "function": "shrink", "image": {"width": -2, "height": 2}}"#,
+        r#"{"id": 4, "function": "shrink", "bytes": true, "arguments": 1}"#,
+        r#"{"id": 4, "function": "shrink", "bytes": true, "image": {"width": 2, "height": 2}}"#,
+        r#"{"id": 4, "function": "shrink", "bytes": true, "data": 1}"#,
+    ] {
+        bridge.send(wrong.as_bytes());
+        bridge.send(b"attached");
+        let reply = String::from_utf8(bridge.receive()).expect("it is text");
+        assert!(reply.starts_with(r#"{"id":4,"error":{"kind":"request""#), "{reply}");
+    }
     bridge.send(b"no JSON");
     let reply = String::from_utf8(bridge.receive()).expect("it is text");
     assert!(reply.starts_with(r#"{"id":null,"error":{"kind":"request""#), "{reply}");
