@@ -6,12 +6,14 @@ use lunatic_vm::Vm;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A module whose `version` answers with a number.
+/// A module whose `version` answers with a number. It is a megabyte, so that one that is kept shows.
 fn module(version: u32) -> String {
+    let ballast = format!("{version:4}").repeat(1 << 18);
     format!(
         r#"(module
-            (memory (export "memory") 1)
+            (memory (export "memory") 17)
             (data (i32.const 0) "{version:3}")
+            (data (i32.const 65536) "{ballast}")
             (func (export "version") (param $index i32) (param i32) (result i32)
                 (memory.copy (local.get $index) (i32.const 0) (i32.const 3))
                 (i32.const 3)))"#
@@ -28,7 +30,7 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
     let worker = Worker::builder().bridge(bridge).start(&file).expect("the module is one");
     let events = worker.events();
     let is_over = AtomicBool::new(false);
-    let (calls, descriptors) = std::thread::scope(|scope| {
+    let (calls, before) = std::thread::scope(|scope| {
         let calling: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
@@ -42,23 +44,29 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
                 })
             })
             .collect();
-        let mut descriptors = None;
+        let mut before = None;
         for replaced in 1..=100u32 {
             fs::write(&new, module(replaced)).expect("the file can be written");
             fs::rename(&new, &file).expect("the file can be renamed");
             let event = events.recv_blocking().expect("the worker lives");
             assert!(matches!(event, Event::Reloaded { version } if version == u64::from(replaced)), "{event:?}");
             if replaced == 10 {
-                descriptors = open_descriptors();
+                before = Holdings::now();
             }
         }
         is_over.store(true, Ordering::Relaxed);
         let calls: u64 = calling.into_iter().map(|calls| calls.join().expect("no thread panics")).sum();
-        (calls, descriptors)
+        (calls, before)
     });
     assert!(calls >= 100, "{calls} calls went on beside a hundred versions");
-    // What is being read at the moment is open too; a leak would be one of each of the ninety that came since.
-    assert!(open_descriptors() <= descriptors.map(|descriptors| descriptors + 10), "{descriptors:?} before");
+    if let (Some(before), Some(after)) = (before, Holdings::now()) {
+        // What is being read at the moment, and two versions for a moment; a leak would be one of each of the ninety that
+        // came since.
+        assert!(after.descriptors <= before.descriptors + 10, "{before:?}, then {after:?}");
+        assert!(after.threads <= before.threads + 10, "{before:?}, then {after:?}");
+        assert!(after.resident <= before.resident + (30 << 20), "{before:?}, then {after:?}");
+        assert!(after.mapped <= before.mapped + (256 << 20), "{before:?}, then {after:?}");
+    }
     drop(worker);
     for instance in vm.processes() {
         // Whoever still held one would be waited for in vain.
@@ -66,7 +74,31 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
     }
 }
 
-/// How many files this process has open, where that can be known.
-fn open_descriptors() -> Option<usize> {
-    Some(fs::read_dir("/proc/self/fd").ok()?.count())
+/// What this process holds.
+#[derive(Debug)]
+struct Holdings {
+    descriptors: usize,
+    threads: u64,
+    /// Bytes in memory.
+    resident: u64,
+    /// Bytes of address space.
+    mapped: u64,
+}
+
+impl Holdings {
+    /// Returns it where the system tells.
+    fn now() -> Option<Holdings> {
+        let descriptors = fs::read_dir("/proc/self/fd").ok()?.count();
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        let number = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        Some(Holdings {
+            descriptors,
+            threads: number("Threads:")?,
+            resident: number("VmRSS:")? << 10,
+            mapped: number("VmSize:")? << 10,
+        })
+    }
 }
