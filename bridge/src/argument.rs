@@ -23,7 +23,8 @@ pub enum Argument {
 }
 
 impl Argument {
-    /// Makes the argument of a value.
+    /// Makes the argument of a value. Values inside of values take the caller's stack, which serde, unlike where it reads,
+    /// does not bound.
     ///
     /// # Errors
     ///

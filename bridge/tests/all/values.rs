@@ -9,8 +9,12 @@ static ECHO: LazyLock<Bridge> = LazyLock::new(|| {
     let module = br#"(module
         (memory (export "memory") 1)
         (func (export "echo") (param $index i32) (param $length i32) (result i32) (local.get $length))
-        (func (export "image") (param $index i32) (param $length i32) (param i32 i32) (result i32) (local.get $length)))"#;
-    Bridge::from_bytes(module).expect("the module is one")
+        (func (export "image") (param $index i32) (param $length i32) (param i32 i32) (result i32) (local.get $length))
+        ;; Answer with what they are told, as a length and as an address and a length.
+        (func (export "length") (param $index i32) (param $length i32) (result i32) (i32.load (local.get $index)))
+        (func (export "address") (param $index i32) (param $length i32) (result i64) (i64.load (local.get $index))))"#;
+    // Less than what an answer may claim to be.
+    Bridge::builder().memory(64 << 20).from_bytes(module).expect("the module is one")
 });
 
 #[test]
@@ -32,6 +36,17 @@ fn t166_deep_nesting_is_an_error_and_no_overflow() {
     let answer = ECHO.invoke("echo", Argument::Json(deep)).expect("the bytes come back");
     let error = answer.json::<Value>().expect_err("it is nested too deep");
     assert!(matches!(&error, CallError::Answer(text) if text.contains("recursion limit")), "{error}");
+}
+
+#[test]
+fn t166_a_value_that_is_nested_deeper_than_answers_may_be_is_refused_and_dropped() {
+    let nest = |depth| (0..depth).fold(Value::Null, |inner, _| json!([inner]));
+    assert_eq!(ECHO.call::<_, Value>("echo", &nest(127)).expect("it comes back"), nest(127));
+    let error = ECHO.call::<_, Value>("echo", &nest(128)).expect_err("it is nested too deep");
+    assert!(error.to_string().contains("recursion limit"), "{error}");
+    // What is only passed on may be nested as deep as its sender can write it.
+    let answer = ECHO.invoke("echo", Argument::json(&nest(5_000)).expect("it is JSON")).expect("the bytes come back");
+    answer.json::<serde::de::IgnoredAny>().expect("it is JSON");
 }
 
 #[test]
@@ -67,6 +82,27 @@ proptest! {
     fn t166_any_bytes_are_a_value_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
         let answer = ECHO.invoke("echo", Argument::Bytes(bytes.clone())).expect("the bytes come back");
         prop_assert_eq!(answer.json::<Value>().ok(), serde_json::from_slice(&bytes).ok());
+    }
+
+    #[test]
+    fn t166_any_length_and_address_that_a_function_answers_with_is_a_result_or_an_error(
+        // Around the bounds of the memory, and anywhere.
+        address in prop_oneof![any::<u32>(), 0..200_000u32, u32::MAX - 10..=u32::MAX],
+        length in prop_oneof![any::<u32>(), 0..200_000u32, u32::MAX - 10..=u32::MAX],
+    ) {
+        let answer = ECHO.invoke("length", Argument::Bytes(length.to_le_bytes().to_vec()));
+        match answer {
+            Ok(answer) => prop_assert_eq!(answer.into_bytes().len(), length as usize),
+            Err(error) => prop_assert!(matches!(error, CallError::Answer(_)), "{}", error),
+        }
+        let found = u64::from(address) << 32 | u64::from(length);
+        let answer = ECHO.invoke("address", Argument::Bytes(found.to_le_bytes().to_vec()));
+        match answer {
+            // The first byte says what it is.
+            Ok(answer) => prop_assert_eq!(answer.into_bytes().len() + 1, length as usize),
+            Err(error) => prop_assert!(matches!(error, CallError::Answer(_) | CallError::Failed(_)), "{}", error),
+        }
+        prop_assert_eq!(ECHO.call::<_, u32>("echo", &length).expect("it comes back"), length);
     }
 
     #[test]
