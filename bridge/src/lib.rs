@@ -44,3 +44,8 @@ pub use argument::{Answer, Argument};
 pub use bridge::{Bridge, Builder};
 pub use error::{CallError, InstanceError, LoadError};
 pub use worker::{Event, Intensity, Worker, WorkerBuilder, WorkerError};
+
+/// The snippets of the README compile as they stand.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
