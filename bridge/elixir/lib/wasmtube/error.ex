@@ -6,6 +6,7 @@ defmodule Wasmtube.Error do
   |---|---|
   | `:argument` | what the function was to be called with cannot cross, or an option is wrong |
   | `:too_large` | the argument does not fit the guest's memory, or the answer is longer than is allowed |
+  | `:busy` | too many calls wait already |
   | `:function` | there is no such function, or it cannot be called so |
   | `:failed` | the function answered that it failed |
   | `:ended` | the call ended its instance: it trapped, or reached a limit |
@@ -24,6 +25,7 @@ defmodule Wasmtube.Error do
   @type kind ::
           :argument
           | :too_large
+          | :busy
           | :function
           | :failed
           | :ended

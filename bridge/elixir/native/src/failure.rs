@@ -3,7 +3,7 @@
 use lunatic_bridge::{CallError, LoadError, WorkerError};
 use rustler::{Atom, Encoder, Env, Term};
 
-rustler::atoms! { argument, failed, ended, timeout, function, too_large, answer, instance, stopped, cancelled, file, module, internal }
+rustler::atoms! { argument, failed, ended, timeout, function, too_large, busy, answer, instance, stopped, cancelled, file, module, internal }
 
 /// What kind of failure it is.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +14,7 @@ pub(crate) enum Kind {
     Timeout,
     Function,
     TooLarge,
+    Busy,
     Answer,
     Instance,
     Stopped,
@@ -32,6 +33,7 @@ impl Kind {
             Kind::Timeout => timeout(),
             Kind::Function => function(),
             Kind::TooLarge => too_large(),
+            Kind::Busy => busy(),
             Kind::Answer => answer(),
             Kind::Instance => instance(),
             Kind::Stopped => stopped(),
@@ -67,6 +69,7 @@ impl From<CallError> for Failure {
         let kind = match &error {
             CallError::Argument(_) => Kind::Argument,
             CallError::TooLarge { .. } => Kind::TooLarge,
+            CallError::Busy(_) => Kind::Busy,
             CallError::Function(_) => Kind::Function,
             CallError::Failed(_) => Kind::Failed,
             CallError::Ended(_) => Kind::Ended,
