@@ -82,7 +82,9 @@ defmodule Wasmtube do
       :instance
   """
   @spec try_from_file(Path.t(), [option] | atom | String.t()) :: {:ok, Bridge.t()} | {:error, Error.t()}
-  def try_from_file(path, options \\ []), do: load({:file, IO.chardata_to_string(path)}, options)
+  def try_from_file(path, options \\ []) do
+    with {:ok, path} <- Options.path(path), do: load({:file, path}, options)
+  end
 
   @doc """
   Makes a bridge of a module, as wasm or wat; see `from_file/2`.

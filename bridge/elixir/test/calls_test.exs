@@ -49,6 +49,12 @@ defmodule Wasmtube.CallsTest do
       assert {:error, %{kind: :argument, message: message}} = Wasmtube.try_from_file(Guests.hello_world(), options)
       assert message =~ said
     end
+
+    for path <- [nil, "", <<0xFF>>, [0x110000], [:a]] do
+      assert {:error, %{kind: :argument}} = Wasmtube.try_from_file(path)
+    end
+
+    assert {:ok, _} = Wasmtube.try_from_file(Guests.hello_world(), memory: 1, memory: 1_000_000)
   end
 
   test "a call that takes too long is an error, and no answer comes later", %{bridge: bridge} do

@@ -71,7 +71,7 @@ defmodule Wasmtube.WorkersTest do
   test "a worker that cannot be started says why", %{wasm: file} do
     Process.flag(:trap_exit, true)
     assert {:error, %{kind: :argument, message: message}} = Worker.start_link([])
-    assert message =~ ":wasm_file"
+    assert message =~ "the path of a file is a text in UTF-8, not nil"
     assert {:error, %{kind: :argument}} = Worker.start_link(wasm_file: file, memories: 1)
     File.write!(file, "(module")
     assert {:error, %{kind: :module}} = Worker.start_link(wasm_file: file)

@@ -34,9 +34,21 @@ defmodule Wasmtube.Options do
     end
   end
 
+  @doc "Returns the path of a file as the library wants it."
+  def path(path) do
+    text = if is_list(path), do: List.to_string(path), else: path
+    if text?(text) and text != "", do: {:ok, text}, else: no_path(path)
+  rescue
+    _ in [ArgumentError, UnicodeConversionError] -> no_path(path)
+  end
+
+  defp no_path(path) do
+    wrong("the path of a file is a text in UTF-8, not #{inspect(path, limit: 5, printable_limit: 100)}")
+  end
+
   defp check(options, defaults, what, more) do
     with {:ok, options} <- keyword(options, what),
-         [] <- Keyword.keys(options) -- Keyword.keys(defaults),
+         [] <- Keyword.keys(options) |> Enum.reject(&Keyword.has_key?(defaults, &1)),
          options = Map.new(Keyword.merge(defaults, options)),
          nil <- Enum.find_value(options, fn {key, value} -> if valid?(key, value), do: nil, else: {key, value} end) do
       {time, options} = Map.pop!(options, :time)

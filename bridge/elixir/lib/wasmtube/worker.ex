@@ -149,11 +149,11 @@ defmodule Wasmtube.Worker do
   def init(options) do
     {file, options} = Keyword.pop(options, :wasm_file)
 
-    with :ok <- check(file),
+    with {:ok, file} <- Options.path(file),
          {:ok, limits, time} <- Options.worker(Keyword.delete(options, :lock_name)),
          limits = Map.update!(limits, :requires, &names/1),
          reference = make_ref(),
-         :ok = Native.load_worker(reference, {:file, IO.chardata_to_string(file)}, limits),
+         :ok = Native.load_worker(reference, {:file, file}, limits),
          {:ok, handle} <- Call.await(reference) do
       {:ok, %{handle: handle, time: time, subscribers: %{}}}
     else
@@ -204,10 +204,6 @@ defmodule Wasmtube.Worker do
     :exit, {:timeout, _call} -> {:error, %Error{kind: :timeout, message: "the worker did not start within #{time}ms"}}
     :exit, {reason, _call} -> Call.down(reason)
   end
-
-  defp check(file) when is_binary(file) and file != "", do: :ok
-  defp check(file) when is_list(file) and file != [], do: :ok
-  defp check(_), do: {:error, %Error{kind: :argument, message: "a worker needs the option `:wasm_file`, a path"}}
 
   defp names(nil), do: nil
   defp names(functions), do: Enum.map(functions, &to_string/1)
