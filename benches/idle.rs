@@ -4,7 +4,7 @@ use lunatic_benches::{Bar, Figures, Machine, Row, guest, meters, promise};
 use std::time::Duration;
 
 fn main() {
-    let depth = promise("100,000 processes that wait, or as many as fit: 0 % CPU, no wake-ups");
+    let depth = promise("100,000 processes that wait, or as many as fit");
     let machine = Machine::new();
     let environment = machine.environment(&[depth.choose("100000", "100"), "0"]);
     let main = environment.spawn(&machine.module(&guest("crowd")), "_start", &[]).expect("the machine has room");

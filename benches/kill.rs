@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const TICK: f64 = 1.0;
 
 fn main() {
-    let depth = promise("a killed process that spins: dead within 2 ticks (of 1 ms)");
+    let depth = promise("from the kill of a process that spins to its death, in ticks of 1 ms");
     let machine = Machine::new();
     let spin = machine.module(br#"(module (func (export "spin") (loop br 0)))"#);
     let environment = machine.environment(&[]);

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 fn main() {
-    let depth = promise("a guest crate of 100 tests, compiled, against the same tests natively: ≤ 1.5 ×");
+    let depth = promise("a guest crate of 100 tests, compiled, against the same tests natively");
     let lunatic = lunatic();
     // `cargo test` does not optimise, unless it is told to.
     for (profile, bar) in [("dev", Bar::AtMostTimes(1.5)), ("release", Bar::None)] {

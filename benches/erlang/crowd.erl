@@ -18,12 +18,14 @@ spawn_all(Count, _) when Count =< 0 ->
 spawn_all(Count, Bytes) ->
     Parent = self(),
     Now = min(Count, ?TOGETHER),
-    [erlang:spawn(fun() -> wait(Parent, Bytes) end) || _ <- lists:seq(1, Now)],
+    Spawned = [erlang:spawn(fun() -> wait(Parent, Bytes) end) || _ <- lists:seq(1, Now)],
+    [Process ! use || Bytes > 0, Process <- Spawned],
     [receive done -> ok end || _ <- lists:seq(1, Now)],
     spawn_all(Count - Now, Bytes).
 
 %% An element of a list takes sixteen bytes of heap.
 wait(Parent, Bytes) ->
+    if Bytes > 0 -> receive use -> ok end; true -> ok end,
     List = lists:seq(1, Bytes div 16),
     Parent ! done,
     receive stop -> length(List) end.

@@ -1,8 +1,30 @@
-//! Ten small computations, each an export that takes how much to do and returns a number that depends on all of it.
+//! Small computations, each an export that takes how much to do and returns a number that depends on all of it.
+//!
+//! They need nothing but the standard library, so that the same file is also compiled for the system that the bench runs on.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::hint::black_box;
+
+/// A computation.
+pub type Kernel = extern "C" fn(u32) -> u64;
+
+/// All of them by name, and how much each has to do to take some hundredths of a second.
+pub const KERNELS: [(&str, Kernel, u32); 13] = [
+    ("fibonacci", fibonacci, 32),
+    ("collatz", collatz, 200_000),
+    ("sort", sort, 400_000),
+    ("tree", tree, 100_000),
+    ("matrix", matrix, 256),
+    ("hash", hash, 30_000_000),
+    ("sieve", sieve, 5_000_000),
+    ("mandelbrot", mandelbrot, 500),
+    ("text", text, 500_000),
+    ("words", words, 200_000),
+    ("parse", parse, 200_000),
+    ("allocate", allocate, 1_000_000),
+    ("stream", stream, 2_000_000),
+];
 
 /// Returns the next of a sequence of numbers that look random.
 fn next(state: &mut u64) -> u64 {
@@ -124,4 +146,65 @@ pub extern "C" fn words(size: u32) -> u64 {
         *counts.entry(format!("word{}", next(&mut state) % 10_000)).or_default() += 1;
     }
     counts.values().map(|count| count * count).sum()
+}
+
+/// Nested lists of numbers, read byte by byte by a parser that calls itself.
+#[unsafe(no_mangle)]
+pub extern "C" fn parse(size: u32) -> u64 {
+    /// Reads a number or a list; returns the sum of its numbers and how many bytes it took.
+    fn value(text: &[u8]) -> (u64, usize) {
+        if text[0] != b'[' {
+            let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let number = text[..length].iter().fold(0, |number: u64, digit| number * 10 + u64::from(digit - b'0'));
+            return (number, length);
+        }
+        let (mut sum, mut place) = (0, 1);
+        while text[place] != b']' {
+            let (more, length) = value(&text[place..]);
+            sum += more;
+            place += length;
+            if text[place] == b',' {
+                place += 1;
+            }
+        }
+        (sum, place + 1)
+    }
+    let mut state = 1;
+    let mut text = String::from("[");
+    for _ in 0..size {
+        let number = next(&mut state);
+        let _ = if number.is_multiple_of(3) {
+            write!(text, "[{},{}],", number % 100, number % 1_000_000)
+        } else {
+            write!(text, "{},", number % 10_000)
+        };
+    }
+    text.push(']');
+    value(text.as_bytes()).0
+}
+
+/// The allocator: blocks of different sizes, given back in another order than they were taken.
+#[unsafe(no_mangle)]
+pub extern "C" fn allocate(size: u32) -> u64 {
+    let mut state = 1;
+    let mut blocks: Vec<Box<[u8]>> = (0..1_000).map(|_| Box::default()).collect();
+    let mut sum = 0;
+    for number in 0..size {
+        let random = next(&mut state);
+        let block = black_box(vec![number as u8; (random % 200) as usize + 1].into_boxed_slice());
+        let old = std::mem::replace(&mut blocks[(random >> 32) as usize % 1_000], block);
+        sum += old.first().map_or(0, |&byte| u64::from(byte));
+    }
+    sum
+}
+
+/// Memory, from its beginning to its end, several times.
+#[unsafe(no_mangle)]
+pub extern "C" fn stream(size: u32) -> u64 {
+    let from: Vec<u64> = (0..u64::from(size)).collect();
+    let mut to = vec![0u64; from.len()];
+    for round in 0..4 {
+        to.iter_mut().zip(&from).for_each(|(to, from)| *to = to.wrapping_add(from.wrapping_mul(round)));
+    }
+    to.iter().fold(0, |sum, number| sum ^ number)
 }

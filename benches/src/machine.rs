@@ -1,5 +1,6 @@
 //! A machine whose guests tell the bench numbers.
 
+use crate::rows::Bar;
 use lunatic_vm::{Caller, Environment, Guest, Host, Module, Process, Vm, VmBuilder};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -10,6 +11,33 @@ pub struct Machine {
     said: Receiver<(Instant, f64)>,
 }
 
+/// A way of setting up a machine.
+pub struct Profile {
+    /// What it is called.
+    pub name: &'static str,
+    set_up: fn(VmBuilder) -> VmBuilder,
+}
+
+/// All ways of setting up a machine. The first is what one gets without asking: bars are about that one, and the figures
+/// of the others are told beside it.
+pub const PROFILES: &[Profile] = &[Profile { name: "default", set_up: |builder| builder }];
+
+impl Profile {
+    /// Names what was measured with this profile; with the first there is nothing to add.
+    pub fn of(&self, what: &str) -> String {
+        if self.is_first() { what.to_string() } else { format!("{what}, profile {}", self.name) }
+    }
+
+    /// Returns the bar for this profile: the bar for the first, none for the others.
+    pub fn bar(&self, bar: Bar) -> Bar {
+        if self.is_first() { bar } else { Bar::None }
+    }
+
+    fn is_first(&self) -> bool {
+        self.name == PROFILES[0].name
+    }
+}
+
 /// A guest that is silent for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -17,6 +45,11 @@ impl Machine {
     /// Makes a machine as it is by default.
     pub fn new() -> Machine {
         Machine::with(Vm::builder())
+    }
+
+    /// Makes a machine of a profile.
+    pub fn with_profile(profile: &Profile) -> Machine {
+        Machine::with((profile.set_up)(Vm::builder()))
     }
 
     /// Makes a machine that runs so many processes at the same time.
@@ -66,8 +99,13 @@ impl Machine {
 
     /// Waits for what a program says next, and returns when it said so, and what.
     pub fn hear(&self, main: &Process) -> (Instant, f64) {
+        self.hear_within(main, PATIENCE)
+    }
+
+    /// Waits as [`Machine::hear`] does, for so long.
+    pub fn hear_within(&self, main: &Process, patience: Duration) -> (Instant, f64) {
         let asked = Instant::now();
-        while asked.elapsed() < PATIENCE {
+        while asked.elapsed() < patience {
             match self.said.recv_timeout(Duration::from_millis(100)) {
                 Ok(said) => return said,
                 Err(RecvTimeoutError::Timeout) => {
@@ -76,7 +114,7 @@ impl Machine {
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the machine keeps the other end"),
             }
         }
-        panic!("the guest was silent for {PATIENCE:?}")
+        panic!("the guest was silent for {patience:?}")
     }
 }
 

@@ -25,6 +25,16 @@ pub fn max_mappings() -> u64 {
     text.trim().parse().unwrap_or(0)
 }
 
+/// Returns how many bytes of memory the machine has.
+pub fn total_memory() -> u64 {
+    number(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal:") << 10
+}
+
+/// Returns how many bytes of memory programs can still take without others being swapped out or killed.
+pub fn available_memory() -> u64 {
+    number(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemAvailable:") << 10
+}
+
 /// Returns how long all threads have run, and how often they went to sleep of their own accord.
 pub fn activity() -> (Duration, u64) {
     let threads = fs::read_dir("/proc/self/task").expect("/proc is mounted");
@@ -40,7 +50,7 @@ pub fn activity() -> (Duration, u64) {
     total
 }
 
-/// Returns the number of a line of `/proc/…/status`.
+/// Returns the number of a line of a file of `/proc`.
 fn number(status: &str, name: &str) -> u64 {
     let line = status.lines().find(|line| line.starts_with(name));
     line.and_then(|line| line.split_whitespace().nth(1)).and_then(|word| word.parse().ok()).unwrap_or(0)

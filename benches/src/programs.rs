@@ -1,7 +1,8 @@
 //! What has to be compiled before it can be measured: guests, and the command `lunatic`.
 
+use serde::Deserialize;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Compiles a guest of this package and returns its bytes.
 ///
@@ -56,16 +57,80 @@ pub fn tests(profile: &str, target: Option<&str>) -> PathBuf {
 ///
 /// As [`guest`].
 pub fn lunatic() -> PathBuf {
-    // The directory of a profile has the profile's name, but for the two oldest.
-    let directory = profile();
-    let profile = match directory.file_name().and_then(|name| name.to_str()) {
-        Some("debug") => "dev",
-        Some(profile) => profile,
-        None => panic!("{} is no directory of a profile", directory.display()),
-    };
     // With a test among what is built, cargo chooses the same features as for the benches, and has compiled wasmtime already.
-    cargo(&["--profile", profile, "--workspace", "--bin", "lunatic", "--test", "machine"], &[]);
-    directory.join("lunatic")
+    cargo(&["--profile", &profile_name(), "--workspace", "--bin", "lunatic", "--test", "machine"], &[]);
+    profile().join("lunatic")
+}
+
+/// Compiles benches as this program was compiled, all or those named, and returns their names and where they lie, in the
+/// order of the manifest.
+///
+/// # Errors
+///
+/// A name that no bench has.
+///
+/// # Panics
+///
+/// As [`guest`].
+pub fn benches(wanted: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
+    let all = bench_names();
+    if let Some(unknown) = wanted.iter().find(|name| !all.contains(name)) {
+        return Err(format!("no bench is named `{unknown}`; there are {}", all.join(", ")));
+    }
+    let names: Vec<_> = all.into_iter().filter(|name| wanted.is_empty() || wanted.contains(name)).collect();
+    let mut cargo = cargo_command("bench");
+    cargo.args([
+        "--profile",
+        &profile_name(),
+        "--workspace",
+        "--no-run",
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
+    cargo.args(names.iter().flat_map(|name| ["--bench", name]));
+    let output =
+        cargo.stderr(Stdio::inherit()).output().unwrap_or_else(|error| panic!("cargo does not start: {error}"));
+    assert!(output.status.success(), "the benches do not compile");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let messages: Vec<Message> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let path = |name: &String| {
+        let is_it = |message: &&Message| message.target.name == *name && message.target.kind == ["bench"];
+        let message = messages.iter().find(is_it).expect("cargo says what it has built");
+        (name.clone(), message.executable.clone())
+    };
+    Ok(names.iter().map(path).collect())
+}
+
+/// What cargo says about a program that it has built.
+#[derive(Deserialize)]
+struct Message {
+    target: Target,
+    executable: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+/// Returns the names of all benches, in the order of the manifest.
+fn bench_names() -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        packages: Vec<Package>,
+    }
+    #[derive(Deserialize)]
+    struct Package {
+        name: String,
+        targets: Vec<Target>,
+    }
+    let output = cargo_itself().args(["metadata", "--no-deps", "--format-version", "1"]).output();
+    let output = output.unwrap_or_else(|error| panic!("cargo does not start: {error}"));
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).expect("cargo describes the workspace");
+    let package = metadata.packages.into_iter().find(|package| package.name == env!("CARGO_PKG_NAME"));
+    let targets = package.expect("this package is in the workspace").targets;
+    targets.into_iter().filter(|target| target.kind == ["bench"]).map(|target| target.name).collect()
 }
 
 fn cargo(arguments: &[&str], variables: &[(&str, &str)]) {
@@ -80,17 +145,33 @@ fn cargo(arguments: &[&str], variables: &[(&str, &str)]) {
 }
 
 fn cargo_command(subcommand: &str) -> Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo_itself();
     command.args([subcommand, "--quiet", "--target-dir"]).arg(target());
+    command
+}
+
+fn cargo_itself() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
     command
 }
 
-/// Returns the directory that this bench's profile is compiled into: the bench itself lies in its `deps`.
+/// Returns the name of the profile that this program was compiled in.
+pub(crate) fn profile_name() -> String {
+    // The directory of a profile has the profile's name, but for the two oldest.
+    let directory = profile();
+    match directory.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev".to_string(),
+        Some(profile) => profile.to_string(),
+        None => panic!("{} is no directory of a profile", directory.display()),
+    }
+}
+
+/// Returns the directory that this program's profile is compiled into: a bench lies in its `deps`, a command in it.
 fn profile() -> PathBuf {
-    let bench = std::env::current_exe().expect("the system knows where a running program lies");
-    bench.ancestors().nth(2).map(Path::to_path_buf).expect("cargo put the bench into `target/PROFILE/deps`")
+    let program = std::env::current_exe().expect("the system knows where a running program lies");
+    let directory = program.parent().expect("cargo put it into a directory");
+    if directory.ends_with("deps") { directory.parent().unwrap_or(directory) } else { directory }.to_path_buf()
 }
 
 /// Returns cargo's target directory.

@@ -1,5 +1,8 @@
 //! What a bench prints: its promise, and one line a figure.
 
+use crate::meters;
+use crate::programs;
+use crate::records::{Record, tell};
 use std::fmt::Write;
 use std::process::Command;
 
@@ -32,18 +35,25 @@ impl Depth {
 pub fn promise(sentence: &str) -> Depth {
     let depth = Depth::of_this_run();
     println!("\n{sentence}");
-    println!("  {}, {}", place(), depth.choose("full", "quick: the figures mean nothing"));
+    println!("  {}; commit {}; {}", place(), commit(), depth.choose("full", "quick: the figures mean nothing"));
+    tell(&Record::Promise(sentence.to_string()));
     depth
 }
 
-/// Names the machine, the commit and the profile.
-fn place() -> String {
+/// Names the machine and how this is compiled.
+pub fn place() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = (meters::total_memory() as f64 / f64::from(1 << 30)).round();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let kernel = kernel.split('-').next().unwrap_or_default().trim();
+    let profile = programs::profile_name();
+    format!("{cores} cores, {}, {memory} GiB, Linux {kernel}, profile {profile}", std::env::consts::ARCH)
+}
+
+/// Names the commit; with `-dirty` where files differ from it.
+pub fn commit() -> String {
     let git = Command::new("git").args(["describe", "--always", "--dirty"]).output();
-    let commit = git.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let checks = if cfg!(debug_assertions) { "with" } else { "without" };
-    format!("{cores} cores, Linux {}, commit {}, {checks} debug assertions", kernel.trim(), commit.trim())
+    git.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()).unwrap_or_default()
 }
 
 /// What was measured in several rounds.
@@ -66,6 +76,11 @@ impl Figures {
     /// Adds a figure.
     pub fn push(&mut self, figure: f64) {
         self.0.push(figure);
+    }
+
+    /// Returns whether there is none: the peer is missing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Returns the figure which that part of all does not exceed.
@@ -96,7 +111,7 @@ impl Figures {
 }
 
 /// Writes a number with the digits that can matter.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if value.abs() < 10.0 {
         return format!("{value:.2}");
     }
@@ -121,27 +136,27 @@ pub enum Bar {
     AtMost(f64),
     /// At least so much.
     AtLeast(f64),
-    /// At most so many times the peer's.
+    /// At most so many times the first peer's.
     AtMostTimes(f64),
-    /// At least so many times the peer's.
+    /// At least so many times the first peer's.
     AtLeastTimes(f64),
     /// Nothing: it is told because it explains another row.
     None,
 }
 
-/// A figure of ours, a peer's, what was promised, and whether that is kept.
+/// A figure of ours, those of peers, what was promised, and whether that is kept.
 pub struct Row<'a> {
     what: &'a str,
     unit: &'a str,
     ours: &'a Figures,
     part: f64,
-    peer: Option<(&'a str, &'a Figures)>,
+    peers: Vec<(&'a str, &'a Figures)>,
 }
 
 impl<'a> Row<'a> {
     /// Begins a row. The middle round counts; the least and the greatest are shown.
     pub fn new(what: &'a str, unit: &'a str, ours: &'a Figures) -> Row<'a> {
-        Row { what, unit, ours, part: 0.5, peer: None }
+        Row { what, unit, ours, part: 0.5, peers: Vec::new() }
     }
 
     /// Lets the figure count that 99 of 100 do not exceed.
@@ -150,45 +165,54 @@ impl<'a> Row<'a> {
         self
     }
 
-    /// Sets what ran beside; nothing where the peer is missing here.
+    /// Adds what ran beside; nothing where the peer is missing here. A bar in times is about the first.
     pub fn beside(mut self, name: &'a str, peer: &'a Figures) -> Row<'a> {
-        self.peer = Some((name, peer));
+        self.peers.push((name, peer));
         self
     }
 
     /// Prints the row.
     pub fn print(self, bar: Bar) {
-        let mut line = format!("  {}: {}", self.what, self.ours.show(self.part, self.unit));
+        let mut figure = self.ours.show(self.part, self.unit);
         let ours = self.ours.quantile(self.part);
-        let mut ratio = None;
-        match self.peer {
-            Some((name, peer)) if peer.0.is_empty() => {
-                let _ = write!(line, " · {name} is missing here");
+        for (name, peer) in &self.peers {
+            if peer.0.is_empty() {
+                let _ = write!(figure, " · {name} is missing here");
+                continue;
             }
-            Some((name, peer)) => {
-                let times = ours / peer.quantile(self.part);
-                ratio = Some(times);
-                let _ = write!(line, " · {name} {} · {} ×", peer.show(self.part, self.unit), number(times));
-            }
-            None => {}
+            let times = number(ours / peer.quantile(self.part));
+            let _ = write!(figure, " · {name} {}: {times} ×", peer.show(self.part, self.unit));
         }
+        let first = self.peers.first().filter(|(_, peer)| !peer.0.is_empty());
+        let times = first.map(|(_, peer)| ours / peer.quantile(self.part));
+        let peer = self.peers.first().map_or("nothing", |(name, _)| name);
         let (wanted, is_met) = match bar {
             Bar::AtMost(most) => (format!("≤ {} {}", number(most), self.unit), Some(ours <= most)),
             Bar::AtLeast(least) => (format!("≥ {} {}", number(least), self.unit), Some(ours >= least)),
-            Bar::AtMostTimes(most) => (format!("≤ {most} ×"), ratio.map(|times| times <= most)),
-            Bar::AtLeastTimes(least) => (format!("≥ {least} ×"), ratio.map(|times| times >= least)),
+            Bar::AtMostTimes(most) => (format!("≤ {most} × {peer}"), times.map(|times| times <= most)),
+            Bar::AtLeastTimes(least) => (format!("≥ {least} × {peer}"), times.map(|times| times >= least)),
             Bar::None => {
-                println!("{line}");
+                println!("  {}: {figure}", self.what);
                 return;
             }
         };
         let verdict = match is_met {
-            Some(true) => "met",
-            Some(false) => "not met",
-            None => "open: nothing to compare with",
+            Some(true) => "met".to_string(),
+            Some(false) => "not met".to_string(),
+            None => format!("open: {peer} is missing here"),
         };
-        println!("{line} · bar {wanted} · {verdict}");
+        finish(self.what, wanted, figure, verdict);
     }
+}
+
+/// Prints a row of what cannot be measured here, and why.
+pub fn open(what: &str, bar: &str, reason: &str) {
+    finish(what, bar.to_string(), "–".to_string(), format!("open: {reason}"));
+}
+
+fn finish(what: &str, bar: String, figure: String, verdict: String) {
+    println!("  {what}: {figure} · bar {bar} · {verdict}");
+    tell(&Record::Row { what: what.to_string(), bar, figure, verdict });
 }
 
 #[cfg(test)]

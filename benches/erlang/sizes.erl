@@ -1,0 +1,24 @@
+%% The same as guests/sizes.rs. Erlang does not copy a binary of more than 64 bytes: both processes hold the same one. So
+%% each makes a copy before it sends, as our processes share nothing.
+-module(sizes).
+-export([main/1]).
+
+main([Size, Times]) ->
+    Parent = self(),
+    Partner = erlang:spawn(fun() -> throw_back(Parent) end),
+    Ball = binary:copy(<<1>>, list_to_integer(Size)),
+    Count = list_to_integer(Times),
+    Start = erlang:monotonic_time(nanosecond),
+    throw(Partner, Ball, Count),
+    io:format("~f~n", [Count * 1.0e9 / (erlang:monotonic_time(nanosecond) - Start)]),
+    halt().
+
+throw(_, _, 0) ->
+    ok;
+throw(Partner, Ball, Count) ->
+    Partner ! binary:copy(Ball),
+    receive Back -> throw(Partner, Back, Count - 1) end.
+
+throw_back(Parent) ->
+    receive Ball -> Parent ! binary:copy(Ball) end,
+    throw_back(Parent).

@@ -1,0 +1,77 @@
+// The same as guests/load.rs: a process is a goroutine, and its mailbox a channel.
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+)
+
+const together = 200
+
+// What two goroutines throw to and fro.
+type ball struct {
+	from   chan ball
+	number int
+	word   string
+}
+
+func main() {
+	loads := map[string]func(int){"spawn": spawn, "ping": ping}
+	load, places, times := loads[os.Args[1]], number(os.Args[2]), number(os.Args[3])
+	run(load, places, together)
+	fmt.Println(run(load, places, times))
+}
+
+func number(text string) int {
+	number, err := strconv.Atoi(text)
+	if err != nil {
+		panic(err)
+	}
+	return number
+}
+
+// Returns how many it were in a second.
+func run(load func(int), places int, times int) float64 {
+	start := time.Now()
+	done := make(chan struct{})
+	for place := 0; place < places; place++ {
+		go func() {
+			load(times)
+			done <- struct{}{}
+		}()
+	}
+	for place := 0; place < places; place++ {
+		<-done
+	}
+	return float64(places*times) / time.Since(start).Seconds()
+}
+
+func spawn(times int) {
+	mailbox := make(chan struct{}, together)
+	for round := 0; round < times/together; round++ {
+		for one := 0; one < together; one++ {
+			go func() { mailbox <- struct{}{} }()
+		}
+		for one := 0; one < together; one++ {
+			<-mailbox
+		}
+	}
+}
+
+func ping(times int) {
+	mailbox, partner := make(chan ball, 1), make(chan ball, 1)
+	go func() {
+		for caught := range partner {
+			caught.from <- ball{partner, caught.number, caught.word}
+		}
+	}()
+	for number := 0; number < times; number++ {
+		partner <- ball{mailbox, number, "ping"}
+		if caught := <-mailbox; caught.number != number {
+			panic("the partner throws back another ball")
+		}
+	}
+	close(partner)
+}

@@ -1,0 +1,49 @@
+//! A web server that says hello to every request, with one process per connection. It prints where it listens.
+//!
+//! It understands as much of HTTP/1.1 as its clients need: requests without a body, one after the other on a connection.
+
+use lunatic::net::{TcpListener, TcpStream};
+use lunatic::{Mailbox, process};
+use std::io::{Read, Write};
+
+const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world!";
+
+/// The head of a request may be so long.
+const HEAD: usize = 8192;
+
+fn main() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
+    println!("{}", listener.local_addr().expect("it is bound"));
+    while let Ok((stream, _)) = listener.accept() {
+        process::spawn_with(stream, serve).expect("nothing limits it");
+    }
+}
+
+fn serve(mut stream: TcpStream, _: Mailbox<()>) {
+    let mut buffer = [0; HEAD];
+    let mut filled = 0;
+    // A longer head leaves no room to read into, and the connection ends.
+    while let Ok(length @ 1..) = stream.read(&mut buffer[filled..]) {
+        filled += length;
+        let mut start = 0;
+        while let Some(end) = end_of_head(&buffer[start..filled]) {
+            let is_last = asks_to_close(&buffer[start..start + end]);
+            if stream.write_all(HELLO).is_err() || is_last {
+                return;
+            }
+            start += end;
+        }
+        buffer.copy_within(start..filled, 0);
+        filled -= start;
+    }
+}
+
+/// Returns where the first head ends, if it is whole.
+fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|place| place + 4)
+}
+
+fn asks_to_close(head: &[u8]) -> bool {
+    let mut lines = head.split(|&byte| byte == b'\n');
+    lines.any(|line| line.trim_ascii().eq_ignore_ascii_case(b"connection: close"))
+}

@@ -1,0 +1,65 @@
+//! Throws bytes to another process, which throws as many back. Says how many round trips there were in a second.
+//!
+//! Arguments: how many bytes, and how often.
+
+use lunatic::{Mailbox, Process, process};
+use lunatic_benches::say;
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::time::Instant;
+
+/// Bytes, written at once and not one by one as serde does with a vector.
+struct Bytes(Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        struct Whole;
+
+        impl<'de> Visitor<'de> for Whole {
+            type Value = Bytes;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("bytes")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes(bytes.to_vec()))
+            }
+
+            fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
+                Ok(Bytes(bytes))
+            }
+        }
+
+        deserializer.deserialize_byte_buf(Whole)
+    }
+}
+
+#[lunatic::main]
+fn main(mailbox: Mailbox<Bytes>) {
+    let mut arguments = std::env::args().skip(1).map(|word| word.parse::<usize>().expect("a number"));
+    let (Some(size), Some(times)) = (arguments.next(), arguments.next()) else { panic!("two arguments") };
+    let this = process::this(&mailbox);
+    let partner = process::spawn_with(this, throw_back).expect("nothing limits it");
+    let mut ball = Bytes(vec![1; size]);
+    let start = Instant::now();
+    for _ in 0..times {
+        partner.send(ball);
+        ball = mailbox.receive().expect("the partner answers");
+        assert_eq!(ball.0.len(), size);
+    }
+    say(times as f64 / start.elapsed().as_secs_f64());
+}
+
+fn throw_back(parent: Process<Bytes>, mailbox: Mailbox<Bytes>) {
+    while let Ok(ball) = mailbox.receive() {
+        parent.send(ball);
+    }
+}

@@ -1,0 +1,74 @@
+//! A million live at once, where the kernel allows the mappings and there is the memory.
+
+use lunatic_benches::{Bar, Crowd, Figures, PROFILES, Picture, RAISE, Row, guest, meters, open, promise};
+use std::fs;
+
+/// So many are promised, and each may take so many bytes: that fits into 24 GiB.
+const GOAL: usize = 1_000_000;
+const BYTES: usize = 22 << 10;
+
+/// The kernel's bound on mappings that the promise is about, as newer systems come with.
+const MAPPINGS: u64 = 1_048_576;
+
+fn main() {
+    let depth = promise(
+        "alive at once with vm.max_map_count raised to 1,048,576, each having handled a message and used its heap",
+    );
+    let goal = depth.choose(GOAL, 100);
+    if let Err(reason) = room(goal) {
+        return open("alive", "≥ 1,000,000 processes", &reason);
+    }
+    let bytes =
+        Picture::new("million-bytes", "one process that waits, all in, of so many", "processes alive", "bytes each");
+    let times = Picture::new("million-spawn", "to spawn one more beside so many", "processes alive", "µs each");
+    let crowd = guest("crowd");
+    for profile in PROFILES {
+        let mut machine = Crowd::new(profile, &crowd);
+        let mut last = None;
+        for goal in [goal / 1_000, goal / 100, goal / 10, goal / 3, goal] {
+            let each = machine.grow(goal.max(1));
+            bytes.point(profile.name, each.alive as f64, each.bytes);
+            times.point(profile.name, each.alive as f64, each.microseconds);
+            let ceiling = each.ceiling.clone();
+            last = Some(each);
+            if let Some(ceiling) = ceiling {
+                println!("  no more: {ceiling}");
+                for picture in [&bytes, &times] {
+                    picture.note(&format!("{}: ends: {ceiling}", profile.name));
+                }
+                break;
+            }
+        }
+        let Some(last) = last else { continue };
+        let alive = Figures::from_iter([last.alive as f64]);
+        Row::new(&profile.of("alive"), "processes", &alive).print(profile.bar(Bar::AtLeast(GOAL as f64)));
+        let each = Figures::from_iter([last.bytes]);
+        Row::new(&profile.of("one process, all in"), "bytes", &each).print(profile.bar(Bar::AtMost(BYTES as f64)));
+    }
+}
+
+/// Looks whether there is room for so many, and makes some where this was asked for.
+///
+/// # Errors
+///
+/// What is missing.
+fn room(goal: usize) -> Result<(), String> {
+    let needed = (goal * BYTES) as u64;
+    let available = meters::available_memory();
+    if available < needed {
+        return Err(format!("it needs {} MiB of memory, and {} MiB are available", needed >> 20, available >> 20));
+    }
+    if goal < GOAL || meters::max_mappings() >= MAPPINGS {
+        return Ok(());
+    }
+    if !std::env::args().any(|argument| argument == RAISE) {
+        let present = meters::max_mappings();
+        return Err(format!(
+            "vm.max_map_count is {present}; `./x bench {RAISE} million`, as root, sets it to {MAPPINGS}"
+        ));
+    }
+    let raised = fs::write("/proc/sys/vm/max_map_count", MAPPINGS.to_string());
+    raised.map_err(|error| format!("vm.max_map_count cannot be set to {MAPPINGS}: {error}"))?;
+    println!("  vm.max_map_count is {MAPPINGS} from now on, until it is set again or the system starts anew");
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! Runs one of the kernels as a program of this system. Prints how many milliseconds it took and the lower half of what
+//! it returned.
+//!
+//! Arguments: which, and how much it has to do.
+
+#[path = "../guests/kernels.rs"]
+mod kernels;
+
+use std::time::Instant;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [name, size] = &arguments[..] else { panic!("two arguments") };
+    let size = size.parse().expect("a number");
+    let (_, kernel, _) = kernels::KERNELS.into_iter().find(|(known, ..)| known == name).expect("the name of a kernel");
+    let start = Instant::now();
+    let result = kernel(size);
+    println!("{}\n{}", start.elapsed().as_secs_f64() * 1000.0, result as u32);
+}
