@@ -23,7 +23,6 @@ fn main() {
                 times.point(profile.name, alive as f64, each.microseconds);
             }
             if let Some(ceiling) = each.ceiling {
-                println!("  no more than {alive}, with {:.1} mappings each: {ceiling}", each.mappings);
                 for picture in [&bytes, &times] {
                     picture.note(&format!("{}: ends at {alive}: {ceiling}", profile.name));
                 }

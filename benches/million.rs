@@ -32,7 +32,6 @@ fn main() {
             let ceiling = each.ceiling.clone();
             last = Some(each);
             if let Some(ceiling) = ceiling {
-                println!("  no more: {ceiling}");
                 for picture in [&bytes, &times] {
                     picture.note(&format!("{}: ends: {ceiling}", profile.name));
                 }

@@ -64,21 +64,25 @@ impl Crowd {
         crowd
     }
 
-    /// Has so many processes be alive, or as many as fit, and returns what each takes.
+    /// Has so many processes be alive, or as many as fit, and prints and returns what each takes.
     pub fn grow(&mut self, goal: usize) -> Each {
         let wanted = goal.saturating_sub(self.alive);
         let (more, microseconds) = self.spawn(wanted);
         self.alive += more;
         let now = Taken::now();
         let each = |now: f64, before: f64| (now - before) / self.alive.max(1) as f64;
-        Each {
+        let each = Each {
             alive: self.alive,
             microseconds,
             bytes: each(now.resident + now.tables, self.before.resident + self.before.tables),
             table_bytes: each(now.tables, self.before.tables),
             mappings: each(now.mappings, self.before.mappings),
             ceiling: (more < wanted).then(|| self.refusal()),
-        }
+        };
+        let Each { alive, bytes, mappings, .. } = each;
+        println!("  {alive} alive: {bytes:.0} bytes and {mappings:.2} mappings each, {microseconds:.1} µs for each new one");
+        each.ceiling.iter().for_each(|ceiling| println!("  no more: {ceiling}"));
+        each
     }
 
     /// Returns what a crowd says that the machine has no room for one more.

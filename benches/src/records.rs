@@ -66,9 +66,8 @@ impl Picture {
         Picture { file: file.into(), title: title.into(), x: x.into(), y: y.into() }
     }
 
-    /// Prints a point of a curve and tells it.
+    /// Tells a point of a curve.
     pub fn point(&self, series: &str, x: f64, y: f64) {
-        println!("  {series}: {} {}, {} {}", crate::rows::number(x), self.x, crate::rows::number(y), self.y);
         tell(&Record::Point { picture: self.clone(), series: series.into(), x, y });
     }
 
