@@ -5,11 +5,13 @@
 //! awake. It knows nothing of processes, guests or messages: a task is a future without a result,
 //! and all that it can say of itself is that its slice is over ([`spent`], [`end_slice`]).
 //!
-//! Which task runs next is decided in [two levels](Scheduler#order). The decisions are plain data
-//! (`queue`), who sleeps is a small protocol (`idle`), and `worker` and `ticker` are the loops that
-//! follow them.
+//! Which task runs next is decided [among groups, and within each](Scheduler#order). The decisions
+//! are plain data (`group`, `lane`, `queue`), who sleeps is a small protocol (`idle`), and `worker`
+//! and `ticker` are the loops that follow them.
 
+mod group;
 mod idle;
+mod lane;
 mod queue;
 mod sync;
 mod task;
@@ -19,27 +21,36 @@ mod worker;
 use std::any::Any;
 use std::fmt;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+pub use self::group::{Group, Weight, WeightError};
 pub use self::task::{Spent, end_slice, spent};
 
 use self::sync::{Arc, Mutex, Parker, lock, thread};
-use self::ticker::{Beat, Ticker};
+use self::ticker::{Beat, Clock, DEFAULT_PERIOD, Ticker};
 use self::worker::{Anchor, Shared, StartHook};
-
-/// The time between two beats unless the builder is told otherwise.
-const DEFAULT_PERIOD: Duration = Duration::from_millis(1);
 
 /// Runs futures on a fixed number of threads, until it is shut down or dropped.
 ///
 /// # Order
 ///
-/// Every worker has two queues, both first in, first out. In the first are *woken* tasks: new ones
-/// and those to which something happened. In the second are *spent* tasks, which used up their
-/// slice and said so with [`spent`] or [`end_slice`]. Woken tasks run first. So that they cannot
-/// starve the spent ones, a row of woken tasks ends with the next beat (or after 1,024 of them),
-/// and one spent task runs. A task that was woken while it ran, without being spent, is a woken
-/// task.
+/// Every task belongs to a [`Group`]; those that are given none are one group together.
+///
+/// *Within a group* a worker has three queues, each first in, first out. In the first are *woken*
+/// tasks, to which something happened. In the second are *new* ones. In the third are *spent* tasks,
+/// which used up their slice and said so with [`spent`] or [`end_slice`]. Woken tasks run first, in
+/// turn with new ones as long as these are quick; after one that ran until a beat, new tasks take
+/// turns with the spent ones instead, until one is quick again. So that woken tasks cannot starve
+/// the others, a row of them ends after a slice (or after 1,024 of them), and one of the others
+/// runs. A task that was woken while it ran, without being spent, is a woken task.
+///
+/// *Among groups* the workers' time is divided by their [`Weight`]s, by start-time fair queueing: what
+/// the tasks of a group use is counted, by all workers together, and the group that has had least
+/// for its weight is next. Here too woken tasks come first, while their group is ahead of the others
+/// by no more than a few slices, and a row of them ends after a slice. So a woken task is prompt
+/// also where its group computes, and a group whose tasks wake each other without an end, or that
+/// has ten thousand that compute, gets its share. Where one group runs alone nothing is counted but
+/// once in a beat; a group that did nothing for a while has saved nothing up.
 ///
 /// A woken task runs on the worker that woke it. Tasks made ready by other threads go through one
 /// small queue that every worker looks at before each task. A worker without tasks takes half of
@@ -79,7 +90,13 @@ pub struct Scheduler {
 impl Scheduler {
     /// Begins to set up a scheduler.
     pub fn builder() -> Builder {
-        Builder { workers: None, period: Some(DEFAULT_PERIOD), beat: Box::new(|| {}), start: Box::new(|| Box::new(())) }
+        Builder {
+            workers: None,
+            period: Some(DEFAULT_PERIOD),
+            slice: 1,
+            beat: Box::new(|| {}),
+            start: Box::new(|| Box::new(())),
+        }
     }
 
     /// Runs a future to its end, beside all others.
@@ -88,6 +105,11 @@ impl Scheduler {
     /// After a [shutdown](Self::shutdown) the future is dropped at once, here.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.spawner.spawn(future);
+    }
+
+    /// Runs a future to its end as one of a group's tasks, like [`Spawner::spawn_in`].
+    pub fn spawn_in(&self, group: &Group, future: impl Future<Output = ()> + Send + 'static) {
+        self.spawner.spawn_in(group, future);
     }
 
     /// Gives out what can spawn and does not keep the scheduler running, to be held by tasks.
@@ -181,6 +203,8 @@ impl fmt::Debug for Scheduler {
 #[derive(Clone)]
 pub struct Spawner {
     anchor: Anchor,
+    /// The group of tasks that are given none.
+    group: Group,
 }
 
 impl Spawner {
@@ -201,7 +225,14 @@ impl Spawner {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        worker::spawn(&self.anchor, future);
+        worker::spawn(&self.anchor, &self.group, future);
+    }
+
+    /// Runs a future to its end as one of a group's tasks, which share what the group's weight gives them.
+    ///
+    /// Otherwise like [`Scheduler::spawn`], whose tasks are one group together.
+    pub fn spawn_in(&self, group: &Group, future: impl Future<Output = ()> + Send + 'static) {
+        worker::spawn(&self.anchor, group, future);
     }
 }
 
@@ -232,6 +263,8 @@ pub struct Builder {
     workers: Option<usize>,
     /// None: the clock beats by hand.
     period: Option<Duration>,
+    /// In beats.
+    slice: u64,
     beat: Beat,
     start: StartHook,
 }
@@ -246,6 +279,15 @@ impl Builder {
     /// Sets the time between two beats; by default one millisecond.
     pub fn period(mut self, period: Duration) -> Self {
         self.period = Some(period);
+        self
+    }
+
+    /// Sets how many beats a slice lasts; by default one.
+    ///
+    /// The tasks end their slices; this is how long the scheduler lets woken tasks run in a row, and how far it lets groups
+    /// get ahead of each other.
+    pub fn slice(mut self, beats: u64) -> Self {
+        self.slice = beats;
         self
     }
 
@@ -331,14 +373,19 @@ impl Builder {
             return Err(invalid("a period of 0 never ends beating: give it at least a microsecond"));
         }
 
+        if self.slice == 0 {
+            return Err(invalid("a slice of 0 beats is over before it begins: give it at least 1"));
+        }
+
         let parkers: Vec<Parker> = (0..workers).map(|_| Parker::new()).collect();
         let unparkers = parkers.iter().map(Parker::unparker).collect();
         let ticker_parker = Parker::new();
         let ticker = Ticker::new(self.beat, ticker_parker.unparker());
-        let shared = Arc::new(Shared::new(unparkers, ticker, self.period.is_some()));
+        let clock = self.period.map_or(Clock::ByHand, |period| Clock::Measured { start: Instant::now(), period });
+        let shared = Arc::new(Shared::new(unparkers, ticker, clock, self.slice));
         // Dropped on an early return, which stops the threads that have started.
         let scheduler = Scheduler {
-            spawner: Spawner { anchor: Arc::new(Arc::clone(&shared)) },
+            spawner: Spawner { anchor: Arc::new(Arc::clone(&shared)), group: Group::new(Weight::default()) },
             threads: Mutex::new(Vec::with_capacity(workers + 1)),
         };
 

@@ -10,6 +10,8 @@ use std::task::{Context, Poll, Waker};
 
 use async_task::Runnable;
 
+use super::group::Group;
+
 thread_local! {
     /// Set by a running task whose slice is over, until its worker has put it into a queue.
     static SPENT: Cell<bool> = const { Cell::new(false) };
@@ -24,14 +26,14 @@ thread_local! {
 #[derive(Debug)]
 pub(super) enum Task {
     /// It is ready.
-    Ready(Runnable),
+    Ready(Runnable<Group>),
     /// It used its slice up and goes on when its turn comes, or when something happens to it before: then it is ready at
     /// once, and this wakes it in vain.
     Parked(Waker),
 }
 
 /// Runs a task; returns its waker if it is to be parked.
-pub(super) fn run(task: Runnable) -> Option<Waker> {
+pub(super) fn run(task: Runnable<Group>) -> Option<Waker> {
     // `async-task` forgets the future, destructor and all, of a task that is left without a waker by the end of its run.
     // With this one dropped after the run, the task comes back once more to be dropped.
     RUNNING.set(Some(task.waker()));

@@ -12,6 +12,48 @@ use super::sync::{AtomicBool, AtomicU64, Ordering, Parker, Unparker};
 use super::task::contain;
 use super::worker::Shared;
 
+/// By what time is counted that tasks use.
+///
+/// Where the clock beats by itself, time is measured, so that a task that runs for less than a beat is charged for what it
+/// used, and cannot look innocent by waiting just before each beat. It is the time that passed and not what the thread
+/// computed, which would be a system call each time. Where the clock beats by hand a beat is a period long, and nothing
+/// depends on how fast the machine is.
+#[derive(Debug)]
+pub(super) enum Clock {
+    Measured { start: Instant, period: Duration },
+    ByHand,
+}
+
+/// The time between two beats unless the builder is told otherwise.
+pub(super) const DEFAULT_PERIOD: Duration = Duration::from_millis(1);
+
+impl Clock {
+    pub(super) fn ticks_by_itself(&self) -> bool {
+        matches!(self, Clock::Measured { .. })
+    }
+
+    /// Returns the time from one beat to the next, in nanoseconds.
+    pub(super) fn period(&self) -> u64 {
+        let period = match self {
+            Clock::Measured { period, .. } => *period,
+            Clock::ByHand => DEFAULT_PERIOD,
+        };
+        nanoseconds(period)
+    }
+
+    /// Returns the time since some beginning, in nanoseconds.
+    pub(super) fn now(&self, ticker: &Ticker) -> u64 {
+        match self {
+            Clock::Measured { start, .. } => nanoseconds(start.elapsed()),
+            Clock::ByHand => ticker.beats().saturating_mul(self.period()),
+        }
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    duration.as_nanos().try_into().unwrap_or(u64::MAX)
+}
+
 /// What is called on every beat.
 pub(super) type Beat = Box<dyn Fn() + Send + Sync>;
 

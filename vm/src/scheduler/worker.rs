@@ -15,11 +15,12 @@ use async_task::{Builder, Runnable, ScheduleInfo, WithInfo};
 use crossbeam_utils::CachePadded;
 
 use super::WorkerCounts;
+use super::group::{Group, VirtualTime};
 use super::idle::Idle;
-use super::queue::{Level, RunQueue};
+use super::queue::{Level, Rules, RunQueue, Taken};
 use super::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Parker, Unparker, count, lock};
 use super::task::{self, Contained, Task, contain, discard, take_spent};
-use super::ticker::Ticker;
+use super::ticker::{Clock, Ticker};
 
 /// What is called on every worker's thread before it runs its first task.
 pub(super) type StartHook = Box<dyn Fn() -> Box<dyn Any> + Send + Sync>;
@@ -40,7 +41,7 @@ thread_local! {
 }
 
 /// Makes a parked task ready and returns it; `None` where it is ready or gone already.
-fn resume(waker: Waker) -> Option<Runnable> {
+fn resume(waker: Waker) -> Option<Runnable<Group>> {
     RESUMED.set(Resumed::Expected);
     waker.wake();
     match RESUMED.replace(Resumed::Nobody) {
@@ -50,7 +51,7 @@ fn resume(waker: Waker) -> Option<Runnable> {
 }
 
 /// Hands a task that became ready to whoever resumes it on this thread; gives it back where nobody does.
-fn hand_over(task: Runnable) -> Option<Runnable> {
+fn hand_over(task: Runnable<Group>) -> Option<Runnable<Group>> {
     let Ok(resumed) = RESUMED.try_with(|resumed| resumed.replace(Resumed::Nobody)) else { return Some(task) };
     match resumed {
         Resumed::Expected => {
@@ -71,8 +72,12 @@ enum Resumed {
     /// It is not ready yet.
     Expected,
     /// It is ready.
-    Here(Runnable),
+    Here(Runnable<Group>),
 }
+
+/// A group may be ahead by so many slices on each worker, and still has its woken tasks run before others' spent ones: each
+/// worker may just have run one that spent its slice, and a woken task is to be as prompt then as at any time.
+const LEAD: u64 = 2;
 
 /// A thread of one of perhaps many schedulers in this program.
 #[derive(Clone, Copy, Debug)]
@@ -128,8 +133,17 @@ impl Queue {
         self.offered.load(Ordering::Relaxed)
     }
 
-    fn push(&self, level: Level, task: Task) -> Pushed {
-        match self.change(|tasks| tasks.push(level, task)) {
+    fn push(&self, level: Level, task: Runnable<Group>) -> Pushed {
+        self.settle(|tasks| tasks.push(level, task, Runnable::metadata, Task::Ready))
+    }
+
+    /// Puts back what stands for the task that its worker took last.
+    fn park(&self, task: Task) -> Pushed {
+        self.settle(|tasks| tasks.park(task))
+    }
+
+    fn settle(&self, push: impl FnOnce(&mut RunQueue<Task>) -> Result<(), Task>) -> Pushed {
+        match self.change(push) {
             (Ok(()), false) => Pushed::Kept,
             (Ok(()), true) => Pushed::Offered,
             (Err(task), _) => Pushed::Refused(task),
@@ -159,8 +173,7 @@ pub(super) struct Shared {
     injected: CachePadded<Queue>,
     idle: CachePadded<Idle>,
     ticker: CachePadded<Ticker>,
-    /// Whether the ticker has a thread.
-    ticks_by_itself: bool,
+    clock: Clock,
     /// Set once: workers leave after the task they run.
     stopping: AtomicBool,
     /// Workers whose threads have not left yet.
@@ -168,11 +181,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(unparkers: Vec<Unparker>, ticker: Ticker, ticks_by_itself: bool) -> Self {
+    pub(super) fn new(unparkers: Vec<Unparker>, ticker: Ticker, clock: Clock, slice: u64) -> Self {
         let idle = Idle::new(unparkers.len());
+        let lead = LEAD * slice.saturating_mul(clock.period()).saturating_mul(unparkers.len() as u64);
+        let rules = Arc::new(Rules { slice, lead, time: VirtualTime::default() });
         let workers = unparkers.into_iter().map(|unparker| {
             CachePadded::new(Worker {
-                queue: Queue::new(RunQueue::of_worker()),
+                queue: Queue::new(RunQueue::of_worker(&rules)),
                 unparker,
                 tasks_run: AtomicU64::new(0),
                 tasks_stolen: AtomicU64::new(0),
@@ -182,10 +197,10 @@ impl Shared {
         });
         Self {
             workers: workers.collect(),
-            injected: CachePadded::new(Queue::new(RunQueue::of_nobody())),
+            injected: CachePadded::new(Queue::new(RunQueue::of_nobody(&rules))),
             idle: CachePadded::new(idle),
             ticker: CachePadded::new(ticker),
-            ticks_by_itself,
+            clock,
             stopping: AtomicBool::new(false),
             present: AtomicUsize::new(0),
         }
@@ -193,6 +208,11 @@ impl Shared {
 
     pub(super) fn ticker(&self) -> &Ticker {
         &self.ticker
+    }
+
+    /// Returns the time by which groups are charged, in nanoseconds.
+    fn now(&self) -> u64 {
+        self.clock.now(&self.ticker)
     }
 
     pub(super) fn counts(&self) -> Vec<WorkerCounts> {
@@ -217,7 +237,9 @@ impl Shared {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.everybody_sleeps() && self.injected.offered() == 0 && (!self.ticks_by_itself || self.ticker.is_asleep())
+        self.everybody_sleeps()
+            && self.injected.offered() == 0
+            && (!self.clock.ticks_by_itself() || self.ticker.is_asleep())
     }
 
     /// Lets the clock beat once, and has a sleeper take what waits behind a worker that is busy.
@@ -288,23 +310,22 @@ impl Shared {
     /// next where the message was written. `async-task` reports a task that became ready while it
     /// ran at the end of its run, on the thread that ran it, so that the note left by `end_slice`
     /// is this task's own.
-    fn schedule(&self, task: Runnable, woken_while_running: bool) {
+    fn schedule(&self, task: Runnable<Group>, woken_while_running: bool) {
         let Some(task) = hand_over(task) else { return };
-        let task = Task::Ready(task);
-        let pushed = match self.here() {
-            Some(here) => {
-                let worker = &self.workers[here];
-                let level = if woken_while_running && take_spent() {
-                    count(&worker.slices_spent);
-                    Level::Spent
-                } else {
-                    Level::Woken
-                };
-                worker.queue.push(level, task)
-            }
-            None => self.injected.push(Level::Woken, task),
-        };
-        self.settle(pushed);
+        let mut level = Level::Woken;
+        if woken_while_running
+            && let Some(here) = self.here()
+            && take_spent()
+        {
+            count(&self.workers[here].slices_spent);
+            level = Level::Spent;
+        }
+        self.put(level, task);
+    }
+
+    fn put(&self, level: Level, task: Runnable<Group>) {
+        let queue = self.here().map_or(&*self.injected, |here| &self.workers[here].queue);
+        self.settle(queue.push(level, task));
     }
 
     /// Does what is left to do after a push.
@@ -344,7 +365,7 @@ impl fmt::Debug for Shared {
 }
 
 /// Makes a task of a future and has it run, without a handle.
-pub(super) fn spawn(anchor: &Anchor, future: impl Future<Output = ()> + Send + 'static) {
+pub(super) fn spawn(anchor: &Anchor, group: &Group, future: impl Future<Output = ()> + Send + 'static) {
     let nearest = match anchor.here() {
         // The variable is gone if the destructor of another one calls this.
         Some(_) => ANCHOR.try_with(|own| own.get().cloned()).ok().flatten(),
@@ -352,9 +373,10 @@ pub(super) fn spawn(anchor: &Anchor, future: impl Future<Output = ()> + Send + '
     };
     let held = nearest.unwrap_or_else(|| Arc::clone(anchor));
     let schedule = move |task, info: ScheduleInfo| held.schedule(task, info.woken_while_running);
-    let (runnable, task) = Builder::new().spawn(|()| Contained::new(future), WithInfo(schedule));
+    let builder = Builder::new().metadata(group.clone());
+    let (runnable, task) = builder.spawn(|_| Contained::new(future), WithInfo(schedule));
     task.detach();
-    anchor.schedule(runnable, false);
+    anchor.put(Level::New, runnable);
 }
 
 /// The side of a worker that only its own thread sees.
@@ -367,7 +389,7 @@ struct Own<'a> {
     /// Where the next search begins, so that neighbours are not always robbed first.
     next_victim: usize,
     /// Tasks on their way from one queue to another; no two locks are held at once.
-    taken: Vec<(Level, Task)>,
+    taken: Vec<Taken<Task>>,
 }
 
 /// The body of a worker's thread.
@@ -395,7 +417,7 @@ impl<'a> Own<'a> {
             if self.shared.injected.offered() > 0 {
                 self.take_injected();
             }
-            match self.queue().change(|tasks| tasks.pop(beat)) {
+            match self.queue().change(|tasks| tasks.pop(beat, || self.shared.now())) {
                 (Some(Task::Ready(task)), _) => self.run(task),
                 (Some(Task::Parked(waker)), _) => {
                     if let Some(task) = resume(waker) {
@@ -407,11 +429,11 @@ impl<'a> Own<'a> {
         }
     }
 
-    fn run(&self, task: Runnable) {
+    fn run(&self, task: Runnable<Group>) {
         count(&self.me().tasks_run);
         if let Some(waker) = task::run(task) {
             count(&self.me().slices_spent);
-            self.shared.settle(self.queue().push(Level::Spent, Task::Parked(waker)));
+            self.shared.settle(self.queue().park(Task::Parked(waker)));
         }
         // A note of a task that did not go on is nobody's.
         take_spent();

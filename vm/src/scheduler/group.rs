@@ -1,0 +1,225 @@
+//! Groups of tasks, among which the workers' time is divided by weight.
+//!
+//! This is start-time fair queueing (Goyal, Vin and Cheng, 1996) on several workers. Each group has a tag, which moves
+//! forward with the time that its tasks use, the slower the greater its weight; whose tag is least has had least of what is
+//! its due, and runs next. The scheduler's virtual time follows the least tag of those that wait. A group that did nothing
+//! for a while begins at it: it has neither saved anything up nor is it punished for what it used while nobody else wanted
+//! it. Tags are shared by all workers, so that shares are shares of the machine. Which tasks there are, a group does not
+//! know.
+
+use std::cmp::Ordering as Order;
+use std::fmt;
+
+use super::sync::{Arc, AtomicU64, Ordering};
+
+/// How much of the workers' time a group gets beside others that want more than there is.
+///
+/// One with twice the weight gets twice the time. The range and the default are those of `cpu.weight` in Linux's cgroups.
+///
+/// ```
+/// use lunatic_vm::scheduler::Weight;
+///
+/// assert_eq!(Weight::default(), Weight::new(100)?);
+/// assert!(Weight::new(0).is_err());
+/// # Ok::<(), lunatic_vm::scheduler::WeightError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Weight(u64);
+
+impl Weight {
+    /// The least weight.
+    pub const MIN: Weight = Weight(1);
+    /// The greatest weight.
+    pub const MAX: Weight = Weight(10_000);
+
+    /// Makes a weight.
+    ///
+    /// # Errors
+    ///
+    /// [`WeightError`], where it is not from 1 to 10,000.
+    pub const fn new(weight: u64) -> Result<Weight, WeightError> {
+        if weight < Weight::MIN.0 || weight > Weight::MAX.0 {
+            return Err(WeightError(weight));
+        }
+        Ok(Weight(weight))
+    }
+
+    /// Returns how far so much time, in nanoseconds, moves the tag of a group of this weight: as many units as nanoseconds
+    /// where the weight is the default one, and always at least one, so that whoever ran is behind who did not.
+    pub(super) fn cost(self, used: u64) -> u64 {
+        (used.saturating_mul(Weight::default().0) / self.0).max(1)
+    }
+}
+
+impl Default for Weight {
+    fn default() -> Weight {
+        Weight(100)
+    }
+}
+
+/// A number that is no weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WeightError(u64);
+
+impl fmt::Display for WeightError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} is no weight: weights are from {} to {}", self.0, Weight::MIN.0, Weight::MAX.0)
+    }
+}
+
+impl std::error::Error for WeightError {}
+
+/// A place in virtual time.
+///
+/// Tags are compared as neighbours on a ring, so that a machine that has used more time than there are numbers goes on: the
+/// tags of all groups that want to run lie close together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag(u64);
+
+impl Tag {
+    pub(super) fn later(self, cost: u64) -> Tag {
+        Tag(self.0.wrapping_add(cost))
+    }
+
+    pub(super) fn earlier(self, cost: u64) -> Tag {
+        Tag(self.0.wrapping_sub(cost))
+    }
+}
+
+impl Ord for Tag {
+    fn cmp(&self, other: &Tag) -> Order {
+        self.0.wrapping_sub(other.0).cast_signed().cmp(&0)
+    }
+}
+
+impl PartialOrd for Tag {
+    fn partial_cmp(&self, other: &Tag) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The virtual time of a scheduler.
+#[derive(Debug, Default)]
+pub(super) struct VirtualTime(AtomicU64);
+
+impl VirtualTime {
+    // Relaxed, here and in `Group`: the numbers order nothing but themselves, and one that is read a little late misplaces
+    // at most one turn.
+    pub(super) fn now(&self) -> Tag {
+        Tag(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Moves the time forward to where the group begins that is to run next.
+    pub(super) fn advance(&self, to: Tag) {
+        if self.now() < to {
+            let later = |now| (Tag(now) < to).then_some(to.0);
+            // Where it fails, somebody else has moved it further.
+            let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+        }
+    }
+}
+
+/// Tasks that share what one weight gives them, however many they are.
+///
+/// Cheap to clone. A group is for the tasks of one scheduler: what it has had is compared with what the others there have.
+///
+/// ```
+/// use lunatic_vm::scheduler::{Group, Scheduler, Weight};
+///
+/// let scheduler = Scheduler::builder().workers(1).build()?;
+/// let important = Group::new(Weight::new(400)?);
+/// let (sender, receiver) = std::sync::mpsc::channel();
+/// scheduler.spawner().spawn_in(&important, async move { sender.send(1).expect("the test waits") });
+/// assert_eq!(receiver.recv(), Ok(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Group(Arc<Inner>);
+
+struct Inner {
+    number: u64,
+    weight: Weight,
+    tag: AtomicU64,
+}
+
+impl Group {
+    /// Makes a group without tasks.
+    pub fn new(weight: Weight) -> Group {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Group(Arc::new(Inner { number, weight, tag: AtomicU64::new(0) }))
+    }
+
+    /// Returns its weight.
+    pub fn weight(&self) -> Weight {
+        self.0.weight
+    }
+
+    /// Returns what no other group of this program has.
+    pub(super) fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    pub(super) fn tag(&self) -> Tag {
+        Tag(self.0.tag.load(Ordering::Relaxed))
+    }
+
+    /// Counts time, in nanoseconds, that one of its tasks has used.
+    pub(super) fn charge(&self, used: u64, time: &VirtualTime) {
+        let (now, cost) = (time.now(), self.0.weight.cost(used));
+        let charged = |tag| Some(Tag(tag).max(now).later(cost).0);
+        self.0.tag.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charged).expect("a tag can always be moved");
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Group({}, weight {})", self.0.number, self.0.weight.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weight_is_from_1_to_10_000() {
+        for (number, is_weight) in [(0, false), (1, true), (100, true), (10_000, true), (10_001, false)] {
+            assert_eq!(Weight::new(number).is_ok(), is_weight, "{number}");
+        }
+        let error = Weight::new(0).expect_err("it is none").to_string();
+        assert_eq!(error, "0 is no weight: weights are from 1 to 10000");
+    }
+
+    #[test]
+    fn time_costs_the_less_the_greater_the_weight() {
+        for (weight, used, cost) in
+            [(100, 1_000, 1_000), (1, 1_000, 100_000), (300, 3_000, 1_000), (10_000, 50, 1), (100, 0, 1)]
+        {
+            assert_eq!(Weight::new(weight).expect("it is one").cost(used), cost, "{used} ns at weight {weight}");
+        }
+    }
+
+    #[test]
+    fn tags_are_ordered_also_where_the_numbers_end() {
+        let last = Tag(u64::MAX);
+        assert!(last < last.later(1));
+        assert!(last.later(5).earlier(10) < last);
+        assert_eq!(last.max(Tag(3)), Tag(3));
+    }
+
+    #[test]
+    fn a_group_that_did_nothing_begins_at_the_present() {
+        let time = VirtualTime::default();
+        let group = Group::new(Weight::default());
+        group.charge(10, &time);
+        assert_eq!(group.tag(), Tag(10));
+        time.advance(Tag(500));
+        time.advance(Tag(400));
+        assert_eq!(time.now(), Tag(500));
+        group.charge(10, &time);
+        assert_eq!(group.tag(), Tag(510));
+        group.charge(10, &time);
+        assert_eq!(group.tag(), Tag(520));
+    }
+}
