@@ -335,7 +335,7 @@ impl Environment {
         let (counted, memory) = permits;
         let permits = Permits { process: counted, memory, slot };
         let life = run::run(process.clone(), permits, engine, origin, body);
-        inner.machine.scheduler().spawn(life);
+        inner.machine.scheduler().spawn_in(inner.program.group(), life);
         Ok(process)
     }
 

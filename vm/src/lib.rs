@@ -57,5 +57,6 @@ pub use process::{
 };
 pub use registry::RegistryError;
 pub use resources::Foreign;
+pub use scheduler::{Weight, WeightError};
 pub use vm::{BuildError, Vm, VmBuilder};
 pub use wasmtime::{Caller, FuncType, Val, ValType};

@@ -45,7 +45,7 @@ pub(crate) fn start(
     let decided = is_decided.clone();
     // A time beyond what the clock can tell never comes.
     let timer = std::time::Instant::now().checked_add(delay).map_or_else(Timer::never, Timer::at);
-    environment.machine().scheduler().spawn(async move {
+    environment.machine().scheduler().spawn_in(environment.program().group(), async move {
         let fires = async {
             timer.await;
             true

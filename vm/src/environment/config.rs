@@ -4,6 +4,7 @@ use super::wasi::Preopens;
 use super::{Access, Grants, Limits, PreopenError, Stdio};
 use crate::journal::Journal;
 use crate::pipe::{PipeReader, PipeWriter};
+use crate::scheduler::Weight;
 use lunatic_abi::Limit;
 use std::path::Path;
 
@@ -34,6 +35,7 @@ pub struct Config {
     pub(crate) journal: Option<Journal>,
     pub(crate) is_closed: bool,
     pub(crate) lingers: bool,
+    pub(crate) weight: Weight,
 }
 
 /// Rights that the published interface has as switches. They come with the functions when a host grants those; a process
@@ -67,6 +69,7 @@ impl Config {
             journal: None,
             is_closed: false,
             lingers: false,
+            weight: Weight::default(),
         }
     }
 
@@ -160,6 +163,16 @@ impl Config {
     /// on, waiting for what never comes, until the host has looked at it and ends the program.
     pub fn lingering(&mut self) -> &mut Config {
         self.lingers = true;
+        self
+    }
+
+    /// Sets how much of the cores' time the program gets beside others that want more than there is; 100, unless told
+    /// otherwise.
+    ///
+    /// Programs share by their weights, however many processes each has. Environments that processes make share what their
+    /// program has. A program may use whatever the others leave.
+    pub fn weight(&mut self, weight: Weight) -> &mut Config {
+        self.weight = weight;
         self
     }
 

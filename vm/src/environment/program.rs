@@ -6,6 +6,7 @@
 use super::Config;
 use crate::metrics::Named;
 use crate::process::{Pid, Process};
+use crate::scheduler::Group;
 use crate::sqlite::Turns;
 use crate::vm::Machine;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +17,8 @@ use std::task::{Poll, Waker};
 #[derive(Debug)]
 pub(crate) struct Program {
     number: u64,
+    /// What its processes and timers share the cores as, also those of environments inside it.
+    group: Group,
     /// Set where nobody outside the program sends into it, so that its last process can wait in vain.
     is_closed: bool,
     /// Set where the program outlives its main process, so that the host can see what is left.
@@ -44,6 +47,7 @@ impl Program {
     pub(crate) fn new(number: u64, config: &Config) -> Program {
         Program {
             number,
+            group: Group::new(config.weight),
             is_closed: config.is_closed,
             lingers: config.lingers,
             is_left: AtomicBool::new(false),
@@ -56,6 +60,10 @@ impl Program {
             database_turns: Turns::default(),
             metrics: OnceLock::new(),
         }
+    }
+
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
     }
 
     pub(crate) fn database_turns(&self) -> &Turns {

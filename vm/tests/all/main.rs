@@ -19,6 +19,7 @@ mod metrics;
 mod model;
 mod processes;
 mod registry;
+mod scheduler;
 mod soak;
 mod sqlite;
 mod tcp;

@@ -1,0 +1,216 @@
+//! Who runs when, and how the cores are divided among programs. The test makes the ticks and counts turns, so that nothing
+//! depends on how fast the machine is.
+
+use crate::support::{Lab, import};
+use lunatic_vm::{Caller, Environment, Exit, Guest, Host, Module, Vm, Weight};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// Programs that tell of their turns, on one worker.
+struct Share {
+    lab: Lab,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What the test was told by programs.
+#[derive(Default)]
+struct Seen {
+    /// The process that told last, by its pid, and which turn of its it was.
+    last: (u64, u64),
+    /// How many turns each program has had in which it told of itself.
+    turns: [u64; 3],
+}
+
+impl Share {
+    fn new() -> Share {
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let mut host = Host::default();
+        let told = Arc::clone(&seen);
+        host.function("test", "step", move |caller: Caller<'_, Guest>, program: i32| {
+            let process = caller.data().process();
+            let turn = (process.pid().number(), process.turns());
+            let mut seen = told.lock().expect("no test panics while it looks");
+            if seen.last != turn {
+                seen.last = turn;
+                seen.turns[program as usize] += 1;
+            }
+        });
+        Share { lab: Lab::with_host(Vm::builder().manual_ticks().workers(1), host), seen }
+    }
+
+    /// Makes a program of a weight, whose spinning function is `spin`.
+    fn program(&self, number: i32, weight: u64, imports: &[&str], fields: &str) -> (Environment, Module) {
+        let weight = Weight::new(weight).expect("the test's weights are good");
+        let environment = self.lab.environment_with(|config| {
+            config.weight(weight);
+        });
+        let imports: String = imports.iter().map(|name| import(name)).collect();
+        let module = self.lab.module(&format!(
+            r#"(module {imports}
+                (import "test" "step" (func $step (param i32)))
+                (import "test" "say" (func $say (param i64)))
+                (memory (export "memory") 1)
+                (func (export "spin") (loop (call $step (i32.const {number})) (br 0)))
+                {fields})"#
+        ));
+        (environment, module)
+    }
+
+    /// Makes a program of so many processes that spin.
+    fn spinning(&self, number: i32, weight: u64, processes: usize) -> Environment {
+        let (environment, module) = self.program(number, weight, &[], "");
+        for _ in 0..processes {
+            environment.spawn(&module, "spin", &[]).expect("nothing limits it");
+        }
+        environment
+    }
+
+    fn turns(&self) -> [u64; 3] {
+        self.seen.lock().expect("no test panics while it looks").turns
+    }
+
+    /// Ends so many slices, and returns how many turns each program had meanwhile.
+    fn slices(&self, count: u32) -> [u64; 3] {
+        let start = self.turns();
+        for _ in 0..count {
+            let before: u64 = self.turns().iter().sum();
+            self.lab.vm.beat();
+            // Until one has come on turn and runs: the next tick is then the end of its slice and not of the one before.
+            self.lab.wait_for("a turn", async {
+                while self.turns().iter().sum::<u64>() == before {
+                    thread::yield_now();
+                    futures_lite::future::yield_now().await;
+                }
+            });
+        }
+        let end = self.turns();
+        std::array::from_fn(|program| end[program] - start[program])
+    }
+}
+
+/// Fails where programs did not have so many turns, give or take two.
+fn check(had: [u64; 3], expected: [u64; 3]) {
+    let is_near = had.iter().zip(expected).all(|(had, expected)| had.abs_diff(expected) <= 2);
+    assert!(is_near, "turns were {had:?}, not {expected:?}");
+}
+
+#[test]
+fn a_program_of_thousands_that_spin_takes_no_more_than_its_share() {
+    let share = Share::new();
+    let _crowd = share.spinning(0, 100, 2_500);
+    let _one = share.spinning(1, 100, 1);
+    // Also while most of the crowd are new.
+    check(share.slices(200), [100, 100, 0]);
+    check(share.slices(200), [100, 100, 0]);
+}
+
+#[test]
+fn programs_share_by_weight() {
+    let share = Share::new();
+    let _crowd = share.spinning(0, 100, 50);
+    let _one = share.spinning(1, 300, 1);
+    share.slices(60);
+    check(share.slices(200), [50, 150, 0]);
+    let _third = share.spinning(2, 400, 3);
+    share.slices(10);
+    check(share.slices(200), [25, 75, 100]);
+}
+
+#[test]
+fn a_program_that_ends_leaves_its_share_to_the_others() {
+    let share = Share::new();
+    let _one = share.spinning(0, 100, 1);
+    let other = share.spinning(1, 900, 5);
+    check(share.slices(100), [10, 90, 0]);
+    other.end();
+    // Those that die have a turn for it, in which they tell nothing.
+    share.slices(10);
+    check(share.slices(50), [50, 0, 0]);
+    // Neither has saved anything up.
+    let _third = share.spinning(2, 100, 1);
+    check(share.slices(100), [50, 0, 50]);
+}
+
+#[test]
+fn environments_inside_an_environment_gain_it_nothing() {
+    let share = Share::new();
+    let (environment, module) = share.program(
+        0,
+        100,
+        &[
+            "lunatic::environment::create_empty_config",
+            "lunatic::environment::config_allow_namespace",
+            "lunatic::environment::create",
+            "lunatic::environment::spawn",
+        ],
+        r#"(data (i32.const 0) "spin")
+           (func (export "nest") (local $left i32) (local.set $left (i32.const 20))
+             (loop $again
+               (if (call $create_empty_config (i32.const 64)) (then unreachable))
+               (if (call $config_allow_namespace (i64.load (i32.const 64)) (i32.const 0) (i32.const 0) (i32.const 72)) (then unreachable))
+               (if (call $create (i64.load (i32.const 64)) (i32.const 80)) (then unreachable))
+               (if (call $spawn (i64.load (i32.const 80)) (i64.const -1) (i64.const 0) (i32.const 0) (i32.const 4)
+                      (i32.const 0) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                      (i32.const 88)) (then unreachable))
+               (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+             (call $say (i64.const 1)))"#,
+    );
+    let nest = environment.spawn(&module, "nest", &[]).expect("nothing limits it");
+    assert_eq!(share.lab.hear(), 1);
+    assert!(share.lab.exit(&nest).is_normal());
+    assert_eq!(environment.processes().len(), 20);
+    let _one = share.spinning(1, 100, 1);
+    share.slices(4);
+    check(share.slices(100), [50, 50, 0]);
+}
+
+#[test]
+fn a_flood_of_woken_processes_takes_no_more_than_its_share() {
+    let share = Share::new();
+    let _crowd = share.spinning(0, 100, 200);
+    let _one = share.spinning(1, 100, 1);
+    share.slices(10);
+    // Two hundred that wake each other and never use a slice up; each is woken before the one before it waits.
+    let (flood, module) = share.program(
+        2,
+        100,
+        &["lunatic::process::process_id", "lunatic::message::receive_bytes", "lunatic::message::send_bytes"],
+        r#"(func (export "play")
+             (loop
+               (call $step (i32.const 2))
+               (drop (call $send_bytes (call $process_id) (i64.const 0) (i32.const 128) (i32.const 8) (i32.const 0) (i32.const 0)))
+               (drop (call $receive_bytes (i32.const 0) (i32.const 0) (i64.const -1) (i32.const 128) (i32.const 8) (i32.const 256)))
+               (br 0)))"#,
+    );
+    for _ in 0..200 {
+        flood.spawn(&module, "play", &[]).expect("nothing limits it");
+    }
+    share.slices(10);
+    let had = share.slices(300);
+    assert!(had[0].abs_diff(had[1]) <= 3, "two that spin, beside a flood: {had:?}");
+    // One of three slices each, as ticks are counted here.
+    assert!(had[1] >= 90, "one that spins, beside a flood, in 300 slices: {had:?}");
+}
+
+#[test]
+fn a_process_is_killed_within_two_ticks_whatever_other_programs_do() {
+    let share = Share::new();
+    let _crowds = [0, 1, 2].map(|number| share.spinning(number, 10_000, 100));
+    share.slices(400);
+    // Also of the least weight, whose next slice is far away.
+    for weight in [100, 1] {
+        let (victims, module) = share.program(
+            0,
+            weight,
+            &[],
+            r#"(func (export "main") (call $say (i64.const 1)) (loop (call $step (i32.const 0)) (br 0)))"#,
+        );
+        let victim = victims.spawn(&module, "main", &[]).expect("nothing limits it");
+        share.slices(20);
+        assert_eq!(share.lab.hear(), 1);
+        victim.kill();
+        share.lab.vm.beat();
+        share.lab.vm.beat();
+        assert!(matches!(share.lab.exit(&victim), Exit::Killed));
+    }
+}
