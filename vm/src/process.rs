@@ -274,6 +274,11 @@ impl Process {
         self.lock().state.receive(wanted, since, forever)
     }
 
+    /// Takes what the process waits for, if it has come.
+    pub(crate) fn receive_awaited(&self) -> Received {
+        self.lock().state.receive_awaited()
+    }
+
     pub(crate) fn stop_waiting(&self) {
         self.lock().state.stop_waiting();
     }
@@ -411,8 +416,10 @@ impl Process {
 
     /// Begins a turn: remembers how to wake the process.
     pub(crate) fn begin_turn(&self, context: &Context<'_>) {
-        // Relaxed: only the process itself reads it, between its turns.
-        if self.0.turns.fetch_add(1, Ordering::Relaxed) == 0 {
+        // Relaxed, and in two steps: only the process itself changes it, and only the process itself relies on it.
+        let turns = self.0.turns.load(Ordering::Relaxed);
+        self.0.turns.store(turns + 1, Ordering::Relaxed);
+        if turns == 0 {
             self.lock().waker = Some(context.waker().clone());
         }
     }

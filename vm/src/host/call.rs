@@ -199,12 +199,12 @@ impl View<'_> {
         address: kinds::Words,
         count: kinds::Length,
         most: usize,
-    ) -> Result<Vec<u64>, Failure> {
+    ) -> Result<impl ExactSizeIterator<Item = u64>, Failure> {
         if count.0 as usize > most {
             return Err(Failure::trap(format!("{} entries; at most {most} are taken", count.0)));
         }
         let (words, _) = self.bytes(address.0, count.0 * 8)?.as_chunks::<8>();
-        Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
+        Ok(words.iter().map(|word| u64::from_le_bytes(*word)))
     }
 }
 

@@ -306,9 +306,8 @@ pub(super) async fn send_receive_skip_search(
     let message = take_message(call)?;
     let this = call.guest().process().clone();
     let since = this.next_sequence();
-    let arrival = Arrival::new(this, Wanted::from_tags(&[tag]), since, timeout);
     // Before the question is sent: its answer may be here sooner than this process waits, and has to find room.
-    arrival.expect();
+    let arrival = Arrival::expect(this, &Wanted::Tag(tag), since, timeout);
     let sent = match deliver(call.guest(), process, message) {
         Err((message, SendError::MailboxFull(..))) => deliver_again(call, process, message).await,
         done => done.map_err(|(_, error)| error),
@@ -321,9 +320,8 @@ pub(super) async fn send_receive_skip_search(
     })
 }
 
-pub(super) async fn receive(call: &mut Call<'_>, tags: Words, count: Length, timeout: Millis) -> Result<i32, Failure> {
-    let wanted = wanted(&mut call.parts()?.0, tags, count)?;
-    let arrival = Arrival::new(call.guest().process().clone(), wanted, 0, timeout);
+pub(super) async fn receive(call: &mut Call<'_>, _: Words, _: Length, timeout: Millis) -> Result<i32, Failure> {
+    let arrival = Arrival::go_on(call.guest().process().clone(), timeout);
     Ok(match wait(call, arrival, timeout).await {
         Ok(()) => at_hand(call)?.kind() as i32,
         Err(code) => code,
@@ -380,15 +378,14 @@ fn copy_of_socket(guest: &mut Guest, word: u64) -> Result<Attachment, Failure> {
 
 pub(super) async fn receive_bytes(
     call: &mut Call<'_>,
-    tags: Words,
-    count: Length,
+    _: Words,
+    _: Length,
     timeout: Millis,
     buffer: Buffer,
     length: Length,
     header: OutHeader,
 ) -> Result<i32, Failure> {
-    let wanted = wanted(&mut call.parts()?.0, tags, count)?;
-    let arrival = Arrival::new(call.guest().process().clone(), wanted, 0, timeout);
+    let arrival = Arrival::go_on(call.guest().process().clone(), timeout);
     if let Err(code) = wait(call, arrival, timeout).await {
         return Ok(code);
     }
@@ -427,9 +424,7 @@ fn hand_over(
 }
 
 pub(super) fn wanted(memory: &mut View<'_>, tags: Words, count: Length) -> Result<Wanted, Failure> {
-    let words = memory.words(tags, count, MAX_TAGS)?;
-    let tags: Vec<i64> = words.into_iter().map(u64::cast_signed).collect();
-    Ok(Wanted::from_tags(&tags))
+    Ok(memory.words(tags, count, MAX_TAGS)?.map(u64::cast_signed).collect())
 }
 
 /// Waits until what is wanted is in the slot. `Err` is the code of a receive that got nothing.
@@ -454,25 +449,29 @@ pub(super) async fn wait(call: &mut Call<'_>, arrival: Arrival, timeout: Millis)
 /// dropped, the process does not go on waiting.
 pub(super) struct Arrival {
     process: Process,
-    wanted: Wanted,
-    since: u64,
     forever: bool,
+    /// Set until the first poll where the mailbox was looked into when the wait began: what came since then wakes the process
+    /// once more, and need not be looked for before.
+    was_looked: bool,
     /// Set when the mail was taken: the process is not remembered as waiting then.
     is_over: bool,
 }
 
 impl Arrival {
-    pub(super) fn new(process: Process, wanted: Wanted, since: u64, timeout: Millis) -> Arrival {
-        Arrival { process, wanted, since, forever: timeout.duration().is_none(), is_over: false }
+    /// Begins to wait for what has at least this sequence number.
+    pub(super) fn expect(process: Process, wanted: &Wanted, since: u64, timeout: Millis) -> Arrival {
+        let forever = timeout.duration().is_none();
+        process.expect(wanted, since, forever);
+        Arrival { process, forever, was_looked: false, is_over: false }
     }
 
-    /// Begins to wait.
-    pub(super) fn expect(&self) {
-        self.process.expect(&self.wanted, self.since, self.forever);
+    /// Goes on with the wait that began with a look into the mailbox, on this turn.
+    fn go_on(process: Process, timeout: Millis) -> Arrival {
+        Arrival { process, forever: timeout.duration().is_none(), was_looked: true, is_over: false }
     }
 
     fn look(&mut self) -> Poll<Result<Mail, i32>> {
-        match self.process.receive(&self.wanted, self.since, self.forever) {
+        match self.process.receive_awaited() {
             Received::Mail(mail) => {
                 self.is_over = true;
                 Poll::Ready(Ok(mail))
@@ -486,9 +485,13 @@ impl Future for Arrival {
     type Output = Result<Mail, i32>;
 
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<Mail, i32>> {
-        let found = self.look();
-        if found.is_ready() || !self.forever || !self.process.environment().program().is_alone() {
+        if !std::mem::take(&mut self.was_looked)
+            && let found @ Poll::Ready(_) = self.look()
+        {
             return found;
+        }
+        if !self.forever || !self.process.environment().program().is_alone() {
+            return Poll::Pending;
         }
         // Whoever leaves last wakes the process, but it may have left before this one waited, and this one may have spawned
         // others since: only this look decides. What the others sent before they left is here by now.

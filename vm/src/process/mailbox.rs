@@ -65,6 +65,8 @@ impl Mail {
 pub(crate) enum Wanted {
     /// The first of all.
     Any,
+    /// The first that has this tag.
+    Tag(i64),
     /// The first that has one of these tags.
     Tags(Box<[i64]>),
 }
@@ -72,15 +74,35 @@ pub(crate) enum Wanted {
 impl Wanted {
     /// Makes the wish of a receive from the tags that it names: none means any.
     pub(crate) fn from_tags(tags: &[i64]) -> Wanted {
-        if tags.is_empty() { Wanted::Any } else { Wanted::Tags(tags.into()) }
+        tags.iter().copied().collect()
     }
 
     /// Whether a piece of mail is one that is asked for.
     pub(crate) fn accepts(&self, mail: &Mail) -> bool {
+        matches!(self, Wanted::Any) || mail.tag().is_some_and(|tag| self.tags().contains(&tag))
+    }
+
+    /// Whether a message of data with this tag is one that is asked for.
+    pub(crate) fn accepts_data(&self, tag: i64) -> bool {
+        matches!(self, Wanted::Any) || self.tags().contains(&tag)
+    }
+
+    fn tags(&self) -> &[i64] {
         match self {
-            Wanted::Any => true,
-            Wanted::Tags(tags) => mail.tag().is_some_and(|tag| tags.contains(&tag)),
+            Wanted::Any => &[],
+            Wanted::Tag(tag) => std::slice::from_ref(tag),
+            Wanted::Tags(tags) => tags,
         }
+    }
+}
+
+/// Makes the wish of a receive from the tags that it names; one of them, which is the usual number, takes no room of its own.
+impl FromIterator<i64> for Wanted {
+    fn from_iter<I: IntoIterator<Item = i64>>(tags: I) -> Wanted {
+        let mut tags = tags.into_iter();
+        let Some(first) = tags.next() else { return Wanted::Any };
+        let Some(second) = tags.next() else { return Wanted::Tag(first) };
+        Wanted::Tags([first, second].into_iter().chain(tags).collect())
     }
 }
 
@@ -161,7 +183,7 @@ impl Mailbox {
         let start = since.saturating_sub(self.first) as usize;
         let place = match wanted {
             Wanted::Any => start + self.queue.iter().skip(start).position(Option::is_some)?,
-            Wanted::Tags(tags) => self.find(wanted, tags, start)?,
+            Wanted::Tag(_) | Wanted::Tags(_) => self.find(wanted, start)?,
         };
         let mail = self.queue[place].take().expect("the search found this place filled");
         self.holes += 1;
@@ -177,7 +199,7 @@ impl Mailbox {
     }
 
     /// Returns the first place, from `start` on, whose mail has one of the tags.
-    fn find(&mut self, wanted: &Wanted, tags: &[i64], start: usize) -> Option<usize> {
+    fn find(&mut self, wanted: &Wanted, start: usize) -> Option<usize> {
         let Some(index) = &self.index else {
             let mut places = self.queue.iter().skip(start);
             let found = places.position(|mail| mail.as_ref().is_some_and(|mail| wanted.accepts(mail)));
@@ -191,7 +213,7 @@ impl Mailbox {
             let sequences = index.get(tag)?;
             sequences.get(sequences.partition_point(|&sequence| sequence < since)).copied()
         };
-        let earliest = tags.iter().filter_map(first_of).min();
+        let earliest = wanted.tags().iter().filter_map(first_of).min();
         earliest.map(|sequence| (sequence - self.first) as usize)
     }
 

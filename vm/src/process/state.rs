@@ -146,18 +146,10 @@ impl State {
         if !matches!(self.life, Life::Alive) {
             return Err(Refusal::Dead(message));
         }
-        let wakes = self.is_waited_for_message(&message);
+        let wakes = self.wait.as_ref().is_some_and(|wait| wait.wanted.accepts_data(message.tag));
         match self.mailbox.push(message, wakes, bounds) {
             Ok(()) => Ok(if wakes { Outcome::Wake } else { Outcome::Done }),
             Err((message, reached)) => Err(Refusal::Full(message, reached)),
-        }
-    }
-
-    fn is_waited_for_message(&self, message: &Message) -> bool {
-        match self.wait.as_ref().map(|wait| &wait.wanted) {
-            None => false,
-            Some(Wanted::Any) => true,
-            Some(Wanted::Tags(tags)) => tags.contains(&message.tag),
         }
     }
 
@@ -204,6 +196,14 @@ impl State {
             _ => self.expect(wanted, since, forever),
         }
         Received::Nothing
+    }
+
+    /// Takes what is waited for, if it has come; then the wait is over.
+    pub(crate) fn receive_awaited(&mut self) -> Received {
+        let found = self.wait.as_ref().and_then(|wait| self.mailbox.take(&wait.wanted, wait.since));
+        let Some(mail) = found else { return Received::Nothing };
+        self.stop_waiting();
+        Received::Mail(mail)
     }
 
     /// Forgets what is waited for: the receive is over, answered or not.
@@ -281,6 +281,17 @@ mod tests {
         assert_eq!(state.message(message(7), WIDE).expect("there is room"), Outcome::Wake);
         assert!(matches!(state.receive(&Wanted::from_tags(&[7]), 0, true), Received::Mail(_)));
         assert_eq!(state.message(message(7), WIDE).expect("there is room"), Outcome::Done);
+    }
+
+    #[test]
+    fn a_wait_goes_on_until_what_it_is_for_is_taken() {
+        let mut state = State::new();
+        wait(&mut state, &[7, 8], true);
+        state.message(message(1), WIDE).expect("there is room");
+        assert!(matches!(state.receive_awaited(), Received::Nothing));
+        assert_eq!(state.message(message(8), WIDE).expect("there is room"), Outcome::Wake);
+        assert!(matches!(state.receive_awaited(), Received::Mail(Mail::Data(Message { tag: 8, .. }))));
+        assert!(matches!(state.receive_awaited(), Received::Nothing), "nothing is waited for any more");
     }
 
     #[test]

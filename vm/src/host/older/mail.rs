@@ -48,9 +48,8 @@ pub(super) async fn send_receive_skip_search(
     let message = take_message(call)?;
     let this = call.guest().process().clone();
     let since = this.next_sequence();
-    let arrival = Arrival::new(this, tagged(message.tag), since, timeout.millis());
     // Before the question is sent: its answer may be here sooner than this process waits, and has to find room.
-    arrival.expect();
+    let arrival = Arrival::expect(this, &tagged(message.tag), since, timeout.millis());
     deliver(call, to, message).await?;
     let found = wait(call, arrival, timeout.millis()).await;
     Ok(found.map_or_else(|_| timed_out(call), |()| 0))
@@ -67,7 +66,7 @@ pub(super) async fn receive(
 }
 
 pub(super) async fn receive_wanted(call: &mut Call<'_>, wanted: Wanted, timeout: ShortMillis) -> Result<i32, Failure> {
-    let arrival = Arrival::new(call.guest().process().clone(), wanted, 0, timeout.millis());
+    let arrival = Arrival::expect(call.guest().process().clone(), &wanted, 0, timeout.millis());
     match wait(call, arrival, timeout.millis()).await {
         Ok(()) => Ok(at_hand(call)?.kind() as i32),
         Err(_) => Ok(timed_out(call)),
