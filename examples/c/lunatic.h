@@ -215,6 +215,10 @@ int32_t lunatic_message_receive(const uint64_t *tags, uint32_t count, uint64_t t
 LUNATIC_IMPORT("lunatic::message", "send_bytes")
 int32_t lunatic_message_send_bytes(uint64_t process, int64_t tag, const void *data, uint32_t length, const uint64_t *sockets, uint32_t count);
 
+/* Own. Sends as `send_bytes` does and waits for no room: `MailboxFull` is told at once. */
+LUNATIC_IMPORT("lunatic::message", "offer_bytes")
+int32_t lunatic_message_offer_bytes(uint64_t process, int64_t tag, const void *data, uint32_t length, const uint64_t *sockets, uint32_t count);
+
 /* Own. Receives as `receive` does, writes the header and as much of the data as fits. The message stays in the slot with its read head behind what was copied: `read_data` gives the rest, `take_…` the resources. */
 LUNATIC_IMPORT("lunatic::message", "receive_bytes")
 int32_t lunatic_message_receive_bytes(const uint64_t *tags, uint32_t count, uint64_t timeout, void *buffer, uint32_t length, lunatic_message_header *header);

@@ -72,10 +72,22 @@ pub(crate) fn read_socket<'de, D: Deserializer<'de>>(kind: ResourceKind, deseria
 
 /// Sends what [`seal`] wrote.
 pub(crate) fn post(process: u64, tag: Tag, bytes: &[u8], sockets: &[u64]) -> Result<(), Errno> {
+    let (data, length) = (bytes.as_ptr(), bytes.len());
     // SAFETY: each address comes with the length of the slice that it is of.
-    let result = unsafe {
-        host::message::send_bytes(process, tag.id(), bytes.as_ptr(), bytes.len(), sockets.as_ptr(), sockets.len())
-    };
+    let offered =
+        unsafe { host::message::offer_bytes(process, tag.id(), data, length, sockets.as_ptr(), sockets.len()) };
+    match told(offered) {
+        // A call that can wait costs more, so it is made only where there is something to wait for.
+        // SAFETY: as above.
+        Err(Errno::MailboxFull) => {
+            told(unsafe { host::message::send_bytes(process, tag.id(), data, length, sockets.as_ptr(), sockets.len()) })
+        }
+        done => done,
+    }
+}
+
+/// Reads what a send returned.
+fn told(result: i32) -> Result<(), Errno> {
     match Errno::from_number(result.cast_unsigned()) {
         Some(Errno::Success) => Ok(()),
         other => Err(other.unwrap_or(Errno::Other)),

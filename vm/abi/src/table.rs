@@ -78,6 +78,8 @@ macro_rules! for_each_host_function {
                 /// the highest byte; a bare id is a TCP stream's. Returns an `Errno`; 0 also where the process does not exist.
                 /// Nothing of the caller's is consumed.
                 soon send_bytes(process: Pid, tag: Tag, data: Bytes, length: Length, sockets: Words, count: Length) -> I32;
+                /// Own. Sends as `send_bytes` does and waits for no room: `MailboxFull` is told at once.
+                now offer_bytes(process: Pid, tag: Tag, data: Bytes, length: Length, sockets: Words, count: Length) -> I32;
                 /// Own. Receives as `receive` does, writes the header and as much of the data as fits. The message stays
                 /// in the slot with its read head behind what was copied: `read_data` gives the rest, `take_…` the
                 /// resources.

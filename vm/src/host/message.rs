@@ -219,6 +219,21 @@ async fn deliver_again(call: &mut Call<'_>, to: Pid, message: Message) -> Result
     deliver(call.guest(), to, message).map_err(|(_, error)| error)
 }
 
+/// Sends as `send_bytes` does, or says at once that there is no room.
+pub(super) fn offer_bytes(
+    call: &mut Call<'_>,
+    process: Pid,
+    tag: i64,
+    data: Bytes,
+    length: Length,
+    sockets: Words,
+    count: Length,
+) -> Result<i32, Failure> {
+    let message = compose(call, tag, data, length, sockets, count)?;
+    deliver(call.guest(), process, message).map_err(|(_, error)| error.errno())?;
+    Ok(0)
+}
+
 /// What is answered without waiting; `None` where it cannot be.
 pub(super) mod at_once {
     use super::*;

@@ -157,6 +157,37 @@ fn a_sender_waits_one_slice_for_room_and_is_then_told() {
 }
 
 #[test]
+fn an_offer_to_a_full_mailbox_is_refused_without_waiting() {
+    let lab = Lab::manual(1);
+    let small = lab.environment_with(|config| {
+        config.limit(Limit::MailboxMessages, 2);
+    });
+    // The receiver never comes to what is sent here, so only the sender's turns tell whether it waited for room.
+    let receiver = lab.module(&guest(
+        &["lunatic::message::receive"],
+        r#"(func (export "main") (i64.store (i32.const 0) (i64.const 9))
+            (drop (call $receive (i32.const 0) (i32.const 1) (i64.const -1))))"#,
+    ));
+    for (function, turns) in [("offer_bytes", 1), ("send_bytes", 2)] {
+        let receiver = small.spawn(&receiver, "main", &[]).expect("nothing limits it");
+        let send = format!(
+            "(call $say (i64.extend_i32_u (call ${function} (local.get $to) (i64.const 1)
+                (i32.const 0) (i32.const 8) (i32.const 0) (i32.const 0))))"
+        );
+        let sender = lab.module(&guest(
+            &[&format!("lunatic::message::{function}")],
+            &format!(r#"(func (export "main") (param $to i64) {})"#, send.repeat(3)),
+        ));
+        let to = Val::I64(receiver.pid().number().cast_signed());
+        let sender = lab.environment().spawn(&sender, "main", &[to]).expect("nothing limits it");
+        assert_eq!([lab.hear(), lab.hear(), lab.hear()], [0, 0, FULL]);
+        assert!(lab.exit(&sender).is_normal());
+        assert_eq!(sender.turns(), turns, "{function}");
+        assert_eq!(receiver.mailbox_size(), (2, 16));
+    }
+}
+
+#[test]
 fn a_sender_that_waits_for_room_gets_it_from_a_receiver_that_is_ready() {
     let lab = Lab::manual(1);
     let environment = lab.environment_with(|config| {
