@@ -2,7 +2,7 @@
 
 use crate::quantity;
 use crate::run::{metrics, status};
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -136,6 +136,13 @@ pub(crate) struct Bounds {
     pub(crate) timeout: Option<Duration>,
 }
 
+/// How memories lie in the address space.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Profile {
+    Fast,
+    Dense,
+}
+
 /// What runs it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Machine")]
@@ -143,6 +150,11 @@ pub(crate) struct Machine {
     /// Processes that run at the same moment [default: one on each core]
     #[arg(long, value_name = "COUNT")]
     pub(crate) workers: Option<NonZeroUsize>,
+
+    /// How memories lie: `fast` without checks, 4 GiB of addresses for each, or `dense` with checks, for very many
+    /// [default: the first 4096 processes fast, the others dense]
+    #[arg(long)]
+    pub(crate) profile: Option<Profile>,
 
     /// Compile anew, and keep nothing for the next time
     #[arg(long)]

@@ -7,12 +7,12 @@ pub(crate) mod report;
 mod rights;
 pub(crate) mod status;
 
-use crate::command_line::Run;
+use crate::command_line::{self, Run};
 use crate::failure::{Failure, Outcome, tell};
 use async_io::Timer;
 use futures_lite::FutureExt;
 use interrupt::Interrupt;
-use lunatic_vm::{Cache, Environment, Exit, Module, Process, SpawnError, Vm};
+use lunatic_vm::{Cache, Environment, Exit, Module, Process, Profile, SpawnError, Vm};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,6 +40,12 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
     let mut builder = Vm::builder();
     if let Some(workers) = run.machine.workers {
         builder = builder.workers(workers.get());
+    }
+    if let Some(profile) = run.machine.profile {
+        builder = builder.profile(match profile {
+            command_line::Profile::Fast => Profile::Fast,
+            command_line::Profile::Dense => Profile::Dense,
+        });
     }
     if !run.machine.no_cache {
         builder = builder.cache(cache());

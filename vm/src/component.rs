@@ -4,7 +4,7 @@
 //! directories, variables and arguments of its environment where `wasi:filesystem` and `wasi:cli` are granted, sockets where
 //! `wasi:sockets` is. Clocks, random numbers and streams every component has.
 
-use crate::engine::{Code, Engine};
+use crate::engine::{Code, Engine, Kind};
 use crate::host::Guest;
 use crate::module::{MAX_MODULE_SIZE, ModuleError};
 use crate::vm::Machine;
@@ -32,7 +32,7 @@ impl Component {
             return Err(ModuleError::TooLarge(bytes.len()));
         }
         let bytes = wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
-        let engine = machine.engines.get(Code::Plain).map_err(malformed)?;
+        let engine = machine.engines.get(Kind::Component(Code::Plain)).map_err(malformed)?;
         let plain = compile(engine, &bytes)?;
         let ty = plain.component().component_type();
         let imports = ty.imports(engine.wasmtime()).map(|(name, _)| name.to_string()).collect();
@@ -60,7 +60,7 @@ impl Component {
     /// Returns what is linked for an engine. Compiles it where that was not done before, which takes as long as it takes.
     pub(crate) fn compiled(&self, code: Code) -> Result<(&Engine, &InstancePre<Guest>), ModuleError> {
         let inner = &*self.0;
-        let engine = inner.machine.engines.get(code).map_err(malformed)?;
+        let engine = inner.machine.engines.get(Kind::Component(code)).map_err(malformed)?;
         let pre = match code {
             Code::Plain => &inner.plain,
             Code::Metered => match inner.metered.get() {

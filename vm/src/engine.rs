@@ -1,18 +1,31 @@
 //! Wasmtime, set up.
 //!
-//! Two choices make an engine. One is whether its code counts fuel: code that counts costs up to half its speed, so it is
-//! compiled only for environments that limit compute. The other is where memories and stacks come from. Nothing outside
-//! this file names either choice's settings; a module, a store and a linker belong to one [`Engine`] and say so.
+//! Two choices make an engine for modules. One is whether its code counts fuel: code that counts costs up to half its speed,
+//! so it is compiled only for environments that limit compute. The other is the profile: how memories and stacks lie in
+//! the address space, and with it whether code checks each access to memory. Components have engines of their own, whose
+//! memories are wasmtime's. Nothing outside this file names the settings; a module, a store and a linker belong to one
+//! [`Engine`] and say so.
 
 use crate::host::{Guest, Linkers};
 use lunatic_abi::Generation;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use wasmtime::{
     Config, InstanceAllocationStrategy, Linker, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures,
     component,
 };
+
+mod arena;
+mod ceilings;
+mod image;
+mod memory;
+mod pages;
+mod stack;
+
+pub use ceilings::Ceiling;
+pub(crate) use ceilings::{Ceilings, Mappings, Slot};
+pub(crate) use image::Image;
+pub(crate) use memory::{Memories, beginning_with};
 
 /// Whether code counts what it computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,86 +36,59 @@ pub(crate) enum Code {
     Metered,
 }
 
-/// Host stack of a process: what wasm may use of it, and all of it. The rest is for host functions.
-const WASM_STACK: usize = 1 << 20;
-const STACK: usize = 2 << 20;
+/// How the memories and stacks of processes lie in the address space.
+///
+/// What a program does is the same in both, except for how deep it can recurse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// Every memory has the 4 GiB that it can address to itself, so that no access needs a check: for speed. There is address
+    /// space for some 28,000, and the kernel's usual bound on mappings allows as many. Code has 1 MiB of stack.
+    Fast,
+    /// A memory has little more room than it uses, and moves when it outgrows that; each access is checked: for many. Code has
+    /// 384 KiB of stack.
+    Dense,
+}
+
+/// What an engine is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// Modules.
+    Module(Code, Profile),
+    /// Components.
+    Component(Code),
+}
+
+impl Kind {
+    pub(crate) fn code(self) -> Code {
+        match self {
+            Kind::Module(code, _) | Kind::Component(code) => code,
+        }
+    }
+}
+
+/// What wasm may use of the host's stack, and all of it. The rest is for host functions.
+struct StackSize {
+    wasm: usize,
+    all: usize,
+}
+
+const WIDE_STACK: StackSize = StackSize { wasm: 1 << 20, all: 2 << 20 };
+const NARROW_STACK: StackSize = StackSize { wasm: 384 << 10, all: 768 << 10 };
 
 /// The largest memory that a module can have, in bytes: what 32 bits can address.
 const MAX_MEMORY: usize = 1 << 32;
 
-/// Slots for processes, unless the builder is told otherwise. A slot is address space: 4 GiB for the memory, so that no
-/// access needs a bounds check.
-pub(crate) const DEFAULT_SLOTS: u32 = 10_000;
-
-/// At most so many of them are for processes whose code counts.
-const METERED_SLOTS: u32 = 2_000;
-
-/// What a slot costs of the kernel's mappings: the memory's image, what follows it, what is not accessible yet, the stack
-/// and its guard. So many are left for everything else.
-const MAPPINGS_OF_A_SLOT: u32 = 6;
-const OTHER_MAPPINGS: u32 = 4_000;
-
-/// How much of a memory and of a table stays resident when its slot is used again. Pages below this are set back by
+/// How much of a component's memory and tables stays resident when its slot is used again. Pages below this are set back by
 /// copying, which is cheaper than giving them back to the kernel and taking new ones.
 const KEEP_RESIDENT: usize = 256 << 10;
 
 /// One set-up of wasmtime, and what is linked for it.
 pub(crate) struct Engine {
     engine: wasmtime::Engine,
-    code: Code,
+    kind: Kind,
     linkers: Linkers,
-    slots: Arc<Slots>,
-    /// Slots of this engine's that are taken.
-    taken: Arc<AtomicU32>,
-}
-
-/// The slots of a machine, for all its engines together.
-#[derive(Debug)]
-struct Slots {
-    taken: AtomicU32,
-    /// How many there are.
-    all: u32,
-    /// How many the kernel's bound on mappings allows.
-    mappable: u32,
-}
-
-impl Slots {
-    /// Returns how many processes can run at the same time, of those whose code counts or of the others.
-    fn of(&self, code: Code) -> u32 {
-        match code {
-            Code::Plain => self.all,
-            Code::Metered => self.all.min(METERED_SLOTS),
-        }
-    }
-}
-
-/// The slots of a process, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    slots: Arc<Slots>,
-    /// How many of its own engine are taken.
-    taken: Arc<AtomicU32>,
-    count: u32,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.taken.fetch_sub(self.count, Ordering::Relaxed);
-        self.slots.taken.fetch_sub(self.count, Ordering::Relaxed);
-    }
-}
-
-/// As many processes are alive as the machine can hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SlotsTaken {
-    /// All slots of the pool are taken.
-    #[error("all {0} slots for processes of this kind are taken; end some processes first")]
-    Pool(u32),
-    /// The kernel allows no more mappings.
-    #[error(
-        "{0} processes are alive, and the kernel allows no more mappings; raise it with `sysctl -w vm.max_map_count=1048576`"
-    )]
-    Mappings(u32),
+    /// Where the memories of modules lie.
+    memories: Option<Arc<Memories>>,
 }
 
 impl Engine {
@@ -110,8 +96,8 @@ impl Engine {
         &self.engine
     }
 
-    pub(crate) fn code(&self) -> Code {
-        self.code
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Returns every host function, for core modules of a generation.
@@ -123,85 +109,113 @@ impl Engine {
     pub(crate) fn component_linker(&self) -> &component::Linker<Guest> {
         self.linkers.components()
     }
-
-    /// Takes slots for a process, as many as it has memories or tables: the pool has a place for each.
-    pub(crate) fn take_slots(&self, count: u32) -> Result<Slot, SlotsTaken> {
-        let all = self.slots.of(self.code);
-        let mappable = self.slots.mappable;
-        take(&self.slots.taken, count, mappable).ok_or(SlotsTaken::Mappings(mappable))?;
-        if take(&self.taken, count, all).is_none() {
-            self.slots.taken.fetch_sub(count, Ordering::Relaxed);
-            return Err(SlotsTaken::Pool(all));
-        }
-        Ok(Slot { slots: self.slots.clone(), taken: self.taken.clone(), count })
-    }
 }
 
 /// Links host functions for a new engine.
 pub(crate) type Link = Box<dyn Fn(&wasmtime::Engine) -> wasmtime::Result<Linkers> + Send + Sync>;
 
-/// The engines of a machine. The one for metered code is made when it is needed first.
+/// The engines of a machine. Each is made when it is needed first.
 pub(crate) struct Engines {
-    plain: Engine,
-    metered: OnceLock<Engine>,
+    engines: [OnceLock<Engine>; Kind::COUNT],
+    ceilings: Ceilings,
     link: Link,
-    slots: Arc<Slots>,
-    /// Held while the second engine is made.
+    /// Held while one is made.
     making: Mutex<()>,
 }
 
+impl Kind {
+    const ALL: [Kind; 6] = [
+        Kind::Module(Code::Plain, Profile::Fast),
+        Kind::Module(Code::Plain, Profile::Dense),
+        Kind::Module(Code::Metered, Profile::Fast),
+        Kind::Module(Code::Metered, Profile::Dense),
+        Kind::Component(Code::Plain),
+        Kind::Component(Code::Metered),
+    ];
+
+    /// How many there are.
+    pub(crate) const COUNT: usize = Kind::ALL.len();
+
+    /// Returns its place among all.
+    pub(crate) fn number(self) -> usize {
+        Kind::ALL.iter().position(|&kind| kind == self).expect("all are there")
+    }
+}
+
 impl Engines {
-    pub(crate) fn new(link: Link, slots: u32) -> wasmtime::Result<Engines> {
-        let slots = Arc::new(Slots { taken: AtomicU32::new(0), all: slots, mappable: mappable() });
-        Ok(Engines {
-            plain: make(Code::Plain, &link, &slots)?,
-            metered: OnceLock::new(),
-            link,
-            slots,
-            making: Mutex::new(()),
+    pub(crate) fn new(link: Link, ceilings: Ceilings) -> Engines {
+        Engines { engines: Default::default(), ceilings, link, making: Mutex::new(()) }
+    }
+
+    pub(crate) fn get(&self, kind: Kind) -> wasmtime::Result<&Engine> {
+        let place = &self.engines[kind.number()];
+        if let Some(engine) = place.get() {
+            return Ok(engine);
+        }
+        // One at a time: a second engine that is thrown away would take as much address space for a moment.
+        let _turn = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = place.get() {
+            return Ok(engine);
+        }
+        let engine = make(kind, &self.link)?;
+        Ok(place.get_or_init(|| engine))
+    }
+
+    /// Returns the engine for the next process of a module.
+    pub(crate) fn kind_of_next(&self, code: Code) -> Kind {
+        Kind::Module(code, self.ceilings.profile_of_next())
+    }
+
+    /// Takes what a process needs of what is bounded.
+    pub(crate) fn take(&self, kind: Kind, memories: u32) -> Result<Slot, Ceiling> {
+        self.ceilings.take(kind, memories).or_else(|_| {
+            // What is kept for the next processes of others may be what this one lacks.
+            self.memories().for_each(|memories| memories.trim());
+            self.ceilings.take(kind, memories)
         })
     }
 
-    pub(crate) fn get(&self, code: Code) -> wasmtime::Result<&Engine> {
-        match code {
-            Code::Plain => Ok(&self.plain),
-            Code::Metered => {
-                if let Some(engine) = self.metered.get() {
-                    return Ok(engine);
-                }
-                // One at a time: a second engine that is thrown away would take as much address space for a moment.
-                let _turn = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(engine) = self.metered.get() {
-                    return Ok(engine);
-                }
-                let engine = make(Code::Metered, &self.link, &self.slots)?;
-                Ok(self.metered.get_or_init(|| engine))
-            }
+    /// Gives up what is kept for an image: its module is gone.
+    pub(crate) fn forget(&self, image: &Arc<Image>) {
+        for memories in self.memories() {
+            memories.forget(image);
         }
+    }
+
+    fn memories(&self) -> impl Iterator<Item = &Arc<Memories>> {
+        self.engines.iter().filter_map(OnceLock::get).filter_map(|engine| engine.memories.as_ref())
     }
 
     /// Moves the clock on: whoever has run since the last beat gives the others a turn.
     pub(crate) fn increment_epoch(&self) {
-        self.plain.engine.increment_epoch();
-        if let Some(metered) = self.metered.get() {
-            metered.engine.increment_epoch();
+        for engine in self.engines.iter().filter_map(OnceLock::get) {
+            engine.engine.increment_epoch();
         }
     }
 }
 
-fn make(code: Code, link: &Link, slots: &Arc<Slots>) -> wasmtime::Result<Engine> {
-    let engine = wasmtime::Engine::new(&config(code, slots.of(code)))?;
+fn make(kind: Kind, link: &Link) -> wasmtime::Result<Engine> {
+    let mut config = config(kind.code());
+    let memories = match kind {
+        Kind::Module(_, profile) => Some(lay_out(&mut config, profile)),
+        Kind::Component(_) => {
+            config
+                .max_wasm_stack(WIDE_STACK.wasm)
+                .async_stack_size(WIDE_STACK.all)
+                .allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+            None
+        }
+    };
+    let engine = wasmtime::Engine::new(&config)?;
     let linkers = link(&engine)?;
-    Ok(Engine { engine, code, linkers, slots: slots.clone(), taken: Arc::default() })
+    Ok(Engine { engine, kind, linkers, memories })
 }
 
-fn config(code: Code, slots: u32) -> Config {
+fn config(code: Code) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
         .consume_fuel(code == Code::Metered)
-        .max_wasm_stack(WASM_STACK)
-        .async_stack_size(STACK)
         .cranelift_opt_level(OptLevel::Speed)
         // To read debug information takes a worker milliseconds, at every death. `Module::places` does it for who asks.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
@@ -218,32 +232,43 @@ fn config(code: Code, slots: u32) -> Config {
                 | WasmFeatures::SHARED_EVERYTHING_THREADS
                 | WasmFeatures::STACK_SWITCHING,
             false,
-        )
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots)));
+        );
     config
 }
 
-/// Takes some of so many, if they are left.
-fn take(taken: &AtomicU32, count: u32, all: u32) -> Option<()> {
-    // Relaxed: it is a count of its own. The pool's slot is free before this one is given back, as a process gives it back
-    // after its store is gone.
-    let more = |taken: u32| taken.checked_add(count).filter(|&sum| sum <= all);
-    taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(drop)
+/// Lets memories and stacks lie as a profile says.
+fn lay_out(config: &mut Config, profile: Profile) -> Arc<Memories> {
+    let stack = match profile {
+        Profile::Fast => {
+            config.memory_reservation(MAX_MEMORY as u64).memory_guard_size(memory::GUARD as u64).memory_may_move(false);
+            WIDE_STACK
+        }
+        Profile::Dense => {
+            config.memory_reservation(0).memory_guard_size(0).memory_reservation_for_growth(0).memory_may_move(true);
+            NARROW_STACK
+        }
+    };
+    let memories = Arc::new(Memories::new(profile));
+    config
+        // Memories begin with images of our own making, where they begin with any.
+        .memory_init_cow(false)
+        .guard_before_linear_memory(false)
+        .max_wasm_stack(stack.wasm)
+        .async_stack_size(stack.all)
+        .with_host_memory(Arc::new(memory::Creator(memories.clone())))
+        .with_host_stack(Arc::new(stack::Stacks::new(stack.all)))
+        .allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    memories
 }
 
-/// Returns for how many processes the kernel has mappings.
-fn mappable() -> u32 {
-    // Where there is no such bound, there is no such file.
-    let Ok(text) = std::fs::read_to_string("/proc/sys/vm/max_map_count") else { return u32::MAX };
-    let mappings: u32 = text.trim().parse().unwrap_or(u32::MAX);
-    mappings.saturating_sub(OTHER_MAPPINGS) / MAPPINGS_OF_A_SLOT
-}
-
-fn pool(slots: u32) -> PoolingAllocationConfig {
+/// The pool of an engine for components: each is made of several modules, whose data are larger than what they write of it,
+/// and which wasmtime maps for them.
+fn pool() -> PoolingAllocationConfig {
+    let slots = ceilings::COMPONENT_SLOTS;
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_core_instances(slots)
+    pool.total_core_instances(16 * slots)
         .total_memories(slots)
-        .total_tables(slots)
+        .total_tables(2 * slots)
         .total_stacks(slots)
         .total_component_instances(slots)
         .max_core_instances_per_component(16)

@@ -20,10 +20,10 @@ pub use wasi::{Access, PreopenError, Stdio};
 pub(crate) use wasi::{Given, MAX_RANDOM, Wasi, WasiTemplate};
 
 use crate::component::Component;
-use crate::engine::{Code, Engine, SlotsTaken};
+use crate::engine::{Ceiling, Code, Engine, Kind};
 use crate::host::{Guest, Origin};
 use crate::journal::Journal;
-use crate::module::{EntryError, Module, ModuleError, Requirements};
+use crate::module::{EntryError, LinkError, Linked, Module, ModuleError, Requirements};
 use crate::process::run::{self, Body, Permits};
 use crate::process::{Endpoint, Exit, LimitReached, Live, LiveComponent, Message, Pid, Process, SendError, Signal};
 use crate::registry::{Name, Registration, Registry, RegistryError};
@@ -32,7 +32,7 @@ use lunatic_abi::Limit;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use wasmtime::{InstancePre, Val, component};
+use wasmtime::{Val, component};
 
 /// What processes may use and call. Cheap to clone.
 #[derive(Clone)]
@@ -58,9 +58,9 @@ pub enum SpawnError {
     /// A bound of the environment is reached.
     #[error("{0}")]
     Limit(LimitReached),
-    /// As many processes are alive as the machine has slots for.
+    /// As many processes are alive as the machine or the computer can hold.
     #[error(transparent)]
-    Slots(SlotsTaken),
+    Ceiling(Ceiling),
     /// The module could not be compiled for this environment.
     #[error(transparent)]
     Module(#[from] ModuleError),
@@ -196,8 +196,8 @@ impl Environment {
     ) -> Result<Process, SpawnError> {
         module.check_entry(function, parameters)?;
         let permits = self.admit(module.requirements())?;
-        let (engine, pre) = self.link(module)?;
-        let body = Body::Function { pre, name: function.into(), parameters: parameters.into() };
+        let (engine, linked) = self.link(module)?;
+        let body = Body::Function { linked, name: function.into(), parameters: parameters.into() };
         self.start(function, permits, engine, Origin::Module(module.clone()), body, birth)
     }
 
@@ -231,8 +231,8 @@ impl Environment {
         F: for<'a> FnOnce(&'a mut Live) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send + 'static,
     {
         let permits = self.admit(module.requirements())?;
-        let (engine, pre) = self.link(module)?;
-        let body = Body::Host { pre, drive: Box::new(drive) };
+        let (engine, linked) = self.link(module)?;
+        let body = Body::Host { linked, drive: Box::new(drive) };
         self.start(name, permits, engine, Origin::Module(module.clone()), body, Birth::default())
     }
 
@@ -275,10 +275,11 @@ impl Environment {
         Ok(Endpoint::new(process, permit))
     }
 
-    fn link<'a>(&self, module: &'a Module) -> Result<(&'a Engine, Arc<InstancePre<Guest>>), SpawnError> {
-        let (engine, compiled) = module.compiled(self.code())?;
-        let pre = compiled.link(engine, self.grants()).map_err(|error| SpawnError::Link(format!("{error:#}")))?;
-        Ok((engine, pre))
+    fn link<'a>(&self, module: &'a Module) -> Result<(&'a Engine, Arc<Linked>), SpawnError> {
+        module.link(self.kind_of_next(), self.grants()).map_err(|error| match error {
+            LinkError::Module(error) => SpawnError::Module(error),
+            LinkError::Link(error) => SpawnError::Link(format!("{error:#}")),
+        })
     }
 
     fn link_component<'a>(
@@ -304,11 +305,11 @@ impl Environment {
         birth: Birth<'_>,
     ) -> Result<Process, SpawnError> {
         let inner = &*self.0;
-        let slots = match &origin {
-            Origin::Module(module) => module.requirements().slots,
+        let memories = match &origin {
+            Origin::Module(module) => module.requirements().memories,
             Origin::Component(_) => 1,
         };
-        let slot = engine.take_slots(slots).map_err(SpawnError::Slots)?;
+        let slot = inner.machine.engines.take(engine.kind(), memories).map_err(SpawnError::Ceiling)?;
 
         let pid = inner.machine.pids.next();
         let process = Process::new(pid, name, self.clone());
@@ -373,6 +374,11 @@ impl Environment {
         } else {
             Code::Metered
         }
+    }
+
+    /// Returns which engine the next process of a module runs in.
+    pub(crate) fn kind_of_next(&self) -> Kind {
+        self.0.machine.engines.kind_of_next(self.code())
     }
 
     /// Kills all processes of the program that this environment belongs to, and lets no new one begin.

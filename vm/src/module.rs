@@ -1,24 +1,29 @@
 //! Modules: wasm bytes, checked and compiled.
 //!
-//! A [`Module`] is compiled once and shared by all its processes. For environments that limit compute it is compiled a
-//! second time, when the first of them needs it, into code that counts.
+//! A [`Module`] is compiled once for each engine and shared by all its processes: when the first process needs it there,
+//! and for a first one at once.
 
-use crate::engine::{Code, Engine};
+use crate::engine::{Code, Engine, Image, Kind};
 use crate::environment::Grants;
 use crate::host::{self, Guest};
+use crate::process::Shells;
 use crate::vm::Machine;
 use lunatic_abi::Generation;
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use wasmtime::{ExternType, FuncType, InstancePre, UnknownImportError, Val, ValType};
 
 mod cache;
 mod generation;
 mod places;
+mod prepared;
 mod requirements;
 
 pub use cache::Cache;
 pub use places::Place;
+pub(crate) use prepared::Exports;
+use prepared::Prepared;
 pub(crate) use requirements::Requirements;
 
 /// A checked and compiled module, ready to be spawned. Cheap to clone.
@@ -28,23 +33,52 @@ pub struct Module(Arc<Inner>);
 struct Inner {
     machine: Arc<Machine>,
     name: Box<str>,
+    /// As they were given.
     bytes: Box<[u8]>,
+    /// As they are compiled.
+    prepared: Prepared,
     requirements: Requirements,
-    plain: Compiled,
-    metered: OnceLock<Compiled>,
+    /// The code for each engine, by the number of its kind.
+    compiled: [OnceLock<Compiled>; Kind::COUNT],
+    /// The exported functions, by name, and what they take.
+    entries: OnceLock<Vec<Entry>>,
+    /// The code that was there first, to look at what the module exports.
+    first: Kind,
+    /// Whether an instance can be set back and serve the next process.
+    serves_again: OnceLock<bool>,
+    /// How many processes ended before that was known.
+    served: AtomicU32,
+}
+
+/// A function that a process can begin with.
+struct Entry {
+    name: Box<str>,
+    parameters: Box<[ValType]>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(image) = &self.prepared.image {
+            self.machine.engines.forget(image);
+        }
+    }
 }
 
 /// The code for one engine, and what was linked from it: one for each set of grants.
 pub(crate) struct Compiled {
     module: wasmtime::Module,
     generation: Generation,
-    linked: Mutex<Vec<Linked>>,
+    linked: Mutex<Vec<Arc<Linked>>>,
 }
 
 /// What was linked for a set of grants.
-struct Linked {
+pub(crate) struct Linked {
     grants: Box<[u64]>,
-    pre: Arc<InstancePre<Guest>>,
+    pub(crate) pre: InstancePre<Guest>,
+    /// What the memory of an instance begins with.
+    pub(crate) image: Option<Arc<Image>>,
+    /// Instances that wait for a process.
+    pub(crate) shells: Shells,
 }
 
 /// So many are kept. A guest can make more sets of grants than anybody could use.
@@ -109,16 +143,32 @@ impl Module {
         }
         let bytes = wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
         let requirements = Requirements::read(&bytes)?;
-        let engine = machine.engines.get(Code::Plain).map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
-        let plain = Compiled::new(machine, engine, &bytes)?;
+        let first = machine.engines.kind_of_next(Code::Plain);
+        let engine = machine.engines.get(first).map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
+        let prepared = Prepared::new(&bytes);
+        let (prepared, plain) = match Compiled::new(machine, engine, &prepared) {
+            Ok(plain) => (prepared, plain),
+            // Whatever is wrong is to be said of what was given.
+            Err(_) => {
+                let prepared = Prepared::untouched(&bytes);
+                let plain = Compiled::new(machine, engine, &prepared)?;
+                (prepared, plain)
+            }
+        };
         plain.check_imports(engine)?;
+        let compiled: [OnceLock<Compiled>; Kind::COUNT] = Default::default();
+        let _ = compiled[first.number()].set(plain);
         Ok(Module(Arc::new(Inner {
             machine: machine.clone(),
             name: name.into(),
             bytes: bytes.into(),
+            prepared,
             requirements,
-            plain,
-            metered: OnceLock::new(),
+            compiled,
+            first,
+            entries: OnceLock::new(),
+            serves_again: OnceLock::new(),
+            served: AtomicU32::new(0),
         })))
     }
 
@@ -129,17 +179,12 @@ impl Module {
 
     /// Returns the names of the functions that it exports, in the order of the module.
     pub fn functions(&self) -> impl Iterator<Item = &str> {
-        self.0
-            .plain
-            .module
-            .exports()
-            .filter(|export| matches!(export.ty(), ExternType::Func(_)))
-            .map(|export| export.name())
+        self.any().exports().filter(|export| matches!(export.ty(), ExternType::Func(_))).map(|export| export.name())
     }
 
     /// Returns the type of a function that it exports.
     pub fn function(&self, name: &str) -> Option<FuncType> {
-        match self.0.plain.module.get_export(name)? {
+        match self.any().get_export(name)? {
             ExternType::Func(ty) => Some(ty),
             _ => None,
         }
@@ -149,59 +194,122 @@ impl Module {
         &self.0.requirements
     }
 
-    /// Whether the code for this engine is there, so that a spawn need not compile it.
-    pub(crate) fn is_compiled(&self, code: Code) -> bool {
-        match code {
-            Code::Plain => true,
-            Code::Metered => self.0.metered.get().is_some(),
-        }
+    /// Returns the code that was compiled first, which exports what all do.
+    fn any(&self) -> &wasmtime::Module {
+        &self.0.compiled[self.0.first.number()].get().expect("it was compiled with the module").module
+    }
+
+    /// Whether the code for an engine is there, so that a spawn need not compile it.
+    pub(crate) fn is_compiled(&self, kind: Kind) -> bool {
+        self.0.compiled[kind.number()].get().is_some()
     }
 
     /// Returns the code for an engine. Compiles it where that was not done before, which takes as long as it takes.
-    pub(crate) fn compiled(&self, code: Code) -> Result<(&Engine, &Compiled), ModuleError> {
+    pub(crate) fn compiled(&self, kind: Kind) -> Result<(&Engine, &Compiled), ModuleError> {
         let inner = &*self.0;
-        let engine = inner.machine.engines.get(code).map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
-        let compiled = match code {
-            Code::Plain => &inner.plain,
-            Code::Metered => match inner.metered.get() {
-                Some(compiled) => compiled,
-                None => {
-                    let compiled = Compiled::new(&inner.machine, engine, &inner.bytes)?;
-                    inner.metered.get_or_init(|| compiled)
-                }
-            },
+        let engine = inner.machine.engines.get(kind).map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
+        let place = &inner.compiled[kind.number()];
+        let compiled = match place.get() {
+            Some(compiled) => compiled,
+            None => {
+                let compiled = Compiled::new(&inner.machine, engine, &inner.prepared)?;
+                place.get_or_init(|| compiled)
+            }
         };
         Ok((engine, compiled))
     }
 
-    /// Checks that a function is there and takes these parameters.
-    pub(crate) fn check_entry(&self, function: &str, parameters: &[Val]) -> Result<(), EntryError> {
-        check_parameters(function, &self.entry(function)?, parameters)
+    /// Returns what is linked for an engine and a set of grants.
+    pub(crate) fn link(&self, kind: Kind, grants: &Grants) -> Result<(&Engine, Arc<Linked>), LinkError> {
+        let (engine, compiled) = self.compiled(kind)?;
+        let linked = compiled.link(engine, grants, self.0.prepared.image.as_ref())?;
+        Ok((engine, linked))
     }
 
-    /// Returns the type of a function, or says that there is none.
-    pub(crate) fn entry(&self, function: &str) -> Result<FuncType, EntryError> {
-        self.function(function).ok_or_else(|| EntryError::NoFunction {
+    /// Returns what the memory of an instance begins with, where that is not zeros.
+    pub(crate) fn image(&self) -> Option<&Image> {
+        self.0.prepared.image.as_deref()
+    }
+
+    /// Returns what an instance begins with, so that it can be set back to it; `None` where that is not known.
+    pub(crate) fn beginning(&self) -> Option<&Exports> {
+        let prepared = &self.0.prepared;
+        prepared.exports.as_ref().filter(|_| prepared.is_laid_out)
+    }
+
+    /// Whether an instance that is set back can serve the next process. It is not known at first: a module that is spawned
+    /// once is not worth the time that it takes to read all of its code, which is spent elsewhere.
+    pub(crate) fn serves_again(&self) -> bool {
+        /// After so many processes it is looked at.
+        const OFTEN: u32 = 4;
+        let inner = &self.0;
+        if let Some(serves_again) = inner.serves_again.get() {
+            return *serves_again;
+        }
+        if inner.served.fetch_add(1, Ordering::Relaxed) + 1 == OFTEN {
+            let (module, machine) = (self.clone(), inner.machine.clone());
+            inner.machine.scheduler().spawn(async move {
+                machine.compiler.run(move || module.look_at_tables()).await;
+            });
+        }
+        false
+    }
+
+    fn look_at_tables(&self) {
+        self.0.serves_again.get_or_init(|| prepared::leaves_tables_alone(&self.0.bytes));
+    }
+
+    /// Returns where an instruction is in the module as it was given, from where it is in what was compiled.
+    pub(crate) fn offset(&self, compiled: usize) -> usize {
+        compiled.saturating_sub(self.0.prepared.shift)
+    }
+
+    /// Checks that a function is there and takes these parameters.
+    pub(crate) fn check_entry(&self, function: &str, parameters: &[Val]) -> Result<(), EntryError> {
+        let entries = self.entries();
+        let Ok(place) = entries.binary_search_by(|entry| (*entry.name).cmp(function)) else {
+            return Err(EntryError::NoFunction {
+                function: function.escape_debug().to_string(),
+                module: self.0.name.to_string(),
+            });
+        };
+        let expected = &entries[place].parameters;
+        let fits = expected.len() == parameters.len()
+            && expected.iter().zip(parameters).all(|(expected, value)| type_matches(expected, value));
+        if fits {
+            return Ok(());
+        }
+        let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
+        let given: Vec<&str> = parameters.iter().map(type_name).collect();
+        Err(EntryError::BadParameters {
             function: function.escape_debug().to_string(),
-            module: self.0.name.to_string(),
+            expected: expected.join(", "),
+            given: given.join(", "),
+        })
+    }
+
+    /// Returns the exported functions with what they take, by name. Wasmtime looks a type up under a lock, which every spawn
+    /// would take.
+    fn entries(&self) -> &[Entry] {
+        self.0.entries.get_or_init(|| {
+            let entry = |export: wasmtime::ExportType<'_>| {
+                let parameters = export.ty().func()?.params().collect();
+                Some(Entry { name: export.name().into(), parameters })
+            };
+            let mut entries: Vec<Entry> = self.any().exports().filter_map(entry).collect();
+            entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+            entries
         })
     }
 }
 
-/// Says whether a function takes these parameters.
-pub(crate) fn check_parameters(function: &str, ty: &FuncType, parameters: &[Val]) -> Result<(), EntryError> {
-    let fits = ty.params().len() == parameters.len()
-        && ty.params().zip(parameters).all(|(expected, value)| type_matches(&expected, value));
-    if fits {
-        return Ok(());
-    }
-    let expected: Vec<String> = ty.params().map(|ty| ty.to_string()).collect();
-    let given: Vec<&str> = parameters.iter().map(type_name).collect();
-    Err(EntryError::BadParameters {
-        function: function.escape_debug().to_string(),
-        expected: expected.join(", "),
-        given: given.join(", "),
-    })
+/// Why a module was not linked for a process.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    #[error(transparent)]
+    Link(#[from] wasmtime::Error),
 }
 
 /// Why a function cannot be a process's entry.
@@ -256,10 +364,10 @@ impl fmt::Debug for Module {
 }
 
 impl Compiled {
-    fn new(machine: &Machine, engine: &Engine, bytes: &[u8]) -> Result<Compiled, ModuleError> {
+    fn new(machine: &Machine, engine: &Engine, prepared: &Prepared) -> Result<Compiled, ModuleError> {
         let module = machine
             .cache
-            .load(engine.wasmtime(), bytes)
+            .load(engine.wasmtime(), &prepared.bytes)
             .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
         let generation = generation::of(&module)?;
         Ok(Compiled { module, generation, linked: Mutex::new(Vec::new()) })
@@ -280,10 +388,10 @@ impl Compiled {
     }
 
     /// Links the module: functions that are granted are the machine's, the others are traps that say so.
-    pub(crate) fn link(&self, engine: &Engine, grants: &Grants) -> wasmtime::Result<Arc<InstancePre<Guest>>> {
+    fn link(&self, engine: &Engine, grants: &Grants, image: Option<&Arc<Image>>) -> wasmtime::Result<Arc<Linked>> {
         let mut linked = self.linked.lock().expect("no panic happens while modules are linked");
         if let Some(known) = linked.iter().find(|known| *known.grants == *grants.key()) {
-            return Ok(known.pre.clone());
+            return Ok(known.clone());
         }
         let denied: Vec<_> = self.module.imports().filter(|import| !grants.allows(&import_name(import))).collect();
         let pre = if denied.is_empty() {
@@ -299,12 +407,13 @@ impl Compiled {
             }
             linker.instantiate_pre(&self.module)?
         };
-        let pre = Arc::new(pre);
         if linked.len() == MAX_LINKED {
             linked.remove(0);
         }
-        linked.push(Linked { grants: grants.key().into(), pre: pre.clone() });
-        Ok(pre)
+        let new =
+            Arc::new(Linked { grants: grants.key().into(), pre, image: image.cloned(), shells: Shells::default() });
+        linked.push(new.clone());
+        Ok(new)
     }
 }
 

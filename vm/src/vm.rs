@@ -3,7 +3,7 @@
 use crate::compiler::Compiler;
 use crate::component::Component;
 use crate::console::Console;
-use crate::engine::{DEFAULT_SLOTS, Engines};
+use crate::engine::{Ceilings, Engines, Profile};
 use crate::environment::{Catalogue, Config, Environment};
 use crate::host::{self, Host, Linkers};
 use crate::metrics::Metrics;
@@ -91,6 +91,7 @@ pub struct VmBuilder {
     workers: Option<usize>,
     tick: Option<Duration>,
     slots: Option<u32>,
+    profile: Option<Profile>,
     is_manual: bool,
     cache: Option<Cache>,
     host: Host,
@@ -103,10 +104,16 @@ impl VmBuilder {
         self
     }
 
-    /// Sets how many processes can be alive at the same time; 10,000 unless told otherwise. Each takes 4 GiB of address space,
-    /// of which there are 128 TiB in all, also where it uses little memory.
+    /// Sets how many processes can be alive at the same time; as many as the computer has room for, unless told otherwise.
     pub fn slots(mut self, slots: u32) -> VmBuilder {
         self.slots = Some(slots.max(1));
+        self
+    }
+
+    /// Sets how memories and stacks lie in the address space. Unless told otherwise, the first 4,096 processes of modules that
+    /// are alive at the same time are [`Profile::Fast`] and the others [`Profile::Dense`].
+    pub fn profile(mut self, profile: Profile) -> VmBuilder {
+        self.profile = Some(profile);
         self
     }
 
@@ -145,7 +152,7 @@ impl VmBuilder {
         names.extend(self.host.names());
         let own = self.host;
         let link: crate::engine::Link = Box::new(move |engine| Linkers::new(engine, &own));
-        let engines = Arc::new(Engines::new(link, self.slots.unwrap_or(DEFAULT_SLOTS)).map_err(engine_error)?);
+        let engines = Arc::new(Engines::new(link, Ceilings::new(self.profile, self.slots)));
 
         let tokio = tokio_handle()?;
         // A waker that a clock or a socket has not let go of yet keeps parts of the scheduler, and must not keep the engines'

@@ -58,9 +58,8 @@ impl Call<'_> {
         }
         if calls.stacks.len() == depth {
             let environment = self.guest().environment();
-            let engine = environment.machine().engines.get(environment.code());
-            let engine = engine.map_err(|error| Failure::trap(format!("{error:#}")))?;
-            let slot = engine.take_slots(1).map_err(Failure::trap)?;
+            let kind = environment.kind_of_next();
+            let slot = environment.machine().engines.take(kind, 0).map_err(Failure::trap)?;
             self.guest().calls_back().stacks.push(slot);
         }
         self.guest().calls_back().depth += 1;

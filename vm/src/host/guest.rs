@@ -17,14 +17,20 @@ use wasmtime_wasi::{WasiCtxView, WasiView};
 
 /// Everything that the host keeps for one running guest: what its host functions work on.
 pub struct Guest {
+    /// There while a process runs. An instance that waits for the next process has nothing of the last one's.
+    life: Option<Life>,
+    /// The instance's memory, found on first use.
+    memory: Option<Memory>,
+}
+
+/// What the host keeps for one process.
+struct Life {
     process: Process,
     origin: Origin,
     /// The message being composed, or the one received last.
     slot: Option<Slot>,
     handles: Handles,
     meter: Meter,
-    /// Its memory, found on first use.
-    memory: Option<Memory>,
     /// The turn in which the slice was looked at last.
     turn: u64,
     calls_back: CallsBack,
@@ -87,34 +93,64 @@ impl Guest {
             Origin::Component(_) => 0,
         };
         let meter = Meter::new(*environment.limits(), environment.quota().clone(), memory, declared);
-        Guest {
+        let life = Life {
             process,
             origin,
             slot: None,
             handles: Handles::default(),
             meter,
-            memory: None,
             turn: 0,
             calls_back: CallsBack::default(),
             wasi: None,
             databases: None,
             extensions: HashMap::new(),
-        }
+        };
+        Guest { life: Some(life), memory: None }
+    }
+
+    /// Begins to serve another process, on the same instance.
+    pub(crate) fn enter(&mut self, process: Process, origin: Origin, memory: Permit) {
+        let other = Guest::new(process, origin, memory);
+        self.life = other.life;
+        let life = self.life_mut();
+        let required = match &life.origin {
+            Origin::Module(module) => *module.requirements(),
+            Origin::Component(_) => unreachable!("only instances of modules serve again"),
+        };
+        life.meter.begin_with(required.memory, required.table_elements);
+    }
+
+    /// Drops all that belongs to the process: for an instance that waits for the next one.
+    pub(crate) fn leave(&mut self) {
+        self.life = None;
+    }
+
+    /// Whether it serves a process, and does not wait for the next.
+    pub(crate) fn has_process(&self) -> bool {
+        self.life.is_some()
+    }
+
+    fn life(&self) -> &Life {
+        self.life.as_ref().expect("no code of a guest or for one runs without a process")
+    }
+
+    fn life_mut(&mut self) -> &mut Life {
+        self.life.as_mut().expect("no code of a guest or for one runs without a process")
     }
 
     /// Returns its process.
     pub fn process(&self) -> &Process {
-        &self.process
+        &self.life().process
     }
 
     /// Returns the environment that it runs in.
     pub fn environment(&self) -> &Environment {
-        self.process.environment()
+        self.life().process.environment()
     }
 
     /// Returns the module that it runs, if it is not a component.
     pub fn module(&self) -> Option<&Module> {
-        match &self.origin {
+        match &self.life().origin {
             Origin::Module(module) => Some(module),
             Origin::Component(_) => None,
         }
@@ -123,23 +159,23 @@ impl Guest {
     /// Returns the value of a type that the embedder keeps with this process; made when it is asked for first, dropped with
     /// the process.
     pub fn extension<T: Default + Send + 'static>(&mut self) -> &mut T {
-        let value = self.extensions.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(T::default()));
+        let value = self.life_mut().extensions.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(T::default()));
         value.downcast_mut().expect("each type has a value of its own")
     }
 
     /// Keeps a resource of the embedder's for the process and returns its id.
     pub fn insert_resource(&mut self, resource: Foreign) -> u64 {
-        self.handles.foreign.insert(resource)
+        self.life_mut().handles.foreign.insert(resource)
     }
 
     /// Returns a resource of the embedder's by its id.
     pub fn resource(&self, id: u64) -> Option<&Foreign> {
-        self.handles.foreign.get(id)
+        self.life().handles.foreign.get(id)
     }
 
     /// Takes a resource of the embedder's away from the process.
     pub fn remove_resource(&mut self, id: u64) -> Option<Foreign> {
-        self.handles.foreign.remove(id)
+        self.life_mut().handles.foreign.remove(id)
     }
 
     /// Puts a resource of the embedder's into the message that the guest composes, and returns its place there.
@@ -167,27 +203,27 @@ impl Guest {
 
     /// Returns how many bytes of memory it has.
     pub fn memory_used(&self) -> u64 {
-        self.meter.memory()
+        self.life().meter.memory()
     }
 
     pub(super) fn handles(&mut self) -> &mut Handles {
-        &mut self.handles
+        &mut self.life_mut().handles
     }
 
     pub(crate) fn meter(&mut self) -> &mut Meter {
-        &mut self.meter
+        &mut self.life_mut().meter
     }
 
     /// Returns the limit that the guest met last: by growing, since it waited, or in its last WASI call.
     pub(crate) fn refused(&self) -> Option<LimitReached> {
-        self.meter.refused().or_else(|| self.wasi.as_ref()?.refused())
+        self.life().meter.refused().or_else(|| self.life().wasi.as_ref()?.refused())
     }
 
     /// Takes the limit that the guest met last, so that [`Guest::refused`] tells only of what comes.
     pub(super) fn take_refused(&mut self) -> Option<LimitReached> {
         let refused = self.refused();
-        self.meter.forget_refusal();
-        if let Some(wasi) = &mut self.wasi {
+        self.life_mut().meter.forget_refusal();
+        if let Some(wasi) = &mut self.life_mut().wasi {
             wasi.begin_call();
         }
         refused
@@ -196,12 +232,12 @@ impl Guest {
     /// Puts back what was taken, unless the guest met another limit since.
     pub(super) fn remember_refused(&mut self, refused: Option<LimitReached>) {
         if self.refused().is_none() {
-            self.meter.remember_refusal(refused);
+            self.life_mut().meter.remember_refusal(refused);
         }
     }
 
     pub(super) fn calls_back(&mut self) -> &mut CallsBack {
-        &mut self.calls_back
+        &mut self.life_mut().calls_back
     }
 
     pub(super) fn memory(&self) -> Option<Memory> {
@@ -213,17 +249,17 @@ impl Guest {
     }
 
     pub(super) fn slot(&mut self) -> &mut Option<Slot> {
-        &mut self.slot
+        &mut self.life_mut().slot
     }
 
     /// Puts a message into the slot; what was there is dropped.
     pub(super) fn fill_slot(&mut self, mail: Mail) -> &mut Slot {
-        self.slot.insert(Slot { mail, head: 0 })
+        self.life_mut().slot.insert(Slot { mail, head: 0 })
     }
 
     /// Returns the message of data in the slot.
     pub(super) fn message(&mut self) -> Result<(&mut Message, &mut usize), Failure> {
-        match &mut self.slot {
+        match &mut self.life_mut().slot {
             Some(Slot { mail: Mail::Data(message), head }) => Ok((message, head)),
             Some(_) => Err(Failure::trap("the message at hand tells of a death and has no data")),
             None => Err(Failure::trap("there is no message at hand: create or receive one first")),
@@ -232,9 +268,9 @@ impl Guest {
 
     /// Gives an error an id.
     pub(super) fn keep_error(&mut self, error: HostError) -> Result<u64, Failure> {
-        let errors = self.handles.errors.len();
+        let errors = self.life_mut().handles.errors.len();
         self.room_for(errors, "errors")?;
-        Ok(self.handles.errors.insert(error))
+        Ok(self.life_mut().handles.errors.insert(error))
     }
 
     /// Traps where no more handles of a kind may be held: for functions that have no other way to say so.
@@ -253,50 +289,54 @@ impl Guest {
 
     /// Whether the process has been on turn anew since this was asked last.
     pub(crate) fn is_new_turn(&mut self) -> bool {
-        let turn = self.process.turns();
-        std::mem::replace(&mut self.turn, turn) != turn
+        let life = self.life_mut();
+        let turn = life.process.turns();
+        std::mem::replace(&mut life.turn, turn) != turn
     }
 
     /// Takes note that the process is put behind the others: its next turn is known, and begins with a whole slice.
     pub(crate) fn expect_turn(&mut self) {
-        self.turn += 1;
+        self.life_mut().turn += 1;
     }
 
     /// Returns what its databases have together.
     pub(super) fn databases(&mut self) -> Result<Account, LimitReached> {
-        if let Some(account) = &self.databases {
+        let life = self.life_mut();
+        if let Some(account) = &life.databases {
             return Ok(account.clone());
         }
-        let environment = self.process.environment();
+        let environment = life.process.environment();
         let memory = environment.limits().get(Limit::Memory);
         let (account, closed) = Account::new(memory, environment.quota(), environment.program().database_turns())?;
-        self.process.ends_after(closed);
-        Ok(self.databases.insert(account).clone())
+        life.process.ends_after(closed);
+        Ok(life.databases.insert(account).clone())
     }
 
     /// Returns the WASI context.
     pub(super) fn wasi(&mut self) -> &mut Wasi {
-        self.wasi.get_or_insert_with(|| {
-            let environment = self.process.environment();
+        let Life { process, origin, wasi, .. } = self.life_mut();
+        wasi.get_or_insert_with(|| {
+            let environment = process.environment();
             let template = environment.wasi();
-            Box::new(match &self.origin {
-                Origin::Module(_) => template.context(&self.process, Given::TO_A_MODULE),
-                Origin::Component(_) => template.context(&self.process, Given::to_a_component(environment.grants())),
+            Box::new(match origin {
+                Origin::Module(_) => template.context(process, Given::TO_A_MODULE),
+                Origin::Component(_) => template.context(process, Given::to_a_component(environment.grants())),
             })
         })
     }
 
     /// Whether it has a WASI context, which is made by its first WASI call.
     pub fn has_wasi(&self) -> bool {
-        self.wasi.is_some()
+        self.life().wasi.is_some()
     }
 
     /// Returns the WASI context together with the embedder's value of a type, for interfaces that need both.
     pub fn wasi_and_extension<T: Default + Send + 'static>(&mut self) -> (WasiCtxView<'_>, &mut T) {
         self.wasi();
         self.extension::<T>();
-        let wasi = self.wasi.as_mut().expect("it was just made").begin_call().ctx();
-        let value = self.extensions.get_mut(&TypeId::of::<T>()).expect("it was just made");
+        let life = self.life_mut();
+        let wasi = life.wasi.as_mut().expect("it was just made").begin_call().ctx();
+        let value = life.extensions.get_mut(&TypeId::of::<T>()).expect("it was just made");
         (wasi, value.downcast_mut().expect("each type has a value of its own"))
     }
 }

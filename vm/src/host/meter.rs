@@ -41,6 +41,13 @@ impl Meter {
         Meter { limits, quota, memory: 0, table_elements: 0, permit, permitted, refused: None, fuel: 0 }
     }
 
+    /// Takes note of what the guest has from the beginning, where no instance is made for it. Its spawn has looked whether
+    /// it may.
+    pub(super) fn begin_with(&mut self, memory: u64, table_elements: u64) {
+        self.memory = memory;
+        self.table_elements = table_elements;
+    }
+
     /// Returns the last growth that was refused since the guest waited.
     pub(super) fn refused(&self) -> Option<LimitReached> {
         self.refused

@@ -282,12 +282,12 @@ impl Entry {
         message: Option<Message>,
         name: Option<&Name>,
     ) -> Result<Spawned, HostError> {
-        let code = environment.code();
-        if !self.module.is_compiled(code) {
-            // Code that counts is compiled on first need, which takes long: not on a worker.
+        let kind = environment.kind_of_next();
+        if !self.module.is_compiled(kind) {
+            // Code is compiled on first need, which takes long: not on a worker.
             let (module, machine) = (self.module.clone(), environment.machine().clone());
             // What goes wrong here goes wrong again below, where it is told.
-            let _ = machine.compiler.run(move || module.compiled(code).map(drop)).await;
+            let _ = machine.compiler.run(move || module.compiled(kind).map(drop)).await;
         }
         let parent = call.guest().process().clone();
         if link != 0
@@ -312,7 +312,7 @@ fn errno(error: &SpawnError) -> Errno {
         SpawnError::Entry(EntryError::NoFunction { .. }) => Errno::NoFunction,
         SpawnError::Entry(EntryError::BadParameters { .. }) => Errno::BadParameters,
         SpawnError::Limit(_) => Errno::LimitReached,
-        SpawnError::Slots(_) => Errno::Exhausted,
+        SpawnError::Ceiling(_) => Errno::Exhausted,
         SpawnError::Module(_) | SpawnError::Link(_) => Errno::BadModule,
         SpawnError::NotGranted(_) => Errno::NotGranted,
         SpawnError::Message(error) => error.errno(),

@@ -10,8 +10,8 @@ pub(crate) struct Requirements {
     pub(crate) memory: u64,
     /// Elements, over all tables.
     pub(crate) table_elements: u64,
-    /// Places in the machine's pools: each memory and each table has one of its own there.
-    pub(crate) slots: u32,
+    /// How many memories there are.
+    pub(crate) memories: u32,
     /// Bytes of the longest function's code, which are at least as many as its instructions.
     pub(crate) longest_function: u64,
 }
@@ -21,12 +21,12 @@ impl Requirements {
     /// they are compiled.
     pub(crate) fn read(bytes: &[u8]) -> Result<Requirements, ModuleError> {
         let malformed = |error: wasmparser::BinaryReaderError| ModuleError::Malformed(error.to_string());
-        let mut requirements = Requirements { slots: 1, ..Requirements::default() };
+        let mut requirements = Requirements::default();
         for payload in Parser::new(0).parse_all(bytes) {
             match payload.map_err(malformed)? {
                 Payload::Version { encoding: Encoding::Component, .. } => return Err(ModuleError::Component),
                 Payload::MemorySection(memories) => {
-                    requirements.slots = requirements.slots.max(memories.count());
+                    requirements.memories = memories.count();
                     for memory in memories {
                         let memory = memory.map_err(malformed)?;
                         let page = 1u64 << memory.page_size_log2.unwrap_or(16).min(16);
@@ -35,7 +35,6 @@ impl Requirements {
                     }
                 }
                 Payload::TableSection(tables) => {
-                    requirements.slots = requirements.slots.max(tables.count());
                     for table in tables {
                         let elements = table.map_err(malformed)?.ty.initial;
                         requirements.table_elements = requirements.table_elements.saturating_add(elements);
@@ -62,7 +61,7 @@ mod tests {
     #[test]
     fn all_memories_and_tables_count() {
         let found = read("(module (memory 2) (memory 3) (table 7 funcref) (table 1 funcref))").expect("it is a module");
-        assert_eq!(found, Requirements { memory: 5 * 65_536, table_elements: 8, slots: 2, longest_function: 0 });
+        assert_eq!(found, Requirements { memory: 5 * 65_536, table_elements: 8, memories: 2, longest_function: 0 });
     }
 
     #[test]

@@ -4,35 +4,25 @@
 //! one after the other and reads and writes the guest's memory in between. Each call has the full compute and, if it is
 //! asked for, time of its own.
 
-use super::run::{exit_of, set_compute};
+use super::run::set_compute;
+use super::shell::Shell;
 use super::{Exit, LimitReached, Process};
 use crate::engine::Code;
 use crate::host::Guest;
-use crate::module::{EntryError, check_parameters};
+use crate::module::EntryError;
 use async_io::Timer;
 use futures_lite::FutureExt;
 use lunatic_abi::Limit;
-use std::collections::HashMap;
 use std::time::Duration;
-use wasmtime::{Extern, Func, FuncType, Instance, InstancePre, Memory, Store, Val};
+use wasmtime::{Extern, Memory, Val};
 
 /// A running instance in the hands of the host.
 pub struct Live {
-    store: Store<Guest>,
-    instance: Instance,
-    code: Code,
+    shell: Shell,
     /// Set by the call that ended the guest: its memory may be in any state, and it is not called again.
     ended: Option<Exit>,
-    /// Functions that were called from outside: each is looked up once. Never more than the module exports.
-    functions: HashMap<Box<str>, Function>,
     /// Once it was looked for.
     memory: Option<Memory>,
-}
-
-#[derive(Clone)]
-struct Function {
-    function: Func,
-    ty: FuncType,
 }
 
 /// Why a call did not return.
@@ -68,25 +58,19 @@ impl CallError {
     }
 }
 
-impl Drop for Live {
-    /// However the guest ends, also where it is killed in the middle of a slice, what it computed counts.
-    fn drop(&mut self) {
-        self.charge_compute();
-    }
-}
-
 impl Live {
-    /// Makes the instance, which runs the module's start function.
-    pub(super) async fn new(mut store: Store<Guest>, pre: &InstancePre<Guest>, code: Code) -> Result<Live, Exit> {
-        match pre.instantiate_async(&mut store).await {
-            Ok(instance) => Ok(Live { store, instance, code, ended: None, functions: HashMap::new(), memory: None }),
-            Err(error) => Err(exit_of(&mut store, &error)),
-        }
+    pub(super) fn new(shell: Shell) -> Live {
+        Live { shell, ended: None, memory: None }
+    }
+
+    /// Returns the instance for others, if it is not one that ended.
+    pub(super) fn into_shell(self) -> Option<Shell> {
+        self.ended.is_none().then_some(self.shell)
     }
 
     /// Returns the process.
     pub fn process(&self) -> &Process {
-        self.store.data().process()
+        self.shell.guest().process()
     }
 
     /// Calls an exported function and returns its results. It may compute as much as its environment allows, anew for every
@@ -101,18 +85,14 @@ impl Live {
         if let Some(exit) = &self.ended {
             return Err(CallError::Ended(exit.clone()));
         }
-        let found = match self.functions.get(function) {
-            Some(found) => found.clone(),
-            None => self.find(function)?,
-        };
-        check_parameters(function, &found.ty, parameters)?;
-        if self.code == Code::Metered {
-            let units = self.store.data().environment().limits().get(Limit::Compute);
-            set_compute(&mut self.store, units);
+        self.shell.guest().module().expect("the instance is a module's").check_entry(function, parameters)?;
+        if self.shell.kind().code() == Code::Metered {
+            let units = self.shell.guest().environment().limits().get(Limit::Compute);
+            set_compute(self.shell.store(), units);
         }
         // Stays if the future is dropped.
         self.ended = Some(Exit::Killed);
-        match self.run(&found.function, found.ty.results().len(), parameters).await {
+        match self.shell.call(function, parameters).await {
             Ok(results) => {
                 self.ended = None;
                 Ok(results)
@@ -151,49 +131,9 @@ impl Live {
         }
     }
 
-    /// Calls a function that was checked to be there.
-    pub(super) async fn enter(&mut self, function: &str, parameters: &[Val]) -> Result<Vec<Val>, Exit> {
-        let function =
-            self.instance.get_func(&mut self.store, function).expect("the entry was checked before the spawn");
-        let results = function.ty(&self.store).results().len();
-        self.run(&function, results, parameters).await
-    }
-
-    async fn run(&mut self, function: &Func, results: usize, parameters: &[Val]) -> Result<Vec<Val>, Exit> {
-        let mut results = vec![Val::I32(0); results];
-        let called = function.call_async(&mut self.store, parameters, &mut results).await;
-        self.charge_compute();
-        match called {
-            Ok(()) => Ok(results),
-            Err(error) => Err(exit_of(&mut self.store, &error)),
-        }
-    }
-
-    /// Looks up a function that was not called yet.
-    fn find(&mut self, function: &str) -> Result<Function, EntryError> {
-        let module = self.store.data().module().expect("the instance is a module's");
-        let ty = module.entry(function)?;
-        let found = self.instance.get_func(&mut self.store, function).expect("the module exports it");
-        let found = Function { function: found, ty };
-        self.functions.insert(function.into(), found.clone());
-        Ok(found)
-    }
-
-    /// Counts what was computed since that was done last.
-    fn charge_compute(&mut self) {
-        // Where compute is not counted, asking for it makes an error each time.
-        if self.code != Code::Metered {
-            return;
-        }
-        if let Ok(fuel) = self.store.get_fuel() {
-            // What is over the bound now is found by the next process to spend or to begin.
-            let _ = self.store.data_mut().meter().charge_compute(fuel);
-        }
-    }
-
     /// Returns the size of the guest's memory, in bytes; 0 where it exports none.
     pub fn memory_size(&mut self) -> usize {
-        self.memory().map_or(0, |memory| memory.data_size(&self.store))
+        self.memory().map_or(0, |memory| memory.data_size(self.shell.store()))
     }
 
     /// Copies bytes out of the guest's memory.
@@ -203,7 +143,7 @@ impl Live {
     /// Where they do not all lie in it.
     pub fn read(&mut self, address: u32, length: usize) -> Result<Vec<u8>, OutOfBounds> {
         let Some(memory) = self.memory() else { return Err(OutOfBounds { address, length, size: 0 }) };
-        let bytes = memory.data(&self.store);
+        let bytes = memory.data(self.shell.store());
         let range = address as usize..(address as usize).saturating_add(length);
         bytes.get(range).map(<[u8]>::to_vec).ok_or(OutOfBounds { address, length, size: bytes.len() })
     }
@@ -216,7 +156,7 @@ impl Live {
     pub fn write(&mut self, address: u32, bytes: &[u8]) -> Result<(), OutOfBounds> {
         let error = |size| OutOfBounds { address, length: bytes.len(), size };
         let Some(memory) = self.memory() else { return Err(error(0)) };
-        let all = memory.data_mut(&mut self.store);
+        let all = memory.data_mut(self.shell.store());
         let size = all.len();
         let range = address as usize..(address as usize).saturating_add(bytes.len());
         all.get_mut(range).ok_or(error(size))?.copy_from_slice(bytes);
@@ -226,19 +166,20 @@ impl Live {
     /// Grows the guest's memory so that it has at least so many bytes; `false` where its environment does not let it.
     pub async fn grow_memory(&mut self, size: usize) -> bool {
         let Some(memory) = self.memory() else { return false };
-        let missing = size.saturating_sub(memory.data_size(&self.store)) as u64;
-        let pages = missing.div_ceil(memory.page_size(&self.store));
-        pages == 0 || memory.grow_async(&mut self.store, pages).await.is_ok()
+        let missing = size.saturating_sub(memory.data_size(self.shell.store())) as u64;
+        let pages = missing.div_ceil(memory.page_size(self.shell.store()));
+        pages == 0 || memory.grow_async(self.shell.store(), pages).await.is_ok()
     }
 
     /// Returns what the process carries for the host; see [`Guest::extension`].
     pub fn guest(&mut self) -> &mut Guest {
-        self.store.data_mut()
+        self.shell.store().data_mut()
     }
 
     fn memory(&mut self) -> Option<Memory> {
         if self.memory.is_none() {
-            self.memory = self.instance.get_export(&mut self.store, "memory").and_then(Extern::into_memory);
+            let instance = self.shell.instance();
+            self.memory = instance.get_export(self.shell.store(), "memory").and_then(Extern::into_memory);
         }
         self.memory
     }

@@ -6,10 +6,12 @@
 
 use super::live::Live;
 use super::live_component::LiveComponent;
+use super::shell::Shell;
 use super::{Exit, Frame, LimitReached, Process, Trap};
-use crate::engine::{Code, Engine, Slot};
+use crate::engine::{Code, Engine, Kind, Slot};
 use crate::environment::Permit;
 use crate::host::{Guest, Origin, Rejected};
+use crate::module::{Linked, Module};
 use crate::scheduler;
 use async_io::Timer;
 use futures_lite::FutureExt;
@@ -20,7 +22,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use wasmtime::{InstancePre, Store, StoreContextMut, UpdateDeadline, Val, WasmBacktrace, component};
+use wasmtime::{Store, StoreContextMut, UpdateDeadline, Val, WasmBacktrace, component};
 use wasmtime_wasi::I32Exit;
 
 /// How many ticks a slice is long.
@@ -44,9 +46,9 @@ pub(crate) type DriveComponent =
 /// What a process does.
 pub(crate) enum Body {
     /// It runs an exported function of a module.
-    Function { pre: Arc<InstancePre<Guest>>, name: Box<str>, parameters: Box<[Val]> },
+    Function { linked: Arc<Linked>, name: Box<str>, parameters: Box<[Val]> },
     /// It does what a host closure has an instance of a module do.
-    Host { pre: Arc<InstancePre<Guest>>, drive: Drive },
+    Host { linked: Arc<Linked>, drive: Drive },
     /// It runs a component's `wasi:cli/run`.
     Command { pre: component::InstancePre<Guest> },
     /// It does what a host closure has an instance of a component do.
@@ -85,14 +87,13 @@ pub(crate) fn run(
     origin: Origin,
     body: Body,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let (code, wasmtime) = (engine.code(), engine.wasmtime().clone());
+    let (kind, wasmtime) = (engine.kind(), engine.wasmtime().clone());
     // If the scheduler drops the future before its first turn, the process still ends properly.
     let finish = Finish { process: process.clone(), exit: Exit::Killed, kept: Some((permits.process, permits.slot)) };
     async move {
         let mut finish = finish;
         finish.exit = {
-            let guest = Guest::new(process.clone(), origin, permits.memory);
-            let life = pin!(live(Store::new(&wasmtime, guest), code, body));
+            let life = pin!(live(&wasmtime, kind, (process.clone(), origin, permits.memory), body));
             turns(&process, life).await
         };
         if let Some(released) = process.released() {
@@ -129,39 +130,49 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Makes the instance and does what the body says.
-async fn live(mut store: Store<Guest>, code: Code, body: Body) -> Exit {
-    let limits = *store.data().environment().limits();
-    store.limiter(|guest| guest.meter());
-    store.set_epoch_deadline(SLICE);
-    // This turn's slice has begun with that.
-    store.data_mut().is_new_turn();
-    store.epoch_deadline_callback(slice_is_over);
-    if code == Code::Metered {
-        set_compute(&mut store, limits.get(Limit::Compute));
-    }
-    // In a loop without calls the fuel that is left is known only where it runs short, so it is given in portions where the
-    // environment counts it. A portion is small against the bound; that its end is also a turn's end hardly costs.
-    if let Some(portion) = portion(limits.get(Limit::TotalCompute)) {
-        store.fuel_async_yield_interval(Some(portion)).expect("the engine of metered code consumes fuel");
-    }
+async fn live(
+    engine: &wasmtime::Engine,
+    kind: Kind,
+    (process, origin, memory): (Process, Origin, Permit),
+    body: Body,
+) -> Exit {
+    let limits = *process.environment().limits();
+    let new = |process, origin, memory| store(engine, kind, Guest::new(process, origin, memory));
     let work = async {
         let worked = match body {
-            Body::Function { pre, name, parameters } => match Live::new(store, &pre, code).await {
-                Ok(mut live) => live.enter(&name, &parameters).await.map(|_| Exit::Normal),
+            Body::Function { linked, name, parameters } => {
+                match shell(engine, kind, (process, origin, memory), &linked).await {
+                    Ok(mut shell) => match shell.call(&name, &parameters).await {
+                        Ok(_) => {
+                            linked.shells.give(shell);
+                            Ok(Exit::Normal)
+                        }
+                        Err(exit) => Err(exit),
+                    },
+                    Err(exit) => Err(exit),
+                }
+            }
+            Body::Host { linked, drive } => match shell(engine, kind, (process, origin, memory), &linked).await {
+                Ok(shell) => {
+                    let mut live = Live::new(shell);
+                    let exit = drive(&mut live).await;
+                    if let Some(shell) = live.into_shell() {
+                        linked.shells.give(shell);
+                    }
+                    Ok(exit)
+                }
                 Err(exit) => Err(exit),
             },
-            Body::Host { pre, drive } => match Live::new(store, &pre, code).await {
-                Ok(mut live) => Ok(drive(&mut live).await),
-                Err(exit) => Err(exit),
-            },
-            Body::Command { pre } => match LiveComponent::new(store, &pre, code).await {
+            Body::Command { pre } => match LiveComponent::new(new(process, origin, memory), &pre, kind.code()).await {
                 Ok(mut live) => live.run().await.map(|()| Exit::Normal),
                 Err(exit) => Err(exit),
             },
-            Body::HostComponent { pre, drive } => match LiveComponent::new(store, &pre, code).await {
-                Ok(mut live) => Ok(drive(&mut live).await),
-                Err(exit) => Err(exit),
-            },
+            Body::HostComponent { pre, drive } => {
+                match LiveComponent::new(new(process, origin, memory), &pre, kind.code()).await {
+                    Ok(mut live) => Ok(drive(&mut live).await),
+                    Err(exit) => Err(exit),
+                }
+            }
         };
         worked.unwrap_or_else(|exit| exit)
     };
@@ -174,6 +185,47 @@ async fn live(mut store: Store<Guest>, code: Code, body: Body) -> Exit {
         Exit::Limit(LimitReached { limit: Limit::Time, allowed, wanted: None })
     };
     work.or(time_is_over).await
+}
+
+/// Returns an instance for a process: one that waits for the next, or a new one.
+async fn shell(
+    engine: &wasmtime::Engine,
+    kind: Kind,
+    (process, origin, memory): (Process, Origin, Permit),
+    linked: &Linked,
+) -> Result<Shell, Exit> {
+    match linked.shells.take() {
+        Some(mut shell) => {
+            shell.enter(process, origin, memory);
+            Ok(shell)
+        }
+        None => Shell::new(engine, kind, Guest::new(process, origin, memory), linked).await,
+    }
+}
+
+/// Makes a store for a guest that is about to begin.
+pub(super) fn store(engine: &wasmtime::Engine, kind: Kind, guest: Guest) -> Store<Guest> {
+    let mut store = Store::new(engine, guest);
+    store.limiter(|guest| guest.meter());
+    store.epoch_deadline_callback(slice_is_over);
+    begin(&mut store, kind);
+    store
+}
+
+/// Gives a guest that is about to begin its first slice and its compute.
+pub(super) fn begin(store: &mut Store<Guest>, kind: Kind) {
+    store.set_epoch_deadline(SLICE);
+    // This turn's slice has begun with that.
+    store.data_mut().is_new_turn();
+    if kind.code() == Code::Plain {
+        return;
+    }
+    let limits = *store.data().environment().limits();
+    set_compute(store, limits.get(Limit::Compute));
+    // In a loop without calls the fuel that is left is known only where it runs short, so it is given in portions where the
+    // environment counts it. A portion is small against the bound; that its end is also a turn's end hardly costs.
+    let portion = portion(limits.get(Limit::TotalCompute));
+    store.fuel_async_yield_interval(portion).expect("the engine of metered code consumes fuel");
 }
 
 /// Returns in which portions a guest is given fuel, where its environment's processes may compute so many units together.
@@ -193,7 +245,8 @@ fn slice_is_over(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<Upda
     if store.data().process().is_ending() {
         return Err(wasmtime::Error::msg("the process is to end"));
     }
-    if let Ok(fuel) = store.get_fuel() {
+    if store.data().environment().code() == Code::Metered {
+        let fuel = store.get_fuel()?;
         store.data_mut().meter().charge_compute(fuel).map_err(Rejected)?;
     }
     // The deadline may lie before the present turn, as the process waited since. Then the slice only begins.
@@ -211,7 +264,8 @@ pub(super) fn exit_of(store: &mut Store<Guest>, error: &wasmtime::Error) -> Exit
     if let Some(exit) = end_of(guest, error) {
         return exit;
     }
-    Exit::Trapped(Arc::new(Trap { reason: reason(error), module: guest.module().cloned(), frames: frames(error) }))
+    let module = guest.module();
+    Exit::Trapped(Arc::new(Trap { reason: reason(error), module: module.cloned(), frames: frames(module, error) }))
 }
 
 /// Says how a guest ended that stopped with this error and did not just trap.
@@ -245,11 +299,12 @@ fn reason(error: &wasmtime::Error) -> String {
     sentences.join(": ")
 }
 
-fn frames(error: &wasmtime::Error) -> Vec<Frame> {
+fn frames(module: Option<&Module>, error: &wasmtime::Error) -> Vec<Frame> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let offset = |offset: usize| module.map_or(offset, |module| module.offset(offset));
     let frame = |frame: &wasmtime::FrameInfo| Frame {
         function: frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), demangle),
-        offset: frame.module_offset(),
+        offset: frame.module_offset().map(offset),
     };
     backtrace.frames().iter().map(frame).collect()
 }

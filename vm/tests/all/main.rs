@@ -18,6 +18,7 @@ mod memory;
 mod metrics;
 mod model;
 mod processes;
+mod profiles;
 mod registry;
 mod scheduler;
 mod soak;

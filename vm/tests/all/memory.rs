@@ -1,7 +1,7 @@
 //! Memory: nobody takes more than is theirs, leaves anything behind, or sees what was left.
 
 use crate::support::{Lab, guest};
-use lunatic_vm::{BuildError, Caller, Config, Exit, Guest, Host, Limit, LimitReached, SpawnError, Vm};
+use lunatic_vm::{Caller, Config, Exit, Guest, Host, Limit, LimitReached, Profile, SpawnError, Vm};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -91,7 +91,7 @@ fn t021_a_process_of_many_memories_counts_as_many() {
         }
         assert!(spawned < 10_000, "each takes eight of the machine's memories");
     };
-    assert!(matches!(error, SpawnError::Slots(_)), "{error}");
+    assert!(matches!(error, SpawnError::Ceiling(_)), "{error}");
     // Nobody was failed by the machine for it, not those that wait and not who comes after some have ended.
     for process in lab.vm.processes().into_iter().take(10) {
         process.kill();
@@ -352,21 +352,25 @@ fn t030_timers_hold_no_more_bytes_than_a_mailbox() {
 }
 
 #[test]
-fn t031_a_machine_that_gets_no_memory_says_so() {
+fn t031_a_machine_with_little_address_space_runs_dense_and_says_what_it_cannot() {
     // The address space of a process can be limited where there is a shell that can do it.
     if !cfg!(target_os = "linux") {
         println!("not tested here: no `ulimit -v`");
         return;
     }
     let limited = ["sh", "-c", "ulimit -v 8000000; exec \"$0\" \"$@\""];
-    if !is_alone("memory::t031_a_machine_that_gets_no_memory_says_so", &limited) {
+    let name = "memory::t031_a_machine_with_little_address_space_runs_dense_and_says_what_it_cannot";
+    if !is_alone(name, &limited) {
         return;
     }
-    match Vm::builder().build() {
-        Err(error @ BuildError::Engine(_)) => assert!(error.to_string().contains("memory"), "{error}"),
-        Err(error) => panic!("{error}"),
-        Ok(_) => panic!("8 GB of address space hold no pool of memories"),
-    }
+    let text = guest(&[], "(func (export \"main\") (call $say (i64.load (i32.const 60000))))");
+    let lab = Lab::with(Vm::builder());
+    assert!(lab.run(&text).is_normal());
+    assert_eq!(lab.hear(), 0);
+    let vm = Vm::builder().profile(Profile::Fast).build().expect("the machine can be set up");
+    let module = vm.module("test", b"(module (memory 1) (func (export \"main\")))").expect("it is a module");
+    let error = vm.environment(vm.config()).spawn(&module, "main", &[]).expect_err("4 GiB are too much");
+    assert!(error.to_string().contains("`dense`"), "{error}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ pub(crate) mod actor;
 
 use async_channel::{Receiver, Sender};
 use lunatic_abi::{HOST_FUNCTIONS, Kind, ValueType};
-use lunatic_vm::{Caller, Config, Environment, Exit, Guest, Host, Module, Process, Vm, VmBuilder};
+use lunatic_vm::{Caller, Config, Environment, Exit, Guest, Host, Module, Process, Profile, Vm, VmBuilder};
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +19,9 @@ pub(crate) struct Lab {
     /// Given up after the machine is gone.
     _room: Option<MutexGuard<'static, ()>>,
 }
+
+/// Set where the tests run in the profile `dense`; see `profiles.rs`.
+pub(crate) const DENSE: &str = "LUNATIC_TEST_DENSE";
 
 /// So many processes can be alive in a machine of a test that does not say otherwise.
 const SLOTS: u32 = 3_000;
@@ -55,7 +58,10 @@ impl Lab {
         Lab::build(builder.slots(SLOTS), host)
     }
 
-    fn build(builder: VmBuilder, mut host: Host) -> Lab {
+    fn build(mut builder: VmBuilder, mut host: Host) -> Lab {
+        if std::env::var_os(DENSE).is_some() {
+            builder = builder.profile(Profile::Dense);
+        }
         let (say, said): (Sender<i64>, _) = async_channel::unbounded();
         host.function("test", "say", move |_: Caller<'_, Guest>, number: i64| {
             // A test that has heard enough may be gone already.

@@ -111,7 +111,7 @@ fn each_stack_takes_a_slot_of_the_machine() {
     for _ in 0..3 {
         let process = environment.spawn(&module, "main", &[]).expect("the slot is free");
         let exit = vm.block_on(process.exited());
-        assert!(exit.trap().is_some_and(|trap| trap.reason.contains("slots")), "{exit}");
+        assert!(exit.trap().is_some_and(|trap| trap.reason.contains("set up for")), "{exit}");
     }
 }
 

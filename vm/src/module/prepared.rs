@@ -1,0 +1,341 @@
+//! A module, made ready for being instantiated often.
+//!
+//! What is compiled is not quite what was given. The data that a memory begins with are taken out, into an image that is
+//! mapped; and globals that change are exported, so that an instance can be set back and serve the next process. What the
+//! module does is the same. Where that cannot be had, the module is compiled as it is.
+
+use crate::engine::Image;
+use std::sync::Arc;
+use wasm_encoder::{ConstExpr, DataSection, DataSegment, DataSegmentMode, ExportKind, ExportSection, RawSection};
+use wasmparser::{DataKind, ExternalKind, Operator, Parser, Payload, ValType};
+
+/// The names of what is exported besides what the module exports begin with this, which no compiler makes.
+const OURS: &str = "\u{1}lunatic::";
+
+/// Data that lie this far apart or closer make an image; where they lie farther, wasmtime puts them in their places.
+const MAX_IMAGE: usize = 64 << 20;
+
+/// A module as it is compiled.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) bytes: Box<[u8]>,
+    /// What its memory begins with; none where it begins with zeros, or is left to wasmtime.
+    pub(super) image: Option<Arc<Image>>,
+    /// Whether only the guest writes to its memory, over what the image has or zeros, and not wasmtime when it makes an
+    /// instance.
+    pub(super) is_laid_out: bool,
+    /// How many bytes later the code begins than in what was given.
+    pub(super) shift: usize,
+    /// What is exported besides what the module exports; `None` where that is not enough to set an instance back.
+    pub(super) exports: Option<Exports>,
+}
+
+/// The names under which the state of an instance is exported.
+#[derive(Debug)]
+pub(crate) struct Exports {
+    /// Its memory, if it has one.
+    pub(crate) memory: Option<String>,
+    /// The globals that change.
+    pub(crate) globals: Vec<String>,
+}
+
+impl Prepared {
+    /// Makes a module ready. Bytes that are no module stay what they are: it is the compiler's to say what is wrong.
+    pub(super) fn new(bytes: &[u8]) -> Prepared {
+        prepare(bytes).unwrap_or_else(|| Prepared::untouched(bytes))
+    }
+
+    /// Leaves a module as it is.
+    pub(super) fn untouched(bytes: &[u8]) -> Prepared {
+        Prepared { bytes: bytes.into(), image: None, is_laid_out: false, shift: 0, exports: None }
+    }
+}
+
+/// What has to be known of a module before it can be written anew.
+#[derive(Default)]
+struct Survey<'a> {
+    /// Bytes of each memory.
+    memories: Vec<u64>,
+    imports_state: bool,
+    /// Globals that change, by their numbers.
+    changing: Vec<u32>,
+    has_references: bool,
+    has_start: bool,
+    exports: Vec<wasmparser::Export<'a>>,
+    data: Vec<wasmparser::Data<'a>>,
+    code: Option<usize>,
+}
+
+fn prepare(bytes: &[u8]) -> Option<Prepared> {
+    let survey = survey(bytes)?;
+    // With more memories than one, whose data it is would have to be kept apart.
+    if survey.imports_state || survey.memories.len() > 1 {
+        return None;
+    }
+    let is_taken = survey.exports.iter().any(|export| export.name.starts_with(OURS));
+    let can_be_set_back = !survey.has_start && !survey.has_references && !is_taken && !survey.exports.is_empty();
+    let ours = can_be_set_back.then(|| Exports {
+        memory: (!survey.memories.is_empty()).then(|| format!("{OURS}memory")),
+        globals: (0..survey.changing.len()).map(|number| format!("{OURS}global::{number}")).collect(),
+    });
+    let size = usize::try_from(survey.memories.first().copied().unwrap_or(0)).ok()?;
+    let laid_out = lay_out(&survey.data, size);
+
+    let mut module = wasm_encoder::Module::new();
+    for payload in Parser::new(0).parse_all(bytes) {
+        let payload = payload.ok()?;
+        if let Payload::Version { .. } | Payload::End(_) = payload {
+            continue;
+        }
+        match payload {
+            Payload::ExportSection(_) if let Some(ours) = &ours => {
+                let mut section = ExportSection::new();
+                for export in &survey.exports {
+                    section.export(export.name, kind(export.kind)?, export.index);
+                }
+                for (name, &global) in ours.globals.iter().zip(&survey.changing) {
+                    section.export(name, ExportKind::Global, global);
+                }
+                if let Some(name) = &ours.memory {
+                    section.export(name, ExportKind::Memory, 0);
+                }
+                module.section(&section);
+            }
+            Payload::DataSection(_) if laid_out.is_some() => {
+                let mut section = DataSection::new();
+                for data in &survey.data {
+                    match data.kind {
+                        // It is dropped when the instance is made, as one with content is.
+                        DataKind::Active { memory_index, .. } => {
+                            let mode = DataSegmentMode::Active { memory_index, offset: &ConstExpr::i32_const(0) };
+                            section.segment(DataSegment { mode, data: [] });
+                        }
+                        DataKind::Passive => {
+                            let data = data.data.iter().copied();
+                            section.segment(DataSegment { mode: DataSegmentMode::Passive, data });
+                        }
+                    }
+                }
+                module.section(&section);
+            }
+            payload => {
+                if let Some((id, range)) = payload.as_section() {
+                    module.section(&RawSection { id, data: &bytes[range] });
+                }
+            }
+        }
+    }
+    let prepared = module.finish();
+    let image = match &laid_out {
+        Some(Some((offset, data))) => Some(Arc::new(Image::new(*offset, data).ok()?)),
+        _ => None,
+    };
+    let shift = match survey.code {
+        Some(code) => code_of(&prepared)?.checked_sub(code)?,
+        None => 0,
+    };
+    Some(Prepared { image, is_laid_out: laid_out.is_some(), shift, exports: ours, bytes: prepared.into() })
+}
+
+fn survey(bytes: &[u8]) -> Option<Survey<'_>> {
+    let mut survey = Survey::default();
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.ok()? {
+            Payload::ImportSection(imports) => {
+                for import in imports.into_imports() {
+                    survey.imports_state |= !matches!(import.ok()?.ty, wasmparser::TypeRef::Func(_));
+                }
+            }
+            Payload::MemorySection(memories) => {
+                for memory in memories {
+                    let memory = memory.ok()?;
+                    if memory.memory64 || memory.shared || memory.page_size_log2.is_some() {
+                        return None;
+                    }
+                    survey.memories.push(memory.initial << 16);
+                }
+            }
+            Payload::GlobalSection(globals) => {
+                for (number, global) in globals.into_iter().enumerate() {
+                    let ty = global.ok()?.ty;
+                    survey.has_references |= ty.mutable && matches!(ty.content_type, ValType::Ref(_));
+                    if ty.mutable {
+                        survey.changing.push(number as u32);
+                    }
+                }
+            }
+            Payload::ExportSection(exports) => survey.exports = exports.into_iter().collect::<Result<_, _>>().ok()?,
+            Payload::StartSection { .. } => survey.has_start = true,
+            Payload::DataSection(data) => survey.data = data.into_iter().collect::<Result<_, _>>().ok()?,
+            Payload::CodeSectionStart { range, .. } => survey.code = Some(range.start),
+            _ => {}
+        }
+    }
+    Some(survey)
+}
+
+/// Returns what a memory of so many bytes begins with, and where: as data segments say, one after the other. There is nothing
+/// to lay out where they say nothing. `None` where it is known only when an instance is made, or would be an error then.
+fn lay_out(data: &[wasmparser::Data<'_>], size: usize) -> Option<Option<(usize, Vec<u8>)>> {
+    let mut segments = Vec::new();
+    for segment in data {
+        let DataKind::Active { memory_index: 0, offset_expr } = &segment.kind else { continue };
+        let mut operators = offset_expr.get_operators_reader();
+        let Operator::I32Const { value } = operators.read().ok()? else { return None };
+        let Operator::End = operators.read().ok()? else { return None };
+        let start = value as u32 as usize;
+        let end = start.checked_add(segment.data.len()).filter(|&end| end <= size)?;
+        segments.push((start, end, segment.data));
+    }
+    segments.retain(|(start, end, _)| start < end);
+    let Some(start) = segments.iter().map(|segment| segment.0).min() else { return Some(None) };
+    let end = segments.iter().map(|segment| segment.1).max()?;
+    if end - start > MAX_IMAGE {
+        return None;
+    }
+    let mut bytes = vec![0; end - start];
+    for (from, to, data) in segments {
+        bytes[from - start..to - start].copy_from_slice(data);
+    }
+    Some(Some((start, bytes)))
+}
+
+fn kind(kind: ExternalKind) -> Option<ExportKind> {
+    match kind {
+        ExternalKind::Func => Some(ExportKind::Func),
+        ExternalKind::Table => Some(ExportKind::Table),
+        ExternalKind::Memory => Some(ExportKind::Memory),
+        ExternalKind::Global => Some(ExportKind::Global),
+        _ => None,
+    }
+}
+
+fn code_of(bytes: &[u8]) -> Option<usize> {
+    Parser::new(0).parse_all(bytes).find_map(|payload| match payload {
+        Ok(Payload::CodeSectionStart { range, .. }) => Some(range.start),
+        _ => None,
+    })
+}
+
+/// Whether no instruction changes a table, or drops a segment: neither can be set back. It reads all of the code.
+pub(super) fn leaves_tables_alone(bytes: &[u8]) -> bool {
+    let leaves_alone = |body: wasmparser::FunctionBody<'_>| -> wasmparser::Result<bool> {
+        for operator in body.get_operators_reader()? {
+            match operator? {
+                Operator::TableSet { .. }
+                | Operator::TableGrow { .. }
+                | Operator::TableFill { .. }
+                | Operator::TableCopy { .. }
+                | Operator::TableInit { .. }
+                | Operator::ElemDrop { .. }
+                | Operator::DataDrop { .. } => return Ok(false),
+                _ => {}
+            }
+        }
+        Ok(true)
+    };
+    Parser::new(0).parse_all(bytes).all(|payload| match payload {
+        Ok(Payload::CodeSectionEntry(body)) => leaves_alone(body).unwrap_or(false),
+        Ok(_) => true,
+        Err(_) => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binary(text: &str) -> Vec<u8> {
+        wat::parse_str(text).expect("the tests use well-formed text")
+    }
+
+    fn exports(bytes: &[u8]) -> Vec<String> {
+        survey(bytes).expect("it is a module").exports.iter().map(|export| export.name.to_string()).collect()
+    }
+
+    #[test]
+    fn data_become_an_image_in_the_order_of_the_segments() {
+        let laid_out = |text: &str| {
+            let bytes = binary(text);
+            let survey = survey(&bytes).expect("it is a module");
+            lay_out(&survey.data, 65_536)
+        };
+        assert_eq!(laid_out("(module (memory 1))"), Some(None));
+        let two =
+            r#"(module (memory 1) (data (i32.const 20) "cd") (data (i32.const 16) "ab") (data (i32.const 17) "x"))"#;
+        assert_eq!(laid_out(two), Some(Some((16, b"ax\0\0cd".to_vec()))));
+        assert_eq!(laid_out(r#"(module (memory 1) (data "passive"))"#), Some(None));
+        // What is an error or is known only later is left alone.
+        assert_eq!(laid_out(r#"(module (memory 1) (data (i32.const 65535) "ab"))"#), None);
+        assert_eq!(laid_out(r#"(module (memory 1) (data (i32.const -1) "a"))"#), None);
+        assert_eq!(laid_out(r#"(module (memory 1) (global $g i32 (i32.const 3)) (data (global.get $g) "a"))"#), None);
+    }
+
+    #[test]
+    fn segments_keep_their_numbers_and_passive_ones_their_bytes() {
+        let bytes = binary(r#"(module (memory 1) (data (i32.const 8) "active") (data "passive") (func (export "f")))"#);
+        let prepared = Prepared::new(&bytes);
+        assert!(prepared.is_laid_out && prepared.image.is_some());
+        let survey = survey(&prepared.bytes).expect("it is a module");
+        let lengths: Vec<usize> = survey.data.iter().map(|data| data.data.len()).collect();
+        assert_eq!(lengths, [0, 7]);
+    }
+
+    #[test]
+    fn what_changes_is_exported_and_the_code_lies_as_much_later_as_is_said() {
+        let bytes = binary(
+            r#"(module (memory 1) (global i32 (i32.const 1)) (global (mut i32) (i32.const 2)) (func (export "f") nop nop))"#,
+        );
+        let prepared = Prepared::new(&bytes);
+        let names = exports(&prepared.bytes);
+        assert_eq!(names.len(), 3, "{names:?}");
+        let ours = prepared.exports.expect("it can be set back");
+        assert!(names.contains(&ours.globals[0]) && ours.memory.is_some_and(|name| names.contains(&name)), "{names:?}");
+        let (before, after) = (code_of(&bytes).expect("it has code"), code_of(&prepared.bytes).expect("it has code"));
+        assert_eq!(after - before, prepared.shift);
+        assert!(prepared.shift > 0);
+    }
+
+    #[test]
+    fn what_cannot_be_set_back_is_not_thought_to_be() {
+        let can = |fields: &str| {
+            Prepared::new(&binary(&format!("(module {fields} (func (export \"f\")))"))).exports.is_some()
+        };
+        assert!(can("(memory 1)"));
+        assert!(!can("(memory 1) (memory 1)"), "two memories");
+        assert!(!can("(global (mut funcref) (ref.null func))"), "a global that refers to a function");
+        assert!(!can("(start $s) (func $s)"), "a start function, which would have to run again");
+        assert!(
+            !can("(global $g (mut i32) (i32.const 0)) (export \"\\01lunatic::global::0\" (global $g))"),
+            "a name of ours"
+        );
+    }
+
+    #[test]
+    fn tables_that_code_can_change_are_found() {
+        let alone = |body: &str| {
+            let module =
+                format!("(module (table 4 funcref) (elem func) (data \"a\") (memory 1) (func (export \"f\") {body}))");
+            leaves_tables_alone(&binary(&module))
+        };
+        assert!(alone("(drop (table.size 0)) (drop (table.get 0 (i32.const 1)))"));
+        for body in [
+            "(table.set 0 (i32.const 0) (ref.null func))",
+            "(drop (table.grow 0 (ref.null func) (i32.const 1)))",
+            "(table.fill 0 (i32.const 0) (ref.null func) (i32.const 1))",
+            "(table.copy (i32.const 0) (i32.const 1) (i32.const 1))",
+            "(table.init 0 (i32.const 0) (i32.const 0) (i32.const 0))",
+            "(elem.drop 0)",
+            "(data.drop 0)",
+        ] {
+            assert!(!alone(body), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_module_stays_what_it_is() {
+        for bytes in [&b""[..], b"\0asm", b"not wasm", b"\0asm\x01\0\0\0\x0b\xff"] {
+            assert_eq!(&*Prepared::new(bytes).bytes, bytes);
+        }
+    }
+}

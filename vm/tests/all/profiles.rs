@@ -1,0 +1,189 @@
+//! The profiles `fast` and `dense`: where memories and stacks lie, which no program is to notice.
+
+use crate::support::{DENSE, Lab, guest};
+use lunatic_vm::{Exit, Limit, Profile, Vm};
+use std::process::Command;
+
+/// What this run is about already, what looks at sources only, and what takes long and depends on no memory.
+const SKIPPED: [&str; 4] = ["profiles::", "tidy::", "soak::", "model::"];
+
+#[test]
+fn whatever_holds_in_fast_holds_in_dense() {
+    let own = std::env::current_exe().expect("a test knows its file");
+    let skipped = SKIPPED.iter().flat_map(|name| ["--skip", name]);
+    let output = Command::new(own).args(skipped).env(DENSE, "1").output().expect("the tests can be started");
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("memory::t034_nothing_of_a_process_is_left_for_the_next ... ok"), "{text}");
+}
+
+/// Both profiles, by name.
+fn labs() -> [(&'static str, Lab); 2] {
+    let lab = |profile| Lab::with(Vm::builder().workers(1).profile(profile));
+    [("fast", lab(Profile::Fast)), ("dense", lab(Profile::Dense))]
+}
+
+#[test]
+fn t034_an_instance_that_serves_again_is_as_new() {
+    // Says what it finds of the last one, and leaves something everywhere it can: in its data, behind them, far from them,
+    // in pages that hold nothing at first, in globals of each type.
+    let text = guest(
+        &[],
+        r#"(data (i32.const 4096) "beginning")
+           (global $a (mut i32) (i32.const 7)) (global $b (mut i64) (i64.const 8)) (global $c (mut f32) (f32.const 1.5))
+           (global $d (mut f64) (f64.const 2.5)) (global $e (mut v128) (v128.const i64x2 3 4))
+           (func (export "main")
+             (call $say (i64.load (i32.const 4096)))
+             (call $say (i64.or (i64.or (i64.load (i32.const 0)) (i64.load (i32.const 8192))) (i64.load (i32.const 65528))))
+             (call $say (i64.add (i64.extend_i32_u (global.get $a)) (global.get $b)))
+             (call $say (i64.trunc_f64_s (f64.add (f64.promote_f32 (global.get $c)) (global.get $d))))
+             (call $say (i64x2.extract_lane 1 (global.get $e)))
+             (memory.fill (i32.const 0) (i32.const 255) (i32.const 9000))
+             (i64.store (i32.const 65528) (i64.const -1))
+             (global.set $a (i32.const -1)) (global.set $b (i64.const -1)) (global.set $c (f32.const -9))
+             (global.set $d (f64.const -9)) (global.set $e (v128.const i64x2 -1 -1)))"#,
+    );
+    let beginning = i64::from_le_bytes(*b"beginnin");
+    for (name, lab) in labs() {
+        let module = lab.module(&text);
+        for limit in [u64::MAX, 1_000_000] {
+            let environment = lab.environment_with(|config| {
+                config.limit(Limit::Compute, limit);
+            });
+            for round in 0..50 {
+                assert!(lab.run_in(&environment, &module).is_normal());
+                assert_eq!(lab.hear_all(), [beginning, 0, 15, 4, 4], "{name}, {limit} units, round {round}");
+            }
+        }
+    }
+}
+
+#[test]
+fn t034_an_instance_whose_table_can_change_serves_nobody_again() {
+    let text = guest(
+        &[],
+        r#"(table $t 2 funcref) (elem declare func $f) (func $f)
+           (func (export "main")
+             (call $say (i64.extend_i32_u (ref.is_null (table.get $t (i32.const 1)))))
+             (call $say (i64.extend_i32_u (table.size $t)))
+             (table.set $t (i32.const 1) (ref.func $f))
+             (drop (table.grow $t (ref.null func) (i32.const 1))))"#,
+    );
+    for (name, lab) in labs() {
+        let module = lab.module(&text);
+        let environment = lab.environment();
+        for round in 0..50 {
+            assert!(lab.run_in(&environment, &module).is_normal());
+            assert_eq!(lab.hear_all(), [1, 2], "{name}, round {round}");
+        }
+    }
+}
+
+#[test]
+fn t034_an_instance_that_grew_or_trapped_serves_nobody_again() {
+    let text = guest(
+        &[],
+        r#"(global $calls (mut i32) (i32.const 0))
+           (func (export "main")
+             (call $say (i64.extend_i32_u (i32.add (global.get $calls) (memory.size))))
+             (global.set $calls (i32.const 1))
+             (i32.store (i32.const 100) (i32.const 1))
+             (drop (memory.grow (i32.const 3))))
+           (func (export "trap")
+             (call $say (i64.extend_i32_u (i32.add (global.get $calls) (i32.load (i32.const 100)))))
+             (global.set $calls (i32.const 1))
+             (i32.store (i32.const 100) (i32.const 1))
+             unreachable)"#,
+    );
+    for (name, lab) in labs() {
+        let (module, environment) = (lab.module(&text), lab.environment());
+        for round in 0..30 {
+            assert!(lab.run_in(&environment, &module).is_normal());
+            assert_eq!(lab.hear(), 1, "{name}, round {round}");
+            let exit = lab.exit(&environment.spawn(&module, "trap", &[]).expect("nothing limits it"));
+            assert!(matches!(exit, Exit::Trapped(_)), "{exit}");
+            assert_eq!(lab.hear(), 0, "{name}, round {round}");
+        }
+    }
+}
+
+#[test]
+fn a_memory_moves_when_it_outgrows_its_place_and_keeps_what_it_has() {
+    let text = guest(
+        &[],
+        r#"(data (i32.const 50000) "stays") (global $at (mut i32) (i32.const 0))
+           (func $grow (param $pages i32)
+             (if (i32.eq (memory.grow (local.get $pages)) (i32.const -1)) (then unreachable))
+             (i32.store (i32.sub (i32.mul (memory.size) (i32.const 65536)) (i32.const 4)) (memory.size)))
+           (func (export "main")
+             (i64.store (i32.const 8) (i64.const 99))
+             (call $grow (i32.const 1)) (call $grow (i32.const 1)) (call $grow (i32.const 37)) (call $grow (i32.const 500))
+             (call $say (i64.load (i32.const 8)))
+             (call $say (i64.and (i64.load (i32.const 50000)) (i64.const 0xffffffffff)))
+             (call $say (i64.extend_i32_u (i32.load (i32.const 131068))))
+             (call $say (i64.extend_i32_u (i32.load (i32.const 196604))))
+             (call $say (i64.extend_i32_u (i32.load (i32.const 2621436))))
+             (call $say (i64.extend_i32_u (i32.load (i32.const 35389436))))
+             ;; What was never written is zero, and what lies behind the end is not there.
+             (call $say (i64.load (i32.const 20000000)))
+             (drop (i32.load (i32.const 35389440))))"#,
+    );
+    for (name, lab) in labs() {
+        let exit = lab.run(&text);
+        assert!(matches!(&exit, Exit::Trapped(trap) if trap.reason.contains("out of bounds")), "{name}: {exit}");
+        let stays = i64::from_le_bytes(*b"stays\0\0\0");
+        assert_eq!(lab.hear_all(), [99, stays, 2, 3, 40, 540, 0], "{name}");
+    }
+}
+
+#[test]
+fn t007_nothing_behind_the_end_of_a_memory_is_touched() {
+    // Just behind the end, with the largest constant offset, at the last address of 32 bits, and where the next memory lies.
+    // As offset and address.
+    let touches: [(u32, i32); 7] =
+        [(0, 65_533), (u32::MAX, 0), (u32::MAX, -1), (0, -4), (65_536, 0), (131_072, 65_532), (32 << 20, -4)];
+    for (name, lab) in labs() {
+        let environment = lab.environment();
+        // A neighbour whose memory is full of something.
+        let neighbour = lab.module(&guest(
+            &["lunatic::process::sleep_ms"],
+            r#"(func (export "main") (memory.fill (i32.const 0) (i32.const 255) (i32.const 65536)) (call $say (i64.const 1))
+                 (call $sleep_ms (i64.const -1)))"#,
+        ));
+        for _ in 0..3 {
+            environment.spawn(&neighbour, "main", &[]).expect("nothing limits it");
+            lab.hear();
+        }
+        for (offset, address) in touches {
+            for touch in [
+                format!("(drop (i32.load offset={offset} (i32.const {address})))"),
+                format!("(i32.store offset={offset} (i32.const {address}) (i32.const 1))"),
+            ] {
+                let module = lab.module(&guest(&[], &format!("(func (export \"main\") {touch})")));
+                let exit = lab.run_in(&environment, &module);
+                let is_out_of_bounds = matches!(&exit, Exit::Trapped(trap) if trap.reason.contains("out of bounds"));
+                assert!(is_out_of_bounds, "{name} {touch}: {exit}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_first_processes_are_fast_and_the_others_dense_and_none_notices() {
+    let lab = Lab::roomy();
+    let environment = lab.environment();
+    let module = lab.module(&guest(
+        &["lunatic::process::sleep_ms"],
+        r#"(data (i32.const 16) "\2a") (func (export "main")
+             (i64.store (i32.const 24) (i64.const 1))
+             (call $say (i64.load (i32.const 16))) (call $sleep_ms (i64.const -1)))"#,
+    ));
+    for _ in 0..5_000 {
+        environment.spawn(&module, "main", &[]).expect("there is room");
+    }
+    for _ in 0..5_000 {
+        assert_eq!(lab.hear(), 42);
+    }
+    environment.end();
+    lab.wait_for("the end of all", environment.ended());
+}
