@@ -29,7 +29,8 @@ struct Life {
     origin: Origin,
     /// The message being composed, or the one received last.
     slot: Option<Slot>,
-    handles: Handles,
+    /// Made when it holds something first: most processes never do.
+    handles: Option<Box<Handles>>,
     meter: Meter,
     /// The turn in which the slice was looked at last.
     turn: u64,
@@ -92,12 +93,12 @@ impl Guest {
             Origin::Module(module) => module.requirements().memory,
             Origin::Component(_) => 0,
         };
-        let meter = Meter::new(*environment.limits(), environment.quota().clone(), memory, declared);
+        let meter = Meter::new(environment.limits(), environment.quota().clone(), memory, declared);
         let life = Life {
             process,
             origin,
             slot: None,
-            handles: Handles::default(),
+            handles: None,
             meter,
             turn: 0,
             calls_back: CallsBack::default(),
@@ -165,17 +166,17 @@ impl Guest {
 
     /// Keeps a resource of the embedder's for the process and returns its id.
     pub fn insert_resource(&mut self, resource: Foreign) -> u64 {
-        self.life_mut().handles.foreign.insert(resource)
+        self.handles().foreign.insert(resource)
     }
 
     /// Returns a resource of the embedder's by its id.
     pub fn resource(&self, id: u64) -> Option<&Foreign> {
-        self.life().handles.foreign.get(id)
+        self.life().handles.as_ref()?.foreign.get(id)
     }
 
     /// Takes a resource of the embedder's away from the process.
     pub fn remove_resource(&mut self, id: u64) -> Option<Foreign> {
-        self.life_mut().handles.foreign.remove(id)
+        self.handles().foreign.remove(id)
     }
 
     /// Puts a resource of the embedder's into the message that the guest composes, and returns its place there.
@@ -207,7 +208,7 @@ impl Guest {
     }
 
     pub(super) fn handles(&mut self) -> &mut Handles {
-        &mut self.life_mut().handles
+        self.life_mut().handles.get_or_insert_default()
     }
 
     pub(crate) fn meter(&mut self) -> &mut Meter {
@@ -268,9 +269,9 @@ impl Guest {
 
     /// Gives an error an id.
     pub(super) fn keep_error(&mut self, error: HostError) -> Result<u64, Failure> {
-        let errors = self.life_mut().handles.errors.len();
+        let errors = self.handles().errors.len();
         self.room_for(errors, "errors")?;
-        Ok(self.life_mut().handles.errors.insert(error))
+        Ok(self.handles().errors.insert(error))
     }
 
     /// Traps where no more handles of a kind may be held: for functions that have no other way to say so.

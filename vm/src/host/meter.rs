@@ -22,7 +22,9 @@ impl std::error::Error for Rejected {}
 /// Counts a guest's memory, tables and compute against its environment's bounds.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    limits: Limits,
+    /// The environment's bounds for one process.
+    most_memory: u64,
+    most_table_elements: u64,
     quota: Arc<Quota>,
     /// Bytes of all memories, elements of all tables.
     memory: u64,
@@ -37,8 +39,19 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(limits: Limits, quota: Arc<Quota>, permit: Permit, permitted: u64) -> Meter {
-        Meter { limits, quota, memory: 0, table_elements: 0, permit, permitted, refused: None, fuel: 0 }
+    pub(super) fn new(limits: &Limits, quota: Arc<Quota>, permit: Permit, permitted: u64) -> Meter {
+        let (most_memory, most_table_elements) = (limits.get(Limit::Memory), limits.get(Limit::TableElements));
+        Meter {
+            most_memory,
+            most_table_elements,
+            quota,
+            memory: 0,
+            table_elements: 0,
+            permit,
+            permitted,
+            refused: None,
+            fuel: 0,
+        }
     }
 
     /// Takes note of what the guest has from the beginning, where no instance is made for it. Its spawn has looked whether
@@ -80,7 +93,7 @@ impl Meter {
 
     fn grow_memory(&mut self, growth: u64) -> Result<(), LimitReached> {
         let wanted = self.memory.saturating_add(growth);
-        let allowed = self.limits.get(Limit::Memory);
+        let allowed = self.most_memory;
         if wanted > allowed {
             return Err(LimitReached { limit: Limit::Memory, allowed, wanted: Some(wanted) });
         }
@@ -94,7 +107,7 @@ impl Meter {
 
     fn grow_table(&mut self, growth: u64) -> Result<(), LimitReached> {
         let wanted = self.table_elements.saturating_add(growth);
-        let allowed = self.limits.get(Limit::TableElements);
+        let allowed = self.most_table_elements;
         if wanted > allowed {
             return Err(LimitReached { limit: Limit::TableElements, allowed, wanted: Some(wanted) });
         }
@@ -149,7 +162,7 @@ mod tests {
         limits.set(limit, bound);
         let quota = Arc::new(Quota::new(limits, None));
         let permit = quota.permit(Limit::TotalMemory, 0).expect("nothing fits");
-        Meter::new(limits, quota, permit, 0)
+        Meter::new(&limits, quota, permit, 0)
     }
 
     #[test]

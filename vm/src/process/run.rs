@@ -93,7 +93,8 @@ pub(crate) fn run(
     async move {
         let mut finish = finish;
         finish.exit = {
-            let life = pin!(live(&wasmtime, kind, (process.clone(), origin, permits.memory), body));
+            let new = New { process: process.clone(), origin, memory: permits.memory };
+            let life = pin!(live(&wasmtime, kind, new, body));
             turns(&process, life).await
         };
         if let Some(released) = process.released() {
@@ -129,54 +130,25 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a host function panicked")
 }
 
-/// Makes the instance and does what the body says.
-async fn live(
-    engine: &wasmtime::Engine,
-    kind: Kind,
-    (process, origin, memory): (Process, Origin, Permit),
-    body: Body,
-) -> Exit {
-    let limits = *process.environment().limits();
-    let new = |process, origin, memory| store(engine, kind, Guest::new(process, origin, memory));
-    let work = async {
-        let worked = match body {
-            Body::Function { linked, name, parameters } => {
-                match shell(engine, kind, (process, origin, memory), &linked).await {
-                    Ok(mut shell) => match shell.call(&name, &parameters).await {
-                        Ok(_) => {
-                            linked.shells.give(shell);
-                            Ok(Exit::Normal)
-                        }
-                        Err(exit) => Err(exit),
-                    },
-                    Err(exit) => Err(exit),
-                }
-            }
-            Body::Host { linked, drive } => match shell(engine, kind, (process, origin, memory), &linked).await {
-                Ok(shell) => {
-                    let mut live = Live::new(shell);
-                    let exit = drive(&mut live).await;
-                    if let Some(shell) = live.into_shell() {
-                        linked.shells.give(shell);
-                    }
-                    Ok(exit)
-                }
-                Err(exit) => Err(exit),
-            },
-            Body::Command { pre } => match LiveComponent::new(new(process, origin, memory), &pre, kind.code()).await {
-                Ok(mut live) => live.run().await.map(|()| Exit::Normal),
-                Err(exit) => Err(exit),
-            },
-            Body::HostComponent { pre, drive } => {
-                match LiveComponent::new(new(process, origin, memory), &pre, kind.code()).await {
-                    Ok(mut live) => Ok(drive(&mut live).await),
-                    Err(exit) => Err(exit),
-                }
-            }
-        };
-        worked.unwrap_or_else(|exit| exit)
-    };
-    let allowed = limits.get(Limit::Time);
+/// What a new guest is made of.
+struct New {
+    process: Process,
+    origin: Origin,
+    memory: Permit,
+}
+
+impl New {
+    fn guest(self) -> Guest {
+        Guest::new(self.process, self.origin, self.memory)
+    }
+}
+
+/// Makes the instance and does what the body says, for as long as it may.
+async fn live(engine: &wasmtime::Engine, kind: Kind, new: New, body: Body) -> Exit {
+    let allowed = new.process.environment().limits().get(Limit::Time);
+    // Everything a process waits in lies in the memory of its task, in all its states together. So what is large and rare or
+    // short is in a box of its own, and nothing is in there twice.
+    let mut work = pin!(work(engine, kind, new, body));
     if allowed == u64::MAX {
         return work.await;
     }
@@ -184,22 +156,64 @@ async fn live(
         Timer::after(Duration::from_millis(allowed)).await;
         Exit::Limit(LimitReached { limit: Limit::Time, allowed, wanted: None })
     };
-    work.or(time_is_over).await
+    work.as_mut().or(time_is_over).await
+}
+
+async fn work(engine: &wasmtime::Engine, kind: Kind, new: New, body: Body) -> Exit {
+    match body {
+        Body::Function { linked, name, parameters } => {
+            let mut shell = match shell(engine, kind, new, &linked).await {
+                Ok(shell) => shell,
+                Err(exit) => return exit,
+            };
+            match shell.call(&name, &parameters).await {
+                Ok(_) => {
+                    linked.shells.give(shell);
+                    Exit::Normal
+                }
+                Err(exit) => exit,
+            }
+        }
+        Body::Host { linked, drive } => {
+            let mut live = match shell(engine, kind, new, &linked).await {
+                Ok(shell) => Live::new(shell),
+                Err(exit) => return exit,
+            };
+            let exit = drive(&mut live).await;
+            if let Some(shell) = live.into_shell() {
+                linked.shells.give(shell);
+            }
+            exit
+        }
+        Body::Command { pre } => {
+            let command = async {
+                match LiveComponent::new(store(engine, kind, new.guest()), &pre, kind.code()).await {
+                    Ok(mut live) => live.run().await.err().unwrap_or(Exit::Normal),
+                    Err(exit) => exit,
+                }
+            };
+            Box::pin(command).await
+        }
+        Body::HostComponent { pre, drive } => {
+            let driven = async {
+                match LiveComponent::new(store(engine, kind, new.guest()), &pre, kind.code()).await {
+                    Ok(mut live) => drive(&mut live).await,
+                    Err(exit) => exit,
+                }
+            };
+            Box::pin(driven).await
+        }
+    }
 }
 
 /// Returns an instance for a process: one that waits for the next, or a new one.
-async fn shell(
-    engine: &wasmtime::Engine,
-    kind: Kind,
-    (process, origin, memory): (Process, Origin, Permit),
-    linked: &Linked,
-) -> Result<Shell, Exit> {
+async fn shell(engine: &wasmtime::Engine, kind: Kind, new: New, linked: &Linked) -> Result<Shell, Exit> {
     match linked.shells.take() {
         Some(mut shell) => {
-            shell.enter(process, origin, memory);
+            shell.enter(new.process, new.origin, new.memory);
             Ok(shell)
         }
-        None => Shell::new(engine, kind, Guest::new(process, origin, memory), linked).await,
+        None => Box::pin(Shell::new(engine, kind, new.guest(), linked)).await,
     }
 }
 
