@@ -80,7 +80,9 @@ impl Crowd {
             ceiling: (more < wanted).then(|| self.refusal()),
         };
         let Each { alive, bytes, mappings, .. } = each;
-        println!("  {alive} alive: {bytes:.0} bytes and {mappings:.2} mappings each, {microseconds:.1} µs for each new one");
+        println!(
+            "  {alive} alive: {bytes:.0} bytes and {mappings:.2} mappings each, {microseconds:.1} µs for each new one"
+        );
         each.ceiling.iter().for_each(|ceiling| println!("  no more: {ceiling}"));
         each
     }

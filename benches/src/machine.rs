@@ -20,7 +20,10 @@ pub struct Profile {
 
 /// All ways of setting up a machine. The first is what one gets without asking: bars are about that one, and the figures
 /// of the others are told beside it.
-pub const PROFILES: &[Profile] = &[Profile { name: "default", set_up: |builder| builder }];
+pub const PROFILES: &[Profile] = &[
+    Profile { name: "default", set_up: |builder| builder },
+    Profile { name: "dense", set_up: |builder| builder.profile(lunatic_vm::Profile::Dense) },
+];
 
 impl Profile {
     /// Names what was measured with this profile; with the first there is nothing to add.
