@@ -51,6 +51,7 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
         builder = builder.cache(cache());
     }
     let vm = builder.build().map_err(not_started)?;
+    log::debug!(target: "lunatic::process", "{}", vm.capacity());
     let mut config = vm.config();
     // Nobody else sends to its processes, so one that waits in vain can be told.
     config.closed();

@@ -22,7 +22,7 @@ mod memory;
 mod pages;
 mod stack;
 
-pub use ceilings::Ceiling;
+pub use ceilings::{Capacity, Ceiling};
 pub(crate) use ceilings::{Ceilings, Mappings, Slot};
 pub(crate) use image::Image;
 pub(crate) use memory::{Memories, beginning_with};
@@ -164,6 +164,11 @@ impl Engines {
     /// Returns the engine for the next process of a module.
     pub(crate) fn kind_of_next(&self, code: Code) -> Kind {
         Kind::Module(code, self.ceilings.profile_of_next())
+    }
+
+    /// Returns how many processes there is room for.
+    pub(crate) fn capacity(&self) -> Capacity {
+        self.ceilings.capacity()
     }
 
     /// Takes what a process needs of what is bounded.

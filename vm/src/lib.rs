@@ -43,7 +43,7 @@ mod timer;
 mod vm;
 
 pub use component::Component;
-pub use engine::{Ceiling, Profile};
+pub use engine::{Capacity, Ceiling, Profile};
 pub use environment::{Access, Config, Environment, Limits, PreopenError, SpawnError, Stdio};
 pub use host::{Call, Failure, Guest, Host};
 pub use journal::{Entry, Event, Journal};

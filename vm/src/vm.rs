@@ -3,7 +3,7 @@
 use crate::compiler::Compiler;
 use crate::component::Component;
 use crate::console::Console;
-use crate::engine::{Ceilings, Engines, Profile};
+use crate::engine::{Capacity, Ceilings, Engines, Profile};
 use crate::environment::{Catalogue, Config, Environment};
 use crate::host::{self, Host, Linkers};
 use crate::metrics::Metrics;
@@ -281,6 +281,12 @@ impl Vm {
     /// ```
     pub fn metrics(&self) -> String {
         self.machine.metrics.text(&self.machine.processes.all())
+    }
+
+    /// Returns how many processes the machine has room for on this computer, and what bounds them. It asks the kernel, which
+    /// takes a fraction of a millisecond.
+    pub fn capacity(&self) -> Capacity {
+        self.machine.engines.capacity()
     }
 
     /// Waits for a future on this thread, which must not be one of the machine's.

@@ -4,7 +4,8 @@
 //! costs nothing, and nobody else pays for it. Mappings are counted for the whole operating system process, as the kernel
 //! does; the rest for each machine.
 
-use super::{Kind, Profile, arena, memory};
+use super::{Code, Kind, Profile, arena, memory, pages};
+use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
@@ -104,7 +105,79 @@ impl Drop for Slot {
     }
 }
 
+/// How many processes a machine has room for, and what bounds them.
+///
+/// ```
+/// let vm = lunatic_vm::Vm::builder().build()?;
+/// let capacity = vm.capacity();
+/// assert!(capacity.processes() > 0);
+/// println!("{capacity}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    fast: u32,
+    dense: u32,
+    /// Mappings that processes can have, and whether a stack is one too.
+    mappings: u32,
+    has_light_guards: bool,
+    tells_written_pages: bool,
+    memory: u64,
+}
+
+impl Capacity {
+    /// Returns how many processes of modules with one memory can be alive at the same time, as far as the kernel's mappings
+    /// and the address space go. How much memory each takes is its own affair, and may bound them earlier.
+    pub fn processes(&self) -> u32 {
+        self.fast + self.dense
+    }
+}
+
+impl fmt::Display for Capacity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "room for {} processes: {} fast and {} dense", self.processes(), self.fast, self.dense)?;
+        if self.mappings < u32::MAX {
+            write!(f, ", bounded by vm.max_map_count, which leaves {} mappings", self.mappings)?;
+        }
+        if !self.has_light_guards {
+            write!(f, "; a stack takes two of them, as this kernel has no light guards (Linux 6.13 has)")?;
+        }
+        if !self.tells_written_pages {
+            write!(
+                f,
+                "; this kernel does not tell which pages were written (Linux 6.7 does), so that memories are made anew"
+            )?;
+        }
+        write!(f, "; {} MiB of memory are left", self.memory >> 20)
+    }
+}
+
 impl Ceilings {
+    /// Returns how many processes there is room for.
+    pub(crate) fn capacity(&self) -> Capacity {
+        let most = |profile, mappings: u32| mappings / mappings_of(Kind::Module(Code::Plain, profile), 1);
+        let fast = match self.profile {
+            _ if !*HAS_ADDRESS_SPACE => 0,
+            Some(Profile::Dense) => 0,
+            Some(Profile::Fast) => most(Profile::Fast, *ALL).min(FAST_MOST),
+            None => most(Profile::Fast, *ALL).min(FAST_FIRST),
+        }
+        .min(self.slots);
+        let taken = fast * mappings_of(Kind::Module(Code::Plain, Profile::Fast), 1);
+        let dense = match self.profile {
+            Some(Profile::Fast) => 0,
+            _ => most(Profile::Dense, *ALL - taken).min(self.slots - fast),
+        };
+        Capacity {
+            fast,
+            dense,
+            mappings: *ALL,
+            has_light_guards: arena::has_light_guards(),
+            tells_written_pages: pages::are_told(),
+            memory: available_memory(),
+        }
+    }
+
     /// Sets the bounds of a machine: which profile its modules run in where it is not ours to choose, and for how many
     /// processes it is set up where that is not left to the computer.
     pub(crate) fn new(profile: Option<Profile>, slots: Option<u32>) -> Ceilings {
@@ -237,7 +310,6 @@ fn available_memory() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Code;
 
     const FAST: Kind = Kind::Module(Code::Plain, Profile::Fast);
     const DENSE: Kind = Kind::Module(Code::Plain, Profile::Dense);
@@ -273,6 +345,14 @@ mod tests {
         all.pop();
         assert_eq!(ceilings.profile_of_next(), Profile::Fast);
         assert_eq!(Ceilings::new(Some(Profile::Dense), None).profile_of_next(), Profile::Dense);
+    }
+
+    #[test]
+    fn the_capacity_is_what_can_be_taken() {
+        let ceilings = Ceilings::new(None, Some(5_000));
+        let capacity = ceilings.capacity();
+        assert_eq!((capacity.fast, capacity.dense), (FAST_FIRST, 5_000 - FAST_FIRST));
+        assert_eq!(Ceilings::new(Some(Profile::Dense), Some(10)).capacity().to_string().find("10 processes"), Some(9));
     }
 
     #[test]

@@ -60,6 +60,11 @@ static PAGEMAP: LazyLock<Option<File>> = LazyLock::new(|| {
     (answer == 0).then_some(file)
 });
 
+/// Whether the kernel tells what was written.
+pub(super) fn are_told() -> bool {
+    PAGEMAP.is_some()
+}
+
 /// `_IOWR('f', 16, struct pm_scan_arg)`.
 const PAGEMAP_SCAN: libc::Ioctl = 0xc060_6610_u32 as libc::Ioctl;
 
