@@ -6,13 +6,16 @@
 use lunatic_benches::pictures::{Curves, draw};
 use lunatic_benches::records::{self, Picture, Record};
 use lunatic_benches::tables::{Place, Told, merge, table};
-use lunatic_benches::{RAISE, benches, commit, place};
+use lunatic_benches::{RAISE, benches, commit, meters, place};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+/// A machine that is busier than this, before anything is measured, is not for measuring.
+const QUIET: f64 = 0.05;
 
 /// A bench that takes longer is ended.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -36,6 +39,11 @@ fn all() -> Result<(), String> {
     let start = Instant::now();
     println!("compiling the benches");
     let benches = benches(&names)?;
+
+    let busy = meters::busy();
+    if busy > QUIET {
+        println!("others use {:.0} % of this machine: only the ratios mean something, and they not much", busy * 100.0);
+    }
 
     let mut told = Vec::new();
     for (number, (name, path)) in benches.iter().enumerate() {

@@ -35,6 +35,23 @@ pub fn available_memory() -> u64 {
     number(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemAvailable:") << 10
 }
 
+/// Returns which part of all cores is busy, in the mean of a second for which this waits.
+pub fn busy() -> f64 {
+    let (idle_before, before) = ticks();
+    std::thread::sleep(Duration::from_secs(1));
+    let (idle, all) = ticks();
+    1.0 - (idle - idle_before) as f64 / (all - before).max(1) as f64
+}
+
+/// Returns for how many of the kernel's ticks cores were idle, and how many there were.
+fn ticks() -> (u64, u64) {
+    let text = fs::read_to_string("/proc/stat").expect("/proc is mounted");
+    // Of all cores: user, nice, system, idle, waiting for a disk, and what else there is.
+    let line = text.lines().next().unwrap_or_default();
+    let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
+    (ticks.iter().skip(3).take(2).sum(), ticks.iter().sum())
+}
+
 /// Returns how long all threads have run, and how often they went to sleep of their own accord.
 pub fn activity() -> (Duration, u64) {
     let threads = fs::read_dir("/proc/self/task").expect("/proc is mounted");
