@@ -3,6 +3,7 @@
 use crate::quantity;
 use crate::run::{metrics, status};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use lunatic_vm::VmBuilder;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -155,6 +156,14 @@ pub(crate) struct Machine {
     /// [default: the first 4096 processes fast, the others dense]
     #[arg(long)]
     pub(crate) profile: Option<Profile>,
+
+    /// Time from one tick to the next, from 100us to 1s: a kill waits for one [default: 1ms]
+    #[arg(long, value_name = "DURATION", value_parser = quantity::tick)]
+    pub(crate) tick: Option<Duration>,
+
+    /// Ticks that a process computes until others have their turn, from 1 to 1000 [default: 1]
+    #[arg(long, value_name = "TICKS", value_parser = clap::value_parser!(u64).range(VmBuilder::SLICES))]
+    pub(crate) slice: Option<u64>,
 
     /// Compile anew, and keep nothing for the next time
     #[arg(long)]

@@ -1,5 +1,6 @@
 //! Quantities as a user writes them: sizes in bytes, lengths of time.
 
+use lunatic_vm::VmBuilder;
 use std::time::Duration;
 
 /// Reads a size: a whole number of bytes, or of `KiB`, `MiB` or `GiB`.
@@ -15,18 +16,29 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| "that is more than can be counted".to_string())
 }
 
-/// Reads a length of time: a whole number of `ms`, `s`, `m` or `h`; without a unit, of seconds.
+/// Reads a length of time: a whole number of `us`, `ms`, `s`, `m` or `h`; without a unit, of seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text)?;
-    let milliseconds = match unit {
-        "ms" => 1,
-        "" | "s" => 1_000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
+    let microseconds = match unit {
+        "us" => 1,
+        "ms" => 1_000,
+        "" | "s" => 1_000_000,
+        "m" | "min" => 60_000_000,
+        "h" => 3_600_000_000,
         _ => return Err(format!("`{unit}` is no unit of time; write for example 500ms, 10s, 5m or 1h")),
     };
-    let total = number.checked_mul(milliseconds).ok_or_else(|| "that is more than can be counted".to_string())?;
-    Ok(Duration::from_millis(total))
+    let total = number.checked_mul(microseconds).ok_or_else(|| "that is more than can be counted".to_string())?;
+    Ok(Duration::from_micros(total))
+}
+
+/// Reads the time from one tick to the next.
+pub(crate) fn tick(text: &str) -> Result<Duration, String> {
+    let (least, most) = VmBuilder::TICKS.into_inner();
+    let tick = duration(text)?;
+    if tick < least || tick > most {
+        return Err(format!("ticks are from {least:?} to {most:?}"));
+    }
+    Ok(tick)
 }
 
 fn split(text: &str) -> Result<(u64, &str), String> {
@@ -61,10 +73,25 @@ mod tests {
 
     #[test]
     fn lengths_of_time_are_read() {
-        for (text, milliseconds) in
-            [("0", 0), ("250ms", 250), ("10", 10_000), ("10s", 10_000), ("2 m", 120_000), ("1h", 3_600_000)]
-        {
+        for (text, milliseconds) in [
+            ("0", 0),
+            ("5000us", 5),
+            ("250ms", 250),
+            ("10", 10_000),
+            ("10s", 10_000),
+            ("2 m", 120_000),
+            ("1h", 3_600_000),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tick_is_neither_too_short_nor_too_long() {
+        assert_eq!(tick("100us"), Ok(Duration::from_micros(100)));
+        assert_eq!(tick("1s"), Ok(Duration::from_secs(1)));
+        for text in ["0", "99us", "1001ms"] {
+            assert_eq!(tick(text), Err("ticks are from 100µs to 1s".to_string()), "{text}");
         }
     }
 

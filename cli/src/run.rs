@@ -47,6 +47,12 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
             command_line::Profile::Dense => Profile::Dense,
         });
     }
+    if let Some(tick) = run.machine.tick {
+        builder = builder.tick(tick);
+    }
+    if let Some(slice) = run.machine.slice {
+        builder = builder.slice(slice);
+    }
     if !run.machine.no_cache {
         builder = builder.cache(cache());
     }

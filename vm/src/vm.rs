@@ -13,9 +13,13 @@ use crate::scheduler::Scheduler;
 use lunatic_net::dns::Resolver;
 use std::any::Any;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+/// How many ticks a slice lasts, unless the builder is told otherwise.
+const DEFAULT_SLICE: u64 = 1;
 
 /// A machine: cores that run processes, and everything that these share.
 ///
@@ -40,6 +44,8 @@ pub(crate) struct Machine {
     catalogue: Arc<Catalogue>,
     environments: AtomicU64,
     scheduler: Scheduler,
+    /// How many ticks a slice lasts.
+    slice: u64,
     /// Set when the machine ends: what begins from now on is killed at once.
     is_over: AtomicBool,
     /// Closed when the machine ends; nothing is ever sent.
@@ -80,6 +86,12 @@ pub enum BuildError {
     /// The operating system gave no thread.
     #[error("the machine's threads could not be started: {0}")]
     Threads(#[from] std::io::Error),
+    /// The tick that was asked for is too short or too long.
+    #[error("a tick of {0:?} is not possible: ticks are from {least:?} to {most:?}", least = VmBuilder::TICKS.start(), most = VmBuilder::TICKS.end())]
+    Tick(Duration),
+    /// The slice that was asked for is too short or too long.
+    #[error("a slice of {0} ticks is not possible: slices are from {least} to {most} ticks", least = VmBuilder::SLICES.start(), most = VmBuilder::SLICES.end())]
+    Slice(u64),
     /// Wasmtime does not run here.
     #[error("wasmtime could not be set up: {0}")]
     Engine(String),
@@ -90,6 +102,7 @@ pub enum BuildError {
 pub struct VmBuilder {
     workers: Option<usize>,
     tick: Option<Duration>,
+    slice: Option<u64>,
     slots: Option<u32>,
     profile: Option<Profile>,
     is_manual: bool,
@@ -117,13 +130,41 @@ impl VmBuilder {
         self
     }
 
-    /// Sets the length of a slice, after which a process gives the others a turn; 1 ms unless told otherwise.
+    /// The ticks that there can be. With shorter ones the machine would do little else; a kill waits for longer ones.
+    pub const TICKS: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(1);
+
+    /// How many ticks a slice can last.
+    pub const SLICES: RangeInclusive<u64> = 1..=1_000;
+
+    /// Sets the time from one tick to the next; 1 ms unless told otherwise.
+    ///
+    /// With every tick it is seen whether a process that computes was killed, and whether its slice is over. Outside
+    /// [`VmBuilder::TICKS`] no machine is built.
     pub fn tick(mut self, tick: Duration) -> VmBuilder {
         self.tick = Some(tick);
         self
     }
 
-    /// Lets slices end only when [`Vm::beat`] is called: for tests of what depends on them.
+    /// Sets how many ticks a process computes until it gives the others a turn; 1 unless told otherwise.
+    ///
+    /// Longer slices cost less where many processes compute a lot, and make each wait longer for its turn. A process that is
+    /// woken waits for the slice of the one that runs; a kill does not wait for a slice. Outside [`VmBuilder::SLICES`] no
+    /// machine is built.
+    ///
+    /// ```
+    /// use lunatic_vm::{BuildError, Vm};
+    /// use std::time::Duration;
+    ///
+    /// let vm = Vm::builder().tick(Duration::from_micros(500)).slice(20).build()?;
+    /// assert!(matches!(Vm::builder().slice(0).build(), Err(BuildError::Slice(0))));
+    /// # Ok::<(), BuildError>(())
+    /// ```
+    pub fn slice(mut self, ticks: u64) -> VmBuilder {
+        self.slice = Some(ticks);
+        self
+    }
+
+    /// Has the ticks made by [`Vm::beat`] alone: for tests of what depends on them.
     pub fn manual_ticks(mut self) -> VmBuilder {
         self.is_manual = true;
         self
@@ -145,8 +186,16 @@ impl VmBuilder {
     ///
     /// # Errors
     ///
-    /// Where there are no threads or wasmtime cannot be set up, for example because there is too little address space.
+    /// Where there are no threads or wasmtime cannot be set up, for example because there is too little address space, and
+    /// where the tick or the slice is outside its range.
     pub fn build(self) -> Result<Vm, BuildError> {
+        if let Some(tick) = self.tick.filter(|tick| !VmBuilder::TICKS.contains(tick)) {
+            return Err(BuildError::Tick(tick));
+        }
+        let slice = self.slice.unwrap_or(DEFAULT_SLICE);
+        if !VmBuilder::SLICES.contains(&slice) {
+            return Err(BuildError::Slice(slice));
+        }
         let engine_error = |error: wasmtime::Error| BuildError::Engine(format!("{error:#}"));
         let mut names = host::names().map_err(engine_error)?;
         names.extend(self.host.names());
@@ -159,6 +208,7 @@ impl VmBuilder {
         // address space with them.
         let ticked = Arc::downgrade(&engines);
         let mut scheduler = Scheduler::builder()
+            .slice(slice)
             .on_beat(move || {
                 if let Some(engines) = ticked.upgrade() {
                     engines.increment_epoch();
@@ -186,6 +236,7 @@ impl VmBuilder {
             catalogue: Catalogue::new(names),
             environments: AtomicU64::new(0),
             scheduler: scheduler.build()?,
+            slice,
             is_over: AtomicBool::new(false),
             over,
             _open: open,
@@ -302,7 +353,7 @@ impl Vm {
         Console::get().flush().await;
     }
 
-    /// Ends the current slices, as a tick does. With [`VmBuilder::manual_ticks`] nothing else does.
+    /// Makes a tick, which ends the slices that have lasted long enough. With [`VmBuilder::manual_ticks`] nothing else does.
     pub fn beat(&self) {
         self.machine.scheduler.beat();
     }
@@ -320,6 +371,11 @@ impl Machine {
 
     pub(crate) fn scheduler(&self) -> &Scheduler {
         &self.scheduler
+    }
+
+    /// Returns how many ticks a slice lasts.
+    pub(crate) fn slice(&self) -> u64 {
+        self.slice
     }
 
     pub(crate) fn catalogue(&self) -> &Arc<Catalogue> {

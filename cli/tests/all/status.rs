@@ -102,7 +102,14 @@ fn a_main_process_that_waits_in_vain_is_told() {
 
 #[test]
 fn a_wrong_command_line_is_2() {
-    for flags in [&["--no-such-flag"][..], &["--workers", "0"], &["--max-memory", "1 MB"], &["--timeout", "soon"]] {
+    for flags in [
+        &["--no-such-flag"][..],
+        &["--workers", "0"],
+        &["--tick", "1us"],
+        &["--slice", "0"],
+        &["--max-memory", "1 MB"],
+        &["--timeout", "soon"],
+    ] {
         let ended = run(flags, &guest(""));
         assert_eq!(ended.status, Some(2), "{ended:#?}");
     }

@@ -34,6 +34,8 @@ struct Life {
     meter: Meter,
     /// The turn in which the slice was looked at last.
     turn: u64,
+    /// How many ticks that turn has seen.
+    ticks: u64,
     calls_back: CallsBack,
     /// Made on the first WASI call.
     wasi: Option<Box<Wasi>>,
@@ -101,6 +103,7 @@ impl Guest {
             handles: None,
             meter,
             turn: 0,
+            ticks: 0,
             calls_back: CallsBack::default(),
             wasi: None,
             databases: None,
@@ -292,12 +295,25 @@ impl Guest {
     pub(crate) fn is_new_turn(&mut self) -> bool {
         let life = self.life_mut();
         let turn = life.process.turns();
-        std::mem::replace(&mut life.turn, turn) != turn
+        let is_new = std::mem::replace(&mut life.turn, turn) != turn;
+        if is_new {
+            life.ticks = 0;
+        }
+        is_new
+    }
+
+    /// Counts a tick of the present turn, and says whether its slice is over with it.
+    pub(crate) fn is_slice_over(&mut self) -> bool {
+        let life = self.life_mut();
+        life.ticks += 1;
+        life.ticks >= life.process.environment().machine().slice()
     }
 
     /// Takes note that the process is put behind the others: its next turn is known, and begins with a whole slice.
     pub(crate) fn expect_turn(&mut self) {
-        self.life_mut().turn += 1;
+        let life = self.life_mut();
+        life.turn += 1;
+        life.ticks = 0;
     }
 
     /// Returns what its databases have together.

@@ -25,8 +25,8 @@ use std::time::Duration;
 use wasmtime::{Store, StoreContextMut, UpdateDeadline, Val, WasmBacktrace, component};
 use wasmtime_wasi::I32Exit;
 
-/// How many ticks a slice is long.
-const SLICE: u64 = 1;
+/// A guest is looked at with every tick, however many of them a slice lasts, so that a kill never waits for longer.
+const TICK: u64 = 1;
 
 /// The most compute, in units, that a process is given at once where its environment counts it: several slices, so that
 /// who computes without a pause is still mostly seen as that by the scheduler.
@@ -221,14 +221,14 @@ async fn shell(engine: &wasmtime::Engine, kind: Kind, new: New, linked: &Linked)
 pub(super) fn store(engine: &wasmtime::Engine, kind: Kind, guest: Guest) -> Store<Guest> {
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| guest.meter());
-    store.epoch_deadline_callback(slice_is_over);
+    store.epoch_deadline_callback(tick);
     begin(&mut store, kind);
     store
 }
 
 /// Gives a guest that is about to begin its first slice and its compute.
 pub(super) fn begin(store: &mut Store<Guest>, kind: Kind) {
-    store.set_epoch_deadline(SLICE);
+    store.set_epoch_deadline(TICK);
     // This turn's slice has begun with that.
     store.data_mut().is_new_turn();
     if kind.code() == Code::Plain {
@@ -255,7 +255,7 @@ pub(super) fn set_compute(store: &mut Store<Guest>, units: u64) {
 }
 
 /// Is called by running code when the clock has moved past its deadline.
-fn slice_is_over(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
+fn tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
     if store.data().process().is_ending() {
         return Err(wasmtime::Error::msg("the process is to end"));
     }
@@ -264,12 +264,12 @@ fn slice_is_over(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<Upda
         store.data_mut().meter().charge_compute(fuel).map_err(Rejected)?;
     }
     // The deadline may lie before the present turn, as the process waited since. Then the slice only begins.
-    if store.data_mut().is_new_turn() {
-        return Ok(UpdateDeadline::Continue(SLICE));
+    if store.data_mut().is_new_turn() || !store.data_mut().is_slice_over() {
+        return Ok(UpdateDeadline::Continue(TICK));
     }
     // The next turn begins with a slice of its own.
     store.data_mut().expect_turn();
-    Ok(UpdateDeadline::YieldCustom(SLICE, Box::pin(scheduler::spent())))
+    Ok(UpdateDeadline::YieldCustom(TICK, Box::pin(scheduler::spent())))
 }
 
 /// Says how a guest ended that stopped with this error.

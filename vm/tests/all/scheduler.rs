@@ -2,9 +2,10 @@
 //! depends on how fast the machine is.
 
 use crate::support::{Lab, import};
-use lunatic_vm::{Caller, Environment, Exit, Guest, Host, Module, Vm, Weight};
+use lunatic_vm::{Caller, Environment, Exit, Guest, Host, Module, Vm, VmBuilder, Weight};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// Programs that tell of their turns, on one worker.
 struct Share {
@@ -19,10 +20,16 @@ struct Seen {
     last: (u64, u64),
     /// How many turns each program has had in which it told of itself.
     turns: [u64; 3],
+    /// How often they have told of themselves.
+    steps: u64,
 }
 
 impl Share {
     fn new() -> Share {
+        Share::with(|builder| builder)
+    }
+
+    fn with(change: impl FnOnce(VmBuilder) -> VmBuilder) -> Share {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let mut host = Host::default();
         let told = Arc::clone(&seen);
@@ -30,12 +37,14 @@ impl Share {
             let process = caller.data().process();
             let turn = (process.pid().number(), process.turns());
             let mut seen = told.lock().expect("no test panics while it looks");
+            seen.steps += 1;
             if seen.last != turn {
                 seen.last = turn;
                 seen.turns[program as usize] += 1;
             }
         });
-        Share { lab: Lab::with_host(Vm::builder().manual_ticks().workers(1), host), seen }
+        let builder = change(Vm::builder().manual_ticks().workers(1));
+        Share { lab: Lab::with_host(builder, host), seen }
     }
 
     /// Makes a program of a weight, whose spinning function is `spin`.
@@ -69,6 +78,22 @@ impl Share {
         self.seen.lock().expect("no test panics while it looks").turns
     }
 
+    /// Waits until programs have told of themselves so many times more.
+    fn steps(&self, count: u64) {
+        let steps = || self.seen.lock().expect("no test panics while it looks").steps;
+        let enough = steps() + count;
+        self.wait_until("a step", || steps() >= enough);
+    }
+
+    fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
+        self.lab.wait_for(what, async {
+            while !is_so() {
+                thread::yield_now();
+                futures_lite::future::yield_now().await;
+            }
+        });
+    }
+
     /// Ends so many slices, and returns how many turns each program had meanwhile.
     fn slices(&self, count: u32) -> [u64; 3] {
         let start = self.turns();
@@ -76,12 +101,7 @@ impl Share {
             let before: u64 = self.turns().iter().sum();
             self.lab.vm.beat();
             // Until one has come on turn and runs: the next tick is then the end of its slice and not of the one before.
-            self.lab.wait_for("a turn", async {
-                while self.turns().iter().sum::<u64>() == before {
-                    thread::yield_now();
-                    futures_lite::future::yield_now().await;
-                }
-            });
+            self.wait_until("a turn", || self.turns().iter().sum::<u64>() > before);
         }
         let end = self.turns();
         std::array::from_fn(|program| end[program] - start[program])
@@ -190,6 +210,35 @@ fn a_flood_of_woken_processes_takes_no_more_than_its_share() {
     assert!(had[0].abs_diff(had[1]) <= 3, "two that spin, beside a flood: {had:?}");
     // One of three slices each, as ticks are counted here.
     assert!(had[1] >= 90, "one that spins, beside a flood, in 300 slices: {had:?}");
+}
+
+#[test]
+fn a_slice_lasts_as_many_ticks_as_it_is_told_and_a_kill_waits_for_one() {
+    let share = Share::with(|builder| builder.slice(5));
+    let (environment, module) = share.program(0, 100, &[], "");
+    let [one, other] = [1, 2].map(|_| environment.spawn(&module, "spin", &[]).expect("nothing limits it"));
+    share.steps(1);
+    for turn in [1, 1, 1, 1, 2, 2, 2, 2, 2, 3] {
+        share.lab.vm.beat();
+        // The first may have been on its way; before the second, the tick was seen.
+        share.steps(2);
+        assert_eq!(one.turns() + other.turns(), turn);
+    }
+    let running = if one.turns() > other.turns() { one } else { other };
+    running.kill();
+    share.lab.vm.beat();
+    assert!(matches!(share.lab.exit(&running), Exit::Killed));
+}
+
+#[test]
+fn ticks_and_slices_that_are_not_possible_are_refused_with_what_is() {
+    let check = |builder: VmBuilder, expected: &str| {
+        assert_eq!(builder.build().expect_err("it is not possible").to_string(), expected);
+    };
+    check(Vm::builder().slice(0), "a slice of 0 ticks is not possible: slices are from 1 to 1000 ticks");
+    check(Vm::builder().slice(1_001), "a slice of 1001 ticks is not possible: slices are from 1 to 1000 ticks");
+    check(Vm::builder().tick(Duration::ZERO), "a tick of 0ns is not possible: ticks are from 100µs to 1s");
+    check(Vm::builder().tick(Duration::from_secs(2)), "a tick of 2s is not possible: ticks are from 100µs to 1s");
 }
 
 #[test]
