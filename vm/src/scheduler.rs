@@ -6,9 +6,11 @@
 //! and all that it can say of itself is that its slice is over ([`spent`], [`end_slice`]).
 //!
 //! Which task runs next is decided [among groups, and within each](Scheduler#order). The decisions
-//! are plain data (`group`, `lane`, `queue`), who sleeps is a small protocol (`idle`), and `worker`
-//! and `ticker` are the loops that follow them.
+//! are plain data (`group`, `lane`, `queue`), who sleeps and who is woken is a protocol (`idle`, `crew`)
+//! that is model-checked (`vm/model`), and `worker` and `ticker` are the threads that follow it.
 
+mod contain;
+mod crew;
 mod group;
 mod idle;
 mod lane;
@@ -26,7 +28,9 @@ use std::time::{Duration, Instant};
 pub use self::group::{Group, Weight, WeightError};
 pub use self::task::{Spent, end_slice, spent};
 
+use self::crew::Crew;
 use self::sync::{Arc, Mutex, Parker, lock, thread};
+use self::task::Task;
 use self::ticker::{Beat, Clock, DEFAULT_PERIOD, Ticker};
 use self::worker::{Anchor, Shared, StartHook};
 
@@ -121,12 +125,12 @@ impl Scheduler {
     ///
     /// This is the whole clock of a scheduler built with [`Builder::manual_ticker`].
     pub fn beat(&self) {
-        self.shared().beat();
+        self.crew().beat();
     }
 
     /// Says how often the clock has beaten, which it does not while the scheduler is idle.
     pub fn beats(&self) -> u64 {
-        self.shared().ticker().beats()
+        self.crew().ticker.beats()
     }
 
     /// Says whether nothing runs, nothing is ready and every thread, the ticker's too, sleeps
@@ -135,7 +139,7 @@ impl Scheduler {
     /// Once true it stays true until another thread spawns or wakes a task, or the scheduler is
     /// shut down. It becomes true at most one period after the last worker fell asleep.
     pub fn is_idle(&self) -> bool {
-        self.shared().is_idle()
+        self.crew().is_idle()
     }
 
     /// Says what each worker has done since it started, worker 0 first.
@@ -158,7 +162,7 @@ impl Scheduler {
     /// takes. It never runs again in either case. Who needs all futures gone when this returns ends
     /// them before by their own means.
     pub fn shutdown(&self) {
-        self.shared().stop();
+        self.crew().stop();
         if self.shared().owns_this_thread() {
             return;
         }
@@ -182,6 +186,10 @@ impl Scheduler {
 
     fn shared(&self) -> &Arc<Shared> {
         &self.spawner.anchor
+    }
+
+    fn crew(&self) -> &Crew<Task> {
+        self.shared().crew()
     }
 }
 
@@ -382,7 +390,7 @@ impl Builder {
         let ticker_parker = Parker::new();
         let ticker = Ticker::new(self.beat, ticker_parker.unparker());
         let clock = self.period.map_or(Clock::ByHand, |period| Clock::Measured { start: Instant::now(), period });
-        let shared = Arc::new(Shared::new(unparkers, ticker, clock, self.slice));
+        let shared = Arc::new(Shared::new(Crew::new(unparkers, ticker, clock, self.slice)));
         // Dropped on an early return, which stops the threads that have started.
         let scheduler = Scheduler {
             spawner: Spawner { anchor: Arc::new(Arc::clone(&shared)), group: Group::new(Weight::default()) },
@@ -400,7 +408,10 @@ impl Builder {
             }
         }
         if let Some(period) = self.period {
-            let body = move || ticker::tick(&shared, &ticker_parker, period);
+            let body = move || {
+                shared.own_this_thread(None);
+                ticker::tick(shared.crew(), &ticker_parker, period);
+            };
             scheduler.start_thread("lunatic-ticker".to_owned(), body)?;
         }
         Ok(scheduler)
@@ -652,7 +663,7 @@ mod tests {
         });
         assert_eq!(heard.recv(), Ok("busy"));
         // The other worker sleeps beside a task that waits: nothing was offered to it.
-        while scheduler.shared().sleepers() == 0 {
+        while scheduler.crew().idle.parked() == 0 {
             thread::yield_now();
         }
         assert!(heard.try_recv().is_err());

@@ -1,15 +1,15 @@
 //! A future as the scheduler keeps it, and what it says of itself while it runs.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::mem;
-use std::panic::{self, AssertUnwindSafe, UnwindSafe};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use async_task::Runnable;
 
+use super::contain::contain;
 use super::group::Group;
 
 thread_local! {
@@ -175,32 +175,6 @@ impl fmt::Debug for Contained {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Contained")
     }
-}
-
-/// Calls what is not ours; a panic of it is logged, with `who` it was, and goes no further.
-pub(super) fn contain<T>(who: &str, call: impl FnOnce() -> T + UnwindSafe) -> Option<T> {
-    match panic::catch_unwind(call) {
-        Ok(value) => Some(value),
-        Err(payload) => {
-            log::error!("{who} panicked: {}", message(&*payload));
-            // Dropping it could panic in turn; what `panic!` makes cannot, and all else is rare
-            // enough to be left.
-            if !payload.is::<&'static str>() && !payload.is::<String>() {
-                mem::forget(payload);
-            }
-            None
-        }
-    }
-}
-
-fn message(payload: &(dyn Any + Send)) -> &str {
-    if let Some(message) = payload.downcast_ref::<&'static str>() {
-        return message;
-    }
-    if let Some(message) = payload.downcast_ref::<String>() {
-        return message;
-    }
-    "no message"
 }
 
 /// Drops tasks that will not run any more.

@@ -8,9 +8,9 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use super::sync::{AtomicBool, AtomicU64, Ordering, Parker, Unparker};
-use super::task::contain;
-use super::worker::Shared;
+use super::contain::contain;
+use super::crew::Crew;
+use super::sync::{AtomicBool, AtomicU64, Ordering, Parker, Unparker, fence};
 
 /// By what time is counted that tasks use.
 ///
@@ -99,10 +99,12 @@ impl Ticker {
 
     /// Wakes the ticker's thread if it sleeps. Whoever takes a worker from the sleepers calls this.
     ///
-    /// Costs one load, and that only when a worker becomes active, never per task. The load is
-    /// sequentially consistent and comes after the store that made the worker active, while the
-    /// ticker stores `asleep` before it reads who is active: one of the two sees the other.
+    /// Costs a fence and a load, and that only when a worker becomes active, never per task. The
+    /// load comes after the store that made the worker active, while the ticker stores `asleep`
+    /// before it reads who is active: with a fence between on both sides, one of the two sees the
+    /// other.
     pub(super) fn rouse(&self) {
+        fence(Ordering::SeqCst);
         if self.is_asleep() {
             self.unparker.unpark();
         }
@@ -119,10 +121,11 @@ impl Ticker {
     }
 
     /// Sleeps as long as every worker does.
-    fn sleep_through_idleness(&self, shared: &Shared, parker: &Parker) {
-        while shared.everybody_sleeps() && !self.is_stopped() {
+    pub(super) fn sleep_through_idleness<T>(&self, crew: &Crew<T>, parker: &Parker) {
+        while crew.everybody_sleeps() && !self.is_stopped() {
             self.asleep.store(true, Ordering::SeqCst);
-            if shared.everybody_sleeps() && !self.is_stopped() {
+            fence(Ordering::SeqCst);
+            if crew.everybody_sleeps() && !self.is_stopped() {
                 parker.park();
             }
             self.asleep.store(false, Ordering::SeqCst);
@@ -141,21 +144,20 @@ impl fmt::Debug for Ticker {
 }
 
 /// The body of the ticker's thread.
-pub(super) fn tick(shared: &Shared, parker: &Parker, period: Duration) {
-    shared.own_this_thread(None);
-    let ticker = shared.ticker();
+pub(super) fn tick<T>(crew: &Crew<T>, parker: &Parker, period: Duration) {
+    let ticker = &crew.ticker;
     while !ticker.is_stopped() {
-        ticker.sleep_through_idleness(shared, parker);
+        ticker.sleep_through_idleness(crew, parker);
         let mut deadlines = Deadlines::new(period, Instant::now());
-        while !ticker.is_stopped() && !shared.everybody_sleeps() {
+        while !ticker.is_stopped() && !crew.everybody_sleeps() {
             // A wake-up that came too late for a sleep ends this wait early: go on waiting.
             if parker.park_deadline(deadlines.next) && Instant::now() < deadlines.next {
                 continue;
             }
-            if ticker.is_stopped() || shared.everybody_sleeps() {
+            if ticker.is_stopped() || crew.everybody_sleeps() {
                 break;
             }
-            shared.beat();
+            crew.beat();
             deadlines.advance(Instant::now());
         }
     }

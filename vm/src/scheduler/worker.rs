@@ -1,9 +1,6 @@
-//! The workers: threads that run ready tasks, take them from each other and sleep when there are
-//! none.
+//! The workers' threads: how tasks get to them, and how they run one after the other.
 //!
-//! What they share is one queue per worker, a queue for tasks that come from other threads, and the
-//! list of sleepers. A worker that has tasks touches only its own queue, whose lock nobody else
-//! wants unless he has nothing to do.
+//! Which task a thread runs, and when it sleeps, is the crew's business.
 
 use std::any::Any;
 use std::cell::{Cell, OnceCell};
@@ -12,15 +9,14 @@ use std::panic::AssertUnwindSafe;
 use std::task::Waker;
 
 use async_task::{Builder, Runnable, ScheduleInfo, WithInfo};
-use crossbeam_utils::CachePadded;
 
 use super::WorkerCounts;
-use super::group::{Group, VirtualTime};
-use super::idle::Idle;
-use super::queue::{Level, Rules, RunQueue, Taken};
-use super::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Parker, Unparker, count, lock};
-use super::task::{self, Contained, Task, contain, discard, take_spent};
-use super::ticker::{Clock, Ticker};
+use super::contain::contain;
+use super::crew::{Crew, Hand, Pushed};
+use super::group::Group;
+use super::lane::Level;
+use super::sync::{Arc, AtomicU64, AtomicUsize, Ordering, Parker, count};
+use super::task::{self, Contained, Task, discard, take_spent};
 
 /// What is called on every worker's thread before it runs its first task.
 pub(super) type StartHook = Box<dyn Fn() -> Box<dyn Any> + Send + Sync>;
@@ -75,10 +71,6 @@ enum Resumed {
     Here(Runnable<Group>),
 }
 
-/// A group may be ahead by so many slices on each worker, and still has its woken tasks run before others' spent ones: each
-/// worker may just have run one that spent its slice, and a woken task is to be as prompt then as at any time.
-const LEAD: u64 = 2;
-
 /// A thread of one of perhaps many schedulers in this program.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -88,183 +80,31 @@ struct Place {
     worker: Option<usize>,
 }
 
-/// What a push did beside storing the task.
-enum Pushed {
-    /// The owner will come to it.
-    Kept,
-    /// There was nothing for others to take, and now there is: see whether one sleeps.
-    Offered,
-    /// The queue is closed.
-    Refused(Task),
-}
-
-/// A run queue behind its lock, with what it offers written outside.
-struct Queue {
-    tasks: Mutex<RunQueue<Task>>,
-    /// What [`RunQueue::offered`] said after the last change; written under the lock.
-    offered: AtomicUsize,
-}
-
-impl Queue {
-    fn new(tasks: RunQueue<Task>) -> Self {
-        Self { tasks: Mutex::new(tasks), offered: AtomicUsize::new(0) }
-    }
-
-    /// Changes the queue; answers also whether it now offers tasks and did not before.
-    ///
-    /// Only that step from none to some can find a sleeper that has to be called: nobody goes to
-    /// sleep while a queue offers something, and whoever was woken for the first task calls the
-    /// next worker if there are more (see `Own::find_work`).
-    fn change<T>(&self, change: impl FnOnce(&mut RunQueue<Task>) -> T) -> (T, bool) {
-        let mut tasks = lock(&self.tasks);
-        let result = change(&mut tasks);
-        let offered = tasks.offered();
-        // Relaxed: written only under the lock, and who calls or sleeps has a fence in between (see
-        // `Idle`).
-        let before = self.offered.load(Ordering::Relaxed);
-        if before != offered {
-            self.offered.store(offered, Ordering::Relaxed);
-        }
-        drop(tasks);
-        (result, before == 0 && offered > 0)
-    }
-
-    fn offered(&self) -> usize {
-        self.offered.load(Ordering::Relaxed)
-    }
-
-    fn push(&self, level: Level, task: Runnable<Group>) -> Pushed {
-        self.settle(|tasks| tasks.push(level, task, Runnable::metadata, Task::Ready))
-    }
-
-    /// Puts back what stands for the task that its worker took last.
-    fn park(&self, task: Task) -> Pushed {
-        self.settle(|tasks| tasks.park(task))
-    }
-
-    fn settle(&self, push: impl FnOnce(&mut RunQueue<Task>) -> Result<(), Task>) -> Pushed {
-        match self.change(push) {
-            (Ok(()), false) => Pushed::Kept,
-            (Ok(()), true) => Pushed::Offered,
-            (Err(task), _) => Pushed::Refused(task),
-        }
-    }
-
-    fn close(&self) {
-        let (tasks, _) = self.change(RunQueue::close);
-        discard(tasks);
-    }
-}
-
-/// What others see of a worker.
-struct Worker {
-    queue: Queue,
-    unparker: Unparker,
-    tasks_run: AtomicU64,
-    tasks_stolen: AtomicU64,
-    slices_spent: AtomicU64,
-    parks: AtomicU64,
-}
-
 /// What all threads of a scheduler share.
 pub(super) struct Shared {
-    workers: Box<[CachePadded<Worker>]>,
-    /// Tasks made ready by other threads than the workers.
-    injected: CachePadded<Queue>,
-    idle: CachePadded<Idle>,
-    ticker: CachePadded<Ticker>,
-    clock: Clock,
-    /// Set once: workers leave after the task they run.
-    stopping: AtomicBool,
+    crew: Crew<Task>,
     /// Workers whose threads have not left yet.
     present: AtomicUsize,
 }
 
 impl Shared {
-    pub(super) fn new(unparkers: Vec<Unparker>, ticker: Ticker, clock: Clock, slice: u64) -> Self {
-        let idle = Idle::new(unparkers.len());
-        let lead = LEAD * slice.saturating_mul(clock.period()).saturating_mul(unparkers.len() as u64);
-        let rules = Arc::new(Rules { slice, lead, time: VirtualTime::default() });
-        let workers = unparkers.into_iter().map(|unparker| {
-            CachePadded::new(Worker {
-                queue: Queue::new(RunQueue::of_worker(&rules)),
-                unparker,
-                tasks_run: AtomicU64::new(0),
-                tasks_stolen: AtomicU64::new(0),
-                slices_spent: AtomicU64::new(0),
-                parks: AtomicU64::new(0),
-            })
-        });
-        Self {
-            workers: workers.collect(),
-            injected: CachePadded::new(Queue::new(RunQueue::of_nobody(&rules))),
-            idle: CachePadded::new(idle),
-            ticker: CachePadded::new(ticker),
-            clock,
-            stopping: AtomicBool::new(false),
-            present: AtomicUsize::new(0),
-        }
+    pub(super) fn new(crew: Crew<Task>) -> Self {
+        Self { crew, present: AtomicUsize::new(0) }
     }
 
-    pub(super) fn ticker(&self) -> &Ticker {
-        &self.ticker
-    }
-
-    /// Returns the time by which groups are charged, in nanoseconds.
-    fn now(&self) -> u64 {
-        self.clock.now(&self.ticker)
+    pub(super) fn crew(&self) -> &Crew<Task> {
+        &self.crew
     }
 
     pub(super) fn counts(&self) -> Vec<WorkerCounts> {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counts = self.workers.iter().map(|worker| WorkerCounts {
-            tasks_run: read(&worker.tasks_run),
-            tasks_stolen: read(&worker.tasks_stolen),
-            slices_spent: read(&worker.slices_spent),
-            parks: read(&worker.parks),
+        let counts = self.crew.seats.iter().map(|seat| WorkerCounts {
+            tasks_run: read(&seat.tasks_run),
+            tasks_stolen: read(&seat.tasks_stolen),
+            slices_spent: read(&seat.slices_spent),
+            parks: read(&seat.parks),
         });
         counts.collect()
-    }
-
-    /// Says how many workers sleep.
-    pub(super) fn sleepers(&self) -> usize {
-        self.idle.parked()
-    }
-
-    /// Says whether no worker is awake.
-    pub(super) fn everybody_sleeps(&self) -> bool {
-        self.sleepers() == self.workers.len()
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.everybody_sleeps()
-            && self.injected.offered() == 0
-            && (!self.clock.ticks_by_itself() || self.ticker.is_asleep())
-    }
-
-    /// Lets the clock beat once, and has a sleeper take what waits behind a worker that is busy.
-    pub(super) fn beat(&self) {
-        self.ticker.beat();
-        let mut left_waiting = false;
-        for worker in &self.workers {
-            let ((), offers) = worker.queue.change(RunQueue::note_beat);
-            left_waiting |= offers;
-        }
-        if left_waiting {
-            self.wake_one();
-        }
-    }
-
-    /// Tells all workers to leave after the task they run.
-    pub(super) fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        for worker in &self.workers {
-            worker.unparker.unpark();
-        }
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
     }
 
     /// Counts a worker whose thread is about to start.
@@ -276,8 +116,8 @@ impl Shared {
     /// stops.
     pub(super) fn lose_worker(&self) {
         if self.present.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.injected.close();
-            self.ticker.stop();
+            discard(self.crew.injected.close());
+            self.crew.ticker.stop();
         }
     }
 
@@ -317,50 +157,38 @@ impl Shared {
             && let Some(here) = self.here()
             && take_spent()
         {
-            count(&self.workers[here].slices_spent);
+            count(&self.crew.seats[here].slices_spent);
             level = Level::Spent;
         }
         self.put(level, task);
     }
 
     fn put(&self, level: Level, task: Runnable<Group>) {
-        let queue = self.here().map_or(&*self.injected, |here| &self.workers[here].queue);
-        self.settle(queue.push(level, task));
+        let queue = self.here().map_or(&*self.crew.injected, |here| &self.crew.seats[here].queue);
+        self.settle(queue.push(level, task, Runnable::metadata, Task::Ready));
     }
 
-    /// Does what is left to do after a push.
-    fn settle(&self, pushed: Pushed) {
-        match pushed {
-            Pushed::Kept => {}
-            Pushed::Offered => self.wake_one(),
-            Pushed::Refused(task) => discard([task]),
+    fn settle(&self, pushed: Pushed<Task>) {
+        if let Some(task) = self.crew.settle(pushed) {
+            discard([task]);
         }
     }
 
-    /// Wakes a sleeper for work that was just published, if that needs anybody.
-    fn wake_one(&self) {
-        let Some(worker) = self.idle.call_one() else {
-            return;
-        };
-        self.workers[worker].unparker.unpark();
-        self.ticker.rouse();
-    }
-
-    /// Says whether there are tasks that a worker without any may take.
-    fn has_offers(&self) -> bool {
-        self.injected.offered() > 0 || self.workers.iter().any(|worker| worker.queue.offered() > 0)
+    fn run(&self, hand: &Hand<'_, Task>, task: Runnable<Group>) {
+        let seat = hand.seat();
+        count(&seat.tasks_run);
+        if let Some(waker) = task::run(task) {
+            count(&seat.slices_spent);
+            self.settle(seat.queue.park(Task::Parked(waker)));
+        }
+        // A note of a task that did not go on is nobody's.
+        take_spent();
     }
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Scheduler")
-            .field("workers", &self.workers.len())
-            .field("idle", &*self.idle)
-            .field("ticker", &*self.ticker)
-            .field("stopping", &self.stopping)
-            .finish_non_exhaustive()
+        self.crew.fmt(formatter)
     }
 }
 
@@ -379,19 +207,6 @@ pub(super) fn spawn(anchor: &Anchor, group: &Group, future: impl Future<Output =
     anchor.put(Level::New, runnable);
 }
 
-/// The side of a worker that only its own thread sees.
-struct Own<'a> {
-    shared: &'a Shared,
-    index: usize,
-    parker: Parker,
-    /// The beat that this worker last saw.
-    beat: u64,
-    /// Where the next search begins, so that neighbours are not always robbed first.
-    next_victim: usize,
-    /// Tasks on their way from one queue to another; no two locks are held at once.
-    taken: Vec<Taken<Task>>,
-}
-
 /// The body of a worker's thread.
 pub(super) fn work(anchor: Anchor, index: usize, parker: Parker, start: &StartHook) {
     let shared: &Shared = &anchor;
@@ -400,143 +215,16 @@ pub(super) fn work(anchor: Anchor, index: usize, parker: Parker, start: &StartHo
     shared.own_this_thread(Some(index));
     // Kept until the last future of this worker is dropped, whose destructor may need it.
     let _guard = contain("the start hook of a scheduler", AssertUnwindSafe(start));
-    let mut own = Own { shared, index, parker, beat: 0, next_victim: index, taken: Vec::new() };
-    own.run_until_stopped();
-    shared.workers[index].queue.close();
+    let mut hand = Hand::new(&shared.crew, index, parker);
+    while let Some(task) = hand.next() {
+        let ready = match task {
+            Task::Ready(task) => Some(task),
+            Task::Parked(waker) => resume(waker),
+        };
+        if let Some(task) = ready {
+            shared.run(&hand, task);
+        }
+    }
+    discard(shared.crew.seats[index].queue.close());
     shared.lose_worker();
-}
-
-impl<'a> Own<'a> {
-    fn run_until_stopped(&mut self) {
-        while !self.shared.is_stopping() {
-            let beat = self.shared.ticker.beats();
-            if beat != self.beat {
-                self.beat = beat;
-                self.even_out();
-            }
-            if self.shared.injected.offered() > 0 {
-                self.take_injected();
-            }
-            match self.queue().change(|tasks| tasks.pop(beat, || self.shared.now())) {
-                (Some(Task::Ready(task)), _) => self.run(task),
-                (Some(Task::Parked(waker)), _) => {
-                    if let Some(task) = resume(waker) {
-                        self.run(task);
-                    }
-                }
-                (None, _) => self.find_work(),
-            }
-        }
-    }
-
-    fn run(&self, task: Runnable<Group>) {
-        count(&self.me().tasks_run);
-        if let Some(waker) = task::run(task) {
-            count(&self.me().slices_spent);
-            self.shared.settle(self.queue().park(Task::Parked(waker)));
-        }
-        // A note of a task that did not go on is nobody's.
-        take_spent();
-    }
-
-    /// Returns with tasks in the own queue, or when the scheduler stops.
-    fn find_work(&mut self) {
-        let shared = self.shared;
-        shared.idle.start_search();
-        while !self.search() {
-            shared.idle.lie_down(self.index);
-            if (shared.has_offers() || shared.is_stopping()) && shared.idle.get_up(self.index) {
-                shared.ticker.rouse();
-            } else {
-                count(&self.me().parks);
-                self.parker.park();
-            }
-            if shared.is_stopping() {
-                return;
-            }
-        }
-        if shared.idle.end_search() && shared.has_offers() {
-            shared.wake_one();
-        }
-    }
-
-    /// Looks once everywhere.
-    fn search(&mut self) -> bool {
-        if self.shared.injected.offered() > 0 && self.take_injected() {
-            return true;
-        }
-        for _ in 1..self.shared.workers.len() {
-            let victim = self.pick_victim();
-            if victim.offered() == 0 {
-                continue;
-            }
-            victim.change(|tasks| tasks.take(tasks.offered(), &mut self.taken));
-            if self.keep_stolen() {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Takes this worker's share of what came from outside, at least one task.
-    fn take_injected(&mut self) -> bool {
-        let workers = self.shared.workers.len();
-        let taken = &mut self.taken;
-        self.shared.injected.change(|tasks| tasks.take(tasks.len().div_ceil(workers), taken));
-        self.keep_taken()
-    }
-
-    /// Once in a beat: takes from another worker half of what he has more.
-    ///
-    /// Without this, two workers that never run dry could keep ten spinning tasks on one core and
-    /// one on the other for ever.
-    fn even_out(&mut self) {
-        if self.shared.workers.len() == 1 {
-            return;
-        }
-        let victim = self.pick_victim();
-        if victim.offered() <= self.queue().offered() {
-            return;
-        }
-        let (length, _) = self.queue().change(|tasks| tasks.len());
-        victim.change(|tasks| tasks.take_surplus(length, &mut self.taken));
-        self.keep_stolen();
-    }
-
-    fn keep_stolen(&mut self) -> bool {
-        let stolen = &self.me().tasks_stolen;
-        stolen.store(stolen.load(Ordering::Relaxed) + self.taken.len() as u64, Ordering::Relaxed);
-        self.keep_taken()
-    }
-
-    /// Moves what was taken into the own queue; answers whether there was anything.
-    fn keep_taken(&mut self) -> bool {
-        if self.taken.is_empty() {
-            return false;
-        }
-        let queue = &self.shared.workers[self.index].queue;
-        let ((), offers) = queue.change(|tasks| tasks.append(&mut self.taken));
-        if offers {
-            self.shared.wake_one();
-        }
-        true
-    }
-
-    /// The queue of another worker, a different one each time. There must be another one.
-    fn pick_victim(&mut self) -> &'a Queue {
-        let workers = self.shared.workers.len();
-        self.next_victim = (self.next_victim + 1) % workers;
-        if self.next_victim == self.index {
-            self.next_victim = (self.next_victim + 1) % workers;
-        }
-        &self.shared.workers[self.next_victim].queue
-    }
-
-    fn me(&self) -> &Worker {
-        &self.shared.workers[self.index]
-    }
-
-    fn queue(&self) -> &Queue {
-        &self.me().queue
-    }
 }
