@@ -128,6 +128,9 @@ pub(crate) struct Mailbox {
     /// For each tag the sequence numbers of the filled places that have it, ascending; kept from the first long search until
     /// the mailbox is empty.
     index: Option<HashMap<i64, VecDeque<u64>>>,
+    /// How many places were looked at, one after the other, to find mail, to make the index or to close up.
+    #[cfg(test)]
+    looked_at: usize,
 }
 
 /// A selective take that had to pass over so many places makes the index.
@@ -203,6 +206,10 @@ impl Mailbox {
         let Some(index) = &self.index else {
             let mut places = self.queue.iter().skip(start);
             let found = places.position(|mail| mail.as_ref().is_some_and(|mail| wanted.accepts(mail)));
+            #[cfg(test)]
+            {
+                self.looked_at += found.map_or(self.queue.len().saturating_sub(start), |passed| passed + 1);
+            }
             if found.unwrap_or(self.queue.len().saturating_sub(start)) >= LONG_SEARCH {
                 self.make_index();
             }
@@ -231,6 +238,10 @@ impl Mailbox {
 
     fn make_index(&mut self) {
         let mut index: HashMap<i64, VecDeque<u64>> = HashMap::new();
+        #[cfg(test)]
+        {
+            self.looked_at += self.queue.len();
+        }
         for (place, mail) in self.queue.iter().enumerate() {
             if let Some(tag) = mail.as_ref().and_then(Mail::tag) {
                 index.entry(tag).or_default().push_back(self.first + place as u64);
@@ -259,6 +270,10 @@ impl Mailbox {
             // Sequence numbers stay ascending but are given anew from the end backwards, so that what a caller remembered as
             // "from now on" still lies behind everything that was there then.
             let end = self.next_sequence();
+            #[cfg(test)]
+            {
+                self.looked_at += self.queue.len();
+            }
             self.queue.retain(Option::is_some);
             self.first = end - self.queue.len() as u64;
             self.holes = 0;
@@ -344,6 +359,30 @@ mod tests {
             assert_eq!(take(&mut mailbox, &[]), Some(number.to_string()));
         }
         assert!(mailbox.index.is_none());
+    }
+
+    #[test]
+    fn t045_among_a_hundred_thousand_messages_a_tag_is_found_without_looking_at_them_again() {
+        const WAITING: i64 = 100_000;
+        let mut mailbox = Mailbox::default();
+        for number in 0..WAITING {
+            mailbox.push(message(number % 1_000, ""), false, WIDE).expect("the bounds are wide");
+        }
+        // An answer that is looked for from the request on: nobody looks at what was there before.
+        let now = mailbox.next_sequence();
+        assert!(mailbox.take(&Wanted::Tag(-1), now).is_none());
+        mailbox.push(message(-1, ""), false, WIDE).expect("the bounds are wide");
+        assert!(mailbox.take(&Wanted::Tag(-1), now).is_some());
+        assert_eq!(mailbox.looked_at, 1);
+        // Any other receive looks at all of them once, and makes the index; then each is found, and so is that there is none.
+        // What was taken is closed up after as many takes as there are messages, which looks at all of it twice.
+        const TAKES: usize = 1_000_000;
+        for _ in 0..TAKES {
+            assert!(mailbox.take(&Wanted::from_tags(&[-1, -2]), 0).is_none());
+            mailbox.push(message(-2, ""), false, WIDE).expect("the bounds are wide");
+            assert!(mailbox.take(&Wanted::from_tags(&[-1, -2]), 0).is_some());
+        }
+        assert!(mailbox.looked_at <= 2 * WAITING as usize + 4 * TAKES, "{}", mailbox.looked_at);
     }
 
     #[test]
