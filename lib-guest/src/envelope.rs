@@ -172,22 +172,21 @@ pub(crate) fn receive<R>(tags: &[Tag], timeout: u64, open: impl FnOnce(Delivery<
 
 /// Reads what of a message of `length` bytes did not fit the buffer, which grows. False where there is no memory for it.
 fn read_rest(bytes: &mut Vec<u8>, length: usize) -> bool {
-    let mut filled = bytes.len();
-    if length <= filled {
-        return true;
-    }
-    if bytes.try_reserve_exact(length - filled).is_err() {
+    let missing = length.saturating_sub(bytes.len());
+    if bytes.try_reserve_exact(missing).is_err() {
         return false;
     }
-    bytes.resize(length, 0);
-    while filled < length {
-        let rest = &mut bytes[filled..];
+    while bytes.len() < length {
+        // Not zeroed before: of a large message that would take as long as to copy it.
+        let missing = length - bytes.len();
+        let rest = &mut bytes.spare_capacity_mut()[..missing];
         // SAFETY: the address and the length are those of `rest`.
-        let read = unsafe { host::message::read_data(rest.as_mut_ptr(), rest.len()) };
-        if read == 0 {
+        let read = unsafe { host::message::read_data(rest.as_mut_ptr().cast(), rest.len()) } as usize;
+        if read == 0 || read > missing {
             return false;
         }
-        filled += read as usize;
+        // SAFETY: the machine has written `read` bytes from the end of those that were there, and there is room for them.
+        unsafe { bytes.set_len(bytes.len() + read) };
     }
     true
 }
