@@ -309,6 +309,7 @@ impl MessageHeader {
     pub const SIZE: usize = 40;
 
     /// Lays the header out as it stands in guest memory.
+    #[inline]
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
         bytes[0..4].copy_from_slice(&self.kind.to_le_bytes());

@@ -29,6 +29,8 @@ struct Life {
     origin: Origin,
     /// The message being composed, or the one received last.
     slot: Option<Slot>,
+    /// The empty buffer of a small message that was received, for the next one that is composed.
+    spare: Vec<u8>,
     /// Made when it holds something first: most processes never do.
     handles: Option<Box<Handles>>,
     meter: Meter,
@@ -59,6 +61,10 @@ impl Origin {
         }
     }
 }
+
+/// The largest buffer that is kept for the next message, in bytes: a mailbox counts what messages say, not what room they
+/// have beside it, and that is to be no more than a message takes in any case.
+const SPARE: usize = 128;
 
 /// A message and the place where it is read next.
 #[derive(Debug)]
@@ -100,6 +106,7 @@ impl Guest {
             process,
             origin,
             slot: None,
+            spare: Vec::new(),
             handles: None,
             meter,
             turn: 0,
@@ -258,7 +265,29 @@ impl Guest {
 
     /// Puts a message into the slot; what was there is dropped.
     pub(super) fn fill_slot(&mut self, mail: Mail) -> &mut Slot {
-        self.life_mut().slot.insert(Slot { mail, head: 0 })
+        let life = self.life_mut();
+        if let Some(Slot { mail: Mail::Data(Message { mut data, .. }), .. }) = life.slot.take()
+            && (1..=SPARE).contains(&data.capacity())
+        {
+            data.clear();
+            life.spare = data;
+        }
+        life.slot.insert(Slot { mail, head: 0 })
+    }
+
+    /// Takes an empty buffer for a message, which has room where a small message was received since this was done last.
+    pub(super) fn take_spare(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.life_mut().spare)
+    }
+
+    /// Makes the data of a message.
+    pub(super) fn data_of(&mut self, bytes: &[u8]) -> Vec<u8> {
+        if bytes.len() > self.life_mut().spare.capacity() {
+            return bytes.to_vec();
+        }
+        let mut data = self.take_spare();
+        data.extend_from_slice(bytes);
+        data
     }
 
     /// Returns the message of data in the slot.

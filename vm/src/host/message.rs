@@ -30,7 +30,9 @@ const MAX_RESOURCES: usize = 256;
 
 pub(super) fn create_data(call: &mut Call<'_>, tag: i64, _capacity: u64) -> Result<(), Failure> {
     // The capacity is the guest's wish; memory is taken as data comes.
-    call.guest().fill_slot(Mail::Data(Message { tag, ..Message::default() }));
+    let guest = call.guest();
+    let data = guest.take_spare();
+    guest.fill_slot(Mail::Data(Message { tag, data, ..Message::default() }));
     Ok(())
 }
 
@@ -376,7 +378,7 @@ pub(super) fn compose(
     if u64::from(length.0) > guest.environment().limits().get(Limit::MessageBytes) {
         return Err(Failure::Errno(Errno::MessageTooLarge));
     }
-    Ok(Message { tag, data: bytes.to_vec(), attachments })
+    Ok(Message { tag, data: guest.data_of(bytes), attachments })
 }
 
 /// Makes a copy of the socket that a word names.
