@@ -76,14 +76,13 @@ pub(crate) fn post(process: u64, tag: Tag, bytes: &[u8], sockets: &[u64]) -> Res
     // SAFETY: each address comes with the length of the slice that it is of.
     let offered =
         unsafe { host::message::offer_bytes(process, tag.id(), data, length, sockets.as_ptr(), sockets.len()) };
-    match told(offered) {
-        // A call that can wait costs more, so it is made only where there is something to wait for.
-        // SAFETY: as above.
-        Err(Errno::MailboxFull) => {
-            told(unsafe { host::message::send_bytes(process, tag.id(), data, length, sockets.as_ptr(), sockets.len()) })
-        }
-        done => done,
+    if told(offered) != Err(Errno::MailboxFull) {
+        return told(offered);
     }
+    // A call that can wait costs more, so it is made only where there is something to wait for.
+    // SAFETY: as above.
+    let sent = unsafe { host::message::send_bytes(process, tag.id(), data, length, sockets.as_ptr(), sockets.len()) };
+    told(sent)
 }
 
 /// Reads what a send returned.
