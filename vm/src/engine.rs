@@ -166,6 +166,11 @@ impl Engines {
         Kind::Module(code, self.ceilings.profile_of_next())
     }
 
+    /// Returns the engine that many further processes will run in, where that is another one than the next will.
+    pub(crate) fn kind_of_many(&self, code: Code) -> Option<Kind> {
+        self.ceilings.profile_of_many().map(|profile| Kind::Module(code, profile))
+    }
+
     /// Returns how many processes there is room for.
     pub(crate) fn capacity(&self) -> Capacity {
         self.ceilings.capacity()

@@ -197,6 +197,9 @@ impl Environment {
         module.check_entry(function, parameters)?;
         let permits = self.admit(module.requirements())?;
         let (engine, linked) = self.link(module)?;
+        if let Some(kind) = self.0.machine.engines.kind_of_many(self.code()) {
+            module.compile_ahead(kind);
+        }
         let body = Body::Function { linked, name: function.into(), parameters: parameters.into() };
         self.start(function, permits, engine, Origin::Module(module.clone()), body, birth)
     }

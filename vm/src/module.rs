@@ -9,8 +9,9 @@ use crate::host::{self, Guest};
 use crate::process::Shells;
 use crate::vm::Machine;
 use lunatic_abi::Generation;
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use wasmtime::{ExternType, FuncType, InstancePre, UnknownImportError, Val, ValType};
 
@@ -19,6 +20,7 @@ mod generation;
 mod places;
 mod prepared;
 mod requirements;
+mod unroll;
 
 pub use cache::Cache;
 pub use places::Place;
@@ -48,6 +50,8 @@ struct Inner {
     serves_again: OnceLock<bool>,
     /// How many processes ended before that was known.
     served: AtomicU32,
+    /// Set when code was asked for before it was needed.
+    is_compiled_ahead: AtomicBool,
 }
 
 /// A function that a process can begin with.
@@ -169,6 +173,7 @@ impl Module {
             entries: OnceLock::new(),
             serves_again: OnceLock::new(),
             served: AtomicU32::new(0),
+            is_compiled_ahead: AtomicBool::new(false),
         })))
     }
 
@@ -219,6 +224,19 @@ impl Module {
         Ok((engine, compiled))
     }
 
+    /// Compiles the code for an engine elsewhere, if that was not asked for before: somebody will need it soon.
+    pub(crate) fn compile_ahead(&self, kind: Kind) {
+        let inner = &self.0;
+        if self.is_compiled(kind) || inner.is_compiled_ahead.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (module, machine) = (self.clone(), inner.machine.clone());
+        inner.machine.scheduler().spawn(async move {
+            // What goes wrong here goes wrong again for who needs it, and is told there.
+            let _ = machine.compiler.run(move || module.compiled(kind).map(drop)).await;
+        });
+    }
+
     /// Returns what is linked for an engine and a set of grants.
     pub(crate) fn link(&self, kind: Kind, grants: &Grants) -> Result<(&Engine, Arc<Linked>), LinkError> {
         let (engine, compiled) = self.compiled(kind)?;
@@ -260,8 +278,8 @@ impl Module {
     }
 
     /// Returns where an instruction is in the module as it was given, from where it is in what was compiled.
-    pub(crate) fn offset(&self, compiled: usize) -> usize {
-        compiled.saturating_sub(self.0.prepared.shift)
+    pub(crate) fn offset(&self, code: Code, compiled: usize) -> usize {
+        self.0.prepared.original(compiled, code == Code::Plain)
     }
 
     /// Checks that a function is there and takes these parameters.
@@ -365,9 +383,13 @@ impl fmt::Debug for Module {
 
 impl Compiled {
     fn new(machine: &Machine, engine: &Engine, prepared: &Prepared) -> Result<Compiled, ModuleError> {
+        let written_out = || match engine.kind().code() {
+            Code::Plain => prepared.written_out(),
+            Code::Metered => Cow::Borrowed(&*prepared.bytes),
+        };
         let module = machine
             .cache
-            .load(engine.wasmtime(), &prepared.bytes)
+            .load(engine.wasmtime(), &prepared.bytes, written_out)
             .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
         let generation = generation::of(&module)?;
         Ok(Compiled { module, generation, linked: Mutex::new(Vec::new()) })

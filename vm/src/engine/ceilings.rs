@@ -197,6 +197,12 @@ impl Ceilings {
         self.profile.unwrap_or_else(|| if is_room() { Profile::Fast } else { Profile::Dense })
     }
 
+    /// Returns the profile of the processes to come, where it is about to change.
+    pub(super) fn profile_of_many(&self) -> Option<Profile> {
+        let is_near = self.profile.is_none() && self.counts.fast.load(Ordering::Relaxed) >= FAST_FIRST / 2;
+        is_near.then_some(Profile::Dense)
+    }
+
     /// Takes what a process with so many memories needs.
     pub(super) fn take(&self, kind: Kind, memories: u32) -> Result<Slot, Ceiling> {
         self.check_memory()?;

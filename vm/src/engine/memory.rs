@@ -125,7 +125,12 @@ impl Memories {
             Profile::Dense => room.arena.length(),
         };
         // SAFETY: the place was taken above.
-        unsafe { room.open(0..accessible)? };
+        unsafe {
+            room.open(0..accessible)?;
+            if let Some(image) = &room.image {
+                image.take_in_advance(room.base, size);
+            }
+        }
         Ok(room)
     }
 

@@ -4,6 +4,7 @@
 //! engine's settings. Compiled code is run as it is found, so the directory must be the user's alone, and an entry carries a
 //! hash of itself: one that is damaged, half-written or foreign is compiled again.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,8 +16,9 @@ pub struct Cache {
     directory: Option<PathBuf>,
 }
 
-/// What an entry begins with: a mark of the format, then the hash of what follows.
-const MARK: &[u8; 8] = b"lunatic1";
+/// What an entry begins with: a mark of the format and of how modules are written before they are compiled, then the hash of
+/// what follows.
+const MARK: &[u8; 8] = b"lunatic2";
 const HEADER: usize = MARK.len() + blake3::OUT_LEN;
 
 impl Cache {
@@ -35,9 +37,14 @@ impl Cache {
         Ok(Cache { directory: Some(directory.to_owned()) })
     }
 
-    /// Returns the compiled module, from the cache or by compiling.
-    pub(crate) fn load(&self, engine: &Engine, bytes: &[u8]) -> wasmtime::Result<wasmtime::Module> {
-        let Some(directory) = &self.directory else { return wasmtime::Module::new(engine, bytes) };
+    /// Returns the compiled module, from the cache or by compiling what is written of it for the engine.
+    pub(crate) fn load<'a>(
+        &self,
+        engine: &Engine,
+        bytes: &'a [u8],
+        written: impl FnOnce() -> Cow<'a, [u8]>,
+    ) -> wasmtime::Result<wasmtime::Module> {
+        let Some(directory) = &self.directory else { return wasmtime::Module::new(engine, &written()) };
         let path = directory.join(key(engine, bytes));
         if let Some(code) = read(&path) {
             // SAFETY: `deserialize` requires bytes that `serialize` made. The hash in front of them says that they are what
@@ -49,7 +56,7 @@ impl Cache {
                 }
             }
         }
-        let module = wasmtime::Module::new(engine, bytes)?;
+        let module = wasmtime::Module::new(engine, &written())?;
         if let Err(error) = module.serialize().map_err(io::Error::other).and_then(|code| write(&path, &code)) {
             log::debug!("compiled code was not kept as {}: {error}", path.display());
         }
@@ -136,7 +143,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("there is room for temporary files");
         let cache = Cache::at(directory.path()).expect("the directory is new");
         let engine = Engine::default();
-        cache.load(&engine, MODULE).expect("it is a module");
+        cache.load(&engine, MODULE, || MODULE.into()).expect("it is a module");
         let [path] = &entries(directory.path())[..] else { panic!("one entry") };
         let good = fs::read(path).expect("it was written");
         for damage in [
@@ -146,7 +153,7 @@ mod tests {
             b"something else altogether, and longer than a header is",
         ] {
             fs::write(path, damage).expect("it can be overwritten");
-            cache.load(&engine, MODULE).expect("it is compiled again");
+            cache.load(&engine, MODULE, || MODULE.into()).expect("it is compiled again");
             assert_eq!(fs::read(path).expect("it was written again"), good);
         }
         let mut flipped = good.clone();
@@ -159,9 +166,9 @@ mod tests {
     fn another_engine_has_another_entry() {
         let directory = tempfile::tempdir().expect("there is room for temporary files");
         let cache = Cache::at(directory.path()).expect("the directory is new");
-        cache.load(&Engine::default(), MODULE).expect("it is a module");
+        cache.load(&Engine::default(), MODULE, || MODULE.into()).expect("it is a module");
         let metered = Engine::new(wasmtime::Config::new().consume_fuel(true)).expect("the settings are good");
-        cache.load(&metered, MODULE).expect("it is a module");
+        cache.load(&metered, MODULE, || MODULE.into()).expect("it is a module");
         assert_eq!(entries(directory.path()).len(), 2);
     }
 

@@ -4,8 +4,11 @@
 //! mapped; and globals that change are exported, so that an instance can be set back and serve the next process. What the
 //! module does is the same. Where that cannot be had, the module is compiled as it is.
 
+use super::unroll::{Unrolled, unroll, write_number};
 use crate::engine::Image;
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 use wasm_encoder::{ConstExpr, DataSection, DataSegment, DataSegmentMode, ExportKind, ExportSection, RawSection};
 use wasmparser::{DataKind, ExternalKind, Operator, Parser, Payload, ValType};
 
@@ -28,6 +31,17 @@ pub(super) struct Prepared {
     pub(super) shift: usize,
     /// What is exported besides what the module exports; `None` where that is not enough to set an instance back.
     pub(super) exports: Option<Exports>,
+    /// Where instructions went that were written out. Known once that was done, or a first place was asked for.
+    places: OnceLock<Option<Places>>,
+}
+
+/// Where instructions went that were written out.
+#[derive(Debug)]
+struct Places {
+    /// Where the code begins in what is compiled, and where in what was prepared.
+    written_out: usize,
+    prepared: usize,
+    unrolled: Unrolled,
 }
 
 /// The names under which the state of an instance is exported.
@@ -45,9 +59,50 @@ impl Prepared {
         prepare(bytes).unwrap_or_else(|| Prepared::untouched(bytes))
     }
 
+    /// Returns the module with its short loops written out, for code that can be interrupted at any time. Code that counts
+    /// what it computes is compiled without that, so that it counts the same.
+    pub(super) fn written_out(&self) -> Cow<'_, [u8]> {
+        let Some((written_out, places)) = self.write_out() else { return Cow::Borrowed(&self.bytes) };
+        let _ = self.places.set(Some(places));
+        Cow::Owned(written_out)
+    }
+
+    /// Returns where an instruction is in the module as it was given, from where it is in what was compiled.
+    pub(super) fn original(&self, compiled: usize, is_written_out: bool) -> usize {
+        let found = || {
+            let places = self.places.get_or_init(|| Some(self.write_out()?.1));
+            let Places { written_out, prepared, unrolled } = places.as_ref().filter(|_| is_written_out)?;
+            Some(prepared + unrolled.original(compiled.checked_sub(*written_out)?))
+        };
+        found().unwrap_or(compiled).saturating_sub(self.shift)
+    }
+
+    fn write_out(&self) -> Option<(Vec<u8>, Places)> {
+        let code = code_of(&self.bytes)?;
+        let mut unrolled = unroll(&self.bytes[code.clone()])?;
+        // A section of code is its kind, its length and its contents; ours have no length in more bytes than it takes.
+        let head = code.start.checked_sub(1 + number(code.len()).len())?;
+        if self.bytes[head] != CODE || self.bytes[head + 1..code.start] != *number(code.len()) {
+            return None;
+        }
+        let length = number(unrolled.code.len());
+        let parts = [&self.bytes[..=head], &length, &unrolled.code, &self.bytes[code.end..]];
+        let written_out = parts.concat();
+        unrolled.code = Vec::new();
+        let places = Places { written_out: head + 1 + length.len(), prepared: code.start, unrolled };
+        Some((written_out, places))
+    }
+
     /// Leaves a module as it is.
     pub(super) fn untouched(bytes: &[u8]) -> Prepared {
-        Prepared { bytes: bytes.into(), image: None, is_laid_out: false, shift: 0, exports: None }
+        Prepared {
+            bytes: bytes.into(),
+            image: None,
+            is_laid_out: false,
+            shift: 0,
+            exports: None,
+            places: OnceLock::new(),
+        }
     }
 }
 
@@ -131,10 +186,17 @@ fn prepare(bytes: &[u8]) -> Option<Prepared> {
         _ => None,
     };
     let shift = match survey.code {
-        Some(code) => code_of(&prepared)?.checked_sub(code)?,
+        Some(code) => code_of(&prepared)?.start.checked_sub(code)?,
         None => 0,
     };
-    Some(Prepared { image, is_laid_out: laid_out.is_some(), shift, exports: ours, bytes: prepared.into() })
+    Some(Prepared {
+        image,
+        is_laid_out: laid_out.is_some(),
+        shift,
+        exports: ours,
+        bytes: prepared.into(),
+        places: OnceLock::new(),
+    })
 }
 
 fn survey(bytes: &[u8]) -> Option<Survey<'_>> {
@@ -210,11 +272,21 @@ fn kind(kind: ExternalKind) -> Option<ExportKind> {
     }
 }
 
-fn code_of(bytes: &[u8]) -> Option<usize> {
+/// The kind of a section of code.
+const CODE: u8 = 10;
+
+/// Returns where the contents of a module's code section are.
+fn code_of(bytes: &[u8]) -> Option<Range<usize>> {
     Parser::new(0).parse_all(bytes).find_map(|payload| match payload {
-        Ok(Payload::CodeSectionStart { range, .. }) => Some(range.start),
+        Ok(Payload::CodeSectionStart { range, .. }) => Some(range),
         _ => None,
     })
+}
+
+fn number(number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_number(&mut bytes, u32::try_from(number).expect("modules are not so long"));
+    bytes
 }
 
 /// Whether no instruction changes a table, or drops a segment: neither can be set back. It reads all of the code.
@@ -292,8 +364,25 @@ mod tests {
         let ours = prepared.exports.expect("it can be set back");
         assert!(names.contains(&ours.globals[0]) && ours.memory.is_some_and(|name| names.contains(&name)), "{names:?}");
         let (before, after) = (code_of(&bytes).expect("it has code"), code_of(&prepared.bytes).expect("it has code"));
-        assert_eq!(after - before, prepared.shift);
+        assert_eq!(after.start - before.start, prepared.shift);
         assert!(prepared.shift > 0);
+    }
+
+    #[test]
+    fn places_are_those_of_the_module_that_was_given() {
+        let bytes = binary(
+            r#"(module (memory 1) (global (mut i32) (i32.const 2)) (func (export "f") (param i32)
+                (loop (br_if 0 (i32.load (local.get 0)))) unreachable))"#,
+        );
+        let prepared = Prepared::new(&bytes);
+        let written_out = prepared.written_out();
+        assert!(written_out.len() > prepared.bytes.len() && prepared.shift > 0);
+        let unreachable = |bytes: &[u8]| {
+            let code = code_of(bytes).expect("it has code");
+            code.start + bytes[code].iter().rposition(|&byte| byte == 0).expect("it is the last but one")
+        };
+        assert_eq!(prepared.original(unreachable(&written_out), true), unreachable(&bytes));
+        assert_eq!(prepared.original(unreachable(&prepared.bytes), false), unreachable(&bytes));
     }
 
     #[test]

@@ -279,7 +279,8 @@ pub(super) fn exit_of(store: &mut Store<Guest>, error: &wasmtime::Error) -> Exit
         return exit;
     }
     let module = guest.module();
-    Exit::Trapped(Arc::new(Trap { reason: reason(error), module: module.cloned(), frames: frames(module, error) }))
+    let frames = frames(module, guest.environment().code(), error);
+    Exit::Trapped(Arc::new(Trap { reason: reason(error), module: module.cloned(), frames }))
 }
 
 /// Says how a guest ended that stopped with this error and did not just trap.
@@ -313,9 +314,9 @@ fn reason(error: &wasmtime::Error) -> String {
     sentences.join(": ")
 }
 
-fn frames(module: Option<&Module>, error: &wasmtime::Error) -> Vec<Frame> {
+fn frames(module: Option<&Module>, code: Code, error: &wasmtime::Error) -> Vec<Frame> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
-    let offset = |offset: usize| module.map_or(offset, |module| module.offset(offset));
+    let offset = |offset: usize| module.map_or(offset, |module| module.offset(code, offset));
     let frame = |frame: &wasmtime::FrameInfo| Frame {
         function: frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), demangle),
         offset: frame.module_offset().map(offset),
