@@ -44,7 +44,7 @@ impl Cache {
         bytes: &'a [u8],
         written: impl FnOnce() -> Cow<'a, [u8]>,
     ) -> wasmtime::Result<wasmtime::Module> {
-        let Some(directory) = &self.directory else { return wasmtime::Module::new(engine, &written()) };
+        let Some(directory) = &self.directory else { return wasmtime::Module::new(engine, written()) };
         let path = directory.join(key(engine, bytes));
         if let Some(code) = read(&path) {
             // SAFETY: `deserialize` requires bytes that `serialize` made. The hash in front of them says that they are what
@@ -56,7 +56,7 @@ impl Cache {
                 }
             }
         }
-        let module = wasmtime::Module::new(engine, &written())?;
+        let module = wasmtime::Module::new(engine, written())?;
         if let Err(error) = module.serialize().map_err(io::Error::other).and_then(|code| write(&path, &code)) {
             log::debug!("compiled code was not kept as {}: {error}", path.display());
         }

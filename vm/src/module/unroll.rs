@@ -330,8 +330,15 @@ mod tests {
         found.last().expect("the module has code")
     }
 
-    /// A module, the same with its loops written out, and how much later the code begins there.
-    fn both(text: &str) -> (Vec<u8>, Option<(Vec<u8>, Unrolled, usize)>) {
+    /// A module whose loops are written out, and where its code begins.
+    struct New {
+        bytes: Vec<u8>,
+        unrolled: Unrolled,
+        start: usize,
+    }
+
+    /// A module, and the same with its loops written out.
+    fn both(text: &str) -> (Vec<u8>, Option<New>) {
         let module = wat::parse_str(text).expect("it is well-formed");
         let old = code(&module);
         let written = unroll(&module[old.clone()]).map(|unrolled| {
@@ -344,7 +351,7 @@ mod tests {
             let start = bytes.len();
             bytes.extend_from_slice(&unrolled.code);
             bytes.extend_from_slice(&module[old.end..]);
-            (bytes, unrolled, start)
+            New { bytes, unrolled, start }
         });
         (module, written)
     }
@@ -366,7 +373,7 @@ mod tests {
             r#"(module (memory 1) (func (export "f") (param $n i32) (result i32) (local $sum i32) {locals} {body}))"#
         );
         let (old, new) = both(&text);
-        let (new, unrolled, start) = new.unwrap_or_else(|| panic!("nothing was written out in {body}"));
+        let New { bytes: new, unrolled, start } = new.unwrap_or_else(|| panic!("nothing was written out in {body}"));
         let engine = Engine::default();
         let [old_module, new_module] =
             [&old, &new].map(|bytes| Module::new(&engine, bytes).unwrap_or_else(|error| panic!("{body}: {error:?}")));
@@ -460,7 +467,7 @@ mod tests {
         let loops = format!("(loop {ADD} (br_if 0 {DOWN}))").repeat(1_000);
         let text = format!(r#"(module (func (export "f") (param $n i32) (local $sum i32) {loops}))"#);
         let (old, new) = both(&text);
-        let (new, ..) = new.expect("there are loops");
+        let New { bytes: new, .. } = new.expect("there are loops");
         assert!(
             new.len() > old.len() * 3 / 2 && new.len() <= old.len() * 2 + MARGIN,
             "{} from {}",
