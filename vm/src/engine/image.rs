@@ -14,7 +14,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Behind its data an image has so many bytes of holes, which become the first pages of a heap. That costs no mapping then;
 /// but what is only read there takes a page of the file, which is nobody's to pay, so there are not many.
@@ -30,6 +30,8 @@ pub(crate) struct Image {
     /// How long the file is.
     length: usize,
     habit: Habit,
+    /// Set when no new memory begins with it any more.
+    is_given_up: AtomicBool,
 }
 
 /// Which pages the processes of a module write to, as far as they have shown it.
@@ -69,7 +71,23 @@ impl Image {
         file.write_all_at(&data, start as u64)?;
         // Nobody changes it any more: not its length either, so that no page of a mapping can go away.
         rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
-        Ok(Image { file, data: data.into(), start, length, habit: Habit::default() })
+        Ok(Image {
+            file,
+            data: data.into(),
+            start,
+            length,
+            habit: Habit::default(),
+            is_given_up: AtomicBool::new(false),
+        })
+    }
+
+    /// Says that no new memory begins with it any more.
+    pub(super) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::SeqCst)
     }
 
     /// Returns how many bytes of a memory it can be mapped into.

@@ -172,7 +172,8 @@ impl Memories {
         // Those of its process are about to be given back.
         let Some(mappings) = Mappings::take(mappings_of_memory(self.profile)) else { return false };
         let mut ready = self.ready();
-        if ready.pages + pages > MAX_READY_PAGES {
+        // Looked at under the lock that `forget` takes after it was said.
+        if image.is_given_up() || ready.pages + pages > MAX_READY_PAGES {
             return false;
         }
         ready.pages += pages;
@@ -183,8 +184,9 @@ impl Memories {
         true
     }
 
-    /// Gives up the memories that are kept for an image: nobody will ask for them any more.
+    /// Gives up the memories that are kept for an image, and keeps none any more: nobody will ask for them.
     pub(crate) fn forget(&self, image: &Arc<Image>) {
+        image.give_up();
         self.give_up(|kept| kept == Arc::as_ptr(image));
     }
 
@@ -380,6 +382,82 @@ unsafe impl MemoryCreator for Creator {
         match self.0.make(minimum, image) {
             Ok(room) => Ok(Box::new(room)),
             Err(error) => Err(format!("there is no room for a memory of {minimum} bytes: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(room: &Room, offset: usize) {
+        // SAFETY: the tests write inside of the memories that they made.
+        unsafe { arena::pointer(room.base + offset).cast::<u8>().write_volatile(7) }
+    }
+
+    fn read(room: &Room, offset: usize) -> u8 {
+        // SAFETY: as above.
+        unsafe { arena::pointer(room.base + offset).cast::<u8>().read_volatile() }
+    }
+
+    const PAGE: usize = 64 << 10;
+
+    fn both() -> [Arc<Memories>; 2] {
+        [Profile::Fast, Profile::Dense].map(|profile| Arc::new(Memories::new(profile)))
+    }
+
+    #[test]
+    fn t034_a_place_is_taken_again_as_new() {
+        for memories in both() {
+            let image = Arc::new(Image::new(PAGE + 5, b"data").expect("there is memory"));
+            let mut places = Vec::new();
+            for _ in 0..10 {
+                let room = memories.make(2 * PAGE, Some(image.clone())).expect("there is address space");
+                let found = [0, PAGE + 4, PAGE + 5, PAGE + 8, 2 * PAGE - 1].map(|offset| read(&room, offset));
+                assert_eq!(found, [0, 0, b'd', b'a', 0]);
+                [0, PAGE + 5, PAGE + 8, 2 * PAGE - 1].into_iter().for_each(|offset| write(&room, offset));
+                places.push(room.base);
+            }
+            if pages::are_told() {
+                assert!(places.iter().all(|&place| place == places[0]), "{places:x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_memory_that_moves_has_what_it_had_and_nothing_else() {
+        let memories = Arc::new(Memories::new(Profile::Dense));
+        let image = Arc::new(Image::new(5, b"data").expect("there is memory"));
+        let mut room = memories.make(PAGE, Some(image)).expect("there is address space");
+        write(&room, 6);
+        write(&room, PAGE - 1);
+        let before = room.base;
+        room.grow_to(100 * PAGE).expect("there is address space");
+        assert_ne!(room.base, before);
+        let found = [5, 6, 7, PAGE - 1, PAGE, 100 * PAGE - 1].map(|offset| read(&room, offset));
+        assert_eq!(found, [b'd', 7, b't', 7, 0, 0]);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_an_image_that_was_given_up() {
+        for memories in both() {
+            let image = Arc::new(Image::new(0, b"data").expect("there is memory"));
+            let [early, late] = [(); 2].map(|()| memories.make(PAGE, Some(image.clone())).expect("there is room"));
+            drop(early);
+            memories.forget(&image);
+            drop(late);
+            assert!(memories.ready().places.is_empty());
+            assert_eq!((memories.ready().pages, Arc::strong_count(&image)), (0, 1));
+        }
+    }
+
+    #[test]
+    fn places_of_dense_are_a_little_longer_than_what_lies_in_them() {
+        for pages in [0, 1, 2, 17, 18, 100, 1_000, 65_536] {
+            let size = pages * PAGE;
+            let length = class(size);
+            assert!(length > size && length.is_multiple_of(arena::page_size()), "{pages} pages: {length}");
+            assert!(length <= size + size / 2 + (128 << 10), "{pages} pages: {length}");
         }
     }
 }
