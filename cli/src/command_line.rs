@@ -153,7 +153,7 @@ pub(crate) struct Machine {
     pub(crate) workers: Option<NonZeroUsize>,
 
     /// How memories lie: `fast` without checks, 4 GiB of addresses for each, or `dense` with checks, for very many
-    /// [default: the first 4096 processes fast, the others dense]
+    /// [default: the first 3072 processes fast, the others dense]
     #[arg(long)]
     pub(crate) profile: Option<Profile>,
 

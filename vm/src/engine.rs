@@ -23,7 +23,7 @@ mod pages;
 mod stack;
 
 pub use ceilings::{Capacity, Ceiling};
-pub(crate) use ceilings::{Ceilings, Mappings, Slot};
+pub(crate) use ceilings::{Ceilings, Slot};
 pub(crate) use image::Image;
 pub(crate) use memory::{Memories, beginning_with};
 

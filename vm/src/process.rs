@@ -23,7 +23,7 @@ pub use live_component::LiveComponent;
 pub(crate) use mailbox::{Mail, MailboxBounds, Message, Wanted};
 pub use pid::Pid;
 pub(crate) use pid::PidSource;
-pub(crate) use shell::Shells;
+pub(crate) use shell::{MAX_WAITING, Shells};
 pub(crate) use signal::Signal;
 pub(crate) use state::Received;
 pub(crate) use table::Table;

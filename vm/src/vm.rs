@@ -123,7 +123,7 @@ impl VmBuilder {
         self
     }
 
-    /// Sets how memories and stacks lie in the address space. Unless told otherwise, the first 4,096 processes of modules that
+    /// Sets how memories and stacks lie in the address space. Unless told otherwise, the first 3,072 processes of modules that
     /// are alive at the same time are [`Profile::Fast`] and the others [`Profile::Dense`].
     pub fn profile(mut self, profile: Profile) -> VmBuilder {
         self.profile = Some(profile);

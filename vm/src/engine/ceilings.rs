@@ -5,13 +5,14 @@
 //! does; the rest for each machine.
 
 use super::{Code, Kind, Profile, arena, memory, pages};
+use crate::process::MAX_WAITING;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 /// So many processes are in the profile `fast` where no profile was chosen, before the others are in `dense`. Each takes two
 /// of the kernel's mappings, so that with this number 60,000 processes fit into the 65,530 that a kernel has by default.
-const FAST_FIRST: u32 = 4_096;
+const FAST_FIRST: u32 = 3_072;
 
 /// So many have the address space that a process of the profile `fast` takes.
 const FAST_MOST: u32 = 28_000;
@@ -19,8 +20,9 @@ const FAST_MOST: u32 = 28_000;
 /// So many components can be alive at the same time, for each kind of code.
 pub(super) const COMPONENT_SLOTS: u32 = 1_000;
 
-/// So many mappings are left for what is not processes: libraries, threads, what the allocator maps.
-const OTHER_MAPPINGS: u32 = 1_200;
+/// So many mappings are left for what is not processes: libraries, threads, what the allocator maps, and instances that wait
+/// for a process.
+const OTHER_MAPPINGS: u32 = 1_200 + 2 * MAX_WAITING;
 
 /// So much of the machine's memory is left for what is not new processes, in bytes.
 const OTHER_MEMORY: u64 = 256 << 20;
@@ -241,7 +243,7 @@ fn take(taken: &AtomicU32, count: u32, all: u32) -> Option<()> {
 
 /// Some of the kernel's mappings, until they are dropped.
 #[derive(Debug)]
-pub(crate) struct Mappings(u32);
+pub(super) struct Mappings(u32);
 
 /// Those that are taken by all machines of this operating system process.
 static TAKEN: AtomicU32 = AtomicU32::new(0);
@@ -257,7 +259,7 @@ static ALL: LazyLock<u32> = LazyLock::new(|| {
 
 impl Mappings {
     /// Takes those of a process with so many memories, if they are left.
-    pub(crate) fn of(kind: Kind, memories: u32) -> Option<Mappings> {
+    fn of(kind: Kind, memories: u32) -> Option<Mappings> {
         Mappings::take(mappings_of(kind, memories))
     }
 

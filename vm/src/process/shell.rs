@@ -8,18 +8,18 @@
 
 use super::run;
 use super::{Exit, Process};
-use crate::engine::{Code, Kind, Mappings, Memories, beginning_with};
+use crate::engine::{Code, Kind, Memories, beginning_with};
 use crate::environment::Permit;
 use crate::host::{Guest, Origin};
 use crate::module::{Linked, Module};
 use std::fmt;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use wasmtime::{Func, Global, Instance, Memory, Store, TypedFunc, Val};
 
 /// So many instances wait at most, of all modules together.
-const MAX_WAITING: u32 = 512;
+pub(crate) const MAX_WAITING: u32 = 512;
 
 /// An instance of a module, with what it runs in.
 pub(crate) struct Shell {
@@ -201,15 +201,16 @@ impl Callee {
     }
 }
 
-/// Instances of a module that wait for their next process.
+/// Instances of a module that wait for their next process, in several parts, so that workers do not wait for each other.
 #[derive(Default)]
-pub(crate) struct Shells(Mutex<Vec<Waiting>>);
+pub(crate) struct Shells([Mutex<Vec<Waiting>>; PARTS]);
+
+const PARTS: usize = 8;
 
 /// An instance that waits.
 struct Waiting {
     shell: Shell,
     _place: Place,
-    _mappings: Mappings,
 }
 
 /// One of the places for instances that wait, until it is dropped.
@@ -232,9 +233,10 @@ impl Drop for Place {
 }
 
 impl Shells {
-    /// Takes an instance that waits, the one that was given last.
+    /// Takes an instance that waits: the one that this thread gave last, or another's.
     pub(super) fn take(&self) -> Option<Shell> {
-        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        let own = own_part();
+        let waiting = (0..PARTS).find_map(|part| self.part((own + part) % PARTS).pop())?;
         Some(waiting.shell)
     }
 
@@ -244,17 +246,26 @@ impl Shells {
         if shell.beginning.is_none() || !module.serves_again() {
             return;
         }
-        let memories = module.requirements().memories;
         let Some(place) = Place::take() else { return };
-        // Those of its process are about to be given back.
-        let Some(mappings) = Mappings::of(shell.kind, memories) else { return };
         if shell.set_back() {
             // What belongs to the process goes with it.
             shell.store.data_mut().leave();
-            let waiting = Waiting { shell, _place: place, _mappings: mappings };
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
+            self.part(own_part()).push(Waiting { shell, _place: place });
         }
     }
+
+    fn part(&self, number: usize) -> MutexGuard<'_, Vec<Waiting>> {
+        self.0[number].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the part that a thread gives to and takes from first.
+fn own_part() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static OWN: usize = NEXT.fetch_add(1, Ordering::Relaxed) % PARTS;
+    }
+    OWN.with(|own| *own)
 }
 
 impl fmt::Debug for Shells {
