@@ -230,10 +230,15 @@ impl Module {
         if self.is_compiled(kind) || inner.is_compiled_ahead.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (module, machine) = (self.clone(), inner.machine.clone());
-        inner.machine.scheduler().spawn(async move {
-            // What goes wrong here goes wrong again for who needs it, and is told there.
-            let _ = machine.compiler.run(move || module.compiled(kind).map(drop)).await;
+        // What goes wrong here goes wrong again for who needs it, and is told there.
+        self.elsewhere(move |module| drop(module.compiled(kind)));
+    }
+
+    /// Does something with the module off the workers, for which nobody waits.
+    fn elsewhere(&self, work: impl FnOnce(&Module) + Send + 'static) {
+        let (module, machine) = (self.clone(), self.0.machine.clone());
+        self.0.machine.scheduler().spawn(async move {
+            machine.compiler.run(move || work(&module)).await;
         });
     }
 
@@ -242,11 +247,6 @@ impl Module {
         let (engine, compiled) = self.compiled(kind)?;
         let linked = compiled.link(engine, grants, self.0.prepared.image.as_ref())?;
         Ok((engine, linked))
-    }
-
-    /// Returns what the memory of an instance begins with, where that is not zeros.
-    pub(crate) fn image(&self) -> Option<&Image> {
-        self.0.prepared.image.as_deref()
     }
 
     /// Returns what an instance begins with, so that it can be set back to it; `None` where that is not known.
@@ -265,10 +265,7 @@ impl Module {
             return *serves_again;
         }
         if inner.served.fetch_add(1, Ordering::Relaxed) + 1 == OFTEN {
-            let (module, machine) = (self.clone(), inner.machine.clone());
-            inner.machine.scheduler().spawn(async move {
-                machine.compiler.run(move || module.look_at_tables()).await;
-            });
+            self.elsewhere(Module::look_at_tables);
         }
         false
     }

@@ -168,7 +168,7 @@ async fn work(engine: &wasmtime::Engine, kind: Kind, new: New, body: Body) -> Ex
             };
             match shell.call(&name, &parameters).await {
                 Ok(_) => {
-                    linked.shells.give(shell);
+                    linked.shells.give(shell, linked.image.as_deref());
                     Exit::Normal
                 }
                 Err(exit) => exit,
@@ -181,7 +181,7 @@ async fn work(engine: &wasmtime::Engine, kind: Kind, new: New, body: Body) -> Ex
             };
             let exit = drive(&mut live).await;
             if let Some(shell) = live.into_shell() {
-                linked.shells.give(shell);
+                linked.shells.give(shell, linked.image.as_deref());
             }
             exit
         }

@@ -8,7 +8,7 @@
 
 use super::run;
 use super::{Exit, Process};
-use crate::engine::{Code, Kind, Memories, beginning_with};
+use crate::engine::{Code, Image, Kind, Memories, beginning_with};
 use crate::environment::Permit;
 use crate::host::{Guest, Origin};
 use crate::module::{Linked, Module};
@@ -139,15 +139,14 @@ impl Shell {
     }
 
     /// Sets the instance back to its beginning. Says no where that cannot be done, or costs more than a new one.
-    fn set_back(&mut self) -> bool {
+    fn set_back(&mut self, image: Option<&Image>) -> bool {
         let Some(beginning) = &self.beginning else { return false };
         if let Some((memory, size)) = beginning.memory {
             if memory.data_size(&self.store) != size {
                 return false;
             }
-            let module = self.store.data().module().expect("the instance is a module's").clone();
             // SAFETY: the memory is this instance's, of which nothing runs, and begins with this image.
-            if unsafe { Memories::reset(memory.data_mut(&mut self.store).into(), module.image()) }.is_none() {
+            if unsafe { Memories::reset(memory.data_mut(&mut self.store).into(), image) }.is_none() {
                 return false;
             }
         }
@@ -240,14 +239,15 @@ impl Shells {
         Some(waiting.shell)
     }
 
-    /// Lets an instance wait whose process has ended well; drops it where it serves nobody again.
-    pub(super) fn give(&self, mut shell: Shell) {
+    /// Lets an instance wait whose process has ended well, and whose memory begins with this image; drops it where it serves
+    /// nobody again.
+    pub(super) fn give(&self, mut shell: Shell, image: Option<&Image>) {
         let module = shell.guest().module().expect("the instance is a module's");
         if shell.beginning.is_none() || !module.serves_again() {
             return;
         }
         let Some(place) = Place::take() else { return };
-        if shell.set_back() {
+        if shell.set_back(image) {
             // What belongs to the process goes with it.
             shell.store.data_mut().leave();
             self.part(own_part()).push(Waiting { shell, _place: place });
