@@ -60,12 +60,15 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
     });
     assert!(calls >= 100, "{calls} calls went on beside a hundred versions");
     if let (Some(before), Some(after)) = (before, Holdings::now()) {
-        // What is being read at the moment, and two versions for a moment; a leak would be one of each of the ninety that
-        // came since.
-        assert!(after.descriptors <= before.descriptors + 10, "{before:?}, then {after:?}");
-        assert!(after.threads <= before.threads + 10, "{before:?}, then {after:?}");
-        assert!(after.resident <= before.resident + (30 << 20), "{before:?}, then {after:?}");
-        assert!(after.mapped <= before.mapped + (256 << 20), "{before:?}, then {after:?}");
+        // A leak would be one of each of the ninety versions that came since. What is less is timing: versions that are on
+        // their way out or still being compiled for later, and what the allocator keeps.
+        assert!(after.descriptors <= before.descriptors + 30, "{before:?}, then {after:?}");
+        assert!(after.threads <= before.threads + 30, "{before:?}, then {after:?}");
+        // The text, the binary and the data of a version are a megabyte each.
+        assert!(after.resident <= before.resident + (90 << 20), "{before:?}, then {after:?}");
+        // Its memory is 4 GiB of address space, of which the machine reserves 64 at a time.
+        assert!(after.mapped <= before.mapped + (130 << 30), "{before:?}, then {after:?}");
+        assert!(after.mappings <= before.mappings + 45, "{before:?}, then {after:?}");
     }
     drop(worker);
     for instance in vm.processes() {
@@ -81,14 +84,16 @@ struct Holdings {
     threads: u64,
     /// Bytes in memory.
     resident: u64,
-    /// Bytes of address space.
+    /// Bytes of address space, and the pieces that they are mapped in.
     mapped: u64,
+    mappings: usize,
 }
 
 impl Holdings {
     /// Returns it where the system tells.
     fn now() -> Option<Holdings> {
         let descriptors = fs::read_dir("/proc/self/fd").ok()?.count();
+        let mappings = fs::read_to_string("/proc/self/maps").ok()?.lines().count();
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let number = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -99,6 +104,7 @@ impl Holdings {
             threads: number("Threads:")?,
             resident: number("VmRSS:")? << 10,
             mapped: number("VmSize:")? << 10,
+            mappings,
         })
     }
 }
