@@ -1,0 +1,270 @@
+//! Functions, their versions, and the table of all of them.
+
+use crate::{Name, Outbound, Settings, SettingsError};
+use lunatic_vm::{Component, Environment, Module, ModuleError, Vm};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+/// A named function. What it runs can be replaced while it serves: a request is served wholly by the version that was there
+/// when it came.
+pub struct Function {
+    name: Name,
+    vm: Vm,
+    /// Where it finds the functions that it runs itself.
+    table: Weak<Table>,
+    current: RwLock<Arc<Version>>,
+}
+
+/// What a function runs.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Code {
+    /// A module that reads and writes bytes.
+    Spark(Module),
+    /// A component that handles HTTP requests.
+    Component(Component),
+    /// A program of the machine, which is given connections.
+    Program(Module),
+}
+
+/// One version of a function, ready to serve.
+pub struct Version {
+    name: Name,
+    /// Counted from 1, for each function.
+    number: u64,
+    hash: blake3::Hash,
+    code: Code,
+    settings: Settings,
+    environment: Environment,
+    outbound: Arc<Outbound>,
+    table: Weak<Table>,
+}
+
+/// Bytes are no function.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodeError {
+    /// They are neither a module nor a component that can be run.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    /// They are code for one processor, which is never run as it is found.
+    #[error("this is compiled code, which is never accepted: give the wasm that it was compiled from")]
+    Precompiled,
+    /// The module exports nothing to run.
+    #[error("the module exports neither `_start` nor `main`: a function begins with one of them")]
+    NoEntry,
+    /// The component handles no requests.
+    #[error("the component does not export `wasi:http/incoming-handler@0.2`, which is how a component gets requests")]
+    NoHandler,
+    /// What it may use cannot be had.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+}
+
+/// The functions of a machine. Cheap to clone: all clones are the same table.
+#[derive(Clone)]
+pub struct Functions(Arc<Table>);
+
+struct Table {
+    vm: Vm,
+    functions: Mutex<BTreeMap<Name, Arc<Function>>>,
+}
+
+impl Code {
+    /// Checks and compiles what a function runs, from wasm or wat. Blocks for as long as compiling takes.
+    ///
+    /// # Errors
+    ///
+    /// [`CodeError`] says why it is nothing to run.
+    pub fn new(vm: &Vm, name: &str, bytes: &[u8]) -> Result<Code, CodeError> {
+        if bytes.starts_with(b"\x7fELF") {
+            return Err(CodeError::Precompiled);
+        }
+        if wasmparser::Parser::is_component(bytes) || wat_is_component(bytes) {
+            let component = vm.component(name, bytes)?;
+            if !crate::component::handles_requests(&component) {
+                return Err(CodeError::NoHandler);
+            }
+            return Ok(Code::Component(component));
+        }
+        let module = vm.module(name, bytes)?;
+        if crate::spark::entry(&module).is_none() {
+            return Err(CodeError::NoEntry);
+        }
+        Ok(if crate::spark::is_spark(&module) { Code::Spark(module) } else { Code::Program(module) })
+    }
+}
+
+/// Whether a text begins like a component's.
+fn wat_is_component(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    text.trim_start().strip_prefix('(').is_some_and(|text| text.trim_start().starts_with("component"))
+}
+
+impl Version {
+    /// Returns the name of the function.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Returns which version it is, counted from 1.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Returns the hash of the bytes that it was made from.
+    pub fn hash(&self) -> blake3::Hash {
+        self.hash
+    }
+
+    /// Returns what it runs.
+    pub fn code(&self) -> &Code {
+        &self.code
+    }
+
+    /// Returns what it may use.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Returns where its processes live.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Returns whom it may call over HTTP.
+    pub(crate) fn outbound(&self) -> &Arc<Outbound> {
+        &self.outbound
+    }
+
+    /// Returns the functions that it can run by name; `None` when they are being given up.
+    pub(crate) fn functions(&self) -> Option<Functions> {
+        self.table.upgrade().map(Functions)
+    }
+}
+
+impl Function {
+    /// Returns its name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Returns the version that serves.
+    pub fn version(&self) -> Arc<Version> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has another version serve the requests that come from now on; those that are being served end on theirs.
+    ///
+    /// # Errors
+    ///
+    /// Where the environment cannot be made. Then nothing has changed.
+    pub fn replace(
+        &self,
+        number: u64,
+        hash: blake3::Hash,
+        code: Code,
+        settings: Settings,
+    ) -> Result<Arc<Version>, SettingsError> {
+        let version = version(&self.vm, &self.table, &self.name, number, hash, code, settings)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = version.clone();
+        Ok(version)
+    }
+}
+
+fn version(
+    vm: &Vm,
+    table: &Weak<Table>,
+    name: &Name,
+    number: u64,
+    hash: blake3::Hash,
+    code: Code,
+    settings: Settings,
+) -> Result<Arc<Version>, SettingsError> {
+    let environment = vm.environment(settings.config(vm)?);
+    let outbound = Arc::new(Outbound::new(&settings.outbound, settings.private_addresses));
+    Ok(Arc::new(Version {
+        name: name.clone(),
+        number,
+        hash,
+        code,
+        settings,
+        environment,
+        outbound,
+        table: table.clone(),
+    }))
+}
+
+impl Functions {
+    /// Makes an empty table. The machine must have been built with [`add_to_host`](crate::add_to_host).
+    pub fn new(vm: &Vm) -> Functions {
+        Functions(Arc::new(Table { vm: vm.clone(), functions: Mutex::default() }))
+    }
+
+    /// Returns the machine.
+    pub fn vm(&self) -> &Vm {
+        &self.0.vm
+    }
+
+    /// Returns a function.
+    pub fn get(&self, name: &str) -> Option<Arc<Function>> {
+        self.table().get(name).cloned()
+    }
+
+    /// Returns all functions, by name.
+    pub fn all(&self) -> Vec<Arc<Function>> {
+        self.table().values().cloned().collect()
+    }
+
+    /// Adds a function, or has another version of it serve.
+    ///
+    /// # Errors
+    ///
+    /// Where the environment cannot be made. Then nothing has changed.
+    pub fn put(
+        &self,
+        name: &Name,
+        number: u64,
+        hash: blake3::Hash,
+        code: Code,
+        settings: Settings,
+    ) -> Result<Arc<Version>, SettingsError> {
+        if let Some(function) = self.get(name.as_str()) {
+            return function.replace(number, hash, code, settings);
+        }
+        let table = Arc::downgrade(&self.0);
+        let version = version(&self.0.vm, &table, name, number, hash, code, settings)?;
+        let current = RwLock::new(version.clone());
+        let function = Function { name: name.clone(), vm: self.0.vm.clone(), table, current };
+        self.table().insert(name.clone(), Arc::new(function));
+        Ok(version)
+    }
+
+    /// Takes a function out. Requests that it is serving end as they would.
+    pub fn remove(&self, name: &str) -> Option<Arc<Function>> {
+        self.table().remove(name)
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<Name, Arc<Function>>> {
+        self.0.functions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Function").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Version").field("name", &self.name).field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Functions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Functions").field(&self.all()).finish()
+    }
+}

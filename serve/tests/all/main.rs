@@ -1,0 +1,1 @@
+//! Functions, gateways and the service, over real sockets.
