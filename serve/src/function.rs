@@ -1,7 +1,8 @@
 //! Functions, their versions, and the table of all of them.
 
-use crate::{Name, Outbound, Settings, SettingsError};
-use lunatic_vm::{Component, Environment, Module, ModuleError, Vm};
+use crate::metrics::{FunctionMetrics, Metrics};
+use crate::{Log, Name, Outbound, Settings, SettingsError};
+use lunatic_vm::{Component, Environment, Module, ModuleError, Stdio, Vm};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -9,11 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 /// A named function. What it runs can be replaced while it serves: a request is served wholly by the version that was there
 /// when it came.
 pub struct Function {
-    name: Name,
-    vm: Vm,
-    /// Where it finds the functions that it runs itself.
-    table: Weak<Table>,
+    shared: Arc<Shared>,
     current: RwLock<Arc<Version>>,
+}
+
+/// What all versions of a function share.
+struct Shared {
+    name: Name,
+    /// Where they find the functions that they run themselves.
+    table: Weak<Table>,
+    log: Log,
+    metrics: Arc<FunctionMetrics>,
 }
 
 /// What a function runs.
@@ -30,7 +37,7 @@ pub enum Code {
 
 /// One version of a function, ready to serve.
 pub struct Version {
-    name: Name,
+    shared: Arc<Shared>,
     /// Counted from 1, for each function.
     number: u64,
     hash: blake3::Hash,
@@ -38,7 +45,6 @@ pub struct Version {
     settings: Settings,
     environment: Environment,
     outbound: Arc<Outbound>,
-    table: Weak<Table>,
 }
 
 /// Bytes are no function.
@@ -68,6 +74,7 @@ pub struct Functions(Arc<Table>);
 
 struct Table {
     vm: Vm,
+    metrics: Metrics,
     functions: Mutex<BTreeMap<Name, Arc<Function>>>,
 }
 
@@ -105,7 +112,7 @@ fn wat_is_component(bytes: &[u8]) -> bool {
 impl Version {
     /// Returns the name of the function.
     pub fn name(&self) -> &Name {
-        &self.name
+        &self.shared.name
     }
 
     /// Returns which version it is, counted from 1.
@@ -133,6 +140,16 @@ impl Version {
         &self.environment
     }
 
+    /// Returns the log of the function.
+    pub fn log(&self) -> &Log {
+        &self.shared.log
+    }
+
+    /// Returns what is counted of the function.
+    pub(crate) fn metrics(&self) -> &FunctionMetrics {
+        &self.shared.metrics
+    }
+
     /// Returns whom it may call over HTTP.
     pub(crate) fn outbound(&self) -> &Arc<Outbound> {
         &self.outbound
@@ -140,14 +157,19 @@ impl Version {
 
     /// Returns the functions that it can run by name; `None` when they are being given up.
     pub(crate) fn functions(&self) -> Option<Functions> {
-        self.table.upgrade().map(Functions)
+        self.shared.table.upgrade().map(Functions)
     }
 }
 
 impl Function {
     /// Returns its name.
     pub fn name(&self) -> &Name {
-        &self.name
+        &self.shared.name
+    }
+
+    /// Returns its log, which all its versions share.
+    pub fn log(&self) -> &Log {
+        &self.shared.log
     }
 
     /// Returns the version that serves.
@@ -156,55 +178,26 @@ impl Function {
     }
 
     /// Has another version serve the requests that come from now on; those that are being served end on theirs.
-    ///
-    /// # Errors
-    ///
-    /// Where the environment cannot be made. Then nothing has changed.
-    pub fn replace(
-        &self,
-        number: u64,
-        hash: blake3::Hash,
-        code: Code,
-        settings: Settings,
-    ) -> Result<Arc<Version>, SettingsError> {
-        let version = version(&self.vm, &self.table, &self.name, number, hash, code, settings)?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = version.clone();
-        Ok(version)
+    fn replace(&self, version: Arc<Version>) {
+        self.shared.log.replaced(version.number);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = version;
     }
-}
-
-fn version(
-    vm: &Vm,
-    table: &Weak<Table>,
-    name: &Name,
-    number: u64,
-    hash: blake3::Hash,
-    code: Code,
-    settings: Settings,
-) -> Result<Arc<Version>, SettingsError> {
-    let environment = vm.environment(settings.config(vm)?);
-    let outbound = Arc::new(Outbound::new(&settings.outbound, settings.private_addresses));
-    Ok(Arc::new(Version {
-        name: name.clone(),
-        number,
-        hash,
-        code,
-        settings,
-        environment,
-        outbound,
-        table: table.clone(),
-    }))
 }
 
 impl Functions {
     /// Makes an empty table. The machine must have been built with [`add_to_host`](crate::add_to_host).
     pub fn new(vm: &Vm) -> Functions {
-        Functions(Arc::new(Table { vm: vm.clone(), functions: Mutex::default() }))
+        Functions(Arc::new(Table { vm: vm.clone(), metrics: Metrics::new(), functions: Mutex::default() }))
     }
 
     /// Returns the machine.
     pub fn vm(&self) -> &Vm {
         &self.0.vm
+    }
+
+    /// Returns what is counted of all functions.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// Returns a function.
@@ -230,15 +223,49 @@ impl Functions {
         code: Code,
         settings: Settings,
     ) -> Result<Arc<Version>, SettingsError> {
-        if let Some(function) = self.get(name.as_str()) {
-            return function.replace(number, hash, code, settings);
-        }
-        let table = Arc::downgrade(&self.0);
-        let version = version(&self.0.vm, &table, name, number, hash, code, settings)?;
-        let current = RwLock::new(version.clone());
-        let function = Function { name: name.clone(), vm: self.0.vm.clone(), table, current };
-        self.table().insert(name.clone(), Arc::new(function));
+        let version = self.prepare(name, number, hash, code, settings)?;
+        self.serve(&version);
         Ok(version)
+    }
+
+    /// Makes a version that can be tried and does not serve yet. Of one function, one is prepared at a time.
+    ///
+    /// # Errors
+    ///
+    /// Where the environment cannot be made.
+    pub(crate) fn prepare(
+        &self,
+        name: &Name,
+        number: u64,
+        hash: blake3::Hash,
+        code: Code,
+        settings: Settings,
+    ) -> Result<Arc<Version>, SettingsError> {
+        let shared = match self.get(name.as_str()) {
+            Some(function) => function.shared.clone(),
+            None => Arc::new(Shared {
+                name: name.clone(),
+                table: Arc::downgrade(&self.0),
+                log: Log::new(name),
+                metrics: self.0.metrics.of(name),
+            }),
+        };
+        let mut config = settings.config(&self.0.vm)?;
+        config.stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null).journal(shared.log.journal());
+        let environment = self.0.vm.environment(config);
+        let outbound = Arc::new(Outbound::new(&settings.outbound, settings.private_addresses));
+        Ok(Arc::new(Version { shared, number, hash, code, settings, environment, outbound }))
+    }
+
+    /// Has a version serve the requests that come from now on.
+    pub(crate) fn serve(&self, version: &Arc<Version>) {
+        let mut functions = self.table();
+        if let Some(function) = functions.get(version.name()) {
+            return function.replace(version.clone());
+        }
+        version.log().replaced(version.number);
+        let function = Function { shared: version.shared.clone(), current: RwLock::new(version.clone()) };
+        functions.insert(version.name().clone(), Arc::new(function));
     }
 
     /// Takes a function out. Requests that it is serving end as they would.
@@ -253,13 +280,13 @@ impl Functions {
 
 impl fmt::Debug for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Function").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Function").field("name", self.name()).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Version").field("name", &self.name).field("number", &self.number).finish_non_exhaustive()
+        f.debug_struct("Version").field("name", self.name()).field("number", &self.number).finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,292 @@
+//! What is counted of functions, for Prometheus.
+//!
+//! What can be told apart is bounded: functions by how many there are, outcomes by the words that [`Failure::outcome`] has.
+//! Nothing that a client or a guest sends becomes a label.
+
+use crate::{Failure, Name};
+use prometheus_client::encoding::text::encode_registry;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+/// Functions that are told apart. What others do is counted together.
+const FUNCTIONS: usize = 1000;
+
+/// The upper ends of the latency's buckets, in seconds.
+const SECONDS: [f64; 16] =
+    [1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 5e-1, 1e0, 2.5e0, 1e1, 3e1];
+
+/// The upper ends of the memory's buckets, in bytes: 64 KiB to 1 GiB.
+const BYTES: [f64; 8] = [65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0, 67108864.0, 268435456.0, 1073741824.0];
+
+/// The metrics of all functions of a table. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    families: Families,
+    /// The functions that are told apart.
+    known: Mutex<BTreeMap<Name, Weak<FunctionMetrics>>>,
+}
+
+#[derive(Clone)]
+struct Families {
+    requests: Family<Outcome, Counter>,
+    latency: Family<Function, Histogram, fn() -> Histogram>,
+    running: Family<Function, Gauge>,
+    memory: Family<Function, Histogram, fn() -> Histogram>,
+    compute: Family<Function, Counter>,
+    deploys: Family<Deploy, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Function {
+    function: Label,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    function: Label,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Deploy {
+    outcome: &'static str,
+}
+
+/// The name of a function, or that of all that are not told apart, which no function can have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Label(Option<Name>);
+
+/// The metrics of one function. They are gone with it.
+pub(crate) struct FunctionMetrics {
+    metrics: Metrics,
+    label: Label,
+    latency: Histogram,
+    running: Gauge,
+    memory: Histogram,
+    compute: Counter,
+    /// Requests by outcome, of the outcomes that there were.
+    requests: Mutex<BTreeMap<&'static str, Counter>>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Metrics {
+        let families = Families {
+            requests: Family::default(),
+            latency: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            running: Family::default(),
+            memory: Family::new_with_constructor(|| Histogram::new(BYTES)),
+            compute: Family::default(),
+            deploys: Family::default(),
+        };
+        let mut registry = Registry::with_prefix("lunatic_function");
+        let Families { requests, latency, running, memory, compute, deploys } = families.clone();
+        registry.register("requests", "Requests that ended, by what became of them", requests);
+        registry.register_with_unit("request", "Time from a request to the end of its answer", Unit::Seconds, latency);
+        registry.register("running", "Requests that are being served", running);
+        registry.register_with_unit("memory", "Memory of a request's process at its end", Unit::Bytes, memory);
+        registry.register("compute_units", "Compute of requests, in units of 100,000 instructions", compute);
+        registry.register("deploys", "Versions that were deployed, or refused", deploys);
+        Metrics(Arc::new(Inner { registry, families, known: Mutex::default() }))
+    }
+
+    /// Returns the metrics of a function.
+    pub(crate) fn of(&self, name: &Name) -> Arc<FunctionMetrics> {
+        // Held until all is there: see where they are dropped.
+        let mut known = self.known();
+        if let Some(metrics) = known.get(name).and_then(Weak::upgrade) {
+            return metrics;
+        }
+        let is_told_apart = known.len() < FUNCTIONS || known.contains_key(name);
+        let label = Label(is_told_apart.then(|| name.clone()));
+        let function = Function { function: label.clone() };
+        let families = &self.0.families;
+        let metrics = Arc::new(FunctionMetrics {
+            metrics: self.clone(),
+            latency: families.latency.get_or_create_owned(&function),
+            running: families.running.get_or_create_owned(&function),
+            memory: families.memory.get_or_create_owned(&function),
+            compute: families.compute.get_or_create_owned(&function),
+            requests: Mutex::default(),
+            label,
+        });
+        if is_told_apart {
+            known.insert(name.clone(), Arc::downgrade(&metrics));
+        }
+        metrics
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<Name, Weak<FunctionMetrics>>> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a deploy, by what became of it.
+    pub(crate) fn deployed(&self, outcome: &'static str) {
+        self.0.families.deploys.get_or_create(&Deploy { outcome }).inc();
+    }
+
+    /// Returns all of it in Prometheus' text format, version 0.0.4.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        encode_registry(&mut text, &self.0.registry).expect("a string takes everything");
+        older_format(&text)
+    }
+}
+
+/// The outcome of a request that was answered, whatever the answer says.
+const ANSWERED: &str = "answered";
+
+impl FunctionMetrics {
+    /// Counts a request that begins to be served.
+    pub(crate) fn began(&self) {
+        self.running.inc();
+    }
+
+    /// Counts its end.
+    pub(crate) fn ended(&self, failure: Option<&Failure>, took: Duration) {
+        self.running.dec();
+        self.latency.observe(took.as_secs_f64());
+        let outcome = failure.map_or(ANSWERED, Failure::outcome);
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let counter = requests.entry(outcome).or_insert_with(|| {
+            let outcome = Outcome { function: self.label.clone(), outcome };
+            self.metrics.0.families.requests.get_or_create_owned(&outcome)
+        });
+        counter.inc();
+    }
+
+    /// Counts what a request's process had: its memory in bytes, and its compute where that is counted.
+    pub(crate) fn used(&self, memory: u64, compute: Option<u64>) {
+        // Exact up to 2^53.
+        self.memory.observe(memory as f64);
+        self.compute.inc_by(compute.unwrap_or(0));
+    }
+}
+
+impl Drop for FunctionMetrics {
+    fn drop(&mut self) {
+        let Label(Some(name)) = &self.label else { return };
+        let metrics = self.metrics.clone();
+        let mut known = metrics.known();
+        // A function of the same name may have begun anew, with the same counters.
+        if !known.get(name).is_some_and(|known| ptr::eq(known.as_ptr(), self)) {
+            return;
+        }
+        known.remove(name);
+        let families = &metrics.0.families;
+        let function = Function { function: self.label.clone() };
+        families.latency.remove(&function);
+        families.running.remove(&function);
+        families.memory.remove(&function);
+        families.compute.remove(&function);
+        for outcome in self.requests.get_mut().unwrap_or_else(PoisonError::into_inner).keys() {
+            families.requests.remove(&Outcome { function: self.label.clone(), outcome });
+        }
+    }
+}
+
+/// Turns the text of OpenMetrics, where a counter's samples have another name than the counter, into the format that the
+/// machine's own metrics have, where they have the same.
+fn older_format(text: &str) -> String {
+    let mut older = String::with_capacity(text.len());
+    // The help stands before the type, which says whether this is a counter.
+    let mut help = "";
+    for line in text.lines() {
+        if line.starts_with("# HELP ") {
+            help = line;
+        } else if let Some(name_and_type) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = name_and_type.split_once(' ').expect("a type is a name and a word");
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            let help = help.replacen(name, &format!("{name}{suffix}"), 1);
+            older += &format!("{help}\n# TYPE {name}{suffix} {kind}\n");
+        } else if !line.starts_with("# ") {
+            older += line;
+            older.push('\n');
+        }
+    }
+    older
+}
+
+impl EncodeLabelValue for Label {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.as_ref().map_or("(others)", Name::as_str).encode(encoder)
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("it is a name")
+    }
+
+    #[test]
+    fn requests_are_counted_by_function_and_outcome() {
+        let metrics = Metrics::new();
+        let hello = metrics.of(&name("hello"));
+        for _ in 0..3 {
+            hello.began();
+        }
+        hello.ended(None, Duration::from_millis(2));
+        hello.ended(Some(&Failure::NoAnswer), Duration::from_millis(2));
+        hello.used(1 << 20, Some(5));
+        metrics.deployed("deployed");
+        let text = metrics.text();
+        for line in [
+            "# TYPE lunatic_function_requests_total counter",
+            "lunatic_function_requests_total{function=\"hello\",outcome=\"answered\"} 1",
+            "lunatic_function_requests_total{function=\"hello\",outcome=\"no_answer\"} 1",
+            "# TYPE lunatic_function_request_seconds histogram",
+            "lunatic_function_request_seconds_bucket{le=\"0.0025\",function=\"hello\"} 2",
+            "lunatic_function_running{function=\"hello\"} 1",
+            "lunatic_function_memory_bytes_sum{function=\"hello\"} 1048576.0",
+            "lunatic_function_compute_units_total{function=\"hello\"} 5",
+            "lunatic_function_deploys_total{outcome=\"deployed\"} 1",
+        ] {
+            assert!(text.lines().any(|other| other == line), "`{line}` is not in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_counted_of_a_function_goes_with_it() {
+        let metrics = Metrics::new();
+        let hello = metrics.of(&name("hello"));
+        hello.began();
+        hello.ended(None, Duration::ZERO);
+        assert!(Arc::ptr_eq(&hello, &metrics.of(&name("hello"))));
+        drop(hello);
+        assert!(!metrics.text().contains("hello"));
+    }
+
+    #[test]
+    fn t180_labels_are_bounded() {
+        let metrics = Metrics::new();
+        let functions: Vec<_> = (0..2 * FUNCTIONS).map(|number| metrics.of(&name(&format!("f{number}")))).collect();
+        for function in &functions {
+            function.began();
+            function.ended(None, Duration::ZERO);
+        }
+        let text = metrics.text();
+        let lines = text.lines().filter(|line| line.starts_with("lunatic_function_requests_total{"));
+        assert_eq!(lines.count(), FUNCTIONS + 1);
+        assert!(text.contains(&format!("{{function=\"(others)\",outcome=\"answered\"}} {FUNCTIONS}")));
+    }
+}
