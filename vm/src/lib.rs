@@ -47,10 +47,10 @@ pub use engine::{Capacity, Ceiling, Profile};
 pub use environment::{Access, Config, Environment, Limits, PreopenError, SpawnError, Stdio};
 pub use host::{Call, Failure, Guest, Host};
 pub use journal::{Entry, Event, Journal};
-pub use lunatic_abi::{ExitKind, Limit};
+pub use lunatic_abi::{Errno, ExitKind, Limit};
 pub use module::{Cache, EntryError, Module, ModuleError, Place};
 pub use observe::printable;
-pub use pipe::{Pipe, PipeClosed, PipeReader, PipeWriter};
+pub use pipe::{End, MessagePipe, MessageReader, MessageWriter, Part, Pipe, PipeClosed, PipeReader, PipeWriter};
 pub use process::{
     CallError, Endpoint, Exit, Frame, Letter, LimitReached, Live, LiveComponent, OutOfBounds, Pid, Process, SendError,
     Trap,

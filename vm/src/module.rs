@@ -187,6 +187,11 @@ impl Module {
         self.any().exports().filter(|export| matches!(export.ty(), ExternType::Func(_))).map(|export| export.name())
     }
 
+    /// Returns what it imports, each as its namespace and its name.
+    pub fn imports(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.any().imports().map(|import| (import.module(), import.name()))
+    }
+
     /// Returns the type of a function that it exports.
     pub fn function(&self, name: &str) -> Option<FuncType> {
         match self.any().get_export(name)? {

@@ -5,8 +5,10 @@
 //! who reads before others write.
 
 mod line;
+mod messages;
 
 pub(crate) use line::{Line, Lines, Turn, lock};
+pub use messages::{End, MessagePipe, MessageReader, MessageWriter, Part};
 
 use std::collections::VecDeque;
 use std::fmt;

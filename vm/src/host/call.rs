@@ -246,6 +246,16 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
+    /// Returns bytes of the guest's memory, to be read and written where they are.
+    ///
+    /// # Errors
+    ///
+    /// Traps where they do not all lie in it.
+    pub fn slice(&mut self, address: u32, length: u32) -> Result<&mut [u8], Failure> {
+        let range = self.range(address, length)?;
+        Ok(self.bytes_mut(range))
+    }
+
     /// Copies text out of the guest's memory.
     ///
     /// # Errors
