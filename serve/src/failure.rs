@@ -1,7 +1,7 @@
 //! Why a request was not answered by its function.
 
 use http::StatusCode;
-use lunatic_vm::{Exit, ExitKind};
+use lunatic_vm::{Exit, ExitKind, SpawnError};
 use std::time::Duration;
 
 /// Why a function did not answer. Each has one status, and one sentence for the log; a client is told no more than the status
@@ -12,6 +12,9 @@ pub enum Failure {
     /// The process ended otherwise than well before it answered: it trapped, failed, or was killed.
     #[error("the function {0}")]
     Ended(Exit),
+    /// The function itself says that it failed, and why.
+    #[error("the function failed: {}", lunatic_vm::printable(.0))]
+    Failed(String),
     /// The process met a limit of its environment.
     #[error("the function {0}")]
     Limit(Exit),
@@ -51,10 +54,18 @@ impl Failure {
         }
     }
 
+    /// Returns what it means that no process was spawned.
+    pub fn of_spawn(error: SpawnError) -> Failure {
+        match error {
+            SpawnError::Limit(_) | SpawnError::Ceiling(_) | SpawnError::Ending => Failure::Overload(error.to_string()),
+            error => Failure::Unusable(error.to_string()),
+        }
+    }
+
     /// Returns the status that a client gets.
     pub fn status(&self) -> StatusCode {
         match self {
-            Failure::Ended(_) | Failure::Unusable(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Failure::Ended(_) | Failure::Failed(_) | Failure::Unusable(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Failure::Limit(_) | Failure::Overload(_) => StatusCode::SERVICE_UNAVAILABLE,
             Failure::NoAnswer | Failure::NotHttp(_) => StatusCode::BAD_GATEWAY,
             Failure::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
@@ -69,7 +80,7 @@ impl Failure {
     pub fn outcome(&self) -> &'static str {
         match self {
             Failure::Ended(exit) if exit.trap().is_some() => "trap",
-            Failure::Ended(_) => "failed",
+            Failure::Ended(_) | Failure::Failed(_) => "failed",
             Failure::Limit(_) => "limit",
             Failure::NoAnswer => "no_answer",
             Failure::NotHttp(_) => "not_http",

@@ -1,6 +1,7 @@
 //! Functions, their versions, and the table of all of them.
 
 use crate::metrics::{FunctionMetrics, Metrics};
+use crate::spark::{Kind, Spark};
 use crate::{Log, Name, Outbound, Settings, SettingsError};
 use lunatic_vm::{Component, Environment, Module, ModuleError, Stdio, Vm};
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ struct Shared {
 #[non_exhaustive]
 pub enum Code {
     /// A module that reads and writes bytes.
-    Spark(Module),
+    Spark(Spark),
     /// A component that handles HTTP requests.
     Component(Component),
     /// A program of the machine, which is given connections.
@@ -96,10 +97,11 @@ impl Code {
             return Ok(Code::Component(component));
         }
         let module = vm.module(name, bytes)?;
-        if crate::spark::entry(&module).is_none() {
-            return Err(CodeError::NoEntry);
+        match crate::spark::kind(&module) {
+            Kind::Spark(spark) => Ok(Code::Spark(spark)),
+            Kind::Program => Ok(Code::Program(module)),
+            Kind::Nothing => Err(CodeError::NoEntry),
         }
-        Ok(if crate::spark::is_spark(&module) { Code::Spark(module) } else { Code::Program(module) })
     }
 }
 

@@ -30,6 +30,7 @@ pub use log::{Follower, Line, LineKind, Log};
 pub use name::{Name, NameError};
 pub use outbound::{Outbound, OutboundRule};
 pub use settings::{Policy, Settings, SettingsError};
+pub use spark::Spark;
 
 /// Adds everything that functions can import, beside what the machine itself has, to the host of a machine.
 ///

@@ -22,7 +22,7 @@ pub(crate) async fn answer(
     request: http::Request<Body>,
 ) -> Result<http::Response<Body>, Failure> {
     match version.code() {
-        Code::Spark(module) => crate::spark::answer(version, module, ticket, request).await,
+        Code::Spark(spark) => crate::spark::answer(version, spark, ticket, request).await,
         Code::Component(component) => crate::component::answer(version, component, ticket, request).await,
         Code::Program(_) => Err(Failure::Unusable("it is a program, which takes connections and no requests".into())),
     }
