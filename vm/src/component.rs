@@ -21,25 +21,29 @@ struct Inner {
     name: Box<str>,
     bytes: Box<[u8]>,
     imports: Vec<String>,
+    exports: Vec<String>,
     plain: InstancePre<Guest>,
     metered: OnceLock<InstancePre<Guest>>,
 }
 
 impl Component {
-    /// Checks and compiles a component, from the binary or the text format.
+    /// Checks and compiles a component, from the binary or the text format; what was compiled before may come from the
+    /// machine's cache.
     pub(crate) fn new(machine: &Arc<Machine>, name: &str, bytes: &[u8]) -> Result<Component, ModuleError> {
         if bytes.len() > MAX_MODULE_SIZE {
             return Err(ModuleError::TooLarge(bytes.len()));
         }
         let bytes = wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
         let engine = machine.engines.get(Kind::Component(Code::Plain)).map_err(malformed)?;
-        let plain = compile(engine, &bytes)?;
+        let plain = compile(machine, engine, &bytes)?;
         let ty = plain.component().component_type();
         let imports = ty.imports(engine.wasmtime()).map(|(name, _)| name.to_string()).collect();
+        let exports = ty.exports(engine.wasmtime()).map(|(name, _)| name.to_string()).collect();
         let inner = Inner {
             machine: machine.clone(),
             name: name.into(),
             imports,
+            exports,
             bytes: bytes.into(),
             plain,
             metered: OnceLock::new(),
@@ -57,6 +61,18 @@ impl Component {
         self.0.imports.iter().map(String::as_str)
     }
 
+    /// Returns the names of what it exports, such as `wasi:http/incoming-handler@0.2.3`.
+    ///
+    /// ```
+    /// let vm = lunatic_vm::Vm::builder().build()?;
+    /// let component = vm.component("empty", br#"(component (instance) (export "my:pets/cat" (instance 0)))"#)?;
+    /// assert!(component.exports().eq(["my:pets/cat"]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn exports(&self) -> impl Iterator<Item = &str> {
+        self.0.exports.iter().map(String::as_str)
+    }
+
     /// Returns what is linked for an engine. Compiles it where that was not done before, which takes as long as it takes.
     pub(crate) fn compiled(&self, code: Code) -> Result<(&Engine, &InstancePre<Guest>), ModuleError> {
         let inner = &*self.0;
@@ -66,7 +82,7 @@ impl Component {
             Code::Metered => match inner.metered.get() {
                 Some(pre) => pre,
                 None => {
-                    let pre = compile(engine, &inner.bytes)?;
+                    let pre = compile(&inner.machine, engine, &inner.bytes)?;
                     inner.metered.get_or_init(|| pre)
                 }
             },
@@ -75,8 +91,8 @@ impl Component {
     }
 }
 
-fn compile(engine: &Engine, bytes: &[u8]) -> Result<InstancePre<Guest>, ModuleError> {
-    let component = wasmtime::component::Component::new(engine.wasmtime(), bytes).map_err(malformed)?;
+fn compile(machine: &Machine, engine: &Engine, bytes: &[u8]) -> Result<InstancePre<Guest>, ModuleError> {
+    let component = machine.cache.load(engine.wasmtime(), bytes, || bytes.into()).map_err(malformed)?;
     engine.component_linker().instantiate_pre(&component).map_err(|error| ModuleError::UnknownImport {
         name: format!("{error:#}"),
         hint: ": a host program can provide it with `Host::component`".into(),

@@ -23,6 +23,7 @@
 //! What others can add: host functions of their own ([`Host`]), values that travel with a process ([`Guest::extension`]),
 //! resources of their own kinds ([`Foreign`]), and processes that a host closure drives ([`Environment::drive`]).
 
+mod cache;
 mod compiler;
 mod component;
 mod console;
@@ -42,13 +43,14 @@ mod sqlite;
 mod timer;
 mod vm;
 
+pub use cache::Cache;
 pub use component::Component;
 pub use engine::{Capacity, Ceiling, Profile};
 pub use environment::{Access, Config, Environment, Limits, PreopenError, SpawnError, Stdio};
 pub use host::{Call, Failure, Guest, Host};
 pub use journal::{Entry, Event, Journal};
 pub use lunatic_abi::{Errno, ExitKind, Limit};
-pub use module::{Cache, EntryError, Module, ModuleError, Place};
+pub use module::{EntryError, Module, ModuleError, Place};
 pub use observe::printable;
 pub use pipe::{End, MessagePipe, MessageReader, MessageWriter, Part, Pipe, PipeClosed, PipeReader, PipeWriter};
 pub use process::{

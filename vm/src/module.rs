@@ -15,14 +15,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use wasmtime::{ExternType, FuncType, InstancePre, UnknownImportError, Val, ValType};
 
-mod cache;
 mod generation;
 mod places;
 mod prepared;
 mod requirements;
 mod unroll;
 
-pub use cache::Cache;
 pub use places::Place;
 pub(crate) use prepared::Exports;
 use prepared::Prepared;
@@ -452,7 +450,6 @@ fn hint(namespace: &str) -> &'static str {
             ": the module was built with version 0.1 to 0.3 of the guest crate; build it with version 0.14.1 or 0.7.4, or with this project's `lunatic`"
         }
         "lunatic::plugin" => ": it is a plugin of Lunatic 0.6 or 0.7; this machine has no plugins",
-        "wasi_unstable" => ": the module was built for WASI preview 0; build it for wasm32-wasip1",
         "env" => ": it is probably a C function that was not linked in",
         "__wbindgen_placeholder__" | "wbg" => ": the module was built for a browser; build it for wasm32-wasip1",
         _ if namespace.starts_with("lunatic::") => ": this version of the machine does not have it",

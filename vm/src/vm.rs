@@ -1,5 +1,6 @@
 //! The machine, and how it is set up.
 
+use crate::cache::Cache;
 use crate::compiler::Compiler;
 use crate::component::Component;
 use crate::console::Console;
@@ -7,7 +8,7 @@ use crate::engine::{Capacity, Ceilings, Engines, Profile};
 use crate::environment::{Catalogue, Config, Environment};
 use crate::host::{self, Host, Linkers};
 use crate::metrics::Metrics;
-use crate::module::{Cache, Module, ModuleError};
+use crate::module::{Module, ModuleError};
 use crate::process::{Pid, PidSource, Process, Table};
 use crate::scheduler::Scheduler;
 use lunatic_net::dns::Resolver;

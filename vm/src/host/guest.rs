@@ -212,7 +212,7 @@ impl Guest {
         }
     }
 
-    /// Returns how many bytes of memory it has.
+    /// Returns how many bytes of memory it has, over all its memories. Memories do not shrink: it never had more.
     pub fn memory_used(&self) -> u64 {
         self.life().meter.memory()
     }

@@ -34,6 +34,8 @@ pub(crate) struct Meter {
     permitted: u64,
     /// The last growth that was refused since the guest waited.
     refused: Option<LimitReached>,
+    /// Fuel that the guest was given last.
+    given: u64,
     /// Fuel that was left when compute was counted last.
     fuel: u64,
 }
@@ -50,6 +52,7 @@ impl Meter {
             permit,
             permitted,
             refused: None,
+            given: 0,
             fuel: 0,
         }
     }
@@ -81,7 +84,13 @@ impl Meter {
 
     /// Takes note that the guest has so much fuel from now on.
     pub(crate) fn fuel_given(&mut self, fuel: u64) {
+        self.given = fuel;
         self.fuel = fuel;
+    }
+
+    /// Returns how much of what the guest was given last it has used, where so much is left.
+    pub(crate) fn fuel_used(&self, left: u64) -> u64 {
+        self.given.saturating_sub(left)
     }
 
     /// Counts what was computed since the last time towards the environment's total.

@@ -4,7 +4,7 @@
 //! one after the other and reads and writes the guest's memory in between. Each call has the full compute and, if it is
 //! asked for, time of its own.
 
-use super::run::set_compute;
+use super::run::{instructions_used, set_compute};
 use super::shell::Shell;
 use super::{Exit, LimitReached, Process};
 use crate::engine::Code;
@@ -128,6 +128,15 @@ impl Live {
                 self.ended = Some(over.clone());
                 Err(CallError::Ended(over))
             }
+        }
+    }
+
+    /// Returns how many instructions the last call computed; `None` where the environment does not limit compute, as nobody
+    /// counts them then. A unit of [`Limit::Compute`] is 100,000 of them.
+    pub fn instructions_used(&mut self) -> Option<u64> {
+        match self.shell.kind().code() {
+            Code::Plain => None,
+            Code::Metered => instructions_used(self.shell.store()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! An instance of a component that the host drives.
 
-use super::run::{exit_of, set_compute};
+use super::run::{exit_of, instructions_used, set_compute};
 use super::{Exit, Process};
 use crate::engine::Code;
 use crate::host::Guest;
@@ -65,6 +65,16 @@ impl LiveComponent {
         if self.code == Code::Metered {
             let units = self.store.data().environment().limits().get(Limit::Compute);
             set_compute(&mut self.store, units);
+        }
+    }
+
+    /// Returns how many instructions the component has computed since its compute was renewed, or since its beginning; `None`
+    /// where the environment does not limit compute, as nobody counts them then. A unit of [`Limit::Compute`] is 100,000 of
+    /// them.
+    pub fn instructions_used(&mut self) -> Option<u64> {
+        match self.code {
+            Code::Plain => None,
+            Code::Metered => instructions_used(&mut self.store),
         }
     }
 

@@ -254,6 +254,12 @@ pub(super) fn set_compute(store: &mut Store<Guest>, units: u64) {
     store.data_mut().meter().fuel_given(fuel);
 }
 
+/// Returns how many instructions the guest has computed since it was given compute last; `None` where they are not counted.
+pub(super) fn instructions_used(store: &mut Store<Guest>) -> Option<u64> {
+    let left = store.get_fuel().ok()?;
+    Some(store.data_mut().meter().fuel_used(left))
+}
+
 /// Is called by running code when the clock has moved past its deadline.
 fn tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
     if store.data().process().is_ending() {

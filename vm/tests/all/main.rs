@@ -4,6 +4,7 @@
 mod support;
 
 mod boundary;
+mod components;
 mod compute;
 mod distributed;
 mod embedding;

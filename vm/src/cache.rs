@@ -1,6 +1,6 @@
-//! Compiled code on disk, so that a program starts at once the second time.
+//! Compiled code of modules and components on disk, so that a program starts at once the second time.
 //!
-//! An entry is named by what it was compiled from and with: a hash of the module, of wasmtime's version and of the
+//! An entry is named by what it was compiled from and with: a hash of the bytes, of wasmtime's version and of the
 //! engine's settings. Compiled code is run as it is found, so the directory must be the user's alone, and an entry carries a
 //! hash of itself: one that is damaged, half-written or foreign is compiled again.
 
@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use wasmtime::Engine;
+use wasmtime::{Engine, component};
 
 /// Where compiled code is kept, if anywhere.
 #[derive(Clone, Debug)]
@@ -37,34 +37,76 @@ impl Cache {
         Ok(Cache { directory: Some(directory.to_owned()) })
     }
 
-    /// Returns the compiled module, from the cache or by compiling what is written of it for the engine.
-    pub(crate) fn load<'a>(
+    /// Returns compiled code, from the cache or by compiling what is written of the bytes for the engine.
+    pub(crate) fn load<'a, T: Compiled>(
         &self,
         engine: &Engine,
         bytes: &'a [u8],
         written: impl FnOnce() -> Cow<'a, [u8]>,
-    ) -> wasmtime::Result<wasmtime::Module> {
-        let Some(directory) = &self.directory else { return wasmtime::Module::new(engine, written()) };
+    ) -> wasmtime::Result<T> {
+        let Some(directory) = &self.directory else { return T::compile(engine, &written()) };
         let path = directory.join(key(engine, bytes));
-        if let Some(code) = read(&path) {
-            // SAFETY: `deserialize` requires bytes that `serialize` made. The hash in front of them says that they are what
-            // `write` wrote, and the directory, checked when the cache was opened, is written by this user alone.
-            match unsafe { wasmtime::Module::deserialize(engine, &code[HEADER..]) } {
-                Ok(module) => return Ok(module),
+        if let Some(entry) = read(&path) {
+            // SAFETY: the code is what `serialize` returned. The hash in front of it says that it is what `write` wrote,
+            // and the directory, checked when the cache was opened, is written by this user alone.
+            match unsafe { T::deserialize(engine, &entry[HEADER..]) } {
+                Ok(compiled) => return Ok(compiled),
                 Err(error) => {
                     log::debug!("compiling again, the cache entry {} is not usable: {error:#}", path.display())
                 }
             }
         }
-        let module = wasmtime::Module::new(engine, written())?;
-        if let Err(error) = module.serialize().map_err(io::Error::other).and_then(|code| write(&path, &code)) {
+        let compiled = T::compile(engine, &written())?;
+        if let Err(error) = compiled.serialize().map_err(io::Error::other).and_then(|code| write(&path, &code)) {
             log::debug!("compiled code was not kept as {}: {error}", path.display());
         }
-        Ok(module)
+        Ok(compiled)
     }
 }
 
-/// Names the entry of a module.
+/// What can be kept: the code of a module or a component.
+pub(crate) trait Compiled: Sized {
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>>;
+
+    /// # Safety
+    ///
+    /// The code is what [`Compiled::serialize`] returned, unchanged.
+    unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self>;
+}
+
+impl Compiled for wasmtime::Module {
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
+        Self::new(engine, bytes)
+    }
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        self.serialize()
+    }
+
+    unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
+        // SAFETY: the caller says that `serialize` made the code.
+        unsafe { Self::deserialize(engine, code) }
+    }
+}
+
+impl Compiled for component::Component {
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
+        Self::new(engine, bytes)
+    }
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        self.serialize()
+    }
+
+    unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
+        // SAFETY: the caller says that `serialize` made the code.
+        unsafe { Self::deserialize(engine, code) }
+    }
+}
+
+/// Names the entry of what was compiled from these bytes.
 fn key(engine: &Engine, bytes: &[u8]) -> String {
     struct Fed<'a>(&'a mut blake3::Hasher);
     impl std::hash::Hasher for Fed<'_> {
@@ -138,12 +180,14 @@ mod tests {
         fs::read_dir(directory).expect("it exists").map(|entry| entry.expect("it can be listed").path()).collect()
     }
 
-    #[test]
-    fn t156_a_damaged_entry_is_compiled_again() {
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    fn check_damage<T: Compiled>(bytes: &'static [u8]) {
         let directory = tempfile::tempdir().expect("there is room for temporary files");
         let cache = Cache::at(directory.path()).expect("the directory is new");
         let engine = Engine::default();
-        cache.load(&engine, MODULE, || MODULE.into()).expect("it is a module");
+        let load = || cache.load::<T>(&engine, bytes, || bytes.into()).map(drop);
+        load().expect("it can be compiled");
         let [path] = &entries(directory.path())[..] else { panic!("one entry") };
         let good = fs::read(path).expect("it was written");
         for damage in [
@@ -153,7 +197,7 @@ mod tests {
             b"something else altogether, and longer than a header is",
         ] {
             fs::write(path, damage).expect("it can be overwritten");
-            cache.load(&engine, MODULE, || MODULE.into()).expect("it is compiled again");
+            load().expect("it is compiled again");
             assert_eq!(fs::read(path).expect("it was written again"), good);
         }
         let mut flipped = good.clone();
@@ -163,12 +207,29 @@ mod tests {
     }
 
     #[test]
+    fn t156_a_damaged_entry_is_compiled_again() {
+        check_damage::<wasmtime::Module>(MODULE);
+        check_damage::<component::Component>(COMPONENT);
+    }
+
+    #[test]
+    fn what_is_kept_is_not_compiled_again() {
+        let directory = tempfile::tempdir().expect("there is room for temporary files");
+        let cache = Cache::at(directory.path()).expect("the directory is new");
+        let engine = Engine::default();
+        let compile = || Cow::Borrowed(COMPONENT);
+        let refuse = || -> Cow<'static, [u8]> { panic!("it is in the cache") };
+        cache.load::<component::Component>(&engine, COMPONENT, compile).expect("it is one");
+        cache.load::<component::Component>(&engine, COMPONENT, refuse).expect("it is one");
+    }
+
+    #[test]
     fn another_engine_has_another_entry() {
         let directory = tempfile::tempdir().expect("there is room for temporary files");
         let cache = Cache::at(directory.path()).expect("the directory is new");
-        cache.load(&Engine::default(), MODULE, || MODULE.into()).expect("it is a module");
+        cache.load::<wasmtime::Module>(&Engine::default(), MODULE, || MODULE.into()).expect("it is a module");
         let metered = Engine::new(wasmtime::Config::new().consume_fuel(true)).expect("the settings are good");
-        cache.load(&metered, MODULE, || MODULE.into()).expect("it is a module");
+        cache.load::<wasmtime::Module>(&metered, MODULE, || MODULE.into()).expect("it is a module");
         assert_eq!(entries(directory.path()).len(), 2);
     }
 

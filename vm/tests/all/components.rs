@@ -1,0 +1,153 @@
+//! Components as processes: what they are made of, what they write, need and use.
+
+use crate::support::Lab;
+use lunatic_vm::{Cache, Config, Event, Exit, Journal, Limit, LiveComponent, Process, Stdio, Vm};
+
+/// A component whose `wasi:cli/run` writes to both of its streams.
+const WRITER: &str = r#"(component
+    (import "wasi:io/error@0.2.0" (instance $error (export "error" (type (sub resource)))))
+    (alias export $error "error" (type $error-of-io))
+    (import "wasi:io/streams@0.2.0" (instance $streams
+        (export "output-stream" (type $stream (sub resource)))
+        (alias outer 1 $error-of-io (type $outer))
+        (export "error" (type $error (eq $outer)))
+        (type $failures (variant (case "last-operation-failed" (own $error)) (case "closed")))
+        (export "stream-error" (type $failure (eq $failures)))
+        (export "[method]output-stream.blocking-write-and-flush"
+            (func (param "self" (borrow $stream)) (param "contents" (list u8)) (result (result (error $failure)))))))
+    (alias export $streams "output-stream" (type $stream))
+    (import "wasi:cli/stdout@0.2.0" (instance $stdout
+        (alias outer 1 $stream (type $outer))
+        (export "output-stream" (type $stream (eq $outer)))
+        (export "get-stdout" (func (result (own $stream))))))
+    (import "wasi:cli/stderr@0.2.0" (instance $stderr
+        (alias outer 1 $stream (type $outer))
+        (export "output-stream" (type $stream (eq $outer)))
+        (export "get-stderr" (func (result (own $stream))))))
+    (core module $memory-module (memory (export "memory") 1))
+    (core instance $memory-instance (instantiate $memory-module))
+    (alias core export $memory-instance "memory" (core memory $memory))
+    (core func $stdout (canon lower (func $stdout "get-stdout")))
+    (core func $stderr (canon lower (func $stderr "get-stderr")))
+    (core func $write
+        (canon lower (func $streams "[method]output-stream.blocking-write-and-flush") (memory $memory)))
+    (core module $module
+        (import "host" "memory" (memory 1))
+        (import "host" "stdout" (func $stdout (result i32)))
+        (import "host" "stderr" (func $stderr (result i32)))
+        (import "host" "write" (func $write (param i32 i32 i32 i32)))
+        (data (i32.const 64) "outerr")
+        (func (export "run") (result i32)
+            (call $write (call $stdout) (i32.const 64) (i32.const 3) (i32.const 0))
+            (call $write (call $stderr) (i32.const 67) (i32.const 3) (i32.const 0))
+            (i32.const 0)))
+    (core instance $instance (instantiate $module (with "host" (instance
+        (export "memory" (memory $memory))
+        (export "stdout" (func $stdout))
+        (export "stderr" (func $stderr))
+        (export "write" (func $write))))))
+    (func $run (result (result)) (canon lift (core func $instance "run")))
+    (instance $command (export "run" (func $run)))
+    (export "wasi:cli/run@0.2.0" (instance $command)))"#;
+
+/// A component of several modules, which begin with so many pages of memory each.
+fn with_memories(pages: &[u32]) -> String {
+    let module = |(number, pages): (usize, &u32)| {
+        format!("(core module $m{number} (memory {pages})) (core instance (instantiate $m{number}))")
+    };
+    let modules: String = pages.iter().enumerate().map(module).collect();
+    format!(
+        r#"(component {modules}
+            (core module $last (func (export "count") (param i32) (result i32)
+                (loop (br_if 0 (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+                (local.get 0)))
+            (core instance $instance (instantiate $last))
+            (func (export "count") (param "number" u32) (result u32) (canon lift (core func $instance "count"))))"#
+    )
+}
+
+/// Drives a component in an environment that grants everything but what the test changes.
+fn drive<F>(lab: &Lab, text: &str, change: impl FnOnce(&mut Config), drive: F) -> Process
+where
+    F: for<'a> FnOnce(&'a mut LiveComponent) -> std::pin::Pin<Box<dyn Future<Output = Exit> + Send + 'a>>
+        + Send
+        + 'static,
+{
+    let component = lab.vm.component("test", text.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    lab.environment_with(change).drive_component(&component, "test", drive).expect("nothing limits it")
+}
+
+#[test]
+fn what_a_component_imports_and_exports_is_known() {
+    let lab = Lab::new();
+    let component = lab.vm.component("writer", WRITER.as_bytes()).expect("it is one");
+    assert!(component.exports().eq(["wasi:cli/run@0.2.0"]));
+    assert!(component.imports().any(|name| name == "wasi:cli/stderr@0.2.0"));
+}
+
+#[test]
+fn what_a_component_writes_is_in_the_journal() {
+    let lab = Lab::new();
+    let journal = Journal::bounded(64 << 10);
+    let environment = lab.environment_with(|config| {
+        config.journal(&journal).stdout(Stdio::Null).stderr(Stdio::Null);
+    });
+    let component = lab.vm.component("writer", WRITER.as_bytes()).expect("it is one");
+    let process = environment.spawn_component(&component).expect("nothing limits it");
+    let exit = lab.exit(&process);
+    assert!(exit.is_normal(), "{exit}");
+    let [one, other] = &journal.take()[..] else { panic!("two things were written") };
+    assert_eq!((one.pid, other.pid), (process.pid(), process.pid()));
+    assert!(matches!(&one.event, Event::Output(bytes) if bytes == b"out"), "{one:?}");
+    assert!(matches!(&other.event, Event::Error(bytes) if bytes == b"err"), "{other:?}");
+}
+
+#[test]
+fn a_component_says_what_it_computed_where_that_is_counted() {
+    let lab = Lab::new();
+    for (units, rounds) in [(None, 1), (Some(10), 2)] {
+        let change = |config: &mut Config| {
+            units.map(|units| config.limit(Limit::Compute, units));
+        };
+        let process = drive(&lab, &with_memories(&[1]), change, move |live| {
+            Box::pin(async move {
+                let instance = live.instance();
+                for _ in 0..rounds {
+                    live.renew_compute();
+                    let called = match instance.get_typed_func::<(u32,), (u32,)>(live.store(), "count") {
+                        Ok(count) => count.call_async(live.store(), (1_000,)).await,
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = called {
+                        return live.exit(&error);
+                    }
+                    let used = live.instructions_used();
+                    let is_right = used.is_some_and(|used| (4_000..20_000).contains(&used));
+                    assert!(is_right == units.is_some(), "{used:?}");
+                    assert_eq!(live.store().data().memory_used(), 64 << 10);
+                }
+                Exit::Normal
+            })
+        });
+        let exit = lab.exit(&process);
+        assert!(exit.is_normal(), "{exit}");
+    }
+}
+
+#[test]
+fn t156_compiled_components_are_kept_and_run_as_the_new_ones() {
+    let directory = tempfile::tempdir().expect("there is room for temporary files");
+    let kept = || std::fs::read_dir(directory.path()).expect("it exists").count();
+    for (limit, entries) in [(u64::MAX, 1), (1_000, 2), (u64::MAX, 2), (1_000, 2)] {
+        let cache = Cache::at(directory.path()).expect("the directory is ours");
+        let lab = Lab::with(Vm::builder().cache(cache));
+        let journal = Journal::bounded(64 << 10);
+        let environment = lab.environment_with(|config| {
+            config.journal(&journal).stdout(Stdio::Null).stderr(Stdio::Null).limit(Limit::Compute, limit);
+        });
+        let component = lab.vm.component("writer", WRITER.as_bytes()).expect("it is one");
+        let exit = lab.exit(&environment.spawn_component(&component).expect("nothing limits it"));
+        assert!(exit.is_normal(), "{exit}");
+        assert_eq!((journal.take().len(), kept()), (2, entries));
+    }
+}
