@@ -6,6 +6,7 @@
 use crate::console::Stream;
 use crate::pipe::lock;
 use crate::process::{Exit, Pid, Process};
+use event_listener::{Event as Signal, listener};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
@@ -28,7 +29,14 @@ use std::sync::{Arc, Mutex};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Journal(Arc<Mutex<Book>>);
+pub struct Journal(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    book: Mutex<Book>,
+    /// Told of every entry.
+    filled: Signal,
+}
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -118,28 +126,56 @@ const MAX_JOINED: usize = 16 << 10;
 impl Journal {
     /// Makes an empty journal that takes about so many bytes at most.
     pub fn bounded(capacity: usize) -> Journal {
-        Journal(Arc::new(Mutex::new(Book { entries: VecDeque::new(), size: 0, capacity, lost: 0 })))
+        let book = Book { entries: VecDeque::new(), size: 0, capacity, lost: 0 };
+        Journal(Arc::new(Inner { book: Mutex::new(book), filled: Signal::new() }))
     }
 
     /// Takes all entries out, in the order in which things happened.
     pub fn take(&self) -> Vec<Entry> {
-        let mut book = lock(&self.0);
+        let mut book = lock(&self.0.book);
         book.size = 0;
         std::mem::take(&mut book.entries).into()
     }
 
+    /// Waits until there is an entry to take. Dropping the future loses nothing, and any number can wait: all are told.
+    ///
+    /// ```
+    /// # use lunatic_vm::{Journal, Vm};
+    /// # let vm = Vm::builder().build()?;
+    /// # let journal = Journal::bounded(64 << 10);
+    /// # let mut config = vm.config();
+    /// # config.journal(&journal);
+    /// # let module = vm.module("trap", br#"(module (func (export "trap") unreachable))"#)?;
+    /// vm.environment(config).spawn(&module, "trap", &[])?;
+    /// vm.block_on(journal.filled());
+    /// assert_eq!(journal.take().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn filled(&self) {
+        loop {
+            // Before the look: what comes after it wakes this one.
+            listener!(self.0.filled => filled);
+            if !lock(&self.0.book).entries.is_empty() {
+                return;
+            }
+            filled.await;
+        }
+    }
+
     /// Returns how many bytes of output were lost so far because they did not fit.
     pub fn lost(&self) -> u64 {
-        lock(&self.0).lost
+        lock(&self.0.book).lost
     }
 
     pub(crate) fn wrote(&self, process: &Process, stream: Stream, bytes: &[u8]) {
-        lock(&self.0).write(process.pid(), process.name(), stream, bytes);
+        lock(&self.0.book).write(process.pid(), process.name(), stream, bytes);
+        self.0.filled.notify(usize::MAX);
     }
 
     pub(crate) fn ended(&self, process: &Process, exit: &Exit) {
         if !exit.is_normal() {
-            lock(&self.0).add(process.pid(), process.name(), Event::Failed(exit.clone()));
+            lock(&self.0.book).add(process.pid(), process.name(), Event::Failed(exit.clone()));
+            self.0.filled.notify(usize::MAX);
         }
     }
 }
@@ -161,7 +197,7 @@ mod tests {
     fn what_a_process_writes_in_a_row_is_one_entry() {
         let journal = Journal::bounded(10_000);
         let write =
-            |pid, stream, text: &str| lock(&journal.0).write(Pid::from_number(pid), "p", stream, text.as_bytes());
+            |pid, stream, text: &str| lock(&journal.0.book).write(Pid::from_number(pid), "p", stream, text.as_bytes());
         write(1, Stream::Output, "a");
         write(1, Stream::Output, "b");
         write(1, Stream::Error, "c");
@@ -176,12 +212,12 @@ mod tests {
     fn the_oldest_goes_first_and_is_counted() {
         let journal = Journal::bounded(3 * OVERHEAD);
         for pid in 1..=4 {
-            lock(&journal.0).write(Pid::from_number(pid), "p", Stream::Output, b"12345");
+            lock(&journal.0.book).write(Pid::from_number(pid), "p", Stream::Output, b"12345");
         }
         assert_eq!(texts(&journal).first(), Some(&(3, "out 12345".to_string())));
         assert_eq!(journal.lost(), 10);
         // The last entry stays, however large.
-        lock(&journal.0).write(Pid::from_number(5), "p", Stream::Output, &[b'x'; 10 * OVERHEAD]);
+        lock(&journal.0.book).write(Pid::from_number(5), "p", Stream::Output, &[b'x'; 10 * OVERHEAD]);
         assert_eq!(journal.take().len(), 1);
     }
 }

@@ -3,6 +3,7 @@
 use crate::support::{Lab, guest};
 use crate::wasi;
 use lunatic_vm::{Event, Exit, Journal, Pipe, Stdio};
+use std::pin::pin;
 
 #[test]
 fn it_tells_the_processes_of_a_program_apart() {
@@ -114,4 +115,29 @@ fn what_lingers_is_ended_by_the_host() {
     environment.end();
     assert!(matches!(lab.exit(child), Exit::Killed));
     assert!(lab.heard_nothing_more(), "nobody is told that he is the last");
+}
+
+#[test]
+fn whoever_waits_for_an_entry_is_told_of_the_first() {
+    let lab = Lab::new();
+    let journal = Journal::bounded(64 << 10);
+    let environment = lab.environment_with(|config| {
+        config.journal(&journal);
+    });
+    let module = lab.module(&guest(&[], r#"(func (export "main") unreachable)"#));
+    for _ in 0..100 {
+        let (mut one, mut other) = (pin!(journal.filled()), pin!(journal.filled()));
+        lab.vm.block_on(async {
+            assert!(futures_lite::future::poll_once(one.as_mut()).await.is_none());
+            assert!(futures_lite::future::poll_once(other.as_mut()).await.is_none());
+            // One that is dropped takes nothing from the others.
+            drop(Box::pin(journal.filled()));
+        });
+        let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+        lab.wait_for("one to be told", one);
+        lab.wait_for("the other to be told", other);
+        lab.wait_for("who comes late to be told", journal.filled());
+        assert_eq!(journal.take().len(), 1);
+        lab.exit(&process);
+    }
 }
