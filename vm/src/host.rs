@@ -40,7 +40,7 @@ use call::{kinds, kinds::Kind};
 use lunatic_abi::Generation;
 use wasmtime::{Caller, Linker, Store, component};
 use wasmtime_wasi::WasiCtxBuilder;
-use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2;
 
 /// Returns the names of all functions that every machine has, as `namespace::name`.
@@ -50,7 +50,7 @@ pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
     // The names of WASI's functions are known to its linker only.
     let engine = wasmtime::Engine::default();
     let mut linker: Linker<WasiP1Ctx> = Linker::new(&engine);
-    p1::add_to_linker_async(&mut linker, |context| context)?;
+    wasi::link_all(&mut linker, |context| context)?;
     let mut store = Store::new(&engine, WasiCtxBuilder::new().build_p1());
     names.extend(linker.iter(&mut store).map(|(namespace, name, _)| format!("{namespace}::{name}")));
     names.extend(COMPONENT_GRANTS.map(String::from));

@@ -1,7 +1,8 @@
 //! `lunatic::wasi`: what a configuration gives a program; and WASI itself.
 //!
-//! The functions of WASI are `wasmtime-wasi`'s. Three stand in front of them here: opening a file has a limit that the guest
-//! can handle, random bytes are made in pieces, and a program may exit with any status.
+//! The functions of WASI are `wasmtime-wasi`'s: preview 1 and, for modules of before 2020, preview 0. Three stand in front of
+//! them here: opening a file has a limit that the guest can handle, random bytes are made in pieces, and a program may exit
+//! with any status.
 
 use super::call::kinds::{Bytes, ConfigId, Length};
 use super::process::config;
@@ -11,22 +12,55 @@ use crate::scheduler;
 use lunatic_abi::Limit;
 use wasmtime::{AsContextMut, Caller, Linker};
 use wasmtime_wasi::I32Exit;
+use wasmtime_wasi::p0::wasi_unstable as p0;
+use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p1::wasi_snapshot_preview1 as p1;
 use wiggle::GuestMemory;
 
-const NAMESPACE: &str = "wasi_snapshot_preview1";
+/// A generation of WASI for modules. Types and numbers differ here and there.
+#[derive(Clone, Copy)]
+enum Preview {
+    Zero,
+    One,
+}
+
+impl Preview {
+    fn namespace(self) -> &'static str {
+        match self {
+            Preview::Zero => "wasi_unstable",
+            Preview::One => "wasi_snapshot_preview1",
+        }
+    }
+}
 
 /// WASI's numbers for success and for "too many open files".
 const SUCCESS: i32 = 0;
 const MFILE: i32 = 33;
 
-/// Adds the functions of WASI preview 1.
+/// Adds the functions of `wasmtime-wasi`, which work on the contexts that are found so.
+pub(super) fn link_all<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    context: impl Fn(&mut T) -> &mut WasiP1Ctx + Copy + Send + Sync + 'static,
+) -> wasmtime::Result<()> {
+    wasmtime_wasi::p0::add_to_linker_async(linker, context)?;
+    wasmtime_wasi::p1::add_to_linker_async(linker, context)
+}
+
+/// Adds WASI for modules.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p1::add_to_linker_async(linker, |guest: &mut Guest| guest.wasi().begin_call())?;
+    link_all(linker, |guest: &mut Guest| guest.wasi().begin_call())?;
     linker.allow_shadowing(true);
-    linker.func_wrap(NAMESPACE, "proc_exit", |status: i32| -> wasmtime::Result<()> { Err(I32Exit(status).into()) })?;
-    linker.func_wrap_async(NAMESPACE, "path_open", |caller, parameters| Box::new(path_open(caller, parameters)))?;
-    linker.func_wrap_async(NAMESPACE, "random_get", |caller, parameters| Box::new(random_get(caller, parameters)))?;
+    for preview in [Preview::Zero, Preview::One] {
+        let namespace = preview.namespace();
+        linker
+            .func_wrap(namespace, "proc_exit", |status: i32| -> wasmtime::Result<()> { Err(I32Exit(status).into()) })?;
+        linker.func_wrap_async(namespace, "path_open", move |caller, parameters| {
+            Box::new(path_open(preview, caller, parameters))
+        })?;
+        // Both say the same with the same numbers.
+        linker
+            .func_wrap_async(namespace, "random_get", |caller, parameters| Box::new(random_get(caller, parameters)))?;
+    }
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -41,7 +75,7 @@ fn split<'a>(caller: &'a mut Caller<'_, Guest>) -> wasmtime::Result<(GuestMemory
 
 type PathOpen = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
 
-async fn path_open(mut caller: Caller<'_, Guest>, parameters: PathOpen) -> wasmtime::Result<i32> {
+async fn path_open(preview: Preview, mut caller: Caller<'_, Guest>, parameters: PathOpen) -> wasmtime::Result<i32> {
     let fuel = caller.as_context_mut().hostcall_fuel();
     let (mut memory, guest) = split(&mut caller)?;
     let wasi = guest.wasi();
@@ -51,7 +85,15 @@ async fn path_open(mut caller: Caller<'_, Guest>, parameters: PathOpen) -> wasmt
     let context = wasi.begin_call();
     p1::WasiSnapshotPreview1::set_hostcall_fuel(context, fuel);
     let (directory, look_up, path, length, how, rights, inheriting, flags, out) = parameters;
-    p1::path_open(context, &mut memory, directory, look_up, path, length, how, rights, inheriting, flags, out).await
+    let memory = &mut memory;
+    match preview {
+        Preview::Zero => {
+            p0::path_open(context, memory, directory, look_up, path, length, how, rights, inheriting, flags, out).await
+        }
+        Preview::One => {
+            p1::path_open(context, memory, directory, look_up, path, length, how, rights, inheriting, flags, out).await
+        }
+    }
 }
 
 async fn random_get(mut caller: Caller<'_, Guest>, (address, length): (i32, i32)) -> wasmtime::Result<i32> {

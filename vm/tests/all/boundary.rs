@@ -401,7 +401,7 @@ fn t087_an_import_that_nothing_provides_is_named() {
     let lab = Lab::new();
     for (text, words) in [
         ("(import \"lunatic::process\" \"levitate\" (func))", "`lunatic::process::levitate`"),
-        ("(import \"wasi_unstable\" \"fd_write\" (func))", "wasm32-wasip1"),
+        ("(import \"wasi_unstable\" \"fd_levitate\" (func))", "`wasi_unstable::fd_levitate`"),
         ("(import \"env\" \"malloc\" (func))", "C function"),
         ("(import \"lunatic\" \"spawn\" (func (param i32) (result i32)))", "version 0.1 to 0.3 of the guest crate"),
         ("(import \"lunatic::plugin\" \"add_function_export\" (func (param i32 i32 i32)))", "no plugins"),

@@ -326,6 +326,22 @@ fn t095_a_process_opens_as_many_files_as_its_environment_allows() {
     assert_eq!(errors, [0, 0, 0, errno::MFILE, 0, 0]);
 }
 
+#[test]
+fn t095_a_process_of_preview_0_opens_as_many_files_as_its_environment_allows() {
+    let (lab, house) = (Lab::new(), house());
+    let mut script = Script::default();
+    for _ in 0..3 {
+        script.open("file", 0, READ);
+    }
+    let text = script.program().replace("wasi_snapshot_preview1", "wasi_unstable");
+    let exit = run(&lab, &text, |config| {
+        grant(config, &house.path().join("granted"), Access::Read);
+        config.limit(Limit::Files, 2);
+    });
+    assert!(exit.is_normal(), "{exit}");
+    assert_eq!(lab.hear_all(), [0, 0, errno::MFILE]);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn t096_a_full_disk_is_an_error_of_the_write() {

@@ -417,3 +417,65 @@ fn t029_a_request_for_more_random_bytes_than_there_is_memory_traps_at_once() {
         other => panic!("{other}"),
     }
 }
+
+/// Writes the program as a module of WASI preview 0.
+fn of_preview_0(fields: &str) -> String {
+    program(fields).replace("wasi_snapshot_preview1", "wasi_unstable")
+}
+
+#[test]
+fn a_module_of_preview_0_writes_and_exits() {
+    let lab = narrow();
+    let (writer, reader) = captured();
+    let text = of_preview_0(
+        r#"(data (i32.const 1024) "of old")
+        (func (export "main")
+            (call $said (call $write (i32.const 1) (i32.const 1024) (i32.const 6)))
+            (call $proc_exit (i32.const 200)))"#,
+    );
+    let exit = run(&lab, &text, |config| {
+        config.stdout(Stdio::Pipe(writer.clone()));
+    });
+    writer.close();
+    assert!(matches!(exit, Exit::Status(200)), "{exit}");
+    assert_eq!((lab.hear(), read_all(&lab, &reader)), (errno::SUCCESS, b"of old".to_vec()));
+}
+
+#[test]
+fn t100_a_module_of_preview_0_has_random_bytes_in_pieces_too() {
+    let lab = Lab::new();
+    let text = of_preview_0(
+        r#"(func (export "main")
+            (drop (memory.grow (i32.const 768)))
+            (call $said (call $random_get (i32.const 65536) (i32.const 50331648)))
+            (call $say (i64.extend_i32_u (i64.eqz (i64.load (i32.const 50397176))))))"#,
+    );
+    assert_normal(&run(&lab, &text, |_| {}));
+    assert_eq!(lab.hear_all(), [errno::SUCCESS, 0]);
+}
+
+#[test]
+fn what_preview_0_has_is_granted_by_its_own_name() {
+    let lab = narrow();
+    let text = of_preview_0(r#"(func (export "main") (call $proc_exit (i32.const 0)))"#);
+    let exit = run(&lab, &text, |config| {
+        config.deny("wasi_unstable::proc_");
+    });
+    assert!(exit.to_string().contains("does not grant `wasi_unstable::proc_exit`"), "{exit}");
+    assert_normal(&run(&lab, &text, |config| {
+        config.deny("wasi_snapshot_preview1");
+    }));
+}
+
+#[test]
+fn a_program_of_an_older_generation_may_be_of_preview_0() {
+    let lab = narrow();
+    // The function is one that the generation of 0.6 and 0.7 has, and has so.
+    let text = of_preview_0(
+        r#"(func (export "main") (drop (call $clone_process (call $this))) (call $proc_exit (i32.const 0)))"#,
+    );
+    let imports = r#"(module
+        (import "lunatic::process" "this" (func $this (result i64)))
+        (import "lunatic::process" "clone_process" (func $clone_process (param i64) (result i64)))"#;
+    assert_normal(&run(&lab, &text.replacen("(module", imports, 1), |_| {}));
+}
