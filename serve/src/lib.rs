@@ -16,6 +16,7 @@ mod metrics;
 mod name;
 mod outbound;
 mod project;
+pub mod quantity;
 mod server;
 mod service;
 mod serving;
@@ -29,6 +30,7 @@ pub use gateway::{Gateway, HttpGateway, HttpLimits, Protocol, Route, Target, Tcp
 pub use log::{Follower, Line, LineKind, Log};
 pub use name::{Name, NameError};
 pub use outbound::{Outbound, OutboundRule};
+pub use project::{Problem, Project, ProjectError, ProjectFunction, Recipe};
 pub use settings::{Policy, Settings, SettingsError};
 pub use spark::Spark;
 

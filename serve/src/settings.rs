@@ -2,12 +2,14 @@
 
 use crate::outbound::OutboundRule;
 use lunatic_vm::{Access, Config, Limit, PreopenError, Vm};
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// What a function may use, and how its requests are served: plain data, from a project file or the service's defaults.
-#[derive(Clone, Debug)]
+/// Debugged, it does not tell what variables and secrets are.
+#[derive(Clone)]
 pub struct Settings {
     /// How instances serve requests.
     pub policy: Policy,
@@ -104,6 +106,26 @@ const GRANTED: [&str; 7] = [
     "env::_",
     "rvm:lambda/host",
 ];
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let variables: Vec<&str> = self.variables.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Settings")
+            .field("policy", &self.policy)
+            .field("memory", &self.memory)
+            .field("compute", &self.compute)
+            .field("processes", &self.processes)
+            .field("deadline", &self.deadline)
+            .field("body", &self.body)
+            .field("requests", &self.requests)
+            .field("namespaces", &self.namespaces)
+            .field("outbound", &self.outbound)
+            .field("private_addresses", &self.private_addresses)
+            .field("directories", &self.directories)
+            .field("variables", &variables)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Settings {
     /// Returns the description of the environment that the function's processes live in.

@@ -1,0 +1,486 @@
+//! From what a file says to what it means, by serde. Unlike a format's own deserializer it goes on where it can, so that a
+//! user is told of everything at once.
+
+use super::problem::{Problem, Source, Span, list, suggestion};
+use super::tree::{Entry, Node, Value};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::value::StrDeserializer;
+use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::{Deserialize, forward_to_deserialize_any};
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// Collects what is wrong with one file.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) source: Arc<Source>,
+    problems: RefCell<Vec<Problem>>,
+    /// What sections will be read from.
+    sections: RefCell<Vec<Node>>,
+}
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) span: Span,
+}
+
+/// Several things of one kind, each read by itself: what is wrong with one does not hide what is wrong with another.
+#[derive(Debug)]
+pub(super) struct Section<T> {
+    /// Which of the report's; `None` where the file has no such section.
+    number: Option<usize>,
+    kind: PhantomData<fn() -> T>,
+}
+
+/// Why a value is not what it should be.
+#[derive(Debug)]
+pub(super) struct Fault {
+    span: Option<Span>,
+    message: String,
+    help: Option<String>,
+}
+
+impl Report {
+    pub(super) fn new(source: Arc<Source>) -> Report {
+        Report { source, problems: RefCell::default(), sections: RefCell::default() }
+    }
+
+    /// Something is wrong there.
+    pub(super) fn problem(&self, span: Span, message: impl Into<String>, help: impl Into<Option<String>>) {
+        self.add(Problem::new(&self.source, Some(span), message.into(), help.into()));
+    }
+
+    pub(super) fn has_problems(&self) -> bool {
+        !self.problems.borrow().is_empty()
+    }
+
+    pub(super) fn add(&self, problem: Problem) {
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// Returns what a value means; `None` where it makes no sense, which is reported.
+    pub(super) fn decode<T: de::DeserializeOwned>(&self, node: &Node, place: Span) -> Option<T> {
+        let decoded = T::deserialize(Decoder { node, report: self });
+        decoded
+            .map_err(|fault| {
+                self.problem(fault.span.unwrap_or(place), fault.message, fault.help);
+            })
+            .ok()
+    }
+
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems.into_inner()
+    }
+}
+
+impl<T: de::DeserializeOwned> Section<T> {
+    /// Reads a table of named things, in the order of the file.
+    pub(super) fn entries(&self, report: &Report) -> Vec<(At<String>, T)> {
+        let Some(node) = self.node(report) else { return Vec::new() };
+        let Value::Table(entries) = node.value else {
+            report.problem(node.span, format!("expected a table, found {}", node.value), None);
+            return Vec::new();
+        };
+        let read = |Entry { key, span, node }: Entry| {
+            let value = report.decode(&node, span)?;
+            Some((At { value: key, span }, value))
+        };
+        entries.into_iter().filter_map(read).collect()
+    }
+
+    /// Reads a list of things.
+    pub(super) fn items(&self, report: &Report) -> Vec<At<T>> {
+        let Some(node) = self.node(report) else { return Vec::new() };
+        let Value::List(items) = node.value else {
+            report.problem(node.span, format!("expected a list, found {}", node.value), None);
+            return Vec::new();
+        };
+        let read = |node: Node| Some(At { value: report.decode(&node, node.span)?, span: node.span });
+        items.into_iter().filter_map(read).collect()
+    }
+
+    fn node(&self, report: &Report) -> Option<Node> {
+        Some(report.sections.borrow()[self.number?].clone())
+    }
+}
+
+impl<T> Default for Section<T> {
+    fn default() -> Section<T> {
+        Section { number: None, kind: PhantomData }
+    }
+}
+
+impl Fault {
+    /// Says where, unless that is known more exactly.
+    fn at(mut self, span: Span) -> Fault {
+        self.span.get_or_insert(span);
+        self
+    }
+
+    fn new(message: String, help: Option<String>) -> Fault {
+        Fault { span: None, message, help }
+    }
+}
+
+impl de::Error for Fault {
+    /// What stands on a second line is the remedy.
+    fn custom<T: fmt::Display>(message: T) -> Fault {
+        let message = message.to_string();
+        match message.split_once('\n') {
+            Some((message, help)) => Fault::new(message.to_string(), Some(help.to_string())),
+            None => Fault::new(message, None),
+        }
+    }
+
+    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Fault {
+        Fault::new(format!("expected {expected}, found {}", described(found)), None)
+    }
+
+    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Fault {
+        Fault::invalid_type(found, expected)
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Fault {
+        Fault::new(
+            format!("`{variant}` is not known here"),
+            Some(suggestion(variant, "others", expected.iter().copied())),
+        )
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Fault {
+        Fault::new(format!("unknown field `{field}`"), Some(suggestion(field, "fields", expected.iter().copied())))
+    }
+
+    fn missing_field(field: &'static str) -> Fault {
+        Fault::new(format!("`{field}` is missing"), None)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// Says what was found, in the words of those who write such files.
+fn described(found: de::Unexpected<'_>) -> String {
+    match found {
+        de::Unexpected::Str(text) => format!("`{text}`"),
+        de::Unexpected::Signed(integer) => format!("`{integer}`"),
+        de::Unexpected::Unsigned(integer) => format!("`{integer}`"),
+        de::Unexpected::Float(float) => format!("`{float}`"),
+        de::Unexpected::Bool(bool) => format!("`{bool}`"),
+        de::Unexpected::Seq => "a list".into(),
+        de::Unexpected::Map => "a table".into(),
+        de::Unexpected::Unit => "nothing".into(),
+        other => other.to_string(),
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Nothing => f.write_str("nothing"),
+            Value::Text(text) => write!(f, "`{text}`"),
+            Value::Integer(integer) => write!(f, "`{integer}`"),
+            Value::Float(float) => write!(f, "`{float}`"),
+            Value::Bool(bool) => write!(f, "`{bool}`"),
+            Value::List(_) => f.write_str("a list"),
+            Value::Table(_) => f.write_str("a table"),
+        }
+    }
+}
+
+/// Reads one value.
+#[derive(Clone, Copy)]
+struct Decoder<'t> {
+    node: &'t Node,
+    report: &'t Report,
+}
+
+/// The names under which [`At`] and [`Section`] ask for more than a value.
+const AT: &str = "$lunatic::At";
+const SECTION: &str = "$lunatic::Section";
+
+impl<'de> Deserializer<'de> for Decoder<'_> {
+    type Error = Fault;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let Decoder { node, report } = self;
+        let visited = match &node.value {
+            Value::Nothing => visitor.visit_unit(),
+            Value::Text(text) => visitor.visit_str(text),
+            Value::Integer(integer) => match (u64::try_from(*integer), i64::try_from(*integer)) {
+                (Ok(integer), _) => visitor.visit_u64(integer),
+                (_, Ok(integer)) => visitor.visit_i64(integer),
+                _ => visitor.visit_i128(*integer),
+            },
+            Value::Float(float) => visitor.visit_f64(*float),
+            Value::Bool(bool) => visitor.visit_bool(*bool),
+            Value::List(items) => visitor.visit_seq(Items { items: items.iter(), report }),
+            Value::Table(entries) => {
+                visitor.visit_map(Entries { entries: entries.iter(), value: None, fields: None, report })
+            }
+        };
+        visited.map_err(|fault| fault.at(node.span))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.node.value {
+            Value::Nothing => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let Decoder { node, report } = self;
+        match &node.value {
+            _ if name == AT => visitor.visit_seq(Located { node, report, step: 0 }),
+            _ if name == SECTION => {
+                let mut sections = report.sections.borrow_mut();
+                sections.push(node.clone());
+                visitor.visit_u64(sections.len() as u64 - 1)
+            }
+            Value::Table(entries) => {
+                // Not the fault of the table as a whole that a field is missing: who asked for it knows its name.
+                visitor.visit_map(Entries { entries: entries.iter(), value: None, fields: Some(fields), report })
+            }
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let node = self.node;
+        let chosen = match &node.value {
+            Value::Text(name) => Chosen { name, span: node.span, content: None, report: self.report },
+            Value::Table(entries) if let [entry] = &entries[..] => {
+                Chosen { name: &entry.key, span: entry.span, content: Some(&entry.node), report: self.report }
+            }
+            other => {
+                let message = format!("expected one of {}, found {other}", list(variants));
+                return Err(Fault::new(message, None).at(node.span));
+            }
+        };
+        visitor.visit_enum(chosen).map_err(|fault| fault.at(node.span))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map identifier ignored_any
+    }
+}
+
+struct Items<'t> {
+    items: std::slice::Iter<'t, Node>,
+    report: &'t Report,
+}
+
+impl<'de> SeqAccess<'de> for Items<'_> {
+    type Error = Fault;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
+        let Some(node) = self.items.next() else { return Ok(None) };
+        seed.deserialize(Decoder { node, report: self.report }).map(Some)
+    }
+}
+
+struct Entries<'t> {
+    entries: std::slice::Iter<'t, Entry>,
+    /// That of the key which was read last.
+    value: Option<&'t Node>,
+    /// The keys that there can be; others are reported and passed over.
+    fields: Option<&'static [&'static str]>,
+    report: &'t Report,
+}
+
+impl<'de> MapAccess<'de> for Entries<'_> {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+        for entry in self.entries.by_ref() {
+            if let Some(fields) = self.fields
+                && !fields.contains(&entry.key.as_str())
+            {
+                let Fault { message, help, .. } = de::Error::unknown_field(&entry.key, fields);
+                self.report.problem(entry.span, message, help);
+                continue;
+            }
+            self.value = Some(&entry.node);
+            let key = StrDeserializer::<Fault>::new(&entry.key);
+            return seed.deserialize(key).map(Some).map_err(|fault| fault.at(entry.span));
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
+        let node = self.value.take().expect("a value is asked for once, behind its key");
+        seed.deserialize(Decoder { node, report: self.report }).map_err(|fault| fault.at(node.span))
+    }
+}
+
+struct Chosen<'t> {
+    name: &'t str,
+    span: Span,
+    content: Option<&'t Node>,
+    report: &'t Report,
+}
+
+impl<'de, 't> EnumAccess<'de> for Chosen<'t> {
+    type Error = Fault;
+    type Variant = Chosen<'t>;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Chosen<'t>), Fault> {
+        let name = StrDeserializer::<Fault>::new(self.name);
+        let variant = seed.deserialize(name).map_err(|fault| fault.at(self.span))?;
+        Ok((variant, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Chosen<'_> {
+    type Error = Fault;
+
+    fn unit_variant(self) -> Result<(), Fault> {
+        match self.content {
+            None => Ok(()),
+            Some(node) => Err(Fault::new(format!("`{}` stands alone", self.name), None).at(node.span)),
+        }
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {
+        match self.content {
+            Some(node) => seed.deserialize(Decoder { node, report: self.report }),
+            None => {
+                let help = format!("write `{{ {} = … }}`", self.name);
+                Err(Fault::new(format!("`{}` needs a value", self.name), Some(help)).at(self.span))
+            }
+        }
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Fault> {
+        self.newtype_variant_seed(PhantomData::<serde::de::IgnoredAny>)?;
+        visitor.visit_unit()
+    }
+
+    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Fault> {
+        self.tuple_variant(0, visitor)
+    }
+}
+
+/// Gives where a value stands, and the value.
+struct Located<'t> {
+    node: &'t Node,
+    report: &'t Report,
+    step: u8,
+}
+
+impl<'de> SeqAccess<'de> for Located<'_> {
+    type Error = Fault;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
+        let Located { node, report, step } = *self;
+        self.step += 1;
+        let number = |number: usize| de::value::UsizeDeserializer::<Fault>::new(number);
+        match step {
+            0 => seed.deserialize(number(node.span.start)),
+            1 => seed.deserialize(number(node.span.end)),
+            _ => seed.deserialize(Decoder { node, report }).map_err(|fault| fault.at(node.span)),
+        }
+        .map(Some)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<At<T>, D::Error> {
+        struct OfAt<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OfAt<T> {
+            type Value = At<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value and where it stands")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<At<T>, A::Error> {
+                let missing = || <A::Error as de::Error>::custom("a value needs a place");
+                let start = parts.next_element()?.ok_or_else(missing)?;
+                let end = parts.next_element()?.ok_or_else(missing)?;
+                let value = parts.next_element()?.ok_or_else(missing)?;
+                Ok(At { value, span: Span { start, end } })
+            }
+        }
+
+        deserializer.deserialize_struct(AT, &[], OfAt(PhantomData))
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Section<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Section<T>, D::Error> {
+        struct OfSection;
+
+        impl Visitor<'_> for OfSection {
+            type Value = usize;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the number of a section")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<usize, E> {
+                usize::try_from(number).map_err(E::custom)
+            }
+        }
+
+        let number = deserializer.deserialize_struct(SECTION, &[], OfSection)?;
+        Ok(Section { number: Some(number), kind: PhantomData })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for At<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// In `lunatic.toml` sections are tables by name.
+impl<T: JsonSchema> JsonSchema for Section<T> {
+    fn schema_name() -> Cow<'static, str> {
+        BTreeMap::<String, T>::schema_name()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        BTreeMap::<String, T>::json_schema(generator)
+    }
+}

@@ -1,0 +1,83 @@
+//! `embly-project.yml`, as Embly reads it: functions and gateways, nothing else.
+
+use super::decode::{At, Report, Section};
+use super::file::{FunctionEntry, GatewayEntry, GatewayType, Language, LimitsEntry, PolicyEntry};
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// The file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EmblyFile {
+    #[serde(default)]
+    functions: Section<EmblyFunction>,
+    #[serde(default)]
+    gateways: Section<EmblyGateway>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a function: a table with `name`, `path` and `language`")]
+struct EmblyFunction {
+    name: At<String>,
+    /// Below the context.
+    path: At<PathBuf>,
+    language: At<Language>,
+    /// The directory of everything that it is built from.
+    context: Option<At<PathBuf>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a gateway: a table with `name`, `type`, `port` and `function`")]
+struct EmblyGateway {
+    name: At<String>,
+    #[serde(rename = "type")]
+    kind: GatewayType,
+    port: At<u16>,
+    function: At<String>,
+}
+
+impl EmblyFile {
+    /// Returns the functions, as they would stand in `lunatic.toml`.
+    pub(super) fn functions(&self, report: &Report) -> Vec<(At<String>, FunctionEntry)> {
+        let entry = |At { value: function, .. }: At<EmblyFunction>| {
+            let mut path = function.path;
+            let mut sources = Vec::new();
+            if let Some(context) = function.context {
+                path.value = context.value.join(&path.value);
+                sources.push(context);
+            }
+            let entry = FunctionEntry {
+                path: Some(path),
+                language: Some(function.language),
+                target: None,
+                profile: None,
+                binary: None,
+                wasm: None,
+                command: None,
+                output: None,
+                sources,
+                environment: None,
+                policy: PolicyEntry::Fresh,
+            };
+            (function.name, entry)
+        };
+        self.functions.items(report).into_iter().map(entry).collect()
+    }
+
+    /// Returns the gateways, as they would stand in `lunatic.toml`.
+    pub(super) fn gateways(&self, report: &Report) -> Vec<(At<String>, GatewayEntry)> {
+        let entry = |At { value: gateway, .. }: At<EmblyGateway>| {
+            let entry = GatewayEntry {
+                kind: gateway.kind,
+                address: None,
+                port: gateway.port,
+                function: Some(gateway.function),
+                routes: Section::default(),
+                tls: None,
+                limits: LimitsEntry::default(),
+            };
+            (gateway.name, entry)
+        };
+        self.gateways.items(report).into_iter().map(entry).collect()
+    }
+}

@@ -1,0 +1,189 @@
+//! What is wrong with a project file, and where.
+
+use lunatic_vm::printable;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file that was read, so that what is wrong can be shown in it.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+}
+
+/// Where something stands in its file, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Span {
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    source: Arc<Source>,
+    /// Where; `None` where it is the whole file.
+    span: Option<Span>,
+    message: String,
+    help: Option<String>,
+}
+
+/// A project file cannot be used. Displayed, it is as long as what is wrong: each thing with file, line, column, the line
+/// itself and the remedy.
+#[derive(Clone, Debug)]
+pub struct ProjectError {
+    problems: Vec<Problem>,
+}
+
+/// So many are shown; who wrote more of them has enough to do.
+const MAX_SHOWN: usize = 20;
+
+/// So much of a line is shown, in characters.
+const MAX_WIDTH: usize = 160;
+
+impl Problem {
+    /// Something is wrong there.
+    pub(super) fn new(source: &Arc<Source>, span: Option<Span>, message: String, help: Option<String>) -> Problem {
+        Problem { source: source.clone(), span, message, help }
+    }
+
+    /// Returns the file that it is in.
+    pub fn file(&self) -> &Path {
+        &self.source.path
+    }
+
+    /// Returns the line and the column that it begins at, each counted from 1; columns are characters. `None` where it is no
+    /// place in particular.
+    pub fn place(&self) -> Option<(usize, usize)> {
+        let start = self.start()?;
+        let before = &self.source.text[..start];
+        let line = before.matches('\n').count() + 1;
+        let column = before[before.rfind('\n').map_or(0, |end| end + 1)..].chars().count() + 1;
+        Some((line, column))
+    }
+
+    /// Returns what is wrong.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Returns what can be done about it.
+    pub fn help(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
+    /// Returns the byte that it begins at: one that a character begins with.
+    fn start(&self) -> Option<usize> {
+        let text = &self.source.text;
+        let start = self.span?.start.min(text.len());
+        (0..=start).rev().find(|start| text.is_char_boundary(*start))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "error: {}", printable(&self.message))?;
+        let path = self.source.path.display().to_string();
+        let mut margin = 1;
+        match (self.place(), self.start(), self.span) {
+            (Some((line, column)), Some(start), Some(span)) => {
+                let text = &self.source.text;
+                let whole = text.lines().nth(line - 1).unwrap_or_default();
+                // A tab is as wide as the terminal likes; as one blank, what is marked is what is meant.
+                let shown: String = whole.chars().take(MAX_WIDTH).collect::<String>().replace('\t', " ");
+                let width = text
+                    .get(start..span.end.min(text.len()))
+                    .map_or(1, |marked| marked.lines().next().map_or(1, |line| line.chars().count()));
+                let before = (column - 1).min(MAX_WIDTH);
+                let marks = "^".repeat(width.clamp(1, (MAX_WIDTH - before).max(1)));
+                margin = line.to_string().len();
+                writeln!(f, "{:margin$}--> {}:{line}:{column}", "", printable(&path))?;
+                writeln!(f, "{:margin$} |", "")?;
+                writeln!(f, "{line} | {}", printable(&shown))?;
+                write!(f, "{:margin$} | {:before$}{marks}", "", "")?;
+            }
+            _ => write!(f, "{:margin$}--> {}", "", printable(&path))?,
+        }
+        match &self.help {
+            Some(help) => write!(f, "\n{:margin$} = help: {}", "", printable(help)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ProjectError {
+    /// Returns what is wrong, where there is something: file by file, from above to below.
+    pub(super) fn of(mut problems: Vec<Problem>) -> Result<(), ProjectError> {
+        if problems.is_empty() {
+            return Ok(());
+        }
+        problems.sort_by_key(|problem| problem.span.map(|span| span.start));
+        // A sort that keeps the order of what is alike: files stay as they were read.
+        let mut files: Vec<PathBuf> = Vec::new();
+        for problem in &problems {
+            if !files.iter().any(|file| file == problem.file()) {
+                files.push(problem.file().to_path_buf());
+            }
+        }
+        problems.sort_by_key(|problem| files.iter().position(|file| file == problem.file()));
+        Err(ProjectError { problems })
+    }
+
+    /// A whole file is wrong.
+    pub(super) fn of_file(path: &Path, message: String, help: Option<String>) -> ProjectError {
+        let source = Arc::new(Source { path: path.to_path_buf(), text: String::new() });
+        ProjectError { problems: vec![Problem::new(&source, None, message, help)] }
+    }
+
+    /// Returns everything that is wrong.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+}
+
+impl fmt::Display for ProjectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, problem) in self.problems.iter().take(MAX_SHOWN).enumerate() {
+            if number > 0 {
+                f.write_str("\n\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        match self.problems.len().saturating_sub(MAX_SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\n\nerror: and {more} more like these"),
+        }
+    }
+}
+
+impl std::error::Error for ProjectError {}
+
+/// How like a word must be to what was written, from 0 to 1, to be meant perhaps.
+const LIKENESS: f64 = 0.7;
+
+/// Says which word may be meant, or else which there are: `kind` is what they are together.
+pub(super) fn suggestion<'a>(written: &str, kind: &str, words: impl IntoIterator<Item = &'a str>) -> String {
+    let mut words: Vec<&str> = words.into_iter().collect();
+    words.sort_unstable();
+    let likeness = |word: &str| strsim::normalized_damerau_levenshtein(word, written);
+    let near = words.iter().copied().max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
+    match near {
+        None => format!("there are no {kind}"),
+        Some(near) if likeness(near) >= LIKENESS => format!("did you mean `{near}`?"),
+        Some(_) => format!("there are {}", list(&words)),
+    }
+}
+
+/// Returns words as a sentence lists them.
+pub(super) fn list(words: &[impl AsRef<str>]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{}`", word.as_ref())).collect();
+    match quoted.split_last() {
+        Some((last, [_, ..])) => format!("{} and {last}", quoted[..quoted.len() - 1].join(", ")),
+        _ => quoted.join(""),
+    }
+}

@@ -1,0 +1,74 @@
+//! Values that a project file only refers to. They are read when a function begins to serve, and never shown.
+
+use super::problem::{Problem, Source, Span};
+use crate::Settings;
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The largest secret, in bytes.
+const MAX_SECRET: u64 = 64 << 10;
+
+/// A value that stands elsewhere.
+#[derive(Debug)]
+pub(super) struct Secret {
+    /// The function's environment variable; `None` is the client's secret.
+    pub(super) variable: Option<String>,
+    pub(super) origin: Origin,
+    /// Where the reference stands.
+    pub(super) source: Arc<Source>,
+    pub(super) span: Span,
+}
+
+/// Where a value stands.
+#[derive(Debug)]
+pub(super) enum Origin {
+    Variable(String),
+    File(PathBuf),
+}
+
+impl Secret {
+    /// Reads it, for a function to have.
+    pub(super) fn put_into(&self, settings: &mut Settings) -> Result<(), Problem> {
+        let value =
+            self.value().map_err(|(message, help)| Problem::new(&self.source, Some(self.span), message, Some(help)))?;
+        match &self.variable {
+            Some(name) => settings.variables.push((name.clone(), value)),
+            None => settings.client_secret = Some(value),
+        }
+        Ok(())
+    }
+
+    fn value(&self) -> Result<String, (String, String)> {
+        match &self.origin {
+            Origin::Variable(name) => std::env::var(name).map_err(|error| match error {
+                std::env::VarError::NotPresent => (
+                    format!("the environment variable `{name}`, which this secret is in, is not set"),
+                    format!("set it where `lunatic` is started: `{name}=… lunatic serve`"),
+                ),
+                std::env::VarError::NotUnicode(_) => {
+                    (format!("the environment variable `{name}` is not UTF-8"), "secrets are text".to_string())
+                }
+            }),
+            Origin::File(path) => {
+                let unreadable = |why: String| {
+                    let message = format!("`{}`, which this secret is in, cannot be read: {why}", path.display());
+                    (message, "the path is relative to this file".to_string())
+                };
+                let mut value = String::new();
+                let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
+                let length = file
+                    .take(MAX_SECRET + 1)
+                    .read_to_string(&mut value)
+                    .map_err(|error| unreadable(error.to_string()))?;
+                if length as u64 > MAX_SECRET {
+                    return Err(unreadable(format!("it is larger than {MAX_SECRET} bytes")));
+                }
+                let end = value.strip_suffix('\n').map(|value| value.strip_suffix('\r').unwrap_or(value).len());
+                value.truncate(end.unwrap_or(value.len()));
+                Ok(value)
+            }
+        }
+    }
+}
