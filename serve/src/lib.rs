@@ -29,7 +29,7 @@ pub use function::{Code, CodeError, Function, Functions, Version};
 pub use gateway::{Gateway, HttpGateway, HttpLimits, Protocol, Route, Target, TcpGateway, TlsFiles};
 pub use log::{Follower, Line, LineKind, Log};
 pub use name::{Name, NameError};
-pub use outbound::{Outbound, OutboundRule};
+pub use outbound::{Outbound, OutboundError, OutboundRule, OutboundRuleError};
 pub use project::{Problem, Project, ProjectError, ProjectFunction, Recipe};
 pub use settings::{Policy, Settings, SettingsError};
 pub use spark::Spark;

@@ -1,0 +1,414 @@
+//! Calls to servers on this computer, whose names lead where the tests say.
+
+use super::*;
+use http::StatusCode;
+use http_body_util::{Empty, Full, StreamBody};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+/// Runs a test on the threads that calls run on.
+fn run<T>(test: impl Future<Output = T>) -> T {
+    runtime().expect("there is room for threads").block_on(test)
+}
+
+fn empty() -> Body {
+    Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+fn get(uri: impl AsRef<str>) -> Request<Body> {
+    Request::get(uri.as_ref()).body(empty()).expect("it is a request")
+}
+
+/// Where names lead that are looked up, one answer after the other; the last again and again.
+fn leading_to(answers: &[&[&str]]) -> (LookUp, Arc<AtomicUsize>) {
+    let answers: Vec<Vec<IpAddr>> =
+        answers.iter().map(|all| all.iter().map(|address| address.parse().expect("it is one")).collect()).collect();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let look_up = LookUp::within(Duration::from_secs(60), move |_| {
+        let answer = counted.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
+        let answer = answers[answer].clone();
+        Box::pin(async { Ok(answer) })
+    });
+    (look_up, asked)
+}
+
+fn rules(rules: &[&str]) -> Vec<OutboundRule> {
+    rules.iter().map(|rule| rule.parse().expect("it is one")).collect()
+}
+
+fn outbound(allowed: &[&str], private_addresses: bool, answers: &[&[&str]]) -> Outbound {
+    Outbound::with(&rules(allowed), private_addresses, leading_to(answers).0, None)
+}
+
+/// A server that does the same with every request, and how many connections it was sent.
+async fn server<F, A>(answer: F) -> (SocketAddr, Arc<AtomicUsize>)
+where
+    F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+    A: Future<Output = Response<Body>> + Send + 'static,
+{
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let answer = answer.clone();
+            let service = service_fn(move |request| {
+                let answer = answer(request);
+                async { Ok::<_, Infallible>(answer.await) }
+            });
+            tokio::spawn(async move {
+                let builder = auto::Builder::new(TokioExecutor::new());
+                // A client that breaks off is an error here, and what some tests are about.
+                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    (address, connections)
+}
+
+fn text(text: impl Into<Bytes>) -> Response<Body> {
+    Response::new(Full::new(text.into()).map_err(|never| match never {}).boxed_unsync())
+}
+
+async fn read(answer: Response<Body>) -> String {
+    let bytes = answer.into_body().collect().await.expect("it is whole").to_bytes();
+    String::from_utf8(bytes.to_vec()).expect("it is a text")
+}
+
+#[test]
+fn a_host_that_no_rule_names_is_not_even_looked_up() {
+    let (look_up, asked) = leading_to(&[&["127.0.0.1"]]);
+    let outbound = Outbound::with(&rules(&["https://example.com"]), true, look_up, None);
+    for uri in ["http://example.com/", "https://example.org/", "https://127.0.0.1/"] {
+        let error = run(outbound.send(get(uri))).expect_err("it is not allowed");
+        assert!(matches!(error, OutboundError::NotAllowed(_)), "{error}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn without_a_rule_nobody_is_called() {
+    let error = run(Outbound::new(&[], true).send(get("http://127.0.0.1/"))).expect_err("it is not allowed");
+    assert!(matches!(error, OutboundError::NotAllowed(_)), "{error}");
+}
+
+#[test]
+fn t116_a_name_that_leads_into_a_private_network_is_refused() {
+    for (address, is_private) in [("127.0.0.1", true), ("::ffff:10.0.0.1", true), ("169.254.169.254", false)] {
+        let outbound = outbound(&["*"], false, &[&[address]]);
+        let error = run(outbound.send(get("http://example.com/"))).expect_err("it leads inside");
+        let OutboundError::Prohibited { is_private: told, .. } = error else { panic!("{error}") };
+        assert_eq!(told, is_private, "{address}");
+    }
+    // Written as an address, it is none other.
+    let error = run(Outbound::new(&rules(&["*"]), false).send(get("http://[::ffff:127.0.0.1]/")));
+    assert!(matches!(error, Err(OutboundError::Prohibited { is_private: true, .. })), "{error:?}");
+}
+
+#[test]
+fn t116_metadata_is_refused_where_private_addresses_are_allowed() {
+    let outbound = outbound(&["*"], true, &[&["169.254.169.254", "fd00:ec2::254"]]);
+    let error = run(outbound.send(get("http://example.com/"))).expect_err("it leads nowhere");
+    assert!(matches!(error, OutboundError::Prohibited { is_private: false, .. }), "{error}");
+}
+
+#[test]
+fn t116_a_connection_goes_to_the_address_that_was_looked_at() {
+    run(async {
+        let (server, connections) = server(|_| async { text("inside") }).await;
+        // The second answer is what an owner of a name gives to whom the first has satisfied.
+        let outbound = outbound(&["*"], false, &[&["192.0.2.1"], &["127.0.0.1"]]);
+        for _ in 0..2 {
+            let error = outbound.send(get(format!("http://example.com:{}/", server.port()))).await;
+            assert!(matches!(error, Err(OutboundError::Prohibited { .. })), "{error:?}");
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 0);
+    });
+}
+
+#[test]
+fn t116_of_several_addresses_those_are_tried_that_may_be() {
+    run(async {
+        let (server, _) = server(|_| async { text("here") }).await;
+        let outbound = outbound(&["*"], true, &[&["169.254.169.254", "127.0.0.1"]]);
+        let answer = outbound.send(get(format!("http://example.com:{}/", server.port()))).await.expect("one answers");
+        assert_eq!(read(answer).await, "here");
+    });
+}
+
+#[test]
+fn t116_a_redirect_is_an_answer_and_no_further_call() {
+    run(async {
+        let (server, connections) = server(|_| async {
+            let mut answer = text("elsewhere");
+            *answer.status_mut() = StatusCode::FOUND;
+            answer.headers_mut().insert(header::LOCATION, "http://10.0.0.1/".parse().expect("it is a value"));
+            answer
+        })
+        .await;
+        let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
+        let answer = outbound.send(get(format!("http://example.com:{}/", server.port()))).await.expect("it answers");
+        assert_eq!(answer.status(), StatusCode::FOUND);
+        assert_eq!(connections.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn t119_a_name_that_is_looked_up_for_too_long_is_given_up() {
+    run(async {
+        let never = LookUp::within(Duration::from_millis(1), |_| Box::pin(std::future::pending()));
+        let outbound = Outbound::with(&rules(&["*"]), true, never, None);
+        let error = outbound.send(get("http://example.com/")).await.expect_err("nobody answers");
+        assert!(matches!(error, OutboundError::NameTime(..)), "{error}");
+    });
+}
+
+#[test]
+fn t119_of_very_many_addresses_few_are_looked_at() {
+    run(async {
+        let many = LookUp::within(Duration::from_secs(60), |_| {
+            Box::pin(async { Ok((0..10_000).map(|number| Ipv4Addr::from(0x0a00_0000 + number).into()).collect()) })
+        });
+        let destination = Destination::of(&Uri::from_static("http://example.com/")).expect("it goes somewhere");
+        let addresses = Connector::new(true, many, None).addresses(&destination).await.expect("they may be called");
+        assert_eq!(addresses.len(), 64);
+    });
+}
+
+#[test]
+fn a_name_without_an_address_is_told() {
+    let no_such_host = || io::Error::other("no such host");
+    let nobody = LookUp::within(Duration::from_secs(60), move |_| Box::pin(async move { Err(no_such_host()) }));
+    let outbound = Outbound::with(&rules(&["*"]), true, nobody, None);
+    let error = run(outbound.send(get("http://example.com/"))).expect_err("it is not found");
+    assert_eq!(error.to_string(), "the host `example.com` was not found: no such host");
+}
+
+#[test]
+fn t141_a_thousand_calls_to_one_host_take_few_connections() {
+    run(async {
+        let (server, connections) = server(|_| async { text("again") }).await;
+        let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
+        for _ in 0..1000 {
+            let answer = outbound.send(get(format!("http://example.com:{}/", server.port()))).await;
+            assert_eq!(read(answer.expect("it answers")).await, "again");
+        }
+        // One, or as many as were back in the pool a moment too late.
+        let connections = connections.load(Ordering::SeqCst);
+        assert!(connections < 20, "{connections} connections");
+    });
+}
+
+#[test]
+fn t120_a_function_that_holds_all_its_calls_is_told_and_not_stuck() {
+    run(async {
+        let (server, _) = server(|_| async { text("held") }).await;
+        let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
+        let uri = format!("http://example.com:{}/", server.port());
+        let mut held = Vec::new();
+        for _ in 0..CALLS {
+            held.push(outbound.send(get(&uri)).await.expect("there is room"));
+        }
+        let soon = Times { connect: Duration::from_millis(1), ..Times::default() };
+        let error = outbound.send_within(get(&uri), soon).await.expect_err("there is no room");
+        assert!(matches!(error, OutboundError::Busy(_)), "{error}");
+        held.pop();
+        outbound.send(get(&uri)).await.expect("there is room again");
+    });
+}
+
+#[test]
+fn what_lies_idle_makes_room_for_other_hosts() {
+    run(async {
+        let (server, _) = server(|_| async { text("one of many") }).await;
+        let outbound = outbound(&["*.example.com"], true, &[&["127.0.0.1"]]);
+        for number in 0..connector::CONNECTIONS + 8 {
+            let uri = format!("http://{number}.example.com:{}/", server.port());
+            read(outbound.send(get(uri)).await.expect("there is room")).await;
+        }
+    });
+}
+
+#[test]
+fn the_other_side_does_not_wait_longer_than_it_is_told_to() {
+    run(async {
+        let (server, _) = server(|request: Request<Incoming>| async move {
+            if request.uri().path() == "/never" {
+                std::future::pending::<()>().await;
+            }
+            let begun = futures_lite::stream::once(Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"begun"))));
+            let silent = futures_lite::stream::pending();
+            Response::new(StreamBody::new(futures_lite::StreamExt::chain(begun, silent)).boxed_unsync())
+        })
+        .await;
+        let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
+        let soon = Duration::from_millis(20);
+        let uri = |path: &str| format!("http://example.com:{}{path}", server.port());
+        let times = Times { first_byte: soon, ..Times::default() };
+        let error = outbound.send_within(get(uri("/never")), times).await.expect_err("nobody answers");
+        assert!(matches!(error, OutboundError::Time(_, time) if time == soon), "{error}");
+        let times = Times { between_bytes: soon, ..Times::default() };
+        let answer = outbound.send_within(get(uri("/")), times).await.expect("it begins");
+        let error = answer.into_body().collect().await.expect_err("it does not go on").to_string();
+        assert!(error.contains("did not go on"), "{error}");
+    });
+}
+
+#[test]
+fn bodies_go_both_ways_at_once_and_nobody_runs_ahead() {
+    run(async {
+        let (server, _) = server(|request: Request<Incoming>| async move {
+            Response::new(request.into_body().map_err(BodyError::from).boxed_unsync())
+        })
+        .await;
+        let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
+        let (pieces, mut queue) = mpsc::channel::<Bytes>(1);
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counted = sent.clone();
+        let body = futures_lite::stream::poll_fn(move |context| {
+            let piece = std::task::ready!(queue.poll_recv(context));
+            counted.fetch_add(piece.as_ref().map_or(0, Bytes::len), Ordering::SeqCst);
+            Poll::Ready(piece.map(|piece| Ok::<_, BodyError>(Frame::data(piece))))
+        });
+        let request = Request::post(format!("http://example.com:{}/", server.port()))
+            .body(StreamBody::new(body).boxed_unsync())
+            .expect("it is a request");
+        let answer = outbound.send(request).await.expect("it answers before the request is whole");
+        let mut body = answer.into_body();
+        pieces.send(Bytes::from_static(b"ping")).await.expect("it is read");
+        let frame = body.frame().await.expect("it goes on").expect("it is whole");
+        assert_eq!(frame.into_data().expect("it is data"), "ping");
+
+        // Nobody reads on: what is sent fills what lies between, and then waits.
+        let piece = Bytes::from(vec![7; 1 << 16]);
+        let total = 1 << 12;
+        let writer = tokio::spawn(async move {
+            for _ in 0..total {
+                pieces.send(piece.clone()).await.expect("it is read");
+            }
+        });
+        let (mut before, mut still) = (0, 0);
+        while still < 10_000 {
+            tokio::task::yield_now().await;
+            let now = sent.load(Ordering::SeqCst);
+            still = if now == before { still + 1 } else { 0 };
+            before = now;
+        }
+        assert!(before < total << 16, "{before} bytes were sent to nobody");
+        let mut received = 0;
+        while let Some(frame) = body.frame().await {
+            received += frame.expect("it is whole").into_data().expect("it is data").len();
+        }
+        writer.await.expect("it wrote all");
+        assert_eq!(received, total << 16);
+    });
+}
+
+#[test]
+fn fields_of_one_connection_and_a_forged_host_are_taken_off() {
+    run(async {
+        let (server, _) = server(|request: Request<Incoming>| async move {
+            let mut answer = text(format!("{:?}", request.headers()));
+            answer.headers_mut().insert("keep-alive", "timeout=1".parse().expect("it is a value"));
+            answer.headers_mut().insert("x-kept", "1".parse().expect("it is a value"));
+            answer
+        })
+        .await;
+        let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
+        let request = Request::get(format!("http://EXAMPLE.com.:{}", server.port()))
+            .header("host", "internal.example.org")
+            .header("connection", "x-private, close")
+            .header("x-private", "1")
+            .header("proxy-authorization", "secret")
+            .header("x-kept", "1")
+            .body(empty())
+            .expect("it is a request");
+        let answer = outbound.send(request).await.expect("it answers");
+        assert!(!answer.headers().contains_key("keep-alive") && answer.headers().contains_key("x-kept"));
+        let seen = read(answer).await;
+        assert_eq!(seen, format!(r#"{{"x-kept": "1", "host": "example.com:{}"}}"#, server.port()));
+    });
+}
+
+#[test]
+fn t118_a_certificate_that_nobody_vouches_for_ends_the_call() {
+    run(async {
+        let made = rcgen::generate_simple_self_signed(["example.com".into()]).expect("a certificate");
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("it knows the versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .expect("they belong together");
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = service_fn(|request: Request<Incoming>| async move {
+                        Ok::<_, Infallible>(text(format!("{:?}", request.version())))
+                    });
+                    let builder = auto::Builder::new(TokioExecutor::new());
+                    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        let (look_up, _) = leading_to(&[&["127.0.0.1"]]);
+        let uri = format!("https://example.com:{port}/");
+        let stranger = Outbound::with(&rules(&["*"]), true, look_up.clone(), None);
+        let error = stranger.send(get(&uri)).await.expect_err("nobody vouches for it");
+        assert!(matches!(error, OutboundError::Tls(_)), "{error}");
+
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("it is one");
+        let trust = connector::believing(roots);
+        let friend = Outbound::with(&rules(&["*"]), true, look_up.clone(), Some(trust.clone()));
+        assert_eq!(read(friend.send(get(&uri)).await.expect("it is known")).await, "HTTP/2.0");
+        let error = Outbound::with(&rules(&["*"]), true, look_up, Some(trust))
+            .send(get(format!("https://example.org:{port}/")))
+            .await
+            .expect_err("the certificate is another's");
+        assert!(matches!(error, OutboundError::Tls(_)), "{error}");
+    });
+}
+
+#[test]
+fn who_stops_waiting_ends_the_call() {
+    run(async {
+        let (gone, mut is_gone) = mpsc::channel::<()>(1);
+        let (server, _) = server(move |_| {
+            let gone = gone.clone();
+            async move {
+                gone.send(()).await.expect("the test waits");
+                std::future::pending().await
+            }
+        })
+        .await;
+        let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
+        let calling = outbound.send(get(format!("http://example.com:{}/", server.port())));
+        tokio::select! {
+            answered = calling => panic!("nobody answers: {answered:?}"),
+            _ = is_gone.recv() => {}
+        }
+        // The server's side of it is dropped with the connection; its turn comes back at once.
+        while outbound.calls.available_permits() < CALLS {
+            tokio::task::yield_now().await;
+        }
+    });
+}
