@@ -30,6 +30,9 @@ pub enum Failure {
     /// The request's body is larger than the function takes.
     #[error("the request's body is larger than {0} bytes")]
     TooLarge(u64),
+    /// The request's body is not what HTTP says, or ends before it is whole.
+    #[error("the request's body is malformed: {0}")]
+    Malformed(String),
     /// The client did not send its request in time.
     #[error("the client took longer than {0:?} to send its request")]
     Slow(Duration),
@@ -70,6 +73,7 @@ impl Failure {
             Failure::NoAnswer | Failure::NotHttp(_) => StatusCode::BAD_GATEWAY,
             Failure::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
             Failure::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Failure::Malformed(_) => StatusCode::BAD_REQUEST,
             Failure::Slow(_) => StatusCode::REQUEST_TIMEOUT,
             // Nobody reads it; this is what logs of others say.
             Failure::Gone => StatusCode::from_u16(499).expect("it has three digits"),
@@ -86,6 +90,7 @@ impl Failure {
             Failure::NotHttp(_) => "not_http",
             Failure::Deadline(_) => "deadline",
             Failure::TooLarge(_) => "too_large",
+            Failure::Malformed(_) => "malformed",
             Failure::Slow(_) => "slow",
             Failure::Overload(_) => "overload",
             Failure::Unusable(_) => "unusable",

@@ -1,5 +1,6 @@
 //! Functions, their versions, and the table of all of them.
 
+use crate::gateway::http::Turnstile;
 use crate::metrics::{FunctionMetrics, Metrics};
 use crate::spark::{Kind, Spark};
 use crate::{Log, Name, Outbound, Settings, SettingsError};
@@ -22,6 +23,8 @@ struct Shared {
     table: Weak<Table>,
     log: Log,
     metrics: Arc<FunctionMetrics>,
+    /// Requests that are inside, and those that wait.
+    requests: Turnstile,
 }
 
 /// What a function runs.
@@ -179,6 +182,11 @@ impl Function {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Returns where requests wait that are too many.
+    pub(crate) fn requests(&self) -> &Turnstile {
+        &self.shared.requests
+    }
+
     /// Has another version serve the requests that come from now on; those that are being served end on theirs.
     fn replace(&self, version: Arc<Version>) {
         self.shared.log.replaced(version.number);
@@ -250,6 +258,7 @@ impl Functions {
                 table: Arc::downgrade(&self.0),
                 log: Log::new(name),
                 metrics: self.0.metrics.of(name),
+                requests: Turnstile::default(),
             }),
         };
         let mut config = settings.config(&self.0.vm)?;

@@ -31,6 +31,7 @@ pub use log::{Follower, Line, LineKind, Log};
 pub use name::{Name, NameError};
 pub use outbound::{Outbound, OutboundError, OutboundRule, OutboundRuleError};
 pub use project::{Problem, Project, ProjectError, ProjectFunction, Recipe};
+pub use server::{Listening, Server, ServerBuilder, StartError};
 pub use settings::{Policy, Settings, SettingsError};
 pub use spark::Spark;
 

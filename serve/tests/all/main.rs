@@ -1,1 +1,3 @@
 //! Functions, gateways and the service, over real sockets.
+
+mod http;

@@ -1,0 +1,256 @@
+//! From the path of a request to who answers it.
+//!
+//! A path is looked at as its reader may understand it: decoded once, without `.`, `..` and empty parts. What the function
+//! sees is the path as it was asked. Nothing here touches files or functions.
+
+use super::SetupError;
+use crate::{Name, Route, Target};
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+/// The routes of a gateway, the longest first.
+#[derive(Debug)]
+pub(super) struct Routes(Vec<Known>);
+
+#[derive(Debug)]
+struct Known {
+    /// The path, without the last slash: "" for `/`.
+    prefix: String,
+    target: Target,
+}
+
+/// Who answers a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found<'a> {
+    /// A function, which sees the path as it is.
+    Function(&'a Name),
+    /// A function by its name, which sees the rest of the path: empty, or from a slash on.
+    Named { name: Cow<'a, str>, rest: &'a str },
+    /// A file below a directory. The path is decoded and normal, and begins with a slash.
+    File { directory: &'a PathBuf, prefix: &'a str, path: Cow<'a, str> },
+}
+
+/// Nobody answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// No route leads there.
+    Nowhere,
+    /// The path leads above `/`, contains NUL, or can be understood in two ways that lead to two places.
+    Unclear,
+}
+
+impl Routes {
+    pub(super) fn new(routes: &[Route]) -> Result<Routes, SetupError> {
+        let mut known: Vec<Known> = Vec::new();
+        for Route { path, target } in routes {
+            let is_normal = normal(path).is_ok_and(|normal| *normal == *path.as_bytes());
+            if !is_normal || path.contains(['?', '#', '%']) || path.ends_with('/') && path != "/" {
+                return Err(SetupError::Path(path.clone()));
+            }
+            let prefix = path.trim_end_matches('/').to_string();
+            if known.iter().any(|known| known.prefix == prefix) {
+                return Err(SetupError::Twice(path.clone()));
+            }
+            known.push(Known { prefix, target: target.clone() });
+        }
+        known.sort_by_key(|known| std::cmp::Reverse(known.prefix.len()));
+        Ok(Routes(known))
+    }
+
+    /// Returns who answers a request of this path.
+    pub(super) fn find<'a>(&'a self, path: &'a str) -> Result<Found<'a>, Lost> {
+        let normal = normal(path)?;
+        let fits = |known: &&Known| {
+            let rest = normal.strip_prefix(known.prefix.as_bytes());
+            rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        };
+        let Known { prefix, target } = self.0.iter().find(fits).ok_or(Lost::Nowhere)?;
+        match target {
+            Target::Function(name) => Ok(Found::Function(name)),
+            Target::Named => named(path, &normal, prefix),
+            Target::Files(directory) => Ok(Found::File { directory, prefix, path: below(normal, prefix)? }),
+        }
+    }
+}
+
+/// Takes the name off. It must stand where the route says in the path as it was asked too: the rest is given on as it is.
+fn named<'a>(path: &'a str, normal: &[u8], prefix: &str) -> Result<Found<'a>, Lost> {
+    let wanted = &normal[prefix.len()..];
+    let wanted = wanted.strip_prefix(b"/").filter(|wanted| !wanted.is_empty()).ok_or(Lost::Nowhere)?;
+    let wanted = wanted.split(|&byte| byte == b'/').next().unwrap_or_default();
+
+    let mut rest = path;
+    for part in prefix.split('/').skip(1).map(str::as_bytes).chain([wanted]) {
+        rest = rest.strip_prefix('/').ok_or(Lost::Unclear)?;
+        let (asked, after) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if *Cow::from(percent_decode_str(asked)) != *part {
+            return Err(Lost::Unclear);
+        }
+        rest = after;
+    }
+    let name = String::from_utf8(wanted.to_vec()).map_err(|_| Lost::Nowhere)?;
+    Ok(Found::Named { name: name.into(), rest })
+}
+
+fn below<'a>(normal: Cow<'a, [u8]>, prefix: &str) -> Result<Cow<'a, str>, Lost> {
+    // Names of files that are no text cannot be asked for.
+    let path = match normal {
+        Cow::Borrowed(path) => Cow::Borrowed(std::str::from_utf8(&path[prefix.len()..]).map_err(|_| Lost::Nowhere)?),
+        Cow::Owned(mut path) => Cow::Owned(String::from_utf8(path.split_off(prefix.len())).map_err(|_| Lost::Nowhere)?),
+    };
+    Ok(if path.is_empty() { Cow::Borrowed("/") } else { path })
+}
+
+/// Whether a path is what it means: it begins with a slash and has nothing to decode or to leave out.
+fn is_plain(path: &str) -> bool {
+    path.starts_with('/') && !path.contains('%') && !path.contains("//") && !path.contains("/.")
+}
+
+/// Decodes a path and takes out what only moves about in it. A last slash stays.
+fn normal(path: &str) -> Result<Cow<'_, [u8]>, Lost> {
+    if is_plain(path) {
+        return Ok(Cow::Borrowed(path.as_bytes()));
+    }
+    let decoded = Cow::from(percent_decode_str(path));
+    if !decoded.starts_with(b"/") || decoded.contains(&0) {
+        return Err(Lost::Unclear);
+    }
+    let mut parts: Vec<&[u8]> = Vec::new();
+    let mut ends_open = false;
+    for part in decoded.split(|&byte| byte == b'/').skip(1) {
+        ends_open = matches!(part, b"" | b"." | b"..");
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop().ok_or(Lost::Unclear)?;
+            }
+            part => parts.push(part),
+        }
+    }
+    let mut normal = Vec::with_capacity(decoded.len());
+    for part in &parts {
+        normal.push(b'/');
+        normal.extend_from_slice(part);
+    }
+    if ends_open || parts.is_empty() {
+        normal.push(b'/');
+    }
+    Ok(Cow::Owned(normal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("it is one")
+    }
+
+    fn routes(targets: &[(&str, Target)]) -> Routes {
+        let route = |(path, target): &(&str, Target)| Route { path: path.to_string(), target: target.clone() };
+        Routes::new(&targets.iter().map(route).collect::<Vec<_>>()).expect("they are routes")
+    }
+
+    fn functions() -> Routes {
+        let function = |text| Target::Function(name(text));
+        routes(&[("/", function("root")), ("/a", function("a")), ("/a/b", function("ab"))])
+    }
+
+    #[test]
+    fn the_longest_path_that_fits_decides_and_only_at_a_border() {
+        let routes = functions();
+        let rows = [
+            ("/", "root"),
+            ("/a", "a"),
+            ("/a/", "a"),
+            ("/ab", "root"),
+            ("/a/b", "ab"),
+            ("/a/bc", "a"),
+            ("/a/b/c?", "ab"),
+            ("/A", "root"),
+        ];
+        for (path, wanted) in rows {
+            assert_eq!(routes.find(path), Ok(Found::Function(&name(wanted))), "{path}");
+        }
+    }
+
+    #[test]
+    fn t143_a_path_leads_where_it_leads_when_it_is_decoded_and_normal() {
+        let routes = functions();
+        let rows = [
+            ("/a/../x", "root"),
+            ("/a/%2e%2e/x", "root"),
+            ("/a/%2E./x", "root"),
+            ("/x/..%2fa", "a"),
+            ("//a//b", "ab"),
+            ("/./a/./b/.", "ab"),
+            ("/%61", "a"),
+            ("/a%2fb", "ab"),
+            ("/%2561", "root"),
+            ("/a/%ff", "a"),
+            ("/a/ü", "a"),
+        ];
+        for (path, wanted) in rows {
+            assert_eq!(routes.find(path), Ok(Found::Function(&name(wanted))), "{path}");
+        }
+        for path in ["/..", "/a/../..", "/%2e%2e/a", "/a%00", "*", ""] {
+            let lost = routes.find(path).expect_err(path);
+            assert!(lost == Lost::Unclear || !path.starts_with('/'), "{path}");
+        }
+    }
+
+    #[test]
+    fn t143_a_name_is_taken_off_only_where_it_stands_for_every_reader() {
+        let routes = routes(&[("/f", Target::Named)]);
+        let found = |path: &'static str| match routes.find(path) {
+            Ok(Found::Named { name, rest }) => Ok((name.to_string(), rest)),
+            Ok(other) => panic!("{other:?}"),
+            Err(lost) => Err(lost),
+        };
+        assert_eq!(found("/f/m"), Ok(("m".into(), "")));
+        assert_eq!(found("/f/m/"), Ok(("m".into(), "/")));
+        assert_eq!(found("/f/m/x%2fy/../z"), Ok(("m".into(), "/x%2fy/../z")));
+        assert_eq!(found("/f/%6d/x"), Ok(("m".into(), "/x")));
+        for path in ["/f", "/f/", "/g/m"] {
+            assert_eq!(found(path), Err(Lost::Nowhere), "{path}");
+        }
+        for path in ["/f//m", "//f/m", "/f/m/../n", "/f%2fm", "/f/m%2fx", "/f/../f/m", "/./f/m", "/f/m/../../f/n"] {
+            assert_eq!(found(path), Err(Lost::Unclear), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_path_is_no_route() {
+        for path in ["", "a", "/a/", "//", "/a//b", "/a/../b", "/.", "/a?b", "/a#b", "/%61"] {
+            let route = Route { path: path.into(), target: Target::Named };
+            assert!(matches!(Routes::new(&[route]), Err(SetupError::Path(_))), "{path}");
+        }
+        let twice = [Target::Named, Target::Named].map(|target| Route { path: "/a".into(), target });
+        assert!(matches!(Routes::new(&twice), Err(SetupError::Twice(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn t143_no_path_leaves_the_directory_of_a_route(path in "(/|\\.|%2e|%2f|%00|a|b|%25|\\\\){0,12}") {
+            let path = format!("/s{path}");
+            let routes = routes(&[("/s", Target::Files("files".into()))]);
+            if let Ok(Found::File { path, .. }) = routes.find(&path) {
+                prop_assert!(path.starts_with('/'));
+                prop_assert!(path.split('/').all(|part| part != ".." && part != "."));
+                prop_assert!(!path.contains("//") && !path.contains('\0'));
+            }
+        }
+
+        #[test]
+        fn t143_what_is_normal_stays_as_it_is(path in "(/|\\.|%2e|%2f|a|b|%25){0,12}") {
+            let path = format!("/{path}");
+            if let Ok(once) = normal(&path) {
+                let text = percent_encoding::percent_encode(&once, percent_encoding::NON_ALPHANUMERIC).to_string();
+                let again = normal(&text.replace("%2F", "/")).map(Cow::into_owned);
+                prop_assert_eq!(again, Ok(once.into_owned()));
+            }
+        }
+    }
+}
