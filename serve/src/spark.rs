@@ -5,11 +5,18 @@
 //! built for Embly see the same comms through the functions that Embly had, and a program that knows nothing of all this
 //! reads its standard input and writes its standard output.
 
+mod calls;
 mod comm;
+mod command;
+mod embly;
+mod exchange;
+mod outside;
+mod running;
+mod wire;
 
 pub(crate) use comm::Leash;
+pub(crate) use exchange::answer;
 
-use crate::gateway::http::Body;
 use crate::ticket::{RequestId, Ticket};
 use crate::{Failure, Version};
 use comm::{Ends, Running, comm};
@@ -31,6 +38,8 @@ struct Entry {
     function: &'static str,
     /// How many numbers it takes, which are all zero.
     parameters: usize,
+    /// Whether it knows of no comm, and has its standard streams instead.
+    is_command: bool,
 }
 
 /// What a module is, by what it imports and exports.
@@ -49,8 +58,8 @@ pub(crate) enum Kind {
 /// What imports the functions of comms is a spark, whatever else it imports: a spark in Rust is linked with all of the guest
 /// library. What does not and imports others of the machine is a program.
 pub(crate) fn kind(module: &Module) -> Kind {
-    let Some(entry) = Entry::of(module) else { return Kind::Nothing };
     let has_comms = module.imports().any(|(namespace, name)| is_of_comms(namespace, name));
+    let Some(entry) = Entry::of(module, !has_comms) else { return Kind::Nothing };
     let is_program = !has_comms && module.imports().any(|(namespace, _)| namespace.starts_with("lunatic::"));
     if is_program { Kind::Program } else { Kind::Spark(Spark { module: module.clone(), entry }) }
 }
@@ -66,12 +75,12 @@ fn is_of_comms(namespace: &str, name: &str) -> bool {
 
 impl Entry {
     /// Finds how a module begins: with `_start`, or with a `main` that takes nothing or a count and an address, as C has it.
-    fn of(module: &Module) -> Option<Entry> {
+    fn of(module: &Module, is_command: bool) -> Option<Entry> {
         ["_start", "main"].into_iter().find_map(|function| {
             let ty = module.function(function)?;
             let parameters = ty.params().len();
             let fits = [0, 2].contains(&parameters) && ty.params().all(|ty| matches!(ty, ValType::I32));
-            fits.then_some(Entry { function, parameters })
+            fits.then_some(Entry { function, parameters, is_command })
         })
     }
 }
@@ -87,6 +96,9 @@ impl Spark {
         let (entry, owner) = (self.entry, version.clone());
         version.environment().drive(&self.module, version.name().as_str(), move |live| {
             Box::pin(async move {
+                if entry.is_command {
+                    return command::run(live, entry, ends).await;
+                }
                 *live.guest().extension::<Running>() = Running::new(owner, ends, birth);
                 run(live, entry).await
             })
@@ -117,7 +129,10 @@ async fn run(live: &mut Live, entry: Entry) -> Exit {
 }
 
 /// Adds what sparks import.
-pub(crate) fn add_to_host(_host: &mut Host) {}
+pub(crate) fn add_to_host(host: &mut Host) {
+    calls::add_to_host(host);
+    embly::add_to_host(host);
+}
 
 /// A connection that a spark serves.
 pub(crate) struct Connection {
@@ -188,14 +203,5 @@ impl Connection {
     }
 }
 
-/// Has a spark answer a request, in a process of its own: there is no pool of processes that end with each answer.
-///
-/// Dropping the future or the answer's body kills the process and what it runs.
-pub(crate) async fn answer(
-    _version: &Arc<Version>,
-    _spark: &Spark,
-    _ticket: &Arc<Ticket>,
-    _request: http::Request<Body>,
-) -> Result<http::Response<Body>, Failure> {
-    Err(Failure::NoAnswer)
-}
+#[cfg(test)]
+mod tests;

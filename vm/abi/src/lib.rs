@@ -29,6 +29,7 @@ extern crate alloc;
 
 mod c_header;
 mod older;
+pub mod spark;
 pub mod sqlite;
 mod table;
 

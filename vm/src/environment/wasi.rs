@@ -95,8 +95,13 @@ impl WasiTemplate {
         }
     }
 
-    /// Makes a context for a process, with what it is given.
-    pub(crate) fn context(&self, process: &Process, given: Given) -> Wasi {
+    /// Makes a context for a process, with what it is given, and with an input and an output of its own where it has them.
+    pub(crate) fn context(
+        &self,
+        process: &Process,
+        given: Given,
+        redirected: Option<(PipeReader, PipeWriter)>,
+    ) -> Wasi {
         let refused = Arc::new(Mutex::new(None));
         let account = Account {
             environment: self.environment,
@@ -113,6 +118,9 @@ impl WasiTemplate {
                 .stdin(Inlet::new(&self.stdin))
                 .stdout(Outlet::new(&self.stdout, Stream::Output, process, account.clone()))
                 .stderr(Outlet::new(&self.stderr, Stream::Error, process, account));
+        }
+        if let Some((input, output)) = redirected {
+            builder.stdin(Inlet::new(&Stdio::Pipe(input))).stdout(Outlet::uncounted(output));
         }
         if given.sockets {
             builder.inherit_network().allow_ip_name_lookup(true);

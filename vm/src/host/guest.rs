@@ -6,6 +6,7 @@ use super::meter::Meter;
 use crate::component::Component;
 use crate::environment::{Environment, Given, Permit, Wasi};
 use crate::module::Module;
+use crate::pipe::{PipeReader, PipeWriter};
 use crate::process::{LimitReached, Mail, Message, Process};
 use crate::resources::{Attachment, Foreign, Handles, HostError, Resource};
 use crate::sqlite::Account;
@@ -41,6 +42,8 @@ struct Life {
     calls_back: CallsBack,
     /// Made on the first WASI call.
     wasi: Option<Box<Wasi>>,
+    /// What that is made with where the process has an input and an output of its own.
+    redirected: Option<Box<(PipeReader, PipeWriter)>>,
     /// Made when it opens a database first.
     databases: Option<Account>,
     extensions: HashMap<TypeId, Box<dyn Any + Send>>,
@@ -113,6 +116,7 @@ impl Guest {
             ticks: 0,
             calls_back: CallsBack::default(),
             wasi: None,
+            redirected: None,
             databases: None,
             extensions: HashMap::new(),
         };
@@ -358,16 +362,25 @@ impl Guest {
         Ok(life.databases.insert(account).clone())
     }
 
+    /// Has this process read its standard input from one pipe and write its standard output to another, whatever its
+    /// environment says. What goes through them is neither in the environment's journal nor counted as its output.
+    ///
+    /// It has to be said before the process's first WASI call; later it changes nothing.
+    pub fn redirect(&mut self, input: PipeReader, output: PipeWriter) {
+        self.life_mut().redirected = Some(Box::new((input, output)));
+    }
+
     /// Returns the WASI context.
     pub(super) fn wasi(&mut self) -> &mut Wasi {
-        let Life { process, origin, wasi, .. } = self.life_mut();
+        let Life { process, origin, wasi, redirected, .. } = self.life_mut();
         wasi.get_or_insert_with(|| {
             let environment = process.environment();
-            let template = environment.wasi();
-            Box::new(match origin {
-                Origin::Module(_) => template.context(process, Given::TO_A_MODULE),
-                Origin::Component(_) => template.context(process, Given::to_a_component(environment.grants())),
-            })
+            let given = match origin {
+                Origin::Module(_) => Given::TO_A_MODULE,
+                Origin::Component(_) => Given::to_a_component(environment.grants()),
+            };
+            let redirected = redirected.take().map(|pipes| *pipes);
+            Box::new(environment.wasi().context(process, given, redirected))
         })
     }
 

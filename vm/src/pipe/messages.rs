@@ -139,8 +139,7 @@ impl Buffer {
         if into.is_empty() {
             return Some(Part::Bytes(0));
         }
-        if self.ends.front() == Some(&self.read) {
-            self.ends.pop_front();
+        if self.pass_end() {
             return Some(Part::EndOfMessage);
         }
         if self.bytes.is_empty() {
@@ -161,6 +160,15 @@ impl Buffer {
             self.bytes = VecDeque::new();
         }
         Some(Part::Bytes(count))
+    }
+
+    /// Takes the end of a message where nothing is left before it.
+    fn pass_end(&mut self) -> bool {
+        let is_there = self.ends.front() == Some(&self.read);
+        if is_there {
+            self.ends.pop_front();
+        }
+        is_there
     }
 
     fn is_readable(&self) -> bool {
@@ -311,6 +319,13 @@ impl MessageReader {
     /// Whether a read would not wait.
     pub fn is_readable(&self) -> bool {
         lock(&self.0).buffer.is_readable()
+    }
+
+    /// Takes the end of the message where all of it was read and its end is there; says whether that was so.
+    pub fn pass_end_of_message(&self) -> bool {
+        let mut is_there = false;
+        change(&self.0, |buffer| is_there = buffer.pass_end());
+        is_there
     }
 
     /// Reads as [`MessageReader::read`] does if that need not wait; `None` is "not now".

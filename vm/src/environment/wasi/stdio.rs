@@ -44,7 +44,8 @@ pub(super) struct Outlet {
     stream: Stream,
     /// Who writes, where a journal of it is kept.
     writer: Option<Process>,
-    account: Account,
+    /// With whom it is counted; with nobody where it is a process's own.
+    account: Option<Account>,
 }
 
 #[derive(Clone)]
@@ -104,12 +105,19 @@ impl Outlet {
             Stdio::Pipe(writer) => Destination::Pipe(writer.clone()),
         };
         let writer = process.environment().journal().map(|_| process.clone());
-        Outlet { to, stream, writer, account }
+        Outlet { to, stream, writer, account: Some(account) }
+    }
+
+    /// A process's own output, which is nothing that its environment writes.
+    pub(super) fn uncounted(output: PipeWriter) -> Outlet {
+        Outlet { to: Destination::Pipe(output), stream: Stream::Output, writer: None, account: None }
     }
 
     /// Counts bytes that are to be written, and notes them where a journal is kept.
     fn accept(&self, bytes: &[u8]) -> io::Result<()> {
-        self.account.charge(bytes.len())?;
+        if let Some(account) = &self.account {
+            account.charge(bytes.len())?;
+        }
         if let Some(writer) = &self.writer
             && let Some(journal) = writer.environment().journal()
         {

@@ -1,0 +1,537 @@
+//! HTTP/1.1 as bytes: heads that are written and read, and bodies that are taken apart.
+//!
+//! It is plain data: nothing here waits. What sparks write is read as strictly as what strangers write.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Uri, request, response};
+use lunatic_vm::printable;
+
+/// The largest head, in bytes, and the most fields in it.
+pub(super) const MOST_HEAD: usize = 64 << 10;
+const MOST_FIELDS: usize = 100;
+
+/// The longest line between the pieces of a body that comes in pieces, and the most bytes after the last piece.
+const MOST_LINE: usize = 256;
+const MOST_TRAILERS: usize = 8 << 10;
+
+/// What every head begins with.
+const VERSION: &[u8] = b"HTTP/1.";
+
+/// The number of the request, which is the gateway's whatever a client sends.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Fields that say something of one connection, and are not passed on.
+const OF_A_CONNECTION: [&str; 8] =
+    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"];
+
+/// How long a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// So many bytes.
+    Length(u64),
+    /// It comes in pieces, each with its length in front.
+    Chunked,
+    /// As long as there is something.
+    UntilEnd,
+}
+
+/// The head of an answer.
+#[derive(Debug)]
+pub(super) struct AnswerHead {
+    pub(super) status: StatusCode,
+    pub(super) fields: HeaderMap,
+    pub(super) framing: Framing,
+}
+
+/// Returns where a head ends, looking from a place on that lies in it; `None` where it does not end yet.
+pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
+    let from = from.saturating_sub(3);
+    let ends = bytes[from..].iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(place, _)| from + place);
+    ends.map(|end| end + 1).find(|end| bytes[..*end].ends_with(b"\n\n") || bytes[..*end].ends_with(b"\n\r\n"))
+}
+
+/// Whether an answer can begin so.
+pub(super) fn begins_an_answer(bytes: &[u8]) -> bool {
+    let count = bytes.len().min(VERSION.len());
+    bytes[..count] == VERSION[..count]
+}
+
+/// Reads the head of an answer, from its first byte to its end. An answer that has no body, since `has_body` says so or by
+/// its status, has the length zero, and keeps the length that it says it would have.
+pub(super) fn read_answer(bytes: &[u8], has_body: bool) -> Result<AnswerHead, String> {
+    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    let mut answer = httparse::Response::new(&mut fields);
+    match answer.parse(bytes) {
+        Ok(httparse::Status::Complete(end)) if end == bytes.len() => (),
+        Ok(_) => return Err("its head is cut off".into()),
+        Err(error) => return Err(format!("in its head, {error}")),
+    }
+    let code = answer.code.expect("the head is complete");
+    let status = match StatusCode::from_u16(code) {
+        Ok(status) if (100..600).contains(&code) => status,
+        _ => return Err(format!("it has the status {code}, and statuses are from 100 to 599")),
+    };
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err("it has the status 101, and the protocol cannot be switched here".into());
+    }
+    let (mut fields, framing) = read_fields(answer.headers)?;
+    let framing = framing.unwrap_or(Framing::UntilEnd);
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
+        fields.remove(header::CONTENT_LENGTH);
+        return Ok(AnswerHead { status, fields, framing: Framing::Length(0) });
+    }
+    let has_body = has_body && status != StatusCode::NOT_MODIFIED;
+    let framing = if has_body { framing } else { Framing::Length(0) };
+    Ok(AnswerHead { status, fields, framing })
+}
+
+/// Reads the head of a request, from its first byte to its end, and how long the body is where the head says that.
+pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Framing>), String> {
+    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Complete(end)) if end == bytes.len() => (),
+        Ok(_) => return Err("the request's head is cut off".into()),
+        Err(error) => return Err(format!("in the request's head, {error}")),
+    }
+    let method = request.method.expect("the head is complete");
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| "the request's method is none".to_string())?;
+    let path = request.path.expect("the head is complete");
+    let is_no_uri = |_| format!("`{}` is no address", printable(path));
+    let uri = Uri::try_from(path).map_err(is_no_uri)?;
+    let (fields, framing) = read_fields(request.headers)?;
+    let uri = match (uri.authority(), fields.get(header::HOST)) {
+        (Some(_), _) => uri,
+        (None, Some(host)) => {
+            let host = host.to_str().map_err(|_| "the field `host` is not text".to_string())?;
+            Uri::try_from(format!("http://{host}{path}")).map_err(is_no_uri)?
+        }
+        (None, None) => return Err("the request has neither a whole address nor a field `host`".into()),
+    };
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    (parts.method, parts.uri, parts.headers) = (method, uri, fields);
+    Ok((parts, framing))
+}
+
+/// Reads the fields of a head, without those of the connection, and what they say of the body's length.
+fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Framing>), String> {
+    let mut read = HeaderMap::with_capacity(fields.len());
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes())
+            .map_err(|_| format!("it has a field `{}`, which is no name", printable(field.name)))?;
+        let value = HeaderValue::from_bytes(field.value)
+            .map_err(|_| format!("its field `{name}` has a value with control characters"))?;
+        read.append(name, value);
+    }
+    let framing = framing(&read)?;
+    without_connection(&mut read);
+    Ok((read, framing))
+}
+
+/// Returns what fields say of the body's length. What can be understood in two ways is refused.
+fn framing(fields: &HeaderMap) -> Result<Option<Framing>, String> {
+    let mut encodings = fields.get_all(header::TRANSFER_ENCODING).iter();
+    let encoding = encodings.next();
+    let mut lengths = fields.get_all(header::CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else {
+        return match encoding {
+            None => Ok(None),
+            Some(encoding) if encoding.as_bytes().eq_ignore_ascii_case(b"chunked") && encodings.next().is_none() => {
+                Ok(Some(Framing::Chunked))
+            }
+            Some(_) => Err("its transfer-encoding is not `chunked`".into()),
+        };
+    };
+    if encoding.is_some() {
+        return Err("it has both a content-length and a transfer-encoding".into());
+    }
+    if lengths.next().is_some() {
+        return Err("it has more than one content-length".into());
+    }
+    let text = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match text.and_then(|text| text.parse().ok()) {
+        Some(length) => Ok(Some(Framing::Length(length))),
+        None => Err("its content-length is not a number".into()),
+    }
+}
+
+/// Takes the fields of the connection out, also those that a field `connection` names.
+fn without_connection(fields: &mut HeaderMap) {
+    let named: Vec<HeaderName> = fields
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        // Who lists these would have the body's length left out.
+        .filter(|name| *name != header::CONTENT_LENGTH && *name != header::HOST)
+        .collect();
+    for name in named {
+        fields.remove(name);
+    }
+    for name in OF_A_CONNECTION {
+        fields.remove(name);
+    }
+}
+
+/// Writes the head of a request as a spark gets it: one `host`, the length of the body or that it comes in pieces, and that
+/// nothing follows it. `length` is that of the body where it is known.
+pub(super) fn write_request(parts: &request::Parts, request: &str, length: Option<u64>) -> Vec<u8> {
+    let mut fields = parts.headers.clone();
+    let host = match parts.uri.authority() {
+        Some(authority) => authority.as_str().as_bytes().to_vec(),
+        None => fields.get(header::HOST).map(|host| host.as_bytes().to_vec()).unwrap_or_default(),
+    };
+    without_connection(&mut fields);
+    for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
+        fields.remove(name);
+    }
+    let _ = fields
+        .insert("x-request-id", HeaderValue::from_str(request).expect("a request's number is letters and digits"));
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut head = format!("{} {path} HTTP/1.1\r\nhost: ", parts.method).into_bytes();
+    head.extend(host);
+    head.extend(format!("\r\n{REQUEST_ID}: {request}\r\n").into_bytes());
+    write_fields(&mut head, &fields);
+    match length {
+        // A method that has no body by custom is not told that it is empty.
+        Some(0) if !parts.headers.contains_key(header::CONTENT_LENGTH) => (),
+        Some(length) => head.extend(format!("content-length: {length}\r\n").into_bytes()),
+        None => head.extend(b"transfer-encoding: chunked\r\n"),
+    }
+    head.extend(b"connection: close\r\n\r\n");
+    head
+}
+
+/// Writes the head of an answer. Its body goes on as long as there is something, or has the length that the fields say.
+pub(super) fn write_answer(parts: &response::Parts) -> Vec<u8> {
+    let mut fields = parts.headers.clone();
+    without_connection(&mut fields);
+    let reason = parts.status.canonical_reason().unwrap_or("");
+    let mut head = format!("HTTP/1.1 {} {reason}\r\n", parts.status.as_str()).into_bytes();
+    write_fields(&mut head, &fields);
+    head.extend(b"connection: close\r\n\r\n");
+    head
+}
+
+fn write_fields(head: &mut Vec<u8>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        head.extend(name.as_str().as_bytes());
+        head.extend(b": ");
+        head.extend(value.as_bytes());
+        head.extend(b"\r\n");
+    }
+}
+
+/// Takes a body apart.
+#[derive(Debug)]
+pub(super) struct Decoder(State);
+
+#[derive(Debug)]
+enum State {
+    Length(u64),
+    UntilEnd,
+    /// The line in front of a piece.
+    Size,
+    Piece(u64),
+    /// The end of the line after a piece.
+    AfterPiece,
+    /// What follows the last piece; so many bytes of it were passed over.
+    Trailers(usize),
+    Done,
+}
+
+/// What a decoder made of what there is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Bytes of the body, at least one.
+    Piece(Bytes),
+    /// More is needed.
+    More,
+    /// The body has ended. What is left is not part of it.
+    Done,
+}
+
+impl Decoder {
+    pub(super) fn new(framing: Framing) -> Decoder {
+        Decoder(match framing {
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Size,
+            Framing::UntilEnd => State::UntilEnd,
+        })
+    }
+
+    /// Whether the body has ended.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.0, State::Length(0) | State::Done)
+    }
+
+    /// Takes what comes next out of the bytes.
+    pub(super) fn step(&mut self, bytes: &mut BytesMut) -> Result<Step, String> {
+        loop {
+            match &mut self.0 {
+                State::Length(0) | State::Done => return Ok(Step::Done),
+                _ if bytes.is_empty() => return Ok(Step::More),
+                State::UntilEnd => return Ok(Step::Piece(bytes.split().freeze())),
+                State::Length(left) => return Ok(Step::Piece(take(bytes, left))),
+                State::Piece(left) => {
+                    let piece = take(bytes, left);
+                    if *left == 0 {
+                        self.0 = State::AfterPiece;
+                    }
+                    return Ok(Step::Piece(piece));
+                }
+                State::Size => match httparse::parse_chunk_size(bytes) {
+                    Ok(httparse::Status::Complete((end, _))) if end > MOST_LINE => return Err(long_line()),
+                    Ok(httparse::Status::Complete((end, size))) => {
+                        let _ = bytes.split_to(end);
+                        self.0 = if size == 0 { State::Trailers(0) } else { State::Piece(size) };
+                    }
+                    Ok(httparse::Status::Partial) if bytes.len() > MOST_LINE => return Err(long_line()),
+                    Ok(httparse::Status::Partial) => return Ok(Step::More),
+                    Err(_) => return Err("a piece of its body does not begin with its length".into()),
+                },
+                State::AfterPiece => match bytes[..] {
+                    [b'\r', b'\n', ..] => {
+                        let _ = bytes.split_to(2);
+                        self.0 = State::Size;
+                    }
+                    [b'\r'] => return Ok(Step::More),
+                    _ => return Err("a piece of its body is longer than it says".into()),
+                },
+                State::Trailers(passed) => {
+                    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+                        if *passed + bytes.len() > MOST_TRAILERS {
+                            return Err(long_trailers());
+                        }
+                        return Ok(Step::More);
+                    };
+                    let line = bytes.split_to(end + 1);
+                    *passed += line.len();
+                    if *passed > MOST_TRAILERS {
+                        return Err(long_trailers());
+                    }
+                    if matches!(&line[..], b"\r\n" | b"\n") {
+                        self.0 = State::Done;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says whether the body may end where nothing more comes.
+    pub(super) fn end(&self) -> Result<(), String> {
+        match &self.0 {
+            State::Length(0) | State::Done | State::UntilEnd => Ok(()),
+            State::Length(left) => Err(format!("its body ended {left} bytes before its content-length")),
+            _ => Err("its body ended before its last piece".into()),
+        }
+    }
+}
+
+fn take(bytes: &mut BytesMut, left: &mut u64) -> Bytes {
+    let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+    *left -= count as u64;
+    bytes.split_to(count).freeze()
+}
+
+fn long_line() -> String {
+    format!("a length in its body is more than {MOST_LINE} bytes long")
+}
+
+fn long_trailers() -> String {
+    format!("more than {MOST_TRAILERS} bytes follow its body")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Decodes a body that comes in pieces of some size; what is left is not part of it.
+    fn decode(framing: Framing, bytes: &[u8], step: usize) -> Result<(Vec<u8>, Vec<u8>), String> {
+        let (mut decoder, mut buffer, mut body) = (Decoder::new(framing), BytesMut::new(), Vec::new());
+        let mut pieces = bytes.chunks(step);
+        loop {
+            match decoder.step(&mut buffer)? {
+                Step::Piece(piece) => body.extend(piece),
+                Step::Done => break,
+                Step::More => match pieces.next() {
+                    Some(piece) => buffer.extend_from_slice(piece),
+                    None => {
+                        decoder.end()?;
+                        break;
+                    }
+                },
+            }
+        }
+        let rest = buffer.iter().copied().chain(pieces.flatten().copied()).collect();
+        Ok((body, rest))
+    }
+
+    #[test]
+    fn a_body_ends_where_its_head_says() {
+        let check = |framing, bytes: &str, body: &str, rest: &str| {
+            for step in 1..bytes.len() + 1 {
+                let decoded = decode(framing, bytes.as_bytes(), step).expect(bytes);
+                assert_eq!(decoded, (body.into(), rest.into()), "{bytes:?} in pieces of {step}");
+            }
+        };
+        check(Framing::Length(3), "abcd", "abc", "d");
+        check(Framing::UntilEnd, "abcd", "abcd", "");
+        check(Framing::Chunked, "3\r\nabc\r\n0\r\n\r\nx", "abc", "x");
+        check(Framing::Chunked, "3;a=b\r\nabc\r\nA\r\n0123456789\r\n0\r\nx: y\r\n\r\n", "abc0123456789", "");
+    }
+
+    #[test]
+    fn t132_a_body_that_is_not_what_it_says_is_refused() {
+        let check = |framing, bytes: &str, why: &str| {
+            let error = decode(framing, bytes.as_bytes(), 3).expect_err(bytes);
+            assert!(error.contains(why), "`{error}` does not say `{why}`");
+        };
+        check(Framing::Length(5), "abc", "2 bytes before");
+        check(Framing::Chunked, "3\r\nabcd\r\n0\r\n\r\n", "longer than it says");
+        check(Framing::Chunked, "3\r\nab", "before its last piece");
+        check(Framing::Chunked, "-3\r\nabc", "does not begin");
+        check(Framing::Chunked, "+3\r\nabc", "does not begin");
+        check(Framing::Chunked, "0x3\r\nabc", "does not begin");
+        check(Framing::Chunked, "FFFFFFFFFFFFFFFFF\r\n", "does not begin");
+        check(Framing::Chunked, &format!("1;{}", "x".repeat(1_000)), "256 bytes long");
+        check(Framing::Chunked, &format!("0\r\n{}", "a: b\r\n".repeat(10_000)), "follow its body");
+    }
+
+    fn answer(text: &str) -> Result<AnswerHead, String> {
+        read_answer(text.as_bytes(), true)
+    }
+
+    #[test]
+    fn t138_an_answer_s_fields_are_its_own_and_of_no_connection() {
+        let head = answer(
+            "HTTP/1.1 201 Yes\r\nA: b\r\nConnection: close, x-mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\nContent-Length: 3\r\n\r\n",
+        )
+        .expect("it is one");
+        let fields: Vec<_> = head.fields.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(fields, [("a", &b"b"[..]), ("content-length", b"3")]);
+        assert_eq!((head.status.as_u16(), head.framing), (201, Framing::Length(3)));
+    }
+
+    #[test]
+    fn t138_what_is_not_http_is_refused_with_the_reason() {
+        let check = |text: &str, why: &str| {
+            let error = answer(text).expect_err(text);
+            assert!(error.contains(why), "`{error}` does not say `{why}`");
+        };
+        check("HTTP/1.1 999 No\r\n\r\n", "the status 999");
+        check("HTTP/1.1 099 No\r\n\r\n", "the status 99");
+        check("HTTP/1.1 101 Switch\r\n\r\n", "cannot be switched");
+        check("HTTP/1.1 2x0 No\r\n\r\n", "in its head");
+        check("HTTP/2.0 200 OK\r\n\r\n", "in its head");
+        check("HTTP/1.1 200 OK\r\na b: c\r\n\r\n", "in its head");
+        check("HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n", "in its head");
+        check("HTTP/1.1 200 OK\r\na: b\rc\r\n\r\n", "in its head");
+        check("HTTP/1.1 200 OK\r\na: b\0c\r\n\r\n", "in its head");
+        check("HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n", "not a number");
+        check("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n", "not a number");
+        check("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "more than one");
+        check("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "both");
+        check("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "not `chunked`");
+        check(&format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(101)), "in its head");
+    }
+
+    #[test]
+    fn some_answers_have_no_body_whatever_they_say() {
+        for (status, has_body, length) in
+            [("204", true, false), ("304", true, true), ("200", false, true), ("103", true, false)]
+        {
+            let text = format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\n");
+            let head = read_answer(text.as_bytes(), has_body).expect("it is one");
+            assert_eq!(head.framing, Framing::Length(0));
+            assert_eq!(head.fields.contains_key("content-length"), length, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_request_has_one_host_and_one_length() {
+        let request = http::Request::post("http://real.example/a?b=c")
+            .header("Host", "other.example")
+            .header("Content-Length", "77")
+            .header("Transfer-Encoding", "chunked")
+            .header("Connection", "x-mine")
+            .header("X-Mine", "1")
+            .header("X-Request-Id", "forged")
+            .header("Expect", "100-continue")
+            .header("Accept", "*/*");
+        let (parts, ()) = request.body(()).expect("it is one").into_parts();
+        let head = |length| String::from_utf8(write_request(&parts, "7", length)).expect("it is text");
+        assert_eq!(
+            head(Some(3)),
+            "POST /a?b=c HTTP/1.1\r\nhost: real.example\r\nx-request-id: 7\r\naccept: */*\r\ncontent-length: 3\r\nconnection: close\r\n\r\n"
+        );
+        assert!(head(None).contains("transfer-encoding: chunked\r\n"), "{}", head(None));
+        let (parts, ()) = http::Request::get("/").header("host", "a").body(()).expect("it is one").into_parts();
+        let head = write_request(&parts, "7", Some(0));
+        assert_eq!(head, b"GET / HTTP/1.1\r\nhost: a\r\nx-request-id: 7\r\nconnection: close\r\n\r\n");
+    }
+
+    #[test]
+    fn a_request_that_is_to_be_sent_says_where() {
+        let check = |text: &str, uri: &str| {
+            let (parts, _) = read_request(text.as_bytes()).expect(text);
+            assert_eq!(parts.uri.to_string(), uri);
+        };
+        check("GET https://a.example/b HTTP/1.1\r\n\r\n", "https://a.example/b");
+        check("GET /b?c HTTP/1.1\r\nHost: a.example:81\r\n\r\n", "http://a.example:81/b?c");
+        for (text, why) in [
+            ("GET / HTTP/1.1\r\n\r\n", "neither"),
+            ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "no address"),
+            ("GET / HTTP/1.1\r\nHost: a/x?\r\n\r\n", "no address"),
+            ("G<T / HTTP/1.1\r\n\r\n", "in the request's head"),
+        ] {
+            match read_request(text.as_bytes()) {
+                Err(error) => assert!(error.contains(why), "`{error}` does not say `{why}`"),
+                Ok((parts, _)) => assert!(parts.uri.host() == Some("a"), "{parts:?}"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..400), step in 1..40usize) {
+            let _ = read_answer(&bytes, true);
+            let _ = read_request(&bytes);
+            if let Some(end) = end_of_head(&bytes, 0) {
+                prop_assert!(bytes[..end].ends_with(b"\n\n") || bytes[..end].ends_with(b"\n\r\n"));
+            }
+            for framing in [Framing::Chunked, Framing::UntilEnd, Framing::Length(50)] {
+                if let Ok((body, rest)) = decode(framing, &bytes, step) {
+                    prop_assert!(body.len() + rest.len() <= bytes.len());
+                }
+            }
+        }
+
+        #[test]
+        fn fields_come_out_as_they_went_in(
+            fields in prop::collection::vec(("x-[a-z]{1,8}", "[!-~]{0,20}"), 0..20),
+            body in prop::collection::vec(any::<u8>(), 0..100),
+            step in 1..50usize,
+        ) {
+            let mut text = "HTTP/1.1 200 OK\r\n".to_string();
+            for (name, value) in &fields {
+                text += &format!("{name}: {value}\r\n");
+            }
+            text += "transfer-encoding: chunked\r\n\r\n";
+            prop_assert_eq!(end_of_head(text.as_bytes(), 0), Some(text.len()));
+            let head = answer(&text).expect("it is one");
+            prop_assert_eq!(head.fields.len(), fields.len());
+            let mut chunked = Vec::new();
+            for piece in body.chunks(7) {
+                chunked.extend(format!("{:x}\r\n", piece.len()).into_bytes());
+                chunked.extend(piece);
+                chunked.extend(b"\r\n");
+            }
+            chunked.extend(b"0\r\n\r\n");
+            prop_assert_eq!(decode(head.framing, &chunked, step), Ok((body, Vec::new())));
+        }
+    }
+}
