@@ -8,8 +8,11 @@ mod connection;
 mod exchange;
 mod fields;
 mod files;
+mod framing;
 mod route;
+mod tls;
 mod turnstile;
+mod wire;
 
 pub(crate) use turnstile::Turnstile;
 
@@ -23,6 +26,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tls::Tls;
 use tokio::net::TcpStream;
 
 /// The body of a request or an answer. It is read as its reader wishes: nothing runs ahead by more than a piece.
@@ -67,6 +71,7 @@ pub(crate) struct Http {
 pub(crate) struct Setup {
     answers: Answers,
     limits: HttpLimits,
+    tls: Option<Tls>,
 }
 
 /// Who answers.
@@ -82,6 +87,8 @@ pub(crate) enum SetupError {
     Path(String),
     #[error("two routes have the path `{}`", lunatic_vm::printable(.0))]
     Twice(String),
+    #[error(transparent)]
+    Tls(#[from] std::io::Error),
     #[error("the limit `{0}` is zero, with which nothing is ever answered")]
     Limit(&'static str),
 }
@@ -112,7 +119,7 @@ impl Setup {
         Setup::new(Answers::Handler { handler, body, deadline }, tls, limits)
     }
 
-    fn new(answers: Answers, _tls: Option<&TlsFiles>, limits: HttpLimits) -> Result<Setup, SetupError> {
+    fn new(answers: Answers, tls: Option<&TlsFiles>, limits: HttpLimits) -> Result<Setup, SetupError> {
         let HttpLimits { connections, requests, head_time, head_size, fields, idle } = &limits;
         let numbers = [("connections", *connections), ("requests", *requests), ("head_size", *head_size), ("fields", *fields)];
         let times = [("head_time", *head_time), ("idle", *idle)];
@@ -120,7 +127,7 @@ impl Setup {
         let mut zero = numbers.iter().filter(|(_, number)| *number == 0).map(|(name, _)| *name).chain(times);
         match zero.next() {
             Some(name) => Err(SetupError::Limit(name)),
-            None => Ok(Setup { answers, limits }),
+            None => Ok(Setup { answers, limits, tls: tls.map(Tls::new).transpose()? }),
         }
     }
 }
@@ -143,6 +150,7 @@ impl Http {
 
     /// Tells a client for which there is no place that there is none, if that can be said without waiting.
     pub(crate) fn turn_away(&self, stream: &TcpStream) {
+        // Under TLS this is nothing that a client understands, and as short.
         log::debug!("gateway `{}` has as many connections as it may have", self.name);
         let answer = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
         let _ = stream.try_write(answer);
@@ -150,7 +158,7 @@ impl Http {
 
     /// Serves a connection until its end.
     pub(crate) async fn serve(self: Arc<Http>, stream: TcpStream, client: SocketAddr, stop: Stop) {
-        connection::serve(self, stream, client, false, stop).await;
+        connection::serve(self, stream, client, stop).await;
     }
 
     fn setup(&self) -> Arc<Setup> {

@@ -43,7 +43,7 @@ impl http_body::Body for Asked {
             self.exchange.waits_for_body();
             return Poll::Pending;
         };
-        self.exchange.body_came();
+        self.exchange.body_came(frame.is_none() || self.incoming.is_end_stream());
         let frame = match frame {
             None => return Poll::Ready(None),
             Some(Ok(frame)) => frame,
@@ -69,7 +69,7 @@ impl http_body::Body for Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         // Nobody waits for what nobody reads.
-        self.exchange.body_came();
+        self.exchange.body_came(false);
     }
 }
 

@@ -4,19 +4,23 @@
 //! before it: a request whose time is not over costs no timer.
 
 use super::exchange::{self, Exchange, GRACE, Look};
-use super::{Http, HttpLimits};
+use super::framing::Framing;
+use super::wire::{Stream, Wire};
+use super::{Http, HttpLimits, Setup};
 use crate::server::Stop;
+use http::StatusCode;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, timeout};
 
 /// Requests of one connection at the same time, in HTTP/2.
 const STREAMS: u32 = 128;
@@ -41,6 +45,8 @@ pub(super) struct Connection {
     opened: Instant,
     /// When it is to be looked at next, in milliseconds since it was opened; never later than what is due.
     due: AtomicU64,
+    /// A head was not there in time.
+    is_late: AtomicBool,
     life: Mutex<Life>,
 }
 
@@ -48,6 +54,10 @@ struct Life {
     exchanges: Vec<Arc<Exchange>>,
     /// Since when there is none.
     quiet_since: Instant,
+    /// Since when there is the beginning of a head.
+    head_since: Option<Instant>,
+    /// A request was answered before its body was read.
+    is_unread: bool,
     /// Requests that were answered, and that their client left.
     answered: u64,
     abandoned: u64,
@@ -56,6 +66,8 @@ struct Life {
 /// What is to be done with a connection.
 enum Next {
     LookAt(Instant),
+    /// The head of its request takes too long.
+    Late,
     /// It has been idle for too long.
     Finish,
     /// Nothing good comes of it.
@@ -65,8 +77,9 @@ enum Next {
 impl Connection {
     fn new(client: SocketAddr, is_secure: bool) -> Connection {
         let now = Instant::now();
-        let life = Life { exchanges: Vec::new(), quiet_since: now, answered: 0, abandoned: 0 };
-        Connection { client, is_secure, opened: now, due: AtomicU64::new(0), life: Mutex::new(life) }
+        let life = Life { exchanges: Vec::new(), quiet_since: now, head_since: None, is_unread: false, answered: 0, abandoned: 0 };
+        let (due, is_late) = (AtomicU64::new(0), AtomicBool::new(false));
+        Connection { client, is_secure, opened: now, due, is_late, life: Mutex::new(life) }
     }
 
     /// Takes note of a request.
@@ -82,6 +95,7 @@ impl Connection {
             life.exchanges.swap_remove(place);
         }
         life.quiet_since = now;
+        life.is_unread |= exchange.is_unread();
         if is_answered {
             life.answered += 1;
         } else {
@@ -90,6 +104,30 @@ impl Connection {
         if life.abandoned > ABANDONED + life.answered {
             self.due.store(0, Ordering::SeqCst);
         }
+    }
+
+    /// Takes note of whether there is the beginning of a head.
+    pub(super) fn reads_head(&self, is_in_head: bool) {
+        let mut life = self.life();
+        match (life.head_since, is_in_head) {
+            (Some(_), false) => life.head_since = None,
+            (None, true) => {
+                life.head_since = Some(Instant::now());
+                // How long it may take is known where it is looked at.
+                self.due.store(0, Ordering::SeqCst);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the client has been told that he took too long.
+    pub(super) fn is_late(&self) -> bool {
+        self.is_late.load(Ordering::SeqCst)
+    }
+
+    /// Whether a request is being answered.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.life().exchanges.is_empty()
     }
 
     fn is_due(&self, at: Instant) {
@@ -102,13 +140,17 @@ impl Connection {
         u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 
-    fn look(&self, now: Instant, limits: &HttpLimits, speaks_one: bool) -> Next {
+    fn look(&self, now: Instant, limits: &HttpLimits, version: Version) -> Next {
         let life = self.life();
         if life.abandoned > ABANDONED + life.answered {
             log::debug!("{} leaves its requests before they are answered", self.client);
             return Next::Cut;
         }
         if life.exchanges.is_empty() {
+            if let Some(since) = life.head_since {
+                let end = since + limits.head_time;
+                return if now >= end { Next::Late } else { Next::LookAt(end) };
+            }
             let end = life.quiet_since + limits.idle;
             return if now >= end { Next::Finish } else { Next::LookAt(end) };
         }
@@ -119,7 +161,7 @@ impl Connection {
             match exchange.look(now, limits.head_time) {
                 Look::At(at) => next = next.min(at),
                 // What the client does not read of one answer is before every other.
-                Look::Stuck if speaks_one => return Next::Cut,
+                Look::Stuck if version == Version::One => return Next::Cut,
                 Look::Stuck => self.ended(&exchange, now, false),
             }
         }
@@ -132,24 +174,100 @@ impl Connection {
 }
 
 /// Serves a connection until its end.
-pub(super) async fn serve(http: Arc<Http>, stream: TcpStream, client: SocketAddr, is_secure: bool, stop: Stop) {
-    let connection = Arc::new(Connection::new(client, is_secure));
-    let limits = http.setup().limits.clone();
+pub(super) async fn serve(http: Arc<Http>, stream: TcpStream, client: SocketAddr, mut stop: Stop) {
+    let setup = http.setup();
+    let begun = tokio::select! {
+        biased;
+        begun = begin(&setup, stream) => begun,
+        () = stop.draining() => return,
+    };
+    let Some((stream, version, ahead)) = begun else { return };
+    let limits = setup.limits.clone();
+    drop(setup);
+    let connection = Arc::new(Connection::new(client, matches!(stream, Stream::Secure(_))));
     let service = service_fn({
         let connection = connection.clone();
         move |request| exchange::begin(&http, &connection, request)
     });
-    let is_one = true;
-    let io = TokioIo::new(stream);
-    if is_one {
-        let mut conn = one(&limits).serve_connection(io, service);
-        let finish = |conn: Pin<&mut http1::Connection<_, _>>| conn.graceful_shutdown();
-        drive(Pin::new(&mut conn), finish, &connection, &limits, true, stop).await;
-    } else {
-        let conn = pin!(two(&limits, stop.clone()).serve_connection(io, service));
-        let finish = |conn: Pin<&mut http2::Connection<_, _, _>>| conn.graceful_shutdown();
-        drive(conn, finish, &connection, &limits, false, stop).await;
+    match version {
+        Version::One => {
+            let framing = Framing::new(limits.head_size, limits.fields);
+            let io = TokioIo::new(Wire::new(stream, ahead, &connection, Some(framing)));
+            let mut conn = one(&limits).serve_connection(io, service);
+            let finish = |conn: Pin<&mut http1::Connection<_, _>>| conn.graceful_shutdown();
+            drive(Pin::new(&mut conn), finish, &connection, &limits, version, stop).await;
+            let wire = conn.into_parts().io.into_inner();
+            let last = match wire.refused() {
+                Some(refused) if !refused.is_in_body => last_words(refused.status, refused.why),
+                None if connection.is_late() => {
+                    last_words(StatusCode::REQUEST_TIMEOUT, "the request's head took too long to come")
+                }
+                _ => String::new(),
+            };
+            let is_unread = !last.is_empty() || connection.life().is_unread;
+            let _ = timeout(GRACE, wire.close(last.as_bytes(), is_unread)).await;
+        }
+        Version::Two => {
+            let io = TokioIo::new(Wire::new(stream, ahead, &connection, None));
+            let conn = pin!(two(&limits, stop.clone()).serve_connection(io, service));
+            let finish = |conn: Pin<&mut http2::Connection<_, _, _>>| conn.graceful_shutdown();
+            drive(conn, finish, &connection, &limits, version, stop).await;
+        }
     }
+}
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+/// What a client of HTTP/2 begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Finds out what is spoken, and returns what was read for that. `None` where the client said nothing that can be answered.
+async fn begin(setup: &Setup, mut stream: TcpStream) -> Option<(Stream, Version, Vec<u8>)> {
+    let limits = &setup.limits;
+    if let Some(tls) = &setup.tls {
+        return match timeout(limits.head_time, tls.accept(stream)).await {
+            Ok(Ok(stream)) => {
+                let version = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Version::Two } else { Version::One };
+                Some((Stream::Secure(Box::new(stream)), version, Vec::new()))
+            }
+            Ok(Err(error)) => {
+                log::debug!("a handshake failed: {error}");
+                None
+            }
+            Err(_) => {
+                log::debug!("a handshake took longer than {:?}", limits.head_time);
+                None
+            }
+        };
+    }
+    let mut ahead = [0; PREFACE.len()];
+    let mut count = 0;
+    // A connection may lie idle before its first request as it may between two.
+    let mut patience = limits.idle;
+    while count < ahead.len() && ahead[..count] == PREFACE[..count] {
+        match timeout(patience, stream.read(&mut ahead[count..])).await {
+            Ok(Ok(read)) if read > 0 => count += read,
+            _ => return None,
+        }
+        patience = limits.head_time;
+    }
+    let version = if ahead == PREFACE { Version::Two } else { Version::One };
+    Some((Stream::Clear(stream), version, ahead[..count].to_vec()))
+}
+
+/// Returns an answer that hyper has no part in, after which the connection ends.
+fn last_words(status: StatusCode, text: &str) -> String {
+    let (length, reason) = (text.len() + 1, status.canonical_reason().unwrap_or_default());
+    let code = status.as_u16();
+    format!(
+        "HTTP/1.1 {code} {reason}\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n\
+         content-length: {length}\r\n\r\n{text}\n"
+    )
 }
 
 fn one(limits: &HttpLimits) -> http1::Builder {
@@ -205,7 +323,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     finish: impl Fn(Pin<&mut C>),
     connection: &Connection,
     limits: &HttpLimits,
-    speaks_one: bool,
+    version: Version,
     mut stop: Stop,
 ) {
     let watch = stop.clone();
@@ -231,7 +349,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         while alarm.is_elapsed() || connection.due.load(Ordering::SeqCst) < armed {
             let now = Instant::now();
             connection.due.store(u64::MAX, Ordering::SeqCst);
-            let at = match connection.look(now, limits, speaks_one) {
+            let at = match connection.look(now, limits, version) {
                 Next::LookAt(at) => at,
                 Next::Finish if !is_finishing => {
                     is_finishing = true;
@@ -239,7 +357,12 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
                     cx.waker().wake_by_ref();
                     now + GRACE
                 }
-                Next::Finish | Next::Cut => return Poll::Ready(()),
+                Next::Late if !connection.is_late() => {
+                    connection.is_late.store(true, Ordering::SeqCst);
+                    cx.waker().wake_by_ref();
+                    now + GRACE
+                }
+                Next::Late | Next::Finish | Next::Cut => return Poll::Ready(()),
             };
             connection.is_due(at);
             armed = connection.due.load(Ordering::SeqCst);

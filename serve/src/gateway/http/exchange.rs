@@ -44,6 +44,8 @@ struct State {
     failure: Option<Failure>,
     /// What is left of the answer, once there is one.
     answer: Option<Body>,
+    /// Whether some of the request's body was not read.
+    is_unread: bool,
     /// Since when the function waits for the request's body.
     waits_since: Option<Instant>,
     /// Who is to learn of a failure.
@@ -60,7 +62,7 @@ pub(super) enum Look {
 impl Exchange {
     fn new(ticket: Arc<Ticket>, began: Instant, deadline: Duration, has_body: bool) -> Exchange {
         let end = began + deadline;
-        let state = State { end, failure: None, answer: None, waits_since: None, waker: None };
+        let state = State { end, failure: None, answer: None, is_unread: has_body, waits_since: None, waker: None };
         Exchange { ticket, began, deadline, has_body, state: Mutex::new(state) }
     }
 
@@ -111,8 +113,15 @@ impl Exchange {
         self.state().waits_since.get_or_insert_with(Instant::now);
     }
 
-    pub(super) fn body_came(&self) {
-        self.state().waits_since = None;
+    pub(super) fn body_came(&self, is_whole: bool) {
+        let mut state = self.state();
+        state.waits_since = None;
+        state.is_unread &= !is_whole;
+    }
+
+    /// Whether some of the request's body was not read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.state().is_unread
     }
 
     fn poll_failure(&self, cx: &Context<'_>) -> Poll<Failure> {

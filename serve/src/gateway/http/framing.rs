@@ -1,0 +1,353 @@
+//! Where requests of HTTP/1 begin and end in the bytes of a connection, as strictly as they can be understood.
+//!
+//! hyper reads the requests, and is lenient where the standard lets it be. Whoever stands between us and a client may be
+//! lenient otherwise, and then one sees two requests where the other sees one. So what could be understood in two ways is
+//! refused before it gets there: lines that end without CR, folded fields, a length beside chunks, several lengths, codings
+//! other than `chunked`. This is plain data; it reads no socket and changes no byte.
+
+use http::StatusCode;
+
+/// The longest line that says the size of a chunk, with its extensions.
+const CHUNK_LINE: usize = 256;
+
+/// Looks at the bytes of a connection as they come.
+#[derive(Debug)]
+pub(super) struct Framing {
+    head_size: usize,
+    fields: usize,
+    state: State,
+    /// The beginning of a line whose end has not come.
+    line: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum State {
+    Head(Head),
+    /// So much is left of a body whose length was said.
+    Sized(u64),
+    ChunkLine,
+    /// So much is left of a chunk.
+    Chunk(u64),
+    ChunkEnd,
+    Trailer(Head),
+}
+
+/// What was seen of a head, or of the fields behind chunks.
+#[derive(Debug, Default)]
+struct Head {
+    size: usize,
+    /// Lines that are not empty.
+    lines: usize,
+    is_one_zero: bool,
+    length: Option<u64>,
+    is_chunked: bool,
+}
+
+/// What cannot be passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) status: StatusCode,
+    pub(super) why: &'static str,
+    /// Whether it is in a body, so that its request was passed on.
+    pub(super) is_in_body: bool,
+}
+
+/// Ends with which sentence.
+type Checked<T> = Result<T, (StatusCode, &'static str)>;
+
+fn bad<T>(why: &'static str) -> Checked<T> {
+    Err((StatusCode::BAD_REQUEST, why))
+}
+
+impl Framing {
+    /// Begins with a head, which may have so many bytes and fields.
+    pub(super) fn new(head_size: usize, fields: usize) -> Framing {
+        Framing { head_size, fields, state: State::Head(Head::default()), line: Vec::new() }
+    }
+
+    /// Whether a head has begun and is not whole.
+    pub(super) fn is_in_head(&self) -> bool {
+        matches!(&self.state, State::Head(head) if head.lines > 0 || !self.line.is_empty())
+    }
+
+    /// Looks at more bytes.
+    ///
+    /// # Errors
+    ///
+    /// Why they cannot be passed on, and how many of them can: those before the head in which it is, or none of a body.
+    /// Nothing may be read after that.
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), (usize, Refused)> {
+        let mut at = 0;
+        let mut passable = 0;
+        while at < bytes.len() {
+            if let State::Sized(left) | State::Chunk(left) = &mut self.state {
+                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                *left -= taken as u64;
+                at += taken;
+                if *left > 0 {
+                    break;
+                }
+                self.state = match self.state {
+                    State::Chunk(_) => State::ChunkEnd,
+                    _ => State::Head(Head::default()),
+                };
+                passable = at;
+                continue;
+            }
+            let is_in_body = !matches!(self.state, State::Head(_));
+            let refused = |(status, why)| (passable, Refused { status, why, is_in_body });
+            let rest = &bytes[at..];
+            let Some(length) = rest.iter().position(|&byte| byte == b'\n') else {
+                self.check_size(self.line.len() + rest.len()).map_err(refused)?;
+                self.line.extend_from_slice(rest);
+                break;
+            };
+            at += length + 1;
+            self.check_size(self.line.len() + length + 1).map_err(refused)?;
+            if self.line.is_empty() {
+                self.end_line(&rest[..=length]).map_err(refused)?;
+            } else {
+                let mut line = std::mem::take(&mut self.line);
+                line.extend_from_slice(&rest[..=length]);
+                self.end_line(&line).map_err(refused)?;
+            }
+            if !matches!(&self.state, State::Head(head) if head.size > 0) {
+                passable = at;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_size(&self, line: usize) -> Checked<()> {
+        let too_large = match &self.state {
+            State::Head(head) | State::Trailer(head) => head.size + line > self.head_size,
+            _ => line > CHUNK_LINE,
+        };
+        match (too_large, &self.state) {
+            (false, _) => Ok(()),
+            (true, State::Head(_)) => Err((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too large")),
+            (true, _) => bad("what stands between the chunks of the body is too large"),
+        }
+    }
+
+    fn end_line(&mut self, line: &[u8]) -> Checked<()> {
+        let Some(text) = line.strip_suffix(b"\r\n") else {
+            return bad("a line ends without CR");
+        };
+        if text.iter().any(|byte| [b'\r', b'\0'].contains(byte)) {
+            return bad("a line has CR or NUL in it");
+        }
+        let next = match &mut self.state {
+            State::Head(head) => {
+                head.size += line.len();
+                head.line(text, self.fields)?
+            }
+            State::Trailer(head) => {
+                head.size += line.len();
+                head.lines += 1;
+                if head.lines > self.fields {
+                    return bad("the body has too many fields behind it");
+                }
+                text.is_empty().then(|| State::Head(Head::default()))
+            }
+            State::ChunkLine => Some(match chunk_size(text)? {
+                0 => State::Trailer(Head::default()),
+                size => State::Chunk(size),
+            }),
+            State::ChunkEnd if text.is_empty() => Some(State::ChunkLine),
+            State::ChunkEnd => return bad("a chunk is longer than it says"),
+            State::Sized(_) | State::Chunk(_) => unreachable!("these have no lines"),
+        };
+        if let Some(next) = next {
+            self.state = next;
+        }
+        Ok(())
+    }
+}
+
+impl Head {
+    /// Takes a line, and returns what follows where it was the last.
+    fn line(&mut self, text: &[u8], fields: usize) -> Checked<Option<State>> {
+        if text.is_empty() {
+            // Before the first line there may be empty ones.
+            return if self.lines == 0 { Ok(None) } else { self.end().map(Some) };
+        }
+        self.lines += 1;
+        if self.lines == 1 {
+            self.is_one_zero = text.ends_with(b"HTTP/1.0");
+            return Ok(None);
+        }
+        if self.lines - 1 > fields {
+            return Err((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request has too many fields"));
+        }
+        let Some(colon) = text.iter().position(|&byte| byte == b':') else {
+            return bad("a field has no colon");
+        };
+        let (name, value) = (&text[..colon], text[colon + 1..].trim_ascii());
+        // Among these are a space before the colon, and one at the beginning, which would go on with the line before.
+        if name.is_empty() || name.iter().any(|byte| byte.is_ascii_whitespace()) {
+            return bad("the name of a field is none");
+        }
+        if name.eq_ignore_ascii_case(b"content-length") {
+            if self.length.is_some() {
+                return bad("the request has several lengths");
+            }
+            self.length = Some(decimal(value)?);
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.is_chunked || self.is_one_zero || !value.eq_ignore_ascii_case(b"chunked") {
+                return bad("the body is coded otherwise than in chunks");
+            }
+            self.is_chunked = true;
+        }
+        Ok(None)
+    }
+
+    fn end(&self) -> Checked<State> {
+        match (self.length, self.is_chunked) {
+            (Some(_), true) => bad("the request has a length and chunks"),
+            (_, true) => Ok(State::ChunkLine),
+            (None | Some(0), false) => Ok(State::Head(Head::default())),
+            (Some(length), false) => Ok(State::Sized(length)),
+        }
+    }
+}
+
+fn decimal(text: &[u8]) -> Checked<u64> {
+    let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|digits| digits.parse().ok()) {
+        Some(number) => Ok(number),
+        None => bad("the request's length is no number"),
+    }
+}
+
+fn chunk_size(text: &[u8]) -> Checked<u64> {
+    let end = text.iter().position(|&byte| byte == b';').unwrap_or(text.len());
+    let digits = std::str::from_utf8(&text[..end]).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    match digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
+        Some(size) => Ok(size),
+        None => bad("the size of a chunk is no number"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GOOD: &[&[u8]] = &[
+        b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\nContent-Length: 5\r\n\r\nab\ncd",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding:  Chunked \r\n\r\n3;a=b\r\na\nb\r\nA\r\n0123456789\r\n0\r\nx: y\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    ];
+
+    const BAD: &[(&[u8], &str)] = &[
+        (b"GET / HTTP/1.1\nhost: a\n\n", "without CR"),
+        (b"GET / HTTP/1.1\r\nhost: a\n\r\n", "without CR"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\n folded\r\n\r\n", "name of a field"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\nx : y\r\n\r\n", "name of a field"),
+        (b"GET / HTTP/1.1\r\nhost: a\rb\r\n\r\n", "CR or NUL"),
+        (b"GET / HTTP/1.1\r\nhost: a\0\r\n\r\n", "CR or NUL"),
+        (b"GET / HTTP/1.1\r\nhost\r\n\r\n", "no colon"),
+        (b"POST / HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n", "length and chunks"),
+        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n", "length and chunks"),
+        (b"POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\n", "several lengths"),
+        (b"POST / HTTP/1.1\r\ncontent-length: 3, 3\r\n\r\n", "no number"),
+        (b"POST / HTTP/1.1\r\ncontent-length: +5\r\n\r\n", "no number"),
+        (b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n", "no number"),
+        (b"POST / HTTP/1.1\r\ncontent-length:\r\n\r\n", "no number"),
+        (b"POST / HTTP/1.1\r\ncontent-length: 18446744073709551616\r\n\r\n", "no number"),
+        (b"POST / HTTP/1.1\r\ntransfer-encoding: xchunked\r\n\r\n", "otherwise than in chunks"),
+        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked, identity\r\n\r\n", "otherwise than in chunks"),
+        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n", "otherwise than in chunks"),
+        (b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n", "otherwise than in chunks"),
+    ];
+
+    const BAD_CHUNKS: &[(&[u8], &str)] = &[
+        (b"3\nabc\r\n", "without CR"),
+        (b"\r\n", "no number"),
+        (b"+3\r\nabc\r\n", "no number"),
+        (b"0x3\r\nabc\r\n", "no number"),
+        (b"3 \r\nabc\r\n", "no number"),
+        (b"10000000000000000\r\n", "no number"),
+        (b"3\r\nabcd\r\n", "longer than it says"),
+        (b"3;x\ny\r\n", "without CR"),
+    ];
+
+    fn framing() -> Framing {
+        Framing::new(1024, 10)
+    }
+
+    #[test]
+    fn one_request_after_the_other_is_passed_on() {
+        let mut framing = framing();
+        for request in GOOD.iter().chain(GOOD) {
+            assert_eq!(framing.read(request), Ok(()), "{:?}", String::from_utf8_lossy(request));
+            assert!(!framing.is_in_head() && matches!(framing.state, State::Head(_)));
+        }
+    }
+
+    #[test]
+    fn t132_what_can_be_understood_in_two_ways_is_refused() {
+        for (request, wanted) in BAD {
+            let (passable, refused) = framing().read(request).expect_err(wanted);
+            assert!(refused.why.contains(wanted), "{}", refused.why);
+            assert_eq!((passable, refused.status, refused.is_in_body), (0, StatusCode::BAD_REQUEST, false));
+        }
+    }
+
+    #[test]
+    fn t132_chunks_that_are_none_are_refused_and_their_request_is_not_taken_back() {
+        let head = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+        let long = format!("3;{}", "x".repeat(CHUNK_LINE));
+        for (chunks, wanted) in BAD_CHUNKS.iter().copied().chain([(long.as_bytes(), "too large")]) {
+            let (passable, refused) = framing().read(&[head, chunks].concat()).expect_err(wanted);
+            assert!(refused.why.contains(wanted), "{}", refused.why);
+            assert!(passable >= head.len() && refused.is_in_body);
+        }
+    }
+
+    #[test]
+    fn t131_a_head_has_so_many_bytes_and_fields_and_no_more() {
+        let fields = |count| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
+        assert_eq!(framing().read(fields(10).as_bytes()), Ok(()));
+        let long = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "x".repeat(1024));
+        let unending = "\r\n".repeat(1024);
+        for request in [fields(11), long, unending, "x".repeat(1025)] {
+            let (_, refused) = framing().read(request.as_bytes()).expect_err("it is too large");
+            assert_eq!(refused.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        }
+    }
+
+    #[test]
+    fn what_came_before_a_bad_head_is_passed_on() {
+        let good = GOOD[2];
+        let (passable, refused) = framing().read(&[good, BAD[0].0].concat()).expect_err("the second is bad");
+        assert_eq!((passable, refused.is_in_body), (good.len(), false));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_understood_as_the_whole_is(
+            requests in prop::collection::vec(prop::sample::select(
+                GOOD.iter().copied().chain(BAD.iter().map(|bad| bad.0)).collect::<Vec<_>>()), 1..6),
+            cuts in prop::collection::vec(1usize..40, 1..20),
+        ) {
+            let whole = requests.concat();
+            let at_once = framing().read(&whole).map_err(|(_, refused)| refused);
+            let mut framing = framing();
+            let mut rest = &whole[..];
+            let mut in_pieces = Ok(());
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() || in_pieces.is_err() {
+                    break;
+                }
+                let (piece, after) = rest.split_at((*cut).min(rest.len()));
+                in_pieces = framing.read(piece).map_err(|(_, refused)| refused);
+                rest = after;
+            }
+            prop_assert_eq!(at_once, in_pieces);
+        }
+    }
+}

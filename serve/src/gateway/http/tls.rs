@@ -1,0 +1,122 @@
+//! TLS by rustls: certificates out of files, which are looked at again before each handshake.
+
+use crate::TlsFiles;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// The largest file of certificates or of a key, in bytes. A chain that clients accept is much smaller.
+const LARGEST: u64 = 256 << 10;
+
+/// A server's certificates and key, as they are in its files.
+pub(super) struct Tls(Arc<Inner>);
+
+struct Inner {
+    files: TlsFiles,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    /// Of which state of the files this is, or which cannot be used.
+    stamps: [Option<Stamp>; 2],
+    config: Arc<ServerConfig>,
+}
+
+/// What tells whether a file is another than before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Tls {
+    /// Reads the files. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    ///
+    /// Which file is missing or malformed, or that the two do not belong together.
+    pub(super) fn new(files: &TlsFiles) -> io::Result<Tls> {
+        let stamps = stamps(files);
+        let config = read(files)?;
+        Ok(Tls(Arc::new(Inner { files: files.clone(), current: Mutex::new(Current { stamps, config }) })))
+    }
+
+    /// Shakes hands with a client, with the certificates as they are now. Files that changed and cannot be used are told of
+    /// in the log, and those from before are used on.
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let inner = self.0.clone();
+        let config = tokio::task::spawn_blocking(move || inner.config()).await.map_err(io::Error::other)?;
+        TlsAcceptor::from(config).accept(stream).await
+    }
+}
+
+impl Inner {
+    fn config(&self) -> Arc<ServerConfig> {
+        let stamps = stamps(&self.files);
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.stamps != stamps {
+            // Those that cannot be used are told of once.
+            current.stamps = stamps;
+            match read(&self.files) {
+                Ok(config) => {
+                    log::info!("the certificates in {} were read again", self.files.certificates.display());
+                    current.config = config;
+                }
+                Err(error) => log::warn!("the certificates from before stay in use: {error}"),
+            }
+        }
+        current.config.clone()
+    }
+}
+
+fn stamps(files: &TlsFiles) -> [Option<Stamp>; 2] {
+    [&files.certificates, &files.key].map(|path| {
+        let metadata = path.metadata().ok()?;
+        let modified = metadata.modified().ok();
+        Some(Stamp { device: metadata.dev(), inode: metadata.ino(), size: metadata.size(), modified })
+    })
+}
+
+fn read(files: &TlsFiles) -> io::Result<Arc<ServerConfig>> {
+    let text = read_file(&files.certificates)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let certificates = certificates.map_err(|error| malformed(&files.certificates, &error))?;
+    if certificates.is_empty() {
+        return Err(malformed(&files.certificates, &"no certificate stands in it"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(&read_file(&files.key)?);
+    let key = key.map_err(|error| malformed(&files.key, &error))?;
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().expect("the provider knows the versions");
+    let config = builder.with_no_client_auth().with_single_cert(certificates, key);
+    let mut config = config.map_err(|error| {
+        let (certificates, key) = (files.certificates.display(), files.key.display());
+        io::Error::new(ErrorKind::InvalidInput, format!("{certificates} and {key} cannot be used: {error}"))
+    })?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let size = path.metadata().map_err(named)?.len();
+    if size > LARGEST {
+        return Err(malformed(path, &format!("it has {size} bytes; at most {LARGEST} are read")));
+    }
+    std::fs::read(path).map_err(named)
+}
+
+fn malformed(path: &Path, what: &dyn std::fmt::Display) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, format!("{} holds no PEM that can be used: {what}", path.display()))
+}
