@@ -121,7 +121,8 @@ impl Setup {
 
     fn new(answers: Answers, tls: Option<&TlsFiles>, limits: HttpLimits) -> Result<Setup, SetupError> {
         let HttpLimits { connections, requests, head_time, head_size, fields, idle } = &limits;
-        let numbers = [("connections", *connections), ("requests", *requests), ("head_size", *head_size), ("fields", *fields)];
+        let numbers =
+            [("connections", *connections), ("requests", *requests), ("head_size", *head_size), ("fields", *fields)];
         let times = [("head_time", *head_time), ("idle", *idle)];
         let times = times.iter().filter(|(_, time)| time.is_zero()).map(|(name, _)| *name);
         let mut zero = numbers.iter().filter(|(_, number)| *number == 0).map(|(name, _)| *name).chain(times);
@@ -152,7 +153,8 @@ impl Http {
     pub(crate) fn turn_away(&self, stream: &TcpStream) {
         // Under TLS this is nothing that a client understands, and as short.
         log::debug!("gateway `{}` has as many connections as it may have", self.name);
-        let answer = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let answer =
+            b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
         let _ = stream.try_write(answer);
     }
 

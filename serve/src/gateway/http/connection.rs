@@ -77,7 +77,14 @@ enum Next {
 impl Connection {
     fn new(client: SocketAddr, is_secure: bool) -> Connection {
         let now = Instant::now();
-        let life = Life { exchanges: Vec::new(), quiet_since: now, head_since: None, is_unread: false, answered: 0, abandoned: 0 };
+        let life = Life {
+            exchanges: Vec::new(),
+            quiet_since: now,
+            head_since: None,
+            is_unread: false,
+            answered: 0,
+            abandoned: 0,
+        };
         let (due, is_late) = (AtomicU64::new(0), AtomicBool::new(false));
         Connection { client, is_secure, opened: now, due, is_late, life: Mutex::new(life) }
     }
@@ -232,7 +239,8 @@ async fn begin(setup: &Setup, mut stream: TcpStream) -> Option<(Stream, Version,
     if let Some(tls) = &setup.tls {
         return match timeout(limits.head_time, tls.accept(stream)).await {
             Ok(Ok(stream)) => {
-                let version = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Version::Two } else { Version::One };
+                let version =
+                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Version::Two } else { Version::One };
                 Some((Stream::Secure(Box::new(stream)), version, Vec::new()))
             }
             Ok(Err(error)) => {

@@ -411,7 +411,8 @@ fn aim(http: &Http, setup: &Setup, request: &mut Request<Incoming>) -> Result<Ai
 }
 
 /// Functions are deployed elsewhere than they are invoked, and one text that many have read says otherwise.
-const MISPRINT: Refusal = (StatusCode::NOT_FOUND, "functions are invoked here, and deployed at the service's other address");
+const MISPRINT: Refusal =
+    (StatusCode::NOT_FOUND, "functions are invoked here, and deployed at the service's other address");
 
 fn rest_of(rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
     let path = if rest.is_empty() { "/" } else { rest };

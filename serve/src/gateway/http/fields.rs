@@ -181,7 +181,9 @@ mod tests {
         for status in [100, 101, 199, 600, 999] {
             assert!(!answer(status, &[], empty()), "{status}");
         }
-        assert!(answer(200, &["2"], full("ab")) && answer(200, &["2", "2"], full("ab")) && answer(200, &["9"], empty()));
+        assert!(
+            answer(200, &["2"], full("ab")) && answer(200, &["2", "2"], full("ab")) && answer(200, &["9"], empty())
+        );
         for lengths in [&["1"][..], &["3"], &["+2"], &["2", "3"], &["2, 2"], &[""], &["99999999999999999999"]] {
             assert!(!answer(200, lengths, full("ab")), "{lengths:?}");
         }

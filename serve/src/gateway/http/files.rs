@@ -32,7 +32,8 @@ pub(super) async fn answer(directory: &Path, prefix: &str, path: &str, request: 
     let query = head.uri.query().map(str::to_string);
     head.uri = uri;
     let answered = ServeDir::new(directory).oneshot(Request::from_parts(head, ())).await;
-    let mut answer = answered.unwrap_or_else(|never| match never {}).map(|body| body.map_err(Into::into).boxed_unsync());
+    let mut answer =
+        answered.unwrap_or_else(|never| match never {}).map(|body| body.map_err(Into::into).boxed_unsync());
     // It sends to the path that it knows, which is what stands behind the prefix.
     if let Some(location) = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok()) {
         let query = query.map_or(String::new(), |query| format!("?{query}"));

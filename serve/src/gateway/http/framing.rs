@@ -125,7 +125,9 @@ impl Framing {
         };
         match (too_large, &self.state) {
             (false, _) => Ok(()),
-            (true, State::Head(_)) => Err((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too large")),
+            (true, State::Head(_)) => {
+                Err((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too large"))
+            }
             (true, _) => bad("what stands between the chunks of the body is too large"),
         }
     }
@@ -222,7 +224,8 @@ fn decimal(text: &[u8]) -> Checked<u64> {
 
 fn chunk_size(text: &[u8]) -> Checked<u64> {
     let end = text.iter().position(|&byte| byte == b';').unwrap_or(text.len());
-    let digits = std::str::from_utf8(&text[..end]).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let digits =
+        std::str::from_utf8(&text[..end]).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
     match digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
         Some(size) => Ok(size),
         None => bad("the size of a chunk is no number"),
@@ -260,7 +263,10 @@ mod tests {
         (b"POST / HTTP/1.1\r\ncontent-length: 18446744073709551616\r\n\r\n", "no number"),
         (b"POST / HTTP/1.1\r\ntransfer-encoding: xchunked\r\n\r\n", "otherwise than in chunks"),
         (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked, identity\r\n\r\n", "otherwise than in chunks"),
-        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n", "otherwise than in chunks"),
+        (
+            b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
+            "otherwise than in chunks",
+        ),
         (b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n", "otherwise than in chunks"),
     ];
 

@@ -31,12 +31,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(
-        stream: Stream,
-        ahead: Vec<u8>,
-        connection: &Arc<Connection>,
-        framing: Option<Framing>,
-    ) -> Wire {
+    pub(super) fn new(stream: Stream, ahead: Vec<u8>, connection: &Arc<Connection>, framing: Option<Framing>) -> Wire {
         Wire { stream, ahead, connection: connection.clone(), framing, refused: None }
     }
 
@@ -64,7 +59,9 @@ impl Wire {
     /// Has nothing more read. A request that is being answered is not disturbed, unless what is wrong is its body.
     fn end(&self) -> Poll<io::Result<()>> {
         match self.refused {
-            Some(Refused { is_in_body: true, why, .. }) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
+            Some(Refused { is_in_body: true, why, .. }) => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)))
+            }
             // To hyper an end would mean that the client is gone. It asks again when it has answered.
             _ if self.connection.is_busy() => Poll::Pending,
             _ => Poll::Ready(Ok(())),
