@@ -59,6 +59,8 @@ pub enum Target {
     Files(PathBuf),
     /// Any function of the table, by the first part of the path, which is taken off.
     Named,
+    /// Nobody: the answer is 404, with this text. Where something is looked for that is elsewhere, it says where.
+    Notice(String),
 }
 
 /// A certificate and its key, as PEM files. They are read again when they change.

@@ -32,6 +32,9 @@ pub use name::{Name, NameError};
 pub use outbound::{Outbound, OutboundError, OutboundRule, OutboundRuleError};
 pub use project::{Problem, Project, ProjectError, ProjectFunction, Recipe};
 pub use server::{Listening, Server, ServerBuilder, StartError};
+pub use service::{
+    Most, Service, ServiceConfig, ServiceError, Skipped, StorageError, StorageSettings, Token, TokenError,
+};
 pub use settings::{Policy, Settings, SettingsError};
 pub use spark::Spark;
 

@@ -38,8 +38,8 @@ const SERVING: usize = 1024;
 /// Lines that wait for one who follows.
 const FOLLOWED: usize = 1024;
 
-/// How often one who follows looks at what processes wrote: a flood is seen in large pieces.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long one who follows waits for more, before he looks: a flood is seen in large pieces.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Frames of a trap that are told.
 const FRAMES: usize = 20;
@@ -220,7 +220,7 @@ impl Follower {
             }
             tokio::select! {
                 () = grown => {}
-                () = tokio::time::sleep(PAUSE) => {}
+                () = log.0.journal.filled() => tokio::time::sleep(PAUSE).await,
             }
         }
     }

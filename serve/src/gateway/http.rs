@@ -98,7 +98,7 @@ impl HttpGateway {
     pub(crate) fn functions(&self) -> impl Iterator<Item = &Name> {
         self.routes.iter().filter_map(|route| match &route.target {
             Target::Function(name) => Some(name),
-            Target::Files(_) | Target::Named => None,
+            Target::Files(_) | Target::Named | Target::Notice(_) => None,
         })
     }
 }

@@ -1,3 +1,4 @@
 //! Functions, gateways and the service, over real sockets.
 
 mod http;
+mod service;

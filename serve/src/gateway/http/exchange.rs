@@ -239,13 +239,14 @@ enum Aim {
     Function { function: Arc<Function>, version: Arc<Version> },
     Files { directory: PathBuf, prefix: String, path: String },
     Handler { handler: Handler, body: u64, deadline: Duration },
+    Notice(String),
 }
 
 impl Aim {
     fn body(&self) -> u64 {
         match self {
             Aim::Function { version, .. } => version.settings().body,
-            Aim::Files { .. } => 0,
+            Aim::Files { .. } | Aim::Notice(_) => 0,
             Aim::Handler { body, .. } => *body,
         }
     }
@@ -253,7 +254,7 @@ impl Aim {
     fn deadline(&self) -> Duration {
         match self {
             Aim::Function { version, .. } => version.settings().deadline,
-            Aim::Files { .. } => FILE_TIME,
+            Aim::Files { .. } | Aim::Notice(_) => FILE_TIME,
             Aim::Handler { deadline, .. } => *deadline,
         }
     }
@@ -393,12 +394,12 @@ fn aim(http: &Http, setup: &Setup, request: &mut Request<Incoming>) -> Result<Ai
     })?;
     let (function, rest) = match found {
         Found::Function(name) => (http.functions.get(name.as_str()), None),
-        Found::Named { name, .. } if name == "deploy" => return Err(MISPRINT),
         Found::Named { name, rest } => (http.functions.get(&name), Some(rest_of(rest, request.uri().query()))),
         Found::File { directory, prefix, path } => {
             let (directory, prefix, path) = (directory.clone(), prefix.to_string(), path.into_owned());
             return Ok(Aim::Files { directory, prefix, path });
         }
+        Found::Notice(text) => return Ok(Aim::Notice(text.to_string())),
     };
     let function = function.ok_or((StatusCode::NOT_FOUND, "there is no function of this name"))?;
     if let Some(rest) = rest {
@@ -409,10 +410,6 @@ fn aim(http: &Http, setup: &Setup, request: &mut Request<Incoming>) -> Result<Ai
     let version = function.version();
     Ok(Aim::Function { function, version })
 }
-
-/// Functions are deployed elsewhere than they are invoked, and one text that many have read says otherwise.
-const MISPRINT: Refusal =
-    (StatusCode::NOT_FOUND, "functions are invoked here, and deployed at the service's other address");
 
 fn rest_of(rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
     let path = if rest.is_empty() { "/" } else { rest };
@@ -431,8 +428,8 @@ async fn answer(
 ) -> Result<Response<Body>, Failure> {
     let limit = aim.body();
     // What is said to be too large is not waited for.
-    let is_file = matches!(aim, Aim::Files { .. });
-    if request.body().size_hint().lower() > limit && !is_file {
+    let is_read = !matches!(aim, Aim::Files { .. } | Aim::Notice(_));
+    if request.body().size_hint().lower() > limit && is_read {
         return Err(Failure::TooLarge(limit));
     }
     let exchange = served.exchange.clone();
@@ -447,6 +444,7 @@ async fn answer(
         Aim::Function { version, .. } => super::answer(&version, ticket, request).await,
         Aim::Files { directory, prefix, path } => Ok(files::answer(&directory, &prefix, &path, request).await),
         Aim::Handler { handler, .. } => Ok(handler(request, ticket.clone()).await),
+        Aim::Notice(text) => Ok(short(StatusCode::NOT_FOUND, &text)),
     }
 }
 
@@ -460,7 +458,7 @@ async fn enter(http: &Http, setup: &Setup, aim: &Aim) -> Result<(Option<Pass>, P
             let pass = function.requests().enter(most).await;
             Some(pass.ok_or_else(|| Failure::Overload(format!("{most} requests are with the function already")))?)
         }
-        Aim::Files { .. } | Aim::Handler { .. } => None,
+        Aim::Files { .. } | Aim::Handler { .. } | Aim::Notice(_) => None,
     };
     let place = http.requests.enter(all).await;
     let place = place.ok_or_else(|| Failure::Overload(format!("{all} requests are with the gateway already")))?;

@@ -29,6 +29,8 @@ pub(super) enum Found<'a> {
     Named { name: Cow<'a, str>, rest: &'a str },
     /// A file below a directory. The path is decoded and normal, and begins with a slash.
     File { directory: &'a PathBuf, prefix: &'a str, path: Cow<'a, str> },
+    /// Nobody, and this is said.
+    Notice(&'a str),
 }
 
 /// Nobody answers.
@@ -69,6 +71,7 @@ impl Routes {
         match target {
             Target::Function(name) => Ok(Found::Function(name)),
             Target::Named => named(path, &normal, prefix),
+            Target::Notice(text) => Ok(Found::Notice(text)),
             Target::Files(directory) => Ok(Found::File { directory, prefix, path: below(normal, prefix)? }),
         }
     }

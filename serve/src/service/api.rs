@@ -1,0 +1,345 @@
+//! What the service is asked over HTTP, and what it answers.
+//!
+//! ```text
+//! POST   /deploy/NAME                           the wasm is the body; PUT too
+//! GET    /functions                             all of them
+//! GET    /functions/NAME                        one, with its versions
+//! POST   /functions/NAME/rollback?version=N     the version before, where none is named
+//! DELETE /functions/NAME
+//! GET    /functions/NAME/logs?follow            lines of text, or of JSON by `accept: application/json`
+//! GET    /metrics                               for Prometheus
+//! GET    /healthz
+//! ```
+
+use super::asked::Asked;
+use super::deploy::{Deployed, Order, unknown};
+use super::refusal::Refusal;
+use super::{Inner, Record, guard, upload};
+use crate::gateway::http::{Body, BodyError, Handler};
+use crate::{Code, Follower, Line, Name, Policy, Settings, Version};
+use bytes::Bytes;
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, IF_MATCH, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+/// Lines of a log that are sent where nothing else is asked.
+const LINES: usize = 100;
+
+/// Returns what answers the requests of a service.
+pub(super) fn handler(inner: &Arc<Inner>) -> Handler {
+    let inner = inner.clone();
+    Arc::new(move |request, _ticket| {
+        let inner = inner.clone();
+        Box::pin(async move { answer(inner, request).await.unwrap_or_else(refused) })
+    })
+}
+
+async fn answer(inner: Arc<Inner>, request: Request<Body>) -> Result<Response<Body>, Refusal> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path().to_string();
+    // Who asks whether all is well need not be who may deploy, and learns nothing else.
+    if path == "/healthz" {
+        return allowed(&head.method, &[Method::GET, Method::HEAD]).map(|()| text(StatusCode::OK, "ok\n".into()));
+    }
+    guard::check(inner.config.token.as_ref(), &head.uri, &head.headers).await?;
+    let query = head.uri.query().unwrap_or_default();
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    match parts[..] {
+        ["metrics"] => {
+            allowed(&head.method, &[Method::GET])?;
+            Ok(metrics(&inner))
+        }
+        ["deploy", name] => {
+            allowed(&head.method, &[Method::POST, Method::PUT])?;
+            let deployed = deploy(&inner, name, query, &head.headers, body).await;
+            inner.functions.metrics().deployed(match &deployed {
+                Ok((_, Deployed::New)) => "deployed",
+                Ok((_, Deployed::Unchanged)) => "unchanged",
+                Err(refusal) if refusal.status.is_client_error() => "refused",
+                Err(_) => "failed",
+            });
+            let (version, deployed) = deployed?;
+            let status = if deployed == Deployed::New { StatusCode::CREATED } else { StatusCode::OK };
+            Ok(json(status, &named(&version)))
+        }
+        ["functions"] => {
+            allowed(&head.method, &[Method::GET])?;
+            Ok(json(StatusCode::OK, &json!({ "functions": list(&inner) })))
+        }
+        ["functions", name] if head.method == Method::DELETE => {
+            // What is stored under what is no name can be deleted only where it is stored.
+            let name = name_of(name)?;
+            inner.remove(&name).await?;
+            Ok(json(StatusCode::OK, &json!({ "name": name.as_str(), "deleted": true })))
+        }
+        ["functions", name] => {
+            allowed(&head.method, &[Method::GET, Method::DELETE])?;
+            Ok(json(StatusCode::OK, &describe(&inner, &name_of(name)?)?))
+        }
+        ["functions", name, "rollback"] => {
+            allowed(&head.method, &[Method::POST])?;
+            let version = inner.roll_back(&name_of(name)?, version_of(query)?).await?;
+            Ok(json(StatusCode::OK, &named(&version)))
+        }
+        ["functions", name, "logs"] => {
+            allowed(&head.method, &[Method::GET])?;
+            logs(&inner, &name_of(name)?, query, &head.headers)
+        }
+        _ => Err(Refusal::not_found("there is nothing here; functions are deployed by POST to /deploy/NAME")),
+    }
+}
+
+async fn deploy(
+    inner: &Arc<Inner>,
+    name: &str,
+    query: &str,
+    fields: &HeaderMap,
+    body: Body,
+) -> Result<(Arc<Version>, Deployed), Refusal> {
+    let name = name_of(name)?;
+    let asked = Asked::parse(query, fields)?;
+    let expected = match fields.get(IF_MATCH) {
+        Some(field) => Some(field.to_str().map_err(|_| Refusal::bad_request("`if-match` is no hash"))?.to_string()),
+        None => None,
+    };
+    let most = inner.config.deploys;
+    let place = inner.deploys.clone().try_acquire_owned();
+    let _place = place.map_err(|_| Refusal::busy(format!("{most} deploys are going on, which is all; try again")))?;
+    let bytes = upload::read(body, inner.config.size, inner.config.upload_time).await?;
+    inner.deploy(Order { name, bytes, asked, expected }).await
+}
+
+fn metrics(inner: &Inner) -> Response<Body> {
+    let functions = &inner.functions;
+    let mut page = text(StatusCode::OK, functions.metrics().text() + &functions.vm().metrics());
+    let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    page.headers_mut().insert(CONTENT_TYPE, format);
+    page
+}
+
+fn named(version: &Version) -> Value {
+    json!({ "name": version.name().as_str(), "version": version.number(), "hash": version.hash().to_hex().as_str() })
+}
+
+/// Returns all functions: those that serve, wherever they come from, and those that are stored and do not.
+fn list(inner: &Inner) -> Vec<Value> {
+    let mut names: Vec<String> = inner.known().keys().cloned().collect();
+    names.extend(inner.functions.all().iter().map(|function| function.name().to_string()));
+    names.sort();
+    names.dedup();
+    names.iter().filter_map(|name| summary(inner, name)).collect()
+}
+
+fn summary(inner: &Inner, name: &str) -> Option<Value> {
+    let record = inner.known().get(name).cloned();
+    let manifest = record.as_ref().and_then(|record| record.manifest.clone());
+    if let Some(Record { broken: Some(why), .. }) = record {
+        let version = manifest.map(|manifest| manifest.current);
+        return Some(json!({ "name": name, "state": "broken", "version": version, "error": why }));
+    }
+    // It may have gone meanwhile.
+    let version = inner.functions.get(name)?.version();
+    let mut summary = named(&version);
+    summary["state"] = "serving".into();
+    summary["origin"] = if manifest.is_some() { "deployed" } else { "project" }.into();
+    summary["kind"] = match version.code() {
+        Code::Spark(_) => "spark",
+        Code::Component(_) => "component",
+        Code::Program(_) => "program",
+    }
+    .into();
+    summary["policy"] = policy(version.settings().policy).into();
+    if let Some(manifest) = manifest {
+        summary["size"] = manifest.current().size.into();
+        summary["deployed"] = manifest.current().deployed.clone().into();
+        summary["versions"] = manifest.versions.iter().map(|version| version.number).collect();
+    }
+    Some(summary)
+}
+
+fn describe(inner: &Inner, name: &Name) -> Result<Value, Refusal> {
+    let mut described = summary(inner, name.as_str()).ok_or_else(|| unknown(name))?;
+    if let Some(manifest) = inner.manifest(name) {
+        let versions = manifest.versions.iter().map(|version| {
+            json!({
+                "version": version.number,
+                "hash": version.hash.to_hex().as_str(),
+                "size": version.size,
+                "deployed": version.deployed,
+                "serving": version.number == manifest.current,
+            })
+        });
+        described["versions"] = versions.collect();
+    }
+    if let Some(function) = inner.functions.get(name.as_str()) {
+        described["settings"] = settings(function.version().settings());
+    }
+    Ok(described)
+}
+
+/// Returns what a function may use. Of what may be secret only that it is there is told.
+fn settings(settings: &Settings) -> Value {
+    let variables: Vec<_> = settings.variables.iter().map(|(name, _)| name).collect();
+    let outbound: Vec<_> = settings.outbound.iter().map(|rule| rule.to_string()).collect();
+    json!({
+        "policy": policy(settings.policy),
+        "memory": settings.memory,
+        "compute": settings.compute,
+        "processes": settings.processes,
+        "deadline": settings.deadline.as_secs_f64(),
+        "body": settings.body,
+        "requests": settings.requests,
+        "outbound": outbound,
+        "variables": variables,
+        "client-secret": settings.client_secret.is_some(),
+    })
+}
+
+fn policy(policy: Policy) -> String {
+    match policy {
+        Policy::Fresh => "fresh".to_string(),
+        Policy::Pool(instances) => format!("pool:{instances}"),
+        Policy::Single => "single".to_string(),
+    }
+}
+
+fn logs(inner: &Arc<Inner>, name: &Name, query: &str, fields: &HeaderMap) -> Result<Response<Body>, Refusal> {
+    let function = inner.functions.get(name.as_str()).ok_or_else(|| unknown(name))?;
+    let follows = parameter(query, "follow").is_some_and(|value| value != "false");
+    let lines = match parameter(query, "lines") {
+        Some(lines) => lines.parse().map_err(|_| Refusal::bad_request("`lines` is a whole number"))?,
+        None => LINES,
+    };
+    let format = match fields.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/")) {
+        true => Format::Json,
+        false => Format::Text,
+    };
+    let body = if follows {
+        let place = inner.followers.clone().try_acquire_owned();
+        let place = place.map_err(|_| Refusal::busy("as many follow logs as may; try again"))?;
+        let (kept, follower) = function.log().follow();
+        // It is not held: when the function is deleted, what is left of its log is nobody's.
+        drop(function);
+        let first = format.lines(newest(&kept, lines));
+        follow(first, format, Following { follower, is_ending: inner.is_ending.subscribe(), _place: place })
+    } else {
+        full(format.lines(newest(&function.log().lines(), lines)))
+    };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// How lines of a log are sent.
+#[derive(Clone, Copy)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl Format {
+    fn media_type(self) -> &'static str {
+        match self {
+            Format::Text => "text/plain; charset=utf-8",
+            Format::Json => "application/x-ndjson",
+        }
+    }
+
+    fn lines(self, lines: &[Arc<Line>]) -> Bytes {
+        let mut text = String::new();
+        for line in lines {
+            text += &match self {
+                Format::Text => line.to_string(),
+                Format::Json => serde_json::to_string(&**line).expect("a line is JSON"),
+            };
+            text.push('\n');
+        }
+        text.into()
+    }
+}
+
+/// One who follows a log.
+struct Following {
+    follower: Follower,
+    is_ending: watch::Receiver<bool>,
+    _place: OwnedSemaphorePermit,
+}
+
+fn follow(first: Bytes, format: Format, following: Following) -> Body {
+    let begin = (Some(first), following);
+    let frames = futures_lite::stream::unfold(begin, move |(first, mut following)| async move {
+        if let Some(first) = first.filter(|first| !first.is_empty()) {
+            return Some((Ok::<_, BodyError>(Frame::data(first)), (None, following)));
+        }
+        let lines = tokio::select! {
+            lines = following.follower.next() => lines,
+            // An error says that the service is gone.
+            _ = following.is_ending.wait_for(|is_ending| *is_ending) => return None,
+        };
+        Some((Ok(Frame::data(format.lines(&lines))), (None, following)))
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+fn newest(lines: &[Arc<Line>], count: usize) -> &[Arc<Line>] {
+    &lines[lines.len().saturating_sub(count)..]
+}
+
+fn name_of(text: &str) -> Result<Name, Refusal> {
+    Name::new(text).map_err(Refusal::bad_request)
+}
+
+fn version_of(query: &str) -> Result<Option<u64>, Refusal> {
+    let Some(version) = parameter(query, "version") else { return Ok(None) };
+    version.parse().map(Some).map_err(|_| Refusal::bad_request("`version` is a whole number"))
+}
+
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+fn allowed(method: &Method, methods: &[Method]) -> Result<(), Refusal> {
+    if methods.contains(method) {
+        return Ok(());
+    }
+    Err(Refusal::not_allowed(methods))
+}
+
+fn refused(refusal: Refusal) -> Response<Body> {
+    let Refusal { status, sentence, allow } = refusal;
+    let mut response = json(status, &json!({ "error": lunatic_vm::printable(&sentence) }));
+    let fields = response.headers_mut();
+    if let Some(allow) = allow {
+        fields.insert(ALLOW, allow);
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        fields.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"lunatic\""));
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
+        fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn json(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = text(status, format!("{value}\n"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn text(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(full(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}

@@ -1,0 +1,231 @@
+//! What is asked for a function by whoever deploys it.
+//!
+//! It can have what the service lets functions have at most. Rights that reach into the computer or its network (directories,
+//! private addresses, namespaces) are not to be asked for: the service's defaults grant them, to all or to none.
+
+use super::refusal::Refusal;
+use crate::quantity;
+use crate::{OutboundRule, Policy, Settings};
+use http::HeaderMap;
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// What functions can be asked to have at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Most {
+    /// Bytes of memory of each process. 4 GiB unless told otherwise, which is all that there is.
+    pub memory: u64,
+    /// How long a request may take. An hour unless told otherwise.
+    pub deadline: Duration,
+    /// Bytes of a request's body. 1 GiB unless told otherwise.
+    pub body: u64,
+    /// Requests at the same time. 10,000 unless told otherwise.
+    pub requests: NonZeroUsize,
+    /// Processes alive at the same time. 100,000 unless told otherwise.
+    pub processes: u64,
+    /// Instances of a pool. 64 unless told otherwise.
+    pub pool: NonZeroUsize,
+    /// Whether hosts can be asked for that are called over HTTP. They can, unless told otherwise; private addresses are
+    /// refused in any case.
+    pub outbound: bool,
+}
+
+/// The header fields that variables and the secret come in: what stands in an address is written to logs.
+pub(super) const VARIABLE: &str = "x-variable";
+pub(super) const CLIENT_SECRET: &str = "x-client-secret";
+
+/// What can stand in the query of a deploy.
+const QUERY: &str = "policy, memory, compute, deadline, body, requests, processes and outbound";
+
+/// Bytes of all variables of a function, and how many they are.
+const VARIABLES_SIZE: usize = 64 << 10;
+const VARIABLES: usize = 100;
+
+/// Hosts that can be asked for.
+const HOSTS: usize = 100;
+
+/// What was asked; what was not is as the defaults say. It holds secrets, so that it is not to be shown as a whole.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Asked {
+    /// `fresh`, `single` or `pool:N`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<String>,
+    /// In bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compute: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline_in_microseconds: Option<u64>,
+    /// In bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<NonZeroUsize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outbound: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    variables: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_secret: Option<String>,
+}
+
+impl Asked {
+    /// Reads what a deploy's query and header fields ask for.
+    pub(super) fn parse(query: &str, fields: &HeaderMap) -> Result<Asked, Refusal> {
+        let mut asked = Asked::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (key, value) = (decoded(key)?, decoded(value)?);
+            asked.set(&key, &value).map_err(|why| Refusal::bad_request(format!("`{key}={value}`: {why}")))?;
+        }
+        for field in fields.get_all(VARIABLE) {
+            let (name, value) = text(VARIABLE, field)?
+                .split_once('=')
+                .filter(|(name, _)| !name.is_empty())
+                .ok_or_else(|| Refusal::bad_request(format!("a field `{VARIABLE}` is `NAME=VALUE`")))?;
+            asked.variables.insert(name.to_string(), value.to_string());
+        }
+        if let Some(field) = fields.get(CLIENT_SECRET) {
+            asked.client_secret = Some(text(CLIENT_SECRET, field)?.to_string());
+        }
+        let size: usize = asked.variables.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if asked.variables.len() > VARIABLES || size > VARIABLES_SIZE {
+            let most = format!("a function has at most {VARIABLES} variables of {VARIABLES_SIZE} bytes together");
+            return Err(Refusal::bad_request(most));
+        }
+        Ok(asked)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "policy" => {
+                policy(value)?;
+                self.policy = Some(value.to_string());
+            }
+            "memory" => self.memory = Some(quantity::bytes(value)?),
+            "compute" => self.compute = Some(count(value)?.get() as u64),
+            "deadline" => {
+                let deadline = quantity::duration(value)?.as_micros();
+                self.deadline_in_microseconds = Some(u64::try_from(deadline).map_err(|_| "that is too long")?);
+            }
+            "body" => self.body = Some(quantity::bytes(value)?),
+            "requests" => self.requests = Some(count(value)?),
+            "processes" => self.processes = Some(count(value)?.get() as u64),
+            "outbound" => {
+                for host in value.split(',').filter(|host| !host.is_empty()) {
+                    host.parse::<OutboundRule>().map_err(|error| error.to_string())?;
+                    let hosts = self.outbound.get_or_insert_default();
+                    if hosts.len() == HOSTS {
+                        return Err(format!("at most {HOSTS} hosts can be asked for"));
+                    }
+                    hosts.push(host.to_string());
+                }
+            }
+            _ => return Err(format!("there is no such setting; there are {QUERY}")),
+        }
+        Ok(())
+    }
+
+    /// Returns what the function may use: what was asked, and otherwise what the defaults say.
+    pub(super) fn settings(&self, defaults: &Settings, most: &Most) -> Result<Settings, Refusal> {
+        let mut settings = defaults.clone();
+        if let Some(text) = &self.policy {
+            settings.policy = policy(text).map_err(Refusal::bad_request)?;
+            if let Policy::Pool(instances) = settings.policy {
+                within("instances of a pool", instances.get(), most.pool.get())?;
+            }
+        }
+        if let Some(memory) = self.memory {
+            within("bytes of memory", memory, most.memory)?;
+            settings.memory = memory;
+        }
+        if let Some(compute) = self.compute {
+            settings.compute = Some(compute);
+        }
+        if let Some(microseconds) = self.deadline_in_microseconds {
+            let deadline = Duration::from_micros(microseconds);
+            within("seconds until the deadline", deadline.as_secs(), most.deadline.as_secs())?;
+            settings.deadline = deadline;
+        }
+        if let Some(body) = self.body {
+            within("bytes of a body", body, most.body)?;
+            settings.body = body;
+        }
+        if let Some(requests) = self.requests {
+            within("requests at the same time", requests.get(), most.requests.get())?;
+            settings.requests = requests;
+        }
+        if let Some(processes) = self.processes {
+            within("processes", processes, most.processes)?;
+            settings.processes = processes;
+        }
+        if let Some(hosts) = &self.outbound {
+            if !most.outbound {
+                return Err(Refusal::bad_request("this service lets nobody who deploys ask for `outbound` hosts"));
+            }
+            let rules: Result<Vec<_>, _> = hosts.iter().map(|host| host.parse::<OutboundRule>()).collect();
+            settings.outbound = rules.map_err(Refusal::bad_request)?;
+            // What the defaults let reach private addresses are the hosts of the defaults.
+            settings.private_addresses = false;
+        }
+        for (name, value) in &self.variables {
+            settings.variables.retain(|(other, _)| other != name);
+            settings.variables.push((name.clone(), value.clone()));
+        }
+        if let Some(secret) = &self.client_secret {
+            settings.client_secret = Some(secret.clone());
+        }
+        Ok(settings)
+    }
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(what: &str, asked: T, most: T) -> Result<(), Refusal> {
+    if asked <= most {
+        return Ok(());
+    }
+    Err(Refusal::bad_request(format!("{asked} {what} are asked for; this service gives at most {most}")))
+}
+
+fn policy(text: &str) -> Result<Policy, String> {
+    match (text, text.strip_prefix("pool:")) {
+        ("fresh", _) => Ok(Policy::Fresh),
+        ("single", _) => Ok(Policy::Single),
+        (_, Some(instances)) => Ok(Policy::Pool(count(instances)?)),
+        _ => Err("a policy is `fresh`, `single` or for example `pool:4`".to_string()),
+    }
+}
+
+/// Reads a number of which none would be nothing at all.
+fn count(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "a whole number from 1 on is needed".to_string())
+}
+
+fn decoded(text: &str) -> Result<String, Refusal> {
+    let decoded = percent_decode_str(text).decode_utf8();
+    Ok(decoded.map_err(|_| Refusal::bad_request("the query is not UTF-8"))?.into_owned())
+}
+
+fn text<'a>(name: &str, field: &'a http::HeaderValue) -> Result<&'a str, Refusal> {
+    std::str::from_utf8(field.as_bytes()).map_err(|_| Refusal::bad_request(format!("the field `{name}` is not UTF-8")))
+}
+
+impl Default for Most {
+    fn default() -> Most {
+        Most {
+            memory: 4 << 30,
+            deadline: Duration::from_secs(3600),
+            body: 1 << 30,
+            requests: NonZeroUsize::new(10_000).expect("it is not zero"),
+            processes: 100_000,
+            pool: NonZeroUsize::new(64).expect("it is not zero"),
+            outbound: true,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What is stored about a function: which versions there are, and which of them serves. Plain data, kept as JSON.
+
+use super::asked::Asked;
+use serde::{Deserialize, Serialize};
+
+/// The form that manifests have. Another one is not read: it was written by a later lunatic.
+const FORM: u32 = 1;
+
+/// A function, as it is stored.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Manifest {
+    form: u32,
+    /// The version that serves.
+    pub(super) current: u64,
+    /// Those that are kept, the oldest first.
+    pub(super) versions: Vec<Stored>,
+}
+
+/// A version, as it is stored.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stored {
+    pub(super) number: u64,
+    /// That of its wasm, under which the wasm is stored.
+    #[serde(with = "hex")]
+    pub(super) hash: blake3::Hash,
+    /// Bytes of its wasm.
+    pub(super) size: u64,
+    /// When it was deployed, as text.
+    pub(super) deployed: String,
+    /// What was asked for it. What was not asked is as the service's defaults say when it is loaded.
+    #[serde(default)]
+    pub(super) asked: Asked,
+}
+
+/// A manifest cannot be what it says.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ManifestError {
+    #[error("it is not what a manifest looks like: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("it has the form {0}, and this version of lunatic knows {FORM}")]
+    Form(u32),
+    #[error("its versions are not in order, or the one that serves, {0}, is not among them")]
+    Versions(u64),
+}
+
+impl Manifest {
+    /// Reads one.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
+        let manifest: Manifest = serde_json::from_slice(bytes)?;
+        if manifest.form != FORM {
+            return Err(ManifestError::Form(manifest.form));
+        }
+        let is_in_order = manifest.versions.is_sorted_by(|one, next| one.number < next.number);
+        if !is_in_order || manifest.version(manifest.current).is_none() {
+            return Err(ManifestError::Versions(manifest.current));
+        }
+        Ok(manifest)
+    }
+
+    /// Returns what is stored of it.
+    pub(super) fn text(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).expect("a manifest is JSON")
+    }
+
+    /// Returns the manifest with one more version, which serves, of which so many are kept at most.
+    pub(super) fn with(before: Option<&Manifest>, version: Stored, kept: usize) -> Manifest {
+        let current = version.number;
+        let mut versions = before.map_or_else(Vec::new, |before| before.versions.clone());
+        versions.push(version);
+        versions.drain(..versions.len().saturating_sub(kept.max(1)));
+        Manifest { form: FORM, current, versions }
+    }
+
+    /// Returns the manifest with another one of its versions serving; `None` where there is no such version.
+    pub(super) fn serving(&self, number: u64) -> Option<Manifest> {
+        self.version(number).map(|_| Manifest { current: number, ..self.clone() })
+    }
+
+    /// Returns the number of the next version.
+    pub(super) fn next(&self) -> u64 {
+        self.versions.last().map_or(1, |last| last.number + 1)
+    }
+
+    /// Returns a version.
+    pub(super) fn version(&self, number: u64) -> Option<&Stored> {
+        self.versions.iter().find(|version| version.number == number)
+    }
+
+    /// Returns the version that serves.
+    pub(super) fn current(&self) -> &Stored {
+        self.version(self.current).expect("it is checked wherever a manifest comes from")
+    }
+
+    /// Returns the version that one goes back to where no other is named: the one before the one that serves.
+    pub(super) fn previous(&self) -> Option<u64> {
+        self.versions.iter().rev().map(|version| version.number).find(|&number| number < self.current)
+    }
+}
+
+/// A hash as 64 digits.
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(hash: &blake3::Hash, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hash.to_hex())
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<blake3::Hash, D::Error> {
+        blake3::Hash::from_hex(String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(number: u64) -> Stored {
+        let hash = blake3::hash(&number.to_le_bytes());
+        Stored { number, hash, size: 8, deployed: "2026-01-31T12:00:00Z".into(), asked: Asked::default() }
+    }
+
+    fn numbers(manifest: &Manifest) -> Vec<u64> {
+        manifest.versions.iter().map(|version| version.number).collect()
+    }
+
+    #[test]
+    fn the_newest_versions_are_kept() {
+        let mut manifest = Manifest::with(None, version(1), 3);
+        assert_eq!(manifest.previous(), None);
+        for number in 2..=5 {
+            assert_eq!(manifest.next(), number);
+            manifest = Manifest::with(Some(&manifest), version(number), 3);
+        }
+        assert_eq!((numbers(&manifest), manifest.current, manifest.previous()), (vec![3, 4, 5], 5, Some(4)));
+        assert!(manifest.serving(2).is_none());
+        let back = manifest.serving(3).expect("it is kept");
+        assert_eq!((back.current, back.next(), back.previous()), (3, 6, None));
+    }
+
+    #[test]
+    fn a_manifest_is_read_as_it_was_written() {
+        let manifest = Manifest::with(Some(&Manifest::with(None, version(1), 9)), version(2), 9);
+        let read = Manifest::parse(&manifest.text()).expect("it was just written");
+        assert!(read == manifest);
+    }
+
+    #[test]
+    fn what_cannot_be_is_not_read() {
+        let text = String::from_utf8(Manifest::with(None, version(1), 9).text()).expect("it is JSON");
+        for (bad, why) in [
+            (String::new(), "looks like"),
+            (text[..text.len() - 9].to_string(), "looks like"),
+            (text.replace("\"form\": 1", "\"form\": 2"), "the form 2"),
+            (text.replace("\"current\": 1", "\"current\": 7"), "7"),
+            (text.replace("\"number\"", "\"nummer\""), "nummer"),
+        ] {
+            let error = Manifest::parse(bad.as_bytes()).err().expect("it cannot be read").to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Who may deploy: whoever knows the token.
+
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use subtle::{Choice, ConstantTimeEq};
+
+/// The shortest token, in bytes, and the largest file of tokens.
+const SHORTEST: usize = 16;
+const FILE_SIZE: u64 = 64 << 10;
+
+/// What whoever deploys has to know. It is never shown, and kept as its hash.
+#[derive(Clone)]
+pub struct Token(Source);
+
+#[derive(Clone)]
+enum Source {
+    Given(blake3::Hash),
+    File(PathBuf),
+}
+
+/// It is no token.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// It could be guessed, or could not be sent.
+    #[error(
+        "a token has at least {SHORTEST} characters, visible ones of ASCII; for example what `openssl rand -hex 32` prints"
+    )]
+    Unfit,
+    /// The file cannot be read.
+    #[error("the file of tokens `{}` cannot be read: {why}", .path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why it cannot be.
+        why: String,
+    },
+}
+
+impl Token {
+    /// Takes a token.
+    ///
+    /// # Errors
+    ///
+    /// Where it is too short or cannot be sent.
+    pub fn new(text: &str) -> Result<Token, TokenError> {
+        Ok(Token(Source::Given(hash(text.trim())?)))
+    }
+
+    /// Takes a file with a token on each line, any of which will do. It is read again at each request: a line that is taken
+    /// out is of no use from then on.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read, or there is no token in it.
+    pub fn in_file(path: &Path) -> Result<Token, TokenError> {
+        tokens(path)?;
+        Ok(Token(Source::File(path.to_path_buf())))
+    }
+
+    /// Whether this is the token. Takes as long whichever it is. Blocks for a short file.
+    pub(super) fn is(&self, text: &str) -> Result<bool, TokenError> {
+        let asked = blake3::hash(text.as_bytes());
+        let is = match &self.0 {
+            Source::Given(hash) => hash.as_bytes().ct_eq(asked.as_bytes()),
+            Source::File(path) => {
+                let same = |hash: &blake3::Hash| hash.as_bytes().ct_eq(asked.as_bytes());
+                tokens(path)?.iter().fold(Choice::from(0), |is, hash| is | same(hash))
+            }
+        };
+        Ok(is.into())
+    }
+}
+
+fn tokens(path: &Path) -> Result<Vec<blake3::Hash>, TokenError> {
+    let unreadable = |why: String| TokenError::File { path: path.to_path_buf(), why };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    let length = file.take(FILE_SIZE + 1).read_to_string(&mut text).map_err(|error| unreadable(error.to_string()))?;
+    if length as u64 > FILE_SIZE {
+        return Err(unreadable(format!("it is larger than {FILE_SIZE} bytes")));
+    }
+    let hashes: Result<Vec<_>, _> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(hash).collect();
+    match hashes {
+        Ok(hashes) if hashes.is_empty() => Err(TokenError::Unfit),
+        hashes => hashes,
+    }
+}
+
+fn hash(text: &str) -> Result<blake3::Hash, TokenError> {
+    if text.len() < SHORTEST || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(TokenError::Unfit);
+    }
+    Ok(blake3::hash(text.as_bytes()))
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    const ONE: &str = "correct-horse-battery-staple";
+    const OTHER: &str = "0123456789abcdef";
+
+    #[test]
+    fn t150_a_token_is_known_by_its_text_alone_and_never_shown() {
+        let token = Token::new(&format!("{ONE}\n")).expect("it is one");
+        assert!(token.is(ONE).expect("there is no file"));
+        for wrong in ["", OTHER, &ONE[1..], &format!("{ONE} ")] {
+            assert!(!token.is(wrong).expect("there is no file"), "{wrong}");
+        }
+        assert!(!format!("{token:?}").contains("horse"));
+    }
+
+    #[test]
+    fn t150_what_can_be_guessed_is_no_token() {
+        for text in ["", "secret", "two words of it are too many", "übermäßig-lang-und-doch"] {
+            assert!(Token::new(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn t150_a_token_that_is_taken_out_of_the_file_has_expired() {
+        let mut file = tempfile::NamedTempFile::new().expect("there is room");
+        writeln!(file, "{ONE}\n\n{OTHER}").expect("there is room");
+        let token = Token::in_file(file.path()).expect("there are two");
+        assert!(token.is(ONE).expect("it is readable") && token.is(OTHER).expect("it is readable"));
+        std::fs::write(file.path(), OTHER).expect("there is room");
+        assert!(!token.is(ONE).expect("it is readable") && token.is(OTHER).expect("it is readable"));
+        std::fs::remove_file(file.path()).expect("it is there");
+        assert!(token.is(OTHER).is_err());
+    }
+}
