@@ -37,6 +37,9 @@ pub(crate) enum Command {
     Test(Test),
     Call(Call),
     Bridge(Bridge),
+    Functions(Functions),
+    Logs(Logs),
+    Invoke(Invoke),
     Init(Init),
     New(New),
     Completions(Completions),
@@ -258,6 +261,118 @@ pub(crate) struct CallBounds {
     /// Grant the host functions whose `namespace::name` begins so; without it none are
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) allow: Vec<String>,
+}
+
+/// List the functions of a service, with their versions and states
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lunatic functions
+  lunatic functions my-http-server       its versions too
+  lunatic functions --json | jq .functions[].name")]
+pub(crate) struct Functions {
+    /// One function, with its versions
+    pub(crate) name: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) deployer: Deployer,
+}
+
+/// Print what a function wrote, and why it failed
+///
+/// A line says when, which version, which process, which request, and whether it was written to standard output or error or
+/// tells of a failure.
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// The function
+    pub(crate) name: String,
+
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// Begin with so many of the newest lines
+    #[arg(short = 'n', long, value_name = "COUNT", default_value = "100")]
+    pub(crate) lines: usize,
+
+    /// Print a JSON object for each line
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) deployer: Deployer,
+}
+
+/// Send a request to a function of a service, and print the answer
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lunatic invoke my-http-server secret
+  lunatic invoke my-http-server echo --data hello
+  lunatic invoke my-http-server echo --data @picture.png --header 'content-type: image/png' > echoed.png")]
+pub(crate) struct Invoke {
+    /// The function
+    pub(crate) name: String,
+
+    /// The path, as the function sees it [default: /]
+    pub(crate) path: Option<String>,
+
+    /// Send this, the content of a file as @FILE, or of standard input as @-
+    #[arg(long, short, value_name = "DATA|@FILE")]
+    pub(crate) data: Option<String>,
+
+    /// The method [default: GET, with data POST]
+    #[arg(long, short = 'X', value_name = "METHOD")]
+    pub(crate) request: Option<String>,
+
+    /// Send a header field
+    #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+    pub(crate) header: Vec<String>,
+
+    /// Where the service invokes [default: 127.0.0.1:8000, or what the variable LUNATIC_INVOKE says]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) invoke: Option<SocketAddr>,
+}
+
+/// What `lunatic serve` does beside serving a project.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Service")]
+pub(crate) struct ServiceFlags {
+    /// Let functions be deployed over HTTP, at this address [default: 127.0.0.1:8002], and be invoked by name
+    ///
+    /// `curl --data-binary @app.wasm 127.0.0.1:8002/deploy/NAME` deploys, `curl 127.0.0.1:8000/NAME/path` invokes.
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1)]
+    pub(crate) deploy: Option<Option<SocketAddr>>,
+
+    /// Where deployed functions are invoked [default: 127.0.0.1:8000]
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "deploy")]
+    pub(crate) invoke: Option<SocketAddr>,
+
+    /// Where deployed functions are kept [default: ./module-store]
+    #[arg(long, value_name = "DIRECTORY", requires = "deploy", value_hint = ValueHint::DirPath)]
+    pub(crate) storage: Option<PathBuf>,
+
+    /// A file of tokens, one on each line, of which whoever deploys has to know one
+    ///
+    /// Without it the token is what the variable LUNATIC_TOKEN says, and without that everybody who reaches the address may
+    /// deploy: then it is one of this computer alone.
+    #[arg(long, value_name = "FILE", requires = "deploy", value_hint = ValueHint::FilePath)]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// Where a service deploys, and what it wants to know.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Service")]
+pub(crate) struct Deployer {
+    /// Where the service deploys [default: 127.0.0.1:8002, or what the variable LUNATIC_DEPLOY says]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) deploy: Option<SocketAddr>,
+
+    /// The file that the token is in [default: what the variable LUNATIC_TOKEN says]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// Set a cargo project up so that `cargo run` runs it with `lunatic`

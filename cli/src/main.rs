@@ -5,11 +5,15 @@
 
 mod bridge;
 mod call;
+mod client;
 mod command_line;
 mod completions;
 mod failure;
+mod functions;
 mod init;
+mod invoke;
 mod log_lines;
+mod logs;
 mod new;
 mod quantity;
 mod run;
@@ -27,6 +31,9 @@ fn main() -> ! {
         Some(Command::Test(test)) => run::test(&test.run),
         Some(Command::Call(call)) => call::call(&call),
         Some(Command::Bridge(bridge)) => bridge::bridge(&bridge),
+        Some(Command::Functions(functions)) => functions::functions(&functions),
+        Some(Command::Logs(logs)) => logs::logs(&logs),
+        Some(Command::Invoke(invoke)) => invoke::invoke(&invoke),
         Some(Command::Init(init)) => init::init(&init),
         Some(Command::New(new)) => new::new(&new),
         Some(Command::Completions(completions)) => completions::print(&completions),

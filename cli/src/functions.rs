@@ -1,0 +1,109 @@
+//! `lunatic functions`: what a service has.
+
+use crate::client;
+use crate::command_line::Functions;
+use crate::failure::{Failure, Outcome};
+use lunatic_vm::printable;
+use serde_json::Value;
+use std::io::Write;
+
+/// What stands above the columns.
+const COLUMNS: [&str; 7] = ["NAME", "STATE", "VERSION", "KIND", "POLICY", "DEPLOYED", "HASH"];
+const VERSION_COLUMNS: [&str; 5] = ["VERSION", "SERVING", "SIZE", "DEPLOYED", "HASH"];
+
+/// Digits of a hash that tell it from others.
+const DIGITS: usize = 12;
+
+/// Prints all functions, or one with its versions.
+pub(crate) fn functions(functions: &Functions) -> Outcome {
+    let path = match &functions.name {
+        Some(name) => format!("/functions/{}", client::part(name)),
+        None => "/functions".to_string(),
+    };
+    let answer = client::block_on(async {
+        client::read(client::ask(&functions.deployer, &path, "application/json").await?).await
+    })?;
+    let value: Value =
+        serde_json::from_slice(&answer).map_err(|error| Failure::new(format!("the answer is no JSON: {error}")))?;
+    let text = match (&functions.name, functions.json) {
+        (_, true) => format!("{value:#}\n"),
+        (None, _) => table(&COLUMNS, value["functions"].as_array().into_iter().flatten().map(row)),
+        (Some(_), _) => {
+            let all = table(&COLUMNS, std::iter::once(row(&value)));
+            let versions = value["versions"].as_array().into_iter().flatten().map(version_row);
+            format!("{all}\n{}", table(&VERSION_COLUMNS, versions))
+        }
+    };
+    // Who reads may have seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(0)
+}
+
+fn row(function: &Value) -> Vec<String> {
+    let mut row: Vec<_> =
+        ["name", "state", "version", "kind", "policy", "deployed"].map(|key| cell(&function[key])).into();
+    row.push(hash(&function["hash"]));
+    if let Some(why) = function["error"].as_str() {
+        row.push(printable(why).into_owned());
+    }
+    row
+}
+
+fn version_row(version: &Value) -> Vec<String> {
+    let is_serving = version["serving"].as_bool().unwrap_or_default();
+    let is_serving = if is_serving { "*" } else { "" }.to_string();
+    let [number, size, deployed] = ["version", "size", "deployed"].map(|key| cell(&version[key]));
+    vec![number, is_serving, size, deployed, hash(&version["hash"])]
+}
+
+fn hash(value: &Value) -> String {
+    cell(value).chars().take(DIGITS).collect()
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_string(),
+        Value::String(text) => printable(text).replace('\n', " "),
+        other => other.to_string(),
+    }
+}
+
+/// Sets rows under a head, each column as wide as it has to be. What has no column stands at the end.
+fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let head = head.iter().map(|column| (*column).to_string()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let columns = rows[0].len();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().enumerate().map(|(column, cell)| match widths.get(column) {
+            Some(width) => format!("{cell:width$}"),
+            None => cell.clone(),
+        });
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_table_is_as_wide_as_it_has_to_be() {
+        let functions = [
+            json!({ "name": "hello", "state": "serving", "version": 12, "kind": "spark", "policy": "fresh",
+                    "deployed": "2026-01-31T12:00:00Z", "hash": "0123456789abcdef" }),
+            json!({ "name": "a-longer-name", "state": "broken", "version": null, "error": "it is \u{1b}[2Jnot there" }),
+        ];
+        let expected = "\
+NAME           STATE    VERSION  KIND   POLICY  DEPLOYED              HASH
+hello          serving  12       spark  fresh   2026-01-31T12:00:00Z  0123456789ab
+a-longer-name  broken   -        -      -       -                     -             it is \\u{1b}[2Jnot there
+";
+        assert_eq!(table(&COLUMNS, functions.iter().map(row)), expected);
+    }
+}
