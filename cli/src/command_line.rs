@@ -37,6 +37,7 @@ pub(crate) enum Command {
     Test(Test),
     Call(Call),
     Bridge(Bridge),
+    Serve(Serve),
     Functions(Functions),
     Logs(Logs),
     Invoke(Invoke),
@@ -261,6 +262,25 @@ pub(crate) struct CallBounds {
     /// Grant the host functions whose `namespace::name` begins so; without it none are
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) allow: Vec<String>,
+}
+
+/// Serve functions over HTTP, until a signal comes
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lunatic serve --deploy
+  curl --data-binary @my-http-server.wasm localhost:8002/deploy/my-http-server
+  curl -i http://127.0.0.1:8000/my-http-server/secret")]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) service: ServiceFlags,
+
+    /// How long requests may go on that are being served when a signal comes; a second signal ends them
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = quantity::duration)]
+    pub(crate) drain: Duration,
+
+    /// Tell of every process's end; twice, of all that the machine does
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
 }
 
 /// List the functions of a service, with their versions and states

@@ -17,6 +17,8 @@ mod logs;
 mod new;
 mod quantity;
 mod run;
+mod serve;
+mod service;
 mod test;
 
 use clap::Parser;
@@ -31,6 +33,7 @@ fn main() -> ! {
         Some(Command::Test(test)) => run::test(&test.run),
         Some(Command::Call(call)) => call::call(&call),
         Some(Command::Bridge(bridge)) => bridge::bridge(&bridge),
+        Some(Command::Serve(serve)) => serve::serve(&serve),
         Some(Command::Functions(functions)) => functions::functions(&functions),
         Some(Command::Logs(logs)) => logs::logs(&logs),
         Some(Command::Invoke(invoke)) => invoke::invoke(&invoke),

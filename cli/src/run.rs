@@ -142,7 +142,7 @@ fn settle(end: End, main: &Process, name: &str, interrupt: &Interrupt) -> i32 {
     }
 }
 
-fn not_started(error: impl std::fmt::Display) -> Failure {
+pub(crate) fn not_started(error: impl std::fmt::Display) -> Failure {
     Failure::new(error).status(status::NOT_STARTED)
 }
 
@@ -155,7 +155,7 @@ fn texts(arguments: &[OsString]) -> Result<Vec<String>, Failure> {
 }
 
 /// Opens the cache of compiled code. Without it a program is only slower to start.
-fn cache() -> Cache {
+pub(crate) fn cache() -> Cache {
     let Some(directory) = cache_directory() else { return Cache::none() };
     Cache::at(&directory).unwrap_or_else(|error| {
         log::debug!("compiled code is not kept: {error}");

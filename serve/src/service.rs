@@ -282,6 +282,8 @@ impl Drop for Service {
         if let Some(runtime) = self.runtime.take() {
             // Wherever that cuts a deploy off, the function is what it was or what it is to be.
             runtime.shutdown_background();
+            // Whoever is still answered keeps the rest for a moment.
+            self.inner.storage.release();
         }
     }
 }

@@ -17,6 +17,7 @@ mod published;
 mod report;
 mod rights;
 mod seeds;
+mod service;
 mod status;
 mod streams;
 mod testing;

@@ -17,6 +17,7 @@ use std::error::Error;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 const BLOBS: &str = "blobs/";
@@ -77,7 +78,7 @@ pub(super) struct Storage {
     /// Where it is one: what was renamed in it has to be made to last.
     directory: Option<PathBuf>,
     /// Held as long as the storage is used.
-    _lock: Option<File>,
+    lock: Mutex<Option<File>>,
 }
 
 /// What is stored cannot be read or is not what it should be.
@@ -127,11 +128,11 @@ impl Storage {
                 };
                 let service = services::Fs::default().root(&root).atomic_write_dir(&unfinished);
                 let operator = Operator::new(service).map_err(|error| unusable(&error))?;
-                Storage { operator, directory: Some(directory.clone()), _lock: Some(lock) }
+                Storage { operator, directory: Some(directory.clone()), lock: Mutex::new(Some(lock)) }
             }
             StorageSettings::Memory => {
                 let operator = Operator::new(services::Memory::default()).map_err(|error| unusable(&error))?;
-                Storage { operator, directory: None, _lock: None }
+                Storage { operator, directory: None, lock: Mutex::default() }
             }
             StorageSettings::S3(options) => {
                 // Its client takes the provider of cryptography that is set for the program; another one may be set already.
@@ -142,12 +143,17 @@ impl Storage {
                 let operator = operator
                     .layer(TimeoutLayer::new().with_timeout(STEP_TIME).with_io_timeout(STEP_TIME))
                     .layer(RetryLayer::new().with_max_times(TRIES));
-                Storage { operator, directory: None, _lock: None }
+                Storage { operator, directory: None, lock: Mutex::default() }
             }
         };
         // Whether it can be read is to be known now and not with the first deploy.
         storage.operator.list(FUNCTIONS).await.map_err(|error| unusable(&error))?;
         Ok(storage)
+    }
+
+    /// Lets another service use it. This one does not change it any longer.
+    pub(super) fn release(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Returns the names under which manifests are stored. They may be no names of functions.
