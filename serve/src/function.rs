@@ -151,7 +151,7 @@ impl Version {
     }
 
     /// Returns what is counted of the function.
-    pub(crate) fn metrics(&self) -> &FunctionMetrics {
+    pub(crate) fn metrics(&self) -> &Arc<FunctionMetrics> {
         &self.shared.metrics
     }
 

@@ -111,8 +111,17 @@ struct Book {
 /// What processes serve, of the newest ones.
 #[derive(Default)]
 struct Serving {
-    of: HashMap<Pid, (u64, RequestId)>,
+    of: HashMap<Pid, Served>,
     order: VecDeque<Pid>,
+}
+
+/// What a process serves.
+#[derive(Clone, Copy)]
+struct Served {
+    version: u64,
+    request: RequestId,
+    /// Whether the end of the request tells how the process ended.
+    is_told: bool,
 }
 
 /// What waits for one who follows.
@@ -158,7 +167,12 @@ impl Log {
 
     /// Takes note of what a process serves, so that its lines tell. The newest note about a process counts.
     pub(crate) fn serves(&self, process: Pid, version: u64, request: RequestId) {
-        lock(&self.0.book).serving.add(process, version, request);
+        lock(&self.0.book).serving.add(process, Served { version, request, is_told: true });
+    }
+
+    /// Takes note of what a process works for that another one serves: its own end is not told otherwise.
+    pub(crate) fn works_for(&self, process: Pid, version: u64, request: RequestId) {
+        lock(&self.0.book).serving.add(process, Served { version, request, is_told: false });
     }
 
     /// Tells why a request was not answered.
@@ -253,11 +267,12 @@ impl Book {
                 Event::Error(bytes) => (LineKind::Error, bytes),
                 Event::Failed(exit) => {
                     // Of a process that serves a request, the request's end tells; and who is killed was not to go on.
-                    let is_told = self.serving.of.contains_key(&entry.pid)
+                    let is_told = self.serving.of.get(&entry.pid).is_some_and(|served| served.is_told)
                         || matches!(exit.kind(), ExitKind::Killed | ExitKind::LinkDied);
                     if !is_told {
+                        let (version, request) = self.served_by(entry.pid);
                         let text = format!("process `{}` {exit}", entry.process);
-                        self.tell(self.version, Some(entry.pid), None, LineKind::Failure, &text);
+                        self.tell(version, Some(entry.pid), request, LineKind::Failure, &text);
                         has_grown = true;
                     }
                     continue;
@@ -267,10 +282,7 @@ impl Book {
                 self.left_out += bytes.len() as u64;
                 continue;
             }
-            let (version, request) = match self.serving.of.get(&entry.pid) {
-                Some((version, request)) => (*version, Some(*request)),
-                None => (self.version, None),
-            };
+            let (version, request) = self.served_by(entry.pid);
             self.tell_what_is_left_out(version);
             for piece in pieces(&String::from_utf8_lossy(bytes)) {
                 self.tell(version, Some(entry.pid), request, kind, piece);
@@ -278,6 +290,13 @@ impl Book {
             }
         }
         has_grown
+    }
+
+    fn served_by(&self, process: Pid) -> (u64, Option<RequestId>) {
+        match self.serving.of.get(&process) {
+            Some(served) => (served.version, Some(served.request)),
+            None => (self.version, None),
+        }
     }
 
     fn tell_what_is_left_out(&mut self, version: u64) {
@@ -313,8 +332,8 @@ impl Book {
 }
 
 impl Serving {
-    fn add(&mut self, process: Pid, version: u64, request: RequestId) {
-        if self.of.insert(process, (version, request)).is_some() {
+    fn add(&mut self, process: Pid, served: Served) {
+        if self.of.insert(process, served).is_some() {
             return;
         }
         self.order.push_back(process);
@@ -426,6 +445,7 @@ impl fmt::Debug for Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lunatic_vm::Exit;
 
     fn log() -> Log {
         Log::new(&Name::new("f").expect("it is a name"))
@@ -488,11 +508,30 @@ mod tests {
     }
 
     #[test]
+    fn an_end_that_nothing_else_tells_is_told() {
+        let log = log();
+        let (serves, works) = (Pid::from_number(1), Pid::from_number(2));
+        log.serves(serves, 1, RequestId::next());
+        log.works_for(works, 1, RequestId::next());
+        let entry = |pid, exit| Entry { pid, process: "run".into(), event: Event::Failed(exit) };
+        let entries = vec![
+            entry(serves, Exit::Status(1)),
+            entry(works, Exit::Status(2)),
+            entry(works, Exit::Killed),
+            entry(Pid::from_number(3), Exit::Status(3)),
+        ];
+        lock(&log.0.book).collect(entries, 0, Instant::now());
+        let expected = ["process `run` exited with status 2", "process `run` exited with status 3"];
+        assert_eq!(texts(&log.lines()), expected);
+    }
+
+    #[test]
     fn what_is_known_of_processes_is_bounded() {
         let mut serving = Serving::default();
         for pid in 0..2 * SERVING as u64 {
-            serving.add(Pid::from_number(pid), 1, RequestId::next());
-            serving.add(Pid::from_number(pid), 2, RequestId::next());
+            for version in [1, 2] {
+                serving.add(Pid::from_number(pid), Served { version, request: RequestId::next(), is_told: true });
+            }
         }
         assert_eq!((serving.of.len(), serving.order.len()), (SERVING, SERVING));
     }

@@ -44,7 +44,7 @@ struct Families {
     latency: Family<Function, Histogram, fn() -> Histogram>,
     running: Family<Function, Gauge>,
     memory: Family<Function, Histogram, fn() -> Histogram>,
-    compute: Family<Function, Counter>,
+    instructions: Family<Function, Counter>,
     deploys: Family<Deploy, Counter>,
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct FunctionMetrics {
     latency: Histogram,
     running: Gauge,
     memory: Histogram,
-    compute: Counter,
+    instructions: Counter,
     /// Requests by outcome, of the outcomes that there were.
     requests: Mutex<BTreeMap<&'static str, Counter>>,
 }
@@ -87,16 +87,16 @@ impl Metrics {
             latency: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             running: Family::default(),
             memory: Family::new_with_constructor(|| Histogram::new(BYTES)),
-            compute: Family::default(),
+            instructions: Family::default(),
             deploys: Family::default(),
         };
         let mut registry = Registry::with_prefix("lunatic_function");
-        let Families { requests, latency, running, memory, compute, deploys } = families.clone();
+        let Families { requests, latency, running, memory, instructions, deploys } = families.clone();
         registry.register("requests", "Requests that ended, by what became of them", requests);
         registry.register_with_unit("request", "Time from a request to the end of its answer", Unit::Seconds, latency);
         registry.register("running", "Requests that are being served", running);
-        registry.register_with_unit("memory", "Memory of a request's process at its end", Unit::Bytes, memory);
-        registry.register("compute_units", "Compute of requests, in units of 100,000 instructions", compute);
+        registry.register_with_unit("memory", "Memory of a process of a spark at its end", Unit::Bytes, memory);
+        registry.register("instructions", "Instructions computed, where compute is limited", instructions);
         registry.register("deploys", "Versions that were deployed, or refused", deploys);
         Metrics(Arc::new(Inner { registry, families, known: Mutex::default() }))
     }
@@ -117,7 +117,7 @@ impl Metrics {
             latency: families.latency.get_or_create_owned(&function),
             running: families.running.get_or_create_owned(&function),
             memory: families.memory.get_or_create_owned(&function),
-            compute: families.compute.get_or_create_owned(&function),
+            instructions: families.instructions.get_or_create_owned(&function),
             requests: Mutex::default(),
             label,
         });
@@ -166,11 +166,15 @@ impl FunctionMetrics {
         counter.inc();
     }
 
-    /// Counts what a request's process had: its memory in bytes, and its compute where that is counted.
-    pub(crate) fn used(&self, memory: u64, compute: Option<u64>) {
+    /// Counts the memory of a process, in bytes.
+    pub(crate) fn had_memory(&self, bytes: usize) {
         // Exact up to 2^53.
-        self.memory.observe(memory as f64);
-        self.compute.inc_by(compute.unwrap_or(0));
+        self.memory.observe(bytes as f64);
+    }
+
+    /// Counts what was computed, where that is known.
+    pub(crate) fn computed(&self, instructions: Option<u64>) {
+        self.instructions.inc_by(instructions.unwrap_or(0));
     }
 }
 
@@ -189,7 +193,7 @@ impl Drop for FunctionMetrics {
         families.latency.remove(&function);
         families.running.remove(&function);
         families.memory.remove(&function);
-        families.compute.remove(&function);
+        families.instructions.remove(&function);
         for outcome in self.requests.get_mut().unwrap_or_else(PoisonError::into_inner).keys() {
             families.requests.remove(&Outcome { function: self.label.clone(), outcome });
         }
@@ -247,7 +251,9 @@ mod tests {
         }
         hello.ended(None, Duration::from_millis(2));
         hello.ended(Some(&Failure::NoAnswer), Duration::from_millis(2));
-        hello.used(1 << 20, Some(5));
+        hello.had_memory(1 << 20);
+        hello.computed(Some(5));
+        hello.computed(None);
         metrics.deployed("deployed");
         let text = metrics.text();
         for line in [
@@ -258,7 +264,7 @@ mod tests {
             "lunatic_function_request_seconds_bucket{le=\"0.0025\",function=\"hello\"} 2",
             "lunatic_function_running{function=\"hello\"} 1",
             "lunatic_function_memory_bytes_sum{function=\"hello\"} 1048576.0",
-            "lunatic_function_compute_units_total{function=\"hello\"} 5",
+            "lunatic_function_instructions_total{function=\"hello\"} 5",
             "lunatic_function_deploys_total{outcome=\"deployed\"} 1",
         ] {
             assert!(text.lines().any(|other| other == line), "`{line}` is not in:\n{text}");

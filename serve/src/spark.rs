@@ -93,16 +93,24 @@ impl Spark {
 
     /// Begins a process of a version, whose comm has these ends.
     fn start(&self, version: &Arc<Version>, ends: Ends, birth: Birth) -> Result<Process, SpawnError> {
-        let (entry, owner) = (self.entry, version.clone());
-        version.environment().drive(&self.module, version.name().as_str(), move |live| {
+        let (entry, owner, metrics) = (self.entry, version.clone(), version.metrics().clone());
+        let process = version.environment().drive(&self.module, version.name().as_str(), move |live| {
             Box::pin(async move {
-                if entry.is_command {
-                    return command::run(live, entry, ends).await;
-                }
-                *live.guest().extension::<Running>() = Running::new(owner, ends, birth);
-                run(live, entry).await
+                let exit = if entry.is_command {
+                    command::run(live, entry, ends).await
+                } else {
+                    *live.guest().extension::<Running>() = Running::new(owner, ends, birth);
+                    run(live, entry).await
+                };
+                metrics.had_memory(live.memory_size());
+                metrics.computed(live.instructions_used());
+                exit
             })
-        })
+        })?;
+        if let Some(request) = birth.request {
+            version.log().works_for(process.pid(), version.number(), request);
+        }
+        Ok(process)
     }
 }
 

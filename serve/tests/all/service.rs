@@ -170,6 +170,7 @@ fn spark_with(more: &str, first: &str, text: &str) -> Vec<u8> {
     let wat = format!(
         r#"(module
             (import "embly" "_write" (func $write (param i32 i32 i32 i32) (result i32)))
+            (import "lunatic::spark" "read" (func $read (param i64 i32 i32) (result i64)))
             (import "wasi_snapshot_preview1" "fd_write" (func $print (param i32 i32 i32 i32) (result i32)))
             (memory (export "memory") 2)
             (data (i32.const 1024) "{answer}")
@@ -179,6 +180,12 @@ fn spark_with(more: &str, first: &str, text: &str) -> Vec<u8> {
                 (drop (call $write (i32.const 1) (i32.const 1024) (i32.const {length}) (i32.const 0)))))"#
     );
     wat::parse_str(wat).expect("it is wat")
+}
+
+/// A spark that reads its request to the end, and answers then.
+fn reader(text: &str) -> Vec<u8> {
+    let more = r#"(func $read_all (loop (br_if 0 (i64.gt_s (call $read (i64.const 0) (i32.const 8) (i32.const 100)) (i64.const 0)))))"#;
+    spark_with(more, "(call $read_all)", text)
 }
 
 /// A spark that writes to its standard output before it answers.
@@ -672,17 +679,67 @@ fn one_goes_back_to_an_older_version() {
 fn t161_who_is_being_served_is_served_when_the_function_is_deleted() {
     let directory = tempfile::tempdir().expect("there is room");
     let house = House::new(stored_in(directory.path()));
-    assert_eq!(house.deploy("f", &spark("x")).deployed(), 1);
+    assert_eq!(house.deploy("f", &reader("to the end")).deployed(), 1);
     let version = house.functions.get("f").expect("it is there").version();
-    // Whoever holds a version is being served by it.
+    let mut client = connect(house.address("invoke"));
+    client
+        .write_all(b"POST /f HTTP/1.1\r\nhost: f\r\nconnection: close\r\ncontent-length: 4\r\n\r\nha")
+        .expect("it is read");
+    while version.environment().processes().is_empty() {
+        std::thread::yield_now();
+    }
     let (deleted, again) =
         (house.ask("DELETE", "/functions/f", &[], b""), house.ask("DELETE", "/functions/f", &[], b""));
     assert_eq!((deleted.status, again.status), (200, 404));
     assert_eq!(house.invoke("/f").status, 404);
-    assert_eq!(version.environment().processes().len(), 0);
     assert!(files(&directory.path().join("blobs")).is_empty());
     assert!(files(&directory.path().join("functions")).is_empty());
-    assert_eq!(house.deploy("f", &spark("y")).deployed(), 1);
+    // Another of the same name is another.
+    assert_eq!(house.deploy("f", &spark("other")).deployed(), 1);
+    client.write_all(b"lf").expect("it is read");
+    assert_eq!(answer(client).body, "to the end");
+    assert_eq!(house.invoke("/f").body, "other");
+}
+
+#[test]
+fn t154_what_takes_long_to_compile_is_given_up_and_others_are_served() {
+    let time = Duration::from_millis(100);
+    let house = House::new(ServiceConfig { compile_time: time, compiles: NonZeroUsize::MIN, ..config() });
+    assert_eq!(house.deploy("f", &spark("served")).deployed(), 1);
+    // 20,000 functions, each with something to do.
+    let functions =
+        "(func (param i64) (result i64) (i64.mul (i64.add (local.get 0) (i64.const 3)) (local.get 0)))".repeat(20_000);
+    let bomb = wat::parse_str(format!(r#"(module {functions} (func (export "_start")))"#)).expect("it is wat");
+    let refusal = house.deploy("bomb", &bomb).refusal(422);
+    assert!(refusal.contains("not compiled after"), "{refusal}");
+    assert_eq!(house.invoke("/f").body, "served");
+    assert_eq!(house.invoke("/bomb").status, 404);
+    // Its thread counts until it is done, and then the next one has its turn.
+    while house.deploy("f", &spark("next")).status != 201 {
+        std::thread::yield_now();
+    }
+    assert_eq!(house.invoke("/f").body, "next");
+}
+
+#[test]
+fn t154_one_giant_function_or_a_deep_one_is_refused_or_compiled_and_harms_nobody() {
+    let house = House::new(config());
+    assert_eq!(house.deploy("f", &spark("served")).deployed(), 1);
+    let deep = format!("{}nop{}", "(block ".repeat(10_000), ")".repeat(10_000));
+    let locals = format!("(local {})", "i64 ".repeat(60_000));
+    let table = format!("(block (br_table {} (i32.const 0)))", "0 ".repeat(100_000));
+    let exports: String = (0..100_000).map(|number| format!("(export \"e{number}\" (func 0))")).collect();
+    for body in [
+        format!("(func (export \"_start\") {deep})"),
+        format!("(func (export \"_start\") {locals})"),
+        format!("(func (export \"_start\") {table})"),
+        format!("(func (export \"_start\")){exports}"),
+    ] {
+        let bomb = wat::parse_str(format!("(module {body})")).expect("it is wat");
+        let status = house.deploy("bomb", &bomb).status;
+        assert!([201, 422].contains(&status), "{status}");
+        assert_eq!(house.invoke("/f").body, "served");
+    }
 }
 
 #[test]
@@ -767,6 +824,7 @@ fn what_happens_is_counted() {
         "lunatic_function_requests_total{function=\"f\",outcome=\"answered\"} 2",
         "lunatic_function_requests_total{function=\"g\",outcome=\"trap\"} 1",
         "lunatic_function_request_seconds_count{function=\"f\"} 2",
+        "lunatic_function_memory_bytes_sum{function=\"f\"} 262144.0",
         "lunatic_function_running{function=\"f\"} 0",
         "lunatic_function_deploys_total{outcome=\"deployed\"} 2",
         "lunatic_function_deploys_total{outcome=\"refused\"} 1",
