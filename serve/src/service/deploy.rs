@@ -18,6 +18,9 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
+/// Functions that are read at the start while others compile.
+const READ_AHEAD: usize = 4;
+
 /// How long a version may take until it is ready for its first request.
 const START_TIME: Duration = Duration::from_secs(10);
 
@@ -49,17 +52,22 @@ impl Inner {
     /// Has what is stored serve, and returns what cannot.
     pub(super) async fn load(self: &Arc<Inner>) -> Result<Vec<Skipped>, StorageError> {
         let mut loading = JoinSet::new();
+        let mut skipped = Vec::new();
         for name in self.storage.names().await? {
+            if loading.len() == self.config.compiles.get() + READ_AHEAD
+                && let Some(loaded) = loading.join_next().await
+            {
+                skipped.extend(loaded.ok().flatten());
+            }
             let inner = self.clone();
             loading.spawn(async move {
                 let (manifest, loaded) = inner.load_one(&name).await;
                 let broken = loaded.err();
-                let skipped = broken.clone().map(|why| Skipped { name: name.clone(), why });
-                inner.known().insert(name, Record { manifest, broken });
-                skipped
+                inner.known().insert(name.clone(), Record { manifest, broken: broken.clone() });
+                broken.map(|why| Skipped { name, why })
             });
         }
-        let mut skipped: Vec<_> = loading.join_all().await.into_iter().flatten().collect();
+        skipped.extend(loading.join_all().await.into_iter().flatten());
         skipped.sort_by(|one, other| one.name.cmp(&other.name));
         let are_all_known = self.known().values().all(|record| record.manifest.is_some());
         // What a manifest that cannot be read needs is not known, and may be wanted once it is repaired.
