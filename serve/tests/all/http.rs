@@ -6,8 +6,9 @@ use lunatic_serve::{
 use lunatic_vm::{Host, Vm};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroUsize;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What no test waits for.
 const NEVER: Duration = Duration::from_secs(60);
@@ -124,7 +125,86 @@ fn status(answer: &str) -> u16 {
     digits.and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("no status: {answer:?}"))
 }
 
+/// What a guest of these tests imports and has: `$say` writes the bytes at an address, `$hear` reads what comes next.
+const COMMS: &str = r#"
+    (import "lunatic::spark" "read" (func $read (param i64 i32 i32) (result i64)))
+    (import "lunatic::spark" "write" (func $write (param i64 i32 i32) (result i64)))
+    (memory (export "memory") 4)
+    (func $say (param $address i32) (param $length i32)
+        (drop (call $write (i64.const 0) (local.get $address) (local.get $length))))
+    (func $hear (result i64) (call $read (i64.const 0) (i32.const 65536) (i32.const 65536)))"#;
+
+/// Answers with these bytes, and then does this.
+fn says(answer: &str, then: &str) -> String {
+    let escaped: String = answer.bytes().map(|byte| format!("\\{byte:02x}")).collect();
+    let length = answer.len();
+    format!(
+        r#"(module {COMMS} (data (i32.const 8192) "{escaped}")
+            (func (export "_start") (local $count i64) (call $say (i32.const 8192) (i32.const {length})) {then}))"#
+    )
+}
+
+fn hello() -> String {
+    says("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "")
+}
+
+/// Answers with all that it reads, head and body.
+fn echo() -> String {
+    says(
+        "HTTP/1.1 200 OK\r\n\r\n",
+        "(block $done (loop $more
+            (local.set $count (call $hear))
+            (br_if $done (i64.le_s (local.get $count) (i64.const 0)))
+            (call $say (i32.const 65536) (i32.wrap_i64 (local.get $count)))
+            (br $more)))",
+    )
+}
+
+/// Answers when it has read all.
+fn late() -> String {
+    let answer = hello();
+    let read = "(block $done (loop $more (br_if $done (i64.le_s (call $hear) (i64.const 0))) (br $more)))";
+    answer.replace("(local $count i64)", &format!("(local $count i64) {read}"))
+}
+
 const SILENT: &str = r#"(module (func (export "_start")))"#;
+const TRAP: &str = r#"(module (func (export "_start") unreachable))"#;
+const SPIN: &str = r#"(module (func (export "_start") (loop $again (br $again))))"#;
+
+fn within(deadline: Duration) -> Settings {
+    Settings { deadline, ..Settings::default() }
+}
+
+/// Waits until the machine runs nothing.
+fn all_gone(functions: &Functions) {
+    let begun = Instant::now();
+    while !functions.vm().processes().is_empty() {
+        assert!(begun.elapsed() < NEVER, "the processes end");
+        std::thread::yield_now();
+    }
+}
+
+/// Reads one answer whose length its head says, and leaves the connection open.
+fn answer(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    let length = |head: &str| {
+        let field = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        field.map_or(0, |length| length.parse::<usize>().expect("it is a number"))
+    };
+    loop {
+        let text = String::from_utf8_lossy(&answer);
+        if let Some((head, body)) = text.split_once("\r\n\r\n")
+            && body.len() == length(head)
+        {
+            return text.into_owned();
+        }
+        assert_eq!(stream.read(&mut byte).expect("an answer comes"), 1, "it ends after {text:?}");
+        answer.push(byte[0]);
+    }
+}
+
+const GET: &[u8] = b"GET /hello HTTP/1.1\r\nhost: test\r\n\r\n";
 
 #[test]
 fn a_function_that_ends_without_an_answer_is_answered_for() {
@@ -133,5 +213,531 @@ fn a_function_that_ends_without_an_answer_is_answered_for() {
     assert_eq!(status(&answer), 502, "{answer}");
     assert!(answer.contains("x-request-id: ") && answer.contains("the function did not answer (request "), "{answer}");
     assert_eq!(status(&house.get("/other")), 404);
-    assert!(house.functions.get("silent").is_some());
+}
+
+#[test]
+fn a_connection_serves_one_request_after_the_other_each_with_a_number_of_its_own() {
+    let house = Plan::new().function("hello", &hello(), Settings::default()).start();
+    let mut stream = house.connect();
+    let mut ids = std::collections::BTreeSet::new();
+    for _ in 0..10 {
+        stream.write_all(GET).expect("it is open");
+        let answer = answer(&mut stream);
+        assert!(status(&answer) == 200 && answer.ends_with("hello") && answer.contains("\r\ndate: "), "{answer}");
+        ids.insert(answer.lines().find(|line| line.starts_with("x-request-id: ")).expect("it has one").to_string());
+    }
+    assert_eq!(ids.len(), 10);
+    stream.write_all(&GET.repeat(3)).expect("it is open");
+    assert!((0..3).all(|_| answer(&mut stream).ends_with("hello")), "also when several are sent at once");
+}
+
+#[test]
+fn a_client_does_not_choose_the_number_of_a_request_and_its_function_sees_the_path_as_it_was_asked() {
+    let house = Plan::new().function("echo", &echo(), Settings::default()).named("/").start();
+    let request = b"GET /echo/./%2e/x?y HTTP/1.0\r\nx-request-id: mine\r\nconnection: x-gone\r\nx-gone: 1\r\n\r\n";
+    let answer = house.raw(request);
+    assert!(answer.contains("GET /echo/./%2e/x?y HTTP/1.1\r\n"), "{answer}");
+    assert!(!answer.contains("mine") && !answer.contains("x-gone"), "{answer}");
+}
+
+#[test]
+fn functions_are_found_by_their_names_which_are_taken_off() {
+    let house = Plan::new().named("/").start();
+    put(&house.functions, "echo", 1, &echo(), Settings::default());
+    for (asked, seen) in
+        [("/echo", "GET / "), ("/echo/", "GET / "), ("/echo/a%2Fb?c", "GET /a%2Fb?c "), ("/echo?c", "GET /?c ")]
+    {
+        let answer = house.get(asked);
+        assert!(answer.contains(seen), "{asked}: {answer}");
+    }
+    assert_eq!(status(&house.get("/other")), 404);
+    assert_eq!(status(&house.get("/echo/../other")), 400, "which of the two is meant?");
+    assert!(house.get("/deploy/echo").contains("deployed at the service's other address"));
+}
+
+#[test]
+fn t135_a_trap_before_the_head_is_500_and_after_it_breaks_the_answer_off_and_the_next_is_served() {
+    // It traps when the request is whole, which it is only after the head was answered.
+    let read = "(block $done (loop $more (br_if $done (i64.le_s (call $hear) (i64.const 0))) (br $more))) unreachable";
+    let begun = says("HTTP/1.1 200 OK\r\n\r\nbegun", read);
+    let house = Plan::new()
+        .function("trap", TRAP, Settings::default())
+        .function("begun", &begun, Settings::default())
+        .function("hello", &hello(), Settings::default())
+        .start();
+    let answer = house.get("/trap");
+    assert!(status(&answer) == 500 && answer.contains("the function failed (request "), "{answer}");
+
+    let mut stream = house.connect();
+    stream.write_all(b"POST /begun HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n").expect("it is open");
+    let mut seen = String::new();
+    while !seen.ends_with("begun\r\n") {
+        let mut byte = [0];
+        assert_eq!(stream.read(&mut byte).expect("it answers"), 1, "{seen}");
+        seen.push(byte[0] as char);
+    }
+    stream.write_all(b"0\r\n\r\n").expect("it is open");
+    let after = rest(&mut stream);
+    assert!(!after.contains("0\r\n\r\n"), "an answer that broke off must not look whole: {after:?}");
+    assert_eq!(status(&house.get("/hello")), 200);
+    all_gone(&house.functions);
+}
+
+#[test]
+fn t136_who_does_not_answer_in_time_is_answered_for_and_killed() {
+    let house = Plan::new()
+        .function("spin", SPIN, within(Duration::from_millis(50)))
+        .function("hello", &hello(), Settings::default())
+        .start();
+    let answer = house.get("/spin");
+    assert!(status(&answer) == 504 && answer.contains("did not answer in time"), "{answer}");
+    all_gone(&house.functions);
+    assert_eq!(status(&house.get("/hello")), 200);
+}
+
+#[test]
+fn an_answer_that_takes_too_long_to_be_sent_breaks_off() {
+    let begun = says("HTTP/1.1 200 OK\r\n\r\nbegun", "(loop $again (br $again))");
+    let house = Plan::new().function("begun", &begun, within(Duration::from_millis(50))).start();
+    let answer = house.get("/begun");
+    assert!(status(&answer) == 200 && !answer.ends_with("0\r\n\r\n"), "{answer}");
+    all_gone(&house.functions);
+}
+
+#[test]
+fn t137_a_client_that_goes_away_takes_the_process_with_it() {
+    let house = Plan::new().function("spin", SPIN, Settings::default()).start();
+    let mut stream = house.connect();
+    stream.write_all(b"GET /spin HTTP/1.1\r\nhost: test\r\n\r\n").expect("it is open");
+    let begun = Instant::now();
+    while house.functions.vm().processes().is_empty() {
+        assert!(begun.elapsed() < NEVER, "it is served");
+        std::thread::yield_now();
+    }
+    drop(stream);
+    all_gone(&house.functions);
+}
+
+#[test]
+fn t134_a_body_that_is_too_large_is_refused_when_that_is_known() {
+    let settings = Settings { body: 1000, ..Settings::default() };
+    let house = Plan::new().function("late", &late(), settings).start();
+    // Nothing of the body is sent, and nothing of it is waited for.
+    let answer = house.raw(b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 1001\r\nexpect: 100-continue\r\n\r\n");
+    assert!(status(&answer) == 413 && answer.contains("connection: close"), "{answer}");
+    let piece = format!("{:x}\r\n{}\r\n", 600, "x".repeat(600));
+    let head = "POST /late HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n";
+    let answer = house.raw(format!("{head}{piece}{piece}").as_bytes());
+    assert_eq!(status(&answer), 413, "{answer}");
+    let answer =
+        house.raw(format!("{head}{piece}0\r\n\r\n").replace("\r\nhost", "\r\nconnection: close\r\nhost").as_bytes());
+    assert_eq!(status(&answer), 200, "{answer}");
+    all_gone(&house.functions);
+}
+
+#[test]
+fn a_client_that_asks_whether_to_go_on_is_told_when_its_body_is_wanted() {
+    let house = Plan::new().function("late", &late(), Settings::default()).start();
+    let mut stream = house.connect();
+    let head = b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 3\r\nexpect: 100-continue\r\n\r\n";
+    stream.write_all(head).expect("it is open");
+    assert_eq!(status(&answer(&mut stream)), 100);
+    stream.write_all(b"abc").expect("it is open");
+    assert_eq!(status(&answer(&mut stream)), 200);
+}
+
+fn hasty() -> HttpLimits {
+    let soon = Duration::from_millis(50);
+    HttpLimits { head_time: soon, idle: soon, ..HttpLimits::default() }
+}
+
+#[test]
+fn t130_heads_and_bodies_that_take_too_long_are_408_and_idle_connections_are_closed() {
+    let house = Plan::new().function("late", &late(), Settings::default()).limits(hasty()).start();
+    assert_eq!(rest(&mut house.connect()), "", "it said nothing, and nothing is said to it");
+    for begun in ["G", "GET /late HT", "GET /late HTTP/1.1\r\nhost: t\r\n"] {
+        let answer = house.raw(begun.as_bytes());
+        assert!(status(&answer) == 408 && answer.contains("head took too long"), "{begun}: {answer}");
+    }
+    let answer = house.raw(b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 3\r\n\r\nab");
+    assert!(status(&answer) == 408 && answer.contains("the request took too long to come"), "{answer}");
+    let mut idle = house.connect();
+    idle.write_all(b"GET /late HTTP/1.1\r\nhost: t\r\n\r\n").expect("it is open");
+    assert_eq!(status(&rest(&mut idle)), 200);
+    all_gone(&house.functions);
+}
+
+#[test]
+fn t131_heads_that_are_too_large_or_malformed_are_refused() {
+    let house = Plan::new().function("hello", &hello(), Settings::default()).start();
+    let fields = format!("GET /hello HTTP/1.1\r\nhost: t\r\n{}\r\n", "a: b\r\n".repeat(10_000));
+    let long = format!("GET /hello HTTP/1.1\r\nhost: t\r\na: {}\r\n\r\n", "x".repeat(10 << 20));
+    let path = format!("GET /{} HTTP/1.1\r\nhost: t\r\n\r\n", "x".repeat(10 << 20));
+    for request in [fields, long, path] {
+        assert_eq!(status(&house.raw(request.as_bytes())), 431);
+    }
+    let fields = [
+        "host: t\r\nhost: t",
+        "a: b",
+        "host: t\r\na: b\0c",
+        "host: t\r\na\r\n b",
+        "host: t\r\na b: c",
+        "host: t\r\na: b\rc",
+    ];
+    for fields in fields {
+        let answer = house.raw(format!("GET /hello HTTP/1.1\r\n{fields}\r\nconnection: close\r\n\r\n").as_bytes());
+        assert_eq!(status(&answer), 400, "{fields}: {answer}");
+    }
+    assert_eq!(status(&house.get("/hello")), 200);
+}
+
+#[test]
+fn t132_what_could_hide_a_second_request_is_refused_and_ends_the_connection() {
+    let house = Plan::new().function("hello", &hello(), Settings::default()).start();
+    let hidden = "GET /hello HTTP/1.1\r\nhost: hidden\r\n\r\n";
+    let rows = [
+        format!("content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"),
+        format!("transfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n{hidden}"),
+        format!("transfer-encoding: xchunked\r\n\r\n0\r\n\r\n{hidden}"),
+        format!("transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n{hidden}"),
+        format!("transfer-encoding : chunked\r\n\r\n0\r\n\r\n{hidden}"),
+        format!("content-length: +5\r\n\r\nabcde{hidden}"),
+        format!("content-length: 0x5\r\n\r\nabcde{hidden}"),
+        format!("content-length: 5\r\ncontent-length: 6\r\n\r\nabcdef{hidden}"),
+        format!("a: b\n\n{hidden}"),
+        format!("a: b\r\n\n{hidden}"),
+        format!("transfer-encoding: chunked\r\n\r\n{:x}0\r\n\r\n{hidden}", u64::MAX),
+        format!("transfer-encoding: chunked\r\n\r\n5;{}\r\nabcde\r\n0\r\n\r\n{hidden}", "x".repeat(64 << 10)),
+        format!("transfer-encoding: chunked\r\n\r\n5\nabcde\r\n0\r\n\r\n{hidden}"),
+        format!("transfer-encoding: chunked\r\n\r\n5\r\nabcdef\r\n0\r\n\r\n{hidden}"),
+    ];
+    for row in rows {
+        let answers = house.raw(format!("POST /hello HTTP/1.1\r\nhost: t\r\n{row}").as_bytes());
+        // A function that reads no body may have answered before the body was found malformed.
+        let is_body = row.starts_with("transfer-encoding: chunked\r\n\r\n");
+        assert!(status(&answers) == 400 || is_body && status(&answers) == 200, "{row}: {answers}");
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{row}: {answers}");
+    }
+}
+
+#[test]
+fn t138_what_a_function_answers_cannot_be_more_than_an_answer() {
+    let answers = [
+        ("HTTP/1.1 999 X\r\ncontent-length: 0\r\n\r\n", 502),
+        ("HTTP/1.1 101 X\r\nupgrade: websocket\r\n\r\n", 502),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab", 502),
+        ("HTTP/1.1 200 OK\r\na: b\rc: d\r\ncontent-length: 0\r\n\r\n", 502),
+        ("nonsense", 502),
+        (
+            "HTTP/1.1 200 OK\r\nconnection: keep-alive, x-a\r\nkeep-alive: 1\r\nx-a: b\r\nx-b: c\r\nx-request-id: mine\r\ncontent-length: 0\r\n\r\n",
+            200,
+        ),
+    ];
+    for (text, wanted) in answers {
+        let house = Plan::new().function("says", &says(text, ""), Settings::default()).start();
+        let answer = house.get("/says");
+        assert_eq!(status(&answer), wanted, "{text:?}: {answer}");
+        assert!(!answer.contains("keep-alive") && !answer.contains("x-a") && !answer.contains("mine"), "{answer}");
+        assert_eq!(answer.contains("x-b: c"), wanted == 200);
+    }
+}
+
+#[test]
+fn t139_what_is_too_much_for_one_function_is_turned_away_and_the_others_are_served() {
+    let settings = Settings { requests: NonZeroUsize::MIN, ..Settings::default() };
+    let house =
+        Plan::new().function("late", &late(), settings).function("hello", &hello(), Settings::default()).start();
+    let post = b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 1\r\n\r\n";
+    let mut first = house.connect();
+    first.write_all(post).expect("it is open");
+    while house.functions.vm().processes().is_empty() {
+        std::thread::yield_now();
+    }
+    let mut others: Vec<_> = (0..20).map(|_| house.connect()).collect();
+    for other in &mut others {
+        other.write_all(post).expect("it is open");
+        other.write_all(b"x").expect("it is open");
+    }
+    assert_eq!(status(&house.get("/hello")), 200, "meanwhile");
+    for other in &mut others {
+        let answer = answer(other);
+        assert!(status(&answer) == 503 && answer.contains("retry-after: 1"), "{answer}");
+    }
+    first.write_all(b"x").expect("it is open");
+    assert_eq!(status(&answer(&mut first)), 200);
+    assert_eq!(status(&house.get("/late")), 200, "there is room again");
+}
+
+#[test]
+fn connections_that_are_too_many_are_told_so() {
+    let limits = HttpLimits { connections: 1, ..HttpLimits::default() };
+    let house = Plan::new().function("hello", &hello(), Settings::default()).limits(limits).start();
+    let mut first = house.connect();
+    first.write_all(GET).expect("it is open");
+    assert_eq!(status(&answer(&mut first)), 200);
+    let answer = rest(&mut house.connect());
+    assert!(status(&answer) == 503 && answer.contains("retry-after"), "{answer}");
+}
+
+#[test]
+fn t140_what_is_not_spoken_here_is_refused() {
+    let house = Plan::new().function("hello", &hello(), Settings::default()).start();
+    let upgrade = |to| format!("GET /hello HTTP/1.1\r\nhost: t\r\nconnection: upgrade, close\r\nupgrade: {to}\r\n\r\n");
+    assert_eq!(status(&house.raw(upgrade("websocket").as_bytes())), 400);
+    assert_eq!(status(&house.raw(upgrade("h2c").as_bytes())), 200, "it is only an offer");
+    assert_eq!(status(&house.raw(b"CONNECT hello:80 HTTP/1.1\r\nhost: hello\r\nconnection: close\r\n\r\n")), 405);
+}
+
+#[test]
+fn t142_stopping_lets_requests_end_and_closes_what_is_idle() {
+    let house = Plan::new().function("late", &late(), Settings::default()).start();
+    let address = house.address();
+    let mut idle = house.connect();
+    idle.write_all(b"GET /late HTTP/1.1\r\nhost: t\r\n\r\n").expect("it is open");
+    assert_eq!(status(&answer(&mut idle)), 200);
+    let mut busy = house.connect();
+    busy.write_all(b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 1\r\n\r\n").expect("it is open");
+    while house.functions.vm().processes().is_empty() {
+        std::thread::yield_now();
+    }
+    std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| house.server.stop(NEVER));
+        assert_eq!(rest(&mut idle), "", "it is closed");
+        while TcpStream::connect(address).is_ok() {
+            std::thread::yield_now();
+        }
+        busy.write_all(b"x").expect("it is open");
+        let answer = rest(&mut busy);
+        assert!(status(&answer) == 200 && answer.contains("connection: close"), "{answer}");
+        assert!(stopping.join().expect("it stops"), "nothing was cut");
+    });
+}
+
+#[test]
+fn t142_what_does_not_end_is_cut_when_the_time_is_over_or_at_the_second_word() {
+    for cut in [false, true] {
+        let house = Plan::new().function("spin", SPIN, Settings::default()).start();
+        let mut stream = house.connect();
+        stream.write_all(b"GET /spin HTTP/1.1\r\nhost: t\r\n\r\n").expect("it is open");
+        while house.functions.vm().processes().is_empty() {
+            std::thread::yield_now();
+        }
+        std::thread::scope(|scope| {
+            let time = if cut { NEVER } else { Duration::from_millis(50) };
+            let server = &house.server;
+            let stopping = scope.spawn(move || server.stop(time));
+            if cut {
+                while TcpStream::connect(house.address()).is_ok() {
+                    std::thread::yield_now();
+                }
+                house.server.cut();
+            }
+            assert!(!stopping.join().expect("it stops"), "something was cut");
+        });
+        assert_eq!(rest(&mut stream), "");
+        all_gone(&house.functions);
+    }
+}
+
+#[test]
+fn t143_files_are_served_from_their_directory_and_nowhere_else() {
+    let outside = tempfile::tempdir().expect("a directory");
+    let directory = outside.path().join("public");
+    std::fs::create_dir_all(directory.join("sub")).expect("a directory");
+    for (path, text) in
+        [("public/a.txt", "0123456789"), ("public/sub/index.html", "index"), ("secret", "s"), ("public/.env", "e")]
+    {
+        std::fs::write(outside.path().join(path), text).expect("a file");
+    }
+    let house = Plan::new().files("/s", &directory).function("hello", &hello(), Settings::default()).start();
+    let answer = house.get("/s/a.txt");
+    assert!(
+        status(&answer) == 200 && answer.contains("content-type: text/plain") && answer.ends_with("0123456789"),
+        "{answer}"
+    );
+    assert!(house.get("/s/sub/").ends_with("index"));
+    assert!(house.get("/s/sub?x").contains("location: /s/sub/"), "{}", house.get("/s/sub"));
+    let part = house.raw(b"GET /s/a.txt HTTP/1.1\r\nhost: t\r\nconnection: close\r\nrange: bytes=2-3\r\n\r\n");
+    assert!(status(&part) == 206 && part.ends_with("\r\n\r\n23"), "{part}");
+    let post = house.raw(b"POST /s/a.txt HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    assert_eq!(status(&post), 405);
+    for path in [
+        "/s/",
+        "/s",
+        "/s/.env",
+        "/s/%2eenv",
+        "/s/../secret",
+        "/s/%2e%2e/secret",
+        "/s/..%2fsecret",
+        "/s/sub/../../secret",
+        "/s//../secret",
+        "/s/..%5csecret",
+        "/s/%00",
+        "/s/a.txt%00",
+    ] {
+        let answer = house.get(path);
+        assert!([400, 404].contains(&status(&answer)), "{path}: {answer}");
+    }
+}
+
+#[test]
+fn gateways_change_while_they_run_and_all_or_none_start() {
+    let plan =
+        Plan::new().function("hello", &hello(), Settings::default()).function("late", &late(), Settings::default());
+    let before = plan.gateway();
+    let house = plan.start();
+    let mut open = house.connect();
+    let mut after = before.clone();
+    let Protocol::Http(http) = &mut after.protocol else { panic!("it is HTTP") };
+    http.routes = vec![Route { path: "/new".into(), target: Target::Function(name("hello")) }];
+    house.server.reload(&[after.clone()]).expect("nothing is in the way");
+    open.write_all(b"GET /new HTTP/1.1\r\nhost: t\r\n\r\n").expect("it is open");
+    assert_eq!(status(&answer(&mut open)), 200, "also on connections from before");
+    assert_eq!(status(&house.get("/hello")), 404);
+
+    let taken = Gateway { name: "second".into(), address: house.address(), ..before.clone() };
+    let error = house.server.reload(&[before, taken]).expect_err("it is taken").to_string();
+    assert!(error.contains("gateway `second` cannot listen on 127.0.0.1:"), "{error}");
+    assert_eq!(status(&house.get("/new")), 200, "nothing has changed");
+    assert_eq!(house.server.listening().len(), 1);
+    house.server.reload(&[]).expect("nothing is in the way");
+    assert_eq!(house.server.listening(), []);
+}
+
+#[test]
+fn what_streams_through_a_function_is_never_held_whole() {
+    const SIZE: usize = 100 << 20;
+    let settings = Settings { body: SIZE as u64, deadline: NEVER, ..Settings::default() };
+    let house = Plan::new().function("echo", &echo(), settings).start();
+    let mut stream = house.connect();
+    let mut writer = stream.try_clone().expect("a second handle");
+    let before = resident();
+    let writing = std::thread::spawn(move || {
+        let head = format!("POST /echo HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: {SIZE}\r\n\r\n");
+        writer.write_all(head.as_bytes()).expect("it is open");
+        let piece = vec![b'x'; 1 << 20];
+        for _ in 0..SIZE / piece.len() {
+            writer.write_all(&piece).expect("it is read");
+        }
+    });
+    let (mut count, mut most) = (0, 0);
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        match stream.read(&mut piece).expect("it answers") {
+            0 => break,
+            more => count += piece[..more].iter().filter(|&&byte| byte == b'x').count(),
+        }
+        most = most.max(resident());
+    }
+    writing.join().expect("all was written");
+    assert!(count >= SIZE, "{count}");
+    // Other tests run in this process meanwhile.
+    assert!(most < before + (SIZE as u64) / 2, "{before} bytes became {most}");
+}
+
+/// Returns how many bytes of memory this process has.
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("the platform is Linux");
+    let pages: u64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("it is a number");
+    pages * 4096
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("it is short").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// The fields of a request: GET or POST, http, a path and an authority.
+fn fields(method: u8, path: &str) -> Vec<u8> {
+    let mut block = vec![method, 0x86, 0x04, u8::try_from(path.len()).expect("it is short")];
+    block.extend_from_slice(path.as_bytes());
+    block.extend_from_slice(&[0x41, 1, b't']);
+    block
+}
+
+/// Sends the preface and frames, and returns the kinds of all frames that come until the connection ends, which it must.
+fn flood(house: &House, frames: impl Iterator<Item = Vec<u8>> + Send) -> Vec<u8> {
+    let mut stream = house.connect();
+    let mut writer = stream.try_clone().expect("a second handle");
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let _ = writer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+            let _ = writer.write_all(&frame(SETTINGS, 0, 0, &[]));
+            let mut all = frames.peekable();
+            while all.peek().is_some() {
+                let some: Vec<u8> = all.by_ref().take(100).flatten().collect();
+                // The other side may have had enough.
+                if writer.write_all(&some).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut kinds = Vec::new();
+        let mut head = [0; 9];
+        while stream.read_exact(&mut head).is_ok() {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            kinds.push(head[3]);
+            if stream.read_exact(&mut vec![0; length]).is_err() {
+                break;
+            }
+        }
+        kinds
+    })
+}
+
+#[test]
+fn t133_floods_of_http_2_end_their_connection_and_nothing_else() {
+    let house = Plan::new()
+        .function("hello", &hello(), Settings::default())
+        .function("spin", SPIN, Settings::default())
+        .start();
+    let streams = || (0..100_000u32).map(|number| 2 * number + 1);
+    let open = |path: &'static str| move |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields(0x82, path));
+    let reset = |stream| frame(RST_STREAM, 0, stream, &8u32.to_be_bytes());
+
+    let at_once = flood(&house, streams().map(|stream| [open("/spin")(stream), reset(stream)].concat()));
+    assert!(at_once.contains(&GOAWAY), "rapid reset: {:?}", at_once.len());
+
+    let post = frame(HEADERS, END_HEADERS, 1, &fields(0x83, "/hello"));
+    let empty = std::iter::once(post).chain((0..100_000).map(|_| frame(DATA, 0, 1, &[])));
+    assert!(flood(&house, empty).contains(&GOAWAY), "empty pieces");
+
+    let begun = frame(HEADERS, END_STREAM, 1, &fields(0x82, "/hello"));
+    let more = std::iter::repeat_n(frame(CONTINUATION, 0, 1, &[0x40, 1, b'a', 1, b'b'].repeat(3000)), 10_000);
+    assert!(flood(&house, std::iter::once(begun).chain(more)).contains(&GOAWAY), "heads without an end");
+
+    assert_eq!(status(&house.get("/hello")), 200);
+    all_gone(&house.functions);
+}
+
+#[test]
+fn t133_more_streams_than_there_may_be_are_refused_one_by_one() {
+    let house = Plan::new().function("late", &late(), Settings::default()).limits(hasty()).start();
+    let opened = (0..1000u32).map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, &fields(0x83, "/late")));
+    // What is left of them takes too long, and then the connection is idle.
+    let kinds = flood(&house, opened);
+    let resets = kinds.iter().filter(|&&kind| kind == RST_STREAM).count();
+    assert!(resets > 0 || kinds.contains(&GOAWAY), "{kinds:?}");
+    all_gone(&house.functions);
+}
+
+#[test]
+fn t133_pings_and_settings_are_answered_as_fast_as_they_are_read_and_an_idle_connection_is_closed() {
+    let house = Plan::new().function("hello", &hello(), Settings::default()).limits(hasty()).start();
+    let kinds = flood(&house, (0..20_000).map(|_| frame(PING, 0, 0, &[0; 8])));
+    assert!(kinds.contains(&PING) && kinds.len() <= 20_010, "{}", kinds.len());
+    let kinds = flood(&house, (0..20_000).map(|_| frame(SETTINGS, 0, 0, &[])));
+    assert!(kinds.contains(&SETTINGS) && kinds.len() <= 20_010, "{}", kinds.len());
+    assert_eq!(status(&house.get("/hello")), 200);
 }
