@@ -27,6 +27,12 @@ struct Shared {
     requests: Turnstile,
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.log.close();
+    }
+}
+
 /// What a function runs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

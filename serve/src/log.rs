@@ -8,6 +8,7 @@ mod budget;
 
 use crate::ticket::{RequestId, Ticket};
 use crate::{Failure, Name};
+use async_io::Timer;
 use budget::Budget;
 use lunatic_vm::{Entry, Event, ExitKind, Journal, Pid, printable};
 use serde::Serialize;
@@ -106,6 +107,8 @@ struct Book {
     /// What the journal had lost when it was looked at last.
     journal_lost: u64,
     followers: Vec<Weak<Mutex<Queue>>>,
+    /// Set when there is no function any longer: nothing more will come.
+    is_closed: bool,
 }
 
 /// What processes serve, of the newest ones.
@@ -149,6 +152,7 @@ impl Log {
             left_out: 0,
             journal_lost: 0,
             followers: Vec::new(),
+            is_closed: false,
         };
         let inner = Inner { journal: Journal::bounded(WAITING), book: Mutex::new(book), grown: Notify::new() };
         Log(Arc::new(inner))
@@ -173,6 +177,13 @@ impl Log {
     /// Takes note of what a process works for that another one serves: its own end is not told otherwise.
     pub(crate) fn works_for(&self, process: Pid, version: u64, request: RequestId) {
         lock(&self.0.book).serving.add(process, Served { version, request, is_told: false });
+    }
+
+    /// Takes note that nothing more will come.
+    pub(crate) fn close(&self) {
+        self.collect();
+        lock(&self.0.book).is_closed = true;
+        self.0.grown.notify_waiters();
     }
 
     /// Tells why a request was not answered.
@@ -220,21 +231,25 @@ impl Log {
 }
 
 impl Follower {
-    /// Waits for the next lines. Where the reader is too slow, the oldest are left out, and a note says how many.
-    /// Dropping the future loses nothing. Needs a tokio runtime with a timer.
-    pub async fn next(&mut self) -> Vec<Arc<Line>> {
+    /// Waits for the next lines; `None` says that the function is gone. Where the reader is too slow, the oldest are left
+    /// out, and a note says how many. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Vec<Arc<Line>>> {
         let log = self.log.clone();
         loop {
             // Before the look: a line that comes after it wakes this one.
             let grown = log.0.grown.notified();
             log.collect();
+            let is_closed = lock(&log.0.book).is_closed;
             let lines = self.take();
             if !lines.is_empty() {
-                return lines;
+                return Some(lines);
+            }
+            if is_closed {
+                return None;
             }
             tokio::select! {
                 () = grown => {}
-                () = log.0.journal.filled() => tokio::time::sleep(PAUSE).await,
+                () = log.0.journal.filled() => drop(Timer::after(PAUSE).await),
             }
         }
     }

@@ -69,8 +69,10 @@ pub struct ServiceConfig {
     pub most: Most,
     /// Bytes of wasm of a function. 64 MiB unless told otherwise.
     pub size: u64,
-    /// Deploys at the same time; others are refused. 8 unless told otherwise. Each has its wasm in memory.
+    /// Deploys at the same time. 8 unless told otherwise. Each has its wasm in memory.
     pub deploys: NonZeroUsize,
+    /// Deploys that wait for these, none of which is read meanwhile; others are refused. 64 unless told otherwise.
+    pub waiting: usize,
     /// Of these, how many compile at the same time. Half as many as there are cores, unless told otherwise.
     pub compiles: NonZeroUsize,
     /// How long compiling may take. Two minutes unless told otherwise.
@@ -150,7 +152,9 @@ struct Inner {
     turns: Mutex<HashMap<Name, Arc<Semaphore>>>,
     /// Of the storage too: what one stores, another who cleans up does not see yet.
     change: Semaphore,
-    deploys: Arc<Semaphore>,
+    deploys: Semaphore,
+    /// Of deploys that wait too.
+    accepted: Semaphore,
     compiles: Arc<Semaphore>,
     followers: Arc<Semaphore>,
     /// Set when those who follow logs are to end.
@@ -182,6 +186,7 @@ impl Default for ServiceConfig {
             most: Most::default(),
             size: 64 << 20,
             deploys: count(8),
+            waiting: 64,
             compiles: count(cores / 2),
             compile_time: Duration::from_secs(120),
             upload_time: Duration::from_secs(300),
@@ -216,7 +221,8 @@ impl Service {
             known: Mutex::default(),
             turns: Mutex::default(),
             change: Semaphore::new(1),
-            deploys: Arc::new(Semaphore::new(config.deploys.get())),
+            deploys: Semaphore::new(config.deploys.get()),
+            accepted: Semaphore::new(config.deploys.get() + config.waiting),
             compiles: Arc::new(Semaphore::new(config.compiles.get())),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
             is_ending: watch::Sender::new(false),
@@ -308,6 +314,8 @@ impl Inner {
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Service").field("config", &self.inner.config).finish_non_exhaustive()
+        let ServiceConfig { invoke, deploy, storage, .. } = &self.inner.config;
+        let mut service = f.debug_struct("Service");
+        service.field("invoke", invoke).field("deploy", deploy).field("storage", storage).finish_non_exhaustive()
     }
 }

@@ -106,9 +106,10 @@ async fn deploy(
         Some(field) => Some(field.to_str().map_err(|_| Refusal::bad_request("`if-match` is no hash"))?.to_string()),
         None => None,
     };
-    let most = inner.config.deploys;
-    let place = inner.deploys.clone().try_acquire_owned();
-    let _place = place.map_err(|_| Refusal::busy(format!("{most} deploys are going on, which is all; try again")))?;
+    let busy = || Refusal::busy("as many deploys are going on, and wait, as may; try again");
+    let _accepted = inner.accepted.try_acquire().map_err(|_| busy())?;
+    let place = tokio::time::timeout(inner.config.upload_time, inner.deploys.acquire()).await;
+    let _place = place.map_err(|_| busy())?;
     let bytes = upload::read(body, inner.config.size, inner.config.upload_time).await?;
     inner.deploy(Order { name, bytes, asked, expected }).await
 }
@@ -277,7 +278,7 @@ fn follow(first: Bytes, format: Format, following: Following) -> Body {
             return Some((Ok::<_, BodyError>(Frame::data(first)), (None, following)));
         }
         let lines = tokio::select! {
-            lines = following.follower.next() => lines,
+            lines = following.follower.next() => lines?,
             // An error says that the service is gone.
             _ = following.is_ending.wait_for(|is_ending| *is_ending) => return None,
         };

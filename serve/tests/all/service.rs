@@ -364,7 +364,7 @@ fn t151_what_is_no_name_is_refused_and_nothing_is_stored() {
 
 #[test]
 fn t152_what_is_too_large_or_too_much_is_refused() {
-    let house = House::new(ServiceConfig { size: 100_000, deploys: NonZeroUsize::MIN, ..config() });
+    let house = House::new(ServiceConfig { size: 100_000, deploys: NonZeroUsize::MIN, waiting: 0, ..config() });
     assert!(house.deploy("f", &[0; 100_001]).refusal(413).contains("100000 bytes"));
 
     // One that does not say how large it is, and does not end.
@@ -787,6 +787,57 @@ fn what_a_function_writes_and_why_it_fails_is_in_its_log() {
     let text = house.ask("GET", "/functions/f/logs?lines=1000", &[], b"").body;
     assert!(text.lines().next().is_some_and(|line| line.ends_with("output: hello from f")), "{text}");
     assert_eq!(house.ask("GET", "/functions/g/logs", &[], b"").status, 404);
+}
+
+#[test]
+fn t181_a_function_that_writes_without_end_is_bounded_and_told_of() {
+    let house = House::new(config());
+    // 64 MB, in pieces of 64 KiB without a line's end.
+    let more = r#"
+        (data (i32.const 8) "\00\08\00\00\00\00\01\00")
+        (func $flood (local $left i32)
+            (local.set $left (i32.const 1000))
+            (loop
+                (drop (call $print (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 4)))
+                (br_if 0 (local.tee $left (i32.sub (local.get $left) (i32.const 1))))))"#;
+    house.deploy("f", &spark_with(more, "(call $flood)", "flooded")).deployed();
+    for _ in 0..3 {
+        assert_eq!(house.invoke("/f").body, "flooded");
+    }
+    let lines = house.functions.get("f").expect("it is there").log().lines();
+    let kept: usize = lines.iter().map(|line| line.text.len()).sum();
+    assert!(kept <= 256 << 10, "{kept} bytes are kept");
+    assert!(lines.iter().any(|line| line.text.contains("bytes of output were left out")), "it is told");
+    assert!(lines.iter().all(|line| line.text.len() <= 5 * 4096), "a line has an end");
+}
+
+#[test]
+fn many_deploys_wait_for_each_other() {
+    let house = House::new(ServiceConfig { deploys: NonZeroUsize::MIN, ..config() });
+    std::thread::scope(|scope| {
+        for number in 0..50 {
+            let house = &house;
+            scope.spawn(move || {
+                assert_eq!(house.deploy(&format!("f{number}"), &spark(&number.to_string())).deployed(), 1);
+                assert_eq!(house.invoke(&format!("/f{number}")).body, number.to_string());
+            });
+        }
+    });
+}
+
+#[test]
+fn who_follows_the_log_of_a_function_is_told_when_it_is_gone() {
+    let house = House::new(config());
+    house.deploy("f", &talker("once")).deployed();
+    let mut stream = connect(house.address("deploy"));
+    let request = format!("GET /functions/f/logs?follow HTTP/1.1\r\nhost: {}\r\n\r\n", house.address("deploy"));
+    stream.write_all(request.as_bytes()).expect("it is read");
+    let mut reader = BufReader::new(stream);
+    head(&mut reader);
+    house.invoke("/f");
+    assert!(piece(&mut reader).is_some());
+    assert_eq!(house.ask("DELETE", "/functions/f", &[], b"").status, 200);
+    assert_eq!(piece(&mut reader), None);
 }
 
 #[test]
