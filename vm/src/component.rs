@@ -6,7 +6,7 @@
 
 use crate::engine::{Code, Engine, Kind};
 use crate::host::Guest;
-use crate::module::{MAX_MODULE_SIZE, ModuleError};
+use crate::module::{MAX_MODULE_SIZE, ModuleError, Requirements};
 use crate::vm::Machine;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -22,6 +22,7 @@ struct Inner {
     bytes: Box<[u8]>,
     imports: Vec<String>,
     exports: Vec<String>,
+    requirements: Requirements,
     plain: InstancePre<Guest>,
     metered: OnceLock<InstancePre<Guest>>,
 }
@@ -34,6 +35,7 @@ impl Component {
             return Err(ModuleError::TooLarge(bytes.len()));
         }
         let bytes = wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
+        let requirements = Requirements::of_component(&bytes)?;
         let engine = machine.engines.get(Kind::Component(Code::Plain)).map_err(malformed)?;
         let plain = compile(machine, engine, &bytes)?;
         let ty = plain.component().component_type();
@@ -44,6 +46,7 @@ impl Component {
             name: name.into(),
             imports,
             exports,
+            requirements,
             bytes: bytes.into(),
             plain,
             metered: OnceLock::new(),
@@ -71,6 +74,10 @@ impl Component {
     /// ```
     pub fn exports(&self) -> impl Iterator<Item = &str> {
         self.0.exports.iter().map(String::as_str)
+    }
+
+    pub(crate) fn requirements(&self) -> &Requirements {
+        &self.0.requirements
     }
 
     /// Returns what is linked for an engine. Compiles it where that was not done before, which takes as long as it takes.

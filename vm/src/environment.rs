@@ -243,9 +243,9 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// As [`Environment::spawn`]; what memory a component begins with is known only when it runs.
+    /// As [`Environment::spawn`]. Where the component begins with more memory than there may be, the limit says how much.
     pub fn spawn_component(&self, component: &Component) -> Result<Process, SpawnError> {
-        let permits = self.admit(&Requirements::default())?;
+        let permits = self.admit(component.requirements())?;
         let (engine, pre) = self.link_component(component)?;
         let body = Body::Command { pre };
         self.start("wasi:cli/run", permits, engine, Origin::Component(component.clone()), body, Birth::default())
@@ -260,7 +260,7 @@ impl Environment {
     where
         F: for<'a> FnOnce(&'a mut LiveComponent) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send + 'static,
     {
-        let permits = self.admit(&Requirements::default())?;
+        let permits = self.admit(component.requirements())?;
         let (engine, pre) = self.link_component(component)?;
         let body = Body::HostComponent { pre, drive: Box::new(drive) };
         self.start(name, permits, engine, Origin::Component(component.clone()), body, Birth::default())

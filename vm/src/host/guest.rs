@@ -102,7 +102,7 @@ impl Guest {
         let environment = process.environment();
         let declared = match &origin {
             Origin::Module(module) => module.requirements().memory,
-            Origin::Component(_) => 0,
+            Origin::Component(component) => component.requirements().memory,
         };
         let meter = Meter::new(environment.limits(), environment.quota().clone(), memory, declared);
         let life = Life {

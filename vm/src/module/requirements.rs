@@ -1,9 +1,13 @@
-//! What a module needs before its first instruction, read from its bytes so that a spawn can be refused with a number.
+//! What a module or a component needs before its first instruction, read from its bytes so that a spawn can be refused with
+//! a number.
 
 use super::ModuleError;
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{
+    BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
+    ComponentTypeRef, Encoding, Instance, Parser, Payload,
+};
 
-/// What instances of a module begin with.
+/// What instances of a module begin with; of a component, what all modules that it is made of begin with together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Requirements {
     /// Bytes of linear memory, over all memories.
@@ -14,40 +18,201 @@ pub(crate) struct Requirements {
     pub(crate) memories: u32,
     /// Bytes of the longest function's code, which are at least as many as its instructions.
     pub(crate) longest_function: u64,
+    /// How many instances a component makes, of modules and of components. Those of something that is known only when it
+    /// is given count as [`UNKNOWN`].
+    pub(crate) instances: u64,
 }
+
+/// More instances than anything makes.
+const UNKNOWN: u64 = u64::MAX;
+
+/// So many modules and components there can be at one level of a component, and so many levels: as many as are valid.
+const MAX_PARTS: usize = 1_000;
+const MAX_DEPTH: usize = 100;
 
 impl Requirements {
     /// Reads the declarations of memories and tables, and passes over the code. The bytes need not be a valid module otherwise: that is checked when
     /// they are compiled.
     pub(crate) fn read(bytes: &[u8]) -> Result<Requirements, ModuleError> {
-        let malformed = |error: wasmparser::BinaryReaderError| ModuleError::Malformed(error.to_string());
         let mut requirements = Requirements::default();
         for payload in Parser::new(0).parse_all(bytes) {
             match payload.map_err(malformed)? {
                 Payload::Version { encoding: Encoding::Component, .. } => return Err(ModuleError::Component),
-                Payload::MemorySection(memories) => {
-                    requirements.memories = memories.count();
-                    for memory in memories {
-                        let memory = memory.map_err(malformed)?;
-                        let page = 1u64 << memory.page_size_log2.unwrap_or(16).min(16);
-                        let bytes = memory.initial.saturating_mul(page);
-                        requirements.memory = requirements.memory.saturating_add(bytes);
-                    }
-                }
-                Payload::TableSection(tables) => {
-                    for table in tables {
-                        let elements = table.map_err(malformed)?.ty.initial;
-                        requirements.table_elements = requirements.table_elements.saturating_add(elements);
-                    }
-                }
-                Payload::CodeSectionEntry(body) => {
-                    requirements.longest_function = requirements.longest_function.max(body.range().len() as u64);
-                }
-                _ => {}
+                payload => requirements.declare(payload)?,
             }
         }
         Ok(requirements)
     }
+
+    /// Reads what a component instantiates, and what that declares. What a part of it is given by another part is not
+    /// followed, and counts nothing: it is counted when it is there.
+    pub(crate) fn of_component(bytes: &[u8]) -> Result<Requirements, ModuleError> {
+        let mut levels: Vec<Level> = Vec::new();
+        for payload in Parser::new(0).parse_all(bytes) {
+            let payload = payload.map_err(malformed)?;
+            if let Payload::Version { encoding, .. } = payload {
+                if levels.len() >= MAX_DEPTH {
+                    return Err(ModuleError::Malformed(format!(
+                        "components lie more than {MAX_DEPTH} deep in each other"
+                    )));
+                }
+                levels.push(Level { is_component: encoding == Encoding::Component, ..Level::default() });
+                continue;
+            }
+            if let Payload::End(_) = payload {
+                let Some(whole) = levels.pop() else { break };
+                let Some(outer) = levels.last_mut() else { return Ok(whole.needs) };
+                let parts = if whole.is_component { &mut outer.components } else { &mut outer.modules };
+                add(parts, whole.needs)?;
+                continue;
+            }
+            match levels.last_mut() {
+                Some(level) if !level.is_component => level.needs.declare(payload)?,
+                _ => follow(&mut levels, payload)?,
+            }
+        }
+        Ok(Requirements::default())
+    }
+
+    /// Takes note of a part of a module.
+    fn declare(&mut self, payload: Payload<'_>) -> Result<(), ModuleError> {
+        match payload {
+            Payload::MemorySection(memories) => {
+                self.memories = self.memories.saturating_add(memories.count());
+                for memory in memories {
+                    let memory = memory.map_err(malformed)?;
+                    let page = 1u64 << memory.page_size_log2.unwrap_or(16).min(16);
+                    self.memory = self.memory.saturating_add(memory.initial.saturating_mul(page));
+                }
+            }
+            Payload::TableSection(tables) => {
+                for table in tables {
+                    let elements = table.map_err(malformed)?.ty.initial;
+                    self.table_elements = self.table_elements.saturating_add(elements);
+                }
+            }
+            Payload::CodeSectionEntry(body) => {
+                self.longest_function = self.longest_function.max(body.range().len() as u64);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Adds what one more instance needs.
+    fn instantiate(&mut self, part: &Requirements) {
+        self.memory = self.memory.saturating_add(part.memory);
+        self.table_elements = self.table_elements.saturating_add(part.table_elements);
+        self.memories = self.memories.saturating_add(part.memories);
+        self.longest_function = self.longest_function.max(part.longest_function);
+        self.instances = self.instances.saturating_add(part.instances).saturating_add(1);
+    }
+}
+
+/// A component, or a module in it, that is being read.
+#[derive(Default)]
+struct Level {
+    is_component: bool,
+    needs: Requirements,
+    /// What an instance of each module and of each component needs, by its index.
+    modules: Vec<Requirements>,
+    components: Vec<Requirements>,
+}
+
+/// What a component is given, or takes from an instance: what it is turns out when it is instantiated.
+const GIVEN: Requirements =
+    Requirements { memory: 0, table_elements: 0, memories: 0, longest_function: 0, instances: UNKNOWN };
+
+/// Takes note of a part of the innermost component.
+fn follow(levels: &mut [Level], payload: Payload<'_>) -> Result<(), ModuleError> {
+    let unknown = |what: &str| ModuleError::Malformed(format!("an index of a {what} is out of bounds"));
+    let Some((level, outer)) = levels.split_last_mut() else { return Ok(()) };
+    match payload {
+        Payload::ComponentImportSection(imports) => {
+            for import in imports {
+                match import.map_err(malformed)?.ty {
+                    ComponentTypeRef::Module(_) => add(&mut level.modules, Requirements::default())?,
+                    ComponentTypeRef::Component(_) => add(&mut level.components, GIVEN)?,
+                    _ => {}
+                }
+            }
+        }
+        Payload::ComponentAliasSection(aliases) => {
+            for alias in aliases {
+                match alias.map_err(malformed)? {
+                    ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. } => {
+                        add(&mut level.modules, Requirements::default())?;
+                    }
+                    ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => {
+                        add(&mut level.components, GIVEN)?;
+                    }
+                    ComponentAlias::Outer { kind, count, index } => {
+                        let place = |parts: &[Requirements]| parts.get(index as usize).copied();
+                        // The innermost component is number 0 itself.
+                        let from = match (count as usize).checked_sub(1) {
+                            None => Some(&*level),
+                            Some(above) => outer.iter().rev().nth(above),
+                        };
+                        match kind {
+                            ComponentOuterAliasKind::CoreModule => {
+                                let module = from.and_then(|from| place(&from.modules));
+                                add(&mut level.modules, module.ok_or_else(|| unknown("module"))?)?;
+                            }
+                            ComponentOuterAliasKind::Component => {
+                                let component = from.and_then(|from| place(&from.components));
+                                add(&mut level.components, component.ok_or_else(|| unknown("component"))?)?;
+                            }
+                            _ => {}
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Payload::ComponentExportSection(exports) => {
+            // What is exported has one more index.
+            for export in exports {
+                let export = export.map_err(malformed)?;
+                let parts = match export.kind {
+                    ComponentExternalKind::Module => &mut level.modules,
+                    ComponentExternalKind::Component => &mut level.components,
+                    _ => continue,
+                };
+                let part = parts.get(export.index as usize).copied().ok_or_else(|| unknown("module or component"))?;
+                add(parts, part)?;
+            }
+        }
+        Payload::InstanceSection(instances) => {
+            for instance in instances {
+                if let Instance::Instantiate { module_index, .. } = instance.map_err(malformed)? {
+                    let module = level.modules.get(module_index as usize).ok_or_else(|| unknown("module"))?;
+                    level.needs.instantiate(module);
+                }
+            }
+        }
+        Payload::ComponentInstanceSection(instances) => {
+            for instance in instances {
+                if let ComponentInstance::Instantiate { component_index, .. } = instance.map_err(malformed)? {
+                    let component = level.components.get(component_index as usize);
+                    level.needs.instantiate(component.ok_or_else(|| unknown("component"))?);
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn add(parts: &mut Vec<Requirements>, part: Requirements) -> Result<(), ModuleError> {
+    if parts.len() >= MAX_PARTS {
+        return Err(ModuleError::Malformed(format!("a component has more than {MAX_PARTS} modules or components")));
+    }
+    parts.push(part);
+    Ok(())
+}
+
+fn malformed(error: BinaryReaderError) -> ModuleError {
+    ModuleError::Malformed(error.to_string())
 }
 
 #[cfg(test)]
@@ -61,7 +226,10 @@ mod tests {
     #[test]
     fn all_memories_and_tables_count() {
         let found = read("(module (memory 2) (memory 3) (table 7 funcref) (table 1 funcref))").expect("it is a module");
-        assert_eq!(found, Requirements { memory: 5 * 65_536, table_elements: 8, memories: 2, longest_function: 0 });
+        assert_eq!(
+            found,
+            Requirements { memory: 5 * 65_536, table_elements: 8, memories: 2, ..Requirements::default() }
+        );
     }
 
     #[test]
@@ -85,5 +253,52 @@ mod tests {
     fn half_a_module_is_malformed() {
         let whole = wat::parse_str("(module (memory 2))").expect("it is well-formed");
         assert!(matches!(Requirements::read(&whole[..whole.len() - 1]), Err(ModuleError::Malformed(_))));
+    }
+
+    fn of_component(text: &str) -> Requirements {
+        let bytes = wat::parse_str(text).expect("the tests use well-formed text");
+        Requirements::of_component(&bytes).expect("it is a component")
+    }
+
+    #[test]
+    fn a_component_needs_what_its_instances_need() {
+        let found = of_component(
+            "(component
+                (core module $one (memory 2) (table 3 funcref))
+                (core module $unused (memory 100))
+                (core instance (instantiate $one))
+                (core instance (instantiate $one))
+                (component $inner
+                    (core module $other (memory 5))
+                    (alias outer 1 $one (core module $again))
+                    (core instance (instantiate $other))
+                    (core instance (instantiate $again)))
+                (instance (instantiate $inner))
+                (instance (instantiate $inner)))",
+        );
+        let page = 65_536;
+        let expected = Requirements { memory: 18 * page, table_elements: 12, memories: 6, instances: 8, ..found };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn t154_a_component_that_doubles_its_instances_is_counted_and_not_followed() {
+        let mut text = "(component $c0 (core module $m (memory 1)) (core instance (instantiate $m)))".to_string();
+        for level in 1..64 {
+            let twice = "(instance (instantiate 0)) (instance (instantiate 0))";
+            text = format!("(component $c{level} {text} {twice})");
+        }
+        let found = of_component(&text);
+        assert_eq!((found.memory, found.instances), (u64::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn what_is_given_is_not_known() {
+        let found = of_component(
+            "(component
+                (import \"c\" (component $given))
+                (instance (instantiate $given)))",
+        );
+        assert_eq!(found.instances, UNKNOWN);
     }
 }

@@ -1,7 +1,9 @@
 //! Components as processes: what they are made of, what they write, need and use.
 
 use crate::support::Lab;
-use lunatic_vm::{Cache, Config, Event, Exit, Journal, Limit, LiveComponent, Process, Stdio, Vm};
+use lunatic_vm::{
+    Cache, Config, Event, Exit, Journal, Limit, LimitReached, LiveComponent, Process, SpawnError, Stdio, Vm,
+};
 
 /// A component whose `wasi:cli/run` writes to both of its streams.
 const WRITER: &str = r#"(component
@@ -100,6 +102,50 @@ fn what_a_component_writes_is_in_the_journal() {
     assert_eq!((one.pid, other.pid), (process.pid(), process.pid()));
     assert!(matches!(&one.event, Event::Output(bytes) if bytes == b"out"), "{one:?}");
     assert!(matches!(&other.event, Event::Error(bytes) if bytes == b"err"), "{other:?}");
+}
+
+#[test]
+fn a_component_that_begins_with_more_than_it_may_have_is_refused_with_what_it_needs() {
+    let lab = Lab::new();
+    let component = lab.vm.component("test", with_memories(&[2, 3, 0, 4]).as_bytes()).expect("it is one");
+    let drive_within = |bytes: u64| {
+        let environment = lab.environment_with(|config| {
+            config.limit(Limit::Memory, bytes);
+        });
+        environment.drive_component(&component, "test", |_| Box::pin(async { Exit::Normal }))
+    };
+    let page = 64 << 10;
+    for allowed in [0, page, 4 * page, 9 * page - 1] {
+        let needs = LimitReached { limit: Limit::Memory, allowed, wanted: Some(9 * page) };
+        match drive_within(allowed) {
+            Err(SpawnError::Limit(reached)) => assert_eq!(reached, needs),
+            other => panic!("{other:?}"),
+        }
+    }
+    let exit = lab.exit(&drive_within(9 * page).expect("it is enough"));
+    assert!(exit.is_normal(), "{exit}");
+}
+
+#[test]
+fn what_components_begin_with_counts_for_their_environment_once() {
+    let lab = Lab::new();
+    let component = lab.vm.component("test", with_memories(&[2, 3]).as_bytes()).expect("it is one");
+    let environment = lab.environment();
+    let (hold, held) = async_channel::bounded::<()>(1);
+    let (begin, begun) = async_channel::bounded(1);
+    let process = environment.drive_component(&component, "test", move |live| {
+        Box::pin(async move {
+            let _ = begin.send(live.store().data().memory_used()).await;
+            let _ = held.recv().await;
+            Exit::Normal
+        })
+    });
+    let process = process.expect("nothing limits it");
+    assert_eq!(lab.wait_for("the instance", begun.recv()), Ok(5 << 16));
+    assert_eq!(environment.used(Limit::TotalMemory), 5 << 16);
+    drop(hold);
+    assert!(lab.exit(&process).is_normal());
+    assert_eq!(environment.used(Limit::TotalMemory), 0);
 }
 
 #[test]
