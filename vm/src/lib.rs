@@ -24,6 +24,7 @@
 //! resources of their own kinds ([`Foreign`]), and processes that a host closure drives ([`Environment::drive`]).
 
 mod cache;
+mod compile_limits;
 mod compiler;
 mod component;
 mod console;
@@ -44,6 +45,7 @@ mod timer;
 mod vm;
 
 pub use cache::Cache;
+pub use compile_limits::CompileLimits;
 pub use component::Component;
 pub use engine::{Capacity, Ceiling, Profile};
 pub use environment::{Access, Config, Environment, Limits, PreopenError, SpawnError, Stdio};

@@ -98,6 +98,18 @@ pub enum ModuleError {
     /// They are larger than a module may be.
     #[error("the module has {0} bytes; at most {MAX_MODULE_SIZE} are compiled")]
     TooLarge(usize),
+    /// It is made of more than its author may have compiled.
+    #[error("{found} {what}, and at most {allowed} are compiled (at offset {offset:#x})")]
+    Excessive {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is, counted up to the offset.
+        found: u64,
+        /// How much there may be.
+        allowed: u64,
+        /// Where it is found to be too much, in bytes.
+        offset: usize,
+    },
     /// It imports something that the machine does not have.
     #[error("nothing provides the import `{name}`{hint}")]
     UnknownImport {

@@ -1,0 +1,314 @@
+//! Bounds for what is compiled of people who are not trusted.
+//!
+//! The size of wasm says little about how long it takes to compile, or how much memory that takes. What says more is looked at
+//! here, in one pass over the bytes that compiles nothing. Who asks for it decides what else is bounded: how much is compiled
+//! at the same time, and how long anybody waits for it.
+
+use crate::module::{MAX_MODULE_SIZE, ModuleError, Requirements};
+use std::ops::Range;
+use wasmparser::{BinaryReaderError, CompositeInnerType, FunctionBody, Operator, Parser, Payload, TypeSectionReader};
+
+/// What a module or a component may be made of to be compiled, over all modules in it.
+///
+/// What is allowed unless told otherwise lets through what compilers make of large programs, such as an interpreter of Python,
+/// and nothing that takes much longer to compile than that.
+///
+/// ```
+/// use lunatic_vm::{CompileLimits, ModuleError};
+///
+/// let limits = CompileLimits { functions: 1, ..CompileLimits::default() };
+/// limits.check(b"(module (func))")?;
+/// let error = limits.check(b"(module (func) (func))").expect_err("there are two");
+/// assert!(error.to_string().starts_with("2 functions, and at most 1 are compiled (at offset 0x"));
+/// # Ok::<(), ModuleError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Functions.
+    pub functions: u64,
+    /// Bytes of the body of one function.
+    pub function_size: u64,
+    /// How long one function may take to compile: an estimate, in microseconds of one core. It stands for memory too, of
+    /// which a second of compiling can take 300 MiB.
+    pub function_work: u64,
+    /// How long all functions together may take. An interpreter of Python takes some 30 seconds.
+    pub work: u64,
+    /// Types.
+    pub types: u64,
+    /// Segments of data and of elements.
+    pub segments: u64,
+    /// Imports, exports, globals, aliases and the like, together.
+    pub items: u64,
+    /// Instances that a component makes of its parts.
+    pub instances: u64,
+}
+
+impl Default for CompileLimits {
+    fn default() -> CompileLimits {
+        CompileLimits {
+            functions: 100_000,
+            function_size: 1 << 20,
+            function_work: 5_000_000,
+            work: 120_000_000,
+            types: 20_000,
+            segments: 20_000,
+            items: 200_000,
+            instances: 200,
+        }
+    }
+}
+
+/// What was counted so far.
+#[derive(Default)]
+struct Counted {
+    functions: u64,
+    work: u64,
+    types: u64,
+    segments: u64,
+    items: u64,
+    /// The most parameters and results that a type of the present module has. A function has its parameters as variables,
+    /// and a block what it is given.
+    arity: u64,
+}
+
+/// What a function is made of that compiling it can take long for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Shape {
+    size: u64,
+    /// Local variables, and as many as it can have beside them.
+    variables: u64,
+    /// Places where ways through it part or come together.
+    blocks: u64,
+    /// How deep loops lie in each other.
+    loops: u64,
+    indirect_calls: u64,
+}
+
+impl Shape {
+    /// Estimates what it takes to compile, in microseconds of one core.
+    ///
+    /// Each part is what was measured of functions that consist of that alone: 100,000 empty ones; a megabyte of calls; 60,000
+    /// branches that each change one of 1,000 variables; 200 loops in each other with 100 variables; 40,000 indirect calls.
+    fn work(&self) -> u64 {
+        let each = 100;
+        let straight = 4 * self.size;
+        let joins = self.blocks.saturating_mul(self.variables) / 12;
+        let carried = self.loops.saturating_mul(self.loops).saturating_mul(self.variables) / 2;
+        let indirect = self.indirect_calls.saturating_mul(self.indirect_calls) / 60;
+        each + straight + joins.saturating_add(carried).saturating_add(indirect)
+    }
+}
+
+impl CompileLimits {
+    /// Checks a module or a component, from the binary or the text format. What is no wasm at all is found here too; what is
+    /// not valid otherwise is found when it is compiled.
+    ///
+    /// Takes a tenth of a second for tens of megabytes, on this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`ModuleError::Excessive`] says which bound is exceeded, and at which offset. [`ModuleError::Malformed`] and
+    /// [`ModuleError::TooLarge`] as for compiling.
+    pub fn check(&self, bytes: &[u8]) -> Result<(), ModuleError> {
+        if bytes.len() > MAX_MODULE_SIZE {
+            return Err(ModuleError::TooLarge(bytes.len()));
+        }
+        let bytes = wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
+        let mut counted = Counted::default();
+        for payload in Parser::new(0).parse_all(&bytes) {
+            self.count(&mut counted, payload.map_err(malformed)?)?;
+        }
+        let instances = Requirements::of_component(&bytes)?.instances;
+        within("instances", instances, self.instances, 0)
+    }
+
+    fn count(&self, counted: &mut Counted, payload: Payload<'_>) -> Result<(), ModuleError> {
+        match payload {
+            Payload::Version { .. } => counted.arity = 0,
+            Payload::TypeSection(types) => {
+                let offset = types.range().start;
+                (counted.types, counted.arity) = self.count_types(counted.types, types)?;
+                within("types", counted.types, self.types, offset)?;
+            }
+            Payload::CodeSectionStart { count, range, .. } => {
+                counted.functions += u64::from(count);
+                within("functions", counted.functions, self.functions, range.start)?;
+            }
+            Payload::CodeSectionEntry(body) => {
+                let offset = body.range().start;
+                within("bytes in one function", body.range().len() as u64, self.function_size, offset)?;
+                let work = shape(&body, counted.arity)?.work();
+                within("microseconds of compiling one function", work, self.function_work, offset)?;
+                counted.work += work;
+                within("microseconds of compiling", counted.work, self.work, offset)?;
+            }
+            Payload::DataSection(segments) => {
+                counted.segments += u64::from(segments.count());
+                within("segments", counted.segments, self.segments, segments.range().start)?;
+            }
+            Payload::ElementSection(segments) => {
+                counted.segments += u64::from(segments.count());
+                within("segments", counted.segments, self.segments, segments.range().start)?;
+            }
+            payload => {
+                let Some((items, range)) = items(&payload) else { return Ok(()) };
+                counted.items += u64::from(items);
+                within("imports, exports, globals and the like", counted.items, self.items, range.start)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts types on from a number, and returns the most parameters and results that one has.
+    fn count_types(&self, before: u64, types: TypeSectionReader<'_>) -> Result<(u64, u64), ModuleError> {
+        let offset = types.range().start;
+        let (mut count, mut arity) = (before, 0);
+        for group in types {
+            for ty in group.map_err(malformed)?.into_types() {
+                count += 1;
+                within("types", count, self.types, offset)?;
+                if let CompositeInnerType::Func(ty) = &ty.composite_type.inner {
+                    arity = arity.max(ty.params().len() + ty.results().len());
+                }
+            }
+        }
+        Ok((count, arity as u64))
+    }
+}
+
+/// Looks at a function, in a module whose types have so many parameters and results at most.
+fn shape(body: &FunctionBody<'_>, arity: u64) -> Result<Shape, ModuleError> {
+    let mut shape = Shape { size: body.range().len() as u64, variables: arity, ..Shape::default() };
+    for group in body.get_locals_reader().map_err(malformed)? {
+        let (count, _) = group.map_err(malformed)?;
+        shape.variables += u64::from(count);
+    }
+    // For each block that is open, whether it is a loop.
+    let (mut open, mut loops) = (Vec::new(), 0);
+    for operator in body.get_operators_reader().map_err(malformed)? {
+        match operator.map_err(malformed)? {
+            Operator::Loop { .. } => {
+                shape.blocks += 1;
+                loops += 1;
+                shape.loops = shape.loops.max(loops);
+                open.push(true);
+            }
+            Operator::Block { .. } | Operator::If { .. } => {
+                shape.blocks += 1;
+                open.push(false);
+            }
+            Operator::End => {
+                if open.pop() == Some(true) {
+                    loops -= 1;
+                }
+            }
+            Operator::Else | Operator::Br { .. } | Operator::BrIf { .. } => shape.blocks += 1,
+            Operator::BrTable { targets } => shape.blocks += u64::from(targets.len()),
+            Operator::CallIndirect { .. } | Operator::ReturnCallIndirect { .. } => shape.indirect_calls += 1,
+            _ => {}
+        }
+    }
+    Ok(shape)
+}
+
+fn within(what: &'static str, found: u64, allowed: u64, offset: usize) -> Result<(), ModuleError> {
+    if found <= allowed { Ok(()) } else { Err(ModuleError::Excessive { what, found, allowed, offset }) }
+}
+
+/// Returns how many things a section declares of those that cost little, and where it is.
+fn items(payload: &Payload<'_>) -> Option<(u32, Range<usize>)> {
+    Some(match payload {
+        Payload::ImportSection(section) => (section.count(), section.range()),
+        Payload::FunctionSection(section) => (section.count(), section.range()),
+        Payload::TableSection(section) => (section.count(), section.range()),
+        Payload::MemorySection(section) => (section.count(), section.range()),
+        Payload::TagSection(section) => (section.count(), section.range()),
+        Payload::GlobalSection(section) => (section.count(), section.range()),
+        Payload::ExportSection(section) => (section.count(), section.range()),
+        Payload::InstanceSection(section) => (section.count(), section.range()),
+        Payload::CoreTypeSection(section) => (section.count(), section.range()),
+        Payload::ComponentInstanceSection(section) => (section.count(), section.range()),
+        Payload::ComponentAliasSection(section) => (section.count(), section.range()),
+        Payload::ComponentTypeSection(section) => (section.count(), section.range()),
+        Payload::ComponentCanonicalSection(section) => (section.count(), section.range()),
+        Payload::ComponentImportSection(section) => (section.count(), section.range()),
+        Payload::ComponentExportSection(section) => (section.count(), section.range()),
+        _ => return None,
+    })
+}
+
+fn malformed(error: BinaryReaderError) -> ModuleError {
+    ModuleError::Malformed(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn excess(text: &str) -> String {
+        let error = CompileLimits::default().check(text.as_bytes()).expect_err("it is too much");
+        let ModuleError::Excessive { what, offset, .. } = error else { panic!("{error}") };
+        assert!(offset > 0 || what == "instances", "{offset}");
+        what.to_string()
+    }
+
+    #[test]
+    fn t154_what_would_take_long_to_compile_is_refused_before() {
+        let many = |text: &str, count: usize| text.repeat(count);
+        let indirect = format!(
+            "(table 1 funcref) (type (func)) (func {})",
+            many("(call_indirect (type 0) (i32.const 0))", 30_000)
+        );
+        let locals = many("(local.set 0 (i32.add (local.get 0) (i32.const 1)))", 1);
+        let loops =
+            format!("(func (local {}) {} {locals} {})", many("i32 ", 1_000), many("loop ", 300), many("end ", 300));
+        // The parameters of a function are variables as its locals are.
+        let given = format!("(func (param {}) {} {})", many("i32 ", 1_000), many("loop ", 300), many("end ", 300));
+        let joins = format!("(func (local {}) {})", many("i32 ", 10_000), many("block end ", 20_000));
+        for (fields, what) in [
+            (many("(func)", 100_001), "functions"),
+            (format!("(func {})", many("nop ", (1 << 20) + 1)), "bytes in one function"),
+            (indirect, "microseconds of compiling one function"),
+            (loops.clone(), "microseconds of compiling one function"),
+            (given, "microseconds of compiling one function"),
+            (joins, "microseconds of compiling one function"),
+            (
+                many(
+                    &format!("(func (local {}) {} {})", many("i32 ", 100), many("loop ", 100), many("end ", 100)),
+                    1_000,
+                ),
+                "microseconds of compiling",
+            ),
+            (many("(type (func))", 20_001), "types"),
+            (format!("(memory 1) {}", many("(data (i32.const 0) \"a\")", 20_001)), "segments"),
+            (many("(export \"\" (func 0))", 200_001) + "(func)", "imports, exports, globals and the like"),
+        ] {
+            assert_eq!(excess(&format!("(module {fields})")), what);
+        }
+        let twice = "(instance (instantiate 0)) (instance (instantiate 0))";
+        let eight = (0..8).fold("(component)".to_string(), |inner, _| format!("(component {inner} {twice})"));
+        assert_eq!(excess(&eight), "instances");
+    }
+
+    #[test]
+    fn t154_what_compilers_write_is_let_through() {
+        let function = "(func (param i32) (result i32) (local i32)
+            (block (loop (br_if 1 (i32.eqz (local.get 0)))
+                (local.set 0 (i32.sub (local.get 0) (i32.const 1)))
+                (local.set 1 (call_indirect (param i32) (result i32) (local.get 1) (i32.const 0)))
+                (br 0)))
+            (local.get 1))";
+        // About as much as an interpreter of Python.
+        let text = format!("(module (table 1 funcref) {})", function.repeat(15_000));
+        CompileLimits::default().check(text.as_bytes()).expect("it is not much");
+    }
+
+    #[test]
+    fn what_is_no_wasm_is_said_to_be_none() {
+        let cut = &wat::parse_str("(module (func))").expect("it is one")[..14];
+        for bytes in [&b"("[..], b"wasm", b"\0asm\x01\0\0\0\x0a", cut] {
+            let error = CompileLimits::default().check(bytes).expect_err("it is none");
+            assert!(matches!(error, ModuleError::Malformed(_)), "{error}");
+        }
+    }
+}
