@@ -30,11 +30,14 @@ pub(crate) use table::Table;
 
 use crate::environment::Environment;
 use crate::registry::Registration;
+use crate::resources::{Attachment, Resource};
 use async_channel::Receiver;
 use lunatic_abi::{Errno, Limit};
+use lunatic_net::tcp::TcpStream;
 use state::{Outcome, Refusal, State};
 use std::convert::Infallible;
 use std::fmt;
+use std::net;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker};
@@ -100,6 +103,9 @@ pub enum SendError {
     /// The receiver's environment has no room for the resources in the message.
     #[error("the receiver has no room for a resource in the message: {0}")]
     Limit(LimitReached),
+    /// A connection that the host was to send cannot be handed over.
+    #[error("the connection cannot be handed over: {0}")]
+    Stream(String),
 }
 
 impl SendError {
@@ -110,6 +116,7 @@ impl SendError {
             SendError::TooLarge(_) => Errno::MessageTooLarge,
             SendError::NotGranted(..) => Errno::NotGranted,
             SendError::Limit(_) => Errno::LimitReached,
+            SendError::Stream(_) => Errno::Other,
         }
     }
 }
@@ -171,6 +178,47 @@ impl Process {
     pub fn send(&self, tag: i64, data: &[u8]) -> Result<(), SendError> {
         self.deliver(Message { tag, data: data.to_vec(), attachments: Vec::new() }).map_err(|(_, error)| error)
     }
+
+    /// Puts a message into its mailbox that carries a TCP connection, as its first resource: what `lunatic::net::TcpStream`
+    /// is in a message of the guest library's. [`Process::STREAM`] are the bytes of a message that is a stream and nothing
+    /// else. The connection counts for the receiver's environment from now on. Sent to the dead, it is closed.
+    ///
+    /// `kept` is dropped when the connection is closed, whoever has it then.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] where there is no room for the message or the connection, or where the receiver may not use one; then
+    /// it is closed.
+    ///
+    /// ```no_run
+    /// use lunatic_vm::Process;
+    /// use std::net::TcpListener;
+    ///
+    /// /// Hands connections to a process that is a `Mailbox<TcpStream>`.
+    /// fn serve(process: &Process, listener: &TcpListener) -> Result<(), Box<dyn std::error::Error>> {
+    ///     while process.is_alive() {
+    ///         let (stream, _) = listener.accept()?;
+    ///         process.send_stream(0, Process::STREAM, stream, ())?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn send_stream(
+        &self,
+        tag: i64,
+        data: &[u8],
+        stream: net::TcpStream,
+        kept: impl Send + Sync + 'static,
+    ) -> Result<(), SendError> {
+        let stream = TcpStream::adopt(stream, kept).map_err(|error| SendError::Stream(error.to_string()))?;
+        let attachment = Attachment { resource: Resource::TcpStream(stream), permit: None };
+        let message = Message { tag, data: data.to_vec(), attachments: vec![Some(attachment)] };
+        self.deliver(message).map_err(|(_, error)| error)
+    }
+
+    /// The bytes of a message to a `Mailbox<TcpStream>`: the number of its first resource, 0, as all serializers of the
+    /// guest libraries read it that write numbers in binary. Those of ours and of the published crate do.
+    pub const STREAM: &[u8] = &[0; 8];
 
     /// Returns how many pieces of mail wait in its mailbox, and how many bytes they are.
     pub fn mailbox_size(&self) -> (usize, u64) {

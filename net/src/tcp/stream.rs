@@ -5,6 +5,7 @@ use crate::deadline::Deadline;
 use crate::failed;
 use async_io::Async;
 use socket2::{SockRef, Socket};
+use std::any::Any;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
 use std::net::{self, Shutdown, SocketAddr};
@@ -50,6 +51,8 @@ pub struct TcpStream {
 struct Shared {
     socket: Async<net::TcpStream>,
     timeouts: Mutex<Timeouts>,
+    /// Dropped when the socket is closed.
+    _kept: Option<Box<dyn Any + Send + Sync>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -98,11 +101,25 @@ impl TcpStream {
             .map_err(|error| failed("connect to", addr, error))
     }
 
+    /// Takes over a connected socket, whichever mode it is in. What is kept with it is dropped when
+    /// the socket is closed, which is when the last handle is gone.
+    ///
+    /// # Errors
+    ///
+    /// Where the system does not let the socket be waited for.
+    pub fn adopt(socket: net::TcpStream, kept: impl Send + Sync + 'static) -> io::Result<TcpStream> {
+        TcpStream::made_of(socket, Some(Box::new(kept)))
+    }
+
     /// Takes over a connected socket, whichever mode it is in.
     pub(super) fn from_connected(socket: net::TcpStream) -> io::Result<TcpStream> {
+        TcpStream::made_of(socket, None)
+    }
+
+    fn made_of(socket: net::TcpStream, kept: Option<Box<dyn Any + Send + Sync>>) -> io::Result<TcpStream> {
         let socket = Async::new(socket)?;
         let timeouts = Mutex::default();
-        Ok(TcpStream { shared: Arc::new(Shared { socket, timeouts }) })
+        Ok(TcpStream { shared: Arc::new(Shared { socket, timeouts, _kept: kept }) })
     }
 
     /// Reads what is there into `buffer`, and answers how much; 0 is the end of the stream, or a

@@ -2,7 +2,7 @@
 
 use crate::support::{Lab, guest};
 use lunatic_abi::{Errno, FOREVER, TIMED_OUT};
-use lunatic_vm::{Environment, Exit, Limit, Process, Val};
+use lunatic_vm::{Environment, Exit, Limit, Process, SendError, Val};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::thread;
@@ -789,4 +789,70 @@ fn a_client_is_answered_within_a_few_ticks_however_many_processes_spin() {
     ticks_until_answered();
     let ticks: Vec<usize> = (0..50).map(|_| ticks_until_answered()).collect();
     assert!(ticks.iter().all(|ticks| *ticks <= FEW), "{ticks:?}");
+}
+
+/// Returns the two ends of a connection.
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a port");
+    let client = connect_to(listener.local_addr().expect("it listens").port());
+    (client, listener.accept().expect("somebody connects").0)
+}
+
+/// A guest that echoes one connection after the other, each from a message that is a stream and nothing else.
+const RECEIVER: &str = r#"(func (export "main")
+    (loop $next
+        (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
+        (call $echo (call $take_tcp_stream (i64.const 0)))
+        (call $drop_tcp_stream (i64.const 0))
+        (br_if $next (i32.const 0))))"#;
+
+#[test]
+fn a_process_gets_a_connection_of_the_host_as_a_message() {
+    let lab = Lab::new();
+    let environment = lab.environment();
+    let process = spawn_in(&lab, &environment, &program(RECEIVER));
+    let (client, server) = pair();
+    let (kept, is_closed) = async_channel::bounded::<()>(1);
+    process.send_stream(0, Process::STREAM, server, kept).expect("it has room");
+    send(&client, b"echo");
+    expect(&client, b"echo");
+    // It counts where it is.
+    assert_eq!(environment.used(Limit::Sockets), 1);
+    assert!(!is_closed.is_closed());
+    client.shutdown(Shutdown::Write).expect("it is connected");
+    expect_end(&client);
+    lab.wait_for("the connection to be given up", is_closed.recv()).expect_err("nothing is sent");
+    assert!(lab.exit(&process).is_normal());
+    assert_eq!(environment.used(Limit::Sockets), 0);
+}
+
+#[test]
+fn a_connection_of_the_host_is_refused_where_there_is_no_room_or_no_right() {
+    let lab = Lab::new();
+    let module = lab.module(&program(RECEIVER));
+    for (change, is_expected) in [
+        (
+            (|config| drop(config.deny("lunatic::networking::tcp_"))) as fn(&mut lunatic_vm::Config),
+            (|error| matches!(error, SendError::NotGranted(..))) as fn(&SendError) -> bool,
+        ),
+        (|config| drop(config.limit(Limit::Sockets, 0)), |error| matches!(error, SendError::Limit(_))),
+        (|config| drop(config.limit(Limit::MailboxMessages, 0)), |error| matches!(error, SendError::MailboxFull(..))),
+    ] {
+        let environment = lab.environment_with(change);
+        let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+        lab.wait_until_idle();
+        // Whoever waits for a message is given it; it is the second that waits in the mailbox.
+        let refused: Vec<SendError> = (0..2)
+            .filter_map(|_| {
+                let (client, server) = pair();
+                let error = process.send_stream(0, Process::STREAM, server, ()).err()?;
+                expect_end(&client);
+                Some(error)
+            })
+            .collect();
+        assert!(refused.last().is_some_and(is_expected), "{refused:?}");
+        process.kill();
+        lab.exit(&process);
+        assert_eq!(environment.used(Limit::Sockets), 0);
+    }
 }
