@@ -36,6 +36,12 @@ pub enum Failure {
     /// The client did not send its request in time.
     #[error("the client took longer than {0:?} to send its request")]
     Slow(Duration),
+    /// Nothing came or went on a connection for as long as that may be so.
+    #[error("nothing came or went on the connection for {0:?}")]
+    Idle(Duration),
+    /// A connection was open for as long as it may be.
+    #[error("the connection was open for {0:?}, which is as long as it may be")]
+    Life(Duration),
     /// There are as many requests as there may be, or the machine has no room for a process.
     #[error("{0}")]
     Overload(String),
@@ -71,7 +77,7 @@ impl Failure {
             Failure::Ended(_) | Failure::Failed(_) | Failure::Unusable(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Failure::Limit(_) | Failure::Overload(_) => StatusCode::SERVICE_UNAVAILABLE,
             Failure::NoAnswer | Failure::NotHttp(_) => StatusCode::BAD_GATEWAY,
-            Failure::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
+            Failure::Deadline(_) | Failure::Idle(_) | Failure::Life(_) => StatusCode::GATEWAY_TIMEOUT,
             Failure::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Failure::Malformed(_) => StatusCode::BAD_REQUEST,
             Failure::Slow(_) => StatusCode::REQUEST_TIMEOUT,
@@ -92,6 +98,8 @@ impl Failure {
             Failure::TooLarge(_) => "too_large",
             Failure::Malformed(_) => "malformed",
             Failure::Slow(_) => "slow",
+            Failure::Idle(_) => "idle",
+            Failure::Life(_) => "life",
             Failure::Overload(_) => "overload",
             Failure::Unusable(_) => "unusable",
             Failure::Gone => "gone",

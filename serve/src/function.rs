@@ -1,6 +1,7 @@
 //! Functions, their versions, and the table of all of them.
 
 use crate::gateway::http::Turnstile;
+use crate::gateway::tcp::Program;
 use crate::metrics::{FunctionMetrics, Metrics};
 use crate::spark::{Kind, Spark};
 use crate::{Log, Name, Outbound, Settings, SettingsError};
@@ -55,6 +56,8 @@ pub struct Version {
     settings: Settings,
     environment: Environment,
     outbound: Arc<Outbound>,
+    /// The process that is given connections, where it is a program.
+    program: Program,
 }
 
 /// Bytes are no function.
@@ -144,6 +147,11 @@ impl Version {
     /// Returns what it may use.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Returns the process that is given connections.
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
     }
 
     /// Returns where its processes live.
@@ -271,7 +279,8 @@ impl Functions {
         config.stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null).journal(shared.log.journal());
         let environment = self.0.vm.environment(config);
         let outbound = Arc::new(Outbound::new(&settings.outbound, settings.private_addresses));
-        Ok(Arc::new(Version { shared, number, hash, code, settings, environment, outbound }))
+        let program = Program::default();
+        Ok(Arc::new(Version { shared, number, hash, code, settings, environment, outbound, program }))
     }
 
     /// Has a version serve the requests that come from now on.

@@ -5,7 +5,7 @@
 
 use crate::gateway::http::{Handler, Http, Setup, SetupError};
 use crate::gateway::tcp;
-use crate::{Functions, Gateway, HttpLimits, Name, Protocol, TcpGateway, TlsFiles};
+use crate::{Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, TcpGateway, TlsFiles};
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
@@ -347,14 +347,46 @@ impl Server {
         let speaks = match &gateway.protocol {
             Protocol::Http(http) => {
                 http.functions().try_for_each(check)?;
+                self.check_tls(&name, http)?;
                 CheckedProtocol::Http(Setup::of_gateway(http).map_err(|error| setup_error(&name, error))?)
             }
             Protocol::Tcp(tcp) => {
                 check(&tcp.function)?;
+                self.check_code(&name, &tcp.function)?;
                 CheckedProtocol::Tcp(tcp.clone())
             }
         };
         Ok(Checked { name, address: gateway.address, speaks, is_mount: false })
+    }
+
+    /// Checks that a function takes connections.
+    fn check_code(&self, gateway: &str, function: &Name) -> Result<(), StartError> {
+        let Some(found) = self.functions.get(function.as_str()) else { return Ok(()) };
+        match tcp::objection(found.version().code()) {
+            None => Ok(()),
+            Some(objection) => {
+                let what = format!("the function `{function}` takes no connections: {objection}");
+                Err(StartError::Setup { gateway: gateway.to_string(), what })
+            }
+        }
+    }
+
+    /// Checks that connections over TLS are not to be given to a program, which would see them as they are.
+    fn check_tls(&self, gateway: &str, http: &HttpGateway) -> Result<(), StartError> {
+        let is_program = |name: &&Name| {
+            let function = self.functions.get(name.as_str());
+            function.is_some_and(|function| matches!(function.version().code(), Code::Program(_)))
+        };
+        match http.functions().find(is_program).filter(|_| http.tls.is_some()) {
+            None => Ok(()),
+            Some(function) => {
+                let what = format!(
+                    "the function `{function}` is a program, which is given connections as they are: leave `tls` out, and \
+                     let the program speak it"
+                );
+                Err(StartError::Setup { gateway: gateway.to_string(), what })
+            }
+        }
     }
 
     /// Has these run, and no other gateway.
@@ -418,12 +450,18 @@ impl Server {
         match (checked, before) {
             (CheckedProtocol::Http(setup), Some(Speaks::Http(http))) => {
                 http.set_up(setup);
+                http.begin();
                 Speaks::Http(http.clone())
             }
             (CheckedProtocol::Http(setup), _) => {
-                Speaks::Http(Arc::new(Http::new(name, setup, &self.functions, self.is_logged)))
+                let http = Http::new(name, setup, &self.functions, self.is_logged);
+                http.begin();
+                Speaks::Http(Arc::new(http))
             }
-            (CheckedProtocol::Tcp(tcp), _) => Speaks::Tcp(Arc::new(tcp)),
+            (CheckedProtocol::Tcp(tcp), _) => {
+                tcp::begin(&self.functions, &tcp.function);
+                Speaks::Tcp(Arc::new(tcp))
+            }
         }
     }
 
@@ -515,7 +553,8 @@ async fn serve(speaks: Speaks, functions: Functions, stream: TcpStream, client: 
     let _ = stream.set_nodelay(true);
     match speaks {
         Speaks::Http(http) => http.serve(stream, client, stop).await,
-        Speaks::Tcp(gateway) => tcp::serve(&functions, &gateway, stream, client, stop).await,
+        // They go on until they end by themselves or are cut.
+        Speaks::Tcp(gateway) => tcp::serve(&functions, &gateway, stream, client).await,
     }
 }
 

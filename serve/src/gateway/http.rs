@@ -133,6 +133,16 @@ impl Setup {
     }
 }
 
+impl Answers {
+    /// Returns the function that answers all requests, where it is one.
+    fn only_function(&self) -> Option<&Name> {
+        match self {
+            Answers::Routes(routes) => routes.only_function(),
+            Answers::Handler { .. } => None,
+        }
+    }
+}
+
 impl Http {
     pub(crate) fn new(name: &str, setup: Setup, functions: &Functions, is_logged: bool) -> Http {
         let setup = RwLock::new(Arc::new(setup));
@@ -158,9 +168,29 @@ impl Http {
         let _ = stream.try_write(answer);
     }
 
-    /// Serves a connection until its end.
+    /// Has the function begin that all connections are given to, where there is one and it is a program.
+    pub(crate) fn begin(&self) {
+        if let Some(function) = self.setup().answers.only_function() {
+            super::tcp::begin(&self.functions, function);
+        }
+    }
+
+    /// Serves a connection until its end. Where all requests go to one function and that is a program, it is given the
+    /// connection, and speaks HTTP itself.
     pub(crate) async fn serve(self: Arc<Http>, stream: TcpStream, client: SocketAddr, stop: Stop) {
+        if let Some(version) = self.only_version()
+            && let Code::Program(module) = version.code()
+        {
+            return super::tcp::hand_over(&version, module, stream, client, None).await;
+        }
         connection::serve(self, stream, client, stop).await;
+    }
+
+    /// Returns what serves all requests, where that is one function.
+    fn only_version(&self) -> Option<Arc<Version>> {
+        let setup = self.setup();
+        let function = setup.answers.only_function().filter(|_| setup.tls.is_none())?;
+        Some(self.functions.get(function.as_str())?.version())
     }
 
     fn setup(&self) -> Arc<Setup> {

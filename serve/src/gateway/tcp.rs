@@ -1,17 +1,92 @@
-//! The TCP gateway.
+//! The TCP gateway: from each connection to a process of its own, or to a program that is given all of them.
+//!
+//! Sockets that listen, how many connections there are, and their end when the server stops are the server's. Here is what a
+//! connection means to a function.
 
-use crate::server::Stop;
-use crate::{Functions, TcpGateway};
+mod conversation;
+mod program;
+
+pub(crate) use program::{Program, hand_over};
+
+use crate::serving::Serving;
+use crate::spark::{self, Spark};
+use crate::ticket::Ticket;
+use crate::{Code, Failure, Functions, Name, TcpGateway, Version};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// Serves a connection until its end.
-pub(crate) async fn serve(
-    _functions: &Functions,
+/// How long, and for how many bytes, a client may go on writing when the function has ended well. A connection that is closed
+/// with bytes that nobody has read is reset, and what was sent last is lost with it.
+const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL_BYTES: u64 = 1 << 20;
+
+/// Has a function begin, where it is one that runs before anybody connects.
+pub(crate) fn begin(functions: &Functions, function: &Name) {
+    if let Some(function) = functions.get(function.as_str()) {
+        program::begin(&function.version());
+    }
+}
+
+/// Says why a function takes no connections, where that is so.
+pub(crate) fn objection(code: &Code) -> Option<&'static str> {
+    match code {
+        Code::Spark(_) | Code::Program(_) => None,
+        Code::Component(_) => Some("it is a component, which answers HTTP requests: lead to it from an http gateway"),
+    }
+}
+
+/// Serves a connection until its end. Dropping the future ends both the connection and what serves it.
+pub(crate) async fn serve(functions: &Functions, gateway: &TcpGateway, stream: TcpStream, client: SocketAddr) {
+    let Some(function) = functions.get(gateway.function.as_str()) else {
+        log::warn!("a connection of {client} is closed: there is no function `{}` any more", gateway.function);
+        return;
+    };
+    let version = function.version();
+    match version.code() {
+        Code::Spark(spark) => converse(&version, spark, gateway, stream, client).await,
+        Code::Program(module) => hand_over(&version, module, stream, client, gateway.life).await,
+        code => {
+            let objection = objection(code).unwrap_or_default();
+            log::warn!("a connection of {client} is closed: `{}` cannot take it: {objection}", gateway.function);
+        }
+    }
+}
+
+/// Has a process of its own serve a connection.
+async fn converse(
+    version: &Arc<Version>,
+    spark: &Spark,
     gateway: &TcpGateway,
-    _stream: TcpStream,
+    mut stream: TcpStream,
     client: SocketAddr,
-    _stop: Stop,
 ) {
-    log::warn!("a connection of {client} is closed: `{}` takes no connections", gateway.function);
+    let ticket = Arc::new(Ticket::new(Some(client), false));
+    let serving = Serving::begin(version, &ticket);
+    let ended = match spark::connect(version, spark, &ticket) {
+        Ok(connection) => conversation::run(&connection, &mut stream, gateway.idle, gateway.life).await,
+        Err(failure) => Err(failure),
+    };
+    match ended {
+        Ok(()) => {
+            serving.answered();
+            bid_farewell(&mut stream).await;
+        }
+        Err(failure) => {
+            // A client that takes the end for a whole answer would be deceived.
+            let _ = stream.set_zero_linger();
+            match failure {
+                Failure::Gone => drop(serving),
+                failure => serving.failed(&failure),
+            }
+        }
+    }
+}
+
+/// Reads what a client still writes, for a while.
+async fn bid_farewell(stream: &mut TcpStream) {
+    let mut rest = stream.take(FAREWELL_BYTES);
+    let _ = tokio::time::timeout(FAREWELL, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }

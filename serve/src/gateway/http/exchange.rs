@@ -478,7 +478,7 @@ fn told(failure: &Failure, ticket: &Ticket) -> Response<Body> {
         Failure::NotHttp(_) => "the function's answer is not HTTP",
         Failure::Deadline(_) => "the function did not answer in time",
         Failure::TooLarge(_) => "the request's body is too large",
-        Failure::Slow(_) => "the request took too long to come",
+        Failure::Slow(_) | Failure::Idle(_) | Failure::Life(_) => "the request took too long to come",
         Failure::Malformed(_) => "the request's body is malformed",
         Failure::Overload(_) => "there are too many requests, try again later",
         Failure::Unusable(_) => "the function cannot be run",

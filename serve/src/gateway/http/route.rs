@@ -60,6 +60,14 @@ impl Routes {
         Ok(Routes(known))
     }
 
+    /// Returns the function that everything leads to, where it is one.
+    pub(super) fn only_function(&self) -> Option<&Name> {
+        match &self.0[..] {
+            [Known { prefix, target: Target::Function(name) }] if prefix.is_empty() => Some(name),
+            _ => None,
+        }
+    }
+
     /// Returns who answers a request of this path.
     pub(super) fn find<'a>(&'a self, path: &'a str) -> Result<Found<'a>, Lost> {
         let normal = normal(path)?;

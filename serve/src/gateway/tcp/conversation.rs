@@ -1,0 +1,130 @@
+//! Bytes between a client and the process that serves its connection.
+//!
+//! Each direction ends alone. A client that has said all, and closed its half, still gets what the function says; a function
+//! that has finished can still read. Who is slow is waited for, no further than by what a comm and the system's buffers hold.
+//! A connection on which nothing comes or goes is ended, and so is the process of a client that is gone.
+
+use crate::Failure;
+use crate::spark::Connection;
+use futures_lite::FutureExt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::Instant;
+
+/// How much is read at once, in each direction.
+const PIECE: usize = 8 << 10;
+
+/// Carries bytes both ways until the process has ended well and everything that it wrote is on its way.
+///
+/// # Errors
+///
+/// [`Failure::Gone`] where the client is gone, and otherwise how the process or the connection ended.
+pub(super) async fn run(
+    connection: &Connection,
+    stream: &mut TcpStream,
+    idle: Duration,
+    life: Option<Duration>,
+) -> Result<(), Failure> {
+    let last = Last::now();
+    let (mut from_client, mut to_client) = stream.split();
+    tokio::select! {
+        biased;
+        ended = outwards(connection, &mut to_client, &last) => ended,
+        failure = inwards(connection, &mut from_client, &last) => Err(failure),
+        failure = bounds(&last, idle, life) => Err(failure),
+    }
+}
+
+/// Gives the process what the client writes. Returns when the client is gone, and not when it has only said all.
+async fn inwards(connection: &Connection, from_client: &mut ReadHalf<'_>, last: &Last) -> Failure {
+    let mut piece = vec![0; PIECE];
+    loop {
+        let count = match from_client.read(&mut piece).await {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(_) => return Failure::Gone,
+        };
+        last.note();
+        let written = async { Some(connection.write_all(&piece[..count]).await) };
+        let is_reset = async {
+            reset(from_client).await;
+            None
+        };
+        match written.or(is_reset).await {
+            Some(Ok(())) => {}
+            // It reads no more, so that nothing more is taken from the client.
+            Some(Err(_)) => break,
+            None => return Failure::Gone,
+        }
+    }
+    drop(piece);
+    connection.finish();
+    reset(from_client).await;
+    Failure::Gone
+}
+
+/// Waits until the client is known to be gone: it refuses what it is sent.
+async fn reset(from_client: &ReadHalf<'_>) {
+    // Where the system cannot tell, it is told by a read or a write.
+    if from_client.ready(Interest::ERROR).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Gives the client what the process writes, and waits for the end of the process.
+async fn outwards(connection: &Connection, to_client: &mut WriteHalf<'_>, last: &Last) -> Result<(), Failure> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        let count = connection.read(&mut piece).await?;
+        if count == 0 {
+            break;
+        }
+        let mut rest = &piece[..count];
+        while !rest.is_empty() {
+            let written = to_client.write(rest).await.map_err(|_| Failure::Gone)?;
+            last.note();
+            rest = &rest[written..];
+        }
+    }
+    drop(piece);
+    to_client.shutdown().await.map_err(|_| Failure::Gone)?;
+    match connection.process().exited().await {
+        exit if exit.is_normal() => Ok(()),
+        exit => Err(Failure::of_exit(exit)),
+    }
+}
+
+/// When a byte came or went last.
+struct Last(Mutex<Instant>);
+
+impl Last {
+    fn now() -> Last {
+        Last(Mutex::new(Instant::now()))
+    }
+
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn get(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until the connection has been idle, or open, for as long as it may be.
+async fn bounds(last: &Last, idle: Duration, life: Option<Duration>) -> Failure {
+    let is_idle = async {
+        // A time beyond what the clock can tell never comes.
+        while let Some(end) = last.get().checked_add(idle) {
+            if end <= Instant::now() {
+                return Failure::Idle(idle);
+            }
+            tokio::time::sleep_until(end).await;
+        }
+        std::future::pending().await
+    };
+    is_idle.or(super::program::lived(life)).await
+}
