@@ -7,6 +7,7 @@
 //!
 //! Everything here stands on what `lunatic_vm` exports. It adds names and ways in; what limits a process is its environment.
 
+mod build;
 mod component;
 mod failure;
 mod function;
@@ -24,6 +25,7 @@ mod settings;
 mod spark;
 mod ticket;
 
+pub use build::{BuildError, BuildEvent, Builder, Built, Tell};
 pub use failure::Failure;
 pub use function::{Code, CodeError, Function, Functions, Version};
 pub use gateway::{Gateway, HttpGateway, HttpLimits, Protocol, Route, Target, TcpGateway, TlsFiles};
