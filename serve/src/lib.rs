@@ -9,6 +9,7 @@
 
 mod build;
 mod component;
+mod dev;
 mod failure;
 mod function;
 mod gateway;
@@ -26,6 +27,7 @@ mod spark;
 mod ticket;
 
 pub use build::{BuildError, BuildEvent, Builder, Built, Tell};
+pub use dev::{Dev, DevError, DevEvent};
 pub use failure::Failure;
 pub use function::{Code, CodeError, Function, Functions, Version};
 pub use gateway::{Gateway, HttpGateway, HttpLimits, Protocol, Route, Target, TcpGateway, TlsFiles};

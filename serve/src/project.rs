@@ -34,7 +34,7 @@ pub struct Project {
 }
 
 /// A function of a project.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ProjectFunction {
     name: Name,
     recipe: Recipe,
@@ -131,6 +131,25 @@ impl Project {
     /// Returns the functions: its own, and as `owner/name` those of the projects that it depends on. At least one.
     pub fn functions(&self) -> &[ProjectFunction] {
         &self.functions
+    }
+
+    /// Returns what every function may use, with secrets read, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectError`] with all secrets that are not there.
+    pub fn settings(&self) -> Result<Vec<Settings>, ProjectError> {
+        let (mut all, mut problems) = (Vec::new(), Vec::new());
+        for function in &self.functions {
+            match function.settings() {
+                Ok(settings) => all.push(settings),
+                Err(error) => problems.extend(error.into_problems()),
+            }
+        }
+        // Functions in one environment lack the same.
+        problems.dedup_by_key(|problem| problem.to_string());
+        ProjectError::of(problems)?;
+        Ok(all)
     }
 
     /// Returns the gateways. Those of projects that it depends on are not among them.

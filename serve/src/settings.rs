@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// What a function may use, and how its requests are served: plain data, from a project file or the service's defaults.
 /// Debugged, it does not tell what variables and secrets are.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// How instances serve requests.
     pub policy: Policy,

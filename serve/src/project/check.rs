@@ -333,6 +333,8 @@ impl FileCheck<'_> {
             body: entry.body.map_or(default.body, |Size(bytes)| bytes),
             requests: entry.requests.unwrap_or(default.requests),
             namespaces: entry.namespaces.clone(),
+            outbound: entry.outbound.clone(),
+            private_addresses: entry.private_addresses,
             directories: entry.files.iter().map(directory).collect(),
             variables: entry.variables.iter().map(|(name, at)| (name.clone(), at.value.clone())).collect(),
             ..default

@@ -1,7 +1,7 @@
 //! What can stand in `lunatic.toml`. The schema for editors is made from these types.
 
 use super::decode::{At, Section};
-use crate::quantity;
+use crate::{OutboundRule, quantity};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -123,6 +123,12 @@ pub(super) struct EnvironmentEntry {
     /// What is granted beside what every function has: beginnings of `namespace::name`.
     #[serde(default)]
     pub(super) namespaces: Vec<String>,
+    /// Hosts that may be called over HTTP.
+    #[serde(default)]
+    pub(super) outbound: Vec<OutboundRule>,
+    /// Whether these hosts may have addresses of private networks and of this computer.
+    #[serde(default)]
+    pub(super) private_addresses: bool,
     /// Directories, by the path that the function finds them under.
     #[serde(default)]
     pub(super) files: BTreeMap<String, FilesEntry>,

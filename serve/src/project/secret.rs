@@ -11,7 +11,7 @@ use std::sync::Arc;
 const MAX_SECRET: u64 = 64 << 10;
 
 /// A value that stands elsewhere.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Secret {
     /// The function's environment variable; `None` is the client's secret.
     pub(super) variable: Option<String>,
@@ -22,7 +22,7 @@ pub(super) struct Secret {
 }
 
 /// Where a value stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Origin {
     Variable(String),
     File(PathBuf),

@@ -100,6 +100,8 @@ fn everything_that_there_is_can_be_said() {
         body = "1KiB"
         requests = 9
         namespaces = ["lunatic::networking"]
+        outbound = ["https://*.example.com"]
+        private-addresses = true
         files = { "/data" = { path = "hello" }, "/out" = { path = ".", write = true } }
         variables = { GREETING = "hello" }
         secrets = { TOKEN = { file = "token" } }
@@ -128,6 +130,9 @@ fn everything_that_there_is_can_be_said() {
     assert_eq!(settings.policy, Policy::Pool(4.try_into().expect("it is not zero")));
     assert_eq!((settings.memory, settings.compute, settings.processes), (64 << 20, Some(1000), 7));
     assert_eq!((settings.deadline, settings.body, settings.requests.get()), (Duration::from_millis(500), 1024, 9));
+    assert_eq!(settings.namespaces, ["lunatic::networking"]);
+    assert_eq!(settings.outbound, ["https://*.example.com".parse().expect("it is a rule")]);
+    assert!(settings.private_addresses);
     let access: Vec<_> = settings.directories.iter().map(|known| (known.guest.as_str(), known.access)).collect();
     assert_eq!(access, [("/data", lunatic_vm::Access::Read), ("/out", lunatic_vm::Access::Write)]);
     let variables = [("GREETING".to_string(), "hello".to_string()), ("TOKEN".to_string(), "very secret".to_string())];
@@ -240,6 +245,10 @@ fn quantities_are_checked() {
         &[
             "lunatic.toml:4:12: `1d` is not a length of time like \"30s\": `d` is no unit of time; write for example 500ms, 10s, 5m or 1h",
         ],
+    );
+    check(
+        &environment("outbound = [\"a.example\", \"ftp://b.example\"]"),
+        &["lunatic.toml:4:26: `ftp://b.example` names no hosts: a scheme is `http` or `https`"],
     );
     check(&environment("compute = -1"), &["lunatic.toml:4:11: expected a nonzero u64, found `-1`"]);
     check(
