@@ -37,7 +37,9 @@ pub(crate) enum Command {
     Test(Test),
     Call(Call),
     Bridge(Bridge),
+    Build(Build),
     Serve(Serve),
+    Dev(Dev),
     Functions(Functions),
     Logs(Logs),
     Invoke(Invoke),
@@ -264,13 +266,29 @@ pub(crate) struct CallBounds {
     pub(crate) allow: Vec<String>,
 }
 
-/// Serve functions over HTTP, until a signal comes
+/// Build the functions of a project
+///
+/// What is built is checked, and kept in `.lunatic/build` beside the project file.
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    #[command(flatten)]
+    pub(crate) project: Project,
+
+    /// Build so many functions at the same time [default: one on each core, 4 at most]
+    #[arg(short, long, value_name = "COUNT")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+}
+
+/// Serve a project, or functions that are deployed, or both, until a signal comes
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  lunatic serve                          the project of this directory
   lunatic serve --deploy
   curl --data-binary @my-http-server.wasm localhost:8002/deploy/my-http-server
   curl -i http://127.0.0.1:8000/my-http-server/secret")]
 pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) project: Project,
     #[command(flatten)]
     pub(crate) service: ServiceFlags,
 
@@ -281,6 +299,26 @@ pub(crate) struct Serve {
     /// Tell of every process's end; twice, of all that the machine does
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+/// Serve a project while it is worked on: what changes is built, and serves when it is good
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    #[command(flatten)]
+    pub(crate) project: Project,
+
+    /// Tell of every process's end; twice, of all that the machine does
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// Which project.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Project")]
+pub(crate) struct Project {
+    /// The project file [default: `lunatic.toml` or `embly-project.yml` here, or in the nearest directory above]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// List the functions of a service, with their versions and states

@@ -4,10 +4,12 @@
 //! what a user of the shell sees of it: flags, reports and exit statuses.
 
 mod bridge;
+mod build;
 mod call;
 mod client;
 mod command_line;
 mod completions;
+mod dev;
 mod failure;
 mod functions;
 mod init;
@@ -15,6 +17,8 @@ mod invoke;
 mod log_lines;
 mod logs;
 mod new;
+mod output;
+mod project;
 mod quantity;
 mod run;
 mod serve;
@@ -33,7 +37,9 @@ fn main() -> ! {
         Some(Command::Test(test)) => run::test(&test.run),
         Some(Command::Call(call)) => call::call(&call),
         Some(Command::Bridge(bridge)) => bridge::bridge(&bridge),
+        Some(Command::Build(build)) => build::build(&build),
         Some(Command::Serve(serve)) => serve::serve(&serve),
+        Some(Command::Dev(dev)) => dev::dev(&dev),
         Some(Command::Functions(functions)) => functions::functions(&functions),
         Some(Command::Logs(logs)) => logs::logs(&logs),
         Some(Command::Invoke(invoke)) => invoke::invoke(&invoke),

@@ -2,40 +2,109 @@
 
 use crate::command_line::Serve;
 use crate::failure::{Failure, Outcome, tell};
+use crate::output;
+use crate::project::{self, Progress};
 use crate::run::{cache, not_started, status};
 use crate::service;
-use lunatic_serve::{Functions, Server};
+use lunatic_serve::{Builder, Functions, Gateway, Listening, Project, Protocol, Route, Server, Target};
 use lunatic_vm::{Host, Vm};
+use std::path::Path;
 
 /// Serves until a signal comes, and lets the requests end that are being served then.
 pub(crate) fn serve(serve: &Serve) -> Outcome {
     crate::log_lines::start(serve.verbose);
-    let mut host = Host::default();
-    lunatic_serve::add_to_host(&mut host);
-    let vm = Vm::builder().host(host).cache(cache()).build().map_err(not_started)?;
-    let functions = Functions::new(&vm);
-    let service = service::open(&functions, &serve.service)?;
-    let Some(service) = service else {
-        return Err(not_started("there is nothing to serve").hint("`--deploy` lets functions be deployed"));
-    };
-    let server = service.add_to(Server::builder(&functions)).start().map_err(not_started)?;
-    let mut text = String::new();
-    for listening in server.listening() {
-        text += &format!("{}: http://{}\n", listening.name, listening.address);
+    let file = project::find(&serve.project);
+    if file.is_none() && serve.service.deploy.is_none() {
+        return Err(project::missing().hint("`--deploy` lets functions be deployed, without a project"));
     }
-    tell(&text);
+    let vm = machine()?;
+    let functions = Functions::new(&vm);
+    let project = file.map(|file| load(&file, &vm, &functions)).transpose()?;
+    let gateways = project.as_ref().map_or(&[][..], Project::gateways);
+    let service = service::open(&functions, &serve.service)?;
+    if gateways.is_empty() && service.is_none() {
+        return Err(not_started("the project has no gateways")
+            .hint("one is a table: `[gateways.web]` with `type = \"http\"`, a `port` and a `function`"));
+    }
+    let mut builder = Server::builder(&functions);
+    for gateway in gateways {
+        builder = builder.gateway(gateway.clone());
+    }
+    if let Some(service) = &service {
+        builder = service.add_to(builder);
+    }
+    let server = builder.start().map_err(not_started)?;
+    tell(&addresses(&server.listening(), gateways));
     wait_for_signal()?;
-    // Who follows a log would be waited for.
-    service.drain();
+    if let Some(service) = &service {
+        // Who follows a log would be waited for.
+        service.drain();
+    }
     server.stop(serve.drain);
     // The command ends here, and with it all that the machine holds.
     std::mem::forget(vm);
     Ok(0)
 }
 
+/// Builds a machine that functions can run on.
+pub(crate) fn machine() -> Result<Vm, Failure> {
+    let mut host = Host::default();
+    lunatic_serve::add_to_host(&mut host);
+    Vm::builder().host(host).cache(cache()).build().map_err(not_started)
+}
+
+/// Says what listens where, and where it leads. What is no gateway of a project speaks HTTP.
+pub(crate) fn addresses(listening: &[Listening], gateways: &[Gateway]) -> String {
+    let line = |one: &Listening| {
+        let protocol = gateways.iter().find(|gateway| gateway.name == one.name).map(|gateway| &gateway.protocol);
+        let (scheme, routes) = match protocol {
+            Some(Protocol::Tcp(tcp)) => ("tcp", tcp.function.to_string()),
+            Some(Protocol::Http(http)) => {
+                let scheme = if http.tls.is_some() { "https" } else { "http" };
+                (scheme, http.routes.iter().map(route).collect::<Vec<_>>().join(", "))
+            }
+            _ => ("http", String::new()),
+        };
+        let arrow = if routes.is_empty() { "" } else { " -> " };
+        format!("{}: {scheme}://{}{arrow}{routes}\n", one.name, one.address)
+    };
+    listening.iter().map(line).collect()
+}
+
+fn route(Route { path, target }: &Route) -> String {
+    let target = match target {
+        Target::Function(name) => name.to_string(),
+        Target::Files(directory) => directory.display().to_string(),
+        _ => "functions by name".to_string(),
+    };
+    if path == "/" { target } else { format!("{path} {target}") }
+}
+
+/// Builds the functions of a project and has them serve.
+fn load(file: &Path, vm: &Vm, functions: &Functions) -> Result<Project, Failure> {
+    let project = Project::read(file).map_err(|error| project::wrong(&error))?;
+    // Before what takes long.
+    let settings = project.settings().map_err(|error| project::wrong(&error))?;
+    let progress = Progress::new();
+    let results = Builder::new(vm, &project).build(project.functions(), &|name, event| progress.show(name, &event));
+    let mut built = Vec::new();
+    for result in results {
+        built.push(result.map_err(|_| not_started("a function was not built"))?);
+    }
+    for (built, settings) in built.iter().zip(settings) {
+        let name = built.name();
+        let put = functions.put(name, 1, built.hash(), built.code().clone(), settings);
+        put.map_err(|error| not_started(format!("`{name}`: {error}")))?;
+        if let Some(function) = functions.get(name.as_str()) {
+            output::show(&function);
+        }
+    }
+    Ok(project)
+}
+
 /// Waits for the first signal. The second ends the command at once, whatever goes on then.
 #[cfg(unix)]
-fn wait_for_signal() -> Result<(), Failure> {
+pub(crate) fn wait_for_signal() -> Result<(), Failure> {
     use signal_hook::consts::{SIGINT, SIGTERM};
 
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(not_started)?;
@@ -50,7 +119,7 @@ fn wait_for_signal() -> Result<(), Failure> {
 
 /// Elsewhere the operating system ends the command at the first.
 #[cfg(not(unix))]
-fn wait_for_signal() -> Result<(), Failure> {
+pub(crate) fn wait_for_signal() -> Result<(), Failure> {
     loop {
         std::thread::park();
     }

@@ -9,8 +9,8 @@ mod watch;
 use crate::build::sources::{self, Contents, Look, Sources};
 use crate::server::Listening;
 use crate::{
-    BuildEvent, Builder, Built, Functions, Gateway, Name, Project, ProjectError, ProjectFunction, Protocol, Server,
-    Settings, SettingsError, StartError, Target, Version,
+    BuildEvent, Builder, Built, Function, Functions, Gateway, Name, Project, ProjectError, ProjectFunction, Protocol,
+    Server, Settings, SettingsError, StartError, Target, Version,
 };
 use blake3::Hash;
 use lunatic_vm::Vm;
@@ -35,7 +35,7 @@ pub enum DevEvent<'d> {
     /// A function is built.
     Build(&'d Name, BuildEvent<'d>),
     /// From now on this version serves.
-    Swapped(&'d Version),
+    Swapped(&'d Function, &'d Version),
     /// A function's settings cannot be had; it serves on as before.
     Settings(&'d Name, &'d SettingsError),
     /// The project file is wrong; everything goes on as the last right one said.
@@ -44,8 +44,8 @@ pub enum DevEvent<'d> {
     Waiting(&'d Gateway, &'d Name),
     /// The gateways cannot be as the project file says; they go on as before.
     Gateways(&'d StartError),
-    /// This is what listens now.
-    Listening(&'d [Listening]),
+    /// This is what listens now, and as what.
+    Listening(&'d [Listening], &'d [Gateway]),
 }
 
 /// It cannot begin.
@@ -280,7 +280,10 @@ impl Work {
 
     fn put(&self, name: &Name, number: u64, hash: Hash, code: crate::Code, settings: Settings) {
         match self.functions.put(name, number, hash, code, settings) {
-            Ok(version) => (self.tell)(DevEvent::Swapped(&version)),
+            Ok(version) => {
+                let function = self.functions.get(name.as_str()).expect("only this thread takes functions away");
+                (self.tell)(DevEvent::Swapped(&function, &version));
+            }
             Err(error) => (self.tell)(DevEvent::Settings(name, &error)),
         }
     }
@@ -302,7 +305,7 @@ impl Work {
         }
         self.server.reload(&ready)?;
         self.gateways = ready;
-        (self.tell)(DevEvent::Listening(&self.server.listening()));
+        (self.tell)(DevEvent::Listening(&self.server.listening(), &self.gateways));
         for function in self.functions.all() {
             if !self.plots.contains_key(function.name()) {
                 self.functions.remove(function.name().as_str());
@@ -342,7 +345,8 @@ impl Plot {
             true => after,
             // As it was before, so that what changed meanwhile is seen; what was not looked at before is taken as it is.
             false => {
-                let kept = before.into_iter().filter(|(path, _)| after.contains_key(path) || !of_known.contains_key(path));
+                let kept =
+                    before.into_iter().filter(|(path, _)| after.contains_key(path) || !of_known.contains_key(path));
                 let new = after.iter().filter(|(path, _)| !of_known.contains_key(*path));
                 new.map(|(path, hash)| (path.clone(), *hash)).chain(kept).collect()
             }

@@ -1,0 +1,37 @@
+//! `lunatic build`: the functions of a project, built and checked.
+
+use crate::command_line::Build;
+use crate::failure::Outcome;
+use crate::project::{self, Progress, size};
+use crate::serve::machine;
+use lunatic_serve::{Builder, Built, Project};
+
+/// Builds a project and lists what was built. Where a function was not, the others are, and the status says so.
+pub(crate) fn build(build: &Build) -> Outcome {
+    crate::log_lines::start(0);
+    let file = project::find(&build.project).ok_or_else(project::missing)?;
+    let project = Project::read(&file).map_err(|error| project::wrong(&error))?;
+    let vm = machine()?;
+    let mut builder = Builder::new(&vm, &project);
+    if let Some(jobs) = build.jobs {
+        builder = builder.jobs(jobs);
+    }
+    let progress = Progress::new();
+    let results = builder.build(project.functions(), &|name, event| progress.show(name, &event));
+    let built: Vec<&Built> = results.iter().filter_map(|result| result.as_ref().ok()).collect();
+    print!("{}", table(&built));
+    let all = built.len() == results.len();
+    // The command ends here, and with it all that the machine holds.
+    std::mem::forget(vm);
+    Ok(if all { 0 } else { 1 })
+}
+
+/// Lists functions with their sizes, how long each took, and where it is.
+fn table(built: &[&Built]) -> String {
+    let width = built.iter().map(|built| built.name().as_str().len()).max().unwrap_or(0);
+    let line = |built: &&Built| {
+        let (name, size) = (built.name().as_str(), size(built.size()));
+        format!("{name:width$}  {size:>10}  {:>8.2?}  {}\n", built.time(), built.file().display())
+    };
+    built.iter().map(line).collect()
+}

@@ -1,0 +1,20 @@
+//! What functions write, shown while they serve.
+
+use crate::failure::tell;
+use lunatic_serve::{Function, LineKind};
+
+/// Shows what a function writes from now on, and why it fails, behind its name.
+pub(crate) fn show(function: &Function) {
+    let name = function.name().clone();
+    let (_, mut follower) = function.log().follow();
+    // It ends with the command.
+    let following = async move {
+        loop {
+            for line in follower.next().await {
+                let kind = if line.kind == LineKind::Failure { "error: " } else { "" };
+                tell(&format!("[{name}]: {kind}{}\n", line.text));
+            }
+        }
+    };
+    smol::spawn(following).detach();
+}

@@ -1,0 +1,123 @@
+//! The project that the user means, and what is shown while its functions are built.
+
+use crate::command_line;
+use crate::failure::{Failure, tell};
+use crate::run::not_started;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use lunatic_serve::{BuildError, BuildEvent, Name, Project, ProjectError};
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often a bar turns.
+const TURN: Duration = Duration::from_millis(100);
+
+/// Finds the file of the project that is meant; `None` where there is none and none is named.
+pub(crate) fn find(project: &command_line::Project) -> Option<PathBuf> {
+    project.file.clone().or_else(|| Project::find(Path::new("")))
+}
+
+/// Says that there is no project.
+pub(crate) fn missing() -> Failure {
+    not_started("there is no `lunatic.toml` and no `embly-project.yml` here or above")
+        .hint("`--file FILE` names one elsewhere; `serve/README.md` shows what stands in it")
+}
+
+/// Makes what is wrong with a project file a failure.
+pub(crate) fn wrong(error: &ProjectError) -> Failure {
+    let text = error.to_string();
+    not_started(text.strip_prefix("error: ").unwrap_or(&text))
+}
+
+/// Shows what is built: bars on a terminal, lines elsewhere.
+pub(crate) struct Progress {
+    /// `None` where nobody would see them turn.
+    bars: Option<MultiProgress>,
+    running: Mutex<BTreeMap<Name, ProgressBar>>,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Progress {
+        let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
+        Progress { bars, running: Mutex::default() }
+    }
+
+    /// Shows what happens. What was built is told by whoever knows what for.
+    pub(crate) fn show(&self, name: &Name, event: &BuildEvent<'_>) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        match (event, &self.bars) {
+            (BuildEvent::Started, Some(bars)) => {
+                let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg}");
+                let bar = bars.add(ProgressBar::new_spinner());
+                bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+                bar.set_prefix(name.to_string());
+                bar.enable_steady_tick(TURN);
+                running.insert(name.clone(), bar);
+            }
+            (BuildEvent::Started, None) => tell(&format!("building {name}\n")),
+            (BuildEvent::Line(line), _) => {
+                if let Some(bar) = running.get(name) {
+                    bar.set_message(lunatic_vm::printable(line).into_owned());
+                }
+            }
+            (BuildEvent::Built(_) | BuildEvent::Failed(_), _) => {
+                if let Some(bar) = running.remove(name) {
+                    bar.finish_and_clear();
+                }
+            }
+            _ => {}
+        }
+        drop(running);
+        if let BuildEvent::Failed(error) = event {
+            self.say(&not_built(name, error));
+        }
+    }
+
+    /// Prints between the bars.
+    pub(crate) fn say(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => bars.suspend(|| tell(text)),
+            None => tell(text),
+        }
+    }
+}
+
+/// Says why a function was not built, with what the compiler said before it.
+fn not_built(name: &Name, error: &BuildError) -> String {
+    // A tab would be shown as what it is.
+    let output = error.output().unwrap_or_default().replace('\t', "    ");
+    let mut text = output.trim_end().to_string();
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text += &format!("error: `{name}` was not built: {error}\n");
+    if let Some(help) = error.help() {
+        text += &format!("hint: {help}\n");
+    }
+    text
+}
+
+/// Returns a size as people read it.
+pub(crate) fn size(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "one digit behind the point is shown")]
+    let (kib, mib) = (bytes as f64 / 1024.0, bytes as f64 / (1 << 20) as f64);
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{kib:.1} KiB"),
+        _ => format!("{mib:.1} MiB"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_the_unit_that_fits() {
+        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 20, "5.0 MiB")] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}
