@@ -1,5 +1,6 @@
 //! Functions, gateways and the service, over real sockets.
 
 mod http;
+mod projects;
 mod service;
 mod tcp;
