@@ -2,7 +2,6 @@
 
 use crate::command_line;
 use crate::failure::{Failure, tell};
-use crate::run::not_started;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use lunatic_serve::{BuildError, BuildEvent, Name, Project, ProjectError};
 use std::collections::BTreeMap;
@@ -21,14 +20,14 @@ pub(crate) fn find(project: &command_line::Project) -> Option<PathBuf> {
 
 /// Says that there is no project.
 pub(crate) fn missing() -> Failure {
-    not_started("there is no `lunatic.toml` and no `embly-project.yml` here or above")
+    Failure::new("there is no `lunatic.toml` and no `embly-project.yml` here or above")
         .hint("`--file FILE` names one elsewhere; `serve/README.md` shows what stands in it")
 }
 
 /// Makes what is wrong with a project file a failure.
 pub(crate) fn wrong(error: &ProjectError) -> Failure {
     let text = error.to_string();
-    not_started(text.strip_prefix("error: ").unwrap_or(&text))
+    Failure::new(text.strip_prefix("error: ").unwrap_or(&text))
 }
 
 /// Shows what is built: bars on a terminal, lines elsewhere.

@@ -21,9 +21,11 @@ pub(crate) fn serve(serve: &Serve) -> Outcome {
     let functions = Functions::new(&vm);
     let project = file.map(|file| load(&file, &vm, &functions)).transpose()?;
     let gateways = project.as_ref().map_or(&[][..], Project::gateways);
-    let service = service::open(&functions, &serve.service)?;
+    let described =
+        project.as_ref().map(Project::service).transpose().map_err(|error| project::wrong(&error))?.flatten();
+    let service = service::open(&functions, described, &serve.service)?;
     if gateways.is_empty() && service.is_none() {
-        return Err(not_started("the project has no gateways")
+        return Err(Failure::new("the project has no gateways")
             .hint("one is a table: `[gateways.web]` with `type = \"http\"`, a `port` and a `function`"));
     }
     let mut builder = Server::builder(&functions);
@@ -89,12 +91,12 @@ fn load(file: &Path, vm: &Vm, functions: &Functions) -> Result<Project, Failure>
     let results = Builder::new(vm, &project).build(project.functions(), &|name, event| progress.show(name, &event));
     let mut built = Vec::new();
     for result in results {
-        built.push(result.map_err(|_| not_started("a function was not built"))?);
+        built.push(result.map_err(|_| Failure::new("nothing is served, as not all functions were built"))?);
     }
     for (built, settings) in built.iter().zip(settings) {
         let name = built.name();
         let put = functions.put(name, 1, built.hash(), built.code().clone(), settings);
-        put.map_err(|error| not_started(format!("`{name}`: {error}")))?;
+        put.map_err(|error| Failure::new(format!("`{name}`: {error}")))?;
         if let Some(function) = functions.get(name.as_str()) {
             output::show(&function);
         }

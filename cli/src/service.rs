@@ -1,4 +1,4 @@
-//! `lunatic serve --deploy`: the service as the command line describes it.
+//! `lunatic serve --deploy`: the service as the command line and the project describe it.
 
 use crate::client;
 use crate::command_line::ServiceFlags;
@@ -6,17 +6,33 @@ use crate::failure::Failure;
 use crate::run::not_started;
 use lunatic_serve::{Functions, Service, ServiceConfig, StorageSettings, Token};
 
-/// Opens the service, if it is asked for: what is stored serves from then on.
-pub(crate) fn open(functions: &Functions, flags: &ServiceFlags) -> Result<Option<Service>, Failure> {
-    let Some(deploy) = &flags.deploy else { return Ok(None) };
-    let defaults = ServiceConfig::default();
-    let config = ServiceConfig {
-        deploy: client::address(*deploy, client::DEPLOY)?,
-        invoke: client::address(flags.invoke, client::INVOKE)?,
-        token: token(flags)?,
-        storage: flags.storage.clone().map_or(defaults.storage, StorageSettings::Directory),
-        ..defaults
+/// Opens the service, if flags or the project ask for it: what is stored serves from then on. Flags come before what the
+/// project file says.
+pub(crate) fn open(
+    functions: &Functions,
+    described: Option<ServiceConfig>,
+    flags: &ServiceFlags,
+) -> Result<Option<Service>, Failure> {
+    let deploy = flags.deploy.flatten();
+    let mut config = match described {
+        Some(config) => ServiceConfig {
+            deploy: deploy.unwrap_or(config.deploy),
+            invoke: flags.invoke.unwrap_or(config.invoke),
+            ..config
+        },
+        None if flags.deploy.is_none() => return Ok(None),
+        None => ServiceConfig {
+            deploy: client::address(deploy, client::DEPLOY)?,
+            invoke: client::address(flags.invoke, client::INVOKE)?,
+            ..ServiceConfig::default()
+        },
     };
+    if config.token.is_none() || flags.token_file.is_some() {
+        config.token = token(flags)?;
+    }
+    if let Some(directory) = &flags.storage {
+        config.storage = StorageSettings::Directory(directory.clone());
+    }
     Service::open(functions, config).map(Some).map_err(not_started)
 }
 

@@ -305,12 +305,12 @@ impl Work {
         }
         self.server.reload(&ready)?;
         self.gateways = ready;
-        (self.tell)(DevEvent::Listening(&self.server.listening(), &self.gateways));
         for function in self.functions.all() {
             if !self.plots.contains_key(function.name()) {
                 self.functions.remove(function.name().as_str());
             }
         }
+        (self.tell)(DevEvent::Listening(&self.server.listening(), &self.gateways));
         Ok(())
     }
 
@@ -368,7 +368,7 @@ fn targets(gateway: &Gateway) -> Vec<Name> {
         Protocol::Http(http) => {
             let function = |target: &Target| match target {
                 Target::Function(name) => Some(name.clone()),
-                Target::Files(_) | Target::Named => None,
+                _ => None,
             };
             http.routes.iter().filter_map(|route| function(&route.target)).collect()
         }

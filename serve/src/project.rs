@@ -10,11 +10,12 @@ mod embly;
 mod file;
 mod problem;
 mod secret;
+mod service;
 #[cfg(test)]
 mod tests;
 mod tree;
 
-use crate::{Gateway, Name, Settings};
+use crate::{Gateway, Name, ServiceConfig, Settings};
 use secret::Secret;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,7 @@ pub struct Project {
     files: Vec<PathBuf>,
     functions: Vec<ProjectFunction>,
     gateways: Vec<Gateway>,
+    service: Option<service::ProjectService>,
 }
 
 /// A function of a project.
@@ -40,7 +42,15 @@ pub struct ProjectFunction {
     recipe: Recipe,
     sources: Vec<PathBuf>,
     settings: Settings,
-    secrets: Vec<Secret>,
+    secrets: Vec<SecretUse>,
+}
+
+/// What a secret is for.
+#[derive(Clone, Debug)]
+struct SecretUse {
+    /// The function's environment variable; `None` is the client's secret.
+    variable: Option<String>,
+    secret: Secret,
 }
 
 /// How a function's wasm comes about.
@@ -133,6 +143,15 @@ impl Project {
         &self.functions
     }
 
+    /// Returns the service that its file describes, with secrets read; `None` where it describes none.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectError`] with the secrets that are not there or of no use.
+    pub fn service(&self) -> Result<Option<ServiceConfig>, ProjectError> {
+        self.service.as_ref().map(service::ProjectService::config).transpose()
+    }
+
     /// Returns what every function may use, with secrets read, in their order.
     ///
     /// # Errors
@@ -180,11 +199,23 @@ impl ProjectFunction {
     ///
     /// [`ProjectError`] with the secrets that are not there.
     pub fn settings(&self) -> Result<Settings, ProjectError> {
-        let mut settings = self.settings.clone();
-        let problems = self.secrets.iter().filter_map(|secret| secret.put_into(&mut settings).err()).collect();
-        ProjectError::of(problems)?;
-        Ok(settings)
+        with_secrets(&self.settings, &self.secrets)
     }
+}
+
+/// Reads secrets, and returns settings with them.
+fn with_secrets(settings: &Settings, secrets: &[SecretUse]) -> Result<Settings, ProjectError> {
+    let mut settings = settings.clone();
+    let mut problems = Vec::new();
+    for SecretUse { variable, secret } in secrets {
+        match (secret.read(), variable) {
+            (Ok(value), Some(name)) => settings.variables.push((name.clone(), value)),
+            (Ok(value), None) => settings.client_secret = Some(value),
+            (Err(problem), _) => problems.push(problem),
+        }
+    }
+    ProjectError::of(problems)?;
+    Ok(settings)
 }
 
 /// Returns the directory that a file lies in.

@@ -13,6 +13,7 @@ mod lunatic;
 mod metrics;
 mod new;
 mod program;
+mod projects;
 mod published;
 mod report;
 mod rights;

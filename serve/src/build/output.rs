@@ -44,7 +44,11 @@ pub(super) fn run(
     command.current_dir(directory).stdin(Stdio::null());
     command.stderr(says.try_clone().map_err(not_started)?);
     match read {
-        Some(_) => command.stdout(Stdio::piped()),
+        Some(_) => {
+            // Kept open here, what is said would have no end.
+            drop(says);
+            command.stdout(Stdio::piped())
+        }
         None => command.stdout(says),
     };
     let mut child = command.spawn().map_err(not_started)?;

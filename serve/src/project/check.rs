@@ -4,15 +4,18 @@ use super::decode::{At, Report};
 use super::embly::EmblyFile;
 use super::file::{
     DependencyEntry, EnvironmentEntry, File, FilesEntry, FunctionEntry, GatewayEntry, GatewayType, Language,
-    LimitsEntry, NameOr, PolicyEntry, SecretEntry, Size, StaticFiles, Target as BuildTarget, Time,
+    LimitsEntry, NameOr, PolicyEntry, SecretEntry, ServiceEntry, Size, StaticFiles, StorageEntry,
+    Target as BuildTarget, Time, TlsEntry,
 };
 use super::problem::{ProjectError, Source, Span, list, suggestion};
 use super::secret::{Origin, Secret};
+use super::service::{ProjectService, ProjectStorage, StorageOption};
 use super::tree::Node;
-use super::{Project, ProjectFunction, Recipe, directory_of};
+use super::{Project, ProjectFunction, Recipe, SecretUse, directory_of};
 use crate::settings::Directory;
 use crate::{Gateway, HttpGateway, HttpLimits, Name, Policy, Protocol, Route, Settings, Target, TcpGateway, TlsFiles};
 use lunatic_vm::Access;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,9 +28,9 @@ const MAX_FILE: u64 = 1 << 20;
 /// Reads a project file and those of the projects that it depends on.
 pub(super) fn read(file: &Path) -> Result<Project, ProjectError> {
     let mut projects = Projects::default();
-    let gateways = projects.read(file, None)?;
+    let (gateways, service) = projects.read(file, None)?;
     ProjectError::of(projects.problems)?;
-    Ok(Project { file: file.to_path_buf(), files: projects.files, functions: projects.functions, gateways })
+    Ok(Project { file: file.to_path_buf(), files: projects.files, functions: projects.functions, gateways, service })
 }
 
 /// What was read so far.
@@ -48,12 +51,17 @@ struct Sections {
     environments: Vec<(At<String>, EnvironmentEntry)>,
     gateways: Vec<(At<String>, GatewayEntry)>,
     dependencies: Vec<(At<String>, DependencyEntry)>,
+    service: Option<ServiceEntry>,
 }
 
 impl Projects {
     /// Reads one project, and before it those that it depends on. What is wrong in it is kept for later; an error is what
     /// leaves nothing to go on with.
-    fn read(&mut self, path: &Path, owner: Option<&str>) -> Result<Vec<Gateway>, ProjectError> {
+    fn read(
+        &mut self,
+        path: &Path,
+        owner: Option<&str>,
+    ) -> Result<(Vec<Gateway>, Option<ProjectService>), ProjectError> {
         let source = Arc::new(Source { path: path.to_path_buf(), text: text_of(path)? });
         self.files.push(path.to_path_buf());
         let report = Report::new(source);
@@ -63,7 +71,7 @@ impl Projects {
             Some(sections) => FileCheck { directory: directory_of(path), owner, report: &report, is_yaml, sections },
             None => {
                 self.problems.extend(report.into_problems());
-                return Ok(Vec::new());
+                return Ok((Vec::new(), None));
             }
         };
         let called = owner.map_or_else(|| path.display().to_string(), str::to_string);
@@ -73,9 +81,13 @@ impl Projects {
         }
         self.way.pop();
         self.functions.extend(file.functions());
-        let gateways = if owner.is_none() { file.gateways(&self.functions) } else { Vec::new() };
+        // Those of a project that another depends on do not run.
+        let served = match owner {
+            None => (file.gateways(&self.functions), file.service()),
+            Some(_) => (Vec::new(), None),
+        };
         self.problems.extend(report.into_problems());
-        Ok(gateways)
+        Ok(served)
     }
 
     /// Reads a project that another depends on.
@@ -147,7 +159,13 @@ fn sections(report: &Report, is_yaml: bool) -> Option<Sections> {
     if is_yaml {
         let file: EmblyFile = report.decode(&node, whole)?;
         let (functions, gateways) = (file.functions(report), file.gateways(report));
-        return Some(Sections { functions, environments: Vec::new(), gateways, dependencies: Vec::new() });
+        return Some(Sections {
+            functions,
+            environments: Vec::new(),
+            gateways,
+            dependencies: Vec::new(),
+            service: None,
+        });
     }
     let file: File = report.decode(&node, whole)?;
     Some(Sections {
@@ -155,6 +173,7 @@ fn sections(report: &Report, is_yaml: bool) -> Option<Sections> {
         environments: file.environments.entries(report),
         gateways: file.gateways.entries(report),
         dependencies: file.dependencies.entries(report),
+        service: file.service,
     })
 }
 
@@ -201,26 +220,28 @@ impl FileCheck<'_> {
     fn function(&self, name: Name, place: Span, entry: &FunctionEntry) -> Option<ProjectFunction> {
         let recipe = self.recipe(place, entry);
         let sources = entry.sources.iter().map(|source| self.directory.join(&source.value)).collect();
-        let nothing = EnvironmentEntry::default();
-        let environment = match &entry.environment {
-            None => &nothing,
-            Some(At { value: NameOr::Table(environment), .. }) => environment,
+        let environment = self.environment(entry.environment.as_ref())?;
+        let settings = self.settings(&environment, entry.policy);
+        let secrets = self.secrets(&environment);
+        Some(ProjectFunction { name, recipe: recipe?, sources, settings, secrets })
+    }
+
+    /// Returns the environment that is meant.
+    fn environment(&self, choice: Option<&At<NameOr<EnvironmentEntry>>>) -> Option<Cow<'_, EnvironmentEntry>> {
+        match choice {
+            None => Some(Cow::Owned(EnvironmentEntry::default())),
+            Some(At { value: NameOr::Table(environment), .. }) => Some(Cow::Owned(environment.clone())),
             Some(At { value: NameOr::Name(name), span }) => {
                 let environments = &self.sections.environments;
-                match environments.iter().find(|(known, _)| known.value == *name) {
-                    Some((_, environment)) => environment,
-                    None => {
-                        let known = environments.iter().map(|(known, _)| known.value.as_str());
-                        let help = suggestion(name, "environments", known);
-                        self.report.problem(*span, format!("there is no environment `{name}`"), help);
-                        return None;
-                    }
+                let found = environments.iter().find(|(known, _)| known.value == *name);
+                if found.is_none() {
+                    let known = environments.iter().map(|(known, _)| known.value.as_str());
+                    let help = suggestion(name, "environments", known);
+                    self.report.problem(*span, format!("there is no environment `{name}`"), help);
                 }
+                found.map(|(_, environment)| Cow::Borrowed(environment))
             }
-        };
-        let settings = self.settings(environment, entry.policy);
-        let secrets = self.secrets(environment);
-        Some(ProjectFunction { name, recipe: recipe?, sources, settings, secrets })
+        }
     }
 
     /// Decides how a function is built.
@@ -341,15 +362,21 @@ impl FileCheck<'_> {
         }
     }
 
-    fn secrets(&self, entry: &EnvironmentEntry) -> Vec<Secret> {
-        let secret = |variable: Option<&String>, at: &At<SecretEntry>| Secret {
-            variable: variable.cloned(),
+    fn secret(&self, at: &At<SecretEntry>) -> Secret {
+        Secret {
             origin: match &at.value {
                 SecretEntry::Env(name) => Origin::Variable(name.clone()),
                 SecretEntry::File(path) => Origin::File(self.directory.join(path)),
             },
             source: self.report.source.clone(),
             span: at.span,
+        }
+    }
+
+    fn secrets(&self, entry: &EnvironmentEntry) -> Vec<SecretUse> {
+        let secret = |variable: Option<&String>, at: &At<SecretEntry>| SecretUse {
+            variable: variable.cloned(),
+            secret: self.secret(at),
         };
         for (name, at) in &entry.secrets {
             self.variable(name, at.span);
@@ -421,15 +448,7 @@ impl FileCheck<'_> {
             self.report.problem(place, "the gateway leads nowhere", help);
             return None;
         }
-        let tls = entry.tls.as_ref().map(|At { value: tls, span }| {
-            for file in [&tls.certificates, &tls.key].map(|path| self.directory.join(path)) {
-                if !file.is_file() {
-                    let message = format!("there is no file `{}`", file.display());
-                    self.report.problem(*span, message, "paths are relative to this file".to_string());
-                }
-            }
-            TlsFiles { certificates: self.directory.join(&tls.certificates), key: self.directory.join(&tls.key) }
-        });
+        let tls = entry.tls.as_ref().map(|tls| self.tls(tls));
         let (limits, default) = (&entry.limits, HttpLimits::default());
         let limits = HttpLimits {
             connections: limits.connections.map_or(default.connections, usize::from),
@@ -443,6 +462,45 @@ impl FileCheck<'_> {
             idle: limits.idle.map_or(default.idle, |Time(time)| time),
         };
         Some(HttpGateway { routes, tls, limits })
+    }
+
+    fn tls(&self, At { value: tls, span }: &At<TlsEntry>) -> TlsFiles {
+        let [certificates, key] = [&tls.certificates, &tls.key].map(|path| self.directory.join(path));
+        for file in [&certificates, &key] {
+            if !file.is_file() {
+                let message = format!("there is no file `{}`", file.display());
+                self.report.problem(*span, message, "paths are relative to this file".to_string());
+            }
+        }
+        TlsFiles { certificates, key }
+    }
+
+    fn service(&self) -> Option<ProjectService> {
+        let entry = self.sections.service.as_ref()?;
+        let environment = self.environment(entry.environment.as_ref())?;
+        let option = |(name, at): (&String, &At<NameOr<SecretEntry>>)| {
+            let option = match &at.value {
+                NameOr::Name(text) => StorageOption::Text(text.clone()),
+                NameOr::Table(secret) => {
+                    StorageOption::Secret(self.secret(&At { value: secret.clone(), span: at.span }))
+                }
+            };
+            (name.clone(), option)
+        };
+        let storage = match &entry.storage {
+            None => ProjectStorage::Directory(self.directory.join("module-store")),
+            Some(NameOr::Name(directory)) => ProjectStorage::Directory(self.directory.join(directory)),
+            Some(NameOr::Table(StorageEntry { s3 })) => ProjectStorage::S3(s3.iter().map(option).collect()),
+        };
+        Some(ProjectService {
+            deploy: entry.deploy,
+            invoke: entry.invoke,
+            storage,
+            token: entry.token.as_ref().map(|token| self.secret(token)),
+            tls: entry.tls.as_ref().map(|tls| self.tls(tls)),
+            settings: self.settings(&environment, PolicyEntry::Fresh),
+            secrets: self.secrets(&environment),
+        })
     }
 
     fn route(

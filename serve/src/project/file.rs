@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub(super) struct File {
     /// Other projects, by the name that stands before the `/` of their functions here.
     #[serde(default)]
     pub(super) dependencies: Section<DependencyEntry>,
+    /// With it, functions can be deployed over HTTP and are invoked by name.
+    pub(super) service: Option<ServiceEntry>,
 }
 
 /// A function: a cargo package (`path`), a file (`wasm`), or what a `command` builds.
@@ -241,6 +243,36 @@ pub(super) struct DependencyEntry {
     /// Its directory.
     pub(super) path: At<PathBuf>,
 }
+
+/// Functions that are deployed over HTTP and invoked by name.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "Service", rename_all = "kebab-case", deny_unknown_fields, expecting = "a table")]
+pub(super) struct ServiceEntry {
+    /// Where functions are deployed. 127.0.0.1:8002 where nothing is said; elsewhere than on this computer it needs a token.
+    pub(super) deploy: Option<SocketAddr>,
+    /// Where they are invoked. 127.0.0.1:8000 where nothing is said.
+    pub(super) invoke: Option<SocketAddr>,
+    /// Where they are kept: a directory, or `{ s3 = { … } }`. `module-store` where nothing is said.
+    pub(super) storage: Option<NameOr<StorageEntry>>,
+    /// What whoever deploys has to know; a file has one on each line.
+    pub(super) token: Option<At<SecretEntry>>,
+    /// With it, both speak TLS alone.
+    pub(super) tls: Option<At<TlsEntry>>,
+    /// What deployed functions may use for which nothing else was asked.
+    pub(super) environment: Option<At<NameOr<EnvironmentEntry>>>,
+}
+
+/// A storage that is no directory.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "Storage", rename_all = "kebab-case", deny_unknown_fields, expecting = "a table with `s3`")]
+pub(super) struct StorageEntry {
+    /// A bucket of S3, or of what speaks like it, by OpenDAL's options: `bucket`, `root`, `region`, `endpoint`,
+    /// `access_key_id`, `secret_access_key` and others.
+    pub(super) s3: BTreeMap<String, At<OptionEntry>>,
+}
+
+/// An option of a storage: a text, or a secret.
+pub(super) type OptionEntry = NameOr<SecretEntry>;
 
 /// A size in bytes, more than none.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,6 @@
 //! Values that a project file only refers to. They are read when a function begins to serve, and never shown.
 
 use super::problem::{Problem, Source, Span};
-use crate::Settings;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
@@ -13,8 +12,6 @@ const MAX_SECRET: u64 = 64 << 10;
 /// A value that stands elsewhere.
 #[derive(Clone, Debug)]
 pub(super) struct Secret {
-    /// The function's environment variable; `None` is the client's secret.
-    pub(super) variable: Option<String>,
     pub(super) origin: Origin,
     /// Where the reference stands.
     pub(super) source: Arc<Source>,
@@ -29,15 +26,14 @@ pub(super) enum Origin {
 }
 
 impl Secret {
-    /// Reads it, for a function to have.
-    pub(super) fn put_into(&self, settings: &mut Settings) -> Result<(), Problem> {
-        let value =
-            self.value().map_err(|(message, help)| Problem::new(&self.source, Some(self.span), message, Some(help)))?;
-        match &self.variable {
-            Some(name) => settings.variables.push((name.clone(), value)),
-            None => settings.client_secret = Some(value),
-        }
-        Ok(())
+    /// Reads it.
+    pub(super) fn read(&self) -> Result<String, Problem> {
+        self.value().map_err(|(message, help)| self.problem(message, Some(help)))
+    }
+
+    /// Something is wrong with it.
+    pub(super) fn problem(&self, message: String, help: Option<String>) -> Problem {
+        Problem::new(&self.source, Some(self.span), message, help)
     }
 
     fn value(&self) -> Result<String, (String, String)> {

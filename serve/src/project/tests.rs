@@ -350,6 +350,28 @@ fn a_secret_that_is_not_there_is_an_error_where_it_is_named() {
 }
 
 #[test]
+fn a_service_is_described_with_its_secrets_elsewhere() {
+    let toml = format!(
+        "{HELLO}[service]\ndeploy = \"0.0.0.0:9002\"\nstorage = {{ s3 = {{ bucket = \"b\", access_key_id = {{ file = \"id\" }} }} }}\n\
+         token = {{ file = \"token\" }}\nenvironment = {{ memory = \"1MiB\" }}\n"
+    );
+    let files = [("lunatic.toml", toml.as_str()), ("token", "a-token-that-is-long-enough\n"), ("id", "an id")];
+    let place = place(&files);
+    let project = Project::read(&place.path().join("lunatic.toml")).unwrap_or_else(|error| panic!("{error}"));
+    let config = project.service().unwrap_or_else(|error| panic!("{error}")).expect("it describes one");
+    assert_eq!((config.deploy.port(), config.invoke.port(), config.defaults.memory), (9002, 8000, 1 << 20));
+    assert!(config.token.is_some());
+    let crate::StorageSettings::S3(options) = &config.storage else { panic!("{config:?}") };
+    assert_eq!(options.get("access_key_id").map(String::as_str), Some("an id"));
+
+    std::fs::write(place.path().join("token"), "short\n").expect("there is room");
+    std::fs::remove_file(place.path().join("id")).expect("it is ours");
+    let error = project.service().expect_err("neither is of use");
+    let places: Vec<_> = error.problems().iter().map(Problem::place).collect();
+    assert_eq!(places, [Some((5, 48)), Some((6, 9))], "{error}");
+}
+
+#[test]
 fn functions_of_other_projects_are_there_under_their_names() {
     let foo =
         "[functions.foo]\nwasm = \"foo.wasm\"\n[gateways.ignored]\ntype = \"http\"\nport = 1\nfunction = \"foo\"\n";

@@ -1,0 +1,14 @@
+//! Sends back what comes, as it comes: each connection is a process of its own.
+
+use std::io::{self, Read, Write};
+
+fn main() -> io::Result<()> {
+    let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        match input.read(&mut buffer)? {
+            0 => return Ok(()),
+            length => output.write_all(&buffer[..length]).and_then(|()| output.flush())?,
+        }
+    }
+}
