@@ -84,7 +84,8 @@ pub enum Recipe {
 impl Project {
     /// Finds the project file of a directory: there, or in the nearest one above it.
     pub fn find(directory: &Path) -> Option<PathBuf> {
-        let absolute = std::path::absolute(directory).ok()?;
+        let is_here = directory == Path::new("");
+        let absolute = std::path::absolute(if is_here { Path::new(".") } else { directory }).ok()?;
         let mut here = directory.to_path_buf();
         for _ in absolute.ancestors() {
             if let Some(file) = FILES.iter().map(|name| here.join(name)).find(|file| file.is_file()) {

@@ -352,6 +352,7 @@ fn a_changed_project_file_is_applied_and_a_wrong_one_is_not() {
 
     work.place.write("lunatic.toml", &format!("{two}environment = {{ memory = \"1MiB\" }}\n"));
     work.wait_for("b serves 2");
+    work.wait_for("1 listen");
     let settings = work.dev.functions().get("b").expect("it is there").version().settings().clone();
     assert_eq!(settings, Settings { memory: 1 << 20, ..Settings::default() });
 
@@ -411,4 +412,15 @@ fn gateways_of_a_project_lead_where_its_file_says() {
         panic!("{project:?}")
     };
     assert_eq!(http.routes[0].target, Target::Function(Name::new("a").expect("it is one")));
+}
+
+#[test]
+fn the_schema_in_the_repository_is_that_of_the_types() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("lunatic.schema.json");
+    let schema = Project::schema();
+    if std::env::var_os("LUNATIC_WRITE_SCHEMA").is_some() {
+        std::fs::write(&path, &schema).expect("the repository can be written to");
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == schema, "`LUNATIC_WRITE_SCHEMA=1 cargo test -p lunatic-serve --test all schema` writes it anew");
 }
