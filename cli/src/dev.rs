@@ -6,9 +6,7 @@ use crate::output;
 use crate::project::{self, Progress, size};
 use crate::run::not_started;
 use crate::serve::{addresses, machine, wait_for_signal};
-use lunatic_serve::{BuildEvent, Dev, DevError, DevEvent, Function, Name};
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use lunatic_serve::{BuildEvent, Dev, DevError, DevEvent};
 use std::time::Duration;
 
 /// How long requests may go on that are being served when a signal comes.
@@ -20,13 +18,6 @@ pub(crate) fn dev(dev: &command_line::Dev) -> Outcome {
     let file = project::find(&dev.project).ok_or_else(project::missing)?;
     let vm = machine()?;
     let progress = Progress::new();
-    let shown: Mutex<BTreeSet<Name>> = Mutex::default();
-    let show_output = move |function: &Function| {
-        let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if shown.insert(function.name().clone()) {
-            output::show(function);
-        }
-    };
     let tell = move |event: DevEvent<'_>| match event {
         DevEvent::Build(name, event) => {
             progress.show(name, &event);
@@ -36,7 +27,10 @@ pub(crate) fn dev(dev: &command_line::Dev) -> Outcome {
         }
         DevEvent::Swapped(function, version) => {
             progress.say(&format!("{} serves, version {}\n", version.name(), version.number()));
-            show_output(function);
+            // The first one; the log is that of all.
+            if version.number() == 1 {
+                output::show(function);
+            }
         }
         DevEvent::Settings(name, error) => progress.say(&format!("error: `{name}` is not replaced: {error}\n")),
         DevEvent::Project(error) => progress.say(&format!("{error}\nnothing was changed\n")),

@@ -7,10 +7,10 @@ use lunatic_serve::{Function, LineKind};
 pub(crate) fn show(function: &Function) {
     let name = function.name().clone();
     let (_, mut follower) = function.log().follow();
-    // It ends with the command.
+    // It ends with the function, or with the command.
     let following = async move {
-        loop {
-            for line in follower.next().await {
+        while let Some(lines) = follower.next().await {
+            for line in lines {
                 let kind = if line.kind == LineKind::Failure { "error: " } else { "" };
                 tell(&format!("[{name}]: {kind}{}\n", line.text));
             }
