@@ -1,6 +1,6 @@
 //! The functions of the machine, as this program imports them.
 //!
-//! Nothing is listed here: every declaration is a projection of the one table in `lunatic-abi`. Outside the machine,
+//! Nothing is listed here: every declaration is a projection of the tables in `lunatic-abi`. Outside the machine,
 //! where nobody provides the functions, each one is a panic that says so; that is what lets the crate compile for the
 //! development machine.
 
@@ -102,6 +102,7 @@ macro_rules! imports {
 }
 
 lunatic_abi::for_each_host_function!(imports);
+lunatic_abi::for_each_spark_function!(imports);
 
 #[cfg(not(target_family = "wasm"))]
 #[cold]

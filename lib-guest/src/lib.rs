@@ -28,6 +28,7 @@
 //! * [`Config`] and [`Environment`] say what processes may do and use.
 //! * [`net`] is TCP, TLS and UDP.
 //! * [`sqlite`] is databases.
+//! * [`Comm`] and [`Spark`] are what functions behind gateways read and write, and run each other with.
 //!
 //! Whatever [serde](https://serde.rs) can write is a message. It is written as MessagePack into a buffer of the sender,
 //! and crosses to the machine in one call.
@@ -54,6 +55,7 @@ pub mod process;
 mod registry;
 mod request;
 pub mod server;
+mod spark;
 pub mod sqlite;
 mod start;
 pub mod supervisor;
@@ -74,6 +76,9 @@ pub use process::{Process, SendError, SendFailure, SpawnError};
 pub use registry::{RegistryError, lookup};
 pub use request::{Request, RequestError};
 pub use server::Server;
+#[doc(hidden)]
+pub use spark::__spark;
+pub use spark::{Comm, Outcome, Spark};
 pub use start::StartError;
 pub use supervisor::Supervisor;
 pub use tag::Tag;
@@ -227,3 +232,26 @@ pub fn __main<T, R>(main: fn(Mailbox<T>) -> R) -> R {
 /// }
 /// ```
 pub use lunatic_macros::export;
+
+/// Makes a function one that gateways and other functions run: a spark, which reads and writes bytes through its
+/// [`Comm`].
+///
+/// The function takes the comm to whoever runs it and returns nothing or a `Result`. An `Err` is the function's failure, whose
+/// text whoever runs it is told; it is in the function's log, too.
+///
+/// # Example
+///
+/// A function behind an HTTP gateway reads a request and writes an answer:
+///
+/// ```no_run
+/// use lunatic::Comm;
+/// use std::io;
+///
+/// #[lunatic::spark]
+/// fn entrypoint(comm: Comm) -> io::Result<()> {
+///     let mut request = Vec::new();
+///     comm.read_to_end(&mut request)?;
+///     comm.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\nHello!\n")
+/// }
+/// ```
+pub use lunatic_macros::spark;

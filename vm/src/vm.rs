@@ -265,8 +265,11 @@ fn tokio_handle() -> std::io::Result<&'static tokio::runtime::Handle> {
             .thread_name("lunatic-wasi")
             .enable_all()
             .build()?;
-        // Where two threads come here at once, the second runtime is thrown away.
-        let _ = RUNTIME.set(runtime);
+        // Where two threads come here at once, the second runtime is thrown away, without waiting: the thread may be one of a
+        // runtime of the host program's.
+        if let Err(runtime) = RUNTIME.set(runtime) {
+            runtime.shutdown_background();
+        }
     }
     Ok(RUNTIME.get().expect("it was just set").handle())
 }

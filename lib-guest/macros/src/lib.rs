@@ -2,6 +2,7 @@
 
 mod export;
 mod server;
+mod spark;
 mod test;
 
 use proc_macro::TokenStream;
@@ -34,6 +35,19 @@ pub fn server(arguments: TokenStream, item: TokenStream) -> TokenStream {
         Err(error) => {
             let error = error.into_compile_error();
             let item = server::stand_in(item);
+            quote! { #error #item }.into()
+        }
+    }
+}
+
+/// Makes a function one that reads and writes bytes. The crate `lunatic` documents it where it exports it.
+#[proc_macro_attribute]
+pub fn spark(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let item = Tokens::from(item);
+    match spark::expand(Tokens::from(arguments), item.clone()) {
+        Ok(expanded) => expanded.into(),
+        Err(error) => {
+            let error = error.into_compile_error();
             quote! { #error #item }.into()
         }
     }
@@ -79,7 +93,7 @@ fn expand_main(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     if signature.ident != "main" {
         return Err(Error::new_spanned(&signature.ident, "`#[lunatic::main]` belongs on `fn main`"));
     }
-    check(&function, "`main`")?;
+    check(&function, "`main`", MAILBOX)?;
     let output = &signature.output;
     let lunatic = lunatic();
     let call = match signature.inputs.first() {
@@ -108,8 +122,12 @@ fn type_of(argument: &FnArg) -> &dyn ToTokens {
     }
 }
 
-/// Refuses what cannot be the first function of a program or of a test, as what it is called in the reason.
-fn check(function: &ItemFn, what: &str) -> Result<(), Error> {
+/// What a program's and a test's first function take.
+const MAILBOX: &str = "takes its mailbox and nothing else: `(mailbox: Mailbox<T>)`";
+
+/// Refuses what cannot be the first function of a program, of a test or of a spark, as what it is called in the reason and with
+/// what it takes.
+fn check(function: &ItemFn, what: &str, takes: &str) -> Result<(), Error> {
     let signature = &function.sig;
     let refuse = |tokens: &dyn ToTokens, why: &str| Err(Error::new_spanned(tokens, format!("{what} {why}")));
     if let Some(asyncness) = &signature.asyncness {
@@ -131,7 +149,7 @@ fn check(function: &ItemFn, what: &str) -> Result<(), Error> {
         return refuse(receiver, "is a function, not a method");
     }
     if let Some(second) = signature.inputs.iter().nth(1) {
-        return refuse(second, "takes its mailbox and nothing else: `(mailbox: Mailbox<T>)`");
+        return refuse(second, takes);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! The names are read by the command `lunatic`, in its `test/name.rs`; the grammar is written there.
 
-use crate::{check, lunatic, type_of};
+use crate::{MAILBOX, check, lunatic, type_of};
 use proc_macro2::TokenStream as Tokens;
 use quote::{quote, quote_spanned};
 use syn::punctuated::Punctuated;
@@ -26,7 +26,7 @@ struct Options {
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let mut function: ItemFn =
         syn::parse2(item).map_err(|error| Error::new(error.span(), "`#[lunatic::test]` belongs on a function"))?;
-    check(&function, "a test")?;
+    check(&function, "a test", MAILBOX)?;
     let mut options = Options::default();
     options.read_arguments(arguments)?;
     let attributes = std::mem::take(&mut function.attrs);

@@ -106,8 +106,5 @@ fn start(version: &Arc<Version>, name: &str, birth: Birth) -> Result<Side, RunEr
         };
         refused(errno, format!("the function `{name}` cannot be run: {error}"))
     })?;
-    if let Some(request) = birth.request {
-        version.log().serves(process.pid(), version.number(), request);
-    }
     Ok(Side::to_function(ours, name, process))
 }

@@ -192,3 +192,524 @@ async fn t138_what_is_no_answer_is_told_apart() {
     }
     lab.all_gone().await;
 }
+
+/// The head of an answer whose body follows, at 8192.
+const HEAD: &str =
+    r#"(data (i32.const 8192) "HTTP/1.1 200 OK\0d\0a\0d\0a") (func $head (call $say (i32.const 8192) (i32.const 19)))"#;
+
+#[tokio::test]
+async fn t135_how_a_spark_failed_is_told_before_its_answer_and_in_it() {
+    let lab = Lab::new();
+    let trap = lab.spark("trap", r#"(func (export "_start") unreachable)"#);
+    let failure = lab.get(&trap).await.expect_err("it traps");
+    assert!(matches!(&failure, Failure::Ended(exit) if exit.trap().is_some()), "{failure}");
+
+    let late = lab.spark("late", &format!(r#"{HEAD} (func (export "_start") (call $head) unreachable)"#));
+    let failure = lab.get(&late).await.expect_err("it traps");
+    assert!(matches!(&failure, Failure::Ended(exit) if exit.trap().is_some()), "{failure}");
+
+    let status = lab.spark("status", r#"(func (export "main") (param i32 i32) (result i32) (i32.const 3))"#);
+    let failure = lab.get(&status).await.expect_err("it has a status");
+    assert_eq!(failure.to_string(), "the function exited with status 3");
+
+    let says =
+        r#"(data (i32.const 0) "for a\07 reason") (func (export "_start") (call $fail (i32.const 0) (i32.const 13)))"#;
+    let failure = lab.get(&lab.spark("says", says)).await.expect_err("it says so");
+    assert_eq!(failure.to_string(), "the function failed: for a\\u{7} reason");
+
+    let settings = Settings { memory: 65_536, ..Settings::default() };
+    let text = r#"(module (memory (export "memory") 1) (func (export "_start")
+        (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))))"#;
+    let failure = lab.get(&lab.put("limit", text, settings)).await.expect_err("it has no room");
+    assert!(matches!(failure, Failure::Limit(_)), "{failure}");
+
+    let settings = Settings { memory: 65_536, ..Settings::default() };
+    let text = r#"(module (memory (export "memory") 2) (func (export "_start")))"#;
+    let failure = lab.get(&lab.put("large", text, settings)).await.expect_err("it has no room");
+    assert!(matches!(failure, Failure::Overload(_)), "{failure}");
+    lab.all_gone().await;
+}
+
+#[tokio::test]
+async fn t137_who_does_not_wait_for_an_answer_kills_the_spark_and_what_it_runs() {
+    let lab = Lab::new();
+    let waits =
+        r#"(func (export "_start") (drop (call $hear (i64.const 0))) (drop (call $hear (i64.const 0))) (loop br 0))"#;
+    lab.spark("child", waits);
+    let both = format!(
+        r#"{HEAD} (data (i32.const 0) "child") (func (export "_start")
+            (drop (call $run (i32.const 0) (i32.const 5) (i32.const 0) (i32.const 5)))
+            (call $head) (loop br 0))"#
+    );
+    let parent = lab.spark("parent", &both);
+    let answer = lab.ask(&parent, request("GET", "")).await.expect("its head is there");
+    assert_eq!(lab.functions.vm().processes().len(), 2);
+    drop(answer);
+    lab.all_gone().await;
+
+    let silent = lab.spark("silent", r#"(func (export "_start") (loop br 0))"#);
+    let Code::Spark(spark) = silent.code() else { panic!("it is a spark") };
+    let ticket = Arc::new(Ticket::new(None, false));
+    let mut waiting = Box::pin(answer_of(&silent, spark, &ticket));
+    assert!(futures_lite::future::poll_once(&mut waiting).await.is_none());
+    assert!(ticket.process().is_some_and(Process::is_alive));
+    drop(waiting);
+    lab.all_gone().await;
+}
+
+async fn answer_of(version: &Arc<Version>, spark: &Spark, ticket: &Arc<Ticket>) -> Result<Response<Body>, Failure> {
+    answer(version, spark, ticket, request("GET", "")).await
+}
+
+#[tokio::test]
+async fn what_comes_after_an_answer_does_not_hold_it_up_and_is_in_the_log() {
+    let lab = Lab::new();
+    let text = r#"(data (i32.const 0) "HTTP/1.1 200 OK\0d\0aContent-Length: 2\0d\0a\0d\0aokmore")
+        (func (export "_start") (call $say (i32.const 0) (i32.const 40)) (call $say (i32.const 40) (i32.const 6)))"#;
+    let longer = lab.spark("longer", text);
+    let (_, body) = lab.get(&longer).await.expect("it answers");
+    assert_eq!(body, "ok");
+    let told = async {
+        while !longer.log().lines().iter().any(|line| line.text.contains("cut off")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("it is told");
+    lab.all_gone().await;
+}
+
+#[tokio::test]
+async fn a_large_body_goes_through_a_spark_as_its_reader_reads() {
+    const SIZE: usize = 20 << 20;
+    let lab = Lab::new();
+    let echo = lab.spark("echo", ECHO);
+    let frames = std::iter::repeat_n(Bytes::from(vec![b'x'; 100_000]), SIZE / 100_000);
+    let frames = frames.map(|piece| Ok(http_body::Frame::data(piece)));
+    let large = request("POST", "").map(|_| StreamBody::new(futures_lite::stream::iter(frames)).boxed_unsync());
+    let answer = lab.ask(&echo, large).await.expect("it answers");
+    let mut body = answer.into_body();
+    let (mut size, mut largest) = (0, 0);
+    while let Some(frame) = body.frame().await {
+        let piece = frame.expect("it is whole").into_data().expect("there is nothing else");
+        size += piece.len();
+        largest = largest.max(piece.len());
+    }
+    assert!(size > SIZE / 100_000 * 100_000, "{size}");
+    assert!(largest <= 16 << 10, "{largest}");
+    lab.all_gone().await;
+}
+
+#[tokio::test]
+async fn a_head_has_no_body_and_interim_answers_have_no_end() {
+    let lab = Lab::new();
+    let version = lab.answering("f", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody");
+    let answer = lab.ask(&version, request("HEAD", "")).await.expect("it answers");
+    assert_eq!(answer.headers()["content-length"], "4");
+    assert_eq!(read(answer).await.expect("it is whole").1, "");
+
+    let text = r#"(data (i32.const 0) "HTTP/1.1 100 C\0d\0a\0d\0a")
+        (func (export "_start") (loop (call $say (i32.const 0) (i32.const 18)) (br 0)))"#;
+    let failure = lab.get(&lab.spark("endless", text)).await.expect_err("it never answers");
+    assert!(matches!(&failure, Failure::NotHttp(why) if why.contains("larger than 65536")), "{failure}");
+
+    let text = r#"(data (i32.const 0) "HTTP/1.1 200 OK\0d\0aA: ") (data (i32.const 20) "aaaaaaaaaa")
+        (func (export "_start") (call $say (i32.const 0) (i32.const 20)) (loop (call $say (i32.const 20) (i32.const 10)) (br 0)))"#;
+    let failure = lab.get(&lab.spark("long", text)).await.expect_err("it never answers");
+    assert!(matches!(&failure, Failure::NotHttp(why) if why.contains("larger than 65536")), "{failure}");
+    lab.all_gone().await;
+}
+
+/// A spark that runs a function by the name at 0, with the message at 64, and answers with what that writes and, if it fails,
+/// with the reason.
+fn runner(name: &str, message: &str) -> String {
+    format!(
+        r#"{HEAD} (data (i32.const 0) "{name}") (data (i32.const 64) "{message}")
+        (func $why_not (local $length i32)
+            (local.set $length (call $why (i32.const 4096) (i32.const 4096)))
+            (call $say (i32.const 4096) (local.get $length)))
+        (func (export "_start") (local $comm i64) (local $count i64)
+            (call $head)
+            (local.set $comm (call $run (i32.const 0) (i32.const {}) (i32.const 64) (i32.const {})))
+            (if (i64.lt_s (local.get $comm) (i64.const 0)) (then (call $why_not) (return)))
+            (block $done (loop $more
+                (local.set $count (call $hear (local.get $comm)))
+                (br_if $done (i64.lt_s (local.get $count) (i64.const 0)))
+                (call $say (i32.const 4096) (i32.wrap_i64 (local.get $count)))
+                (if (i64.eqz (local.get $count)) (then (call $finish (local.get $comm))))
+                (br $more)))
+            (if (i64.ne (local.get $count) (i64.const -21)) (then (call $why_not))))"#,
+        name.len(),
+        message.len()
+    )
+}
+
+/// Sends back each message, until there are none.
+const PARROT: &str = r#"(func (export "_start") (local $count i64)
+    (loop $more
+        (local.set $count (call $hear (i64.const 0)))
+        (if (i64.eqz (local.get $count)) (then (drop (call $end (i64.const 0)))))
+        (if (i64.gt_s (local.get $count) (i64.const 0)) (then (call $say (i32.const 4096) (i32.wrap_i64 (local.get $count)))))
+        (br_if $more (i64.ge_s (local.get $count) (i64.const 0)))))"#;
+
+#[tokio::test]
+async fn a_spark_runs_others_by_name_and_is_told_how_they_fail() {
+    let lab = Lab::new();
+    lab.spark("parrot", PARROT);
+    lab.spark("trap", r#"(func (export "_start") unreachable)"#);
+    lab.spark(
+        "says",
+        r#"(data (i32.const 0) "why") (func (export "_start") (call $fail (i32.const 0) (i32.const 3)))"#,
+    );
+    lab.put(
+        "program",
+        r#"(module (import "lunatic::process" "process_id" (func (result i64))) (func (export "_start")))"#,
+        Settings::default(),
+    );
+    let no_room = Settings { memory: 1, ..Settings::default() };
+    lab.put("large", r#"(module (memory (export "memory") 1) (func (export "_start")))"#, no_room);
+    let check = |name: &'static str, expected: &'static str| {
+        let lab = &lab;
+        async move {
+            let version = lab.spark("runner", &runner(name, "hello"));
+            let (_, body) = lab.get(&version).await.unwrap_or_else(|failure| panic!("{failure} of {name}"));
+            assert!(body.contains(expected), "{name}: `{body}` has no `{expected}`");
+        }
+    };
+    check("parrot", "hello").await;
+    check("trap", "the function `trap` trapped: ").await;
+    check("says", "the function `says` failed: why").await;
+    check("program", "`program` is a program").await;
+    check("large", "the function `large` cannot be run: memory of a process is limited to 1 bytes, 65536 are needed")
+        .await;
+    check("nobody", "no function of the project is named `nobody`: add it").await;
+    check("http", "the message ends within the request's head").await;
+    lab.all_gone().await;
+}
+
+#[tokio::test]
+async fn a_function_of_another_project_runs_that_project_s_functions_first() {
+    let lab = Lab::new();
+    let says = |what: &str| {
+        format!(
+            r#"(data (i32.const 0) "{what}") (func (export "_start") (call $say (i32.const 0) (i32.const {})))"#,
+            what.len()
+        )
+    };
+    lab.spark("bar", &says("ours"));
+    lab.spark("maxmcd/bar", &says("theirs"));
+    lab.spark("only", &says("only ours"));
+    let foo = runner("bar", "").replace("(call $head)", "");
+    lab.spark("maxmcd/foo", &foo);
+    lab.spark("maxmcd/fallback", &runner("only", "").replace("(call $head)", ""));
+    for (name, expected) in [("maxmcd/foo", "theirs"), ("bar", "ours"), ("maxmcd/fallback", "only ours")] {
+        let (_, body) = lab.get(&lab.spark("runner", &runner(name, ""))).await.expect("it answers");
+        assert_eq!(body, expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn functions_run_each_other_only_so_deep_and_so_many() {
+    let lab = Lab::new();
+    let deep = lab.spark("deep", &runner("deep", "").replace("(call $head)", ""));
+    let outer = lab.spark("outer", &runner("deep", ""));
+    let (_, body) = lab.get(&outer).await.expect("it answers");
+    assert_eq!(body, "functions run each other 16 deep at most, and this one is as deep");
+    drop(deep);
+
+    lab.spark("parrot", PARROT);
+    let many = format!(
+        r#"{HEAD} (data (i32.const 0) "parrot") (func (export "_start") (local $count i32) (local $comm i64)
+            (call $head)
+            (loop $more
+                (local.set $comm (call $run (i32.const 0) (i32.const 6) (i32.const 0) (i32.const 0)))
+                (if (i64.gt_s (local.get $comm) (i64.const 0)) (then
+                    (local.set $count (i32.add (local.get $count) (i32.const 1)))
+                    (br $more))))
+            ;; The error is `LimitReached`, and a place that was given up can be had again.
+            (if (i64.ne (local.get $comm) (i64.const -5)) (then unreachable))
+            (call $close (i64.const 7))
+            (if (i64.ne (call $run (i32.const 0) (i32.const 6) (i32.const 0) (i32.const 0)) (i64.const 65)) (then unreachable))
+            (i32.store8 (i32.const 0) (local.get $count))
+            (call $say (i32.const 0) (i32.const 1)))"#
+    );
+    let (_, body) = lab.get(&lab.spark("many", &many)).await.expect("it answers");
+    assert_eq!(body, "@", "the character 64");
+    lab.all_gone().await;
+}
+
+#[tokio::test]
+async fn a_wait_for_several_says_who_has_something_and_lets_them_take_turns() {
+    let lab = Lab::new();
+    lab.spark("parrot", PARROT);
+    let text = format!(
+        r#"{HEAD} (data (i32.const 0) "parrot") (data (i32.const 16) "\01\00\00\00\00\00\00\00\02\00\00\00\00\00\00\00")
+        (func (export "_start") (local $first i64)
+            (call $head)
+            (drop (call $run (i32.const 0) (i32.const 6) (i32.const 0) (i32.const 0)))
+            (drop (call $run (i32.const 0) (i32.const 6) (i32.const 0) (i32.const 0)))
+            ;; Nobody says anything.
+            (if (i64.ne (call $wait (i32.const 16) (i32.const 2) (i64.const 0)) (i64.const -14)) (then unreachable))
+            (drop (call $write (i64.const 2) (i32.const 0) (i32.const 6)))
+            (if (i64.ne (call $wait (i32.const 16) (i32.const 2) (i64.const -1)) (i64.const 1)) (then unreachable))
+            (drop (call $write (i64.const 1) (i32.const 0) (i32.const 6)))
+            (if (i64.ne (call $wait (i32.const 16) (i32.const 1) (i64.const -1)) (i64.const 0)) (then unreachable))
+            (local.set $first (call $wait (i32.const 16) (i32.const 2) (i64.const -1)))
+            (if (i64.eq (call $wait (i32.const 16) (i32.const 2) (i64.const -1)) (local.get $first)) (then unreachable)))"#
+    );
+    lab.get(&lab.spark("waits", &text)).await.expect("it gets through");
+    lab.all_gone().await;
+}
+
+#[tokio::test]
+async fn a_bad_pointer_or_number_ends_the_spark_and_nothing_else() {
+    let lab = Lab::new();
+    for (call, why) in [
+        ("(drop (call $read (i64.const 0) (i32.const 131072) (i32.const 1)))", "bad pointer"),
+        ("(drop (call $read (i64.const 0) (i32.const -1) (i32.const -1)))", "bad pointer"),
+        ("(drop (call $read (i64.const 0) (i32.const 0) (i32.const 0)))", "empty buffer"),
+        ("(drop (call $read (i64.const 9) (i32.const 0) (i32.const 1)))", "no comm with the number 9"),
+        ("(drop (call $write (i64.const 0) (i32.const 131071) (i32.const 2)))", "bad pointer"),
+        ("(drop (call $end (i64.const -1)))", "no comm"),
+        ("(call $finish (i64.const 1))", "no comm"),
+        ("(call $close (i64.const 1))", "no comm"),
+        ("(call $close (i64.const 0)) (drop (call $end (i64.const 0)))", "no comm"),
+        ("(drop (call $run (i32.const 131070) (i32.const 5) (i32.const 0) (i32.const 0)))", "bad pointer"),
+        ("(drop (call $run (i32.const 0) (i32.const 5) (i32.const 131070) (i32.const 5)))", "bad pointer"),
+        ("(drop (call $wait (i32.const 0) (i32.const -1) (i64.const 0)))", "at most 1024"),
+        ("(drop (call $wait (i32.const 131071) (i32.const 1) (i64.const 0)))", "bad pointer"),
+        ("(call $fail (i32.const -1) (i32.const 2))", "bad pointer"),
+        ("(drop (call $why (i32.const 131071) (i32.const 2)))", "bad pointer"),
+    ] {
+        let version = lab.spark("bad", &format!(r#"(func (export "_start") {call})"#));
+        let failure = lab.get(&version).await.expect_err(call).to_string();
+        assert!(failure.contains(why), "`{failure}` of {call}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_with_standard_streams_is_a_spark_too() {
+    let lab = Lab::new();
+    // Copies its input to its output.
+    let cat = r#"(module
+        (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "\00\10\00\00\00\10\00\00")
+        (data (i32.const 64) "\50\00\00\00\13\00\00\00") (data (i32.const 80) "HTTP/1.1 200 OK\0d\0a\0d\0a")
+        (func (export "_start")
+            (drop (call $write (i32.const 1) (i32.const 64) (i32.const 1) (i32.const 48)))
+            (block $done (loop $more
+                (i32.store (i32.const 4) (i32.const 4096))
+                (br_if $done (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 32)))
+                (br_if $done (i32.eqz (i32.load (i32.const 32))))
+                (i32.store (i32.const 4) (i32.load (i32.const 32)))
+                (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 48)))
+                (br $more)))))"#;
+    let version = lab.put("cat", cat, Settings::default());
+    let text = "0123456789".repeat(20_000);
+    for _ in 0..8 {
+        let (_, body) =
+            read(lab.ask(&version, request("POST", &text)).await.expect("it answers")).await.expect("it is whole");
+        let (head, rest) = body.split_once("\r\n\r\n").expect("it echoes the head");
+        assert!(head.starts_with("POST /a?b HTTP/1.1\r\n") && rest == text, "{head}");
+    }
+    assert!(version.log().lines().is_empty(), "an answer is not for the log");
+    lab.all_gone().await;
+}
+
+/// What a guest of Embly imports; `$answer` is the head of an answer.
+fn embly(module: &str, text: &str) -> String {
+    let more = if module == "embly" {
+        r#"(import "embly" "_spawn" (func $spawn (param i32 i32 i32) (result i32)))
+           (import "embly" "_events" (func $events (param i32 i64 i32 i32 i32 i32) (result i32)))"#
+    } else {
+        r#"(import "env" "_spawn" (func $spawn (param i32 i32 i32 i32 i32) (result i32)))"#
+    };
+    format!(
+        r#"(module
+        (import "{module}" "_read" (func $read (param i32 i32 i32 i32) (result i32)))
+        (import "{module}" "_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        {more}
+        (memory (export "memory") 2)
+        (data (i32.const 8192) "HTTP/1.1 200 OK\0d\0a\0d\0a")
+        (func $head (drop (call $write (i32.const 1) (i32.const 8192) (i32.const 19) (i32.const 0))))
+        (func $is (param $is i32) (param $expected i32)
+            (if (i32.ne (local.get $is) (local.get $expected)) (then unreachable)))
+        {text})"#
+    )
+}
+
+#[tokio::test]
+async fn modules_built_for_embly_run_with_its_oddities() {
+    let lab = Lab::new();
+    lab.spark("parrot", PARROT);
+    let text = r#"
+        (data (i32.const 16) "parrot") (data (i32.const 32) "nobody") (data (i32.const 48) "xy")
+        (func (export "main") (param i32 i32) (result i32)
+            ;; The request is there, whole, and then there is nothing, which is no end.
+            (call $is (call $events (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 128) (i32.const 10) (i32.const 0)) (i32.const 0))
+            (call $is (i32.load (i32.const 0)) (i32.const 10))
+            (call $is (i32.load (i32.const 128)) (i32.const 1))
+            (call $is (i32.load (i32.const 132)) (i32.const 0))
+            (call $is (call $read (i32.const 1) (i32.const 4096) (i32.const 4096) (i32.const 0)) (i32.const 0))
+            (if (i32.eqz (i32.load (i32.const 0))) (then unreachable))
+            ;; Who writes to nobody is told of success, and who reads from nobody of nothing.
+            (call $is (call $write (i32.const 77) (i32.const 48) (i32.const 2) (i32.const 0)) (i32.const 0))
+            (call $is (i32.load (i32.const 0)) (i32.const 2))
+            (call $is (call $read (i32.const -1) (i32.const 4096) (i32.const 9) (i32.const 0)) (i32.const 0))
+            (call $is (i32.load (i32.const 0)) (i32.const 0))
+            ;; Functions are run, and a name that is none fails when it is read, again and again.
+            (call $is (call $spawn (i32.const 16) (i32.const 6) (i32.const 0)) (i32.const 0))
+            (call $is (i32.load (i32.const 0)) (i32.const 2))
+            (call $is (call $spawn (i32.const 32) (i32.const 6) (i32.const 0)) (i32.const 0))
+            (call $is (i32.load (i32.const 0)) (i32.const 3))
+            (call $is (call $read (i32.const 3) (i32.const 4096) (i32.const 9) (i32.const 0)) (i32.const 4))
+            (call $is (call $read (i32.const 3) (i32.const 4096) (i32.const 9) (i32.const 0)) (i32.const 4))
+            ;; Messages run together: each read has at most one, and nothing between them.
+            (call $is (call $write (i32.const 2) (i32.const 48) (i32.const 1) (i32.const 0)) (i32.const 0))
+            (call $is (call $write (i32.const 2) (i32.const 49) (i32.const 1) (i32.const 0)) (i32.const 0))
+            (call $wait) (call $one (i32.const 120))
+            (call $wait) (call $one (i32.const 121))
+            (call $is (call $read (i32.const 2) (i32.const 4096) (i32.const 9) (i32.const 0)) (i32.const 0))
+            (call $is (i32.load (i32.const 0)) (i32.const 0))
+            ;; Nothing within the time is a list of zeros.
+            (call $is (call $events (i32.const 0) (i64.const 0) (i32.const 1000) (i32.const 128) (i32.const 2) (i32.const 0)) (i32.const 0))
+            (call $is (i32.load (i32.const 0)) (i32.const 2))
+            (call $is (i32.load (i32.const 128)) (i32.const 0))
+            (call $head)
+            (i32.const 0))
+        ;; Waits for the parrot.
+        (func $wait (loop $again
+            (call $is (call $events (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 128) (i32.const 10) (i32.const 0)) (i32.const 0))
+            (br_if $again (i32.ne (i32.load (i32.const 128)) (i32.const 2)))))
+        ;; Reads one character from the parrot.
+        (func $one (param $is i32)
+            (call $is (call $read (i32.const 2) (i32.const 4096) (i32.const 9) (i32.const 0)) (i32.const 0))
+            (call $is (i32.load (i32.const 0)) (i32.const 1))
+            (call $is (i32.load8_u (i32.const 4096)) (local.get $is)))"#;
+    let version = lab.put("e1", &embly("embly", text), Settings::default());
+    let (head, body) = lab.get(&version).await.unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!((head.status().as_u16(), &*body), (200, ""));
+
+    // The first Embly: the first message comes with the name, and who waits asks again.
+    let text = r#"
+        (data (i32.const 16) "parrot") (data (i32.const 48) "hello")
+        (func (export "main") (param i32 i32) (result i32)
+            (call $is (call $spawn (i32.const 16) (i32.const 6) (i32.const 48) (i32.const 5) (i32.const 0)) (i32.const 0))
+            (loop $again
+                (call $is (call $read (i32.load (i32.const 0)) (i32.const 4096) (i32.const 9) (i32.const 4)) (i32.const 0))
+                (br_if $again (i32.eqz (i32.load (i32.const 4)))))
+            (call $head)
+            (drop (call $write (i32.const 1) (i32.const 4096) (i32.load (i32.const 4)) (i32.const 4)))
+            (i32.const 0))"#;
+    let version = lab.put("e0", &embly("env", text), Settings::default());
+    let (_, body) = lab.get(&version).await.unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(body, "hello");
+    lab.all_gone().await;
+}
+
+#[tokio::test]
+async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
+    let lab = Lab::new();
+    let connect = |name: &str, text: &str| {
+        let version = lab.spark(name, text);
+        let Code::Spark(spark) = version.code() else { panic!("it is a spark") };
+        connect(&version, spark, &Ticket::new(None, false)).expect("there is room")
+    };
+    let mut buffer = [0; 64];
+    let parrot = connect("parrot", PARROT);
+    parrot.write_all(b"hello").await.expect("it reads");
+    assert_eq!(parrot.read(&mut buffer).await.expect("it is there"), 5);
+    parrot.finish();
+    assert_eq!(parrot.read(&mut buffer).await.expect("it ends well"), 0);
+
+    // It has finished, and reads on.
+    let text = r#"(func (export "_start") (call $finish (i64.const 0)) (drop (call $hear (i64.const 0))) unreachable)"#;
+    let finished = connect("finished", text);
+    assert_eq!(finished.read(&mut buffer).await.expect("it has finished"), 0);
+    assert!(finished.process().is_alive());
+    finished.write_all(b"x").await.expect("it reads");
+    assert!(finished.process().exited().await.trap().is_some());
+
+    let traps = connect("traps", r#"(func (export "_start") (call $say (i32.const 0) (i32.const 1)) unreachable)"#);
+    assert_eq!(traps.read(&mut buffer).await.expect("it is there"), 1);
+    assert!(matches!(traps.read(&mut buffer).await, Err(Failure::Ended(_))));
+    assert!(traps.write_all(b"x").await.is_err());
+
+    let waits = connect("waits", r#"(func (export "_start") (drop (call $hear (i64.const 0))))"#);
+    let process = waits.process().clone();
+    drop(waits);
+    assert!(matches!(process.exited().await, Exit::Killed));
+    lab.all_gone().await;
+}
+
+#[test]
+fn what_a_module_imports_and_exports_says_what_it_is() {
+    let vm = Lab::new().functions.vm().clone();
+    let check = |imports: &str, exports: &str, expected: &str| {
+        let module = vm.module("m", format!("(module {imports} {exports})").as_bytes()).expect("it is one");
+        let is = match kind(&module) {
+            Kind::Spark(spark) => {
+                if spark.entry.is_command {
+                    "command"
+                } else {
+                    "spark"
+                }
+            }
+            Kind::Program => "program",
+            Kind::Nothing => "nothing",
+        };
+        assert_eq!(is, expected, "{imports} {exports}");
+    };
+    let start = r#"(func (export "_start"))"#;
+    let message = r#"(import "lunatic::message" "send" (func (param i64) (result i32)))"#;
+    let spark = r#"(import "lunatic::spark" "end" (func (param i64) (result i64)))"#;
+    check("", start, "command");
+    check(spark, start, "spark");
+    check(message, start, "program");
+    check(&format!("{message} {spark}"), start, "spark");
+    check(r#"(import "embly" "_spawn" (func (param i32 i32 i32) (result i32)))"#, start, "spark");
+    check(
+        r#"(import "env" "_read" (func (param i32 i32 i32 i32) (result i32)))"#,
+        r#"(func (export "main") (param i32 i32) (result i32) i32.const 0)"#,
+        "spark",
+    );
+    check("", r#"(func (export "main"))"#, "command");
+    check("", r#"(func (export "main") (param i64))"#, "nothing");
+    check("", r#"(func (export "other"))"#, "nothing");
+}
+
+/// A row of the table of functions that the guest library imports: its namespace and name, the kinds of its parameters, and
+/// that of its result or nothing.
+struct Row(&'static str, &'static str, &'static [&'static str], &'static str);
+
+macro_rules! rows {
+    ($(#[doc = $about:literal] $namespace:literal as $module:ident {
+        $($(#[doc = $doc:literal])* $mode:ident $name:ident($($parameter:ident: $kind:ident),*) $(-> $result:ident)?;)*
+    })*) => {
+        const ROWS: &[Row] = &[$($(
+            Row($namespace, stringify!($name), &[$(stringify!($kind)),*], concat!($(stringify!($result))?)),
+        )*)*];
+    };
+}
+
+lunatic_abi::for_each_spark_function!(rows);
+
+#[test]
+fn the_functions_of_sparks_are_those_of_the_table() {
+    let value = |kind: &str| match kind {
+        "U64" | "I64" | "Millis" => "i64",
+        _ => "i32",
+    };
+    let vm = Lab::new().functions.vm().clone();
+    for Row(namespace, name, parameters, result) in ROWS {
+        assert_eq!(*namespace, calls::NAMESPACE);
+        let parameters: Vec<_> = parameters.iter().map(|kind| value(kind)).collect();
+        let result = if result.is_empty() { String::new() } else { format!("(result {})", value(result)) };
+        let import =
+            format!(r#"(module (import "{namespace}" "{name}" (func (param {}) {result})))"#, parameters.join(" "));
+        vm.module("row", import.as_bytes()).unwrap_or_else(|error| panic!("{error}: {import}"));
+    }
+    let count = vm.config().functions().filter(|name| name.starts_with("lunatic::spark::")).count();
+    assert_eq!(count, ROWS.len());
+}

@@ -184,11 +184,9 @@ pub(super) fn write_request(parts: &request::Parts, request: &str, length: Optio
         None => fields.get(header::HOST).map(|host| host.as_bytes().to_vec()).unwrap_or_default(),
     };
     without_connection(&mut fields);
-    for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
+    for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT, REQUEST_ID] {
         fields.remove(name);
     }
-    let _ = fields
-        .insert("x-request-id", HeaderValue::from_str(request).expect("a request's number is letters and digits"));
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut head = format!("{} {path} HTTP/1.1\r\nhost: ", parts.method).into_bytes();
     head.extend(host);

@@ -1,0 +1,57 @@
+//! Runs the guide's functions and answers with what came of it, a line each.
+
+use embly::{Comm, Spark};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::time::Duration;
+
+#[embly::spark]
+fn entrypoint(comm: Comm) -> io::Result<()> {
+    let mut said = Vec::new();
+    let mut say = |line: String| said.push(line);
+
+    let receive = Spark::run("receive", "one")?;
+    say(format!("receive waits for more: {}", Comm::wait_any(&[&receive], Some(Duration::ZERO))?.is_none()));
+    receive.write_all(b"two")?;
+    say(format!("receive has ended: {:?}, {}", receive.receive()?, receive.is_ended()));
+
+    let write = Spark::run("write", [])?;
+    let mut buffer = Vec::new();
+    while write.read_to_end(&mut buffer)? > 0 {
+        say(format!("write sent {:?}", String::from_utf8_lossy(&std::mem::take(&mut buffer))));
+    }
+
+    let run = Spark::run("run", String::new())?;
+    say(format!("run has ended: {:?}", run.receive()?));
+
+    // What the guide does not show.
+    let foo = Spark::run("maxmcd/foo", "first")?;
+    write!(&foo, "{}-{}", 1, 2)?;
+    foo.write_all(b"")?;
+    let mut buffered = BufWriter::new(&foo);
+    for _ in 0..3 {
+        buffered.write_all(b"part.")?;
+    }
+    buffered.flush()?;
+    foo.finish();
+    while let Some(message) = foo.receive()? {
+        say(format!("foo sent {:?}", String::from_utf8_lossy(&message)));
+    }
+    let lines = Spark::run("maxmcd/foo", "a line\nand another\n")?;
+    say(format!("a line: {:?}", BufReader::new(&lines).lines().next().transpose()?));
+
+    let failing = Spark::run("failing", "for a reason")?;
+    let failure = Read::read_to_string(&mut &failing, &mut String::new()).expect_err("it fails");
+    say(format!("failing: {failure}"));
+    let panicking = Spark::run("failing", "panic")?;
+    say(format!("panicking: {}", panicking.receive().expect_err("it fails")));
+    let unknown = Spark::run("nobody", "").expect_err("there is none");
+    say(format!("nobody: {:?}, {unknown}", unknown.kind()));
+    let refused = Spark::run("http", "GET http://example.com/ HTTP/1.1\r\n\r\n").expect_err("it is not allowed");
+    say(format!("http: {:?}, {refused}", refused.kind()));
+
+    let (one, two) = (Spark::run("maxmcd/foo", [])?, Spark::run("maxmcd/foo", "x")?);
+    say(format!("the second of two: {:?}", Comm::wait_any(&[&one, &two], None)?));
+
+    let text = said.join("\n");
+    write!(comm, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len())
+}
