@@ -11,7 +11,7 @@ use super::{Inner, RESERVED, Record, Skipped};
 use crate::{Code, CodeError, Name, Settings, Version};
 use bytes::Bytes;
 use http::StatusCode;
-use lunatic_vm::{Exit, Process, SpawnError};
+use lunatic_vm::{CompileLimits, Exit, Process, SpawnError, Vm};
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -291,7 +291,7 @@ impl Inner {
         let (sender, compiled) = oneshot::channel();
         let compiling = std::thread::Builder::new().name("deploy".into()).spawn(move || {
             // Whoever asked may be gone, which is no reason to be told.
-            let _ = sender.send(Code::new(&vm, &module, &bytes));
+            let _ = sender.send(checked(&vm, &module, &bytes));
             drop(place);
         });
         if let Err(error) = compiling {
@@ -319,6 +319,14 @@ impl Inner {
             Err(error) => Err(Refusal::unfit(error)),
         }
     }
+}
+
+/// Compiles a function, unless it is seen before that this would take long.
+fn checked(vm: &Vm, name: &str, bytes: &[u8]) -> Result<Code, CodeError> {
+    if bytes.starts_with(MAGIC) {
+        CompileLimits::default().check(bytes)?;
+    }
+    Code::new(vm, name, bytes)
 }
 
 /// Starts a version once, up to where its first request would come.

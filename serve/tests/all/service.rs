@@ -722,6 +722,20 @@ fn t154_what_takes_long_to_compile_is_given_up_and_others_are_served() {
 }
 
 #[test]
+fn t154_what_would_take_long_to_compile_is_refused_before_with_its_offset() {
+    let house = House::new(config());
+    // Three kilobytes that would take minutes.
+    let (locals, loops, ends) = ("i32 ".repeat(500), "loop ".repeat(500), "end ".repeat(500));
+    let bomb = format!(r#"(module (func (export "_start") (local {locals}) {loops} {ends}))"#);
+    let refusal = house.deploy("bomb", &wat::parse_str(bomb).expect("it is wat")).refusal(422);
+    assert!(
+        refusal.contains("microseconds of compiling one function") && refusal.contains("at offset 0x"),
+        "{refusal}"
+    );
+    assert_eq!(house.invoke("/bomb").status, 404);
+}
+
+#[test]
 fn t154_one_giant_function_or_a_deep_one_is_refused_or_compiled_and_harms_nobody() {
     let house = House::new(config());
     assert_eq!(house.deploy("f", &spark("served")).deployed(), 1);
