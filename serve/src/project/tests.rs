@@ -368,7 +368,7 @@ fn a_service_is_described_with_its_secrets_elsewhere() {
     std::fs::remove_file(place.path().join("id")).expect("it is ours");
     let error = project.service().expect_err("neither is of use");
     let places: Vec<_> = error.problems().iter().map(Problem::place).collect();
-    assert_eq!(places, [Some((5, 48)), Some((6, 9))], "{error}");
+    assert_eq!(places, [Some((5, 50)), Some((6, 9))], "{error}");
 }
 
 #[test]
