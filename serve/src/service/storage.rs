@@ -11,7 +11,8 @@
 use super::manifest::{Manifest, ManifestError};
 use crate::Name;
 use opendal::layers::{RetryLayer, TimeoutLayer};
-use opendal::{Buffer, ErrorKind, Operator, services};
+use opendal::{Buffer, ErrorKind, HttpTransporter, Operator, services};
+use opendal_http_transport_reqwest::ReqwestTransport;
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::fs::File;
@@ -137,7 +138,7 @@ impl Storage {
             StorageSettings::S3(options) => {
                 // Its client takes the provider of cryptography that is set for the program; another one may be set already.
                 let _ = rustls::crypto::ring::default_provider().install_default();
-                opendal::install_default();
+                HttpTransporter::install_default(ReqwestTransport::default());
                 let options = options.iter().map(|(name, value)| (name.clone(), value.clone()));
                 let operator = Operator::from_iter::<services::S3>(options).map_err(|error| unusable(&error))?;
                 let operator = operator

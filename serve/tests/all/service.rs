@@ -5,11 +5,13 @@ use lunatic_serve::{
 };
 use lunatic_vm::{Host, Vm};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What no test waits for.
@@ -619,6 +621,94 @@ fn what_is_stored_and_bad_is_skipped_and_told() {
     assert!(blob("torn").exists());
     assert_eq!(house.deploy("flipped", &spark("flipped")).deployed(), 2);
     assert_eq!(house.ask("DELETE", "/functions/gone", &[], b"").status, 200);
+}
+
+/// What speaks like S3, as far as it is asked: objects by their keys, until nobody connects any longer.
+fn bucket() -> (SocketAddr, Arc<Mutex<BTreeMap<String, Vec<u8>>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let address = listener.local_addr().expect("it is bound");
+    let objects: Arc<Mutex<BTreeMap<String, Vec<u8>>>> = Default::default();
+    let kept = objects.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.expect("it listens"));
+            let (request, fields) = head(&mut reader);
+            if request.is_empty() {
+                continue;
+            }
+            let length = fields.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+            let mut body = vec![0; length.map_or(0, |length| length.trim().parse().expect("it is a length"))];
+            reader.read_exact(&mut body).expect("all of it comes");
+            let mut words = request.split(' ');
+            let (method, target) = (words.next().expect("a method"), words.next().expect("a target"));
+            let (path, query) = target.split_once('?').unwrap_or((target, ""));
+            let key = path.strip_prefix("/bucket").expect("it is the only one").trim_start_matches('/').to_string();
+            let mut objects = kept.lock().expect("nobody panics");
+            let (status, answer) = match method {
+                "GET" if query.contains("list-type") => ("200 OK", listing(&objects, query).into_bytes()),
+                "GET" | "HEAD" => match objects.get(&key) {
+                    Some(object) => ("200 OK", object.clone()),
+                    None => ("404 Not Found", Vec::new()),
+                },
+                "PUT" => {
+                    objects.insert(key, body);
+                    ("200 OK", Vec::new())
+                }
+                _ => {
+                    objects.remove(&key);
+                    ("204 No Content", Vec::new())
+                }
+            };
+            let length = answer.len();
+            let head =
+                format!("HTTP/1.1 {status}\r\netag: \"x\"\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+            let stream = reader.get_mut();
+            // Whoever has enough does not read all of it.
+            let _ = stream.write_all(head.as_bytes());
+            if method != "HEAD" {
+                let _ = stream.write_all(&answer);
+            }
+        }
+    });
+    (address, objects)
+}
+
+fn listing(objects: &BTreeMap<String, Vec<u8>>, query: &str) -> String {
+    let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix=")).unwrap_or_default().replace("%2F", "/");
+    let entry = |(key, object): (&String, &Vec<u8>)| {
+        format!(
+            "<Contents><Key>{key}</Key><Size>{}</Size><LastModified>2026-01-31T12:00:00.000Z</LastModified><ETag>x</ETag></Contents>",
+            object.len()
+        )
+    };
+    let contents: String = objects.iter().filter(|(key, _)| key.starts_with(&prefix)).map(entry).collect();
+    format!("<ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>")
+}
+
+#[test]
+fn functions_are_kept_in_s3() {
+    let (address, objects) = bucket();
+    let options = [
+        ("bucket", "bucket"),
+        ("region", "here"),
+        ("endpoint", &format!("http://{address}")),
+        ("access_key_id", "somebody"),
+        ("secret_access_key", "hush-hush"),
+        ("disable_config_load", "true"),
+    ];
+    let options = options.map(|(name, value)| (name.to_string(), value.to_string())).into();
+    let config = ServiceConfig { storage: StorageSettings::S3(options), ..config() };
+    assert!(!format!("{config:?}").contains("hush-hush"));
+    let house = House::new(config.clone());
+    assert_eq!(house.deploy("f", &spark("one")).deployed(), 1);
+    assert_eq!(house.deploy("f", &spark("two")).deployed(), 2);
+    let keys: Vec<_> = objects.lock().expect("nobody panics").keys().cloned().collect();
+    assert_eq!(keys.len(), 3, "{keys:?}");
+    drop(house);
+    let house = House::new(config);
+    assert_eq!(house.invoke("/f").body, "two");
+    assert_eq!(house.ask("DELETE", "/functions/f", &[], b"").status, 200);
+    assert!(objects.lock().expect("nobody panics").is_empty());
 }
 
 #[test]
