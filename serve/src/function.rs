@@ -1,5 +1,6 @@
 //! Functions, their versions, and the table of all of them.
 
+use crate::component::Instances;
 use crate::gateway::http::Turnstile;
 use crate::gateway::tcp::Program;
 use crate::metrics::{FunctionMetrics, Metrics};
@@ -58,6 +59,8 @@ pub struct Version {
     outbound: Arc<Outbound>,
     /// The process that is given connections, where it is a program.
     program: Program,
+    /// Those that outlive a request, where it is a component.
+    instances: Instances,
 }
 
 /// Bytes are no function.
@@ -174,6 +177,11 @@ impl Version {
         &self.outbound
     }
 
+    /// Returns its instances that outlive a request, where it is a component.
+    pub(crate) fn instances(&self) -> &Instances {
+        &self.instances
+    }
+
     /// Returns the functions that it can run by name; `None` when they are being given up.
     pub(crate) fn functions(&self) -> Option<Functions> {
         self.shared.table.upgrade().map(Functions)
@@ -279,8 +287,8 @@ impl Functions {
         config.stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null).journal(shared.log.journal());
         let environment = self.0.vm.environment(config);
         let outbound = Arc::new(Outbound::new(&settings.outbound, settings.private_addresses));
-        let program = Program::default();
-        Ok(Arc::new(Version { shared, number, hash, code, settings, environment, outbound, program }))
+        let (program, instances) = (Program::default(), Instances::default());
+        Ok(Arc::new(Version { shared, number, hash, code, settings, environment, outbound, program, instances }))
     }
 
     /// Has a version serve the requests that come from now on.

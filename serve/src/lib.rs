@@ -7,6 +7,7 @@
 //!
 //! Everything here stands on what `lunatic_vm` exports. It adds names and ways in; what limits a process is its environment.
 
+mod background;
 mod build;
 mod component;
 mod dev;

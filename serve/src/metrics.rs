@@ -95,7 +95,12 @@ impl Metrics {
         registry.register("requests", "Requests that ended, by what became of them", requests);
         registry.register_with_unit("request", "Time from a request to the end of its answer", Unit::Seconds, latency);
         registry.register("running", "Requests that are being served", running);
-        registry.register_with_unit("memory", "Memory of a process of a spark at its end", Unit::Bytes, memory);
+        registry.register_with_unit(
+            "memory",
+            "Memory of a process of a spark at its end, or of a component's instance after a request",
+            Unit::Bytes,
+            memory,
+        );
         registry.register("instructions", "Instructions computed, where compute is limited", instructions);
         registry.register("deploys", "Versions that were deployed, or refused", deploys);
         Metrics(Arc::new(Inner { registry, families, known: Mutex::default() }))

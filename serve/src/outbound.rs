@@ -13,6 +13,7 @@ mod rule;
 
 pub use rule::{OutboundRule, OutboundRuleError};
 
+use crate::background;
 use crate::gateway::http::{Body, BodyError};
 use bytes::Bytes;
 use connector::{Connector, LookUp};
@@ -29,10 +30,10 @@ use std::error::Error;
 use std::fmt;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{Sleep, sleep, timeout};
@@ -103,7 +104,10 @@ pub enum OutboundError {
     /// The other side is not whom it should be, or does not speak TLS.
     #[error("no TLS with {0}")]
     Tls(String),
-    /// A time is over.
+    /// There was no connection in time.
+    #[error("there was no connection within {0:?}")]
+    ConnectTime(Duration),
+    /// The other side did not answer, or not go on, in time.
     #[error("{0} within {1:?}")]
     Time(&'static str, Duration),
     /// There are as many calls as there may be.
@@ -197,24 +201,10 @@ fn client(connector: &Connector) -> Client<Connector, Body> {
         .build(connector.clone())
 }
 
-/// Returns the threads that calls run on: they belong to no machine and no server, as connections outlive both.
+/// Returns the threads that calls run on.
 fn runtime() -> Result<&'static Handle, OutboundError> {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    if RUNTIME.get().is_none() {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            // Each look-up of a name waits on one of them. More wait for those.
-            .max_blocking_threads(16)
-            .thread_name("lunatic-outbound")
-            .enable_all()
-            .build()
-            .map_err(|error| OutboundError::Connect(format!("anybody: the system has no room for threads: {error}")))?;
-        // Where two threads come here at once, the second runtime is given up, and there is nothing on it to wait for.
-        if let Err(second) = RUNTIME.set(runtime) {
-            second.shutdown_background();
-        }
-    }
-    Ok(RUNTIME.get().expect("it was just set").handle())
+    background::handle()
+        .map_err(|error| OutboundError::Connect(format!("anybody: the system has no room for threads: {error}")))
 }
 
 /// Gives a request the address in its plain form, and takes off what is only for the one connection that it came on.
@@ -275,7 +265,7 @@ impl Call {
             // Where there is no connection it says why, and the other one nothing.
             answered = &mut answer => answered,
             connected = timeout(connect, connected) => {
-                connected.map_err(|_| OutboundError::Time("there was no connection", connect))?;
+                connected.map_err(|_| OutboundError::ConnectTime(connect))?;
                 let late = |_| OutboundError::Time("the answer did not begin", first_byte);
                 timeout(first_byte, answer).await.map_err(late)?
             }

@@ -138,7 +138,7 @@ impl tower::Service<Uri> for Connector {
         let inner = self.0.clone();
         Box::pin(async move {
             let destination = Destination::of(&uri).map_err(OutboundError::Address)?;
-            let late = |_| OutboundError::Time("there was no connection", LONGEST);
+            let late = |_| OutboundError::ConnectTime(LONGEST);
             timeout(LONGEST, inner.connect(&destination)).await.map_err(late)?
         })
     }

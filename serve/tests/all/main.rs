@@ -1,5 +1,9 @@
 //! Functions, gateways and the service, over real sockets.
 
+mod components;
+mod guests;
+#[path = "../../examples/host_function.rs"]
+mod host_function;
 mod http;
 mod projects;
 mod service;

@@ -1,0 +1,465 @@
+//! Components, behind a gateway: an example in Rust and one in Python, and one that does what functions should not.
+
+use crate::guests;
+use lunatic_serve::{
+    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Policy, Protocol, Route, Server, Settings, Target,
+};
+use lunatic_vm::{Host, Limit, Vm};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroUsize;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+/// What no test waits for.
+const NEVER: Duration = Duration::from_secs(120);
+
+/// Functions of one machine, and a gateway where each is found under its name.
+struct House {
+    functions: Functions,
+    misbehaving: Code,
+    example: Code,
+    server: Server,
+}
+
+static HOUSE: LazyLock<House> = LazyLock::new(|| {
+    let mut host = Host::default();
+    lunatic_serve::add_to_host(&mut host);
+    let functions = Functions::new(&Vm::builder().host(host).build().expect("a machine"));
+    let code = |bytes: &[u8]| Code::new(functions.vm(), "guest", bytes).expect("it handles requests");
+    let misbehaving = code(&guests::rust("serve/tests/guest", "guest.wasm"));
+    let example = code(&guests::rust("examples/http-server", "http_server.wasm"));
+    let routes = vec![Route { path: "/".into(), target: Target::Named }];
+    let http = HttpGateway { routes, tls: None, limits: HttpLimits::default() };
+    let address = "127.0.0.1:0".parse().expect("an address");
+    let gateway = Gateway { name: "components".into(), address, protocol: Protocol::Http(http) };
+    let server = Server::builder(&functions).gateway(gateway).start().expect("it starts");
+    House { functions, misbehaving, example, server }
+});
+
+/// An answer. A body that breaks off is not whole.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    body: Vec<u8>,
+    is_whole: bool,
+}
+
+impl Answer {
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("it is a text")
+    }
+}
+
+fn settings(policy: Policy) -> Settings {
+    Settings { policy, deadline: NEVER, client_secret: Some("THIS IS A SECRET!".into()), ..Settings::default() }
+}
+
+fn count(number: usize) -> NonZeroUsize {
+    NonZeroUsize::new(number).expect("it is not zero")
+}
+
+/// Puts a function that misbehaves into the house, under a name that no other test has.
+fn put(name: &str, settings: Settings) {
+    put_code(name, 1, &HOUSE.misbehaving, settings);
+}
+
+fn put_code(name: &str, number: u64, code: &Code, settings: Settings) {
+    let name = Name::new(name).expect("it is one");
+    let put = HOUSE.functions.put(&name, number, blake3::hash(name.as_str().as_bytes()), code.clone(), settings);
+    put.expect("settings that can be had");
+}
+
+fn log(name: &str) -> String {
+    let lines = HOUSE.functions.get(name).expect("it was put").log().lines();
+    lines.iter().map(|line| format!("{line:?}\n")).collect()
+}
+
+/// Waits until a function's processes are gone; each test has functions of its own.
+fn wait_until_gone(name: &str) {
+    let version = HOUSE.functions.get(name).expect("it was put").version();
+    while version.environment().used(Limit::Processes) > 0 {
+        std::thread::yield_now();
+    }
+}
+
+fn connect() -> TcpStream {
+    let stream = TcpStream::connect(HOUSE.server.listening()[0].address).expect("it listens");
+    stream.set_read_timeout(Some(NEVER)).expect("it is a socket");
+    stream
+}
+
+fn get(path: &str) -> Answer {
+    ask("GET", path, "")
+}
+
+fn ask(method: &str, path: &str, fields: &str) -> Answer {
+    let mut stream = connect();
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: test\r\n{fields}connection: close\r\n\r\n").expect("it is read");
+    answer(stream, method == "HEAD")
+}
+
+/// Reads an answer.
+fn answer(stream: TcpStream, is_head: bool) -> Answer {
+    let mut answer = Answer { status: 0, body: Vec::new(), is_whole: false };
+    let mut body = Vec::new();
+    (answer.status, answer.is_whole) =
+        read(&mut BufReader::new(stream), is_head, |piece| body.extend_from_slice(piece));
+    answer.body = body;
+    answer
+}
+
+/// Reads an answer piece by piece; returns its status, 0 where there is none, and whether it is whole.
+fn read(stream: &mut BufReader<TcpStream>, is_head: bool, mut each: impl FnMut(&[u8])) -> (u16, bool) {
+    let Some(first) = line(stream) else { return (0, false) };
+    let status = first.get(9..12).and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("{first:?}"));
+    let mut length = None;
+    let mut is_chunked = false;
+    loop {
+        let field = line(stream).expect("the head is whole");
+        if field.is_empty() {
+            break;
+        }
+        let (name, value) = field.split_once(": ").expect("it is a field");
+        match name {
+            "content-length" => length = Some(value.parse().expect("it is a number")),
+            "transfer-encoding" => is_chunked = value == "chunked",
+            _ => {}
+        }
+    }
+    let mut take = |stream: &mut BufReader<TcpStream>, mut left: usize| {
+        while left > 0 {
+            let Ok(piece) = stream.fill_buf() else { return false };
+            let size = piece.len().min(left);
+            if size == 0 {
+                return false;
+            }
+            each(&piece[..size]);
+            stream.consume(size);
+            left -= size;
+        }
+        true
+    };
+    if is_head {
+        return (status, true);
+    }
+    if !is_chunked {
+        return (status, take(stream, length.unwrap_or(0)));
+    }
+    loop {
+        let Some(size) = line(stream).and_then(|size| usize::from_str_radix(&size, 16).ok()) else {
+            return (status, false);
+        };
+        if !take(stream, size) || line(stream).is_none() {
+            return (status, false);
+        }
+        if size == 0 {
+            return (status, true);
+        }
+    }
+}
+
+fn line(stream: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut line = String::new();
+    match stream.read_line(&mut line) {
+        Ok(_) if line.ends_with("\r\n") => Some(line.trim_end().to_string()),
+        _ => None,
+    }
+}
+
+/// Answers requests with a text that depends on the path, one after the other on each connection.
+fn serve_texts() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut stream = BufReader::new(stream);
+                while let Some(first) = line(&mut stream) {
+                    while line(&mut stream).is_some_and(|field| !field.is_empty()) {}
+                    let path = first.split(' ').nth(1).unwrap_or_default();
+                    let status = if path == "/missing" { "404 Not Found" } else { "200 OK" };
+                    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{path}", path.len());
+                    stream.get_mut().write_all(answer.as_bytes()).expect("it is read");
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Checks what both examples do.
+fn check_example(name: &str, code: &Code, echoed: usize) {
+    let local = serve_texts();
+    let outbound = vec![local.to_string().parse().expect("it is a rule")];
+    put_code(name, 1, code, Settings { outbound, private_addresses: true, body: u64::MAX, ..settings(Policy::Fresh) });
+    let path = |path: &str| format!("/{name}{path}");
+    let secret = get(&path("/secret"));
+    assert_eq!((secret.status, secret.text()), (200, "THIS IS A SECRET!"), "{}", log(name));
+    assert_eq!(get(&path("/other")).status, 400);
+    assert_eq!(ask("POST", &path("/secret"), "content-length: 0\r\n").status, 400);
+
+    // What the component cannot hold at once goes through it.
+    let mut stream = connect();
+    write!(
+        stream,
+        "POST {} HTTP/1.1\r\nhost: test\r\ncontent-length: {echoed}\r\nconnection: close\r\n\r\n",
+        path("/echo")
+    )
+    .expect("it is read");
+    let mut writer = stream.try_clone().expect("it is a socket");
+    let writing = std::thread::spawn(move || {
+        let piece: Vec<u8> = (0..1 << 16).map(|place: u32| (place % 251) as u8).collect();
+        for place in (0..echoed).step_by(piece.len()) {
+            writer.write_all(&piece[..piece.len().min(echoed - place)]).expect("it is read");
+        }
+    });
+    let mut place = 0;
+    let (status, is_whole) = read(&mut BufReader::new(stream), false, |piece| {
+        for &byte in piece {
+            assert_eq!(byte, (place % (1 << 16) % 251) as u8, "at {place}");
+            place += 1;
+        }
+    });
+    assert_eq!((status, is_whole, place), (200, true, echoed), "{}", log(name));
+    writing.join().expect("it wrote");
+
+    let fields = format!("url: http://{local}/a?b\r\nurl: http://{local}/missing\r\nurl: http://10.0.0.1/\r\n");
+    let hashes = ask("GET", &path("/hash-all"), &fields);
+    assert_eq!((hashes.status, hashes.is_whole), (200, true), "{}", log(name));
+    let lines: Vec<&str> = hashes.text().lines().collect();
+    // That of `/a?b`.
+    let digest = "b327ee90239a59ae9ec2875c84b5b8d4003059befc270d37480e5bb22431b960";
+    assert_eq!(lines[0], format!("http://{local}/a?b: {digest}"));
+    assert_eq!(lines[1], format!("http://{local}/missing: unexpected status: 404"));
+    assert!(lines[2].starts_with("http://10.0.0.1/: failed: "), "{lines:?}");
+}
+
+#[test]
+fn the_example_in_rust_does_what_it_says() {
+    check_example("example-in-rust", &HOUSE.example, 100 << 20);
+}
+
+/// The example in Python, if it can be built here.
+static PYTHON: LazyLock<Option<Code>> = LazyLock::new(|| {
+    let bytes = guests::python()?;
+    Some(Code::new(HOUSE.functions.vm(), "python", &bytes).expect("it handles requests"))
+});
+
+#[test]
+fn the_example_in_python_does_what_it_says() {
+    let Some(code) = &*PYTHON else { return };
+    check_example("example-in-python", code, 8 << 20);
+}
+
+#[test]
+fn many_requests_to_python_need_no_new_deploy() {
+    let Some(code) = &*PYTHON else { return };
+    put_code("python-for-ever", 1, code, settings(Policy::Fresh));
+    for number in 0..1_000 {
+        assert_eq!(get("/python-for-ever/secret").status, 200, "request {number}: {}", log("python-for-ever"));
+    }
+}
+
+#[test]
+fn what_rvm_grants_is_enough_for_python_for_each_request() {
+    let Some(code) = &*PYTHON else { return };
+    for (name, policy) in [("rvm-fresh", Policy::Fresh), ("rvm-single", Policy::Single)] {
+        put_code(name, 1, code, Settings { memory: 268_000 * 1000, compute: Some(1_000), ..settings(policy) });
+        // RVM's own instance is out of fuel after 232.
+        for number in 0..300 {
+            let path = format!("/{name}/secret");
+            assert_eq!(get(&path).status, 200, "request {number}: {}", log(name));
+        }
+    }
+    // The number as it is written, which is what RVM says and does not do.
+    put_code("rvm-literal", 1, code, Settings { memory: 268 << 10, ..settings(Policy::Fresh) });
+    assert_eq!(get("/rvm-literal/secret").status, 503);
+    let told = log("rvm-literal");
+    assert!(told.contains("limited to 274432 bytes") && told.contains("are needed"), "{told}");
+}
+
+#[test]
+fn fifty_python_functions_live_at_once() {
+    let Some(code) = &*PYTHON else { return };
+    let names: Vec<String> = (0..50).map(|number| format!("python-{number}")).collect();
+    for name in &names {
+        put_code(name, 1, code, settings(Policy::Single));
+        assert_eq!(get(&format!("/{name}/secret")).status, 200, "{}", log(name));
+    }
+    for name in &names {
+        let version = HOUSE.functions.get(name).expect("it was put").version();
+        assert_eq!(version.environment().used(Limit::Processes), 1, "{name}");
+    }
+}
+
+/// Checks how a request ends, and that the next one is answered.
+fn check(name: &str, settings: Settings, path: &str, status: u16, told: &str) {
+    put(name, settings);
+    let answer = get(&format!("/{name}{path}"));
+    assert_eq!(answer.status, status, "{path}: {}", log(name));
+    assert!(log(name).contains(told), "{path}: {}", log(name));
+    let next = get(&format!("/{name}/hello"));
+    assert_eq!((next.status, next.text()), (200, "hello"), "after {path}: {}", log(name));
+}
+
+#[test]
+fn t135_a_component_that_traps_before_its_head_is_answered_for() {
+    check("trap-fresh", settings(Policy::Fresh), "/trap", 500, "trapped");
+    check("trap-single", settings(Policy::Single), "/trap", 500, "trapped");
+}
+
+#[test]
+fn t135_an_answer_breaks_off_where_its_component_does() {
+    for (name, policy) in [("breaks-fresh", Policy::Fresh), ("breaks-single", Policy::Single)] {
+        put(name, settings(policy));
+        for path in ["/trap-later", "/unfinished", "/kept", "/short"] {
+            let answer = get(&format!("/{name}{path}"));
+            // What breaks off at once breaks off before its head is sent.
+            assert!(matches!(answer.status, 0 | 200) && !answer.is_whole, "{path}: {answer:?} {}", log(name));
+            let next = get(&format!("/{name}/hello"));
+            assert_eq!((next.status, next.is_whole, next.text()), (200, true, "hello"), "after {path}");
+        }
+        assert!(log(name).contains("trapped"), "{}", log(name));
+    }
+}
+
+#[test]
+fn t136_no_answer_is_an_answer() {
+    check("nothing-fresh", settings(Policy::Fresh), "/nothing", 502, "without an answer");
+    check("nothing-single", settings(Policy::Single), "/nothing", 502, "without an answer");
+}
+
+#[test]
+fn an_error_that_a_component_sets_has_its_status() {
+    check("sets-an-error", settings(Policy::Fresh), "/error", 500, "told by itself");
+    check("sets-denied", settings(Policy::Single), "/denied", 403, "");
+}
+
+#[test]
+fn t136_a_request_that_takes_too_long_ends_with_its_instance() {
+    for (name, policy) in [("late-fresh", Policy::Fresh), ("late-single", Policy::Single)] {
+        let soon = Settings { deadline: Duration::from_millis(300), ..settings(policy) };
+        check(name, soon, "/spin", 504, "did not answer within");
+        let answer = get(&format!("/{name}/spin-later"));
+        assert_eq!((answer.status, answer.is_whole), (200, false), "{}", log(name));
+        assert_eq!(get(&format!("/{name}/hello")).status, 200);
+    }
+}
+
+#[test]
+fn limits_count_for_each_request() {
+    for (name, policy) in [("limited-fresh", Policy::Fresh), ("limited-single", Policy::Single)] {
+        let limited = Settings { compute: Some(1_000), memory: 16 << 20, ..settings(policy) };
+        check(name, limited.clone(), "/spin", 503, "compute");
+        check(name, limited, "/grow", 503, "memory");
+        // Each is far more than half of what one request may.
+        for _ in 0..4 {
+            assert_eq!(get(&format!("/{name}/work")).status, 200, "{}", log(name));
+        }
+    }
+}
+
+#[test]
+fn t137_a_client_that_goes_away_takes_its_instance_along() {
+    for (name, policy) in [("gone-fresh", Policy::Fresh), ("gone-single", Policy::Single)] {
+        put(name, settings(policy));
+        for path in ["/spin", "/spin-later", "/flood"] {
+            let mut stream = connect();
+            write!(stream, "GET /{name}{path} HTTP/1.1\r\nhost: test\r\n\r\n").expect("it is read");
+            if path == "/spin" {
+                let version = HOUSE.functions.get(name).expect("it was put").version();
+                while version.environment().used(Limit::Processes) == 0 {
+                    std::thread::yield_now();
+                }
+            } else {
+                stream.read_exact(&mut [0; 15]).expect("the answer begins");
+            }
+            drop(stream);
+            wait_until_gone(name);
+        }
+    }
+}
+
+#[test]
+fn a_single_instance_keeps_what_it_knows_until_it_fails() {
+    put("single", settings(Policy::Single));
+    let served = |method: &str| ask(method, "/single/count", "");
+    assert_eq!(served("GET").text(), "1");
+    assert_eq!(served("HEAD").status, 200);
+    assert_eq!(get("/single/exact").text(), "begun");
+    assert_eq!(get("/single/after").text(), "answered");
+    assert_eq!(served("GET").text(), "5");
+    assert_eq!(get("/single/trap").status, 500);
+    assert_eq!(served("GET").text(), "1");
+    put("fresh", settings(Policy::Fresh));
+    for _ in 0..3 {
+        assert_eq!(get("/fresh/count").text(), "1");
+    }
+}
+
+#[test]
+fn a_pool_serves_as_many_at_once_as_it_has_instances() {
+    put("pool", settings(Policy::Pool(count(2))));
+    let begin = || {
+        let mut stream = connect();
+        write!(stream, "POST /pool/wait HTTP/1.1\r\nhost: test\r\ncontent-length: 1\r\nconnection: close\r\n\r\n")
+            .expect("it is read");
+        stream
+    };
+    let mut waiting: Vec<TcpStream> = (0..4).map(|_| begin()).collect();
+    let version = HOUSE.functions.get("pool").expect("it was put").version();
+    let instances = || version.environment().used(Limit::Processes);
+    while instances() < 2 {
+        std::thread::yield_now();
+    }
+    for stream in &mut waiting {
+        stream.write_all(b"x").expect("it is read");
+    }
+    for stream in waiting {
+        assert_eq!(answer(stream, false).text(), "it came", "{}", log("pool"));
+    }
+    assert_eq!(instances(), 2);
+}
+
+#[test]
+fn t157_instances_of_a_replaced_version_end_when_they_are_idle() {
+    put("replaced", settings(Policy::Single));
+    assert_eq!(get("/replaced/count").text(), "1");
+    let environment = HOUSE.functions.get("replaced").expect("it was put").version().environment().clone();
+    assert_eq!(environment.used(Limit::Processes), 1);
+    put_code("replaced", 2, &HOUSE.misbehaving, settings(Policy::Single));
+    assert_eq!(get("/replaced/count").text(), "1");
+    while environment.used(Limit::Processes) > 0 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn t116_calls_go_where_the_function_may() {
+    let local = serve_texts();
+    let call = format!("/call/{local}");
+    let allowed = || vec![local.to_string().parse().expect("it is a rule")];
+    for (name, outbound, private_addresses, told) in [
+        ("calls-nobody", Vec::new(), true, "ErrorCode::HttpRequestDenied"),
+        ("calls-public", allowed(), false, "ErrorCode::DestinationIpProhibited"),
+        ("calls-local", allowed(), true, "200"),
+    ] {
+        put(name, Settings { outbound, private_addresses, ..settings(Policy::Fresh) });
+        assert_eq!(get(&format!("/{name}{call}")).text(), told, "{}", log(name));
+    }
+}
+
+#[test]
+fn a_secret_that_nobody_gave_is_not_made_up() {
+    put_code("no-secret", 1, &HOUSE.example, Settings { client_secret: None, ..settings(Policy::Fresh) });
+    assert_eq!(get("/no-secret/secret").status, 500);
+    assert!(log("no-secret").contains("set `client_secret`"), "{}", log("no-secret"));
+    put("product", settings(Policy::Fresh));
+    assert_eq!(get("/product/product").text(), "42");
+}
+
+#[test]
+fn a_host_function_of_ones_own_is_called() {
+    crate::host_function::main().expect("it tells the time");
+}

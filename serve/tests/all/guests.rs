@@ -1,0 +1,98 @@
+//! Builds components, with the cargo that runs the tests and with Python. Nothing compiled is kept in the repository.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+
+/// Returns the bytes of a component in Rust, whose package lies in a directory of the repository.
+pub(crate) fn rust(package: &str, name: &str) -> Arc<[u8]> {
+    static BUILT: LazyLock<Mutex<HashMap<String, Arc<[u8]>>>> = LazyLock::new(Mutex::default);
+    let mut built = BUILT.lock().expect("a component that is not built ends the tests");
+    built.entry(package.to_string()).or_insert_with(|| build(package, name)).clone()
+}
+
+fn build(package: &str, name: &str) -> Arc<[u8]> {
+    let directory = temporary().join("guests");
+    let mut cargo = Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO") && name != "CARGO_HOME" || name.starts_with("RUST") && name.ends_with("FLAGS") {
+            cargo.env_remove(&*name);
+        }
+    }
+    cargo.args(["build", "--quiet", "--release", "--locked", "--target", "wasm32-wasip2"]);
+    cargo.env("CARGO_TARGET_DIR", &directory).current_dir(repository().join(package));
+    let output = cargo.output().expect("cargo runs this test");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let remedy = match said.contains("target may not be installed") {
+        true => "the tests need components in Rust: `rustup target add wasm32-wasip2`",
+        false => "",
+    };
+    assert!(output.status.success(), "{remedy}\n{cargo:?} failed:\n{said}");
+    std::fs::read(directory.join("wasm32-wasip2/release").join(name)).expect("it was built").into()
+}
+
+/// What builds components from Python.
+const COMPONENTIZE: &str = "componentize-py==0.25.1";
+
+/// Returns the bytes of the example in Python. It is built once for each of its contents; `None`, loudly, where there is no
+/// Python that can, or nothing to install what does from.
+pub(crate) fn python() -> Option<Arc<[u8]>> {
+    static BUILT: OnceLock<Option<Arc<[u8]>>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| match componentize() {
+        Ok(path) => Some(std::fs::read(path).expect("it was built").into()),
+        Err(lack) => {
+            eprintln!("\n*** NOT TESTED: components in Python, since {lack} ***\n");
+            None
+        }
+    });
+    built.clone()
+}
+
+fn componentize() -> Result<PathBuf, String> {
+    let (source, wit) = (repository().join("examples/python"), repository().join("serve/wit"));
+    let mut hasher = DefaultHasher::new();
+    for path in [source.join("http_server.py"), wit.join("world.wit")] {
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).hash(&mut hasher);
+    }
+    COMPONENTIZE.hash(&mut hasher);
+    let directory = temporary().join(format!("python-{:x}", hasher.finish()));
+    let built = directory.join("http-server.wasm");
+    if built.exists() {
+        return Ok(built);
+    }
+    let environment = directory.join("environment");
+    let recent = "import sys; sys.exit(sys.version_info < (3, 10))";
+    run(Command::new("python3").args(["-c", recent])).map_err(|_| "there is no `python3` of 3.10 or later")?;
+    run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
+    run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", COMPONENTIZE]))?;
+    // What it leaves beside the source stays out of the repository.
+    let copy = directory.join("source");
+    std::fs::create_dir_all(&copy).expect("there is room");
+    std::fs::copy(source.join("http_server.py"), copy.join("http_server.py")).expect("there is room");
+    let unfinished = directory.join("unfinished.wasm");
+    let mut componentize = Command::new(environment.join("bin/componentize-py"));
+    componentize.arg("-d").arg(&wit).args(["-w", "rvm", "--world-module", "rvm", "componentize", "http_server", "-o"]);
+    // What could be installed has to build what is here.
+    run(componentize.arg(&unfinished).current_dir(&copy)).unwrap_or_else(|flaw| panic!("{flaw}"));
+    std::fs::rename(unfinished, &built).expect("both lie in one directory");
+    Ok(built)
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{command:?} cannot be run: {error}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr))),
+    }
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository")
+}
+
+fn temporary() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
