@@ -1,4 +1,4 @@
-//! Builds components, with the cargo that runs the tests and with Python. Nothing compiled is kept in the repository.
+//! Builds guests, with the cargo that runs the tests and with Python. Nothing compiled is kept in the repository.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,7 +13,18 @@ pub(crate) fn rust(package: &str, name: &str) -> Arc<[u8]> {
     built.entry(package.to_string()).or_insert_with(|| build(package, name)).clone()
 }
 
+/// Returns the bytes of one of the functions in `serve/tests/guide`.
+pub(crate) fn guide(name: &str) -> Vec<u8> {
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| compile("wasm32-wasip1", "serve/tests/guide"));
+    std::fs::read(BUILT.join(name).with_extension("wasm")).expect("it was built")
+}
+
 fn build(package: &str, name: &str) -> Arc<[u8]> {
+    std::fs::read(compile("wasm32-wasip2", package).join(name)).expect("it was built").into()
+}
+
+/// Compiles a package and returns where what it makes lies.
+fn compile(target: &str, package: &str) -> PathBuf {
     let directory = temporary().join("guests");
     let mut cargo = Command::new(env!("CARGO"));
     for (name, _) in std::env::vars_os() {
@@ -22,16 +33,16 @@ fn build(package: &str, name: &str) -> Arc<[u8]> {
             cargo.env_remove(&*name);
         }
     }
-    cargo.args(["build", "--quiet", "--release", "--locked", "--target", "wasm32-wasip2"]);
+    cargo.args(["build", "--quiet", "--release", "--locked", "--target", target]);
     cargo.env("CARGO_TARGET_DIR", &directory).current_dir(repository().join(package));
     let output = cargo.output().expect("cargo runs this test");
     let said = String::from_utf8_lossy(&output.stderr);
     let remedy = match said.contains("target may not be installed") {
-        true => "the tests need components in Rust: `rustup target add wasm32-wasip2`",
-        false => "",
+        true => format!("the tests need guests in Rust: `rustup target add {target}`"),
+        false => String::new(),
     };
     assert!(output.status.success(), "{remedy}\n{cargo:?} failed:\n{said}");
-    std::fs::read(directory.join("wasm32-wasip2/release").join(name)).expect("it was built").into()
+    directory.join(target).join("release")
 }
 
 /// What builds components from Python.

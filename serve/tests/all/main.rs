@@ -7,4 +7,5 @@ mod host_function;
 mod http;
 mod projects;
 mod service;
+mod sparks;
 mod tcp;
