@@ -18,6 +18,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 
+/// Threads that read and write connections.
+const THREADS: NonZeroUsize = NonZeroUsize::new(2).expect("it is not zero");
 /// Connections that wait to be accepted; the system may allow fewer.
 const BACKLOG: u32 = 4096;
 /// Threads for what blocks: files, certificates, and what the service compiles and stores.
@@ -216,7 +218,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets how many threads read and write connections: 1 unless told otherwise. Functions run elsewhere.
+    /// Sets how many threads read and write connections: 2 unless told otherwise. Functions run elsewhere.
     pub fn threads(mut self, threads: NonZeroUsize) -> ServerBuilder {
         self.threads = threads;
         self
@@ -270,7 +272,7 @@ impl Server {
     pub fn builder(functions: &Functions) -> ServerBuilder {
         ServerBuilder {
             functions: functions.clone(),
-            threads: NonZeroUsize::MIN,
+            threads: THREADS,
             is_logged: false,
             gateways: Vec::new(),
             mounts: Vec::new(),

@@ -4,10 +4,12 @@ use lunatic_serve::{
     Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, Route, Server, Settings, Target, TlsFiles,
 };
 use lunatic_vm::{Host, Vm};
+use rustls::pki_types::CertificateDer;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What no test waits for.
@@ -741,4 +743,85 @@ fn t133_pings_and_settings_are_answered_as_fast_as_they_are_read_and_an_idle_con
     let kinds = flood(&house, (0..20_000).map(|_| frame(SETTINGS, 0, 0, &[])));
     assert!(kinds.contains(&SETTINGS) && kinds.len() <= 20_010, "{}", kinds.len());
     assert_eq!(status(&house.get("/hello")), 200);
+}
+
+/// Writes a certificate for `localhost` and its key, and returns the files and whom a client is to trust.
+fn certificate(directory: &Path) -> (TlsFiles, CertificateDer<'static>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a certificate");
+    let files = TlsFiles { certificates: directory.join("certificates.pem"), key: directory.join("key.pem") };
+    std::fs::write(&files.certificates, made.cert.pem()).expect("a file");
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("a file");
+    (files, made.cert.der().clone())
+}
+
+/// Shakes hands with a server, speaking this protocol, and trusting this certificate alone.
+fn secure(
+    house: &House,
+    protocol: &[u8],
+    trusted: &CertificateDer<'static>,
+) -> std::io::Result<rustls::StreamOwned<rustls::ClientConnection, TcpStream>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(trusted.clone()).expect("it can be trusted");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let mut config = builder.expect("the provider knows them").with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    let name = "localhost".try_into().expect("it is a name");
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).expect("a client");
+    let mut stream = house.connect();
+    while client.is_handshaking() {
+        client.complete_io(&mut stream)?;
+    }
+    Ok(rustls::StreamOwned::new(client, stream))
+}
+
+#[test]
+fn t118_tls_is_spoken_with_the_certificates_that_the_files_hold_and_bad_ones_change_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (files, first) = certificate(directory.path());
+    let mut plan = Plan::new().function("hello", &hello(), Settings::default());
+    plan.tls = Some(files.clone());
+    let house = plan.start();
+
+    let mut stream = secure(&house, b"http/1.1", &first).expect("it is trusted");
+    stream.write_all(&[GET, GET].concat()).expect("it is open");
+    let mut seen = String::new();
+    while seen.matches("hello").count() < 2 {
+        let mut piece = [0; 1024];
+        let count = stream.read(&mut piece).expect("it answers");
+        seen.push_str(&String::from_utf8_lossy(&piece[..count]));
+    }
+    let mut two = secure(&house, b"h2", &first).expect("it is trusted");
+    assert_eq!(two.conn.alpn_protocol(), Some(&b"h2"[..]));
+    two.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("it is open");
+    let mut head = [0; 9];
+    two.read_exact(&mut head).expect("it answers");
+    assert_eq!(head[3], SETTINGS);
+
+    std::fs::write(&files.certificates, "nonsense").expect("a file");
+    secure(&house, b"http/1.1", &first).expect("those from before are used on");
+    let (_, second) = certificate(directory.path());
+    secure(&house, b"http/1.1", &second).expect("the new ones are used");
+    assert!(secure(&house, b"http/1.1", &first).is_err(), "the old ones are not");
+
+    std::fs::remove_file(&files.key).expect("it is there");
+    let mut plan = Plan::new();
+    plan.tls = Some(files);
+    let error = Server::builder(&plan.functions).gateway(plan.gateway()).start().expect_err("there is no key").to_string();
+    assert!(error.contains("gateway `test`: ") && error.contains("key.pem"), "{error}");
+}
+
+#[test]
+fn t118_a_handshake_that_is_none_or_never_ends_is_given_up() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (files, trusted) = certificate(directory.path());
+    let mut plan = Plan::new().function("hello", &hello(), Settings::default()).limits(hasty());
+    plan.tls = Some(files);
+    let house = plan.start();
+    let mut stalled = house.connect();
+    stalled.write_all(&[0x16, 3, 1]).expect("it is open");
+    assert_eq!(rest(&mut stalled), "");
+    // What comes instead is an alert, which is no HTTP.
+    assert!(!house.raw(GET).contains("HTTP"));
+    secure(&house, b"http/1.1", &trusted).expect("others are served");
 }
