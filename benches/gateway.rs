@@ -55,7 +55,10 @@ fn main() {
         }
     }
     let [ours, hyper, go] = &figures;
-    Row::new("answers", "/s", ours).beside("Go's net/http", go).beside("plain hyper", hyper).print(Bar::AtLeastTimes(0.4));
+    Row::new("answers", "/s", ours)
+        .beside("Go's net/http", go)
+        .beside("plain hyper", hyper)
+        .print(Bar::AtLeastTimes(0.4));
 }
 
 /// Returns the length of an answer whose head has come.
@@ -105,7 +108,9 @@ fn serve_hyper() {
             stream.set_nodelay(true).expect("it is a TCP stream");
             let service = service_fn(async |_| {
                 let answer = http::Response::builder().header("content-type", "text/plain");
-                Ok::<_, Infallible>(answer.body(Full::new(Bytes::from_static(b"Hello, world!"))).expect("it is an answer"))
+                Ok::<_, Infallible>(
+                    answer.body(Full::new(Bytes::from_static(b"Hello, world!"))).expect("it is an answer"),
+                )
             });
             tokio::spawn(async move {
                 // A client that closes is no failure.

@@ -807,7 +807,8 @@ fn t118_tls_is_spoken_with_the_certificates_that_the_files_hold_and_bad_ones_cha
     std::fs::remove_file(&files.key).expect("it is there");
     let mut plan = Plan::new();
     plan.tls = Some(files);
-    let error = Server::builder(&plan.functions).gateway(plan.gateway()).start().expect_err("there is no key").to_string();
+    let error =
+        Server::builder(&plan.functions).gateway(plan.gateway()).start().expect_err("there is no key").to_string();
     assert!(error.contains("gateway `test`: ") && error.contains("key.pem"), "{error}");
 }
 
