@@ -197,11 +197,7 @@ fn shape(body: &FunctionBody<'_>, arity: u64) -> Result<Shape, ModuleError> {
                 shape.blocks += 1;
                 open.push(false);
             }
-            Operator::End => {
-                if open.pop() == Some(true) {
-                    loops -= 1;
-                }
-            }
+            Operator::End => loops -= u64::from(open.pop() == Some(true)),
             Operator::Else | Operator::Br { .. } | Operator::BrIf { .. } => shape.blocks += 1,
             Operator::BrTable { targets } => shape.blocks += u64::from(targets.len()),
             Operator::CallIndirect { .. } | Operator::ReturnCallIndirect { .. } => shape.indirect_calls += 1,

@@ -4,7 +4,6 @@
 use super::comm::{Running, Side};
 use super::running::{self, RunError};
 use lunatic_vm::{Call, Caller, Errno, Failure, Guest, Host, Part};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -186,8 +185,7 @@ async fn wait(mut call: Call<'_>, comms: u32, count: u32, timeout: u64) -> wasmt
 /// Waits until one of several comms can be read from, and says which. Where several can, it is the first from a place on.
 pub(super) async fn first_readable(sides: &[Arc<Side>], from: usize) -> usize {
     let order = (0..sides.len()).map(|place| (from.wrapping_add(place)) % sides.len());
-    let mut waits: Vec<(usize, Pin<Box<dyn Future<Output = ()> + Send + '_>>)> =
-        order.map(|place| (place, Box::pin(sides[place].reader.readable()) as _)).collect();
+    let mut waits: Vec<_> = order.map(|place| (place, Box::pin(sides[place].reader.readable()))).collect();
     std::future::poll_fn(|context| {
         let ready = waits.iter_mut().find_map(|(place, wait)| wait.as_mut().poll(context).is_ready().then_some(*place));
         ready.map_or(Poll::Pending, Poll::Ready)

@@ -128,7 +128,7 @@ const ECHO: &str = r#"
 async fn a_spark_reads_the_request_as_it_was_sent() {
     let lab = Lab::new();
     let echo = lab.spark("echo", ECHO);
-    let (head, body) = lab.get(&echo).await.expect("it answers").into();
+    let (head, body) = lab.get(&echo).await.expect("it answers");
     assert_eq!(head.status(), StatusCode::OK);
     let (first, rest) = body.split_once("\r\n").expect("it has lines");
     assert_eq!(first, "GET /a?b HTTP/1.1");

@@ -623,11 +623,14 @@ fn what_is_stored_and_bad_is_skipped_and_told() {
     assert_eq!(house.ask("DELETE", "/functions/gone", &[], b"").status, 200);
 }
 
+/// What lies in a bucket, by its key.
+type Bucket = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
 /// What speaks like S3, as far as it is asked: objects by their keys, until nobody connects any longer.
-fn bucket() -> (SocketAddr, Arc<Mutex<BTreeMap<String, Vec<u8>>>>) {
+fn bucket() -> (SocketAddr, Bucket) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
     let address = listener.local_addr().expect("it is bound");
-    let objects: Arc<Mutex<BTreeMap<String, Vec<u8>>>> = Default::default();
+    let objects: Bucket = Default::default();
     let kept = objects.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming() {

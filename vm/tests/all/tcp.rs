@@ -832,11 +832,23 @@ fn a_connection_of_the_host_is_refused_where_there_is_no_room_or_no_right() {
     let module = lab.module(&program(RECEIVER));
     for (change, is_expected) in [
         (
-            (|config| drop(config.deny("lunatic::networking::tcp_"))) as fn(&mut lunatic_vm::Config),
+            (|config| {
+                config.deny("lunatic::networking::tcp_");
+            }) as fn(&mut lunatic_vm::Config),
             (|error| matches!(error, SendError::NotGranted(..))) as fn(&SendError) -> bool,
         ),
-        (|config| drop(config.limit(Limit::Sockets, 0)), |error| matches!(error, SendError::Limit(_))),
-        (|config| drop(config.limit(Limit::MailboxMessages, 0)), |error| matches!(error, SendError::MailboxFull(..))),
+        (
+            |config| {
+                config.limit(Limit::Sockets, 0);
+            },
+            |error| matches!(error, SendError::Limit(_)),
+        ),
+        (
+            |config| {
+                config.limit(Limit::MailboxMessages, 0);
+            },
+            |error| matches!(error, SendError::MailboxFull(..)),
+        ),
     ] {
         let environment = lab.environment_with(change);
         let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");

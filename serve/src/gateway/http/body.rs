@@ -21,7 +21,7 @@ pub(super) struct Asked {
 
 impl Asked {
     /// Returns a body that may be so large.
-    pub(super) fn new(incoming: Incoming, exchange: &Arc<Exchange>, limit: u64) -> Body {
+    pub(super) fn body(incoming: Incoming, exchange: &Arc<Exchange>, limit: u64) -> Body {
         if incoming.is_end_stream() {
             return empty();
         }

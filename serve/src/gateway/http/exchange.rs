@@ -437,7 +437,7 @@ async fn answer(
         served.serving = Some(Serving::begin(version, &exchange.ticket));
     }
     served.passes = Some(enter(&served.http, setup, &aim).await?);
-    let mut request = request.map(|incoming| Asked::new(incoming, &exchange, limit));
+    let mut request = request.map(|incoming| Asked::body(incoming, &exchange, limit));
     let ticket = &exchange.ticket;
     request.headers_mut().insert(REQUEST_ID, id(ticket));
     match aim {

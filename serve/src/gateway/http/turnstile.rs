@@ -52,11 +52,6 @@ impl Turnstile {
         tokio::time::timeout(PATIENCE, entered).await.ok()
     }
 
-    /// Returns how many are inside.
-    pub(crate) fn inside(&self) -> usize {
-        self.0.count.load(Ordering::SeqCst)
-    }
-
     fn pass(&self, limit: usize) -> Option<Pass> {
         let more = |count: usize| (count < limit).then_some(count + 1);
         self.0.count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
@@ -112,7 +107,7 @@ mod tests {
             assert!(turnstile.enter(1).await.is_none(), "there is one who waits");
             drop(first);
             assert!(second.await.is_some());
-            assert_eq!(turnstile.inside(), 0);
+            assert_eq!(turnstile.0.count.load(Ordering::SeqCst), 0);
         });
     }
 
@@ -128,7 +123,7 @@ mod tests {
             drop(gone);
             assert!(next.await.is_some());
             drop(two);
-            assert_eq!(turnstile.inside(), 0);
+            assert_eq!(turnstile.0.count.load(Ordering::SeqCst), 0);
         });
     }
 

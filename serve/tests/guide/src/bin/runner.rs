@@ -24,16 +24,16 @@ fn entrypoint(comm: Comm) -> io::Result<()> {
     say(format!("run has ended: {:?}", run.receive()?));
 
     // What the guide does not show.
-    let foo = Spark::run("maxmcd/foo", "first")?;
-    write!(&foo, "{}-{}", 1, 2)?;
-    foo.write_all(b"")?;
-    let mut buffered = BufWriter::new(&foo);
+    let echo = Spark::run("maxmcd/foo", "first")?;
+    write!(&echo, "{}-{}", 1, 2)?;
+    echo.write_all(b"")?;
+    let mut buffered = BufWriter::new(&echo);
     for _ in 0..3 {
         buffered.write_all(b"part.")?;
     }
     buffered.flush()?;
-    foo.finish();
-    while let Some(message) = foo.receive()? {
+    echo.finish();
+    while let Some(message) = echo.receive()? {
         say(format!("foo sent {:?}", String::from_utf8_lossy(&message)));
     }
     let lines = Spark::run("maxmcd/foo", "a line\nand another\n")?;
