@@ -7,18 +7,24 @@ use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use lunatic_benches::client::load;
+use lunatic_benches::client::{load, load_over};
 use lunatic_benches::{Bar, Figures, Peer, Row, Server, promise};
 use lunatic_serve::{
-    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, Route, Settings, Target, add_to_host,
+    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Policy, Protocol, Route, Settings, Target, add_to_host,
 };
-use lunatic_vm::{Host, Vm};
+use lunatic_vm::{Cache, Host, Vm};
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n";
+/// The components are those that the tests of functions build.
+#[path = "../serve/tests/all/guests.rs"]
+#[expect(dead_code, reason = "tests have more guests")]
+mod guests;
+
+const REQUEST: &[u8] = b"GET /secret HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n";
 
 /// A small core function: it writes an answer and ends.
 const FUNCTION: &str = r#"
@@ -33,7 +39,8 @@ const THREADS: &str = "GATEWAY_THREADS";
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
-        Some("serve-function") => return serve_function(),
+        Some("serve-function") => return serve(FUNCTION.as_bytes(), Policy::Fresh),
+        Some("serve-component") => return serve_component(),
         Some("serve-hyper") => return serve_hyper(),
         _ => {}
     }
@@ -44,13 +51,13 @@ fn main() {
         command.arg(how);
         Server::start(command)
     };
-    let (ours, hyper) = (itself("serve-function"), itself("serve-hyper"));
-    let go = go.command(&["net/http"]).map(Server::start);
+    let (function, ceiling) = (itself("serve-function"), itself("serve-hyper"));
+    let peer = go.command(&["net/http"]).map(Server::start);
 
     let time = depth.choose(Duration::from_secs(2), Duration::from_millis(100));
     let mut figures = [const { Vec::new() }; 3].map(Figures::from_iter);
     for _ in 0..depth.choose(5, 1) {
-        for (figures, server) in figures.iter_mut().zip([Some(&ours), Some(&hyper), go.as_ref()]) {
+        for (figures, server) in figures.iter_mut().zip([Some(&function), Some(&ceiling), peer.as_ref()]) {
             figures.extend(server.map(|server| load(server, REQUEST, length, time)));
         }
     }
@@ -59,6 +66,47 @@ fn main() {
         .beside("Go's net/http", go)
         .beside("plain hyper", hyper)
         .print(Bar::AtLeastTimes(0.4));
+    drop(peer);
+
+    // One after the other: with many connections only throughput shows.
+    latency("small core function, fresh", &function, time);
+    latency("plain hyper", &ceiling, time);
+    drop((function, ceiling));
+    // The small component is compiled before, and CPython from then on lies in the cache.
+    let small = keep("small.wasm", &guests::rust("examples/http-server", "http_server.wasm"));
+    components("small component", &small, 1_000, time);
+    match guests::python() {
+        Some(bytes) => components("CPython component", &keep("python.wasm", &bytes), 64, time),
+        None => println!("  CPython component: cannot be built here"),
+    }
+}
+
+/// Prints how long an answer takes, asked for over one connection.
+fn latency(what: &str, server: &Server, time: Duration) {
+    let answers = (0..3).map(|_| 1e6 / load_over(1, server, REQUEST, length, time / 2));
+    let what = format!("{what}, from a request to its answer");
+    Row::new(&what, "µs", &Figures::from_iter(answers)).print(Bar::None);
+}
+
+/// Prints what a component does with an instance for each request, and with a pool of them.
+fn components(what: &str, file: &Path, connections: usize, time: Duration) {
+    for policy in ["fresh", "pool"] {
+        let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+        command.arg("serve-component").arg(policy).arg(file);
+        let server = Server::start(command);
+        let what = format!("{what}, {policy}");
+        let answers = (0..3).map(|_| load_over(connections, &server, REQUEST, length, time));
+        let row = format!("{what}, {connections} connections: answers");
+        Row::new(&row, "/s", &Figures::from_iter(answers)).print(Bar::None);
+        latency(&what, &server, time);
+    }
+}
+
+/// Keeps bytes in a file for another process.
+fn keep(name: &str, bytes: &[u8]) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, bytes).expect("there is room");
+    path
 }
 
 /// Returns the length of an answer whose head has come.
@@ -67,20 +115,41 @@ fn length(answer: &[u8]) -> Option<usize> {
     let (head, _) = text.split_once("\r\n\r\n")?;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     let mut fields = head.lines().filter_map(|line| line.split_once(':'));
-    let (_, value) = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
-    Some(head.len() + 4 + value.trim().parse::<usize>().ok()?)
+    match fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
+        Some((_, value)) => Some(head.len() + 4 + value.trim().parse::<usize>().ok()?),
+        // What has no length comes in chunks, of which the last is empty.
+        None => text.ends_with("\r\n0\r\n\r\n").then_some(text.len()),
+    }
 }
 
-fn serve_function() {
+/// Serves a component as the arguments say.
+fn serve_component() {
+    let arguments: Vec<String> = std::env::args().skip(2).collect();
+    let [policy, file] = &arguments[..] else { panic!("a policy and a file are given") };
+    let policy = match policy.as_str() {
+        "pool" => Policy::Pool(NonZeroUsize::new(4).expect("it is not zero")),
+        _ => Policy::Fresh,
+    };
+    serve(&std::fs::read(file).expect("it was written"), policy);
+}
+
+/// Serves a function until this process is killed.
+fn serve(bytes: &[u8], policy: Policy) {
     let mut host = Host::default();
     add_to_host(&mut host);
-    let vm = Vm::builder().host(host).build().expect("a machine");
+    let cache = Cache::at(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")).expect("it is ours");
+    let vm = Vm::builder().host(host).cache(cache).build().expect("a machine");
     let functions = Functions::new(&vm);
     let name = Name::new("hello").expect("it is one");
-    let code = Code::new(&vm, "hello", FUNCTION.as_bytes()).expect("it is a function");
+    let code = Code::new(&vm, "hello", bytes).expect("it is a function");
     // Every connection asks at once.
-    let settings = Settings { requests: NonZeroUsize::new(2000).expect("it is not zero"), ..Settings::default() };
-    functions.put(&name, 1, blake3::hash(FUNCTION.as_bytes()), code, settings).expect("nothing is asked for");
+    let settings = Settings {
+        policy,
+        requests: NonZeroUsize::new(2000).expect("it is not zero"),
+        client_secret: Some("Hello, world!".into()),
+        ..Settings::default()
+    };
+    functions.put(&name, 1, blake3::hash(bytes), code, settings).expect("nothing is asked for");
     let http = HttpGateway {
         routes: vec![Route { path: "/".into(), target: Target::Function(name) }],
         tls: None,

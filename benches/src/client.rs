@@ -7,7 +7,7 @@ use smol::net::TcpStream;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// How many are connected.
+/// How many are connected, where nothing else is said.
 pub const CONNECTIONS: usize = 1_000;
 
 /// Returns how long an answer is, once enough of it has come to know.
@@ -20,11 +20,21 @@ pub type Length = fn(&[u8]) -> Option<usize>;
 ///
 /// Where the server does not accept, does not answer, or answers something else than at first.
 pub fn load(server: &Server, request: &[u8], length: Length, time: Duration) -> f64 {
+    load_over(CONNECTIONS, server, request, length, time)
+}
+
+/// Does the same over so many connections. Over one, it says how long an answer takes.
+///
+/// # Panics
+///
+/// As [`load`].
+pub fn load_over(connections: usize, server: &Server, request: &[u8], length: Length, time: Duration) -> f64 {
+    let count = connections;
     let answers = Cell::new(0u64);
     let executor = LocalExecutor::new();
     smol::block_on(executor.run(async {
         let mut connections = Vec::new();
-        for _ in 0..CONNECTIONS {
+        for _ in 0..count {
             let mut stream = TcpStream::connect(&server.address).await.expect("the server accepts");
             stream.set_nodelay(true).expect("it is a TCP stream");
             let first = first(&mut stream, request, length).await;
