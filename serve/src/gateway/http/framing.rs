@@ -248,7 +248,8 @@ mod tests {
     const BAD: &[(&[u8], &str)] = &[
         (b"GET / HTTP/1.1\nhost: a\n\n", "without CR"),
         (b"GET / HTTP/1.1\r\nhost: a\n\r\n", "without CR"),
-        (b"GET / HTTP/1.1\r\nhost: a\r\n folded\r\n\r\n", "name of a field"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\n folded\r\n\r\n", "no colon"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\n folded: b\r\n\r\n", "name of a field"),
         (b"GET / HTTP/1.1\r\nhost: a\r\nx : y\r\n\r\n", "name of a field"),
         (b"GET / HTTP/1.1\r\nhost: a\rb\r\n\r\n", "CR or NUL"),
         (b"GET / HTTP/1.1\r\nhost: a\0\r\n\r\n", "CR or NUL"),
