@@ -144,9 +144,10 @@ pub(crate) fn add_to_host(host: &mut Host) {
 
 /// A connection that a spark serves.
 pub(crate) struct Connection {
+    // Dropped before the comm, whose end would let the process end well.
+    leash: Leash,
     reader: MessageReader,
     writer: MessageWriter,
-    leash: Leash,
 }
 
 /// Has a spark serve a connection. What the connection's side writes is what the spark reads; it comes as one message, which

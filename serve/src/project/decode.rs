@@ -302,7 +302,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
         let Some(node) = self.items.next() else { return Ok(None) };
-        seed.deserialize(Decoder { node, report: self.report }).map(Some)
+        seed.deserialize(Decoder { node, report: self.report }).map(Some).map_err(|fault| fault.at(node.span))
     }
 }
 

@@ -503,7 +503,12 @@ async fn a_program_with_standard_streams_is_a_spark_too() {
                 (br_if $done (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 32)))
                 (br_if $done (i32.eqz (i32.load (i32.const 32))))
                 (i32.store (i32.const 4) (i32.load (i32.const 32)))
-                (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 48)))
+                (loop $rest
+                    (br_if $done (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 48)))
+                    (i32.store (i32.const 0) (i32.add (i32.load (i32.const 0)) (i32.load (i32.const 48))))
+                    (i32.store (i32.const 4) (i32.sub (i32.load (i32.const 4)) (i32.load (i32.const 48))))
+                    (br_if $rest (i32.load (i32.const 4))))
+                (i32.store (i32.const 0) (i32.const 4096))
                 (br $more)))))"#;
     let version = lab.put("cat", cat, Settings::default());
     let text = "0123456789".repeat(20_000);
