@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn what_is_no_wasm_is_said_to_be_none() {
-        let cut = &wat::parse_str("(module (func))").expect("it is one")[..14];
+        let cut = &wat::parse_str("(module (func))").expect("it is one")[..13];
         for bytes in [&b"("[..], b"wasm", b"\0asm\x01\0\0\0\x0a", cut] {
             let error = CompileLimits::default().check(bytes).expect_err("it is none");
             assert!(matches!(error, ModuleError::Malformed(_)), "{error}");
