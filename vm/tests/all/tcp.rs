@@ -853,16 +853,16 @@ fn a_connection_of_the_host_is_refused_where_there_is_no_room_or_no_right() {
         let environment = lab.environment_with(change);
         let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
         lab.wait_until_idle();
-        // Whoever waits for a message is given it; it is the second that waits in the mailbox.
-        let refused: Vec<SendError> = (0..2)
-            .filter_map(|_| {
-                let (client, server) = pair();
-                let error = process.send_stream(0, Process::STREAM, server, ()).err()?;
-                expect_end(&client);
-                Some(error)
-            })
-            .collect();
+        // Whoever waits for a message is given it; it is the second that waits in the mailbox. The client stays, as the process
+        // ends with it.
+        let (client, server) = pair();
+        let first = process.send_stream(0, Process::STREAM, server, ());
+        let (other, server) = pair();
+        let second = process.send_stream(0, Process::STREAM, server, ());
+        expect_end(&other);
+        let refused: Vec<SendError> = [first, second].into_iter().filter_map(Result::err).collect();
         assert!(refused.last().is_some_and(is_expected), "{refused:?}");
+        drop(client);
         process.kill();
         lab.exit(&process);
         assert_eq!(environment.used(Limit::Sockets), 0);
