@@ -1,6 +1,6 @@
 //! The functions by which a spark reads and writes: rows of the host that serves functions, not of the machine.
 //!
-//! A *comm* is a number: 0 is that to whoever runs this spark, and [`run`](for_each_spark_function) gives the others. Through
+//! A *comm* is a number: 0 is that to whoever runs this spark, and `run` gives the others. Through
 //! it go messages of bytes, both ways; each side waits while the other is behind.
 //!
 //! A result below zero is the negative of an [`Errno`](crate::Errno), whose sentence `why` gives.
