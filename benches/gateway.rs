@@ -74,7 +74,8 @@ fn main() {
     drop((function, ceiling));
     // The small component is compiled before, and CPython from then on lies in the cache.
     let small = keep("small.wasm", &guests::rust("examples/http-server", "http_server.wasm"));
-    components("small component", &small, 1_000, time);
+    // Fewer than there are instances of components at once.
+    components("small component", &small, 256, time);
     match guests::python() {
         Some(bytes) => components("CPython component", &keep("python.wasm", &bytes), 64, time),
         None => println!("  CPython component: cannot be built here"),
