@@ -3,12 +3,22 @@
 use lunatic_benches::{Bar, Crowd, HEAP, PROFILES, Peer, Picture, Row, guest, meters, promise};
 
 fn main() {
-    let depth =
-        promise("alive at once under the present vm.max_map_count, each having handled a message and used its heap");
+    let depth = promise(
+        "alive at once under the present vm.max_map_count, each having handled a message and used its heap",
+    );
     println!("  vm.max_map_count is {}", meters::max_mappings());
-    let bytes =
-        Picture::new("alive-bytes", "one process that waits, all in, of so many", "processes alive", "bytes each");
-    let times = Picture::new("alive-spawn", "to spawn one more beside so many", "processes alive", "µs each");
+    let bytes = Picture::new(
+        "alive-bytes",
+        "one process that waits, all in, of so many",
+        "processes alive",
+        "bytes each",
+    );
+    let times = Picture::new(
+        "alive-spawn",
+        "to spawn one more beside so many",
+        "processes alive",
+        "µs each",
+    );
     let goals = depth.choose(&[1_000, 3_000, 10_000, 30_000, 65_000][..], &[50, 100]);
 
     let crowd = guest("crowd");
@@ -30,7 +40,8 @@ fn main() {
             }
         }
         let alive = [alive as f64].into_iter().collect();
-        Row::new(&profile.of("alive"), "processes", &alive).print(profile.bar(Bar::AtLeast(60_000.0)));
+        Row::new(&profile.of("alive"), "processes", &alive)
+            .print(profile.bar(Bar::AtLeast(60_000.0)));
     }
 
     for peer in [Peer::erlang("crowd"), Peer::go("crowd")] {

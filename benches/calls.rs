@@ -33,7 +33,11 @@ struct Record {
 }
 
 fn records(count: u32) -> Vec<Record> {
-    let record = |number| Record { number, name: format!("the record {number}"), score: f64::from(number) / 7.0 };
+    let record = |number| Record {
+        number,
+        name: format!("the record {number}"),
+        score: f64::from(number) / 7.0,
+    };
     (0..count).map(record).collect()
 }
 
@@ -55,24 +59,45 @@ impl Embedding {
         let module = Module::new(&engine, wasm).expect("the guest is a module");
         let mut store = Store::new(&engine, ());
         let instance = Instance::new(&mut store, &module, &[]).expect("it imports nothing");
-        let memory = instance.get_memory(&mut store, "memory").expect("it has one");
+        let memory = instance
+            .get_memory(&mut store, "memory")
+            .expect("it has one");
         memory.grow(&mut store, 256).expect("it may grow");
-        let echo = instance.get_typed_func(&mut store, "echo").expect("it has the function");
-        let look = instance.get_typed_func(&mut store, "look").expect("it has the function");
-        Embedding { store, memory, echo, look }
+        let echo = instance
+            .get_typed_func(&mut store, "echo")
+            .expect("it has the function");
+        let look = instance
+            .get_typed_func(&mut store, "look")
+            .expect("it has the function");
+        Embedding {
+            store,
+            memory,
+            echo,
+            look,
+        }
     }
 
     fn echo<T: Serialize + DeserializeOwned>(&mut self, value: &T) -> T {
         let json = serde_json::to_vec(value).expect("it can be JSON");
-        self.memory.write(&mut self.store, INDEX as usize, &json).expect("it fits");
-        let length = self.echo.call(&mut self.store, (INDEX, json.len() as u32)).expect("it answers");
+        self.memory
+            .write(&mut self.store, INDEX as usize, &json)
+            .expect("it fits");
+        let length = self
+            .echo
+            .call(&mut self.store, (INDEX, json.len() as u32))
+            .expect("it answers");
         self.answer(length)
     }
 
     fn look(&mut self, image: &[u8], width: u32, height: u32) -> u32 {
-        self.memory.write(&mut self.store, INDEX as usize, image).expect("it fits");
+        self.memory
+            .write(&mut self.store, INDEX as usize, image)
+            .expect("it fits");
         let parameters = (INDEX, image.len() as u32, width, height);
-        let length = self.look.call(&mut self.store, parameters).expect("it answers");
+        let length = self
+            .look
+            .call(&mut self.store, parameters)
+            .expect("it answers");
         self.answer(length)
     }
 
@@ -91,7 +116,10 @@ struct Embeddings {
 impl Embeddings {
     fn with<R>(&self, call: impl FnOnce(&mut Embedding) -> R) -> R {
         let idle = self.idle.lock().expect("nothing panics");
-        let mut idle = self.returned.wait_while(idle, |idle| idle.is_empty()).expect("nothing panics");
+        let mut idle = self
+            .returned
+            .wait_while(idle, |idle| idle.is_empty())
+            .expect("nothing panics");
         let mut embedding = idle.pop().expect("there is one");
         drop(idle);
         let result = call(&mut embedding);
@@ -102,12 +130,20 @@ impl Embeddings {
 }
 
 fn main() {
-    let depth = promise("calls across the bridge, beside plain wasmtime embedded by hand; no bar was promised");
+    let depth = promise(
+        "calls across the bridge, beside plain wasmtime embedded by hand; no bar was promised",
+    );
     let instances = std::thread::available_parallelism().map_or(1, NonZero::get);
     let one = Bridge::from_bytes(GUEST.as_bytes()).expect("the guest is a module");
-    let several = Bridge::builder().instances(instances).from_bytes(GUEST.as_bytes()).expect("the guest is a module");
+    let several = Bridge::builder()
+        .instances(instances)
+        .from_bytes(GUEST.as_bytes())
+        .expect("the guest is a module");
     let embeddings = (0..instances).map(|_| Embedding::new()).collect();
-    let embeddings = Embeddings { idle: Mutex::new(embeddings), returned: Condvar::new() };
+    let embeddings = Embeddings {
+        idle: Mutex::new(embeddings),
+        returned: Condvar::new(),
+    };
 
     let (small, large) = (records(1), records(15_000));
     let length = serde_json::to_vec(&large).expect("it can be JSON").len();
@@ -119,7 +155,12 @@ fn main() {
         assert_eq!(answer.len(), value.len());
     };
     let look = |bridge: &Bridge| {
-        assert_eq!(bridge.call_image::<u32>("look", &image, 1024, 1024).expect("it answers"), 1);
+        assert_eq!(
+            bridge
+                .call_image::<u32>("look", &image, 1024, 1024)
+                .expect("it answers"),
+            1
+        );
     };
     let plain_echo = |embedding: &mut Embedding, value: &Vec<Record>| {
         assert_eq!(embedding.echo(value).len(), value.len());
@@ -129,8 +170,18 @@ fn main() {
     type Ours<'a> = &'a (dyn Fn(&Bridge) + Sync);
     type Plain<'a> = &'a (dyn Fn(&mut Embedding) + Sync);
     let kinds: [(&str, u32, Ours, Plain); 3] = [
-        ("small JSON", 2_000, &|bridge| echo(bridge, &small), &|embedding| plain_echo(embedding, &small)),
-        ("1 MB of JSON", 20, &|bridge| echo(bridge, &large), &|embedding| plain_echo(embedding, &large)),
+        (
+            "small JSON",
+            2_000,
+            &|bridge| echo(bridge, &small),
+            &|embedding| plain_echo(embedding, &small),
+        ),
+        (
+            "1 MB of JSON",
+            20,
+            &|bridge| echo(bridge, &large),
+            &|embedding| plain_echo(embedding, &large),
+        ),
         ("1-megapixel image, RGB", 50, &look, &plain_look),
     ];
     for (what, calls, ours, plain) in kinds {
@@ -143,25 +194,54 @@ fn main() {
             many_across.push(many(calls, || ours(&several)));
             many_by_hand.push(many(calls, || embeddings.with(plain)));
         }
-        for (part, ours, plain, unit) in
-            [("one caller", &across, &by_hand, "µs"), ("16 callers", &many_across, &many_by_hand, "calls/s")]
-        {
-            Row::new(&format!("{what}, {part}"), unit, ours).beside("wasmtime", plain).print(Bar::None);
+        for (part, ours, plain, unit) in [
+            ("one caller", &across, &by_hand, "µs"),
+            ("16 callers", &many_across, &many_by_hand, "calls/s"),
+        ] {
+            Row::new(&format!("{what}, {part}"), unit, ours)
+                .beside("wasmtime", plain)
+                .print(Bar::None);
         }
         let what = format!("{what}, one caller, 99 of 100 within");
-        Row::new(&what, "µs", &across).beside("wasmtime", &by_hand).ninety_ninth().print(Bar::None);
+        Row::new(&what, "µs", &across)
+            .beside("wasmtime", &by_hand)
+            .ninety_ninth()
+            .print(Bar::None);
     }
 
     // Where the time of a small call goes.
     let rounds = depth.choose(20, 1);
-    let handed: Figures = (0..rounds).map(|_| handed_over(depth.choose(1_000, 2))).collect();
-    Row::new("of a small call: to another thread and back, with nothing to do there", "µs", &handed).print(Bar::None);
-    let inside: Figures = (0..rounds).map(|_| inside(depth.choose(1_000, 2))).collect();
-    Row::new("of a small call: write, call and read, inside the process", "µs", &inside).print(Bar::None);
-    let json: Figures = (0..rounds).map(|_| as_json(depth.choose(1_000, 2), &small)).collect();
+    let handed: Figures = (0..rounds)
+        .map(|_| handed_over(depth.choose(1_000, 2)))
+        .collect();
+    Row::new(
+        "of a small call: to another thread and back, with nothing to do there",
+        "µs",
+        &handed,
+    )
+    .print(Bar::None);
+    let inside: Figures = (0..rounds)
+        .map(|_| inside(depth.choose(1_000, 2)))
+        .collect();
+    Row::new(
+        "of a small call: write, call and read, inside the process",
+        "µs",
+        &inside,
+    )
+    .print(Bar::None);
+    let json: Figures = (0..rounds)
+        .map(|_| as_json(depth.choose(1_000, 2), &small))
+        .collect();
     Row::new("of a small call: its JSON, written and read", "µs", &json).print(Bar::None);
-    let copied: Figures = (0..depth.choose(100, 1)).map(|_| microseconds(|| drop(black_box(image.clone())))).collect();
-    Row::new("of an image: a copy, so that another thread can have it", "µs", &copied).print(Bar::None);
+    let copied: Figures = (0..depth.choose(100, 1))
+        .map(|_| microseconds(|| drop(black_box(image.clone()))))
+        .collect();
+    Row::new(
+        "of an image: a copy, so that another thread can have it",
+        "µs",
+        &copied,
+    )
+    .print(Bar::None);
 }
 
 /// Returns how many microseconds something takes.
@@ -187,7 +267,11 @@ fn handed_over(times: u32) -> f64 {
     let (ask, asked) = sync_channel::<u32>(1);
     let (answer, answered) = sync_channel(1);
     std::thread::scope(|scope| {
-        scope.spawn(move || asked.iter().for_each(|number| answer.send(number).expect("it is waited for")));
+        scope.spawn(move || {
+            asked
+                .iter()
+                .for_each(|number| answer.send(number).expect("it is waited for"))
+        });
         let time = microseconds(|| {
             for number in 0..times {
                 ask.send(number).expect("it listens");
@@ -201,27 +285,40 @@ fn handed_over(times: u32) -> f64 {
 
 /// Returns how many microseconds a call takes where it is on its worker already.
 fn inside(times: u32) -> f64 {
-    let vm = Vm::builder().workers(1).build().expect("the machine can be set up");
-    let module = vm.module("guest", GUEST.as_bytes()).expect("the guest is a module");
+    let vm = Vm::builder()
+        .workers(1)
+        .build()
+        .expect("the machine can be set up");
+    let module = vm
+        .module("guest", GUEST.as_bytes())
+        .expect("the guest is a module");
     let (tell, told) = sync_channel(1);
-    let process = vm.environment(vm.config()).drive(&module, "guest", move |live| {
-        Box::pin(async move {
-            let start = Instant::now();
-            for _ in 0..times {
-                live.write(0, &[b' '; 60]).expect("it is inside");
-                let results = match live.call("echo", &[Val::I32(0), Val::I32(60)]).await {
-                    Ok(results) => results,
-                    Err(error) => return error.into_exit(),
-                };
-                let length = results[0].unwrap_i32();
-                assert_eq!(live.read(0, length as usize).expect("it is inside").len(), 60);
-            }
-            let time = start.elapsed().as_secs_f64() * 1e6 / f64::from(times);
-            tell.send(time).expect("it is waited for");
-            Exit::Normal
-        })
-    });
-    assert!(vm.block_on(process.expect("there is room").exited()).is_normal());
+    let process = vm
+        .environment(vm.config())
+        .drive(&module, "guest", move |live| {
+            Box::pin(async move {
+                let start = Instant::now();
+                for _ in 0..times {
+                    live.write(0, &[b' '; 60]).expect("it is inside");
+                    let results = match live.call("echo", &[Val::I32(0), Val::I32(60)]).await {
+                        Ok(results) => results,
+                        Err(error) => return error.into_exit(),
+                    };
+                    let length = results[0].unwrap_i32();
+                    assert_eq!(
+                        live.read(0, length as usize).expect("it is inside").len(),
+                        60
+                    );
+                }
+                let time = start.elapsed().as_secs_f64() * 1e6 / f64::from(times);
+                tell.send(time).expect("it is waited for");
+                Exit::Normal
+            })
+        });
+    assert!(
+        vm.block_on(process.expect("there is room").exited())
+            .is_normal()
+    );
     told.recv().expect("the guest was called")
 }
 

@@ -10,7 +10,8 @@ use hyper_util::rt::TokioIo;
 use lunatic_benches::client::{load, load_over};
 use lunatic_benches::{Bar, Figures, Peer, Row, Server, promise};
 use lunatic_serve::{
-    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Policy, Protocol, Route, Settings, Target, add_to_host,
+    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Policy, Protocol, Route, Settings,
+    Target, add_to_host,
 };
 use lunatic_vm::{Cache, Host, Vm};
 use std::convert::Infallible;
@@ -24,7 +25,8 @@ use std::time::Duration;
 #[expect(dead_code, reason = "tests have more guests")]
 mod guests;
 
-const REQUEST: &[u8] = b"GET /secret HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n";
+const REQUEST: &[u8] =
+    b"GET /secret HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n";
 
 /// A small core function: it writes an answer and ends.
 const FUNCTION: &str = r#"
@@ -44,7 +46,9 @@ fn main() {
         Some("serve-hyper") => return serve_hyper(),
         _ => {}
     }
-    let depth = promise("HTTP gateway, a fresh process of a small core function per request, 1,000 connections");
+    let depth = promise(
+        "HTTP gateway, a fresh process of a small core function per request, 1,000 connections",
+    );
     let go = Peer::go("http");
     let itself = |how| {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
@@ -57,7 +61,11 @@ fn main() {
     let time = depth.choose(Duration::from_secs(2), Duration::from_millis(100));
     let mut figures = [const { Vec::new() }; 3].map(Figures::from_iter);
     for _ in 0..depth.choose(5, 1) {
-        for (figures, server) in figures.iter_mut().zip([Some(&function), Some(&ceiling), peer.as_ref()]) {
+        for (figures, server) in
+            figures
+                .iter_mut()
+                .zip([Some(&function), Some(&ceiling), peer.as_ref()])
+        {
             figures.extend(server.map(|server| load(server, REQUEST, length, time)));
         }
     }
@@ -73,7 +81,10 @@ fn main() {
     latency("plain hyper", &ceiling, time);
     drop((function, ceiling));
     // The small component is compiled before, and CPython from then on lies in the cache.
-    let small = keep("small.wasm", &guests::rust("examples/http-server", "http_server.wasm"));
+    let small = keep(
+        "small.wasm",
+        &guests::rust("examples/http-server", "http_server.wasm"),
+    );
     // Fewer than there are instances of components at once.
     components("small component", &small, 256, time);
     match guests::python() {
@@ -126,7 +137,9 @@ fn length(answer: &[u8]) -> Option<usize> {
 /// Serves a component as the arguments say.
 fn serve_component() {
     let arguments: Vec<String> = std::env::args().skip(2).collect();
-    let [policy, file] = &arguments[..] else { panic!("a policy and a file are given") };
+    let [policy, file] = &arguments[..] else {
+        panic!("a policy and a file are given")
+    };
     let policy = match policy.as_str() {
         "pool" => Policy::Pool(NonZeroUsize::new(4).expect("it is not zero")),
         _ => Policy::Fresh,
@@ -138,8 +151,13 @@ fn serve_component() {
 fn serve(bytes: &[u8], policy: Policy) {
     let mut host = Host::default();
     add_to_host(&mut host);
-    let cache = Cache::at(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")).expect("it is ours");
-    let vm = Vm::builder().host(host).cache(cache).build().expect("a machine");
+    let cache =
+        Cache::at(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")).expect("it is ours");
+    let vm = Vm::builder()
+        .host(host)
+        .cache(cache)
+        .build()
+        .expect("a machine");
     let functions = Functions::new(&vm);
     let name = Name::new("hello").expect("it is one");
     let code = Code::new(&vm, "hello", bytes).expect("it is a function");
@@ -150,16 +168,31 @@ fn serve(bytes: &[u8], policy: Policy) {
         client_secret: Some("Hello, world!".into()),
         ..Settings::default()
     };
-    functions.put(&name, 1, blake3::hash(bytes), code, settings).expect("nothing is asked for");
+    functions
+        .put(&name, 1, blake3::hash(bytes), code, settings)
+        .expect("nothing is asked for");
     let http = HttpGateway {
-        routes: vec![Route { path: "/".into(), target: Target::Function(name) }],
+        routes: vec![Route {
+            path: "/".into(),
+            target: Target::Function(name),
+        }],
         tls: None,
-        limits: HttpLimits { requests: 2000, ..HttpLimits::default() },
+        limits: HttpLimits {
+            requests: 2000,
+            ..HttpLimits::default()
+        },
     };
     let address = "127.0.0.1:0".parse().expect("an address");
-    let gateway = Gateway { name: "index".into(), address, protocol: Protocol::Http(http) };
+    let gateway = Gateway {
+        name: "index".into(),
+        address,
+        protocol: Protocol::Http(http),
+    };
     let mut server = lunatic_serve::Server::builder(&functions).gateway(gateway);
-    if let Some(threads) = std::env::var(THREADS).ok().and_then(|threads| threads.parse().ok()) {
+    if let Some(threads) = std::env::var(THREADS)
+        .ok()
+        .and_then(|threads| threads.parse().ok())
+    {
         server = server.threads(threads);
     }
     let server = server.start().expect("it starts");
@@ -169,9 +202,15 @@ fn serve(bytes: &[u8], policy: Policy) {
 
 /// The ceiling: what reads and writes HTTP for us, with nothing behind it.
 fn serve_hyper() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a thread");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a thread");
     runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port is free");
         println!("{}", listener.local_addr().expect("it is bound"));
         loop {
             let (stream, _) = listener.accept().await.expect("there is room");
@@ -179,12 +218,16 @@ fn serve_hyper() {
             let service = service_fn(async |_| {
                 let answer = http::Response::builder().header("content-type", "text/plain");
                 Ok::<_, Infallible>(
-                    answer.body(Full::new(Bytes::from_static(b"Hello, world!"))).expect("it is an answer"),
+                    answer
+                        .body(Full::new(Bytes::from_static(b"Hello, world!")))
+                        .expect("it is an answer"),
                 )
             });
             tokio::spawn(async move {
                 // A client that closes is no failure.
-                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let _ = http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
             });
         }
     });

@@ -4,10 +4,13 @@ use lunatic_benches::client::load;
 use lunatic_benches::{Bar, Figures, Peer, Row, Server, command, promise};
 use std::time::Duration;
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n";
+const REQUEST: &[u8] =
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n";
 
 fn main() {
-    let depth = promise("HTTP/1.1 hello from a guest, one process per connection, 1,000 connections that stay open");
+    let depth = promise(
+        "HTTP/1.1 hello from a guest, one process per connection, 1,000 connections that stay open",
+    );
     let (erlang, go) = (Peer::erlang("http"), Peer::go("http"));
     let ours = Server::start(command("http"));
     let erlang = erlang.command(&[]).map(Server::start);
@@ -18,13 +21,22 @@ fn main() {
     let answers = |server: &Server| load(server, REQUEST, length, time);
     let mut figures = [const { Vec::new() }; 4].map(Figures::from_iter);
     for _ in 0..depth.choose(5, 1) {
-        for (figures, server) in figures.iter_mut().zip([Some(&ours), erlang.as_ref(), go.as_ref(), raw.as_ref()]) {
+        for (figures, server) in
+            figures
+                .iter_mut()
+                .zip([Some(&ours), erlang.as_ref(), go.as_ref(), raw.as_ref()])
+        {
             figures.extend(server.map(answers));
         }
     }
     let [ours, erlang, go, raw] = &figures;
-    Row::new("answers", "/s", ours).beside("Erlang", erlang).print(Bar::AtLeastTimes(1.0));
-    Row::new("answers", "/s", ours).beside("Go's net/http", go).beside("Go's net", raw).print(Bar::AtLeastTimes(0.8));
+    Row::new("answers", "/s", ours)
+        .beside("Erlang", erlang)
+        .print(Bar::AtLeastTimes(1.0));
+    Row::new("answers", "/s", ours)
+        .beside("Go's net/http", go)
+        .beside("Go's net", raw)
+        .print(Bar::AtLeastTimes(0.8));
 }
 
 /// Returns the length of an answer whose head has come.

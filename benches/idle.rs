@@ -7,7 +7,9 @@ fn main() {
     let depth = promise("100,000 processes that wait, or as many as fit");
     let machine = Machine::new();
     let environment = machine.environment(&[depth.choose("100000", "100"), "0"]);
-    let main = environment.spawn(&machine.module(&guest("crowd")), "_start", &[]).expect("the machine has room");
+    let main = environment
+        .spawn(&machine.module(&guest("crowd")), "_start", &[])
+        .expect("the machine has room");
     let (_, alive) = machine.hear(&main);
     machine.hear(&main);
     // What is just going to sleep may do so.

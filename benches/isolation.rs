@@ -1,7 +1,10 @@
 //! Code that shares nothing and can be interrupted at any time costs little more than code that can not.
 
 #[path = "guests/kernels.rs"]
-#[expect(unreachable_pub, reason = "here they are names and sizes; what is exported is compiled for the machine")]
+#[expect(
+    unreachable_pub,
+    reason = "here they are names and sizes; what is exported is compiled for the machine"
+)]
 mod kernels;
 
 use kernels::KERNELS;
@@ -15,16 +18,23 @@ use std::time::Instant;
 const UNITS: u64 = 1 << 40;
 
 fn main() {
-    let depth = promise("kernels in a process against plain wasmtime without interruption, best of the rounds");
+    let depth = promise(
+        "kernels in a process against plain wasmtime without interruption, best of the rounds",
+    );
     let bytes = guest("kernels");
     let native = Peer::native("kernels");
     let plain = Plain::new(&bytes);
-    let machines: Vec<_> = PROFILES.iter().map(|profile| (profile, Machine::with_profile(profile))).collect();
+    let machines: Vec<_> = PROFILES
+        .iter()
+        .map(|profile| (profile, Machine::with_profile(profile)))
+        .collect();
 
     // Each way to run a kernel, the peer first.
     type Way<'a> = Box<dyn Fn(&str, u32) -> Run + 'a>;
-    let mut ways: Vec<(String, Way)> =
-        vec![("plain wasmtime".to_string(), Box::new(|kernel, size| plain.run(kernel, size)))];
+    let mut ways: Vec<(String, Way)> = vec![(
+        "plain wasmtime".to_string(),
+        Box::new(|kernel, size| plain.run(kernel, size)),
+    )];
     for (profile, machine) in &machines {
         for (what, limit) in [("process", None), ("with a compute limit", Some(UNITS))] {
             let module = machine.module(&bytes);
@@ -32,11 +42,20 @@ fn main() {
             ways.push((profile.of(what), Box::new(run)));
         }
     }
-    ways.push(("native".to_string(), Box::new(|kernel, size| natively(&native, kernel, size))));
+    ways.push((
+        "native".to_string(),
+        Box::new(|kernel, size| natively(&native, kernel, size)),
+    ));
 
     let mut products = vec![1.0; ways.len()];
     let mut table = vec![
-        format!("| kernel | {} |", ways.iter().map(|way| &*way.0).collect::<Vec<_>>().join(" | ")),
+        format!(
+            "| kernel | {} |",
+            ways.iter()
+                .map(|way| &*way.0)
+                .collect::<Vec<_>>()
+                .join(" | ")
+        ),
         format!("|---|{}", "---|".repeat(ways.len())),
     ];
     for (kernel, _, size) in KERNELS {
@@ -50,20 +69,42 @@ fn main() {
                 results.push(run.result);
             }
         }
-        assert!(results.iter().all(|result| *result == results[0]), "{kernel} returns not the same everywhere");
+        assert!(
+            results.iter().all(|result| *result == results[0]),
+            "{kernel} returns not the same everywhere"
+        );
         let times = best.iter().map(|time| time / best[0]);
-        products.iter_mut().zip(times.clone()).for_each(|(product, times)| *product *= times);
+        products
+            .iter_mut()
+            .zip(times.clone())
+            .for_each(|(product, times)| *product *= times);
         let cells: Vec<_> = times.skip(1).map(|times| format!("{times:.2}")).collect();
-        table.push(format!("| `{kernel}` | {:.1} ms | {} |", best[0], cells.join(" | ")));
+        table.push(format!(
+            "| `{kernel}` | {:.1} ms | {} |",
+            best[0],
+            cells.join(" | ")
+        ));
         println!("  {}", table.last().expect("it was just made"));
     }
     let mean = |product: &f64| product.powf(1.0 / KERNELS.len() as f64);
-    let means: Vec<_> = products[1..].iter().map(|product| format!("{:.2}", mean(product))).collect();
+    let means: Vec<_> = products[1..]
+        .iter()
+        .map(|product| format!("{:.2}", mean(product)))
+        .collect();
     table.push(format!("| geometric mean | 1 | {} |", means.join(" | ")));
     for ((what, _), product) in ways.iter().zip(&products).skip(1) {
         // The first process is what was promised; all others are told beside it.
-        let bar = if what == "process" { Bar::AtMost(1.05) } else { Bar::None };
-        Row::new(&format!("{what}, geometric mean"), "×", &Figures::from_iter([mean(product)])).print(bar);
+        let bar = if what == "process" {
+            Bar::AtMost(1.05)
+        } else {
+            Bar::None
+        };
+        Row::new(
+            &format!("{what}, geometric mean"),
+            "×",
+            &Figures::from_iter([mean(product)]),
+        )
+        .print(bar);
     }
     tell(&Record::Table(table));
 }
@@ -75,7 +116,13 @@ struct Run {
 }
 
 /// Runs a kernel in a process, in an environment that limits compute or in one that does not.
-fn in_a_process(machine: &Machine, module: &Module, limit: Option<u64>, kernel: &str, size: u32) -> Run {
+fn in_a_process(
+    machine: &Machine,
+    module: &Module,
+    limit: Option<u64>,
+    kernel: &str,
+    size: u32,
+) -> Run {
     let mut config = machine.vm().config();
     config.allow("");
     if let Some(units) = limit {
@@ -83,22 +130,28 @@ fn in_a_process(machine: &Machine, module: &Module, limit: Option<u64>, kernel: 
     }
     let (done, run) = mpsc::channel();
     let name = kernel.to_string();
-    let driven = machine.vm().environment(config).drive(module, kernel, move |live| {
-        Box::pin(async move {
-            let start = Instant::now();
-            let called = live.call(&name, &[Val::I32(size.cast_signed())]).await;
-            let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
-            match called.as_deref() {
-                Ok([Val::I64(result)]) => {
-                    // Who asked is waiting for it.
-                    let _ = done.send(Run { milliseconds, result: *result as u32 });
-                    Exit::Normal
+    let driven = machine
+        .vm()
+        .environment(config)
+        .drive(module, kernel, move |live| {
+            Box::pin(async move {
+                let start = Instant::now();
+                let called = live.call(&name, &[Val::I32(size.cast_signed())]).await;
+                let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
+                match called.as_deref() {
+                    Ok([Val::I64(result)]) => {
+                        // Who asked is waiting for it.
+                        let _ = done.send(Run {
+                            milliseconds,
+                            result: *result as u32,
+                        });
+                        Exit::Normal
+                    }
+                    Ok(_) => unreachable!("a kernel returns one number"),
+                    Err(_) => called.map_or_else(|error| error.into_exit(), |_| Exit::Normal),
                 }
-                Ok(_) => unreachable!("a kernel returns one number"),
-                Err(_) => called.map_or_else(|error| error.into_exit(), |_| Exit::Normal),
-            }
-        })
-    });
+            })
+        });
     let process = driven.expect("the machine has room");
     let exit = machine.vm().block_on(process.exited());
     assert!(exit.is_normal(), "{kernel} did not end well: {exit}");
@@ -110,7 +163,10 @@ fn natively(native: &Peer, kernel: &str, size: u32) -> Run {
     let [milliseconds, result] = native.run(&[kernel, &size.to_string()])[..] else {
         panic!("a native kernel prints two numbers");
     };
-    Run { milliseconds, result: result as u32 }
+    Run {
+        milliseconds,
+        result: result as u32,
+    }
 }
 
 /// The same module in wasmtime as it comes.
@@ -122,17 +178,30 @@ impl Plain {
         let module = wasmtime::Module::new(&engine, bytes).expect("it compiles");
         let mut linker = wasmtime::Linker::new(&engine);
         // A kernel calls nothing of the host.
-        linker.define_unknown_imports_as_traps(&module).expect("every import is a function");
-        Plain(linker.instantiate_pre(&module).expect("everything is defined"))
+        linker
+            .define_unknown_imports_as_traps(&module)
+            .expect("every import is a function");
+        Plain(
+            linker
+                .instantiate_pre(&module)
+                .expect("everything is defined"),
+        )
     }
 
     fn run(&self, kernel: &str, size: u32) -> Run {
         // A store of its own, as a process has one.
         let mut store = wasmtime::Store::new(self.0.module().engine(), ());
         let instance = self.0.instantiate(&mut store).expect("there is memory");
-        let function = instance.get_typed_func::<u32, u64>(&mut store, kernel).expect("the guest exports it");
+        let function = instance
+            .get_typed_func::<u32, u64>(&mut store, kernel)
+            .expect("the guest exports it");
         let start = Instant::now();
-        let result = function.call(&mut store, size).expect("a kernel does not trap");
-        Run { milliseconds: start.elapsed().as_secs_f64() * 1000.0, result: result as u32 }
+        let result = function
+            .call(&mut store, size)
+            .expect("a kernel does not trap");
+        Run {
+            milliseconds: start.elapsed().as_secs_f64() * 1000.0,
+            result: result as u32,
+        }
     }
 }

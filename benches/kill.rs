@@ -14,12 +14,16 @@ fn main() {
     let environment = machine.environment(&[]);
 
     let measure = || {
-        let process = environment.spawn(&spin, "spin", &[]).expect("the machine has room");
+        let process = environment
+            .spawn(&spin, "spin", &[])
+            .expect("the machine has room");
         while process.turns() == 0 {
             std::thread::yield_now();
         }
         // Not always at the same place of a tick.
-        sleep(Duration::from_micros(u64::from(process.pid().number() as u16) * 7919 % 3000));
+        sleep(Duration::from_micros(
+            u64::from(process.pid().number() as u16) * 7919 % 3000,
+        ));
         let start = Instant::now();
         process.kill();
         machine.vm().block_on(process.exited());
@@ -27,10 +31,20 @@ fn main() {
     };
     let rounds = depth.choose(500, 5);
     let alone: Figures = (0..rounds).map(|_| measure()).collect();
-    let others: Vec<_> = (0..8).map(|_| environment.spawn(&spin, "spin", &[]).expect("the machine has room")).collect();
+    let others: Vec<_> = (0..8)
+        .map(|_| {
+            environment
+                .spawn(&spin, "spin", &[])
+                .expect("the machine has room")
+        })
+        .collect();
     let beside: Figures = (0..rounds).map(|_| measure()).collect();
     drop(others);
     environment.end();
-    Row::new("alone, 99 of 100", "ticks", &alone).ninety_ninth().print(Bar::AtMost(2.0));
-    Row::new("beside eight others that spin, 99 of 100", "ticks", &beside).ninety_ninth().print(Bar::AtMost(2.0));
+    Row::new("alone, 99 of 100", "ticks", &alone)
+        .ninety_ninth()
+        .print(Bar::AtMost(2.0));
+    Row::new("beside eight others that spin, 99 of 100", "ticks", &beside)
+        .ninety_ninth()
+        .print(Bar::AtMost(2.0));
 }

@@ -12,7 +12,8 @@ const TICK: f64 = 1.0;
 const SPINNERS: usize = 1_000;
 
 fn main() {
-    let depth = promise("from a message to its receiver, while 1,000 others spin, in ticks of 1 ms");
+    let depth =
+        promise("from a message to its receiver, while 1,000 others spin, in ticks of 1 ms");
     let machine = Machine::new();
     let spin = machine.module(br#"(module (func (export "spin") (loop br 0)))"#);
     let listener = machine.module(
@@ -27,7 +28,9 @@ fn main() {
                     (br 0))))"#,
     );
     let environment = machine.environment(&[]);
-    let listener = environment.spawn(&listener, "listen", &[]).expect("the machine has room");
+    let listener = environment
+        .spawn(&listener, "listen", &[])
+        .expect("the machine has room");
 
     let measure = |wake: u64| {
         // Not always at the same place of a tick.
@@ -40,10 +43,16 @@ fn main() {
     let rounds = depth.choose(1_000, 5);
     let alone: Figures = (0..rounds).map(measure).collect();
     for _ in 0..SPINNERS {
-        environment.spawn(&spin, "spin", &[]).expect("the machine has room");
+        environment
+            .spawn(&spin, "spin", &[])
+            .expect("the machine has room");
     }
     let beside: Figures = (0..rounds).map(measure).collect();
     environment.end();
-    Row::new("nobody else", "ticks", &alone).ninety_ninth().print(Bar::None);
-    Row::new("beside 1,000 that spin", "ticks", &beside).ninety_ninth().print(Bar::AtMost(2.0));
+    Row::new("nobody else", "ticks", &alone)
+        .ninety_ninth()
+        .print(Bar::None);
+    Row::new("beside 1,000 that spin", "ticks", &beside)
+        .ninety_ninth()
+        .print(Bar::AtMost(2.0));
 }

@@ -1,6 +1,8 @@
 //! A million live at once, where the kernel allows the mappings and there is the memory.
 
-use lunatic_benches::{Bar, Crowd, Figures, PROFILES, Picture, RAISE, Row, guest, meters, open, promise};
+use lunatic_benches::{
+    Bar, Crowd, Figures, PROFILES, Picture, RAISE, Row, guest, meters, open, promise,
+};
 use std::fs;
 
 /// So many are promised, and each may take so many bytes: that fits into 24 GiB.
@@ -18,9 +20,18 @@ fn main() {
     if let Err(reason) = room(goal) {
         return open("alive", "≥ 1,000,000 processes", &reason);
     }
-    let bytes =
-        Picture::new("million-bytes", "one process that waits, all in, of so many", "processes alive", "bytes each");
-    let times = Picture::new("million-spawn", "to spawn one more beside so many", "processes alive", "µs each");
+    let bytes = Picture::new(
+        "million-bytes",
+        "one process that waits, all in, of so many",
+        "processes alive",
+        "bytes each",
+    );
+    let times = Picture::new(
+        "million-spawn",
+        "to spawn one more beside so many",
+        "processes alive",
+        "µs each",
+    );
     let crowd = guest("crowd");
     for profile in PROFILES {
         let mut machine = Crowd::new(profile, &crowd);
@@ -40,9 +51,11 @@ fn main() {
         }
         let Some(last) = last else { continue };
         let alive = Figures::from_iter([last.alive as f64]);
-        Row::new(&profile.of("alive"), "processes", &alive).print(profile.bar(Bar::AtLeast(GOAL as f64)));
+        Row::new(&profile.of("alive"), "processes", &alive)
+            .print(profile.bar(Bar::AtLeast(GOAL as f64)));
         let each = Figures::from_iter([last.bytes]);
-        Row::new(&profile.of("one process, all in"), "bytes", &each).print(profile.bar(Bar::AtMost(BYTES as f64)));
+        Row::new(&profile.of("one process, all in"), "bytes", &each)
+            .print(profile.bar(Bar::AtMost(BYTES as f64)));
     }
 }
 
@@ -55,7 +68,11 @@ fn room(goal: usize) -> Result<(), String> {
     let needed = (goal * BYTES) as u64;
     let available = meters::available_memory();
     if available < needed {
-        return Err(format!("it needs {} MiB of memory, and {} MiB are available", needed >> 20, available >> 20));
+        return Err(format!(
+            "it needs {} MiB of memory, and {} MiB are available",
+            needed >> 20,
+            available >> 20
+        ));
     }
     if goal < GOAL || meters::max_mappings() >= MAPPINGS {
         return Ok(());
@@ -68,6 +85,8 @@ fn room(goal: usize) -> Result<(), String> {
     }
     let raised = fs::write("/proc/sys/vm/max_map_count", MAPPINGS.to_string());
     raised.map_err(|error| format!("vm.max_map_count cannot be set to {MAPPINGS}: {error}"))?;
-    println!("  vm.max_map_count is {MAPPINGS} from now on, until it is set again or the system starts anew");
+    println!(
+        "  vm.max_map_count is {MAPPINGS} from now on, until it is set again or the system starts anew"
+    );
     Ok(())
 }

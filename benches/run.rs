@@ -31,10 +31,16 @@ fn main() -> ExitCode {
 }
 
 fn all() -> Result<(), String> {
-    let (flags, names): (Vec<String>, Vec<String>) =
-        std::env::args().skip(1).partition(|argument| argument.starts_with('-'));
-    if let Some(unknown) = flags.iter().find(|flag| !matches!(flag.as_str(), "--write" | RAISE)) {
-        return Err(format!("`{unknown}` is no flag; there are `--write` and `{RAISE}`"));
+    let (flags, names): (Vec<String>, Vec<String>) = std::env::args()
+        .skip(1)
+        .partition(|argument| argument.starts_with('-'));
+    if let Some(unknown) = flags
+        .iter()
+        .find(|flag| !matches!(flag.as_str(), "--write" | RAISE))
+    {
+        return Err(format!(
+            "`{unknown}` is no flag; there are `--write` and `{RAISE}`"
+        ));
     }
     let start = Instant::now();
     println!("compiling the benches");
@@ -42,23 +48,44 @@ fn all() -> Result<(), String> {
 
     let busy = meters::busy();
     if busy > QUIET {
-        println!("others use {:.0} % of this machine: only the ratios mean something, and they not much", busy * 100.0);
+        println!(
+            "others use {:.0} % of this machine: only the ratios mean something, and they not much",
+            busy * 100.0
+        );
     }
 
     let mut told = Vec::new();
     for (number, (name, path)) in benches.iter().enumerate() {
         let elapsed = start.elapsed().as_secs();
-        println!("\n[{}/{}] {name}, {} min {} s so far", number + 1, benches.len(), elapsed / 60, elapsed % 60);
+        println!(
+            "\n[{}/{}] {name}, {} min {} s so far",
+            number + 1,
+            benches.len(),
+            elapsed / 60,
+            elapsed % 60
+        );
         told.push(run(name, path, &flags)?);
     }
 
-    let place = Place { machine: place(), commit: commit() };
+    let place = Place {
+        machine: place(),
+        commit: commit(),
+    };
     println!("\n{}", table(&told, &place));
     if flags.iter().any(|flag| flag == "--write") {
-        write(&told, &place).map_err(|error| format!("the table and the curves cannot be written: {error}"))?;
+        write(&told, &place)
+            .map_err(|error| format!("the table and the curves cannot be written: {error}"))?;
     }
-    let failed: Vec<_> = told.iter().filter(|told| told.failure.is_some()).map(|told| &*told.bench).collect();
-    if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", "))) }
+    let failed: Vec<_> = told
+        .iter()
+        .filter(|told| told.failure.is_some())
+        .map(|told| &*told.bench)
+        .collect();
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("failed: {}", failed.join(", ")))
+    }
 }
 
 /// Runs a bench to its end, or to the end of its time.
@@ -67,12 +94,21 @@ fn run(name: &str, path: &Path, flags: &[String]) -> Result<Told, String> {
     // There is one from an earlier run, or none.
     let _ = fs::remove_file(&records);
     let mut command = Command::new(path);
-    command.arg("--bench").args(flags.iter().filter(|flag| *flag == RAISE));
-    command.env(records::VARIABLE, &records).current_dir(env!("CARGO_MANIFEST_DIR"));
-    let mut child = command.spawn().map_err(|error| format!("{}: {error}", path.display()))?;
+    command
+        .arg("--bench")
+        .args(flags.iter().filter(|flag| *flag == RAISE));
+    command
+        .env(records::VARIABLE, &records)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let mut child = command
+        .spawn()
+        .map_err(|error| format!("{}: {error}", path.display()))?;
     let start = Instant::now();
     let failure = loop {
-        match child.try_wait().map_err(|error| format!("{name}: {error}"))? {
+        match child
+            .try_wait()
+            .map_err(|error| format!("{name}: {error}"))?
+        {
             Some(status) if status.success() => break None,
             Some(status) => break Some(status.to_string()),
             None if start.elapsed() < LIMIT => sleep(Duration::from_millis(50)),
@@ -89,7 +125,11 @@ fn run(name: &str, path: &Path, flags: &[String]) -> Result<Told, String> {
     }
     // A bench that failed at once has told nothing.
     let records = records::read(&fs::read_to_string(&records).unwrap_or_default());
-    Ok(Told { bench: name.to_string(), records, failure })
+    Ok(Told {
+        bench: name.to_string(),
+        records,
+        failure,
+    })
 }
 
 /// Writes the table into the README, and a file for each picture.
@@ -102,12 +142,25 @@ fn write(told: &[Told], place: &Place) -> Result<(), String> {
     let mut pictures: BTreeMap<Picture, Curves> = BTreeMap::new();
     for record in told.iter().flat_map(|told| &told.records) {
         match record {
-            Record::Point { picture, series, x, y } => {
+            Record::Point {
+                picture,
+                series,
+                x,
+                y,
+            } => {
                 let curves = pictures.entry(picture.clone()).or_default();
-                curves.series.entry(series.clone()).or_default().push((*x, *y));
+                curves
+                    .series
+                    .entry(series.clone())
+                    .or_default()
+                    .push((*x, *y));
             }
             Record::Note { picture, text } => {
-                pictures.entry(picture.clone()).or_default().notes.push(text.clone());
+                pictures
+                    .entry(picture.clone())
+                    .or_default()
+                    .notes
+                    .push(text.clone());
             }
             Record::Promise(_) | Record::Row { .. } | Record::Table(_) => {}
         }
@@ -115,7 +168,9 @@ fn write(told: &[Told], place: &Place) -> Result<(), String> {
     let directory = directory.join("curves");
     fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
     for (picture, mut curves) in pictures {
-        curves.notes.push(format!("{}, commit {}", place.machine, place.commit));
+        curves
+            .notes
+            .push(format!("{}, commit {}", place.machine, place.commit));
         let path = directory.join(&picture.file).with_extension("svg");
         fs::write(path, draw(&picture, &curves)).map_err(|error| error.to_string())?;
     }

@@ -5,11 +5,16 @@ use lunatic_benches::{Bar, Figures, Machine, Picture, Row, guest, promise};
 fn main() {
     let depth = promise("spawns and messages in a second, on two workers");
     let load = guest("load");
-    let picture =
-        Picture::new("workers", "spawns and round trips of messages, in eight places", "workers", "in a second");
-    for (what, name, times) in
-        [("spawn", "spawns", depth.choose("10000", "200")), ("ping", "round trips", depth.choose("40000", "200"))]
-    {
+    let picture = Picture::new(
+        "workers",
+        "spawns and round trips of messages, in eight places",
+        "workers",
+        "in a second",
+    );
+    for (what, name, times) in [
+        ("spawn", "spawns", depth.choose("10000", "200")),
+        ("ping", "round trips", depth.choose("40000", "200")),
+    ] {
         let (mut two, mut one) = (Figures::default(), Figures::default());
         for _ in 0..depth.choose(5, 1) {
             for (workers, figures) in [(1, &mut one), (2, &mut two)] {
@@ -20,6 +25,8 @@ fn main() {
         }
         picture.point(name, 1.0, one.median());
         picture.point(name, 2.0, two.median());
-        Row::new(name, "/s", &two).beside("one worker", &one).print(Bar::AtLeastTimes(1.8));
+        Row::new(name, "/s", &two)
+            .beside("one worker", &one)
+            .print(Bar::AtLeastTimes(1.8));
     }
 }

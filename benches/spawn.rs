@@ -9,15 +9,28 @@ fn main() {
     for profile in PROFILES {
         let machine = Machine::with_profile(profile);
         let load = machine.module(&load);
-        let (mut ours, mut beside_erlang, mut beside_go) = (Figures::default(), Figures::default(), Figures::default());
+        let (mut ours, mut beside_erlang, mut beside_go) =
+            (Figures::default(), Figures::default(), Figures::default());
         for _ in 0..depth.choose(9, 1) {
             let (times, more) = (depth.choose("40000", "400"), depth.choose("400000", "400"));
-            ours.extend(machine.run(&load, &["spawn", "1", times]).into_iter().map(microseconds));
-            beside_erlang.extend(erlang.run(&["spawn", "1", more]).into_iter().map(microseconds));
+            ours.extend(
+                machine
+                    .run(&load, &["spawn", "1", times])
+                    .into_iter()
+                    .map(microseconds),
+            );
+            beside_erlang.extend(
+                erlang
+                    .run(&["spawn", "1", more])
+                    .into_iter()
+                    .map(microseconds),
+            );
             beside_go.extend(go.run(&["spawn", "1", more]).into_iter().map(microseconds));
         }
         let what = profile.of("one process");
-        let row = Row::new(&what, "µs", &ours).beside("Erlang", &beside_erlang).beside("Go", &beside_go);
+        let row = Row::new(&what, "µs", &ours)
+            .beside("Erlang", &beside_erlang)
+            .beside("Go", &beside_go);
         row.print(profile.bar(Bar::AtMostTimes(3.0)));
     }
 }

@@ -15,12 +15,17 @@ fn main() {
 
     let time = depth.choose(Duration::from_secs(2), Duration::from_millis(100));
     let echoes = |server: &Server| load(server, &LINE, |_| Some(LINE.len()), time);
-    let (mut figures, mut beside_erlang, mut beside_go) = (Figures::default(), Figures::default(), Figures::default());
+    let (mut figures, mut beside_erlang, mut beside_go) =
+        (Figures::default(), Figures::default(), Figures::default());
     for _ in 0..depth.choose(5, 1) {
         figures.push(echoes(&ours));
         beside_erlang.extend(erlang.as_ref().map(echoes));
         beside_go.extend(go.as_ref().map(echoes));
     }
-    Row::new("echoes", "/s", &figures).beside("Erlang", &beside_erlang).print(Bar::AtLeastTimes(1.0));
-    Row::new("echoes", "/s", &figures).beside("Go", &beside_go).print(Bar::AtLeastTimes(0.8));
+    Row::new("echoes", "/s", &figures)
+        .beside("Erlang", &beside_erlang)
+        .print(Bar::AtLeastTimes(1.0));
+    Row::new("echoes", "/s", &figures)
+        .beside("Go", &beside_go)
+        .print(Bar::AtLeastTimes(0.8));
 }

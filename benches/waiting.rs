@@ -3,10 +3,18 @@
 use lunatic_benches::{Bar, Crowd, Figures, HEAP, PROFILES, Peer, Row, guest, promise};
 
 fn main() {
-    let depth = promise("one process that waits in receive after it has used 10,000 bytes of heap, page tables too");
+    let depth = promise(
+        "one process that waits in receive after it has used 10,000 bytes of heap, page tables too",
+    );
     let (erlang, go) = (Peer::erlang("crowd"), Peer::go("crowd"));
     let count = depth.choose(5_000, 100);
-    let bytes = |peer: &Peer| peer.run(&[&count.to_string(), HEAP]).get(2).copied().into_iter().collect::<Figures>();
+    let bytes = |peer: &Peer| {
+        peer.run(&[&count.to_string(), HEAP])
+            .get(2)
+            .copied()
+            .into_iter()
+            .collect::<Figures>()
+    };
     let (erlang, go) = (bytes(&erlang), bytes(&go));
 
     let crowd = guest("crowd");
@@ -14,9 +22,15 @@ fn main() {
         // One round: what a first crowd took and gave back would hide what a second one takes.
         let each = Crowd::new(profile, &crowd).grow(count);
         let figure = |figure: f64| Figures::from_iter([figure]);
-        let (ours, tables, mappings) = (figure(each.bytes), figure(each.table_bytes), figure(each.mappings));
+        let (ours, tables, mappings) = (
+            figure(each.bytes),
+            figure(each.table_bytes),
+            figure(each.mappings),
+        );
         let what = profile.of("one process, all in");
-        let row = Row::new(&what, "bytes", &ours).beside("Erlang", &erlang).beside("Go", &go);
+        let row = Row::new(&what, "bytes", &ours)
+            .beside("Erlang", &erlang)
+            .beside("Go", &go);
         row.print(profile.bar(Bar::AtMost(16_384.0)));
         Row::new("of these, page tables", "bytes", &tables).print(Bar::None);
         Row::new("beside these, mappings", "each", &mappings).print(Bar::None);

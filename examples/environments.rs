@@ -15,24 +15,34 @@ fn main(mailbox: Mailbox<()>) {
     // Nothing but what begins so, and printing does not.
     config.allow_namespace("wasi_snapshot_preview1::environ");
     let mut environment = Environment::new(config).expect("this process has what it grants");
-    let module = environment.add_this_module().expect("the module is loaded already");
+    let module = environment
+        .add_this_module()
+        .expect("the module is loaded already");
 
     let prints = |_: Mailbox<()>| println!("Hi from a different environment");
-    let (_, mailbox) = module.spawn_link(mailbox, prints).expect("a process of 17 pages fits");
+    let (_, mailbox) = module
+        .spawn_link(mailbox, prints)
+        .expect("a process of 17 pages fits");
     tell("prints", &mailbox);
 
     let hoards = |_: Mailbox<()>| drop(black_box(vec![0; 150_000]));
-    let (_, mailbox) = module.spawn_link(mailbox, hoards).expect("a process of 17 pages fits");
+    let (_, mailbox) = module
+        .spawn_link(mailbox, hoards)
+        .expect("a process of 17 pages fits");
     tell("hoards", &mailbox);
 
     #[expect(clippy::empty_loop, reason = "to waste what it gets is what it is for")]
     let spins = |_: Mailbox<()>| loop {};
-    let (_, mailbox) = module.spawn_link(mailbox, spins).expect("a process of 17 pages fits");
+    let (_, mailbox) = module
+        .spawn_link(mailbox, spins)
+        .expect("a process of 17 pages fits");
     tell("spins", &mailbox);
 }
 
 fn tell(child: &str, mailbox: &LinkMailbox<()>) {
     let message = mailbox.receive();
-    let signal = message.signal().expect("nobody sends messages, and every child fails");
+    let signal = message
+        .signal()
+        .expect("nobody sends messages, and every child fails");
     println!("the one that {child} {}", signal.sentence);
 }

@@ -30,12 +30,17 @@ fn hello(args: Args) -> String {
 /// Several are found by their names.
 #[lunatic::export]
 fn divide(dividend: i64, divisor: i64) -> Result<i64, String> {
-    dividend.checked_div(divisor).ok_or_else(|| format!("{dividend} cannot be divided by {divisor}"))
+    dividend
+        .checked_div(divisor)
+        .ok_or_else(|| format!("{dividend} cannot be divided by {divisor}"))
 }
 
 #[lunatic::export(image)]
 fn image_size(image: Image) -> ImageInfo {
-    ImageInfo { width: image.width, height: image.height }
+    ImageInfo {
+        width: image.width,
+        height: image.height,
+    }
 }
 
 /// Halves an image of RGB pixels.
@@ -43,7 +48,10 @@ fn image_size(image: Image) -> ImageInfo {
 fn shrink(image: Image) -> Result<Bytes, String> {
     let (width, height) = (image.width as usize, image.height as usize);
     if image.bytes.len() != width * height * 3 {
-        return Err(format!("{} bytes are no {width} × {height} pixels of three", image.bytes.len()));
+        return Err(format!(
+            "{} bytes are no {width} × {height} pixels of three",
+            image.bytes.len()
+        ));
     }
     let pixel = |x: usize, y: usize| &image.bytes[(y * width + x) * 3..][..3];
     let rows = (0..height / 2).flat_map(|y| (0..width / 2).flat_map(move |x| pixel(x * 2, y * 2)));

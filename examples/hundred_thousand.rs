@@ -20,7 +20,9 @@ const NUMBERS: u64 = 1_000;
 
 #[lunatic::main]
 fn main(mailbox: Mailbox<u64>) {
-    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
+    let mut arguments = std::env::args()
+        .skip(1)
+        .map(|argument| argument.parse::<u64>());
     let mut argument = |default| match arguments.next() {
         None => default,
         Some(Ok(number)) if number > 0 => number,
@@ -41,7 +43,11 @@ fn main(mailbox: Mailbox<u64>) {
         born += crowd.len() as u64;
         most = most.max(crowd.len());
     }
-    assert_eq!(sum, NUMBERS * (0..processes).sum::<u64>(), "each process answers with its own number");
+    assert_eq!(
+        sum,
+        NUMBERS * (0..processes).sum::<u64>(),
+        "each process answers with its own number"
+    );
     println!("{born} processes, {most} alive at once, each with {NUMBERS} numbers on its heap");
 }
 
@@ -51,7 +57,9 @@ fn crowd(size: u64) -> Vec<Process<(Process<u64>, u64)>> {
     while (crowd.len() as u64) < size {
         match process::spawn(work) {
             Ok(process) => crowd.push(process),
-            Err(error) if !matches!(error.kind(), Errno::Exhausted | Errno::LimitReached) => panic!("{error}"),
+            Err(error) if !matches!(error.kind(), Errno::Exhausted | Errno::LimitReached) => {
+                panic!("{error}")
+            }
             // Those of the last crowd are on their way out.
             Err(_) if crowd.is_empty() => process::sleep(1),
             Err(_) => break,
@@ -61,7 +69,9 @@ fn crowd(size: u64) -> Vec<Process<(Process<u64>, u64)>> {
 }
 
 fn work(mailbox: Mailbox<(Process<u64>, u64)>) {
-    let Ok((parent, number)) = mailbox.receive() else { return };
+    let Ok((parent, number)) = mailbox.receive() else {
+        return;
+    };
     let heap = black_box(vec![number; NUMBERS as usize]);
     parent.send(heap.iter().sum());
 }

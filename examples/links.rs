@@ -28,7 +28,8 @@ fn main(mailbox: Mailbox<()>) {
 
     // Two that are linked die together. This process is told by a monitor, and is not linked itself.
     let pair = process::spawn_with(process::this(&mailbox), |parent, mailbox: Mailbox<()>| {
-        let (child, mailbox) = process::spawn_link_unwrap(mailbox, wait).expect("there is room for a process");
+        let (child, mailbox) =
+            process::spawn_link_unwrap(mailbox, wait).expect("there is room for a process");
         parent.send(());
         mailbox.receive().expect("the parent sends");
         child.kill();
@@ -38,7 +39,10 @@ fn main(mailbox: Mailbox<()>) {
     mailbox.receive().expect("the pair sends when it is one");
     pair.monitor();
     pair.send(());
-    println!("linked to one that was killed: {}", reason(mailbox.receive()));
+    println!(
+        "linked to one that was killed: {}",
+        reason(mailbox.receive())
+    );
 
     // With a `LinkMailbox` the failure of a link is a signal, not one's end. The tag says which link.
     let mailbox = mailbox.catch_link_panic();

@@ -10,7 +10,9 @@
 //! The bytes may come from a file, a socket or a message; here they are written out, so that the example needs no second
 //! compiler.
 
-use lunatic::{Config, Environment, ExitReason, LunaticError, Mailbox, Module, Param, Process, ReceiveError};
+use lunatic::{
+    Config, Environment, ExitReason, LunaticError, Mailbox, Module, Param, Process, ReceiveError,
+};
 
 /// ```wat
 /// (module
@@ -22,11 +24,13 @@ use lunatic::{Config, Environment, ExitReason, LunaticError, Mailbox, Module, Pa
 /// ```
 const PLUGIN: &[u8] = &[
     0x00, b'a', b's', b'm', 1, 0, 0, 0, // the magic number, version 1
-    1, 13, 3, 0x60, 1, 0x7f, 0, 0x60, 2, 0x7f, 0x7f, 0, 0x60, 0, 0, // types: (i32), (i32 i32), ()
+    1, 13, 3, 0x60, 1, 0x7f, 0, 0x60, 2, 0x7f, 0x7f, 0, 0x60, 0,
+    0, // types: (i32), (i32 i32), ()
     2, 36, 1, 22, // one import, with a module's name of 22 bytes
     b'w', b'a', b's', b'i', b'_', b's', b'n', b'a', b'p', b's', b'h', b'o', b't', b'_', //
     b'p', b'r', b'e', b'v', b'i', b'e', b'w', b'1', //
-    9, b'p', b'r', b'o', b'c', b'_', b'e', b'x', b'i', b't', 0, 0, // a function of the first type
+    9, b'p', b'r', b'o', b'c', b'_', b'e', b'x', b'i', b't', 0,
+    0, // a function of the first type
     3, 3, 2, 1, 2, // two functions, of the second and the third type
     5, 3, 1, 0, 0, // a memory of no pages, which the functions of WASI ask for
     7, 23, 3, 6, b'm', b'e', b'm', b'o', b'r', b'y', 2, 0, // exports
@@ -46,28 +50,43 @@ fn main(mailbox: Mailbox<()>) -> Result<(), LunaticError> {
     if let Some(path) = arguments.next() {
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let plugin = environment.add_module(&bytes)?;
-        let function = arguments.next().expect("the function's name follows the file's");
-        let numbers = arguments.map(|text| Param::I32(text.parse().expect("the parameters are numbers")));
+        let function = arguments
+            .next()
+            .expect("the function's name follows the file's");
+        let numbers =
+            arguments.map(|text| Param::I32(text.parse().expect("the parameters are numbers")));
         let ended = call(&mailbox, &plugin, &function, &numbers.collect::<Vec<_>>())?;
         println!("{function}: {ended}");
         return Ok(());
     }
 
     let plugin = environment.add_module(PLUGIN)?;
-    println!("add(40, 2): {}", call(&mailbox, &plugin, "add", &[Param::I32(40), Param::I32(2)])?);
+    println!(
+        "add(40, 2): {}",
+        call(&mailbox, &plugin, "add", &[Param::I32(40), Param::I32(2)])?
+    );
     println!("spin(): {}", call(&mailbox, &plugin, "spin", &[])?);
     // What does not fit is known before there is a process.
     for (function, params) in [("add", &[Param::F64(0.5)][..]), ("divide", &[])] {
-        let Err(error) = call(&mailbox, &plugin, function, params) else { panic!("it was not to be spawned") };
+        let Err(error) = call(&mailbox, &plugin, function, params) else {
+            panic!("it was not to be spawned")
+        };
         println!("{function}: {:?}", error.kind());
     }
-    let Err(error) = environment.add_module(&PLUGIN[..20]) else { panic!("half a module is none") };
+    let Err(error) = environment.add_module(&PLUGIN[..20]) else {
+        panic!("half a module is none")
+    };
     println!("half of it: {:?}", error.kind());
     Ok(())
 }
 
 /// Calls an exported function in a process of its own, and returns how that ends.
-fn call(mailbox: &Mailbox<()>, module: &Module, function: &str, params: &[Param]) -> Result<ExitReason, LunaticError> {
+fn call(
+    mailbox: &Mailbox<()>,
+    module: &Module,
+    function: &str,
+    params: &[Param],
+) -> Result<ExitReason, LunaticError> {
     let process: Process<()> = module.spawn(function, params)?;
     process.monitor();
     match mailbox.receive() {

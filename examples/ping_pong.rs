@@ -18,7 +18,10 @@ struct Ball {
 fn main(mailbox: Mailbox<Ball>) {
     let this = process::this(&mailbox);
     let other = process::spawn(pong).expect("there is room for a second process");
-    other.send(Ball { hits: 0, from: this });
+    other.send(Ball {
+        hits: 0,
+        from: this,
+    });
     loop {
         let ball = mailbox.receive().expect("the other one plays on");
         assert_eq!(ball.from, other);
@@ -26,7 +29,10 @@ fn main(mailbox: Mailbox<Ball>) {
             println!("{ROUNDS} rounds, {} hits", ball.hits + 1);
             return;
         }
-        ball.from.send(Ball { hits: ball.hits + 1, from: this });
+        ball.from.send(Ball {
+            hits: ball.hits + 1,
+            from: this,
+        });
     }
 }
 
@@ -34,6 +40,9 @@ fn pong(mailbox: Mailbox<Ball>) {
     let this = process::this(&mailbox);
     // Ends with the first process: a program is over when the process is that it began with.
     while let Ok(ball) = mailbox.receive() {
-        ball.from.send(Ball { hits: ball.hits + 1, from: this });
+        ball.from.send(Ball {
+            hits: ball.hits + 1,
+            from: this,
+        });
     }
 }

@@ -26,7 +26,9 @@ fn main(_: Mailbox<()>) {
     let store = process::spawn(serve).expect("there is room for a second process");
     let get = |name: &str| store.request(Question::Get(name.to_owned()));
 
-    store.request(Question::Set("apples".to_owned(), 3)).expect("the store is alive");
+    store
+        .request(Question::Set("apples".to_owned(), 3))
+        .expect("the store is alive");
     println!("apples: {:?}", get("apples").expect("the store is alive"));
     println!("pears: {:?}", get("pears").expect("the store is alive"));
 

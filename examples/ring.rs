@@ -12,7 +12,9 @@ use lunatic::{Mailbox, Process, process};
 
 #[lunatic::main]
 fn main(mailbox: Mailbox<u64>) {
-    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
+    let mut arguments = std::env::args()
+        .skip(1)
+        .map(|argument| argument.parse::<u64>());
     let mut argument = |default| match arguments.next() {
         None => default,
         Some(Ok(number)) if number > 0 => number,
@@ -32,7 +34,10 @@ fn main(mailbox: Mailbox<u64>) {
         let hops = mailbox.receive().expect("the token comes back");
         assert_eq!(hops, processes - 1, "each other process passes it on once");
         if round == rounds {
-            println!("{processes} processes, {rounds} rounds, {} hops", processes * rounds);
+            println!(
+                "{processes} processes, {rounds} rounds, {} hops",
+                processes * rounds
+            );
         }
     }
 }

@@ -15,7 +15,10 @@ fn main(mailbox: Mailbox<String>) {
     process::spawn_with((this, order), write).expect("there is room for a second process");
 
     for _ in 0..2 {
-        println!("first: {}", mailbox.tag_receive(&[order]).expect("two orders come"));
+        println!(
+            "first: {}",
+            mailbox.tag_receive(&[order]).expect("two orders come")
+        );
     }
     match mailbox.tag_receive_timeout(&[never], Duration::from_millis(10)) {
         Err(ReceiveError::Timeout) => println!("nothing with the other tag"),

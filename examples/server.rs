@@ -21,7 +21,13 @@ impl Store {
     fn init(names: Vec<String>) -> Result<Self, String> {
         match names.iter().find(|name| name.is_empty()) {
             Some(_) => Err("a name is empty".to_string()),
-            None => Ok(Self { texts: names.into_iter().map(|name| (name, String::new())).collect(), waiting: vec![] }),
+            None => Ok(Self {
+                texts: names
+                    .into_iter()
+                    .map(|name| (name, String::new()))
+                    .collect(),
+                waiting: vec![],
+            }),
         }
     }
 
@@ -38,7 +44,9 @@ impl Store {
     #[call]
     fn set_for(&mut self, name: String, text: String, time: Duration) {
         self.set(name.clone(), text);
-        Handle::<Self>::this().forget_after(time, name).expect("there is room for a timer");
+        Handle::<Self>::this()
+            .forget_after(time, name)
+            .expect("there is room for a timer");
     }
 
     #[call]
@@ -62,7 +70,10 @@ impl Store {
 
     #[terminate]
     fn terminate(self) {
-        println!("the store ends with {:?}", self.texts.keys().collect::<Vec<_>>());
+        println!(
+            "the store ends with {:?}",
+            self.texts.keys().collect::<Vec<_>>()
+        );
     }
 }
 
@@ -72,19 +83,45 @@ fn main(_: Mailbox<()>) {
     println!("no store: {refused}");
 
     let store = Store::start(vec!["apples".to_string()]).expect("there is room for a server");
-    let set = |name: &str, text: &str| store.set(name.to_string(), text.to_string()).expect("the store is alive");
+    let set = |name: &str, text: &str| {
+        store
+            .set(name.to_string(), text.to_string())
+            .expect("the store is alive")
+    };
     println!("apples were {:?}", set("apples", "red"));
 
     // A handle goes wherever a message goes.
-    let pears = Task::spawn(store, |store| store.wait_for("pears".to_string()).expect("the store is alive"));
+    let pears = Task::spawn(store, |store| {
+        store
+            .wait_for("pears".to_string())
+            .expect("the store is alive")
+    });
     let pears = pears.expect("there is room for a task");
     set("pears", "green");
-    println!("pears are {}", pears.result().expect("the task gets its answer"));
+    println!(
+        "pears are {}",
+        pears.result().expect("the task gets its answer")
+    );
 
-    store.set_for("milk".to_string(), "fresh".to_string(), Duration::from_millis(10)).expect("the store is alive");
-    while store.get("milk".to_string()).expect("the store is alive").is_some() {}
+    store
+        .set_for(
+            "milk".to_string(),
+            "fresh".to_string(),
+            Duration::from_millis(10),
+        )
+        .expect("the store is alive");
+    while store
+        .get("milk".to_string())
+        .expect("the store is alive")
+        .is_some()
+    {}
     println!("milk is forgotten");
 
     println!("the store {}", store.stop());
-    println!("apples: {}", store.get("apples".to_string()).expect_err("nobody is there"));
+    println!(
+        "apples: {}",
+        store
+            .get("apples".to_string())
+            .expect_err("nobody is there")
+    );
 }

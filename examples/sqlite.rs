@@ -25,9 +25,13 @@ fn main(mailbox: Mailbox<()>) -> Result<(), Error> {
     }
     drop(insert);
 
-    let clerks: Vec<Task<u32>> =
-        (0..CLERKS).map(|_| Task::spawn((), clerk).expect("there is room for clerks")).collect();
-    let done: u32 = clerks.into_iter().map(|clerk| clerk.result().expect("a clerk comes to an end")).sum();
+    let clerks: Vec<Task<u32>> = (0..CLERKS)
+        .map(|_| Task::spawn((), clerk).expect("there is room for clerks"))
+        .collect();
+    let done: u32 = clerks
+        .into_iter()
+        .map(|clerk| clerk.result().expect("a clerk comes to an end"))
+        .sum();
     println!("{done} transfers");
 
     // This one dies with the money taken from one account and not yet given to the other.
@@ -39,11 +43,17 @@ fn main(mailbox: Mailbox<()>) -> Result<(), Error> {
         std::process::exit(3);
     });
     fraud.expect("there is room for one more").monitor();
-    let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends anything") };
+    let Err(ReceiveError::Signal(signal)) = mailbox.receive() else {
+        panic!("nobody sends anything")
+    };
     println!("the last one {}", signal.reason);
 
     for row in connection.query("SELECT owner, balance FROM accounts ORDER BY owner", ())? {
-        println!("{}: {}", row.get::<String>("owner")?, row.get::<i64>("balance")?);
+        println!(
+            "{}: {}",
+            row.get::<String>("owner")?,
+            row.get::<i64>("balance")?
+        );
     }
     let refused = transfer(&connection, "Ada", "Grace", 5_000).expect_err("nobody has so much");
     println!("5000 more: {refused}");

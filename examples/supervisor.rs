@@ -51,14 +51,21 @@ fn main(mailbox: Mailbox<()>) {
     .expect("the divider starts");
 
     // Each client asks for ten divisions, and once for one that ends the server, for all of them.
-    let clients: Vec<Task<u32>> =
-        (0..CLIENTS).map(|number| Task::spawn(number, client).expect("there is room for the clients")).collect();
+    let clients: Vec<Task<u32>> = (0..CLIENTS)
+        .map(|number| Task::spawn(number, client).expect("there is room for the clients"))
+        .collect();
     let quotients = Task::all(clients).expect("a client does not fail with the server");
-    println!("{CLIENTS} clients got {} quotients right", quotients.iter().sum::<u32>());
+    println!(
+        "{CLIENTS} clients got {} quotients right",
+        quotients.iter().sum::<u32>()
+    );
     let count = supervisor.count().expect("the supervisor is alive");
     println!("{} of {} servers is there", count.active, count.children);
     let since = again(|| divider()?.divisions().ok());
-    println!("it has forgotten what it did before it failed: {}", since < 10 * CLIENTS);
+    println!(
+        "it has forgotten what it did before it failed: {}",
+        since < 10 * CLIENTS
+    );
 
     // A fault that does not go away.
     supervisor.process().monitor();
@@ -70,7 +77,9 @@ fn main(mailbox: Mailbox<()>) {
         }
     });
     let storm: Task<()> = storm.expect("there is room for a client");
-    let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { unreachable!("nobody sends") };
+    let Err(ReceiveError::Signal(signal)) = mailbox.receive() else {
+        unreachable!("nobody sends")
+    };
     drop(storm);
     println!("the supervisor {}", signal.reason);
     println!("a server is left: {}", divider().is_some());

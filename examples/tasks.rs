@@ -11,7 +11,11 @@ fn main(_: Mailbox<()>) {
     // All cores count. A task gets a value, and its function captures nothing.
     let ranges = (0..10u32).map(|part| part * 10_000..(part + 1) * 10_000);
     let parts: Vec<Task<usize>> = ranges
-        .map(|range| Task::spawn(range, |range| range.filter(|&number| is_prime(number)).count()))
+        .map(|range| {
+            Task::spawn(range, |range| {
+                range.filter(|&number| is_prime(number)).count()
+            })
+        })
         .collect::<Result<_, _>>()
         .expect("there is room for ten tasks");
     let counts = Task::all(parts).expect("counting does not fail");
@@ -33,11 +37,17 @@ fn main(_: Mailbox<()>) {
 
     let fails = Task::spawn((), |()| std::process::exit(3)).expect("there is room for a task");
     let endless = Task::spawn((), spin).expect("there is room for a task");
-    println!("together: {}", Task::all([endless, fails]).expect_err("one of them fails"));
+    println!(
+        "together: {}",
+        Task::all([endless, fails]).expect_err("one of them fails")
+    );
 }
 
 fn is_prime(number: u32) -> bool {
-    number > 1 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
+    number > 1
+        && (2..)
+            .take_while(|divisor| divisor * divisor <= number)
+            .all(|divisor| !number.is_multiple_of(divisor))
 }
 
 fn divide(divisor: u32) -> u32 {

@@ -12,7 +12,9 @@ use lunatic::{Mailbox, net, process};
 use std::io::{BufRead, BufReader, Write};
 
 fn main() {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:1337".to_owned());
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:1337".to_owned());
     let listener = match net::TcpListener::bind(address.as_str()) {
         Ok(listener) => listener,
         Err(error) => {
@@ -20,10 +22,15 @@ fn main() {
             std::process::exit(1);
         }
     };
-    println!("listening on {}", listener.local_addr().expect("it is bound"));
+    println!(
+        "listening on {}",
+        listener.local_addr().expect("it is bound")
+    );
     loop {
         let refused = match listener.accept() {
-            Ok((stream, _peer)) => process::spawn_with(stream, handle).err().map(|error| error.to_string()),
+            Ok((stream, _peer)) => process::spawn_with(stream, handle)
+                .err()
+                .map(|error| error.to_string()),
             Err(error) => Some(error.to_string()),
         };
         // Too many clients are no reason to leave those that are served; some will go.
@@ -39,7 +46,9 @@ fn handle(mut stream: net::TcpStream, _: Mailbox<()>) {
     let mut lines = BufReader::new(stream.clone());
     loop {
         let mut line = String::new();
-        let Ok(length) = lines.read_line(&mut line) else { return };
+        let Ok(length) = lines.read_line(&mut line) else {
+            return;
+        };
         if length == 0 || line.contains("exit") {
             return;
         }

@@ -14,10 +14,14 @@ use std::io::{BufRead, BufReader, Write};
 fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(certificates), Some(private_key)) = (arguments.next(), arguments.next()) else {
-        eprintln!("the arguments are a file of certificates, a file with their key, and perhaps an address");
+        eprintln!(
+            "the arguments are a file of certificates, a file with their key, and perhaps an address"
+        );
         std::process::exit(1);
     };
-    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:1337".to_owned());
+    let address = arguments
+        .next()
+        .unwrap_or_else(|| "127.0.0.1:1337".to_owned());
     let (certificates, private_key) = (std::fs::read(certificates)?, std::fs::read(private_key)?);
     let listener = net::TlsListener::bind(address.as_str(), &certificates, &private_key)?;
     println!("listening on {}", listener.local_addr()?);

@@ -14,7 +14,9 @@ const WORKERS: usize = 4;
 
 #[lunatic::main]
 fn main(mailbox: Mailbox<()>) {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:1337".to_owned());
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:1337".to_owned());
     let socket = match net::UdpSocket::bind(address.as_str()) {
         Ok(socket) => socket,
         Err(error) => {
@@ -24,7 +26,9 @@ fn main(mailbox: Mailbox<()>) {
     };
     println!("listening on {}", socket.local_addr().expect("it is bound"));
     let workers: Vec<_> = (0..WORKERS)
-        .map(|_| process::spawn_with(socket.clone(), echo).expect("there is room for a few processes"))
+        .map(|_| {
+            process::spawn_with(socket.clone(), echo).expect("there is room for a few processes")
+        })
         .collect();
     // The program ends with this process, so it waits for the others.
     for worker in &workers {

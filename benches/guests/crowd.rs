@@ -14,20 +14,29 @@ const TOGETHER: usize = 200;
 #[lunatic::main]
 fn main(mailbox: Mailbox<()>) {
     let this = process::this(&mailbox);
-    let mut arguments = std::env::args().skip(1).map(|word| word.parse::<usize>().expect("a number"));
-    let (Some(wanted), Some(bytes)) = (arguments.next(), arguments.next()) else { panic!("two arguments") };
+    let mut arguments = std::env::args()
+        .skip(1)
+        .map(|word| word.parse::<usize>().expect("a number"));
+    let (Some(wanted), Some(bytes)) = (arguments.next(), arguments.next()) else {
+        panic!("two arguments")
+    };
 
     let start = Instant::now();
     let mut alive = 0;
     while alive < wanted {
         let spawned: Vec<_> = (0..TOGETHER.min(wanted - alive))
-            .map_while(|_| process::spawn_with((this, bytes), wait).inspect_err(|error| eprintln!("  {error}")).ok())
+            .map_while(|_| {
+                process::spawn_with((this, bytes), wait)
+                    .inspect_err(|error| eprintln!("  {error}"))
+                    .ok()
+            })
             .collect();
         if bytes > 0 {
             spawned.iter().for_each(|process| process.send(()));
         }
-        let answered =
-            (0..spawned.len()).take_while(|_| mailbox.receive_timeout(Duration::from_secs(10)).is_ok()).count();
+        let answered = (0..spawned.len())
+            .take_while(|_| mailbox.receive_timeout(Duration::from_secs(10)).is_ok())
+            .count();
         alive += answered;
         if answered < TOGETHER {
             break;

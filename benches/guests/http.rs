@@ -6,7 +6,8 @@ use lunatic::net::{TcpListener, TcpStream};
 use lunatic::{Mailbox, process};
 use std::io::{Read, Write};
 
-const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world!";
+const HELLO: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world!";
 
 /// The head of a request may be so long.
 const HEAD: usize = 8192;
@@ -40,7 +41,10 @@ fn serve(mut stream: TcpStream, _: Mailbox<()>) {
 
 /// Returns where the first head ends, if it is whole.
 fn end_of_head(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|place| place + 4)
+    bytes
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .map(|place| place + 4)
 }
 
 fn asks_to_close(head: &[u8]) -> bool {

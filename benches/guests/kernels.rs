@@ -38,7 +38,11 @@ fn next(state: &mut u64) -> u64 {
 #[unsafe(no_mangle)]
 pub extern "C" fn fibonacci(size: u32) -> u64 {
     fn fibonacci(number: u32) -> u64 {
-        if number < 2 { u64::from(number) } else { fibonacci(black_box(number - 1)) + fibonacci(number - 2) }
+        if number < 2 {
+            u64::from(number)
+        } else {
+            fibonacci(black_box(number - 1)) + fibonacci(number - 2)
+        }
     }
     fibonacci(size)
 }
@@ -49,7 +53,11 @@ pub extern "C" fn collatz(size: u32) -> u64 {
     let steps = |start: u64| {
         let (mut number, mut steps) = (start, 0);
         while number != 1 {
-            number = if number.is_multiple_of(2) { number / 2 } else { 3 * number + 1 };
+            number = if number.is_multiple_of(2) {
+                number / 2
+            } else {
+                3 * number + 1
+            };
             steps += 1;
         }
         steps
@@ -84,8 +92,9 @@ pub extern "C" fn matrix(size: u32) -> u64 {
     let mut product = vec![0.0; size * size];
     for row in 0..size {
         for column in 0..size {
-            product[row * size + column] =
-                (0..size).map(|middle| left[row * size + middle] * right[middle * size + column]).sum();
+            product[row * size + column] = (0..size)
+                .map(|middle| left[row * size + middle] * right[middle * size + column])
+                .sum();
         }
     }
     product.iter().sum::<f64>().to_bits()
@@ -95,7 +104,9 @@ pub extern "C" fn matrix(size: u32) -> u64 {
 #[unsafe(no_mangle)]
 pub extern "C" fn hash(size: u32) -> u64 {
     let bytes: Vec<u8> = (0..size).map(|place| place as u8).collect();
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// The primes, by crossing out.
@@ -106,7 +117,9 @@ pub extern "C" fn sieve(size: u32) -> u64 {
     for number in 2..is_crossed.len() {
         if !is_crossed[number] {
             primes += 1;
-            (number * 2..is_crossed.len()).step_by(number).for_each(|multiple| is_crossed[multiple] = true);
+            (number * 2..is_crossed.len())
+                .step_by(number)
+                .for_each(|multiple| is_crossed[multiple] = true);
         }
     }
     primes
@@ -116,14 +129,22 @@ pub extern "C" fn sieve(size: u32) -> u64 {
 #[unsafe(no_mangle)]
 pub extern "C" fn mandelbrot(size: u32) -> u64 {
     let inside = |column: u32, row: u32| {
-        let (x, y) = (f64::from(column) * 3.0 / f64::from(size) - 2.0, f64::from(row) * 2.0 / f64::from(size) - 1.0);
+        let (x, y) = (
+            f64::from(column) * 3.0 / f64::from(size) - 2.0,
+            f64::from(row) * 2.0 / f64::from(size) - 1.0,
+        );
         let (mut real, mut imaginary) = (0.0, 0.0);
         (0..100).all(|_| {
-            (real, imaginary) = (real * real - imaginary * imaginary + x, 2.0 * real * imaginary + y);
+            (real, imaginary) = (
+                real * real - imaginary * imaginary + x,
+                2.0 * real * imaginary + y,
+            );
             real * real + imaginary * imaginary <= 4.0
         })
     };
-    (0..size).map(|row| (0..size).filter(|&column| inside(column, row)).count() as u64).sum()
+    (0..size)
+        .map(|row| (0..size).filter(|&column| inside(column, row)).count() as u64)
+        .sum()
 }
 
 /// Text, written and read, with the allocator at work.
@@ -133,17 +154,22 @@ pub extern "C" fn text(size: u32) -> u64 {
     for number in 0..size {
         let _ = write!(text, "{number} ");
     }
-    text.split_whitespace().map(|word| word.to_string().parse::<u64>().unwrap_or(0)).sum()
+    text.split_whitespace()
+        .map(|word| word.to_string().parse::<u64>().unwrap_or(0))
+        .sum()
 }
 
 /// A table of words.
 #[unsafe(no_mangle)]
 pub extern "C" fn words(size: u32) -> u64 {
     // The same order of buckets every time, so that every run does the same work.
-    let mut counts: HashMap<String, u64, std::hash::BuildHasherDefault<std::hash::DefaultHasher>> = HashMap::default();
+    let mut counts: HashMap<String, u64, std::hash::BuildHasherDefault<std::hash::DefaultHasher>> =
+        HashMap::default();
     let mut state = 1;
     for _ in 0..size {
-        *counts.entry(format!("word{}", next(&mut state) % 10_000)).or_default() += 1;
+        *counts
+            .entry(format!("word{}", next(&mut state) % 10_000))
+            .or_default() += 1;
     }
     counts.values().map(|count| count * count).sum()
 }
@@ -155,7 +181,9 @@ pub extern "C" fn parse(size: u32) -> u64 {
     fn value(text: &[u8]) -> (u64, usize) {
         if text[0] != b'[' {
             let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            let number = text[..length].iter().fold(0, |number: u64, digit| number * 10 + u64::from(digit - b'0'));
+            let number = text[..length].iter().fold(0, |number: u64, digit| {
+                number * 10 + u64::from(digit - b'0')
+            });
             return (number, length);
         }
         let (mut sum, mut place) = (0, 1);
@@ -204,7 +232,9 @@ pub extern "C" fn stream(size: u32) -> u64 {
     let from: Vec<u64> = (0..u64::from(size)).collect();
     let mut to = vec![0u64; from.len()];
     for round in 0..4 {
-        to.iter_mut().zip(&from).for_each(|(to, from)| *to = to.wrapping_add(from.wrapping_mul(round)));
+        to.iter_mut()
+            .zip(&from)
+            .for_each(|(to, from)| *to = to.wrapping_add(from.wrapping_mul(round)));
     }
     to.iter().fold(0, |sum, number| sum ^ number)
 }

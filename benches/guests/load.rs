@@ -23,7 +23,9 @@ struct Ball {
 fn main(mailbox: Mailbox<()>) {
     let this = process::this(&mailbox);
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [what, places, times] = &arguments[..] else { panic!("three arguments") };
+    let [what, places, times] = &arguments[..] else {
+        panic!("three arguments")
+    };
     let places: u32 = places.parse().expect("a number of places");
     let times: u32 = times.parse().expect("a number of times");
 
@@ -31,8 +33,12 @@ fn main(mailbox: Mailbox<()>) {
         let start = Instant::now();
         for _ in 0..places {
             match what.as_str() {
-                "spawn" => drop(process::spawn_with((this, times), spawn).expect("nothing limits it")),
-                "ping" => drop(process::spawn_with((this, times), ping).expect("nothing limits it")),
+                "spawn" => {
+                    drop(process::spawn_with((this, times), spawn).expect("nothing limits it"))
+                }
+                "ping" => {
+                    drop(process::spawn_with((this, times), ping).expect("nothing limits it"))
+                }
                 other => panic!("`{other}` is no load"),
             }
         }
@@ -50,7 +56,8 @@ fn spawn((parent, times): (Process<()>, u32), mailbox: Mailbox<()>) {
     let this = process::this(&mailbox);
     for _ in 0..times / TOGETHER {
         for _ in 0..TOGETHER {
-            process::spawn_with(this, |parent, _: Mailbox<()>| parent.send(())).expect("nothing limits it");
+            process::spawn_with(this, |parent, _: Mailbox<()>| parent.send(()))
+                .expect("nothing limits it");
         }
         for _ in 0..TOGETHER {
             mailbox.receive().expect("each answers");
@@ -70,7 +77,11 @@ fn ping((parent, times): (Process<()>, u32), mailbox: Mailbox<Ball>) {
     })
     .expect("nothing limits it");
     for number in 0..times {
-        partner.send(Ball { from: this, number, word: "ping".to_string() });
+        partner.send(Ball {
+            from: this,
+            number,
+            word: "ping".to_string(),
+        });
         let ball = mailbox.receive().expect("the partner answers");
         assert_eq!(ball.number, number);
     }

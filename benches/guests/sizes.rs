@@ -44,8 +44,12 @@ impl<'de> Deserialize<'de> for Bytes {
 
 #[lunatic::main]
 fn main(mailbox: Mailbox<Bytes>) {
-    let mut arguments = std::env::args().skip(1).map(|word| word.parse::<usize>().expect("a number"));
-    let (Some(size), Some(times)) = (arguments.next(), arguments.next()) else { panic!("two arguments") };
+    let mut arguments = std::env::args()
+        .skip(1)
+        .map(|word| word.parse::<usize>().expect("a number"));
+    let (Some(size), Some(times)) = (arguments.next(), arguments.next()) else {
+        panic!("two arguments")
+    };
     let this = process::this(&mailbox);
     let partner = process::spawn_with(this, throw_back).expect("nothing limits it");
     let mut ball = Bytes(vec![1; size]);

@@ -28,14 +28,22 @@ pub fn load(server: &Server, request: &[u8], length: Length, time: Duration) -> 
 /// # Panics
 ///
 /// As [`load`].
-pub fn load_over(connections: usize, server: &Server, request: &[u8], length: Length, time: Duration) -> f64 {
+pub fn load_over(
+    connections: usize,
+    server: &Server,
+    request: &[u8],
+    length: Length,
+    time: Duration,
+) -> f64 {
     let count = connections;
     let answers = Cell::new(0u64);
     let executor = LocalExecutor::new();
     smol::block_on(executor.run(async {
         let mut connections = Vec::new();
         for _ in 0..count {
-            let mut stream = TcpStream::connect(&server.address).await.expect("the server accepts");
+            let mut stream = TcpStream::connect(&server.address)
+                .await
+                .expect("the server accepts");
             stream.set_nodelay(true).expect("it is a TCP stream");
             let first = first(&mut stream, request, length).await;
             connections.push((stream, first));
@@ -48,11 +56,24 @@ pub fn load_over(connections: usize, server: &Server, request: &[u8], length: Le
                 executor.spawn(async move {
                     let mut answer = vec![0; first.len()];
                     // A date in the answer may be another, the first line not.
-                    let line = first.iter().position(|&byte| byte == b'\r').unwrap_or(first.len());
+                    let line = first
+                        .iter()
+                        .position(|&byte| byte == b'\r')
+                        .unwrap_or(first.len());
                     while start.elapsed() < time {
-                        stream.write_all(request).await.expect("the server is there");
-                        stream.read_exact(&mut answer).await.expect("the server answers");
-                        assert_eq!(answer[..line], first[..line], "the server answers as it did at first");
+                        stream
+                            .write_all(request)
+                            .await
+                            .expect("the server is there");
+                        stream
+                            .read_exact(&mut answer)
+                            .await
+                            .expect("the server answers");
+                        assert_eq!(
+                            answer[..line],
+                            first[..line],
+                            "the server answers as it did at first"
+                        );
                         answers.set(answers.get() + 1);
                     }
                 })
@@ -67,12 +88,19 @@ pub fn load_over(connections: usize, server: &Server, request: &[u8], length: Le
 
 /// Asks once and returns the answer.
 async fn first(stream: &mut TcpStream, request: &[u8], length: Length) -> Vec<u8> {
-    stream.write_all(request).await.expect("the server is there");
+    stream
+        .write_all(request)
+        .await
+        .expect("the server is there");
     let mut answer = Vec::new();
     loop {
         let mut more = [0; 4096];
         let count = stream.read(&mut more).await.expect("the server answers");
-        assert!(count > 0, "the server closed the connection after {:?}", String::from_utf8_lossy(&answer));
+        assert!(
+            count > 0,
+            "the server closed the connection after {:?}",
+            String::from_utf8_lossy(&answer)
+        );
         answer.extend_from_slice(&more[..count]);
         if let Some(length) = length(&answer).filter(|&length| length <= answer.len()) {
             assert_eq!(answer.len(), length, "one request has one answer");

@@ -48,7 +48,11 @@ struct Taken {
 impl Taken {
     fn now() -> Taken {
         let (resident, tables) = meters::memory();
-        Taken { resident: resident as f64, tables: tables as f64, mappings: meters::mappings() as f64 }
+        Taken {
+            resident: resident as f64,
+            tables: tables as f64,
+            mappings: meters::mappings() as f64,
+        }
     }
 }
 
@@ -57,7 +61,13 @@ impl Crowd {
     pub fn new(profile: &Profile, module: &[u8]) -> Crowd {
         let machine = Machine::with_profile(profile);
         let module = machine.module(module);
-        let mut crowd = Crowd { machine, module, environments: Vec::new(), alive: 0, before: Taken::now() };
+        let mut crowd = Crowd {
+            machine,
+            module,
+            environments: Vec::new(),
+            alive: 0,
+            before: Taken::now(),
+        };
         crowd.spawn(1);
         crowd.alive = 0;
         crowd.before = Taken::now();
@@ -74,23 +84,37 @@ impl Crowd {
         let each = Each {
             alive: self.alive,
             microseconds,
-            bytes: each(now.resident + now.tables, self.before.resident + self.before.tables),
+            bytes: each(
+                now.resident + now.tables,
+                self.before.resident + self.before.tables,
+            ),
             table_bytes: each(now.tables, self.before.tables),
             mappings: each(now.mappings, self.before.mappings),
             ceiling: (more < wanted).then(|| self.refusal()),
         };
-        let Each { alive, bytes, mappings, .. } = each;
+        let Each {
+            alive,
+            bytes,
+            mappings,
+            ..
+        } = each;
         println!(
             "  {alive} alive: {bytes:.0} bytes and {mappings:.2} mappings each, {microseconds:.1} µs for each new one"
         );
-        each.ceiling.iter().for_each(|ceiling| println!("  no more: {ceiling}"));
+        each.ceiling
+            .iter()
+            .for_each(|ceiling| println!("  no more: {ceiling}"));
         each
     }
 
     /// Returns what a crowd says that the machine has no room for one more.
     fn refusal(&self) -> String {
         // What the last program could not do, this cannot do either.
-        match self.machine.environment(&["1", "0"]).spawn(&self.module, "_start", &[]) {
+        match self
+            .machine
+            .environment(&["1", "0"])
+            .spawn(&self.module, "_start", &[])
+        {
             Ok(_) => "a program was refused a process, and has said why above".to_string(),
             Err(error) => error.to_string(),
         }
@@ -99,7 +123,9 @@ impl Crowd {
     /// Starts a program that spawns so many; returns how many it did, and how long each took in microseconds.
     fn spawn(&mut self, count: usize) -> (usize, f64) {
         let environment = self.machine.environment(&[&count.to_string(), HEAP]);
-        let Ok(main) = environment.spawn(&self.module, "_start", &[]) else { return (0, f64::NAN) };
+        let Ok(main) = environment.spawn(&self.module, "_start", &[]) else {
+            return (0, f64::NAN);
+        };
         self.environments.push(environment);
         let (_, alive) = self.machine.hear_within(&main, Duration::from_secs(300));
         let (_, each) = self.machine.hear(&main);

@@ -21,14 +21,24 @@ pub struct Profile {
 /// All ways of setting up a machine. The first is what one gets without asking: bars are about that one, and the figures
 /// of the others are told beside it.
 pub const PROFILES: &[Profile] = &[
-    Profile { name: "default", set_up: |builder| builder },
-    Profile { name: "dense", set_up: |builder| builder.profile(lunatic_vm::Profile::Dense) },
+    Profile {
+        name: "default",
+        set_up: |builder| builder,
+    },
+    Profile {
+        name: "dense",
+        set_up: |builder| builder.profile(lunatic_vm::Profile::Dense),
+    },
 ];
 
 impl Profile {
     /// Names what was measured with this profile; with the first there is nothing to add.
     pub fn of(&self, what: &str) -> String {
-        if self.is_first() { what.to_string() } else { format!("{what}, profile {}", self.name) }
+        if self.is_first() {
+            what.to_string()
+        } else {
+            format!("{what}, profile {}", self.name)
+        }
     }
 
     /// Returns the bar for this profile: the bar for the first, none for the others.
@@ -67,7 +77,13 @@ impl Machine {
             // A bench that has heard enough is gone.
             let _ = say.send((Instant::now(), number));
         });
-        Machine { vm: builder.host(host).build().expect("the machine can be set up"), said }
+        Machine {
+            vm: builder
+                .host(host)
+                .build()
+                .expect("the machine can be set up"),
+            said,
+        }
     }
 
     /// Returns the machine.
@@ -77,7 +93,9 @@ impl Machine {
 
     /// Compiles a guest.
     pub fn module(&self, bytes: &[u8]) -> Module {
-        self.vm.module("bench", bytes).unwrap_or_else(|error| panic!("the guest is refused: {error}"))
+        self.vm
+            .module("bench", bytes)
+            .unwrap_or_else(|error| panic!("the guest is refused: {error}"))
     }
 
     /// Returns an environment that grants everything and has these arguments.
@@ -93,7 +111,9 @@ impl Machine {
     /// Runs a program to its end and returns what it said.
     pub fn run(&self, module: &Module, arguments: &[&str]) -> Vec<f64> {
         let environment = self.environment(arguments);
-        let main = environment.spawn(module, "_start", &[]).expect("the machine has room");
+        let main = environment
+            .spawn(module, "_start", &[])
+            .expect("the machine has room");
         let exit = self.vm.block_on(main.exited());
         environment.end();
         assert!(exit.is_normal(), "the guest did not end well: {exit}");
@@ -112,9 +132,15 @@ impl Machine {
             match self.said.recv_timeout(Duration::from_millis(100)) {
                 Ok(said) => return said,
                 Err(RecvTimeoutError::Timeout) => {
-                    assert!(main.is_alive(), "the guest ended before it said a word: {:?}", main.exit());
+                    assert!(
+                        main.is_alive(),
+                        "the guest ended before it said a word: {:?}",
+                        main.exit()
+                    );
                 }
-                Err(RecvTimeoutError::Disconnected) => unreachable!("the machine keeps the other end"),
+                Err(RecvTimeoutError::Disconnected) => {
+                    unreachable!("the machine keeps the other end")
+                }
             }
         }
         panic!("the guest was silent for {patience:?}")

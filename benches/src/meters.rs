@@ -8,9 +8,13 @@ use std::time::Duration;
 /// A page that is mapped many times counts once: the resident set would count the shared image of a module for each of
 /// its processes.
 pub fn memory() -> (u64, u64) {
-    let resident = fs::read_to_string("/proc/self/smaps_rollup").expect("the kernel tells sums of mappings");
+    let resident =
+        fs::read_to_string("/proc/self/smaps_rollup").expect("the kernel tells sums of mappings");
     let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
-    (number(&resident, "Pss:") << 10, number(&status, "VmPTE:") << 10)
+    (
+        number(&resident, "Pss:") << 10,
+        number(&status, "VmPTE:") << 10,
+    )
 }
 
 /// Returns how many mappings there are. The kernel's limit is `vm.max_map_count`.
@@ -27,12 +31,18 @@ pub fn max_mappings() -> u64 {
 
 /// Returns how many bytes of memory the machine has.
 pub fn total_memory() -> u64 {
-    number(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal:") << 10
+    number(
+        &fs::read_to_string("/proc/meminfo").unwrap_or_default(),
+        "MemTotal:",
+    ) << 10
 }
 
 /// Returns how many bytes of memory programs can still take without others being swapped out or killed.
 pub fn available_memory() -> u64 {
-    number(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemAvailable:") << 10
+    number(
+        &fs::read_to_string("/proc/meminfo").unwrap_or_default(),
+        "MemAvailable:",
+    ) << 10
 }
 
 /// Returns which part of all cores is busy, in the mean of a second for which this waits.
@@ -48,7 +58,11 @@ fn ticks() -> (u64, u64) {
     let text = fs::read_to_string("/proc/stat").expect("/proc is mounted");
     // Of all cores: user, nice, system, idle, waiting for a disk, and what else there is.
     let line = text.lines().next().unwrap_or_default();
-    let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
+    let ticks: Vec<u64> = line
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|word| word.parse().ok())
+        .collect();
     (ticks.iter().skip(3).take(2).sum(), ticks.iter().sum())
 }
 
@@ -58,9 +72,15 @@ pub fn activity() -> (Duration, u64) {
     let mut total = (Duration::ZERO, 0);
     for thread in threads.flatten() {
         // A thread may end while it is looked at.
-        let Ok(status) = fs::read_to_string(thread.path().join("status")) else { continue };
+        let Ok(status) = fs::read_to_string(thread.path().join("status")) else {
+            continue;
+        };
         let schedule = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-        let nanoseconds = schedule.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        let nanoseconds = schedule
+            .split_whitespace()
+            .next()
+            .and_then(|word| word.parse().ok())
+            .unwrap_or(0);
         total.0 += Duration::from_nanos(nanoseconds);
         total.1 += number(&status, "voluntary_ctxt_switches:");
     }
@@ -70,5 +90,7 @@ pub fn activity() -> (Duration, u64) {
 /// Returns the number of a line of a file of `/proc`.
 fn number(status: &str, name: &str) -> u64 {
     let line = status.lines().find(|line| line.starts_with(name));
-    line.and_then(|line| line.split_whitespace().nth(1)).and_then(|word| word.parse().ok()).unwrap_or(0)
+    line.and_then(|line| line.split_whitespace().nth(1))
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(0)
 }

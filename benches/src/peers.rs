@@ -16,7 +16,10 @@ pub struct Peer {
 }
 
 enum Program {
-    Erlang { module: &'static str, directory: PathBuf },
+    Erlang {
+        module: &'static str,
+        directory: PathBuf,
+    },
     File(PathBuf),
 }
 
@@ -30,16 +33,38 @@ impl Peer {
         let name = "Erlang";
         let directory = directory("erlang");
         let source = source("erlang", module, "erl");
-        let Ok(status) = Command::new("erlc").arg("-o").arg(&directory).arg(&source).status() else {
-            println!("  Erlang is not installed (no `erlc`; Debian's erlang-base has it), so it does not run beside");
-            return Peer { name, program: None };
+        let Ok(status) = Command::new("erlc")
+            .arg("-o")
+            .arg(&directory)
+            .arg(&source)
+            .status()
+        else {
+            println!(
+                "  Erlang is not installed (no `erlc`; Debian's erlang-base has it), so it does not run beside"
+            );
+            return Peer {
+                name,
+                program: None,
+            };
         };
-        assert!(status.success(), "erlc does not compile {}", source.display());
-        let version =
-            "io:format(\"~s, ~s\", [erlang:system_info(otp_release), erlang:system_info(emu_flavor)]), halt().";
-        let output = Command::new("erl").args(["-noshell", "-eval", version]).output().expect("erl is where erlc is");
-        println!("  beside Erlang/OTP {}", String::from_utf8_lossy(&output.stdout));
-        Peer { name, program: Some(Program::Erlang { module, directory }) }
+        assert!(
+            status.success(),
+            "erlc does not compile {}",
+            source.display()
+        );
+        let version = "io:format(\"~s, ~s\", [erlang:system_info(otp_release), erlang:system_info(emu_flavor)]), halt().";
+        let output = Command::new("erl")
+            .args(["-noshell", "-eval", version])
+            .output()
+            .expect("erl is where erlc is");
+        println!(
+            "  beside Erlang/OTP {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        Peer {
+            name,
+            program: Some(Program::Erlang { module, directory }),
+        }
     }
 
     /// Compiles a file of `go/`; says which Go it is, or that there is none.
@@ -51,14 +76,34 @@ impl Peer {
         let name = "Go";
         let program = directory("go").join(file);
         let source = source("go", file, "go");
-        let Ok(status) = Command::new("go").arg("build").arg("-o").arg(&program).arg(&source).status() else {
-            println!("  Go is not installed (no `go`; Debian's golang-go has it), so it does not run beside");
-            return Peer { name, program: None };
+        let Ok(status) = Command::new("go")
+            .arg("build")
+            .arg("-o")
+            .arg(&program)
+            .arg(&source)
+            .status()
+        else {
+            println!(
+                "  Go is not installed (no `go`; Debian's golang-go has it), so it does not run beside"
+            );
+            return Peer {
+                name,
+                program: None,
+            };
         };
         assert!(status.success(), "go does not compile {}", source.display());
-        let output = Command::new("go").arg("version").output().expect("go was there a moment ago");
-        println!("  beside {}", String::from_utf8_lossy(&output.stdout).trim());
-        Peer { name, program: Some(Program::File(program)) }
+        let output = Command::new("go")
+            .arg("version")
+            .output()
+            .expect("go was there a moment ago");
+        println!(
+            "  beside {}",
+            String::from_utf8_lossy(&output.stdout).trim()
+        );
+        Peer {
+            name,
+            program: Some(Program::File(program)),
+        }
     }
 
     /// Compiles a file of `native/` as `cargo build --release` would.
@@ -70,10 +115,20 @@ impl Peer {
         let program = directory("native").join(file);
         let source = source("native", file, "rs");
         let mut rustc = Command::new("rustc");
-        rustc.args(["--edition", "2024", "-C", "opt-level=3", "-o"]).arg(&program).arg(&source);
+        rustc
+            .args(["--edition", "2024", "-C", "opt-level=3", "-o"])
+            .arg(&program)
+            .arg(&source);
         let status = rustc.status().expect("rustc is where cargo is");
-        assert!(status.success(), "rustc does not compile {}", source.display());
-        Peer { name: "native", program: Some(Program::File(program)) }
+        assert!(
+            status.success(),
+            "rustc does not compile {}",
+            source.display()
+        );
+        Peer {
+            name: "native",
+            program: Some(Program::File(program)),
+        }
     }
 
     /// Returns the system's name.
@@ -87,11 +142,19 @@ impl Peer {
     ///
     /// Where the program fails or prints something else.
     pub fn run(&self, arguments: &[&str]) -> Vec<f64> {
-        let Some(mut command) = self.command(arguments) else { return Vec::new() };
-        let output = command.stderr(Stdio::inherit()).output().expect("it was just compiled");
+        let Some(mut command) = self.command(arguments) else {
+            return Vec::new();
+        };
+        let output = command
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("it was just compiled");
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{command:?} failed: {text}");
-        let number = |line: &str| line.parse().unwrap_or_else(|_| panic!("{command:?} printed `{line}`"));
+        let number = |line: &str| {
+            line.parse()
+                .unwrap_or_else(|_| panic!("{command:?} printed `{line}`"))
+        };
         text.lines().map(number).collect()
     }
 
@@ -102,7 +165,9 @@ impl Peer {
                 let mut command = Command::new("erl");
                 // A failure is told on its output; nobody reads the dump.
                 command.env("ERL_CRASH_DUMP_SECONDS", "0");
-                command.args(["+P", "2000000", "-noshell", "-pa"]).arg(directory);
+                command
+                    .args(["+P", "2000000", "-noshell", "-pa"])
+                    .arg(directory);
                 command.args(["-run", module, "main"]).args(arguments);
                 command
             }
@@ -124,7 +189,10 @@ fn directory(system: &str) -> PathBuf {
 }
 
 fn source(system: &str, name: &str, extension: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(system).join(name).with_extension(extension)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(system)
+        .join(name)
+        .with_extension(extension)
 }
 
 /// A server in a process of its own, which ends with this.
@@ -137,12 +205,24 @@ pub struct Server {
 impl Server {
     /// Starts a server, and waits until it prints where it listens.
     pub fn start(mut command: Command) -> Server {
-        let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the server can be started");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the server can be started");
         let output = child.stdout.take().expect("it was asked for");
         let mut address = String::new();
-        BufReader::new(output).read_line(&mut address).expect("the server's output can be read");
-        assert!(!address.is_empty(), "the server ended before it said where it listens");
-        Server { child, address: address.trim().to_string() }
+        BufReader::new(output)
+            .read_line(&mut address)
+            .expect("the server's output can be read");
+        assert!(
+            !address.is_empty(),
+            "the server ended before it said where it listens"
+        );
+        Server {
+            child,
+            address: address.trim().to_string(),
+        }
     }
 }
 

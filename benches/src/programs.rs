@@ -11,16 +11,34 @@ use std::process::{Command, Stdio};
 /// Where it does not compile: then there is nothing to measure.
 pub fn guest(name: &str) -> Vec<u8> {
     let path = guest_path(name);
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{} cannot be read: {error}", path.display()))
+    std::fs::read(&path)
+        .unwrap_or_else(|error| panic!("{} cannot be read: {error}", path.display()))
 }
 
 /// Compiles a guest of this package and returns where it lies.
 fn guest_path(name: &str) -> PathBuf {
     let example = format!("bench_{name}");
     // As `cargo build --release` does by default; this workspace's own profile keeps debug information.
-    let defaults = [("CARGO_PROFILE_RELEASE_DEBUG", "false"), ("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")];
-    cargo(&["--release", "--target", "wasm32-wasip1", "-p", "lunatic-benches", "--example", &example], &defaults);
-    target().join("wasm32-wasip1/release/examples").join(example).with_extension("wasm")
+    let defaults = [
+        ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+        ("CARGO_PROFILE_RELEASE_STRIP", "debuginfo"),
+    ];
+    cargo(
+        &[
+            "--release",
+            "--target",
+            "wasm32-wasip1",
+            "-p",
+            "lunatic-benches",
+            "--example",
+            &example,
+        ],
+        &defaults,
+    );
+    target()
+        .join("wasm32-wasip1/release/examples")
+        .join(example)
+        .with_extension("wasm")
 }
 
 /// Compiles the command `lunatic` as this bench was compiled, and a guest, and returns the command that runs the guest.
@@ -42,12 +60,29 @@ pub fn command(name: &str) -> Command {
 /// As [`guest`].
 pub fn tests(profile: &str, target: Option<&str>) -> PathBuf {
     let mut cargo = cargo_command("test");
-    cargo.args(["--profile", profile, "-p", "lunatic-bench-suite", "--lib", "--no-run"]);
-    cargo.args(["--message-format", "json"]).args(target.iter().flat_map(|target| ["--target", target]));
-    let output = cargo.output().unwrap_or_else(|error| panic!("cargo does not start: {error}"));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    cargo.args([
+        "--profile",
+        profile,
+        "-p",
+        "lunatic-bench-suite",
+        "--lib",
+        "--no-run",
+    ]);
+    cargo
+        .args(["--message-format", "json"])
+        .args(target.iter().flat_map(|target| ["--target", target]));
+    let output = cargo
+        .output()
+        .unwrap_or_else(|error| panic!("cargo does not start: {error}"));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let said = String::from_utf8_lossy(&output.stdout);
-    let (_, rest) = said.rsplit_once("\"executable\":\"").expect("cargo says what it has built");
+    let (_, rest) = said
+        .rsplit_once("\"executable\":\"")
+        .expect("cargo says what it has built");
     PathBuf::from(rest.split('"').next().expect("a text ends"))
 }
 
@@ -58,7 +93,18 @@ pub fn tests(profile: &str, target: Option<&str>) -> PathBuf {
 /// As [`guest`].
 pub fn lunatic() -> PathBuf {
     // With a test among what is built, cargo chooses the same features as for the benches, and has compiled wasmtime already.
-    cargo(&["--profile", &profile_name(), "--workspace", "--bin", "lunatic", "--test", "machine"], &[]);
+    cargo(
+        &[
+            "--profile",
+            &profile_name(),
+            "--workspace",
+            "--bin",
+            "lunatic",
+            "--test",
+            "machine",
+        ],
+        &[],
+    );
     profile().join("lunatic")
 }
 
@@ -75,9 +121,15 @@ pub fn lunatic() -> PathBuf {
 pub fn benches(wanted: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
     let all = bench_names();
     if let Some(unknown) = wanted.iter().find(|name| !all.contains(name)) {
-        return Err(format!("no bench is named `{unknown}`; there are {}", all.join(", ")));
+        return Err(format!(
+            "no bench is named `{unknown}`; there are {}",
+            all.join(", ")
+        ));
     }
-    let names: Vec<_> = all.into_iter().filter(|name| wanted.is_empty() || wanted.contains(name)).collect();
+    let names: Vec<_> = all
+        .into_iter()
+        .filter(|name| wanted.is_empty() || wanted.contains(name))
+        .collect();
     let mut cargo = cargo_command("bench");
     cargo.args([
         "--profile",
@@ -88,14 +140,23 @@ pub fn benches(wanted: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
         "json-render-diagnostics",
     ]);
     cargo.args(names.iter().flat_map(|name| ["--bench", name]));
-    let output =
-        cargo.stderr(Stdio::inherit()).output().unwrap_or_else(|error| panic!("cargo does not start: {error}"));
+    let output = cargo
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap_or_else(|error| panic!("cargo does not start: {error}"));
     assert!(output.status.success(), "the benches do not compile");
     let said = String::from_utf8_lossy(&output.stdout);
-    let messages: Vec<Message> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let messages: Vec<Message> = said
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
     let path = |name: &String| {
-        let is_it = |message: &&Message| message.target.name == *name && message.target.kind == ["bench"];
-        let message = messages.iter().find(is_it).expect("cargo says what it has built");
+        let is_it =
+            |message: &&Message| message.target.name == *name && message.target.kind == ["bench"];
+        let message = messages
+            .iter()
+            .find(is_it)
+            .expect("cargo says what it has built");
         (name.clone(), message.executable.clone())
     };
     Ok(names.iter().map(path).collect())
@@ -125,17 +186,30 @@ fn bench_names() -> Vec<String> {
         name: String,
         targets: Vec<Target>,
     }
-    let output = cargo_itself().args(["metadata", "--no-deps", "--format-version", "1"]).output();
+    let output = cargo_itself()
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .output();
     let output = output.unwrap_or_else(|error| panic!("cargo does not start: {error}"));
-    let metadata: Metadata = serde_json::from_slice(&output.stdout).expect("cargo describes the workspace");
-    let package = metadata.packages.into_iter().find(|package| package.name == env!("CARGO_PKG_NAME"));
+    let metadata: Metadata =
+        serde_json::from_slice(&output.stdout).expect("cargo describes the workspace");
+    let package = metadata
+        .packages
+        .into_iter()
+        .find(|package| package.name == env!("CARGO_PKG_NAME"));
     let targets = package.expect("this package is in the workspace").targets;
-    targets.into_iter().filter(|target| target.kind == ["bench"]).map(|target| target.name).collect()
+    targets
+        .into_iter()
+        .filter(|target| target.kind == ["bench"])
+        .map(|target| target.name)
+        .collect()
 }
 
 fn cargo(arguments: &[&str], variables: &[(&str, &str)]) {
     let mut command = cargo_command("build");
-    let status = command.envs(variables.iter().copied()).args(arguments).status();
+    let status = command
+        .envs(variables.iter().copied())
+        .args(arguments)
+        .status();
     let status = status.unwrap_or_else(|error| panic!("cargo does not start: {error}"));
     assert!(
         status.success(),
@@ -146,7 +220,9 @@ fn cargo(arguments: &[&str], variables: &[(&str, &str)]) {
 
 fn cargo_command(subcommand: &str) -> Command {
     let mut command = cargo_itself();
-    command.args([subcommand, "--quiet", "--target-dir"]).arg(target());
+    command
+        .args([subcommand, "--quiet", "--target-dir"])
+        .arg(target());
     command
 }
 
@@ -171,10 +247,18 @@ pub(crate) fn profile_name() -> String {
 fn profile() -> PathBuf {
     let program = std::env::current_exe().expect("the system knows where a running program lies");
     let directory = program.parent().expect("cargo put it into a directory");
-    if directory.ends_with("deps") { directory.parent().unwrap_or(directory) } else { directory }.to_path_buf()
+    if directory.ends_with("deps") {
+        directory.parent().unwrap_or(directory)
+    } else {
+        directory
+    }
+    .to_path_buf()
 }
 
 /// Returns cargo's target directory.
 pub(crate) fn target() -> PathBuf {
-    profile().parent().map(Path::to_path_buf).expect("the directory of a profile lies in the target directory")
+    profile()
+        .parent()
+        .map(Path::to_path_buf)
+        .expect("the directory of a profile lies in the target directory")
 }

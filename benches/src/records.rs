@@ -63,17 +63,30 @@ pub struct Picture {
 impl Picture {
     /// Names a picture and its axes.
     pub fn new(file: &str, title: &str, x: &str, y: &str) -> Picture {
-        Picture { file: file.into(), title: title.into(), x: x.into(), y: y.into() }
+        Picture {
+            file: file.into(),
+            title: title.into(),
+            x: x.into(),
+            y: y.into(),
+        }
     }
 
     /// Tells a point of a curve.
     pub fn point(&self, series: &str, x: f64, y: f64) {
-        tell(&Record::Point { picture: self.clone(), series: series.into(), x, y });
+        tell(&Record::Point {
+            picture: self.clone(),
+            series: series.into(),
+            x,
+            y,
+        });
     }
 
     /// Tells something to say below the picture.
     pub fn note(&self, text: &str) {
-        tell(&Record::Note { picture: self.clone(), text: text.into() });
+        tell(&Record::Note {
+            picture: self.clone(),
+            text: text.into(),
+        });
     }
 }
 
@@ -83,7 +96,9 @@ impl Picture {
 ///
 /// Where the file cannot be written to.
 pub fn tell(record: &Record) {
-    let Some(path) = std::env::var_os(VARIABLE) else { return };
+    let Some(path) = std::env::var_os(VARIABLE) else {
+        return;
+    };
     if Depth::of_this_run() == Depth::Quick {
         return;
     }
@@ -95,7 +110,9 @@ pub fn tell(record: &Record) {
 
 /// Reads what a bench told; a bench that was ended may have left half a line, which is left out.
 pub fn read(text: &str) -> Vec<Record> {
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -104,8 +121,16 @@ mod tests {
 
     #[test]
     fn what_is_told_is_read_and_half_a_line_is_left_out() {
-        let point = Record::Point { picture: Picture::new("a", "b", "c", "d"), series: "e".into(), x: 1.5, y: 2.0 };
+        let point = Record::Point {
+            picture: Picture::new("a", "b", "c", "d"),
+            series: "e".into(),
+            x: 1.5,
+            y: 2.0,
+        };
         let line = serde_json::to_string(&point).expect("it is plain");
-        assert_eq!(read(&format!("{line}\n{}", &line[..line.len() / 2])), [point]);
+        assert_eq!(
+            read(&format!("{line}\n{}", &line[..line.len() / 2])),
+            [point]
+        );
     }
 }

@@ -19,7 +19,11 @@ impl Depth {
     /// Full under `cargo bench`, quick under `cargo test --benches` and with `--test`.
     pub fn of_this_run() -> Depth {
         let has = |flag: &str| std::env::args().any(|argument| argument == flag);
-        if has("--bench") && !has("--test") { Depth::Full } else { Depth::Quick }
+        if has("--bench") && !has("--test") {
+            Depth::Full
+        } else {
+            Depth::Quick
+        }
     }
 
     /// Returns one or the other.
@@ -35,7 +39,12 @@ impl Depth {
 pub fn promise(sentence: &str) -> Depth {
     let depth = Depth::of_this_run();
     println!("\n{sentence}");
-    println!("  {}; commit {}; {}", place(), commit(), depth.choose("full", "quick: the figures mean nothing"));
+    println!(
+        "  {}; commit {}; {}",
+        place(),
+        commit(),
+        depth.choose("full", "quick: the figures mean nothing")
+    );
     tell(&Record::Promise(sentence.to_string()));
     depth
 }
@@ -47,13 +56,19 @@ pub fn place() -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let kernel = kernel.split('-').next().unwrap_or_default().trim();
     let profile = programs::profile_name();
-    format!("{cores} cores, {}, {memory} GiB, Linux {kernel}, profile {profile}", std::env::consts::ARCH)
+    format!(
+        "{cores} cores, {}, {memory} GiB, Linux {kernel}, profile {profile}",
+        std::env::consts::ARCH
+    )
 }
 
 /// Names the commit; with `-dirty` where files differ from it.
 pub fn commit() -> String {
-    let git = Command::new("git").args(["describe", "--always", "--dirty"]).output();
-    git.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()).unwrap_or_default()
+    let git = Command::new("git")
+        .args(["describe", "--always", "--dirty"])
+        .output();
+    git.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string())
+        .unwrap_or_default()
 }
 
 /// What was measured in several rounds.
@@ -87,7 +102,10 @@ impl Figures {
     fn quantile(&self, part: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
-        let last = sorted.len().checked_sub(1).expect("a row has at least one round");
+        let last = sorted
+            .len()
+            .checked_sub(1)
+            .expect("a row has at least one round");
         sorted[(last as f64 * part).ceil() as usize]
     }
 
@@ -106,7 +124,11 @@ impl Figures {
         if self.0.len() == 1 {
             return format!("{value} {unit}");
         }
-        format!("{value} {unit} ({}–{})", number(self.quantile(0.0)), number(self.quantile(1.0)))
+        format!(
+            "{value} {unit} ({}–{})",
+            number(self.quantile(0.0)),
+            number(self.quantile(1.0))
+        )
     }
 }
 
@@ -156,7 +178,13 @@ pub struct Row<'a> {
 impl<'a> Row<'a> {
     /// Begins a row. The middle round counts; the least and the greatest are shown.
     pub fn new(what: &'a str, unit: &'a str, ours: &'a Figures) -> Row<'a> {
-        Row { what, unit, ours, part: 0.5, peers: Vec::new() }
+        Row {
+            what,
+            unit,
+            ours,
+            part: 0.5,
+            peers: Vec::new(),
+        }
     }
 
     /// Lets the figure count that 99 of 100 do not exceed.
@@ -181,16 +209,32 @@ impl<'a> Row<'a> {
                 continue;
             }
             let times = number(ours / peer.quantile(self.part));
-            let _ = write!(figure, " · {name} {}: {times} ×", peer.show(self.part, self.unit));
+            let _ = write!(
+                figure,
+                " · {name} {}: {times} ×",
+                peer.show(self.part, self.unit)
+            );
         }
         let first = self.peers.first().filter(|(_, peer)| !peer.0.is_empty());
         let times = first.map(|(_, peer)| ours / peer.quantile(self.part));
         let peer = self.peers.first().map_or("nothing", |(name, _)| name);
         let (wanted, is_met) = match bar {
-            Bar::AtMost(most) => (format!("≤ {} {}", number(most), self.unit), Some(ours <= most)),
-            Bar::AtLeast(least) => (format!("≥ {} {}", number(least), self.unit), Some(ours >= least)),
-            Bar::AtMostTimes(most) => (format!("≤ {most} × {peer}"), times.map(|times| times <= most)),
-            Bar::AtLeastTimes(least) => (format!("≥ {least} × {peer}"), times.map(|times| times >= least)),
+            Bar::AtMost(most) => (
+                format!("≤ {} {}", number(most), self.unit),
+                Some(ours <= most),
+            ),
+            Bar::AtLeast(least) => (
+                format!("≥ {} {}", number(least), self.unit),
+                Some(ours >= least),
+            ),
+            Bar::AtMostTimes(most) => (
+                format!("≤ {most} × {peer}"),
+                times.map(|times| times <= most),
+            ),
+            Bar::AtLeastTimes(least) => (
+                format!("≥ {least} × {peer}"),
+                times.map(|times| times >= least),
+            ),
             Bar::None => {
                 println!("  {}: {figure}", self.what);
                 return;
@@ -207,12 +251,22 @@ impl<'a> Row<'a> {
 
 /// Prints a row of what cannot be measured here, and why.
 pub fn open(what: &str, bar: &str, reason: &str) {
-    finish(what, bar.to_string(), "–".to_string(), format!("open: {reason}"));
+    finish(
+        what,
+        bar.to_string(),
+        "–".to_string(),
+        format!("open: {reason}"),
+    );
 }
 
 fn finish(what: &str, bar: String, figure: String, verdict: String) {
     println!("  {what}: {figure} · bar {bar} · {verdict}");
-    tell(&Record::Row { what: what.to_string(), bar, figure, verdict });
+    tell(&Record::Row {
+        what: what.to_string(),
+        bar,
+        figure,
+        verdict,
+    });
 }
 
 #[cfg(test)]
@@ -222,13 +276,19 @@ mod tests {
     #[test]
     fn the_middle_round_counts_and_the_worst_of_a_hundred_does_not() {
         let figures: Figures = (1..=100).rev().map(f64::from).collect();
-        assert_eq!((figures.median(), figures.quantile(0.98), figures.least()), (51.0, 99.0, 1.0));
+        assert_eq!(
+            (figures.median(), figures.quantile(0.98), figures.least()),
+            (51.0, 99.0, 1.0)
+        );
         assert_eq!(Figures::from_iter([7.0]).quantile(0.99), 7.0);
     }
 
     #[test]
     fn numbers_have_the_digits_that_matter() {
-        let written: Vec<String> = [0.5, 12.34, 999.6, 1_234_567.0, -1_234.0].into_iter().map(number).collect();
+        let written: Vec<String> = [0.5, 12.34, 999.6, 1_234_567.0, -1_234.0]
+            .into_iter()
+            .map(number)
+            .collect();
         assert_eq!(written, ["0.50", "12.3", "1,000", "1,234,567", "-1,234"]);
     }
 }

@@ -33,7 +33,11 @@ impl Told {
         let mut add = |promise: &str, what: &str, bar: &str, figure: &str, verdict: &str| {
             let cells = [promise, bar, figure, verdict, &place.machine, &place.commit].map(cell);
             let [promise, bar, figure, verdict, machine, commit] = &cells;
-            let what = if what.is_empty() { String::new() } else { format!(": {}", cell(what)) };
+            let what = if what.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", cell(what))
+            };
             let command = command(&self.bench);
             let _ = writeln!(
                 lines,
@@ -43,7 +47,12 @@ impl Told {
         for record in &self.records {
             match record {
                 Record::Promise(sentence) => promise = sentence,
-                Record::Row { what, bar, figure, verdict } => add(promise, what, bar, figure, verdict),
+                Record::Row {
+                    what,
+                    bar,
+                    figure,
+                    verdict,
+                } => add(promise, what, bar, figure, verdict),
                 Record::Point { .. } | Record::Note { .. } | Record::Table(_) => {}
             }
         }
@@ -112,7 +121,10 @@ pub fn merge(file: &str, told: &[Told], place: &Place) -> Result<String, String>
 }
 
 fn markers(name: &str) -> (String, String) {
-    (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"))
+    (
+        format!("<!-- {name} -->\n"),
+        format!("<!-- end of {name} -->"),
+    )
 }
 
 /// Returns where in a file what stands between a pair of markers begins and ends.
@@ -139,12 +151,24 @@ mod tests {
     use super::*;
 
     fn place() -> Place {
-        Place { machine: "here".into(), commit: "abc".into() }
+        Place {
+            machine: "here".into(),
+            commit: "abc".into(),
+        }
     }
 
     fn told(bench: &str, figure: &str) -> Told {
-        let row = Record::Row { what: "one".into(), bar: "≤ 1".into(), figure: figure.into(), verdict: "met".into() };
-        Told { bench: bench.into(), records: vec![Record::Promise("it is fast".into()), row], failure: None }
+        let row = Record::Row {
+            what: "one".into(),
+            bar: "≤ 1".into(),
+            figure: figure.into(),
+            verdict: "met".into(),
+        };
+        Told {
+            bench: bench.into(),
+            records: vec![Record::Promise("it is fast".into()), row],
+            failure: None,
+        }
     }
 
     const FILE: &str = "before\n<!-- promises -->\n\n| head |\n|---|\n| old | `./x bench a` |\n| old too | `./x bench a` |\n\
@@ -152,15 +176,26 @@ mod tests {
 
     #[test]
     fn lines_of_a_bench_that_ran_are_replaced_and_the_others_stay() {
-        let silent = Told { bench: "b".into(), records: vec![Record::Promise("it is fast".into())], failure: None };
-        let merged =
-            merge(FILE, &[told("a", "5 | 6"), silent, told("c", "7")], &place()).expect("the markers are there");
+        let silent = Told {
+            bench: "b".into(),
+            records: vec![Record::Promise("it is fast".into())],
+            failure: None,
+        };
+        let merged = merge(
+            FILE,
+            &[told("a", "5 | 6"), silent, told("c", "7")],
+            &place(),
+        )
+        .expect("the markers are there");
         let expected = "before\n<!-- promises -->\n\n| head |\n|---|\n\
                         | it is fast: one | ≤ 1 | 5 \\| 6 | met | here | abc | `./x bench a` |\n\
                         | stays | `./x bench b` |\n\
                         | it is fast: one | ≤ 1 | 7 | met | here | abc | `./x bench c` |\n\n<!-- end of promises -->\nafter\n";
         assert_eq!(merged, expected);
-        assert_eq!(merge(&merged, &[told("c", "7")], &place()).expect("so they are again"), merged);
+        assert_eq!(
+            merge(&merged, &[told("c", "7")], &place()).expect("so they are again"),
+            merged
+        );
     }
 
     #[test]
@@ -168,17 +203,24 @@ mod tests {
         let mut told = told("a", "5");
         told.failure = Some("it took more than 300 s".into());
         let table = table(&[told], &place());
-        assert!(table.contains("| it is fast | – | – | failed: it took more than 300 s |"), "{table}");
+        assert!(
+            table.contains("| it is fast | – | – | failed: it took more than 300 s |"),
+            "{table}"
+        );
     }
 
     #[test]
     fn a_table_goes_between_its_own_markers_or_is_refused() {
         let mut told = told("a", "5");
-        told.records.push(Record::Table(vec!["| x |".into(), "|---|".into()]));
+        told.records
+            .push(Record::Table(vec!["| x |".into(), "|---|".into()]));
         let refused = merge(FILE, &[told.clone()], &place()).expect_err("it has no markers");
         assert_eq!(refused, "the file has no line `<!-- a -->`");
         let file = format!("{FILE}<!-- a -->\nold\n<!-- end of a -->\n");
         let merged = merge(&file, &[told], &place()).expect("now it has");
-        assert!(merged.ends_with("<!-- a -->\n\n| x |\n|---|\n\n<!-- end of a -->\n"), "{merged}");
+        assert!(
+            merged.ends_with("<!-- a -->\n\n| x |\n|---|\n\n<!-- end of a -->\n"),
+            "{merged}"
+        );
     }
 }

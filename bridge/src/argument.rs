@@ -30,7 +30,9 @@ impl Argument {
     ///
     /// [`CallError::Argument`] where it cannot be JSON, such as a map whose keys are no texts.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Argument, CallError> {
-        serde_json::to_vec(value).map(Argument::Json).map_err(CallError::Argument)
+        serde_json::to_vec(value)
+            .map(Argument::Json)
+            .map_err(CallError::Argument)
     }
 
     /// Returns the bytes that are written into the guest's memory.
@@ -71,8 +73,13 @@ impl Answer {
     /// [`CallError::Answer`] where it is no JSON, no value of this type, nested deeper than 128, or bytes.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, CallError> {
         match self {
-            Answer::Json(bytes) => serde_json::from_slice(bytes).map_err(|error| CallError::Answer(error.to_string())),
-            Answer::Bytes(bytes) => Err(CallError::Answer(format!("it is {} bytes and no JSON", bytes.len()))),
+            Answer::Json(bytes) => {
+                serde_json::from_slice(bytes).map_err(|error| CallError::Answer(error.to_string()))
+            }
+            Answer::Bytes(bytes) => Err(CallError::Answer(format!(
+                "it is {} bytes and no JSON",
+                bytes.len()
+            ))),
         }
     }
 

@@ -170,9 +170,19 @@ impl Builder {
             config.allow(prefix);
         }
         let module = vm.module(name, bytes)?;
-        let pool = Pool::new(module, vm.environment(config), self.index, self.instances, self.patience);
+        let pool = Pool::new(
+            module,
+            vm.environment(config),
+            self.index,
+            self.instances,
+            self.patience,
+        );
         match block_on(pool.begin()) {
-            Ok(()) => Ok(Bridge { pool, time: self.time, _vm: vm }),
+            Ok(()) => Ok(Bridge {
+                pool,
+                time: self.time,
+                _vm: vm,
+            }),
             Err(CallError::Instance(error)) => Err(error.into()),
             Err(CallError::Ended(exit)) => Err(InstanceError::Ended(exit).into()),
             Err(other) => unreachable!("nothing was called: {other}"),
@@ -194,14 +204,17 @@ pub(crate) async fn within<E: From<CallError>>(
 
 /// Returns what the module in a file is called in reports.
 pub(crate) fn name(file: &Path) -> Cow<'_, str> {
-    file.file_stem().map_or("module".into(), |name| name.to_string_lossy())
+    file.file_stem()
+        .map_or("module".into(), |name| name.to_string_lossy())
 }
 
 /// Returns the machine of all bridges that have none of their own. It lives as long as the program: without calls it costs
 /// address space and nothing else.
 fn shared_machine() -> Result<Vm, BuildError> {
     static SHARED: Mutex<Option<Vm>> = Mutex::new(None);
-    let mut shared = SHARED.lock().expect("nothing panics while it holds this lock");
+    let mut shared = SHARED
+        .lock()
+        .expect("nothing panics while it holds this lock");
     if let Some(vm) = &*shared {
         return Ok(vm.clone());
     }
@@ -258,7 +271,15 @@ impl Bridge {
         width: u32,
         height: u32,
     ) -> Result<R, CallError> {
-        self.invoke(function, Argument::Image { bytes: bytes.to_vec(), width, height })?.json()
+        self.invoke(
+            function,
+            Argument::Image {
+                bytes: bytes.to_vec(),
+                width,
+                height,
+            },
+        )?
+        .json()
     }
 
     /// Calls a function with bytes and returns the bytes that it answers with.
@@ -267,7 +288,8 @@ impl Bridge {
     ///
     /// As [`call`](Self::call).
     pub fn call_bytes(&self, function: &str, bytes: &[u8]) -> Result<Vec<u8>, CallError> {
-        self.invoke(function, Argument::Bytes(bytes.to_vec())).map(Answer::into_bytes)
+        self.invoke(function, Argument::Bytes(bytes.to_vec()))
+            .map(Answer::into_bytes)
     }
 
     /// Calls a function with any argument and waits for its answer.
@@ -284,7 +306,11 @@ impl Bridge {
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    pub async fn invoke_async(&self, function: &str, argument: Argument) -> Result<Answer, CallError> {
+    pub async fn invoke_async(
+        &self,
+        function: &str,
+        argument: Argument,
+    ) -> Result<Answer, CallError> {
         self.begin(function, argument).await
     }
 
@@ -308,7 +334,12 @@ impl Bridge {
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    pub async fn invoke_within(&self, time: Duration, function: &str, argument: Argument) -> Result<Answer, CallError> {
+    pub async fn invoke_within(
+        &self,
+        time: Duration,
+        function: &str,
+        argument: Argument,
+    ) -> Result<Answer, CallError> {
         within(time, self.pool.call(function, argument)).await
     }
 
@@ -320,6 +351,8 @@ impl Bridge {
 
 impl fmt::Debug for Bridge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bridge").field("module", self.module()).finish_non_exhaustive()
+        f.debug_struct("Bridge")
+            .field("module", self.module())
+            .finish_non_exhaustive()
     }
 }

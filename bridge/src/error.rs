@@ -77,7 +77,9 @@ pub enum CallError {
     #[error("the argument cannot be JSON: {0}")]
     Argument(#[source] serde_json::Error),
     /// The argument does not fit the guest's memory.
-    #[error("the argument needs {wanted} bytes of the guest's memory, which has {size} and may not grow so far")]
+    #[error(
+        "the argument needs {wanted} bytes of the guest's memory, which has {size} and may not grow so far"
+    )]
     TooLarge {
         /// How many bytes, as far as they can be counted.
         wanted: u64,
@@ -110,6 +112,10 @@ pub enum CallError {
 fn list(names: &[String]) -> String {
     match names {
         [] => "none".to_string(),
-        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+        names => names
+            .iter()
+            .map(|name| format!("`{name}`"))
+            .collect::<Vec<_>>()
+            .join(", "),
     }
 }

@@ -10,15 +10,24 @@ const MAX_MODULE: u64 = 1 << 30;
 
 /// Reads a module from a file, a pipe or whatever is there.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
-    within(path, MAX_MODULE).map_err(|error| LoadError::File { path: path.to_path_buf(), error })
+    within(path, MAX_MODULE).map_err(|error| LoadError::File {
+        path: path.to_path_buf(),
+        error,
+    })
 }
 
 /// Reads a module from a file that may be looked at again and again, and whose reader never waits for a writer.
 pub(crate) fn read_regular(path: &Path) -> Result<Vec<u8>, LoadError> {
     match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
-            let error = io::Error::new(ErrorKind::InvalidInput, "it is no regular file, and no other can be watched");
-            Err(LoadError::File { path: path.to_path_buf(), error })
+            let error = io::Error::new(
+                ErrorKind::InvalidInput,
+                "it is no regular file, and no other can be watched",
+            );
+            Err(LoadError::File {
+                path: path.to_path_buf(),
+                error,
+            })
         }
         _ => read(path),
     }
@@ -52,9 +61,14 @@ mod tests {
         let path = directory.path().join("module.wasm");
         fs::write(&path, [7; 100]).expect("the file can be written");
         assert_eq!(within(&path, 100).expect("it is not larger"), [7; 100]);
-        assert_eq!(within(&path, 99).expect_err("it is larger").kind(), ErrorKind::FileTooLarge);
+        assert_eq!(
+            within(&path, 99).expect_err("it is larger").kind(),
+            ErrorKind::FileTooLarge
+        );
         // A file that takes no room, and would be read for long.
-        File::create(&path).and_then(|file| file.set_len(1 << 40)).expect("it can have holes");
+        File::create(&path)
+            .and_then(|file| file.set_len(1 << 40))
+            .expect("it can have holes");
         let error = read(&path).expect_err("no module is so large");
         assert!(error.to_string().contains("no module does"), "{error}");
     }

@@ -79,15 +79,24 @@ impl Instance {
             })
         };
         let (can_allocate, can_free) = (takes(ALLOCATE, 1, 1), takes(FREE, 2, 0));
-        Instance { module: module.clone(), index, can_allocate, can_free, area: None, functions: HashMap::new() }
+        Instance {
+            module: module.clone(),
+            index,
+            can_allocate,
+            can_free,
+            area: None,
+            functions: HashMap::new(),
+        }
     }
 
     /// Does what the module wants to be done before anything is called.
     pub(crate) async fn begin(&self, live: &mut Live) -> Result<(), Exit> {
         match self.module.function(INITIALIZE) {
-            Some(ty) if ty.params().len() == 0 => {
-                live.call(INITIALIZE, &[]).await.map(drop).map_err(lunatic_vm::CallError::into_exit)
-            }
+            Some(ty) if ty.params().len() == 0 => live
+                .call(INITIALIZE, &[])
+                .await
+                .map(drop)
+                .map_err(lunatic_vm::CallError::into_exit),
             _ => Ok(()),
         }
     }
@@ -102,14 +111,26 @@ impl Instance {
         let bytes = argument.bytes();
         let mut parameters = vec![Val::I32(0), Val::I32((bytes.len() as u32).cast_signed())];
         if let Argument::Image { width, height, .. } = argument {
-            parameters.extend([Val::I32(width.cast_signed()), Val::I32(height.cast_signed())]);
+            parameters.extend([
+                Val::I32(width.cast_signed()),
+                Val::I32(height.cast_signed()),
+            ]);
         }
-        let Some(signature) = self.signature(function).filter(|known| known.parameters == parameters.len()) else {
+        let Some(signature) = self
+            .signature(function)
+            .filter(|known| known.parameters == parameters.len())
+        else {
             // The call itself says what is wrong with that.
-            return Err(live.call(function, &parameters).await.map_err(ended).expect_err("it cannot be called so"));
+            return Err(live
+                .call(function, &parameters)
+                .await
+                .map_err(ended)
+                .expect_err("it cannot be called so"));
         };
         let convention = signature.convention.ok_or_else(|| {
-            CallError::Answer("it returns neither 32 bits, a length, nor 64, an address and a length".to_string())
+            CallError::Answer(
+                "it returns neither 32 bits, a length, nor 64, an address and a length".to_string(),
+            )
         })?;
         let (index, room) = self.place(live, argument, convention).await?;
         live.write(index, bytes).map_err(misplaced)?;
@@ -117,8 +138,9 @@ impl Instance {
 
         match live.call(function, &parameters).await.map_err(ended)?[..] {
             [Val::I32(length)] => {
-                let length = usize::try_from(length)
-                    .map_err(|_| CallError::Answer(format!("it returned {length} as the length of its result")))?;
+                let length = usize::try_from(length).map_err(|_| {
+                    CallError::Answer(format!("it returned {length} as the length of its result"))
+                })?;
                 let json = live.read(index, length).map_err(misplaced)?;
                 if self.can_allocate {
                     self.free(live, index, room).await?;
@@ -135,7 +157,10 @@ impl Instance {
             return Some(known);
         }
         let ty = self.module.function(function)?;
-        let signature = Signature { parameters: ty.params().len(), convention: Convention::of(&ty) };
+        let signature = Signature {
+            parameters: ty.params().len(),
+            convention: Convention::of(&ty),
+        };
         self.functions.insert(function.into(), signature);
         Some(signature)
     }
@@ -144,23 +169,39 @@ impl Instance {
     async fn fetch(&self, live: &mut Live, found: u64) -> Result<Answer, CallError> {
         let (address, length) = ((found >> 32) as u32, found as u32);
         if length == 0 {
-            return Err(CallError::Answer("it is empty, and its first byte was to say what it is".to_string()));
+            return Err(CallError::Answer(
+                "it is empty, and its first byte was to say what it is".to_string(),
+            ));
         }
         let kind = live.read(address, 1).map_err(misplaced)?[0];
         // Where the first byte is the last of all addresses there is no rest, and reading none is right there too.
-        let bytes = live.read(address.saturating_add(1), length as usize - 1).map_err(misplaced)?;
+        let bytes = live
+            .read(address.saturating_add(1), length as usize - 1)
+            .map_err(misplaced)?;
         self.free(live, address, length).await?;
         match kind {
             kind::JSON => Ok(Answer::Json(bytes)),
             kind::BYTES => Ok(Answer::Bytes(bytes)),
-            kind::ERROR => Err(CallError::Failed(String::from_utf8_lossy(&bytes).into_owned())),
-            other => Err(CallError::Answer(format!("its first byte is {other}, which means nothing"))),
+            kind::ERROR => Err(CallError::Failed(
+                String::from_utf8_lossy(&bytes).into_owned(),
+            )),
+            other => Err(CallError::Answer(format!(
+                "its first byte is {other}, which means nothing"
+            ))),
         }
     }
 
     async fn free(&self, live: &mut Live, address: u32, length: u32) -> Result<(), CallError> {
         if self.can_free {
-            live.call(FREE, &[Val::I32(address.cast_signed()), Val::I32(length.cast_signed())]).await.map_err(ended)?;
+            live.call(
+                FREE,
+                &[
+                    Val::I32(address.cast_signed()),
+                    Val::I32(length.cast_signed()),
+                ],
+            )
+            .await
+            .map_err(ended)?;
         }
         Ok(())
     }
@@ -180,7 +221,11 @@ impl Instance {
         };
         let length = u32::try_from(room).map_err(|_| too_large(room))?;
         if self.can_allocate {
-            return match live.call(ALLOCATE, &[Val::I32(length.cast_signed())]).await.map_err(ended)?[..] {
+            return match live
+                .call(ALLOCATE, &[Val::I32(length.cast_signed())])
+                .await
+                .map_err(ended)?[..]
+            {
                 [Val::I32(address)] if address != 0 => Ok((address.cast_unsigned(), length)),
                 _ => Err(too_large(room)),
             };
@@ -188,7 +233,11 @@ impl Instance {
         if let Some(index) = self.index {
             // The embedder knows what lies there; the memory must only reach so far.
             let end = u64::from(index) + argument.room();
-            return if grow(live, end).await { Ok((index, length)) } else { Err(too_large(end)) };
+            return if grow(live, end).await {
+                Ok((index, length))
+            } else {
+                Err(too_large(end))
+            };
         }
         if let Some(area) = self.area.filter(|area| area.length >= room) {
             return Ok((area.start, length));
@@ -199,7 +248,10 @@ impl Instance {
         if !grow(live, size + wanted).await {
             return Err(too_large(size + wanted));
         }
-        self.area = Some(Area { start, length: live.memory_size() as u64 - size });
+        self.area = Some(Area {
+            start,
+            length: live.memory_size() as u64 - size,
+        });
         Ok((start, length))
     }
 }

@@ -48,7 +48,10 @@ struct Order {
 
 impl Order {
     fn take(&self) -> Option<Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.work
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
@@ -108,7 +111,17 @@ impl Pool {
     ) -> Pool {
         let (jobs, queue) = async_channel::unbounded();
         let (idle, alive) = (Arc::default(), Mutex::default());
-        Pool(Arc::new(Inner { module, environment, index, jobs, queue, idle, alive, most, patience }))
+        Pool(Arc::new(Inner {
+            module,
+            environment,
+            index,
+            jobs,
+            queue,
+            idle,
+            alive,
+            most,
+            patience,
+        }))
     }
 
     pub(crate) fn module(&self) -> &Module {
@@ -122,7 +135,10 @@ impl Pool {
         function: &str,
         argument: Argument,
     ) -> impl Future<Output = Result<Answer, CallError>> + Send + use<> {
-        self.ask(Work::Call { function: function.to_string(), argument })
+        self.ask(Work::Call {
+            function: function.to_string(),
+            argument,
+        })
     }
 
     /// Waits until there is an instance, to see whether one can be made.
@@ -140,9 +156,18 @@ impl Pool {
             return Err(CallError::Busy(MAX_WAITING));
         }
         let (reply, answer) = oneshot::channel();
-        let order = Arc::new(Order { work: Mutex::new(Some(work)), taken: OnceLock::new() });
-        let job = Job { order: order.clone(), reply };
-        self.0.jobs.try_send(job).unwrap_or_else(|_| unreachable!("the pool holds both ends of its queue"));
+        let order = Arc::new(Order {
+            work: Mutex::new(Some(work)),
+            taken: OnceLock::new(),
+        });
+        let job = Job {
+            order: order.clone(),
+            reply,
+        };
+        self.0
+            .jobs
+            .try_send(job)
+            .unwrap_or_else(|_| unreachable!("the pool holds both ends of its queue"));
         Inner::recruit(&self.0);
         Ok(Waiting { order, answer })
     }
@@ -166,7 +191,11 @@ impl Inner {
             idle: inner.idle.clone(),
             has_begun: has_begun.clone(),
         };
-        let drive = inner.environment.drive(&inner.module, inner.module.name(), |live| Box::pin(server.serve(live)));
+        let drive = inner
+            .environment
+            .drive(&inner.module, inner.module.name(), |live| {
+                Box::pin(server.serve(live))
+            });
         match drive {
             Ok(process) => {
                 let patience = inner.patience;
@@ -196,7 +225,9 @@ impl Inner {
     }
 
     fn alive(&self) -> MutexGuard<'_, usize> {
-        self.alive.lock().expect("nothing panics while it holds this lock")
+        self.alive
+            .lock()
+            .expect("nothing panics while it holds this lock")
     }
 }
 
@@ -208,7 +239,9 @@ fn look_after(watching: impl Future<Output = ()> + Send + 'static) {
     THREAD.call_once(|| {
         let run = || block_on(EXECUTOR.run(pending::<()>()));
         let thread = std::thread::Builder::new().name("lunatic-calls".to_string());
-        thread.spawn(run).expect("the system has room for one thread");
+        thread
+            .spawn(run)
+            .expect("the system has room for one thread");
     });
     EXECUTOR.spawn(watching).detach();
 }
@@ -216,7 +249,12 @@ fn look_after(watching: impl Future<Output = ()> + Send + 'static) {
 /// Waits for the end of an instance, and has another made where work waits.
 ///
 /// An instance that never begins would keep those waiting who want to call it, and a core busy.
-async fn watch(inner: Weak<Inner>, instance: Process, has_begun: Arc<AtomicBool>, patience: Duration) {
+async fn watch(
+    inner: Weak<Inner>,
+    instance: Process,
+    has_begun: Arc<AtomicBool>,
+    patience: Duration,
+) {
     let has_ended = async { Some(instance.exited().await) };
     let is_late = async {
         Timer::after(patience).await;
@@ -276,7 +314,9 @@ impl Server {
         loop {
             let received = self.queue.recv().await;
             drop(idle);
-            let Ok(job) = received else { return Exit::Normal };
+            let Ok(job) = received else {
+                return Exit::Normal;
+            };
             if let Err(exit) = self.work(live, job).await {
                 return exit;
             }
@@ -289,7 +329,9 @@ impl Server {
         let Job { order, mut reply } = job;
         // Set first, for a caller who sees that the work was taken and gets no reply.
         let _ = order.taken.set(live.process().clone());
-        let Some(work) = order.take() else { return Ok(()) };
+        let Some(work) = order.take() else {
+            return Ok(());
+        };
         let answer = match work {
             Work::Begin => Ok(Answer::Bytes(Vec::new())),
             Work::Call { function, argument } => {
@@ -322,9 +364,18 @@ mod tests {
         (func (export "spin") (param i32 i32) (result i32) (loop br 0) (i32.const 0)))"#;
 
     fn pool() -> (Vm, Pool) {
-        let vm = Vm::builder().workers(1).build().expect("the machine can be set up");
+        let vm = Vm::builder()
+            .workers(1)
+            .build()
+            .expect("the machine can be set up");
         let module = vm.module("spin", SPIN).expect("the module is one");
-        let pool = Pool::new(module, vm.environment(vm.config()), None, 1, Duration::from_secs(60));
+        let pool = Pool::new(
+            module,
+            vm.environment(vm.config()),
+            None,
+            1,
+            Duration::from_secs(60),
+        );
         (vm, pool)
     }
 
@@ -337,7 +388,11 @@ mod tests {
             std::thread::yield_now();
         }
         drop(pool.call("spin", Argument::Bytes(vec![1; 1000])));
-        let job = pool.0.queue.try_recv().expect("the only instance is at another call");
+        let job = pool
+            .0
+            .queue
+            .try_recv()
+            .expect("the only instance is at another call");
         assert!(job.order.take().is_none());
         drop(spinning);
     }
@@ -353,7 +408,8 @@ mod tests {
         for _ in 0..MAX_WAITING {
             drop(pool.call("spin", Argument::Bytes(Vec::new())));
         }
-        let error = block_on(pool.call("spin", Argument::Bytes(Vec::new()))).expect_err("there is no room");
+        let error =
+            block_on(pool.call("spin", Argument::Bytes(Vec::new()))).expect_err("there is no room");
         assert!(matches!(error, CallError::Busy(MAX_WAITING)), "{error}");
     }
 }

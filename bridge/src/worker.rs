@@ -156,13 +156,21 @@ impl WorkerBuilder {
     /// [`LoadError`] where the file cannot be read, is no module, cannot be instantiated, misses a function, or cannot be
     /// watched. Compiling blocks, for milliseconds to seconds.
     pub fn start(self, file: impl AsRef<Path>) -> Result<Worker, LoadError> {
-        let file =
-            std::path::absolute(&file).map_err(|error| LoadError::File { path: file.as_ref().to_path_buf(), error })?;
+        let file = std::path::absolute(&file).map_err(|error| LoadError::File {
+            path: file.as_ref().to_path_buf(),
+            error,
+        })?;
         // Watched first, so that no change is missed.
         let (watch, changes) = watch::Watch::begin(&file)?;
         let bytes = read_regular(&file)?;
         let bridge = self.load(&file, &bytes, None)?;
-        let current = Current { bridge, version: 0, hash: blake3::hash(&bytes), pause: None, has_stopped: false };
+        let current = Current {
+            bridge,
+            version: 0,
+            hash: blake3::hash(&bytes),
+            pause: None,
+            has_stopped: false,
+        };
         let shared = Arc::new(Shared {
             file,
             builder: self,
@@ -179,15 +187,31 @@ impl WorkerBuilder {
             }
             None => false,
         })
-        .map_err(|error| LoadError::File { path: shared.file.clone(), error })?;
-        Ok(Worker { shared, _watch: Arc::new(watch) })
+        .map_err(|error| LoadError::File {
+            path: shared.file.clone(),
+            error,
+        })?;
+        Ok(Worker {
+            shared,
+            _watch: Arc::new(watch),
+        })
     }
 
     /// Makes the bridge of a version, if it has what it must have.
-    fn load(&self, file: &Path, bytes: &[u8], before: Option<&Module>) -> Result<Bridge, LoadError> {
+    fn load(
+        &self,
+        file: &Path,
+        bytes: &[u8],
+        before: Option<&Module>,
+    ) -> Result<Bridge, LoadError> {
         let bridge = self.bridge.make(&crate::bridge::name(file), bytes)?;
         let there = || bridge.module().functions().map(String::from).collect();
-        let missing = |wanted: &str| Err(LoadError::Missing { wanted: wanted.to_string(), there: there() });
+        let missing = |wanted: &str| {
+            Err(LoadError::Missing {
+                wanted: wanted.to_string(),
+                there: there(),
+            })
+        };
         match (&self.required, before) {
             (Some(required), _) => {
                 for wanted in required {
@@ -257,7 +281,16 @@ impl Worker {
         width: u32,
         height: u32,
     ) -> Result<R, WorkerError> {
-        Ok(self.invoke(function, Argument::Image { bytes: bytes.to_vec(), width, height })?.json()?)
+        Ok(self
+            .invoke(
+                function,
+                Argument::Image {
+                    bytes: bytes.to_vec(),
+                    width,
+                    height,
+                },
+            )?
+            .json()?)
     }
 
     /// Calls a function with any argument and waits for its answer.
@@ -274,7 +307,11 @@ impl Worker {
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    pub async fn invoke_async(&self, function: &str, argument: Argument) -> Result<Answer, WorkerError> {
+    pub async fn invoke_async(
+        &self,
+        function: &str,
+        argument: Argument,
+    ) -> Result<Answer, WorkerError> {
         let (version, call) = loop {
             let pause = {
                 let current = self.shared.current.read().await;
@@ -324,7 +361,11 @@ impl Worker {
     /// Returns what happens from now on. Of a subscriber who does not look, the oldest events are dropped.
     pub fn events(&self) -> Receiver<Event> {
         let (events, received) = async_channel::bounded(EVENTS);
-        let mut subscribers = self.shared.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = self
+            .shared
+            .subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         subscribers.push(events);
         received
     }
@@ -383,50 +424,75 @@ impl Shared {
                 drop(current);
                 return self.refuse(Some(hash), format!("its state cannot move along: {error}"));
             }
-            *current = Current { bridge, version, hash, pause: None, has_stopped: false };
+            *current = Current {
+                bridge,
+                version,
+                hash,
+                pause: None,
+                has_stopped: false,
+            };
             *self.crashes.lock().unwrap_or_else(PoisonError::into_inner) = Crashes::default();
             *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
-        log::info!("version {version} of `{}` has taken over", self.file.display());
+        log::info!(
+            "version {version} of `{}` has taken over",
+            self.file.display()
+        );
         self.tell(&Event::Reloaded { version });
     }
 
     fn has_refused(&self, hash: blake3::Hash) -> bool {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.as_ref().is_some_and(|(refused, _)| *refused == Some(hash))
+        refused
+            .as_ref()
+            .is_some_and(|(refused, _)| *refused == Some(hash))
     }
 
     /// Says why a version does not take over.
     fn refuse(&self, hash: Option<blake3::Hash>, reason: String) {
         let refusal = Some((hash, reason.clone()));
-        if std::mem::replace(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner), refusal.clone())
-            == refusal
+        if std::mem::replace(
+            &mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner),
+            refusal.clone(),
+        ) == refusal
         {
             return;
         }
-        log::warn!("`{}` has changed, and the version before serves on: {reason}", self.file.display());
+        log::warn!(
+            "`{}` has changed, and the version before serves on: {reason}",
+            self.file.display()
+        );
         self.tell(&Event::Refused { reason });
     }
 
     /// Has the state of one version move to the next, where both take part in it.
     fn move_state(&self, before: &Bridge, after: &Bridge) -> Result<(), CallError> {
         let takes_part = |bridge: &Bridge, function| bridge.module().function(function).is_some();
-        if self.builder.bridge.has_several_instances() || !takes_part(before, SAVE) || !takes_part(after, RESTORE) {
+        if self.builder.bridge.has_several_instances()
+            || !takes_part(before, SAVE)
+            || !takes_part(after, RESTORE)
+        {
             return Ok(());
         }
         // What is saved waits behind the calls that are on their way, as there is one queue and one instance.
         let saved = block_on(before.invoke_within(MOVING, SAVE, Argument::Bytes(Vec::new())))?;
-        block_on(after.invoke_within(MOVING, RESTORE, Argument::Bytes(saved.into_bytes()))).map(drop)
+        block_on(after.invoke_within(MOVING, RESTORE, Argument::Bytes(saved.into_bytes())))
+            .map(drop)
     }
 
     fn tell(&self, event: &Event) {
-        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = self
+            .subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         subscribers.retain(|subscriber| subscriber.force_send(event.clone()).is_ok());
     }
 }
 
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").field("file", &self.shared.file).finish_non_exhaustive()
+        f.debug_struct("Worker")
+            .field("file", &self.shared.file)
+            .finish_non_exhaustive()
     }
 }

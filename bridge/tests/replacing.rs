@@ -23,11 +23,20 @@ fn module(version: u32) -> String {
 #[test]
 fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing() {
     let directory = tempfile::tempdir().expect("there is room for files");
-    let (file, new) = (directory.path().join("module.wat"), directory.path().join("new"));
+    let (file, new) = (
+        directory.path().join("module.wat"),
+        directory.path().join("new"),
+    );
     fs::write(&file, module(0)).expect("the file can be written");
-    let vm = Vm::builder().slots(64).build().expect("the machine can be set up");
+    let vm = Vm::builder()
+        .slots(64)
+        .build()
+        .expect("the machine can be set up");
     let bridge = Bridge::builder().vm(vm.clone());
-    let worker = Worker::builder().bridge(bridge).start(&file).expect("the module is one");
+    let worker = Worker::builder()
+        .bridge(bridge)
+        .start(&file)
+        .expect("the module is one");
     let events = worker.events();
     let is_over = AtomicBool::new(false);
     let (calls, before) = std::thread::scope(|scope| {
@@ -36,7 +45,8 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
                 scope.spawn(|| {
                     let mut calls = 0u64;
                     while !is_over.load(Ordering::Relaxed) {
-                        let version: u32 = worker.call("version", &()).expect("every call is answered");
+                        let version: u32 =
+                            worker.call("version", &()).expect("every call is answered");
                         assert!(version <= 100);
                         calls += 1;
                     }
@@ -49,26 +59,50 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
             fs::write(&new, module(replaced)).expect("the file can be written");
             fs::rename(&new, &file).expect("the file can be renamed");
             let event = events.recv_blocking().expect("the worker lives");
-            assert!(matches!(event, Event::Reloaded { version } if version == u64::from(replaced)), "{event:?}");
+            assert!(
+                matches!(event, Event::Reloaded { version } if version == u64::from(replaced)),
+                "{event:?}"
+            );
             if replaced == 10 {
                 before = Holdings::now();
             }
         }
         is_over.store(true, Ordering::Relaxed);
-        let calls: u64 = calling.into_iter().map(|calls| calls.join().expect("no thread panics")).sum();
+        let calls: u64 = calling
+            .into_iter()
+            .map(|calls| calls.join().expect("no thread panics"))
+            .sum();
         (calls, before)
     });
-    assert!(calls >= 100, "{calls} calls went on beside a hundred versions");
+    assert!(
+        calls >= 100,
+        "{calls} calls went on beside a hundred versions"
+    );
     if let (Some(before), Some(after)) = (before, Holdings::now()) {
         // A leak would be one of each of the ninety versions that came since. What is less is timing: versions that are on
         // their way out or still being compiled for later, and what the allocator keeps.
-        assert!(after.descriptors <= before.descriptors + 30, "{before:?}, then {after:?}");
-        assert!(after.threads <= before.threads + 30, "{before:?}, then {after:?}");
+        assert!(
+            after.descriptors <= before.descriptors + 30,
+            "{before:?}, then {after:?}"
+        );
+        assert!(
+            after.threads <= before.threads + 30,
+            "{before:?}, then {after:?}"
+        );
         // The text, the binary and the data of a version are a megabyte each.
-        assert!(after.resident <= before.resident + (90 << 20), "{before:?}, then {after:?}");
+        assert!(
+            after.resident <= before.resident + (90 << 20),
+            "{before:?}, then {after:?}"
+        );
         // Its memory is 4 GiB of address space, of which the machine reserves 64 at a time.
-        assert!(after.mapped <= before.mapped + (130 << 30), "{before:?}, then {after:?}");
-        assert!(after.mappings <= before.mappings + 45, "{before:?}, then {after:?}");
+        assert!(
+            after.mapped <= before.mapped + (130 << 30),
+            "{before:?}, then {after:?}"
+        );
+        assert!(
+            after.mappings <= before.mappings + 45,
+            "{before:?}, then {after:?}"
+        );
     }
     drop(worker);
     for instance in vm.processes() {

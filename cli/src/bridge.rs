@@ -78,20 +78,32 @@ struct Described {
 pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
     crate::log_lines::start(0);
     let made = builder(&bridge.bounds).instances(bridge.instances.get());
-    let worker =
-        Worker::builder().bridge(made).start(&bridge.file).map_err(|error| not_loaded(&bridge.file, &error))?;
+    let worker = Worker::builder()
+        .bridge(made)
+        .start(&bridge.file)
+        .map_err(|error| not_loaded(&bridge.file, &error))?;
     let room = Arc::new(Semaphore::new(MAX_REQUESTS));
     let out = Arc::new(Mutex::new(io::stdout()));
     let mut input = io::stdin().lock();
     loop {
         let (id, called) = match next(&mut input) {
             Ok(Some((request, argument))) => {
-                let Request { id, function, timeout, .. } = request;
-                (id, Ok((function, argument, timeout.map(Duration::from_millis))))
+                let Request {
+                    id,
+                    function,
+                    timeout,
+                    ..
+                } = request;
+                (
+                    id,
+                    Ok((function, argument, timeout.map(Duration::from_millis))),
+                )
             }
             Ok(None) => break,
             Err(Broken::Request(id, message)) => (id, Err(message)),
-            Err(Broken::Frame(error)) => return Err(Failure::new(format!("the requests: {error}"))),
+            Err(Broken::Frame(error)) => {
+                return Err(Failure::new(format!("the requests: {error}")));
+            }
         };
         // Who sends more than is served waits, in the pipe.
         let place = block_on(room.acquire_arc());
@@ -99,7 +111,10 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
         smol::spawn(async move {
             let result = match called {
                 Ok((function, argument, time)) => serve(&worker, &function, argument, time).await,
-                Err(message) => Err(Described { kind: "request", message }),
+                Err(message) => Err(Described {
+                    kind: "request",
+                    message,
+                }),
             };
             reply(&out, id, result);
             drop(place);
@@ -123,7 +138,9 @@ enum Broken {
 
 /// Reads a request and its argument; `None` at the end.
 fn next(input: &mut impl Read) -> Result<Option<(Request, Argument)>, Broken> {
-    let Some(frame) = read_frame(input).map_err(Broken::Frame)? else { return Ok(None) };
+    let Some(frame) = read_frame(input).map_err(Broken::Frame)? else {
+        return Ok(None);
+    };
     let mut attached = || match read_frame(input) {
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => Err(Broken::Frame(ErrorKind::UnexpectedEof.into())),
@@ -137,21 +154,27 @@ fn next(input: &mut impl Read) -> Result<Option<(Request, Argument)>, Broken> {
             if request["image"].is_object() || request["bytes"] == Value::Bool(true) {
                 attached()?;
             }
-            return Err(Broken::Request(request["id"].clone(), format!("the request is wrong: {error}")));
+            return Err(Broken::Request(
+                request["id"].clone(),
+                format!("the request is wrong: {error}"),
+            ));
         }
     };
     let argument = match (&request.data, &request.image, request.bytes) {
         (Some(data), None, false) => Argument::Json(data.get().as_bytes().to_vec()),
         (None, None, false) => Argument::Json(b"null".to_vec()),
-        (None, Some(Size { width, height }), false) => {
-            Argument::Image { bytes: attached()?, width: *width, height: *height }
-        }
+        (None, Some(Size { width, height }), false) => Argument::Image {
+            bytes: attached()?,
+            width: *width,
+            height: *height,
+        },
         (None, None, true) => Argument::Bytes(attached()?),
         _ => {
             if request.image.is_some() || request.bytes {
                 attached()?;
             }
-            let message = "the request has more than one of `data`, `image` and `bytes`".to_string();
+            let message =
+                "the request has more than one of `data`, `image` and `bytes`".to_string();
             return Err(Broken::Request(request.id, message));
         }
     };
@@ -203,19 +226,37 @@ async fn serve(
             },
             _ => "other",
         };
-        Described { kind, message: error.to_string() }
+        Described {
+            kind,
+            message: error.to_string(),
+        }
     })
 }
 
 /// Writes a reply, and the frame that belongs to it.
 fn reply(out: &Mutex<io::Stdout>, id: Value, result: Result<Answer, Described>) {
     let (reply, attached) = match result {
-        Ok(Answer::Bytes(bytes)) => (Reply::Bytes { id, bytes: bytes.len() }, Some(bytes)),
+        Ok(Answer::Bytes(bytes)) => (
+            Reply::Bytes {
+                id,
+                bytes: bytes.len(),
+            },
+            Some(bytes),
+        ),
         Ok(Answer::Json(json)) => match serde_json::from_slice(&json) {
             Ok(ok) => (Reply::Value { id, ok }, None),
             Err(error) => {
                 let message = CallError::Answer(error.to_string()).to_string();
-                (Reply::Error { id, error: Described { kind: "answer", message } }, None)
+                (
+                    Reply::Error {
+                        id,
+                        error: Described {
+                            kind: "answer",
+                            message,
+                        },
+                    },
+                    None,
+                )
             }
         },
         Err(error) => (Reply::Error { id, error }, None),
@@ -223,7 +264,8 @@ fn reply(out: &Mutex<io::Stdout>, id: Value, result: Result<Answer, Described>) 
     let frame = serde_json::to_vec(&reply).expect("a reply is made of texts and values");
     let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
     let mut write = |bytes: &[u8]| {
-        let length = u32::try_from(bytes.len()).map_err(|_| io::Error::from(ErrorKind::FileTooLarge))?;
+        let length =
+            u32::try_from(bytes.len()).map_err(|_| io::Error::from(ErrorKind::FileTooLarge))?;
         out.write_all(&length.to_be_bytes())?;
         out.write_all(bytes)
     };

@@ -17,8 +17,13 @@ pub(crate) fn build(build: &Build) -> Outcome {
         builder = builder.jobs(jobs);
     }
     let progress = Progress::new();
-    let results = builder.build(project.functions(), &|name, event| progress.show(name, &event));
-    let built: Vec<&Built> = results.iter().filter_map(|result| result.as_ref().ok()).collect();
+    let results = builder.build(project.functions(), &|name, event| {
+        progress.show(name, &event)
+    });
+    let built: Vec<&Built> = results
+        .iter()
+        .filter_map(|result| result.as_ref().ok())
+        .collect();
     print!("{}", table(&built));
     let all = built.len() == results.len();
     // The command ends here, and with it all that the machine holds.
@@ -28,10 +33,18 @@ pub(crate) fn build(build: &Build) -> Outcome {
 
 /// Lists functions with their sizes, how long each took, and where it is.
 fn table(built: &[&Built]) -> String {
-    let width = built.iter().map(|built| built.name().as_str().len()).max().unwrap_or(0);
+    let width = built
+        .iter()
+        .map(|built| built.name().as_str().len())
+        .max()
+        .unwrap_or(0);
     let line = |built: &&Built| {
         let (name, size) = (built.name().as_str(), size(built.size()));
-        format!("{name:width$}  {size:>10}  {:>8.2?}  {}\n", built.time(), built.file().display())
+        format!(
+            "{name:width$}  {size:>10}  {:>8.2?}  {}\n",
+            built.time(),
+            built.file().display()
+        )
     };
     built.iter().map(line).collect()
 }

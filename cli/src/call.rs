@@ -10,7 +10,9 @@ use std::path::Path;
 /// Calls a function and prints its result: JSON with a line's end, bytes as they are.
 pub(crate) fn call(call: &Call) -> Outcome {
     let argument = argument(call)?;
-    let bridge = builder(&call.bounds).from_file(&call.file).map_err(|error| not_loaded(&call.file, &error))?;
+    let bridge = builder(&call.bounds)
+        .from_file(&call.file)
+        .map_err(|error| not_loaded(&call.file, &error))?;
     let answer = bridge.invoke(&call.function, argument).and_then(|answer| {
         if let Answer::Json(_) = answer {
             // Only looked at: what is printed is what the function wrote.
@@ -31,9 +33,15 @@ pub(crate) fn call(call: &Call) -> Outcome {
         Answer::Bytes(bytes) => (bytes, b""),
     };
     let mut out = std::io::stdout().lock();
-    match out.write_all(&bytes).and_then(|()| out.write_all(end)).and_then(|()| out.flush()) {
+    match out
+        .write_all(&bytes)
+        .and_then(|()| out.write_all(end))
+        .and_then(|()| out.flush())
+    {
         // Who reads has seen enough.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format!("the result: {error}"))),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("the result: {error}")))
+        }
         _ => Ok(0),
     }
 }
@@ -72,7 +80,11 @@ fn argument(call: &Call) -> Result<Argument, Failure> {
         return Ok(Argument::Bytes(read(file)?));
     }
     if let (Some(file), Some(width), Some(height)) = (&call.image, call.width, call.height) {
-        return Ok(Argument::Image { bytes: read(file)?, width, height });
+        return Ok(Argument::Image {
+            bytes: read(file)?,
+            width,
+            height,
+        });
     }
     let json = match call.json.as_ref().or(call.data.as_ref()) {
         None => b"null".to_vec(),
@@ -83,7 +95,9 @@ fn argument(call: &Call) -> Result<Argument, Failure> {
     };
     if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&json) {
         let failure = Failure::new(format!("the argument is no JSON: {error}")).status(2);
-        return Err(failure.hint("a text is JSON in double quotes, which a shell wants in single ones: '\"World\"'"));
+        return Err(failure.hint(
+            "a text is JSON in double quotes, which a shell wants in single ones: '\"World\"'",
+        ));
     }
     Ok(Argument::Json(json))
 }
@@ -91,9 +105,17 @@ fn argument(call: &Call) -> Result<Argument, Failure> {
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read = if file == Path::new("-") {
-        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+        std::io::stdin()
+            .lock()
+            .read_to_end(&mut bytes)
+            .map(|_| bytes)
     } else {
         std::fs::read(file)
     };
-    read.map_err(|error| Failure::new(format!("the argument `{}` cannot be read: {error}", file.display())))
+    read.map_err(|error| {
+        Failure::new(format!(
+            "the argument `{}` cannot be read: {error}",
+            file.display()
+        ))
+    })
 }

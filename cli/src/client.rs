@@ -31,19 +31,29 @@ pub(crate) type Answer = Response<Incoming>;
 
 /// Runs what a command does with a service.
 pub(crate) fn block_on<T>(done: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Failure::new(format!("there are no means to wait: {error}")))?.block_on(done)
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime
+        .map_err(|error| Failure::new(format!("there are no means to wait: {error}")))?
+        .block_on(done)
 }
 
 /// Returns the address of a service: a flag's, a variable's, or the usual one.
-pub(crate) fn address(flag: Option<SocketAddr>, (usual, variable): (&str, &str)) -> Result<SocketAddr, Failure> {
+pub(crate) fn address(
+    flag: Option<SocketAddr>,
+    (usual, variable): (&str, &str),
+) -> Result<SocketAddr, Failure> {
     if let Some(address) = flag {
         return Ok(address);
     }
     let text = std::env::var(variable).unwrap_or_else(|_| usual.to_string());
     text.parse().map_err(|_| {
-        Failure::new(format!("the variable {variable} is `{}`, which is no address", printable(&text)))
-            .hint(format!("write for example {usual}"))
+        Failure::new(format!(
+            "the variable {variable} is `{}`, which is no address",
+            printable(&text)
+        ))
+        .hint(format!("write for example {usual}"))
     })
 }
 
@@ -54,8 +64,9 @@ pub(crate) async fn ask(deployer: &Deployer, path: &str, accept: &str) -> Result
     if let Some(token) = token(deployer.token_file.as_deref())? {
         request = request.header(AUTHORIZATION, format!("Bearer {token}"));
     }
-    let request =
-        request.body(Full::default()).map_err(|error| Failure::new(format!("this cannot be asked: {error}")))?;
+    let request = request
+        .body(Full::default())
+        .map_err(|error| Failure::new(format!("this cannot be asked: {error}")))?;
     let answer = send(address, request).await?;
     match answer.status() {
         StatusCode::OK => Ok(answer),
@@ -64,21 +75,34 @@ pub(crate) async fn ask(deployer: &Deployer, path: &str, accept: &str) -> Result
 }
 
 /// Sends a request and returns the answer, when its head is there.
-pub(crate) async fn send(address: SocketAddr, mut request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+pub(crate) async fn send(
+    address: SocketAddr,
+    mut request: Request<Full<Bytes>>,
+) -> Result<Answer, Failure> {
     let stream = TcpStream::connect(address).await.map_err(|error| {
-        let failure = Failure::new(format!("no service answers at {address}: {error}")).status(NO_SERVICE);
+        let failure =
+            Failure::new(format!("no service answers at {address}: {error}")).status(NO_SERVICE);
         match error.kind() {
             ErrorKind::ConnectionRefused => failure.hint("`lunatic serve --deploy` starts one"),
             _ => failure,
         }
     })?;
-    let broken =
-        |error| Failure::new(format!("{address} does not answer as a service does: {error}")).status(NO_SERVICE);
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let broken = |error| {
+        Failure::new(format!(
+            "{address} does not answer as a service does: {error}"
+        ))
+        .status(NO_SERVICE)
+    };
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
     // It ends with the answer, which says itself where it broke off.
     tokio::spawn(connection);
     if !request.headers().contains_key(HOST) {
-        let host = address.to_string().parse().expect("an address is a field's value");
+        let host = address
+            .to_string()
+            .parse()
+            .expect("an address is a field's value");
         request.headers_mut().insert(HOST, host);
     }
     sender.send_request(request).await.map_err(broken)
@@ -87,7 +111,9 @@ pub(crate) async fn send(address: SocketAddr, mut request: Request<Full<Bytes>>)
 /// Reads an answer to its end.
 pub(crate) async fn read(answer: Answer) -> Result<Bytes, Failure> {
     let body = answer.into_body().collect().await;
-    Ok(body.map_err(|error| Failure::new(format!("the answer broke off: {error}")))?.to_bytes())
+    Ok(body
+        .map_err(|error| Failure::new(format!("the answer broke off: {error}")))?
+        .to_bytes())
 }
 
 /// Writes an answer's body as it comes.
@@ -95,13 +121,20 @@ pub(crate) async fn print(answer: Answer) -> Result<(), Failure> {
     let mut body = answer.into_body();
     let mut out = std::io::stdout();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::new(format!("the answer broke off: {error}")))?;
-        let Ok(piece) = frame.into_data() else { continue };
+        let frame =
+            frame.map_err(|error| Failure::new(format!("the answer broke off: {error}")))?;
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
         match out.write_all(&piece).and_then(|()| out.flush()) {
             Ok(()) => {}
             // Who reads has seen enough.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => return Err(Failure::new(format!("the answer cannot be written: {error}"))),
+            Err(error) => {
+                return Err(Failure::new(format!(
+                    "the answer cannot be written: {error}"
+                )));
+            }
         }
     }
     Ok(())
@@ -115,23 +148,29 @@ fn refused(address: SocketAddr, status: StatusCode, body: &[u8]) -> Failure {
             Failure::new(said).hint(format!("give `--token-file`, or set {TOKEN}"))
         }
         (_, Some(said)) => Failure::new(said),
-        (_, None) => {
-            Failure::new(format!("{address} answers with the status {status}, which is not how a service answers"))
-                .hint("the commands `functions` and `logs` need the address for deploying")
-                .status(NO_SERVICE)
-        }
+        (_, None) => Failure::new(format!(
+            "{address} answers with the status {status}, which is not how a service answers"
+        ))
+        .hint("the commands `functions` and `logs` need the address for deploying")
+        .status(NO_SERVICE),
     }
 }
 
 /// Returns the token that whoever deploys has to know: the first of a file, or that of a variable.
 fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
     let Some(file) = file else {
-        return Ok(std::env::var(TOKEN).ok().map(|token| token.trim().to_string()).filter(|token| !token.is_empty()));
+        return Ok(std::env::var(TOKEN)
+            .ok()
+            .map(|token| token.trim().to_string())
+            .filter(|token| !token.is_empty()));
     };
-    let unreadable = |why: &str| Failure::new(format!("the file of tokens `{}`: {why}", file.display()));
+    let unreadable =
+        |why: &str| Failure::new(format!("the file of tokens `{}`: {why}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| unreadable(&error.to_string()))?;
     let token = text.lines().map(str::trim).find(|line| !line.is_empty());
-    token.map(|token| Some(token.to_string())).ok_or_else(|| unreadable("there is none in it"))
+    token
+        .map(|token| Some(token.to_string()))
+        .ok_or_else(|| unreadable("there is none in it"))
 }
 
 /// Returns text as one part of a path: a name that is none is refused by the service, and leads nowhere else.

@@ -517,10 +517,22 @@ mod tests {
             assert_eq!(run.program, program, "{line:?}");
         };
         check(&["app.wasm"], false, &["app.wasm"]);
-        check(&["app.wasm", "--help", "-v", "run"], false, &["app.wasm", "--help", "-v", "run"]);
-        check(&["--no-net", "app.wasm", "--no-dir"], false, &["app.wasm", "--no-dir"]);
+        check(
+            &["app.wasm", "--help", "-v", "run"],
+            false,
+            &["app.wasm", "--help", "-v", "run"],
+        );
+        check(
+            &["--no-net", "app.wasm", "--no-dir"],
+            false,
+            &["app.wasm", "--no-dir"],
+        );
         check(&["--", "init", "x"], false, &["init", "x"]);
-        check(&["run", "--no-net", "app.wasm", "-x"], true, &["app.wasm", "-x"]);
+        check(
+            &["run", "--no-net", "app.wasm", "-x"],
+            true,
+            &["app.wasm", "-x"],
+        );
         check(&["run", "run"], true, &["run"]);
         check(&["run", "--", "--x"], true, &["--x"]);
     }

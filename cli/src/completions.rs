@@ -8,11 +8,18 @@ use std::io::{ErrorKind, Write};
 /// Prints the completions for a shell.
 pub(crate) fn print(completions: &Completions) -> Outcome {
     let mut script = Vec::new();
-    clap_complete::generate(completions.shell, &mut CommandLine::command(), "lunatic", &mut script);
+    clap_complete::generate(
+        completions.shell,
+        &mut CommandLine::command(),
+        "lunatic",
+        &mut script,
+    );
     match std::io::stdout().write_all(&script) {
         // Whoever read has read enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(0),
-        Err(error) => Err(Failure::new(format!("the completions could not be written: {error}"))),
+        Err(error) => Err(Failure::new(format!(
+            "the completions could not be written: {error}"
+        ))),
         Ok(()) => Ok(0),
     }
 }

@@ -22,17 +22,27 @@ pub(crate) fn dev(dev: &command_line::Dev) -> Outcome {
         DevEvent::Build(name, event) => {
             progress.show(name, &event);
             if let BuildEvent::Built(built) = event {
-                progress.say(&format!("built {name}: {} in {:.2?}\n", size(built.size()), built.time()));
+                progress.say(&format!(
+                    "built {name}: {} in {:.2?}\n",
+                    size(built.size()),
+                    built.time()
+                ));
             }
         }
         DevEvent::Swapped(function, version) => {
-            progress.say(&format!("{} serves, version {}\n", version.name(), version.number()));
+            progress.say(&format!(
+                "{} serves, version {}\n",
+                version.name(),
+                version.number()
+            ));
             // The first one; the log is that of all.
             if version.number() == 1 {
                 output::show(function);
             }
         }
-        DevEvent::Settings(name, error) => progress.say(&format!("error: `{name}` is not replaced: {error}\n")),
+        DevEvent::Settings(name, error) => {
+            progress.say(&format!("error: `{name}` is not replaced: {error}\n"))
+        }
         DevEvent::Project(error) => progress.say(&format!("{error}\nnothing was changed\n")),
         DevEvent::Waiting(gateway, name) => {
             progress.say(&format!("gateway `{}` waits for `{name}`\n", gateway.name));

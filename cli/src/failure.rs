@@ -20,7 +20,11 @@ const FAILED: i32 = 1;
 
 impl Failure {
     pub(crate) fn new(sentence: impl Display) -> Failure {
-        Failure { status: FAILED, sentence: sentence.to_string(), hints: Vec::new() }
+        Failure {
+            status: FAILED,
+            sentence: sentence.to_string(),
+            hints: Vec::new(),
+        }
     }
 
     /// Sets the status to exit with.
@@ -49,5 +53,7 @@ impl Failure {
 /// Writes to standard error, all at once so that nothing comes in between. Text that came from a program cannot steer the
 /// terminal. If nobody reads standard error, then nobody is told: that is no reason to fail.
 pub(crate) fn tell(text: &str) {
-    let _ = std::io::stderr().lock().write_all(printable(text).as_bytes());
+    let _ = std::io::stderr()
+        .lock()
+        .write_all(printable(text).as_bytes());
 }

@@ -8,7 +8,9 @@ use serde_json::Value;
 use std::io::Write;
 
 /// What stands above the columns.
-const COLUMNS: [&str; 7] = ["NAME", "STATE", "VERSION", "KIND", "POLICY", "DEPLOYED", "HASH"];
+const COLUMNS: [&str; 7] = [
+    "NAME", "STATE", "VERSION", "KIND", "POLICY", "DEPLOYED", "HASH",
+];
 const VERSION_COLUMNS: [&str; 5] = ["VERSION", "SERVING", "SIZE", "DEPLOYED", "HASH"];
 
 /// Digits of a hash that tell it from others.
@@ -23,14 +25,21 @@ pub(crate) fn functions(functions: &Functions) -> Outcome {
     let answer = client::block_on(async {
         client::read(client::ask(&functions.deployer, &path, "application/json").await?).await
     })?;
-    let value: Value =
-        serde_json::from_slice(&answer).map_err(|error| Failure::new(format!("the answer is no JSON: {error}")))?;
+    let value: Value = serde_json::from_slice(&answer)
+        .map_err(|error| Failure::new(format!("the answer is no JSON: {error}")))?;
     let text = match (&functions.name, functions.json) {
         (_, true) => format!("{value:#}\n"),
-        (None, _) => table(&COLUMNS, value["functions"].as_array().into_iter().flatten().map(row)),
+        (None, _) => table(
+            &COLUMNS,
+            value["functions"].as_array().into_iter().flatten().map(row),
+        ),
         (Some(_), _) => {
             let all = table(&COLUMNS, std::iter::once(row(&value)));
-            let versions = value["versions"].as_array().into_iter().flatten().map(version_row);
+            let versions = value["versions"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(version_row);
             format!("{all}\n{}", table(&VERSION_COLUMNS, versions))
         }
     };
@@ -40,8 +49,9 @@ pub(crate) fn functions(functions: &Functions) -> Outcome {
 }
 
 fn row(function: &Value) -> Vec<String> {
-    let mut row: Vec<_> =
-        ["name", "state", "version", "kind", "policy", "deployed"].map(|key| cell(&function[key])).into();
+    let mut row: Vec<_> = ["name", "state", "version", "kind", "policy", "deployed"]
+        .map(|key| cell(&function[key]))
+        .into();
     row.push(hash(&function["hash"]));
     if let Some(why) = function["error"].as_str() {
         row.push(printable(why).into_owned());
@@ -73,14 +83,22 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let head = head.iter().map(|column| (*column).to_string()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
     let columns = rows[0].len();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in &rows {
-        let cells = row.iter().enumerate().map(|(column, cell)| match widths.get(column) {
-            Some(width) => format!("{cell:width$}"),
-            None => cell.clone(),
-        });
+        let cells = row
+            .iter()
+            .enumerate()
+            .map(|(column, cell)| match widths.get(column) {
+                Some(width) => format!("{cell:width$}"),
+                None => cell.clone(),
+            });
         text += cells.collect::<Vec<_>>().join("  ").trim_end();
         text.push('\n');
     }

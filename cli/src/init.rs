@@ -23,8 +23,18 @@ struct Setting {
 }
 
 const SETTINGS: &[Setting] = &[
-    Setting { tables: &["build"], key: "target", value: TARGET, fits: is_our_target },
-    Setting { tables: &["target", TARGET], key: "runner", value: RUNNER, fits: is_our_runner },
+    Setting {
+        tables: &["build"],
+        key: "target",
+        value: TARGET,
+        fits: is_our_target,
+    },
+    Setting {
+        tables: &["target", TARGET],
+        key: "runner",
+        value: RUNNER,
+        fits: is_our_runner,
+    },
 ];
 
 /// What became of a configuration.
@@ -43,29 +53,45 @@ pub(crate) fn init(init: &Init) -> Outcome {
     let before = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(Failure::new(format!("`{}` cannot be read: {error}", path.display()))),
+        Err(error) => {
+            return Err(Failure::new(format!(
+                "`{}` cannot be read: {error}",
+                path.display()
+            )));
+        }
     };
-    let mut document: DocumentMut =
-        before.parse().map_err(|error| Failure::new(format!("`{}` is not TOML: {error}", path.display())))?;
-    let changes = set(&mut document, init.force)
-        .map_err(|key| Failure::new(format!("`{}` has a `{key}` that is no table", path.display())))?;
+    let mut document: DocumentMut = before
+        .parse()
+        .map_err(|error| Failure::new(format!("`{}` is not TOML: {error}", path.display())))?;
+    let changes = set(&mut document, init.force).map_err(|key| {
+        Failure::new(format!(
+            "`{}` has a `{key}` that is no table",
+            path.display()
+        ))
+    })?;
 
     if !changes.conflicts.is_empty() {
         let found = changes.conflicts.join(" and ");
-        return Err(Failure::new(format!("`{}` already has {found}; nothing was changed", path.display()))
-            .hint("`--force` replaces it"));
+        return Err(Failure::new(format!(
+            "`{}` already has {found}; nothing was changed",
+            path.display()
+        ))
+        .hint("`--force` replaces it"));
     }
     if changes.made.is_empty() {
         println!("{} is set up already", path.display());
         return Ok(0);
     }
-    write(&path, &document.to_string())
-        .map_err(|error| Failure::new(format!("`{}` cannot be written: {error}", path.display())))?;
+    write(&path, &document.to_string()).map_err(|error| {
+        Failure::new(format!("`{}` cannot be written: {error}", path.display()))
+    })?;
     println!("{}:", path.display());
     for change in changes.made {
         println!("  {change}");
     }
-    println!("`cargo run` now runs the program with `{RUNNER}`; it needs `rustup target add {TARGET}` once");
+    println!(
+        "`cargo run` now runs the program with `{RUNNER}`; it needs `rustup target add {TARGET}` once"
+    );
     Ok(0)
 }
 
@@ -78,12 +104,22 @@ pub(crate) fn fresh() -> String {
 
 /// Finds the cargo project that a directory belongs to.
 fn project(directory: &Path) -> Result<PathBuf, Failure> {
-    let fail = |error: std::io::Error| Failure::new(format!("`{}` is no directory: {error}", directory.display()));
+    let fail = |error: std::io::Error| {
+        Failure::new(format!(
+            "`{}` is no directory: {error}",
+            directory.display()
+        ))
+    };
     let directory = directory.canonicalize().map_err(fail)?;
-    let found = directory.ancestors().find(|ancestor| ancestor.join("Cargo.toml").is_file());
+    let found = directory
+        .ancestors()
+        .find(|ancestor| ancestor.join("Cargo.toml").is_file());
     found.map(Path::to_owned).ok_or_else(|| {
-        Failure::new(format!("there is no Cargo.toml in `{}` or above it", directory.display()))
-            .hint("`lunatic new NAME` makes a project")
+        Failure::new(format!(
+            "there is no Cargo.toml in `{}` or above it",
+            directory.display()
+        ))
+        .hint("`lunatic new NAME` makes a project")
     })
 }
 
@@ -91,7 +127,11 @@ fn project(directory: &Path) -> Result<PathBuf, Failure> {
 fn config_path(project: &Path) -> PathBuf {
     let directory = project.join(".cargo");
     let old = directory.join("config");
-    if old.is_file() { old } else { directory.join("config.toml") }
+    if old.is_file() {
+        old
+    } else {
+        directory.join("config.toml")
+    }
 }
 
 /// Writes a file so that a reader finds the old one or the new one.
@@ -113,7 +153,13 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
 fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
     let mut changes = Changes::default();
     for setting in SETTINGS {
-        let name = setting.tables.iter().copied().chain([setting.key]).collect::<Vec<_>>().join(".");
+        let name = setting
+            .tables
+            .iter()
+            .copied()
+            .chain([setting.key])
+            .collect::<Vec<_>>()
+            .join(".");
         let mut table = document.as_item_mut();
         for (depth, key) in setting.tables.iter().enumerate() {
             let is_last = depth + 1 == setting.tables.len();
@@ -123,20 +169,26 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
                 missing.set_implicit(!is_last);
                 Item::Table(missing)
             };
-            let outer = table.as_table_like_mut().expect("each was checked to be a table");
+            let outer = table
+                .as_table_like_mut()
+                .expect("each was checked to be a table");
             table = outer.entry(key).or_insert_with(missing);
             if !table.is_table_like() {
                 return Err((*key).to_string());
             }
         }
-        let table = table.as_table_like_mut().expect("each was checked to be a table");
+        let table = table
+            .as_table_like_mut()
+            .expect("each was checked to be a table");
         match table.get_mut(setting.key) {
             None => {
                 table.insert(setting.key, value(setting.value));
             }
             Some(found) if (setting.fits)(found) => continue,
             Some(found) if !force => {
-                changes.conflicts.push(format!("`{name} = {}`", without_comment(found)));
+                changes
+                    .conflicts
+                    .push(format!("`{name} = {}`", without_comment(found)));
                 continue;
             }
             Some(found) => {
@@ -164,7 +216,9 @@ fn without_comment(item: &Item) -> String {
 /// Whether this is our target, alone: as a string or as the only one of a list.
 fn is_our_target(item: &Item) -> bool {
     match item.as_array() {
-        Some(targets) => targets.len() == 1 && targets.get(0).and_then(|target| target.as_str()) == Some(TARGET),
+        Some(targets) => {
+            targets.len() == 1 && targets.get(0).and_then(|target| target.as_str()) == Some(TARGET)
+        }
         None => item.as_str() == Some(TARGET),
     }
 }
@@ -173,9 +227,15 @@ fn is_our_target(item: &Item) -> bool {
 fn is_our_runner(item: &Item) -> bool {
     let command = match item.as_array() {
         Some(words) => words.get(0).and_then(|word| word.as_str()),
-        None => item.as_str().and_then(|line| line.split_whitespace().next()),
+        None => item
+            .as_str()
+            .and_then(|line| line.split_whitespace().next()),
     };
-    command.is_some_and(|command| Path::new(command).file_stem().is_some_and(|name| name == RUNNER))
+    command.is_some_and(|command| {
+        Path::new(command)
+            .file_stem()
+            .is_some_and(|name| name == RUNNER)
+    })
 }
 
 #[cfg(test)]
@@ -192,7 +252,8 @@ mod tests {
         }
     }
 
-    const FRESH: &str = "[build]\ntarget = \"wasm32-wasip1\"\n\n[target.wasm32-wasip1]\nrunner = \"lunatic\"\n";
+    const FRESH: &str =
+        "[build]\ntarget = \"wasm32-wasip1\"\n\n[target.wasm32-wasip1]\nrunner = \"lunatic\"\n";
 
     #[test]
     fn what_is_missing_is_added() {
@@ -221,8 +282,12 @@ mod tests {
 
     #[test]
     fn something_else_is_replaced_only_when_told() {
-        let before = "[build]\ntarget = \"x86\" # mine\n[target.wasm32-wasip1]\nrunner = \"other\"\n";
-        let conflicts = ["`build.target = \"x86\"`", "`target.wasm32-wasip1.runner = \"other\"`"];
+        let before =
+            "[build]\ntarget = \"x86\" # mine\n[target.wasm32-wasip1]\nrunner = \"other\"\n";
+        let conflicts = [
+            "`build.target = \"x86\"`",
+            "`target.wasm32-wasip1.runner = \"other\"`",
+        ];
         let after = "[build]\ntarget = \"wasm32-wasip1\" # mine\n[target.wasm32-wasip1]\nrunner = \"lunatic\"\n";
         check(before, false, "", 0, &conflicts);
         check(before, true, after, 2, &[]);

@@ -10,18 +10,28 @@ use std::io::Read;
 /// Sends a request and prints the answer's body. A status that says no success is told, and is none of the command either.
 pub(crate) fn invoke(invoke: &Invoke) -> Outcome {
     let address = client::address(invoke.invoke, client::INVOKE)?;
-    let method = invoke.request.as_deref().unwrap_or(if invoke.data.is_some() { "POST" } else { "GET" });
-    let path = invoke.path.as_deref().unwrap_or_default().trim_start_matches('/');
-    let mut request = Request::builder().method(method).uri(format!("/{}/{path}", client::part(&invoke.name)));
+    let method = invoke
+        .request
+        .as_deref()
+        .unwrap_or(if invoke.data.is_some() { "POST" } else { "GET" });
+    let path = invoke
+        .path
+        .as_deref()
+        .unwrap_or_default()
+        .trim_start_matches('/');
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("/{}/{path}", client::part(&invoke.name)));
     for field in &invoke.header {
-        let (name, value) = field
-            .split_once(':')
-            .ok_or_else(|| Failure::new(format!("`{field}` is no header field")).hint("write `NAME: VALUE`"))?;
+        let (name, value) = field.split_once(':').ok_or_else(|| {
+            Failure::new(format!("`{field}` is no header field")).hint("write `NAME: VALUE`")
+        })?;
         request = request.header(name.trim(), value.trim());
     }
     let body = data(invoke.data.as_deref())?;
-    let request =
-        request.body(Full::new(body.into())).map_err(|error| Failure::new(format!("this is no request: {error}")))?;
+    let request = request
+        .body(Full::new(body.into()))
+        .map_err(|error| Failure::new(format!("this is no request: {error}")))?;
     let status = client::block_on(async {
         let answer = client::send(address, request).await?;
         let status = answer.status();
@@ -36,8 +46,12 @@ pub(crate) fn invoke(invoke: &Invoke) -> Outcome {
 }
 
 fn data(data: Option<&str>) -> Result<Vec<u8>, Failure> {
-    let Some(data) = data else { return Ok(Vec::new()) };
-    let Some(file) = data.strip_prefix('@') else { return Ok(data.as_bytes().to_vec()) };
+    let Some(data) = data else {
+        return Ok(Vec::new());
+    };
+    let Some(file) = data.strip_prefix('@') else {
+        return Ok(data.as_bytes().to_vec());
+    };
     let mut bytes = Vec::new();
     let read = match file {
         "-" => std::io::stdin().read_to_end(&mut bytes).map(|_| bytes),

@@ -13,6 +13,13 @@ pub(crate) fn start(verbose: u8) {
         _ => "warn,lunatic=trace",
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default))
-        .format(|line, record| writeln!(line, "{}: {}", record.level().as_str().to_lowercase(), record.args()))
+        .format(|line, record| {
+            writeln!(
+                line,
+                "{}: {}",
+                record.level().as_str().to_lowercase(),
+                record.args()
+            )
+        })
         .init();
 }

@@ -10,19 +10,36 @@ const PROGRAM: &str = include_str!("new/program.rs");
 
 /// Makes a project, and says where.
 pub(crate) fn new(new: &New) -> Outcome {
-    let name = new.directory.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-        Failure::new(format!("`{}` does not end with a name for the package", new.directory.display()))
-    })?;
-    check_name(name).map_err(|why| Failure::new(format!("`{name}` cannot be a package's name: {why}")))?;
+    let name = new
+        .directory
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or_else(|| {
+            Failure::new(format!(
+                "`{}` does not end with a name for the package",
+                new.directory.display()
+            ))
+        })?;
+    check_name(name)
+        .map_err(|why| Failure::new(format!("`{name}` cannot be a package's name: {why}")))?;
     let guest = guest_library(new.guest_path.as_deref())?;
     if new.directory.exists() {
-        return Err(Failure::new(format!("`{}` exists already", new.directory.display()))
-            .hint("`lunatic init` sets a project up that exists"));
+        return Err(
+            Failure::new(format!("`{}` exists already", new.directory.display()))
+                .hint("`lunatic init` sets a project up that exists"),
+        );
     }
-    make(&new.directory, name, &guest)
-        .map_err(|error| Failure::new(format!("`{}` cannot be made: {error}", new.directory.display())))?;
+    make(&new.directory, name, &guest).map_err(|error| {
+        Failure::new(format!(
+            "`{}` cannot be made: {error}",
+            new.directory.display()
+        ))
+    })?;
     println!("made `{}`; run it with", new.directory.display());
-    println!("  cd {} && cargo run        (and `cargo test`)", new.directory.display());
+    println!(
+        "  cd {} && cargo run        (and `cargo test`)",
+        new.directory.display()
+    );
     println!("which needs `rustup target add wasm32-wasip1` once, and `lunatic` in the PATH");
     Ok(0)
 }
@@ -31,7 +48,10 @@ fn make(directory: &Path, name: &str, guest: &Path) -> std::io::Result<()> {
     fs::create_dir_all(directory.join("src"))?;
     fs::create_dir_all(directory.join(".cargo"))?;
     let is_inside = is_inside_a_workspace(&directory.canonicalize()?);
-    fs::write(directory.join("Cargo.toml"), manifest(name, guest, is_inside))?;
+    fs::write(
+        directory.join("Cargo.toml"),
+        manifest(name, guest, is_inside),
+    )?;
     fs::write(directory.join("src/main.rs"), PROGRAM)?;
     fs::write(directory.join(".cargo/config.toml"), crate::init::fresh())?;
     fs::write(directory.join(".gitignore"), "/target\n")
@@ -40,7 +60,8 @@ fn make(directory: &Path, name: &str, guest: &Path) -> std::io::Result<()> {
 fn manifest(name: &str, guest: &Path, is_inside_a_workspace: bool) -> String {
     let mut manifest: toml_edit::DocumentMut = MANIFEST.parse().expect("it is TOML");
     manifest["package"]["name"] = toml_edit::value(name);
-    manifest["dependencies"]["lunatic"]["path"] = toml_edit::value(guest.to_string_lossy().as_ref());
+    manifest["dependencies"]["lunatic"]["path"] =
+        toml_edit::value(guest.to_string_lossy().as_ref());
     let mut text = manifest.to_string();
     if is_inside_a_workspace {
         text += "\n# It is not a member of the workspace around it.\n[workspace]\n";
@@ -67,7 +88,12 @@ fn guest_library(given: Option<&Path>) -> Result<PathBuf, Failure> {
     let directory = given.unwrap_or(Path::new(beside));
     if directory.join("Cargo.toml").is_file() && directory.to_str().is_some() {
         let canonical = directory.canonicalize();
-        return canonical.map_err(|error| Failure::new(format!("`{}` cannot be found: {error}", directory.display())));
+        return canonical.map_err(|error| {
+            Failure::new(format!(
+                "`{}` cannot be found: {error}",
+                directory.display()
+            ))
+        });
     }
     Err(Failure::new(format!("the guest library is not in `{}`", directory.display()))
         .hint("`--guest-path DIRECTORY` says where it is: the directory `lib-guest` of lunatic's repository"))
@@ -85,10 +111,11 @@ fn is_inside_a_workspace(directory: &Path) -> bool {
 
 /// The words that the compiler would stumble over as the name of a crate.
 const KEYWORDS: &[&str] = &[
-    "Self", "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn",
-    "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro",
-    "match", "mod", "move", "mut", "override", "priv", "pub", "ref", "return", "self", "static", "struct", "super",
-    "trait", "true", "try", "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+    "Self", "abstract", "as", "async", "await", "become", "box", "break", "const", "continue",
+    "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if",
+    "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "pub",
+    "ref", "return", "self", "static", "struct", "super", "trait", "true", "try", "type", "typeof",
+    "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
 /// Crates that are always there.
@@ -100,10 +127,15 @@ const DIRECTORIES: &[&str] = &["build", "deps", "examples", "incremental"];
 /// Checks a package's name as cargo does.
 fn check_name(name: &str) -> Result<(), &'static str> {
     let mut characters = name.chars();
-    if !characters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_') {
+    if !characters
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+    {
         return Err("it does not begin with a letter");
     }
-    if !characters.all(|character| character.is_ascii_alphanumeric() || matches!(character, '-' | '_')) {
+    if !characters
+        .all(|character| character.is_ascii_alphanumeric() || matches!(character, '-' | '_'))
+    {
         return Err("it has something else in it than letters, digits, `-` and `_`");
     }
     if KEYWORDS.contains(&name) {
@@ -134,7 +166,9 @@ mod tests {
 
     #[test]
     fn what_cargo_refuses_is_refused() {
-        for name in ["", "1a", "-a", "a b", "a.b", "ä", "fn", "std", "test", "deps", "lunatic"] {
+        for name in [
+            "", "1a", "-a", "a b", "a.b", "ä", "fn", "std", "test", "deps", "lunatic",
+        ] {
             assert!(check_name(name).is_err(), "{name}");
         }
     }
@@ -142,8 +176,12 @@ mod tests {
     #[test]
     fn a_path_is_quoted_as_toml_needs_it() {
         let path = Path::new("/a \"quoted\" path");
-        let manifest: toml_edit::DocumentMut = manifest("x", path, true).parse().expect("it is TOML");
-        assert_eq!(manifest["dependencies"]["lunatic"]["path"].as_str(), path.to_str());
+        let manifest: toml_edit::DocumentMut =
+            manifest("x", path, true).parse().expect("it is TOML");
+        assert_eq!(
+            manifest["dependencies"]["lunatic"]["path"].as_str(),
+            path.to_str()
+        );
         assert!(manifest.contains_key("workspace"));
     }
 }

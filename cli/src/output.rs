@@ -11,7 +11,11 @@ pub(crate) fn show(function: &Function) {
     let following = async move {
         while let Some(lines) = follower.next().await {
             for line in lines {
-                let kind = if line.kind == LineKind::Failure { "error: " } else { "" };
+                let kind = if line.kind == LineKind::Failure {
+                    "error: "
+                } else {
+                    ""
+                };
                 tell(&format!("[{name}]: {kind}{}\n", line.text));
             }
         }

@@ -15,7 +15,10 @@ const TURN: Duration = Duration::from_millis(100);
 
 /// Finds the file of the project that is meant; `None` where there is none and none is named.
 pub(crate) fn find(project: &command_line::Project) -> Option<PathBuf> {
-    project.file.clone().or_else(|| Project::find(Path::new("")))
+    project
+        .file
+        .clone()
+        .or_else(|| Project::find(Path::new("")))
 }
 
 /// Says that there is no project.
@@ -40,7 +43,10 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn new() -> Progress {
         let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Progress { bars, running: Mutex::default() }
+        Progress {
+            bars,
+            running: Mutex::default(),
+        }
     }
 
     /// Shows what happens. What was built is told by whoever knows what for.
@@ -100,7 +106,10 @@ fn not_built(name: &Name, error: &BuildError) -> String {
 
 /// Returns a size as people read it.
 pub(crate) fn size(bytes: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "one digit behind the point is shown")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "one digit behind the point is shown"
+    )]
     let (kib, mib) = (bytes as f64 / 1024.0, bytes as f64 / (1 << 20) as f64);
     match bytes {
         0..1024 => format!("{bytes} B"),
@@ -115,7 +124,12 @@ mod tests {
 
     #[test]
     fn sizes_have_the_unit_that_fits() {
-        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 20, "5.0 MiB")] {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (5 << 20, "5.0 MiB"),
+        ] {
             assert_eq!(size(bytes), text);
         }
     }

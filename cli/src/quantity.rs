@@ -24,7 +24,11 @@ mod tests {
         assert_eq!(tick("100us"), Ok(Duration::from_micros(100)));
         assert_eq!(tick("1s"), Ok(Duration::from_secs(1)));
         for text in ["0", "99us", "1001ms"] {
-            assert_eq!(tick(text), Err("ticks are from 100µs to 1s".to_string()), "{text}");
+            assert_eq!(
+                tick(text),
+                Err("ticks are from 100µs to 1s".to_string()),
+                "{text}"
+            );
         }
     }
 }

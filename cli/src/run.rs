@@ -33,7 +33,10 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
         unreachable!("the command line has a program where it has no command")
     };
     let path = Path::new(path);
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let name = path
+        .file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy();
 
     let bytes = program::read(path)?;
 
@@ -84,7 +87,9 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
     let interrupt = Interrupt::listen(&environment).map_err(not_started)?;
     let main = match environment.spawn_main(&module, program::ENTRY, &[]) {
         Ok(main) => main,
-        Err(SpawnError::Ending) if let Some(signal) = interrupt.signal() => return Ok(status::SIGNAL + signal),
+        Err(SpawnError::Ending) if let Some(signal) = interrupt.signal() => {
+            return Ok(status::SIGNAL + signal);
+        }
         Err(error) => return Err(not_started(error)),
     };
     let end = vm.block_on(async {
@@ -136,7 +141,9 @@ fn settle(end: End, main: &Process, name: &str, interrupt: &Interrupt) -> i32 {
             status::of(&exit)
         }
         (End::TimeIsOver(allowed), _) => {
-            tell(&format!("error: `{name}` did not end within {allowed:?}, which `--timeout` allows, and was ended\n"));
+            tell(&format!(
+                "error: `{name}` did not end within {allowed:?}, which `--timeout` allows, and was ended\n"
+            ));
             status::TIME_IS_OVER
         }
     }
@@ -149,14 +156,19 @@ pub(crate) fn not_started(error: impl std::fmt::Display) -> Failure {
 fn texts(arguments: &[OsString]) -> Result<Vec<String>, Failure> {
     let text = |(number, argument): (usize, &OsString)| match argument.to_str() {
         Some(argument) => Ok(argument.to_string()),
-        None => Err(not_started(format!("argument {number}, `{}`, is not UTF-8", argument.display()))),
+        None => Err(not_started(format!(
+            "argument {number}, `{}`, is not UTF-8",
+            argument.display()
+        ))),
     };
     (1..).zip(arguments).map(text).collect()
 }
 
 /// Opens the cache of compiled code. Without it a program is only slower to start.
 pub(crate) fn cache() -> Cache {
-    let Some(directory) = cache_directory() else { return Cache::none() };
+    let Some(directory) = cache_directory() else {
+        return Cache::none();
+    };
     Cache::at(&directory).unwrap_or_else(|error| {
         log::debug!("compiled code is not kept: {error}");
         Cache::none()
@@ -164,7 +176,11 @@ pub(crate) fn cache() -> Cache {
 }
 
 fn cache_directory() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     if let Some(directory) = variable("LUNATIC_CACHE") {
         return Some(directory);
     }

@@ -6,7 +6,9 @@ use crate::output;
 use crate::project::{self, Progress};
 use crate::run::{cache, not_started, status};
 use crate::service;
-use lunatic_serve::{Builder, Functions, Gateway, Listening, Project, Protocol, Route, Server, Target};
+use lunatic_serve::{
+    Builder, Functions, Gateway, Listening, Project, Protocol, Route, Server, Target,
+};
 use lunatic_vm::{Host, Vm};
 use std::path::Path;
 
@@ -15,18 +17,25 @@ pub(crate) fn serve(serve: &Serve) -> Outcome {
     crate::log_lines::start(serve.verbose);
     let file = project::find(&serve.project);
     if file.is_none() && serve.service.deploy.is_none() {
-        return Err(project::missing().hint("`--deploy` lets functions be deployed, without a project"));
+        return Err(
+            project::missing().hint("`--deploy` lets functions be deployed, without a project")
+        );
     }
     let vm = machine()?;
     let functions = Functions::new(&vm);
     let project = file.map(|file| load(&file, &vm, &functions)).transpose()?;
     let gateways = project.as_ref().map_or(&[][..], Project::gateways);
-    let described =
-        project.as_ref().map(Project::service).transpose().map_err(|error| project::wrong(&error))?.flatten();
+    let described = project
+        .as_ref()
+        .map(Project::service)
+        .transpose()
+        .map_err(|error| project::wrong(&error))?
+        .flatten();
     let service = service::open(&functions, described, &serve.service)?;
     if gateways.is_empty() && service.is_none() {
-        return Err(Failure::new("the project has no gateways")
-            .hint("one is a table: `[gateways.web]` with `type = \"http\"`, a `port` and a `function`"));
+        return Err(Failure::new("the project has no gateways").hint(
+            "one is a table: `[gateways.web]` with `type = \"http\"`, a `port` and a `function`",
+        ));
     }
     let mut builder = Server::builder(&functions);
     for gateway in gateways {
@@ -52,18 +61,28 @@ pub(crate) fn serve(serve: &Serve) -> Outcome {
 pub(crate) fn machine() -> Result<Vm, Failure> {
     let mut host = Host::default();
     lunatic_serve::add_to_host(&mut host);
-    Vm::builder().host(host).cache(cache()).build().map_err(not_started)
+    Vm::builder()
+        .host(host)
+        .cache(cache())
+        .build()
+        .map_err(not_started)
 }
 
 /// Says what listens where, and where it leads. What is no gateway of a project speaks HTTP.
 pub(crate) fn addresses(listening: &[Listening], gateways: &[Gateway]) -> String {
     let line = |one: &Listening| {
-        let protocol = gateways.iter().find(|gateway| gateway.name == one.name).map(|gateway| &gateway.protocol);
+        let protocol = gateways
+            .iter()
+            .find(|gateway| gateway.name == one.name)
+            .map(|gateway| &gateway.protocol);
         let (scheme, routes) = match protocol {
             Some(Protocol::Tcp(tcp)) => ("tcp", tcp.function.to_string()),
             Some(Protocol::Http(http)) => {
                 let scheme = if http.tls.is_some() { "https" } else { "http" };
-                (scheme, http.routes.iter().map(route).collect::<Vec<_>>().join(", "))
+                (
+                    scheme,
+                    http.routes.iter().map(route).collect::<Vec<_>>().join(", "),
+                )
             }
             _ => ("http", String::new()),
         };
@@ -79,7 +98,11 @@ fn route(Route { path, target }: &Route) -> String {
         Target::Files(directory) => directory.display().to_string(),
         _ => "functions by name".to_string(),
     };
-    if path == "/" { target } else { format!("{path} {target}") }
+    if path == "/" {
+        target
+    } else {
+        format!("{path} {target}")
+    }
 }
 
 /// Builds the functions of a project and has them serve.
@@ -88,10 +111,15 @@ fn load(file: &Path, vm: &Vm, functions: &Functions) -> Result<Project, Failure>
     // Before what takes long.
     let settings = project.settings().map_err(|error| project::wrong(&error))?;
     let progress = Progress::new();
-    let results = Builder::new(vm, &project).build(project.functions(), &|name, event| progress.show(name, &event));
+    let results = Builder::new(vm, &project).build(project.functions(), &|name, event| {
+        progress.show(name, &event)
+    });
     let mut built = Vec::new();
     for result in results {
-        built.push(result.map_err(|_| Failure::new("nothing is served, as not all functions were built"))?);
+        built.push(
+            result
+                .map_err(|_| Failure::new("nothing is served, as not all functions were built"))?,
+        );
     }
     for (built, settings) in built.iter().zip(settings) {
         let name = built.name();
@@ -109,13 +137,17 @@ fn load(file: &Path, vm: &Vm, functions: &Functions) -> Result<Project, Failure>
 pub(crate) fn wait_for_signal() -> Result<(), Failure> {
     use signal_hook::consts::{SIGINT, SIGTERM};
 
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(not_started)?;
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(not_started)?;
     signals.forever().next();
     let at_once = move || {
         let signal = signals.forever().next().unwrap_or_default();
         std::process::exit(status::SIGNAL + signal);
     };
-    std::thread::Builder::new().name("lunatic-signals".into()).spawn(at_once).map_err(not_started)?;
+    std::thread::Builder::new()
+        .name("lunatic-signals".into())
+        .spawn(at_once)
+        .map_err(not_started)?;
     Ok(())
 }
 

@@ -33,7 +33,9 @@ pub(crate) fn open(
     if let Some(directory) = &flags.storage {
         config.storage = StorageSettings::Directory(directory.clone());
     }
-    Service::open(functions, config).map(Some).map_err(not_started)
+    Service::open(functions, config)
+        .map(Some)
+        .map_err(not_started)
 }
 
 fn token(flags: &ServiceFlags) -> Result<Option<Token>, Failure> {
@@ -43,7 +45,9 @@ fn token(flags: &ServiceFlags) -> Result<Option<Token>, Failure> {
     match std::env::var(client::TOKEN) {
         Ok(text) => {
             let token = Token::new(&text);
-            token.map(Some).map_err(|error| not_started(format!("the variable {}: {error}", client::TOKEN)))
+            token
+                .map(Some)
+                .map_err(|error| not_started(format!("the variable {}: {error}", client::TOKEN)))
         }
         Err(_) => Ok(None),
     }

@@ -70,13 +70,20 @@ struct Finished {
 
 impl Finished {
     fn new(outcome: Outcome) -> Finished {
-        Finished { outcome, output: String::new(), leaks: None, time: None }
+        Finished {
+            outcome,
+            output: String::new(),
+            leaks: None,
+            time: None,
+        }
     }
 }
 
 /// Whether a module says that it has tests.
 pub(crate) fn has_tests(module: &Module) -> bool {
-    module.functions().any(|export| name::read(export).is_some())
+    module
+        .functions()
+        .any(|export| name::read(export).is_some())
 }
 
 /// Runs the tests of a module as the arguments say, and returns the exit status. `config` is what each test may use, and
@@ -88,7 +95,8 @@ pub(crate) fn test(
     timeout: Option<Duration>,
     arguments: &[String],
 ) -> Status {
-    let asked = flags::read(arguments, |name| std::env::var(name).ok()).map_err(|error| wrong(&error))?;
+    let asked =
+        flags::read(arguments, |name| std::env::var(name).ok()).map_err(|error| wrong(&error))?;
     let flags = match asked {
         Asked::Help => {
             print!("{}", flags::help(module.name()));
@@ -114,7 +122,11 @@ pub(crate) fn test(
         write(&format::list(&chosen, flags.format));
         return Ok(0);
     }
-    Ok(if run(&common, &all, chosen, &flags) { 0 } else { FAILED })
+    Ok(if run(&common, &all, chosen, &flags) {
+        0
+    } else {
+        FAILED
+    })
 }
 
 fn wrong(error: &str) -> Failure {
@@ -130,7 +142,10 @@ fn write(text: &str) {
 /// Finds the tests of a module, sorted by name.
 fn find(common: &Common) -> Result<Vec<Test>, Failure> {
     let module = &common.module;
-    let declared: Vec<_> = module.functions().filter_map(|export| Some((export, name::read(export)?))).collect();
+    let declared: Vec<_> = module
+        .functions()
+        .filter_map(|export| Some((export, name::read(export)?)))
+        .collect();
     let of = name::common_crate(declared.iter().map(|(_, declaration)| &*declaration.path));
     let mut tests: Vec<Test> = declared
         .iter()
@@ -157,7 +172,10 @@ fn find(common: &Common) -> Result<Vec<Test>, Failure> {
 fn of_the_harness(common: &Common, must_answer: bool) -> Result<Vec<Test>, Failure> {
     let has_entry = common.module.functions().any(|function| function == ENTRY);
     let lists = has_entry.then(|| {
-        let both = futures_lite::future::zip(common.list(harness::LIST), common.list(harness::LIST_IGNORED));
+        let both = futures_lite::future::zip(
+            common.list(harness::LIST),
+            common.list(harness::LIST_IGNORED),
+        );
         common.vm.block_on(both)
     });
     let Some((Some(all), Some(ignored))) = lists else {
@@ -168,14 +186,22 @@ fn of_the_harness(common: &Common, must_answer: bool) -> Result<Vec<Test>, Failu
             .hint("a test program exports tests of `#[lunatic::test]`, or is built with `cargo test --no-run`")
             .status(FAILED));
     };
-    let test = |name: String| Test { is_ignored: ignored.contains(&name), name, ..Test::default() };
+    let test = |name: String| Test {
+        is_ignored: ignored.contains(&name),
+        name,
+        ..Test::default()
+    };
     Ok(all.into_iter().map(test).collect())
 }
 
 /// Returns the tests that the flags ask for.
 fn choose<'a>(all: &'a [Test], flags: &Flags) -> Vec<&'a Test> {
     let matches = |test: &Test, filter: &String| {
-        if flags.is_exact { test.name == *filter } else { test.name.contains(filter.as_str()) }
+        if flags.is_exact {
+            test.name == *filter
+        } else {
+            test.name.contains(filter.as_str())
+        }
     };
     let is_chosen = |test: &&Test| {
         (flags.filters.is_empty() || flags.filters.iter().any(|filter| matches(test, filter)))
@@ -233,7 +259,10 @@ fn run(common: &Arc<Common>, all: &[Test], mut chosen: Vec<&Test>, flags: &Flags
         done: 0,
         column: 0,
     };
-    let mut summary = Summary { filtered_out: all.len() - chosen.len(), ..Summary::default() };
+    let mut summary = Summary {
+        filtered_out: all.len() - chosen.len(),
+        ..Summary::default()
+    };
     let mut out = String::new();
     writer.run_started(seed, &mut out);
     write(&out);
@@ -246,8 +275,12 @@ fn run(common: &Arc<Common>, all: &[Test], mut chosen: Vec<&Test>, flags: &Flags
     while summary.finished.len() < chosen.len() {
         let next: Option<Instant> = running.values().min().map(|start: &Instant| *start + LONG);
         let event = match next {
-            Some(next) if writer.is_parallel => events.recv_timeout(next.saturating_duration_since(Instant::now())),
-            _ => events.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+            Some(next) if writer.is_parallel => {
+                events.recv_timeout(next.saturating_duration_since(Instant::now()))
+            }
+            _ => events
+                .recv()
+                .map_err(|_| mpsc::RecvTimeoutError::Disconnected),
         };
         let mut out = String::new();
         match event {
@@ -266,8 +299,11 @@ fn run(common: &Arc<Common>, all: &[Test], mut chosen: Vec<&Test>, flags: &Flags
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let now = Instant::now();
-                let mut long: Vec<usize> =
-                    running.iter().filter(|(_, start)| now >= **start + LONG).map(|(number, _)| *number).collect();
+                let mut long: Vec<usize> = running
+                    .iter()
+                    .filter(|(_, start)| now >= **start + LONG)
+                    .map(|(number, _)| *number)
+                    .collect();
                 long.sort_unstable();
                 for number in long {
                     running.remove(&number);
@@ -276,7 +312,9 @@ fn run(common: &Arc<Common>, all: &[Test], mut chosen: Vec<&Test>, flags: &Flags
             }
             // A thread of the runner panicked, which says why itself.
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                tell("error: the test run broke off; this is a defect of lunatic, please report it\n");
+                tell(
+                    "error: the test run broke off; this is a defect of lunatic, please report it\n",
+                );
                 summary.failed += 1;
                 break;
             }
@@ -336,7 +374,8 @@ impl Queue {
     fn start(&self, common: &Arc<Common>, threads: usize) -> mpsc::Receiver<Event> {
         let (sender, events) = mpsc::channel();
         for _ in 0..threads.min(self.tests.len()) {
-            let (tests, next, is_over) = (self.tests.clone(), self.next.clone(), self.is_over.clone());
+            let (tests, next, is_over) =
+                (self.tests.clone(), self.next.clone(), self.is_over.clone());
             let (runs_ignored, runs_tests) = (self.runs_ignored, self.runs_tests);
             let (common, sender) = (common.clone(), sender.clone());
             let life = move || {
@@ -376,20 +415,41 @@ mod tests {
     }
 
     fn suite() -> Vec<Test> {
-        let test = |name: &str| Test { name: name.into(), ..Test::default() };
-        let ignored = Test { is_ignored: true, ..test("b::ignored") };
-        let panicking = Test { panic: Some(String::new()), ..test("b::panics") };
-        vec![test("a::one"), test("a::one_more"), test("a::two"), ignored, panicking]
+        let test = |name: &str| Test {
+            name: name.into(),
+            ..Test::default()
+        };
+        let ignored = Test {
+            is_ignored: true,
+            ..test("b::ignored")
+        };
+        let panicking = Test {
+            panic: Some(String::new()),
+            ..test("b::panics")
+        };
+        vec![
+            test("a::one"),
+            test("a::one_more"),
+            test("a::two"),
+            ignored,
+            panicking,
+        ]
     }
 
     #[test]
     fn filters_choose_tests() {
         let check = |line: &str, expected: &[&str]| {
             let suite = suite();
-            let chosen: Vec<&str> = choose(&suite, &flags(line)).iter().map(|test| &*test.name).collect();
+            let chosen: Vec<&str> = choose(&suite, &flags(line))
+                .iter()
+                .map(|test| &*test.name)
+                .collect();
             assert_eq!(chosen, expected, "{line}");
         };
-        check("", &["a::one", "a::one_more", "a::two", "b::ignored", "b::panics"]);
+        check(
+            "",
+            &["a::one", "a::one_more", "a::two", "b::ignored", "b::panics"],
+        );
         check("one", &["a::one", "a::one_more"]);
         check("one b::p", &["a::one", "a::one_more", "b::panics"]);
         check("a::one --exact", &["a::one"]);
@@ -408,13 +468,22 @@ mod tests {
             let suite = suite();
             let mut tests: Vec<&Test> = suite.iter().collect();
             shuffle(&mut tests, seed);
-            tests.iter().map(|test| test.name.clone()).collect::<Vec<_>>()
+            tests
+                .iter()
+                .map(|test| test.name.clone())
+                .collect::<Vec<_>>()
         };
         assert_eq!(order(1), order(1));
         let orders: std::collections::HashSet<_> = (0..100).map(order).collect();
         assert!(orders.len() > 50, "{} orders of 120", orders.len());
         let mut sorted = order(5);
         sorted.sort();
-        assert_eq!(sorted, suite().iter().map(|test| test.name.clone()).collect::<Vec<_>>());
+        assert_eq!(
+            sorted,
+            suite()
+                .iter()
+                .map(|test| test.name.clone())
+                .collect::<Vec<_>>()
+        );
     }
 }

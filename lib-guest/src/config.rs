@@ -107,7 +107,10 @@ impl Config {
     }
 
     /// Hands the configuration to the machine, lets `make` use it there under its id, and takes it back.
-    pub(crate) fn hand_over<R>(&self, make: impl FnOnce(u64) -> Result<R, LunaticError>) -> Result<R, LunaticError> {
+    pub(crate) fn hand_over<R>(
+        &self,
+        make: impl FnOnce(u64) -> Result<R, LunaticError>,
+    ) -> Result<R, LunaticError> {
         let mut config = 0;
         // SAFETY: the address is that of a variable.
         let result = unsafe { host::environment::create_empty_config(&mut config) };
@@ -123,19 +126,31 @@ impl Config {
         let mut error = 0;
         for (limit, most) in &self.limits {
             // SAFETY: the address is that of a variable.
-            let result = unsafe { host::environment::config_set_limit(config, *limit as u32, *most, &mut error) };
+            let result = unsafe {
+                host::environment::config_set_limit(config, *limit as u32, *most, &mut error)
+            };
             LunaticError::check(result, error)?;
         }
         for prefix in &self.namespaces {
             // SAFETY: the address comes with the length of its text, and the last is that of a variable.
-            let result =
-                unsafe { host::environment::config_allow_namespace(config, prefix.as_ptr(), prefix.len(), &mut error) };
+            let result = unsafe {
+                host::environment::config_allow_namespace(
+                    config,
+                    prefix.as_ptr(),
+                    prefix.len(),
+                    &mut error,
+                )
+            };
             LunaticError::check(result, error)?;
         }
         // SAFETY: the calls take numbers, or addresses that come with the length of their text.
         unsafe {
             for argument in &self.arguments {
-                host::wasi::config_add_command_line_argument(config, argument.as_ptr(), argument.len());
+                host::wasi::config_add_command_line_argument(
+                    config,
+                    argument.as_ptr(),
+                    argument.len(),
+                );
             }
             for (name, value) in &self.variables {
                 host::wasi::config_add_environment_variable(

@@ -59,21 +59,33 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn new<T>(function: fn(Mailbox<T>)) -> Self {
-        Self { starter: start::<T>, function: function as *const () }
+        Self {
+            starter: start::<T>,
+            function: function as *const (),
+        }
     }
 
     pub(crate) fn with_context<C: DeserializeOwned, T>(function: fn(C, Mailbox<T>)) -> Self {
-        Self { starter: start_with::<C, T>, function: function as *const () }
+        Self {
+            starter: start_with::<C, T>,
+            function: function as *const (),
+        }
     }
 
     /// A task: a function whose result is reported.
     pub(crate) fn task<C: DeserializeOwned, R: Serialize>(function: fn(C) -> R) -> Self {
-        Self { starter: start_task::<C, R>, function: function as *const () }
+        Self {
+            starter: start_task::<C, R>,
+            function: function as *const (),
+        }
     }
 
     /// A supervisor, which begins with a function that says what it supervises.
     pub(crate) fn supervisor(tree: fn(&mut Plan)) -> Self {
-        Self { starter: start_supervisor, function: tree as *const () }
+        Self {
+            starter: start_supervisor,
+            function: tree as *const (),
+        }
     }
 
     /// Returns the parameters of [`EXPORT`], as the machine reads them.
@@ -122,9 +134,13 @@ fn context<C: DeserializeOwned>() -> C {
     // It came with the spawn itself, so there is nothing to wait for.
     let context = envelope::receive(&[CONTEXT], 0, |delivery| match delivery {
         Delivery::Arrived(arrival) => arrival.open(),
-        Delivery::TimedOut | Delivery::NobodyLeft => panic!("this process was spawned without its context"),
+        Delivery::TimedOut | Delivery::NobodyLeft => {
+            panic!("this process was spawned without its context")
+        }
     });
-    context.unwrap_or_else(|error| panic!("the context that this process was spawned with cannot be read: {error}"))
+    context.unwrap_or_else(|error| {
+        panic!("the context that this process was spawned with cannot be read: {error}")
+    })
 }
 
 #[cfg(test)]
@@ -133,7 +149,10 @@ mod tests {
 
     #[test]
     fn the_export_carries_the_version() {
-        assert_eq!(EXPORT, format!("_lunatic_spawn_entry_{}", env!("CARGO_PKG_VERSION")));
+        assert_eq!(
+            EXPORT,
+            format!("_lunatic_spawn_entry_{}", env!("CARGO_PKG_VERSION"))
+        );
     }
 
     #[test]
@@ -141,7 +160,13 @@ mod tests {
         fn nothing(_: Mailbox<()>) {}
         let entry = Entry::new(nothing);
         let parameters = entry.parameters();
-        assert_eq!(parameters[..17], Param::I32(entry.starter as usize as i32).to_bytes());
-        assert_eq!(parameters[17..], Param::I32(entry.function as usize as i32).to_bytes());
+        assert_eq!(
+            parameters[..17],
+            Param::I32(entry.starter as usize as i32).to_bytes()
+        );
+        assert_eq!(
+            parameters[17..],
+            Param::I32(entry.function as usize as i32).to_bytes()
+        );
     }
 }

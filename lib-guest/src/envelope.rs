@@ -32,7 +32,10 @@ thread_local! {
 }
 
 /// Writes a message and hands it to `deliver`: its bytes, and the words that name the sockets in it.
-pub(crate) fn seal<T: Serialize, R>(message: &T, deliver: impl FnOnce(&[u8], &[u64]) -> R) -> Result<R, encode::Error> {
+pub(crate) fn seal<T: Serialize, R>(
+    message: &T,
+    deliver: impl FnOnce(&[u8], &[u64]) -> R,
+) -> Result<R, encode::Error> {
     let mut bytes = OUTGOING.take();
     bytes.clear();
     // A `Serialize` that sends something itself is in the middle of another message.
@@ -57,15 +60,24 @@ fn enclose(kind: ResourceKind, id: u64) -> Option<u32> {
 }
 
 /// Writes a socket as a part of a message: its index.
-pub(crate) fn write_socket<S: Serializer>(kind: ResourceKind, id: u64, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn write_socket<S: Serializer>(
+    kind: ResourceKind,
+    id: u64,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     let Some(index) = enclose(kind, id) else {
-        return Err(ser::Error::custom("a socket can only be written into a message that is being sent"));
+        return Err(ser::Error::custom(
+            "a socket can only be written into a message that is being sent",
+        ));
     };
     index.serialize(serializer)
 }
 
 /// Reads a socket out of the message that is being received, and returns its id.
-pub(crate) fn read_socket<'de, D: Deserializer<'de>>(kind: ResourceKind, deserializer: D) -> Result<u64, D::Error> {
+pub(crate) fn read_socket<'de, D: Deserializer<'de>>(
+    kind: ResourceKind,
+    deserializer: D,
+) -> Result<u64, D::Error> {
     let index = u32::deserialize(deserializer)?;
     take(kind, index).map_err(de::Error::custom)
 }
@@ -74,14 +86,31 @@ pub(crate) fn read_socket<'de, D: Deserializer<'de>>(kind: ResourceKind, deseria
 pub(crate) fn post(process: u64, tag: Tag, bytes: &[u8], sockets: &[u64]) -> Result<(), Errno> {
     let (data, length) = (bytes.as_ptr(), bytes.len());
     // SAFETY: each address comes with the length of the slice that it is of.
-    let offered =
-        unsafe { host::message::offer_bytes(process, tag.id(), data, length, sockets.as_ptr(), sockets.len()) };
+    let offered = unsafe {
+        host::message::offer_bytes(
+            process,
+            tag.id(),
+            data,
+            length,
+            sockets.as_ptr(),
+            sockets.len(),
+        )
+    };
     if told(offered) != Err(Errno::MailboxFull) {
         return told(offered);
     }
     // A call that can wait costs more, so it is made only where there is something to wait for.
     // SAFETY: as above.
-    let sent = unsafe { host::message::send_bytes(process, tag.id(), data, length, sockets.as_ptr(), sockets.len()) };
+    let sent = unsafe {
+        host::message::send_bytes(
+            process,
+            tag.id(),
+            data,
+            length,
+            sockets.as_ptr(),
+            sockets.len(),
+        )
+    };
     told(sent)
 }
 
@@ -118,7 +147,10 @@ impl Arrival<'_> {
         match self.data {
             Some(data) => open(data),
             None => {
-                let what = format!("its {} bytes do not fit the memory of this process", self.header.length);
+                let what = format!(
+                    "its {} bytes do not fit the memory of this process",
+                    self.header.length
+                );
                 Err(decode::Error::Uncategorized(what))
             }
         }
@@ -158,7 +190,11 @@ pub(crate) fn receive<R>(tags: &[Tag], timeout: u64, open: impl FnOnce(Delivery<
         lunatic_abi::NOBODY_LEFT => Delivery::NobodyLeft,
         _ => {
             let length = header.length as usize;
-            let data = if read_rest(&mut bytes, length) { Some(&bytes[..length]) } else { None };
+            let data = if read_rest(&mut bytes, length) {
+                Some(&bytes[..length])
+            } else {
+                None
+            };
             Delivery::Arrived(Arrival { header, data })
         }
     };
@@ -180,7 +216,8 @@ fn read_rest(bytes: &mut Vec<u8>, length: usize) -> bool {
         let missing = length - bytes.len();
         let rest = &mut bytes.spare_capacity_mut()[..missing];
         // SAFETY: the address and the length are those of `rest`.
-        let read = unsafe { host::message::read_data(rest.as_mut_ptr().cast(), rest.len()) } as usize;
+        let read =
+            unsafe { host::message::read_data(rest.as_mut_ptr().cast(), rest.len()) } as usize;
         if read == 0 || read > missing {
             return false;
         }
@@ -249,8 +286,18 @@ mod tests {
     fn values_come_out_as_they_went_in() {
         assert_eq!(round_trip(&()), ());
         assert_eq!(round_trip(&u128::MAX), u128::MAX);
-        assert_eq!(round_trip(&(i64::MIN, 'ß', None::<u8>, Some(1.5f32))), (i64::MIN, 'ß', None, Some(1.5)));
-        let shapes = vec![Shape::Empty, Shape::Round(0.1), Shape::Named { text: "a".into(), bytes: vec![0; 100_000] }];
+        assert_eq!(
+            round_trip(&(i64::MIN, 'ß', None::<u8>, Some(1.5f32))),
+            (i64::MIN, 'ß', None, Some(1.5))
+        );
+        let shapes = vec![
+            Shape::Empty,
+            Shape::Round(0.1),
+            Shape::Named {
+                text: "a".into(),
+                bytes: vec![0; 100_000],
+            },
+        ];
         assert_eq!(round_trip(&shapes), shapes);
         let map: BTreeMap<String, Option<i8>> = [("x".into(), Some(-1)), ("y".into(), None)].into();
         assert_eq!(round_trip(&map), map);
@@ -262,7 +309,11 @@ mod tests {
     impl Serialize for Nested {
         fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let inner = seal(&7u8, |bytes, _| bytes.to_vec()).map_err(serde::ser::Error::custom)?;
-            assert_eq!(enclose(ResourceKind::UdpSocket, 9), Some(0), "the outer message is being written again");
+            assert_eq!(
+                enclose(ResourceKind::UdpSocket, 9),
+                Some(0),
+                "the outer message is being written again"
+            );
             serializer.serialize_u8(inner[0])
         }
     }
@@ -273,8 +324,15 @@ mod tests {
             assert_eq!(bytes, [7]);
             sockets.to_vec()
         });
-        assert_eq!(sockets.expect("it can be written"), [ResourceKind::UdpSocket.word(9)]);
-        assert_eq!(enclose(ResourceKind::UdpSocket, 9), None, "no message is being written any more");
+        assert_eq!(
+            sockets.expect("it can be written"),
+            [ResourceKind::UdpSocket.word(9)]
+        );
+        assert_eq!(
+            enclose(ResourceKind::UdpSocket, 9),
+            None,
+            "no message is being written any more"
+        );
     }
 
     #[derive(Debug, Serialize, Deserialize)]
@@ -287,7 +345,10 @@ mod tests {
     fn a_message_that_nests_too_deep_is_an_error_and_no_overflow() {
         let mut deep = [0x81, 0xa2, b'O', b'n'].repeat(1_000_000);
         deep.extend([0xa3, b'T', b'o', b'p']);
-        assert!(matches!(open::<Tower>(&deep), Err(decode::Error::DepthLimitExceeded)));
+        assert!(matches!(
+            open::<Tower>(&deep),
+            Err(decode::Error::DepthLimitExceeded)
+        ));
 
         let mut tower = Tower::Top;
         for _ in 0..nesting::DEPTH {

@@ -76,7 +76,9 @@ impl Environment {
     }
 
     fn from_id(id: u64) -> Self {
-        Self { handle: Rc::new(Handle { id }) }
+        Self {
+            handle: Rc::new(Handle { id }),
+        }
     }
 
     pub(crate) fn id(&self) -> u64 {

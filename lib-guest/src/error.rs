@@ -35,7 +35,10 @@ impl LunaticError {
     }
 
     pub(crate) fn new(kind: Errno, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, text: text.into() }
+        Self {
+            kind,
+            text: text.into(),
+        }
     }
 
     /// Takes over an error that the machine keeps under an id, and gives the id back.
@@ -46,7 +49,10 @@ impl LunaticError {
             let mut text = vec![0; host::error::string_size(id) as usize];
             host::error::to_string(id, text.as_mut_ptr());
             host::error::drop(id);
-            Self::new(Errno::from_number(kind).unwrap_or(Errno::Other), String::from_utf8_lossy(&text).into_owned())
+            Self::new(
+                Errno::from_number(kind).unwrap_or(Errno::Other),
+                String::from_utf8_lossy(&text).into_owned(),
+            )
         }
     }
 
@@ -80,7 +86,9 @@ fn io_kind(kind: Errno) -> io::ErrorKind {
         Errno::MailboxFull => io::ErrorKind::WouldBlock,
         Errno::NotGranted | Errno::PermissionDenied => io::ErrorKind::PermissionDenied,
         Errno::LimitReached => io::ErrorKind::QuotaExceeded,
-        Errno::NoProcess | Errno::NameNotFound | Errno::NoFunction | Errno::NotFound => io::ErrorKind::NotFound,
+        Errno::NoProcess | Errno::NameNotFound | Errno::NoFunction | Errno::NotFound => {
+            io::ErrorKind::NotFound
+        }
         Errno::NameTaken => io::ErrorKind::AlreadyExists,
         Errno::MessageTooLarge | Errno::BadVersion | Errno::BadParameters | Errno::InvalidInput => {
             io::ErrorKind::InvalidInput

@@ -118,7 +118,11 @@ pub unsafe fn with_value<T: DeserializeOwned>(
 ///
 /// As [`with_value`].
 #[doc(hidden)]
-pub unsafe fn with_bytes(address: *mut u8, length: usize, function: impl FnOnce(Vec<u8>) -> Vec<u8>) -> u64 {
+pub unsafe fn with_bytes(
+    address: *mut u8,
+    length: usize,
+    function: impl FnOnce(Vec<u8>) -> Vec<u8>,
+) -> u64 {
     // SAFETY: it is the caller's promise.
     hand_over(function(unsafe { own(address, length) }))
 }

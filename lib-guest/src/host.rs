@@ -60,12 +60,18 @@ const VECTORS: usize = 16;
 impl Vector {
     /// Says where the first of the slices that are not empty lie, and how many these are.
     pub(crate) fn gather(slices: &[IoSlice<'_>]) -> ([Vector; VECTORS], usize) {
-        let nothing = Vector { address: std::ptr::null(), length: 0 };
+        let nothing = Vector {
+            address: std::ptr::null(),
+            length: 0,
+        };
         let mut vectors = [nothing; VECTORS];
         let mut count = 0;
         let filled = slices.iter().filter(|slice| !slice.is_empty());
         for (vector, slice) in vectors.iter_mut().zip(filled) {
-            *vector = Vector { address: slice.as_ptr(), length: slice.len() };
+            *vector = Vector {
+                address: slice.as_ptr(),
+                length: slice.len(),
+            };
             count += 1;
         }
         (vectors, count)
@@ -117,7 +123,9 @@ fn outside_the_machine(function: &str) -> ! {
 /// The longest time is one less than "for ever".
 pub(crate) fn milliseconds(time: Duration) -> u64 {
     let rounded_up = time.as_nanos().div_ceil(1_000_000);
-    u64::try_from(rounded_up).unwrap_or(u64::MAX).min(lunatic_abi::FOREVER - 1)
+    u64::try_from(rounded_up)
+        .unwrap_or(u64::MAX)
+        .min(lunatic_abi::FOREVER - 1)
 }
 
 /// Returns a time that may be endless as it crosses to the machine.

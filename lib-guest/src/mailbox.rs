@@ -77,7 +77,9 @@ impl<T> Mailbox<T> {
     /// A process has one mailbox. With two, each takes messages that were meant for the other.
     #[doc(hidden)]
     pub unsafe fn new() -> Self {
-        Self { messages: PhantomData }
+        Self {
+            messages: PhantomData,
+        }
     }
 }
 
@@ -217,7 +219,9 @@ impl<T> TransformMailbox<T> for Mailbox<T> {
     fn catch_link_panic(self) -> LinkMailbox<T> {
         // SAFETY: the call takes a number.
         unsafe { host::process::die_when_link_dies(0) };
-        LinkMailbox { messages: PhantomData }
+        LinkMailbox {
+            messages: PhantomData,
+        }
     }
 
     fn panic_if_link_panics(self) -> Mailbox<T> {
@@ -233,7 +237,9 @@ impl<T> TransformMailbox<T> for LinkMailbox<T> {
     fn panic_if_link_panics(self) -> Mailbox<T> {
         // SAFETY: the call takes a number.
         unsafe { host::process::die_when_link_dies(1) };
-        Mailbox { messages: PhantomData }
+        Mailbox {
+            messages: PhantomData,
+        }
     }
 }
 

@@ -146,7 +146,9 @@ impl ExitReason {
             Some(ExitKind::Status) => Self::Status(detail as i32),
             Some(ExitKind::Trapped) => Self::Trapped,
             Some(ExitKind::Killed) => Self::Killed,
-            Some(ExitKind::Limit) => Self::Limit(u32::try_from(detail).ok().and_then(Limit::from_number)),
+            Some(ExitKind::Limit) => {
+                Self::Limit(u32::try_from(detail).ok().and_then(Limit::from_number))
+            }
             Some(ExitKind::LinkDied) => Self::LinkDied,
             Some(ExitKind::NoProcess) => Self::NoProcess,
             Some(ExitKind::Fault) => Self::Fault,
@@ -180,19 +182,37 @@ mod tests {
     use super::*;
 
     fn header(kind: MessageKind, exit: ExitKind, detail: u64) -> MessageHeader {
-        MessageHeader { kind: kind as u32, exit: exit as u32, tag: 4, pid: 0x2a, detail, ..Default::default() }
+        MessageHeader {
+            kind: kind as u32,
+            exit: exit as u32,
+            tag: 4,
+            pid: 0x2a,
+            detail,
+            ..Default::default()
+        }
     }
 
     #[test]
     fn a_death_is_read_with_its_reason() {
-        let limit = header(MessageKind::LinkDied, ExitKind::Limit, Limit::Compute as u64);
+        let limit = header(
+            MessageKind::LinkDied,
+            ExitKind::Limit,
+            Limit::Compute as u64,
+        );
         let signal = Signal::read(&limit, b"reached a limit: of 1 unit").expect("it is a death");
         assert_eq!(signal.kind, SignalKind::LinkDied);
         assert_eq!((signal.tag.id(), signal.pid), (4, 42));
         assert_eq!(signal.reason, ExitReason::Limit(Some(Limit::Compute)));
-        assert_eq!(signal.to_string(), "process <2a> reached a limit: of 1 unit");
+        assert_eq!(
+            signal.to_string(),
+            "process <2a> reached a limit: of 1 unit"
+        );
 
-        let status = header(MessageKind::ProcessDied, ExitKind::Status, u64::from(u32::MAX));
+        let status = header(
+            MessageKind::ProcessDied,
+            ExitKind::Status,
+            u64::from(u32::MAX),
+        );
         let signal = Signal::read(&status, b"").expect("it is a death");
         assert_eq!(signal.kind, SignalKind::ProcessDied);
         assert_eq!(signal.reason, ExitReason::Status(-1));
@@ -202,21 +222,34 @@ mod tests {
     #[test]
     fn a_limit_is_named_in_words() {
         let compute = ExitReason::Limit(Some(Limit::Compute));
-        assert_eq!(compute.to_string(), "reached a limit: compute of a process, in units");
+        assert_eq!(
+            compute.to_string(),
+            "reached a limit: compute of a process, in units"
+        );
     }
 
     #[test]
     fn a_message_is_no_death() {
-        assert_eq!(Signal::read(&header(MessageKind::Data, ExitKind::Normal, 0), b""), None);
+        assert_eq!(
+            Signal::read(&header(MessageKind::Data, ExitKind::Normal, 0), b""),
+            None
+        );
     }
 
     #[test]
     fn every_kind_of_exit_has_a_reason_and_younger_ones_are_unknown() {
         for &kind in ExitKind::ALL {
-            assert_ne!(ExitReason::from_numbers(kind as u32, 0), ExitReason::Unknown, "{kind:?}");
+            assert_ne!(
+                ExitReason::from_numbers(kind as u32, 0),
+                ExitReason::Unknown,
+                "{kind:?}"
+            );
         }
         assert_eq!(ExitReason::from_numbers(1000, 0), ExitReason::Unknown);
-        assert_eq!(ExitReason::from_numbers(ExitKind::Limit as u32, u64::MAX), ExitReason::Limit(None));
+        assert_eq!(
+            ExitReason::from_numbers(ExitKind::Limit as u32, u64::MAX),
+            ExitReason::Limit(None)
+        );
     }
 
     #[test]

@@ -42,7 +42,10 @@ impl Module {
     }
 
     fn place(&self) -> Place {
-        Place::Environment { environment: self.environment.id(), module: self.id }
+        Place::Environment {
+            environment: self.environment.id(),
+            module: self.id,
+        }
     }
 
     /// Spawns an exported function with parameters.
@@ -53,7 +56,8 @@ impl Module {
     ///
     /// That there is no such function, that it takes other parameters, that an import is missing, or a limit.
     pub fn spawn<T>(&self, function: &str, params: &[Param]) -> Result<Process<T>, LunaticError> {
-        self.place().spawn_export(Tag::NONE, function, &to_bytes(params))
+        self.place()
+            .spawn_export(Tag::NONE, function, &to_bytes(params))
     }
 
     /// Spawns an exported function as [`spawn`](Self::spawn) does, linked: this process is told of its failure.
@@ -102,7 +106,10 @@ impl ThisModule {
     }
 
     fn place(&self) -> Place {
-        Place::Environment { environment: self.environment.id(), module: OWN }
+        Place::Environment {
+            environment: self.environment.id(),
+            module: OWN,
+        }
     }
 
     /// Spawns a process as [`process::spawn`](crate::process::spawn) does.
@@ -111,7 +118,11 @@ impl ThisModule {
     }
 
     /// Spawns a process as [`process::spawn_with`](crate::process::spawn_with) does.
-    pub fn spawn_with<C, T>(&self, context: C, function: fn(C, Mailbox<T>)) -> Result<Process<T>, LunaticError>
+    pub fn spawn_with<C, T>(
+        &self,
+        context: C,
+        function: fn(C, Mailbox<T>),
+    ) -> Result<Process<T>, LunaticError>
     where
         C: Serialize + DeserializeOwned,
     {
@@ -124,7 +135,9 @@ impl ThisModule {
         mailbox: M,
         function: fn(Mailbox<T>),
     ) -> Linked<T, LinkMailbox<P>> {
-        linked(mailbox.catch_link_panic(), |tag| self.place().spawn(tag, function))
+        linked(mailbox.catch_link_panic(), |tag| {
+            self.place().spawn(tag, function)
+        })
     }
 
     /// Spawns a process as [`process::spawn_link_with`](crate::process::spawn_link_with) does.
@@ -138,7 +151,9 @@ impl ThisModule {
         C: Serialize + DeserializeOwned,
         M: TransformMailbox<P>,
     {
-        linked(mailbox.catch_link_panic(), |tag| self.place().spawn_with(tag, &context, function))
+        linked(mailbox.catch_link_panic(), |tag| {
+            self.place().spawn_with(tag, &context, function)
+        })
     }
 
     /// Spawns a process as [`process::spawn_link_unwrap`](crate::process::spawn_link_unwrap) does.
@@ -147,7 +162,9 @@ impl ThisModule {
         mailbox: M,
         function: fn(Mailbox<T>),
     ) -> Linked<T, Mailbox<P>> {
-        linked(mailbox.panic_if_link_panics(), |tag| self.place().spawn(tag, function))
+        linked(mailbox.panic_if_link_panics(), |tag| {
+            self.place().spawn(tag, function)
+        })
     }
 
     /// Spawns a process as [`process::spawn_link_unwrap_with`](crate::process::spawn_link_unwrap_with) does.
@@ -161,7 +178,9 @@ impl ThisModule {
         C: Serialize + DeserializeOwned,
         M: TransformMailbox<P>,
     {
-        linked(mailbox.panic_if_link_panics(), |tag| self.place().spawn_with(tag, &context, function))
+        linked(mailbox.panic_if_link_panics(), |tag| {
+            self.place().spawn_with(tag, &context, function)
+        })
     }
 }
 

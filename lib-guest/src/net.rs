@@ -43,7 +43,8 @@ macro_rules! read_and_write {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
                 let mut length = 0;
                 // SAFETY: the address comes with the length of its buffer, and the last is that of a variable.
-                let result = unsafe { $read(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
+                let result =
+                    unsafe { $read(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
                 Ok(LunaticError::check(result, length)? as usize)
             }
         }

@@ -90,7 +90,9 @@ pub struct SendError<T> {
 // Written out so that `unwrap` works for messages that have no `Debug`.
 impl<T> fmt::Debug for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendError").field("failure", &self.failure).finish_non_exhaustive()
+        f.debug_struct("SendError")
+            .field("failure", &self.failure)
+            .finish_non_exhaustive()
     }
 }
 
@@ -109,7 +111,9 @@ pub struct SpawnError<M> {
 // Written out so that `unwrap` works for mailboxes of all messages.
 impl<M> fmt::Debug for SpawnError<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SpawnError").field("error", &self.error).finish_non_exhaustive()
+        f.debug_struct("SpawnError")
+            .field("error", &self.error)
+            .finish_non_exhaustive()
     }
 }
 
@@ -125,7 +129,10 @@ pub type Linked<T, M> = Result<(Process<T>, M), SpawnError<M>>;
 
 impl<T> Process<T> {
     pub(crate) fn from_id(id: u64) -> Self {
-        Self { id, messages: PhantomData }
+        Self {
+            id,
+            messages: PhantomData,
+        }
     }
 
     /// Returns the running process, as one that receives what the caller says.
@@ -284,7 +291,10 @@ impl<T: Serialize> Process<T> {
     /// As [`send`](Self::send).
     pub fn tag_send(&self, tag: Tag, message: T) {
         if let Err(failure) = self.post(tag, &message) {
-            panic!("a message to process <{:x}> was not sent: {failure}", self.id);
+            panic!(
+                "a message to process <{:x}> was not sent: {failure}",
+                self.id
+            );
         }
     }
 
@@ -322,9 +332,11 @@ impl<T: Serialize> Process<T> {
 
 impl<T> Process<T> {
     pub(crate) fn post<M: Serialize>(&self, tag: Tag, message: &M) -> Result<(), SendFailure> {
-        envelope::seal(message, |bytes, streams| envelope::post(self.id, tag, bytes, streams))
-            .map_err(SendFailure::SerializationFailed)?
-            .map_err(SendFailure::from_errno)
+        envelope::seal(message, |bytes, streams| {
+            envelope::post(self.id, tag, bytes, streams)
+        })
+        .map_err(SendFailure::SerializationFailed)?
+        .map_err(SendFailure::from_errno)
     }
 }
 
@@ -487,16 +499,24 @@ pub fn spawn_link<T, P, M>(mailbox: M, function: fn(Mailbox<T>)) -> Linked<T, Li
 where
     M: TransformMailbox<P>,
 {
-    linked(mailbox.catch_link_panic(), |tag| Place::Here.spawn(tag, function))
+    linked(mailbox.catch_link_panic(), |tag| {
+        Place::Here.spawn(tag, function)
+    })
 }
 
 /// Spawns a process as [`spawn_link`] does, and hands it a value as [`spawn_with`] does.
-pub fn spawn_link_with<C, T, P, M>(mailbox: M, context: C, function: fn(C, Mailbox<T>)) -> Linked<T, LinkMailbox<P>>
+pub fn spawn_link_with<C, T, P, M>(
+    mailbox: M,
+    context: C,
+    function: fn(C, Mailbox<T>),
+) -> Linked<T, LinkMailbox<P>>
 where
     C: Serialize + DeserializeOwned,
     M: TransformMailbox<P>,
 {
-    linked(mailbox.catch_link_panic(), |tag| Place::Here.spawn_with(tag, &context, function))
+    linked(mailbox.catch_link_panic(), |tag| {
+        Place::Here.spawn_with(tag, &context, function)
+    })
 }
 
 /// Spawns a process that is linked with this one: when one of them fails, the other dies too.
@@ -504,16 +524,24 @@ pub fn spawn_link_unwrap<T, P, M>(mailbox: M, function: fn(Mailbox<T>)) -> Linke
 where
     M: TransformMailbox<P>,
 {
-    linked(mailbox.panic_if_link_panics(), |tag| Place::Here.spawn(tag, function))
+    linked(mailbox.panic_if_link_panics(), |tag| {
+        Place::Here.spawn(tag, function)
+    })
 }
 
 /// Spawns a process as [`spawn_link_unwrap`] does, and hands it a value as [`spawn_with`] does.
-pub fn spawn_link_unwrap_with<C, T, P, M>(mailbox: M, context: C, function: fn(C, Mailbox<T>)) -> Linked<T, Mailbox<P>>
+pub fn spawn_link_unwrap_with<C, T, P, M>(
+    mailbox: M,
+    context: C,
+    function: fn(C, Mailbox<T>),
+) -> Linked<T, Mailbox<P>>
 where
     C: Serialize + DeserializeOwned,
     M: TransformMailbox<P>,
 {
-    linked(mailbox.panic_if_link_panics(), |tag| Place::Here.spawn_with(tag, &context, function))
+    linked(mailbox.panic_if_link_panics(), |tag| {
+        Place::Here.spawn_with(tag, &context, function)
+    })
 }
 
 /// Where a process is spawned: which environment grants it what it may do, and which module it runs.
@@ -534,7 +562,9 @@ impl Place {
         parameters: &[u8],
     ) -> Result<Process<T>, LunaticError> {
         // Who grants `lunatic::process::` and no more has granted this.
-        let Self::Here = self else { return self.spawn_with_message(link, function, parameters, Tag::NONE, &[], &[]) };
+        let Self::Here = self else {
+            return self.spawn_with_message(link, function, parameters, Tag::NONE, &[], &[]);
+        };
         let mut process = 0;
         // SAFETY: each address comes with the length of the slice that it is of, and the last is that of a variable.
         let result = unsafe {
@@ -564,7 +594,10 @@ impl Place {
     ) -> Result<Process<T>, LunaticError> {
         let (environment, module) = match self {
             Self::Here => (OWN, OWN),
-            Self::Environment { environment, module } => (environment, module),
+            Self::Environment {
+                environment,
+                module,
+            } => (environment, module),
         };
         let mut process = 0;
         // SAFETY: each address comes with the length of the slice that it is of, and the last is that of a variable.
@@ -602,7 +635,11 @@ impl Place {
     }
 
     /// Spawns a function of this program, linked where there is a tag.
-    pub(crate) fn spawn<T>(self, link: Tag, function: fn(Mailbox<T>)) -> Result<Process<T>, LunaticError> {
+    pub(crate) fn spawn<T>(
+        self,
+        link: Tag,
+        function: fn(Mailbox<T>),
+    ) -> Result<Process<T>, LunaticError> {
         self.spawn_export(link, EXPORT, &Entry::new(function).parameters())
     }
 
@@ -621,7 +658,10 @@ impl Place {
 }
 
 /// Spawns a process with a link, once the mailbox is what it is to be: a failure may come at once.
-pub(crate) fn linked<T, M>(mailbox: M, spawn: impl FnOnce(Tag) -> Result<Process<T>, LunaticError>) -> Linked<T, M> {
+pub(crate) fn linked<T, M>(
+    mailbox: M,
+    spawn: impl FnOnce(Tag) -> Result<Process<T>, LunaticError>,
+) -> Linked<T, M> {
     match spawn(Tag::new()) {
         Ok(process) => Ok((process, mailbox)),
         Err(error) => Err(SpawnError { mailbox, error }),

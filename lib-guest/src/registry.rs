@@ -34,7 +34,12 @@ impl Environment {
     /// # Errors
     ///
     /// Each variant of [`RegistryError`] but those of a query.
-    pub fn register<T>(&self, name: &str, version: &str, process: Process<T>) -> Result<(), RegistryError> {
+    pub fn register<T>(
+        &self,
+        name: &str,
+        version: &str,
+        process: Process<T>,
+    ) -> Result<(), RegistryError> {
         // SAFETY: each address comes with the length of its text.
         let result = unsafe {
             host::environment::register(
@@ -58,7 +63,13 @@ impl Environment {
     pub fn unregister(&self, name: &str, version: &str) -> Result<(), RegistryError> {
         // SAFETY: each address comes with the length of its text.
         let result = unsafe {
-            host::environment::unregister(self.id(), name.as_ptr(), name.len(), version.as_ptr(), version.len())
+            host::environment::unregister(
+                self.id(),
+                name.as_ptr(),
+                name.len(),
+                version.as_ptr(),
+                version.len(),
+            )
         };
         check(result, RegistryError::IncorrectSemver)
     }
@@ -100,11 +111,22 @@ pub fn lookup<T>(name: &str, query: &str) -> Result<Option<Process<T>>, Registry
     lookup_in(OWN, name, query)
 }
 
-fn lookup_in<T>(environment: u64, name: &str, query: &str) -> Result<Option<Process<T>>, RegistryError> {
+fn lookup_in<T>(
+    environment: u64,
+    name: &str,
+    query: &str,
+) -> Result<Option<Process<T>>, RegistryError> {
     let mut process = 0;
     // SAFETY: each address comes with the length of its text, and the last is that of a variable.
     let result = unsafe {
-        host::environment::lookup(environment, name.as_ptr(), name.len(), query.as_ptr(), query.len(), &mut process)
+        host::environment::lookup(
+            environment,
+            name.as_ptr(),
+            name.len(),
+            query.as_ptr(),
+            query.len(),
+            &mut process,
+        )
     };
     match check(result, RegistryError::IncorrectQuery) {
         Ok(()) => Ok(Some(Process::from_id(process))),

@@ -44,7 +44,11 @@ pub struct Request<T, U> {
 impl<T, U> Request<T, U> {
     /// A message that wants no reply, in the form of one that does.
     pub(crate) fn without_reply(message: T) -> Self {
-        Self { message, tag: Tag::NONE, sender: Process::this() }
+        Self {
+            message,
+            tag: Tag::NONE,
+            sender: Process::this(),
+        }
     }
 
     /// Takes it apart: what is asked, who asks, and what marks the reply.
@@ -142,10 +146,17 @@ impl<T: Serialize, U: DeserializeOwned> Process<Request<T, U>> {
     pub(crate) fn ask(&self, message: T, timeout: u64) -> Result<U, RequestError> {
         drop_late_replies();
         let this = Process::<U>::this();
-        assert!(this.id() != self.id(), "a process that asks itself would wait for ever");
+        assert!(
+            this.id() != self.id(),
+            "a process that asks itself would wait for ever"
+        );
         let tag = Tag::new_reply();
         let awaited = Awaited::request(tag, self.id());
-        let request = Request { message, tag, sender: this };
+        let request = Request {
+            message,
+            tag,
+            sender: this,
+        };
         let reply = match self.post(Tag::NONE, &request) {
             Ok(()) => awaited.wait(timeout),
             Err(failure) => Err(RequestError::NotSent(failure)),
@@ -170,12 +181,19 @@ impl Awaited {
     fn request(tag: Tag, process: u64) -> Self {
         // SAFETY: the call takes numbers.
         unsafe { host::process::monitor_tagged(tag.id(), process) };
-        Self { tag, process, from_others: true }
+        Self {
+            tag,
+            process,
+            from_others: true,
+        }
     }
 
     /// Watches a process that itself is to reply with this tag, which nobody else knows.
     pub(crate) fn report(tag: Tag, process: u64) -> Self {
-        Self { from_others: false, ..Self::request(tag, process) }
+        Self {
+            from_others: false,
+            ..Self::request(tag, process)
+        }
     }
 
     pub(crate) fn tag(&self) -> Tag {
@@ -212,7 +230,8 @@ impl Awaited {
     pub(crate) fn settle<U>(self, reply: &Result<U, RequestError>) {
         ENDS.with_borrow_mut(|ends| ends.remove(&self.tag));
         // SAFETY: the call takes numbers and returns one.
-        let end_was_told = unsafe { host::process::stop_monitoring_tagged(self.tag.id(), self.process) == 0 };
+        let end_was_told =
+            unsafe { host::process::stop_monitoring_tagged(self.tag.id(), self.process) == 0 };
         let may_come = match reply {
             Err(RequestError::Timeout | RequestError::NobodyLeft) => true,
             Err(RequestError::Died(_)) => self.from_others,
@@ -331,7 +350,10 @@ mod tests {
 
     #[test]
     fn a_late_reply_is_dropped_once() {
-        let mut late = Late { expected: 0, tags: Vec::new() };
+        let mut late = Late {
+            expected: 0,
+            tags: Vec::new(),
+        };
         let tag = Tag::new_reply();
         assert!(!late.takes(tag), "nothing was given up");
         late.give_up(tag);
@@ -343,7 +365,10 @@ mod tests {
 
     #[test]
     fn what_is_remembered_of_given_up_requests_is_bounded_and_what_is_dropped_is_not() {
-        let mut late = Late { expected: 0, tags: Vec::new() };
+        let mut late = Late {
+            expected: 0,
+            tags: Vec::new(),
+        };
         let tags: Vec<Tag> = (0..1_000).map(|_| Tag::new_reply()).collect();
         for &tag in &tags {
             late.give_up(tag);
@@ -355,7 +380,10 @@ mod tests {
 
     #[test]
     fn forged_replies_do_not_keep_a_receive_waiting() {
-        let mut late = Late { expected: 0, tags: Vec::new() };
+        let mut late = Late {
+            expected: 0,
+            tags: Vec::new(),
+        };
         late.give_up(Tag::new_reply());
         let forged = Tag::from_id(-1_000_000);
         assert!(late.takes(forged));

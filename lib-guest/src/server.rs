@@ -151,7 +151,12 @@ pub struct Handle<S: Server> {
 
 impl<S: Server> Handle<S> {
     fn from_id(id: u64) -> Self {
-        Self { calls: S::Calls::from(Client { process: Process::from_id(id), timeout: None }) }
+        Self {
+            calls: S::Calls::from(Client {
+                process: Process::from_id(id),
+                timeout: None,
+            }),
+        }
     }
 
     fn client(&self) -> &Client<S> {
@@ -198,7 +203,12 @@ impl<S: Server> Handle<S> {
     /// milliseconds, rounded up.
     #[must_use]
     pub fn within(&self, timeout: Duration) -> Self {
-        Self { calls: S::Calls::from(Client { timeout: Some(timeout), ..*self.client() }) }
+        Self {
+            calls: S::Calls::from(Client {
+                timeout: Some(timeout),
+                ..*self.client()
+            }),
+        }
     }
 
     /// Asks the server to end, waits until it did, and returns why it ended. Calls that came before are answered.
@@ -314,12 +324,14 @@ impl<S: Server> Client<S> {
 
     #[doc(hidden)]
     pub fn cast(&self, message: S::Message) -> Result<(), SendFailure> {
-        self.process.post(Tag::NONE, &Request::<_, ()>::without_reply(message))
+        self.process
+            .post(Tag::NONE, &Request::<_, ()>::without_reply(message))
     }
 
     #[doc(hidden)]
     pub fn cast_after(&self, delay: Duration, message: S::Message) -> Result<Timer, LunaticError> {
-        self.process.send_after(Request::without_reply(message), delay)
+        self.process
+            .send_after(Request::without_reply(message), delay)
     }
 }
 
@@ -391,7 +403,10 @@ impl<R: Serialize> Reply<R> {
     /// Where the caller's mailbox cannot take the answer, as [`Process::send`].
     pub fn send(self, answer: R) {
         if let Err(failure) = self.caller.post(self.tag, &answer) {
-            panic!("an answer to process <{:x}> was not sent: {failure}", self.caller.id());
+            panic!(
+                "an answer to process <{:x}> was not sent: {failure}",
+                self.caller.id()
+            );
         }
     }
 }
@@ -412,7 +427,11 @@ pub struct UntypedReply {
 impl UntypedReply {
     #[doc(hidden)]
     pub fn typed<R>(self) -> Reply<R> {
-        Reply { caller: self.caller, tag: self.tag, answer: PhantomData }
+        Reply {
+            caller: self.caller,
+            tag: self.tag,
+            answer: PhantomData,
+        }
     }
 }
 
@@ -465,7 +484,10 @@ enum End {
 }
 
 /// What a server's process does.
-fn serve<S: Server>((birth, argument): (Birth, S::Argument), mailbox: Mailbox<Request<S::Message, ()>>) {
+fn serve<S: Server>(
+    (birth, argument): (Birth, S::Argument),
+    mailbox: Mailbox<Request<S::Message, ()>>,
+) {
     if !birth.begin() {
         return;
     }
@@ -510,13 +532,17 @@ fn answer<S: Server>(state: &mut S, receive: impl Fn() -> Message<Request<S::Mes
                 let (message, caller, tag) = request.into_parts();
                 state.__handle(message, UntypedReply { caller, tag });
             }
-            Message::Normal(Err(ReceiveError::Shutdown | ReceiveError::NobodyLeft)) => return End::Asked,
+            Message::Normal(Err(ReceiveError::Shutdown | ReceiveError::NobodyLeft)) => {
+                return End::Asked;
+            }
             // Anybody can send anything to a process. What is no message for this server harms nobody.
             Message::Normal(Err(_)) => {}
             Message::Signal(signal) => {
                 let is_parent = start::parent() == Some(signal.pid);
                 match signal.kind {
-                    SignalKind::LinkDied if is_parent || !S::TAKES_SIGNALS => return End::LinkDied(signal.pid),
+                    SignalKind::LinkDied if is_parent || !S::TAKES_SIGNALS => {
+                        return End::LinkDied(signal.pid);
+                    }
                     _ => state.__signal(signal),
                 }
             }

@@ -71,14 +71,20 @@ impl Spark {
     pub fn run(name: impl AsRef<str>, message: impl AsRef<[u8]>) -> io::Result<Comm> {
         let (name, message) = (name.as_ref(), message.as_ref());
         // SAFETY: the addresses come with the lengths of what they are of.
-        let id = check(unsafe { host::spark::run(name.as_ptr(), name.len(), message.as_ptr(), message.len()) })?;
+        let id = check(unsafe {
+            host::spark::run(name.as_ptr(), name.len(), message.as_ptr(), message.len())
+        })?;
         Ok(Comm::new(id))
     }
 }
 
 impl Comm {
     fn new(id: u64) -> Comm {
-        Comm { id, is_begun: Cell::new(false), is_ended: Cell::new(false) }
+        Comm {
+            id,
+            is_begun: Cell::new(false),
+            is_ended: Cell::new(false),
+        }
     }
 
     /// Reads bytes of a message, as [`Read::read`] does: at its end none, once, and when the other side has ended none any
@@ -130,7 +136,8 @@ impl Comm {
     pub fn read_to_string(&self, text: &mut String) -> io::Result<usize> {
         let mut bytes = Vec::new();
         self.read_to_end(&mut bytes)?;
-        let read = String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let read = String::from_utf8(bytes)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         text.push_str(&read);
         Ok(read.len())
     }
@@ -143,7 +150,11 @@ impl Comm {
     pub fn receive(&self) -> io::Result<Option<Vec<u8>>> {
         let mut message = Vec::new();
         self.read_to_end(&mut message)?;
-        Ok(if message.is_empty() && self.is_ended.get() { None } else { Some(message) })
+        Ok(if message.is_empty() && self.is_ended.get() {
+            None
+        } else {
+            Some(message)
+        })
     }
 
     /// Whether the other side has ended and everything that it wrote was read. Known when a read has returned nothing.
@@ -210,7 +221,10 @@ impl Comm {
     /// Where the list is empty and there is no time: that would be for ever.
     pub fn wait_any(comms: &[&Comm], timeout: Option<Duration>) -> io::Result<Option<usize>> {
         if comms.is_empty() && timeout.is_none() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "nothing is waited for, and no time is given"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "nothing is waited for, and no time is given",
+            ));
         }
         let ids: Vec<u64> = comms.iter().map(|comm| comm.id).collect();
         let timeout = host::milliseconds_or_forever(timeout);
@@ -258,7 +272,9 @@ impl Drop for Comm {
 
 impl fmt::Debug for Comm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Comm").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Comm")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -319,7 +335,9 @@ impl<E: Display> Outcome for Result<(), E> {
 /// What `#[lunatic::spark]` calls: hands the function its comm.
 #[doc(hidden)]
 pub fn __spark<R: Outcome>(function: fn(Comm) -> R) -> ExitCode {
-    let Some(failure) = function(Comm::new(RUNNER)).failure() else { return ExitCode::SUCCESS };
+    let Some(failure) = function(Comm::new(RUNNER)).failure() else {
+        return ExitCode::SUCCESS;
+    };
     // SAFETY: the address comes with the length of the text.
     unsafe { host::spark::fail(failure.as_ptr(), failure.len()) };
     eprintln!("{failure}");

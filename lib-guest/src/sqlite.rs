@@ -73,7 +73,10 @@ pub struct Error {
 
 impl Error {
     fn new(code: u32, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 
     /// Reads the result of a call that answers 0, or SQLite's code with an error id in the place of its value.
@@ -164,7 +167,8 @@ impl Connection {
     pub fn execute_batch(&self, sql: &str) -> Result<(), Error> {
         let mut error = 0;
         // SAFETY: the address comes with the length of its text, and the last is that of a variable.
-        let code = unsafe { host::sqlite::execute_all(self.id, sql.as_ptr(), sql.len(), &mut error) };
+        let code =
+            unsafe { host::sqlite::execute_all(self.id, sql.as_ptr(), sql.len(), &mut error) };
         Error::check(code, error).map(drop)
     }
 
@@ -196,7 +200,13 @@ impl Connection {
         // SAFETY: the address comes with the length of its text, and the last is that of a variable.
         let code = unsafe { host::sqlite::prepare(self.id, sql.as_ptr(), sql.len(), &mut id) };
         let id = Error::check(code, id)?;
-        Ok(Statement { id, connection: self.id, columns: None, values: Vec::new(), of: PhantomData })
+        Ok(Statement {
+            id,
+            connection: self.id,
+            columns: None,
+            values: Vec::new(),
+            of: PhantomData,
+        })
     }
 
     /// Does several things as one: all of it happens where the function returns `Ok`, and none of it where it returns an error.
@@ -221,7 +231,10 @@ impl Connection {
     ///     })
     /// }
     /// ```
-    pub fn transaction<T, E: From<Error>>(&self, work: impl FnOnce(&Self) -> Result<T, E>) -> Result<T, E> {
+    pub fn transaction<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, E>,
+    ) -> Result<T, E> {
         self.execute_batch("BEGIN IMMEDIATE")?;
         let result = work(self).and_then(|done| {
             self.execute_batch("COMMIT")?;
@@ -290,12 +303,15 @@ impl Statement<'_> {
         loop {
             let mut error = 0;
             // SAFETY: nothing is copied to a buffer of no length, and the last is the address of a variable.
-            let code = unsafe { host::sqlite::step_row(self.id, std::ptr::dangling_mut(), 0, &mut error) };
+            let code =
+                unsafe { host::sqlite::step_row(self.id, std::ptr::dangling_mut(), 0, &mut error) };
             match code {
                 ROW => {}
                 // SAFETY: the id was given by the machine, and the connection is not given back while it is borrowed.
                 DONE => return Ok(unsafe { host::sqlite::sqlite3_changes(self.connection) }.into()),
-                code => return Err(Error::check(code, error).expect_err("0 is no result of a step")),
+                code => {
+                    return Err(Error::check(code, error).expect_err("0 is no result of a step"));
+                }
             }
         }
     }
@@ -307,8 +323,17 @@ impl Statement<'_> {
     /// That a value is for a parameter that the statement does not have. What SQLite refuses later is yielded.
     pub fn query(&mut self, values: impl Parameters) -> Result<Rows<'_>, Error> {
         self.bind(values)?;
-        let columns = self.columns.get_or_insert_with(|| column_names(self.id)).clone();
-        Ok(Rows { id: self.id, columns, buffer: vec![0; ROW_BUFFER], is_over: false, of: PhantomData })
+        let columns = self
+            .columns
+            .get_or_insert_with(|| column_names(self.id))
+            .clone();
+        Ok(Rows {
+            id: self.id,
+            columns,
+            buffer: vec![0; ROW_BUFFER],
+            is_over: false,
+            of: PhantomData,
+        })
     }
 
     /// Returns the names of the columns of its rows.
@@ -322,7 +347,9 @@ impl Statement<'_> {
         values.write(&mut self.values);
         let mut error = 0;
         // SAFETY: the address comes with the length of the list, and the last is that of a variable.
-        let code = unsafe { host::sqlite::bind(self.id, self.values.as_ptr(), self.values.len(), &mut error) };
+        let code = unsafe {
+            host::sqlite::bind(self.id, self.values.as_ptr(), self.values.len(), &mut error)
+        };
         Error::check(code, error).map(drop)
     }
 }
@@ -353,10 +380,18 @@ impl Iterator for Rows<'_> {
         }
         let mut size = 0;
         // SAFETY: the address comes with the length of the buffer, and the last is that of a variable.
-        let code = unsafe { host::sqlite::step_row(self.id, self.buffer.as_mut_ptr(), self.buffer.len(), &mut size) };
+        let code = unsafe {
+            host::sqlite::step_row(
+                self.id,
+                self.buffer.as_mut_ptr(),
+                self.buffer.len(),
+                &mut size,
+            )
+        };
         if code != ROW {
             self.is_over = true;
-            return (code != DONE).then(|| Err(Error::check(code, size).expect_err("0 is no result of a step")));
+            return (code != DONE)
+                .then(|| Err(Error::check(code, size).expect_err("0 is no result of a step")));
         }
         let size = size as usize;
         if size > self.buffer.len() {
@@ -384,7 +419,9 @@ fn column_names(statement: u64) -> Rc<[String]> {
         host::sqlite::copy_column_names(statement, names.as_mut_ptr(), names.len());
     }
     let mut list = List::new(&names).expect("the machine writes lists");
-    std::iter::from_fn(|| list.text().expect("the machine writes lists of texts")).map(str::to_owned).collect()
+    std::iter::from_fn(|| list.text().expect("the machine writes lists of texts"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// A row that a query found.
@@ -397,8 +434,12 @@ pub struct Row {
 impl Row {
     fn read(bytes: &[u8], columns: &Rc<[String]>) -> Self {
         let mut list = List::new(bytes).expect("the machine writes lists");
-        let values = std::iter::from_fn(|| list.value().expect("the machine writes lists of values"));
-        Self { values: values.map(Value::from).collect(), columns: columns.clone() }
+        let values =
+            std::iter::from_fn(|| list.value().expect("the machine writes lists of values"));
+        Self {
+            values: values.map(Value::from).collect(),
+            columns: columns.clone(),
+        }
     }
 
     /// Returns the value of a column, given by its place, counted from 0, or by its name.
@@ -407,11 +448,21 @@ impl Row {
     ///
     /// That there is no such column, or that its value is of another type. A column that can be `NULL` is an `Option`.
     pub fn get<T: FromValue>(&self, column: impl Column) -> Result<T, Error> {
-        let place = column.place(&self.columns).filter(|place| *place < self.values.len());
-        let place = place.ok_or_else(|| Error::new(RANGE, format!("the row has no column {}", column.describe())))?;
+        let place = column
+            .place(&self.columns)
+            .filter(|place| *place < self.values.len());
+        let place = place.ok_or_else(|| {
+            Error::new(
+                RANGE,
+                format!("the row has no column {}", column.describe()),
+            )
+        })?;
         T::from_value(&self.values[place]).ok_or_else(|| {
             let (kind, name) = (self.values[place].kind(), &self.columns[place]);
-            Error::new(MISMATCH, format!("column `{name}` is {kind}, not {}", T::EXPECTED))
+            Error::new(
+                MISMATCH,
+                format!("column `{name}` is {kind}, not {}", T::EXPECTED),
+            )
         })
     }
 

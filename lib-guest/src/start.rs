@@ -92,7 +92,10 @@ impl Birth {
     /// Hands the parent what it waits for.
     pub(crate) fn report<R: Serialize>(&self, report: &R) {
         if let Err(failure) = self.parent.post(self.tag, report) {
-            panic!("the parent, process <{:x}>, cannot be told: {failure}", self.parent.id());
+            panic!(
+                "the parent, process <{:x}>, cannot be told: {failure}",
+                self.parent.id()
+            );
         }
     }
 
@@ -108,9 +111,17 @@ impl Birth {
 }
 
 /// Spawns a process that is handed a [`Birth`] and a context, watches it, and lets it begin.
-pub(crate) fn spawn<C: Serialize>(context: C, entry: &Entry, is_linked: bool) -> Result<Awaited, LunaticError> {
+pub(crate) fn spawn<C: Serialize>(
+    context: C,
+    entry: &Entry,
+    is_linked: bool,
+) -> Result<Awaited, LunaticError> {
     let tag = Tag::new_reply();
-    let birth = Birth { parent: Process::this(), tag, is_linked };
+    let birth = Birth {
+        parent: Process::this(),
+        tag,
+        is_linked,
+    };
     let link = if is_linked { Tag::new() } else { Tag::NONE };
     let process: Process<()> = Place::Here.spawn_entry(link, &(birth, context), entry)?;
     let awaited = Awaited::report(tag, process.id());
@@ -159,7 +170,11 @@ pub(crate) fn start_or<C: Serialize>(
 }
 
 /// Starts a process as [`spawn`] does and waits until it has started.
-pub(crate) fn start<C: Serialize>(context: C, entry: &Entry, is_linked: bool) -> Result<u64, StartError> {
+pub(crate) fn start<C: Serialize>(
+    context: C,
+    entry: &Entry,
+    is_linked: bool,
+) -> Result<u64, StartError> {
     match start_or(context, entry, is_linked, &[])? {
         Started::Running(process) | Started::Interrupted(process) => Ok(process),
     }

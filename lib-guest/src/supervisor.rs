@@ -126,7 +126,10 @@ impl Child {
     /// end.
     ///
     /// `id` is its name in what the supervisor says of it. It has started when it is spawned.
-    pub fn process<T: 'static>(id: impl Into<String>, function: fn(Mailbox<T>)) -> Child<Process<T>> {
+    pub fn process<T: 'static>(
+        id: impl Into<String>,
+        function: fn(Mailbox<T>),
+    ) -> Child<Process<T>> {
         let start = move |_: &[Tag]| {
             let process = Place::Here.spawn(Tag::new(), function)?;
             Ok(Started::Running(process.id()))
@@ -135,7 +138,11 @@ impl Child {
     }
 
     /// A process that is handed a value each time it is started, as [`process::spawn_with`] does.
-    pub fn process_with<C, T>(id: impl Into<String>, context: C, function: fn(C, Mailbox<T>)) -> Child<Process<T>>
+    pub fn process_with<C, T>(
+        id: impl Into<String>,
+        context: C,
+        function: fn(C, Mailbox<T>),
+    ) -> Child<Process<T>>
     where
         C: Serialize + DeserializeOwned + 'static,
         T: 'static,
@@ -152,20 +159,35 @@ impl Child {
     where
         S::Argument: 'static,
     {
-        let start = move |interrupts: &[Tag]| start::start_or(&argument, &server::entry::<S>(), true, interrupts);
-        Child::new(id.into(), Box::new(start), Shutdown::Within(Duration::from_secs(5)))
+        let start = move |interrupts: &[Tag]| {
+            start::start_or(&argument, &server::entry::<S>(), true, interrupts)
+        };
+        Child::new(
+            id.into(),
+            Box::new(start),
+            Shutdown::Within(Duration::from_secs(5)),
+        )
     }
 
     /// Another supervisor. It has [unlimited](Shutdown::Unlimited) time to end, which is that of its children.
     pub fn supervisor(id: impl Into<String>, tree: fn(&mut Plan)) -> Child<Supervisor> {
-        let start = move |interrupts: &[Tag]| start::start_or((), &Entry::supervisor(tree), true, interrupts);
+        let start = move |interrupts: &[Tag]| {
+            start::start_or((), &Entry::supervisor(tree), true, interrupts)
+        };
         Child::new(id.into(), Box::new(start), Shutdown::Unlimited)
     }
 }
 
 impl<H> Child<H> {
     fn new(id: String, start: Start, shutdown: Shutdown) -> Self {
-        Self { id, start, restart: Restart::Permanent, shutdown, registration: None, handle: PhantomData }
+        Self {
+            id,
+            start,
+            restart: Restart::Permanent,
+            shutdown,
+            registration: None,
+            handle: PhantomData,
+        }
     }
 
     /// Sets which ends make it be restarted.
@@ -191,8 +213,22 @@ impl<H> Child<H> {
     }
 
     fn erase(self) -> Child {
-        let Self { id, start, restart, shutdown, registration, handle: _ } = self;
-        Child { id, start, restart, shutdown, registration, handle: PhantomData }
+        let Self {
+            id,
+            start,
+            restart,
+            shutdown,
+            registration,
+            handle: _,
+        } = self;
+        Child {
+            id,
+            start,
+            restart,
+            shutdown,
+            registration,
+            handle: PhantomData,
+        }
     }
 
     /// Starts it, and gives it its name.
@@ -204,7 +240,9 @@ impl<H> Child<H> {
                 return Err(NotStarted::Interrupted);
             }
         };
-        let Some((name, version)) = &self.registration else { return Ok(process) };
+        let Some((name, version)) = &self.registration else {
+            return Ok(process);
+        };
         match process::this_env().register(name, version, Process::<()>::from_id(process)) {
             Ok(()) => Ok(process),
             Err(error) => {
@@ -371,7 +409,10 @@ impl Plan {
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plan").field("policy", &self.policy).field("children", &self.children).finish_non_exhaustive()
+        f.debug_struct("Plan")
+            .field("policy", &self.policy)
+            .field("children", &self.children)
+            .finish_non_exhaustive()
     }
 }
 
@@ -433,7 +474,9 @@ impl Supervisor {
     }
 
     fn from_id(id: u64) -> Self {
-        Self { process: Process::from_id(id) }
+        Self {
+            process: Process::from_id(id),
+        }
     }
 
     /// Returns the supervisor's process, to be linked with, monitored or killed.
@@ -461,11 +504,15 @@ impl Supervisor {
         A: Serialize,
         H: DeserializeOwned,
     {
-        let command = Command::Start { template: template.name.to_owned() };
+        let command = Command::Start {
+            template: template.name.to_owned(),
+        };
         match self.ask::<A, Result<H, String>>(command, argument) {
             Ok(Ok(handle)) => Ok(handle),
             Ok(Err(why)) => Err(StartError::Refused(why)),
-            Err(error) => Err(StartError::Refused(format!("the supervisor did not start it: {error}"))),
+            Err(error) => Err(StartError::Refused(format!(
+                "the supervisor did not start it: {error}"
+            ))),
         }
     }
 
@@ -476,7 +523,12 @@ impl Supervisor {
     ///
     /// That the supervisor cannot be asked.
     pub fn terminate_child<T>(&self, child: Process<T>) -> Result<bool, RequestError> {
-        self.ask(Command::Terminate { process: child.id() }, ())
+        self.ask(
+            Command::Terminate {
+                process: child.id(),
+            },
+            (),
+        )
     }
 
     /// Returns the children, in the order of their start: Erlang's `which_children`.
@@ -497,7 +549,11 @@ impl Supervisor {
         self.ask(Command::Count, ())
     }
 
-    fn ask<A: Serialize, R: DeserializeOwned>(&self, command: Command, argument: A) -> Result<R, RequestError> {
+    fn ask<A: Serialize, R: DeserializeOwned>(
+        &self,
+        command: Command,
+        argument: A,
+    ) -> Result<R, RequestError> {
         let process = Process::<Request<(Command, A), R>>::from_id(self.process.id());
         process.request((command, argument))
     }
@@ -606,10 +662,14 @@ pub(crate) fn run(birth: Birth, tree: fn(&mut Plan)) {
     };
     for child in plan.children {
         let id = child.id.clone();
-        let Err(error) = running.add(child, false) else { continue };
+        let Err(error) = running.add(child, false) else {
+            continue;
+        };
         running.end_all();
         return match error {
-            NotStarted::Failed(error) => birth.refused(format!("child `{id}` did not start: {error}")),
+            NotStarted::Failed(error) => {
+                birth.refused(format!("child `{id}` did not start: {error}"))
+            }
             NotStarted::Interrupted => running.interrupted().act(),
         };
     }
@@ -630,7 +690,10 @@ impl Cause {
             Self::Asked => {}
             Self::ParentFailed(parent) => start::die_with(parent),
             Self::GaveUp(why) => {
-                eprintln!("supervisor <{:x}> gives up: {why}", Process::<()>::this().id());
+                eprintln!(
+                    "supervisor <{:x}> gives up: {why}",
+                    Process::<()>::this().id()
+                );
                 std::process::exit(1);
             }
         }
@@ -654,9 +717,16 @@ impl Running {
                 Err(NotStarted::Interrupted) => return Err(self.interrupted()),
             }
         }
-        let wait = self.rules.next_due().map(|at| at.saturating_sub(self.now()));
+        let wait = self
+            .rules
+            .next_due()
+            .map(|at| at.saturating_sub(self.now()));
         match self.receive(host::milliseconds_or_forever(wait)) {
-            Event::Ended { process, kind, reason } => self.ended(process, kind, reason)?,
+            Event::Ended {
+                process,
+                kind,
+                reason,
+            } => self.ended(process, kind, reason)?,
             Event::Start { child, caller, tag } => {
                 let started = match child.map(|child| self.add(child, true)) {
                     Ok(Ok(process)) => Ok(process),
@@ -667,7 +737,11 @@ impl Running {
                 // An answer that the caller cannot take is the caller's loss.
                 let _ = caller.try_tag_send(tag, started);
             }
-            Event::Terminate { process, caller, tag } => {
+            Event::Terminate {
+                process,
+                caller,
+                tag,
+            } => {
                 let key = self.keys.get(&process).copied();
                 if let Some(key) = key {
                     self.end(key);
@@ -685,7 +759,10 @@ impl Running {
                 let _ = caller.try_tag_send(tag, children.collect());
             }
             Event::Count { caller, tag } => {
-                let count = Count { children: self.children.len(), active: self.keys.len() };
+                let count = Count {
+                    children: self.children.len(),
+                    active: self.keys.len(),
+                };
                 let _ = caller.try_tag_send(tag, count);
             }
             Event::Shutdown => return Err(Cause::Asked),
@@ -707,24 +784,43 @@ impl Running {
                 return Event::Shutdown;
             }
             if let Some(signal) = arrival.signal() {
-                return Event::Ended { process: signal.pid, kind: signal.kind, reason: signal.reason };
+                return Event::Ended {
+                    process: signal.pid,
+                    kind: signal.kind,
+                    reason: signal.reason,
+                };
             }
             // Anybody can send anything to a process. What is no command harms nobody.
-            let Ok(request) = arrival.open::<Request<(Command, IgnoredAny), ()>>() else { return Event::Nothing };
+            let Ok(request) = arrival.open::<Request<(Command, IgnoredAny), ()>>() else {
+                return Event::Nothing;
+            };
             let ((command, _), caller, tag) = request.into_parts();
             match command {
                 Command::Start { template } => {
                     let child = match self.templates.get(template.as_str()) {
-                        Some(make) => make(&arrival).map_err(|error| format!("the argument cannot be read: {error}")),
+                        Some(make) => make(&arrival)
+                            .map_err(|error| format!("the argument cannot be read: {error}")),
                         None => Err(format!("the plan has no template `{template}`")),
                     };
-                    Event::Start { child, caller: Process::from_id(caller.id()), tag }
+                    Event::Start {
+                        child,
+                        caller: Process::from_id(caller.id()),
+                        tag,
+                    }
                 }
-                Command::Terminate { process } => {
-                    Event::Terminate { process, caller: Process::from_id(caller.id()), tag }
-                }
-                Command::Children => Event::Children { caller: Process::from_id(caller.id()), tag },
-                Command::Count => Event::Count { caller: Process::from_id(caller.id()), tag },
+                Command::Terminate { process } => Event::Terminate {
+                    process,
+                    caller: Process::from_id(caller.id()),
+                    tag,
+                },
+                Command::Children => Event::Children {
+                    caller: Process::from_id(caller.id()),
+                    tag,
+                },
+                Command::Count => Event::Count {
+                    caller: Process::from_id(caller.id()),
+                    tag,
+                },
             }
         })
     }
@@ -732,7 +828,13 @@ impl Running {
     /// Adds a child and starts it; where it does not start it is not added.
     fn add(&mut self, child: Child, is_dynamic: bool) -> Result<u64, NotStarted> {
         let key = self.rules.add(child.restart, is_dynamic);
-        self.children.insert(key, Kept { child, process: None });
+        self.children.insert(
+            key,
+            Kept {
+                child,
+                process: None,
+            },
+        );
         let started = self.start(key);
         if started.is_err() {
             self.rules.remove(key);
@@ -742,7 +844,10 @@ impl Running {
     }
 
     fn start(&mut self, key: Key) -> Result<u64, NotStarted> {
-        let kept = self.children.get_mut(&key).expect("a child is kept as long as it is a member");
+        let kept = self
+            .children
+            .get_mut(&key)
+            .expect("a child is kept as long as it is a member");
         let process = kept.child.begin(&self.interrupts)?;
         Process::<()>::from_id(process).monitor();
         kept.process = Some(process);
@@ -755,10 +860,16 @@ impl Running {
     fn ended(&mut self, process: u64, kind: SignalKind, reason: ExitReason) -> Result<(), Cause> {
         if start::parent() == Some(process) {
             let is_failure = kind == SignalKind::LinkDied || reason != ExitReason::Normal;
-            return Err(if is_failure { Cause::ParentFailed(process) } else { Cause::Asked });
+            return Err(if is_failure {
+                Cause::ParentFailed(process)
+            } else {
+                Cause::Asked
+            });
         }
         // A child's failure is told twice, by its link and its monitor, and others may be linked with this process.
-        let Some(key) = self.keys.remove(&process) else { return Ok(()) };
+        let Some(key) = self.keys.remove(&process) else {
+            return Ok(());
+        };
         if let Some(kept) = self.children.get_mut(&key) {
             kept.process = None;
         }
@@ -781,7 +892,9 @@ impl Running {
                 }
             }
             Verdict::GiveUp => {
-                let Policy { restarts, period, .. } = self.policy;
+                let Policy {
+                    restarts, period, ..
+                } = self.policy;
                 let id = &self.children[&key].child.id;
                 return Err(Cause::GaveUp(format!(
                     "child `{id}` {why}, and {restarts} restarts in {period:?} are spent"
@@ -793,8 +906,12 @@ impl Running {
 
     /// Ends the process of a child, if it has one.
     fn end(&mut self, key: Key) {
-        let Some(kept) = self.children.get_mut(&key) else { return };
-        let Some(process) = kept.process.take() else { return };
+        let Some(kept) = self.children.get_mut(&key) else {
+            return;
+        };
+        let Some(process) = kept.process.take() else {
+            return;
+        };
         self.keys.remove(&process);
         kept.child.end(process);
     }
@@ -816,7 +933,9 @@ impl Running {
     /// Returns why the start of a child was interrupted.
     fn interrupted(&self) -> Cause {
         match start::parent() {
-            Some(parent) if !Process::<()>::from_id(parent).is_alive() => Cause::ParentFailed(parent),
+            Some(parent) if !Process::<()>::from_id(parent).is_alive() => {
+                Cause::ParentFailed(parent)
+            }
             _ => Cause::Asked,
         }
     }

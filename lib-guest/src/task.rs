@@ -74,7 +74,11 @@ impl<R: Serialize + DeserializeOwned> Task<R> {
     {
         let awaited = start::spawn(context, &Entry::task(function), false)?;
         awaited.keep();
-        Ok(Self { awaited: Some(awaited), is_asked: false, result: PhantomData })
+        Ok(Self {
+            awaited: Some(awaited),
+            is_asked: false,
+            result: PhantomData,
+        })
     }
 }
 
@@ -130,13 +134,21 @@ impl<R: DeserializeOwned> Task<R> {
     }
 
     /// Waits for the results of several tasks as [`all`](Self::all) does, for so long in all.
-    pub fn all_timeout(tasks: impl IntoIterator<Item = Self>, timeout: Duration) -> Result<Vec<R>, TaskError> {
+    pub fn all_timeout(
+        tasks: impl IntoIterator<Item = Self>,
+        timeout: Duration,
+    ) -> Result<Vec<R>, TaskError> {
         let begin = Instant::now();
-        Self::wait_for_all(tasks, || host::milliseconds(timeout.saturating_sub(begin.elapsed())))
+        Self::wait_for_all(tasks, || {
+            host::milliseconds(timeout.saturating_sub(begin.elapsed()))
+        })
     }
 
     /// `rest` is the time left, in milliseconds.
-    fn wait_for_all(tasks: impl IntoIterator<Item = Self>, rest: impl Fn() -> u64) -> Result<Vec<R>, TaskError> {
+    fn wait_for_all(
+        tasks: impl IntoIterator<Item = Self>,
+        rest: impl Fn() -> u64,
+    ) -> Result<Vec<R>, TaskError> {
         /// How many tags the machine looks for at once.
         const AT_ONCE: usize = 1024;
         let mut tasks: Vec<Self> = tasks.into_iter().collect();
@@ -145,14 +157,24 @@ impl<R: DeserializeOwned> Task<R> {
         }
         let mut results: Vec<Option<R>> = tasks.iter().map(|_| None).collect();
         loop {
-            let pending = tasks.iter().filter_map(|task| task.awaited.as_ref()).map(Awaited::tag);
+            let pending = tasks
+                .iter()
+                .filter_map(|task| task.awaited.as_ref())
+                .map(Awaited::tag);
             let tags: Vec<Tag> = pending.take(AT_ONCE).collect();
             if tags.is_empty() {
                 return Ok(results.into_iter().flatten().collect());
             }
             let (tag, reply) = first_reply(&tags, rest()).map_err(TaskError::from_request)?;
-            let has_tag = |task: &Self| task.awaited.as_ref().is_some_and(|awaited| awaited.tag() == tag);
-            let place = tasks.iter().position(has_tag).expect("it is the tag of one of them");
+            let has_tag = |task: &Self| {
+                task.awaited
+                    .as_ref()
+                    .is_some_and(|awaited| awaited.tag() == tag)
+            };
+            let place = tasks
+                .iter()
+                .position(has_tag)
+                .expect("it is the tag of one of them");
             let awaited = tasks[place].awaited.take().expect("it has the tag");
             awaited.settle(&reply);
             results[place] = Some(reply.map_err(TaskError::from_request)?);
@@ -161,7 +183,10 @@ impl<R: DeserializeOwned> Task<R> {
 
     fn wait(mut self, timeout: u64) -> Result<R, TaskError> {
         self.ask()?;
-        let awaited = self.awaited.take().expect("it is taken where the task is consumed");
+        let awaited = self
+            .awaited
+            .take()
+            .expect("it is taken where the task is consumed");
         let reply = awaited.wait(timeout);
         if let Err(RequestError::Timeout) = reply {
             Process::<()>::from_id(awaited.process()).kill();
@@ -174,7 +199,9 @@ impl<R: DeserializeOwned> Task<R> {
 impl<R> Task<R> {
     /// Asks for the result. It does not come before: a receive of the mailbox would find it.
     fn ask(&mut self) -> Result<(), TaskError> {
-        let Some(awaited) = &self.awaited else { return Ok(()) };
+        let Some(awaited) = &self.awaited else {
+            return Ok(());
+        };
         if let Some(reason) = awaited.kept_end() {
             return Err(TaskError::Failed(reason));
         }
@@ -198,7 +225,11 @@ impl<R> Drop for Task<R> {
     fn drop(&mut self) {
         if let Some(awaited) = self.awaited.take() {
             Process::<()>::from_id(awaited.process()).kill();
-            awaited.settle(&if self.is_asked { Err(RequestError::Timeout) } else { Ok(()) });
+            awaited.settle(&if self.is_asked {
+                Err(RequestError::Timeout)
+            } else {
+                Ok(())
+            });
         }
     }
 }
@@ -219,7 +250,9 @@ impl TaskError {
             RequestError::Died(reason) => Self::Failed(reason),
             RequestError::DeserializationFailed(error) => Self::DeserializationFailed(error),
             // The task is alive or its end was told; a task is spawned, not sent.
-            RequestError::NobodyLeft | RequestError::NotSent(_) => Self::Failed(ExitReason::Unknown),
+            RequestError::NobodyLeft | RequestError::NotSent(_) => {
+                Self::Failed(ExitReason::Unknown)
+            }
         }
     }
 }

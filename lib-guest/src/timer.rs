@@ -52,7 +52,12 @@ impl<T: Serialize> Process<T> {
     }
 
     /// Sends a message with a tag after a time, as [`send_after`](Self::send_after) does.
-    pub fn tag_send_after(&self, tag: Tag, message: T, delay: Duration) -> Result<Timer, LunaticError> {
+    pub fn tag_send_after(
+        &self,
+        tag: Tag,
+        message: T,
+        delay: Duration,
+    ) -> Result<Timer, LunaticError> {
         let mut timer = 0;
         let result = envelope::seal(&message, |bytes, streams| {
             // SAFETY: each address comes with the length of the slice that it is of, and the last is that of a variable.

@@ -57,7 +57,10 @@ where
     F: FnOnce() -> R + 'static,
     R: 'static,
 {
-    let mut work = Work { function: ManuallyDrop::new(function), result: MaybeUninit::<R>::uninit() };
+    let mut work = Work {
+        function: ManuallyDrop::new(function),
+        result: MaybeUninit::<R>::uninit(),
+    };
     let address = (&raw mut work).expose_provenance();
     let run: fn(*mut ()) = run::<F, R>;
     // SAFETY: the machine hands both numbers to `catch_entry`, and there they are what they are here. In wasm both are 32

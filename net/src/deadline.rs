@@ -19,12 +19,19 @@ impl Deadline {
     /// never comes.
     pub(crate) fn after(timeout: Option<Duration>) -> Deadline {
         let timeout = timeout.unwrap_or(Duration::MAX);
-        Deadline { timeout, end: Instant::now().checked_add(timeout) }
+        Deadline {
+            timeout,
+            end: Instant::now().checked_add(timeout),
+        }
     }
 
     /// Waits for `work`, or fails with `TimedOut`, saying `what` did not come in time. The work is
     /// polled first, and at least once even if the deadline is long over.
-    pub(crate) async fn bound<T>(self, what: &str, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    pub(crate) async fn bound<T>(
+        self,
+        what: &str,
+        work: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<T> {
         let Some(end) = self.end else {
             return work.await;
         };

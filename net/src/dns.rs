@@ -36,7 +36,11 @@ pub struct Limits {
 impl Default for Limits {
     /// 16 running, 512 waiting, 64 addresses.
     fn default() -> Limits {
-        Limits { running: NonZero::new(16).expect("16 is not 0"), waiting: 512, addresses: 64 }
+        Limits {
+            running: NonZero::new(16).expect("16 is not 0"),
+            waiting: 512,
+            addresses: 64,
+        }
     }
 }
 
@@ -80,7 +84,13 @@ impl Resolver {
         look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Resolver {
         let turns = Mutex::new(Turns::new(limits.running, limits.waiting));
-        Resolver { shared: Arc::new(Shared { look_up: Box::new(look_up), limits, turns }) }
+        Resolver {
+            shared: Arc::new(Shared {
+                look_up: Box::new(look_up),
+                limits,
+                turns,
+            }),
+        }
     }
 
     /// Finds the addresses of `name`, which is `host:port`; the port is a number. There is at least
@@ -111,7 +121,11 @@ impl Resolver {
     /// # std::io::Result::Ok(()) })?;
     /// # std::io::Result::Ok(())
     /// ```
-    pub async fn resolve(&self, name: &str, timeout: Option<Duration>) -> io::Result<Vec<SocketAddr>> {
+    pub async fn resolve(
+        &self,
+        name: &str,
+        timeout: Option<Duration>,
+    ) -> io::Result<Vec<SocketAddr>> {
         let (host, port) = match Name::parse(name)? {
             Name::Address(address) => return Ok(vec![address]),
             Name::Host(host, port) => (host, port),
@@ -131,7 +145,9 @@ impl Resolver {
             }
             Ok(false) => {}
             Err(Refused) => {
-                let Limits { running, waiting, .. } = self.shared.limits;
+                let Limits {
+                    running, waiting, ..
+                } = self.shared.limits;
                 let full = format!(
                     "cannot look up `{}`: {running} look-ups run and {waiting} wait already; try again later",
                     question.host
@@ -139,7 +155,10 @@ impl Resolver {
                 return Err(io::Error::new(ErrorKind::ResourceBusy, full));
             }
         }
-        Ok(Asked { shared: &self.shared, question })
+        Ok(Asked {
+            shared: &self.shared,
+            question,
+        })
     }
 }
 
@@ -152,13 +171,17 @@ impl Default for Resolver {
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolver").field("limits", &self.shared.limits).finish_non_exhaustive()
+        f.debug_struct("Resolver")
+            .field("limits", &self.shared.limits)
+            .finish_non_exhaustive()
     }
 }
 
 impl Shared {
     fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.turns.lock().expect("nothing panics while it holds the turns")
+        self.turns
+            .lock()
+            .expect("nothing panics while it holds the turns")
     }
 
     /// Answers this question, and then those that wait, until none does: the life of one thread.
@@ -175,8 +198,11 @@ impl Shared {
     fn answer(&self, host: &str, port: u16) -> Answer {
         // A panic must not take the turn with it, or the caller's hope of an answer.
         let looked_up = panic::catch_unwind(AssertUnwindSafe(|| (self.look_up)(host, port)));
-        let mut addresses =
-            looked_up.unwrap_or_else(|_| Err(io::Error::other(format!("the look-up of `{host}` panicked"))))?;
+        let mut addresses = looked_up.unwrap_or_else(|_| {
+            Err(io::Error::other(format!(
+                "the look-up of `{host}` panicked"
+            )))
+        })?;
         if addresses.is_empty() {
             return Err(not_found(host));
         }
@@ -207,17 +233,23 @@ impl Drop for Asked<'_> {
 
 /// `getaddrinfo`, told that we want stream addresses so that each comes once.
 fn ask_system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
-    let found = dns_lookup::getaddrinfo(Some(host), None, Some(hints)).map_err(|error| match error.kind() {
-        LookupErrorKind::NoName | LookupErrorKind::NoData => not_found(host),
-        LookupErrorKind::Again => {
-            io::Error::other(format!("cannot look up `{host}`: no name server answered; try again later"))
-        }
-        _ => {
-            let error = io::Error::from(error);
-            io::Error::new(error.kind(), format!("cannot look up `{host}`: {error}"))
-        }
-    })?;
+    let hints = AddrInfoHints {
+        socktype: SockType::Stream.into(),
+        ..AddrInfoHints::default()
+    };
+    let found =
+        dns_lookup::getaddrinfo(Some(host), None, Some(hints)).map_err(|error| {
+            match error.kind() {
+                LookupErrorKind::NoName | LookupErrorKind::NoData => not_found(host),
+                LookupErrorKind::Again => io::Error::other(format!(
+                    "cannot look up `{host}`: no name server answered; try again later"
+                )),
+                _ => {
+                    let error = io::Error::from(error);
+                    io::Error::new(error.kind(), format!("cannot look up `{host}`: {error}"))
+                }
+            }
+        })?;
     // An address of a family that we cannot use is passed over.
     Ok(found
         .filter_map(|found| found.ok())

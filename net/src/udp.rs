@@ -55,7 +55,12 @@ impl UdpSocket {
     /// ```
     pub fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
         let socket = bind(addr).map_err(|error| failed("bind to", addr, error))?;
-        Ok(UdpSocket { shared: Arc::new(Shared { socket, timeout: Mutex::default() }) })
+        Ok(UdpSocket {
+            shared: Arc::new(Shared {
+                socket,
+                timeout: Mutex::default(),
+            }),
+        })
     }
 
     /// Chooses the peer that [`try_send`](UdpSocket::try_send) sends to, and the only one that is
@@ -65,7 +70,9 @@ impl UdpSocket {
     ///
     /// The system's, naming the address: it is of another family than the socket's, or cannot be reached.
     pub fn connect(&self, addr: SocketAddr) -> io::Result<()> {
-        self.socket().connect(addr).map_err(|error| failed("connect to", addr, error))
+        self.socket()
+            .connect(addr)
+            .map_err(|error| failed("connect to", addr, error))
     }
 
     /// Sends one datagram to the peer that [`connect`](UdpSocket::connect) chose, and answers with its
@@ -77,12 +84,16 @@ impl UdpSocket {
     /// datagram that is larger than the network takes (65,507 bytes for version 4); `ConnectionRefused`
     /// when the peer's machine has said of an earlier one that nobody listens there.
     pub fn try_send(&self, datagram: &[u8]) -> io::Result<usize> {
-        self.socket().send(datagram).map_err(|error| refused(datagram, error))
+        self.socket()
+            .send(datagram)
+            .map_err(|error| refused(datagram, error))
     }
 
     /// Sends one datagram to an address; otherwise as [`try_send`](UdpSocket::try_send).
     pub fn try_send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
-        self.socket().send_to(datagram, to).map_err(|error| refused(datagram, error))
+        self.socket()
+            .send_to(datagram, to)
+            .map_err(|error| refused(datagram, error))
     }
 
     /// Receives one datagram, and answers how much of it is in `buffer`. What does not fit is lost.
@@ -103,7 +114,10 @@ impl UdpSocket {
     /// Prepares to wait for a datagram. Costs nothing yet: the timeout starts to run with the first
     /// [`Wait::ready`], and covers all that follow.
     pub fn wait(&self) -> Wait<'_> {
-        Wait { socket: self, deadline: None }
+        Wait {
+            socket: self,
+            deadline: None,
+        }
     }
 
     /// Waits until receiving is worth a try; the same as one [`Wait::ready`].
@@ -158,7 +172,10 @@ impl UdpSocket {
     }
 
     fn lock_timeout(&self) -> MutexGuard<'_, Option<Duration>> {
-        self.shared.timeout.lock().expect("nothing panics while it holds the timeout")
+        self.shared
+            .timeout
+            .lock()
+            .expect("nothing panics while it holds the timeout")
     }
 
     /// The socket, whose sending and receiving need no exclusive access.
@@ -191,8 +208,12 @@ impl Wait<'_> {
     ///
     /// `TimedOut` when the socket's timeout is over; nothing is lost by that.
     pub async fn ready(&mut self) -> io::Result<()> {
-        let deadline = *self.deadline.get_or_insert_with(|| Deadline::after(self.socket.timeout()));
-        deadline.bound("no datagram", self.socket.shared.socket.readable()).await
+        let deadline = *self
+            .deadline
+            .get_or_insert_with(|| Deadline::after(self.socket.timeout()));
+        deadline
+            .bound("no datagram", self.socket.shared.socket.readable())
+            .await
     }
 }
 
@@ -208,11 +229,17 @@ fn refused(datagram: &[u8], error: io::Error) -> io::Error {
     #[cfg(unix)]
     match error.raw_os_error() {
         Some(libc::EMSGSIZE) => {
-            let what = format!("a datagram of {} bytes is larger than the network takes", datagram.len());
+            let what = format!(
+                "a datagram of {} bytes is larger than the network takes",
+                datagram.len()
+            );
             return io::Error::new(ErrorKind::InvalidInput, what);
         }
         Some(libc::EDESTADDRREQ) => {
-            return io::Error::new(ErrorKind::NotConnected, "the socket has no peer: connect it, or name an address");
+            return io::Error::new(
+                ErrorKind::NotConnected,
+                "the socket has no peer: connect it, or name an address",
+            );
         }
         _ => {}
     }

@@ -13,9 +13,13 @@ fn writing_to_a_closed_stream_raises_no_signal() {
     smol::block_on(async {
         let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let stream = TcpStream::connect(address, None).await.expect("somebody listens");
+        let stream = TcpStream::connect(address, None)
+            .await
+            .expect("somebody listens");
         stream.shutdown(Shutdown::Write).expect("a connection");
-        let error = stream.try_write_vectored(&[IoSlice::new(b"x")]).expect_err("it is closed");
+        let error = stream
+            .try_write_vectored(&[IoSlice::new(b"x")])
+            .expect_err("it is closed");
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
     });
 }

@@ -8,12 +8,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 fn open_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("Linux lists them").count()
+    std::fs::read_dir("/proc/self/fd")
+        .expect("Linux lists them")
+        .count()
 }
 
 /// Connections in order, in which both ends only come and go.
 async fn come_and_go(listener: &TcpListener, address: SocketAddr) {
-    let client = TcpStream::connect(address, None).await.expect("somebody listens");
+    let client = TcpStream::connect(address, None)
+        .await
+        .expect("somebody listens");
     let (server, _) = listener.accept().await.expect("somebody connected");
     drop((client.clone(), client, server.clone(), server));
 }
@@ -22,17 +26,27 @@ async fn come_and_go(listener: &TcpListener, address: SocketAddr) {
 async fn reset(listener: &TcpListener, address: SocketAddr) {
     let raw = std::net::TcpStream::connect(address).expect("somebody listens");
     let (server, _) = listener.accept().await.expect("somebody connected");
-    socket2::SockRef::from(&raw).set_linger(Some(Duration::ZERO)).expect("an option");
+    socket2::SockRef::from(&raw)
+        .set_linger(Some(Duration::ZERO))
+        .expect("an option");
     drop(raw);
-    server.readable().await.expect("a reset is something to read");
+    server
+        .readable()
+        .await
+        .expect("a reset is something to read");
     assert!(server.try_read(&mut [0]).is_err());
 }
 
 /// Waits that are over or dropped: a read that times out, an accept and a connect that nobody finishes.
 async fn give_up(listener: &TcpListener, address: SocketAddr) {
-    assert!(poll_once(listener.accept()).await.is_none(), "nobody has connected");
+    assert!(
+        poll_once(listener.accept()).await.is_none(),
+        "nobody has connected"
+    );
     drop(poll_once(TcpStream::connect(address, None)).await);
-    let client = TcpStream::connect(address, None).await.expect("somebody listens");
+    let client = TcpStream::connect(address, None)
+        .await
+        .expect("somebody listens");
     client.set_timeout(Operation::Read, Some(Duration::ZERO));
     assert!(client.readable().await.is_err());
     let mut wait = client.wait(Operation::Read);

@@ -19,7 +19,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 fn an_accept_without_descriptors_pauses_reports_and_loses_nothing() {
     let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let limit = Rlimit { current: Some(64), ..getrlimit(Resource::Nofile) };
+    let limit = Rlimit {
+        current: Some(64),
+        ..getrlimit(Resource::Nofile)
+    };
     setrlimit(Resource::Nofile, limit).expect("a limit may be lowered");
 
     smol::block_on(async {
@@ -52,7 +55,10 @@ fn an_accept_without_descriptors_pauses_reports_and_loses_nothing() {
             None
         };
         let accepted = or(accept, quiet).await;
-        assert!(accepted.is_none(), "nobody connects, so nothing fails: {accepted:?}");
+        assert!(
+            accepted.is_none(),
+            "nobody connects, so nothing fails: {accepted:?}"
+        );
         drop((hoard, server));
     });
 }

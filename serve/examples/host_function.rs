@@ -21,7 +21,9 @@ struct Clock {
 impl clock::Host for Clock {
     fn now(&mut self) -> u64 {
         self.asked += 1;
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs())
     }
 }
 
@@ -50,21 +52,27 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let component = vm.component("guest", GUEST.as_bytes())?;
     let mut config = vm.config();
     config.allow("my:app");
-    let process = vm.environment(config).drive_component(&component, "guest", |live| {
-        Box::pin(async move {
-            let instance = live.instance();
-            let asked = async {
-                let guest = bindings::Guest::new(live.store(), &instance)?;
-                guest.call_ask(live.store()).await
-            };
-            match asked.await {
-                Ok(now) => println!("it is {now} seconds after 1970"),
-                Err(error) => return live.exit(&error),
-            }
-            assert_eq!(live.store().data_mut().extension::<Clock>().asked, 1);
-            Exit::Normal
-        })
-    })?;
+    let process = vm
+        .environment(config)
+        .drive_component(&component, "guest", |live| {
+            Box::pin(async move {
+                let instance = live.instance();
+                let asked = async {
+                    let guest = bindings::Guest::new(live.store(), &instance)?;
+                    guest.call_ask(live.store()).await
+                };
+                match asked.await {
+                    Ok(now) => println!("it is {now} seconds after 1970"),
+                    Err(error) => return live.exit(&error),
+                }
+                assert_eq!(live.store().data_mut().extension::<Clock>().asked, 1);
+                Exit::Normal
+            })
+        })?;
     let exit = vm.block_on(process.exited());
-    if exit.is_normal() { Ok(()) } else { Err(exit.to_string().into()) }
+    if exit.is_normal() {
+        Ok(())
+    } else {
+        Err(exit.to_string().into())
+    }
 }

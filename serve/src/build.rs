@@ -154,7 +154,11 @@ impl Builder {
     pub fn new(vm: &Vm, project: &Project) -> Builder {
         let jobs = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let jobs = jobs.min(NonZeroUsize::new(MAX_JOBS).expect("it is not zero"));
-        Builder { vm: vm.clone(), store: Store::of(project.directory()), jobs }
+        Builder {
+            vm: vm.clone(),
+            store: Store::of(project.directory()),
+            jobs,
+        }
     }
 
     /// Sets how many functions are built at the same time: as many as there are cores, and 4 at most, unless told otherwise.
@@ -164,12 +168,18 @@ impl Builder {
     }
 
     /// Builds functions, and returns what came of each, in their order.
-    pub fn build(&self, functions: &[ProjectFunction], tell: Tell<'_>) -> Vec<Result<Built, BuildError>> {
+    pub fn build(
+        &self,
+        functions: &[ProjectFunction],
+        tell: Tell<'_>,
+    ) -> Vec<Result<Built, BuildError>> {
         let next = AtomicUsize::new(0);
         let results: Vec<Mutex<Option<Result<Built, BuildError>>>> =
             functions.iter().map(|_| Mutex::default()).collect();
         let work = || {
-            while let Some(index) = Some(next.fetch_add(1, Ordering::SeqCst)).filter(|index| *index < functions.len()) {
+            while let Some(index) =
+                Some(next.fetch_add(1, Ordering::SeqCst)).filter(|index| *index < functions.len())
+            {
                 let function = &functions[index];
                 tell(function.name(), BuildEvent::Started);
                 let result = self.build_one(function, tell);
@@ -186,7 +196,11 @@ impl Builder {
             }
             work();
         });
-        let result = |slot: Mutex<Option<_>>| slot.into_inner().expect("as above").expect("each was built");
+        let result = |slot: Mutex<Option<_>>| {
+            slot.into_inner()
+                .expect("as above")
+                .expect("each was built")
+        };
         results.into_iter().map(result).collect()
     }
 
@@ -195,32 +209,65 @@ impl Builder {
         let name = function.name();
         let line = |line: &str| tell(name, BuildEvent::Line(line));
         let Cooked { path, elsewhere } = match function.recipe() {
-            Recipe::Cargo { directory, target, profile, binary } => {
-                cargo::build(directory, target, profile, binary.as_deref(), &line)?
-            }
-            Recipe::Command { directory, command, output } => {
+            Recipe::Cargo {
+                directory,
+                target,
+                profile,
+                binary,
+            } => cargo::build(directory, target, profile, binary.as_deref(), &line)?,
+            Recipe::Command {
+                directory,
+                command,
+                output,
+            } => {
                 let sources = sources::of(function, &[]);
-                command::build(&self.store, name, directory, command, output, &sources, &line)?
+                command::build(
+                    &self.store,
+                    name,
+                    directory,
+                    command,
+                    output,
+                    &sources,
+                    &line,
+                )?
             }
-            Recipe::Wasm(path) => Cooked { path: path.clone(), elsewhere: Vec::new() },
+            Recipe::Wasm(path) => Cooked {
+                path: path.clone(),
+                elsewhere: Vec::new(),
+            },
         };
         let bytes = read(&path)?;
         let hash = blake3::hash(&bytes);
-        let code = Code::new(&self.vm, name.as_str(), &bytes).map_err(|error| BuildError::Code { path, error })?;
+        let code = Code::new(&self.vm, name.as_str(), &bytes)
+            .map_err(|error| BuildError::Code { path, error })?;
         let file = self.store.keep(name, &hash, &bytes)?;
         let (size, time) = (bytes.len() as u64, begun.elapsed());
-        Ok(Built { name: name.clone(), hash, code, file, size, time, elsewhere })
+        Ok(Built {
+            name: name.clone(),
+            hash,
+            code,
+            file,
+            size,
+            time,
+            elsewhere,
+        })
     }
 }
 
 /// Reads a file that is no larger than wasm is.
 fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
-    let unreadable = |error| BuildError::Read { path: path.to_path_buf(), error };
+    let unreadable = |error| BuildError::Read {
+        path: path.to_path_buf(),
+        error,
+    };
     let mut bytes = Vec::new();
-    let length =
-        File::open(path).and_then(|file| file.take(MAX_WASM + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+    let length = File::open(path)
+        .and_then(|file| file.take(MAX_WASM + 1).read_to_end(&mut bytes))
+        .map_err(unreadable)?;
     if length as u64 > MAX_WASM {
-        return Err(unreadable(io::Error::other(format!("it is larger than {MAX_WASM} bytes"))));
+        return Err(unreadable(io::Error::other(format!(
+            "it is larger than {MAX_WASM} bytes"
+        ))));
     }
     Ok(bytes)
 }
@@ -283,10 +330,12 @@ impl BuildError {
                     format!("`{program}` has to be in the PATH")
                 })
             }
-            BuildError::NoBinary(_) => {
-                Some("it needs a `src/main.rs`, or a library with `crate-type = [\"cdylib\"]`".into())
+            BuildError::NoBinary(_) => Some(
+                "it needs a `src/main.rs`, or a library with `crate-type = [\"cdylib\"]`".into(),
+            ),
+            BuildError::Binaries(_) => {
+                Some("`binary = \"…\"` says which of them the function is".into())
             }
-            BuildError::Binaries(_) => Some("`binary = \"…\"` says which of them the function is".into()),
             _ => None,
         }
     }
@@ -294,6 +343,12 @@ impl BuildError {
 
 impl fmt::Display for Built {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({} bytes, {})", self.name, self.size, &self.hash.to_hex()[..16])
+        write!(
+            f,
+            "{} ({} bytes, {})",
+            self.name,
+            self.size,
+            &self.hash.to_hex()[..16]
+        )
     }
 }

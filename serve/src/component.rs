@@ -29,7 +29,9 @@ pub(crate) fn add_to_host(host: &mut Host) {
 
 /// Whether a component exports what requests are given to.
 pub(crate) fn handles_requests(component: &Component) -> bool {
-    component.exports().any(|export| export.starts_with("wasi:http/incoming-handler@0.2."))
+    component
+        .exports()
+        .any(|export| export.starts_with("wasi:http/incoming-handler@0.2."))
 }
 
 /// Has a component answer a request.
@@ -43,11 +45,24 @@ pub(crate) async fn answer(
     match version.settings().policy {
         Policy::Fresh => {
             let means = Means::of(version);
-            let process = spawn(version, component, |live| Box::pin(serve_one(live, means, job))).await?;
+            let process = spawn(version, component, |live| {
+                Box::pin(serve_one(live, means, job))
+            })
+            .await?;
             waiting.on_its_own(process).answer().await
         }
-        Policy::Pool(most) => version.instances().answer(version, component, most, job, waiting).await,
-        Policy::Single => version.instances().answer(version, component, pool::ONE, job, waiting).await,
+        Policy::Pool(most) => {
+            version
+                .instances()
+                .answer(version, component, most, job, waiting)
+                .await
+        }
+        Policy::Single => {
+            version
+                .instances()
+                .answer(version, component, pool::ONE, job, waiting)
+                .await
+        }
     }
 }
 
@@ -66,7 +81,11 @@ async fn serve_one(live: &mut LiveComponent, means: Means, job: Job) -> Exit {
 /// Spawns an instance.
 ///
 /// The first of a version may have to be compiled before, which is done where others do not wait for it.
-async fn spawn<F>(version: &Arc<Version>, component: &Component, drive: F) -> Result<Process, Failure>
+async fn spawn<F>(
+    version: &Arc<Version>,
+    component: &Component,
+    drive: F,
+) -> Result<Process, Failure>
 where
     F: for<'a> FnOnce(&'a mut LiveComponent) -> Driven<'a> + Send + 'static,
 {

@@ -9,8 +9,8 @@ mod watch;
 use crate::build::sources::{self, Contents, Look, Sources};
 use crate::server::Listening;
 use crate::{
-    BuildEvent, Builder, Built, Function, Functions, Gateway, Name, Project, ProjectError, ProjectFunction, Protocol,
-    Server, Settings, SettingsError, StartError, Target, Version,
+    BuildEvent, Builder, Built, Function, Functions, Gateway, Name, Project, ProjectError,
+    ProjectFunction, Protocol, Server, Settings, SettingsError, StartError, Target, Version,
 };
 use blake3::Hash;
 use lunatic_vm::Vm;
@@ -73,7 +73,11 @@ impl Dev {
     /// # Errors
     ///
     /// [`DevError`]; a function that does not build is none, as that will be mended.
-    pub fn start(vm: &Vm, file: &Path, tell: impl Fn(DevEvent<'_>) + Send + Sync + 'static) -> Result<Dev, DevError> {
+    pub fn start(
+        vm: &Vm,
+        file: &Path,
+        tell: impl Fn(DevEvent<'_>) + Send + Sync + 'static,
+    ) -> Result<Dev, DevError> {
         let project = Project::read(file)?;
         let settings = project.settings()?;
         let functions = Functions::new(vm);
@@ -102,8 +106,14 @@ impl Dev {
         work.serve()?;
         work.watch();
         let thread = std::thread::Builder::new().name("lunatic-dev".into());
-        thread.spawn(move || work.run(&changes)).map_err(DevError::Thread)?;
-        Ok(Dev { functions, server, watch })
+        thread
+            .spawn(move || work.run(&changes))
+            .map_err(DevError::Thread)?;
+        Ok(Dev {
+            functions,
+            server,
+            watch,
+        })
     }
 
     /// Returns the functions.
@@ -130,7 +140,9 @@ impl Drop for Dev {
 
 impl fmt::Debug for Dev {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dev").field("functions", &self.functions).finish_non_exhaustive()
+        f.debug_struct("Dev")
+            .field("functions", &self.functions)
+            .finish_non_exhaustive()
     }
 }
 
@@ -217,10 +229,15 @@ impl Work {
         for (function, settings) in self.project.functions().iter().zip(settings) {
             let name = function.name().clone();
             let old = before.remove(&name).filter(|old| {
-                old.function.recipe() == function.recipe() && old.function.sources() == function.sources()
+                old.function.recipe() == function.recipe()
+                    && old.function.sources() == function.sources()
             });
             let plot = match old {
-                Some(old) => Plot { function: function.clone(), settings: settings.clone(), ..old },
+                Some(old) => Plot {
+                    function: function.clone(),
+                    settings: settings.clone(),
+                    ..old
+                },
                 None => Plot {
                     function: function.clone(),
                     settings: settings.clone(),
@@ -230,10 +247,14 @@ impl Work {
                     hash: None,
                 },
             };
-            if let Some(version) = self.functions.get(name.as_str()).map(|function| function.version())
+            if let Some(version) = self
+                .functions
+                .get(name.as_str())
+                .map(|function| function.version())
                 && version.settings() != settings
             {
-                let (number, hash, code) = (version.number() + 1, version.hash(), version.code().clone());
+                let (number, hash, code) =
+                    (version.number() + 1, version.hash(), version.code().clone());
                 self.put(&name, number, hash, code, settings.clone());
             }
             self.plots.insert(name, plot);
@@ -258,7 +279,10 @@ impl Work {
         let results = Builder::new(&self.vm, &self.project).build(&due, &tell);
         for ((function, before), result) in due.iter().zip(before).zip(results) {
             let built = result.ok();
-            let plot = self.plots.get_mut(function.name()).expect("it was taken from there");
+            let plot = self
+                .plots
+                .get_mut(function.name())
+                .expect("it was taken from there");
             plot.harvest(before, built.as_ref(), &mut self.look);
             if let Some(built) = built {
                 self.swap(&built);
@@ -269,19 +293,33 @@ impl Work {
     /// Has what was built serve, unless it is what serves.
     fn swap(&mut self, built: &Built) {
         let settings = self.plots[built.name()].settings.clone();
-        let current = self.functions.get(built.name().as_str()).map(|function| function.version());
+        let current = self
+            .functions
+            .get(built.name().as_str())
+            .map(|function| function.version());
         let number = match current {
-            Some(current) if current.hash() == built.hash() && *current.settings() == settings => return,
+            Some(current) if current.hash() == built.hash() && *current.settings() == settings => {
+                return;
+            }
             Some(current) => current.number() + 1,
             None => 1,
         };
-        self.put(built.name(), number, built.hash(), built.code().clone(), settings);
+        self.put(
+            built.name(),
+            number,
+            built.hash(),
+            built.code().clone(),
+            settings,
+        );
     }
 
     fn put(&self, name: &Name, number: u64, hash: Hash, code: crate::Code, settings: Settings) {
         match self.functions.put(name, number, hash, code, settings) {
             Ok(version) => {
-                let function = self.functions.get(name.as_str()).expect("only this thread takes functions away");
+                let function = self
+                    .functions
+                    .get(name.as_str())
+                    .expect("only this thread takes functions away");
                 (self.tell)(DevEvent::Swapped(&function, &version));
             }
             Err(error) => (self.tell)(DevEvent::Settings(name, &error)),
@@ -290,10 +328,17 @@ impl Work {
 
     /// Has the gateways run that lead to functions which there are, and takes the functions away that are no more.
     fn serve(&mut self) -> Result<(), StartError> {
-        let missing =
-            |gateway: &Gateway| targets(gateway).into_iter().find(|name| self.functions.get(name.as_str()).is_none());
-        let (ready, waiting): (Vec<Gateway>, Vec<Gateway>) =
-            self.project.gateways().iter().cloned().partition(|gateway| missing(gateway).is_none());
+        let missing = |gateway: &Gateway| {
+            targets(gateway)
+                .into_iter()
+                .find(|name| self.functions.get(name.as_str()).is_none())
+        };
+        let (ready, waiting): (Vec<Gateway>, Vec<Gateway>) = self
+            .project
+            .gateways()
+            .iter()
+            .cloned()
+            .partition(|gateway| missing(gateway).is_none());
         if !self.are_gateways_due && ready.len() == self.gateways.len() {
             return Ok(());
         }
@@ -310,7 +355,10 @@ impl Work {
                 self.functions.remove(function.name().as_str());
             }
         }
-        (self.tell)(DevEvent::Listening(&self.server.listening(), &self.gateways));
+        (self.tell)(DevEvent::Listening(
+            &self.server.listening(),
+            &self.gateways,
+        ));
         Ok(())
     }
 
@@ -334,21 +382,32 @@ impl Plot {
             self.sources = sources::of(&self.function, built.elsewhere());
         }
         let after = self.sources.look(look);
-        let of_known = if known == self.sources { after.clone() } else { known.look(look) };
+        let of_known = if known == self.sources {
+            after.clone()
+        } else {
+            known.look(look)
+        };
         let stirred = differing(&before, &of_known);
         let hash = built.map(Built::hash);
         // Where only that led to this build which had changed during the one before, and nothing came of it, then the build
         // itself writes there: to build for it again would never end.
-        let is_own_doing = last.is_some_and(|last| differing(&last, &before).is_subset(&self.stirred));
-        let is_settled = stirred.is_empty() || (is_own_doing && hash == self.hash && stirred.is_subset(&self.stirred));
+        let is_own_doing =
+            last.is_some_and(|last| differing(&last, &before).is_subset(&self.stirred));
+        let is_settled = stirred.is_empty()
+            || (is_own_doing && hash == self.hash && stirred.is_subset(&self.stirred));
         self.built_from = Some(match is_settled {
             true => after,
             // As it was before, so that what changed meanwhile is seen; what was not looked at before is taken as it is.
             false => {
-                let kept =
-                    before.into_iter().filter(|(path, _)| after.contains_key(path) || !of_known.contains_key(path));
-                let new = after.iter().filter(|(path, _)| !of_known.contains_key(*path));
-                new.map(|(path, hash)| (path.clone(), *hash)).chain(kept).collect()
+                let kept = before
+                    .into_iter()
+                    .filter(|(path, _)| after.contains_key(path) || !of_known.contains_key(path));
+                let new = after
+                    .iter()
+                    .filter(|(path, _)| !of_known.contains_key(*path));
+                new.map(|(path, hash)| (path.clone(), *hash))
+                    .chain(kept)
+                    .collect()
             }
         });
         (self.stirred, self.hash) = (stirred, hash);
@@ -358,7 +417,10 @@ impl Plot {
 /// Returns the files whose content is not the same in both.
 fn differing(one: &Contents, other: &Contents) -> BTreeSet<PathBuf> {
     let paths = one.keys().chain(other.keys());
-    paths.filter(|path| one.get(*path) != other.get(*path)).cloned().collect()
+    paths
+        .filter(|path| one.get(*path) != other.get(*path))
+        .cloned()
+        .collect()
 }
 
 /// Returns the functions that a gateway leads to.
@@ -370,7 +432,10 @@ fn targets(gateway: &Gateway) -> Vec<Name> {
                 Target::Function(name) => Some(name.clone()),
                 _ => None,
             };
-            http.routes.iter().filter_map(|route| function(&route.target)).collect()
+            http.routes
+                .iter()
+                .filter_map(|route| function(&route.target))
+                .collect()
         }
     }
 }

@@ -66,7 +66,9 @@ impl Failure {
     /// Returns what it means that no process was spawned.
     pub fn of_spawn(error: SpawnError) -> Failure {
         match error {
-            SpawnError::Limit(_) | SpawnError::Ceiling(_) | SpawnError::Ending => Failure::Overload(error.to_string()),
+            SpawnError::Limit(_) | SpawnError::Ceiling(_) | SpawnError::Ending => {
+                Failure::Overload(error.to_string())
+            }
             error => Failure::Unusable(error.to_string()),
         }
     }
@@ -74,10 +76,14 @@ impl Failure {
     /// Returns the status that a client gets.
     pub fn status(&self) -> StatusCode {
         match self {
-            Failure::Ended(_) | Failure::Failed(_) | Failure::Unusable(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Failure::Ended(_) | Failure::Failed(_) | Failure::Unusable(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             Failure::Limit(_) | Failure::Overload(_) => StatusCode::SERVICE_UNAVAILABLE,
             Failure::NoAnswer | Failure::NotHttp(_) => StatusCode::BAD_GATEWAY,
-            Failure::Deadline(_) | Failure::Idle(_) | Failure::Life(_) => StatusCode::GATEWAY_TIMEOUT,
+            Failure::Deadline(_) | Failure::Idle(_) | Failure::Life(_) => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
             Failure::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Failure::Malformed(_) => StatusCode::BAD_REQUEST,
             Failure::Slow(_) => StatusCode::REQUEST_TIMEOUT,

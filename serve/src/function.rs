@@ -71,13 +71,17 @@ pub enum CodeError {
     #[error(transparent)]
     Module(#[from] ModuleError),
     /// They are code for one processor, which is never run as it is found.
-    #[error("this is compiled code, which is never accepted: give the wasm that it was compiled from")]
+    #[error(
+        "this is compiled code, which is never accepted: give the wasm that it was compiled from"
+    )]
     Precompiled,
     /// The module exports nothing to run.
     #[error("the module exports neither `_start` nor `main`: a function begins with one of them")]
     NoEntry,
     /// The component handles no requests.
-    #[error("the component does not export `wasi:http/incoming-handler@0.2`, which is how a component gets requests")]
+    #[error(
+        "the component does not export `wasi:http/incoming-handler@0.2`, which is how a component gets requests"
+    )]
     NoHandler,
     /// What it may use cannot be had.
     #[error(transparent)]
@@ -122,8 +126,12 @@ impl Code {
 
 /// Whether a text begins like a component's.
 fn wat_is_component(bytes: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(bytes) else { return false };
-    text.trim_start().strip_prefix('(').is_some_and(|text| text.trim_start().starts_with("component"))
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    text.trim_start()
+        .strip_prefix('(')
+        .is_some_and(|text| text.trim_start().starts_with("component"))
 }
 
 impl Version {
@@ -201,7 +209,10 @@ impl Function {
 
     /// Returns the version that serves.
     pub fn version(&self) -> Arc<Version> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Returns where requests wait that are too many.
@@ -219,7 +230,11 @@ impl Function {
 impl Functions {
     /// Makes an empty table. The machine must have been built with [`add_to_host`](crate::add_to_host).
     pub fn new(vm: &Vm) -> Functions {
-        Functions(Arc::new(Table { vm: vm.clone(), metrics: Metrics::new(), functions: Mutex::default() }))
+        Functions(Arc::new(Table {
+            vm: vm.clone(),
+            metrics: Metrics::new(),
+            functions: Mutex::default(),
+        }))
     }
 
     /// Returns the machine.
@@ -284,11 +299,28 @@ impl Functions {
             }),
         };
         let mut config = settings.config(&self.0.vm)?;
-        config.stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null).journal(shared.log.journal());
+        config
+            .stdin(Stdio::Null)
+            .stdout(Stdio::Null)
+            .stderr(Stdio::Null)
+            .journal(shared.log.journal());
         let environment = self.0.vm.environment(config);
-        let outbound = Arc::new(Outbound::new(&settings.outbound, settings.private_addresses));
+        let outbound = Arc::new(Outbound::new(
+            &settings.outbound,
+            settings.private_addresses,
+        ));
         let (program, instances) = (Program::default(), Instances::default());
-        Ok(Arc::new(Version { shared, number, hash, code, settings, environment, outbound, program, instances }))
+        Ok(Arc::new(Version {
+            shared,
+            number,
+            hash,
+            code,
+            settings,
+            environment,
+            outbound,
+            program,
+            instances,
+        }))
     }
 
     /// Has a version serve the requests that come from now on.
@@ -298,7 +330,10 @@ impl Functions {
             return function.replace(version.clone());
         }
         version.log().replaced(version.number);
-        let function = Function { shared: version.shared.clone(), current: RwLock::new(version.clone()) };
+        let function = Function {
+            shared: version.shared.clone(),
+            current: RwLock::new(version.clone()),
+        };
         functions.insert(version.name().clone(), Arc::new(function));
     }
 
@@ -308,19 +343,27 @@ impl Functions {
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<Name, Arc<Function>>> {
-        self.0.functions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Function").field("name", self.name()).finish_non_exhaustive()
+        f.debug_struct("Function")
+            .field("name", self.name())
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Version").field("name", self.name()).field("number", &self.number).finish_non_exhaustive()
+        f.debug_struct("Version")
+            .field("name", self.name())
+            .field("number", &self.number)
+            .finish_non_exhaustive()
     }
 }
 

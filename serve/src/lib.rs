@@ -31,14 +31,17 @@ pub use build::{BuildError, BuildEvent, Builder, Built, Tell};
 pub use dev::{Dev, DevError, DevEvent};
 pub use failure::Failure;
 pub use function::{Code, CodeError, Function, Functions, Version};
-pub use gateway::{Gateway, HttpGateway, HttpLimits, Protocol, Route, Target, TcpGateway, TlsFiles};
+pub use gateway::{
+    Gateway, HttpGateway, HttpLimits, Protocol, Route, Target, TcpGateway, TlsFiles,
+};
 pub use log::{Follower, Line, LineKind, Log};
 pub use name::{Name, NameError};
 pub use outbound::{Outbound, OutboundError, OutboundRule, OutboundRuleError};
 pub use project::{Problem, Project, ProjectError, ProjectFunction, Recipe};
 pub use server::{Listening, Server, ServerBuilder, StartError};
 pub use service::{
-    Most, Service, ServiceConfig, ServiceError, Skipped, StorageError, StorageSettings, Token, TokenError,
+    Most, Service, ServiceConfig, ServiceError, Skipped, StorageError, StorageSettings, Token,
+    TokenError,
 };
 pub use settings::{Policy, Settings, SettingsError};
 pub use spark::Spark;

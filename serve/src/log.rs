@@ -154,7 +154,11 @@ impl Log {
             followers: Vec::new(),
             is_closed: false,
         };
-        let inner = Inner { journal: Journal::bounded(WAITING), book: Mutex::new(book), grown: Notify::new() };
+        let inner = Inner {
+            journal: Journal::bounded(WAITING),
+            book: Mutex::new(book),
+            grown: Notify::new(),
+        };
         Log(Arc::new(inner))
     }
 
@@ -171,12 +175,26 @@ impl Log {
 
     /// Takes note of what a process serves, so that its lines tell. The newest note about a process counts.
     pub(crate) fn serves(&self, process: Pid, version: u64, request: RequestId) {
-        lock(&self.0.book).serving.add(process, Served { version, request, is_told: true });
+        lock(&self.0.book).serving.add(
+            process,
+            Served {
+                version,
+                request,
+                is_told: true,
+            },
+        );
     }
 
     /// Takes note of what a process works for that another one serves: its own end is not told otherwise.
     pub(crate) fn works_for(&self, process: Pid, version: u64, request: RequestId) {
-        lock(&self.0.book).serving.add(process, Served { version, request, is_told: false });
+        lock(&self.0.book).serving.add(
+            process,
+            Served {
+                version,
+                request,
+                is_told: false,
+            },
+        );
     }
 
     /// Takes note that nothing more will come.
@@ -192,7 +210,13 @@ impl Log {
         let process = ticket.process().map(|process| process.pid());
         let request = Some(ticket.id);
         let mut book = lock(&self.0.book);
-        book.tell(version, process, request, LineKind::Failure, &failure.to_string());
+        book.tell(
+            version,
+            process,
+            request,
+            LineKind::Failure,
+            &failure.to_string(),
+        );
         for frame in frames(failure) {
             book.tell(version, process, request, LineKind::Failure, &frame);
         }
@@ -226,7 +250,13 @@ impl Log {
         book.followers.push(Arc::downgrade(&queue));
         let kept = book.lines.iter().cloned().collect();
         drop(book);
-        (kept, Follower { log: self.clone(), queue })
+        (
+            kept,
+            Follower {
+                log: self.clone(),
+                queue,
+            },
+        )
     }
 }
 
@@ -262,8 +292,15 @@ impl Follower {
         if lost > 0
             && let Some(first) = lines.first()
         {
-            let text = format!("{lost} lines were left out here: they came faster than they were read");
-            let note = Line { kind: LineKind::Note, process: None, request: None, text, ..Line::clone(first) };
+            let text =
+                format!("{lost} lines were left out here: they came faster than they were read");
+            let note = Line {
+                kind: LineKind::Note,
+                process: None,
+                request: None,
+                text,
+                ..Line::clone(first)
+            };
             lines.insert(0, Arc::new(note));
         }
         lines
@@ -282,7 +319,11 @@ impl Book {
                 Event::Error(bytes) => (LineKind::Error, bytes),
                 Event::Failed(exit) => {
                     // Of a process that serves a request, the request's end tells; and who is killed was not to go on.
-                    let is_told = self.serving.of.get(&entry.pid).is_some_and(|served| served.is_told)
+                    let is_told = self
+                        .serving
+                        .of
+                        .get(&entry.pid)
+                        .is_some_and(|served| served.is_told)
                         || matches!(exit.kind(), ExitKind::Killed | ExitKind::LinkDied);
                     if !is_told {
                         let (version, request) = self.served_by(entry.pid);
@@ -317,16 +358,33 @@ impl Book {
     fn tell_what_is_left_out(&mut self, version: u64) {
         let bytes = std::mem::take(&mut self.left_out);
         if bytes > 0 {
-            let text = format!("{bytes} bytes of output were left out here: more was written than is kept");
+            let text = format!(
+                "{bytes} bytes of output were left out here: more was written than is kept"
+            );
             self.tell(version, None, None, LineKind::Note, &text);
         }
     }
 
-    fn tell(&mut self, version: u64, process: Option<Pid>, request: Option<RequestId>, kind: LineKind, text: &str) {
+    fn tell(
+        &mut self,
+        version: u64,
+        process: Option<Pid>,
+        request: Option<RequestId>,
+        kind: LineKind,
+        text: &str,
+    ) {
         let text = printable(text).replace('\n', "\\n");
         let (time, function) = (SystemTime::now(), self.function.clone());
         let request = request.map(|request| request.to_string());
-        self.add(Arc::new(Line { time, function, version, process, request, kind, text }));
+        self.add(Arc::new(Line {
+            time,
+            function,
+            version,
+            process,
+            request,
+            kind,
+            text,
+        }));
     }
 
     fn add(&mut self, line: Arc<Line>) {
@@ -340,7 +398,9 @@ impl Book {
         self.size += OVERHEAD + line.text.len();
         self.lines.push_back(line);
         while self.size > KEPT {
-            let Some(oldest) = self.lines.pop_front() else { return };
+            let Some(oldest) = self.lines.pop_front() else {
+                return;
+            };
             self.size -= OVERHEAD + oldest.text.len();
         }
     }
@@ -392,10 +452,13 @@ fn frames(failure: &Failure) -> impl Iterator<Item = String> {
         Failure::Ended(exit) | Failure::Limit(exit) => exit.trap(),
         _ => None,
     };
-    exit.into_iter().flat_map(|trap| &trap.frames).take(FRAMES).map(|frame| match frame.offset {
-        Some(offset) => format!("  at {} (byte {offset:#x} of the module)", frame.function),
-        None => format!("  at {}", frame.function),
-    })
+    exit.into_iter()
+        .flat_map(|trap| &trap.frames)
+        .take(FRAMES)
+        .map(|frame| match frame.offset {
+            Some(offset) => format!("  at {} (byte {offset:#x} of the module)", frame.function),
+            None => format!("  at {}", frame.function),
+        })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -423,7 +486,13 @@ fn as_pid<S: serde::Serializer>(pid: &Option<Pid>, serializer: S) -> Result<S::O
 /// `2026-01-31T12:00:00.000Z hello v3 <2a> output: what it wrote`
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} v{} ", timestamp(self.time), self.function, self.version)?;
+        write!(
+            f,
+            "{} {} v{} ",
+            timestamp(self.time),
+            self.function,
+            self.version
+        )?;
         if let Some(process) = self.process {
             write!(f, "{process} ")?;
         }
@@ -467,7 +536,11 @@ mod tests {
     }
 
     fn output(pid: u64, bytes: &[u8]) -> Entry {
-        Entry { pid: Pid::from_number(pid), process: "_start".into(), event: Event::Output(bytes.to_vec()) }
+        Entry {
+            pid: Pid::from_number(pid),
+            process: "_start".into(),
+            event: Event::Output(bytes.to_vec()),
+        }
     }
 
     fn texts(lines: &[Arc<Line>]) -> Vec<&str> {
@@ -479,7 +552,10 @@ mod tests {
         let log = log();
         let written = b"one\r\ntwo \x1b[2J\xff\n\nend";
         lock(&log.0.book).collect(vec![output(1, written)], 0, Instant::now());
-        assert_eq!(texts(&log.lines()), ["one", "two \\u{1b}[2J\u{fffd}", "", "end"]);
+        assert_eq!(
+            texts(&log.lines()),
+            ["one", "two \\u{1b}[2J\u{fffd}", "", "end"]
+        );
     }
 
     #[test]
@@ -487,7 +563,10 @@ mod tests {
         let text = "é".repeat(3 * LONGEST);
         let lengths: Vec<_> = pieces(&text).map(str::len).collect();
         assert_eq!(lengths.iter().sum::<usize>(), text.len());
-        assert!(lengths.iter().all(|length| *length <= LONGEST), "{lengths:?}");
+        assert!(
+            lengths.iter().all(|length| *length <= LONGEST),
+            "{lengths:?}"
+        );
     }
 
     #[test]
@@ -503,10 +582,16 @@ mod tests {
         let later = now + Duration::from_secs(1);
         lock(&log.0.book).collect(vec![output(1, b"after it")], 0, later);
         let lines = log.lines();
-        let [.., note, last] = &lines[..] else { panic!("there are lines") };
+        let [.., note, last] = &lines[..] else {
+            panic!("there are lines")
+        };
         assert_eq!(note.kind, LineKind::Note);
         let left_out = 100 * WAITING as u64 - RATE;
-        assert!(note.text.starts_with(&format!("{left_out} bytes")), "{}", note.text);
+        assert!(
+            note.text.starts_with(&format!("{left_out} bytes")),
+            "{}",
+            note.text
+        );
         assert_eq!(last.text, "after it");
     }
 
@@ -516,9 +601,16 @@ mod tests {
         let request = RequestId::next();
         log.replaced(7);
         log.serves(Pid::from_number(1), 6, request);
-        lock(&log.0.book).collect(vec![output(1, b"known"), output(2, b"unknown")], 0, Instant::now());
+        lock(&log.0.book).collect(
+            vec![output(1, b"known"), output(2, b"unknown")],
+            0,
+            Instant::now(),
+        );
         let lines = log.lines();
-        assert_eq!((lines[0].version, lines[0].request.clone()), (6, Some(request.to_string())));
+        assert_eq!(
+            (lines[0].version, lines[0].request.clone()),
+            (6, Some(request.to_string()))
+        );
         assert_eq!((lines[1].version, &lines[1].request), (7, &None));
     }
 
@@ -528,7 +620,11 @@ mod tests {
         let (serves, works) = (Pid::from_number(1), Pid::from_number(2));
         log.serves(serves, 1, RequestId::next());
         log.works_for(works, 1, RequestId::next());
-        let entry = |pid, exit| Entry { pid, process: "run".into(), event: Event::Failed(exit) };
+        let entry = |pid, exit| Entry {
+            pid,
+            process: "run".into(),
+            event: Event::Failed(exit),
+        };
         let entries = vec![
             entry(serves, Exit::Status(1)),
             entry(works, Exit::Status(2)),
@@ -536,7 +632,10 @@ mod tests {
             entry(Pid::from_number(3), Exit::Status(3)),
         ];
         lock(&log.0.book).collect(entries, 0, Instant::now());
-        let expected = ["process `run` exited with status 2", "process `run` exited with status 3"];
+        let expected = [
+            "process `run` exited with status 2",
+            "process `run` exited with status 3",
+        ];
         assert_eq!(texts(&log.lines()), expected);
     }
 
@@ -545,7 +644,14 @@ mod tests {
         let mut serving = Serving::default();
         for pid in 0..2 * SERVING as u64 {
             for version in [1, 2] {
-                serving.add(Pid::from_number(pid), Served { version, request: RequestId::next(), is_told: true });
+                serving.add(
+                    Pid::from_number(pid),
+                    Served {
+                        version,
+                        request: RequestId::next(),
+                        is_told: true,
+                    },
+                );
             }
         }
         assert_eq!((serving.of.len(), serving.order.len()), (SERVING, SERVING));

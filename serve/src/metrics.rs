@@ -21,11 +21,22 @@ use std::time::Duration;
 const FUNCTIONS: usize = 1000;
 
 /// The upper ends of the latency's buckets, in seconds.
-const SECONDS: [f64; 16] =
-    [1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 5e-1, 1e0, 2.5e0, 1e1, 3e1];
+const SECONDS: [f64; 16] = [
+    1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 5e-1, 1e0, 2.5e0,
+    1e1, 3e1,
+];
 
 /// The upper ends of the memory's buckets, in bytes: 64 KiB to 1 GiB.
-const BYTES: [f64; 8] = [65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0, 67108864.0, 268435456.0, 1073741824.0];
+const BYTES: [f64; 8] = [
+    65536.0,
+    262144.0,
+    1048576.0,
+    4194304.0,
+    16777216.0,
+    67108864.0,
+    268435456.0,
+    1073741824.0,
+];
 
 /// The metrics of all functions of a table. Cheap to clone.
 #[derive(Clone)]
@@ -91,9 +102,25 @@ impl Metrics {
             deploys: Family::default(),
         };
         let mut registry = Registry::with_prefix("lunatic_function");
-        let Families { requests, latency, running, memory, instructions, deploys } = families.clone();
-        registry.register("requests", "Requests that ended, by what became of them", requests);
-        registry.register_with_unit("request", "Time from a request to the end of its answer", Unit::Seconds, latency);
+        let Families {
+            requests,
+            latency,
+            running,
+            memory,
+            instructions,
+            deploys,
+        } = families.clone();
+        registry.register(
+            "requests",
+            "Requests that ended, by what became of them",
+            requests,
+        );
+        registry.register_with_unit(
+            "request",
+            "Time from a request to the end of its answer",
+            Unit::Seconds,
+            latency,
+        );
         registry.register("running", "Requests that are being served", running);
         registry.register_with_unit(
             "memory",
@@ -101,9 +128,21 @@ impl Metrics {
             Unit::Bytes,
             memory,
         );
-        registry.register("instructions", "Instructions computed, where compute is limited", instructions);
-        registry.register("deploys", "Versions that were deployed, or refused", deploys);
-        Metrics(Arc::new(Inner { registry, families, known: Mutex::default() }))
+        registry.register(
+            "instructions",
+            "Instructions computed, where compute is limited",
+            instructions,
+        );
+        registry.register(
+            "deploys",
+            "Versions that were deployed, or refused",
+            deploys,
+        );
+        Metrics(Arc::new(Inner {
+            registry,
+            families,
+            known: Mutex::default(),
+        }))
     }
 
     /// Returns the metrics of a function.
@@ -115,7 +154,9 @@ impl Metrics {
         }
         let is_told_apart = known.len() < FUNCTIONS || known.contains_key(name);
         let label = Label(is_told_apart.then(|| name.clone()));
-        let function = Function { function: label.clone() };
+        let function = Function {
+            function: label.clone(),
+        };
         let families = &self.0.families;
         let metrics = Arc::new(FunctionMetrics {
             metrics: self.clone(),
@@ -138,7 +179,11 @@ impl Metrics {
 
     /// Counts a deploy, by what became of it.
     pub(crate) fn deployed(&self, outcome: &'static str) {
-        self.0.families.deploys.get_or_create(&Deploy { outcome }).inc();
+        self.0
+            .families
+            .deploys
+            .get_or_create(&Deploy { outcome })
+            .inc();
     }
 
     /// Returns all of it in Prometheus' text format, version 0.0.4.
@@ -165,8 +210,15 @@ impl FunctionMetrics {
         let outcome = failure.map_or(ANSWERED, Failure::outcome);
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let counter = requests.entry(outcome).or_insert_with(|| {
-            let outcome = Outcome { function: self.label.clone(), outcome };
-            self.metrics.0.families.requests.get_or_create_owned(&outcome)
+            let outcome = Outcome {
+                function: self.label.clone(),
+                outcome,
+            };
+            self.metrics
+                .0
+                .families
+                .requests
+                .get_or_create_owned(&outcome)
         });
         counter.inc();
     }
@@ -185,22 +237,37 @@ impl FunctionMetrics {
 
 impl Drop for FunctionMetrics {
     fn drop(&mut self) {
-        let Label(Some(name)) = &self.label else { return };
+        let Label(Some(name)) = &self.label else {
+            return;
+        };
         let metrics = self.metrics.clone();
         let mut known = metrics.known();
         // A function of the same name may have begun anew, with the same counters.
-        if !known.get(name).is_some_and(|known| ptr::eq(known.as_ptr(), self)) {
+        if !known
+            .get(name)
+            .is_some_and(|known| ptr::eq(known.as_ptr(), self))
+        {
             return;
         }
         known.remove(name);
         let families = &metrics.0.families;
-        let function = Function { function: self.label.clone() };
+        let function = Function {
+            function: self.label.clone(),
+        };
         families.latency.remove(&function);
         families.running.remove(&function);
         families.memory.remove(&function);
         families.instructions.remove(&function);
-        for outcome in self.requests.get_mut().unwrap_or_else(PoisonError::into_inner).keys() {
-            families.requests.remove(&Outcome { function: self.label.clone(), outcome });
+        for outcome in self
+            .requests
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys()
+        {
+            families.requests.remove(&Outcome {
+                function: self.label.clone(),
+                outcome,
+            });
         }
     }
 }
@@ -215,7 +282,9 @@ fn older_format(text: &str) -> String {
         if line.starts_with("# HELP ") {
             help = line;
         } else if let Some(name_and_type) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = name_and_type.split_once(' ').expect("a type is a name and a word");
+            let (name, kind) = name_and_type
+                .split_once(' ')
+                .expect("a type is a name and a word");
             let suffix = if kind == "counter" { "_total" } else { "" };
             let help = help.replacen(name, &format!("{name}{suffix}"), 1);
             older += &format!("{help}\n# TYPE {name}{suffix} {kind}\n");
@@ -229,7 +298,10 @@ fn older_format(text: &str) -> String {
 
 impl EncodeLabelValue for Label {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
-        self.0.as_ref().map_or("(others)", Name::as_str).encode(encoder)
+        self.0
+            .as_ref()
+            .map_or("(others)", Name::as_str)
+            .encode(encoder)
     }
 }
 
@@ -272,7 +344,10 @@ mod tests {
             "lunatic_function_instructions_total{function=\"hello\"} 5",
             "lunatic_function_deploys_total{outcome=\"deployed\"} 1",
         ] {
-            assert!(text.lines().any(|other| other == line), "`{line}` is not in:\n{text}");
+            assert!(
+                text.lines().any(|other| other == line),
+                "`{line}` is not in:\n{text}"
+            );
         }
     }
 
@@ -290,14 +365,20 @@ mod tests {
     #[test]
     fn t180_labels_are_bounded() {
         let metrics = Metrics::new();
-        let functions: Vec<_> = (0..2 * FUNCTIONS).map(|number| metrics.of(&name(&format!("f{number}")))).collect();
+        let functions: Vec<_> = (0..2 * FUNCTIONS)
+            .map(|number| metrics.of(&name(&format!("f{number}"))))
+            .collect();
         for function in &functions {
             function.began();
             function.ended(None, Duration::ZERO);
         }
         let text = metrics.text();
-        let lines = text.lines().filter(|line| line.starts_with("lunatic_function_requests_total{"));
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("lunatic_function_requests_total{"));
         assert_eq!(lines.count(), FUNCTIONS + 1);
-        assert!(text.contains(&format!("{{function=\"(others)\",outcome=\"answered\"}} {FUNCTIONS}")));
+        assert!(text.contains(&format!(
+            "{{function=\"(others)\",outcome=\"answered\"}} {FUNCTIONS}"
+        )));
     }
 }

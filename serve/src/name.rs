@@ -31,7 +31,11 @@ impl Name {
     ///
     /// Where it is none.
     pub fn new(text: &str) -> Result<Name, NameError> {
-        if is_name(text) { Ok(Name(text.into())) } else { Err(NameError(shortened(text))) }
+        if is_name(text) {
+            Ok(Name(text.into()))
+        } else {
+            Err(NameError(shortened(text)))
+        }
     }
 
     /// Returns the name of a function of another project.
@@ -82,7 +86,9 @@ mod tests {
     #[test]
     fn t151_what_leads_elsewhere_or_is_too_long_is_no_name() {
         let long = "a".repeat(64);
-        for text in ["", "-a", "../x", "a/b", "a.b", "A", "a b", "a\0", "é", "а", "%2e", &long] {
+        for text in [
+            "", "-a", "../x", "a/b", "a.b", "A", "a b", "a\0", "é", "а", "%2e", &long,
+        ] {
             assert!(Name::new(text).is_err(), "{text:?}");
         }
         for text in ["a", "0", "con", "a-", "my-http-server", &long[1..]] {
@@ -92,7 +98,9 @@ mod tests {
 
     #[test]
     fn an_error_is_no_longer_than_a_name() {
-        let error = Name::new(&"é".repeat(10_000)).expect_err("it is none").to_string();
+        let error = Name::new(&"é".repeat(10_000))
+            .expect_err("it is none")
+            .to_string();
         assert!(error.len() < 400, "{error}");
     }
 }

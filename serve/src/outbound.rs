@@ -120,7 +120,11 @@ pub enum OutboundError {
 
 impl Default for Times {
     fn default() -> Times {
-        Times { connect: connector::LONGEST, first_byte: LONGEST_SILENCE, between_bytes: LONGEST_SILENCE }
+        Times {
+            connect: connector::LONGEST,
+            first_byte: LONGEST_SILENCE,
+            between_bytes: LONGEST_SILENCE,
+        }
     }
 }
 
@@ -151,14 +155,22 @@ impl Outbound {
     ) -> Outbound {
         let connector = Connector::new(private_addresses, look_up, trust);
         let client = Mutex::new(client(&connector));
-        Outbound { rules: rules.to_vec(), connector, client, calls: Arc::new(Semaphore::new(CALLS)) }
+        Outbound {
+            rules: rules.to_vec(),
+            connector,
+            client,
+            calls: Arc::new(Semaphore::new(CALLS)),
+        }
     }
 
     /// Sends a request to where its address says, and returns the answer when its head is there. Its body is read from the
     /// connection as it is wanted.
     ///
     /// Can be awaited anywhere. Dropping the future or the answer's body ends the call.
-    pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, OutboundError> {
+    pub(crate) async fn send(
+        &self,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, OutboundError> {
         self.send_within(request, Times::default()).await
     }
 
@@ -173,10 +185,16 @@ impl Outbound {
             return Err(OutboundError::NotAllowed(destination.to_string()));
         }
         if request.method() == Method::CONNECT {
-            return Err(OutboundError::Address("`CONNECT` asks for a tunnel, and there are none".to_string()));
+            return Err(OutboundError::Address(
+                "`CONNECT` asks for a tunnel, and there are none".to_string(),
+            ));
         }
         prepare(&mut request, &destination)?;
-        let call = Call { client: self.client(), calls: self.calls.clone(), times: times.bounded() };
+        let call = Call {
+            client: self.client(),
+            calls: self.calls.clone(),
+            times: times.bounded(),
+        };
         Task(runtime()?.spawn(call.run(request))).await
     }
 
@@ -203,16 +221,27 @@ fn client(connector: &Connector) -> Client<Connector, Body> {
 
 /// Returns the threads that calls run on.
 fn runtime() -> Result<&'static Handle, OutboundError> {
-    background::handle()
-        .map_err(|error| OutboundError::Connect(format!("anybody: the system has no room for threads: {error}")))
+    background::handle().map_err(|error| {
+        OutboundError::Connect(format!(
+            "anybody: the system has no room for threads: {error}"
+        ))
+    })
 }
 
 /// Gives a request the address in its plain form, and takes off what is only for the one connection that it came on.
 fn prepare(request: &mut Request<Body>, destination: &Destination) -> Result<(), OutboundError> {
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
     let path = if path.is_empty() { "/" } else { path }.to_string();
-    let uri = Uri::builder().scheme(destination.scheme()).authority(destination.authority()).path_and_query(path);
-    *request.uri_mut() = uri.build().map_err(|error| OutboundError::Address(error.to_string()))?;
+    let uri = Uri::builder()
+        .scheme(destination.scheme())
+        .authority(destination.authority())
+        .path_and_query(path);
+    *request.uri_mut() = uri
+        .build()
+        .map_err(|error| OutboundError::Address(error.to_string()))?;
     *request.version_mut() = Version::HTTP_11;
     request.extensions_mut().clear();
     remove_hop_by_hop(request.headers_mut());
@@ -255,8 +284,14 @@ struct Call {
 
 impl Call {
     async fn run(self, mut request: Request<Body>) -> Result<Response<Body>, OutboundError> {
-        let Times { connect, first_byte, between_bytes } = self.times;
-        let turn = timeout(connect, self.calls.acquire_owned()).await.map_err(|_| OutboundError::Busy(connect))?;
+        let Times {
+            connect,
+            first_byte,
+            between_bytes,
+        } = self.times;
+        let turn = timeout(connect, self.calls.acquire_owned())
+            .await
+            .map_err(|_| OutboundError::Busy(connect))?;
         let turn = turn.expect("it is never closed");
         let mut connection = capture_connection(&mut request);
         let mut answer = pin!(self.client.request(request));
@@ -273,7 +308,15 @@ impl Call {
         let mut answer = answered.map_err(|error| cause(&error))?;
         remove_hop_by_hop(answer.headers_mut());
         answer.extensions_mut().clear();
-        Ok(answer.map(|body| Received { body, between_bytes, silence: None, _turn: turn }.boxed_unsync()))
+        Ok(answer.map(|body| {
+            Received {
+                body,
+                between_bytes,
+                silence: None,
+                _turn: turn,
+            }
+            .boxed_unsync()
+        }))
     }
 }
 
@@ -339,7 +382,11 @@ impl http_body::Body for Received {
         }
         let silence = self.silence.as_mut().expect("it was just set");
         std::task::ready!(silence.as_mut().poll(context));
-        Poll::Ready(Some(Err(OutboundError::Time("the answer did not go on", between_bytes).into())))
+        Poll::Ready(Some(Err(OutboundError::Time(
+            "the answer did not go on",
+            between_bytes,
+        )
+        .into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -353,7 +400,9 @@ impl http_body::Body for Received {
 
 impl fmt::Debug for Outbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbound").field("rules", &self.rules).finish_non_exhaustive()
+        f.debug_struct("Outbound")
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
     }
 }
 

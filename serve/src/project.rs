@@ -85,10 +85,15 @@ impl Project {
     /// Finds the project file of a directory: there, or in the nearest one above it.
     pub fn find(directory: &Path) -> Option<PathBuf> {
         let is_here = directory == Path::new("");
-        let absolute = std::path::absolute(if is_here { Path::new(".") } else { directory }).ok()?;
+        let absolute =
+            std::path::absolute(if is_here { Path::new(".") } else { directory }).ok()?;
         let mut here = directory.to_path_buf();
         for _ in absolute.ancestors() {
-            if let Some(file) = FILES.iter().map(|name| here.join(name)).find(|file| file.is_file()) {
+            if let Some(file) = FILES
+                .iter()
+                .map(|name| here.join(name))
+                .find(|file| file.is_file())
+            {
                 return Some(file);
             }
             here.push("..");
@@ -150,7 +155,10 @@ impl Project {
     ///
     /// [`ProjectError`] with the secrets that are not there or of no use.
     pub fn service(&self) -> Result<Option<ServiceConfig>, ProjectError> {
-        self.service.as_ref().map(service::ProjectService::config).transpose()
+        self.service
+            .as_ref()
+            .map(service::ProjectService::config)
+            .transpose()
     }
 
     /// Returns what every function may use, with secrets read, in their order.

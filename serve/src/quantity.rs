@@ -18,9 +18,15 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         "k" | "kib" => 1 << 10,
         "m" | "mib" => 1 << 20,
         "g" | "gib" => 1 << 30,
-        _ => return Err(format!("`{unit}` is no unit of size; write for example 65536, 512KiB, 64MiB or 1GiB")),
+        _ => {
+            return Err(format!(
+                "`{unit}` is no unit of size; write for example 65536, 512KiB, 64MiB or 1GiB"
+            ));
+        }
     };
-    number.checked_mul(factor).ok_or_else(|| "that is more than can be counted".to_string())
+    number
+        .checked_mul(factor)
+        .ok_or_else(|| "that is more than can be counted".to_string())
 }
 
 /// Reads a length of time: a whole number of `us`, `ms`, `s`, `m` or `h`; without a unit, of seconds.
@@ -42,9 +48,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1_000_000,
         "m" | "min" => 60_000_000,
         "h" => 3_600_000_000,
-        _ => return Err(format!("`{unit}` is no unit of time; write for example 500ms, 10s, 5m or 1h")),
+        _ => {
+            return Err(format!(
+                "`{unit}` is no unit of time; write for example 500ms, 10s, 5m or 1h"
+            ));
+        }
     };
-    let total = number.checked_mul(microseconds).ok_or_else(|| "that is more than can be counted".to_string())?;
+    let total = number
+        .checked_mul(microseconds)
+        .ok_or_else(|| "that is more than can be counted".to_string())?;
     Ok(Duration::from_micros(total))
 }
 
@@ -54,7 +66,9 @@ fn split(text: &str) -> Result<(u64, &str), String> {
     if number.is_empty() {
         return Err("it does not begin with a whole number".to_string());
     }
-    let number = number.parse().map_err(|_| "that is more than can be counted".to_string())?;
+    let number = number
+        .parse()
+        .map_err(|_| "that is more than can be counted".to_string())?;
     Ok((number, unit.trim_start()))
 }
 
@@ -64,16 +78,29 @@ mod tests {
 
     #[test]
     fn sizes_are_read() {
-        for (text, expected) in
-            [("0", 0), ("1200000", 1_200_000), ("17b", 17), ("64KiB", 65_536), ("64 mib", 67_108_864), ("4G", 4 << 30)]
-        {
+        for (text, expected) in [
+            ("0", 0),
+            ("1200000", 1_200_000),
+            ("17b", 17),
+            ("64KiB", 65_536),
+            ("64 mib", 67_108_864),
+            ("4G", 4 << 30),
+        ] {
             assert_eq!(bytes(text), Ok(expected), "{text}");
         }
     }
 
     #[test]
     fn what_is_no_size_is_refused() {
-        for text in ["", "MiB", "-1", "1.5MiB", "1 MB", "99999999999999999999", "18446744073709551615KiB"] {
+        for text in [
+            "",
+            "MiB",
+            "-1",
+            "1.5MiB",
+            "1 MB",
+            "99999999999999999999",
+            "18446744073709551615KiB",
+        ] {
             assert!(bytes(text).is_err(), "{text}");
         }
     }
@@ -89,7 +116,11 @@ mod tests {
             ("2 m", 120_000),
             ("1h", 3_600_000),
         ] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+            assert_eq!(
+                duration(text),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
         }
     }
 

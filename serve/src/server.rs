@@ -5,7 +5,9 @@
 
 use crate::gateway::http::{Handler, Http, Setup, SetupError};
 use crate::gateway::tcp;
-use crate::{Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, TcpGateway, TlsFiles};
+use crate::{
+    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, TcpGateway, TlsFiles,
+};
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
@@ -104,7 +106,9 @@ pub enum StartError {
         address: SocketAddr,
     },
     /// A gateway leads to a function that is not there.
-    #[error("gateway `{gateway}` leads to the function `{function}`, and there is none of that name")]
+    #[error(
+        "gateway `{gateway}` leads to the function `{function}`, and there is none of that name"
+    )]
     NoFunction {
         /// Which gateway.
         gateway: String,
@@ -260,10 +264,23 @@ impl ServerBuilder {
 
 impl Mount {
     fn checked(self) -> Result<Checked, StartError> {
-        let Mount { name, address, tls, limits, body, deadline, handler } = self;
+        let Mount {
+            name,
+            address,
+            tls,
+            limits,
+            body,
+            deadline,
+            handler,
+        } = self;
         let setup = Setup::of_handler(handler, body, deadline, tls.as_ref(), limits);
         let setup = setup.map_err(|error| setup_error(&name, error))?;
-        Ok(Checked { name, address, speaks: CheckedProtocol::Http(setup), is_mount: true })
+        Ok(Checked {
+            name,
+            address,
+            speaks: CheckedProtocol::Http(setup),
+            is_mount: true,
+        })
     }
 }
 
@@ -281,7 +298,10 @@ impl Server {
 
     /// Returns what listens, in the order in which it was given.
     pub fn listening(&self) -> Vec<Listening> {
-        let listening = |running: &Running| Listening { name: running.name.clone(), address: running.local };
+        let listening = |running: &Running| Listening {
+            name: running.name.clone(),
+            address: running.local,
+        };
         self.running().iter().map(listening).collect()
     }
 
@@ -301,7 +321,8 @@ impl Server {
     ///
     /// [`cut`](Server::cut), from another thread, ends it at once.
     pub fn stop(&self, within: Duration) -> bool {
-        let ending: Vec<Arc<watch::Sender<Phase>>> = self.running().iter().map(|one| one.phase.clone()).collect();
+        let ending: Vec<Arc<watch::Sender<Phase>>> =
+            self.running().iter().map(|one| one.phase.clone()).collect();
         for phase in &ending {
             turn(phase, Phase::Draining);
         }
@@ -310,7 +331,9 @@ impl Server {
                 phase.closed().await;
             }
         };
-        let in_time = self.handle().block_on(async { tokio::time::timeout(within, closed).await.is_ok() });
+        let in_time = self
+            .handle()
+            .block_on(async { tokio::time::timeout(within, closed).await.is_ok() });
         let was_cut = ending.iter().any(|phase| *phase.borrow() == Phase::Cut);
         self.cut();
         self.running().clear();
@@ -320,7 +343,8 @@ impl Server {
     /// Ends everything at once, requests that are being served too. Returns when all has ended, which takes no longer than a
     /// turn of what runs. Blocks; must not be called from asynchronous code.
     pub fn cut(&self) {
-        let ending: Vec<Arc<watch::Sender<Phase>>> = self.running().iter().map(|one| one.phase.clone()).collect();
+        let ending: Vec<Arc<watch::Sender<Phase>>> =
+            self.running().iter().map(|one| one.phase.clone()).collect();
         for phase in &ending {
             turn(phase, Phase::Cut);
         }
@@ -333,24 +357,35 @@ impl Server {
 
     /// Returns the runtime that connections are read and written on.
     pub(crate) fn handle(&self) -> &Handle {
-        self.runtime.as_ref().expect("it is there until the server is dropped").handle()
+        self.runtime
+            .as_ref()
+            .expect("it is there until the server is dropped")
+            .handle()
     }
 
     fn check(&self, gateways: &[Gateway]) -> Result<Vec<Checked>, StartError> {
-        gateways.iter().map(|gateway| self.check_one(gateway)).collect()
+        gateways
+            .iter()
+            .map(|gateway| self.check_one(gateway))
+            .collect()
     }
 
     fn check_one(&self, gateway: &Gateway) -> Result<Checked, StartError> {
         let name = gateway.name.clone();
         let check = |function: &Name| match self.functions.get(function.as_str()) {
             Some(_) => Ok(()),
-            None => Err(StartError::NoFunction { gateway: name.clone(), function: function.clone() }),
+            None => Err(StartError::NoFunction {
+                gateway: name.clone(),
+                function: function.clone(),
+            }),
         };
         let speaks = match &gateway.protocol {
             Protocol::Http(http) => {
                 http.functions().try_for_each(check)?;
                 self.check_tls(&name, http)?;
-                CheckedProtocol::Http(Setup::of_gateway(http).map_err(|error| setup_error(&name, error))?)
+                CheckedProtocol::Http(
+                    Setup::of_gateway(http).map_err(|error| setup_error(&name, error))?,
+                )
             }
             Protocol::Tcp(tcp) => {
                 check(&tcp.function)?;
@@ -358,17 +393,27 @@ impl Server {
                 CheckedProtocol::Tcp(tcp.clone())
             }
         };
-        Ok(Checked { name, address: gateway.address, speaks, is_mount: false })
+        Ok(Checked {
+            name,
+            address: gateway.address,
+            speaks,
+            is_mount: false,
+        })
     }
 
     /// Checks that a function takes connections.
     fn check_code(&self, gateway: &str, function: &Name) -> Result<(), StartError> {
-        let Some(found) = self.functions.get(function.as_str()) else { return Ok(()) };
+        let Some(found) = self.functions.get(function.as_str()) else {
+            return Ok(());
+        };
         match tcp::objection(found.version().code()) {
             None => Ok(()),
             Some(objection) => {
                 let what = format!("the function `{function}` takes no connections: {objection}");
-                Err(StartError::Setup { gateway: gateway.to_string(), what })
+                Err(StartError::Setup {
+                    gateway: gateway.to_string(),
+                    what,
+                })
             }
         }
     }
@@ -379,14 +424,21 @@ impl Server {
             let function = self.functions.get(name.as_str());
             function.is_some_and(|function| matches!(function.version().code(), Code::Program(_)))
         };
-        match http.functions().find(is_program).filter(|_| http.tls.is_some()) {
+        match http
+            .functions()
+            .find(is_program)
+            .filter(|_| http.tls.is_some())
+        {
             None => Ok(()),
             Some(function) => {
                 let what = format!(
                     "the function `{function}` is a program, which is given connections as they are: leave `tls` out, and \
                      let the program speak it"
                 );
-                Err(StartError::Setup { gateway: gateway.to_string(), what })
+                Err(StartError::Setup {
+                    gateway: gateway.to_string(),
+                    what,
+                })
             }
         }
     }
@@ -394,8 +446,14 @@ impl Server {
     /// Has these run, and no other gateway.
     fn put(&self, checked: Vec<Checked>) -> Result<(), StartError> {
         let mut taken = HashSet::new();
-        if let Some(twice) = checked.iter().find(|one| one.address.port() != 0 && !taken.insert(one.address)) {
-            return Err(StartError::Twice { gateway: twice.name.clone(), address: twice.address });
+        if let Some(twice) = checked
+            .iter()
+            .find(|one| one.address.port() != 0 && !taken.insert(one.address))
+        {
+            return Err(StartError::Twice {
+                gateway: twice.name.clone(),
+                address: twice.address,
+            });
         }
         let mut running = self.running();
         let is_same = |running: &Running, checked: &Checked| {
@@ -406,12 +464,20 @@ impl Server {
         let mut listeners = Vec::new();
         for one in &checked {
             let is_new = !running.iter().any(|running| is_same(running, one));
-            listeners.push(if is_new { Some(self.listen(one)?) } else { None });
+            listeners.push(if is_new {
+                Some(self.listen(one)?)
+            } else {
+                None
+            });
         }
-        let (mounts, mut before): (Vec<_>, Vec<_>) = running.drain(..).partition(|running| running.is_mount);
+        let (mounts, mut before): (Vec<_>, Vec<_>) =
+            running.drain(..).partition(|running| running.is_mount);
         for (one, listener) in checked.into_iter().zip(listeners) {
             let Some((listener, local)) = listener else {
-                let place = before.iter().position(|running| is_same(running, &one)).expect("it was found above");
+                let place = before
+                    .iter()
+                    .position(|running| is_same(running, &one))
+                    .expect("it was found above");
                 let mut same = before.swap_remove(place);
                 let mut speaks = same.speaks.write().unwrap_or_else(PoisonError::into_inner);
                 *speaks = self.speaks(&one.name, one.speaks, Some(&speaks));
@@ -423,9 +489,26 @@ impl Server {
             let (phase, receiver) = watch::channel(Phase::Open);
             let phase = Arc::new(phase);
             let speaks = Arc::new(RwLock::new(self.speaks(&one.name, one.speaks, None)));
-            self.handle().spawn(accept(listener, speaks.clone(), self.functions.clone(), Stop(receiver)));
-            let Checked { name, address: configured, is_mount, .. } = one;
-            running.push(Running { name, configured, local, speaks, phase, is_mount });
+            self.handle().spawn(accept(
+                listener,
+                speaks.clone(),
+                self.functions.clone(),
+                Stop(receiver),
+            ));
+            let Checked {
+                name,
+                address: configured,
+                is_mount,
+                ..
+            } = one;
+            running.push(Running {
+                name,
+                configured,
+                local,
+                speaks,
+                phase,
+                is_mount,
+            });
         }
         running.extend(mounts);
         for gone in before {
@@ -437,14 +520,22 @@ impl Server {
     fn listen(&self, gateway: &Checked) -> Result<(TcpListener, SocketAddr), StartError> {
         let _runtime = self.handle().enter();
         let listen = || {
-            let socket = if gateway.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            let socket = if gateway.address.is_ipv4() {
+                TcpSocket::new_v4()
+            } else {
+                TcpSocket::new_v6()
+            }?;
             socket.set_reuseaddr(true)?;
             socket.bind(gateway.address)?;
             let listener = socket.listen(BACKLOG)?;
             let local = listener.local_addr()?;
             Ok((listener, local))
         };
-        let error = |source| StartError::Bind { gateway: gateway.name.clone(), address: gateway.address, source };
+        let error = |source| StartError::Bind {
+            gateway: gateway.name.clone(),
+            address: gateway.address,
+            source,
+        };
         listen().map_err(error)
     }
 
@@ -486,18 +577,26 @@ impl Drop for Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("listening", &self.listening()).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("listening", &self.listening())
+            .finish_non_exhaustive()
     }
 }
 
 fn setup_error(gateway: &str, error: SetupError) -> StartError {
-    StartError::Setup { gateway: gateway.to_string(), what: error.to_string() }
+    StartError::Setup {
+        gateway: gateway.to_string(),
+        what: error.to_string(),
+    }
 }
 
 /// Has the connections of a gateway that is gone end.
 async fn farewell(phase: Arc<watch::Sender<Phase>>) {
     turn(&phase, Phase::Draining);
-    if tokio::time::timeout(FAREWELL, phase.closed()).await.is_err() {
+    if tokio::time::timeout(FAREWELL, phase.closed())
+        .await
+        .is_err()
+    {
         turn(&phase, Phase::Cut);
     }
 }
@@ -512,7 +611,12 @@ fn turn(phase: &watch::Sender<Phase>, next: Phase) {
 }
 
 /// Accepts connections until nothing new is to be begun.
-async fn accept(listener: TcpListener, speaks: Arc<RwLock<Speaks>>, functions: Functions, mut stop: Stop) {
+async fn accept(
+    listener: TcpListener,
+    speaks: Arc<RwLock<Speaks>>,
+    functions: Functions,
+    mut stop: Stop,
+) {
     let connections = Arc::new(AtomicUsize::new(0));
     loop {
         let accepted = tokio::select! {
@@ -530,7 +634,10 @@ async fn accept(listener: TcpListener, speaks: Arc<RwLock<Speaks>>, functions: F
                 continue;
             }
         };
-        let speaks = speaks.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let speaks = speaks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let Some(place) = Place::take(&connections, speaks.connections()) else {
             if let Speaks::Http(http) = &speaks {
                 http.turn_away(&stream);
@@ -550,7 +657,13 @@ async fn accept(listener: TcpListener, speaks: Arc<RwLock<Speaks>>, functions: F
     }
 }
 
-async fn serve(speaks: Speaks, functions: Functions, stream: TcpStream, client: SocketAddr, stop: Stop) {
+async fn serve(
+    speaks: Speaks,
+    functions: Functions,
+    stream: TcpStream,
+    client: SocketAddr,
+    stop: Stop,
+) {
     // What is written is written at once: there is nothing that would fill a packet later.
     let _ = stream.set_nodelay(true);
     match speaks {
@@ -563,7 +676,10 @@ async fn serve(speaks: Speaks, functions: Functions, stream: TcpStream, client: 
 /// Whether it says something of one connection, and nothing of the next.
 fn is_of_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
 }
 
 impl Speaks {

@@ -20,7 +20,8 @@ pub use token::{Token, TokenError};
 
 use crate::server::Mount;
 use crate::{
-    Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, Route, ServerBuilder, Settings, Target, TlsFiles,
+    Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, Route, ServerBuilder, Settings,
+    Target, TlsFiles,
 };
 use manifest::Manifest;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -237,7 +238,11 @@ impl Service {
                 lunatic_vm::printable(why)
             );
         }
-        Ok(Service { inner, skipped, runtime: Some(runtime) })
+        Ok(Service {
+            inner,
+            skipped,
+            runtime: Some(runtime),
+        })
     }
 
     /// Returns the stored functions that do not serve.
@@ -250,14 +255,31 @@ impl Service {
         let config = &self.inner.config;
         let hint = match config.deploy.port() {
             0 => "functions are deployed on another address than they are invoked on".to_string(),
-            _ => format!("functions are deployed on another address: POST to http://{}/deploy/NAME", config.deploy),
+            _ => format!(
+                "functions are deployed on another address: POST to http://{}/deploy/NAME",
+                config.deploy
+            ),
         };
         let routes = vec![
-            Route { path: "/".into(), target: Target::Named },
-            Route { path: format!("/{RESERVED}"), target: Target::Notice(hint) },
+            Route {
+                path: "/".into(),
+                target: Target::Named,
+            },
+            Route {
+                path: format!("/{RESERVED}"),
+                target: Target::Notice(hint),
+            },
         ];
-        let http = HttpGateway { routes, tls: config.tls.clone(), limits: config.limits.clone() };
-        Gateway { name: "invoke".into(), address: config.invoke, protocol: Protocol::Http(http) }
+        let http = HttpGateway {
+            routes,
+            tls: config.tls.clone(),
+            limits: config.limits.clone(),
+        };
+        Gateway {
+            name: "invoke".into(),
+            address: config.invoke,
+            protocol: Protocol::Http(http),
+        }
     }
 
     /// Has a server listen on the service's addresses. It calls them `invoke` and `deploy`.
@@ -301,21 +323,34 @@ impl Inner {
 
     /// Returns what is stored of a function.
     fn manifest(&self, name: &Name) -> Option<Arc<Manifest>> {
-        self.known().get(name.as_str()).and_then(|record| record.manifest.clone())
+        self.known()
+            .get(name.as_str())
+            .and_then(|record| record.manifest.clone())
     }
 
     /// Returns the hashes of all wasm that is needed.
     fn needed(&self) -> HashSet<blake3::Hash> {
         let known = self.known();
         let manifests = known.values().filter_map(|record| record.manifest.as_ref());
-        manifests.flat_map(|manifest| manifest.versions.iter().map(|version| version.hash)).collect()
+        manifests
+            .flat_map(|manifest| manifest.versions.iter().map(|version| version.hash))
+            .collect()
     }
 }
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ServiceConfig { invoke, deploy, storage, .. } = &self.inner.config;
+        let ServiceConfig {
+            invoke,
+            deploy,
+            storage,
+            ..
+        } = &self.inner.config;
         let mut service = f.debug_struct("Service");
-        service.field("invoke", invoke).field("deploy", deploy).field("storage", storage).finish_non_exhaustive()
+        service
+            .field("invoke", invoke)
+            .field("deploy", deploy)
+            .field("storage", storage)
+            .finish_non_exhaustive()
     }
 }

@@ -19,7 +19,12 @@ impl Serving {
     pub(crate) fn begin(version: &Arc<Version>, ticket: &Arc<Ticket>) -> Serving {
         ticket.given_to(version);
         version.metrics().began();
-        Serving { version: version.clone(), ticket: ticket.clone(), since: Instant::now(), has_ended: false }
+        Serving {
+            version: version.clone(),
+            ticket: ticket.clone(),
+            since: Instant::now(),
+            has_ended: false,
+        }
     }
 
     /// The answer was sent to its end.
@@ -30,7 +35,9 @@ impl Serving {
 
     /// There is no answer, or it broke off. The log tells why.
     pub(crate) fn failed(mut self, failure: &Failure) {
-        self.version.log().failed(&self.ticket, self.version.number(), failure);
+        self.version
+            .log()
+            .failed(&self.ticket, self.version.number(), failure);
         self.end(Some(failure));
     }
 

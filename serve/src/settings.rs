@@ -109,7 +109,11 @@ const GRANTED: [&str; 7] = [
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let variables: Vec<&str> = self.variables.iter().map(|(name, _)| name.as_str()).collect();
+        let variables: Vec<&str> = self
+            .variables
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
         f.debug_struct("Settings")
             .field("policy", &self.policy)
             .field("memory", &self.memory)
@@ -151,7 +155,12 @@ impl Settings {
             .limit(Limit::Memory, self.memory)
             .limit(Limit::Compute, self.compute.unwrap_or(u64::MAX))
             .limit(Limit::Processes, self.processes);
-        for Directory { host, guest, access } in &self.directories {
+        for Directory {
+            host,
+            guest,
+            access,
+        } in &self.directories
+        {
             config.preopen(host, guest, *access)?;
         }
         for (name, value) in &self.variables {

@@ -21,7 +21,8 @@ use crate::ticket::{RequestId, Ticket};
 use crate::{Failure, Version};
 use comm::{Ends, Running, comm};
 use lunatic_vm::{
-    End, Exit, Host, Live, MessageReader, MessageWriter, Module, Part, PipeClosed, Process, SpawnError, Val, ValType,
+    End, Exit, Host, Live, MessageReader, MessageWriter, Module, Part, PipeClosed, Process,
+    SpawnError, Val, ValType,
 };
 use std::sync::Arc;
 
@@ -58,10 +59,24 @@ pub(crate) enum Kind {
 /// What imports the functions of comms is a spark, whatever else it imports: a spark in Rust is linked with all of the guest
 /// library. What does not and imports others of the machine is a program.
 pub(crate) fn kind(module: &Module) -> Kind {
-    let has_comms = module.imports().any(|(namespace, name)| is_of_comms(namespace, name));
-    let Some(entry) = Entry::of(module, !has_comms) else { return Kind::Nothing };
-    let is_program = !has_comms && module.imports().any(|(namespace, _)| namespace.starts_with("lunatic::"));
-    if is_program { Kind::Program } else { Kind::Spark(Spark { module: module.clone(), entry }) }
+    let has_comms = module
+        .imports()
+        .any(|(namespace, name)| is_of_comms(namespace, name));
+    let Some(entry) = Entry::of(module, !has_comms) else {
+        return Kind::Nothing;
+    };
+    let is_program = !has_comms
+        && module
+            .imports()
+            .any(|(namespace, _)| namespace.starts_with("lunatic::"));
+    if is_program {
+        Kind::Program
+    } else {
+        Kind::Spark(Spark {
+            module: module.clone(),
+            entry,
+        })
+    }
 }
 
 /// Whether an import is one of the functions by which a spark reads and writes.
@@ -79,8 +94,13 @@ impl Entry {
         ["_start", "main"].into_iter().find_map(|function| {
             let ty = module.function(function)?;
             let parameters = ty.params().len();
-            let fits = [0, 2].contains(&parameters) && ty.params().all(|ty| matches!(ty, ValType::I32));
-            fits.then_some(Entry { function, parameters, is_command })
+            let fits =
+                [0, 2].contains(&parameters) && ty.params().all(|ty| matches!(ty, ValType::I32));
+            fits.then_some(Entry {
+                function,
+                parameters,
+                is_command,
+            })
         })
     }
 }
@@ -92,23 +112,33 @@ impl Spark {
     }
 
     /// Begins a process of a version, whose comm has these ends.
-    fn start(&self, version: &Arc<Version>, ends: Ends, birth: Birth) -> Result<Process, SpawnError> {
+    fn start(
+        &self,
+        version: &Arc<Version>,
+        ends: Ends,
+        birth: Birth,
+    ) -> Result<Process, SpawnError> {
         let (entry, owner, metrics) = (self.entry, version.clone(), version.metrics().clone());
-        let process = version.environment().drive(&self.module, version.name().as_str(), move |live| {
-            Box::pin(async move {
-                let exit = if entry.is_command {
-                    command::run(live, entry, ends).await
-                } else {
-                    *live.guest().extension::<Running>() = Running::new(owner, ends, birth);
-                    run(live, entry).await
-                };
-                metrics.had_memory(live.memory_size());
-                metrics.computed(live.instructions_used());
-                exit
-            })
-        })?;
+        let process =
+            version
+                .environment()
+                .drive(&self.module, version.name().as_str(), move |live| {
+                    Box::pin(async move {
+                        let exit = if entry.is_command {
+                            command::run(live, entry, ends).await
+                        } else {
+                            *live.guest().extension::<Running>() = Running::new(owner, ends, birth);
+                            run(live, entry).await
+                        };
+                        metrics.had_memory(live.memory_size());
+                        metrics.computed(live.instructions_used());
+                        exit
+                    })
+                })?;
         if let Some(request) = birth.request {
-            version.log().works_for(process.pid(), version.number(), request);
+            version
+                .log()
+                .works_for(process.pid(), version.number(), request);
         }
         Ok(process)
     }
@@ -156,12 +186,25 @@ pub(crate) struct Connection {
 /// # Errors
 ///
 /// Where there is no room for a process, or it cannot be made.
-pub(crate) fn connect(version: &Arc<Version>, spark: &Spark, ticket: &Ticket) -> Result<Connection, Failure> {
+pub(crate) fn connect(
+    version: &Arc<Version>,
+    spark: &Spark,
+    ticket: &Ticket,
+) -> Result<Connection, Failure> {
     let ((reader, writer), ends) = comm();
-    let birth = Birth { request: Some(ticket.id), depth: 0 };
-    let process = spark.start(version, ends, birth).map_err(Failure::of_spawn)?;
+    let birth = Birth {
+        request: Some(ticket.id),
+        depth: 0,
+    };
+    let process = spark
+        .start(version, ends, birth)
+        .map_err(Failure::of_spawn)?;
     ticket.served_by(&process);
-    Ok(Connection { reader, writer, leash: Leash::new(process) })
+    Ok(Connection {
+        reader,
+        writer,
+        leash: Leash::new(process),
+    })
 }
 
 impl Connection {

@@ -19,7 +19,9 @@ impl RequestId {
         static DRAWN: LazyLock<[u8; 16]> = LazyLock::new(|| uuid::Uuid::now_v7().into_bytes());
         static LATEST: AtomicU64 = AtomicU64::new(0);
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         // A clock that is set back does not take the numbers with it.
         let millis = LATEST.fetch_max(millis, Ordering::SeqCst).max(millis);
@@ -51,7 +53,13 @@ pub(crate) struct Ticket {
 
 impl Ticket {
     pub(crate) fn new(client: Option<SocketAddr>, is_secure: bool) -> Ticket {
-        Ticket { id: RequestId::next(), client, is_secure, version: OnceLock::new(), process: OnceLock::new() }
+        Ticket {
+            id: RequestId::next(),
+            client,
+            is_secure,
+            version: OnceLock::new(),
+            process: OnceLock::new(),
+        }
     }
 
     /// Takes note of the version that serves it.
@@ -65,7 +73,9 @@ impl Ticket {
         if self.process.set(process.clone()).is_ok()
             && let Some(version) = self.version.get()
         {
-            version.log().serves(process.pid(), version.number(), self.id);
+            version
+                .log()
+                .serves(process.pid(), version.number(), self.id);
         }
     }
 

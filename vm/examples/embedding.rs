@@ -24,19 +24,27 @@ struct Counted(Vec<String>);
 /// A namespace of the embedder's own.
 fn counters() -> Host {
     let mut host = Host::default();
-    host.function("counter", "count", |caller: Caller<'_, Guest>, address: u32, length: u32| {
-        let mut call = Call::new(caller);
-        let name = call.text(address, length)?;
-        let counted = call.guest().extension::<Counted>();
-        counted.0.push(name);
-        Ok(counted.0.len() as u32)
-    });
+    host.function(
+        "counter",
+        "count",
+        |caller: Caller<'_, Guest>, address: u32, length: u32| {
+            let mut call = Call::new(caller);
+            let name = call.text(address, length)?;
+            let counted = call.guest().extension::<Counted>();
+            counted.0.push(name);
+            Ok(counted.0.len() as u32)
+        },
+    );
     // A resource of the embedder's: the guest cannot look into it, only hand it on.
-    host.function("counter", "attach_total", |mut caller: Caller<'_, Guest>| {
-        let total = caller.data_mut().extension::<Counted>().0.join(" ");
-        caller.data_mut().attach(Foreign::new("counter", total))?;
-        Ok(())
-    });
+    host.function(
+        "counter",
+        "attach_total",
+        |mut caller: Caller<'_, Guest>| {
+            let total = caller.data_mut().extension::<Counted>().0.join(" ");
+            caller.data_mut().attach(Foreign::new("counter", total))?;
+            Ok(())
+        },
+    );
     host
 }
 
@@ -60,7 +68,8 @@ fn a_thousand_calls(vm: &Vm) -> Result<(), Box<dyn Error>> {
     let process = environment.drive(&module, "summing", |live| {
         Box::pin(async move {
             for round in 1..=1000usize {
-                live.write(0, &vec![1; round]).expect("a page has room for a thousand bytes");
+                live.write(0, &vec![1; round])
+                    .expect("a page has room for a thousand bytes");
                 match live.call("sum", &[Val::I32(round as i32)]).await {
                     Ok(results) => assert_eq!(results[0].i32(), Some(round as i32)),
                     Err(error) => return error.into_exit(),
@@ -73,7 +82,10 @@ fn a_thousand_calls(vm: &Vm) -> Result<(), Box<dyn Error>> {
             }
         })
     })?;
-    println!("and one that wanted more: the process {}", vm.block_on(process.exited()));
+    println!(
+        "and one that wanted more: the process {}",
+        vm.block_on(process.exited())
+    );
     Ok(())
 }
 
@@ -100,12 +112,18 @@ fn a_guest_that_counts(vm: &Vm) -> Result<(), Box<dyn Error>> {
     config.allow("counter").allow("lunatic::message");
     let environment = vm.environment(config);
     let mut endpoint = environment.endpoint("host")?;
-    let process = environment.spawn(&module, "main", &[Val::I64(endpoint.pid().number().cast_signed())])?;
+    let process = environment.spawn(
+        &module,
+        "main",
+        &[Val::I64(endpoint.pid().number().cast_signed())],
+    )?;
     endpoint.monitor(process.pid());
     loop {
         match vm.block_on(endpoint.receive()) {
             Ok(Letter::Message { tag, resources, .. }) => {
-                let total = resources[0].downcast::<String>().expect("the guest attached it");
+                let total = resources[0]
+                    .downcast::<String>()
+                    .expect("the guest attached it");
                 println!("message {tag} from the guest carries: {total}");
             }
             Ok(Letter::ProcessDied { exit, .. }) => {
@@ -164,7 +182,9 @@ fn a_pipe(vm: &Vm) -> Result<(), Box<dyn Error>> {
     )?;
     let (writer, reader) = Pipe::bounded(16);
     let mut config = vm.config();
-    config.allow("wasi_snapshot_preview1").stdout(Stdio::Pipe(writer.clone()));
+    config
+        .allow("wasi_snapshot_preview1")
+        .stdout(Stdio::Pipe(writer.clone()));
     let process = vm.environment(config).spawn(&module, "_start", &[])?;
     let (mut buffer, mut bytes) = ([0; 16], 0);
     vm.block_on(async {

@@ -34,7 +34,9 @@ impl Cache {
     /// Where it cannot be made, belongs to another user, or others could write to it.
     pub fn at(directory: &Path) -> io::Result<Cache> {
         make_private(directory)?;
-        Ok(Cache { directory: Some(directory.to_owned()) })
+        Ok(Cache {
+            directory: Some(directory.to_owned()),
+        })
     }
 
     /// Returns compiled code, from the cache or by compiling what is written of the bytes for the engine.
@@ -44,7 +46,9 @@ impl Cache {
         bytes: &'a [u8],
         written: impl FnOnce() -> Cow<'a, [u8]>,
     ) -> wasmtime::Result<T> {
-        let Some(directory) = &self.directory else { return T::compile(engine, &written()) };
+        let Some(directory) = &self.directory else {
+            return T::compile(engine, &written());
+        };
         let path = directory.join(key(engine, bytes));
         if let Some(entry) = read(&path) {
             // SAFETY: the code is what `serialize` returned. The hash in front of it says that it is what `write` wrote,
@@ -52,12 +56,19 @@ impl Cache {
             match unsafe { T::deserialize(engine, &entry[HEADER..]) } {
                 Ok(compiled) => return Ok(compiled),
                 Err(error) => {
-                    log::debug!("compiling again, the cache entry {} is not usable: {error:#}", path.display())
+                    log::debug!(
+                        "compiling again, the cache entry {} is not usable: {error:#}",
+                        path.display()
+                    )
                 }
             }
         }
         let compiled = T::compile(engine, &written())?;
-        if let Err(error) = compiled.serialize().map_err(io::Error::other).and_then(|code| write(&path, &code)) {
+        if let Err(error) = compiled
+            .serialize()
+            .map_err(io::Error::other)
+            .and_then(|code| write(&path, &code))
+        {
             log::debug!("compiled code was not kept as {}: {error}", path.display());
         }
         Ok(compiled)
@@ -118,7 +129,10 @@ fn key(engine: &Engine, bytes: &[u8]) -> String {
         }
     }
     let mut hasher = blake3::Hasher::new();
-    std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut Fed(&mut hasher));
+    std::hash::Hash::hash(
+        &engine.precompile_compatibility_hash(),
+        &mut Fed(&mut hasher),
+    );
     hasher.update(bytes);
     hasher.finalize().to_hex().to_string()
 }
@@ -127,9 +141,13 @@ fn key(engine: &Engine, bytes: &[u8]) -> String {
 fn read(path: &Path) -> Option<Vec<u8>> {
     let entry = fs::read(path).ok()?;
     let code = entry.get(HEADER..)?;
-    let intact = entry.starts_with(MARK) && entry[MARK.len()..HEADER] == *blake3::hash(code).as_bytes();
+    let intact =
+        entry.starts_with(MARK) && entry[MARK.len()..HEADER] == *blake3::hash(code).as_bytes();
     if !intact {
-        log::debug!("compiling again, the cache entry {} is damaged", path.display());
+        log::debug!(
+            "compiling again, the cache entry {} is damaged",
+            path.display()
+        );
         return None;
     }
     Some(entry)
@@ -137,7 +155,9 @@ fn read(path: &Path) -> Option<Vec<u8>> {
 
 /// Writes an entry so that a reader finds all of it or nothing.
 fn write(path: &Path, code: &[u8]) -> io::Result<()> {
-    let directory = path.parent().expect("an entry lies in the cache's directory");
+    let directory = path
+        .parent()
+        .expect("an entry lies in the cache's directory");
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(MARK)?;
     file.write_all(blake3::hash(code).as_bytes())?;
@@ -149,10 +169,16 @@ fn write(path: &Path, code: &[u8]) -> io::Result<()> {
 #[cfg(unix)]
 fn make_private(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)?;
     let metadata = fs::metadata(directory)?;
     let refuse = |why: &str| {
-        let text = format!("{} {why}; compiled code is kept only where its user alone can write", directory.display());
+        let text = format!(
+            "{} {why}; compiled code is kept only where its user alone can write",
+            directory.display()
+        );
         Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
     };
     if metadata.uid() != rustix::process::geteuid().as_raw() {
@@ -177,7 +203,10 @@ mod tests {
     const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
     fn entries(directory: &Path) -> Vec<PathBuf> {
-        fs::read_dir(directory).expect("it exists").map(|entry| entry.expect("it can be listed").path()).collect()
+        fs::read_dir(directory)
+            .expect("it exists")
+            .map(|entry| entry.expect("it can be listed").path())
+            .collect()
     }
 
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
@@ -188,7 +217,9 @@ mod tests {
         let engine = Engine::default();
         let load = || cache.load::<T>(&engine, bytes, || bytes.into()).map(drop);
         load().expect("it can be compiled");
-        let [path] = &entries(directory.path())[..] else { panic!("one entry") };
+        let [path] = &entries(directory.path())[..] else {
+            panic!("one entry")
+        };
         let good = fs::read(path).expect("it was written");
         for damage in [
             &good[..good.len() / 2],
@@ -219,17 +250,26 @@ mod tests {
         let engine = Engine::default();
         let compile = || Cow::Borrowed(COMPONENT);
         let refuse = || -> Cow<'static, [u8]> { panic!("it is in the cache") };
-        cache.load::<component::Component>(&engine, COMPONENT, compile).expect("it is one");
-        cache.load::<component::Component>(&engine, COMPONENT, refuse).expect("it is one");
+        cache
+            .load::<component::Component>(&engine, COMPONENT, compile)
+            .expect("it is one");
+        cache
+            .load::<component::Component>(&engine, COMPONENT, refuse)
+            .expect("it is one");
     }
 
     #[test]
     fn another_engine_has_another_entry() {
         let directory = tempfile::tempdir().expect("there is room for temporary files");
         let cache = Cache::at(directory.path()).expect("the directory is new");
-        cache.load::<wasmtime::Module>(&Engine::default(), MODULE, || MODULE.into()).expect("it is a module");
-        let metered = Engine::new(wasmtime::Config::new().consume_fuel(true)).expect("the settings are good");
-        cache.load::<wasmtime::Module>(&metered, MODULE, || MODULE.into()).expect("it is a module");
+        cache
+            .load::<wasmtime::Module>(&Engine::default(), MODULE, || MODULE.into())
+            .expect("it is a module");
+        let metered =
+            Engine::new(wasmtime::Config::new().consume_fuel(true)).expect("the settings are good");
+        cache
+            .load::<wasmtime::Module>(&metered, MODULE, || MODULE.into())
+            .expect("it is a module");
         assert_eq!(entries(directory.path()).len(), 2);
     }
 
@@ -238,7 +278,8 @@ mod tests {
     fn a_directory_that_others_can_write_is_refused() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().expect("there is room for temporary files");
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).expect("it is ours");
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777))
+            .expect("it is ours");
         let error = Cache::at(directory.path()).expect_err("others can write there");
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     }

@@ -6,7 +6,10 @@
 
 use crate::module::{MAX_MODULE_SIZE, ModuleError, Requirements};
 use std::ops::Range;
-use wasmparser::{BinaryReaderError, CompositeInnerType, FunctionBody, Operator, Parser, Payload, TypeSectionReader};
+use wasmparser::{
+    BinaryReaderError, CompositeInnerType, FunctionBody, Operator, Parser, Payload,
+    TypeSectionReader,
+};
 
 /// What a module or a component may be made of to be compiled, over all modules in it.
 ///
@@ -93,7 +96,11 @@ impl Shape {
         let each = 100;
         let straight = 4 * self.size;
         let joins = self.blocks.saturating_mul(self.variables) / 12;
-        let carried = self.loops.saturating_mul(self.loops).saturating_mul(self.variables) / 2;
+        let carried = self
+            .loops
+            .saturating_mul(self.loops)
+            .saturating_mul(self.variables)
+            / 2;
         let indirect = self.indirect_calls.saturating_mul(self.indirect_calls) / 60;
         each + straight + joins.saturating_add(carried).saturating_add(indirect)
     }
@@ -113,7 +120,8 @@ impl CompileLimits {
         if bytes.len() > MAX_MODULE_SIZE {
             return Err(ModuleError::TooLarge(bytes.len()));
         }
-        let bytes = wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
+        let bytes =
+            wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
         let mut counted = Counted::default();
         for payload in Parser::new(0).parse_all(&bytes) {
             self.count(&mut counted, payload.map_err(malformed)?)?;
@@ -136,31 +144,62 @@ impl CompileLimits {
             }
             Payload::CodeSectionEntry(body) => {
                 let offset = body.range().start;
-                within("bytes in one function", body.range().len() as u64, self.function_size, offset)?;
+                within(
+                    "bytes in one function",
+                    body.range().len() as u64,
+                    self.function_size,
+                    offset,
+                )?;
                 let work = shape(&body, counted.arity)?.work();
-                within("microseconds of compiling one function", work, self.function_work, offset)?;
+                within(
+                    "microseconds of compiling one function",
+                    work,
+                    self.function_work,
+                    offset,
+                )?;
                 counted.work += work;
                 within("microseconds of compiling", counted.work, self.work, offset)?;
             }
             Payload::DataSection(segments) => {
                 counted.segments += u64::from(segments.count());
-                within("segments", counted.segments, self.segments, segments.range().start)?;
+                within(
+                    "segments",
+                    counted.segments,
+                    self.segments,
+                    segments.range().start,
+                )?;
             }
             Payload::ElementSection(segments) => {
                 counted.segments += u64::from(segments.count());
-                within("segments", counted.segments, self.segments, segments.range().start)?;
+                within(
+                    "segments",
+                    counted.segments,
+                    self.segments,
+                    segments.range().start,
+                )?;
             }
             payload => {
-                let Some((items, range)) = items(&payload) else { return Ok(()) };
+                let Some((items, range)) = items(&payload) else {
+                    return Ok(());
+                };
                 counted.items += u64::from(items);
-                within("imports, exports, globals and the like", counted.items, self.items, range.start)?;
+                within(
+                    "imports, exports, globals and the like",
+                    counted.items,
+                    self.items,
+                    range.start,
+                )?;
             }
         }
         Ok(())
     }
 
     /// Counts types on from a number, and returns the most parameters and results that one has.
-    fn count_types(&self, before: u64, types: TypeSectionReader<'_>) -> Result<(u64, u64), ModuleError> {
+    fn count_types(
+        &self,
+        before: u64,
+        types: TypeSectionReader<'_>,
+    ) -> Result<(u64, u64), ModuleError> {
         let offset = types.range().start;
         let (mut count, mut arity) = (before, 0);
         for group in types {
@@ -178,7 +217,11 @@ impl CompileLimits {
 
 /// Looks at a function, in a module whose types have so many parameters and results at most.
 fn shape(body: &FunctionBody<'_>, arity: u64) -> Result<Shape, ModuleError> {
-    let mut shape = Shape { size: body.range().len() as u64, variables: arity, ..Shape::default() };
+    let mut shape = Shape {
+        size: body.range().len() as u64,
+        variables: arity,
+        ..Shape::default()
+    };
     for group in body.get_locals_reader().map_err(malformed)? {
         let (count, _) = group.map_err(malformed)?;
         shape.variables += u64::from(count);
@@ -200,7 +243,9 @@ fn shape(body: &FunctionBody<'_>, arity: u64) -> Result<Shape, ModuleError> {
             Operator::End => loops -= u64::from(open.pop() == Some(true)),
             Operator::Else | Operator::Br { .. } | Operator::BrIf { .. } => shape.blocks += 1,
             Operator::BrTable { targets } => shape.blocks += u64::from(targets.len()),
-            Operator::CallIndirect { .. } | Operator::ReturnCallIndirect { .. } => shape.indirect_calls += 1,
+            Operator::CallIndirect { .. } | Operator::ReturnCallIndirect { .. } => {
+                shape.indirect_calls += 1
+            }
             _ => {}
         }
     }
@@ -208,7 +253,16 @@ fn shape(body: &FunctionBody<'_>, arity: u64) -> Result<Shape, ModuleError> {
 }
 
 fn within(what: &'static str, found: u64, allowed: u64, offset: usize) -> Result<(), ModuleError> {
-    if found <= allowed { Ok(()) } else { Err(ModuleError::Excessive { what, found, allowed, offset }) }
+    if found <= allowed {
+        Ok(())
+    } else {
+        Err(ModuleError::Excessive {
+            what,
+            found,
+            allowed,
+            offset,
+        })
+    }
 }
 
 /// Returns how many things a section declares of those that cost little, and where it is.
@@ -242,8 +296,12 @@ mod tests {
     use super::*;
 
     fn excess(text: &str) -> String {
-        let error = CompileLimits::default().check(text.as_bytes()).expect_err("it is too much");
-        let ModuleError::Excessive { what, offset, .. } = error else { panic!("{error}") };
+        let error = CompileLimits::default()
+            .check(text.as_bytes())
+            .expect_err("it is too much");
+        let ModuleError::Excessive { what, offset, .. } = error else {
+            panic!("{error}")
+        };
         assert!(offset > 0 || what == "instances", "{offset}");
         what.to_string()
     }
@@ -256,33 +314,62 @@ mod tests {
             many("(call_indirect (type 0) (i32.const 0))", 30_000)
         );
         let locals = many("(local.set 0 (i32.add (local.get 0) (i32.const 1)))", 1);
-        let loops =
-            format!("(func (local {}) {} {locals} {})", many("i32 ", 1_000), many("loop ", 300), many("end ", 300));
+        let loops = format!(
+            "(func (local {}) {} {locals} {})",
+            many("i32 ", 1_000),
+            many("loop ", 300),
+            many("end ", 300)
+        );
         // The parameters of a function are variables as its locals are.
-        let given = format!("(func (param {}) {} {})", many("i32 ", 1_000), many("loop ", 300), many("end ", 300));
-        let joins = format!("(func (local {}) {})", many("i32 ", 10_000), many("block end ", 20_000));
+        let given = format!(
+            "(func (param {}) {} {})",
+            many("i32 ", 1_000),
+            many("loop ", 300),
+            many("end ", 300)
+        );
+        let joins = format!(
+            "(func (local {}) {})",
+            many("i32 ", 10_000),
+            many("block end ", 20_000)
+        );
         for (fields, what) in [
             (many("(func)", 100_001), "functions"),
-            (format!("(func {})", many("nop ", (1 << 20) + 1)), "bytes in one function"),
+            (
+                format!("(func {})", many("nop ", (1 << 20) + 1)),
+                "bytes in one function",
+            ),
             (indirect, "microseconds of compiling one function"),
             (loops.clone(), "microseconds of compiling one function"),
             (given, "microseconds of compiling one function"),
             (joins, "microseconds of compiling one function"),
             (
                 many(
-                    &format!("(func (local {}) {} {})", many("i32 ", 100), many("loop ", 100), many("end ", 100)),
+                    &format!(
+                        "(func (local {}) {} {})",
+                        many("i32 ", 100),
+                        many("loop ", 100),
+                        many("end ", 100)
+                    ),
                     1_000,
                 ),
                 "microseconds of compiling",
             ),
             (many("(type (func))", 20_001), "types"),
-            (format!("(memory 1) {}", many("(data (i32.const 0) \"a\")", 20_001)), "segments"),
-            (many("(export \"\" (func 0))", 200_001) + "(func)", "imports, exports, globals and the like"),
+            (
+                format!("(memory 1) {}", many("(data (i32.const 0) \"a\")", 20_001)),
+                "segments",
+            ),
+            (
+                many("(export \"\" (func 0))", 200_001) + "(func)",
+                "imports, exports, globals and the like",
+            ),
         ] {
             assert_eq!(excess(&format!("(module {fields})")), what);
         }
         let twice = "(instance (instantiate 0)) (instance (instantiate 0))";
-        let eight = (0..8).fold("(component)".to_string(), |inner, _| format!("(component {inner} {twice})"));
+        let eight = (0..8).fold("(component)".to_string(), |inner, _| {
+            format!("(component {inner} {twice})")
+        });
         assert_eq!(excess(&eight), "instances");
     }
 
@@ -296,14 +383,18 @@ mod tests {
             (local.get 1))";
         // About as much as an interpreter of Python.
         let text = format!("(module (table 1 funcref) {})", function.repeat(15_000));
-        CompileLimits::default().check(text.as_bytes()).expect("it is not much");
+        CompileLimits::default()
+            .check(text.as_bytes())
+            .expect("it is not much");
     }
 
     #[test]
     fn what_is_no_wasm_is_said_to_be_none() {
         let cut = &wat::parse_str("(module (func))").expect("it is one")[..13];
         for bytes in [&b"("[..], b"wasm", b"\0asm\x01\0\0\0\x0a", cut] {
-            let error = CompileLimits::default().check(bytes).expect_err("it is none");
+            let error = CompileLimits::default()
+                .check(bytes)
+                .expect_err("it is none");
             assert!(matches!(error, ModuleError::Malformed(_)), "{error}");
         }
     }

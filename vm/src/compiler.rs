@@ -19,7 +19,10 @@ impl Compiler {
     ///
     /// Work that has begun goes to its end and keeps its turn until then, also where nobody waits for it any more: a process
     /// that is killed and begun again does not get more than its turn.
-    pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
         let turn = self.0.acquire_arc().await;
         let (done, result) = async_channel::bounded(1);
         let work = move || {
@@ -29,14 +32,20 @@ impl Compiler {
         };
         let work = Arc::new(Mutex::new(Some(work)));
         let taken = work.clone();
-        let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let thread = Builder::new().name("lunatic-compiler".into()).spawn(move || take(&taken).map(|work| work()));
+        let take =
+            |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = Builder::new()
+            .name("lunatic-compiler".into())
+            .spawn(move || take(&taken).map(|work| work()));
         if thread.is_err()
             && let Some(work) = take(&work)
         {
             // There is no thread to be had. Then it takes this one, which is better than not to be done.
             work();
         }
-        result.recv().await.expect("the thread says what came of it, unless the work panicked")
+        result
+            .recv()
+            .await
+            .expect("the thread says what came of it, unless the work panicked")
     }
 }

@@ -30,17 +30,31 @@ struct Inner {
 impl Component {
     /// Checks and compiles a component, from the binary or the text format; what was compiled before may come from the
     /// machine's cache.
-    pub(crate) fn new(machine: &Arc<Machine>, name: &str, bytes: &[u8]) -> Result<Component, ModuleError> {
+    pub(crate) fn new(
+        machine: &Arc<Machine>,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<Component, ModuleError> {
         if bytes.len() > MAX_MODULE_SIZE {
             return Err(ModuleError::TooLarge(bytes.len()));
         }
-        let bytes = wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
+        let bytes =
+            wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
         let requirements = Requirements::of_component(&bytes)?;
-        let engine = machine.engines.get(Kind::Component(Code::Plain)).map_err(malformed)?;
+        let engine = machine
+            .engines
+            .get(Kind::Component(Code::Plain))
+            .map_err(malformed)?;
         let plain = compile(machine, engine, &bytes)?;
         let ty = plain.component().component_type();
-        let imports = ty.imports(engine.wasmtime()).map(|(name, _)| name.to_string()).collect();
-        let exports = ty.exports(engine.wasmtime()).map(|(name, _)| name.to_string()).collect();
+        let imports = ty
+            .imports(engine.wasmtime())
+            .map(|(name, _)| name.to_string())
+            .collect();
+        let exports = ty
+            .exports(engine.wasmtime())
+            .map(|(name, _)| name.to_string())
+            .collect();
         let inner = Inner {
             machine: machine.clone(),
             name: name.into(),
@@ -81,9 +95,16 @@ impl Component {
     }
 
     /// Returns what is linked for an engine. Compiles it where that was not done before, which takes as long as it takes.
-    pub(crate) fn compiled(&self, code: Code) -> Result<(&Engine, &InstancePre<Guest>), ModuleError> {
+    pub(crate) fn compiled(
+        &self,
+        code: Code,
+    ) -> Result<(&Engine, &InstancePre<Guest>), ModuleError> {
         let inner = &*self.0;
-        let engine = inner.machine.engines.get(Kind::Component(code)).map_err(malformed)?;
+        let engine = inner
+            .machine
+            .engines
+            .get(Kind::Component(code))
+            .map_err(malformed)?;
         let pre = match code {
             Code::Plain => &inner.plain,
             Code::Metered => match inner.metered.get() {
@@ -98,12 +119,22 @@ impl Component {
     }
 }
 
-fn compile(machine: &Machine, engine: &Engine, bytes: &[u8]) -> Result<InstancePre<Guest>, ModuleError> {
-    let component = machine.cache.load(engine.wasmtime(), bytes, || bytes.into()).map_err(malformed)?;
-    engine.component_linker().instantiate_pre(&component).map_err(|error| ModuleError::UnknownImport {
-        name: format!("{error:#}"),
-        hint: ": a host program can provide it with `Host::component`".into(),
-    })
+fn compile(
+    machine: &Machine,
+    engine: &Engine,
+    bytes: &[u8],
+) -> Result<InstancePre<Guest>, ModuleError> {
+    let component = machine
+        .cache
+        .load(engine.wasmtime(), bytes, || bytes.into())
+        .map_err(malformed)?;
+    engine
+        .component_linker()
+        .instantiate_pre(&component)
+        .map_err(|error| ModuleError::UnknownImport {
+            name: format!("{error:#}"),
+            hint: ": a host program can provide it with `Host::component`".into(),
+        })
 }
 
 fn malformed(error: wasmtime::Error) -> ModuleError {

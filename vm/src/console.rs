@@ -37,13 +37,18 @@ pub(crate) struct StreamFailed {
 
 impl From<&io::Error> for StreamFailed {
     fn from(error: &io::Error) -> StreamFailed {
-        StreamFailed { number: error.raw_os_error(), kind: error.kind() }
+        StreamFailed {
+            number: error.raw_os_error(),
+            kind: error.kind(),
+        }
     }
 }
 
 impl From<StreamFailed> for io::Error {
     fn from(failed: StreamFailed) -> io::Error {
-        failed.number.map_or_else(|| failed.kind.into(), io::Error::from_raw_os_error)
+        failed
+            .number
+            .map_or_else(|| failed.kind.into(), io::Error::from_raw_os_error)
     }
 }
 
@@ -68,7 +73,9 @@ impl Queue {
         }
         self.taken += bytes.len() as u64;
         match self.pieces.back_mut() {
-            Some((last, piece)) if *last == stream && piece.len() + bytes.len() <= PIECE => piece.extend(bytes),
+            Some((last, piece)) if *last == stream && piece.len() + bytes.len() <= PIECE => {
+                piece.extend(bytes)
+            }
             _ => self.pieces.push_back((stream, bytes.to_vec())),
         }
         Some(Ok(()))
@@ -133,7 +140,11 @@ impl Console {
     }
 
     fn new(open: fn() -> Sink) -> Arc<Console> {
-        Arc::new(Console { state: Mutex::default(), work: Condvar::new(), open })
+        Arc::new(Console {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            open,
+        })
     }
 
     /// Writes bytes, at most a few kilobytes. They are not torn apart by others, and wait for room in the order in which they came.
@@ -142,7 +153,11 @@ impl Console {
     /// # Errors
     ///
     /// What the operating system said about an earlier write to the same stream.
-    pub(crate) async fn write(self: &Arc<Console>, stream: Stream, bytes: &[u8]) -> Result<(), StreamFailed> {
+    pub(crate) async fn write(
+        self: &Arc<Console>,
+        stream: Stream,
+        bytes: &[u8],
+    ) -> Result<(), StreamFailed> {
         debug_assert!(bytes.len() <= CAPACITY, "{} bytes never fit", bytes.len());
         let written = Turn::new(&self.state, What::Room)
             .take(|state| state.queue.push(stream, bytes).map(|pushed| (pushed, None)))
@@ -156,7 +171,9 @@ impl Console {
     /// Waits until everything that was taken so far is written, or has failed.
     pub(crate) async fn flush(&self) {
         let target = lock(&self.state).queue.taken;
-        Turn::new(&self.state, What::Flushed).take(|state| (state.queue.done >= target).then_some(((), None))).await;
+        Turn::new(&self.state, What::Flushed)
+            .take(|state| (state.queue.done >= target).then_some(((), None)))
+            .await;
     }
 
     fn call_thread(self: &Arc<Console>) {
@@ -168,7 +185,9 @@ impl Console {
             if let Err(error) = thread.spawn(move || console.work()) {
                 // Without a thread nothing can be written: all who wait are told.
                 while let Some((stream, piece)) = state.queue.next() {
-                    state.queue.wrote(stream, piece.len(), Err(StreamFailed::from(&error).into()));
+                    state
+                        .queue
+                        .wrote(stream, piece.len(), Err(StreamFailed::from(&error).into()));
                 }
                 state.has_thread = false;
                 return self.call_waiting(state);
@@ -190,7 +209,10 @@ impl Console {
         let mut state = lock(&self.state);
         loop {
             let Some((stream, piece)) = state.queue.next() else {
-                state = self.work.wait(state).expect("nothing panics while it holds this lock");
+                state = self
+                    .work
+                    .wait(state)
+                    .expect("nothing panics while it holds this lock");
                 continue;
             };
             let failed = state.queue.failed[stream as usize];
@@ -271,7 +293,10 @@ fn read_ahead(mut from: impl Read + Send + 'static) -> PipeReader {
             }
         }
     };
-    if let Err(error) = std::thread::Builder::new().name("lunatic-input".into()).spawn(work) {
+    if let Err(error) = std::thread::Builder::new()
+        .name("lunatic-input".into())
+        .spawn(work)
+    {
         log::warn!("standard input cannot be read, as there is no thread for it: {error}");
     }
     reader
@@ -286,7 +311,11 @@ mod tests {
     #[test]
     fn order_is_kept_across_the_streams() {
         let mut queue = Queue::default();
-        for (stream, bytes) in [(Stream::Output, "one"), (Stream::Output, "two"), (Stream::Error, "three")] {
+        for (stream, bytes) in [
+            (Stream::Output, "one"),
+            (Stream::Output, "two"),
+            (Stream::Error, "three"),
+        ] {
             assert_eq!(queue.push(stream, bytes.as_bytes()), Some(Ok(())));
         }
         assert_eq!(queue.push(Stream::Output, b"four"), Some(Ok(())));
@@ -314,7 +343,10 @@ mod tests {
         assert_eq!(queue.push(Stream::Output, b"x"), Some(Ok(())));
         queue.next();
         queue.wrote(Stream::Output, 1, Err(io::ErrorKind::BrokenPipe.into()));
-        let failed = queue.push(Stream::Output, b"y").expect("it says so at once").expect_err("it failed");
+        let failed = queue
+            .push(Stream::Output, b"y")
+            .expect("it says so at once")
+            .expect_err("it failed");
         assert_eq!(io::Error::from(failed).kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(queue.push(Stream::Error, b"z"), Some(Ok(())));
     }
@@ -341,9 +373,12 @@ mod tests {
     fn nobody_waits_for_a_stream_that_failed() {
         let console = Console::new(|| Box::new(|_, _| Err(io::ErrorKind::BrokenPipe.into())));
         let piece = [b'x'; 4096];
-        let failed =
-            (0..2 * CAPACITY / piece.len()).find_map(|_| block_on(console.write(Stream::Output, &piece)).err());
-        assert_eq!(failed.map(|failed| failed.kind), Some(io::ErrorKind::BrokenPipe));
+        let failed = (0..2 * CAPACITY / piece.len())
+            .find_map(|_| block_on(console.write(Stream::Output, &piece)).err());
+        assert_eq!(
+            failed.map(|failed| failed.kind),
+            Some(io::ErrorKind::BrokenPipe)
+        );
         block_on(console.flush());
     }
 

@@ -11,8 +11,8 @@ use lunatic_abi::Generation;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use wasmtime::{
-    Config, InstanceAllocationStrategy, Linker, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures,
-    component,
+    Config, InstanceAllocationStrategy, Linker, OptLevel, PoolingAllocationConfig,
+    WasmBacktraceDetails, WasmFeatures, component,
 };
 
 mod arena;
@@ -72,8 +72,14 @@ struct StackSize {
     all: usize,
 }
 
-const WIDE_STACK: StackSize = StackSize { wasm: 1 << 20, all: 2 << 20 };
-const NARROW_STACK: StackSize = StackSize { wasm: 384 << 10, all: 768 << 10 };
+const WIDE_STACK: StackSize = StackSize {
+    wasm: 1 << 20,
+    all: 2 << 20,
+};
+const NARROW_STACK: StackSize = StackSize {
+    wasm: 384 << 10,
+    all: 768 << 10,
+};
 
 /// The largest memory that a module can have, in bytes: what 32 bits can address.
 const MAX_MEMORY: usize = 1 << 32;
@@ -138,13 +144,21 @@ impl Kind {
 
     /// Returns its place among all.
     pub(crate) fn number(self) -> usize {
-        Kind::ALL.iter().position(|&kind| kind == self).expect("all are there")
+        Kind::ALL
+            .iter()
+            .position(|&kind| kind == self)
+            .expect("all are there")
     }
 }
 
 impl Engines {
     pub(crate) fn new(link: Link, ceilings: Ceilings) -> Engines {
-        Engines { engines: Default::default(), ceilings, link, making: Mutex::new(()) }
+        Engines {
+            engines: Default::default(),
+            ceilings,
+            link,
+            making: Mutex::new(()),
+        }
     }
 
     pub(crate) fn get(&self, kind: Kind) -> wasmtime::Result<&Engine> {
@@ -168,7 +182,9 @@ impl Engines {
 
     /// Returns the engine that many further processes will run in, where that is another one than the next will.
     pub(crate) fn kind_of_many(&self, code: Code) -> Option<Kind> {
-        self.ceilings.profile_of_many().map(|profile| Kind::Module(code, profile))
+        self.ceilings
+            .profile_of_many()
+            .map(|profile| Kind::Module(code, profile))
     }
 
     /// Returns how many processes there is room for.
@@ -193,7 +209,10 @@ impl Engines {
     }
 
     fn memories(&self) -> impl Iterator<Item = &Arc<Memories>> {
-        self.engines.iter().filter_map(OnceLock::get).filter_map(|engine| engine.memories.as_ref())
+        self.engines
+            .iter()
+            .filter_map(OnceLock::get)
+            .filter_map(|engine| engine.memories.as_ref())
     }
 
     /// Moves the clock on: whoever has run since the last beat gives the others a turn.
@@ -218,7 +237,12 @@ fn make(kind: Kind, link: &Link) -> wasmtime::Result<Engine> {
     };
     let engine = wasmtime::Engine::new(&config)?;
     let linkers = link(&engine)?;
-    Ok(Engine { engine, kind, linkers, memories })
+    Ok(Engine {
+        engine,
+        kind,
+        linkers,
+        memories,
+    })
 }
 
 fn config(code: Code) -> Config {
@@ -250,11 +274,18 @@ fn config(code: Code) -> Config {
 fn lay_out(config: &mut Config, profile: Profile) -> Arc<Memories> {
     let stack = match profile {
         Profile::Fast => {
-            config.memory_reservation(MAX_MEMORY as u64).memory_guard_size(memory::GUARD as u64).memory_may_move(false);
+            config
+                .memory_reservation(MAX_MEMORY as u64)
+                .memory_guard_size(memory::GUARD as u64)
+                .memory_may_move(false);
             WIDE_STACK
         }
         Profile::Dense => {
-            config.memory_reservation(0).memory_guard_size(0).memory_reservation_for_growth(0).memory_may_move(true);
+            config
+                .memory_reservation(0)
+                .memory_guard_size(0)
+                .memory_reservation_for_growth(0)
+                .memory_may_move(true);
             NARROW_STACK
         }
     };

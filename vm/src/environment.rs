@@ -25,7 +25,9 @@ use crate::host::{Guest, Origin};
 use crate::journal::Journal;
 use crate::module::{EntryError, LinkError, Linked, Module, ModuleError, Requirements};
 use crate::process::run::{self, Body, Permits};
-use crate::process::{Endpoint, Exit, LimitReached, Live, LiveComponent, Message, Pid, Process, SendError, Signal};
+use crate::process::{
+    Endpoint, Exit, LimitReached, Live, LiveComponent, Message, Pid, Process, SendError, Signal,
+};
 use crate::registry::{Name, Registration, Registry, RegistryError};
 use crate::vm::Machine;
 use lunatic_abi::Limit;
@@ -126,15 +128,30 @@ impl Environment {
     /// # Errors
     ///
     /// [`TooDeep`], where too many are around this one.
-    pub(crate) fn inner(&self, mut config: Config, names_of_its_own: bool) -> Result<Environment, TooDeep> {
+    pub(crate) fn inner(
+        &self,
+        mut config: Config,
+        names_of_its_own: bool,
+    ) -> Result<Environment, TooDeep> {
         if self.0.quota.depth() >= MAX_DEPTH {
             return Err(TooDeep);
         }
         config.restrict_to(&self.0.config);
         let number = self.0.machine.next_environment();
-        let names = if names_of_its_own { Arc::default() } else { self.0.names.clone() };
+        let names = if names_of_its_own {
+            Arc::default()
+        } else {
+            self.0.names.clone()
+        };
         let (outer, program) = (Some(self.0.quota.clone()), self.0.program.clone());
-        Ok(Environment::make(&self.0.machine, number, config, outer, program, names))
+        Ok(Environment::make(
+            &self.0.machine,
+            number,
+            config,
+            outer,
+            program,
+            names,
+        ))
     }
 
     fn make(
@@ -147,7 +164,15 @@ impl Environment {
     ) -> Environment {
         let quota = Arc::new(Quota::new(config.limits, outer));
         let wasi = WasiTemplate::new(&config, number, &quota);
-        Environment(Arc::new(Inner { number, machine: machine.clone(), config, wasi, names, quota, program }))
+        Environment(Arc::new(Inner {
+            number,
+            machine: machine.clone(),
+            config,
+            wasi,
+            names,
+            quota,
+            program,
+        }))
     }
 
     /// Returns the environment's number, which no other environment of the machine has.
@@ -173,7 +198,12 @@ impl Environment {
     /// # Errors
     ///
     /// [`SpawnError`] says what is missing or which bound is reached. What goes wrong later is the process's [`Exit`].
-    pub fn spawn(&self, module: &Module, function: &str, parameters: &[Val]) -> Result<Process, SpawnError> {
+    pub fn spawn(
+        &self,
+        module: &Module,
+        function: &str,
+        parameters: &[Val],
+    ) -> Result<Process, SpawnError> {
         self.spawn_with(module, function, parameters, Birth::default())
     }
 
@@ -183,8 +213,21 @@ impl Environment {
     /// # Errors
     ///
     /// As [`Environment::spawn`].
-    pub fn spawn_main(&self, module: &Module, function: &str, parameters: &[Val]) -> Result<Process, SpawnError> {
-        self.spawn_with(module, function, parameters, Birth { is_main: true, ..Birth::default() })
+    pub fn spawn_main(
+        &self,
+        module: &Module,
+        function: &str,
+        parameters: &[Val],
+    ) -> Result<Process, SpawnError> {
+        self.spawn_with(
+            module,
+            function,
+            parameters,
+            Birth {
+                is_main: true,
+                ..Birth::default()
+            },
+        )
     }
 
     pub(crate) fn spawn_with(
@@ -200,8 +243,19 @@ impl Environment {
         if let Some(kind) = self.0.machine.engines.kind_of_many(self.code()) {
             module.compile_ahead(kind);
         }
-        let body = Body::Function { linked, name: function.into(), parameters: parameters.into() };
-        self.start(function, permits, engine, Origin::Module(module.clone()), body, birth)
+        let body = Body::Function {
+            linked,
+            name: function.into(),
+            parameters: parameters.into(),
+        };
+        self.start(
+            function,
+            permits,
+            engine,
+            Origin::Module(module.clone()),
+            body,
+            birth,
+        )
     }
 
     /// Spawns a process whose life a host closure drives: it gets a live instance of the module, calls its functions, reads
@@ -231,12 +285,24 @@ impl Environment {
     /// ```
     pub fn drive<F>(&self, module: &Module, name: &str, drive: F) -> Result<Process, SpawnError>
     where
-        F: for<'a> FnOnce(&'a mut Live) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send + 'static,
+        F: for<'a> FnOnce(&'a mut Live) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>>
+            + Send
+            + 'static,
     {
         let permits = self.admit(module.requirements())?;
         let (engine, linked) = self.link(module)?;
-        let body = Body::Host { linked, drive: Box::new(drive) };
-        self.start(name, permits, engine, Origin::Module(module.clone()), body, Birth::default())
+        let body = Body::Host {
+            linked,
+            drive: Box::new(drive),
+        };
+        self.start(
+            name,
+            permits,
+            engine,
+            Origin::Module(module.clone()),
+            body,
+            Birth::default(),
+        )
     }
 
     /// Spawns a component as a process: runs its `wasi:cli/run`.
@@ -248,7 +314,14 @@ impl Environment {
         let permits = self.admit(component.requirements())?;
         let (engine, pre) = self.link_component(component)?;
         let body = Body::Command { pre };
-        self.start("wasi:cli/run", permits, engine, Origin::Component(component.clone()), body, Birth::default())
+        self.start(
+            "wasi:cli/run",
+            permits,
+            engine,
+            Origin::Component(component.clone()),
+            body,
+            Birth::default(),
+        )
     }
 
     /// Spawns a process whose life a host closure drives, as [`Environment::drive`] does, with an instance of a component.
@@ -256,14 +329,31 @@ impl Environment {
     /// # Errors
     ///
     /// As [`Environment::spawn_component`].
-    pub fn drive_component<F>(&self, component: &Component, name: &str, drive: F) -> Result<Process, SpawnError>
+    pub fn drive_component<F>(
+        &self,
+        component: &Component,
+        name: &str,
+        drive: F,
+    ) -> Result<Process, SpawnError>
     where
-        F: for<'a> FnOnce(&'a mut LiveComponent) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send + 'static,
+        F: for<'a> FnOnce(&'a mut LiveComponent) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>>
+            + Send
+            + 'static,
     {
         let permits = self.admit(component.requirements())?;
         let (engine, pre) = self.link_component(component)?;
-        let body = Body::HostComponent { pre, drive: Box::new(drive) };
-        self.start(name, permits, engine, Origin::Component(component.clone()), body, Birth::default())
+        let body = Body::HostComponent {
+            pre,
+            drive: Box::new(drive),
+        };
+        self.start(
+            name,
+            permits,
+            engine,
+            Origin::Component(component.clone()),
+            body,
+            Birth::default(),
+        )
     }
 
     /// Makes a process without a guest, for the host to send and receive through. `name` is for reports.
@@ -279,10 +369,12 @@ impl Environment {
     }
 
     fn link<'a>(&self, module: &'a Module) -> Result<(&'a Engine, Arc<Linked>), SpawnError> {
-        module.link(self.kind_of_next(), self.grants()).map_err(|error| match error {
-            LinkError::Module(error) => SpawnError::Module(error),
-            LinkError::Link(error) => SpawnError::Link(format!("{error:#}")),
-        })
+        module
+            .link(self.kind_of_next(), self.grants())
+            .map_err(|error| match error {
+                LinkError::Module(error) => SpawnError::Module(error),
+                LinkError::Link(error) => SpawnError::Link(format!("{error:#}")),
+            })
     }
 
     fn link_component<'a>(
@@ -290,7 +382,8 @@ impl Environment {
         component: &'a Component,
     ) -> Result<(&'a Engine, component::InstancePre<Guest>), SpawnError> {
         // What WASI gives is decided by the context; what the embedder adds is there or not.
-        let denied = |import: &&str| !import.starts_with("wasi:") && !self.grants().allows_interface(import);
+        let denied =
+            |import: &&str| !import.starts_with("wasi:") && !self.grants().allows_interface(import);
         if let Some(import) = component.imports().find(denied) {
             return Err(SpawnError::NotGranted(import.to_string()));
         }
@@ -312,23 +405,35 @@ impl Environment {
             Origin::Module(module) => module.requirements().memories,
             Origin::Component(_) => 1,
         };
-        let slot = inner.machine.engines.take(engine.kind(), memories).map_err(SpawnError::Ceiling)?;
+        let slot = inner
+            .machine
+            .engines
+            .take(engine.kind(), memories)
+            .map_err(SpawnError::Ceiling)?;
 
         let pid = inner.machine.pids.next();
         let process = Process::new(pid, name, self.clone());
         if let Some(message) = birth.message {
-            process.deliver(message).map_err(|(_, error)| SpawnError::Message(error))?;
+            process
+                .deliver(message)
+                .map_err(|(_, error)| SpawnError::Message(error))?;
         }
         if birth.is_main {
             inner.program.ends_with(pid);
         }
         match birth.name {
-            Some(naming) => naming.environment.introduce(&process, naming).map_err(SpawnError::Name)?,
+            Some(naming) => naming
+                .environment
+                .introduce(&process, naming)
+                .map_err(SpawnError::Name)?,
             None => self.appear(&process),
         }
         // Whoever knows the process by now can kill it, but it dies only on its first turn.
         if let Some((parent, tag)) = birth.link {
-            process.signal(Signal::Link { pid: parent.pid(), tag: 0 });
+            process.signal(Signal::Link {
+                pid: parent.pid(),
+                tag: 0,
+            });
             parent.signal(Signal::Link { pid, tag });
         }
         if inner.program.is_over() || inner.machine.is_over() {
@@ -337,9 +442,16 @@ impl Environment {
         }
         crate::observe::spawned(&process, &origin);
         let (counted, memory) = permits;
-        let permits = Permits { process: counted, memory, slot };
+        let permits = Permits {
+            process: counted,
+            memory,
+            slot,
+        };
         let life = run::run(process.clone(), permits, engine, origin, body);
-        inner.machine.scheduler().spawn_in(inner.program.group(), life);
+        inner
+            .machine
+            .scheduler()
+            .spawn_in(inner.program.group(), life);
         Ok(process)
     }
 
@@ -357,15 +469,28 @@ impl Environment {
             return Err(SpawnError::Ending);
         }
         let limits = self.limits();
-        for (limit, wanted) in [(Limit::Memory, required.memory), (Limit::TableElements, required.table_elements)] {
+        for (limit, wanted) in [
+            (Limit::Memory, required.memory),
+            (Limit::TableElements, required.table_elements),
+        ] {
             let allowed = limits.get(limit);
             if wanted > allowed {
-                return Err(SpawnError::Limit(LimitReached { limit, allowed, wanted: Some(wanted) }));
+                return Err(SpawnError::Limit(LimitReached {
+                    limit,
+                    allowed,
+                    wanted: Some(wanted),
+                }));
             }
         }
         inner.quota.check_compute().map_err(SpawnError::Limit)?;
-        let process = inner.quota.permit(Limit::Processes, 1).map_err(SpawnError::Limit)?;
-        let memory = inner.quota.permit(Limit::TotalMemory, required.memory).map_err(SpawnError::Limit)?;
+        let process = inner
+            .quota
+            .permit(Limit::Processes, 1)
+            .map_err(SpawnError::Limit)?;
+        let memory = inner
+            .quota
+            .permit(Limit::TotalMemory, required.memory)
+            .map_err(SpawnError::Limit)?;
         Ok((process, memory))
     }
 
@@ -405,9 +530,21 @@ impl Environment {
     /// # Errors
     ///
     /// [`RegistryError`], where the name is taken, the process dead or the bound reached.
-    pub(crate) fn register(&self, name: &Name, process: Pid, registrar: Pid) -> Result<(), RegistryError> {
-        let owner = self.0.machine.process(process).ok_or(RegistryError::NoProcess(process))?;
-        let registration = Registration { environment: self.clone(), name: name.clone() };
+    pub(crate) fn register(
+        &self,
+        name: &Name,
+        process: Pid,
+        registrar: Pid,
+    ) -> Result<(), RegistryError> {
+        let owner = self
+            .0
+            .machine
+            .process(process)
+            .ok_or(RegistryError::NoProcess(process))?;
+        let registration = Registration {
+            environment: self.clone(),
+            name: name.clone(),
+        };
         let registered = owner.with_name(registration, || {
             let mut names = self.names();
             if names.holds(name, process) {
@@ -421,8 +558,13 @@ impl Environment {
 
     /// Registers a new process and makes it appear, if nobody is found under the name.
     fn introduce(&self, process: &Process, naming: Naming<'_>) -> Result<(), RegistryError> {
-        let Naming { name, registrar, .. } = naming;
-        let registration = Registration { environment: self.clone(), name: name.clone() };
+        let Naming {
+            name, registrar, ..
+        } = naming;
+        let registration = Registration {
+            environment: self.clone(),
+            name: name.clone(),
+        };
         let registered = process.with_name(registration, || {
             let mut names = self.names();
             if let Ok(holder) = names.lookup(name.text(), "*") {
@@ -437,18 +579,42 @@ impl Environment {
     }
 
     /// Counts a name, and registers a process under it.
-    fn enter_name(&self, names: &mut Registry, name: &Name, process: Pid, registrar: Pid) -> Result<(), RegistryError> {
-        self.0.quota.charge(Limit::Names, 1).map_err(RegistryError::Limit)?;
-        names.register(name, process, registrar).inspect_err(|_| self.0.quota.release(Limit::Names, 1))
+    fn enter_name(
+        &self,
+        names: &mut Registry,
+        name: &Name,
+        process: Pid,
+        registrar: Pid,
+    ) -> Result<(), RegistryError> {
+        self.0
+            .quota
+            .charge(Limit::Names, 1)
+            .map_err(RegistryError::Limit)?;
+        names
+            .register(name, process, registrar)
+            .inspect_err(|_| self.0.quota.release(Limit::Names, 1))
     }
 
     /// Takes a name back.
     pub(crate) fn unregister(&self, name: &Name, caller: Pid) -> Result<(), RegistryError> {
         let holder = self.names().holder(name, caller)?;
-        let registration = Registration { environment: self.clone(), name: name.clone() };
-        let was_held = self.0.machine.process(holder).is_some_and(|holder| holder.without_name(&registration));
+        let registration = Registration {
+            environment: self.clone(),
+            name: name.clone(),
+        };
+        let was_held = self
+            .0
+            .machine
+            .process(holder)
+            .is_some_and(|holder| holder.without_name(&registration));
         // Where it was not, the holder died or another was quicker, since it was looked up.
-        if was_held { Ok(()) } else { Err(RegistryError::NotFound(name.text().escape_debug().to_string())) }
+        if was_held {
+            Ok(())
+        } else {
+            Err(RegistryError::NotFound(
+                name.text().escape_debug().to_string(),
+            ))
+        }
     }
 
     /// Finds the process with the highest version under a name that satisfies a requirement.
@@ -478,7 +644,10 @@ impl Environment {
     }
 
     fn names(&self) -> std::sync::MutexGuard<'_, Registry> {
-        self.0.names.lock().expect("nothing panics while it holds the names")
+        self.0
+            .names
+            .lock()
+            .expect("nothing panics while it holds the names")
     }
 
     pub(crate) fn machine(&self) -> &Arc<Machine> {

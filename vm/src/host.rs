@@ -45,14 +45,22 @@ use wasmtime_wasi::p2;
 
 /// Returns the names of all functions that every machine has, as `namespace::name`.
 pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
-    let rows = Generation::ALL.into_iter().flat_map(Generation::host_functions);
-    let mut names: Vec<String> = rows.map(|row| format!("{}::{}", row.namespace, row.name)).collect();
+    let rows = Generation::ALL
+        .into_iter()
+        .flat_map(Generation::host_functions);
+    let mut names: Vec<String> = rows
+        .map(|row| format!("{}::{}", row.namespace, row.name))
+        .collect();
     // The names of WASI's functions are known to its linker only.
     let engine = wasmtime::Engine::default();
     let mut linker: Linker<WasiP1Ctx> = Linker::new(&engine);
     wasi::link_all(&mut linker, |context| context)?;
     let mut store = Store::new(&engine, WasiCtxBuilder::new().build_p1());
-    names.extend(linker.iter(&mut store).map(|(namespace, name, _)| format!("{namespace}::{name}")));
+    names.extend(
+        linker
+            .iter(&mut store)
+            .map(|(namespace, name, _)| format!("{namespace}::{name}")),
+    );
     names.extend(COMPONENT_GRANTS.map(String::from));
     Ok(names)
 }
@@ -82,7 +90,10 @@ impl Linkers {
         p2::add_to_linker_async(&mut components)?;
         own.link_components(&mut components)?;
         let core: wasmtime::Result<_> = Generation::ALL.into_iter().map(core).collect();
-        Ok(Linkers { core: core?, components })
+        Ok(Linkers {
+            core: core?,
+            components,
+        })
     }
 
     /// Returns what modules of a generation can import.

@@ -94,7 +94,8 @@ impl Book {
     fn write(&mut self, pid: Pid, process: &str, stream: Stream, bytes: &[u8]) {
         let last = self.entries.back_mut().filter(|last| last.pid == pid);
         match (last.map(|last| &mut last.event), stream) {
-            (Some(Event::Output(written)), Stream::Output) | (Some(Event::Error(written)), Stream::Error)
+            (Some(Event::Output(written)), Stream::Output)
+            | (Some(Event::Error(written)), Stream::Error)
                 if written.len() + bytes.len() <= MAX_JOINED =>
             {
                 written.extend(bytes);
@@ -107,13 +108,19 @@ impl Book {
 
     fn add(&mut self, pid: Pid, process: &str, event: Event) {
         self.size += OVERHEAD + event.size();
-        self.entries.push_back(Entry { pid, process: process.into(), event });
+        self.entries.push_back(Entry {
+            pid,
+            process: process.into(),
+            event,
+        });
         self.make_room();
     }
 
     fn make_room(&mut self) {
         while self.size > self.capacity && self.entries.len() > 1 {
-            let Some(oldest) = self.entries.pop_front() else { return };
+            let Some(oldest) = self.entries.pop_front() else {
+                return;
+            };
             self.size -= OVERHEAD + oldest.event.size();
             self.lost += oldest.event.size() as u64;
         }
@@ -126,8 +133,16 @@ const MAX_JOINED: usize = 16 << 10;
 impl Journal {
     /// Makes an empty journal that takes about so many bytes at most.
     pub fn bounded(capacity: usize) -> Journal {
-        let book = Book { entries: VecDeque::new(), size: 0, capacity, lost: 0 };
-        Journal(Arc::new(Inner { book: Mutex::new(book), filled: Signal::new() }))
+        let book = Book {
+            entries: VecDeque::new(),
+            size: 0,
+            capacity,
+            lost: 0,
+        };
+        Journal(Arc::new(Inner {
+            book: Mutex::new(book),
+            filled: Signal::new(),
+        }))
     }
 
     /// Takes all entries out, in the order in which things happened.
@@ -190,21 +205,29 @@ mod tests {
             Event::Error(bytes) => format!("err {}", String::from_utf8_lossy(&bytes)),
             Event::Failed(exit) => exit.to_string(),
         };
-        journal.take().into_iter().map(|entry| (entry.pid.number(), text(entry))).collect()
+        journal
+            .take()
+            .into_iter()
+            .map(|entry| (entry.pid.number(), text(entry)))
+            .collect()
     }
 
     #[test]
     fn what_a_process_writes_in_a_row_is_one_entry() {
         let journal = Journal::bounded(10_000);
-        let write =
-            |pid, stream, text: &str| lock(&journal.0.book).write(Pid::from_number(pid), "p", stream, text.as_bytes());
+        let write = |pid, stream, text: &str| {
+            lock(&journal.0.book).write(Pid::from_number(pid), "p", stream, text.as_bytes())
+        };
         write(1, Stream::Output, "a");
         write(1, Stream::Output, "b");
         write(1, Stream::Error, "c");
         write(2, Stream::Error, "d");
         write(1, Stream::Error, "e");
         let expected = [(1, "out ab"), (1, "err c"), (2, "err d"), (1, "err e")];
-        assert_eq!(texts(&journal), expected.map(|(pid, text)| (pid, text.to_string())));
+        assert_eq!(
+            texts(&journal),
+            expected.map(|(pid, text)| (pid, text.to_string()))
+        );
         assert!(journal.take().is_empty());
     }
 
@@ -217,7 +240,12 @@ mod tests {
         assert_eq!(texts(&journal).first(), Some(&(3, "out 12345".to_string())));
         assert_eq!(journal.lost(), 10);
         // The last entry stays, however large.
-        lock(&journal.0.book).write(Pid::from_number(5), "p", Stream::Output, &[b'x'; 10 * OVERHEAD]);
+        lock(&journal.0.book).write(
+            Pid::from_number(5),
+            "p",
+            Stream::Output,
+            &[b'x'; 10 * OVERHEAD],
+        );
         assert_eq!(journal.take().len(), 1);
     }
 }

@@ -54,10 +54,12 @@ pub use journal::{Entry, Event, Journal};
 pub use lunatic_abi::{Errno, ExitKind, Limit};
 pub use module::{EntryError, Module, ModuleError, Place};
 pub use observe::printable;
-pub use pipe::{End, MessagePipe, MessageReader, MessageWriter, Part, Pipe, PipeClosed, PipeReader, PipeWriter};
+pub use pipe::{
+    End, MessagePipe, MessageReader, MessageWriter, Part, Pipe, PipeClosed, PipeReader, PipeWriter,
+};
 pub use process::{
-    CallError, Endpoint, Exit, Frame, Letter, LimitReached, Live, LiveComponent, OutOfBounds, Pid, Process, SendError,
-    Trap,
+    CallError, Endpoint, Exit, Frame, Letter, LimitReached, Live, LiveComponent, OutOfBounds, Pid,
+    Process, SendError, Trap,
 };
 pub use registry::RegistryError;
 pub use resources::Foreign;

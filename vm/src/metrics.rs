@@ -63,8 +63,8 @@ enum Metric {
 
 /// The upper ends of a histogram's buckets. Seconds, milliseconds and bytes all find some that tell them apart.
 const BUCKETS: [f64; 31] = [
-    1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 5e-1, 1e0, 2.5e0, 5e0, 1e1, 2.5e1, 5e1,
-    1e2, 2.5e2, 5e2, 1e3, 2.5e3, 5e3, 1e4, 2.5e4, 5e4, 1e5, 2.5e5, 5e5, 1e6,
+    1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 5e-1, 1e0, 2.5e0,
+    5e0, 1e1, 2.5e1, 5e1, 1e2, 2.5e2, 5e2, 1e3, 2.5e3, 5e3, 1e4, 2.5e4, 5e4, 1e5, 2.5e5, 5e5, 1e6,
 ];
 
 /// How samples are spread.
@@ -129,11 +129,17 @@ impl Metrics {
 
     /// Writes everything in the text format of Prometheus.
     pub(crate) fn text(&self, processes: &[Process]) -> String {
-        let programs: Vec<Arc<Named>> = lock(&self.programs).iter().filter_map(Weak::upgrade).collect();
+        let programs: Vec<Arc<Named>> = lock(&self.programs)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
         let mut families: BTreeMap<Box<str>, Family> = BTreeMap::new();
         for program in &programs {
             for (name, entry) in lock(&program.metrics).iter() {
-                families.entry(name.clone()).or_default().add(program.environment, entry.metric.clone());
+                families
+                    .entry(name.clone())
+                    .or_default()
+                    .add(program.environment, entry.metric.clone());
             }
         }
         let mut text = String::new();
@@ -146,22 +152,67 @@ impl Metrics {
 
     fn write_own(&self, text: &mut String, processes: &[Process], programs: &[Arc<Named>]) {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        text::write_own(text, OWN_NAMES, "processes", "gauge", "Processes alive.", [("", "", processes.len() as u64)]);
+        text::write_own(
+            text,
+            OWN_NAMES,
+            "processes",
+            "gauge",
+            "Processes alive.",
+            [("", "", processes.len() as u64)],
+        );
         let appeared = [("", "", load(&self.appeared))];
-        text::write_own(text, OWN_NAMES, "processes_spawned_total", "counter", "Processes that there were.", appeared);
-        let ended = ExitKind::ALL.iter().map(|&kind| ("reason", text::reason(kind), load(&self.ended[kind as usize])));
-        text::write_own(text, OWN_NAMES, "processes_ended_total", "counter", "Processes that ended, and how.", ended);
+        text::write_own(
+            text,
+            OWN_NAMES,
+            "processes_spawned_total",
+            "counter",
+            "Processes that there were.",
+            appeared,
+        );
+        let ended = ExitKind::ALL.iter().map(|&kind| {
+            (
+                "reason",
+                text::reason(kind),
+                load(&self.ended[kind as usize]),
+            )
+        });
+        text::write_own(
+            text,
+            OWN_NAMES,
+            "processes_ended_total",
+            "counter",
+            "Processes that ended, and how.",
+            ended,
+        );
         // A process that ends while this adds up may be missed, and a counter must not go back.
         let dead = load(&self.mail_of_the_dead);
         let mail = dead + processes.iter().map(Process::mail_received).sum::<u64>();
         let mail = mail.max(self.mail_told.fetch_max(mail, Ordering::Relaxed));
         let about = "Messages, and ends of other processes, that were put into mailboxes.";
-        text::write_own(text, OWN_NAMES, "mail_total", "counter", about, [("", "", mail)]);
-        let numbers: Vec<(String, u64)> =
-            programs.iter().map(|program| (program.environment.to_string(), load(&program.left_out))).collect();
-        let left_out = numbers.iter().map(|(number, count)| ("environment", number.as_str(), *count));
+        text::write_own(
+            text,
+            OWN_NAMES,
+            "mail_total",
+            "counter",
+            about,
+            [("", "", mail)],
+        );
+        let numbers: Vec<(String, u64)> = programs
+            .iter()
+            .map(|program| (program.environment.to_string(), load(&program.left_out)))
+            .collect();
+        let left_out = numbers
+            .iter()
+            .map(|(number, count)| ("environment", number.as_str(), *count));
         let about = "Updates of programs' metrics that were left out: of too many names, or of one as two kinds.";
-        text::write_own(text, OWN_NAMES, "metrics_left_out_total", "counter", about, left_out);
+        text::write_own(
+            text,
+            OWN_NAMES,
+            "metrics_left_out_total",
+            "counter",
+            about,
+            left_out,
+        );
     }
 }
 
@@ -177,7 +228,13 @@ impl Named {
                 Some(permit) => {
                     let mut metric = Metric::of(update);
                     metric.update(update);
-                    metrics.insert(name.as_ref().into(), Entry { metric, _permit: permit });
+                    metrics.insert(
+                        name.as_ref().into(),
+                        Entry {
+                            metric,
+                            _permit: permit,
+                        },
+                    );
                     true
                 }
                 None => false,
@@ -195,14 +252,17 @@ impl Named {
         }
         let permit = environment.quota().permit(Limit::Metrics, 1).ok()?;
         let more = |named: u64| (named < MAX_NAMED).then_some(named + 1);
-        self.in_all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        self.in_all
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()?;
         Some(permit)
     }
 }
 
 impl Drop for Named {
     fn drop(&mut self) {
-        self.in_all.fetch_sub(lock(&self.metrics).len() as u64, Ordering::Relaxed);
+        self.in_all
+            .fetch_sub(lock(&self.metrics).len() as u64, Ordering::Relaxed);
     }
 }
 
@@ -212,9 +272,11 @@ impl Metric {
         match update {
             Update::CounterTo(_) | Update::CounterBy(_) => Metric::Counter(0),
             Update::GaugeTo(_) | Update::GaugeBy(_) => Metric::Gauge(0.0),
-            Update::Sample(_) => {
-                Metric::Histogram(Box::new(Histogram { counts: [0; BUCKETS.len()], count: 0, sum: 0.0 }))
-            }
+            Update::Sample(_) => Metric::Histogram(Box::new(Histogram {
+                counts: [0; BUCKETS.len()],
+                count: 0,
+                sum: 0.0,
+            })),
         }
     }
 
@@ -222,7 +284,9 @@ impl Metric {
     fn update(&mut self, update: Update) -> bool {
         match (self, update) {
             (Metric::Counter(counter), Update::CounterTo(value)) => *counter = value,
-            (Metric::Counter(counter), Update::CounterBy(more)) => *counter = counter.saturating_add(more),
+            (Metric::Counter(counter), Update::CounterBy(more)) => {
+                *counter = counter.saturating_add(more)
+            }
             (Metric::Gauge(gauge), Update::GaugeTo(value)) => *gauge = value,
             (Metric::Gauge(gauge), Update::GaugeBy(more)) => *gauge += more,
             (Metric::Histogram(histogram), Update::Sample(sample)) => histogram.add(sample),
@@ -255,7 +319,13 @@ fn plain(name: &str) -> Cow<'_, str> {
     if name.starts_with(|c: char| c.is_ascii_digit()) {
         plain.push('_');
     }
-    plain.extend(name.chars().map(|c| if is_letter(c) || c.is_ascii_digit() { c } else { '_' }));
+    plain.extend(name.chars().map(|c| {
+        if is_letter(c) || c.is_ascii_digit() {
+            c
+        } else {
+            '_'
+        }
+    }));
     plain.into()
 }
 
@@ -286,8 +356,15 @@ mod tests {
         for sample in [0.0, 1.0, 1.1, 1e9, f64::NAN, -5.0] {
             assert!(metric.update(Update::Sample(sample)));
         }
-        let Metric::Histogram(histogram) = metric else { panic!("a sample makes a histogram") };
-        let at = |end: f64| histogram.counts[BUCKETS.iter().position(|&bucket| bucket == end).expect("it is one")];
+        let Metric::Histogram(histogram) = metric else {
+            panic!("a sample makes a histogram")
+        };
+        let at = |end: f64| {
+            histogram.counts[BUCKETS
+                .iter()
+                .position(|&bucket| bucket == end)
+                .expect("it is one")]
+        };
         assert_eq!((histogram.count, at(1e-4), at(1.0), at(2.5)), (6, 2, 1, 1));
         assert!(BUCKETS.is_sorted());
     }
@@ -295,7 +372,9 @@ mod tests {
     #[test]
     fn a_metric_keeps_its_kind() {
         let mut counter = Metric::of(Update::CounterBy(1));
-        assert!(counter.update(Update::CounterBy(u64::MAX)) && counter.update(Update::CounterBy(1)));
+        assert!(
+            counter.update(Update::CounterBy(u64::MAX)) && counter.update(Update::CounterBy(1))
+        );
         assert!(matches!(counter, Metric::Counter(u64::MAX)));
         assert!(!counter.update(Update::GaugeTo(1.0)) && !counter.update(Update::Sample(1.0)));
         assert!(matches!(counter, Metric::Counter(u64::MAX)));

@@ -93,7 +93,9 @@ pub enum ModuleError {
     #[error("not a wasm module: {0}")]
     Malformed(String),
     /// They are a component, where a module is due.
-    #[error("this is a component; a core module is needed here (build it for wasm32-wasip1, or unwrap it)")]
+    #[error(
+        "this is a component; a core module is needed here (build it for wasm32-wasip1, or unwrap it)"
+    )]
     Component,
     /// They are larger than a module may be.
     #[error("the module has {0} bytes; at most {MAX_MODULE_SIZE} are compiled")]
@@ -151,14 +153,22 @@ pub(crate) const MAX_MODULE_SIZE: usize = 64 << 20;
 impl Module {
     /// Checks and compiles a module, from the binary or the text format. Takes milliseconds to seconds; what was compiled
     /// before may come from the machine's cache.
-    pub(crate) fn new(machine: &Arc<Machine>, name: &str, bytes: &[u8]) -> Result<Module, ModuleError> {
+    pub(crate) fn new(
+        machine: &Arc<Machine>,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<Module, ModuleError> {
         if bytes.len() > MAX_MODULE_SIZE {
             return Err(ModuleError::TooLarge(bytes.len()));
         }
-        let bytes = wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
+        let bytes =
+            wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
         let requirements = Requirements::read(&bytes)?;
         let first = machine.engines.kind_of_next(Code::Plain);
-        let engine = machine.engines.get(first).map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
+        let engine = machine
+            .engines
+            .get(first)
+            .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
         let prepared = Prepared::new(&bytes);
         let (prepared, plain) = match Compiled::new(machine, engine, &prepared) {
             Ok(plain) => (prepared, plain),
@@ -194,12 +204,17 @@ impl Module {
 
     /// Returns the names of the functions that it exports, in the order of the module.
     pub fn functions(&self) -> impl Iterator<Item = &str> {
-        self.any().exports().filter(|export| matches!(export.ty(), ExternType::Func(_))).map(|export| export.name())
+        self.any()
+            .exports()
+            .filter(|export| matches!(export.ty(), ExternType::Func(_)))
+            .map(|export| export.name())
     }
 
     /// Returns what it imports, each as its namespace and its name.
     pub fn imports(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.any().imports().map(|import| (import.module(), import.name()))
+        self.any()
+            .imports()
+            .map(|import| (import.module(), import.name()))
     }
 
     /// Returns the type of a function that it exports.
@@ -216,7 +231,10 @@ impl Module {
 
     /// Returns the code that was compiled first, which exports what all do.
     fn any(&self) -> &wasmtime::Module {
-        &self.0.compiled[self.0.first.number()].get().expect("it was compiled with the module").module
+        &self.0.compiled[self.0.first.number()]
+            .get()
+            .expect("it was compiled with the module")
+            .module
     }
 
     /// Whether the code for an engine is there, so that a spawn need not compile it.
@@ -227,7 +245,11 @@ impl Module {
     /// Returns the code for an engine. Compiles it where that was not done before, which takes as long as it takes.
     pub(crate) fn compiled(&self, kind: Kind) -> Result<(&Engine, &Compiled), ModuleError> {
         let inner = &*self.0;
-        let engine = inner.machine.engines.get(kind).map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
+        let engine = inner
+            .machine
+            .engines
+            .get(kind)
+            .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
         let place = &inner.compiled[kind.number()];
         let compiled = match place.get() {
             Some(compiled) => compiled,
@@ -258,7 +280,11 @@ impl Module {
     }
 
     /// Returns what is linked for an engine and a set of grants.
-    pub(crate) fn link(&self, kind: Kind, grants: &Grants) -> Result<(&Engine, Arc<Linked>), LinkError> {
+    pub(crate) fn link(
+        &self,
+        kind: Kind,
+        grants: &Grants,
+    ) -> Result<(&Engine, Arc<Linked>), LinkError> {
         let (engine, compiled) = self.compiled(kind)?;
         let linked = compiled.link(engine, grants, self.0.prepared.image.as_ref())?;
         Ok((engine, linked))
@@ -286,7 +312,9 @@ impl Module {
     }
 
     fn look_at_tables(&self) {
-        self.0.serves_again.get_or_init(|| prepared::leaves_tables_alone(&self.0.bytes));
+        self.0
+            .serves_again
+            .get_or_init(|| prepared::leaves_tables_alone(&self.0.bytes));
     }
 
     /// Returns where an instruction is in the module as it was given, from where it is in what was compiled.
@@ -305,7 +333,10 @@ impl Module {
         };
         let expected = &entries[place].parameters;
         let fits = expected.len() == parameters.len()
-            && expected.iter().zip(parameters).all(|(expected, value)| type_matches(expected, value));
+            && expected
+                .iter()
+                .zip(parameters)
+                .all(|(expected, value)| type_matches(expected, value));
         if fits {
             return Ok(());
         }
@@ -324,7 +355,10 @@ impl Module {
         self.0.entries.get_or_init(|| {
             let entry = |export: wasmtime::ExportType<'_>| {
                 let parameters = export.ty().func()?.params().collect();
-                Some(Entry { name: export.name().into(), parameters })
+                Some(Entry {
+                    name: export.name().into(),
+                    parameters,
+                })
             };
             let mut entries: Vec<Entry> = self.any().exports().filter_map(entry).collect();
             entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
@@ -394,7 +428,11 @@ impl fmt::Debug for Module {
 }
 
 impl Compiled {
-    fn new(machine: &Machine, engine: &Engine, prepared: &Prepared) -> Result<Compiled, ModuleError> {
+    fn new(
+        machine: &Machine,
+        engine: &Engine,
+        prepared: &Prepared,
+    ) -> Result<Compiled, ModuleError> {
         let written_out = || match engine.kind().code() {
             Code::Plain => prepared.written_out(),
             Code::Metered => Cow::Borrowed(&*prepared.bytes),
@@ -404,39 +442,66 @@ impl Compiled {
             .load(engine.wasmtime(), &prepared.bytes, written_out)
             .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
         let generation = generation::of(&module)?;
-        Ok(Compiled { module, generation, linked: Mutex::new(Vec::new()) })
+        Ok(Compiled {
+            module,
+            generation,
+            linked: Mutex::new(Vec::new()),
+        })
     }
 
     /// Checks that every import is one of the machine's, with its type.
     fn check_imports(&self, engine: &Engine) -> Result<(), ModuleError> {
-        let Err(error) = engine.linker(self.generation).instantiate_pre(&self.module) else { return Ok(()) };
+        let Err(error) = engine.linker(self.generation).instantiate_pre(&self.module) else {
+            return Ok(());
+        };
         let Some(unknown) = error.downcast_ref::<UnknownImportError>() else {
             return Err(ModuleError::ImportType(format!("{error:#}")));
         };
-        let name = format!("{}::{}", unknown.module(), unknown.name()).escape_debug().to_string();
+        let name = format!("{}::{}", unknown.module(), unknown.name())
+            .escape_debug()
+            .to_string();
         let hint = match unknown.ty() {
             ExternType::Func(_) => hint(unknown.module()),
             _ => ": the machine provides functions only, no memories, tables or globals",
         };
-        Err(ModuleError::UnknownImport { name, hint: hint.into() })
+        Err(ModuleError::UnknownImport {
+            name,
+            hint: hint.into(),
+        })
     }
 
     /// Links the module: functions that are granted are the machine's, the others are traps that say so.
-    fn link(&self, engine: &Engine, grants: &Grants, image: Option<&Arc<Image>>) -> wasmtime::Result<Arc<Linked>> {
-        let mut linked = self.linked.lock().expect("no panic happens while modules are linked");
+    fn link(
+        &self,
+        engine: &Engine,
+        grants: &Grants,
+        image: Option<&Arc<Image>>,
+    ) -> wasmtime::Result<Arc<Linked>> {
+        let mut linked = self
+            .linked
+            .lock()
+            .expect("no panic happens while modules are linked");
         if let Some(known) = linked.iter().find(|known| *known.grants == *grants.key()) {
             return Ok(known.clone());
         }
-        let denied: Vec<_> = self.module.imports().filter(|import| !grants.allows(&import_name(import))).collect();
+        let denied: Vec<_> = self
+            .module
+            .imports()
+            .filter(|import| !grants.allows(&import_name(import)))
+            .collect();
         let pre = if denied.is_empty() {
-            engine.linker(self.generation).instantiate_pre(&self.module)?
+            engine
+                .linker(self.generation)
+                .instantiate_pre(&self.module)?
         } else {
             let mut linker = engine.linker(self.generation).clone();
             linker.allow_shadowing(true);
             for import in denied {
                 if let ExternType::Func(ty) = import.ty() {
                     let name = import_name(&import);
-                    linker.func_new(import.module(), import.name(), ty, move |_, _, _| Err(host::denied(&name)))?;
+                    linker.func_new(import.module(), import.name(), ty, move |_, _, _| {
+                        Err(host::denied(&name))
+                    })?;
                 }
             }
             linker.instantiate_pre(&self.module)?
@@ -444,8 +509,12 @@ impl Compiled {
         if linked.len() == MAX_LINKED {
             linked.remove(0);
         }
-        let new =
-            Arc::new(Linked { grants: grants.key().into(), pre, image: image.cloned(), shells: Shells::default() });
+        let new = Arc::new(Linked {
+            grants: grants.key().into(),
+            pre,
+            image: image.cloned(),
+            shells: Shells::default(),
+        });
         linked.push(new.clone());
         Ok(new)
     }
@@ -463,7 +532,9 @@ fn hint(namespace: &str) -> &'static str {
         }
         "lunatic::plugin" => ": it is a plugin of Lunatic 0.6 or 0.7; this machine has no plugins",
         "env" => ": it is probably a C function that was not linked in",
-        "__wbindgen_placeholder__" | "wbg" => ": the module was built for a browser; build it for wasm32-wasip1",
+        "__wbindgen_placeholder__" | "wbg" => {
+            ": the module was built for a browser; build it for wasm32-wasip1"
+        }
         _ if namespace.starts_with("lunatic::") => ": this version of the machine does not have it",
         _ => ": a host program can provide it with `VmBuilder::host`",
     }

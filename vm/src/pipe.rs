@@ -52,8 +52,18 @@ impl Pipe {
     /// Both ends can be cloned. When the last writer is gone, readers get what is left and then the end; when the last
     /// reader is gone, writes fail.
     pub fn bounded(capacity: usize) -> (PipeWriter, PipeReader) {
-        let buffer = Buffer { bytes: VecDeque::new(), capacity: capacity.max(1), is_closed: false };
-        let state = State { buffer, writers: 1, readers: 1, room: Line::default(), content: Line::default() };
+        let buffer = Buffer {
+            bytes: VecDeque::new(),
+            capacity: capacity.max(1),
+            is_closed: false,
+        };
+        let state = State {
+            buffer,
+            writers: 1,
+            readers: 1,
+            room: Line::default(),
+            content: Line::default(),
+        };
         let state = Arc::new(Mutex::new(state));
         (PipeWriter(state.clone()), PipeReader(state))
     }
@@ -169,7 +179,12 @@ impl PipeWriter {
     /// [`PipeClosed`], where nobody reads any more.
     pub async fn write(&self, bytes: &[u8]) -> Result<usize, PipeClosed> {
         Turn::new(&self.0, Side::Room)
-            .take(|state| state.buffer.write(bytes).map(|written| (written, state.content.first())))
+            .take(|state| {
+                state
+                    .buffer
+                    .write(bytes)
+                    .map(|written| (written, state.content.first()))
+            })
             .await
     }
 
@@ -209,7 +224,12 @@ impl PipeReader {
     /// them. A future that is dropped early has taken nothing.
     pub async fn read(&self, into: &mut [u8]) -> usize {
         Turn::new(&self.0, Side::Content)
-            .take(|state| state.buffer.read(into).map(|count| (count, state.room.first())))
+            .take(|state| {
+                state
+                    .buffer
+                    .read(into)
+                    .map(|count| (count, state.room.first()))
+            })
             .await
     }
 
@@ -228,7 +248,9 @@ impl PipeReader {
 
     /// Waits until a read would not wait, and takes nothing. To wait for one of several pipes, race these.
     pub async fn readable(&self) {
-        Turn::new(&self.0, Side::Content).take(|state| state.buffer.is_readable().then_some(((), None))).await;
+        Turn::new(&self.0, Side::Content)
+            .take(|state| state.buffer.is_readable().then_some(((), None)))
+            .await;
     }
 
     /// Whether the stream has ended and everything was read.
@@ -351,7 +373,12 @@ pub(crate) mod tests {
         assert_eq!(writer.try_write(b"abc"), Some(Ok(3)));
         let mut write = pin!(writer.write(b"de"));
         let (woken, waker) = counter();
-        assert!(write.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(
+            write
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
         let mut buffer = [0; 1];
         assert_eq!(reader.try_read(&mut buffer), Some(1));
         assert_eq!(woken.count(), 1);
@@ -384,7 +411,12 @@ pub(crate) mod tests {
         drop(reader);
         assert_eq!(writer.try_write(b"a"), Some(Ok(1)));
         let mut write = pin!(writer.write(b"b"));
-        assert!(write.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(
+            write
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
         drop(other);
         assert_eq!(block_on(write), Err(PipeClosed));
     }
@@ -419,7 +451,11 @@ pub(crate) mod tests {
         for round in 0..3 {
             let mut buffer = [0; 1];
             let mut read = Box::pin(reader.read(&mut buffer));
-            assert!(read.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert!(
+                read.as_mut()
+                    .poll(&mut Context::from_waker(Waker::noop()))
+                    .is_pending()
+            );
             assert_eq!(writer.try_write(&[round]), Some(Ok(1)));
             // It was woken, and is dropped before it is polled again.
             drop(read);
@@ -446,13 +482,26 @@ pub(crate) mod tests {
         let mut first = Box::pin(reader.read(&mut one));
         let mut second = Box::pin(reader.read(&mut two));
         let (woken, waker) = counter();
-        assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(
+            first
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
+        assert!(
+            second
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
         assert_eq!(writer.try_write(b"a"), Some(Ok(1)));
         assert_eq!(woken.count(), 0, "it is the first one's");
         drop(first);
         assert_eq!(woken.count(), 1);
-        assert_eq!(second.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(1));
+        assert_eq!(
+            second.as_mut().poll(&mut Context::from_waker(&waker)),
+            Poll::Ready(1)
+        );
     }
 
     #[test]
@@ -490,7 +539,10 @@ pub(crate) mod tests {
         drop(writer);
         let mut read = Vec::new();
         assert_eq!(block_on(reader.read_to_end(&mut read)), 12_000);
-        assert!(read.chunks(3).all(|piece| piece == [piece[0]; 3]), "a write was torn apart");
+        assert!(
+            read.chunks(3).all(|piece| piece == [piece[0]; 3]),
+            "a write was torn apart"
+        );
         for thread in threads {
             thread.join().expect("it wrote everything");
         }

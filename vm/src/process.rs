@@ -127,7 +127,12 @@ impl Process {
             pid,
             name: name.into(),
             environment,
-            shared: Mutex::new(Shared { state: State::new(), waker: None, ended: None, waiting: Vec::new() }),
+            shared: Mutex::new(Shared {
+                state: State::new(),
+                waker: None,
+                ended: None,
+                waiting: Vec::new(),
+            }),
             is_ending: AtomicBool::new(false),
             turns: AtomicU64::new(0),
             released: OnceLock::new(),
@@ -176,7 +181,12 @@ impl Process {
     ///
     /// [`SendError`] where there is no room: the host does not wait.
     pub fn send(&self, tag: i64, data: &[u8]) -> Result<(), SendError> {
-        self.deliver(Message { tag, data: data.to_vec(), attachments: Vec::new() }).map_err(|(_, error)| error)
+        self.deliver(Message {
+            tag,
+            data: data.to_vec(),
+            attachments: Vec::new(),
+        })
+        .map_err(|(_, error)| error)
     }
 
     /// Puts a message into its mailbox that carries a TCP connection, as its first resource: what `lunatic::net::TcpStream`
@@ -210,9 +220,17 @@ impl Process {
         stream: net::TcpStream,
         kept: impl Send + Sync + 'static,
     ) -> Result<(), SendError> {
-        let stream = TcpStream::adopt(stream, kept).map_err(|error| SendError::Stream(error.to_string()))?;
-        let attachment = Attachment { resource: Resource::TcpStream(stream), permit: None };
-        let message = Message { tag, data: data.to_vec(), attachments: vec![Some(attachment)] };
+        let stream =
+            TcpStream::adopt(stream, kept).map_err(|error| SendError::Stream(error.to_string()))?;
+        let attachment = Attachment {
+            resource: Resource::TcpStream(stream),
+            permit: None,
+        };
+        let message = Message {
+            tag,
+            data: data.to_vec(),
+            attachments: vec![Some(attachment)],
+        };
         self.deliver(message).map_err(|(_, error)| error)
     }
 
@@ -242,7 +260,11 @@ impl Process {
             if let Some(exit) = &shared.ended {
                 return Poll::Ready(exit.clone());
             }
-            if !shared.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            if !shared
+                .waiting
+                .iter()
+                .any(|waker| waker.will_wake(context.waker()))
+            {
                 shared.waiting.push(context.waker().clone());
             }
             Poll::Pending
@@ -272,14 +294,20 @@ impl Process {
         let limits = self.0.environment.limits();
         let allowed = limits.get(Limit::MessageBytes);
         if message.size() as u64 > allowed {
-            let reached = LimitReached { limit: Limit::MessageBytes, allowed, wanted: Some(message.size() as u64) };
+            let reached = LimitReached {
+                limit: Limit::MessageBytes,
+                allowed,
+                wanted: Some(message.size() as u64),
+            };
             return Err((message, SendError::TooLarge(reached)));
         }
         if let Err(error) = self.admit(&mut message) {
             return Err((message, error));
         }
-        let bounds =
-            MailboxBounds { messages: limits.get(Limit::MailboxMessages), bytes: limits.get(Limit::MailboxBytes) };
+        let bounds = MailboxBounds {
+            messages: limits.get(Limit::MailboxMessages),
+            bytes: limits.get(Limit::MailboxBytes),
+        };
         let mut shared = self.lock();
         match shared.state.message(message, bounds) {
             Ok(outcome) => {
@@ -292,7 +320,9 @@ impl Process {
                 drop(message);
                 Ok(())
             }
-            Err(Refusal::Full(message, reached)) => Err((message, SendError::MailboxFull(self.0.pid, reached))),
+            Err(Refusal::Full(message, reached)) => {
+                Err((message, SendError::MailboxFull(self.0.pid, reached)))
+            }
         }
     }
 
@@ -305,9 +335,15 @@ impl Process {
             {
                 return Err(SendError::NotGranted(self.0.pid, namespace.to_string()));
             }
-            let is_counted = attachment.permit.as_ref().is_some_and(|permit| permit.is_of(environment.quota()));
+            let is_counted = attachment
+                .permit
+                .as_ref()
+                .is_some_and(|permit| permit.is_of(environment.quota()));
             if attachment.resource.is_socket() && !is_counted {
-                let permit = environment.quota().permit(Limit::Sockets, 1).map_err(SendError::Limit)?;
+                let permit = environment
+                    .quota()
+                    .permit(Limit::Sockets, 1)
+                    .map_err(SendError::Limit)?;
                 attachment.permit = Some(Arc::new(permit));
             }
         }
@@ -352,7 +388,10 @@ impl Process {
     /// Links this process, which is on turn, with another. One that does not exist is a death at once.
     pub(crate) fn link(&self, pid: Pid, tag: i64) {
         if self.is_linked_with_nobody(pid, tag) {
-            self.signal(Signal::LinkDied { pid, exit: Exit::NoProcess });
+            self.signal(Signal::LinkDied {
+                pid,
+                exit: Exit::NoProcess,
+            });
         }
     }
 
@@ -372,7 +411,12 @@ impl Process {
         }
         let is_new = self.lock().state.links().link(pid, tag);
         let other = self.0.environment.machine().process(pid);
-        let is_there = other.is_some_and(|other| other.signal(Signal::Link { pid: self.0.pid, tag }));
+        let is_there = other.is_some_and(|other| {
+            other.signal(Signal::Link {
+                pid: self.0.pid,
+                tag,
+            })
+        });
         // Where the dead one was linked before, its own word is on its way and knows why it died.
         !is_there && is_new
     }
@@ -398,7 +442,12 @@ impl Process {
 
     /// Checks that this process, which is on turn, may be told of one more end.
     pub(crate) fn room_for_end(&self) -> Result<(), LimitReached> {
-        let allowed = self.0.environment.limits().get(Limit::MailboxMessages).max(MIN_ENDS);
+        let allowed = self
+            .0
+            .environment
+            .limits()
+            .get(Limit::MailboxMessages)
+            .max(MIN_ENDS);
         self.lock().state.room_for_end(allowed)
     }
 
@@ -442,7 +491,9 @@ impl Process {
     /// same reason.
     pub(crate) fn without_name(&self, registration: &Registration) -> bool {
         let mut shared = self.lock();
-        let Some(held) = shared.state.remove_name(registration) else { return false };
+        let Some(held) = shared.state.remove_name(registration) else {
+            return false;
+        };
         held.environment.remove_name(&held.name, self.0.pid);
         // The environment may end with this, which need not happen locked.
         drop(shared);
@@ -485,7 +536,10 @@ impl Process {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.0.shared.lock().expect("nothing panics while it holds a process's lock")
+        self.0
+            .shared
+            .lock()
+            .expect("nothing panics while it holds a process's lock")
     }
 
     /// Wakes the process if need be, without its lock: a waker may run anything, even this process's end.
@@ -509,7 +563,9 @@ impl Process {
             shared.state.die(&exit)
         };
         for registration in &ended.names {
-            registration.environment.remove_name(&registration.name, self.0.pid);
+            registration
+                .environment
+                .remove_name(&registration.name, self.0.pid);
         }
         let mail = ended.mailbox.next_sequence();
         drop(ended.mailbox);
@@ -525,8 +581,20 @@ impl Process {
             }
         };
         let pid = self.0.pid;
-        tell(ended.farewell.links, Signal::LinkDied { pid, exit: exit.clone() });
-        tell(ended.farewell.watchers, Signal::ProcessDied { pid, exit: exit.clone() });
+        tell(
+            ended.farewell.links,
+            Signal::LinkDied {
+                pid,
+                exit: exit.clone(),
+            },
+        );
+        tell(
+            ended.farewell.watchers,
+            Signal::ProcessDied {
+                pid,
+                exit: exit.clone(),
+            },
+        );
         tell(ended.farewell.unlinked, Signal::Unlink { pid });
         tell(ended.farewell.watched, Signal::StopMonitoring { pid });
         let waiting = {

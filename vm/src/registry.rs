@@ -54,9 +54,12 @@ impl Name {
     ///
     /// [`RegistryError::BadName`] and [`RegistryError::BadVersion`].
     pub(crate) fn new(text: &str, version: &str) -> Result<Name, RegistryError> {
-        let version =
-            Version::parse(version).map_err(|_| RegistryError::BadVersion(version.escape_debug().to_string()))?;
-        Ok(Name { text: check(text)?.into(), version })
+        let version = Version::parse(version)
+            .map_err(|_| RegistryError::BadVersion(version.escape_debug().to_string()))?;
+        Ok(Name {
+            text: check(text)?.into(),
+            version,
+        })
     }
 
     /// Makes a name without a version, as the published interface has them: its version is 0.0.0.
@@ -65,7 +68,10 @@ impl Name {
     ///
     /// [`RegistryError::BadName`].
     pub(crate) fn unversioned(text: &str) -> Result<Name, RegistryError> {
-        Ok(Name { text: check(text)?.into(), version: Version::new(0, 0, 0) })
+        Ok(Name {
+            text: check(text)?.into(),
+            version: Version::new(0, 0, 0),
+        })
     }
 
     /// Returns the name's text.
@@ -76,7 +82,11 @@ impl Name {
 
 fn check(text: &str) -> Result<&str, RegistryError> {
     let good = (1..=MAX_NAME_LENGTH).contains(&text.len()) && !text.chars().any(char::is_control);
-    if good { Ok(text) } else { Err(RegistryError::BadName) }
+    if good {
+        Ok(text)
+    } else {
+        Err(RegistryError::BadName)
+    }
 }
 
 /// A name that a process holds, and where.
@@ -112,11 +122,19 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Gives a name to a process.
-    pub(crate) fn register(&mut self, name: &Name, pid: Pid, registrar: Pid) -> Result<(), RegistryError> {
+    pub(crate) fn register(
+        &mut self,
+        name: &Name,
+        pid: Pid,
+        registrar: Pid,
+    ) -> Result<(), RegistryError> {
         if let Some(entry) = self.entry(name) {
             return Err(RegistryError::Taken(name.text.to_string(), entry.pid));
         }
-        self.names.entry(name.text.clone()).or_default().push((name.version.clone(), Entry { pid, registrar }));
+        self.names
+            .entry(name.text.clone())
+            .or_default()
+            .push((name.version.clone(), Entry { pid, registrar }));
         Ok(())
     }
 
@@ -127,7 +145,9 @@ impl Registry {
 
     /// Returns the process that has a name, for who may take it back: that process, and the one that registered it.
     pub(crate) fn holder(&self, name: &Name, caller: Pid) -> Result<Pid, RegistryError> {
-        let entry = self.entry(name).ok_or_else(|| RegistryError::NotFound(name.text.to_string()))?;
+        let entry = self
+            .entry(name)
+            .ok_or_else(|| RegistryError::NotFound(name.text.to_string()))?;
         if caller != entry.pid && caller != entry.registrar {
             return Err(RegistryError::NotOwner(name.text.to_string(), entry.pid));
         }
@@ -136,7 +156,9 @@ impl Registry {
 
     /// Removes a name of a process; says whether it had it.
     pub(crate) fn remove(&mut self, name: &Name, pid: Pid) -> bool {
-        let Some(versions) = self.names.get_mut(&name.text) else { return false };
+        let Some(versions) = self.names.get_mut(&name.text) else {
+            return false;
+        };
         let before = versions.len();
         versions.retain(|(version, entry)| !(*version == name.version && entry.pid == pid));
         let removed = versions.len() < before;
@@ -148,27 +170,43 @@ impl Registry {
 
     /// Finds the highest version under a name that satisfies a requirement such as `^1.2`; `*` is any version at all.
     pub(crate) fn lookup(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
-        let highest = self.satisfying(text, query)?.max_by(|(one, _), (other, _)| one.cmp(other));
-        highest.map(|(_, entry)| entry.pid).ok_or_else(|| not_found(text))
+        let highest = self
+            .satisfying(text, query)?
+            .max_by(|(one, _), (other, _)| one.cmp(other));
+        highest
+            .map(|(_, entry)| entry.pid)
+            .ok_or_else(|| not_found(text))
     }
 
     /// Finds the one that was registered last under a name with a version that satisfies a requirement.
     pub(crate) fn newest(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
-        self.satisfying(text, query)?.last().map(|(_, entry)| entry.pid).ok_or_else(|| not_found(text))
+        self.satisfying(text, query)?
+            .last()
+            .map(|(_, entry)| entry.pid)
+            .ok_or_else(|| not_found(text))
     }
 
     /// Returns what is registered under a name with a version that satisfies a requirement, oldest first.
-    fn satisfying(&self, text: &str, query: &str) -> Result<impl Iterator<Item = &(Version, Entry)>, RegistryError> {
+    fn satisfying(
+        &self,
+        text: &str,
+        query: &str,
+    ) -> Result<impl Iterator<Item = &(Version, Entry)>, RegistryError> {
         let any = query == "*";
-        let requirement =
-            VersionReq::parse(query).map_err(|_| RegistryError::BadQuery(query.escape_debug().to_string()))?;
+        let requirement = VersionReq::parse(query)
+            .map_err(|_| RegistryError::BadQuery(query.escape_debug().to_string()))?;
         let versions = self.names.get(text).ok_or_else(|| not_found(text))?;
-        Ok(versions.iter().filter(move |(version, _)| any || requirement.matches(version)))
+        Ok(versions
+            .iter()
+            .filter(move |(version, _)| any || requirement.matches(version)))
     }
 
     fn entry(&self, name: &Name) -> Option<Entry> {
         let versions = self.names.get(&name.text)?;
-        versions.iter().find(|(version, _)| *version == name.version).map(|(_, entry)| *entry)
+        versions
+            .iter()
+            .find(|(version, _)| *version == name.version)
+            .map(|(_, entry)| *entry)
     }
 }
 
@@ -186,63 +224,119 @@ mod tests {
     #[test]
     fn the_highest_version_that_satisfies_is_found() {
         let mut registry = Registry::default();
-        for (version, pid) in [("1.2.0", 10), ("2.0.0", 20), ("1.10.0", 11), ("3.0.0-beta", 30)] {
-            registry.register(&name(version), Pid(pid), ME).expect("the versions differ");
+        for (version, pid) in [
+            ("1.2.0", 10),
+            ("2.0.0", 20),
+            ("1.10.0", 11),
+            ("3.0.0-beta", 30),
+        ] {
+            registry
+                .register(&name(version), Pid(pid), ME)
+                .expect("the versions differ");
         }
-        for (query, pid) in [("^1", 11), (">=1", 20), ("=1.2.0", 10), ("*", 30), ("3.0.0-beta", 30)] {
+        for (query, pid) in [
+            ("^1", 11),
+            (">=1", 20),
+            ("=1.2.0", 10),
+            ("*", 30),
+            ("3.0.0-beta", 30),
+        ] {
             assert_eq!(registry.lookup("db", query), Ok(Pid(pid)), "{query}");
         }
-        assert_eq!(registry.lookup("db", "^4"), Err(RegistryError::NotFound("db".into())));
-        assert_eq!(registry.lookup("no", "^4"), Err(RegistryError::NotFound("no".into())));
-        assert_eq!(registry.lookup("db", "four"), Err(RegistryError::BadQuery("four".into())));
+        assert_eq!(
+            registry.lookup("db", "^4"),
+            Err(RegistryError::NotFound("db".into()))
+        );
+        assert_eq!(
+            registry.lookup("no", "^4"),
+            Err(RegistryError::NotFound("no".into()))
+        );
+        assert_eq!(
+            registry.lookup("db", "four"),
+            Err(RegistryError::BadQuery("four".into()))
+        );
     }
 
     #[test]
     fn the_newest_registration_that_satisfies_is_found() {
         let mut registry = Registry::default();
         for (version, pid) in [("1.2.0", 10), ("2.0.0", 20), ("1.1.0", 11)] {
-            registry.register(&name(version), Pid(pid), ME).expect("the versions differ");
+            registry
+                .register(&name(version), Pid(pid), ME)
+                .expect("the versions differ");
         }
         for (query, pid) in [("^1", 11), (">=1.2", 20), ("=1.2.0", 10), ("*", 11)] {
             assert_eq!(registry.newest("db", query), Ok(Pid(pid)), "{query}");
         }
-        assert_eq!(registry.newest("db", "^4"), Err(RegistryError::NotFound("db".into())));
-        assert_eq!(registry.newest("db", "four"), Err(RegistryError::BadQuery("four".into())));
+        assert_eq!(
+            registry.newest("db", "^4"),
+            Err(RegistryError::NotFound("db".into()))
+        );
+        assert_eq!(
+            registry.newest("db", "four"),
+            Err(RegistryError::BadQuery("four".into()))
+        );
     }
 
     #[test]
     fn t054_a_name_is_neither_taken_nor_removed_by_others() {
         let mut registry = Registry::default();
-        registry.register(&name("1.0.0"), ME, ME).expect("the name is free");
-        assert_eq!(registry.register(&name("1.0.0"), OTHER, OTHER), Err(RegistryError::Taken("db".into(), ME)));
-        assert_eq!(registry.holder(&name("1.0.0"), OTHER), Err(RegistryError::NotOwner("db".into(), ME)));
+        registry
+            .register(&name("1.0.0"), ME, ME)
+            .expect("the name is free");
+        assert_eq!(
+            registry.register(&name("1.0.0"), OTHER, OTHER),
+            Err(RegistryError::Taken("db".into(), ME))
+        );
+        assert_eq!(
+            registry.holder(&name("1.0.0"), OTHER),
+            Err(RegistryError::NotOwner("db".into(), ME))
+        );
         assert_eq!(registry.lookup("db", "*"), Ok(ME));
         assert_eq!(registry.holder(&name("1.0.0"), ME), Ok(ME));
-        assert_eq!(registry.holder(&name("2.0.0"), ME), Err(RegistryError::NotFound("db".into())));
+        assert_eq!(
+            registry.holder(&name("2.0.0"), ME),
+            Err(RegistryError::NotFound("db".into()))
+        );
     }
 
     #[test]
     fn who_registered_another_can_take_it_back() {
         let mut registry = Registry::default();
-        registry.register(&name("1.0.0"), OTHER, ME).expect("the name is free");
+        registry
+            .register(&name("1.0.0"), OTHER, ME)
+            .expect("the name is free");
         assert_eq!(registry.holder(&name("1.0.0"), ME), Ok(OTHER));
     }
 
     #[test]
     fn a_death_removes_only_the_dead_ones_name() {
         let mut registry = Registry::default();
-        registry.register(&name("1.0.0"), ME, ME).expect("the name is free");
+        registry
+            .register(&name("1.0.0"), ME, ME)
+            .expect("the name is free");
         assert!(!registry.remove(&name("1.0.0"), OTHER));
         assert!(registry.remove(&name("1.0.0"), ME));
-        registry.register(&name("1.0.0"), OTHER, OTHER).expect("the name is free again");
+        registry
+            .register(&name("1.0.0"), OTHER, OTHER)
+            .expect("the name is free again");
     }
 
     #[test]
     fn t056_a_name_is_short_printable_text() {
-        for bad in ["", "a\0b", "\x1b[31mred", "line\nbreak", &"x".repeat(1 << 20)] {
+        for bad in [
+            "",
+            "a\0b",
+            "\x1b[31mred",
+            "line\nbreak",
+            &"x".repeat(1 << 20),
+        ] {
             assert_eq!(Name::unversioned(bad), Err(RegistryError::BadName));
         }
         assert!(Name::unversioned("with/slash and Ünïcode").is_ok());
-        assert_eq!(Name::new("n", "1.x"), Err(RegistryError::BadVersion("1.x".into())));
+        assert_eq!(
+            Name::new("n", "1.x"),
+            Err(RegistryError::BadVersion("1.x".into()))
+        );
     }
 }

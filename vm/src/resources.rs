@@ -27,7 +27,10 @@ pub(crate) struct Table<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Table<T> {
-        Table { next: 0, entries: BTreeMap::new() }
+        Table {
+            next: 0,
+            entries: BTreeMap::new(),
+        }
     }
 }
 
@@ -139,7 +142,10 @@ pub struct Foreign {
 impl Foreign {
     /// Wraps a value. A process can be sent it only where its environment grants a function of this namespace.
     pub fn new<T: Send + Sync + 'static>(namespace: &str, value: T) -> Foreign {
-        Foreign { namespace: namespace.into(), value: Arc::new(value) }
+        Foreign {
+            namespace: namespace.into(),
+            value: Arc::new(value),
+        }
     }
 
     /// Returns the namespace that it belongs to.
@@ -202,7 +208,10 @@ impl Resource {
 
     /// Whether it counts among the sockets of an environment.
     pub(crate) fn is_socket(&self) -> bool {
-        matches!(self, Resource::TcpStream(_) | Resource::TlsStream(_) | Resource::UdpSocket(_))
+        matches!(
+            self,
+            Resource::TcpStream(_) | Resource::TlsStream(_) | Resource::UdpSocket(_)
+        )
     }
 }
 

@@ -177,7 +177,8 @@ impl Scheduler {
     fn start_thread(&self, name: String, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let builder = thread::Builder::new().name(name.clone());
         let thread = builder.spawn(body).map_err(|error| {
-            let sentence = format!("cannot start the thread {name}: {error}; fewer workers may fit");
+            let sentence =
+                format!("cannot start the thread {name}: {error}; fewer workers may fit");
             io::Error::new(error.kind(), sentence)
         })?;
         lock(&self.threads).push(thread);
@@ -358,7 +359,10 @@ impl Builder {
     /// assert_eq!(receiver.recv(), Ok("a worker"));
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn on_worker_start(mut self, start: impl Fn() -> Box<dyn Any> + Send + Sync + 'static) -> Self {
+    pub fn on_worker_start(
+        mut self,
+        start: impl Fn() -> Box<dyn Any> + Send + Sync + 'static,
+    ) -> Self {
         self.start = Box::new(start);
         self
     }
@@ -375,25 +379,37 @@ impl Builder {
             None => thread::available_parallelism()?.get(),
         };
         if workers == 0 {
-            return Err(invalid("a scheduler of 0 workers runs nothing: give it at least 1"));
+            return Err(invalid(
+                "a scheduler of 0 workers runs nothing: give it at least 1",
+            ));
         }
         if self.period.is_some_and(|period| period.is_zero()) {
-            return Err(invalid("a period of 0 never ends beating: give it at least a microsecond"));
+            return Err(invalid(
+                "a period of 0 never ends beating: give it at least a microsecond",
+            ));
         }
 
         if self.slice == 0 {
-            return Err(invalid("a slice of 0 beats is over before it begins: give it at least 1"));
+            return Err(invalid(
+                "a slice of 0 beats is over before it begins: give it at least 1",
+            ));
         }
 
         let parkers: Vec<Parker> = (0..workers).map(|_| Parker::new()).collect();
         let unparkers = parkers.iter().map(Parker::unparker).collect();
         let ticker_parker = Parker::new();
         let ticker = Ticker::new(self.beat, ticker_parker.unparker());
-        let clock = self.period.map_or(Clock::ByHand, |period| Clock::Measured { start: Instant::now(), period });
+        let clock = self.period.map_or(Clock::ByHand, |period| Clock::Measured {
+            start: Instant::now(),
+            period,
+        });
         let shared = Arc::new(Shared::new(Crew::new(unparkers, ticker, clock, self.slice)));
         // Dropped on an early return, which stops the threads that have started.
         let scheduler = Scheduler {
-            spawner: Spawner { anchor: Arc::new(Arc::clone(&shared)), group: Group::new(Weight::default()) },
+            spawner: Spawner {
+                anchor: Arc::new(Arc::clone(&shared)),
+                group: Group::new(Weight::default()),
+            },
             threads: Mutex::new(Vec::with_capacity(workers + 1)),
         };
 
@@ -472,7 +488,9 @@ mod tests {
 
     /// Runs the script on the only worker, so that what it spawns is ready before any of it runs,
     /// and returns what its tasks said, in order.
-    fn order_of(script: impl FnOnce(Spawner, Sender<&'static str>) + Send + 'static) -> Vec<&'static str> {
+    fn order_of(
+        script: impl FnOnce(Spawner, Sender<&'static str>) + Send + 'static,
+    ) -> Vec<&'static str> {
         let scheduler = by_hand(1);
         let (sender, receiver) = channel();
         let spawner = scheduler.spawner();
@@ -497,7 +515,15 @@ mod tests {
             let says = sender;
             spawner.spawn(async move { says.send("was first in line").expect("the test listens") });
         });
-        let expected = ["spends 1", "was first in line", "is new", "spends 2", "is new", "spends 3", "is new"];
+        let expected = [
+            "spends 1",
+            "was first in line",
+            "is new",
+            "spends 2",
+            "is new",
+            "spends 3",
+            "is new",
+        ];
         assert_eq!(order, expected);
     }
 
@@ -543,7 +569,8 @@ mod tests {
                 sender.send("ran again").expect("the test listens");
                 return Poll::Ready(());
             }
-            runs.send(context.waker().clone()).expect("the test listens");
+            runs.send(context.waker().clone())
+                .expect("the test listens");
             // In the middle of the task, until another thread has woken it.
             go_on.recv().expect("the test wakes");
             Poll::Pending
@@ -628,7 +655,10 @@ mod tests {
                     spawner.spawn(async move {
                         let _end = end;
                         for turn in 0..TURNS {
-                            assert!(!busy.swap(true, Ordering::SeqCst), "two workers run task {number}");
+                            assert!(
+                                !busy.swap(true, Ordering::SeqCst),
+                                "two workers run task {number}"
+                            );
                             turns.fetch_add(1, Ordering::Relaxed);
                             busy.store(false, Ordering::SeqCst);
                             match (number + turn) % 3 {
@@ -644,7 +674,11 @@ mod tests {
             let mut ended: Vec<usize> = ends.iter().collect();
             ended.sort_unstable();
             assert_eq!(ended, (0..TASKS).collect::<Vec<_>>());
-            assert_eq!(turns.load(Ordering::Relaxed), TASKS * TURNS, "with {workers} workers");
+            assert_eq!(
+                turns.load(Ordering::Relaxed),
+                TASKS * TURNS,
+                "with {workers} workers"
+            );
         }
     }
 
@@ -669,7 +703,11 @@ mod tests {
         assert!(heard.try_recv().is_err());
         scheduler.beat();
         assert_eq!(heard.recv(), Ok("done"));
-        let stolen: u64 = scheduler.counts().iter().map(|worker| worker.tasks_stolen).sum();
+        let stolen: u64 = scheduler
+            .counts()
+            .iter()
+            .map(|worker| worker.tasks_stolen)
+            .sum();
         assert_eq!(stolen, 1);
     }
 
@@ -754,7 +792,10 @@ mod tests {
             drop(abandoned);
         });
         scheduler.spawn(async move { sender.send("still here").expect("the test listens") });
-        assert_eq!(receiver.iter().collect::<Vec<_>>(), ["dropped", "still here"]);
+        assert_eq!(
+            receiver.iter().collect::<Vec<_>>(),
+            ["dropped", "still here"]
+        );
     }
 
     #[test]
@@ -894,7 +935,10 @@ mod tests {
             let error = builder.build().expect_err("it could not run");
             assert_eq!(error.to_string(), expected);
         };
-        check(Scheduler::builder().workers(0), "a scheduler of 0 workers runs nothing: give it at least 1");
+        check(
+            Scheduler::builder().workers(0),
+            "a scheduler of 0 workers runs nothing: give it at least 1",
+        );
         check(
             Scheduler::builder().period(Duration::ZERO),
             "a period of 0 never ends beating: give it at least a microsecond",

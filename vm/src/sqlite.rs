@@ -44,7 +44,10 @@ pub(crate) struct SqlError {
 
 impl SqlError {
     fn new(code: i32, message: impl Into<String>) -> SqlError {
-        SqlError { code, message: message.into() }
+        SqlError {
+            code,
+            message: message.into(),
+        }
     }
 
     fn no_statement() -> SqlError {
@@ -52,7 +55,10 @@ impl SqlError {
     }
 
     pub(crate) fn too_long() -> SqlError {
-        SqlError::new(ffi::SQLITE_TOOBIG, format!("a text of SQL has at most {MAX_SQL} bytes"))
+        SqlError::new(
+            ffi::SQLITE_TOOBIG,
+            format!("a text of SQL has at most {MAX_SQL} bytes"),
+        )
     }
 
     /// Returns SQLite's primary result code, which is never 0, 100 or 101.
@@ -74,7 +80,9 @@ impl fmt::Display for SqlError {
 
 impl From<rusqlite::Error> for SqlError {
     fn from(error: rusqlite::Error) -> SqlError {
-        let code = error.sqlite_extended_error_code().unwrap_or(ffi::SQLITE_ERROR);
+        let code = error
+            .sqlite_extended_error_code()
+            .unwrap_or(ffi::SQLITE_ERROR);
         SqlError::new(code, error.to_string())
     }
 }
@@ -107,7 +115,14 @@ impl Account {
         turns: &Turns,
     ) -> Result<(Account, Receiver<Infallible>), LimitReached> {
         let (closing, closed) = async_channel::bounded(1);
-        Ok((Account { heap: Heap::new(memory, quota)?, turns: turns.clone(), closing }, closed))
+        Ok((
+            Account {
+                heap: Heap::new(memory, quota)?,
+                turns: turns.clone(),
+                closing,
+            },
+            closed,
+        ))
     }
 }
 
@@ -146,7 +161,10 @@ impl Control {
     }
 
     fn take_refusal(&self) -> Option<String> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.refusal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     fn set_busy_timeout(&self, milliseconds: u64) {
@@ -184,18 +202,34 @@ pub(crate) struct Connection {
 impl Connection {
     /// Opens a database.
     pub(crate) async fn open(place: Place, account: &Account) -> Result<Connection, SqlError> {
-        let control = Arc::new(Control { allowed: AtomicU64::new(u64::MAX), ..Control::default() });
+        let control = Arc::new(Control {
+            allowed: AtomicU64::new(u64::MAX),
+            ..Control::default()
+        });
         let turn = account.turns.0.acquire_arc().await;
-        let (heap, watched, closing) = (account.heap.clone(), control.clone(), account.closing.clone());
+        let (heap, watched, closing) = (
+            account.heap.clone(),
+            control.clone(),
+            account.closing.clone(),
+        );
         let stop = Stop(&control);
         let opened = blocking::unblock(move || {
             let _turn = turn;
-            Ok::<Away, SqlError>(Away { database: Database::open(place, &watched, &heap)?, closing })
+            Ok::<Away, SqlError>(Away {
+                database: Database::open(place, &watched, &heap)?,
+                closing,
+            })
         })
         .await;
         mem::forget(stop);
         let Away { database, closing } = opened?;
-        Ok(Connection { database: Some(database), control, turns: account.turns.clone(), failed: None, closing })
+        Ok(Connection {
+            database: Some(database),
+            control,
+            turns: account.turns.clone(),
+            failed: None,
+            closing,
+        })
     }
 
     /// Lets the calls that follow run so many of SQLite's instructions together.
@@ -211,10 +245,19 @@ impl Connection {
     /// Works with the database on a thread for what blocks.
     ///
     /// Dropping the future stops the query there and closes the database.
-    async fn work<T: Send + 'static>(&mut self, work: impl FnOnce(&mut Database) -> T + Send + 'static) -> T {
+    async fn work<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Database) -> T + Send + 'static,
+    ) -> T {
         let turn = self.turns.0.acquire_arc().await;
-        let database = self.database.take().expect("a process makes one call at a time");
-        let mut away = Away { database, closing: self.closing.clone() };
+        let database = self
+            .database
+            .take()
+            .expect("a process makes one call at a time");
+        let mut away = Away {
+            database,
+            closing: self.closing.clone(),
+        };
         let stop = Stop(&self.control);
         let (away, result) = blocking::unblock(move || {
             let _turn = turn;
@@ -233,7 +276,9 @@ impl Connection {
         let (mut done, mut patience) = (0, Patience::new(&self.control));
         loop {
             let rest = sql.clone();
-            let (more, result) = self.work(move |database| database.execute(&rest[done..])).await;
+            let (more, result) = self
+                .work(move |database| database.execute(&rest[done..]))
+                .await;
             done += more;
             if !patience.wait_after(&result).await {
                 return self.note(result);
@@ -242,12 +287,19 @@ impl Connection {
     }
 
     /// Prepares the first statement of a text, under an id. Where it is to be alone, more than one is a failure.
-    pub(crate) async fn prepare(&mut self, id: u64, sql: &str, is_alone: bool) -> Result<(), SqlError> {
+    pub(crate) async fn prepare(
+        &mut self,
+        id: u64,
+        sql: &str,
+        is_alone: bool,
+    ) -> Result<(), SqlError> {
         let sql: Arc<str> = sql.into();
         let mut patience = Patience::new(&self.control);
         loop {
             let sql = sql.clone();
-            let result = self.work(move |database| database.prepare(id, &sql, is_alone)).await;
+            let result = self
+                .work(move |database| database.prepare(id, &sql, is_alone))
+                .await;
             if !patience.wait_after(&result).await {
                 return self.note(result);
             }
@@ -285,14 +337,17 @@ impl Connection {
 
     /// Binds a list of values.
     pub(crate) fn bind(&mut self, id: u64, list: &[u8]) -> Result<(), SqlError> {
-        let bound = self.database_mut().enter(|database| database.bind(id, list));
+        let bound = self
+            .database_mut()
+            .enter(|database| database.bind(id, list));
         self.note(bound)
     }
 
     /// Takes a statement back to its beginning and binds a list of values in place of those that it has.
     pub(crate) async fn bind_anew(&mut self, id: u64, list: &[u8]) -> Result<(), SqlError> {
         self.reset(id).await;
-        self.database_mut().enter(|database| database.forget_values(id));
+        self.database_mut()
+            .enter(|database| database.forget_values(id));
         self.bind(id, list)
     }
 
@@ -311,7 +366,8 @@ impl Connection {
 
     /// Returns a value of the row at hand, as it is laid out at the boundary; `NULL` where there is no row.
     pub(crate) fn column(&mut self, id: u64, column: u32) -> Option<Vec<u8>> {
-        self.database_mut().enter(|database| database.column(id, column))
+        self.database_mut()
+            .enter(|database| database.column(id, column))
     }
 
     /// Returns the list of the values of the row at hand, as it is laid out at the boundary.
@@ -357,17 +413,23 @@ impl Connection {
     }
 
     fn database(&self) -> &Database {
-        self.database.as_ref().expect("a process makes one call at a time")
+        self.database
+            .as_ref()
+            .expect("a process makes one call at a time")
     }
 
     fn database_mut(&mut self) -> &mut Database {
-        self.database.as_mut().expect("a process makes one call at a time")
+        self.database
+            .as_mut()
+            .expect("a process makes one call at a time")
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("failed", &self.failed).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -375,7 +437,10 @@ impl Drop for Connection {
     /// Closes the database on a thread for what blocks: what was not committed is undone on the disk.
     fn drop(&mut self) {
         if let Some(database) = self.database.take() {
-            let away = Away { database, closing: self.closing.clone() };
+            let away = Away {
+                database,
+                closing: self.closing.clone(),
+            };
             blocking::unblock(move || drop(away)).detach();
         }
     }
@@ -392,7 +457,10 @@ impl Patience {
     fn new(control: &Control) -> Patience {
         let timeout = Duration::from_millis(control.busy_timeout.load(Ordering::Relaxed));
         // A time that no clock can tell has no end.
-        Patience { end: Instant::now().checked_add(timeout), pause: PAUSES.0 }
+        Patience {
+            end: Instant::now().checked_add(timeout),
+            pause: PAUSES.0,
+        }
     }
 
     /// Waits where another try may help, and says whether it may.

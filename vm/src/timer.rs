@@ -26,7 +26,9 @@ struct Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.environment.program().timer_ended(self.environment.machine());
+        self.environment
+            .program()
+            .timer_ended(self.environment.machine());
     }
 }
 
@@ -41,35 +43,43 @@ pub(crate) fn start(
     let is_decided = Arc::new(AtomicBool::new(false));
     let (cancel, cancelled) = async_channel::bounded(1);
     environment.program().timer_started();
-    let counted = Counted { environment: environment.clone(), _permits: permits };
+    let counted = Counted {
+        environment: environment.clone(),
+        _permits: permits,
+    };
     let decided = is_decided.clone();
     // A time beyond what the clock can tell never comes.
-    let timer = std::time::Instant::now().checked_add(delay).map_or_else(Timer::never, Timer::at);
-    environment.machine().scheduler().spawn_in(environment.program().group(), async move {
-        let fires = async {
-            timer.await;
-            true
-        };
-        let is_cancelled = async {
-            match cancelled.recv().await {
-                Ok(()) => false,
-                // Its owner ended and cannot cancel it any more.
-                Err(_) => future::pending().await,
+    let timer = std::time::Instant::now()
+        .checked_add(delay)
+        .map_or_else(Timer::never, Timer::at);
+    environment
+        .machine()
+        .scheduler()
+        .spawn_in(environment.program().group(), async move {
+            let fires = async {
+                timer.await;
+                true
+            };
+            let is_cancelled = async {
+                match cancelled.recv().await {
+                    Ok(()) => false,
+                    // Its owner ended and cannot cancel it any more.
+                    Err(_) => future::pending().await,
+                }
+            };
+            let is_over = async {
+                counted.environment.machine().over().await;
+                false
+            };
+            if future::or(fires, future::or(is_cancelled, is_over)).await
+                && !decided.swap(true, Ordering::SeqCst)
+                && let Some(process) = counted.environment.machine().process(to)
+                && let Err((_, error)) = process.deliver(message)
+            {
+                log::debug!("a timer's message was dropped: {error}");
             }
-        };
-        let is_over = async {
-            counted.environment.machine().over().await;
-            false
-        };
-        if future::or(fires, future::or(is_cancelled, is_over)).await
-            && !decided.swap(true, Ordering::SeqCst)
-            && let Some(process) = counted.environment.machine().process(to)
-            && let Err((_, error)) = process.deliver(message)
-        {
-            log::debug!("a timer's message was dropped: {error}");
-        }
-        drop(counted);
-    });
+            drop(counted);
+        });
     Pending { is_decided, cancel }
 }
 

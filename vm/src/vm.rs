@@ -242,7 +242,10 @@ impl VmBuilder {
             over,
             _open: open,
         });
-        Ok(Vm { _end: Arc::new(End(machine.clone())), machine })
+        Ok(Vm {
+            _end: Arc::new(End(machine.clone())),
+            machine,
+        })
     }
 }
 
@@ -422,13 +425,18 @@ mod tests {
                 (drop (call $open (i32.const 0) (i32.const 0) (i32.const 8)))
                 (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))))"#;
         for _ in 0..20 {
-            let vm = Vm::builder().slots(16).build().expect("the machine can be set up");
+            let vm = Vm::builder()
+                .slots(16)
+                .build()
+                .expect("the machine can be set up");
             let module = vm.module("wait", guest).expect("it is one");
             let mut config = vm.config();
             config.allow("");
             let environment = vm.environment(config);
             for _ in 0..8 {
-                environment.spawn(&module, "wait", &[]).expect("there is room");
+                environment
+                    .spawn(&module, "wait", &[])
+                    .expect("there is room");
             }
             while !vm.is_idle() {
                 std::thread::yield_now();
@@ -438,7 +446,11 @@ mod tests {
             // The databases are closed on other threads, which may hold what is left for a moment.
             let patience = Instant::now() + Duration::from_secs(60);
             while machine.strong_count() > 0 {
-                assert!(Instant::now() < patience, "the machine is held by {}", machine.strong_count());
+                assert!(
+                    Instant::now() < patience,
+                    "the machine is held by {}",
+                    machine.strong_count()
+                );
                 std::thread::yield_now();
             }
         }

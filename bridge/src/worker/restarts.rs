@@ -47,7 +47,11 @@ pub(super) struct Crashes(VecDeque<Instant>);
 impl Crashes {
     /// Takes note of a crash and decides what follows.
     pub(super) fn crashed(&mut self, now: Instant, intensity: &Intensity) -> Decision {
-        while self.0.front().is_some_and(|&crash| now.saturating_duration_since(crash) > intensity.period) {
+        while self
+            .0
+            .front()
+            .is_some_and(|&crash| now.saturating_duration_since(crash) > intensity.period)
+        {
             self.0.pop_front();
         }
         self.0.push_back(now);
@@ -87,11 +91,18 @@ mod tests {
 
     #[test]
     fn crashes_of_long_ago_do_not_count() {
-        let intensity = Intensity { most: 1, period: Duration::from_secs(10), ..Intensity::default() };
+        let intensity = Intensity {
+            most: 1,
+            period: Duration::from_secs(10),
+            ..Intensity::default()
+        };
         let (start, mut crashes) = (Instant::now(), Crashes::default());
         for round in 0..100 {
             let now = start + Duration::from_secs(11 * round);
-            assert_eq!(crashes.crashed(now, &intensity), Decision::Restart(Duration::ZERO));
+            assert_eq!(
+                crashes.crashed(now, &intensity),
+                Decision::Restart(Duration::ZERO)
+            );
         }
         assert!(crashes.0.len() <= 2);
     }

@@ -30,17 +30,37 @@ impl Watch {
         // One place suffices: what happens before it is taken out is seen by whoever takes it out.
         let (changed, changes) = sync_channel(1);
         let directories = directories(file);
-        let watcher = match watch::<RecommendedWatcher>(&directories, changed.clone(), notify::Config::default()) {
+        let watcher = match watch::<RecommendedWatcher>(
+            &directories,
+            changed.clone(),
+            notify::Config::default(),
+        ) {
             Ok(watcher) => watcher,
             // The system's means are limited, or there are none on this file system.
             Err(error) => {
-                log::warn!("`{}` is looked at every {POLLING:?}, as it cannot be watched: {error}", file.display());
-                let config = notify::Config::default().with_poll_interval(POLLING).with_compare_contents(true);
-                watch::<PollWatcher>(&directories, changed, config)
-                    .map_err(|error| LoadError::Watch { path: file.to_path_buf(), error })?
+                log::warn!(
+                    "`{}` is looked at every {POLLING:?}, as it cannot be watched: {error}",
+                    file.display()
+                );
+                let config = notify::Config::default()
+                    .with_poll_interval(POLLING)
+                    .with_compare_contents(true);
+                watch::<PollWatcher>(&directories, changed, config).map_err(|error| {
+                    LoadError::Watch {
+                        path: file.to_path_buf(),
+                        error,
+                    }
+                })?
             }
         };
-        Ok((Watch { _watcher: watcher }, Changes { file: file.to_path_buf(), looked_like, told: changes }))
+        Ok((
+            Watch { _watcher: watcher },
+            Changes {
+                file: file.to_path_buf(),
+                looked_like,
+                told: changes,
+            },
+        ))
     }
 }
 
@@ -58,7 +78,13 @@ struct Look(Option<(u64, Option<SystemTime>, [i64; 4])>);
 
 impl Look {
     fn at(file: &Path) -> Look {
-        let look = |metadata: std::fs::Metadata| (metadata.len(), metadata.modified().ok(), identity(&metadata));
+        let look = |metadata: std::fs::Metadata| {
+            (
+                metadata.len(),
+                metadata.modified().ok(),
+                identity(&metadata),
+            )
+        };
         Look(std::fs::metadata(file).ok().map(look))
     }
 }
@@ -67,7 +93,12 @@ impl Look {
 #[cfg(unix)]
 fn identity(metadata: &std::fs::Metadata) -> [i64; 4] {
     use std::os::unix::fs::MetadataExt;
-    [metadata.dev().cast_signed(), metadata.ino().cast_signed(), metadata.ctime(), metadata.ctime_nsec()]
+    [
+        metadata.dev().cast_signed(),
+        metadata.ino().cast_signed(),
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+    ]
 }
 
 #[cfg(not(unix))]
@@ -106,8 +137,15 @@ fn directories(file: &Path) -> Vec<PathBuf> {
 }
 
 /// Does something after each burst of changes, on a thread of its own, until it returns `false` or the watch ends.
-pub(super) fn each(changes: Changes, mut react: impl FnMut() -> bool + Send + 'static) -> std::io::Result<()> {
-    let Changes { file, mut looked_like, told } = changes;
+pub(super) fn each(
+    changes: Changes,
+    mut react: impl FnMut() -> bool + Send + 'static,
+) -> std::io::Result<()> {
+    let Changes {
+        file,
+        mut looked_like,
+        told,
+    } = changes;
     let work = move || {
         loop {
             match told.recv_timeout(POLLING) {
@@ -131,5 +169,8 @@ pub(super) fn each(changes: Changes, mut react: impl FnMut() -> bool + Send + 's
             }
         }
     };
-    std::thread::Builder::new().name("lunatic-reload".to_string()).spawn(work).map(drop)
+    std::thread::Builder::new()
+        .name("lunatic-reload".to_string())
+        .spawn(work)
+        .map(drop)
 }

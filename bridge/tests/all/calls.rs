@@ -64,14 +64,26 @@ const ALLOCATING: &str = r#"(module
         (i32.store8 (local.get $index) (i32.add (global.get $freed) (i32.const 48))) (i32.const 1)))"#;
 
 fn bridge(builder: Builder) -> Bridge {
-    builder.from_bytes(MODULE.as_bytes()).expect("the module is one")
+    builder
+        .from_bytes(MODULE.as_bytes())
+        .expect("the module is one")
 }
 
 #[test]
 fn a_value_comes_back_as_it_was() {
     let bridge = bridge(Bridge::builder());
-    assert_eq!(bridge.call::<_, String>("echo", "Wörld").expect("it answers"), "Wörld");
-    assert_eq!(bridge.call::<_, u64>("echo", &u64::MAX).expect("it answers"), u64::MAX);
+    assert_eq!(
+        bridge
+            .call::<_, String>("echo", "Wörld")
+            .expect("it answers"),
+        "Wörld"
+    );
+    assert_eq!(
+        bridge
+            .call::<_, u64>("echo", &u64::MAX)
+            .expect("it answers"),
+        u64::MAX
+    );
     let bytes = bridge.call_bytes("echo", b"\x00\xff").expect("it answers");
     assert_eq!(bytes, b"\x00\xff");
 }
@@ -80,21 +92,34 @@ fn a_value_comes_back_as_it_was() {
 fn arguments_never_lie_where_the_module_has_something() {
     let bridge = bridge(Bridge::builder());
     let address: String = bridge.call("where", &()).expect("it answers");
-    assert!(address.parse::<u32>().expect("it is a number") >= 2 * 65536, "{address}");
-    let fixed = Bridge::builder().index(42).from_bytes(MODULE.as_bytes()).expect("the module is one");
-    assert_eq!(fixed.call::<_, String>("where", &()).expect("it answers"), "0000000042");
+    assert!(
+        address.parse::<u32>().expect("it is a number") >= 2 * 65536,
+        "{address}"
+    );
+    let fixed = Bridge::builder()
+        .index(42)
+        .from_bytes(MODULE.as_bytes())
+        .expect("the module is one");
+    assert_eq!(
+        fixed.call::<_, String>("where", &()).expect("it answers"),
+        "0000000042"
+    );
 }
 
 #[test]
 fn an_argument_that_does_not_fit_is_refused_and_the_next_is_served() {
     for builder in [Bridge::builder(), Bridge::builder().index(42)] {
         let bridge = bridge(builder);
-        let error = bridge.call_bytes("echo", &vec![b'x'; 300_000]).expect_err("four pages are all there may be");
+        let error = bridge
+            .call_bytes("echo", &vec![b'x'; 300_000])
+            .expect_err("four pages are all there may be");
         assert!(matches!(error, CallError::TooLarge { .. }), "{error}");
         assert_eq!(bridge.call::<_, u8>("echo", &7).expect("it answers"), 7);
     }
     let allocating = Bridge::from_bytes(ALLOCATING.as_bytes()).expect("the module is one");
-    let error = allocating.call_bytes("json", &[0; 200_000]).expect_err("the allocator has no room");
+    let error = allocating
+        .call_bytes("json", &[0; 200_000])
+        .expect_err("the allocator has no room");
     assert!(matches!(error, CallError::TooLarge { .. }), "{error}");
 }
 
@@ -106,16 +131,26 @@ fn growing_arguments_use_the_memory_that_they_were_given() {
         .expect("the module is one");
     for length in (0..2_000_000).step_by(100_000) {
         let bytes = vec![b'x'; length];
-        assert_eq!(bridge.call_bytes("echo", &bytes).expect("there is room"), bytes);
+        assert_eq!(
+            bridge.call_bytes("echo", &bytes).expect("there is room"),
+            bytes
+        );
     }
 }
 
 #[test]
 fn t166_an_image_has_the_room_that_its_size_says() {
     let bridge = bridge(Bridge::builder());
-    assert_eq!(bridge.call_image::<u8>("last_pixel", b"short", 64, 64).expect("it is inside the memory"), 0);
+    assert_eq!(
+        bridge
+            .call_image::<u8>("last_pixel", b"short", 64, 64)
+            .expect("it is inside the memory"),
+        0
+    );
     for (width, height) in [(65535, 65535), (u32::MAX, u32::MAX), (20_000, 20_000)] {
-        let error = bridge.call_image::<u8>("last_pixel", b"", width, height).expect_err("no memory is so large");
+        let error = bridge
+            .call_image::<u8>("last_pixel", b"", width, height)
+            .expect_err("no memory is so large");
         assert!(matches!(error, CallError::TooLarge { .. }), "{error}");
     }
 }
@@ -123,13 +158,23 @@ fn t166_an_image_has_the_room_that_its_size_says() {
 #[test]
 fn results_of_the_other_form_say_what_they_are() {
     let bridge = Bridge::from_bytes(ALLOCATING.as_bytes()).expect("the module is one");
-    assert_eq!(bridge.call::<_, [u8; 2]>("json", &()).expect("it answers"), [1, 2]);
-    let bytes = bridge.invoke("bytes", Argument::Bytes(Vec::new())).expect("it answers");
+    assert_eq!(
+        bridge.call::<_, [u8; 2]>("json", &()).expect("it answers"),
+        [1, 2]
+    );
+    let bytes = bridge
+        .invoke("bytes", Argument::Bytes(Vec::new()))
+        .expect("it answers");
     assert_eq!(bytes, Answer::Bytes(vec![0xff, 0xfe]));
     let error = bridge.call::<_, ()>("error", &()).expect_err("it failed");
-    assert!(matches!(&error, CallError::Failed(text) if text == "no such thing"), "{error}");
+    assert!(
+        matches!(&error, CallError::Failed(text) if text == "no such thing"),
+        "{error}"
+    );
     for function in ["nonsense", "nothing", "outside"] {
-        let error = bridge.call::<_, ()>(function, &()).expect_err("that is no result");
+        let error = bridge
+            .call::<_, ()>(function, &())
+            .expect_err("that is no result");
         assert!(matches!(error, CallError::Answer(_)), "{function}: {error}");
     }
     // One each for what was found, not for what is nothing or lies outside; the argument of this call is given back after it.
@@ -139,10 +184,15 @@ fn results_of_the_other_form_say_what_they_are() {
 #[test]
 fn t166_wrong_answers_are_errors_and_the_next_call_is_served() {
     let bridge = bridge(Bridge::builder());
-    for (function, said) in
-        [("far", "not all inside"), ("negative", "-1"), ("floats", "returns neither"), ("no_json", "expected value")]
-    {
-        let error = bridge.call::<_, f64>(function, &()).expect_err("that is no answer");
+    for (function, said) in [
+        ("far", "not all inside"),
+        ("negative", "-1"),
+        ("floats", "returns neither"),
+        ("no_json", "expected value"),
+    ] {
+        let error = bridge
+            .call::<_, f64>(function, &())
+            .expect_err("that is no answer");
         assert!(matches!(error, CallError::Answer(_)), "{function}: {error}");
         assert!(error.to_string().contains(said), "{function}: {error}");
     }
@@ -152,21 +202,40 @@ fn t166_wrong_answers_are_errors_and_the_next_call_is_served() {
 #[test]
 fn a_function_that_is_not_there_or_takes_something_else_is_named() {
     let bridge = bridge(Bridge::builder());
-    let error = bridge.call::<_, ()>("ecko", &()).expect_err("there is none");
+    let error = bridge
+        .call::<_, ()>("ecko", &())
+        .expect_err("there is none");
     assert!(error.to_string().contains("no function `ecko`"), "{error}");
-    let error = bridge.call_image::<()>("echo", b"", 1, 1).expect_err("it takes no image");
-    assert!(error.to_string().contains("takes (i32, i32), not (i32, i32, i32, i32)"), "{error}");
-    assert_eq!(bridge.call::<_, u8>("count", &()).expect("it answers"), 1, "nothing was called");
+    let error = bridge
+        .call_image::<()>("echo", b"", 1, 1)
+        .expect_err("it takes no image");
+    assert!(
+        error
+            .to_string()
+            .contains("takes (i32, i32), not (i32, i32, i32, i32)"),
+        "{error}"
+    );
+    assert_eq!(
+        bridge.call::<_, u8>("count", &()).expect("it answers"),
+        1,
+        "nothing was called"
+    );
 }
 
 #[test]
 fn an_instance_remembers_until_a_call_ends_it() {
     let bridge = bridge(Bridge::builder());
     for calls in 1..=3 {
-        assert_eq!(bridge.call::<_, u8>("count", &()).expect("it answers"), calls);
+        assert_eq!(
+            bridge.call::<_, u8>("count", &()).expect("it answers"),
+            calls
+        );
     }
     let error = bridge.call::<_, ()>("trap", &()).expect_err("it traps");
-    assert!(matches!(error, CallError::Ended(Exit::Trapped(_))), "{error}");
+    assert!(
+        matches!(error, CallError::Ended(Exit::Trapped(_))),
+        "{error}"
+    );
     assert_eq!(bridge.call::<_, u8>("count", &()).expect("it answers"), 1);
 }
 
@@ -177,8 +246,14 @@ fn t010_limits_hold_for_every_call_anew() {
         assert!(bridge.call::<_, u8>("echo", &7).is_ok());
     }
     for _ in 0..3 {
-        let error = bridge.call::<_, ()>("spin", &()).expect_err("it computes too much");
-        let CallError::Ended(Exit::Limit(LimitReached { limit: Limit::Compute, .. })) = error else {
+        let error = bridge
+            .call::<_, ()>("spin", &())
+            .expect_err("it computes too much");
+        let CallError::Ended(Exit::Limit(LimitReached {
+            limit: Limit::Compute,
+            ..
+        })) = error
+        else {
             panic!("{error}")
         };
         assert_eq!(bridge.call::<_, u8>("count", &()).expect("it answers"), 1);
@@ -189,7 +264,9 @@ fn t010_limits_hold_for_every_call_anew() {
 fn a_call_that_takes_too_long_ends_and_the_next_is_served() {
     let bridge = bridge(Bridge::builder().time(Duration::from_millis(20)));
     for _ in 0..3 {
-        let error = bridge.call::<_, ()>("spin", &()).expect_err("it never returns");
+        let error = bridge
+            .call::<_, ()>("spin", &())
+            .expect_err("it never returns");
         assert!(matches!(error, CallError::TimedOut(_)), "{error}");
     }
     let patient = Duration::from_secs(60);
@@ -205,7 +282,11 @@ fn several_instances_serve_at_the_same_time() {
     let spinning: Vec<_> = (0..3)
         .map(|_| {
             let bridge = bridge.clone();
-            smol::spawn(async move { bridge.invoke_async("spin", Argument::Bytes(Vec::new())).await })
+            smol::spawn(async move {
+                bridge
+                    .invoke_async("spin", Argument::Bytes(Vec::new()))
+                    .await
+            })
         })
         .collect();
     assert_eq!(bridge.call::<_, u8>("count", &()).expect("it answers"), 1);
@@ -224,14 +305,23 @@ fn a_blocking_call_inside_of_a_runtime_is_served_after_a_trap_too() {
         assert!(bridge.call::<_, ()>("trap", &()).is_err());
         bridge.call::<_, u8>("count", &())
     });
-    assert_eq!(futures_lite::future::block_on(calls).expect("it answers"), 1);
+    assert_eq!(
+        futures_lite::future::block_on(calls).expect("it answers"),
+        1
+    );
 }
 
 #[test]
 fn a_module_that_cannot_be_instantiated_is_refused() {
-    let error = Bridge::from_bytes(b"(module (func $start unreachable) (start $start))").expect_err("it traps");
+    let error = Bridge::from_bytes(b"(module (func $start unreachable) (start $start))")
+        .expect_err("it traps");
     assert!(matches!(error, LoadError::Instance(_)), "{error}");
-    assert!(error.to_string().contains("no instance of the module can be made: it trapped"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("no instance of the module can be made: it trapped"),
+        "{error}"
+    );
     let error = Bridge::from_bytes(b"no module").expect_err("it is none");
     assert!(matches!(error, LoadError::Module(_)), "{error}");
     let error = Bridge::from_file("/no/such/file.wasm").expect_err("there is none");
@@ -245,14 +335,22 @@ fn a_module_that_cannot_be_instantiated_is_refused() {
 
 #[test]
 fn an_instance_that_never_begins_is_ended() {
-    let vm = Vm::builder().slots(8).build().expect("the machine can be set up");
-    let builder = Bridge::builder().vm(vm.clone()).start_within(Duration::from_millis(20));
+    let vm = Vm::builder()
+        .slots(8)
+        .build()
+        .expect("the machine can be set up");
+    let builder = Bridge::builder()
+        .vm(vm.clone())
+        .start_within(Duration::from_millis(20));
     for module in [
         "(module (func $start (loop br 0)) (start $start))",
         r#"(module (memory (export "memory") 1) (func (export "_initialize") (loop br 0)))"#,
     ] {
         let error = builder.from_bytes(module.as_bytes()).expect_err("it spins");
-        assert!(error.to_string().contains("did not return within 20ms"), "{error}");
+        assert!(
+            error.to_string().contains("did not return within 20ms"),
+            "{error}"
+        );
     }
     assert!(vm.processes().is_empty());
 }
@@ -264,15 +362,32 @@ fn functions_of_the_host_are_there_where_they_were_allowed() {
         (memory (export "memory") 1)
         (func (export "roll") (param i32 i32) (result i32)
             (drop (call $random (local.get 0) (i32.const 1))) (i32.store8 (local.get 0) (i32.const 48)) (i32.const 1)))"#;
-    let error = Bridge::from_bytes(module).expect("it only mentions it").call::<_, u8>("roll", &());
-    assert!(matches!(error, Err(CallError::Ended(Exit::Trapped(_)))), "{error:?}");
-    let allowed = Bridge::builder().allow("wasi_snapshot_preview1::random_get").from_bytes(module);
-    assert_eq!(allowed.expect("it is one").call::<_, u8>("roll", &()).expect("it answers"), 0);
+    let error = Bridge::from_bytes(module)
+        .expect("it only mentions it")
+        .call::<_, u8>("roll", &());
+    assert!(
+        matches!(error, Err(CallError::Ended(Exit::Trapped(_)))),
+        "{error:?}"
+    );
+    let allowed = Bridge::builder()
+        .allow("wasi_snapshot_preview1::random_get")
+        .from_bytes(module);
+    assert_eq!(
+        allowed
+            .expect("it is one")
+            .call::<_, u8>("roll", &())
+            .expect("it answers"),
+        0
+    );
 }
 
 #[test]
 fn t167_many_threads_call_and_the_machine_goes_when_the_last_bridge_does() {
-    let vm = Vm::builder().workers(2).slots(64).build().expect("the machine can be set up");
+    let vm = Vm::builder()
+        .workers(2)
+        .slots(64)
+        .build()
+        .expect("the machine can be set up");
     let bridge = Arc::new(bridge(Bridge::builder().vm(vm.clone()).instances(3)));
     drop(vm);
     let calls: u32 = std::thread::scope(|scope| {
@@ -283,21 +398,29 @@ fn t167_many_threads_call_and_the_machine_goes_when_the_last_bridge_does() {
                     let answered = |round: &u32| match round % 10 {
                         9 => bridge.call::<_, ()>("trap", &()).is_err(),
                         _ => {
-                            bridge.call::<_, u32>("echo", &(thread * 1000 + round)).ok() == Some(thread * 1000 + round)
+                            bridge.call::<_, u32>("echo", &(thread * 1000 + round)).ok()
+                                == Some(thread * 1000 + round)
                         }
                     };
                     (0..100).filter(answered).count() as u32
                 })
             })
             .collect();
-        threads.into_iter().map(|thread| thread.join().expect("no thread panics")).sum()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no thread panics"))
+            .sum()
     });
     assert_eq!(calls, 1600);
     // Calls in flight while the last handle goes: their futures are dropped with the executor's tasks.
     let last = Arc::into_inner(bridge).expect("the threads are gone");
     let in_flight = smol::spawn({
         let bridge = last.clone();
-        async move { bridge.invoke_async("spin", Argument::Bytes(Vec::new())).await }
+        async move {
+            bridge
+                .invoke_async("spin", Argument::Bytes(Vec::new()))
+                .await
+        }
     });
     drop(last);
     futures_lite::future::block_on(in_flight.cancel());

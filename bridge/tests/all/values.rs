@@ -14,44 +14,77 @@ static ECHO: LazyLock<Bridge> = LazyLock::new(|| {
         (func (export "length") (param $index i32) (param $length i32) (result i32) (i32.load (local.get $index)))
         (func (export "address") (param $index i32) (param $length i32) (result i64) (i64.load (local.get $index))))"#;
     // Less than what an answer may claim to be.
-    Bridge::builder().memory(64 << 20).from_bytes(module).expect("the module is one")
+    Bridge::builder()
+        .memory(64 << 20)
+        .from_bytes(module)
+        .expect("the module is one")
 });
 
 #[test]
 fn t166_numbers_beyond_what_a_float_holds_stay_exact() {
-    for number in
-        [json!(9_007_199_254_740_993u64), json!(u64::MAX), json!(i64::MIN), json!(0.1), json!(-0.0), json!(5e-324)]
-    {
-        assert_eq!(ECHO.call::<_, Value>("echo", &number).expect("it comes back"), number);
+    for number in [
+        json!(9_007_199_254_740_993u64),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!(0.1),
+        json!(-0.0),
+        json!(5e-324),
+    ] {
+        assert_eq!(
+            ECHO.call::<_, Value>("echo", &number)
+                .expect("it comes back"),
+            number
+        );
     }
     // JSON has no other numbers.
-    assert_eq!(ECHO.call::<_, Value>("echo", &f64::NAN).expect("it comes back"), Value::Null);
-    let error = ECHO.call_bytes("echo", b"NaN").map(|bytes| serde_json::from_slice::<f64>(&bytes).is_err());
+    assert_eq!(
+        ECHO.call::<_, Value>("echo", &f64::NAN)
+            .expect("it comes back"),
+        Value::Null
+    );
+    let error = ECHO
+        .call_bytes("echo", b"NaN")
+        .map(|bytes| serde_json::from_slice::<f64>(&bytes).is_err());
     assert!(error.expect("bytes come back"));
 }
 
 #[test]
 fn t166_deep_nesting_is_an_error_and_no_overflow() {
     let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
-    let answer = ECHO.invoke("echo", Argument::Json(deep)).expect("the bytes come back");
+    let answer = ECHO
+        .invoke("echo", Argument::Json(deep))
+        .expect("the bytes come back");
     let error = answer.json::<Value>().expect_err("it is nested too deep");
-    assert!(matches!(&error, CallError::Answer(text) if text.contains("recursion limit")), "{error}");
+    assert!(
+        matches!(&error, CallError::Answer(text) if text.contains("recursion limit")),
+        "{error}"
+    );
 }
 
 #[test]
 fn t166_a_value_that_is_nested_deeper_than_answers_may_be_is_refused_and_dropped() {
     let nest = |depth| (0..depth).fold(Value::Null, |inner, _| json!([inner]));
-    assert_eq!(ECHO.call::<_, Value>("echo", &nest(127)).expect("it comes back"), nest(127));
-    let error = ECHO.call::<_, Value>("echo", &nest(128)).expect_err("it is nested too deep");
+    assert_eq!(
+        ECHO.call::<_, Value>("echo", &nest(127))
+            .expect("it comes back"),
+        nest(127)
+    );
+    let error = ECHO
+        .call::<_, Value>("echo", &nest(128))
+        .expect_err("it is nested too deep");
     assert!(error.to_string().contains("recursion limit"), "{error}");
     // What is only passed on may be nested as deep as its sender can write it.
-    let answer = ECHO.invoke("echo", Argument::json(&nest(5_000)).expect("it is JSON")).expect("the bytes come back");
+    let answer = ECHO
+        .invoke("echo", Argument::json(&nest(5_000)).expect("it is JSON"))
+        .expect("the bytes come back");
     answer.json::<serde::de::IgnoredAny>().expect("it is JSON");
 }
 
 #[test]
 fn t166_text_that_is_none_is_an_error() {
-    let answer = ECHO.invoke("echo", Argument::Bytes(b"\"\xff\xfe\"".to_vec())).expect("the bytes come back");
+    let answer = ECHO
+        .invoke("echo", Argument::Bytes(b"\"\xff\xfe\"".to_vec()))
+        .expect("the bytes come back");
     assert!(matches!(answer.json::<String>(), Err(CallError::Answer(_))));
 }
 
@@ -61,13 +94,16 @@ fn values() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
-        any::<f64>().prop_filter("JSON has no others", |number| number.is_finite()).prop_map(Value::from),
+        any::<f64>()
+            .prop_filter("JSON has no others", |number| number.is_finite())
+            .prop_map(Value::from),
         ".*".prop_map(Value::from),
     ];
     leaf.prop_recursive(8, 256, 10, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..10).prop_map(Value::from),
-            prop::collection::btree_map(".*", inner, 0..10).prop_map(|map| Value::Object(map.into_iter().collect())),
+            prop::collection::btree_map(".*", inner, 0..10)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
 }

@@ -14,35 +14,61 @@ static WASM_TEST: LazyLock<PathBuf> = LazyLock::new(|| {
         for (name, _) in std::env::vars_os() {
             // What the cargo that runs this test has set is not meant for the module, but for where cargo keeps things.
             let name = name.to_string_lossy();
-            if name.starts_with("CARGO") && name != "CARGO_HOME" || name.starts_with("RUST") && name.ends_with("FLAGS")
+            if name.starts_with("CARGO") && name != "CARGO_HOME"
+                || name.starts_with("RUST") && name.ends_with("FLAGS")
             {
                 cargo.env_remove(&*name);
             }
         }
-        cargo.args(arguments).args(["--quiet", "--locked"]).env("CARGO_TARGET_DIR", &target);
+        cargo
+            .args(arguments)
+            .args(["--quiet", "--locked"])
+            .env("CARGO_TARGET_DIR", &target);
         cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/wasm_test"));
         let output = cargo.output().expect("cargo runs this test");
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{remedy}\n{cargo:?} failed:\n{said}");
+        assert!(
+            output.status.success(),
+            "{remedy}\n{cargo:?} failed:\n{said}"
+        );
     };
-    run(&["fetch"], "the tests need the crate `image`, and cargo could not fetch it: is there a network?");
-    run(&["build", "--release"], "is the target there? `rustup target add wasm32-unknown-unknown` adds it");
+    run(
+        &["fetch"],
+        "the tests need the crate `image`, and cargo could not fetch it: is there a network?",
+    );
+    run(
+        &["build", "--release"],
+        "is the target there? `rustup target add wasm32-unknown-unknown` adds it",
+    );
     target.join("wasm32-unknown-unknown/release/wasm_test.wasm")
 });
 
 fn bridge() -> Bridge {
     // Little, so that calls that leave something behind are found out.
-    Bridge::builder().memory(32 << 20).from_file(&*WASM_TEST).expect("the module is one")
+    Bridge::builder()
+        .memory(32 << 20)
+        .from_file(&*WASM_TEST)
+        .expect("the module is one")
 }
 
 #[test]
 fn the_calls_of_wasmtubes_documentation_are_answered() {
     let bridge = bridge();
-    let hello: String = bridge.call("hello", &json!({"arg": "World"})).expect("it answers");
+    let hello: String = bridge
+        .call("hello", &json!({"arg": "World"}))
+        .expect("it answers");
     assert_eq!(hello, "Hello, World!");
-    for arguments in [json!({"arg": "World"}), json!({"args": "Hello World!"}), json!({"ナ": [null, 1.5, -7, "\"\n"]})]
-    {
-        assert_eq!(bridge.call::<_, Value>("echo", &arguments).expect("it answers"), arguments);
+    for arguments in [
+        json!({"arg": "World"}),
+        json!({"args": "Hello World!"}),
+        json!({"ナ": [null, 1.5, -7, "\"\n"]}),
+    ] {
+        assert_eq!(
+            bridge
+                .call::<_, Value>("echo", &arguments)
+                .expect("it answers"),
+            arguments
+        );
     }
 }
 
@@ -51,7 +77,9 @@ fn an_image_is_the_bytes_of_a_file_as_in_wasmtubes_tests() {
     // The function reads three bytes a pixel, more than the file has, and whatever they are.
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
     file.resize(123_126, 0x55);
-    let size: Value = bridge().call_image("image_size", &file, 256, 256).expect("it answers");
+    let size: Value = bridge()
+        .call_image("image_size", &file, 256, 256)
+        .expect("it answers");
     assert_eq!(size, json!({"width": 256, "height": 256}));
 }
 
@@ -60,14 +88,38 @@ fn a_large_argument_overwrites_nothing() {
     let bridge = bridge();
     for length in [1_048_011, 1_060_011, 1_114_112, 2_000_000] {
         let arguments = json!({"arg": "x".repeat(length)});
-        assert_eq!(bridge.call::<_, Value>("echo", &arguments).expect("there is room"), arguments, "{length}");
+        assert_eq!(
+            bridge
+                .call::<_, Value>("echo", &arguments)
+                .expect("there is room"),
+            arguments,
+            "{length}"
+        );
         // Its texts and its allocator are what they were.
-        assert_eq!(bridge.call::<_, String>("hello", &json!({"arg": length})).ok(), None, "a number is no text");
-        assert_eq!(bridge.call::<_, String>("hello", &json!({"arg": "W"})).expect("it answers"), "Hello, W!");
+        assert_eq!(
+            bridge
+                .call::<_, String>("hello", &json!({"arg": length}))
+                .ok(),
+            None,
+            "a number is no text"
+        );
+        assert_eq!(
+            bridge
+                .call::<_, String>("hello", &json!({"arg": "W"}))
+                .expect("it answers"),
+            "Hello, W!"
+        );
     }
-    let error = bridge.call::<_, Value>("echo", &"x".repeat(20_000_000)).expect_err("twice that is not there");
+    let error = bridge
+        .call::<_, Value>("echo", &"x".repeat(20_000_000))
+        .expect_err("twice that is not there");
     assert!(matches!(error, CallError::TooLarge { .. }), "{error}");
-    assert_eq!(bridge.call::<_, String>("hello", &json!({"arg": "W"})).expect("it answers"), "Hello, W!");
+    assert_eq!(
+        bridge
+            .call::<_, String>("hello", &json!({"arg": "W"}))
+            .expect("it answers"),
+        "Hello, W!"
+    );
 }
 
 #[test]
@@ -75,6 +127,11 @@ fn many_calls_leave_nothing_behind() {
     let bridge = bridge();
     for call in 0..2_000u32 {
         let arguments = json!({"call": call, "text": "x".repeat(call as usize % 50 * 1000)});
-        assert_eq!(bridge.call::<_, Value>("echo", &arguments).expect("it answers"), arguments);
+        assert_eq!(
+            bridge
+                .call::<_, Value>("echo", &arguments)
+                .expect("it answers"),
+            arguments
+        );
     }
 }

@@ -36,7 +36,9 @@ struct Place {
 
 impl Place {
     fn new() -> Place {
-        Place { directory: TempDir::new().expect("there is room for files") }
+        Place {
+            directory: TempDir::new().expect("there is room for files"),
+        }
     }
 
     fn file(&self) -> PathBuf {
@@ -86,7 +88,10 @@ fn a_new_version_takes_over_however_it_is_written() {
 #[test]
 fn t162_a_link_that_is_swapped_is_a_new_version() {
     let place = Place::new();
-    let (first, second) = (place.directory.path().join("first.wat"), place.directory.path().join("second.wat"));
+    let (first, second) = (
+        place.directory.path().join("first.wat"),
+        place.directory.path().join("second.wat"),
+    );
     fs::write(&first, module(1, "")).expect("the file can be written");
     fs::write(&second, module(2, "")).expect("the file can be written");
     std::os::unix::fs::symlink(&first, place.file()).expect("a link can be made");
@@ -108,7 +113,8 @@ fn t162_a_directory_that_is_swapped_or_a_link_to_another_one_is_a_new_version() 
     let path = |name: &str| place.directory.path().join(name);
     for (name, version) in [("first", 1), ("second", 2), ("third", 3)] {
         fs::create_dir(path(name)).expect("a directory can be made");
-        fs::write(path(name).join("module.wat"), module(version, "")).expect("the file can be written");
+        fs::write(path(name).join("module.wat"), module(version, ""))
+            .expect("the file can be written");
     }
     symlink(path("first"), path("current")).expect("a link can be made");
     let worker = Worker::start(path("current").join("module.wat")).expect("the module is one");
@@ -121,12 +127,20 @@ fn t162_a_directory_that_is_swapped_or_a_link_to_another_one_is_a_new_version() 
     fs::rename(path("second"), path("gone")).expect("the directory can be renamed");
     fs::rename(path("third"), path("second")).expect("the directory can be renamed");
     // For a moment there may be none.
-    let reloaded = std::iter::repeat_with(|| next(&events)).find(|event| !matches!(event, Event::Refused { .. }));
-    assert!(matches!(reloaded, Some(Event::Reloaded { version: 2 })), "{reloaded:?}");
+    let reloaded = std::iter::repeat_with(|| next(&events))
+        .find(|event| !matches!(event, Event::Refused { .. }));
+    assert!(
+        matches!(reloaded, Some(Event::Reloaded { version: 2 })),
+        "{reloaded:?}"
+    );
     assert_eq!(version(&worker), 3);
     fs::write(path("second").join("module.wat"), module(4, "")).expect("the file can be written");
-    let reloaded = std::iter::repeat_with(|| next(&events)).find(|event| !matches!(event, Event::Refused { .. }));
-    assert!(matches!(reloaded, Some(Event::Reloaded { version: 3 })), "{reloaded:?}");
+    let reloaded = std::iter::repeat_with(|| next(&events))
+        .find(|event| !matches!(event, Event::Refused { .. }));
+    assert!(
+        matches!(reloaded, Some(Event::Reloaded { version: 3 })),
+        "{reloaded:?}"
+    );
     assert_eq!(version(&worker), 4);
 }
 
@@ -135,8 +149,13 @@ fn t162_a_directory_that_is_swapped_or_a_link_to_another_one_is_a_new_version() 
 fn what_is_no_regular_file_is_refused_and_not_waited_for() {
     let place = Place::new();
     let pipe = || {
-        let made = std::process::Command::new("mkfifo").arg(place.file()).status();
-        assert!(made.is_ok_and(|status| status.success()), "a pipe with a name can be made");
+        let made = std::process::Command::new("mkfifo")
+            .arg(place.file())
+            .status();
+        assert!(
+            made.is_ok_and(|status| status.success()),
+            "a pipe with a name can be made"
+        );
     };
     pipe();
     let error = Worker::start(place.file()).expect_err("a pipe cannot be watched");
@@ -178,8 +197,12 @@ fn t162_a_file_that_is_touched_or_written_anew_as_it_was_is_no_new_version() {
     }
     place.write(module(2, ""));
     // A file that is half-written for long is refused. Had one of the others been a version, this would be another.
-    let reloaded = std::iter::repeat_with(|| next(&events)).find(|event| !matches!(event, Event::Refused { .. }));
-    assert!(matches!(reloaded, Some(Event::Reloaded { version: 1 })), "{reloaded:?}");
+    let reloaded = std::iter::repeat_with(|| next(&events))
+        .find(|event| !matches!(event, Event::Refused { .. }));
+    assert!(
+        matches!(reloaded, Some(Event::Reloaded { version: 1 })),
+        "{reloaded:?}"
+    );
 }
 
 #[test]
@@ -191,7 +214,11 @@ fn t162_a_thousand_saves_end_with_the_last() {
     for save in 0..1000u32 {
         // Every other one is half of a module.
         let content = module((save % 10) as u8, "");
-        place.write(if save % 2 == 0 { &content[..content.len() / 2] } else { &content });
+        place.write(if save % 2 == 0 {
+            &content[..content.len() / 2]
+        } else {
+            &content
+        });
     }
     // Where the last is what was there in the beginning, no event comes.
     while version(&worker) != 9 {
@@ -207,13 +234,19 @@ fn t162_a_bad_or_missing_file_keeps_the_version_before() {
     let worker = worker(&place);
     let events = worker.events();
     place.write("(module");
-    let Event::Refused { reason } = next(&events) else { panic!("it is no module") };
+    let Event::Refused { reason } = next(&events) else {
+        panic!("it is no module")
+    };
     assert!(reason.contains("expected"), "{reason}");
     place.write("(module (func $start unreachable) (start $start))");
-    let Event::Refused { reason } = next(&events) else { panic!("it cannot be instantiated") };
+    let Event::Refused { reason } = next(&events) else {
+        panic!("it cannot be instantiated")
+    };
     assert!(reason.contains("no instance"), "{reason}");
     fs::remove_file(place.file()).expect("the file can be removed");
-    let Event::Refused { reason } = next(&events) else { panic!("it is gone") };
+    let Event::Refused { reason } = next(&events) else {
+        panic!("it is gone")
+    };
     assert!(reason.contains("cannot be read"), "{reason}");
     assert_eq!((worker.version(), version(&worker)), (0, 1));
     place.write(module(2, ""));
@@ -224,20 +257,39 @@ fn t162_a_bad_or_missing_file_keeps_the_version_before() {
 #[test]
 fn t163_a_version_that_lacks_a_function_is_refused_by_its_name() {
     let place = Place::new();
-    place.write(module(1, "(func (export \"more\") (param i32 i32) (result i32) (i32.const 0))"));
+    place.write(module(
+        1,
+        "(func (export \"more\") (param i32 i32) (result i32) (i32.const 0))",
+    ));
     let worker = worker(&place);
     let events = worker.events();
     place.write(module(2, ""));
-    let Event::Refused { reason } = next(&events) else { panic!("`more` is not there") };
-    assert!(reason.contains("exports no function `more`; it has `version`"), "{reason}");
-    place.write(module(2, "(func (export \"more\") (result i32) (i32.const 0))"));
-    let Event::Refused { reason } = next(&events) else { panic!("`more` is another") };
+    let Event::Refused { reason } = next(&events) else {
+        panic!("`more` is not there")
+    };
+    assert!(
+        reason.contains("exports no function `more`; it has `version`"),
+        "{reason}"
+    );
+    place.write(module(
+        2,
+        "(func (export \"more\") (result i32) (i32.const 0))",
+    ));
+    let Event::Refused { reason } = next(&events) else {
+        panic!("`more` is another")
+    };
     assert!(reason.contains("the function `more` was"), "{reason}");
     assert_eq!(version(&worker), 1);
 
     let place = Place::new();
-    place.write(module(1, "(func (export \"more\") (param i32 i32) (result i32) (i32.const 0))"));
-    let worker = Worker::builder().requires(["version"]).start(place.file()).expect("the module is one");
+    place.write(module(
+        1,
+        "(func (export \"more\") (param i32 i32) (result i32) (i32.const 0))",
+    ));
+    let worker = Worker::builder()
+        .requires(["version"])
+        .start(place.file())
+        .expect("the module is one");
     let events = worker.events();
     place.write(module(2, ""));
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
@@ -253,31 +305,57 @@ fn t164_state_moves_along_or_the_version_before_keeps_it() {
     worker.call::<_, u8>("keep", &7).expect("it answers");
     place.write(module(2, MOVING));
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
-    assert_eq!((version(&worker), worker.call::<_, u8>("kept", &()).expect("it answers")), (2, 7));
+    assert_eq!(
+        (
+            version(&worker),
+            worker.call::<_, u8>("kept", &()).expect("it answers")
+        ),
+        (2, 7)
+    );
 
     let failing = MOVING.replace("(i32.const 0))", "unreachable)");
     place.write(module(3, &failing));
-    let Event::Refused { reason } = next(&events) else { panic!("the state cannot move") };
+    let Event::Refused { reason } = next(&events) else {
+        panic!("the state cannot move")
+    };
     assert!(reason.contains("its state cannot move along"), "{reason}");
-    assert_eq!((version(&worker), worker.call::<_, u8>("kept", &()).expect("it answers")), (2, 7));
+    assert_eq!(
+        (
+            version(&worker),
+            worker.call::<_, u8>("kept", &()).expect("it answers")
+        ),
+        (2, 7)
+    );
 }
 
 #[test]
 fn instances_that_crash_too_often_stop_the_worker_until_the_file_changes() {
     let place = Place::new();
     place.write(module(1, ""));
-    let intensity = Intensity { most: 2, pause: Duration::ZERO, ..Intensity::default() };
-    let worker = Worker::builder().intensity(intensity).start(place.file()).expect("the module is one");
+    let intensity = Intensity {
+        most: 2,
+        pause: Duration::ZERO,
+        ..Intensity::default()
+    };
+    let worker = Worker::builder()
+        .intensity(intensity)
+        .start(place.file())
+        .expect("the module is one");
     let events = worker.events();
     for _ in 0..2 {
-        assert!(matches!(worker.call::<_, ()>("trap", &()), Err(WorkerError::Call(_))));
+        assert!(matches!(
+            worker.call::<_, ()>("trap", &()),
+            Err(WorkerError::Call(_))
+        ));
         assert!(matches!(next(&events), Event::Crashed { version: 0, .. }));
         assert_eq!(version(&worker), 1);
     }
     assert!(worker.call::<_, ()>("trap", &()).is_err());
     assert!(matches!(next(&events), Event::Crashed { version: 0, .. }));
     assert!(matches!(next(&events), Event::Stopped));
-    let error = worker.call::<_, u8>("version", &()).expect_err("it has stopped");
+    let error = worker
+        .call::<_, u8>("version", &())
+        .expect_err("it has stopped");
     assert!(error.to_string().contains("crashed too often"), "{error}");
     place.write(module(2, ""));
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));

@@ -26,15 +26,17 @@ impl Interrupt {
         let interrupt = Interrupt::default();
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
         let (environment, first) = (environment.clone(), interrupt.clone());
-        std::thread::Builder::new().name("lunatic-signals".into()).spawn(move || {
-            for signal in &mut signals.forever() {
-                if first.signal().is_some() {
-                    std::process::exit(super::status::SIGNAL + signal);
+        std::thread::Builder::new()
+            .name("lunatic-signals".into())
+            .spawn(move || {
+                for signal in &mut signals.forever() {
+                    if first.signal().is_some() {
+                        std::process::exit(super::status::SIGNAL + signal);
+                    }
+                    first.0.store(signal, Ordering::SeqCst);
+                    environment.end();
                 }
-                first.0.store(signal, Ordering::SeqCst);
-                environment.end();
-            }
-        })?;
+            })?;
         Ok(interrupt)
     }
 

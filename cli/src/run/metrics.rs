@@ -39,7 +39,9 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse() {
         return Ok((Ipv4Addr::LOCALHOST, port).into());
     }
-    text.parse().map_err(|_| format!("`{text}` is no address; write for example 9100, 127.0.0.1:9100 or [::1]:9100"))
+    text.parse().map_err(|_| {
+        format!("`{text}` is no address; write for example 9100, 127.0.0.1:9100 or [::1]:9100")
+    })
 }
 
 /// Begins to serve, until the command ends. Tells where, if that was left open with port 0.
@@ -50,7 +52,9 @@ pub(super) fn serve(address: SocketAddr, vm: &Vm) -> Result<(), Failure> {
     let listener = Async::new(listener).map_err(failed)?;
     let vm = vm.clone();
     let serving = std::thread::Builder::new().name("lunatic-metrics".into());
-    serving.spawn(move || accept(&listener, &vm)).map_err(failed)?;
+    serving
+        .spawn(move || accept(&listener, &vm))
+        .map_err(failed)?;
     if address.port() == 0 {
         tell(&format!("metrics are served at http://{at}{PATH}\n"));
     }
@@ -90,7 +94,9 @@ async fn connection(mut stream: Async<TcpStream>, vm: Vm) {
             Timer::after(HEAD_TIME).await;
             Ok(Some(Answer::TOO_SLOW))
         });
-        let Some(answer) = answer.await? else { return Ok(()) };
+        let Some(answer) = answer.await? else {
+            return Ok(());
+        };
         stream.write_all(answer.text(&vm).as_bytes()).await?;
         // Whatever else comes is read, or the system would take the answer back.
         stream.get_ref().shutdown(Shutdown::Write)?;
@@ -131,13 +137,30 @@ struct Answer {
 }
 
 impl Answer {
-    const PAGE: Answer = Answer { status: "200 OK", sentence: "" };
-    const MALFORMED: Answer = Answer { status: "400 Bad Request", sentence: "this is no HTTP request" };
-    const ELSEWHERE: Answer = Answer { status: "404 Not Found", sentence: "metrics are at /metrics" };
-    const NOT_GET: Answer = Answer { status: "405 Method Not Allowed", sentence: "metrics can be got with GET" };
-    const TOO_SLOW: Answer = Answer { status: "408 Request Timeout", sentence: "the request took too long" };
-    const TOO_LARGE: Answer =
-        Answer { status: "431 Request Header Fields Too Large", sentence: "the request's head is too large" };
+    const PAGE: Answer = Answer {
+        status: "200 OK",
+        sentence: "",
+    };
+    const MALFORMED: Answer = Answer {
+        status: "400 Bad Request",
+        sentence: "this is no HTTP request",
+    };
+    const ELSEWHERE: Answer = Answer {
+        status: "404 Not Found",
+        sentence: "metrics are at /metrics",
+    };
+    const NOT_GET: Answer = Answer {
+        status: "405 Method Not Allowed",
+        sentence: "metrics can be got with GET",
+    };
+    const TOO_SLOW: Answer = Answer {
+        status: "408 Request Timeout",
+        sentence: "the request took too long",
+    };
+    const TOO_LARGE: Answer = Answer {
+        status: "431 Request Header Fields Too Large",
+        sentence: "the request's head is too large",
+    };
 
     /// Returns what is answered to a request that begins with these bytes; `None` where it is not known yet.
     fn to(head: &[u8]) -> Option<Answer> {
@@ -162,8 +185,16 @@ impl Answer {
 
     /// Returns the whole answer.
     fn text(self, vm: &Vm) -> String {
-        let page = if self == Answer::PAGE { vm.metrics() } else { format!("{}\n", self.sentence) };
-        let allow = if self == Answer::NOT_GET { "allow: GET\r\n" } else { "" };
+        let page = if self == Answer::PAGE {
+            vm.metrics()
+        } else {
+            format!("{}\n", self.sentence)
+        };
+        let allow = if self == Answer::NOT_GET {
+            "allow: GET\r\n"
+        } else {
+            ""
+        };
         let (status, length) = (self.status, page.len());
         format!(
             "HTTP/1.1 {status}\r\ncontent-type: {TEXT_FORMAT}\r\ncontent-length: {length}\r\n{allow}connection: close\r\n\r\n{page}"
@@ -186,14 +217,24 @@ mod tests {
             (get, Answer::PAGE),
             ("GET /metrics?name=x HTTP/1.0\r\n\r\n", Answer::PAGE),
             ("GET /metric HTTP/1.1\r\n\r\n", Answer::ELSEWHERE),
-            ("GET http://here/metrics HTTP/1.1\r\n\r\n", Answer::ELSEWHERE),
+            (
+                "GET http://here/metrics HTTP/1.1\r\n\r\n",
+                Answer::ELSEWHERE,
+            ),
             ("HEAD /metrics HTTP/1.1\r\n\r\n", Answer::NOT_GET),
             ("GET /metrics HTTP/9\r\n\r\n", Answer::MALFORMED),
             ("\0\r\n\r\n", Answer::MALFORMED),
-            (&format!("GET /metrics HTTP/1.1\r\n{fields}\r\n"), Answer::TOO_LARGE),
+            (
+                &format!("GET /metrics HTTP/1.1\r\n{fields}\r\n"),
+                Answer::TOO_LARGE,
+            ),
             (&format!("GET /{}", "x".repeat(MAX_HEAD)), Answer::TOO_LARGE),
         ] {
-            assert_eq!(Answer::to(request.as_bytes()), Some(expected), "{request:?}");
+            assert_eq!(
+                Answer::to(request.as_bytes()),
+                Some(expected),
+                "{request:?}"
+            );
         }
     }
 
@@ -201,9 +242,22 @@ mod tests {
     fn a_port_alone_is_one_of_this_computer_alone() {
         assert_eq!(address("9100"), Ok(([127, 0, 0, 1], 9100).into()));
         assert_eq!(address("0.0.0.0:80"), Ok(([0, 0, 0, 0], 80).into()));
-        assert_eq!(address("[::1]:0").map(|address| address.is_ipv6()), Ok(true));
-        for bad in ["", "99999", "localhost:80", "127.0.0.1", ":80", "http://127.0.0.1:80"] {
-            assert!(address(bad).expect_err("it is no address").contains("9100"), "{bad}");
+        assert_eq!(
+            address("[::1]:0").map(|address| address.is_ipv6()),
+            Ok(true)
+        );
+        for bad in [
+            "",
+            "99999",
+            "localhost:80",
+            "127.0.0.1",
+            ":80",
+            "http://127.0.0.1:80",
+        ] {
+            assert!(
+                address(bad).expect_err("it is no address").contains("9100"),
+                "{bad}"
+            );
         }
     }
 }

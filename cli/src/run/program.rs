@@ -17,7 +17,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// Makes what was read from a file a module. `name` is what it is called in reports.
 pub(super) fn compile(vm: &Vm, path: &Path, name: &str, bytes: &[u8]) -> Result<Module, Failure> {
-    vm.module(name, bytes).map_err(|error| unusable(path, &error))
+    vm.module(name, bytes)
+        .map_err(|error| unusable(path, &error))
 }
 
 /// Checks that a module has the function that a program begins with.
@@ -29,8 +30,13 @@ pub(super) fn check_entry(path: &Path, module: &Module) -> Result<(), Failure> {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    let status = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED };
-    let failure = Failure::new(format!("`{}` cannot be read: {error}", path.display())).status(status);
+    let status = if error.kind() == ErrorKind::NotFound {
+        NOT_FOUND
+    } else {
+        NOT_STARTED
+    };
+    let failure =
+        Failure::new(format!("`{}` cannot be read: {error}", path.display())).status(status);
     if error.kind() != ErrorKind::NotFound {
         return failure;
     }
@@ -46,13 +52,26 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
 
 /// Finds what cargo built under the same name for another profile or target.
 fn built_elsewhere(path: &Path) -> Vec<PathBuf> {
-    let Some(name) = path.file_name() else { return Vec::new() };
-    let target = path.ancestors().find(|ancestor| ancestor.file_name().is_some_and(|name| name == "target"));
+    let Some(name) = path.file_name() else {
+        return Vec::new();
+    };
+    let target = path
+        .ancestors()
+        .find(|ancestor| ancestor.file_name().is_some_and(|name| name == "target"));
     let mut found: Vec<PathBuf> = children(target.unwrap_or(Path::new("target")))
         .into_iter()
-        .filter(|child| child.file_name().is_some_and(|name| name.to_string_lossy().starts_with("wasm32-")))
+        .filter(|child| {
+            child
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("wasm32-"))
+        })
         .flat_map(|wasm| children(&wasm))
-        .flat_map(|profile| [profile.join(name), profile.join(name).with_extension("wasm")])
+        .flat_map(|profile| {
+            [
+                profile.join(name),
+                profile.join(name).with_extension("wasm"),
+            ]
+        })
         .filter(|candidate| candidate.is_file())
         .collect();
     found.sort();
@@ -60,7 +79,9 @@ fn built_elsewhere(path: &Path) -> Vec<PathBuf> {
 }
 
 fn children(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
     entries.flatten().map(|entry| entry.path()).collect()
 }
 
@@ -72,8 +93,10 @@ fn unusable(path: &Path, error: &ModuleError) -> Failure {
 const MAX_LISTED: usize = 20;
 
 fn no_entry(path: &Path, module: &Module) -> Failure {
-    let sentence =
-        format!("`{}` cannot be run: it exports no function `{ENTRY}`, which a program begins with", path.display());
+    let sentence = format!(
+        "`{}` cannot be run: it exports no function `{ENTRY}`, which a program begins with",
+        path.display()
+    );
     let mut exports: Vec<String> = module.functions().map(|name| format!("`{name}`")).collect();
     let failure = Failure::new(sentence).status(NOT_STARTED);
     if exports.is_empty() {
@@ -84,5 +107,8 @@ fn no_entry(path: &Path, module: &Module) -> Failure {
     if more > 0 {
         exports.push(format!("{more} more"));
     }
-    failure.hint(format!("it exports {}; build a binary, not a library", exports.join(", ")))
+    failure.hint(format!(
+        "it exports {}; build a binary, not a library",
+        exports.join(", ")
+    ))
 }

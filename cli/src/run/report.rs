@@ -39,7 +39,8 @@ fn write_frames(text: &mut String, frames: &[Located]) {
         write_frame(text, number, frame);
     }
     if shown.len() < frames.len() {
-        *text += "      (functions of Rust's runtime are left out; `RUST_BACKTRACE=full` shows them)\n";
+        *text +=
+            "      (functions of Rust's runtime are left out; `RUST_BACKTRACE=full` shows them)\n";
     }
 }
 
@@ -48,14 +49,21 @@ fn located(trap: &Trap) -> Vec<Located> {
     let places = |frame: &Frame| Some(trap.module.as_ref()?.places(frame.offset?));
     trap.frames
         .iter()
-        .map(|frame| Located { frame: frame.clone(), places: places(frame).unwrap_or_default() })
+        .map(|frame| Located {
+            frame: frame.clone(),
+            places: places(frame).unwrap_or_default(),
+        })
         .collect()
 }
 
 /// Returns the frames without those of Rust's runtime, which has functions of its own around the program's: one under
 /// which a panic is handled, one under which `main` is called. The program need not be in Rust: then neither is there.
 fn own(frames: &[Located]) -> &[Located] {
-    let find = |mark: &str| frames.iter().position(|located| located.frame.function.contains(mark));
+    let find = |mark: &str| {
+        frames
+            .iter()
+            .position(|located| located.frame.function.contains(mark))
+    };
     let start = find("__rust_end_short_backtrace").map_or(0, |last| last + 1);
     // A test is called by the guest library, and not by the runtime.
     let end = find("__rust_begin_short_backtrace").or_else(|| find("lunatic::test::__test"));
@@ -67,17 +75,27 @@ fn own(frames: &[Located]) -> &[Located] {
 fn write_frame(text: &mut String, number: usize, located: &Located) {
     let Located { frame, places } = located;
     let Some((outermost, inlined)) = places.split_last() else {
-        let offset = frame.offset.map(|offset| format!(" (at 0x{offset:x})")).unwrap_or_default();
+        let offset = frame
+            .offset
+            .map(|offset| format!(" (at 0x{offset:x})"))
+            .unwrap_or_default();
         *text += &format!("{number:>4}: {}{offset}\n", frame.function);
         return;
     };
     let mut label = format!("{number:>4}: ");
     for place in inlined {
-        let function = place.function.as_deref().unwrap_or("a function without a name");
+        let function = place
+            .function
+            .as_deref()
+            .unwrap_or("a function without a name");
         *text += &format!("{label}{function}\n        at {}\n", location(place));
         label = "      inlined into ".to_string();
     }
-    *text += &format!("{label}{}\n        at {}\n", frame.function, location(outermost));
+    *text += &format!(
+        "{label}{}\n        at {}\n",
+        frame.function,
+        location(outermost)
+    );
 }
 
 fn location(place: &Place) -> String {
@@ -95,12 +113,20 @@ fn is_of_the_toolchain(place: &Place) -> bool {
 
 fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
     let mut hints = Vec::new();
-    if !frames.is_empty() && frames.iter().flat_map(|located| &located.places).all(is_of_the_toolchain) {
+    if !frames.is_empty()
+        && frames
+            .iter()
+            .flat_map(|located| &located.places)
+            .all(is_of_the_toolchain)
+    {
         hints.push(
             "for files and lines, build with debug information: `debug = \"line-tables-only\"` in the profile of Cargo.toml",
         );
     }
-    if frames.iter().any(|located| located.frame.function.starts_with("test::test_main")) {
+    if frames
+        .iter()
+        .any(|located| located.frame.function.starts_with("test::test_main"))
+    {
         hints.push(
             "this is one of Rust's test programs, which in wasm ends with the first test that fails; `--nocapture` shows why, and `lunatic test` runs each test apart",
         );
@@ -112,8 +138,12 @@ fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
             Limit::Processes => hints.push("`--max-processes` sets the limit"),
             _ => {}
         },
-        Exit::LinkDied { .. } | Exit::Killed => hints.push("`RUST_LOG=lunatic=debug` shows the end of every process"),
-        Exit::Fault(_) => hints.push("this is a defect of lunatic, not of the program; please report it"),
+        Exit::LinkDied { .. } | Exit::Killed => {
+            hints.push("`RUST_LOG=lunatic=debug` shows the end of every process")
+        }
+        Exit::Fault(_) => {
+            hints.push("this is a defect of lunatic, not of the program; please report it")
+        }
         _ => {}
     }
     hints
@@ -129,17 +159,32 @@ mod tests {
             file: file.to_string(),
             line: Some(line),
         };
-        let frame = Frame { function: function.to_string(), offset: Some(0x1a) };
-        Located { frame, places: places.iter().map(place).collect() }
+        let frame = Frame {
+            function: function.to_string(),
+            offset: Some(0x1a),
+        };
+        Located {
+            frame,
+            places: places.iter().map(place).collect(),
+        }
     }
 
     #[test]
     fn rusts_own_frames_are_left_out() {
-        let names =
-            ["abort", "std::__rust_end_short_backtrace", "f", "main", "std::__rust_begin_short_backtrace", "_start"];
+        let names = [
+            "abort",
+            "std::__rust_end_short_backtrace",
+            "f",
+            "main",
+            "std::__rust_begin_short_backtrace",
+            "_start",
+        ];
         let frames = names.map(|name| frame(name, &[]));
         let check = |frames: &[Located], expected: &[&str]| {
-            let left: Vec<&str> = own(frames).iter().map(|located| &*located.frame.function).collect();
+            let left: Vec<&str> = own(frames)
+                .iter()
+                .map(|located| &*located.frame.function)
+                .collect();
             assert_eq!(left, expected);
         };
         check(&frames, &["f", "main"]);
@@ -153,17 +198,27 @@ mod tests {
     #[test]
     fn what_was_inlined_stands_above_what_it_was_inlined_into() {
         let mut text = String::new();
-        write_frame(&mut text, 3, &frame("app::outer", &[("inner", "a.rs", 1), ("outer", "b.rs", 2)]));
+        write_frame(
+            &mut text,
+            3,
+            &frame("app::outer", &[("inner", "a.rs", 1), ("outer", "b.rs", 2)]),
+        );
         write_frame(&mut text, 4, &frame("plain", &[]));
-        let expected =
-            "   3: inner\n        at a.rs:1\n      inlined into app::outer\n        at b.rs:2\n   4: plain (at 0x1a)\n";
+        let expected = "   3: inner\n        at a.rs:1\n      inlined into app::outer\n        at b.rs:2\n   4: plain (at 0x1a)\n";
         assert_eq!(text, expected);
     }
 
     #[test]
     fn only_the_programs_own_places_make_the_hint_needless() {
         let hinted = |frames: &[Located]| !hints(&Exit::Normal, frames).is_empty();
-        let library = frame("panic", &[("panic", "/rustc/59807616e1/library/core/src/panicking.rs", 80)]);
+        let library = frame(
+            "panic",
+            &[(
+                "panic",
+                "/rustc/59807616e1/library/core/src/panicking.rs",
+                80,
+            )],
+        );
         assert!(hinted(&[library.clone(), frame("f", &[])]));
         assert!(!hinted(&[library, frame("f", &[("f", "src/main.rs", 3)])]));
         assert!(!hinted(&[]));

@@ -55,8 +55,14 @@ fn grant_functions(config: &mut Config, rights: &Rights) -> Result<(), Failure> 
 /// one is both granted and taken away, it is taken away.
 fn rules(rights: &Rights) -> Vec<(bool, &str)> {
     let prefix = |prefix| if prefix == ALL { "" } else { prefix };
-    let allowed = rights.allow.iter().map(|allowed| (true, prefix(allowed.as_str())));
-    let denied = rights.deny.iter().map(|denied| (false, prefix(denied.as_str())));
+    let allowed = rights
+        .allow
+        .iter()
+        .map(|allowed| (true, prefix(allowed.as_str())));
+    let denied = rights
+        .deny
+        .iter()
+        .map(|denied| (false, prefix(denied.as_str())));
     let networking = rights.no_net.then_some((false, NETWORKING));
     // The sort is stable.
     let mut rules: Vec<_> = allowed.chain(denied).chain(networking).collect();
@@ -65,8 +71,10 @@ fn rules(rights: &Rights) -> Vec<(bool, &str)> {
 }
 
 fn unknown(config: &Config, flag: &str, prefix: &str) -> Failure {
-    let failure = Failure::new(format!("no host function's name begins with `{prefix}`, which `{flag}` names"))
-        .status(super::status::NOT_STARTED);
+    let failure = Failure::new(format!(
+        "no host function's name begins with `{prefix}`, which `{flag}` names"
+    ))
+    .status(super::status::NOT_STARTED);
     let near = near(config.functions(), prefix);
     if near.is_empty() {
         let namespaces: BTreeSet<_> = config.functions().map(namespace).collect();
@@ -84,16 +92,21 @@ fn near<'a>(functions: impl Iterator<Item = &'a str>, written: &str) -> Vec<&'a 
     let likeness = |name: &str| {
         // Perhaps only the last part was written.
         let last = name.rsplit("::").next().unwrap_or(name);
-        strsim::normalized_damerau_levenshtein(name, written).max(strsim::normalized_damerau_levenshtein(last, written))
+        strsim::normalized_damerau_levenshtein(name, written)
+            .max(strsim::normalized_damerau_levenshtein(last, written))
     };
-    let mut near: Vec<_> =
-        names.into_iter().map(|name| (likeness(name), name)).filter(|(likeness, _)| *likeness >= LIKENESS).collect();
+    let mut near: Vec<_> = names
+        .into_iter()
+        .map(|name| (likeness(name), name))
+        .filter(|(likeness, _)| *likeness >= LIKENESS)
+        .collect();
     near.sort_by(|(one, _), (other, _)| other.total_cmp(one));
     near.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
 fn namespace(name: &str) -> &str {
-    name.rsplit_once("::").map_or(name, |(namespace, _)| namespace)
+    name.rsplit_once("::")
+        .map_or(name, |(namespace, _)| namespace)
 }
 
 fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
@@ -104,9 +117,14 @@ fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 fn grant_directories(config: &mut Config, rights: &Rights) -> Result<(), Failure> {
     let mut preopen = |host: &str, guest: &str, access| {
         let granted = config.preopen(Path::new(host), guest, access);
-        granted.map(|_| ()).map_err(|error| Failure::new(error).status(super::status::NOT_STARTED))
+        granted
+            .map(|_| ())
+            .map_err(|error| Failure::new(error).status(super::status::NOT_STARTED))
     };
-    for (directories, access) in [(&rights.dir, Access::Write), (&rights.read_dir, Access::Read)] {
+    for (directories, access) in [
+        (&rights.dir, Access::Write),
+        (&rights.read_dir, Access::Read),
+    ] {
         for directory in directories {
             let (host, guest) = directory.split_once("::").unwrap_or((directory, directory));
             preopen(host, guest, access)?;
@@ -115,7 +133,8 @@ fn grant_directories(config: &mut Config, rights: &Rights) -> Result<(), Failure
     if rights.no_dir {
         return Ok(());
     }
-    preopen(".", ".", Access::Write).map_err(|failure| failure.hint("`--no-dir` does without the current directory"))
+    preopen(".", ".", Access::Write)
+        .map_err(|failure| failure.hint("`--no-dir` does without the current directory"))
 }
 
 fn grant_variables(config: &mut Config, rights: &Rights) -> Result<(), Failure> {
@@ -123,18 +142,25 @@ fn grant_variables(config: &mut Config, rights: &Rights) -> Result<(), Failure> 
         for (name, value) in std::env::vars_os() {
             match (name.to_str(), value.to_str()) {
                 (Some(name), Some(value)) => _ = config.variable(name, value),
-                _ => log::debug!("the variable {} is not passed on: it is not UTF-8", name.display()),
+                _ => log::debug!(
+                    "the variable {} is not passed on: it is not UTF-8",
+                    name.display()
+                ),
             }
         }
     }
     for variable in &rights.env {
-        let refuse =
-            |why: &str| Err(Failure::new(format!("`--env {variable}`: {why}")).status(super::status::NOT_STARTED));
+        let refuse = |why: &str| {
+            Err(Failure::new(format!("`--env {variable}`: {why}"))
+                .status(super::status::NOT_STARTED))
+        };
         let (name, value) = match variable.split_once('=') {
             Some((name, value)) => (name, value.to_string()),
             None => match std::env::var(variable) {
                 Ok(value) => (variable.as_str(), value),
-                Err(std::env::VarError::NotPresent) => return refuse("it is not set here; give it as NAME=VALUE"),
+                Err(std::env::VarError::NotPresent) => {
+                    return refuse("it is not set here; give it as NAME=VALUE");
+                }
                 Err(std::env::VarError::NotUnicode(_)) => return refuse("its value is not UTF-8"),
             },
         };
@@ -153,18 +179,28 @@ mod tests {
     use clap::CommandFactory;
     use lunatic_vm::Limits;
 
-    const FUNCTIONS: &[&str] =
-        &["lunatic::message::send", "lunatic::networking::tcp_bind", "wasi_snapshot_preview1::fd_write"];
+    const FUNCTIONS: &[&str] = &[
+        "lunatic::message::send",
+        "lunatic::networking::tcp_bind",
+        "wasi_snapshot_preview1::fd_write",
+    ];
 
     #[test]
     fn a_typing_error_is_recognised() {
         let check = |written: &str, first: Option<&str>| {
-            assert_eq!(near(FUNCTIONS.iter().copied(), written).first().copied(), first, "{written}");
+            assert_eq!(
+                near(FUNCTIONS.iter().copied(), written).first().copied(),
+                first,
+                "{written}"
+            );
         };
         check("lunatic::mesage", Some("lunatic::message"));
         check("networking", Some("lunatic::networking"));
         check("fd_wriet", Some("wasi_snapshot_preview1::fd_write"));
-        check("wasi_snapshot_preview::fd_write", Some("wasi_snapshot_preview1::fd_write"));
+        check(
+            "wasi_snapshot_preview::fd_write",
+            Some("wasi_snapshot_preview1::fd_write"),
+        );
         check("something", None);
     }
 
@@ -177,8 +213,14 @@ mod tests {
             (Limit::TableElements, "| table elements | process | {} |"),
             (Limit::Files, "| open files | process | {} |"),
             (Limit::Handles, "| handles of a kind | process | {} |"),
-            (Limit::MailboxMessages, "| messages waiting | mailbox | {} |"),
-            (Limit::MailboxBytes, "| bytes waiting | mailbox | {} bytes |"),
+            (
+                Limit::MailboxMessages,
+                "| messages waiting | mailbox | {} |",
+            ),
+            (
+                Limit::MailboxBytes,
+                "| bytes waiting | mailbox | {} bytes |",
+            ),
             (Limit::MessageBytes, "| size | message | {} bytes |"),
             (Limit::Processes, "| processes | environment | {} |"),
             (Limit::Timers, "| timers | environment | {} |"),
@@ -191,23 +233,47 @@ mod tests {
             limited += 1;
         }
         let bounded = |limit: &&Limit| Limits::default().get(**limit) != u64::MAX;
-        assert_eq!(Limit::ALL.iter().filter(bounded).count(), limited, "the others have no bound");
+        assert_eq!(
+            Limit::ALL.iter().filter(bounded).count(),
+            limited,
+            "the others have no bound"
+        );
 
-        let help = crate::command_line::CommandLine::command().render_help().to_string();
-        let memory = help.split("[default: ").find_map(|rest| quantity::bytes(rest.split_once(']')?.0).ok());
+        let help = crate::command_line::CommandLine::command()
+            .render_help()
+            .to_string();
+        let memory = help
+            .split("[default: ")
+            .find_map(|rest| quantity::bytes(rest.split_once(']')?.0).ok());
         assert_eq!(memory, Some(Limits::default().get(Limit::Memory)));
-        assert!(help.contains(&format!("[default: {}]", Limits::default().get(Limit::Processes))));
+        assert!(help.contains(&format!(
+            "[default: {}]",
+            Limits::default().get(Limit::Processes)
+        )));
     }
 
     fn rights(allow: &[&str], deny: &[&str], no_net: bool) -> Rights {
         let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
         let (dir, read_dir, env) = (Vec::new(), Vec::new(), Vec::new());
-        Rights { dir, read_dir, no_dir: false, env, no_env: false, no_net, allow: owned(allow), deny: owned(deny) }
+        Rights {
+            dir,
+            read_dir,
+            no_dir: false,
+            env,
+            no_env: false,
+            no_net,
+            allow: owned(allow),
+            deny: owned(deny),
+        }
     }
 
     #[test]
     fn the_longest_beginning_decides() {
-        let given = rights(&["lunatic::networking::resolve", "lunatic"], &["all", "lunatic"], true);
+        let given = rights(
+            &["lunatic::networking::resolve", "lunatic"],
+            &["all", "lunatic"],
+            true,
+        );
         let expected = [
             (false, ""),
             (true, "lunatic"),

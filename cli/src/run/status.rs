@@ -26,7 +26,10 @@ const STATUSES: &[(&str, &str)] = &[
     ("2", "the command line is wrong"),
     ("101", "a test failed, or a flag of a test run is wrong"),
     ("124", "the time of --timeout was over"),
-    ("126", "the program could not be started: it is no module, or imports what nothing provides"),
+    (
+        "126",
+        "the program could not be started: it is no module, or imports what nothing provides",
+    ),
     ("127", "there is no such program"),
     ("130, 143", "ended by SIGINT, by SIGTERM"),
     ("134", "the main process trapped"),
@@ -37,7 +40,10 @@ const STATUSES: &[(&str, &str)] = &[
 
 /// Returns the section of `--help` on exit statuses.
 pub(crate) fn help() -> String {
-    let rows: Vec<String> = STATUSES.iter().map(|(status, meaning)| format!("  {status:<10}{meaning}")).collect();
+    let rows: Vec<String> = STATUSES
+        .iter()
+        .map(|(status, meaning)| format!("  {status:<10}{meaning}"))
+        .collect();
     let end = "A main process that dies with one it is linked to exits with the other's status.";
     format!("Exit status:\n{}\n  {end}", rows.join("\n"))
 }
@@ -66,7 +72,13 @@ mod tests {
 
     #[test]
     fn only_a_normal_end_is_success() {
-        let limit = |limit| Exit::Limit(LimitReached { limit, allowed: 1, wanted: None });
+        let limit = |limit| {
+            Exit::Limit(LimitReached {
+                limit,
+                allowed: 1,
+                wanted: None,
+            })
+        };
         for (exit, status) in [
             (Exit::Normal, 0),
             (Exit::Status(7), 7),
@@ -75,7 +87,13 @@ mod tests {
             (Exit::Killed, 137),
             (limit(Limit::Memory), 152),
             (limit(Limit::Time), 124),
-            (Exit::LinkDied { pid: Pid::from_number(1), exit: Arc::new(Exit::Status(3)) }, 3),
+            (
+                Exit::LinkDied {
+                    pid: Pid::from_number(1),
+                    exit: Arc::new(Exit::Status(3)),
+                },
+                3,
+            ),
             (Exit::Fault("".into()), 255),
         ] {
             assert_eq!(of(&exit), status, "{exit}");
@@ -86,14 +104,25 @@ mod tests {
     fn the_readme_has_the_same_table() {
         let readme = include_str!("../../../README.md");
         for (status, meaning) in STATUSES {
-            assert!(readme.contains(&format!("| {status} | {meaning} |\n")), "{status}");
+            assert!(
+                readme.contains(&format!("| {status} | {meaning} |\n")),
+                "{status}"
+            );
         }
     }
 
     #[test]
     fn every_status_is_explained() {
         let help = help();
-        for status in [NOT_STARTED, NOT_FOUND, TIME_IS_OVER, TRAPPED, KILLED, LIMIT, FAULT] {
+        for status in [
+            NOT_STARTED,
+            NOT_FOUND,
+            TIME_IS_OVER,
+            TRAPPED,
+            KILLED,
+            LIMIT,
+            FAULT,
+        ] {
             assert!(help.contains(&format!("  {status}")), "{status}");
         }
     }

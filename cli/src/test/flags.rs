@@ -25,28 +25,84 @@ struct Flag {
 }
 
 const fn flag(long: &'static str, takes: Takes, help: &'static str) -> Flag {
-    Flag { short: None, long, takes, help }
+    Flag {
+        short: None,
+        long,
+        takes,
+        help,
+    }
 }
 
 /// Every flag.
 const FLAGS: &[Flag] = &[
-    flag("exact", Takes::Nothing, "Take filters for whole names, not for parts of names"),
-    flag("skip", Takes::Any("FILTER"), "Leave out the tests whose names contain this"),
+    flag(
+        "exact",
+        Takes::Nothing,
+        "Take filters for whole names, not for parts of names",
+    ),
+    flag(
+        "skip",
+        Takes::Any("FILTER"),
+        "Leave out the tests whose names contain this",
+    ),
     flag("ignored", Takes::Nothing, "Run only the ignored tests"),
-    flag("include-ignored", Takes::Nothing, "Run the ignored tests too"),
-    flag("exclude-should-panic", Takes::Nothing, "Leave out the tests that have to panic"),
+    flag(
+        "include-ignored",
+        Takes::Nothing,
+        "Run the ignored tests too",
+    ),
+    flag(
+        "exclude-should-panic",
+        Takes::Nothing,
+        "Leave out the tests that have to panic",
+    ),
     flag("list", Takes::Nothing, "List the tests and run none"),
-    flag("test-threads", Takes::Any("COUNT"), "Run so many tests at the same time [default: one on each core]"),
-    flag("fail-fast", Takes::Nothing, "Begin no test after the first that fails"),
-    flag("no-capture", Takes::Nothing, "Let tests write to the terminal"),
+    flag(
+        "test-threads",
+        Takes::Any("COUNT"),
+        "Run so many tests at the same time [default: one on each core]",
+    ),
+    flag(
+        "fail-fast",
+        Takes::Nothing,
+        "Begin no test after the first that fails",
+    ),
+    flag(
+        "no-capture",
+        Takes::Nothing,
+        "Let tests write to the terminal",
+    ),
     flag("nocapture", Takes::Nothing, "The same"),
-    flag("show-output", Takes::Nothing, "Show what tests wrote that passed, too"),
-    flag("format", Takes::One("pretty|terse|json"), "Write a line for each test, a character, or a JSON object"),
-    Flag { short: Some('q'), ..flag("quiet", Takes::Nothing, "The same as --format terse") },
-    flag("color", Takes::Any("auto|always|never"), "Colour results [default: on a terminal]"),
-    flag("report-time", Takes::Nothing, "Show how long each test took"),
+    flag(
+        "show-output",
+        Takes::Nothing,
+        "Show what tests wrote that passed, too",
+    ),
+    flag(
+        "format",
+        Takes::One("pretty|terse|json"),
+        "Write a line for each test, a character, or a JSON object",
+    ),
+    Flag {
+        short: Some('q'),
+        ..flag("quiet", Takes::Nothing, "The same as --format terse")
+    },
+    flag(
+        "color",
+        Takes::Any("auto|always|never"),
+        "Colour results [default: on a terminal]",
+    ),
+    flag(
+        "report-time",
+        Takes::Nothing,
+        "Show how long each test took",
+    ),
     flag("shuffle", Takes::Nothing, "Run the tests in a random order"),
-    flag("shuffle-seed", Takes::One("SEED"), "Run the tests in the random order that has this number"),
+    flag(
+        "shuffle-seed",
+        Takes::One("SEED"),
+        "Run the tests in the random order that has this number",
+    ),
     flag(
         "timeout",
         Takes::One("DURATION"),
@@ -63,10 +119,24 @@ const FLAGS: &[Flag] = &[
         "What to do where a test leaves processes or timers behind [default: note]",
     ),
     flag("test", Takes::Nothing, "Run tests, also beside --bench"),
-    flag("bench", Takes::Nothing, "Run benchmarks, of which there are none"),
-    flag("force-run-in-process", Takes::Nothing, "Has no effect: every test is a process tree of its own"),
-    Flag { short: Some('Z'), ..flag("", Takes::Any("unstable-options"), "Has no effect") },
-    Flag { short: Some('h'), ..flag("help", Takes::Nothing, "Show this") },
+    flag(
+        "bench",
+        Takes::Nothing,
+        "Run benchmarks, of which there are none",
+    ),
+    flag(
+        "force-run-in-process",
+        Takes::Nothing,
+        "Has no effect: every test is a process tree of its own",
+    ),
+    Flag {
+        short: Some('Z'),
+        ..flag("", Takes::Any("unstable-options"), "Has no effect")
+    },
+    Flag {
+        short: Some('h'),
+        ..flag("help", Takes::Nothing, "Show this")
+    },
 ];
 
 /// What a test run is asked for.
@@ -142,20 +212,32 @@ pub(super) enum Asked {
 /// # Errors
 ///
 /// A sentence in the words of Rust's test programs.
-pub(super) fn read(arguments: &[String], variable: impl Fn(&str) -> Option<String>) -> Result<Asked, String> {
+pub(super) fn read(
+    arguments: &[String],
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Asked, String> {
     let given = Given::parse(arguments)?;
     if given.has("help") {
         return Ok(Asked::Help);
     }
     let number = |name: &str| -> Result<Option<u64>, String> {
-        let Some(value) = variable(name) else { return Ok(None) };
-        value.parse().map(Some).map_err(|_| format!("{name} is `{value}`, should be a number"))
+        let Some(value) = variable(name) else {
+            return Ok(None);
+        };
+        value
+            .parse()
+            .map(Some)
+            .map_err(|_| format!("{name} is `{value}`, should be a number"))
     };
     Ok(Asked::Tests(Flags {
         skip: given.values("skip").map(str::to_string).collect(),
         is_exact: given.has("exact"),
         ignored: match (given.has("ignored"), given.has("include-ignored")) {
-            (true, true) => return Err("the options --include-ignored and --ignored are mutually exclusive".into()),
+            (true, true) => {
+                return Err(
+                    "the options --include-ignored and --ignored are mutually exclusive".into(),
+                );
+            }
             (true, false) => Ignored::RunOnly,
             (false, true) => Ignored::RunToo,
             (false, false) => Ignored::NotRun,
@@ -165,7 +247,9 @@ pub(super) fn read(arguments: &[String], variable: impl Fn(&str) -> Option<Strin
         lists: given.has("list"),
         threads: match given.values("test-threads").last() {
             Some(count) => Some(threads(count)?),
-            None => variable("RUST_TEST_THREADS").map(|count| positive(&count)).transpose()?,
+            None => variable("RUST_TEST_THREADS")
+                .map(|count| positive(&count))
+                .transpose()?,
         },
         is_fail_fast: given.has("fail-fast"),
         captures: !(given.has("no-capture")
@@ -177,25 +261,34 @@ pub(super) fn read(arguments: &[String], variable: impl Fn(&str) -> Option<Strin
             None | Some("pretty") => Format::Pretty,
             Some("terse") => Format::Terse,
             Some("json") => Format::Json,
-            Some(other) => return Err(format!("argument for --format must be pretty, terse or json (was {other})")),
+            Some(other) => {
+                return Err(format!(
+                    "argument for --format must be pretty, terse or json (was {other})"
+                ));
+            }
         },
         color: match given.values("color").last() {
             None | Some("auto") => Color::Auto,
             Some("always") => Color::Always,
             Some("never") => Color::Never,
-            Some(other) => return Err(format!("argument for --color must be auto, always, or never (was {other})")),
+            Some(other) => {
+                return Err(format!(
+                    "argument for --color must be auto, always, or never (was {other})"
+                ));
+            }
         },
         reports_time: given.has("report-time"),
         shuffle: {
-            let wanted = given.has("shuffle") || variable("RUST_TEST_SHUFFLE").is_some_and(|value| value != "0");
+            let wanted = given.has("shuffle")
+                || variable("RUST_TEST_SHUFFLE").is_some_and(|value| value != "0");
             let seed = match given.values("shuffle-seed").last() {
-                Some(seed) => Some(
-                    seed.parse()
-                        .map_err(|error| format!("argument for --shuffle-seed must be a number (error: {error})"))?,
-                ),
+                Some(seed) => Some(seed.parse().map_err(|error| {
+                    format!("argument for --shuffle-seed must be a number (error: {error})")
+                })?),
                 None => number("RUST_TEST_SHUFFLE_SEED")?,
             };
-            seed.map(Shuffle::Seed).or(wanted.then_some(Shuffle::Random))
+            seed.map(Shuffle::Seed)
+                .or(wanted.then_some(Shuffle::Random))
         },
         timeout: given.value("timeout", quantity::duration)?,
         memory: given.value("max-memory", quantity::bytes)?,
@@ -203,7 +296,11 @@ pub(super) fn read(arguments: &[String], variable: impl Fn(&str) -> Option<Strin
             None | Some("note") => OnLeaks::Note,
             Some("fail") => OnLeaks::Fail,
             Some("ignore") => OnLeaks::Ignore,
-            Some(other) => return Err(format!("argument for --leaks must be note, fail or ignore (was {other})")),
+            Some(other) => {
+                return Err(format!(
+                    "argument for --leaks must be note, fail or ignore (was {other})"
+                ));
+            }
         },
         filters: given.free,
     }))
@@ -213,13 +310,19 @@ fn threads(count: &str) -> Result<usize, String> {
     match count.parse() {
         Ok(0) => Err("argument for --test-threads must not be 0".into()),
         Ok(count) => Ok(count),
-        Err(error) => Err(format!("argument for --test-threads must be a number > 0 (error: {error})")),
+        Err(error) => Err(format!(
+            "argument for --test-threads must be a number > 0 (error: {error})"
+        )),
     }
 }
 
 fn positive(count: &str) -> Result<usize, String> {
     let refused = || format!("RUST_TEST_THREADS is `{count}`, should be a positive integer.");
-    count.parse().ok().filter(|&count| count > 0).ok_or_else(refused)
+    count
+        .parse()
+        .ok()
+        .filter(|&count| count > 0)
+        .ok_or_else(refused)
 }
 
 /// The arguments, taken apart.
@@ -244,9 +347,16 @@ impl Given {
                     Some((name, value)) => (name, Some(value.to_string())),
                     None => (long, None),
                 };
-                let flag = FLAGS.iter().find(|flag| flag.long == name && !name.is_empty());
-                given.add(flag.ok_or_else(|| unrecognized(name))?, name, value, || arguments.next().cloned())?;
-            } else if let Some(letters) = argument.strip_prefix('-').filter(|letters| !letters.is_empty()) {
+                let flag = FLAGS
+                    .iter()
+                    .find(|flag| flag.long == name && !name.is_empty());
+                given.add(flag.ok_or_else(|| unrecognized(name))?, name, value, || {
+                    arguments.next().cloned()
+                })?;
+            } else if let Some(letters) = argument
+                .strip_prefix('-')
+                .filter(|letters| !letters.is_empty())
+            {
                 given.parse_letters(letters, &mut arguments)?;
             } else {
                 given.free.push(argument.clone());
@@ -263,7 +373,10 @@ impl Given {
     ) -> Result<(), String> {
         for (place, letter) in letters.char_indices() {
             let name = letter.to_string();
-            let flag = FLAGS.iter().find(|flag| flag.short == Some(letter)).ok_or_else(|| unrecognized(&name))?;
+            let flag = FLAGS
+                .iter()
+                .find(|flag| flag.short == Some(letter))
+                .ok_or_else(|| unrecognized(&name))?;
             if flag.takes == Takes::Nothing {
                 self.add(flag, &name, None, || None)?;
                 continue;
@@ -286,11 +399,15 @@ impl Given {
             return Err(format!("Option '{}' given more than once", flag.long));
         }
         let value = match flag.takes {
-            Takes::Nothing if value.is_some() => return Err(format!("Option '{name}' does not take an argument")),
-            Takes::Nothing => None,
-            Takes::One(_) | Takes::Any(_) => {
-                Some(value.or_else(next).ok_or_else(|| format!("Argument to option '{name}' missing"))?)
+            Takes::Nothing if value.is_some() => {
+                return Err(format!("Option '{name}' does not take an argument"));
             }
+            Takes::Nothing => None,
+            Takes::One(_) | Takes::Any(_) => Some(
+                value
+                    .or_else(next)
+                    .ok_or_else(|| format!("Argument to option '{name}' missing"))?,
+            ),
         };
         self.flags.push((flag.long, value));
         Ok(())
@@ -301,14 +418,23 @@ impl Given {
     }
 
     fn values(&self, long: &str) -> impl DoubleEndedIterator<Item = &str> {
-        let is_asked = move |(name, value): &'_ (&str, Option<String>)| *name == long && value.is_some();
+        let is_asked =
+            move |(name, value): &'_ (&str, Option<String>)| *name == long && value.is_some();
         let named = self.flags.iter().filter(move |flag| is_asked(flag));
         named.filter_map(|(_, value)| value.as_deref())
     }
 
-    fn value<T>(&self, long: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
-        let Some(value) = self.values(long).last() else { return Ok(None) };
-        read(value).map(Some).map_err(|why| format!("argument for --{long} is `{value}`: {why}"))
+    fn value<T>(
+        &self,
+        long: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, String> {
+        let Some(value) = self.values(long).last() else {
+            return Ok(None);
+        };
+        read(value)
+            .map(Some)
+            .map_err(|why| format!("argument for --{long} is `{value}`: {why}"))
     }
 }
 
@@ -322,7 +448,11 @@ pub(super) fn help(program: &str) -> String {
     text += &format!("Usage: lunatic [OPTIONS] {program} [FILTERS...] [FLAGS]\n\n");
     text += "A test is run if its name contains one of the filters, and all are if there is none.\n\nFlags:\n";
     for flag in FLAGS {
-        let long = if flag.long.is_empty() { String::new() } else { format!("--{}", flag.long) };
+        let long = if flag.long.is_empty() {
+            String::new()
+        } else {
+            format!("--{}", flag.long)
+        };
         let name = match flag.short {
             Some(short) if long.is_empty() => format!("-{short}"),
             Some(short) => format!("-{short}, {long}"),
@@ -388,9 +518,21 @@ mod tests {
     #[test]
     fn without_flags_all_tests_run_quietly() {
         let none = flags("");
-        assert!(none.filters.is_empty() && none.captures && none.runs_tests && !none.lists && !none.is_exact);
-        assert_eq!((none.ignored, none.format, none.leaks), (Ignored::NotRun, Format::Pretty, OnLeaks::Note));
-        assert_eq!((none.threads, none.shuffle, none.timeout, none.memory), (None, None, None, None));
+        assert!(
+            none.filters.is_empty()
+                && none.captures
+                && none.runs_tests
+                && !none.lists
+                && !none.is_exact
+        );
+        assert_eq!(
+            (none.ignored, none.format, none.leaks),
+            (Ignored::NotRun, Format::Pretty, OnLeaks::Note)
+        );
+        assert_eq!(
+            (none.threads, none.shuffle, none.timeout, none.memory),
+            (None, None, None, None)
+        );
         assert_eq!(flags("-q").format, Format::Terse);
         assert_eq!(flags("-q --format pretty").format, Format::Pretty);
         assert_eq!(flags("--include-ignored").ignored, Ignored::RunToo);
@@ -404,21 +546,42 @@ mod tests {
         for (line, sentence) in [
             ("--foo", "Unrecognized option: 'foo'"),
             ("-qz", "Unrecognized option: 'z'"),
-            ("--ignored --include-ignored", "the options --include-ignored and --ignored are mutually exclusive"),
-            ("--test-threads 0", "argument for --test-threads must not be 0"),
-            ("--color foo", "argument for --color must be auto, always, or never (was foo)"),
-            ("--format junit", "argument for --format must be pretty, terse or json (was junit)"),
+            (
+                "--ignored --include-ignored",
+                "the options --include-ignored and --ignored are mutually exclusive",
+            ),
+            (
+                "--test-threads 0",
+                "argument for --test-threads must not be 0",
+            ),
+            (
+                "--color foo",
+                "argument for --color must be auto, always, or never (was foo)",
+            ),
+            (
+                "--format junit",
+                "argument for --format must be pretty, terse or json (was junit)",
+            ),
             ("--exact --exact", "Option 'exact' given more than once"),
-            ("--format json --format json", "Option 'format' given more than once"),
+            (
+                "--format json --format json",
+                "Option 'format' given more than once",
+            ),
             ("-qq", "Option 'quiet' given more than once"),
             ("--list=3", "Option 'list' does not take an argument"),
             ("--skip", "Argument to option 'skip' missing"),
             ("-Z", "Argument to option 'Z' missing"),
-            ("--leaks maybe", "argument for --leaks must be note, fail or ignore (was maybe)"),
+            (
+                "--leaks maybe",
+                "argument for --leaks must be note, fail or ignore (was maybe)",
+            ),
         ] {
             assert_eq!(parse(line), Err(sentence.into()), "{line}");
         }
-        assert!(parse("--timeout soon").is_err_and(|error| error.contains("--timeout") && error.contains("`soon`")));
+        assert!(
+            parse("--timeout soon")
+                .is_err_and(|error| error.contains("--timeout") && error.contains("`soon`"))
+        );
     }
 
     #[test]
@@ -426,7 +589,10 @@ mod tests {
         let with = |variables: &'static [(&str, &str)], line: &str| {
             let arguments: Vec<String> = line.split_whitespace().map(str::to_string).collect();
             read(&arguments, |name| {
-                variables.iter().find(|(other, _)| *other == name).map(|(_, value)| value.to_string())
+                variables
+                    .iter()
+                    .find(|(other, _)| *other == name)
+                    .map(|(_, value)| value.to_string())
             })
         };
         let asked = |variables, line| match with(variables, line) {
@@ -434,12 +600,21 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(asked(&[("RUST_TEST_THREADS", "5")], "").threads, Some(5));
-        assert_eq!(asked(&[("RUST_TEST_THREADS", "5")], "--test-threads 2").threads, Some(2));
+        assert_eq!(
+            asked(&[("RUST_TEST_THREADS", "5")], "--test-threads 2").threads,
+            Some(2)
+        );
         assert!(with(&[("RUST_TEST_THREADS", "0")], "").is_err());
         assert!(!asked(&[("RUST_TEST_NOCAPTURE", "1")], "").captures);
         assert!(asked(&[("RUST_TEST_NOCAPTURE", "0")], "").captures);
-        assert_eq!(asked(&[("RUST_TEST_SHUFFLE", "1")], "").shuffle, Some(Shuffle::Random));
-        assert_eq!(asked(&[("RUST_TEST_SHUFFLE_SEED", "9")], "").shuffle, Some(Shuffle::Seed(9)));
+        assert_eq!(
+            asked(&[("RUST_TEST_SHUFFLE", "1")], "").shuffle,
+            Some(Shuffle::Random)
+        );
+        assert_eq!(
+            asked(&[("RUST_TEST_SHUFFLE_SEED", "9")], "").shuffle,
+            Some(Shuffle::Seed(9))
+        );
         assert!(with(&[("RUST_TEST_SHUFFLE_SEED", "x")], "").is_err());
     }
 

@@ -46,12 +46,18 @@ pub(super) struct Summary<'a> {
 impl Writer {
     pub(super) fn run_started(&self, seed: Option<u64>, out: &mut String) {
         if self.format == Format::Json {
-            let seed = seed.map(|seed| format!(", \"shuffle_seed\": {seed}")).unwrap_or_default();
+            let seed = seed
+                .map(|seed| format!(", \"shuffle_seed\": {seed}"))
+                .unwrap_or_default();
             let total = self.total;
-            *out += &format!("{{ \"type\": \"suite\", \"event\": \"started\", \"test_count\": {total}{seed} }}\n");
+            *out += &format!(
+                "{{ \"type\": \"suite\", \"event\": \"started\", \"test_count\": {total}{seed} }}\n"
+            );
             return;
         }
-        let seed = seed.map(|seed| format!(" (shuffle seed: {seed})")).unwrap_or_default();
+        let seed = seed
+            .map(|seed| format!(" (shuffle seed: {seed})"))
+            .unwrap_or_default();
         *out += &format!("\nrunning {}{seed}\n", plural(self.total, "test"));
     }
 
@@ -71,10 +77,17 @@ impl Writer {
     pub(super) fn takes_long(&self, test: &Test, after: Duration, out: &mut String) {
         *out += &match self.format {
             Format::Pretty | Format::Terse => {
-                format!("test {} has been running for over {} seconds\n", test.name, after.as_secs())
+                format!(
+                    "test {} has been running for over {} seconds\n",
+                    test.name,
+                    after.as_secs()
+                )
             }
             Format::Json => {
-                format!("{{ \"type\": \"test\", \"event\": \"timeout\", \"name\": \"{}\" }}\n", escaped(&test.name))
+                format!(
+                    "{{ \"type\": \"test\", \"event\": \"timeout\", \"name\": \"{}\" }}\n",
+                    escaped(&test.name)
+                )
             }
         };
     }
@@ -135,11 +148,15 @@ impl Writer {
             Outcome::Failed(_) | Outcome::TimeIsOver(_) => "failed",
             Outcome::Ignored(_) => "ignored",
         };
-        *out += &format!("{{ \"type\": \"test\", \"name\": \"{}\", \"event\": \"{event}\"", escaped(&test.name));
+        *out += &format!(
+            "{{ \"type\": \"test\", \"name\": \"{}\", \"event\": \"{event}\"",
+            escaped(&test.name)
+        );
         if let Some(time) = finished.time.filter(|_| self.reports_time) {
             *out += &format!(", \"exec_time\": {}", time.as_secs_f64());
         }
-        if !finished.output.is_empty() && (self.shows_output || finished.outcome != Outcome::Passed) {
+        if !finished.output.is_empty() && (self.shows_output || finished.outcome != Outcome::Passed)
+        {
             *out += &format!(", \"stdout\": \"{}\"", escaped(&finished.output));
         }
         match &finished.outcome {
@@ -154,7 +171,14 @@ impl Writer {
 
     pub(super) fn run_finished(&self, summary: &Summary<'_>, out: &mut String) {
         let is_ok = summary.failed == 0;
-        let Summary { passed, failed, ignored, filtered_out, time, .. } = summary;
+        let Summary {
+            passed,
+            failed,
+            ignored,
+            filtered_out,
+            time,
+            ..
+        } = summary;
         if self.format == Format::Json {
             *out += &format!(
                 "{{ \"type\": \"suite\", \"event\": \"{}\", \"passed\": {passed}, \"failed\": {failed}, \
@@ -165,17 +189,44 @@ impl Writer {
             return;
         }
         if self.shows_output {
-            section("successes", summary, |outcome| *outcome == Outcome::Passed, out);
+            section(
+                "successes",
+                summary,
+                |outcome| *outcome == Outcome::Passed,
+                out,
+            );
         }
-        if summary.finished.iter().any(|(_, finished)| matches!(finished.outcome, Outcome::Failed(_))) {
-            section("failures", summary, |outcome| matches!(outcome, Outcome::Failed(_)), out);
+        if summary
+            .finished
+            .iter()
+            .any(|(_, finished)| matches!(finished.outcome, Outcome::Failed(_)))
+        {
+            section(
+                "failures",
+                summary,
+                |outcome| matches!(outcome, Outcome::Failed(_)),
+                out,
+            );
         }
-        if summary.finished.iter().any(|(_, finished)| matches!(finished.outcome, Outcome::TimeIsOver(_))) {
+        if summary
+            .finished
+            .iter()
+            .any(|(_, finished)| matches!(finished.outcome, Outcome::TimeIsOver(_)))
+        {
             let title = "failures (time limit exceeded)";
-            section(title, summary, |outcome| matches!(outcome, Outcome::TimeIsOver(_)), out);
+            section(
+                title,
+                summary,
+                |outcome| matches!(outcome, Outcome::TimeIsOver(_)),
+                out,
+            );
         }
         leaks(summary, out);
-        let word = if is_ok { self.colored("ok", GREEN) } else { self.colored("FAILED", RED) };
+        let word = if is_ok {
+            self.colored("ok", GREEN)
+        } else {
+            self.colored("FAILED", RED)
+        };
         *out += &format!(
             "\ntest result: {word}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; \
              {filtered_out} filtered out; finished in {:.2}s\n\n",
@@ -184,7 +235,11 @@ impl Writer {
     }
 
     fn colored(&self, word: &str, color: u8) -> String {
-        if self.is_colored { format!("\x1b[3{color}m{word}\x1b(B\x1b[m") } else { word.to_string() }
+        if self.is_colored {
+            format!("\x1b[3{color}m{word}\x1b(B\x1b[m")
+        } else {
+            word.to_string()
+        }
     }
 }
 
@@ -203,7 +258,10 @@ pub(super) fn list(tests: &[&Test], format: Format) -> String {
                 test.is_ignored
             );
         }
-        let (total, ignored) = (tests.len(), tests.iter().filter(|test| test.is_ignored).count());
+        let (total, ignored) = (
+            tests.len(),
+            tests.iter().filter(|test| test.is_ignored).count(),
+        );
         let _ = writeln!(
             out,
             "{{ \"type\": \"suite\", \"event\": \"completed\", \"tests\": {total}, \"benchmarks\": 0, \
@@ -224,13 +282,26 @@ pub(super) fn list(tests: &[&Test], format: Format) -> String {
 }
 
 fn title(test: &Test) -> String {
-    let mode = if test.panic.is_some() { " - should panic" } else { "" };
+    let mode = if test.panic.is_some() {
+        " - should panic"
+    } else {
+        ""
+    };
     format!("test {}{mode} ... ", test.name)
 }
 
 /// Writes what some tests wrote, and then their names.
-fn section(title: &str, summary: &Summary<'_>, is_meant: impl Fn(&Outcome) -> bool, out: &mut String) {
-    let meant: Vec<_> = summary.finished.iter().filter(|(_, finished)| is_meant(&finished.outcome)).collect();
+fn section(
+    title: &str,
+    summary: &Summary<'_>,
+    is_meant: impl Fn(&Outcome) -> bool,
+    out: &mut String,
+) {
+    let meant: Vec<_> = summary
+        .finished
+        .iter()
+        .filter(|(_, finished)| is_meant(&finished.outcome))
+        .collect();
     *out += &format!("\n{title}:\n");
     let mut outputs = String::new();
     for (test, finished) in &meant {
@@ -239,7 +310,10 @@ fn section(title: &str, summary: &Summary<'_>, is_meant: impl Fn(&Outcome) -> bo
             _ => String::new(),
         };
         if !finished.output.is_empty() || !note.is_empty() {
-            outputs += &format!("---- {} stdout ----\n{}{note}\n", test.name, finished.output);
+            outputs += &format!(
+                "---- {} stdout ----\n{}{note}\n",
+                test.name, finished.output
+            );
         }
     }
     if !outputs.is_empty() {
@@ -256,8 +330,13 @@ fn section(title: &str, summary: &Summary<'_>, is_meant: impl Fn(&Outcome) -> bo
 
 /// Writes which tests left what behind.
 fn leaks(summary: &Summary<'_>, out: &mut String) {
-    let leaks = summary.finished.iter().filter_map(|(test, finished)| Some((test, finished.leaks.as_ref()?)));
-    let mut lines: Vec<String> = leaks.map(|(test, leaks)| format!("    {}: {leaks}\n", test.name)).collect();
+    let leaks = summary
+        .finished
+        .iter()
+        .filter_map(|(test, finished)| Some((test, finished.leaks.as_ref()?)));
+    let mut lines: Vec<String> = leaks
+        .map(|(test, leaks)| format!("    {}: {leaks}\n", test.name))
+        .collect();
     if !lines.is_empty() {
         lines.sort_unstable();
         *out += &format!("\nleft behind:\n{}", lines.concat());
@@ -265,7 +344,11 @@ fn leaks(summary: &Summary<'_>, out: &mut String) {
 }
 
 fn plural(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+    if count == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{count} {noun}s")
+    }
 }
 
 /// Returns text as it stands in a JSON string.
@@ -293,7 +376,10 @@ mod tests {
 
     #[test]
     fn text_is_escaped_for_json() {
-        assert_eq!(escaped("a\"b\\c\n\t\u{1}\u{7f}ä"), "a\\\"b\\\\c\\n\\t\\u0001\\u007fä");
+        assert_eq!(
+            escaped("a\"b\\c\n\t\u{1}\u{7f}ä"),
+            "a\\\"b\\\\c\\n\\t\\u0001\\u007fä"
+        );
     }
 
     #[test]
@@ -313,12 +399,22 @@ mod tests {
         for _ in 0..89 {
             writer.test_finished(&Test::default(), &passed, &mut out);
         }
-        writer.test_finished(&Test::default(), &Finished::new(Outcome::Ignored(None)), &mut out);
         writer.test_finished(
-            &Test { name: "t".into(), ..Test::default() },
+            &Test::default(),
+            &Finished::new(Outcome::Ignored(None)),
+            &mut out,
+        );
+        writer.test_finished(
+            &Test {
+                name: "t".into(),
+                ..Test::default()
+            },
             &Finished::new(Outcome::Failed(None)),
             &mut out,
         );
-        assert_eq!(out, format!("{} 87/100\n..i 90/100\nt --- FAILED\n", ".".repeat(87)));
+        assert_eq!(
+            out,
+            format!("{} 87/100\n..i 90/100\nt --- FAILED\n", ".".repeat(87))
+        );
     }
 }

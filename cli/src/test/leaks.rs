@@ -34,7 +34,10 @@ pub(super) async fn find(environment: &Environment) -> Option<String> {
 
 /// Returns how often each process has been on turn.
 fn turns(processes: &[Process]) -> Vec<(u64, u64)> {
-    let mut turns: Vec<_> = processes.iter().map(|process| (process.pid().number(), process.turns())).collect();
+    let mut turns: Vec<_> = processes
+        .iter()
+        .map(|process| (process.pid().number(), process.turns()))
+        .collect();
     turns.sort_unstable();
     turns
 }
@@ -49,7 +52,11 @@ fn describe(processes: &[Process], environment: &Environment) -> Option<String> 
         if processes.len() > MAX_NAMED {
             named.push("…".into());
         }
-        parts.push(format!("{} ({})", count(processes.len() as u64, "process", "processes"), named.join(", ")));
+        parts.push(format!(
+            "{} ({})",
+            count(processes.len() as u64, "process", "processes"),
+            named.join(", ")
+        ));
     }
     let mut add = |limit, one, many| {
         let used = environment.used(limit);
@@ -65,7 +72,11 @@ fn describe(processes: &[Process], environment: &Environment) -> Option<String> 
 
 /// Returns what a process is called: by the name that it is registered under, or else by what it runs.
 fn call(process: &Process) -> String {
-    let name = process.names().into_iter().next().unwrap_or_else(|| process.name().to_string());
+    let name = process
+        .names()
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| process.name().to_string());
     format!("`{}`", printable(&name))
 }
 

@@ -82,8 +82,14 @@ fn take_text(text: &str) -> Option<(String, &str)> {
 /// Returns the crate that all paths begin with, and `::`: names of tests are without. Empty where there is not one.
 pub(super) fn common_crate<'a>(mut paths: impl Iterator<Item = &'a str>) -> &'a str {
     let first = |path: &'a str| path.find("::").map(|place| &path[..place + 2]);
-    let Some(begin) = paths.next().and_then(first) else { return "" };
-    if paths.all(|path| first(path) == Some(begin)) { begin } else { "" }
+    let Some(begin) = paths.next().and_then(first) else {
+        return "";
+    };
+    if paths.all(|path| first(path) == Some(begin)) {
+        begin
+    } else {
+        ""
+    }
 }
 
 #[cfg(test)]
@@ -95,7 +101,12 @@ mod tests {
         let check = |export: &str, is_ignored: bool, panic: Option<&str>| {
             let path = "m::t".to_string();
             let panic = panic.map(str::to_string);
-            let expected = Declaration { path, is_ignored, panic, ..Declaration::default() };
+            let expected = Declaration {
+                path,
+                is_ignored,
+                panic,
+                ..Declaration::default()
+            };
             assert_eq!(read(export), Some(expected), "{export}");
         };
         check("#lunatic_test_m::t", false, None);
@@ -105,7 +116,11 @@ mod tests {
         check(r"#lunatic_test_#panic_a\#b#m::t", false, Some("a#b"));
         check(r"#lunatic_test_#panic_\##m::t", false, Some("#"));
         check(r"#lunatic_test_#panic_\#\##m::t", false, Some("##"));
-        check("#lunatic_test_#ignore_#panic_two\nlines#m::t", true, Some("two\nlines"));
+        check(
+            "#lunatic_test_#ignore_#panic_two\nlines#m::t",
+            true,
+            Some("two\nlines"),
+        );
         check(r"#lunatic_test_#panic_C:\dir#m::t", false, Some(r"C:\dir"));
         check(r"#lunatic_test_#panic_C:\#m::t", false, Some(r"C:\"));
         check(r"#lunatic_test_#panic_\#:\#m::t", false, Some(r"#:\"));
@@ -129,7 +144,15 @@ mod tests {
     #[test]
     fn what_is_no_option_belongs_to_the_path() {
         let path = |export: &str| read(export).expect("it is the name of a test").path;
-        for rest in ["m::r#fn", "#new_x#m::t", "#timeout_soon#m::t", "#panic_open", "", "#", "#_#"] {
+        for rest in [
+            "m::r#fn",
+            "#new_x#m::t",
+            "#timeout_soon#m::t",
+            "#panic_open",
+            "",
+            "#",
+            "#_#",
+        ] {
             assert_eq!(path(&format!("#lunatic_test_{rest}")), rest);
         }
         assert_eq!(path("#lunatic_test_m::\u{1b}[2J"), "m::\\u{1b}[2J");

@@ -26,7 +26,11 @@ impl Outcome {
 /// `errors` is what the process wrote to standard error that the failure began in.
 pub(super) fn judge(exit: &Exit, expected: Option<&str>, errors: &str) -> Outcome {
     let Some(expected) = expected else {
-        return if exit.is_normal() { Outcome::Passed } else { Outcome::Failed(None) };
+        return if exit.is_normal() {
+            Outcome::Passed
+        } else {
+            Outcome::Failed(None)
+        };
     };
     if exit.is_normal() {
         return Outcome::Failed(Some("test did not panic as expected".into()));
@@ -57,13 +61,28 @@ mod tests {
     use std::sync::Arc;
 
     fn trapped() -> Exit {
-        Exit::Trapped(Arc::new(Trap { reason: "unreachable".into(), module: None, frames: Vec::new() }))
+        Exit::Trapped(Arc::new(Trap {
+            reason: "unreachable".into(),
+            module: None,
+            frames: Vec::new(),
+        }))
     }
 
     #[test]
     fn a_test_that_ends_normally_passes() {
-        let limit = Exit::Limit(LimitReached { limit: Limit::Memory, allowed: 1, wanted: None });
-        assert_eq!(judge(&Exit::Normal, None, "thread 'main' panicked at a:\nbut caught\n"), Outcome::Passed);
+        let limit = Exit::Limit(LimitReached {
+            limit: Limit::Memory,
+            allowed: 1,
+            wanted: None,
+        });
+        assert_eq!(
+            judge(
+                &Exit::Normal,
+                None,
+                "thread 'main' panicked at a:\nbut caught\n"
+            ),
+            Outcome::Passed
+        );
         for exit in [Exit::Status(1), trapped(), Exit::Killed, limit] {
             assert_eq!(judge(&exit, None, ""), Outcome::Failed(None), "{exit}");
         }
@@ -72,21 +91,40 @@ mod tests {
     #[test]
     fn a_test_that_has_to_panic_passes_where_it_panics_as_it_has_to() {
         let errors = "\nthread 'main' panicked at src/lib.rs:1:2:\nthis was it\n";
-        let linked = Exit::LinkDied { pid: Pid::from_number(1), exit: Arc::new(trapped()) };
+        let linked = Exit::LinkDied {
+            pid: Pid::from_number(1),
+            exit: Arc::new(trapped()),
+        };
         for exit in [trapped(), linked] {
             assert_eq!(judge(&exit, Some(""), ""), Outcome::Passed);
             assert_eq!(judge(&exit, Some("was"), errors), Outcome::Passed);
         }
-        let limit = Exit::Limit(LimitReached { limit: Limit::Compute, allowed: 1, wanted: None });
+        let limit = Exit::Limit(LimitReached {
+            limit: Limit::Compute,
+            allowed: 1,
+            wanted: None,
+        });
         for exit in [Exit::Status(101), Exit::Killed, limit] {
             assert_eq!(judge(&exit, Some(""), ""), Outcome::Passed, "{exit}");
         }
         let check = |exit: &Exit, expected: &str, errors: &str, note: &str| {
-            let Outcome::Failed(Some(said)) = judge(exit, Some(expected), errors) else { panic!("{exit} is accepted") };
+            let Outcome::Failed(Some(said)) = judge(exit, Some(expected), errors) else {
+                panic!("{exit} is accepted")
+            };
             assert!(said.contains(note), "{said}");
         };
-        check(&trapped(), "will be", errors, "panic message: \"this was it\"\n expected substring: \"will be\"");
-        check(&trapped(), "src/lib.rs", errors, "panic did not contain expected string");
+        check(
+            &trapped(),
+            "will be",
+            errors,
+            "panic message: \"this was it\"\n expected substring: \"will be\"",
+        );
+        check(
+            &trapped(),
+            "src/lib.rs",
+            errors,
+            "panic did not contain expected string",
+        );
         check(&trapped(), "was", "", "found none");
         check(&Exit::Normal, "", errors, "did not panic");
         check(&Exit::Status(101), "was", errors, "exited with status 101");

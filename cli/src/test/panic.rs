@@ -12,7 +12,10 @@
 /// Returns the message of the last panic.
 pub(super) fn message(text: &str) -> Option<&str> {
     let (place, _) = text.rmatch_indices("thread '").find(|&(place, _)| {
-        let is_a_line = text[..place].chars().next_back().is_none_or(|before| before == '\n');
+        let is_a_line = text[..place]
+            .chars()
+            .next_back()
+            .is_none_or(|before| before == '\n');
         is_a_line && header(&text[place..]).is_some()
     })?;
     let rest = without_advice(header(&text[place..])?);
@@ -43,15 +46,38 @@ mod tests {
 
     #[test]
     fn messages_of_all_times_are_found() {
-        let check = |text: &str, expected: Option<&str>| assert_eq!(message(text), expected, "{text}");
-        let note = "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n";
-        check(&format!("thread 'main' panicked at 'it broke', src/m.rs:2:5\n{note}"), Some("it broke"));
-        check(&format!("thread '<unnamed>' panicked at 'a\n'b', c', src/m.rs:2:5\n{note}"), Some("a\n'b', c"));
-        check(&format!("out\n\nthread 'main' panicked at src/m.rs:2:5:\nit broke\n{note}"), Some("it broke"));
-        check(&format!("\nthread 'main' (1) panicked at src/m.rs:2:5:\ntwo\nlines\n{note}"), Some("two\nlines"));
-        check("thread 'main' panicked at src/m.rs:2:5:\nit broke\nstack backtrace:\n   0: f\n", Some("it broke"));
-        check("thread 'main' panicked at src/m.rs:2:5:\nit broke\n", Some("it broke"));
-        check(&format!("thread 'main' panicked at src/m.rs:2:5:\n\n{note}"), Some(""));
+        let check =
+            |text: &str, expected: Option<&str>| assert_eq!(message(text), expected, "{text}");
+        let note =
+            "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n";
+        check(
+            &format!("thread 'main' panicked at 'it broke', src/m.rs:2:5\n{note}"),
+            Some("it broke"),
+        );
+        check(
+            &format!("thread '<unnamed>' panicked at 'a\n'b', c', src/m.rs:2:5\n{note}"),
+            Some("a\n'b', c"),
+        );
+        check(
+            &format!("out\n\nthread 'main' panicked at src/m.rs:2:5:\nit broke\n{note}"),
+            Some("it broke"),
+        );
+        check(
+            &format!("\nthread 'main' (1) panicked at src/m.rs:2:5:\ntwo\nlines\n{note}"),
+            Some("two\nlines"),
+        );
+        check(
+            "thread 'main' panicked at src/m.rs:2:5:\nit broke\nstack backtrace:\n   0: f\n",
+            Some("it broke"),
+        );
+        check(
+            "thread 'main' panicked at src/m.rs:2:5:\nit broke\n",
+            Some("it broke"),
+        );
+        check(
+            &format!("thread 'main' panicked at src/m.rs:2:5:\n\n{note}"),
+            Some(""),
+        );
     }
 
     #[test]
@@ -62,9 +88,12 @@ mod tests {
 
     #[test]
     fn other_text_is_no_panic() {
-        for text in
-            ["", "thread 'main' slept\n", "x thread 'main' panicked at a.rs:1:1:\nno\n", "panicked at a.rs:1:1:\n"]
-        {
+        for text in [
+            "",
+            "thread 'main' slept\n",
+            "x thread 'main' panicked at a.rs:1:1:\nno\n",
+            "panicked at a.rs:1:1:\n",
+        ] {
             assert_eq!(message(text), None, "{text}");
         }
     }

@@ -82,7 +82,9 @@ impl Common {
             // What stands around the test's own output is not shown, so that is shown when all is there.
             config.stdout(Stdio::Null);
         }
-        let mut ended = self.play(config, function, test.timeout.or(self.timeout), true).await;
+        let mut ended = self
+            .play(config, function, test.timeout.or(self.timeout), true)
+            .await;
         let time = start.elapsed();
         if !self.captures {
             self.vm.flush_output().await;
@@ -99,12 +101,16 @@ impl Common {
         }
         let mut leaks = ended.leaks.take().filter(|_| self.leaks != OnLeaks::Ignore);
         let mut outcome = match &ended.end {
-            _ if is_ignored => {
-                Outcome::Ignored(Some("in wasm, use `#[lunatic::test]` where a test should panic".into()))
-            }
+            _ if is_ignored => Outcome::Ignored(Some(
+                "in wasm, use `#[lunatic::test]` where a test should panic".into(),
+            )),
             End::NotStarted(why) => Outcome::Failed(Some(why.clone())),
             End::TimeIsOver(_, allowed) => Outcome::TimeIsOver(*allowed),
-            End::Exited(main, exit) => outcome::judge(exit, test.panic.as_deref(), &ended.errors(origin(main, exit))),
+            End::Exited(main, exit) => outcome::judge(
+                exit,
+                test.panic.as_deref(),
+                &ended.errors(origin(main, exit)),
+            ),
         };
         if self.leaks == OnLeaks::Fail && outcome == Outcome::Passed {
             outcome = match leaks.take() {
@@ -113,21 +119,40 @@ impl Common {
             };
         }
         let output = ended.describe(self.captures, outcome.is_failure());
-        Finished { outcome, output, leaks, time: Some(time) }
+        Finished {
+            outcome,
+            output,
+            leaks,
+            time: Some(time),
+        }
     }
 
     /// Has the program list its own tests; `None` where it does something else.
     pub(super) async fn list(&self, arguments: &[&str]) -> Option<Vec<String>> {
         let mut config = self.config.clone();
-        config.argument(self.module.name()).stdout(Stdio::Null).stderr(Stdio::Null);
+        config
+            .argument(self.module.name())
+            .stdout(Stdio::Null)
+            .stderr(Stdio::Null);
         for argument in arguments {
             config.argument(argument);
         }
         let ended = self.play(config, ENTRY, Some(TIME_TO_LIST), false).await;
-        let End::Exited(main, Exit::Normal) = &ended.end else { return None };
-        let list = ended.scenes.iter().find(|scene| scene.pid == main.pid()).map(|scene| &*scene.to_output);
+        let End::Exited(main, Exit::Normal) = &ended.end else {
+            return None;
+        };
+        let list = ended
+            .scenes
+            .iter()
+            .find(|scene| scene.pid == main.pid())
+            .map(|scene| &*scene.to_output);
         let list = String::from_utf8_lossy(list.unwrap_or_default()).into_owned();
-        Some(harness::read(&list)?.into_iter().map(str::to_string).collect())
+        Some(
+            harness::read(&list)?
+                .into_iter()
+                .map(str::to_string)
+                .collect(),
+        )
     }
 
     /// Runs a function as a program.
@@ -141,8 +166,13 @@ impl Common {
         let journal = Journal::bounded(MAX_OUTPUT);
         config.journal(&journal).stdin(Stdio::Null).lingering();
         let environment = self.vm.environment(config);
-        let mut ended =
-            Ended { end: End::NotStarted(String::new()), scenes: Vec::new(), lost: 0, leaks: None, alive: 0 };
+        let mut ended = Ended {
+            end: End::NotStarted(String::new()),
+            scenes: Vec::new(),
+            lost: 0,
+            leaks: None,
+            alive: 0,
+        };
         match environment.spawn_main(&self.module, function, &[]) {
             Ok(main) => ended.end = watch(main, allowed).await,
             Err(error) => ended.end = End::NotStarted(error.to_string()),
@@ -196,7 +226,10 @@ fn scenes(journal: &Journal) -> Vec<Scene> {
     for entry in journal.take() {
         let known = scenes.iter().position(|scene| scene.pid == entry.pid);
         let place = known.unwrap_or_else(|| {
-            scenes.push(Scene::new(entry.pid, printable(&entry.process).into_owned()));
+            scenes.push(Scene::new(
+                entry.pid,
+                printable(&entry.process).into_owned(),
+            ));
             scenes.len() - 1
         });
         let scene = &mut scenes[place];
@@ -217,7 +250,14 @@ fn scenes(journal: &Journal) -> Vec<Scene> {
 
 impl Scene {
     fn new(pid: Pid, name: String) -> Scene {
-        Scene { pid, name, written: Vec::new(), to_output: Vec::new(), to_error: Vec::new(), exit: None }
+        Scene {
+            pid,
+            name,
+            written: Vec::new(),
+            to_output: Vec::new(),
+            to_error: Vec::new(),
+            exit: None,
+        }
     }
 
     /// Leaves out what the program's `_start` wrote around a test's own output; says whether it ignored the test.
@@ -251,7 +291,9 @@ impl Ended {
     /// Returns what a process wrote to standard error.
     fn errors(&self, pid: Pid) -> String {
         let scene = self.scenes.iter().find(|scene| scene.pid == pid);
-        scene.map(|scene| String::from_utf8_lossy(&scene.to_error).into_owned()).unwrap_or_default()
+        scene
+            .map(|scene| String::from_utf8_lossy(&scene.to_error).into_owned())
+            .unwrap_or_default()
     }
 
     /// Describes what happened, one process after the other, the first one first: what each wrote, unless that was shown
@@ -259,10 +301,17 @@ impl Ended {
     fn describe(&self, shows_output: bool, shows_ends: bool) -> String {
         let mut text = String::new();
         if shows_output && self.lost > 0 {
-            let _ = writeln!(text, "note: the first {} bytes of output were not kept", self.lost);
+            let _ = writeln!(
+                text,
+                "note: the first {} bytes of output were not kept",
+                self.lost
+            );
         }
         let main = self.main_pid();
-        let (first, others): (Vec<_>, Vec<_>) = self.scenes.iter().partition(|scene| Some(scene.pid) == main);
+        let (first, others): (Vec<_>, Vec<_>) = self
+            .scenes
+            .iter()
+            .partition(|scene| Some(scene.pid) == main);
         for scene in first.into_iter().chain(others) {
             let mut part = String::new();
             if shows_output {
@@ -272,7 +321,11 @@ impl Ended {
                 if !part.is_empty() && !part.ends_with('\n') {
                     part.push('\n');
                 }
-                let who = if Some(scene.pid) == main { "the test" } else { "the process" };
+                let who = if Some(scene.pid) == main {
+                    "the test"
+                } else {
+                    "the process"
+                };
                 part += &report::end(who, exit);
             }
             if part.is_empty() {
@@ -295,7 +348,10 @@ impl Ended {
                 1 => " with another process of its".to_string(),
                 alive => format!(" with {alive} other processes of its"),
             };
-            let _ = writeln!(text, "note: it did not end within {allowed:?} and was killed{others}");
+            let _ = writeln!(
+                text,
+                "note: it did not end within {allowed:?} and was killed{others}"
+            );
         }
         text
     }

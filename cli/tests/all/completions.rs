@@ -24,7 +24,11 @@ fn bash_accepts_its_completions() {
         eprintln!("bash is not installed; nothing was checked");
         return;
     };
-    bash.stdin.take().expect("it is piped").write_all(printed.stdout.as_bytes()).expect("bash reads all of it");
+    bash.stdin
+        .take()
+        .expect("it is piped")
+        .write_all(printed.stdout.as_bytes())
+        .expect("bash reads all of it");
     assert!(bash.wait().expect("it was started").success());
 }
 
@@ -33,7 +37,12 @@ fn a_closed_output_is_no_panic() {
     let (reader, writer) = std::io::pipe().expect("there are descriptors");
     drop(reader);
     let mut command = Place::new().command(&["completions", "bash"]);
-    let output = command.current_dir("/").stdout(writer).stderr(Stdio::piped()).spawn().expect("it was built");
+    let output = command
+        .current_dir("/")
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it was built");
     crate::lunatic::Ended::from(output.wait_with_output().expect("it was started")).check(0, &[]);
 }
 
@@ -43,8 +52,19 @@ fn help_tells_flags_statuses_and_examples() {
     for line in [&["--help"][..], &["run", "--help"]] {
         let help = place.run(line);
         help.check(0, &[]);
-        for part in ["Rights:", "Limits:", "Exit status:", "134", "Examples:", "RUST_LOG=lunatic=debug"] {
-            assert!(help.stdout.contains(part), "{part} is missing in {}", help.stdout);
+        for part in [
+            "Rights:",
+            "Limits:",
+            "Exit status:",
+            "134",
+            "Examples:",
+            "RUST_LOG=lunatic=debug",
+        ] {
+            assert!(
+                help.stdout.contains(part),
+                "{part} is missing in {}",
+                help.stdout
+            );
         }
     }
     let nothing = place.run(&[]);

@@ -18,7 +18,9 @@ fn check(name: &str, arguments: &[&str], printed: &str) {
 
 fn run(name: &str, arguments: &[&str]) -> Ended {
     let program = example(name);
-    let program = program.to_str().expect("the repository lies where paths are text");
+    let program = program
+        .to_str()
+        .expect("the repository lies where paths are text");
     Place::new().run(&[&[program], arguments].concat())
 }
 
@@ -32,13 +34,25 @@ fn environments() {
     let ended = run("environments", &[]);
     ended.check(0, &[]);
     let lines: Vec<&str> = ended.stdout.lines().collect();
-    let [prints, hoards, spins] = lines[..] else { panic!("{ended:#?}") };
-    assert!(prints.starts_with("the one that prints trapped: "), "{prints}");
-    assert!(prints.contains("does not grant `wasi_snapshot_preview1::fd_write`"), "{prints}");
+    let [prints, hoards, spins] = lines[..] else {
+        panic!("{ended:#?}")
+    };
+    assert!(
+        prints.starts_with("the one that prints trapped: "),
+        "{prints}"
+    );
+    assert!(
+        prints.contains("does not grant `wasi_snapshot_preview1::fd_write`"),
+        "{prints}"
+    );
     // The compiler decides how many bytes beyond the limit it is.
-    let wanted = "the one that hoards reached a limit: memory of a process is limited to 1200000 bytes, ";
+    let wanted =
+        "the one that hoards reached a limit: memory of a process is limited to 1200000 bytes, ";
     assert!(hoards.starts_with(wanted), "{hoards}");
-    assert_eq!(spins, "the one that spins reached a limit: compute of a process is limited to 1 units");
+    assert_eq!(
+        spins,
+        "the one that spins reached a limit: compute of a process is limited to 1 units"
+    );
 }
 
 #[test]
@@ -105,11 +119,20 @@ the supervisor exited with status 1
 a server is left: false
 ";
     let ended = run("supervisor", &[]);
-    assert_eq!((ended.status, &*ended.stdout), (Some(0), printed), "{ended:#?}");
+    assert_eq!(
+        (ended.status, &*ended.stdout),
+        (Some(0), printed),
+        "{ended:#?}"
+    );
     // T057: a thousand restarts are one line.
     let lines: Vec<&str> = ended.stderr.lines().collect();
-    let [line] = lines[..] else { panic!("{ended:#?}") };
-    assert!(line.contains("gives up: child `divider` trapped, and 1000 restarts in 3600s are spent"), "{line}");
+    let [line] = lines[..] else {
+        panic!("{ended:#?}")
+    };
+    assert!(
+        line.contains("gives up: child `divider` trapped, and 1000 restarts in 3600s are spent"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -166,9 +189,14 @@ fn module_loading_from_a_file() {
     let place = Place::new();
     let plugin = r#"(module (func (export "divide") (param i32 i32)
         (drop (i32.div_s (local.get 0) (local.get 1)))))"#;
-    place.write("plugin.wasm", wat::parse_str(plugin).expect("it is a module"));
+    place.write(
+        "plugin.wasm",
+        wat::parse_str(plugin).expect("it is a module"),
+    );
     let program = example("module_loading");
-    let program = program.to_str().expect("the repository lies where paths are text");
+    let program = program
+        .to_str()
+        .expect("the repository lies where paths are text");
     let divide = |numbers: [&str; 2]| {
         let ended = place.run(&[&[program, "plugin.wasm", "divide"], &numbers[..]].concat());
         ended.check(0, &[]);
@@ -188,10 +216,15 @@ fn hundred_thousand() {
 fn hundred_thousand_at_the_ceiling() {
     // More at once than may live at once: those there is room for come first, and all come in the end.
     let program = example("hundred_thousand");
-    let program = program.to_str().expect("the repository lies where paths are text");
+    let program = program
+        .to_str()
+        .expect("the repository lies where paths are text");
     let ended = Place::new().run(&["run", "--max-processes", "101", program, "1000", "500"]);
     ended.check(0, &[]);
-    assert_eq!(ended.stdout, "1000 processes, 100 alive at once, each with 1000 numbers on its heap\n");
+    assert_eq!(
+        ended.stdout,
+        "1000 processes, 100 alive at once, each with 1000 numbers on its heap\n"
+    );
 }
 
 /// A program that goes on until the test has seen enough.
@@ -204,14 +237,28 @@ impl Server {
     /// Starts an example, which says where it listens.
     fn start(place: &Place, name: &str, arguments: &[&str]) -> Server {
         let program = example(name);
-        let program = program.to_str().expect("the repository lies where paths are text");
+        let program = program
+            .to_str()
+            .expect("the repository lies where paths are text");
         let mut command = place.command(&[&[program], arguments].concat());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command was built");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command was built");
         let mut line = String::new();
         let output = child.stdout.as_mut().expect("it is piped");
-        BufReader::new(output).read_line(&mut line).expect("it is text");
-        let address = line.trim().strip_prefix("listening on ").and_then(|address| address.parse().ok());
-        Server { child, address: address.unwrap_or_else(|| panic!("it said `{line}`")) }
+        BufReader::new(output)
+            .read_line(&mut line)
+            .expect("it is text");
+        let address = line
+            .trim()
+            .strip_prefix("listening on ")
+            .and_then(|address| address.parse().ok());
+        Server {
+            child,
+            address: address.unwrap_or_else(|| panic!("it said `{line}`")),
+        }
     }
 
     fn connect(&self) -> TcpStream {
@@ -237,26 +284,43 @@ fn tcp_echo() {
         let line = format!("line {number}\n");
         client.write_all(line.as_bytes()).expect("it is connected");
         let mut answer = String::new();
-        BufReader::new(&*client).read_line(&mut answer).expect("an answer comes");
+        BufReader::new(&*client)
+            .read_line(&mut answer)
+            .expect("an answer comes");
         assert_eq!(answer, line);
     }
     let mut rest = String::new();
     clients[0].write_all(b"exit\n").expect("it is connected");
-    clients[0].read_to_string(&mut rest).expect("the server closes the connection");
+    clients[0]
+        .read_to_string(&mut rest)
+        .expect("the server closes the connection");
     assert_eq!(rest, "");
 
     // Half of a connection suffices for an answer.
     clients[1].write_all(b"last\n").expect("it is connected");
-    clients[1].shutdown(Shutdown::Write).expect("it is connected");
-    clients[1].read_to_string(&mut rest).expect("the server closes the connection");
+    clients[1]
+        .shutdown(Shutdown::Write)
+        .expect("it is connected");
+    clients[1]
+        .read_to_string(&mut rest)
+        .expect("the server closes the connection");
     assert_eq!(rest, "last\n");
 
     // What is not UTF-8 ends its own process only.
     clients[2].write_all(b"\xff\n").expect("it is connected");
-    assert_eq!(clients[2].read(&mut [0]).expect("the server closes the connection"), 0);
-    clients[3].write_all(b"still here\n").expect("it is connected");
+    assert_eq!(
+        clients[2]
+            .read(&mut [0])
+            .expect("the server closes the connection"),
+        0
+    );
+    clients[3]
+        .write_all(b"still here\n")
+        .expect("it is connected");
     let mut answer = String::new();
-    BufReader::new(&clients[3]).read_line(&mut answer).expect("an answer comes");
+    BufReader::new(&clients[3])
+        .read_line(&mut answer)
+        .expect("an answer comes");
     assert_eq!(answer, "still here\n");
 
     // The address is taken as long as the server lives.
@@ -270,11 +334,15 @@ fn udp_echo() {
     let place = Place::new();
     let mut server = Server::start(&place, "udp_echo", &["127.0.0.1:0"]);
     let client = UdpSocket::bind("127.0.0.1:0").expect("there are ports");
-    client.connect(server.address).expect("it is a local address");
+    client
+        .connect(server.address)
+        .expect("it is a local address");
     let mut buffer = [0; 64];
     for number in 0..20 {
         let datagram = format!("datagram {number}");
-        client.send(datagram.as_bytes()).expect("the server is there");
+        client
+            .send(datagram.as_bytes())
+            .expect("the server is there");
         let length = client.recv(&mut buffer).expect("an answer comes");
         assert_eq!(&buffer[..length], datagram.as_bytes());
     }
@@ -290,18 +358,29 @@ fn tls_echo() {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     place.write("server.pem", made.cert.pem());
     place.write("server.key", made.signing_key.serialize_pem());
-    let server = Server::start(&place, "tls_echo", &["server.pem", "server.key", "127.0.0.1:0"]);
+    let server = Server::start(
+        &place,
+        "tls_echo",
+        &["server.pem", "server.key", "127.0.0.1:0"],
+    );
 
     // These hold up nobody.
     let silent = server.connect();
     let mut rude = server.connect();
-    rude.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("it is connected");
+    rude.write_all(b"GET / HTTP/1.1\r\n\r\n")
+        .expect("it is connected");
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).expect("it is a root");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = Arc::new(config.expect("versions").with_root_certificates(roots).with_no_client_auth());
+    let config =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = Arc::new(
+        config
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth(),
+    );
     for number in 0..5 {
         let name = "localhost".try_into().expect("it is a name");
         let connection = rustls::ClientConnection::new(config.clone(), name).expect("a connection");
@@ -309,11 +388,16 @@ fn tls_echo() {
         let line = format!("line {number}\n");
         client.write_all(line.as_bytes()).expect("it is connected");
         let mut answer = String::new();
-        BufReader::new(&mut client).read_line(&mut answer).expect("an answer comes");
+        BufReader::new(&mut client)
+            .read_line(&mut answer)
+            .expect("an answer comes");
         assert_eq!(answer, line);
         client.conn.send_close_notify();
         client.flush().expect("it is connected");
-        assert_eq!(client.read(&mut [0]).expect("the server announces the end"), 0);
+        assert_eq!(
+            client.read(&mut [0]).expect("the server announces the end"),
+            0
+        );
     }
     drop(silent);
 

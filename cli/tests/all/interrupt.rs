@@ -13,7 +13,10 @@ fn interrupted(signal: Signal, body: &str) -> Ended {
     let (text, printing) = print("ready\n");
     place.write("guest.wat", with(&format!("{printing} {body}"), &text));
     let mut command = place.command(&["guest.wat"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().expect("it was built");
     let _stdin = child.stdin.take();
     let mut line = String::new();
@@ -32,5 +35,9 @@ fn a_signal_ends_a_program_that_computes() {
 
 #[test]
 fn a_signal_ends_a_program_that_waits_for_input() {
-    interrupted(Signal::INT, "(drop (call $read (i32.const 65536) (i32.const 1)))").check(130, &[]);
+    interrupted(
+        Signal::INT,
+        "(drop (call $read (i32.const 65536) (i32.const 1)))",
+    )
+    .check(130, &[]);
 }

@@ -16,7 +16,10 @@ fn the_library_keeps_its_promises() {
             (if (i64.ne (i64x2.extract_lane 0 (local.get 4)) (i64.const -2)) (then unreachable))
             (if (i64.ne (i64x2.extract_lane 1 (local.get 4)) (i64.const -1)) (then unreachable))
             (call $exit (i32.const 42))))"#;
-    project.place.write("library/plugin.wasm", wat::parse_str(plugin).expect("it is a module"));
+    project.place.write(
+        "library/plugin.wasm",
+        wat::parse_str(plugin).expect("it is a module"),
+    );
     let manifest = project.place.read("library/Cargo.toml");
     let renamed = manifest.replace("lunatic = { ", "machine = { package = \"lunatic\", ");
     assert_ne!(manifest, renamed);
@@ -24,8 +27,23 @@ fn the_library_keeps_its_promises() {
 
     let ended = project.run(&[]);
     assert_eq!(ended.status, Some(1), "{ended:#?}");
-    assert!(ended.stderr.contains("Error: \"ok a main that returns an error exits with status 1\""), "{ended:#?}");
-    let claims = include_str!("../guests/library.rs").matches("    ok(").count();
+    assert!(
+        ended
+            .stderr
+            .contains("Error: \"ok a main that returns an error exits with status 1\""),
+        "{ended:#?}"
+    );
+    let claims = include_str!("../guests/library.rs")
+        .matches("    ok(")
+        .count();
     // Two claims come from one line.
-    assert_eq!(ended.stdout.lines().filter(|line| line.starts_with("ok ")).count(), claims + 1, "{ended:#?}");
+    assert_eq!(
+        ended
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with("ok "))
+            .count(),
+        claims + 1,
+        "{ended:#?}"
+    );
 }

@@ -19,26 +19,37 @@ impl Place {
     /// Writes a file, and the directories that it lies in.
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(name);
-        std::fs::create_dir_all(path.parent().expect("it lies in the directory")).expect("there is room");
+        std::fs::create_dir_all(path.parent().expect("it lies in the directory"))
+            .expect("there is room");
         std::fs::write(&path, content).expect("there is room");
         path
     }
 
     pub(crate) fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+        std::fs::read_to_string(self.path().join(name))
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
     /// Returns the command with arguments, as nobody's habits change it.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lunatic"));
-        command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
-        command.env_remove("RUST_LOG").env("LUNATIC_CACHE", self.path().join("cache"));
+        command
+            .args(arguments)
+            .current_dir(self.path())
+            .stdin(Stdio::null());
+        command
+            .env_remove("RUST_LOG")
+            .env("LUNATIC_CACHE", self.path().join("cache"));
         command
     }
 
     /// Runs the command to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
-        Ended::from(self.command(arguments).output().expect("the command was built with this test"))
+        Ended::from(
+            self.command(arguments)
+                .output()
+                .expect("the command was built with this test"),
+        )
     }
 }
 
@@ -75,7 +86,10 @@ impl Ended {
         assert_eq!(self.status, Some(status), "{self:#?}");
         assert_eq!(self.stderr.is_empty(), parts.is_empty(), "{self:#?}");
         for part in parts {
-            assert!(self.stderr.contains(part), "`{part}` is missing in {self:#?}");
+            assert!(
+                self.stderr.contains(part),
+                "`{part}` is missing in {self:#?}"
+            );
         }
     }
 }

@@ -8,7 +8,10 @@ fn wasm_and_wat_run() {
     let place = Place::new();
     let text = guest("(call $exit (i32.const 5))");
     place.write("app.wat", &text);
-    place.write("app.wasm", wat::parse_str(&text).expect("it is well-formed"));
+    place.write(
+        "app.wasm",
+        wat::parse_str(&text).expect("it is well-formed"),
+    );
     place.run(&["app.wat"]).check(5, &[]);
     place.run(&["app.wasm"]).check(5, &[]);
 }
@@ -24,8 +27,12 @@ fn a_program_may_be_called_like_a_command() {
 #[test]
 fn a_missing_file_is_127() {
     let place = Place::new();
-    place.run(&["missing.wasm"]).check(127, &["`missing.wasm` cannot be read"]);
-    place.run(&["biuld"]).check(127, &["no command of `lunatic`"]);
+    place
+        .run(&["missing.wasm"])
+        .check(127, &["`missing.wasm` cannot be read"]);
+    place
+        .run(&["biuld"])
+        .check(127, &["no command of `lunatic`"]);
 }
 
 #[test]
@@ -33,7 +40,9 @@ fn what_was_built_for_another_profile_is_found() {
     let place = Place::new();
     place.write("target/wasm32-wasip1/release/app.wasm", "");
     let found = "target/wasm32-wasip1/release/app.wasm";
-    place.run(&["target/wasm32-wasip1/debug/app.wasm"]).check(127, &[found]);
+    place
+        .run(&["target/wasm32-wasip1/debug/app.wasm"])
+        .check(127, &[found]);
     place.run(&["app"]).check(127, &[found]);
 }
 
@@ -44,7 +53,11 @@ fn what_is_not_wasm_is_126_and_says_where() {
     let mut damaged = wat::parse_str(guest("")).expect("it is well-formed");
     damaged.truncate(damaged.len() / 2);
     for (name, content, part) in [
-        ("picture.wasm", &b"\x89PNG\r\n\x1a\n\xff"[..], "not a wasm module"),
+        (
+            "picture.wasm",
+            &b"\x89PNG\r\n\x1a\n\xff"[..],
+            "not a wasm module",
+        ),
         ("empty.wasm", b"", "cannot be run"),
         ("damaged.wasm", &damaged, "offset 0x"),
         ("text.wat", b"(module (func $f (call $g)))", "1:24"),
@@ -62,7 +75,13 @@ fn a_component_is_told_apart() {
 #[test]
 fn an_import_that_nothing_provides_is_named() {
     let guest = "(module (import \"my::space\" \"call\" (func)) (func (export \"_start\")))";
-    run(&[], guest).check(126, &["nothing provides the import `my::space::call`", "VmBuilder::host"]);
+    run(&[], guest).check(
+        126,
+        &[
+            "nothing provides the import `my::space::call`",
+            "VmBuilder::host",
+        ],
+    );
 }
 
 #[test]
@@ -95,11 +114,22 @@ fn a_program_of_two_generations_is_told_what_does_not_go_together() {
         (import \"lunatic::process\" \"inherit_spawn\" (func (param i64 i32 i32 i32 i32 i32) (result i32)))
         (import \"lunatic::process\" \"process_id\" (func (result i64)))
         (func (export \"_start\")))";
-    run(&[], guest).check(126, &["`lunatic::process::inherit_spawn`", "`lunatic::process::process_id`", "one version"]);
+    run(&[], guest).check(
+        126,
+        &[
+            "`lunatic::process::inherit_spawn`",
+            "`lunatic::process::process_id`",
+            "one version",
+        ],
+    );
 }
 
 #[test]
 fn a_module_without_an_entry_is_told_what_it_has() {
-    run(&[], "(module (func (export \"one\")) (func (export \"two\")))").check(126, &["`_start`", "`one`, `two`"]);
+    run(
+        &[],
+        "(module (func (export \"one\")) (func (export \"two\")))",
+    )
+    .check(126, &["`_start`", "`one`, `two`"]);
     run(&[], "(module)").check(126, &["`_start`", "no function at all"]);
 }

@@ -12,7 +12,10 @@ const NEVER: Duration = Duration::from_secs(120);
 
 /// A function that answers with a text of one digit's length.
 fn answering(text: &str) -> String {
-    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}",
+        text.len()
+    );
     let escaped: String = answer.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     format!(
         r#"(module
@@ -35,7 +38,11 @@ struct Serving {
 
 impl Serving {
     fn start(place: &Place, arguments: &[&str]) -> Serving {
-        let mut child = place.command(arguments).stderr(Stdio::piped()).spawn().expect("it was built with this test");
+        let mut child = place
+            .command(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it was built with this test");
         let told = BufReader::new(child.stderr.take().expect("it is piped"));
         Serving { child, told }
     }
@@ -60,7 +67,10 @@ impl Serving {
     fn gateway(&mut self, name: &str, scheme: &str) -> (SocketAddr, String) {
         let line = self.wait_for(&format!("{name}: {scheme}://"));
         let (address, target) = line.split_once(" -> ").expect("it leads somewhere");
-        (address.parse().expect("it is an address"), target.to_string())
+        (
+            address.parse().expect("it is an address"),
+            target.to_string(),
+        )
     }
 
     #[cfg(unix)]
@@ -70,7 +80,11 @@ impl Serving {
         let mut stderr = String::new();
         self.told.read_to_string(&mut stderr).expect("it is text");
         let status = self.child.wait().expect("it was started").code();
-        Ended { status, stdout: String::new(), stderr }
+        Ended {
+            status,
+            stdout: String::new(),
+            stderr,
+        }
     }
 }
 
@@ -84,40 +98,66 @@ impl Drop for Serving {
 
 fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(NEVER)).expect("it is a socket");
+    stream
+        .set_read_timeout(Some(NEVER))
+        .expect("it is a socket");
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
-    answer.split_once("\r\n\r\n").map_or(answer.clone(), |(_, body)| body.to_string())
+    answer
+        .split_once("\r\n\r\n")
+        .map_or(answer.clone(), |(_, body)| body.to_string())
 }
 
 #[test]
 fn build_lists_what_it_built_and_says_what_it_did_not() {
     let place = Place::new();
-    place
-        .run(&["build"])
-        .check(1, &["no `lunatic.toml` and no `embly-project.yml` here or above", "hint: `--file FILE`"]);
-    place.write("lunatic.toml", "[functions.a]\nwasm = \"a.wat\"\n[functions.second]\nwasm = \"b.wat\"\n");
+    place.run(&["build"]).check(
+        1,
+        &[
+            "no `lunatic.toml` and no `embly-project.yml` here or above",
+            "hint: `--file FILE`",
+        ],
+    );
+    place.write(
+        "lunatic.toml",
+        "[functions.a]\nwasm = \"a.wat\"\n[functions.second]\nwasm = \"b.wat\"\n",
+    );
     place.write("a.wat", answering("a"));
     place.write("b.wat", answering("b"));
     place.write("inner/x", "");
     let mut below = place.command(&["build"]);
-    let ended = Ended::from(below.current_dir(place.path().join("inner")).output().expect("it was built"));
+    let ended = Ended::from(
+        below
+            .current_dir(place.path().join("inner"))
+            .output()
+            .expect("it was built"),
+    );
     ended.check(0, &["building a\n", "building second\n"]);
     let lines: Vec<&str> = ended.stdout.lines().collect();
-    assert!(lines[0].starts_with("a       ") && lines[0].contains(" B "), "{ended:#?}");
-    assert!(lines[1].starts_with("second  ") && lines[1].contains("/.lunatic/build/second-"), "{ended:#?}");
+    assert!(
+        lines[0].starts_with("a       ") && lines[0].contains(" B "),
+        "{ended:#?}"
+    );
+    assert!(
+        lines[1].starts_with("second  ") && lines[1].contains("/.lunatic/build/second-"),
+        "{ended:#?}"
+    );
 
     place.write("b.wat", "(module)");
     let ended = place.run(&["build"]);
-    ended.check(1, &["error: `second` was not built: `./b.wat` is no function: the module exports neither"]);
+    ended.check(
+        1,
+        &["error: `second` was not built: `./b.wat` is no function: the module exports neither"],
+    );
     assert_eq!(ended.stdout.lines().count(), 1, "{ended:#?}");
 
     place.write("lunatic.toml", "[functions.a]\nwasm = 1\n");
-    place
-        .run(&["build"])
-        .check(1, &["error: expected path string, found `1`\n --> lunatic.toml:2:8\n  |\n2 | wasm = 1\n"]);
+    place.run(&["build"]).check(
+        1,
+        &["error: expected path string, found `1`\n --> lunatic.toml:2:8\n  |\n2 | wasm = 1\n"],
+    );
 }
 
 #[test]
@@ -135,19 +175,31 @@ fn serve_says_what_listens_where_and_ends_at_a_signal() {
 #[test]
 fn serve_needs_something_to_serve() {
     let place = Place::new();
-    place.run(&["serve"]).check(1, &["no `lunatic.toml`", "hint: `--deploy`"]);
+    place
+        .run(&["serve"])
+        .check(1, &["no `lunatic.toml`", "hint: `--deploy`"]);
     place.write("lunatic.toml", "[functions.a]\nwasm = \"a.wat\"\n");
-    place.write("a.wat", answering("a"));
-    place.run(&["serve"]).check(1, &["the project has no gateways", "`[gateways.web]`"]);
-    place.write("lunatic.toml", PROJECT);
-    place.write("a.wat", "(module)");
-    place.run(&["serve"]).check(1, &["`a` was not built", "not all functions were built"]);
-    let secret = format!("{PROJECT}[functions.a.environment.secrets]\nA = {{ env = \"LUNATIC_TEST_NOT_SET\" }}\n");
-    place.write("lunatic.toml", secret);
     place.write("a.wat", answering("a"));
     place
         .run(&["serve"])
-        .check(1, &["`LUNATIC_TEST_NOT_SET`, which this secret is in, is not set", "lunatic.toml:8:5"]);
+        .check(1, &["the project has no gateways", "`[gateways.web]`"]);
+    place.write("lunatic.toml", PROJECT);
+    place.write("a.wat", "(module)");
+    place
+        .run(&["serve"])
+        .check(1, &["`a` was not built", "not all functions were built"]);
+    let secret = format!(
+        "{PROJECT}[functions.a.environment.secrets]\nA = {{ env = \"LUNATIC_TEST_NOT_SET\" }}\n"
+    );
+    place.write("lunatic.toml", secret);
+    place.write("a.wat", answering("a"));
+    place.run(&["serve"]).check(
+        1,
+        &[
+            "`LUNATIC_TEST_NOT_SET`, which this secret is in, is not set",
+            "lunatic.toml:8:5",
+        ],
+    );
     // What is only built needs no secrets.
     place.run(&["build"]).check(0, &["building a"]);
 }
@@ -172,7 +224,9 @@ fn dev_swaps_what_changes() {
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("there is room");
     for entry in std::fs::read_dir(from).expect("it is in the repository") {
-        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).expect("it can be read");
+        let (path, name) = entry
+            .map(|entry| (entry.path(), entry.file_name()))
+            .expect("it can be read");
         if path.is_dir() && name != "target" {
             copy(&path, &to.join(name));
         } else if path.is_file() {
@@ -184,8 +238,14 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn the_example_does_what_the_readme_says() {
     let place = Place::new();
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/functions"), place.path());
-    let toml = place.read("lunatic.toml").replace("port = 8080", "port = 0").replace("port = 8081", "port = 0");
+    copy(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/functions"),
+        place.path(),
+    );
+    let toml = place
+        .read("lunatic.toml")
+        .replace("port = 8080", "port = 0")
+        .replace("port = 8081", "port = 0");
     place.write("lunatic.toml", toml);
     let mut serving = Serving::start(&place, &["serve"]);
     let (web, target) = serving.gateway("web", "http");
@@ -200,7 +260,10 @@ fn the_example_does_what_the_readme_says() {
 #[test]
 fn the_project_of_embly_s_readme_runs() {
     let place = Place::new();
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/functions/rust"), &place.path().join("listener"));
+    copy(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/functions/rust"),
+        &place.path().join("listener"),
+    );
     std::fs::remove_file(place.path().join("listener/src/bin/echo.rs")).expect("it was copied");
     let yaml = "\
 functions:
@@ -216,5 +279,8 @@ gateways:
     place.write("embly-project.yml", yaml);
     let mut serving = Serving::start(&place, &["serve"]);
     let (address, target) = serving.gateway("index", "http");
-    assert_eq!((get(address, "/x").as_str(), target.as_str()), (" from /x\n", "listener"));
+    assert_eq!(
+        (get(address, "/x").as_str(), target.as_str()),
+        (" from /x\n", "listener")
+    );
 }

@@ -25,11 +25,18 @@ fn check(package: &str, claim: &str, end: &End) {
     let ended = run(&place, &claims(package), &[claim, "--as", "given"]);
     match end {
         Prints(lines) => {
-            assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), *lines, "{ended:#?}");
+            assert_eq!(
+                ended.stdout.lines().collect::<Vec<_>>(),
+                *lines,
+                "{ended:#?}"
+            );
             assert_eq!(ended.status, Some(0), "{ended:#?}");
         }
         Fails(status, words) => {
-            assert_eq!(ended.stdout, "", "it prints where it should have ended: {ended:#?}");
+            assert_eq!(
+                ended.stdout, "",
+                "it prints where it should have ended: {ended:#?}"
+            );
             ended.check(*status, words);
         }
     }
@@ -42,20 +49,36 @@ fn claims(package: &str) -> PathBuf {
 
 /// Runs a program. What was compiled is kept beside the program, so that one of its runs compiles it for all.
 fn run(place: &Place, program: &Path, arguments: &[&str]) -> Ended {
-    let path = program.to_str().expect("the repository lies where paths are text");
+    let path = program
+        .to_str()
+        .expect("the repository lies where paths are text");
     let mut command = place.command(&[&[path], arguments].concat());
-    command.env("LUNATIC_CACHE", program.with_extension("cache")).env("PUBLISHED_CLAIM", "a variable");
-    Ended::from(command.output().expect("the command was built with this test"))
+    command
+        .env("LUNATIC_CACHE", program.with_extension("cache"))
+        .env("PUBLISHED_CLAIM", "a variable");
+    Ended::from(
+        command
+            .output()
+            .expect("the command was built with this test"),
+    )
 }
 
 /// Lays into the place what programs find there.
 fn prepare(place: &Place, package: &str, claim: &str) {
     if claim.contains("modules::") {
-        let plugin = if package == "lunatic-0.14" { PLUGIN } else { OLDER_PLUGIN };
-        place.write("plugin.wasm", wat::parse_str(plugin).expect("it is a module"));
+        let plugin = if package == "lunatic-0.14" {
+            PLUGIN
+        } else {
+            OLDER_PLUGIN
+        };
+        place.write(
+            "plugin.wasm",
+            wat::parse_str(plugin).expect("it is a module"),
+        );
     }
     if claim.starts_with("tls::") {
-        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("it is a name");
+        let certified =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("it is a name");
         place.write("certificate.pem", certified.cert.pem());
         place.write("key.pem", certified.signing_key.serialize_pem());
     }
@@ -370,18 +393,29 @@ mod introduction {
     use crate::seeds::{check_echo, check_ends};
 
     fn program(package: &str, name: &str) -> (Place, PathBuf) {
-        (Place::new(), published(package).join(name).with_extension("wasm"))
+        (
+            Place::new(),
+            published(package).join(name).with_extension("wasm"),
+        )
     }
 
     fn command(place: &Place, program: &Path) -> Command {
-        let mut command = place.command(&[program.to_str().expect("the repository lies where paths are text")]);
-        command.env("LUNATIC_CACHE", program.with_extension("cache")).env("RUST_LOG", "lunatic=debug");
+        let mut command = place.command(&[program
+            .to_str()
+            .expect("the repository lies where paths are text")]);
+        command
+            .env("LUNATIC_CACHE", program.with_extension("cache"))
+            .env("RUST_LOG", "lunatic=debug");
         command
     }
 
     fn ended(package: &str, name: &str) -> Ended {
         let (place, program) = program(package, name);
-        Ended::from(command(&place, &program).output().expect("the command was built with this test"))
+        Ended::from(
+            command(&place, &program)
+                .output()
+                .expect("the command was built with this test"),
+        )
     }
 
     fn check_hello(package: &str) {
@@ -432,10 +466,10 @@ mod attribute {
         let arguments = [arguments, &["--test-threads", "1"]].concat();
         let mut cargo = published_tests("lunatic-0.14", &arguments);
         let ended = Ended::from(cargo.output().expect("cargo runs this test"));
-        let verdicts = ended
-            .stdout
-            .lines()
-            .filter_map(|line| line.strip_prefix("test ").filter(|line| !line.starts_with("result")));
+        let verdicts = ended.stdout.lines().filter_map(|line| {
+            line.strip_prefix("test ")
+                .filter(|line| !line.starts_with("result"))
+        });
         let mut verdicts: Vec<String> = verdicts.map(str::to_owned).collect();
         verdicts.sort();
         (ended, verdicts)
@@ -458,7 +492,12 @@ mod attribute {
         ];
         assert_eq!(verdicts, expected, "{ended:#?}");
         assert_eq!(ended.status, Some(0), "{ended:#?}");
-        assert!(ended.stdout.contains("9 passed; 0 failed; 1 ignored; 0 measured; 5 filtered out"), "{ended:#?}");
+        assert!(
+            ended
+                .stdout
+                .contains("9 passed; 0 failed; 1 ignored; 0 measured; 5 filtered out"),
+            "{ended:#?}"
+        );
     }
 
     #[test]
@@ -473,10 +512,17 @@ mod attribute {
         ];
         assert_eq!(verdicts, expected, "{ended:#?}");
         assert_eq!(ended.status, Some(101), "{ended:#?}");
-        let reasons =
-            ["what it printed before", "it fails on purpose", "the error of the test", "the child fails on purpose"];
+        let reasons = [
+            "what it printed before",
+            "it fails on purpose",
+            "the error of the test",
+            "the child fails on purpose",
+        ];
         for reason in reasons {
-            assert!(ended.stdout.contains(reason), "`{reason}` is missing in {ended:#?}");
+            assert!(
+                ended.stdout.contains(reason),
+                "`{reason}` is missing in {ended:#?}"
+            );
         }
     }
 
@@ -485,7 +531,12 @@ mod attribute {
         // What the test writes itself may come before or after the beginning of its line.
         let (ended, _) = run(&["--ignored", "--nocapture"]);
         assert!(ended.stdout.contains("the ignored test runs"), "{ended:#?}");
-        assert!(ended.stdout.contains("1 passed; 0 failed; 0 ignored; 0 measured; 14 filtered out"), "{ended:#?}");
+        assert!(
+            ended
+                .stdout
+                .contains("1 passed; 0 failed; 0 ignored; 0 measured; 14 filtered out"),
+            "{ended:#?}"
+        );
         assert_eq!(ended.status, Some(0), "{ended:#?}");
     }
 }

@@ -5,29 +5,53 @@ use crate::lunatic::{Place, run};
 
 #[test]
 fn a_trap_is_reported_once_with_the_functions_that_ran() {
-    let ended = run(&[], "(module (func $inner unreachable) (func $outer (export \"_start\") call $inner))");
-    ended.check(134, &["0: inner (at 0x", "1: outer (at 0x", "line-tables-only"]);
+    let ended = run(
+        &[],
+        "(module (func $inner unreachable) (func $outer (export \"_start\") call $inner))",
+    );
+    ended.check(
+        134,
+        &["0: inner (at 0x", "1: outer (at 0x", "line-tables-only"],
+    );
     assert_eq!(ended.stderr.matches("error:").count(), 1, "{ended:#?}");
     assert_eq!(ended.stdout, "");
 }
 
 #[test]
 fn what_is_not_granted_is_named_with_the_flag_that_grants_it() {
-    let ended = run(&["--deny", "lunatic::process"], &guest("(drop (call $this))"));
-    ended.check(134, &["does not grant `lunatic::process::process_id`", "--allow lunatic::process::process_id"]);
+    let ended = run(
+        &["--deny", "lunatic::process"],
+        &guest("(drop (call $this))"),
+    );
+    ended.check(
+        134,
+        &[
+            "does not grant `lunatic::process::process_id`",
+            "--allow lunatic::process::process_id",
+        ],
+    );
 }
 
 #[test]
 fn a_guests_text_cannot_steer_the_terminal() {
     // An escape sequence in the name of a function, and one in the name of an export.
     let name = "evil\\1b[2J\\07";
-    let ended =
-        run(&[], &format!("(module (func $f (@name \"{name}\") unreachable) (func (export \"_start\") call $f))"));
+    let ended = run(
+        &[],
+        &format!(
+            "(module (func $f (@name \"{name}\") unreachable) (func (export \"_start\") call $f))"
+        ),
+    );
     ended.check(134, &["evil\\u{1b}[2J"]);
     let listed = run(&[], &format!("(module (func (export \"{name}\")))"));
     listed.check(126, &["evil\\u{1b}[2J"]);
     for ended in [ended, listed] {
-        assert!(!ended.stderr.contains(|character: char| character.is_control() && character != '\n'), "{ended:#?}");
+        assert!(
+            !ended
+                .stderr
+                .contains(|character: char| character.is_control() && character != '\n'),
+            "{ended:#?}"
+        );
     }
 }
 
@@ -48,9 +72,17 @@ fn a_child_dies_in_silence_unless_asked() {
 fn the_log_filter_shows_every_end() {
     let place = Place::new();
     place.write("guest.wat", failing_child());
-    let output = place.command(&["guest.wat"]).env("RUST_LOG", "lunatic=debug").output().expect("it was built");
+    let output = place
+        .command(&["guest.wat"])
+        .env("RUST_LOG", "lunatic=debug")
+        .output()
+        .expect("it was built");
     crate::lunatic::Ended::from(output).check(0, &["`child` trapped: ", "`_start` ended normally"]);
-    let output = place.command(&["-v", "guest.wat"]).env("RUST_LOG", "off").output().expect("it was built");
+    let output = place
+        .command(&["-v", "guest.wat"])
+        .env("RUST_LOG", "off")
+        .output()
+        .expect("it was built");
     crate::lunatic::Ended::from(output).check(0, &[]);
 }
 
@@ -60,6 +92,10 @@ fn a_closed_standard_error_changes_nothing() {
     place.write("guest.wat", guest("unreachable"));
     let (reader, writer) = std::io::pipe().expect("there are descriptors");
     drop(reader);
-    let status = place.command(&["guest.wat"]).stderr(writer).status().expect("it was built");
+    let status = place
+        .command(&["guest.wat"])
+        .stderr(writer)
+        .status()
+        .expect("it was built");
     assert_eq!(status.code(), Some(134));
 }

@@ -32,8 +32,15 @@ fn variables(flags: &[&str]) -> Vec<String> {
     let place = Place::new();
     place.write("guest.wat", printing("environ_sizes", "environ"));
     let mut command = place.command(&[flags, &["guest.wat"]].concat());
-    let output = command.env("COLOUR", "blue").env("EMPTY", "").output().expect("it was built");
-    let mut found: Vec<String> = parts(&Ended::from(output)).into_iter().map(str::to_string).collect();
+    let output = command
+        .env("COLOUR", "blue")
+        .env("EMPTY", "")
+        .output()
+        .expect("it was built");
+    let mut found: Vec<String> = parts(&Ended::from(output))
+        .into_iter()
+        .map(str::to_string)
+        .collect();
     found.sort();
     found
 }
@@ -42,7 +49,10 @@ fn variables(flags: &[&str]) -> Vec<String> {
 fn variables_are_passed_on() {
     let found = variables(&["--env", "COLOUR=red", "--env", "SHAPE=a=b"]);
     for expected in ["COLOUR=red", "EMPTY=", "SHAPE=a=b"] {
-        assert!(found.iter().any(|variable| variable == expected), "{found:?}");
+        assert!(
+            found.iter().any(|variable| variable == expected),
+            "{found:?}"
+        );
     }
     assert!(!found.iter().any(|variable| variable == "COLOUR=blue"));
 }
@@ -50,12 +60,16 @@ fn variables_are_passed_on() {
 #[test]
 fn without_variables_only_the_named_ones_are_there() {
     assert_eq!(variables(&["--no-env"]), [""; 0]);
-    assert_eq!(variables(&["--no-env", "--env", "COLOUR", "--env", "X=1"]), ["COLOUR=blue", "X=1"]);
+    assert_eq!(
+        variables(&["--no-env", "--env", "COLOUR", "--env", "X=1"]),
+        ["COLOUR=blue", "X=1"]
+    );
 }
 
 #[test]
 fn a_variable_that_is_not_set_here_is_an_error() {
-    run(&["--env", "NO_SUCH_VARIABLE"], &guest("")).check(126, &["`--env NO_SUCH_VARIABLE`", "NAME=VALUE"]);
+    run(&["--env", "NO_SUCH_VARIABLE"], &guest(""))
+        .check(126, &["`--env NO_SUCH_VARIABLE`", "NAME=VALUE"]);
     run(&["--env", "=x"], &guest("")).check(126, &["the name is missing"]);
 }
 
@@ -98,9 +112,13 @@ fn a_directory_is_granted_under_its_name() {
     place.write("inner/kept", "");
     place.write("make.wat", opening(MAKE));
     place.write("read.wat", opening(READ));
-    place.run(&["--no-dir", "--dir", "inner::/data", "make.wat"]).check(0, &[]);
+    place
+        .run(&["--no-dir", "--dir", "inner::/data", "make.wat"])
+        .check(0, &[]);
     assert_eq!(place.read("inner/file"), "");
-    place.run(&["--no-dir", "--read-dir", "inner", "read.wat"]).check(0, &[]);
+    place
+        .run(&["--no-dir", "--read-dir", "inner", "read.wat"])
+        .check(0, &[]);
 }
 
 #[test]
@@ -122,11 +140,23 @@ fn a_directory_that_is_not_there_is_an_error() {
 #[test]
 fn a_namespace_is_taken_away_and_given_back() {
     let calling = guest("(drop (call $this)) (call $print (i32.const 0) (i32.const 0))");
-    run(&["--deny", "lunatic::process::process_id"], &calling).check(134, &["`lunatic::process::process_id`"]);
+    run(&["--deny", "lunatic::process::process_id"], &calling)
+        .check(134, &["`lunatic::process::process_id`"]);
     run(&["--deny", "all"], &calling).check(134, &["`lunatic::process::process_id`"]);
-    let given_back = ["--deny", "all", "--allow", "lunatic::process", "--allow", "wasi_snapshot_preview1::fd_"];
+    let given_back = [
+        "--deny",
+        "all",
+        "--allow",
+        "lunatic::process",
+        "--allow",
+        "wasi_snapshot_preview1::fd_",
+    ];
     run(&given_back, &calling).check(0, &[]);
-    run(&["--allow", "lunatic", "--deny", "lunatic::process"], &calling).check(134, &["lunatic::process::process_id"]);
+    run(
+        &["--allow", "lunatic", "--deny", "lunatic::process"],
+        &calling,
+    )
+    .check(134, &["lunatic::process::process_id"]);
 }
 
 #[test]
@@ -141,16 +171,25 @@ fn no_net_takes_sockets_away() {
         "(import \"lunatic::networking\" \"drop_dns_iterator\" (func $drop_dns (param i64))) (memory",
         1,
     );
-    run(&["--no-net"], &resolving).check(134, &["does not grant `lunatic::networking::drop_dns_iterator`"]);
-    let given_back = ["--no-net", "--allow", "lunatic::networking::drop_dns_iterator"];
+    run(&["--no-net"], &resolving).check(
+        134,
+        &["does not grant `lunatic::networking::drop_dns_iterator`"],
+    );
+    let given_back = [
+        "--no-net",
+        "--allow",
+        "lunatic::networking::drop_dns_iterator",
+    ];
     let ended = run(&given_back, &resolving);
     assert!(!ended.stderr.contains("does not grant"), "{ended:#?}");
 }
 
 #[test]
 fn a_mistyped_namespace_is_an_error_that_helps() {
-    run(&["--deny", "lunatic::netwroking"], &guest("")).check(126, &["did you mean `lunatic::networking`"]);
-    run(&["--allow", "fd_write"], &guest("")).check(126, &["did you mean `wasi_snapshot_preview1::fd_write`"]);
+    run(&["--deny", "lunatic::netwroking"], &guest(""))
+        .check(126, &["did you mean `lunatic::networking`"]);
+    run(&["--allow", "fd_write"], &guest(""))
+        .check(126, &["did you mean `wasi_snapshot_preview1::fd_write`"]);
     run(&["--deny", "nothing"], &guest("")).check(126, &["`nothing`", "there are `lunatic::"]);
     // The empty prefix would be all of them, and is more likely a variable of the shell that is not set.
     run(&["--deny", ""], &guest("")).check(126, &["there are `lunatic::"]);

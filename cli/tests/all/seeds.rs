@@ -24,7 +24,11 @@ fn spawning_a_process() {
 pub(crate) fn check_ends(ended: &Ended) {
     assert_eq!(ended.status, Some(0), "{ended:#?}");
     assert_eq!(ended.stdout, "", "nothing is printed: {ended:#?}");
-    let ends: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("debug: process ")).collect();
+    let ends: Vec<&str> = ended
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("debug: process "))
+        .collect();
     let reasons = [
         "trapped: the environment does not grant `wasi_snapshot_preview1::fd_write`",
         "reached a limit: memory of a process is limited to 1200000 bytes",
@@ -39,7 +43,13 @@ pub(crate) fn check_ends(ended: &Ended) {
 
 #[test]
 fn limiting_processes() {
-    check_ends(&Project::new("seed_environments", include_str!("../seeds/environments.rs")).run(&[]));
+    check_ends(
+        &Project::new(
+            "seed_environments",
+            include_str!("../seeds/environments.rs"),
+        )
+        .run(&[]),
+    );
 }
 
 #[test]
@@ -79,8 +89,15 @@ fn eventually<T>(what: &str, mut attempt: impl FnMut() -> std::io::Result<T>) ->
 #[test]
 fn a_tcp_echo_server() {
     let project = Project::new("seed_tcp_echo", include_str!("../seeds/tcp_echo.rs"));
-    let built = project.cargo(&["build", "--quiet"]).output().expect("cargo runs this test");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let built = project
+        .cargo(&["build", "--quiet"])
+        .output()
+        .expect("cargo runs this test");
+    assert!(
+        built.status.success(),
+        "{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
     // On Unix cargo becomes the program that it runs, so that ending the one ends the other.
     check_echo(project.cargo(&["run", "--quiet"]));
 }
@@ -90,8 +107,13 @@ pub(crate) fn check_echo(mut program: Command) {
     // The program fixes its address, and does not say when it listens.
     const ADDRESS: &str = "127.0.0.1:1337";
     static ADDRESS_IN_USE: Mutex<()> = Mutex::new(());
-    let _in_use = ADDRESS_IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
-    drop(eventually("another program listens on the port of this one", || TcpListener::bind(ADDRESS)));
+    let _in_use = ADDRESS_IN_USE
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    drop(eventually(
+        "another program listens on the port of this one",
+        || TcpListener::bind(ADDRESS),
+    ));
     let mut running = Running(program.spawn().expect("it is there"));
     let connect = || TcpStream::connect(ADDRESS);
     let clients: [TcpStream; 3] = std::array::from_fn(|_| {
@@ -101,14 +123,18 @@ pub(crate) fn check_echo(mut program: Command) {
             }
             connect()
         });
-        client.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
+        client
+            .set_read_timeout(Some(PATIENCE))
+            .expect("it is not zero");
         client
     });
     for (number, mut client) in clients.iter().enumerate().rev() {
         let line = format!("hello {number}\n");
         client.write_all(line.as_bytes()).expect("it is connected");
         let mut answer = String::new();
-        BufReader::new(client).read_line(&mut answer).expect("an answer comes");
+        BufReader::new(client)
+            .read_line(&mut answer)
+            .expect("an answer comes");
         assert_eq!(answer, line);
     }
     for mut client in &clients {

@@ -22,36 +22,68 @@ struct Service {
 
 impl Service {
     fn start(place: &Place, flags: &[&str]) -> Service {
-        let arguments = [&["serve", "--deploy", "127.0.0.1:0", "--invoke", "127.0.0.1:0"], flags].concat();
+        let arguments = [
+            &[
+                "serve",
+                "--deploy",
+                "127.0.0.1:0",
+                "--invoke",
+                "127.0.0.1:0",
+            ],
+            flags,
+        ]
+        .concat();
         Service::run(place.command(&arguments))
     }
 
     fn run(mut command: Command) -> Service {
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("the command was built with this test");
+        let mut child = command
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command was built with this test");
         let mut stderr = BufReader::new(child.stderr.take().expect("it is a pipe"));
         let (mut deploy, mut invoke, mut said) = (None, None, String::new());
         while deploy.is_none() || invoke.is_none() {
             let before = said.len();
-            assert_ne!(stderr.read_line(&mut said).expect("it is text"), 0, "it has ended: {said}");
+            assert_ne!(
+                stderr.read_line(&mut said).expect("it is text"),
+                0,
+                "it has ended: {said}"
+            );
             let line = said[before..].trim();
-            let address = |name: &str| line.strip_prefix(name)?.strip_prefix(": http://")?.parse().ok();
+            let address = |name: &str| {
+                line.strip_prefix(name)?
+                    .strip_prefix(": http://")?
+                    .parse()
+                    .ok()
+            };
             deploy = deploy.or_else(|| address("deploy"));
             invoke = invoke.or_else(|| address("invoke"));
         }
         let found = "the loop ends when it is";
-        Service { child, deploy: deploy.expect(found), invoke: invoke.expect(found), _stderr: stderr }
+        Service {
+            child,
+            deploy: deploy.expect(found),
+            invoke: invoke.expect(found),
+            _stderr: stderr,
+        }
     }
 
     /// Deploys, as curl does it, and returns the status; `None` where the service is gone.
     fn deploy(&self, what: &str, wasm: &[u8]) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(self.deploy).ok()?;
-        stream.set_read_timeout(Some(NEVER)).expect("it is a socket");
+        stream
+            .set_read_timeout(Some(NEVER))
+            .expect("it is a socket");
         let head = format!(
             "POST /deploy/{what} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
             self.deploy,
             wasm.len()
         );
-        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(wasm)).ok()?;
+        stream
+            .write_all(head.as_bytes())
+            .and_then(|()| stream.write_all(wasm))
+            .ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         Some((answer.get(9..12)?.parse().ok()?, answer))
@@ -60,8 +92,14 @@ impl Service {
     /// Runs a command that asks this service.
     fn ask(&self, place: &Place, arguments: &[&str]) -> Ended {
         let mut command = place.command(arguments);
-        command.env("LUNATIC_DEPLOY", self.deploy.to_string()).env("LUNATIC_INVOKE", self.invoke.to_string());
-        Ended::from(command.output().expect("the command was built with this test"))
+        command
+            .env("LUNATIC_DEPLOY", self.deploy.to_string())
+            .env("LUNATIC_INVOKE", self.invoke.to_string());
+        Ended::from(
+            command
+                .output()
+                .expect("the command was built with this test"),
+        )
     }
 }
 
@@ -75,7 +113,10 @@ impl Drop for Service {
 
 /// A spark that prints a line and answers with a text, and is as large as is wanted.
 fn spark(text: &str, size: usize) -> Vec<u8> {
-    let head = format!("HTTP/1.1 200 OK\\0d\\0acontent-length: {}\\0d\\0a\\0d\\0a", text.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\\0d\\0acontent-length: {}\\0d\\0a\\0d\\0a",
+        text.len()
+    );
     let length = head.len() - 2 * head.matches('\\').count() + text.len();
     let wat = format!(
         r#"(module
@@ -97,53 +138,94 @@ fn spark(text: &str, size: usize) -> Vec<u8> {
 fn a_service_is_asked_from_the_shell() {
     let place = Place::new();
     let service = Service::start(&place, &[]);
-    let (status, answer) = service.deploy("hello?policy=single", &spark("hello from a function", 0)).expect("it runs");
+    let (status, answer) = service
+        .deploy("hello?policy=single", &spark("hello from a function", 0))
+        .expect("it runs");
     assert_eq!(status, 201, "{answer}");
-    assert!(place.path().join("module-store/functions/hello.json").exists());
+    assert!(
+        place
+            .path()
+            .join("module-store/functions/hello.json")
+            .exists()
+    );
 
     let invoked = service.ask(&place, &["invoke", "hello", "some/path?a=b"]);
     invoked.check(0, &[]);
     assert_eq!(invoked.stdout, "hello from a function");
-    service.ask(&place, &["invoke", "nobody"]).check(1, &["404"]);
-    service.ask(&place, &["invoke", "hello", "-H", "none"]).check(1, &["NAME: VALUE"]);
+    service
+        .ask(&place, &["invoke", "nobody"])
+        .check(1, &["404"]);
+    service
+        .ask(&place, &["invoke", "hello", "-H", "none"])
+        .check(1, &["NAME: VALUE"]);
 
     let listed = service.ask(&place, &["functions"]);
     listed.check(0, &[]);
     let lines: Vec<_> = listed.stdout.lines().collect();
-    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>()[..3], ["NAME", "STATE", "VERSION"]);
-    assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>()[..5], ["hello", "serving", "1", "spark", "single"]);
+    assert_eq!(
+        lines[0].split_whitespace().collect::<Vec<_>>()[..3],
+        ["NAME", "STATE", "VERSION"]
+    );
+    assert_eq!(
+        lines[1].split_whitespace().collect::<Vec<_>>()[..5],
+        ["hello", "serving", "1", "spark", "single"]
+    );
     let one = service.ask(&place, &["functions", "hello"]);
     assert!(one.stdout.contains("SERVING"), "{}", one.stdout);
     let json = service.ask(&place, &["functions", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("it is JSON");
     assert_eq!(json["functions"][0]["name"], "hello");
-    service.ask(&place, &["functions", "nobody"]).check(1, &["no function `nobody`"]);
-    service.ask(&place, &["functions", "../escape"]).check(1, &["no name"]);
+    service
+        .ask(&place, &["functions", "nobody"])
+        .check(1, &["no function `nobody`"]);
+    service
+        .ask(&place, &["functions", "../escape"])
+        .check(1, &["no name"]);
 
     let logs = service.ask(&place, &["logs", "hello"]);
     logs.check(0, &[]);
     assert!(
-        logs.stdout.lines().any(|line| line.contains(" hello v1 ") && line.ends_with("output: served")),
+        logs.stdout
+            .lines()
+            .any(|line| line.contains(" hello v1 ") && line.ends_with("output: served")),
         "{}",
         logs.stdout
     );
-    service.ask(&place, &["logs", "nobody"]).check(1, &["no function `nobody`"]);
+    service
+        .ask(&place, &["logs", "nobody"])
+        .check(1, &["no function `nobody`"]);
 }
 
 #[test]
 fn a_log_is_followed_until_the_service_ends() {
     let place = Place::new();
     let mut service = Service::start(&place, &[]);
-    assert_eq!(service.deploy("hello", &spark("hello", 0)).expect("it runs").0, 201);
-    let mut command = place.command(&["logs", "-f", "hello", "--deploy", &service.deploy.to_string()]);
-    let mut following = command.stdout(Stdio::piped()).spawn().expect("the command was built with this test");
+    assert_eq!(
+        service
+            .deploy("hello", &spark("hello", 0))
+            .expect("it runs")
+            .0,
+        201
+    );
+    let mut command = place.command(&[
+        "logs",
+        "-f",
+        "hello",
+        "--deploy",
+        &service.deploy.to_string(),
+    ]);
+    let mut following = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the command was built with this test");
     let mut lines = BufReader::new(following.stdout.take().expect("it is a pipe")).lines();
     for _ in 0..2 {
         service.ask(&place, &["invoke", "hello"]).check(0, &[]);
         let line = lines.next().expect("it goes on").expect("it is text");
         assert!(line.ends_with("output: served"), "{line}");
     }
-    rustix::process::kill_process(pid(&service.child), rustix::process::Signal::TERM).expect("it runs");
+    rustix::process::kill_process(pid(&service.child), rustix::process::Signal::TERM)
+        .expect("it runs");
     assert!(lines.next().is_none());
     assert_eq!(following.wait().expect("it is a child").code(), Some(0));
     assert_eq!(service.child.wait().expect("it is a child").code(), Some(0));
@@ -157,16 +239,22 @@ fn pid(child: &Child) -> rustix::process::Pid {
 fn where_no_service_runs_that_is_said() {
     let place = Place::new();
     // What was bound and is not any longer is nobody's.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let free =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let free = free.expect("there is a port").to_string();
-    for command in
-        [&["functions", "--deploy", &free][..], &["logs", "f", "--deploy", &free], &["invoke", "f", "--invoke", &free]]
-    {
-        place.run(command).check(2, &["no service answers", "lunatic serve --deploy"]);
+    for command in [
+        &["functions", "--deploy", &free][..],
+        &["logs", "f", "--deploy", &free],
+        &["invoke", "f", "--invoke", &free],
+    ] {
+        place
+            .run(command)
+            .check(2, &["no service answers", "lunatic serve --deploy"]);
     }
     let mut command = place.command(&["functions"]);
     command.env("LUNATIC_DEPLOY", "somewhere");
-    Ended::from(command.output().expect("the command runs")).check(1, &["LUNATIC_DEPLOY", "somewhere"]);
+    Ended::from(command.output().expect("the command runs"))
+        .check(1, &["LUNATIC_DEPLOY", "somewhere"]);
 }
 
 #[test]
@@ -174,21 +262,31 @@ fn t150_the_token_comes_from_a_file_or_a_variable() {
     let place = Place::new();
     place.write("tokens", format!("{TOKEN}\n"));
     let service = Service::start(&place, &["--token-file", "tokens"]);
-    service.ask(&place, &["functions"]).check(1, &["token is needed", "--token-file"]);
-    service.ask(&place, &["functions", "--token-file", "tokens"]).check(0, &[]);
+    service
+        .ask(&place, &["functions"])
+        .check(1, &["token is needed", "--token-file"]);
+    service
+        .ask(&place, &["functions", "--token-file", "tokens"])
+        .check(0, &[]);
     let mut command = place.command(&["functions", "--deploy", &service.deploy.to_string()]);
     command.env("LUNATIC_TOKEN", TOKEN);
     Ended::from(command.output().expect("the command runs")).check(0, &[]);
-    place.run(&["serve", "--deploy", "0.0.0.0:0"]).check(126, &["needs a token"]);
+    place
+        .run(&["serve", "--deploy", "0.0.0.0:0"])
+        .check(126, &["needs a token"]);
     place.write("short", "secret");
-    place.run(&["serve", "--deploy", "--token-file", "short"]).check(126, &["at least 16"]);
+    place
+        .run(&["serve", "--deploy", "--token-file", "short"])
+        .check(126, &["at least 16"]);
 }
 
 #[test]
 fn t159_a_service_that_is_killed_has_the_old_version_or_the_new() {
     let place = Place::new();
     // Large enough that the kill comes in between, now here and now there.
-    let versions: Vec<_> = (0..4).map(|number| spark(&format!("version {number}"), 200_000)).collect();
+    let versions: Vec<_> = (0..4)
+        .map(|number| spark(&format!("version {number}"), 200_000))
+        .collect();
     let mut known = None;
     for round in 0..12 {
         let service = Service::start(&place, &[]);
@@ -196,9 +294,16 @@ fn t159_a_service_that_is_killed_has_the_old_version_or_the_new() {
         if let Some(deployed) = known {
             let served = service.ask(&place, &["invoke", "f"]);
             served.check(0, &[]);
-            let served = served.stdout.trim_start_matches("version ").parse().expect("it is a version, whole");
+            let served = served
+                .stdout
+                .trim_start_matches("version ")
+                .parse()
+                .expect("it is a version, whole");
             // What was said to be deployed is, and what was on its way may be.
-            assert!([deployed, (deployed + 1) % 4].contains(&served), "{served} serves after {deployed}");
+            assert!(
+                [deployed, (deployed + 1) % 4].contains(&served),
+                "{served} serves after {deployed}"
+            );
             known = Some(served);
             next = (served + 1) % 4;
         }
@@ -218,7 +323,8 @@ fn t159_a_service_that_is_killed_has_the_old_version_or_the_new() {
             for _ in 0..round * 100_000 {
                 std::hint::spin_loop();
             }
-            rustix::process::kill_process(pid(&service.child), rustix::process::Signal::KILL).expect("it runs");
+            rustix::process::kill_process(pid(&service.child), rustix::process::Signal::KILL)
+                .expect("it runs");
             known = deployed.iter().last().or(known);
         });
     }
@@ -230,20 +336,39 @@ fn t160_a_disk_that_is_full_leaves_the_old_version() {
     // A file may have 64 blocks of 512 bytes, which stands for a disk that has no more; the signal that comes with it is ignored.
     let mut command = Command::new("sh");
     let lunatic = place.command(&[]);
-    command.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" serve --deploy 127.0.0.1:0 --invoke 127.0.0.1:0"]);
-    command.arg(lunatic.get_program()).current_dir(place.path()).stdin(Stdio::null());
+    command.args([
+        "-c",
+        "trap '' XFSZ; ulimit -f 64; exec \"$0\" serve --deploy 127.0.0.1:0 --invoke 127.0.0.1:0",
+    ]);
+    command
+        .arg(lunatic.get_program())
+        .current_dir(place.path())
+        .stdin(Stdio::null());
     command.env("LUNATIC_CACHE", place.path().join("cache"));
     let service = Service::run(command);
-    assert_eq!(service.deploy("f", &spark("old", 0)).expect("it runs").0, 201);
-    let (status, answer) = service.deploy("f", &spark("new", 100_000)).expect("it runs");
+    assert_eq!(
+        service.deploy("f", &spark("old", 0)).expect("it runs").0,
+        201
+    );
+    let (status, answer) = service
+        .deploy("f", &spark("new", 100_000))
+        .expect("it runs");
     assert_eq!(status, 507, "{answer}");
     assert!(answer.contains("the storage is full"), "{answer}");
-    let left = std::fs::read_dir(place.path().join("module-store/unfinished")).expect("it is there").count();
+    let left = std::fs::read_dir(place.path().join("module-store/unfinished"))
+        .expect("it is there")
+        .count();
     assert_eq!(left, 0, "what was begun takes no room");
     assert_eq!(service.ask(&place, &["invoke", "f"]).stdout, "old");
     drop(service);
     let service = Service::start(&place, &[]);
     assert_eq!(service.ask(&place, &["invoke", "f"]).stdout, "old");
-    assert_eq!(service.deploy("f", &spark("new", 100_000)).expect("it runs").0, 201);
+    assert_eq!(
+        service
+            .deploy("f", &spark("new", 100_000))
+            .expect("it runs")
+            .0,
+        201
+    );
     assert_eq!(service.ask(&place, &["invoke", "f"]).stdout, "new");
 }

@@ -17,7 +17,13 @@ fn the_programs_own_status_is_the_commands() {
 
 #[test]
 fn a_trap_is_134() {
-    run(&[], &guest("unreachable")).check(134, &["the main process `_start` of `guest.wat` trapped", "unreachable"]);
+    run(&[], &guest("unreachable")).check(
+        134,
+        &[
+            "the main process `_start` of `guest.wat` trapped",
+            "unreachable",
+        ],
+    );
 }
 
 /// Spawns `child`, which gets nothing from its parent but whose parent writes its own pid to the message in between.
@@ -58,10 +64,21 @@ fn a_main_process_that_dies_with_a_child_has_the_childs_status() {
 #[test]
 fn a_limit_is_152_and_says_which() {
     let memory = guest("(drop (memory.grow (i32.const 100))) unreachable");
-    run(&["--max-memory", "1MiB"], &memory)
-        .check(152, &["memory of a process is limited to 1048576 bytes", "--max-memory"]);
+    run(&["--max-memory", "1MiB"], &memory).check(
+        152,
+        &[
+            "memory of a process is limited to 1048576 bytes",
+            "--max-memory",
+        ],
+    );
     let compute = guest("(loop br 0)");
-    run(&["--max-compute", "3"], &compute).check(152, &["compute of a process is limited to 3 units", "--max-compute"]);
+    run(&["--max-compute", "3"], &compute).check(
+        152,
+        &[
+            "compute of a process is limited to 3 units",
+            "--max-compute",
+        ],
+    );
 }
 
 #[test]
@@ -97,7 +114,11 @@ fn what_the_main_process_leaves_behind_is_ended() {
 
 #[test]
 fn a_main_process_that_waits_in_vain_is_told() {
-    run(&[], &guest("(if (i32.ne (call $receive) (i32.const 9028)) (then unreachable))")).check(0, &[]);
+    run(
+        &[],
+        &guest("(if (i32.ne (call $receive) (i32.const 9028)) (then unreachable))"),
+    )
+    .check(0, &[]);
 }
 
 #[test]

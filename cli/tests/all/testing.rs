@@ -46,7 +46,11 @@ fn run(module: &str, arguments: &[&str]) -> Ended {
 /// Checks the status, and that nothing is on standard error.
 #[track_caller]
 fn check(ended: &Ended, status: i32) {
-    assert_eq!((ended.status, &*ended.stderr), (Some(status), ""), "{ended:#?}");
+    assert_eq!(
+        (ended.status, &*ended.stderr),
+        (Some(status), ""),
+        "{ended:#?}"
+    );
 }
 
 /// Returns a text without the numbers that have a point: they are times, and others each time.
@@ -54,10 +58,16 @@ fn timeless(text: &str) -> String {
     let mut timeless = String::new();
     let mut rest = text;
     while let Some(begin) = rest.find(|c: char| c.is_ascii_digit()) {
-        let length = rest[begin..].find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len() - begin);
+        let length = rest[begin..]
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len() - begin);
         let number = &rest[begin..begin + length];
         timeless += &rest[..begin];
-        timeless += if number.trim_end_matches('.').contains('.') { "TIME" } else { number };
+        timeless += if number.trim_end_matches('.').contains('.') {
+            "TIME"
+        } else {
+            number
+        };
         rest = &rest[begin + length..];
     }
     timeless + rest
@@ -128,23 +138,37 @@ fn placeless(text: &str) -> String {
 fn tests_can_be_asked_for_with_and_without_a_command() {
     let place = Place::new();
     place.write("suite.wat", suite());
-    for command in [&["suite.wat"][..], &["run", "suite.wat"], &["test", "suite.wat"]] {
+    for command in [
+        &["suite.wat"][..],
+        &["run", "suite.wat"],
+        &["test", "suite.wat"],
+    ] {
         let ended = place.run(&[command, &["passes"]].concat());
         check(&ended, 0);
-        assert!(ended.stdout.contains("running 1 test\ntest m::passes ... ok\n"), "{ended:#?}");
+        assert!(
+            ended
+                .stdout
+                .contains("running 1 test\ntest m::passes ... ok\n"),
+            "{ended:#?}"
+        );
     }
 }
 
 #[test]
 fn a_list_is_all_that_is_written_where_one_is_asked_for() {
     // This is what nextest asks.
-    let all =
-        "m::fails: test\nm::passes: test\nm::slow: test\np::any: test\np::none: test\np::right: test\np::wrong: test\n";
+    let all = "m::fails: test\nm::passes: test\nm::slow: test\np::any: test\np::none: test\np::right: test\np::wrong: test\n";
     for (arguments, expected) in [
         (&["--list", "--format", "terse"][..], all.to_string()),
-        (&["--list", "--format", "terse", "--ignored"], "m::slow: test\n".into()),
+        (
+            &["--list", "--format", "terse", "--ignored"],
+            "m::slow: test\n".into(),
+        ),
         (&["--list"], format!("{all}\n7 tests, 0 benchmarks\n")),
-        (&["--list", "--format=terse", "--bench", "m::p"], "m::passes: test\n".into()),
+        (
+            &["--list", "--format=terse", "--bench", "m::p"],
+            "m::passes: test\n".into(),
+        ),
         (&["--list", "nothing"], "0 tests, 0 benchmarks\n".into()),
     ] {
         let ended = run(&suite(), arguments);
@@ -159,13 +183,30 @@ fn one_test_is_run_as_nextest_runs_it() {
     place.write("suite.wat", suite());
     let ended = place.run(&["suite.wat", "m::passes", "--exact", "--nocapture"]);
     check(&ended, 0);
-    assert!(ended.stdout.contains("running 1 test\nsome text\ntest m::passes ... ok\n"), "{ended:#?}");
+    assert!(
+        ended
+            .stdout
+            .contains("running 1 test\nsome text\ntest m::passes ... ok\n"),
+        "{ended:#?}"
+    );
     assert!(ended.stdout.contains("6 filtered out"), "{ended:#?}");
-    let ended = place.run(&["suite.wat", "m::slow", "--exact", "--nocapture", "--ignored"]);
-    assert!(ended.stdout.contains("some text\ntest m::slow ... ok\n"), "{ended:#?}");
+    let ended = place.run(&[
+        "suite.wat",
+        "m::slow",
+        "--exact",
+        "--nocapture",
+        "--ignored",
+    ]);
+    assert!(
+        ended.stdout.contains("some text\ntest m::slow ... ok\n"),
+        "{ended:#?}"
+    );
     let ended = place.run(&["suite.wat", "m::fails", "--exact", "--nocapture"]);
     assert_eq!(ended.status, Some(101), "{ended:#?}");
-    assert!(ended.stderr.starts_with("thread 'main' panicked at"), "{ended:#?}");
+    assert!(
+        ended.stderr.starts_with("thread 'main' panicked at"),
+        "{ended:#?}"
+    );
     // What the test wrote was shown already; why it failed was not.
     assert_eq!(ended.stdout.matches("some text").count(), 1, "{ended:#?}");
     assert!(ended.stdout.contains("the test trapped"), "{ended:#?}");
@@ -181,7 +222,11 @@ fn a_wrong_flag_is_said_as_rust_says_it() {
         ),
     ] {
         let ended = run(&suite(), arguments);
-        assert_eq!((ended.status, &*ended.stderr), (Some(101), sentence), "{ended:#?}");
+        assert_eq!(
+            (ended.status, &*ended.stderr),
+            (Some(101), sentence),
+            "{ended:#?}"
+        );
     }
     let help = run(&suite(), &["--help"]);
     check(&help, 0);
@@ -191,13 +236,17 @@ fn a_wrong_flag_is_said_as_rust_says_it() {
 #[test]
 fn what_a_passing_test_wrote_is_shown_where_it_is_asked_for() {
     let ended = run(&suite(), &["m::passes", "--show-output"]);
-    let section = "\nsuccesses:\n\n---- m::passes stdout ----\nsome text\n\n\nsuccesses:\n    m::passes\n";
+    let section =
+        "\nsuccesses:\n\n---- m::passes stdout ----\nsome text\n\n\nsuccesses:\n    m::passes\n";
     assert!(ended.stdout.contains(section), "{ended:#?}");
 }
 
 /// A module with one more test, called `t`.
 fn with_a_test(options: &str, body: &str) -> String {
-    suite_with("", &format!("(func (export \"#lunatic_test_{options}suite::t\") {body})"))
+    suite_with(
+        "",
+        &format!("(func (export \"#lunatic_test_{options}suite::t\") {body})"),
+    )
 }
 
 #[test]
@@ -208,12 +257,24 @@ fn a_failing_tree_is_told_apart_by_process() {
         (drop (call $receive))"#;
     let ended = run(&with_a_test("", body), &["t", "--exact"]);
     check(&ended, 101);
-    let output = ended.stdout.split("---- t stdout ----\n").nth(1).expect("it failed");
-    let (test, child) = output.split_once("-- process ").expect("the child is told apart");
-    assert!(test.starts_with("some text\nthe test died with process "), "{ended:#?}");
+    let output = ended
+        .stdout
+        .split("---- t stdout ----\n")
+        .nth(1)
+        .expect("it failed");
+    let (test, child) = output
+        .split_once("-- process ")
+        .expect("the child is told apart");
+    assert!(
+        test.starts_with("some text\nthe test died with process "),
+        "{ended:#?}"
+    );
     let (pid, child) = child.split_once(" `child` --\n").expect("it is named");
     assert!(test.contains(pid), "{ended:#?}");
-    assert!(child.starts_with("some text\nthe process trapped: "), "{ended:#?}");
+    assert!(
+        child.starts_with("some text\nthe process trapped: "),
+        "{ended:#?}"
+    );
     // That a panic of a child reaches the test is one.
     check(&run(&with_a_test("#panic_#", body), &["t", "--exact"]), 0);
 }
@@ -222,16 +283,26 @@ fn a_failing_tree_is_told_apart_by_process() {
 fn a_test_that_takes_too_long_is_ended() {
     let endless = "(drop (call $spawn (i64.const 0) (i32.const 2566) (i32.const 6))) (loop br 0)";
     let endless = &format!("{endless})\n(data (i32.const 2566) \"server\"");
-    for (options, arguments) in [("#timeout_50#", &["t", "--exact"][..]), ("", &["t", "--exact", "--timeout", "50ms"])]
-    {
+    for (options, arguments) in [
+        ("#timeout_50#", &["t", "--exact"][..]),
+        ("", &["t", "--exact", "--timeout", "50ms"]),
+    ] {
         let ended = run(&with_a_test(options, endless), arguments);
         check(&ended, 101);
-        assert!(ended.stdout.contains("test t ... FAILED (time limit exceeded)\n"), "{ended:#?}");
+        assert!(
+            ended
+                .stdout
+                .contains("test t ... FAILED (time limit exceeded)\n"),
+            "{ended:#?}"
+        );
         let note = "note: it did not end within 50ms and was killed with another process of its\n";
         assert!(ended.stdout.contains(note), "{ended:#?}");
     }
     // What a test says of itself is what counts.
-    let ended = run(&with_a_test("#timeout_60000#", ""), &["t", "--exact", "--timeout", "0"]);
+    let ended = run(
+        &with_a_test("#timeout_60000#", ""),
+        &["t", "--exact", "--timeout", "0"],
+    );
     check(&ended, 0);
 }
 
@@ -239,17 +310,40 @@ fn a_test_that_takes_too_long_is_ended() {
 fn a_test_has_so_much_memory() {
     let grow = "(if (i32.eq (memory.grow (i32.const 100)) (i32.const -1)) (then unreachable))";
     check(&run(&with_a_test("", grow), &["t", "--exact"]), 0);
-    check(&run(&with_a_test("#memory_10000000#", grow), &["t", "--exact", "--max-memory", "1MiB"]), 0);
-    for (options, arguments) in
-        [("#memory_1048576#", &["t", "--exact"][..]), ("", &["t", "--exact", "--max-memory", "1MiB"])]
-    {
+    check(
+        &run(
+            &with_a_test("#memory_10000000#", grow),
+            &["t", "--exact", "--max-memory", "1MiB"],
+        ),
+        0,
+    );
+    for (options, arguments) in [
+        ("#memory_1048576#", &["t", "--exact"][..]),
+        ("", &["t", "--exact", "--max-memory", "1MiB"]),
+    ] {
         let ended = run(&with_a_test(options, grow), arguments);
         check(&ended, 101);
-        assert!(ended.stdout.contains("the test reached a limit: memory of a process is limited to 1048576 bytes"));
+        assert!(
+            ended.stdout.contains(
+                "the test reached a limit: memory of a process is limited to 1048576 bytes"
+            )
+        );
     }
     // A limit is no panic with words, but it is what published tests mean by a panic without.
-    check(&run(&with_a_test("#panic_words##memory_1048576#", grow), &["t", "--exact"]), 101);
-    check(&run(&with_a_test("#panic_##memory_1048576#", grow), &["t", "--exact"]), 0);
+    check(
+        &run(
+            &with_a_test("#panic_words##memory_1048576#", grow),
+            &["t", "--exact"],
+        ),
+        101,
+    );
+    check(
+        &run(
+            &with_a_test("#panic_##memory_1048576#", grow),
+            &["t", "--exact"],
+        ),
+        0,
+    );
 }
 
 #[test]
@@ -280,11 +374,27 @@ fn tests_run_at_the_same_time() {
     let events = |threads: &str| {
         let place = Place::new();
         place.write("suite.wat", &two);
-        let ended =
-            place.run(&["suite.wat", "t1", "t2", "--timeout", "500ms", "--format", "json", "--test-threads", threads]);
-        let tests: Vec<String> =
-            ended.stdout.lines().filter(|line| line.contains("\"test\"")).map(String::from).collect();
-        tests.iter().map(|line| line.contains("\"started\"")).collect::<Vec<_>>()
+        let ended = place.run(&[
+            "suite.wat",
+            "t1",
+            "t2",
+            "--timeout",
+            "500ms",
+            "--format",
+            "json",
+            "--test-threads",
+            threads,
+        ]);
+        let tests: Vec<String> = ended
+            .stdout
+            .lines()
+            .filter(|line| line.contains("\"test\""))
+            .map(String::from)
+            .collect();
+        tests
+            .iter()
+            .map(|line| line.contains("\"started\""))
+            .collect::<Vec<_>>()
     };
     assert_eq!(events("2"), [true, true, false, false]);
     assert_eq!(events("1"), [true, false, true, false]);
@@ -295,19 +405,41 @@ fn names_belong_to_one_test() {
     // Each takes the same name, which is given only once, and keeps it until its time is over.
     let take = "(call $put (i32.const 2560) (i32.const 5) (i64.const 0) (call $this)) (loop br 0)";
     let test = |name: &str| format!("(func (export \"#lunatic_test_suite::{name}\") {take})");
-    let import = "(module (import \"lunatic::registry\" \"put\" (func $put (param i32 i32 i64 i64)))";
+    let import =
+        "(module (import \"lunatic::registry\" \"put\" (func $put (param i32 i32 i64 i64)))";
     let place = Place::new();
-    place.write("suite.wat", suite_with("", &(test("t1") + &test("t2"))).replacen("(module", import, 1));
-    let ended = place.run(&["suite.wat", "t1", "t2", "--test-threads", "2", "--timeout", "500ms"]);
+    place.write(
+        "suite.wat",
+        suite_with("", &(test("t1") + &test("t2"))).replacen("(module", import, 1),
+    );
+    let ended = place.run(&[
+        "suite.wat",
+        "t1",
+        "t2",
+        "--test-threads",
+        "2",
+        "--timeout",
+        "500ms",
+    ]);
     check(&ended, 101);
-    assert_eq!(ended.stdout.matches("FAILED (time limit exceeded)\n").count(), 2, "{ended:#?}");
+    assert_eq!(
+        ended
+            .stdout
+            .matches("FAILED (time limit exceeded)\n")
+            .count(),
+        2,
+        "{ended:#?}"
+    );
 }
 
 #[test]
 fn after_a_failure_no_test_begins_where_that_is_asked_for() {
     let ended = run(&suite(), &["--fail-fast"]);
     check(&ended, 101);
-    assert!(ended.stdout.contains("test m::fails ... FAILED\n"), "{ended:#?}");
+    assert!(
+        ended.stdout.contains("test m::fails ... FAILED\n"),
+        "{ended:#?}"
+    );
     assert!(!ended.stdout.contains("test p::any"), "{ended:#?}");
 }
 
@@ -315,14 +447,29 @@ fn after_a_failure_no_test_begins_where_that_is_asked_for() {
 fn an_order_comes_back_with_its_number() {
     let order = |seed: &str| {
         let ended = run(&suite(), &["--shuffle-seed", seed]);
-        assert!(ended.stdout.contains(&format!("running 7 tests (shuffle seed: {seed})\n")), "{ended:#?}");
-        let lines = ended.stdout.lines().filter(|line| line.starts_with("test ") && line.contains(" ... "));
+        assert!(
+            ended
+                .stdout
+                .contains(&format!("running 7 tests (shuffle seed: {seed})\n")),
+            "{ended:#?}"
+        );
+        let lines = ended
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with("test ") && line.contains(" ... "));
         lines.map(str::to_string).collect::<Vec<_>>()
     };
     let orders: Vec<_> = (0..4).map(|seed| order(&seed.to_string())).collect();
     assert_eq!(orders[0], order("0"));
-    assert!(orders.iter().any(|other| *other != orders[0]), "{orders:#?}");
-    assert!(run(&suite(), &["--shuffle"]).stdout.contains("(shuffle seed: "));
+    assert!(
+        orders.iter().any(|other| *other != orders[0]),
+        "{orders:#?}"
+    );
+    assert!(
+        run(&suite(), &["--shuffle"])
+            .stdout
+            .contains("(shuffle seed: ")
+    );
 }
 
 #[test]
@@ -336,15 +483,27 @@ fn a_program_that_exports_no_test_is_run() {
     // Asked for its tests it says that it has none.
     let ended = place.run(&["test", "app.wat"]);
     assert_eq!(ended.status, Some(101), "{ended:#?}");
-    assert!(ended.stderr.contains("error: `app.wat` has no tests\n"), "{ended:#?}");
+    assert!(
+        ended.stderr.contains("error: `app.wat` has no tests\n"),
+        "{ended:#?}"
+    );
 }
 
 #[test]
 fn a_start_function_that_lists_no_tests_is_left_alone() {
-    for start in ["unreachable", "(call $exit (i32.const 1))", "(call $print (i32.const 2048) (i32.const 10))"] {
+    for start in [
+        "unreachable",
+        "(call $exit (i32.const 1))",
+        "(call $print (i32.const 2048) (i32.const 10))",
+    ] {
         let ended = run(&suite_with(start, ""), &["m::passes"]);
         check(&ended, 0);
-        assert!(ended.stdout.contains("1 passed; 0 failed; 0 ignored; 0 measured; 6 filtered out"), "{ended:#?}");
+        assert!(
+            ended
+                .stdout
+                .contains("1 passed; 0 failed; 0 ignored; 0 measured; 6 filtered out"),
+            "{ended:#?}"
+        );
     }
 }
 
@@ -387,7 +546,8 @@ mod panics {
 fn comparable(stdout: &str) -> String {
     let (mut lines, mut is_output) = (Vec::new(), false);
     for line in timeless(stdout).lines() {
-        is_output = (is_output || line.starts_with("---- ")) && !(line.ends_with("ures:") || line.ends_with("sses:"));
+        is_output = (is_output || line.starts_with("---- "))
+            && !(line.ends_with("ures:") || line.ends_with("sses:"));
         let mut line = line.to_string();
         for key in [", \"stdout\": \"", ", \"source_path\": \""] {
             if let Some((before, rest)) = line.split_once(key) {
@@ -411,11 +571,21 @@ fn a_run_reads_as_one_of_rusts_own_tests() {
     let place = Place::new();
     place.write("suite.rs", TESTS);
     let mut compiler = Command::new("rustc");
-    compiler.args(["--test", "--edition", "2024", "-o", "suite", "suite.rs"]).current_dir(place.path());
-    assert!(compiler.status().expect("whoever tests this has a compiler").success());
+    compiler
+        .args(["--test", "--edition", "2024", "-o", "suite", "suite.rs"])
+        .current_dir(place.path());
+    assert!(
+        compiler
+            .status()
+            .expect("whoever tests this has a compiler")
+            .success()
+    );
 
     let project = Project::new("runner_compared", "fn main() {}");
-    project.place.write("runner_compared/src/lib.rs", TESTS.replace("#[test]", "#[lunatic::test]"));
+    project.place.write(
+        "runner_compared/src/lib.rs",
+        TESTS.replace("#[test]", "#[lunatic::test]"),
+    );
     let module = build(&project);
 
     for arguments in [
@@ -452,32 +622,83 @@ fn a_run_reads_as_one_of_rusts_own_tests() {
     ] {
         let arguments: Vec<&str> = arguments.split_whitespace().collect();
         let mut native = Command::new(place.path().join("suite"));
-        native.current_dir(place.path()).env("RUSTC_BOOTSTRAP", "1").env("RUST_BACKTRACE", "0").env("TERM", "xterm");
-        native.args(&arguments).args(["--test-threads", "1", "-Zunstable-options"]);
+        native
+            .current_dir(place.path())
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("RUST_BACKTRACE", "0")
+            .env("TERM", "xterm");
+        native
+            .args(&arguments)
+            .args(["--test-threads", "1", "-Zunstable-options"]);
         let native = Ended::from(native.output().expect("it was just built"));
-        let ours = project.place.command(&[&[module.to_str().expect("its path is text")], &arguments[..]].concat());
-        let ours = Ended::from({ ours }.args(["--test-threads", "1"]).output().expect("it was built with this test"));
-        assert_eq!(comparable(&ours.stdout), comparable(&native.stdout), "{arguments:?}");
+        let ours = project.place.command(
+            &[
+                &[module.to_str().expect("its path is text")],
+                &arguments[..],
+            ]
+            .concat(),
+        );
+        let ours = Ended::from(
+            { ours }
+                .args(["--test-threads", "1"])
+                .output()
+                .expect("it was built with this test"),
+        );
+        assert_eq!(
+            comparable(&ours.stdout),
+            comparable(&native.stdout),
+            "{arguments:?}"
+        );
         assert_eq!(ours.status, native.status, "{arguments:?}");
     }
-    for arguments in
-        ["--foo", "-qx", "--list=3", "--skip", "--test-threads 0", "--test-threads x", "--color pink", "-qq"]
-    {
+    for arguments in [
+        "--foo",
+        "-qx",
+        "--list=3",
+        "--skip",
+        "--test-threads 0",
+        "--test-threads x",
+        "--color pink",
+        "-qq",
+    ] {
         let arguments: Vec<&str> = arguments.split_whitespace().collect();
-        let native = Command::new(place.path().join("suite")).args(&arguments).output().expect("it was just built");
+        let native = Command::new(place.path().join("suite"))
+            .args(&arguments)
+            .output()
+            .expect("it was just built");
         let native = Ended::from(native);
-        let ours = project.place.run(&[&[module.to_str().expect("its path is text")], &arguments[..]].concat());
-        assert_eq!((ours.status, ours.stderr), (native.status, native.stderr), "{arguments:?}");
+        let ours = project.place.run(
+            &[
+                &[module.to_str().expect("its path is text")],
+                &arguments[..],
+            ]
+            .concat(),
+        );
+        assert_eq!(
+            (ours.status, ours.stderr),
+            (native.status, native.stderr),
+            "{arguments:?}"
+        );
     }
 }
 
 /// Builds the tests of a project and returns the module, which lies beside those of all tests.
 fn build(project: &Project) -> PathBuf {
-    let built = project.cargo(&["test", "--lib", "--no-run"]).output().expect("cargo runs this test");
+    let built = project
+        .cargo(&["test", "--lib", "--no-run"])
+        .output()
+        .expect("cargo runs this test");
     let said = String::from_utf8_lossy(&built.stderr).into_owned();
     assert!(built.status.success(), "{said}");
-    let path = said.rsplit_once("deps/").expect("cargo says where it is").1.split([')', '\n']).next();
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("guests/wasm32-wasip1/debug/deps").join(path.expect("it is split"))
+    let path = said
+        .rsplit_once("deps/")
+        .expect("cargo says where it is")
+        .1
+        .split([')', '\n'])
+        .next();
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+        .join("guests/wasm32-wasip1/debug/deps")
+        .join(path.expect("it is split"))
 }
 
 #[test]
@@ -517,7 +738,12 @@ fn rusts_own_tests_are_told_apart_too() {
         "--format",
         "pretty",
     ]);
-    let ended = Ended::from(cargo.env("RUST_BACKTRACE", "0").output().expect("cargo runs this test"));
+    let ended = Ended::from(
+        cargo
+            .env("RUST_BACKTRACE", "0")
+            .output()
+            .expect("cargo runs this test"),
+    );
     assert_eq!(ended.status, Some(101), "{ended:#?}");
     let begin = r#"
 running 6 tests
@@ -541,14 +767,26 @@ thread 'main' "#;
     // A program without tests of ours is asked for its own where that is wanted, and else runs them in one process.
     project.place.write(
         "runner_plain/src/lib.rs",
-        tests.split_once("mod plain").expect("it is there").1.replacen('{', "mod plain {", 1),
+        tests
+            .split_once("mod plain")
+            .expect("it is there")
+            .1
+            .replacen('{', "mod plain {", 1),
     );
     let module = build(&project);
     let module = module.to_str().expect("its path is text");
     let ended = project.place.run(&["test", module, "--test-threads", "1"]);
-    assert!(ended.stdout.contains("1 passed; 2 failed; 2 ignored"), "{ended:#?}");
+    assert!(
+        ended.stdout.contains("1 passed; 2 failed; 2 ignored"),
+        "{ended:#?}"
+    );
     let ended = project.place.run(&[module, "plain::passes"]);
-    assert!(ended.stdout.contains("test plain::passes ... ok\n\ntest result: ok. 1 passed;"), "{ended:#?}");
+    assert!(
+        ended
+            .stdout
+            .contains("test plain::passes ... ok\n\ntest result: ok. 1 passed;"),
+        "{ended:#?}"
+    );
     // There the first failure ends the program.
     assert_eq!(project.place.run(&[module]).status, Some(134));
 }
@@ -572,13 +810,23 @@ fn doc_tests_run_in_the_machine() {
         /// ```
         pub fn one() -> u8 { 1 }
     "#;
-    for (number, status, result) in
-        [("1", 0, "2 passed; 0 failed"), ("2", 101, "hint: this is one of Rust's test programs")]
-    {
-        project.place.write("runner_documented/src/lib.rs", library.replace("NUMBER", number));
-        let ended = project.cargo(&["test", "--quiet", "--doc"]).output().expect("cargo runs this test");
+    for (number, status, result) in [
+        ("1", 0, "2 passed; 0 failed"),
+        ("2", 101, "hint: this is one of Rust's test programs"),
+    ] {
+        project.place.write(
+            "runner_documented/src/lib.rs",
+            library.replace("NUMBER", number),
+        );
+        let ended = project
+            .cargo(&["test", "--quiet", "--doc"])
+            .output()
+            .expect("cargo runs this test");
         let ended = Ended::from(ended);
         assert_eq!(ended.status, Some(status), "{ended:#?}");
-        assert!(ended.stdout.contains(result) || ended.stderr.contains(result), "{ended:#?}");
+        assert!(
+            ended.stdout.contains(result) || ended.stderr.contains(result),
+            "{ended:#?}"
+        );
     }
 }

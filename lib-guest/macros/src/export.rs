@@ -20,11 +20,14 @@ enum Form {
 /// Puts the export beside the function.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let form = form(arguments)?;
-    let function: ItemFn =
-        syn::parse2(item).map_err(|error| Error::new(error.span(), "`#[lunatic::export]` belongs on a function"))?;
+    let function: ItemFn = syn::parse2(item)
+        .map_err(|error| Error::new(error.span(), "`#[lunatic::export]` belongs on a function"))?;
     let signature = &function.sig;
     if signature.asyncness.is_some() || !signature.generics.params.is_empty() {
-        return Err(Error::new(signature.span(), "a function that a host calls is neither generic nor async"));
+        return Err(Error::new(
+            signature.span(),
+            "a function that a host calls is neither generic nor async",
+        ));
     }
     let (name, lunatic) = (&signature.ident, lunatic());
     let export = name.to_string();
@@ -33,7 +36,10 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
         match input {
             FnArg::Typed(parameter) => parameters.push(parameter),
             FnArg::Receiver(receiver) => {
-                return Err(Error::new(receiver.span(), "a function that a host calls has no `self`"));
+                return Err(Error::new(
+                    receiver.span(),
+                    "a function that a host calls has no `self`",
+                ));
             }
         }
     }
@@ -43,16 +49,25 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
             let call = returned(quote! { #name() });
             // Whatever the argument is.
             let any = quote! { #lunatic::__private::serde::de::IgnoredAny };
-            (quote! {}, quote! { #lunatic::export::with_value(address, length, |_: #any| #call) })
+            (
+                quote! {},
+                quote! { #lunatic::export::with_value(address, length, |_: #any| #call) },
+            )
         }
         (Form::Values, [parameter]) => {
             let (ty, call) = (&parameter.ty, returned(quote! { #name(argument) }));
-            (quote! {}, quote! { #lunatic::export::with_value(address, length, |argument: #ty| #call) })
+            (
+                quote! {},
+                quote! { #lunatic::export::with_value(address, length, |argument: #ty| #call) },
+            )
         }
         (Form::Values, several) => {
             let names = several.iter().map(|parameter| match &*parameter.pat {
                 Pat::Ident(pattern) => Ok(&pattern.ident),
-                other => Err(Error::new(other.span(), "several parameters are found by their names, so each has one")),
+                other => Err(Error::new(
+                    other.span(),
+                    "several parameters are found by their names, so each has one",
+                )),
             });
             let names: Vec<&Ident> = names.collect::<Result<_, _>>()?;
             let types = several.iter().map(|parameter| &parameter.ty);
@@ -69,11 +84,17 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
         }
         (Form::Bytes, [_]) => {
             let call = returned(quote! { #name(bytes.into()) });
-            (quote! {}, quote! { #lunatic::export::with_bytes(address, length, |bytes| #call) })
+            (
+                quote! {},
+                quote! { #lunatic::export::with_bytes(address, length, |bytes| #call) },
+            )
         }
         (Form::Image, [_]) => {
             let call = returned(quote! { #name(#lunatic::export::Image { bytes, width, height }) });
-            (quote! {}, quote! { #lunatic::export::with_bytes(address, length, |bytes| #call) })
+            (
+                quote! {},
+                quote! { #lunatic::export::with_bytes(address, length, |bytes| #call) },
+            )
         }
         (Form::Image | Form::Bytes, _) => {
             let what = "a function that a host calls with an image or with bytes takes that and nothing else";
@@ -104,6 +125,9 @@ fn form(arguments: Tokens) -> Result<Form, Error> {
         "" => Ok(Form::Values),
         "image" => Ok(Form::Image),
         "bytes" => Ok(Form::Bytes),
-        _ => Err(Error::new(arguments.span(), "`#[lunatic::export]` takes nothing, `image` or `bytes`")),
+        _ => Err(Error::new(
+            arguments.span(),
+            "`#[lunatic::export]` takes nothing, `image` or `bytes`",
+        )),
     }
 }

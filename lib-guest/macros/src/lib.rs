@@ -56,7 +56,9 @@ pub fn spark(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes a function a test. The crate `lunatic` documents it where it exports it.
 #[proc_macro_attribute]
 pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    test::expand(arguments.into(), item.into()).unwrap_or_else(Error::into_compile_error).into()
+    test::expand(arguments.into(), item.into())
+        .unwrap_or_else(Error::into_compile_error)
+        .into()
 }
 
 /// Makes a function one that host programs can call. The crate `lunatic` documents it where it exports it.
@@ -85,13 +87,19 @@ fn stand_in(item: Tokens) -> Tokens {
 /// Puts the function into a `main` that calls it with what it takes.
 fn expand_main(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     if !arguments.is_empty() {
-        return Err(Error::new_spanned(arguments, "`#[lunatic::main]` takes no arguments"));
+        return Err(Error::new_spanned(
+            arguments,
+            "`#[lunatic::main]` takes no arguments",
+        ));
     }
-    let function: ItemFn =
-        syn::parse2(item).map_err(|error| Error::new(error.span(), "`#[lunatic::main]` belongs on `fn main`"))?;
+    let function: ItemFn = syn::parse2(item)
+        .map_err(|error| Error::new(error.span(), "`#[lunatic::main]` belongs on `fn main`"))?;
     let signature = &function.sig;
     if signature.ident != "main" {
-        return Err(Error::new_spanned(&signature.ident, "`#[lunatic::main]` belongs on `fn main`"));
+        return Err(Error::new_spanned(
+            &signature.ident,
+            "`#[lunatic::main]` belongs on `fn main`",
+        ));
     }
     check(&function, "`main`", MAILBOX)?;
     let output = &signature.output;
@@ -129,7 +137,8 @@ const MAILBOX: &str = "takes its mailbox and nothing else: `(mailbox: Mailbox<T>
 /// what it takes.
 fn check(function: &ItemFn, what: &str, takes: &str) -> Result<(), Error> {
     let signature = &function.sig;
-    let refuse = |tokens: &dyn ToTokens, why: &str| Err(Error::new_spanned(tokens, format!("{what} {why}")));
+    let refuse =
+        |tokens: &dyn ToTokens, why: &str| Err(Error::new_spanned(tokens, format!("{what} {why}")));
     if let Some(asyncness) = &signature.asyncness {
         return refuse(asyncness, "is not async: a process waits without it");
     }
@@ -170,18 +179,28 @@ mod tests {
     use super::{Tokens, expand_main, quote};
 
     fn refusal(arguments: Tokens, item: Tokens) -> String {
-        expand_main(arguments, item).expect_err("it is refused").to_string()
+        expand_main(arguments, item)
+            .expect_err("it is refused")
+            .to_string()
     }
 
     #[test]
     fn a_main_is_called_with_what_it_takes() {
         let expanded = expand_main(quote! {}, quote! { fn main(m: Mailbox<u8>) { f(m) } });
-        let expected = quote! { fn main() { fn main(m: Mailbox<u8>) { f(m) } ::lunatic::__main(main); } };
-        assert_eq!(expanded.expect("it is a main").to_string(), expected.to_string());
+        let expected =
+            quote! { fn main() { fn main(m: Mailbox<u8>) { f(m) } ::lunatic::__main(main); } };
+        assert_eq!(
+            expanded.expect("it is a main").to_string(),
+            expected.to_string()
+        );
 
         let expanded = expand_main(quote! {}, quote! { fn main() -> Result<(), E> { g() } });
-        let expected = quote! { fn main() -> Result<(), E> { fn main() -> Result<(), E> { g() } main() } };
-        assert_eq!(expanded.expect("it is a main").to_string(), expected.to_string());
+        let expected =
+            quote! { fn main() -> Result<(), E> { fn main() -> Result<(), E> { g() } main() } };
+        assert_eq!(
+            expanded.expect("it is a main").to_string(),
+            expected.to_string()
+        );
     }
 
     #[test]

@@ -8,8 +8,8 @@ use proc_macro2::{Span, TokenStream as Tokens, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, Ident, ImplItem, ImplItemFn, ItemImpl, Pat, PathArguments, ReceiverKind,
-    ReturnType, Type,
+    Attribute, Error, FnArg, GenericArgument, Ident, ImplItem, ImplItemFn, ItemImpl, Pat,
+    PathArguments, ReceiverKind, ReturnType, Type,
 };
 
 /// What a function of the block is marked as.
@@ -32,7 +32,10 @@ impl Mark {
     ];
 
     fn of(attribute: &Attribute) -> Option<Self> {
-        Self::ALL.into_iter().find(|(name, _)| attribute.path().is_ident(name)).map(|(_, mark)| mark)
+        Self::ALL
+            .into_iter()
+            .find(|(name, _)| attribute.path().is_ident(name))
+            .map(|(_, mark)| mark)
     }
 }
 
@@ -41,25 +44,41 @@ const TAKEN: [&str; 5] = ["clone", "process", "register", "stop", "within"];
 
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     if !arguments.is_empty() {
-        return Err(Error::new_spanned(arguments, "`#[lunatic::server]` takes no arguments"));
+        return Err(Error::new_spanned(
+            arguments,
+            "`#[lunatic::server]` takes no arguments",
+        ));
     }
-    let mut block: ItemImpl = syn::parse2(item)
-        .map_err(|error| Error::new(error.span(), "`#[lunatic::server]` belongs on an `impl` block"))?;
+    let mut block: ItemImpl = syn::parse2(item).map_err(|error| {
+        Error::new(
+            error.span(),
+            "`#[lunatic::server]` belongs on an `impl` block",
+        )
+    })?;
     let name = check(&block)?.clone();
     let marked = take_marks(&mut block)?;
     let server = &block.self_ty;
     let lunatic = lunatic();
 
     let only = |mark: Mark, word: &str| {
-        let mut found = marked.iter().filter(|(other, _)| *other == mark).map(|(_, function)| function);
+        let mut found = marked
+            .iter()
+            .filter(|(other, _)| *other == mark)
+            .map(|(_, function)| function);
         let first = found.next();
         match found.next() {
-            Some(second) => Err(Error::new_spanned(&second.sig.ident, format!("a server has one `#[{word}]`"))),
+            Some(second) => Err(Error::new_spanned(
+                &second.sig.ident,
+                format!("a server has one `#[{word}]`"),
+            )),
             None => Ok(first),
         }
     };
     let Some(init) = only(Mark::Init, "init")? else {
-        return Err(Error::new_spanned(server, "a server needs an `#[init]`: `fn init(…) -> Self`"));
+        return Err(Error::new_spanned(
+            server,
+            "a server needs an `#[init]`: `fn init(…) -> Self`",
+        ));
     };
     let (argument, init) = expand_init(init)?;
     let signal = only(Mark::Signal, "signal")?;
@@ -68,11 +87,17 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let signal = signal.map(expand_signal).transpose()?;
     let terminate = terminate.map(expand_terminate).transpose()?;
 
-    let (message, calls) = (format_ident!("__{name}Message"), format_ident!("__{name}Calls"));
+    let (message, calls) = (
+        format_ident!("__{name}Message"),
+        format_ident!("__{name}Calls"),
+    );
     let mut variants = Vec::new();
     let mut arms = Vec::new();
     let mut functions = Vec::new();
-    for (mark, function) in marked.iter().filter(|(mark, _)| matches!(mark, Mark::Call | Mark::Cast)) {
+    for (mark, function) in marked
+        .iter()
+        .filter(|(mark, _)| matches!(mark, Mark::Call | Mark::Cast))
+    {
         let handler = Handler::new(function, *mark)?;
         variants.push(handler.variant());
         arms.push(handler.arm(&message));
@@ -147,10 +172,14 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
 
 /// Returns what stands in for a refused block, so that the refusal is the only error.
 pub(crate) fn stand_in(item: Tokens) -> Tokens {
-    let Ok(mut block) = syn::parse2::<ItemImpl>(item.clone()) else { return item };
+    let Ok(mut block) = syn::parse2::<ItemImpl>(item.clone()) else {
+        return item;
+    };
     for item in &mut block.items {
         if let ImplItem::Fn(function) = item {
-            function.attrs.retain(|attribute| Mark::of(attribute).is_none());
+            function
+                .attrs
+                .retain(|attribute| Mark::of(attribute).is_none());
         }
     }
     quote! { #[allow(dead_code)] #block }
@@ -159,13 +188,24 @@ pub(crate) fn stand_in(item: Tokens) -> Tokens {
 /// Refuses what is no block of one type's functions, and returns the name of the type.
 fn check(block: &ItemImpl) -> Result<&Ident, Error> {
     if let Some((path, _)) = &block.trait_ {
-        return Err(Error::new_spanned(path, "a server is the `impl` block of a type, not of a trait"));
+        return Err(Error::new_spanned(
+            path,
+            "a server is the `impl` block of a type, not of a trait",
+        ));
     }
     if !block.generics.params.is_empty() || block.generics.where_clause.is_some() {
-        return Err(Error::new_spanned(&block.generics, "a server cannot be generic"));
+        return Err(Error::new_spanned(
+            &block.generics,
+            "a server cannot be generic",
+        ));
     }
     match &*block.self_ty {
-        Type::Path(path) => Ok(&path.path.segments.last().expect("a path has a segment").ident),
+        Type::Path(path) => Ok(&path
+            .path
+            .segments
+            .last()
+            .expect("a path has a segment")
+            .ident),
         other => Err(Error::new_spanned(other, "a server is a type with a name")),
     }
 }
@@ -174,14 +214,23 @@ fn check(block: &ItemImpl) -> Result<&Ident, Error> {
 fn take_marks(block: &mut ItemImpl) -> Result<Vec<(Mark, ImplItemFn)>, Error> {
     let mut marked = Vec::new();
     for item in &mut block.items {
-        let ImplItem::Fn(function) = item else { continue };
-        let mut marks = function.attrs.iter().filter_map(|attribute| Some((Mark::of(attribute)?, attribute)));
-        let Some((mark, attribute)) = marks.next() else { continue };
+        let ImplItem::Fn(function) = item else {
+            continue;
+        };
+        let mut marks = function
+            .attrs
+            .iter()
+            .filter_map(|attribute| Some((Mark::of(attribute)?, attribute)));
+        let Some((mark, attribute)) = marks.next() else {
+            continue;
+        };
         attribute.meta.require_path_only()?;
         if let Some((_, second)) = marks.next() {
             return Err(Error::new_spanned(second, "a function has one mark"));
         }
-        function.attrs.retain(|attribute| Mark::of(attribute).is_none());
+        function
+            .attrs
+            .retain(|attribute| Mark::of(attribute).is_none());
         check_function(function)?;
         marked.push((mark, function.clone()));
     }
@@ -192,13 +241,22 @@ fn take_marks(block: &mut ItemImpl) -> Result<Vec<(Mark, ImplItemFn)>, Error> {
 fn check_function(function: &ImplItemFn) -> Result<(), Error> {
     let signature = &function.sig;
     if let Some(asyncness) = &signature.asyncness {
-        return Err(Error::new_spanned(asyncness, "a server is not async: a process waits without it"));
+        return Err(Error::new_spanned(
+            asyncness,
+            "a server is not async: a process waits without it",
+        ));
     }
     if !signature.generics.params.is_empty() || signature.generics.where_clause.is_some() {
-        return Err(Error::new_spanned(&signature.generics, "what crosses to another process has one type"));
+        return Err(Error::new_spanned(
+            &signature.generics,
+            "what crosses to another process has one type",
+        ));
     }
     if let Some(variadic) = &signature.variadic {
-        return Err(Error::new_spanned(variadic, "a server's function cannot be variadic"));
+        return Err(Error::new_spanned(
+            variadic,
+            "a server's function cannot be variadic",
+        ));
     }
     Ok(())
 }
@@ -207,10 +265,16 @@ fn check_function(function: &ImplItemFn) -> Result<(), Error> {
 fn expand_init(function: &ImplItemFn) -> Result<(Tokens, Tokens), Error> {
     let signature = &function.sig;
     if let Some(FnArg::Receiver(receiver)) = signature.inputs.first() {
-        return Err(Error::new_spanned(receiver, "`#[init]` makes the state, so it has no `self`"));
+        return Err(Error::new_spanned(
+            receiver,
+            "`#[init]` makes the state, so it has no `self`",
+        ));
     }
     let ReturnType::Type(_, output) = &signature.output else {
-        return Err(Error::new_spanned(&signature.ident, "`#[init]` returns the state: `Self` or `Result<Self, …>`"));
+        return Err(Error::new_spanned(
+            &signature.ident,
+            "`#[init]` returns the state: `Self` or `Result<Self, …>`",
+        ));
     };
     let mut types = Vec::new();
     for input in &signature.inputs {
@@ -223,7 +287,9 @@ fn expand_init(function: &ImplItemFn) -> Result<(Tokens, Tokens), Error> {
         [only] => quote! { #only },
         types => quote! { (#(#types,)*) },
     };
-    let names: Vec<Ident> = (0..types.len()).map(|place| format_ident!("argument_{place}")).collect();
+    let names: Vec<Ident> = (0..types.len())
+        .map(|place| format_ident!("argument_{place}"))
+        .collect();
     let pattern = match &names[..] {
         [only] => quote! { #only },
         names => quote! { (#(#names,)*) },
@@ -260,7 +326,10 @@ fn expand_signal(function: &ImplItemFn) -> Result<Tokens, Error> {
 fn expand_terminate(function: &ImplItemFn) -> Result<Tokens, Error> {
     let signature = &function.sig;
     if signature.receiver().is_none() || signature.inputs.len() != 1 {
-        return Err(Error::new_spanned(signature, "`#[terminate]` takes the state: `fn terminate(self)`"));
+        return Err(Error::new_spanned(
+            signature,
+            "`#[terminate]` takes the state: `fn terminate(self)`",
+        ));
     }
     let name = &signature.ident;
     Ok(quote! { self.#name(); })
@@ -281,21 +350,37 @@ impl<'a> Handler<'a> {
         let signature = &function.sig;
         let name = &signature.ident;
         if TAKEN.iter().any(|taken| name == taken) {
-            return Err(Error::new_spanned(name, format!("every handle has a function `{name}`: take another name")));
+            return Err(Error::new_spanned(
+                name,
+                format!("every handle has a function `{name}`: take another name"),
+            ));
         }
         match signature.receiver() {
             Some(receiver) if matches!(receiver.kind, ReceiverKind::Reference(..)) => {}
             Some(receiver) => {
-                return Err(Error::new_spanned(receiver, "a server keeps its state: `&self` or `&mut self`"));
+                return Err(Error::new_spanned(
+                    receiver,
+                    "a server keeps its state: `&self` or `&mut self`",
+                ));
             }
-            None => return Err(Error::new_spanned(name, "a call or cast has the state: `&self` or `&mut self`")),
+            None => {
+                return Err(Error::new_spanned(
+                    name,
+                    "a call or cast has the state: `&self` or `&mut self`",
+                ));
+            }
         }
         let mut names = Vec::new();
         let mut types: Vec<&Type> = Vec::new();
         for input in &signature.inputs {
-            let FnArg::Typed(argument) = input else { continue };
+            let FnArg::Typed(argument) = input else {
+                continue;
+            };
             let Pat::Ident(pattern) = &*argument.pat else {
-                return Err(Error::new_spanned(&argument.pat, "clients see this parameter, so it has a name"));
+                return Err(Error::new_spanned(
+                    &argument.pat,
+                    "clients see this parameter, so it has a name",
+                ));
             };
             check_type(&argument.ty)?;
             names.push(&pattern.ident);
@@ -304,25 +389,43 @@ impl<'a> Handler<'a> {
         let mut later = None;
         if mark == Mark::Call && types.last().is_some_and(|last| is_named(last, "Reply")) {
             if let ReturnType::Type(_, output) = &signature.output {
-                return Err(Error::new_spanned(output, "a call with a `Reply` answers by it, and returns nothing"));
+                return Err(Error::new_spanned(
+                    output,
+                    "a call with a `Reply` answers by it, and returns nothing",
+                ));
             }
             names.pop();
             let reply = types.pop().expect("it is the last");
             later = Some(answer(reply)?);
         }
         if let (Mark::Cast, ReturnType::Type(_, output)) = (mark, &signature.output) {
-            return Err(Error::new_spanned(output, "a cast answers nothing: make it a `#[call]`"));
+            return Err(Error::new_spanned(
+                output,
+                "a cast answers nothing: make it a `#[call]`",
+            ));
         }
         if let ReturnType::Type(_, output) = &signature.output {
             check_type(output)?;
         }
-        Ok(Self { function, mark, names, types, later })
+        Ok(Self {
+            function,
+            mark,
+            names,
+            types,
+            later,
+        })
     }
 
     /// Returns the attributes that hold for what is generated, too.
     fn attributes(&self, kept: &[&str]) -> impl Iterator<Item = &Attribute> {
-        let is_kept = move |attribute: &&Attribute| kept.iter().any(|name| attribute.path().is_ident(name));
-        self.function.attrs.iter().filter(is_kept).collect::<Vec<_>>().into_iter()
+        let is_kept =
+            move |attribute: &&Attribute| kept.iter().any(|name| attribute.path().is_ident(name));
+        self.function
+            .attrs
+            .iter()
+            .filter(is_kept)
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 
     /// Returns the variant of the message.
@@ -388,8 +491,14 @@ impl<'a> Handler<'a> {
 /// Refuses types that cannot cross to another process, with a better reason than the one that serde would have.
 fn check_type(kind: &Type) -> Result<(), Error> {
     match kind {
-        Type::Reference(_) => Err(Error::new_spanned(kind, "what crosses to another process owns what it carries")),
-        Type::ImplTrait(_) => Err(Error::new_spanned(kind, "what crosses to another process has one type")),
+        Type::Reference(_) => Err(Error::new_spanned(
+            kind,
+            "what crosses to another process owns what it carries",
+        )),
+        Type::ImplTrait(_) => Err(Error::new_spanned(
+            kind,
+            "what crosses to another process has one type",
+        )),
         _ => Ok(()),
     }
 }
@@ -397,18 +506,25 @@ fn check_type(kind: &Type) -> Result<(), Error> {
 /// Whether the last word of a type's path is this.
 fn is_named(kind: &Type, name: &str) -> bool {
     let Type::Path(path) = kind else { return false };
-    path.path.segments.last().is_some_and(|segment| segment.ident == name)
+    path.path
+        .segments
+        .last()
+        .is_some_and(|segment| segment.ident == name)
 }
 
 /// Returns what a `Reply` answers with.
 fn answer(reply: &Type) -> Result<Tokens, Error> {
     if let Type::Path(path) = reply
-        && let Some(PathArguments::AngleBracketed(arguments)) = path.path.segments.last().map(|last| &last.arguments)
+        && let Some(PathArguments::AngleBracketed(arguments)) =
+            path.path.segments.last().map(|last| &last.arguments)
         && let Some(GenericArgument::Type(answer)) = arguments.args.first()
     {
         return Ok(answer.to_token_stream());
     }
-    Err(Error::new_spanned(reply, "a `Reply` says what it answers with: `Reply<u32>`"))
+    Err(Error::new_spanned(
+        reply,
+        "a `Reply` says what it answers with: `Reply<u32>`",
+    ))
 }
 
 /// Puts the name of the server in the place of `Self`, which means another type where the tokens go.
@@ -418,7 +534,8 @@ fn name_self(tokens: Tokens, server: &Type) -> Tokens {
         match token {
             TokenTree::Ident(ident) if ident == "Self" => named.extend(quote! { #server }),
             TokenTree::Group(group) => {
-                let mut inner = proc_macro2::Group::new(group.delimiter(), name_self(group.stream(), server));
+                let mut inner =
+                    proc_macro2::Group::new(group.delimiter(), name_self(group.stream(), server));
                 inner.set_span(group.span());
                 named.extend([TokenTree::Group(inner)]);
             }
@@ -435,34 +552,66 @@ mod tests {
     #[test]
     fn what_cannot_be_a_server_is_refused_with_the_reason() {
         let check = |item: Tokens, why: &str| {
-            let refusal = expand(quote! {}, item).expect_err("it is refused").to_string();
+            let refusal = expand(quote! {}, item)
+                .expect_err("it is refused")
+                .to_string();
             assert!(refusal.contains(why), "`{refusal}` does not say `{why}`");
         };
         let with_init = |item: Tokens, why: &str| {
-            check(quote! { impl S { #[init] fn init() -> Self { S } #item } }, why);
+            check(
+                quote! { impl S { #[init] fn init() -> Self { S } #item } },
+                why,
+            );
         };
         check(quote! { struct S; }, "belongs on an `impl` block");
         check(quote! { impl Clone for S {} }, "not of a trait");
         check(quote! { impl<T> S<T> {} }, "cannot be generic");
         check(quote! { impl S {} }, "needs an `#[init]`");
-        check(quote! { impl S { #[init] fn init(&self) -> Self { S } } }, "no `self`");
-        check(quote! { impl S { #[init] fn init() {} } }, "returns the state");
+        check(
+            quote! { impl S { #[init] fn init(&self) -> Self { S } } },
+            "no `self`",
+        );
+        check(
+            quote! { impl S { #[init] fn init() {} } },
+            "returns the state",
+        );
         with_init(quote! { #[init] fn again() -> Self { S } }, "one `#[init]`");
         with_init(quote! { #[call] #[cast] fn f(&self) {} }, "one mark");
         with_init(quote! { #[call] async fn f(&self) {} }, "not async");
         with_init(quote! { #[call] fn f<T>(&self, t: T) {} }, "one type");
         with_init(quote! { #[call] fn f(&self, t: impl Copy) {} }, "one type");
-        with_init(quote! { #[call] fn f(&self, t: &str) {} }, "owns what it carries");
-        with_init(quote! { #[call] fn f(&self) -> &str { "" } }, "owns what it carries");
-        with_init(quote! { #[call] fn f(&self, (a, b): (u8, u8)) {} }, "has a name");
+        with_init(
+            quote! { #[call] fn f(&self, t: &str) {} },
+            "owns what it carries",
+        );
+        with_init(
+            quote! { #[call] fn f(&self) -> &str { "" } },
+            "owns what it carries",
+        );
+        with_init(
+            quote! { #[call] fn f(&self, (a, b): (u8, u8)) {} },
+            "has a name",
+        );
         with_init(quote! { #[call] fn f(self) {} }, "keeps its state");
         with_init(quote! { #[call] fn f() {} }, "has the state");
         with_init(quote! { #[call] fn stop(&self) {} }, "take another name");
-        with_init(quote! { #[call] fn f(&self, reply: Reply<u8>) -> u8 { 0 } }, "returns nothing");
-        with_init(quote! { #[call] fn f(&self, reply: Reply) {} }, "says what it answers with");
-        with_init(quote! { #[cast] fn f(&self) -> u8 { 0 } }, "answers nothing");
+        with_init(
+            quote! { #[call] fn f(&self, reply: Reply<u8>) -> u8 { 0 } },
+            "returns nothing",
+        );
+        with_init(
+            quote! { #[call] fn f(&self, reply: Reply) {} },
+            "says what it answers with",
+        );
+        with_init(
+            quote! { #[cast] fn f(&self) -> u8 { 0 } },
+            "answers nothing",
+        );
         with_init(quote! { #[signal] fn f(&self) {} }, "takes a signal");
-        with_init(quote! { #[terminate] fn f(self, how: u8) {} }, "takes the state");
+        with_init(
+            quote! { #[terminate] fn f(self, how: u8) {} },
+            "takes the state",
+        );
         let refusal = expand(quote! { fast }, quote! { impl S {} }).expect_err("it is refused");
         assert!(refusal.to_string().contains("no arguments"));
     }

@@ -9,15 +9,25 @@ use syn::{Error, ItemFn};
 /// Puts a `main` beside the function that calls it; around it, where that is its own name.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     if !arguments.is_empty() {
-        return Err(Error::new_spanned(arguments, "`#[lunatic::spark]` takes no arguments"));
+        return Err(Error::new_spanned(
+            arguments,
+            "`#[lunatic::spark]` takes no arguments",
+        ));
     }
-    let function: ItemFn =
-        syn::parse2(item).map_err(|error| Error::new(error.span(), "`#[lunatic::spark]` belongs on a function"))?;
+    let function: ItemFn = syn::parse2(item)
+        .map_err(|error| Error::new(error.span(), "`#[lunatic::spark]` belongs on a function"))?;
     let name = &function.sig.ident;
     let Some(argument) = function.sig.inputs.first() else {
-        return Err(Error::new_spanned(name, "a spark takes its comm: `(comm: Comm)`"));
+        return Err(Error::new_spanned(
+            name,
+            "a spark takes its comm: `(comm: Comm)`",
+        ));
     };
-    check(&function, "a spark", "takes its comm and nothing else: `(comm: Comm)`")?;
+    check(
+        &function,
+        "a spark",
+        "takes its comm and nothing else: `(comm: Comm)`",
+    )?;
     let lunatic = lunatic();
     // With the span of the type, a type that is no comm is the place that the compiler complains of.
     let call = quote_spanned! { type_of(argument).span() => #lunatic::__spark(#name) };
@@ -37,7 +47,10 @@ mod tests {
     #[test]
     fn a_spark_is_handed_its_comm_by_a_main() {
         let check = |item: Tokens, expected: Tokens| {
-            assert_eq!(expand(quote! {}, item).expect("it is a spark").to_string(), expected.to_string());
+            assert_eq!(
+                expand(quote! {}, item).expect("it is a spark").to_string(),
+                expected.to_string()
+            );
         };
         check(
             quote! { fn entrypoint(comm: Comm) -> io::Result<()> { f(comm) } },
@@ -57,12 +70,18 @@ mod tests {
     #[test]
     fn what_cannot_be_a_spark_is_refused_with_the_reason() {
         let check = |arguments: Tokens, item: Tokens, why: &str| {
-            let refusal = expand(arguments, item).expect_err("it is refused").to_string();
+            let refusal = expand(arguments, item)
+                .expect_err("it is refused")
+                .to_string();
             assert!(refusal.contains(why), "`{refusal}` does not say `{why}`");
         };
         check(quote! {}, quote! { struct S; }, "belongs on a function");
         check(quote! {}, quote! { fn f() {} }, "takes its comm");
-        check(quote! {}, quote! { fn f(a: Comm, b: u8) {} }, "its comm and nothing else");
+        check(
+            quote! {},
+            quote! { fn f(a: Comm, b: u8) {} },
+            "its comm and nothing else",
+        );
         check(quote! {}, quote! { async fn f(a: Comm) {} }, "not async");
         check(quote! {}, quote! { fn f<T>(a: Comm) {} }, "generic");
         check(quote! { fast }, quote! { fn f(a: Comm) {} }, "no arguments");

@@ -8,7 +8,8 @@ use quote::{quote, quote_spanned};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Error, Expr, ExprLit, ItemFn, Lit, LitStr, Meta, MetaNameValue, ReturnType, Token, parse::Parser,
+    Attribute, Error, Expr, ExprLit, ItemFn, Lit, LitStr, Meta, MetaNameValue, ReturnType, Token,
+    parse::Parser,
 };
 
 /// What is said about a test, beside its name.
@@ -24,21 +25,24 @@ struct Options {
 
 /// Exports the function to the test runner; outside wasm, makes it one of Rust's own tests.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
-    let mut function: ItemFn =
-        syn::parse2(item).map_err(|error| Error::new(error.span(), "`#[lunatic::test]` belongs on a function"))?;
+    let mut function: ItemFn = syn::parse2(item)
+        .map_err(|error| Error::new(error.span(), "`#[lunatic::test]` belongs on a function"))?;
     check(&function, "a test", MAILBOX)?;
     let mut options = Options::default();
     options.read_arguments(arguments)?;
     let attributes = std::mem::take(&mut function.attrs);
-    let (own, others): (Vec<_>, Vec<_>) = attributes
-        .into_iter()
-        .partition(|attribute| is_named(attribute, "ignore") || is_named(attribute, "should_panic"));
+    let (own, others): (Vec<_>, Vec<_>) = attributes.into_iter().partition(|attribute| {
+        is_named(attribute, "ignore") || is_named(attribute, "should_panic")
+    });
     for attribute in &own {
         options.read_attribute(attribute)?;
     }
     let own = own.iter().map(|attribute| &attribute.meta);
     if let (Some(_), ReturnType::Type(_, output)) = (&options.panic, &function.sig.output) {
-        return Err(Error::new_spanned(output, "functions using `#[should_panic]` must return `()`"));
+        return Err(Error::new_spanned(
+            output,
+            "functions using `#[should_panic]` must return `()`",
+        ));
     }
 
     let begin = options.name();
@@ -81,18 +85,27 @@ impl Options {
             } else if argument.path.is_ident("memory") {
                 &mut self.bytes
             } else {
-                return refuse("a test takes `timeout = \"500ms\"` and `memory = \"16MiB\"`".into());
+                return refuse(
+                    "a test takes `timeout = \"500ms\"` and `memory = \"16MiB\"`".into(),
+                );
             };
             if place.is_some() {
                 return refuse("this is given twice".into());
             }
             let text = text(&argument.value)?;
-            let units = if argument.path.is_ident("timeout") { TIMES } else { SIZES };
+            let units = if argument.path.is_ident("timeout") {
+                TIMES
+            } else {
+                SIZES
+            };
             match quantity(&text.value(), units) {
                 Some(quantity) if quantity > 0 => *place = Some(quantity),
                 _ => {
                     let units: Vec<&str> = units.iter().map(|(unit, _)| *unit).collect();
-                    let why = format!("this is a whole number, above zero, of {}", units.join(", "));
+                    let why = format!(
+                        "this is a whole number, above zero, of {}",
+                        units.join(", ")
+                    );
                     return Err(Error::new_spanned(text, why));
                 }
             }
@@ -108,7 +121,10 @@ impl Options {
             Meta::List(list) => {
                 let named: MetaNameValue = list.parse_args()?;
                 if is_named(attribute, "ignore") || !named.path.is_ident("expected") {
-                    return Err(Error::new_spanned(attribute, "the form is `#[should_panic(expected = \"a text\")]`"));
+                    return Err(Error::new_spanned(
+                        attribute,
+                        "the form is `#[should_panic(expected = \"a text\")]`",
+                    ));
                 }
                 Some(text(&named.value)?.value())
             }
@@ -146,14 +162,25 @@ impl Options {
 
 fn text(value: &Expr) -> Result<&LitStr, Error> {
     match value {
-        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Ok(text),
-        other => Err(Error::new_spanned(other, "a text in quotation marks is due here")),
+        Expr::Lit(ExprLit {
+            lit: Lit::Str(text),
+            ..
+        }) => Ok(text),
+        other => Err(Error::new_spanned(
+            other,
+            "a text in quotation marks is due here",
+        )),
     }
 }
 
 /// The units of time, in milliseconds, and those of size, in bytes.
 const TIMES: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
-const SIZES: &[(&str, u64)] = &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+const SIZES: &[(&str, u64)] = &[
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+];
 
 /// Reads a whole number with a unit.
 fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -176,14 +203,37 @@ mod tests {
         let check = |arguments: Tokens, item: Tokens, begin: &str| {
             let expanded = expanded(arguments, item);
             let expected = quote! { concat!(#begin, module_path!(), "::t") }.to_string();
-            assert!(expanded.contains(&expected), "{expanded}\ndoes not have\n{expected}");
+            assert!(
+                expanded.contains(&expected),
+                "{expanded}\ndoes not have\n{expected}"
+            );
         };
         check(quote! {}, quote! { fn t() {} }, "#lunatic_test_");
-        check(quote! {}, quote! { #[ignore] fn t() {} }, "#lunatic_test_#ignore_");
-        check(quote! {}, quote! { #[ignore = "slow"] fn t() {} }, "#lunatic_test_#ignore_#because_slow#");
-        check(quote! {}, quote! { #[should_panic] fn t() {} }, "#lunatic_test_#panic_#");
-        check(quote! {}, quote! { #[should_panic = "a#b"] fn t() {} }, "#lunatic_test_#panic_a\\#b#");
-        check(quote! {}, quote! { #[should_panic(expected = "x")] fn t() {} }, "#lunatic_test_#panic_x#");
+        check(
+            quote! {},
+            quote! { #[ignore] fn t() {} },
+            "#lunatic_test_#ignore_",
+        );
+        check(
+            quote! {},
+            quote! { #[ignore = "slow"] fn t() {} },
+            "#lunatic_test_#ignore_#because_slow#",
+        );
+        check(
+            quote! {},
+            quote! { #[should_panic] fn t() {} },
+            "#lunatic_test_#panic_#",
+        );
+        check(
+            quote! {},
+            quote! { #[should_panic = "a#b"] fn t() {} },
+            "#lunatic_test_#panic_a\\#b#",
+        );
+        check(
+            quote! {},
+            quote! { #[should_panic(expected = "x")] fn t() {} },
+            "#lunatic_test_#panic_x#",
+        );
         check(
             quote! { timeout = "2s", memory = "3 KiB" },
             quote! { #[ignore] fn t(m: Mailbox<()>) {} },
@@ -195,10 +245,20 @@ mod tests {
     fn a_test_is_called_with_what_it_takes() {
         let call = |item| {
             let expanded = expanded(quote! {}, item);
-            expanded.rsplit_once("lunatic :: ").expect("it is called").1.to_string()
+            expanded
+                .rsplit_once("lunatic :: ")
+                .expect("it is called")
+                .1
+                .to_string()
         };
-        assert_eq!(call(quote! { fn t() -> Result<(), E> { f() } }), "__test (t) ; }");
-        assert_eq!(call(quote! { fn t(m: Mailbox<u8>) {} }), "__test_with_mailbox (t) ; }");
+        assert_eq!(
+            call(quote! { fn t() -> Result<(), E> { f() } }),
+            "__test (t) ; }"
+        );
+        assert_eq!(
+            call(quote! { fn t(m: Mailbox<u8>) {} }),
+            "__test_with_mailbox (t) ; }"
+        );
         // Other attributes stay, on the function that is called from outside.
         assert!(expanded(quote! {}, quote! { #[cfg(unix)] fn t() {} }).contains("# [cfg (unix)]"));
     }
@@ -206,20 +266,46 @@ mod tests {
     #[test]
     fn what_cannot_be_a_test_is_refused_with_the_reason() {
         let check = |arguments: Tokens, item: Tokens, why: &str| {
-            let refusal = expand(arguments, item).expect_err("it is refused").to_string();
+            let refusal = expand(arguments, item)
+                .expect_err("it is refused")
+                .to_string();
             assert!(refusal.contains(why), "`{refusal}` does not say `{why}`");
         };
         check(quote! {}, quote! { struct T; }, "belongs on a function");
         check(quote! {}, quote! { async fn t() {} }, "not async");
         check(quote! {}, quote! { fn t<T>() {} }, "generic");
-        check(quote! {}, quote! { fn t(m: Mailbox<()>, n: u8) {} }, "nothing else");
-        check(quote! {}, quote! { #[should_panic] fn t() -> Result<(), ()> { f() } }, "must return `()`");
-        check(quote! {}, quote! { #[should_panic(expect = "x")] fn t() {} }, "expected = ");
-        check(quote! {}, quote! { #[ignore = 3] fn t() {} }, "quotation marks");
+        check(
+            quote! {},
+            quote! { fn t(m: Mailbox<()>, n: u8) {} },
+            "nothing else",
+        );
+        check(
+            quote! {},
+            quote! { #[should_panic] fn t() -> Result<(), ()> { f() } },
+            "must return `()`",
+        );
+        check(
+            quote! {},
+            quote! { #[should_panic(expect = "x")] fn t() {} },
+            "expected = ",
+        );
+        check(
+            quote! {},
+            quote! { #[ignore = 3] fn t() {} },
+            "quotation marks",
+        );
         check(quote! { fast = "1" }, quote! { fn t() {} }, "a test takes");
-        check(quote! { timeout = "1s", timeout = "1s" }, quote! { fn t() {} }, "twice");
+        check(
+            quote! { timeout = "1s", timeout = "1s" },
+            quote! { fn t() {} },
+            "twice",
+        );
         for timeout in ["", "0s", "1", "1.5s", "1MiB", "s", "18446744073709551615h"] {
-            check(quote! { timeout = #timeout }, quote! { fn t() {} }, "a whole number, above zero, of ms, s, m, h");
+            check(
+                quote! { timeout = #timeout },
+                quote! { fn t() {} },
+                "a whole number, above zero, of ms, s, m, h",
+            );
         }
         check(quote! { memory = "1s" }, quote! { fn t() {} }, "KiB");
     }

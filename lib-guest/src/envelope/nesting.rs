@@ -105,7 +105,15 @@ mod tests {
         let map_16 = [0xde, 0, 1, 0x01];
         let map_32 = [0xdf, 0, 0, 0, 1, 0xcc, 0xff];
         let later = [0x93, 0x90, 0xc0];
-        let kinds: [&[u8]; 7] = [&[0x91], &array_16, &array_32, &map, &map_16, &map_32, &later];
+        let kinds: [&[u8]; 7] = [
+            &[0x91],
+            &array_16,
+            &array_32,
+            &map,
+            &map_16,
+            &map_32,
+            &later,
+        ];
         for first in kinds {
             assert!(!is_too_deep(&nested(first, DEPTH)), "{first:x?}");
             assert!(is_too_deep(&nested(first, DEPTH + 1)), "{first:x?}");
@@ -114,14 +122,28 @@ mod tests {
 
     #[test]
     fn what_stands_side_by_side_is_not_deep() {
-        let value = vec![(vec![1u8; 300], "text".repeat(100), -1.5f64, i64::MIN, Some(())); 1_000];
+        let value = vec![
+            (
+                vec![1u8; 300],
+                "text".repeat(100),
+                -1.5f64,
+                i64::MIN,
+                Some(())
+            );
+            1_000
+        ];
         let bytes = rmp_serde::to_vec(&value).expect("it can be written");
         assert!(!is_too_deep(&bytes));
     }
 
     #[test]
     fn brackets_within_texts_and_bytes_do_not_count() {
-        for head in [&[0xda, 0x10, 0][..], &[0xc5, 0x10, 0], &[0xc8, 0x10, 0, 7], &[0xdb, 0, 0, 0x10, 0]] {
+        for head in [
+            &[0xda, 0x10, 0][..],
+            &[0xc5, 0x10, 0],
+            &[0xc8, 0x10, 0, 7],
+            &[0xdb, 0, 0, 0x10, 0],
+        ] {
             let mut bytes = vec![0x92];
             bytes.extend(head);
             bytes.extend([0x91; 0x1000]);

@@ -63,7 +63,13 @@ impl From<SocketAddr> for RawAddress {
             SocketAddr::V4(address) => {
                 let mut ip = [0; 16];
                 ip[..4].copy_from_slice(&address.ip().octets());
-                Self { family: 4, ip, port: address.port(), flow: 0, scope: 0 }
+                Self {
+                    family: 4,
+                    ip,
+                    port: address.port(),
+                    flow: 0,
+                    scope: 0,
+                }
             }
             SocketAddr::V6(address) => Self {
                 family: 6,
@@ -258,7 +264,10 @@ mod tests {
         check(addresses((String::from("::2"), 2)), "[::2]:2");
         check(addresses((Ipv4Addr::LOCALHOST, 3)), "127.0.0.1:3");
         check(addresses((IpAddr::from(Ipv6Addr::LOCALHOST), 4)), "[::1]:4");
-        let some = [SocketAddr::from(([1, 2, 3, 4], 5)), SocketAddr::from(([6, 7, 8, 9], 10))];
+        let some = [
+            SocketAddr::from(([1, 2, 3, 4], 5)),
+            SocketAddr::from(([6, 7, 8, 9], 10)),
+        ];
         assert_eq!(addresses(&some[..]), ["1.2.3.4:5", "6.7.8.9:10"]);
         check(addresses(some[0]), "1.2.3.4:5");
     }
@@ -280,13 +289,23 @@ mod tests {
         let error = first(none, |_| Ok(())).expect_err("there is no address");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 
-        let two = [SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2))];
+        let two = [
+            SocketAddr::from(([127, 0, 0, 1], 1)),
+            SocketAddr::from(([127, 0, 0, 1], 2)),
+        ];
         let fail = |address: RawAddress| {
-            let kind = if address.port == 2 { Errno::ConnectionRefused } else { Errno::TimedOut };
+            let kind = if address.port == 2 {
+                Errno::ConnectionRefused
+            } else {
+                Errno::TimedOut
+            };
             Err::<(), _>(LunaticError::new(kind, "no"))
         };
         let error = first(&two[..], fail).expect_err("both fail");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        assert_eq!(first(&two[..], |address| Ok(address.port)).expect("both succeed"), 1);
+        assert_eq!(
+            first(&two[..], |address| Ok(address.port)).expect("both succeed"),
+            1
+        );
     }
 }

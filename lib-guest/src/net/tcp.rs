@@ -194,7 +194,8 @@ impl TcpStream {
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut length = 0;
         // SAFETY: the address comes with the length of its buffer, and the last is that of a variable.
-        let result = unsafe { host::tcp::tcp_peek(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
+        let result =
+            unsafe { host::tcp::tcp_peek(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
         Ok(LunaticError::check(result, length)? as usize)
     }
 
@@ -278,9 +279,19 @@ impl TcpStream {
     }
 }
 
-read_and_write!(TcpStream, host::tcp::tcp_read, host::tcp::tcp_write_vectored, host::tcp::tcp_flush);
+read_and_write!(
+    TcpStream,
+    host::tcp::tcp_read,
+    host::tcp::tcp_write_vectored,
+    host::tcp::tcp_flush
+);
 
-handle!(TcpStream, ResourceKind::TcpStream, host::tcp::clone_tcp_stream, host::tcp::drop_tcp_stream);
+handle!(
+    TcpStream,
+    ResourceKind::TcpStream,
+    host::tcp::clone_tcp_stream,
+    host::tcp::drop_tcp_stream
+);
 
 #[cfg(test)]
 mod tests {
@@ -292,14 +303,23 @@ mod tests {
     fn a_stream_is_written_into_messages_only() {
         // No machine is here to give the id back to.
         let stream = ManuallyDrop::new(TcpStream { id: 40 });
-        let sealed = envelope::seal(&(7u8, &*stream, &*stream), |bytes, streams| (bytes.to_vec(), streams.to_vec()));
+        let sealed = envelope::seal(&(7u8, &*stream, &*stream), |bytes, streams| {
+            (bytes.to_vec(), streams.to_vec())
+        });
         let (bytes, streams) = sealed.expect("a message is being sent");
         assert_eq!(bytes, [0x93, 7, 0, 1]);
         assert_eq!(streams, [ResourceKind::TcpStream.word(40); 2]);
 
         let error = rmp_serde::to_vec(&*stream).expect_err("no message is being sent");
-        assert_eq!(error.to_string(), "a socket can only be written into a message that is being sent");
-        let error = rmp_serde::from_slice::<TcpStream>(&[0]).expect_err("no message is being received");
-        assert_eq!(error.to_string(), "a socket can only be read out of a message that is being received");
+        assert_eq!(
+            error.to_string(),
+            "a socket can only be written into a message that is being sent"
+        );
+        let error =
+            rmp_serde::from_slice::<TcpStream>(&[0]).expect_err("no message is being received");
+        assert_eq!(
+            error.to_string(),
+            "a socket can only be read out of a message that is being received"
+        );
     }
 }

@@ -44,7 +44,11 @@ impl TlsListener {
     ///
     /// That of the last address; [`io::ErrorKind::InvalidInput`] where there is none, and for certificates or a key that
     /// cannot be used.
-    pub fn bind<A: ToSocketAddrs>(addresses: A, certificates: &[u8], private_key: &[u8]) -> io::Result<Self> {
+    pub fn bind<A: ToSocketAddrs>(
+        addresses: A,
+        certificates: &[u8],
+        private_key: &[u8],
+    ) -> io::Result<Self> {
         first(addresses, |address| {
             let mut id = 0;
             // SAFETY: the addresses are those of the bytes, of which there are as many as the family says, of a variable, and
@@ -175,13 +179,32 @@ impl TlsStream {
     ) -> io::Result<Self> {
         // To the machine, none would be those of the web.
         let none: &[&[u8]] = &[&[]];
-        let authorities = if authorities.is_empty() { none } else { authorities };
-        Self::connect_within(host, port, authorities, host::milliseconds_or_forever(timeout))
+        let authorities = if authorities.is_empty() {
+            none
+        } else {
+            authorities
+        };
+        Self::connect_within(
+            host,
+            port,
+            authorities,
+            host::milliseconds_or_forever(timeout),
+        )
     }
 
-    fn connect_within(host: &str, port: u16, authorities: &[&[u8]], timeout: u64) -> io::Result<Self> {
-        let authorities: Vec<Vector> =
-            authorities.iter().map(|text| Vector { address: text.as_ptr(), length: text.len() }).collect();
+    fn connect_within(
+        host: &str,
+        port: u16,
+        authorities: &[&[u8]],
+        timeout: u64,
+    ) -> io::Result<Self> {
+        let authorities: Vec<Vector> = authorities
+            .iter()
+            .map(|text| Vector {
+                address: text.as_ptr(),
+                length: text.len(),
+            })
+            .collect();
         let mut id = 0;
         // SAFETY: each address comes with the length of what it points to, or is that of a variable.
         let result = unsafe {
@@ -195,7 +218,9 @@ impl TlsStream {
                 authorities.len(),
             )
         };
-        Ok(Self { id: LunaticError::check(result, id)? })
+        Ok(Self {
+            id: LunaticError::check(result, id)?,
+        })
     }
 
     /// Returns the peer's address.
@@ -235,7 +260,9 @@ impl TlsStream {
     /// it, and dropping the last handle before then loses it.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         // SAFETY: the call takes numbers.
-        unsafe { host::tls::set_tls_write_timeout(self.id, host::milliseconds_or_forever(timeout)) };
+        unsafe {
+            host::tls::set_tls_write_timeout(self.id, host::milliseconds_or_forever(timeout))
+        };
     }
 
     /// Returns how long a write may wait.
@@ -245,6 +272,16 @@ impl TlsStream {
     }
 }
 
-read_and_write!(TlsStream, host::tls::tls_read, host::tls::tls_write_vectored, host::tls::tls_flush);
+read_and_write!(
+    TlsStream,
+    host::tls::tls_read,
+    host::tls::tls_write_vectored,
+    host::tls::tls_flush
+);
 
-handle!(TlsStream, ResourceKind::TlsStream, host::tls::clone_tls_stream, host::tls::drop_tls_stream);
+handle!(
+    TlsStream,
+    ResourceKind::TlsStream,
+    host::tls::clone_tls_stream,
+    host::tls::drop_tls_stream
+);

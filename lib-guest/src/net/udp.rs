@@ -92,7 +92,8 @@ impl UdpSocket {
     pub fn send(&self, datagram: &[u8]) -> io::Result<usize> {
         let mut sent = 0;
         // SAFETY: the address comes with the length of the slice, and the last is that of a variable.
-        let result = unsafe { host::udp::udp_send(self.id, datagram.as_ptr(), datagram.len(), &mut sent) };
+        let result =
+            unsafe { host::udp::udp_send(self.id, datagram.as_ptr(), datagram.len(), &mut sent) };
         Ok(LunaticError::check(result, sent)? as usize)
     }
 
@@ -128,7 +129,9 @@ impl UdpSocket {
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut length = 0;
         // SAFETY: the address comes with the length of its buffer, and the last is that of a variable.
-        let result = unsafe { host::udp::udp_receive(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
+        let result = unsafe {
+            host::udp::udp_receive(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length)
+        };
         Ok(LunaticError::check(result, length)? as usize)
     }
 
@@ -137,7 +140,13 @@ impl UdpSocket {
         let (mut length, mut sender) = (0, 0);
         // SAFETY: the address comes with the length of its buffer, and the last two are those of variables.
         let result = unsafe {
-            host::udp::udp_receive_from(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length, &mut sender)
+            host::udp::udp_receive_from(
+                self.id,
+                buffer.as_mut_ptr(),
+                buffer.len(),
+                &mut length,
+                &mut sender,
+            )
         };
         let length = LunaticError::check(result, length)? as usize;
         Ok((length, only_address(sender)?))
@@ -187,7 +196,9 @@ impl UdpSocket {
     /// ```
     pub fn set_read_timeout(&self, timeout: Option<Duration>) {
         // SAFETY: the call takes numbers.
-        unsafe { host::udp::set_udp_receive_timeout(self.id, host::milliseconds_or_forever(timeout)) };
+        unsafe {
+            host::udp::set_udp_receive_timeout(self.id, host::milliseconds_or_forever(timeout))
+        };
     }
 
     /// Returns how long a receive may wait.
@@ -230,4 +241,9 @@ impl UdpSocket {
     }
 }
 
-handle!(UdpSocket, ResourceKind::UdpSocket, host::udp::clone_udp_socket, host::udp::drop_udp_socket);
+handle!(
+    UdpSocket,
+    ResourceKind::UdpSocket,
+    host::udp::clone_udp_socket,
+    host::udp::drop_udp_socket
+);

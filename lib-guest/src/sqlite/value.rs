@@ -352,12 +352,26 @@ mod tests {
 
     #[test]
     fn parameters_are_tuples_lists_and_pairs() {
-        let unnamed = |values: Vec<Value>| values.into_iter().map(|value| (String::new(), value)).collect::<Vec<_>>();
+        let unnamed = |values: Vec<Value>| {
+            values
+                .into_iter()
+                .map(|value| (String::new(), value))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(written(()), []);
-        assert_eq!(written((true, None::<i32>)), unnamed(vec![Value::Integer(1), Value::Null]));
-        assert_eq!(written([1, -2]), unnamed(vec![Value::Integer(1), Value::Integer(-2)]));
+        assert_eq!(
+            written((true, None::<i32>)),
+            unnamed(vec![Value::Integer(1), Value::Null])
+        );
+        assert_eq!(
+            written([1, -2]),
+            unnamed(vec![Value::Integer(1), Value::Integer(-2)])
+        );
         assert_eq!(written(&["a"][..]), unnamed(vec![Value::Text("a".into())]));
-        assert_eq!(written((&b"ab"[..], 1.5_f32)), unnamed(vec![Value::Blob(vec![97, 98]), Value::Real(1.5)]));
+        assert_eq!(
+            written((&b"ab"[..], 1.5_f32)),
+            unnamed(vec![Value::Blob(vec![97, 98]), Value::Real(1.5)])
+        );
         assert_eq!(written([(":n", 1)]), [(":n".to_owned(), Value::Integer(1))]);
     }
 

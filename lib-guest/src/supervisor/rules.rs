@@ -24,7 +24,12 @@ pub(super) struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { strategy: Strategy::OneForOne, restarts: 3, period: Duration::from_secs(5), back_off: None }
+        Self {
+            strategy: Strategy::OneForOne,
+            restarts: 3,
+            period: Duration::from_secs(5),
+            back_off: None,
+        }
     }
 }
 
@@ -78,14 +83,28 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn new(policy: Policy) -> Self {
-        Self { policy, members: BTreeMap::new(), due: BTreeSet::new(), history: VecDeque::new(), last: 0 }
+        Self {
+            policy,
+            members: BTreeMap::new(),
+            due: BTreeSet::new(),
+            history: VecDeque::new(),
+            last: 0,
+        }
     }
 
     /// Adds a child behind the others. It is to be started by the caller.
     pub(super) fn add(&mut self, restart: Restart, is_dynamic: bool) -> Key {
         self.last += 1;
         let key = Key(self.last);
-        self.members.insert(key, Member { restart, is_dynamic, state: State::Down, in_vain: 0 });
+        self.members.insert(
+            key,
+            Member {
+                restart,
+                is_dynamic,
+                state: State::Down,
+                in_vain: 0,
+            },
+        );
         key
     }
 
@@ -112,7 +131,9 @@ impl Rules {
 
     /// Decides what follows from the end of a child, or from a start that failed.
     pub(super) fn ended(&mut self, key: Key, end: End, now: Duration) -> Verdict {
-        let Some(member) = self.members.get(&key) else { return Verdict::Leave };
+        let Some(member) = self.members.get(&key) else {
+            return Verdict::Leave;
+        };
         let has_lived = matches!(member.state, State::Up { since } if now.saturating_sub(since) >= self.policy.period);
         let is_restarted = match member.restart {
             Restart::Permanent => true,
@@ -149,7 +170,10 @@ impl Rules {
 
     /// Returns the child that is to be started now: of several, the one whose time came first, then in their order.
     pub(super) fn due(&self, now: Duration) -> Option<Key> {
-        self.due.first().filter(|(at, _)| *at <= now).map(|(_, key)| *key)
+        self.due
+            .first()
+            .filter(|(at, _)| *at <= now)
+            .map(|(_, key)| *key)
     }
 
     /// Returns when the next child is to be started.
@@ -159,12 +183,18 @@ impl Rules {
 
     /// Returns the children that run, the last one first, as they are ended with the supervisor.
     pub(super) fn in_order_of_end(&self) -> Vec<Key> {
-        let up = self.members.iter().rev().filter(|(_, member)| matches!(member.state, State::Up { .. }));
+        let up = self
+            .members
+            .iter()
+            .rev()
+            .filter(|(_, member)| matches!(member.state, State::Up { .. }));
         up.map(|(&key, _)| key).collect()
     }
 
     fn put(&mut self, key: Key, state: State) {
-        let Some(member) = self.members.get_mut(&key) else { return };
+        let Some(member) = self.members.get_mut(&key) else {
+            return;
+        };
         if let State::Due { at } = member.state {
             self.due.remove(&(at, key));
         }
@@ -194,12 +224,19 @@ impl Rules {
 
     /// Returns how long the restart of a child is put off.
     fn delay(&mut self, key: Key, has_lived: bool) -> Duration {
-        let Some((first, most)) = self.policy.back_off else { return Duration::ZERO };
-        let member = self.members.get_mut(&key).expect("it is a member that ended");
+        let Some((first, most)) = self.policy.back_off else {
+            return Duration::ZERO;
+        };
+        let member = self
+            .members
+            .get_mut(&key)
+            .expect("it is a member that ended");
         if has_lived {
             member.in_vain = 0;
         }
-        let doubled = 2u32.checked_pow(member.in_vain).and_then(|times| first.checked_mul(times));
+        let doubled = 2u32
+            .checked_pow(member.in_vain)
+            .and_then(|times| first.checked_mul(times));
         member.in_vain = member.in_vain.saturating_add(1);
         doubled.unwrap_or(most).min(most)
     }
@@ -215,7 +252,10 @@ mod tests {
 
     /// Makes rules with children that run since the begin.
     fn rules<const N: usize>(strategy: Strategy, restarts: [Restart; N]) -> (Rules, [Key; N]) {
-        let mut rules = Rules::new(Policy { strategy, ..Policy::default() });
+        let mut rules = Rules::new(Policy {
+            strategy,
+            ..Policy::default()
+        });
         let keys = restarts.map(|restart| rules.add(restart, false));
         for key in keys {
             rules.started(key, Duration::ZERO);
@@ -236,7 +276,10 @@ mod tests {
     #[test]
     fn one_for_one_restarts_the_one() {
         let (mut rules, [a, b, c]) = rules(Strategy::OneForOne, [Restart::Permanent; 3]);
-        assert_eq!(rules.ended(b, End::Failed, seconds(1)), Verdict::Restart { end: vec![] });
+        assert_eq!(
+            rules.ended(b, End::Failed, seconds(1)),
+            Verdict::Restart { end: vec![] }
+        );
         assert_eq!(start(&mut rules, seconds(1)), [b]);
         assert_eq!(rules.in_order_of_end(), [c, b, a]);
     }
@@ -244,14 +287,20 @@ mod tests {
     #[test]
     fn one_for_all_ends_the_others_in_reverse_and_restarts_all_in_order() {
         let (mut rules, [a, b, c]) = rules(Strategy::OneForAll, [Restart::Permanent; 3]);
-        assert_eq!(rules.ended(b, End::Failed, seconds(1)), Verdict::Restart { end: vec![c, a] });
+        assert_eq!(
+            rules.ended(b, End::Failed, seconds(1)),
+            Verdict::Restart { end: vec![c, a] }
+        );
         assert_eq!(start(&mut rules, seconds(1)), [a, b, c]);
     }
 
     #[test]
     fn rest_for_one_restarts_those_that_were_started_after_it() {
         let (mut rules, [_, b, c]) = rules(Strategy::RestForOne, [Restart::Permanent; 3]);
-        assert_eq!(rules.ended(b, End::Failed, seconds(1)), Verdict::Restart { end: vec![c] });
+        assert_eq!(
+            rules.ended(b, End::Failed, seconds(1)),
+            Verdict::Restart { end: vec![c] }
+        );
         assert_eq!(start(&mut rules, seconds(1)), [b, c]);
     }
 
@@ -260,7 +309,11 @@ mod tests {
         let check = |restart: Restart, end: End, is_restarted: bool| {
             let (mut rules, [key]) = rules(Strategy::OneForOne, [restart]);
             let verdict = rules.ended(key, end, seconds(1));
-            let expected = if is_restarted { Verdict::Restart { end: vec![] } } else { Verdict::Leave };
+            let expected = if is_restarted {
+                Verdict::Restart { end: vec![] }
+            } else {
+                Verdict::Leave
+            };
             assert_eq!(verdict, expected, "{restart:?} {end:?}");
             assert_eq!(rules.is_member(key), restart != Restart::Temporary);
         };
@@ -274,18 +327,30 @@ mod tests {
 
     #[test]
     fn the_end_of_one_that_is_not_restarted_leaves_the_others_alone() {
-        let (mut rules, [a, b]) = rules(Strategy::OneForAll, [Restart::Permanent, Restart::Transient]);
+        let (mut rules, [a, b]) = rules(
+            Strategy::OneForAll,
+            [Restart::Permanent, Restart::Transient],
+        );
         assert_eq!(rules.ended(b, End::Normal, seconds(1)), Verdict::Leave);
         assert_eq!(rules.in_order_of_end(), [a]);
         // As in Erlang, it comes back with the others.
-        assert_eq!(rules.ended(a, End::Failed, seconds(2)), Verdict::Restart { end: vec![] });
+        assert_eq!(
+            rules.ended(a, End::Failed, seconds(2)),
+            Verdict::Restart { end: vec![] }
+        );
         assert_eq!(start(&mut rules, seconds(2)), [a, b]);
     }
 
     #[test]
     fn temporary_children_are_ended_with_the_others_and_not_restarted() {
-        let (mut rules, [a, b]) = rules(Strategy::OneForAll, [Restart::Permanent, Restart::Temporary]);
-        assert_eq!(rules.ended(a, End::Failed, seconds(1)), Verdict::Restart { end: vec![b] });
+        let (mut rules, [a, b]) = rules(
+            Strategy::OneForAll,
+            [Restart::Permanent, Restart::Temporary],
+        );
+        assert_eq!(
+            rules.ended(a, End::Failed, seconds(1)),
+            Verdict::Restart { end: vec![b] }
+        );
         assert_eq!(start(&mut rules, seconds(1)), [a]);
         assert!(!rules.is_member(b));
     }
@@ -295,7 +360,10 @@ mod tests {
     fn t057_the_restart_after_the_last_one_allowed_is_given_up() {
         let (mut rules, [key]) = rules(Strategy::OneForOne, [Restart::Permanent]);
         for _ in 0..3 {
-            assert_eq!(rules.ended(key, End::Failed, seconds(1)), Verdict::Restart { end: vec![] });
+            assert_eq!(
+                rules.ended(key, End::Failed, seconds(1)),
+                Verdict::Restart { end: vec![] }
+            );
             rules.started(key, seconds(1));
         }
         assert_eq!(rules.ended(key, End::Failed, seconds(6)), Verdict::GiveUp);
@@ -307,7 +375,10 @@ mod tests {
         for now in 0..100 {
             // Two in five seconds, of whichever child.
             let key = if now % 2 == 0 { a } else { b };
-            assert_eq!(rules.ended(key, End::Failed, seconds(3 * now)), Verdict::Restart { end: vec![] });
+            assert_eq!(
+                rules.ended(key, End::Failed, seconds(3 * now)),
+                Verdict::Restart { end: vec![] }
+            );
             rules.started(key, seconds(3 * now));
         }
         assert!(rules.history.len() <= 3);
@@ -315,7 +386,10 @@ mod tests {
 
     #[test]
     fn none_is_restarted_where_none_may_be() {
-        let mut rules = Rules::new(Policy { restarts: 0, ..Policy::default() });
+        let mut rules = Rules::new(Policy {
+            restarts: 0,
+            ..Policy::default()
+        });
         let key = rules.add(Restart::Permanent, false);
         rules.started(key, Duration::ZERO);
         assert_eq!(rules.ended(key, End::Failed, seconds(1)), Verdict::GiveUp);
@@ -329,7 +403,10 @@ mod tests {
         rules.started(a, seconds(1));
         assert_eq!(rules.due(seconds(1)), Some(b));
         // What started before it in the same round is ended again.
-        assert_eq!(rules.ended(b, End::Failed, seconds(1)), Verdict::Restart { end: vec![a] });
+        assert_eq!(
+            rules.ended(b, End::Failed, seconds(1)),
+            Verdict::Restart { end: vec![a] }
+        );
         rules.ended(a, End::Failed, seconds(1));
         assert_eq!(rules.ended(a, End::Failed, seconds(1)), Verdict::GiveUp);
     }
@@ -337,7 +414,11 @@ mod tests {
     #[test]
     fn delays_double_up_to_the_longest_and_begin_anew_after_a_period_of_life() {
         let back_off = Some((Duration::from_millis(100), Duration::from_millis(500)));
-        let mut rules = Rules::new(Policy { restarts: 1_000, back_off, ..Policy::default() });
+        let mut rules = Rules::new(Policy {
+            restarts: 1_000,
+            back_off,
+            ..Policy::default()
+        });
         let key = rules.add(Restart::Permanent, false);
         let mut now = Duration::ZERO;
         let mut delay = |rules: &mut Rules, lived: Duration| {
@@ -362,13 +443,23 @@ mod tests {
     #[test]
     fn a_group_that_waits_takes_in_who_fails_meanwhile() {
         let back_off = Some((seconds(1), seconds(60)));
-        let mut rules = Rules::new(Policy { strategy: Strategy::RestForOne, back_off, ..Policy::default() });
+        let mut rules = Rules::new(Policy {
+            strategy: Strategy::RestForOne,
+            back_off,
+            ..Policy::default()
+        });
         let [a, b, c] = [Restart::Permanent; 3].map(|restart| rules.add(restart, false));
         for key in [a, b, c] {
             rules.started(key, Duration::ZERO);
         }
-        assert_eq!(rules.ended(b, End::Failed, seconds(10)), Verdict::Restart { end: vec![c] });
-        assert_eq!(rules.ended(a, End::Failed, Duration::from_millis(10_500)), Verdict::Restart { end: vec![] });
+        assert_eq!(
+            rules.ended(b, End::Failed, seconds(10)),
+            Verdict::Restart { end: vec![c] }
+        );
+        assert_eq!(
+            rules.ended(a, End::Failed, Duration::from_millis(10_500)),
+            Verdict::Restart { end: vec![] }
+        );
         assert_eq!(rules.due(seconds(11)), None, "b waits for a");
         assert_eq!(start(&mut rules, Duration::from_millis(11_500)), [a, b, c]);
         assert_eq!(rules.next_due(), None);
@@ -377,7 +468,8 @@ mod tests {
     #[test]
     fn dynamic_children_that_are_over_are_forgotten() {
         let mut rules = Rules::new(Policy::default());
-        let keys = [Restart::Permanent, Restart::Transient, Restart::Temporary].map(|restart| rules.add(restart, true));
+        let keys = [Restart::Permanent, Restart::Transient, Restart::Temporary]
+            .map(|restart| rules.add(restart, true));
         for key in keys {
             rules.started(key, Duration::ZERO);
             rules.ended(key, End::Normal, seconds(1));

@@ -10,8 +10,9 @@
 
 use lunatic::net::{TcpListener, TcpStream};
 use lunatic::{
-    Config, Environment, Errno, ExitReason, Limit, LinkMailbox, Mailbox, Message, Param, Process, ReceiveError,
-    RegistryError, Request, RequestError, Signal, SignalKind, Tag, TransformMailbox, lookup, process,
+    Config, Environment, Errno, ExitReason, Limit, LinkMailbox, Mailbox, Message, Param, Process,
+    ReceiveError, RegistryError, Request, RequestError, Signal, SignalKind, Tag, TransformMailbox,
+    lookup, process,
 };
 use serde::{Deserialize, Serialize};
 use std::hint::black_box;
@@ -60,8 +61,15 @@ mod task;
 mod trap;
 
 /// The subjects that have a file of their own stand there.
-const SUBJECTS: &[&[Claim]] =
-    &[CLAIMS, net::CLAIMS, server::CLAIMS, sqlite::CLAIMS, supervisor::CLAIMS, task::CLAIMS, trap::CLAIMS];
+const SUBJECTS: &[&[Claim]] = &[
+    CLAIMS,
+    net::CLAIMS,
+    server::CLAIMS,
+    sqlite::CLAIMS,
+    supervisor::CLAIMS,
+    task::CLAIMS,
+    trap::CLAIMS,
+];
 
 /// Names the same process as one that takes other messages.
 fn retype<A, B>(process: Process<A>) -> Process<B> {
@@ -89,14 +97,19 @@ mod machine {
 fn main(mailbox: Mailbox<()>) -> ExitCode {
     let claims = || SUBJECTS.iter().copied().flatten();
     if cfg!(not(target_family = "wasm")) {
-        println!("{} claims are for the machine: give `--target wasm32-wasip1`", claims().count());
+        println!(
+            "{} claims are for the machine: give `--target wasm32-wasip1`",
+            claims().count()
+        );
         return ExitCode::SUCCESS;
     }
     // This one needs a program in which nobody else lives.
     assert!(matches!(mailbox.receive(), Err(ReceiveError::NobodyLeft)));
 
     let chosen: Vec<String> = std::env::args().skip(1).collect();
-    let is_chosen = |claim: &&Claim| chosen.is_empty() || chosen.iter().any(|part| claim.name.contains(part.as_str()));
+    let is_chosen = |claim: &&Claim| {
+        chosen.is_empty() || chosen.iter().any(|part| claim.name.contains(part.as_str()))
+    };
     let mut failed = 0;
     let mut mailbox = mailbox.catch_link_panic();
     for claim in claims().filter(is_chosen) {
@@ -110,8 +123,15 @@ fn main(mailbox: Mailbox<()>) -> ExitCode {
             }
         }
     }
-    println!("test result: {failed} of {} failed", claims().filter(is_chosen).count());
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!(
+        "test result: {failed} of {} failed",
+        claims().filter(is_chosen).count()
+    );
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -153,9 +173,14 @@ fn signal<T: serde::de::DeserializeOwned>(mailbox: &LinkMailbox<T>) -> Signal {
 fn end_in(config: Config, mailbox: Mailbox<()>, function: fn(Mailbox<()>)) -> Signal {
     let mut environment = Environment::new(config).expect("what is granted is held");
     let module = environment.add_this_module().expect("this module is there");
-    let (process, mailbox) = module.spawn_link(mailbox, function).expect("it can be spawned");
+    let (process, mailbox) = module
+        .spawn_link(mailbox, function)
+        .expect("it can be spawned");
     let signal = signal(&mailbox);
-    assert_eq!((signal.kind, signal.pid), (SignalKind::LinkDied, process.id()));
+    assert_eq!(
+        (signal.kind, signal.pid),
+        (SignalKind::LinkDied, process.id())
+    );
     signal
 }
 

@@ -20,15 +20,27 @@ fn socket() -> (UdpSocket, SocketAddr) {
 fn connection(mailbox: &Mailbox<TlsStream>) -> (TlsStream, TlsStream) {
     let listener = TlsListener::bind("127.0.0.1:0", CERTIFICATE, KEY).expect("some port is free");
     let address = listener.local_addr().expect("it is bound");
-    process::spawn_with((process::this(mailbox), address), |(parent, address): (_, SocketAddr), _: Mailbox<()>| {
-        let stream = TlsStream::connect_trusting("127.0.0.1", address.port(), &[CERTIFICATE], Some(LONG)).unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), address);
-        lunatic::Process::<TlsStream>::send(&parent, stream);
-    })
+    process::spawn_with(
+        (process::this(mailbox), address),
+        |(parent, address): (_, SocketAddr), _: Mailbox<()>| {
+            let stream = TlsStream::connect_trusting(
+                "127.0.0.1",
+                address.port(),
+                &[CERTIFICATE],
+                Some(LONG),
+            )
+            .unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), address);
+            lunatic::Process::<TlsStream>::send(&parent, stream);
+        },
+    )
     .unwrap();
     let (near, peer) = listener.accept().expect("somebody connects");
     assert_eq!(near.peer_addr().expect("it is connected"), peer);
-    (near, mailbox.receive().expect("the client hands its end over"))
+    (
+        near,
+        mailbox.receive().expect("the client hands its end over"),
+    )
 }
 
 claims! {

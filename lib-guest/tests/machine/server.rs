@@ -3,8 +3,8 @@
 use crate::{LONG, SHORT, signal};
 use lunatic::server::{self, Handle, Reply};
 use lunatic::{
-    ExitReason, Mailbox, Process, ReceiveError, RegistryError, RequestError, Server, Signal, SignalKind, StartError,
-    TransformMailbox, process,
+    ExitReason, Mailbox, Process, ReceiveError, RegistryError, RequestError, Server, Signal,
+    SignalKind, StartError, TransformMailbox, process,
 };
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,7 +19,10 @@ pub(crate) struct Counter {
 impl Counter {
     #[init]
     fn init(count: u32) -> Self {
-        Self { count, waiting: Vec::new() }
+        Self {
+            count,
+            waiting: Vec::new(),
+        }
     }
 
     /// Adds to the count, and returns it.
@@ -46,7 +49,9 @@ impl Counter {
 
     #[call]
     fn divide(&mut self, reply: u32, delay: u32) -> Result<u32, String> {
-        reply.checked_div(delay).ok_or_else(|| "by zero".to_string())
+        reply
+            .checked_div(delay)
+            .ok_or_else(|| "by zero".to_string())
     }
 
     #[call]
@@ -89,7 +94,10 @@ impl Watcher {
     #[init]
     fn init(log: Process<String>, name: String) -> Result<Self, std::num::ParseIntError> {
         name.parse::<u8>()?;
-        Ok(Self { log, names: HashMap::new() })
+        Ok(Self {
+            log,
+            names: HashMap::new(),
+        })
     }
 
     #[cast]
@@ -110,7 +118,10 @@ impl Watcher {
 
     #[signal]
     fn signal(&mut self, signal: Signal) {
-        let name = self.names.remove(&signal.pid).unwrap_or_else(|| "a link".to_string());
+        let name = self
+            .names
+            .remove(&signal.pid)
+            .unwrap_or_else(|| "a link".to_string());
         self.log.send(format!("{name} {}", signal.reason));
     }
 
@@ -127,7 +138,9 @@ struct Slow;
 impl Slow {
     #[init]
     fn init(parent: Option<Process<Process<()>>>) -> Self {
-        let Some(parent) = parent else { panic!("on purpose") };
+        let Some(parent) = parent else {
+            panic!("on purpose")
+        };
         parent.send(Handle::<Self>::this().process());
         process::sleep(LONG.as_millis() as u64);
         Self

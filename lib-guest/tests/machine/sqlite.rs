@@ -14,16 +14,24 @@ const RANGE: u32 = 25;
 
 fn table() -> Connection {
     let connection = Connection::open_in_memory().unwrap();
-    connection.execute_batch("CREATE TABLE t (n INTEGER UNIQUE, s TEXT)").unwrap();
+    connection
+        .execute_batch("CREATE TABLE t (n INTEGER UNIQUE, s TEXT)")
+        .unwrap();
     connection
 }
 
 fn count(connection: &Connection) -> i64 {
-    connection.query_row("SELECT count(*) FROM t", ()).unwrap().unwrap().get(0).unwrap()
+    connection
+        .query_row("SELECT count(*) FROM t", ())
+        .unwrap()
+        .unwrap()
+        .get(0)
+        .unwrap()
 }
 
 fn for_ever(_: Mailbox<()>) {
-    let sql = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t";
+    let sql =
+        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t";
     let _ = Connection::open_in_memory().unwrap().query(sql, ());
 }
 

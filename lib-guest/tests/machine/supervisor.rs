@@ -6,7 +6,8 @@ use crate::{LONG, SHORT, lookup, signal};
 use lunatic::server::{self, Handle};
 use lunatic::supervisor::{Child, Plan, Restart, Shutdown, Strategy, Supervisor, Template};
 use lunatic::{
-    ExitReason, Mailbox, Process, ReceiveError, RequestError, SignalKind, StartError, TransformMailbox, process,
+    ExitReason, Mailbox, Process, ReceiveError, RequestError, SignalKind, StartError,
+    TransformMailbox, process,
 };
 use std::time::Duration;
 
@@ -18,16 +19,24 @@ const LOG: &str = "log of a supervisor claim";
 const FAULT: &str = "fault of a supervisor claim";
 
 fn keep_log(mailbox: &Mailbox<String>) {
-    process::this_env().register(LOG, "1.0.0", process::this(mailbox)).expect("claims run one after another");
+    process::this_env()
+        .register(LOG, "1.0.0", process::this(mailbox))
+        .expect("claims run one after another");
 }
 
 fn log(line: String) {
-    let log = lookup::<String>(LOG, "*").expect("the query is well-formed").expect("the claim runs");
+    let log = lookup::<String>(LOG, "*")
+        .expect("the query is well-formed")
+        .expect("the claim runs");
     log.send(line);
 }
 
 fn lines<const N: usize>(mailbox: &Mailbox<String>) -> [String; N] {
-    std::array::from_fn(|_| mailbox.receive_timeout(LONG).expect("a child says something"))
+    std::array::from_fn(|_| {
+        mailbox
+            .receive_timeout(LONG)
+            .expect("a child says something")
+    })
 }
 
 /// A server that says when it begins and ends, and fails when it is told to.
@@ -37,7 +46,9 @@ struct Talker;
 impl Talker {
     #[init]
     fn init(name: String) -> Result<Self, String> {
-        let is_broken = lookup::<()>(FAULT, "*").expect("the query is well-formed").is_some();
+        let is_broken = lookup::<()>(FAULT, "*")
+            .expect("the query is well-formed")
+            .is_some();
         if name == "broken" || is_broken {
             return Err("it is broken".to_string());
         }
@@ -73,7 +84,10 @@ fn child(name: &str) -> Child<Handle<Talker>> {
 /// Waits until a child that has begun has its name.
 fn find(name: &str) -> Handle<Talker> {
     let look = || Handle::lookup(&format!("child {name}"), "*").expect("the query is well-formed");
-    std::iter::repeat_with(look).flatten().next().expect("it repeats for ever")
+    std::iter::repeat_with(look)
+        .flatten()
+        .next()
+        .expect("it repeats for ever")
 }
 
 fn three(plan: &mut Plan) -> &mut Plan {
@@ -82,7 +96,10 @@ fn three(plan: &mut Plan) -> &mut Plan {
 
 fn pids(supervisor: Supervisor) -> Vec<Option<u64>> {
     let children = supervisor.children().expect("it answers");
-    children.iter().map(|child| child.process.map(|process| process.id())).collect()
+    children
+        .iter()
+        .map(|child| child.process.map(|process| process.id()))
+        .collect()
 }
 
 /// Says who it is, and waits.

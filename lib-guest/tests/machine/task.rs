@@ -2,7 +2,10 @@
 
 use crate::{LONG, SHORT};
 use lunatic::net::{TcpListener, TcpStream};
-use lunatic::{ExitReason, Mailbox, Process, ReceiveError, Task, TaskError, TransformMailbox, process, process_local};
+use lunatic::{
+    ExitReason, Mailbox, Process, ReceiveError, Task, TaskError, TransformMailbox, process,
+    process_local,
+};
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -24,9 +27,14 @@ fn endless(parent: Process<Process<()>>) -> u32 {
 
 fn assert_killed<T: serde::de::DeserializeOwned>(mailbox: &Mailbox<T>, process: Process<()>) {
     process.monitor();
-    let Err(ReceiveError::Signal(signal)) = mailbox.receive_timeout(LONG) else { panic!("it is alive") };
+    let Err(ReceiveError::Signal(signal)) = mailbox.receive_timeout(LONG) else {
+        panic!("it is alive")
+    };
     assert_eq!(signal.pid, process.id());
-    assert!(matches!(signal.reason, ExitReason::Killed | ExitReason::NoProcess), "{signal}");
+    assert!(
+        matches!(signal.reason, ExitReason::Killed | ExitReason::NoProcess),
+        "{signal}"
+    );
 }
 
 claims! {

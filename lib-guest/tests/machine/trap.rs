@@ -7,7 +7,11 @@ use std::rc::Rc;
 
 #[inline(never)]
 fn recurse(depth: u64) -> u64 {
-    if depth == u64::MAX { depth } else { black_box(depth) + recurse(black_box(depth + 1)) }
+    if depth == u64::MAX {
+        depth
+    } else {
+        black_box(depth) + recurse(black_box(depth + 1))
+    }
 }
 
 /// Catches as deep as it can and returns how deep that was.

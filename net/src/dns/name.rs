@@ -26,13 +26,21 @@ impl Name<'_> {
         }
         // Before any message repeats it.
         if text.len() > LONGEST_HOST + ":65535".len() {
-            return Err(invalid(format!("a host name of {} bytes: the longest have {LONGEST_HOST}", text.len())));
+            return Err(invalid(format!(
+                "a host name of {} bytes: the longest have {LONGEST_HOST}",
+                text.len()
+            )));
         }
         let Some((host, port)) = text.rsplit_once(':') else {
-            return Err(invalid(format!("{text:?} has no port: write {:?}, for example", format!("{text}:80"))));
+            return Err(invalid(format!(
+                "{text:?} has no port: write {:?}, for example",
+                format!("{text}:80")
+            )));
         };
         if host.contains(['[', ']']) || host.matches(':').count() > 1 {
-            return Err(invalid(format!("{text:?} is no IPv6 address with a port, as in \"[::1]:80\"")));
+            return Err(invalid(format!(
+                "{text:?} is no IPv6 address with a port, as in \"[::1]:80\""
+            )));
         }
         if let Some(wrong) = flaw_of_host(host) {
             return Err(invalid(format!("{text:?} names no host: {wrong}")));
@@ -41,7 +49,9 @@ impl Name<'_> {
         let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
         match port.parse() {
             Ok(port) if digits => Ok(Name::Host(host, port)),
-            _ => Err(invalid(format!("{text:?} has no port: {port:?} is not a number from 0 to 65535"))),
+            _ => Err(invalid(format!(
+                "{text:?} has no port: {port:?} is not a number from 0 to 65535"
+            ))),
         }
     }
 }
@@ -49,7 +59,10 @@ impl Name<'_> {
 /// What keeps `host` from being a host name, if anything does.
 fn flaw_of_host(host: &str) -> Option<String> {
     if host.len() > LONGEST_HOST {
-        return Some(format!("it has {} bytes, the longest have {LONGEST_HOST}", host.len()));
+        return Some(format!(
+            "it has {} bytes, the longest have {LONGEST_HOST}",
+            host.len()
+        ));
     }
     if let Some(wrong) = host.chars().find(|&c| !may_be_in_host(c)) {
         return Some(match wrong.is_ascii() {
@@ -88,7 +101,13 @@ mod tests {
 
     #[test]
     fn an_address_is_taken_as_it_stands() {
-        for text in ["127.0.0.1:80", "0.0.0.0:0", "[::1]:65535", "[::ffff:10.0.0.1]:1", "[fe80::1%3]:7"] {
+        for text in [
+            "127.0.0.1:80",
+            "0.0.0.0:0",
+            "[::1]:65535",
+            "[::ffff:10.0.0.1]:1",
+            "[fe80::1%3]:7",
+        ] {
             check(text, Name::Address(text.parse().expect("an address")));
         }
     }
@@ -97,7 +116,10 @@ mod tests {
     fn a_host_is_told_from_its_port() {
         check("localhost:80", Name::Host("localhost", 80));
         check("a.b-c.example.:0", Name::Host("a.b-c.example.", 0));
-        check("_sip._tcp.example:65535", Name::Host("_sip._tcp.example", 65535));
+        check(
+            "_sip._tcp.example:65535",
+            Name::Host("_sip._tcp.example", 65535),
+        );
         check("127.1:8", Name::Host("127.1", 8));
     }
 
@@ -132,7 +154,10 @@ mod tests {
             let error = Name::parse(text).expect_err(text);
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
             let message = error.to_string();
-            assert!(message.contains(expected), "{message:?} does not say {expected:?}");
+            assert!(
+                message.contains(expected),
+                "{message:?} does not say {expected:?}"
+            );
             assert!(message.len() < 1000, "a message as long as its input");
         }
     }

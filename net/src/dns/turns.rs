@@ -26,7 +26,11 @@ struct Reply {
 
 impl Question {
     pub(super) fn new(host: String, port: u16) -> Arc<Question> {
-        Arc::new(Question { host, port, reply: Mutex::default() })
+        Arc::new(Question {
+            host,
+            port,
+            reply: Mutex::default(),
+        })
     }
 
     /// Hands the answer over and wakes the task, if it still waits.
@@ -53,7 +57,9 @@ impl Question {
     }
 
     fn reply(&self) -> MutexGuard<'_, Reply> {
-        self.reply.lock().expect("nothing panics while it holds a reply")
+        self.reply
+            .lock()
+            .expect("nothing panics while it holds a reply")
     }
 }
 
@@ -70,7 +76,11 @@ pub(super) struct Refused;
 
 impl Turns {
     pub(super) fn new(turns: NonZero<usize>, most_waiting: usize) -> Turns {
-        Turns { free: turns.get(), waiting: VecDeque::new(), most_waiting }
+        Turns {
+            free: turns.get(),
+            waiting: VecDeque::new(),
+            most_waiting,
+        }
     }
 
     /// Takes a turn for this question (true: the caller starts a thread, which ends with
@@ -98,7 +108,8 @@ impl Turns {
 
     /// Takes a question out of the queue, if it is there.
     pub(super) fn forget(&mut self, question: &Arc<Question>) {
-        self.waiting.retain(|waiting| !Arc::ptr_eq(waiting, question));
+        self.waiting
+            .retain(|waiting| !Arc::ptr_eq(waiting, question));
     }
 }
 

@@ -103,7 +103,9 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     let socket = Async::new_nonblocking(net::TcpListener::from(socket))?;
-    Ok(TcpListener { socket: Arc::new(socket) })
+    Ok(TcpListener {
+        socket: Arc::new(socket),
+    })
 }
 
 /// Whether an error of `accept` is the end of the connection it was about to return, and of no

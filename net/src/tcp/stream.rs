@@ -107,7 +107,10 @@ impl TcpStream {
     /// # Errors
     ///
     /// Where the system does not let the socket be waited for.
-    pub fn adopt(socket: net::TcpStream, kept: impl Send + Sync + 'static) -> io::Result<TcpStream> {
+    pub fn adopt(
+        socket: net::TcpStream,
+        kept: impl Send + Sync + 'static,
+    ) -> io::Result<TcpStream> {
         TcpStream::made_of(socket, Some(Box::new(kept)))
     }
 
@@ -116,10 +119,19 @@ impl TcpStream {
         TcpStream::made_of(socket, None)
     }
 
-    fn made_of(socket: net::TcpStream, kept: Option<Box<dyn Any + Send + Sync>>) -> io::Result<TcpStream> {
+    fn made_of(
+        socket: net::TcpStream,
+        kept: Option<Box<dyn Any + Send + Sync>>,
+    ) -> io::Result<TcpStream> {
         let socket = Async::new(socket)?;
         let timeouts = Mutex::default();
-        Ok(TcpStream { shared: Arc::new(Shared { socket, timeouts, _kept: kept }) })
+        Ok(TcpStream {
+            shared: Arc::new(Shared {
+                socket,
+                timeouts,
+                _kept: kept,
+            }),
+        })
     }
 
     /// Reads what is there into `buffer`, and answers how much; 0 is the end of the stream, or a
@@ -175,12 +187,22 @@ impl TcpStream {
     /// Prepares to wait for `operation`. Costs nothing yet: the operation's timeout starts to run
     /// with the first [`Wait::ready`], and covers all that follow.
     pub fn wait(&self, operation: Operation) -> Wait<'_> {
-        Wait { stream: self, operation, timeout: Timeout::OfStream, deadline: None }
+        Wait {
+            stream: self,
+            operation,
+            timeout: Timeout::OfStream,
+            deadline: None,
+        }
     }
 
     /// Prepares to wait for `operation` with a timeout of its own, in place of the stream's; `None` is for ever.
     pub fn wait_within(&self, operation: Operation, timeout: Option<Duration>) -> Wait<'_> {
-        Wait { stream: self, operation, timeout: Timeout::Own(timeout), deadline: None }
+        Wait {
+            stream: self,
+            operation,
+            timeout: Timeout::Own(timeout),
+            deadline: None,
+        }
     }
 
     /// Waits until reading is worth a try; the same as one [`Wait::ready`] for [`Operation::Read`].
@@ -241,7 +263,10 @@ impl TcpStream {
     }
 
     fn timeouts(&self) -> MutexGuard<'_, Timeouts> {
-        self.shared.timeouts.lock().expect("nothing panics while it holds the timeouts")
+        self.shared
+            .timeouts
+            .lock()
+            .expect("nothing panics while it holds the timeouts")
     }
 
     /// The socket, whose reading and writing need no exclusive access.
@@ -292,10 +317,14 @@ impl Wait<'_> {
             Timeout::OfStream => self.stream.timeout(self.operation),
             Timeout::Own(timeout) => timeout,
         };
-        let deadline = *self.deadline.get_or_insert_with(|| Deadline::after(timeout()));
+        let deadline = *self
+            .deadline
+            .get_or_insert_with(|| Deadline::after(timeout()));
         let socket = &self.stream.shared.socket;
         match self.operation {
-            Operation::Read | Operation::Peek => deadline.bound("nothing to read", socket.readable()).await,
+            Operation::Read | Operation::Peek => {
+                deadline.bound("nothing to read", socket.readable()).await
+            }
             Operation::Write => deadline.bound("no room to write", socket.writable()).await,
         }
     }
@@ -375,7 +404,11 @@ mod tests {
         let mut calls = 0;
         let answer = uninterrupted(|| {
             calls += 1;
-            if calls < 3 { Err(ErrorKind::Interrupted.into()) } else { Ok(calls) }
+            if calls < 3 {
+                Err(ErrorKind::Interrupted.into())
+            } else {
+                Ok(calls)
+            }
         });
         assert_eq!(answer.expect("the third call succeeds"), 3);
     }

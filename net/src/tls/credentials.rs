@@ -41,14 +41,22 @@ impl Identity {
     pub fn from_pem(certificates: &[u8], key: &[u8]) -> io::Result<Identity> {
         let certificates = read_certificates(certificates)?;
         check_size(key)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| malformed("private key", &error))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(key).map_err(|error| malformed("private key", &error))?;
         let builder = ServerConfig::builder_with_provider(provider());
-        let builder = builder.with_safe_default_protocol_versions().expect("the provider knows the versions");
-        let config = builder.with_no_client_auth().with_single_cert(certificates, key);
-        let mut config = config.map_err(|error| invalid(format!("the certificate cannot be used: {error}")))?;
+        let builder = builder
+            .with_safe_default_protocol_versions()
+            .expect("the provider knows the versions");
+        let config = builder
+            .with_no_client_auth()
+            .with_single_cert(certificates, key);
+        let mut config =
+            config.map_err(|error| invalid(format!("the certificate cannot be used: {error}")))?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Identity { config: Arc::new(config) })
+        Ok(Identity {
+            config: Arc::new(config),
+        })
     }
 }
 
@@ -84,7 +92,9 @@ impl Trust {
         for text in texts {
             for certificate in read_certificates(text)? {
                 let added = roots.add(certificate);
-                added.map_err(|error| invalid(format!("the certificate names no authority: {error}")))?;
+                added.map_err(|error| {
+                    invalid(format!("the certificate names no authority: {error}"))
+                })?;
             }
         }
         Ok(Trust::new(roots))
@@ -92,11 +102,15 @@ impl Trust {
 
     fn new(roots: RootCertStore) -> Trust {
         let builder = ClientConfig::builder_with_provider(provider());
-        let builder = builder.with_safe_default_protocol_versions().expect("the provider knows the versions");
+        let builder = builder
+            .with_safe_default_protocol_versions()
+            .expect("the provider knows the versions");
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         // The list of the web's authorities is shared by callers who must not learn of each other.
         config.resumption = rustls::client::Resumption::disabled();
-        Trust { config: Arc::new(config) }
+        Trust {
+            config: Arc::new(config),
+        }
     }
 }
 
@@ -108,7 +122,8 @@ impl fmt::Debug for Trust {
 
 /// Named rather than taken from the process, where another library could have chosen another.
 fn provider() -> Arc<CryptoProvider> {
-    static RING: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(ring::default_provider()));
+    static RING: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(ring::default_provider()));
     RING.clone()
 }
 
@@ -124,7 +139,10 @@ fn read_certificates(text: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
 
 fn check_size(text: &[u8]) -> io::Result<()> {
     if text.len() > LARGEST_PEM {
-        return Err(invalid(format!("a PEM text of {} bytes; at most {LARGEST_PEM} are read", text.len())));
+        return Err(invalid(format!(
+            "a PEM text of {} bytes; at most {LARGEST_PEM} are read",
+            text.len()
+        )));
     }
     Ok(())
 }

@@ -30,7 +30,9 @@ pub(super) async fn shake_hands(
             if error.kind() != ErrorKind::WouldBlock {
                 return Err(error);
             }
-            deadline.bound("no room for a TLS handshake", socket.writable()).await?;
+            deadline
+                .bound("no room for a TLS handshake", socket.writable())
+                .await?;
         }
         if !connection.is_handshaking() {
             return Ok(TlsStream::new(socket, connection));
@@ -43,7 +45,9 @@ pub(super) async fn shake_hands(
                 }
                 Ok(_) => break,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    deadline.bound("no TLS handshake", socket.readable()).await?;
+                    deadline
+                        .bound("no TLS handshake", socket.readable())
+                        .await?;
                 }
                 Err(error) => return Err(error),
             }

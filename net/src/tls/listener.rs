@@ -27,7 +27,10 @@ pub struct Handshakes {
 impl Default for Handshakes {
     /// 64 at once, 10 seconds for each flight.
     fn default() -> Handshakes {
-        Handshakes { at_once: 64, patience: Duration::from_secs(10) }
+        Handshakes {
+            at_once: 64,
+            patience: Duration::from_secs(10),
+        }
     }
 }
 
@@ -98,12 +101,26 @@ impl<P: Send + 'static> TlsListener<P> {
     /// })?;
     /// # std::io::Result::Ok(())
     /// ```
-    pub fn bind(addr: SocketAddr, identity: Identity, limits: Handshakes) -> io::Result<TlsListener<P>> {
+    pub fn bind(
+        addr: SocketAddr,
+        identity: Identity,
+        limits: Handshakes,
+    ) -> io::Result<TlsListener<P>> {
         let socket = TcpListener::bind(addr)?;
         let places = Arc::new(Semaphore::new(limits.at_once));
         let (finish, finished) = async_channel::unbounded();
         let handshakes = Executor::new();
-        Ok(TlsListener { shared: Arc::new(Shared { socket, identity, limits, handshakes, places, finish, finished }) })
+        Ok(TlsListener {
+            shared: Arc::new(Shared {
+                socket,
+                identity,
+                limits,
+                handshakes,
+                places,
+                finish,
+                finished,
+            }),
+        })
     }
 
     /// The address this socket is bound to, with the port that the system chose.
@@ -119,10 +136,17 @@ impl<P: Send + 'static> TlsListener<P> {
     /// # Errors
     ///
     /// As [`TcpListener::accept`]. What is wrong with one connection is no error here.
-    pub async fn accept<A: Future<Output = P>>(&self, admit: impl Fn() -> A) -> io::Result<(TlsStream, SocketAddr, P)> {
+    pub async fn accept<A: Future<Output = P>>(
+        &self,
+        admit: impl Fn() -> A,
+    ) -> io::Result<(TlsStream, SocketAddr, P)> {
         let shared = &self.shared;
         let is_accepted = async {
-            let accepted = shared.finished.recv().await.expect("the listener keeps the other end");
+            let accepted = shared
+                .finished
+                .recv()
+                .await
+                .expect("the listener keeps the other end");
             Ok((accepted.stream, accepted.peer, accepted.carried))
         };
         let takes_in = async {
@@ -133,21 +157,31 @@ impl<P: Send + 'static> TlsListener<P> {
                 shared.begin(socket, peer, carried, place);
             }
         };
-        shared.handshakes.run(future::or(is_accepted, takes_in)).await
+        shared
+            .handshakes
+            .run(future::or(is_accepted, takes_in))
+            .await
     }
 }
 
 impl<P: Send + 'static> Shared<P> {
     /// Starts a handshake.
     fn begin(&self, socket: TcpStream, peer: SocketAddr, carried: P, place: SemaphoreGuardArc) {
-        let Ok(connection) = ServerConnection::new(self.identity.config.clone()) else { return };
+        let Ok(connection) = ServerConnection::new(self.identity.config.clone()) else {
+            return;
+        };
         let patience = self.limits.patience;
         // Not the whole listener: it would keep itself alive by this.
         let finish = self.finish.clone();
         let handshake = async move {
             if let Ok(stream) = shake_hands(socket, connection.into(), Some(patience)).await {
                 // Nobody is there to take it where the listener was just dropped.
-                let _ = finish.try_send(Accepted { stream, peer, carried, _place: place });
+                let _ = finish.try_send(Accepted {
+                    stream,
+                    peer,
+                    carried,
+                    _place: place,
+                });
             }
         };
         self.handshakes.spawn(handshake).detach();
@@ -156,7 +190,9 @@ impl<P: Send + 'static> Shared<P> {
 
 impl<P> Clone for TlsListener<P> {
     fn clone(&self) -> TlsListener<P> {
-        TlsListener { shared: self.shared.clone() }
+        TlsListener {
+            shared: self.shared.clone(),
+        }
     }
 }
 

@@ -50,8 +50,17 @@ struct State {
 
 impl TlsStream {
     pub(super) fn new(socket: TcpStream, connection: Connection) -> TlsStream {
-        let state = Mutex::new(State { connection, is_shut: false });
-        TlsStream { shared: Arc::new(Shared { socket, state, news: Event::new() }) }
+        let state = Mutex::new(State {
+            connection,
+            is_shut: false,
+        });
+        TlsStream {
+            shared: Arc::new(Shared {
+                socket,
+                state,
+                news: Event::new(),
+            }),
+        }
     }
 
     /// Connects to a host, by its name or address, whose certificate is valid for it and issued by somebody who is
@@ -70,9 +79,13 @@ impl TlsStream {
     ) -> io::Result<TlsStream> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             let host: String = host.chars().take(LONGEST_SHOWN).collect();
-            io::Error::new(ErrorKind::InvalidInput, format!("{host:?} names no host that could have a certificate"))
+            io::Error::new(
+                ErrorKind::InvalidInput,
+                format!("{host:?} names no host that could have a certificate"),
+            )
         })?;
-        let connection = ClientConnection::new(trust.config.clone(), name).map_err(io::Error::other)?;
+        let connection =
+            ClientConnection::new(trust.config.clone(), name).map_err(io::Error::other)?;
         let connect = async {
             let addresses = match host.parse::<IpAddr>() {
                 Ok(address) => vec![SocketAddr::new(address, port)],
@@ -82,7 +95,12 @@ impl TlsStream {
             shake_hands(socket, connection.into(), None).await
         };
         let connected = Deadline::after(timeout).bound("no answer", connect).await;
-        connected.map_err(|error| io::Error::new(error.kind(), format!("cannot connect to {host}:{port}: {error}")))
+        connected.map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot connect to {host}:{port}: {error}"),
+            )
+        })
     }
 
     /// Reads what is there into `buffer`, and answers how much; 0 is the end of the stream as the peer announced it,
@@ -107,7 +125,12 @@ impl TlsStream {
         read
     }
 
-    fn read_on(&self, connection: &mut Connection, buffer: &mut [u8], has_news: &mut bool) -> io::Result<usize> {
+    fn read_on(
+        &self,
+        connection: &mut Connection,
+        buffer: &mut [u8],
+        has_news: &mut bool,
+    ) -> io::Result<usize> {
         for _ in 0..ROUNDS {
             let processed = process(connection);
             // Answers to what was received are no concern of the reader: who writes next sends what is left of them.
@@ -136,7 +159,10 @@ impl TlsStream {
         }
         let mut state = self.lock();
         if state.is_shut {
-            return Err(io::Error::new(ErrorKind::BrokenPipe, "the stream was ended"));
+            return Err(io::Error::new(
+                ErrorKind::BrokenPipe,
+                "the stream was ended",
+            ));
         }
         send(&mut state.connection, &self.shared.socket)?;
         let accepted = state.connection.writer().write_vectored(buffers)?;
@@ -167,7 +193,11 @@ impl TlsStream {
     /// Prepares to wait for reading or writing; a connection has no peeking. Costs nothing yet: the operation's timeout
     /// starts to run with the first [`Wait::ready`], and covers all that follow.
     pub fn wait(&self, operation: Operation) -> Wait<'_> {
-        Wait { stream: self, operation, wait: self.shared.socket.wait(operation) }
+        Wait {
+            stream: self,
+            operation,
+            wait: self.shared.socket.wait(operation),
+        }
     }
 
     /// Waits until reading is worth a try; the same as one [`Wait::ready`] for [`Operation::Read`].
@@ -204,7 +234,10 @@ impl TlsStream {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().expect("nothing panics while it holds a connection")
+        self.shared
+            .state
+            .lock()
+            .expect("nothing panics while it holds a connection")
     }
 }
 
@@ -216,7 +249,9 @@ impl fmt::Debug for TlsStream {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let Ok(state) = self.state.get_mut() else { return };
+        let Ok(state) = self.state.get_mut() else {
+            return;
+        };
         state.connection.send_close_notify();
         // A peer that takes nothing now is not waited for.
         let _ = send(&mut state.connection, &self.socket);
@@ -294,7 +329,10 @@ pub(super) fn send(connection: &mut Connection, socket: &TcpStream) -> io::Resul
 
 /// Decrypts what was taken off the socket. The error of an earlier call comes again.
 fn process(connection: &mut Connection) -> io::Result<()> {
-    connection.process_new_packets().map(drop).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+    connection
+        .process_new_packets()
+        .map(drop)
+        .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
 async fn connect_to_first(addresses: &[SocketAddr]) -> io::Result<TcpStream> {

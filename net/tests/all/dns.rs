@@ -14,7 +14,11 @@ const SHORT: Option<Duration> = Some(Duration::from_millis(5));
 
 fn limits(running: usize, waiting: usize, addresses: usize) -> Limits {
     let running = NonZero::new(running).expect("a test runs at least one");
-    Limits { running, waiting, addresses }
+    Limits {
+        running,
+        waiting,
+        addresses,
+    }
 }
 
 fn address(port: u16) -> SocketAddr {
@@ -28,7 +32,10 @@ fn gated(limits: Limits) -> (Resolver, Receiver<String>, Sender<()>) {
     let gate = Arc::new(Mutex::new(gate));
     let resolver = Resolver::with_look_up(limits, move |host, port| {
         begin.send(host.to_owned()).expect("the test listens");
-        gate.lock().expect("no look-up panics").recv().expect("the test lets every look-up go");
+        gate.lock()
+            .expect("no look-up panics")
+            .recv()
+            .expect("the test lets every look-up go");
         Ok(vec![address(port)])
     });
     (resolver, begun, release)
@@ -39,7 +46,10 @@ fn an_address_is_answered_without_a_look_up() {
     let resolver = Resolver::with_look_up(limits(1, 0, 64), |host, _| panic!("asked for {host}"));
     for text in ["127.0.0.1:80", "[::1]:0"] {
         let answer = block_on(poll_once(resolver.resolve(text, None))).expect("it does not wait");
-        assert_eq!(answer.expect("an address"), [text.parse().expect("an address")]);
+        assert_eq!(
+            answer.expect("an address"),
+            [text.parse().expect("an address")]
+        );
     }
 }
 
@@ -65,9 +75,16 @@ fn the_system_knows_localhost() {
 #[test]
 fn a_host_that_cannot_be() {
     // RFC 6761 keeps this name from ever existing.
-    let error = block_on(Resolver::default().resolve("no-such-host.invalid:80", None)).expect_err("it does not exist");
-    assert!(matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Other), "{error:?}");
-    assert!(error.to_string().contains("`no-such-host.invalid`"), "{error}");
+    let error = block_on(Resolver::default().resolve("no-such-host.invalid:80", None))
+        .expect_err("it does not exist");
+    assert!(
+        matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Other),
+        "{error:?}"
+    );
+    assert!(
+        error.to_string().contains("`no-such-host.invalid`"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -80,14 +97,21 @@ fn a_host_without_addresses_is_not_found() {
 
 #[test]
 fn an_error_of_the_look_up_reaches_the_caller() {
-    let resolver = Resolver::with_look_up(Limits::default(), |_, _| Err(ErrorKind::PermissionDenied.into()));
-    assert_eq!(kind(block_on(resolver.resolve("a:80", None))), ErrorKind::PermissionDenied);
+    let resolver = Resolver::with_look_up(Limits::default(), |_, _| {
+        Err(ErrorKind::PermissionDenied.into())
+    });
+    assert_eq!(
+        kind(block_on(resolver.resolve("a:80", None))),
+        ErrorKind::PermissionDenied
+    );
 }
 
 /// T119.
 #[test]
 fn ten_thousand_addresses_are_cut_to_the_limit() {
-    let resolver = Resolver::with_look_up(Limits::default(), |_, _| Ok((0..10_000).map(address).collect()));
+    let resolver = Resolver::with_look_up(Limits::default(), |_, _| {
+        Ok((0..10_000).map(address).collect())
+    });
     let found = block_on(resolver.resolve("many:80", None)).expect("addresses");
     assert_eq!(found, (0..64).map(address).collect::<Vec<_>>());
 }
@@ -100,7 +124,9 @@ fn a_silent_name_server_is_given_up() {
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert_eq!(error.to_string(), "no addresses of `slow` within 5ms");
     assert_eq!(begun.recv().expect("it was asked"), "slow");
-    release.send(()).expect("its thread still runs, and ends by itself");
+    release
+        .send(())
+        .expect("its thread still runs, and ends by itself");
 }
 
 #[test]
@@ -117,12 +143,21 @@ fn more_look_ups_than_may_wait_are_refused() {
         }
         let error = ask("four:4").await.expect_err("one waits already");
         assert_eq!(error.kind(), ErrorKind::ResourceBusy);
-        assert_eq!(error.to_string(), "cannot look up `four`: 2 look-ups run and 1 wait already; try again later");
+        assert_eq!(
+            error.to_string(),
+            "cannot look up `four`: 2 look-ups run and 1 wait already; try again later"
+        );
 
-        let mut first = [begun.recv().expect("a look-up"), begun.recv().expect("a look-up")];
+        let mut first = [
+            begun.recv().expect("a look-up"),
+            begun.recv().expect("a look-up"),
+        ];
         first.sort();
         assert_eq!(first, ["one", "two"]);
-        assert!(begun.try_recv().is_err(), "no third look-up begins before one ends");
+        assert!(
+            begun.try_recv().is_err(),
+            "no third look-up begins before one ends"
+        );
         for _ in 0..3 {
             release.send(()).expect("look-ups run");
         }
@@ -141,7 +176,10 @@ fn a_caller_that_gives_up_leaves_the_queue() {
         let mut runs = Box::pin(resolver.resolve("runs:1", None));
         assert!(poll_once(&mut runs).await.is_none());
         for _ in 0..10 {
-            assert_eq!(kind(resolver.resolve("waits:2", SHORT).await), ErrorKind::TimedOut);
+            assert_eq!(
+                kind(resolver.resolve("waits:2", SHORT).await),
+                ErrorKind::TimedOut
+            );
         }
         let mut dropped = Box::pin(resolver.resolve("dropped:3", None));
         assert!(poll_once(&mut dropped).await.is_none());
@@ -162,9 +200,15 @@ fn a_caller_that_gives_up_leaves_the_queue() {
 fn a_look_up_that_nobody_hears_keeps_its_turn_until_it_ends() {
     let (resolver, begun, release) = gated(limits(1, 0, 64));
     block_on(async {
-        assert_eq!(kind(resolver.resolve("unheard:1", SHORT).await), ErrorKind::TimedOut);
+        assert_eq!(
+            kind(resolver.resolve("unheard:1", SHORT).await),
+            ErrorKind::TimedOut
+        );
         assert_eq!(begun.recv().expect("a look-up"), "unheard");
-        assert_eq!(kind(resolver.resolve("next:2", None).await), ErrorKind::ResourceBusy);
+        assert_eq!(
+            kind(resolver.resolve("next:2", None).await),
+            ErrorKind::ResourceBusy
+        );
         release.send(()).expect("look-ups run");
         release.send(()).expect("look-ups run");
         let answer = loop {
@@ -185,9 +229,15 @@ fn a_look_up_that_panics_is_an_error_and_gives_its_turn_back() {
         _ => Ok(vec![address(port)]),
     });
     block_on(async {
-        let error = resolver.resolve("bad:1", None).await.expect_err("it panics");
+        let error = resolver
+            .resolve("bad:1", None)
+            .await
+            .expect_err("it panics");
         assert_eq!(error.to_string(), "the look-up of `bad` panicked");
-        assert_eq!(resolver.resolve("good:2", None).await.expect("an address"), [address(2)]);
+        assert_eq!(
+            resolver.resolve("good:2", None).await.expect("an address"),
+            [address(2)]
+        );
     });
 }
 

@@ -9,7 +9,11 @@ use std::pin::pin;
 /// An address that no other test binds or connects from, so that a port freed here is not taken by
 /// chance before it is bound again. Only Linux has the whole of 127.0.0.0/8 without configuration.
 fn own_loopback(last: u8) -> SocketAddr {
-    let ip = if cfg!(target_os = "linux") { [127, 83, 11, last] } else { [127, 0, 0, 1] };
+    let ip = if cfg!(target_os = "linux") {
+        [127, 83, 11, last]
+    } else {
+        [127, 0, 0, 1]
+    };
     SocketAddr::from((ip, 0))
 }
 
@@ -24,7 +28,12 @@ fn a_port_in_use_is_refused_and_named() {
     let (_listener, address) = listen();
     let error = TcpListener::bind(address).expect_err("the port is taken");
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
-    assert!(error.to_string().starts_with(&format!("cannot listen on {address}: ")), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("cannot listen on {address}: ")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -44,7 +53,9 @@ fn ipv6_listens_and_connects() {
     block_on(async {
         let listener = TcpListener::bind(loopback).expect("the standard library could");
         let address = listener.local_addr().expect("an address");
-        let client = TcpStream::connect(address, None).await.expect("somebody listens");
+        let client = TcpStream::connect(address, None)
+            .await
+            .expect("somebody listens");
         let (server, peer) = listener.accept().await.expect("somebody connected");
         assert!(peer.is_ipv6());
         write_all(&client, b"six").await;
@@ -77,8 +88,13 @@ fn an_accept_that_was_dropped_loses_no_connection() {
     block_on(async {
         for _ in 0..100 {
             let mut abandoned = Box::pin(listener.accept());
-            assert!(poll_once(&mut abandoned).await.is_none(), "nobody has connected");
-            let client = TcpStream::connect(address, None).await.expect("somebody listens");
+            assert!(
+                poll_once(&mut abandoned).await.is_none(),
+                "nobody has connected"
+            );
+            let client = TcpStream::connect(address, None)
+                .await
+                .expect("somebody listens");
             drop(abandoned);
             let (_server, peer) = listener.accept().await.expect("somebody connected");
             assert_eq!(peer, client.local_addr().expect("an address"));
@@ -112,14 +128,20 @@ fn tasks_that_share_a_listener_get_one_connection_each() {
             .collect();
         let mut connected = Vec::new();
         for _ in 0..TASKS {
-            connected.push(TcpStream::connect(address, None).await.expect("somebody listens"));
+            connected.push(
+                TcpStream::connect(address, None)
+                    .await
+                    .expect("somebody listens"),
+            );
         }
         let mut peers = Vec::new();
         for task in accepting {
             peers.push(task.await.1);
         }
-        let mut clients: Vec<SocketAddr> =
-            connected.iter().map(|client| client.local_addr().expect("an address")).collect();
+        let mut clients: Vec<SocketAddr> = connected
+            .iter()
+            .map(|client| client.local_addr().expect("an address"))
+            .collect();
         peers.sort();
         clients.sort();
         assert_eq!(peers, clients);
@@ -146,10 +168,14 @@ fn the_port_is_free_while_its_connections_live_and_linger() {
         for _ in 0..20 {
             let listener = TcpListener::bind(address).expect("the port is free");
             address = listener.local_addr().expect("an address");
-            let lives = TcpStream::connect(address, None).await.expect("somebody listens");
+            let lives = TcpStream::connect(address, None)
+                .await
+                .expect("somebody listens");
             kept.push((lives, listener.accept().await.expect("somebody connected")));
             // Closed first by the server, which so has to remember it for a minute.
-            let lingers = TcpStream::connect(address, None).await.expect("somebody listens");
+            let lingers = TcpStream::connect(address, None)
+                .await
+                .expect("somebody listens");
             let (server, _) = listener.accept().await.expect("somebody connected");
             drop(server);
             assert_eq!(read(&lingers, &mut [0]).await.expect("an end"), 0);
@@ -173,9 +199,13 @@ fn a_connection_that_its_peer_reset_in_the_queue_does_not_end_accepting() {
     let (listener, address) = listen();
     block_on(async {
         let reset = std::net::TcpStream::connect(address).expect("somebody listens");
-        socket2::SockRef::from(&reset).set_linger(Some(std::time::Duration::ZERO)).expect("linger");
+        socket2::SockRef::from(&reset)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .expect("linger");
         drop(reset);
-        let client = TcpStream::connect(address, None).await.expect("somebody listens");
+        let client = TcpStream::connect(address, None)
+            .await
+            .expect("somebody listens");
         let own = client.local_addr().expect("an address");
         // Linux hands out the dead connection too; others keep it to themselves.
         while listener.accept().await.expect("a connection").1 != own {}
@@ -186,7 +216,9 @@ fn a_connection_that_its_peer_reset_in_the_queue_does_not_end_accepting() {
 fn both_ends_of_a_new_connection_send_at_once() {
     let (listener, address) = listen();
     block_on(async {
-        let client = TcpStream::connect(address, None).await.expect("somebody listens");
+        let client = TcpStream::connect(address, None)
+            .await
+            .expect("somebody listens");
         let (server, _) = listener.accept().await.expect("somebody connected");
         for stream in [client, server] {
             assert!(stream.nodelay().expect("an option"));
@@ -203,7 +235,12 @@ fn nobody_listens_at_a_port_that_was_freed() {
     drop(listener);
     let error = block_on(TcpStream::connect(address, None)).expect_err("nobody listens");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-    assert!(error.to_string().starts_with(&format!("cannot connect to {address}: ")), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("cannot connect to {address}: ")),
+        "{error}"
+    );
 }
 
 #[cfg(target_os = "linux")]
@@ -214,7 +251,11 @@ fn a_connect_that_nobody_answers_times_out() {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.bind(&LOOPBACK.into()).expect("a free port");
     socket.listen(0).expect("a listener");
-    let address = socket.local_addr().expect("an address").as_socket().expect("an IP address");
+    let address = socket
+        .local_addr()
+        .expect("an address")
+        .as_socket()
+        .expect("an IP address");
 
     let timeout = Some(std::time::Duration::from_millis(20));
     let mut connected = Vec::new();
@@ -226,5 +267,8 @@ fn a_connect_that_nobody_answers_times_out() {
         assert!(connected.len() < 16, "the queue has no end");
     };
     assert_eq!(error.kind(), ErrorKind::TimedOut);
-    assert_eq!(error.to_string(), format!("cannot connect to {address}: no answer within 20ms"));
+    assert_eq!(
+        error.to_string(),
+        format!("cannot connect to {address}: no answer within 20ms")
+    );
 }

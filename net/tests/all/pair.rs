@@ -5,20 +5,30 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 
 /// Any free port of the loopback interface.
-pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+pub(crate) const LOOPBACK: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 pub(crate) fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind(LOOPBACK).expect("a free port");
-    let address = listener.local_addr().expect("a bound socket has an address");
+    let address = listener
+        .local_addr()
+        .expect("a bound socket has an address");
     (listener, address)
 }
 
 /// Two ends of one connection.
 pub(crate) async fn pair() -> (TcpStream, TcpStream) {
     let (listener, address) = listen();
-    let client = TcpStream::connect(address, None).await.expect("somebody listens");
+    let client = TcpStream::connect(address, None)
+        .await
+        .expect("somebody listens");
     let (server, peer) = listener.accept().await.expect("somebody connected");
-    assert_eq!(peer, client.local_addr().expect("a connected socket has an address"));
+    assert_eq!(
+        peer,
+        client
+            .local_addr()
+            .expect("a connected socket has an address")
+    );
     (client, server)
 }
 
@@ -44,7 +54,10 @@ pub(crate) async fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<us
 pub(crate) async fn read_all(stream: &TcpStream) -> Vec<u8> {
     let (mut all, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
     loop {
-        match read(stream, &mut buffer).await.expect("the stream ends in order") {
+        match read(stream, &mut buffer)
+            .await
+            .expect("the stream ends in order")
+        {
             0 => return all,
             length => all.extend_from_slice(&buffer[..length]),
         }

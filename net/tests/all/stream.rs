@@ -19,7 +19,10 @@ fn a_try_never_waits() {
         assert_eq!(kind(client.try_read(&mut buffer)), ErrorKind::WouldBlock);
         assert_eq!(kind(client.try_peek(&mut buffer)), ErrorKind::WouldBlock);
         let mut buffers = [IoSliceMut::new(&mut buffer)];
-        assert_eq!(kind(client.try_read_vectored(&mut buffers)), ErrorKind::WouldBlock);
+        assert_eq!(
+            kind(client.try_read_vectored(&mut buffers)),
+            ErrorKind::WouldBlock
+        );
         assert!(fill(&client) > 0);
     });
 }
@@ -45,11 +48,17 @@ fn vectored_reads_and_writes_keep_the_order() {
     block_on(async {
         let (client, server) = pair().await;
         let parts: [&[u8]; 4] = [b"", b"one", b"", b"three"];
-        let written = client.try_write_vectored(&parts.map(IoSlice::new)).expect("room");
+        let written = client
+            .try_write_vectored(&parts.map(IoSlice::new))
+            .expect("room");
         assert_eq!(written, 8);
         server.readable().await.expect("bytes");
         let (mut first, mut second) = ([0; 2], [0; 16]);
-        let mut buffers = [IoSliceMut::new(&mut []), IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
+        let mut buffers = [
+            IoSliceMut::new(&mut []),
+            IoSliceMut::new(&mut first),
+            IoSliceMut::new(&mut second),
+        ];
         assert_eq!(server.try_read_vectored(&mut buffers).expect("bytes"), 8);
         assert_eq!((&first, &second[..6]), (b"on", &b"ethree"[..]));
     });
@@ -94,9 +103,19 @@ fn nothing_to_read_into_or_to_write_is_done_at_once() {
         assert_eq!(client.try_read(&mut []).expect("done"), 0);
         assert_eq!(client.try_peek(&mut []).expect("done"), 0);
         assert_eq!(client.try_read_vectored(&mut []).expect("done"), 0);
-        assert_eq!(client.try_read_vectored(&mut [IoSliceMut::new(&mut [])]).expect("done"), 0);
+        assert_eq!(
+            client
+                .try_read_vectored(&mut [IoSliceMut::new(&mut [])])
+                .expect("done"),
+            0
+        );
         assert_eq!(client.try_write_vectored(&[]).expect("done"), 0);
-        assert_eq!(client.try_write_vectored(&[IoSlice::new(&[])]).expect("done"), 0);
+        assert_eq!(
+            client
+                .try_write_vectored(&[IoSlice::new(&[])])
+                .expect("done"),
+            0
+        );
         client.flush().expect("done");
     });
 }
@@ -117,7 +136,11 @@ fn every_operation_has_its_own_timeout_and_clones_share_it() {
             assert_eq!(clone.timeout(operation), Some(Duration::from_secs(seconds)));
         }
         clone.set_timeout(Operation::Peek, SHORT);
-        let error = client.wait(Operation::Peek).ready().await.expect_err("nobody writes");
+        let error = client
+            .wait(Operation::Peek)
+            .ready()
+            .await
+            .expect_err("nobody writes");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert_eq!(error.to_string(), "nothing to read within 5ms");
     });
@@ -141,13 +164,24 @@ fn a_peer_that_says_nothing_is_noticed_by_the_timeout() {
 fn a_wait_can_have_a_timeout_of_its_own() {
     block_on(async {
         let (client, server) = pair().await;
-        let error = client.wait_within(Operation::Read, SHORT).ready().await.expect_err("nobody writes");
+        let error = client
+            .wait_within(Operation::Read, SHORT)
+            .ready()
+            .await
+            .expect_err("nobody writes");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert_eq!(client.timeout(Operation::Read), None, "the stream's is as it was");
+        assert_eq!(
+            client.timeout(Operation::Read),
+            None,
+            "the stream's is as it was"
+        );
         client.set_timeout(Operation::Read, Some(Duration::ZERO));
         let mut wait = client.wait_within(Operation::Read, None);
         let mut ready = Box::pin(wait.ready());
-        assert!(poll_once(&mut ready).await.is_none(), "it does not end with the stream's");
+        assert!(
+            poll_once(&mut ready).await.is_none(),
+            "it does not end with the stream's"
+        );
         write_all(&server, b"!").await;
         ready.await.expect("bytes");
     });
@@ -158,7 +192,9 @@ fn a_zero_timeout_tries_once() {
     block_on(async {
         let (client, server) = pair().await;
         client.set_timeout(Operation::Read, Some(Duration::ZERO));
-        let waited = poll_once(read(&client, &mut [0])).await.expect("it does not wait");
+        let waited = poll_once(read(&client, &mut [0]))
+            .await
+            .expect("it does not wait");
         assert_eq!(kind(waited), ErrorKind::TimedOut);
 
         write_all(&server, b"here").await;
@@ -166,7 +202,9 @@ fn a_zero_timeout_tries_once() {
         client.readable().await.expect("bytes");
         client.set_timeout(Operation::Read, Some(Duration::ZERO));
         let mut buffer = [0; 8];
-        let tried = poll_once(read(&client, &mut buffer)).await.expect("it does not wait");
+        let tried = poll_once(read(&client, &mut buffer))
+            .await
+            .expect("it does not wait");
         assert_eq!(tried.expect("bytes"), 4);
     });
 }
@@ -212,7 +250,10 @@ fn a_slow_reader_holds_its_writer_back() {
     block_on(async {
         let (client, server) = pair().await;
         let written = fill(&client);
-        assert!(written < 64 << 20, "the kernel holds {written} bytes for a peer that never reads");
+        assert!(
+            written < 64 << 20,
+            "the kernel holds {written} bytes for a peer that never reads"
+        );
 
         client.set_timeout(Operation::Write, SHORT);
         let error = client.writable().await.expect_err("nobody reads");
@@ -248,11 +289,18 @@ fn either_end_can_close_its_writing_side_and_read_on() {
     block_on(async {
         for client_first in [true, false] {
             let (client, server) = pair().await;
-            let (first, second) = if client_first { (client, server) } else { (server, client) };
+            let (first, second) = if client_first {
+                (client, server)
+            } else {
+                (server, client)
+            };
             write_all(&first, b"question").await;
             first.shutdown(Shutdown::Write).expect("a connection");
             assert_eq!(read_all(&second).await, b"question");
-            assert_eq!(kind(first.try_write_vectored(&[IoSlice::new(b"x")])), ErrorKind::BrokenPipe);
+            assert_eq!(
+                kind(first.try_write_vectored(&[IoSlice::new(b"x")])),
+                ErrorKind::BrokenPipe
+            );
             write_all(&second, b"answer").await;
             second.shutdown(Shutdown::Write).expect("a connection");
             assert_eq!(read_all(&first).await, b"answer");
@@ -284,7 +332,10 @@ fn an_ended_stream_is_always_readable() {
         let (client, server) = pair().await;
         drop(server);
         for _ in 0..10 {
-            client.readable().await.expect("an end is something to read");
+            client
+                .readable()
+                .await
+                .expect("an end is something to read");
             assert_eq!(client.try_read(&mut [0]).expect("an end"), 0);
             assert_eq!(client.try_peek(&mut [0]).expect("an end"), 0);
         }
@@ -299,14 +350,25 @@ fn a_reset_is_reported_once() {
         let mut buffer = [0; 8];
         let mut reading = Box::pin(read(&stream, &mut buffer));
         assert!(poll_once(&mut reading).await.is_none());
-        socket2::SockRef::from(&raw).set_linger(Some(Duration::ZERO)).expect("an option");
+        socket2::SockRef::from(&raw)
+            .set_linger(Some(Duration::ZERO))
+            .expect("an option");
         drop(raw);
         assert_eq!(kind(reading.await), ErrorKind::ConnectionReset);
         assert_eq!(read(&stream, &mut buffer).await.expect("an end"), 0);
-        stream.writable().await.expect("the next write fails at once");
-        assert_eq!(kind(stream.try_write_vectored(&[IoSlice::new(b"x")])), ErrorKind::BrokenPipe);
+        stream
+            .writable()
+            .await
+            .expect("the next write fails at once");
+        assert_eq!(
+            kind(stream.try_write_vectored(&[IoSlice::new(b"x")])),
+            ErrorKind::BrokenPipe
+        );
         assert_eq!(kind(stream.peer_addr()), ErrorKind::NotConnected);
-        assert_eq!(kind(stream.shutdown(Shutdown::Both)), ErrorKind::NotConnected);
+        assert_eq!(
+            kind(stream.shutdown(Shutdown::Both)),
+            ErrorKind::NotConnected
+        );
     });
 }
 
@@ -321,7 +383,10 @@ fn a_reset_wakes_a_waiting_writer() {
         // A socket closed over unread bytes is reset.
         drop(raw);
         waiting.await.expect("the next write fails at once");
-        assert_eq!(kind(stream.try_write_vectored(&[IoSlice::new(b"x")])), ErrorKind::ConnectionReset);
+        assert_eq!(
+            kind(stream.try_write_vectored(&[IoSlice::new(b"x")])),
+            ErrorKind::ConnectionReset
+        );
     });
 }
 
@@ -355,7 +420,9 @@ fn a_waiting_reader_does_not_hold_up_a_writer() {
                 }
             }
         });
-        let sent: Vec<u8> = (0..4 << 20).map(|position: u32| (position % 251) as u8).collect();
+        let sent: Vec<u8> = (0..4 << 20)
+            .map(|position: u32| (position % 251) as u8)
+            .collect();
         let reader = client.clone();
         let writing = async {
             write_all(&client, &sent).await;
@@ -394,7 +461,9 @@ fn readers_of_one_stream_get_each_byte_once() {
         loop {
             match read(&server, &mut buffer).await.expect("bytes or an end") {
                 0 => return got,
-                length => buffer[..length].iter().for_each(|&byte| got[byte as usize] += 1),
+                length => buffer[..length]
+                    .iter()
+                    .for_each(|&byte| got[byte as usize] += 1),
             }
         }
     };
@@ -410,7 +479,9 @@ fn readers_of_one_stream_get_each_byte_once() {
     let mut got = [0; 256];
     for reader in readers {
         let counts = reader.join().expect("a reader ends in order");
-        got.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        got.iter_mut()
+            .zip(counts)
+            .for_each(|(sum, count)| *sum += count);
     }
     assert_eq!(got, [1000; 256]);
 }
@@ -449,9 +520,16 @@ fn what_one_write_accepted_is_contiguous() {
     for run in received.chunk_by(|a, b| a == b) {
         let writer = usize::from(run[0]);
         seen[writer] += run.len();
-        assert!(ends[writer].contains(&seen[writer]), "writer {writer} was interrupted in a write");
+        assert!(
+            ends[writer].contains(&seen[writer]),
+            "writer {writer} was interrupted in a write"
+        );
     }
-    assert_eq!(seen.to_vec(), ends.map(|ends| ends.into_iter().max().expect("it wrote")).to_vec());
+    assert_eq!(
+        seen.to_vec(),
+        ends.map(|ends| ends.into_iter().max().expect("it wrote"))
+            .to_vec()
+    );
 }
 
 #[test]
@@ -471,8 +549,12 @@ fn the_socket_is_closed_with_its_last_handle() {
 fn both_ends_know_both_addresses() {
     block_on(async {
         let (client, server) = pair().await;
-        let addresses =
-            |stream: &TcpStream| (stream.local_addr().expect("an address"), stream.peer_addr().expect("an address"));
+        let addresses = |stream: &TcpStream| {
+            (
+                stream.local_addr().expect("an address"),
+                stream.peer_addr().expect("an address"),
+            )
+        };
         let (local, peer) = addresses(&client);
         assert_eq!(addresses(&server), (peer, local));
     });

@@ -5,7 +5,9 @@ use lunatic_net::tls::{Handshakes, Identity, LARGEST_PEM, TlsListener, TlsStream
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 use smol::future::{or, poll_once, zip};
 use smol::{block_on, spawn, unblock};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -25,7 +27,8 @@ struct Pem {
 
 impl Pem {
     fn identity(&self) -> Identity {
-        Identity::from_pem(self.certificate.as_bytes(), self.key.as_bytes()).expect("they belong together")
+        Identity::from_pem(self.certificate.as_bytes(), self.key.as_bytes())
+            .expect("they belong together")
     }
 
     fn trust(&self) -> Trust {
@@ -36,21 +39,37 @@ impl Pem {
 /// For a name or an address.
 fn pem(name: &str) -> Pem {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
-    Pem { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() }
+    Pem {
+        certificate: made.cert.pem(),
+        key: made.signing_key.serialize_pem(),
+    }
 }
 
 fn listen(pem: &Pem, limits: Handshakes) -> (TlsListener, SocketAddr) {
     let listener = TlsListener::bind(LOOPBACK, pem.identity(), limits).expect("a free port");
-    let address = listener.local_addr().expect("a bound socket has an address");
+    let address = listener
+        .local_addr()
+        .expect("a bound socket has an address");
     (listener, address)
 }
 
 async fn accept(listener: &TlsListener) -> TlsStream {
-    listener.accept(|| async {}).await.expect("somebody connected").0
+    listener
+        .accept(|| async {})
+        .await
+        .expect("somebody connected")
+        .0
 }
 
 async fn connect(address: SocketAddr, trust: &Trust) -> io::Result<TlsStream> {
-    TlsStream::connect(&Resolver::default(), "127.0.0.1", address.port(), trust, None).await
+    TlsStream::connect(
+        &Resolver::default(),
+        "127.0.0.1",
+        address.port(),
+        trust,
+        None,
+    )
+    .await
 }
 
 /// Two ends of one connection.
@@ -74,7 +93,10 @@ async fn read(stream: &TlsStream, buffer: &mut [u8]) -> io::Result<usize> {
 async fn read_all(stream: &TlsStream) -> Vec<u8> {
     let (mut all, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
     loop {
-        match read(stream, &mut buffer).await.expect("the stream ends in order") {
+        match read(stream, &mut buffer)
+            .await
+            .expect("the stream ends in order")
+        {
             0 => return all,
             length => all.extend_from_slice(&buffer[..length]),
         }
@@ -92,7 +114,9 @@ async fn write_all(stream: &TlsStream, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match stream.try_write_vectored(&[IoSlice::new(bytes)]) {
             Ok(length) => bytes = &bytes[length..],
-            Err(error) if error.kind() == ErrorKind::WouldBlock => stream.writable().await.expect("the peer reads"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                stream.writable().await.expect("the peer reads")
+            }
             Err(error) => panic!("the peer is there: {error}"),
         }
     }
@@ -107,24 +131,45 @@ mod raw {
         Arc::new(rustls::crypto::ring::default_provider())
     }
 
-    pub(super) fn client(address: SocketAddr, pem: &Pem) -> StreamOwned<ClientConnection, RawStream> {
+    pub(super) fn client(
+        address: SocketAddr,
+        pem: &Pem,
+    ) -> StreamOwned<ClientConnection, RawStream> {
         let mut roots = RootCertStore::empty();
-        let certificate = rustls::pki_types::CertificateDer::from_pem_slice(pem.certificate.as_bytes());
-        roots.add(certificate.expect("it is a certificate")).expect("it is a root");
-        let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        let config = config.expect("versions").with_root_certificates(roots).with_no_client_auth();
+        let certificate =
+            rustls::pki_types::CertificateDer::from_pem_slice(pem.certificate.as_bytes());
+        roots
+            .add(certificate.expect("it is a certificate"))
+            .expect("it is a root");
+        let config =
+            ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let config = config
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
         let name = ServerName::try_from("127.0.0.1").expect("an address");
         let connection = ClientConnection::new(Arc::new(config), name).expect("a connection");
-        StreamOwned::new(connection, RawStream::connect(address).expect("somebody listens"))
+        StreamOwned::new(
+            connection,
+            RawStream::connect(address).expect("somebody listens"),
+        )
     }
 
     pub(super) fn server(socket: RawStream, pem: &Pem) -> StreamOwned<ServerConnection, RawStream> {
-        let certificate = rustls::pki_types::CertificateDer::from_pem_slice(pem.certificate.as_bytes());
-        let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).expect("a key");
-        let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let certificate =
+            rustls::pki_types::CertificateDer::from_pem_slice(pem.certificate.as_bytes());
+        let key =
+            rustls::pki_types::PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).expect("a key");
+        let config =
+            ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let config = config.expect("versions").with_no_client_auth();
-        let config = config.with_single_cert(vec![certificate.expect("a certificate")], key).expect("they match");
-        StreamOwned::new(ServerConnection::new(Arc::new(config)).expect("a connection"), socket)
+        let config = config
+            .with_single_cert(vec![certificate.expect("a certificate")], key)
+            .expect("they match");
+        StreamOwned::new(
+            ServerConnection::new(Arc::new(config)).expect("a connection"),
+            socket,
+        )
     }
 }
 
@@ -134,7 +179,12 @@ fn bytes_go_both_ways_in_order_and_end() {
         let (client, server) = pair().await;
         assert_eq!(kind(client.try_read(&mut [0; 8])), ErrorKind::WouldBlock);
         let parts: [&[u8]; 3] = [b"there ", b"", b"and"];
-        assert_eq!(client.try_write_vectored(&parts.map(IoSlice::new)).expect("room"), 9);
+        assert_eq!(
+            client
+                .try_write_vectored(&parts.map(IoSlice::new))
+                .expect("room"),
+            9
+        );
         let mut buffer = [0; 32];
         let length = read(&server, &mut buffer).await.expect("bytes");
         assert_eq!(&buffer[..length], b"there and");
@@ -142,7 +192,13 @@ fn bytes_go_both_ways_in_order_and_end() {
         drop(server);
         assert_eq!(read_all(&client).await, b"back");
         assert_eq!(client.try_read(&mut buffer).expect("the end stays"), 0);
-        assert_eq!((client.try_read(&mut []).expect("done"), client.try_write_vectored(&[]).expect("done")), (0, 0));
+        assert_eq!(
+            (
+                client.try_read(&mut []).expect("done"),
+                client.try_write_vectored(&[]).expect("done")
+            ),
+            (0, 0)
+        );
     });
 }
 
@@ -158,7 +214,9 @@ fn a_client_and_a_server_that_are_not_ours_are_understood() {
             client.conn.send_close_notify();
             client.flush().expect("the server reads");
             let mut answer = String::new();
-            client.read_to_string(&mut answer).expect("the server ends the stream in order");
+            client
+                .read_to_string(&mut answer)
+                .expect("the server ends the stream in order");
             answer
         }
     });
@@ -182,7 +240,9 @@ fn a_client_and_a_server_that_are_not_ours_are_understood() {
         server.flush().expect("the client reads");
     });
     block_on(async {
-        let client = connect(address, &trust).await.expect("the server is trusted");
+        let client = connect(address, &trust)
+            .await
+            .expect("the server is trusted");
         write_all(&client, b"question").await;
         assert_eq!(read_all(&client).await, b"question");
     });
@@ -195,7 +255,9 @@ fn a_client_that_stalls_holds_up_nobody() {
     let pem = pem("127.0.0.1");
     let (listener, address) = listen(&pem, Handshakes::default());
     block_on(async {
-        let stalled: Vec<RawStream> = (0..10).map(|_| RawStream::connect(address).expect("a queue")).collect();
+        let stalled: Vec<RawStream> = (0..10)
+            .map(|_| RawStream::connect(address).expect("a queue"))
+            .collect();
         for _ in 0..3 {
             let (client, server) = zip(connect(address, &pem.trust()), accept(&listener)).await;
             write_all(&client.expect("the server is trusted"), b"served").await;
@@ -209,9 +271,17 @@ fn a_client_that_stalls_holds_up_nobody() {
 #[test]
 fn a_client_that_stalls_is_given_up_and_makes_room() {
     let pem = pem("127.0.0.1");
-    let (listener, address) = listen(&pem, Handshakes { at_once: 2, patience: SHORT });
+    let (listener, address) = listen(
+        &pem,
+        Handshakes {
+            at_once: 2,
+            patience: SHORT,
+        },
+    );
     block_on(async {
-        let stalled: Vec<RawStream> = (0..5).map(|_| RawStream::connect(address).expect("a queue")).collect();
+        let stalled: Vec<RawStream> = (0..5)
+            .map(|_| RawStream::connect(address).expect("a queue"))
+            .collect();
         let trust = pem.trust();
         // On a busy machine this one may be too slow for so little patience, too.
         let persists = async { while connect(address, &trust).await.is_err() {} };
@@ -228,12 +298,20 @@ fn a_client_that_stalls_is_given_up_and_makes_room() {
 #[test]
 fn a_client_that_trickles_is_given_up() {
     let pem = pem("127.0.0.1");
-    let (listener, address) = listen(&pem, Handshakes { at_once: 1, patience: SHORT });
+    let (listener, address) = listen(
+        &pem,
+        Handshakes {
+            at_once: 1,
+            patience: SHORT,
+        },
+    );
     let trickle = thread::spawn(move || {
         let mut client = RawStream::connect(address).expect("a queue");
         // The beginning of a record of 16 KiB, which never comes to its end.
         let mut written = client.write_all(&[0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc]);
-        client.set_read_timeout(Some(Duration::from_millis(1))).expect("it is not zero");
+        client
+            .set_read_timeout(Some(Duration::from_millis(1)))
+            .expect("it is not zero");
         while written.is_ok() {
             if !matches!(client.read(&mut [0]), Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
             {
@@ -247,7 +325,11 @@ fn a_client_that_trickles_is_given_up() {
             accept(&listener).await;
             panic!("there is no client that could be accepted");
         };
-        or(accepts, unblock(move || trickle.join().expect("it was given up"))).await;
+        or(
+            accepts,
+            unblock(move || trickle.join().expect("it was given up")),
+        )
+        .await;
     });
 }
 
@@ -271,12 +353,18 @@ fn a_handshake_that_fails_is_no_error_of_the_accept() {
         // They leave at once, in order or not.
         drop(RawStream::connect(address).expect("a queue"));
         let reset = RawStream::connect(address).expect("a queue");
-        socket2::SockRef::from(&reset).set_linger(Some(Duration::ZERO)).expect("an option");
+        socket2::SockRef::from(&reset)
+            .set_linger(Some(Duration::ZERO))
+            .expect("an option");
         drop(reset);
         // This one does not trust the server.
         let web = Trust::web();
         let doubtful = connect(address, &web);
-        let (error, (client, _server)) = zip(doubtful, zip(connect(address, &pem.trust()), accept(&listener))).await;
+        let (error, (client, _server)) = zip(
+            doubtful,
+            zip(connect(address, &pem.trust()), accept(&listener)),
+        )
+        .await;
         assert_eq!(kind(error), ErrorKind::InvalidData);
         client.expect("the server is trusted");
         drop(talkers);
@@ -286,14 +374,22 @@ fn a_handshake_that_fails_is_no_error_of_the_accept() {
 #[test]
 fn finished_handshakes_wait_for_an_accept_and_no_dropped_accept_loses_one() {
     let pem = pem("127.0.0.1");
-    let (listener, address) = listen(&pem, Handshakes { at_once: 3, ..Handshakes::default() });
+    let (listener, address) = listen(
+        &pem,
+        Handshakes {
+            at_once: 3,
+            ..Handshakes::default()
+        },
+    );
     block_on(async {
         let trust = pem.trust();
         let clients: Vec<_> = (0..10)
             .map(|_| {
                 let trust = trust.clone();
                 spawn(async move {
-                    let client = connect(address, &trust).await.expect("the server is trusted");
+                    let client = connect(address, &trust)
+                        .await
+                        .expect("the server is trusted");
                     write_all(&client, b"x").await;
                     client
                 })
@@ -331,15 +427,19 @@ fn a_port_is_free_and_handshakes_are_over_when_the_last_handle_is_dropped() {
         drop(other);
         TcpListener::bind(address).expect("the port is free");
         let mut rest = Vec::new();
-        stalled.read_to_end(&mut rest).expect("it is closed in order");
+        stalled
+            .read_to_end(&mut rest)
+            .expect("it is closed in order");
         assert!(rest.is_empty());
     });
 }
 
 /// What a client says of a server with these certificates.
 fn verdict(certificates: &str, key: &KeyPair, trust: &Trust) -> String {
-    let identity = Identity::from_pem(certificates.as_bytes(), key.serialize_pem().as_bytes()).expect("they match");
-    let listener: TlsListener = TlsListener::bind(LOOPBACK, identity, Handshakes::default()).expect("a free port");
+    let identity = Identity::from_pem(certificates.as_bytes(), key.serialize_pem().as_bytes())
+        .expect("they match");
+    let listener: TlsListener =
+        TlsListener::bind(LOOPBACK, identity, Handshakes::default()).expect("a free port");
     let address = listener.local_addr().expect("an address");
     block_on(async {
         let accepts = async {
@@ -363,19 +463,28 @@ fn a_certificate_is_believed_only_if_it_is_good() {
     let authority = |name: &str| {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
         params
     };
     let key = || KeyPair::generate().expect("a key");
     let root = CertifiedIssuer::self_signed(authority("root"), key()).expect("an authority");
-    let middle = CertifiedIssuer::signed_by(authority("middle"), key(), &root).expect("an authority");
+    let middle =
+        CertifiedIssuer::signed_by(authority("middle"), key(), &root).expect("an authority");
     let trust = Trust::only([root.pem().as_bytes()]).expect("it is a certificate");
 
     let leaf = |name: &str, change: fn(&mut CertificateParams)| {
         let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
         change(&mut params);
         let key = key();
-        (params.signed_by(&key, &middle).expect("a certificate").pem(), key)
+        (
+            params
+                .signed_by(&key, &middle)
+                .expect("a certificate")
+                .pem(),
+            key,
+        )
     };
     let check = |(leaf, key): (String, KeyPair), expected: &str| {
         let verdict = verdict(&format!("{leaf}{}", middle.pem()), &key, &trust);
@@ -384,18 +493,33 @@ fn a_certificate_is_believed_only_if_it_is_good() {
     check(leaf("127.0.0.1", |_| {}), "trusted");
     check(leaf("127.0.0.2", |_| {}), "not valid for name");
     check(leaf("localhost", |_| {}), "not valid for name");
-    check(leaf("127.0.0.1", |params| params.not_after = date_time_ymd(1999, 1, 1)), "expired");
-    check(leaf("127.0.0.1", |params| params.not_before = date_time_ymd(4000, 1, 1)), "not valid yet");
+    check(
+        leaf("127.0.0.1", |params| {
+            params.not_after = date_time_ymd(1999, 1, 1)
+        }),
+        "expired",
+    );
+    check(
+        leaf("127.0.0.1", |params| {
+            params.not_before = date_time_ymd(4000, 1, 1)
+        }),
+        "not valid yet",
+    );
 
     // Without the authority between, or another one's.
     let (alone, key) = leaf("127.0.0.1", |_| {});
     assert!(verdict(&alone, &key, &trust).contains("UnknownIssuer"));
-    assert!(verdict(&format!("{alone}{}", middle.pem()), &key, &Trust::web()).contains("UnknownIssuer"));
+    assert!(
+        verdict(&format!("{alone}{}", middle.pem()), &key, &Trust::web()).contains("UnknownIssuer")
+    );
 
     // More than any peer reads: the certificates of a handshake may have 64 KiB.
     let (leaf, key) = leaf("127.0.0.1", |_| {});
     let refused = verdict(&format!("{leaf}{}", middle.pem().repeat(250)), &key, &trust);
-    assert!(refused.contains("HandshakePayloadTooLarge") || refused.contains("TooLarge"), "{refused}");
+    assert!(
+        refused.contains("HandshakePayloadTooLarge") || refused.contains("TooLarge"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -412,32 +536,59 @@ fn what_is_no_identity_and_no_authority_is_told() {
     check(certificate, "", "no private key stands");
     check(key, certificate, "no certificate stands");
     check(certificate, certificate, "no private key stands");
-    check(&broken(certificate), key, "the PEM text of a certificate is malformed");
-    check(certificate, &broken(key), "the PEM text of a private key is malformed");
+    check(
+        &broken(certificate),
+        key,
+        "the PEM text of a certificate is malformed",
+    );
+    check(
+        certificate,
+        &broken(key),
+        "the PEM text of a private key is malformed",
+    );
     check(certificate, &other.key, "cannot be used");
-    check("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", key, "cannot be used");
+    check(
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        key,
+        "cannot be used",
+    );
     check(&"x".repeat(LARGEST_PEM + 1), key, "at most");
     check(certificate, &"x".repeat(LARGEST_PEM + 1), "at most");
 
     for (text, why) in [
         ("", "no certificate stands"),
-        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "names no authority"),
+        (
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "names no authority",
+        ),
     ] {
         let error = Trust::only([one.certificate.as_bytes(), text.as_bytes()]).expect_err(why);
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains(why), "{error} is not {why}");
     }
-    assert!(!format!("{:?}", one.identity()).contains("key"), "a key must not reach a log");
+    assert!(
+        !format!("{:?}", one.identity()).contains("key"),
+        "a key must not reach a log"
+    );
 }
 
 #[test]
 fn keys_come_in_three_forms() {
-    let sec1 = (include_str!("tls/sec1.pem"), include_str!("tls/sec1.key.pem"));
-    let pkcs1 = (include_str!("tls/pkcs1.pem"), include_str!("tls/pkcs1.key.pem"));
+    let sec1 = (
+        include_str!("tls/sec1.pem"),
+        include_str!("tls/sec1.key.pem"),
+    );
+    let pkcs1 = (
+        include_str!("tls/pkcs1.pem"),
+        include_str!("tls/pkcs1.key.pem"),
+    );
     let pkcs8 = pem("127.0.0.1");
     for (certificate, key) in [sec1, pkcs1, (&pkcs8.certificate, &pkcs8.key)] {
         // What people write around a PEM text does not matter.
-        let pem = Pem { certificate: format!("issued to: me\n{certificate}\n"), key: format!("\n{key}{key}") };
+        let pem = Pem {
+            certificate: format!("issued to: me\n{certificate}\n"),
+            key: format!("\n{key}{key}"),
+        };
         let (listener, address) = listen(&pem, Handshakes::default());
         block_on(async {
             let (client, _server) = zip(connect(address, &pem.trust()), accept(&listener)).await;
@@ -455,7 +606,13 @@ fn a_connect_ends_in_time_whatever_it_waits_for() {
             "silent.test" => Ok(vec![([127, 0, 0, 1], port).into()]),
             _ => Ok(vec![]),
         });
-        block_on(TlsStream::connect(&resolver, host, port, &Trust::web(), Some(SHORT)))
+        block_on(TlsStream::connect(
+            &resolver,
+            host,
+            port,
+            &Trust::web(),
+            Some(SHORT),
+        ))
     };
     // The kernel takes the connection, and nobody says anything.
     for host in ["127.0.0.1", "silent.test"] {
@@ -465,13 +622,24 @@ fn a_connect_ends_in_time_whatever_it_waits_for() {
     }
     assert_eq!(kind(connect("nowhere.test", port)), ErrorKind::NotFound);
     let endless = "x".repeat(1_000_000);
-    for host in ["", "no host", "-", "a..b", "[::1]", "127.0.0.1:80", &endless] {
+    for host in [
+        "",
+        "no host",
+        "-",
+        "a..b",
+        "[::1]",
+        "127.0.0.1:80",
+        &endless,
+    ] {
         let error = connect(host, port).expect_err(host);
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
         assert!(error.to_string().len() < 200, "{error}");
     }
     drop(silent);
-    assert_eq!(kind(connect("127.0.0.1", port)), ErrorKind::ConnectionRefused);
+    assert_eq!(
+        kind(connect("127.0.0.1", port)),
+        ErrorKind::ConnectionRefused
+    );
 }
 
 #[test]
@@ -480,14 +648,22 @@ fn a_server_that_is_no_tls_server_is_told() {
     let address = listener.local_addr().expect("an address");
     let server = thread::spawn(move || {
         let (mut socket, _) = listener.accept().expect("somebody connects");
-        socket.write_all(b"220 mail.test ESMTP\r\n").expect("the client reads");
+        socket
+            .write_all(b"220 mail.test ESMTP\r\n")
+            .expect("the client reads");
         let (socket, _) = listener.accept().expect("somebody connects");
         drop(socket);
     });
     let talks = block_on(connect(address, &Trust::web())).expect_err("it speaks another language");
     assert_eq!(talks.kind(), ErrorKind::InvalidData, "{talks}");
     let leaves = block_on(connect(address, &Trust::web())).expect_err("it leaves");
-    assert!(matches!(leaves.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{leaves}");
+    assert!(
+        matches!(
+            leaves.kind(),
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
+        ),
+        "{leaves}"
+    );
     server.join().expect("it got through");
 }
 
@@ -542,9 +718,18 @@ fn what_nobody_encrypted_ends_the_connection_for_every_reader() {
         let other = server.clone();
         let client = unblock(move || client.join().expect("it got through")).await;
         assert_eq!(read(&server, &mut [0; 32]).await.expect("bytes"), 4);
-        assert_eq!(kind(read(&server, &mut [0; 32]).await), ErrorKind::InvalidData);
-        assert_eq!(kind(read(&other, &mut [0; 32]).await), ErrorKind::InvalidData);
-        assert_eq!(kind(other.try_write_vectored(&[IoSlice::new(b"x")])), ErrorKind::InvalidData);
+        assert_eq!(
+            kind(read(&server, &mut [0; 32]).await),
+            ErrorKind::InvalidData
+        );
+        assert_eq!(
+            kind(read(&other, &mut [0; 32]).await),
+            ErrorKind::InvalidData
+        );
+        assert_eq!(
+            kind(other.try_write_vectored(&[IoSlice::new(b"x")])),
+            ErrorKind::InvalidData
+        );
         drop(client);
     });
 }
@@ -555,12 +740,19 @@ fn either_end_can_end_its_direction_and_read_on() {
     block_on(async {
         for client_first in [true, false] {
             let (client, server) = pair().await;
-            let (first, second) = if client_first { (client, server) } else { (server, client) };
+            let (first, second) = if client_first {
+                (client, server)
+            } else {
+                (server, client)
+            };
             write_all(&first, b"question").await;
             first.shutdown();
             flush(&first).await;
             assert_eq!(read_all(&second).await, b"question");
-            assert_eq!(kind(first.try_write_vectored(&[IoSlice::new(b"x")])), ErrorKind::BrokenPipe);
+            assert_eq!(
+                kind(first.try_write_vectored(&[IoSlice::new(b"x")])),
+                ErrorKind::BrokenPipe
+            );
             write_all(&second, b"answer").await;
             drop(second);
             assert_eq!(read_all(&first).await, b"answer");
@@ -578,7 +770,10 @@ fn a_slow_reader_holds_its_writer_back_and_loses_nothing() {
         loop {
             match client.try_write_vectored(&[IoSlice::new(&block)]) {
                 Ok(length) => {
-                    assert!(length > 0 && length <= 64 << 10, "{length} bytes were taken at once");
+                    assert!(
+                        length > 0 && length <= 64 << 10,
+                        "{length} bytes were taken at once"
+                    );
                     written += length;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -627,7 +822,9 @@ fn a_waiting_reader_does_not_hold_up_a_writer() {
                 }
             }
         });
-        let sent: Vec<u8> = (0..4 << 20).map(|position: u32| (position % 251) as u8).collect();
+        let sent: Vec<u8> = (0..4 << 20)
+            .map(|position: u32| (position % 251) as u8)
+            .collect();
         let reader = client.clone();
         let writing = async {
             write_all(&client, &sent).await;
@@ -635,7 +832,12 @@ fn a_waiting_reader_does_not_hold_up_a_writer() {
             flush(&client).await;
         };
         let (received, ()) = zip(read_all(&reader), writing).await;
-        assert!(received == sent, "{} of {} bytes came back", received.len(), sent.len());
+        assert!(
+            received == sent,
+            "{} of {} bytes came back",
+            received.len(),
+            sent.len()
+        );
         echo.await;
     });
 }
@@ -669,7 +871,9 @@ fn readers_of_one_stream_get_each_byte_once() {
         loop {
             match read(&server, &mut buffer).await.expect("bytes or an end") {
                 0 => return got,
-                length => buffer[..length].iter().for_each(|&byte| got[byte as usize] += 1),
+                length => buffer[..length]
+                    .iter()
+                    .for_each(|&byte| got[byte as usize] += 1),
             }
         }
     };

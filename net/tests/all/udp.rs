@@ -48,7 +48,9 @@ fn a_peer_is_who_is_sent_to_and_received_from() {
         one.connect(to).expect("a peer needs not to be there");
         assert_eq!(one.peer_addr().expect("a peer"), to);
 
-        stranger.try_send_to(b"from a stranger", from).expect("room");
+        stranger
+            .try_send_to(b"from a stranger", from)
+            .expect("room");
         other.try_send_to(b"from the peer", from).expect("room");
         let mut buffer = [0; 32];
         let (length, sender) = receive_from(&one, &mut buffer).await.expect("a datagram");
@@ -56,7 +58,10 @@ fn a_peer_is_who_is_sent_to_and_received_from() {
         assert_eq!(kind(one.try_receive(&mut buffer)), ErrorKind::WouldBlock);
 
         one.try_send(b"back").expect("room");
-        assert_eq!(receive_from(&other, &mut buffer).await.expect("a datagram"), (4, from));
+        assert_eq!(
+            receive_from(&other, &mut buffer).await.expect("a datagram"),
+            (4, from)
+        );
     });
 }
 
@@ -68,7 +73,10 @@ fn a_peer_that_is_gone_is_told_once() {
         one.connect(to).expect("a peer");
         drop(other);
         one.try_send(b"anybody?").expect("room");
-        assert_eq!(kind(receive_from(&one, &mut [0; 8]).await), ErrorKind::ConnectionRefused);
+        assert_eq!(
+            kind(receive_from(&one, &mut [0; 8]).await),
+            ErrorKind::ConnectionRefused
+        );
         assert_eq!(kind(one.try_receive(&mut [0; 8])), ErrorKind::WouldBlock);
     });
 }
@@ -82,7 +90,9 @@ fn a_flood_that_nobody_receives_is_dropped_and_the_socket_works_on() {
         while sent < 100_000 {
             match one.try_send_to(&sent.to_le_bytes(), to) {
                 Ok(_) => sent += 1,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => one.writable().await.expect("room"),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    one.writable().await.expect("room")
+                }
                 Err(error) => panic!("{error}"),
             }
         }
@@ -95,7 +105,13 @@ fn a_flood_that_nobody_receives_is_dropped_and_the_socket_works_on() {
         }
         assert!(kept > 0 && kept < sent, "{kept} of {sent} were kept");
         one.try_send_to(b"after", to).expect("room");
-        assert_eq!(receive_from(&other, &mut buffer).await.expect("a datagram").0, 5);
+        assert_eq!(
+            receive_from(&other, &mut buffer)
+                .await
+                .expect("a datagram")
+                .0,
+            5
+        );
     });
 }
 
@@ -107,21 +123,44 @@ fn what_does_not_fit_a_datagram_or_a_buffer_is_told_or_cut() {
         let large = vec![7; 65_507];
         one.try_send_to(&large, to).expect("the largest there is");
         let mut buffer = vec![0; 70_000];
-        assert_eq!(receive_from(&other, &mut buffer).await.expect("a datagram").0, large.len());
+        assert_eq!(
+            receive_from(&other, &mut buffer)
+                .await
+                .expect("a datagram")
+                .0,
+            large.len()
+        );
         assert_eq!(buffer[..large.len()], large);
 
-        let error = one.try_send_to(&vec![7; 65_508], to).expect_err("one byte too many");
+        let error = one
+            .try_send_to(&vec![7; 65_508], to)
+            .expect_err("one byte too many");
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("65508 bytes"), "{error}");
 
         one.try_send_to(b"longer than that", to).expect("room");
         one.try_send_to(b"next", to).expect("room");
         let mut small = [0; 6];
-        assert_eq!(receive_from(&other, &mut small).await.expect("a datagram").0, 6);
+        assert_eq!(
+            receive_from(&other, &mut small)
+                .await
+                .expect("a datagram")
+                .0,
+            6
+        );
         assert_eq!(&small, b"longer");
-        assert_eq!(receive_from(&other, &mut small).await.expect("the rest is lost").0, 4);
+        assert_eq!(
+            receive_from(&other, &mut small)
+                .await
+                .expect("the rest is lost")
+                .0,
+            4
+        );
         one.try_send_to(b"to nowhere", to).expect("room");
-        assert_eq!(receive_from(&other, &mut []).await.expect("a datagram").0, 0);
+        assert_eq!(
+            receive_from(&other, &mut []).await.expect("a datagram").0,
+            0
+        );
         assert_eq!(kind(other.try_receive(&mut small)), ErrorKind::WouldBlock);
     });
 }
@@ -136,7 +175,8 @@ fn a_datagram_that_travels_in_pieces_arrives_whole() {
     block_on(async {
         let one = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0).into()).expect("there was a port");
         let large: Vec<u8> = (0..65_527u32).map(|place| place as u8).collect();
-        one.try_send_to(&large, other.local_addr().expect("an address")).expect("the largest there is");
+        one.try_send_to(&large, other.local_addr().expect("an address"))
+            .expect("the largest there is");
         let mut buffer = vec![0; 70_000];
         let (length, _) = receive_from(&other, &mut buffer).await.expect("a datagram");
         assert_eq!(buffer[..length], large);
@@ -150,16 +190,29 @@ fn a_receive_times_out_and_loses_nothing() {
         assert_eq!(other.timeout(), None);
         other.set_timeout(Some(Duration::from_millis(5)));
         assert_eq!(other.clone().timeout(), Some(Duration::from_millis(5)));
-        let error = receive_from(&other, &mut [0; 8]).await.expect_err("nobody sends");
-        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::TimedOut, "no datagram within 5ms"));
+        let error = receive_from(&other, &mut [0; 8])
+            .await
+            .expect_err("nobody sends");
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (ErrorKind::TimedOut, "no datagram within 5ms")
+        );
 
         other.set_timeout(Some(Duration::ZERO));
-        let tried = poll_once(receive_from(&other, &mut [0; 8])).await.expect("it does not wait");
+        let tried = poll_once(receive_from(&other, &mut [0; 8]))
+            .await
+            .expect("it does not wait");
         assert_eq!(kind(tried), ErrorKind::TimedOut);
 
         other.set_timeout(None);
         one.try_send_to(b"late", to).expect("room");
-        assert_eq!(receive_from(&other, &mut [0; 8]).await.expect("a datagram").0, 4);
+        assert_eq!(
+            receive_from(&other, &mut [0; 8])
+                .await
+                .expect("a datagram")
+                .0,
+            4
+        );
     });
 }
 
@@ -170,12 +223,18 @@ fn two_receivers_wait_and_each_gets_a_datagram() {
         let ((one, _), (other, to)) = (bound(), bound());
         let clone = other.clone();
         let (mut left, mut right) = ([0; 1], [0; 1]);
-        let mut receiving = Box::pin(zip(receive_from(&other, &mut left), receive_from(&clone, &mut right)));
+        let mut receiving = Box::pin(zip(
+            receive_from(&other, &mut left),
+            receive_from(&clone, &mut right),
+        ));
         assert!(poll_once(&mut receiving).await.is_none());
         one.try_send_to(b"a", to).expect("room");
         one.try_send_to(b"b", to).expect("room");
         let (first, second) = receiving.await;
-        assert_eq!((first.expect("a datagram").0, second.expect("a datagram").0), (1, 1));
+        assert_eq!(
+            (first.expect("a datagram").0, second.expect("a datagram").0),
+            (1, 1)
+        );
         let mut both = [left[0], right[0]];
         both.sort();
         assert_eq!(&both, b"ab");
@@ -192,7 +251,13 @@ fn a_receive_that_was_dropped_loses_no_datagram() {
             assert!(poll_once(&mut abandoned).await.is_none());
             one.try_send_to(&[byte], to).expect("room");
             drop(abandoned);
-            assert_eq!(receive_from(&other, &mut buffer).await.expect("a datagram").0, 1);
+            assert_eq!(
+                receive_from(&other, &mut buffer)
+                    .await
+                    .expect("a datagram")
+                    .0,
+                1
+            );
             assert_eq!(buffer, [byte]);
         }
     });

@@ -31,20 +31,40 @@ pub(super) fn build(
     line: &(dyn Fn(&str) + Sync),
 ) -> Result<Cooked, BuildError> {
     let mut command = Command::new("cargo");
-    command.args(["build", "--message-format=json-render-diagnostics", "--target", target, "--profile", profile]);
+    command.args([
+        "build",
+        "--message-format=json-render-diagnostics",
+        "--target",
+        target,
+        "--profile",
+        profile,
+    ]);
     if let Some(binary) = binary {
         command.args(["--bin", binary]);
     }
     let manifest = directory.join("Cargo.toml");
-    let manifest = manifest.canonicalize().map_err(|error| BuildError::Read { path: manifest, error })?;
+    let manifest = manifest.canonicalize().map_err(|error| BuildError::Read {
+        path: manifest,
+        error,
+    })?;
     let mut built: Vec<(String, PathBuf)> = Vec::new();
     let mut read = |line: &str| {
         // What is no message is said by a build script.
-        let Ok(message) = serde_json::from_str::<Message>(line) else { return };
+        let Ok(message) = serde_json::from_str::<Message>(line) else {
+            return;
+        };
         let Some(target) = message.target else { return };
         let is_ours = message.reason == "compiler-artifact" && message.manifest_path == manifest;
-        if is_ours && target.kind.iter().any(|kind| matches!(kind.as_str(), "bin" | "cdylib")) {
-            let wasm = message.filenames.into_iter().find(|file| file.extension().is_some_and(|kind| kind == "wasm"));
+        if is_ours
+            && target
+                .kind
+                .iter()
+                .any(|kind| matches!(kind.as_str(), "bin" | "cdylib"))
+        {
+            let wasm = message
+                .filenames
+                .into_iter()
+                .find(|file| file.extension().is_some_and(|kind| kind == "wasm"));
             built.extend(wasm.map(|wasm| (target.name, wasm)));
         }
     };
@@ -53,12 +73,24 @@ pub(super) fn build(
         if said.contains(&format!("the `{target}` target may not be installed")) {
             return Err(BuildError::Target(target));
         }
-        return Err(BuildError::Failed { program: "cargo build".into(), status, output: said });
+        return Err(BuildError::Failed {
+            program: "cargo build".into(),
+            status,
+            output: said,
+        });
     }
     match &built[..] {
         [] => Err(BuildError::NoBinary(directory.to_path_buf())),
-        [(_, path)] => Ok(Cooked { path: path.clone(), elsewhere: elsewhere(path, directory) }),
-        several => Err(BuildError::Binaries(several.iter().map(|(name, _)| format!("`{name}`")).collect())),
+        [(_, path)] => Ok(Cooked {
+            path: path.clone(),
+            elsewhere: elsewhere(path, directory),
+        }),
+        several => Err(BuildError::Binaries(
+            several
+                .iter()
+                .map(|(name, _)| format!("`{name}`"))
+                .collect(),
+        )),
     }
 }
 
@@ -66,9 +98,17 @@ pub(super) fn build(
 /// for changes, so that where there is no list nothing is lost but that.
 fn elsewhere(wasm: &Path, directory: &Path) -> Vec<PathBuf> {
     let list = std::fs::read_to_string(wasm.with_extension("d")).unwrap_or_default();
-    let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_path_buf());
-    let files = list.lines().filter_map(|line| line.split_once(": ")).flat_map(|(_, files)| names(files));
-    files.map(PathBuf::from).filter(|file| !file.starts_with(&directory)).collect()
+    let directory = directory
+        .canonicalize()
+        .unwrap_or_else(|_| directory.to_path_buf());
+    let files = list
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .flat_map(|(_, files)| names(files));
+    files
+        .map(PathBuf::from)
+        .filter(|file| !file.starts_with(&directory))
+        .collect()
 }
 
 /// Splits a list of names, in which a blank that belongs to a name stands behind a backslash.
@@ -76,7 +116,9 @@ fn names(list: &str) -> Vec<String> {
     let mut names = vec![String::new()];
     let mut characters = list.chars();
     while let Some(character) = characters.next() {
-        let last = names.last_mut().expect("there is one from the beginning on");
+        let last = names
+            .last_mut()
+            .expect("there is one from the beginning on");
         match character {
             '\\' => last.extend(characters.next()),
             ' ' => names.push(String::new()),
@@ -93,7 +135,10 @@ mod tests {
 
     #[test]
     fn names_with_blanks_are_one() {
-        assert_eq!(names("/a/b.rs /c\\ d/e.rs  /f.rs"), ["/a/b.rs", "/c d/e.rs", "/f.rs"]);
+        assert_eq!(
+            names("/a/b.rs /c\\ d/e.rs  /f.rs"),
+            ["/a/b.rs", "/c d/e.rs", "/f.rs"]
+        );
         assert!(names("").is_empty());
     }
 }

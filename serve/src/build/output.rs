@@ -39,7 +39,11 @@ pub(super) fn run(
     read: Option<&mut (dyn FnMut(&str) + Send)>,
 ) -> Result<(ExitStatus, String), BuildError> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let not_started = |error| BuildError::Start { program: program.clone(), directory: directory.to_path_buf(), error };
+    let not_started = |error| BuildError::Start {
+        program: program.clone(),
+        directory: directory.to_path_buf(),
+        error,
+    };
     let (said, says) = std::io::pipe().map_err(not_started)?;
     command.current_dir(directory).stdin(Stdio::null());
     command.stderr(says.try_clone().map_err(not_started)?);

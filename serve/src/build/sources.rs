@@ -39,17 +39,27 @@ pub(crate) type Contents = BTreeMap<PathBuf, Hash>;
 pub(crate) fn of(function: &ProjectFunction, elsewhere: &[PathBuf]) -> Sources {
     let (root, written) = match function.recipe() {
         Recipe::Cargo { directory, .. } => (directory, None),
-        Recipe::Command { directory, output, .. } => (directory, Some(output.clone())),
+        Recipe::Command {
+            directory, output, ..
+        } => (directory, Some(output.clone())),
         Recipe::Wasm(path) => (path, None),
     };
-    let roots = [root].into_iter().chain(function.sources()).chain(elsewhere).cloned().collect();
+    let roots = [root]
+        .into_iter()
+        .chain(function.sources())
+        .chain(elsewhere)
+        .cloned()
+        .collect();
     Sources { roots, written }
 }
 
 impl Sources {
     /// Returns what some files contain.
     pub(crate) fn of_files(files: &[PathBuf]) -> Sources {
-        Sources { roots: files.iter().cloned().collect(), written: None }
+        Sources {
+            roots: files.iter().cloned().collect(),
+            written: None,
+        }
     }
 
     /// Returns what the files contain that are there. What cannot be read is as if it were not there.
@@ -102,10 +112,13 @@ impl Sources {
             for entry in entries {
                 let (name, path) = (entry.file_name(), entry.path());
                 let name = name.to_string_lossy();
-                let is_made =
-                    name.starts_with('.') || MADE.contains(&name.as_ref()) || self.written.as_ref() == Some(&path);
+                let is_made = name.starts_with('.')
+                    || MADE.contains(&name.as_ref())
+                    || self.written.as_ref() == Some(&path);
                 // Links are not followed: they may lead in a circle.
-                let Ok(metadata) = entry.metadata() else { continue };
+                let Ok(metadata) = entry.metadata() else {
+                    continue;
+                };
                 if is_made || room == 0 {
                     continue;
                 }
@@ -141,7 +154,12 @@ impl Look {
 #[cfg(unix)]
 fn identity(metadata: &Metadata) -> [i64; 4] {
     use std::os::unix::fs::MetadataExt;
-    [metadata.dev().cast_signed(), metadata.ino().cast_signed(), metadata.ctime(), metadata.ctime_nsec()]
+    [
+        metadata.dev().cast_signed(),
+        metadata.ino().cast_signed(),
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+    ]
 }
 
 #[cfg(not(unix))]
@@ -157,13 +175,21 @@ mod tests {
     fn what_is_hidden_or_made_is_no_source() {
         let place = tempfile::TempDir::new().expect("there is room");
         let root = place.path();
-        for (name, content) in [("src/a.rs", "a"), ("target/x/b.rs", "b"), (".git/c", "c"), ("out.wasm", "d")] {
+        for (name, content) in [
+            ("src/a.rs", "a"),
+            ("target/x/b.rs", "b"),
+            (".git/c", "c"),
+            ("out.wasm", "d"),
+        ] {
             let path = root.join(name);
             fs::create_dir_all(path.parent().expect("it has one")).expect("there is room");
             fs::write(path, content).expect("there is room");
         }
         let roots = [root.to_path_buf()].into();
-        let sources = Sources { roots, written: Some(root.join("out.wasm")) };
+        let sources = Sources {
+            roots,
+            written: Some(root.join("out.wasm")),
+        };
         let mut look = Look::default();
         let before = sources.look(&mut look);
         assert_eq!(before.keys().collect::<Vec<_>>(), [&root.join("src/a.rs")]);

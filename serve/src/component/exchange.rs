@@ -65,13 +65,25 @@ pub(super) struct Waiting {
 }
 
 /// Makes both ends.
-pub(super) fn begin(request: Request<Body>, ticket: &Arc<Ticket>, deadline: Duration) -> (Job, Waiting) {
+pub(super) fn begin(
+    request: Request<Body>,
+    ticket: &Arc<Ticket>,
+    deadline: Duration,
+) -> (Job, Waiting) {
     let (reply, replied) = oneshot::channel();
     let (staying, gone) = oneshot::channel();
     let (progress, told) = watch::channel(Progress::UnderWay);
     let end = Instant::now() + deadline;
     let is_head = request.method() == Method::HEAD;
-    let job = Job { request, ticket: ticket.clone(), reply, gone, progress, end, deadline };
+    let job = Job {
+        request,
+        ticket: ticket.clone(),
+        reply,
+        gone,
+        progress,
+        end,
+        deadline,
+    };
     let waiting = Waiting {
         reply: replied,
         gone: staying,
@@ -88,20 +100,29 @@ pub(super) fn begin(request: Request<Body>, ticket: &Arc<Ticket>, deadline: Dura
 impl Job {
     /// Whether somebody waits for the answer.
     pub(super) fn is_wanted(&mut self) -> bool {
-        matches!(self.gone.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+        matches!(
+            self.gone.try_recv(),
+            Err(oneshot::error::TryRecvError::Empty)
+        )
     }
 }
 
 /// Returns how an instance ends that worked on a request for too long.
 pub(super) fn late(deadline: Duration) -> Exit {
     let allowed = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
-    Exit::Limit(LimitReached { limit: Limit::Time, allowed, wanted: None })
+    Exit::Limit(LimitReached {
+        limit: Limit::Time,
+        allowed,
+        wanted: None,
+    })
 }
 
 /// Returns what the end of an instance means for the request that it was at.
 pub(super) fn failure_of(exit: Exit, deadline: Duration) -> Failure {
     match &exit {
-        Exit::Limit(LimitReached { limit: Limit::Time, .. }) => Failure::Deadline(deadline),
+        Exit::Limit(LimitReached {
+            limit: Limit::Time, ..
+        }) => Failure::Deadline(deadline),
         _ => Failure::of_exit(exit),
     }
 }
@@ -110,7 +131,10 @@ impl Waiting {
     /// Waits for the head of the answer.
     pub(super) async fn answer(mut self) -> Result<Response<Body>, Failure> {
         let late = Failure::Deadline(self.deadline);
-        match timeout_at(self.end, &mut self.reply).await.map_err(|_| late.clone())? {
+        match timeout_at(self.end, &mut self.reply)
+            .await
+            .map_err(|_| late.clone())?
+        {
             Ok(Reply::Set(Ok(answer))) => Ok(self.pass_on(answer)),
             Ok(Reply::Set(Err(error))) => {
                 self.stay();
@@ -123,12 +147,20 @@ impl Waiting {
 
     /// Waits for the reason why there is no answer.
     async fn failure(&mut self) -> Failure {
-        let told = self.progress.wait_for(|progress| !matches!(progress, Progress::UnderWay)).await;
+        let told = self
+            .progress
+            .wait_for(|progress| !matches!(progress, Progress::UnderWay))
+            .await;
         match told.map(|progress| progress.clone()) {
             Ok(Progress::Failed(failure)) => failure,
             Ok(_) => Failure::NoAnswer,
             // It ended before it began with this, or in the middle.
-            Err(_) => match self.process.as_ref().and_then(Unclaimed::process).or(self.ticket.process()) {
+            Err(_) => match self
+                .process
+                .as_ref()
+                .and_then(Unclaimed::process)
+                .or(self.ticket.process())
+            {
                 Some(process) => failure_of(process.exited().await, self.deadline),
                 None => Failure::Ended(Exit::Killed),
             },
@@ -147,8 +179,16 @@ impl Waiting {
     fn pass_on(self, answer: Response<HyperOutgoingBody>) -> Response<Body> {
         let (head, body) = answer.into_parts();
         let progress = self.progress.clone();
-        let mut body = Checked { body, progress: Some(progress) };
-        if self.is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        let mut body = Checked {
+            body,
+            progress: Some(progress),
+        };
+        if self.is_head
+            || matches!(
+                head.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            )
+        {
             // Nobody is sent the body, which the component writes all the same.
             self.stay();
             tokio::spawn(async move { while let Some(Ok(_)) = body.frame().await {} });
@@ -159,16 +199,31 @@ impl Waiting {
             return Response::from_parts(head, nothing());
         }
         let left = length(&head.headers);
-        Response::from_parts(head, Sent { body, left, waiting: Some(self) }.boxed_unsync())
+        Response::from_parts(
+            head,
+            Sent {
+                body,
+                left,
+                waiting: Some(self),
+            }
+            .boxed_unsync(),
+        )
     }
 }
 
 fn nothing() -> Body {
-    Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync()
+    Empty::new()
+        .map_err(|never: Infallible| match never {})
+        .boxed_unsync()
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// Returns what a client is told where a component sets an error in place of an answer.
@@ -205,7 +260,10 @@ pub(super) struct Checked {
 
 impl Checked {
     fn broken_off(&self) -> Failure {
-        let progress = self.progress.as_ref().map(|progress| progress.borrow().clone());
+        let progress = self
+            .progress
+            .as_ref()
+            .map(|progress| progress.borrow().clone());
         match progress {
             Some(Progress::Failed(failure)) => failure,
             _ => Failure::NotHttp("it ended before its body did".to_string()),
@@ -214,7 +272,9 @@ impl Checked {
 
     /// Whether the instance was killed: then its end says nothing about the body's.
     fn was_killed(&self) -> bool {
-        let Some(progress) = &self.progress else { return false };
+        let Some(progress) = &self.progress else {
+            return false;
+        };
         // In this order: what is told last is there when the one who tells is gone.
         progress.has_changed().is_err() && matches!(*progress.borrow(), Progress::UnderWay)
     }
@@ -231,7 +291,9 @@ impl http_body::Body for Checked {
         match ready!(pin!(&mut self.body).poll_frame(context)) {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
             Some(Err(_)) => Poll::Ready(Some(Err(self.broken_off().into()))),
-            None if self.was_killed() => Poll::Ready(Some(Err(Failure::Ended(Exit::Killed).into()))),
+            None if self.was_killed() => {
+                Poll::Ready(Some(Err(Failure::Ended(Exit::Killed).into())))
+            }
             None => Poll::Ready(None),
         }
     }

@@ -47,23 +47,42 @@ pub(super) struct Instance<'a> {
 impl<'a> Instance<'a> {
     pub(super) fn begin(live: &'a mut LiveComponent, means: Means) -> Result<Instance<'a>, Exit> {
         let metrics = means.metrics.clone();
-        live.store().data_mut().extension::<Interfaces>().have(means);
+        live.store()
+            .data_mut()
+            .extension::<Interfaces>()
+            .have(means);
         let instance = live.instance();
         match Proxy::new(live.store(), &instance) {
-            Ok(proxy) => Ok(Instance { live, proxy, metrics }),
+            Ok(proxy) => Ok(Instance {
+                live,
+                proxy,
+                metrics,
+            }),
             Err(error) => Err(live.exit(&error)),
         }
     }
 
     /// Serves a request. Afterwards the instance can be given another, unless this is an `Err`.
     pub(super) async fn serve(&mut self, job: Job) -> Result<(), Exit> {
-        let Job { request, ticket, reply, gone, progress, end, deadline } = job;
+        let Job {
+            request,
+            ticket,
+            reply,
+            gone,
+            progress,
+            end,
+            deadline,
+        } = job;
         ticket.served_by(self.live.process());
         let is_secure = ticket.is_secure;
         // It knows its version, which is not to stay because of an instance that is at something else.
         drop(ticket);
         self.live.renew_compute();
-        self.live.store().data_mut().extension::<Interfaces>().begin(progress.subscribe());
+        self.live
+            .store()
+            .data_mut()
+            .extension::<Interfaces>()
+            .begin(progress.subscribe());
         let is_given_up = async {
             if gone.await.is_ok() {
                 // Nobody waits, and that is right.
@@ -85,7 +104,9 @@ impl<'a> Instance<'a> {
         progress.send_replace(told);
         let left_something = self.abort_bodies();
         self.metrics.computed(self.live.instructions_used());
-        self.metrics.had_memory(usize::try_from(self.live.store().data().memory_used()).unwrap_or(usize::MAX));
+        self.metrics.had_memory(
+            usize::try_from(self.live.store().data().memory_used()).unwrap_or(usize::MAX),
+        );
         match handled {
             // What it began and did not finish is dropped with it.
             Ok(()) if left_something => Err(Exit::Normal),
@@ -99,19 +120,28 @@ impl<'a> Instance<'a> {
         is_secure: bool,
         reply: oneshot::Sender<Reply>,
     ) -> Result<(), Exit> {
-        let scheme = if is_secure { Scheme::Https } else { Scheme::Http };
+        let scheme = if is_secure {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        };
         let set = move |answer| {
             // Whoever gave up in this moment does not want to know.
             let _ = reply.send(Reply::Set(answer));
         };
         let mut view = interfaces::view(self.live.store().data_mut());
-        let resources = view.new_incoming_request(scheme, incoming(request)).and_then(|request| {
-            let outparam = view.new_response_outparam_from_callback(set)?;
-            Ok((request, outparam))
-        });
+        let resources = view
+            .new_incoming_request(scheme, incoming(request))
+            .and_then(|request| {
+                let outparam = view.new_response_outparam_from_callback(set)?;
+                Ok((request, outparam))
+            });
         let handled = match resources {
             Ok((request, outparam)) => {
-                self.proxy.wasi_http_incoming_handler().call_handle(self.live.store(), request, outparam).await
+                self.proxy
+                    .wasi_http_incoming_handler()
+                    .call_handle(self.live.store(), request, outparam)
+                    .await
             }
             Err(error) => Err(error),
         };
@@ -137,10 +167,15 @@ impl<'a> Instance<'a> {
 fn incoming(
     mut request: Request<Body>,
 ) -> Request<impl http_body::Body<Data = bytes::Bytes, Error = Error> + Send + 'static> {
-    let has_host = request.headers().get(header::HOST).is_some_and(|host| host.to_str().is_ok());
+    let has_host = request
+        .headers()
+        .get(header::HOST)
+        .is_some_and(|host| host.to_str().is_ok());
     if request.uri().authority().is_none() && !has_host {
         // HTTP/1.0 needs none; a component asks for one.
-        request.headers_mut().insert(header::HOST, HeaderValue::from_static(""));
+        request
+            .headers_mut()
+            .insert(header::HOST, HeaderValue::from_static(""));
     }
     request.map(|body| body.map_err(|error| error_of(&error)))
 }

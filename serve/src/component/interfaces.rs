@@ -15,7 +15,9 @@ use tokio::sync::watch;
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::p2::bindings::LinkOptions;
 use wasmtime_wasi_http::p2::bindings::http::{outgoing_handler, types};
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks};
+use wasmtime_wasi_http::{
+    Error, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
+};
 
 /// The largest head that a component can make, in bytes. It can make as many as its table of resources holds, so that all of
 /// them together take no more than its memory may.
@@ -44,7 +46,11 @@ impl Default for Interfaces {
     fn default() -> Interfaces {
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(LARGEST_HEAD);
-        Interfaces { context, calls: Calls::default(), client_secret: None }
+        Interfaces {
+            context,
+            calls: Calls::default(),
+            client_secret: None,
+        }
     }
 }
 
@@ -52,7 +58,11 @@ impl Interfaces {
     /// Has what a function may use.
     pub(super) fn have(&mut self, means: Means) {
         self.client_secret = means.client_secret;
-        self.calls = Calls { function: Some(means.function), outbound: Some(means.outbound), progress: None };
+        self.calls = Calls {
+            function: Some(means.function),
+            outbound: Some(means.outbound),
+            progress: None,
+        };
     }
 
     /// Begins to work on a request.
@@ -74,11 +84,18 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 /// Returns what the functions of `wasi:http` work on.
 pub(super) fn view(guest: &mut Guest) -> WasiHttpCtxView<'_> {
     let (wasi, interfaces) = guest.wasi_and_extension::<Interfaces>();
-    WasiHttpCtxView { hooks: &mut interfaces.calls, table: wasi.table, ctx: &mut interfaces.context }
+    WasiHttpCtxView {
+        hooks: &mut interfaces.calls,
+        table: wasi.table,
+        ctx: &mut interfaces.context,
+    }
 }
 
 /// The head of an answer, with what has to be done for the rest to come, which is nothing here.
-type Answered = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+type Answered = (
+    http::Response<WasiBody>,
+    Box<dyn Future<Output = Result<(), Error>> + Send>,
+);
 
 impl WasiHttpHooks for Calls {
     fn send_request(
@@ -100,11 +117,16 @@ impl WasiHttpHooks for Calls {
                 return Err(Error::HttpRequestDenied);
             };
             let request = request.map(|body| Checked { body, progress }.boxed_unsync());
-            let answer = outbound.send_within(request, times).await.map_err(|error| {
-                log::info!("a call of `{function}`: {error}");
-                error_of(&error)
-            })?;
-            let body = |body: crate::gateway::http::Body| body.map_err(|error| error_of_body(&error)).boxed_unsync();
+            let answer = outbound
+                .send_within(request, times)
+                .await
+                .map_err(|error| {
+                    log::info!("a call of `{function}`: {error}");
+                    error_of(&error)
+                })?;
+            let body = |body: crate::gateway::http::Body| {
+                body.map_err(|error| error_of_body(&error)).boxed_unsync()
+            };
             Ok((answer.map(body), Box::new(async { Ok(()) }) as Box<_>))
         })
     }
@@ -120,7 +142,10 @@ fn error_of(error: &OutboundError) -> Error {
         OutboundError::NotAllowed(_) => Error::HttpRequestDenied,
         OutboundError::Address(_) => Error::HttpRequestUriInvalid,
         OutboundError::Prohibited { .. } => Error::DestinationIpProhibited,
-        OutboundError::Name(..) => Error::DnsError { rcode: None, info_code: None },
+        OutboundError::Name(..) => Error::DnsError {
+            rcode: None,
+            info_code: None,
+        },
         OutboundError::NameTime(..) => Error::DnsTimeout,
         OutboundError::Connect(_) => Error::ConnectionRefused,
         OutboundError::Tls(_) => Error::TlsProtocolError,
@@ -132,5 +157,7 @@ fn error_of(error: &OutboundError) -> Error {
 }
 
 fn error_of_body(error: &BodyError) -> Error {
-    error.downcast_ref::<OutboundError>().map_or(Error::HttpResponseIncomplete, error_of)
+    error
+        .downcast_ref::<OutboundError>()
+        .map_or(Error::HttpResponseIncomplete, error_of)
 }

@@ -36,6 +36,8 @@ impl host::Host for Interfaces {
 
     fn client_secret(&mut self) -> wasmtime::Result<String> {
         let none = "the function was given no client secret: set `client_secret` in its settings";
-        self.secret().map(str::to_string).ok_or_else(|| wasmtime::Error::msg(none))
+        self.secret()
+            .map(str::to_string)
+            .ok_or_else(|| wasmtime::Error::msg(none))
     }
 }

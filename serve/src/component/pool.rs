@@ -67,9 +67,10 @@ impl Instances {
     ) -> Result<http::Response<Body>, Failure> {
         let pool = self.pool.get_or_init(|| Pool::new(version, most));
         pool.jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) | TrySendError::Closed(_) => {
-                Failure::Overload(format!("{} requests wait for an instance", pool.queue_size()))
-            }
+            TrySendError::Full(_) | TrySendError::Closed(_) => Failure::Overload(format!(
+                "{} requests wait for an instance",
+                pool.queue_size()
+            )),
         })?;
         recruit(version, component, &pool.shared);
         waiting.answer().await
@@ -81,7 +82,13 @@ impl Pool {
         let settings = version.settings();
         let (jobs, queue) = async_channel::bounded(settings.requests.get());
         let (idle, alive) = (Arc::default(), Mutex::default());
-        let shared = Arc::new(Shared { queue, idle, alive, most: most.get(), patience: settings.deadline });
+        let shared = Arc::new(Shared {
+            queue,
+            idle,
+            alive,
+            most: most.get(),
+            patience: settings.deadline,
+        });
         Pool { jobs, shared }
     }
 
@@ -128,9 +135,15 @@ impl Shared {
 fn recruit(version: &Arc<Version>, component: &Component, shared: &Arc<Shared>) {
     while shared.admit() {
         match background::handle() {
-            Ok(threads) => drop(threads.spawn(look_after(version.clone(), component.clone(), shared.clone()))),
+            Ok(threads) => drop(threads.spawn(look_after(
+                version.clone(),
+                component.clone(),
+                shared.clone(),
+            ))),
             Err(error) => {
-                return shared.left(Some(Failure::Overload(format!("the system has no room for threads: {error}"))));
+                return shared.left(Some(Failure::Overload(format!(
+                    "the system has no room for threads: {error}"
+                ))));
             }
         }
     }
@@ -220,7 +233,9 @@ impl Server {
         loop {
             let received = self.queue.recv().await;
             drop(idle);
-            let Ok(mut job) = received else { return Exit::Normal };
+            let Ok(mut job) = received else {
+                return Exit::Normal;
+            };
             if job.is_wanted()
                 && let Err(exit) = instance.serve(job).await
             {

@@ -47,16 +47,31 @@ impl Watch {
             // Where there is no place, nobody has looked since the last change.
             let _ = teller.try_send(());
         });
-        let watcher = watcher.inspect_err(|error| log::warn!("changes are looked for every {POLLING:?}: {error}")).ok();
+        let watcher = watcher
+            .inspect_err(|error| log::warn!("changes are looked for every {POLLING:?}: {error}"))
+            .ok();
         let is_over = Arc::new(AtomicBool::new(false));
-        let watched = Mutex::new(Watched { watcher, directories: BTreeSet::new() });
-        (Watch { watched, is_over: is_over.clone(), changed }, Changes { told, is_over })
+        let watched = Mutex::new(Watched {
+            watcher,
+            directories: BTreeSet::new(),
+        });
+        (
+            Watch {
+                watched,
+                is_over: is_over.clone(),
+                changed,
+            },
+            Changes { told, is_over },
+        )
     }
 
     /// Watches these directories, without those below them, and no others.
     pub(super) fn set(&self, directories: BTreeSet<PathBuf>) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let Watched { watcher, directories: before } = &mut *watched;
+        let Watched {
+            watcher,
+            directories: before,
+        } = &mut *watched;
         let Some(watcher) = watcher else { return };
         let mut kept: BTreeSet<PathBuf> = BTreeSet::new();
         for gone in before.difference(&directories) {
@@ -66,7 +81,11 @@ impl Watch {
         let mut is_more = false;
         for directory in directories {
             let is_known = before.contains(&directory);
-            match is_known || watcher.watch(&directory, RecursiveMode::NonRecursive).is_ok() {
+            match is_known
+                || watcher
+                    .watch(&directory, RecursiveMode::NonRecursive)
+                    .is_ok()
+            {
                 true => _ = kept.insert(directory),
                 false => log::debug!("`{}` is looked at every {POLLING:?}", directory.display()),
             }

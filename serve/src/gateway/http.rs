@@ -36,7 +36,8 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Answers the requests of a listener that leads to no function. Dropping the future, or the answer's body, ends its work.
-pub(crate) type Handler = Arc<dyn Fn(http::Request<Body>, Arc<Ticket>) -> HandlerFuture + Send + Sync>;
+pub(crate) type Handler =
+    Arc<dyn Fn(http::Request<Body>, Arc<Ticket>) -> HandlerFuture + Send + Sync>;
 
 /// An answer that is on its way.
 pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = http::Response<Body>> + Send>>;
@@ -52,8 +53,12 @@ pub(crate) async fn answer(
 ) -> Result<http::Response<Body>, Failure> {
     match version.code() {
         Code::Spark(spark) => crate::spark::answer(version, spark, ticket, request).await,
-        Code::Component(component) => crate::component::answer(version, component, ticket, request).await,
-        Code::Program(_) => Err(Failure::Unusable("it is a program, which takes connections and no requests".into())),
+        Code::Component(component) => {
+            crate::component::answer(version, component, ticket, request).await
+        }
+        Code::Program(_) => Err(Failure::Unusable(
+            "it is a program, which takes connections and no requests".into(),
+        )),
     }
 }
 
@@ -77,7 +82,11 @@ pub(crate) struct Setup {
 /// Who answers.
 enum Answers {
     Routes(Routes),
-    Handler { handler: Handler, body: u64, deadline: Duration },
+    Handler {
+        handler: Handler,
+        body: u64,
+        deadline: Duration,
+    },
 }
 
 /// A listener cannot do what it is told to.
@@ -116,19 +125,53 @@ impl Setup {
         tls: Option<&TlsFiles>,
         limits: HttpLimits,
     ) -> Result<Setup, SetupError> {
-        Setup::new(Answers::Handler { handler, body, deadline }, tls, limits)
+        Setup::new(
+            Answers::Handler {
+                handler,
+                body,
+                deadline,
+            },
+            tls,
+            limits,
+        )
     }
 
-    fn new(answers: Answers, tls: Option<&TlsFiles>, limits: HttpLimits) -> Result<Setup, SetupError> {
-        let HttpLimits { connections, requests, head_time, head_size, fields, idle } = &limits;
-        let numbers =
-            [("connections", *connections), ("requests", *requests), ("head_size", *head_size), ("fields", *fields)];
+    fn new(
+        answers: Answers,
+        tls: Option<&TlsFiles>,
+        limits: HttpLimits,
+    ) -> Result<Setup, SetupError> {
+        let HttpLimits {
+            connections,
+            requests,
+            head_time,
+            head_size,
+            fields,
+            idle,
+        } = &limits;
+        let numbers = [
+            ("connections", *connections),
+            ("requests", *requests),
+            ("head_size", *head_size),
+            ("fields", *fields),
+        ];
         let times = [("head_time", *head_time), ("idle", *idle)];
-        let times = times.iter().filter(|(_, time)| time.is_zero()).map(|(name, _)| *name);
-        let mut zero = numbers.iter().filter(|(_, number)| *number == 0).map(|(name, _)| *name).chain(times);
+        let times = times
+            .iter()
+            .filter(|(_, time)| time.is_zero())
+            .map(|(name, _)| *name);
+        let mut zero = numbers
+            .iter()
+            .filter(|(_, number)| *number == 0)
+            .map(|(name, _)| *name)
+            .chain(times);
         match zero.next() {
             Some(name) => Err(SetupError::Limit(name)),
-            None => Ok(Setup { answers, limits, tls: tls.map(Tls::new).transpose()? }),
+            None => Ok(Setup {
+                answers,
+                limits,
+                tls: tls.map(Tls::new).transpose()?,
+            }),
         }
     }
 }
@@ -146,7 +189,13 @@ impl Answers {
 impl Http {
     pub(crate) fn new(name: &str, setup: Setup, functions: &Functions, is_logged: bool) -> Http {
         let setup = RwLock::new(Arc::new(setup));
-        Http { name: name.to_string(), functions: functions.clone(), is_logged, requests: Turnstile::default(), setup }
+        Http {
+            name: name.to_string(),
+            functions: functions.clone(),
+            is_logged,
+            requests: Turnstile::default(),
+            setup,
+        }
     }
 
     /// Has the next requests answered otherwise.
@@ -162,7 +211,10 @@ impl Http {
     /// Tells a client for which there is no place that there is none, if that can be said without waiting.
     pub(crate) fn turn_away(&self, stream: &TcpStream) {
         // Under TLS this is nothing that a client understands, and as short.
-        log::debug!("gateway `{}` has as many connections as it may have", self.name);
+        log::debug!(
+            "gateway `{}` has as many connections as it may have",
+            self.name
+        );
         let answer =
             b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
         let _ = stream.try_write(answer);
@@ -189,11 +241,17 @@ impl Http {
     /// Returns what serves all requests, where that is one function.
     fn only_version(&self) -> Option<Arc<Version>> {
         let setup = self.setup();
-        let function = setup.answers.only_function().filter(|_| setup.tls.is_none())?;
+        let function = setup
+            .answers
+            .only_function()
+            .filter(|_| setup.tls.is_none())?;
         Some(self.functions.get(function.as_str())?.version())
     }
 
     fn setup(&self) -> Arc<Setup> {
-        self.setup.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.setup
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }

@@ -34,14 +34,24 @@ pub(crate) fn begin(functions: &Functions, function: &Name) {
 pub(crate) fn objection(code: &Code) -> Option<&'static str> {
     match code {
         Code::Spark(_) | Code::Program(_) => None,
-        Code::Component(_) => Some("it is a component, which answers HTTP requests: lead to it from an http gateway"),
+        Code::Component(_) => {
+            Some("it is a component, which answers HTTP requests: lead to it from an http gateway")
+        }
     }
 }
 
 /// Serves a connection until its end. Dropping the future ends both the connection and what serves it.
-pub(crate) async fn serve(functions: &Functions, gateway: &TcpGateway, stream: TcpStream, client: SocketAddr) {
+pub(crate) async fn serve(
+    functions: &Functions,
+    gateway: &TcpGateway,
+    stream: TcpStream,
+    client: SocketAddr,
+) {
     let Some(function) = functions.get(gateway.function.as_str()) else {
-        log::warn!("a connection of {client} is closed: there is no function `{}` any more", gateway.function);
+        log::warn!(
+            "a connection of {client} is closed: there is no function `{}` any more",
+            gateway.function
+        );
         return;
     };
     let version = function.version();
@@ -50,7 +60,10 @@ pub(crate) async fn serve(functions: &Functions, gateway: &TcpGateway, stream: T
         Code::Program(module) => hand_over(&version, module, stream, client, gateway.life).await,
         code => {
             let objection = objection(code).unwrap_or_default();
-            log::warn!("a connection of {client} is closed: `{}` cannot take it: {objection}", gateway.function);
+            log::warn!(
+                "a connection of {client} is closed: `{}` cannot take it: {objection}",
+                gateway.function
+            );
         }
     }
 }
@@ -66,7 +79,9 @@ async fn converse(
     let ticket = Arc::new(Ticket::new(Some(client), false));
     let serving = Serving::begin(version, &ticket);
     let ended = match spark::connect(version, spark, &ticket) {
-        Ok(connection) => conversation::run(&connection, &mut stream, gateway.idle, gateway.life).await,
+        Ok(connection) => {
+            conversation::run(&connection, &mut stream, gateway.idle, gateway.life).await
+        }
         Err(failure) => Err(failure),
     };
     match ended {
@@ -88,5 +103,6 @@ async fn converse(
 /// Reads what a client still writes, for a while.
 async fn bid_farewell(stream: &mut TcpStream) {
     let mut rest = stream.take(FAREWELL_BYTES);
-    let _ = tokio::time::timeout(FAREWELL, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    let _ =
+        tokio::time::timeout(FAREWELL, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }

@@ -14,20 +14,30 @@ pub(super) struct Budget {
 impl Budget {
     /// Makes a full one.
     pub(super) fn new(rate: u64, now: Instant) -> Budget {
-        Budget { rate, left: rate, since: now }
+        Budget {
+            rate,
+            left: rate,
+            since: now,
+        }
     }
 
     /// Takes so much out, unless less is left. Then nothing is taken.
     pub(super) fn takes(&mut self, amount: u64, now: Instant) -> bool {
         self.refill(now);
-        let Some(left) = self.left.checked_sub(amount) else { return false };
+        let Some(left) = self.left.checked_sub(amount) else {
+            return false;
+        };
         self.left = left;
         true
     }
 
     fn refill(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.since).as_micros().min(1_000_000);
-        let gained = self.rate * u64::try_from(passed).expect("it is at most a million") / 1_000_000;
+        let passed = now
+            .saturating_duration_since(self.since)
+            .as_micros()
+            .min(1_000_000);
+        let gained =
+            self.rate * u64::try_from(passed).expect("it is at most a million") / 1_000_000;
         // Where it is too early to gain anything, that time counts the next time.
         if gained > 0 {
             self.left = self.rate.min(self.left + gained);

@@ -43,9 +43,11 @@ impl Reach {
             // This network; link-local, where clouds have their metadata; multicast and what is reserved.
             [0, ..] | [169, 254, ..] | [224..=255, ..] => Reach::Nowhere,
             // Assignments of protocols, relays, benchmarks, and documentation.
-            [192, 0, 0 | 2, _] | [192, 88, 99, _] | [198, 18 | 19, ..] | [198, 51, 100, _] | [203, 0, 113, _] => {
-                Reach::Nowhere
-            }
+            [192, 0, 0 | 2, _]
+            | [192, 88, 99, _]
+            | [198, 18 | 19, ..]
+            | [198, 51, 100, _]
+            | [203, 0, 113, _] => Reach::Nowhere,
             _ => Reach::Public,
         }
     }
@@ -55,7 +57,9 @@ impl Reach {
             return Reach::of(inside.into());
         }
         let [a, b, c, d, e, f, g, h] = address.segments();
-        let inside = |high: u16, low: u16| Reach::of(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)).into());
+        let inside = |high: u16, low: u16| {
+            Reach::of(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)).into())
+        };
         match [a, b, c, d, e, f, g] {
             // A network's translator to IPv4, and the older way there.
             [0x64, 0xff9b, 0, 0, 0, 0, high] => inside(high, h),
@@ -76,26 +80,104 @@ mod tests {
 
     fn check(reach: Reach, addresses: &[&str]) {
         for address in addresses {
-            assert_eq!(Reach::of(address.parse().expect("it is one")), reach, "{address}");
+            assert_eq!(
+                Reach::of(address.parse().expect("it is one")),
+                reach,
+                "{address}"
+            );
         }
     }
 
     #[test]
     fn t116_what_is_not_the_internet_is_known() {
-        check(Reach::Public, &["1.1.1.1", "93.184.216.34", "172.15.0.1", "172.32.0.1", "100.63.0.1", "192.1.0.1"]);
-        check(Reach::Public, &["2606:4700::1111", "2001:4860:4860::8888", "2a00:1450::1"]);
-        check(Reach::Private, &["127.0.0.1", "127.255.0.1", "10.1.2.3", "172.16.0.1", "172.31.9.9", "192.168.0.1"]);
+        check(
+            Reach::Public,
+            &[
+                "1.1.1.1",
+                "93.184.216.34",
+                "172.15.0.1",
+                "172.32.0.1",
+                "100.63.0.1",
+                "192.1.0.1",
+            ],
+        );
+        check(
+            Reach::Public,
+            &["2606:4700::1111", "2001:4860:4860::8888", "2a00:1450::1"],
+        );
+        check(
+            Reach::Private,
+            &[
+                "127.0.0.1",
+                "127.255.0.1",
+                "10.1.2.3",
+                "172.16.0.1",
+                "172.31.9.9",
+                "192.168.0.1",
+            ],
+        );
         check(Reach::Private, &["100.64.0.1", "::1", "fc00::1", "fd12::1"]);
-        check(Reach::Nowhere, &["0.0.0.0", "0.1.2.3", "169.254.169.254", "224.0.0.1", "240.0.0.1", "255.255.255.255"]);
-        check(Reach::Nowhere, &["192.0.2.1", "198.51.100.1", "203.0.113.1", "198.19.0.1", "192.0.0.192"]);
-        check(Reach::Nowhere, &["100.100.100.200", "168.63.129.16", "fd00:ec2::254"]);
-        check(Reach::Nowhere, &["::", "fe80::1", "ff02::1", "2001:db8::1", "3fff::1", "2001::1", "64:ff9b:1::1"]);
+        check(
+            Reach::Nowhere,
+            &[
+                "0.0.0.0",
+                "0.1.2.3",
+                "169.254.169.254",
+                "224.0.0.1",
+                "240.0.0.1",
+                "255.255.255.255",
+            ],
+        );
+        check(
+            Reach::Nowhere,
+            &[
+                "192.0.2.1",
+                "198.51.100.1",
+                "203.0.113.1",
+                "198.19.0.1",
+                "192.0.0.192",
+            ],
+        );
+        check(
+            Reach::Nowhere,
+            &["100.100.100.200", "168.63.129.16", "fd00:ec2::254"],
+        );
+        check(
+            Reach::Nowhere,
+            &[
+                "::",
+                "fe80::1",
+                "ff02::1",
+                "2001:db8::1",
+                "3fff::1",
+                "2001::1",
+                "64:ff9b:1::1",
+            ],
+        );
     }
 
     #[test]
     fn t116_an_address_inside_another_counts_as_that() {
-        check(Reach::Public, &["::ffff:1.1.1.1", "64:ff9b::1.1.1.1", "2002:101:101::1"]);
-        check(Reach::Private, &["::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "2002:7f00:1::1"]);
-        check(Reach::Nowhere, &["::ffff:169.254.169.254", "64:ff9b::169.254.169.254", "::127.0.0.1"]);
+        check(
+            Reach::Public,
+            &["::ffff:1.1.1.1", "64:ff9b::1.1.1.1", "2002:101:101::1"],
+        );
+        check(
+            Reach::Private,
+            &[
+                "::ffff:127.0.0.1",
+                "::ffff:10.0.0.1",
+                "64:ff9b::10.0.0.1",
+                "2002:7f00:1::1",
+            ],
+        );
+        check(
+            Reach::Nowhere,
+            &[
+                "::ffff:169.254.169.254",
+                "64:ff9b::169.254.169.254",
+                "::127.0.0.1",
+            ],
+        );
     }
 }

@@ -43,8 +43,14 @@ pub(super) const CONNECTIONS: usize = 256;
 /// The connections of all functions together: some of the files that this process may have open, so that its gateways and
 /// its store keep the others.
 static ALL_CONNECTIONS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    Arc::new(Semaphore::new(usize::try_from(files / 4).unwrap_or(usize::MAX).clamp(64, 16_384)))
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(u64::MAX);
+    Arc::new(Semaphore::new(
+        usize::try_from(files / 4)
+            .unwrap_or(usize::MAX)
+            .clamp(64, 16_384),
+    ))
 });
 
 /// Finds the addresses of a host.
@@ -55,7 +61,8 @@ pub(super) struct LookUp {
     time: Duration,
 }
 
-type Ask = dyn Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync;
+type Ask =
+    dyn Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync;
 
 /// Makes connections. A clone is the same one.
 #[derive(Clone)]
@@ -87,16 +94,25 @@ impl LookUp {
         LookUp::within(LOOK_UP, |host| {
             Box::pin(async move {
                 let found = tokio::net::lookup_host((host, 0)).await?;
-                Ok(found.map(|address| address.ip()).take(MOST_ADDRESSES).collect())
+                Ok(found
+                    .map(|address| address.ip())
+                    .take(MOST_ADDRESSES)
+                    .collect())
             })
         })
     }
 
     pub(super) fn within(
         time: Duration,
-        ask: impl Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync + 'static,
+        ask: impl Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>
+        + Send
+        + Sync
+        + 'static,
     ) -> LookUp {
-        LookUp { ask: Arc::new(ask), time }
+        LookUp {
+            ask: Arc::new(ask),
+            time,
+        }
     }
 
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, OutboundError> {
@@ -109,13 +125,25 @@ impl LookUp {
 }
 
 impl Connector {
-    pub(super) fn new(private_addresses: bool, look_up: LookUp, trust: Option<Arc<ClientConfig>>) -> Connector {
+    pub(super) fn new(
+        private_addresses: bool,
+        look_up: LookUp,
+        trust: Option<Arc<ClientConfig>>,
+    ) -> Connector {
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
-        Connector(Arc::new(Inner { private_addresses, look_up, connections, trust }))
+        Connector(Arc::new(Inner {
+            private_addresses,
+            look_up,
+            connections,
+            trust,
+        }))
     }
 
     #[cfg(test)]
-    pub(super) async fn addresses(&self, destination: &Destination) -> Result<Vec<IpAddr>, OutboundError> {
+    pub(super) async fn addresses(
+        &self,
+        destination: &Destination,
+    ) -> Result<Vec<IpAddr>, OutboundError> {
         self.0.addresses(destination).await
     }
 
@@ -139,7 +167,9 @@ impl tower::Service<Uri> for Connector {
         Box::pin(async move {
             let destination = Destination::of(&uri).map_err(OutboundError::Address)?;
             let late = |_| OutboundError::ConnectTime(LONGEST);
-            timeout(LONGEST, inner.connect(&destination)).await.map_err(late)?
+            timeout(LONGEST, inner.connect(&destination))
+                .await
+                .map_err(late)?
         })
     }
 }
@@ -159,7 +189,11 @@ impl Inner {
         } else {
             (Box::new(stream), false)
         };
-        Ok(Outgoing { stream: TokioIo::new(stream), speaks_http2, _counted: [of_function, of_all] })
+        Ok(Outgoing {
+            stream: TokioIo::new(stream),
+            speaks_http2,
+            _counted: [of_function, of_all],
+        })
     }
 
     /// Returns the addresses of a host that may be connected to, in the order in which they are to be tried.
@@ -173,9 +207,17 @@ impl Inner {
             Reach::Private => self.private_addresses,
             Reach::Nowhere => false,
         };
-        let allowed: Vec<IpAddr> = found.iter().copied().filter(may).take(MOST_ADDRESSES).collect();
+        let allowed: Vec<IpAddr> = found
+            .iter()
+            .copied()
+            .filter(may)
+            .take(MOST_ADDRESSES)
+            .collect();
         match (found.first(), allowed.is_empty()) {
-            (None, _) => Err(OutboundError::Name(destination.host.to_string(), "it has no address".to_string())),
+            (None, _) => Err(OutboundError::Name(
+                destination.host.to_string(),
+                "it has no address".to_string(),
+            )),
             (Some(&address), true) => Err(OutboundError::Prohibited {
                 host: destination.host.to_string(),
                 address,
@@ -195,8 +237,9 @@ impl Inner {
             None => web().await,
         };
         let name = match &destination.host {
-            Host::Named(name) => ServerName::try_from(name.clone())
-                .map_err(|error| OutboundError::Tls(format!("`{name}` cannot stand in a certificate: {error}")))?,
+            Host::Named(name) => ServerName::try_from(name.clone()).map_err(|error| {
+                OutboundError::Tls(format!("`{name}` cannot stand in a certificate: {error}"))
+            })?,
             Host::Address(address) => ServerName::from(*address),
         };
         let encrypted = TlsConnector::from(trust).connect(name, stream).await;
@@ -205,11 +248,18 @@ impl Inner {
 }
 
 async fn counted(connections: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    connections.clone().acquire_owned().await.expect("it is never closed")
+    connections
+        .clone()
+        .acquire_owned()
+        .await
+        .expect("it is never closed")
 }
 
 /// Connects to the first of the addresses that lets itself be connected to.
-async fn connect(addresses: &[IpAddr], destination: &Destination) -> Result<TcpStream, OutboundError> {
+async fn connect(
+    addresses: &[IpAddr],
+    destination: &Destination,
+) -> Result<TcpStream, OutboundError> {
     let end = Instant::now() + LONGEST;
     let mut flaw = String::new();
     for (tried, &address) in addresses.iter().enumerate() {
@@ -235,9 +285,14 @@ async fn web() -> Arc<ClientConfig> {
                 Ok(text) => {
                     let certificates = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);
                     let (added, _) = roots.add_parsable_certificates(certificates);
-                    log::info!("{added} authorities of {} are believed besides the web's", path.display());
+                    log::info!(
+                        "{added} authorities of {} are believed besides the web's",
+                        path.display()
+                    );
                 }
-                Err(error) => log::warn!("cannot read the authorities of {}: {error}", path.display()),
+                Err(error) => {
+                    log::warn!("cannot read the authorities of {}: {error}", path.display())
+                }
             }
         }
         believing(roots)
@@ -248,8 +303,11 @@ async fn web() -> Arc<ClientConfig> {
 /// Returns how TLS is spoken with those who are believed.
 pub(super) fn believing(roots: RootCertStore) -> Arc<ClientConfig> {
     // Named rather than taken from the process, where another library could have chosen another.
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().expect("the provider knows the versions");
+    let builder =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows the versions");
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     // Shared by functions that must not learn of each other.
     config.resumption = rustls::client::Resumption::disabled();
@@ -260,18 +318,30 @@ pub(super) fn believing(roots: RootCertStore) -> Arc<ClientConfig> {
 impl Connection for Outgoing {
     fn connected(&self) -> Connected {
         let connected = Connected::new();
-        if self.speaks_http2 { connected.negotiated_h2() } else { connected }
+        if self.speaks_http2 {
+            connected.negotiated_h2()
+        } else {
+            connected
+        }
     }
 }
 
 impl Read for Outgoing {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, into)
     }
 }
 
 impl Write for Outgoing {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

@@ -73,13 +73,16 @@ impl OutboundRule {
         let host = match (&self.host, &destination.host) {
             (Hosts::All, _) => true,
             (Hosts::Named(allowed), Host::Named(name)) => allowed == name,
-            (Hosts::Below(parent), Host::Named(name)) => {
-                name.strip_suffix(parent.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
-            }
+            (Hosts::Below(parent), Host::Named(name)) => name
+                .strip_suffix(parent.as_str())
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
             (Hosts::Address(allowed), Host::Address(address)) => allowed == address,
-            (Hosts::Named(_) | Hosts::Below(_), Host::Address(_)) | (Hosts::Address(_), Host::Named(_)) => false,
+            (Hosts::Named(_) | Hosts::Below(_), Host::Address(_))
+            | (Hosts::Address(_), Host::Named(_)) => false,
         };
-        host && self.is_secure.is_none_or(|is_secure| is_secure == destination.is_secure)
+        host && self
+            .is_secure
+            .is_none_or(|is_secure| is_secure == destination.is_secure)
             && self.port.is_none_or(|port| port == destination.port)
     }
 }
@@ -90,41 +93,68 @@ impl Destination {
         let is_secure = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
             Some(scheme) if *scheme == Scheme::HTTP => false,
-            Some(scheme) => return Err(format!("`{scheme}` is not spoken, only `http` and `https` are")),
+            Some(scheme) => {
+                return Err(format!(
+                    "`{scheme}` is not spoken, only `http` and `https` are"
+                ));
+            }
             None => return Err("it has no scheme: begin with `https://`".to_string()),
         };
-        let Some(authority) = uri.authority() else { return Err("it has no host".to_string()) };
+        let Some(authority) = uri.authority() else {
+            return Err("it has no host".to_string());
+        };
         if authority.as_str().contains('@') {
-            return Err("it has a name or password before the host: use the `authorization` header".to_string());
+            return Err(
+                "it has a name or password before the host: use the `authorization` header"
+                    .to_string(),
+            );
         }
         let port = match uri.port() {
             Some(port) => port.as_u16(),
             // `Uri` takes a port that is none for a part of what it does not look at.
-            None if authority.as_str() != authority.host() => return Err("its port is none".to_string()),
+            None if authority.as_str() != authority.host() => {
+                return Err("its port is none".to_string());
+            }
             None if is_secure => 443,
             None => 80,
         };
         let host = Host::parse(authority.host())?;
-        Ok(Destination { is_secure, host, port })
+        Ok(Destination {
+            is_secure,
+            host,
+            port,
+        })
     }
 
     /// Returns its scheme.
     pub(super) fn scheme(&self) -> Scheme {
-        if self.is_secure { Scheme::HTTPS } else { Scheme::HTTP }
+        if self.is_secure {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        }
     }
 
     /// Returns it as the authority of a request.
     pub(super) fn authority(&self) -> String {
         let default = if self.is_secure { 443 } else { 80 };
-        if self.port == default { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
+        if self.port == default {
+            self.host.to_string()
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 }
 
 impl Host {
     fn parse(text: &str) -> Result<Host, String> {
         if let Some(address) = text.strip_prefix('[') {
-            let address = address.strip_suffix(']').and_then(|address| address.parse::<Ipv6Addr>().ok());
-            return address.map(|address| Host::Address(address.into())).ok_or("its IPv6 address is none".to_string());
+            let address = address
+                .strip_suffix(']')
+                .and_then(|address| address.parse::<Ipv6Addr>().ok());
+            return address
+                .map(|address| Host::Address(address.into()))
+                .ok_or("its IPv6 address is none".to_string());
         }
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Host::Address(address));
@@ -140,7 +170,9 @@ fn checked_name(text: &str) -> Result<String, String> {
         return Err(format!("a host has 1 to {LONGEST_HOST} characters"));
     }
     if !name.is_ascii() {
-        return Err("a host has no letters beyond ASCII: write it as punycode (`xn--…`)".to_string());
+        return Err(
+            "a host has no letters beyond ASCII: write it as punycode (`xn--…`)".to_string(),
+        );
     }
     let is_label = |label: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -170,14 +202,19 @@ impl FromStr for OutboundRule {
             None => (None, text),
         };
         if rest.contains(['/', '?', '#', '@']) {
-            return Err(error("hosts are allowed as a whole: give neither path nor user".into()));
+            return Err(error(
+                "hosts are allowed as a whole: give neither path nor user".into(),
+            ));
         }
         // The colons of an IPv6 address stand between brackets.
         let after_address = rest.rfind(']').map_or(0, |end| end + 1);
         let (host, port) = match rest[after_address..].split_once(':') {
             Some((_, digits)) => {
                 let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-                let port = digits.parse().ok().filter(|&port: &u16| is_number && port > 0);
+                let port = digits
+                    .parse()
+                    .ok()
+                    .filter(|&port: &u16| is_number && port > 0);
                 let port = port.ok_or_else(|| {
                     error("a port is a number from 1 to 65535; an IPv6 address stands between brackets".into())
                 })?;
@@ -190,14 +227,20 @@ impl FromStr for OutboundRule {
         } else if let Some(parent) = host.strip_prefix("*.") {
             Hosts::Below(checked_name(parent).map_err(|flaw| error(flaw.into()))?)
         } else if host.contains('*') {
-            return Err(error("a `*` stands for all of a host, or for what comes before the first dot".into()));
+            return Err(error(
+                "a `*` stands for all of a host, or for what comes before the first dot".into(),
+            ));
         } else {
             match Host::parse(host).map_err(|flaw| error(flaw.into()))? {
                 Host::Named(name) => Hosts::Named(name),
                 Host::Address(address) => Hosts::Address(address),
             }
         };
-        Ok(OutboundRule { is_secure, host, port })
+        Ok(OutboundRule {
+            is_secure,
+            host,
+            port,
+        })
     }
 }
 
@@ -270,8 +313,8 @@ mod tests {
 
     fn allows(rule: &str, uri: &str) -> bool {
         let rule: OutboundRule = rule.parse().unwrap_or_else(|error| panic!("{error}"));
-        let destination =
-            Destination::of(&uri.parse().expect("it is a URI")).unwrap_or_else(|flaw| panic!("{uri}: {flaw}"));
+        let destination = Destination::of(&uri.parse().expect("it is a URI"))
+            .unwrap_or_else(|flaw| panic!("{uri}: {flaw}"));
         rule.allows(&destination)
     }
 
@@ -327,18 +370,30 @@ mod tests {
             ("a b", "parts of"),
             (&long, "parts of"),
         ] {
-            let error = text.parse::<OutboundRule>().expect_err("it is no rule").to_string();
+            let error = text
+                .parse::<OutboundRule>()
+                .expect_err("it is no rule")
+                .to_string();
             assert!(error.contains(flaw), "{text}: {error}");
         }
     }
 
     #[test]
     fn a_rule_reads_as_it_is_written() {
-        for text in ["*", "example.com", "https://*.example.com:8443", "http://10.0.0.7:80", "[2001:db8::1]:80"] {
+        for text in [
+            "*",
+            "example.com",
+            "https://*.example.com:8443",
+            "http://10.0.0.7:80",
+            "[2001:db8::1]:80",
+        ] {
             let rule: OutboundRule = text.parse().expect("it is one");
             assert_eq!(rule.to_string(), text);
             let json = serde_json::to_string(&rule).expect("it is a text");
-            assert_eq!(serde_json::from_str::<OutboundRule>(&json).expect("it is one"), rule);
+            assert_eq!(
+                serde_json::from_str::<OutboundRule>(&json).expect("it is one"),
+                rule
+            );
         }
     }
 
@@ -350,7 +405,8 @@ mod tests {
             ("http://user:secret@example.com", "before the host"),
             ("http://example.com:", "its port"),
         ] {
-            let told = Destination::of(&uri.parse().expect("it is a URI")).expect_err("it goes nowhere");
+            let told =
+                Destination::of(&uri.parse().expect("it is a URI")).expect_err("it goes nowhere");
             assert!(told.contains(flaw), "{uri}: {told}");
         }
     }

@@ -19,21 +19,33 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 }
 
 fn empty() -> Body {
-    Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync()
+    Empty::new()
+        .map_err(|never: Infallible| match never {})
+        .boxed_unsync()
 }
 
 fn get(uri: impl AsRef<str>) -> Request<Body> {
-    Request::get(uri.as_ref()).body(empty()).expect("it is a request")
+    Request::get(uri.as_ref())
+        .body(empty())
+        .expect("it is a request")
 }
 
 /// Where names lead that are looked up, one answer after the other; the last again and again.
 fn leading_to(answers: &[&[&str]]) -> (LookUp, Arc<AtomicUsize>) {
-    let answers: Vec<Vec<IpAddr>> =
-        answers.iter().map(|all| all.iter().map(|address| address.parse().expect("it is one")).collect()).collect();
+    let answers: Vec<Vec<IpAddr>> = answers
+        .iter()
+        .map(|all| {
+            all.iter()
+                .map(|address| address.parse().expect("it is one"))
+                .collect()
+        })
+        .collect();
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = asked.clone();
     let look_up = LookUp::within(Duration::from_secs(60), move |_| {
-        let answer = counted.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
+        let answer = counted
+            .fetch_add(1, Ordering::SeqCst)
+            .min(answers.len() - 1);
         let answer = answers[answer].clone();
         Box::pin(async { Ok(answer) })
     });
@@ -41,11 +53,19 @@ fn leading_to(answers: &[&[&str]]) -> (LookUp, Arc<AtomicUsize>) {
 }
 
 fn rules(rules: &[&str]) -> Vec<OutboundRule> {
-    rules.iter().map(|rule| rule.parse().expect("it is one")).collect()
+    rules
+        .iter()
+        .map(|rule| rule.parse().expect("it is one"))
+        .collect()
 }
 
 fn outbound(allowed: &[&str], private_addresses: bool, answers: &[&[&str]]) -> Outbound {
-    Outbound::with(&rules(allowed), private_addresses, leading_to(answers).0, None)
+    Outbound::with(
+        &rules(allowed),
+        private_addresses,
+        leading_to(answers).0,
+        None,
+    )
 }
 
 /// A server that does the same with every request, and how many connections it was sent.
@@ -54,7 +74,9 @@ where
     F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
     A: Future<Output = Response<Body>> + Send + 'static,
 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = connections.clone();
@@ -69,7 +91,9 @@ where
             tokio::spawn(async move {
                 let builder = auto::Builder::new(TokioExecutor::new());
                 // A client that breaks off is an error here, and what some tests are about.
-                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                let _ = builder
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
             });
         }
     });
@@ -77,11 +101,20 @@ where
 }
 
 fn text(text: impl Into<Bytes>) -> Response<Body> {
-    Response::new(Full::new(text.into()).map_err(|never| match never {}).boxed_unsync())
+    Response::new(
+        Full::new(text.into())
+            .map_err(|never| match never {})
+            .boxed_unsync(),
+    )
 }
 
 async fn read(answer: Response<Body>) -> String {
-    let bytes = answer.into_body().collect().await.expect("it is whole").to_bytes();
+    let bytes = answer
+        .into_body()
+        .collect()
+        .await
+        .expect("it is whole")
+        .to_bytes();
     String::from_utf8(bytes.to_vec()).expect("it is a text")
 }
 
@@ -89,7 +122,11 @@ async fn read(answer: Response<Body>) -> String {
 fn a_host_that_no_rule_names_is_not_even_looked_up() {
     let (look_up, asked) = leading_to(&[&["127.0.0.1"]]);
     let outbound = Outbound::with(&rules(&["https://example.com"]), true, look_up, None);
-    for uri in ["http://example.com/", "https://example.org/", "https://127.0.0.1/"] {
+    for uri in [
+        "http://example.com/",
+        "https://example.org/",
+        "https://127.0.0.1/",
+    ] {
         let error = run(outbound.send(get(uri))).expect_err("it is not allowed");
         assert!(matches!(error, OutboundError::NotAllowed(_)), "{error}");
     }
@@ -98,28 +135,56 @@ fn a_host_that_no_rule_names_is_not_even_looked_up() {
 
 #[test]
 fn without_a_rule_nobody_is_called() {
-    let error = run(Outbound::new(&[], true).send(get("http://127.0.0.1/"))).expect_err("it is not allowed");
+    let error = run(Outbound::new(&[], true).send(get("http://127.0.0.1/")))
+        .expect_err("it is not allowed");
     assert!(matches!(error, OutboundError::NotAllowed(_)), "{error}");
 }
 
 #[test]
 fn t116_a_name_that_leads_into_a_private_network_is_refused() {
-    for (address, is_private) in [("127.0.0.1", true), ("::ffff:10.0.0.1", true), ("169.254.169.254", false)] {
+    for (address, is_private) in [
+        ("127.0.0.1", true),
+        ("::ffff:10.0.0.1", true),
+        ("169.254.169.254", false),
+    ] {
         let outbound = outbound(&["*"], false, &[&[address]]);
         let error = run(outbound.send(get("http://example.com/"))).expect_err("it leads inside");
-        let OutboundError::Prohibited { is_private: told, .. } = error else { panic!("{error}") };
+        let OutboundError::Prohibited {
+            is_private: told, ..
+        } = error
+        else {
+            panic!("{error}")
+        };
         assert_eq!(told, is_private, "{address}");
     }
     // Written as an address, it is none other.
     let error = run(Outbound::new(&rules(&["*"]), false).send(get("http://[::ffff:127.0.0.1]/")));
-    assert!(matches!(error, Err(OutboundError::Prohibited { is_private: true, .. })), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            Err(OutboundError::Prohibited {
+                is_private: true,
+                ..
+            })
+        ),
+        "{error:?}"
+    );
 }
 
 #[test]
 fn t116_metadata_is_refused_where_private_addresses_are_allowed() {
     let outbound = outbound(&["*"], true, &[&["169.254.169.254", "fd00:ec2::254"]]);
     let error = run(outbound.send(get("http://example.com/"))).expect_err("it leads nowhere");
-    assert!(matches!(error, OutboundError::Prohibited { is_private: false, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            OutboundError::Prohibited {
+                is_private: false,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -129,8 +194,13 @@ fn t116_a_connection_goes_to_the_address_that_was_looked_at() {
         // The second answer is what an owner of a name gives to whom the first has satisfied.
         let outbound = outbound(&["*"], false, &[&["192.0.2.1"], &["127.0.0.1"]]);
         for _ in 0..2 {
-            let error = outbound.send(get(format!("http://example.com:{}/", server.port()))).await;
-            assert!(matches!(error, Err(OutboundError::Prohibited { .. })), "{error:?}");
+            let error = outbound
+                .send(get(format!("http://example.com:{}/", server.port())))
+                .await;
+            assert!(
+                matches!(error, Err(OutboundError::Prohibited { .. })),
+                "{error:?}"
+            );
         }
         assert_eq!(connections.load(Ordering::SeqCst), 0);
     });
@@ -141,7 +211,10 @@ fn t116_of_several_addresses_those_are_tried_that_may_be() {
     run(async {
         let (server, _) = server(|_| async { text("here") }).await;
         let outbound = outbound(&["*"], true, &[&["169.254.169.254", "127.0.0.1"]]);
-        let answer = outbound.send(get(format!("http://example.com:{}/", server.port()))).await.expect("one answers");
+        let answer = outbound
+            .send(get(format!("http://example.com:{}/", server.port())))
+            .await
+            .expect("one answers");
         assert_eq!(read(answer).await, "here");
     });
 }
@@ -152,12 +225,18 @@ fn t116_a_redirect_is_an_answer_and_no_further_call() {
         let (server, connections) = server(|_| async {
             let mut answer = text("elsewhere");
             *answer.status_mut() = StatusCode::FOUND;
-            answer.headers_mut().insert(header::LOCATION, "http://10.0.0.1/".parse().expect("it is a value"));
+            answer.headers_mut().insert(
+                header::LOCATION,
+                "http://10.0.0.1/".parse().expect("it is a value"),
+            );
             answer
         })
         .await;
         let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
-        let answer = outbound.send(get(format!("http://example.com:{}/", server.port()))).await.expect("it answers");
+        let answer = outbound
+            .send(get(format!("http://example.com:{}/", server.port())))
+            .await
+            .expect("it answers");
         assert_eq!(answer.status(), StatusCode::FOUND);
         assert_eq!(connections.load(Ordering::SeqCst), 1);
     });
@@ -166,9 +245,14 @@ fn t116_a_redirect_is_an_answer_and_no_further_call() {
 #[test]
 fn t119_a_name_that_is_looked_up_for_too_long_is_given_up() {
     run(async {
-        let never = LookUp::within(Duration::from_millis(1), |_| Box::pin(std::future::pending()));
+        let never = LookUp::within(Duration::from_millis(1), |_| {
+            Box::pin(std::future::pending())
+        });
         let outbound = Outbound::with(&rules(&["*"]), true, never, None);
-        let error = outbound.send(get("http://example.com/")).await.expect_err("nobody answers");
+        let error = outbound
+            .send(get("http://example.com/"))
+            .await
+            .expect_err("nobody answers");
         assert!(matches!(error, OutboundError::NameTime(..)), "{error}");
     });
 }
@@ -177,10 +261,18 @@ fn t119_a_name_that_is_looked_up_for_too_long_is_given_up() {
 fn t119_of_very_many_addresses_few_are_looked_at() {
     run(async {
         let many = LookUp::within(Duration::from_secs(60), |_| {
-            Box::pin(async { Ok((0..10_000).map(|number| Ipv4Addr::from(0x0a00_0000 + number).into()).collect()) })
+            Box::pin(async {
+                Ok((0..10_000)
+                    .map(|number| Ipv4Addr::from(0x0a00_0000 + number).into())
+                    .collect())
+            })
         });
-        let destination = Destination::of(&Uri::from_static("http://example.com/")).expect("it goes somewhere");
-        let addresses = Connector::new(true, many, None).addresses(&destination).await.expect("they may be called");
+        let destination =
+            Destination::of(&Uri::from_static("http://example.com/")).expect("it goes somewhere");
+        let addresses = Connector::new(true, many, None)
+            .addresses(&destination)
+            .await
+            .expect("they may be called");
         assert_eq!(addresses.len(), 64);
     });
 }
@@ -188,10 +280,15 @@ fn t119_of_very_many_addresses_few_are_looked_at() {
 #[test]
 fn a_name_without_an_address_is_told() {
     let no_such_host = || io::Error::other("no such host");
-    let nobody = LookUp::within(Duration::from_secs(60), move |_| Box::pin(async move { Err(no_such_host()) }));
+    let nobody = LookUp::within(Duration::from_secs(60), move |_| {
+        Box::pin(async move { Err(no_such_host()) })
+    });
     let outbound = Outbound::with(&rules(&["*"]), true, nobody, None);
     let error = run(outbound.send(get("http://example.com/"))).expect_err("it is not found");
-    assert_eq!(error.to_string(), "the host `example.com` was not found: no such host");
+    assert_eq!(
+        error.to_string(),
+        "the host `example.com` was not found: no such host"
+    );
 }
 
 #[test]
@@ -200,7 +297,9 @@ fn t141_a_thousand_calls_to_one_host_take_few_connections() {
         let (server, connections) = server(|_| async { text("again") }).await;
         let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
         for _ in 0..1000 {
-            let answer = outbound.send(get(format!("http://example.com:{}/", server.port()))).await;
+            let answer = outbound
+                .send(get(format!("http://example.com:{}/", server.port())))
+                .await;
             assert_eq!(read(answer.expect("it answers")).await, "again");
         }
         // One, or as many as were back in the pool a moment too late.
@@ -219,8 +318,14 @@ fn t120_a_function_that_holds_all_its_calls_is_told_and_not_stuck() {
         for _ in 0..CALLS {
             held.push(outbound.send(get(&uri)).await.expect("there is room"));
         }
-        let soon = Times { connect: Duration::from_millis(1), ..Times::default() };
-        let error = outbound.send_within(get(&uri), soon).await.expect_err("there is no room");
+        let soon = Times {
+            connect: Duration::from_millis(1),
+            ..Times::default()
+        };
+        let error = outbound
+            .send_within(get(&uri), soon)
+            .await
+            .expect_err("there is no room");
         assert!(matches!(error, OutboundError::Busy(_)), "{error}");
         held.pop();
         outbound.send(get(&uri)).await.expect("there is room again");
@@ -246,20 +351,44 @@ fn the_other_side_does_not_wait_longer_than_it_is_told_to() {
             if request.uri().path() == "/never" {
                 std::future::pending::<()>().await;
             }
-            let begun = futures_lite::stream::once(Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"begun"))));
+            let begun = futures_lite::stream::once(Ok::<_, BodyError>(Frame::data(
+                Bytes::from_static(b"begun"),
+            )));
             let silent = futures_lite::stream::pending();
-            Response::new(StreamBody::new(futures_lite::StreamExt::chain(begun, silent)).boxed_unsync())
+            Response::new(
+                StreamBody::new(futures_lite::StreamExt::chain(begun, silent)).boxed_unsync(),
+            )
         })
         .await;
         let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
         let soon = Duration::from_millis(20);
         let uri = |path: &str| format!("http://example.com:{}{path}", server.port());
-        let times = Times { first_byte: soon, ..Times::default() };
-        let error = outbound.send_within(get(uri("/never")), times).await.expect_err("nobody answers");
-        assert!(matches!(error, OutboundError::Time(_, time) if time == soon), "{error}");
-        let times = Times { between_bytes: soon, ..Times::default() };
-        let answer = outbound.send_within(get(uri("/")), times).await.expect("it begins");
-        let error = answer.into_body().collect().await.expect_err("it does not go on").to_string();
+        let times = Times {
+            first_byte: soon,
+            ..Times::default()
+        };
+        let error = outbound
+            .send_within(get(uri("/never")), times)
+            .await
+            .expect_err("nobody answers");
+        assert!(
+            matches!(error, OutboundError::Time(_, time) if time == soon),
+            "{error}"
+        );
+        let times = Times {
+            between_bytes: soon,
+            ..Times::default()
+        };
+        let answer = outbound
+            .send_within(get(uri("/")), times)
+            .await
+            .expect("it begins");
+        let error = answer
+            .into_body()
+            .collect()
+            .await
+            .expect_err("it does not go on")
+            .to_string();
         assert!(error.contains("did not go on"), "{error}");
     });
 }
@@ -283,10 +412,20 @@ fn bodies_go_both_ways_at_once_and_nobody_runs_ahead() {
         let request = Request::post(format!("http://example.com:{}/", server.port()))
             .body(StreamBody::new(body).boxed_unsync())
             .expect("it is a request");
-        let answer = outbound.send(request).await.expect("it answers before the request is whole");
+        let answer = outbound
+            .send(request)
+            .await
+            .expect("it answers before the request is whole");
         let mut body = answer.into_body();
-        pieces.send(Bytes::from_static(b"ping")).await.expect("it is read");
-        let frame = body.frame().await.expect("it goes on").expect("it is whole");
+        pieces
+            .send(Bytes::from_static(b"ping"))
+            .await
+            .expect("it is read");
+        let frame = body
+            .frame()
+            .await
+            .expect("it goes on")
+            .expect("it is whole");
         assert_eq!(frame.into_data().expect("it is data"), "ping");
 
         // Nobody reads on: what is sent fills what lies between, and then waits.
@@ -307,7 +446,11 @@ fn bodies_go_both_ways_at_once_and_nobody_runs_ahead() {
         assert!(before < total << 16, "{before} bytes were sent to nobody");
         let mut received = 0;
         while let Some(frame) = body.frame().await {
-            received += frame.expect("it is whole").into_data().expect("it is data").len();
+            received += frame
+                .expect("it is whole")
+                .into_data()
+                .expect("it is data")
+                .len();
         }
         writer.await.expect("it wrote all");
         assert_eq!(received, total << 16);
@@ -319,8 +462,12 @@ fn fields_of_one_connection_and_a_forged_host_are_taken_off() {
     run(async {
         let (server, _) = server(|request: Request<Incoming>| async move {
             let mut answer = text(format!("{:?}", request.headers()));
-            answer.headers_mut().insert("keep-alive", "timeout=1".parse().expect("it is a value"));
-            answer.headers_mut().insert("x-kept", "1".parse().expect("it is a value"));
+            answer
+                .headers_mut()
+                .insert("keep-alive", "timeout=1".parse().expect("it is a value"));
+            answer
+                .headers_mut()
+                .insert("x-kept", "1".parse().expect("it is a value"));
             answer
         })
         .await;
@@ -334,17 +481,27 @@ fn fields_of_one_connection_and_a_forged_host_are_taken_off() {
             .body(empty())
             .expect("it is a request");
         let answer = outbound.send(request).await.expect("it answers");
-        assert!(!answer.headers().contains_key("keep-alive") && answer.headers().contains_key("x-kept"));
+        assert!(
+            !answer.headers().contains_key("keep-alive") && answer.headers().contains_key("x-kept")
+        );
         let seen = read(answer).await;
-        assert_eq!(seen, format!(r#"{{"x-kept": "1", "host": "example.com:{}"}}"#, server.port()));
+        assert_eq!(
+            seen,
+            format!(
+                r#"{{"x-kept": "1", "host": "example.com:{}"}}"#,
+                server.port()
+            )
+        );
     });
 }
 
 #[test]
 fn t118_a_certificate_that_nobody_vouches_for_ends_the_call() {
     run(async {
-        let made = rcgen::generate_simple_self_signed(["example.com".into()]).expect("a certificate");
-        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        let made =
+            rcgen::generate_simple_self_signed(["example.com".into()]).expect("a certificate");
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der())
+            .expect("a key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -354,32 +511,44 @@ fn t118_a_certificate_that_nobody_vouches_for_ends_the_call() {
             .expect("they belong together");
         config.alpn_protocols = vec![b"h2".to_vec()];
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let acceptor = acceptor.clone();
                 tokio::spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let Ok(stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
                     let service = service_fn(|request: Request<Incoming>| async move {
                         Ok::<_, Infallible>(text(format!("{:?}", request.version())))
                     });
                     let builder = auto::Builder::new(TokioExecutor::new());
-                    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                    let _ = builder
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
         });
         let (look_up, _) = leading_to(&[&["127.0.0.1"]]);
         let uri = format!("https://example.com:{port}/");
         let stranger = Outbound::with(&rules(&["*"]), true, look_up.clone(), None);
-        let error = stranger.send(get(&uri)).await.expect_err("nobody vouches for it");
+        let error = stranger
+            .send(get(&uri))
+            .await
+            .expect_err("nobody vouches for it");
         assert!(matches!(error, OutboundError::Tls(_)), "{error}");
 
         let mut roots = rustls::RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("it is one");
         let trust = connector::believing(roots);
         let friend = Outbound::with(&rules(&["*"]), true, look_up.clone(), Some(trust.clone()));
-        assert_eq!(read(friend.send(get(&uri)).await.expect("it is known")).await, "HTTP/2.0");
+        assert_eq!(
+            read(friend.send(get(&uri)).await.expect("it is known")).await,
+            "HTTP/2.0"
+        );
         let error = Outbound::with(&rules(&["*"]), true, look_up, Some(trust))
             .send(get(format!("https://example.org:{port}/")))
             .await

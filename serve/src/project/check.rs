@@ -3,9 +3,9 @@
 use super::decode::{At, Report};
 use super::embly::EmblyFile;
 use super::file::{
-    DependencyEntry, EnvironmentEntry, File, FilesEntry, FunctionEntry, GatewayEntry, GatewayType, Language,
-    LimitsEntry, NameOr, PolicyEntry, SecretEntry, ServiceEntry, Size, StaticFiles, StorageEntry,
-    Target as BuildTarget, Time, TlsEntry,
+    DependencyEntry, EnvironmentEntry, File, FilesEntry, FunctionEntry, GatewayEntry, GatewayType,
+    Language, LimitsEntry, NameOr, PolicyEntry, SecretEntry, ServiceEntry, Size, StaticFiles,
+    StorageEntry, Target as BuildTarget, Time, TlsEntry,
 };
 use super::problem::{ProjectError, Source, Span, list, suggestion};
 use super::secret::{Origin, Secret};
@@ -13,7 +13,10 @@ use super::service::{ProjectService, ProjectStorage, StorageOption};
 use super::tree::Node;
 use super::{Project, ProjectFunction, Recipe, SecretUse, directory_of};
 use crate::settings::Directory;
-use crate::{Gateway, HttpGateway, HttpLimits, Name, Policy, Protocol, Route, Settings, Target, TcpGateway, TlsFiles};
+use crate::{
+    Gateway, HttpGateway, HttpLimits, Name, Policy, Protocol, Route, Settings, Target, TcpGateway,
+    TlsFiles,
+};
 use lunatic_vm::Access;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -30,7 +33,13 @@ pub(super) fn read(file: &Path) -> Result<Project, ProjectError> {
     let mut projects = Projects::default();
     let (gateways, service) = projects.read(file, None)?;
     ProjectError::of(projects.problems)?;
-    Ok(Project { file: file.to_path_buf(), files: projects.files, functions: projects.functions, gateways, service })
+    Ok(Project {
+        file: file.to_path_buf(),
+        files: projects.files,
+        functions: projects.functions,
+        gateways,
+        service,
+    })
 }
 
 /// What was read so far.
@@ -62,13 +71,22 @@ impl Projects {
         path: &Path,
         owner: Option<&str>,
     ) -> Result<(Vec<Gateway>, Option<ProjectService>), ProjectError> {
-        let source = Arc::new(Source { path: path.to_path_buf(), text: text_of(path)? });
+        let source = Arc::new(Source {
+            path: path.to_path_buf(),
+            text: text_of(path)?,
+        });
         self.files.push(path.to_path_buf());
         let report = Report::new(source);
         let extension = path.extension().and_then(|extension| extension.to_str());
         let is_yaml = matches!(extension, Some("yml" | "yaml"));
         let file = match sections(&report, is_yaml) {
-            Some(sections) => FileCheck { directory: directory_of(path), owner, report: &report, is_yaml, sections },
+            Some(sections) => FileCheck {
+                directory: directory_of(path),
+                owner,
+                report: &report,
+                is_yaml,
+                sections,
+            },
             None => {
                 self.problems.extend(report.into_problems());
                 return Ok((Vec::new(), None));
@@ -98,26 +116,50 @@ impl Projects {
         }
         let At { value: path, span } = &dependency.path;
         let directory = file.directory.join(path);
-        let Some(found) = super::FILES.iter().map(|name| directory.join(name)).find(|file| file.is_file()) else {
+        let Some(found) = super::FILES
+            .iter()
+            .map(|name| directory.join(name))
+            .find(|file| file.is_file())
+        else {
             let message = format!("there is no project in `{}`", directory.display());
-            let help =
-                format!("the directory of a dependency has a file {}", list(&super::FILES).replace(" and ", " or "));
+            let help = format!(
+                "the directory of a dependency has a file {}",
+                list(&super::FILES).replace(" and ", " or ")
+            );
             file.report.problem(*span, message, help);
             return;
         };
         let place = real(&directory);
         if let Some(first) = self.way.iter().position(|(_, known)| *known == place) {
-            let circle: Vec<&str> = self.way[first..].iter().map(|(name, _)| name.as_str()).collect();
+            let circle: Vec<&str> = self.way[first..]
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect();
             let first = circle.first().copied().unwrap_or_default();
-            let message = format!("projects depend on each other in a circle: {} -> {first}", circle.join(" -> "));
-            file.report.problem(name.span, message, "take one of these dependencies out".to_string());
+            let message = format!(
+                "projects depend on each other in a circle: {} -> {first}",
+                circle.join(" -> ")
+            );
+            file.report.problem(
+                name.span,
+                message,
+                "take one of these dependencies out".to_string(),
+            );
             return;
         }
         match self.owners.get(&name.value) {
             Some(known) if *known == place => return,
             Some(known) => {
-                let message = format!("`{}` is another project elsewhere: `{}`", name.value, known.display());
-                file.report.problem(name.span, message, "give one of them another name".to_string());
+                let message = format!(
+                    "`{}` is another project elsewhere: `{}`",
+                    name.value,
+                    known.display()
+                );
+                file.report.problem(
+                    name.span,
+                    message,
+                    "give one of them another name".to_string(),
+                );
                 return;
             }
             None => _ = self.owners.insert(name.value.clone(), place),
@@ -130,10 +172,13 @@ impl Projects {
 
 /// Reads a file that is no larger than project files are.
 fn text_of(path: &Path) -> Result<String, ProjectError> {
-    let unreadable = |why: String| ProjectError::of_file(path, format!("this file cannot be read: {why}"), None);
+    let unreadable =
+        |why: String| ProjectError::of_file(path, format!("this file cannot be read: {why}"), None);
     let mut text = Vec::new();
     let file = std::fs::File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    file.take(MAX_FILE + 1).read_to_end(&mut text).map_err(|error| unreadable(error.to_string()))?;
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut text)
+        .map_err(|error| unreadable(error.to_string()))?;
     if text.len() as u64 > MAX_FILE {
         return Err(unreadable(format!("it is larger than {MAX_FILE} bytes")));
     }
@@ -142,12 +187,18 @@ fn text_of(path: &Path) -> Result<String, ProjectError> {
 
 /// Returns where a directory really is, so that two ways to it are told to be one.
 fn real(directory: &Path) -> PathBuf {
-    directory.canonicalize().unwrap_or_else(|_| directory.to_path_buf())
+    directory
+        .canonicalize()
+        .unwrap_or_else(|_| directory.to_path_buf())
 }
 
 /// Reads what a file says.
 fn sections(report: &Report, is_yaml: bool) -> Option<Sections> {
-    let read = if is_yaml { Node::of_yaml(&report.source) } else { Node::of_toml(&report.source) };
+    let read = if is_yaml {
+        Node::of_yaml(&report.source)
+    } else {
+        Node::of_toml(&report.source)
+    };
     let node = match read {
         Ok(node) => node,
         Err(problems) => {
@@ -192,23 +243,35 @@ impl FileCheck<'_> {
         if self.sections.functions.is_empty() && !self.report.has_problems() {
             let help = match self.is_yaml {
                 false => "a function is a table: `[functions.hello]` with `path = \"hello\"`",
-                true => "a function is an entry below `functions:` with `name`, `path` and `language`",
+                true => {
+                    "a function is an entry below `functions:` with `name`, `path` and `language`"
+                }
             };
-            self.report.problem(Span::default(), "the project has no functions", help.to_string());
+            self.report.problem(
+                Span::default(),
+                "the project has no functions",
+                help.to_string(),
+            );
         }
         let mut names: BTreeMap<&str, Span> = BTreeMap::new();
         let mut functions = Vec::new();
         for (name, entry) in &self.sections.functions {
             if names.insert(&name.value, name.span).is_some() {
                 let help = "names are used once".to_string();
-                self.report.problem(name.span, format!("there are two functions `{}`", name.value), help);
+                self.report.problem(
+                    name.span,
+                    format!("there are two functions `{}`", name.value),
+                    help,
+                );
                 continue;
             }
             let checked = match self.owner {
                 None => Name::new(&name.value),
                 Some(owner) => Name::owned(owner, &name.value),
             };
-            let Some(checked) = checked.map_err(|error| self.report.problem(name.span, error.to_string(), None)).ok()
+            let Some(checked) = checked
+                .map_err(|error| self.report.problem(name.span, error.to_string(), None))
+                .ok()
             else {
                 continue;
             };
@@ -219,25 +282,45 @@ impl FileCheck<'_> {
 
     fn function(&self, name: Name, place: Span, entry: &FunctionEntry) -> Option<ProjectFunction> {
         let recipe = self.recipe(place, entry);
-        let sources = entry.sources.iter().map(|source| self.directory.join(&source.value)).collect();
+        let sources = entry
+            .sources
+            .iter()
+            .map(|source| self.directory.join(&source.value))
+            .collect();
         let environment = self.environment(entry.environment.as_ref())?;
         let settings = self.settings(&environment, entry.policy);
         let secrets = self.secrets(&environment);
-        Some(ProjectFunction { name, recipe: recipe?, sources, settings, secrets })
+        Some(ProjectFunction {
+            name,
+            recipe: recipe?,
+            sources,
+            settings,
+            secrets,
+        })
     }
 
     /// Returns the environment that is meant.
-    fn environment(&self, choice: Option<&At<NameOr<EnvironmentEntry>>>) -> Option<Cow<'_, EnvironmentEntry>> {
+    fn environment(
+        &self,
+        choice: Option<&At<NameOr<EnvironmentEntry>>>,
+    ) -> Option<Cow<'_, EnvironmentEntry>> {
         match choice {
             None => Some(Cow::Owned(EnvironmentEntry::default())),
-            Some(At { value: NameOr::Table(environment), .. }) => Some(Cow::Owned(environment.clone())),
-            Some(At { value: NameOr::Name(name), span }) => {
+            Some(At {
+                value: NameOr::Table(environment),
+                ..
+            }) => Some(Cow::Owned(environment.clone())),
+            Some(At {
+                value: NameOr::Name(name),
+                span,
+            }) => {
                 let environments = &self.sections.environments;
                 let found = environments.iter().find(|(known, _)| known.value == *name);
                 if found.is_none() {
                     let known = environments.iter().map(|(known, _)| known.value.as_str());
                     let help = suggestion(name, "environments", known);
-                    self.report.problem(*span, format!("there is no environment `{name}`"), help);
+                    self.report
+                        .problem(*span, format!("there is no environment `{name}`"), help);
                 }
                 found.map(|(_, environment)| Cow::Borrowed(environment))
             }
@@ -257,7 +340,9 @@ impl FileCheck<'_> {
             ("profile", entry.profile.as_ref().map(|at| at.span)),
             ("binary", entry.binary.as_ref().map(|at| at.span)),
         ];
-        let said_for_cargo = cargos.iter().find_map(|(field, span)| span.map(|span| (*field, span)));
+        let said_for_cargo = cargos
+            .iter()
+            .find_map(|(field, span)| span.map(|span| (*field, span)));
         if let Some(path) = &entry.path
             && !at(path).is_dir()
         {
@@ -269,14 +354,24 @@ impl FileCheck<'_> {
         }
         match (&entry.wasm, &entry.command, &entry.path) {
             (Some(wasm), None, path) => {
-                if let Some(span) = path.as_ref().map(|path| path.span).or(said_for_cargo.map(|(_, span)| span)) {
-                    return refuse(span, "a function with a `wasm` file is not built", "take this out, or `wasm`");
+                if let Some(span) = path
+                    .as_ref()
+                    .map(|path| path.span)
+                    .or(said_for_cargo.map(|(_, span)| span))
+                {
+                    return refuse(
+                        span,
+                        "a function with a `wasm` file is not built",
+                        "take this out, or `wasm`",
+                    );
                 }
                 Some(Recipe::Wasm(at(wasm)))
             }
             (None, Some(command), path) => {
                 if let Some((field, span)) = said_for_cargo {
-                    let message = format!("`{field}` is for functions that cargo builds, and this one has a `command`");
+                    let message = format!(
+                        "`{field}` is for functions that cargo builds, and this one has a `command`"
+                    );
                     return refuse(span, &message, "take one of the two out");
                 }
                 if command.value.first().is_none_or(String::is_empty) {
@@ -290,30 +385,54 @@ impl FileCheck<'_> {
                     let help = "`output = \"a.wasm\"` says which file, below the directory that it runs in";
                     return refuse(command.span, "it is not said what the command writes", help);
                 };
-                let directory = path.as_ref().map_or_else(|| self.directory.to_path_buf(), at);
+                let directory = path
+                    .as_ref()
+                    .map_or_else(|| self.directory.to_path_buf(), at);
                 let output = directory.join(&output.value);
-                Some(Recipe::Command { directory, command: command.value.clone(), output })
+                Some(Recipe::Command {
+                    directory,
+                    command: command.value.clone(),
+                    output,
+                })
             }
             (None, None, Some(path)) => {
                 if let Some(output) = &entry.output {
-                    return refuse(output.span, "`output` is for functions with a `command`", "take it out");
+                    return refuse(
+                        output.span,
+                        "`output` is for functions with a `command`",
+                        "take it out",
+                    );
                 }
                 let directory = at(path);
                 if !directory.join("Cargo.toml").is_file() {
                     return refuse(
                         path.span,
-                        &format!("`{}` is no cargo package: it has no Cargo.toml", directory.display()),
+                        &format!(
+                            "`{}` is no cargo package: it has no Cargo.toml",
+                            directory.display()
+                        ),
                         "for another language say the `command` that builds it and its `output`",
                     );
                 }
-                let Language::Rust = entry.language.as_ref().map_or(Language::Rust, |language| language.value);
+                let Language::Rust = entry
+                    .language
+                    .as_ref()
+                    .map_or(Language::Rust, |language| language.value);
                 Some(Recipe::Cargo {
                     directory,
-                    target: match entry.target.as_ref().map(|target| target.value).unwrap_or_default() {
+                    target: match entry
+                        .target
+                        .as_ref()
+                        .map(|target| target.value)
+                        .unwrap_or_default()
+                    {
                         BuildTarget::Wasip1 => "wasm32-wasip1",
                         BuildTarget::Wasip2 => "wasm32-wasip2",
                     },
-                    profile: entry.profile.as_ref().map_or_else(|| "release".into(), |profile| profile.value.clone()),
+                    profile: entry
+                        .profile
+                        .as_ref()
+                        .map_or_else(|| "release".into(), |profile| profile.value.clone()),
                     binary: entry.binary.as_ref().map(|binary| binary.value.clone()),
                 })
             }
@@ -321,9 +440,11 @@ impl FileCheck<'_> {
                 let help = "give its `path` (a cargo package), its `wasm` file, or a `command` and its `output`";
                 refuse(place, "it is not said what the function runs", help)
             }
-            (Some(wasm), Some(_), _) => {
-                refuse(wasm.span, "a function has a `wasm` file or a `command`, not both", "take one of the two out")
-            }
+            (Some(wasm), Some(_), _) => refuse(
+                wasm.span,
+                "a function has a `wasm` file or a `command`, not both",
+                "take one of the two out",
+            ),
         }
     }
 
@@ -333,10 +454,22 @@ impl FileCheck<'_> {
             let host = self.directory.join(&files.path.value);
             if !host.is_dir() {
                 let message = format!("there is no directory `{}`", host.display());
-                self.report.problem(files.path.span, message, "paths are relative to this file".to_string());
+                self.report.problem(
+                    files.path.span,
+                    message,
+                    "paths are relative to this file".to_string(),
+                );
             }
-            let access = if files.write { Access::Write } else { Access::Read };
-            Directory { host, guest: guest.clone(), access }
+            let access = if files.write {
+                Access::Write
+            } else {
+                Access::Read
+            };
+            Directory {
+                host,
+                guest: guest.clone(),
+                access,
+            }
         };
         for (name, at) in &entry.variables {
             self.variable(name, at.span);
@@ -357,7 +490,11 @@ impl FileCheck<'_> {
             outbound: entry.outbound.clone(),
             private_addresses: entry.private_addresses,
             directories: entry.files.iter().map(directory).collect(),
-            variables: entry.variables.iter().map(|(name, at)| (name.clone(), at.value.clone())).collect(),
+            variables: entry
+                .variables
+                .iter()
+                .map(|(name, at)| (name.clone(), at.value.clone()))
+                .collect(),
             ..default
         }
     }
@@ -382,18 +519,28 @@ impl FileCheck<'_> {
             self.variable(name, at.span);
             if entry.variables.contains_key(name) {
                 let message = format!("`{name}` is a variable and a secret");
-                self.report.problem(at.span, message, "take one of the two out".to_string());
+                self.report
+                    .problem(at.span, message, "take one of the two out".to_string());
             }
         }
-        let variables = entry.secrets.iter().map(|(name, at)| secret(Some(name), at));
-        variables.chain(entry.client_secret.iter().map(|at| secret(None, at))).collect()
+        let variables = entry
+            .secrets
+            .iter()
+            .map(|(name, at)| secret(Some(name), at));
+        variables
+            .chain(entry.client_secret.iter().map(|at| secret(None, at)))
+            .collect()
     }
 
     /// Checks the name of an environment variable.
     fn variable(&self, name: &str, span: Span) {
         if name.is_empty() || name.contains(['=', '\0']) {
             let message = format!("`{name}` is no name of an environment variable");
-            self.report.problem(span, message, "it has neither `=` nor a null byte".to_string());
+            self.report.problem(
+                span,
+                message,
+                "it has neither `=` nor a null byte".to_string(),
+            );
         }
     }
 
@@ -404,72 +551,125 @@ impl FileCheck<'_> {
         for (name, entry) in &self.sections.gateways {
             if names.insert(&name.value, name.span).is_some() {
                 let help = "names are used once".to_string();
-                self.report.problem(name.span, format!("there are two gateways `{}`", name.value), help);
+                self.report.problem(
+                    name.span,
+                    format!("there are two gateways `{}`", name.value),
+                    help,
+                );
                 continue;
             }
-            let address = SocketAddr::new(entry.address.unwrap_or(Ipv4Addr::LOCALHOST.into()), entry.port.value);
+            let address = SocketAddr::new(
+                entry.address.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+                entry.port.value,
+            );
             if let Some((other, _)) = taken.iter().find(|(_, other)| collide(*other, address)) {
-                let message = format!("port {} is the one of the gateway `{other}` already", address.port());
-                self.report.problem(entry.port.span, message, "choose another; 0 is any that is free".to_string());
+                let message = format!(
+                    "port {} is the one of the gateway `{other}` already",
+                    address.port()
+                );
+                self.report.problem(
+                    entry.port.span,
+                    message,
+                    "choose another; 0 is any that is free".to_string(),
+                );
             }
             taken.push((&name.value, address));
             let protocol = match entry.kind {
                 GatewayType::Http => self.http(name.span, entry, functions).map(Protocol::Http),
                 GatewayType::Tcp => self.tcp(name.span, entry, functions).map(Protocol::Tcp),
             };
-            gateways.extend(protocol.map(|protocol| Gateway { name: name.value.clone(), address, protocol }));
+            gateways.extend(protocol.map(|protocol| Gateway {
+                name: name.value.clone(),
+                address,
+                protocol,
+            }));
         }
         gateways
     }
 
-    fn http(&self, place: Span, entry: &GatewayEntry, functions: &[ProjectFunction]) -> Option<HttpGateway> {
+    fn http(
+        &self,
+        place: Span,
+        entry: &GatewayEntry,
+        functions: &[ProjectFunction],
+    ) -> Option<HttpGateway> {
         if let Some(life) = &entry.limits.life {
-            let help = "a request's time is the `deadline` of its function's environment".to_string();
-            self.report.problem(life.span, "`life` is for gateways of type `tcp`", help);
+            let help =
+                "a request's time is the `deadline` of its function's environment".to_string();
+            self.report
+                .problem(life.span, "`life` is for gateways of type `tcp`", help);
         }
         let mut routes = Vec::new();
         if let Some(function) = &entry.function {
             let target = Target::Function(self.known(function, functions)?);
-            routes.push(Route { path: "/".into(), target });
+            routes.push(Route {
+                path: "/".into(),
+                target,
+            });
         }
         let mut is_sound = true;
         for (path, route) in entry.routes.entries(self.report) {
             match self.route(&path, &route, functions) {
                 Some(_) if path.value == "/" && entry.function.is_some() => {
                     let help = "`function` is the route `/`; take one of the two out".to_string();
-                    self.report.problem(path.span, "there are two routes `/`", help);
+                    self.report
+                        .problem(path.span, "there are two routes `/`", help);
                 }
-                Some(target) => routes.push(Route { path: path.value, target }),
+                Some(target) => routes.push(Route {
+                    path: path.value,
+                    target,
+                }),
                 None => is_sound = false,
             }
         }
         if routes.is_empty() && is_sound {
             let help = "give it a `function`, or `routes` such as `\"/\" = \"hello\"`".to_string();
-            self.report.problem(place, "the gateway leads nowhere", help);
+            self.report
+                .problem(place, "the gateway leads nowhere", help);
             return None;
         }
         let tls = entry.tls.as_ref().map(|tls| self.tls(tls));
         let (limits, default) = (&entry.limits, HttpLimits::default());
         let limits = HttpLimits {
             connections: limits.connections.map_or(default.connections, usize::from),
-            requests: limits.requests.as_ref().map_or(default.requests, |at| at.value.get()),
-            head_time: limits.head_time.as_ref().map_or(default.head_time, |at| at.value.0),
+            requests: limits
+                .requests
+                .as_ref()
+                .map_or(default.requests, |at| at.value.get()),
+            head_time: limits
+                .head_time
+                .as_ref()
+                .map_or(default.head_time, |at| at.value.0),
             head_size: match &limits.head_size {
-                Some(At { value: Size(bytes), .. }) => usize::try_from(*bytes).unwrap_or(usize::MAX),
+                Some(At {
+                    value: Size(bytes), ..
+                }) => usize::try_from(*bytes).unwrap_or(usize::MAX),
                 None => default.head_size,
             },
-            fields: limits.fields.as_ref().map_or(default.fields, |at| at.value.get()),
+            fields: limits
+                .fields
+                .as_ref()
+                .map_or(default.fields, |at| at.value.get()),
             idle: limits.idle.map_or(default.idle, |Time(time)| time),
         };
-        Some(HttpGateway { routes, tls, limits })
+        Some(HttpGateway {
+            routes,
+            tls,
+            limits,
+        })
     }
 
     fn tls(&self, At { value: tls, span }: &At<TlsEntry>) -> TlsFiles {
-        let [certificates, key] = [&tls.certificates, &tls.key].map(|path| self.directory.join(path));
+        let [certificates, key] =
+            [&tls.certificates, &tls.key].map(|path| self.directory.join(path));
         for file in [&certificates, &key] {
             if !file.is_file() {
                 let message = format!("there is no file `{}`", file.display());
-                self.report.problem(*span, message, "paths are relative to this file".to_string());
+                self.report.problem(
+                    *span,
+                    message,
+                    "paths are relative to this file".to_string(),
+                );
             }
         }
         TlsFiles { certificates, key }
@@ -481,16 +681,21 @@ impl FileCheck<'_> {
         let option = |(name, at): (&String, &At<NameOr<SecretEntry>>)| {
             let option = match &at.value {
                 NameOr::Name(text) => StorageOption::Text(text.clone()),
-                NameOr::Table(secret) => {
-                    StorageOption::Secret(self.secret(&At { value: secret.clone(), span: at.span }))
-                }
+                NameOr::Table(secret) => StorageOption::Secret(self.secret(&At {
+                    value: secret.clone(),
+                    span: at.span,
+                })),
             };
             (name.clone(), option)
         };
         let storage = match &entry.storage {
             None => ProjectStorage::Directory(self.directory.join("module-store")),
-            Some(NameOr::Name(directory)) => ProjectStorage::Directory(self.directory.join(directory)),
-            Some(NameOr::Table(StorageEntry { s3 })) => ProjectStorage::S3(s3.iter().map(option).collect()),
+            Some(NameOr::Name(directory)) => {
+                ProjectStorage::Directory(self.directory.join(directory))
+            }
+            Some(NameOr::Table(StorageEntry { s3 })) => {
+                ProjectStorage::S3(s3.iter().map(option).collect())
+            }
         };
         Some(ProjectService {
             deploy: entry.deploy,
@@ -512,28 +717,50 @@ impl FileCheck<'_> {
         let wrong = match path.value.as_str() {
             "/" => None,
             path if !path.starts_with('/') => Some("begins with `/`"),
-            path if path.ends_with('/') => Some("does not end with `/`: it is for everything below it anyway"),
-            path if path.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) => {
+            path if path.ends_with('/') => {
+                Some("does not end with `/`: it is for everything below it anyway")
+            }
+            path if path
+                .split('/')
+                .skip(1)
+                .any(|part| matches!(part, "" | "." | "..")) =>
+            {
                 Some("has no empty parts, no `.` and no `..`")
             }
-            path if path.contains(['?', '#', '*', '{', '%']) || path.contains(char::is_whitespace) => {
+            path if path.contains(['?', '#', '*', '{', '%'])
+                || path.contains(char::is_whitespace) =>
+            {
                 Some("is plain text, without patterns, escapes and blanks")
             }
             _ => None,
         };
         if let Some(wrong) = wrong {
-            self.report.problem(path.span, format!("`{}` is no route", path.value), format!("a route {wrong}"));
+            self.report.problem(
+                path.span,
+                format!("`{}` is no route", path.value),
+                format!("a route {wrong}"),
+            );
             return None;
         }
         match &route.value {
-            NameOr::Name(name) => {
-                self.known(&At { value: name.clone(), span: route.span }, functions).map(Target::Function)
-            }
+            NameOr::Name(name) => self
+                .known(
+                    &At {
+                        value: name.clone(),
+                        span: route.span,
+                    },
+                    functions,
+                )
+                .map(Target::Function),
             NameOr::Table(StaticFiles { files }) => {
                 let directory = self.directory.join(&files.value);
                 if !directory.is_dir() {
                     let message = format!("there is no directory `{}`", directory.display());
-                    self.report.problem(files.span, message, "paths are relative to this file".to_string());
+                    self.report.problem(
+                        files.span,
+                        message,
+                        "paths are relative to this file".to_string(),
+                    );
                     return None;
                 }
                 Some(Target::Files(directory))
@@ -541,8 +768,19 @@ impl FileCheck<'_> {
         }
     }
 
-    fn tcp(&self, place: Span, entry: &GatewayEntry, functions: &[ProjectFunction]) -> Option<TcpGateway> {
-        let LimitsEntry { requests, head_time, head_size, fields, .. } = &entry.limits;
+    fn tcp(
+        &self,
+        place: Span,
+        entry: &GatewayEntry,
+        functions: &[ProjectFunction],
+    ) -> Option<TcpGateway> {
+        let LimitsEntry {
+            requests,
+            head_time,
+            head_size,
+            fields,
+            ..
+        } = &entry.limits;
         let foreign = [
             ("requests", requests.as_ref().map(|at| at.span)),
             ("head-time", head_time.as_ref().map(|at| at.span)),
@@ -553,7 +791,8 @@ impl FileCheck<'_> {
         for (field, span) in foreign {
             if let Some(span) = span {
                 let message = format!("`{field}` is for gateways of type `http`");
-                self.report.problem(span, message, "take it out".to_string());
+                self.report
+                    .problem(span, message, "take it out".to_string());
             }
         }
         if let Some((path, _)) = entry.routes.entries(self.report).first() {
@@ -562,29 +801,50 @@ impl FileCheck<'_> {
         }
         let Some(function) = &entry.function else {
             let help = "say which `function` gets its connections".to_string();
-            self.report.problem(place, "the gateway leads nowhere", help);
+            self.report
+                .problem(place, "the gateway leads nowhere", help);
             return None;
         };
         Some(TcpGateway {
             function: self.known(function, functions)?,
-            connections: entry.limits.connections.map_or(HttpLimits::default().connections, usize::from),
-            idle: entry.limits.idle.map_or(HttpLimits::default().idle, |Time(time)| time),
+            connections: entry
+                .limits
+                .connections
+                .map_or(HttpLimits::default().connections, usize::from),
+            idle: entry
+                .limits
+                .idle
+                .map_or(HttpLimits::default().idle, |Time(time)| time),
             life: entry.limits.life.as_ref().map(|at| at.value.0),
         })
     }
 
     /// Finds the function that a gateway names. Those that are wrong themselves are known too: one error suffices.
     fn known(&self, written: &At<String>, functions: &[ProjectFunction]) -> Option<Name> {
-        if let Some(function) = functions.iter().find(|function| function.name.as_str() == written.value) {
+        if let Some(function) = functions
+            .iter()
+            .find(|function| function.name.as_str() == written.value)
+        {
             return Some(function.name.clone());
         }
-        let own = self.sections.functions.iter().map(|(name, _)| name.value.as_str());
+        let own = self
+            .sections
+            .functions
+            .iter()
+            .map(|(name, _)| name.value.as_str());
         if own.clone().any(|name| name == written.value) || self.sections.functions.is_empty() {
             return None;
         }
-        let owned = functions.iter().map(|function| function.name.as_str()).filter(|name| name.contains('/'));
+        let owned = functions
+            .iter()
+            .map(|function| function.name.as_str())
+            .filter(|name| name.contains('/'));
         let help = suggestion(&written.value, "functions", own.chain(owned));
-        self.report.problem(written.span, format!("there is no function `{}`", written.value), help);
+        self.report.problem(
+            written.span,
+            format!("there is no function `{}`", written.value),
+            help,
+        );
         None
     }
 }

@@ -5,7 +5,9 @@ use super::problem::{Problem, Source, Span, list, suggestion};
 use super::tree::{Entry, Node, Value};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{
+    self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
 use serde::{Deserialize, forward_to_deserialize_any};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -48,12 +50,26 @@ pub(super) struct Fault {
 
 impl Report {
     pub(super) fn new(source: Arc<Source>) -> Report {
-        Report { source, problems: RefCell::default(), sections: RefCell::default() }
+        Report {
+            source,
+            problems: RefCell::default(),
+            sections: RefCell::default(),
+        }
     }
 
     /// Something is wrong there.
-    pub(super) fn problem(&self, span: Span, message: impl Into<String>, help: impl Into<Option<String>>) {
-        self.add(Problem::new(&self.source, Some(span), message.into(), help.into()));
+    pub(super) fn problem(
+        &self,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<Option<String>>,
+    ) {
+        self.add(Problem::new(
+            &self.source,
+            Some(span),
+            message.into(),
+            help.into(),
+        ));
     }
 
     pub(super) fn has_problems(&self) -> bool {
@@ -82,9 +98,15 @@ impl Report {
 impl<T: de::DeserializeOwned> Section<T> {
     /// Reads a table of named things, in the order of the file.
     pub(super) fn entries(&self, report: &Report) -> Vec<(At<String>, T)> {
-        let Some(node) = self.node(report) else { return Vec::new() };
+        let Some(node) = self.node(report) else {
+            return Vec::new();
+        };
         let Value::Table(entries) = node.value else {
-            report.problem(node.span, format!("expected a table, found {}", node.value), None);
+            report.problem(
+                node.span,
+                format!("expected a table, found {}", node.value),
+                None,
+            );
             return Vec::new();
         };
         let read = |Entry { key, span, node }: Entry| {
@@ -96,12 +118,23 @@ impl<T: de::DeserializeOwned> Section<T> {
 
     /// Reads a list of things.
     pub(super) fn items(&self, report: &Report) -> Vec<At<T>> {
-        let Some(node) = self.node(report) else { return Vec::new() };
-        let Value::List(items) = node.value else {
-            report.problem(node.span, format!("expected a list, found {}", node.value), None);
+        let Some(node) = self.node(report) else {
             return Vec::new();
         };
-        let read = |node: Node| Some(At { value: report.decode(&node, node.span)?, span: node.span });
+        let Value::List(items) = node.value else {
+            report.problem(
+                node.span,
+                format!("expected a list, found {}", node.value),
+                None,
+            );
+            return Vec::new();
+        };
+        let read = |node: Node| {
+            Some(At {
+                value: report.decode(&node, node.span)?,
+                span: node.span,
+            })
+        };
         items.into_iter().filter_map(read).collect()
     }
 
@@ -112,7 +145,10 @@ impl<T: de::DeserializeOwned> Section<T> {
 
 impl<T> Default for Section<T> {
     fn default() -> Section<T> {
-        Section { number: None, kind: PhantomData }
+        Section {
+            number: None,
+            kind: PhantomData,
+        }
     }
 }
 
@@ -124,7 +160,11 @@ impl Fault {
     }
 
     fn new(message: String, help: Option<String>) -> Fault {
-        Fault { span: None, message, help }
+        Fault {
+            span: None,
+            message,
+            help,
+        }
     }
 }
 
@@ -139,7 +179,10 @@ impl de::Error for Fault {
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Fault {
-        Fault::new(format!("expected {expected}, found {}", described(found)), None)
+        Fault::new(
+            format!("expected {expected}, found {}", described(found)),
+            None,
+        )
     }
 
     fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Fault {
@@ -154,7 +197,10 @@ impl de::Error for Fault {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Fault {
-        Fault::new(format!("unknown field `{field}`"), Some(suggestion(field, "fields", expected.iter().copied())))
+        Fault::new(
+            format!("unknown field `{field}`"),
+            Some(suggestion(field, "fields", expected.iter().copied())),
+        )
     }
 
     fn missing_field(field: &'static str) -> Fault {
@@ -225,10 +271,16 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
             },
             Value::Float(float) => visitor.visit_f64(*float),
             Value::Bool(bool) => visitor.visit_bool(*bool),
-            Value::List(items) => visitor.visit_seq(Items { items: items.iter(), report }),
-            Value::Table(entries) => {
-                visitor.visit_map(Entries { entries: entries.iter(), value: None, fields: None, report })
-            }
+            Value::List(items) => visitor.visit_seq(Items {
+                items: items.iter(),
+                report,
+            }),
+            Value::Table(entries) => visitor.visit_map(Entries {
+                entries: entries.iter(),
+                value: None,
+                fields: None,
+                report,
+            }),
         };
         visited.map_err(|fault| fault.at(node.span))
     }
@@ -240,7 +292,11 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -252,7 +308,11 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
     ) -> Result<V::Value, Fault> {
         let Decoder { node, report } = self;
         match &node.value {
-            _ if name == AT => visitor.visit_seq(Located { node, report, step: 0 }),
+            _ if name == AT => visitor.visit_seq(Located {
+                node,
+                report,
+                step: 0,
+            }),
             _ if name == SECTION => {
                 let mut sections = report.sections.borrow_mut();
                 sections.push(node.clone());
@@ -260,7 +320,12 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
             }
             Value::Table(entries) => {
                 // Not the fault of the table as a whole that a field is missing: who asked for it knows its name.
-                visitor.visit_map(Entries { entries: entries.iter(), value: None, fields: Some(fields), report })
+                visitor.visit_map(Entries {
+                    entries: entries.iter(),
+                    value: None,
+                    fields: Some(fields),
+                    report,
+                })
             }
             _ => self.deserialize_any(visitor),
         }
@@ -274,16 +339,26 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
     ) -> Result<V::Value, Fault> {
         let node = self.node;
         let chosen = match &node.value {
-            Value::Text(name) => Chosen { name, span: node.span, content: None, report: self.report },
-            Value::Table(entries) if let [entry] = &entries[..] => {
-                Chosen { name: &entry.key, span: entry.span, content: Some(&entry.node), report: self.report }
-            }
+            Value::Text(name) => Chosen {
+                name,
+                span: node.span,
+                content: None,
+                report: self.report,
+            },
+            Value::Table(entries) if let [entry] = &entries[..] => Chosen {
+                name: &entry.key,
+                span: entry.span,
+                content: Some(&entry.node),
+                report: self.report,
+            },
             other => {
                 let message = format!("expected one of {}, found {other}", list(variants));
                 return Err(Fault::new(message, None).at(node.span));
             }
         };
-        visitor.visit_enum(chosen).map_err(|fault| fault.at(node.span))
+        visitor
+            .visit_enum(chosen)
+            .map_err(|fault| fault.at(node.span))
     }
 
     forward_to_deserialize_any! {
@@ -300,9 +375,19 @@ struct Items<'t> {
 impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = Fault;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
-        let Some(node) = self.items.next() else { return Ok(None) };
-        seed.deserialize(Decoder { node, report: self.report }).map(Some).map_err(|fault| fault.at(node.span))
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Fault> {
+        let Some(node) = self.items.next() else {
+            return Ok(None);
+        };
+        seed.deserialize(Decoder {
+            node,
+            report: self.report,
+        })
+        .map(Some)
+        .map_err(|fault| fault.at(node.span))
     }
 }
 
@@ -318,7 +403,10 @@ struct Entries<'t> {
 impl<'de> MapAccess<'de> for Entries<'_> {
     type Error = Fault;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Fault> {
         for entry in self.entries.by_ref() {
             if let Some(fields) = self.fields
                 && !fields.contains(&entry.key.as_str())
@@ -329,14 +417,24 @@ impl<'de> MapAccess<'de> for Entries<'_> {
             }
             self.value = Some(&entry.node);
             let key = StrDeserializer::<Fault>::new(&entry.key);
-            return seed.deserialize(key).map(Some).map_err(|fault| fault.at(entry.span));
+            return seed
+                .deserialize(key)
+                .map(Some)
+                .map_err(|fault| fault.at(entry.span));
         }
         Ok(None)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
-        let node = self.value.take().expect("a value is asked for once, behind its key");
-        seed.deserialize(Decoder { node, report: self.report }).map_err(|fault| fault.at(node.span))
+        let node = self
+            .value
+            .take()
+            .expect("a value is asked for once, behind its key");
+        seed.deserialize(Decoder {
+            node,
+            report: self.report,
+        })
+        .map_err(|fault| fault.at(node.span))
     }
 }
 
@@ -351,9 +449,14 @@ impl<'de, 't> EnumAccess<'de> for Chosen<'t> {
     type Error = Fault;
     type Variant = Chosen<'t>;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Chosen<'t>), Fault> {
+    fn variant_seed<V: DeserializeSeed<'de>>(
+        self,
+        seed: V,
+    ) -> Result<(V::Value, Chosen<'t>), Fault> {
         let name = StrDeserializer::<Fault>::new(self.name);
-        let variant = seed.deserialize(name).map_err(|fault| fault.at(self.span))?;
+        let variant = seed
+            .deserialize(name)
+            .map_err(|fault| fault.at(self.span))?;
         Ok((variant, self))
     }
 }
@@ -364,13 +467,18 @@ impl<'de> VariantAccess<'de> for Chosen<'_> {
     fn unit_variant(self) -> Result<(), Fault> {
         match self.content {
             None => Ok(()),
-            Some(node) => Err(Fault::new(format!("`{}` stands alone", self.name), None).at(node.span)),
+            Some(node) => {
+                Err(Fault::new(format!("`{}` stands alone", self.name), None).at(node.span))
+            }
         }
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {
         match self.content {
-            Some(node) => seed.deserialize(Decoder { node, report: self.report }),
+            Some(node) => seed.deserialize(Decoder {
+                node,
+                report: self.report,
+            }),
             None => {
                 let help = format!("write `{{ {} = … }}`", self.name);
                 Err(Fault::new(format!("`{}` needs a value", self.name), Some(help)).at(self.span))
@@ -383,7 +491,11 @@ impl<'de> VariantAccess<'de> for Chosen<'_> {
         visitor.visit_unit()
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Fault> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
         self.tuple_variant(0, visitor)
     }
 }
@@ -398,14 +510,19 @@ struct Located<'t> {
 impl<'de> SeqAccess<'de> for Located<'_> {
     type Error = Fault;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Fault> {
         let Located { node, report, step } = *self;
         self.step += 1;
         let number = |number: usize| de::value::UsizeDeserializer::<Fault>::new(number);
         match step {
             0 => seed.deserialize(number(node.span.start)),
             1 => seed.deserialize(number(node.span.end)),
-            _ => seed.deserialize(Decoder { node, report }).map_err(|fault| fault.at(node.span)),
+            _ => seed
+                .deserialize(Decoder { node, report })
+                .map_err(|fault| fault.at(node.span)),
         }
         .map(Some)
     }
@@ -427,7 +544,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
                 let start = parts.next_element()?.ok_or_else(missing)?;
                 let end = parts.next_element()?.ok_or_else(missing)?;
                 let value = parts.next_element()?.ok_or_else(missing)?;
-                Ok(At { value, span: Span { start, end } })
+                Ok(At {
+                    value,
+                    span: Span { start, end },
+                })
             }
         }
 
@@ -452,7 +572,10 @@ impl<'de, T> Deserialize<'de> for Section<T> {
         }
 
         let number = deserializer.deserialize_struct(SECTION, &[], OfSection)?;
-        Ok(Section { number: Some(number), kind: PhantomData })
+        Ok(Section {
+            number: Some(number),
+            kind: PhantomData,
+        })
     }
 }
 

@@ -16,7 +16,10 @@ pub(super) struct EmblyFile {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a function: a table with `name`, `path` and `language`")]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a function: a table with `name`, `path` and `language`"
+)]
 struct EmblyFunction {
     name: At<String>,
     /// Below the context.
@@ -27,7 +30,10 @@ struct EmblyFunction {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a gateway: a table with `name`, `type`, `port` and `function`")]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a gateway: a table with `name`, `type`, `port` and `function`"
+)]
 struct EmblyGateway {
     name: At<String>,
     #[serde(rename = "type")]
@@ -39,7 +45,9 @@ struct EmblyGateway {
 impl EmblyFile {
     /// Returns the functions, as they would stand in `lunatic.toml`.
     pub(super) fn functions(&self, report: &Report) -> Vec<(At<String>, FunctionEntry)> {
-        let entry = |At { value: function, .. }: At<EmblyFunction>| {
+        let entry = |At {
+                         value: function, ..
+                     }: At<EmblyFunction>| {
             let mut path = function.path;
             let mut sources = Vec::new();
             if let Some(context) = function.context {
@@ -61,7 +69,11 @@ impl EmblyFile {
             };
             (function.name, entry)
         };
-        self.functions.items(report).into_iter().map(entry).collect()
+        self.functions
+            .items(report)
+            .into_iter()
+            .map(entry)
+            .collect()
     }
 
     /// Returns the gateways, as they would stand in `lunatic.toml`.

@@ -37,7 +37,12 @@ pub(super) struct File {
 
 /// A function: a cargo package (`path`), a file (`wasm`), or what a `command` builds.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "Function", rename_all = "kebab-case", deny_unknown_fields, expecting = "a table")]
+#[serde(
+    rename = "Function",
+    rename_all = "kebab-case",
+    deny_unknown_fields,
+    expecting = "a table"
+)]
 pub(super) struct FunctionEntry {
     /// The directory of its cargo package, or the one that the command runs in.
     pub(super) path: Option<At<PathBuf>>,
@@ -108,7 +113,12 @@ pub(super) enum NameOr<T> {
 
 /// What a function may use.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename = "Environment", rename_all = "kebab-case", deny_unknown_fields, expecting = "a table")]
+#[serde(
+    rename = "Environment",
+    rename_all = "kebab-case",
+    deny_unknown_fields,
+    expecting = "a table"
+)]
 pub(super) struct EnvironmentEntry {
     /// Memory of each process, for example `"64MiB"`. 256 MiB where nothing is said.
     pub(super) memory: Option<Size>,
@@ -146,7 +156,12 @@ pub(super) struct EnvironmentEntry {
 
 /// A directory that a function may use.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename = "Files", rename_all = "kebab-case", deny_unknown_fields, expecting = "a table with `path`")]
+#[serde(
+    rename = "Files",
+    rename_all = "kebab-case",
+    deny_unknown_fields,
+    expecting = "a table with `path`"
+)]
 pub(super) struct FilesEntry {
     /// Where it is.
     pub(super) path: At<PathBuf>,
@@ -177,7 +192,12 @@ pub(super) enum GatewayType {
 
 /// Something that listens.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "Gateway", rename_all = "kebab-case", deny_unknown_fields, expecting = "a table")]
+#[serde(
+    rename = "Gateway",
+    rename_all = "kebab-case",
+    deny_unknown_fields,
+    expecting = "a table"
+)]
 pub(super) struct GatewayEntry {
     /// What it speaks.
     #[serde(rename = "type")]
@@ -208,7 +228,12 @@ pub(super) struct StaticFiles {
 
 /// A certificate and its key, as PEM files.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "Tls", rename_all = "kebab-case", deny_unknown_fields, expecting = "a table")]
+#[serde(
+    rename = "Tls",
+    rename_all = "kebab-case",
+    deny_unknown_fields,
+    expecting = "a table"
+)]
 pub(super) struct TlsEntry {
     /// The chain of certificates, the server's own first.
     pub(super) certificates: PathBuf,
@@ -218,7 +243,12 @@ pub(super) struct TlsEntry {
 
 /// What clients may do.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename = "Limits", rename_all = "kebab-case", deny_unknown_fields, expecting = "a table")]
+#[serde(
+    rename = "Limits",
+    rename_all = "kebab-case",
+    deny_unknown_fields,
+    expecting = "a table"
+)]
 pub(super) struct LimitsEntry {
     /// Connections at the same time.
     pub(super) connections: Option<NonZeroUsize>,
@@ -238,7 +268,12 @@ pub(super) struct LimitsEntry {
 
 /// Another project.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "Dependency", rename_all = "kebab-case", deny_unknown_fields, expecting = "a table with `path`")]
+#[serde(
+    rename = "Dependency",
+    rename_all = "kebab-case",
+    deny_unknown_fields,
+    expecting = "a table with `path`"
+)]
 pub(super) struct DependencyEntry {
     /// Its directory.
     pub(super) path: At<PathBuf>,
@@ -246,7 +281,12 @@ pub(super) struct DependencyEntry {
 
 /// Functions that are deployed over HTTP and invoked by name.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "Service", rename_all = "kebab-case", deny_unknown_fields, expecting = "a table")]
+#[serde(
+    rename = "Service",
+    rename_all = "kebab-case",
+    deny_unknown_fields,
+    expecting = "a table"
+)]
 pub(super) struct ServiceEntry {
     /// Where functions are deployed. 127.0.0.1:8002 where nothing is said; elsewhere than on this computer it needs a token.
     pub(super) deploy: Option<SocketAddr>,
@@ -264,7 +304,12 @@ pub(super) struct ServiceEntry {
 
 /// A storage that is no directory.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename = "Storage", rename_all = "kebab-case", deny_unknown_fields, expecting = "a table with `s3`")]
+#[serde(
+    rename = "Storage",
+    rename_all = "kebab-case",
+    deny_unknown_fields,
+    expecting = "a table with `s3`"
+)]
 pub(super) struct StorageEntry {
     /// A bucket of S3, or of what speaks like it, by OpenDAL's options: `bucket`, `root`, `region`, `endpoint`,
     /// `access_key_id`, `secret_access_key` and others.
@@ -296,7 +341,8 @@ impl<Q> Visitor<'_> for OfQuantity<Q> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Q, E> {
-        (self.read)(text).map_err(|why| E::custom(format!("`{text}` is not {}: {why}", self.expecting)))
+        (self.read)(text)
+            .map_err(|why| E::custom(format!("`{text}` is not {}: {why}", self.expecting)))
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<Q, E> {
@@ -305,20 +351,34 @@ impl<Q> Visitor<'_> for OfQuantity<Q> {
 }
 
 fn more_than_none<Q: PartialEq + Default>(quantity: Q) -> Result<Q, String> {
-    if quantity == Q::default() { Err("it is nothing".into()) } else { Ok(quantity) }
+    if quantity == Q::default() {
+        Err("it is nothing".into())
+    } else {
+        Ok(quantity)
+    }
 }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
         let read = |text: &str| quantity::bytes(text).and_then(more_than_none);
-        deserializer.deserialize_any(OfQuantity { expecting: "a size like \"64MiB\"", read }).map(Size)
+        deserializer
+            .deserialize_any(OfQuantity {
+                expecting: "a size like \"64MiB\"",
+                read,
+            })
+            .map(Size)
     }
 }
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
         let read = |text: &str| quantity::duration(text).and_then(more_than_none);
-        deserializer.deserialize_any(OfQuantity { expecting: "a length of time like \"30s\"", read }).map(Time)
+        deserializer
+            .deserialize_any(OfQuantity {
+                expecting: "a length of time like \"30s\"",
+                read,
+            })
+            .map(Time)
     }
 }
 
@@ -368,7 +428,9 @@ impl<W: Copy + 'static> Visitor<'_> for OfWord<W> {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<W, E> {
         let found = self.words.iter().find(|(word, _)| *word == text);
-        found.map(|(_, meaning)| *meaning).ok_or_else(|| E::custom((self.otherwise)(text)))
+        found
+            .map(|(_, meaning)| *meaning)
+            .ok_or_else(|| E::custom((self.otherwise)(text)))
     }
 }
 
@@ -379,15 +441,25 @@ impl<'de> Deserialize<'de> for Language {
                 "`{text}` is not built without a command\nonly `rust` is; for another language say the `command` that builds it and the `output` that this writes"
             )
         };
-        deserializer.deserialize_str(OfWord { expecting: "a language", words: &[("rust", Language::Rust)], otherwise })
+        deserializer.deserialize_str(OfWord {
+            expecting: "a language",
+            words: &[("rust", Language::Rust)],
+            otherwise,
+        })
     }
 }
 
 impl<'de> Deserialize<'de> for GatewayType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<GatewayType, D::Error> {
         let words = &[("http", GatewayType::Http), ("tcp", GatewayType::Tcp)];
-        let otherwise = |text: &str| format!("there is no gateway of type `{text}`\nthere are `http` and `tcp`");
-        deserializer.deserialize_str(OfWord { expecting: "the type of a gateway", words, otherwise })
+        let otherwise = |text: &str| {
+            format!("there is no gateway of type `{text}`\nthere are `http` and `tcp`")
+        };
+        deserializer.deserialize_str(OfWord {
+            expecting: "the type of a gateway",
+            words,
+            otherwise,
+        })
     }
 }
 

@@ -44,8 +44,18 @@ const MAX_WIDTH: usize = 160;
 
 impl Problem {
     /// Something is wrong there.
-    pub(super) fn new(source: &Arc<Source>, span: Option<Span>, message: String, help: Option<String>) -> Problem {
-        Problem { source: source.clone(), span, message, help }
+    pub(super) fn new(
+        source: &Arc<Source>,
+        span: Option<Span>,
+        message: String,
+        help: Option<String>,
+    ) -> Problem {
+        Problem {
+            source: source.clone(),
+            span,
+            message,
+            help,
+        }
     }
 
     /// Returns the file that it is in.
@@ -59,7 +69,10 @@ impl Problem {
         let start = self.start()?;
         let before = &self.source.text[..start];
         let line = before.matches('\n').count() + 1;
-        let column = before[before.rfind('\n').map_or(0, |end| end + 1)..].chars().count() + 1;
+        let column = before[before.rfind('\n').map_or(0, |end| end + 1)..]
+            .chars()
+            .count()
+            + 1;
         Some((line, column))
     }
 
@@ -77,7 +90,9 @@ impl Problem {
     fn start(&self) -> Option<usize> {
         let text = &self.source.text;
         let start = self.span?.start.min(text.len());
-        (0..=start).rev().find(|start| text.is_char_boundary(*start))
+        (0..=start)
+            .rev()
+            .find(|start| text.is_char_boundary(*start))
     }
 }
 
@@ -91,10 +106,16 @@ impl fmt::Display for Problem {
                 let text = &self.source.text;
                 let whole = text.lines().nth(line - 1).unwrap_or_default();
                 // A tab is as wide as the terminal likes; as one blank, what is marked is what is meant.
-                let shown: String = whole.chars().take(MAX_WIDTH).collect::<String>().replace('\t', " ");
+                let shown: String = whole
+                    .chars()
+                    .take(MAX_WIDTH)
+                    .collect::<String>()
+                    .replace('\t', " ");
                 let width = text
                     .get(start..span.end.min(text.len()))
-                    .map_or(1, |marked| marked.lines().next().map_or(1, |line| line.chars().count()));
+                    .map_or(1, |marked| {
+                        marked.lines().next().map_or(1, |line| line.chars().count())
+                    });
                 let before = (column - 1).min(MAX_WIDTH);
                 let marks = "^".repeat(width.clamp(1, (MAX_WIDTH - before).max(1)));
                 margin = line.to_string().len();
@@ -132,8 +153,13 @@ impl ProjectError {
 
     /// A whole file is wrong.
     pub(super) fn of_file(path: &Path, message: String, help: Option<String>) -> ProjectError {
-        let source = Arc::new(Source { path: path.to_path_buf(), text: String::new() });
-        ProjectError { problems: vec![Problem::new(&source, None, message, help)] }
+        let source = Arc::new(Source {
+            path: path.to_path_buf(),
+            text: String::new(),
+        });
+        ProjectError {
+            problems: vec![Problem::new(&source, None, message, help)],
+        }
     }
 
     /// Returns everything that is wrong.
@@ -167,11 +193,18 @@ impl std::error::Error for ProjectError {}
 const LIKENESS: f64 = 0.7;
 
 /// Says which word may be meant, or else which there are: `kind` is what they are together.
-pub(super) fn suggestion<'a>(written: &str, kind: &str, words: impl IntoIterator<Item = &'a str>) -> String {
+pub(super) fn suggestion<'a>(
+    written: &str,
+    kind: &str,
+    words: impl IntoIterator<Item = &'a str>,
+) -> String {
     let mut words: Vec<&str> = words.into_iter().collect();
     words.sort_unstable();
     let likeness = |word: &str| strsim::normalized_damerau_levenshtein(word, written);
-    let near = words.iter().copied().max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
+    let near = words
+        .iter()
+        .copied()
+        .max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
     match near {
         None => format!("there are no {kind}"),
         Some(near) if likeness(near) >= LIKENESS => format!("did you mean `{near}`?"),
@@ -181,7 +214,10 @@ pub(super) fn suggestion<'a>(written: &str, kind: &str, words: impl IntoIterator
 
 /// Returns words as a sentence lists them.
 pub(super) fn list(words: &[impl AsRef<str>]) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| format!("`{}`", word.as_ref())).collect();
+    let quoted: Vec<String> = words
+        .iter()
+        .map(|word| format!("`{}`", word.as_ref()))
+        .collect();
     match quoted.split_last() {
         Some((last, [_, ..])) => format!("{} and {last}", quoted[..quoted.len() - 1].join(", ")),
         _ => quoted.join(""),

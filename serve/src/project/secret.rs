@@ -28,7 +28,8 @@ pub(super) enum Origin {
 impl Secret {
     /// Reads it.
     pub(super) fn read(&self) -> Result<String, Problem> {
-        self.value().map_err(|(message, help)| self.problem(message, Some(help)))
+        self.value()
+            .map_err(|(message, help)| self.problem(message, Some(help)))
     }
 
     /// Something is wrong with it.
@@ -40,16 +41,22 @@ impl Secret {
         match &self.origin {
             Origin::Variable(name) => std::env::var(name).map_err(|error| match error {
                 std::env::VarError::NotPresent => (
-                    format!("the environment variable `{name}`, which this secret is in, is not set"),
+                    format!(
+                        "the environment variable `{name}`, which this secret is in, is not set"
+                    ),
                     format!("set it where `lunatic` is started: `{name}=… lunatic serve`"),
                 ),
-                std::env::VarError::NotUnicode(_) => {
-                    (format!("the environment variable `{name}` is not UTF-8"), "secrets are text".to_string())
-                }
+                std::env::VarError::NotUnicode(_) => (
+                    format!("the environment variable `{name}` is not UTF-8"),
+                    "secrets are text".to_string(),
+                ),
             }),
             Origin::File(path) => {
                 let unreadable = |why: String| {
-                    let message = format!("`{}`, which this secret is in, cannot be read: {why}", path.display());
+                    let message = format!(
+                        "`{}`, which this secret is in, cannot be read: {why}",
+                        path.display()
+                    );
                     (message, "the path is relative to this file".to_string())
                 };
                 let mut value = String::new();
@@ -61,7 +68,9 @@ impl Secret {
                 if length as u64 > MAX_SECRET {
                     return Err(unreadable(format!("it is larger than {MAX_SECRET} bytes")));
                 }
-                let end = value.strip_suffix('\n').map(|value| value.strip_suffix('\r').unwrap_or(value).len());
+                let end = value
+                    .strip_suffix('\n')
+                    .map(|value| value.strip_suffix('\r').unwrap_or(value).len());
                 value.truncate(end.unwrap_or(value.len()));
                 Ok(value)
             }

@@ -57,10 +57,12 @@ impl ProjectService {
         let token = self.token.as_ref().and_then(|secret| {
             let token = match &secret.origin {
                 // It is read again whenever somebody deploys.
-                Origin::File(path) => Token::in_file(path).map_err(|error| secret.problem(error.to_string(), None)),
-                Origin::Variable(_) => secret
-                    .read()
-                    .and_then(|text| Token::new(&text).map_err(|error| secret.problem(error.to_string(), None))),
+                Origin::File(path) => {
+                    Token::in_file(path).map_err(|error| secret.problem(error.to_string(), None))
+                }
+                Origin::Variable(_) => secret.read().and_then(|text| {
+                    Token::new(&text).map_err(|error| secret.problem(error.to_string(), None))
+                }),
             };
             token.map_err(|problem| problems.push(problem)).ok()
         });

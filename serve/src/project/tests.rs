@@ -10,7 +10,8 @@ fn place(files: &[(&str, &str)]) -> TempDir {
     let place = TempDir::new().expect("there is room for temporary files");
     for (name, text) in files.iter().chain(&[("hello/Cargo.toml", "")]) {
         let path = place.path().join(name);
-        std::fs::create_dir_all(path.parent().expect("it lies in the place")).expect("there is room");
+        std::fs::create_dir_all(path.parent().expect("it lies in the place"))
+            .expect("there is room");
         std::fs::write(path, text).expect("there is room");
     }
     place
@@ -46,22 +47,49 @@ gateways:
 #[test]
 fn a_file_of_embly_is_read_as_it_is_written() {
     let project = read(&[("embly-project.yml", SEED)]).unwrap_or_else(|error| panic!("{error}"));
-    let [function] = project.functions() else { panic!("{project:?}") };
+    let [function] = project.functions() else {
+        panic!("{project:?}")
+    };
     assert_eq!(function.name().as_str(), "listener");
-    let Recipe::Cargo { directory, target, profile, binary } = function.recipe() else { panic!("{function:?}") };
+    let Recipe::Cargo {
+        directory,
+        target,
+        profile,
+        binary,
+    } = function.recipe()
+    else {
+        panic!("{function:?}")
+    };
     assert!(directory.ends_with("hello"), "{directory:?}");
-    assert_eq!((*target, profile.as_str(), binary), ("wasm32-wasip1", "release", &None));
-    let [gateway] = project.gateways() else { panic!("{project:?}") };
-    assert_eq!((gateway.name.as_str(), gateway.address), ("index", "127.0.0.1:8082".parse().expect("it is one")));
+    assert_eq!(
+        (*target, profile.as_str(), binary),
+        ("wasm32-wasip1", "release", &None)
+    );
+    let [gateway] = project.gateways() else {
+        panic!("{project:?}")
+    };
+    assert_eq!(
+        (gateway.name.as_str(), gateway.address),
+        ("index", "127.0.0.1:8082".parse().expect("it is one"))
+    );
     let listener = Name::new("listener").expect("it is one");
-    assert_eq!(http(&project).routes, [Route { path: "/".into(), target: Target::Function(listener) }]);
+    assert_eq!(
+        http(&project).routes,
+        [Route {
+            path: "/".into(),
+            target: Target::Function(listener)
+        }]
+    );
 }
 
 #[test]
 fn a_path_of_embly_lies_below_its_context() {
     let yaml = "functions: [{ name: a, context: inner, path: hello, language: rust }]\n";
-    let project = read(&[("embly-project.yml", yaml), ("inner/hello/Cargo.toml", "")]).expect("it is right");
-    let Recipe::Cargo { directory, .. } = project.functions()[0].recipe() else { panic!("{project:?}") };
+    let project =
+        read(&[("embly-project.yml", yaml), ("inner/hello/Cargo.toml", "")]).expect("it is right");
+    let Recipe::Cargo { directory, .. } = project.functions()[0].recipe() else {
+        panic!("{project:?}")
+    };
     assert!(directory.ends_with("inner/hello"), "{directory:?}");
     assert!(project.functions()[0].sources()[0].ends_with("inner"));
 }
@@ -123,41 +151,108 @@ fn everything_that_there_is_can_be_said() {
         limits = { connections = 3, idle = "9s", life = "1h" }
     "#;
     let place = place(&[("lunatic.toml", toml), ("token", "very secret\n")]);
-    let project = Project::read(&place.path().join("lunatic.toml")).unwrap_or_else(|error| panic!("{error}"));
-    let [hello, page, ready, other] = project.functions() else { panic!("{project:?}") };
+    let project =
+        Project::read(&place.path().join("lunatic.toml")).unwrap_or_else(|error| panic!("{error}"));
+    let [hello, page, ready, other] = project.functions() else {
+        panic!("{project:?}")
+    };
 
     let settings = hello.settings().expect("the secrets are there");
-    assert_eq!(settings.policy, Policy::Pool(4.try_into().expect("it is not zero")));
-    assert_eq!((settings.memory, settings.compute, settings.processes), (64 << 20, Some(1000), 7));
-    assert_eq!((settings.deadline, settings.body, settings.requests.get()), (Duration::from_millis(500), 1024, 9));
+    assert_eq!(
+        settings.policy,
+        Policy::Pool(4.try_into().expect("it is not zero"))
+    );
+    assert_eq!(
+        (settings.memory, settings.compute, settings.processes),
+        (64 << 20, Some(1000), 7)
+    );
+    assert_eq!(
+        (settings.deadline, settings.body, settings.requests.get()),
+        (Duration::from_millis(500), 1024, 9)
+    );
     assert_eq!(settings.namespaces, ["lunatic::networking"]);
-    assert_eq!(settings.outbound, ["https://*.example.com".parse().expect("it is a rule")]);
+    assert_eq!(
+        settings.outbound,
+        ["https://*.example.com".parse().expect("it is a rule")]
+    );
     assert!(settings.private_addresses);
-    let access: Vec<_> = settings.directories.iter().map(|known| (known.guest.as_str(), known.access)).collect();
-    assert_eq!(access, [("/data", lunatic_vm::Access::Read), ("/out", lunatic_vm::Access::Write)]);
-    let variables = [("GREETING".to_string(), "hello".to_string()), ("TOKEN".to_string(), "very secret".to_string())];
+    let access: Vec<_> = settings
+        .directories
+        .iter()
+        .map(|known| (known.guest.as_str(), known.access))
+        .collect();
+    assert_eq!(
+        access,
+        [
+            ("/data", lunatic_vm::Access::Read),
+            ("/out", lunatic_vm::Access::Write)
+        ]
+    );
+    let variables = [
+        ("GREETING".to_string(), "hello".to_string()),
+        ("TOKEN".to_string(), "very secret".to_string()),
+    ];
     assert_eq!(settings.variables, variables);
     assert_eq!(settings.client_secret.as_deref(), Some("very secret"));
     assert!(!format!("{settings:?} {project:?}").contains("very secret"));
 
-    let Recipe::Cargo { target, profile, binary, .. } = page.recipe() else { panic!("{page:?}") };
-    assert_eq!((*target, profile.as_str(), binary.as_deref()), ("wasm32-wasip2", "dev", Some("page")));
+    let Recipe::Cargo {
+        target,
+        profile,
+        binary,
+        ..
+    } = page.recipe()
+    else {
+        panic!("{page:?}")
+    };
+    assert_eq!(
+        (*target, profile.as_str(), binary.as_deref()),
+        ("wasm32-wasip2", "dev", Some("page"))
+    );
     let settings = page.settings().expect("it has no secrets");
     assert_eq!((settings.policy, settings.memory), (Policy::Single, 65_536));
     assert_eq!(settings.deadline, Duration::from_secs(2));
 
-    assert_eq!(*ready.recipe(), Recipe::Wasm(place.path().join("ready.wasm")));
-    let Recipe::Command { command, output, .. } = other.recipe() else { panic!("{other:?}") };
+    assert_eq!(
+        *ready.recipe(),
+        Recipe::Wasm(place.path().join("ready.wasm"))
+    );
+    let Recipe::Command {
+        command, output, ..
+    } = other.recipe()
+    else {
+        panic!("{other:?}")
+    };
     assert_eq!(command, &["make", "other.wasm"]);
-    assert!(output.starts_with(place.path()) && output.ends_with("other.wasm"), "{output:?}");
+    assert!(
+        output.starts_with(place.path()) && output.ends_with("other.wasm"),
+        "{output:?}"
+    );
 
-    let [web, raw] = project.gateways() else { panic!("{project:?}") };
-    assert_eq!((web.address.port(), raw.address), (0, "[::]:7000".parse().expect("it is one")));
+    let [web, raw] = project.gateways() else {
+        panic!("{project:?}")
+    };
+    assert_eq!(
+        (web.address.port(), raw.address),
+        (0, "[::]:7000".parse().expect("it is one"))
+    );
     let web = http(&project);
     assert_eq!(web.routes.len(), 3);
-    assert_eq!((web.limits.connections, web.limits.requests, web.limits.fields), (5, 6, 7));
-    assert_eq!((web.limits.head_size, web.limits.head_time), (8192, Duration::from_secs(1)));
-    let Protocol::Tcp(raw) = &raw.protocol else { panic!("{raw:?}") };
+    assert_eq!(
+        (
+            web.limits.connections,
+            web.limits.requests,
+            web.limits.fields
+        ),
+        (5, 6, 7)
+    );
+    assert_eq!(
+        (web.limits.head_size, web.limits.head_time),
+        (8192, Duration::from_secs(1))
+    );
+    let Protocol::Tcp(raw) = &raw.protocol else {
+        panic!("{raw:?}")
+    };
     assert_eq!((raw.connections, raw.idle), (3, Duration::from_secs(9)));
     assert_eq!(raw.life, Some(Duration::from_secs(3600)));
 }
@@ -172,7 +267,10 @@ error: unknown field `polcy`
 3 | polcy = \"fresh\"
   | ^^^^^
   = help: did you mean `policy`?";
-    assert_eq!(read(&[("lunatic.toml", toml)]).expect_err("it is wrong"), expected);
+    assert_eq!(
+        read(&[("lunatic.toml", toml)]).expect_err("it is wrong"),
+        expected
+    );
 }
 
 /// Checks each line of what is said of a file, without what is shown of the file.
@@ -203,10 +301,16 @@ const HELLO: &str = "[functions.hello]\npath = \"hello\"\n";
 
 #[test]
 fn what_is_no_toml_is_refused() {
-    check("[functions", &["lunatic.toml:1:11: unclosed table, expected `]`"]);
+    check(
+        "[functions",
+        &["lunatic.toml:1:11: unclosed table, expected `]`"],
+    );
     check(
         "[functions.a]\nwasm = \"a\"\nwasm = \"b\"\n[functions.a]\n",
-        &["lunatic.toml:3:1: duplicate key", "lunatic.toml:4:12: duplicate key"],
+        &[
+            "lunatic.toml:3:1: duplicate key",
+            "lunatic.toml:4:12: duplicate key",
+        ],
     );
 }
 
@@ -239,7 +343,10 @@ fn quantities_are_checked() {
             "lunatic.toml:4:10: `64MB` is not a size like \"64MiB\": `MB` is no unit of size; write for example 65536, 512KiB, 64MiB or 1GiB",
         ],
     );
-    check(&environment("memory = 0"), &["lunatic.toml:4:10: `0` is not a size like \"64MiB\": it is nothing"]);
+    check(
+        &environment("memory = 0"),
+        &["lunatic.toml:4:10: `0` is not a size like \"64MiB\": it is nothing"],
+    );
     check(
         &environment("deadline = \"1d\""),
         &[
@@ -250,7 +357,10 @@ fn quantities_are_checked() {
         &environment("outbound = [\"a.example\", \"ftp://b.example\"]"),
         &["lunatic.toml:4:26: `ftp://b.example` names no hosts: a scheme is `http` or `https`"],
     );
-    check(&environment("compute = -1"), &["lunatic.toml:4:11: expected a nonzero u64, found `-1`"]);
+    check(
+        &environment("compute = -1"),
+        &["lunatic.toml:4:11: expected a nonzero u64, found `-1`"],
+    );
     check(
         &environment("deadline = true"),
         &["lunatic.toml:4:12: expected a length of time like \"30s\", found `true`"],
@@ -341,11 +451,19 @@ fn a_secret_that_is_not_there_is_an_error_where_it_is_named() {
         "{HELLO}[functions.hello.environment.secrets]\nA = {{ env = \"LUNATIC_TEST_NOT_SET\" }}\nB = {{ file = \"nowhere\" }}\n"
     );
     let place = place(&[("lunatic.toml", &toml)]);
-    let project = Project::read(&place.path().join("lunatic.toml")).unwrap_or_else(|error| panic!("{error}"));
-    let error = project.functions()[0].settings().expect_err("they are not there");
-    let [variable, file] = error.problems() else { panic!("{error}") };
+    let project =
+        Project::read(&place.path().join("lunatic.toml")).unwrap_or_else(|error| panic!("{error}"));
+    let error = project.functions()[0]
+        .settings()
+        .expect_err("they are not there");
+    let [variable, file] = error.problems() else {
+        panic!("{error}")
+    };
     assert_eq!(variable.place(), Some((4, 5)));
-    assert!(variable.message().contains("`LUNATIC_TEST_NOT_SET`"), "{error}");
+    assert!(
+        variable.message().contains("`LUNATIC_TEST_NOT_SET`"),
+        "{error}"
+    );
     assert!(file.message().contains("nowhere"), "{error}");
 }
 
@@ -355,14 +473,34 @@ fn a_service_is_described_with_its_secrets_elsewhere() {
         "{HELLO}[service]\ndeploy = \"0.0.0.0:9002\"\nstorage = {{ s3 = {{ bucket = \"b\", access_key_id = {{ file = \"id\" }} }} }}\n\
          token = {{ file = \"token\" }}\nenvironment = {{ memory = \"1MiB\" }}\n"
     );
-    let files = [("lunatic.toml", toml.as_str()), ("token", "a-token-that-is-long-enough\n"), ("id", "an id")];
+    let files = [
+        ("lunatic.toml", toml.as_str()),
+        ("token", "a-token-that-is-long-enough\n"),
+        ("id", "an id"),
+    ];
     let place = place(&files);
-    let project = Project::read(&place.path().join("lunatic.toml")).unwrap_or_else(|error| panic!("{error}"));
-    let config = project.service().unwrap_or_else(|error| panic!("{error}")).expect("it describes one");
-    assert_eq!((config.deploy.port(), config.invoke.port(), config.defaults.memory), (9002, 8000, 1 << 20));
+    let project =
+        Project::read(&place.path().join("lunatic.toml")).unwrap_or_else(|error| panic!("{error}"));
+    let config = project
+        .service()
+        .unwrap_or_else(|error| panic!("{error}"))
+        .expect("it describes one");
+    assert_eq!(
+        (
+            config.deploy.port(),
+            config.invoke.port(),
+            config.defaults.memory
+        ),
+        (9002, 8000, 1 << 20)
+    );
     assert!(config.token.is_some());
-    let crate::StorageSettings::S3(options) = &config.storage else { panic!("{config:?}") };
-    assert_eq!(options.get("access_key_id").map(String::as_str), Some("an id"));
+    let crate::StorageSettings::S3(options) = &config.storage else {
+        panic!("{config:?}")
+    };
+    assert_eq!(
+        options.get("access_key_id").map(String::as_str),
+        Some("an id")
+    );
 
     std::fs::write(place.path().join("token"), "short\n").expect("there is room");
     std::fs::remove_file(place.path().join("id")).expect("it is ours");
@@ -373,26 +511,37 @@ fn a_service_is_described_with_its_secrets_elsewhere() {
 
 #[test]
 fn functions_of_other_projects_are_there_under_their_names() {
-    let foo =
-        "[functions.foo]\nwasm = \"foo.wasm\"\n[gateways.ignored]\ntype = \"http\"\nport = 1\nfunction = \"foo\"\n";
+    let foo = "[functions.foo]\nwasm = \"foo.wasm\"\n[gateways.ignored]\ntype = \"http\"\nport = 1\nfunction = \"foo\"\n";
     let toml = format!(
         "{HELLO}[dependencies]\nmaxmcd = {{ path = \"theirs\" }}\n[gateways.a]\ntype = \"http\"\nport = 0\nfunction = \"maxmcd/foo\"\n"
     );
-    let project =
-        read(&[("lunatic.toml", &toml), ("theirs/lunatic.toml", foo)]).unwrap_or_else(|error| panic!("{error}"));
-    let names: Vec<_> = project.functions().iter().map(|function| function.name().as_str()).collect();
+    let project = read(&[("lunatic.toml", &toml), ("theirs/lunatic.toml", foo)])
+        .unwrap_or_else(|error| panic!("{error}"));
+    let names: Vec<_> = project
+        .functions()
+        .iter()
+        .map(|function| function.name().as_str())
+        .collect();
     assert_eq!(names, ["maxmcd/foo", "hello"]);
-    let Recipe::Wasm(wasm) = project.functions()[0].recipe() else { panic!("{project:?}") };
+    let Recipe::Wasm(wasm) = project.functions()[0].recipe() else {
+        panic!("{project:?}")
+    };
     assert!(wasm.ends_with("theirs/foo.wasm"), "{wasm:?}");
     assert_eq!((project.gateways().len(), project.files().len()), (1, 2));
 
     let wrong = "[functions.foo]\nwasm = 1\n";
     check_files(
-        &[("lunatic.toml", &toml.replace("maxmcd/foo", "maxmcd/bar")), ("theirs/lunatic.toml", foo)],
+        &[
+            ("lunatic.toml", &toml.replace("maxmcd/foo", "maxmcd/bar")),
+            ("theirs/lunatic.toml", foo),
+        ],
         &["lunatic.toml:8:12: there is no function `maxmcd/bar`; did you mean `maxmcd/foo`?"],
     );
     check_files(
-        &[("lunatic.toml", &toml.replace("maxmcd/foo", "hello")), ("theirs/lunatic.toml", wrong)],
+        &[
+            ("lunatic.toml", &toml.replace("maxmcd/foo", "hello")),
+            ("theirs/lunatic.toml", wrong),
+        ],
         &["theirs/lunatic.toml:2:8: expected path string, found `1`"],
     );
     check_files(
@@ -422,14 +571,20 @@ fn projects_that_depend_on_each_other_are_refused() {
     check_files(
         &[
             ("lunatic.toml", &format!("{root}b = {{ path = \"b\" }}\n")),
-            ("a/lunatic.toml", &format!("{HELLO}[dependencies]\nb = {{ path = \"../other\" }}\n")),
+            (
+                "a/lunatic.toml",
+                &format!("{HELLO}[dependencies]\nb = {{ path = \"../other\" }}\n"),
+            ),
             ("a/hello/Cargo.toml", ""),
             ("b/lunatic.toml", HELLO),
             ("b/hello/Cargo.toml", ""),
             ("other/lunatic.toml", HELLO),
             ("other/hello/Cargo.toml", ""),
         ],
-        &[&format!("lunatic.toml:5:1: `b` is another project elsewhere: `{}`; give one of them another name", "other")],
+        &[&format!(
+            "lunatic.toml:5:1: `b` is another project elsewhere: `{}`; give one of them another name",
+            "other"
+        )],
     );
 }
 
@@ -438,19 +593,29 @@ fn mistakes_in_a_file_of_embly_have_their_lines_too() {
     check_files(
         &[(
             "embly-project.yml",
-            &SEED.replace("function: listener", "function: listner").replace("type: http", "type: udp"),
+            &SEED
+                .replace("function: listener", "function: listner")
+                .replace("type: http", "type: udp"),
         )],
         &["embly-project.yml:7:11: there is no gateway of type `udp`; there are `http` and `tcp`"],
     );
     check_files(
-        &[("embly-project.yml", &SEED.replace("function: listener", "function: listner").replace("language", "lang"))],
+        &[(
+            "embly-project.yml",
+            &SEED
+                .replace("function: listener", "function: listner")
+                .replace("language", "lang"),
+        )],
         &[
             "embly-project.yml:2:5: `language` is missing",
             "embly-project.yml:4:5: unknown field `lang`; there are `context`, `language`, `name` and `path`",
         ],
     );
     check_files(
-        &[("embly-project.yml", &SEED.replace("function: listener", "function: listner"))],
+        &[(
+            "embly-project.yml",
+            &SEED.replace("function: listener", "function: listner"),
+        )],
         &["embly-project.yml:9:15: there is no function `listner`; did you mean `listener`?"],
     );
     check_files(
@@ -462,7 +627,9 @@ fn mistakes_in_a_file_of_embly_have_their_lines_too() {
     check_files(
         &[(
             "embly-project.yml",
-            &format!("{SEED}  - name: index\n    type: tcp\n    port: 8083\n    function: listener\n"),
+            &format!(
+                "{SEED}  - name: index\n    type: tcp\n    port: 8083\n    function: listener\n"
+            ),
         )],
         &["embly-project.yml:10:11: there are two gateways `index`; names are used once"],
     );
@@ -481,7 +648,8 @@ fn a_yaml_bomb_is_refused_in_no_time() {
     for yaml in [laughs, deep, wide, large] {
         let error = read(&[("embly-project.yml", &yaml)]).expect_err("it is too much");
         assert!(
-            error.contains("this is not YAML as it is read here") || error.contains("it is larger than"),
+            error.contains("this is not YAML as it is read here")
+                || error.contains("it is larger than"),
             "{error}"
         );
         assert!(error.len() < 2000, "{error}");
@@ -490,9 +658,15 @@ fn a_yaml_bomb_is_refused_in_no_time() {
 
 #[test]
 fn a_file_is_found_above_and_the_nearest_is_taken() {
-    let place = place(&[("lunatic.toml", HELLO), ("embly-project.yml", SEED), ("inner/embly-project.yml", SEED)]);
-    let found =
-        |below: &str| Project::find(&place.path().join(below)).map(|file| file.canonicalize().expect("it is there"));
+    let place = place(&[
+        ("lunatic.toml", HELLO),
+        ("embly-project.yml", SEED),
+        ("inner/embly-project.yml", SEED),
+    ]);
+    let found = |below: &str| {
+        Project::find(&place.path().join(below))
+            .map(|file| file.canonicalize().expect("it is there"))
+    };
     let root = place.path().canonicalize().expect("it is there");
     assert_eq!(found("hello"), Some(root.join("lunatic.toml")));
     assert_eq!(found("inner"), Some(root.join("inner/embly-project.yml")));

@@ -50,7 +50,10 @@ impl Node {
     pub(super) fn of_toml(source: &Arc<Source>) -> Result<Node, Vec<Problem>> {
         let (table, errors) = DeTable::parse_recoverable(&source.text);
         if errors.is_empty() {
-            return Ok(of_toml(table.span().into(), DeValue::Table(table.into_inner())));
+            return Ok(of_toml(
+                table.span().into(),
+                DeValue::Table(table.into_inner()),
+            ));
         }
         let problem = |error: toml::de::Error| {
             // Some messages have a second line with what was expected.
@@ -77,16 +80,28 @@ impl Node {
         read.map(Node::from).map_err(|error| {
             let message = error.without_snippet().to_string();
             // The place is told beside it.
-            let message = message.split(" at line ").next().unwrap_or(&message).to_string();
+            let message = message
+                .split(" at line ")
+                .next()
+                .unwrap_or(&message)
+                .to_string();
             let span = error.location().and_then(|location| of_location(&location));
-            vec![Problem::new(source, span, format!("this is not YAML as it is read here: {message}"), None)]
+            vec![Problem::new(
+                source,
+                span,
+                format!("this is not YAML as it is read here: {message}"),
+                None,
+            )]
         })
     }
 }
 
 impl From<std::ops::Range<usize>> for Span {
     fn from(range: std::ops::Range<usize>) -> Span {
-        Span { start: range.start, end: range.end }
+        Span {
+            start: range.start,
+            end: range.end,
+        }
     }
 }
 
@@ -94,25 +109,37 @@ impl From<std::ops::Range<usize>> for Span {
 fn of_toml(span: Span, value: DeValue<'_>) -> Node {
     let value = match value {
         DeValue::String(text) => Value::Text(text.into_owned()),
-        DeValue::Integer(integer) => match i128::from_str_radix(integer.as_str(), integer.radix()) {
-            Ok(integer) => Value::Integer(integer),
-            // It has more digits than any field takes.
-            Err(_) => Value::Text(integer.to_string()),
-        },
+        DeValue::Integer(integer) => {
+            match i128::from_str_radix(integer.as_str(), integer.radix()) {
+                Ok(integer) => Value::Integer(integer),
+                // It has more digits than any field takes.
+                Err(_) => Value::Text(integer.to_string()),
+            }
+        }
         DeValue::Float(float) => match float.as_str().parse() {
             Ok(float) => Value::Float(float),
             Err(_) => Value::Text(float.to_string()),
         },
         DeValue::Boolean(bool) => Value::Bool(bool),
         DeValue::Datetime(datetime) => Value::Text(datetime.to_string()),
-        DeValue::Array(items) => {
-            Value::List(items.into_iter().map(|item| of_toml(item.span().into(), item.into_inner())).collect())
-        }
+        DeValue::Array(items) => Value::List(
+            items
+                .into_iter()
+                .map(|item| of_toml(item.span().into(), item.into_inner()))
+                .collect(),
+        ),
         DeValue::Table(table) => {
             let entry = |(key, value): (toml::Spanned<_>, toml::Spanned<_>)| {
-                let (at, node) = (Span::from(key.span()), of_toml(value.span().into(), value.into_inner()));
+                let (at, node) = (
+                    Span::from(key.span()),
+                    of_toml(value.span().into(), value.into_inner()),
+                );
                 let key: std::borrow::Cow<'_, str> = key.into_inner();
-                Entry { key: key.into_owned(), span: at, node }
+                Entry {
+                    key: key.into_owned(),
+                    span: at,
+                    node,
+                }
             };
             let mut entries: Vec<Entry> = table.into_iter().map(entry).collect();
             entries.sort_by_key(|entry| entry.span);
@@ -127,7 +154,10 @@ struct Yaml(Value);
 
 impl From<Spanned<Yaml>> for Node {
     fn from(spanned: Spanned<Yaml>) -> Node {
-        Node { span: of_location(&spanned.referenced).unwrap_or_default(), value: spanned.value.0 }
+        Node {
+            span: of_location(&spanned.referenced).unwrap_or_default(),
+            value: spanned.value.0,
+        }
     }
 }
 
@@ -136,7 +166,10 @@ fn of_location(location: &Location) -> Option<Span> {
     let span = location.span();
     let start = usize::try_from(span.byte_offset()?).ok()?;
     let length = usize::try_from(span.byte_len().unwrap_or(1)).ok()?;
-    Some(Span { start, end: start.checked_add(length)? })
+    Some(Span {
+        start,
+        end: start.checked_add(length)?,
+    })
 }
 
 impl<'de> Deserialize<'de> for Yaml {
@@ -187,7 +220,11 @@ impl<'de> Deserialize<'de> for Yaml {
                 while let Some(key) = map.next_key::<Spanned<String>>()? {
                     let span = of_location(&key.referenced).unwrap_or_default();
                     let node = map.next_value::<Spanned<Yaml>>()?.into();
-                    table.push(Entry { key: key.value, span, node });
+                    table.push(Entry {
+                        key: key.value,
+                        span,
+                        node,
+                    });
                 }
                 Ok(Yaml(Value::Table(table)))
             }

@@ -18,7 +18,9 @@ use super::{Inner, Record, guard, upload};
 use crate::gateway::http::{Body, BodyError, Handler};
 use crate::{Code, Follower, Line, Name, Policy, Settings, Version};
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, IF_MATCH, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, IF_MATCH, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -43,7 +45,8 @@ async fn answer(inner: Arc<Inner>, request: Request<Body>) -> Result<Response<Bo
     let path = head.uri.path().to_string();
     // Who asks whether all is well need not be who may deploy, and learns nothing else.
     if path == "/healthz" {
-        return allowed(&head.method, &[Method::GET, Method::HEAD]).map(|()| text(StatusCode::OK, "ok\n".into()));
+        return allowed(&head.method, &[Method::GET, Method::HEAD])
+            .map(|()| text(StatusCode::OK, "ok\n".into()));
     }
     guard::check(inner.config.token.as_ref(), &head.uri, &head.headers).await?;
     let query = head.uri.query().unwrap_or_default();
@@ -63,7 +66,11 @@ async fn answer(inner: Arc<Inner>, request: Request<Body>) -> Result<Response<Bo
                 Err(_) => "failed",
             });
             let (version, deployed) = deployed?;
-            let status = if deployed == Deployed::New { StatusCode::CREATED } else { StatusCode::OK };
+            let status = if deployed == Deployed::New {
+                StatusCode::CREATED
+            } else {
+                StatusCode::OK
+            };
             Ok(json(status, &named(&version)))
         }
         ["functions"] => {
@@ -74,7 +81,10 @@ async fn answer(inner: Arc<Inner>, request: Request<Body>) -> Result<Response<Bo
             // What is stored under what is no name can be deleted only where it is stored.
             let name = name_of(name)?;
             inner.remove(&name).await?;
-            Ok(json(StatusCode::OK, &json!({ "name": name.as_str(), "deleted": true })))
+            Ok(json(
+                StatusCode::OK,
+                &json!({ "name": name.as_str(), "deleted": true }),
+            ))
         }
         ["functions", name] => {
             allowed(&head.method, &[Method::GET, Method::DELETE])?;
@@ -89,7 +99,9 @@ async fn answer(inner: Arc<Inner>, request: Request<Body>) -> Result<Response<Bo
             allowed(&head.method, &[Method::GET])?;
             logs(&inner, &name_of(name)?, query, &head.headers)
         }
-        _ => Err(Refusal::not_found("there is nothing here; functions are deployed by POST to /deploy/NAME")),
+        _ => Err(Refusal::not_found(
+            "there is nothing here; functions are deployed by POST to /deploy/NAME",
+        )),
     }
 }
 
@@ -103,7 +115,12 @@ async fn deploy(
     let name = name_of(name)?;
     let asked = Asked::parse(query, fields)?;
     let expected = match fields.get(IF_MATCH) {
-        Some(field) => Some(field.to_str().map_err(|_| Refusal::bad_request("`if-match` is no hash"))?.to_string()),
+        Some(field) => Some(
+            field
+                .to_str()
+                .map_err(|_| Refusal::bad_request("`if-match` is no hash"))?
+                .to_string(),
+        ),
         None => None,
     };
     let busy = || Refusal::busy("as many deploys are going on, and wait, as may; try again");
@@ -111,12 +128,22 @@ async fn deploy(
     let place = tokio::time::timeout(inner.config.upload_time, inner.deploys.acquire()).await;
     let _place = place.map_err(|_| busy())?;
     let bytes = upload::read(body, inner.config.size, inner.config.upload_time).await?;
-    inner.deploy(Order { name, bytes, asked, expected }).await
+    inner
+        .deploy(Order {
+            name,
+            bytes,
+            asked,
+            expected,
+        })
+        .await
 }
 
 fn metrics(inner: &Inner) -> Response<Body> {
     let functions = &inner.functions;
-    let mut page = text(StatusCode::OK, functions.metrics().text() + &functions.vm().metrics());
+    let mut page = text(
+        StatusCode::OK,
+        functions.metrics().text() + &functions.vm().metrics(),
+    );
     let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     page.headers_mut().insert(CONTENT_TYPE, format);
     page
@@ -129,16 +156,28 @@ fn named(version: &Version) -> Value {
 /// Returns all functions: those that serve, wherever they come from, and those that are stored and do not.
 fn list(inner: &Inner) -> Vec<Value> {
     let mut names: Vec<String> = inner.known().keys().cloned().collect();
-    names.extend(inner.functions.all().iter().map(|function| function.name().to_string()));
+    names.extend(
+        inner
+            .functions
+            .all()
+            .iter()
+            .map(|function| function.name().to_string()),
+    );
     names.sort();
     names.dedup();
-    names.iter().filter_map(|name| summary(inner, name)).collect()
+    names
+        .iter()
+        .filter_map(|name| summary(inner, name))
+        .collect()
 }
 
 fn summary(inner: &Inner, name: &str) -> Option<Value> {
     let record = inner.known().get(name).cloned();
     let manifest = record.as_ref().and_then(|record| record.manifest.clone());
-    if let Some(Record { broken: Some(why), .. }) = record {
+    if let Some(Record {
+        broken: Some(why), ..
+    }) = record
+    {
         let version = manifest.map(|manifest| manifest.current);
         return Some(json!({ "name": name, "state": "broken", "version": version, "error": why }));
     }
@@ -146,7 +185,12 @@ fn summary(inner: &Inner, name: &str) -> Option<Value> {
     let version = inner.functions.get(name)?.version();
     let mut summary = named(&version);
     summary["state"] = "serving".into();
-    summary["origin"] = if manifest.is_some() { "deployed" } else { "project" }.into();
+    summary["origin"] = if manifest.is_some() {
+        "deployed"
+    } else {
+        "project"
+    }
+    .into();
     summary["kind"] = match version.code() {
         Code::Spark(_) => "spark",
         Code::Component(_) => "component",
@@ -157,7 +201,11 @@ fn summary(inner: &Inner, name: &str) -> Option<Value> {
     if let Some(manifest) = manifest {
         summary["size"] = manifest.current().size.into();
         summary["deployed"] = manifest.current().deployed.clone().into();
-        summary["versions"] = manifest.versions.iter().map(|version| version.number).collect();
+        summary["versions"] = manifest
+            .versions
+            .iter()
+            .map(|version| version.number)
+            .collect();
     }
     Some(summary)
 }
@@ -185,7 +233,11 @@ fn describe(inner: &Inner, name: &Name) -> Result<Value, Refusal> {
 /// Returns what a function may use. Of what may be secret only that it is there is told.
 fn settings(settings: &Settings) -> Value {
     let variables: Vec<_> = settings.variables.iter().map(|(name, _)| name).collect();
-    let outbound: Vec<_> = settings.outbound.iter().map(|rule| rule.to_string()).collect();
+    let outbound: Vec<_> = settings
+        .outbound
+        .iter()
+        .map(|rule| rule.to_string())
+        .collect();
     json!({
         "policy": policy(settings.policy),
         "memory": settings.memory,
@@ -208,14 +260,27 @@ fn policy(policy: Policy) -> String {
     }
 }
 
-fn logs(inner: &Arc<Inner>, name: &Name, query: &str, fields: &HeaderMap) -> Result<Response<Body>, Refusal> {
-    let function = inner.functions.get(name.as_str()).ok_or_else(|| unknown(name))?;
+fn logs(
+    inner: &Arc<Inner>,
+    name: &Name,
+    query: &str,
+    fields: &HeaderMap,
+) -> Result<Response<Body>, Refusal> {
+    let function = inner
+        .functions
+        .get(name.as_str())
+        .ok_or_else(|| unknown(name))?;
     let follows = parameter(query, "follow").is_some_and(|value| value != "false");
     let lines = match parameter(query, "lines") {
-        Some(lines) => lines.parse().map_err(|_| Refusal::bad_request("`lines` is a whole number"))?,
+        Some(lines) => lines
+            .parse()
+            .map_err(|_| Refusal::bad_request("`lines` is a whole number"))?,
         None => LINES,
     };
-    let format = match fields.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/")) {
+    let format = match fields
+        .get(ACCEPT)
+        .is_some_and(|accept| accept.as_bytes().starts_with(b"application/"))
+    {
         true => Format::Json,
         false => Format::Text,
     };
@@ -226,13 +291,25 @@ fn logs(inner: &Arc<Inner>, name: &Name, query: &str, fields: &HeaderMap) -> Res
         // It is not held: when the function is deleted, what is left of its log is nobody's.
         drop(function);
         let first = format.lines(newest(&kept, lines));
-        follow(first, format, Following { follower, is_ending: inner.is_ending.subscribe(), _place: place })
+        follow(
+            first,
+            format,
+            Following {
+                follower,
+                is_ending: inner.is_ending.subscribe(),
+                _place: place,
+            },
+        )
     } else {
         full(format.lines(newest(&function.log().lines(), lines)))
     };
     let mut response = Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
@@ -296,13 +373,23 @@ fn name_of(text: &str) -> Result<Name, Refusal> {
 }
 
 fn version_of(query: &str) -> Result<Option<u64>, Refusal> {
-    let Some(version) = parameter(query, "version") else { return Ok(None) };
-    version.parse().map(Some).map_err(|_| Refusal::bad_request("`version` is a whole number"))
+    let Some(version) = parameter(query, "version") else {
+        return Ok(None);
+    };
+    version
+        .parse()
+        .map(Some)
+        .map_err(|_| Refusal::bad_request("`version` is a whole number"))
 }
 
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    let pairs = query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs
+        .into_iter()
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value)
 }
 
 fn allowed(method: &Method, methods: &[Method]) -> Result<(), Refusal> {
@@ -313,14 +400,24 @@ fn allowed(method: &Method, methods: &[Method]) -> Result<(), Refusal> {
 }
 
 fn refused(refusal: Refusal) -> Response<Body> {
-    let Refusal { status, sentence, allow } = refusal;
-    let mut response = json(status, &json!({ "error": lunatic_vm::printable(&sentence) }));
+    let Refusal {
+        status,
+        sentence,
+        allow,
+    } = refusal;
+    let mut response = json(
+        status,
+        &json!({ "error": lunatic_vm::printable(&sentence) }),
+    );
     let fields = response.headers_mut();
     if let Some(allow) = allow {
         fields.insert(ALLOW, allow);
     }
     if status == StatusCode::UNAUTHORIZED {
-        fields.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"lunatic\""));
+        fields.insert(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"lunatic\""),
+        );
     }
     if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
         fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -330,17 +427,24 @@ fn refused(refusal: Refusal) -> Response<Body> {
 
 fn json(status: StatusCode, value: &Value) -> Response<Body> {
     let mut response = text(status, format!("{value}\n"));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
 fn text(status: StatusCode, text: String) -> Response<Body> {
     let mut response = Response::new(full(text.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }
 
 fn full(bytes: Bytes) -> Body {
-    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }

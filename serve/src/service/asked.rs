@@ -83,21 +83,31 @@ impl Asked {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (key, value) = (decoded(key)?, decoded(value)?);
-            asked.set(&key, &value).map_err(|why| Refusal::bad_request(format!("`{key}={value}`: {why}")))?;
+            asked
+                .set(&key, &value)
+                .map_err(|why| Refusal::bad_request(format!("`{key}={value}`: {why}")))?;
         }
         for field in fields.get_all(VARIABLE) {
             let (name, value) = text(VARIABLE, field)?
                 .split_once('=')
                 .filter(|(name, _)| !name.is_empty())
-                .ok_or_else(|| Refusal::bad_request(format!("a field `{VARIABLE}` is `NAME=VALUE`")))?;
+                .ok_or_else(|| {
+                    Refusal::bad_request(format!("a field `{VARIABLE}` is `NAME=VALUE`"))
+                })?;
             asked.variables.insert(name.to_string(), value.to_string());
         }
         if let Some(field) = fields.get(CLIENT_SECRET) {
             asked.client_secret = Some(text(CLIENT_SECRET, field)?.to_string());
         }
-        let size: usize = asked.variables.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let size: usize = asked
+            .variables
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         if asked.variables.len() > VARIABLES || size > VARIABLES_SIZE {
-            let most = format!("a function has at most {VARIABLES} variables of {VARIABLES_SIZE} bytes together");
+            let most = format!(
+                "a function has at most {VARIABLES} variables of {VARIABLES_SIZE} bytes together"
+            );
             return Err(Refusal::bad_request(most));
         }
         Ok(asked)
@@ -113,14 +123,16 @@ impl Asked {
             "compute" => self.compute = Some(count(value)?.get() as u64),
             "deadline" => {
                 let deadline = quantity::duration(value)?.as_micros();
-                self.deadline_in_microseconds = Some(u64::try_from(deadline).map_err(|_| "that is too long")?);
+                self.deadline_in_microseconds =
+                    Some(u64::try_from(deadline).map_err(|_| "that is too long")?);
             }
             "body" => self.body = Some(quantity::bytes(value)?),
             "requests" => self.requests = Some(count(value)?),
             "processes" => self.processes = Some(count(value)?.get() as u64),
             "outbound" => {
                 for host in value.split(',').filter(|host| !host.is_empty()) {
-                    host.parse::<OutboundRule>().map_err(|error| error.to_string())?;
+                    host.parse::<OutboundRule>()
+                        .map_err(|error| error.to_string())?;
                     let hosts = self.outbound.get_or_insert_default();
                     if hosts.len() == HOSTS {
                         return Err(format!("at most {HOSTS} hosts can be asked for"));
@@ -151,7 +163,11 @@ impl Asked {
         }
         if let Some(microseconds) = self.deadline_in_microseconds {
             let deadline = Duration::from_micros(microseconds);
-            within("seconds until the deadline", deadline.as_secs(), most.deadline.as_secs())?;
+            within(
+                "seconds until the deadline",
+                deadline.as_secs(),
+                most.deadline.as_secs(),
+            )?;
             settings.deadline = deadline;
         }
         if let Some(body) = self.body {
@@ -159,7 +175,11 @@ impl Asked {
             settings.body = body;
         }
         if let Some(requests) = self.requests {
-            within("requests at the same time", requests.get(), most.requests.get())?;
+            within(
+                "requests at the same time",
+                requests.get(),
+                most.requests.get(),
+            )?;
             settings.requests = requests;
         }
         if let Some(processes) = self.processes {
@@ -168,9 +188,14 @@ impl Asked {
         }
         if let Some(hosts) = &self.outbound {
             if !most.outbound {
-                return Err(Refusal::bad_request("this service lets nobody who deploys ask for `outbound` hosts"));
+                return Err(Refusal::bad_request(
+                    "this service lets nobody who deploys ask for `outbound` hosts",
+                ));
             }
-            let rules: Result<Vec<_>, _> = hosts.iter().map(|host| host.parse::<OutboundRule>()).collect();
+            let rules: Result<Vec<_>, _> = hosts
+                .iter()
+                .map(|host| host.parse::<OutboundRule>())
+                .collect();
             settings.outbound = rules.map_err(Refusal::bad_request)?;
             // What the defaults let reach private addresses are the hosts of the defaults.
             settings.private_addresses = false;
@@ -190,7 +215,9 @@ fn within<T: PartialOrd + std::fmt::Display>(what: &str, asked: T, most: T) -> R
     if asked <= most {
         return Ok(());
     }
-    Err(Refusal::bad_request(format!("{asked} {what} are asked for; this service gives at most {most}")))
+    Err(Refusal::bad_request(format!(
+        "{asked} {what} are asked for; this service gives at most {most}"
+    )))
 }
 
 fn policy(text: &str) -> Result<Policy, String> {
@@ -204,16 +231,20 @@ fn policy(text: &str) -> Result<Policy, String> {
 
 /// Reads a number of which none would be nothing at all.
 fn count(text: &str) -> Result<NonZeroUsize, String> {
-    text.parse().map_err(|_| "a whole number from 1 on is needed".to_string())
+    text.parse()
+        .map_err(|_| "a whole number from 1 on is needed".to_string())
 }
 
 fn decoded(text: &str) -> Result<String, Refusal> {
     let decoded = percent_decode_str(text).decode_utf8();
-    Ok(decoded.map_err(|_| Refusal::bad_request("the query is not UTF-8"))?.into_owned())
+    Ok(decoded
+        .map_err(|_| Refusal::bad_request("the query is not UTF-8"))?
+        .into_owned())
 }
 
 fn text<'a>(name: &str, field: &'a http::HeaderValue) -> Result<&'a str, Refusal> {
-    std::str::from_utf8(field.as_bytes()).map_err(|_| Refusal::bad_request(format!("the field `{name}` is not UTF-8")))
+    std::str::from_utf8(field.as_bytes())
+        .map_err(|_| Refusal::bad_request(format!("the field `{name}` is not UTF-8")))
 }
 
 impl Default for Most {

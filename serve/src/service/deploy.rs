@@ -63,13 +63,22 @@ impl Inner {
             loading.spawn(async move {
                 let (manifest, loaded) = inner.load_one(&name).await;
                 let broken = loaded.err();
-                inner.known().insert(name.clone(), Record { manifest, broken: broken.clone() });
+                inner.known().insert(
+                    name.clone(),
+                    Record {
+                        manifest,
+                        broken: broken.clone(),
+                    },
+                );
                 broken.map(|why| Skipped { name, why })
             });
         }
         skipped.extend(loading.join_all().await.into_iter().flatten());
         skipped.sort_by(|one, other| one.name.cmp(&other.name));
-        let are_all_known = self.known().values().all(|record| record.manifest.is_some());
+        let are_all_known = self
+            .known()
+            .values()
+            .all(|record| record.manifest.is_some());
         // What a manifest that cannot be read needs is not known, and may be wanted once it is repaired.
         if are_all_known && let Err(error) = self.storage.keep_blobs(&self.needed()).await {
             log::warn!("what is stored and no longer needed stays for now: {error}");
@@ -101,25 +110,46 @@ impl Inner {
     /// Makes the version ready that a manifest has serving.
     async fn restore(&self, name: &Name, manifest: &Manifest) -> Result<Arc<Version>, String> {
         let stored = manifest.current();
-        let settings = self.settings(&stored.asked).map_err(|refusal| refusal.sentence)?;
+        let settings = self
+            .settings(&stored.asked)
+            .map_err(|refusal| refusal.sentence)?;
         // Before the bytes are there: only so many are in memory.
         let place = self.place_to_compile().await;
         let read = self.storage.blob(stored.hash, stored.size).await;
-        let bytes = read.map_err(|error| format!("its wasm, {}, cannot be read: {error}", stored.hash))?;
-        let code = self.compile(place, name, bytes.into()).await.map_err(|refusal| refusal.sentence)?;
-        let prepared = self.functions.prepare(name, stored.number, stored.hash, code, settings);
+        let bytes =
+            read.map_err(|error| format!("its wasm, {}, cannot be read: {error}", stored.hash))?;
+        let code = self
+            .compile(place, name, bytes.into())
+            .await
+            .map_err(|refusal| refusal.sentence)?;
+        let prepared = self
+            .functions
+            .prepare(name, stored.number, stored.hash, code, settings);
         prepared.map_err(|error| error.to_string())
     }
 
     /// Deploys a version, or finds that it serves already.
-    pub(super) async fn deploy(self: &Arc<Inner>, order: Order) -> Result<(Arc<Version>, Deployed), Refusal> {
-        let Order { name, bytes, asked, expected } = order;
+    pub(super) async fn deploy(
+        self: &Arc<Inner>,
+        order: Order,
+    ) -> Result<(Arc<Version>, Deployed), Refusal> {
+        let Order {
+            name,
+            bytes,
+            asked,
+            expected,
+        } = order;
         let settings = self.settings(&asked)?;
         let hashed = bytes.clone();
-        let hash = tokio::task::spawn_blocking(move || blake3::hash(&hashed)).await.map_err(stopping)?;
+        let hash = tokio::task::spawn_blocking(move || blake3::hash(&hashed))
+            .await
+            .map_err(stopping)?;
 
         let turn = self.turn(&name).await;
-        let serving = self.functions.get(name.as_str()).map(|function| function.version());
+        let serving = self
+            .functions
+            .get(name.as_str())
+            .map(|function| function.version());
         let before = self.manifest(&name);
         self.check_place(&name)?;
         if let Some(expected) = expected {
@@ -135,14 +165,24 @@ impl Inner {
         let place = self.place_to_compile().await;
         let code = self.compile(place, &name, bytes.clone()).await?;
         let number = before.as_ref().map_or(1, |before| before.next());
-        let version = self.functions.prepare(&name, number, hash, code, settings).map_err(Refusal::bad_request)?;
+        let version = self
+            .functions
+            .prepare(&name, number, hash, code, settings)
+            .map_err(Refusal::bad_request)?;
         try_out(&version).await?;
 
-        let deployed =
-            jiff::Timestamp::try_from(SystemTime::now()).map_or_else(|_| String::new(), |now| format!("{now:.0}"));
-        let stored = Stored { number, hash, size: bytes.len() as u64, deployed, asked };
+        let deployed = jiff::Timestamp::try_from(SystemTime::now())
+            .map_or_else(|_| String::new(), |now| format!("{now:.0}"));
+        let stored = Stored {
+            number,
+            hash,
+            size: bytes.len() as u64,
+            deployed,
+            asked,
+        };
         let manifest = Manifest::with(before.as_deref(), stored, self.config.versions.get());
-        self.finish(turn, Some(bytes), manifest, version.clone()).await?;
+        self.finish(turn, Some(bytes), manifest, version.clone())
+            .await?;
         Ok((version, Deployed::New))
     }
 
@@ -153,18 +193,30 @@ impl Inner {
         number: Option<u64>,
     ) -> Result<Arc<Version>, Refusal> {
         let turn = self.turn(name).await;
-        let Some(before) = self.manifest(name) else { return Err(unknown(name)) };
+        let Some(before) = self.manifest(name) else {
+            return Err(unknown(name));
+        };
         self.check_place(name)?;
         let Some(number) = number.or_else(|| before.previous()) else {
             let sentence = format!("`{name}` has no version before {}", before.current);
             return Err(Refusal::new(StatusCode::CONFLICT, sentence));
         };
         let Some(manifest) = before.serving(number) else {
-            let kept: Vec<_> = before.versions.iter().map(|version| version.number.to_string()).collect();
-            let sentence = format!("`{name}` has no version {number}; there are {}", kept.join(", "));
+            let kept: Vec<_> = before
+                .versions
+                .iter()
+                .map(|version| version.number.to_string())
+                .collect();
+            let sentence = format!(
+                "`{name}` has no version {number}; there are {}",
+                kept.join(", ")
+            );
             return Err(Refusal::not_found(sentence));
         };
-        let version = self.restore(name, &manifest).await.map_err(Refusal::unfit)?;
+        let version = self
+            .restore(name, &manifest)
+            .await
+            .map_err(Refusal::unfit)?;
         try_out(&version).await?;
         self.finish(turn, None, manifest, version.clone()).await?;
         Ok(version)
@@ -183,10 +235,15 @@ impl Inner {
             inner.storage.delete_manifest(name.as_str()).await?;
             let record = inner.known().remove(name.as_str());
             // Where it does not serve, what serves under its name is another function.
-            if record.as_ref().is_some_and(|record| record.broken.is_none()) {
+            if record
+                .as_ref()
+                .is_some_and(|record| record.broken.is_none())
+            {
                 inner.functions.remove(name.as_str());
             }
-            inner.clean_up(record.and_then(|record| record.manifest)).await;
+            inner
+                .clean_up(record.and_then(|record| record.manifest))
+                .await;
             Ok(())
         });
         removed.await.map_err(stopping)?.map_err(not_stored)
@@ -213,16 +270,26 @@ impl Inner {
                 }
                 return Err(error);
             }
-            let record = Record { manifest: Some(manifest), broken: None };
+            let record = Record {
+                manifest: Some(manifest),
+                broken: None,
+            };
             inner.functions.serve(&version);
             let before = inner.known().insert(version.name().to_string(), record);
-            inner.clean_up(before.and_then(|before| before.manifest)).await;
+            inner
+                .clean_up(before.and_then(|before| before.manifest))
+                .await;
             Ok(())
         });
         finished.await.map_err(stopping)?.map_err(not_stored)
     }
 
-    async fn store(&self, bytes: Option<Bytes>, manifest: &Manifest, version: &Version) -> Result<(), StorageError> {
+    async fn store(
+        &self,
+        bytes: Option<Bytes>,
+        manifest: &Manifest,
+        version: &Version,
+    ) -> Result<(), StorageError> {
         if let Some(bytes) = bytes {
             self.storage.put_blob(version.hash(), bytes).await?;
         }
@@ -233,7 +300,11 @@ impl Inner {
     async fn clean_up(&self, manifest: Option<Arc<Manifest>>) {
         let Some(manifest) = manifest else { return };
         let needed = self.needed();
-        let hashes: HashSet<_> = manifest.versions.iter().map(|version| version.hash).collect();
+        let hashes: HashSet<_> = manifest
+            .versions
+            .iter()
+            .map(|version| version.hash)
+            .collect();
         for hash in hashes.difference(&needed) {
             if let Err(error) = self.storage.delete_blob(*hash).await {
                 log::warn!("wasm that is no longer needed stays until the next start: {error}");
@@ -243,14 +314,20 @@ impl Inner {
 
     /// Waits until nobody else changes a function.
     async fn turn(&self, name: &Name) -> Turn {
-        self.turns_of(name).acquire_owned().await.expect("it is never closed")
+        self.turns_of(name)
+            .acquire_owned()
+            .await
+            .expect("it is never closed")
     }
 
     fn turns_of(&self, name: &Name) -> Arc<Semaphore> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         // Those of which this is the only holder are nobody's.
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        turns.entry(name.clone()).or_insert_with(|| Arc::new(Semaphore::new(1))).clone()
+        turns
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(Semaphore::new(1)))
+            .clone()
     }
 
     fn settings(&self, asked: &Asked) -> Result<Settings, Refusal> {
@@ -260,7 +337,9 @@ impl Inner {
     /// Checks that a function may have a name.
     fn check_place(&self, name: &Name) -> Result<(), Refusal> {
         if name.as_str() == RESERVED {
-            return Err(Refusal::bad_request(format!("`{RESERVED}` is reserved; give the function another name")));
+            return Err(Refusal::bad_request(format!(
+                "`{RESERVED}` is reserved; give the function another name"
+            )));
         }
         let is_serving = self.functions.get(name.as_str()).is_some();
         let known = self.known();
@@ -270,30 +349,44 @@ impl Inner {
             return Err(Refusal::new(StatusCode::CONFLICT, sentence));
         }
         if record.is_none() && known.len() >= self.config.functions.get() {
-            let sentence = format!("there are {} functions, and no more may be; delete one", known.len());
+            let sentence = format!(
+                "there are {} functions, and no more may be; delete one",
+                known.len()
+            );
             return Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, sentence));
         }
         Ok(())
     }
 
     async fn place_to_compile(&self) -> OwnedSemaphorePermit {
-        self.compiles.clone().acquire_owned().await.expect("it is never closed")
+        self.compiles
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("it is never closed")
     }
 
     /// Compiles a function, on a thread of its own. One that is not done in time is not waited for, and keeps its place until
     /// it is.
-    async fn compile(&self, place: OwnedSemaphorePermit, name: &Name, bytes: Bytes) -> Result<Code, Refusal> {
+    async fn compile(
+        &self,
+        place: OwnedSemaphorePermit,
+        name: &Name,
+        bytes: Bytes,
+    ) -> Result<Code, Refusal> {
         if !bytes.starts_with(MAGIC) && !bytes.starts_with(b"\x7fELF") {
             let sentence = "this is not wasm: at offset 0x0, where `\\0asm` has to stand, stands something else";
             return Err(Refusal::unfit(sentence));
         }
         let (vm, module) = (self.functions.vm().clone(), name.to_string());
         let (sender, compiled) = oneshot::channel();
-        let compiling = std::thread::Builder::new().name("deploy".into()).spawn(move || {
-            // Whoever asked may be gone, which is no reason to be told.
-            let _ = sender.send(checked(&vm, &module, &bytes));
-            drop(place);
-        });
+        let compiling = std::thread::Builder::new()
+            .name("deploy".into())
+            .spawn(move || {
+                // Whoever asked may be gone, which is no reason to be told.
+                let _ = sender.send(checked(&vm, &module, &bytes));
+                drop(place);
+            });
         if let Err(error) = compiling {
             return Err(Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -306,12 +399,15 @@ impl Inner {
                 "it is not compiled after {within:?}, which is as long as that may take"
             )));
         };
-        let defect =
-            |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "compiling it failed, by a defect of the compiler");
+        let defect = |_| {
+            Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "compiling it failed, by a defect of the compiler",
+            )
+        };
         match compiled.map_err(defect)? {
             Ok(Code::Program(_)) => {
-                let sentence =
-                    "this is a program that takes connections; the service has functions that answer requests";
+                let sentence = "this is a program that takes connections; the service has functions that answer requests";
                 Err(Refusal::unfit(sentence))
             }
             Ok(code) => Ok(code),
@@ -333,20 +429,30 @@ fn checked(vm: &Vm, name: &str, bytes: &[u8]) -> Result<Code, CodeError> {
 async fn try_out(version: &Version) -> Result<(), Refusal> {
     let environment = version.environment();
     let begun = match version.code() {
-        Code::Spark(spark) => environment.drive(spark.module(), "deploy", |_| Box::pin(async { Exit::Normal })),
-        Code::Program(module) => environment.drive(module, "deploy", |_| Box::pin(async { Exit::Normal })),
+        Code::Spark(spark) => environment.drive(spark.module(), "deploy", |_| {
+            Box::pin(async { Exit::Normal })
+        }),
+        Code::Program(module) => {
+            environment.drive(module, "deploy", |_| Box::pin(async { Exit::Normal }))
+        }
         Code::Component(component) => {
             environment.drive_component(component, "deploy", |_| Box::pin(async { Exit::Normal }))
         }
     };
     let process = Killed(begun.map_err(|error| match error {
-        SpawnError::Ceiling(_) | SpawnError::Ending => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error),
+        SpawnError::Ceiling(_) | SpawnError::Ending => {
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
+        }
         error => Refusal::unfit(format!("it cannot be started: {error}")),
     })?);
     match tokio::time::timeout(START_TIME, process.0.exited()).await {
         Ok(Exit::Normal) => Ok(()),
-        Ok(exit) => Err(Refusal::unfit(format!("it cannot be started: the function {exit}"))),
-        Err(_) => Err(Refusal::unfit(format!("it cannot be started: it was not ready within {START_TIME:?}"))),
+        Ok(exit) => Err(Refusal::unfit(format!(
+            "it cannot be started: the function {exit}"
+        ))),
+        Err(_) => Err(Refusal::unfit(format!(
+            "it cannot be started: it was not ready within {START_TIME:?}"
+        ))),
     }
 }
 

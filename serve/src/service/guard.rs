@@ -11,7 +11,11 @@ use http::uri::{Authority, Uri};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Checks a request's head.
-pub(super) async fn check(token: Option<&Token>, uri: &Uri, fields: &HeaderMap) -> Result<(), Refusal> {
+pub(super) async fn check(
+    token: Option<&Token>,
+    uri: &Uri,
+    fields: &HeaderMap,
+) -> Result<(), Refusal> {
     match token {
         // A page can send no token that it does not know.
         Some(token) => knows(token.clone(), fields).await,
@@ -22,11 +26,15 @@ pub(super) async fn check(token: Option<&Token>, uri: &Uri, fields: &HeaderMap) 
 async fn knows(token: Token, fields: &HeaderMap) -> Result<(), Refusal> {
     let unauthorized = |sentence: &str| Refusal::new(StatusCode::UNAUTHORIZED, sentence);
     let Some(field) = fields.get(AUTHORIZATION) else {
-        return Err(unauthorized("a token is needed: send `authorization: Bearer TOKEN`"));
+        return Err(unauthorized(
+            "a token is needed: send `authorization: Bearer TOKEN`",
+        ));
     };
     let text = field.to_str().ok().and_then(|text| text.split_once(' '));
     let Some((_, text)) = text.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
-        return Err(unauthorized("the field `authorization` is to be `Bearer TOKEN`"));
+        return Err(unauthorized(
+            "the field `authorization` is to be `Bearer TOKEN`",
+        ));
     };
     let text = text.trim().to_string();
     match tokio::task::spawn_blocking(move || token.is(&text)).await {
@@ -34,18 +42,31 @@ async fn knows(token: Token, fields: &HeaderMap) -> Result<(), Refusal> {
         Ok(Ok(false)) => Err(unauthorized("this is not the token")),
         Ok(Err(error)) => {
             log::error!("nobody can deploy: {error}");
-            Err(unauthorized("no token can be checked now; the service's log says why"))
+            Err(unauthorized(
+                "no token can be checked now; the service's log says why",
+            ))
         }
-        Err(_) => Err(unauthorized("no token can be checked while the service stops")),
+        Err(_) => Err(unauthorized(
+            "no token can be checked while the service stops",
+        )),
     }
 }
 
 fn is_no_page(uri: &Uri, fields: &HeaderMap) -> Result<(), Refusal> {
     let forbidden = |sentence: &str| Err(Refusal::new(StatusCode::FORBIDDEN, sentence));
-    if fields.contains_key(ORIGIN) || fields.get("sec-fetch-site").is_some_and(|site| site != "none") {
-        return forbidden("pages cannot use this service; it takes requests of programs, or with a token");
+    if fields.contains_key(ORIGIN)
+        || fields
+            .get("sec-fetch-site")
+            .is_some_and(|site| site != "none")
+    {
+        return forbidden(
+            "pages cannot use this service; it takes requests of programs, or with a token",
+        );
     }
-    let named = uri.authority().cloned().or_else(|| fields.get(HOST)?.to_str().ok()?.parse::<Authority>().ok());
+    let named = uri
+        .authority()
+        .cloned()
+        .or_else(|| fields.get(HOST)?.to_str().ok()?.parse::<Authority>().ok());
     match named {
         Some(authority) if is_this_computer(authority.host()) => Ok(()),
         _ => forbidden("this service is reached as localhost or by its address, or with a token"),
@@ -54,8 +75,11 @@ fn is_no_page(uri: &Uri, fields: &HeaderMap) -> Result<(), Refusal> {
 
 /// Whether a name always means what it says: an address, or this computer.
 fn is_this_computer(host: &str) -> bool {
-    let inside = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let is_address = host.parse::<IpAddr>().is_ok() || inside.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok());
+    let inside = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let is_address = host.parse::<IpAddr>().is_ok()
+        || inside.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok());
     is_address || host.eq_ignore_ascii_case("localhost")
 }
 
@@ -73,14 +97,34 @@ mod tests {
 
     #[test]
     fn t183_pages_and_names_that_lead_here_are_refused() {
-        for host in ["localhost", "localhost:8002", "127.0.0.1:8002", "[::1]:8002", "LOCALHOST"] {
+        for host in [
+            "localhost",
+            "localhost:8002",
+            "127.0.0.1:8002",
+            "[::1]:8002",
+            "LOCALHOST",
+        ] {
             assert!(is_let_in(&[("host", host)]), "{host}");
-            assert!(!is_let_in(&[("host", host), ("origin", "http://localhost:3000")]), "{host}");
-            assert!(!is_let_in(&[("host", host), ("sec-fetch-site", "cross-site")]), "{host}");
+            assert!(
+                !is_let_in(&[("host", host), ("origin", "http://localhost:3000")]),
+                "{host}"
+            );
+            assert!(
+                !is_let_in(&[("host", host), ("sec-fetch-site", "cross-site")]),
+                "{host}"
+            );
         }
-        assert!(is_let_in(&[("host", "localhost"), ("sec-fetch-site", "none")]));
+        assert!(is_let_in(&[
+            ("host", "localhost"),
+            ("sec-fetch-site", "none")
+        ]));
         assert!(!is_let_in(&[]));
-        for host in ["attacker.example", "localhost.attacker.example:8002", "127.0.0.1.nip.io", ""] {
+        for host in [
+            "attacker.example",
+            "localhost.attacker.example:8002",
+            "127.0.0.1.nip.io",
+            "",
+        ] {
             assert!(!is_let_in(&[("host", host)]), "{host}");
         }
     }

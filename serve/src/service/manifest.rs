@@ -52,7 +52,9 @@ impl Manifest {
         if manifest.form != FORM {
             return Err(ManifestError::Form(manifest.form));
         }
-        let is_in_order = manifest.versions.is_sorted_by(|one, next| one.number < next.number);
+        let is_in_order = manifest
+            .versions
+            .is_sorted_by(|one, next| one.number < next.number);
         if !is_in_order || manifest.version(manifest.current).is_none() {
             return Err(ManifestError::Versions(manifest.current));
         }
@@ -70,12 +72,19 @@ impl Manifest {
         let mut versions = before.map_or_else(Vec::new, |before| before.versions.clone());
         versions.push(version);
         versions.drain(..versions.len().saturating_sub(kept.max(1)));
-        Manifest { form: FORM, current, versions }
+        Manifest {
+            form: FORM,
+            current,
+            versions,
+        }
     }
 
     /// Returns the manifest with another one of its versions serving; `None` where there is no such version.
     pub(super) fn serving(&self, number: u64) -> Option<Manifest> {
-        self.version(number).map(|_| Manifest { current: number, ..self.clone() })
+        self.version(number).map(|_| Manifest {
+            current: number,
+            ..self.clone()
+        })
     }
 
     /// Returns the number of the next version.
@@ -85,17 +94,24 @@ impl Manifest {
 
     /// Returns a version.
     pub(super) fn version(&self, number: u64) -> Option<&Stored> {
-        self.versions.iter().find(|version| version.number == number)
+        self.versions
+            .iter()
+            .find(|version| version.number == number)
     }
 
     /// Returns the version that serves.
     pub(super) fn current(&self) -> &Stored {
-        self.version(self.current).expect("it is checked wherever a manifest comes from")
+        self.version(self.current)
+            .expect("it is checked wherever a manifest comes from")
     }
 
     /// Returns the version that one goes back to where no other is named: the one before the one that serves.
     pub(super) fn previous(&self) -> Option<u64> {
-        self.versions.iter().rev().map(|version| version.number).find(|&number| number < self.current)
+        self.versions
+            .iter()
+            .rev()
+            .map(|version| version.number)
+            .find(|&number| number < self.current)
     }
 }
 
@@ -103,11 +119,16 @@ impl Manifest {
 mod hex {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(hash: &blake3::Hash, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        hash: &blake3::Hash,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&hash.to_hex())
     }
 
-    pub(super) fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<blake3::Hash, D::Error> {
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(
+        deserializer: D,
+    ) -> Result<blake3::Hash, D::Error> {
         blake3::Hash::from_hex(String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
@@ -118,11 +139,21 @@ mod tests {
 
     fn version(number: u64) -> Stored {
         let hash = blake3::hash(&number.to_le_bytes());
-        Stored { number, hash, size: 8, deployed: "2026-01-31T12:00:00Z".into(), asked: Asked::default() }
+        Stored {
+            number,
+            hash,
+            size: 8,
+            deployed: "2026-01-31T12:00:00Z".into(),
+            asked: Asked::default(),
+        }
     }
 
     fn numbers(manifest: &Manifest) -> Vec<u64> {
-        manifest.versions.iter().map(|version| version.number).collect()
+        manifest
+            .versions
+            .iter()
+            .map(|version| version.number)
+            .collect()
     }
 
     #[test]
@@ -133,7 +164,10 @@ mod tests {
             assert_eq!(manifest.next(), number);
             manifest = Manifest::with(Some(&manifest), version(number), 3);
         }
-        assert_eq!((numbers(&manifest), manifest.current, manifest.previous()), (vec![3, 4, 5], 5, Some(4)));
+        assert_eq!(
+            (numbers(&manifest), manifest.current, manifest.previous()),
+            (vec![3, 4, 5], 5, Some(4))
+        );
         assert!(manifest.serving(2).is_none());
         let back = manifest.serving(3).expect("it is kept");
         assert_eq!((back.current, back.next(), back.previous()), (3, 6, None));
@@ -148,7 +182,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_not_read() {
-        let text = String::from_utf8(Manifest::with(None, version(1), 9).text()).expect("it is JSON");
+        let text =
+            String::from_utf8(Manifest::with(None, version(1), 9).text()).expect("it is JSON");
         for (bad, why) in [
             (String::new(), "looks like"),
             (text[..text.len() - 9].to_string(), "looks like"),
@@ -156,7 +191,10 @@ mod tests {
             (text.replace("\"current\": 1", "\"current\": 7"), "7"),
             (text.replace("\"number\"", "\"nummer\""), "nummer"),
         ] {
-            let error = Manifest::parse(bad.as_bytes()).err().expect("it cannot be read").to_string();
+            let error = Manifest::parse(bad.as_bytes())
+                .err()
+                .expect("it cannot be read")
+                .to_string();
             assert!(error.contains(why), "{error}");
         }
     }

@@ -15,7 +15,11 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, sentence: impl Display) -> Refusal {
-        Refusal { status, sentence: sentence.to_string(), allow: None }
+        Refusal {
+            status,
+            sentence: sentence.to_string(),
+            allow: None,
+        }
     }
 
     /// It is not to be asked so.
@@ -23,7 +27,13 @@ impl Refusal {
         let methods: Vec<_> = methods.iter().map(Method::as_str).collect();
         let methods = methods.join(", ");
         let allow = HeaderValue::from_str(&methods).ok();
-        Refusal { allow, ..Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("this takes {methods}")) }
+        Refusal {
+            allow,
+            ..Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                format!("this takes {methods}"),
+            )
+        }
     }
 
     /// What was asked cannot be.

@@ -63,7 +63,9 @@ pub enum StorageError {
         why: String,
     },
     /// Another service uses it.
-    #[error("another `lunatic serve` uses the storage in {0}; give this one a directory of its own")]
+    #[error(
+        "another `lunatic serve` uses the storage in {0}; give this one a directory of its own"
+    )]
     InUse(String),
     /// There is no room.
     #[error("the storage is full: {0}")]
@@ -102,7 +104,10 @@ impl StorageSettings {
             StorageSettings::Directory(directory) => format!("`{}`", directory.display()),
             StorageSettings::Memory => "memory".to_string(),
             StorageSettings::S3(options) => {
-                format!("the bucket `{}`", options.get("bucket").map_or("", String::as_str))
+                format!(
+                    "the bucket `{}`",
+                    options.get("bucket").map_or("", String::as_str)
+                )
             }
         }
     }
@@ -111,7 +116,10 @@ impl StorageSettings {
 impl Storage {
     /// Opens it, and makes it where it can be made. Needs a tokio runtime.
     pub(super) async fn open(settings: &StorageSettings) -> Result<Storage, StorageError> {
-        let unusable = |error: &dyn Error| StorageError::Open { place: settings.place(), why: reason(error) };
+        let unusable = |error: &dyn Error| StorageError::Open {
+            place: settings.place(),
+            why: reason(error),
+        };
         let storage = match settings {
             StorageSettings::Directory(directory) => {
                 let lock = prepare(directory).map_err(|error| unusable(&error))?;
@@ -127,34 +135,63 @@ impl Storage {
                 let (Some(root), Some(unfinished)) = (path(directory), path(&unfinished)) else {
                     return Err(unusable(&io::Error::other("its path is not UTF-8")));
                 };
-                let service = services::Fs::default().root(&root).atomic_write_dir(&unfinished);
+                let service = services::Fs::default()
+                    .root(&root)
+                    .atomic_write_dir(&unfinished);
                 let operator = Operator::new(service).map_err(|error| unusable(&error))?;
-                Storage { operator, directory: Some(directory.clone()), lock: Mutex::new(Some(lock)) }
+                Storage {
+                    operator,
+                    directory: Some(directory.clone()),
+                    lock: Mutex::new(Some(lock)),
+                }
             }
             StorageSettings::Memory => {
-                let operator = Operator::new(services::Memory::default()).map_err(|error| unusable(&error))?;
-                Storage { operator, directory: None, lock: Mutex::default() }
+                let operator =
+                    Operator::new(services::Memory::default()).map_err(|error| unusable(&error))?;
+                Storage {
+                    operator,
+                    directory: None,
+                    lock: Mutex::default(),
+                }
             }
             StorageSettings::S3(options) => {
                 // Its client takes the provider of cryptography that is set for the program; another one may be set already.
                 let _ = rustls::crypto::ring::default_provider().install_default();
                 HttpTransporter::install_default(ReqwestTransport::default());
-                let options = options.iter().map(|(name, value)| (name.clone(), value.clone()));
-                let operator = Operator::from_iter::<services::S3>(options).map_err(|error| unusable(&error))?;
+                let options = options
+                    .iter()
+                    .map(|(name, value)| (name.clone(), value.clone()));
+                let operator = Operator::from_iter::<services::S3>(options)
+                    .map_err(|error| unusable(&error))?;
                 let operator = operator
-                    .layer(TimeoutLayer::new().with_timeout(STEP_TIME).with_io_timeout(STEP_TIME))
+                    .layer(
+                        TimeoutLayer::new()
+                            .with_timeout(STEP_TIME)
+                            .with_io_timeout(STEP_TIME),
+                    )
                     .layer(RetryLayer::new().with_max_times(TRIES));
-                Storage { operator, directory: None, lock: Mutex::default() }
+                Storage {
+                    operator,
+                    directory: None,
+                    lock: Mutex::default(),
+                }
             }
         };
         // Whether it can be read is to be known now and not with the first deploy.
-        storage.operator.list(FUNCTIONS).await.map_err(|error| unusable(&error))?;
+        storage
+            .operator
+            .list(FUNCTIONS)
+            .await
+            .map_err(|error| unusable(&error))?;
         Ok(storage)
     }
 
     /// Lets another service use it. This one does not change it any longer.
     pub(super) fn release(&self) {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     /// Returns the names under which manifests are stored. They may be no names of functions.
@@ -170,8 +207,13 @@ impl Storage {
     }
 
     /// Stores what is to be known of a function; whatever was known before is replaced at once.
-    pub(super) async fn put_manifest(&self, name: &Name, manifest: &Manifest) -> Result<(), StorageError> {
-        self.write(FUNCTIONS, &format!("{name}.json"), manifest.text().into()).await
+    pub(super) async fn put_manifest(
+        &self,
+        name: &Name,
+        manifest: &Manifest,
+    ) -> Result<(), StorageError> {
+        self.write(FUNCTIONS, &format!("{name}.json"), manifest.text().into())
+            .await
     }
 
     /// Forgets a function.
@@ -189,12 +231,20 @@ impl Storage {
     }
 
     /// Stores wasm under its hash. What is there already may be damaged, and is replaced.
-    pub(super) async fn put_blob(&self, hash: blake3::Hash, bytes: bytes::Bytes) -> Result<(), StorageError> {
-        self.write(BLOBS, &format!("{hash}.wasm"), bytes.into()).await
+    pub(super) async fn put_blob(
+        &self,
+        hash: blake3::Hash,
+        bytes: bytes::Bytes,
+    ) -> Result<(), StorageError> {
+        self.write(BLOBS, &format!("{hash}.wasm"), bytes.into())
+            .await
     }
 
     /// Deletes the wasm that is stored under none of these hashes. What cannot be deleted stays for the next time.
-    pub(super) async fn keep_blobs(&self, hashes: &HashSet<blake3::Hash>) -> Result<(), StorageError> {
+    pub(super) async fn keep_blobs(
+        &self,
+        hashes: &HashSet<blake3::Hash>,
+    ) -> Result<(), StorageError> {
         for stored in self.list(BLOBS, ".wasm").await? {
             if !blake3::Hash::from_hex(&stored).is_ok_and(|hash| hashes.contains(&hash)) {
                 self.delete(BLOBS, &format!("{stored}.wasm")).await?;
@@ -210,8 +260,15 @@ impl Storage {
 
     async fn list(&self, directory: &str, ending: &str) -> Result<Vec<String>, StorageError> {
         let entries = self.operator.list(directory).await.map_err(failed)?;
-        let name =
-            |entry: opendal::Entry| Some(entry.path().strip_prefix(directory)?.strip_suffix(ending)?.to_string());
+        let name = |entry: opendal::Entry| {
+            Some(
+                entry
+                    .path()
+                    .strip_prefix(directory)?
+                    .strip_suffix(ending)?
+                    .to_string(),
+            )
+        };
         Ok(entries.into_iter().filter_map(name).collect())
     }
 
@@ -220,7 +277,12 @@ impl Storage {
             ErrorKind::NotFound => StoredError::Missing,
             _ => failed(error).into(),
         };
-        let size = self.operator.stat(path).await.map_err(absent)?.content_length();
+        let size = self
+            .operator
+            .stat(path)
+            .await
+            .map_err(absent)?
+            .content_length();
         if size > most {
             return Err(StoredError::Changed);
         }
@@ -228,7 +290,11 @@ impl Storage {
     }
 
     async fn write(&self, directory: &str, name: &str, bytes: Buffer) -> Result<(), StorageError> {
-        if let Err(error) = self.operator.write(&format!("{directory}{name}"), bytes).await {
+        if let Err(error) = self
+            .operator
+            .write(&format!("{directory}{name}"), bytes)
+            .await
+        {
             // What it had written already would take room until the next start. Nobody else is writing.
             if let Some(root) = &self.directory {
                 let unfinished = root.join(UNFINISHED);
@@ -240,13 +306,18 @@ impl Storage {
     }
 
     async fn delete(&self, directory: &str, name: &str) -> Result<(), StorageError> {
-        self.operator.delete(&format!("{directory}{name}")).await.map_err(failed)?;
+        self.operator
+            .delete(&format!("{directory}{name}"))
+            .await
+            .map_err(failed)?;
         self.settle(directory).await
     }
 
     /// Makes names that were given and taken last, where these are files: OpenDAL does so with what is in the files alone.
     async fn settle(&self, directory: &str) -> Result<(), StorageError> {
-        let Some(root) = &self.directory else { return Ok(()) };
+        let Some(root) = &self.directory else {
+            return Ok(());
+        };
         let path = root.join(directory);
         let settled = tokio::task::spawn_blocking(move || File::open(path)?.sync_all()).await;
         let settled = settled.unwrap_or_else(|error| Err(io::Error::other(error)));
@@ -263,7 +334,11 @@ fn prepare(directory: &Path) -> io::Result<File> {
     for part in ["", BLOBS, FUNCTIONS, UNFINISHED] {
         builder.create(directory.join(part))?;
     }
-    let lock = File::options().create(true).truncate(false).write(true).open(directory.join(LOCK))?;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(directory.join(LOCK))?;
     File::open(directory)?.sync_all()?;
     if let Some(parent) = directory.canonicalize()?.parent() {
         File::open(parent)?.sync_all()?;
@@ -289,7 +364,10 @@ fn failed(error: opendal::Error) -> StorageError {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
     while let Some(error) = cause {
         let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-        if let Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge) = kind {
+        if let Some(
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge,
+        ) = kind
+        {
             return StorageError::Full(why);
         }
         cause = error.source();

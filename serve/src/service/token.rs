@@ -66,7 +66,9 @@ impl Token {
             Source::Given(hash) => hash.as_bytes().ct_eq(asked.as_bytes()),
             Source::File(path) => {
                 let same = |hash: &blake3::Hash| hash.as_bytes().ct_eq(asked.as_bytes());
-                tokens(path)?.iter().fold(Choice::from(0), |is, hash| is | same(hash))
+                tokens(path)?
+                    .iter()
+                    .fold(Choice::from(0), |is, hash| is | same(hash))
             }
         };
         Ok(is.into())
@@ -74,14 +76,25 @@ impl Token {
 }
 
 fn tokens(path: &Path) -> Result<Vec<blake3::Hash>, TokenError> {
-    let unreadable = |why: String| TokenError::File { path: path.to_path_buf(), why };
+    let unreadable = |why: String| TokenError::File {
+        path: path.to_path_buf(),
+        why,
+    };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    let length = file.take(FILE_SIZE + 1).read_to_string(&mut text).map_err(|error| unreadable(error.to_string()))?;
+    let length = file
+        .take(FILE_SIZE + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| unreadable(error.to_string()))?;
     if length as u64 > FILE_SIZE {
         return Err(unreadable(format!("it is larger than {FILE_SIZE} bytes")));
     }
-    let hashes: Result<Vec<_>, _> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(hash).collect();
+    let hashes: Result<Vec<_>, _> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(hash)
+        .collect();
     match hashes {
         Ok(hashes) if hashes.is_empty() => Err(TokenError::Unfit),
         hashes => hashes,
@@ -121,7 +134,12 @@ mod tests {
 
     #[test]
     fn t150_what_can_be_guessed_is_no_token() {
-        for text in ["", "secret", "two words of it are too many", "übermäßig-lang-und-doch"] {
+        for text in [
+            "",
+            "secret",
+            "two words of it are too many",
+            "übermäßig-lang-und-doch",
+        ] {
             assert!(Token::new(text).is_err(), "{text}");
         }
     }
@@ -133,7 +151,9 @@ mod tests {
         let token = Token::in_file(file.path()).expect("there are two");
         assert!(token.is(ONE).expect("it is readable") && token.is(OTHER).expect("it is readable"));
         std::fs::write(file.path(), OTHER).expect("there is room");
-        assert!(!token.is(ONE).expect("it is readable") && token.is(OTHER).expect("it is readable"));
+        assert!(
+            !token.is(ONE).expect("it is readable") && token.is(OTHER).expect("it is readable")
+        );
         std::fs::remove_file(file.path()).expect("it is there");
         assert!(token.is(OTHER).is_err());
     }

@@ -24,16 +24,24 @@ pub(super) async fn read(mut body: Body, most: u64, within: Duration) -> Result<
     let read = async {
         let mut bytes = BytesMut::new();
         loop {
-            let Ok(frame) = tokio::time::timeout(PIECE_TIME, body.frame()).await else { return Err(slow()) };
-            let Some(frame) = frame else { return Ok(bytes.freeze()) };
-            let Ok(piece) = frame.map_err(broken_off)?.into_data() else { continue };
+            let Ok(frame) = tokio::time::timeout(PIECE_TIME, body.frame()).await else {
+                return Err(slow());
+            };
+            let Some(frame) = frame else {
+                return Ok(bytes.freeze());
+            };
+            let Ok(piece) = frame.map_err(broken_off)?.into_data() else {
+                continue;
+            };
             if (bytes.len() + piece.len()) as u64 > most {
                 return Err(too_large());
             }
             bytes.extend_from_slice(&piece);
         }
     };
-    tokio::time::timeout(within, read).await.unwrap_or_else(|_| Err(slow()))
+    tokio::time::timeout(within, read)
+        .await
+        .unwrap_or_else(|_| Err(slow()))
 }
 
 fn slow() -> Refusal {

@@ -78,29 +78,47 @@ enum Behind {
 impl Side {
     /// The side of a spark, towards its runner.
     pub(super) fn to_runner((reader, writer): Ends) -> Side {
-        Side { reader, writer, behind: Behind::Runner }
+        Side {
+            reader,
+            writer,
+            behind: Behind::Runner,
+        }
     }
 
     /// The side of a runner, towards a function.
     pub(super) fn to_function((reader, writer): Ends, name: &str, process: Process) -> Side {
-        Side { reader, writer, behind: Behind::Function(name.to_string(), Leash::new(process)) }
+        Side {
+            reader,
+            writer,
+            behind: Behind::Function(name.to_string(), Leash::new(process)),
+        }
     }
 
     /// The side of a runner, towards something of the host's.
     pub(super) fn to_host((reader, writer): Ends, task: AbortHandle) -> Side {
-        Side { reader, writer, behind: Behind::Host(Task(task)) }
+        Side {
+            reader,
+            writer,
+            behind: Behind::Host(Task(task)),
+        }
     }
 
     /// The side of a runner, towards what could not be run.
     pub(super) fn to_nobody(why: String) -> Side {
         let ((reader, writer), _) = comm();
-        Side { reader, writer, behind: Behind::Nobody(why) }
+        Side {
+            reader,
+            writer,
+            behind: Behind::Nobody(why),
+        }
     }
 
     /// Says what the end of what the other side wrote means: nothing, or that it failed, and why.
     pub(super) async fn ended(&self, end: End) -> Result<(), String> {
         match (end, &self.behind) {
-            (End::Failed(why), Behind::Function(name, _)) => Err(format!("the function `{name}` failed: {why}")),
+            (End::Failed(why), Behind::Function(name, _)) => {
+                Err(format!("the function `{name}` failed: {why}"))
+            }
             (End::Failed(why), _) => Err(why.to_string()),
             (_, Behind::Nobody(why)) => Err(why.clone()),
             (End::Gone, Behind::Function(name, leash)) => match leash.process().exited().await {
@@ -131,7 +149,13 @@ impl Running {
     /// What a process begins with.
     pub(super) fn new(version: Arc<Version>, ends: Ends, birth: Birth) -> Running {
         let comms = BTreeMap::from([(0, Arc::new(Side::to_runner(ends)))]);
-        Running { version: Some(version), birth, comms, next: 1, ..Running::default() }
+        Running {
+            version: Some(version),
+            birth,
+            comms,
+            next: 1,
+            ..Running::default()
+        }
     }
 
     /// Returns what the guest of a call has.
@@ -151,7 +175,11 @@ impl Running {
     /// Traps where there is none of that number.
     pub(super) fn comm(&self, number: u64) -> Result<Arc<Side>, Failure> {
         let side = self.comms.get(&number).cloned();
-        side.ok_or_else(|| Failure::trap(format!("there is no comm with the number {number}; was it closed?")))
+        side.ok_or_else(|| {
+            Failure::trap(format!(
+                "there is no comm with the number {number}; was it closed?"
+            ))
+        })
     }
 
     /// Returns a comm where there is one of that number.

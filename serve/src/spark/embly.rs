@@ -49,13 +49,26 @@ pub(super) fn add_to_host(host: &mut Host) {
             },
         );
     }
-    host.waiting_function("embly", "_spawn", |caller: Caller<'_, Guest>, (name, length, out): (u32, u32, u32)| {
-        Box::new(spawn(Call::new(caller), (name, length), (0, 0), out))
-    });
+    host.waiting_function(
+        "embly",
+        "_spawn",
+        |caller: Caller<'_, Guest>, (name, length, out): (u32, u32, u32)| {
+            Box::new(spawn(Call::new(caller), (name, length), (0, 0), out))
+        },
+    );
     type Spawn = (u32, u32, u32, u32, u32);
-    host.waiting_function("env", "_spawn", |caller: Caller<'_, Guest>, (name, length, payload, size, out): Spawn| {
-        Box::new(spawn(Call::new(caller), (name, length), (payload, size), out))
-    });
+    host.waiting_function(
+        "env",
+        "_spawn",
+        |caller: Caller<'_, Guest>, (name, length, payload, size, out): Spawn| {
+            Box::new(spawn(
+                Call::new(caller),
+                (name, length),
+                (payload, size),
+                out,
+            ))
+        },
+    );
     type Events = (i32, i64, i32, u32, u32, u32);
     host.waiting_function(
         "embly",
@@ -63,7 +76,12 @@ pub(super) fn add_to_host(host: &mut Host) {
         |caller: Caller<'_, Guest>, (flag, seconds, nanos, ids, count, out): Events| {
             let time = Duration::from_secs(seconds.cast_unsigned())
                 .saturating_add(Duration::from_nanos(u64::from(nanos.cast_unsigned())));
-            Box::new(events(Call::new(caller), (flag != FOREVER).then_some(time), (ids, count), out))
+            Box::new(events(
+                Call::new(caller),
+                (flag != FOREVER).then_some(time),
+                (ids, count),
+                out,
+            ))
         },
     );
 }
@@ -81,7 +99,12 @@ fn put(call: &mut Call<'_>, out: u32, number: usize) -> Result<(), Failure> {
 }
 
 /// Copies at most one message, or nothing where there is none.
-async fn read(mut call: Call<'_>, id: i32, (buffer, length): (u32, u32), out: u32) -> wasmtime::Result<i32> {
+async fn read(
+    mut call: Call<'_>,
+    id: i32,
+    (buffer, length): (u32, u32),
+    out: u32,
+) -> wasmtime::Result<i32> {
     call.slice(out, 4)?;
     call.slice(buffer, length)?;
     let Some((number, side)) = find(&mut call, id) else {
@@ -116,7 +139,12 @@ async fn is_well(call: &mut Call<'_>, number: u64, side: &Side, end: End) -> boo
 }
 
 /// Sends a message.
-async fn write(mut call: Call<'_>, id: i32, (data, length): (u32, u32), out: u32) -> wasmtime::Result<i32> {
+async fn write(
+    mut call: Call<'_>,
+    id: i32,
+    (data, length): (u32, u32),
+    out: u32,
+) -> wasmtime::Result<i32> {
     call.slice(out, 4)?;
     call.slice(data, length)?;
     if let Some((_, side)) = find(&mut call, id)
@@ -129,7 +157,12 @@ async fn write(mut call: Call<'_>, id: i32, (data, length): (u32, u32), out: u32
 }
 
 /// Runs a function. Where that fails, reads from it do.
-async fn spawn(mut call: Call<'_>, name: (u32, u32), payload: (u32, u32), out: u32) -> wasmtime::Result<i32> {
+async fn spawn(
+    mut call: Call<'_>,
+    name: (u32, u32),
+    payload: (u32, u32),
+    out: u32,
+) -> wasmtime::Result<i32> {
     call.slice(out, 4)?;
     call.slice(payload.0, payload.1)?;
     let name = running::name(&mut call, name.0, name.1)?;
@@ -155,7 +188,12 @@ async fn events(
     out: u32,
 ) -> wasmtime::Result<i32> {
     call.slice(out, 4)?;
-    call.slice(ids, count.checked_mul(4).ok_or_else(|| Failure::trap("the list of events is larger than a memory"))?)?;
+    call.slice(
+        ids,
+        count
+            .checked_mul(4)
+            .ok_or_else(|| Failure::trap("the list of events is larger than a memory"))?,
+    )?;
     let mut found = untold(&mut call, |side| side.reader.is_readable());
     if found.is_empty() && time != Some(Duration::ZERO) {
         let silent = untold(&mut call, |_| true);
@@ -169,7 +207,10 @@ async fn events(
         found = untold(&mut call, |side| side.reader.is_readable());
     }
     found.truncate(count as usize);
-    call.guest().extension::<Known>().told.extend(found.iter().map(|(number, _)| *number));
+    call.guest()
+        .extension::<Known>()
+        .told
+        .extend(found.iter().map(|(number, _)| *number));
     let list = call.slice(ids, count * 4)?;
     list.fill(0);
     for (place, (number, _)) in list.chunks_exact_mut(4).zip(&found) {

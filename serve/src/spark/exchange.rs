@@ -44,11 +44,25 @@ pub(crate) async fn answer(
         Some(fed) => fed.map(|()| None)?,
         None => Some(feed),
     };
-    let birth = Birth { request: Some(ticket.id), depth: 0 };
-    let process = spark.start(version, ends, birth).map_err(Failure::of_spawn)?;
+    let birth = Birth {
+        request: Some(ticket.id),
+        depth: 0,
+    };
+    let process = spark
+        .start(version, ends, birth)
+        .map_err(Failure::of_spawn)?;
     ticket.served_by(&process);
-    let source = Source { reader, feed, leash: Leash::new(process), version: version.clone(), ticket: ticket.clone() };
-    let mut incoming = Incoming { source, buffer: BytesMut::new() };
+    let source = Source {
+        reader,
+        feed,
+        leash: Leash::new(process),
+        version: version.clone(),
+        ticket: ticket.clone(),
+    };
+    let mut incoming = Incoming {
+        source,
+        buffer: BytesMut::new(),
+    };
     let head = incoming.head(has_body).await?;
 
     let mut response = Response::new(());
@@ -83,12 +97,19 @@ fn empty() -> Body {
 type Feed = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 
 /// Writes a request, and ends it. It is no failure where the spark does not read it.
-async fn write_request(writer: MessageWriter, request: Request<Body>, number: String) -> Result<(), Failure> {
+async fn write_request(
+    writer: MessageWriter,
+    request: Request<Body>,
+    number: String,
+) -> Result<(), Failure> {
     let (parts, mut body) = request.into_parts();
     let length = http_body::Body::size_hint(&body).exact();
     let is_chunked = length.is_none();
     let unread = |_: PipeClosed| Ok(());
-    if let Err(closed) = writer.write_all(&wire::write_request(&parts, &number, length)).await {
+    if let Err(closed) = writer
+        .write_all(&wire::write_request(&parts, &number, length))
+        .await
+    {
         return unread(closed);
     }
     while let Some(frame) = body.frame().await {
@@ -97,16 +118,24 @@ async fn write_request(writer: MessageWriter, request: Request<Body>, number: St
             // The client sent no more, or nonsense.
             Err(_) => Failure::Gone,
         })?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         if data.is_empty() {
             continue;
         }
         let written = async {
             if is_chunked {
-                writer.write_all(format!("{:x}\r\n", data.len()).as_bytes()).await?;
+                writer
+                    .write_all(format!("{:x}\r\n", data.len()).as_bytes())
+                    .await?;
             }
             writer.write_all(&data).await?;
-            if is_chunked { writer.write_all(b"\r\n").await } else { Ok(()) }
+            if is_chunked {
+                writer.write_all(b"\r\n").await
+            } else {
+                Ok(())
+            }
         };
         if let Err(closed) = written.await {
             return unread(closed);
@@ -133,7 +162,12 @@ struct Source {
 impl Source {
     /// Reads bytes; `None` where the spark has ended well, or has said that it had finished.
     async fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, Failure> {
-        let Source { reader, feed, leash, .. } = self;
+        let Source {
+            reader,
+            feed,
+            leash,
+            ..
+        } = self;
         let read = async {
             let end = loop {
                 match reader.read(into).await {
@@ -178,7 +212,8 @@ impl Incoming {
         let filled = self.buffer.len();
         self.buffer.resize(filled + PIECE, 0);
         let read = self.source.read(&mut self.buffer[filled..]).await;
-        self.buffer.truncate(filled + read.as_ref().ok().copied().flatten().unwrap_or(0));
+        self.buffer
+            .truncate(filled + read.as_ref().ok().copied().flatten().unwrap_or(0));
         Ok(read?.is_some())
     }
 
@@ -250,14 +285,19 @@ impl Incoming {
                         let exit = source.leash.process().exited().await;
                         (!exit.is_normal()).then(|| Failure::of_exit(exit))
                     }
-                    Ok(_) => Some(Failure::NotHttp("more follows its end, which was cut off".into())),
+                    Ok(_) => Some(Failure::NotHttp(
+                        "more follows its end, which was cut off".into(),
+                    )),
                     Err(failure) => Some(failure),
                 }
             };
             if let Ok(Some(failure)) = tokio::time::timeout(AFTERWARDS, rest).await
                 && is_told
             {
-                source.version.log().failed(&source.ticket, source.version.number(), &failure);
+                source
+                    .version
+                    .log()
+                    .failed(&source.ticket, source.version.number(), &failure);
             }
         });
     }

@@ -30,9 +30,17 @@ pub(super) type Verdict = oneshot::Receiver<Result<(), String>>;
 pub(super) fn call(outbound: Arc<Outbound>, ends: Ends) -> (AbortHandle, Verdict) {
     let (told, verdict) = oneshot::channel();
     let send = move |request| -> Boxed<Result<Response<Body>, String>> {
-        Box::pin(async move { outbound.send(request).await.map_err(|error| error.to_string()) })
+        Box::pin(async move {
+            outbound
+                .send(request)
+                .await
+                .map_err(|error| error.to_string())
+        })
     };
-    (tokio::spawn(serve(ends, Some(told), send)).abort_handle(), verdict)
+    (
+        tokio::spawn(serve(ends, Some(told), send)).abort_handle(),
+        verdict,
+    )
 }
 
 /// Has a component answer the request that is the first message of a comm.
@@ -84,7 +92,11 @@ async fn serve(
 }
 
 async fn read_request(reader: MessageReader) -> Result<Request<Body>, String> {
-    let mut message = Message { reader, buffer: BytesMut::new(), has_ended: false };
+    let mut message = Message {
+        reader,
+        buffer: BytesMut::new(),
+        has_ended: false,
+    };
     let mut looked_at = 0;
     let end = loop {
         if let Some(end) = wire::end_of_head(&message.buffer, looked_at) {
@@ -92,7 +104,10 @@ async fn read_request(reader: MessageReader) -> Result<Request<Body>, String> {
         }
         looked_at = message.buffer.len();
         if looked_at > wire::MOST_HEAD {
-            return Err(format!("the request's head is larger than {} bytes", wire::MOST_HEAD));
+            return Err(format!(
+                "the request's head is larger than {} bytes",
+                wire::MOST_HEAD
+            ));
         }
         if !message.more().await {
             return Err("the message ends within the request's head".into());
@@ -104,7 +119,9 @@ async fn read_request(reader: MessageReader) -> Result<Request<Body>, String> {
     if framing.is_none() && message.is_over() {
         return Ok(Request::from_parts(
             parts,
-            http_body_util::Empty::new().map_err(|error| match error {}).boxed_unsync(),
+            http_body_util::Empty::new()
+                .map_err(|error| match error {})
+                .boxed_unsync(),
         ));
     }
     let pieces = stream::unfold(Some((message, decoder)), |state| async move {
@@ -115,7 +132,10 @@ async fn read_request(reader: MessageReader) -> Result<Request<Body>, String> {
             Err(why) => Some((Err(BodyError::from(why)), None)),
         }
     });
-    Ok(Request::from_parts(parts, StreamBody::new(pieces).boxed_unsync()))
+    Ok(Request::from_parts(
+        parts,
+        StreamBody::new(pieces).boxed_unsync(),
+    ))
 }
 
 async fn piece(message: &mut Message, decoder: &mut Decoder) -> Result<Option<Bytes>, String> {

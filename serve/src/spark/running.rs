@@ -24,7 +24,10 @@ pub(super) struct RunError {
 }
 
 fn refused(errno: Errno, text: impl Into<String>) -> RunError {
-    RunError { errno, text: text.into() }
+    RunError {
+        errno,
+        text: text.into(),
+    }
 }
 
 /// Copies a name out of a guest's memory.
@@ -44,18 +47,26 @@ pub(super) struct Run {
 /// Runs a function of the project by its name.
 pub(super) fn run(running: &mut Running, name: &str) -> Result<Run, RunError> {
     if !running.has_room() {
-        let text =
-            format!("a function runs at most {MOST} others at the same time; close the comm of one that is done");
+        let text = format!(
+            "a function runs at most {MOST} others at the same time; close the comm of one that is done"
+        );
         return Err(refused(Errno::LimitReached, text));
     }
     let Some((version, birth)) = running.version() else {
-        return Err(refused(Errno::NotGranted, "only functions run functions, and this is a process of none"));
+        return Err(refused(
+            Errno::NotGranted,
+            "only functions run functions, and this is a process of none",
+        ));
     };
     if birth.depth + 1 >= DEEPEST {
-        let text = format!("functions run each other {DEEPEST} deep at most, and this one is as deep");
+        let text =
+            format!("functions run each other {DEEPEST} deep at most, and this one is as deep");
         return Err(refused(Errno::LimitReached, text));
     }
-    let birth = Birth { depth: birth.depth + 1, ..birth };
+    let birth = Birth {
+        depth: birth.depth + 1,
+        ..birth
+    };
     let (side, verdict) = match find(version, name)? {
         Some(function) => (start(&function.version(), name, birth)?, None),
         None => {
@@ -64,23 +75,39 @@ pub(super) fn run(running: &mut Running, name: &str) -> Result<Run, RunError> {
             (Side::to_host(ours, task), Some(verdict))
         }
     };
-    Ok(Run { comm: running.keep(side), verdict })
+    Ok(Run {
+        comm: running.keep(side),
+        verdict,
+    })
 }
 
 /// Finds a function, as the functions of a version name it; `None` is the one that makes HTTP calls.
 fn find(version: &Version, name: &str) -> Result<Option<Arc<Function>>, RunError> {
     let Some(functions) = version.functions() else {
-        return Err(refused(Errno::NoFunction, "the functions are being given up"));
+        return Err(refused(
+            Errno::NoFunction,
+            "the functions are being given up",
+        ));
     };
     // A function of another project knows that project's functions by their own names.
-    let own = version.name().as_str().split_once('/').map(|(owner, _)| format!("{owner}/{name}"));
-    if let Some(function) = own.and_then(|own| functions.get(&own)).or_else(|| functions.get(name)) {
+    let own = version
+        .name()
+        .as_str()
+        .split_once('/')
+        .map(|(owner, _)| format!("{owner}/{name}"));
+    if let Some(function) = own
+        .and_then(|own| functions.get(&own))
+        .or_else(|| functions.get(name))
+    {
         return Ok(Some(function));
     }
     if name == HTTP {
         return Ok(None);
     }
-    let text = format!("no function of the project is named `{}`: add it to the project's file", printable(name));
+    let text = format!(
+        "no function of the project is named `{}`: add it to the project's file",
+        printable(name)
+    );
     Err(refused(Errno::NoFunction, text))
 }
 
@@ -94,7 +121,8 @@ fn start(version: &Arc<Version>, name: &str, birth: Birth) -> Result<Side, RunEr
             return Ok(Side::to_host(ours, task));
         }
         Code::Program(_) => {
-            let text = format!("`{name}` is a program, which takes connections and nobody's messages");
+            let text =
+                format!("`{name}` is a program, which takes connections and nobody's messages");
             return Err(refused(Errno::BadModule, text));
         }
     };
@@ -104,7 +132,10 @@ fn start(version: &Arc<Version>, name: &str, birth: Birth) -> Result<Side, RunEr
             SpawnError::Ceiling(_) => Errno::Exhausted,
             _ => Errno::Other,
         };
-        refused(errno, format!("the function `{name}` cannot be run: {error}"))
+        refused(
+            errno,
+            format!("the function `{name}` cannot be run: {error}"),
+        )
     })?;
     Ok(Side::to_function(ours, name, process))
 }

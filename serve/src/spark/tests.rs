@@ -46,13 +46,23 @@ impl Lab {
     fn new() -> Lab {
         let mut host = Host::default();
         crate::add_to_host(&mut host);
-        let vm = Vm::builder().host(host).slots(200).build().expect("the machine can be set up");
-        Lab { functions: Functions::new(&vm) }
+        let vm = Vm::builder()
+            .host(host)
+            .slots(200)
+            .build()
+            .expect("the machine can be set up");
+        Lab {
+            functions: Functions::new(&vm),
+        }
     }
 
     /// Adds a function, whose text is what its module has beside [`COMMS`].
     fn spark(&self, name: &str, text: &str) -> Arc<Version> {
-        self.put(name, &format!("(module {COMMS} {text})"), Settings::default())
+        self.put(
+            name,
+            &format!("(module {COMMS} {text})"),
+            Settings::default(),
+        )
     }
 
     /// Adds a function that answers always the same.
@@ -68,22 +78,32 @@ impl Lab {
     }
 
     fn put(&self, name: &str, text: &str, settings: Settings) -> Arc<Version> {
-        let code =
-            Code::new(self.functions.vm(), name, text.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let code = Code::new(self.functions.vm(), name, text.as_bytes())
+            .unwrap_or_else(|error| panic!("{error}\n{text}"));
         let name = match name.split_once('/') {
             Some((owner, name)) => Name::owned(owner, name),
             None => Name::new(name),
         };
         let name = name.expect("it is a name");
-        self.functions.put(&name, 1, blake3::hash(text.as_bytes()), code, settings).expect("nothing is asked for")
+        self.functions
+            .put(&name, 1, blake3::hash(text.as_bytes()), code, settings)
+            .expect("nothing is asked for")
     }
 
-    async fn ask(&self, version: &Arc<Version>, request: Request<Body>) -> Result<Response<Body>, Failure> {
-        let Code::Spark(spark) = version.code() else { panic!("{:?} is no spark", version.code()) };
+    async fn ask(
+        &self,
+        version: &Arc<Version>,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        let Code::Spark(spark) = version.code() else {
+            panic!("{:?} is no spark", version.code())
+        };
         let ticket = Arc::new(Ticket::new(None, false));
         ticket.given_to(version);
         let answer = answer(version, spark, &ticket, request);
-        tokio::time::timeout(PATIENCE, answer).await.expect("it is answered in time")
+        tokio::time::timeout(PATIENCE, answer)
+            .await
+            .expect("it is answered in time")
     }
 
     /// Asks and reads the whole answer.
@@ -97,26 +117,48 @@ impl Lab {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, gone).await.expect("the processes end");
+        tokio::time::timeout(PATIENCE, gone)
+            .await
+            .expect("the processes end");
     }
 }
 
 fn request(method: &str, body: &str) -> Request<Body> {
-    let body = Full::new(Bytes::copy_from_slice(body.as_bytes())).map_err(|error| match error {}).boxed_unsync();
-    Request::builder().method(method).uri("/a?b").header("host", "h").body(body).expect("it is one")
+    let body = Full::new(Bytes::copy_from_slice(body.as_bytes()))
+        .map_err(|error| match error {})
+        .boxed_unsync();
+    Request::builder()
+        .method(method)
+        .uri("/a?b")
+        .header("host", "h")
+        .body(body)
+        .expect("it is one")
 }
 
 /// A request whose body's length nobody knows.
 fn stream(pieces: &'static [&'static str]) -> Request<Body> {
-    let frames = pieces.iter().map(|piece| Ok(http_body::Frame::data(Bytes::from_static(piece.as_bytes()))));
+    let frames = pieces
+        .iter()
+        .map(|piece| Ok(http_body::Frame::data(Bytes::from_static(piece.as_bytes()))));
     request("POST", "").map(|_| StreamBody::new(futures_lite::stream::iter(frames)).boxed_unsync())
 }
 
 async fn read(response: Response<Body>) -> Result<(Response<()>, String), Failure> {
     let (parts, body) = response.into_parts();
-    let body = tokio::time::timeout(PATIENCE, body.collect()).await.expect("it ends in time");
-    let body = body.map_err(|error| *error.downcast::<Failure>().expect("what breaks off is told so"))?.to_bytes();
-    Ok((Response::from_parts(parts, ()), String::from_utf8(body.to_vec()).expect("it is text")))
+    let body = tokio::time::timeout(PATIENCE, body.collect())
+        .await
+        .expect("it ends in time");
+    let body = body
+        .map_err(|error| {
+            *error
+                .downcast::<Failure>()
+                .expect("what breaks off is told so")
+        })?
+        .to_bytes();
+    Ok((
+        Response::from_parts(parts, ()),
+        String::from_utf8(body.to_vec()).expect("it is text"),
+    ))
 }
 
 /// Answers with what it reads, as long as its runner writes.
@@ -132,13 +174,26 @@ async fn a_spark_reads_the_request_as_it_was_sent() {
     assert_eq!(head.status(), StatusCode::OK);
     let (first, rest) = body.split_once("\r\n").expect("it has lines");
     assert_eq!(first, "GET /a?b HTTP/1.1");
-    assert!(rest.starts_with("host: h\r\nx-request-id: ") && rest.ends_with("\r\nconnection: close\r\n\r\n"), "{rest}");
+    assert!(
+        rest.starts_with("host: h\r\nx-request-id: ")
+            && rest.ends_with("\r\nconnection: close\r\n\r\n"),
+        "{rest}"
+    );
 
-    let answer = lab.ask(&echo, request("POST", "hello")).await.expect("it answers");
+    let answer = lab
+        .ask(&echo, request("POST", "hello"))
+        .await
+        .expect("it answers");
     let (_, body) = read(answer).await.expect("it is whole");
-    assert!(body.ends_with("content-length: 5\r\nconnection: close\r\n\r\nhello"), "{body}");
+    assert!(
+        body.ends_with("content-length: 5\r\nconnection: close\r\n\r\nhello"),
+        "{body}"
+    );
 
-    let answer = lab.ask(&echo, stream(&["hello", "", "!"])).await.expect("it answers");
+    let answer = lab
+        .ask(&echo, stream(&["hello", "", "!"]))
+        .await
+        .expect("it answers");
     let (_, body) = read(answer).await.expect("it is whole");
     assert!(
         body.ends_with("transfer-encoding: chunked\r\nconnection: close\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"),
@@ -151,19 +206,39 @@ async fn a_spark_reads_the_request_as_it_was_sent() {
 async fn what_a_spark_writes_is_the_answer() {
     let lab = Lab::new();
     let rows = [
-        ("HTTP/1.1 201 Made\r\nX-A: b\r\nConnection: x\r\n\r\nbody", 201, "body"),
+        (
+            "HTTP/1.1 201 Made\r\nX-A: b\r\nConnection: x\r\n\r\nbody",
+            201,
+            "body",
+        ),
         ("HTTP/1.0 200 OK\nContent-Length: 4\n\nbody", 200, "body"),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n", 200, "body"),
-        ("HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 100 C\r\n\r\nHTTP/1.1 200 OK\r\n\r\nbody", 200, "body"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+            200,
+            "body",
+        ),
+        (
+            "HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 100 C\r\n\r\nHTTP/1.1 200 OK\r\n\r\nbody",
+            200,
+            "body",
+        ),
         ("HTTP/1.1 204 No\r\nContent-Length: 4\r\n\r\n", 204, ""),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody and more", 200, "body"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody and more",
+            200,
+            "body",
+        ),
     ];
     for (index, (text, status, body)) in rows.into_iter().enumerate() {
         let version = lab.answering(&format!("f{index}"), text);
-        let (head, read) = lab.get(&version).await.unwrap_or_else(|failure| panic!("{failure}: {text}"));
+        let (head, read) = lab
+            .get(&version)
+            .await
+            .unwrap_or_else(|failure| panic!("{failure}: {text}"));
         assert_eq!((head.status().as_u16(), &*read), (status, body), "{text}");
         assert!(
-            !head.headers().contains_key("connection") && !head.headers().contains_key("transfer-encoding"),
+            !head.headers().contains_key("connection")
+                && !head.headers().contains_key("transfer-encoding"),
             "{text}"
         );
     }
@@ -184,48 +259,85 @@ async fn t138_what_is_no_answer_is_told_apart() {
         ("hello", "does not begin with"),
         ("HTTP/1.1 999 X\r\n\r\n", "the status 999"),
         ("HTTP/1.1 200 OK\r\nX", "within its head"),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nbody", "6 bytes before"),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody", "before its last piece"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nbody",
+            "6 bytes before",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody",
+            "before its last piece",
+        ),
     ] {
         let outcome = failure(text).await;
-        assert!(matches!(&outcome, Failure::NotHttp(what) if what.contains(why)), "{outcome} of {text}");
+        assert!(
+            matches!(&outcome, Failure::NotHttp(what) if what.contains(why)),
+            "{outcome} of {text}"
+        );
     }
     lab.all_gone().await;
 }
 
 /// The head of an answer whose body follows, at 8192.
-const HEAD: &str =
-    r#"(data (i32.const 8192) "HTTP/1.1 200 OK\0d\0a\0d\0a") (func $head (call $say (i32.const 8192) (i32.const 19)))"#;
+const HEAD: &str = r#"(data (i32.const 8192) "HTTP/1.1 200 OK\0d\0a\0d\0a") (func $head (call $say (i32.const 8192) (i32.const 19)))"#;
 
 #[tokio::test]
 async fn t135_how_a_spark_failed_is_told_before_its_answer_and_in_it() {
     let lab = Lab::new();
     let trap = lab.spark("trap", r#"(func (export "_start") unreachable)"#);
     let failure = lab.get(&trap).await.expect_err("it traps");
-    assert!(matches!(&failure, Failure::Ended(exit) if exit.trap().is_some()), "{failure}");
+    assert!(
+        matches!(&failure, Failure::Ended(exit) if exit.trap().is_some()),
+        "{failure}"
+    );
 
-    let late = lab.spark("late", &format!(r#"{HEAD} (func (export "_start") (call $head) unreachable)"#));
+    let late = lab.spark(
+        "late",
+        &format!(r#"{HEAD} (func (export "_start") (call $head) unreachable)"#),
+    );
     let failure = lab.get(&late).await.expect_err("it traps");
-    assert!(matches!(&failure, Failure::Ended(exit) if exit.trap().is_some()), "{failure}");
+    assert!(
+        matches!(&failure, Failure::Ended(exit) if exit.trap().is_some()),
+        "{failure}"
+    );
 
-    let status = lab.spark("status", r#"(func (export "main") (param i32 i32) (result i32) (i32.const 3))"#);
+    let status = lab.spark(
+        "status",
+        r#"(func (export "main") (param i32 i32) (result i32) (i32.const 3))"#,
+    );
     let failure = lab.get(&status).await.expect_err("it has a status");
     assert_eq!(failure.to_string(), "the function exited with status 3");
 
-    let says =
-        r#"(data (i32.const 0) "for a\07 reason") (func (export "_start") (call $fail (i32.const 0) (i32.const 13)))"#;
-    let failure = lab.get(&lab.spark("says", says)).await.expect_err("it says so");
-    assert_eq!(failure.to_string(), "the function failed: for a\\u{7} reason");
+    let says = r#"(data (i32.const 0) "for a\07 reason") (func (export "_start") (call $fail (i32.const 0) (i32.const 13)))"#;
+    let failure = lab
+        .get(&lab.spark("says", says))
+        .await
+        .expect_err("it says so");
+    assert_eq!(
+        failure.to_string(),
+        "the function failed: for a\\u{7} reason"
+    );
 
-    let settings = Settings { memory: 65_536, ..Settings::default() };
+    let settings = Settings {
+        memory: 65_536,
+        ..Settings::default()
+    };
     let text = r#"(module (memory (export "memory") 1) (func (export "_start")
         (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))))"#;
-    let failure = lab.get(&lab.put("limit", text, settings)).await.expect_err("it has no room");
+    let failure = lab
+        .get(&lab.put("limit", text, settings))
+        .await
+        .expect_err("it has no room");
     assert!(matches!(failure, Failure::Limit(_)), "{failure}");
 
-    let settings = Settings { memory: 65_536, ..Settings::default() };
+    let settings = Settings {
+        memory: 65_536,
+        ..Settings::default()
+    };
     let text = r#"(module (memory (export "memory") 2) (func (export "_start")))"#;
-    let failure = lab.get(&lab.put("large", text, settings)).await.expect_err("it has no room");
+    let failure = lab
+        .get(&lab.put("large", text, settings))
+        .await
+        .expect_err("it has no room");
     assert!(matches!(failure, Failure::Overload(_)), "{failure}");
     lab.all_gone().await;
 }
@@ -233,8 +345,7 @@ async fn t135_how_a_spark_failed_is_told_before_its_answer_and_in_it() {
 #[tokio::test]
 async fn t137_who_does_not_wait_for_an_answer_kills_the_spark_and_what_it_runs() {
     let lab = Lab::new();
-    let waits =
-        r#"(func (export "_start") (drop (call $hear (i64.const 0))) (drop (call $hear (i64.const 0))) (loop br 0))"#;
+    let waits = r#"(func (export "_start") (drop (call $hear (i64.const 0))) (drop (call $hear (i64.const 0))) (loop br 0))"#;
     lab.spark("child", waits);
     let both = format!(
         r#"{HEAD} (data (i32.const 0) "child") (func (export "_start")
@@ -242,22 +353,35 @@ async fn t137_who_does_not_wait_for_an_answer_kills_the_spark_and_what_it_runs()
             (call $head) (loop br 0))"#
     );
     let parent = lab.spark("parent", &both);
-    let answer = lab.ask(&parent, request("GET", "")).await.expect("its head is there");
+    let answer = lab
+        .ask(&parent, request("GET", ""))
+        .await
+        .expect("its head is there");
     assert_eq!(lab.functions.vm().processes().len(), 2);
     drop(answer);
     lab.all_gone().await;
 
     let silent = lab.spark("silent", r#"(func (export "_start") (loop br 0))"#);
-    let Code::Spark(spark) = silent.code() else { panic!("it is a spark") };
+    let Code::Spark(spark) = silent.code() else {
+        panic!("it is a spark")
+    };
     let ticket = Arc::new(Ticket::new(None, false));
     let mut waiting = Box::pin(answer_of(&silent, spark, &ticket));
-    assert!(futures_lite::future::poll_once(&mut waiting).await.is_none());
+    assert!(
+        futures_lite::future::poll_once(&mut waiting)
+            .await
+            .is_none()
+    );
     assert!(ticket.process().is_some_and(Process::is_alive));
     drop(waiting);
     lab.all_gone().await;
 }
 
-async fn answer_of(version: &Arc<Version>, spark: &Spark, ticket: &Arc<Ticket>) -> Result<Response<Body>, Failure> {
+async fn answer_of(
+    version: &Arc<Version>,
+    spark: &Spark,
+    ticket: &Arc<Ticket>,
+) -> Result<Response<Body>, Failure> {
     answer(version, spark, ticket, request("GET", "")).await
 }
 
@@ -270,11 +394,18 @@ async fn what_comes_after_an_answer_does_not_hold_it_up_and_is_in_the_log() {
     let (_, body) = lab.get(&longer).await.expect("it answers");
     assert_eq!(body, "ok");
     let told = async {
-        while !longer.log().lines().iter().any(|line| line.text.contains("cut off")) {
+        while !longer
+            .log()
+            .lines()
+            .iter()
+            .any(|line| line.text.contains("cut off"))
+        {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, told).await.expect("it is told");
+    tokio::time::timeout(PATIENCE, told)
+        .await
+        .expect("it is told");
     lab.all_gone().await;
 }
 
@@ -285,12 +416,16 @@ async fn a_large_body_goes_through_a_spark_as_its_reader_reads() {
     let echo = lab.spark("echo", ECHO);
     let frames = std::iter::repeat_n(Bytes::from(vec![b'x'; 100_000]), SIZE / 100_000);
     let frames = frames.map(|piece| Ok(http_body::Frame::data(piece)));
-    let large = request("POST", "").map(|_| StreamBody::new(futures_lite::stream::iter(frames)).boxed_unsync());
+    let large = request("POST", "")
+        .map(|_| StreamBody::new(futures_lite::stream::iter(frames)).boxed_unsync());
     let answer = lab.ask(&echo, large).await.expect("it answers");
     let mut body = answer.into_body();
     let (mut size, mut largest) = (0, 0);
     while let Some(frame) = body.frame().await {
-        let piece = frame.expect("it is whole").into_data().expect("there is nothing else");
+        let piece = frame
+            .expect("it is whole")
+            .into_data()
+            .expect("there is nothing else");
         size += piece.len();
         largest = largest.max(piece.len());
     }
@@ -303,19 +438,34 @@ async fn a_large_body_goes_through_a_spark_as_its_reader_reads() {
 async fn a_head_has_no_body_and_interim_answers_have_no_end() {
     let lab = Lab::new();
     let version = lab.answering("f", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody");
-    let answer = lab.ask(&version, request("HEAD", "")).await.expect("it answers");
+    let answer = lab
+        .ask(&version, request("HEAD", ""))
+        .await
+        .expect("it answers");
     assert_eq!(answer.headers()["content-length"], "4");
     assert_eq!(read(answer).await.expect("it is whole").1, "");
 
     let text = r#"(data (i32.const 0) "HTTP/1.1 100 C\0d\0a\0d\0a")
         (func (export "_start") (loop (call $say (i32.const 0) (i32.const 18)) (br 0)))"#;
-    let failure = lab.get(&lab.spark("endless", text)).await.expect_err("it never answers");
-    assert!(matches!(&failure, Failure::NotHttp(why) if why.contains("larger than 65536")), "{failure}");
+    let failure = lab
+        .get(&lab.spark("endless", text))
+        .await
+        .expect_err("it never answers");
+    assert!(
+        matches!(&failure, Failure::NotHttp(why) if why.contains("larger than 65536")),
+        "{failure}"
+    );
 
     let text = r#"(data (i32.const 0) "HTTP/1.1 200 OK\0d\0aA: ") (data (i32.const 20) "aaaaaaaaaa")
         (func (export "_start") (call $say (i32.const 0) (i32.const 20)) (loop (call $say (i32.const 20) (i32.const 10)) (br 0)))"#;
-    let failure = lab.get(&lab.spark("long", text)).await.expect_err("it never answers");
-    assert!(matches!(&failure, Failure::NotHttp(why) if why.contains("larger than 65536")), "{failure}");
+    let failure = lab
+        .get(&lab.spark("long", text))
+        .await
+        .expect_err("it never answers");
+    assert!(
+        matches!(&failure, Failure::NotHttp(why) if why.contains("larger than 65536")),
+        "{failure}"
+    );
     lab.all_gone().await;
 }
 
@@ -365,14 +515,27 @@ async fn a_spark_runs_others_by_name_and_is_told_how_they_fail() {
         r#"(module (import "lunatic::process" "process_id" (func (result i64))) (func (export "_start")))"#,
         Settings::default(),
     );
-    let no_room = Settings { memory: 1, ..Settings::default() };
-    lab.put("large", r#"(module (memory (export "memory") 1) (func (export "_start")))"#, no_room);
+    let no_room = Settings {
+        memory: 1,
+        ..Settings::default()
+    };
+    lab.put(
+        "large",
+        r#"(module (memory (export "memory") 1) (func (export "_start")))"#,
+        no_room,
+    );
     let check = |name: &'static str, expected: &'static str| {
         let lab = &lab;
         async move {
             let version = lab.spark("runner", &runner(name, "hello"));
-            let (_, body) = lab.get(&version).await.unwrap_or_else(|failure| panic!("{failure} of {name}"));
-            assert!(body.contains(expected), "{name}: `{body}` has no `{expected}`");
+            let (_, body) = lab
+                .get(&version)
+                .await
+                .unwrap_or_else(|failure| panic!("{failure} of {name}"));
+            assert!(
+                body.contains(expected),
+                "{name}: `{body}` has no `{expected}`"
+            );
         }
     };
     check("parrot", "hello").await;
@@ -381,7 +544,11 @@ async fn a_spark_runs_others_by_name_and_is_told_how_they_fail() {
     check("program", "`program` is a program").await;
     check("large", "the function `large` cannot be run: memory of a process is limited to 1 bytes, 65536 are needed")
         .await;
-    check("nobody", "no function of the project is named `nobody`: add it").await;
+    check(
+        "nobody",
+        "no function of the project is named `nobody`: add it",
+    )
+    .await;
     check("http", "the message ends within the request's head").await;
     lab.all_gone().await;
 }
@@ -400,9 +567,19 @@ async fn a_function_of_another_project_runs_that_project_s_functions_first() {
     lab.spark("only", &says("only ours"));
     let foo = runner("bar", "").replace("(call $head)", "");
     lab.spark("maxmcd/foo", &foo);
-    lab.spark("maxmcd/fallback", &runner("only", "").replace("(call $head)", ""));
-    for (name, expected) in [("maxmcd/foo", "theirs"), ("bar", "ours"), ("maxmcd/fallback", "only ours")] {
-        let (_, body) = lab.get(&lab.spark("runner", &runner(name, ""))).await.expect("it answers");
+    lab.spark(
+        "maxmcd/fallback",
+        &runner("only", "").replace("(call $head)", ""),
+    );
+    for (name, expected) in [
+        ("maxmcd/foo", "theirs"),
+        ("bar", "ours"),
+        ("maxmcd/fallback", "only ours"),
+    ] {
+        let (_, body) = lab
+            .get(&lab.spark("runner", &runner(name, "")))
+            .await
+            .expect("it answers");
         assert_eq!(body, expected, "{name}");
     }
 }
@@ -413,7 +590,10 @@ async fn functions_run_each_other_only_so_deep_and_so_many() {
     let deep = lab.spark("deep", &runner("deep", "").replace("(call $head)", ""));
     let outer = lab.spark("outer", &runner("deep", ""));
     let (_, body) = lab.get(&outer).await.expect("it answers");
-    assert_eq!(body, "functions run each other 16 deep at most, and this one is as deep");
+    assert_eq!(
+        body,
+        "functions run each other 16 deep at most, and this one is as deep"
+    );
     drop(deep);
 
     lab.spark("parrot", PARROT);
@@ -432,7 +612,10 @@ async fn functions_run_each_other_only_so_deep_and_so_many() {
             (i32.store8 (i32.const 0) (local.get $count))
             (call $say (i32.const 0) (i32.const 1)))"#
     );
-    let (_, body) = lab.get(&lab.spark("many", &many)).await.expect("it answers");
+    let (_, body) = lab
+        .get(&lab.spark("many", &many))
+        .await
+        .expect("it answers");
     assert_eq!(body, "@", "the character 64");
     lab.all_gone().await;
 }
@@ -456,7 +639,9 @@ async fn a_wait_for_several_says_who_has_something_and_lets_them_take_turns() {
             (local.set $first (call $wait (i32.const 16) (i32.const 2) (i64.const -1)))
             (if (i64.eq (call $wait (i32.const 16) (i32.const 2) (i64.const -1)) (local.get $first)) (then unreachable)))"#
     );
-    lab.get(&lab.spark("waits", &text)).await.expect("it gets through");
+    lab.get(&lab.spark("waits", &text))
+        .await
+        .expect("it gets through");
     lab.all_gone().await;
 }
 
@@ -464,21 +649,54 @@ async fn a_wait_for_several_says_who_has_something_and_lets_them_take_turns() {
 async fn a_bad_pointer_or_number_ends_the_spark_and_nothing_else() {
     let lab = Lab::new();
     for (call, why) in [
-        ("(drop (call $read (i64.const 0) (i32.const 131072) (i32.const 1)))", "bad pointer"),
-        ("(drop (call $read (i64.const 0) (i32.const -1) (i32.const -1)))", "bad pointer"),
-        ("(drop (call $read (i64.const 0) (i32.const 0) (i32.const 0)))", "empty buffer"),
-        ("(drop (call $read (i64.const 9) (i32.const 0) (i32.const 1)))", "no comm with the number 9"),
-        ("(drop (call $write (i64.const 0) (i32.const 131071) (i32.const 2)))", "bad pointer"),
+        (
+            "(drop (call $read (i64.const 0) (i32.const 131072) (i32.const 1)))",
+            "bad pointer",
+        ),
+        (
+            "(drop (call $read (i64.const 0) (i32.const -1) (i32.const -1)))",
+            "bad pointer",
+        ),
+        (
+            "(drop (call $read (i64.const 0) (i32.const 0) (i32.const 0)))",
+            "empty buffer",
+        ),
+        (
+            "(drop (call $read (i64.const 9) (i32.const 0) (i32.const 1)))",
+            "no comm with the number 9",
+        ),
+        (
+            "(drop (call $write (i64.const 0) (i32.const 131071) (i32.const 2)))",
+            "bad pointer",
+        ),
         ("(drop (call $end (i64.const -1)))", "no comm"),
         ("(call $finish (i64.const 1))", "no comm"),
         ("(call $close (i64.const 1))", "no comm"),
-        ("(call $close (i64.const 0)) (drop (call $end (i64.const 0)))", "no comm"),
-        ("(drop (call $run (i32.const 131070) (i32.const 5) (i32.const 0) (i32.const 0)))", "bad pointer"),
-        ("(drop (call $run (i32.const 0) (i32.const 5) (i32.const 131070) (i32.const 5)))", "bad pointer"),
-        ("(drop (call $wait (i32.const 0) (i32.const -1) (i64.const 0)))", "at most 1024"),
-        ("(drop (call $wait (i32.const 131071) (i32.const 1) (i64.const 0)))", "bad pointer"),
+        (
+            "(call $close (i64.const 0)) (drop (call $end (i64.const 0)))",
+            "no comm",
+        ),
+        (
+            "(drop (call $run (i32.const 131070) (i32.const 5) (i32.const 0) (i32.const 0)))",
+            "bad pointer",
+        ),
+        (
+            "(drop (call $run (i32.const 0) (i32.const 5) (i32.const 131070) (i32.const 5)))",
+            "bad pointer",
+        ),
+        (
+            "(drop (call $wait (i32.const 0) (i32.const -1) (i64.const 0)))",
+            "at most 1024",
+        ),
+        (
+            "(drop (call $wait (i32.const 131071) (i32.const 1) (i64.const 0)))",
+            "bad pointer",
+        ),
         ("(call $fail (i32.const -1) (i32.const 2))", "bad pointer"),
-        ("(drop (call $why (i32.const 131071) (i32.const 2)))", "bad pointer"),
+        (
+            "(drop (call $why (i32.const 131071) (i32.const 2)))",
+            "bad pointer",
+        ),
     ] {
         let version = lab.spark("bad", &format!(r#"(func (export "_start") {call})"#));
         let failure = lab.get(&version).await.expect_err(call).to_string();
@@ -513,12 +731,23 @@ async fn a_program_with_standard_streams_is_a_spark_too() {
     let version = lab.put("cat", cat, Settings::default());
     let text = "0123456789".repeat(20_000);
     for _ in 0..8 {
-        let (_, body) =
-            read(lab.ask(&version, request("POST", &text)).await.expect("it answers")).await.expect("it is whole");
+        let (_, body) = read(
+            lab.ask(&version, request("POST", &text))
+                .await
+                .expect("it answers"),
+        )
+        .await
+        .expect("it is whole");
         let (head, rest) = body.split_once("\r\n\r\n").expect("it echoes the head");
-        assert!(head.starts_with("POST /a?b HTTP/1.1\r\n") && rest == text, "{head}");
+        assert!(
+            head.starts_with("POST /a?b HTTP/1.1\r\n") && rest == text,
+            "{head}"
+        );
     }
-    assert!(version.log().lines().is_empty(), "an answer is not for the log");
+    assert!(
+        version.log().lines().is_empty(),
+        "an answer is not for the log"
+    );
     lab.all_gone().await;
 }
 
@@ -593,7 +822,10 @@ async fn modules_built_for_embly_run_with_its_oddities() {
             (call $is (i32.load (i32.const 0)) (i32.const 1))
             (call $is (i32.load8_u (i32.const 4096)) (local.get $is)))"#;
     let version = lab.put("e1", &embly("embly", text), Settings::default());
-    let (head, body) = lab.get(&version).await.unwrap_or_else(|failure| panic!("{failure}"));
+    let (head, body) = lab
+        .get(&version)
+        .await
+        .unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!((head.status().as_u16(), &*body), (200, ""));
 
     // The first Embly: the first message comes with the name, and who waits asks again.
@@ -608,7 +840,10 @@ async fn modules_built_for_embly_run_with_its_oddities() {
             (drop (call $write (i32.const 1) (i32.const 4096) (i32.load (i32.const 4)) (i32.const 4)))
             (i32.const 0))"#;
     let version = lab.put("e0", &embly("env", text), Settings::default());
-    let (_, body) = lab.get(&version).await.unwrap_or_else(|failure| panic!("{failure}"));
+    let (_, body) = lab
+        .get(&version)
+        .await
+        .unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(body, "hello");
     lab.all_gone().await;
 }
@@ -618,7 +853,9 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
     let lab = Lab::new();
     let connect = |name: &str, text: &str| {
         let version = lab.spark(name, text);
-        let Code::Spark(spark) = version.code() else { panic!("it is a spark") };
+        let Code::Spark(spark) = version.code() else {
+            panic!("it is a spark")
+        };
         connect(&version, spark, &Ticket::new(None, false)).expect("there is room")
     };
     let mut buffer = [0; 64];
@@ -631,17 +868,29 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
     // It has finished, and reads on.
     let text = r#"(func (export "_start") (call $finish (i64.const 0)) (drop (call $hear (i64.const 0))) unreachable)"#;
     let finished = connect("finished", text);
-    assert_eq!(finished.read(&mut buffer).await.expect("it has finished"), 0);
+    assert_eq!(
+        finished.read(&mut buffer).await.expect("it has finished"),
+        0
+    );
     assert!(finished.process().is_alive());
     finished.write_all(b"x").await.expect("it reads");
     assert!(finished.process().exited().await.trap().is_some());
 
-    let traps = connect("traps", r#"(func (export "_start") (call $say (i32.const 0) (i32.const 1)) unreachable)"#);
+    let traps = connect(
+        "traps",
+        r#"(func (export "_start") (call $say (i32.const 0) (i32.const 1)) unreachable)"#,
+    );
     assert_eq!(traps.read(&mut buffer).await.expect("it is there"), 1);
-    assert!(matches!(traps.read(&mut buffer).await, Err(Failure::Ended(_))));
+    assert!(matches!(
+        traps.read(&mut buffer).await,
+        Err(Failure::Ended(_))
+    ));
     assert!(traps.write_all(b"x").await.is_err());
 
-    let waits = connect("waits", r#"(func (export "_start") (drop (call $hear (i64.const 0))))"#);
+    let waits = connect(
+        "waits",
+        r#"(func (export "_start") (drop (call $hear (i64.const 0))))"#,
+    );
     let process = waits.process().clone();
     drop(waits);
     assert!(matches!(process.exited().await, Exit::Killed));
@@ -652,7 +901,9 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
 fn what_a_module_imports_and_exports_says_what_it_is() {
     let vm = Lab::new().functions.vm().clone();
     let check = |imports: &str, exports: &str, expected: &str| {
-        let module = vm.module("m", format!("(module {imports} {exports})").as_bytes()).expect("it is one");
+        let module = vm
+            .module("m", format!("(module {imports} {exports})").as_bytes())
+            .expect("it is one");
         let is = match kind(&module) {
             Kind::Spark(spark) => {
                 if spark.entry.is_command {
@@ -673,7 +924,11 @@ fn what_a_module_imports_and_exports_says_what_it_is() {
     check(spark, start, "spark");
     check(message, start, "program");
     check(&format!("{message} {spark}"), start, "spark");
-    check(r#"(import "embly" "_spawn" (func (param i32 i32 i32) (result i32)))"#, start, "spark");
+    check(
+        r#"(import "embly" "_spawn" (func (param i32 i32 i32) (result i32)))"#,
+        start,
+        "spark",
+    );
     check(
         r#"(import "env" "_read" (func (param i32 i32 i32 i32) (result i32)))"#,
         r#"(func (export "main") (param i32 i32) (result i32) i32.const 0)"#,
@@ -686,7 +941,12 @@ fn what_a_module_imports_and_exports_says_what_it_is() {
 
 /// A row of the table of functions that the guest library imports: its namespace and name, the kinds of its parameters, and
 /// that of its result or nothing.
-struct Row(&'static str, &'static str, &'static [&'static str], &'static str);
+struct Row(
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    &'static str,
+);
 
 macro_rules! rows {
     ($(#[doc = $about:literal] $namespace:literal as $module:ident {
@@ -710,11 +970,22 @@ fn the_functions_of_sparks_are_those_of_the_table() {
     for Row(namespace, name, parameters, result) in ROWS {
         assert_eq!(*namespace, calls::NAMESPACE);
         let parameters: Vec<_> = parameters.iter().map(|kind| value(kind)).collect();
-        let result = if result.is_empty() { String::new() } else { format!("(result {})", value(result)) };
-        let import =
-            format!(r#"(module (import "{namespace}" "{name}" (func (param {}) {result})))"#, parameters.join(" "));
-        vm.module("row", import.as_bytes()).unwrap_or_else(|error| panic!("{error}: {import}"));
+        let result = if result.is_empty() {
+            String::new()
+        } else {
+            format!("(result {})", value(result))
+        };
+        let import = format!(
+            r#"(module (import "{namespace}" "{name}" (func (param {}) {result})))"#,
+            parameters.join(" ")
+        );
+        vm.module("row", import.as_bytes())
+            .unwrap_or_else(|error| panic!("{error}: {import}"));
     }
-    let count = vm.config().functions().filter(|name| name.starts_with("lunatic::spark::")).count();
+    let count = vm
+        .config()
+        .functions()
+        .filter(|name| name.starts_with("lunatic::spark::"))
+        .count();
     assert_eq!(count, ROWS.len());
 }

@@ -22,8 +22,16 @@ const VERSION: &[u8] = b"HTTP/1.";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Fields that say something of one connection, and are not passed on.
-const OF_A_CONNECTION: [&str; 8] =
-    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"];
+const OF_A_CONNECTION: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
 
 /// How long a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +55,13 @@ pub(super) struct AnswerHead {
 /// Returns where a head ends, looking from a place on that lies in it; `None` where it does not end yet.
 pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let from = from.saturating_sub(3);
-    let ends = bytes[from..].iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(place, _)| from + place);
-    ends.map(|end| end + 1).find(|end| bytes[..*end].ends_with(b"\n\n") || bytes[..*end].ends_with(b"\n\r\n"))
+    let ends = bytes[from..]
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'\n')
+        .map(|(place, _)| from + place);
+    ends.map(|end| end + 1)
+        .find(|end| bytes[..*end].ends_with(b"\n\n") || bytes[..*end].ends_with(b"\n\r\n"))
 }
 
 /// Whether an answer can begin so.
@@ -70,7 +83,11 @@ pub(super) fn read_answer(bytes: &[u8], has_body: bool) -> Result<AnswerHead, St
     let code = answer.code.expect("the head is complete");
     let status = match StatusCode::from_u16(code) {
         Ok(status) if (100..600).contains(&code) => status,
-        _ => return Err(format!("it has the status {code}, and statuses are from 100 to 599")),
+        _ => {
+            return Err(format!(
+                "it has the status {code}, and statuses are from 100 to 599"
+            ));
+        }
     };
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return Err("it has the status 101, and the protocol cannot be switched here".into());
@@ -79,11 +96,23 @@ pub(super) fn read_answer(bytes: &[u8], has_body: bool) -> Result<AnswerHead, St
     let framing = framing.unwrap_or(Framing::UntilEnd);
     if status.is_informational() || status == StatusCode::NO_CONTENT {
         fields.remove(header::CONTENT_LENGTH);
-        return Ok(AnswerHead { status, fields, framing: Framing::Length(0) });
+        return Ok(AnswerHead {
+            status,
+            fields,
+            framing: Framing::Length(0),
+        });
     }
     let has_body = has_body && status != StatusCode::NOT_MODIFIED;
-    let framing = if has_body { framing } else { Framing::Length(0) };
-    Ok(AnswerHead { status, fields, framing })
+    let framing = if has_body {
+        framing
+    } else {
+        Framing::Length(0)
+    };
+    Ok(AnswerHead {
+        status,
+        fields,
+        framing,
+    })
 }
 
 /// Reads the head of a request, from its first byte to its end, and how long the body is where the head says that.
@@ -96,7 +125,8 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Frami
         Err(error) => return Err(format!("in the request's head, {error}")),
     }
     let method = request.method.expect("the head is complete");
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| "the request's method is none".to_string())?;
+    let method = Method::from_bytes(method.as_bytes())
+        .map_err(|_| "the request's method is none".to_string())?;
     let path = request.path.expect("the head is complete");
     let is_no_uri = |_| format!("`{}` is no address", printable(path));
     let uri = Uri::try_from(path).map_err(is_no_uri)?;
@@ -104,10 +134,14 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Frami
     let uri = match (uri.authority(), fields.get(header::HOST)) {
         (Some(_), _) => uri,
         (None, Some(host)) => {
-            let host = host.to_str().map_err(|_| "the field `host` is not text".to_string())?;
+            let host = host
+                .to_str()
+                .map_err(|_| "the field `host` is not text".to_string())?;
             Uri::try_from(format!("http://{host}{path}")).map_err(is_no_uri)?
         }
-        (None, None) => return Err("the request has neither a whole address nor a field `host`".into()),
+        (None, None) => {
+            return Err("the request has neither a whole address nor a field `host`".into());
+        }
     };
     let (mut parts, ()) = http::Request::new(()).into_parts();
     (parts.method, parts.uri, parts.headers) = (method, uri, fields);
@@ -118,8 +152,12 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Frami
 fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Framing>), String> {
     let mut read = HeaderMap::with_capacity(fields.len());
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes())
-            .map_err(|_| format!("it has a field `{}`, which is no name", printable(field.name)))?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| {
+            format!(
+                "it has a field `{}`, which is no name",
+                printable(field.name)
+            )
+        })?;
         let value = HeaderValue::from_bytes(field.value)
             .map_err(|_| format!("its field `{name}` has a value with control characters"))?;
         read.append(name, value);
@@ -137,7 +175,10 @@ fn framing(fields: &HeaderMap) -> Result<Option<Framing>, String> {
     let Some(length) = lengths.next() else {
         return match encoding {
             None => Ok(None),
-            Some(encoding) if encoding.as_bytes().eq_ignore_ascii_case(b"chunked") && encodings.next().is_none() => {
+            Some(encoding)
+                if encoding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                    && encodings.next().is_none() =>
+            {
                 Ok(Some(Framing::Chunked))
             }
             Some(_) => Err("its transfer-encoding is not `chunked`".into()),
@@ -149,7 +190,10 @@ fn framing(fields: &HeaderMap) -> Result<Option<Framing>, String> {
     if lengths.next().is_some() {
         return Err("it has more than one content-length".into());
     }
-    let text = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let text = length
+        .to_str()
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     match text.and_then(|text| text.parse().ok()) {
         Some(length) => Ok(Some(Framing::Length(length))),
         None => Err("its content-length is not a number".into()),
@@ -181,10 +225,18 @@ pub(super) fn write_request(parts: &request::Parts, request: &str, length: Optio
     let mut fields = parts.headers.clone();
     let host = match parts.uri.authority() {
         Some(authority) => authority.as_str().as_bytes().to_vec(),
-        None => fields.get(header::HOST).map(|host| host.as_bytes().to_vec()).unwrap_or_default(),
+        None => fields
+            .get(header::HOST)
+            .map(|host| host.as_bytes().to_vec())
+            .unwrap_or_default(),
     };
     without_connection(&mut fields);
-    for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT, REQUEST_ID] {
+    for name in [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::EXPECT,
+        REQUEST_ID,
+    ] {
         fields.remove(name);
     }
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -281,14 +333,24 @@ impl Decoder {
                     return Ok(Step::Piece(piece));
                 }
                 State::Size => match httparse::parse_chunk_size(bytes) {
-                    Ok(httparse::Status::Complete((end, _))) if end > MOST_LINE => return Err(long_line()),
+                    Ok(httparse::Status::Complete((end, _))) if end > MOST_LINE => {
+                        return Err(long_line());
+                    }
                     Ok(httparse::Status::Complete((end, size))) => {
                         let _ = bytes.split_to(end);
-                        self.0 = if size == 0 { State::Trailers(0) } else { State::Piece(size) };
+                        self.0 = if size == 0 {
+                            State::Trailers(0)
+                        } else {
+                            State::Piece(size)
+                        };
                     }
-                    Ok(httparse::Status::Partial) if bytes.len() > MOST_LINE => return Err(long_line()),
+                    Ok(httparse::Status::Partial) if bytes.len() > MOST_LINE => {
+                        return Err(long_line());
+                    }
                     Ok(httparse::Status::Partial) => return Ok(Step::More),
-                    Err(_) => return Err("a piece of its body does not begin with its length".into()),
+                    Err(_) => {
+                        return Err("a piece of its body does not begin with its length".into());
+                    }
                 },
                 State::AfterPiece => match bytes[..] {
                     [b'\r', b'\n', ..] => {
@@ -322,14 +384,18 @@ impl Decoder {
     pub(super) fn end(&self) -> Result<(), String> {
         match &self.0 {
             State::Length(0) | State::Done | State::UntilEnd => Ok(()),
-            State::Length(left) => Err(format!("its body ended {left} bytes before its content-length")),
+            State::Length(left) => Err(format!(
+                "its body ended {left} bytes before its content-length"
+            )),
             _ => Err("its body ended before its last piece".into()),
         }
     }
 }
 
 fn take(bytes: &mut BytesMut, left: &mut u64) -> Bytes {
-    let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+    let count = usize::try_from(*left)
+        .unwrap_or(usize::MAX)
+        .min(bytes.len());
     *left -= count as u64;
     bytes.split_to(count).freeze()
 }
@@ -349,7 +415,8 @@ mod tests {
 
     /// Decodes a body that comes in pieces of some size; what is left is not part of it.
     fn decode(framing: Framing, bytes: &[u8], step: usize) -> Result<(Vec<u8>, Vec<u8>), String> {
-        let (mut decoder, mut buffer, mut body) = (Decoder::new(framing), BytesMut::new(), Vec::new());
+        let (mut decoder, mut buffer, mut body) =
+            (Decoder::new(framing), BytesMut::new(), Vec::new());
         let mut pieces = bytes.chunks(step);
         loop {
             match decoder.step(&mut buffer)? {
@@ -364,7 +431,11 @@ mod tests {
                 },
             }
         }
-        let rest = buffer.iter().copied().chain(pieces.flatten().copied()).collect();
+        let rest = buffer
+            .iter()
+            .copied()
+            .chain(pieces.flatten().copied())
+            .collect();
         Ok((body, rest))
     }
 
@@ -373,13 +444,22 @@ mod tests {
         let check = |framing, bytes: &str, body: &str, rest: &str| {
             for step in 1..bytes.len() + 1 {
                 let decoded = decode(framing, bytes.as_bytes(), step).expect(bytes);
-                assert_eq!(decoded, (body.into(), rest.into()), "{bytes:?} in pieces of {step}");
+                assert_eq!(
+                    decoded,
+                    (body.into(), rest.into()),
+                    "{bytes:?} in pieces of {step}"
+                );
             }
         };
         check(Framing::Length(3), "abcd", "abc", "d");
         check(Framing::UntilEnd, "abcd", "abcd", "");
         check(Framing::Chunked, "3\r\nabc\r\n0\r\n\r\nx", "abc", "x");
-        check(Framing::Chunked, "3;a=b\r\nabc\r\nA\r\n0123456789\r\n0\r\nx: y\r\n\r\n", "abc0123456789", "");
+        check(
+            Framing::Chunked,
+            "3;a=b\r\nabc\r\nA\r\n0123456789\r\n0\r\nx: y\r\n\r\n",
+            "abc0123456789",
+            "",
+        );
     }
 
     #[test]
@@ -389,14 +469,26 @@ mod tests {
             assert!(error.contains(why), "`{error}` does not say `{why}`");
         };
         check(Framing::Length(5), "abc", "2 bytes before");
-        check(Framing::Chunked, "3\r\nabcd\r\n0\r\n\r\n", "longer than it says");
+        check(
+            Framing::Chunked,
+            "3\r\nabcd\r\n0\r\n\r\n",
+            "longer than it says",
+        );
         check(Framing::Chunked, "3\r\nab", "before its last piece");
         check(Framing::Chunked, "-3\r\nabc", "does not begin");
         check(Framing::Chunked, "+3\r\nabc", "does not begin");
         check(Framing::Chunked, "0x3\r\nabc", "does not begin");
         check(Framing::Chunked, "FFFFFFFFFFFFFFFFF\r\n", "does not begin");
-        check(Framing::Chunked, &format!("1;{}", "x".repeat(1_000)), "256 bytes long");
-        check(Framing::Chunked, &format!("0\r\n{}", "a: b\r\n".repeat(10_000)), "follow its body");
+        check(
+            Framing::Chunked,
+            &format!("1;{}", "x".repeat(1_000)),
+            "256 bytes long",
+        );
+        check(
+            Framing::Chunked,
+            &format!("0\r\n{}", "a: b\r\n".repeat(10_000)),
+            "follow its body",
+        );
     }
 
     fn answer(text: &str) -> Result<AnswerHead, String> {
@@ -409,9 +501,16 @@ mod tests {
             "HTTP/1.1 201 Yes\r\nA: b\r\nConnection: close, x-mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\nContent-Length: 3\r\n\r\n",
         )
         .expect("it is one");
-        let fields: Vec<_> = head.fields.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let fields: Vec<_> = head
+            .fields
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
         assert_eq!(fields, [("a", &b"b"[..]), ("content-length", b"3")]);
-        assert_eq!((head.status.as_u16(), head.framing), (201, Framing::Length(3)));
+        assert_eq!(
+            (head.status.as_u16(), head.framing),
+            (201, Framing::Length(3))
+        );
     }
 
     #[test]
@@ -429,23 +528,48 @@ mod tests {
         check("HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n", "in its head");
         check("HTTP/1.1 200 OK\r\na: b\rc\r\n\r\n", "in its head");
         check("HTTP/1.1 200 OK\r\na: b\0c\r\n\r\n", "in its head");
-        check("HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n", "not a number");
-        check("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n", "not a number");
-        check("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "more than one");
-        check("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "both");
-        check("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "not `chunked`");
-        check(&format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(101)), "in its head");
+        check(
+            "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n",
+            "not a number",
+        );
+        check(
+            "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n",
+            "not a number",
+        );
+        check(
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+            "more than one",
+        );
+        check(
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "both",
+        );
+        check(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "not `chunked`",
+        );
+        check(
+            &format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(101)),
+            "in its head",
+        );
     }
 
     #[test]
     fn some_answers_have_no_body_whatever_they_say() {
-        for (status, has_body, length) in
-            [("204", true, false), ("304", true, true), ("200", false, true), ("103", true, false)]
-        {
+        for (status, has_body, length) in [
+            ("204", true, false),
+            ("304", true, true),
+            ("200", false, true),
+            ("103", true, false),
+        ] {
             let text = format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\n");
             let head = read_answer(text.as_bytes(), has_body).expect("it is one");
             assert_eq!(head.framing, Framing::Length(0));
-            assert_eq!(head.fields.contains_key("content-length"), length, "{status}");
+            assert_eq!(
+                head.fields.contains_key("content-length"),
+                length,
+                "{status}"
+            );
         }
     }
 
@@ -461,15 +585,27 @@ mod tests {
             .header("Expect", "100-continue")
             .header("Accept", "*/*");
         let (parts, ()) = request.body(()).expect("it is one").into_parts();
-        let head = |length| String::from_utf8(write_request(&parts, "7", length)).expect("it is text");
+        let head =
+            |length| String::from_utf8(write_request(&parts, "7", length)).expect("it is text");
         assert_eq!(
             head(Some(3)),
             "POST /a?b=c HTTP/1.1\r\nhost: real.example\r\nx-request-id: 7\r\naccept: */*\r\ncontent-length: 3\r\nconnection: close\r\n\r\n"
         );
-        assert!(head(None).contains("transfer-encoding: chunked\r\n"), "{}", head(None));
-        let (parts, ()) = http::Request::get("/").header("host", "a").body(()).expect("it is one").into_parts();
+        assert!(
+            head(None).contains("transfer-encoding: chunked\r\n"),
+            "{}",
+            head(None)
+        );
+        let (parts, ()) = http::Request::get("/")
+            .header("host", "a")
+            .body(())
+            .expect("it is one")
+            .into_parts();
         let head = write_request(&parts, "7", Some(0));
-        assert_eq!(head, b"GET / HTTP/1.1\r\nhost: a\r\nx-request-id: 7\r\nconnection: close\r\n\r\n");
+        assert_eq!(
+            head,
+            b"GET / HTTP/1.1\r\nhost: a\r\nx-request-id: 7\r\nconnection: close\r\n\r\n"
+        );
     }
 
     #[test]
@@ -478,8 +614,14 @@ mod tests {
             let (parts, _) = read_request(text.as_bytes()).expect(text);
             assert_eq!(parts.uri.to_string(), uri);
         };
-        check("GET https://a.example/b HTTP/1.1\r\n\r\n", "https://a.example/b");
-        check("GET /b?c HTTP/1.1\r\nHost: a.example:81\r\n\r\n", "http://a.example:81/b?c");
+        check(
+            "GET https://a.example/b HTTP/1.1\r\n\r\n",
+            "https://a.example/b",
+        );
+        check(
+            "GET /b?c HTTP/1.1\r\nHost: a.example:81\r\n\r\n",
+            "http://a.example:81/b?c",
+        );
         for (text, why) in [
             ("GET / HTTP/1.1\r\n\r\n", "neither"),
             ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "no address"),

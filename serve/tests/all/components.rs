@@ -2,7 +2,8 @@
 
 use crate::guests;
 use lunatic_serve::{
-    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Policy, Protocol, Route, Server, Settings, Target,
+    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Policy, Protocol, Route, Server,
+    Settings, Target,
 };
 use lunatic_vm::{Host, Limit, Vm};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -26,15 +27,35 @@ static HOUSE: LazyLock<House> = LazyLock::new(|| {
     let mut host = Host::default();
     lunatic_serve::add_to_host(&mut host);
     let functions = Functions::new(&Vm::builder().host(host).build().expect("a machine"));
-    let code = |bytes: &[u8]| Code::new(functions.vm(), "guest", bytes).expect("it handles requests");
+    let code =
+        |bytes: &[u8]| Code::new(functions.vm(), "guest", bytes).expect("it handles requests");
     let misbehaving = code(&guests::rust("serve/tests/guest", "guest.wasm"));
     let example = code(&guests::rust("examples/http-server", "http_server.wasm"));
-    let routes = vec![Route { path: "/".into(), target: Target::Named }];
-    let http = HttpGateway { routes, tls: None, limits: HttpLimits::default() };
+    let routes = vec![Route {
+        path: "/".into(),
+        target: Target::Named,
+    }];
+    let http = HttpGateway {
+        routes,
+        tls: None,
+        limits: HttpLimits::default(),
+    };
     let address = "127.0.0.1:0".parse().expect("an address");
-    let gateway = Gateway { name: "components".into(), address, protocol: Protocol::Http(http) };
-    let server = Server::builder(&functions).gateway(gateway).start().expect("it starts");
-    House { functions, misbehaving, example, server }
+    let gateway = Gateway {
+        name: "components".into(),
+        address,
+        protocol: Protocol::Http(http),
+    };
+    let server = Server::builder(&functions)
+        .gateway(gateway)
+        .start()
+        .expect("it starts");
+    House {
+        functions,
+        misbehaving,
+        example,
+        server,
+    }
 });
 
 /// An answer. A body that breaks off is not whole.
@@ -52,7 +73,12 @@ impl Answer {
 }
 
 fn settings(policy: Policy) -> Settings {
-    Settings { policy, deadline: NEVER, client_secret: Some("THIS IS A SECRET!".into()), ..Settings::default() }
+    Settings {
+        policy,
+        deadline: NEVER,
+        client_secret: Some("THIS IS A SECRET!".into()),
+        ..Settings::default()
+    }
 }
 
 fn count(number: usize) -> NonZeroUsize {
@@ -66,7 +92,13 @@ fn put(name: &str, settings: Settings) {
 
 fn put_code(name: &str, number: u64, code: &Code, settings: Settings) {
     let name = Name::new(name).expect("it is one");
-    let put = HOUSE.functions.put(&name, number, blake3::hash(name.as_str().as_bytes()), code.clone(), settings);
+    let put = HOUSE.functions.put(
+        &name,
+        number,
+        blake3::hash(name.as_str().as_bytes()),
+        code.clone(),
+        settings,
+    );
     put.expect("settings that can be had");
 }
 
@@ -85,7 +117,9 @@ fn wait_until_gone(name: &str) {
 
 fn connect() -> TcpStream {
     let stream = TcpStream::connect(HOUSE.server.listening()[0].address).expect("it listens");
-    stream.set_read_timeout(Some(NEVER)).expect("it is a socket");
+    stream
+        .set_read_timeout(Some(NEVER))
+        .expect("it is a socket");
     stream
 }
 
@@ -95,24 +129,42 @@ fn get(path: &str) -> Answer {
 
 fn ask(method: &str, path: &str, fields: &str) -> Answer {
     let mut stream = connect();
-    write!(stream, "{method} {path} HTTP/1.1\r\nhost: test\r\n{fields}connection: close\r\n\r\n").expect("it is read");
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: test\r\n{fields}connection: close\r\n\r\n"
+    )
+    .expect("it is read");
     answer(stream, method == "HEAD")
 }
 
 /// Reads an answer.
 fn answer(stream: TcpStream, is_head: bool) -> Answer {
-    let mut answer = Answer { status: 0, body: Vec::new(), is_whole: false };
+    let mut answer = Answer {
+        status: 0,
+        body: Vec::new(),
+        is_whole: false,
+    };
     let mut body = Vec::new();
-    (answer.status, answer.is_whole) =
-        read(&mut BufReader::new(stream), is_head, |piece| body.extend_from_slice(piece));
+    (answer.status, answer.is_whole) = read(&mut BufReader::new(stream), is_head, |piece| {
+        body.extend_from_slice(piece)
+    });
     answer.body = body;
     answer
 }
 
 /// Reads an answer piece by piece; returns its status, 0 where there is none, and whether it is whole.
-fn read(stream: &mut BufReader<TcpStream>, is_head: bool, mut each: impl FnMut(&[u8])) -> (u16, bool) {
-    let Some(first) = line(stream) else { return (0, false) };
-    let status = first.get(9..12).and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("{first:?}"));
+fn read(
+    stream: &mut BufReader<TcpStream>,
+    is_head: bool,
+    mut each: impl FnMut(&[u8]),
+) -> (u16, bool) {
+    let Some(first) = line(stream) else {
+        return (0, false);
+    };
+    let status = first
+        .get(9..12)
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or_else(|| panic!("{first:?}"));
     let mut length = None;
     let mut is_chunked = false;
     loop {
@@ -129,7 +181,9 @@ fn read(stream: &mut BufReader<TcpStream>, is_head: bool, mut each: impl FnMut(&
     }
     let mut take = |stream: &mut BufReader<TcpStream>, mut left: usize| {
         while left > 0 {
-            let Ok(piece) = stream.fill_buf() else { return false };
+            let Ok(piece) = stream.fill_buf() else {
+                return false;
+            };
             let size = piece.len().min(left);
             if size == 0 {
                 return false;
@@ -178,9 +232,19 @@ fn serve_texts() -> SocketAddr {
                 while let Some(first) = line(&mut stream) {
                     while line(&mut stream).is_some_and(|field| !field.is_empty()) {}
                     let path = first.split(' ').nth(1).unwrap_or_default();
-                    let status = if path == "/missing" { "404 Not Found" } else { "200 OK" };
-                    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{path}", path.len());
-                    stream.get_mut().write_all(answer.as_bytes()).expect("it is read");
+                    let status = if path == "/missing" {
+                        "404 Not Found"
+                    } else {
+                        "200 OK"
+                    };
+                    let answer = format!(
+                        "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{path}",
+                        path.len()
+                    );
+                    stream
+                        .get_mut()
+                        .write_all(answer.as_bytes())
+                        .expect("it is read");
                 }
             });
         }
@@ -192,12 +256,30 @@ fn serve_texts() -> SocketAddr {
 fn check_example(name: &str, code: &Code, echoed: usize) {
     let local = serve_texts();
     let outbound = vec![local.to_string().parse().expect("it is a rule")];
-    put_code(name, 1, code, Settings { outbound, private_addresses: true, body: u64::MAX, ..settings(Policy::Fresh) });
+    put_code(
+        name,
+        1,
+        code,
+        Settings {
+            outbound,
+            private_addresses: true,
+            body: u64::MAX,
+            ..settings(Policy::Fresh)
+        },
+    );
     let path = |path: &str| format!("/{name}{path}");
     let secret = get(&path("/secret"));
-    assert_eq!((secret.status, secret.text()), (200, "THIS IS A SECRET!"), "{}", log(name));
+    assert_eq!(
+        (secret.status, secret.text()),
+        (200, "THIS IS A SECRET!"),
+        "{}",
+        log(name)
+    );
     assert_eq!(get(&path("/other")).status, 400);
-    assert_eq!(ask("POST", &path("/secret"), "content-length: 0\r\n").status, 400);
+    assert_eq!(
+        ask("POST", &path("/secret"), "content-length: 0\r\n").status,
+        400
+    );
 
     // What the component cannot hold at once goes through it.
     let mut stream = connect();
@@ -211,7 +293,9 @@ fn check_example(name: &str, code: &Code, echoed: usize) {
     let writing = std::thread::spawn(move || {
         let piece: Vec<u8> = (0..1 << 16).map(|place: u32| (place % 251) as u8).collect();
         for place in (0..echoed).step_by(piece.len()) {
-            writer.write_all(&piece[..piece.len().min(echoed - place)]).expect("it is read");
+            writer
+                .write_all(&piece[..piece.len().min(echoed - place)])
+                .expect("it is read");
         }
     });
     let mut place = 0;
@@ -221,18 +305,36 @@ fn check_example(name: &str, code: &Code, echoed: usize) {
             place += 1;
         }
     });
-    assert_eq!((status, is_whole, place), (200, true, echoed), "{}", log(name));
+    assert_eq!(
+        (status, is_whole, place),
+        (200, true, echoed),
+        "{}",
+        log(name)
+    );
     writing.join().expect("it wrote");
 
-    let fields = format!("url: http://{local}/a?b\r\nurl: http://{local}/missing\r\nurl: http://10.0.0.1/\r\n");
+    let fields = format!(
+        "url: http://{local}/a?b\r\nurl: http://{local}/missing\r\nurl: http://10.0.0.1/\r\n"
+    );
     let hashes = ask("GET", &path("/hash-all"), &fields);
-    assert_eq!((hashes.status, hashes.is_whole), (200, true), "{}", log(name));
+    assert_eq!(
+        (hashes.status, hashes.is_whole),
+        (200, true),
+        "{}",
+        log(name)
+    );
     let lines: Vec<&str> = hashes.text().lines().collect();
     // That of `/a?b`.
     let digest = "b327ee90239a59ae9ec2875c84b5b8d4003059befc270d37480e5bb22431b960";
     assert_eq!(lines[0], format!("http://{local}/a?b: {digest}"));
-    assert_eq!(lines[1], format!("http://{local}/missing: unexpected status: 404"));
-    assert!(lines[2].starts_with("http://10.0.0.1/: failed: "), "{lines:?}");
+    assert_eq!(
+        lines[1],
+        format!("http://{local}/missing: unexpected status: 404")
+    );
+    assert!(
+        lines[2].starts_with("http://10.0.0.1/: failed: "),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -257,7 +359,12 @@ fn many_requests_to_python_need_no_new_deploy() {
     let Some(code) = &*PYTHON else { return };
     put_code("python-for-ever", 1, code, settings(Policy::Fresh));
     for number in 0..1_000 {
-        assert_eq!(get("/python-for-ever/secret").status, 200, "request {number}: {}", log("python-for-ever"));
+        assert_eq!(
+            get("/python-for-ever/secret").status,
+            200,
+            "request {number}: {}",
+            log("python-for-ever")
+        );
     }
 }
 
@@ -265,7 +372,16 @@ fn many_requests_to_python_need_no_new_deploy() {
 fn what_rvm_grants_is_enough_for_python_for_each_request() {
     let Some(code) = &*PYTHON else { return };
     for (name, policy) in [("rvm-fresh", Policy::Fresh), ("rvm-single", Policy::Single)] {
-        put_code(name, 1, code, Settings { memory: 268_000 * 1000, compute: Some(1_000), ..settings(policy) });
+        put_code(
+            name,
+            1,
+            code,
+            Settings {
+                memory: 268_000 * 1000,
+                compute: Some(1_000),
+                ..settings(policy)
+            },
+        );
         // RVM's own instance is out of fuel after 232.
         for number in 0..300 {
             let path = format!("/{name}/secret");
@@ -273,10 +389,21 @@ fn what_rvm_grants_is_enough_for_python_for_each_request() {
         }
     }
     // The number as it is written, which is what RVM says and does not do.
-    put_code("rvm-literal", 1, code, Settings { memory: 268 << 10, ..settings(Policy::Fresh) });
+    put_code(
+        "rvm-literal",
+        1,
+        code,
+        Settings {
+            memory: 268 << 10,
+            ..settings(Policy::Fresh)
+        },
+    );
     assert_eq!(get("/rvm-literal/secret").status, 503);
     let told = log("rvm-literal");
-    assert!(told.contains("limited to 274432 bytes") && told.contains("are needed"), "{told}");
+    assert!(
+        told.contains("limited to 274432 bytes") && told.contains("are needed"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -300,25 +427,53 @@ fn check(name: &str, settings: Settings, path: &str, status: u16, told: &str) {
     assert_eq!(answer.status, status, "{path}: {}", log(name));
     assert!(log(name).contains(told), "{path}: {}", log(name));
     let next = get(&format!("/{name}/hello"));
-    assert_eq!((next.status, next.text()), (200, "hello"), "after {path}: {}", log(name));
+    assert_eq!(
+        (next.status, next.text()),
+        (200, "hello"),
+        "after {path}: {}",
+        log(name)
+    );
 }
 
 #[test]
 fn t135_a_component_that_traps_before_its_head_is_answered_for() {
-    check("trap-fresh", settings(Policy::Fresh), "/trap", 500, "trapped");
-    check("trap-single", settings(Policy::Single), "/trap", 500, "trapped");
+    check(
+        "trap-fresh",
+        settings(Policy::Fresh),
+        "/trap",
+        500,
+        "trapped",
+    );
+    check(
+        "trap-single",
+        settings(Policy::Single),
+        "/trap",
+        500,
+        "trapped",
+    );
 }
 
 #[test]
 fn t135_an_answer_breaks_off_where_its_component_does() {
-    for (name, policy) in [("breaks-fresh", Policy::Fresh), ("breaks-single", Policy::Single)] {
+    for (name, policy) in [
+        ("breaks-fresh", Policy::Fresh),
+        ("breaks-single", Policy::Single),
+    ] {
         put(name, settings(policy));
         for path in ["/trap-later", "/unfinished", "/kept", "/short"] {
             let answer = get(&format!("/{name}{path}"));
             // What breaks off at once breaks off before its head is sent.
-            assert!(matches!(answer.status, 0 | 200) && !answer.is_whole, "{path}: {answer:?} {}", log(name));
+            assert!(
+                matches!(answer.status, 0 | 200) && !answer.is_whole,
+                "{path}: {answer:?} {}",
+                log(name)
+            );
             let next = get(&format!("/{name}/hello"));
-            assert_eq!((next.status, next.is_whole, next.text()), (200, true, "hello"), "after {path}");
+            assert_eq!(
+                (next.status, next.is_whole, next.text()),
+                (200, true, "hello"),
+                "after {path}"
+            );
         }
         assert!(log(name).contains("trapped"), "{}", log(name));
     }
@@ -326,31 +481,67 @@ fn t135_an_answer_breaks_off_where_its_component_does() {
 
 #[test]
 fn t136_no_answer_is_an_answer() {
-    check("nothing-fresh", settings(Policy::Fresh), "/nothing", 502, "without an answer");
-    check("nothing-single", settings(Policy::Single), "/nothing", 502, "without an answer");
+    check(
+        "nothing-fresh",
+        settings(Policy::Fresh),
+        "/nothing",
+        502,
+        "without an answer",
+    );
+    check(
+        "nothing-single",
+        settings(Policy::Single),
+        "/nothing",
+        502,
+        "without an answer",
+    );
 }
 
 #[test]
 fn an_error_that_a_component_sets_has_its_status() {
-    check("sets-an-error", settings(Policy::Fresh), "/error", 500, "told by itself");
+    check(
+        "sets-an-error",
+        settings(Policy::Fresh),
+        "/error",
+        500,
+        "told by itself",
+    );
     check("sets-denied", settings(Policy::Single), "/denied", 403, "");
 }
 
 #[test]
 fn t136_a_request_that_takes_too_long_ends_with_its_instance() {
-    for (name, policy) in [("late-fresh", Policy::Fresh), ("late-single", Policy::Single)] {
-        let soon = Settings { deadline: Duration::from_millis(300), ..settings(policy) };
+    for (name, policy) in [
+        ("late-fresh", Policy::Fresh),
+        ("late-single", Policy::Single),
+    ] {
+        let soon = Settings {
+            deadline: Duration::from_millis(300),
+            ..settings(policy)
+        };
         check(name, soon, "/spin", 504, "did not answer within");
         let answer = get(&format!("/{name}/spin-later"));
-        assert_eq!((answer.status, answer.is_whole), (200, false), "{}", log(name));
+        assert_eq!(
+            (answer.status, answer.is_whole),
+            (200, false),
+            "{}",
+            log(name)
+        );
         assert_eq!(get(&format!("/{name}/hello")).status, 200);
     }
 }
 
 #[test]
 fn limits_count_for_each_request() {
-    for (name, policy) in [("limited-fresh", Policy::Fresh), ("limited-single", Policy::Single)] {
-        let limited = Settings { compute: Some(1_000), memory: 16 << 20, ..settings(policy) };
+    for (name, policy) in [
+        ("limited-fresh", Policy::Fresh),
+        ("limited-single", Policy::Single),
+    ] {
+        let limited = Settings {
+            compute: Some(1_000),
+            memory: 16 << 20,
+            ..settings(policy)
+        };
         check(name, limited.clone(), "/spin", 503, "compute");
         check(name, limited, "/grow", 503, "memory");
         // Each is far more than half of what one request may.
@@ -362,7 +553,10 @@ fn limits_count_for_each_request() {
 
 #[test]
 fn t137_a_client_that_goes_away_takes_its_instance_along() {
-    for (name, policy) in [("gone-fresh", Policy::Fresh), ("gone-single", Policy::Single)] {
+    for (name, policy) in [
+        ("gone-fresh", Policy::Fresh),
+        ("gone-single", Policy::Single),
+    ] {
         put(name, settings(policy));
         for path in ["/spin", "/spin-later", "/flood"] {
             let mut stream = connect();
@@ -431,7 +625,13 @@ fn a_pool_serves_as_many_at_once_as_it_has_instances() {
 fn t157_instances_of_a_replaced_version_end_when_they_are_idle() {
     put("replaced", settings(Policy::Single));
     assert_eq!(get("/replaced/count").text(), "1");
-    let environment = HOUSE.functions.get("replaced").expect("it was put").version().environment().clone();
+    let environment = HOUSE
+        .functions
+        .get("replaced")
+        .expect("it was put")
+        .version()
+        .environment()
+        .clone();
     assert_eq!(environment.used(Limit::Processes), 1);
     put_code("replaced", 2, &HOUSE.misbehaving, settings(Policy::Single));
     assert_eq!(get("/replaced/count").text(), "1");
@@ -446,20 +646,49 @@ fn t116_calls_go_where_the_function_may() {
     let call = format!("/call/{local}");
     let allowed = || vec![local.to_string().parse().expect("it is a rule")];
     for (name, outbound, private_addresses, told) in [
-        ("calls-nobody", Vec::new(), true, "ErrorCode::HttpRequestDenied"),
-        ("calls-public", allowed(), false, "ErrorCode::DestinationIpProhibited"),
+        (
+            "calls-nobody",
+            Vec::new(),
+            true,
+            "ErrorCode::HttpRequestDenied",
+        ),
+        (
+            "calls-public",
+            allowed(),
+            false,
+            "ErrorCode::DestinationIpProhibited",
+        ),
         ("calls-local", allowed(), true, "200"),
     ] {
-        put(name, Settings { outbound, private_addresses, ..settings(Policy::Fresh) });
+        put(
+            name,
+            Settings {
+                outbound,
+                private_addresses,
+                ..settings(Policy::Fresh)
+            },
+        );
         assert_eq!(get(&format!("/{name}{call}")).text(), told, "{}", log(name));
     }
 }
 
 #[test]
 fn a_secret_that_nobody_gave_is_not_made_up() {
-    put_code("no-secret", 1, &HOUSE.example, Settings { client_secret: None, ..settings(Policy::Fresh) });
+    put_code(
+        "no-secret",
+        1,
+        &HOUSE.example,
+        Settings {
+            client_secret: None,
+            ..settings(Policy::Fresh)
+        },
+    );
     assert_eq!(get("/no-secret/secret").status, 500);
-    assert!(log("no-secret").contains("set `client_secret`"), "{}", log("no-secret"));
+    assert!(
+        log("no-secret").contains("set `client_secret`"),
+        "{}",
+        log("no-secret")
+    );
     put("product", settings(Policy::Fresh));
     assert_eq!(get("/product/product").text(), "42");
 }

@@ -9,18 +9,26 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 /// Returns the bytes of a component in Rust, whose package lies in a directory of the repository.
 pub(crate) fn rust(package: &str, name: &str) -> Arc<[u8]> {
     static BUILT: LazyLock<Mutex<HashMap<String, Arc<[u8]>>>> = LazyLock::new(Mutex::default);
-    let mut built = BUILT.lock().expect("a component that is not built ends the tests");
-    built.entry(package.to_string()).or_insert_with(|| build(package, name)).clone()
+    let mut built = BUILT
+        .lock()
+        .expect("a component that is not built ends the tests");
+    built
+        .entry(package.to_string())
+        .or_insert_with(|| build(package, name))
+        .clone()
 }
 
 /// Returns the bytes of one of the functions in `serve/tests/guide`.
 pub(crate) fn guide(name: &str) -> Vec<u8> {
-    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| compile("wasm32-wasip1", "serve/tests/guide"));
+    static BUILT: LazyLock<PathBuf> =
+        LazyLock::new(|| compile("wasm32-wasip1", "serve/tests/guide"));
     std::fs::read(BUILT.join(name).with_extension("wasm")).expect("it was built")
 }
 
 fn build(package: &str, name: &str) -> Arc<[u8]> {
-    std::fs::read(compile("wasm32-wasip2", package).join(name)).expect("it was built").into()
+    std::fs::read(compile("wasm32-wasip2", package).join(name))
+        .expect("it was built")
+        .into()
 }
 
 /// Compiles a package and returns where what it makes lies.
@@ -29,19 +37,33 @@ fn compile(target: &str, package: &str) -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        if name.starts_with("CARGO") && name != "CARGO_HOME" || name.starts_with("RUST") && name.ends_with("FLAGS") {
+        if name.starts_with("CARGO") && name != "CARGO_HOME"
+            || name.starts_with("RUST") && name.ends_with("FLAGS")
+        {
             cargo.env_remove(&*name);
         }
     }
-    cargo.args(["build", "--quiet", "--release", "--locked", "--target", target]);
-    cargo.env("CARGO_TARGET_DIR", &directory).current_dir(repository().join(package));
+    cargo.args([
+        "build",
+        "--quiet",
+        "--release",
+        "--locked",
+        "--target",
+        target,
+    ]);
+    cargo
+        .env("CARGO_TARGET_DIR", &directory)
+        .current_dir(repository().join(package));
     let output = cargo.output().expect("cargo runs this test");
     let said = String::from_utf8_lossy(&output.stderr);
     let remedy = match said.contains("target may not be installed") {
         true => format!("the tests need guests in Rust: `rustup target add {target}`"),
         false => String::new(),
     };
-    assert!(output.status.success(), "{remedy}\n{cargo:?} failed:\n{said}");
+    assert!(
+        output.status.success(),
+        "{remedy}\n{cargo:?} failed:\n{said}"
+    );
     directory.join(target).join("release")
 }
 
@@ -63,10 +85,15 @@ pub(crate) fn python() -> Option<Arc<[u8]>> {
 }
 
 fn componentize() -> Result<PathBuf, String> {
-    let (source, wit) = (repository().join("examples/python"), repository().join("serve/wit"));
+    let (source, wit) = (
+        repository().join("examples/python"),
+        repository().join("serve/wit"),
+    );
     let mut hasher = DefaultHasher::new();
     for path in [source.join("http_server.py"), wit.join("world.wit")] {
-        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).hash(&mut hasher);
+        std::fs::read(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+            .hash(&mut hasher);
     }
     COMPONENTIZE.hash(&mut hasher);
     let directory = temporary().join(format!("python-{:x}", hasher.finish()));
@@ -76,16 +103,28 @@ fn componentize() -> Result<PathBuf, String> {
     }
     let environment = directory.join("environment");
     let recent = "import sys; sys.exit(sys.version_info < (3, 10))";
-    run(Command::new("python3").args(["-c", recent])).map_err(|_| "there is no `python3` of 3.10 or later")?;
-    run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
+    run(Command::new("python3").args(["-c", recent]))
+        .map_err(|_| "there is no `python3` of 3.10 or later")?;
+    run(Command::new("python3")
+        .args(["-m", "venv"])
+        .arg(&environment))?;
     run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", COMPONENTIZE]))?;
     // What it leaves beside the source stays out of the repository.
     let copy = directory.join("source");
     std::fs::create_dir_all(&copy).expect("there is room");
-    std::fs::copy(source.join("http_server.py"), copy.join("http_server.py")).expect("there is room");
+    std::fs::copy(source.join("http_server.py"), copy.join("http_server.py"))
+        .expect("there is room");
     let unfinished = directory.join("unfinished.wasm");
     let mut componentize = Command::new(environment.join("bin/componentize-py"));
-    componentize.arg("-d").arg(&wit).args(["-w", "rvm", "--world-module", "rvm", "componentize", "http_server", "-o"]);
+    componentize.arg("-d").arg(&wit).args([
+        "-w",
+        "rvm",
+        "--world-module",
+        "rvm",
+        "componentize",
+        "http_server",
+        "-o",
+    ]);
     // What could be installed has to build what is here.
     run(componentize.arg(&unfinished).current_dir(&copy)).unwrap_or_else(|flaw| panic!("{flaw}"));
     std::fs::rename(unfinished, &built).expect("both lie in one directory");
@@ -93,15 +132,22 @@ fn componentize() -> Result<PathBuf, String> {
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{command:?} cannot be run: {error}"))?;
+    let output = command
+        .output()
+        .map_err(|error| format!("{command:?} cannot be run: {error}"))?;
     match output.status.success() {
         true => Ok(()),
-        false => Err(format!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr))),
+        false => Err(format!(
+            "{command:?} failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        )),
     }
 }
 
 fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies in the repository")
 }
 
 fn temporary() -> &'static Path {

@@ -1,7 +1,8 @@
 //! The HTTP gateway, over real sockets and with raw bytes.
 
 use lunatic_serve::{
-    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, Route, Server, Settings, Target, TlsFiles,
+    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, Route, Server, Settings,
+    Target, TlsFiles,
 };
 use lunatic_vm::{Host, Vm};
 use rustls::pki_types::CertificateDer;
@@ -37,23 +38,37 @@ impl Plan {
         let mut host = Host::default();
         lunatic_serve::add_to_host(&mut host);
         let vm = Vm::builder().host(host).build().expect("a machine");
-        Plan { functions: Functions::new(&vm), routes: Vec::new(), limits: HttpLimits::default(), tls: None }
+        Plan {
+            functions: Functions::new(&vm),
+            routes: Vec::new(),
+            limits: HttpLimits::default(),
+            tls: None,
+        }
     }
 
     /// Adds a function, at the path of its name.
     fn function(mut self, text: &str, wat: &str, settings: Settings) -> Plan {
         put(&self.functions, text, 1, wat, settings);
-        self.routes.push(Route { path: format!("/{text}"), target: Target::Function(name(text)) });
+        self.routes.push(Route {
+            path: format!("/{text}"),
+            target: Target::Function(name(text)),
+        });
         self
     }
 
     fn files(mut self, path: &str, directory: &Path) -> Plan {
-        self.routes.push(Route { path: path.into(), target: Target::Files(directory.into()) });
+        self.routes.push(Route {
+            path: path.into(),
+            target: Target::Files(directory.into()),
+        });
         self
     }
 
     fn named(mut self, path: &str) -> Plan {
-        self.routes.push(Route { path: path.into(), target: Target::Named });
+        self.routes.push(Route {
+            path: path.into(),
+            target: Target::Named,
+        });
         self
     }
 
@@ -63,20 +78,42 @@ impl Plan {
     }
 
     fn gateway(&self) -> Gateway {
-        let http = HttpGateway { routes: self.routes.clone(), tls: self.tls.clone(), limits: self.limits.clone() };
+        let http = HttpGateway {
+            routes: self.routes.clone(),
+            tls: self.tls.clone(),
+            limits: self.limits.clone(),
+        };
         let address = "127.0.0.1:0".parse().expect("an address");
-        Gateway { name: "test".into(), address, protocol: Protocol::Http(http) }
+        Gateway {
+            name: "test".into(),
+            address,
+            protocol: Protocol::Http(http),
+        }
     }
 
     fn start(self) -> House {
-        let server = Server::builder(&self.functions).gateway(self.gateway()).start().expect("it starts");
-        House { functions: self.functions, server }
+        let server = Server::builder(&self.functions)
+            .gateway(self.gateway())
+            .start()
+            .expect("it starts");
+        House {
+            functions: self.functions,
+            server,
+        }
     }
 }
 
 fn put(functions: &Functions, text: &str, number: u64, wat: &str, settings: Settings) {
     let code = Code::new(functions.vm(), text, wat.as_bytes()).expect("it is a function");
-    functions.put(&name(text), number, blake3::hash(wat.as_bytes()), code, settings).expect("settings that can be had");
+    functions
+        .put(
+            &name(text),
+            number,
+            blake3::hash(wat.as_bytes()),
+            code,
+            settings,
+        )
+        .expect("settings that can be had");
 }
 
 impl House {
@@ -97,13 +134,17 @@ impl House {
     }
 
     fn get(&self, path: &str) -> String {
-        self.raw(format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").as_bytes())
+        self.raw(
+            format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").as_bytes(),
+        )
     }
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(NEVER)).expect("it is a socket");
+    stream
+        .set_read_timeout(Some(NEVER))
+        .expect("it is a socket");
     stream
 }
 
@@ -123,8 +164,13 @@ fn rest(stream: &mut TcpStream) -> String {
 }
 
 fn status(answer: &str) -> u16 {
-    let digits = answer.strip_prefix("HTTP/1.1 ").or(answer.strip_prefix("HTTP/1.0 ")).and_then(|rest| rest.get(..3));
-    digits.and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("no status: {answer:?}"))
+    let digits = answer
+        .strip_prefix("HTTP/1.1 ")
+        .or(answer.strip_prefix("HTTP/1.0 "))
+        .and_then(|rest| rest.get(..3));
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or_else(|| panic!("no status: {answer:?}"))
 }
 
 /// What a guest of these tests imports and has: `$say` writes the bytes at an address, `$hear` reads what comes next.
@@ -165,7 +211,8 @@ fn echo() -> String {
 /// Answers when it has read all.
 fn late() -> String {
     let answer = hello();
-    let read = "(block $done (loop $more (br_if $done (i64.le_s (call $hear) (i64.const 0))) (br $more)))";
+    let read =
+        "(block $done (loop $more (br_if $done (i64.le_s (call $hear) (i64.const 0))) (br $more)))";
     answer.replace("(local $count i64)", &format!("(local $count i64) {read}"))
 }
 
@@ -174,7 +221,10 @@ const TRAP: &str = r#"(module (func (export "_start") unreachable))"#;
 const SPIN: &str = r#"(module (func (export "_start") (loop $again (br $again))))"#;
 
 fn within(deadline: Duration) -> Settings {
-    Settings { deadline, ..Settings::default() }
+    Settings {
+        deadline,
+        ..Settings::default()
+    }
 }
 
 /// Waits until the machine runs nothing.
@@ -191,7 +241,9 @@ fn answer(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut byte = [0];
     let length = |head: &str| {
-        let field = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let field = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
         field.map_or(0, |length| length.parse::<usize>().expect("it is a number"))
     };
     loop {
@@ -201,7 +253,11 @@ fn answer(stream: &mut TcpStream) -> String {
         {
             return text.into_owned();
         }
-        assert_eq!(stream.read(&mut byte).expect("an answer comes"), 1, "it ends after {text:?}");
+        assert_eq!(
+            stream.read(&mut byte).expect("an answer comes"),
+            1,
+            "it ends after {text:?}"
+        );
         answer.push(byte[0]);
     }
 }
@@ -210,50 +266,87 @@ const GET: &[u8] = b"GET /hello HTTP/1.1\r\nhost: test\r\n\r\n";
 
 #[test]
 fn a_function_that_ends_without_an_answer_is_answered_for() {
-    let house = Plan::new().function("silent", SILENT, Settings::default()).start();
+    let house = Plan::new()
+        .function("silent", SILENT, Settings::default())
+        .start();
     let answer = house.get("/silent");
     assert_eq!(status(&answer), 502, "{answer}");
-    assert!(answer.contains("x-request-id: ") && answer.contains("the function did not answer (request "), "{answer}");
+    assert!(
+        answer.contains("x-request-id: ")
+            && answer.contains("the function did not answer (request "),
+        "{answer}"
+    );
     assert_eq!(status(&house.get("/other")), 404);
 }
 
 #[test]
 fn a_connection_serves_one_request_after_the_other_each_with_a_number_of_its_own() {
-    let house = Plan::new().function("hello", &hello(), Settings::default()).start();
+    let house = Plan::new()
+        .function("hello", &hello(), Settings::default())
+        .start();
     let mut stream = house.connect();
     let mut ids = std::collections::BTreeSet::new();
     for _ in 0..10 {
         stream.write_all(GET).expect("it is open");
         let answer = answer(&mut stream);
-        assert!(status(&answer) == 200 && answer.ends_with("hello") && answer.contains("\r\ndate: "), "{answer}");
-        ids.insert(answer.lines().find(|line| line.starts_with("x-request-id: ")).expect("it has one").to_string());
+        assert!(
+            status(&answer) == 200 && answer.ends_with("hello") && answer.contains("\r\ndate: "),
+            "{answer}"
+        );
+        ids.insert(
+            answer
+                .lines()
+                .find(|line| line.starts_with("x-request-id: "))
+                .expect("it has one")
+                .to_string(),
+        );
     }
     assert_eq!(ids.len(), 10);
     stream.write_all(&GET.repeat(3)).expect("it is open");
-    assert!((0..3).all(|_| answer(&mut stream).ends_with("hello")), "also when several are sent at once");
+    assert!(
+        (0..3).all(|_| answer(&mut stream).ends_with("hello")),
+        "also when several are sent at once"
+    );
 }
 
 #[test]
-fn a_client_does_not_choose_the_number_of_a_request_and_its_function_sees_the_path_as_it_was_asked() {
-    let house = Plan::new().function("echo", &echo(), Settings::default()).named("/").start();
+fn a_client_does_not_choose_the_number_of_a_request_and_its_function_sees_the_path_as_it_was_asked()
+{
+    let house = Plan::new()
+        .function("echo", &echo(), Settings::default())
+        .named("/")
+        .start();
     let request = b"GET /echo/./%2e/x?y HTTP/1.0\r\nx-request-id: mine\r\nconnection: x-gone\r\nx-gone: 1\r\n\r\n";
     let answer = house.raw(request);
-    assert!(answer.contains("GET /echo/./%2e/x?y HTTP/1.1\r\n"), "{answer}");
-    assert!(!answer.contains("mine") && !answer.contains("x-gone"), "{answer}");
+    assert!(
+        answer.contains("GET /echo/./%2e/x?y HTTP/1.1\r\n"),
+        "{answer}"
+    );
+    assert!(
+        !answer.contains("mine") && !answer.contains("x-gone"),
+        "{answer}"
+    );
 }
 
 #[test]
 fn functions_are_found_by_their_names_which_are_taken_off() {
     let house = Plan::new().named("/").start();
     put(&house.functions, "echo", 1, &echo(), Settings::default());
-    for (asked, seen) in
-        [("/echo", "GET / "), ("/echo/", "GET / "), ("/echo/a%2Fb?c", "GET /a%2Fb?c "), ("/echo?c", "GET /?c ")]
-    {
+    for (asked, seen) in [
+        ("/echo", "GET / "),
+        ("/echo/", "GET / "),
+        ("/echo/a%2Fb?c", "GET /a%2Fb?c "),
+        ("/echo?c", "GET /?c "),
+    ] {
         let answer = house.get(asked);
         assert!(answer.contains(seen), "{asked}: {answer}");
     }
     assert_eq!(status(&house.get("/other")), 404);
-    assert_eq!(status(&house.get("/echo/../other")), 400, "which of the two is meant?");
+    assert_eq!(
+        status(&house.get("/echo/../other")),
+        400,
+        "which of the two is meant?"
+    );
     // What deploys is another address, which the gateway of a service says.
     assert_eq!(status(&house.get("/deploy/echo")), 404);
 }
@@ -269,10 +362,15 @@ fn t135_a_trap_before_the_head_is_500_and_after_it_breaks_the_answer_off_and_the
         .function("hello", &hello(), Settings::default())
         .start();
     let answer = house.get("/trap");
-    assert!(status(&answer) == 500 && answer.contains("the function failed (request "), "{answer}");
+    assert!(
+        status(&answer) == 500 && answer.contains("the function failed (request "),
+        "{answer}"
+    );
 
     let mut stream = house.connect();
-    stream.write_all(b"POST /begun HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n").expect("it is open");
+    stream
+        .write_all(b"POST /begun HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n")
+        .expect("it is open");
     let mut seen = String::new();
     while !seen.ends_with("begun\r\n") {
         let mut byte = [0];
@@ -281,7 +379,10 @@ fn t135_a_trap_before_the_head_is_500_and_after_it_breaks_the_answer_off_and_the
     }
     stream.write_all(b"0\r\n\r\n").expect("it is open");
     let after = rest(&mut stream);
-    assert!(!after.contains("0\r\n\r\n"), "an answer that broke off must not look whole: {after:?}");
+    assert!(
+        !after.contains("0\r\n\r\n"),
+        "an answer that broke off must not look whole: {after:?}"
+    );
     assert_eq!(status(&house.get("/hello")), 200);
     all_gone(&house.functions);
 }
@@ -293,7 +394,10 @@ fn t136_who_does_not_answer_in_time_is_answered_for_and_killed() {
         .function("hello", &hello(), Settings::default())
         .start();
     let answer = house.get("/spin");
-    assert!(status(&answer) == 504 && answer.contains("did not answer in time"), "{answer}");
+    assert!(
+        status(&answer) == 504 && answer.contains("did not answer in time"),
+        "{answer}"
+    );
     all_gone(&house.functions);
     assert_eq!(status(&house.get("/hello")), 200);
 }
@@ -301,17 +405,26 @@ fn t136_who_does_not_answer_in_time_is_answered_for_and_killed() {
 #[test]
 fn an_answer_that_takes_too_long_to_be_sent_breaks_off() {
     let begun = says("HTTP/1.1 200 OK\r\n\r\nbegun", "(loop $again (br $again))");
-    let house = Plan::new().function("begun", &begun, within(Duration::from_millis(50))).start();
+    let house = Plan::new()
+        .function("begun", &begun, within(Duration::from_millis(50)))
+        .start();
     let answer = house.get("/begun");
-    assert!(status(&answer) == 200 && !answer.ends_with("0\r\n\r\n"), "{answer}");
+    assert!(
+        status(&answer) == 200 && !answer.ends_with("0\r\n\r\n"),
+        "{answer}"
+    );
     all_gone(&house.functions);
 }
 
 #[test]
 fn t137_a_client_that_goes_away_takes_the_process_with_it() {
-    let house = Plan::new().function("spin", SPIN, Settings::default()).start();
+    let house = Plan::new()
+        .function("spin", SPIN, Settings::default())
+        .start();
     let mut stream = house.connect();
-    stream.write_all(b"GET /spin HTTP/1.1\r\nhost: test\r\n\r\n").expect("it is open");
+    stream
+        .write_all(b"GET /spin HTTP/1.1\r\nhost: test\r\n\r\n")
+        .expect("it is open");
     let begun = Instant::now();
     while house.functions.vm().processes().is_empty() {
         assert!(begun.elapsed() < NEVER, "it is served");
@@ -323,26 +436,40 @@ fn t137_a_client_that_goes_away_takes_the_process_with_it() {
 
 #[test]
 fn t134_a_body_that_is_too_large_is_refused_when_that_is_known() {
-    let settings = Settings { body: 1000, ..Settings::default() };
+    let settings = Settings {
+        body: 1000,
+        ..Settings::default()
+    };
     let house = Plan::new().function("late", &late(), settings).start();
     // Nothing of the body is sent, and nothing of it is waited for.
-    let answer = house.raw(b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 1001\r\nexpect: 100-continue\r\n\r\n");
-    assert!(status(&answer) == 413 && answer.contains("connection: close"), "{answer}");
+    let answer = house.raw(
+        b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 1001\r\nexpect: 100-continue\r\n\r\n",
+    );
+    assert!(
+        status(&answer) == 413 && answer.contains("connection: close"),
+        "{answer}"
+    );
     let piece = format!("{:x}\r\n{}\r\n", 600, "x".repeat(600));
     let head = "POST /late HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n";
     let answer = house.raw(format!("{head}{piece}{piece}").as_bytes());
     assert_eq!(status(&answer), 413, "{answer}");
-    let answer =
-        house.raw(format!("{head}{piece}0\r\n\r\n").replace("\r\nhost", "\r\nconnection: close\r\nhost").as_bytes());
+    let answer = house.raw(
+        format!("{head}{piece}0\r\n\r\n")
+            .replace("\r\nhost", "\r\nconnection: close\r\nhost")
+            .as_bytes(),
+    );
     assert_eq!(status(&answer), 200, "{answer}");
     all_gone(&house.functions);
 }
 
 #[test]
 fn a_client_that_asks_whether_to_go_on_is_told_when_its_body_is_wanted() {
-    let house = Plan::new().function("late", &late(), Settings::default()).start();
+    let house = Plan::new()
+        .function("late", &late(), Settings::default())
+        .start();
     let mut stream = house.connect();
-    let head = b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 3\r\nexpect: 100-continue\r\n\r\n";
+    let head =
+        b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 3\r\nexpect: 100-continue\r\n\r\n";
     stream.write_all(head).expect("it is open");
     assert_eq!(status(&answer(&mut stream)), 100);
     stream.write_all(b"abc").expect("it is open");
@@ -351,30 +478,56 @@ fn a_client_that_asks_whether_to_go_on_is_told_when_its_body_is_wanted() {
 
 fn hasty() -> HttpLimits {
     let soon = Duration::from_millis(50);
-    HttpLimits { head_time: soon, idle: soon, ..HttpLimits::default() }
+    HttpLimits {
+        head_time: soon,
+        idle: soon,
+        ..HttpLimits::default()
+    }
 }
 
 #[test]
 fn t130_heads_and_bodies_that_take_too_long_are_408_and_idle_connections_are_closed() {
-    let house = Plan::new().function("late", &late(), Settings::default()).limits(hasty()).start();
-    assert_eq!(rest(&mut house.connect()), "", "it said nothing, and nothing is said to it");
+    let house = Plan::new()
+        .function("late", &late(), Settings::default())
+        .limits(hasty())
+        .start();
+    assert_eq!(
+        rest(&mut house.connect()),
+        "",
+        "it said nothing, and nothing is said to it"
+    );
     for begun in ["G", "GET /late HT", "GET /late HTTP/1.1\r\nhost: t\r\n"] {
         let answer = house.raw(begun.as_bytes());
-        assert!(status(&answer) == 408 && answer.contains("head took too long"), "{begun}: {answer}");
+        assert!(
+            status(&answer) == 408 && answer.contains("head took too long"),
+            "{begun}: {answer}"
+        );
     }
     let answer = house.raw(b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 3\r\n\r\nab");
-    assert!(status(&answer) == 408 && answer.contains("the request took too long to come"), "{answer}");
+    assert!(
+        status(&answer) == 408 && answer.contains("the request took too long to come"),
+        "{answer}"
+    );
     let mut idle = house.connect();
-    idle.write_all(b"GET /late HTTP/1.1\r\nhost: t\r\n\r\n").expect("it is open");
+    idle.write_all(b"GET /late HTTP/1.1\r\nhost: t\r\n\r\n")
+        .expect("it is open");
     assert_eq!(status(&rest(&mut idle)), 200);
     all_gone(&house.functions);
 }
 
 #[test]
 fn t131_heads_that_are_too_large_or_malformed_are_refused() {
-    let house = Plan::new().function("hello", &hello(), Settings::default()).start();
-    let fields = format!("GET /hello HTTP/1.1\r\nhost: t\r\n{}\r\n", "a: b\r\n".repeat(10_000));
-    let long = format!("GET /hello HTTP/1.1\r\nhost: t\r\na: {}\r\n\r\n", "x".repeat(10 << 20));
+    let house = Plan::new()
+        .function("hello", &hello(), Settings::default())
+        .start();
+    let fields = format!(
+        "GET /hello HTTP/1.1\r\nhost: t\r\n{}\r\n",
+        "a: b\r\n".repeat(10_000)
+    );
+    let long = format!(
+        "GET /hello HTTP/1.1\r\nhost: t\r\na: {}\r\n\r\n",
+        "x".repeat(10 << 20)
+    );
     let path = format!("GET /{} HTTP/1.1\r\nhost: t\r\n\r\n", "x".repeat(10 << 20));
     for request in [fields, long, path] {
         assert_eq!(status(&house.raw(request.as_bytes())), 431);
@@ -388,7 +541,9 @@ fn t131_heads_that_are_too_large_or_malformed_are_refused() {
         "host: t\r\na: b\rc",
     ];
     for fields in fields {
-        let answer = house.raw(format!("GET /hello HTTP/1.1\r\n{fields}\r\nconnection: close\r\n\r\n").as_bytes());
+        let answer = house.raw(
+            format!("GET /hello HTTP/1.1\r\n{fields}\r\nconnection: close\r\n\r\n").as_bytes(),
+        );
         assert_eq!(status(&answer), 400, "{fields}: {answer}");
     }
     assert_eq!(status(&house.get("/hello")), 200);
@@ -396,21 +551,31 @@ fn t131_heads_that_are_too_large_or_malformed_are_refused() {
 
 #[test]
 fn t132_what_could_hide_a_second_request_is_refused_and_ends_the_connection() {
-    let house = Plan::new().function("hello", &hello(), Settings::default()).start();
+    let house = Plan::new()
+        .function("hello", &hello(), Settings::default())
+        .start();
     let hidden = "GET /hello HTTP/1.1\r\nhost: hidden\r\n\r\n";
     let rows = [
         format!("content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"),
         format!("transfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n{hidden}"),
         format!("transfer-encoding: xchunked\r\n\r\n0\r\n\r\n{hidden}"),
-        format!("transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n{hidden}"),
+        format!(
+            "transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n{hidden}"
+        ),
         format!("transfer-encoding : chunked\r\n\r\n0\r\n\r\n{hidden}"),
         format!("content-length: +5\r\n\r\nabcde{hidden}"),
         format!("content-length: 0x5\r\n\r\nabcde{hidden}"),
         format!("content-length: 5\r\ncontent-length: 6\r\n\r\nabcdef{hidden}"),
         format!("a: b\n\n{hidden}"),
         format!("a: b\r\n\n{hidden}"),
-        format!("transfer-encoding: chunked\r\n\r\n{:x}0\r\n\r\n{hidden}", u64::MAX),
-        format!("transfer-encoding: chunked\r\n\r\n5;{}\r\nabcde\r\n0\r\n\r\n{hidden}", "x".repeat(64 << 10)),
+        format!(
+            "transfer-encoding: chunked\r\n\r\n{:x}0\r\n\r\n{hidden}",
+            u64::MAX
+        ),
+        format!(
+            "transfer-encoding: chunked\r\n\r\n5;{}\r\nabcde\r\n0\r\n\r\n{hidden}",
+            "x".repeat(64 << 10)
+        ),
         format!("transfer-encoding: chunked\r\n\r\n5\nabcde\r\n0\r\n\r\n{hidden}"),
         format!("transfer-encoding: chunked\r\n\r\n5\r\nabcdef\r\n0\r\n\r\n{hidden}"),
     ];
@@ -418,7 +583,10 @@ fn t132_what_could_hide_a_second_request_is_refused_and_ends_the_connection() {
         let answers = house.raw(format!("POST /hello HTTP/1.1\r\nhost: t\r\n{row}").as_bytes());
         // A function that reads no body may have answered before the body was found malformed.
         let is_body = row.starts_with("transfer-encoding: chunked\r\n\r\n");
-        assert!(status(&answers) == 400 || is_body && status(&answers) == 200, "{row}: {answers}");
+        assert!(
+            status(&answers) == 400 || is_body && status(&answers) == 200,
+            "{row}: {answers}"
+        );
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{row}: {answers}");
     }
 }
@@ -428,8 +596,14 @@ fn t138_what_a_function_answers_cannot_be_more_than_an_answer() {
     let answers = [
         ("HTTP/1.1 999 X\r\ncontent-length: 0\r\n\r\n", 502),
         ("HTTP/1.1 101 X\r\nupgrade: websocket\r\n\r\n", 502),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab", 502),
-        ("HTTP/1.1 200 OK\r\na: b\rc: d\r\ncontent-length: 0\r\n\r\n", 502),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+            502,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\na: b\rc: d\r\ncontent-length: 0\r\n\r\n",
+            502,
+        ),
         ("nonsense", 502),
         (
             "HTTP/1.1 200 OK\r\nconnection: keep-alive, x-a\r\nkeep-alive: 1\r\nx-a: b\r\nx-b: c\r\nx-request-id: mine\r\ncontent-length: 0\r\n\r\n",
@@ -437,19 +611,29 @@ fn t138_what_a_function_answers_cannot_be_more_than_an_answer() {
         ),
     ];
     for (text, wanted) in answers {
-        let house = Plan::new().function("says", &says(text, ""), Settings::default()).start();
+        let house = Plan::new()
+            .function("says", &says(text, ""), Settings::default())
+            .start();
         let answer = house.get("/says");
         assert_eq!(status(&answer), wanted, "{text:?}: {answer}");
-        assert!(!answer.contains("keep-alive") && !answer.contains("x-a") && !answer.contains("mine"), "{answer}");
+        assert!(
+            !answer.contains("keep-alive") && !answer.contains("x-a") && !answer.contains("mine"),
+            "{answer}"
+        );
         assert_eq!(answer.contains("x-b: c"), wanted == 200);
     }
 }
 
 #[test]
 fn t139_what_is_too_much_for_one_function_is_turned_away_and_the_others_are_served() {
-    let settings = Settings { requests: NonZeroUsize::MIN, ..Settings::default() };
-    let house =
-        Plan::new().function("late", &late(), settings).function("hello", &hello(), Settings::default()).start();
+    let settings = Settings {
+        requests: NonZeroUsize::MIN,
+        ..Settings::default()
+    };
+    let house = Plan::new()
+        .function("late", &late(), settings)
+        .function("hello", &hello(), Settings::default())
+        .start();
     let post = b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 1\r\n\r\n";
     let mut first = house.connect();
     first.write_all(post).expect("it is open");
@@ -464,7 +648,10 @@ fn t139_what_is_too_much_for_one_function_is_turned_away_and_the_others_are_serv
     assert_eq!(status(&house.get("/hello")), 200, "meanwhile");
     for other in &mut others {
         let answer = answer(other);
-        assert!(status(&answer) == 503 && answer.contains("retry-after: 1"), "{answer}");
+        assert!(
+            status(&answer) == 503 && answer.contains("retry-after: 1"),
+            "{answer}"
+        );
     }
     first.write_all(b"x").expect("it is open");
     assert_eq!(status(&answer(&mut first)), 200);
@@ -473,33 +660,61 @@ fn t139_what_is_too_much_for_one_function_is_turned_away_and_the_others_are_serv
 
 #[test]
 fn connections_that_are_too_many_are_told_so() {
-    let limits = HttpLimits { connections: 1, ..HttpLimits::default() };
-    let house = Plan::new().function("hello", &hello(), Settings::default()).limits(limits).start();
+    let limits = HttpLimits {
+        connections: 1,
+        ..HttpLimits::default()
+    };
+    let house = Plan::new()
+        .function("hello", &hello(), Settings::default())
+        .limits(limits)
+        .start();
     let mut first = house.connect();
     first.write_all(GET).expect("it is open");
     assert_eq!(status(&answer(&mut first)), 200);
     let answer = rest(&mut house.connect());
-    assert!(status(&answer) == 503 && answer.contains("retry-after"), "{answer}");
+    assert!(
+        status(&answer) == 503 && answer.contains("retry-after"),
+        "{answer}"
+    );
 }
 
 #[test]
 fn t140_what_is_not_spoken_here_is_refused() {
-    let house = Plan::new().function("hello", &hello(), Settings::default()).start();
-    let upgrade = |to| format!("GET /hello HTTP/1.1\r\nhost: t\r\nconnection: upgrade, close\r\nupgrade: {to}\r\n\r\n");
+    let house = Plan::new()
+        .function("hello", &hello(), Settings::default())
+        .start();
+    let upgrade = |to| {
+        format!(
+            "GET /hello HTTP/1.1\r\nhost: t\r\nconnection: upgrade, close\r\nupgrade: {to}\r\n\r\n"
+        )
+    };
     assert_eq!(status(&house.raw(upgrade("websocket").as_bytes())), 400);
-    assert_eq!(status(&house.raw(upgrade("h2c").as_bytes())), 200, "it is only an offer");
-    assert_eq!(status(&house.raw(b"CONNECT hello:80 HTTP/1.1\r\nhost: hello\r\nconnection: close\r\n\r\n")), 405);
+    assert_eq!(
+        status(&house.raw(upgrade("h2c").as_bytes())),
+        200,
+        "it is only an offer"
+    );
+    assert_eq!(
+        status(
+            &house.raw(b"CONNECT hello:80 HTTP/1.1\r\nhost: hello\r\nconnection: close\r\n\r\n")
+        ),
+        405
+    );
 }
 
 #[test]
 fn t142_stopping_lets_requests_end_and_closes_what_is_idle() {
-    let house = Plan::new().function("late", &late(), Settings::default()).start();
+    let house = Plan::new()
+        .function("late", &late(), Settings::default())
+        .start();
     let address = house.address();
     let mut idle = house.connect();
-    idle.write_all(b"GET /late HTTP/1.1\r\nhost: t\r\n\r\n").expect("it is open");
+    idle.write_all(b"GET /late HTTP/1.1\r\nhost: t\r\n\r\n")
+        .expect("it is open");
     assert_eq!(status(&answer(&mut idle)), 200);
     let mut busy = house.connect();
-    busy.write_all(b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 1\r\n\r\n").expect("it is open");
+    busy.write_all(b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 1\r\n\r\n")
+        .expect("it is open");
     while house.functions.vm().processes().is_empty() {
         std::thread::yield_now();
     }
@@ -511,7 +726,10 @@ fn t142_stopping_lets_requests_end_and_closes_what_is_idle() {
         }
         busy.write_all(b"x").expect("it is open");
         let answer = rest(&mut busy);
-        assert!(status(&answer) == 200 && answer.contains("connection: close"), "{answer}");
+        assert!(
+            status(&answer) == 200 && answer.contains("connection: close"),
+            "{answer}"
+        );
         assert!(stopping.join().expect("it stops"), "nothing was cut");
     });
 }
@@ -519,14 +737,22 @@ fn t142_stopping_lets_requests_end_and_closes_what_is_idle() {
 #[test]
 fn t142_what_does_not_end_is_cut_when_the_time_is_over_or_at_the_second_word() {
     for cut in [false, true] {
-        let house = Plan::new().function("spin", SPIN, Settings::default()).start();
+        let house = Plan::new()
+            .function("spin", SPIN, Settings::default())
+            .start();
         let mut stream = house.connect();
-        stream.write_all(b"GET /spin HTTP/1.1\r\nhost: t\r\n\r\n").expect("it is open");
+        stream
+            .write_all(b"GET /spin HTTP/1.1\r\nhost: t\r\n\r\n")
+            .expect("it is open");
         while house.functions.vm().processes().is_empty() {
             std::thread::yield_now();
         }
         std::thread::scope(|scope| {
-            let time = if cut { NEVER } else { Duration::from_millis(50) };
+            let time = if cut {
+                NEVER
+            } else {
+                Duration::from_millis(50)
+            };
             let server = &house.server;
             let stopping = scope.spawn(move || server.stop(time));
             if cut {
@@ -547,22 +773,40 @@ fn t143_files_are_served_from_their_directory_and_nowhere_else() {
     let outside = tempfile::tempdir().expect("a directory");
     let directory = outside.path().join("public");
     std::fs::create_dir_all(directory.join("sub")).expect("a directory");
-    for (path, text) in
-        [("public/a.txt", "0123456789"), ("public/sub/index.html", "index"), ("secret", "s"), ("public/.env", "e")]
-    {
+    for (path, text) in [
+        ("public/a.txt", "0123456789"),
+        ("public/sub/index.html", "index"),
+        ("secret", "s"),
+        ("public/.env", "e"),
+    ] {
         std::fs::write(outside.path().join(path), text).expect("a file");
     }
-    let house = Plan::new().files("/s", &directory).function("hello", &hello(), Settings::default()).start();
+    let house = Plan::new()
+        .files("/s", &directory)
+        .function("hello", &hello(), Settings::default())
+        .start();
     let answer = house.get("/s/a.txt");
     assert!(
-        status(&answer) == 200 && answer.contains("content-type: text/plain") && answer.ends_with("0123456789"),
+        status(&answer) == 200
+            && answer.contains("content-type: text/plain")
+            && answer.ends_with("0123456789"),
         "{answer}"
     );
     assert!(house.get("/s/sub/").ends_with("index"));
-    assert!(house.get("/s/sub?x").contains("location: /s/sub/"), "{}", house.get("/s/sub"));
-    let part = house.raw(b"GET /s/a.txt HTTP/1.1\r\nhost: t\r\nconnection: close\r\nrange: bytes=2-3\r\n\r\n");
-    assert!(status(&part) == 206 && part.ends_with("\r\n\r\n23"), "{part}");
-    let post = house.raw(b"POST /s/a.txt HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    assert!(
+        house.get("/s/sub?x").contains("location: /s/sub/"),
+        "{}",
+        house.get("/s/sub")
+    );
+    let part = house
+        .raw(b"GET /s/a.txt HTTP/1.1\r\nhost: t\r\nconnection: close\r\nrange: bytes=2-3\r\n\r\n");
+    assert!(
+        status(&part) == 206 && part.ends_with("\r\n\r\n23"),
+        "{part}"
+    );
+    let post = house.raw(
+        b"POST /s/a.txt HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+    );
     assert_eq!(status(&post), 405);
     for path in [
         "/s/",
@@ -585,22 +829,47 @@ fn t143_files_are_served_from_their_directory_and_nowhere_else() {
 
 #[test]
 fn gateways_change_while_they_run_and_all_or_none_start() {
-    let plan =
-        Plan::new().function("hello", &hello(), Settings::default()).function("late", &late(), Settings::default());
+    let plan = Plan::new()
+        .function("hello", &hello(), Settings::default())
+        .function("late", &late(), Settings::default());
     let before = plan.gateway();
     let house = plan.start();
     let mut open = house.connect();
     let mut after = before.clone();
-    let Protocol::Http(http) = &mut after.protocol else { panic!("it is HTTP") };
-    http.routes = vec![Route { path: "/new".into(), target: Target::Function(name("hello")) }];
-    house.server.reload(&[after.clone()]).expect("nothing is in the way");
-    open.write_all(b"GET /new HTTP/1.1\r\nhost: t\r\n\r\n").expect("it is open");
-    assert_eq!(status(&answer(&mut open)), 200, "also on connections from before");
+    let Protocol::Http(http) = &mut after.protocol else {
+        panic!("it is HTTP")
+    };
+    http.routes = vec![Route {
+        path: "/new".into(),
+        target: Target::Function(name("hello")),
+    }];
+    house
+        .server
+        .reload(&[after.clone()])
+        .expect("nothing is in the way");
+    open.write_all(b"GET /new HTTP/1.1\r\nhost: t\r\n\r\n")
+        .expect("it is open");
+    assert_eq!(
+        status(&answer(&mut open)),
+        200,
+        "also on connections from before"
+    );
     assert_eq!(status(&house.get("/hello")), 404);
 
-    let taken = Gateway { name: "second".into(), address: house.address(), ..before.clone() };
-    let error = house.server.reload(&[before, taken]).expect_err("it is taken").to_string();
-    assert!(error.contains("gateway `second` cannot listen on 127.0.0.1:"), "{error}");
+    let taken = Gateway {
+        name: "second".into(),
+        address: house.address(),
+        ..before.clone()
+    };
+    let error = house
+        .server
+        .reload(&[before, taken])
+        .expect_err("it is taken")
+        .to_string();
+    assert!(
+        error.contains("gateway `second` cannot listen on 127.0.0.1:"),
+        "{error}"
+    );
     assert_eq!(status(&house.get("/new")), 200, "nothing has changed");
     assert_eq!(house.server.listening().len(), 1);
     house.server.reload(&[]).expect("nothing is in the way");
@@ -610,13 +879,19 @@ fn gateways_change_while_they_run_and_all_or_none_start() {
 #[test]
 fn what_streams_through_a_function_is_never_held_whole() {
     const SIZE: usize = 100 << 20;
-    let settings = Settings { body: SIZE as u64, deadline: NEVER, ..Settings::default() };
+    let settings = Settings {
+        body: SIZE as u64,
+        deadline: NEVER,
+        ..Settings::default()
+    };
     let house = Plan::new().function("echo", &echo(), settings).start();
     let mut stream = house.connect();
     let mut writer = stream.try_clone().expect("a second handle");
     let before = resident();
     let writing = std::thread::spawn(move || {
-        let head = format!("POST /echo HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: {SIZE}\r\n\r\n");
+        let head = format!(
+            "POST /echo HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: {SIZE}\r\n\r\n"
+        );
         writer.write_all(head.as_bytes()).expect("it is open");
         let piece = vec![b'x'; 1 << 20];
         for _ in 0..SIZE / piece.len() {
@@ -635,19 +910,28 @@ fn what_streams_through_a_function_is_never_held_whole() {
     writing.join().expect("all was written");
     assert!(count >= SIZE, "{count}");
     // Other tests run in this process meanwhile.
-    assert!(most < before + (SIZE as u64) / 2, "{before} bytes became {most}");
+    assert!(
+        most < before + (SIZE as u64) / 2,
+        "{before} bytes became {most}"
+    );
 }
 
 /// Returns how many bytes of memory this process has.
 fn resident() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").expect("the platform is Linux");
-    let pages: u64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("it is a number");
+    let pages: u64 = text
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .expect("it is a number");
     pages * 4096
 }
 
 /// A frame of HTTP/2.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("it is short").to_be_bytes();
+    let length = u32::try_from(payload.len())
+        .expect("it is short")
+        .to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
@@ -663,7 +947,12 @@ const END_HEADERS: u8 = 4;
 
 /// The fields of a request: GET or POST, http, a path and an authority.
 fn fields(method: u8, path: &str) -> Vec<u8> {
-    let mut block = vec![method, 0x86, 0x04, u8::try_from(path.len()).expect("it is short")];
+    let mut block = vec![
+        method,
+        0x86,
+        0x04,
+        u8::try_from(path.len()).expect("it is short"),
+    ];
     block.extend_from_slice(path.as_bytes());
     block.extend_from_slice(&[0x41, 1, b't']);
     block
@@ -706,19 +995,41 @@ fn t133_floods_of_http_2_end_their_connection_and_nothing_else() {
         .function("spin", SPIN, Settings::default())
         .start();
     let streams = || (0..100_000u32).map(|number| 2 * number + 1);
-    let open = |path: &'static str| move |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields(0x82, path));
+    let open = |path: &'static str| {
+        move |stream| {
+            frame(
+                HEADERS,
+                END_HEADERS | END_STREAM,
+                stream,
+                &fields(0x82, path),
+            )
+        }
+    };
     let reset = |stream| frame(RST_STREAM, 0, stream, &8u32.to_be_bytes());
 
-    let at_once = flood(&house, streams().map(|stream| [open("/spin")(stream), reset(stream)].concat()));
-    assert!(at_once.contains(&GOAWAY), "rapid reset: {:?}", at_once.len());
+    let at_once = flood(
+        &house,
+        streams().map(|stream| [open("/spin")(stream), reset(stream)].concat()),
+    );
+    assert!(
+        at_once.contains(&GOAWAY),
+        "rapid reset: {:?}",
+        at_once.len()
+    );
 
     let post = frame(HEADERS, END_HEADERS, 1, &fields(0x83, "/hello"));
     let empty = std::iter::once(post).chain((0..100_000).map(|_| frame(DATA, 0, 1, &[])));
     assert!(flood(&house, empty).contains(&GOAWAY), "empty pieces");
 
     let begun = frame(HEADERS, END_STREAM, 1, &fields(0x82, "/hello"));
-    let more = std::iter::repeat_n(frame(CONTINUATION, 0, 1, &[0x40, 1, b'a', 1, b'b'].repeat(3000)), 10_000);
-    assert!(flood(&house, std::iter::once(begun).chain(more)).contains(&GOAWAY), "heads without an end");
+    let more = std::iter::repeat_n(
+        frame(CONTINUATION, 0, 1, &[0x40, 1, b'a', 1, b'b'].repeat(3000)),
+        10_000,
+    );
+    assert!(
+        flood(&house, std::iter::once(begun).chain(more)).contains(&GOAWAY),
+        "heads without an end"
+    );
 
     assert_eq!(status(&house.get("/hello")), 200);
     all_gone(&house.functions);
@@ -726,8 +1037,12 @@ fn t133_floods_of_http_2_end_their_connection_and_nothing_else() {
 
 #[test]
 fn t133_more_streams_than_there_may_be_are_refused_one_by_one() {
-    let house = Plan::new().function("late", &late(), Settings::default()).limits(hasty()).start();
-    let opened = (0..1000u32).map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, &fields(0x83, "/late")));
+    let house = Plan::new()
+        .function("late", &late(), Settings::default())
+        .limits(hasty())
+        .start();
+    let opened = (0..1000u32)
+        .map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, &fields(0x83, "/late")));
     // What is left of them takes too long, and then the connection is idle.
     let kinds = flood(&house, opened);
     let resets = kinds.iter().filter(|&&kind| kind == RST_STREAM).count();
@@ -736,19 +1051,34 @@ fn t133_more_streams_than_there_may_be_are_refused_one_by_one() {
 }
 
 #[test]
-fn t133_pings_and_settings_are_answered_as_fast_as_they_are_read_and_an_idle_connection_is_closed() {
-    let house = Plan::new().function("hello", &hello(), Settings::default()).limits(hasty()).start();
+fn t133_pings_and_settings_are_answered_as_fast_as_they_are_read_and_an_idle_connection_is_closed()
+{
+    let house = Plan::new()
+        .function("hello", &hello(), Settings::default())
+        .limits(hasty())
+        .start();
     let kinds = flood(&house, (0..20_000).map(|_| frame(PING, 0, 0, &[0; 8])));
-    assert!(kinds.contains(&PING) && kinds.len() <= 20_010, "{}", kinds.len());
+    assert!(
+        kinds.contains(&PING) && kinds.len() <= 20_010,
+        "{}",
+        kinds.len()
+    );
     let kinds = flood(&house, (0..20_000).map(|_| frame(SETTINGS, 0, 0, &[])));
-    assert!(kinds.contains(&SETTINGS) && kinds.len() <= 20_010, "{}", kinds.len());
+    assert!(
+        kinds.contains(&SETTINGS) && kinds.len() <= 20_010,
+        "{}",
+        kinds.len()
+    );
     assert_eq!(status(&house.get("/hello")), 200);
 }
 
 /// Writes a certificate for `localhost` and its key, and returns the files and whom a client is to trust.
 fn certificate(directory: &Path) -> (TlsFiles, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a certificate");
-    let files = TlsFiles { certificates: directory.join("certificates.pem"), key: directory.join("key.pem") };
+    let files = TlsFiles {
+        certificates: directory.join("certificates.pem"),
+        key: directory.join("key.pem"),
+    };
     std::fs::write(&files.certificates, made.cert.pem()).expect("a file");
     std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("a file");
     (files, made.cert.der().clone())
@@ -763,8 +1093,12 @@ fn secure(
     let mut roots = rustls::RootCertStore::empty();
     roots.add(trusted.clone()).expect("it can be trusted");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut config = builder.expect("the provider knows them").with_root_certificates(roots).with_no_client_auth();
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let mut config = builder
+        .expect("the provider knows them")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
     let name = "localhost".try_into().expect("it is a name");
     let mut client = rustls::ClientConnection::new(Arc::new(config), name).expect("a client");
@@ -793,7 +1127,8 @@ fn t118_tls_is_spoken_with_the_certificates_that_the_files_hold_and_bad_ones_cha
     }
     let mut two = secure(&house, b"h2", &first).expect("it is trusted");
     assert_eq!(two.conn.alpn_protocol(), Some(&b"h2"[..]));
-    two.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("it is open");
+    two.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .expect("it is open");
     let mut head = [0; 9];
     two.read_exact(&mut head).expect("it answers");
     assert_eq!(head[3], SETTINGS);
@@ -802,21 +1137,32 @@ fn t118_tls_is_spoken_with_the_certificates_that_the_files_hold_and_bad_ones_cha
     secure(&house, b"http/1.1", &first).expect("those from before are used on");
     let (_, second) = certificate(directory.path());
     secure(&house, b"http/1.1", &second).expect("the new ones are used");
-    assert!(secure(&house, b"http/1.1", &first).is_err(), "the old ones are not");
+    assert!(
+        secure(&house, b"http/1.1", &first).is_err(),
+        "the old ones are not"
+    );
 
     std::fs::remove_file(&files.key).expect("it is there");
     let mut plan = Plan::new();
     plan.tls = Some(files);
-    let error =
-        Server::builder(&plan.functions).gateway(plan.gateway()).start().expect_err("there is no key").to_string();
-    assert!(error.contains("gateway `test`: ") && error.contains("key.pem"), "{error}");
+    let error = Server::builder(&plan.functions)
+        .gateway(plan.gateway())
+        .start()
+        .expect_err("there is no key")
+        .to_string();
+    assert!(
+        error.contains("gateway `test`: ") && error.contains("key.pem"),
+        "{error}"
+    );
 }
 
 #[test]
 fn t118_a_handshake_that_is_none_or_never_ends_is_given_up() {
     let directory = tempfile::tempdir().expect("a directory");
     let (files, trusted) = certificate(directory.path());
-    let mut plan = Plan::new().function("hello", &hello(), Settings::default()).limits(hasty());
+    let mut plan = Plan::new()
+        .function("hello", &hello(), Settings::default())
+        .limits(hasty());
     plan.tls = Some(files);
     let house = plan.start();
     let mut stalled = house.connect();

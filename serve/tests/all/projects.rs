@@ -1,7 +1,8 @@
 //! Projects that are built, served and worked on: files in directories, and requests over real sockets.
 
 use lunatic_serve::{
-    BuildError, BuildEvent, Builder, Code, Dev, DevEvent, Gateway, Name, Project, Recipe, Settings, Target,
+    BuildError, BuildEvent, Builder, Code, Dev, DevEvent, Gateway, Name, Project, Recipe, Settings,
+    Target,
 };
 use lunatic_vm::{Host, Vm};
 use std::io::{Read, Write};
@@ -39,7 +40,8 @@ impl Place {
 
     fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
-        std::fs::create_dir_all(path.parent().expect("it lies in the place")).expect("there is room");
+        std::fs::create_dir_all(path.parent().expect("it lies in the place"))
+            .expect("there is room");
         std::fs::write(path, text).expect("there is room");
     }
 
@@ -51,7 +53,9 @@ impl Place {
     fn kept(&self) -> Vec<String> {
         let files = std::fs::read_dir(self.path(".lunatic/build")).expect("something was built");
         let name = |file: std::fs::DirEntry| file.file_name().to_string_lossy().into_owned();
-        let mut names: Vec<String> = files.map(|file| name(file.expect("it can be read"))).collect();
+        let mut names: Vec<String> = files
+            .map(|file| name(file.expect("it can be read")))
+            .collect();
         names.sort();
         names
     }
@@ -59,7 +63,10 @@ impl Place {
 
 /// A function that answers with a text.
 fn answering(text: &str) -> String {
-    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}",
+        text.len()
+    );
     let escaped: String = answer.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     format!(
         r#"(module
@@ -92,23 +99,46 @@ fn all_functions_are_built_though_one_is_not() {
             BuildEvent::Failed(_) => "failed",
             _ => return,
         };
-        told.lock().expect("nobody panics").push(format!("{name} {what}"));
+        told.lock()
+            .expect("nobody panics")
+            .push(format!("{name} {what}"));
     });
-    let [Ok(a), Err(b), Err(c), Ok(d)] = &results[..] else { panic!("{results:?}") };
-    assert_eq!((a.name().as_str(), a.size()), ("a", answering("a").len() as u64));
-    assert!(b.to_string().contains("exports neither `_start` nor `main`"), "t163: {b}");
+    let [Ok(a), Err(b), Err(c), Ok(d)] = &results[..] else {
+        panic!("{results:?}")
+    };
+    assert_eq!(
+        (a.name().as_str(), a.size()),
+        ("a", answering("a").len() as u64)
+    );
+    assert!(
+        b.to_string()
+            .contains("exports neither `_start` nor `main`"),
+        "t163: {b}"
+    );
     assert!(matches!(c, BuildError::Read { .. }), "{c}");
-    assert_eq!(std::fs::read_to_string(d.file()).expect("it is kept"), answering("d"));
+    assert_eq!(
+        std::fs::read_to_string(d.file()).expect("it is kept"),
+        answering("d")
+    );
     let mut told = told.into_inner().expect("nobody panics");
     told.sort();
-    assert_eq!(told, ["a begun", "a built", "b begun", "b failed", "c begun", "c failed", "d begun", "d built"]);
+    assert_eq!(
+        told,
+        [
+            "a begun", "a built", "b begun", "b failed", "c begun", "c failed", "d begun",
+            "d built"
+        ]
+    );
 }
 
 /// A project with a function in Rust.
 fn of_rust(main: &str) -> Place {
     Place::new(&[
         ("lunatic.toml", "[functions.hello]\npath = \"hello\"\n"),
-        ("hello/Cargo.toml", "[package]\nname = \"hello\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n"),
+        (
+            "hello/Cargo.toml",
+            "[package]\nname = \"hello\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
+        ),
         ("hello/src/main.rs", main),
     ])
 }
@@ -118,23 +148,53 @@ fn cargo_builds_a_package_and_says_why_it_does_not() {
     let vm = machine();
     let place = of_rust("fn main() { println!(\"hello\"); }");
     let project = place.project();
-    let build = || Builder::new(&vm, &project).build(project.functions(), &|_, _| {}).remove(0);
+    let build = || {
+        Builder::new(&vm, &project)
+            .build(project.functions(), &|_, _| {})
+            .remove(0)
+    };
     let first = build().unwrap_or_else(|error| panic!("{error}: {:?}", error.output()));
     assert!(matches!(first.code(), Code::Spark(_)), "{first}");
-    assert!(place.path("hello/target/wasm32-wasip1/release/hello.wasm").is_file());
+    assert!(
+        place
+            .path("hello/target/wasm32-wasip1/release/hello.wasm")
+            .is_file()
+    );
     let second = build().expect("nothing has changed");
     assert_eq!((first.hash(), first.file()), (second.hash(), second.file()));
 
-    place.write("hello/src/main.rs", "fn main() { let number: u32 = \"text\"; }");
+    place.write(
+        "hello/src/main.rs",
+        "fn main() { let number: u32 = \"text\"; }",
+    );
     let error = build().expect_err("it does not compile");
-    assert!(error.output().is_some_and(|output| output.contains("mismatched types")), "{error:?}");
-    assert_eq!(place.kept().iter().filter(|name| name.starts_with("hello-")).count(), 1, "what was built stays");
+    assert!(
+        error
+            .output()
+            .is_some_and(|output| output.contains("mismatched types")),
+        "{error:?}"
+    );
+    assert_eq!(
+        place
+            .kept()
+            .iter()
+            .filter(|name| name.starts_with("hello-"))
+            .count(),
+        1,
+        "what was built stays"
+    );
 
     place.write("hello/src/main.rs", "fn main() {}");
     place.write("hello/src/bin/other.rs", "fn main() {}");
     let error = build().expect_err("there are two");
-    assert!(matches!(&error, BuildError::Binaries(names) if names.len() == 2), "{error}");
-    assert!(error.help().is_some_and(|help| help.contains("binary = ")), "{error:?}");
+    assert!(
+        matches!(&error, BuildError::Binaries(names) if names.len() == 2),
+        "{error}"
+    );
+    assert!(
+        error.help().is_some_and(|help| help.contains("binary = ")),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -142,7 +202,10 @@ fn cargo_builds_a_package_and_says_why_it_does_not() {
 fn a_command_is_run_again_only_when_its_sources_change() {
     let vm = machine();
     let place = Place::new(&[
-        ("lunatic.toml", "[functions.a]\npath = \"a\"\ncommand = [\"./build.sh\", \"a b\"]\noutput = \"out/a.wat\"\n"),
+        (
+            "lunatic.toml",
+            "[functions.a]\npath = \"a\"\ncommand = [\"./build.sh\", \"a b\"]\noutput = \"out/a.wat\"\n",
+        ),
         ("a/source.wat", &answering("a")),
         (
             "a/build.sh",
@@ -150,9 +213,16 @@ fn a_command_is_run_again_only_when_its_sources_change() {
         ),
     ]);
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(place.path("a/build.sh"), std::fs::Permissions::from_mode(0o700)).expect("it is ours");
+    std::fs::set_permissions(
+        place.path("a/build.sh"),
+        std::fs::Permissions::from_mode(0o700),
+    )
+    .expect("it is ours");
     let project = place.project();
-    assert!(matches!(project.functions()[0].recipe(), Recipe::Command { .. }));
+    assert!(matches!(
+        project.functions()[0].recipe(),
+        Recipe::Command { .. }
+    ));
     let said = Mutex::new(Vec::new());
     let build = || {
         let tell = |_: &Name, event: BuildEvent<'_>| {
@@ -160,19 +230,34 @@ fn a_command_is_run_again_only_when_its_sources_change() {
                 said.lock().expect("nobody panics").push(line.to_string());
             }
         };
-        Builder::new(&vm, &project).build(project.functions(), &tell).remove(0)
+        Builder::new(&vm, &project)
+            .build(project.functions(), &tell)
+            .remove(0)
     };
-    let runs = || std::fs::read_to_string(place.path("a/.runs")).expect("it ran").lines().count();
+    let runs = || {
+        std::fs::read_to_string(place.path("a/.runs"))
+            .expect("it ran")
+            .lines()
+            .count()
+    };
     let first = build().unwrap_or_else(|error| panic!("{error}"));
     let second = build().unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((runs(), first.hash()), (1, second.hash()));
-    assert_eq!(*said.lock().expect("nobody panics"), ["saying a b"], "no shell splits an argument");
+    assert_eq!(
+        *said.lock().expect("nobody panics"),
+        ["saying a b"],
+        "no shell splits an argument"
+    );
 
     place.write("a/source.wat", &answering("b"));
     let third = build().unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(runs(), 2);
     assert_ne!(third.hash(), first.hash());
-    assert!(!first.file().exists() && third.file().exists(), "{:?}", place.kept());
+    assert!(
+        !first.file().exists() && third.file().exists(),
+        "{:?}",
+        place.kept()
+    );
 
     place.write("a/build.sh", "#!/bin/sh\necho it is broken >&2\nexit 3\n");
     let error = build().expect_err("it fails");
@@ -182,12 +267,21 @@ fn a_command_is_run_again_only_when_its_sources_change() {
 
 #[test]
 fn a_command_that_is_not_there_is_told_of() {
-    let place =
-        Place::new(&[("lunatic.toml", "[functions.a]\ncommand = [\"lunatic-test-no-such\"]\noutput = \"a.wasm\"\n")]);
+    let place = Place::new(&[(
+        "lunatic.toml",
+        "[functions.a]\ncommand = [\"lunatic-test-no-such\"]\noutput = \"a.wasm\"\n",
+    )]);
     let project = place.project();
-    let error =
-        Builder::new(&machine(), &project).build(project.functions(), &|_, _| {}).remove(0).expect_err("it is not");
-    assert!(error.help().is_some_and(|help| help.contains("has to be in the PATH")), "{error}");
+    let error = Builder::new(&machine(), &project)
+        .build(project.functions(), &|_, _| {})
+        .remove(0)
+        .expect_err("it is not");
+    assert!(
+        error
+            .help()
+            .is_some_and(|help| help.contains("has to be in the PATH")),
+        "{error}"
+    );
 }
 
 /// A project that is worked on, and what is told of it.
@@ -203,9 +297,13 @@ impl Work {
         let (teller, told) = channel();
         let dev = Dev::start(&machine(), &place.path("lunatic.toml"), move |event| {
             let text = match event {
-                DevEvent::Build(name, BuildEvent::Failed(error)) => format!("{name} failed: {error}"),
+                DevEvent::Build(name, BuildEvent::Failed(error)) => {
+                    format!("{name} failed: {error}")
+                }
                 DevEvent::Build(name, BuildEvent::Built(_)) => format!("{name} built"),
-                DevEvent::Swapped(_, version) => format!("{} serves {}", version.name(), version.number()),
+                DevEvent::Swapped(_, version) => {
+                    format!("{} serves {}", version.name(), version.number())
+                }
                 DevEvent::Project(error) => format!("project: {error}"),
                 DevEvent::Waiting(gateway, name) => format!("{} waits for {name}", gateway.name),
                 DevEvent::Gateways(error) => format!("gateways: {error}"),
@@ -215,7 +313,11 @@ impl Work {
             // Nobody listens at the test's end.
             let _ = teller.send(text);
         });
-        Work { place, dev: dev.unwrap_or_else(|error| panic!("{error}")), told }
+        Work {
+            place,
+            dev: dev.unwrap_or_else(|error| panic!("{error}")),
+            told,
+        }
     }
 
     /// Waits until something was told of.
@@ -223,7 +325,10 @@ impl Work {
     fn wait_for(&self, what: &str) {
         let mut all = Vec::new();
         loop {
-            let told = self.told.recv_timeout(NEVER).unwrap_or_else(|_| panic!("`{what}` is not among {all:#?}"));
+            let told = self
+                .told
+                .recv_timeout(NEVER)
+                .unwrap_or_else(|_| panic!("`{what}` is not among {all:#?}"));
             if told.contains(what) {
                 return;
             }
@@ -232,13 +337,18 @@ impl Work {
     }
 
     fn get(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.dev.server().listening()[0].address).expect("it listens");
-        stream.set_read_timeout(Some(NEVER)).expect("it is a socket");
+        let mut stream =
+            TcpStream::connect(self.dev.server().listening()[0].address).expect("it listens");
+        stream
+            .set_read_timeout(Some(NEVER))
+            .expect("it is a socket");
         let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
-        answer.split_once("\r\n\r\n").map_or(answer.clone(), |(_, body)| body.to_string())
+        answer
+            .split_once("\r\n\r\n")
+            .map_or(answer.clone(), |(_, body)| body.to_string())
     }
 }
 
@@ -271,9 +381,13 @@ fn t162_what_changes_serves_when_it_is_good_and_no_request_fails() {
         work.wait_for("a failed");
         assert_eq!(work.get("/"), "second");
         // No function that it begins with, and one that nobody has.
-        work.place.write("a.wat", "(module (func (export \"main_\")))");
+        work.place
+            .write("a.wat", "(module (func (export \"main_\")))");
         work.wait_for("exports neither");
-        work.place.write("a.wat", "(module (import \"env\" \"nothing\" (func)) (func (export \"_start\")))");
+        work.place.write(
+            "a.wat",
+            "(module (import \"env\" \"nothing\" (func)) (func (export \"_start\")))",
+        );
         work.wait_for("a failed");
         assert_eq!(work.get("/"), "second");
         std::fs::remove_file(work.place.path("a.wat")).expect("it is ours");
@@ -287,18 +401,27 @@ fn t162_what_changes_serves_when_it_is_good_and_no_request_fails() {
         is_over.store(true, std::sync::atomic::Ordering::SeqCst);
         let answers = asking.join().expect("it asks");
         let good = ["first", "second", "third"];
-        assert!(answers.iter().all(|answer| good.contains(&answer.as_str())), "{answers:?}");
+        assert!(
+            answers.iter().all(|answer| good.contains(&answer.as_str())),
+            "{answers:?}"
+        );
     });
     assert!(work.dev.stop(NEVER));
 }
 
 fn work_get(dev: &Dev) -> String {
     let mut stream = TcpStream::connect(dev.server().listening()[0].address).expect("it listens");
-    stream.set_read_timeout(Some(NEVER)).expect("it is a socket");
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").expect("it reads");
+    stream
+        .set_read_timeout(Some(NEVER))
+        .expect("it is a socket");
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+        .expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
-    answer.split_once("\r\n\r\n").map_or(answer.clone(), |(_, body)| body.to_string())
+    answer
+        .split_once("\r\n\r\n")
+        .map_or(answer.clone(), |(_, body)| body.to_string())
 }
 
 #[test]
@@ -318,9 +441,13 @@ fn t162_saving_what_was_there_already_changes_nothing() {
 #[cfg(unix)]
 fn t162_a_build_that_writes_among_its_sources_ends() {
     let script = "date +%N$$ >> log.txt; head -c 8 /dev/urandom > noise; cp source.wat a.wat";
-    let toml =
-        format!("[functions.a]\npath = \"a\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\noutput = \"a.wat\"\n{GATEWAY}");
-    let work = Work::start(&[("lunatic.toml", &toml), ("a/source.wat", &answering("first"))]);
+    let toml = format!(
+        "[functions.a]\npath = \"a\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\noutput = \"a.wat\"\n{GATEWAY}"
+    );
+    let work = Work::start(&[
+        ("lunatic.toml", &toml),
+        ("a/source.wat", &answering("first")),
+    ]);
     work.wait_for("a serves 1");
     // What changes after it has settled is seen, and how often it was built until then is bounded.
     work.place.write("a/source.wat", &answering("second"));
@@ -329,32 +456,62 @@ fn t162_a_build_that_writes_among_its_sources_ends() {
     work.place.write("b.wat", &answering("b"));
     work.place.write("lunatic.toml", &other);
     work.wait_for("b serves 1");
-    let runs = std::fs::read_to_string(work.place.path("a/log.txt")).expect("it ran").lines().count();
+    let runs = std::fs::read_to_string(work.place.path("a/log.txt"))
+        .expect("it ran")
+        .lines()
+        .count();
     assert!(runs <= 6, "it was built {runs} times");
     work.place.write("b.wat", &answering("B"));
     work.wait_for("b serves 2");
-    let later = std::fs::read_to_string(work.place.path("a/log.txt")).expect("it ran").lines().count();
+    let later = std::fs::read_to_string(work.place.path("a/log.txt"))
+        .expect("it ran")
+        .lines()
+        .count();
     assert!(later <= 6, "it was built {later} times");
 }
 
 #[test]
 fn a_changed_project_file_is_applied_and_a_wrong_one_is_not() {
-    let work = Work::start(&[("lunatic.toml", &one()), ("a.wat", &answering("a")), ("b.wat", &answering("b"))]);
+    let work = Work::start(&[
+        ("lunatic.toml", &one()),
+        ("a.wat", &answering("a")),
+        ("b.wat", &answering("b")),
+    ]);
     work.wait_for("1 listen");
-    let two = format!("{}[gateways.web.routes]\n\"/b\" = \"b\"\n[functions.b]\nwasm = \"b.wat\"\n", one());
+    let two = format!(
+        "{}[gateways.web.routes]\n\"/b\" = \"b\"\n[functions.b]\nwasm = \"b.wat\"\n",
+        one()
+    );
     work.place.write("lunatic.toml", &two);
     work.wait_for("1 listen");
     assert_eq!((work.get("/"), work.get("/b")), ("a".into(), "b".into()));
 
-    work.place.write("lunatic.toml", &two.replace("\"b\"\n", "\"c\"\n"));
+    work.place
+        .write("lunatic.toml", &two.replace("\"b\"\n", "\"c\"\n"));
     work.wait_for("there is no function `c`");
     assert_eq!(work.get("/b"), "b");
 
-    work.place.write("lunatic.toml", &format!("{two}environment = {{ memory = \"1MiB\" }}\n"));
+    work.place.write(
+        "lunatic.toml",
+        &format!("{two}environment = {{ memory = \"1MiB\" }}\n"),
+    );
     work.wait_for("b serves 2");
     work.wait_for("1 listen");
-    let settings = work.dev.functions().get("b").expect("it is there").version().settings().clone();
-    assert_eq!(settings, Settings { memory: 1 << 20, ..Settings::default() });
+    let settings = work
+        .dev
+        .functions()
+        .get("b")
+        .expect("it is there")
+        .version()
+        .settings()
+        .clone();
+    assert_eq!(
+        settings,
+        Settings {
+            memory: 1 << 20,
+            ..Settings::default()
+        }
+    );
 
     work.place.write("lunatic.toml", &one());
     work.wait_for("1 listen");
@@ -368,7 +525,11 @@ fn a_function_that_never_compiled_is_waited_for() {
         "{}[functions.b]\nwasm = \"b.wat\"\n[gateways.other]\ntype = \"http\"\nport = 0\nfunction = \"b\"\n",
         one()
     );
-    let work = Work::start(&[("lunatic.toml", &toml), ("a.wat", &answering("a")), ("b.wat", "(module")]);
+    let work = Work::start(&[
+        ("lunatic.toml", &toml),
+        ("a.wat", &answering("a")),
+        ("b.wat", "(module"),
+    ]);
     work.wait_for("other waits for b");
     work.wait_for("1 listen");
     assert_eq!(work.get("/"), "a");
@@ -379,12 +540,19 @@ fn a_function_that_never_compiled_is_waited_for() {
 #[test]
 #[cfg(unix)]
 fn t162_what_a_link_leads_to_is_watched() {
-    let place =
-        [("lunatic.toml", one()), ("versions/1.wat", answering("first")), ("versions/2.wat", answering("second"))];
-    let files: Vec<(&str, &str)> = place.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let place = [
+        ("lunatic.toml", one()),
+        ("versions/1.wat", answering("first")),
+        ("versions/2.wat", answering("second")),
+    ];
+    let files: Vec<(&str, &str)> = place
+        .iter()
+        .map(|(name, text)| (*name, text.as_str()))
+        .collect();
     let link = |root: &Path, version: &str| {
         let draft = root.join("draft");
-        std::os::unix::fs::symlink(root.join("versions").join(version), &draft).expect("there is room");
+        std::os::unix::fs::symlink(root.join("versions").join(version), &draft)
+            .expect("there is room");
         std::fs::rename(draft, root.join("a.wat")).expect("it is ours");
     };
     let place = Place::new(&files);
@@ -397,21 +565,39 @@ fn t162_what_a_link_leads_to_is_watched() {
         }
     });
     let dev = dev.unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((told.recv_timeout(NEVER), work_get(&dev).as_str()), (Ok(1), "first"));
+    assert_eq!(
+        (told.recv_timeout(NEVER), work_get(&dev).as_str()),
+        (Ok(1), "first")
+    );
     link(place.0.path(), "2.wat");
-    assert_eq!((told.recv_timeout(NEVER), work_get(&dev).as_str()), (Ok(2), "second"));
+    assert_eq!(
+        (told.recv_timeout(NEVER), work_get(&dev).as_str()),
+        (Ok(2), "second")
+    );
     place.write("versions/2.wat", &answering("third"));
-    assert_eq!((told.recv_timeout(NEVER), work_get(&dev).as_str()), (Ok(3), "third"));
+    assert_eq!(
+        (told.recv_timeout(NEVER), work_get(&dev).as_str()),
+        (Ok(3), "third")
+    );
 }
 
 #[test]
 fn gateways_of_a_project_lead_where_its_file_says() {
     let place = Place::new(&[("lunatic.toml", &one()), ("a.wat", &answering("a"))]);
     let project = place.project();
-    let [Gateway { protocol: lunatic_serve::Protocol::Http(http), .. }] = project.gateways() else {
+    let [
+        Gateway {
+            protocol: lunatic_serve::Protocol::Http(http),
+            ..
+        },
+    ] = project.gateways()
+    else {
         panic!("{project:?}")
     };
-    assert_eq!(http.routes[0].target, Target::Function(Name::new("a").expect("it is one")));
+    assert_eq!(
+        http.routes[0].target,
+        Target::Function(Name::new("a").expect("it is one"))
+    );
 }
 
 #[test]
@@ -422,5 +608,8 @@ fn the_schema_in_the_repository_is_that_of_the_types() {
         std::fs::write(&path, &schema).expect("the repository can be written to");
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == schema, "`LUNATIC_WRITE_SCHEMA=1 cargo test -p lunatic-serve --test all schema` writes it anew");
+    assert!(
+        written == schema,
+        "`LUNATIC_WRITE_SCHEMA=1 cargo test -p lunatic-serve --test all schema` writes it anew"
+    );
 }

@@ -1,7 +1,8 @@
 //! Deploy and invoke, over real sockets: as curl does it, and as somebody who means harm.
 
 use lunatic_serve::{
-    Functions, Server, Service, ServiceConfig, ServiceError, Settings, StorageError, StorageSettings, Token,
+    Functions, Server, Service, ServiceConfig, ServiceError, Settings, StorageError,
+    StorageSettings, Token,
 };
 use lunatic_vm::{Host, Vm};
 use serde_json::Value;
@@ -41,11 +42,19 @@ impl Answer {
     /// Checks that it is a refusal, and returns what it says.
     fn refusal(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{}", self.body);
-        self.json()["error"].as_str().expect("a refusal says why").to_string()
+        self.json()["error"]
+            .as_str()
+            .expect("a refusal says why")
+            .to_string()
     }
 
     fn deployed(&self) -> u64 {
-        assert!(self.status == 200 || self.status == 201, "{} {}", self.status, self.body);
+        assert!(
+            self.status == 200 || self.status == 201,
+            "{} {}",
+            self.status,
+            self.body
+        );
         self.json()["version"].as_u64().expect("it has a version")
     }
 }
@@ -59,11 +68,19 @@ fn vm() -> Vm {
 /// The service as it is without a configuration, on free ports and with nothing stored.
 fn config() -> ServiceConfig {
     let free = "127.0.0.1:0".parse().expect("an address");
-    ServiceConfig { invoke: free, deploy: free, storage: StorageSettings::Memory, ..ServiceConfig::default() }
+    ServiceConfig {
+        invoke: free,
+        deploy: free,
+        storage: StorageSettings::Memory,
+        ..ServiceConfig::default()
+    }
 }
 
 fn stored_in(directory: &Path) -> ServiceConfig {
-    ServiceConfig { storage: StorageSettings::Directory(directory.to_path_buf()), ..config() }
+    ServiceConfig {
+        storage: StorageSettings::Directory(directory.to_path_buf()),
+        ..config()
+    }
 }
 
 impl House {
@@ -74,13 +91,24 @@ impl House {
     fn on(vm: &Vm, config: ServiceConfig) -> House {
         let functions = Functions::new(vm);
         let service = Service::open(&functions, config).expect("it opens");
-        let server = service.add_to(Server::builder(&functions)).start().expect("it starts");
-        House { functions, service, server }
+        let server = service
+            .add_to(Server::builder(&functions))
+            .start()
+            .expect("it starts");
+        House {
+            functions,
+            service,
+            server,
+        }
     }
 
     fn address(&self, name: &str) -> SocketAddr {
         let listening = self.server.listening();
-        listening.iter().find(|one| one.name == name).expect("it listens").address
+        listening
+            .iter()
+            .find(|one| one.name == name)
+            .expect("it listens")
+            .address
     }
 
     fn deploy(&self, what: &str, wasm: &[u8]) -> Answer {
@@ -97,8 +125,17 @@ impl House {
 }
 
 /// Sends one request as curl would, and reads its answer.
-fn ask(address: SocketAddr, method: &str, path: &str, fields: &[(&str, &str)], body: &[u8]) -> Answer {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let mut head = format!(
+        "{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
     if !fields.iter().any(|(name, _)| *name == "host") {
         head += &format!("host: {address}\r\n");
     }
@@ -107,13 +144,17 @@ fn ask(address: SocketAddr, method: &str, path: &str, fields: &[(&str, &str)], b
     }
     let mut stream = connect(address);
     // It may be answered, and closed, before all is sent.
-    let _ = stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(body));
+    let _ = stream
+        .write_all(format!("{head}\r\n").as_bytes())
+        .and_then(|()| stream.write_all(body));
     answer(stream)
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(NEVER)).expect("it is a socket");
+    stream
+        .set_read_timeout(Some(NEVER))
+        .expect("it is a socket");
     stream
 }
 
@@ -130,9 +171,16 @@ fn answer(stream: TcpStream) -> Answer {
         // A connection that was reset has said what it had to say.
         let _ = reader.read_to_end(&mut body);
     }
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
     let status = status.unwrap_or_else(|| panic!("no status: {head:?}"));
-    Answer { status, head: fields, body: String::from_utf8_lossy(&body).into_owned() }
+    Answer {
+        status,
+        head: fields,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    }
 }
 
 /// Reads the first line of an answer, and the fields in small letters.
@@ -166,7 +214,10 @@ fn spark(text: &str) -> Vec<u8> {
 
 /// A spark that does something before it answers, and has more than that.
 fn spark_with(more: &str, first: &str, text: &str) -> Vec<u8> {
-    let answer = format!("HTTP/1.1 200 OK\\0d\\0acontent-length: {}\\0d\\0a\\0d\\0a{text}", text.len());
+    let answer = format!(
+        "HTTP/1.1 200 OK\\0d\\0acontent-length: {}\\0d\\0a\\0d\\0a{text}",
+        text.len()
+    );
     // The escapes are four characters each and one byte.
     let length = answer.len() - 2 * answer.matches('\\').count();
     let wat = format!(
@@ -194,14 +245,20 @@ fn reader(text: &str) -> Vec<u8> {
 fn talker(line: &str) -> Vec<u8> {
     let length = line.len() + 1;
     let more = format!(r#"(data (i32.const 8) "\10\00\00\00\{length:02x}\00\00\00" "{line}\0a")"#);
-    spark_with(&more, "(drop (call $print (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 4)))", "talked")
+    spark_with(
+        &more,
+        "(drop (call $print (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 4)))",
+        "talked",
+    )
 }
 
 const TRAPS: &str = r#"(module (func (export "_start") unreachable))"#;
 
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).expect("it is a directory");
-    let mut files: Vec<_> = entries.map(|entry| entry.expect("it is readable").path()).collect();
+    let mut files: Vec<_> = entries
+        .map(|entry| entry.expect("it is readable").path())
+        .collect();
     files.sort();
     files
 }
@@ -216,9 +273,18 @@ fn a_function_is_deployed_and_invoked() {
         "name": "my-http-server", "version": 1, "hash": blake3::hash(&wasm).to_hex().as_str()
     });
     assert_eq!(deployed.json(), expected);
-    for path in ["/my-http-server/secret", "/my-http-server/", "/my-http-server", "/my-http-server?a=b"] {
+    for path in [
+        "/my-http-server/secret",
+        "/my-http-server/",
+        "/my-http-server",
+        "/my-http-server?a=b",
+    ] {
         let answer = house.invoke(path);
-        assert_eq!((answer.status, answer.body.as_str()), (200, "hello"), "{path}");
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (200, "hello"),
+            "{path}"
+        );
     }
     assert_eq!(house.invoke("/unknown/path").status, 404);
     assert_eq!(house.ask("PUT", "/deploy/other", &[], &wasm).deployed(), 1);
@@ -231,9 +297,18 @@ fn who_deploys_on_the_other_address_is_told() {
     for path in ["/deploy/my-http-server", "/deploy"] {
         let answer = ask(house.address("invoke"), "POST", path, &[], &spark("x"));
         assert_eq!(answer.status, 404);
-        assert!(answer.body.contains("deployed on another address"), "{}", answer.body);
+        assert!(
+            answer.body.contains("deployed on another address"),
+            "{}",
+            answer.body
+        );
     }
-    assert!(house.deploy("deploy", &spark("x")).refusal(400).contains("reserved"));
+    assert!(
+        house
+            .deploy("deploy", &spark("x"))
+            .refusal(400)
+            .contains("reserved")
+    );
 }
 
 #[test]
@@ -257,14 +332,28 @@ fn what_is_asked_is_had_and_bounded() {
     assert_eq!(answer.deployed(), 1);
     let version = house.functions.get("f").expect("it is there").version();
     let settings: &Settings = version.settings();
-    assert_eq!((settings.memory, settings.compute), (268_000 << 10, Some(1000)));
-    assert_eq!((settings.deadline, settings.requests.get(), settings.processes), (Duration::from_secs(10), 7, 9));
+    assert_eq!(
+        (settings.memory, settings.compute),
+        (268_000 << 10, Some(1000))
+    );
+    assert_eq!(
+        (
+            settings.deadline,
+            settings.requests.get(),
+            settings.processes
+        ),
+        (Duration::from_secs(10), 7, 9)
+    );
     assert_eq!(settings.outbound.len(), 2);
     assert_eq!(settings.variables, [("KEY".to_string(), "a=b".to_string())]);
     assert_eq!(settings.client_secret.as_deref(), Some("hush"));
     let described = house.ask("GET", "/functions/f", &[], b"");
     assert_eq!(described.json()["settings"]["policy"], "pool:4");
-    assert!(!described.body.contains("hush") && !described.body.contains("a=b"), "{}", described.body);
+    assert!(
+        !described.body.contains("hush") && !described.body.contains("a=b"),
+        "{}",
+        described.body
+    );
     for (query, why) in [
         ("memory=5GiB", "at most 4294967296"),
         ("policy=pool:1000", "at most 64"),
@@ -276,10 +365,17 @@ fn what_is_asked_is_had_and_bounded() {
         ("outbound=http:%2F%2F", "outbound"),
         ("%ff=1", "UTF-8"),
     ] {
-        let refusal = house.deploy(&format!("f?{query}"), &spark("x")).refusal(400);
+        let refusal = house
+            .deploy(&format!("f?{query}"), &spark("x"))
+            .refusal(400);
         assert!(refusal.contains(why), "{query}: {refusal}");
     }
-    assert_eq!(house.ask("POST", "/deploy/f", &[("x-variable", "=1")], &spark("x")).status, 400);
+    assert_eq!(
+        house
+            .ask("POST", "/deploy/f", &[("x-variable", "=1")], &spark("x"))
+            .status,
+        400
+    );
 }
 
 #[test]
@@ -287,10 +383,16 @@ fn a_deploy_can_depend_on_what_serves() {
     let house = House::new(config());
     let (one, two) = (spark("one"), spark("two"));
     let hash = |wasm: &[u8]| format!("\"{}\"", blake3::hash(wasm).to_hex());
-    let deploy = |wasm: &[u8], expected: &str| house.ask("POST", "/deploy/f", &[("if-match", expected)], wasm);
+    let deploy = |wasm: &[u8], expected: &str| {
+        house.ask("POST", "/deploy/f", &[("if-match", expected)], wasm)
+    };
     assert_eq!(deploy(&one, "*").status, 412);
     assert_eq!(house.deploy("f", &one).deployed(), 1);
-    assert!(deploy(&two, &hash(&two)).refusal(412).contains("another version serves"));
+    assert!(
+        deploy(&two, &hash(&two))
+            .refusal(412)
+            .contains("another version serves")
+    );
     assert_eq!(deploy(&two, &hash(&one)).deployed(), 2);
     assert_eq!(house.invoke("/f").body, "two");
 }
@@ -298,11 +400,18 @@ fn a_deploy_can_depend_on_what_serves() {
 #[test]
 fn t150_without_the_token_nothing_can_be_done() {
     let token = Token::new(TOKEN).expect("it is one");
-    let house = House::new(ServiceConfig { token: Some(token), ..config() });
+    let house = House::new(ServiceConfig {
+        token: Some(token),
+        ..config()
+    });
     let bearer = format!("Bearer {TOKEN}");
-    for (method, path) in
-        [("POST", "/deploy/f"), ("GET", "/functions"), ("GET", "/metrics"), ("DELETE", "/functions/f"), ("GET", "/x")]
-    {
+    for (method, path) in [
+        ("POST", "/deploy/f"),
+        ("GET", "/functions"),
+        ("GET", "/metrics"),
+        ("DELETE", "/functions/f"),
+        ("GET", "/x"),
+    ] {
         for fields in [
             &[][..],
             &[("authorization", "Bearer wrong-wrong-wrong-wrong")],
@@ -312,12 +421,25 @@ fn t150_without_the_token_nothing_can_be_done() {
         ] {
             let answer = house.ask(method, path, fields, b"");
             assert_eq!(answer.status, 401, "{method} {path} {fields:?}");
-            assert!(answer.head.contains("www-authenticate: bearer"), "{}", answer.head);
+            assert!(
+                answer.head.contains("www-authenticate: bearer"),
+                "{}",
+                answer.head
+            );
             assert!(!answer.body.contains(TOKEN));
         }
     }
-    let fields = [("authorization", bearer.as_str()), ("host", "functions.example"), ("origin", "https://a.example")];
-    assert_eq!(house.ask("POST", "/deploy/f", &fields, &spark("x")).deployed(), 1);
+    let fields = [
+        ("authorization", bearer.as_str()),
+        ("host", "functions.example"),
+        ("origin", "https://a.example"),
+    ];
+    assert_eq!(
+        house
+            .ask("POST", "/deploy/f", &fields, &spark("x"))
+            .deployed(),
+        1
+    );
     assert_eq!(house.ask("GET", "/healthz", &[], b"").status, 200);
     assert_eq!(house.invoke("/f").status, 200);
     assert!(!format!("{:?}", house.service).contains("horse"));
@@ -325,12 +447,19 @@ fn t150_without_the_token_nothing_can_be_done() {
 
 #[test]
 fn t150_others_than_this_computer_need_a_token() {
-    let anywhere = ServiceConfig { deploy: "0.0.0.0:0".parse().expect("an address"), ..config() };
-    let error = Service::open(&Functions::new(&vm()), anywhere.clone()).expect_err("everybody could deploy");
+    let anywhere = ServiceConfig {
+        deploy: "0.0.0.0:0".parse().expect("an address"),
+        ..config()
+    };
+    let error = Service::open(&Functions::new(&vm()), anywhere.clone())
+        .expect_err("everybody could deploy");
     assert!(matches!(error, ServiceError::NoToken(_)), "{error}");
     assert!(error.to_string().contains("LUNATIC_TOKEN"), "{error}");
     let token = Token::new(TOKEN).expect("it is one");
-    House::new(ServiceConfig { token: Some(token), ..anywhere });
+    House::new(ServiceConfig {
+        token: Some(token),
+        ..anywhere
+    });
 }
 
 #[test]
@@ -342,9 +471,23 @@ fn t183_a_page_cannot_deploy() {
         &[("sec-fetch-site", "cross-site")],
         &[("host", "rebound.example:8002")],
     ] {
-        assert_eq!(house.ask("POST", "/deploy/f", fields, &spark("x")).status, 403, "{fields:?}");
+        assert_eq!(
+            house.ask("POST", "/deploy/f", fields, &spark("x")).status,
+            403,
+            "{fields:?}"
+        );
     }
-    assert_eq!(house.ask("POST", "/deploy/f", &[("host", "localhost:8002")], &spark("x")).status, 201);
+    assert_eq!(
+        house
+            .ask(
+                "POST",
+                "/deploy/f",
+                &[("host", "localhost:8002")],
+                &spark("x")
+            )
+            .status,
+        201
+    );
 }
 
 #[test]
@@ -353,11 +496,27 @@ fn t151_what_is_no_name_is_refused_and_nothing_is_stored() {
     let store = directory.path().join("store");
     let house = House::new(stored_in(&store));
     let long = "a".repeat(300);
-    for name in
-        ["..%2Fescape", "..", "%2e%2e%2fescape", "a%2Fb", "a%00b", "CON", "-a", "%D0%B0pp", "a.b", "a%20b", "", &long]
-    {
+    for name in [
+        "..%2Fescape",
+        "..",
+        "%2e%2e%2fescape",
+        "a%2Fb",
+        "a%00b",
+        "CON",
+        "-a",
+        "%D0%B0pp",
+        "a.b",
+        "a%20b",
+        "",
+        &long,
+    ] {
         let answer = house.deploy(name, &spark("x"));
-        assert!(answer.status == 400, "{name}: {} {}", answer.status, answer.body);
+        assert!(
+            answer.status == 400,
+            "{name}: {} {}",
+            answer.status,
+            answer.body
+        );
     }
     assert_eq!(house.deploy("a/b", &spark("x")).status, 404);
     assert!(files(&store.join("blobs")).is_empty() && files(&store.join("functions")).is_empty());
@@ -366,13 +525,25 @@ fn t151_what_is_no_name_is_refused_and_nothing_is_stored() {
 
 #[test]
 fn t152_what_is_too_large_or_too_much_is_refused() {
-    let house = House::new(ServiceConfig { size: 100_000, deploys: NonZeroUsize::MIN, waiting: 0, ..config() });
-    assert!(house.deploy("f", &[0; 100_001]).refusal(413).contains("100000 bytes"));
+    let house = House::new(ServiceConfig {
+        size: 100_000,
+        deploys: NonZeroUsize::MIN,
+        waiting: 0,
+        ..config()
+    });
+    assert!(
+        house
+            .deploy("f", &[0; 100_001])
+            .refusal(413)
+            .contains("100000 bytes")
+    );
 
     // One that does not say how large it is, and does not end.
     let mut endless = connect(house.address("deploy"));
-    let head =
-        format!("POST /deploy/f HTTP/1.1\r\nhost: {}\r\ntransfer-encoding: chunked\r\n\r\n", house.address("deploy"));
+    let head = format!(
+        "POST /deploy/f HTTP/1.1\r\nhost: {}\r\ntransfer-encoding: chunked\r\n\r\n",
+        house.address("deploy")
+    );
     endless.write_all(head.as_bytes()).expect("it is read");
     let piece = format!("2710\r\n{}\r\n", "x".repeat(10_000));
     while endless.write_all(piece.as_bytes()).is_ok() {}
@@ -405,10 +576,15 @@ fn t152_what_is_too_large_or_too_much_is_refused() {
 
 #[test]
 fn t152_a_slow_upload_is_given_up() {
-    let house = House::new(ServiceConfig { upload_time: Duration::from_millis(100), ..config() });
+    let house = House::new(ServiceConfig {
+        upload_time: Duration::from_millis(100),
+        ..config()
+    });
     let mut slow = connect(house.address("deploy"));
-    let head =
-        format!("POST /deploy/f HTTP/1.1\r\nhost: {}\r\ncontent-length: 1000\r\n\r\n\0asm", house.address("deploy"));
+    let head = format!(
+        "POST /deploy/f HTTP/1.1\r\nhost: {}\r\ncontent-length: 1000\r\n\r\n\0asm",
+        house.address("deploy")
+    );
     slow.write_all(head.as_bytes()).expect("it is read");
     assert!(answer(slow).refusal(408).contains("in time"));
 }
@@ -428,8 +604,14 @@ fn t153_what_is_no_function_is_refused_with_the_reason() {
         (wasm[..wasm.len() - 7].to_vec(), "offset"),
         ([&wasm[..], b"\x63rest"].concat(), "offset"),
         (wat("(module)"), "_start"),
-        (wat(r#"(module (import "env" "missing" (func)) (func (export "_start")))"#), "env::missing"),
-        (wat(r#"(module (memory 65536) (func (export "_start")))"#), "4294967296"),
+        (
+            wat(r#"(module (import "env" "missing" (func)) (func (export "_start")))"#),
+            "env::missing",
+        ),
+        (
+            wat(r#"(module (memory 65536) (func (export "_start")))"#),
+            "4294967296",
+        ),
     ] {
         let refusal = house.deploy("f", &bytes).refusal(422);
         assert!(refusal.contains(why), "{why}: {refusal}");
@@ -444,7 +626,12 @@ fn t155_compiled_code_is_never_accepted() {
     let house = House::new(config());
     let engine = wasmtime::Engine::default();
     let compiled = engine.precompile_module(&spark("x")).expect("it compiles");
-    assert!(house.deploy("f", &compiled).refusal(422).contains("never accepted"));
+    assert!(
+        house
+            .deploy("f", &compiled)
+            .refusal(422)
+            .contains("never accepted")
+    );
     let mut disguised = b"\0asm\x01\0\0\0".to_vec();
     disguised.extend(compiled);
     assert_eq!(house.deploy("f", &disguised).status, 422);
@@ -453,7 +640,9 @@ fn t155_compiled_code_is_never_accepted() {
 #[test]
 fn t157_every_request_is_served_by_one_version_and_none_fails() {
     let house = House::new(config());
-    let versions: Vec<_> = (0..4).map(|number| spark(&format!("version {number} ").repeat(500))).collect();
+    let versions: Vec<_> = (0..4)
+        .map(|number| spark(&format!("version {number} ").repeat(500)))
+        .collect();
     assert_eq!(house.deploy("f", &versions[0]).deployed(), 1);
     let is_over = AtomicBool::new(false);
     let served = AtomicU64::new(0);
@@ -467,8 +656,13 @@ fn t157_every_request_is_served_by_one_version_and_none_fails() {
                         reader.get_mut().write_all(request).expect("it goes on");
                         let (first, fields) = head(&mut reader);
                         assert!(first.starts_with("HTTP/1.1 200"), "{first}{fields}");
-                        let length = fields.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
-                        let length = length.and_then(|length| length.trim().parse().ok()).expect("it has a length");
+                        let length = fields
+                            .split("content-length: ")
+                            .nth(1)
+                            .and_then(|rest| rest.lines().next());
+                        let length = length
+                            .and_then(|length| length.trim().parse().ok())
+                            .expect("it has a length");
                         let mut body = vec![0; length];
                         reader.read_exact(&mut body).expect("all of it comes");
                         let text = String::from_utf8(body).expect("it is text");
@@ -499,17 +693,31 @@ fn t158_a_version_that_does_not_start_is_refused_and_the_old_one_serves_on() {
     let house = House::new(config());
     assert_eq!(house.deploy("f", &spark("old")).deployed(), 1);
     let start = |body: &str| {
-        let wat = format!(r#"(module (func $start {body}) (start $start) (func (export "_start")))"#);
+        let wat =
+            format!(r#"(module (func $start {body}) (start $start) (func (export "_start")))"#);
         wat::parse_str(wat).expect("it is wat")
     };
     let refusal = house.deploy("f", &start("unreachable")).refusal(422);
-    assert!(refusal.contains("trapped") && refusal.contains("unreachable"), "{refusal}");
+    assert!(
+        refusal.contains("trapped") && refusal.contains("unreachable"),
+        "{refusal}"
+    );
     // A loop ends by its compute.
-    let refusal = house.deploy("f?compute=1", &start("(loop br 0)")).refusal(422);
+    let refusal = house
+        .deploy("f?compute=1", &start("(loop br 0)"))
+        .refusal(422);
     assert!(refusal.contains("compute"), "{refusal}");
-    let many = wat::parse_str(r#"(module (memory 2) (data (i32.const 200000) "x") (func (export "_start")))"#);
+    let many = wat::parse_str(
+        r#"(module (memory 2) (data (i32.const 200000) "x") (func (export "_start")))"#,
+    );
     assert_eq!(house.deploy("f", &many.expect("it is wat")).status, 422);
-    assert_eq!((house.invoke("/f").body.as_str(), house.deploy("f", &spark("new")).deployed()), ("old", 2));
+    assert_eq!(
+        (
+            house.invoke("/f").body.as_str(),
+            house.deploy("f", &spark("new")).deployed()
+        ),
+        ("old", 2)
+    );
     assert_eq!(house.invoke("/f").body, "new");
 }
 
@@ -523,7 +731,13 @@ fn t159_what_was_deployed_is_there_after_a_restart() {
     assert_eq!(house.deploy("g", &spark("other")).deployed(), 1);
     drop(house);
     let house = House::on(&vm, stored_in(directory.path()));
-    assert_eq!((house.invoke("/f").body.as_str(), house.invoke("/g").body.as_str()), ("two", "other"));
+    assert_eq!(
+        (
+            house.invoke("/f").body.as_str(),
+            house.invoke("/g").body.as_str()
+        ),
+        ("two", "other")
+    );
     let version = house.functions.get("f").expect("it is there").version();
     assert_eq!((version.number(), version.settings().memory), (2, 1 << 20));
     assert_eq!(house.deploy("f", &spark("three")).deployed(), 3);
@@ -532,14 +746,28 @@ fn t159_what_was_deployed_is_there_after_a_restart() {
 #[test]
 fn t159_whatever_a_crash_leaves_is_the_old_version_or_the_new() {
     let vm = vm();
-    let (old, new) = (tempfile::tempdir().expect("there is room"), tempfile::tempdir().expect("there is room"));
+    let (old, new) = (
+        tempfile::tempdir().expect("there is room"),
+        tempfile::tempdir().expect("there is room"),
+    );
     for (directory, deploys) in [(&old, 1), (&new, 2)] {
-        let house = House::on(&vm, ServiceConfig { versions: NonZeroUsize::MIN, ..stored_in(directory.path()) });
+        let house = House::on(
+            &vm,
+            ServiceConfig {
+                versions: NonZeroUsize::MIN,
+                ..stored_in(directory.path())
+            },
+        );
         for text in ["old", "new"].iter().take(deploys) {
             house.deploy("f", &spark(text)).deployed();
         }
     }
-    let blob = |text: &str| PathBuf::from(format!("blobs/{}.wasm", blake3::hash(&spark(text)).to_hex()));
+    let blob = |text: &str| {
+        PathBuf::from(format!(
+            "blobs/{}.wasm",
+            blake3::hash(&spark(text)).to_hex()
+        ))
+    };
     let manifest = PathBuf::from("functions/f.json");
     let half = |file: PathBuf| {
         let whole = std::fs::read(new.path().join(file)).expect("it is there");
@@ -548,12 +776,36 @@ fn t159_whatever_a_crash_leaves_is_the_old_version_or_the_new() {
     let whole = |file: PathBuf| std::fs::read(new.path().join(file)).expect("it is there");
     // The steps of a deploy, each as it looks on the disk when it is half done and when it is done.
     let steps: [(&str, PathBuf, Option<Vec<u8>>); 7] = [
-        ("the wasm is being written", "unfinished/a.wasm".into(), Some(half(blob("new")))),
-        ("the wasm is written", "unfinished/a.wasm".into(), Some(whole(blob("new")))),
-        ("the wasm has its name", blob("new"), Some(whole(blob("new")))),
-        ("the manifest is being written", "unfinished/b.json".into(), Some(half(manifest.clone()))),
-        ("the manifest is written", "unfinished/b.json".into(), Some(whole(manifest.clone()))),
-        ("the manifest has its name", manifest.clone(), Some(whole(manifest.clone()))),
+        (
+            "the wasm is being written",
+            "unfinished/a.wasm".into(),
+            Some(half(blob("new"))),
+        ),
+        (
+            "the wasm is written",
+            "unfinished/a.wasm".into(),
+            Some(whole(blob("new"))),
+        ),
+        (
+            "the wasm has its name",
+            blob("new"),
+            Some(whole(blob("new"))),
+        ),
+        (
+            "the manifest is being written",
+            "unfinished/b.json".into(),
+            Some(half(manifest.clone())),
+        ),
+        (
+            "the manifest is written",
+            "unfinished/b.json".into(),
+            Some(whole(manifest.clone())),
+        ),
+        (
+            "the manifest has its name",
+            manifest.clone(),
+            Some(whole(manifest.clone())),
+        ),
         ("the old wasm is deleted", blob("old"), None),
     ];
     for (count, (step, ..)) in steps.iter().enumerate() {
@@ -562,11 +814,14 @@ fn t159_whatever_a_crash_leaves_is_the_old_version_or_the_new() {
             std::fs::create_dir(crashed.path().join(part)).expect("there is room");
         }
         for file in [blob("old"), manifest.clone()] {
-            std::fs::copy(old.path().join(&file), crashed.path().join(&file)).expect("there is room");
+            std::fs::copy(old.path().join(&file), crashed.path().join(&file))
+                .expect("there is room");
         }
         for (_, file, bytes) in &steps[..=count] {
             match bytes {
-                Some(bytes) => std::fs::write(crashed.path().join(file), bytes).expect("there is room"),
+                Some(bytes) => {
+                    std::fs::write(crashed.path().join(file), bytes).expect("there is room")
+                }
                 None => std::fs::remove_file(crashed.path().join(file)).expect("it is there"),
             }
         }
@@ -575,8 +830,15 @@ fn t159_whatever_a_crash_leaves_is_the_old_version_or_the_new() {
         assert_eq!(house.invoke("/f").body, expected, "when {step}");
         assert!(house.service.skipped().is_empty(), "when {step}");
         // What is left over is gone.
-        assert_eq!(files(&crashed.path().join("blobs")), [crashed.path().join(blob(expected))], "when {step}");
-        assert!(files(&crashed.path().join("unfinished")).is_empty(), "when {step}");
+        assert_eq!(
+            files(&crashed.path().join("blobs")),
+            [crashed.path().join(blob(expected))],
+            "when {step}"
+        );
+        assert!(
+            files(&crashed.path().join("unfinished")).is_empty(),
+            "when {step}"
+        );
     }
 }
 
@@ -590,7 +852,12 @@ fn what_is_stored_and_bad_is_skipped_and_told() {
     }
     drop(house);
     let path = |file: &str| directory.path().join(file);
-    let blob = |text: &str| path(&format!("blobs/{}.wasm", blake3::hash(&spark(text)).to_hex()));
+    let blob = |text: &str| {
+        path(&format!(
+            "blobs/{}.wasm",
+            blake3::hash(&spark(text)).to_hex()
+        ))
+    };
     let mut flipped = std::fs::read(blob("flipped")).expect("it is there");
     flipped[20] ^= 1;
     std::fs::write(blob("flipped"), flipped).expect("there is room");
@@ -600,7 +867,12 @@ fn what_is_stored_and_bad_is_skipped_and_told() {
 
     let house = House::on(&vm, stored_in(directory.path()));
     assert_eq!(house.invoke("/good").body, "good");
-    let skipped: Vec<_> = house.service.skipped().iter().map(|one| (one.name.as_str(), one.why.as_str())).collect();
+    let skipped: Vec<_> = house
+        .service
+        .skipped()
+        .iter()
+        .map(|one| (one.name.as_str(), one.why.as_str()))
+        .collect();
     for (name, why) in [
         ("flipped", "their hash is another"),
         ("gone", "it is not there"),
@@ -608,12 +880,23 @@ fn what_is_stored_and_bad_is_skipped_and_told() {
         ("No Name", "no name"),
     ] {
         let found = skipped.iter().find(|(other, _)| *other == name);
-        assert!(found.is_some_and(|(_, told)| told.contains(why)), "{name}: {skipped:?}");
-        assert_eq!(house.invoke(&format!("/{}", name.replace(' ', ""))).status, 404);
+        assert!(
+            found.is_some_and(|(_, told)| told.contains(why)),
+            "{name}: {skipped:?}"
+        );
+        assert_eq!(
+            house.invoke(&format!("/{}", name.replace(' ', ""))).status,
+            404
+        );
     }
     assert_eq!(skipped.len(), 4);
     let list = house.ask("GET", "/functions", &[], b"").json();
-    let states: Vec<_> = list["functions"].as_array().expect("a list").iter().map(|one| &one["state"]).collect();
+    let states: Vec<_> = list["functions"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| &one["state"])
+        .collect();
     assert_eq!(states, ["broken", "broken", "broken", "serving", "broken"]);
     // A deploy repairs it, and what a manifest needs that cannot be read stays.
     assert_eq!(house.deploy("torn", &spark("repaired")).deployed(), 1);
@@ -639,16 +922,29 @@ fn bucket() -> (SocketAddr, Bucket) {
             if request.is_empty() {
                 continue;
             }
-            let length = fields.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
-            let mut body = vec![0; length.map_or(0, |length| length.trim().parse().expect("it is a length"))];
+            let length = fields
+                .split("content-length: ")
+                .nth(1)
+                .and_then(|rest| rest.lines().next());
+            let mut body =
+                vec![0; length.map_or(0, |length| length.trim().parse().expect("it is a length"))];
             reader.read_exact(&mut body).expect("all of it comes");
             let mut words = request.split(' ');
-            let (method, target) = (words.next().expect("a method"), words.next().expect("a target"));
+            let (method, target) = (
+                words.next().expect("a method"),
+                words.next().expect("a target"),
+            );
             let (path, query) = target.split_once('?').unwrap_or((target, ""));
-            let key = path.strip_prefix("/bucket").expect("it is the only one").trim_start_matches('/').to_string();
+            let key = path
+                .strip_prefix("/bucket")
+                .expect("it is the only one")
+                .trim_start_matches('/')
+                .to_string();
             let mut objects = kept.lock().expect("nobody panics");
             let (status, answer) = match method {
-                "GET" if query.contains("list-type") => ("200 OK", listing(&objects, query).into_bytes()),
+                "GET" if query.contains("list-type") => {
+                    ("200 OK", listing(&objects, query).into_bytes())
+                }
                 "GET" | "HEAD" => match objects.get(&key) {
                     Some(object) => ("200 OK", object.clone()),
                     None => ("404 Not Found", Vec::new()),
@@ -663,8 +959,9 @@ fn bucket() -> (SocketAddr, Bucket) {
                 }
             };
             let length = answer.len();
-            let head =
-                format!("HTTP/1.1 {status}\r\netag: \"x\"\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+            let head = format!(
+                "HTTP/1.1 {status}\r\netag: \"x\"\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+            );
             let stream = reader.get_mut();
             // Whoever has enough does not read all of it.
             let _ = stream.write_all(head.as_bytes());
@@ -677,14 +974,22 @@ fn bucket() -> (SocketAddr, Bucket) {
 }
 
 fn listing(objects: &BTreeMap<String, Vec<u8>>, query: &str) -> String {
-    let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix=")).unwrap_or_default().replace("%2F", "/");
+    let prefix = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("prefix="))
+        .unwrap_or_default()
+        .replace("%2F", "/");
     let entry = |(key, object): (&String, &Vec<u8>)| {
         format!(
             "<Contents><Key>{key}</Key><Size>{}</Size><LastModified>2026-01-31T12:00:00.000Z</LastModified><ETag>x</ETag></Contents>",
             object.len()
         )
     };
-    let contents: String = objects.iter().filter(|(key, _)| key.starts_with(&prefix)).map(entry).collect();
+    let contents: String = objects
+        .iter()
+        .filter(|(key, _)| key.starts_with(&prefix))
+        .map(entry)
+        .collect();
     format!("<ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>")
 }
 
@@ -699,13 +1004,23 @@ fn functions_are_kept_in_s3() {
         ("secret_access_key", "hush-hush"),
         ("disable_config_load", "true"),
     ];
-    let options = options.map(|(name, value)| (name.to_string(), value.to_string())).into();
-    let config = ServiceConfig { storage: StorageSettings::S3(options), ..config() };
+    let options = options
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .into();
+    let config = ServiceConfig {
+        storage: StorageSettings::S3(options),
+        ..config()
+    };
     assert!(!format!("{config:?}").contains("hush-hush"));
     let house = House::new(config.clone());
     assert_eq!(house.deploy("f", &spark("one")).deployed(), 1);
     assert_eq!(house.deploy("f", &spark("two")).deployed(), 2);
-    let keys: Vec<_> = objects.lock().expect("nobody panics").keys().cloned().collect();
+    let keys: Vec<_> = objects
+        .lock()
+        .expect("nobody panics")
+        .keys()
+        .cloned()
+        .collect();
     assert_eq!(keys.len(), 3, "{keys:?}");
     drop(house);
     let house = House::new(config);
@@ -720,11 +1035,19 @@ fn a_storage_that_cannot_be_used_is_an_error_at_the_start() {
     let file = directory.path().join("file");
     std::fs::write(&file, "").expect("there is room");
     let vm = vm();
-    let open = |path: &Path| Service::open(&Functions::new(&vm), stored_in(path)).expect_err("it cannot be used");
-    assert!(matches!(open(&file), ServiceError::Storage(StorageError::Open { .. })));
+    let open = |path: &Path| {
+        Service::open(&Functions::new(&vm), stored_in(path)).expect_err("it cannot be used")
+    };
+    assert!(matches!(
+        open(&file),
+        ServiceError::Storage(StorageError::Open { .. })
+    ));
     let house = House::on(&vm, stored_in(directory.path()));
     let error = open(directory.path());
-    assert!(matches!(error, ServiceError::Storage(StorageError::InUse(_))), "{error}");
+    assert!(
+        matches!(error, ServiceError::Storage(StorageError::InUse(_))),
+        "{error}"
+    );
     drop(house);
 }
 
@@ -735,7 +1058,10 @@ fn what_is_stored_is_its_owners_alone() {
     let directory = tempfile::tempdir().expect("there is room");
     let store = directory.path().join("store");
     House::new(stored_in(&store));
-    let mode = std::fs::metadata(&store).expect("it is there").permissions().mode();
+    let mode = std::fs::metadata(&store)
+        .expect("it is there")
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o700);
 }
 
@@ -743,17 +1069,26 @@ fn what_is_stored_is_its_owners_alone() {
 fn one_goes_back_to_an_older_version() {
     let directory = tempfile::tempdir().expect("there is room");
     let vm = vm();
-    let config =
-        ServiceConfig { versions: NonZeroUsize::new(3).expect("it is not zero"), ..stored_in(directory.path()) };
+    let config = ServiceConfig {
+        versions: NonZeroUsize::new(3).expect("it is not zero"),
+        ..stored_in(directory.path())
+    };
     let house = House::on(&vm, config.clone());
     for number in 1..=4 {
-        assert_eq!(house.deploy("f", &spark(&number.to_string())).deployed(), number);
+        assert_eq!(
+            house.deploy("f", &spark(&number.to_string())).deployed(),
+            number
+        );
     }
     let back = |query: &str| house.ask("POST", &format!("/functions/f/rollback{query}"), &[], b"");
     assert_eq!(back("").deployed(), 3);
     assert_eq!(house.invoke("/f").body, "3");
     assert_eq!(back("?version=2").deployed(), 2);
-    assert!(back("?version=1").refusal(404).contains("there are 2, 3, 4"));
+    assert!(
+        back("?version=1")
+            .refusal(404)
+            .contains("there are 2, 3, 4")
+    );
     assert!(back("").refusal(409).contains("no version before"));
     assert_eq!(back("?version=x").status, 400);
     assert_eq!(files(&directory.path().join("blobs")).len(), 3);
@@ -763,9 +1098,24 @@ fn one_goes_back_to_an_older_version() {
     assert_eq!(house.deploy("f", &spark("5")).deployed(), 5);
     let described = house.ask("GET", "/functions/f", &[], b"").json();
     let versions = described["versions"].as_array().expect("they are listed");
-    let numbers: Vec<_> = versions.iter().map(|one| (one["version"].as_u64(), one["serving"].as_bool())).collect();
-    assert_eq!(numbers, [(Some(3), Some(false)), (Some(4), Some(false)), (Some(5), Some(true))]);
-    assert_eq!(house.ask("POST", "/functions/none/rollback", &[], b"").status, 404);
+    let numbers: Vec<_> = versions
+        .iter()
+        .map(|one| (one["version"].as_u64(), one["serving"].as_bool()))
+        .collect();
+    assert_eq!(
+        numbers,
+        [
+            (Some(3), Some(false)),
+            (Some(4), Some(false)),
+            (Some(5), Some(true))
+        ]
+    );
+    assert_eq!(
+        house
+            .ask("POST", "/functions/none/rollback", &[], b"")
+            .status,
+        404
+    );
 }
 
 #[test]
@@ -776,13 +1126,17 @@ fn t161_who_is_being_served_is_served_when_the_function_is_deleted() {
     let version = house.functions.get("f").expect("it is there").version();
     let mut client = connect(house.address("invoke"));
     client
-        .write_all(b"POST /f HTTP/1.1\r\nhost: f\r\nconnection: close\r\ncontent-length: 4\r\n\r\nha")
+        .write_all(
+            b"POST /f HTTP/1.1\r\nhost: f\r\nconnection: close\r\ncontent-length: 4\r\n\r\nha",
+        )
         .expect("it is read");
     while version.environment().processes().is_empty() {
         std::thread::yield_now();
     }
-    let (deleted, again) =
-        (house.ask("DELETE", "/functions/f", &[], b""), house.ask("DELETE", "/functions/f", &[], b""));
+    let (deleted, again) = (
+        house.ask("DELETE", "/functions/f", &[], b""),
+        house.ask("DELETE", "/functions/f", &[], b""),
+    );
     assert_eq!((deleted.status, again.status), (200, 404));
     assert_eq!(house.invoke("/f").status, 404);
     assert!(files(&directory.path().join("blobs")).is_empty());
@@ -797,12 +1151,17 @@ fn t161_who_is_being_served_is_served_when_the_function_is_deleted() {
 #[test]
 fn t154_what_takes_long_to_compile_is_given_up_and_others_are_served() {
     let time = Duration::from_millis(100);
-    let house = House::new(ServiceConfig { compile_time: time, compiles: NonZeroUsize::MIN, ..config() });
+    let house = House::new(ServiceConfig {
+        compile_time: time,
+        compiles: NonZeroUsize::MIN,
+        ..config()
+    });
     assert_eq!(house.deploy("f", &spark("served")).deployed(), 1);
     // 20,000 functions, each with something to do.
     let functions =
         "(func (param i64) (result i64) (i64.mul (i64.add (local.get 0) (i64.const 3)) (local.get 0)))".repeat(20_000);
-    let bomb = wat::parse_str(format!(r#"(module {functions} (func (export "_start")))"#)).expect("it is wat");
+    let bomb = wat::parse_str(format!(r#"(module {functions} (func (export "_start")))"#))
+        .expect("it is wat");
     let refusal = house.deploy("bomb", &bomb).refusal(422);
     assert!(refusal.contains("not compiled after"), "{refusal}");
     assert_eq!(house.invoke("/f").body, "served");
@@ -820,9 +1179,12 @@ fn t154_what_would_take_long_to_compile_is_refused_before_with_its_offset() {
     // Three kilobytes that would take minutes.
     let (locals, loops, ends) = ("i32 ".repeat(500), "loop ".repeat(500), "end ".repeat(500));
     let bomb = format!(r#"(module (func (export "_start") (local {locals}) {loops} {ends}))"#);
-    let refusal = house.deploy("bomb", &wat::parse_str(bomb).expect("it is wat")).refusal(422);
+    let refusal = house
+        .deploy("bomb", &wat::parse_str(bomb).expect("it is wat"))
+        .refusal(422);
     assert!(
-        refusal.contains("microseconds of compiling one function") && refusal.contains("at offset 0x"),
+        refusal.contains("microseconds of compiling one function")
+            && refusal.contains("at offset 0x"),
         "{refusal}"
     );
     assert_eq!(house.invoke("/bomb").status, 404);
@@ -835,7 +1197,9 @@ fn t154_one_giant_function_or_a_deep_one_is_refused_or_compiled_and_harms_nobody
     let deep = format!("{}nop{}", "(block ".repeat(10_000), ")".repeat(10_000));
     let locals = format!("(local {})", "i64 ".repeat(60_000));
     let table = format!("(block (br_table {} (i32.const 0)))", "0 ".repeat(100_000));
-    let exports: String = (0..100_000).map(|number| format!("(export \"e{number}\" (func 0))")).collect();
+    let exports: String = (0..100_000)
+        .map(|number| format!("(export \"e{number}\" (func 0))"))
+        .collect();
     for body in [
         format!("(func (export \"_start\") {deep})"),
         format!("(func (export \"_start\") {locals})"),
@@ -856,21 +1220,46 @@ fn a_function_of_the_project_is_not_replaced() {
     let wasm = spark("project");
     let code = lunatic_serve::Code::new(&vm, "f", &wasm).expect("it is a function");
     let name = lunatic_serve::Name::new("f").expect("it is a name");
-    functions.put(&name, 1, blake3::hash(&wasm), code, Settings::default()).expect("it can be had");
+    functions
+        .put(&name, 1, blake3::hash(&wasm), code, Settings::default())
+        .expect("it can be had");
     let service = Service::open(&functions, config()).expect("it opens");
-    let server = service.add_to(Server::builder(&functions)).start().expect("it starts");
-    let house = House { functions, service, server };
-    assert!(house.deploy("f", &spark("x")).refusal(409).contains("project"));
+    let server = service
+        .add_to(Server::builder(&functions))
+        .start()
+        .expect("it starts");
+    let house = House {
+        functions,
+        service,
+        server,
+    };
+    assert!(
+        house
+            .deploy("f", &spark("x"))
+            .refusal(409)
+            .contains("project")
+    );
     assert_eq!(house.ask("DELETE", "/functions/f", &[], b"").status, 404);
     assert_eq!(house.invoke("/f").body, "project");
-    assert_eq!(house.ask("GET", "/functions", &[], b"").json()["functions"][0]["origin"], "project");
+    assert_eq!(
+        house.ask("GET", "/functions", &[], b"").json()["functions"][0]["origin"],
+        "project"
+    );
 }
 
 #[test]
 fn as_many_functions_as_there_may_be() {
-    let house = House::new(ServiceConfig { functions: NonZeroUsize::MIN, ..config() });
+    let house = House::new(ServiceConfig {
+        functions: NonZeroUsize::MIN,
+        ..config()
+    });
     assert_eq!(house.deploy("f", &spark("x")).deployed(), 1);
-    assert!(house.deploy("g", &spark("x")).refusal(507).contains("delete one"));
+    assert!(
+        house
+            .deploy("g", &spark("x"))
+            .refusal(507)
+            .contains("delete one")
+    );
     assert_eq!(house.deploy("f", &spark("y")).deployed(), 2);
 }
 
@@ -879,20 +1268,56 @@ fn what_a_function_writes_and_why_it_fails_is_in_its_log() {
     let house = House::new(config());
     house.deploy("f", &talker("hello from f")).deployed();
     assert_eq!(house.invoke("/f").body, "talked");
-    house.deploy("f", &wat::parse_str(TRAPS).expect("it is wat")).deployed();
+    house
+        .deploy("f", &wat::parse_str(TRAPS).expect("it is wat"))
+        .deployed();
     let trapped = house.invoke("/f");
     assert_eq!(trapped.status, 500);
-    let log = house.ask("GET", "/functions/f/logs", &[("accept", "application/json")], b"");
-    let lines: Vec<Value> = log.body.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
-    let texts: Vec<_> = lines.iter().map(|line| (line["kind"].as_str(), line["version"].as_u64())).collect();
-    assert_eq!(texts[..2], [(Some("output"), Some(1)), (Some("failure"), Some(2))], "{}", log.body);
+    let log = house.ask(
+        "GET",
+        "/functions/f/logs",
+        &[("accept", "application/json")],
+        b"",
+    );
+    let lines: Vec<Value> = log
+        .body
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("it is JSON"))
+        .collect();
+    let texts: Vec<_> = lines
+        .iter()
+        .map(|line| (line["kind"].as_str(), line["version"].as_u64()))
+        .collect();
+    assert_eq!(
+        texts[..2],
+        [(Some("output"), Some(1)), (Some("failure"), Some(2))],
+        "{}",
+        log.body
+    );
     assert_eq!(lines[0]["text"], "hello from f");
     assert!(lines[0]["process"].is_string());
-    assert!(lines[1]["text"].as_str().is_some_and(|text| text.contains("unreachable")), "{}", log.body);
+    assert!(
+        lines[1]["text"]
+            .as_str()
+            .is_some_and(|text| text.contains("unreachable")),
+        "{}",
+        log.body
+    );
     let request = lines[1]["request"].as_str().expect("it was a request");
-    assert!(trapped.head.contains(request), "{request} is what its client was told: {}", trapped.head);
-    let text = house.ask("GET", "/functions/f/logs?lines=1000", &[], b"").body;
-    assert!(text.lines().next().is_some_and(|line| line.ends_with("output: hello from f")), "{text}");
+    assert!(
+        trapped.head.contains(request),
+        "{request} is what its client was told: {}",
+        trapped.head
+    );
+    let text = house
+        .ask("GET", "/functions/f/logs?lines=1000", &[], b"")
+        .body;
+    assert!(
+        text.lines()
+            .next()
+            .is_some_and(|line| line.ends_with("output: hello from f")),
+        "{text}"
+    );
     assert_eq!(house.ask("GET", "/functions/g/logs", &[], b"").status, 404);
 }
 
@@ -907,26 +1332,47 @@ fn t181_a_function_that_writes_without_end_is_bounded_and_told_of() {
             (loop
                 (drop (call $print (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 4)))
                 (br_if 0 (local.tee $left (i32.sub (local.get $left) (i32.const 1))))))"#;
-    house.deploy("f", &spark_with(more, "(call $flood)", "flooded")).deployed();
+    house
+        .deploy("f", &spark_with(more, "(call $flood)", "flooded"))
+        .deployed();
     for _ in 0..3 {
         assert_eq!(house.invoke("/f").body, "flooded");
     }
     let lines = house.functions.get("f").expect("it is there").log().lines();
     let kept: usize = lines.iter().map(|line| line.text.len()).sum();
     assert!(kept <= 256 << 10, "{kept} bytes are kept");
-    assert!(lines.iter().any(|line| line.text.contains("bytes of output were left out")), "it is told");
-    assert!(lines.iter().all(|line| line.text.len() <= 5 * 4096), "a line has an end");
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.text.contains("bytes of output were left out")),
+        "it is told"
+    );
+    assert!(
+        lines.iter().all(|line| line.text.len() <= 5 * 4096),
+        "a line has an end"
+    );
 }
 
 #[test]
 fn many_deploys_wait_for_each_other() {
-    let house = House::new(ServiceConfig { deploys: NonZeroUsize::MIN, ..config() });
+    let house = House::new(ServiceConfig {
+        deploys: NonZeroUsize::MIN,
+        ..config()
+    });
     std::thread::scope(|scope| {
         for number in 0..50 {
             let house = &house;
             scope.spawn(move || {
-                assert_eq!(house.deploy(&format!("f{number}"), &spark(&number.to_string())).deployed(), 1);
-                assert_eq!(house.invoke(&format!("/f{number}")).body, number.to_string());
+                assert_eq!(
+                    house
+                        .deploy(&format!("f{number}"), &spark(&number.to_string()))
+                        .deployed(),
+                    1
+                );
+                assert_eq!(
+                    house.invoke(&format!("/f{number}")).body,
+                    number.to_string()
+                );
             });
         }
     });
@@ -937,7 +1383,10 @@ fn who_follows_the_log_of_a_function_is_told_when_it_is_gone() {
     let house = House::new(config());
     house.deploy("f", &talker("once")).deployed();
     let mut stream = connect(house.address("deploy"));
-    let request = format!("GET /functions/f/logs?follow HTTP/1.1\r\nhost: {}\r\n\r\n", house.address("deploy"));
+    let request = format!(
+        "GET /functions/f/logs?follow HTTP/1.1\r\nhost: {}\r\n\r\n",
+        house.address("deploy")
+    );
     stream.write_all(request.as_bytes()).expect("it is read");
     let mut reader = BufReader::new(stream);
     head(&mut reader);
@@ -953,12 +1402,16 @@ fn a_log_is_followed_until_the_service_ends() {
     house.deploy("f", &talker("once")).deployed();
     house.invoke("/f");
     let mut stream = connect(house.address("deploy"));
-    let request = format!("GET /functions/f/logs?follow HTTP/1.1\r\nhost: {}\r\n\r\n", house.address("deploy"));
+    let request = format!(
+        "GET /functions/f/logs?follow HTTP/1.1\r\nhost: {}\r\n\r\n",
+        house.address("deploy")
+    );
     stream.write_all(request.as_bytes()).expect("it is read");
     let mut reader = BufReader::new(stream);
     let (first, _) = head(&mut reader);
     assert!(first.contains("200"), "{first}");
-    let text = |piece: Option<Vec<u8>>| String::from_utf8(piece.expect("it goes on")).expect("it is text");
+    let text =
+        |piece: Option<Vec<u8>>| String::from_utf8(piece.expect("it goes on")).expect("it is text");
     assert!(text(piece(&mut reader)).ends_with("output: once\n"));
     house.invoke("/f");
     assert!(text(piece(&mut reader)).ends_with("output: once\n"));
@@ -972,12 +1425,18 @@ fn what_happens_is_counted() {
     let house = House::new(config());
     house.deploy("f", &spark("x")).deployed();
     house.deploy("f", b"no wasm").refusal(422);
-    house.deploy("g", &wat::parse_str(TRAPS).expect("it is wat")).deployed();
+    house
+        .deploy("g", &wat::parse_str(TRAPS).expect("it is wat"))
+        .deployed();
     for path in ["/f", "/f", "/g", "/unknown"] {
         house.invoke(path);
     }
     let page = house.ask("GET", "/metrics", &[], b"");
-    assert!(page.head.contains("text/plain; version=0.0.4"), "{}", page.head);
+    assert!(
+        page.head.contains("text/plain; version=0.0.4"),
+        "{}",
+        page.head
+    );
     for line in [
         "lunatic_function_requests_total{function=\"f\",outcome=\"answered\"} 2",
         "lunatic_function_requests_total{function=\"g\",outcome=\"trap\"} 1",
@@ -987,10 +1446,20 @@ fn what_happens_is_counted() {
         "lunatic_function_deploys_total{outcome=\"deployed\"} 2",
         "lunatic_function_deploys_total{outcome=\"refused\"} 1",
     ] {
-        assert!(page.body.lines().any(|other| other == line), "`{line}` is not in:\n{}", page.body);
+        assert!(
+            page.body.lines().any(|other| other == line),
+            "`{line}` is not in:\n{}",
+            page.body
+        );
     }
-    assert!(page.body.contains("lunatic_machine_"), "what the machine counts is there too");
-    assert!(!page.body.contains("unknown"), "what clients send is no label");
+    assert!(
+        page.body.contains("lunatic_machine_"),
+        "what the machine counts is there too"
+    );
+    assert!(
+        !page.body.contains("unknown"),
+        "what clients send is no label"
+    );
     assert_eq!(house.ask("GET", "/healthz", &[], b"").body, "ok\n");
 }
 
@@ -1008,6 +1477,11 @@ fn what_is_asked_wrongly_is_said() {
     ] {
         let answer = house.ask(method, path, &[], b"");
         assert!(!answer.refusal(status).is_empty());
-        assert_eq!(answer.head.contains("allow: "), status == 405, "{}", answer.head);
+        assert_eq!(
+            answer.head.contains("allow: "),
+            status == 405,
+            "{}",
+            answer.head
+        );
     }
 }

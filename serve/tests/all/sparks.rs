@@ -2,7 +2,8 @@
 
 use crate::guests::guide;
 use lunatic_serve::{
-    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, Route, Server, Settings, Target,
+    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, Route, Server, Settings,
+    Target,
 };
 use lunatic_vm::{Host, Vm};
 use std::io::{Read, Write};
@@ -12,7 +13,9 @@ use std::time::Duration;
 fn put(functions: &Functions, name: Name, file: &str) {
     let bytes = guide(file);
     let code = Code::new(functions.vm(), file, &bytes).expect("it is a function");
-    functions.put(&name, 1, blake3::hash(&bytes), code, Settings::default()).expect("it asks for nothing");
+    functions
+        .put(&name, 1, blake3::hash(&bytes), code, Settings::default())
+        .expect("it asks for nothing");
 }
 
 #[test]
@@ -24,16 +27,38 @@ fn the_guide_s_functions_do_what_the_guide_says() {
     for name in ["receive", "write", "run", "failing", "runner"] {
         put(&functions, Name::new(name).expect("it is one"), name);
     }
-    put(&functions, Name::owned("maxmcd", "foo").expect("it is one"), "foo");
-    let route = Route { path: "/".into(), target: Target::Function(Name::new("runner").expect("it is one")) };
-    let http = HttpGateway { routes: vec![route], tls: None, limits: HttpLimits::default() };
+    put(
+        &functions,
+        Name::owned("maxmcd", "foo").expect("it is one"),
+        "foo",
+    );
+    let route = Route {
+        path: "/".into(),
+        target: Target::Function(Name::new("runner").expect("it is one")),
+    };
+    let http = HttpGateway {
+        routes: vec![route],
+        tls: None,
+        limits: HttpLimits::default(),
+    };
     let address = "127.0.0.1:0".parse().expect("an address");
-    let gateway = Gateway { name: "index".into(), address, protocol: Protocol::Http(http) };
-    let server = Server::builder(&functions).gateway(gateway).start().expect("it starts");
+    let gateway = Gateway {
+        name: "index".into(),
+        address,
+        protocol: Protocol::Http(http),
+    };
+    let server = Server::builder(&functions)
+        .gateway(gateway)
+        .start()
+        .expect("it starts");
 
     let mut stream = TcpStream::connect(server.listening()[0].address).expect("it listens");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("it is a socket");
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").expect("it reads");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("it is a socket");
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+        .expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
     let (head, body) = answer.split_once("\r\n\r\n").expect("it has a head");
@@ -55,7 +80,10 @@ fn the_guide_s_functions_do_what_the_guide_says() {
     assert_eq!(lines[..expected.len()], expected, "{body}");
     for (line, (begin, part)) in lines[expected.len()..].iter().zip([
         ("panicking: the function `failing` trapped: ", "unreachable"),
-        ("nobody: NotFound, ", "no function of the project is named `nobody`"),
+        (
+            "nobody: NotFound, ",
+            "no function of the project is named `nobody`",
+        ),
         ("http: PermissionDenied, ", "may not be called"),
         ("the second of two: ", "Some(1)"),
     ]) {

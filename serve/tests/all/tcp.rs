@@ -1,8 +1,8 @@
 //! The TCP gateway, over real sockets.
 
 use lunatic_serve::{
-    Code, Function, Functions, Gateway, HttpGateway, Name, Protocol, Route, Server, Settings, StartError, Target,
-    TcpGateway, TlsFiles,
+    Code, Function, Functions, Gateway, HttpGateway, Name, Protocol, Route, Server, Settings,
+    StartError, Target, TcpGateway, TlsFiles,
 };
 use lunatic_vm::{Host, Vm};
 use std::io::{ErrorKind, Read, Write};
@@ -57,30 +57,48 @@ fn functions(text: &str, settings: Settings) -> Functions {
 }
 
 fn put(functions: &Functions, number: u64, text: &str, settings: Settings) {
-    let code = Code::new(functions.vm(), "served", text.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let code = Code::new(functions.vm(), "served", text.as_bytes())
+        .unwrap_or_else(|error| panic!("{error}\n{text}"));
     let hash = blake3::hash(text.as_bytes());
-    functions.put(&name(), number, hash, code, settings).expect("the settings can be had");
+    functions
+        .put(&name(), number, hash, code, settings)
+        .expect("the settings can be had");
 }
 
 fn gateway() -> TcpGateway {
-    TcpGateway { function: name(), connections: 100, idle: PATIENCE, life: None }
+    TcpGateway {
+        function: name(),
+        connections: 100,
+        idle: PATIENCE,
+        life: None,
+    }
 }
 
 fn start(functions: Functions, protocol: Protocol) -> Result<House, StartError> {
     let address = "127.0.0.1:0".parse().expect("an address");
-    let gateway = Gateway { name: "test".into(), address, protocol };
+    let gateway = Gateway {
+        name: "test".into(),
+        address,
+        protocol,
+    };
     let server = Server::builder(&functions).gateway(gateway).start()?;
     Ok(House { functions, server })
 }
 
 fn house(body: &str, gateway: TcpGateway) -> House {
-    start(functions(&spark(body), Settings::default()), Protocol::Tcp(gateway)).expect("it starts")
+    start(
+        functions(&spark(body), Settings::default()),
+        Protocol::Tcp(gateway),
+    )
+    .expect("it starts")
 }
 
 impl House {
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.server.listening()[0].address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("it is not zero");
         stream
     }
 
@@ -90,12 +108,24 @@ impl House {
 
     /// Waits until no process of the function is left.
     fn wait_for_the_end(&self) {
-        wait_until("the processes end", || self.function().version().environment().processes().is_empty());
+        wait_until("the processes end", || {
+            self.function()
+                .version()
+                .environment()
+                .processes()
+                .is_empty()
+        });
     }
 
     /// Waits until the function's log says something.
     fn wait_for_line(&self, text: &str) {
-        wait_until(text, || self.function().log().lines().iter().any(|line| line.text.contains(text)));
+        wait_until(text, || {
+            self.function()
+                .log()
+                .lines()
+                .iter()
+                .any(|line| line.text.contains(text))
+        });
     }
 }
 
@@ -115,20 +145,28 @@ fn send(mut stream: &TcpStream, bytes: &[u8]) {
 fn expect(mut stream: &TcpStream, bytes: &[u8]) {
     let mut found = vec![0; bytes.len()];
     stream.read_exact(&mut found).expect("it is answered");
-    assert_eq!(String::from_utf8_lossy(&found), String::from_utf8_lossy(bytes));
+    assert_eq!(
+        String::from_utf8_lossy(&found),
+        String::from_utf8_lossy(bytes)
+    );
 }
 
 /// Reads to the end, which may be a reset.
 fn rest(mut stream: &TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
     let mut rest = Vec::new();
-    let error = stream.read_to_end(&mut rest).err().map(|error| error.kind());
+    let error = stream
+        .read_to_end(&mut rest)
+        .err()
+        .map(|error| error.kind());
     (rest, error)
 }
 
 /// Closes a connection so that the other side is told at once that nobody is there any more.
 fn reset(stream: TcpStream) {
     let socket = socket2::Socket::from(stream);
-    socket.set_linger(Some(Duration::ZERO)).expect("it is a socket");
+    socket
+        .set_linger(Some(Duration::ZERO))
+        .expect("it is a socket");
 }
 
 #[test]
@@ -165,7 +203,10 @@ fn t113_a_function_that_has_said_all_still_reads() {
 #[test]
 fn t112_a_client_that_does_not_read_is_waited_for_no_longer_than_the_connection_may_be_idle() {
     let idle = Duration::from_millis(200);
-    let house = house("(loop $again (call $write (i32.const 60000)) (br $again))", TcpGateway { idle, ..gateway() });
+    let house = house(
+        "(loop $again (call $write (i32.const 60000)) (br $again))",
+        TcpGateway { idle, ..gateway() },
+    );
     let client = house.connect();
     house.wait_for_line("nothing came or went on the connection for 200ms");
     house.wait_for_the_end();
@@ -196,11 +237,20 @@ fn t135_a_connection_whose_process_traps_is_reset_and_the_next_is_served() {
     let house = house(&body, gateway());
     let client = house.connect();
     send(&client, b"!");
-    assert_eq!(rest(&client), (Vec::new(), Some(ErrorKind::ConnectionReset)));
+    assert_eq!(
+        rest(&client),
+        (Vec::new(), Some(ErrorKind::ConnectionReset))
+    );
     house.wait_for_line("unreachable");
     let lines = house.function().log().lines();
-    let line = lines.iter().find(|line| line.text.contains("unreachable")).expect("it was there");
-    assert!(line.process.is_some() && line.request.is_some() && line.version == 1, "{line:?}");
+    let line = lines
+        .iter()
+        .find(|line| line.text.contains("unreachable"))
+        .expect("it was there");
+    assert!(
+        line.process.is_some() && line.request.is_some() && line.version == 1,
+        "{line:?}"
+    );
     let client = house.connect();
     send(&client, b"well");
     client.shutdown(Shutdown::Write).expect("it is connected");
@@ -212,14 +262,23 @@ fn a_connection_lives_no_longer_than_it_may() {
     let life = Some(Duration::from_millis(100));
     let house = house(SPIN, TcpGateway { life, ..gateway() });
     let client = house.connect();
-    assert_eq!(rest(&client), (Vec::new(), Some(ErrorKind::ConnectionReset)));
+    assert_eq!(
+        rest(&client),
+        (Vec::new(), Some(ErrorKind::ConnectionReset))
+    );
     house.wait_for_line("the connection was open for 100ms, which is as long as it may be");
     house.wait_for_the_end();
 }
 
 #[test]
 fn t114_connections_that_come_and_go_leave_nothing() {
-    let house = house(ECHO, TcpGateway { connections: 1, ..gateway() });
+    let house = house(
+        ECHO,
+        TcpGateway {
+            connections: 1,
+            ..gateway()
+        },
+    );
     let files = || std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let first = house.connect();
     send(&first, b"first");
@@ -232,7 +291,8 @@ fn t114_connections_that_come_and_go_leave_nothing() {
         // The place of the one before is free when its process has ended, which it is told of by then.
         wait_until("a connection is served", || {
             let client = house.connect();
-            let is_served = (&client).write_all(b"echo").is_ok() && client.shutdown(Shutdown::Write).is_ok();
+            let is_served =
+                (&client).write_all(b"echo").is_ok() && client.shutdown(Shutdown::Write).is_ok();
             is_served && rest(&client).0 == b"echo"
         });
     }
@@ -252,13 +312,19 @@ fn t142_a_server_that_stops_lets_connections_end_and_cuts_those_that_do_not() {
         send(&client, b"two");
         client.shutdown(Shutdown::Write).expect("it is connected");
         assert_eq!(rest(&client), (b"two".to_vec(), None));
-        assert!(stopping.join().expect("it does not panic"), "nothing had to be cut");
+        assert!(
+            stopping.join().expect("it does not panic"),
+            "nothing had to be cut"
+        );
     });
     let house = start(functions, Protocol::Tcp(gateway())).expect("it starts");
     let client = house.connect();
     send(&client, b"one");
     expect(&client, b"one");
-    assert!(!house.server.stop(Duration::ZERO), "the connection had to be cut");
+    assert!(
+        !house.server.stop(Duration::ZERO),
+        "the connection had to be cut"
+    );
     assert_eq!(rest(&client).0, b"");
     house.wait_for_the_end();
 }
@@ -295,8 +361,13 @@ fn program(first: u8) -> String {
 }
 
 fn granted() -> Settings {
-    let namespaces = ["lunatic::message::", "lunatic::networking::"].map(String::from).to_vec();
-    Settings { namespaces, ..Settings::default() }
+    let namespaces = ["lunatic::message::", "lunatic::networking::"]
+        .map(String::from)
+        .to_vec();
+    Settings {
+        namespaces,
+        ..Settings::default()
+    }
 }
 
 fn ask(house: &House, bytes: &[u8]) -> Vec<u8> {
@@ -307,8 +378,16 @@ fn ask(house: &House, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_program_is_given_all_connections() {
-    let house = start(functions(&program(b'a'), granted()), Protocol::Tcp(gateway())).expect("it starts");
-    assert_eq!(house.function().version().environment().processes().len(), 1, "it begins with the gateway");
+    let house = start(
+        functions(&program(b'a'), granted()),
+        Protocol::Tcp(gateway()),
+    )
+    .expect("it starts");
+    assert_eq!(
+        house.function().version().environment().processes().len(),
+        1,
+        "it begins with the gateway"
+    );
     for answer in [b"a", b"b", b"c"] {
         assert_eq!(ask(&house, b"?"), answer);
     }
@@ -320,10 +399,16 @@ fn a_program_is_given_all_connections() {
 
 #[test]
 fn t157_the_next_version_of_a_program_is_given_new_connections_and_the_last_ends_with_its_own() {
-    let house = start(functions(&program(b'a'), granted()), Protocol::Tcp(gateway())).expect("it starts");
+    let house = start(
+        functions(&program(b'a'), granted()),
+        Protocol::Tcp(gateway()),
+    )
+    .expect("it starts");
     let client = house.connect();
     let before = house.function().version().environment().clone();
-    wait_until("it has the connection", || before.used(lunatic_vm::Limit::Sockets) == 1);
+    wait_until("it has the connection", || {
+        before.used(lunatic_vm::Limit::Sockets) == 1
+    });
     put(&house.functions, 2, &program(b'A'), granted());
     assert_eq!(ask(&house, b"?"), b"A");
     send(&client, b"?");
@@ -333,33 +418,75 @@ fn t157_the_next_version_of_a_program_is_given_new_connections_and_the_last_ends
 
 #[test]
 fn a_program_behind_an_http_gateway_speaks_http_itself() {
-    let route = Route { path: "/".into(), target: Target::Function(name()) };
-    let http = HttpGateway { routes: vec![route], tls: None, limits: Default::default() };
-    let house = start(functions(&program(b'h'), granted()), Protocol::Http(http.clone())).expect("it starts");
+    let route = Route {
+        path: "/".into(),
+        target: Target::Function(name()),
+    };
+    let http = HttpGateway {
+        routes: vec![route],
+        tls: None,
+        limits: Default::default(),
+    };
+    let house = start(
+        functions(&program(b'h'), granted()),
+        Protocol::Http(http.clone()),
+    )
+    .expect("it starts");
     assert_eq!(ask(&house, b"GET / HTTP/1.1\r\n\r\n"), b"h");
     assert!(house.server.stop(PATIENCE));
-    let files = TlsFiles { certificates: "certificate.pem".into(), key: "key.pem".into() };
-    let secure = HttpGateway { tls: Some(files), ..http };
-    let Err(error) = start(house.functions, Protocol::Http(secure)) else { panic!("it speaks no TLS") };
+    let files = TlsFiles {
+        certificates: "certificate.pem".into(),
+        key: "key.pem".into(),
+    };
+    let secure = HttpGateway {
+        tls: Some(files),
+        ..http
+    };
+    let Err(error) = start(house.functions, Protocol::Http(secure)) else {
+        panic!("it speaks no TLS")
+    };
     assert!(error.to_string().contains("leave `tls` out"), "{error}");
 }
 
 #[test]
 fn a_program_that_may_not_use_connections_is_told_of_in_the_log() {
-    let house = start(functions(&program(b'a'), Settings::default()), Protocol::Tcp(gateway())).expect("it starts");
+    let house = start(
+        functions(&program(b'a'), Settings::default()),
+        Protocol::Tcp(gateway()),
+    )
+    .expect("it starts");
     let namespaces = vec!["lunatic::message::".to_string()];
-    put(&house.functions, 2, &program(b'a'), Settings { namespaces, ..Settings::default() });
+    put(
+        &house.functions,
+        2,
+        &program(b'a'),
+        Settings {
+            namespaces,
+            ..Settings::default()
+        },
+    );
     let client = house.connect();
     assert_eq!(rest(&client).0, b"");
-    house.wait_for_line("let its settings name the namespaces `lunatic::message::` and `lunatic::networking::tcp_`");
+    house.wait_for_line(
+        "let its settings name the namespaces `lunatic::message::` and `lunatic::networking::tcp_`",
+    );
 }
 
 #[test]
 fn t142_a_connection_that_a_program_keeps_is_cut() {
-    let house = start(functions(&program(b'a'), granted()), Protocol::Tcp(gateway())).expect("it starts");
+    let house = start(
+        functions(&program(b'a'), granted()),
+        Protocol::Tcp(gateway()),
+    )
+    .expect("it starts");
     let client = house.connect();
     let environment = house.function().version().environment().clone();
-    wait_until("it has the connection", || environment.used(lunatic_vm::Limit::Sockets) == 1);
-    assert!(!house.server.stop(Duration::ZERO), "the connection had to be cut");
+    wait_until("it has the connection", || {
+        environment.used(lunatic_vm::Limit::Sockets) == 1
+    });
+    assert!(
+        !house.server.stop(Duration::ZERO),
+        "the connection had to be cut"
+    );
     assert_eq!(rest(&client).0, b"");
 }

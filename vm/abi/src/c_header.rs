@@ -1,6 +1,9 @@
 //! The table as a header for guests in C: a projection like the others.
 
-use crate::{Errno, ExitKind, HOST_FUNCTIONS, HostFunction, Kind, Limit, MessageHeader, MessageKind, parameter};
+use crate::{
+    Errno, ExitKind, HOST_FUNCTIONS, HostFunction, Kind, Limit, MessageHeader, MessageKind,
+    parameter,
+};
 use core::fmt::{self, Debug, Write};
 
 /// Writes a C header that declares every host function, under the name `lunatic_namespace_function`, and the numbers
@@ -24,7 +27,9 @@ pub fn write_c_header(out: &mut impl Write) -> fmt::Result {
     write_numbers(out, "LUNATIC_ERRNO_", Errno::ALL, |errno| errno as u32)?;
     write_numbers(out, "LUNATIC_EXIT_", ExitKind::ALL, |exit| exit as u32)?;
     write_numbers(out, "LUNATIC_LIMIT_", Limit::ALL, |limit| limit as u32)?;
-    write_numbers(out, "LUNATIC_MESSAGE_", MessageKind::ALL, |kind| kind as u32)?;
+    write_numbers(out, "LUNATIC_MESSAGE_", MessageKind::ALL, |kind| {
+        kind as u32
+    })?;
     out.write_str(STRUCTURES)?;
     for (name, number) in [
         ("I32", parameter::I32),
@@ -40,8 +45,14 @@ pub fn write_c_header(out: &mut impl Write) -> fmt::Result {
         "\n_Static_assert(sizeof(lunatic_message_header) == {}, \"as the machine writes it\");",
         MessageHeader::SIZE
     )?;
-    writeln!(out, "\n_Static_assert(sizeof(lunatic_parameter) == {}, \"as the machine reads it\");", parameter::SIZE)?;
-    HOST_FUNCTIONS.iter().try_for_each(|row| write_function(out, row))?;
+    writeln!(
+        out,
+        "\n_Static_assert(sizeof(lunatic_parameter) == {}, \"as the machine reads it\");",
+        parameter::SIZE
+    )?;
+    HOST_FUNCTIONS
+        .iter()
+        .try_for_each(|row| write_function(out, row))?;
     out.write_str("\n#endif\n")
 }
 
@@ -116,7 +127,13 @@ fn write_numbers<T: Copy + Debug>(
     out.write_str("enum {\n")?;
     for &value in all {
         write!(out, "  {prefix}")?;
-        write!(Capitals { out, is_first: true }, "{value:?}")?;
+        write!(
+            Capitals {
+                out,
+                is_first: true
+            },
+            "{value:?}"
+        )?;
         writeln!(out, " = {},", number(value))?;
     }
     out.write_str("};\n\n")
@@ -128,7 +145,11 @@ fn write_function(out: &mut impl Write, row: &HostFunction) -> fmt::Result {
         write!(out, " {}", line.trim())?;
     }
     out.write_str(" */\n")?;
-    writeln!(out, "LUNATIC_IMPORT(\"{}\", \"{}\")", row.namespace, row.name)?;
+    writeln!(
+        out,
+        "LUNATIC_IMPORT(\"{}\", \"{}\")",
+        row.namespace, row.name
+    )?;
     write!(out, "{}", row.result.map_or("void ", c_type))?;
     for part in row.namespace.split("::") {
         write!(out, "{part}_")?;

@@ -279,7 +279,10 @@ impl ResourceKind {
 
     /// Takes such a word apart. The kind is `None` where its number means nothing.
     pub const fn of_word(word: u64) -> (Option<Self>, u64) {
-        (Self::from_number((word >> 56) as u32), word & (u64::MAX >> 8))
+        (
+            Self::from_number((word >> 56) as u32),
+            word & (u64::MAX >> 8),
+        )
     }
 }
 
@@ -530,9 +533,14 @@ impl Generation {
             Generation::V0_7 => (OLDER_HOST_FUNCTIONS, &[]),
             Generation::V0_6 => (OLDER_HOST_FUNCTIONS, HOST_FUNCTIONS_OF_0_6),
         };
-        let is_another =
-            |row: &HostFunction| instead.iter().any(|other| (other.namespace, other.name) == (row.namespace, row.name));
-        rows.iter().filter(move |row| !is_another(row)).chain(instead)
+        let is_another = |row: &HostFunction| {
+            instead
+                .iter()
+                .any(|other| (other.namespace, other.name) == (row.namespace, row.name))
+        };
+        rows.iter()
+            .filter(move |row| !is_another(row))
+            .chain(instead)
     }
 }
 
@@ -545,22 +553,51 @@ mod tests {
         for generation in Generation::ALL {
             for (index, row) in generation.host_functions().enumerate() {
                 let mut before = generation.host_functions().take(index);
-                let twin = before.find(|other| (other.namespace, other.name) == (row.namespace, row.name));
-                assert!(twin.is_none(), "{}::{} has two rows", row.namespace, row.name);
+                let twin =
+                    before.find(|other| (other.namespace, other.name) == (row.namespace, row.name));
+                assert!(
+                    twin.is_none(),
+                    "{}::{} has two rows",
+                    row.namespace,
+                    row.name
+                );
             }
         }
     }
 
     #[test]
     fn what_points_somewhere_is_followed_by_how_long_it_is() {
-        for row in Generation::ALL.into_iter().flat_map(Generation::host_functions) {
+        for row in Generation::ALL
+            .into_iter()
+            .flat_map(Generation::host_functions)
+        {
             for (index, parameter) in row.parameters.iter().enumerate() {
-                let next = row.parameters.get(index + 1).map(|parameter| parameter.kind);
-                if matches!(parameter.kind, Kind::Bytes | Kind::Buffer | Kind::Words | Kind::Vectors | Kind::OutWords) {
-                    assert_eq!(next, Some(Kind::Length), "{}::{}({})", row.namespace, row.name, parameter.name);
+                let next = row
+                    .parameters
+                    .get(index + 1)
+                    .map(|parameter| parameter.kind);
+                if matches!(
+                    parameter.kind,
+                    Kind::Bytes | Kind::Buffer | Kind::Words | Kind::Vectors | Kind::OutWords
+                ) {
+                    assert_eq!(
+                        next,
+                        Some(Kind::Length),
+                        "{}::{}({})",
+                        row.namespace,
+                        row.name,
+                        parameter.name
+                    );
                 }
                 if parameter.kind == Kind::Family {
-                    assert_eq!(next, Some(Kind::IpBytes), "{}::{}({})", row.namespace, row.name, parameter.name);
+                    assert_eq!(
+                        next,
+                        Some(Kind::IpBytes),
+                        "{}::{}({})",
+                        row.namespace,
+                        row.name,
+                        parameter.name
+                    );
                 }
             }
         }
@@ -568,8 +605,16 @@ mod tests {
 
     #[test]
     fn every_row_has_a_sentence() {
-        for row in Generation::ALL.into_iter().flat_map(Generation::host_functions) {
-            assert!(row.doc.iter().any(|line| line.trim().ends_with('.')), "{}::{}", row.namespace, row.name);
+        for row in Generation::ALL
+            .into_iter()
+            .flat_map(Generation::host_functions)
+        {
+            assert!(
+                row.doc.iter().any(|line| line.trim().ends_with('.')),
+                "{}::{}",
+                row.namespace,
+                row.name
+            );
         }
     }
 
@@ -587,7 +632,10 @@ mod tests {
 
     #[test]
     fn a_word_names_a_socket_and_a_bare_id_a_stream() {
-        assert_eq!(ResourceKind::of_word(ResourceKind::UdpSocket.word(7)), (Some(ResourceKind::UdpSocket), 7));
+        assert_eq!(
+            ResourceKind::of_word(ResourceKind::UdpSocket.word(7)),
+            (Some(ResourceKind::UdpSocket), 7)
+        );
         assert_eq!(ResourceKind::of_word(7), (Some(ResourceKind::None), 7));
         assert_eq!(ResourceKind::of_word(u64::MAX), (None, u64::MAX >> 8));
     }

@@ -164,7 +164,9 @@ impl<'a> List<'a> {
     /// Reads the next value of a row; `None` at the end.
     pub fn value(&mut self) -> Result<Option<Value<'a>>, Malformed> {
         self.entry(|list| match list.u32()? {
-            variant::READ_I64 | variant::READ_I64_TOO => Ok(Value::Integer(i64::from_le_bytes(list.array()?))),
+            variant::READ_I64 | variant::READ_I64_TOO => {
+                Ok(Value::Integer(i64::from_le_bytes(list.array()?)))
+            }
             other => list.plain(other),
         })
     }
@@ -175,9 +177,16 @@ impl<'a> List<'a> {
     }
 
     /// Reads an entry. What is left behind the last one belongs to nothing.
-    fn entry<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Malformed>) -> Result<Option<T>, Malformed> {
+    fn entry<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, Malformed> {
         if self.left == 0 {
-            return if self.bytes.is_empty() { Ok(None) } else { Err(Malformed) };
+            return if self.bytes.is_empty() {
+                Ok(None)
+            } else {
+                Err(Malformed)
+            };
         }
         self.left -= 1;
         read(self).map(Some)
@@ -224,20 +233,34 @@ impl<'a> List<'a> {
 mod tests {
     use super::*;
 
-    const VALUES: [Value<'_>; 5] =
-        [Value::Null, Value::Blob(&[0, 255]), Value::Text("zwölf"), Value::Real(-0.5), Value::Integer(i64::MIN)];
+    const VALUES: [Value<'_>; 5] = [
+        Value::Null,
+        Value::Blob(&[0, 255]),
+        Value::Text("zwölf"),
+        Value::Real(-0.5),
+        Value::Integer(i64::MIN),
+    ];
 
     #[test]
     fn values_cross_and_come_back() {
         let (mut row, mut list) = (Vec::new(), Vec::new());
-        let keys = [Key::Position, Key::Number(2), Key::Name(":three"), Key::Number(u64::MAX), Key::Name("")];
+        let keys = [
+            Key::Position,
+            Key::Number(2),
+            Key::Name(":three"),
+            Key::Number(u64::MAX),
+            Key::Name(""),
+        ];
         write_length(&mut row, VALUES.len());
         write_length(&mut list, VALUES.len());
         for (key, value) in keys.into_iter().zip(VALUES) {
             write_value(&mut row, value);
             write_binding(&mut list, key, value);
         }
-        let (mut row, mut list) = (List::new(&row).expect("a list"), List::new(&list).expect("a list"));
+        let (mut row, mut list) = (
+            List::new(&row).expect("a list"),
+            List::new(&list).expect("a list"),
+        );
         for (key, value) in keys.into_iter().zip(VALUES) {
             assert_eq!(row.value(), Ok(Some(value)));
             assert_eq!(list.binding(), Ok(Some((key, value))));
@@ -250,13 +273,22 @@ mod tests {
         // What `bincode::serialize` of version 1 makes of the published types, written down by hand.
         let mut error = Vec::new();
         write_error(&mut error, 19, "no");
-        assert_eq!(error, [1, 19, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, b'n', b'o']);
+        assert_eq!(
+            error,
+            [1, 19, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, b'n', b'o']
+        );
         let mut value = Vec::new();
         write_value(&mut value, Value::Integer(-2));
         assert_eq!(value, [4, 0, 0, 0, 254, 255, 255, 255, 255, 255, 255, 255]);
-        let int = [1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 255, 255, 255, 255];
+        let int = [
+            1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 255, 255, 255,
+            255,
+        ];
         let mut list = List::new(&int).expect("a list");
-        assert_eq!(list.binding(), Ok(Some((Key::Number(3), Value::Integer(-1)))));
+        assert_eq!(
+            list.binding(),
+            Ok(Some((Key::Number(3), Value::Integer(-1))))
+        );
     }
 
     #[test]

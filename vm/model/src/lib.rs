@@ -43,15 +43,31 @@ impl Case {
         let parkers: Vec<Parker> = (0..workers).map(|_| Parker::new()).collect();
         let ticker_parker = Parker::new();
         let ticker = Ticker::new(Box::new(|| {}), ticker_parker.unparker());
-        let crew = Crew::new(parkers.iter().map(Parker::unparker).collect(), ticker, Clock::ByHand, 1);
-        let case = Case { crew, group: Group::new(Weight::default()), ran: AtomicUsize::new(0) };
+        let crew = Crew::new(
+            parkers.iter().map(Parker::unparker).collect(),
+            ticker,
+            Clock::ByHand,
+            1,
+        );
+        let case = Case {
+            crew,
+            group: Group::new(Weight::default()),
+            ran: AtomicUsize::new(0),
+        };
         (Arc::new(case), parkers, ticker_parker)
     }
 
     /// Makes a task ready, on a worker's own thread or on another; gives it back where it is refused.
     fn push(&self, worker: Option<usize>, task: usize) -> Option<usize> {
-        let queue = worker.map_or(&*self.crew.injected, |worker| &self.crew.seats[worker].queue);
-        self.crew.settle(queue.push(Level::Woken, (self.group.clone(), task), |(group, _)| group, |(_, task)| task))
+        let queue = worker.map_or(&*self.crew.injected, |worker| {
+            &self.crew.seats[worker].queue
+        });
+        self.crew.settle(queue.push(
+            Level::Woken,
+            (self.group.clone(), task),
+            |(group, _)| group,
+            |(_, task)| task,
+        ))
     }
 
     /// Counts a task; the last of all tells the crew to leave.
@@ -95,7 +111,10 @@ fn start(
 
 /// Waits for all workers, and returns the tasks that they ran.
 fn join(workers: Vec<loom::thread::JoinHandle<Vec<usize>>>) -> Vec<usize> {
-    let mut ran: Vec<usize> = workers.into_iter().flat_map(|worker| worker.join().expect("no worker panics")).collect();
+    let mut ran: Vec<usize> = workers
+        .into_iter()
+        .flat_map(|worker| worker.join().expect("no worker panics"))
+        .collect();
     ran.sort_unstable();
     ran
 }
@@ -172,7 +191,9 @@ pub fn the_clock_is_awake_while_a_worker_is() {
         let ticker = {
             let case = Arc::clone(&case);
             loom::thread::spawn(move || {
-                case.crew.ticker.sleep_through_idleness(&case.crew, &ticker_parker);
+                case.crew
+                    .ticker
+                    .sleep_through_idleness(&case.crew, &ticker_parker);
                 beats.unpark();
             })
         };

@@ -26,7 +26,9 @@ impl Parker {
         let (is_called, called) = &*(self.0).0;
         let mut is_called = lock(is_called);
         while !*is_called {
-            is_called = called.wait(is_called).expect("nobody panics with this lock");
+            is_called = called
+                .wait(is_called)
+                .expect("nobody panics with this lock");
         }
         *is_called = false;
     }

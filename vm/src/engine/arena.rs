@@ -53,7 +53,12 @@ struct State {
 impl Arena {
     pub(super) fn new(length: usize, places: usize, access: Access) -> Arena {
         debug_assert!(length.is_multiple_of(page_size()) && places > 0);
-        Arena { length, places, access, state: Mutex::default() }
+        Arena {
+            length,
+            places,
+            access,
+            state: Mutex::default(),
+        }
     }
 
     /// Returns how long a place is, in bytes.
@@ -100,7 +105,10 @@ impl Drop for Arena {
         for &region in &state.regions {
             // SAFETY: the region was mapped by `reserve`, and every place in it was owned by somebody who held this arena.
             let unmapped = unsafe { mm::munmap(pointer(region), self.length * self.places) };
-            debug_assert!(unmapped.is_ok(), "a region is whole pages of our own: {unmapped:?}");
+            debug_assert!(
+                unmapped.is_ok(),
+                "a region is whole pages of our own: {unmapped:?}"
+            );
         }
     }
 }
@@ -109,7 +117,8 @@ impl Drop for Arena {
 fn reserve(length: usize, access: Access) -> io::Result<usize> {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
     // SAFETY: a new mapping, at an address of the kernel's choice, changes nothing that anybody has.
-    let region = unsafe { mm::mmap_anonymous(ptr::null_mut(), length, access.protection(), flags)? };
+    let region =
+        unsafe { mm::mmap_anonymous(ptr::null_mut(), length, access.protection(), flags)? };
     // A huge page would make a process of a few kilobytes one of two megabytes. Kernels without them refuse the advice.
     // SAFETY: it is advice about a mapping of our own, and changes no content.
     let _ = unsafe { mm::madvise(region, length, Advice::LinuxNoHugepage) };
@@ -175,7 +184,9 @@ pub(super) unsafe fn guard(page: usize) -> io::Result<()> {
 
 /// Whether the kernel makes pages guards without splitting mappings.
 pub(super) fn has_light_guards() -> bool {
-    let Ok(page) = reserve(page_size(), Access::ReadWrite) else { return false };
+    let Ok(page) = reserve(page_size(), Access::ReadWrite) else {
+        return false;
+    };
     // SAFETY: the page was mapped here, for this.
     unsafe {
         let installed = libc::madvise(pointer(page), page_size(), MADV_GUARD_INSTALL) == 0;
@@ -212,16 +223,26 @@ mod tests {
     #[test]
     fn places_do_not_overlap_and_come_back() {
         let arena = Arena::new(4 * page_size(), 3, Access::ReadWrite);
-        let mut places: Vec<usize> = (0..8).map(|_| arena.take_new().expect("there is address space")).collect();
+        let mut places: Vec<usize> = (0..8)
+            .map(|_| arena.take_new().expect("there is address space"))
+            .collect();
         for (number, &place) in places.iter().enumerate() {
             write(place, number as u8);
             write(place + arena.length() - 1, number as u8);
         }
         for (number, &place) in places.iter().enumerate() {
-            assert_eq!((read(place), read(place + arena.length() - 1)), (number as u8, number as u8));
+            assert_eq!(
+                (read(place), read(place + arena.length() - 1)),
+                (number as u8, number as u8)
+            );
         }
         places.sort_unstable();
-        assert!(places.windows(2).all(|pair| pair[0] + arena.length() <= pair[1]), "{places:x?}");
+        assert!(
+            places
+                .windows(2)
+                .all(|pair| pair[0] + arena.length() <= pair[1]),
+            "{places:x?}"
+        );
         assert_eq!(arena.take_used(), None);
         arena.give(places[3]);
         assert_eq!(arena.take_used(), Some(places[3]));
@@ -240,7 +261,9 @@ mod tests {
     #[test]
     fn more_than_there_is_is_an_error() {
         let arena = Arena::new(1 << 40, 1 << 10, Access::None);
-        let error = arena.take_new().expect_err("no machine has a petabyte of addresses");
+        let error = arena
+            .take_new()
+            .expect_err("no machine has a petabyte of addresses");
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
     }
 }

@@ -41,7 +41,9 @@ pub enum Ceiling {
     #[error("{0} processes are alive, as many as this machine was set up for; end some first")]
     Slots(u32),
     /// There is no more address space in this profile.
-    #[error("{0} processes are alive, for whose memories there is address space in the profile `fast`; use `dense`")]
+    #[error(
+        "{0} processes are alive, for whose memories there is address space in the profile `fast`; use `dense`"
+    )]
     AddressSpace(u32),
     /// There are no more slots for components.
     #[error("{0} components are alive, which is as many as there are slots for; end some first")]
@@ -53,7 +55,9 @@ pub enum Ceiling {
     )]
     Mappings(u32),
     /// There is no more memory.
-    #[error("only {0} MiB of this computer's memory are left; end some processes first, or add memory")]
+    #[error(
+        "only {0} MiB of this computer's memory are left; end some processes first, or add memory"
+    )]
     Memory(u64),
 }
 
@@ -81,11 +85,15 @@ impl Counts {
     /// Returns the count of a kind that has a bound of its own, with the bound and what is said there.
     fn of(&self, kind: Kind) -> Option<(&AtomicU32, u32, Ceiling)> {
         match kind {
-            Kind::Module(_, Profile::Fast) => Some((&self.fast, FAST_MOST, Ceiling::AddressSpace(FAST_MOST))),
-            Kind::Module(_, Profile::Dense) => None,
-            Kind::Component(code) => {
-                Some((&self.components[code as usize], COMPONENT_SLOTS, Ceiling::Components(COMPONENT_SLOTS)))
+            Kind::Module(_, Profile::Fast) => {
+                Some((&self.fast, FAST_MOST, Ceiling::AddressSpace(FAST_MOST)))
             }
+            Kind::Module(_, Profile::Dense) => None,
+            Kind::Component(code) => Some((
+                &self.components[code as usize],
+                COMPONENT_SLOTS,
+                Ceiling::Components(COMPONENT_SLOTS),
+            )),
         }
     }
 }
@@ -137,12 +145,25 @@ impl Capacity {
 
 impl fmt::Display for Capacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "room for {} processes: {} fast and {} dense", self.processes(), self.fast, self.dense)?;
+        write!(
+            f,
+            "room for {} processes: {} fast and {} dense",
+            self.processes(),
+            self.fast,
+            self.dense
+        )?;
         if self.mappings < u32::MAX {
-            write!(f, ", bounded by vm.max_map_count, which leaves {} mappings", self.mappings)?;
+            write!(
+                f,
+                ", bounded by vm.max_map_count, which leaves {} mappings",
+                self.mappings
+            )?;
         }
         if !self.has_light_guards {
-            write!(f, "; a stack takes two of them, as this kernel has no light guards (Linux 6.13 has)")?;
+            write!(
+                f,
+                "; a stack takes two of them, as this kernel has no light guards (Linux 6.13 has)"
+            )?;
         }
         if !self.tells_written_pages {
             write!(
@@ -157,7 +178,8 @@ impl fmt::Display for Capacity {
 impl Ceilings {
     /// Returns how many processes there is room for.
     pub(crate) fn capacity(&self) -> Capacity {
-        let most = |profile, mappings: u32| mappings / mappings_of(Kind::Module(Code::Plain, profile), 1);
+        let most =
+            |profile, mappings: u32| mappings / mappings_of(Kind::Module(Code::Plain, profile), 1);
         let fast = match self.profile {
             _ if !*HAS_ADDRESS_SPACE => 0,
             Some(Profile::Dense) => 0,
@@ -195,13 +217,21 @@ impl Ceilings {
     /// Returns the profile for the next process.
     pub(super) fn profile_of_next(&self) -> Profile {
         // Relaxed, here and below: each is a count of its own, and gives nobody anything that it counts.
-        let is_room = || self.counts.fast.load(Ordering::Relaxed) < FAST_FIRST && *HAS_ADDRESS_SPACE;
-        self.profile.unwrap_or_else(|| if is_room() { Profile::Fast } else { Profile::Dense })
+        let is_room =
+            || self.counts.fast.load(Ordering::Relaxed) < FAST_FIRST && *HAS_ADDRESS_SPACE;
+        self.profile.unwrap_or_else(|| {
+            if is_room() {
+                Profile::Fast
+            } else {
+                Profile::Dense
+            }
+        })
     }
 
     /// Returns the profile of the processes to come, where it is about to change.
     pub(super) fn profile_of_many(&self) -> Option<Profile> {
-        let is_near = self.profile.is_none() && self.counts.fast.load(Ordering::Relaxed) >= FAST_FIRST / 2;
+        let is_near =
+            self.profile.is_none() && self.counts.fast.load(Ordering::Relaxed) >= FAST_FIRST / 2;
         is_near.then_some(Profile::Dense)
     }
 
@@ -219,12 +249,19 @@ impl Ceilings {
             self.counts.all.fetch_sub(1, Ordering::Relaxed);
             return Err(ceiling);
         }
-        Ok(Slot { counts: self.counts.clone(), kind, _mappings: mappings })
+        Ok(Slot {
+            counts: self.counts.clone(),
+            kind,
+            _mappings: mappings,
+        })
     }
 
     /// Checks, now and then, how much memory is left.
     fn check_memory(&self) -> Result<(), Ceiling> {
-        let is_due = self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(MEMORY_LOOK);
+        let is_due = self
+            .asked
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(MEMORY_LOOK);
         if is_due || self.memory.load(Ordering::Relaxed) < OTHER_MEMORY {
             self.memory.store(available_memory(), Ordering::Relaxed);
         }
@@ -238,7 +275,10 @@ impl Ceilings {
 /// Takes some of so many, if they are left.
 fn take(taken: &AtomicU32, count: u32, all: u32) -> Option<()> {
     let more = |taken: u32| taken.checked_add(count).filter(|&sum| sum <= all);
-    taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(drop)
+    taken
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+        .ok()
+        .map(drop)
 }
 
 /// Some of the kernel's mappings, until they are dropped.
@@ -251,10 +291,13 @@ static TAKEN: AtomicU32 = AtomicU32::new(0);
 /// How many there are for all of them.
 static ALL: LazyLock<u32> = LazyLock::new(|| {
     // Where there is no such bound, there is no such file.
-    let Ok(text) = std::fs::read_to_string("/proc/sys/vm/max_map_count") else { return u32::MAX };
+    let Ok(text) = std::fs::read_to_string("/proc/sys/vm/max_map_count") else {
+        return u32::MAX;
+    };
     let all: u32 = text.trim().parse().unwrap_or(u32::MAX);
     let others = std::fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count());
-    all.saturating_sub(u32::try_from(others).unwrap_or(u32::MAX)).saturating_sub(OTHER_MAPPINGS)
+    all.saturating_sub(u32::try_from(others).unwrap_or(u32::MAX))
+        .saturating_sub(OTHER_MAPPINGS)
 });
 
 impl Mappings {
@@ -284,7 +327,8 @@ impl Drop for Mappings {
 /// Returns how many mappings a process has.
 fn mappings_of(kind: Kind, memories: u32) -> u32 {
     /// A stack in an arena is none, except where its guard splits the arena's.
-    static OF_STACK: LazyLock<u32> = LazyLock::new(|| if arena::has_light_guards() { 0 } else { 2 });
+    static OF_STACK: LazyLock<u32> =
+        LazyLock::new(|| if arena::has_light_guards() { 0 } else { 2 });
     match kind {
         Kind::Module(_, profile) => memories * mappings_of_memory(profile) + *OF_STACK,
         // The image, what follows it and what is not accessible, and the stack with its guard; and tables.
@@ -304,15 +348,27 @@ pub(super) fn mappings_of_memory(profile: Profile) -> u32 {
 
 /// Returns how many bytes of memory this process can still have without taking them from others.
 fn available_memory() -> u64 {
-    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let number = |path: &str| {
+        std::fs::read_to_string(path)
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
     // In a container the bound may be lower than what the computer has.
     let of_group = number("/sys/fs/cgroup/memory.max")
         .and_then(|most| Some(most.saturating_sub(number("/sys/fs/cgroup/memory.current")?)));
-    let of_computer = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-        line.trim().trim_end_matches(" kB").parse::<u64>().ok()
-    });
-    of_group.unwrap_or(u64::MAX).min(of_computer.map_or(u64::MAX, |kilobytes| kilobytes << 10))
+    let of_computer = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+            line.trim().trim_end_matches(" kB").parse::<u64>().ok()
+        });
+    of_group
+        .unwrap_or(u64::MAX)
+        .min(of_computer.map_or(u64::MAX, |kilobytes| kilobytes << 10))
 }
 
 #[cfg(test)]
@@ -327,7 +383,10 @@ mod tests {
         let ceilings = Ceilings::new(None, Some(2));
         let first = ceilings.take(FAST, 1).expect("there are two");
         let second = ceilings.take(DENSE, 1).expect("there is one");
-        assert_eq!(ceilings.take(DENSE, 1).expect_err("there is none"), Ceiling::Slots(2));
+        assert_eq!(
+            ceilings.take(DENSE, 1).expect_err("there is none"),
+            Ceiling::Slots(2)
+        );
         drop((first, second));
         ceilings.take(DENSE, 1).expect("both came back");
     }
@@ -338,7 +397,10 @@ mod tests {
         let kind = Kind::Component(Code::Plain);
         let all: Vec<Slot> = std::iter::from_fn(|| ceilings.take(kind, 1).ok()).collect();
         assert_eq!(all.len(), COMPONENT_SLOTS as usize);
-        assert_eq!(ceilings.take(kind, 1).expect_err("all are taken"), Ceiling::Components(COMPONENT_SLOTS));
+        assert_eq!(
+            ceilings.take(kind, 1).expect_err("all are taken"),
+            Ceiling::Components(COMPONENT_SLOTS)
+        );
         ceilings.take(FAST, 1).expect("modules need none of them");
     }
 
@@ -347,20 +409,36 @@ mod tests {
         let ceilings = Ceilings::new(None, None);
         let mut all = Vec::new();
         while ceilings.profile_of_next() == Profile::Fast {
-            all.push(ceilings.take(FAST, 0).expect("without memories they cost no mappings"));
+            all.push(
+                ceilings
+                    .take(FAST, 0)
+                    .expect("without memories they cost no mappings"),
+            );
         }
         assert_eq!(all.len(), FAST_FIRST as usize);
         all.pop();
         assert_eq!(ceilings.profile_of_next(), Profile::Fast);
-        assert_eq!(Ceilings::new(Some(Profile::Dense), None).profile_of_next(), Profile::Dense);
+        assert_eq!(
+            Ceilings::new(Some(Profile::Dense), None).profile_of_next(),
+            Profile::Dense
+        );
     }
 
     #[test]
     fn the_capacity_is_what_can_be_taken() {
         let ceilings = Ceilings::new(None, Some(5_000));
         let capacity = ceilings.capacity();
-        assert_eq!((capacity.fast, capacity.dense), (FAST_FIRST, 5_000 - FAST_FIRST));
-        assert_eq!(Ceilings::new(Some(Profile::Dense), Some(10)).capacity().to_string().find("10 processes"), Some(9));
+        assert_eq!(
+            (capacity.fast, capacity.dense),
+            (FAST_FIRST, 5_000 - FAST_FIRST)
+        );
+        assert_eq!(
+            Ceilings::new(Some(Profile::Dense), Some(10))
+                .capacity()
+                .to_string()
+                .find("10 processes"),
+            Some(9)
+        );
     }
 
     #[test]

@@ -70,7 +70,10 @@ impl Image {
         file.set_len(length as u64)?;
         file.write_all_at(&data, start as u64)?;
         // Nobody changes it any more: not its length either, so that no page of a mapping can go away.
-        rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
+        rustix::fs::fcntl_add_seals(
+            &file,
+            SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL,
+        )?;
         Ok(Image {
             file,
             data: data.into(),
@@ -125,19 +128,32 @@ impl Image {
             LOOK => {
                 // Whatever lies there by now, it is only looked at, and what is taken in vain is a few pages.
                 let sample = self.habit.sample.load(Ordering::Relaxed);
-                let written = pages::written(sample..sample + size.min(self.length), MOST_IN_ADVANCE);
+                let written =
+                    pages::written(sample..sample + size.min(self.length), MOST_IN_ADVANCE);
                 let offset = |range: Range<usize>| range.start - sample..range.end - sample;
-                let _ = self
-                    .habit
-                    .pages
-                    .set(written.map_or_else(Vec::new, |written| written.ranges().map(offset).collect()));
+                let _ = self.habit.pages.set(
+                    written.map_or_else(Vec::new, |written| written.ranges().map(offset).collect()),
+                );
             }
             _ => {}
         }
-        for range in self.habit.pages.get().into_iter().flatten().filter(|range| range.end <= size) {
+        for range in self
+            .habit
+            .pages
+            .get()
+            .into_iter()
+            .flatten()
+            .filter(|range| range.end <= size)
+        {
             // Where it fails, the pages are taken when they are touched.
             // SAFETY: the range lies in the memory.
-            let _ = unsafe { mm::madvise(pointer(base + range.start), range.len(), Advice::LinuxPopulateWrite) };
+            let _ = unsafe {
+                mm::madvise(
+                    pointer(base + range.start),
+                    range.len(),
+                    Advice::LinuxPopulateWrite,
+                )
+            };
         }
     }
 
@@ -149,12 +165,17 @@ impl Image {
     /// it.
     pub(super) unsafe fn restore(&self, base: usize, range: Range<usize>) {
         let end = self.start + self.data.len();
-        let (from, to) = (range.start.clamp(self.start, end), range.end.clamp(self.start, end));
+        let (from, to) = (
+            range.start.clamp(self.start, end),
+            range.end.clamp(self.start, end),
+        );
         // SAFETY: the caller says that the range is his.
         unsafe {
             if from < to {
                 let data = &self.data[from - self.start..to - self.start];
-                pointer(base + from).cast::<u8>().copy_from_nonoverlapping(data.as_ptr(), data.len());
+                pointer(base + from)
+                    .cast::<u8>()
+                    .copy_from_nonoverlapping(data.as_ptr(), data.len());
                 zero(base, range.start..from);
                 zero(base, to..range.end);
             } else {
@@ -171,11 +192,18 @@ impl Image {
 /// As [`Image::restore`].
 pub(super) unsafe fn zero(base: usize, range: Range<usize>) {
     // SAFETY: the caller says that the range is his.
-    unsafe { pointer(base + range.start).cast::<u8>().write_bytes(0, range.len()) };
+    unsafe {
+        pointer(base + range.start)
+            .cast::<u8>()
+            .write_bytes(0, range.len())
+    };
 }
 
 impl fmt::Debug for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Image").field("start", &self.start).field("length", &self.data.len()).finish_non_exhaustive()
+        f.debug_struct("Image")
+            .field("start", &self.start)
+            .field("length", &self.data.len())
+            .finish_non_exhaustive()
     }
 }

@@ -39,7 +39,9 @@ const MAX_READY_PAGES: usize = (128 << 20) / 4_096;
 
 /// Whether the profile `fast` finds address space.
 pub(super) fn has_address_space() -> bool {
-    Arena::new(ALL + GUARD, FAST_PLACES, Access::None).take_new().is_ok()
+    Arena::new(ALL + GUARD, FAST_PLACES, Access::None)
+        .take_new()
+        .is_ok()
 }
 
 thread_local! {
@@ -48,7 +50,10 @@ thread_local! {
 }
 
 /// Does something, in which the memories that wasmtime asks for begin with this image.
-pub(crate) fn beginning_with<Output>(image: Option<&Arc<Image>>, act: impl FnOnce() -> Output) -> Output {
+pub(crate) fn beginning_with<Output>(
+    image: Option<&Arc<Image>>,
+    act: impl FnOnce() -> Output,
+) -> Output {
     /// Puts back what was there, also where `act` panics.
     struct Before(Option<Arc<Image>>);
     impl Drop for Before {
@@ -103,7 +108,11 @@ struct Place {
 
 impl Memories {
     pub(super) fn new(profile: Profile) -> Memories {
-        Memories { profile, arenas: Mutex::default(), ready: Mutex::default() }
+        Memories {
+            profile,
+            arenas: Mutex::default(),
+            ready: Mutex::default(),
+        }
     }
 
     /// Makes a memory of so many bytes.
@@ -111,14 +120,28 @@ impl Memories {
         if let Some(image) = &image
             && let Some(Place { arena, base, .. }) = self.take_ready(image, size)
         {
-            return Ok(Room { memories: self.clone(), arena, base, size, first: size, image: Some(image.clone()) });
+            return Ok(Room {
+                memories: self.clone(),
+                arena,
+                base,
+                size,
+                first: size,
+                image: Some(image.clone()),
+            });
         }
         let arena = self.arena(self.length_for(size));
         let base = match arena.take_used() {
             Some(base) => base,
             None => arena.take_new()?,
         };
-        let room = Room { memories: self.clone(), arena, base, size, first: size, image };
+        let room = Room {
+            memories: self.clone(),
+            arena,
+            base,
+            size,
+            first: size,
+            image,
+        };
         // A place that nobody has is blank. Where something fails now it is made that again by the drop.
         let accessible = match self.profile {
             Profile::Fast => size,
@@ -149,7 +172,10 @@ impl Memories {
             Profile::Dense => (DENSE_PLACES << 20 >> length.ilog2()).clamp(1, DENSE_PLACES),
         };
         let mut arenas = self.arenas.lock().unwrap_or_else(PoisonError::into_inner);
-        arenas.entry(length).or_insert_with(|| Arc::new(Arena::new(length, places, self.access()))).clone()
+        arenas
+            .entry(length)
+            .or_insert_with(|| Arc::new(Arena::new(length, places, self.access())))
+            .clone()
     }
 
     /// Returns what can be done with a place that is no memory.
@@ -162,25 +188,49 @@ impl Memories {
 
     fn take_ready(&self, image: &Arc<Image>, size: usize) -> Option<Place> {
         let mut ready = self.ready();
-        let place = ready.places.get_mut(&(Arc::as_ptr(image), size))?.places.pop()?;
+        let place = ready
+            .places
+            .get_mut(&(Arc::as_ptr(image), size))?
+            .places
+            .pop()?;
         ready.pages -= place.pages;
         Some(place)
     }
 
     /// Keeps a place that is a memory of an image, as new. Says no where enough are kept.
-    fn keep_ready(&self, image: &Arc<Image>, size: usize, arena: &Arc<Arena>, base: usize, pages: usize) -> bool {
+    fn keep_ready(
+        &self,
+        image: &Arc<Image>,
+        size: usize,
+        arena: &Arc<Arena>,
+        base: usize,
+        pages: usize,
+    ) -> bool {
         // Those of its process are about to be given back.
-        let Some(mappings) = Mappings::take(mappings_of_memory(self.profile)) else { return false };
+        let Some(mappings) = Mappings::take(mappings_of_memory(self.profile)) else {
+            return false;
+        };
         let mut ready = self.ready();
         // Looked at under the lock that `forget` takes after it was said.
         if image.is_given_up() || ready.pages + pages > MAX_READY_PAGES {
             return false;
         }
         ready.pages += pages;
-        let place = Place { arena: arena.clone(), base, pages, _mappings: mappings };
+        let place = Place {
+            arena: arena.clone(),
+            base,
+            pages,
+            _mappings: mappings,
+        };
         let key = (Arc::as_ptr(image), size);
         let of_image = ready.places.entry(key);
-        of_image.or_insert_with(|| OfImage { _image: image.clone(), places: Vec::new() }).places.push(place);
+        of_image
+            .or_insert_with(|| OfImage {
+                _image: image.clone(),
+                places: Vec::new(),
+            })
+            .places
+            .push(place);
         true
     }
 
@@ -198,8 +248,11 @@ impl Memories {
     fn give_up(&self, which: impl Fn(*const Image) -> bool) {
         let places: Vec<Place> = {
             let mut ready = self.ready();
-            let places: Vec<Place> =
-                ready.places.extract_if(|key, _| which(key.0)).flat_map(|(_, of_image)| of_image.places).collect();
+            let places: Vec<Place> = ready
+                .places
+                .extract_if(|key, _| which(key.0))
+                .flat_map(|(_, of_image)| of_image.places)
+                .collect();
             ready.pages -= places.iter().map(|place| place.pages).sum::<usize>();
             places
         };
@@ -232,7 +285,12 @@ impl Memories {
                 }
             }
         }
-        Some(written.ranges().map(|range| range.len() / arena::page_size()).sum())
+        Some(
+            written
+                .ranges()
+                .map(|range| range.len() / arena::page_size())
+                .sum(),
+        )
     }
 
     /// Makes a place blank, and gives it back.
@@ -273,7 +331,11 @@ impl Room {
     ///
     /// The range is whole pages, and lies in the place.
     unsafe fn open(&self, range: Range<usize>) -> io::Result<()> {
-        let of_image = self.image.as_ref().map_or(0, |image| image.length()).clamp(range.start, range.end);
+        let of_image = self
+            .image
+            .as_ref()
+            .map_or(0, |image| image.length())
+            .clamp(range.start, range.end);
         if let Some(image) = &self.image
             && of_image > range.start
         {
@@ -282,13 +344,20 @@ impl Room {
         }
         if self.memories.profile == Profile::Fast && of_image < range.end {
             // SAFETY: as above.
-            unsafe { arena::protect(self.base + of_image, range.end - of_image, Access::ReadWrite)? };
+            unsafe {
+                arena::protect(
+                    self.base + of_image,
+                    range.end - of_image,
+                    Access::ReadWrite,
+                )?
+            };
         }
         Ok(())
     }
 
     fn bytes(&self) -> NonNull<[u8]> {
-        let start = NonNull::new(arena::pointer(self.base).cast::<u8>()).expect("no memory begins at 0");
+        let start =
+            NonNull::new(arena::pointer(self.base).cast::<u8>()).expect("no memory begins at 0");
         NonNull::slice_from_raw_parts(start, self.size)
     }
 
@@ -300,9 +369,15 @@ impl Room {
         let whole = pages::written(everything.clone(), self.size / arena::page_size());
         let copy = |range: Range<usize>| {
             let offset = range.start - self.base;
-            let (from, to) = (arena::pointer(range.start), arena::pointer(longer.base + offset));
+            let (from, to) = (
+                arena::pointer(range.start),
+                arena::pointer(longer.base + offset),
+            );
             // SAFETY: both ranges are as long as said, and lie in memories that are this one's and the new one's.
-            unsafe { to.cast::<u8>().copy_from_nonoverlapping(from.cast(), range.len()) };
+            unsafe {
+                to.cast::<u8>()
+                    .copy_from_nonoverlapping(from.cast(), range.len())
+            };
         };
         match whole {
             // What was not written is there already.
@@ -339,7 +414,11 @@ unsafe impl LinearMemory for Room {
         } else {
             Ok(())
         };
-        grown.map_err(|error| wasmtime::Error::msg(format!("the memory could not grow to {size} bytes: {error}")))?;
+        grown.map_err(|error| {
+            wasmtime::Error::msg(format!(
+                "the memory could not grow to {size} bytes: {error}"
+            ))
+        })?;
         self.size = size;
         Ok(())
     }
@@ -381,7 +460,9 @@ unsafe impl MemoryCreator for Creator {
         let image = IMAGE.with_borrow(Clone::clone);
         match self.0.make(minimum, image) {
             Ok(room) => Ok(Box::new(room)),
-            Err(error) => Err(format!("there is no room for a memory of {minimum} bytes: {error}")),
+            Err(error) => Err(format!(
+                "there is no room for a memory of {minimum} bytes: {error}"
+            )),
         }
     }
 }
@@ -392,12 +473,20 @@ mod tests {
 
     fn write(room: &Room, offset: usize) {
         // SAFETY: the tests write inside of the memories that they made.
-        unsafe { arena::pointer(room.base + offset).cast::<u8>().write_volatile(7) }
+        unsafe {
+            arena::pointer(room.base + offset)
+                .cast::<u8>()
+                .write_volatile(7)
+        }
     }
 
     fn read(room: &Room, offset: usize) -> u8 {
         // SAFETY: as above.
-        unsafe { arena::pointer(room.base + offset).cast::<u8>().read_volatile() }
+        unsafe {
+            arena::pointer(room.base + offset)
+                .cast::<u8>()
+                .read_volatile()
+        }
     }
 
     const PAGE: usize = 64 << 10;
@@ -412,14 +501,22 @@ mod tests {
             let image = Arc::new(Image::new(PAGE + 5, b"data").expect("there is memory"));
             let mut places = Vec::new();
             for _ in 0..10 {
-                let room = memories.make(2 * PAGE, Some(image.clone())).expect("there is address space");
-                let found = [0, PAGE + 4, PAGE + 5, PAGE + 8, 2 * PAGE - 1].map(|offset| read(&room, offset));
+                let room = memories
+                    .make(2 * PAGE, Some(image.clone()))
+                    .expect("there is address space");
+                let found = [0, PAGE + 4, PAGE + 5, PAGE + 8, 2 * PAGE - 1]
+                    .map(|offset| read(&room, offset));
                 assert_eq!(found, [0, 0, b'd', b'a', 0]);
-                [0, PAGE + 5, PAGE + 8, 2 * PAGE - 1].into_iter().for_each(|offset| write(&room, offset));
+                [0, PAGE + 5, PAGE + 8, 2 * PAGE - 1]
+                    .into_iter()
+                    .for_each(|offset| write(&room, offset));
                 places.push(room.base);
             }
             if pages::are_told() {
-                assert!(places.iter().all(|&place| place == places[0]), "{places:x?}");
+                assert!(
+                    places.iter().all(|&place| place == places[0]),
+                    "{places:x?}"
+                );
             }
         }
     }
@@ -428,7 +525,9 @@ mod tests {
     fn a_memory_that_moves_has_what_it_had_and_nothing_else() {
         let memories = Arc::new(Memories::new(Profile::Dense));
         let image = Arc::new(Image::new(5, b"data").expect("there is memory"));
-        let mut room = memories.make(PAGE, Some(image)).expect("there is address space");
+        let mut room = memories
+            .make(PAGE, Some(image))
+            .expect("there is address space");
         write(&room, 6);
         write(&room, PAGE - 1);
         let before = room.base;
@@ -442,7 +541,11 @@ mod tests {
     fn nothing_is_kept_for_an_image_that_was_given_up() {
         for memories in both() {
             let image = Arc::new(Image::new(0, b"data").expect("there is memory"));
-            let [early, late] = [(); 2].map(|()| memories.make(PAGE, Some(image.clone())).expect("there is room"));
+            let [early, late] = [(); 2].map(|()| {
+                memories
+                    .make(PAGE, Some(image.clone()))
+                    .expect("there is room")
+            });
             drop(early);
             memories.forget(&image);
             drop(late);
@@ -456,8 +559,14 @@ mod tests {
         for pages in [0, 1, 2, 17, 18, 100, 1_000, 65_536] {
             let size = pages * PAGE;
             let length = class(size);
-            assert!(length > size && length.is_multiple_of(arena::page_size()), "{pages} pages: {length}");
-            assert!(length <= size + size / 2 + (128 << 10), "{pages} pages: {length}");
+            assert!(
+                length > size && length.is_multiple_of(arena::page_size()),
+                "{pages} pages: {length}"
+            );
+            assert!(
+                length <= size + size / 2 + (128 << 10),
+                "{pages} pages: {length}"
+            );
         }
     }
 }

@@ -21,7 +21,9 @@ pub(super) struct Written {
 impl Written {
     /// Returns the written ranges, from low to high, as addresses of whole pages.
     pub(super) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
-        self.regions[..self.count].iter().map(|region| region.start as usize..region.end as usize)
+        self.regions[..self.count]
+            .iter()
+            .map(|region| region.start as usize..region.end as usize)
     }
 }
 
@@ -29,7 +31,10 @@ impl Written {
 /// so many pages, more than some ranges, or not known.
 pub(super) fn written(range: Range<usize>, most: usize) -> Option<Written> {
     let file = PAGEMAP.as_ref()?;
-    let mut written = Written { regions: [Region::default(); MAX_RANGES], count: 0 };
+    let mut written = Written {
+        regions: [Region::default(); MAX_RANGES],
+        count: 0,
+    };
     let mut scan = Scan {
         size: size_of::<Scan>() as u64,
         start: range.start as u64,
@@ -54,7 +59,10 @@ pub(super) fn written(range: Range<usize>, most: usize) -> Option<Written> {
 /// The kernel's view of this process's pages; `None` where there is none, or where it cannot be asked for what was written.
 static PAGEMAP: LazyLock<Option<File>> = LazyLock::new(|| {
     let file = File::open("/proc/self/pagemap").ok()?;
-    let mut nothing = Scan { size: size_of::<Scan>() as u64, ..Scan::default() };
+    let mut nothing = Scan {
+        size: size_of::<Scan>() as u64,
+        ..Scan::default()
+    };
     // SAFETY: an empty range is scanned into no regions.
     let answer = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN, &raw mut nothing) };
     (answer == 0).then_some(file)

@@ -25,7 +25,13 @@ pub(super) struct Stacks {
 impl Stacks {
     /// Makes stacks of so many bytes, which are whole pages.
     pub(super) fn new(size: usize) -> Stacks {
-        Stacks { arena: Arc::new(Arena::new(arena::page_size() + size, PLACES, Access::ReadWrite)) }
+        Stacks {
+            arena: Arc::new(Arena::new(
+                arena::page_size() + size,
+                PLACES,
+                Access::ReadWrite,
+            )),
+        }
     }
 
     fn make(&self) -> io::Result<Stack> {
@@ -38,7 +44,10 @@ impl Stacks {
                 base
             }
         };
-        Ok(Stack { arena: self.arena.clone(), base })
+        Ok(Stack {
+            arena: self.arena.clone(),
+            base,
+        })
     }
 }
 
@@ -70,7 +79,10 @@ impl Drop for Stack {
         let deep = range.len().saturating_sub(KEPT);
         // SAFETY: the stack is given up. Its guard stays.
         if let Err(error) = unsafe { arena::discard(range.start, deep) } {
-            log::warn!("pages of the stack at {:#x} could not be given back: {error}", range.start);
+            log::warn!(
+                "pages of the stack at {:#x} could not be given back: {error}",
+                range.start
+            );
         }
         self.arena.give(self.base);
     }
@@ -79,10 +91,16 @@ impl Drop for Stack {
 // SAFETY: see `Stack`.
 unsafe impl StackCreator for Stacks {
     fn new_stack(&self, size: usize, _zeroed: bool) -> wasmtime::Result<Box<dyn StackMemory>> {
-        debug_assert_eq!(arena::page_size() + size, self.arena.length(), "the engine was told the same size");
+        debug_assert_eq!(
+            arena::page_size() + size,
+            self.arena.length(),
+            "the engine was told the same size"
+        );
         match self.make() {
             Ok(stack) => Ok(Box::new(stack)),
-            Err(error) => Err(wasmtime::Error::msg(format!("there is no room for a stack: {error}"))),
+            Err(error) => Err(wasmtime::Error::msg(format!(
+                "there is no room for a stack: {error}"
+            ))),
         }
     }
 }

@@ -48,10 +48,16 @@ pub(crate) struct Permissions {
 }
 
 impl Permissions {
-    pub(crate) const ALL: Permissions =
-        Permissions { compile_modules: true, create_configs: true, spawn_processes: true };
-    pub(crate) const NONE: Permissions =
-        Permissions { compile_modules: false, create_configs: false, spawn_processes: false };
+    pub(crate) const ALL: Permissions = Permissions {
+        compile_modules: true,
+        create_configs: true,
+        spawn_processes: true,
+    };
+    pub(crate) const NONE: Permissions = Permissions {
+        compile_modules: false,
+        create_configs: false,
+        spawn_processes: false,
+    };
 }
 
 impl Config {
@@ -122,7 +128,12 @@ impl Config {
     /// # Errors
     ///
     /// Where it is not a directory or cannot be opened, or the guest's path has a `..`.
-    pub fn preopen(&mut self, host: &Path, guest: &str, access: Access) -> Result<&mut Config, PreopenError> {
+    pub fn preopen(
+        &mut self,
+        host: &Path,
+        guest: &str,
+        access: Access,
+    ) -> Result<&mut Config, PreopenError> {
         self.preopens.open(host, guest, access)?;
         Ok(self)
     }

@@ -21,11 +21,16 @@ impl Catalogue {
 
     /// Returns the grant of nothing.
     pub(crate) fn nothing(self: &Arc<Catalogue>) -> Grants {
-        Grants { catalogue: self.clone(), bits: vec![0; self.names.len().div_ceil(64)] }
+        Grants {
+            catalogue: self.clone(),
+            bits: vec![0; self.names.len().div_ceil(64)],
+        }
     }
 
     fn number(&self, name: &str) -> Option<usize> {
-        self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()
+        self.names
+            .binary_search_by(|known| known.as_str().cmp(name))
+            .ok()
     }
 }
 
@@ -49,8 +54,14 @@ impl Grants {
 
     fn change(&mut self, prefix: &str, change: impl Fn(&mut u64, u64)) -> usize {
         // The names are sorted, so those with a prefix stand together.
-        let start = self.catalogue.names.partition_point(|name| name.as_str() < prefix);
-        let names = self.catalogue.names[start..].iter().take_while(|name| name.starts_with(prefix)).count();
+        let start = self
+            .catalogue
+            .names
+            .partition_point(|name| name.as_str() < prefix);
+        let names = self.catalogue.names[start..]
+            .iter()
+            .take_while(|name| name.starts_with(prefix))
+            .count();
         for number in start..start + names {
             change(&mut self.bits[number / 64], 1 << (number % 64));
         }
@@ -71,12 +82,17 @@ impl Grants {
 
     /// Whether a function is granted.
     pub(crate) fn allows(&self, name: &str) -> bool {
-        self.catalogue.number(name).is_some_and(|number| self.bits[number / 64] & 1 << (number % 64) != 0)
+        self.catalogue
+            .number(name)
+            .is_some_and(|number| self.bits[number / 64] & 1 << (number % 64) != 0)
     }
 
     /// Whether a component's import is granted: one of the granted names is it or begins it, up to a `/`, `@` or its end.
     pub(crate) fn allows_interface(&self, import: &str) -> bool {
-        let ends = import.match_indices(['/', '@']).map(|(end, _)| end).chain([import.len()]);
+        let ends = import
+            .match_indices(['/', '@'])
+            .map(|(end, _)| end)
+            .chain([import.len()]);
         ends.into_iter().any(|end| self.allows(&import[..end]))
     }
 
@@ -84,7 +100,10 @@ impl Grants {
     pub(crate) fn allows_any(&self, prefix: &str) -> bool {
         let mut some = self.catalogue.nothing();
         some.allow(prefix);
-        some.bits.iter().zip(&self.bits).any(|(one, other)| one & other != 0)
+        some.bits
+            .iter()
+            .zip(&self.bits)
+            .any(|(one, other)| one & other != 0)
     }
 
     /// Returns the set as a key for what is kept per set.
@@ -111,7 +130,12 @@ mod tests {
     }
 
     fn catalogue() -> Arc<Catalogue> {
-        let names = ["wasi::environ_get", "wasi::environ_sizes_get", "wasi::fd_write", "lunatic::message::send"];
+        let names = [
+            "wasi::environ_get",
+            "wasi::environ_sizes_get",
+            "wasi::fd_write",
+            "lunatic::message::send",
+        ];
         Catalogue::new(names.iter().map(ToString::to_string).collect())
     }
 
@@ -130,7 +154,12 @@ mod tests {
     fn an_interface_is_granted_by_its_package_or_itself() {
         let catalogue = Catalogue::new(vec!["my:db".into(), "my:log/sink".into()]);
         let grants = everything(&catalogue);
-        for granted in ["my:db/query@1.2.0", "my:db@1.0.0", "my:log/sink@0.1.0", "my:log/sink"] {
+        for granted in [
+            "my:db/query@1.2.0",
+            "my:db@1.0.0",
+            "my:log/sink@0.1.0",
+            "my:log/sink",
+        ] {
             assert!(grants.allows_interface(granted), "{granted}");
         }
         for denied in ["my:dbx/query", "my:log/source", "other:db/query"] {

@@ -46,7 +46,9 @@ impl Limits {
 
     /// Returns the tighter of each two bounds: a child's are at most its creator's.
     pub(crate) fn within(&self, outer: &Limits) -> Limits {
-        Limits(std::array::from_fn(|index| self.0[index].min(outer.0[index])))
+        Limits(std::array::from_fn(|index| {
+            self.0[index].min(outer.0[index])
+        }))
     }
 }
 
@@ -62,7 +64,10 @@ mod tests {
         inner.set(Limit::Memory, 200);
         inner.set(Limit::Compute, 5);
         let both = inner.within(&outer);
-        assert_eq!((both.get(Limit::Memory), both.get(Limit::Compute)), (100, 5));
+        assert_eq!(
+            (both.get(Limit::Memory), both.get(Limit::Compute)),
+            (100, 5)
+        );
     }
 
     #[test]

@@ -94,7 +94,12 @@ impl Program {
         }
         self.pids.fetch_xor(pid.number(), Ordering::SeqCst);
         if self.alive.fetch_sub(1, Ordering::SeqCst) == 1 {
-            for waker in self.waiting.lock().expect("nothing panics while it holds this lock").drain(..) {
+            for waker in self
+                .waiting
+                .lock()
+                .expect("nothing panics while it holds this lock")
+                .drain(..)
+            {
                 waker.wake();
             }
         }
@@ -103,7 +108,8 @@ impl Program {
 
     /// Returns what its processes count.
     pub(crate) fn metrics(&self, machine: &Machine) -> &Named {
-        self.metrics.get_or_init(|| machine.metrics.of_program(self.number))
+        self.metrics
+            .get_or_init(|| machine.metrics.of_program(self.number))
     }
 
     pub(crate) fn timer_started(&self) {
@@ -158,7 +164,10 @@ impl Program {
     /// Waits until no process is alive.
     pub(crate) async fn ended(&self) {
         std::future::poll_fn(|context| {
-            let mut waiting = self.waiting.lock().expect("nothing panics while it holds this lock");
+            let mut waiting = self
+                .waiting
+                .lock()
+                .expect("nothing panics while it holds this lock");
             if self.alive.load(Ordering::SeqCst) == 0 {
                 return Poll::Ready(());
             }

@@ -28,9 +28,18 @@ pub(crate) struct Quota {
 impl Quota {
     pub(crate) fn new(bounds: Limits, outer: Option<Arc<Quota>>) -> Quota {
         let depth = outer.as_ref().map_or(0, |outer| outer.depth + 1);
-        let socket_freed = outer.as_ref().map_or_else(Arc::default, |outer| outer.socket_freed.clone());
+        let socket_freed = outer
+            .as_ref()
+            .map_or_else(Arc::default, |outer| outer.socket_freed.clone());
         let used = std::array::from_fn(|_| AtomicU64::new(0));
-        Quota { bounds, used, fuel: AtomicU64::new(0), socket_freed, depth, outer }
+        Quota {
+            bounds,
+            used,
+            fuel: AtomicU64::new(0),
+            socket_freed,
+            depth,
+            outer,
+        }
     }
 
     /// Returns how many environments are around this one.
@@ -41,12 +50,19 @@ impl Quota {
     /// Counts what was computed, here and all around, whatever the bound: it cannot be undone. Says whether a bound is
     /// passed by now.
     pub(crate) fn burn(&self, fuel: u64) -> Result<(), LimitReached> {
-        let burned = self.fuel.fetch_add(fuel, Ordering::Relaxed).saturating_add(fuel);
+        let burned = self
+            .fuel
+            .fetch_add(fuel, Ordering::Relaxed)
+            .saturating_add(fuel);
         let outside = self.outer.as_ref().map_or(Ok(()), |outer| outer.burn(fuel));
         let allowed = self.bounds.get(Limit::TotalCompute);
         if burned > allowed.saturating_mul(FUEL_PER_UNIT) {
             let wanted = Some(burned.div_ceil(FUEL_PER_UNIT));
-            return Err(LimitReached { limit: Limit::TotalCompute, allowed, wanted });
+            return Err(LimitReached {
+                limit: Limit::TotalCompute,
+                allowed,
+                wanted,
+            });
         }
         outside
     }
@@ -55,18 +71,30 @@ impl Quota {
     pub(crate) fn check_compute(&self) -> Result<(), LimitReached> {
         let allowed = self.bounds.get(Limit::TotalCompute);
         if self.fuel.load(Ordering::Relaxed) >= allowed.saturating_mul(FUEL_PER_UNIT) {
-            return Err(LimitReached { limit: Limit::TotalCompute, allowed, wanted: None });
+            return Err(LimitReached {
+                limit: Limit::TotalCompute,
+                allowed,
+                wanted: None,
+            });
         }
-        self.outer.as_ref().map_or(Ok(()), |outer| outer.check_compute())
+        self.outer
+            .as_ref()
+            .map_or(Ok(()), |outer| outer.check_compute())
     }
 
     /// Returns how much fuel may be burned yet, here and all around.
     pub(crate) fn compute_left(&self) -> u64 {
         let left = |quota: &Quota| {
-            let allowed = quota.bounds.get(Limit::TotalCompute).saturating_mul(FUEL_PER_UNIT);
+            let allowed = quota
+                .bounds
+                .get(Limit::TotalCompute)
+                .saturating_mul(FUEL_PER_UNIT);
             allowed.saturating_sub(quota.fuel.load(Ordering::Relaxed))
         };
-        self.outwards().map(left).min().expect("this quota is the first")
+        self.outwards()
+            .map(left)
+            .min()
+            .expect("this quota is the first")
     }
 
     /// Counts an amount, in this environment and in all around it, or in none.
@@ -90,16 +118,24 @@ impl Quota {
     fn charge_here(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
         let bound = self.bounds.get(limit);
         // Relaxed, here and below: the counters order nothing, each only has to be right by itself.
-        let counted = self.used[limit as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(amount).filter(|&sum| sum <= bound)
-        });
-        let too_much = |used: u64| LimitReached { limit, allowed: bound, wanted: Some(used.saturating_add(amount)) };
+        let counted =
+            self.used[limit as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(amount).filter(|&sum| sum <= bound)
+            });
+        let too_much = |used: u64| LimitReached {
+            limit,
+            allowed: bound,
+            wanted: Some(used.saturating_add(amount)),
+        };
         counted.map(drop).map_err(too_much)
     }
 
     fn release_here(&self, limit: Limit, amount: u64) {
         let before = self.used[limit as usize].fetch_sub(amount, Ordering::Relaxed);
-        debug_assert!(before >= amount, "{limit:?}: {amount} given back, {before} in use");
+        debug_assert!(
+            before >= amount,
+            "{limit:?}: {amount} given back, {before} in use"
+        );
     }
 
     /// Gives an amount back.
@@ -127,9 +163,17 @@ impl Quota {
     }
 
     /// Counts an amount for as long as the permit lives.
-    pub(crate) fn permit(self: &Arc<Quota>, limit: Limit, amount: u64) -> Result<Permit, LimitReached> {
+    pub(crate) fn permit(
+        self: &Arc<Quota>,
+        limit: Limit,
+        amount: u64,
+    ) -> Result<Permit, LimitReached> {
         self.charge(limit, amount)?;
-        Ok(Permit { quota: self.clone(), limit, amount })
+        Ok(Permit {
+            quota: self.clone(),
+            limit,
+            amount,
+        })
     }
 }
 
@@ -177,7 +221,14 @@ mod tests {
         let one = quota.permit(Limit::Sockets, 1).expect("1 of 2");
         let _two = quota.permit(Limit::Sockets, 1).expect("2 of 2");
         let reached = quota.permit(Limit::Sockets, 1).expect_err("3 of 2");
-        assert_eq!(reached, LimitReached { limit: Limit::Sockets, allowed: 2, wanted: Some(3) });
+        assert_eq!(
+            reached,
+            LimitReached {
+                limit: Limit::Sockets,
+                allowed: 2,
+                wanted: Some(3)
+            }
+        );
         drop(one);
         let _three = quota.permit(Limit::Sockets, 1).expect("2 of 2 again");
         assert_eq!(quota.used(Limit::Sockets), 2);
@@ -196,13 +247,34 @@ mod tests {
             inner.burn(FUEL_PER_UNIT / 2).expect("2 units are allowed");
         }
         let reached = inner.burn(1).expect_err("more than 2 units are too many");
-        assert_eq!(reached, LimitReached { limit: Limit::TotalCompute, allowed: 2, wanted: Some(3) });
+        assert_eq!(
+            reached,
+            LimitReached {
+                limit: Limit::TotalCompute,
+                allowed: 2,
+                wanted: Some(3)
+            }
+        );
         inner.check_compute().expect_err("nothing is left inside");
         outer.check_compute().expect("a unit is left outside");
-        outer.burn(2 * FUEL_PER_UNIT).expect_err("that was more than was left");
-        assert_eq!((inner.used(Limit::TotalCompute), outer.used(Limit::TotalCompute)), (2, 4));
+        outer
+            .burn(2 * FUEL_PER_UNIT)
+            .expect_err("that was more than was left");
+        assert_eq!(
+            (
+                inner.used(Limit::TotalCompute),
+                outer.used(Limit::TotalCompute)
+            ),
+            (2, 4)
+        );
         let other = bounded(2, Some(outer));
-        assert_eq!(other.check_compute().expect_err("nothing is left around it").allowed, 3);
+        assert_eq!(
+            other
+                .check_compute()
+                .expect_err("nothing is left around it")
+                .allowed,
+            3
+        );
     }
 
     #[test]
@@ -211,9 +283,15 @@ mod tests {
         let inner = quota(10, Some(outer.clone()));
         let mut permit = inner.permit(Limit::Sockets, 2).expect("2 of 3 outside");
         assert_eq!(permit.grow(2).expect_err("4 of 3 outside").allowed, 3);
-        assert_eq!((inner.used(Limit::Sockets), outer.used(Limit::Sockets)), (2, 2));
+        assert_eq!(
+            (inner.used(Limit::Sockets), outer.used(Limit::Sockets)),
+            (2, 2)
+        );
         permit.grow(1).expect("3 of 3 outside");
         drop(permit);
-        assert_eq!((inner.used(Limit::Sockets), outer.used(Limit::Sockets)), (0, 0));
+        assert_eq!(
+            (inner.used(Limit::Sockets), outer.used(Limit::Sockets)),
+            (0, 0)
+        );
     }
 }

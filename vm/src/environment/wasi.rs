@@ -53,7 +53,11 @@ pub(crate) struct Given {
 
 impl Given {
     /// What a module's context holds. Its sockets are the machine's own.
-    pub(crate) const TO_A_MODULE: Given = Given { command_line: true, files: true, sockets: false };
+    pub(crate) const TO_A_MODULE: Given = Given {
+        command_line: true,
+        files: true,
+        sockets: false,
+    };
 
     /// What a component's context holds in an environment with these grants.
     pub(crate) fn to_a_component(grants: &Grants) -> Given {
@@ -116,11 +120,18 @@ impl WasiTemplate {
                 .args(&self.arguments)
                 .envs(&self.variables)
                 .stdin(Inlet::new(&self.stdin))
-                .stdout(Outlet::new(&self.stdout, Stream::Output, process, account.clone()))
+                .stdout(Outlet::new(
+                    &self.stdout,
+                    Stream::Output,
+                    process,
+                    account.clone(),
+                ))
                 .stderr(Outlet::new(&self.stderr, Stream::Error, process, account));
         }
         if let Some((input, output)) = redirected {
-            builder.stdin(Inlet::new(&Stdio::Pipe(input))).stdout(Outlet::uncounted(output));
+            builder
+                .stdin(Inlet::new(&Stdio::Pipe(input)))
+                .stdout(Outlet::uncounted(output));
         }
         if given.sockets {
             builder.inherit_network().allow_ip_name_lookup(true);
@@ -130,8 +141,13 @@ impl WasiTemplate {
         if given.files {
             *view.ctx.filesystem() = self.files.clone();
         }
-        view.table.set_max_capacity(self.open_files.saturating_add(OTHER_ENTRIES));
-        Wasi { context, open_files: self.open_files, refused }
+        view.table
+            .set_max_capacity(self.open_files.saturating_add(OTHER_ENTRIES));
+        Wasi {
+            context,
+            open_files: self.open_files,
+            refused,
+        }
     }
 }
 
@@ -153,6 +169,10 @@ impl Wasi {
             return true;
         }
         let table = self.context.ctx().table;
-        table.iter_mut().filter(|entry| entry.is::<Descriptor>()).count() < self.open_files
+        table
+            .iter_mut()
+            .filter(|entry| entry.is::<Descriptor>())
+            .count()
+            < self.open_files
     }
 }

@@ -150,7 +150,11 @@ pub(crate) mod kinds {
     impl ShortMillis {
         /// Returns the time as the newer generation writes it.
         pub(crate) fn millis(self) -> Millis {
-            Millis(if self.0 == 0 { lunatic_abi::FOREVER } else { self.0.into() })
+            Millis(if self.0 == 0 {
+                lunatic_abi::FOREVER
+            } else {
+                self.0.into()
+            })
         }
     }
 }
@@ -172,7 +176,9 @@ impl Range {
         // On a 64-bit host two 32-bit numbers cannot overflow; on another the sum is still checked.
         match start.checked_add(length) {
             Some(end) if end <= size => Ok(Range { start, length }),
-            _ => Err(Failure::trap(format!("bad pointer: {length} bytes at {address:#x} in a memory of {size} bytes"))),
+            _ => Err(Failure::trap(format!(
+                "bad pointer: {length} bytes at {address:#x} in a memory of {size} bytes"
+            ))),
         }
     }
 
@@ -201,7 +207,10 @@ impl View<'_> {
         most: usize,
     ) -> Result<impl ExactSizeIterator<Item = u64>, Failure> {
         if count.0 as usize > most {
-            return Err(Failure::trap(format!("{} entries; at most {most} are taken", count.0)));
+            return Err(Failure::trap(format!(
+                "{} entries; at most {most} are taken",
+                count.0
+            )));
         }
         let (words, _) = self.bytes(address.0, count.0 * 8)?.as_chunks::<8>();
         Ok(words.iter().map(|word| u64::from_le_bytes(*word)))
@@ -239,8 +248,8 @@ impl<'a> Call<'a> {
     ///
     /// Traps where they do not all fit; then nothing is written.
     pub fn write(&mut self, address: u32, bytes: &[u8]) -> Result<(), Failure> {
-        let length =
-            u32::try_from(bytes.len()).map_err(|_| Failure::trap("the answer does not fit a 32-bit memory"))?;
+        let length = u32::try_from(bytes.len())
+            .map_err(|_| Failure::trap("the answer does not fit a 32-bit memory"))?;
         let range = self.range(address, length)?;
         self.bytes_mut(range).copy_from_slice(bytes);
         Ok(())
@@ -267,7 +276,11 @@ impl<'a> Call<'a> {
     }
 
     /// Ends the call: turns what the function says into what wasm gets.
-    pub(crate) fn finish<T: Answer>(&self, answer: Result<T, Failure>, function: &str) -> wasmtime::Result<T> {
+    pub(crate) fn finish<T: Answer>(
+        &self,
+        answer: Result<T, Failure>,
+        function: &str,
+    ) -> wasmtime::Result<T> {
         if self.caller.data().process().is_ending() {
             // Killed meanwhile, perhaps by this very call: the guest does not go on.
             return Err(wasmtime::Error::msg("the process is to end"));
@@ -298,47 +311,74 @@ impl<'a> Call<'a> {
     }
 
     /// Checks a place for a result.
-    pub(crate) fn place<const SIZE: usize>(&mut self, address: u32) -> Result<Place<SIZE>, Failure> {
+    pub(crate) fn place<const SIZE: usize>(
+        &mut self,
+        address: u32,
+    ) -> Result<Place<SIZE>, Failure> {
         Ok(Place(self.range(address, SIZE as u32)?.start))
     }
 
     /// Checks a place for so many 64-bit integers.
-    pub(crate) fn out_words(&mut self, address: kinds::OutWords, count: kinds::Length) -> Result<Range, Failure> {
+    pub(crate) fn out_words(
+        &mut self,
+        address: kinds::OutWords,
+        count: kinds::Length,
+    ) -> Result<Range, Failure> {
         let bytes = count.0.checked_mul(8).ok_or_else(|| {
-            Failure::trap(format!("bad pointer: {} words at {:#x} are more than a memory has", count.0, address.0))
+            Failure::trap(format!(
+                "bad pointer: {} words at {:#x} are more than a memory has",
+                count.0, address.0
+            ))
         })?;
         self.range(address.0, bytes)
     }
 
     /// Writes a result to the place that was checked for it.
     pub(crate) fn put<const SIZE: usize>(&mut self, place: Place<SIZE>, value: [u8; SIZE]) {
-        self.bytes_mut(Range { start: place.0, length: SIZE }).copy_from_slice(&value);
+        self.bytes_mut(Range {
+            start: place.0,
+            length: SIZE,
+        })
+        .copy_from_slice(&value);
     }
 
     /// Copies text that lies in the guest's memory.
     pub(crate) fn text_of(&mut self, range: Range) -> Result<String, Failure> {
         let text = String::from_utf8(self.bytes(range).to_vec());
         text.map_err(|error| {
-            Failure::trap(format!("the text at {:#x} is not UTF-8: {}", range.start, error.utf8_error()))
+            Failure::trap(format!(
+                "the text at {:#x} is not UTF-8: {}",
+                range.start,
+                error.utf8_error()
+            ))
         })
     }
 
     /// Returns bytes that were checked.
     pub(crate) fn bytes(&mut self, range: Range) -> &[u8] {
-        let memory = self.memory().expect("a range was checked against this memory");
+        let memory = self
+            .memory()
+            .expect("a range was checked against this memory");
         &memory.data(&self.caller)[range.start..range.start + range.length]
     }
 
     /// Returns ranges of bytes that were checked, to be written somewhere together.
     pub(crate) fn slices(&mut self, ranges: &[Range]) -> Vec<IoSlice<'_>> {
-        let memory = self.memory().expect("the ranges were checked against this memory");
+        let memory = self
+            .memory()
+            .expect("the ranges were checked against this memory");
         let bytes = memory.data(&self.caller);
-        ranges.iter().map(|range| IoSlice::new(&bytes[range.start..range.start + range.length])).collect()
+        ranges
+            .iter()
+            .map(|range| IoSlice::new(&bytes[range.start..range.start + range.length]))
+            .collect()
     }
 
     /// Returns bytes that were checked, to be written.
     pub(crate) fn bytes_mut(&mut self, range: Range) -> &mut [u8] {
-        let memory = self.memory().expect("a range was checked against this memory");
+        let memory = self
+            .memory()
+            .expect("a range was checked against this memory");
         &mut memory.data_mut(&mut self.caller)[range.start..range.start + range.length]
     }
 
@@ -352,13 +392,20 @@ impl<'a> Call<'a> {
         // Checked first, so that a bad pointer is told as one whatever the length.
         self.range(address.0, length.0)?;
         if length.0 > most {
-            return Err(Failure::trap(format!("a text of {} bytes; at most {most} are taken here", length.0)));
+            return Err(Failure::trap(format!(
+                "a text of {} bytes; at most {most} are taken here",
+                length.0
+            )));
         }
         self.text(address.0, length.0)
     }
 
     /// Writes an id or the id of the error that took its place; returns 0 or 1, as the published interface does.
-    pub(crate) fn answer(&mut self, place: Place<8>, result: Result<u64, HostError>) -> Result<i32, Failure> {
+    pub(crate) fn answer(
+        &mut self,
+        place: Place<8>,
+        result: Result<u64, HostError>,
+    ) -> Result<i32, Failure> {
         let (code, value) = match result {
             Ok(value) => (0, value),
             Err(error) => (1, self.guest().keep_error(error)?),
@@ -368,9 +415,16 @@ impl<'a> Call<'a> {
     }
 
     /// The same for calls that can time out: these return 9027 and write nothing.
-    pub(crate) fn timed_answer(&mut self, place: Place<8>, result: Result<u64, HostError>) -> Result<i32, Failure> {
+    pub(crate) fn timed_answer(
+        &mut self,
+        place: Place<8>,
+        result: Result<u64, HostError>,
+    ) -> Result<i32, Failure> {
         match result {
-            Err(HostError { errno: Errno::TimedOut, .. }) => Ok(lunatic_abi::TIMED_OUT),
+            Err(HostError {
+                errno: Errno::TimedOut,
+                ..
+            }) => Ok(lunatic_abi::TIMED_OUT),
             result => self.answer(place, result),
         }
     }
@@ -383,10 +437,21 @@ impl<'a> Call<'a> {
 
     /// Counts what was computed for the guest as if its own code had; the guest ends where it is more than it may.
     pub(crate) fn charge_compute(&mut self, fuel: u64) -> Result<(), Failure> {
-        let left = self.caller.get_fuel().map_err(Failure::Guest)?.saturating_sub(fuel);
+        let left = self
+            .caller
+            .get_fuel()
+            .map_err(Failure::Guest)?
+            .saturating_sub(fuel);
         self.caller.set_fuel(left).map_err(Failure::Guest)?;
-        self.guest().meter().charge_compute(left).map_err(|reached| Failure::Guest(Rejected(reached).into()))?;
-        if left == 0 { Err(Failure::Guest(wasmtime::Trap::OutOfFuel.into())) } else { Ok(()) }
+        self.guest()
+            .meter()
+            .charge_compute(left)
+            .map_err(|reached| Failure::Guest(Rejected(reached).into()))?;
+        if left == 0 {
+            Err(Failure::Guest(wasmtime::Trap::OutOfFuel.into()))
+        } else {
+            Ok(())
+        }
     }
 
     /// Has the guest's `lunatic_alloc` give room for bytes, copies them there, and writes their length to the place that was
@@ -394,8 +459,13 @@ impl<'a> Call<'a> {
     ///
     /// The guest runs meanwhile and can call what it likes.
     pub(crate) async fn give(&mut self, bytes: &[u8], place: Place<4>) -> Result<u32, Failure> {
-        let size = i32::try_from(bytes.len()).map_err(|_| Failure::trap("the answer does not fit a 32-bit memory"))?;
-        let address = self.call_back::<i32, i32>(ALLOCATE, size).await?.map_err(Failure::Guest)?.cast_unsigned();
+        let size = i32::try_from(bytes.len())
+            .map_err(|_| Failure::trap("the answer does not fit a 32-bit memory"))?;
+        let address = self
+            .call_back::<i32, i32>(ALLOCATE, size)
+            .await?
+            .map_err(Failure::Guest)?
+            .cast_unsigned();
         self.write(address, bytes)?;
         self.put(place, size.to_le_bytes());
         Ok(address)
@@ -410,7 +480,9 @@ impl<'a> Call<'a> {
                 self.caller.data_mut().set_memory(memory);
                 Ok(memory)
             }
-            _ => Err(Failure::trap("the module exports no memory named `memory`, which this function needs")),
+            _ => Err(Failure::trap(
+                "the module exports no memory named `memory`, which this function needs",
+            )),
         }
     }
 }

@@ -37,15 +37,26 @@ impl Call<'_> {
         Parameters: WasmParams + Sync,
         Results: WasmResults + Sync,
     {
-        let function = self.caller().get_export(export).and_then(wasmtime::Extern::into_func);
+        let function = self
+            .caller()
+            .get_export(export)
+            .and_then(wasmtime::Extern::into_func);
         let function = function.ok_or_else(|| {
-            Failure::trap(format!("the module exports no function named `{export}`, which this one needs"))
+            Failure::trap(format!(
+                "the module exports no function named `{export}`, which this one needs"
+            ))
         })?;
         let function = function
             .typed::<Parameters, Results>(self.caller().as_context_mut())
-            .map_err(|error| Failure::trap(format!("the function `{export}` has another type: {error:#}")))?;
+            .map_err(|error| {
+                Failure::trap(format!(
+                    "the function `{export}` has another type: {error:#}"
+                ))
+            })?;
         self.enter()?;
-        let result = function.call_async(self.caller().as_context_mut(), parameters).await;
+        let result = function
+            .call_async(self.caller().as_context_mut(), parameters)
+            .await;
         self.leave(result.as_ref().err());
         Ok(result)
     }
@@ -54,12 +65,18 @@ impl Call<'_> {
         let calls = self.guest().calls_back();
         let depth = calls.depth;
         if depth == MAX_DEPTH {
-            return Err(Failure::trap(format!("stack overflow: calls back into the guest are {MAX_DEPTH} deep")));
+            return Err(Failure::trap(format!(
+                "stack overflow: calls back into the guest are {MAX_DEPTH} deep"
+            )));
         }
         if calls.stacks.len() == depth {
             let environment = self.guest().environment();
             let kind = environment.kind_of_next();
-            let slot = environment.machine().engines.take(kind, 0).map_err(Failure::trap)?;
+            let slot = environment
+                .machine()
+                .engines
+                .take(kind, 0)
+                .map_err(Failure::trap)?;
             self.guest().calls_back().stacks.push(slot);
         }
         self.guest().calls_back().depth += 1;
@@ -86,17 +103,25 @@ impl Call<'_> {
     /// Sets in which portions fuel is given from now on, where the guest's code counts it.
     fn portion(&mut self, fuel: Option<u64>) {
         // An error says that nothing is counted.
-        let _ = self.caller().as_context_mut().fuel_async_yield_interval(fuel);
+        let _ = self
+            .caller()
+            .as_context_mut()
+            .fuel_async_yield_interval(fuel);
     }
 
     /// Counts the fuel that a trap lost: all that it can be, so that no guest computes for nothing by trapping. That is what
     /// was left of a portion, and what a function can spend beyond it before it looks.
     fn charge_what_was_lost(&mut self) {
-        let longest = self.guest().module().map_or(0, |module| module.requirements().longest_function);
+        let longest = self
+            .guest()
+            .module()
+            .map_or(0, |module| module.requirements().longest_function);
         let mut store = self.caller().as_context_mut();
         if let Ok(fuel) = store.get_fuel() {
             let left = fuel.saturating_sub(FUEL_PER_UNIT.saturating_add(longest));
-            store.set_fuel(left).expect("who has fuel can be given some");
+            store
+                .set_fuel(left)
+                .expect("who has fuel can be given some");
         }
     }
 }
@@ -104,5 +129,7 @@ impl Call<'_> {
 /// Whether code that stopped with this error may not have written down what it had computed. It does so before it calls,
 /// which is how host functions fail, and where it says `unreachable`, which is how panics end; not before other traps.
 fn loses_fuel(error: &wasmtime::Error) -> bool {
-    error.downcast_ref::<Trap>().is_some_and(|trap| *trap != Trap::UnreachableCodeReached)
+    error
+        .downcast_ref::<Trap>()
+        .is_some_and(|trap| *trap != Trap::UnreachableCodeReached)
 }

@@ -27,14 +27,21 @@ fn no_such_node(node: u64) -> HostError {
 }
 
 fn nobody_to_ask() -> HostError {
-    HostError::new(Errno::NotFound, "this machine is by itself: there are no nodes to look up")
+    HostError::new(
+        Errno::NotFound,
+        "this machine is by itself: there are no nodes to look up",
+    )
 }
 
 pub(super) fn nodes_count(_: &mut Call<'_>) -> Result<u32, Failure> {
     Ok(0)
 }
 
-pub(super) fn get_nodes(call: &mut Call<'_>, nodes: OutWords, count: Length) -> Result<u32, Failure> {
+pub(super) fn get_nodes(
+    call: &mut Call<'_>,
+    nodes: OutWords,
+    count: Length,
+) -> Result<u32, Failure> {
     call.out_words(nodes, count)?;
     Ok(0)
 }
@@ -47,7 +54,10 @@ pub(super) fn module_id(_: &mut Call<'_>) -> Result<u64, Failure> {
     Ok(0)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the published interface has them"
+)]
 pub(super) async fn spawn(
     call: &mut Call<'_>,
     node: u64,
@@ -61,7 +71,14 @@ pub(super) async fn spawn(
 ) -> Result<i32, Failure> {
     let place = call.place::<8>(process.0)?;
     let module = module(call, module_id)?;
-    let entry = Entry::read(call, module, function, function_length, parameters, parameters_length)?;
+    let entry = Entry::read(
+        call,
+        module,
+        function,
+        function_length,
+        parameters,
+        parameters_length,
+    )?;
     check_permission(call)?;
     let environment = place_of_birth(call, config_id)?;
     let spawned = match environment {
@@ -148,7 +165,10 @@ pub(super) fn default_server_certificates(
     Err(no_authority())
 }
 
-#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the published interface has them"
+)]
 pub(super) fn sign_node(
     call: &mut Call<'_>,
     certificate: Bytes,
@@ -160,5 +180,12 @@ pub(super) fn sign_node(
     length: OutU32,
 ) -> Result<u32, Failure> {
     call.range(request.0, request_length.0)?;
-    default_server_certificates(call, certificate, certificate_length, private_key, private_key_length, length)
+    default_server_certificates(
+        call,
+        certificate,
+        certificate_length,
+        private_key,
+        private_key_length,
+        length,
+    )
 }

@@ -30,10 +30,12 @@ pub(super) async fn look_up(
 ) -> Result<Result<u64, HostError>, Failure> {
     let name = call.short_text(name, length, MAX_NAME)?;
     let machine = call.guest().environment().machine().clone();
-    Ok(match machine.resolver.resolve(&name, timeout.duration()).await {
-        Ok(addresses) => Ok(keep(call, addresses)?),
-        Err(error) => Err(failure(&error)),
-    })
+    Ok(
+        match machine.resolver.resolve(&name, timeout.duration()).await {
+            Ok(addresses) => Ok(keep(call, addresses)?),
+            Err(error) => Err(failure(&error)),
+        },
+    )
 }
 
 /// Keeps addresses for the guest and returns their id.
@@ -45,7 +47,12 @@ pub(super) fn keep(call: &mut Call<'_>, addresses: Vec<SocketAddr>) -> Result<u6
 }
 
 pub(super) fn drop_dns_iterator(call: &mut Call<'_>, id: DnsId) -> Result<(), Failure> {
-    call.guest().handles().addresses.remove(id.0).map(drop).ok_or_else(|| unknown(id))
+    call.guest()
+        .handles()
+        .addresses
+        .remove(id.0)
+        .map(drop)
+        .ok_or_else(|| unknown(id))
 }
 
 pub(super) fn resolve_next(
@@ -57,10 +64,21 @@ pub(super) fn resolve_next(
     flow: OutU32,
     scope: OutU32,
 ) -> Result<i32, Failure> {
-    let (family, ip, port) = (call.place::<4>(family.0)?, call.place::<16>(ip.0)?, call.place::<2>(port.0)?);
+    let (family, ip, port) = (
+        call.place::<4>(family.0)?,
+        call.place::<16>(ip.0)?,
+        call.place::<2>(port.0)?,
+    );
     let (flow, scope) = (call.place::<4>(flow.0)?, call.place::<4>(scope.0)?);
-    let addresses = call.guest().handles().addresses.get_mut(id.0).ok_or_else(|| unknown(id))?;
-    let Some(address) = addresses.next() else { return Ok(1) };
+    let addresses = call
+        .guest()
+        .handles()
+        .addresses
+        .get_mut(id.0)
+        .ok_or_else(|| unknown(id))?;
+    let Some(address) = addresses.next() else {
+        return Ok(1);
+    };
     call.put(port, address.port().to_le_bytes());
     match address {
         SocketAddr::V4(address) => {

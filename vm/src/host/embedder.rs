@@ -4,7 +4,8 @@ use super::Guest;
 use wasmtime::{Caller, IntoFunc, Linker, WasmRet, WasmTyList, component};
 
 type CoreLink = Box<dyn Fn(&mut Linker<Guest>) -> wasmtime::Result<()> + Send + Sync>;
-type ComponentLink = Box<dyn Fn(&mut component::Linker<Guest>) -> wasmtime::Result<()> + Send + Sync>;
+type ComponentLink =
+    Box<dyn Fn(&mut component::Linker<Guest>) -> wasmtime::Result<()> + Send + Sync>;
 
 /// Functions that an embedder adds to what guests can import.
 ///
@@ -42,12 +43,21 @@ impl Host {
     ) -> &mut Host {
         let (module, field) = (namespace.to_string(), name.to_string());
         self.names.push(format!("{namespace}::{name}"));
-        self.core.push(Box::new(move |linker| linker.func_wrap(&module, &field, function.clone()).map(drop)));
+        self.core.push(Box::new(move |linker| {
+            linker
+                .func_wrap(&module, &field, function.clone())
+                .map(drop)
+        }));
         self
     }
 
     /// Adds a function that may suspend its process. While it waits the process can be killed: the future is dropped then.
-    pub fn waiting_function<Params, Results, F>(&mut self, namespace: &str, name: &str, function: F) -> &mut Host
+    pub fn waiting_function<Params, Results, F>(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        function: F,
+    ) -> &mut Host
     where
         Params: WasmTyList,
         Results: WasmRet,
@@ -59,7 +69,11 @@ impl Host {
     {
         let (module, field) = (namespace.to_string(), name.to_string());
         self.names.push(format!("{namespace}::{name}"));
-        self.core.push(Box::new(move |linker| linker.func_wrap_async(&module, &field, function.clone()).map(drop)));
+        self.core.push(Box::new(move |linker| {
+            linker
+                .func_wrap_async(&module, &field, function.clone())
+                .map(drop)
+        }));
         self
     }
 
@@ -83,7 +97,10 @@ impl Host {
         self.core.iter().try_for_each(|link| link(linker))
     }
 
-    pub(crate) fn link_components(&self, linker: &mut component::Linker<Guest>) -> wasmtime::Result<()> {
+    pub(crate) fn link_components(
+        &self,
+        linker: &mut component::Linker<Guest>,
+    ) -> wasmtime::Result<()> {
         self.components.iter().try_for_each(|link| link(linker))
     }
 }

@@ -17,7 +17,10 @@ pub(super) fn create_empty_config(call: &mut Call<'_>, out: OutU64) -> Result<i3
     let place = call.place::<8>(out.0)?;
     let guest = call.guest();
     if !guest.environment().config().permissions.create_configs {
-        let error = HostError::new(Errno::NotGranted, "the environment does not let its processes make configurations");
+        let error = HostError::new(
+            Errno::NotGranted,
+            "the environment does not let its processes make configurations",
+        );
         return call.answer(place, Err(error));
     }
     let configs = guest.handles().configs.len();
@@ -75,16 +78,23 @@ pub(super) fn create(call: &mut Call<'_>, id: ConfigId, out: OutU64) -> Result<i
     let config = config(call, id)?.clone();
     let guest = call.guest();
     let environments = guest.handles().environments.len();
-    let result = guest.check_room(environments, "environments").and_then(|()| {
-        let made = guest.environment().inner(config, true);
-        made.map_err(|error| HostError::new(Errno::LimitReached, error))
-    });
+    let result = guest
+        .check_room(environments, "environments")
+        .and_then(|()| {
+            let made = guest.environment().inner(config, true);
+            made.map_err(|error| HostError::new(Errno::LimitReached, error))
+        });
     let result = result.map(|environment| guest.handles().environments.insert(environment));
     call.answer(place, result)
 }
 
 pub(super) fn drop(call: &mut Call<'_>, id: EnvironmentId) -> Result<(), Failure> {
-    call.guest().handles().environments.remove(id.0).map(std::mem::drop).ok_or_else(|| unknown(id))
+    call.guest()
+        .handles()
+        .environments
+        .remove(id.0)
+        .map(std::mem::drop)
+        .ok_or_else(|| unknown(id))
 }
 
 /// Returns an environment by its id, or the caller's own.
@@ -92,7 +102,12 @@ pub(super) fn environment(call: &mut Call<'_>, id: EnvironmentId) -> Result<Envi
     if id.0 == OWN {
         return Ok(call.guest().environment().clone());
     }
-    call.guest().handles().environments.get(id.0).cloned().ok_or_else(|| unknown(id))
+    call.guest()
+        .handles()
+        .environments
+        .get(id.0)
+        .cloned()
+        .ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: EnvironmentId) -> Failure {
@@ -118,12 +133,21 @@ pub(super) async fn spawn(
 ) -> Result<i32, Failure> {
     let place = call.place::<8>(process.0)?;
     let module = module(call, module_id)?;
-    let entry = Entry::read(call, module, function, function_length, parameters, parameters_length)?;
+    let entry = Entry::read(
+        call,
+        module,
+        function,
+        function_length,
+        parameters,
+        parameters_length,
+    )?;
     check_permission(call)?;
     let environment = environment(call, environment_id)?;
     let message = match super::message::compose(call, tag, data, length, sockets, count) {
         Ok(message) => (tag != 0).then_some(message),
-        Err(Failure::Errno(errno)) => return call.answer(place, Err(HostError::new(errno, TOO_LARGE))),
+        Err(Failure::Errno(errno)) => {
+            return call.answer(place, Err(HostError::new(errno, TOO_LARGE)));
+        }
         Err(trap) => return Err(trap),
     };
     let spawned = entry.spawn(call, &environment, link, message).await;
@@ -144,7 +168,9 @@ pub(super) fn register(
     let environment = environment(call, environment_id)?;
     let registrar = call.guest().process().pid();
     let name = Name::new(&name, &version).map_err(|error| errno(&error))?;
-    environment.register(&name, process, registrar).map_err(|error| errno(&error))?;
+    environment
+        .register(&name, process, registrar)
+        .map_err(|error| errno(&error))?;
     Ok(0)
 }
 
@@ -161,7 +187,9 @@ pub(super) fn unregister(
     let environment = environment(call, environment_id)?;
     let caller = call.guest().process().pid();
     let name = Name::new(&name, &version).map_err(|error| errno(&error))?;
-    environment.unregister(&name, caller).map_err(|error| errno(&error))?;
+    environment
+        .unregister(&name, caller)
+        .map_err(|error| errno(&error))?;
     Ok(0)
 }
 
@@ -178,7 +206,9 @@ pub(super) fn lookup(
     let name = call.short_text(name, name_length, MAX_TEXT)?;
     let query = call.short_text(query, query_length, MAX_TEXT)?;
     let environment = environment(call, environment_id)?;
-    let found = environment.lookup(&name, &query).map_err(|error| errno(&error))?;
+    let found = environment
+        .lookup(&name, &query)
+        .map_err(|error| errno(&error))?;
     call.put(place, found.number().to_le_bytes());
     Ok(0)
 }

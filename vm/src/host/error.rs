@@ -5,7 +5,11 @@ use super::{Call, Failure};
 use crate::resources::HostError;
 
 fn error<'a>(call: &'a mut Call<'_>, id: ErrorId) -> Result<&'a HostError, Failure> {
-    call.guest().handles().errors.get(id.0).ok_or_else(|| unknown(id))
+    call.guest()
+        .handles()
+        .errors
+        .get(id.0)
+        .ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: ErrorId) -> Failure {
@@ -23,7 +27,12 @@ pub(super) fn to_string(call: &mut Call<'_>, id: ErrorId, text: OutText) -> Resu
 }
 
 pub(super) fn drop(call: &mut Call<'_>, id: ErrorId) -> Result<(), Failure> {
-    call.guest().handles().errors.remove(id.0).map(std::mem::drop).ok_or_else(|| unknown(id))
+    call.guest()
+        .handles()
+        .errors
+        .remove(id.0)
+        .map(std::mem::drop)
+        .ok_or_else(|| unknown(id))
 }
 
 pub(super) fn kind(call: &mut Call<'_>, id: ErrorId) -> Result<u32, Failure> {

@@ -88,8 +88,9 @@ impl Slot {
                 text.as_bytes()
             }
         };
-        let rest =
-            data.get(self.head..).ok_or_else(|| Failure::trap("the read head is behind the end of the message"))?;
+        let rest = data
+            .get(self.head..)
+            .ok_or_else(|| Failure::trap("the read head is behind the end of the message"))?;
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
         self.head += count;
@@ -104,7 +105,12 @@ impl Guest {
             Origin::Module(module) => module.requirements().memory,
             Origin::Component(component) => component.requirements().memory,
         };
-        let meter = Meter::new(environment.limits(), environment.quota().clone(), memory, declared);
+        let meter = Meter::new(
+            environment.limits(),
+            environment.quota().clone(),
+            memory,
+            declared,
+        );
         let life = Life {
             process,
             origin,
@@ -120,7 +126,10 @@ impl Guest {
             databases: None,
             extensions: HashMap::new(),
         };
-        Guest { life: Some(life), memory: None }
+        Guest {
+            life: Some(life),
+            memory: None,
+        }
     }
 
     /// Begins to serve another process, on the same instance.
@@ -132,7 +141,8 @@ impl Guest {
             Origin::Module(module) => *module.requirements(),
             Origin::Component(_) => unreachable!("only instances of modules serve again"),
         };
-        life.meter.begin_with(required.memory, required.table_elements);
+        life.meter
+            .begin_with(required.memory, required.table_elements);
     }
 
     /// Drops all that belongs to the process: for an instance that waits for the next one.
@@ -146,11 +156,15 @@ impl Guest {
     }
 
     fn life(&self) -> &Life {
-        self.life.as_ref().expect("no code of a guest or for one runs without a process")
+        self.life
+            .as_ref()
+            .expect("no code of a guest or for one runs without a process")
     }
 
     fn life_mut(&mut self) -> &mut Life {
-        self.life.as_mut().expect("no code of a guest or for one runs without a process")
+        self.life
+            .as_mut()
+            .expect("no code of a guest or for one runs without a process")
     }
 
     /// Returns its process.
@@ -174,8 +188,14 @@ impl Guest {
     /// Returns the value of a type that the embedder keeps with this process; made when it is asked for first, dropped with
     /// the process.
     pub fn extension<T: Default + Send + 'static>(&mut self) -> &mut T {
-        let value = self.life_mut().extensions.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(T::default()));
-        value.downcast_mut().expect("each type has a value of its own")
+        let value = self
+            .life_mut()
+            .extensions
+            .entry(TypeId::of::<T>())
+            .or_insert_with(|| Box::new(T::default()));
+        value
+            .downcast_mut()
+            .expect("each type has a value of its own")
     }
 
     /// Keeps a resource of the embedder's for the process and returns its id.
@@ -199,7 +219,13 @@ impl Guest {
     ///
     /// Traps where the guest composes no message.
     pub fn attach(&mut self, resource: Foreign) -> Result<u64, Failure> {
-        super::message::push(self, Attachment { resource: Resource::Foreign(resource), permit: None })
+        super::message::push(
+            self,
+            Attachment {
+                resource: Resource::Foreign(resource),
+                permit: None,
+            },
+        )
     }
 
     /// Takes a resource of the embedder's out of the message that the guest received last; `None` where there is none in
@@ -208,7 +234,10 @@ impl Guest {
         let (message, _) = self.message().ok()?;
         let place = message.attachments.get_mut(usize::try_from(place).ok()?)?;
         match place.take()? {
-            Attachment { resource: Resource::Foreign(resource), .. } => Some(resource),
+            Attachment {
+                resource: Resource::Foreign(resource),
+                ..
+            } => Some(resource),
             other => {
                 *place = Some(other);
                 None
@@ -231,7 +260,10 @@ impl Guest {
 
     /// Returns the limit that the guest met last: by growing, since it waited, or in its last WASI call.
     pub(crate) fn refused(&self) -> Option<LimitReached> {
-        self.life().meter.refused().or_else(|| self.life().wasi.as_ref()?.refused())
+        self.life()
+            .meter
+            .refused()
+            .or_else(|| self.life().wasi.as_ref()?.refused())
     }
 
     /// Takes the limit that the guest met last, so that [`Guest::refused`] tells only of what comes.
@@ -270,7 +302,10 @@ impl Guest {
     /// Puts a message into the slot; what was there is dropped.
     pub(super) fn fill_slot(&mut self, mail: Mail) -> &mut Slot {
         let life = self.life_mut();
-        if let Some(Slot { mail: Mail::Data(Message { mut data, .. }), .. }) = life.slot.take()
+        if let Some(Slot {
+            mail: Mail::Data(Message { mut data, .. }),
+            ..
+        }) = life.slot.take()
             && (1..=SPARE).contains(&data.capacity())
         {
             data.clear();
@@ -297,9 +332,16 @@ impl Guest {
     /// Returns the message of data in the slot.
     pub(super) fn message(&mut self) -> Result<(&mut Message, &mut usize), Failure> {
         match &mut self.life_mut().slot {
-            Some(Slot { mail: Mail::Data(message), head }) => Ok((message, head)),
-            Some(_) => Err(Failure::trap("the message at hand tells of a death and has no data")),
-            None => Err(Failure::trap("there is no message at hand: create or receive one first")),
+            Some(Slot {
+                mail: Mail::Data(message),
+                head,
+            }) => Ok((message, head)),
+            Some(_) => Err(Failure::trap(
+                "the message at hand tells of a death and has no data",
+            )),
+            None => Err(Failure::trap(
+                "there is no message at hand: create or receive one first",
+            )),
         }
     }
 
@@ -312,7 +354,8 @@ impl Guest {
 
     /// Traps where no more handles of a kind may be held: for functions that have no other way to say so.
     pub(super) fn room_for(&self, held: usize, what: &str) -> Result<(), Failure> {
-        self.check_room(held, what).map_err(|error| Failure::trap(error.text))
+        self.check_room(held, what)
+            .map_err(|error| Failure::trap(error.text))
     }
 
     /// Checks that one more handle of a kind may be held.
@@ -321,7 +364,10 @@ impl Guest {
         if (held as u64) < allowed {
             return Ok(());
         }
-        Err(HostError::new(Errno::LimitReached, format!("a process holds at most {allowed} {what}; give some back")))
+        Err(HostError::new(
+            Errno::LimitReached,
+            format!("a process holds at most {allowed} {what}; give some back"),
+        ))
     }
 
     /// Whether the process has been on turn anew since this was asked last.
@@ -357,7 +403,11 @@ impl Guest {
         }
         let environment = life.process.environment();
         let memory = environment.limits().get(Limit::Memory);
-        let (account, closed) = Account::new(memory, environment.quota(), environment.program().database_turns())?;
+        let (account, closed) = Account::new(
+            memory,
+            environment.quota(),
+            environment.program().database_turns(),
+        )?;
         life.process.ends_after(closed);
         Ok(life.databases.insert(account).clone())
     }
@@ -372,7 +422,13 @@ impl Guest {
 
     /// Returns the WASI context.
     pub(super) fn wasi(&mut self) -> &mut Wasi {
-        let Life { process, origin, wasi, redirected, .. } = self.life_mut();
+        let Life {
+            process,
+            origin,
+            wasi,
+            redirected,
+            ..
+        } = self.life_mut();
         wasi.get_or_insert_with(|| {
             let environment = process.environment();
             let given = match origin {
@@ -394,9 +450,22 @@ impl Guest {
         self.wasi();
         self.extension::<T>();
         let life = self.life_mut();
-        let wasi = life.wasi.as_mut().expect("it was just made").begin_call().ctx();
-        let value = life.extensions.get_mut(&TypeId::of::<T>()).expect("it was just made");
-        (wasi, value.downcast_mut().expect("each type has a value of its own"))
+        let wasi = life
+            .wasi
+            .as_mut()
+            .expect("it was just made")
+            .begin_call()
+            .ctx();
+        let value = life
+            .extensions
+            .get_mut(&TypeId::of::<T>())
+            .expect("it was just made");
+        (
+            wasi,
+            value
+                .downcast_mut()
+                .expect("each type has a value of its own"),
+        )
     }
 }
 

@@ -32,7 +32,11 @@ pub(super) fn create_data(call: &mut Call<'_>, tag: i64, _capacity: u64) -> Resu
     // The capacity is the guest's wish; memory is taken as data comes.
     let guest = call.guest();
     let data = guest.take_spare();
-    guest.fill_slot(Mail::Data(Message { tag, data, ..Message::default() }));
+    guest.fill_slot(Mail::Data(Message {
+        tag,
+        data,
+        ..Message::default()
+    }));
     Ok(())
 }
 
@@ -48,10 +52,18 @@ pub(super) fn write_data(call: &mut Call<'_>, data: Bytes, length: Length) -> Re
     Ok(length.0)
 }
 
-pub(super) fn read_data(call: &mut Call<'_>, buffer: Buffer, length: Length) -> Result<u32, Failure> {
+pub(super) fn read_data(
+    call: &mut Call<'_>,
+    buffer: Buffer,
+    length: Length,
+) -> Result<u32, Failure> {
     let (mut memory, guest) = call.parts()?;
     let bytes = memory.bytes(buffer.0, length.0)?;
-    guest.slot().as_mut().ok_or_else(nothing_at_hand)?.read(bytes)
+    guest
+        .slot()
+        .as_mut()
+        .ok_or_else(nothing_at_hand)?
+        .read(bytes)
 }
 
 pub(super) fn seek_data(call: &mut Call<'_>, position: u64) -> Result<(), Failure> {
@@ -80,7 +92,12 @@ pub(super) fn data_size(call: &mut Call<'_>) -> Result<u64, Failure> {
 }
 
 pub(super) fn at_hand<'a>(call: &'a mut Call<'_>) -> Result<&'a Mail, Failure> {
-    Ok(&call.guest().slot().as_ref().ok_or_else(nothing_at_hand)?.mail)
+    Ok(&call
+        .guest()
+        .slot()
+        .as_ref()
+        .ok_or_else(nothing_at_hand)?
+        .mail)
 }
 
 fn nothing_at_hand() -> Failure {
@@ -89,7 +106,13 @@ fn nothing_at_hand() -> Failure {
 
 pub(super) fn push_module(call: &mut Call<'_>, module: ModuleId) -> Result<u64, Failure> {
     let module = super::process::module(call, module)?;
-    push(call.guest(), Attachment { resource: Resource::Module(module), permit: None })
+    push(
+        call.guest(),
+        Attachment {
+            resource: Resource::Module(module),
+            permit: None,
+        },
+    )
 }
 
 pub(super) fn push_tcp_stream(call: &mut Call<'_>, stream: StreamId) -> Result<u64, Failure> {
@@ -113,14 +136,22 @@ fn push_socket<T: Clone>(
 ) -> Result<u64, Failure> {
     call.guest().message()?;
     let held = kept.remove(call, id)?;
-    push(call.guest(), Attachment { resource: resource(held.socket), permit: Some(held.permit) })
+    push(
+        call.guest(),
+        Attachment {
+            resource: resource(held.socket),
+            permit: Some(held.permit),
+        },
+    )
 }
 
 /// Puts a resource into the message at hand and returns its place there.
 pub(super) fn push(guest: &mut Guest, attachment: Attachment) -> Result<u64, Failure> {
     let (message, _) = guest.message()?;
     if message.attachments.len() >= MAX_RESOURCES {
-        return Err(Failure::trap(format!("a message carries at most {MAX_RESOURCES} resources")));
+        return Err(Failure::trap(format!(
+            "a message carries at most {MAX_RESOURCES} resources"
+        )));
     }
     message.attachments.push(Some(attachment));
     Ok(message.attachments.len() as u64 - 1)
@@ -132,9 +163,10 @@ pub(super) fn take_module(call: &mut Call<'_>, index: u64) -> Result<u64, Failur
     let (message, _) = call.guest().message()?;
     let place = place(message, index)?;
     match place.take() {
-        Some(Attachment { resource: Resource::Module(module), .. }) => {
-            Ok(call.guest().handles().modules.insert(module))
-        }
+        Some(Attachment {
+            resource: Resource::Module(module),
+            ..
+        }) => Ok(call.guest().handles().modules.insert(module)),
         other => Err(put_back(place, other, index, "module")),
     }
 }
@@ -177,32 +209,52 @@ fn take_socket<T: Clone>(
             let permit = permit.expect("a socket is counted from when it is put into a message");
             Ok(kept.insert(call, Held { socket, permit }))
         }
-        Err(resource) => Err(put_back(place, Some(Attachment { resource, permit }), index, kept.name)),
+        Err(resource) => Err(put_back(
+            place,
+            Some(Attachment { resource, permit }),
+            index,
+            kept.name,
+        )),
     }
 }
 
 pub(super) fn resource_kind(call: &mut Call<'_>, index: u64) -> Result<u32, Failure> {
     let (message, _) = call.guest().message()?;
-    let attachment = usize::try_from(index).ok().and_then(|index| message.attachments.get(index)?.as_ref());
+    let attachment = usize::try_from(index)
+        .ok()
+        .and_then(|index| message.attachments.get(index)?.as_ref());
     let kind = attachment.map_or(ResourceKind::None, |attachment| attachment.resource.kind());
     Ok(kind as u32)
 }
 
 pub(super) fn place(message: &mut Message, index: u64) -> Result<&mut Option<Attachment>, Failure> {
     let index_in = usize::try_from(index).unwrap_or(usize::MAX);
-    message.attachments.get_mut(index_in).ok_or_else(|| Failure::trap(format!("the message has no resource {index}")))
+    message
+        .attachments
+        .get_mut(index_in)
+        .ok_or_else(|| Failure::trap(format!("the message has no resource {index}")))
 }
 
-pub(super) fn put_back(place: &mut Option<Attachment>, taken: Option<Attachment>, index: u64, kind: &str) -> Failure {
+pub(super) fn put_back(
+    place: &mut Option<Attachment>,
+    taken: Option<Attachment>,
+    index: u64,
+    kind: &str,
+) -> Failure {
     *place = taken;
-    Failure::trap(format!("resource {index} of the message is no {kind} or was taken out already"))
+    Failure::trap(format!(
+        "resource {index} of the message is no {kind} or was taken out already"
+    ))
 }
 
 /// Takes the message out of the slot to send it.
 pub(super) fn take_message(call: &mut Call<'_>) -> Result<Message, Failure> {
     call.guest().message()?;
     match call.guest().slot().take() {
-        Some(Slot { mail: Mail::Data(message), .. }) => Ok(message),
+        Some(Slot {
+            mail: Mail::Data(message),
+            ..
+        }) => Ok(message),
         _ => unreachable!("the slot was just seen to hold data"),
     }
 }
@@ -294,13 +346,18 @@ pub(super) mod at_once {
         // Before anything is taken: a bad pointer is told also where no message comes.
         memory.bytes(buffer.0, length.0)?;
         memory.bytes(header.0, MessageHeader::SIZE as u32)?;
-        let Some(slot) = look(guest, &wanted, timeout) else { return Ok(None) };
+        let Some(slot) = look(guest, &wanted, timeout) else {
+            return Ok(None);
+        };
         hand_over(&mut memory, slot, buffer, length, header).map(Some)
     }
 
     /// Takes what is wanted into the slot if it is there; otherwise the process remembers that it waits.
     fn look<'a>(guest: &'a mut Guest, wanted: &Wanted, timeout: Millis) -> Option<&'a mut Slot> {
-        let Received::Mail(mail) = guest.process().receive(wanted, 0, timeout.duration().is_none()) else {
+        let Received::Mail(mail) = guest
+            .process()
+            .receive(wanted, 0, timeout.duration().is_none())
+        else {
             return None;
         };
         guest.meter().forget_refusal();
@@ -310,7 +367,9 @@ pub(super) mod at_once {
 
 pub(super) async fn send(call: &mut Call<'_>, process: Pid) -> Result<i32, Failure> {
     let message = take_message(call)?;
-    deliver_again(call, process, message).await.map_err(|error| error.errno())?;
+    deliver_again(call, process, message)
+        .await
+        .map_err(|error| error.errno())?;
     Ok(0)
 }
 
@@ -337,7 +396,12 @@ pub(super) async fn send_receive_skip_search(
     })
 }
 
-pub(super) async fn receive(call: &mut Call<'_>, _: Words, _: Length, timeout: Millis) -> Result<i32, Failure> {
+pub(super) async fn receive(
+    call: &mut Call<'_>,
+    _: Words,
+    _: Length,
+    timeout: Millis,
+) -> Result<i32, Failure> {
     let arrival = Arrival::go_on(call.guest().process().clone(), timeout);
     Ok(match wait(call, arrival, timeout).await {
         Ok(()) => at_hand(call)?.kind() as i32,
@@ -355,7 +419,9 @@ pub(super) async fn send_bytes(
     count: Length,
 ) -> Result<i32, Failure> {
     let message = compose(call, tag, data, length, sockets, count)?;
-    deliver_again(call, process, message).await.map_err(|error| error.errno())?;
+    deliver_again(call, process, message)
+        .await
+        .map_err(|error| error.errno())?;
     Ok(0)
 }
 
@@ -378,7 +444,11 @@ pub(super) fn compose(
     if u64::from(length.0) > guest.environment().limits().get(Limit::MessageBytes) {
         return Err(Failure::Errno(Errno::MessageTooLarge));
     }
-    Ok(Message { tag, data: guest.data_of(bytes), attachments })
+    Ok(Message {
+        tag,
+        data: guest.data_of(bytes),
+        attachments,
+    })
 }
 
 /// Makes a copy of the socket that a word names.
@@ -386,10 +456,14 @@ fn copy_of_socket(guest: &mut Guest, word: u64) -> Result<Attachment, Failure> {
     let (kind, id) = ResourceKind::of_word(word);
     match kind {
         // A bare id is a stream's.
-        Some(ResourceKind::None | ResourceKind::TcpStream) => STREAMS.attach(guest, id, Resource::TcpStream),
+        Some(ResourceKind::None | ResourceKind::TcpStream) => {
+            STREAMS.attach(guest, id, Resource::TcpStream)
+        }
         Some(ResourceKind::TlsStream) => TLS_STREAMS.attach(guest, id, Resource::TlsStream),
         Some(ResourceKind::UdpSocket) => UDP_SOCKETS.attach(guest, id, Resource::UdpSocket),
-        _ => Err(Failure::trap(format!("there is no socket {word:#x}: its first byte is no kind of socket"))),
+        _ => Err(Failure::trap(format!(
+            "there is no socket {word:#x}: its first byte is no kind of socket"
+        ))),
     }
 }
 
@@ -407,7 +481,10 @@ pub(super) async fn receive_bytes(
         return Ok(code);
     }
     let (mut memory, guest) = call.parts()?;
-    let slot = guest.slot().as_mut().expect("what was waited for is in the slot");
+    let slot = guest
+        .slot()
+        .as_mut()
+        .expect("what was waited for is in the slot");
     hand_over(&mut memory, slot, buffer, length, header)
 }
 
@@ -420,7 +497,10 @@ fn hand_over(
     header: OutHeader,
 ) -> Result<i32, Failure> {
     let kind = slot.mail.kind();
-    let mut described = MessageHeader { kind: kind as u32, ..MessageHeader::default() };
+    let mut described = MessageHeader {
+        kind: kind as u32,
+        ..MessageHeader::default()
+    };
     match &slot.mail {
         Mail::Data(message) => {
             described.length = message.data.len() as u32;
@@ -435,17 +515,26 @@ fn hand_over(
             described.tag = *tag;
         }
     }
-    memory.bytes(header.0, MessageHeader::SIZE as u32)?.copy_from_slice(&described.to_bytes());
+    memory
+        .bytes(header.0, MessageHeader::SIZE as u32)?
+        .copy_from_slice(&described.to_bytes());
     slot.read(memory.bytes(buffer.0, length.0)?)?;
     Ok(kind as i32)
 }
 
 pub(super) fn wanted(memory: &mut View<'_>, tags: Words, count: Length) -> Result<Wanted, Failure> {
-    Ok(memory.words(tags, count, MAX_TAGS)?.map(u64::cast_signed).collect())
+    Ok(memory
+        .words(tags, count, MAX_TAGS)?
+        .map(u64::cast_signed)
+        .collect())
 }
 
 /// Waits until what is wanted is in the slot. `Err` is the code of a receive that got nothing.
-pub(super) async fn wait(call: &mut Call<'_>, arrival: Arrival, timeout: Millis) -> Result<(), i32> {
+pub(super) async fn wait(
+    call: &mut Call<'_>,
+    arrival: Arrival,
+    timeout: Millis,
+) -> Result<(), i32> {
     let found = match timeout.duration() {
         None => arrival.await,
         Some(time) => {
@@ -476,15 +565,30 @@ pub(super) struct Arrival {
 
 impl Arrival {
     /// Begins to wait for what has at least this sequence number.
-    pub(super) fn expect(process: Process, wanted: &Wanted, since: u64, timeout: Millis) -> Arrival {
+    pub(super) fn expect(
+        process: Process,
+        wanted: &Wanted,
+        since: u64,
+        timeout: Millis,
+    ) -> Arrival {
         let forever = timeout.duration().is_none();
         process.expect(wanted, since, forever);
-        Arrival { process, forever, was_looked: false, is_over: false }
+        Arrival {
+            process,
+            forever,
+            was_looked: false,
+            is_over: false,
+        }
     }
 
     /// Goes on with the wait that began with a look into the mailbox, on this turn.
     fn go_on(process: Process, timeout: Millis) -> Arrival {
-        Arrival { process, forever: timeout.duration().is_none(), was_looked: true, is_over: false }
+        Arrival {
+            process,
+            forever: timeout.duration().is_none(),
+            was_looked: true,
+            is_over: false,
+        }
     }
 
     fn look(&mut self) -> Poll<Result<Mail, i32>> {
@@ -529,5 +633,7 @@ impl Drop for Arrival {
 
 /// Returns a timer; a time beyond what the clock can tell never comes.
 pub(super) fn timer(time: std::time::Duration) -> Timer {
-    std::time::Instant::now().checked_add(time).map_or_else(Timer::never, Timer::at)
+    std::time::Instant::now()
+        .checked_add(time)
+        .map_or_else(Timer::never, Timer::at)
 }

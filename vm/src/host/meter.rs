@@ -42,7 +42,8 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(super) fn new(limits: &Limits, quota: Arc<Quota>, permit: Permit, permitted: u64) -> Meter {
-        let (most_memory, most_table_elements) = (limits.get(Limit::Memory), limits.get(Limit::TableElements));
+        let (most_memory, most_table_elements) =
+            (limits.get(Limit::Memory), limits.get(Limit::TableElements));
         Meter {
             most_memory,
             most_table_elements,
@@ -104,7 +105,11 @@ impl Meter {
         let wanted = self.memory.saturating_add(growth);
         let allowed = self.most_memory;
         if wanted > allowed {
-            return Err(LimitReached { limit: Limit::Memory, allowed, wanted: Some(wanted) });
+            return Err(LimitReached {
+                limit: Limit::Memory,
+                allowed,
+                wanted: Some(wanted),
+            });
         }
         if wanted > self.permitted {
             self.permit.grow(wanted - self.permitted)?;
@@ -118,7 +123,11 @@ impl Meter {
         let wanted = self.table_elements.saturating_add(growth);
         let allowed = self.most_table_elements;
         if wanted > allowed {
-            return Err(LimitReached { limit: Limit::TableElements, allowed, wanted: Some(wanted) });
+            return Err(LimitReached {
+                limit: Limit::TableElements,
+                allowed,
+                wanted: Some(wanted),
+            });
         }
         self.table_elements = wanted;
         Ok(())
@@ -131,7 +140,12 @@ impl Meter {
 }
 
 impl ResourceLimiter for Meter {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             // The module's own bound, which is no limit of the environment's.
             return Ok(false);
@@ -140,7 +154,12 @@ impl ResourceLimiter for Meter {
         Ok(self.note(grown))
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
@@ -179,7 +198,14 @@ mod tests {
         let mut meter = meter(Limit::Memory, 100);
         assert!(meter.memory_growing(0, 60, None).expect("it answers"));
         assert!(!meter.memory_growing(0, 60, None).expect("it answers"));
-        assert_eq!(meter.refused(), Some(LimitReached { limit: Limit::Memory, allowed: 100, wanted: Some(120) }));
+        assert_eq!(
+            meter.refused(),
+            Some(LimitReached {
+                limit: Limit::Memory,
+                allowed: 100,
+                wanted: Some(120)
+            })
+        );
         assert!(meter.memory_growing(0, 40, None).expect("it answers"));
         assert_eq!((meter.memory(), meter.refused()), (100, None));
     }
@@ -203,7 +229,16 @@ mod tests {
             let fuel = left * FUEL_PER_UNIT / 10;
             meter.charge_compute(fuel).expect("2 units are allowed");
         }
-        let reached = meter.charge_compute(7 * FUEL_PER_UNIT).expect_err("3 units are too many");
-        assert_eq!(reached, LimitReached { limit: Limit::TotalCompute, allowed: 2, wanted: Some(3) });
+        let reached = meter
+            .charge_compute(7 * FUEL_PER_UNIT)
+            .expect_err("3 units are too many");
+        assert_eq!(
+            reached,
+            LimitReached {
+                limit: Limit::TotalCompute,
+                allowed: 2,
+                wanted: Some(3)
+            }
+        );
     }
 }

@@ -7,27 +7,56 @@ use crate::metrics::Update;
 /// The longest name of a metric, in bytes.
 const MAX_NAME: u32 = 256;
 
-pub(super) fn counter(call: &mut Call<'_>, name: Bytes, length: Length, value: u64) -> Result<(), Failure> {
+pub(super) fn counter(
+    call: &mut Call<'_>,
+    name: Bytes,
+    length: Length,
+    value: u64,
+) -> Result<(), Failure> {
     update(call, name, length, Update::CounterTo(value))
 }
 
-pub(super) fn increment_counter(call: &mut Call<'_>, name: Bytes, length: Length) -> Result<(), Failure> {
+pub(super) fn increment_counter(
+    call: &mut Call<'_>,
+    name: Bytes,
+    length: Length,
+) -> Result<(), Failure> {
     update(call, name, length, Update::CounterBy(1))
 }
 
-pub(super) fn gauge(call: &mut Call<'_>, name: Bytes, length: Length, value: f64) -> Result<(), Failure> {
+pub(super) fn gauge(
+    call: &mut Call<'_>,
+    name: Bytes,
+    length: Length,
+    value: f64,
+) -> Result<(), Failure> {
     update(call, name, length, Update::GaugeTo(value))
 }
 
-pub(super) fn increment_gauge(call: &mut Call<'_>, name: Bytes, length: Length, value: f64) -> Result<(), Failure> {
+pub(super) fn increment_gauge(
+    call: &mut Call<'_>,
+    name: Bytes,
+    length: Length,
+    value: f64,
+) -> Result<(), Failure> {
     update(call, name, length, Update::GaugeBy(value))
 }
 
-pub(super) fn decrement_gauge(call: &mut Call<'_>, name: Bytes, length: Length, value: f64) -> Result<(), Failure> {
+pub(super) fn decrement_gauge(
+    call: &mut Call<'_>,
+    name: Bytes,
+    length: Length,
+    value: f64,
+) -> Result<(), Failure> {
     update(call, name, length, Update::GaugeBy(-value))
 }
 
-pub(super) fn histogram(call: &mut Call<'_>, name: Bytes, length: Length, value: f64) -> Result<(), Failure> {
+pub(super) fn histogram(
+    call: &mut Call<'_>,
+    name: Bytes,
+    length: Length,
+    value: f64,
+) -> Result<(), Failure> {
     update(call, name, length, Update::Sample(value))
 }
 
@@ -37,6 +66,9 @@ fn update(call: &mut Call<'_>, name: Bytes, length: Length, update: Update) -> R
         return Err(Failure::trap("a metric has a name, and this one is empty"));
     }
     let environment = call.guest().environment();
-    environment.program().metrics(environment.machine()).update(environment, &name, update);
+    environment
+        .program()
+        .metrics(environment.machine())
+        .update(environment, &name, update);
     Ok(())
 }

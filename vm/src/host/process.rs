@@ -25,14 +25,22 @@ pub(super) async fn compile_module(
 ) -> Result<i32, Failure> {
     let place = call.place::<8>(module.0)?;
     let range = call.range(data.0, length.0)?;
-    if !call.guest().environment().config().permissions.compile_modules {
+    if !call
+        .guest()
+        .environment()
+        .config()
+        .permissions
+        .compile_modules
+    {
         return Ok(-1);
     }
     let modules = call.guest().handles().modules.len();
     if let Err(error) = call.guest().check_room(modules, "modules") {
         return call.answer(place, Err(error));
     }
-    let result = compile(call, range).await.map(|module| call.guest().handles().modules.insert(module));
+    let result = compile(call, range)
+        .await
+        .map(|module| call.guest().handles().modules.insert(module));
     call.answer(place, result)
 }
 
@@ -45,17 +53,29 @@ pub(super) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
     let bytes = call.bytes(range).to_vec();
     if !bytes.starts_with(b"\0asm") {
         // Text is for people: a guest's is not worth a second parser to be attacked.
-        return Err(HostError::new(Errno::BadModule, "not a wasm module in the binary format"));
+        return Err(HostError::new(
+            Errno::BadModule,
+            "not a wasm module in the binary format",
+        ));
     }
     let machine = call.guest().environment().machine().clone();
     let pid = call.guest().process().pid();
     let name = format!("{} (compiled by {pid})", own_module(call).name());
     let shared = machine.clone();
-    machine.compiler.run(move || Module::new(&shared, &name, &bytes)).await.map_err(bad)
+    machine
+        .compiler
+        .run(move || Module::new(&shared, &name, &bytes))
+        .await
+        .map_err(bad)
 }
 
 pub(super) fn drop_module(call: &mut Call<'_>, module: ModuleId) -> Result<(), Failure> {
-    call.guest().handles().modules.remove(module.0).map(drop).ok_or_else(|| unknown_module(module))
+    call.guest()
+        .handles()
+        .modules
+        .remove(module.0)
+        .map(drop)
+        .ok_or_else(|| unknown_module(module))
 }
 
 /// Returns a module by its id, or the caller's own.
@@ -63,11 +83,18 @@ pub(super) fn module(call: &mut Call<'_>, id: ModuleId) -> Result<Module, Failur
     if id.0 == OWN {
         return Ok(own_module(call).clone());
     }
-    call.guest().handles().modules.get(id.0).cloned().ok_or_else(|| unknown_module(id))
+    call.guest()
+        .handles()
+        .modules
+        .get(id.0)
+        .cloned()
+        .ok_or_else(|| unknown_module(id))
 }
 
 pub(super) fn own_module<'a>(call: &'a mut Call<'_>) -> &'a Module {
-    call.guest().module().expect("the rows are linked into core modules only")
+    call.guest()
+        .module()
+        .expect("the rows are linked into core modules only")
 }
 
 fn unknown_module(id: ModuleId) -> Failure {
@@ -77,7 +104,11 @@ fn unknown_module(id: ModuleId) -> Failure {
 /// Returns a configuration by its id.
 pub(super) fn config<'a>(call: &'a mut Call<'_>, id: ConfigId) -> Result<&'a mut Config, Failure> {
     let unknown = || Failure::trap(format!("there is no configuration {}", id.0));
-    call.guest().handles().configs.get_mut(id.0).ok_or_else(unknown)
+    call.guest()
+        .handles()
+        .configs
+        .get_mut(id.0)
+        .ok_or_else(unknown)
 }
 
 pub(super) fn create_config(call: &mut Call<'_>) -> Result<u64, Failure> {
@@ -99,7 +130,11 @@ pub(super) fn drop_config(call: &mut Call<'_>, id: ConfigId) -> Result<(), Failu
     Ok(())
 }
 
-pub(super) fn config_set_max_memory(call: &mut Call<'_>, id: ConfigId, bytes: u64) -> Result<(), Failure> {
+pub(super) fn config_set_max_memory(
+    call: &mut Call<'_>,
+    id: ConfigId,
+    bytes: u64,
+) -> Result<(), Failure> {
     config(call, id)?.limit(Limit::Memory, bytes);
     Ok(())
 }
@@ -108,7 +143,11 @@ pub(super) fn config_get_max_memory(call: &mut Call<'_>, id: ConfigId) -> Result
     Ok(config(call, id)?.limits.get(Limit::Memory))
 }
 
-pub(super) fn config_set_max_fuel(call: &mut Call<'_>, id: ConfigId, units: u64) -> Result<(), Failure> {
+pub(super) fn config_set_max_fuel(
+    call: &mut Call<'_>,
+    id: ConfigId,
+    units: u64,
+) -> Result<(), Failure> {
     config(call, id)?.limit(Limit::Compute, if units == 0 { u64::MAX } else { units });
     Ok(())
 }
@@ -120,11 +159,18 @@ pub(super) fn config_get_max_fuel(call: &mut Call<'_>, id: ConfigId) -> Result<u
     })
 }
 
-pub(super) fn config_can_compile_modules(call: &mut Call<'_>, id: ConfigId) -> Result<i32, Failure> {
+pub(super) fn config_can_compile_modules(
+    call: &mut Call<'_>,
+    id: ConfigId,
+) -> Result<i32, Failure> {
     Ok(config(call, id)?.permissions.compile_modules.into())
 }
 
-pub(super) fn config_set_can_compile_modules(call: &mut Call<'_>, id: ConfigId, can: i32) -> Result<(), Failure> {
+pub(super) fn config_set_can_compile_modules(
+    call: &mut Call<'_>,
+    id: ConfigId,
+    can: i32,
+) -> Result<(), Failure> {
     config(call, id)?.permissions.compile_modules = can != 0;
     Ok(())
 }
@@ -133,21 +179,35 @@ pub(super) fn config_can_create_configs(call: &mut Call<'_>, id: ConfigId) -> Re
     Ok(config(call, id)?.permissions.create_configs.into())
 }
 
-pub(super) fn config_set_can_create_configs(call: &mut Call<'_>, id: ConfigId, can: i32) -> Result<(), Failure> {
+pub(super) fn config_set_can_create_configs(
+    call: &mut Call<'_>,
+    id: ConfigId,
+    can: i32,
+) -> Result<(), Failure> {
     config(call, id)?.permissions.create_configs = can != 0;
     Ok(())
 }
 
-pub(super) fn config_can_spawn_processes(call: &mut Call<'_>, id: ConfigId) -> Result<i32, Failure> {
+pub(super) fn config_can_spawn_processes(
+    call: &mut Call<'_>,
+    id: ConfigId,
+) -> Result<i32, Failure> {
     Ok(config(call, id)?.permissions.spawn_processes.into())
 }
 
-pub(super) fn config_set_can_spawn_processes(call: &mut Call<'_>, id: ConfigId, can: i32) -> Result<(), Failure> {
+pub(super) fn config_set_can_spawn_processes(
+    call: &mut Call<'_>,
+    id: ConfigId,
+    can: i32,
+) -> Result<(), Failure> {
     config(call, id)?.permissions.spawn_processes = can != 0;
     Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the published interface has them"
+)]
 pub(super) async fn spawn(
     call: &mut Call<'_>,
     link: i64,
@@ -161,7 +221,14 @@ pub(super) async fn spawn(
 ) -> Result<i32, Failure> {
     let place = call.place::<8>(process.0)?;
     let module = module(call, module_id)?;
-    let entry = Entry::read(call, module, function, function_length, parameters, parameters_length)?;
+    let entry = Entry::read(
+        call,
+        module,
+        function,
+        function_length,
+        parameters,
+        parameters_length,
+    )?;
     check_permission(call)?;
     let spawned = match place_of_birth(call, config_id)? {
         Ok(environment) => entry.spawn(call, &environment, link, None).await,
@@ -173,7 +240,10 @@ pub(super) async fn spawn(
 /// What `get_or_spawn` returns where the name was found.
 const FOUND: i32 = 2;
 
-#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the published interface has them"
+)]
 pub(super) async fn get_or_spawn(
     call: &mut Call<'_>,
     name: Bytes,
@@ -191,7 +261,14 @@ pub(super) async fn get_or_spawn(
     let (node, place) = (call.place::<8>(node.0)?, call.place::<8>(process.0)?);
     let text = call.short_text(name, name_length, MAX_TEXT)?;
     let module = module(call, module_id)?;
-    let entry = Entry::read(call, module, function, function_length, parameters, parameters_length)?;
+    let entry = Entry::read(
+        call,
+        module,
+        function,
+        function_length,
+        parameters,
+        parameters_length,
+    )?;
     if config_id.0 != OWN {
         // Also where it is not needed: whether a call is wrong does not depend on who comes first.
         config(call, config_id)?;
@@ -203,7 +280,11 @@ pub(super) async fn get_or_spawn(
             // Only who has to spawn must be allowed to.
             check_permission(call)?;
             match (Name::unversioned(&text), place_of_birth(call, config_id)?) {
-                (Ok(name), Ok(environment)) => entry.spawn_named(call, &environment, link, None, Some(&name)).await,
+                (Ok(name), Ok(environment)) => {
+                    entry
+                        .spawn_named(call, &environment, link, None, Some(&name))
+                        .await
+                }
                 (Err(error), _) => Err(HostError::new(super::environment::errno(&error), error)),
                 (_, Err(error)) => Err(error),
             }
@@ -216,7 +297,10 @@ pub(super) async fn get_or_spawn(
 }
 
 /// Returns the environment of processes that are spawned with a configuration, or with the caller's own; or why there is none.
-pub(super) fn place_of_birth(call: &mut Call<'_>, id: ConfigId) -> Result<Result<Environment, HostError>, Failure> {
+pub(super) fn place_of_birth(
+    call: &mut Call<'_>,
+    id: ConfigId,
+) -> Result<Result<Environment, HostError>, Failure> {
     if id.0 == OWN {
         return Ok(Ok(call.guest().environment().clone()));
     }
@@ -227,10 +311,18 @@ pub(super) fn place_of_birth(call: &mut Call<'_>, id: ConfigId) -> Result<Result
 
 /// Traps where the caller may not spawn.
 pub(super) fn check_permission(call: &mut Call<'_>) -> Result<(), Failure> {
-    if call.guest().environment().config().permissions.spawn_processes {
+    if call
+        .guest()
+        .environment()
+        .config()
+        .permissions
+        .spawn_processes
+    {
         return Ok(());
     }
-    Err(Failure::trap("the environment does not let its processes spawn"))
+    Err(Failure::trap(
+        "the environment does not let its processes spawn",
+    ))
 }
 
 /// What a spawn was asked for, read from the guest's memory.
@@ -259,7 +351,11 @@ impl Entry {
         let function = call.short_text(function, function_length, MAX_FUNCTION_NAME)?;
         let range = call.range(parameters.0, parameters_length.0)?;
         let parameters = parse_parameters(call.bytes(range))?;
-        Ok(Entry { module, function, parameters })
+        Ok(Entry {
+            module,
+            function,
+            parameters,
+        })
     }
 
     /// Spawns. The message, if any, is the first in the process's mailbox.
@@ -270,7 +366,9 @@ impl Entry {
         link: i64,
         message: Option<Message>,
     ) -> Result<Pid, HostError> {
-        self.spawn_named(call, environment, link, message, None).await.map(|spawned| spawned.pid)
+        self.spawn_named(call, environment, link, message, None)
+            .await
+            .map(|spawned| spawned.pid)
     }
 
     /// Spawns a process that has a name of the caller's environment, if nobody has it.
@@ -287,7 +385,10 @@ impl Entry {
             // Code is compiled on first need, which takes long: not on a worker.
             let (module, machine) = (self.module.clone(), environment.machine().clone());
             // What goes wrong here goes wrong again below, where it is told.
-            let _ = machine.compiler.run(move || module.compiled(kind).map(drop)).await;
+            let _ = machine
+                .compiler
+                .run(move || module.compiled(kind).map(drop))
+                .await;
         }
         let parent = call.guest().process().clone();
         if link != 0
@@ -295,12 +396,25 @@ impl Entry {
         {
             return Err(HostError::new(Errno::LimitReached, too_many_ends(reached)));
         }
-        let naming = |name| Naming { environment: parent.environment(), name, registrar: parent.pid() };
-        let birth =
-            Birth { link: (link != 0).then_some((&parent, link)), message, is_main: false, name: name.map(naming) };
+        let naming = |name| Naming {
+            environment: parent.environment(),
+            name,
+            registrar: parent.pid(),
+        };
+        let birth = Birth {
+            link: (link != 0).then_some((&parent, link)),
+            message,
+            is_main: false,
+            name: name.map(naming),
+        };
         match environment.spawn_with(&self.module, &self.function, &self.parameters, birth) {
-            Ok(process) => Ok(Spawned { pid: process.pid(), is_new: true }),
-            Err(SpawnError::Name(RegistryError::Taken(_, pid))) => Ok(Spawned { pid, is_new: false }),
+            Ok(process) => Ok(Spawned {
+                pid: process.pid(),
+                is_new: true,
+            }),
+            Err(SpawnError::Name(RegistryError::Taken(_, pid))) => {
+                Ok(Spawned { pid, is_new: false })
+            }
             Err(error) => Err(HostError::new(errno(&error), error)),
         }
     }
@@ -332,17 +446,28 @@ fn parse_parameters(bytes: &[u8]) -> Result<Vec<Val>, Failure> {
         )));
     }
     if records.len() > MAX_PARAMETERS {
-        return Err(Failure::trap(format!("{} parameters; at most {MAX_PARAMETERS} are taken", records.len())));
+        return Err(Failure::trap(format!(
+            "{} parameters; at most {MAX_PARAMETERS} are taken",
+            records.len()
+        )));
     }
     let value = |record: &[u8; parameter::SIZE]| {
-        let bits = u128::from_le_bytes(record[1..].try_into().expect("a record is a byte and 16 bytes"));
+        let bits = u128::from_le_bytes(
+            record[1..]
+                .try_into()
+                .expect("a record is a byte and 16 bytes"),
+        );
         Ok(match record[0] {
             parameter::I32 => Val::I32(bits as i32),
             parameter::I64 => Val::I64(bits as i64),
             parameter::F32 => Val::F32(bits as u32),
             parameter::F64 => Val::F64(bits as u64),
             parameter::V128 => Val::V128(V128::from(bits)),
-            other => return Err(Failure::trap(format!("{other:#x} is no type of a parameter"))),
+            other => {
+                return Err(Failure::trap(format!(
+                    "{other:#x} is no type of a parameter"
+                )));
+            }
         })
     };
     records.iter().map(value).collect()
@@ -377,7 +502,10 @@ pub(super) fn too_many_ends(reached: LimitReached) -> String {
 }
 
 pub(super) fn link(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<(), Failure> {
-    call.guest().process().room_for_end().map_err(|reached| Failure::trap(too_many_ends(reached)))?;
+    call.guest()
+        .process()
+        .room_for_end()
+        .map_err(|reached| Failure::trap(too_many_ends(reached)))?;
     call.guest().process().link(process, tag);
     Ok(())
 }
@@ -397,12 +525,19 @@ pub(super) fn stop_monitoring(call: &mut Call<'_>, process: Pid) -> Result<(), F
 }
 
 pub(super) fn monitor_tagged(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<(), Failure> {
-    call.guest().process().room_for_end().map_err(|reached| Failure::trap(too_many_ends(reached)))?;
+    call.guest()
+        .process()
+        .room_for_end()
+        .map_err(|reached| Failure::trap(too_many_ends(reached)))?;
     call.guest().process().monitor(process, tag);
     Ok(())
 }
 
-pub(super) fn stop_monitoring_tagged(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<i32, Failure> {
+pub(super) fn stop_monitoring_tagged(
+    call: &mut Call<'_>,
+    tag: i64,
+    process: Pid,
+) -> Result<i32, Failure> {
     Ok(call.guest().process().stop_monitoring(process, tag).into())
 }
 
@@ -414,7 +549,13 @@ pub(super) fn kill(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {
 }
 
 pub(super) fn exists(call: &mut Call<'_>, process: Pid) -> Result<i32, Failure> {
-    Ok(call.guest().environment().machine().process(process).is_some().into())
+    Ok(call
+        .guest()
+        .environment()
+        .machine()
+        .process(process)
+        .is_some()
+        .into())
 }
 
 #[cfg(test)]

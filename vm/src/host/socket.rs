@@ -35,18 +35,24 @@ impl<T: Clone> Kept<T> {
     }
 
     fn held(&self, guest: &mut Guest, id: u64) -> Result<Held<T>, Failure> {
-        (self.table)(guest.handles()).get(id).cloned().ok_or_else(|| self.unknown(id))
+        (self.table)(guest.handles())
+            .get(id)
+            .cloned()
+            .ok_or_else(|| self.unknown(id))
     }
 
     /// Takes a socket away from the process.
     pub(super) fn remove(&self, call: &mut Call<'_>, id: u64) -> Result<Held<T>, Failure> {
-        (self.table)(call.guest().handles()).remove(id).ok_or_else(|| self.unknown(id))
+        (self.table)(call.guest().handles())
+            .remove(id)
+            .ok_or_else(|| self.unknown(id))
     }
 
     /// Makes another handle to a socket and returns its id.
     pub(super) fn duplicate(&self, call: &mut Call<'_>, id: u64) -> Result<u64, Failure> {
         let handles = (self.table)(call.guest().handles()).len();
-        call.guest().room_for(handles, &format!("handles to a {}", self.name))?;
+        call.guest()
+            .room_for(handles, &format!("handles to a {}", self.name))?;
         let held = self.held(call.guest(), id)?;
         Ok(self.insert(call, held))
     }
@@ -59,7 +65,10 @@ impl<T: Clone> Kept<T> {
         resource: fn(T) -> Resource,
     ) -> Result<Attachment, Failure> {
         let held = self.held(guest, id)?;
-        Ok(Attachment { resource: resource(held.socket), permit: Some(held.permit) })
+        Ok(Attachment {
+            resource: resource(held.socket),
+            permit: Some(held.permit),
+        })
     }
 
     /// Opens a socket where the environment has a place for it, and answers with its id or an error id.
@@ -70,7 +79,9 @@ impl<T: Clone> Kept<T> {
         open: impl FnOnce() -> io::Result<T>,
     ) -> Result<i32, Failure> {
         let opened = match permit(call) {
-            Ok(permit) => open().map(|socket| Held { socket, permit }).map_err(|error| failure(&error)),
+            Ok(permit) => open()
+                .map(|socket| Held { socket, permit })
+                .map_err(|error| failure(&error)),
             Err(error) => Err(error),
         };
         self.answer(call, place, opened)
@@ -95,7 +106,9 @@ impl<T: Clone> Kept<T> {
 /// Counts one more socket of the environment.
 pub(super) fn permit(call: &mut Call<'_>) -> Result<Arc<Permit>, HostError> {
     let counted = call.guest().environment().quota().permit(Limit::Sockets, 1);
-    counted.map(Arc::new).map_err(|reached| HostError::new(Errno::LimitReached, reached))
+    counted
+        .map(Arc::new)
+        .map_err(|reached| HostError::new(Errno::LimitReached, reached))
 }
 
 /// Counts one more socket of the environment, and waits for as long as there is no place for it.
@@ -131,10 +144,15 @@ pub(super) fn address(
         }
         6 => {
             let range = call.range(ip.0, 16)?;
-            let octets: [u8; 16] = call.bytes(range).try_into().expect("the range has 16 bytes");
+            let octets: [u8; 16] = call
+                .bytes(range)
+                .try_into()
+                .expect("the range has 16 bytes");
             Ok(SocketAddrV6::new(Ipv6Addr::from(octets), port, flow, scope).into())
         }
-        other => Err(Failure::trap(format!("an address is of family 4 or 6, not {other}"))),
+        other => Err(Failure::trap(format!(
+            "an address is of family 4 or 6, not {other}"
+        ))),
     }
 }
 
@@ -214,7 +232,11 @@ pub(super) async fn persist<T>(
 }
 
 /// Answers a call whose out pointer is for an error only.
-pub(super) fn done(call: &mut Call<'_>, place: Place<8>, result: io::Result<()>) -> Result<i32, Failure> {
+pub(super) fn done(
+    call: &mut Call<'_>,
+    place: Place<8>,
+    result: io::Result<()>,
+) -> Result<i32, Failure> {
     match result {
         Ok(()) => Ok(0),
         Err(error) => call.timed_answer(place, Err(failure(&error))),
@@ -222,9 +244,16 @@ pub(super) fn done(call: &mut Call<'_>, place: Place<8>, result: io::Result<()>)
 }
 
 /// Reads and checks the pieces of a vectored write.
-pub(super) fn pieces(call: &mut Call<'_>, vectors: Vectors, count: Length) -> Result<Vec<Range>, Failure> {
+pub(super) fn pieces(
+    call: &mut Call<'_>,
+    vectors: Vectors,
+    count: Length,
+) -> Result<Vec<Range>, Failure> {
     let records = records(call, vectors, count, MAX_VECTORS)?;
-    records.into_iter().map(|(address, length)| call.range(address, length)).collect()
+    records
+        .into_iter()
+        .map(|(address, length)| call.range(address, length))
+        .collect()
 }
 
 /// Reads pairs of an address and a length, at most `most` of them; what they name is not checked.
@@ -235,17 +264,31 @@ pub(super) fn records(
     most: u32,
 ) -> Result<Vec<(u32, u32)>, Failure> {
     if count.0 > most {
-        return Err(Failure::trap(format!("{} pieces; at most {most} are taken", count.0)));
+        return Err(Failure::trap(format!(
+            "{} pieces; at most {most} are taken",
+            count.0
+        )));
     }
     let range = call.range(vectors.0, count.0 * 8)?;
     let (records, _) = call.bytes(range).as_chunks::<8>();
-    let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("a record is two numbers of 4 bytes"));
-    Ok(records.iter().map(|record| (number(&record[..4]), number(&record[4..]))).collect())
+    let number = |bytes: &[u8]| {
+        u32::from_le_bytes(
+            bytes
+                .try_into()
+                .expect("a record is two numbers of 4 bytes"),
+        )
+    };
+    Ok(records
+        .iter()
+        .map(|record| (number(&record[..4]), number(&record[4..])))
+        .collect())
 }
 
 /// Returns a timeout as guests know it.
 pub(super) fn milliseconds(timeout: Option<Duration>) -> u64 {
-    timeout.map_or(FOREVER, |time| u64::try_from(time.as_millis()).unwrap_or(FOREVER))
+    timeout.map_or(FOREVER, |time| {
+        u64::try_from(time.as_millis()).unwrap_or(FOREVER)
+    })
 }
 
 /// Returns what a guest is told of an error of the operating system's.

@@ -3,7 +3,9 @@
 //! A statement belongs to a connection and goes with it. What SQLite computes counts as compute of the process, where that
 //! is counted.
 
-use super::call::kinds::{Buffer, Bytes, ConnectionId, Length, Millis, OutU32, OutU64, StatementId};
+use super::call::kinds::{
+    Buffer, Bytes, ConnectionId, Length, Millis, OutU32, OutU64, StatementId,
+};
 use super::{Call, Failure};
 use crate::environment::Access;
 use crate::resources::HostError;
@@ -26,16 +28,26 @@ fn unknown_connection(id: ConnectionId) -> Failure {
 }
 
 fn connection<'a>(call: &'a mut Call<'_>, id: ConnectionId) -> Result<&'a mut Connection, Failure> {
-    call.guest().handles().connections.get_mut(id.0).ok_or_else(|| unknown_connection(id))
+    call.guest()
+        .handles()
+        .connections
+        .get_mut(id.0)
+        .ok_or_else(|| unknown_connection(id))
 }
 
 /// Returns the connection that a statement belongs to.
 fn connection_of(call: &mut Call<'_>, id: StatementId) -> Result<ConnectionId, Failure> {
     let connection = call.guest().handles().statements.get(id.0);
-    connection.copied().map(ConnectionId).ok_or_else(|| Failure::trap(format!("there is no statement {}", id.0)))
+    connection
+        .copied()
+        .map(ConnectionId)
+        .ok_or_else(|| Failure::trap(format!("there is no statement {}", id.0)))
 }
 
-fn of_statement<'a>(call: &'a mut Call<'_>, id: StatementId) -> Result<&'a mut Connection, Failure> {
+fn of_statement<'a>(
+    call: &'a mut Call<'_>,
+    id: StatementId,
+) -> Result<&'a mut Connection, Failure> {
     let connection_id = connection_of(call, id)?;
     connection(call, connection_id)
 }
@@ -46,7 +58,9 @@ struct Allowance(u64);
 impl Allowance {
     /// Lets a connection compute what the guest may.
     fn give(call: &mut Call<'_>, id: ConnectionId) -> Result<Allowance, Failure> {
-        let instructions = call.compute_left().map_or(u64::MAX, |fuel| fuel / FUEL_PER_INSTRUCTION);
+        let instructions = call
+            .compute_left()
+            .map_or(u64::MAX, |fuel| fuel / FUEL_PER_INSTRUCTION);
         connection(call, id)?.allow(instructions);
         Ok(Allowance(instructions))
     }
@@ -63,7 +77,11 @@ impl Allowance {
 }
 
 /// Reads SQL. A longer one than SQLite takes is told as SQLite would, without being copied.
-fn sql(call: &mut Call<'_>, address: Bytes, length: Length) -> Result<Result<String, SqlError>, Failure> {
+fn sql(
+    call: &mut Call<'_>,
+    address: Bytes,
+    length: Length,
+) -> Result<Result<String, SqlError>, Failure> {
     call.range(address.0, length.0)?;
     if length.0 as usize > MAX_SQL {
         return Ok(Err(SqlError::too_long()));
@@ -72,9 +90,15 @@ fn sql(call: &mut Call<'_>, address: Bytes, length: Length) -> Result<Result<Str
 }
 
 /// Returns SQLite's extended code and writes the error's id.
-fn fail(call: &mut Call<'_>, place: super::call::Place<8>, error: SqlError) -> Result<u32, Failure> {
+fn fail(
+    call: &mut Call<'_>,
+    place: super::call::Place<8>,
+    error: SqlError,
+) -> Result<u32, Failure> {
     let code = error.code.cast_unsigned();
-    let id = call.guest().keep_error(HostError::new(errno(&error), error))?;
+    let id = call
+        .guest()
+        .keep_error(HostError::new(errno(&error), error))?;
     call.put(place, id.to_le_bytes());
     Ok(code)
 }
@@ -97,41 +121,69 @@ fn trap(error: &SqlError) -> Failure {
     Failure::trap(format!("{error} (SQLite's code {})", error.code))
 }
 
-pub(super) async fn open(call: &mut Call<'_>, path: Bytes, length: Length, connection: OutU64) -> Result<u64, Failure> {
+pub(super) async fn open(
+    call: &mut Call<'_>,
+    path: Bytes,
+    length: Length,
+    connection: OutU64,
+) -> Result<u64, Failure> {
     let place = call.place::<8>(connection.0)?;
     let path = call.short_text(path, length, MAX_PATH)?;
     let result = match prepare_to_open(call, &path) {
         Ok((database, account)) => match Connection::open(database, &account).await {
             Ok(connection) => Ok(call.guest().handles().connections.insert(connection)),
-            Err(error) => {
-                Err(HostError::new(errno(&error), format!("`{}`: {error}", crate::observe::printable(&path))))
-            }
+            Err(error) => Err(HostError::new(
+                errno(&error),
+                format!("`{}`: {error}", crate::observe::printable(&path)),
+            )),
         },
         Err(error) => Err(error),
     };
-    call.answer(place, result).map(|code| code.unsigned_abs().into())
+    call.answer(place, result)
+        .map(|code| code.unsigned_abs().into())
 }
 
 /// Finds the place of a database, and for whom SQLite's memory counts.
-fn prepare_to_open(call: &mut Call<'_>, path: &str) -> Result<(Place, crate::sqlite::Account), HostError> {
+fn prepare_to_open(
+    call: &mut Call<'_>,
+    path: &str,
+) -> Result<(Place, crate::sqlite::Account), HostError> {
     let guest = call.guest();
-    let (held, allowed) = (guest.handles().connections.len() as u64, guest.environment().limits().get(Limit::Files));
+    let (held, allowed) = (
+        guest.handles().connections.len() as u64,
+        guest.environment().limits().get(Limit::Files),
+    );
     if held >= allowed {
-        let sentence = format!("a process has at most as many databases open as files, {allowed}; close some");
+        let sentence =
+            format!("a process has at most as many databases open as files, {allowed}; close some");
         return Err(HostError::new(Errno::LimitReached, sentence));
     }
     let place = match path {
         "" | ":memory:" => Place::Memory,
         path => {
-            let file = guest.environment().config().preopens.file(path).map_err(|reason| {
-                let sentence = format!("the database `{}` cannot be opened: {reason}", crate::observe::printable(path));
-                HostError::new(Errno::PermissionDenied, sentence)
-            })?;
+            let file = guest
+                .environment()
+                .config()
+                .preopens
+                .file(path)
+                .map_err(|reason| {
+                    let sentence = format!(
+                        "the database `{}` cannot be opened: {reason}",
+                        crate::observe::printable(path)
+                    );
+                    HostError::new(Errno::PermissionDenied, sentence)
+                })?;
             let is_writable = file.access == Access::Write;
-            Place::File { directory: file.directory, path: file.path, is_writable }
+            Place::File {
+                directory: file.directory,
+                path: file.path,
+                is_writable,
+            }
         }
     };
-    let account = guest.databases().map_err(|reached| HostError::new(Errno::LimitReached, reached))?;
+    let account = guest
+        .databases()
+        .map_err(|reached| HostError::new(Errno::LimitReached, reached))?;
     Ok((place, account))
 }
 
@@ -142,7 +194,9 @@ pub(super) async fn execute(
     length: Length,
 ) -> Result<u32, Failure> {
     // What it failed with is found with `last_error`.
-    Ok(run(call, id, text, length).await?.map_or_else(|error| error.primary(), |()| 0))
+    Ok(run(call, id, text, length)
+        .await?
+        .map_or_else(|error| error.primary(), |()| 0))
 }
 
 pub(super) async fn execute_all(
@@ -182,7 +236,9 @@ pub(super) async fn query_prepare(
     text: Bytes,
     length: Length,
 ) -> Result<u64, Failure> {
-    prepare_first(call, id, text, length, false).await?.map_err(|error| trap(&error))
+    prepare_first(call, id, text, length, false)
+        .await?
+        .map_err(|error| trap(&error))
 }
 
 pub(super) async fn prepare(
@@ -219,7 +275,9 @@ async fn prepare_first(
     };
     let statement = call.guest().handles().statements.insert(id.0);
     let allowance = Allowance::give(call, id)?;
-    let prepared = connection(call, id)?.prepare(statement, &text, is_alone).await;
+    let prepared = connection(call, id)?
+        .prepare(statement, &text, is_alone)
+        .await;
     if prepared.is_err() {
         call.guest().handles().statements.remove(statement);
     }
@@ -227,9 +285,16 @@ async fn prepare_first(
     Ok(prepared.map(|()| statement))
 }
 
-pub(super) fn bind_value(call: &mut Call<'_>, id: StatementId, values: Bytes, length: Length) -> Result<(), Failure> {
+pub(super) fn bind_value(
+    call: &mut Call<'_>,
+    id: StatementId,
+    values: Bytes,
+    length: Length,
+) -> Result<(), Failure> {
     let values = call.read(values.0, length.0)?;
-    of_statement(call, id)?.bind(id.0, &values).map_err(|error| trap(&error))
+    of_statement(call, id)?
+        .bind(id.0, &values)
+        .map_err(|error| trap(&error))
 }
 
 pub(super) async fn bind(
@@ -256,7 +321,11 @@ pub(super) fn last_insert_rowid(call: &mut Call<'_>, id: ConnectionId) -> Result
     Ok(connection(call, id)?.last_insert_rowid())
 }
 
-pub(super) fn set_busy_timeout(call: &mut Call<'_>, id: ConnectionId, timeout: Millis) -> Result<(), Failure> {
+pub(super) fn set_busy_timeout(
+    call: &mut Call<'_>,
+    id: ConnectionId,
+    timeout: Millis,
+) -> Result<(), Failure> {
     connection(call, id)?.set_busy_timeout(timeout.0);
     Ok(())
 }
@@ -302,7 +371,12 @@ pub(super) async fn step_row(
     }
 }
 
-pub(super) fn copy_row(call: &mut Call<'_>, id: StatementId, buffer: Buffer, length: Length) -> Result<u64, Failure> {
+pub(super) fn copy_row(
+    call: &mut Call<'_>,
+    id: StatementId,
+    buffer: Buffer,
+    length: Length,
+) -> Result<u64, Failure> {
     call.range(buffer.0, length.0)?;
     let row = of_statement(call, id)?.row(id.0);
     copy(call, &row, buffer, length)
@@ -333,8 +407,16 @@ pub(super) async fn sqlite3_finalize(call: &mut Call<'_>, id: StatementId) -> Re
 }
 
 pub(super) async fn drop_connection(call: &mut Call<'_>, id: ConnectionId) -> Result<(), Failure> {
-    let connection = call.guest().handles().connections.remove(id.0).ok_or_else(|| unknown_connection(id))?;
-    call.guest().handles().statements.retain(|_, of| *of != id.0);
+    let connection = call
+        .guest()
+        .handles()
+        .connections
+        .remove(id.0)
+        .ok_or_else(|| unknown_connection(id))?;
+    call.guest()
+        .handles()
+        .statements
+        .retain(|_, of| *of != id.0);
     connection.close().await;
     Ok(())
 }
@@ -354,11 +436,17 @@ pub(super) async fn column_name(
     length: OutU32,
 ) -> Result<u32, Failure> {
     let place = call.place::<4>(length.0)?;
-    let name = of_statement(call, id)?.column_name(id.0, column).ok_or_else(|| no_column(column))?;
+    let name = of_statement(call, id)?
+        .column_name(id.0, column)
+        .ok_or_else(|| no_column(column))?;
     call.give(name.as_bytes(), place).await
 }
 
-pub(super) async fn column_names(call: &mut Call<'_>, id: StatementId, length: OutU32) -> Result<u32, Failure> {
+pub(super) async fn column_names(
+    call: &mut Call<'_>,
+    id: StatementId,
+    length: OutU32,
+) -> Result<u32, Failure> {
     let place = call.place::<4>(length.0)?;
     let names = of_statement(call, id)?.column_names(id.0);
     call.give(&names, place).await
@@ -371,20 +459,32 @@ pub(super) async fn read_column(
     length: OutU32,
 ) -> Result<u32, Failure> {
     let place = call.place::<4>(length.0)?;
-    let value = of_statement(call, id)?.column(id.0, column).ok_or_else(|| no_column(column))?;
+    let value = of_statement(call, id)?
+        .column(id.0, column)
+        .ok_or_else(|| no_column(column))?;
     call.give(&value, place).await
 }
 
-pub(super) async fn read_row(call: &mut Call<'_>, id: StatementId, length: OutU32) -> Result<u32, Failure> {
+pub(super) async fn read_row(
+    call: &mut Call<'_>,
+    id: StatementId,
+    length: OutU32,
+) -> Result<u32, Failure> {
     let place = call.place::<4>(length.0)?;
     let row = of_statement(call, id)?.row(id.0);
     call.give(&row, place).await
 }
 
-pub(super) async fn last_error(call: &mut Call<'_>, id: ConnectionId, length: OutU32) -> Result<u32, Failure> {
+pub(super) async fn last_error(
+    call: &mut Call<'_>,
+    id: ConnectionId,
+    length: OutU32,
+) -> Result<u32, Failure> {
     let place = call.place::<4>(length.0)?;
     let Some(failed) = connection(call, id)?.failed().cloned() else {
-        return Err(Failure::trap("the last call on the connection did not fail"));
+        return Err(Failure::trap(
+            "the last call on the connection did not fail",
+        ));
     };
     let mut error = Vec::new();
     write_error(&mut error, failed.primary(), &failed.message);

@@ -1,10 +1,12 @@
 //! `lunatic::networking`: TCP.
 
 use super::call::Range;
-use super::call::kinds::{Buffer, Family, IpBytes, Length, ListenerId, Millis, OutU64, StreamId, Vectors};
+use super::call::kinds::{
+    Buffer, Family, IpBytes, Length, ListenerId, Millis, OutU64, StreamId, Vectors,
+};
 use super::socket::{
-    Kept, address, answer_accepted, answer_address, done, failure, milliseconds, permit, permit_in_time, persist,
-    pieces,
+    Kept, address, answer_accepted, answer_address, done, failure, milliseconds, permit,
+    permit_in_time, persist, pieces,
 };
 use super::{Call, Failure};
 use crate::resources::{Held, HostError};
@@ -13,9 +15,15 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 
 /// The streams of a process.
-pub(super) const STREAMS: Kept<TcpStream> = Kept { table: |handles| &mut handles.streams, name: "stream" };
+pub(super) const STREAMS: Kept<TcpStream> = Kept {
+    table: |handles| &mut handles.streams,
+    name: "stream",
+};
 
-const LISTENERS: Kept<TcpListener> = Kept { table: |handles| &mut handles.listeners, name: "listener" };
+const LISTENERS: Kept<TcpListener> = Kept {
+    table: |handles| &mut handles.listeners,
+    name: "listener",
+};
 
 pub(super) fn tcp_bind(
     call: &mut Call<'_>,
@@ -35,7 +43,11 @@ pub(super) fn drop_tcp_listener(call: &mut Call<'_>, id: ListenerId) -> Result<(
     LISTENERS.remove(call, id.0).map(drop)
 }
 
-pub(super) fn tcp_local_addr(call: &mut Call<'_>, id: ListenerId, out: OutU64) -> Result<i32, Failure> {
+pub(super) fn tcp_local_addr(
+    call: &mut Call<'_>,
+    id: ListenerId,
+    out: OutU64,
+) -> Result<i32, Failure> {
     let place = call.place::<8>(out.0)?;
     let address = LISTENERS.get(call, id.0)?.local_addr();
     answer_address(call, place, address)
@@ -52,11 +64,17 @@ pub(super) async fn tcp_accept(
     // The connection is taken off the queue only when there is a place for it.
     let quota = call.guest().environment().quota().clone();
     let permit = permit_in_time(&quota).await;
-    let accepted = listener.accept().await.map(|(socket, peer)| (Held { socket, permit }, peer));
+    let accepted = listener
+        .accept()
+        .await
+        .map(|(socket, peer)| (Held { socket, permit }, peer));
     answer_accepted(call, &STREAMS, place, peer_place, accepted)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the published interface has them"
+)]
 pub(super) async fn tcp_connect(
     call: &mut Call<'_>,
     family: Family,
@@ -74,9 +92,15 @@ pub(super) async fn tcp_connect(
 }
 
 /// Connects, and keeps the stream.
-pub(super) async fn connect(call: &mut Call<'_>, address: SocketAddr, timeout: Millis) -> Result<u64, HostError> {
+pub(super) async fn connect(
+    call: &mut Call<'_>,
+    address: SocketAddr,
+    timeout: Millis,
+) -> Result<u64, HostError> {
     let permit = permit(call)?;
-    let socket = TcpStream::connect(address, timeout.duration()).await.map_err(|error| failure(&error))?;
+    let socket = TcpStream::connect(address, timeout.duration())
+        .await
+        .map_err(|error| failure(&error))?;
     Ok(STREAMS.insert(call, Held { socket, permit }))
 }
 
@@ -88,13 +112,21 @@ pub(super) fn clone_tcp_stream(call: &mut Call<'_>, id: StreamId) -> Result<u64,
     STREAMS.duplicate(call, id.0)
 }
 
-pub(super) fn tcp_peer_addr(call: &mut Call<'_>, id: StreamId, out: OutU64) -> Result<i32, Failure> {
+pub(super) fn tcp_peer_addr(
+    call: &mut Call<'_>,
+    id: StreamId,
+    out: OutU64,
+) -> Result<i32, Failure> {
     let place = call.place::<8>(out.0)?;
     let address = STREAMS.get(call, id.0)?.peer_addr();
     answer_address(call, place, address)
 }
 
-pub(super) fn tcp_stream_local_addr(call: &mut Call<'_>, id: StreamId, out: OutU64) -> Result<i32, Failure> {
+pub(super) fn tcp_stream_local_addr(
+    call: &mut Call<'_>,
+    id: StreamId,
+    out: OutU64,
+) -> Result<i32, Failure> {
     let place = call.place::<8>(out.0)?;
     let address = STREAMS.get(call, id.0)?.local_addr();
     answer_address(call, place, address)
@@ -123,7 +155,9 @@ pub(super) async fn write(
 ) -> Result<u64, HostError> {
     let attempt = |call: &mut Call<'_>| stream.try_write_vectored(&call.slices(pieces));
     let written = persist(call, wait, attempt).await;
-    written.map(|count| count as u64).map_err(|error| failure(&error))
+    written
+        .map(|count| count as u64)
+        .map_err(|error| failure(&error))
 }
 
 pub(super) async fn tcp_read(
@@ -136,7 +170,14 @@ pub(super) async fn tcp_read(
     let place = call.place::<8>(read.0)?;
     let range = call.range(buffer.0, length.0)?;
     let stream = STREAMS.get(call, id.0)?;
-    let result = receive(call, range, &stream, stream.wait(Operation::Read), TcpStream::try_read).await;
+    let result = receive(
+        call,
+        range,
+        &stream,
+        stream.wait(Operation::Read),
+        TcpStream::try_read,
+    )
+    .await;
     call.timed_answer(place, result)
 }
 
@@ -150,7 +191,14 @@ pub(super) async fn tcp_peek(
     let place = call.place::<8>(read.0)?;
     let range = call.range(buffer.0, length.0)?;
     let stream = STREAMS.get(call, id.0)?;
-    let result = receive(call, range, &stream, stream.wait(Operation::Peek), TcpStream::try_peek).await;
+    let result = receive(
+        call,
+        range,
+        &stream,
+        stream.wait(Operation::Peek),
+        TcpStream::try_peek,
+    )
+    .await;
     call.timed_answer(place, result)
 }
 
@@ -164,34 +212,58 @@ pub(super) async fn receive(
 ) -> Result<u64, HostError> {
     let attempt = |call: &mut Call<'_>| try_receive(stream, call.bytes_mut(range));
     let received = persist(call, wait, attempt).await;
-    received.map(|count| count as u64).map_err(|error| failure(&error))
+    received
+        .map(|count| count as u64)
+        .map_err(|error| failure(&error))
 }
 
-pub(super) async fn tcp_flush(call: &mut Call<'_>, id: StreamId, error: OutU64) -> Result<i32, Failure> {
+pub(super) async fn tcp_flush(
+    call: &mut Call<'_>,
+    id: StreamId,
+    error: OutU64,
+) -> Result<i32, Failure> {
     let place = call.place::<8>(error.0)?;
     let result = STREAMS.get(call, id.0)?.flush();
     done(call, place, result)
 }
 
-pub(super) fn tcp_shutdown(call: &mut Call<'_>, id: StreamId, how: u32, error: OutU64) -> Result<i32, Failure> {
+pub(super) fn tcp_shutdown(
+    call: &mut Call<'_>,
+    id: StreamId,
+    how: u32,
+    error: OutU64,
+) -> Result<i32, Failure> {
     let place = call.place::<8>(error.0)?;
     let how = match how {
         0 => Shutdown::Read,
         1 => Shutdown::Write,
         2 => Shutdown::Both,
-        other => return Err(Failure::trap(format!("{other} is no direction: 0 is reading, 1 writing, 2 both"))),
+        other => {
+            return Err(Failure::trap(format!(
+                "{other} is no direction: 0 is reading, 1 writing, 2 both"
+            )));
+        }
     };
     let result = STREAMS.get(call, id.0)?.shutdown(how);
     done(call, place, result)
 }
 
-pub(super) fn tcp_set_nodelay(call: &mut Call<'_>, id: StreamId, on: i32, error: OutU64) -> Result<i32, Failure> {
+pub(super) fn tcp_set_nodelay(
+    call: &mut Call<'_>,
+    id: StreamId,
+    on: i32,
+    error: OutU64,
+) -> Result<i32, Failure> {
     let place = call.place::<8>(error.0)?;
     let result = STREAMS.get(call, id.0)?.set_nodelay(on != 0);
     done(call, place, result)
 }
 
-pub(super) fn set_read_timeout(call: &mut Call<'_>, id: StreamId, timeout: Millis) -> Result<(), Failure> {
+pub(super) fn set_read_timeout(
+    call: &mut Call<'_>,
+    id: StreamId,
+    timeout: Millis,
+) -> Result<(), Failure> {
     set_timeout(call, id, Operation::Read, timeout)
 }
 
@@ -199,7 +271,11 @@ pub(super) fn get_read_timeout(call: &mut Call<'_>, id: StreamId) -> Result<u64,
     timeout(call, id, Operation::Read)
 }
 
-pub(super) fn set_write_timeout(call: &mut Call<'_>, id: StreamId, timeout: Millis) -> Result<(), Failure> {
+pub(super) fn set_write_timeout(
+    call: &mut Call<'_>,
+    id: StreamId,
+    timeout: Millis,
+) -> Result<(), Failure> {
     set_timeout(call, id, Operation::Write, timeout)
 }
 
@@ -207,7 +283,11 @@ pub(super) fn get_write_timeout(call: &mut Call<'_>, id: StreamId) -> Result<u64
     timeout(call, id, Operation::Write)
 }
 
-pub(super) fn set_peek_timeout(call: &mut Call<'_>, id: StreamId, timeout: Millis) -> Result<(), Failure> {
+pub(super) fn set_peek_timeout(
+    call: &mut Call<'_>,
+    id: StreamId,
+    timeout: Millis,
+) -> Result<(), Failure> {
     set_timeout(call, id, Operation::Peek, timeout)
 }
 
@@ -215,8 +295,15 @@ pub(super) fn get_peek_timeout(call: &mut Call<'_>, id: StreamId) -> Result<u64,
     timeout(call, id, Operation::Peek)
 }
 
-fn set_timeout(call: &mut Call<'_>, id: StreamId, operation: Operation, timeout: Millis) -> Result<(), Failure> {
-    STREAMS.get(call, id.0)?.set_timeout(operation, timeout.duration());
+fn set_timeout(
+    call: &mut Call<'_>,
+    id: StreamId,
+    operation: Operation,
+    timeout: Millis,
+) -> Result<(), Failure> {
+    STREAMS
+        .get(call, id.0)?
+        .set_timeout(operation, timeout.duration());
     Ok(())
 }
 

@@ -14,7 +14,9 @@ pub(super) fn send_after(call: &mut Call<'_>, process: Pid, delay: Millis) -> Re
 }
 
 pub(super) async fn cancel_timer(call: &mut Call<'_>, id: TimerId) -> Result<i32, Failure> {
-    let Some(timer) = call.guest().handles().timers.remove(id.0) else { return Ok(0) };
+    let Some(timer) = call.guest().handles().timers.remove(id.0) else {
+        return Ok(0);
+    };
     Ok(timer.cancel().into())
 }
 
@@ -39,15 +41,32 @@ pub(super) fn send_bytes_after(
     call.answer(place, result)
 }
 
-fn start(call: &mut Call<'_>, process: Pid, message: Message, delay: Millis) -> Result<u64, HostError> {
+fn start(
+    call: &mut Call<'_>,
+    process: Pid,
+    message: Message,
+    delay: Millis,
+) -> Result<u64, HostError> {
     let guest = call.guest();
     let environment = guest.environment().clone();
     let permit = |limit, amount| {
-        environment.quota().permit(limit, amount).map_err(|reached| HostError::new(Errno::LimitReached, reached))
+        environment
+            .quota()
+            .permit(limit, amount)
+            .map_err(|reached| HostError::new(Errno::LimitReached, reached))
     };
     // What timers hold waits as mail does, and has the same bound, for all of them together.
-    let permits = [permit(Limit::Timers, 1)?, permit(Limit::MailboxBytes, message.size() as u64)?];
-    let pending = timer::start(&environment, permits, process, message, Duration::from_millis(delay.0));
+    let permits = [
+        permit(Limit::Timers, 1)?,
+        permit(Limit::MailboxBytes, message.size() as u64)?,
+    ];
+    let pending = timer::start(
+        &environment,
+        permits,
+        process,
+        message,
+        Duration::from_millis(delay.0),
+    );
     let timers = &mut guest.handles().timers;
     // Those that fired are of no use any more; looking at them now and then keeps the table as small as the timers are few.
     if timers.len().is_power_of_two() {

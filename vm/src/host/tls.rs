@@ -1,9 +1,11 @@
 //! `lunatic::networking`: TLS.
 
-use super::call::kinds::{Buffer, Bytes, Family, IpBytes, Length, Millis, OutU64, TlsListenerId, TlsStreamId, Vectors};
+use super::call::kinds::{
+    Buffer, Bytes, Family, IpBytes, Length, Millis, OutU64, TlsListenerId, TlsStreamId, Vectors,
+};
 use super::socket::{
-    Kept, address, answer_accepted, answer_address, done, failure, milliseconds, permit, permit_in_time, persist,
-    pieces, port, records,
+    Kept, address, answer_accepted, answer_address, done, failure, milliseconds, permit,
+    permit_in_time, persist, pieces, port, records,
 };
 use super::{Call, Failure};
 use crate::environment::Permit;
@@ -15,11 +17,16 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 /// The TLS streams of a process.
-pub(super) const TLS_STREAMS: Kept<TlsStream> = Kept { table: |handles| &mut handles.tls_streams, name: "TLS stream" };
+pub(super) const TLS_STREAMS: Kept<TlsStream> = Kept {
+    table: |handles| &mut handles.tls_streams,
+    name: "TLS stream",
+};
 
 /// Each connection has its place among the environment's sockets from before it is taken off the kernel's queue.
-const TLS_LISTENERS: Kept<TlsListener<Arc<Permit>>> =
-    Kept { table: |handles| &mut handles.tls_listeners, name: "TLS listener" };
+const TLS_LISTENERS: Kept<TlsListener<Arc<Permit>>> = Kept {
+    table: |handles| &mut handles.tls_listeners,
+    name: "TLS listener",
+};
 
 /// The longest name of a host that is looked at, in bytes: names have at most 253.
 const LONGEST_NAME: u32 = 300;
@@ -27,7 +34,10 @@ const LONGEST_NAME: u32 = 300;
 /// A connect takes at most so many texts of authorities. Each text may hold many.
 const MAX_ROOTS: u32 = 256;
 
-#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the published interface has them"
+)]
 pub(super) async fn tls_bind(
     call: &mut Call<'_>,
     family: Family,
@@ -46,10 +56,14 @@ pub(super) async fn tls_bind(
     let certificates = text(call, certificates.0, certificates_length.0)?;
     let key = text(call, key.0, key_length.0)?;
     let identity = match (certificates, key) {
-        (Ok(certificates), Ok(key)) => blocking::unblock(move || Identity::from_pem(&certificates, &key)).await,
+        (Ok(certificates), Ok(key)) => {
+            blocking::unblock(move || Identity::from_pem(&certificates, &key)).await
+        }
         (Err(error), _) | (_, Err(error)) => Err(error),
     };
-    TLS_LISTENERS.open(call, place, || TlsListener::bind(address, identity?, Handshakes::default()))
+    TLS_LISTENERS.open(call, place, || {
+        TlsListener::bind(address, identity?, Handshakes::default())
+    })
 }
 
 /// Copies a PEM text out of the guest's memory. One that is too large is not copied and no trap.
@@ -66,7 +80,11 @@ pub(super) fn drop_tls_listener(call: &mut Call<'_>, id: TlsListenerId) -> Resul
     TLS_LISTENERS.remove(call, id.0).map(drop)
 }
 
-pub(super) fn tls_local_addr(call: &mut Call<'_>, id: TlsListenerId, out: OutU64) -> Result<i32, Failure> {
+pub(super) fn tls_local_addr(
+    call: &mut Call<'_>,
+    id: TlsListenerId,
+    out: OutU64,
+) -> Result<i32, Failure> {
     let place = call.place::<8>(out.0)?;
     let address = TLS_LISTENERS.get(call, id.0)?.local_addr();
     answer_address(call, place, address)
@@ -86,7 +104,10 @@ pub(super) async fn tls_accept(
     answer_accepted(call, &TLS_STREAMS, place, peer_place, accepted)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the published interface has them"
+)]
 pub(super) async fn tls_connect(
     call: &mut Call<'_>,
     name: Bytes,
@@ -112,11 +133,17 @@ pub(super) async fn tls_connect(
             let connect = async {
                 let trust = match texts.is_empty() {
                     true => Trust::web(),
-                    false => blocking::unblock(move || Trust::only(texts.iter().map(Vec::as_slice))).await?,
+                    false => {
+                        blocking::unblock(move || Trust::only(texts.iter().map(Vec::as_slice)))
+                            .await?
+                    }
                 };
                 TlsStream::connect(&machine.resolver, &name, port, &trust, timeout.duration()).await
             };
-            connect.await.map(|socket| Held { socket, permit }).map_err(|error| failure(&error))
+            connect
+                .await
+                .map(|socket| Held { socket, permit })
+                .map_err(|error| failure(&error))
         }
         (Err(error), _) => Err(error),
         (_, Err(error)) => Err(failure(&error)),
@@ -128,13 +155,21 @@ pub(super) async fn tls_connect(
 ///
 /// The interface has pairs of an address and a length. The published guest crate writes the length first: such a pair
 /// is known by a length that no certificate has.
-fn roots_of(call: &mut Call<'_>, roots: Vectors, count: Length) -> Result<io::Result<Vec<Vec<u8>>>, Failure> {
+fn roots_of(
+    call: &mut Call<'_>,
+    roots: Vectors,
+    count: Length,
+) -> Result<io::Result<Vec<Vec<u8>>>, Failure> {
     let largest = LARGEST_PEM as u32;
     let mut texts = Vec::new();
     let mut rest = largest;
     for (first, second) in records(call, roots, count, MAX_ROOTS)? {
         let is_swapped = second > largest && first <= largest;
-        let (address, length) = if is_swapped { (second, first) } else { (first, second) };
+        let (address, length) = if is_swapped {
+            (second, first)
+        } else {
+            (first, second)
+        };
         let range = call.range(address, length)?;
         let Some(left) = rest.checked_sub(length) else {
             let what = format!("certificates of authorities of more than {largest} bytes");
@@ -154,7 +189,11 @@ pub(super) fn clone_tls_stream(call: &mut Call<'_>, id: TlsStreamId) -> Result<u
     TLS_STREAMS.duplicate(call, id.0)
 }
 
-pub(super) fn tls_peer_addr(call: &mut Call<'_>, id: TlsStreamId, out: OutU64) -> Result<i32, Failure> {
+pub(super) fn tls_peer_addr(
+    call: &mut Call<'_>,
+    id: TlsStreamId,
+    out: OutU64,
+) -> Result<i32, Failure> {
     let place = call.place::<8>(out.0)?;
     let address = TLS_STREAMS.get(call, id.0)?.peer_addr();
     answer_address(call, place, address)
@@ -201,17 +240,29 @@ pub(super) async fn tls_read(
     let stream = TLS_STREAMS.get(call, id.0)?;
     let attempt = |call: &mut Call<'_>| stream.try_read(call.bytes_mut(range));
     let read = persist(call, stream.wait(Operation::Read), attempt).await;
-    call.timed_answer(place, read.map(|count| count as u64).map_err(|error| failure(&error)))
+    call.timed_answer(
+        place,
+        read.map(|count| count as u64)
+            .map_err(|error| failure(&error)),
+    )
 }
 
-pub(super) async fn tls_flush(call: &mut Call<'_>, id: TlsStreamId, error: OutU64) -> Result<i32, Failure> {
+pub(super) async fn tls_flush(
+    call: &mut Call<'_>,
+    id: TlsStreamId,
+    error: OutU64,
+) -> Result<i32, Failure> {
     let place = call.place::<8>(error.0)?;
     let stream = TLS_STREAMS.get(call, id.0)?;
     let result = flush(call, &stream).await;
     done(call, place, result)
 }
 
-pub(super) async fn tls_shutdown(call: &mut Call<'_>, id: TlsStreamId, error: OutU64) -> Result<i32, Failure> {
+pub(super) async fn tls_shutdown(
+    call: &mut Call<'_>,
+    id: TlsStreamId,
+    error: OutU64,
+) -> Result<i32, Failure> {
     let place = call.place::<8>(error.0)?;
     let stream = TLS_STREAMS.get(call, id.0)?;
     stream.shutdown();
@@ -219,7 +270,11 @@ pub(super) async fn tls_shutdown(call: &mut Call<'_>, id: TlsStreamId, error: Ou
     done(call, place, result)
 }
 
-pub(super) fn set_tls_read_timeout(call: &mut Call<'_>, id: TlsStreamId, timeout: Millis) -> Result<(), Failure> {
+pub(super) fn set_tls_read_timeout(
+    call: &mut Call<'_>,
+    id: TlsStreamId,
+    timeout: Millis,
+) -> Result<(), Failure> {
     set_timeout(call, id, Operation::Read, timeout)
 }
 
@@ -227,7 +282,11 @@ pub(super) fn get_tls_read_timeout(call: &mut Call<'_>, id: TlsStreamId) -> Resu
     timeout(call, id, Operation::Read)
 }
 
-pub(super) fn set_tls_write_timeout(call: &mut Call<'_>, id: TlsStreamId, timeout: Millis) -> Result<(), Failure> {
+pub(super) fn set_tls_write_timeout(
+    call: &mut Call<'_>,
+    id: TlsStreamId,
+    timeout: Millis,
+) -> Result<(), Failure> {
     set_timeout(call, id, Operation::Write, timeout)
 }
 
@@ -235,11 +294,20 @@ pub(super) fn get_tls_write_timeout(call: &mut Call<'_>, id: TlsStreamId) -> Res
     timeout(call, id, Operation::Write)
 }
 
-fn set_timeout(call: &mut Call<'_>, id: TlsStreamId, operation: Operation, timeout: Millis) -> Result<(), Failure> {
-    TLS_STREAMS.get(call, id.0)?.set_timeout(operation, timeout.duration());
+fn set_timeout(
+    call: &mut Call<'_>,
+    id: TlsStreamId,
+    operation: Operation,
+    timeout: Millis,
+) -> Result<(), Failure> {
+    TLS_STREAMS
+        .get(call, id.0)?
+        .set_timeout(operation, timeout.duration());
     Ok(())
 }
 
 fn timeout(call: &mut Call<'_>, id: TlsStreamId, operation: Operation) -> Result<u64, Failure> {
-    Ok(milliseconds(TLS_STREAMS.get(call, id.0)?.timeout(operation)))
+    Ok(milliseconds(
+        TLS_STREAMS.get(call, id.0)?.timeout(operation),
+    ))
 }

@@ -10,7 +10,10 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 /// The UDP sockets of a process.
-pub(super) const UDP_SOCKETS: Kept<UdpSocket> = Kept { table: |handles| &mut handles.udp_sockets, name: "UDP socket" };
+pub(super) const UDP_SOCKETS: Kept<UdpSocket> = Kept {
+    table: |handles| &mut handles.udp_sockets,
+    name: "UDP socket",
+};
 
 /// The result of asking for the peer's address where it failed for another reason than that there is no peer.
 const FAILED_OTHERWISE: i32 = 2;
@@ -37,21 +40,38 @@ pub(super) fn clone_udp_socket(call: &mut Call<'_>, id: UdpSocketId) -> Result<u
     UDP_SOCKETS.duplicate(call, id.0)
 }
 
-pub(super) fn udp_local_addr(call: &mut Call<'_>, id: UdpSocketId, out: OutU64) -> Result<i32, Failure> {
+pub(super) fn udp_local_addr(
+    call: &mut Call<'_>,
+    id: UdpSocketId,
+    out: OutU64,
+) -> Result<i32, Failure> {
     let place = call.place::<8>(out.0)?;
     let address = UDP_SOCKETS.get(call, id.0)?.local_addr();
     answer_address(call, place, address)
 }
 
-pub(super) fn udp_peer_addr(call: &mut Call<'_>, id: UdpSocketId, out: OutU64) -> Result<i32, Failure> {
+pub(super) fn udp_peer_addr(
+    call: &mut Call<'_>,
+    id: UdpSocketId,
+    out: OutU64,
+) -> Result<i32, Failure> {
     let place = call.place::<8>(out.0)?;
     let address = UDP_SOCKETS.get(call, id.0)?.peer_addr();
-    let has_other_failure = address.as_ref().is_err_and(|error| error.kind() != ErrorKind::NotConnected);
+    let has_other_failure = address
+        .as_ref()
+        .is_err_and(|error| error.kind() != ErrorKind::NotConnected);
     let code = answer_address(call, place, address)?;
-    Ok(if has_other_failure { FAILED_OTHERWISE } else { code })
+    Ok(if has_other_failure {
+        FAILED_OTHERWISE
+    } else {
+        code
+    })
 }
 
-#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the published interface has them"
+)]
 pub(super) fn udp_connect(
     call: &mut Call<'_>,
     id: UdpSocketId,
@@ -81,7 +101,10 @@ pub(super) async fn udp_send(
     send(call, id, place, range, None).await
 }
 
-#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the published interface has them"
+)]
 pub(super) async fn udp_send_to(
     call: &mut Call<'_>,
     id: UdpSocketId,
@@ -123,7 +146,11 @@ async fn send(
         None => socket.try_send(call.bytes(range)),
     };
     let sent = persist(call, Room(&socket), attempt).await;
-    call.answer(place, sent.map(|count| count as u64).map_err(|error| failure(&error)))
+    call.answer(
+        place,
+        sent.map(|count| count as u64)
+            .map_err(|error| failure(&error)),
+    )
 }
 
 pub(super) async fn udp_receive(
@@ -136,7 +163,12 @@ pub(super) async fn udp_receive(
     let place = call.place::<8>(received.0)?;
     let range = call.range(buffer.0, length.0)?;
     let received = receive(call, id, range, UdpSocket::try_receive).await?;
-    call.timed_answer(place, received.map(|count| count as u64).map_err(|error| failure(&error)))
+    call.timed_answer(
+        place,
+        received
+            .map(|count| count as u64)
+            .map_err(|error| failure(&error)),
+    )
 }
 
 pub(super) async fn udp_receive_from(
@@ -171,25 +203,54 @@ async fn receive<T>(
     Ok(persist(call, socket.wait(), attempt).await)
 }
 
-pub(super) fn set_udp_receive_timeout(call: &mut Call<'_>, id: UdpSocketId, timeout: Millis) -> Result<(), Failure> {
+pub(super) fn set_udp_receive_timeout(
+    call: &mut Call<'_>,
+    id: UdpSocketId,
+    timeout: Millis,
+) -> Result<(), Failure> {
     UDP_SOCKETS.get(call, id.0)?.set_timeout(timeout.duration());
     Ok(())
 }
 
-pub(super) fn get_udp_receive_timeout(call: &mut Call<'_>, id: UdpSocketId) -> Result<u64, Failure> {
+pub(super) fn get_udp_receive_timeout(
+    call: &mut Call<'_>,
+    id: UdpSocketId,
+) -> Result<u64, Failure> {
     Ok(milliseconds(UDP_SOCKETS.get(call, id.0)?.timeout()))
 }
 
-pub(super) fn set_udp_socket_broadcast(call: &mut Call<'_>, id: UdpSocketId, on: i32) -> Result<(), Failure> {
-    UDP_SOCKETS.get(call, id.0)?.set_broadcast(on != 0).map_err(Failure::trap)
+pub(super) fn set_udp_socket_broadcast(
+    call: &mut Call<'_>,
+    id: UdpSocketId,
+    on: i32,
+) -> Result<(), Failure> {
+    UDP_SOCKETS
+        .get(call, id.0)?
+        .set_broadcast(on != 0)
+        .map_err(Failure::trap)
 }
 
-pub(super) fn get_udp_socket_broadcast(call: &mut Call<'_>, id: UdpSocketId) -> Result<i32, Failure> {
-    UDP_SOCKETS.get(call, id.0)?.broadcast().map(i32::from).map_err(Failure::trap)
+pub(super) fn get_udp_socket_broadcast(
+    call: &mut Call<'_>,
+    id: UdpSocketId,
+) -> Result<i32, Failure> {
+    UDP_SOCKETS
+        .get(call, id.0)?
+        .broadcast()
+        .map(i32::from)
+        .map_err(Failure::trap)
 }
 
-pub(super) fn set_udp_socket_ttl(call: &mut Call<'_>, id: UdpSocketId, ttl: u32) -> Result<(), Failure> {
-    let refused = |error| Failure::trap(format!("a datagram cannot be let pass {ttl} routers: {error}"));
+pub(super) fn set_udp_socket_ttl(
+    call: &mut Call<'_>,
+    id: UdpSocketId,
+    ttl: u32,
+) -> Result<(), Failure> {
+    let refused = |error| {
+        Failure::trap(format!(
+            "a datagram cannot be let pass {ttl} routers: {error}"
+        ))
+    };
     UDP_SOCKETS.get(call, id.0)?.set_ttl(ttl).map_err(refused)
 }
 

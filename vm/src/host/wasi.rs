@@ -52,30 +52,44 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     for preview in [Preview::Zero, Preview::One] {
         let namespace = preview.namespace();
-        linker
-            .func_wrap(namespace, "proc_exit", |status: i32| -> wasmtime::Result<()> { Err(I32Exit(status).into()) })?;
+        linker.func_wrap(
+            namespace,
+            "proc_exit",
+            |status: i32| -> wasmtime::Result<()> { Err(I32Exit(status).into()) },
+        )?;
         linker.func_wrap_async(namespace, "path_open", move |caller, parameters| {
             Box::new(path_open(preview, caller, parameters))
         })?;
         // Both say the same with the same numbers.
-        linker
-            .func_wrap_async(namespace, "random_get", |caller, parameters| Box::new(random_get(caller, parameters)))?;
+        linker.func_wrap_async(namespace, "random_get", |caller, parameters| {
+            Box::new(random_get(caller, parameters))
+        })?;
     }
     linker.allow_shadowing(false);
     Ok(())
 }
 
 /// Returns the caller's memory and context for a function of `wasmtime-wasi`'s.
-fn split<'a>(caller: &'a mut Caller<'_, Guest>) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Guest)> {
-    let memory = caller.get_export("memory").and_then(wasmtime::Extern::into_memory);
-    let memory = memory.ok_or_else(|| wasmtime::Error::msg("the module exports no memory with the name `memory`"))?;
+fn split<'a>(
+    caller: &'a mut Caller<'_, Guest>,
+) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Guest)> {
+    let memory = caller
+        .get_export("memory")
+        .and_then(wasmtime::Extern::into_memory);
+    let memory = memory.ok_or_else(|| {
+        wasmtime::Error::msg("the module exports no memory with the name `memory`")
+    })?;
     let (bytes, guest) = memory.data_and_store_mut(caller);
     Ok((GuestMemory::Unshared(bytes), guest))
 }
 
 type PathOpen = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
 
-async fn path_open(preview: Preview, mut caller: Caller<'_, Guest>, parameters: PathOpen) -> wasmtime::Result<i32> {
+async fn path_open(
+    preview: Preview,
+    mut caller: Caller<'_, Guest>,
+    parameters: PathOpen,
+) -> wasmtime::Result<i32> {
     let fuel = caller.as_context_mut().hostcall_fuel();
     let (mut memory, guest) = split(&mut caller)?;
     let wasi = guest.wasi();
@@ -88,22 +102,35 @@ async fn path_open(preview: Preview, mut caller: Caller<'_, Guest>, parameters: 
     let memory = &mut memory;
     match preview {
         Preview::Zero => {
-            p0::path_open(context, memory, directory, look_up, path, length, how, rights, inheriting, flags, out).await
+            p0::path_open(
+                context, memory, directory, look_up, path, length, how, rights, inheriting, flags,
+                out,
+            )
+            .await
         }
         Preview::One => {
-            p1::path_open(context, memory, directory, look_up, path, length, how, rights, inheriting, flags, out).await
+            p1::path_open(
+                context, memory, directory, look_up, path, length, how, rights, inheriting, flags,
+                out,
+            )
+            .await
         }
     }
 }
 
-async fn random_get(mut caller: Caller<'_, Guest>, (address, length): (i32, i32)) -> wasmtime::Result<i32> {
+async fn random_get(
+    mut caller: Caller<'_, Guest>,
+    (address, length): (i32, i32),
+) -> wasmtime::Result<i32> {
     let (start, length) = (address as u32 as usize, length as u32 as usize);
     let size = match split(&mut caller)?.0 {
         GuestMemory::Unshared(bytes) => bytes.len(),
         GuestMemory::Shared(bytes) => bytes.len(),
     };
     let Some(end) = start.checked_add(length).filter(|&end| end <= size) else {
-        return Err(wasmtime::Error::msg(format!("bad pointer: {length} bytes at {start} lie outside the memory")));
+        return Err(wasmtime::Error::msg(format!(
+            "bad pointer: {length} bytes at {start} lie outside the memory"
+        )));
     };
     for piece in (start..end).step_by(MAX_RANDOM) {
         if piece != start {
@@ -112,7 +139,12 @@ async fn random_get(mut caller: Caller<'_, Guest>, (address, length): (i32, i32)
         }
         let length = MAX_RANDOM.min(end - piece);
         let (mut memory, guest) = split(&mut caller)?;
-        let errno = p1::random_get(guest.wasi().begin_call(), &mut memory, piece as i32, length as i32)?;
+        let errno = p1::random_get(
+            guest.wasi().begin_call(),
+            &mut memory,
+            piece as i32,
+            length as i32,
+        )?;
         if errno != SUCCESS {
             return Ok(errno);
         }
@@ -140,7 +172,12 @@ pub(super) fn config_add_environment_variable(
         ));
     }
     let config = config(call, id)?;
-    room_for(config, config.variables.len(), "variables", key.len() + value.len())?;
+    room_for(
+        config,
+        config.variables.len(),
+        "variables",
+        key.len() + value.len(),
+    )?;
     config.variable(&key, &value);
     Ok(())
 }
@@ -167,7 +204,9 @@ pub(super) async fn config_preopen_dir(
     directory: Bytes,
     length: Length,
 ) -> Result<(), Failure> {
-    preopen(call, id, directory, length).await?.map_err(Failure::trap)
+    preopen(call, id, directory, length)
+        .await?
+        .map_err(Failure::trap)
 }
 
 /// Grants a configuration a directory that lies in one of the caller's.
@@ -181,12 +220,15 @@ pub(super) async fn preopen(
     let held = config(call, id)?.preopens.len();
     let allowed = call.guest().environment().limits().get(Limit::Files);
     if held as u64 >= allowed {
-        return Err(Failure::trap(format!("a configuration has at most {allowed} directories")));
+        return Err(Failure::trap(format!(
+            "a configuration has at most {allowed} directories"
+        )));
     }
     let outer = call.guest().environment().config().preopens.clone();
     let mut preopens = config(call, id)?.preopens.clone();
     // To look a path up takes as long as the file system likes.
-    let added = blocking::unblock(move || preopens.add_from(&outer, &directory).map(|()| preopens)).await;
+    let added =
+        blocking::unblock(move || preopens.add_from(&outer, &directory).map(|()| preopens)).await;
     let config = config(call, id)?;
     Ok(added.map(|preopens| config.preopens = preopens))
 }
@@ -194,12 +236,24 @@ pub(super) async fn preopen(
 /// Checks that a configuration has room for one more text of so many bytes.
 fn room_for(config: &Config, held: usize, what: &str, bytes: usize) -> Result<(), Failure> {
     if held >= MAX_ENTRIES {
-        return Err(Failure::trap(format!("a configuration has at most {MAX_ENTRIES} {what}")));
+        return Err(Failure::trap(format!(
+            "a configuration has at most {MAX_ENTRIES} {what}"
+        )));
     }
-    let variables = config.variables.iter().map(|(name, value)| name.len() + value.len());
-    let texts: usize = config.arguments.iter().map(String::len).chain(variables).sum();
+    let variables = config
+        .variables
+        .iter()
+        .map(|(name, value)| name.len() + value.len());
+    let texts: usize = config
+        .arguments
+        .iter()
+        .map(String::len)
+        .chain(variables)
+        .sum();
     if texts + bytes > MAX_TEXT as usize {
-        return Err(Failure::trap(format!("a configuration has at most {MAX_TEXT} bytes of texts")));
+        return Err(Failure::trap(format!(
+            "a configuration has at most {MAX_TEXT} bytes of texts"
+        )));
     }
     Ok(())
 }

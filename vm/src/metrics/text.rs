@@ -47,9 +47,17 @@ fn write_metric(text: &mut String, name: &str, environment: u64, metric: &Metric
             let mut below = 0;
             for (end, count) in BUCKETS.iter().zip(&histogram.counts) {
                 below += count;
-                let _ = writeln!(text, "{name}_bucket{{{label},le=\"{}\"}} {below}", number(*end));
+                let _ = writeln!(
+                    text,
+                    "{name}_bucket{{{label},le=\"{}\"}} {below}",
+                    number(*end)
+                );
             }
-            let _ = writeln!(text, "{name}_bucket{{{label},le=\"+Inf\"}} {}", histogram.count);
+            let _ = writeln!(
+                text,
+                "{name}_bucket{{{label},le=\"+Inf\"}} {}",
+                histogram.count
+            );
             let _ = writeln!(text, "{name}_sum{{{label}}} {}", number(histogram.sum));
             writeln!(text, "{name}_count{{{label}}} {}", histogram.count)
         }
@@ -65,9 +73,16 @@ pub(super) fn write_own<'a>(
     about: &str,
     values: impl IntoIterator<Item = (&'a str, &'a str, u64)>,
 ) {
-    let _ = writeln!(text, "# HELP {prefix}{name} {about}\n# TYPE {prefix}{name} {kind}");
+    let _ = writeln!(
+        text,
+        "# HELP {prefix}{name} {about}\n# TYPE {prefix}{name} {kind}"
+    );
     for (label, of, value) in values {
-        let label = if label.is_empty() { String::new() } else { format!("{{{label}=\"{of}\"}}") };
+        let label = if label.is_empty() {
+            String::new()
+        } else {
+            format!("{{{label}=\"{of}\"}}")
+        };
         let _ = writeln!(text, "{prefix}{name}{label} {value}");
     }
 }
@@ -115,7 +130,10 @@ mod tests {
     #[test]
     fn programs_that_agree_share_a_type() {
         let text = written(&[(0, Update::CounterBy(3)), (7, Update::CounterTo(4))]);
-        assert_eq!(text, "# TYPE x counter\nx{environment=\"0\"} 3\nx{environment=\"7\"} 4\n");
+        assert_eq!(
+            text,
+            "# TYPE x counter\nx{environment=\"0\"} 3\nx{environment=\"7\"} 4\n"
+        );
     }
 
     #[test]
@@ -136,15 +154,22 @@ mod tests {
             "x_sum{environment=\"1\"} 0.3",
             "x_count{environment=\"1\"} 1",
         ] {
-            assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
+            assert!(
+                text.lines().any(|known| known == line),
+                "{line} is not in\n{text}"
+            );
         }
     }
 
     #[test]
     fn numbers_are_written_as_prometheus_reads_them() {
-        for (value, expected) in
-            [(f64::NAN, "NaN"), (f64::INFINITY, "+Inf"), (f64::NEG_INFINITY, "-Inf"), (1e300, "1e300"), (-0.5, "-0.5")]
-        {
+        for (value, expected) in [
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+            (1e300, "1e300"),
+            (-0.5, "-0.5"),
+        ] {
             assert_eq!(number(value), expected);
         }
     }

@@ -139,23 +139,40 @@ const REFUSED: [Refused; 3] = [
 ///
 /// Where no generation of the machine's has it all, and what it imports is not simply unknown.
 pub(super) fn of(module: &wasmtime::Module) -> Result<Generation, ModuleError> {
-    let imports: Vec<Import> = module.imports().filter_map(|import| interface(&import)).collect();
+    let imports: Vec<Import> = module
+        .imports()
+        .filter_map(|import| interface(&import))
+        .collect();
     let has_all = |generation: &Generation| imports.iter().all(|import| import.is_of(*generation));
     if let Some(generation) = Generation::ALL.into_iter().find(has_all) {
         return Ok(generation);
     }
     for refused in &REFUSED {
         if imports.iter().all(|import| refused.has(import)) {
-            let shows = imports.into_iter().find(|import| !import.is_of(Generation::V0_13));
+            let shows = imports
+                .into_iter()
+                .find(|import| !import.is_of(Generation::V0_13));
             let import = shows.expect("the machine would have it all otherwise").name;
-            return Err(ModuleError::Generation { versions: refused.versions, import });
+            return Err(ModuleError::Generation {
+                versions: refused.versions,
+                import,
+            });
         }
     }
     // Of each import that the machine has in some generation, once: no more than the tables have rows.
-    let known: BTreeSet<&Import> = imports.iter().filter(|import| import.generations().next().is_some()).collect();
+    let known: BTreeSet<&Import> = imports
+        .iter()
+        .filter(|import| import.generations().next().is_some())
+        .collect();
     for one in &known {
-        if let Some(other) = known.iter().find(|other| !one.generations().any(|generation| other.is_of(generation))) {
-            return Err(ModuleError::MixedGenerations { one: one.name.clone(), other: other.name.clone() });
+        if let Some(other) = known
+            .iter()
+            .find(|other| !one.generations().any(|generation| other.is_of(generation)))
+        {
+            return Err(ModuleError::MixedGenerations {
+                one: one.name.clone(),
+                other: other.name.clone(),
+            });
         }
     }
     // What is missing is said where the newest generation is linked.
@@ -164,23 +181,35 @@ pub(super) fn of(module: &wasmtime::Module) -> Result<Generation, ModuleError> {
 
 /// Returns an import that is of the interface, escaped to be shown.
 fn interface(import: &wasmtime::ImportType<'_>) -> Option<Import> {
-    let ExternType::Func(ty) = import.ty() else { return None };
+    let ExternType::Func(ty) = import.ty() else {
+        return None;
+    };
     if !import.module().starts_with(NAMESPACE) {
         return None;
     }
-    let name = format!("{}::{}", import.module(), import.name()).escape_debug().to_string();
-    Some(Import { name, ty: signature(&ty) })
+    let name = format!("{}::{}", import.module(), import.name())
+        .escape_debug()
+        .to_string();
+    Some(Import {
+        name,
+        ty: signature(&ty),
+    })
 }
 
 impl Import {
     /// Returns the generations that have the function with this type.
     fn generations(&self) -> impl Iterator<Item = Generation> {
-        Generation::ALL.into_iter().filter(|generation| self.is_of(*generation))
+        Generation::ALL
+            .into_iter()
+            .filter(|generation| self.is_of(*generation))
     }
 
     fn is_of(&self, generation: Generation) -> bool {
         let is_it = |row: &HostFunction| {
-            self.name.strip_prefix(row.namespace).and_then(|rest| rest.strip_prefix("::")) == Some(row.name)
+            self.name
+                .strip_prefix(row.namespace)
+                .and_then(|rest| rest.strip_prefix("::"))
+                == Some(row.name)
                 && self.ty == signature_of(row)
         };
         generation.host_functions().any(is_it)
@@ -189,10 +218,17 @@ impl Import {
 
 impl Refused {
     fn has(&self, import: &Import) -> bool {
-        let Some((namespace, name)) = import.name[NAMESPACE.len()..].split_once("::") else { return false };
+        let Some((namespace, name)) = import.name[NAMESPACE.len()..].split_once("::") else {
+            return false;
+        };
         let is_it = |function: &str| function.strip_prefix(name) == Some(import.ty.as_str());
-        let functions = self.functions.iter().filter(|(other, _)| *other == namespace);
-        functions.flat_map(|(_, functions)| functions.split_whitespace()).any(is_it)
+        let functions = self
+            .functions
+            .iter()
+            .filter(|(other, _)| *other == namespace);
+        functions
+            .flat_map(|(_, functions)| functions.split_whitespace())
+            .any(is_it)
     }
 }
 
@@ -208,7 +244,11 @@ fn signature(ty: &FuncType) -> String {
         };
         types.map(letter).collect()
     };
-    format!("({}){}", letters(&mut ty.params()), letters(&mut ty.results()))
+    format!(
+        "({}){}",
+        letters(&mut ty.params()),
+        letters(&mut ty.results())
+    )
 }
 
 /// Writes the type of a row in the same way.
@@ -218,6 +258,13 @@ fn signature_of(row: &HostFunction) -> String {
         ValueType::I64 => 'l',
         ValueType::F64 => 'f',
     };
-    let parameters: String = row.parameters.iter().map(|parameter| letter(parameter.kind)).collect();
-    format!("({parameters}){}", row.result.map(letter).map(String::from).unwrap_or_default())
+    let parameters: String = row
+        .parameters
+        .iter()
+        .map(|parameter| letter(parameter.kind))
+        .collect();
+    format!(
+        "({parameters}){}",
+        row.result.map(letter).map(String::from).unwrap_or_default()
+    )
 }

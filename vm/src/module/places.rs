@@ -46,7 +46,9 @@ fn places(bytes: &[u8], offset: usize) -> Vec<Place> {
     let found = catch_unwind(AssertUnwindSafe(|| {
         let (code, dwarf) = read(bytes)?;
         let address = u64::try_from(offset.checked_sub(code)?).ok()?;
-        is_shallow(&dwarf).ok()?.then(|| find(dwarf, address).ok())?
+        is_shallow(&dwarf)
+            .ok()?
+            .then(|| find(dwarf, address).ok())?
     }));
     found.ok().flatten().unwrap_or_default()
 }
@@ -66,7 +68,10 @@ fn read(bytes: &[u8]) -> Option<(usize, Dwarf<Slice<'_>>)> {
     }
     let load = |id: gimli::SectionId| {
         let section = sections.iter().find(|(name, _)| *name == id.name());
-        Ok::<_, gimli::Error>(EndianSlice::new(section.map_or(&[][..], |(_, data)| data), LittleEndian))
+        Ok::<_, gimli::Error>(EndianSlice::new(
+            section.map_or(&[][..], |(_, data)| data),
+            LittleEndian,
+        ))
     };
     let dwarf = Dwarf::load(load).ok()?;
     Some((code?, dwarf))
@@ -103,7 +108,10 @@ fn find(dwarf: Dwarf<Slice<'_>>, address: u64) -> gimli::Result<Vec<Place>> {
 
 fn place(frame: &Frame<'_, Slice<'_>>) -> Option<Place> {
     let location = frame.location.as_ref()?;
-    let function = frame.function.as_ref().and_then(|function| function.raw_name().ok());
+    let function = frame
+        .function
+        .as_ref()
+        .and_then(|function| function.raw_name().ok());
     Some(Place {
         function: function.map(|name| demangle(&name)),
         file: location.file?.to_string(),
@@ -148,7 +156,9 @@ mod tests {
             // A function: its name and its range.
             &[2, 0x2e, 1, 0x03, 0x08, 0x11, 0x01, 0x12, 0x06, 0, 0],
             // An inlined call: its name, its range, and where the call is.
-            &[3, 0x1d, 1, 0x03, 0x08, 0x11, 0x01, 0x12, 0x06, 0x58, 0x0b, 0x59, 0x0b, 0, 0],
+            &[
+                3, 0x1d, 1, 0x03, 0x08, 0x11, 0x01, 0x12, 0x06, 0x58, 0x0b, 0x59, 0x0b, 0, 0,
+            ],
             &[0],
         ];
         let range = [0, 0, 0, 0, 16, 0, 0, 0];
@@ -165,38 +175,63 @@ mod tests {
             unit.extend([1, 7]);
         }
         unit.extend(vec![0; deep + 2]);
-        let length = |data: &[u8]| u32::try_from(data.len()).expect("it is short").to_le_bytes();
+        let length = |data: &[u8]| {
+            u32::try_from(data.len())
+                .expect("it is short")
+                .to_le_bytes()
+        };
         let info = [&length(&unit)[..], &unit].concat();
 
         // Minimum instruction length, operations, default, line base and range, the opcodes' lengths; no directories, a file.
-        let header = [&[1, 1, 1, 0xfb, 14, 13, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0][..], b"a.c\0\0\0\0\0"].concat();
+        let header = [
+            &[1, 1, 1, 0xfb, 14, 13, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0][..],
+            b"a.c\0\0\0\0\0",
+        ]
+        .concat();
         // Address 0, two lines on, a row; sixteen on, the end.
         let program = [0, 5, 2, 0, 0, 0, 0, 3, 2, 1, 2, 16, 0, 1, 1];
         let lines = [&[4, 0][..], &length(&header), &header, &program].concat();
         let lines = [&length(&lines)[..], &lines].concat();
-        vec![(".debug_abbrev", abbreviations.concat()), (".debug_info", info), (".debug_line", lines)]
+        vec![
+            (".debug_abbrev", abbreviations.concat()),
+            (".debug_info", info),
+            (".debug_line", lines),
+        ]
     }
 
     fn found(sections: &[(&str, Vec<u8>)]) -> Vec<Place> {
-        let sections: Vec<(&str, &[u8])> = sections.iter().map(|(name, data)| (*name, &data[..])).collect();
+        let sections: Vec<(&str, &[u8])> = sections
+            .iter()
+            .map(|(name, data)| (*name, &data[..]))
+            .collect();
         let bytes = module(&sections);
         places(&bytes, code(&bytes) + 2)
     }
 
     fn place(function: &str, line: u32) -> Place {
-        Place { function: Some(function.to_string()), file: "a.c".to_string(), line: Some(line) }
+        Place {
+            function: Some(function.to_string()),
+            file: "a.c".to_string(),
+            line: Some(line),
+        }
     }
 
     #[test]
     fn an_instruction_is_found_innermost_call_first() {
         assert_eq!(found(&sections(0)), [place("f", 3)]);
-        assert_eq!(found(&sections(2)), [place("g", 3), place("g", 7), place("f", 7)]);
+        assert_eq!(
+            found(&sections(2)),
+            [place("g", 3), place("g", 7), place("f", 7)]
+        );
     }
 
     #[test]
     fn what_is_not_in_the_code_has_no_place() {
         let sections = sections(0);
-        let sections: Vec<(&str, &[u8])> = sections.iter().map(|(name, data)| (*name, &data[..])).collect();
+        let sections: Vec<(&str, &[u8])> = sections
+            .iter()
+            .map(|(name, data)| (*name, &data[..]))
+            .collect();
         let bytes = module(&sections);
         let code = code(&bytes);
         for offset in [0, code - 1, code + 16, bytes.len(), usize::MAX] {
@@ -208,14 +243,23 @@ mod tests {
     fn without_debug_information_there_are_no_places() {
         assert_eq!(found(&[]), []);
         assert_eq!(places(b"", 0), []);
-        assert_eq!(places(&wat::parse_str("(module)").expect("it is well-formed"), 8), []);
+        assert_eq!(
+            places(&wat::parse_str("(module)").expect("it is well-formed"), 8),
+            []
+        );
     }
 
     #[test]
     fn garbage_gives_no_places() {
         for byte in [0x00, 0x01, 0x41, 0x7f, 0x80, 0xff] {
             for length in [1, 4, 11, 64, 1_000] {
-                let names = [".debug_abbrev", ".debug_info", ".debug_line", ".debug_ranges", ".debug_str"];
+                let names = [
+                    ".debug_abbrev",
+                    ".debug_info",
+                    ".debug_line",
+                    ".debug_ranges",
+                    ".debug_str",
+                ];
                 let sections = names.map(|name| (name, vec![byte; length]));
                 assert_eq!(found(&sections), [], "{length} times {byte:#x}");
             }

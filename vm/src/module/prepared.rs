@@ -9,7 +9,9 @@ use crate::engine::Image;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
-use wasm_encoder::{ConstExpr, DataSection, DataSegment, DataSegmentMode, ExportKind, ExportSection, RawSection};
+use wasm_encoder::{
+    ConstExpr, DataSection, DataSegment, DataSegmentMode, ExportKind, ExportSection, RawSection,
+};
 use wasmparser::{DataKind, ExternalKind, Operator, Parser, Payload, ValType};
 
 /// The names of what is exported besides what the module exports begin with this, which no compiler makes.
@@ -62,7 +64,9 @@ impl Prepared {
     /// Returns the module with its short loops written out, for code that can be interrupted at any time. Code that counts
     /// what it computes is compiled without that, so that it counts the same.
     pub(super) fn written_out(&self) -> Cow<'_, [u8]> {
-        let Some((written_out, places)) = self.write_out() else { return Cow::Borrowed(&self.bytes) };
+        let Some((written_out, places)) = self.write_out() else {
+            return Cow::Borrowed(&self.bytes);
+        };
         let _ = self.places.set(Some(places));
         Cow::Owned(written_out)
     }
@@ -71,7 +75,11 @@ impl Prepared {
     pub(super) fn original(&self, compiled: usize, is_written_out: bool) -> usize {
         let found = || {
             let places = self.places.get_or_init(|| Some(self.write_out()?.1));
-            let Places { written_out, prepared, unrolled } = places.as_ref().filter(|_| is_written_out)?;
+            let Places {
+                written_out,
+                prepared,
+                unrolled,
+            } = places.as_ref().filter(|_| is_written_out)?;
             Some(prepared + unrolled.original(compiled.checked_sub(*written_out)?))
         };
         found().unwrap_or(compiled).saturating_sub(self.shift)
@@ -86,10 +94,19 @@ impl Prepared {
             return None;
         }
         let length = number(unrolled.code.len());
-        let parts = [&self.bytes[..=head], &length, &unrolled.code, &self.bytes[code.end..]];
+        let parts = [
+            &self.bytes[..=head],
+            &length,
+            &unrolled.code,
+            &self.bytes[code.end..],
+        ];
         let written_out = parts.concat();
         unrolled.code = Vec::new();
-        let places = Places { written_out: head + 1 + length.len(), prepared: code.start, unrolled };
+        let places = Places {
+            written_out: head + 1 + length.len(),
+            prepared: code.start,
+            unrolled,
+        };
         Some((written_out, places))
     }
 
@@ -127,11 +144,17 @@ fn prepare(bytes: &[u8]) -> Option<Prepared> {
     if survey.imports_state || survey.memories.len() > 1 {
         return None;
     }
-    let is_taken = survey.exports.iter().any(|export| export.name.starts_with(OURS));
-    let can_be_set_back = !survey.has_start && !survey.has_references && !is_taken && !survey.exports.is_empty();
+    let is_taken = survey
+        .exports
+        .iter()
+        .any(|export| export.name.starts_with(OURS));
+    let can_be_set_back =
+        !survey.has_start && !survey.has_references && !is_taken && !survey.exports.is_empty();
     let ours = can_be_set_back.then(|| Exports {
         memory: (!survey.memories.is_empty()).then(|| format!("{OURS}memory")),
-        globals: (0..survey.changing.len()).map(|number| format!("{OURS}global::{number}")).collect(),
+        globals: (0..survey.changing.len())
+            .map(|number| format!("{OURS}global::{number}"))
+            .collect(),
     });
     let size = usize::try_from(survey.memories.first().copied().unwrap_or(0)).ok()?;
     let laid_out = lay_out(&survey.data, size);
@@ -162,12 +185,18 @@ fn prepare(bytes: &[u8]) -> Option<Prepared> {
                     match data.kind {
                         // It is dropped when the instance is made, as one with content is.
                         DataKind::Active { memory_index, .. } => {
-                            let mode = DataSegmentMode::Active { memory_index, offset: &ConstExpr::i32_const(0) };
+                            let mode = DataSegmentMode::Active {
+                                memory_index,
+                                offset: &ConstExpr::i32_const(0),
+                            };
                             section.segment(DataSegment { mode, data: [] });
                         }
                         DataKind::Passive => {
                             let data = data.data.iter().copied();
-                            section.segment(DataSegment { mode: DataSegmentMode::Passive, data });
+                            section.segment(DataSegment {
+                                mode: DataSegmentMode::Passive,
+                                data,
+                            });
                         }
                     }
                 }
@@ -175,7 +204,10 @@ fn prepare(bytes: &[u8]) -> Option<Prepared> {
             }
             payload => {
                 if let Some((id, range)) = payload.as_section() {
-                    module.section(&RawSection { id, data: &bytes[range] });
+                    module.section(&RawSection {
+                        id,
+                        data: &bytes[range],
+                    });
                 }
             }
         }
@@ -205,7 +237,8 @@ fn survey(bytes: &[u8]) -> Option<Survey<'_>> {
         match payload.ok()? {
             Payload::ImportSection(imports) => {
                 for import in imports.into_imports() {
-                    survey.imports_state |= !matches!(import.ok()?.ty, wasmparser::TypeRef::Func(_));
+                    survey.imports_state |=
+                        !matches!(import.ok()?.ty, wasmparser::TypeRef::Func(_));
                 }
             }
             Payload::MemorySection(memories) => {
@@ -220,15 +253,20 @@ fn survey(bytes: &[u8]) -> Option<Survey<'_>> {
             Payload::GlobalSection(globals) => {
                 for (number, global) in globals.into_iter().enumerate() {
                     let ty = global.ok()?.ty;
-                    survey.has_references |= ty.mutable && matches!(ty.content_type, ValType::Ref(_));
+                    survey.has_references |=
+                        ty.mutable && matches!(ty.content_type, ValType::Ref(_));
                     if ty.mutable {
                         survey.changing.push(number as u32);
                     }
                 }
             }
-            Payload::ExportSection(exports) => survey.exports = exports.into_iter().collect::<Result<_, _>>().ok()?,
+            Payload::ExportSection(exports) => {
+                survey.exports = exports.into_iter().collect::<Result<_, _>>().ok()?
+            }
             Payload::StartSection { .. } => survey.has_start = true,
-            Payload::DataSection(data) => survey.data = data.into_iter().collect::<Result<_, _>>().ok()?,
+            Payload::DataSection(data) => {
+                survey.data = data.into_iter().collect::<Result<_, _>>().ok()?
+            }
             Payload::CodeSectionStart { range, .. } => survey.code = Some(range.start),
             _ => {}
         }
@@ -241,16 +279,30 @@ fn survey(bytes: &[u8]) -> Option<Survey<'_>> {
 fn lay_out(data: &[wasmparser::Data<'_>], size: usize) -> Option<Option<(usize, Vec<u8>)>> {
     let mut segments = Vec::new();
     for segment in data {
-        let DataKind::Active { memory_index: 0, offset_expr } = &segment.kind else { continue };
+        let DataKind::Active {
+            memory_index: 0,
+            offset_expr,
+        } = &segment.kind
+        else {
+            continue;
+        };
         let mut operators = offset_expr.get_operators_reader();
-        let Operator::I32Const { value } = operators.read().ok()? else { return None };
-        let Operator::End = operators.read().ok()? else { return None };
+        let Operator::I32Const { value } = operators.read().ok()? else {
+            return None;
+        };
+        let Operator::End = operators.read().ok()? else {
+            return None;
+        };
         let start = value as u32 as usize;
-        let end = start.checked_add(segment.data.len()).filter(|&end| end <= size)?;
+        let end = start
+            .checked_add(segment.data.len())
+            .filter(|&end| end <= size)?;
         segments.push((start, end, segment.data));
     }
     segments.retain(|(start, end, _)| start < end);
-    let Some(start) = segments.iter().map(|segment| segment.0).min() else { return Some(None) };
+    let Some(start) = segments.iter().map(|segment| segment.0).min() else {
+        return Some(None);
+    };
     let end = segments.iter().map(|segment| segment.1).max()?;
     if end - start > MAX_IMAGE {
         return None;
@@ -277,15 +329,20 @@ const CODE: u8 = 10;
 
 /// Returns where the contents of a module's code section are.
 fn code_of(bytes: &[u8]) -> Option<Range<usize>> {
-    Parser::new(0).parse_all(bytes).find_map(|payload| match payload {
-        Ok(Payload::CodeSectionStart { range, .. }) => Some(range),
-        _ => None,
-    })
+    Parser::new(0)
+        .parse_all(bytes)
+        .find_map(|payload| match payload {
+            Ok(Payload::CodeSectionStart { range, .. }) => Some(range),
+            _ => None,
+        })
 }
 
 fn number(number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write_number(&mut bytes, u32::try_from(number).expect("modules are not so long"));
+    write_number(
+        &mut bytes,
+        u32::try_from(number).expect("modules are not so long"),
+    );
     bytes
 }
 
@@ -306,11 +363,13 @@ pub(super) fn leaves_tables_alone(bytes: &[u8]) -> bool {
         }
         Ok(true)
     };
-    Parser::new(0).parse_all(bytes).all(|payload| match payload {
-        Ok(Payload::CodeSectionEntry(body)) => leaves_alone(body).unwrap_or(false),
-        Ok(_) => true,
-        Err(_) => false,
-    })
+    Parser::new(0)
+        .parse_all(bytes)
+        .all(|payload| match payload {
+            Ok(Payload::CodeSectionEntry(body)) => leaves_alone(body).unwrap_or(false),
+            Ok(_) => true,
+            Err(_) => false,
+        })
 }
 
 #[cfg(test)]
@@ -322,7 +381,12 @@ mod tests {
     }
 
     fn exports(bytes: &[u8]) -> Vec<String> {
-        survey(bytes).expect("it is a module").exports.iter().map(|export| export.name.to_string()).collect()
+        survey(bytes)
+            .expect("it is a module")
+            .exports
+            .iter()
+            .map(|export| export.name.to_string())
+            .collect()
     }
 
     #[test]
@@ -333,19 +397,34 @@ mod tests {
             lay_out(&survey.data, 65_536)
         };
         assert_eq!(laid_out("(module (memory 1))"), Some(None));
-        let two =
-            r#"(module (memory 1) (data (i32.const 20) "cd") (data (i32.const 16) "ab") (data (i32.const 17) "x"))"#;
+        let two = r#"(module (memory 1) (data (i32.const 20) "cd") (data (i32.const 16) "ab") (data (i32.const 17) "x"))"#;
         assert_eq!(laid_out(two), Some(Some((16, b"ax\0\0cd".to_vec()))));
-        assert_eq!(laid_out(r#"(module (memory 1) (data "passive"))"#), Some(None));
+        assert_eq!(
+            laid_out(r#"(module (memory 1) (data "passive"))"#),
+            Some(None)
+        );
         // What is an error or is known only later is left alone.
-        assert_eq!(laid_out(r#"(module (memory 1) (data (i32.const 65535) "ab"))"#), None);
-        assert_eq!(laid_out(r#"(module (memory 1) (data (i32.const -1) "a"))"#), None);
-        assert_eq!(laid_out(r#"(module (memory 1) (global $g i32 (i32.const 3)) (data (global.get $g) "a"))"#), None);
+        assert_eq!(
+            laid_out(r#"(module (memory 1) (data (i32.const 65535) "ab"))"#),
+            None
+        );
+        assert_eq!(
+            laid_out(r#"(module (memory 1) (data (i32.const -1) "a"))"#),
+            None
+        );
+        assert_eq!(
+            laid_out(
+                r#"(module (memory 1) (global $g i32 (i32.const 3)) (data (global.get $g) "a"))"#
+            ),
+            None
+        );
     }
 
     #[test]
     fn segments_keep_their_numbers_and_passive_ones_their_bytes() {
-        let bytes = binary(r#"(module (memory 1) (data (i32.const 8) "active") (data "passive") (func (export "f")))"#);
+        let bytes = binary(
+            r#"(module (memory 1) (data (i32.const 8) "active") (data "passive") (func (export "f")))"#,
+        );
         let prepared = Prepared::new(&bytes);
         assert!(prepared.is_laid_out && prepared.image.is_some());
         let survey = survey(&prepared.bytes).expect("it is a module");
@@ -362,8 +441,15 @@ mod tests {
         let names = exports(&prepared.bytes);
         assert_eq!(names.len(), 3, "{names:?}");
         let ours = prepared.exports.expect("it can be set back");
-        assert!(names.contains(&ours.globals[0]) && ours.memory.is_some_and(|name| names.contains(&name)), "{names:?}");
-        let (before, after) = (code_of(&bytes).expect("it has code"), code_of(&prepared.bytes).expect("it has code"));
+        assert!(
+            names.contains(&ours.globals[0])
+                && ours.memory.is_some_and(|name| names.contains(&name)),
+            "{names:?}"
+        );
+        let (before, after) = (
+            code_of(&bytes).expect("it has code"),
+            code_of(&prepared.bytes).expect("it has code"),
+        );
         assert_eq!(after.start - before.start, prepared.shift);
         assert!(prepared.shift > 0);
     }
@@ -379,23 +465,43 @@ mod tests {
         assert!(written_out.len() > prepared.bytes.len() && prepared.shift > 0);
         let unreachable = |bytes: &[u8]| {
             let code = code_of(bytes).expect("it has code");
-            code.start + bytes[code].iter().rposition(|&byte| byte == 0).expect("it is the last but one")
+            code.start
+                + bytes[code]
+                    .iter()
+                    .rposition(|&byte| byte == 0)
+                    .expect("it is the last but one")
         };
-        assert_eq!(prepared.original(unreachable(&written_out), true), unreachable(&bytes));
-        assert_eq!(prepared.original(unreachable(&prepared.bytes), false), unreachable(&bytes));
+        assert_eq!(
+            prepared.original(unreachable(&written_out), true),
+            unreachable(&bytes)
+        );
+        assert_eq!(
+            prepared.original(unreachable(&prepared.bytes), false),
+            unreachable(&bytes)
+        );
     }
 
     #[test]
     fn what_cannot_be_set_back_is_not_thought_to_be() {
         let can = |fields: &str| {
-            Prepared::new(&binary(&format!("(module {fields} (func (export \"f\")))"))).exports.is_some()
+            Prepared::new(&binary(&format!("(module {fields} (func (export \"f\")))")))
+                .exports
+                .is_some()
         };
         assert!(can("(memory 1)"));
         assert!(!can("(memory 1) (memory 1)"), "two memories");
-        assert!(!can("(global (mut funcref) (ref.null func))"), "a global that refers to a function");
-        assert!(!can("(start $s) (func $s)"), "a start function, which would have to run again");
         assert!(
-            !can("(global $g (mut i32) (i32.const 0)) (export \"\\01lunatic::global::0\" (global $g))"),
+            !can("(global (mut funcref) (ref.null func))"),
+            "a global that refers to a function"
+        );
+        assert!(
+            !can("(start $s) (func $s)"),
+            "a start function, which would have to run again"
+        );
+        assert!(
+            !can(
+                "(global $g (mut i32) (i32.const 0)) (export \"\\01lunatic::global::0\" (global $g))"
+            ),
             "a name of ours"
         );
     }
@@ -403,11 +509,14 @@ mod tests {
     #[test]
     fn tables_that_code_can_change_are_found() {
         let alone = |body: &str| {
-            let module =
-                format!("(module (table 4 funcref) (elem func) (data \"a\") (memory 1) (func (export \"f\") {body}))");
+            let module = format!(
+                "(module (table 4 funcref) (elem func) (data \"a\") (memory 1) (func (export \"f\") {body}))"
+            );
             leaves_tables_alone(&binary(&module))
         };
-        assert!(alone("(drop (table.size 0)) (drop (table.get 0 (i32.const 1)))"));
+        assert!(alone(
+            "(drop (table.size 0)) (drop (table.get 0 (i32.const 1)))"
+        ));
         for body in [
             "(table.set 0 (i32.const 0) (ref.null func))",
             "(drop (table.grow 0 (ref.null func) (i32.const 1)))",

@@ -3,8 +3,8 @@
 
 use super::ModuleError;
 use wasmparser::{
-    BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
-    ComponentTypeRef, Encoding, Instance, Parser, Payload,
+    BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance,
+    ComponentOuterAliasKind, ComponentTypeRef, Encoding, Instance, Parser, Payload,
 };
 
 /// What instances of a module begin with; of a component, what all modules that it is made of begin with together.
@@ -37,7 +37,10 @@ impl Requirements {
         let mut requirements = Requirements::default();
         for payload in Parser::new(0).parse_all(bytes) {
             match payload.map_err(malformed)? {
-                Payload::Version { encoding: Encoding::Component, .. } => return Err(ModuleError::Component),
+                Payload::Version {
+                    encoding: Encoding::Component,
+                    ..
+                } => return Err(ModuleError::Component),
                 payload => requirements.declare(payload)?,
             }
         }
@@ -56,13 +59,22 @@ impl Requirements {
                         "components lie more than {MAX_DEPTH} deep in each other"
                     )));
                 }
-                levels.push(Level { is_component: encoding == Encoding::Component, ..Level::default() });
+                levels.push(Level {
+                    is_component: encoding == Encoding::Component,
+                    ..Level::default()
+                });
                 continue;
             }
             if let Payload::End(_) = payload {
                 let Some(whole) = levels.pop() else { break };
-                let Some(outer) = levels.last_mut() else { return Ok(whole.needs) };
-                let parts = if whole.is_component { &mut outer.components } else { &mut outer.modules };
+                let Some(outer) = levels.last_mut() else {
+                    return Ok(whole.needs);
+                };
+                let parts = if whole.is_component {
+                    &mut outer.components
+                } else {
+                    &mut outer.modules
+                };
                 add(parts, whole.needs)?;
                 continue;
             }
@@ -82,7 +94,9 @@ impl Requirements {
                 for memory in memories {
                     let memory = memory.map_err(malformed)?;
                     let page = 1u64 << memory.page_size_log2.unwrap_or(16).min(16);
-                    self.memory = self.memory.saturating_add(memory.initial.saturating_mul(page));
+                    self.memory = self
+                        .memory
+                        .saturating_add(memory.initial.saturating_mul(page));
                 }
             }
             Payload::TableSection(tables) => {
@@ -105,7 +119,10 @@ impl Requirements {
         self.table_elements = self.table_elements.saturating_add(part.table_elements);
         self.memories = self.memories.saturating_add(part.memories);
         self.longest_function = self.longest_function.max(part.longest_function);
-        self.instances = self.instances.saturating_add(part.instances).saturating_add(1);
+        self.instances = self
+            .instances
+            .saturating_add(part.instances)
+            .saturating_add(1);
     }
 }
 
@@ -120,18 +137,28 @@ struct Level {
 }
 
 /// What a component is given, or takes from an instance: what it is turns out when it is instantiated.
-const GIVEN: Requirements =
-    Requirements { memory: 0, table_elements: 0, memories: 0, longest_function: 0, instances: UNKNOWN };
+const GIVEN: Requirements = Requirements {
+    memory: 0,
+    table_elements: 0,
+    memories: 0,
+    longest_function: 0,
+    instances: UNKNOWN,
+};
 
 /// Takes note of a part of the innermost component.
 fn follow(levels: &mut [Level], payload: Payload<'_>) -> Result<(), ModuleError> {
-    let unknown = |what: &str| ModuleError::Malformed(format!("an index of a {what} is out of bounds"));
-    let Some((level, outer)) = levels.split_last_mut() else { return Ok(()) };
+    let unknown =
+        |what: &str| ModuleError::Malformed(format!("an index of a {what} is out of bounds"));
+    let Some((level, outer)) = levels.split_last_mut() else {
+        return Ok(());
+    };
     match payload {
         Payload::ComponentImportSection(imports) => {
             for import in imports {
                 match import.map_err(malformed)?.ty {
-                    ComponentTypeRef::Module(_) => add(&mut level.modules, Requirements::default())?,
+                    ComponentTypeRef::Module(_) => {
+                        add(&mut level.modules, Requirements::default())?
+                    }
                     ComponentTypeRef::Component(_) => add(&mut level.components, GIVEN)?,
                     _ => {}
                 }
@@ -140,10 +167,16 @@ fn follow(levels: &mut [Level], payload: Payload<'_>) -> Result<(), ModuleError>
         Payload::ComponentAliasSection(aliases) => {
             for alias in aliases {
                 match alias.map_err(malformed)? {
-                    ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. } => {
+                    ComponentAlias::InstanceExport {
+                        kind: ComponentExternalKind::Module,
+                        ..
+                    } => {
                         add(&mut level.modules, Requirements::default())?;
                     }
-                    ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => {
+                    ComponentAlias::InstanceExport {
+                        kind: ComponentExternalKind::Component,
+                        ..
+                    } => {
                         add(&mut level.components, GIVEN)?;
                     }
                     ComponentAlias::Outer { kind, count, index } => {
@@ -160,7 +193,10 @@ fn follow(levels: &mut [Level], payload: Payload<'_>) -> Result<(), ModuleError>
                             }
                             ComponentOuterAliasKind::Component => {
                                 let component = from.and_then(|from| place(&from.components));
-                                add(&mut level.components, component.ok_or_else(|| unknown("component"))?)?;
+                                add(
+                                    &mut level.components,
+                                    component.ok_or_else(|| unknown("component"))?,
+                                )?;
                             }
                             _ => {}
                         }
@@ -178,23 +214,34 @@ fn follow(levels: &mut [Level], payload: Payload<'_>) -> Result<(), ModuleError>
                     ComponentExternalKind::Component => &mut level.components,
                     _ => continue,
                 };
-                let part = parts.get(export.index as usize).copied().ok_or_else(|| unknown("module or component"))?;
+                let part = parts
+                    .get(export.index as usize)
+                    .copied()
+                    .ok_or_else(|| unknown("module or component"))?;
                 add(parts, part)?;
             }
         }
         Payload::InstanceSection(instances) => {
             for instance in instances {
                 if let Instance::Instantiate { module_index, .. } = instance.map_err(malformed)? {
-                    let module = level.modules.get(module_index as usize).ok_or_else(|| unknown("module"))?;
+                    let module = level
+                        .modules
+                        .get(module_index as usize)
+                        .ok_or_else(|| unknown("module"))?;
                     level.needs.instantiate(module);
                 }
             }
         }
         Payload::ComponentInstanceSection(instances) => {
             for instance in instances {
-                if let ComponentInstance::Instantiate { component_index, .. } = instance.map_err(malformed)? {
+                if let ComponentInstance::Instantiate {
+                    component_index, ..
+                } = instance.map_err(malformed)?
+                {
                     let component = level.components.get(component_index as usize);
-                    level.needs.instantiate(component.ok_or_else(|| unknown("component"))?);
+                    level
+                        .needs
+                        .instantiate(component.ok_or_else(|| unknown("component"))?);
                 }
             }
         }
@@ -205,7 +252,9 @@ fn follow(levels: &mut [Level], payload: Payload<'_>) -> Result<(), ModuleError>
 
 fn add(parts: &mut Vec<Requirements>, part: Requirements) -> Result<(), ModuleError> {
     if parts.len() >= MAX_PARTS {
-        return Err(ModuleError::Malformed(format!("a component has more than {MAX_PARTS} modules or components")));
+        return Err(ModuleError::Malformed(format!(
+            "a component has more than {MAX_PARTS} modules or components"
+        )));
     }
     parts.push(part);
     Ok(())
@@ -225,22 +274,30 @@ mod tests {
 
     #[test]
     fn all_memories_and_tables_count() {
-        let found = read("(module (memory 2) (memory 3) (table 7 funcref) (table 1 funcref))").expect("it is a module");
+        let found = read("(module (memory 2) (memory 3) (table 7 funcref) (table 1 funcref))")
+            .expect("it is a module");
         assert_eq!(
             found,
-            Requirements { memory: 5 * 65_536, table_elements: 8, memories: 2, ..Requirements::default() }
+            Requirements {
+                memory: 5 * 65_536,
+                table_elements: 8,
+                memories: 2,
+                ..Requirements::default()
+            }
         );
     }
 
     #[test]
     fn no_function_has_more_instructions_than_the_longest_has_bytes() {
-        let found = read("(module (func) (func nop nop nop nop nop nop nop) (func nop))").expect("it is a module");
+        let found = read("(module (func) (func nop nop nop nop nop nop nop) (func nop))")
+            .expect("it is a module");
         assert!((7..=12).contains(&found.longest_function), "{found:?}");
     }
 
     #[test]
     fn a_module_that_asks_for_everything_does_not_overflow() {
-        let found = read("(module (memory i64 0x1000000000000) (memory i64 0x1000000000000))").expect("it is a module");
+        let found = read("(module (memory i64 0x1000000000000) (memory i64 0x1000000000000))")
+            .expect("it is a module");
         assert_eq!(found.memory, u64::MAX);
     }
 
@@ -252,7 +309,10 @@ mod tests {
     #[test]
     fn half_a_module_is_malformed() {
         let whole = wat::parse_str("(module (memory 2))").expect("it is well-formed");
-        assert!(matches!(Requirements::read(&whole[..whole.len() - 1]), Err(ModuleError::Malformed(_))));
+        assert!(matches!(
+            Requirements::read(&whole[..whole.len() - 1]),
+            Err(ModuleError::Malformed(_))
+        ));
     }
 
     fn of_component(text: &str) -> Requirements {
@@ -277,13 +337,21 @@ mod tests {
                 (instance (instantiate $inner)))",
         );
         let page = 65_536;
-        let expected = Requirements { memory: 18 * page, table_elements: 12, memories: 6, instances: 8, ..found };
+        let expected = Requirements {
+            memory: 18 * page,
+            table_elements: 12,
+            memories: 6,
+            instances: 8,
+            ..found
+        };
         assert_eq!(found, expected);
     }
 
     #[test]
     fn t154_a_component_that_doubles_its_instances_is_counted_and_not_followed() {
-        let mut text = "(component $c0 (core module $m (memory 1)) (core instance (instantiate $m)))".to_string();
+        let mut text =
+            "(component $c0 (core module $m (memory 1)) (core instance (instantiate $m)))"
+                .to_string();
         for level in 1..64 {
             let twice = "(instance (instantiate 0)) (instance (instantiate 0))";
             text = format!("(component $c{level} {text} {twice})");

@@ -44,7 +44,9 @@ impl Unrolled {
     pub(super) fn original(&self, offset: usize) -> usize {
         let after = self.moves.partition_point(|moved| moved.to <= offset);
         // The count of the functions lies before everything that moves.
-        let Some(moved) = after.checked_sub(1).map(|last| self.moves[last]) else { return offset };
+        let Some(moved) = after.checked_sub(1).map(|last| self.moves[last]) else {
+            return offset;
+        };
         moved.from + (offset - moved.to)
     }
 }
@@ -55,19 +57,32 @@ impl Unrolled {
 /// `None` where there is no such loop, or where the section cannot be read.
 pub(super) fn unroll(code: &[u8]) -> Option<Unrolled> {
     let section = CodeSectionReader::new(BinaryReader::new(code, 0)).ok()?;
-    let mut unrolled = Unrolled { code: Vec::with_capacity(code.len()), moves: Vec::new() };
+    let mut unrolled = Unrolled {
+        code: Vec::with_capacity(code.len()),
+        moves: Vec::new(),
+    };
     write_number(&mut unrolled.code, section.count());
     let all_room = code.len() + MARGIN;
     let mut room = all_room;
     for body in section {
         let body = body.ok()?;
         let function = Function::read(code, &body)?;
-        let mut written = Written { code, bytes: Vec::with_capacity(body.as_bytes().len()), moves: Vec::new(), room };
+        let mut written = Written {
+            code,
+            bytes: Vec::with_capacity(body.as_bytes().len()),
+            moves: Vec::new(),
+            room,
+        };
         function.write(&mut written);
         room = written.room;
         write_number(&mut unrolled.code, u32::try_from(written.bytes.len()).ok()?);
         let start = unrolled.code.len();
-        unrolled.moves.extend(written.moves.iter().map(|moved| Move { to: moved.to + start, ..*moved }));
+        unrolled
+            .moves
+            .extend(written.moves.iter().map(|moved| Move {
+                to: moved.to + start,
+                ..*moved
+            }));
         unrolled.code.extend(written.bytes);
     }
     (room < all_room).then_some(unrolled)
@@ -121,18 +136,30 @@ impl Function {
         let mut reader = body.get_operators_reader().ok()?;
         let locals = body.range().start..reader.original_position();
         let mut operators: Vec<Op> = Vec::new();
-        let mut open = vec![Open { place: None, is_loop: false, is_target: false, is_blocked: false }];
+        let mut open = vec![Open {
+            place: None,
+            is_loop: false,
+            is_target: false,
+            is_blocked: false,
+        }];
         while !reader.eof() {
             let (operator, start) = reader.read_with_offset().ok()?;
             let place = operators.len();
             let mut begin = |is_loop, is_blocked| {
-                open.push(Open { place: Some(place), is_loop, is_target: false, is_blocked });
+                open.push(Open {
+                    place: Some(place),
+                    is_loop,
+                    is_target: false,
+                    is_blocked,
+                });
                 Kind::Block
             };
             let kind = match operator {
                 Operator::Block { .. } | Operator::If { .. } => begin(false, false),
                 // One that takes values from the stack would have to be given them in each copy.
-                Operator::Loop { blockty } => begin(true, matches!(blockty, BlockType::FuncType(_))),
+                Operator::Loop { blockty } => {
+                    begin(true, matches!(blockty, BlockType::FuncType(_)))
+                }
                 // Their labels are in other places.
                 Operator::TryTable { .. } | Operator::Try { .. } => begin(false, true),
                 Operator::End => {
@@ -182,12 +209,18 @@ impl Function {
             operators.push(Op { start, kind });
         }
         // Whoever compiles it says what is wrong with a function that does not end where its blocks do.
-        open.is_empty().then(|| Function { locals, operators, end: body.range().end })
+        open.is_empty().then(|| Function {
+            locals,
+            operators,
+            end: body.range().end,
+        })
     }
 
     /// Returns where an operator ends.
     fn end_of(&self, place: usize) -> usize {
-        self.operators.get(place + 1).map_or(self.end, |next| next.start)
+        self.operators
+            .get(place + 1)
+            .map_or(self.end, |next| next.start)
     }
 
     fn write(&self, written: &mut Written<'_>) {
@@ -196,7 +229,8 @@ impl Function {
         while let Some(operator) = self.operators.get(place) {
             match operator.kind {
                 Kind::ShortLoop { length }
-                    if written.has_room((self.end_of(place + length) - operator.start) * MAX_TIMES) =>
+                    if written
+                        .has_room((self.end_of(place + length) - operator.start) * MAX_TIMES) =>
                 {
                     self.write_out(place, length, written);
                     place += length + 1;
@@ -233,7 +267,9 @@ impl Function {
         self.write_body(body, 1, written);
         written.bytes.extend([END, END]);
         let was = self.end_of(place + length) - start;
-        written.room = written.room.saturating_sub(written.bytes.len() - before - was);
+        written.room = written
+            .room
+            .saturating_sub(written.bytes.len() - before - was);
     }
 
     /// Writes the body of a loop, around which there are so many labels more than there were.
@@ -246,7 +282,10 @@ impl Function {
                 Kind::Branch { head, labels } if labels.iter().any(|&label| label > inside) => {
                     written.raw(*start..start + head);
                     for &label in labels {
-                        write_number(&mut written.bytes, if label > inside { label + more } else { label });
+                        write_number(
+                            &mut written.bytes,
+                            if label > inside { label + more } else { label },
+                        );
                     }
                     continue;
                 }
@@ -262,7 +301,10 @@ impl Function {
 /// Notes which blocks an operator branches to.
 fn branch(open: &mut [Open], labels: Vec<u32>, head: usize) -> Option<Kind> {
     for &label in &labels {
-        let place = open.len().checked_sub(1)?.checked_sub(usize::try_from(label).ok()?)?;
+        let place = open
+            .len()
+            .checked_sub(1)?
+            .checked_sub(usize::try_from(label).ok()?)?;
         open[place].is_target = true;
     }
     Some(Kind::Branch { head, labels })
@@ -288,7 +330,10 @@ impl Written<'_> {
     fn raw(&mut self, range: Range<usize>) {
         let (from, to) = (range.start, self.bytes.len());
         // What goes on where the last bytes went needs no entry of its own.
-        let goes_on = self.moves.last().is_some_and(|last| from >= last.from && from - last.from == to - last.to);
+        let goes_on = self
+            .moves
+            .last()
+            .is_some_and(|last| from >= last.from && from - last.from == to - last.to);
         if !goes_on {
             self.moves.push(Move { from, to });
         }
@@ -311,7 +356,10 @@ pub(super) fn write_number(bytes: &mut Vec<u8>, mut number: u32) {
 
 /// Returns how many bytes a number takes that was read already.
 fn number_length(code: &[u8], start: usize) -> Option<usize> {
-    code.get(start..)?.iter().position(|byte| byte & 0x80 == 0).map(|last| last + 1)
+    code.get(start..)?
+        .iter()
+        .position(|byte| byte & 0x80 == 0)
+        .map(|last| last + 1)
 }
 
 #[cfg(test)]
@@ -347,11 +395,18 @@ mod tests {
             let mut length = Vec::new();
             write_number(&mut length, u32::try_from(old.len()).expect("it is short"));
             bytes.extend_from_slice(&module[..old.start - length.len()]);
-            write_number(&mut bytes, u32::try_from(unrolled.code.len()).expect("it is short"));
+            write_number(
+                &mut bytes,
+                u32::try_from(unrolled.code.len()).expect("it is short"),
+            );
             let start = bytes.len();
             bytes.extend_from_slice(&unrolled.code);
             bytes.extend_from_slice(&module[old.end..]);
-            New { bytes, unrolled, start }
+            New {
+                bytes,
+                unrolled,
+                start,
+            }
         });
         (module, written)
     }
@@ -360,9 +415,13 @@ mod tests {
     fn call(module: &Module, argument: i32) -> Result<i32, usize> {
         let mut store = Store::new(module.engine(), ());
         let instance = Instance::new(&mut store, module, &[]).expect("it imports nothing");
-        let function = instance.get_typed_func::<i32, i32>(&mut store, "f").expect("it is there");
+        let function = instance
+            .get_typed_func::<i32, i32>(&mut store, "f")
+            .expect("it is there");
         function.call(&mut store, argument).map_err(|error| {
-            let backtrace = error.downcast_ref::<WasmBacktrace>().expect("a trap has one");
+            let backtrace = error
+                .downcast_ref::<WasmBacktrace>()
+                .expect("a trap has one");
             backtrace.frames()[0].module_offset().expect("it is known")
         })
     }
@@ -373,15 +432,24 @@ mod tests {
             r#"(module (memory 1) (func (export "f") (param $n i32) (result i32) (local $sum i32) {locals} {body}))"#
         );
         let (old, new) = both(&text);
-        let New { bytes: new, unrolled, start } = new.unwrap_or_else(|| panic!("nothing was written out in {body}"));
+        let New {
+            bytes: new,
+            unrolled,
+            start,
+        } = new.unwrap_or_else(|| panic!("nothing was written out in {body}"));
         let engine = Engine::default();
-        let [old_module, new_module] =
-            [&old, &new].map(|bytes| Module::new(&engine, bytes).unwrap_or_else(|error| panic!("{body}: {error:?}")));
+        let [old_module, new_module] = [&old, &new].map(|bytes| {
+            Module::new(&engine, bytes).unwrap_or_else(|error| panic!("{body}: {error:?}"))
+        });
         let original = |offset: usize| unrolled.original(offset - start) + code(&old).start;
         // Not with 0: some count down to it.
         for argument in 1..50 {
             let found = call(&new_module, argument).map_err(original);
-            assert_eq!(found, call(&old_module, argument), "f({argument}) of {body}");
+            assert_eq!(
+                found,
+                call(&old_module, argument),
+                "f({argument}) of {body}"
+            );
         }
     }
 
@@ -390,13 +458,28 @@ mod tests {
 
     #[test]
     fn a_loop_that_is_written_out_does_what_it_did() {
-        check("", &format!("(loop {ADD} (br_if 0 {DOWN})) (local.get $sum)"));
-        check("", &format!("(loop (result i32) {ADD} (br_if 0 (i32.gt_s {DOWN} (i32.const 0))) (local.get $sum))"));
         check(
             "",
-            &format!("(block (loop (br_if 1 (i32.eqz (local.get $n))) {ADD} (drop {DOWN}) (br 0))) (local.get $sum)"),
+            &format!("(loop {ADD} (br_if 0 {DOWN})) (local.get $sum)"),
         );
-        check("", &format!("(loop {ADD} (if (i32.eqz {DOWN}) (then (return (local.get $sum)))) (br 0)) (unreachable)"));
+        check(
+            "",
+            &format!(
+                "(loop (result i32) {ADD} (br_if 0 (i32.gt_s {DOWN} (i32.const 0))) (local.get $sum))"
+            ),
+        );
+        check(
+            "",
+            &format!(
+                "(block (loop (br_if 1 (i32.eqz (local.get $n))) {ADD} (drop {DOWN}) (br 0))) (local.get $sum)"
+            ),
+        );
+        check(
+            "",
+            &format!(
+                "(loop {ADD} (if (i32.eqz {DOWN}) (then (return (local.get $sum)))) (br 0)) (unreachable)"
+            ),
+        );
         check(
             "",
             &format!(
@@ -444,28 +527,44 @@ mod tests {
     #[test]
     fn it_traps_where_it_did() {
         let trap = "(if (i32.gt_u (local.get $sum) (i32.const 300)) (then (unreachable)))";
-        check("", &format!("(loop {ADD} {trap} (br_if 0 {DOWN})) (local.get $sum)"));
+        check(
+            "",
+            &format!("(loop {ADD} {trap} (br_if 0 {DOWN})) (local.get $sum)"),
+        );
         let load = "(drop (i32.load (i32.mul (local.get $sum) (i32.const 200))))";
-        check("", &format!("(loop {ADD} {load} (br_if 0 {DOWN})) (i32.div_s (local.get $sum) (local.get $n))"));
+        check(
+            "",
+            &format!(
+                "(loop {ADD} {load} (br_if 0 {DOWN})) (i32.div_s (local.get $sum) (local.get $n))"
+            ),
+        );
     }
 
     #[test]
     fn other_loops_stay_what_they_are() {
         let unchanged = |body: &str| {
-            let text = format!(r#"(module (func $g) (func (export "f") (param $n i32) (local $sum i32) {body}))"#);
+            let text = format!(
+                r#"(module (func $g) (func (export "f") (param $n i32) (local $sum i32) {body}))"#
+            );
             assert!(both(&text).1.is_none(), "{body}");
         };
         unchanged("(nop)");
         unchanged(&format!("(loop {ADD})"));
         unchanged(&format!("(loop (call $g) (br_if 0 {DOWN}))"));
-        unchanged(&format!("(i32.const 1) (loop (param i32) (result i32) (br_if 0 {DOWN})) (drop)"));
-        unchanged(&format!("(loop {} (br_if 0 {DOWN}))", "(nop)".repeat(MAX_OPERATORS / 2)));
+        unchanged(&format!(
+            "(i32.const 1) (loop (param i32) (result i32) (br_if 0 {DOWN})) (drop)"
+        ));
+        unchanged(&format!(
+            "(loop {} (br_if 0 {DOWN}))",
+            "(nop)".repeat(MAX_OPERATORS / 2)
+        ));
     }
 
     #[test]
     fn a_long_section_at_most_doubles() {
         let loops = format!("(loop {ADD} (br_if 0 {DOWN}))").repeat(1_000);
-        let text = format!(r#"(module (func (export "f") (param $n i32) (local $sum i32) {loops}))"#);
+        let text =
+            format!(r#"(module (func (export "f") (param $n i32) (local $sum i32) {loops}))"#);
         let (old, new) = both(&text);
         let New { bytes: new, .. } = new.expect("there are loops");
         assert!(

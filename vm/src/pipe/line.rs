@@ -29,7 +29,9 @@ impl Line {
 
     fn wait(&mut self, ticket: Option<u64>, waker: &Waker) -> u64 {
         if let Some(ticket) = ticket
-            && let Ok(place) = self.waiting.binary_search_by_key(&ticket, |(other, _)| *other)
+            && let Ok(place) = self
+                .waiting
+                .binary_search_by_key(&ticket, |(other, _)| *other)
         {
             self.waiting[place].1.clone_from(waker);
             return ticket;
@@ -42,7 +44,10 @@ impl Line {
 
     /// Takes somebody out of the line and returns who is to be called now.
     fn leave(&mut self, ticket: u64) -> Option<Waker> {
-        let place = self.waiting.binary_search_by_key(&ticket, |(other, _)| *other).ok()?;
+        let place = self
+            .waiting
+            .binary_search_by_key(&ticket, |(other, _)| *other)
+            .ok()?;
         self.waiting.remove(place);
         if place == 0 { self.first() } else { None }
     }
@@ -64,7 +69,11 @@ pub(crate) struct Turn<'a, S: Lines> {
 
 impl<'a, S: Lines> Turn<'a, S> {
     pub(crate) fn new(state: &'a Mutex<S>, what: S::What) -> Turn<'a, S> {
-        Turn { state, what, ticket: None }
+        Turn {
+            state,
+            what,
+            ticket: None,
+        }
     }
 
     /// Makes an attempt if it is this one's turn. An attempt that succeeds also says whom else to call.
@@ -74,7 +83,11 @@ impl<'a, S: Lines> Turn<'a, S> {
         attempt: impl FnOnce(&mut S) -> Option<(T, Option<Waker>)>,
     ) -> Poll<T> {
         let mut state = lock(self.state);
-        let done = if state.line(self.what).is_turn_of(self.ticket) { attempt(&mut state) } else { None };
+        let done = if state.line(self.what).is_turn_of(self.ticket) {
+            attempt(&mut state)
+        } else {
+            None
+        };
         let line = state.line(self.what);
         let Some((value, other)) = done else {
             self.ticket = Some(line.wait(self.ticket, context.waker()));
@@ -93,7 +106,10 @@ impl<'a, S: Lines> Turn<'a, S> {
     }
 
     /// Waits for its turn and for an attempt to succeed. Where this is dropped before, nothing was attempted in vain.
-    pub(crate) async fn take<T>(mut self, mut attempt: impl FnMut(&mut S) -> Option<(T, Option<Waker>)>) -> T {
+    pub(crate) async fn take<T>(
+        mut self,
+        mut attempt: impl FnMut(&mut S) -> Option<(T, Option<Waker>)>,
+    ) -> T {
         std::future::poll_fn(|context| self.poll(context, &mut attempt)).await
     }
 }
@@ -111,7 +127,9 @@ impl<S: Lines> Drop for Turn<'_, S> {
 
 /// Locks state that nothing can leave half changed.
 pub(crate) fn lock<S>(state: &Mutex<S>) -> MutexGuard<'_, S> {
-    state.lock().expect("nothing panics while it holds this lock")
+    state
+        .lock()
+        .expect("nothing panics while it holds this lock")
 }
 
 #[cfg(test)]
@@ -137,7 +155,8 @@ mod tests {
     }
 
     fn poll(turn: &mut Turn<'_, Cake>) -> bool {
-        turn.poll(&mut Context::from_waker(Waker::noop()), piece).is_ready()
+        turn.poll(&mut Context::from_waker(Waker::noop()), piece)
+            .is_ready()
     }
 
     #[test]
@@ -155,12 +174,18 @@ mod tests {
 
     #[test]
     fn who_gives_up_calls_the_next() {
-        let cake = Mutex::new(Cake { pieces: 0, ..Cake::default() });
+        let cake = Mutex::new(Cake {
+            pieces: 0,
+            ..Cake::default()
+        });
         let mut one = Turn::new(&cake, ());
         assert!(!poll(&mut one));
         let (woken, waker) = crate::pipe::tests::counter();
         let mut two = Turn::new(&cake, ());
-        assert!(two.poll(&mut Context::from_waker(&waker), piece).is_pending());
+        assert!(
+            two.poll(&mut Context::from_waker(&waker), piece)
+                .is_pending()
+        );
         drop(one);
         assert_eq!(woken.count(), 1);
         lock(&cake).pieces = 1;

@@ -50,7 +50,11 @@ impl MessagePipe {
             end: None,
             is_read: true,
         };
-        let state = Arc::new(Mutex::new(State { buffer, room: Line::default(), content: Line::default() }));
+        let state = Arc::new(Mutex::new(State {
+            buffer,
+            room: Line::default(),
+            content: Line::default(),
+        }));
         (MessageWriter(state.clone()), MessageReader(state))
     }
 }
@@ -223,7 +227,12 @@ impl MessageWriter {
     /// [`PipeClosed`], where nobody reads any more or the pipe was ended.
     pub async fn write(&self, bytes: &[u8]) -> Result<usize, PipeClosed> {
         Turn::new(&self.0, Side::Room)
-            .take(|state| state.buffer.write(bytes).map(|written| (written, state.content.first())))
+            .take(|state| {
+                state
+                    .buffer
+                    .write(bytes)
+                    .map(|written| (written, state.content.first()))
+            })
             .await
     }
 
@@ -250,7 +259,12 @@ impl MessageWriter {
     /// As [`MessageWriter::write`].
     pub async fn end_message(&self) -> Result<(), PipeClosed> {
         Turn::new(&self.0, Side::Room)
-            .take(|state| state.buffer.end_message().map(|ended| (ended, state.content.first())))
+            .take(|state| {
+                state
+                    .buffer
+                    .end_message()
+                    .map(|ended| (ended, state.content.first()))
+            })
             .await
     }
 
@@ -307,13 +321,20 @@ impl MessageReader {
     /// read, at once.
     pub async fn read(&self, into: &mut [u8]) -> Part {
         Turn::new(&self.0, Side::Content)
-            .take(|state| state.buffer.read(into).map(|part| (part, state.room.first())))
+            .take(|state| {
+                state
+                    .buffer
+                    .read(into)
+                    .map(|part| (part, state.room.first()))
+            })
             .await
     }
 
     /// Waits until a read would not wait, and takes nothing. To wait for one of several pipes, race these.
     pub async fn readable(&self) {
-        Turn::new(&self.0, Side::Content).take(|state| state.buffer.is_readable().then_some(((), None))).await;
+        Turn::new(&self.0, Side::Content)
+            .take(|state| state.buffer.is_readable().then_some(((), None)))
+            .await;
     }
 
     /// Whether a read would not wait.
@@ -371,7 +392,10 @@ mod tests {
         let mut buffer = vec![0; step];
         loop {
             match reader.try_read(&mut buffer)? {
-                Part::Bytes(count) => messages.last_mut().expect("one is begun").extend(&buffer[..count]),
+                Part::Bytes(count) => messages
+                    .last_mut()
+                    .expect("one is begun")
+                    .extend(&buffer[..count]),
                 Part::EndOfMessage => messages.push(Vec::new()),
                 Part::End(end) => return Some(end),
             }
@@ -398,7 +422,12 @@ mod tests {
         assert_eq!(writer.try_write(b"abcdef"), Some(Ok(4)));
         let mut write = pin!(writer.write(b"ef"));
         let (woken, waker) = counter();
-        assert!(write.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(
+            write
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
         assert_eq!(reader.try_read(&mut [0; 1]), Some(Part::Bytes(1)));
         assert_eq!(woken.count(), 1);
         assert_eq!(block_on(write), Ok(1));
@@ -407,10 +436,17 @@ mod tests {
     #[test]
     fn ends_of_messages_are_bounded_too() {
         let (writer, reader) = MessagePipe::bounded(4, 2);
-        assert_eq!([(); 3].map(|()| writer.try_end_message()), [Some(Ok(())), Some(Ok(())), None]);
+        assert_eq!(
+            [(); 3].map(|()| writer.try_end_message()),
+            [Some(Ok(())), Some(Ok(())), None]
+        );
         let mut end = pin!(writer.end_message());
         let (woken, waker) = counter();
-        assert!(end.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(
+            end.as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
         assert_eq!(reader.try_read(&mut [0; 1]), Some(Part::EndOfMessage));
         assert_eq!(woken.count(), 1);
         assert_eq!(block_on(end), Ok(()));
@@ -454,7 +490,10 @@ mod tests {
         assert!(end.as_mut().poll(&mut context).is_pending());
         assert!(room.as_mut().poll(&mut context).is_pending());
         drop(reader);
-        assert_eq!(block_on(zip(zip(write, end), room)).0, (Err(PipeClosed), (Err(PipeClosed), Err(PipeClosed))));
+        assert_eq!(
+            block_on(zip(zip(write, end), room)).0,
+            (Err(PipeClosed), (Err(PipeClosed), Err(PipeClosed)))
+        );
 
         let (writer, reader) = MessagePipe::bounded(1, 1);
         let mut buffer = [0; 1];
@@ -471,8 +510,18 @@ mod tests {
         let mut first = Box::pin(reader.read(&mut one));
         let mut second = Box::pin(reader.read(&mut two));
         let (woken, waker) = counter();
-        assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(
+            first
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
+        assert!(
+            second
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
         assert_eq!(writer.try_write(b"a"), Some(Ok(1)));
         // The first was woken and never asks.
         drop(first);

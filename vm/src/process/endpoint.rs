@@ -68,7 +68,11 @@ impl Endpoint {
     pub(crate) fn new(process: Process, permit: Permit) -> Endpoint {
         // A host that links wants to be told; nothing of it can be killed.
         process.set_told(true);
-        Endpoint { process, permit: Some(permit), ended: false }
+        Endpoint {
+            process,
+            permit: Some(permit),
+            ended: false,
+        }
     }
 
     /// Returns its pid.
@@ -86,11 +90,30 @@ impl Endpoint {
     /// # Errors
     ///
     /// [`SendError`] where the receiver has no room or must not have such a resource.
-    pub fn send(&self, to: Pid, tag: i64, data: &[u8], resources: Vec<Foreign>) -> Result<(), SendError> {
-        let Some(receiver) = self.process.environment().machine().process(to) else { return Ok(()) };
-        let attach = |resource| Some(Attachment { resource: Resource::Foreign(resource), permit: None });
+    pub fn send(
+        &self,
+        to: Pid,
+        tag: i64,
+        data: &[u8],
+        resources: Vec<Foreign>,
+    ) -> Result<(), SendError> {
+        let Some(receiver) = self.process.environment().machine().process(to) else {
+            return Ok(());
+        };
+        let attach = |resource| {
+            Some(Attachment {
+                resource: Resource::Foreign(resource),
+                permit: None,
+            })
+        };
         let attachments = resources.into_iter().map(attach).collect();
-        receiver.deliver(Message { tag, data: data.to_vec(), attachments }).map_err(|(_, error)| error)
+        receiver
+            .deliver(Message {
+                tag,
+                data: data.to_vec(),
+                attachments,
+            })
+            .map_err(|(_, error)| error)
     }
 
     /// Links with a process: each is told of the other's failure, this one by a [`Letter::LinkDied`] with the tag.
@@ -170,8 +193,16 @@ fn letter(mail: Mail) -> Letter {
                 Resource::Foreign(foreign) => Some(foreign),
                 _ => None,
             };
-            let resources = message.attachments.into_iter().filter_map(foreign).collect();
-            Letter::Message { tag: message.tag, data: message.data, resources }
+            let resources = message
+                .attachments
+                .into_iter()
+                .filter_map(foreign)
+                .collect();
+            Letter::Message {
+                tag: message.tag,
+                data: message.data,
+                resources,
+            }
         }
         Mail::LinkDied { tag, pid, exit } => Letter::LinkDied { tag, pid, exit },
         Mail::ProcessDied { pid, exit, .. } => Letter::ProcessDied { pid, exit },

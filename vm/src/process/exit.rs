@@ -101,7 +101,10 @@ impl Exit {
     pub(crate) fn passed_on(&self, pid: Pid) -> Exit {
         match self {
             Exit::LinkDied { .. } => self.clone(),
-            other => Exit::LinkDied { pid, exit: Arc::new(other.clone()) },
+            other => Exit::LinkDied {
+                pid,
+                exit: Arc::new(other.clone()),
+            },
         }
     }
 
@@ -125,7 +128,10 @@ impl fmt::Display for Exit {
             Exit::Limit(reached) => write!(f, "reached a limit: {reached}"),
             Exit::LinkDied { pid, exit } => write!(f, "died with process {pid}, which {exit}"),
             Exit::NoProcess => f.write_str("does not exist"),
-            Exit::Fault(what) => write!(f, "was failed by the machine (a defect of the runtime): {what}"),
+            Exit::Fault(what) => write!(
+                f,
+                "was failed by the machine (a defect of the runtime): {what}"
+            ),
         }
     }
 }
@@ -149,15 +155,24 @@ mod tests {
     fn a_failure_passed_on_keeps_where_it_began() {
         let first = Exit::Killed.passed_on(Pid(7));
         let second = first.passed_on(Pid(8));
-        let Exit::LinkDied { pid, exit } = second else { panic!("{second}") };
+        let Exit::LinkDied { pid, exit } = second else {
+            panic!("{second}")
+        };
         assert_eq!(pid, Pid(7));
         assert!(matches!(*exit, Exit::Killed));
     }
 
     #[test]
     fn a_limit_says_what_is_allowed_and_what_is_needed() {
-        let reached = LimitReached { limit: Limit::Memory, allowed: 65_536, wanted: Some(131_072) };
+        let reached = LimitReached {
+            limit: Limit::Memory,
+            allowed: 65_536,
+            wanted: Some(131_072),
+        };
         let sentence = Exit::Limit(reached).to_string();
-        assert_eq!(sentence, "reached a limit: memory of a process is limited to 65536 bytes, 131072 are needed");
+        assert_eq!(
+            sentence,
+            "reached a limit: memory of a process is limited to 65536 bytes, 131072 are needed"
+        );
     }
 }

@@ -80,7 +80,9 @@ impl Links {
     }
 
     fn monitors(&self, pid: Pid) -> impl Iterator<Item = (Pid, i64)> {
-        self.watched.range((pid, i64::MIN)..=(pid, i64::MAX)).copied()
+        self.watched
+            .range((pid, i64::MIN)..=(pid, i64::MAX))
+            .copied()
     }
 
     /// Decides whether failures of links are told (true) or deadly (false, as at the start).
@@ -90,9 +92,15 @@ impl Links {
 
     /// Takes the failure of a linked process.
     pub(crate) fn on_link_died(&mut self, pid: Pid, exit: &Exit) -> Reaction {
-        let Some(tag) = self.linked.remove(&pid) else { return Reaction::None };
+        let Some(tag) = self.linked.remove(&pid) else {
+            return Reaction::None;
+        };
         if self.told {
-            Reaction::Tell(Mail::LinkDied { tag, pid, exit: exit.clone() })
+            Reaction::Tell(Mail::LinkDied {
+                tag,
+                pid,
+                exit: exit.clone(),
+            })
         } else {
             Reaction::Die(exit.passed_on(pid))
         }
@@ -104,14 +112,25 @@ impl Links {
         for monitor in &monitors {
             self.watched.remove(monitor);
         }
-        monitors.into_iter().map(|(pid, tag)| Mail::ProcessDied { tag, pid, exit: exit.clone() }).collect()
+        monitors
+            .into_iter()
+            .map(|(pid, tag)| Mail::ProcessDied {
+                tag,
+                pid,
+                exit: exit.clone(),
+            })
+            .collect()
     }
 
     /// Takes the answer to a monitor of a process that is not there. Older monitors of the same process stay: their answer,
     /// which knows the reason, is on its way.
     pub(crate) fn on_nobody_there(&mut self, pid: Pid, tag: i64) -> Option<Mail> {
         let was_watched = self.watched.remove(&(pid, tag));
-        was_watched.then_some(Mail::ProcessDied { tag, pid, exit: Exit::NoProcess })
+        was_watched.then_some(Mail::ProcessDied {
+            tag,
+            pid,
+            exit: Exit::NoProcess,
+        })
     }
 
     /// Returns of how many ends the process can be told yet.
@@ -122,13 +141,20 @@ impl Links {
     /// Ends this process's part in all links and monitors, and says who is to be told.
     pub(crate) fn on_exit(&mut self, exit: &Exit) -> Farewell {
         let linked = std::mem::take(&mut self.linked).into_keys().collect();
-        let (links, unlinked) = if exit.is_normal() { (Vec::new(), linked) } else { (linked, Vec::new()) };
+        let (links, unlinked) = if exit.is_normal() {
+            (Vec::new(), linked)
+        } else {
+            (linked, Vec::new())
+        };
         Farewell {
             links,
             unlinked,
             watchers: std::mem::take(&mut self.watchers).into_iter().collect(),
             watched: {
-                let mut watched: Vec<Pid> = std::mem::take(&mut self.watched).into_iter().map(|(pid, _)| pid).collect();
+                let mut watched: Vec<Pid> = std::mem::take(&mut self.watched)
+                    .into_iter()
+                    .map(|(pid, _)| pid)
+                    .collect();
                 watched.dedup();
                 watched
             },
@@ -148,7 +174,12 @@ mod tests {
             allowed: 1,
             wanted: None,
         });
-        for (told, exit) in [(false, Exit::Killed), (false, Exit::Status(3)), (true, Exit::Killed), (true, limit)] {
+        for (told, exit) in [
+            (false, Exit::Killed),
+            (false, Exit::Status(3)),
+            (true, Exit::Killed),
+            (true, limit),
+        ] {
             let mut links = Links::default();
             links.set_told(told);
             links.link(Pid(1), 42);
@@ -156,12 +187,22 @@ mod tests {
                 (false, Reaction::Die(Exit::LinkDied { pid, exit: why })) => {
                     assert_eq!((pid, why.kind()), (Pid(1), exit.kind()));
                 }
-                (true, Reaction::Tell(Mail::LinkDied { tag, pid, exit: why })) => {
+                (
+                    true,
+                    Reaction::Tell(Mail::LinkDied {
+                        tag,
+                        pid,
+                        exit: why,
+                    }),
+                ) => {
                     assert_eq!((tag, pid, why.kind()), (42, Pid(1), exit.kind()));
                 }
                 (_, other) => panic!("told {told}, {exit}: {other:?}"),
             }
-            assert!(matches!(links.on_link_died(Pid(1), &exit), Reaction::None), "a link fails once");
+            assert!(
+                matches!(links.on_link_died(Pid(1), &exit), Reaction::None),
+                "a link fails once"
+            );
         }
     }
 
@@ -175,7 +216,12 @@ mod tests {
         let farewell = links.on_exit(&Exit::Normal);
         assert_eq!(
             farewell,
-            Farewell { links: vec![], watchers: vec![Pid(2)], watched: vec![Pid(3)], unlinked: vec![Pid(1)] }
+            Farewell {
+                links: vec![],
+                watchers: vec![Pid(2)],
+                watched: vec![Pid(3)],
+                unlinked: vec![Pid(1)]
+            }
         );
     }
 
@@ -187,7 +233,12 @@ mod tests {
         let farewell = links.on_exit(&Exit::Killed);
         assert_eq!(
             farewell,
-            Farewell { links: vec![Pid(1)], watchers: vec![Pid(1)], watched: vec![], unlinked: vec![] }
+            Farewell {
+                links: vec![Pid(1)],
+                watchers: vec![Pid(1)],
+                watched: vec![],
+                unlinked: vec![]
+            }
         );
     }
 
@@ -198,7 +249,10 @@ mod tests {
         links.watch(Pid(1), 0);
         assert!(links.unlink(Pid(1)) && !links.unlink(Pid(1)));
         assert!(links.unwatch(Pid(1), 0) && !links.unwatch(Pid(1), 0));
-        assert!(matches!(links.on_link_died(Pid(1), &Exit::Killed), Reaction::None));
+        assert!(matches!(
+            links.on_link_died(Pid(1), &Exit::Killed),
+            Reaction::None
+        ));
         assert!(links.on_process_died(Pid(1), &Exit::Killed).is_empty());
     }
 
@@ -208,9 +262,23 @@ mod tests {
         assert!(links.watch(Pid(1), 5) && !links.watch(Pid(1), 5));
         assert!(links.watch(Pid(1), 6));
         let answer = links.on_nobody_there(Pid(1), 6);
-        assert!(matches!(answer, Some(Mail::ProcessDied { tag: 6, exit: Exit::NoProcess, .. })));
+        assert!(matches!(
+            answer,
+            Some(Mail::ProcessDied {
+                tag: 6,
+                exit: Exit::NoProcess,
+                ..
+            })
+        ));
         let late = links.on_process_died(Pid(1), &Exit::Killed);
-        assert!(matches!(late.as_slice(), [Mail::ProcessDied { tag: 5, exit: Exit::Killed, .. }]));
+        assert!(matches!(
+            late.as_slice(),
+            [Mail::ProcessDied {
+                tag: 5,
+                exit: Exit::Killed,
+                ..
+            }]
+        ));
         assert!(links.on_nobody_there(Pid(1), 6).is_none());
     }
 
@@ -223,7 +291,13 @@ mod tests {
         assert!(links.unwatch(Pid(1), 5) && links.watches(Pid(1)));
         let tags = |mail: Vec<Mail>| -> Vec<i64> {
             mail.iter()
-                .map(|mail| if let Mail::ProcessDied { tag, .. } = mail { *tag } else { panic!("{mail:?}") })
+                .map(|mail| {
+                    if let Mail::ProcessDied { tag, .. } = mail {
+                        *tag
+                    } else {
+                        panic!("{mail:?}")
+                    }
+                })
                 .collect()
         };
         assert_eq!(tags(links.on_process_died(Pid(1), &Exit::Normal)), [0, 6]);

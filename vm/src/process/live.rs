@@ -60,7 +60,11 @@ impl CallError {
 
 impl Live {
     pub(super) fn new(shell: Shell) -> Live {
-        Live { shell, ended: None, memory: None }
+        Live {
+            shell,
+            ended: None,
+            memory: None,
+        }
     }
 
     /// Returns the instance for others, if it is not one that ended.
@@ -81,13 +85,26 @@ impl Live {
     /// # Errors
     ///
     /// [`CallError::Entry`] leaves the guest as it was. After [`CallError::Ended`] every further call says the same.
-    pub async fn call(&mut self, function: &str, parameters: &[Val]) -> Result<Vec<Val>, CallError> {
+    pub async fn call(
+        &mut self,
+        function: &str,
+        parameters: &[Val],
+    ) -> Result<Vec<Val>, CallError> {
         if let Some(exit) = &self.ended {
             return Err(CallError::Ended(exit.clone()));
         }
-        self.shell.guest().module().expect("the instance is a module's").check_entry(function, parameters)?;
+        self.shell
+            .guest()
+            .module()
+            .expect("the instance is a module's")
+            .check_entry(function, parameters)?;
         if self.shell.kind().code() == Code::Metered {
-            let units = self.shell.guest().environment().limits().get(Limit::Compute);
+            let units = self
+                .shell
+                .guest()
+                .environment()
+                .limits()
+                .get(Limit::Compute);
             set_compute(self.shell.store(), units);
         }
         // Stays if the future is dropped.
@@ -116,7 +133,11 @@ impl Live {
         parameters: &[Val],
     ) -> Result<Vec<Val>, CallError> {
         let allowed = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let over = Exit::Limit(LimitReached { limit: Limit::Time, allowed, wanted: None });
+        let over = Exit::Limit(LimitReached {
+            limit: Limit::Time,
+            allowed,
+            wanted: None,
+        });
         let time_is_over = async {
             Timer::after(time).await;
             None
@@ -142,7 +163,8 @@ impl Live {
 
     /// Returns the size of the guest's memory, in bytes; 0 where it exports none.
     pub fn memory_size(&mut self) -> usize {
-        self.memory().map_or(0, |memory| memory.data_size(self.shell.store()))
+        self.memory()
+            .map_or(0, |memory| memory.data_size(self.shell.store()))
     }
 
     /// Copies bytes out of the guest's memory.
@@ -151,10 +173,20 @@ impl Live {
     ///
     /// Where they do not all lie in it.
     pub fn read(&mut self, address: u32, length: usize) -> Result<Vec<u8>, OutOfBounds> {
-        let Some(memory) = self.memory() else { return Err(OutOfBounds { address, length, size: 0 }) };
+        let Some(memory) = self.memory() else {
+            return Err(OutOfBounds {
+                address,
+                length,
+                size: 0,
+            });
+        };
         let bytes = memory.data(self.shell.store());
         let range = address as usize..(address as usize).saturating_add(length);
-        bytes.get(range).map(<[u8]>::to_vec).ok_or(OutOfBounds { address, length, size: bytes.len() })
+        bytes.get(range).map(<[u8]>::to_vec).ok_or(OutOfBounds {
+            address,
+            length,
+            size: bytes.len(),
+        })
     }
 
     /// Copies bytes into the guest's memory.
@@ -163,18 +195,28 @@ impl Live {
     ///
     /// Where they do not all fit; then nothing is written.
     pub fn write(&mut self, address: u32, bytes: &[u8]) -> Result<(), OutOfBounds> {
-        let error = |size| OutOfBounds { address, length: bytes.len(), size };
-        let Some(memory) = self.memory() else { return Err(error(0)) };
+        let error = |size| OutOfBounds {
+            address,
+            length: bytes.len(),
+            size,
+        };
+        let Some(memory) = self.memory() else {
+            return Err(error(0));
+        };
         let all = memory.data_mut(self.shell.store());
         let size = all.len();
         let range = address as usize..(address as usize).saturating_add(bytes.len());
-        all.get_mut(range).ok_or(error(size))?.copy_from_slice(bytes);
+        all.get_mut(range)
+            .ok_or(error(size))?
+            .copy_from_slice(bytes);
         Ok(())
     }
 
     /// Grows the guest's memory so that it has at least so many bytes; `false` where its environment does not let it.
     pub async fn grow_memory(&mut self, size: usize) -> bool {
-        let Some(memory) = self.memory() else { return false };
+        let Some(memory) = self.memory() else {
+            return false;
+        };
         let missing = size.saturating_sub(memory.data_size(self.shell.store())) as u64;
         let pages = missing.div_ceil(memory.page_size(self.shell.store()));
         pages == 0 || memory.grow_async(self.shell.store(), pages).await.is_ok()
@@ -188,7 +230,9 @@ impl Live {
     fn memory(&mut self) -> Option<Memory> {
         if self.memory.is_none() {
             let instance = self.shell.instance();
-            self.memory = instance.get_export(self.shell.store(), "memory").and_then(Extern::into_memory);
+            self.memory = instance
+                .get_export(self.shell.store(), "memory")
+                .and_then(Extern::into_memory);
         }
         self.memory
     }

@@ -27,7 +27,11 @@ impl LiveComponent {
         code: Code,
     ) -> Result<LiveComponent, Exit> {
         match pre.instantiate_async(&mut store).await {
-            Ok(instance) => Ok(LiveComponent { store, instance, code }),
+            Ok(instance) => Ok(LiveComponent {
+                store,
+                instance,
+                code,
+            }),
             Err(error) => Err(exit_of(&mut store, &error)),
         }
     }

@@ -100,8 +100,12 @@ impl Wanted {
 impl FromIterator<i64> for Wanted {
     fn from_iter<I: IntoIterator<Item = i64>>(tags: I) -> Wanted {
         let mut tags = tags.into_iter();
-        let Some(first) = tags.next() else { return Wanted::Any };
-        let Some(second) = tags.next() else { return Wanted::Tag(first) };
+        let Some(first) = tags.next() else {
+            return Wanted::Any;
+        };
+        let Some(second) = tags.next() else {
+            return Wanted::Tag(first);
+        };
         Wanted::Tags([first, second].into_iter().chain(tags).collect())
     }
 }
@@ -146,13 +150,25 @@ impl Mailbox {
         bounds: MailboxBounds,
     ) -> Result<(), (Message, LimitReached)> {
         if self.messages >= bounds.messages.saturating_add(is_waited_for.into()) {
-            let reached = LimitReached { limit: Limit::MailboxMessages, allowed: bounds.messages, wanted: None };
+            let reached = LimitReached {
+                limit: Limit::MailboxMessages,
+                allowed: bounds.messages,
+                wanted: None,
+            };
             return Err((message, reached));
         }
         let bytes = self.bytes.saturating_add(message.size() as u64);
-        let is_beyond = if is_waited_for { self.bytes > bounds.bytes } else { bytes > bounds.bytes };
+        let is_beyond = if is_waited_for {
+            self.bytes > bounds.bytes
+        } else {
+            bytes > bounds.bytes
+        };
         if is_beyond {
-            let reached = LimitReached { limit: Limit::MailboxBytes, allowed: bounds.bytes, wanted: Some(bytes) };
+            let reached = LimitReached {
+                limit: Limit::MailboxBytes,
+                allowed: bounds.bytes,
+                wanted: Some(bytes),
+            };
             return Err((message, reached));
         }
         self.messages += 1;
@@ -163,7 +179,10 @@ impl Mailbox {
 
     /// Puts a death at the end. There is always room for it.
     pub(crate) fn push_death(&mut self, mail: Mail) {
-        debug_assert!(!matches!(mail, Mail::Data(_)), "data goes through push, which bounds it");
+        debug_assert!(
+            !matches!(mail, Mail::Data(_)),
+            "data goes through push, which bounds it"
+        );
         self.append(mail);
     }
 
@@ -188,7 +207,9 @@ impl Mailbox {
             Wanted::Any => start + self.queue.iter().skip(start).position(Option::is_some)?,
             Wanted::Tag(_) | Wanted::Tags(_) => self.find(wanted, start)?,
         };
-        let mail = self.queue[place].take().expect("the search found this place filled");
+        let mail = self.queue[place]
+            .take()
+            .expect("the search found this place filled");
         self.holes += 1;
         if let Some(tag) = mail.tag() {
             self.forget(tag, self.first + place as u64);
@@ -205,10 +226,12 @@ impl Mailbox {
     fn find(&mut self, wanted: &Wanted, start: usize) -> Option<usize> {
         let Some(index) = &self.index else {
             let mut places = self.queue.iter().skip(start);
-            let found = places.position(|mail| mail.as_ref().is_some_and(|mail| wanted.accepts(mail)));
+            let found =
+                places.position(|mail| mail.as_ref().is_some_and(|mail| wanted.accepts(mail)));
             #[cfg(test)]
             {
-                self.looked_at += found.map_or(self.queue.len().saturating_sub(start), |passed| passed + 1);
+                self.looked_at +=
+                    found.map_or(self.queue.len().saturating_sub(start), |passed| passed + 1);
             }
             if found.unwrap_or(self.queue.len().saturating_sub(start)) >= LONG_SEARCH {
                 self.make_index();
@@ -218,7 +241,9 @@ impl Mailbox {
         let since = self.first + start as u64;
         let first_of = |tag: &i64| {
             let sequences = index.get(tag)?;
-            sequences.get(sequences.partition_point(|&sequence| sequence < since)).copied()
+            sequences
+                .get(sequences.partition_point(|&sequence| sequence < since))
+                .copied()
         };
         let earliest = wanted.tags().iter().filter_map(first_of).min();
         earliest.map(|sequence| (sequence - self.first) as usize)
@@ -227,8 +252,12 @@ impl Mailbox {
     /// Takes a place that is emptied out of the index.
     fn forget(&mut self, tag: i64, sequence: u64) {
         let Some(index) = &mut self.index else { return };
-        let sequences = index.get_mut(&tag).expect("every filled place with a tag is in the index");
-        let place = sequences.binary_search(&sequence).expect("every filled place with a tag is in the index");
+        let sequences = index
+            .get_mut(&tag)
+            .expect("every filled place with a tag is in the index");
+        let place = sequences
+            .binary_search(&sequence)
+            .expect("every filled place with a tag is in the index");
         // Most takes are of the first place of their tag, and the others are of one of the last.
         sequences.remove(place);
         if sequences.is_empty() {
@@ -244,7 +273,10 @@ impl Mailbox {
         }
         for (place, mail) in self.queue.iter().enumerate() {
             if let Some(tag) = mail.as_ref().and_then(Mail::tag) {
-                index.entry(tag).or_default().push_back(self.first + place as u64);
+                index
+                    .entry(tag)
+                    .or_default()
+                    .push_back(self.first + place as u64);
             }
         }
         self.index = Some(index);
@@ -303,23 +335,34 @@ impl Mailbox {
 mod tests {
     use super::*;
 
-    const WIDE: MailboxBounds = MailboxBounds { messages: u64::MAX, bytes: u64::MAX };
+    const WIDE: MailboxBounds = MailboxBounds {
+        messages: u64::MAX,
+        bytes: u64::MAX,
+    };
 
     fn message(tag: i64, text: &str) -> Message {
-        Message { tag, data: text.into(), attachments: Vec::new() }
+        Message {
+            tag,
+            data: text.into(),
+            attachments: Vec::new(),
+        }
     }
 
     fn mailbox(messages: &[(i64, &str)]) -> Mailbox {
         let mut mailbox = Mailbox::default();
         for &(tag, text) in messages {
-            mailbox.push(message(tag, text), false, WIDE).expect("the bounds are wide");
+            mailbox
+                .push(message(tag, text), false, WIDE)
+                .expect("the bounds are wide");
         }
         mailbox
     }
 
     fn take(mailbox: &mut Mailbox, tags: &[i64]) -> Option<String> {
         match mailbox.take(&Wanted::from_tags(tags), 0)? {
-            Mail::Data(message) => Some(String::from_utf8(message.data).expect("the tests send text")),
+            Mail::Data(message) => {
+                Some(String::from_utf8(message.data).expect("the tests send text"))
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -347,7 +390,9 @@ mod tests {
     fn an_index_finds_what_a_search_finds() {
         let mut mailbox = Mailbox::default();
         for number in 0..1000i64 {
-            mailbox.push(message(number % 10, &number.to_string()), false, WIDE).expect("the bounds are wide");
+            mailbox
+                .push(message(number % 10, &number.to_string()), false, WIDE)
+                .expect("the bounds are wide");
         }
         assert_eq!(take(&mut mailbox, &[99]), None);
         assert!(mailbox.index.is_some());
@@ -366,12 +411,16 @@ mod tests {
         const WAITING: i64 = 100_000;
         let mut mailbox = Mailbox::default();
         for number in 0..WAITING {
-            mailbox.push(message(number % 1_000, ""), false, WIDE).expect("the bounds are wide");
+            mailbox
+                .push(message(number % 1_000, ""), false, WIDE)
+                .expect("the bounds are wide");
         }
         // An answer that is looked for from the request on: nobody looks at what was there before.
         let now = mailbox.next_sequence();
         assert!(mailbox.take(&Wanted::Tag(-1), now).is_none());
-        mailbox.push(message(-1, ""), false, WIDE).expect("the bounds are wide");
+        mailbox
+            .push(message(-1, ""), false, WIDE)
+            .expect("the bounds are wide");
         assert!(mailbox.take(&Wanted::Tag(-1), now).is_some());
         assert_eq!(mailbox.looked_at, 1);
         // Any other receive looks at all of them once, and makes the index; then each is found, and so is that there is none.
@@ -379,21 +428,31 @@ mod tests {
         const TAKES: usize = 1_000_000;
         for _ in 0..TAKES {
             assert!(mailbox.take(&Wanted::from_tags(&[-1, -2]), 0).is_none());
-            mailbox.push(message(-2, ""), false, WIDE).expect("the bounds are wide");
+            mailbox
+                .push(message(-2, ""), false, WIDE)
+                .expect("the bounds are wide");
             assert!(mailbox.take(&Wanted::from_tags(&[-1, -2]), 0).is_some());
         }
-        assert!(mailbox.looked_at <= 2 * WAITING as usize + 4 * TAKES, "{}", mailbox.looked_at);
+        assert!(
+            mailbox.looked_at <= 2 * WAITING as usize + 4 * TAKES,
+            "{}",
+            mailbox.looked_at
+        );
     }
 
     #[test]
     fn an_index_is_no_larger_than_the_mailbox() {
         let mut mailbox = Mailbox::default();
         for tag in 0..100 {
-            mailbox.push(message(tag, "waits"), false, WIDE).expect("the bounds are wide");
+            mailbox
+                .push(message(tag, "waits"), false, WIDE)
+                .expect("the bounds are wide");
         }
         assert_eq!(take(&mut mailbox, &[-1]), None);
         for tag in 100..10_000 {
-            mailbox.push(message(tag, "waits"), false, WIDE).expect("the bounds are wide");
+            mailbox
+                .push(message(tag, "waits"), false, WIDE)
+                .expect("the bounds are wide");
             assert!(take(&mut mailbox, &[]).is_some());
         }
         let index = mailbox.index.as_ref().expect("the mailbox was never empty");
@@ -406,7 +465,9 @@ mod tests {
         for length in [3, 100] {
             let mut mailbox = Mailbox::default();
             for _ in 0..length {
-                mailbox.push(message(5, "before"), false, WIDE).expect("the bounds are wide");
+                mailbox
+                    .push(message(5, "before"), false, WIDE)
+                    .expect("the bounds are wide");
             }
             let now = mailbox.next_sequence();
             assert!(mailbox.take(&Wanted::from_tags(&[5]), now).is_none());
@@ -415,8 +476,12 @@ mod tests {
                 assert_eq!(take(&mut mailbox, &[5]).as_deref(), Some("before"));
             }
             assert!(mailbox.take(&Wanted::from_tags(&[5]), now).is_none());
-            mailbox.push(message(5, "after"), false, WIDE).expect("the bounds are wide");
-            let Some(Mail::Data(found)) = mailbox.take(&Wanted::from_tags(&[5]), now) else { panic!("it is there") };
+            mailbox
+                .push(message(5, "after"), false, WIDE)
+                .expect("the bounds are wide");
+            let Some(Mail::Data(found)) = mailbox.take(&Wanted::from_tags(&[5]), now) else {
+                panic!("it is there")
+            };
             assert_eq!(found.data, b"after");
         }
     }
@@ -425,44 +490,102 @@ mod tests {
     fn a_message_that_nobody_takes_does_not_keep_the_places_behind_it() {
         let mut mailbox = mailbox(&[(1, "stays")]);
         for _ in 0..10_000 {
-            mailbox.push(message(2, "goes"), false, WIDE).expect("the bounds are wide");
+            mailbox
+                .push(message(2, "goes"), false, WIDE)
+                .expect("the bounds are wide");
             assert_eq!(take(&mut mailbox, &[2]).as_deref(), Some("goes"));
         }
-        assert!(mailbox.queue.len() < 100, "{} places for one message", mailbox.queue.len());
+        assert!(
+            mailbox.queue.len() < 100,
+            "{} places for one message",
+            mailbox.queue.len()
+        );
         assert_eq!(take(&mut mailbox, &[]).as_deref(), Some("stays"));
     }
 
     #[test]
     fn a_full_mailbox_gives_the_message_back() {
         let mut mailbox = Mailbox::default();
-        let bounds = MailboxBounds { messages: 2, bytes: 5 };
-        mailbox.push(message(0, "abc"), false, bounds).expect("3 of 5 bytes");
-        let (back, reached) = mailbox.push(message(0, "def"), false, bounds).expect_err("6 of 5 bytes");
+        let bounds = MailboxBounds {
+            messages: 2,
+            bytes: 5,
+        };
+        mailbox
+            .push(message(0, "abc"), false, bounds)
+            .expect("3 of 5 bytes");
+        let (back, reached) = mailbox
+            .push(message(0, "def"), false, bounds)
+            .expect_err("6 of 5 bytes");
         assert_eq!(back.data, b"def");
-        assert_eq!(reached, LimitReached { limit: Limit::MailboxBytes, allowed: 5, wanted: Some(6) });
-        mailbox.push(message(0, "de"), false, bounds).expect("5 of 5 bytes");
-        let (_, reached) = mailbox.push(message(0, ""), false, bounds).expect_err("3 of 2 messages");
+        assert_eq!(
+            reached,
+            LimitReached {
+                limit: Limit::MailboxBytes,
+                allowed: 5,
+                wanted: Some(6)
+            }
+        );
+        mailbox
+            .push(message(0, "de"), false, bounds)
+            .expect("5 of 5 bytes");
+        let (_, reached) = mailbox
+            .push(message(0, ""), false, bounds)
+            .expect_err("3 of 2 messages");
         assert_eq!(reached.limit, Limit::MailboxMessages);
         take(&mut mailbox, &[]);
-        mailbox.push(message(0, ""), false, bounds).expect("there is room again");
+        mailbox
+            .push(message(0, ""), false, bounds)
+            .expect("there is room again");
         assert_eq!((mailbox.len(), mailbox.bytes()), (2, 2));
     }
 
     #[test]
     fn a_death_finds_room_in_a_full_mailbox() {
         let mut mailbox = Mailbox::default();
-        mailbox.push_death(Mail::ProcessDied { tag: 0, pid: Pid(1), exit: Exit::Killed });
-        assert!(mailbox.push(message(0, ""), false, MailboxBounds { messages: 0, bytes: 0 }).is_err());
-        assert!(matches!(mailbox.take(&Wanted::Any, 0), Some(Mail::ProcessDied { .. })));
+        mailbox.push_death(Mail::ProcessDied {
+            tag: 0,
+            pid: Pid(1),
+            exit: Exit::Killed,
+        });
+        assert!(
+            mailbox
+                .push(
+                    message(0, ""),
+                    false,
+                    MailboxBounds {
+                        messages: 0,
+                        bytes: 0
+                    }
+                )
+                .is_err()
+        );
+        assert!(matches!(
+            mailbox.take(&Wanted::Any, 0),
+            Some(Mail::ProcessDied { .. })
+        ));
     }
 
     #[test]
     fn a_monitored_end_without_a_tag_is_found_by_a_take_of_anything_only() {
         let mut mailbox = Mailbox::default();
-        mailbox.push_death(Mail::ProcessDied { tag: 0, pid: Pid(1), exit: Exit::Normal });
-        mailbox.push_death(Mail::LinkDied { tag: 5, pid: Pid(2), exit: Exit::Killed });
-        assert!(matches!(mailbox.take(&Wanted::from_tags(&[0, 5]), 0), Some(Mail::LinkDied { .. })));
+        mailbox.push_death(Mail::ProcessDied {
+            tag: 0,
+            pid: Pid(1),
+            exit: Exit::Normal,
+        });
+        mailbox.push_death(Mail::LinkDied {
+            tag: 5,
+            pid: Pid(2),
+            exit: Exit::Killed,
+        });
+        assert!(matches!(
+            mailbox.take(&Wanted::from_tags(&[0, 5]), 0),
+            Some(Mail::LinkDied { .. })
+        ));
         assert!(mailbox.take(&Wanted::from_tags(&[0, 5]), 0).is_none());
-        assert!(matches!(mailbox.take(&Wanted::Any, 0), Some(Mail::ProcessDied { .. })));
+        assert!(matches!(
+            mailbox.take(&Wanted::Any, 0),
+            Some(Mail::ProcessDied { .. })
+        ));
     }
 }

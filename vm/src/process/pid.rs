@@ -47,7 +47,10 @@ const HALF_MASK: u64 = (1 << HALF) - 1;
 
 impl PidSource {
     pub(crate) fn new() -> PidSource {
-        PidSource { last: AtomicU64::new(0), key: RandomState::new() }
+        PidSource {
+            last: AtomicU64::new(0),
+            key: RandomState::new(),
+        }
     }
 
     /// Returns a pid that was never returned before.
@@ -75,7 +78,10 @@ impl PidSource {
     fn permute(&self, number: u64) -> u64 {
         let (mut left, mut right) = (number >> HALF & HALF_MASK, number & HALF_MASK);
         for round in 0..4u64 {
-            (left, right) = (right, left ^ (self.key.hash_one((round, right)) & HALF_MASK));
+            (left, right) = (
+                right,
+                left ^ (self.key.hash_one((round, right)) & HALF_MASK),
+            );
         }
         left << HALF | right
     }
@@ -101,7 +107,10 @@ mod tests {
             let sealed = source.permute(number);
             let (mut left, mut right) = (sealed >> HALF, sealed & HALF_MASK);
             for round in (0..4u64).rev() {
-                (left, right) = (right ^ (source.key.hash_one((round, left)) & HALF_MASK), left);
+                (left, right) = (
+                    right ^ (source.key.hash_one((round, left)) & HALF_MASK),
+                    left,
+                );
             }
             assert_eq!(left << HALF | right, number);
         }
@@ -114,7 +123,11 @@ mod tests {
         let uuids: HashSet<u128> = pids.iter().map(|&pid| source.uuid(pid)).collect();
         assert_eq!(uuids.len(), pids.len());
         assert!(pids.iter().all(|&pid| uuids.contains(&source.uuid(pid))));
-        assert!(uuids.iter().all(|uuid| uuid >> 76 & 0xf == 4 && uuid >> 62 & 0b11 == 0b10));
+        assert!(
+            uuids
+                .iter()
+                .all(|uuid| uuid >> 76 & 0xf == 4 && uuid >> 62 & 0b11 == 0b10)
+        );
     }
 
     #[test]

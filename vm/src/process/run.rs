@@ -37,22 +37,32 @@ const MAX_PORTION: u64 = 100;
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What drives a host-driven process.
-pub(crate) type Drive = Box<dyn for<'a> FnOnce(&'a mut Live) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send>;
+pub(crate) type Drive =
+    Box<dyn for<'a> FnOnce(&'a mut Live) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send>;
 
 /// What drives a host-driven process whose guest is a component.
-pub(crate) type DriveComponent =
-    Box<dyn for<'a> FnOnce(&'a mut LiveComponent) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send>;
+pub(crate) type DriveComponent = Box<
+    dyn for<'a> FnOnce(&'a mut LiveComponent) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>>
+        + Send,
+>;
 
 /// What a process does.
 pub(crate) enum Body {
     /// It runs an exported function of a module.
-    Function { linked: Arc<Linked>, name: Box<str>, parameters: Box<[Val]> },
+    Function {
+        linked: Arc<Linked>,
+        name: Box<str>,
+        parameters: Box<[Val]>,
+    },
     /// It does what a host closure has an instance of a module do.
     Host { linked: Arc<Linked>, drive: Drive },
     /// It runs a component's `wasi:cli/run`.
     Command { pre: component::InstancePre<Guest> },
     /// It does what a host closure has an instance of a component do.
-    HostComponent { pre: component::InstancePre<Guest>, drive: DriveComponent },
+    HostComponent {
+        pre: component::InstancePre<Guest>,
+        drive: DriveComponent,
+    },
 }
 
 /// What a process takes of its environment and of the machine, given back when it has ended.
@@ -89,11 +99,19 @@ pub(crate) fn run(
 ) -> impl Future<Output = ()> + Send + 'static {
     let (kind, wasmtime) = (engine.kind(), engine.wasmtime().clone());
     // If the scheduler drops the future before its first turn, the process still ends properly.
-    let finish = Finish { process: process.clone(), exit: Exit::Killed, kept: Some((permits.process, permits.slot)) };
+    let finish = Finish {
+        process: process.clone(),
+        exit: Exit::Killed,
+        kept: Some((permits.process, permits.slot)),
+    };
     async move {
         let mut finish = finish;
         finish.exit = {
-            let new = New { process: process.clone(), origin, memory: permits.memory };
+            let new = New {
+                process: process.clone(),
+                origin,
+                memory: permits.memory,
+            };
             let life = pin!(live(&wasmtime, kind, new, body));
             turns(&process, life).await
         };
@@ -107,7 +125,10 @@ pub(crate) fn run(
             };
             // A machine that ends does not wait: a task of its that still waits would be dropped by whoever wakes it, in the
             // middle of that.
-            closed.or(patience).or(process.environment().machine().over()).await;
+            closed
+                .or(patience)
+                .or(process.environment().machine().over())
+                .await;
         }
     }
 }
@@ -127,7 +148,8 @@ async fn turns(process: &Process, mut life: Pin<&mut (impl Future<Output = Exit>
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a host function panicked")
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a host function panicked")
 }
 
 /// What a new guest is made of.
@@ -154,14 +176,22 @@ async fn live(engine: &wasmtime::Engine, kind: Kind, new: New, body: Body) -> Ex
     }
     let time_is_over = async {
         Timer::after(Duration::from_millis(allowed)).await;
-        Exit::Limit(LimitReached { limit: Limit::Time, allowed, wanted: None })
+        Exit::Limit(LimitReached {
+            limit: Limit::Time,
+            allowed,
+            wanted: None,
+        })
     };
     work.as_mut().or(time_is_over).await
 }
 
 async fn work(engine: &wasmtime::Engine, kind: Kind, new: New, body: Body) -> Exit {
     match body {
-        Body::Function { linked, name, parameters } => {
+        Body::Function {
+            linked,
+            name,
+            parameters,
+        } => {
             let mut shell = match shell(engine, kind, new, &linked).await {
                 Ok(shell) => shell,
                 Err(exit) => return exit,
@@ -187,7 +217,8 @@ async fn work(engine: &wasmtime::Engine, kind: Kind, new: New, body: Body) -> Ex
         }
         Body::Command { pre } => {
             let command = async {
-                match LiveComponent::new(store(engine, kind, new.guest()), &pre, kind.code()).await {
+                match LiveComponent::new(store(engine, kind, new.guest()), &pre, kind.code()).await
+                {
                     Ok(mut live) => live.run().await.err().unwrap_or(Exit::Normal),
                     Err(exit) => exit,
                 }
@@ -196,7 +227,8 @@ async fn work(engine: &wasmtime::Engine, kind: Kind, new: New, body: Body) -> Ex
         }
         Body::HostComponent { pre, drive } => {
             let driven = async {
-                match LiveComponent::new(store(engine, kind, new.guest()), &pre, kind.code()).await {
+                match LiveComponent::new(store(engine, kind, new.guest()), &pre, kind.code()).await
+                {
                     Ok(mut live) => drive(&mut live).await,
                     Err(exit) => exit,
                 }
@@ -207,7 +239,12 @@ async fn work(engine: &wasmtime::Engine, kind: Kind, new: New, body: Body) -> Ex
 }
 
 /// Returns an instance for a process: one that waits for the next, or a new one.
-async fn shell(engine: &wasmtime::Engine, kind: Kind, new: New, linked: &Linked) -> Result<Shell, Exit> {
+async fn shell(
+    engine: &wasmtime::Engine,
+    kind: Kind,
+    new: New,
+    linked: &Linked,
+) -> Result<Shell, Exit> {
     match linked.shells.take() {
         Some(mut shell) => {
             shell.enter(new.process, new.origin, new.memory);
@@ -239,7 +276,9 @@ pub(super) fn begin(store: &mut Store<Guest>, kind: Kind) {
     // In a loop without calls the fuel that is left is known only where it runs short, so it is given in portions where the
     // environment counts it. A portion is small against the bound; that its end is also a turn's end hardly costs.
     let portion = portion(limits.get(Limit::TotalCompute));
-    store.fuel_async_yield_interval(portion).expect("the engine of metered code consumes fuel");
+    store
+        .fuel_async_yield_interval(portion)
+        .expect("the engine of metered code consumes fuel");
 }
 
 /// Returns in which portions a guest is given fuel, where its environment's processes may compute so many units together.
@@ -250,7 +289,9 @@ pub(crate) fn portion(total: u64) -> Option<u64> {
 /// Lets the guest compute so many units from now on.
 pub(super) fn set_compute(store: &mut Store<Guest>, units: u64) {
     let fuel = units.saturating_mul(FUEL_PER_UNIT);
-    store.set_fuel(fuel).expect("the engine of metered code consumes fuel");
+    store
+        .set_fuel(fuel)
+        .expect("the engine of metered code consumes fuel");
     store.data_mut().meter().fuel_given(fuel);
 }
 
@@ -267,7 +308,11 @@ fn tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadlin
     }
     if store.data().environment().code() == Code::Metered {
         let fuel = store.get_fuel()?;
-        store.data_mut().meter().charge_compute(fuel).map_err(Rejected)?;
+        store
+            .data_mut()
+            .meter()
+            .charge_compute(fuel)
+            .map_err(Rejected)?;
     }
     // The deadline may lie before the present turn, as the process waited since. Then the slice only begins.
     if store.data_mut().is_new_turn() || !store.data_mut().is_slice_over() {
@@ -275,7 +320,10 @@ fn tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadlin
     }
     // The next turn begins with a slice of its own.
     store.data_mut().expect_turn();
-    Ok(UpdateDeadline::YieldCustom(TICK, Box::pin(scheduler::spent())))
+    Ok(UpdateDeadline::YieldCustom(
+        TICK,
+        Box::pin(scheduler::spent()),
+    ))
 }
 
 /// Says how a guest ended that stopped with this error.
@@ -286,7 +334,11 @@ pub(super) fn exit_of(store: &mut Store<Guest>, error: &wasmtime::Error) -> Exit
     }
     let module = guest.module();
     let frames = frames(module, guest.environment().code(), error);
-    Exit::Trapped(Arc::new(Trap { reason: reason(error), module: module.cloned(), frames }))
+    Exit::Trapped(Arc::new(Trap {
+        reason: reason(error),
+        module: module.cloned(),
+        frames,
+    }))
 }
 
 /// Says how a guest ended that stopped with this error and did not just trap.
@@ -296,14 +348,22 @@ pub(crate) fn end_of(guest: &Guest, error: &wasmtime::Error) -> Option<Exit> {
         return Some(exit);
     }
     if let Some(I32Exit(status)) = error.downcast_ref() {
-        return Some(if *status == 0 { Exit::Normal } else { Exit::Status(*status) });
+        return Some(if *status == 0 {
+            Exit::Normal
+        } else {
+            Exit::Status(*status)
+        });
     }
     if let Some(Rejected(reached)) = error.downcast_ref() {
         return Some(Exit::Limit(*reached));
     }
     if let Some(wasmtime::Trap::OutOfFuel) = error.downcast_ref() {
         let allowed = guest.environment().limits().get(Limit::Compute);
-        return Some(Exit::Limit(LimitReached { limit: Limit::Compute, allowed, wanted: None }));
+        return Some(Exit::Limit(LimitReached {
+            limit: Limit::Compute,
+            allowed,
+            wanted: None,
+        }));
     }
     // A program that is refused memory usually does not go on; what it does instead is a consequence.
     guest.refused().map(Exit::Limit)
@@ -315,16 +375,23 @@ fn reason(error: &wasmtime::Error) -> String {
         return trap.to_string();
     }
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-    let sentences: Vec<&str> =
-        causes.iter().map(String::as_str).filter(|cause| !cause.starts_with("error while executing")).collect();
+    let sentences: Vec<&str> = causes
+        .iter()
+        .map(String::as_str)
+        .filter(|cause| !cause.starts_with("error while executing"))
+        .collect();
     sentences.join(": ")
 }
 
 fn frames(module: Option<&Module>, code: Code, error: &wasmtime::Error) -> Vec<Frame> {
-    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return Vec::new();
+    };
     let offset = |offset: usize| module.map_or(offset, |module| module.offset(code, offset));
     let frame = |frame: &wasmtime::FrameInfo| Frame {
-        function: frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), demangle),
+        function: frame
+            .func_name()
+            .map_or_else(|| format!("function {}", frame.func_index()), demangle),
         offset: frame.module_offset().map(offset),
     };
     backtrace.frames().iter().map(frame).collect()

@@ -58,16 +58,28 @@ impl Shell {
         let mut store = run::store(engine, kind, guest);
         let made = {
             let mut making = pin!(linked.pre.instantiate_async(&mut store));
-            std::future::poll_fn(|context| beginning_with(linked.image.as_ref(), || making.as_mut().poll(context)))
-                .await
+            std::future::poll_fn(|context| {
+                beginning_with(linked.image.as_ref(), || making.as_mut().poll(context))
+            })
+            .await
         };
         let instance = match made {
             Ok(instance) => instance,
             Err(error) => return Err(run::exit_of(&mut store, &error)),
         };
-        let module = store.data().module().expect("the instance is a module's").clone();
+        let module = store
+            .data()
+            .module()
+            .expect("the instance is a module's")
+            .clone();
         let beginning = Beginning::of(&mut store, instance, &module);
-        Ok(Shell { store, instance, kind, functions: Vec::new(), beginning })
+        Ok(Shell {
+            store,
+            instance,
+            kind,
+            functions: Vec::new(),
+            beginning,
+        })
     }
 
     /// Begins to serve another process.
@@ -93,21 +105,33 @@ impl Shell {
     }
 
     /// Calls a function that was checked to be there and to take these parameters.
-    pub(super) async fn call(&mut self, function: &str, parameters: &[Val]) -> Result<Vec<Val>, Exit> {
+    pub(super) async fn call(
+        &mut self,
+        function: &str,
+        parameters: &[Val],
+    ) -> Result<Vec<Val>, Exit> {
         let place = self.place_of(function);
-        let Shell { store, functions, .. } = self;
+        let Shell {
+            store, functions, ..
+        } = self;
         let callee = &functions[place].1;
         let called = match (callee, parameters) {
-            (Callee::Nothing(callee), []) => callee.call_async(store, ()).await.map(|()| Vec::new()),
+            (Callee::Nothing(callee), []) => {
+                callee.call_async(store, ()).await.map(|()| Vec::new())
+            }
             (Callee::Number(callee), &[Val::I32(number)]) => {
                 callee.call_async(store, number).await.map(|()| Vec::new())
             }
-            (Callee::Numbers(callee), &[Val::I32(one), Val::I32(other)]) => {
-                callee.call_async(store, (one, other)).await.map(|()| Vec::new())
-            }
+            (Callee::Numbers(callee), &[Val::I32(one), Val::I32(other)]) => callee
+                .call_async(store, (one, other))
+                .await
+                .map(|()| Vec::new()),
             (Callee::Other(callee, results), _) => {
                 let mut results = vec![Val::I32(0); *results];
-                callee.call_async(store, parameters, &mut results).await.map(|()| results)
+                callee
+                    .call_async(store, parameters, &mut results)
+                    .await
+                    .map(|()| results)
             }
             _ => unreachable!("the parameters were checked"),
         };
@@ -117,10 +141,17 @@ impl Shell {
 
     /// Returns where a function is among those that were called. They are few, and most are the same one.
     fn place_of(&mut self, function: &str) -> usize {
-        if let Some(place) = self.functions.iter().position(|(name, _)| **name == *function) {
+        if let Some(place) = self
+            .functions
+            .iter()
+            .position(|(name, _)| **name == *function)
+        {
             return place;
         }
-        let found = self.instance.get_func(&mut self.store, function).expect("the function was checked to be there");
+        let found = self
+            .instance
+            .get_func(&mut self.store, function)
+            .expect("the function was checked to be there");
         let callee = Callee::of(found, &self.store);
         self.functions.push((function.into(), callee));
         self.functions.len() - 1
@@ -140,18 +171,23 @@ impl Shell {
 
     /// Sets the instance back to its beginning. Says no where that cannot be done, or costs more than a new one.
     fn set_back(&mut self, image: Option<&Image>) -> bool {
-        let Some(beginning) = &self.beginning else { return false };
+        let Some(beginning) = &self.beginning else {
+            return false;
+        };
         if let Some((memory, size)) = beginning.memory {
             if memory.data_size(&self.store) != size {
                 return false;
             }
             // SAFETY: the memory is this instance's, of which nothing runs, and begins with this image.
-            if unsafe { Memories::reset(memory.data_mut(&mut self.store).into(), image) }.is_none() {
+            if unsafe { Memories::reset(memory.data_mut(&mut self.store).into(), image) }.is_none()
+            {
                 return false;
             }
         }
         for (global, value) in &beginning.globals {
-            global.set(&mut self.store, *value).expect("the global can change and had a value of its type");
+            global
+                .set(&mut self.store, *value)
+                .expect("the global can change and had a value of its type");
         }
         true
     }
@@ -221,7 +257,10 @@ static TAKEN: AtomicU32 = AtomicU32::new(0);
 impl Place {
     fn take() -> Option<Place> {
         let more = |taken: u32| (taken < MAX_WAITING).then_some(taken + 1);
-        TAKEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Place)
+        TAKEN
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()
+            .map(|_| Place)
     }
 }
 
@@ -250,12 +289,17 @@ impl Shells {
         if shell.set_back(image) {
             // What belongs to the process goes with it.
             shell.store.data_mut().leave();
-            self.part(own_part()).push(Waiting { shell, _place: place });
+            self.part(own_part()).push(Waiting {
+                shell,
+                _place: place,
+            });
         }
     }
 
     fn part(&self, number: usize) -> MutexGuard<'_, Vec<Waiting>> {
-        self.0[number].lock().unwrap_or_else(PoisonError::into_inner)
+        self.0[number]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -81,7 +81,13 @@ pub(crate) struct Ended {
 
 impl State {
     pub(crate) fn new() -> State {
-        State { life: Life::Alive, mailbox: Mailbox::default(), links: Links::default(), wait: None, names: Vec::new() }
+        State {
+            life: Life::Alive,
+            mailbox: Mailbox::default(),
+            links: Links::default(),
+            wait: None,
+            names: Vec::new(),
+        }
     }
 
     /// Applies a signal.
@@ -138,15 +144,26 @@ impl State {
         if wanted <= allowed {
             return Ok(());
         }
-        Err(LimitReached { limit: Limit::MailboxMessages, allowed, wanted: Some(wanted) })
+        Err(LimitReached {
+            limit: Limit::MailboxMessages,
+            allowed,
+            wanted: Some(wanted),
+        })
     }
 
     /// Puts a message into the mailbox.
-    pub(crate) fn message(&mut self, message: Message, bounds: MailboxBounds) -> Result<Outcome, Refusal> {
+    pub(crate) fn message(
+        &mut self,
+        message: Message,
+        bounds: MailboxBounds,
+    ) -> Result<Outcome, Refusal> {
         if !matches!(self.life, Life::Alive) {
             return Err(Refusal::Dead(message));
         }
-        let wakes = self.wait.as_ref().is_some_and(|wait| wait.wanted.accepts_data(message.tag));
+        let wakes = self
+            .wait
+            .as_ref()
+            .is_some_and(|wait| wait.wanted.accepts_data(message.tag));
         match self.mailbox.push(message, wakes, bounds) {
             Ok(()) => Ok(if wakes { Outcome::Wake } else { Outcome::Done }),
             Err((message, reached)) => Err(Refusal::Full(message, reached)),
@@ -154,7 +171,10 @@ impl State {
     }
 
     fn deliver(&mut self, mail: Mail) -> Outcome {
-        let wakes = self.wait.as_ref().is_some_and(|wait| wait.wanted.accepts(&mail));
+        let wakes = self
+            .wait
+            .as_ref()
+            .is_some_and(|wait| wait.wanted.accepts(&mail));
         self.mailbox.push_death(mail);
         if wakes { Outcome::Wake } else { Outcome::Done }
     }
@@ -181,7 +201,11 @@ impl State {
 
     /// Remembers what is waited for from now on.
     pub(crate) fn expect(&mut self, wanted: &Wanted, since: u64, forever: bool) {
-        self.wait = Some(Wait { wanted: wanted.clone(), since, forever });
+        self.wait = Some(Wait {
+            wanted: wanted.clone(),
+            since,
+            forever,
+        });
     }
 
     /// Takes what a receive asks for, or remembers that it is waited for.
@@ -200,8 +224,13 @@ impl State {
 
     /// Takes what is waited for, if it has come; then the wait is over.
     pub(crate) fn receive_awaited(&mut self) -> Received {
-        let found = self.wait.as_ref().and_then(|wait| self.mailbox.take(&wait.wanted, wait.since));
-        let Some(mail) = found else { return Received::Nothing };
+        let found = self
+            .wait
+            .as_ref()
+            .and_then(|wait| self.mailbox.take(&wait.wanted, wait.since));
+        let Some(mail) = found else {
+            return Received::Nothing;
+        };
         self.stop_waiting();
         Received::Mail(mail)
     }
@@ -214,7 +243,11 @@ impl State {
     /// Takes the news that nobody else is left. It wakes a process that waits without a time limit and decides nothing: the
     /// process may have spawned others since, so it looks itself.
     pub(crate) fn be_alone(&self) -> Outcome {
-        if self.wait.as_ref().is_some_and(|wait| wait.forever) { Outcome::Wake } else { Outcome::Done }
+        if self.wait.as_ref().is_some_and(|wait| wait.forever) {
+            Outcome::Wake
+        } else {
+            Outcome::Done
+        }
     }
 
     /// Returns the sequence number of the mail that comes from now on.
@@ -233,7 +266,9 @@ impl State {
 
     /// Returns the names that the process is registered under.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(|registration| registration.name.text())
+        self.names
+            .iter()
+            .map(|registration| registration.name.text())
     }
 
     /// Remembers a name that the process is registered under.
@@ -254,7 +289,11 @@ impl State {
         self.wait = None;
         let farewell = self.links.on_exit(exit);
         self.life = Life::Dead;
-        Ended { farewell, names: std::mem::take(&mut self.names), mailbox: std::mem::take(&mut self.mailbox) }
+        Ended {
+            farewell,
+            names: std::mem::take(&mut self.names),
+            mailbox: std::mem::take(&mut self.mailbox),
+        }
     }
 }
 
@@ -262,25 +301,49 @@ impl State {
 mod tests {
     use super::*;
 
-    const WIDE: MailboxBounds = MailboxBounds { messages: u64::MAX, bytes: u64::MAX };
+    const WIDE: MailboxBounds = MailboxBounds {
+        messages: u64::MAX,
+        bytes: u64::MAX,
+    };
 
     fn message(tag: i64) -> Message {
-        Message { tag, ..Message::default() }
+        Message {
+            tag,
+            ..Message::default()
+        }
     }
 
     fn wait(state: &mut State, tags: &[i64], forever: bool) {
-        assert!(matches!(state.receive(&Wanted::from_tags(tags), 0, forever), Received::Nothing));
+        assert!(matches!(
+            state.receive(&Wanted::from_tags(tags), 0, forever),
+            Received::Nothing
+        ));
     }
 
     #[test]
     fn only_what_is_waited_for_wakes() {
         let mut state = State::new();
-        assert_eq!(state.message(message(1), WIDE).expect("there is room"), Outcome::Done);
+        assert_eq!(
+            state.message(message(1), WIDE).expect("there is room"),
+            Outcome::Done
+        );
         wait(&mut state, &[7], true);
-        assert_eq!(state.message(message(2), WIDE).expect("there is room"), Outcome::Done);
-        assert_eq!(state.message(message(7), WIDE).expect("there is room"), Outcome::Wake);
-        assert!(matches!(state.receive(&Wanted::from_tags(&[7]), 0, true), Received::Mail(_)));
-        assert_eq!(state.message(message(7), WIDE).expect("there is room"), Outcome::Done);
+        assert_eq!(
+            state.message(message(2), WIDE).expect("there is room"),
+            Outcome::Done
+        );
+        assert_eq!(
+            state.message(message(7), WIDE).expect("there is room"),
+            Outcome::Wake
+        );
+        assert!(matches!(
+            state.receive(&Wanted::from_tags(&[7]), 0, true),
+            Received::Mail(_)
+        ));
+        assert_eq!(
+            state.message(message(7), WIDE).expect("there is room"),
+            Outcome::Done
+        );
     }
 
     #[test]
@@ -289,9 +352,18 @@ mod tests {
         wait(&mut state, &[7, 8], true);
         state.message(message(1), WIDE).expect("there is room");
         assert!(matches!(state.receive_awaited(), Received::Nothing));
-        assert_eq!(state.message(message(8), WIDE).expect("there is room"), Outcome::Wake);
-        assert!(matches!(state.receive_awaited(), Received::Mail(Mail::Data(Message { tag: 8, .. }))));
-        assert!(matches!(state.receive_awaited(), Received::Nothing), "nothing is waited for any more");
+        assert_eq!(
+            state.message(message(8), WIDE).expect("there is room"),
+            Outcome::Wake
+        );
+        assert!(matches!(
+            state.receive_awaited(),
+            Received::Mail(Mail::Data(Message { tag: 8, .. }))
+        ));
+        assert!(
+            matches!(state.receive_awaited(), Received::Nothing),
+            "nothing is waited for any more"
+        );
     }
 
     #[test]
@@ -302,20 +374,47 @@ mod tests {
             state.links().watch(Pid(pid), 0);
         }
         let reached = state.room_for_end(3).expect_err("three can come");
-        assert_eq!(reached, LimitReached { limit: Limit::MailboxMessages, allowed: 3, wanted: Some(4) });
-        state.signal(Signal::ProcessDied { pid: Pid(1), exit: Exit::Normal });
-        state.room_for_end(3).expect_err("one waits and two can come");
-        assert!(matches!(state.receive(&Wanted::Any, 0, true), Received::Mail(_)));
+        assert_eq!(
+            reached,
+            LimitReached {
+                limit: Limit::MailboxMessages,
+                allowed: 3,
+                wanted: Some(4)
+            }
+        );
+        state.signal(Signal::ProcessDied {
+            pid: Pid(1),
+            exit: Exit::Normal,
+        });
+        state
+            .room_for_end(3)
+            .expect_err("one waits and two can come");
+        assert!(matches!(
+            state.receive(&Wanted::Any, 0, true),
+            Received::Mail(_)
+        ));
         state.room_for_end(3).expect("two can come");
     }
 
     #[test]
     fn the_first_reason_to_end_stays() {
         let mut state = State::new();
-        state.signal(Signal::Link { pid: Pid(1), tag: 0 });
-        assert_eq!(state.signal(Signal::LinkDied { pid: Pid(1), exit: Exit::Status(2) }), Outcome::Wake);
+        state.signal(Signal::Link {
+            pid: Pid(1),
+            tag: 0,
+        });
+        assert_eq!(
+            state.signal(Signal::LinkDied {
+                pid: Pid(1),
+                exit: Exit::Status(2)
+            }),
+            Outcome::Wake
+        );
         assert_eq!(state.signal(Signal::Kill), Outcome::Wake);
-        assert!(matches!(state.ending(), Some(Exit::LinkDied { pid: Pid(1), .. })));
+        assert!(matches!(
+            state.ending(),
+            Some(Exit::LinkDied { pid: Pid(1), .. })
+        ));
     }
 
     #[test]
@@ -329,20 +428,47 @@ mod tests {
 
     #[test]
     fn a_full_mailbox_has_room_for_one_message_that_is_waited_for() {
-        let bounds = MailboxBounds { messages: 2, bytes: 16 };
-        let sized = |tag, size| Message { tag, data: vec![0; size], ..Message::default() };
+        let bounds = MailboxBounds {
+            messages: 2,
+            bytes: 16,
+        };
+        let sized = |tag, size| Message {
+            tag,
+            data: vec![0; size],
+            ..Message::default()
+        };
         for full in [[sized(0, 1), sized(0, 1)], [sized(0, 0), sized(0, 16)]] {
             let mut state = State::new();
             for message in full {
                 state.message(message, bounds).expect("there is room");
             }
-            assert!(matches!(state.message(sized(7, 4), bounds), Err(Refusal::Full(..))));
+            assert!(matches!(
+                state.message(sized(7, 4), bounds),
+                Err(Refusal::Full(..))
+            ));
             state.expect(&Wanted::from_tags(&[7]), 2, true);
-            assert!(matches!(state.message(sized(8, 0), bounds), Err(Refusal::Full(..))), "it is not waited for");
-            assert_eq!(state.message(sized(7, 4), bounds).expect("it is waited for"), Outcome::Wake);
-            assert!(matches!(state.message(sized(7, 4), bounds), Err(Refusal::Full(..))), "one was there already");
-            assert!(matches!(state.receive(&Wanted::from_tags(&[7]), 2, true), Received::Mail(_)));
-            assert!(matches!(state.message(sized(7, 4), bounds), Err(Refusal::Full(..))), "nobody waits any more");
+            assert!(
+                matches!(state.message(sized(8, 0), bounds), Err(Refusal::Full(..))),
+                "it is not waited for"
+            );
+            assert_eq!(
+                state
+                    .message(sized(7, 4), bounds)
+                    .expect("it is waited for"),
+                Outcome::Wake
+            );
+            assert!(
+                matches!(state.message(sized(7, 4), bounds), Err(Refusal::Full(..))),
+                "one was there already"
+            );
+            assert!(matches!(
+                state.receive(&Wanted::from_tags(&[7]), 2, true),
+                Received::Mail(_)
+            ));
+            assert!(
+                matches!(state.message(sized(7, 4), bounds), Err(Refusal::Full(..))),
+                "nobody waits any more"
+            );
         }
     }
 
@@ -353,8 +479,17 @@ mod tests {
         state.signal(Signal::Monitor { pid: Pid(3) });
         let ended = state.die(&Exit::Normal);
         assert_eq!(ended.farewell.watchers, [Pid(3)]);
-        assert!(matches!(state.message(message(0), WIDE), Err(Refusal::Dead(_))));
-        assert_eq!(state.signal(Signal::Link { pid: Pid(1), tag: 0 }), Outcome::Dead);
+        assert!(matches!(
+            state.message(message(0), WIDE),
+            Err(Refusal::Dead(_))
+        ));
+        assert_eq!(
+            state.signal(Signal::Link {
+                pid: Pid(1),
+                tag: 0
+            }),
+            Outcome::Dead
+        );
         assert_eq!(state.signal(Signal::Monitor { pid: Pid(1) }), Outcome::Dead);
     }
 
@@ -367,6 +502,9 @@ mod tests {
         state.stop_waiting();
         wait(&mut state, &[], true);
         assert_eq!(state.be_alone(), Outcome::Wake);
-        assert!(matches!(state.receive(&Wanted::Any, 0, true), Received::Nothing));
+        assert!(matches!(
+            state.receive(&Wanted::Any, 0, true),
+            Received::Nothing
+        ));
     }
 }

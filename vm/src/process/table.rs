@@ -37,7 +37,9 @@ impl Hasher for AsItIs {
 
 impl Table {
     pub(crate) fn new() -> Table {
-        Table { shards: std::array::from_fn(|_| Mutex::new(Shard::default())) }
+        Table {
+            shards: std::array::from_fn(|_| Mutex::new(Shard::default())),
+        }
     }
 
     pub(crate) fn insert(&self, process: Process) {
@@ -70,5 +72,7 @@ impl Table {
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().expect("nothing panics while it holds a part of the table")
+    shard
+        .lock()
+        .expect("nothing panics while it holds a part of the table")
 }

@@ -12,7 +12,9 @@ use crossbeam_utils::CachePadded;
 use super::group::{Group, VirtualTime};
 use super::idle::Idle;
 use super::queue::{Level, Rules, RunQueue, Taken};
-use super::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Parker, Unparker, count, lock};
+use super::sync::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Parker, Unparker, count, lock,
+};
 use super::ticker::{Clock, Ticker};
 
 /// A group may be ahead by so many slices on each worker, and still has its woken tasks run before others' spent ones: each
@@ -38,7 +40,10 @@ pub(super) struct Queue<T> {
 
 impl<T> Queue<T> {
     fn new(tasks: RunQueue<T>) -> Self {
-        Self { tasks: Mutex::new(tasks), offered: AtomicUsize::new(0) }
+        Self {
+            tasks: Mutex::new(tasks),
+            offered: AtomicUsize::new(0),
+        }
     }
 
     /// Changes the queue; answers also whether it now offers tasks and did not before.
@@ -120,8 +125,15 @@ pub(super) struct Crew<T> {
 impl<T> Crew<T> {
     pub(super) fn new(unparkers: Vec<Unparker>, ticker: Ticker, clock: Clock, slice: u64) -> Self {
         let idle = Idle::new(unparkers.len());
-        let lead = LEAD * slice.saturating_mul(clock.period()).saturating_mul(unparkers.len() as u64);
-        let rules = Arc::new(Rules { slice, lead, time: VirtualTime::default() });
+        let lead = LEAD
+            * slice
+                .saturating_mul(clock.period())
+                .saturating_mul(unparkers.len() as u64);
+        let rules = Arc::new(Rules {
+            slice,
+            lead,
+            time: VirtualTime::default(),
+        });
         let seats = unparkers.into_iter().map(|unparker| {
             CachePadded::new(Seat {
                 queue: Queue::new(RunQueue::of_worker(&rules)),
@@ -238,7 +250,14 @@ pub(super) struct Hand<'a, T> {
 
 impl<'a, T> Hand<'a, T> {
     pub(super) fn new(crew: &'a Crew<T>, index: usize, parker: Parker) -> Self {
-        Self { crew, index, parker, beat: 0, next_victim: index, taken: Vec::new() }
+        Self {
+            crew,
+            index,
+            parker,
+            beat: 0,
+            next_victim: index,
+            taken: Vec::new(),
+        }
     }
 
     /// Returns what this worker runs next; sleeps while there is nothing. `None` when the crew is told to leave.
@@ -252,7 +271,9 @@ impl<'a, T> Hand<'a, T> {
             if self.crew.injected.offered() > 0 {
                 self.take_injected();
             }
-            let (task, _) = self.queue().change(|tasks| tasks.pop(beat, || self.crew.now()));
+            let (task, _) = self
+                .queue()
+                .change(|tasks| tasks.pop(beat, || self.crew.now()));
             if task.is_some() {
                 return task;
             }
@@ -304,7 +325,9 @@ impl<'a, T> Hand<'a, T> {
     fn take_injected(&mut self) -> bool {
         let workers = self.crew.seats.len();
         let taken = &mut self.taken;
-        self.crew.injected.change(|tasks| tasks.take(tasks.len().div_ceil(workers), taken));
+        self.crew
+            .injected
+            .change(|tasks| tasks.take(tasks.len().div_ceil(workers), taken));
         self.keep_taken()
     }
 
@@ -327,7 +350,10 @@ impl<'a, T> Hand<'a, T> {
 
     fn keep_stolen(&mut self) -> bool {
         let stolen = &self.seat().tasks_stolen;
-        stolen.store(stolen.load(Ordering::Relaxed) + self.taken.len() as u64, Ordering::Relaxed);
+        stolen.store(
+            stolen.load(Ordering::Relaxed) + self.taken.len() as u64,
+            Ordering::Relaxed,
+        );
         self.keep_taken()
     }
 

@@ -63,7 +63,13 @@ pub struct WeightError(u64);
 
 impl fmt::Display for WeightError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} is no weight: weights are from {} to {}", self.0, Weight::MIN.0, Weight::MAX.0)
+        write!(
+            formatter,
+            "{} is no weight: weights are from {} to {}",
+            self.0,
+            Weight::MIN.0,
+            Weight::MAX.0
+        )
     }
 }
 
@@ -114,7 +120,9 @@ impl VirtualTime {
         if self.now() < to {
             let later = |now| (Tag(now) < to).then_some(to.0);
             // Where it fails, somebody else has moved it further.
-            let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+            let _ = self
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
         }
     }
 }
@@ -147,7 +155,11 @@ impl Group {
     pub fn new(weight: Weight) -> Group {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Group(Arc::new(Inner { number, weight, tag: AtomicU64::new(0) }))
+        Group(Arc::new(Inner {
+            number,
+            weight,
+            tag: AtomicU64::new(0),
+        }))
     }
 
     /// Returns its weight.
@@ -168,13 +180,20 @@ impl Group {
     pub(super) fn charge(&self, used: u64, time: &VirtualTime) {
         let (now, cost) = (time.now(), self.0.weight.cost(used));
         let charged = |tag| Some(Tag(tag).max(now).later(cost).0);
-        self.0.tag.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charged).expect("a tag can always be moved");
+        self.0
+            .tag
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, charged)
+            .expect("a tag can always be moved");
     }
 }
 
 impl fmt::Debug for Group {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Group({}, weight {})", self.0.number, self.0.weight.0)
+        write!(
+            formatter,
+            "Group({}, weight {})",
+            self.0.number, self.0.weight.0
+        )
     }
 }
 
@@ -184,7 +203,13 @@ mod tests {
 
     #[test]
     fn a_weight_is_from_1_to_10_000() {
-        for (number, is_weight) in [(0, false), (1, true), (100, true), (10_000, true), (10_001, false)] {
+        for (number, is_weight) in [
+            (0, false),
+            (1, true),
+            (100, true),
+            (10_000, true),
+            (10_001, false),
+        ] {
             assert_eq!(Weight::new(number).is_ok(), is_weight, "{number}");
         }
         let error = Weight::new(0).expect_err("it is none").to_string();
@@ -193,10 +218,18 @@ mod tests {
 
     #[test]
     fn time_costs_the_less_the_greater_the_weight() {
-        for (weight, used, cost) in
-            [(100, 1_000, 1_000), (1, 1_000, 100_000), (300, 3_000, 1_000), (10_000, 50, 1), (100, 0, 1)]
-        {
-            assert_eq!(Weight::new(weight).expect("it is one").cost(used), cost, "{used} ns at weight {weight}");
+        for (weight, used, cost) in [
+            (100, 1_000, 1_000),
+            (1, 1_000, 100_000),
+            (300, 3_000, 1_000),
+            (10_000, 50, 1),
+            (100, 0, 1),
+        ] {
+            assert_eq!(
+                Weight::new(weight).expect("it is one").cost(used),
+                cost,
+                "{used} ns at weight {weight}"
+            );
         }
     }
 

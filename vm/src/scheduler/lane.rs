@@ -124,7 +124,8 @@ impl<T> Lane<T> {
     /// Takes from a level, in turn with the new ones if these belong there.
     fn pop_one_of(&mut self, level: Level, with_new_ones: bool) -> Option<(Level, T)> {
         let is_empty = self.level(level).is_empty();
-        let level = if with_new_ones && !self.new.is_empty() && (is_empty || self.is_new_ones_turn) {
+        let level = if with_new_ones && !self.new.is_empty() && (is_empty || self.is_new_ones_turn)
+        {
             Level::New
         } else {
             level
@@ -183,7 +184,11 @@ mod tests {
 
     fn lane(woken: &[u32], new: &[u32], spent: &[u32]) -> Lane<u32> {
         let mut lane = Lane::new(Group::new(Weight::default()));
-        for (level, tasks) in [(Level::Woken, woken), (Level::New, new), (Level::Spent, spent)] {
+        for (level, tasks) in [
+            (Level::Woken, woken),
+            (Level::New, new),
+            (Level::Spent, spent),
+        ] {
             tasks.iter().for_each(|&task| lane.push(level, task));
         }
         lane
@@ -191,7 +196,11 @@ mod tests {
 
     /// Pops once at each beat.
     fn order(lane: &mut Lane<u32>, slice: u64, beats: &[u64]) -> Vec<u32> {
-        beats.iter().filter_map(|&beat| lane.pop(beat, slice)).map(|(_, task)| task).collect()
+        beats
+            .iter()
+            .filter_map(|&beat| lane.pop(beat, slice))
+            .map(|(_, task)| task)
+            .collect()
     }
 
     #[test]
@@ -213,9 +222,15 @@ mod tests {
     fn a_slice_ends_a_row_and_the_next_row_begins_with_a_woken_task() {
         // A spent task's own slice lasts a beat, which does not count against the woken.
         let mut ones = lane(&[1, 2, 3, 4], &[], &[10, 11, 12]);
-        assert_eq!(order(&mut ones, 1, &[5, 5, 6, 7, 8, 8, 9]), [1, 2, 10, 3, 11, 4, 12]);
+        assert_eq!(
+            order(&mut ones, 1, &[5, 5, 6, 7, 8, 8, 9]),
+            [1, 2, 10, 3, 11, 4, 12]
+        );
         let mut threes = lane(&[1, 2, 3, 4], &[], &[10, 11, 12]);
-        assert_eq!(order(&mut threes, 3, &[5, 6, 7, 8, 11, 14, 17]), [1, 2, 3, 10, 4, 11, 12]);
+        assert_eq!(
+            order(&mut threes, 3, &[5, 6, 7, 8, 11, 14, 17]),
+            [1, 2, 3, 10, 4, 11, 12]
+        );
     }
 
     #[test]
@@ -248,14 +263,21 @@ mod tests {
             (2, 2, 2, 6, (2, 2, 2)),
             (2, 2, 2, 0, (0, 0, 0)),
         ] {
-            let mut lane = lane(&Vec::from_iter(0..woken), &Vec::from_iter(0..new), &Vec::from_iter(0..spent));
+            let mut lane = lane(
+                &Vec::from_iter(0..woken),
+                &Vec::from_iter(0..new),
+                &Vec::from_iter(0..spent),
+            );
             let mut given = (0, 0, 0);
             lane.take(count, |level, _| match level {
                 Level::Woken => given.0 += 1,
                 Level::New => given.1 += 1,
                 Level::Spent => given.2 += 1,
             });
-            assert_eq!(given, expected, "{count} of {woken} woken, {new} new and {spent} spent");
+            assert_eq!(
+                given, expected,
+                "{count} of {woken} woken, {new} new and {spent} spent"
+            );
         }
     }
 }

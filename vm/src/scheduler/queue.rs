@@ -137,8 +137,16 @@ impl<T> RunQueue<T> {
     /// Puts a task that stands for the one that was popped last among those that used up their
     /// slice; a closed queue gives it back.
     pub(super) fn park(&mut self, task: T) -> Result<(), T> {
-        let group = self.running.clone().expect("what is put back was popped before");
-        self.push(Level::Spent, (group, task), |(group, _)| group, |(_, task)| task)
+        let group = self
+            .running
+            .clone()
+            .expect("what is put back was popped before");
+        self.push(
+            Level::Spent,
+            (group, task),
+            |(group, _)| group,
+            |(_, task)| task,
+        )
     }
 
     /// Returns the lane of a group, which is made if there is none.
@@ -153,7 +161,9 @@ impl<T> RunQueue<T> {
 
     /// Enters a lane where it is not listed and has what it would be listed for.
     fn list(&mut self, number: u64) {
-        let Some(listed) = self.lanes.get_mut(&number) else { return };
+        let Some(listed) = self.lanes.get_mut(&number) else {
+            return;
+        };
         let tag = listed.lane.group().tag();
         if !listed.is_waiting && !listed.lane.is_empty() {
             listed.is_waiting = true;
@@ -161,7 +171,8 @@ impl<T> RunQueue<T> {
         }
         if !listed.is_prompt && listed.lane.has_prompt() {
             listed.is_prompt = true;
-            self.prompt.push(Reverse((tag.earlier(listed.lead), number)));
+            self.prompt
+                .push(Reverse((tag.earlier(listed.lead), number)));
         }
     }
 
@@ -187,11 +198,21 @@ impl<T> RunQueue<T> {
                 self.choose(beat)
             }
         };
-        let listed = self.lanes.get_mut(&number).expect("a lane is chosen that is there");
-        if self.running.as_ref().is_none_or(|running| running.number() != number) {
+        let listed = self
+            .lanes
+            .get_mut(&number)
+            .expect("a lane is chosen that is there");
+        if self
+            .running
+            .as_ref()
+            .is_none_or(|running| running.number() != number)
+        {
             self.running = Some(listed.lane.group().clone());
         }
-        let (level, task) = listed.lane.pop(beat, self.rules.slice).expect("a lane is chosen that has tasks");
+        let (level, task) = listed
+            .lane
+            .pop(beat, self.rules.slice)
+            .expect("a lane is chosen that has tasks");
         if level == Level::New {
             self.tried = Some((number, beat));
         }
@@ -202,7 +223,8 @@ impl<T> RunQueue<T> {
     /// Returns the only lane, where its group goes on running and has been charged in this beat.
     fn next_without_a_choice(&self, beat: u64) -> Option<u64> {
         let running = self.running.as_ref()?.number();
-        (self.lanes.len() == 1 && self.charged_at == beat && self.lanes.contains_key(&running)).then_some(running)
+        (self.lanes.len() == 1 && self.charged_at == beat && self.lanes.contains_key(&running))
+            .then_some(running)
     }
 
     /// Charges the group that runs.
@@ -280,7 +302,9 @@ impl<T> RunQueue<T> {
 
     /// Notes whether the task that was popped last, where it was a new one, was quick.
     fn judge_new_one(&mut self, beat: u64) {
-        let Some((number, began)) = self.tried.take() else { return };
+        let Some((number, began)) = self.tried.take() else {
+            return;
+        };
         if let Some(listed) = self.lanes.get_mut(&number) {
             listed.lane.note_new_one(began == beat);
             // Those that wait may be prompt by now.
@@ -326,7 +350,13 @@ impl<T> RunQueue<T> {
             length -= lane.len();
             count -= here;
             let group = lane.group().clone();
-            lane.take(here, |level, task| taken.push(Taken { group: group.clone(), level, task }));
+            lane.take(here, |level, task| {
+                taken.push(Taken {
+                    group: group.clone(),
+                    level,
+                    task,
+                })
+            });
         }
     }
 
@@ -353,7 +383,9 @@ impl<T> RunQueue<T> {
         self.length = 0;
         self.waiting.clear();
         self.prompt.clear();
-        std::mem::take(&mut self.lanes).into_values().flat_map(|listed| listed.lane.into_tasks())
+        std::mem::take(&mut self.lanes)
+            .into_values()
+            .flat_map(|listed| listed.lane.into_tasks())
     }
 }
 
@@ -369,7 +401,11 @@ mod tests {
     const BEAT: u64 = 1_000_000;
 
     fn rules() -> Arc<Rules> {
-        Arc::new(Rules { slice: 1, lead: 2 * BEAT, time: VirtualTime::default() })
+        Arc::new(Rules {
+            slice: 1,
+            lead: 2 * BEAT,
+            time: VirtualTime::default(),
+        })
     }
 
     fn group(weight: u64) -> Group {
@@ -382,7 +418,10 @@ mod tests {
     }
 
     /// A queue with tasks of one group.
-    fn queue(woken: impl IntoIterator<Item = u32>, spent: impl IntoIterator<Item = u32>) -> RunQueue<u32> {
+    fn queue(
+        woken: impl IntoIterator<Item = u32>,
+        spent: impl IntoIterator<Item = u32>,
+    ) -> RunQueue<u32> {
         let mut queue = RunQueue::of_worker(&rules());
         let group = group(100);
         for task in woken {
@@ -418,7 +457,12 @@ mod tests {
 
     impl Desk {
         fn new() -> Desk {
-            Desk { queue: RunQueue::of_worker(&rules()), groups: Vec::new(), had: Vec::new(), now: 0 }
+            Desk {
+                queue: RunQueue::of_worker(&rules()),
+                groups: Vec::new(),
+                had: Vec::new(),
+                now: 0,
+            }
         }
 
         /// Adds a group of so many tasks.
@@ -438,7 +482,10 @@ mod tests {
 
         /// Runs one task for its turn, and returns whose it was.
         fn turn(&mut self) -> usize {
-            let task = self.queue.pop(self.now / BEAT, || self.now).expect("all tasks go on for ever");
+            let task = self
+                .queue
+                .pop(self.now / BEAT, || self.now)
+                .expect("all tasks go on for ever");
             let (level, used) = match self.groups[task].1 {
                 // To the next beat, as a slice does.
                 Habit::Spins => (Level::Spent, BEAT - self.now % BEAT),
@@ -459,7 +506,10 @@ mod tests {
         /// Returns what each group has had, in hundredths of all.
         fn shares(&self) -> Vec<u64> {
             let all: u64 = self.had.iter().sum();
-            self.had.iter().map(|had| (had * 100 + all / 2) / all).collect()
+            self.had
+                .iter()
+                .map(|had| (had * 100 + all / 2) / all)
+                .collect()
         }
     }
 
@@ -469,29 +519,50 @@ mod tests {
     fn groups_get_shares_by_weight_however_many_tasks_they_have() {
         let check = |groups: &[(u64, usize, Habit)], shares: &[u64]| {
             let mut desk = Desk::new();
-            groups.iter().for_each(|&(weight, tasks, habit)| desk.add(weight, tasks, habit));
+            groups
+                .iter()
+                .for_each(|&(weight, tasks, habit)| desk.add(weight, tasks, habit));
             desk.run_until(2_000);
             for (is, expected) in desk.shares().into_iter().zip(shares) {
-                assert!(is.abs_diff(*expected) <= 1, "{groups:?}: {:?}, not {shares:?}", desk.shares());
+                assert!(
+                    is.abs_diff(*expected) <= 1,
+                    "{groups:?}: {:?}, not {shares:?}",
+                    desk.shares()
+                );
             }
         };
         check(&[(100, 10_000, Spins), (100, 1, Spins)], &[50, 50]);
         check(&[(100, 10_000, Spins), (300, 1, Spins)], &[25, 75]);
-        check(&[(300, 1, Spins), (100, 100, Spins), (100, 3, Spins)], &[60, 20, 20]);
+        check(
+            &[(300, 1, Spins), (100, 100, Spins), (100, 3, Spins)],
+            &[60, 20, 20],
+        );
         check(&[(10_000, 1, Spins), (1, 50, Spins)], &[100, 0]);
         // Whoever never uses up a slice is no better off, and no worse.
         check(&[(100, 10_000, Chats(1_000)), (100, 1, Spins)], &[50, 50]);
         check(&[(300, 1_000, Chats(2_000)), (100, 1, Spins)], &[75, 25]);
         check(&[(100, 1_000, Chats(999_999)), (100, 1, Spins)], &[50, 50]);
-        check(&[(100, 10_000, Chats(1_000)), (100, 2, Chats(3_000))], &[50, 50]);
-        check(&[(100, 1_000, Chats(1_000)), (200, 1, Chats(5_000)), (100, 5, Spins)], &[25, 50, 25]);
+        check(
+            &[(100, 10_000, Chats(1_000)), (100, 2, Chats(3_000))],
+            &[50, 50],
+        );
+        check(
+            &[
+                (100, 1_000, Chats(1_000)),
+                (200, 1, Chats(5_000)),
+                (100, 5, Spins),
+            ],
+            &[25, 50, 25],
+        );
     }
 
     #[test]
     fn the_group_that_has_had_least_of_its_due_is_next() {
         // Equal weights take turns; three times the weight, three turns of four.
         let turns = |weights: [u64; 2]| -> Vec<usize> {
-            let mut desk = Desk::new().with(weights[0], 3, Spins).with(weights[1], 1, Spins);
+            let mut desk = Desk::new()
+                .with(weights[0], 3, Spins)
+                .with(weights[1], 1, Spins);
             // Each has its first turn as a new one.
             desk.run_until(4);
             (0..8).map(|_| desk.turn()).collect()
@@ -508,7 +579,11 @@ mod tests {
         desk.run_until(1_000);
         desk.add(100, 5, Spins);
         desk.run_until(1_100);
-        assert!(desk.had[1].abs_diff(50 * BEAT) <= 2 * BEAT, "{:?}", desk.had);
+        assert!(
+            desk.had[1].abs_diff(50 * BEAT) <= 2 * BEAT,
+            "{:?}",
+            desk.had
+        );
     }
 
     #[test]
@@ -613,8 +688,14 @@ mod tests {
         let mut victim = queue([1, 2, 3, 4], [10, 11]);
         let mut taken = Vec::new();
         victim.take(3, &mut taken);
-        let kinds: Vec<_> = taken.iter().map(|taken| (taken.level, taken.task)).collect();
-        assert_eq!(kinds, [(Level::Woken, 1), (Level::Woken, 2), (Level::Spent, 10)]);
+        let kinds: Vec<_> = taken
+            .iter()
+            .map(|taken| (taken.level, taken.task))
+            .collect();
+        assert_eq!(
+            kinds,
+            [(Level::Woken, 1), (Level::Woken, 2), (Level::Spent, 10)]
+        );
         assert_eq!(pop_all(&mut victim), [3, 4, 11]);
 
         let mut thief = queue([], []);
@@ -637,7 +718,10 @@ mod tests {
         }
         let mut taken = Vec::new();
         victim.take(3, &mut taken);
-        assert_eq!(taken.iter().map(|taken| taken.task).collect::<Vec<_>>(), [0, 1, 6]);
+        assert_eq!(
+            taken.iter().map(|taken| taken.task).collect::<Vec<_>>(),
+            [0, 1, 6]
+        );
     }
 
     #[test]
@@ -650,7 +734,10 @@ mod tests {
                     victim.take(count, &mut taken);
                     assert_eq!(taken.len(), count.min((woken + spent) as usize));
                     assert_eq!(taken.len() + victim.len(), (woken + spent) as usize);
-                    assert_eq!(pop_all(&mut victim).len() + taken.len(), (woken + spent) as usize);
+                    assert_eq!(
+                        pop_all(&mut victim).len() + taken.len(),
+                        (woken + spent) as usize
+                    );
                 }
             }
         }
@@ -670,9 +757,18 @@ mod tests {
         let mut queue = queue([1], [10]);
         assert_eq!(queue.close().collect::<Vec<_>>(), [1, 10]);
         let group = group(100);
-        let refused = queue.push(Level::Woken, (group.clone(), 2), |(group, _)| group, |(_, task)| task);
+        let refused = queue.push(
+            Level::Woken,
+            (group.clone(), 2),
+            |(group, _)| group,
+            |(_, task)| task,
+        );
         assert_eq!(refused, Err(2));
-        let mut taken = vec![Taken { group, level: Level::Spent, task: 3 }];
+        let mut taken = vec![Taken {
+            group,
+            level: Level::Spent,
+            task: 3,
+        }];
         queue.append(&mut taken);
         assert_eq!(taken.len(), 1);
         assert_eq!(queue.pop(0, || 0), None);

@@ -12,7 +12,9 @@ pub(super) use parking::{Parker, Unparker};
 /// Such a lock is held for a few lines that touch plain data. No waker, no hook and no destructor
 /// of a task runs under it, so it is never poisoned and never taken twice by one thread.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nothing that runs under a scheduler lock panics")
+    mutex
+        .lock()
+        .expect("nothing that runs under a scheduler lock panics")
 }
 
 /// Adds one to a counter that only the calling thread writes, which makes it cheaper than a

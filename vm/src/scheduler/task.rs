@@ -123,7 +123,11 @@ impl Future for Spent {
         if mem::replace(&mut self.over, true) {
             return Poll::Ready(());
         }
-        let is_own = RUNNING.with_borrow(|running| running.as_ref().is_some_and(|own| own.will_wake(context.waker())));
+        let is_own = RUNNING.with_borrow(|running| {
+            running
+                .as_ref()
+                .is_some_and(|own| own.will_wake(context.waker()))
+        });
         if is_own {
             PARKED.set(true);
         } else {
@@ -144,7 +148,9 @@ pub(super) struct Contained {
 
 impl Contained {
     pub(super) fn new(future: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self { future: Some(Box::pin(future)) }
+        Self {
+            future: Some(Box::pin(future)),
+        }
     }
 }
 
@@ -167,7 +173,10 @@ impl Future for Contained {
 impl Drop for Contained {
     fn drop(&mut self) {
         let future = self.future.take();
-        contain("the destructor of a task", AssertUnwindSafe(|| drop(future)));
+        contain(
+            "the destructor of a task",
+            AssertUnwindSafe(|| drop(future)),
+        );
     }
 }
 
@@ -197,7 +206,9 @@ pub(super) fn discard(tasks: impl IntoIterator<Item = Task>) {
     while let Some(task) = waiting.pop() {
         DROPPING.set(Some(waiting));
         let_go(task);
-        waiting = DROPPING.take().expect("a nested call leaves the list in place");
+        waiting = DROPPING
+            .take()
+            .expect("a nested call leaves the list in place");
     }
 }
 

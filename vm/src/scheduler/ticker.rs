@@ -172,7 +172,10 @@ struct Deadlines {
 
 impl Deadlines {
     fn new(period: Duration, now: Instant) -> Self {
-        Self { period, next: now + period }
+        Self {
+            period,
+            next: now + period,
+        }
     }
 
     fn advance(&mut self, now: Instant) {

@@ -48,7 +48,9 @@ fn resume(waker: Waker) -> Option<Runnable<Group>> {
 
 /// Hands a task that became ready to whoever resumes it on this thread; gives it back where nobody does.
 fn hand_over(task: Runnable<Group>) -> Option<Runnable<Group>> {
-    let Ok(resumed) = RESUMED.try_with(|resumed| resumed.replace(Resumed::Nobody)) else { return Some(task) };
+    let Ok(resumed) = RESUMED.try_with(|resumed| resumed.replace(Resumed::Nobody)) else {
+        return Some(task);
+    };
     match resumed {
         Resumed::Expected => {
             RESUMED.set(Resumed::Here(task));
@@ -89,7 +91,10 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(crew: Crew<Task>) -> Self {
-        Self { crew, present: AtomicUsize::new(0) }
+        Self {
+            crew,
+            present: AtomicUsize::new(0),
+        }
     }
 
     pub(super) fn crew(&self) -> &Crew<Task> {
@@ -123,12 +128,16 @@ impl Shared {
 
     /// Says whether the calling thread is a worker of this scheduler, or its ticker.
     pub(super) fn owns_this_thread(&self) -> bool {
-        HERE.get().is_some_and(|place| place.scheduler == self.address())
+        HERE.get()
+            .is_some_and(|place| place.scheduler == self.address())
     }
 
     /// Marks the calling thread as one of this scheduler's.
     pub(super) fn own_this_thread(&self, worker: Option<usize>) {
-        HERE.set(Some(Place { scheduler: self.address(), worker }));
+        HERE.set(Some(Place {
+            scheduler: self.address(),
+            worker,
+        }));
     }
 
     /// Which worker of this scheduler the calling thread is.
@@ -164,7 +173,9 @@ impl Shared {
     }
 
     fn put(&self, level: Level, task: Runnable<Group>) {
-        let queue = self.here().map_or(&*self.crew.injected, |here| &self.crew.seats[here].queue);
+        let queue = self
+            .here()
+            .map_or(&*self.crew.injected, |here| &self.crew.seats[here].queue);
         self.settle(queue.push(level, task, Runnable::metadata, Task::Ready));
     }
 
@@ -193,7 +204,11 @@ impl fmt::Debug for Shared {
 }
 
 /// Makes a task of a future and has it run, without a handle.
-pub(super) fn spawn(anchor: &Anchor, group: &Group, future: impl Future<Output = ()> + Send + 'static) {
+pub(super) fn spawn(
+    anchor: &Anchor,
+    group: &Group,
+    future: impl Future<Output = ()> + Send + 'static,
+) {
     let nearest = match anchor.here() {
         // The variable is gone if the destructor of another one calls this.
         Some(_) => ANCHOR.try_with(|own| own.get().cloned()).ok().flatten(),
@@ -211,7 +226,9 @@ pub(super) fn spawn(anchor: &Anchor, group: &Group, future: impl Future<Output =
 pub(super) fn work(anchor: Anchor, index: usize, parker: Parker, start: &StartHook) {
     let shared: &Shared = &anchor;
     let own_anchor = Arc::new(Arc::clone(&*anchor));
-    ANCHOR.with(|own| own.set(own_anchor)).expect("a thread is one worker once");
+    ANCHOR
+        .with(|own| own.set(own_anchor))
+        .expect("a thread is one worker once");
     shared.own_this_thread(Some(index));
     // Kept until the last future of this worker is dropped, whose destructor may need it.
     let _guard = contain("the start hook of a scheduler", AssertUnwindSafe(start));

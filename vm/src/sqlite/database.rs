@@ -111,25 +111,47 @@ pub(crate) enum Step {
 }
 
 impl Database {
-    pub(super) fn open(place: Place, control: &Arc<Control>, heap: &Arc<Heap>) -> Result<Database, SqlError> {
+    pub(super) fn open(
+        place: Place,
+        control: &Arc<Control>,
+        heap: &Arc<Heap>,
+    ) -> Result<Database, SqlError> {
         heap.enter(|| {
             let (path, is_writable, directory) = match place {
                 Place::Memory => (PathBuf::from(":memory:"), true, None),
-                Place::File { directory, path, is_writable } => (path, is_writable, Some(directory)),
+                Place::File {
+                    directory,
+                    path,
+                    is_writable,
+                } => (path, is_writable, Some(directory)),
             };
             let access = match is_writable {
                 true => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
                 false => OpenFlags::SQLITE_OPEN_READ_ONLY,
             };
-            let name = vfs::name(is_writable).map_err(|code| SqlError::new(code, "SQLite cannot reach files"))?;
+            let name = vfs::name(is_writable)
+                .map_err(|code| SqlError::new(code, "SQLite cannot reach files"))?;
             // What the path is of the host's is not told.
-            let cannot =
-                |error| SqlError { message: "unable to open the database file".into(), ..SqlError::from(error) };
-            let connection =
-                rusqlite::Connection::open_with_flags_and_vfs(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX, name)
-                    .map_err(cannot)?;
-            let inner = Inner { statements: BTreeMap::new(), connection, _directory: directory };
-            let mut database = Database { inner: Some(inner), control: control.clone(), heap: heap.clone() };
+            let cannot = |error| SqlError {
+                message: "unable to open the database file".into(),
+                ..SqlError::from(error)
+            };
+            let connection = rusqlite::Connection::open_with_flags_and_vfs(
+                path,
+                access | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+                name,
+            )
+            .map_err(cannot)?;
+            let inner = Inner {
+                statements: BTreeMap::new(),
+                connection,
+                _directory: directory,
+            };
+            let mut database = Database {
+                inner: Some(inner),
+                control: control.clone(),
+                heap: heap.clone(),
+            };
             database.secure()?;
             Ok(database)
         })
@@ -147,10 +169,13 @@ impl Database {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         // Sorting and temporary tables stay in memory, which is bounded. This reads no file.
         connection.execute_batch("PRAGMA temp_store = MEMORY")?;
-        functions::replace_slow_ones(connection).map_err(|code| SqlError::new(code, "SQLite takes no functions"))?;
+        functions::replace_slow_ones(connection)
+            .map_err(|code| SqlError::new(code, "SQLite takes no functions"))?;
         let watched = control.clone();
         connection.progress_handler(LOOK as c_int, Some(move || watched.is_over()))?;
-        connection.authorizer(Some(move |context: AuthContext<'_>| rules::authorize(&control, &context)))?;
+        connection.authorizer(Some(move |context: AuthContext<'_>| {
+            rules::authorize(&control, &context)
+        }))?;
         Ok(())
     }
 
@@ -192,7 +217,10 @@ impl Database {
         while done < sql.len() {
             let (statement, length) = self.parse(&sql[done..])?;
             if statement.is_some() && found.is_some() {
-                return Err(SqlError::new(ffi::SQLITE_MISUSE, "there is more than one statement in the text"));
+                return Err(SqlError::new(
+                    ffi::SQLITE_MISUSE,
+                    "there is more than one statement in the text",
+                ));
             }
             found = found.or(statement);
             if length == 0 || (found.is_some() && !is_alone) {
@@ -211,8 +239,9 @@ impl Database {
         if sql.contains('\0') {
             return Err(SqlError::new(ffi::SQLITE_ERROR, "the text has a zero byte"));
         }
-        let length = c_int::try_from(sql.len())
-            .map_err(|_| SqlError::new(ffi::SQLITE_TOOBIG, "the text is longer than SQLite takes"))?;
+        let length = c_int::try_from(sql.len()).map_err(|_| {
+            SqlError::new(ffi::SQLITE_TOOBIG, "the text is longer than SQLite takes")
+        })?;
         // What was refused is of this statement.
         self.control.take_refusal();
         let (mut raw, mut tail) = (std::ptr::null_mut(), std::ptr::null());
@@ -223,7 +252,10 @@ impl Database {
             let text = sql.as_ptr().cast::<c_char>();
             ffi::sqlite3_prepare_v3(connection, text, length, 0, &raw mut raw, &raw mut tail)
         };
-        let statement = NonNull::new(raw).map(|raw| Statement { raw, has_row: false });
+        let statement = NonNull::new(raw).map(|raw| Statement {
+            raw,
+            has_row: false,
+        });
         if code != ffi::SQLITE_OK {
             return Err(self.error(code));
         }
@@ -234,7 +266,11 @@ impl Database {
 
     /// Steps a statement.
     pub(super) fn step(&mut self, id: u64) -> Result<Step, SqlError> {
-        let mut statement = self.inner_mut().statements.remove(&id).ok_or_else(SqlError::no_statement)?;
+        let mut statement = self
+            .inner_mut()
+            .statements
+            .remove(&id)
+            .ok_or_else(SqlError::no_statement)?;
         let step = self.advance(&mut statement);
         self.inner_mut().statements.insert(id, statement);
         step
@@ -242,7 +278,10 @@ impl Database {
 
     /// Whether a statement has yielded a row and not come to its end.
     pub(super) fn has_row(&self, id: u64) -> bool {
-        self.inner().statements.get(&id).is_some_and(|statement| statement.has_row)
+        self.inner()
+            .statements
+            .get(&id)
+            .is_some_and(|statement| statement.has_row)
     }
 
     fn advance(&mut self, statement: &mut Statement) -> Result<Step, SqlError> {
@@ -298,15 +337,31 @@ impl Database {
         Ok(())
     }
 
-    fn bind_one(&mut self, id: u64, key: Key<'_>, place: u64, value: Value<'_>) -> Result<(), SqlError> {
-        let raw = self.inner().statements.get(&id).ok_or_else(SqlError::no_statement)?.raw.as_ptr();
-        let range = |what: String| SqlError::new(ffi::SQLITE_RANGE, format!("the statement has no parameter {what}"));
+    fn bind_one(
+        &mut self,
+        id: u64,
+        key: Key<'_>,
+        place: u64,
+        value: Value<'_>,
+    ) -> Result<(), SqlError> {
+        let raw = self
+            .inner()
+            .statements
+            .get(&id)
+            .ok_or_else(SqlError::no_statement)?
+            .raw
+            .as_ptr();
+        let range = |what: String| {
+            SqlError::new(
+                ffi::SQLITE_RANGE,
+                format!("the statement has no parameter {what}"),
+            )
+        };
         let number = match key {
             Key::Position => place,
             Key::Number(number) => number,
-            Key::Name(name) => {
-                named(raw, name).ok_or_else(|| range(format!("`{}`", crate::observe::printable(name))))?
-            }
+            Key::Name(name) => named(raw, name)
+                .ok_or_else(|| range(format!("`{}`", crate::observe::printable(name))))?,
         };
         let index = c_int::try_from(number).map_err(|_| range(number.to_string()))?;
         // SAFETY: the statement was prepared and not finalized. Bytes and texts have as many bytes as are said, and SQLite
@@ -317,12 +372,23 @@ impl Database {
                 Value::Null => ffi::sqlite3_bind_null(raw, index),
                 Value::Integer(number) => ffi::sqlite3_bind_int64(raw, index, number),
                 Value::Real(number) => ffi::sqlite3_bind_double(raw, index, number),
-                Value::Blob(bytes) => {
-                    ffi::sqlite3_bind_blob64(raw, index, bytes.as_ptr().cast(), bytes.len() as u64, copied)
-                }
+                Value::Blob(bytes) => ffi::sqlite3_bind_blob64(
+                    raw,
+                    index,
+                    bytes.as_ptr().cast(),
+                    bytes.len() as u64,
+                    copied,
+                ),
                 Value::Text(text) => {
                     let (start, length) = (text.as_ptr().cast(), text.len() as u64);
-                    ffi::sqlite3_bind_text64(raw, index, start, length, copied, ffi::SQLITE_UTF8 as u8)
+                    ffi::sqlite3_bind_text64(
+                        raw,
+                        index,
+                        start,
+                        length,
+                        copied,
+                        ffi::SQLITE_UTF8 as u8,
+                    )
                 }
             }
         };
@@ -335,7 +401,9 @@ impl Database {
 
     /// Returns how many columns the rows of a statement have.
     pub(super) fn column_count(&self, id: u64) -> u32 {
-        let Some(statement) = self.inner().statements.get(&id) else { return 0 };
+        let Some(statement) = self.inner().statements.get(&id) else {
+            return 0;
+        };
         // SAFETY: the statement was prepared and not finalized.
         u32::try_from(unsafe { ffi::sqlite3_column_count(statement.raw.as_ptr()) }).unwrap_or(0)
     }
@@ -343,7 +411,9 @@ impl Database {
     /// Returns the name of a column.
     pub(super) fn column_name(&self, id: u64, column: u32) -> Option<String> {
         let statement = self.inner().statements.get(&id)?;
-        let column = c_int::try_from(column).ok().filter(|_| column < self.column_count(id))?;
+        let column = c_int::try_from(column)
+            .ok()
+            .filter(|_| column < self.column_count(id))?;
         // SAFETY: the statement was prepared and not finalized, and the column is there. The name is NULL where memory is
         // short; else it is a text with a zero byte at its end, which is copied before anything else happens.
         unsafe { text_of(ffi::sqlite3_column_name(statement.raw.as_ptr(), column)) }
@@ -355,7 +425,10 @@ impl Database {
         let count = self.column_count(id);
         write_length(&mut names, count as usize);
         for column in 0..count {
-            write_text(&mut names, &self.column_name(id, column).unwrap_or_default());
+            write_text(
+                &mut names,
+                &self.column_name(id, column).unwrap_or_default(),
+            );
         }
         names
     }
@@ -379,7 +452,11 @@ impl Database {
     }
 
     fn write_column(&self, id: u64, column: u32, out: &mut Vec<u8>) {
-        let statement = self.inner().statements.get(&id).filter(|statement| statement.has_row);
+        let statement = self
+            .inner()
+            .statements
+            .get(&id)
+            .filter(|statement| statement.has_row);
         let Some(raw) = statement.map(|statement| statement.raw.as_ptr()) else {
             return write_value(out, Value::Null);
         };
@@ -390,18 +467,30 @@ impl Database {
         unsafe {
             let bytes = |start: *const u8| {
                 let length = usize::try_from(ffi::sqlite3_column_bytes(raw, column)).unwrap_or(0);
-                if start.is_null() || length == 0 { &[][..] } else { std::slice::from_raw_parts(start, length) }
+                if start.is_null() || length == 0 {
+                    &[][..]
+                } else {
+                    std::slice::from_raw_parts(start, length)
+                }
             };
             match ffi::sqlite3_column_type(raw, column) {
-                ffi::SQLITE_INTEGER => write_value(out, Value::Integer(ffi::sqlite3_column_int64(raw, column))),
-                ffi::SQLITE_FLOAT => write_value(out, Value::Real(ffi::sqlite3_column_double(raw, column))),
+                ffi::SQLITE_INTEGER => {
+                    write_value(out, Value::Integer(ffi::sqlite3_column_int64(raw, column)))
+                }
+                ffi::SQLITE_FLOAT => {
+                    write_value(out, Value::Real(ffi::sqlite3_column_double(raw, column)))
+                }
                 ffi::SQLITE_TEXT => {
                     // SQL can call any bytes text.
-                    let text = String::from_utf8_lossy(bytes(ffi::sqlite3_column_text(raw, column)));
+                    let text =
+                        String::from_utf8_lossy(bytes(ffi::sqlite3_column_text(raw, column)));
                     write_value(out, Value::Text(&text));
                 }
                 ffi::SQLITE_BLOB => {
-                    write_value(out, Value::Blob(bytes(ffi::sqlite3_column_blob(raw, column).cast())));
+                    write_value(
+                        out,
+                        Value::Blob(bytes(ffi::sqlite3_column_blob(raw, column).cast())),
+                    );
                 }
                 _ => write_value(out, Value::Null),
             }
@@ -422,16 +511,24 @@ impl Database {
         let sentence = unsafe { text_of(ffi::sqlite3_errmsg(self.inner().connection.handle())) };
         SqlError {
             code,
-            message: self.control.take_refusal().or(sentence).unwrap_or_else(|| ffi::code_to_str(code).to_string()),
+            message: self
+                .control
+                .take_refusal()
+                .or(sentence)
+                .unwrap_or_else(|| ffi::code_to_str(code).to_string()),
         }
     }
 
     fn inner(&self) -> &Inner {
-        self.inner.as_ref().expect("it is taken only when the database is dropped")
+        self.inner
+            .as_ref()
+            .expect("it is taken only when the database is dropped")
     }
 
     fn inner_mut(&mut self) -> &mut Inner {
-        self.inner.as_mut().expect("it is taken only when the database is dropped")
+        self.inner
+            .as_mut()
+            .expect("it is taken only when the database is dropped")
     }
 }
 
@@ -443,7 +540,9 @@ fn named(raw: *mut ffi::sqlite3_stmt, name: &str) -> Option<u64> {
         let index = unsafe { ffi::sqlite3_bind_parameter_index(raw, name.as_ptr()) };
         u64::try_from(index).ok().filter(|index| *index > 0)
     };
-    ["", ":", "@", "$"].into_iter().find_map(|sign| find(format!("{sign}{name}")))
+    ["", ":", "@", "$"]
+        .into_iter()
+        .find_map(|sign| find(format!("{sign}{name}")))
 }
 
 /// Copies a text of C's.
@@ -453,5 +552,9 @@ fn named(raw: *mut ffi::sqlite3_stmt, name: &str) -> Option<u64> {
 /// The address is NULL or that of bytes with a zero byte at their end.
 unsafe fn text_of(text: *const c_char) -> Option<String> {
     // SAFETY: the caller says so.
-    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+    (!text.is_null()).then(|| {
+        unsafe { CStr::from_ptr(text) }
+            .to_string_lossy()
+            .into_owned()
+    })
 }

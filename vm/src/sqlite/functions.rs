@@ -9,7 +9,8 @@ use rusqlite::ffi;
 use std::collections::HashSet;
 use std::ffi::{CStr, c_int};
 
-type Function = unsafe extern "C" fn(*mut ffi::sqlite3_context, c_int, *mut *mut ffi::sqlite3_value);
+type Function =
+    unsafe extern "C" fn(*mut ffi::sqlite3_context, c_int, *mut *mut ffi::sqlite3_value);
 
 const FUNCTIONS: [(&CStr, c_int, Function); 8] = [
     (c"instr", 2, instr),
@@ -30,7 +31,9 @@ pub(super) fn replace_slow_ones(connection: &rusqlite::Connection) -> Result<(),
         let code = unsafe {
             let (none, function) = (std::ptr::null_mut(), Some(function));
             let (handle, name) = (connection.handle(), name.as_ptr());
-            ffi::sqlite3_create_function_v2(handle, name, count, kind, none, function, None, None, None)
+            ffi::sqlite3_create_function_v2(
+                handle, name, count, kind, none, function, None, None, None,
+            )
         };
         if code != ffi::SQLITE_OK {
             return Err(code);
@@ -48,7 +51,9 @@ impl<'a> Arguments<'a> {
     /// They are what SQLite calls a function with, and are used until that returns.
     unsafe fn new(count: c_int, values: *mut *mut ffi::sqlite3_value) -> Arguments<'a> {
         // SAFETY: there are as many as SQLite says, and the caller says how long.
-        Arguments(unsafe { std::slice::from_raw_parts(values, usize::try_from(count).unwrap_or(0)) })
+        Arguments(unsafe {
+            std::slice::from_raw_parts(values, usize::try_from(count).unwrap_or(0))
+        })
     }
 
     fn kind(&self, index: usize) -> c_int {
@@ -89,29 +94,55 @@ unsafe fn answer(context: *mut ffi::sqlite3_context, text: &[u8]) {
     // SAFETY: the text has as many bytes as are said, and SQLite copies them.
     unsafe {
         let (start, length) = (text.as_ptr().cast(), text.len() as u64);
-        ffi::sqlite3_result_text64(context, start, length, ffi::SQLITE_TRANSIENT(), ffi::SQLITE_UTF8 as u8);
+        ffi::sqlite3_result_text64(
+            context,
+            start,
+            length,
+            ffi::SQLITE_TRANSIENT(),
+            ffi::SQLITE_UTF8 as u8,
+        );
     }
 }
 
-unsafe extern "C" fn instr(context: *mut ffi::sqlite3_context, count: c_int, values: *mut *mut ffi::sqlite3_value) {
+unsafe extern "C" fn instr(
+    context: *mut ffi::sqlite3_context,
+    count: c_int,
+    values: *mut *mut ffi::sqlite3_value,
+) {
     // SAFETY: SQLite calls this.
     let arguments = unsafe { Arguments::new(count, values) };
     let as_text = arguments.kind(0) != ffi::SQLITE_BLOB || arguments.kind(1) != ffi::SQLITE_BLOB;
-    let (Some(hay), Some(needle)) = (arguments.bytes(0, as_text), arguments.bytes(1, as_text)) else { return };
+    let (Some(hay), Some(needle)) = (arguments.bytes(0, as_text), arguments.bytes(1, as_text))
+    else {
+        return;
+    };
     let place = match memmem::find(hay, needle) {
         None => 0,
         // Characters are counted by what begins them.
-        Some(place) if as_text => 1 + hay[..place].iter().filter(|byte| *byte & 0xc0 != 0x80).count(),
+        Some(place) if as_text => {
+            1 + hay[..place]
+                .iter()
+                .filter(|byte| *byte & 0xc0 != 0x80)
+                .count()
+        }
         Some(place) => 1 + place,
     };
     // SAFETY: the call has not returned.
     unsafe { ffi::sqlite3_result_int64(context, place as i64) };
 }
 
-unsafe extern "C" fn replace(context: *mut ffi::sqlite3_context, count: c_int, values: *mut *mut ffi::sqlite3_value) {
+unsafe extern "C" fn replace(
+    context: *mut ffi::sqlite3_context,
+    count: c_int,
+    values: *mut *mut ffi::sqlite3_value,
+) {
     // SAFETY: SQLite calls this.
     let arguments = unsafe { Arguments::new(count, values) };
-    let [Some(text), Some(old), Some(new)] = std::array::from_fn(|index| arguments.bytes(index, true)) else { return };
+    let [Some(text), Some(old), Some(new)] =
+        std::array::from_fn(|index| arguments.bytes(index, true))
+    else {
+        return;
+    };
     if old.first().is_none_or(|byte| *byte == 0) {
         // SAFETY: the call has not returned, and the value is its argument.
         return unsafe { ffi::sqlite3_result_value(context, arguments.0[0]) };
@@ -142,10 +173,19 @@ unsafe extern "C" fn trim<const LEFT: bool, const RIGHT: bool>(
 ) {
     // SAFETY: SQLite calls this.
     let arguments = unsafe { Arguments::new(count, values) };
-    let Some(text) = arguments.bytes(0, true) else { return };
-    let characters = if count == 2 { arguments.bytes(1, true) } else { Some(&b" "[..]) };
+    let Some(text) = arguments.bytes(0, true) else {
+        return;
+    };
+    let characters = if count == 2 {
+        arguments.bytes(1, true)
+    } else {
+        Some(&b" "[..])
+    };
     let Some(characters) = characters else { return };
-    let (text, characters) = (String::from_utf8_lossy(text), String::from_utf8_lossy(characters));
+    let (text, characters) = (
+        String::from_utf8_lossy(text),
+        String::from_utf8_lossy(characters),
+    );
     let set: HashSet<char> = characters.chars().collect();
     let mut trimmed = &*text;
     if LEFT {

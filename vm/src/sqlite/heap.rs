@@ -31,7 +31,11 @@ pub(super) struct Heap {
 impl Heap {
     pub(super) fn new(memory: u64, quota: &Arc<Quota>) -> Result<Arc<Heap>, LimitReached> {
         let permit = quota.permit(Limit::TotalMemory, 0)?;
-        Ok(Arc::new(Heap { bound: memory.min(MOST), used: AtomicU64::new(0), permit: Mutex::new((permit, 0)) }))
+        Ok(Arc::new(Heap {
+            bound: memory.min(MOST),
+            used: AtomicU64::new(0),
+            permit: Mutex::new((permit, 0)),
+        }))
     }
 
     /// Does what makes SQLite allocate for this process.
@@ -50,9 +54,11 @@ impl Heap {
 
     fn take(&self, size: u64) -> bool {
         // Relaxed, here and below: the count orders nothing, it only has to be right by itself.
-        let counted = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(size).filter(|&sum| sum <= self.bound)
-        });
+        let counted = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(size).filter(|&sum| sum <= self.bound)
+            });
         let Ok(before) = counted else { return false };
         let mut permit = self.permit.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = before + size;
@@ -70,7 +76,11 @@ impl Heap {
 
     fn give_back(&self, size: u64) {
         // The few bytes that databases of several processes share may be given back by another than who took them.
-        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(size)));
+        let _ = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                Some(used.saturating_sub(size))
+            });
     }
 }
 
@@ -80,7 +90,9 @@ thread_local! {
 }
 
 fn take(size: u64) -> bool {
-    CURRENT.try_with(|current| current.borrow().as_ref().is_none_or(|heap| heap.take(size))).unwrap_or(true)
+    CURRENT
+        .try_with(|current| current.borrow().as_ref().is_none_or(|heap| heap.take(size)))
+        .unwrap_or(true)
 }
 
 fn give_back(size: u64) {
@@ -113,8 +125,12 @@ fn install() {
             if ffi::sqlite3_config(ffi::SQLITE_CONFIG_GETMALLOC, &raw mut own) != ffi::SQLITE_OK {
                 return None;
             }
-            let allocator =
-                Allocator { allocate: own.xMalloc?, free: own.xFree?, reallocate: own.xRealloc?, size: own.xSize? };
+            let allocator = Allocator {
+                allocate: own.xMalloc?,
+                free: own.xFree?,
+                reallocate: own.xRealloc?,
+                size: own.xSize?,
+            };
             own.xMalloc = Some(allocate);
             own.xFree = Some(free);
             own.xRealloc = Some(reallocate);
@@ -129,7 +145,9 @@ fn own() -> Option<&'static Allocator> {
 }
 
 unsafe extern "C" fn allocate(size: c_int) -> *mut c_void {
-    let Some(own) = own() else { return std::ptr::null_mut() };
+    let Some(own) = own() else {
+        return std::ptr::null_mut();
+    };
     // SQLite asks for what its allocator rounds to, so that this is what is given back in `free`.
     let asked = u64::try_from(size).unwrap_or(0);
     if !take(asked) {
@@ -151,7 +169,9 @@ unsafe extern "C" fn free(address: *mut c_void) {
 }
 
 unsafe extern "C" fn reallocate(address: *mut c_void, size: c_int) -> *mut c_void {
-    let Some(own) = own() else { return std::ptr::null_mut() };
+    let Some(own) = own() else {
+        return std::ptr::null_mut();
+    };
     let (before, asked) = (size_of(address), u64::try_from(size).unwrap_or(0));
     if !take(asked.saturating_sub(before)) {
         return std::ptr::null_mut();
@@ -159,13 +179,19 @@ unsafe extern "C" fn reallocate(address: *mut c_void, size: c_int) -> *mut c_voi
     // SAFETY: as in `free`.
     let new = unsafe { (own.reallocate)(address, size) };
     // Where it fails the old allocation stays as it was.
-    let gone = if new.is_null() { asked.saturating_sub(before) } else { before.saturating_sub(asked) };
+    let gone = if new.is_null() {
+        asked.saturating_sub(before)
+    } else {
+        before.saturating_sub(asked)
+    };
     give_back(gone);
     new
 }
 
 fn size_of(address: *mut c_void) -> u64 {
-    let Some(own) = own().filter(|_| !address.is_null()) else { return 0 };
+    let Some(own) = own().filter(|_| !address.is_null()) else {
+        return 0;
+    };
     // SAFETY: the address came from SQLite's own allocator and was not freed yet.
     u64::try_from(unsafe { (own.size)(address) }).unwrap_or(0)
 }

@@ -79,7 +79,8 @@ const FORBIDDEN_FUNCTIONS: &[&str] = &["load_extension", "fts3_tokenizer"];
 
 /// Decides about one action of a statement.
 pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authorization {
-    let is_in = |names: &[&str], name: &str| names.iter().any(|other| other.eq_ignore_ascii_case(name));
+    let is_in =
+        |names: &[&str], name: &str| names.iter().any(|other| other.eq_ignore_ascii_case(name));
     let refuse = |what: String| {
         control.refuse(what);
         Authorization::Deny
@@ -87,27 +88,42 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
     match context.action {
         // `VACUUM` attaches a database without a name, which is in memory.
         AuthAction::Attach { filename: "" } => Authorization::Allow,
-        AuthAction::Attach { .. } => {
-            refuse("a connection has one database; open another one with a connection of its own".into())
-        }
+        AuthAction::Attach { .. } => refuse(
+            "a connection has one database; open another one with a connection of its own".into(),
+        ),
         AuthAction::Function { function_name } if is_in(FORBIDDEN_FUNCTIONS, function_name) => {
-            refuse(format!("the function `{function_name}` is not there for guests"))
+            refuse(format!(
+                "the function `{function_name}` is not there for guests"
+            ))
         }
         // SQLite would wait on a thread; the machine waits without one.
-        AuthAction::Pragma { pragma_name, pragma_value } if is_in(&["busy_timeout"], pragma_name) => {
+        AuthAction::Pragma {
+            pragma_name,
+            pragma_value,
+        } if is_in(&["busy_timeout"], pragma_name) => {
             if let Some(milliseconds) = pragma_value.and_then(|value| value.parse().ok()) {
                 control.set_busy_timeout(milliseconds);
             }
             Authorization::Ignore
         }
-        AuthAction::Pragma { pragma_name, .. } if is_in(ALLOWED, pragma_name) => Authorization::Allow,
-        AuthAction::Pragma { pragma_name, .. } if is_in(IGNORED, pragma_name) => Authorization::Ignore,
-        AuthAction::Pragma { pragma_name, pragma_value: None } if is_in(ASKED, pragma_name) => Authorization::Allow,
-        AuthAction::Pragma { pragma_name, .. } => {
-            refuse(format!("`PRAGMA {}` is not there for guests", crate::observe::printable(pragma_name)))
+        AuthAction::Pragma { pragma_name, .. } if is_in(ALLOWED, pragma_name) => {
+            Authorization::Allow
         }
+        AuthAction::Pragma { pragma_name, .. } if is_in(IGNORED, pragma_name) => {
+            Authorization::Ignore
+        }
+        AuthAction::Pragma {
+            pragma_name,
+            pragma_value: None,
+        } if is_in(ASKED, pragma_name) => Authorization::Allow,
+        AuthAction::Pragma { pragma_name, .. } => refuse(format!(
+            "`PRAGMA {}` is not there for guests",
+            crate::observe::printable(pragma_name)
+        )),
         // What a newer SQLite asks about, and names that are computed when the statement runs.
-        AuthAction::Unknown { .. } => refuse("this statement reaches for what is not known when it is prepared".into()),
+        AuthAction::Unknown { .. } => {
+            refuse("this statement reaches for what is not known when it is prepared".into())
+        }
         _ => Authorization::Allow,
     }
 }

@@ -19,7 +19,9 @@ const READING: &CStr = c"lunatic-reading";
 /// Returns the name by which SQLite knows the way to files, which is set up on the first call.
 pub(super) fn name(is_writable: bool) -> Result<&'static CStr, c_int> {
     static REGISTERED: OnceLock<Result<(), c_int>> = OnceLock::new();
-    (*REGISTERED.get_or_init(|| register(WRITING, open, delete).and(register(READING, open_to_read, keep))))?;
+    (*REGISTERED.get_or_init(|| {
+        register(WRITING, open, delete).and(register(READING, open_to_read, keep))
+    }))?;
     Ok(if is_writable { WRITING } else { READING })
 }
 
@@ -82,13 +84,18 @@ unsafe extern "C" fn open(
             return ffi::SQLITE_CANTOPEN;
         }
         let own = ffi::sqlite3_vfs_find(std::ptr::null());
-        let Some(own_open) = own.as_ref().and_then(|own| own.xOpen) else { return ffi::SQLITE_CANTOPEN };
+        let Some(own_open) = own.as_ref().and_then(|own| own.xOpen) else {
+            return ffi::SQLITE_CANTOPEN;
+        };
         let code = own_open(own, name, file, flags, out);
         if code == ffi::SQLITE_OK
             && flags & ffi::SQLITE_OPEN_MAIN_DB != 0
             && let Some(methods) = (*file).pMethods.as_ref()
         {
-            let changed = ffi::sqlite3_io_methods { iVersion: WITHOUT_SHARED_MEMORY, ..*methods };
+            let changed = ffi::sqlite3_io_methods {
+                iVersion: WITHOUT_SHARED_MEMORY,
+                ..*methods
+            };
             (*file).pMethods = &METHODS.get_or_init(|| Methods(changed)).0;
         }
         code
@@ -116,7 +123,9 @@ unsafe extern "C" fn delete(_: *mut ffi::sqlite3_vfs, name: *const c_char, sync:
     // SAFETY: the arguments are handed to SQLite's own function as they came.
     unsafe {
         let own = ffi::sqlite3_vfs_find(std::ptr::null());
-        let Some(own_delete) = own.as_ref().and_then(|own| own.xDelete) else { return ffi::SQLITE_IOERR_DELETE };
+        let Some(own_delete) = own.as_ref().and_then(|own| own.xDelete) else {
+            return ffi::SQLITE_IOERR_DELETE;
+        };
         own_delete(own, name, sync)
     }
 }

@@ -23,7 +23,11 @@ fn imports() -> String {
 fn imports_of(generation: Generation) -> String {
     let mut text = String::new();
     for (number, row) in generation.host_functions().enumerate() {
-        let _ = write!(text, "(import \"{}\" \"{}\" (func $row{number}", row.namespace, row.name);
+        let _ = write!(
+            text,
+            "(import \"{}\" \"{}\" (func $row{number}",
+            row.namespace, row.name
+        );
         for parameter in row.parameters {
             let _ = write!(text, " (param {})", wasm(parameter.kind));
         }
@@ -44,7 +48,11 @@ fn call(whole: &str, arguments: &str) -> String {
 fn call_of(generation: Generation, whole: &str, arguments: &str) -> String {
     let (number, row) = row_of(generation, whole);
     let call = format!("(call $row{number} {arguments})");
-    if row.result.is_some() { format!("(drop {call})") } else { call }
+    if row.result.is_some() {
+        format!("(drop {call})")
+    } else {
+        call
+    }
 }
 
 /// Writes a call as [`call`] does, whose result is not dropped.
@@ -54,7 +62,8 @@ fn call_with_result(whole: &str, arguments: &str) -> String {
 }
 
 fn row_of(generation: Generation, whole: &str) -> (usize, &'static HostFunction) {
-    let is_meant = |(_, row): &(usize, &HostFunction)| format!("{}::{}", row.namespace, row.name) == whole;
+    let is_meant =
+        |(_, row): &(usize, &HostFunction)| format!("{}::{}", row.namespace, row.name) == whole;
     let found = generation.host_functions().enumerate().find(is_meant);
     found.unwrap_or_else(|| panic!("the table of {generation:?} has no row `{whole}`"))
 }
@@ -63,7 +72,10 @@ fn row_of(generation: Generation, whole: &str) -> (usize, &'static HostFunction)
 fn every_row_can_be_imported() {
     let lab = Lab::new();
     for generation in Generation::ALL {
-        let exit = lab.run(&format!("(module {} (func (export \"main\")))", imports_of(generation)));
+        let exit = lab.run(&format!(
+            "(module {} (func (export \"main\")))",
+            imports_of(generation)
+        ));
         assert!(exit.is_normal(), "{generation:?}: {exit}");
     }
 }
@@ -73,7 +85,11 @@ fn older_rows_are_the_published_ones() {
     for generation in [Generation::V0_7, Generation::V0_6] {
         let whole = |row: &HostFunction| (format!("{}::{}", row.namespace, row.name), type_of(row));
         let rows: BTreeMap<String, String> = generation.host_functions().map(whole).collect();
-        assert_eq!(rows, published::functions_of_0_7(generation == Generation::V0_6), "{generation:?}");
+        assert_eq!(
+            rows,
+            published::functions_of_0_7(generation == Generation::V0_6),
+            "{generation:?}"
+        );
     }
 }
 
@@ -84,8 +100,15 @@ fn type_of(row: &HostFunction) -> String {
         "i64" => 'l',
         _ => 'f',
     };
-    let ty: String = row.parameters.iter().map(|parameter| letter(parameter.kind)).collect();
-    format!("({ty}){}", row.result.map(letter).map(String::from).unwrap_or_default())
+    let ty: String = row
+        .parameters
+        .iter()
+        .map(|parameter| letter(parameter.kind))
+        .collect();
+    format!(
+        "({ty}){}",
+        row.result.map(letter).map(String::from).unwrap_or_default()
+    )
 }
 
 #[test]
@@ -98,10 +121,16 @@ fn published_rows_have_the_published_types() {
         let is_own = row.doc[0].trim_start().starts_with("Own.");
         match published.get(&whole) {
             Some(known) => {
-                assert!(!is_own, "{whole} is published; an own row needs a name of its own");
+                assert!(
+                    !is_own,
+                    "{whole} is published; an own row needs a name of its own"
+                );
                 assert_eq!(&ty, known, "{whole}");
             }
-            None => assert!(is_own, "{whole} is not published; its first line begins with `Own.`"),
+            None => assert!(
+                is_own,
+                "{whole} is not published; its first line begins with `Own.`"
+            ),
         }
     }
 }
@@ -121,7 +150,10 @@ fn a_program_that_imports_all_published_functions_links_and_starts() {
         let (parameters, result) = ty[1..].split_once(')').expect("parameters end");
         let parameters: String = parameters.chars().map(value_type).collect();
         let result: String = result.chars().map(value_type).collect();
-        let _ = writeln!(text, "(import \"{namespace}\" \"{name}\" (func (param{parameters}) (result{result})))");
+        let _ = writeln!(
+            text,
+            "(import \"{namespace}\" \"{name}\" (func (param{parameters}) (result{result})))"
+        );
     }
     text.push_str("(memory (export \"memory\") 1) (func (export \"main\")))");
     let exit = lab.run(&text);
@@ -162,7 +194,11 @@ fn check(what: &str, is_meant: impl Fn(&Attack) -> bool) {
 
 fn check_generation(generation: Generation, what: &str, is_meant: impl Fn(&Attack) -> bool) {
     let attacks: Vec<Attack> = attacks(generation).into_iter().filter(is_meant).collect();
-    assert!(attacks.len() > 10, "{} attacks on {what} are too few to mean anything", attacks.len());
+    assert!(
+        attacks.len() > 10,
+        "{} attacks on {what} are too few to mean anything",
+        attacks.len()
+    );
     let lab = Lab::new();
     let module = lab.module(&prepared_guest(generation, &attacks));
     for (number, attack) in attacks.iter().enumerate() {
@@ -172,7 +208,13 @@ fn check_generation(generation: Generation, what: &str, is_meant: impl Fn(&Attac
                 config.limit(Limit::Time, 50);
             }
         });
-        let outcome = make(&lab, &environment, &module, attack.prepare(), &format!("attack{number}"));
+        let outcome = make(
+            &lab,
+            &environment,
+            &module,
+            attack.prepare(),
+            &format!("attack{number}"),
+        );
         environment.end();
         lab.wait_for("the children of an attack to end", environment.ended());
         attack.judge(&outcome);
@@ -187,12 +229,27 @@ struct Outcome {
     after: Vec<(Limit, u64)>,
 }
 
-fn make(lab: &Lab, environment: &Environment, module: &Module, prepare: &'static str, function: &str) -> Outcome {
+fn make(
+    lab: &Lab,
+    environment: &Environment,
+    module: &Module,
+    prepare: &'static str,
+    function: &str,
+) -> Outcome {
     let (tell, told) = async_channel::bounded(1);
     let function = function.to_string();
     let used = |environment: &Environment| -> Vec<(Limit, u64)> {
-        let counted = [Limit::Processes, Limit::Timers, Limit::Names, Limit::Sockets, Limit::TotalMemory];
-        counted.into_iter().map(|limit| (limit, environment.used(limit))).collect()
+        let counted = [
+            Limit::Processes,
+            Limit::Timers,
+            Limit::Names,
+            Limit::Sockets,
+            Limit::TotalMemory,
+        ];
+        counted
+            .into_iter()
+            .map(|limit| (limit, environment.used(limit)))
+            .collect()
     };
     let inner = environment.clone();
     let process = environment
@@ -209,7 +266,13 @@ fn make(lab: &Lab, environment: &Environment, module: &Module, prepare: &'static
                 };
                 // The instance is still there, so what a failed call got would still be counted.
                 let after = used(&inner);
-                let _ = tell.send(Outcome { exit, before, after }).await;
+                let _ = tell
+                    .send(Outcome {
+                        exit,
+                        before,
+                        after,
+                    })
+                    .await;
                 Exit::Normal
             })
         })
@@ -217,7 +280,11 @@ fn make(lab: &Lab, environment: &Environment, module: &Module, prepare: &'static
     match lab.wait_for("an attack's outcome", told.recv()) {
         Ok(outcome) => outcome,
         // The attacker was ended from outside, by its time limit.
-        Err(_) => Outcome { exit: Some(lab.exit(&process)), before: Vec::new(), after: Vec::new() },
+        Err(_) => Outcome {
+            exit: Some(lab.exit(&process)),
+            before: Vec::new(),
+            after: Vec::new(),
+        },
     }
 }
 
@@ -239,17 +306,22 @@ fn check_ids_of_another_process(generation: Generation) {
     let holder = environment
         .drive(&module, "holder", |live| {
             Box::pin(async move {
-                live.call("prepare_all", &[]).await.expect("it can be prepared");
+                live.call("prepare_all", &[])
+                    .await
+                    .expect("it can be prepared");
                 let _ = hold.send(()).await;
                 let _ = left.recv().await;
                 Exit::Normal
             })
         })
         .expect("nothing limits it");
-    lab.wait_for("the holder", held.recv()).expect("the holder is prepared");
+    lab.wait_for("the holder", held.recv())
+        .expect("the holder is prepared");
     for (number, attack) in forged.iter().enumerate() {
         // This process holds nothing; 0 is what the other one calls its own.
-        let thief = environment.spawn(&module, &format!("attack{number}"), &[]).expect("nothing limits it");
+        let thief = environment
+            .spawn(&module, &format!("attack{number}"), &[])
+            .expect("nothing limits it");
         attack.expect_trap(&lab.exit(&thief));
     }
     drop(leave);
@@ -269,7 +341,14 @@ fn check_drops(generation: Generation, count: usize) {
         .host_functions()
         .enumerate()
         .filter(|(_, row)| row.name.starts_with("drop"))
-        .inspect(|(_, row)| assert_eq!((row.parameters.len(), row.result), (1, None), "{}", row.name))
+        .inspect(|(_, row)| {
+            assert_eq!(
+                (row.parameters.len(), row.result),
+                (1, None),
+                "{}",
+                row.name
+            )
+        })
         .collect();
     assert_eq!(drops.len(), count);
     text.truncate(text.trim_end().len() - 1);
@@ -284,9 +363,17 @@ fn check_drops(generation: Generation, count: usize) {
     text.push(')');
     let module = lab.module(&text);
     for (number, row) in drops {
-        let process = lab.environment().spawn(&module, &format!("twice{number}"), &[]).expect("nothing limits it");
+        let process = lab
+            .environment()
+            .spawn(&module, &format!("twice{number}"), &[])
+            .expect("nothing limits it");
         let exit = lab.exit(&process);
-        assert!(exit.trap().is_some_and(|trap| trap.reason.contains(row.name)), "{}: {exit}", row.name);
+        assert!(
+            exit.trap()
+                .is_some_and(|trap| trap.reason.contains(row.name)),
+            "{}: {exit}",
+            row.name
+        );
         assert_eq!(lab.hear(), number as i64, "the first time it is given back");
     }
 }
@@ -299,9 +386,18 @@ fn t084_a_zero_byte_in_what_c_will_read_is_refused() {
             "lunatic::wasi::config_add_environment_variable",
             "(i64.const 0) (i32.const 64) (i32.const 3) (i32.const 0) (i32.const 0)",
         ),
-        ("lunatic::wasi::config_add_command_line_argument", "(i64.const 0) (i32.const 64) (i32.const 3)"),
-        ("lunatic::wasi::config_preopen_dir", "(i64.const 0) (i32.const 64) (i32.const 3)"),
-        ("lunatic::registry::put", "(i32.const 64) (i32.const 3) (i64.const 0) (i64.const 0)"),
+        (
+            "lunatic::wasi::config_add_command_line_argument",
+            "(i64.const 0) (i32.const 64) (i32.const 3)",
+        ),
+        (
+            "lunatic::wasi::config_preopen_dir",
+            "(i64.const 0) (i32.const 64) (i32.const 3)",
+        ),
+        (
+            "lunatic::registry::put",
+            "(i32.const 64) (i32.const 3) (i64.const 0) (i64.const 0)",
+        ),
     ] {
         let text = format!(
             "(module {} (memory (export \"memory\") 1) (data (i32.const 64) \"a\\00b\")
@@ -311,7 +407,10 @@ fn t084_a_zero_byte_in_what_c_will_read_is_refused() {
             call(row, arguments),
         );
         let exit = lab.run(&text);
-        assert!(exit.trap().is_some_and(|trap| trap.reason.contains(row)), "{row}: {exit}");
+        assert!(
+            exit.trap().is_some_and(|trap| trap.reason.contains(row)),
+            "{row}: {exit}"
+        );
     }
 }
 
@@ -336,7 +435,11 @@ fn t085_a_guest_without_a_usable_memory_is_told_so() {
         "(table (export \"memory\") 1 funcref)",
     ] {
         let exit = lab.run(&with_memory(memory));
-        assert!(exit.trap().is_some_and(|trap| trap.reason.contains("exports no memory named `memory`")), "{exit}");
+        assert!(
+            exit.trap()
+                .is_some_and(|trap| trap.reason.contains("exports no memory named `memory`")),
+            "{exit}"
+        );
     }
     for memory in [
         "(memory (export \"memory\") 1)",
@@ -346,7 +449,10 @@ fn t085_a_guest_without_a_usable_memory_is_told_so() {
         let exit = lab.run(&with_memory(memory));
         assert!(exit.is_normal(), "{memory}: {exit}");
     }
-    let error = lab.vm.module("test", b"(module (import \"env\" \"memory\" (memory 1)))").expect_err("nothing has it");
+    let error = lab
+        .vm
+        .module("test", b"(module (import \"env\" \"memory\" (memory 1)))")
+        .expect_err("nothing has it");
     assert!(error.to_string().contains("`env::memory`"), "{error}");
 }
 
@@ -357,9 +463,16 @@ fn t085_the_exported_memory_is_the_one_that_counts() {
     let exit = lab.run(&format!(
         "(module {} (memory $large 3) (memory (export \"memory\") 1) (func (export \"main\") {}))",
         imports(),
-        call("lunatic::environment::create_empty_config", "(i32.const 70000)")
+        call(
+            "lunatic::environment::create_empty_config",
+            "(i32.const 70000)"
+        )
     ));
-    assert!(exit.trap().is_some_and(|trap| trap.reason.contains("bad pointer")), "{exit}");
+    assert!(
+        exit.trap()
+            .is_some_and(|trap| trap.reason.contains("bad pointer")),
+        "{exit}"
+    );
 }
 
 #[test]
@@ -377,7 +490,10 @@ fn t086_host_functions_can_be_called_before_the_guest_is_complete() {
             (func (export \"main\") (call $say (i64.const 7)))
             (start $start))",
         imports(),
-        call("lunatic::environment::create_empty_config", "(i32.const 128)"),
+        call(
+            "lunatic::environment::create_empty_config",
+            "(i32.const 128)"
+        ),
     ));
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear_all(), [0, 7]);
@@ -387,12 +503,23 @@ fn t086_host_functions_can_be_called_before_the_guest_is_complete() {
 fn t086_the_host_calls_no_export_that_was_not_asked_for() {
     let lab = Lab::new();
     // Names by which other hosts call back: allocators, catchers, constructors.
-    let names = ["lunatic_alloc", "lunatic_free", "_lunatic_catch_trap", "_initialize", "_start", "cabi_realloc"];
-    let mut fields = String::from("(func (export \"main\") (drop (call $create_empty_config (i32.const 0))))");
+    let names = [
+        "lunatic_alloc",
+        "lunatic_free",
+        "_lunatic_catch_trap",
+        "_initialize",
+        "_start",
+        "cabi_realloc",
+    ];
+    let mut fields =
+        String::from("(func (export \"main\") (drop (call $create_empty_config (i32.const 0))))");
     for name in names {
         let _ = write!(fields, "(func (export \"{name}\") unreachable)");
     }
-    let exit = lab.run(&guest(&["lunatic::environment::create_empty_config"], &fields));
+    let exit = lab.run(&guest(
+        &["lunatic::environment::create_empty_config"],
+        &fields,
+    ));
     assert!(exit.is_normal(), "{exit}");
 }
 
@@ -400,21 +527,48 @@ fn t086_the_host_calls_no_export_that_was_not_asked_for() {
 fn t087_an_import_that_nothing_provides_is_named() {
     let lab = Lab::new();
     for (text, words) in [
-        ("(import \"lunatic::process\" \"levitate\" (func))", "`lunatic::process::levitate`"),
-        ("(import \"wasi_unstable\" \"fd_levitate\" (func))", "`wasi_unstable::fd_levitate`"),
+        (
+            "(import \"lunatic::process\" \"levitate\" (func))",
+            "`lunatic::process::levitate`",
+        ),
+        (
+            "(import \"wasi_unstable\" \"fd_levitate\" (func))",
+            "`wasi_unstable::fd_levitate`",
+        ),
         ("(import \"env\" \"malloc\" (func))", "C function"),
-        ("(import \"lunatic\" \"spawn\" (func (param i32) (result i32)))", "version 0.1 to 0.3 of the guest crate"),
-        ("(import \"lunatic::plugin\" \"add_function_export\" (func (param i32 i32 i32)))", "no plugins"),
+        (
+            "(import \"lunatic\" \"spawn\" (func (param i32) (result i32)))",
+            "version 0.1 to 0.3 of the guest crate",
+        ),
+        (
+            "(import \"lunatic::plugin\" \"add_function_export\" (func (param i32 i32 i32)))",
+            "no plugins",
+        ),
         ("(import \"my\" \"function\" (func))", "VmBuilder::host"),
-        ("(import \"env\" \"table\" (table 1 funcref))", "functions only"),
-        ("(import \"a\\1b[31m\" \"b\\00\" (func))", "`a\\u{1b}[31m::b\\0`"),
+        (
+            "(import \"env\" \"table\" (table 1 funcref))",
+            "functions only",
+        ),
+        (
+            "(import \"a\\1b[31m\" \"b\\00\" (func))",
+            "`a\\u{1b}[31m::b\\0`",
+        ),
     ] {
-        let error = lab.vm.module("test", format!("(module {text})").as_bytes()).expect_err(text);
-        assert!(matches!(error, ModuleError::UnknownImport { .. }), "{text}: {error:?}");
+        let error = lab
+            .vm
+            .module("test", format!("(module {text})").as_bytes())
+            .expect_err(text);
+        assert!(
+            matches!(error, ModuleError::UnknownImport { .. }),
+            "{text}: {error:?}"
+        );
         assert!(error.to_string().contains(words), "{text}: {error}");
     }
     let other_type = "(module (import \"lunatic::process\" \"process_id\" (func (result i32))))";
-    let error = lab.vm.module("test", other_type.as_bytes()).expect_err("the row has another type");
+    let error = lab
+        .vm
+        .module("test", other_type.as_bytes())
+        .expect_err("the row has another type");
     assert!(matches!(error, ModuleError::ImportType(_)), "{error:?}");
     assert!(error.to_string().contains("process_id"), "{error}");
 }
@@ -430,19 +584,36 @@ fn t087_every_row_that_is_not_granted_traps_and_says_how_to_grant_it() {
 fn check_denied(vm: &Vm, generation: Generation) {
     let mut text = imports_of(generation);
     for (number, row) in generation.host_functions().enumerate() {
-        let arguments: Vec<String> =
-            row.parameters.iter().map(|parameter| format!("({}.const 0)", wasm(parameter.kind))).collect();
+        let arguments: Vec<String> = row
+            .parameters
+            .iter()
+            .map(|parameter| format!("({}.const 0)", wasm(parameter.kind)))
+            .collect();
         let whole = format!("{}::{}", row.namespace, row.name);
-        let _ = write!(text, "(func (export \"call{number}\") {})", call_of(generation, &whole, &arguments.join(" ")));
+        let _ = write!(
+            text,
+            "(func (export \"call{number}\") {})",
+            call_of(generation, &whole, &arguments.join(" "))
+        );
     }
-    let module = vm.module("test", format!("(module {text})").as_bytes()).expect("it imports the table");
+    let module = vm
+        .module("test", format!("(module {text})").as_bytes())
+        .expect("it imports the table");
     let environment = vm.environment(vm.config());
     for (number, row) in generation.host_functions().enumerate() {
         let whole = format!("{}::{}", row.namespace, row.name);
-        let process = environment.spawn(&module, &format!("call{number}"), &[]).expect("a mention needs no right");
+        let process = environment
+            .spawn(&module, &format!("call{number}"), &[])
+            .expect("a mention needs no right");
         let exit = vm.block_on(process.exited());
-        let reason = exit.trap().map(|trap| trap.reason.as_str()).unwrap_or_default();
-        assert!(reason.contains(&format!("does not grant `{whole}`")) && reason.contains("--allow"), "{whole}: {exit}");
+        let reason = exit
+            .trap()
+            .map(|trap| trap.reason.as_str())
+            .unwrap_or_default();
+        assert!(
+            reason.contains(&format!("does not grant `{whole}`")) && reason.contains("--allow"),
+            "{whole}: {exit}"
+        );
     }
 }
 
@@ -454,7 +625,10 @@ fn own_means_the_callers_own() {
     let exit = lab.run(&format!(
         "(module {} (memory (export \"memory\") 1) (func (export \"main\") {} {}))",
         imports(),
-        call("lunatic::message::create_data", "(i64.const 0) (i64.const 0)"),
+        call(
+            "lunatic::message::create_data",
+            "(i64.const 0) (i64.const 0)"
+        ),
         call("lunatic::message::push_module", "(i64.const -1)"),
     ));
     assert!(exit.is_normal(), "{exit}");
@@ -468,11 +642,21 @@ impl Attack {
             Expected::Trap(words) => {
                 let exit = exit.unwrap_or_else(|| panic!("{self}: went on"));
                 self.expect_trap(exit);
-                let reason = exit.trap().map(|trap| trap.reason.as_str()).unwrap_or_default();
-                assert!(reason.contains(words), "{self}: says `{reason}`, not `{words}`");
+                let reason = exit
+                    .trap()
+                    .map(|trap| trap.reason.as_str())
+                    .unwrap_or_default();
+                assert!(
+                    reason.contains(words),
+                    "{self}: says `{reason}`, not `{words}`"
+                );
             }
             Expected::Answer => {
-                assert!(exit.is_none(), "{self}: {}", exit.map(ToString::to_string).unwrap_or_default())
+                assert!(
+                    exit.is_none(),
+                    "{self}: {}",
+                    exit.map(ToString::to_string).unwrap_or_default()
+                )
             }
             Expected::Either => match exit {
                 Some(exit @ Exit::Trapped(_)) => self.expect_trap(exit),
@@ -481,14 +665,23 @@ impl Attack {
             },
         }
         if matches!(exit, Some(Exit::Trapped(_))) {
-            assert_eq!(outcome.before, outcome.after, "{self}: it trapped, and yet something is in use that was not");
+            assert_eq!(
+                outcome.before, outcome.after,
+                "{self}: it trapped, and yet something is in use that was not"
+            );
         }
     }
 
     /// Fails unless a process trapped with a sentence that names the function.
     fn expect_trap(&self, exit: &Exit) {
-        let Exit::Trapped(trap) = exit else { panic!("{self}: {exit}") };
+        let Exit::Trapped(trap) = exit else {
+            panic!("{self}: {exit}")
+        };
         let row = self.row();
-        assert!(trap.reason.contains(&format!("in `{}::{}`", row.namespace, row.name)), "{self}: {exit}");
+        assert!(
+            trap.reason
+                .contains(&format!("in `{}::{}`", row.namespace, row.name)),
+            "{self}: {exit}"
+        );
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::support::Lab;
 use lunatic_vm::{
-    Cache, Config, Event, Exit, Journal, Limit, LimitReached, LiveComponent, Process, SpawnError, Stdio, Vm,
+    Cache, Config, Event, Exit, Journal, Limit, LimitReached, LiveComponent, Process, SpawnError,
+    Stdio, Vm,
 };
 
 /// A component whose `wasi:cli/run` writes to both of its streams.
@@ -55,7 +56,9 @@ const WRITER: &str = r#"(component
 /// A component of several modules, which begin with so many pages of memory each.
 fn with_memories(pages: &[u32]) -> String {
     let module = |(number, pages): (usize, &u32)| {
-        format!("(core module $m{number} (memory {pages})) (core instance (instantiate $m{number}))")
+        format!(
+            "(core module $m{number} (memory {pages})) (core instance (instantiate $m{number}))"
+        )
     };
     let modules: String = pages.iter().enumerate().map(module).collect();
     format!(
@@ -71,20 +74,34 @@ fn with_memories(pages: &[u32]) -> String {
 /// Drives a component in an environment that grants everything but what the test changes.
 fn drive<F>(lab: &Lab, text: &str, change: impl FnOnce(&mut Config), drive: F) -> Process
 where
-    F: for<'a> FnOnce(&'a mut LiveComponent) -> std::pin::Pin<Box<dyn Future<Output = Exit> + Send + 'a>>
+    F: for<'a> FnOnce(
+            &'a mut LiveComponent,
+        ) -> std::pin::Pin<Box<dyn Future<Output = Exit> + Send + 'a>>
         + Send
         + 'static,
 {
-    let component = lab.vm.component("test", text.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{text}"));
-    lab.environment_with(change).drive_component(&component, "test", drive).expect("nothing limits it")
+    let component = lab
+        .vm
+        .component("test", text.as_bytes())
+        .unwrap_or_else(|error| panic!("{error}\n{text}"));
+    lab.environment_with(change)
+        .drive_component(&component, "test", drive)
+        .expect("nothing limits it")
 }
 
 #[test]
 fn what_a_component_imports_and_exports_is_known() {
     let lab = Lab::new();
-    let component = lab.vm.component("writer", WRITER.as_bytes()).expect("it is one");
+    let component = lab
+        .vm
+        .component("writer", WRITER.as_bytes())
+        .expect("it is one");
     assert!(component.exports().eq(["wasi:cli/run@0.2.0"]));
-    assert!(component.imports().any(|name| name == "wasi:cli/stderr@0.2.0"));
+    assert!(
+        component
+            .imports()
+            .any(|name| name == "wasi:cli/stderr@0.2.0")
+    );
 }
 
 #[test]
@@ -92,22 +109,41 @@ fn what_a_component_writes_is_in_the_journal() {
     let lab = Lab::new();
     let journal = Journal::bounded(64 << 10);
     let environment = lab.environment_with(|config| {
-        config.journal(&journal).stdout(Stdio::Null).stderr(Stdio::Null);
+        config
+            .journal(&journal)
+            .stdout(Stdio::Null)
+            .stderr(Stdio::Null);
     });
-    let component = lab.vm.component("writer", WRITER.as_bytes()).expect("it is one");
-    let process = environment.spawn_component(&component).expect("nothing limits it");
+    let component = lab
+        .vm
+        .component("writer", WRITER.as_bytes())
+        .expect("it is one");
+    let process = environment
+        .spawn_component(&component)
+        .expect("nothing limits it");
     let exit = lab.exit(&process);
     assert!(exit.is_normal(), "{exit}");
-    let [one, other] = &journal.take()[..] else { panic!("two things were written") };
+    let [one, other] = &journal.take()[..] else {
+        panic!("two things were written")
+    };
     assert_eq!((one.pid, other.pid), (process.pid(), process.pid()));
-    assert!(matches!(&one.event, Event::Output(bytes) if bytes == b"out"), "{one:?}");
-    assert!(matches!(&other.event, Event::Error(bytes) if bytes == b"err"), "{other:?}");
+    assert!(
+        matches!(&one.event, Event::Output(bytes) if bytes == b"out"),
+        "{one:?}"
+    );
+    assert!(
+        matches!(&other.event, Event::Error(bytes) if bytes == b"err"),
+        "{other:?}"
+    );
 }
 
 #[test]
 fn a_component_that_begins_with_more_than_it_may_have_is_refused_with_what_it_needs() {
     let lab = Lab::new();
-    let component = lab.vm.component("test", with_memories(&[2, 3, 0, 4]).as_bytes()).expect("it is one");
+    let component = lab
+        .vm
+        .component("test", with_memories(&[2, 3, 0, 4]).as_bytes())
+        .expect("it is one");
     let drive_within = |bytes: u64| {
         let environment = lab.environment_with(|config| {
             config.limit(Limit::Memory, bytes);
@@ -116,7 +152,11 @@ fn a_component_that_begins_with_more_than_it_may_have_is_refused_with_what_it_ne
     };
     let page = 64 << 10;
     for allowed in [0, page, 4 * page, 9 * page - 1] {
-        let needs = LimitReached { limit: Limit::Memory, allowed, wanted: Some(9 * page) };
+        let needs = LimitReached {
+            limit: Limit::Memory,
+            allowed,
+            wanted: Some(9 * page),
+        };
         match drive_within(allowed) {
             Err(SpawnError::Limit(reached)) => assert_eq!(reached, needs),
             other => panic!("{other:?}"),
@@ -129,7 +169,10 @@ fn a_component_that_begins_with_more_than_it_may_have_is_refused_with_what_it_ne
 #[test]
 fn what_components_begin_with_counts_for_their_environment_once() {
     let lab = Lab::new();
-    let component = lab.vm.component("test", with_memories(&[2, 3]).as_bytes()).expect("it is one");
+    let component = lab
+        .vm
+        .component("test", with_memories(&[2, 3]).as_bytes())
+        .expect("it is one");
     let environment = lab.environment();
     let (hold, held) = async_channel::bounded::<()>(1);
     let (begin, begun) = async_channel::bounded(1);
@@ -160,10 +203,11 @@ fn a_component_says_what_it_computed_where_that_is_counted() {
                 let instance = live.instance();
                 for _ in 0..rounds {
                     live.renew_compute();
-                    let called = match instance.get_typed_func::<(u32,), (u32,)>(live.store(), "count") {
-                        Ok(count) => count.call_async(live.store(), (1_000,)).await,
-                        Err(error) => Err(error),
-                    };
+                    let called =
+                        match instance.get_typed_func::<(u32,), (u32,)>(live.store(), "count") {
+                            Ok(count) => count.call_async(live.store(), (1_000,)).await,
+                            Err(error) => Err(error),
+                        };
                     if let Err(error) = called {
                         return live.exit(&error);
                     }
@@ -183,16 +227,31 @@ fn a_component_says_what_it_computed_where_that_is_counted() {
 #[test]
 fn t156_compiled_components_are_kept_and_run_as_the_new_ones() {
     let directory = tempfile::tempdir().expect("there is room for temporary files");
-    let kept = || std::fs::read_dir(directory.path()).expect("it exists").count();
+    let kept = || {
+        std::fs::read_dir(directory.path())
+            .expect("it exists")
+            .count()
+    };
     for (limit, entries) in [(u64::MAX, 1), (1_000, 2), (u64::MAX, 2), (1_000, 2)] {
         let cache = Cache::at(directory.path()).expect("the directory is ours");
         let lab = Lab::with(Vm::builder().cache(cache));
         let journal = Journal::bounded(64 << 10);
         let environment = lab.environment_with(|config| {
-            config.journal(&journal).stdout(Stdio::Null).stderr(Stdio::Null).limit(Limit::Compute, limit);
+            config
+                .journal(&journal)
+                .stdout(Stdio::Null)
+                .stderr(Stdio::Null)
+                .limit(Limit::Compute, limit);
         });
-        let component = lab.vm.component("writer", WRITER.as_bytes()).expect("it is one");
-        let exit = lab.exit(&environment.spawn_component(&component).expect("nothing limits it"));
+        let component = lab
+            .vm
+            .component("writer", WRITER.as_bytes())
+            .expect("it is one");
+        let exit = lab.exit(
+            &environment
+                .spawn_component(&component)
+                .expect("nothing limits it"),
+        );
         assert!(exit.is_normal(), "{exit}");
         assert_eq!((journal.take().len(), kept()), (2, entries));
     }

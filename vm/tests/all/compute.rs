@@ -16,17 +16,25 @@ fn t001_ten_thousand_processes_end_beside_one_that_spins() {
     let lab = Lab::roomy();
     let spinner = lab.spawn(&guest(&[], SPINNER));
     assert_eq!(lab.hear(), -1);
-    let module = lab.module(&guest(&[], r#"(func (export "main") (param i64) (call $say (local.get 0)))"#));
+    let module = lab.module(&guest(
+        &[],
+        r#"(func (export "main") (param i64) (call $say (local.get 0)))"#,
+    ));
     let environment = lab.environment();
     for round in 0..2 {
         let numbers = round * 5_000..(round + 1) * 5_000;
         for number in numbers.clone() {
-            environment.spawn(&module, "main", &[Val::I64(number)]).expect("the others have ended");
+            environment
+                .spawn(&module, "main", &[Val::I64(number)])
+                .expect("the others have ended");
         }
         let heard: i64 = numbers.clone().map(|_| lab.hear()).sum();
         assert_eq!(heard, numbers.sum(), "each of them spoke");
     }
-    assert!(spinner.is_alive() && spinner.turns() > 1, "the spinner had its share too");
+    assert!(
+        spinner.is_alive() && spinner.turns() > 1,
+        "the spinner had its share too"
+    );
 }
 
 #[test]
@@ -35,12 +43,22 @@ fn t002_spawn_message_and_kill_are_answered_beside_ten_spinners_a_core() {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let module = lab.module(&guest(&[], SPINNER));
     let environment = lab.environment();
-    let spawn = |_| environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let spawn = |_| {
+        environment
+            .spawn(&module, "main", &[])
+            .expect("nothing limits it")
+    };
     let spinners: Vec<Process> = (0..10 * cores).map(spawn).collect();
     for _ in &spinners {
         assert_eq!(lab.hear(), -1);
     }
-    let turns = |spinners: &[Process]| spinners.iter().map(Process::turns).max().expect("there are spinners");
+    let turns = |spinners: &[Process]| {
+        spinners
+            .iter()
+            .map(Process::turns)
+            .max()
+            .expect("there are spinners")
+    };
 
     let before = turns(&spinners[1..]);
     // A process that spawns another, exchanges a message with it and ends.
@@ -65,7 +83,11 @@ fn t002_spawn_message_and_kill_are_answered_beside_ten_spinners_a_core() {
     assert!(matches!(lab.exit(&spinners[0]), Exit::Killed));
     // Time is told by the spinners' own turns: none of them had many while all that was asked was answered.
     let after = turns(&spinners[1..]);
-    assert!(after - before < 50, "a spinner was on turn {} times meanwhile", after - before);
+    assert!(
+        after - before < 50,
+        "a spinner was on turn {} times meanwhile",
+        after - before
+    );
 }
 
 #[test]
@@ -122,15 +144,20 @@ fn t003_the_same_program_ends_at_the_same_point_every_time() {
         let (tell, told) = async_channel::bounded(1);
         let process = environment.drive(&module, "counter", move |live| {
             Box::pin(async move {
-                let Err(CallError::Ended(exit)) = live.call("count", &[]).await else { return Exit::Normal };
+                let Err(CallError::Ended(exit)) = live.call("count", &[]).await else {
+                    return Exit::Normal;
+                };
                 let bytes = live.read(0, 8).expect("it has a page");
-                let _ = tell.send(u64::from_le_bytes(bytes.try_into().expect("8 bytes"))).await;
+                let _ = tell
+                    .send(u64::from_le_bytes(bytes.try_into().expect("8 bytes")))
+                    .await;
                 exit
             })
         });
         let exit = lab.exit(&process.expect("nothing limits it"));
         assert!(is_limit(&exit, Limit::Compute), "{exit}");
-        lab.wait_for("the count", told.recv()).expect("it was told before the end")
+        lab.wait_for("the count", told.recv())
+            .expect("it was told before the end")
     };
     let first = count();
     assert!(first > 10_000, "three units are more than {first} rounds");
@@ -144,12 +171,19 @@ fn total_compute_is_used_up_by_many_as_by_one() {
         config.limit(Limit::TotalCompute, 50);
     });
     let module = lab.module("(module (func (export \"main\") (loop br 0)))");
-    let first = environment.spawn(&module, "main", &[]).expect("nothing is used yet");
+    let first = environment
+        .spawn(&module, "main", &[])
+        .expect("nothing is used yet");
     let exit = lab.exit(&first);
     assert!(is_limit(&exit, Limit::TotalCompute), "{exit}");
     // What was used stays used: nobody computes for nothing by beginning anew.
-    let error = environment.spawn(&module, "main", &[]).expect_err("all is used up");
-    assert!(error.to_string().contains("compute of the environment"), "{error}");
+    let error = environment
+        .spawn(&module, "main", &[])
+        .expect_err("all is used up");
+    assert!(
+        error.to_string().contains("compute of the environment"),
+        "{error}"
+    );
 }
 
 /// The longest that a guest on the default bounds may run without a chance to end it, on hardware of this decade. It is what
@@ -171,7 +205,14 @@ fn t005_the_longest_instruction_of_the_default_memory_is_bounded() {
     let (tell, told) = async_channel::unbounded();
     let driven = lab.environment().drive(&module, "bulk", move |live| {
         Box::pin(async move {
-            for function in ["memory.grow", "memory.fill", "memory.fill", "memory.copy", "table.grow", "table.fill"] {
+            for function in [
+                "memory.grow",
+                "memory.fill",
+                "memory.fill",
+                "memory.copy",
+                "table.grow",
+                "table.fill",
+            ] {
                 let begin = Instant::now();
                 if let Err(error) = live.call(function, &[]).await {
                     return error.into_exit();
@@ -216,10 +257,22 @@ fn t006_a_loop_of_host_calls_is_preempted() {
     let calls = [
         ("lunatic::process::process_id", "(drop (call $process_id))"),
         ("lunatic::version::major", "(drop (call $major))"),
-        ("lunatic::message::create_data", "(call $create_data (i64.const 0) (i64.const 0))"),
-        ("lunatic::process::sleep_ms", "(call $sleep_ms (i64.const 0))"),
-        ("lunatic::process::exists", "(drop (call $exists (i64.const 7)))"),
-        ("lunatic::message::receive", "(drop (call $receive (i32.const 0) (i32.const 0) (i64.const 0)))"),
+        (
+            "lunatic::message::create_data",
+            "(call $create_data (i64.const 0) (i64.const 0))",
+        ),
+        (
+            "lunatic::process::sleep_ms",
+            "(call $sleep_ms (i64.const 0))",
+        ),
+        (
+            "lunatic::process::exists",
+            "(drop (call $exists (i64.const 7)))",
+        ),
+        (
+            "lunatic::message::receive",
+            "(drop (call $receive (i32.const 0) (i32.const 0) (i64.const 0)))",
+        ),
     ];
     for (row, call) in calls {
         let lab = Lab::manual(1);
@@ -228,7 +281,10 @@ fn t006_a_loop_of_host_calls_is_preempted() {
             &format!(r#"(func (export "main") (call $say (i64.const 1)) (loop {call} (br 0)))"#),
         ));
         assert_eq!(lab.hear(), 1);
-        lab.spawn(&guest(&[], r#"(func (export "main") (call $say (i64.const 2)))"#));
+        lab.spawn(&guest(
+            &[],
+            r#"(func (export "main") (call $say (i64.const 2)))"#,
+        ));
         // The slice that runs now ends at this beat or at the next one.
         lab.vm.beat();
         lab.vm.beat();
@@ -243,9 +299,13 @@ fn t006_host_calls_count_towards_compute() {
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Compute, 5);
     });
-    let text =
-        guest(&["lunatic::process::process_id"], r#"(func (export "main") (loop (drop (call $process_id)) (br 0)))"#);
-    let process = environment.spawn(&lab.module(&text), "main", &[]).expect("nothing limits it");
+    let text = guest(
+        &["lunatic::process::process_id"],
+        r#"(func (export "main") (loop (drop (call $process_id)) (br 0)))"#,
+    );
+    let process = environment
+        .spawn(&lab.module(&text), "main", &[])
+        .expect("nothing limits it");
     let exit = lab.exit(&process);
     assert!(is_limit(&exit, Limit::Compute), "{exit}");
 }
@@ -258,7 +318,8 @@ fn t007_deep_recursion_is_a_trap_of_its_process_only() {
     for fields in [
         // Plain, through a table, from the start function, with a host call at every depth, with wide frames.
         r#"(func $f (export "main") (call $f))"#.to_string(),
-        r#"(table funcref (elem $f)) (func $f (export "main") (call_indirect (i32.const 0)))"#.to_string(),
+        r#"(table funcref (elem $f)) (func $f (export "main") (call_indirect (i32.const 0)))"#
+            .to_string(),
         r#"(func $f (call $f)) (start $f) (func (export "main"))"#.to_string(),
         r#"(func $f (export "main") (call $create_data (i64.const 0) (i64.const 0))
              (drop (call $write_data (i32.const 0) (i32.const 100))) (call $f))"#
@@ -266,9 +327,17 @@ fn t007_deep_recursion_is_a_trap_of_its_process_only() {
         r#"(func $f (export "main") (call $sleep_ms (i64.const 0)) (call $f))"#.to_string(),
         format!(r#"(func $f (export "main") {wide_frame} (call $f) (drop (local.get 63)))"#),
     ] {
-        let imports = ["lunatic::message::create_data", "lunatic::message::write_data", "lunatic::process::sleep_ms"];
+        let imports = [
+            "lunatic::message::create_data",
+            "lunatic::message::write_data",
+            "lunatic::process::sleep_ms",
+        ];
         let exit = lab.run(&guest(&imports, &fields));
-        assert!(exit.trap().is_some_and(|trap| trap.reason.contains("call stack exhausted")), "{fields}: {exit}");
+        assert!(
+            exit.trap()
+                .is_some_and(|trap| trap.reason.contains("call stack exhausted")),
+            "{fields}: {exit}"
+        );
     }
     assert!(neighbour.is_alive());
 }
@@ -296,7 +365,10 @@ fn t007_a_host_call_at_the_bottom_of_the_stack_has_room() {
     );
     let module = lab.module(&text);
     let run = |depth: i32| {
-        let process = lab.environment().spawn(&module, "main", &[Val::I32(depth)]).expect("nothing limits it");
+        let process = lab
+            .environment()
+            .spawn(&module, "main", &[Val::I32(depth)])
+            .expect("nothing limits it");
         let exit = lab.exit(&process);
         assert!(!matches!(exit, Exit::Fault(_)), "{depth}: {exit}");
         exit.is_normal()
@@ -306,9 +378,16 @@ fn t007_a_host_call_at_the_bottom_of_the_stack_has_room() {
     assert!(run(good) && !run(bad));
     while bad - good > 1 {
         let middle = good + (bad - good) / 2;
-        if run(middle) { good = middle } else { bad = middle }
+        if run(middle) {
+            good = middle
+        } else {
+            bad = middle
+        }
     }
-    assert!(good > 1_000, "a stack of {good} frames is too small to be of use");
+    assert!(
+        good > 1_000,
+        "a stack of {good} frames is too small to be of use"
+    );
 }
 
 #[test]
@@ -341,23 +420,34 @@ fn t008_two_that_wake_each_other_do_not_starve_one_that_computes() {
     ));
     assert_eq!(lab.hear(), 2);
     assert!(lab.exit(&computing).is_normal() && pair.is_alive());
-    assert!(computing.turns() > 2, "it was preempted, or this test shows nothing");
+    assert!(
+        computing.turns() > 2,
+        "it was preempted, or this test shows nothing"
+    );
 }
 
 #[test]
 fn t009_a_start_function_is_limited_like_any_other() {
     let lab = Lab::new();
     let looping = "(module (func $f (loop br 0)) (start $f) (func (export \"main\")))";
-    for (limit, bound) in [(Limit::Compute, 3), (Limit::Time, 20), (Limit::TotalCompute, 3)] {
+    for (limit, bound) in [
+        (Limit::Compute, 3),
+        (Limit::Time, 20),
+        (Limit::TotalCompute, 3),
+    ] {
         let environment = lab.environment_with(|config| {
             config.limit(limit, bound);
         });
-        let process = environment.spawn(&lab.module(looping), "main", &[]).expect("its start is no part of the spawn");
+        let process = environment
+            .spawn(&lab.module(looping), "main", &[])
+            .expect("its start is no part of the spawn");
         let exit = lab.exit(&process);
         assert!(is_limit(&exit, limit), "{exit}");
     }
-    let process =
-        lab.spawn(&guest(&[], "(func $f (call $say (i64.const 1)) (loop br 0)) (start $f) (func (export \"main\"))"));
+    let process = lab.spawn(&guest(
+        &[],
+        "(func $f (call $say (i64.const 1)) (loop br 0)) (start $f) (func (export \"main\"))",
+    ));
     assert_eq!(lab.hear(), 1);
     process.kill();
     assert!(matches!(lab.exit(&process), Exit::Killed));
@@ -366,20 +456,38 @@ fn t009_a_start_function_is_limited_like_any_other() {
 #[test]
 fn t009_large_and_many_segments_meet_the_same_limits() {
     let lab = Lab::new();
-    let large =
-        format!("(module (memory 64) (data (i32.const 0) \"{}\") (func (export \"main\")))", "x".repeat(4 << 20));
+    let large = format!(
+        "(module (memory 64) (data (i32.const 0) \"{}\") (func (export \"main\")))",
+        "x".repeat(4 << 20)
+    );
     let module = lab.module(&large);
-    assert!(lab.exit(&lab.environment().spawn(&module, "main", &[]).expect("it fits")).is_normal());
+    assert!(
+        lab.exit(
+            &lab.environment()
+                .spawn(&module, "main", &[])
+                .expect("it fits")
+        )
+        .is_normal()
+    );
     let small = lab.environment_with(|config| {
-        config.limit(Limit::Memory, 4 << 20).limit(Limit::Memory, (4 << 20) - 1);
+        config
+            .limit(Limit::Memory, 4 << 20)
+            .limit(Limit::Memory, (4 << 20) - 1);
     });
-    small.spawn(&module, "main", &[]).expect_err("the memory of its data does not fit");
+    small
+        .spawn(&module, "main", &[])
+        .expect_err("the memory of its data does not fit");
 
-    let many: String = (0..20_000).map(|number| format!("(data (i32.const {}) \"x\")", number * 200)).collect();
-    let exit = lab.run(&format!("(module (memory 64) {many} (func (export \"main\")))"));
+    let many: String = (0..20_000)
+        .map(|number| format!("(data (i32.const {}) \"x\")", number * 200))
+        .collect();
+    let exit = lab.run(&format!(
+        "(module (memory 64) {many} (func (export \"main\")))"
+    ));
     assert!(exit.is_normal(), "{exit}");
     // One that does not fit its memory ends the process and nothing else.
-    let exit = lab.run("(module (memory 1) (data (i32.const 65536) \"x\") (func (export \"main\")))");
+    let exit =
+        lab.run("(module (memory 1) (data (i32.const 65536) \"x\") (func (export \"main\")))");
     assert!(matches!(exit, Exit::Trapped(_)), "{exit}");
 }
 
@@ -403,9 +511,14 @@ fn t010_every_call_of_a_live_instance_has_its_compute_anew() {
                         return error.into_exit();
                     }
                 }
-                let Err(CallError::Ended(exit)) = live.call("spin", &[]).await else { return Exit::Normal };
+                let Err(CallError::Ended(exit)) = live.call("spin", &[]).await else {
+                    return Exit::Normal;
+                };
                 // And it stays ended.
-                assert!(matches!(live.call("work", &[Val::I32(1)]).await, Err(CallError::Ended(_))));
+                assert!(matches!(
+                    live.call("work", &[Val::I32(1)]).await,
+                    Err(CallError::Ended(_))
+                ));
                 exit
             })
         });
@@ -417,24 +530,38 @@ fn t010_every_call_of_a_live_instance_has_its_compute_anew() {
 #[test]
 fn t010_every_call_of_a_live_instance_has_its_time_anew() {
     let lab = Lab::new();
-    let module = lab.module("(module (func (export \"nothing\")) (func (export \"spin\") (loop br 0)))");
+    let module =
+        lab.module("(module (func (export \"nothing\")) (func (export \"spin\") (loop br 0)))");
     for last in [1, 2, 1_000] {
         let driven = lab.environment().drive(&module, "again", move |live| {
             Box::pin(async move {
                 for _ in 1..last {
-                    if let Err(error) = live.call_within(Duration::from_secs(60), "nothing", &[]).await {
+                    if let Err(error) = live
+                        .call_within(Duration::from_secs(60), "nothing", &[])
+                        .await
+                    {
                         return error.into_exit();
                     }
                 }
-                match live.call_within(Duration::from_millis(5), "spin", &[]).await {
+                match live
+                    .call_within(Duration::from_millis(5), "spin", &[])
+                    .await
+                {
                     Err(CallError::Ended(exit)) => exit,
                     other => panic!("{other:?}"),
                 }
             })
         });
         let exit = lab.exit(&driven.expect("nothing limits it"));
-        let expected = LimitReached { limit: Limit::Time, allowed: 5, wanted: None };
-        assert!(matches!(exit, Exit::Limit(reached) if reached == expected), "call {last}: {exit}");
+        let expected = LimitReached {
+            limit: Limit::Time,
+            allowed: 5,
+            wanted: None,
+        };
+        assert!(
+            matches!(exit, Exit::Limit(reached) if reached == expected),
+            "call {last}: {exit}"
+        );
     }
 }
 
@@ -450,7 +577,9 @@ fn t011_a_clock_that_stood_still_and_jumps_kills_nobody() {
              (call $say (i64.const 1))
              (loop (br_if 0 (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 20000000)))))"#,
     );
-    let process = environment.spawn(&lab.module(&text), "main", &[]).expect("nothing limits it");
+    let process = environment
+        .spawn(&lab.module(&text), "main", &[])
+        .expect("nothing limits it");
     // No tick came while it began; now all come at once.
     assert_eq!(lab.hear(), 1);
     for _ in 0..10_000 {
@@ -472,19 +601,46 @@ fn t011_a_clock_that_stood_still_and_jumps_kills_nobody() {
 fn t012_modules_of_proposals_that_are_off_are_refused_by_name() {
     let lab = Lab::new();
     for (what, text) in [
-        ("exceptions", "(module (tag $t) (func (export \"main\") (throw $t)))"),
-        ("gc", "(module (type $s (struct (field i32))) (func (export \"main\") (drop (struct.new_default $s))))"),
-        ("gc", "(module (type $a (array i8)) (func (export \"main\") (drop (array.new_default $a (i32.const 9)))))"),
-        ("gc", "(module (func (export \"main\") (drop (ref.i31 (i32.const 1)))))"),
+        (
+            "exceptions",
+            "(module (tag $t) (func (export \"main\") (throw $t)))",
+        ),
+        (
+            "gc",
+            "(module (type $s (struct (field i32))) (func (export \"main\") (drop (struct.new_default $s))))",
+        ),
+        (
+            "gc",
+            "(module (type $a (array i8)) (func (export \"main\") (drop (array.new_default $a (i32.const 9)))))",
+        ),
+        (
+            "gc",
+            "(module (func (export \"main\") (drop (ref.i31 (i32.const 1)))))",
+        ),
         (
             "typed function references",
             "(module (type $f (func)) (func (export \"main\") (param (ref null $f)) (call_ref $f (local.get 0))))",
         ),
-        ("threads", "(module (memory 1 1 shared) (func (export \"main\")))"),
-        ("threads", "(module (memory 1) (func (export \"main\") (drop (i32.atomic.load (i32.const 0)))))"),
-        ("memory64", "(module (memory i64 1) (func (export \"main\")))"),
-        ("memory64", "(module (table i64 1 funcref) (func (export \"main\")))"),
-        ("custom page sizes", "(module (memory 1 (pagesize 1)) (func (export \"main\")))"),
+        (
+            "threads",
+            "(module (memory 1 1 shared) (func (export \"main\")))",
+        ),
+        (
+            "threads",
+            "(module (memory 1) (func (export \"main\") (drop (i32.atomic.load (i32.const 0)))))",
+        ),
+        (
+            "memory64",
+            "(module (memory i64 1) (func (export \"main\")))",
+        ),
+        (
+            "memory64",
+            "(module (table i64 1 funcref) (func (export \"main\")))",
+        ),
+        (
+            "custom page sizes",
+            "(module (memory 1 (pagesize 1)) (func (export \"main\")))",
+        ),
         (
             "wide arithmetic",
             "(module (func (export \"main\") (i64.const 1) (i64.const 1) (i64.const 1) (i64.const 1) i64.add128 drop drop))",
@@ -495,10 +651,22 @@ fn t012_modules_of_proposals_that_are_off_are_refused_by_name() {
                 (func (export \"main\") (drop (cont.new $c (ref.func $g)))))",
         ),
     ] {
-        let error = lab.vm.module("test", text.as_bytes()).expect_err(what).to_string();
+        let error = lab
+            .vm
+            .module("test", text.as_bytes())
+            .expect_err(what)
+            .to_string();
         println!("{what}: {error}");
         assert!(
-            ["enable", "disabled", "not supported", "must be 1", "required"].iter().any(|word| error.contains(word)),
+            [
+                "enable",
+                "disabled",
+                "not supported",
+                "must be 1",
+                "required"
+            ]
+            .iter()
+            .any(|word| error.contains(word)),
             "{what}: {error}"
         );
     }

@@ -113,7 +113,10 @@ fn no_guest_is_handed_a_key() {
     let lab = Lab::new();
     for (row, arguments) in [
         ("test_root_cert", "(i32.const 64)"),
-        ("default_server_certificates", "(i32.const 0) (i32.const 4) (i32.const 0) (i32.const 4) (i32.const 64)"),
+        (
+            "default_server_certificates",
+            "(i32.const 0) (i32.const 4) (i32.const 0) (i32.const 4) (i32.const 64)",
+        ),
         (
             "sign_node",
             "(i32.const 0) (i32.const 4) (i32.const 0) (i32.const 4) (i32.const 0) (i32.const 4) (i32.const 64)",
@@ -122,11 +125,16 @@ fn no_guest_is_handed_a_key() {
         let whole = format!("lunatic::distributed::{row}");
         let main = format!(r#"(func (export "main") (drop (call ${row} {arguments})))"#);
         // Nothing is called back, and nothing is written.
-        let alloc =
-            r#"(func (export "lunatic_alloc") (param i32) (result i32) (call $say (i64.const 1)) (i32.const 0))"#;
+        let alloc = r#"(func (export "lunatic_alloc") (param i32) (result i32) (call $say (i64.const 1)) (i32.const 0))"#;
         let exit = lab.run(&guest(&[&whole], &format!("{alloc} {main}")));
-        let reason = exit.trap().map(|trap| trap.reason.as_str()).unwrap_or_default();
-        assert!(reason.contains("there is no cluster") && reason.contains(&whole), "{exit}");
+        let reason = exit
+            .trap()
+            .map(|trap| trap.reason.as_str())
+            .unwrap_or_default();
+        assert!(
+            reason.contains("there is no cluster") && reason.contains(&whole),
+            "{exit}"
+        );
         assert!(lab.heard_nothing_more());
     }
 }

@@ -13,7 +13,10 @@ fn limit(exit: &Exit) -> Option<LimitReached> {
 
 /// Runs a guest's `main` in an environment that grants everything but what the test changes.
 fn run_with(lab: &Lab, change: impl FnOnce(&mut Config), text: &str) -> Exit {
-    let process = lab.environment_with(change).spawn(&lab.module(text), "main", &[]).expect("nothing limits it");
+    let process = lab
+        .environment_with(change)
+        .spawn(&lab.module(text), "main", &[])
+        .expect("nothing limits it");
     lab.exit(&process)
 }
 
@@ -24,9 +27,20 @@ fn a_module_that_needs_more_memory_than_is_allowed_is_refused_with_the_number() 
         config.limit(Limit::Memory, 100_000);
     });
     let module = lab.module(r#"(module (memory 2) (memory 1) (func (export "main")))"#);
-    let error = environment.spawn(&module, "main", &[]).expect_err("three pages are 196,608 bytes");
-    let SpawnError::Limit(reached) = error else { panic!("{error}") };
-    assert_eq!(reached, LimitReached { limit: Limit::Memory, allowed: 100_000, wanted: Some(196_608) });
+    let error = environment
+        .spawn(&module, "main", &[])
+        .expect_err("three pages are 196,608 bytes");
+    let SpawnError::Limit(reached) = error else {
+        panic!("{error}")
+    };
+    assert_eq!(
+        reached,
+        LimitReached {
+            limit: Limit::Memory,
+            allowed: 100_000,
+            wanted: Some(196_608)
+        }
+    );
     assert_eq!(environment.used(Limit::Processes), 0);
 }
 
@@ -43,14 +57,21 @@ fn a_trap_after_a_refused_growth_is_told_as_the_limit_with_the_number() {
             (if (i32.ne (memory.grow (i32.const 2)) (i32.const 1)) (then unreachable))
             (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))))"#,
     );
-    let reached = LimitReached { limit: Limit::Memory, allowed: 200_000, wanted: Some(262_144) };
+    let reached = LimitReached {
+        limit: Limit::Memory,
+        allowed: 200_000,
+        wanted: Some(262_144),
+    };
     assert_eq!(limit(&exit), Some(reached), "{exit}");
     let exit = run_with(
         &lab,
         change,
         r#"(module (memory 1 1) (func (export "main") (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))))"#,
     );
-    assert!(matches!(exit, Exit::Trapped(_)), "the module's own bound is no limit of ours: {exit}");
+    assert!(
+        matches!(exit, Exit::Trapped(_)),
+        "the module's own bound is no limit of ours: {exit}"
+    );
 }
 
 #[test]
@@ -59,8 +80,11 @@ fn a_process_that_lives_with_a_refusal_ends_as_it_likes() {
     let change = |config: &mut Config| {
         config.limit(Limit::Memory, 65_536);
     };
-    let exit =
-        run_with(&lab, change, r#"(module (memory 1) (func (export "main") (drop (memory.grow (i32.const 1)))))"#);
+    let exit = run_with(
+        &lab,
+        change,
+        r#"(module (memory 1) (func (export "main") (drop (memory.grow (i32.const 1)))))"#,
+    );
     assert!(exit.is_normal(), "{exit}");
 }
 
@@ -80,14 +104,26 @@ fn compute_ends_the_same_program_at_the_same_point_every_time() {
             (func (export "spin") (loop br 0))"#,
         ));
         let noise = lab.environment();
-        let spinners: Vec<_> = (0..4).map(|_| noise.spawn(&module, "spin", &[]).expect("nothing limits it")).collect();
+        let spinners: Vec<_> = (0..4)
+            .map(|_| {
+                noise
+                    .spawn(&module, "spin", &[])
+                    .expect("nothing limits it")
+            })
+            .collect();
         for _ in 0..3 {
             let environment = lab.environment_with(|config| {
                 config.limit(Limit::Compute, 1);
             });
-            let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+            let process = environment
+                .spawn(&module, "main", &[])
+                .expect("nothing limits it");
             let exit = lab.exit(&process);
-            let reached = LimitReached { limit: Limit::Compute, allowed: 1, wanted: None };
+            let reached = LimitReached {
+                limit: Limit::Compute,
+                allowed: 1,
+                wanted: None,
+            };
             assert_eq!(limit(&exit), Some(reached), "{exit}");
             let mut last = 0;
             while !lab.heard_nothing_more() {
@@ -126,10 +162,20 @@ fn what_all_processes_compute_together_is_bounded_also_where_none_computes_much(
         }
     };
     assert!(
-        matches!(error, SpawnError::Limit(LimitReached { limit: Limit::TotalCompute, allowed: 10, .. })),
+        matches!(
+            error,
+            SpawnError::Limit(LimitReached {
+                limit: Limit::TotalCompute,
+                allowed: 10,
+                ..
+            })
+        ),
         "{error}"
     );
-    assert!((15..30).contains(&ended), "{ended} processes of half a unit in 10 units");
+    assert!(
+        (15..30).contains(&ended),
+        "{ended} processes of half a unit in 10 units"
+    );
 }
 
 #[test]
@@ -139,10 +185,29 @@ fn compute_beyond_the_total_counts_so_that_the_next_is_refused() {
         config.limit(Limit::TotalCompute, 3);
     });
     let module = lab.module(r#"(module (func (export "main") (loop br 0)))"#);
-    let exit = lab.exit(&environment.spawn(&module, "main", &[]).expect("nothing is used yet"));
-    assert_eq!(limit(&exit).map(|reached| (reached.limit, reached.allowed)), Some((Limit::TotalCompute, 3)), "{exit}");
-    let error = environment.spawn(&module, "main", &[]).expect_err("all is used");
-    assert!(matches!(error, SpawnError::Limit(LimitReached { limit: Limit::TotalCompute, .. })), "{error}");
+    let exit = lab.exit(
+        &environment
+            .spawn(&module, "main", &[])
+            .expect("nothing is used yet"),
+    );
+    assert_eq!(
+        limit(&exit).map(|reached| (reached.limit, reached.allowed)),
+        Some((Limit::TotalCompute, 3)),
+        "{exit}"
+    );
+    let error = environment
+        .spawn(&module, "main", &[])
+        .expect_err("all is used");
+    assert!(
+        matches!(
+            error,
+            SpawnError::Limit(LimitReached {
+                limit: Limit::TotalCompute,
+                ..
+            })
+        ),
+        "{error}"
+    );
     assert!(environment.used(Limit::TotalCompute) >= 3);
 }
 
@@ -158,11 +223,17 @@ fn what_a_killed_process_computed_counts() {
             (loop $again (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
             (call $say (i64.const 1)) (call $sleep_ms (i64.const -1)))"#,
     ));
-    let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let process = environment
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     lab.hear();
     process.kill();
     lab.exit(&process);
-    assert!(environment.used(Limit::TotalCompute) >= 30, "{}", environment.used(Limit::TotalCompute));
+    assert!(
+        environment.used(Limit::TotalCompute) >= 30,
+        "{}",
+        environment.used(Limit::TotalCompute)
+    );
 }
 
 #[test]
@@ -172,18 +243,43 @@ fn memory_of_all_processes_together_is_bounded_and_given_back() {
         config.limit(Limit::TotalMemory, 3 * 65_536);
     });
     let module = lab.module(&actor::module());
-    let actors: Vec<_> = (0..3).map(|_| Actor::spawn(&lab, &environment, &module)).collect();
-    let error = environment.spawn(&module, "main", &[]).expect_err("a fourth page");
-    let SpawnError::Limit(reached) = error else { panic!("{error}") };
-    assert_eq!(reached, LimitReached { limit: Limit::TotalMemory, allowed: 196_608, wanted: Some(262_144) });
-    assert_eq!(environment.used(Limit::Processes), 3, "what was refused counts nothing");
+    let actors: Vec<_> = (0..3)
+        .map(|_| Actor::spawn(&lab, &environment, &module))
+        .collect();
+    let error = environment
+        .spawn(&module, "main", &[])
+        .expect_err("a fourth page");
+    let SpawnError::Limit(reached) = error else {
+        panic!("{error}")
+    };
+    assert_eq!(
+        reached,
+        LimitReached {
+            limit: Limit::TotalMemory,
+            allowed: 196_608,
+            wanted: Some(262_144)
+        }
+    );
+    assert_eq!(
+        environment.used(Limit::Processes),
+        3,
+        "what was refused counts nothing"
+    );
     actors[0].finish();
     assert_eq!(environment.used(Limit::TotalMemory), 131_072);
     let grows = lab.module(
         r#"(module (memory 1) (func (export "main") (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))))"#,
     );
-    let exit = lab.exit(&environment.spawn(&grows, "main", &[]).expect("a third page"));
-    assert_eq!(limit(&exit).map(|reached| reached.limit), Some(Limit::TotalMemory), "{exit}");
+    let exit = lab.exit(
+        &environment
+            .spawn(&grows, "main", &[])
+            .expect("a third page"),
+    );
+    assert_eq!(
+        limit(&exit).map(|reached| reached.limit),
+        Some(Limit::TotalMemory),
+        "{exit}"
+    );
     assert_eq!(environment.used(Limit::TotalMemory), 131_072);
 }
 
@@ -198,11 +294,26 @@ fn a_call_that_is_not_granted_traps_with_a_sentence_that_names_it() {
         config.deny("lunatic::process::process");
     });
     let module = lab.module(&text);
-    let exit = lab.exit(&environment.spawn(&module, "mentions", &[]).expect("it only mentions it"));
+    let exit = lab.exit(
+        &environment
+            .spawn(&module, "mentions", &[])
+            .expect("it only mentions it"),
+    );
     assert!(exit.is_normal(), "{exit}");
-    let exit = lab.exit(&environment.spawn(&module, "main", &[]).expect("it calls it later"));
-    let Exit::Trapped(trap) = &exit else { panic!("{exit}") };
-    assert!(trap.reason.contains("does not grant `lunatic::process::process_id`"), "{}", trap.reason);
+    let exit = lab.exit(
+        &environment
+            .spawn(&module, "main", &[])
+            .expect("it calls it later"),
+    );
+    let Exit::Trapped(trap) = &exit else {
+        panic!("{exit}")
+    };
+    assert!(
+        trap.reason
+            .contains("does not grant `lunatic::process::process_id`"),
+        "{}",
+        trap.reason
+    );
 }
 
 /// A guest that makes a configuration, allows it a prefix, and spawns `child` in an environment made of it.
@@ -249,19 +360,26 @@ fn a_child_never_gets_a_right_that_its_creator_lacks() {
     let module = lab.module(&text);
     // The child is allowed everything that begins with nothing, which is everything its creator has.
     let environment = lab.environment();
-    environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    environment
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     assert_eq!(lab.hear_all(), [1, 2]);
     let environment = lab.environment_with(|config| {
         config.deny("lunatic::process::process_id");
     });
-    let parent = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let parent = environment
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     assert_eq!(lab.hear(), 1);
     parent.kill();
     lab.wait_for("the end of all", async {
         environment.end();
         environment.ended().await;
     });
-    assert!(lab.heard_nothing_more(), "the child called what its creator may not");
+    assert!(
+        lab.heard_nothing_more(),
+        "the child called what its creator may not"
+    );
 }
 
 #[test]
@@ -276,7 +394,9 @@ fn a_childs_bounds_are_at_most_its_creators() {
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Memory, 3 * 65_536);
     });
-    environment.spawn(&lab.module(&text), "main", &[]).expect("nothing limits it");
+    environment
+        .spawn(&lab.module(&text), "main", &[])
+        .expect("nothing limits it");
     let mut said = lab.hear_all::<2>();
     said.sort_unstable();
     assert_eq!(said, [-1, 0]);
@@ -298,20 +418,29 @@ fn t040_a_fork_bomb_meets_the_bound_on_processes_and_harms_no_sibling() {
     let bombed = lab.environment_with(|config| {
         config.limit(Limit::Processes, 200);
     });
-    bombed.spawn(&module, "main", &[]).expect("nothing limits it");
+    bombed
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     let (quiet, actors) = (lab.environment(), lab.module(&actor::module()));
     let [one, other] = [(); 2].map(|()| Actor::spawn(&lab, &quiet, &actors));
     while bombed.used(Limit::Processes) < 200 {
         assert_eq!(one.send(other.pid(), 0, 0), 0);
     }
     for _ in 0..20 {
-        assert_eq!(other.send(one.pid(), 0, 0), 0, "who is next to a bomb goes on");
+        assert_eq!(
+            other.send(one.pid(), 0, 0),
+            0,
+            "who is next to a bomb goes on"
+        );
         assert!(bombed.used(Limit::Processes) <= 200);
     }
     bombed.end();
     lab.wait_for("the end of the bomb", bombed.ended());
     assert_eq!(bombed.used(Limit::Processes), 0);
-    assert!(matches!(bombed.spawn(&module, "main", &[]), Err(SpawnError::Ending)));
+    assert!(matches!(
+        bombed.spawn(&module, "main", &[]),
+        Err(SpawnError::Ending)
+    ));
 }
 
 #[test]
@@ -341,7 +470,10 @@ fn t041_a_storm_of_spawns_and_ends_gives_no_pid_twice_and_leaves_nothing() {
     for _ in 0..4 {
         // Those that are there already may have met the bound.
         while let Err(error) = environment.spawn(&module, "main", &[]) {
-            assert!(matches!(error, SpawnError::Limit(reached) if reached.limit == Limit::Processes), "{error}");
+            assert!(
+                matches!(error, SpawnError::Limit(reached) if reached.limit == Limit::Processes),
+                "{error}"
+            );
             std::thread::yield_now();
         }
     }
@@ -383,7 +515,9 @@ fn environments_inside_each_other_count_in_all_and_are_bounded() {
                     (call $say (i64.extend_i32_u (call $kind (i64.load (i32.const 8))))))))"#,
     ));
     let environment = lab.environment();
-    environment.spawn(&module, "main", &[Val::I64(0)]).expect("nothing limits it");
+    environment
+        .spawn(&module, "main", &[Val::I64(0)])
+        .expect("nothing limits it");
     assert_eq!(lab.hear_all(), [256, 5]);
     lab.wait_for("the end of all", environment.ended());
     assert_eq!(environment.used(Limit::Processes), 0);
@@ -393,7 +527,10 @@ fn environments_inside_each_other_count_in_all_and_are_bounded() {
 fn a_process_that_lives_longer_than_it_may_is_ended_waiting_or_not() {
     let lab = Lab::new();
     for body in ["(call $sleep_ms (i64.const -1))", "(loop br 0)"] {
-        let text = guest(&["lunatic::process::sleep_ms"], &format!(r#"(func (export "main") {body})"#));
+        let text = guest(
+            &["lunatic::process::sleep_ms"],
+            &format!(r#"(func (export "main") {body})"#),
+        );
         let exit = run_with(
             &lab,
             |config| {
@@ -401,6 +538,14 @@ fn a_process_that_lives_longer_than_it_may_is_ended_waiting_or_not() {
             },
             &text,
         );
-        assert_eq!(limit(&exit), Some(LimitReached { limit: Limit::Time, allowed: 5, wanted: None }), "{body}: {exit}");
+        assert_eq!(
+            limit(&exit),
+            Some(LimitReached {
+                limit: Limit::Time,
+                allowed: 5,
+                wanted: None
+            }),
+            "{body}: {exit}"
+        );
     }
 }

@@ -62,16 +62,23 @@ impl Script {
 
     fn rename(&mut self, from: &str, to_directory: u32, to: &str) -> &mut Script {
         let (from, to) = (self.text(from), self.text(to));
-        self.call(&format!("(call $path_rename (i32.const 3) {from} (i32.const {to_directory}) {to})"))
+        self.call(&format!(
+            "(call $path_rename (i32.const 3) {from} (i32.const {to_directory}) {to})"
+        ))
     }
 
     fn link(&mut self, from: &str, to_directory: u32, to: &str) -> &mut Script {
         let (from, to) = (self.text(from), self.text(to));
-        self.call(&format!("(call $path_link (i32.const 3) (i32.const 0) {from} (i32.const {to_directory}) {to})"))
+        self.call(&format!(
+            "(call $path_link (i32.const 3) (i32.const 0) {from} (i32.const {to_directory}) {to})"
+        ))
     }
 
     fn program(&self) -> String {
-        program(&format!("{}(func (export \"main\") {})", self.data, self.code))
+        program(&format!(
+            "{}(func (export \"main\") {})",
+            self.data, self.code
+        ))
     }
 
     /// Runs the program and returns the errors.
@@ -83,7 +90,9 @@ impl Script {
 }
 
 fn grant(config: &mut Config, path: &Path, access: Access) {
-    config.preopen(path, ".", access).expect("the directory is there");
+    config
+        .preopen(path, ".", access)
+        .expect("the directory is there");
 }
 
 /// A directory `granted` with a file and a directory in it, and a secret beside it.
@@ -101,9 +110,15 @@ fn picture(path: &Path) -> Vec<(String, Option<Vec<u8>>, std::time::SystemTime)>
     for entry in fs::read_dir(path).expect("it can be listed") {
         let entry = entry.expect("it can be listed");
         let metadata = entry.metadata().expect("it is there");
-        let content = metadata.is_file().then(|| fs::read(entry.path()).expect("it can be read"));
+        let content = metadata
+            .is_file()
+            .then(|| fs::read(entry.path()).expect("it can be read"));
         let modified = metadata.modified().expect("the file system keeps it");
-        entries.push((entry.file_name().to_string_lossy().into_owned(), content, modified));
+        entries.push((
+            entry.file_name().to_string_lossy().into_owned(),
+            content,
+            modified,
+        ));
     }
     entries.sort();
     entries
@@ -113,13 +128,20 @@ fn picture(path: &Path) -> Vec<(String, Option<Vec<u8>>, std::time::SystemTime)>
 fn a_granted_directory_can_be_read_and_written() {
     let (lab, house) = (Lab::new(), house());
     let mut script = Script::default();
-    script.open("file", 0, READ).call("(call $read (i32.load (i32.const 16)) (i32.const 1024) (i32.const 100))");
+    script
+        .open("file", 0, READ)
+        .call("(call $read (i32.load (i32.const 16)) (i32.const 1024) (i32.const 100))");
     script.call("(i32.load (i32.const 8))");
     script.open("inner/../inner/new", CREATE, WRITE);
     script.call("(call $write (i32.load (i32.const 16)) (i32.const 1024) (i32.const 7))");
-    let errors = script.run(&lab, |config| grant(config, &house.path().join("granted"), Access::Write));
+    let errors = script.run(&lab, |config| {
+        grant(config, &house.path().join("granted"), Access::Write)
+    });
     assert_eq!(errors, [0, 0, 7, 0, 0]);
-    assert_eq!(fs::read(house.path().join("granted/inner/new")).expect("the guest made it"), b"content");
+    assert_eq!(
+        fs::read(house.path().join("granted/inner/new")).expect("the guest made it"),
+        b"content"
+    );
 }
 
 #[cfg(unix)]
@@ -152,13 +174,29 @@ fn t090_nothing_outside_is_reached_by_any_path() {
         script.open(path, 0, READ);
         script.open(path, CREATE | TRUNCATE, WRITE);
     }
-    script.link("../secret", 3, "stolen").link("file", 3, "../planted").link("up/secret", 3, "stolen");
-    script.rename("../secret", 3, "stolen").rename("file", 3, "../planted").rename("file", 3, "up/planted");
-    script.on_path("path_unlink_file", "../secret").on_path("path_create_directory", "../planted");
-    script.on_path("path_create_directory", "up/planted").on_path("path_remove_directory", "up/granted/inner");
+    script
+        .link("../secret", 3, "stolen")
+        .link("file", 3, "../planted")
+        .link("up/secret", 3, "stolen");
+    script
+        .rename("../secret", 3, "stolen")
+        .rename("file", 3, "../planted")
+        .rename("file", 3, "up/planted");
+    script
+        .on_path("path_unlink_file", "../secret")
+        .on_path("path_create_directory", "../planted");
+    script
+        .on_path("path_create_directory", "up/planted")
+        .on_path("path_remove_directory", "up/granted/inner");
     let errors = script.run(&lab, |config| grant(config, &granted, Access::Write));
-    assert!(errors.iter().all(|&error| error != errno::SUCCESS), "{errors:?}");
-    let mut outside: Vec<_> = picture(house.path()).into_iter().map(|(name, content, _)| (name, content)).collect();
+    assert!(
+        errors.iter().all(|&error| error != errno::SUCCESS),
+        "{errors:?}"
+    );
+    let mut outside: Vec<_> = picture(house.path())
+        .into_iter()
+        .map(|(name, content, _)| (name, content))
+        .collect();
     outside.retain(|(name, _)| name != "granted");
     assert_eq!(outside, [("secret".into(), Some(b"secret".to_vec()))]);
     assert!(granted.join("file").exists() && granted.join("inner").exists());
@@ -206,8 +244,13 @@ fn t091_links_of_the_kernel_lead_nowhere() {
     for path in ["root/etc", "cwd", "exe", "fd/0"] {
         script.open(path, 0, READ);
     }
-    let errors = script.run(&lab, |config| grant(config, Path::new("/proc/self"), Access::Read));
-    assert!(errors.iter().all(|&error| error != errno::SUCCESS), "{errors:?}");
+    let errors = script.run(&lab, |config| {
+        grant(config, Path::new("/proc/self"), Access::Read)
+    });
+    assert!(
+        errors.iter().all(|&error| error != errno::SUCCESS),
+        "{errors:?}"
+    );
 }
 
 #[cfg(target_os = "linux")]
@@ -219,7 +262,11 @@ fn named_pipe(path: &Path) {
 /// Opens a named pipe for both sides, so that nobody waits for the other one any more.
 #[cfg(target_os = "linux")]
 fn release(path: &Path) -> fs::File {
-    fs::File::options().read(true).write(true).open(path).expect("the pipe is there")
+    fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("the pipe is there")
 }
 
 #[cfg(target_os = "linux")]
@@ -233,14 +280,22 @@ fn t091_processes_that_wait_for_a_named_pipe_hold_up_nobody() {
     waits.call("(i32.const 0)").open("pipe", 0, READ);
     let environment = lab.environment_with(|config| grant(config, &granted, Access::Read));
     let module = lab.module(&waits.program());
-    let waiting: Vec<_> =
-        (0..70).map(|_| environment.spawn(&module, "main", &[]).expect("nothing limits it")).collect();
+    let waiting: Vec<_> = (0..70)
+        .map(|_| {
+            environment
+                .spawn(&module, "main", &[])
+                .expect("nothing limits it")
+        })
+        .collect();
     for _ in &waiting {
         assert_eq!(lab.hear(), 0);
     }
     let mut reads = Script::default();
     reads.open("file", 0, READ);
-    assert_eq!(reads.run(&lab, |config| grant(config, &granted, Access::Read)), [0]);
+    assert_eq!(
+        reads.run(&lab, |config| grant(config, &granted, Access::Read)),
+        [0]
+    );
     for process in &waiting {
         process.kill();
         assert!(matches!(lab.exit(process), Exit::Killed));
@@ -256,14 +311,32 @@ fn t092_a_read_only_directory_cannot_be_changed() {
     fs::create_dir(&writable).expect("it can be made");
     let before = (picture(&granted), picture(&granted.join("inner")));
     let mut script = Script::default();
-    script.open("new", CREATE, READ).open("new", CREATE, WRITE).open("file", 0, WRITE).open("file", 0, READ | WRITE);
-    script.open("file", TRUNCATE, READ).open("file", TRUNCATE, WRITE).open("inner/new", CREATE, WRITE);
-    script.on_path("path_create_directory", "new").on_path("path_remove_directory", "inner");
-    script.on_path("path_unlink_file", "file").rename("file", 3, "other").link("file", 3, "other");
+    script
+        .open("new", CREATE, READ)
+        .open("new", CREATE, WRITE)
+        .open("file", 0, WRITE)
+        .open("file", 0, READ | WRITE);
+    script
+        .open("file", TRUNCATE, READ)
+        .open("file", TRUNCATE, WRITE)
+        .open("inner/new", CREATE, WRITE);
+    script
+        .on_path("path_create_directory", "new")
+        .on_path("path_remove_directory", "inner");
+    script
+        .on_path("path_unlink_file", "file")
+        .rename("file", 3, "other")
+        .link("file", 3, "other");
     // Neither do they leave for a directory that can be written.
     script.rename("file", 4, "file").link("file", 4, "file");
-    let (target, name, file) = (script.text("file"), script.text("symbolic"), script.text("file"));
-    script.call(&format!("(call $path_symlink {target} (i32.const 3) {name})"));
+    let (target, name, file) = (
+        script.text("file"),
+        script.text("symbolic"),
+        script.text("file"),
+    );
+    script.call(&format!(
+        "(call $path_symlink {target} (i32.const 3) {name})"
+    ));
     script.call(&format!(
         "(call $path_filestat_set_times (i32.const 3) (i32.const 1) {file} (i64.const 1) (i64.const 1) (i32.const 5))"
     ));
@@ -277,11 +350,23 @@ fn t092_a_read_only_directory_cannot_be_changed() {
     script.open("inner", DIRECTORY, READ | WRITE);
     let errors = script.run(&lab, |config| {
         grant(config, &granted, Access::Read);
-        config.preopen(&writable, "writable", Access::Write).expect("the directory is there");
+        config
+            .preopen(&writable, "writable", Access::Write)
+            .expect("the directory is there");
     });
-    assert!(errors[..refused].iter().all(|&error| error != errno::SUCCESS), "{errors:?}");
+    assert!(
+        errors[..refused]
+            .iter()
+            .all(|&error| error != errno::SUCCESS),
+        "{errors:?}"
+    );
     assert_eq!(errors[refused], errno::SUCCESS);
-    assert!(errors[refused + 1..].iter().all(|&error| error != errno::SUCCESS), "{errors:?}");
+    assert!(
+        errors[refused + 1..]
+            .iter()
+            .all(|&error| error != errno::SUCCESS),
+        "{errors:?}"
+    );
     assert_eq!((picture(&granted), picture(&granted.join("inner"))), before);
     assert!(picture(&writable).is_empty());
 }
@@ -302,11 +387,15 @@ fn t093_what_is_granted_is_the_directory_and_not_its_path() {
     let mut script = Script::default();
     script.open("file", 0, READ);
     let module = lab.module(&script.program());
-    let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let process = environment
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     assert!(lab.exit(&process).is_normal());
     assert_eq!(lab.hear(), errno::SUCCESS);
     fs::remove_dir_all(&granted).expect("it can be removed");
-    let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let process = environment
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     assert!(lab.exit(&process).is_normal());
     assert_ne!(lab.hear(), errno::SUCCESS);
 }
@@ -318,7 +407,9 @@ fn t095_a_process_opens_as_many_files_as_its_environment_allows() {
     for _ in 0..4 {
         script.open("file", 0, READ);
     }
-    script.call("(call $fd_close (i32.load (i32.const 16)))").open("file", 0, READ);
+    script
+        .call("(call $fd_close (i32.load (i32.const 16)))")
+        .open("file", 0, READ);
     let errors = script.run(&lab, |config| {
         grant(config, &house.path().join("granted"), Access::Read);
         config.limit(Limit::Files, 3);
@@ -333,7 +424,9 @@ fn t095_a_process_of_preview_0_opens_as_many_files_as_its_environment_allows() {
     for _ in 0..3 {
         script.open("file", 0, READ);
     }
-    let text = script.program().replace("wasi_snapshot_preview1", "wasi_unstable");
+    let text = script
+        .program()
+        .replace("wasi_snapshot_preview1", "wasi_unstable");
     let exit = run(&lab, &text, |config| {
         grant(config, &house.path().join("granted"), Access::Read);
         config.limit(Limit::Files, 2);
@@ -347,8 +440,17 @@ fn t095_a_process_of_preview_0_opens_as_many_files_as_its_environment_allows() {
 fn t096_a_full_disk_is_an_error_of_the_write() {
     let lab = Lab::new();
     let mut script = Script::default();
-    script.open("full", 0, WRITE).call("(call $write (i32.load (i32.const 16)) (i32.const 1024) (i32.const 100))");
-    assert_eq!(script.run(&lab, |config| grant(config, Path::new("/dev"), Access::Write)), [0, errno::NOSPC]);
+    script
+        .open("full", 0, WRITE)
+        .call("(call $write (i32.load (i32.const 16)) (i32.const 1024) (i32.const 100))");
+    assert_eq!(
+        script.run(&lab, |config| grant(
+            config,
+            Path::new("/dev"),
+            Access::Write
+        )),
+        [0, errno::NOSPC]
+    );
 }
 
 #[test]
@@ -358,7 +460,9 @@ fn t096_a_file_with_a_hole_of_a_terabyte_costs_nothing_or_is_refused() {
     script.open("hole", CREATE, WRITE);
     script.call("(call $fd_filestat_set_size (i32.load (i32.const 16)) (i64.const 1099511627776))");
     script.call("(call $fd_filestat_set_size (i32.load (i32.const 16)) (i64.const -1))");
-    let errors = script.run(&lab, |config| grant(config, &house.path().join("granted"), Access::Write));
+    let errors = script.run(&lab, |config| {
+        grant(config, &house.path().join("granted"), Access::Write)
+    });
     assert_eq!(errors[0], errno::SUCCESS);
     assert_ne!(errors[2], errno::SUCCESS, "no file is that long");
 }
@@ -400,21 +504,36 @@ fn t029_a_large_directory_is_listed_in_small_pieces() {
 #[test]
 fn a_directory_costs_no_descriptor_per_process() {
     let (lab, house) = (Lab::new(), house());
-    let granted = house.path().join("granted").canonicalize().expect("it is there");
+    let granted = house
+        .path()
+        .join("granted")
+        .canonicalize()
+        .expect("it is there");
     // Other tests open files at the same time: only what leads to this directory is counted.
     let descriptors = || {
-        let links = fs::read_dir("/proc/self/fd").expect("this is Linux").flatten();
-        links.filter(|link| fs::read_link(link.path()).is_ok_and(|to| to == granted)).count()
+        let links = fs::read_dir("/proc/self/fd")
+            .expect("this is Linux")
+            .flatten();
+        links
+            .filter(|link| fs::read_link(link.path()).is_ok_and(|to| to == granted))
+            .count()
     };
     let environment = lab.environment_with(|config| grant(config, &granted, Access::Read));
     let mut script = Script::default();
     script.open("file", 0, READ);
-    script.call("(call $fd_close (i32.load (i32.const 16)))").call("(call $sleep (i64.const -1))");
+    script
+        .call("(call $fd_close (i32.load (i32.const 16)))")
+        .call("(call $sleep (i64.const -1))");
     let module = lab.module(&script.program());
     let before = descriptors();
     assert!((1..=2).contains(&before), "{before}");
-    let processes: Vec<_> =
-        (0..1000).map(|_| environment.spawn(&module, "main", &[]).expect("nothing limits it")).collect();
+    let processes: Vec<_> = (0..1000)
+        .map(|_| {
+            environment
+                .spawn(&module, "main", &[])
+                .expect("nothing limits it")
+        })
+        .collect();
     for _ in 0..2 * processes.len() {
         assert_eq!(lab.hear(), 0);
     }

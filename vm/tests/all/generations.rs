@@ -18,11 +18,18 @@ fn guest_of(generation: Generation, fields: &str) -> String {
             (import \"wasi_snapshot_preview1\" \"proc_exit\" (func $proc_exit (param i32)))\n",
     );
     for row in generation.host_functions() {
-        let _ = write!(text, "(import \"{}\" \"{}\" (func ${}", row.namespace, row.name, row.name);
+        let _ = write!(
+            text,
+            "(import \"{}\" \"{}\" (func ${}",
+            row.namespace, row.name, row.name
+        );
         for parameter in row.parameters {
             let _ = write!(text, " (param {})", wasm(parameter.kind));
         }
-        let result = row.result.map(|kind| format!(" (result {})", wasm(kind))).unwrap_or_default();
+        let result = row
+            .result
+            .map(|kind| format!(" (result {})", wasm(kind)))
+            .unwrap_or_default();
         let _ = writeln!(text, "{result}))");
     }
     text + r#"(memory (export "memory") 1)
@@ -58,7 +65,8 @@ fn guest_of(generation: Generation, fields: &str) -> String {
 
 /// The same for 0.7, with `$next`, which receives whatever comes first and returns what it is.
 fn older(fields: &str) -> String {
-    let next = "(func $next (result i32) (call $receive (i32.const 0) (i32.const 0) (i32.const 0)))";
+    let next =
+        "(func $next (result i32) (call $receive (i32.const 0) (i32.const 0) (i32.const 0)))";
     guest_of(Generation::V0_7, &format!("{next}{fields}"))
 }
 
@@ -82,7 +90,10 @@ fn says<const COUNT: usize>(fields: &str, expected: [i64; COUNT]) {
 #[track_caller]
 fn traps(fields: &str, words: &str) {
     let exit = Lab::new().run(&older(fields));
-    assert!(exit.trap().is_some_and(|trap| trap.reason.contains(words)), "{exit}");
+    assert!(
+        exit.trap().is_some_and(|trap| trap.reason.contains(words)),
+        "{exit}"
+    );
 }
 
 fn refusal(imports: &[(&str, &str, &str)]) -> ModuleError {
@@ -91,21 +102,44 @@ fn refusal(imports: &[(&str, &str, &str)]) -> ModuleError {
         format!("(import \"lunatic::{namespace}\" \"{name}\" (func {ty}))")
     };
     let imports: String = imports.iter().map(import).collect();
-    lab.vm.module("test", format!("(module {imports})").as_bytes()).expect_err(&imports)
+    lab.vm
+        .module("test", format!("(module {imports})").as_bytes())
+        .expect_err(&imports)
 }
 
 #[test]
 fn a_module_belongs_to_the_generation_that_has_all_its_imports() {
     let lab = Lab::new();
     for (import, generation) in [
-        ("(import \"lunatic::process\" \"process_id\" (func (result i64)))", 13),
-        ("(import \"lunatic::process\" \"this\" (func (result i64)))", 7),
-        ("(import \"lunatic::message\" \"send\" (func (param i64)))", 7),
-        ("(import \"lunatic::message\" \"send\" (func (param i64) (result i32)))", 13),
-        ("(import \"lunatic::message\" \"receive\" (func (param i32 i32 i32) (result i32)))", 7),
-        ("(import \"lunatic::message\" \"receive\" (func (param i32 i32 i64) (result i32)))", 13),
+        (
+            "(import \"lunatic::process\" \"process_id\" (func (result i64)))",
+            13,
+        ),
+        (
+            "(import \"lunatic::process\" \"this\" (func (result i64)))",
+            7,
+        ),
+        (
+            "(import \"lunatic::message\" \"send\" (func (param i64)))",
+            7,
+        ),
+        (
+            "(import \"lunatic::message\" \"send\" (func (param i64) (result i32)))",
+            13,
+        ),
+        (
+            "(import \"lunatic::message\" \"receive\" (func (param i32 i32 i32) (result i32)))",
+            7,
+        ),
+        (
+            "(import \"lunatic::message\" \"receive\" (func (param i32 i32 i64) (result i32)))",
+            13,
+        ),
         // What both have says nothing.
-        ("(import \"lunatic::error\" \"drop\" (func (param i64)))", 13),
+        (
+            "(import \"lunatic::error\" \"drop\" (func (param i64)))",
+            13,
+        ),
         ("", 13),
     ] {
         let exit = lab.run(&format!(
@@ -134,14 +168,21 @@ fn the_version_is_the_last_of_the_generation() {
 fn guests_of_other_generations_are_refused_by_their_versions() {
     for (imports, versions, shown) in [
         (
-            &[("message", "create_data", "(param i64 i64)"), ("message", "receive", "(param i32 i32)")][..],
+            &[
+                ("message", "create_data", "(param i64 i64)"),
+                ("message", "receive", "(param i32 i32)"),
+            ][..],
             "",
             "`lunatic::message::receive`",
         ),
         (
             &[
                 ("message", "send", "(param i64) (result i32)"),
-                ("process", "inherit_spawn", "(param i32 i32 i32 i32 i32 i32) (result i32)"),
+                (
+                    "process",
+                    "inherit_spawn",
+                    "(param i32 i32 i32 i32 i32 i32) (result i32)",
+                ),
             ],
             "version 0.5 of",
             "`lunatic::process::inherit_spawn`",
@@ -149,21 +190,36 @@ fn guests_of_other_generations_are_refused_by_their_versions() {
         (
             &[
                 ("process", "this", "(result i64)"),
-                ("process", "spawn", "(param i64 i64 i64 i32 i32 i32 i32 i32) (result i32)"),
+                (
+                    "process",
+                    "spawn",
+                    "(param i64 i64 i64 i32 i32 i32 i32 i32) (result i32)",
+                ),
             ],
             "version 0.9 of",
             "`lunatic::process::this`",
         ),
-        (&[("registry", "put", "(param i32 i32 i64)")], "version 0.9 of", "`lunatic::registry::put`"),
         (
-            &[("process", "process_id", "(result i64)"), ("message", "send", "(param i64)")],
+            &[("registry", "put", "(param i32 i32 i64)")],
+            "version 0.9 of",
+            "`lunatic::registry::put`",
+        ),
+        (
+            &[
+                ("process", "process_id", "(result i64)"),
+                ("message", "send", "(param i64)"),
+            ],
             "version 0.10 to 0.12 of",
             "`lunatic::message::send`",
         ),
         (
             &[
                 ("message", "send", "(param i64) (result i32)"),
-                ("message", "send_receive_skip_search", "(param i64 i64) (result i32)"),
+                (
+                    "message",
+                    "send_receive_skip_search",
+                    "(param i64 i64) (result i32)",
+                ),
             ],
             "version 0.10 to 0.12 of",
             "`lunatic::message::send_receive_skip_search`",
@@ -176,8 +232,14 @@ fn guests_of_other_generations_are_refused_by_their_versions() {
             _ => assert!(matches!(error, ModuleError::Generation { .. }), "{error:?}"),
         }
         let said = error.to_string();
-        assert!(said.contains(versions) && said.contains(shown.trim_matches('`')), "{said}");
-        assert!(versions.is_empty() || said.contains("build it with version 0.14.1"), "{said}");
+        assert!(
+            said.contains(versions) && said.contains(shown.trim_matches('`')),
+            "{said}"
+        );
+        assert!(
+            versions.is_empty() || said.contains("build it with version 0.14.1"),
+            "{said}"
+        );
     }
 }
 
@@ -200,7 +262,11 @@ fn mixed_generations_are_refused_with_an_import_of_each() {
         (
             &[
                 ("error", "drop", "(param i64)"),
-                ("process", "inherit_spawn", "(param i64 i32 i32 i32 i32 i32) (result i32)"),
+                (
+                    "process",
+                    "inherit_spawn",
+                    "(param i64 i32 i32 i32 i32 i32) (result i32)",
+                ),
                 ("process", "process_id", "(result i64)"),
             ][..],
             "lunatic::process::inherit_spawn",
@@ -225,7 +291,10 @@ fn mixed_generations_are_refused_with_an_import_of_each() {
         ),
     ] {
         let error = refusal(imports);
-        assert!(matches!(error, ModuleError::MixedGenerations { .. }), "{error:?}");
+        assert!(
+            matches!(error, ModuleError::MixedGenerations { .. }),
+            "{error:?}"
+        );
         let said = error.to_string();
         let (one, other) = (format!("`{one}`"), format!("`{other}`"));
         assert!(said.contains(&one) && said.contains(&other), "{said}");
@@ -242,7 +311,10 @@ fn handles_count_from_0_and_are_not_given_twice() {
             (call $say (call $this)))"#,
         [0, 1, 2],
     );
-    traps("(func (export \"main\") (drop (call $clone_process (i64.const 0))))", "there is no process 0");
+    traps(
+        "(func (export \"main\") (drop (call $clone_process (i64.const 0))))",
+        "there is no process 0",
+    );
 }
 
 #[test]
@@ -302,16 +374,31 @@ fn a_handle_travels_in_a_message_and_is_gone_from_its_sender() {
 
 #[test]
 fn what_is_no_handle_is_not_taken_for_one() {
-    let compose = "(call $compose (i64.const 0) (i64.const 0)) (drop (call $push_process (call $this)))";
+    let compose =
+        "(call $compose (i64.const 0) (i64.const 0)) (drop (call $push_process (call $this)))";
     for (what, words) in [
-        (format!("{compose} (drop (call $take_process (i64.const 1)))"), "has no resource 1"),
-        (format!("{compose} (drop (call $take_tcp_stream (i64.const 0)))"), "no stream"),
         (
-            format!("{compose} (drop (call $take_process (i64.const 0))) (drop (call $take_process (i64.const 0)))"),
+            format!("{compose} (drop (call $take_process (i64.const 1)))"),
+            "has no resource 1",
+        ),
+        (
+            format!("{compose} (drop (call $take_tcp_stream (i64.const 0)))"),
+            "no stream",
+        ),
+        (
+            format!(
+                "{compose} (drop (call $take_process (i64.const 0))) (drop (call $take_process (i64.const 0)))"
+            ),
             "was taken out already",
         ),
-        ("(drop (call $push_process (call $this)))".into(), "there is no message at hand"),
-        ("(call $send (call $this))".into(), "there is no message at hand"),
+        (
+            "(drop (call $push_process (call $this)))".into(),
+            "there is no message at hand",
+        ),
+        (
+            "(call $send (call $this))".into(),
+            "there is no message at hand",
+        ),
     ] {
         traps(&format!("(func (export \"main\") {what})"), words);
     }
@@ -339,8 +426,16 @@ fn lists_of_processes_travel_in_one_message() {
             (call $compose (i64.const 0) (i64.const 0))
             (loop $more (drop (call $push_process (call $this))) (br $more)))"#,
     ));
-    let exit = lab.exit(&environment.spawn(&module, "main", &[]).expect("nothing limits it"));
-    assert!(exit.trap().is_some_and(|trap| trap.reason.contains("at most 10000 bytes")), "{exit}");
+    let exit = lab.exit(
+        &environment
+            .spawn(&module, "main", &[])
+            .expect("nothing limits it"),
+    );
+    assert!(
+        exit.trap()
+            .is_some_and(|trap| trap.reason.contains("at most 10000 bytes")),
+        "{exit}"
+    );
 }
 
 #[test]
@@ -382,9 +477,16 @@ fn a_send_without_a_result_waits_for_room() {
                 (call $say (call $number))
                 (br_if $more (local.tee $count (i32.sub (local.get $count) (i32.const 1))))))"#,
     ));
-    let exit = lab.exit(&environment.spawn(&module, "main", &[]).expect("nothing limits it"));
+    let exit = lab.exit(
+        &environment
+            .spawn(&module, "main", &[])
+            .expect("nothing limits it"),
+    );
     assert!(exit.is_normal(), "{exit}");
-    assert_eq!(lab.hear_all::<40>(), std::array::from_fn(|number| number as i64));
+    assert_eq!(
+        lab.hear_all::<40>(),
+        std::array::from_fn(|number| number as i64)
+    );
 }
 
 #[test]
@@ -392,9 +494,19 @@ fn a_process_that_fills_its_own_mailbox_is_told() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| _ = config.limit(Limit::MailboxMessages, 3));
     let fill = "(func (export \"main\") (loop $more (call $post (call $this) (i64.const 0) (i64.const 0)) (br $more)))";
-    let exit = lab.exit(&environment.spawn(&lab.module(&older(fill)), "main", &[]).expect("nothing limits it"));
-    let reason = exit.trap().map(|trap| trap.reason.as_str()).unwrap_or_default();
-    assert!(reason.contains("is full") && reason.contains("lunatic::message::send"), "{exit}");
+    let exit = lab.exit(
+        &environment
+            .spawn(&lab.module(&older(fill)), "main", &[])
+            .expect("nothing limits it"),
+    );
+    let reason = exit
+        .trap()
+        .map(|trap| trap.reason.as_str())
+        .unwrap_or_default();
+    assert!(
+        reason.contains("is full") && reason.contains("lunatic::message::send"),
+        "{exit}"
+    );
 }
 
 #[test]
@@ -459,7 +571,11 @@ fn who_waits_when_nobody_is_left_goes_on() {
     let environment = lab.environment_with(|config| _ = config.closed());
     // Programs of 0.6 know no time that runs out: they see a message that they cannot read.
     for (generation, receive, result) in [
-        (Generation::V0_7, "(i32.const 0) (i32.const 0) (i32.const 0)", 9027),
+        (
+            Generation::V0_7,
+            "(i32.const 0) (i32.const 0) (i32.const 0)",
+            9027,
+        ),
         (Generation::V0_6, "(i64.const 0) (i32.const 0)", 0),
     ] {
         let module = lab.module(&guest_of(
@@ -470,7 +586,11 @@ fn who_waits_when_nobody_is_left_goes_on() {
                     (call $say (call $data_size)))"#
             ),
         ));
-        let exit = lab.exit(&environment.spawn(&module, "main", &[]).expect("nothing limits it"));
+        let exit = lab.exit(
+            &environment
+                .spawn(&module, "main", &[])
+                .expect("nothing limits it"),
+        );
         assert!(exit.is_normal(), "{exit}");
         assert_eq!(lab.hear_all(), [result, 0], "{generation:?}");
     }
@@ -572,10 +692,20 @@ fn who_does_not_ask_to_be_told_dies_with_its_child() {
     };
     let lab = Lab::new();
     assert!(matches!(lab.run(&body("")), Exit::LinkDied { .. }));
-    let told_and_not = "(call $die_when_link_dies (i32.const 0)) (call $die_when_link_dies (i32.const 2))";
-    assert!(matches!(lab.run(&body(told_and_not)), Exit::LinkDied { .. }));
-    assert!(lab.run(&body("(call $unlink (local.get $child))")).is_normal());
-    assert!(lab.run(&body("(call $die_when_link_dies (i32.const 0))")).is_normal());
+    let told_and_not =
+        "(call $die_when_link_dies (i32.const 0)) (call $die_when_link_dies (i32.const 2))";
+    assert!(matches!(
+        lab.run(&body(told_and_not)),
+        Exit::LinkDied { .. }
+    ));
+    assert!(
+        lab.run(&body("(call $unlink (local.get $child))"))
+            .is_normal()
+    );
+    assert!(
+        lab.run(&body("(call $die_when_link_dies (i32.const 0))"))
+            .is_normal()
+    );
 }
 
 #[test]
@@ -615,7 +745,11 @@ fn a_spawn_that_fails_is_an_error_with_a_sentence() {
             (call $try (i32.const 7) (i32.const 5) (i32.const 15) (i32.const 17)))"#,
     ));
     assert!(exit.is_normal(), "{exit}");
-    for words in ["no function `nobody`", "takes (i32), not ()", "takes (i32), not (i64)"] {
+    for words in [
+        "no function `nobody`",
+        "takes (i32), not ()",
+        "takes (i32), not (i64)",
+    ] {
         assert_eq!(lab.hear(), 1);
         let said = hear_text(&lab);
         assert!(said.contains(words), "{said}");
@@ -658,7 +792,10 @@ fn in_environment(memory: u64, compute: u64, names: &[&str], fields: &str, body:
     for name in names {
         let length = name.len();
         let _ = write!(data, "(data (i32.const {at}) \"{name}\")");
-        let _ = write!(allow, "(call $allow_namespace (i64.const 0) (i32.const {at}) (i32.const {length}))");
+        let _ = write!(
+            allow,
+            "(call $allow_namespace (i64.const 0) (i32.const {at}) (i32.const {length}))"
+        );
         at += length;
     }
     older(&format!(
@@ -696,7 +833,13 @@ fn an_environment_limits_memory_and_compute_and_functions() {
         (drop (call $next)) (call $say (call $get_tag))
         (call $say (i64.extend_i32_u
             (call $try_spawn (local.get $module) (i64.const 8) (i32.const 15) (i32.const 4))))"#;
-    let exit = lab.run(&in_environment(100_000, 1, &["lunatic::message"], fields, body));
+    let exit = lab.run(&in_environment(
+        100_000,
+        1,
+        &["lunatic::message"],
+        fields,
+        body,
+    ));
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear_all(), [5, 6, 7, 0]);
 
@@ -715,7 +858,8 @@ fn an_environment_has_at_most_its_creators_rights() {
     let fields = r#"(data (i32.const 0) "bind")
         (func (export "bind") (drop (call $tcp_bind (i32.const 4) (i32.const 32) (i32.const 0) (i32.const 0)
             (i32.const 0) (i32.const 8192))))"#;
-    let spawn = "(drop (call $try_spawn (local.get $module) (i64.const 5) (i32.const 0) (i32.const 4)))
+    let spawn =
+        "(drop (call $try_spawn (local.get $module) (i64.const 5) (i32.const 0) (i32.const 4)))
         (call $say (i64.extend_i32_u (call $receive (i32.const 0) (i32.const 0) (i32.const 50))))";
     let program = lab.module(&in_environment(1_000_000, 0, &[""], fields, spawn));
     for (granted, result) in [("", 9027), ("lunatic::networking", 1)] {
@@ -724,7 +868,11 @@ fn an_environment_has_at_most_its_creators_rights() {
                 config.deny(granted);
             }
         });
-        let exit = lab.exit(&environment.spawn(&program, "main", &[]).expect("a mention needs no right"));
+        let exit = lab.exit(
+            &environment
+                .spawn(&program, "main", &[])
+                .expect("a mention needs no right"),
+        );
         assert!(exit.is_normal(), "{exit}");
         // The child's death is told where its creator lacks the function, whatever it allowed.
         assert_eq!(lab.hear(), result, "without `{granted}`");
@@ -776,7 +924,12 @@ fn what_the_machine_does_not_have_is_an_error_with_a_sentence() {
             (call $say_error))"#,
     ));
     assert!(exit.is_normal(), "{exit}");
-    for words in ["no plugins", "no node `north`", "`/etc` cannot be granted", "not a wasm module"] {
+    for words in [
+        "no plugins",
+        "no node `north`",
+        "`/etc` cannot be granted",
+        "not a wasm module",
+    ] {
         assert_eq!(lab.hear(), 1);
         let said = hear_text(&lab);
         assert!(said.contains(words), "{said}");
@@ -798,7 +951,11 @@ fn a_module_too_many_is_an_error() {
             (call $say (local.get $added))
             (call $say_error))"#,
     ));
-    let exit = lab.exit(&environment.spawn(&module, "main", &[]).expect("nothing limits it"));
+    let exit = lab.exit(
+        &environment
+            .spawn(&module, "main", &[])
+            .expect("nothing limits it"),
+    );
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear(), 20);
     assert!(hear_text(&lab).contains("at most 20 modules"));
@@ -810,7 +967,9 @@ fn a_directory_of_the_callers_can_be_granted() {
     let directory = tempfile::tempdir().expect("there is room for temporary files");
     std::fs::create_dir(directory.path().join("inner")).expect("there is room");
     let environment = lab.environment_with(|config| {
-        config.preopen(directory.path(), "data", lunatic_vm::Access::Write).expect("it was just made");
+        config
+            .preopen(directory.path(), "data", lunatic_vm::Access::Write)
+            .expect("it was just made");
     });
     let module = lab.module(&older(
         r#"(data (i32.const 0) "data/inner")
@@ -821,7 +980,11 @@ fn a_directory_of_the_callers_can_be_granted() {
             (call $say (i64.extend_i32_u
                 (call $preopen_dir (i64.const 0) (i32.const 5) (i32.const 5) (i32.const 8192)))))"#,
     ));
-    let exit = lab.exit(&environment.spawn(&module, "main", &[]).expect("nothing limits it"));
+    let exit = lab.exit(
+        &environment
+            .spawn(&module, "main", &[])
+            .expect("nothing limits it"),
+    );
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear_all(), [0, 1]);
 }
@@ -888,9 +1051,13 @@ fn who_may_not_spawn_or_compile_gets_an_error() {
     );
     let (bytes, length) = binary(&inner);
     // The switches are the newer generation's.
-    let imports =
-        ["compile_module", "create_config", "spawn", "monitor"].map(|name| format!("lunatic::process::{name}"));
-    let imports: Vec<&str> = imports.iter().map(String::as_str).chain(["lunatic::message::receive"]).collect();
+    let imports = ["compile_module", "create_config", "spawn", "monitor"]
+        .map(|name| format!("lunatic::process::{name}"));
+    let imports: Vec<&str> = imports
+        .iter()
+        .map(String::as_str)
+        .chain(["lunatic::message::receive"])
+        .collect();
     let outer = guest(
         &imports,
         &format!(
@@ -906,7 +1073,10 @@ fn who_may_not_spawn_or_compile_gets_an_error() {
     );
     let exit = lab.run(&outer);
     assert!(exit.is_normal(), "{exit}");
-    for words in ["does not let its processes spawn", "does not let its processes compile"] {
+    for words in [
+        "does not let its processes spawn",
+        "does not let its processes compile",
+    ] {
         assert_eq!(lab.hear(), 1);
         let said = hear_text(&lab);
         assert!(said.contains(words), "{said}");
@@ -999,7 +1169,10 @@ fn a_name_is_given_to_another_by_who_registered_it_or_has_it() {
 
 #[test]
 fn a_name_is_neither_taken_nor_removed_by_others() {
-    for theft in ["(call $name (i32.const 0) (call $this_env) (call $this))", "(call $unname (i32.const 0))"] {
+    for theft in [
+        "(call $name (i32.const 0) (call $this_env) (call $this))",
+        "(call $unname (i32.const 0))",
+    ] {
         says(
             &format!(
                 r#"{NAMES} (func (export "thief") (drop {theft}))

@@ -48,7 +48,9 @@ fn db(environment: &Environment) -> Option<Pid> {
 }
 
 fn spawn(environment: &Environment, module: &Module, function: &str) -> lunatic_vm::Process {
-    environment.spawn(module, function, &[]).expect("nothing limits it")
+    environment
+        .spawn(module, function, &[])
+        .expect("nothing limits it")
 }
 
 #[test]
@@ -64,7 +66,9 @@ fn t053_of_a_hundred_callers_at_once_one_spawns_and_all_reach_it() {
             (drop (call $send (call $answer))))"#,
     ));
     for _ in 0..20 {
-        let callers: Vec<_> = (0..CALLERS).map(|_| spawn(&environment, &module, "main")).collect();
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|_| spawn(&environment, &module, "main"))
+            .collect();
         for caller in &callers {
             caller.send(0, b"go").expect("there is room");
         }
@@ -82,11 +86,22 @@ fn t053_of_a_hundred_callers_at_once_one_spawns_and_all_reach_it() {
             assert!(lab.exit(caller).is_normal());
         }
         assert_eq!(environment.used(Limit::Names), 1);
-        assert_eq!(environment.used(Limit::Processes), 1, "nobody else was spawned");
-        let service = lab.vm.process(db(&environment).expect("it has the name")).expect("it is alive");
+        assert_eq!(
+            environment.used(Limit::Processes),
+            1,
+            "nobody else was spawned"
+        );
+        let service = lab
+            .vm
+            .process(db(&environment).expect("it has the name"))
+            .expect("it is alive");
         service.kill();
         lab.exit(&service);
-        assert_eq!((db(&environment), environment.used(Limit::Names)), (None, 0), "the name dies with the process");
+        assert_eq!(
+            (db(&environment), environment.used(Limit::Names)),
+            (None, 0),
+            "the name dies with the process"
+        );
     }
 }
 
@@ -102,7 +117,10 @@ fn a_spawn_that_fails_registers_nothing() {
     let environment = lab.environment();
     assert!(lab.exit(&spawn(&environment, &module, "main")).is_normal());
     assert_eq!(lab.hear_all(), [FAILED, 11]);
-    assert_eq!((db(&environment), environment.used(Limit::Names)), (None, 0));
+    assert_eq!(
+        (db(&environment), environment.used(Limit::Names)),
+        (None, 0)
+    );
 }
 
 #[test]
@@ -118,9 +136,16 @@ fn a_bound_that_is_reached_spawns_nobody_and_registers_nothing() {
             config.limit(limit, bound);
         });
         let caller = spawn(&environment, &module, "main");
-        assert!(lab.exit(&caller).is_normal(), "{limit:?}: nobody was linked who could have died");
+        assert!(
+            lab.exit(&caller).is_normal(),
+            "{limit:?}: nobody was linked who could have died"
+        );
         assert_eq!(lab.hear_all(), [FAILED, 5], "{limit:?}");
-        assert_eq!((db(&environment), environment.used(Limit::Names)), (None, 0), "{limit:?}");
+        assert_eq!(
+            (db(&environment), environment.used(Limit::Names)),
+            (None, 0),
+            "{limit:?}"
+        );
         assert_eq!(environment.used(Limit::Processes), 0, "{limit:?}");
     }
 }
@@ -146,8 +171,14 @@ fn who_is_found_is_told_with_node_0_and_needs_no_right_to_spawn() {
     assert_eq!(lab.hear_all(), [SPAWNED, 0]);
     let holder = db(&environment).expect("it has the name");
     // A configuration that was just made lets nobody spawn.
-    assert!(lab.exit(&spawn(&environment, &module, "parent")).is_normal());
-    assert_eq!(lab.hear_all(), [SPAWNED, FOUND, 0, holder.number().cast_signed()]);
+    assert!(
+        lab.exit(&spawn(&environment, &module, "parent"))
+            .is_normal()
+    );
+    assert_eq!(
+        lab.hear_all(),
+        [SPAWNED, FOUND, 0, holder.number().cast_signed()]
+    );
 }
 
 #[test]
@@ -166,9 +197,18 @@ fn who_may_not_spawn_and_finds_nobody_traps() {
                 (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 64) (i32.const 72))))"#,
     ));
     let exit = lab.exit(&spawn(&environment, &module, "main"));
-    let trap = exit.trap().expect("the child trapped, and its parent with it");
-    assert!(trap.reason.contains("does not let its processes spawn") && trap.reason.contains("get_or_spawn"), "{exit}");
-    assert_eq!((db(&environment), environment.used(Limit::Names)), (None, 0));
+    let trap = exit
+        .trap()
+        .expect("the child trapped, and its parent with it");
+    assert!(
+        trap.reason.contains("does not let its processes spawn")
+            && trap.reason.contains("get_or_spawn"),
+        "{exit}"
+    );
+    assert_eq!(
+        (db(&environment), environment.used(Limit::Names)),
+        (None, 0)
+    );
 }
 
 #[test]
@@ -200,7 +240,9 @@ fn a_name_that_another_registered_is_found_whatever_its_version() {
     ));
     let holder = spawn(&environment, &module, "wait");
     let number = holder.pid().number().cast_signed();
-    let asker = environment.spawn(&module, "main", &[Val::I64(number)]).expect("nothing limits it");
+    let asker = environment
+        .spawn(&module, "main", &[Val::I64(number)])
+        .expect("nothing limits it");
     assert!(lab.exit(&asker).is_normal());
     assert_eq!(lab.hear_all(), [FOUND, number]);
     holder.kill();

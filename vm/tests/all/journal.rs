@@ -10,7 +10,10 @@ fn it_tells_the_processes_of_a_program_apart() {
     let lab = Lab::new();
     let journal = Journal::bounded(64 << 10);
     let environment = lab.environment_with(|config| {
-        config.journal(&journal).stdout(Stdio::Null).stderr(Stdio::Null);
+        config
+            .journal(&journal)
+            .stdout(Stdio::Null)
+            .stderr(Stdio::Null);
     });
     let text = wasi::program(
         r#"(data (i32.const 1024) "one two")
@@ -22,7 +25,11 @@ fn it_tells_the_processes_of_a_program_apart() {
             (call $proc_exit (i32.const 3)))"#,
     );
     let module = lab.module(&text);
-    let spawn = |function| environment.spawn(&module, function, &[]).expect("nothing limits it");
+    let spawn = |function| {
+        environment
+            .spawn(&module, function, &[])
+            .expect("nothing limits it")
+    };
     let one = spawn("one");
     lab.exit(&one);
     let two = spawn("two");
@@ -66,7 +73,9 @@ fn what_is_written_goes_where_it_goes_as_well() {
     let mut piped = Vec::new();
     lab.wait_for("the end of the pipe", reader.read_to_end(&mut piped));
     assert_eq!(piped, b"both");
-    assert!(matches!(&journal.take()[..], [entry] if matches!(&entry.event, Event::Output(bytes) if bytes == b"both")));
+    assert!(
+        matches!(&journal.take()[..], [entry] if matches!(&entry.event, Event::Output(bytes) if bytes == b"both"))
+    );
 }
 
 #[test]
@@ -84,13 +93,20 @@ fn environments_that_a_process_makes_are_in_it() {
             (drop (call $spawn (i64.const 0) (call $create_config) (i64.const -1)
                 (i32.const 0) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 40))))"#,
     );
-    let main = environment.spawn(&lab.module(&text), "main", &[]).expect("nothing limits it");
+    let main = environment
+        .spawn(&lab.module(&text), "main", &[])
+        .expect("nothing limits it");
     assert!(lab.exit(&main).is_normal());
     lab.wait_for("the child's end", environment.ended());
     let entries = journal.take();
-    let [entry] = &entries[..] else { panic!("{entries:?}") };
+    let [entry] = &entries[..] else {
+        panic!("{entries:?}")
+    };
     assert_eq!(&*entry.process, "child");
-    assert!(matches!(&entry.event, Event::Failed(Exit::Trapped(_))), "{entry:?}");
+    assert!(
+        matches!(&entry.event, Event::Failed(Exit::Trapped(_))),
+        "{entry:?}"
+    );
 }
 
 #[test]
@@ -107,14 +123,21 @@ fn what_lingers_is_ended_by_the_host() {
             (drop (call $spawn (i64.const 0) (i64.const -1) (i64.const -1)
                 (i32.const 0) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 40))))"#,
     );
-    let main = environment.spawn_main(&lab.module(&text), "main", &[]).expect("nothing limits it");
+    let main = environment
+        .spawn_main(&lab.module(&text), "main", &[])
+        .expect("nothing limits it");
     assert!(lab.exit(&main).is_normal());
     let left = environment.processes();
-    let [child] = &left[..] else { panic!("{left:?}") };
+    let [child] = &left[..] else {
+        panic!("{left:?}")
+    };
     assert_eq!(child.name(), "child");
     environment.end();
     assert!(matches!(lab.exit(child), Exit::Killed));
-    assert!(lab.heard_nothing_more(), "nobody is told that he is the last");
+    assert!(
+        lab.heard_nothing_more(),
+        "nobody is told that he is the last"
+    );
 }
 
 #[test]
@@ -128,12 +151,22 @@ fn whoever_waits_for_an_entry_is_told_of_the_first() {
     for _ in 0..100 {
         let (mut one, mut other) = (pin!(journal.filled()), pin!(journal.filled()));
         lab.vm.block_on(async {
-            assert!(futures_lite::future::poll_once(one.as_mut()).await.is_none());
-            assert!(futures_lite::future::poll_once(other.as_mut()).await.is_none());
+            assert!(
+                futures_lite::future::poll_once(one.as_mut())
+                    .await
+                    .is_none()
+            );
+            assert!(
+                futures_lite::future::poll_once(other.as_mut())
+                    .await
+                    .is_none()
+            );
             // One that is dropped takes nothing from the others.
             drop(Box::pin(journal.filled()));
         });
-        let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+        let process = environment
+            .spawn(&module, "main", &[])
+            .expect("nothing limits it");
         lab.wait_for("one to be told", one);
         lab.wait_for("the other to be told", other);
         lab.wait_for("who comes late to be told", journal.filled());

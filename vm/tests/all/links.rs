@@ -27,7 +27,12 @@ fn t050_monitoring_the_dead_answers_noproc_at_once() {
     let lab = Lab::new();
     let [watcher, dead] = actors(&lab);
     dead.finish();
-    for pid in [dead.pid(), Pid::from_number(77), Pid::from_number(u64::MAX), Pid::from_number(0)] {
+    for pid in [
+        dead.pid(),
+        Pid::from_number(77),
+        Pid::from_number(u64::MAX),
+        Pid::from_number(0),
+    ] {
         watcher.monitor(3, pid);
         assert_eq!(watcher.take(&[3]), Mail::ProcessDied(3, pid, NO_PROCESS));
         assert_eq!(watcher.take(&[]), Mail::TimedOut, "once");
@@ -43,7 +48,10 @@ fn linking_with_the_dead_kills_or_tells_like_any_failure() {
     told.link(5, dead.pid());
     assert_eq!(told.take(&[5]), Mail::LinkDied(5, dead.pid(), NO_PROCESS));
     dies.command("link", [0, dead.pid().number().cast_signed(), 0], b"");
-    assert_eq!(died_of(&lab.exit(&dies.process)), Some((dead.pid(), ExitKind::NoProcess)));
+    assert_eq!(
+        died_of(&lab.exit(&dies.process)),
+        Some((dead.pid(), ExitKind::NoProcess))
+    );
 }
 
 #[test]
@@ -63,24 +71,46 @@ fn t049_a_link_made_while_the_other_dies_fails_exactly_once() {
         linker.link(1, other.pid());
         linker.monitor(3, other.pid());
         witness.link(4, other.pid());
-        assert_eq!(witness.receive(&[2], -1), Mail::ProcessDied(2, other.pid(), KILLED));
-        let Mail::LinkDied(1, pid, KILLED | NO_PROCESS) = linker.receive(&[1], -1) else { panic!("round {round}") };
+        assert_eq!(
+            witness.receive(&[2], -1),
+            Mail::ProcessDied(2, other.pid(), KILLED)
+        );
+        let Mail::LinkDied(1, pid, KILLED | NO_PROCESS) = linker.receive(&[1], -1) else {
+            panic!("round {round}")
+        };
         assert_eq!(pid, other.pid());
         // The older monitor was there when the process died, and keeps its reason whatever the later one is told.
-        assert_eq!(linker.receive(&[2], -1), Mail::ProcessDied(2, other.pid(), KILLED));
-        let Mail::ProcessDied(3, _, KILLED | NO_PROCESS) = linker.receive(&[3], -1) else { panic!("round {round}") };
+        assert_eq!(
+            linker.receive(&[2], -1),
+            Mail::ProcessDied(2, other.pid(), KILLED)
+        );
+        let Mail::ProcessDied(3, _, KILLED | NO_PROCESS) = linker.receive(&[3], -1) else {
+            panic!("round {round}")
+        };
         lab.exit(&other.process);
-        assert_eq!(linker.take(&[]), Mail::TimedOut, "round {round}: nothing twice");
+        assert_eq!(
+            linker.take(&[]),
+            Mail::TimedOut,
+            "round {round}: nothing twice"
+        );
         // A link that was there fails with its reason, under the newer tag if the second call came before that. If it came
         // later, it is a link with the dead.
         match witness.take(&[]) {
             Mail::LinkDied(4, _, KILLED) => {}
             Mail::LinkDied(1, _, KILLED) => {
-                assert_eq!(witness.take(&[]), Mail::LinkDied(4, other.pid(), NO_PROCESS), "round {round}");
+                assert_eq!(
+                    witness.take(&[]),
+                    Mail::LinkDied(4, other.pid(), NO_PROCESS),
+                    "round {round}"
+                );
             }
             other => panic!("round {round}: {other:?}"),
         }
-        assert_eq!(witness.take(&[]), Mail::TimedOut, "round {round}: nothing twice");
+        assert_eq!(
+            witness.take(&[]),
+            Mail::TimedOut,
+            "round {round}: nothing twice"
+        );
     }
 }
 
@@ -98,7 +128,11 @@ fn t052_a_link_does_what_erlang_says_whoever_made_it() {
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     for is_told in [false, true] {
         for made_by_other in [false, true] {
-            for (end, kind) in [(End::Normal, NORMAL), (End::Trap, TRAPPED), (End::Kill, KILLED)] {
+            for (end, kind) in [
+                (End::Normal, NORMAL),
+                (End::Trap, TRAPPED),
+                (End::Kill, KILLED),
+            ] {
                 let case = format!("told {is_told}, linked by the other {made_by_other}, {end:?}");
                 let [one, other] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &module));
                 one.die_when_link_dies(!is_told);
@@ -116,10 +150,17 @@ fn t052_a_link_does_what_erlang_says_whoever_made_it() {
                 };
                 match (is_told, end) {
                     (_, End::Normal) => assert_eq!(one.take(&[]), Mail::TimedOut, "{case}"),
-                    (true, _) => assert_eq!(one.take(&[]), Mail::LinkDied(9, other.pid(), kind), "{case}"),
+                    (true, _) => assert_eq!(
+                        one.take(&[]),
+                        Mail::LinkDied(9, other.pid(), kind),
+                        "{case}"
+                    ),
                     (false, _) => {
                         let exit = lab.exit(&one.process);
-                        assert_eq!(died_of(&exit).map(|(pid, kind)| (pid, kind as i64)), Some((other.pid(), kind)));
+                        assert_eq!(
+                            died_of(&exit).map(|(pid, kind)| (pid, kind as i64)),
+                            Some((other.pid(), kind))
+                        );
                     }
                 }
             }
@@ -172,8 +213,14 @@ fn a_monitor_that_is_taken_back_says_nothing_and_the_others_stay() {
     assert!(!watcher.stop_monitoring(2, other.pid()));
     assert!(!watcher.stop_monitoring(7, other.pid()));
     other.trap();
-    assert_eq!(watcher.take(&[]), Mail::ProcessDied(1, other.pid(), TRAPPED));
-    assert_eq!(watcher.take(&[]), Mail::ProcessDied(3, other.pid(), TRAPPED));
+    assert_eq!(
+        watcher.take(&[]),
+        Mail::ProcessDied(1, other.pid(), TRAPPED)
+    );
+    assert_eq!(
+        watcher.take(&[]),
+        Mail::ProcessDied(3, other.pid(), TRAPPED)
+    );
     assert_eq!(watcher.take(&[]), Mail::TimedOut);
 }
 
@@ -183,7 +230,11 @@ fn linked(lab: &Lab, environment: &Environment, module: &Module, count: usize) -
     for _ in 0..count {
         let before = processes.last().map_or(0, |process| process.pid().number());
         let parameter = Val::I64(before.cast_signed());
-        processes.push(environment.spawn(module, "main", &[parameter]).expect("nothing limits it"));
+        processes.push(
+            environment
+                .spawn(module, "main", &[parameter])
+                .expect("nothing limits it"),
+        );
         lab.hear();
     }
     processes
@@ -223,8 +274,14 @@ fn t048_in_a_ring_of_a_thousand_links_all_die_once_of_the_first() {
     closer.link(2, ring[999].pid());
     ring[500].send(0, b"").expect("there is room");
     assert!(matches!(lab.exit(&ring[500]), Exit::Trapped(_)));
-    for process in ring.iter().filter(|process| process.pid() != ring[500].pid()) {
-        assert_eq!(died_of(&lab.exit(process)), Some((ring[500].pid(), ExitKind::Trapped)));
+    for process in ring
+        .iter()
+        .filter(|process| process.pid() != ring[500].pid())
+    {
+        assert_eq!(
+            died_of(&lab.exit(process)),
+            Some((ring[500].pid(), ExitKind::Trapped))
+        );
     }
     let mut tags = [closer.receive(&[], -1), closer.receive(&[], -1)].map(|mail| match mail {
         Mail::LinkDied(tag, ..) => tag,
@@ -257,7 +314,9 @@ fn t059_ten_thousand_linked_children_die_with_their_parent() {
             (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1))))"#,
         ),
     ));
-    let parent = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let parent = environment
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     lab.hear();
     assert_eq!(lab.vm.processes().len(), 10_000);
     parent.kill();
@@ -294,7 +353,10 @@ fn a_spawn_with_a_link_is_linked_before_the_childs_first_instruction() {
                 (call $say (i64.const 42)))"#,
         ),
     ));
-    let process = lab.environment().spawn(&module, "main", &[]).expect("nothing limits it");
+    let process = lab
+        .environment()
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     assert!(lab.exit(&process).is_normal());
     assert_eq!(lab.hear(), 42);
 }
@@ -313,10 +375,15 @@ fn t058_a_supervisor_that_dies_while_its_child_starts_takes_the_child_along() {
     let spawner = lab.module(&actor::module());
     for _ in 0..50 {
         let parent = Actor::spawn(&lab, &environment, &spawner);
-        let child = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+        let child = environment
+            .spawn(&module, "main", &[])
+            .expect("nothing limits it");
         parent.link(0, child.pid());
         parent.process.kill();
-        assert_eq!(died_of(&lab.exit(&child)), Some((parent.pid(), ExitKind::Killed)));
+        assert_eq!(
+            died_of(&lab.exit(&child)),
+            Some((parent.pid(), ExitKind::Killed))
+        );
     }
 }
 
@@ -333,11 +400,19 @@ fn t043_a_flood_of_signals_is_bounded_and_ends_its_author() {
         ))
     };
     for (name, call) in [
-        ("lunatic::process::monitor", "(call $monitor (i64.const 99))"),
-        ("lunatic::process::monitor_tagged", "(call $monitor_tagged (local.get $tag) (i64.const 99))"),
+        (
+            "lunatic::process::monitor",
+            "(call $monitor (i64.const 99))",
+        ),
+        (
+            "lunatic::process::monitor_tagged",
+            "(call $monitor_tagged (local.get $tag) (i64.const 99))",
+        ),
     ] {
         let exit = flood(name, call);
-        let Exit::Trapped(trap) = &exit else { panic!("{name}: {exit}") };
+        let Exit::Trapped(trap) = &exit else {
+            panic!("{name}: {exit}")
+        };
         assert!(trap.reason.contains("100000"), "{}", trap.reason);
     }
 }
@@ -357,7 +432,10 @@ fn t078_a_second_kill_and_a_kill_of_oneself_are_kills() {
     let worker = supervisor.spawn_actor(4, -1).expect("nothing limits it");
     worker.command("kill", [supervisor.pid().number().cast_signed(), 0, 0], b"");
     assert!(matches!(lab.exit(&supervisor.process), Exit::Killed));
-    assert_eq!(died_of(&lab.exit(&worker.process)), Some((supervisor.pid(), ExitKind::Killed)));
+    assert_eq!(
+        died_of(&lab.exit(&worker.process)),
+        Some((supervisor.pid(), ExitKind::Killed))
+    );
 }
 
 #[test]
@@ -367,6 +445,10 @@ fn a_machine_is_dropped_while_chains_of_links_wait() {
     let chain = linked(&lab, &environment, &module, 5_000);
     drop(lab);
     for process in &chain {
-        assert!(process.exit().is_some_and(|exit| matches!(exit, Exit::Killed | Exit::LinkDied { .. })));
+        assert!(
+            process
+                .exit()
+                .is_some_and(|exit| matches!(exit, Exit::Killed | Exit::LinkDied { .. }))
+        );
     }
 }

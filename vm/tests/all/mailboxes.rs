@@ -32,10 +32,14 @@ fn messages_of_one_sender_keep_their_order() {
                 (i64.store (local.get $due) (i64.add (i64.const 1) (i64.load (local.get $due))))
                 (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1))))))"#,
     ));
-    let receiver = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let receiver = environment
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     let to = Val::I64(receiver.pid().number().cast_signed());
     for tag in 1..=4 {
-        environment.spawn(&module, "send", &[to, Val::I64(tag)]).expect("nothing limits it");
+        environment
+            .spawn(&module, "send", &[to, Val::I64(tag)])
+            .expect("nothing limits it");
     }
     let exit = lab.exit(&receiver);
     assert!(exit.is_normal(), "{exit}");
@@ -52,7 +56,10 @@ fn a_message_comes_before_its_senders_end() {
         assert_eq!(sender.send(watcher.pid(), 5, number), 0);
         sender.process.kill();
         assert_eq!(watcher.receive(&[], -1), Mail::Data(5, number));
-        assert_eq!(watcher.receive(&[], -1), Mail::ProcessDied(0, sender.pid(), ExitKind::Killed as i64));
+        assert_eq!(
+            watcher.receive(&[], -1),
+            Mail::ProcessDied(0, sender.pid(), ExitKind::Killed as i64)
+        );
     }
 }
 
@@ -87,9 +94,13 @@ fn t046_a_receive_whose_time_runs_out_as_a_message_comes_loses_and_reorders_noth
     ));
     let receivers: Vec<_> = (0..3)
         .map(|_| {
-            let receiver = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+            let receiver = environment
+                .spawn(&module, "main", &[])
+                .expect("nothing limits it");
             let to = Val::I64(receiver.pid().number().cast_signed());
-            environment.spawn(&module, "send", &[to]).expect("nothing limits it");
+            environment
+                .spawn(&module, "send", &[to])
+                .expect("nothing limits it");
             receiver
         })
         .collect();
@@ -124,15 +135,22 @@ fn t042_a_flood_fills_a_mailbox_to_its_bound_and_the_senders_are_told() {
             (drop (call $receive (i32.const 0) (i32.const 1) (i64.const -1)))
             (call $say (i64.const -1)))"#,
     ));
-    let victim = environment.spawn(&victim, "main", &[]).expect("nothing limits it");
+    let victim = environment
+        .spawn(&victim, "main", &[])
+        .expect("nothing limits it");
     let to = Val::I64(victim.pid().number().cast_signed());
     for _ in 0..1000 {
-        environment.spawn(&flooder, "main", &[to]).expect("nothing limits it");
+        environment
+            .spawn(&flooder, "main", &[to])
+            .expect("nothing limits it");
     }
     let full: i64 = (0..1000).map(|_| lab.hear()).sum();
     assert_eq!(full, 20_000 - 100);
     assert_eq!(victim.mailbox_size(), (100, 800));
-    assert!(matches!(victim.send(8, b""), Err(SendError::MailboxFull(..))));
+    assert!(matches!(
+        victim.send(8, b""),
+        Err(SendError::MailboxFull(..))
+    ));
     // A signal always finds room, and the owner of the flooded mailbox lives.
     let actor = Actor::spawn(&lab, &environment, &module);
     actor.link(0, victim.pid());
@@ -169,17 +187,25 @@ fn an_offer_to_a_full_mailbox_is_refused_without_waiting() {
             (drop (call $receive (i32.const 0) (i32.const 1) (i64.const -1))))"#,
     ));
     for (function, turns) in [("offer_bytes", 1), ("send_bytes", 2)] {
-        let receiver = small.spawn(&receiver, "main", &[]).expect("nothing limits it");
+        let receiver = small
+            .spawn(&receiver, "main", &[])
+            .expect("nothing limits it");
         let send = format!(
             "(call $say (i64.extend_i32_u (call ${function} (local.get $to) (i64.const 1)
                 (i32.const 0) (i32.const 8) (i32.const 0) (i32.const 0))))"
         );
         let sender = lab.module(&guest(
             &[&format!("lunatic::message::{function}")],
-            &format!(r#"(func (export "main") (param $to i64) {})"#, send.repeat(3)),
+            &format!(
+                r#"(func (export "main") (param $to i64) {})"#,
+                send.repeat(3)
+            ),
         ));
         let to = Val::I64(receiver.pid().number().cast_signed());
-        let sender = lab.environment().spawn(&sender, "main", &[to]).expect("nothing limits it");
+        let sender = lab
+            .environment()
+            .spawn(&sender, "main", &[to])
+            .expect("nothing limits it");
         assert_eq!([lab.hear(), lab.hear(), lab.hear()], [0, 0, FULL]);
         assert!(lab.exit(&sender).is_normal());
         assert_eq!(sender.turns(), turns, "{function}");
@@ -205,9 +231,13 @@ fn a_sender_that_waits_for_room_gets_it_from_a_receiver_that_is_ready() {
         (func (export "main")
             (loop $again (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1))) (br $again)))"#,
     ));
-    let receiver = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let receiver = environment
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     let to = Val::I64(receiver.pid().number().cast_signed());
-    environment.spawn(&module, "send", &[to]).expect("nothing limits it");
+    environment
+        .spawn(&module, "send", &[to])
+        .expect("nothing limits it");
     assert_eq!(lab.hear(), 1);
 }
 
@@ -215,17 +245,27 @@ fn a_sender_that_waits_for_room_gets_it_from_a_receiver_that_is_ready() {
 fn t044_a_message_is_refused_at_its_bound_of_bytes_and_of_resources() {
     let lab = Lab::new();
     let exit = lab.run(&guest(
-        &["lunatic::message::create_data", "lunatic::message::push_module"],
+        &[
+            "lunatic::message::create_data",
+            "lunatic::message::push_module",
+        ],
         r#"(func (export "main") (call $create_data (i64.const 0) (i64.const -1))
             (loop $again (drop (call $push_module (i64.const -1))) (br $again)))"#,
     ));
     assert!(exit.to_string().contains("at most 256 resources"), "{exit}");
     let exit = lab.run(&guest(
-        &["lunatic::message::create_data", "lunatic::message::write_data"],
+        &[
+            "lunatic::message::create_data",
+            "lunatic::message::write_data",
+        ],
         r#"(func (export "main") (call $create_data (i64.const 0) (i64.const 1073741824))
             (loop $again (drop (call $write_data (i32.const 0) (i32.const 65536))) (br $again)))"#,
     ));
-    assert!(exit.to_string().contains("a message has at most 16777216 bytes"), "{exit}");
+    assert!(
+        exit.to_string()
+            .contains("a message has at most 16777216 bytes"),
+        "{exit}"
+    );
     let small = lab.environment_with(|config| {
         config.limit(Limit::MessageBytes, 7);
     });
@@ -240,9 +280,13 @@ fn t044_a_message_is_refused_at_its_bound_of_bytes_and_of_resources() {
         (environment.clone(), module)
     });
     let receiver = Actor::spawn(&lab, &lab.environment(), &module);
-    let tight = small.spawn(&linger(&lab), "main", &[]).expect("nothing limits it");
+    let tight = small
+        .spawn(&linger(&lab), "main", &[])
+        .expect("nothing limits it");
     for ((environment, module), to) in [(inside, receiver.pid()), (outside, tight.pid())] {
-        environment.spawn(&module, "main", &[Val::I64(to.number().cast_signed())]).expect("nothing limits it");
+        environment
+            .spawn(&module, "main", &[Val::I64(to.number().cast_signed())])
+            .expect("nothing limits it");
         assert_eq!(lab.hear(), TOO_LARGE);
     }
 }
@@ -310,7 +354,11 @@ fn a_signal_with_a_tag_is_found_by_it_and_keeps_its_place() {
     one.finish();
     assert_eq!(watcher.send(watcher.pid(), 0, 1), 0);
     other.finish();
-    assert_eq!(watcher.take(&[0]), Mail::Data(0, 1), "an end without a tag is not found by the tag 0");
+    assert_eq!(
+        watcher.take(&[0]),
+        Mail::Data(0, 1),
+        "an end without a tag is not found by the tag 0"
+    );
     assert_eq!(watcher.take(&[4]), Mail::ProcessDied(4, other.pid(), 0));
     assert_eq!(watcher.take(&[]), Mail::ProcessDied(0, one.pid(), 0));
 }
@@ -320,7 +368,9 @@ fn run_closed(lab: &Lab, text: &str) -> Exit {
     let environment = lab.environment_with(|config| {
         config.closed();
     });
-    let process = environment.spawn(&lab.module(text), "main", &[]).expect("nothing limits it");
+    let process = environment
+        .spawn(&lab.module(text), "main", &[])
+        .expect("nothing limits it");
     lab.exit(&process)
 }
 
@@ -354,7 +404,9 @@ fn nobody_is_told_to_be_the_last_when_the_program_ends_with_its_main_process() {
         let environment = lab.environment_with(|config| {
             config.closed();
         });
-        let main = environment.spawn_main(&module, "main", &[]).expect("nothing limits it");
+        let main = environment
+            .spawn_main(&module, "main", &[])
+            .expect("nothing limits it");
         assert!(lab.exit(&main).is_normal());
         lab.wait_for("the child to be killed", environment.ended());
         assert_eq!(lab.hear(), 1);
@@ -432,8 +484,14 @@ fn a_receive_with_a_time_limit_waits_for_it_also_alone() {
 fn a_program_that_the_host_may_send_to_waits_on() {
     let lab = Lab::new();
     let module = linger(&lab);
-    let process = lab.environment().spawn(&module, "main", &[]).expect("nothing limits it");
-    let other = lab.environment().spawn(&module, "main", &[]).expect("nothing limits it");
+    let process = lab
+        .environment()
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
+    let other = lab
+        .environment()
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     other.kill();
     lab.exit(&other);
     assert!(process.is_alive());

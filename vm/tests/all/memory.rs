@@ -22,11 +22,31 @@ fn is_alone(test: &str, through: &[&str]) -> bool {
         return true;
     }
     let own = std::env::current_exe().expect("a test knows its file");
-    let mut words = through.iter().map(|word| word.to_string()).collect::<Vec<_>>();
-    words.extend([own.display().to_string(), test.into(), "--exact".into(), "--nocapture".into()]);
-    let output = Command::new(&words[0]).args(&words[1..]).env(ALONE, "1").output().expect("the test can be started");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && text.contains("1 passed"), "{test} alone: {}\n{text}", output.status);
+    let mut words = through
+        .iter()
+        .map(|word| word.to_string())
+        .collect::<Vec<_>>();
+    words.extend([
+        own.display().to_string(),
+        test.into(),
+        "--exact".into(),
+        "--nocapture".into(),
+    ]);
+    let output = Command::new(&words[0])
+        .args(&words[1..])
+        .env(ALONE, "1")
+        .output()
+        .expect("the test can be started");
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{test} alone: {}\n{text}",
+        output.status
+    );
     false
 }
 
@@ -40,37 +60,63 @@ fn t020_a_memory_grows_to_its_limit_and_not_beyond() {
            (func (export "give_up") (if (i32.eq (memory.grow (i32.const 100)) (i32.const -1)) (then unreachable)))"#,
     ));
     let environment = limited(&lab, Limit::Memory, 10 * PAGE + 100);
-    let process = environment.spawn(&module, "main", &[]).expect("one page fits");
+    let process = environment
+        .spawn(&module, "main", &[])
+        .expect("one page fits");
     assert!(lab.exit(&process).is_normal());
     assert_eq!(lab.hear(), 10);
     // One that does not go on ends with the limit, and with what it would have needed.
-    let process = environment.spawn(&module, "give_up", &[]).expect("one page fits");
-    let expected = LimitReached { limit: Limit::Memory, allowed: 10 * PAGE + 100, wanted: Some(101 * PAGE) };
+    let process = environment
+        .spawn(&module, "give_up", &[])
+        .expect("one page fits");
+    let expected = LimitReached {
+        limit: Limit::Memory,
+        allowed: 10 * PAGE + 100,
+        wanted: Some(101 * PAGE),
+    };
     let exit = lab.exit(&process);
-    assert!(matches!(exit, Exit::Limit(reached) if reached == expected), "{exit}");
+    assert!(
+        matches!(exit, Exit::Limit(reached) if reached == expected),
+        "{exit}"
+    );
     assert_eq!(environment.used(Limit::TotalMemory), 0);
 }
 
 #[test]
 fn t021_all_memories_of_a_process_have_one_limit() {
     let lab = Lab::new();
-    let memories: String = (0..8).map(|number| format!("(memory $m{number} 1)")).collect();
-    let grow: String = (0..8)
-        .map(|number| format!("(loop (br_if 0 (i32.ne (memory.grow $m{number} (i32.const 1)) (i32.const -1))))"))
+    let memories: String = (0..8)
+        .map(|number| format!("(memory $m{number} 1)"))
         .collect();
-    let sizes: String = (0..8).map(|number| format!("(memory.size $m{number})")).collect();
+    let grow: String = (0..8)
+        .map(|number| {
+            format!(
+                "(loop (br_if 0 (i32.ne (memory.grow $m{number} (i32.const 1)) (i32.const -1))))"
+            )
+        })
+        .collect();
+    let sizes: String = (0..8)
+        .map(|number| format!("(memory.size $m{number})"))
+        .collect();
     let module = lab.module(
         &format!(
             "(module (import \"test\" \"say\" (func $say (param i64))) {memories}
             (func (export \"main\") {grow} {sizes} {} (call $say (i64.extend_i32_u))))",
             "i32.add ".repeat(7)
         )
-        .replace("(call $say (i64.extend_i32_u))", "i64.extend_i32_u call $say"),
+        .replace(
+            "(call $say (i64.extend_i32_u))",
+            "i64.extend_i32_u call $say",
+        ),
     );
-    let process = limited(&lab, Limit::Memory, 20 * PAGE).spawn(&module, "main", &[]).expect("eight pages fit");
+    let process = limited(&lab, Limit::Memory, 20 * PAGE)
+        .spawn(&module, "main", &[])
+        .expect("eight pages fit");
     assert!(lab.exit(&process).is_normal());
     assert_eq!(lab.hear(), 20);
-    let error = limited(&lab, Limit::Memory, 7 * PAGE).spawn(&module, "main", &[]).expect_err("eight pages do not fit");
+    let error = limited(&lab, Limit::Memory, 7 * PAGE)
+        .spawn(&module, "main", &[])
+        .expect_err("eight pages do not fit");
     assert!(error.to_string().contains("524288 are needed"), "{error}");
 }
 
@@ -80,16 +126,25 @@ fn t021_a_process_of_many_memories_counts_as_many() {
     let environment = lab.environment();
     let greedy = lab.module(&guest(
         &["lunatic::process::sleep_ms"],
-        &format!("{} (func (export \"main\") (call $sleep_ms (i64.const -1)))", "(memory 0)".repeat(7)),
+        &format!(
+            "{} (func (export \"main\") (call $sleep_ms (i64.const -1)))",
+            "(memory 0)".repeat(7)
+        ),
     ));
-    let modest = lab.module(&guest(&[], "(func (export \"main\") (call $say (i64.const 1)))"));
+    let modest = lab.module(&guest(
+        &[],
+        "(func (export \"main\") (call $say (i64.const 1)))",
+    ));
     let mut spawned = 0;
     let error = loop {
         match environment.spawn(&greedy, "main", &[]) {
             Ok(_) => spawned += 1,
             Err(error) => break error,
         }
-        assert!(spawned < 10_000, "each takes eight of the machine's memories");
+        assert!(
+            spawned < 10_000,
+            "each takes eight of the machine's memories"
+        );
     };
     assert!(matches!(error, SpawnError::Ceiling(_)), "{error}");
     // Nobody was failed by the machine for it, not those that wait and not who comes after some have ended.
@@ -97,10 +152,15 @@ fn t021_a_process_of_many_memories_counts_as_many() {
         process.kill();
         assert!(matches!(lab.exit(&process), Exit::Killed));
     }
-    let process = environment.spawn(&modest, "main", &[]).expect("ten have ended");
+    let process = environment
+        .spawn(&modest, "main", &[])
+        .expect("ten have ended");
     let exit = lab.exit(&process);
     assert!(exit.is_normal(), "{exit}");
-    assert!(lab.vm.processes().len() == spawned - 10, "those that wait still do");
+    assert!(
+        lab.vm.processes().len() == spawned - 10,
+        "those that wait still do"
+    );
 }
 
 #[test]
@@ -116,14 +176,18 @@ fn t022_tables_have_a_limit_over_all_of_them() {
              (loop (br_if 0 (i32.ne (table.grow $a (ref.null func) (i32.const 7)) (i32.const -1))))
              (call $say (i64.extend_i32_s (i32.add (table.size $a) (table.size $b)))))"#,
     ));
-    let process = lab.environment().spawn(&module, "main", &[]).expect("its tables are small");
+    let process = lab
+        .environment()
+        .spawn(&module, "main", &[])
+        .expect("its tables are small");
     let exit = lab.exit(&process);
     assert!(exit.is_normal(), "{exit}");
     let [million, all, sum] = lab.hear_all();
     assert_eq!((million, all), (-1, -1));
     assert!(sum <= 100_000 && sum > 99_000, "{sum}");
-    let error =
-        limited(&lab, Limit::TableElements, 19).spawn(&module, "main", &[]).expect_err("20 elements do not fit");
+    let error = limited(&lab, Limit::TableElements, 19)
+        .spawn(&module, "main", &[])
+        .expect_err("20 elements do not fit");
     assert!(error.to_string().contains("20 are needed"), "{error}");
 }
 
@@ -145,20 +209,41 @@ fn t024_a_module_that_declares_too_much_is_not_spawned() {
     let lab = Lab::new();
     let module = lab.module("(module (memory 65536) (func (export \"main\")))");
     let environment = lab.environment();
-    let Err(SpawnError::Limit(reached)) = environment.spawn(&module, "main", &[]) else { panic!("4 GiB do not fit") };
+    let Err(SpawnError::Limit(reached)) = environment.spawn(&module, "main", &[]) else {
+        panic!("4 GiB do not fit")
+    };
     let allowed = environment.limits().get(Limit::Memory);
-    assert_eq!(reached, LimitReached { limit: Limit::Memory, allowed, wanted: Some(4 << 30) });
-    assert_eq!((environment.used(Limit::TotalMemory), environment.used(Limit::Processes)), (0, 0));
+    assert_eq!(
+        reached,
+        LimitReached {
+            limit: Limit::Memory,
+            allowed,
+            wanted: Some(4 << 30)
+        }
+    );
+    assert_eq!(
+        (
+            environment.used(Limit::TotalMemory),
+            environment.used(Limit::Processes)
+        ),
+        (0, 0)
+    );
     let many = "(memory 4000)".repeat(8);
     let module = lab.module(&format!("(module {many} (func (export \"main\")))"));
-    environment.spawn(&module, "main", &[]).expect_err("together they do not fit either");
+    environment
+        .spawn(&module, "main", &[])
+        .expect_err("together they do not fit either");
 }
 
 #[test]
 fn t028_a_hint_of_any_size_takes_no_memory() {
     let lab = Lab::new();
     let exit = lab.run(&guest(
-        &["lunatic::message::create_data", "lunatic::message::write_data", "lunatic::message::data_size"],
+        &[
+            "lunatic::message::create_data",
+            "lunatic::message::write_data",
+            "lunatic::message::data_size",
+        ],
         r#"(func (export "main")
              (call $create_data (i64.const 0) (i64.const -1))
              (call $create_data (i64.const 0) (i64.const 0x7fffffffffffffff))
@@ -173,14 +258,23 @@ fn t028_a_hint_of_any_size_takes_no_memory() {
 fn t028_a_message_grows_to_its_limit_only() {
     let lab = Lab::new();
     let module = lab.module(&guest(
-        &["lunatic::message::create_data", "lunatic::message::write_data"],
+        &[
+            "lunatic::message::create_data",
+            "lunatic::message::write_data",
+        ],
         r#"(func (export "main")
              (call $create_data (i64.const 0) (i64.const 0))
              (loop (drop (call $write_data (i32.const 0) (i32.const 65536))) (br 0)))"#,
     ));
-    let process = limited(&lab, Limit::MessageBytes, 10 * PAGE).spawn(&module, "main", &[]).expect("nothing limits it");
+    let process = limited(&lab, Limit::MessageBytes, 10 * PAGE)
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     let exit = lab.exit(&process);
-    assert!(exit.trap().is_some_and(|trap| trap.reason.contains("at most 655360 bytes")), "{exit}");
+    assert!(
+        exit.trap()
+            .is_some_and(|trap| trap.reason.contains("at most 655360 bytes")),
+        "{exit}"
+    );
 }
 
 #[test]
@@ -287,7 +381,10 @@ fn t030_a_handle_too_many_is_an_error_where_there_is_room_for_one() {
     for (made_before, make) in [
         (0, "(call $create_empty_config (i32.const 64))"),
         (1, "(call $create (i64.const 0) (i32.const 64))"),
-        (1, "(call $compile_module (i32.const 16) (i32.const 8) (i32.const 64))"),
+        (
+            1,
+            "(call $compile_module (i32.const 16) (i32.const 8) (i32.const 64))",
+        ),
     ] {
         let environment = lab.environment_with(|config| {
             config.limit(Limit::Handles, 20);
@@ -310,7 +407,11 @@ fn t030_a_handle_too_many_is_an_error_where_there_is_room_for_one() {
         ));
         let exit = lab.run_in(&environment, &module);
         assert!(exit.is_normal(), "{make}: {exit}");
-        assert_eq!(lab.hear_all(), [20, lunatic_abi::Errno::LimitReached as i64], "{make}");
+        assert_eq!(
+            lab.hear_all(),
+            [20, lunatic_abi::Errno::LimitReached as i64],
+            "{make}"
+        );
     }
 }
 
@@ -345,10 +446,15 @@ fn t030_timers_hold_no_more_bytes_than_a_mailbox() {
                (br 0)))
              (call $say (local.get 0)))"#,
     ));
-    let process = limited(&lab, Limit::MailboxBytes, 1 << 20).spawn(&module, "main", &[]).expect("nothing limits it");
+    let process = limited(&lab, Limit::MailboxBytes, 1 << 20)
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     assert!(lab.exit(&process).is_normal());
     let started = lab.hear();
-    assert!((10..=17).contains(&started), "{started} timers hold 60,000 bytes each");
+    assert!(
+        (10..=17).contains(&started),
+        "{started} timers hold 60,000 bytes each"
+    );
 }
 
 #[test]
@@ -359,17 +465,29 @@ fn t031_a_machine_with_little_address_space_runs_dense_and_says_what_it_cannot()
         return;
     }
     let limited = ["sh", "-c", "ulimit -v 8000000; exec \"$0\" \"$@\""];
-    let name = "memory::t031_a_machine_with_little_address_space_runs_dense_and_says_what_it_cannot";
+    let name =
+        "memory::t031_a_machine_with_little_address_space_runs_dense_and_says_what_it_cannot";
     if !is_alone(name, &limited) {
         return;
     }
-    let text = guest(&[], "(func (export \"main\") (call $say (i64.load (i32.const 60000))))");
+    let text = guest(
+        &[],
+        "(func (export \"main\") (call $say (i64.load (i32.const 60000))))",
+    );
     let lab = Lab::with(Vm::builder());
     assert!(lab.run(&text).is_normal());
     assert_eq!(lab.hear(), 0);
-    let vm = Vm::builder().profile(Profile::Fast).build().expect("the machine can be set up");
-    let module = vm.module("test", b"(module (memory 1) (func (export \"main\")))").expect("it is a module");
-    let error = vm.environment(vm.config()).spawn(&module, "main", &[]).expect_err("4 GiB are too much");
+    let vm = Vm::builder()
+        .profile(Profile::Fast)
+        .build()
+        .expect("the machine can be set up");
+    let module = vm
+        .module("test", b"(module (memory 1) (func (export \"main\")))")
+        .expect("it is a module");
+    let error = vm
+        .environment(vm.config())
+        .spawn(&module, "main", &[])
+        .expect_err("4 GiB are too much");
     assert!(error.to_string().contains("`dense`"), "{error}");
 }
 
@@ -382,13 +500,31 @@ fn t032_all_processes_of_an_environment_have_one_total() {
         r#"(func (export "wait") (call $sleep_ms (i64.const -1)))
            (func (export "grow") (call $say (i64.extend_i32_s (memory.grow (i32.const 1)))) (call $sleep_ms (i64.const -1)))"#,
     ));
-    let mut processes: Vec<_> =
-        (0..8).map(|_| environment.spawn(&module, "wait", &[]).expect("eight pages fit")).collect();
-    processes.push(environment.spawn(&module, "grow", &[]).expect("nine pages fit"));
+    let mut processes: Vec<_> = (0..8)
+        .map(|_| {
+            environment
+                .spawn(&module, "wait", &[])
+                .expect("eight pages fit")
+        })
+        .collect();
+    processes.push(
+        environment
+            .spawn(&module, "grow", &[])
+            .expect("nine pages fit"),
+    );
     assert_eq!(lab.hear(), 1, "ten pages fit");
     assert_eq!(environment.used(Limit::TotalMemory), 10 * PAGE);
-    let Err(SpawnError::Limit(reached)) = environment.spawn(&module, "wait", &[]) else { panic!("eleven do not fit") };
-    assert_eq!(reached, LimitReached { limit: Limit::TotalMemory, allowed: 10 * PAGE, wanted: Some(11 * PAGE) });
+    let Err(SpawnError::Limit(reached)) = environment.spawn(&module, "wait", &[]) else {
+        panic!("eleven do not fit")
+    };
+    assert_eq!(
+        reached,
+        LimitReached {
+            limit: Limit::TotalMemory,
+            allowed: 10 * PAGE,
+            wanted: Some(11 * PAGE)
+        }
+    );
     processes.pop().expect("there are nine").kill();
     lab.wait_for("the room of the one that was killed", async {
         while environment.used(Limit::TotalMemory) > 8 * PAGE {
@@ -455,7 +591,9 @@ fn t034_nothing_of_a_process_is_left_for_the_next() {
         let environment = limited(&lab, Limit::Compute, limit);
         let module = lab.module(TENANT);
         let run = |function: &str, pages: i32| {
-            let process = environment.spawn(&module, function, &[pages.into()]).expect("nothing limits it");
+            let process = environment
+                .spawn(&module, function, &[pages.into()])
+                .expect("nothing limits it");
             let exit = lab.exit(&process);
             assert!(exit.is_normal(), "{function} {pages}: {exit}");
         };
@@ -465,7 +603,11 @@ fn t034_nothing_of_a_process_is_left_for_the_next() {
                 run("dirty", dirty);
                 run("dirty", dirty);
                 run("look", look);
-                assert_eq!(lab.hear(), 0, "round {round}: {dirty} pages more were dirty, {look} were looked at");
+                assert_eq!(
+                    lab.hear(),
+                    0,
+                    "round {round}: {dirty} pages more were dirty, {look} were looked at"
+                );
             }
         }
     }
@@ -476,14 +618,20 @@ fn t034_nothing_of_a_killed_process_is_left_for_the_next() {
     let lab = Lab::with(Vm::builder().workers(1));
     let environment = lab.environment();
     let looking = lab.module(TENANT);
-    let dirty =
-        lab.module(&TENANT.replace("(global.set $global (i64.const -1))", "(call $say (i64.const 7)) (loop br 0)"));
+    let dirty = lab.module(&TENANT.replace(
+        "(global.set $global (i64.const -1))",
+        "(call $say (i64.const 7)) (loop br 0)",
+    ));
     for _ in 0..20 {
-        let process = environment.spawn(&dirty, "dirty", &[60.into()]).expect("nothing limits it");
+        let process = environment
+            .spawn(&dirty, "dirty", &[60.into()])
+            .expect("nothing limits it");
         assert_eq!(lab.hear(), 7);
         process.kill();
         lab.exit(&process);
-        environment.spawn(&looking, "look", &[60.into()]).expect("nothing limits it");
+        environment
+            .spawn(&looking, "look", &[60.into()])
+            .expect("nothing limits it");
         assert_eq!(lab.hear(), 0);
     }
 }
@@ -494,7 +642,10 @@ fn t035_spawning_and_ending_leaves_nothing_behind() {
         println!("not tested here: no /proc");
         return;
     }
-    if !is_alone("memory::t035_spawning_and_ending_leaves_nothing_behind", &[]) {
+    if !is_alone(
+        "memory::t035_spawning_and_ending_leaves_nothing_behind",
+        &[],
+    ) {
         return;
     }
     let lab = Lab::new();
@@ -513,7 +664,11 @@ fn t035_spawning_and_ending_leaves_nothing_behind() {
     ));
     let cycle = |count: usize| {
         for _ in 0..count / 100 {
-            let spawn = |_| environment.spawn(&module, "main", &[]).expect("the others have ended");
+            let spawn = |_| {
+                environment
+                    .spawn(&module, "main", &[])
+                    .expect("the others have ended")
+            };
             let batch: Vec<_> = (0..100).map(spawn).collect();
             for process in batch {
                 assert!(lab.exit(&process).is_normal());
@@ -526,8 +681,18 @@ fn t035_spawning_and_ending_leaves_nothing_behind() {
     cycle(80_000);
     let after = footprint();
     println!("resident kB and mappings before {before:?}, after {after:?}");
-    assert!(after.0 < before.0 + before.0 / 10 + 4_096, "{} kB became {}", before.0, after.0);
-    assert!(after.1 < before.1 + 64, "{} mappings became {}", before.1, after.1);
+    assert!(
+        after.0 < before.0 + before.0 / 10 + 4_096,
+        "{} kB became {}",
+        before.0,
+        after.0
+    );
+    assert!(
+        after.1 < before.1 + 64,
+        "{} mappings became {}",
+        before.1,
+        after.1
+    );
     assert_eq!(environment.used(Limit::Processes), 0);
     assert!(lab.vm.processes().is_empty());
 }
@@ -535,8 +700,15 @@ fn t035_spawning_and_ending_leaves_nothing_behind() {
 /// Returns how many kilobytes of this process are resident, and how many mappings it has.
 fn footprint() -> (u64, usize) {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
-    let resident = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("Linux tells it");
+    let resident = line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("it is a number");
     let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux has it");
     (resident, maps.lines().count())
 }
@@ -552,7 +724,11 @@ fn a_machine_is_gone_when_it_is_dropped_also_with_timers_running() {
     let lab = Lab::with_host(Vm::builder(), host);
     // Timers that do not fire in this life, one of whose messages holds a module.
     let process = lab.spawn(&guest(
-        &["lunatic::timer::send_after", "lunatic::message::create_data", "lunatic::message::push_module"],
+        &[
+            "lunatic::timer::send_after",
+            "lunatic::message::create_data",
+            "lunatic::message::push_module",
+        ],
         r#"(func (export "main")
              (call $create_data (i64.const 0) (i64.const 0))
              (drop (call $push_module (i64.const -1)))
@@ -569,5 +745,9 @@ fn a_machine_is_gone_when_it_is_dropped_also_with_timers_running() {
         }
         std::thread::yield_now();
     }
-    assert_eq!(Arc::strong_count(&witness), 1, "the machine's functions are still held");
+    assert_eq!(
+        Arc::strong_count(&witness),
+        1,
+        "the machine's functions are still held"
+    );
 }

@@ -14,7 +14,9 @@ fn counting(calls: &str) -> String {
             "lunatic::metrics::decrement_gauge",
             "lunatic::metrics::histogram",
         ],
-        &format!(r#"(data (i32.const 0) "hits") (data (i32.const 8) "lunatic_machine_processes") {calls}"#),
+        &format!(
+            r#"(data (i32.const 0) "hits") (data (i32.const 8) "lunatic_machine_processes") {calls}"#
+        ),
     )
 }
 
@@ -27,7 +29,11 @@ const HITS: &str = "(i32.const 0) (i32.const 4)";
 /// Returns the value of the first line that begins with a name and, if it has labels, all of these.
 fn value(vm: &Vm, name: &str) -> Option<String> {
     let text = vm.metrics();
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_string))
+    text.lines().find_map(|line| {
+        line.strip_prefix(name)?
+            .strip_prefix(' ')
+            .map(str::to_string)
+    })
 }
 
 fn of(environment: &Environment, name: &str) -> String {
@@ -44,9 +50,21 @@ fn a_counter_counts_and_is_set() {
     let lab = Lab::new();
     let environment = lab.environment();
     let hits = of(&environment, "hits");
-    run(&lab, &environment, &main(&format!("(call $increment_counter {HITS}) (call $increment_counter {HITS})")));
+    run(
+        &lab,
+        &environment,
+        &main(&format!(
+            "(call $increment_counter {HITS}) (call $increment_counter {HITS})"
+        )),
+    );
     assert_eq!(value(&lab.vm, &hits).as_deref(), Some("2"));
-    run(&lab, &environment, &main(&format!("(call $counter {HITS} (i64.const 40)) (call $increment_counter {HITS})")));
+    run(
+        &lab,
+        &environment,
+        &main(&format!(
+            "(call $counter {HITS} (i64.const 40)) (call $increment_counter {HITS})"
+        )),
+    );
     assert_eq!(value(&lab.vm, &hits).as_deref(), Some("41"));
     assert!(lab.vm.metrics().contains("# TYPE hits counter\n"));
 }
@@ -60,7 +78,10 @@ fn a_gauge_goes_up_and_down() {
          (call $decrement_gauge {HITS} (f64.const 0.25))"
     );
     run(&lab, &environment, &main(&changes));
-    assert_eq!(value(&lab.vm, &of(&environment, "hits")).as_deref(), Some("3.25"));
+    assert_eq!(
+        value(&lab.vm, &of(&environment, "hits")).as_deref(),
+        Some("3.25")
+    );
 }
 
 #[test]
@@ -70,12 +91,25 @@ fn a_histogram_tells_how_samples_are_spread() {
     run(
         &lab,
         &environment,
-        &main(&format!("(call $histogram {HITS} (f64.const 3)) (call $histogram {HITS} (f64.const 7))")),
+        &main(&format!(
+            "(call $histogram {HITS} (f64.const 3)) (call $histogram {HITS} (f64.const 7))"
+        )),
     );
-    assert_eq!(value(&lab.vm, &of(&environment, "hits_count")).as_deref(), Some("2"));
-    assert_eq!(value(&lab.vm, &of(&environment, "hits_sum")).as_deref(), Some("10.0"));
+    assert_eq!(
+        value(&lab.vm, &of(&environment, "hits_count")).as_deref(),
+        Some("2")
+    );
+    assert_eq!(
+        value(&lab.vm, &of(&environment, "hits_sum")).as_deref(),
+        Some("10.0")
+    );
     let number = environment.number();
-    let below = |end: &str| value(&lab.vm, &format!("hits_bucket{{environment=\"{number}\",le=\"{end}\"}}"));
+    let below = |end: &str| {
+        value(
+            &lab.vm,
+            &format!("hits_bucket{{environment=\"{number}\",le=\"{end}\"}}"),
+        )
+    };
     for (end, count) in [("2.5", "0"), ("5.0", "1"), ("10.0", "2"), ("+Inf", "2")] {
         assert_eq!(below(end).as_deref(), Some(count), "{end}");
     }
@@ -90,7 +124,10 @@ fn machines_and_programs_have_metrics_of_their_own() {
     run(&labs[0], &one, &count);
     run(&labs[0], &other, &count);
     assert_eq!(value(&labs[0].vm, &of(&one, "hits")).as_deref(), Some("2"));
-    assert_eq!(value(&labs[0].vm, &of(&other, "hits")).as_deref(), Some("1"));
+    assert_eq!(
+        value(&labs[0].vm, &of(&other, "hits")).as_deref(),
+        Some("1")
+    );
     assert!(!labs[1].vm.metrics().contains("hits"));
     // What a program counted goes with it.
     drop(one);
@@ -99,7 +136,10 @@ fn machines_and_programs_have_metrics_of_their_own() {
             futures_lite::future::yield_now().await;
         }
     });
-    assert_eq!(value(&labs[0].vm, &of(&other, "hits")).as_deref(), Some("1"));
+    assert_eq!(
+        value(&labs[0].vm, &of(&other, "hits")).as_deref(),
+        Some("1")
+    );
 }
 
 /// Counts as many names as its parameter says: `hits`, and then letters that follow.
@@ -126,11 +166,24 @@ fn t180_names_are_bounded_and_what_is_left_out_is_counted() {
     });
     let left_out = of(&environment, "lunatic_machine_metrics_left_out_total");
     for round in 1..=2 {
-        let process = environment.spawn(&module, "main", &[Val::I32(20)]).expect("nothing limits it");
+        let process = environment
+            .spawn(&module, "main", &[Val::I32(20)])
+            .expect("nothing limits it");
         assert!(lab.exit(&process).is_normal());
         assert_eq!(environment.used(Limit::Metrics), 10);
-        assert_eq!(lab.vm.metrics().lines().filter(|line| line.starts_with("hits")).count(), 10);
-        assert_eq!(value(&lab.vm, &left_out), Some((10 * round).to_string()), "those that were there go on");
+        assert_eq!(
+            lab.vm
+                .metrics()
+                .lines()
+                .filter(|line| line.starts_with("hits"))
+                .count(),
+            10
+        );
+        assert_eq!(
+            value(&lab.vm, &left_out),
+            Some((10 * round).to_string()),
+            "those that were there go on"
+        );
     }
 }
 
@@ -146,11 +199,16 @@ fn t180_the_names_of_all_programs_together_are_bounded() {
         })
         .collect();
     for environment in &environments {
-        let process = environment.spawn(&module, "main", &[Val::I32(4_000)]).expect("nothing limits it");
+        let process = environment
+            .spawn(&module, "main", &[Val::I32(4_000)])
+            .expect("nothing limits it");
         assert!(lab.exit(&process).is_normal());
     }
     let named = |environment: &Environment| environment.used(Limit::Metrics);
-    assert_eq!(environments.iter().map(named).collect::<Vec<_>>(), [4_000, 4_000, 2_000]);
+    assert_eq!(
+        environments.iter().map(named).collect::<Vec<_>>(),
+        [4_000, 4_000, 2_000]
+    );
 }
 
 #[test]
@@ -162,18 +220,40 @@ fn a_name_of_another_kind_or_of_the_machine_is_left_out() {
          (call $gauge (i32.const 8) (i32.const 25) (f64.const 1000))"
     );
     run(&lab, &environment, &main(&calls));
-    assert_eq!(value(&lab.vm, &of(&environment, "hits")).as_deref(), Some("1"));
-    assert_eq!(value(&lab.vm, &of(&environment, "lunatic_machine_metrics_left_out_total")).as_deref(), Some("3"));
-    assert_eq!(value(&lab.vm, "lunatic_machine_processes").as_deref(), Some("0"));
+    assert_eq!(
+        value(&lab.vm, &of(&environment, "hits")).as_deref(),
+        Some("1")
+    );
+    assert_eq!(
+        value(
+            &lab.vm,
+            &of(&environment, "lunatic_machine_metrics_left_out_total")
+        )
+        .as_deref(),
+        Some("3")
+    );
+    assert_eq!(
+        value(&lab.vm, "lunatic_machine_processes").as_deref(),
+        Some("0")
+    );
 }
 
 #[test]
 fn a_name_that_is_none_traps() {
     let lab = Lab::new();
-    for (name, words) in [("(i32.const 0) (i32.const 0)", "empty"), ("(i32.const 0) (i32.const 257)", "at most 256")] {
+    for (name, words) in [
+        ("(i32.const 0) (i32.const 0)", "empty"),
+        ("(i32.const 0) (i32.const 257)", "at most 256"),
+    ] {
         let exit = lab.run(&main(&format!("(call $increment_counter {name})")));
-        let reason = exit.trap().map(|trap| trap.reason.as_str()).unwrap_or_default();
-        assert!(reason.contains(words) && reason.contains("lunatic::metrics::increment_counter"), "{exit}");
+        let reason = exit
+            .trap()
+            .map(|trap| trap.reason.as_str())
+            .unwrap_or_default();
+        assert!(
+            reason.contains(words) && reason.contains("lunatic::metrics::increment_counter"),
+            "{exit}"
+        );
     }
 }
 
@@ -186,21 +266,47 @@ fn the_machine_counts_processes_and_how_they_ended() {
            (func (export "trap") unreachable)"#,
     ));
     let environment = lab.environment();
-    let spawn = |function| environment.spawn(&module, function, &[]).expect("nothing limits it");
-    let ended = |reason: &str| value(&lab.vm, &format!("lunatic_machine_processes_ended_total{{reason=\"{reason}\"}}"));
+    let spawn = |function| {
+        environment
+            .spawn(&module, function, &[])
+            .expect("nothing limits it")
+    };
+    let ended = |reason: &str| {
+        value(
+            &lab.vm,
+            &format!("lunatic_machine_processes_ended_total{{reason=\"{reason}\"}}"),
+        )
+    };
 
     let [normal, killed] = [spawn("main"), spawn("main")];
-    assert_eq!(value(&lab.vm, "lunatic_machine_processes").as_deref(), Some("2"));
+    assert_eq!(
+        value(&lab.vm, "lunatic_machine_processes").as_deref(),
+        Some("2")
+    );
     normal.send(0, b"end").expect("there is room");
     assert!(lab.exit(&normal).is_normal());
     killed.kill();
     assert!(matches!(lab.exit(&killed), Exit::Killed));
     assert!(matches!(lab.exit(&spawn("trap")), Exit::Trapped(_)));
 
-    for (reason, count) in [("normal", "1"), ("killed", "1"), ("trapped", "1"), ("limit", "0")] {
+    for (reason, count) in [
+        ("normal", "1"),
+        ("killed", "1"),
+        ("trapped", "1"),
+        ("limit", "0"),
+    ] {
         assert_eq!(ended(reason).as_deref(), Some(count), "{reason}");
     }
-    assert_eq!(value(&lab.vm, "lunatic_machine_processes").as_deref(), Some("0"));
-    assert_eq!(value(&lab.vm, "lunatic_machine_processes_spawned_total").as_deref(), Some("3"));
-    assert_eq!(value(&lab.vm, "lunatic_machine_mail_total").as_deref(), Some("1"));
+    assert_eq!(
+        value(&lab.vm, "lunatic_machine_processes").as_deref(),
+        Some("0")
+    );
+    assert_eq!(
+        value(&lab.vm, "lunatic_machine_processes_spawned_total").as_deref(),
+        Some("3")
+    );
+    assert_eq!(
+        value(&lab.vm, "lunatic_machine_mail_total").as_deref(),
+        Some("1")
+    );
 }

@@ -100,7 +100,11 @@ impl Model {
             links: BTreeMap::new(),
             monitors: BTreeSet::new(),
         };
-        Model { actors: vec![actor; ACTORS], names: BTreeMap::new(), step: 0 }
+        Model {
+            actors: vec![actor; ACTORS],
+            names: BTreeMap::new(),
+            step: 0,
+        }
     }
 
     fn post(&mut self, to: usize, letter: Letter) {
@@ -116,7 +120,11 @@ impl Model {
         self.names.retain(|_, (holder, _)| *holder != who);
         let links = std::mem::take(&mut self.actors[who].links);
         for other in 0..ACTORS {
-            let (told, kept) = self.actors[other].monitors.iter().copied().partition(|(pid, _)| *pid == who);
+            let (told, kept) = self.actors[other]
+                .monitors
+                .iter()
+                .copied()
+                .partition(|(pid, _)| *pid == who);
             self.actors[other].monitors = kept;
             let told: BTreeSet<(usize, i64)> = told;
             for (_, tag) in told {
@@ -124,7 +132,9 @@ impl Model {
             }
         }
         for &other in links.keys() {
-            let Some(tag) = self.actors[other].links.remove(&who) else { continue };
+            let Some(tag) = self.actors[other].links.remove(&who) else {
+                continue;
+            };
             if kind != ExitKind::Normal {
                 self.link_died(other, tag, who, kind);
             }
@@ -142,9 +152,18 @@ impl Model {
 /// Does one step on both sides and compares.
 fn apply(step: &Step, actors: &[Actor<'_>], model: &mut Model) -> Result<(), TestCaseError> {
     let author = match *step {
-        Step::Link(one, ..) | Step::Unlink(one, _) | Step::Monitor(one, ..) | Step::StopMonitoring(one, ..) => one,
-        Step::DieWhenLinkDies(one, _) | Step::Send(one, ..) | Step::Take(one, _) | Step::Register(one, ..) => one,
-        Step::Unregister(one, _) | Step::Lookup(one, _) | Step::Exists(one, _) | Step::Kill(one, _) => one,
+        Step::Link(one, ..)
+        | Step::Unlink(one, _)
+        | Step::Monitor(one, ..)
+        | Step::StopMonitoring(one, ..) => one,
+        Step::DieWhenLinkDies(one, _)
+        | Step::Send(one, ..)
+        | Step::Take(one, _)
+        | Step::Register(one, ..) => one,
+        Step::Unregister(one, _)
+        | Step::Lookup(one, _)
+        | Step::Exists(one, _)
+        | Step::Kill(one, _) => one,
         Step::Finish(one) | Step::Trap(one) => one,
     };
     if !model.actors[author].is_alive {
@@ -199,7 +218,9 @@ fn apply(step: &Step, actors: &[Actor<'_>], model: &mut Model) -> Result<(), Tes
         Step::Take(one, ref tags) => {
             let mailbox = &mut model.actors[one].mailbox;
             let taken = real.take(tags);
-            let found = mailbox.iter().position(|(_, letter)| letter.is_found_by(tags));
+            let found = mailbox
+                .iter()
+                .position(|(_, letter)| letter.is_found_by(tags));
             let Some(first) = found else {
                 prop_assert_eq!(taken, Mail::TimedOut);
                 return Ok(());
@@ -209,7 +230,9 @@ fn apply(step: &Step, actors: &[Actor<'_>], model: &mut Model) -> Result<(), Tes
                 let mail = match letter {
                     Letter::Data(tag, number) => Mail::Data(tag, number),
                     Letter::LinkDied(tag, of, kind) => Mail::LinkDied(tag, pid(of), kind as i64),
-                    Letter::ProcessDied(tag, of, kind) => Mail::ProcessDied(tag, pid(of), kind as i64),
+                    Letter::ProcessDied(tag, of, kind) => {
+                        Mail::ProcessDied(tag, pid(of), kind as i64)
+                    }
                 };
                 came == step && letter.is_found_by(tags) && mail == taken
             };
@@ -244,7 +267,9 @@ fn apply(step: &Step, actors: &[Actor<'_>], model: &mut Model) -> Result<(), Tes
             let expected: Option<Pid> = model.names.get(&name).map(|(holder, _)| pid(*holder));
             prop_assert_eq!(real.lookup(NAMES[name]), expected);
         }
-        Step::Exists(_, other) => prop_assert_eq!(real.exists(pid(other)), model.actors[other].is_alive),
+        Step::Exists(_, other) => {
+            prop_assert_eq!(real.exists(pid(other)), model.actors[other].is_alive)
+        }
         Step::Kill(_, other) => {
             real.kill(pid(other));
             model.end(other, ExitKind::Killed);
@@ -264,9 +289,19 @@ fn apply(step: &Step, actors: &[Actor<'_>], model: &mut Model) -> Result<(), Tes
         }
     }
     for (place, (actor, expected)) in actors.iter().zip(&model.actors).enumerate() {
-        prop_assert_eq!(actor.process.is_alive(), expected.is_alive, "actor {}", place);
+        prop_assert_eq!(
+            actor.process.is_alive(),
+            expected.is_alive,
+            "actor {}",
+            place
+        );
         if expected.is_alive {
-            prop_assert_eq!(actor.process.mailbox_size().0, expected.mailbox.len(), "mail of actor {}", place);
+            prop_assert_eq!(
+                actor.process.mailbox_size().0,
+                expected.mailbox.len(),
+                "mail of actor {}",
+                place
+            );
         }
     }
     Ok(())
@@ -277,14 +312,20 @@ fn mail_links_monitors_and_names_do_what_the_model_says() {
     let lab = Lab::with(lunatic_vm::Vm::builder().workers(2));
     let module = lab.module(&actor::module());
     let spare = RefCell::new(Vec::new());
-    let mut runner = TestRunner::new(Config { cases: 150, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: 150,
+        failure_persistence: None,
+        ..Config::default()
+    });
     let result = runner.run(&prop::collection::vec(step(), 1..80), |steps| {
         while !lab.heard_nothing_more() {
             // A case that failed may have left an answer.
             lab.hear();
         }
         let environment = lab.environment();
-        let actors: Vec<Actor<'_>> = (0..ACTORS).map(|_| Actor::spawn(&lab, &environment, &module)).collect();
+        let actors: Vec<Actor<'_>> = (0..ACTORS)
+            .map(|_| Actor::spawn(&lab, &environment, &module))
+            .collect();
         let mut model = Model::new();
         for step in &steps {
             model.step += 1;

@@ -12,7 +12,10 @@ use std::thread;
 #[test]
 fn a_process_runs_and_ends() {
     let lab = Lab::new();
-    let exit = lab.run(&guest(&[], r#"(func (export "main") (call $say (i64.const 42)))"#));
+    let exit = lab.run(&guest(
+        &[],
+        r#"(func (export "main") (call $say (i64.const 42)))"#,
+    ));
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear(), 42);
 }
@@ -20,7 +23,10 @@ fn a_process_runs_and_ends() {
 #[test]
 fn t004_a_spinning_process_is_killed_within_two_ticks() {
     let lab = Lab::manual(1);
-    let process = lab.spawn(&guest(&[], r#"(func (export "main") (call $say (i64.const 1)) (loop br 0))"#));
+    let process = lab.spawn(&guest(
+        &[],
+        r#"(func (export "main") (call $say (i64.const 1)) (loop br 0))"#,
+    ));
     lab.hear();
     process.kill();
     lab.vm.beat();
@@ -45,10 +51,16 @@ fn t072_a_process_is_killed_in_its_start_function() {
 #[test]
 fn a_process_is_killed_before_its_first_turn() {
     let lab = Lab::manual(1);
-    let spinner = lab.spawn(&guest(&[], r#"(func (export "main") (call $say (i64.const 1)) (loop br 0))"#));
+    let spinner = lab.spawn(&guest(
+        &[],
+        r#"(func (export "main") (call $say (i64.const 1)) (loop br 0))"#,
+    ));
     lab.hear();
     // The only worker is busy, so that this one has not begun.
-    let process = lab.spawn(&guest(&[], r#"(func (export "main") (call $say (i64.const 2)))"#));
+    let process = lab.spawn(&guest(
+        &[],
+        r#"(func (export "main") (call $say (i64.const 2)))"#,
+    ));
     process.kill();
     spinner.kill();
     lab.vm.beat();
@@ -62,9 +74,13 @@ fn kill_in(lab: &Lab, imports: &[&str], body: &str) -> lunatic_vm::Environment {
     let environment = lab.environment();
     let text = guest(
         imports,
-        &format!(r#"(func (export "main") (call $say (i64.const 1)) {body} (call $say (i64.const 2)))"#),
+        &format!(
+            r#"(func (export "main") (call $say (i64.const 1)) {body} (call $say (i64.const 2)))"#
+        ),
     );
-    let process = environment.spawn(&lab.module(&text), "main", &[]).expect("nothing limits it");
+    let process = environment
+        .spawn(&lab.module(&text), "main", &[])
+        .expect("nothing limits it");
     assert_eq!(lab.hear(), 1);
     lab.wait_for("the process to wait", async {
         while !lab.vm.is_idle() {
@@ -85,22 +101,42 @@ fn kill_in(lab: &Lab, imports: &[&str], body: &str) -> lunatic_vm::Environment {
 fn t070_a_process_is_killed_wherever_it_waits() {
     let lab = Lab::new();
     let receive = "lunatic::message::receive";
-    kill_in(&lab, &[receive], "(drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))");
-    kill_in(&lab, &[receive], "(drop (call $receive (i32.const 0) (i32.const 0) (i64.const 100000)))");
-    kill_in(&lab, &["lunatic::process::sleep_ms"], "(call $sleep_ms (i64.const -1))");
+    kill_in(
+        &lab,
+        &[receive],
+        "(drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))",
+    );
+    kill_in(
+        &lab,
+        &[receive],
+        "(drop (call $receive (i32.const 0) (i32.const 0) (i64.const 100000)))",
+    );
+    kill_in(
+        &lab,
+        &["lunatic::process::sleep_ms"],
+        "(call $sleep_ms (i64.const -1))",
+    );
     let bind = r#"(i32.store (i32.const 0) (i32.const 0x0100007f))
         (if (call $tcp_bind (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 8)) (then unreachable))"#;
     kill_in(
         &lab,
-        &["lunatic::networking::tcp_bind", "lunatic::networking::tcp_accept"],
-        &format!("{bind} (drop (call $tcp_accept (i64.load (i32.const 8)) (i32.const 16) (i32.const 24)))"),
+        &[
+            "lunatic::networking::tcp_bind",
+            "lunatic::networking::tcp_accept",
+        ],
+        &format!(
+            "{bind} (drop (call $tcp_accept (i64.load (i32.const 8)) (i32.const 16) (i32.const 24)))"
+        ),
     );
     // The peer is the test, which says nothing and sees the connection end with the process.
     let peer = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
     let port = peer.local_addr().expect("it is bound").port();
     kill_in(
         &lab,
-        &["lunatic::networking::tcp_connect", "lunatic::networking::tcp_read"],
+        &[
+            "lunatic::networking::tcp_connect",
+            "lunatic::networking::tcp_read",
+        ],
         &format!(
             r#"(i32.store (i32.const 0) (i32.const 0x0100007f))
             (if (call $tcp_connect (i32.const 4) (i32.const 0) (i32.const {port}) (i32.const 0) (i32.const 0) (i64.const -1)
@@ -109,7 +145,12 @@ fn t070_a_process_is_killed_wherever_it_waits() {
         ),
     );
     let (mut connection, _): (TcpStream, _) = peer.accept().expect("the guest connected");
-    assert_eq!(connection.read(&mut [0; 8]).expect("it was closed in order"), 0);
+    assert_eq!(
+        connection
+            .read(&mut [0; 8])
+            .expect("it was closed in order"),
+        0
+    );
 }
 
 #[test]
@@ -131,7 +172,11 @@ fn t070_a_process_is_killed_in_a_host_function_that_waits_and_its_future_is_drop
         })
     });
     let lab = Lab::with_host(Vm::builder(), host);
-    let text = guest(&[], r#"(func (export "main") (call $say (i64.const 1)) (call $forever))"#).replacen(
+    let text = guest(
+        &[],
+        r#"(func (export "main") (call $say (i64.const 1)) (call $forever))"#,
+    )
+    .replacen(
         "(module\n",
         "(module\n(import \"test\" \"forever\" (func $forever))\n",
         1,
@@ -140,7 +185,10 @@ fn t070_a_process_is_killed_in_a_host_function_that_waits_and_its_future_is_drop
     lab.hear();
     process.kill();
     assert!(matches!(lab.exit(&process), Exit::Killed));
-    assert!(was_dropped.load(Ordering::SeqCst), "what the function held is gone before the end is told");
+    assert!(
+        was_dropped.load(Ordering::SeqCst),
+        "what the function held is gone before the end is told"
+    );
 }
 
 #[test]
@@ -187,8 +235,13 @@ fn t071_a_process_is_killed_while_it_waits_for_a_compilation() {
             (drop (call $compile_module (i32.const 64) (i32.const {length}) (i32.const 0))) (loop br 0))"#
         ),
     ));
-    let processes: Vec<_> =
-        (0..4).map(|_| environment.spawn(&module, "main", &[]).expect("nothing limits it")).collect();
+    let processes: Vec<_> = (0..4)
+        .map(|_| {
+            environment
+                .spawn(&module, "main", &[])
+                .expect("nothing limits it")
+        })
+        .collect();
     for _ in &processes {
         lab.hear();
     }
@@ -211,7 +264,9 @@ fn t071_a_process_is_killed_while_it_waits_for_a_compilation() {
 
 fn lab_that_panics() -> Lab {
     let mut host = Host::default();
-    host.function("test", "panic", |_: Caller<'_, Guest>| -> () { panic!("the host function broke") });
+    host.function("test", "panic", |_: Caller<'_, Guest>| -> () {
+        panic!("the host function broke")
+    });
     host.waiting_function("test", "panic_later", |_: Caller<'_, Guest>, (): ()| {
         Box::new(async {
             futures_lite::future::yield_now().await;
@@ -226,14 +281,23 @@ fn lab_that_panics() -> Lab {
 fn t075_a_host_function_that_panics_ends_its_process_and_tells_its_links() {
     let lab = lab_that_panics();
     let (environment, actors) = (lab.environment(), lab.module(&actor::module()));
-    for (name, sentence) in [("panic", "the host function broke"), ("panic_later", "the host function broke later")] {
+    for (name, sentence) in [
+        ("panic", "the host function broke"),
+        ("panic_later", "the host function broke later"),
+    ] {
         let text = guest(
             &["lunatic::process::sleep_ms", "lunatic::message::receive"],
             r#"(func (export "main") (call $say (i64.const 1))
                 (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1))) (call $panic))"#,
         )
-        .replacen("(module\n", &format!("(module\n(import \"test\" \"{name}\" (func $panic))\n"), 1);
-        let process = environment.spawn(&lab.module(&text), "main", &[]).expect("nothing limits it");
+        .replacen(
+            "(module\n",
+            &format!("(module\n(import \"test\" \"{name}\" (func $panic))\n"),
+            1,
+        );
+        let process = environment
+            .spawn(&lab.module(&text), "main", &[])
+            .expect("nothing limits it");
         lab.hear();
         let [told, dies] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &actors));
         told.die_when_link_dies(false);
@@ -242,13 +306,24 @@ fn t075_a_host_function_that_panics_ends_its_process_and_tells_its_links() {
         dies.link(0, process.pid());
         process.send(0, b"").expect("there is room");
         let exit = lab.exit(&process);
-        let Exit::Fault(what) = &exit else { panic!("{exit}") };
+        let Exit::Fault(what) = &exit else {
+            panic!("{exit}")
+        };
         assert_eq!(&**what, sentence);
         let fault = ExitKind::Fault as i64;
-        assert_eq!(told.receive(&[3], -1), actor::Mail::LinkDied(3, process.pid(), fault));
-        assert_eq!(told.receive(&[4], -1), actor::Mail::ProcessDied(4, process.pid(), fault));
+        assert_eq!(
+            told.receive(&[3], -1),
+            actor::Mail::LinkDied(3, process.pid(), fault)
+        );
+        assert_eq!(
+            told.receive(&[4], -1),
+            actor::Mail::ProcessDied(4, process.pid(), fault)
+        );
         let exit = lab.exit(&dies.process);
-        assert!(matches!(&exit, Exit::LinkDied { exit, .. } if exit.kind() == ExitKind::Fault), "{exit}");
+        assert!(
+            matches!(&exit, Exit::LinkDied { exit, .. } if exit.kind() == ExitKind::Fault),
+            "{exit}"
+        );
         told.finish();
     }
     assert_eq!(environment.used(Limit::Processes), 0);
@@ -267,10 +342,18 @@ fn t074_after_a_panic_of_the_host_names_and_mailboxes_go_on() {
     .replacen("(module\n", "(module\n(import \"test\" \"panic\" (func $panic))\n", 1);
     let module = lab.module(&text);
     for _ in 0..20 {
-        let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+        let process = environment
+            .spawn(&module, "main", &[])
+            .expect("nothing limits it");
         lab.hear();
         assert!(matches!(lab.exit(&process), Exit::Fault(_)));
-        assert_eq!((environment.lookup("name", "*").ok(), environment.used(Limit::Names)), (None, 0));
+        assert_eq!(
+            (
+                environment.lookup("name", "*").ok(),
+                environment.used(Limit::Names)
+            ),
+            (None, 0)
+        );
     }
     assert_eq!(actor.send(actor.pid(), 1, 1), 0);
 }
@@ -328,7 +411,9 @@ fn t051_when_an_end_is_told_the_name_and_the_port_of_the_dead_are_free() {
         let probe = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
         i64::from(probe.local_addr().expect("it is bound").port())
     };
-    let process = environment.spawn(&module, "main", &[lunatic_vm::Val::I64(port)]).expect("nothing limits it");
+    let process = environment
+        .spawn(&module, "main", &[lunatic_vm::Val::I64(port)])
+        .expect("nothing limits it");
     let exit = lab.exit(&process);
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(environment.used(Limit::Sockets), 0);
@@ -340,7 +425,9 @@ fn sends_its_stream(port: u16, to: Pid, delay: Option<i64>) -> String {
     let send = match delay {
         None => format!("(call $say (i64.extend_i32_u (call $send (i64.const {to}))))"),
         Some(time) => {
-            format!("(drop (call $send_after (i64.const {to}) (i64.const {time}))) (call $say (i64.const 0))")
+            format!(
+                "(drop (call $send_after (i64.const {to}) (i64.const {time}))) (call $say (i64.const 0))"
+            )
         }
     };
     guest(
@@ -373,18 +460,29 @@ fn t061_a_stream_in_a_message_outlives_its_sender_and_is_closed_with_the_mailbox
     let (environment, actors) = (lab.environment(), lab.module(&actor::module()));
     let receiver = Actor::spawn(&lab, &environment, &actors);
     let text = sends_its_stream(port, receiver.pid(), None);
-    let sender = environment.spawn(&lab.module(&text), "main", &[]).expect("nothing limits it");
+    let sender = environment
+        .spawn(&lab.module(&text), "main", &[])
+        .expect("nothing limits it");
     assert_eq!(lab.hear(), 0);
     let (mut connection, _) = peer.accept().expect("the guest connected");
     sender.kill();
     lab.exit(&sender);
-    assert_eq!(environment.used(Limit::Sockets), 1, "it lies in the mailbox");
+    assert_eq!(
+        environment.used(Limit::Sockets),
+        1,
+        "it lies in the mailbox"
+    );
     connection.set_nonblocking(true).expect("it can be set");
     let error = connection.read(&mut [0; 1]).expect_err("it is open");
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
     connection.set_nonblocking(false).expect("it can be set");
     receiver.finish();
-    assert_eq!(connection.read(&mut [0; 1]).expect("it was closed in order"), 0);
+    assert_eq!(
+        connection
+            .read(&mut [0; 1])
+            .expect("it was closed in order"),
+        0
+    );
     assert_eq!(environment.used(Limit::Sockets), 0);
 }
 
@@ -400,14 +498,26 @@ fn t062_a_stream_is_refused_where_the_receiver_has_no_right_or_no_room_for_it() 
     let without_room = lab.environment_with(|config| {
         config.limit(Limit::Sockets, 0);
     });
-    for (environment, code) in [(without_right, 4), (without_room, 5), (lab.environment(), 0)] {
+    for (environment, code) in [
+        (without_right, 4),
+        (without_room, 5),
+        (lab.environment(), 0),
+    ] {
         let receiver = Actor::spawn(&lab, &environment, &actors);
         let senders = lab.environment();
         let text = sends_its_stream(port, receiver.pid(), None);
-        senders.spawn(&lab.module(&text), "main", &[]).expect("nothing limits it");
+        senders
+            .spawn(&lab.module(&text), "main", &[])
+            .expect("nothing limits it");
         assert_eq!(lab.hear(), code);
         let arrived = u64::from(code == 0);
-        assert_eq!((senders.used(Limit::Sockets), environment.used(Limit::Sockets)), (0, arrived));
+        assert_eq!(
+            (
+                senders.used(Limit::Sockets),
+                environment.used(Limit::Sockets)
+            ),
+            (0, arrived)
+        );
         assert_eq!(receiver.process.mailbox_size().0 as u64, arrived);
     }
 }
@@ -419,12 +529,18 @@ fn a_stream_that_a_timer_holds_counts_as_a_socket() {
     let port = peer.local_addr().expect("it is bound").port();
     let environment = lab.environment();
     let text = sends_its_stream(port, Pid::from_number(7), Some(-1));
-    let process = environment.spawn(&lab.module(&text), "main", &[]).expect("nothing limits it");
+    let process = environment
+        .spawn(&lab.module(&text), "main", &[])
+        .expect("nothing limits it");
     assert_eq!(lab.hear(), 0);
     assert_eq!(environment.used(Limit::Sockets), 1);
     process.kill();
     lab.exit(&process);
-    assert_eq!(environment.used(Limit::Sockets), 1, "the timer goes on without its process");
+    assert_eq!(
+        environment.used(Limit::Sockets),
+        1,
+        "the timer goes on without its process"
+    );
 }
 
 #[test]
@@ -444,7 +560,11 @@ fn a_machine_is_dropped_while_everything_runs_and_leaves_no_thread_of_its_own() 
             &format!(r#"(func (export "main") (call $say (i64.const 0)) {body})"#),
         ));
         for _ in 0..20 {
-            processes.push(environment.spawn(&module, "main", &[]).expect("nothing limits it"));
+            processes.push(
+                environment
+                    .spawn(&module, "main", &[])
+                    .expect("nothing limits it"),
+            );
         }
     }
     lab.hear();
@@ -456,7 +576,11 @@ fn a_machine_is_dropped_while_everything_runs_and_leaves_no_thread_of_its_own() 
     assert_eq!(environment.used(Limit::Processes), 0);
     // What is spawned afterwards does not run, and is told so.
     if let Ok(process) = environment.spawn(&module, "main", &[]) {
-        assert!(matches!(process.exit(), Some(Exit::Killed)), "{:?}", process.exit());
+        assert!(
+            matches!(process.exit(), Some(Exit::Killed)),
+            "{:?}",
+            process.exit()
+        );
     }
 }
 
@@ -466,7 +590,11 @@ fn t004_a_killed_process_does_not_wait_behind_those_that_spin() {
     let lab = Lab::manual(1);
     let environment = lab.environment();
     let module = lab.module(&guest(&[], r#"(func (export "main") (loop br 0))"#));
-    let spawn = |_| environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let spawn = |_| {
+        environment
+            .spawn(&module, "main", &[])
+            .expect("nothing limits it")
+    };
     let spinning: Vec<Process> = (0..200).map(spawn).collect();
     // Each has used a slice up and waits for the next.
     while spinning.iter().any(|process| process.turns() < 2) {
@@ -481,5 +609,8 @@ fn t004_a_killed_process_does_not_wait_behind_those_that_spin() {
         thread::yield_now();
     }
     let passed = turns() - before;
-    assert!(passed <= 4, "{passed} turns passed while 199 processes spun");
+    assert!(
+        passed <= 4,
+        "{passed} turns passed while 199 processes spun"
+    );
 }

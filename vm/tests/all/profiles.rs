@@ -11,10 +11,21 @@ const SKIPPED: [&str; 4] = ["profiles::", "tidy::", "soak::", "model::"];
 fn whatever_holds_in_fast_holds_in_dense() {
     let own = std::env::current_exe().expect("a test knows its file");
     let skipped = SKIPPED.iter().flat_map(|name| ["--skip", name]);
-    let output = Command::new(own).args(skipped).env(DENSE, "1").output().expect("the tests can be started");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(own)
+        .args(skipped)
+        .env(DENSE, "1")
+        .output()
+        .expect("the tests can be started");
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("memory::t034_nothing_of_a_process_is_left_for_the_next ... ok"), "{text}");
+    assert!(
+        text.contains("memory::t034_nothing_of_a_process_is_left_for_the_next ... ok"),
+        "{text}"
+    );
 }
 
 /// Both profiles, by name.
@@ -52,7 +63,11 @@ fn t034_an_instance_that_serves_again_is_as_new() {
             });
             for round in 0..50 {
                 assert!(lab.run_in(&environment, &module).is_normal());
-                assert_eq!(lab.hear_all(), [beginning, 0, 15, 4, 4], "{name}, {limit} units, round {round}");
+                assert_eq!(
+                    lab.hear_all(),
+                    [beginning, 0, 15, 4, 4],
+                    "{name}, {limit} units, round {round}"
+                );
             }
         }
     }
@@ -100,7 +115,11 @@ fn t034_an_instance_that_grew_or_trapped_serves_nobody_again() {
         for round in 0..30 {
             assert!(lab.run_in(&environment, &module).is_normal());
             assert_eq!(lab.hear(), 1, "{name}, round {round}");
-            let exit = lab.exit(&environment.spawn(&module, "trap", &[]).expect("nothing limits it"));
+            let exit = lab.exit(
+                &environment
+                    .spawn(&module, "trap", &[])
+                    .expect("nothing limits it"),
+            );
             assert!(matches!(exit, Exit::Trapped(_)), "{exit}");
             assert_eq!(lab.hear(), 0, "{name}, round {round}");
         }
@@ -130,7 +149,10 @@ fn a_memory_moves_when_it_outgrows_its_place_and_keeps_what_it_has() {
     );
     for (name, lab) in labs() {
         let exit = lab.run(&text);
-        assert!(matches!(&exit, Exit::Trapped(trap) if trap.reason.contains("out of bounds")), "{name}: {exit}");
+        assert!(
+            matches!(&exit, Exit::Trapped(trap) if trap.reason.contains("out of bounds")),
+            "{name}: {exit}"
+        );
         let stays = i64::from_le_bytes(*b"stays\0\0\0");
         assert_eq!(lab.hear_all(), [99, stays, 2, 3, 40, 540, 0], "{name}");
     }
@@ -140,8 +162,15 @@ fn a_memory_moves_when_it_outgrows_its_place_and_keeps_what_it_has() {
 fn t007_nothing_behind_the_end_of_a_memory_is_touched() {
     // Just behind the end, with the largest constant offset, at the last address of 32 bits, and where the next memory lies.
     // As offset and address.
-    let touches: [(u32, i32); 7] =
-        [(0, 65_533), (u32::MAX, 0), (u32::MAX, -1), (0, -4), (65_536, 0), (131_072, 65_532), (32 << 20, -4)];
+    let touches: [(u32, i32); 7] = [
+        (0, 65_533),
+        (u32::MAX, 0),
+        (u32::MAX, -1),
+        (0, -4),
+        (65_536, 0),
+        (131_072, 65_532),
+        (32 << 20, -4),
+    ];
     for (name, lab) in labs() {
         let environment = lab.environment();
         // A neighbour whose memory is full of something.
@@ -151,7 +180,9 @@ fn t007_nothing_behind_the_end_of_a_memory_is_touched() {
                  (call $sleep_ms (i64.const -1)))"#,
         ));
         for _ in 0..3 {
-            environment.spawn(&neighbour, "main", &[]).expect("nothing limits it");
+            environment
+                .spawn(&neighbour, "main", &[])
+                .expect("nothing limits it");
             lab.hear();
         }
         for (offset, address) in touches {
@@ -161,7 +192,8 @@ fn t007_nothing_behind_the_end_of_a_memory_is_touched() {
             ] {
                 let module = lab.module(&guest(&[], &format!("(func (export \"main\") {touch})")));
                 let exit = lab.run_in(&environment, &module);
-                let is_out_of_bounds = matches!(&exit, Exit::Trapped(trap) if trap.reason.contains("out of bounds"));
+                let is_out_of_bounds =
+                    matches!(&exit, Exit::Trapped(trap) if trap.reason.contains("out of bounds"));
                 assert!(is_out_of_bounds, "{name} {touch}: {exit}");
             }
         }
@@ -179,7 +211,9 @@ fn the_first_processes_are_fast_and_the_others_dense_and_none_notices() {
              (call $say (i64.load (i32.const 16))) (call $sleep_ms (i64.const -1)))"#,
     ));
     for _ in 0..5_000 {
-        environment.spawn(&module, "main", &[]).expect("there is room");
+        environment
+            .spawn(&module, "main", &[])
+            .expect("there is room");
     }
     for _ in 0..5_000 {
         assert_eq!(lab.hear(), 42);

@@ -16,7 +16,11 @@ fn t053_of_a_hundred_processes_that_register_one_name_one_wins() {
     let lab = Lab::with(lunatic_vm::Vm::builder().workers(4));
     let environment = lab.environment();
     let module = lab.module(&guest(
-        &["lunatic::environment::register", "lunatic::process::process_id", "lunatic::message::receive"],
+        &[
+            "lunatic::environment::register",
+            "lunatic::process::process_id",
+            "lunatic::message::receive",
+        ],
         r#"(data (i32.const 0) "leader1.0.0")
         (func (export "main")
             (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
@@ -24,8 +28,13 @@ fn t053_of_a_hundred_processes_that_register_one_name_one_wins() {
                 (i32.const 6) (i32.const 5) (call $process_id))))
             (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1))))"#,
     ));
-    let racers: Vec<_> =
-        (0..100).map(|_| environment.spawn(&module, "main", &[]).expect("nothing limits it")).collect();
+    let racers: Vec<_> = (0..100)
+        .map(|_| {
+            environment
+                .spawn(&module, "main", &[])
+                .expect("nothing limits it")
+        })
+        .collect();
     for racer in &racers {
         racer.send(0, b"go").expect("there is room");
     }
@@ -66,8 +75,15 @@ fn t055_a_name_goes_with_its_process_and_the_next_one_takes_it() {
         assert_ne!(last.replace(service.pid()), Some(service.pid()));
         service.process.kill();
         let down = watcher.receive(&[1], -1);
-        assert_eq!(down, Mail::ProcessDied(1, service.pid(), ExitKind::Killed as i64));
-        assert_eq!(watcher.lookup("service"), None, "the name is gone before its process's end is told");
+        assert_eq!(
+            down,
+            Mail::ProcessDied(1, service.pid(), ExitKind::Killed as i64)
+        );
+        assert_eq!(
+            watcher.lookup("service"),
+            None,
+            "the name is gone before its process's end is told"
+        );
     }
     assert_eq!(environment.used(Limit::Names), 0);
 }
@@ -80,7 +96,10 @@ fn a_dead_process_is_not_registered() {
     other.finish();
     assert_eq!(one.register("ghost", other.pid()), NO_PROCESS);
     assert_eq!(one.register("ghost", Pid::from_number(12345)), NO_PROCESS);
-    assert_eq!((one.lookup("ghost"), environment.used(Limit::Names)), (None, 0));
+    assert_eq!(
+        (one.lookup("ghost"), environment.used(Limit::Names)),
+        (None, 0)
+    );
 }
 
 #[test]
@@ -95,7 +114,11 @@ fn names_are_bounded_and_counted_once_each() {
     for _ in 0..10 {
         assert_eq!(one.register("a", one.pid()), 0, "again is nothing new");
     }
-    assert_eq!(other.register("a", other.pid()), TAKEN, "which counts nothing");
+    assert_eq!(
+        other.register("a", other.pid()),
+        TAKEN,
+        "which counts nothing"
+    );
     assert_eq!(one.register("b", other.pid()), 0);
     assert_eq!(one.register("c", one.pid()), LIMIT);
     assert_eq!(environment.used(Limit::Names), 2);
@@ -116,15 +139,31 @@ fn a_name_that_another_environment_counted_is_given_back_there() {
     let inner = child.process.environment();
     assert_ne!(inner.number(), environment.number());
     assert_eq!(parent.register("shared", child.pid()), 0);
-    assert_eq!((environment.used(Limit::Names), inner.used(Limit::Names)), (1, 0));
-    assert_eq!(child.unregister("shared"), 0, "the names are the parent's, and this one is the child's");
-    assert_eq!((environment.used(Limit::Names), inner.used(Limit::Names)), (0, 0));
+    assert_eq!(
+        (environment.used(Limit::Names), inner.used(Limit::Names)),
+        (1, 0)
+    );
+    assert_eq!(
+        child.unregister("shared"),
+        0,
+        "the names are the parent's, and this one is the child's"
+    );
+    assert_eq!(
+        (environment.used(Limit::Names), inner.used(Limit::Names)),
+        (0, 0)
+    );
     assert_eq!(child.register("shared", child.pid()), 0);
-    assert_eq!((environment.used(Limit::Names), inner.used(Limit::Names)), (1, 1));
+    assert_eq!(
+        (environment.used(Limit::Names), inner.used(Limit::Names)),
+        (1, 1)
+    );
     assert_eq!(parent.unregister("shared"), NOT_GRANTED);
     let inner = inner.clone();
     assert!(child.finish().is_normal());
-    assert_eq!((environment.used(Limit::Names), inner.used(Limit::Names)), (0, 0));
+    assert_eq!(
+        (environment.used(Limit::Names), inner.used(Limit::Names)),
+        (0, 0)
+    );
 }
 
 #[test]
@@ -144,16 +183,29 @@ fn who_registers_and_takes_back_at_once_leaves_no_name_behind() {
                 (drop (call $unregister (i64.const -1) (i32.const 0) (i32.const 1) (i32.const 1) (i32.const 5)))
                 (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1))))))"#,
     ));
-    let holder = environment.spawn(&module, "wait", &[]).expect("nothing limits it");
+    let holder = environment
+        .spawn(&module, "wait", &[])
+        .expect("nothing limits it");
     let pid = lunatic_vm::Val::I64(holder.pid().number().cast_signed());
-    let racers: Vec<_> =
-        (0..4).map(|_| environment.spawn(&module, "main", &[pid]).expect("nothing limits it")).collect();
+    let racers: Vec<_> = (0..4)
+        .map(|_| {
+            environment
+                .spawn(&module, "main", &[pid])
+                .expect("nothing limits it")
+        })
+        .collect();
     for racer in &racers {
         assert!(lab.exit(racer).is_normal());
     }
     holder.kill();
     lab.exit(&holder);
-    assert_eq!((environment.lookup("n", "*").ok(), environment.used(Limit::Names)), (None, 0));
+    assert_eq!(
+        (
+            environment.lookup("n", "*").ok(),
+            environment.used(Limit::Names)
+        ),
+        (None, 0)
+    );
 }
 
 #[test]
@@ -164,6 +216,9 @@ fn environments_have_names_of_their_own() {
     for actor in &actors {
         assert_eq!(actor.register("same", actor.pid()), 0);
     }
-    let found: HashSet<Pid> = actors.iter().filter_map(|actor| actor.lookup("same")).collect();
+    let found: HashSet<Pid> = actors
+        .iter()
+        .filter_map(|actor| actor.lookup("same"))
+        .collect();
     assert_eq!(found.len(), 2);
 }

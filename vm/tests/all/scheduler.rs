@@ -33,22 +33,35 @@ impl Share {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let mut host = Host::default();
         let told = Arc::clone(&seen);
-        host.function("test", "step", move |caller: Caller<'_, Guest>, program: i32| {
-            let process = caller.data().process();
-            let turn = (process.pid().number(), process.turns());
-            let mut seen = told.lock().expect("no test panics while it looks");
-            seen.steps += 1;
-            if seen.last != turn {
-                seen.last = turn;
-                seen.turns[program as usize] += 1;
-            }
-        });
+        host.function(
+            "test",
+            "step",
+            move |caller: Caller<'_, Guest>, program: i32| {
+                let process = caller.data().process();
+                let turn = (process.pid().number(), process.turns());
+                let mut seen = told.lock().expect("no test panics while it looks");
+                seen.steps += 1;
+                if seen.last != turn {
+                    seen.last = turn;
+                    seen.turns[program as usize] += 1;
+                }
+            },
+        );
         let builder = change(Vm::builder().manual_ticks().workers(1));
-        Share { lab: Lab::with_host(builder, host), seen }
+        Share {
+            lab: Lab::with_host(builder, host),
+            seen,
+        }
     }
 
     /// Makes a program of a weight, whose spinning function is `spin`.
-    fn program(&self, number: i32, weight: u64, imports: &[&str], fields: &str) -> (Environment, Module) {
+    fn program(
+        &self,
+        number: i32,
+        weight: u64,
+        imports: &[&str],
+        fields: &str,
+    ) -> (Environment, Module) {
         let weight = Weight::new(weight).expect("the test's weights are good");
         let environment = self.lab.environment_with(|config| {
             config.weight(weight);
@@ -69,18 +82,28 @@ impl Share {
     fn spinning(&self, number: i32, weight: u64, processes: usize) -> Environment {
         let (environment, module) = self.program(number, weight, &[], "");
         for _ in 0..processes {
-            environment.spawn(&module, "spin", &[]).expect("nothing limits it");
+            environment
+                .spawn(&module, "spin", &[])
+                .expect("nothing limits it");
         }
         environment
     }
 
     fn turns(&self) -> [u64; 3] {
-        self.seen.lock().expect("no test panics while it looks").turns
+        self.seen
+            .lock()
+            .expect("no test panics while it looks")
+            .turns
     }
 
     /// Waits until programs have told of themselves so many times more.
     fn steps(&self, count: u64) {
-        let steps = || self.seen.lock().expect("no test panics while it looks").steps;
+        let steps = || {
+            self.seen
+                .lock()
+                .expect("no test panics while it looks")
+                .steps
+        };
         let enough = steps() + count;
         self.wait_until("a step", || steps() >= enough);
     }
@@ -110,7 +133,10 @@ impl Share {
 
 /// Fails where programs did not have so many turns, give or take two.
 fn check(had: [u64; 3], expected: [u64; 3]) {
-    let is_near = had.iter().zip(expected).all(|(had, expected)| had.abs_diff(expected) <= 2);
+    let is_near = had
+        .iter()
+        .zip(expected)
+        .all(|(had, expected)| had.abs_diff(expected) <= 2);
     assert!(is_near, "turns were {had:?}, not {expected:?}");
 }
 
@@ -175,7 +201,9 @@ fn environments_inside_an_environment_gain_it_nothing() {
                (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
              (call $say (i64.const 1)))"#,
     );
-    let nest = environment.spawn(&module, "nest", &[]).expect("nothing limits it");
+    let nest = environment
+        .spawn(&module, "nest", &[])
+        .expect("nothing limits it");
     assert_eq!(share.lab.hear(), 1);
     assert!(share.lab.exit(&nest).is_normal());
     assert_eq!(environment.processes().len(), 20);
@@ -203,20 +231,32 @@ fn a_flood_of_woken_processes_takes_no_more_than_its_share() {
                (br 0)))"#,
     );
     for _ in 0..200 {
-        flood.spawn(&module, "play", &[]).expect("nothing limits it");
+        flood
+            .spawn(&module, "play", &[])
+            .expect("nothing limits it");
     }
     share.slices(10);
     let had = share.slices(300);
-    assert!(had[0].abs_diff(had[1]) <= 3, "two that spin, beside a flood: {had:?}");
+    assert!(
+        had[0].abs_diff(had[1]) <= 3,
+        "two that spin, beside a flood: {had:?}"
+    );
     // One of three slices each, as ticks are counted here.
-    assert!(had[1] >= 90, "one that spins, beside a flood, in 300 slices: {had:?}");
+    assert!(
+        had[1] >= 90,
+        "one that spins, beside a flood, in 300 slices: {had:?}"
+    );
 }
 
 #[test]
 fn a_slice_lasts_as_many_ticks_as_it_is_told_and_a_kill_waits_for_one() {
     let share = Share::with(|builder| builder.slice(5));
     let (environment, module) = share.program(0, 100, &[], "");
-    let [one, other] = [1, 2].map(|_| environment.spawn(&module, "spin", &[]).expect("nothing limits it"));
+    let [one, other] = [1, 2].map(|_| {
+        environment
+            .spawn(&module, "spin", &[])
+            .expect("nothing limits it")
+    });
     share.steps(1);
     for turn in [1, 1, 1, 1, 2, 2, 2, 2, 2, 3] {
         share.lab.vm.beat();
@@ -224,8 +264,17 @@ fn a_slice_lasts_as_many_ticks_as_it_is_told_and_a_kill_waits_for_one() {
         share.steps(2);
         assert_eq!(one.turns() + other.turns(), turn);
     }
-    let told_last = share.seen.lock().expect("nobody panics while it holds this").last.0;
-    let running = if one.pid().number() == told_last { one } else { other };
+    let told_last = share
+        .seen
+        .lock()
+        .expect("nobody panics while it holds this")
+        .last
+        .0;
+    let running = if one.pid().number() == told_last {
+        one
+    } else {
+        other
+    };
     running.kill();
     share.lab.vm.beat();
     assert!(matches!(share.lab.exit(&running), Exit::Killed));
@@ -234,12 +283,27 @@ fn a_slice_lasts_as_many_ticks_as_it_is_told_and_a_kill_waits_for_one() {
 #[test]
 fn ticks_and_slices_that_are_not_possible_are_refused_with_what_is() {
     let check = |builder: VmBuilder, expected: &str| {
-        assert_eq!(builder.build().expect_err("it is not possible").to_string(), expected);
+        assert_eq!(
+            builder.build().expect_err("it is not possible").to_string(),
+            expected
+        );
     };
-    check(Vm::builder().slice(0), "a slice of 0 ticks is not possible: slices are from 1 to 1000 ticks");
-    check(Vm::builder().slice(1_001), "a slice of 1001 ticks is not possible: slices are from 1 to 1000 ticks");
-    check(Vm::builder().tick(Duration::ZERO), "a tick of 0ns is not possible: ticks are from 100µs to 1s");
-    check(Vm::builder().tick(Duration::from_secs(2)), "a tick of 2s is not possible: ticks are from 100µs to 1s");
+    check(
+        Vm::builder().slice(0),
+        "a slice of 0 ticks is not possible: slices are from 1 to 1000 ticks",
+    );
+    check(
+        Vm::builder().slice(1_001),
+        "a slice of 1001 ticks is not possible: slices are from 1 to 1000 ticks",
+    );
+    check(
+        Vm::builder().tick(Duration::ZERO),
+        "a tick of 0ns is not possible: ticks are from 100µs to 1s",
+    );
+    check(
+        Vm::builder().tick(Duration::from_secs(2)),
+        "a tick of 2s is not possible: ticks are from 100µs to 1s",
+    );
 }
 
 #[test]
@@ -255,7 +319,9 @@ fn a_process_is_killed_within_two_ticks_whatever_other_programs_do() {
             &[],
             r#"(func (export "main") (call $say (i64.const 1)) (loop (call $step (i32.const 0)) (br 0)))"#,
         );
-        let victim = victims.spawn(&module, "main", &[]).expect("nothing limits it");
+        let victim = victims
+            .spawn(&module, "main", &[])
+            .expect("nothing limits it");
         share.slices(20);
         assert_eq!(share.lab.hear(), 1);
         victim.kill();

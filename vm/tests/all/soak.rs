@@ -75,35 +75,56 @@ struct Held {
 }
 
 fn held() -> Held {
-    let read = |file: &str| std::fs::read_to_string(format!("/proc/self/{file}")).expect("linux has it");
-    let pages: u64 =
-        read("statm").split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("the second is resident");
+    let read =
+        |file: &str| std::fs::read_to_string(format!("/proc/self/{file}")).expect("linux has it");
+    let pages: u64 = read("statm")
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .expect("the second is resident");
     Held {
         resident: pages * 4096,
         mappings: read("maps").lines().count(),
-        descriptors: std::fs::read_dir("/proc/self/fd").expect("linux has it").count(),
+        descriptors: std::fs::read_dir("/proc/self/fd")
+            .expect("linux has it")
+            .count(),
     }
 }
 
 fn soak(time: Duration) -> u64 {
     let lab = Lab::with(Vm::builder().workers(2));
     let environment = lab.environment_with(|config| {
-        config.limit(Limit::Memory, 10 * 65_536).limit(Limit::Compute, 20).limit(Limit::Processes, 200);
+        config
+            .limit(Limit::Memory, 10 * 65_536)
+            .limit(Limit::Compute, 20)
+            .limit(Limit::Processes, 200);
     });
     let module = lab.module(&mix());
     // A parent has so much compute and no more, and then the next one takes over.
     let roots = lab.environment();
-    let parents: Vec<Process> = (0..4).map(|_| roots.spawn(&module, "main", &[]).expect("nothing limits it")).collect();
-    let limited = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let parents: Vec<Process> = (0..4)
+        .map(|_| {
+            roots
+                .spawn(&module, "main", &[])
+                .expect("nothing limits it")
+        })
+        .collect();
+    let limited = environment
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     let begin = Instant::now();
     while begin.elapsed() < time {
         // The clock is what this test is about: it decides for how long, not whether something is right.
-        lab.wait_for("a little while", async { async_io::Timer::after(Duration::from_millis(20)).await });
+        lab.wait_for("a little while", async {
+            async_io::Timer::after(Duration::from_millis(20)).await
+        });
         if !limited.is_alive() {
             break;
         }
     }
-    lab.wait_for("the rest of the time", async { async_io::Timer::at(begin + time).await });
+    lab.wait_for("the rest of the time", async {
+        async_io::Timer::at(begin + time).await
+    });
     for parent in &parents {
         parent.send(9, &[0; 8]).expect("a parent reads its mail");
     }
@@ -119,8 +140,17 @@ fn soak(time: Duration) -> u64 {
     lab.wait_for("the end of the limited", environment.ended());
     lab.wait_for("the end of the others", roots.ended());
     assert_eq!(lab.vm.processes().len(), 0);
-    for limit in [Limit::Processes, Limit::TotalMemory, Limit::Names, Limit::Sockets] {
-        assert_eq!((roots.used(limit), environment.used(limit)), (0, 0), "{limit:?}");
+    for limit in [
+        Limit::Processes,
+        Limit::TotalMemory,
+        Limit::Names,
+        Limit::Sockets,
+    ] {
+        assert_eq!(
+            (roots.used(limit), environment.used(limit)),
+            (0, 0),
+            "{limit:?}"
+        );
     }
     rounds
 }
@@ -135,16 +165,28 @@ fn after_a_soak_nothing_is_left() {
     }
     let this = std::env::current_exe().expect("a test has a file");
     let output = std::process::Command::new(this)
-        .args(["--exact", "soak::after_a_soak_nothing_is_left", "--nocapture"])
+        .args([
+            "--exact",
+            "soak::after_a_soak_nothing_is_left",
+            "--nocapture",
+        ])
         .env(ALONE, "1")
         .output()
         .expect("this very program can be started");
     let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}{}", told(&output.stdout), told(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}{}",
+        told(&output.stdout),
+        told(&output.stderr)
+    );
 }
 
 fn soak_alone() {
-    let seconds = std::env::var("LUNATIC_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2.0);
+    let seconds = std::env::var("LUNATIC_SOAK_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(2.0);
     // The first makes what stays for good: pools of threads, arenas of the allocator.
     soak(Duration::from_millis(200));
     let before = held();

@@ -39,9 +39,14 @@ const ROWS_LENGTH: u32 = 1 << 16;
 
 /// A guest that exports every function of the namespace, to be called by the test, and what allocates.
 fn passing_on(allocate: &str) -> String {
-    let rows =
-        || HOST_FUNCTIONS.iter().filter(|row| row.namespace == "lunatic::sqlite" || row.namespace == "lunatic::error");
-    let imports: String = rows().map(|row| import(&format!("{}::{}", row.namespace, row.name))).collect();
+    let rows = || {
+        HOST_FUNCTIONS
+            .iter()
+            .filter(|row| row.namespace == "lunatic::sqlite" || row.namespace == "lunatic::error")
+    };
+    let imports: String = rows()
+        .map(|row| import(&format!("{}::{}", row.namespace, row.name)))
+        .collect();
     let mut text = format!(
         "(module {imports} (import \"test\" \"say\" (func $say (param i64)))
             (memory (export \"memory\") 40) {allocate}"
@@ -54,7 +59,9 @@ fn passing_on(allocate: &str) -> String {
         if let Some(result) = row.result {
             let _ = write!(text, " (result {})", wasm(result));
         }
-        let arguments: String = (0..row.parameters.len()).map(|index| format!(" (local.get {index})")).collect();
+        let arguments: String = (0..row.parameters.len())
+            .map(|index| format!(" (local.get {index})"))
+            .collect();
         let _ = writeln!(text, " (call ${}{arguments}))", row.name);
     }
     text.push(')');
@@ -62,7 +69,8 @@ fn passing_on(allocate: &str) -> String {
 }
 
 /// Gives always the same room, which suffices for one answer at a time.
-const ALLOCATE: &str = "(func (export \"lunatic_alloc\") (param i32) (result i32) (i32.const 262144))";
+const ALLOCATE: &str =
+    "(func (export \"lunatic_alloc\") (param i32) (result i32) (i32.const 262144))";
 
 /// What a test has a process do.
 enum Order {
@@ -118,7 +126,9 @@ fn text(text: &str) -> Kept {
 /// Reads a row.
 fn row(bytes: &[u8]) -> Vec<Kept> {
     let mut list = List::new(bytes).expect("a row is a list");
-    std::iter::from_fn(|| list.value().expect("its values are good")).map(Kept::from).collect()
+    std::iter::from_fn(|| list.value().expect("its values are good"))
+        .map(Kept::from)
+        .collect()
 }
 
 /// Writes a list of values for parameters.
@@ -145,21 +155,25 @@ impl<'a> Client<'a> {
                 Box::pin(async move {
                     while let Ok(order) = ordered.recv().await {
                         let told = match order {
-                            Order::Call(function, parameters) => match live.call(function, &parameters).await {
-                                Ok(results) => Answer::Results(results),
-                                Err(CallError::Ended(exit)) => {
-                                    let _ = answer.send(Answer::Ended(exit.clone())).await;
-                                    return exit;
+                            Order::Call(function, parameters) => {
+                                match live.call(function, &parameters).await {
+                                    Ok(results) => Answer::Results(results),
+                                    Err(CallError::Ended(exit)) => {
+                                        let _ = answer.send(Answer::Ended(exit.clone())).await;
+                                        return exit;
+                                    }
+                                    Err(error) => panic!("{error}"),
                                 }
-                                Err(error) => panic!("{error}"),
-                            },
+                            }
                             Order::Write(address, bytes) => {
-                                live.write(address, &bytes).expect("the test writes inside the memory");
+                                live.write(address, &bytes)
+                                    .expect("the test writes inside the memory");
                                 continue;
                             }
-                            Order::Read(address, length) => {
-                                Answer::Bytes(live.read(address, length).expect("the test reads inside the memory"))
-                            }
+                            Order::Read(address, length) => Answer::Bytes(
+                                live.read(address, length)
+                                    .expect("the test reads inside the memory"),
+                            ),
                         };
                         let _ = answer.send(told).await;
                     }
@@ -167,16 +181,26 @@ impl<'a> Client<'a> {
                 })
             })
             .expect("nothing limits it");
-        Client { lab, process, orders, answers }
+        Client {
+            lab,
+            process,
+            orders,
+            answers,
+        }
     }
 
     /// A client of its own in an environment that grants everything and a directory.
     fn at(lab: &'a Lab, directory: &Path) -> Client<'a> {
-        Client::new(lab, &lab.environment_with(|config| grant(config, directory, Access::Write)))
+        Client::new(
+            lab,
+            &lab.environment_with(|config| grant(config, directory, Access::Write)),
+        )
     }
 
     fn order(&self, order: Order) {
-        self.orders.try_send(order).expect("the client listens as long as it lives");
+        self.orders
+            .try_send(order)
+            .expect("the client listens as long as it lives");
     }
 
     fn begin(&self, function: &'static str, parameters: Vec<Val>) {
@@ -206,15 +230,25 @@ impl<'a> Client<'a> {
     /// Makes a call that the test expects to come back.
     #[track_caller]
     fn do_call(&self, function: &'static str, parameters: Vec<Val>) -> u64 {
-        self.call(function, parameters).unwrap_or_else(|exit| panic!("{function}: {exit}"))
+        self.call(function, parameters)
+            .unwrap_or_else(|exit| panic!("{function}: {exit}"))
     }
 
     /// Makes a call that the test expects to be a trap of that function, and returns the sentence.
     #[track_caller]
     fn trapped(&self, function: &'static str, parameters: Vec<Val>) -> String {
-        let exit = self.call(function, parameters).expect_err("it must not come back");
-        let reason = exit.trap().unwrap_or_else(|| panic!("{function}: {exit}")).reason.clone();
-        assert!(reason.contains(&format!("in `lunatic::sqlite::{function}`")), "{reason}");
+        let exit = self
+            .call(function, parameters)
+            .expect_err("it must not come back");
+        let reason = exit
+            .trap()
+            .unwrap_or_else(|| panic!("{function}: {exit}"))
+            .reason
+            .clone();
+        assert!(
+            reason.contains(&format!("in `lunatic::sqlite::{function}`")),
+            "{reason}"
+        );
         reason
     }
 
@@ -273,7 +307,11 @@ impl<'a> Client<'a> {
 
     fn execute_all(&self, connection: i64, sql: &str) -> Result<(), Failed> {
         let [at, length] = self.write(sql.as_bytes());
-        self.checked("execute_all", vec![Val::I64(connection), at, length, Val::I32(RESULT as i32)]).map(drop)
+        self.checked(
+            "execute_all",
+            vec![Val::I64(connection), at, length, Val::I32(RESULT as i32)],
+        )
+        .map(drop)
     }
 
     fn prepare(&self, connection: i64, sql: &str) -> Result<i64, Failed> {
@@ -284,7 +322,11 @@ impl<'a> Client<'a> {
 
     fn bind(&self, statement: i64, values: &[(Key<'_>, Value<'_>)]) -> Result<(), Failed> {
         let [at, length] = self.write(&bindings(values));
-        self.checked("bind", vec![Val::I64(statement), at, length, Val::I32(RESULT as i32)]).map(drop)
+        self.checked(
+            "bind",
+            vec![Val::I64(statement), at, length, Val::I32(RESULT as i32)],
+        )
+        .map(drop)
     }
 
     fn step(&self, statement: i64) -> Result<Option<Vec<Kept>>, Failed> {
@@ -323,7 +365,11 @@ impl<'a> Client<'a> {
         // The length is 32 bits: what stands behind it stays.
         self.order(Order::Write(RESULT, vec![0xff; 8]));
         let parameters = [parameters, &[Val::I32(RESULT as i32)]].concat();
-        assert_eq!(self.do_call(function, parameters), GIVEN.into(), "the address is what `lunatic_alloc` gave");
+        assert_eq!(
+            self.do_call(function, parameters),
+            GIVEN.into(),
+            "the address is what `lunatic_alloc` gave"
+        );
         let length = self.read_u64(RESULT);
         assert_eq!(length >> 32, 0xffff_ffff, "{function} writes four bytes");
         self.read(GIVEN, (length & 0xffff_ffff) as usize)
@@ -331,7 +377,9 @@ impl<'a> Client<'a> {
 }
 
 fn grant(config: &mut Config, path: &Path, access: Access) {
-    config.preopen(path, ".", access).expect("the directory is there");
+    config
+        .preopen(path, ".", access)
+        .expect("the directory is there");
 }
 
 fn temporary() -> TempDir {
@@ -339,7 +387,8 @@ fn temporary() -> TempDir {
 }
 
 /// A query that never ends.
-const FOR_EVER: &str = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t";
+const FOR_EVER: &str =
+    "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t";
 
 #[test]
 fn the_published_functions_do_what_the_published_guest_expects() {
@@ -349,41 +398,79 @@ fn the_published_functions_do_what_the_published_guest_expects() {
     let [at, length] = client.write(b":memory:");
     assert_eq!(client.do_call("open", vec![at, length, Val::I32(0)]), 0);
     assert_eq!(client.read_u64(0), 0);
-    assert_eq!(client.execute(0, "CREATE TABLE t (n INTEGER, x REAL, s TEXT, b BLOB)"), code::OK);
     assert_eq!(
-        client.execute(0, "INSERT INTO t VALUES (1, 1.5, 'one', x'01'); INSERT INTO t VALUES (2, 2.5, NULL, x'')"),
+        client.execute(0, "CREATE TABLE t (n INTEGER, x REAL, s TEXT, b BLOB)"),
+        code::OK
+    );
+    assert_eq!(
+        client.execute(
+            0,
+            "INSERT INTO t VALUES (1, 1.5, 'one', x'01'); INSERT INTO t VALUES (2, 2.5, NULL, x'')"
+        ),
         0
     );
     assert_eq!(client.do_call("sqlite3_changes", vec![Val::I64(0)]), 1);
 
     let [at, length] = client.write(b"SELECT * FROM t WHERE n >= ?1 ORDER BY n; SELECT 2");
-    assert_eq!(client.do_call("query_prepare", vec![Val::I64(0), at, length]), 0, "statements count from 0 too");
+    assert_eq!(
+        client.do_call("query_prepare", vec![Val::I64(0), at, length]),
+        0,
+        "statements count from 0 too"
+    );
     let [at, length] = client.write(&bindings(&[(Key::Number(1), Value::Integer(0))]));
     client.do_call("bind_value", vec![Val::I64(0), at, length]);
     assert_eq!(client.do_call("column_count", vec![Val::I64(0)]), 4);
-    assert_eq!(client.given("column_name", &[Val::I64(0), Val::I32(2)]), b"s");
+    assert_eq!(
+        client.given("column_name", &[Val::I64(0), Val::I32(2)]),
+        b"s"
+    );
     let names = client.given("column_names", &[Val::I64(0)]);
     let mut names = List::new(&names).expect("a list");
     assert_eq!(
         std::array::from_fn(|_| names.text().expect("names")),
         [Some("n"), Some("x"), Some("s"), Some("b"), None]
     );
-    assert_eq!(row(&client.given("read_row", &[Val::I64(0)])), vec![Kept::Null; 4], "there is no row yet");
+    assert_eq!(
+        row(&client.given("read_row", &[Val::I64(0)])),
+        vec![Kept::Null; 4],
+        "there is no row yet"
+    );
 
     let step = || client.do_call("sqlite3_step", vec![Val::I64(0)]) as u32;
     assert_eq!(step(), code::ROW);
-    let one = [Kept::Integer(1), Kept::Real(1.5), text("one"), Kept::Blob(vec![1])];
+    let one = [
+        Kept::Integer(1),
+        Kept::Real(1.5),
+        text("one"),
+        Kept::Blob(vec![1]),
+    ];
     assert_eq!(row(&client.given("read_row", &[Val::I64(0)])), one);
     // One value is laid out as in a row.
-    assert_eq!(client.given("read_column", &[Val::I64(0), Val::I32(0)]), [4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(
+        client.given("read_column", &[Val::I64(0), Val::I32(0)]),
+        [4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
+    );
     assert_eq!(step(), code::ROW);
-    let two = [Kept::Integer(2), Kept::Real(2.5), Kept::Null, Kept::Blob(vec![])];
+    let two = [
+        Kept::Integer(2),
+        Kept::Real(2.5),
+        Kept::Null,
+        Kept::Blob(vec![]),
+    ];
     assert_eq!(row(&client.given("read_row", &[Val::I64(0)])), two);
     assert_eq!(step(), code::DONE);
     client.do_call("statement_reset", vec![Val::I64(0)]);
-    assert_eq!(step(), code::ROW, "from the beginning, with the value that is bound");
+    assert_eq!(
+        step(),
+        code::ROW,
+        "from the beginning, with the value that is bound"
+    );
     client.do_call("sqlite3_finalize", vec![Val::I64(0)]);
-    assert!(client.trapped("sqlite3_step", vec![Val::I64(0)]).contains("there is no statement 0"));
+    assert!(
+        client
+            .trapped("sqlite3_step", vec![Val::I64(0)])
+            .contains("there is no statement 0")
+    );
 }
 
 #[test]
@@ -394,20 +481,43 @@ fn a_failed_execute_returns_sqlites_code_and_last_error_says_more() {
     for (sql, code, words) in [
         ("CREATE TABLE t (n UNIQUE)", code::OK, ""),
         ("SELEC 1", code::ERROR, "near \"SELEC\": syntax error"),
-        ("INSERT INTO t VALUES (1); INSERT INTO t VALUES (1)", code::CONSTRAINT, "UNIQUE constraint failed: t.n"),
-        ("SELECT * FROM nowhere", code::ERROR, "no such table: nowhere"),
+        (
+            "INSERT INTO t VALUES (1); INSERT INTO t VALUES (1)",
+            code::CONSTRAINT,
+            "UNIQUE constraint failed: t.n",
+        ),
+        (
+            "SELECT * FROM nowhere",
+            code::ERROR,
+            "no such table: nowhere",
+        ),
     ] {
         assert_eq!(client.execute(connection, sql), code, "{sql}");
         if code != code::OK {
             let error = client.given("last_error", &[Val::I64(connection)]);
             // `Some(code)` and `Some(message)`.
-            assert_eq!((error[0], &error[1..5], error[5]), (1, &code.to_le_bytes()[..], 1), "{sql}");
+            assert_eq!(
+                (error[0], &error[1..5], error[5]),
+                (1, &code.to_le_bytes()[..], 1),
+                "{sql}"
+            );
             let message = String::from_utf8_lossy(&error[14..]);
             assert_eq!(message, words, "{sql}");
         }
     }
-    assert_eq!(client.value(connection, "SELECT count(*) FROM t"), Kept::Integer(1), "those before a failure happened");
-    assert!(client.trapped("last_error", vec![Val::I64(connection), Val::I32(RESULT as i32)]).contains("did not fail"));
+    assert_eq!(
+        client.value(connection, "SELECT count(*) FROM t"),
+        Kept::Integer(1),
+        "those before a failure happened"
+    );
+    assert!(
+        client
+            .trapped(
+                "last_error",
+                vec![Val::I64(connection), Val::I32(RESULT as i32)]
+            )
+            .contains("did not fail")
+    );
 }
 
 #[test]
@@ -417,7 +527,12 @@ fn where_the_published_interface_has_no_code_a_failure_is_a_trap_with_sqlites_se
     let check = |function: &'static str, sql: &str, words: &str| {
         let client = Client::new(&lab, &environment);
         let connection = client.opened("");
-        client.execute_all(connection, "CREATE TABLE t (n UNIQUE); INSERT INTO t VALUES (1)").expect("it can be made");
+        client
+            .execute_all(
+                connection,
+                "CREATE TABLE t (n UNIQUE); INSERT INTO t VALUES (1)",
+            )
+            .expect("it can be made");
         let parameters = if function == "query_prepare" {
             let [at, length] = client.write(sql.as_bytes());
             vec![Val::I64(connection), at, length]
@@ -427,7 +542,11 @@ fn where_the_published_interface_has_no_code_a_failure_is_a_trap_with_sqlites_se
                 "bind_value" => client.write(&bindings(&[(Key::Name("other"), Value::Null)])),
                 _ => [Val::I32(9), Val::I32(RESULT as i32)],
             };
-            if function == "sqlite3_step" { vec![Val::I64(statement)] } else { vec![Val::I64(statement), at, length] }
+            if function == "sqlite3_step" {
+                vec![Val::I64(statement)]
+            } else {
+                vec![Val::I64(statement), at, length]
+            }
         };
         let reason = client.trapped(function, parameters);
         assert!(reason.contains(words), "{reason}");
@@ -435,7 +554,11 @@ fn where_the_published_interface_has_no_code_a_failure_is_a_trap_with_sqlites_se
     check("query_prepare", "SELEC 1", "near \"SELEC\": syntax error");
     check("query_prepare", "-- nothing", "there is no statement");
     check("query_prepare", "SELECT 1\0", "zero byte");
-    check("sqlite3_step", "INSERT INTO t VALUES (1)", "UNIQUE constraint failed: t.n");
+    check(
+        "sqlite3_step",
+        "INSERT INTO t VALUES (1)",
+        "UNIQUE constraint failed: t.n",
+    );
     check("bind_value", "SELECT :name", "no parameter `other`");
     check("column_name", "SELECT 1", "no column 9");
     check("read_column", "SELECT 1", "no column 9");
@@ -446,7 +569,9 @@ fn values_are_bound_by_number_by_name_and_by_place() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
     let connection = client.opened(":memory:");
-    let statement = client.prepare(connection, "SELECT ?, :b, @c, $d, ?5").expect("it can be prepared");
+    let statement = client
+        .prepare(connection, "SELECT ?, :b, @c, $d, ?5")
+        .expect("it can be prepared");
     let values = [
         (Key::Position, Value::Text("zwölf")),
         (Key::Name("b"), Value::Integer(i64::MIN)),
@@ -455,11 +580,28 @@ fn values_are_bound_by_number_by_name_and_by_place() {
         (Key::Number(5), Value::Null),
     ];
     client.bind(statement, &values).expect("all are there");
-    let all = vec![text("zwölf"), Kept::Integer(i64::MIN), Kept::Real(-0.5), Kept::Blob(vec![0, 255]), Kept::Null];
+    let all = vec![
+        text("zwölf"),
+        Kept::Integer(i64::MIN),
+        Kept::Real(-0.5),
+        Kept::Blob(vec![0, 255]),
+        Kept::Null,
+    ];
     assert_eq!(client.step(statement), Ok(Some(all)));
     // Bound anew, it begins anew, and what is not in the list is NULL.
-    client.bind(statement, &[(Key::Number(2), Value::Text(""))]).expect("it is there");
-    assert_eq!(client.step(statement), Ok(Some(vec![Kept::Null, text(""), Kept::Null, Kept::Null, Kept::Null])));
+    client
+        .bind(statement, &[(Key::Number(2), Value::Text(""))])
+        .expect("it is there");
+    assert_eq!(
+        client.step(statement),
+        Ok(Some(vec![
+            Kept::Null,
+            text(""),
+            Kept::Null,
+            Kept::Null,
+            Kept::Null
+        ]))
+    );
     assert_eq!(client.step(statement), Ok(None));
 
     for (key, words) in [
@@ -469,13 +611,26 @@ fn values_are_bound_by_number_by_name_and_by_place() {
         (Key::Name("e"), "no parameter `e`"),
         (Key::Name("b\0"), "no parameter"),
     ] {
-        let (code, sentence) = client.bind(statement, &[(key, Value::Null)]).expect_err("it is not there");
+        let (code, sentence) = client
+            .bind(statement, &[(key, Value::Null)])
+            .expect_err("it is not there");
         assert_eq!(code, code::RANGE);
         assert!(sentence.contains(words), "{sentence}");
     }
     let [at, _] = client.write(&[255; 64]);
-    let parameters = vec![Val::I64(statement), at, Val::I32(64), Val::I32(RESULT as i32)];
-    assert_eq!(client.checked("bind", parameters).expect_err("that is no list").0, code::MISUSE);
+    let parameters = vec![
+        Val::I64(statement),
+        at,
+        Val::I32(64),
+        Val::I32(RESULT as i32),
+    ];
+    assert_eq!(
+        client
+            .checked("bind", parameters)
+            .expect_err("that is no list")
+            .0,
+        code::MISUSE
+    );
 }
 
 #[test]
@@ -483,28 +638,59 @@ fn our_own_functions_say_what_failed_and_go_on() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
     let connection = client.opened(":memory:");
-    client.execute_all(connection, "CREATE TABLE t (n UNIQUE)").expect("it can be made");
-    let error = client.execute_all(connection, "INSERT INTO t VALUES (1), (1)").expect_err("it is there twice");
-    assert_eq!(error, (code::CONSTRAINT_UNIQUE, "UNIQUE constraint failed: t.n".into()));
+    client
+        .execute_all(connection, "CREATE TABLE t (n UNIQUE)")
+        .expect("it can be made");
+    let error = client
+        .execute_all(connection, "INSERT INTO t VALUES (1), (1)")
+        .expect_err("it is there twice");
+    assert_eq!(
+        error,
+        (
+            code::CONSTRAINT_UNIQUE,
+            "UNIQUE constraint failed: t.n".into()
+        )
+    );
     for (sql, code, words) in [
         ("SELEC 1", code::ERROR, "syntax error"),
         ("", code::MISUSE, "no statement"),
-        ("SELECT 1; SELECT 2", code::MISUSE, "more than one statement"),
+        (
+            "SELECT 1; SELECT 2",
+            code::MISUSE,
+            "more than one statement",
+        ),
     ] {
         let (failed, sentence) = client.prepare(connection, sql).expect_err(sql);
         assert_eq!(failed, code, "{sql}");
         assert!(sentence.contains(words), "{sentence}");
     }
-    client.prepare(connection, "SELECT 1; -- and no more\n ;").expect("one statement");
-    let insert = client.prepare(connection, "INSERT INTO t VALUES (?)").expect("it can be prepared");
-    client.bind(insert, &[(Key::Number(1), Value::Integer(7))]).expect("it is there");
+    client
+        .prepare(connection, "SELECT 1; -- and no more\n ;")
+        .expect("one statement");
+    let insert = client
+        .prepare(connection, "INSERT INTO t VALUES (?)")
+        .expect("it can be prepared");
+    client
+        .bind(insert, &[(Key::Number(1), Value::Integer(7))])
+        .expect("it is there");
     assert_eq!(client.step(insert), Ok(None));
-    assert_eq!(client.do_call("last_insert_rowid", vec![Val::I64(connection)]), 1);
+    assert_eq!(
+        client.do_call("last_insert_rowid", vec![Val::I64(connection)]),
+        1
+    );
     let (failed, sentence) = client.step(insert).expect_err("7 is there already");
-    assert_eq!((failed, sentence.as_str()), (code::CONSTRAINT_UNIQUE, "UNIQUE constraint failed: t.n"));
-    client.bind(insert, &[(Key::Number(1), Value::Integer(8))]).expect("a statement that failed can be used again");
+    assert_eq!(
+        (failed, sentence.as_str()),
+        (code::CONSTRAINT_UNIQUE, "UNIQUE constraint failed: t.n")
+    );
+    client
+        .bind(insert, &[(Key::Number(1), Value::Integer(8))])
+        .expect("a statement that failed can be used again");
     assert_eq!(client.step(insert), Ok(None));
-    assert_eq!(client.value(connection, "SELECT sum(n) FROM t"), Kept::Integer(15));
+    assert_eq!(
+        client.value(connection, "SELECT sum(n) FROM t"),
+        Kept::Integer(15)
+    );
 }
 
 #[test]
@@ -512,15 +698,33 @@ fn a_row_that_does_not_fit_is_copied_again() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
     let connection = client.opened(":memory:");
-    let statement = client.prepare(connection, "SELECT 'twelve bytes' AS words").expect("it can be prepared");
+    let statement = client
+        .prepare(connection, "SELECT 'twelve bytes' AS words")
+        .expect("it can be prepared");
     let buffer = |length: i32| [Val::I64(statement), Val::I32(ROWS as i32), Val::I32(length)];
-    let stepped = client.do_call("step_row", [&buffer(3)[..], &[Val::I32(RESULT as i32)]].concat()) as u32;
+    let stepped = client.do_call(
+        "step_row",
+        [&buffer(3)[..], &[Val::I32(RESULT as i32)]].concat(),
+    ) as u32;
     let length = client.read_u64(RESULT);
     assert_eq!((stepped, length), (code::ROW, 8 + 4 + 8 + 12));
-    assert_eq!(client.read(ROWS, 4), [1, 0, 0, 0], "three bytes of it, and nothing behind them");
-    assert_eq!(client.do_call("copy_row", buffer(length as i32).to_vec()), length);
-    assert_eq!(row(&client.read(ROWS, length as usize)), [text("twelve bytes")]);
-    assert_eq!(client.do_call("copy_column_names", buffer(0).to_vec()), 8 + 8 + 5);
+    assert_eq!(
+        client.read(ROWS, 4),
+        [1, 0, 0, 0],
+        "three bytes of it, and nothing behind them"
+    );
+    assert_eq!(
+        client.do_call("copy_row", buffer(length as i32).to_vec()),
+        length
+    );
+    assert_eq!(
+        row(&client.read(ROWS, length as usize)),
+        [text("twelve bytes")]
+    );
+    assert_eq!(
+        client.do_call("copy_column_names", buffer(0).to_vec()),
+        8 + 8 + 5
+    );
 }
 
 #[test]
@@ -529,13 +733,22 @@ fn a_connection_that_is_given_back_takes_its_statements_along_and_undoes_what_it
     let client = Client::at(&lab, directory.path());
     let (one, two) = (client.opened("app.db"), client.opened("app.db"));
     assert_eq!((one, two), (0, 1));
-    client.execute_all(one, "CREATE TABLE t (n); BEGIN; INSERT INTO t VALUES (1)").expect("it is empty");
+    client
+        .execute_all(one, "CREATE TABLE t (n); BEGIN; INSERT INTO t VALUES (1)")
+        .expect("it is empty");
     let of_one = client.prepare(one, "SELECT 1").expect("it can be prepared");
     assert_eq!(client.execute(two, "INSERT INTO t VALUES (2)"), code::BUSY);
     client.do_call("drop_connection", vec![Val::I64(one)]);
-    assert_eq!(client.value(two, "SELECT count(*) FROM t"), Kept::Integer(0));
+    assert_eq!(
+        client.value(two, "SELECT count(*) FROM t"),
+        Kept::Integer(0)
+    );
     assert_eq!(client.execute(two, "INSERT INTO t VALUES (2)"), code::OK);
-    assert!(client.trapped("column_count", vec![Val::I64(of_one)]).contains("there is no statement"));
+    assert!(
+        client
+            .trapped("column_count", vec![Val::I64(of_one)])
+            .contains("there is no statement")
+    );
 }
 
 #[test]
@@ -544,12 +757,19 @@ fn a_database_in_a_granted_directory_stays() {
     fs::create_dir(directory.path().join("inner")).expect("it can be made");
     let client = Client::at(&lab, directory.path());
     let connection = client.opened("./inner//app.db");
-    client.execute_all(connection, "CREATE TABLE t (n); INSERT INTO t VALUES (42)").expect("it can be written");
-    client.execute_all(connection, "VACUUM; PRAGMA integrity_check; ANALYZE").expect("housekeeping works");
+    client
+        .execute_all(connection, "CREATE TABLE t (n); INSERT INTO t VALUES (42)")
+        .expect("it can be written");
+    client
+        .execute_all(connection, "VACUUM; PRAGMA integrity_check; ANALYZE")
+        .expect("housekeeping works");
     assert!(directory.path().join("inner/app.db").exists());
     let other = Client::at(&lab, &directory.path().join("inner"));
     let connection = other.opened("app.db");
-    assert_eq!(other.value(connection, "SELECT n FROM t"), Kept::Integer(42));
+    assert_eq!(
+        other.value(connection, "SELECT n FROM t"),
+        Kept::Integer(42)
+    );
 }
 
 #[test]
@@ -581,14 +801,25 @@ fn t090_a_path_that_leads_out_of_what_is_granted_is_an_error() {
         assert!(error.contains("cannot be opened"), "{path}: {error}");
     }
     // These are plain names.
-    for path in ["file:secret.db?mode=memory", "file:..%2fsecret.db", "app.db?vfs=unix"] {
+    for path in [
+        "file:secret.db?mode=memory",
+        "file:..%2fsecret.db",
+        "app.db?vfs=unix",
+    ] {
         let connection = client.opened(path);
-        client.execute_all(connection, "CREATE TABLE t (n)").expect("it can be written");
+        client
+            .execute_all(connection, "CREATE TABLE t (n)")
+            .expect("it can be written");
         assert!(granted.join(path).exists(), "{path}");
     }
     assert_eq!(fs::read(&secret).expect("it is there"), b"");
     let nothing = Client::new(&lab, &lab.environment());
-    assert!(nothing.open("app.db").expect_err("nothing is granted").contains("lies in no directory"));
+    assert!(
+        nothing
+            .open("app.db")
+            .expect_err("nothing is granted")
+            .contains("lies in no directory")
+    );
 }
 
 #[test]
@@ -598,10 +829,15 @@ fn t090_links_beside_a_database_are_not_followed() {
     fs::create_dir(&granted).expect("it can be made");
     let client = Client::at(&lab, &granted);
     let connection = client.opened("app.db");
-    client.execute_all(connection, "CREATE TABLE t (n)").expect("it can be written");
+    client
+        .execute_all(connection, "CREATE TABLE t (n)")
+        .expect("it can be written");
     // Swapped in after the database was opened, as a guest that may write to the directory can.
-    std::os::unix::fs::symlink("../outside", granted.join("app.db-journal")).expect("it can be made");
-    let failed = client.execute_all(connection, "INSERT INTO t VALUES (1)").expect_err("it needs a journal");
+    std::os::unix::fs::symlink("../outside", granted.join("app.db-journal"))
+        .expect("it can be made");
+    let failed = client
+        .execute_all(connection, "INSERT INTO t VALUES (1)")
+        .expect_err("it needs a journal");
     assert_eq!(failed.0 & 0xff, code::CANTOPEN, "{failed:?}");
     assert!(!outside.exists());
 }
@@ -614,12 +850,24 @@ fn t090_a_database_stays_in_its_directory_whatever_becomes_of_the_path() {
     fs::create_dir(house.path().join("outside")).expect("it can be made");
     let client = Client::at(&lab, &granted);
     let connection = client.opened("inner/app.db");
-    client.execute_all(connection, "CREATE TABLE t (n)").expect("it can be written");
+    client
+        .execute_all(connection, "CREATE TABLE t (n)")
+        .expect("it can be written");
     // The directory is swapped for a link that leads out.
     fs::rename(granted.join("inner"), granted.join("moved")).expect("it can be moved");
     std::os::unix::fs::symlink("../outside", granted.join("inner")).expect("it can be made");
-    client.execute_all(connection, "INSERT INTO t VALUES (1); BEGIN; INSERT INTO t VALUES (2)").expect("it is open");
-    assert_eq!(fs::read_dir(house.path().join("outside")).expect("it is there").count(), 0);
+    client
+        .execute_all(
+            connection,
+            "INSERT INTO t VALUES (1); BEGIN; INSERT INTO t VALUES (2)",
+        )
+        .expect("it is open");
+    assert_eq!(
+        fs::read_dir(house.path().join("outside"))
+            .expect("it is there")
+            .count(),
+        0
+    );
     assert!(granted.join("moved/app.db-journal").exists());
 }
 
@@ -628,7 +876,9 @@ fn t092_a_directory_that_may_be_read_holds_databases_that_may_be_read() {
     let (lab, directory) = (Lab::new(), temporary());
     let writer = Client::at(&lab, directory.path());
     let connection = writer.opened("app.db");
-    writer.execute_all(connection, "CREATE TABLE t (n); INSERT INTO t VALUES (42)").expect("it can be written");
+    writer
+        .execute_all(connection, "CREATE TABLE t (n); INSERT INTO t VALUES (42)")
+        .expect("it can be written");
     writer.do_call("drop_connection", vec![Val::I64(connection)]);
     // What SQLite would tidy up beside an empty database.
     for name in ["empty.db", "empty.db-wal", "empty.db-journal"] {
@@ -636,15 +886,26 @@ fn t092_a_directory_that_may_be_read_holds_databases_that_may_be_read() {
     }
     let names = || {
         let entries = fs::read_dir(directory.path()).expect("it is there");
-        let mut names: Vec<_> = entries.map(|entry| entry.expect("it can be listed").file_name()).collect();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.expect("it can be listed").file_name())
+            .collect();
         names.sort();
         names
     };
     let before = names();
-    let reader = Client::new(&lab, &lab.environment_with(|config| grant(config, directory.path(), Access::Read)));
+    let reader = Client::new(
+        &lab,
+        &lab.environment_with(|config| grant(config, directory.path(), Access::Read)),
+    );
     let connection = reader.opened("app.db");
-    assert_eq!(reader.value(connection, "SELECT n FROM t"), Kept::Integer(42));
-    assert_eq!(reader.execute(connection, "INSERT INTO t VALUES (1)"), code::READONLY);
+    assert_eq!(
+        reader.value(connection, "SELECT n FROM t"),
+        Kept::Integer(42)
+    );
+    assert_eq!(
+        reader.execute(connection, "INSERT INTO t VALUES (1)"),
+        code::READONLY
+    );
     assert_eq!(reader.execute(connection, "VACUUM"), code::READONLY);
     assert!(reader.open("new.db").is_err());
     if let Ok(empty) = reader.open("empty.db") {
@@ -661,18 +922,30 @@ fn no_file_is_shared_memory_of_the_machine() {
     let path = directory.path().join("app.db");
     let client = Client::at(&lab, directory.path());
     let connection = client.opened("app.db");
-    assert_eq!(client.value(connection, "PRAGMA journal_mode = WAL"), text("delete"));
-    client.execute_all(connection, "PRAGMA mmap_size = 1000000; CREATE TABLE t (n)").expect("that is without effect");
+    assert_eq!(
+        client.value(connection, "PRAGMA journal_mode = WAL"),
+        text("delete")
+    );
+    client
+        .execute_all(connection, "PRAGMA mmap_size = 1000000; CREATE TABLE t (n)")
+        .expect("that is without effect");
     client.do_call("drop_connection", vec![Val::I64(connection)]);
     // The header of a database says how it is written. Whoever may write the file can say otherwise.
     let mut bytes = fs::read(&path).expect("it is there");
     bytes[18..20].copy_from_slice(&[2, 2]);
     fs::write(&path, bytes).expect("it can be written");
     let connection = client.opened("app.db");
-    let (failed, sentence) = client.execute_all(connection, "SELECT * FROM t").expect_err("it would be shared");
+    let (failed, sentence) = client
+        .execute_all(connection, "SELECT * FROM t")
+        .expect_err("it would be shared");
     assert_eq!(failed & 0xff, code::CANTOPEN, "{sentence}");
     // Who has it alone needs nothing shared.
-    client.execute_all(connection, "PRAGMA locking_mode = EXCLUSIVE; INSERT INTO t VALUES (1)").expect("it is alone");
+    client
+        .execute_all(
+            connection,
+            "PRAGMA locking_mode = EXCLUSIVE; INSERT INTO t VALUES (1)",
+        )
+        .expect("it is alone");
     assert!(!directory.path().join("app.db-shm").exists());
 }
 
@@ -681,13 +954,21 @@ fn t170_what_reaches_beyond_the_database_is_refused_with_a_sentence() {
     let (lab, directory) = (Lab::new(), temporary());
     let client = Client::at(&lab, directory.path());
     let connection = client.opened("app.db");
-    client.execute_all(connection, "CREATE TABLE t (n)").expect("it can be made");
+    client
+        .execute_all(connection, "CREATE TABLE t (n)")
+        .expect("it can be made");
     for (sql, words) in [
         ("ATTACH '/etc/passwd' AS other", "a connection of its own"),
         ("ATTACH 'other.db' AS other", "a connection of its own"),
         ("ATTACH ':memory:' AS other", "a connection of its own"),
-        ("ATTACH 'file:/etc/passwd?mode=ro' AS other", "a connection of its own"),
-        ("ATTACH 'ot' || 'her.db' AS other", "not known when it is prepared"),
+        (
+            "ATTACH 'file:/etc/passwd?mode=ro' AS other",
+            "a connection of its own",
+        ),
+        (
+            "ATTACH 'ot' || 'her.db' AS other",
+            "not known when it is prepared",
+        ),
         ("VACUUM INTO 'copy.db'", "a connection of its own"),
         ("VACUUM INTO '/tmp/copy.db'", "a connection of its own"),
         ("SELECT load_extension('/lib/libm.so')", "`load_extension`"),
@@ -699,16 +980,27 @@ fn t170_what_reaches_beyond_the_database_is_refused_with_a_sentence() {
         ("PRAGMA schema_version = 7", "`PRAGMA schema_version`"),
         ("PRAGMA hard_heap_limit = 1", "`PRAGMA hard_heap_limit`"),
         ("PRAGMA soft_heap_limit = 1", "`PRAGMA soft_heap_limit`"),
-        ("PRAGMA temp_store_directory = '/tmp'", "`PRAGMA temp_store_directory`"),
-        ("PRAGMA data_store_directory = '/tmp'", "`PRAGMA data_store_directory`"),
+        (
+            "PRAGMA temp_store_directory = '/tmp'",
+            "`PRAGMA temp_store_directory`",
+        ),
+        (
+            "PRAGMA data_store_directory = '/tmp'",
+            "`PRAGMA data_store_directory`",
+        ),
         ("PRAGMA lock_proxy_file = 'x'", "`PRAGMA lock_proxy_file`"),
         ("PRAGMA key = 'x'", "`PRAGMA key`"),
         ("SELECT * FROM pragma_hard_heap_limit", "hard_heap_limit"),
     ] {
         let (failed, sentence) = client.execute_all(connection, sql).expect_err(sql);
-        assert!(sentence.to_lowercase().contains(&words.to_lowercase()), "{sql}: {failed} {sentence}");
+        assert!(
+            sentence.to_lowercase().contains(&words.to_lowercase()),
+            "{sql}: {failed} {sentence}"
+        );
     }
-    let (failed, _) = client.execute_all(connection, "ATTACH 'x' AS y").expect_err("it is refused");
+    let (failed, _) = client
+        .execute_all(connection, "ATTACH 'x' AS y")
+        .expect_err("it is refused");
     assert_eq!(failed, code::AUTH);
     // The schema is out of reach in other ways too.
     for sql in [
@@ -718,8 +1010,13 @@ fn t170_what_reaches_beyond_the_database_is_refused_with_a_sentence() {
     ] {
         client.execute_all(connection, sql).expect_err(sql);
     }
-    assert_eq!(client.value(connection, "PRAGMA journal_mode = OFF"), text("delete"));
-    let files: Vec<_> = fs::read_dir(directory.path()).expect("it is there").collect();
+    assert_eq!(
+        client.value(connection, "PRAGMA journal_mode = OFF"),
+        text("delete")
+    );
+    let files: Vec<_> = fs::read_dir(directory.path())
+        .expect("it is there")
+        .collect();
     assert_eq!(files.len(), 1, "{files:?}");
 }
 
@@ -730,15 +1027,23 @@ fn t171_a_query_without_an_end_ends_with_its_process() {
         SELECT count(*) FROM t a, t b, t c, t d, t e";
     for sql in [FOR_EVER, cross] {
         // By time, by compute of the process and by compute of the environment.
-        for (limit, bound) in [(Limit::Time, 100), (Limit::Compute, 50), (Limit::TotalCompute, 50)] {
+        for (limit, bound) in [
+            (Limit::Time, 100),
+            (Limit::Compute, 50),
+            (Limit::TotalCompute, 50),
+        ] {
             let environment = lab.environment_with(|config| {
                 config.limit(limit, bound);
             });
             let client = Client::new(&lab, &environment);
             let connection = client.opened(":memory:");
             let [at, length] = client.write(sql.as_bytes());
-            let exit = client.call("execute", vec![Val::I64(connection), at, length]).expect_err("it never ends");
-            let Exit::Limit(reached) = exit else { panic!("{limit:?}: {exit}") };
+            let exit = client
+                .call("execute", vec![Val::I64(connection), at, length])
+                .expect_err("it never ends");
+            let Exit::Limit(reached) = exit else {
+                panic!("{limit:?}: {exit}")
+            };
             assert_eq!(reached.limit, limit);
         }
         let client = Client::new(&lab, &lab.environment());
@@ -760,13 +1065,18 @@ fn what_a_query_computes_counts_the_same_every_time() {
         let client = Client::new(&lab, &environment);
         let connection = client.opened(":memory:");
         let sql = FOR_EVER.replace("FROM t) SELECT", "FROM t LIMIT 100000) SELECT");
-        client.execute_all(connection, &sql).expect("it comes to an end");
+        client
+            .execute_all(connection, &sql)
+            .expect("it comes to an end");
         client.process.kill();
         lab.exit(&client.process);
         environment.used(Limit::TotalCompute)
     };
     let first = used();
-    assert!(first > 50, "{first} units are too few for a hundred thousand rows");
+    assert!(
+        first > 50,
+        "{first} units are too few for a hundred thousand rows"
+    );
     assert_eq!(used(), first);
 }
 
@@ -811,7 +1121,8 @@ fn t171_functions_of_sql_take_no_longer_than_what_they_are_given() {
     ] {
         client.query(connection, sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
-    let check = |sql: &str, expected: Kept| assert_eq!(client.value(connection, sql), expected, "{sql}");
+    let check =
+        |sql: &str, expected: Kept| assert_eq!(client.value(connection, sql), expected, "{sql}");
     check("SELECT instr('zwölf', 'lf')", Kept::Integer(4));
     check("SELECT instr(x'c3b601', x'01')", Kept::Integer(3));
     check("SELECT instr('abc', x'62')", Kept::Integer(2));
@@ -848,11 +1159,19 @@ fn t171_memory_that_a_process_has_sqlite_take_is_bounded_and_given_back() {
         assert_eq!(failed & 0xff, code::NOMEM, "{sql}: {sentence}");
     }
     let used = environment.used(Limit::TotalMemory);
-    assert!(used <= (64 << 20) + (40 << 16) + (1 << 20), "{used} bytes are counted");
+    assert!(
+        used <= (64 << 20) + (40 << 16) + (1 << 20),
+        "{used} bytes are counted"
+    );
     // Who has enough of its own is not harmed.
     let other = Client::new(&lab, &environment);
     let of_other = other.opened(":memory:");
-    other.execute_all(of_other, "CREATE TABLE t (b); INSERT INTO t VALUES (randomblob(900000))").expect("it has room");
+    other
+        .execute_all(
+            of_other,
+            "CREATE TABLE t (b); INSERT INTO t VALUES (randomblob(900000))",
+        )
+        .expect("it has room");
     for client in [client, other] {
         client.process.kill();
         lab.exit(&client.process);
@@ -868,9 +1187,20 @@ fn t171_memory_that_a_process_has_sqlite_take_is_bounded_and_given_back() {
     });
     let client = Client::new(&lab, &poor);
     let connection = client.opened(":memory:");
-    client.execute_all(connection, "CREATE TABLE t (b); INSERT INTO t VALUES (randomblob(500000))").expect("it fits");
+    client
+        .execute_all(
+            connection,
+            "CREATE TABLE t (b); INSERT INTO t VALUES (randomblob(500000))",
+        )
+        .expect("it fits");
     let all = "INSERT INTO t SELECT b FROM t; ".repeat(4);
-    assert_eq!(client.execute_all(connection, &all).expect_err("3 MiB are little").0, code::NOMEM);
+    assert_eq!(
+        client
+            .execute_all(connection, &all)
+            .expect_err("3 MiB are little")
+            .0,
+        code::NOMEM
+    );
 }
 
 #[test]
@@ -879,10 +1209,16 @@ fn t070_a_kill_stops_a_step_and_frees_its_locks() {
     let environment = lab.environment_with(|config| grant(config, directory.path(), Access::Write));
     let client = Client::new(&lab, &environment);
     let connection = client.opened("app.db");
-    client.execute_all(connection, "CREATE TABLE t (n)").expect("it can be made");
-    let sql =
-        FOR_EVER.replace("SELECT max(n)", "INSERT INTO t SELECT n").replace("WITH", "INSERT INTO t SELECT 1; WITH");
-    let sql = sql.replace("INSERT INTO t SELECT n FROM t", "INSERT INTO main.t SELECT n FROM t");
+    client
+        .execute_all(connection, "CREATE TABLE t (n)")
+        .expect("it can be made");
+    let sql = FOR_EVER
+        .replace("SELECT max(n)", "INSERT INTO t SELECT n")
+        .replace("WITH", "INSERT INTO t SELECT 1; WITH");
+    let sql = sql.replace(
+        "INSERT INTO t SELECT n FROM t",
+        "INSERT INTO main.t SELECT n FROM t",
+    );
     let [at, length] = client.write(format!("BEGIN; {sql}").as_bytes());
     client.begin("execute", vec![Val::I64(connection), at, length]);
     // The journal is there while somebody writes.
@@ -897,8 +1233,14 @@ fn t070_a_kill_stops_a_step_and_frees_its_locks() {
     // Whoever hears of the end finds the database unlocked, without what was not committed.
     let other = Client::new(&lab, &environment);
     let connection = other.opened("app.db");
-    assert_eq!(other.execute(connection, "INSERT INTO t VALUES (7)"), code::OK);
-    assert_eq!(other.value(connection, "SELECT sum(n) FROM t"), Kept::Integer(7));
+    assert_eq!(
+        other.execute(connection, "INSERT INTO t VALUES (7)"),
+        code::OK
+    );
+    assert_eq!(
+        other.value(connection, "SELECT sum(n) FROM t"),
+        Kept::Integer(7)
+    );
 }
 
 #[test]
@@ -907,14 +1249,28 @@ fn t172_the_lock_of_a_killed_process_is_free() {
     let environment = lab.environment_with(|config| grant(config, directory.path(), Access::Write));
     let holder = Client::new(&lab, &environment);
     let connection = holder.opened("app.db");
-    holder.execute_all(connection, "CREATE TABLE t (n); BEGIN EXCLUSIVE; INSERT INTO t VALUES (1)").expect("it is new");
+    holder
+        .execute_all(
+            connection,
+            "CREATE TABLE t (n); BEGIN EXCLUSIVE; INSERT INTO t VALUES (1)",
+        )
+        .expect("it is new");
     let other = Client::new(&lab, &environment);
     let of_other = other.opened("app.db");
-    assert_eq!(other.execute(of_other, "INSERT INTO t VALUES (2)"), code::BUSY);
+    assert_eq!(
+        other.execute(of_other, "INSERT INTO t VALUES (2)"),
+        code::BUSY
+    );
     holder.process.kill();
     lab.exit(&holder.process);
-    assert_eq!(other.execute(of_other, "INSERT INTO t VALUES (2)"), code::OK);
-    assert_eq!(other.value(of_other, "SELECT sum(n) FROM t"), Kept::Integer(2));
+    assert_eq!(
+        other.execute(of_other, "INSERT INTO t VALUES (2)"),
+        code::OK
+    );
+    assert_eq!(
+        other.value(of_other, "SELECT sum(n) FROM t"),
+        Kept::Integer(2)
+    );
 }
 
 #[test]
@@ -922,18 +1278,38 @@ fn t172_a_full_database_and_a_broken_one_are_errors() {
     let (lab, directory) = (Lab::new(), temporary());
     let client = Client::at(&lab, directory.path());
     let connection = client.opened("full.db");
-    client.execute_all(connection, "CREATE TABLE t (b); PRAGMA max_page_count = 10; BEGIN").expect("it is new");
-    let (failed, _) =
-        client.execute_all(connection, "INSERT INTO t VALUES (randomblob(100000))").expect_err("it is full");
+    client
+        .execute_all(
+            connection,
+            "CREATE TABLE t (b); PRAGMA max_page_count = 10; BEGIN",
+        )
+        .expect("it is new");
+    let (failed, _) = client
+        .execute_all(connection, "INSERT INTO t VALUES (randomblob(100000))")
+        .expect_err("it is full");
     assert_eq!(failed, code::FULL);
-    client.execute_all(connection, "INSERT INTO t VALUES (1)").expect("the database goes on");
+    client
+        .execute_all(connection, "INSERT INTO t VALUES (1)")
+        .expect("the database goes on");
 
-    fs::write(directory.path().join("text.db"), "This is no database. ".repeat(100)).expect("it can be written");
+    fs::write(
+        directory.path().join("text.db"),
+        "This is no database. ".repeat(100),
+    )
+    .expect("it can be written");
     let text = client.opened("text.db");
-    assert_eq!(client.execute(text, "SELECT * FROM sqlite_schema"), code::NOTADB);
+    assert_eq!(
+        client.execute(text, "SELECT * FROM sqlite_schema"),
+        code::NOTADB
+    );
 
     let whole = client.opened("broken.db");
-    client.execute_all(whole, "CREATE TABLE t (b); INSERT INTO t VALUES (randomblob(20000))").expect("it is new");
+    client
+        .execute_all(
+            whole,
+            "CREATE TABLE t (b); INSERT INTO t VALUES (randomblob(20000))",
+        )
+        .expect("it is new");
     client.do_call("drop_connection", vec![Val::I64(whole)]);
     let path = directory.path().join("broken.db");
     let mut bytes = fs::read(&path).expect("it is there");
@@ -941,7 +1317,11 @@ fn t172_a_full_database_and_a_broken_one_are_errors() {
     fs::write(&path, bytes).expect("it can be written");
     let broken = client.opened("broken.db");
     assert_eq!(client.execute(broken, "SELECT b FROM t"), code::CORRUPT);
-    assert_eq!(client.value(connection, "SELECT count(*) FROM t"), Kept::Integer(1), "the other one is not harmed");
+    assert_eq!(
+        client.value(connection, "SELECT count(*) FROM t"),
+        Kept::Integer(1),
+        "the other one is not harmed"
+    );
 }
 
 #[test]
@@ -950,7 +1330,12 @@ fn a_locked_database_is_waited_for_without_a_thread() {
     let environment = lab.environment_with(|config| grant(config, directory.path(), Access::Write));
     let holder = Client::new(&lab, &environment);
     let connection = holder.opened("app.db");
-    holder.execute_all(connection, "CREATE TABLE t (n); BEGIN IMMEDIATE; INSERT INTO t VALUES (0)").expect("it is new");
+    holder
+        .execute_all(
+            connection,
+            "CREATE TABLE t (n); BEGIN IMMEDIATE; INSERT INTO t VALUES (0)",
+        )
+        .expect("it is new");
     // More than may work with databases at the same time: they wait for the lock, and the holder still gets its turn.
     let waiting: Vec<Client<'_>> = (0..40).map(|_| Client::new(&lab, &environment)).collect();
     for (number, client) in waiting.iter().enumerate() {
@@ -958,18 +1343,28 @@ fn a_locked_database_is_waited_for_without_a_thread() {
         if number % 2 == 0 {
             client.do_call("set_busy_timeout", vec![Val::I64(connection), Val::I64(-1)]);
         } else {
-            client.execute_all(connection, "PRAGMA busy_timeout = 60000").expect("it is a setting");
+            client
+                .execute_all(connection, "PRAGMA busy_timeout = 60000")
+                .expect("it is a setting");
         }
         let [at, length] = client.write(format!("INSERT INTO t VALUES ({number})").as_bytes());
         client.begin("execute", vec![Val::I64(connection), at, length]);
     }
     // Whoever looks whether it may write has the database locked for that moment.
-    holder.do_call("set_busy_timeout", vec![Val::I64(connection), Val::I64(60_000)]);
-    holder.execute_all(connection, "COMMIT").expect("nobody else writes");
+    holder.do_call(
+        "set_busy_timeout",
+        vec![Val::I64(connection), Val::I64(60_000)],
+    );
+    holder
+        .execute_all(connection, "COMMIT")
+        .expect("nobody else writes");
     for client in &waiting {
         assert_eq!(client.result().expect("it comes back") as u32, code::OK);
     }
-    assert_eq!(holder.value(connection, "SELECT count(*) FROM t"), Kept::Integer(41));
+    assert_eq!(
+        holder.value(connection, "SELECT count(*) FROM t"),
+        Kept::Integer(41)
+    );
 }
 
 #[test]
@@ -977,12 +1372,18 @@ fn a_query_blocks_no_worker() {
     let lab = Lab::with(Vm::builder().workers(1));
     let environment = lab.environment();
     let spinning: Vec<Client<'_>> = (0..20).map(|_| Client::new(&lab, &environment)).collect();
-    let opened: Vec<i64> = spinning.iter().map(|client| client.opened(":memory:")).collect();
+    let opened: Vec<i64> = spinning
+        .iter()
+        .map(|client| client.opened(":memory:"))
+        .collect();
     for (client, connection) in spinning.iter().zip(opened) {
         let [at, length] = client.write(FOR_EVER.as_bytes());
         client.begin("execute", vec![Val::I64(connection), at, length]);
     }
-    let exit = lab.run(&guest(&[], "(func (export \"main\") (call $say (i64.const 7)))"));
+    let exit = lab.run(&guest(
+        &[],
+        "(func (export \"main\") (call $say (i64.const 7)))",
+    ));
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear(), 7);
     // Another program has turns of its own.
@@ -1016,15 +1417,24 @@ fn connections_and_statements_are_bounded() {
     }
     let [at, length] = client.write(b"SELECT 1");
     let parameters = vec![Val::I64(3), at, length, Val::I32(RESULT as i32)];
-    assert!(client.trapped("prepare", parameters).contains("at most 5 statements"));
+    assert!(
+        client
+            .trapped("prepare", parameters)
+            .contains("at most 5 statements")
+    );
 }
 
 /// Opens a database, prepares a statement and has `read_row` ask for room.
 fn ask_for_room(lab: &Lab, allocate: &str) -> Exit {
     let client = Client::of(lab, &lab.environment(), allocate);
     let connection = client.opened(":memory:");
-    let statement = client.prepare(connection, "SELECT 1").expect("it can be prepared");
-    match client.call("read_row", vec![Val::I64(statement), Val::I32(RESULT as i32)]) {
+    let statement = client
+        .prepare(connection, "SELECT 1")
+        .expect("it can be prepared");
+    match client.call(
+        "read_row",
+        vec![Val::I64(statement), Val::I32(RESULT as i32)],
+    ) {
         Ok(_) => Exit::Normal,
         Err(exit) => exit,
     }
@@ -1035,21 +1445,47 @@ fn t085_a_bad_allocator_ends_its_process_with_a_sentence() {
     let lab = Lab::new();
     for (allocate, words) in [
         ("", "exports no function named `lunatic_alloc`"),
-        ("(global (export \"lunatic_alloc\") i32 (i32.const 0))", "exports no function named `lunatic_alloc`"),
-        ("(func (export \"lunatic_alloc\"))", "`lunatic_alloc` has another type"),
+        (
+            "(global (export \"lunatic_alloc\") i32 (i32.const 0))",
+            "exports no function named `lunatic_alloc`",
+        ),
+        (
+            "(func (export \"lunatic_alloc\"))",
+            "`lunatic_alloc` has another type",
+        ),
         (
             "(func (export \"lunatic_alloc\") (param i64) (result i32) (i32.const 0))",
             "`lunatic_alloc` has another type",
         ),
-        ("(func (export \"lunatic_alloc\") (param i32) (result i32) (i32.const -1))", "bad pointer"),
-        ("(func (export \"lunatic_alloc\") (param i32) (result i32) (i32.const 2621430))", "bad pointer"),
+        (
+            "(func (export \"lunatic_alloc\") (param i32) (result i32) (i32.const -1))",
+            "bad pointer",
+        ),
+        (
+            "(func (export \"lunatic_alloc\") (param i32) (result i32) (i32.const 2621430))",
+            "bad pointer",
+        ),
     ] {
         let exit = ask_for_room(&lab, allocate);
-        let reason = exit.trap().unwrap_or_else(|| panic!("{allocate}: {exit}")).reason.clone();
-        assert!(reason.contains(words) && reason.contains("in `lunatic::sqlite::read_row`"), "{reason}");
+        let reason = exit
+            .trap()
+            .unwrap_or_else(|| panic!("{allocate}: {exit}"))
+            .reason
+            .clone();
+        assert!(
+            reason.contains(words) && reason.contains("in `lunatic::sqlite::read_row`"),
+            "{reason}"
+        );
     }
-    let exit = ask_for_room(&lab, "(func (export \"lunatic_alloc\") (param i32) (result i32) unreachable)");
-    assert!(exit.trap().is_some_and(|trap| trap.reason.contains("unreachable")), "{exit}");
+    let exit = ask_for_room(
+        &lab,
+        "(func (export \"lunatic_alloc\") (param i32) (result i32) unreachable)",
+    );
+    assert!(
+        exit.trap()
+            .is_some_and(|trap| trap.reason.contains("unreachable")),
+        "{exit}"
+    );
 }
 
 #[test]
@@ -1059,8 +1495,13 @@ fn t073_a_kill_in_the_allocator_ends_the_process() {
         (call $say (i64.const 1)) (loop br 0) unreachable)";
     let client = Client::of(&lab, &lab.environment(), allocate);
     let connection = client.opened(":memory:");
-    let statement = client.prepare(connection, "SELECT 1").expect("it can be prepared");
-    client.begin("read_row", vec![Val::I64(statement), Val::I32(RESULT as i32)]);
+    let statement = client
+        .prepare(connection, "SELECT 1")
+        .expect("it can be prepared");
+    client.begin(
+        "read_row",
+        vec![Val::I64(statement), Val::I32(RESULT as i32)],
+    );
     assert_eq!(lab.hear(), 1);
     client.process.kill();
     assert!(matches!(lab.exit(&client.process), Exit::Killed));
@@ -1076,5 +1517,9 @@ fn t086_the_allocator_may_call_the_machine_and_have_itself_called_only_so_deep()
     let again = "(func (export \"lunatic_alloc\") (param i32) (result i32)
         (call $read_row (i64.const 0) (i32.const 0)))";
     let exit = ask_for_room(&lab, again);
-    assert!(exit.trap().is_some_and(|trap| trap.reason.contains("stack overflow")), "{exit}");
+    assert!(
+        exit.trap()
+            .is_some_and(|trap| trap.reason.contains("stack overflow")),
+        "{exit}"
+    );
 }

@@ -7,7 +7,9 @@ pub(crate) mod actor;
 
 use async_channel::{Receiver, Sender};
 use lunatic_abi::{HOST_FUNCTIONS, Kind, ValueType};
-use lunatic_vm::{Caller, Config, Environment, Exit, Guest, Host, Module, Process, Profile, Vm, VmBuilder};
+use lunatic_vm::{
+    Caller, Config, Environment, Exit, Guest, Host, Module, Process, Profile, Vm, VmBuilder,
+};
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -40,7 +42,10 @@ impl Lab {
     pub(crate) fn roomy() -> Lab {
         static ROOM: Mutex<()> = Mutex::new(());
         let room = ROOM.lock().unwrap_or_else(PoisonError::into_inner);
-        Lab { _room: Some(room), ..Lab::build(Vm::builder(), Host::default()) }
+        Lab {
+            _room: Some(room),
+            ..Lab::build(Vm::builder(), Host::default())
+        }
     }
 
     /// A machine whose slices end only when the test says so, with so many workers.
@@ -67,12 +72,21 @@ impl Lab {
             // A test that has heard enough may be gone already.
             let _ = say.try_send(number);
         });
-        Lab { vm: builder.host(host).build().expect("the machine can be set up"), said, _room: None }
+        Lab {
+            vm: builder
+                .host(host)
+                .build()
+                .expect("the machine can be set up"),
+            said,
+            _room: None,
+        }
     }
 
     /// Compiles a guest.
     pub(crate) fn module(&self, text: &str) -> Module {
-        self.vm.module("test", text.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{text}"))
+        self.vm
+            .module("test", text.as_bytes())
+            .unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
 
     /// An environment that grants everything.
@@ -96,12 +110,18 @@ impl Lab {
 
     /// Runs a module's `main` in an environment, to its end.
     pub(crate) fn run_in(&self, environment: &Environment, module: &Module) -> Exit {
-        self.exit(&environment.spawn(module, "main", &[]).expect("nothing limits it"))
+        self.exit(
+            &environment
+                .spawn(module, "main", &[])
+                .expect("nothing limits it"),
+        )
     }
 
     /// Spawns a guest's `main` in an environment that grants everything.
     pub(crate) fn spawn(&self, text: &str) -> Process {
-        self.environment().spawn(&self.module(text), "main", &[]).expect("nothing limits it")
+        self.environment()
+            .spawn(&self.module(text), "main", &[])
+            .expect("nothing limits it")
     }
 
     /// Waits for a process's end.
@@ -111,7 +131,8 @@ impl Lab {
 
     /// Waits for the next number that a guest says.
     pub(crate) fn hear(&self) -> i64 {
-        self.wait_for("a guest to say something", self.said.recv()).expect("the machine keeps the other end")
+        self.wait_for("a guest to say something", self.said.recv())
+            .expect("the machine keeps the other end")
     }
 
     /// Hears several numbers.
@@ -152,16 +173,23 @@ pub(crate) fn guest(imports: &[&str], fields: &str) -> String {
     for name in imports {
         text.push_str(&import(name));
     }
-    let _ =
-        write!(text, "(import \"test\" \"say\" (func $say (param i64)))\n(memory (export \"memory\") 1)\n{fields})");
+    let _ = write!(
+        text,
+        "(import \"test\" \"say\" (func $say (param i64)))\n(memory (export \"memory\") 1)\n{fields})"
+    );
     text
 }
 
 /// Writes the import of a row of the table, by its whole name.
 pub(crate) fn import(whole: &str) -> String {
-    let row = HOST_FUNCTIONS.iter().find(|row| format!("{}::{}", row.namespace, row.name) == *whole);
+    let row = HOST_FUNCTIONS
+        .iter()
+        .find(|row| format!("{}::{}", row.namespace, row.name) == *whole);
     let row = row.unwrap_or_else(|| panic!("the table has no row `{whole}`"));
-    let mut text = format!("(import \"{}\" \"{}\" (func ${}", row.namespace, row.name, row.name);
+    let mut text = format!(
+        "(import \"{}\" \"{}\" (func ${}",
+        row.namespace, row.name, row.name
+    );
     for parameter in row.parameters {
         let _ = write!(text, " (param {})", wasm(parameter.kind));
     }

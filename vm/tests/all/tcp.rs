@@ -115,7 +115,9 @@ fn port(lab: &Lab) -> u16 {
 
 fn connect_to(port: u16) -> TcpStream {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the guest listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("it is not zero");
     stream
 }
 
@@ -134,13 +136,17 @@ fn expect(mut stream: &TcpStream, bytes: &[u8]) {
 #[track_caller]
 fn expect_end(mut stream: &TcpStream) {
     let mut rest = Vec::new();
-    stream.read_to_end(&mut rest).expect("the guest closes the connection");
+    stream
+        .read_to_end(&mut rest)
+        .expect("the guest closes the connection");
     assert_eq!(rest, b"");
 }
 
 /// Spawns `main` in an environment that the test keeps.
 fn spawn_in(lab: &Lab, environment: &Environment, text: &str) -> Process {
-    environment.spawn(&lab.module(text), "main", &[]).expect("nothing limits it")
+    environment
+        .spawn(&lab.module(text), "main", &[])
+        .expect("nothing limits it")
 }
 
 #[test]
@@ -148,15 +154,22 @@ fn t110_the_port_of_a_dead_process_is_free_when_its_end_is_known() {
     let lab = Lab::new();
     let check = |end: &str, kill: bool| {
         let environment = lab.environment();
-        let module = lab.module(&program(&format!(r#"(func (export "main") (drop (call $listen)) {end})"#)));
+        let module = lab.module(&program(&format!(
+            r#"(func (export "main") (drop (call $listen)) {end})"#
+        )));
         for _ in 0..50 {
-            let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+            let process = environment
+                .spawn(&module, "main", &[])
+                .expect("nothing limits it");
             let port = port(&lab);
             if kill {
                 process.kill();
             }
             lab.exit(&process);
-            drop(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap_or_else(|error| panic!("{end}: {error}")));
+            drop(
+                TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+                    .unwrap_or_else(|error| panic!("{end}: {error}")),
+            );
             assert_eq!(environment.used(Limit::Sockets), 0, "{end}");
         }
     };
@@ -164,7 +177,10 @@ fn t110_the_port_of_a_dead_process_is_free_when_its_end_is_known() {
     check("unreachable", false);
     check("(loop (br 0))", true);
     check("(drop (call $accept (i64.load (i32.const 8))))", true);
-    check("(drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))", true);
+    check(
+        "(drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))",
+        true,
+    );
 }
 
 #[test]
@@ -205,11 +221,23 @@ fn t110_the_port_of_a_dead_process_is_free_when_a_monitor_is_told() {
             (call $say (local.get $round)))
         "#,
     );
-    let kinds = [("data", lunatic_abi::MessageKind::Data), ("down", lunatic_abi::MessageKind::ProcessDied)];
-    let globals = kinds.map(|(name, kind)| format!("(global ${name} i32 (i32.const {}))", kind as u32)).concat();
-    let text = text.replacen("(data (i32.const 200)", &format!("{globals}(data (i32.const 200)"), 1);
+    let kinds = [
+        ("data", lunatic_abi::MessageKind::Data),
+        ("down", lunatic_abi::MessageKind::ProcessDied),
+    ];
+    let globals = kinds
+        .map(|(name, kind)| format!("(global ${name} i32 (i32.const {}))", kind as u32))
+        .concat();
+    let text = text.replacen(
+        "(data (i32.const 200)",
+        &format!("{globals}(data (i32.const 200)"),
+        1,
+    );
     let module = lab.module(&text);
-    let process = lab.environment().spawn(&module, "main", &[Val::I64(ROUNDS)]).expect("nothing limits it");
+    let process = lab
+        .environment()
+        .spawn(&module, "main", &[Val::I64(ROUNDS)])
+        .expect("nothing limits it");
     let exit = lab.exit(&process);
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear(), ROUNDS);
@@ -261,8 +289,16 @@ fn t111_who_is_not_granted_sockets_gets_none() {
     let environment = lab.environment_with(|config| {
         config.deny("lunatic::networking::tcp_bind");
     });
-    let exit = lab.exit(&spawn_in(&lab, &environment, &program(r#"(func (export "main") (drop (call $listen)))"#)));
-    assert!(exit.to_string().contains("does not grant `lunatic::networking::tcp_bind`"), "{exit}");
+    let exit = lab.exit(&spawn_in(
+        &lab,
+        &environment,
+        &program(r#"(func (export "main") (drop (call $listen)))"#),
+    ));
+    assert!(
+        exit.to_string()
+            .contains("does not grant `lunatic::networking::tcp_bind`"),
+        "{exit}"
+    );
     assert_eq!(environment.used(Limit::Sockets), 0);
 }
 
@@ -538,7 +574,10 @@ fn t115_what_two_processes_read_of_one_stream_comes_to_one_of_them() {
     client.shutdown(Shutdown::Write).expect("it is connected");
     let both: i64 = lab.hear_all::<2>().iter().sum();
     let sum: u64 = bytes.iter().copied().map(u64::from).sum();
-    assert_eq!(u64::try_from(both).expect("it is a sum"), BYTES as u64 * 1_000_000_000 + sum);
+    assert_eq!(
+        u64::try_from(both).expect("it is a sum"),
+        BYTES as u64 * 1_000_000_000 + sum
+    );
 }
 
 #[test]
@@ -620,7 +659,11 @@ fn a_stream_is_closed_with_the_last_process_that_has_it() {
     send(&client, b"two");
     expect(&client, b"two");
     assert_eq!(environment.used(Limit::Sockets), 1);
-    let child = lab.vm.processes().into_iter().find(|process| process.pid().number() == child.cast_unsigned());
+    let child = lab
+        .vm
+        .processes()
+        .into_iter()
+        .find(|process| process.pid().number() == child.cast_unsigned());
     let child = child.expect("it still serves");
     child.kill();
     lab.exit(&child);
@@ -651,7 +694,9 @@ fn a_stream_that_nobody_takes_out_of_its_message_is_closed_with_the_receiver() {
     let client = connect(&lab);
     assert!(lab.exit(&server).is_normal());
     assert_eq!(lab.hear(), 7);
-    let [child] = &lab.vm.processes()[..] else { panic!("one process is left") };
+    let [child] = &lab.vm.processes()[..] else {
+        panic!("one process is left")
+    };
     child.kill();
     lab.exit(child);
     expect_end(&client);
@@ -713,14 +758,22 @@ fn t076_a_write_that_its_process_does_not_survive_has_sent_a_part() {
     assert!(matches!(lab.exit(&server), Exit::Killed));
     assert_eq!(environment.used(Limit::Sockets), 0);
     let mut received = Vec::new();
-    client.read_to_end(&mut received).expect("the connection is closed in order");
-    assert!(!received.is_empty() && received.iter().all(|byte| *byte == b'x'), "{} bytes", received.len());
+    client
+        .read_to_end(&mut received)
+        .expect("the connection is closed in order");
+    assert!(
+        !received.is_empty() && received.iter().all(|byte| *byte == b'x'),
+        "{} bytes",
+        received.len()
+    );
 }
 
 #[test]
 fn guests_connect_to_each_other() {
     let lab = Lab::new();
-    let server = lab.spawn(&program(r#"(func (export "main") (call $echo (call $accept (call $listen))))"#));
+    let server = lab.spawn(&program(
+        r#"(func (export "main") (call $echo (call $accept (call $listen))))"#,
+    ));
     let port = port(&lab);
     let client = lab.run(&program(&format!(
         r#"(data (i32.const 1024) "there and back")
@@ -757,14 +810,22 @@ fn a_client_is_answered_within_a_few_ticks_however_many_processes_spin() {
     let lab = Lab::manual(WORKERS);
     let environment = lab.environment();
     let spins = lab.module(&guest(&[], r#"(func (export "main") (loop (br 0)))"#));
-    let spawn = |_| environment.spawn(&spins, "main", &[]).expect("there is room for them");
+    let spawn = |_| {
+        environment
+            .spawn(&spins, "main", &[])
+            .expect("there is room for them")
+    };
     let spinning: Vec<Process> = (0..SPINNING).map(spawn).collect();
     // New processes have their first turn before any other: it is the established ones that must not be in the way.
     while spinning.iter().any(|process| process.turns() == 0) {
         lab.vm.beat();
         thread::yield_now();
     }
-    spawn_in(&lab, &environment, &program(r#"(func (export "main") (call $echo (call $accept (call $listen))))"#));
+    spawn_in(
+        &lab,
+        &environment,
+        &program(r#"(func (export "main") (call $echo (call $accept (call $listen))))"#),
+    );
     while lab.heard_nothing_more() {
         lab.vm.beat();
         thread::yield_now();
@@ -773,13 +834,19 @@ fn a_client_is_answered_within_a_few_ticks_however_many_processes_spin() {
     client.set_nodelay(true).expect("it is a socket");
     // The test makes the ticks. Between two of them there is time enough for the bytes to arrive, so that what is counted
     // does not depend on how fast this machine is.
-    client.set_read_timeout(Some(Duration::from_millis(20))).expect("it is not zero");
+    client
+        .set_read_timeout(Some(Duration::from_millis(20)))
+        .expect("it is not zero");
     let mut ticks_until_answered = || {
         send(&client, b"x");
         for ticks in 0..SPINNING {
             match client.read(&mut [0]) {
                 Ok(1) => return ticks,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => lab.vm.beat(),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    lab.vm.beat()
+                }
                 other => panic!("the connection is gone: {other:?}"),
             }
         }
@@ -813,7 +880,9 @@ fn a_process_gets_a_connection_of_the_host_as_a_message() {
     let process = spawn_in(&lab, &environment, &program(RECEIVER));
     let (client, server) = pair();
     let (kept, is_closed) = async_channel::bounded::<()>(1);
-    process.send_stream(0, Process::STREAM, server, kept).expect("it has room");
+    process
+        .send_stream(0, Process::STREAM, server, kept)
+        .expect("it has room");
     send(&client, b"echo");
     expect(&client, b"echo");
     // It counts where it is.
@@ -821,7 +890,8 @@ fn a_process_gets_a_connection_of_the_host_as_a_message() {
     assert!(!is_closed.is_closed());
     client.shutdown(Shutdown::Write).expect("it is connected");
     expect_end(&client);
-    lab.wait_for("the connection to be given up", is_closed.recv()).expect_err("nothing is sent");
+    lab.wait_for("the connection to be given up", is_closed.recv())
+        .expect_err("nothing is sent");
     assert!(lab.exit(&process).is_normal());
     assert_eq!(environment.used(Limit::Sockets), 0);
 }
@@ -851,7 +921,9 @@ fn a_connection_of_the_host_is_refused_where_there_is_no_room_or_no_right() {
         ),
     ] {
         let environment = lab.environment_with(change);
-        let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+        let process = environment
+            .spawn(&module, "main", &[])
+            .expect("nothing limits it");
         lab.wait_until_idle();
         // Whoever waits for a message is given it; it is the second that waits in the mailbox. The client stays, as the process
         // ends with it.
@@ -860,7 +932,10 @@ fn a_connection_of_the_host_is_refused_where_there_is_no_room_or_no_right() {
         let (other, server) = pair();
         let second = process.send_stream(0, Process::STREAM, server, ());
         expect_end(&other);
-        let refused: Vec<SendError> = [first, second].into_iter().filter_map(Result::err).collect();
+        let refused: Vec<SendError> = [first, second]
+            .into_iter()
+            .filter_map(Result::err)
+            .collect();
         assert!(refused.last().is_some_and(is_expected), "{refused:?}");
         drop(client);
         process.kill();

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 /// The root of the workspace.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the machine lies in the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the machine lies in the workspace")
+        .to_owned()
 }
 
 /// Returns every Rust file below a directory of the workspace, by its path from the root.
@@ -16,7 +19,9 @@ fn sources(directory: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![root().join(directory)];
     while let Some(directory) = open.pop() {
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        let Ok(entries) = fs::read_dir(&directory) else {
+            continue;
+        };
         for entry in entries {
             let path = entry.expect("the sources can be listed").path();
             if path.is_dir() {
@@ -24,8 +29,14 @@ fn sources(directory: &str) -> Vec<String> {
                     open.push(path);
                 }
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let path = path.strip_prefix(root()).expect("it was found below the root");
-                found.push(path.to_str().expect("our files have plain names").to_string());
+                let path = path
+                    .strip_prefix(root())
+                    .expect("it was found below the root");
+                found.push(
+                    path.to_str()
+                        .expect("our files have plain names")
+                        .to_string(),
+                );
             }
         }
     }
@@ -35,32 +46,62 @@ fn sources(directory: &str) -> Vec<String> {
 
 /// Returns the lines of a file that are code for the machine itself: no comments, no tests at its end.
 fn code(file: &str) -> Vec<String> {
-    let text = fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-    let lines =
-        text.lines().take_while(|line| !line.starts_with("#[cfg(test)]") && !line.starts_with("#[cfg(all(test"));
-    lines.map(|line| line.split("//").next().unwrap_or_default().to_string()).collect()
+    let text =
+        fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let lines = text.lines().take_while(|line| {
+        !line.starts_with("#[cfg(test)]") && !line.starts_with("#[cfg(all(test")
+    });
+    lines
+        .map(|line| line.split("//").next().unwrap_or_default().to_string())
+        .collect()
 }
 
 /// Fails where a file's code has one of the words.
 fn must_not_say(file: &str, words: &[&str], why: &str) {
     for (number, line) in code(file).iter().enumerate() {
         for word in words {
-            assert!(!line.contains(word), "{file}:{}: `{word}`: {why}\n{line}", number + 1);
+            assert!(
+                !line.contains(word),
+                "{file}:{}: `{word}`: {why}\n{line}",
+                number + 1
+            );
         }
     }
 }
 
 #[test]
 fn the_rules_are_plain_data() {
-    for rules in ["process/mailbox", "process/links", "process/exit", "process/state", "process/signal", "registry"] {
+    for rules in [
+        "process/mailbox",
+        "process/links",
+        "process/exit",
+        "process/state",
+        "process/signal",
+        "registry",
+    ] {
         must_not_say(
             &format!("vm/src/{rules}.rs"),
-            &["async", ".await", "Mutex", "RwLock", "Atomic", "Waker", "Instant", "SystemTime", "wasmtime", "thread"],
+            &[
+                "async",
+                ".await",
+                "Mutex",
+                "RwLock",
+                "Atomic",
+                "Waker",
+                "Instant",
+                "SystemTime",
+                "wasmtime",
+                "thread",
+            ],
             "rules are decided without waiting, locks, clocks and wasm; `process.rs` and `run.rs` act on them",
         );
     }
     // Pids are numbers; only where new ones come from is shared by threads.
-    must_not_say("vm/src/process/pid.rs", &["async", "Mutex", "Instant", "wasmtime"], "a pid is a number");
+    must_not_say(
+        "vm/src/process/pid.rs",
+        &["async", "Mutex", "Instant", "wasmtime"],
+        "a pid is a number",
+    );
 }
 
 #[test]
@@ -71,7 +112,15 @@ fn the_scheduler_does_not_know_what_a_process_is() {
     for file in files {
         must_not_say(
             &file,
-            &["wasmtime", "crate::process", "crate::environment", "crate::host", "crate::vm", "crate::module", "Pid"],
+            &[
+                "wasmtime",
+                "crate::process",
+                "crate::environment",
+                "crate::host",
+                "crate::vm",
+                "crate::module",
+                "Pid",
+            ],
             "the scheduler runs futures, whatever they are",
         );
     }
@@ -92,18 +141,35 @@ const TOUCH_MEMORY: [&str; 6] = [
 
 #[test]
 fn guest_memory_is_touched_through_one_type() {
-    let words = ["Memory,", "Memory>", "Memory}", "Memory;", "SharedMemory", "data_and_store_mut", "data_ptr"];
+    let words = [
+        "Memory,",
+        "Memory>",
+        "Memory}",
+        "Memory;",
+        "SharedMemory",
+        "data_and_store_mut",
+        "data_ptr",
+    ];
     for file in sources("vm/src") {
         // That is a stack of the host's.
         let code = code(&file).join("\n").replace("StackMemory", "");
         let touches = code.contains("wasmtime")
-            && words.iter().any(|word| code.contains(word) && !code.contains(&format!("Limit::{word}")));
+            && words
+                .iter()
+                .any(|word| code.contains(word) && !code.contains(&format!("Limit::{word}")));
         if touches && !TOUCH_MEMORY.contains(&file.as_str()) {
-            must_not_say(&file, &words, "an address of a guest's is checked in `host/call.rs`");
+            must_not_say(
+                &file,
+                &words,
+                "an address of a guest's is checked in `host/call.rs`",
+            );
         }
     }
     for file in TOUCH_MEMORY {
-        assert!(code(file).join("\n").contains("Memory"), "{file} touches no memory any more; take it off the list");
+        assert!(
+            code(file).join("\n").contains("Memory"),
+            "{file} touches no memory any more; take it off the list"
+        );
     }
 }
 
@@ -115,7 +181,12 @@ fn wasmtime_is_set_up_in_one_place() {
         }
         must_not_say(
             &file,
-            &["PoolingAllocationConfig", "epoch_interruption(", "consume_fuel(", "async_stack_size("],
+            &[
+                "PoolingAllocationConfig",
+                "epoch_interruption(",
+                "consume_fuel(",
+                "async_stack_size(",
+            ],
             "`engine.rs` alone knows where memories come from and whether code counts",
         );
     }
@@ -123,8 +194,8 @@ fn wasmtime_is_set_up_in_one_place() {
 
 /// Returns the crates of ours that a member depends on, tests aside.
 fn dependencies(member: &str) -> BTreeSet<String> {
-    let manifest =
-        fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap_or_else(|error| panic!("{member}: {error}"));
+    let manifest = fs::read_to_string(root().join(member).join("Cargo.toml"))
+        .unwrap_or_else(|error| panic!("{member}: {error}"));
     let mut found = BTreeSet::new();
     let mut is_in = false;
     for line in manifest.lines() {
@@ -153,16 +224,27 @@ fn crates_know_only_what_is_below_them() {
         ("bridge", &["lunatic-vm"]),
         ("bridge/elixir/native", &["lunatic-bridge"]),
     ] {
-        if !root().join(member).join("Cargo.toml").exists() && matches!(member, "serve" | "bridge") {
+        if !root().join(member).join("Cargo.toml").exists() && matches!(member, "serve" | "bridge")
+        {
             continue;
         }
         for dependency in dependencies(member) {
-            assert!(allowed.contains(&dependency.as_str()), "{member} must not know {dependency}");
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{member} must not know {dependency}"
+            );
         }
     }
     let abi = fs::read_to_string(root().join("vm/abi/Cargo.toml")).expect("it is a member");
-    assert!(!abi.contains("dependencies"), "the table has no dependency, so that both sides can use it");
-    assert!(fs::read_to_string(root().join("vm/abi/src/lib.rs")).expect("it is there").contains("#![no_std]"));
+    assert!(
+        !abi.contains("dependencies"),
+        "the table has no dependency, so that both sides can use it"
+    );
+    assert!(
+        fs::read_to_string(root().join("vm/abi/src/lib.rs"))
+            .expect("it is there")
+            .contains("#![no_std]")
+    );
 }
 
 /// The files of the machine that may hold `unsafe`; `vm/README.md` lists the same.
@@ -182,16 +264,33 @@ const UNSAFE: [&str; 11] = [
 
 #[test]
 fn unsafe_code_lives_in_the_listed_files() {
-    let mut found: Vec<String> = ["vm/src", "vm/abi/src", "net/src", "cli/src"].into_iter().flat_map(sources).collect();
+    let mut found: Vec<String> = ["vm/src", "vm/abi/src", "net/src", "cli/src"]
+        .into_iter()
+        .flat_map(sources)
+        .collect();
     let is_unsafe = |line: &String| {
-        ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "unsafe trait"].iter().any(|word| line.contains(word))
+        [
+            "unsafe {",
+            "unsafe fn",
+            "unsafe impl",
+            "unsafe extern",
+            "unsafe trait",
+        ]
+        .iter()
+        .any(|word| line.contains(word))
     };
     found.retain(|file| code(file).iter().any(is_unsafe));
-    assert_eq!(found, UNSAFE, "`unsafe` lives in the files that `vm/README.md` lists");
+    assert_eq!(
+        found, UNSAFE,
+        "`unsafe` lives in the files that `vm/README.md` lists"
+    );
     if let Ok(readme) = fs::read_to_string(root().join("vm/README.md")) {
         for file in UNSAFE {
             let name = file.trim_start_matches("vm/");
-            assert!(readme.contains(name), "vm/README.md does not list {name} among the files with `unsafe`");
+            assert!(
+                readme.contains(name),
+                "vm/README.md does not list {name} among the files with `unsafe`"
+            );
         }
     }
 }
@@ -200,29 +299,59 @@ fn unsafe_code_lives_in_the_listed_files() {
 fn every_unsafe_block_has_its_argument() {
     for file in UNSAFE {
         let text = fs::read_to_string(root().join(file)).expect("it is listed");
-        let blocks = code(file).iter().filter(|line| line.contains("unsafe {")).count();
-        assert!(text.matches("// SAFETY:").count() >= blocks, "{file}: a block without its argument");
+        let blocks = code(file)
+            .iter()
+            .filter(|line| line.contains("unsafe {"))
+            .count();
+        assert!(
+            text.matches("// SAFETY:").count() >= blocks,
+            "{file}: a block without its argument"
+        );
     }
 }
 
 #[test]
 fn nothing_is_held_across_a_wait() {
     // A guard in a variable is what could live across an await; the machine's own are in functions that do not wait.
-    for file in sources("vm/src").into_iter().filter(|file| !file.starts_with("vm/src/scheduler")) {
+    for file in sources("vm/src")
+        .into_iter()
+        .filter(|file| !file.starts_with("vm/src/scheduler"))
+    {
         let code = code(&file).join("\n");
-        for function in code.split("\n    async fn ").chain(code.split("async move {")).skip(1) {
+        for function in code
+            .split("\n    async fn ")
+            .chain(code.split("async move {"))
+            .skip(1)
+        {
             let body = function.split("\n    }\n").next().unwrap_or_default();
-            assert!(!body.contains(".lock()"), "{file}: an async function takes a lock");
+            assert!(
+                !body.contains(".lock()"),
+                "{file}: an async function takes a lock"
+            );
         }
     }
 }
 
 #[test]
 fn modules_are_files_of_their_own_name() {
-    for directory in ["vm", "net", "bridge", "cli", "lib-guest", "examples", "benches"] {
+    for directory in [
+        "vm",
+        "net",
+        "bridge",
+        "cli",
+        "lib-guest",
+        "examples",
+        "benches",
+    ] {
         for file in sources(directory) {
-            assert!(!file.ends_with("/mod.rs"), "{file}: `foo.rs` and `foo/`, never `mod.rs`");
-            let stem = Path::new(&file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            assert!(
+                !file.ends_with("/mod.rs"),
+                "{file}: `foo.rs` and `foo/`, never `mod.rs`"
+            );
+            let stem = Path::new(&file)
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .unwrap_or_default();
             assert!(
                 !matches!(stem, "common" | "utils" | "util" | "helpers" | "misc"),
                 "{file} says nothing by its name"
@@ -234,11 +363,24 @@ fn modules_are_files_of_their_own_name() {
 /// What is called in a guest in the middle of a host function has its own rules: who else may call, what a kill does there.
 #[test]
 fn host_functions_call_their_guest_in_one_place() {
-    for file in sources("vm/src/host").into_iter().filter(|file| file != "vm/src/host/call_back.rs") {
-        must_not_say(&file, &["call_async", "get_typed_func", ".call("], "a guest is called by `Call::call_back` only");
+    for file in sources("vm/src/host")
+        .into_iter()
+        .filter(|file| file != "vm/src/host/call_back.rs")
+    {
+        must_not_say(
+            &file,
+            &["call_async", "get_typed_func", ".call("],
+            "a guest is called by `Call::call_back` only",
+        );
     }
-    let calls = code("vm/src/host/call_back.rs").iter().filter(|line| line.contains("call_async")).count();
-    assert_eq!(calls, 1, "`Call::call_back` is the one that calls its guest");
+    let calls = code("vm/src/host/call_back.rs")
+        .iter()
+        .filter(|line| line.contains("call_async"))
+        .count();
+    assert_eq!(
+        calls, 1,
+        "`Call::call_back` is the one that calls its guest"
+    );
 }
 
 #[test]
@@ -264,6 +406,9 @@ fn every_case_of_the_catalogue_has_a_test() {
         .map(|file| fs::read_to_string(root().join(file)).expect("it was just listed"))
         .collect();
     for case in cases.into_iter().flatten() {
-        assert!(tests.contains(&format!("fn t{case:03}_")), "no test is named for case T{case:03}");
+        assert!(
+            tests.contains(&format!("fn t{case:03}_")),
+            "no test is named for case T{case:03}"
+        );
     }
 }

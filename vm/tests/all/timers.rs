@@ -21,10 +21,16 @@ fn t060_a_million_timers_are_refused_at_the_bound_and_given_back() {
                 (br_if $again (i32.and (i64.lt_u (local.get $refused) (i64.const 100)) (i32.ne (local.get $left) (i32.const 0)))))
             (call $say (i64.extend_i32_u (local.get $left))))"#,
     ));
-    let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let process = environment
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     assert!(lab.exit(&process).is_normal());
     assert_eq!(lab.hear(), 1_000_000 - 10_000 - 100);
-    assert_eq!(environment.used(Limit::Timers), 10_000, "timers outlive their process");
+    assert_eq!(
+        environment.used(Limit::Timers),
+        10_000,
+        "timers outlive their process"
+    );
 }
 
 #[test]
@@ -33,7 +39,9 @@ fn t060_a_timer_of_any_length_is_cancelled_once() {
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let actor = Actor::spawn(&lab, &environment, &module);
     for delay in [-1, i64::MAX, -2, 1 << 40] {
-        let timer = actor.send_after(actor.pid(), 1, delay).expect("there is room");
+        let timer = actor
+            .send_after(actor.pid(), 1, delay)
+            .expect("there is room");
         assert!(actor.cancel(timer), "{delay}");
         assert!(!actor.cancel(timer), "{delay}");
     }
@@ -63,7 +71,9 @@ fn a_timer_fires_after_its_author_has_ended() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let [author, receiver] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &module));
-    author.send_after(receiver.pid(), 3, 20).expect("there is room");
+    author
+        .send_after(receiver.pid(), 3, 20)
+        .expect("there is room");
     author.finish();
     assert_eq!(receiver.receive(&[3], -1), Mail::Data(3, 0));
 }
@@ -74,7 +84,9 @@ fn timers_fire_in_the_order_of_their_times() {
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let actor = Actor::spawn(&lab, &environment, &module);
     for delay in [90, 50, 10] {
-        actor.send_after(actor.pid(), delay, delay).expect("there is room");
+        actor
+            .send_after(actor.pid(), delay, delay)
+            .expect("there is room");
     }
     for delay in [10, 50, 90] {
         assert_eq!(actor.receive(&[], -1), Mail::Data(delay, 0));
@@ -106,7 +118,9 @@ fn a_machine_is_dropped_while_timers_run() {
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let actor = Actor::spawn(&lab, &environment, &module);
     for delay in [-1, 1, 5, 100_000] {
-        actor.send_after(actor.pid(), 0, delay).expect("there is room");
+        actor
+            .send_after(actor.pid(), 0, delay)
+            .expect("there is room");
     }
     drop(actor);
     drop(lab);

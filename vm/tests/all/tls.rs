@@ -6,7 +6,9 @@ use lunatic_abi::{Errno, FOREVER, ResourceKind, TIMED_OUT};
 use lunatic_vm::{Environment, Exit, Limit, Process};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -24,8 +26,12 @@ struct Pem {
 
 impl Pem {
     fn new() -> Pem {
-        let made = rcgen::generate_simple_self_signed([Ipv4Addr::LOCALHOST.to_string()]).expect("a certificate");
-        Pem { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() }
+        let made = rcgen::generate_simple_self_signed([Ipv4Addr::LOCALHOST.to_string()])
+            .expect("a certificate");
+        Pem {
+            certificate: made.cert.pem(),
+            key: made.signing_key.serialize_pem(),
+        }
     }
 
     fn der(&self) -> CertificateDer<'static> {
@@ -51,26 +57,43 @@ fn port(lab: &Lab) -> u16 {
 fn client_at(port: u16, pem: &Pem) -> Client {
     let mut roots = RootCertStore::empty();
     roots.add(pem.der()).expect("it is a root");
-    let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-    let config = config.expect("versions").with_root_certificates(roots).with_no_client_auth();
+    let config =
+        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let config = config
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     let name = ServerName::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST));
-    StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a connection"), socket(port))
+    StreamOwned::new(
+        ClientConnection::new(Arc::new(config), name).expect("a connection"),
+        socket(port),
+    )
 }
 
 fn socket(port: u16) -> TcpStream {
     let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the guest listens");
-    socket.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
+    socket
+        .set_read_timeout(Some(PATIENCE))
+        .expect("it is not zero");
     socket
 }
 
 /// Serves one client on a thread of its own; returns the port.
-fn serve(pem: &Pem, serve: impl FnOnce(&mut StreamOwned<ServerConnection, TcpStream>) + Send + 'static) -> u16 {
+fn serve(
+    pem: &Pem,
+    serve: impl FnOnce(&mut StreamOwned<ServerConnection, TcpStream>) + Send + 'static,
+) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
     let port = listener.local_addr().expect("it is bound").port();
     let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).expect("it is a key");
-    let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-    let config = config.expect("versions").with_no_client_auth().with_single_cert(vec![pem.der()], key);
-    let connection = ServerConnection::new(Arc::new(config.expect("they match"))).expect("a connection");
+    let config =
+        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let config = config
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![pem.der()], key);
+    let connection =
+        ServerConnection::new(Arc::new(config.expect("they match"))).expect("a connection");
     thread::spawn(move || {
         let (socket, _) = listener.accept().expect("the guest connects");
         serve(&mut StreamOwned::new(connection, socket));
@@ -79,7 +102,10 @@ fn serve(pem: &Pem, serve: impl FnOnce(&mut StreamOwned<ServerConnection, TcpStr
 }
 
 fn send(client: &mut Client, bytes: &[u8]) {
-    client.write_all(bytes).and_then(|()| client.flush()).expect("the guest reads");
+    client
+        .write_all(bytes)
+        .and_then(|()| client.flush())
+        .expect("the guest reads");
 }
 
 #[track_caller]
@@ -98,7 +124,9 @@ fn end(client: &mut Client) {
 #[track_caller]
 fn expect_end(client: &mut Client) {
     let mut rest = Vec::new();
-    client.read_to_end(&mut rest).expect("the guest says that this is the end");
+    client
+        .read_to_end(&mut rest)
+        .expect("the guest says that this is the end");
     assert_eq!(rest, b"");
 }
 
@@ -132,7 +160,12 @@ fn program(pem: &Pem, fields: &str) -> String {
         "lunatic::networking::tls_write_vectored",
         "lunatic::process::spawn",
     ];
-    let data = |at: usize, text: &str| format!("(data (i32.const {at}) \"{}\")\n", text.replace('\n', "\\n"));
+    let data = |at: usize, text: &str| {
+        format!(
+            "(data (i32.const {at}) \"{}\")\n",
+            text.replace('\n', "\\n")
+        )
+    };
     let lengths = format!(
         "(global $certificate i32 (i32.const {})) (global $key i32 (i32.const {}))\n",
         pem.certificate.len(),
@@ -208,7 +241,9 @@ const SOCKETS: &str = r#"
 "#;
 
 fn spawn_in(lab: &Lab, environment: &Environment, text: &str) -> Process {
-    environment.spawn(&lab.module(text), "main", &[]).expect("nothing limits it")
+    environment
+        .spawn(&lab.module(text), "main", &[])
+        .expect("nothing limits it")
 }
 
 #[test]
@@ -232,7 +267,10 @@ fn bytes_go_there_and_back_and_both_ends_are_announced() {
     let mut client = client(&lab, &pem);
     send(&mut client, b"first");
     expect(&mut client, b"first");
-    assert_eq!(lab.hear(), i64::from(client.sock.local_addr().expect("it is connected").port()));
+    assert_eq!(
+        lab.hear(),
+        i64::from(client.sock.local_addr().expect("it is connected").port())
+    );
     let large = vec![7; 100_000];
     for block in large.chunks(20_000) {
         send(&mut client, block);
@@ -312,10 +350,13 @@ fn t118_clients_that_fail_or_stall_neither_end_nor_hold_up_the_acceptor() {
     let stalled: Vec<TcpStream> = (0..10).map(|_| socket(port)).collect();
     for round in 0..5 {
         let mut rude = socket(port);
-        rude.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("the kernel takes it");
+        rude.write_all(b"GET / HTTP/1.1\r\n\r\n")
+            .expect("the kernel takes it");
         drop(socket(port));
         // This one does not trust the server.
-        let refused = client_at(port, &Pem::new()).write_all(b"x").expect_err("it is somebody else's certificate");
+        let refused = client_at(port, &Pem::new())
+            .write_all(b"x")
+            .expect_err("it is somebody else's certificate");
         assert_eq!(refused.kind(), ErrorKind::InvalidData, "{refused}");
         let mut client = client_at(port, &pem);
         send(&mut client, b"served");
@@ -341,7 +382,10 @@ fn t118_handshakes_count_among_the_sockets_and_more_of_them_wait() {
     let server = spawn_in(
         &lab,
         &environment,
-        &program(&pem, r#"(func (export "main") (call $echo (call $accept (call $listen))))"#),
+        &program(
+            &pem,
+            r#"(func (export "main") (call $echo (call $accept (call $listen))))"#,
+        ),
     );
     let port = port(&lab);
     let stalled: Vec<TcpStream> = (0..5).map(|_| socket(port)).collect();
@@ -367,7 +411,10 @@ fn t118_a_certificate_that_cannot_be_used_is_an_error() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let environment = lab.environment();
     let check = |certificate: &str, key: &str, length: u32| {
-        let pem = Pem { certificate: certificate.into(), key: key.into() };
+        let pem = Pem {
+            certificate: certificate.into(),
+            key: key.into(),
+        };
         let text = program(
             &pem,
             &format!(
@@ -456,8 +503,10 @@ fn t118_a_server_that_cannot_be_trusted_or_reached_is_an_error() {
                 (call $say (i64.extend_i32_s {connect}))
                 (if (i64.ne (i64.load (i32.const 64)) (i64.const 77)) (then (call $say_error (i32.const 64)))))"#
         );
-        let text = text
-            .replace("(func (export \"main\")", "(func (export \"main\") (i64.store (i32.const 64) (i64.const 77))");
+        let text = text.replace(
+            "(func (export \"main\")",
+            "(func (export \"main\") (i64.store (i32.const 64) (i64.const 77))",
+        );
         let process = spawn_in(&lab, &environment, &program(&pem, &text));
         let exit = lab.exit(&process);
         assert!(exit.is_normal(), "{exit}");
@@ -469,25 +518,58 @@ fn t118_a_server_that_cannot_be_trusted_or_reached_is_an_error() {
     };
     // Another's certificate. That the guest leaves is an error of the server's.
     let port = serve(&Pem::new(), |stream| drop(stream.flush()));
-    check(&format!("(call $connect (i32.const {port}) (i64.const -1))"), 1, Some(Errno::BadTls));
+    check(
+        &format!("(call $connect (i32.const {port}) (i64.const -1))"),
+        1,
+        Some(Errno::BadTls),
+    );
     // The web's authorities do not vouch for it either.
     let port = serve(&pem, |stream| drop(stream.flush()));
     let with = |name: &str, port: u16, authorities: &str| {
-        format!("(call $tls_connect {name} (i32.const {port}) (i64.const -1) (i32.const 64) {authorities})")
+        format!(
+            "(call $tls_connect {name} (i32.const {port}) (i64.const -1) (i32.const 64) {authorities})"
+        )
     };
-    let (here, nobody) = ("(i32.const 600) (i32.const 9)", "(i32.const 0) (i32.const 0)");
+    let (here, nobody) = (
+        "(i32.const 600) (i32.const 9)",
+        "(i32.const 0) (i32.const 0)",
+    );
     check(&with(here, port, nobody), 1, Some(Errno::BadTls));
     // What is no certificate is none of an authority.
-    check(&with(here, port, "(i32.const 120) (i32.const 1)"), 1, Some(Errno::InvalidInput));
-    check(&with("(i32.const 620) (i32.const 4)", port, nobody), 1, Some(Errno::InvalidInput));
-    check(&with("(i32.const 620) (i32.const 0)", port, nobody), 1, Some(Errno::InvalidInput));
-    check(&with("(i32.const 1024) (i32.const 301)", port, nobody), 1, Some(Errno::InvalidInput));
+    check(
+        &with(here, port, "(i32.const 120) (i32.const 1)"),
+        1,
+        Some(Errno::InvalidInput),
+    );
+    check(
+        &with("(i32.const 620) (i32.const 4)", port, nobody),
+        1,
+        Some(Errno::InvalidInput),
+    );
+    check(
+        &with("(i32.const 620) (i32.const 0)", port, nobody),
+        1,
+        Some(Errno::InvalidInput),
+    );
+    check(
+        &with("(i32.const 1024) (i32.const 301)", port, nobody),
+        1,
+        Some(Errno::InvalidInput),
+    );
     // Nobody says anything, and then nobody is there.
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
     let port = silent.local_addr().expect("it is bound").port();
-    check(&format!("(call $connect (i32.const {port}) (i64.const 20))"), TIMED_OUT, None);
+    check(
+        &format!("(call $connect (i32.const {port}) (i64.const 20))"),
+        TIMED_OUT,
+        None,
+    );
     drop(silent);
-    check(&format!("(call $connect (i32.const {port}) (i64.const -1))"), 1, Some(Errno::ConnectionRefused));
+    check(
+        &format!("(call $connect (i32.const {port}) (i64.const -1))"),
+        1,
+        Some(Errno::ConnectionRefused),
+    );
 }
 
 #[test]
@@ -516,12 +598,17 @@ fn t112_reads_and_writes_time_out_and_lose_nothing() {
     ));
     let mut client = client(&lab, &pem);
     // Both sides are through with the handshake.
-    client.conn.complete_io(&mut client.sock).expect("the guest shakes hands");
+    client
+        .conn
+        .complete_io(&mut client.sock)
+        .expect("the guest shakes hands");
     let late = i64::from(TIMED_OUT);
     assert_eq!(lab.hear_all(), [5, late, late]);
     let written = lab.hear();
     let mut rest = Vec::new();
-    client.read_to_end(&mut rest).expect("the guest says that this is the end");
+    client
+        .read_to_end(&mut rest)
+        .expect("the guest says that this is the end");
     assert_eq!(rest.len() as i64, written);
     assert!(lab.exit(&server).is_normal());
 }
@@ -592,7 +679,9 @@ fn t061_a_stream_in_a_message_is_closed_once_with_whoever_has_it_last() {
     assert!(lab.exit(&server).is_normal());
     assert_eq!(lab.hear(), 7);
     assert_eq!(environment.used(Limit::Sockets), 1);
-    let [child] = &lab.vm.processes()[..] else { panic!("one process is left") };
+    let [child] = &lab.vm.processes()[..] else {
+        panic!("one process is left")
+    };
     child.kill();
     lab.exit(child);
     assert_eq!(environment.used(Limit::Sockets), 0);
@@ -605,8 +694,10 @@ fn t062_a_stream_is_not_sent_to_who_is_not_granted_any() {
     let without = lab.environment_with(|config| {
         config.deny("lunatic::networking::tls_");
     });
-    let waits =
-        program(&pem, r#"(func (export "main") (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1))))"#);
+    let waits = program(
+        &pem,
+        r#"(func (export "main") (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1))))"#,
+    );
     let receiver = spawn_in(&lab, &without, &waits);
     let pid = receiver.pid().number().cast_signed();
     let sender = lab.spawn(&program(
@@ -661,7 +752,10 @@ fn t070_a_process_is_killed_while_it_waits_for_tls() {
         );
         let server = spawn_in(&lab, &environment, &program(&pem, &text));
         let mut client = client(&lab, &pem);
-        client.conn.complete_io(&mut client.sock).expect("the guest shakes hands");
+        client
+            .conn
+            .complete_io(&mut client.sock)
+            .expect("the guest shakes hands");
         assert_eq!(lab.hear(), 1);
         lab.wait_until_idle();
         server.kill();
@@ -671,5 +765,7 @@ fn t070_a_process_is_killed_while_it_waits_for_tls() {
     check("(call $accept (local.get $listener))");
     check("(call $read (local.get $stream))");
     check("(call $write (local.get $stream) (i32.const 30000))");
-    check(&format!("(call $connect (i32.const {silent_port}) (i64.const -1))"));
+    check(&format!(
+        "(call $connect (i32.const {silent_port}) (i64.const -1))"
+    ));
 }

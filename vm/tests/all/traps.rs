@@ -93,25 +93,45 @@ fn t007_recursion_through_the_host_ends_in_a_trap_and_harms_nobody() {
     ));
     let exit = lab.run_in(&lab.environment(), &module);
     assert!(exit.is_normal(), "{exit}");
-    assert_eq!(lab.hear_all(), [42, DEEPEST, 42, DEEPEST], "only the innermost traps");
+    assert_eq!(
+        lab.hear_all(),
+        [42, DEEPEST, 42, DEEPEST],
+        "only the innermost traps"
+    );
 }
 
 #[test]
 fn each_stack_takes_a_slot_of_the_machine() {
-    let vm = Vm::builder().slots(1).build().expect("the machine can be set up");
-    let text = catching("", r#"(func (export "main") (drop (call $catch (i32.const 0) (i32.const 0))))"#);
+    let vm = Vm::builder()
+        .slots(1)
+        .build()
+        .expect("the machine can be set up");
+    let text = catching(
+        "",
+        r#"(func (export "main") (drop (call $catch (i32.const 0) (i32.const 0))))"#,
+    );
     let module = vm.module(
         "test",
-        text.replace("(import \"test\" \"say\" (func $say (param i64)))", "(func $say (param i64))").as_bytes(),
+        text.replace(
+            "(import \"test\" \"say\" (func $say (param i64)))",
+            "(func $say (param i64))",
+        )
+        .as_bytes(),
     );
     let module = module.expect("it imports the table only");
     let mut config = vm.config();
     config.allow("");
     let environment = vm.environment(config);
     for _ in 0..3 {
-        let process = environment.spawn(&module, "main", &[]).expect("the slot is free");
+        let process = environment
+            .spawn(&module, "main", &[])
+            .expect("the slot is free");
         let exit = vm.block_on(process.exited());
-        assert!(exit.trap().is_some_and(|trap| trap.reason.contains("set up for")), "{exit}");
+        assert!(
+            exit.trap()
+                .is_some_and(|trap| trap.reason.contains("set up for")),
+            "{exit}"
+        );
     }
 }
 
@@ -131,10 +151,16 @@ fn t073_a_kill_inside_a_call_back_is_not_caught() {
                 (loop $for_ever (drop (call $catch (i32.const 2) (i32.const 0))) (br $for_ever)))"#,
         )
     };
-    for body in ["(call $wait)", "(loop (br 0))", "(call $kill (call $process_id))"] {
+    for body in [
+        "(call $wait)",
+        "(loop (br 0))",
+        "(call $kill (call $process_id))",
+    ] {
         let module = lab.module(&nested(body));
         for _ in 0..20 {
-            let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+            let process = environment
+                .spawn(&module, "main", &[])
+                .expect("nothing limits it");
             assert_eq!(lab.hear(), 7);
             process.kill();
             let exit = lab.exit(&process);
@@ -155,7 +181,14 @@ fn an_exit_is_not_caught() {
         );
         let import = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
         let exit = lab.run(&text.replacen("(module", &format!("(module {import}"), 1));
-        assert!(if status == 0 { exit.is_normal() } else { matches!(exit, Exit::Status(3)) }, "{exit}");
+        assert!(
+            if status == 0 {
+                exit.is_normal()
+            } else {
+                matches!(exit, Exit::Status(3))
+            },
+            "{exit}"
+        );
     }
     assert!(lab.heard_nothing_more());
 }
@@ -212,7 +245,10 @@ fn who_traps_again_and_again_computes_no_more_than_it_may() {
     let spins = r#"(local $left i32) (local.set $left (i32.const 20000))
         (loop $again
             (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))"#;
-    for trap in ["(drop (i32.div_u (i32.const 1) (global.get $zero)))", "(drop (i32.load (i32.const -1)))"] {
+    for trap in [
+        "(drop (i32.div_u (i32.const 1) (global.get $zero)))",
+        "(drop (i32.load (i32.const -1)))",
+    ] {
         let module = lab.module(&catching(
             &format!("{spins} {trap}"),
             r#"(func (export "main")
@@ -222,13 +258,19 @@ fn who_traps_again_and_again_computes_no_more_than_it_may() {
             config.limit(Limit::Compute, 50);
         });
         let exit = lab.run_in(&environment, &module);
-        assert!(matches!(&exit, Exit::Limit(reached) if reached.limit == Limit::Compute), "{exit}");
+        assert!(
+            matches!(&exit, Exit::Limit(reached) if reached.limit == Limit::Compute),
+            "{exit}"
+        );
         let mut caught = 0;
         while !lab.heard_nothing_more() {
             assert_eq!(lab.hear(), 0);
             caught += 1;
         }
-        assert!((10..=50).contains(&caught), "each costs at least a unit, not {caught} of them 50 together");
+        assert!(
+            (10..=50).contains(&caught),
+            "each costs at least a unit, not {caught} of them 50 together"
+        );
     }
 }
 
@@ -256,10 +298,21 @@ fn t075_a_panic_of_the_host_is_not_caught() {
     let mut host = Host::default();
     host.function("test", "panic", || -> () { panic!("a defect of the host") });
     let lab = Lab::with_host(Vm::builder(), host);
-    let text = catching("(call $panic)", r#"(func (export "main") (call $catch_and_say (i32.const 0) (i32.const 0)))"#);
-    let exit = lab.run(&text.replacen("(module", r#"(module (import "test" "panic" (func $panic))"#, 1));
+    let text = catching(
+        "(call $panic)",
+        r#"(func (export "main") (call $catch_and_say (i32.const 0) (i32.const 0)))"#,
+    );
+    let exit = lab.run(&text.replacen(
+        "(module",
+        r#"(module (import "test" "panic" (func $panic))"#,
+        1,
+    ));
     assert!(matches!(exit, Exit::Fault(_)), "{exit}");
-    assert!(lab.run(&guest(&[], r#"(func (export "main"))"#)).is_normal(), "the machine lives");
+    assert!(
+        lab.run(&guest(&[], r#"(func (export "main"))"#))
+            .is_normal(),
+        "the machine lives"
+    );
 }
 
 #[test]
@@ -273,10 +326,22 @@ fn who_exports_nothing_to_call_is_told_so() {
             "exports no function named `_lunatic_catch_trap`",
         ),
         (r#"(func (export "_lunatic_catch_trap"))"#, "another type"),
-        (r#"(func (export "_lunatic_catch_trap") (param i32 i32) (result i64) i64.const 0)"#, "another type"),
+        (
+            r#"(func (export "_lunatic_catch_trap") (param i32 i32) (result i64) i64.const 0)"#,
+            "another type",
+        ),
     ] {
-        let exit = lab.run(&guest(&["lunatic::trap::catch"], &format!("{export} {main}")));
-        let reason = exit.trap().map(|trap| trap.reason.as_str()).unwrap_or_default();
-        assert!(reason.contains(words) && reason.contains("lunatic::trap::catch"), "{export}: {exit}");
+        let exit = lab.run(&guest(
+            &["lunatic::trap::catch"],
+            &format!("{export} {main}"),
+        ));
+        let reason = exit
+            .trap()
+            .map(|trap| trap.reason.as_str())
+            .unwrap_or_default();
+        assert!(
+            reason.contains(words) && reason.contains("lunatic::trap::catch"),
+            "{export}: {exit}"
+        );
     }
 }

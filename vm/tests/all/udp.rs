@@ -94,14 +94,20 @@ const SOCKETS: &str = r#"
 /// A socket of the test's, for the guest that says its port next.
 fn peer(lab: &Lab) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
-    socket.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
+    socket
+        .set_read_timeout(Some(PATIENCE))
+        .expect("it is not zero");
     socket.connect(address(lab)).expect("it is a local address");
     socket
 }
 
 /// Where the guest is that says its port next.
 fn address(lab: &Lab) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, u16::try_from(lab.hear()).expect("a guest says its port first")).into()
+    (
+        Ipv4Addr::LOCALHOST,
+        u16::try_from(lab.hear()).expect("a guest says its port first"),
+    )
+        .into()
 }
 
 #[track_caller]
@@ -112,7 +118,9 @@ fn expect(socket: &UdpSocket, datagram: &[u8]) {
 }
 
 fn spawn_in(lab: &Lab, environment: &Environment, text: &str) -> Process {
-    environment.spawn(&lab.module(text), "main", &[]).expect("nothing limits it")
+    environment
+        .spawn(&lab.module(text), "main", &[])
+        .expect("nothing limits it")
 }
 
 #[test]
@@ -138,7 +146,9 @@ fn a_datagram_goes_there_and_back() {
 fn a_socket_has_no_peer_until_one_is_chosen() {
     let lab = Lab::new();
     let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
-    other.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
+    other
+        .set_read_timeout(Some(PATIENCE))
+        .expect("it is not zero");
     let port = other.local_addr().expect("it is bound").port();
     let exit = lab.run(&program(&format!(
         r#"(data (i32.const 1024) "to the peer")
@@ -204,7 +214,10 @@ fn options_are_set_and_what_the_system_refuses_is_a_trap() {
     lab.hear();
     assert_eq!(lab.hear_all(), [42, 0, 1]);
     let reason = exit.to_string();
-    assert!(reason.contains("pass 256 routers") && reason.contains("set_udp_socket_ttl"), "{exit}");
+    assert!(
+        reason.contains("pass 256 routers") && reason.contains("set_udp_socket_ttl"),
+        "{exit}"
+    );
 }
 
 #[test]
@@ -304,7 +317,10 @@ fn t117_a_flood_is_held_back_by_nobody_and_bounded_by_the_system() {
     }
     server.send(0, b"count").expect("it has room");
     let kept = lab.hear();
-    assert!(kept > 0 && kept < SENT, "{kept} of {SENT} datagrams were kept");
+    assert!(
+        kept > 0 && kept < SENT,
+        "{kept} of {SENT} datagrams were kept"
+    );
     client.send(b"after").expect("it is connected");
     expect(&client, b"after");
     assert!(lab.exit(&server).is_normal());
@@ -318,7 +334,9 @@ fn t070_a_process_is_killed_while_it_waits_for_a_datagram() {
         "(drop (call $udp_receive_from (local.get $socket) (i32.const 1024) (i32.const 8) (i32.const 80) (i32.const 16)))",
     ] {
         let environment = lab.environment();
-        let text = format!(r#"(func (export "main") (local $socket i64) (local.set $socket (call $open)) {receive})"#);
+        let text = format!(
+            r#"(func (export "main") (local $socket i64) (local.set $socket (call $open)) {receive})"#
+        );
         let process = spawn_in(&lab, &environment, &program(&text));
         let address = address(&lab);
         lab.wait_until_idle();
@@ -370,7 +388,10 @@ fn a_socket_travels_in_a_message() {
         let environment = lab.environment();
         let process = spawn_in(&lab, &environment, &hands_over(how));
         let client = peer(&lab);
-        assert_eq!(lab.hear_all(), [ResourceKind::UdpSocket as i64, ResourceKind::None as i64]);
+        assert_eq!(
+            lab.hear_all(),
+            [ResourceKind::UdpSocket as i64, ResourceKind::None as i64]
+        );
         assert!(lab.exit(&process).is_normal());
         // Handed over, the socket does not need the process that bound it.
         client.send(b"to the child").expect("it is connected");
@@ -383,8 +404,13 @@ fn a_socket_travels_in_a_message() {
 #[test]
 fn t083_a_socket_that_was_moved_into_a_message_is_gone() {
     let lab = Lab::new();
-    let exit = lab.run(&hands_over(&format!("{MOVED} (call $drop_udp_socket (local.get $socket))")));
-    assert!(exit.to_string().contains("there is no UDP socket 0"), "{exit}");
+    let exit = lab.run(&hands_over(&format!(
+        "{MOVED} (call $drop_udp_socket (local.get $socket))"
+    )));
+    assert!(
+        exit.to_string().contains("there is no UDP socket 0"),
+        "{exit}"
+    );
 }
 
 #[test]
@@ -402,7 +428,12 @@ fn t082_a_socket_is_not_taken_as_something_else() {
     assert!(exit.to_string().contains("is no stream"), "{exit}");
     lab.hear();
     // A bare id is a stream's, and the highest byte must be the kind of a socket.
-    for word in [0, ResourceKind::Module.word(0), ResourceKind::Foreign.word(0), u64::MAX] {
+    for word in [
+        0,
+        ResourceKind::Module.word(0),
+        ResourceKind::Foreign.word(0),
+        u64::MAX,
+    ] {
         let word = word.cast_signed();
         let exit = lab.run(&program(&format!(
             r#"(func (export "main")
@@ -411,7 +442,10 @@ fn t082_a_socket_is_not_taken_as_something_else() {
                 (drop (call $send_bytes (call $process_id)
                     (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 112) (i32.const 1))))"#
         )));
-        assert!(exit.to_string().contains("there is no s"), "{word:#x}: {exit}");
+        assert!(
+            exit.to_string().contains("there is no s"),
+            "{word:#x}: {exit}"
+        );
         lab.hear();
     }
 }
@@ -422,7 +456,11 @@ fn t062_a_socket_is_not_sent_to_who_is_not_granted_any() {
     let without = lab.environment_with(|config| {
         config.deny("lunatic::networking::udp_");
     });
-    let receiver = spawn_in(&lab, &without, &program(r#"(func (export "main") (call $wait))"#));
+    let receiver = spawn_in(
+        &lab,
+        &without,
+        &program(r#"(func (export "main") (call $wait))"#),
+    );
     let environment = lab.environment();
     let text = program(&format!(
         r#"(func (export "main") (param $child i64)
@@ -434,7 +472,9 @@ fn t062_a_socket_is_not_sent_to_who_is_not_granted_any() {
         ResourceKind::UdpSocket.word(0)
     ));
     let pid = lunatic_vm::Val::I64(receiver.pid().number().cast_signed());
-    let sender = environment.spawn(&lab.module(&text), "main", &[pid]).expect("nothing limits it");
+    let sender = environment
+        .spawn(&lab.module(&text), "main", &[pid])
+        .expect("nothing limits it");
     lab.hear();
     assert_eq!(lab.hear(), Errno::NotGranted as i64);
     assert!(lab.exit(&sender).is_normal());

@@ -75,7 +75,10 @@ pub(crate) fn program(fields: &str) -> String {
 
 /// Runs a program in an environment that grants everything but what the test changes.
 pub(crate) fn run(lab: &Lab, text: &str, change: impl FnOnce(&mut Config)) -> Exit {
-    let process = lab.environment_with(change).spawn(&lab.module(text), "main", &[]).expect("nothing limits it");
+    let process = lab
+        .environment_with(change)
+        .spawn(&lab.module(text), "main", &[])
+        .expect("nothing limits it");
     lab.exit(&process)
 }
 
@@ -116,7 +119,10 @@ fn t094_a_guest_sees_only_the_variables_that_it_is_granted() {
     assert_normal(&run(&lab, &text, |config| {
         config.variable("KEY", "old").variable("KEY", "val");
     }));
-    assert_eq!(lab.hear_all(), [0, 0, 1, 8, i64::from_le_bytes(*b"KEY=val\0")]);
+    assert_eq!(
+        lab.hear_all(),
+        [0, 0, 1, 8, i64::from_le_bytes(*b"KEY=val\0")]
+    );
 }
 
 #[test]
@@ -134,15 +140,20 @@ fn t094_a_guest_sees_only_the_arguments_that_it_is_granted() {
     assert_normal(&run(&lab, &text, |config| {
         config.argument("app").argument("one");
     }));
-    assert_eq!(lab.hear_all(), [0, 0, 2, i64::from_le_bytes(*b"app\0one\0")]);
+    assert_eq!(
+        lab.hear_all(),
+        [0, 0, 2, i64::from_le_bytes(*b"app\0one\0")]
+    );
 }
 
 #[test]
 fn a_process_that_makes_no_wasi_call_has_no_context() {
     let mut host = Host::default();
-    host.function("test", "has_wasi", |caller: lunatic_vm::Caller<'_, lunatic_vm::Guest>| {
-        i32::from(caller.data().has_wasi())
-    });
+    host.function(
+        "test",
+        "has_wasi",
+        |caller: lunatic_vm::Caller<'_, lunatic_vm::Guest>| i32::from(caller.data().has_wasi()),
+    );
     let lab = Lab::with_host(Vm::builder(), host);
     let text = program(
         r#"(func (export "main")
@@ -159,7 +170,9 @@ fn a_process_that_makes_no_wasi_call_has_no_context() {
 fn a_program_exits_with_any_status() {
     let lab = Lab::new();
     for status in [0, 1, 125, 126, 200, 255] {
-        let text = program(&format!(r#"(func (export "main") (call $proc_exit (i32.const {status})))"#));
+        let text = program(&format!(
+            r#"(func (export "main") (call $proc_exit (i32.const {status})))"#
+        ));
         match run(&lab, &text, |_| {}) {
             Exit::Normal => assert_eq!(status, 0),
             Exit::Status(other) => assert_eq!(other, status),
@@ -185,13 +198,20 @@ fn t097_output_waits_for_who_reads_it_and_comes_out_as_it_went_in() {
     let environment = lab.environment_with(|config| {
         config.stdout(Stdio::Pipe(writer.clone()));
     });
-    let flood = environment.spawn(&lab.module(&text), "main", &[]).expect("nothing limits it");
+    let flood = environment
+        .spawn(&lab.module(&text), "main", &[])
+        .expect("nothing limits it");
     // While it waits for room, the only worker is free.
-    let other = lab.spawn(&program(r#"(func (export "main") (call $say (i64.const 7)))"#));
+    let other = lab.spawn(&program(
+        r#"(func (export "main") (call $say (i64.const 7)))"#,
+    ));
     assert_eq!(lab.hear(), 7);
     assert_normal(&lab.exit(&other));
     lab.wait_for("output", reader.readable());
-    assert!(lab.vm.processes().len() == 1, "it cannot have written everything");
+    assert!(
+        lab.vm.processes().len() == 1,
+        "it cannot have written everything"
+    );
     let read = lab.wait_for("all output", async {
         let mut read = vec![0; 700_000];
         let mut length = 0;
@@ -200,7 +220,10 @@ fn t097_output_waits_for_who_reads_it_and_comes_out_as_it_went_in() {
         }
         read
     });
-    assert!(read.chunks(7).all(|piece| piece == b"\x1b[31m\xff\0"), "the bytes were changed");
+    assert!(
+        read.chunks(7).all(|piece| piece == b"\x1b[31m\xff\0"),
+        "the bytes were changed"
+    );
     assert_normal(&lab.exit(&flood));
     writer.close();
     assert!(read_all(&lab, &reader).is_empty());
@@ -217,13 +240,19 @@ fn t097_a_process_that_waits_for_room_can_be_killed() {
     let environment = lab.environment_with(|config| {
         config.stderr(Stdio::Pipe(writer.clone()));
     });
-    let process = environment.spawn(&lab.module(&text), "main", &[]).expect("nothing limits it");
+    let process = environment
+        .spawn(&lab.module(&text), "main", &[])
+        .expect("nothing limits it");
     lab.hear();
     lab.wait_for("output", reader.readable());
     process.kill();
     assert!(matches!(lab.exit(&process), Exit::Killed));
     writer.close();
-    assert_eq!(read_all(&lab, &reader).len() % 4096, 0, "no write was torn apart");
+    assert_eq!(
+        read_all(&lab, &reader).len() % 4096,
+        0,
+        "no write was torn apart"
+    );
 }
 
 #[test]
@@ -244,7 +273,9 @@ fn writes_of_many_processes_stay_whole() {
     });
     let module = lab.module(&text);
     for letter in 0..20 {
-        environment.spawn(&module, "main", &[(65 + letter).into()]).expect("nothing limits it");
+        environment
+            .spawn(&module, "main", &[(65 + letter).into()])
+            .expect("nothing limits it");
     }
     let read = lab.wait_for("all output", async {
         let mut read = Vec::new();
@@ -256,7 +287,10 @@ fn writes_of_many_processes_stay_whole() {
         read
     });
     assert_eq!(read.len(), 20 * 100 * 40);
-    assert!(read.chunks(40).all(|piece| piece == [piece[0]; 40]), "a write was torn apart");
+    assert!(
+        read.chunks(40).all(|piece| piece == [piece[0]; 40]),
+        "a write was torn apart"
+    );
 }
 
 #[test]
@@ -266,10 +300,14 @@ fn output_beyond_its_limit_is_an_error_and_the_reason_of_what_follows() {
         config.limit(Limit::Output, 10).stdout(Stdio::Null);
     };
     let write = "(call $write (i32.const 1) (i32.const 1024) (i32.const 6))";
-    let goes_on = program(&format!(r#"(func (export "main") (call $said {write}) (call $said {write}))"#));
+    let goes_on = program(&format!(
+        r#"(func (export "main") (call $said {write}) (call $said {write}))"#
+    ));
     assert_normal(&run(&lab, &goes_on, change));
     assert_eq!(lab.hear_all(), [errno::SUCCESS, errno::NOSPC]);
-    let gives_up = program(&format!(r#"(func (export "main") (drop {write}) (drop {write}) unreachable)"#));
+    let gives_up = program(&format!(
+        r#"(func (export "main") (drop {write}) (drop {write}) unreachable)"#
+    ));
     match run(&lab, &gives_up, change) {
         Exit::Limit(reached) => assert_eq!((reached.limit, reached.allowed), (Limit::Output, 10)),
         other => panic!("{other}"),
@@ -281,8 +319,9 @@ fn output_that_nobody_reads_is_a_broken_pipe() {
     let lab = Lab::new();
     let (writer, reader) = captured();
     drop(reader);
-    let text =
-        program(r#"(func (export "main") (call $said (call $write (i32.const 1) (i32.const 1024) (i32.const 6))))"#);
+    let text = program(
+        r#"(func (export "main") (call $said (call $write (i32.const 1) (i32.const 1024) (i32.const 6))))"#,
+    );
     assert_normal(&run(&lab, &text, |config| {
         config.stdout(Stdio::Pipe(writer));
     }));
@@ -305,7 +344,9 @@ fn t098_input_belongs_to_who_asked_first_and_is_never_lost() {
     });
     let module = lab.module(&program(READER));
     let [first, second] = [(); 2].map(|()| {
-        let process = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+        let process = environment
+            .spawn(&module, "main", &[])
+            .expect("nothing limits it");
         assert_eq!(lab.hear(), 1);
         while !lab.vm.is_idle() {
             std::thread::yield_now();
@@ -314,14 +355,19 @@ fn t098_input_belongs_to_who_asked_first_and_is_never_lost() {
     });
     first.kill();
     assert!(matches!(lab.exit(&first), Exit::Killed));
-    lab.wait_for("room", writer.write_all(b"xy")).expect("the environment reads");
+    lab.wait_for("room", writer.write_all(b"xy"))
+        .expect("the environment reads");
     assert_normal(&lab.exit(&second));
     assert_eq!(lab.hear_all(), [1, i64::from(b'x')]);
-    let third = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let third = environment
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     assert_normal(&lab.exit(&third));
     assert_eq!(lab.hear_all(), [1, 1, i64::from(b'y')]);
     writer.close();
-    let last = environment.spawn(&module, "main", &[]).expect("nothing limits it");
+    let last = environment
+        .spawn(&module, "main", &[])
+        .expect("nothing limits it");
     assert_normal(&lab.exit(&last));
     assert_eq!(lab.hear_all(), [1, 0, 0]);
 }
@@ -346,12 +392,20 @@ fn t077_processes_that_sleep_and_wait_for_input_leave_the_worker_free() {
     );
     let module = lab.module(&text);
     let sleepers: Vec<_> = (0..50)
-        .map(|number| environment.spawn(&module, "main", &[(number % 2).into()]).expect("nothing limits it"))
+        .map(|number| {
+            environment
+                .spawn(&module, "main", &[(number % 2).into()])
+                .expect("nothing limits it")
+        })
         .collect();
     for _ in &sleepers {
         assert_eq!(lab.hear(), 1);
     }
-    assert_normal(&run(&lab, &program(r#"(func (export "main") (call $say (i64.const 7)))"#), |_| {}));
+    assert_normal(&run(
+        &lab,
+        &program(r#"(func (export "main") (call $say (i64.const 7)))"#),
+        |_| {},
+    ));
     assert_eq!(lab.hear(), 7);
     assert!(lab.heard_nothing_more(), "one has stopped waiting");
     for sleeper in sleepers {
@@ -387,7 +441,11 @@ fn t099_a_loop_of_shortest_sleeps_keeps_nobody_from_running() {
         r#"(func (export "main") (call $say (i64.const 1)) (loop (drop (call $sleep (i64.const 0))) (br 0)))"#,
     ));
     assert_eq!(lab.hear(), 1);
-    assert_normal(&run(&lab, &program(r#"(func (export "main") (call $say (i64.const 7)))"#), |_| {}));
+    assert_normal(&run(
+        &lab,
+        &program(r#"(func (export "main") (call $say (i64.const 7)))"#),
+        |_| {},
+    ));
     assert_eq!(lab.hear(), 7);
     busy.kill();
     assert!(matches!(lab.exit(&busy), Exit::Killed));
@@ -411,7 +469,9 @@ fn t100_any_amount_of_random_bytes_comes_a_slice_at_a_time() {
 #[test]
 fn t029_a_request_for_more_random_bytes_than_there_is_memory_traps_at_once() {
     let lab = Lab::new();
-    let text = program(r#"(func (export "main") (drop (call $random_get (i32.const 65536) (i32.const 1073741824))))"#);
+    let text = program(
+        r#"(func (export "main") (drop (call $random_get (i32.const 65536) (i32.const 1073741824))))"#,
+    );
     match run(&lab, &text, |_| {}) {
         Exit::Trapped(trap) => assert!(trap.reason.contains("bad pointer"), "{}", trap.reason),
         other => panic!("{other}"),
@@ -438,7 +498,10 @@ fn a_module_of_preview_0_writes_and_exits() {
     });
     writer.close();
     assert!(matches!(exit, Exit::Status(200)), "{exit}");
-    assert_eq!((lab.hear(), read_all(&lab, &reader)), (errno::SUCCESS, b"of old".to_vec()));
+    assert_eq!(
+        (lab.hear(), read_all(&lab, &reader)),
+        (errno::SUCCESS, b"of old".to_vec())
+    );
 }
 
 #[test]
@@ -461,7 +524,11 @@ fn what_preview_0_has_is_granted_by_its_own_name() {
     let exit = run(&lab, &text, |config| {
         config.deny("wasi_unstable::proc_");
     });
-    assert!(exit.to_string().contains("does not grant `wasi_unstable::proc_exit`"), "{exit}");
+    assert!(
+        exit.to_string()
+            .contains("does not grant `wasi_unstable::proc_exit`"),
+        "{exit}"
+    );
     assert_normal(&run(&lab, &text, |config| {
         config.deny("wasi_snapshot_preview1");
     }));

@@ -8,10 +8,14 @@ fn work(seed: u64) {
     use std::collections::BTreeMap;
     let mut state = seed;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         state >> 33
     };
-    let text: Vec<String> = (0..10_000).map(|_| format!("word{}", next() % 2_000)).collect();
+    let text: Vec<String> = (0..10_000)
+        .map(|_| format!("word{}", next() % 2_000))
+        .collect();
     let text = text.join(" ");
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for word in text.split(' ') {

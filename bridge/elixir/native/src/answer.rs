@@ -42,13 +42,17 @@ enum Token {
 /// Reads a value from no more than so many bytes of JSON.
 pub(crate) fn read(json: &[u8], most: usize) -> Result<Value, Failure> {
     if json.len() > most {
-        let message =
-            format!("the answer is {} bytes of JSON, and {most} are allowed: see the option `answer`", json.len());
+        let message = format!(
+            "the answer is {} bytes of JSON, and {most} are allowed: see the option `answer`",
+            json.len()
+        );
         return Err(Failure::new(Kind::TooLarge, message));
     }
     let mut value = Value::default();
     let mut reader = serde_json::Deserializer::from_slice(json);
-    let read = Reader(&mut value).deserialize(&mut reader).and_then(|()| reader.end());
+    let read = Reader(&mut value)
+        .deserialize(&mut reader)
+        .and_then(|()| reader.end());
     read.map_err(|error| CallError::Answer(error.to_string()))?;
     Ok(value)
 }
@@ -93,14 +97,18 @@ impl Value {
 
 /// Makes a map of keys with their values.
 fn map<'a>(env: Env<'a>, pairs: &[Term<'a>]) -> Term<'a> {
-    let (keys, values): (Vec<Term>, Vec<Term>) = pairs.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip();
+    let (keys, values): (Vec<Term>, Vec<Term>) =
+        pairs.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip();
     if let Ok(map) = Term::map_from_term_arrays(env, &keys, &values) {
         return map;
     }
     // A key is there twice: as elsewhere, the last one counts.
     let text = |key: &Term<'a>| key.decode_as_binary().expect("keys are texts").as_slice();
-    let last: HashMap<&[u8], (Term, Term)> =
-        keys.into_iter().zip(values).map(|(key, value)| (text(&key), (key, value))).collect();
+    let last: HashMap<&[u8], (Term, Term)> = keys
+        .into_iter()
+        .zip(values)
+        .map(|(key, value)| (text(&key), (key, value)))
+        .collect();
     let (keys, values): (Vec<Term>, Vec<Term>) = last.into_values().unzip();
     Term::map_from_term_arrays(env, &keys, &values).expect("no key is there twice")
 }

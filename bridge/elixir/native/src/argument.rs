@@ -16,23 +16,35 @@ const DEEPEST: usize = 127;
 
 /// Writes a term as JSON of so many bytes at most.
 pub(crate) fn write(term: Term, most: usize) -> Result<Vec<u8>, Failure> {
-    let mut writer = Writer { json: Vec::new(), most, within: Vec::new() };
+    let mut writer = Writer {
+        json: Vec::new(),
+        most,
+        within: Vec::new(),
+    };
     match writer.write(term) {
         Ok(()) => Ok(writer.json),
         Err(Wrong::TooLong) => Err(too_large(most)),
-        Err(Wrong::Value(what)) => {
-            Err(Failure::new(Kind::Argument, format!("the argument cannot be JSON: {what}{}", writer.place())))
-        }
+        Err(Wrong::Value(what)) => Err(Failure::new(
+            Kind::Argument,
+            format!("the argument cannot be JSON: {what}{}", writer.place()),
+        )),
     }
 }
 
 /// Copies no more than so many bytes.
 pub(crate) fn copy(binary: Binary, most: usize) -> Result<Vec<u8>, Failure> {
-    if binary.len() > most { Err(too_large(most)) } else { Ok(binary.to_vec()) }
+    if binary.len() > most {
+        Err(too_large(most))
+    } else {
+        Ok(binary.to_vec())
+    }
 }
 
 fn too_large(most: usize) -> Failure {
-    Failure::new(Kind::TooLarge, format!("the argument is more than the {most} bytes that the guest's memory may have"))
+    Failure::new(
+        Kind::TooLarge,
+        format!("the argument is more than the {most} bytes that the guest's memory may have"),
+    )
 }
 
 /// Why a term cannot be written.
@@ -97,11 +109,18 @@ impl<'a> Writer<'a> {
             },
             TermType::List if is_keyword(term) => {
                 self.json.push(b'{');
-                self.enter(Within::Keyword { rest: term, key: String::new(), keys: HashSet::new() })
+                self.enter(Within::Keyword {
+                    rest: term,
+                    key: String::new(),
+                    keys: HashSet::new(),
+                })
             }
             TermType::List => {
                 self.json.push(b'[');
-                self.enter(Within::List { rest: term, index: 0 })
+                self.enter(Within::List {
+                    rest: term,
+                    index: 0,
+                })
             }
             TermType::Map => self.map(term),
             TermType::Tuple => wrong("a tuple"),
@@ -125,15 +144,24 @@ impl<'a> Writer<'a> {
         if let Ok(name) = term.map_get(atom::__struct__()) {
             let name = name.atom_to_string().unwrap_or_default();
             let name = name.strip_prefix("Elixir.").unwrap_or(&name);
-            return wrong(format!("a struct {name}, which has to be made a map or a text first"));
+            return wrong(format!(
+                "a struct {name}, which has to be made a map or a text first"
+            ));
         }
-        let pairs = |term| MapIterator::new(term).ok_or_else(|| Wrong::Value("a map that is none".to_string()));
+        let pairs = |term| {
+            MapIterator::new(term).ok_or_else(|| Wrong::Value("a map that is none".to_string()))
+        };
         // Keys of one type are as different as texts as they were before.
         let mut types = pairs(term)?.map(|(key, _)| key.get_type());
         let first = types.next();
         let keys = types.any(|ty| Some(ty) != first).then(HashSet::new);
         self.json.push(b'{');
-        self.enter(Within::Map { pairs: Box::new(pairs(term)?), key: String::new(), keys, is_first: true })
+        self.enter(Within::Map {
+            pairs: Box::new(pairs(term)?),
+            key: String::new(),
+            keys,
+            is_first: true,
+        })
     }
 
     /// Returns the next term to be written, after the ends of all that have none.
@@ -151,7 +179,12 @@ impl<'a> Writer<'a> {
                     Err(_) if rest.is_empty_list() => None,
                     Err(_) => return wrong("an improper list"),
                 },
-                Within::Map { pairs, key, keys, is_first } => match pairs.next() {
+                Within::Map {
+                    pairs,
+                    key,
+                    keys,
+                    is_first,
+                } => match pairs.next() {
                     Some((name, value)) => {
                         if !std::mem::take(is_first) {
                             self.json.push(b',');
@@ -194,7 +227,11 @@ impl<'a> Writer<'a> {
                     return Ok(Some(value));
                 }
                 (None, within) => {
-                    self.json.push(if matches!(within, Within::List { .. }) { b']' } else { b'}' });
+                    self.json.push(if matches!(within, Within::List { .. }) {
+                        b']'
+                    } else {
+                        b'}'
+                    });
                     self.within.pop();
                 }
             }
@@ -231,7 +268,8 @@ impl<'a> Writer<'a> {
     }
 
     fn scalar<T: serde::Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Wrong> {
-        serde_json::to_writer(&mut self.json, value).map_err(|error| Wrong::Value(error.to_string()))
+        serde_json::to_writer(&mut self.json, value)
+            .map_err(|error| Wrong::Value(error.to_string()))
     }
 
     /// Says where in the argument the writer is.
@@ -255,13 +293,17 @@ impl<'a> Writer<'a> {
 }
 
 fn text(term: Term<'_>) -> Result<&str, Wrong> {
-    let Ok(binary) = term.decode::<Binary>() else { return wrong("a bitstring that is no whole bytes") };
-    std::str::from_utf8(binary.as_slice())
-        .map_err(|_| Wrong::Value("a binary that is no UTF-8, for which there is `bytes:`,".to_string()))
+    let Ok(binary) = term.decode::<Binary>() else {
+        return wrong("a bitstring that is no whole bytes");
+    };
+    std::str::from_utf8(binary.as_slice()).map_err(|_| {
+        Wrong::Value("a binary that is no UTF-8, for which there is `bytes:`,".to_string())
+    })
 }
 
 fn name(term: Term) -> Result<String, Wrong> {
-    term.atom_to_string().map_err(|_| Wrong::Value("an atom with letters beyond Latin-1".to_string()))
+    term.atom_to_string()
+        .map_err(|_| Wrong::Value("an atom with letters beyond Latin-1".to_string()))
 }
 
 fn key_of(term: Term) -> Result<String, Wrong> {
@@ -285,5 +327,6 @@ fn pair_of(term: Term<'_>) -> Option<(Term<'_>, Term<'_>)> {
 }
 
 fn is_keyword(term: Term) -> bool {
-    term.list_get_cell().is_ok_and(|(first, _)| pair_of(first).is_some())
+    term.list_get_cell()
+        .is_ok_and(|(first, _)| pair_of(first).is_some())
 }

@@ -30,7 +30,10 @@ impl Call {
     pub(crate) fn new() -> (ResourceArc<Call>, Cancelled) {
         let (cancel, cancelled) = oneshot::channel();
         ALIVE.fetch_add(1, Ordering::SeqCst);
-        (ResourceArc::new(Call(Mutex::new(Some(cancel)))), Cancelled(cancelled))
+        (
+            ResourceArc::new(Call(Mutex::new(Some(cancel)))),
+            Cancelled(cancelled),
+        )
     }
 
     /// Gives the call up.
@@ -93,9 +96,13 @@ impl Reply {
     }
 
     fn send_term(&mut self, result: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
-        let Some(reference) = &self.reference else { return };
+        let Some(reference) = &self.reference else {
+            return;
+        };
         // Whoever is dead is sent nothing.
-        let _ = self.env.send_and_clear(&self.to, |env| (reference.load(env), result(env)));
+        let _ = self
+            .env
+            .send_and_clear(&self.to, |env| (reference.load(env), result(env)));
         self.reference = None;
     }
 }
@@ -104,7 +111,10 @@ impl Drop for Reply {
     fn drop(&mut self) {
         // What was to send something has panicked.
         self.send_term(|env| {
-            let failure = Failure::new(Kind::Internal, "a thread of the bridge panicked; this is a bug of the bridge");
+            let failure = Failure::new(
+                Kind::Internal,
+                "a thread of the bridge panicked; this is a bug of the bridge",
+            );
             (error(), failure).encode(env)
         });
     }

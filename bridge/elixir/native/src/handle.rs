@@ -44,7 +44,11 @@ pub(crate) struct Handle {
 impl Handle {
     pub(crate) fn new(callee: Callee, options: &Options) -> Handle {
         ALIVE.fetch_add(1, Ordering::SeqCst);
-        Handle { callee: Some(callee), most_argument: options.most_argument(), most_answer: options.most_answer() }
+        Handle {
+            callee: Some(callee),
+            most_argument: options.most_argument(),
+            most_answer: options.most_answer(),
+        }
     }
 
     fn callee(&self) -> &Callee {
@@ -70,9 +74,13 @@ impl Handle {
     ) -> Result<Answer, Failure> {
         match (self.callee(), time) {
             (Callee::Bridge(bridge), None) => Ok(bridge.invoke_async(function, argument).await?),
-            (Callee::Bridge(bridge), Some(time)) => Ok(bridge.invoke_within(time, function, argument).await?),
+            (Callee::Bridge(bridge), Some(time)) => {
+                Ok(bridge.invoke_within(time, function, argument).await?)
+            }
             (Callee::Worker(worker), None) => Ok(worker.invoke_async(function, argument).await?),
-            (Callee::Worker(worker), Some(time)) => Ok(worker.invoke_within(time, function, argument).await?),
+            (Callee::Worker(worker), Some(time)) => {
+                Ok(worker.invoke_within(time, function, argument).await?)
+            }
         }
     }
 

@@ -17,7 +17,9 @@ use call::{Call, Reply};
 use failure::{Failure, Kind};
 use handle::Handle;
 use lunatic_bridge::{Argument, Bridge, Event, Worker};
-use names::{bytes, crashed, data, error, image, infinity, ok, refused, reloaded, stopped, wasmtube_event};
+use names::{
+    bytes, crashed, data, error, image, infinity, ok, refused, reloaded, stopped, wasmtube_event,
+};
 use options::{Options, Source};
 use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, OwnedEnv, ResourceArc, Term};
 use std::time::Duration;
@@ -49,7 +51,12 @@ fn load(_env: Env, _information: Term) -> bool {
 
 /// Makes a bridge of a module. The message has its handle, or says why there is none.
 #[rustler::nif(schedule = "DirtyIo")]
-fn load_bridge<'a>(env: Env<'a>, reference: Term<'a>, source: Source, options: Options) -> Term<'a> {
+fn load_bridge<'a>(
+    env: Env<'a>,
+    reference: Term<'a>,
+    source: Source,
+    options: Options,
+) -> Term<'a> {
     let reply = Reply::new(env.pid(), reference);
     tasks::unblock(move || {
         let builder = options.builder();
@@ -57,15 +64,26 @@ fn load_bridge<'a>(env: Env<'a>, reference: Term<'a>, source: Source, options: O
             Source::File(path) => builder.from_file(path),
             Source::Bytes(bytes) => builder.from_bytes(&bytes),
         };
-        reply.send(bridge.map(|bridge: Bridge| Handle::new(bridge.into(), &options)).map_err(Failure::from));
+        reply.send(
+            bridge
+                .map(|bridge: Bridge| Handle::new(bridge.into(), &options))
+                .map_err(Failure::from),
+        );
     });
     ok().to_term(env)
 }
 
 /// Starts a worker. The message has its handle, or says why there is none; from then on the process is sent its events.
 #[rustler::nif(schedule = "DirtyIo")]
-fn load_worker<'a>(env: Env<'a>, reference: Term<'a>, path: Source, options: Options) -> NifResult<Term<'a>> {
-    let Source::File(path) = path else { return Err(Error::BadArg) };
+fn load_worker<'a>(
+    env: Env<'a>,
+    reference: Term<'a>,
+    path: Source,
+    options: Options,
+) -> NifResult<Term<'a>> {
+    let Source::File(path) = path else {
+        return Err(Error::BadArg);
+    };
     let owner = env.pid();
     let reply = Reply::new(owner, reference);
     tasks::unblock(move || {
@@ -73,7 +91,11 @@ fn load_worker<'a>(env: Env<'a>, reference: Term<'a>, path: Source, options: Opt
         if let Ok(worker) = &worker {
             tasks::spawn(tell(worker.events(), owner));
         }
-        reply.send(worker.map(|worker: Worker| Handle::new(worker.into(), &options)).map_err(Failure::from));
+        reply.send(
+            worker
+                .map(|worker: Worker| Handle::new(worker.into(), &options))
+                .map_err(Failure::from),
+        );
     });
     Ok(ok().to_term(env))
 }
@@ -85,7 +107,9 @@ async fn tell(events: async_channel::Receiver<Event>, owner: LocalPid) {
             let event = match event {
                 Event::Reloaded { version } => (reloaded(), version).encode(env),
                 Event::Refused { reason } => (refused(), reason).encode(env),
-                Event::Crashed { version, exit } => (crashed(), version, exit.to_string()).encode(env),
+                Event::Crashed { version, exit } => {
+                    (crashed(), version, exit.to_string()).encode(env)
+                }
                 Event::Stopped => stopped().to_term(env),
                 other => (refused(), format!("{other:?}")).encode(env),
             };
@@ -121,11 +145,15 @@ fn call<'a>(
     let caller = env.pid();
     let (call, cancelled) = Call::new();
     // Whoever is dead already wants no answer.
-    let Some(watched) = env.monitor(&call, &caller) else { return Ok(ok().to_term(env)) };
+    let Some(watched) = env.monitor(&call, &caller) else {
+        return Ok(ok().to_term(env));
+    };
     let reply = Reply::new(caller, reference);
     let (answer_of, most) = (call.clone(), handle.most_answer());
     tasks::spawn(async move {
-        let answer = cancelled.unless(handle.invoke(time, &function, argument)).await;
+        let answer = cancelled
+            .unless(handle.invoke(time, &function, argument))
+            .await;
         answer_of.demonitor(None, &watched);
         reply.send_answer(answer, most);
     });
@@ -139,7 +167,11 @@ fn argument(handle: &Handle, value: Term) -> NifResult<Result<Argument, Failure>
         if image() != kind {
             return Err(Error::BadArg);
         }
-        return Ok(argument::copy(bytes, most).map(|bytes| Argument::Image { bytes, width, height }));
+        return Ok(argument::copy(bytes, most).map(|bytes| Argument::Image {
+            bytes,
+            width,
+            height,
+        }));
     }
     let (kind, value) = value.decode::<(Term, Term)>()?;
     if bytes() == kind {
@@ -171,7 +203,11 @@ fn version<'a>(env: Env<'a>, reference: Term<'a>, handle: ResourceArc<Handle>) -
     // While the state of one version moves to another, this waits.
     tasks::unblock(move || {
         let version = handle.version();
-        reply.send(version.ok_or_else(|| Failure::new(Kind::Argument, "a bridge has no versions, a worker has")));
+        reply.send(
+            version.ok_or_else(|| {
+                Failure::new(Kind::Argument, "a bridge has no versions, a worker has")
+            }),
+        );
     });
     ok().to_term(env)
 }

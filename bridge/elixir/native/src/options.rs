@@ -87,6 +87,10 @@ impl<'a> Decoder<'a> for Source {
             let path = std::str::from_utf8(&what).map_err(|_| Error::BadArg)?;
             return Ok(Source::File(path.to_string()));
         }
-        if binary() == kind { Ok(Source::Bytes(what.to_vec())) } else { Err(Error::BadArg) }
+        if binary() == kind {
+            Ok(Source::Bytes(what.to_vec()))
+        } else {
+            Err(Error::BadArg)
+        }
     }
 }

@@ -14,7 +14,11 @@ pub(crate) fn start() -> bool {
     *STARTED.get_or_init(|| {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let thread = || std::thread::Builder::new().name("wasmtube".to_string());
-        (0..cores).all(|_| thread().spawn(|| block_on(EXECUTOR.run(pending::<()>()))).is_ok())
+        (0..cores).all(|_| {
+            thread()
+                .spawn(|| block_on(EXECUTOR.run(pending::<()>())))
+                .is_ok()
+        })
     })
 }
 

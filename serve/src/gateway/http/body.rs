@@ -25,7 +25,13 @@ impl Asked {
         if incoming.is_end_stream() {
             return empty();
         }
-        Asked { incoming, exchange: exchange.clone(), left: limit, limit }.boxed_unsync()
+        Asked {
+            incoming,
+            exchange: exchange.clone(),
+            left: limit,
+            limit,
+        }
+        .boxed_unsync()
     }
 
     fn fail(&self, failure: Failure) -> Option<Result<Frame<Bytes>, BodyError>> {
@@ -38,16 +44,22 @@ impl http_body::Body for Asked {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
             self.exchange.waits_for_body();
             return Poll::Pending;
         };
-        self.exchange.body_came(frame.is_none() || self.incoming.is_end_stream());
+        self.exchange
+            .body_came(frame.is_none() || self.incoming.is_end_stream());
         let frame = match frame {
             None => return Poll::Ready(None),
             Some(Ok(frame)) => frame,
-            Some(Err(error)) => return Poll::Ready(self.fail(Failure::Malformed(error.to_string()))),
+            Some(Err(error)) => {
+                return Poll::Ready(self.fail(Failure::Malformed(error.to_string())));
+            }
         };
         let length = frame.data_ref().map_or(0, |piece| piece.len() as u64);
         let Some(left) = self.left.checked_sub(length) else {
@@ -86,7 +98,10 @@ impl http_body::Body for Answer {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(self.0.exchange.poll_answer(cx));
         self.0.sent(frame.as_ref());
         Poll::Ready(frame)
@@ -102,9 +117,13 @@ impl http_body::Body for Answer {
 }
 
 pub(super) fn empty() -> Body {
-    http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
+    http_body_util::Empty::new()
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 pub(super) fn full(text: impl Into<Bytes>) -> Body {
-    http_body_util::Full::new(text.into()).map_err(|never| match never {}).boxed_unsync()
+    http_body_util::Full::new(text.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }

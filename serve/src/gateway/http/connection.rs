@@ -86,7 +86,14 @@ impl Connection {
             abandoned: 0,
         };
         let (due, is_late) = (AtomicU64::new(0), AtomicBool::new(false));
-        Connection { client, is_secure, opened: now, due, is_late, life: Mutex::new(life) }
+        Connection {
+            client,
+            is_secure,
+            opened: now,
+            due,
+            is_late,
+            life: Mutex::new(life),
+        }
     }
 
     /// Takes note of a request.
@@ -98,7 +105,11 @@ impl Connection {
     /// Takes note of a request's end.
     pub(super) fn ended(&self, exchange: &Arc<Exchange>, now: Instant, is_answered: bool) {
         let mut life = self.life();
-        if let Some(place) = life.exchanges.iter().position(|one| Arc::ptr_eq(one, exchange)) {
+        if let Some(place) = life
+            .exchanges
+            .iter()
+            .position(|one| Arc::ptr_eq(one, exchange))
+        {
             life.exchanges.swap_remove(place);
         }
         life.quiet_since = now;
@@ -150,16 +161,27 @@ impl Connection {
     fn look(&self, now: Instant, limits: &HttpLimits, version: Version) -> Next {
         let life = self.life();
         if life.abandoned > ABANDONED + life.answered {
-            log::debug!("{} leaves its requests before they are answered", self.client);
+            log::debug!(
+                "{} leaves its requests before they are answered",
+                self.client
+            );
             return Next::Cut;
         }
         if life.exchanges.is_empty() {
             if let Some(since) = life.head_since {
                 let end = since + limits.head_time;
-                return if now >= end { Next::Late } else { Next::LookAt(end) };
+                return if now >= end {
+                    Next::Late
+                } else {
+                    Next::LookAt(end)
+                };
             }
             let end = life.quiet_since + limits.idle;
-            return if now >= end { Next::Finish } else { Next::LookAt(end) };
+            return if now >= end {
+                Next::Finish
+            } else {
+                Next::LookAt(end)
+            };
         }
         let exchanges = life.exchanges.clone();
         drop(life);
@@ -188,7 +210,9 @@ pub(super) async fn serve(http: Arc<Http>, stream: TcpStream, client: SocketAddr
         begun = begin(&setup, stream) => begun,
         () = stop.draining() => return,
     };
-    let Some((stream, version, ahead)) = begun else { return };
+    let Some((stream, version, ahead)) = begun else {
+        return;
+    };
     let limits = setup.limits.clone();
     drop(setup);
     let connection = Arc::new(Connection::new(client, matches!(stream, Stream::Secure(_))));
@@ -202,13 +226,22 @@ pub(super) async fn serve(http: Arc<Http>, stream: TcpStream, client: SocketAddr
             let io = TokioIo::new(Wire::new(stream, ahead, &connection, Some(framing)));
             let mut conn = one(&limits).serve_connection(io, service);
             let finish = |conn: Pin<&mut http1::Connection<_, _>>| conn.graceful_shutdown();
-            drive(Pin::new(&mut conn), finish, &connection, &limits, version, stop).await;
+            drive(
+                Pin::new(&mut conn),
+                finish,
+                &connection,
+                &limits,
+                version,
+                stop,
+            )
+            .await;
             let wire = conn.into_parts().io.into_inner();
             let last = match wire.refused() {
                 Some(refused) if !refused.is_in_body => last_words(refused.status, refused.why),
-                None if connection.is_late() => {
-                    last_words(StatusCode::REQUEST_TIMEOUT, "the request's head took too long to come")
-                }
+                None if connection.is_late() => last_words(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "the request's head took too long to come",
+                ),
                 _ => String::new(),
             };
             let is_unread = !last.is_empty() || connection.life().is_unread;
@@ -239,8 +272,11 @@ async fn begin(setup: &Setup, mut stream: TcpStream) -> Option<(Stream, Version,
     if let Some(tls) = &setup.tls {
         return match timeout(limits.head_time, tls.accept(stream)).await {
             Ok(Ok(stream)) => {
-                let version =
-                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Version::Two } else { Version::One };
+                let version = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    Version::Two
+                } else {
+                    Version::One
+                };
                 Some((Stream::Secure(Box::new(stream)), version, Vec::new()))
             }
             Ok(Err(error)) => {
@@ -264,13 +300,20 @@ async fn begin(setup: &Setup, mut stream: TcpStream) -> Option<(Stream, Version,
         }
         patience = limits.head_time;
     }
-    let version = if ahead == PREFACE { Version::Two } else { Version::One };
+    let version = if ahead == PREFACE {
+        Version::Two
+    } else {
+        Version::One
+    };
     Some((Stream::Clear(stream), version, ahead[..count].to_vec()))
 }
 
 /// Returns an answer that hyper has no part in, after which the connection ends.
 fn last_words(status: StatusCode, text: &str) -> String {
-    let (length, reason) = (text.len() + 1, status.canonical_reason().unwrap_or_default());
+    let (length, reason) = (
+        text.len() + 1,
+        status.canonical_reason().unwrap_or_default(),
+    );
     let code = status.as_u16();
     format!(
         "HTTP/1.1 {code} {reason}\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n\
@@ -342,7 +385,8 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     let mut armed = u64::MAX;
     let mut is_finishing = false;
     std::future::poll_fn(|cx| {
-        if is_first && draining.as_mut().poll(cx).is_ready() || watch.is_draining() && !is_finishing {
+        if is_first && draining.as_mut().poll(cx).is_ready() || watch.is_draining() && !is_finishing
+        {
             is_finishing = true;
             finish(conn.as_mut());
         }
@@ -374,7 +418,9 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             };
             connection.is_due(at);
             armed = connection.due.load(Ordering::SeqCst);
-            alarm.as_mut().reset((connection.opened + Duration::from_millis(armed)).into());
+            alarm
+                .as_mut()
+                .reset((connection.opened + Duration::from_millis(armed)).into());
             let _ = alarm.as_mut().poll(cx);
         }
         Poll::Pending

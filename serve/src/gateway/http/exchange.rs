@@ -62,8 +62,21 @@ pub(super) enum Look {
 impl Exchange {
     fn new(ticket: Arc<Ticket>, began: Instant, deadline: Duration, has_body: bool) -> Exchange {
         let end = began + deadline;
-        let state = State { end, failure: None, answer: None, is_unread: has_body, waits_since: None, waker: None };
-        Exchange { ticket, began, deadline, has_body, state: Mutex::new(state) }
+        let state = State {
+            end,
+            failure: None,
+            answer: None,
+            is_unread: has_body,
+            waits_since: None,
+            waker: None,
+        };
+        Exchange {
+            ticket,
+            began,
+            deadline,
+            has_body,
+            state: Mutex::new(state),
+        }
     }
 
     /// Ends it, if nothing else has: the function's future or its answer's body is dropped.
@@ -106,7 +119,11 @@ impl Exchange {
 
     /// A body that does not come is noticed within a quarter of the time in which it should.
     fn next_look(&self, now: Instant, end: Instant, patience: Duration) -> Instant {
-        if self.has_body { end.min(now + patience / 4) } else { end }
+        if self.has_body {
+            end.min(now + patience / 4)
+        } else {
+            end
+        }
     }
 
     pub(super) fn waits_for_body(&self) {
@@ -134,7 +151,10 @@ impl Exchange {
     }
 
     /// Reads on in the answer.
-    pub(super) fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(super) fn poll_answer(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut state = self.state();
         // It is read without the lock: what it reads may be the request's body, which may fail this.
         let Some(mut answer) = state.answer.take() else {
@@ -157,11 +177,18 @@ impl Exchange {
 
     pub(super) fn is_answer_over(&self) -> bool {
         let state = self.state();
-        state.failure.is_none() && state.answer.as_ref().is_none_or(|answer| answer.is_end_stream())
+        state.failure.is_none()
+            && state
+                .answer
+                .as_ref()
+                .is_none_or(|answer| answer.is_end_stream())
     }
 
     pub(super) fn answer_size(&self) -> SizeHint {
-        self.state().answer.as_ref().map_or_else(SizeHint::default, |answer| answer.size_hint())
+        self.state()
+            .answer
+            .as_ref()
+            .map_or_else(SizeHint::default, |answer| answer.size_hint())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -171,7 +198,11 @@ impl Exchange {
 
 impl State {
     fn wakes(&mut self, cx: &Context<'_>) {
-        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        if !self
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
             self.waker = Some(cx.waker().clone());
         }
     }
@@ -206,7 +237,9 @@ impl Served {
 
     /// Takes note of how the answer ended.
     fn ended(&mut self, error: Option<&BodyError>) {
-        let Some(serving) = self.serving.take() else { return };
+        let Some(serving) = self.serving.take() else {
+            return;
+        };
         match error {
             None => serving.answered(),
             Some(error) => serving.failed(&match error.downcast_ref::<Failure>() {
@@ -220,10 +253,18 @@ impl Served {
 impl Drop for Served {
     fn drop(&mut self) {
         let now = Instant::now();
-        self.connection.ended(&self.exchange, now, self.status.is_some());
+        self.connection
+            .ended(&self.exchange, now, self.status.is_some());
         let Some(line) = &self.line else { return };
-        let client = self.exchange.ticket.client.map_or_else(|| "-".to_string(), |client| client.ip().to_string());
-        let status = self.status.unwrap_or_else(|| Failure::Gone.status()).as_u16();
+        let client = self
+            .exchange
+            .ticket
+            .client
+            .map_or_else(|| "-".to_string(), |client| client.ip().to_string());
+        let status = self
+            .status
+            .unwrap_or_else(|| Failure::Gone.status())
+            .as_u16();
         let micros = now.duration_since(self.exchange.began).as_micros();
         let (bytes, id) = (self.bytes, self.exchange.ticket.id);
         let who = match &self.version {
@@ -236,9 +277,20 @@ impl Drop for Served {
 
 /// Who answers, found out before anything is waited for.
 enum Aim {
-    Function { function: Arc<Function>, version: Arc<Version> },
-    Files { directory: PathBuf, prefix: String, path: String },
-    Handler { handler: Handler, body: u64, deadline: Duration },
+    Function {
+        function: Arc<Function>,
+        version: Arc<Version>,
+    },
+    Files {
+        directory: PathBuf,
+        prefix: String,
+        path: String,
+    },
+    Handler {
+        handler: Handler,
+        body: u64,
+        deadline: Duration,
+    },
     Notice(String),
 }
 
@@ -309,7 +361,8 @@ pub(super) fn begin(
                 .await
             }
         };
-        let answered = answered.and_then(|mut answer| fields::of_answer(&mut answer).map(|()| answer));
+        let answered =
+            answered.and_then(|mut answer| fields::of_answer(&mut answer).map(|()| answer));
         // A body that broke off is why, whatever the function made of it.
         let failure = served.exchange.state().failure.clone();
         let mut answer = match failure.map_or(answered, Err) {
@@ -319,7 +372,9 @@ pub(super) fn begin(
                 told(&failure, &served.exchange.ticket)
             }
         };
-        answer.headers_mut().insert(REQUEST_ID, id(&served.exchange.ticket));
+        answer
+            .headers_mut()
+            .insert(REQUEST_ID, id(&served.exchange.ticket));
         if is_head {
             fields::without_body(&mut answer);
         }
@@ -348,7 +403,8 @@ impl Served {
             None => return self.ended(None),
         }
         // Nobody asks for an end that is known.
-        if self.length.is_some_and(|length| self.bytes >= length) || self.exchange.is_answer_over() {
+        if self.length.is_some_and(|length| self.bytes >= length) || self.exchange.is_answer_over()
+        {
             self.ended(None);
         }
     }
@@ -368,7 +424,10 @@ impl Exchange {
 
 /// Returns the first line of a request as it goes to the log, where nothing in it may pass for another line.
 fn line(request: &Request<Incoming>) -> String {
-    let path = request.uri().path_and_query().map_or("", PathAndQuery::as_str);
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("", PathAndQuery::as_str);
     let path = lunatic_vm::printable(path).to_string().replace('"', "%22");
     format!("{} {path} {:?}", request.method(), request.version())
 }
@@ -384,20 +443,45 @@ fn aim(http: &Http, setup: &Setup, request: &mut Request<Incoming>) -> Result<Ai
     })?;
     let routes = match &setup.answers {
         Answers::Routes(routes) => routes,
-        Answers::Handler { handler, body, deadline } => {
-            return Ok(Aim::Handler { handler: handler.clone(), body: *body, deadline: *deadline });
+        Answers::Handler {
+            handler,
+            body,
+            deadline,
+        } => {
+            return Ok(Aim::Handler {
+                handler: handler.clone(),
+                body: *body,
+                deadline: *deadline,
+            });
         }
     };
-    let found = routes.find(request.uri().path()).map_err(|lost| match lost {
-        Lost::Nowhere => (StatusCode::NOT_FOUND, "nothing is found here"),
-        Lost::Unclear => (StatusCode::BAD_REQUEST, "the path can be understood in several ways"),
-    })?;
+    let found = routes
+        .find(request.uri().path())
+        .map_err(|lost| match lost {
+            Lost::Nowhere => (StatusCode::NOT_FOUND, "nothing is found here"),
+            Lost::Unclear => (
+                StatusCode::BAD_REQUEST,
+                "the path can be understood in several ways",
+            ),
+        })?;
     let (function, rest) = match found {
         Found::Function(name) => (http.functions.get(name.as_str()), None),
-        Found::Named { name, rest } => (http.functions.get(&name), Some(rest_of(rest, request.uri().query()))),
-        Found::File { directory, prefix, path } => {
-            let (directory, prefix, path) = (directory.clone(), prefix.to_string(), path.into_owned());
-            return Ok(Aim::Files { directory, prefix, path });
+        Found::Named { name, rest } => (
+            http.functions.get(&name),
+            Some(rest_of(rest, request.uri().query())),
+        ),
+        Found::File {
+            directory,
+            prefix,
+            path,
+        } => {
+            let (directory, prefix, path) =
+                (directory.clone(), prefix.to_string(), path.into_owned());
+            return Ok(Aim::Files {
+                directory,
+                prefix,
+                path,
+            });
         }
         Found::Notice(text) => return Ok(Aim::Notice(text.to_string())),
     };
@@ -405,7 +489,8 @@ fn aim(http: &Http, setup: &Setup, request: &mut Request<Incoming>) -> Result<Ai
     if let Some(rest) = rest {
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         parts.path_and_query = Some(rest.ok_or((StatusCode::BAD_REQUEST, "the path is none"))?);
-        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| (StatusCode::BAD_REQUEST, "the path is none"))?;
+        *request.uri_mut() =
+            Uri::from_parts(parts).map_err(|_| (StatusCode::BAD_REQUEST, "the path is none"))?;
     }
     let version = function.version();
     Ok(Aim::Function { function, version })
@@ -442,7 +527,11 @@ async fn answer(
     request.headers_mut().insert(REQUEST_ID, id(ticket));
     match aim {
         Aim::Function { version, .. } => super::answer(&version, ticket, request).await,
-        Aim::Files { directory, prefix, path } => Ok(files::answer(&directory, &prefix, &path, request).await),
+        Aim::Files {
+            directory,
+            prefix,
+            path,
+        } => Ok(files::answer(&directory, &prefix, &path, request).await),
         Aim::Handler { handler, .. } => Ok(handler(request, ticket.clone()).await),
         Aim::Notice(text) => Ok(short(StatusCode::NOT_FOUND, &text)),
     }
@@ -454,14 +543,21 @@ async fn enter(http: &Http, setup: &Setup, aim: &Aim) -> Result<(Option<Pass>, P
     let all = setup.limits.requests;
     let pass = match aim {
         Aim::Function { function, version } => {
-            let most = version.settings().requests.get().min((all - all / 4).max(1));
+            let most = version
+                .settings()
+                .requests
+                .get()
+                .min((all - all / 4).max(1));
             let pass = function.requests().enter(most).await;
-            Some(pass.ok_or_else(|| Failure::Overload(format!("{most} requests are with the function already")))?)
+            Some(pass.ok_or_else(|| {
+                Failure::Overload(format!("{most} requests are with the function already"))
+            })?)
         }
         Aim::Files { .. } | Aim::Handler { .. } | Aim::Notice(_) => None,
     };
     let place = http.requests.enter(all).await;
-    let place = place.ok_or_else(|| Failure::Overload(format!("{all} requests are with the gateway already")))?;
+    let place = place
+        .ok_or_else(|| Failure::Overload(format!("{all} requests are with the gateway already")))?;
     Ok((pass, place))
 }
 
@@ -478,7 +574,9 @@ fn told(failure: &Failure, ticket: &Ticket) -> Response<Body> {
         Failure::NotHttp(_) => "the function's answer is not HTTP",
         Failure::Deadline(_) => "the function did not answer in time",
         Failure::TooLarge(_) => "the request's body is too large",
-        Failure::Slow(_) | Failure::Idle(_) | Failure::Life(_) => "the request took too long to come",
+        Failure::Slow(_) | Failure::Idle(_) | Failure::Life(_) => {
+            "the request took too long to come"
+        }
         Failure::Malformed(_) => "the request's body is malformed",
         Failure::Overload(_) => "there are too many requests, try again later",
         Failure::Unusable(_) => "the function cannot be run",
@@ -486,11 +584,18 @@ fn told(failure: &Failure, ticket: &Ticket) -> Response<Body> {
     };
     let mut answer = short(failure.status(), &format!("{text} (request {})", ticket.id));
     if failure.status() == StatusCode::SERVICE_UNAVAILABLE {
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        answer
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     // The rest of such a request is not read.
-    if matches!(failure, Failure::TooLarge(_) | Failure::Slow(_) | Failure::Malformed(_)) {
-        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    if matches!(
+        failure,
+        Failure::TooLarge(_) | Failure::Slow(_) | Failure::Malformed(_)
+    ) {
+        answer
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     answer
 }
@@ -499,9 +604,14 @@ fn told(failure: &Failure, ticket: &Ticket) -> Response<Body> {
 pub(super) fn short(status: StatusCode, text: &str) -> Response<Body> {
     let mut answer = Response::new(full(format!("{text}\n")));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        answer
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     answer
 }

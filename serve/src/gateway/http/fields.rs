@@ -3,7 +3,8 @@
 use super::Body;
 use crate::Failure;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -25,7 +26,10 @@ pub(super) enum Unfit {
 
 /// Makes the fields of a request what a function gets: those of the connection are gone, and there is one host.
 pub(super) fn of_request<B>(request: &mut Request<B>) -> Result<(), Unfit> {
-    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let authority = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str());
     let host = match (authority, request.version()) {
         // What the request line says counts.
         (Some(authority), _) => Some(HeaderValue::from_str(authority).map_err(|_| Unfit::Host)?),
@@ -58,19 +62,29 @@ pub(super) fn of_answer(answer: &mut Response<Body>) -> Result<(), Failure> {
     }
     strip(answer.headers_mut());
     let mut lengths = answer.headers().get_all(CONTENT_LENGTH).iter();
-    let Some(length) = lengths.next() else { return Ok(()) };
+    let Some(length) = lengths.next() else {
+        return Ok(());
+    };
     let is_one = lengths.all(|other| other == length);
-    let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let Some(claimed) = digits.filter(|_| is_one).and_then(|digits| digits.parse::<u64>().ok()) else {
-        return Err(Failure::NotHttp("its length is no number, or it has several".into()));
+    let digits = length
+        .to_str()
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let Some(claimed) = digits
+        .filter(|_| is_one)
+        .and_then(|digits| digits.parse::<u64>().ok())
+    else {
+        return Err(Failure::NotHttp(
+            "its length is no number, or it has several".into(),
+        ));
     };
     let has_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let length = length.clone();
     match answer.body().size_hint().exact() {
         // To HEAD the length is answered without a body.
-        Some(exact) if exact != claimed && exact != 0 && has_body => {
-            Err(Failure::NotHttp(format!("it says that its body has {claimed} bytes, and it has {exact}")))
-        }
+        Some(exact) if exact != claimed && exact != 0 && has_body => Err(Failure::NotHttp(
+            format!("it says that its body has {claimed} bytes, and it has {exact}"),
+        )),
         _ => {
             answer.headers_mut().insert(CONTENT_LENGTH, length);
             Ok(())
@@ -109,19 +123,41 @@ fn strip(fields: &mut HeaderMap) {
     for name in named {
         fields.remove(name);
     }
-    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS] {
+    for name in [
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        HTTP2_SETTINGS,
+    ] {
         fields.remove(name);
     }
 }
 
 fn is_of_connection(name: &HeaderName) -> bool {
-    [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS].contains(name)
+    [
+        CONNECTION,
+        TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        HTTP2_SETTINGS,
+    ]
+    .contains(name)
 }
 
 /// Whether a list has a word.
 fn names(fields: &HeaderMap, list: &HeaderName, word: &str) -> bool {
-    let texts = fields.get_all(list).iter().filter_map(|value| value.to_str().ok());
-    texts.flat_map(|text| text.split(',')).any(|each| each.trim().eq_ignore_ascii_case(word))
+    let texts = fields
+        .get_all(list)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    texts
+        .flat_map(|text| text.split(','))
+        .any(|each| each.trim().eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
@@ -157,7 +193,10 @@ mod tests {
     #[test]
     fn t131_a_request_has_one_host() {
         assert_eq!(of_request(&mut request(&[])), Err(Unfit::Host));
-        assert_eq!(of_request(&mut request(&[("host", "a"), ("host", "a")])), Err(Unfit::Host));
+        assert_eq!(
+            of_request(&mut request(&[("host", "a"), ("host", "a")])),
+            Err(Unfit::Host)
+        );
         let mut whole = request(&[("host", "other")]);
         *whole.uri_mut() = "http://name/".parse().expect("it is one");
         of_request(&mut whole).expect("it fits");
@@ -166,7 +205,13 @@ mod tests {
 
     #[test]
     fn t140_a_websocket_is_refused_whatever_else_is_asked_for() {
-        assert_eq!(of_request(&mut request(&[("host", "a"), ("upgrade", "h2c, WebSocket")])), Err(Unfit::Upgrade));
+        assert_eq!(
+            of_request(&mut request(&[
+                ("host", "a"),
+                ("upgrade", "h2c, WebSocket")
+            ])),
+            Err(Unfit::Upgrade)
+        );
     }
 
     #[test]
@@ -182,9 +227,19 @@ mod tests {
             assert!(!answer(status, &[], empty()), "{status}");
         }
         assert!(
-            answer(200, &["2"], full("ab")) && answer(200, &["2", "2"], full("ab")) && answer(200, &["9"], empty())
+            answer(200, &["2"], full("ab"))
+                && answer(200, &["2", "2"], full("ab"))
+                && answer(200, &["9"], empty())
         );
-        for lengths in [&["1"][..], &["3"], &["+2"], &["2", "3"], &["2, 2"], &[""], &["99999999999999999999"]] {
+        for lengths in [
+            &["1"][..],
+            &["3"],
+            &["+2"],
+            &["2", "3"],
+            &["2, 2"],
+            &[""],
+            &["99999999999999999999"],
+        ] {
             assert!(!answer(200, lengths, full("ab")), "{lengths:?}");
         }
     }

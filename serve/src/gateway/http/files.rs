@@ -13,29 +13,50 @@ use tower::ServiceExt;
 use tower_http::services::ServeDir;
 
 /// What a path is written without, but for these.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Answers with a file. The path is decoded and normal; the prefix is what was taken off before it.
-pub(super) async fn answer(directory: &Path, prefix: &str, path: &str, request: Request<Body>) -> Response<Body> {
+pub(super) async fn answer(
+    directory: &Path,
+    prefix: &str,
+    path: &str,
+    request: Request<Body>,
+) -> Response<Body> {
     let is_hidden = |part: &str| part.starts_with('.') && part != ".well-known";
     if path.split('/').any(is_hidden) {
         return status(StatusCode::NOT_FOUND);
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         let mut answer = status(StatusCode::METHOD_NOT_ALLOWED);
-        answer.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("GET,HEAD"));
+        answer
+            .headers_mut()
+            .insert(http::header::ALLOW, HeaderValue::from_static("GET,HEAD"));
         return answer;
     }
     let encoded = utf8_percent_encode(path, ENCODED).to_string();
-    let Ok(uri) = Uri::try_from(encoded) else { return status(StatusCode::NOT_FOUND) };
+    let Ok(uri) = Uri::try_from(encoded) else {
+        return status(StatusCode::NOT_FOUND);
+    };
     let (mut head, _) = request.into_parts();
     let query = head.uri.query().map(str::to_string);
     head.uri = uri;
-    let answered = ServeDir::new(directory).oneshot(Request::from_parts(head, ())).await;
-    let mut answer =
-        answered.unwrap_or_else(|never| match never {}).map(|body| body.map_err(Into::into).boxed_unsync());
+    let answered = ServeDir::new(directory)
+        .oneshot(Request::from_parts(head, ()))
+        .await;
+    let mut answer = answered
+        .unwrap_or_else(|never| match never {})
+        .map(|body| body.map_err(Into::into).boxed_unsync());
     // It sends to the path that it knows, which is what stands behind the prefix.
-    if let Some(location) = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok()) {
+    if let Some(location) = answer
+        .headers()
+        .get(LOCATION)
+        .and_then(|location| location.to_str().ok())
+    {
         let query = query.map_or(String::new(), |query| format!("?{query}"));
         let whole = format!("{}{location}{query}", utf8_percent_encode(prefix, ENCODED));
         match HeaderValue::try_from(whole) {

@@ -62,7 +62,12 @@ fn bad<T>(why: &'static str) -> Checked<T> {
 impl Framing {
     /// Begins with a head, which may have so many bytes and fields.
     pub(super) fn new(head_size: usize, fields: usize) -> Framing {
-        Framing { head_size, fields, state: State::Head(Head::default()), line: Vec::new() }
+        Framing {
+            head_size,
+            fields,
+            state: State::Head(Head::default()),
+            line: Vec::new(),
+        }
     }
 
     /// Whether a head has begun and is not whole.
@@ -81,7 +86,9 @@ impl Framing {
         let mut passable = 0;
         while at < bytes.len() {
             if let State::Sized(left) | State::Chunk(left) = &mut self.state {
-                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                let taken = usize::try_from(*left)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len() - at);
                 *left -= taken as u64;
                 at += taken;
                 if *left > 0 {
@@ -95,15 +102,26 @@ impl Framing {
                 continue;
             }
             let is_in_body = !matches!(self.state, State::Head(_));
-            let refused = |(status, why)| (passable, Refused { status, why, is_in_body });
+            let refused = |(status, why)| {
+                (
+                    passable,
+                    Refused {
+                        status,
+                        why,
+                        is_in_body,
+                    },
+                )
+            };
             let rest = &bytes[at..];
             let Some(length) = rest.iter().position(|&byte| byte == b'\n') else {
-                self.check_size(self.line.len() + rest.len()).map_err(refused)?;
+                self.check_size(self.line.len() + rest.len())
+                    .map_err(refused)?;
                 self.line.extend_from_slice(rest);
                 break;
             };
             at += length + 1;
-            self.check_size(self.line.len() + length + 1).map_err(refused)?;
+            self.check_size(self.line.len() + length + 1)
+                .map_err(refused)?;
             if self.line.is_empty() {
                 self.end_line(&rest[..=length]).map_err(refused)?;
             } else {
@@ -125,9 +143,10 @@ impl Framing {
         };
         match (too_large, &self.state) {
             (false, _) => Ok(()),
-            (true, State::Head(_)) => {
-                Err((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too large"))
-            }
+            (true, State::Head(_)) => Err((
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "the request's head is too large",
+            )),
             (true, _) => bad("what stands between the chunks of the body is too large"),
         }
     }
@@ -172,7 +191,11 @@ impl Head {
     fn line(&mut self, text: &[u8], fields: usize) -> Checked<Option<State>> {
         if text.is_empty() {
             // Before the first line there may be empty ones.
-            return if self.lines == 0 { Ok(None) } else { self.end().map(Some) };
+            return if self.lines == 0 {
+                Ok(None)
+            } else {
+                self.end().map(Some)
+            };
         }
         self.lines += 1;
         if self.lines == 1 {
@@ -180,7 +203,10 @@ impl Head {
             return Ok(None);
         }
         if self.lines - 1 > fields {
-            return Err((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request has too many fields"));
+            return Err((
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "the request has too many fields",
+            ));
         }
         let Some(colon) = text.iter().position(|&byte| byte == b':') else {
             return bad("a field has no colon");
@@ -215,7 +241,9 @@ impl Head {
 }
 
 fn decimal(text: &[u8]) -> Checked<u64> {
-    let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let digits = std::str::from_utf8(text)
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     match digits.and_then(|digits| digits.parse().ok()) {
         Some(number) => Ok(number),
         None => bad("the request's length is no number"),
@@ -223,9 +251,13 @@ fn decimal(text: &[u8]) -> Checked<u64> {
 }
 
 fn chunk_size(text: &[u8]) -> Checked<u64> {
-    let end = text.iter().position(|&byte| byte == b';').unwrap_or(text.len());
-    let digits =
-        std::str::from_utf8(&text[..end]).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let end = text
+        .iter()
+        .position(|&byte| byte == b';')
+        .unwrap_or(text.len());
+    let digits = std::str::from_utf8(&text[..end])
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
     match digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
         Some(size) => Ok(size),
         None => bad("the size of a chunk is no number"),
@@ -249,26 +281,62 @@ mod tests {
         (b"GET / HTTP/1.1\nhost: a\n\n", "without CR"),
         (b"GET / HTTP/1.1\r\nhost: a\n\r\n", "without CR"),
         (b"GET / HTTP/1.1\r\nhost: a\r\n folded\r\n\r\n", "no colon"),
-        (b"GET / HTTP/1.1\r\nhost: a\r\n folded: b\r\n\r\n", "name of a field"),
-        (b"GET / HTTP/1.1\r\nhost: a\r\nx : y\r\n\r\n", "name of a field"),
+        (
+            b"GET / HTTP/1.1\r\nhost: a\r\n folded: b\r\n\r\n",
+            "name of a field",
+        ),
+        (
+            b"GET / HTTP/1.1\r\nhost: a\r\nx : y\r\n\r\n",
+            "name of a field",
+        ),
         (b"GET / HTTP/1.1\r\nhost: a\rb\r\n\r\n", "CR or NUL"),
         (b"GET / HTTP/1.1\r\nhost: a\0\r\n\r\n", "CR or NUL"),
         (b"GET / HTTP/1.1\r\nhost\r\n\r\n", "no colon"),
-        (b"POST / HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n", "length and chunks"),
-        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n", "length and chunks"),
-        (b"POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\n", "several lengths"),
-        (b"POST / HTTP/1.1\r\ncontent-length: 3, 3\r\n\r\n", "no number"),
-        (b"POST / HTTP/1.1\r\ncontent-length: +5\r\n\r\n", "no number"),
-        (b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n", "no number"),
+        (
+            b"POST / HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n",
+            "length and chunks",
+        ),
+        (
+            b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n",
+            "length and chunks",
+        ),
+        (
+            b"POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\n",
+            "several lengths",
+        ),
+        (
+            b"POST / HTTP/1.1\r\ncontent-length: 3, 3\r\n\r\n",
+            "no number",
+        ),
+        (
+            b"POST / HTTP/1.1\r\ncontent-length: +5\r\n\r\n",
+            "no number",
+        ),
+        (
+            b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+            "no number",
+        ),
         (b"POST / HTTP/1.1\r\ncontent-length:\r\n\r\n", "no number"),
-        (b"POST / HTTP/1.1\r\ncontent-length: 18446744073709551616\r\n\r\n", "no number"),
-        (b"POST / HTTP/1.1\r\ntransfer-encoding: xchunked\r\n\r\n", "otherwise than in chunks"),
-        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked, identity\r\n\r\n", "otherwise than in chunks"),
+        (
+            b"POST / HTTP/1.1\r\ncontent-length: 18446744073709551616\r\n\r\n",
+            "no number",
+        ),
+        (
+            b"POST / HTTP/1.1\r\ntransfer-encoding: xchunked\r\n\r\n",
+            "otherwise than in chunks",
+        ),
+        (
+            b"POST / HTTP/1.1\r\ntransfer-encoding: chunked, identity\r\n\r\n",
+            "otherwise than in chunks",
+        ),
         (
             b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
             "otherwise than in chunks",
         ),
-        (b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n", "otherwise than in chunks"),
+        (
+            b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
+            "otherwise than in chunks",
+        ),
     ];
 
     const BAD_CHUNKS: &[(&[u8], &str)] = &[
@@ -290,7 +358,12 @@ mod tests {
     fn one_request_after_the_other_is_passed_on() {
         let mut framing = framing();
         for request in GOOD.iter().chain(GOOD) {
-            assert_eq!(framing.read(request), Ok(()), "{:?}", String::from_utf8_lossy(request));
+            assert_eq!(
+                framing.read(request),
+                Ok(()),
+                "{:?}",
+                String::from_utf8_lossy(request)
+            );
             assert!(!framing.is_in_head() && matches!(framing.state, State::Head(_)));
         }
     }
@@ -300,7 +373,10 @@ mod tests {
         for (request, wanted) in BAD {
             let (passable, refused) = framing().read(request).expect_err(wanted);
             assert!(refused.why.contains(wanted), "{}", refused.why);
-            assert_eq!((passable, refused.status, refused.is_in_body), (0, StatusCode::BAD_REQUEST, false));
+            assert_eq!(
+                (passable, refused.status, refused.is_in_body),
+                (0, StatusCode::BAD_REQUEST, false)
+            );
         }
     }
 
@@ -308,7 +384,11 @@ mod tests {
     fn t132_chunks_that_are_none_are_refused_and_their_request_is_not_taken_back() {
         let head = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
         let long = format!("3;{}", "x".repeat(CHUNK_LINE));
-        for (chunks, wanted) in BAD_CHUNKS.iter().copied().chain([(long.as_bytes(), "too large")]) {
+        for (chunks, wanted) in BAD_CHUNKS
+            .iter()
+            .copied()
+            .chain([(long.as_bytes(), "too large")])
+        {
             let (passable, refused) = framing().read(&[head, chunks].concat()).expect_err(wanted);
             assert!(refused.why.contains(wanted), "{}", refused.why);
             assert!(passable >= head.len() && refused.is_in_body);
@@ -322,7 +402,9 @@ mod tests {
         let long = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "x".repeat(1024));
         let unending = "\r\n".repeat(1024);
         for request in [fields(11), long, unending, "x".repeat(1025)] {
-            let (_, refused) = framing().read(request.as_bytes()).expect_err("it is too large");
+            let (_, refused) = framing()
+                .read(request.as_bytes())
+                .expect_err("it is too large");
             assert_eq!(refused.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         }
     }
@@ -330,7 +412,9 @@ mod tests {
     #[test]
     fn what_came_before_a_bad_head_is_passed_on() {
         let good = GOOD[2];
-        let (passable, refused) = framing().read(&[good, BAD[0].0].concat()).expect_err("the second is bad");
+        let (passable, refused) = framing()
+            .read(&[good, BAD[0].0].concat())
+            .expect_err("the second is bad");
         assert_eq!((passable, refused.is_in_body), (good.len(), false));
     }
 

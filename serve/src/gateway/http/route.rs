@@ -28,7 +28,11 @@ pub(super) enum Found<'a> {
     /// A function by its name, which sees the rest of the path: empty, or from a slash on.
     Named { name: Cow<'a, str>, rest: &'a str },
     /// A file below a directory. The path is decoded and normal, and begins with a slash.
-    File { directory: &'a PathBuf, prefix: &'a str, path: Cow<'a, str> },
+    File {
+        directory: &'a PathBuf,
+        prefix: &'a str,
+        path: Cow<'a, str>,
+    },
     /// Nobody, and this is said.
     Notice(&'a str),
 }
@@ -54,7 +58,10 @@ impl Routes {
             if known.iter().any(|known| known.prefix == prefix) {
                 return Err(SetupError::Twice(path.clone()));
             }
-            known.push(Known { prefix, target: target.clone() });
+            known.push(Known {
+                prefix,
+                target: target.clone(),
+            });
         }
         known.sort_by_key(|known| std::cmp::Reverse(known.prefix.len()));
         Ok(Routes(known))
@@ -63,7 +70,12 @@ impl Routes {
     /// Returns the function that everything leads to, where it is one.
     pub(super) fn only_function(&self) -> Option<&Name> {
         match &self.0[..] {
-            [Known { prefix, target: Target::Function(name) }] if prefix.is_empty() => Some(name),
+            [
+                Known {
+                    prefix,
+                    target: Target::Function(name),
+                },
+            ] if prefix.is_empty() => Some(name),
             _ => None,
         }
     }
@@ -80,7 +92,11 @@ impl Routes {
             Target::Function(name) => Ok(Found::Function(name)),
             Target::Named => named(path, &normal, prefix),
             Target::Notice(text) => Ok(Found::Notice(text)),
-            Target::Files(directory) => Ok(Found::File { directory, prefix, path: below(normal, prefix)? }),
+            Target::Files(directory) => Ok(Found::File {
+                directory,
+                prefix,
+                path: below(normal, prefix)?,
+            }),
         }
     }
 }
@@ -88,8 +104,14 @@ impl Routes {
 /// Takes the name off. It must stand where the route says in the path as it was asked too: the rest is given on as it is.
 fn named<'a>(path: &'a str, normal: &[u8], prefix: &str) -> Result<Found<'a>, Lost> {
     let wanted = &normal[prefix.len()..];
-    let wanted = wanted.strip_prefix(b"/").filter(|wanted| !wanted.is_empty()).ok_or(Lost::Nowhere)?;
-    let wanted = wanted.split(|&byte| byte == b'/').next().unwrap_or_default();
+    let wanted = wanted
+        .strip_prefix(b"/")
+        .filter(|wanted| !wanted.is_empty())
+        .ok_or(Lost::Nowhere)?;
+    let wanted = wanted
+        .split(|&byte| byte == b'/')
+        .next()
+        .unwrap_or_default();
 
     let mut rest = path;
     for part in prefix.split('/').skip(1).map(str::as_bytes).chain([wanted]) {
@@ -101,16 +123,27 @@ fn named<'a>(path: &'a str, normal: &[u8], prefix: &str) -> Result<Found<'a>, Lo
         rest = after;
     }
     let name = String::from_utf8(wanted.to_vec()).map_err(|_| Lost::Nowhere)?;
-    Ok(Found::Named { name: name.into(), rest })
+    Ok(Found::Named {
+        name: name.into(),
+        rest,
+    })
 }
 
 fn below<'a>(normal: Cow<'a, [u8]>, prefix: &str) -> Result<Cow<'a, str>, Lost> {
     // Names of files that are no text cannot be asked for.
     let path = match normal {
-        Cow::Borrowed(path) => Cow::Borrowed(std::str::from_utf8(&path[prefix.len()..]).map_err(|_| Lost::Nowhere)?),
-        Cow::Owned(mut path) => Cow::Owned(String::from_utf8(path.split_off(prefix.len())).map_err(|_| Lost::Nowhere)?),
+        Cow::Borrowed(path) => {
+            Cow::Borrowed(std::str::from_utf8(&path[prefix.len()..]).map_err(|_| Lost::Nowhere)?)
+        }
+        Cow::Owned(mut path) => {
+            Cow::Owned(String::from_utf8(path.split_off(prefix.len())).map_err(|_| Lost::Nowhere)?)
+        }
     };
-    Ok(if path.is_empty() { Cow::Borrowed("/") } else { path })
+    Ok(if path.is_empty() {
+        Cow::Borrowed("/")
+    } else {
+        path
+    })
 }
 
 /// Whether a path is what it means: it begins with a slash and has nothing to decode or to leave out.
@@ -160,13 +193,20 @@ mod tests {
     }
 
     fn routes(targets: &[(&str, Target)]) -> Routes {
-        let route = |(path, target): &(&str, Target)| Route { path: path.to_string(), target: target.clone() };
+        let route = |(path, target): &(&str, Target)| Route {
+            path: path.to_string(),
+            target: target.clone(),
+        };
         Routes::new(&targets.iter().map(route).collect::<Vec<_>>()).expect("they are routes")
     }
 
     fn functions() -> Routes {
         let function = |text| Target::Function(name(text));
-        routes(&[("/", function("root")), ("/a", function("a")), ("/a/b", function("ab"))])
+        routes(&[
+            ("/", function("root")),
+            ("/a", function("a")),
+            ("/a/b", function("ab")),
+        ])
     }
 
     #[test]
@@ -183,7 +223,11 @@ mod tests {
             ("/A", "root"),
         ];
         for (path, wanted) in rows {
-            assert_eq!(routes.find(path), Ok(Found::Function(&name(wanted))), "{path}");
+            assert_eq!(
+                routes.find(path),
+                Ok(Found::Function(&name(wanted))),
+                "{path}"
+            );
         }
     }
 
@@ -204,7 +248,11 @@ mod tests {
             ("/a/ü", "a"),
         ];
         for (path, wanted) in rows {
-            assert_eq!(routes.find(path), Ok(Found::Function(&name(wanted))), "{path}");
+            assert_eq!(
+                routes.find(path),
+                Ok(Found::Function(&name(wanted))),
+                "{path}"
+            );
         }
         for path in ["/..", "/a/../..", "/%2e%2e/a", "/a%00", "*", ""] {
             let lost = routes.find(path).expect_err(path);
@@ -227,18 +275,38 @@ mod tests {
         for path in ["/f", "/f/", "/g/m"] {
             assert_eq!(found(path), Err(Lost::Nowhere), "{path}");
         }
-        for path in ["/f//m", "//f/m", "/f/m/../n", "/f%2fm", "/f/m%2fx", "/f/../f/m", "/./f/m", "/f/m/../../f/n"] {
+        for path in [
+            "/f//m",
+            "//f/m",
+            "/f/m/../n",
+            "/f%2fm",
+            "/f/m%2fx",
+            "/f/../f/m",
+            "/./f/m",
+            "/f/m/../../f/n",
+        ] {
             assert_eq!(found(path), Err(Lost::Unclear), "{path}");
         }
     }
 
     #[test]
     fn what_is_no_path_is_no_route() {
-        for path in ["", "a", "/a/", "//", "/a//b", "/a/../b", "/.", "/a?b", "/a#b", "/%61"] {
-            let route = Route { path: path.into(), target: Target::Named };
-            assert!(matches!(Routes::new(&[route]), Err(SetupError::Path(_))), "{path}");
+        for path in [
+            "", "a", "/a/", "//", "/a//b", "/a/../b", "/.", "/a?b", "/a#b", "/%61",
+        ] {
+            let route = Route {
+                path: path.into(),
+                target: Target::Named,
+            };
+            assert!(
+                matches!(Routes::new(&[route]), Err(SetupError::Path(_))),
+                "{path}"
+            );
         }
-        let twice = [Target::Named, Target::Named].map(|target| Route { path: "/a".into(), target });
+        let twice = [Target::Named, Target::Named].map(|target| Route {
+            path: "/a".into(),
+            target,
+        });
         assert!(matches!(Routes::new(&twice), Err(SetupError::Twice(_))));
     }
 

@@ -49,14 +49,19 @@ impl Tls {
     pub(super) fn new(files: &TlsFiles) -> io::Result<Tls> {
         let stamps = stamps(files);
         let config = read(files)?;
-        Ok(Tls(Arc::new(Inner { files: files.clone(), current: Mutex::new(Current { stamps, config }) })))
+        Ok(Tls(Arc::new(Inner {
+            files: files.clone(),
+            current: Mutex::new(Current { stamps, config }),
+        })))
     }
 
     /// Shakes hands with a client, with the certificates as they are now. Files that changed and cannot be used are told of
     /// in the log, and those from before are used on.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let inner = self.0.clone();
-        let config = tokio::task::spawn_blocking(move || inner.config()).await.map_err(io::Error::other)?;
+        let config = tokio::task::spawn_blocking(move || inner.config())
+            .await
+            .map_err(io::Error::other)?;
         TlsAcceptor::from(config).accept(stream).await
     }
 }
@@ -70,7 +75,10 @@ impl Inner {
             current.stamps = stamps;
             match read(&self.files) {
                 Ok(config) => {
-                    log::info!("the certificates in {} were read again", self.files.certificates.display());
+                    log::info!(
+                        "the certificates in {} were read again",
+                        self.files.certificates.display()
+                    );
                     current.config = config;
                 }
                 Err(error) => log::warn!("the certificates from before stay in use: {error}"),
@@ -84,7 +92,12 @@ fn stamps(files: &TlsFiles) -> [Option<Stamp>; 2] {
     [&files.certificates, &files.key].map(|path| {
         let metadata = path.metadata().ok()?;
         let modified = metadata.modified().ok();
-        Some(Stamp { device: metadata.dev(), inode: metadata.ino(), size: metadata.size(), modified })
+        Some(Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified,
+        })
     })
 }
 
@@ -93,30 +106,47 @@ fn read(files: &TlsFiles) -> io::Result<Arc<ServerConfig>> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let certificates = certificates.map_err(|error| malformed(&files.certificates, &error))?;
     if certificates.is_empty() {
-        return Err(malformed(&files.certificates, &"no certificate stands in it"));
+        return Err(malformed(
+            &files.certificates,
+            &"no certificate stands in it",
+        ));
     }
     let key = PrivateKeyDer::from_pem_slice(&read_file(&files.key)?);
     let key = key.map_err(|error| malformed(&files.key, &error))?;
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().expect("the provider knows the versions");
-    let config = builder.with_no_client_auth().with_single_cert(certificates, key);
+    let builder = builder
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows the versions");
+    let config = builder
+        .with_no_client_auth()
+        .with_single_cert(certificates, key);
     let mut config = config.map_err(|error| {
         let (certificates, key) = (files.certificates.display(), files.key.display());
-        io::Error::new(ErrorKind::InvalidInput, format!("{certificates} and {key} cannot be used: {error}"))
+        io::Error::new(
+            ErrorKind::InvalidInput,
+            format!("{certificates} and {key} cannot be used: {error}"),
+        )
     })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let size = path.metadata().map_err(named)?.len();
     if size > LARGEST {
-        return Err(malformed(path, &format!("it has {size} bytes; at most {LARGEST} are read")));
+        return Err(malformed(
+            path,
+            &format!("it has {size} bytes; at most {LARGEST} are read"),
+        ));
     }
     std::fs::read(path).map_err(named)
 }
 
 fn malformed(path: &Path, what: &dyn std::fmt::Display) -> io::Error {
-    io::Error::new(ErrorKind::InvalidInput, format!("{} holds no PEM that can be used: {what}", path.display()))
+    io::Error::new(
+        ErrorKind::InvalidInput,
+        format!("{} holds no PEM that can be used: {what}", path.display()),
+    )
 }

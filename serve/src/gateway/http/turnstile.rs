@@ -30,7 +30,11 @@ pub(crate) struct Pass(Arc<Inside>);
 impl Turnstile {
     /// Enters if there is room and nobody waits.
     pub(crate) fn try_enter(&self, limit: usize) -> Option<Pass> {
-        if self.0.waiting.load(Ordering::SeqCst) > 0 { None } else { self.pass(limit) }
+        if self.0.waiting.load(Ordering::SeqCst) > 0 {
+            None
+        } else {
+            self.pass(limit)
+        }
     }
 
     /// Enters, after a wait where there is no room; `None` where too many wait already, or the wait was too long.
@@ -54,7 +58,10 @@ impl Turnstile {
 
     fn pass(&self, limit: usize) -> Option<Pass> {
         let more = |count: usize| (count < limit).then_some(count + 1);
-        self.0.count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
+        self.0
+            .count
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more)
+            .ok()?;
         Some(Pass(self.0.clone()))
     }
 }
@@ -75,7 +82,10 @@ struct Waiting<'a>(&'a Inside);
 impl Waiting<'_> {
     fn begin(inside: &Inside, most: usize) -> Option<Waiting<'_>> {
         let more = |waiting: usize| (waiting < most).then_some(waiting + 1);
-        inside.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
+        inside
+            .waiting
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more)
+            .ok()?;
         Some(Waiting(inside))
     }
 }
@@ -93,7 +103,10 @@ mod tests {
     use std::pin::pin;
 
     fn in_runtime<T>(future: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
         runtime.block_on(future)
     }
 
@@ -130,7 +143,9 @@ mod tests {
     #[test]
     fn a_limit_that_shrinks_holds_for_who_comes_then() {
         let turnstile = Turnstile::default();
-        let passes: Vec<_> = (0..3).map(|_| block_on(turnstile.enter(3)).expect("there is room")).collect();
+        let passes: Vec<_> = (0..3)
+            .map(|_| block_on(turnstile.enter(3)).expect("there is room"))
+            .collect();
         assert!(turnstile.try_enter(2).is_none());
         drop(passes);
         assert!(turnstile.try_enter(2).is_some());

@@ -31,8 +31,19 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(stream: Stream, ahead: Vec<u8>, connection: &Arc<Connection>, framing: Option<Framing>) -> Wire {
-        Wire { stream, ahead, connection: connection.clone(), framing, refused: None }
+    pub(super) fn new(
+        stream: Stream,
+        ahead: Vec<u8>,
+        connection: &Arc<Connection>,
+        framing: Option<Framing>,
+    ) -> Wire {
+        Wire {
+            stream,
+            ahead,
+            connection: connection.clone(),
+            framing,
+            refused: None,
+        }
     }
 
     /// Returns why the client's request was refused, if it was.
@@ -43,7 +54,10 @@ impl Wire {
     /// Sends the last bytes and closes. Where the client may have sent what was not read, he has a little time to take the
     /// bytes: closed at once, what is unread would make his system throw them away.
     pub(super) async fn close(mut self, last: &[u8], is_unread: bool) {
-        if self.stream.write_all(last).await.is_err() || self.stream.shutdown().await.is_err() || !is_unread {
+        if self.stream.write_all(last).await.is_err()
+            || self.stream.shutdown().await.is_err()
+            || !is_unread
+        {
             return;
         }
         let mut unread = 0;
@@ -59,9 +73,11 @@ impl Wire {
     /// Has nothing more read. A request that is being answered is not disturbed, unless what is wrong is its body.
     fn end(&self) -> Poll<io::Result<()>> {
         match self.refused {
-            Some(Refused { is_in_body: true, why, .. }) => {
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)))
-            }
+            Some(Refused {
+                is_in_body: true,
+                why,
+                ..
+            }) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
             // To hyper an end would mean that the client is gone. It asks again when it has answered.
             _ if self.connection.is_busy() => Poll::Pending,
             _ => Poll::Ready(Ok(())),
@@ -70,18 +86,30 @@ impl Wire {
 
     /// Looks at what was read, and takes back what must not be.
     fn look(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> Poll<io::Result<()>> {
-        let Some(framing) = &mut self.framing else { return Poll::Ready(Ok(())) };
+        let Some(framing) = &mut self.framing else {
+            return Poll::Ready(Ok(()));
+        };
         let looked = framing.read(&buffer.filled()[before..]);
         self.connection.reads_head(framing.is_in_head());
-        let Err((passable, refused)) = looked else { return Poll::Ready(Ok(())) };
+        let Err((passable, refused)) = looked else {
+            return Poll::Ready(Ok(()));
+        };
         self.refused = Some(refused);
         buffer.set_filled(before + passable);
-        if passable > 0 { Poll::Ready(Ok(())) } else { self.end() }
+        if passable > 0 {
+            Poll::Ready(Ok(()))
+        } else {
+            self.end()
+        }
     }
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.refused.is_some() || self.connection.is_late() {
             return self.end();
         }
@@ -98,7 +126,11 @@ impl AsyncRead for Wire {
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -128,7 +160,11 @@ impl AsyncWrite for Wire {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match &mut *self {
             Stream::Clear(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Secure(stream) => Pin::new(stream).poll_read(cx, buffer),
@@ -137,7 +173,11 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match &mut *self {
             Stream::Clear(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Secure(stream) => Pin::new(stream).poll_write(cx, bytes),

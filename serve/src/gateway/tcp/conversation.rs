@@ -75,7 +75,11 @@ async fn reset(from_client: &ReadHalf<'_>) {
 }
 
 /// Gives the client what the process writes, and waits for the end of the process.
-async fn outwards(connection: &Connection, to_client: &mut WriteHalf<'_>, last: &Last) -> Result<(), Failure> {
+async fn outwards(
+    connection: &Connection,
+    to_client: &mut WriteHalf<'_>,
+    last: &Last,
+) -> Result<(), Failure> {
     let mut piece = vec![0; PIECE];
     loop {
         let count = connection.read(&mut piece).await?;

@@ -48,7 +48,10 @@ impl Ends {
 
     /// Takes note of an end, and of when the next beginning may be: at once after the first.
     fn ended(&mut self, now: Instant) {
-        let was_long = self.begun.take().is_none_or(|begun| now.saturating_duration_since(begun) >= LONG_LIFE);
+        let was_long = self
+            .begun
+            .take()
+            .is_none_or(|begun| now.saturating_duration_since(begun) >= LONG_LIFE);
         if was_long {
             self.pause = Duration::ZERO;
         }
@@ -59,7 +62,12 @@ impl Ends {
 
 impl Program {
     /// Returns the process, if it is alive. Begins it where it is not and may begin; otherwise says when it may.
-    fn look(&self, version: &Version, module: &Module, now: Instant) -> Result<Result<Process, Instant>, Failure> {
+    fn look(
+        &self,
+        version: &Version,
+        module: &Module,
+        now: Instant,
+    ) -> Result<Result<Process, Instant>, Failure> {
         let mut state = self.state();
         if let Some(process) = &state.process {
             if process.is_alive() {
@@ -68,13 +76,24 @@ impl Program {
             state.process = None;
             state.ends.ended(now);
             // The others were its own.
-            version.environment().processes().iter().for_each(Process::kill);
+            version
+                .environment()
+                .processes()
+                .iter()
+                .for_each(Process::kill);
         }
         if let Some(not_before) = state.ends.not_before.filter(|not_before| now < *not_before) {
             return Ok(Err(not_before));
         }
-        let function = if module.function("_start").is_some() { "_start" } else { "main" };
-        let process = version.environment().spawn(module, function, &[]).map_err(Failure::of_spawn)?;
+        let function = if module.function("_start").is_some() {
+            "_start"
+        } else {
+            "main"
+        };
+        let process = version
+            .environment()
+            .spawn(module, function, &[])
+            .map_err(Failure::of_spawn)?;
         state.ends.began(now);
         state.process = Some(process.clone());
         Ok(Ok(process))
@@ -98,14 +117,20 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         if let Some(process) = &self.state().process {
-            process.environment().processes().iter().for_each(Process::kill);
+            process
+                .environment()
+                .processes()
+                .iter()
+                .for_each(Process::kill);
         }
     }
 }
 
 /// Has a program begin before anybody connects.
 pub(super) fn begin(version: &Version) {
-    let Code::Program(module) = version.code() else { return };
+    let Code::Program(module) = version.code() else {
+        return;
+    };
     if let Err(failure) = version.program().look(version, module, Instant::now()) {
         log::warn!("`{}` did not begin: {failure}", version.name());
     }
@@ -127,13 +152,22 @@ pub(crate) async fn hand_over(
     }
 }
 
-async fn give(version: &Version, module: &Module, stream: TcpStream, life: Option<Duration>) -> Result<(), Failure> {
+async fn give(
+    version: &Version,
+    module: &Module,
+    stream: TcpStream,
+    life: Option<Duration>,
+) -> Result<(), Failure> {
     let process = version.program().process(version, module).await?;
-    let overload = |error: std::io::Error| Failure::Overload(format!("the connection cannot be handed over: {error}"));
+    let overload = |error: std::io::Error| {
+        Failure::Overload(format!("the connection cannot be handed over: {error}"))
+    };
     let stream = stream.into_std().map_err(overload)?;
     let open = Open(stream.try_clone().map_err(overload)?);
     let (kept, closed) = oneshot::channel::<()>();
-    process.send_stream(0, Process::STREAM, stream, kept).map_err(refused)?;
+    process
+        .send_stream(0, Process::STREAM, stream, kept)
+        .map_err(refused)?;
     let is_closed = async {
         // Nothing is sent: it is dropped with the connection.
         let _ = closed.await;
@@ -161,7 +195,9 @@ fn refused(error: SendError) -> Failure {
         SendError::NotGranted(..) => Failure::Unusable(format!(
             "{error}; let its settings name the namespaces `lunatic::message::` and `lunatic::networking::tcp_`"
         )),
-        SendError::MailboxFull(..) | SendError::Limit(_) | SendError::Stream(_) => Failure::Overload(error.to_string()),
+        SendError::MailboxFull(..) | SendError::Limit(_) | SendError::Stream(_) => {
+            Failure::Overload(error.to_string())
+        }
         error => Failure::Unusable(error.to_string()),
     }
 }
@@ -185,7 +221,10 @@ mod tests {
     fn pauses_grow_up_to_the_longest_and_a_long_life_forgets_them() {
         let (start, mut ends) = (Instant::now(), Ends::default());
         let mut end = |begun: u64, ended: u64| {
-            let (begun, ended) = (start + Duration::from_secs(begun), start + Duration::from_secs(ended));
+            let (begun, ended) = (
+                start + Duration::from_secs(begun),
+                start + Duration::from_secs(ended),
+            );
             ends.began(begun);
             ends.ended(ended);
             ends.not_before.map(|next| next - ended)

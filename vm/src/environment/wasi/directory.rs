@@ -31,7 +31,10 @@ pub struct PreopenError {
 
 impl PreopenError {
     fn new(path: impl Into<PathBuf>, reason: impl ToString) -> PreopenError {
-        PreopenError { path: path.into(), reason: reason.to_string() }
+        PreopenError {
+            path: path.into(),
+            reason: reason.to_string(),
+        }
     }
 }
 
@@ -64,10 +67,20 @@ pub(crate) struct Preopens {
 
 impl Preopens {
     /// Adds a directory of the host; one of the same guest path is replaced.
-    pub(crate) fn open(&mut self, host: &Path, guest: &str, access: Access) -> Result<(), PreopenError> {
+    pub(crate) fn open(
+        &mut self,
+        host: &Path,
+        guest: &str,
+        access: Access,
+    ) -> Result<(), PreopenError> {
         let guest = GuestPath::parse(guest).map_err(|reason| PreopenError::new(guest, reason))?;
         let directory = open_directory(host).map_err(|error| PreopenError::new(host, error))?;
-        self.add(Preopen { directory: Arc::new(directory), host: host.into(), guest, access })
+        self.add(Preopen {
+            directory: Arc::new(directory),
+            host: host.into(),
+            guest,
+            access,
+        })
     }
 
     /// Adds a directory that lies in one of another configuration's, with the access that is granted there.
@@ -91,12 +104,19 @@ impl Preopens {
             return Err("a path of a file ends with its name".into());
         }
         let found = self.within(parent).map_err(|error| error.reason)?;
-        let directory = found.directory.try_clone().map_err(|error| error.to_string())?;
+        let directory = found
+            .directory
+            .try_clone()
+            .map_err(|error| error.to_string())?;
         if is_there_and_no_file(&directory, &found.host, name).map_err(|error| error.to_string())? {
             return Err("it is not a file".into());
         }
         let path = name_of(&directory, &found.host).join(name);
-        Ok(FilePlace { directory, path, access: found.access })
+        Ok(FilePlace {
+            directory,
+            path,
+            access: found.access,
+        })
     }
 
     /// Returns what `wasmtime-wasi` makes a process's files from.
@@ -115,7 +135,11 @@ impl Preopens {
                 Access::Write => FsPerms::ReadWrite,
             };
             builder
-                .preopened_dir(name_of(&preopen.directory, &preopen.host), preopen.guest.to_string(), permissions)
+                .preopened_dir(
+                    name_of(&preopen.directory, &preopen.host),
+                    preopen.guest.to_string(),
+                    permissions,
+                )
                 .map_err(|error| PreopenError::new(&preopen.host, format!("{error:#}")))?;
         }
         self.files = builder.build().filesystem().clone();
@@ -128,27 +152,48 @@ impl Preopens {
         let fail = |reason: String| PreopenError::new(guest, reason);
         let path = GuestPath::parse(guest).map_err(fail)?;
         // As in a guest's own library the longest beginning counts, and of two the later one.
-        let candidates = self.list.iter().filter_map(|preopen| Some((preopen, path.strip(&preopen.guest)?)));
-        let Some((preopen, rest)) = candidates.max_by_key(|(preopen, _)| preopen.guest.parts.len()) else {
-            return Err(fail("it lies in no directory of the environment's own".into()));
+        let candidates = self
+            .list
+            .iter()
+            .filter_map(|preopen| Some((preopen, path.strip(&preopen.guest)?)));
+        let Some((preopen, rest)) = candidates.max_by_key(|(preopen, _)| preopen.guest.parts.len())
+        else {
+            return Err(fail(
+                "it lies in no directory of the environment's own".into(),
+            ));
         };
         let directory = match rest.as_os_str().is_empty() {
             true => preopen.directory.clone(),
-            false => Arc::new(open_beneath(&preopen.directory, &preopen.host, &rest).map_err(
-                |error| match error.kind() {
-                    io::ErrorKind::CrossesDevices => fail(format!("it leads out of `{}`", preopen.guest)),
-                    _ => fail(error.to_string()),
-                },
-            )?),
+            false => Arc::new(
+                open_beneath(&preopen.directory, &preopen.host, &rest).map_err(
+                    |error| match error.kind() {
+                        io::ErrorKind::CrossesDevices => {
+                            fail(format!("it leads out of `{}`", preopen.guest))
+                        }
+                        _ => fail(error.to_string()),
+                    },
+                )?,
+            ),
         };
-        Ok(Preopen { directory, host: preopen.host.join(rest), guest: path, access: preopen.access })
+        Ok(Preopen {
+            directory,
+            host: preopen.host.join(rest),
+            guest: path,
+            access: preopen.access,
+        })
     }
 }
 
 impl fmt::Debug for Preopens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entry =
-            |preopen: &Preopen| format!("{} as {} ({:?})", preopen.host.display(), preopen.guest, preopen.access);
+        let entry = |preopen: &Preopen| {
+            format!(
+                "{} as {} ({:?})",
+                preopen.host.display(),
+                preopen.guest,
+                preopen.access
+            )
+        };
         f.debug_list().entries(self.list.iter().map(entry)).finish()
     }
 }
@@ -175,7 +220,10 @@ impl GuestPath {
         if !parts.iter().all(is_name) {
             return Err("this is not a path of plain names".into());
         }
-        Ok(GuestPath { is_absolute: path.starts_with('/'), parts })
+        Ok(GuestPath {
+            is_absolute: path.starts_with('/'),
+            parts,
+        })
     }
 
     /// Returns what is left of this path below another one.
@@ -183,7 +231,9 @@ impl GuestPath {
         if self.is_absolute != other.is_absolute {
             return None;
         }
-        self.parts.strip_prefix(other.parts.as_slice()).map(|rest| rest.iter().collect())
+        self.parts
+            .strip_prefix(other.parts.as_slice())
+            .map(|rest| rest.iter().collect())
     }
 }
 
@@ -200,7 +250,12 @@ impl fmt::Display for GuestPath {
 #[cfg(unix)]
 fn open_directory(host: &Path) -> io::Result<File> {
     use rustix::fs::{CWD, Mode, openat};
-    Ok(File::from(openat(CWD, host, directory_flags(), Mode::empty())?))
+    Ok(File::from(openat(
+        CWD,
+        host,
+        directory_flags(),
+        Mode::empty(),
+    )?))
 }
 
 /// Opens a directory to begin paths at, not to read.
@@ -223,7 +278,8 @@ fn open_beneath(directory: &File, _host: &Path, rest: &Path) -> io::Result<File>
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     // The kernel gives up with AGAIN where the tree changed under it; who changes it all the time gets that as the error.
     let mut tries =
-        std::iter::repeat_with(|| openat2(directory, rest, directory_flags(), Mode::empty(), how)).take(128);
+        std::iter::repeat_with(|| openat2(directory, rest, directory_flags(), Mode::empty(), how))
+            .take(128);
     match tries.find(|opened| !matches!(opened, Err(Errno::AGAIN))) {
         Some(Ok(opened)) => Ok(File::from(opened)),
         // Before Linux 5.6, or where a sandbox of the host's forbids the call.
@@ -245,7 +301,12 @@ fn walk_beneath(directory: &File, rest: &Path) -> io::Result<File> {
 
     let mut inner = directory.try_clone()?;
     for name in rest.components() {
-        inner = File::from(openat(&inner, name.as_os_str(), directory_flags() | OFlags::NOFOLLOW, Mode::empty())?);
+        inner = File::from(openat(
+            &inner,
+            name.as_os_str(),
+            directory_flags() | OFlags::NOFOLLOW,
+            Mode::empty(),
+        )?);
     }
     Ok(inner)
 }
@@ -275,7 +336,10 @@ fn is_there_and_no_file(_directory: &File, host: &Path, name: &str) -> io::Resul
 fn open_directory(host: &Path) -> io::Result<File> {
     use std::os::windows::fs::OpenOptionsExt;
     const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
-    File::options().read(true).custom_flags(FILE_FLAG_BACKUP_SEMANTICS).open(host)
+    File::options()
+        .read(true)
+        .custom_flags(FILE_FLAG_BACKUP_SEMANTICS)
+        .open(host)
 }
 
 /// Opens a directory below another one. This is not safe against somebody who changes the tree at the same time.
@@ -311,12 +375,22 @@ mod tests {
     }
 
     fn guest(preopens: &Preopens, path: &str) -> Result<PathBuf, String> {
-        preopens.within(path).map(|preopen| preopen.host).map_err(|error| error.to_string())
+        preopens
+            .within(path)
+            .map(|preopen| preopen.host)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn paths_that_mean_the_same_are_the_same() {
-        let same = [("a/b", "a/b"), ("./a//b/", "a/b"), (".", "."), ("./", "."), ("/", "/"), ("//a/./b", "/a/b")];
+        let same = [
+            ("a/b", "a/b"),
+            ("./a//b/", "a/b"),
+            (".", "."),
+            ("./", "."),
+            ("/", "/"),
+            ("//a/./b", "/a/b"),
+        ];
         for (path, plain) in same {
             assert_eq!(parse(path).as_deref(), Ok(plain), "{path}");
         }
@@ -332,12 +406,26 @@ mod tests {
             fs::create_dir_all(root.path().join(name)).expect("it can be made");
         }
         let mut preopens = Preopens::default();
-        preopens.open(&root.path().join("all"), ".", Access::Write).expect("it is there");
-        preopens.open(&root.path().join("other"), "data", Access::Read).expect("it is there");
+        preopens
+            .open(&root.path().join("all"), ".", Access::Write)
+            .expect("it is there");
+        preopens
+            .open(&root.path().join("other"), "data", Access::Read)
+            .expect("it is there");
         let inner = preopens.within("./data/inner").expect("it is there");
-        assert_eq!((inner.host, inner.access), (root.path().join("other/inner"), Access::Read));
-        assert_eq!(guest(&preopens, ".").as_deref(), Ok(root.path().join("all").as_path()));
-        assert!(guest(&preopens, "/data").expect_err("it is another path").contains("no directory"));
+        assert_eq!(
+            (inner.host, inner.access),
+            (root.path().join("other/inner"), Access::Read)
+        );
+        assert_eq!(
+            guest(&preopens, ".").as_deref(),
+            Ok(root.path().join("all").as_path())
+        );
+        assert!(
+            guest(&preopens, "/data")
+                .expect_err("it is another path")
+                .contains("no directory")
+        );
         assert!(guest(&preopens, "data/none").is_err());
     }
 
@@ -347,12 +435,16 @@ mod tests {
         let (path, moved) = (root.path().join("granted"), root.path().join("moved"));
         fs::create_dir_all(path.join("inner")).expect("it can be made");
         let mut preopens = Preopens::default();
-        preopens.open(&path, ".", Access::Write).expect("it is there");
+        preopens
+            .open(&path, ".", Access::Write)
+            .expect("it is there");
         fs::rename(&path, &moved).expect("it can be moved");
         fs::create_dir(&path).expect("another one takes its place");
         let mut child = Preopens::default();
         if cfg!(target_os = "linux") {
-            child.add_from(&preopens, "inner").expect("the directory is found where it is now");
+            child
+                .add_from(&preopens, "inner")
+                .expect("the directory is found where it is now");
         }
     }
 
@@ -366,7 +458,9 @@ mod tests {
             std::os::unix::fs::symlink(target, granted.join(link)).expect("it can be made");
         }
         let mut preopens = Preopens::default();
-        preopens.open(&granted, ".", Access::Write).expect("it is there");
+        preopens
+            .open(&granted, ".", Access::Write)
+            .expect("it is there");
         for link in ["up", "root", "inner/../../.."] {
             assert!(guest(&preopens, link).is_err(), "{link}");
         }
@@ -376,8 +470,15 @@ mod tests {
         }
         assert!(walk_beneath(directory, Path::new("inner")).is_ok());
         if cfg!(target_os = "linux") {
-            assert!(guest(&preopens, "up").expect_err("it leads out").contains("leads out of `.`"));
-            assert!(guest(&preopens, "within").is_ok(), "a link that stays inside is a way like any other");
+            assert!(
+                guest(&preopens, "up")
+                    .expect_err("it leads out")
+                    .contains("leads out of `.`")
+            );
+            assert!(
+                guest(&preopens, "within").is_ok(),
+                "a link that stays inside is a way like any other"
+            );
         }
     }
 }

@@ -68,10 +68,15 @@ pub(super) struct Account {
 
 impl Account {
     fn charge(&self, bytes: usize) -> io::Result<()> {
-        let Err(reached) = self.quota.charge(Limit::Output, bytes as u64) else { return Ok(()) };
+        let Err(reached) = self.quota.charge(Limit::Output, bytes as u64) else {
+            return Ok(());
+        };
         *crate::pipe::lock(&self.refused) = Some(reached);
         if !self.is_told.swap(true, Ordering::Relaxed) {
-            log::warn!("environment {} gets an error for what it writes from now on: {reached}", self.environment);
+            log::warn!(
+                "environment {} gets an error for what it writes from now on: {reached}",
+                self.environment
+            );
         }
         Err(full())
     }
@@ -98,19 +103,34 @@ fn broken_pipe() -> io::Error {
 }
 
 impl Outlet {
-    pub(super) fn new(stdio: &Stdio<PipeWriter>, stream: Stream, process: &Process, account: Account) -> Outlet {
+    pub(super) fn new(
+        stdio: &Stdio<PipeWriter>,
+        stream: Stream,
+        process: &Process,
+        account: Account,
+    ) -> Outlet {
         let to = match stdio {
             Stdio::Inherit => Destination::Console,
             Stdio::Null => Destination::Null,
             Stdio::Pipe(writer) => Destination::Pipe(writer.clone()),
         };
         let writer = process.environment().journal().map(|_| process.clone());
-        Outlet { to, stream, writer, account: Some(account) }
+        Outlet {
+            to,
+            stream,
+            writer,
+            account: Some(account),
+        }
     }
 
     /// A process's own output, which is nothing that its environment writes.
     pub(super) fn uncounted(output: PipeWriter) -> Outlet {
-        Outlet { to: Destination::Pipe(output), stream: Stream::Output, writer: None, account: None }
+        Outlet {
+            to: Destination::Pipe(output),
+            stream: Stream::Output,
+            writer: None,
+            account: None,
+        }
     }
 
     /// Counts bytes that are to be written, and notes them where a journal is kept.
@@ -186,7 +206,11 @@ impl OutputStream for OutletStream {
         if let Some(failed) = self.failed.take() {
             return Err(failure(failed));
         }
-        Ok(if self.pending.is_empty() { MAX_WRITE } else { 0 })
+        Ok(if self.pending.is_empty() {
+            MAX_WRITE
+        } else {
+            0
+        })
     }
 
     /// Writes bytes in one go, waiting for room. This is what a guest's `fd_write` comes to.
@@ -217,11 +241,18 @@ impl IsTerminal for Outlet {
 
 impl StdoutStream for Outlet {
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(OutletStream { outlet: self.clone(), pending: Bytes::new(), failed: None })
+        Box::new(OutletStream {
+            outlet: self.clone(),
+            pending: Bytes::new(),
+            failed: None,
+        })
     }
 
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(Writing { outlet: self.clone(), current: None })
+        Box::new(Writing {
+            outlet: self.clone(),
+            current: None,
+        })
     }
 }
 
@@ -234,7 +265,11 @@ struct Writing {
 }
 
 impl AsyncWrite for Writing {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let Writing { outlet, current } = &mut *self;
         let current = current.get_or_insert_with(|| {
             let (outlet, piece) = (outlet.clone(), bytes[..bytes.len().min(MAX_WRITE)].to_vec());
@@ -286,7 +321,9 @@ impl Inlet {
     }
 
     async fn read(&self, size: usize) -> StreamResult<Bytes> {
-        let Some(reader) = self.reader() else { return Err(StreamError::Closed) };
+        let Some(reader) = self.reader() else {
+            return Err(StreamError::Closed);
+        };
         let mut buffer = vec![0; size.min(MAX_READ)];
         match reader.read(&mut buffer).await {
             0 => Err(StreamError::Closed),
@@ -330,7 +367,11 @@ impl StdinStream for Inlet {
     }
 
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
-        Box::new(Reading { inlet: self.clone(), current: None, rest: Bytes::new() })
+        Box::new(Reading {
+            inlet: self.clone(),
+            current: None,
+            rest: Bytes::new(),
+        })
     }
 }
 
@@ -343,8 +384,16 @@ struct Reading {
 }
 
 impl AsyncRead for Reading {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Reading { inlet, current, rest } = &mut *self;
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Reading {
+            inlet,
+            current,
+            rest,
+        } = &mut *self;
         if rest.is_empty() {
             let current = current.get_or_insert_with(|| {
                 let (inlet, size) = (inlet.clone(), into.remaining());

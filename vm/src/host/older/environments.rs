@@ -10,23 +10,37 @@ use crate::module::Module;
 use crate::resources::{AddedModule, HostError};
 use lunatic_abi::{Errno, Limit};
 
-pub(super) fn create_config(call: &mut Call<'_>, memory: u64, compute: u64) -> Result<u64, Failure> {
+pub(super) fn create_config(
+    call: &mut Call<'_>,
+    memory: u64,
+    compute: u64,
+) -> Result<u64, Failure> {
     let guest = call.guest();
     if !guest.environment().config().permissions.create_configs {
-        return Err(Failure::trap("the environment does not let its processes make configurations"));
+        return Err(Failure::trap(
+            "the environment does not let its processes make configurations",
+        ));
     }
     let configs = guest.handles().configs.len();
     guest.room_for(configs, "configurations")?;
     let mut config = Config::new(guest.environment().machine().catalogue().nothing());
     config.limits = *guest.environment().limits();
     config.limit(Limit::Memory, memory);
-    config.limit(Limit::Compute, if compute == 0 { u64::MAX } else { compute });
+    config.limit(
+        Limit::Compute,
+        if compute == 0 { u64::MAX } else { compute },
+    );
     // The functions that are granted decide; the generation has no switches.
     config.permissions = Permissions::ALL;
     Ok(guest.handles().configs.insert(config))
 }
 
-pub(super) fn allow_namespace(call: &mut Call<'_>, id: ConfigId, prefix: Bytes, length: Length) -> Result<(), Failure> {
+pub(super) fn allow_namespace(
+    call: &mut Call<'_>,
+    id: ConfigId,
+    prefix: Bytes,
+    length: Length,
+) -> Result<(), Failure> {
     let prefix = call.short_text(prefix, length, MAX_TEXT)?;
     config(call, id)?.allow(&prefix);
     Ok(())
@@ -60,7 +74,11 @@ pub(super) fn add_plugin(
     call.answer(place, Err(HostError::new(Errno::Other, text)))
 }
 
-pub(super) fn create_environment(call: &mut Call<'_>, id: ConfigId, out: OutU64) -> Result<i32, Failure> {
+pub(super) fn create_environment(
+    call: &mut Call<'_>,
+    id: ConfigId,
+    out: OutU64,
+) -> Result<i32, Failure> {
     environment::create(call, id, out)
 }
 
@@ -74,7 +92,10 @@ pub(super) fn create_remote_environment(
     let place = call.place::<8>(error.0)?;
     let name = call.short_text(name, length, MAX_TEXT)?;
     config(call, id)?;
-    let text = format!("there is no node `{}`: this machine is the only one", name.escape_debug());
+    let text = format!(
+        "there is no node `{}`: this machine is the only one",
+        name.escape_debug()
+    );
     call.answer(place, Err(HostError::new(Errno::NotFound, text)))
 }
 
@@ -101,13 +122,19 @@ pub(super) async fn add_module(
     let range = call.range(data.0, length.0)?;
     let environment = environment(call, id)?;
     let result = match check_adding(call) {
-        Ok(()) => compile(call, range).await.map(|module| keep(call, module, environment)),
+        Ok(()) => compile(call, range)
+            .await
+            .map(|module| keep(call, module, environment)),
         Err(error) => Err(error),
     };
     call.answer(place, result)
 }
 
-pub(super) fn add_this_module(call: &mut Call<'_>, id: EnvironmentId, out: OutU64) -> Result<i32, Failure> {
+pub(super) fn add_this_module(
+    call: &mut Call<'_>,
+    id: EnvironmentId,
+    out: OutU64,
+) -> Result<i32, Failure> {
     let place = call.place::<8>(out.0)?;
     let environment = environment(call, id)?;
     let module = own_module(call).clone();
@@ -117,7 +144,13 @@ pub(super) fn add_this_module(call: &mut Call<'_>, id: EnvironmentId, out: OutU6
 
 /// Checks that the caller may compile, and hold what comes of it.
 fn check_adding(call: &mut Call<'_>) -> Result<(), HostError> {
-    if !call.guest().environment().config().permissions.compile_modules {
+    if !call
+        .guest()
+        .environment()
+        .config()
+        .permissions
+        .compile_modules
+    {
         let text = "the environment does not let its processes compile modules";
         return Err(HostError::new(Errno::NotGranted, text));
     }
@@ -130,18 +163,29 @@ fn check_room(call: &mut Call<'_>) -> Result<(), HostError> {
 }
 
 fn keep(call: &mut Call<'_>, module: Module, environment: Environment) -> u64 {
-    call.guest().handles().added_modules.insert(AddedModule { module, environment })
+    call.guest().handles().added_modules.insert(AddedModule {
+        module,
+        environment,
+    })
 }
 
 pub(super) fn drop_module(call: &mut Call<'_>, id: AddedModuleId) -> Result<(), Failure> {
-    call.guest().handles().added_modules.remove(id.0).map(drop).ok_or_else(|| unknown(id))
+    call.guest()
+        .handles()
+        .added_modules
+        .remove(id.0)
+        .map(drop)
+        .ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: AddedModuleId) -> Failure {
     Failure::trap(format!("there is no module {}", id.0))
 }
 
-#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the published interface has them"
+)]
 pub(super) async fn spawn(
     call: &mut Call<'_>,
     link: i64,
@@ -152,9 +196,25 @@ pub(super) async fn spawn(
     parameters_length: Length,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let added = call.guest().handles().added_modules.get(id.0).cloned().ok_or_else(|| unknown(id))?;
-    let AddedModule { module, environment } = added;
-    let entry = Entry::read(call, module, function, function_length, parameters, parameters_length)?;
+    let added = call
+        .guest()
+        .handles()
+        .added_modules
+        .get(id.0)
+        .cloned()
+        .ok_or_else(|| unknown(id))?;
+    let AddedModule {
+        module,
+        environment,
+    } = added;
+    let entry = Entry::read(
+        call,
+        module,
+        function,
+        function_length,
+        parameters,
+        parameters_length,
+    )?;
     spawn_entry(call, entry, &environment, link, out).await
 }
 
@@ -169,7 +229,14 @@ pub(super) async fn inherit_spawn(
 ) -> Result<i32, Failure> {
     let module = own_module(call).clone();
     let environment = call.guest().environment().clone();
-    let entry = Entry::read(call, module, function, function_length, parameters, parameters_length)?;
+    let entry = Entry::read(
+        call,
+        module,
+        function,
+        function_length,
+        parameters,
+        parameters_length,
+    )?;
     spawn_entry(call, entry, &environment, link, out).await
 }
 
@@ -182,11 +249,20 @@ async fn spawn_entry(
 ) -> Result<i32, Failure> {
     let place = call.place::<8>(out.0)?;
     room_for_handle(call)?;
-    let result = if call.guest().environment().config().permissions.spawn_processes {
+    let result = if call
+        .guest()
+        .environment()
+        .config()
+        .permissions
+        .spawn_processes
+    {
         let spawned = entry.spawn(call, environment, link, None).await;
         spawned.map(|pid| call.guest().handles().processes.insert(pid))
     } else {
-        Err(HostError::new(Errno::NotGranted, "the environment does not let its processes spawn"))
+        Err(HostError::new(
+            Errno::NotGranted,
+            "the environment does not let its processes spawn",
+        ))
     };
     call.answer(place, result)
 }

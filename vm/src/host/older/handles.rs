@@ -17,12 +17,19 @@ pub(super) fn room_for_handle(call: &mut Call<'_>) -> Result<(), Failure> {
     if call.guest().handles().processes.len() < MAX_HANDLES {
         return Ok(());
     }
-    Err(Failure::trap(format!("a process holds at most {MAX_HANDLES} handles of processes; drop some")))
+    Err(Failure::trap(format!(
+        "a process holds at most {MAX_HANDLES} handles of processes; drop some"
+    )))
 }
 
 /// Returns the process that a handle is of.
 pub(super) fn process(call: &mut Call<'_>, id: ProcessId) -> Result<Pid, Failure> {
-    call.guest().handles().processes.get(id.0).copied().ok_or_else(|| unknown(id))
+    call.guest()
+        .handles()
+        .processes
+        .get(id.0)
+        .copied()
+        .ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: ProcessId) -> Failure {
@@ -50,12 +57,20 @@ pub(super) fn clone_process(call: &mut Call<'_>, id: ProcessId) -> Result<u64, F
 }
 
 pub(super) fn drop_process(call: &mut Call<'_>, id: ProcessId) -> Result<(), Failure> {
-    call.guest().handles().processes.remove(id.0).map(drop).ok_or_else(|| unknown(id))
+    call.guest()
+        .handles()
+        .processes
+        .remove(id.0)
+        .map(drop)
+        .ok_or_else(|| unknown(id))
 }
 
 pub(super) fn link(call: &mut Call<'_>, tag: i64, id: ProcessId) -> Result<(), Failure> {
     let pid = process(call, id)?;
-    call.guest().process().room_for_end().map_err(|reached| Failure::trap(too_many_ends(reached)))?;
+    call.guest()
+        .process()
+        .room_for_end()
+        .map_err(|reached| Failure::trap(too_many_ends(reached)))?;
     // Programs link with children that may be done already, and a normal end is not told.
     call.guest().process().link_with_living(pid, tag);
     Ok(())
@@ -79,9 +94,14 @@ fn push(guest: &mut Guest, pid: Pid) -> Result<u64, Failure> {
     let most = guest.environment().limits().get(Limit::MessageBytes);
     let (message, _) = guest.message()?;
     if message.size() as u64 >= most {
-        return Err(Failure::trap(format!("a message has at most {most} bytes, of which a process takes some")));
+        return Err(Failure::trap(format!(
+            "a message has at most {most} bytes, of which a process takes some"
+        )));
     }
-    message.attachments.push(Some(Attachment { resource: Resource::Process(pid), permit: None }));
+    message.attachments.push(Some(Attachment {
+        resource: Resource::Process(pid),
+        permit: None,
+    }));
     Ok(message.attachments.len() as u64 - 1)
 }
 
@@ -90,7 +110,10 @@ pub(super) fn take_process(call: &mut Call<'_>, index: u64) -> Result<u64, Failu
     let (message, _) = call.guest().message()?;
     let place = place(message, index)?;
     match place.take() {
-        Some(Attachment { resource: Resource::Process(pid), .. }) => Ok(call.guest().handles().processes.insert(pid)),
+        Some(Attachment {
+            resource: Resource::Process(pid),
+            ..
+        }) => Ok(call.guest().handles().processes.insert(pid)),
         other => Err(put_back(place, other, index, "process")),
     }
 }

@@ -14,7 +14,9 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// Delivers a message. The sender cannot be told that there is no room, so it waits until there is.
 async fn deliver(call: &mut Call<'_>, to: Pid, message: Message) -> Result<(), Failure> {
-    let Some(receiver) = call.guest().environment().machine().process(to) else { return Ok(()) };
+    let Some(receiver) = call.guest().environment().machine().process(to) else {
+        return Ok(());
+    };
     let is_own = call.guest().process().pid() == to;
     let mut message = message;
     let mut tries = 0;
@@ -65,7 +67,11 @@ pub(super) async fn receive(
     receive_wanted(call, wanted, timeout).await
 }
 
-pub(super) async fn receive_wanted(call: &mut Call<'_>, wanted: Wanted, timeout: ShortMillis) -> Result<i32, Failure> {
+pub(super) async fn receive_wanted(
+    call: &mut Call<'_>,
+    wanted: Wanted,
+    timeout: ShortMillis,
+) -> Result<i32, Failure> {
     let arrival = Arrival::expect(call.guest().process().clone(), &wanted, 0, timeout.millis());
     match wait(call, arrival, timeout.millis()).await {
         Ok(()) => Ok(at_hand(call)?.kind() as i32),
@@ -75,7 +81,11 @@ pub(super) async fn receive_wanted(call: &mut Call<'_>, wanted: Wanted, timeout:
 
 /// Returns what is asked for with one tag: anything, where it is 0.
 pub(super) fn tagged(tag: i64) -> Wanted {
-    if tag == 0 { Wanted::Any } else { Wanted::from_tags(&[tag]) }
+    if tag == 0 {
+        Wanted::Any
+    } else {
+        Wanted::from_tags(&[tag])
+    }
 }
 
 /// Answers a receive that got nothing, because time ran out or because nobody is left who could send anything.

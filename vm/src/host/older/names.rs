@@ -14,7 +14,11 @@ const BAD_VERSION: i32 = 1;
 const NOT_FOUND: i32 = 2;
 
 /// Reads a name and its version; `None` where that is no version.
-fn read(call: &mut Call<'_>, name: (Bytes, Length), version: (Bytes, Length)) -> Result<Option<Name>, Failure> {
+fn read(
+    call: &mut Call<'_>,
+    name: (Bytes, Length),
+    version: (Bytes, Length),
+) -> Result<Option<Name>, Failure> {
     let name = call.short_text(name.0, name.1, MAX_TEXT)?;
     let version = call.short_text(version.0, version.1, MAX_TEXT)?;
     match Name::new(&name, &version) {
@@ -36,7 +40,9 @@ pub(super) fn register(
     let name = read(call, (name, name_length), (version, version_length))?;
     let environment = environment(call, environment_id)?;
     let pid = process(call, id)?;
-    let Some(name) = name else { return Ok(BAD_VERSION) };
+    let Some(name) = name else {
+        return Ok(BAD_VERSION);
+    };
     let registrar = call.guest().process().pid();
     match give(&environment, &name, pid, registrar) {
         // Who registers the dead has lost a race; whoever looks the name up finds nobody, which is the truth.
@@ -46,7 +52,12 @@ pub(super) fn register(
 }
 
 /// Gives a name to a process, also where another has it, if that one or who registered it says so.
-fn give(environment: &Environment, name: &Name, pid: Pid, registrar: Pid) -> Result<(), RegistryError> {
+fn give(
+    environment: &Environment,
+    name: &Name,
+    pid: Pid,
+    registrar: Pid,
+) -> Result<(), RegistryError> {
     match environment.register(name, pid, registrar) {
         Err(RegistryError::Taken(..)) => {}
         done => return done,
@@ -68,7 +79,9 @@ pub(super) fn unregister(
 ) -> Result<i32, Failure> {
     let name = read(call, (name, name_length), (version, version_length))?;
     let environment = environment(call, environment_id)?;
-    let Some(name) = name else { return Ok(BAD_VERSION) };
+    let Some(name) = name else {
+        return Ok(BAD_VERSION);
+    };
     let caller = call.guest().process().pid();
     match environment.unregister(&name, caller) {
         Ok(()) => Ok(DONE),

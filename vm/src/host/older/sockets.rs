@@ -12,8 +12,18 @@ use lunatic_abi::{Errno, TIMED_OUT};
 use lunatic_net::tcp::{Operation, TcpStream};
 
 /// Answers a call that can time out. Guests take whatever is not 0 for an error, whose id they read and give back.
-fn timed_answer(call: &mut Call<'_>, place: Place<8>, result: Result<u64, HostError>) -> Result<i32, Failure> {
-    let is_late = matches!(result, Err(HostError { errno: Errno::TimedOut, .. }));
+fn timed_answer(
+    call: &mut Call<'_>,
+    place: Place<8>,
+    result: Result<u64, HostError>,
+) -> Result<i32, Failure> {
+    let is_late = matches!(
+        result,
+        Err(HostError {
+            errno: Errno::TimedOut,
+            ..
+        })
+    );
     let code = call.answer(place, result)?;
     Ok(if is_late { TIMED_OUT } else { code })
 }
@@ -34,7 +44,10 @@ pub(super) fn local_addr(call: &mut Call<'_>, id: ListenerId, out: OutU64) -> Re
     tcp::tcp_local_addr(call, id, out)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the published interface has them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the published interface has them"
+)]
 pub(super) async fn tcp_connect(
     call: &mut Call<'_>,
     family: Family,

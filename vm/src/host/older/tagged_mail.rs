@@ -5,7 +5,11 @@ use crate::host::call::kinds::ShortMillis;
 use crate::host::{Call, Failure};
 use lunatic_abi::{MessageKind, TIMED_OUT};
 
-pub(super) async fn receive(call: &mut Call<'_>, tag: i64, timeout: ShortMillis) -> Result<i32, Failure> {
+pub(super) async fn receive(
+    call: &mut Call<'_>,
+    tag: i64,
+    timeout: ShortMillis,
+) -> Result<i32, Failure> {
     let result = receive_wanted(call, tagged(tag), timeout).await?;
     if result == TIMED_OUT && timeout.0 == 0 {
         // Nobody is left, and guests of 0.6 know no time that runs out: they get the message without data.

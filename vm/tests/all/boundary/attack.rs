@@ -93,7 +93,8 @@ impl Attack {
 
     /// Whether the call may wait longer than a test does.
     pub(super) fn may_wait(&self) -> bool {
-        let is_accept = is_accept_of_nobody(self.row()) && matches!(self.expected, Expected::Either);
+        let is_accept =
+            is_accept_of_nobody(self.row()) && matches!(self.expected, Expected::Either);
         let kind = self.row().parameters[self.parameter].kind;
         is_accept || self.row().waits && matches!(kind, Kind::Millis | Kind::ShortMillis)
     }
@@ -101,7 +102,11 @@ impl Attack {
     /// Returns the function that makes one of everything that the call could need.
     pub(super) fn prepare(&self) -> &'static str {
         let is_tls = |kind| matches!(kind, Kind::TlsListenerId | Kind::TlsStreamId);
-        let needs_tls = self.row().parameters.iter().any(|parameter| is_tls(parameter.kind));
+        let needs_tls = self
+            .row()
+            .parameters
+            .iter()
+            .any(|parameter| is_tls(parameter.kind));
         if needs_tls { "prepare_all" } else { "prepare" }
     }
 }
@@ -112,7 +117,12 @@ impl fmt::Display for Attack {
         write!(f, "{}::{}(", row.namespace, row.name)?;
         for (index, (parameter, value)) in row.parameters.iter().zip(&self.arguments).enumerate() {
             let mark = if index == self.parameter { "!" } else { "" };
-            write!(f, "{}{mark}{}: {value:#x}", if index == 0 { "" } else { ", " }, parameter.name)?;
+            write!(
+                f,
+                "{}{mark}{}: {value:#x}",
+                if index == 0 { "" } else { ", " },
+                parameter.name
+            )?;
         }
         f.write_str(")")
     }
@@ -122,7 +132,9 @@ impl fmt::Display for Attack {
 pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
     let mut attacks = Vec::new();
     for row in generation.host_functions() {
-        let good: Vec<u64> = (0..row.parameters.len()).map(|index| good(row, index)).collect();
+        let good: Vec<u64> = (0..row.parameters.len())
+            .map(|index| good(row, index))
+            .collect();
         for parameter in 0..row.parameters.len() {
             let mut add = |weapon, wrong: &[u64], expected| {
                 let expected = match expected {
@@ -131,7 +143,13 @@ pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
                 };
                 let mut arguments = good.clone();
                 arguments[parameter..parameter + wrong.len()].copy_from_slice(wrong);
-                attacks.push(Attack { row, arguments, weapon, parameter, expected });
+                attacks.push(Attack {
+                    row,
+                    arguments,
+                    weapon,
+                    parameter,
+                    expected,
+                });
             };
             on_parameter(row, parameter, &mut add);
         }
@@ -150,7 +168,11 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
     let kind = row.parameters[index].kind;
     match kind {
         Kind::Bytes | Kind::Buffer | Kind::Words | Kind::Vectors => {
-            let unit = if matches!(kind, Kind::Bytes | Kind::Buffer) { 1 } else { 8 };
+            let unit = if matches!(kind, Kind::Bytes | Kind::Buffer) {
+                1
+            } else {
+                8
+            };
             for start in [SIZE, SIZE - unit + 1, 0x7fff_ffff, 0xffff_fff8, 0xffff_ffff] {
                 add(Weapon::Pointer, &[start, 1], BAD_POINTER);
             }
@@ -161,22 +183,45 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
             add(Weapon::Pointer, &[SIZE, 0], Expected::Either);
             // The end lies before the beginning where it is computed in 32 bits.
             if unit == 1 {
-                for (start, length) in [(0xffff_fff0, 0x20), (SIZE - 1, 2), (0, SIZE + 1), (1, 0xffff_ffff)] {
+                for (start, length) in [
+                    (0xffff_fff0, 0x20),
+                    (SIZE - 1, 2),
+                    (0, SIZE + 1),
+                    (1, 0xffff_ffff),
+                ] {
                     add(Weapon::Count, &[start, length], BAD_POINTER);
                 }
             } else {
-                for count in [0x2000_0000, 0x2000_0001, 0x4000_0000, 0x8000_0000, 0xffff_ffff] {
+                for count in [
+                    0x2000_0000,
+                    0x2000_0001,
+                    0x4000_0000,
+                    0x8000_0000,
+                    0xffff_ffff,
+                ] {
                     add(Weapon::Count, &[0, count], Expected::Trap(""));
                 }
                 add(Weapon::Count, &[SIZE - 8, 2], BAD_POINTER);
             }
             if is_text(row, index) {
                 for length in [1, 4] {
-                    add(Weapon::Text, &[NOT_TEXT, length], Expected::Trap("not UTF-8"));
+                    add(
+                        Weapon::Text,
+                        &[NOT_TEXT, length],
+                        Expected::Trap("not UTF-8"),
+                    );
                 }
                 // Half a character, and a surrogate.
-                add(Weapon::Text, &[NOT_TEXT + 4, 1], Expected::Trap("not UTF-8"));
-                add(Weapon::Text, &[NOT_TEXT + 8, 3], Expected::Trap("not UTF-8"));
+                add(
+                    Weapon::Text,
+                    &[NOT_TEXT + 4, 1],
+                    Expected::Trap("not UTF-8"),
+                );
+                add(
+                    Weapon::Text,
+                    &[NOT_TEXT + 8, 3],
+                    Expected::Trap("not UTF-8"),
+                );
             }
             if kind == Kind::Vectors {
                 // The list is good, but what stands in it is not.
@@ -191,7 +236,14 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
             add(Weapon::Pointer, &[SIZE + 1, 0], BAD_POINTER);
             add(Weapon::Pointer, &[SIZE, 0], Expected::Either);
             add(Weapon::Pointer, &[SIZE - 8, 1], good_outcome(row));
-            for count in [2, 0x2000_0000, 0x2000_0001, 0x4000_0000, 0x8000_0000, 0xffff_ffff] {
+            for count in [
+                2,
+                0x2000_0000,
+                0x2000_0001,
+                0x4000_0000,
+                0x8000_0000,
+                0xffff_ffff,
+            ] {
                 add(Weapon::Count, &[SIZE - 8, count], BAD_POINTER);
             }
         }
@@ -220,7 +272,14 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
                 Kind::OutHeader => MessageHeader::SIZE as u64,
                 _ => 1,
             };
-            for start in [SIZE - size + 1, SIZE, SIZE + 1, 0x8000_0000, 0xffff_fffc, 0xffff_ffff] {
+            for start in [
+                SIZE - size + 1,
+                SIZE,
+                SIZE + 1,
+                0x8000_0000,
+                0xffff_fffc,
+                0xffff_ffff,
+            ] {
                 add(Weapon::Pointer, &[start], BAD_POINTER);
             }
             // Odd addresses are good ones.
@@ -277,7 +336,16 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
             }
         }
         Kind::F64 => {
-            for number in [0.0, -0.0, -1.0, f64::MIN_POSITIVE, f64::MAX, f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+            for number in [
+                0.0,
+                -0.0,
+                -1.0,
+                f64::MIN_POSITIVE,
+                f64::MAX,
+                f64::INFINITY,
+                f64::NEG_INFINITY,
+                f64::NAN,
+            ] {
                 add(Weapon::Number, &[number.to_bits()], Expected::Either);
             }
         }
@@ -294,7 +362,9 @@ fn good_outcome(row: &HostFunction) -> Expected {
     match row.name {
         // The guest has no directory that it could hand on.
         "config_preopen_dir" => Expected::Trap("no directory"),
-        "test_root_cert" | "default_server_certificates" | "sign_node" => Expected::Trap("there is no cluster"),
+        "test_root_cert" | "default_server_certificates" | "sign_node" => {
+            Expected::Trap("there is no cluster")
+        }
         _ => Expected::Answer,
     }
 }
@@ -311,8 +381,19 @@ fn means_own(row: &HostFunction, kind: Kind) -> bool {
 
 /// Whether the bytes of a parameter are text.
 fn is_text(row: &HostFunction, index: usize) -> bool {
-    const TEXTS: [&str; 11] =
-        ["function", "name", "version", "query", "prefix", "key", "value", "argument", "directory", "path", "sql"];
+    const TEXTS: [&str; 11] = [
+        "function",
+        "name",
+        "version",
+        "query",
+        "prefix",
+        "key",
+        "value",
+        "argument",
+        "directory",
+        "path",
+        "sql",
+    ];
     row.parameters[index].kind == Kind::Bytes && TEXTS.contains(&row.parameters[index].name)
 }
 
@@ -323,7 +404,9 @@ fn good(row: &HostFunction, index: usize) -> u64 {
         Kind::Bytes if parameter.name == "sql" => SQL,
         // A list of nothing.
         Kind::Bytes if parameter.name == "values" => BUFFER,
-        Kind::Bytes if row.namespace == "lunatic::networking" && parameter.name == "name" => NO_HOST,
+        Kind::Bytes if row.namespace == "lunatic::networking" && parameter.name == "name" => {
+            NO_HOST
+        }
         Kind::Bytes => FUNCTION,
         Kind::Buffer | Kind::Words | Kind::OutWords => BUFFER,
         Kind::Vectors => VECTOR,
@@ -400,7 +483,11 @@ pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack]) -> Stri
         for (parameter, value) in row.parameters.iter().zip(&attack.arguments) {
             let _ = write!(arguments, "{} ", constant(parameter.kind, *value));
         }
-        text.push_str(&call_of(generation, &format!("{}::{}", row.namespace, row.name), &arguments));
+        text.push_str(&call_of(
+            generation,
+            &format!("{}::{}", row.namespace, row.name),
+            &arguments,
+        ));
         text.push_str(")\n");
     }
     text.push(')');
@@ -415,42 +502,98 @@ fn preparation() -> Vec<(&'static str, String)> {
     let port = format!("(i32.load16_u {})", at(64));
     vec![
         ("lunatic::process::create_config", String::new()),
-        ("lunatic::environment::create", format!("(i64.const 0) {result}")),
-        ("lunatic::environment::config_set_limit", format!("(i64.const 0) (i32.const 99) (i64.const 0) {result}")),
-        ("lunatic::networking::tcp_bind", format!("{address} (i32.const 0) (i32.const 0) (i32.const 0) {result}")),
+        (
+            "lunatic::environment::create",
+            format!("(i64.const 0) {result}"),
+        ),
+        (
+            "lunatic::environment::config_set_limit",
+            format!("(i64.const 0) (i32.const 99) (i64.const 0) {result}"),
+        ),
+        (
+            "lunatic::networking::tcp_bind",
+            format!("{address} (i32.const 0) (i32.const 0) (i32.const 0) {result}"),
+        ),
         // Two results that hold an address: the first stays as it is, the second is asked for the port.
-        ("lunatic::networking::tcp_local_addr", format!("(i64.const 0) {result}")),
-        ("lunatic::networking::tcp_local_addr", format!("(i64.const 0) {result}")),
+        (
+            "lunatic::networking::tcp_local_addr",
+            format!("(i64.const 0) {result}"),
+        ),
+        (
+            "lunatic::networking::tcp_local_addr",
+            format!("(i64.const 0) {result}"),
+        ),
         (
             "lunatic::networking::resolve_next",
-            format!("(i64.const 1) {} {} {} {} {}", at(32), at(40), at(64), at(72), at(80)),
+            format!(
+                "(i64.const 1) {} {} {} {} {}",
+                at(32),
+                at(40),
+                at(64),
+                at(72),
+                at(80)
+            ),
         ),
         (
             "lunatic::networking::tcp_connect",
             format!("{address} {port} (i32.const 0) (i32.const 0) (i64.const -1) {result}"),
         ),
-        ("lunatic::networking::set_read_timeout", "(i64.const 0) (i64.const 0)".into()),
-        ("lunatic::networking::set_peek_timeout", "(i64.const 0) (i64.const 0)".into()),
-        ("lunatic::networking::set_write_timeout", "(i64.const 0) (i64.const 0)".into()),
-        ("lunatic::networking::udp_bind", format!("{address} (i32.const 0) (i32.const 0) (i32.const 0) {result}")),
-        ("lunatic::networking::set_udp_receive_timeout", "(i64.const 0) (i64.const 0)".into()),
+        (
+            "lunatic::networking::set_read_timeout",
+            "(i64.const 0) (i64.const 0)".into(),
+        ),
+        (
+            "lunatic::networking::set_peek_timeout",
+            "(i64.const 0) (i64.const 0)".into(),
+        ),
+        (
+            "lunatic::networking::set_write_timeout",
+            "(i64.const 0) (i64.const 0)".into(),
+        ),
+        (
+            "lunatic::networking::udp_bind",
+            format!("{address} (i32.const 0) (i32.const 0) (i32.const 0) {result}"),
+        ),
+        (
+            "lunatic::networking::set_udp_receive_timeout",
+            "(i64.const 0) (i64.const 0)".into(),
+        ),
         // A message in the slot, with a module in it; taken out of one before, the guest holds a module too.
-        ("lunatic::message::create_data", "(i64.const 5) (i64.const 0)".into()),
+        (
+            "lunatic::message::create_data",
+            "(i64.const 5) (i64.const 0)".into(),
+        ),
         ("lunatic::message::push_module", "(i64.const -1)".into()),
         ("lunatic::message::take_module", "(i64.const 0)".into()),
         // A database with a statement; what was called on it last has failed.
-        ("lunatic::sqlite::open", format!("(i32.const 0) (i32.const 0) {result}")),
-        ("lunatic::sqlite::query_prepare", format!("(i64.const 0) (i32.const {QUERY}) (i32.const 8)")),
-        ("lunatic::sqlite::execute", format!("(i64.const 0) (i32.const {FUNCTION}) (i32.const 4)")),
-        ("lunatic::message::create_data", "(i64.const 5) (i64.const 0)".into()),
-        ("lunatic::message::write_data", format!("(i32.const {FUNCTION}) (i32.const 4)")),
+        (
+            "lunatic::sqlite::open",
+            format!("(i32.const 0) (i32.const 0) {result}"),
+        ),
+        (
+            "lunatic::sqlite::query_prepare",
+            format!("(i64.const 0) (i32.const {QUERY}) (i32.const 8)"),
+        ),
+        (
+            "lunatic::sqlite::execute",
+            format!("(i64.const 0) (i32.const {FUNCTION}) (i32.const 4)"),
+        ),
+        (
+            "lunatic::message::create_data",
+            "(i64.const 5) (i64.const 0)".into(),
+        ),
+        (
+            "lunatic::message::write_data",
+            format!("(i32.const {FUNCTION}) (i32.const 4)"),
+        ),
         ("lunatic::message::push_module", "(i64.const -1)".into()),
     ]
 }
 
 /// Writes what adds a TLS listener and a stream, and the process at the stream's other end.
 fn tls_preparation() -> String {
-    let made = rcgen::generate_simple_self_signed([LOCALHOST.to_owned()]).expect("a certificate can be made");
+    let made = rcgen::generate_simple_self_signed([LOCALHOST.to_owned()])
+        .expect("a certificate can be made");
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     let as_data = |text: &str| text.replace('\n', "\\n");
     let mut text = format!(
@@ -469,8 +612,18 @@ fn tls_preparation() -> String {
         "(i32.const 4) (i32.const {ADDRESS}) (i32.const 0) (i32.const 0) (i32.const 0) {result}
         (i32.const {CERTIFICATE}) (i32.const {certificate}) (i32.const {KEY}) (i32.const {key})"
     );
-    let port_of = format!("(i64.const 0) {} {} {} {} {}", at(32), at(40), at(64), at(72), at(80));
-    let tell = format!("(local.get $parent) (i64.const 0) {} (i32.const 2) (i32.const 0) (i32.const 0)", at(64));
+    let port_of = format!(
+        "(i64.const 0) {} {} {} {} {}",
+        at(32),
+        at(40),
+        at(64),
+        at(72),
+        at(80)
+    );
+    let tell = format!(
+        "(local.get $parent) (i64.const 0) {} (i32.const 2) (i32.const 0) (i32.const 0)",
+        at(64)
+    );
     let hear = String::from("(i32.const 0) (i32.const 0) (i64.const -1)");
     let mut function = |head: &str, calls: &[(&str, String)]| {
         text.push_str(head);
@@ -485,10 +638,16 @@ fn tls_preparation() -> String {
         &format!("(func (export \"{CHILD}\") (param $parent i64)\n"),
         &[
             ("lunatic::networking::tls_bind", bind.clone()),
-            ("lunatic::networking::tls_local_addr", format!("(i64.const 0) {result}")),
+            (
+                "lunatic::networking::tls_local_addr",
+                format!("(i64.const 0) {result}"),
+            ),
             ("lunatic::networking::resolve_next", port_of),
             ("lunatic::message::send_bytes", tell.clone()),
-            ("lunatic::networking::tls_accept", format!("(i64.const 0) {result} {}", at(8))),
+            (
+                "lunatic::networking::tls_accept",
+                format!("(i64.const 0) {result} {}", at(8)),
+            ),
             ("lunatic::message::send_bytes", tell),
             ("lunatic::message::receive", hear.clone()),
         ],
@@ -517,7 +676,10 @@ fn tls_preparation() -> String {
                 ),
             ),
             ("lunatic::message::receive", hear.clone()),
-            ("lunatic::message::read_data", format!("{} (i32.const 2)", at(64))),
+            (
+                "lunatic::message::read_data",
+                format!("{} (i32.const 2)", at(64)),
+            ),
             (
                 "lunatic::networking::tls_connect",
                 format!(
@@ -527,12 +689,24 @@ fn tls_preparation() -> String {
                 ),
             ),
             ("lunatic::message::receive", hear),
-            ("lunatic::networking::set_tls_read_timeout", "(i64.const 0) (i64.const 0)".into()),
-            ("lunatic::networking::set_tls_write_timeout", "(i64.const 0) (i64.const 0)".into()),
+            (
+                "lunatic::networking::set_tls_read_timeout",
+                "(i64.const 0) (i64.const 0)".into(),
+            ),
+            (
+                "lunatic::networking::set_tls_write_timeout",
+                "(i64.const 0) (i64.const 0)".into(),
+            ),
             ("lunatic::networking::tls_bind", bind),
             // The message in the slot is another by now.
-            ("lunatic::message::create_data", "(i64.const 5) (i64.const 0)".into()),
-            ("lunatic::message::write_data", format!("(i32.const {FUNCTION}) (i32.const 4)")),
+            (
+                "lunatic::message::create_data",
+                "(i64.const 5) (i64.const 0)".into(),
+            ),
+            (
+                "lunatic::message::write_data",
+                format!("(i32.const {FUNCTION}) (i32.const 4)"),
+            ),
             ("lunatic::message::push_module", "(i64.const -1)".into()),
         ],
     );
@@ -546,17 +720,45 @@ fn older_preparation() -> Vec<(&'static str, String)> {
     let address = format!("(i32.const 4) (i32.const {ADDRESS})");
     let port = format!("(i32.load16_u {})", at(64));
     vec![
-        ("lunatic::process::create_config", "(i64.const 1000000) (i64.const 0)".into()),
-        ("lunatic::process::create_environment", format!("(i64.const 0) {result}")),
-        ("lunatic::process::add_this_module", format!("(i64.const 0) {result}")),
-        ("lunatic::process::add_plugin", format!("(i64.const 0) (i32.const 0) (i32.const 0) {result}")),
-        ("lunatic::networking::tcp_bind", format!("{address} (i32.const 0) (i32.const 0) (i32.const 0) {result}")),
+        (
+            "lunatic::process::create_config",
+            "(i64.const 1000000) (i64.const 0)".into(),
+        ),
+        (
+            "lunatic::process::create_environment",
+            format!("(i64.const 0) {result}"),
+        ),
+        (
+            "lunatic::process::add_this_module",
+            format!("(i64.const 0) {result}"),
+        ),
+        (
+            "lunatic::process::add_plugin",
+            format!("(i64.const 0) (i32.const 0) (i32.const 0) {result}"),
+        ),
+        (
+            "lunatic::networking::tcp_bind",
+            format!("{address} (i32.const 0) (i32.const 0) (i32.const 0) {result}"),
+        ),
         // Two results that hold an address: the first stays as it is, the second is asked for the port.
-        ("lunatic::networking::local_addr", format!("(i64.const 0) {result}")),
-        ("lunatic::networking::local_addr", format!("(i64.const 0) {result}")),
+        (
+            "lunatic::networking::local_addr",
+            format!("(i64.const 0) {result}"),
+        ),
+        (
+            "lunatic::networking::local_addr",
+            format!("(i64.const 0) {result}"),
+        ),
         (
             "lunatic::networking::resolve_next",
-            format!("(i64.const 1) {} {} {} {} {}", at(32), at(40), at(64), at(72), at(80)),
+            format!(
+                "(i64.const 1) {} {} {} {} {}",
+                at(32),
+                at(40),
+                at(64),
+                at(72),
+                at(80)
+            ),
         ),
         (
             "lunatic::networking::tcp_connect",
@@ -565,8 +767,14 @@ fn older_preparation() -> Vec<(&'static str, String)> {
         // Two handles of the guest itself, of which one travels in the message in the slot.
         ("lunatic::process::this", String::new()),
         ("lunatic::process::this", String::new()),
-        ("lunatic::message::create_data", "(i64.const 5) (i64.const 0)".into()),
-        ("lunatic::message::write_data", format!("(i32.const {FUNCTION}) (i32.const 4)")),
+        (
+            "lunatic::message::create_data",
+            "(i64.const 5) (i64.const 0)".into(),
+        ),
+        (
+            "lunatic::message::write_data",
+            format!("(i32.const {FUNCTION}) (i32.const 4)"),
+        ),
         ("lunatic::message::push_process", "(i64.const 1)".into()),
     ]
 }

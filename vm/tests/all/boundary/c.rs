@@ -33,15 +33,24 @@ fn a_guest_in_c_spawns_and_exchanges_messages() {
         }
     };
     let said = String::from_utf8_lossy(&output.stderr);
-    if ["wasm-ld", "No available targets", "unknown target"].iter().any(|missing| said.contains(missing)) {
+    if ["wasm-ld", "No available targets", "unknown target"]
+        .iter()
+        .any(|missing| said.contains(missing))
+    {
         println!("not tested here: clang has no wasm32 or no wasm-ld\n{said}");
         return;
     }
     assert!(output.status.success(), "{said}");
     let bytes = std::fs::read(&module).expect("clang wrote it");
     let lab = Lab::new();
-    let ping = lab.vm.module("ping", &bytes).expect("it imports rows of the table only");
-    let process = lab.environment().spawn(&ping, "_start", &[]).expect("nothing limits it");
+    let ping = lab
+        .vm
+        .module("ping", &bytes)
+        .expect("it imports rows of the table only");
+    let process = lab
+        .environment()
+        .spawn(&ping, "_start", &[])
+        .expect("nothing limits it");
     let exit = lab.exit(&process);
     assert!(exit.is_normal(), "{exit}");
 }

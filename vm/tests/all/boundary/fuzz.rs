@@ -36,8 +36,13 @@ const CALLS: usize = 24;
 
 #[test]
 fn t088_random_calls_end_nothing_but_their_process() {
-    let seconds = std::env::var("LUNATIC_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
-    let first = std::env::var("LUNATIC_FUZZ_SEED").ok().and_then(|text| text.parse().ok());
+    let seconds = std::env::var("LUNATIC_FUZZ_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(2);
+    let first = std::env::var("LUNATIC_FUZZ_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
     let end = Instant::now() + Duration::from_secs(seconds);
     let lab = Lab::new();
     let mut seeds = Random(RandomState::new().hash_one(0));
@@ -62,14 +67,22 @@ fn round(lab: &Lab, seed: u64) {
     let module = lab.module(&random_guest(&mut random));
     let environment = lab.environment_with(|config| {
         // What waits for ever is ended; what multiplies stays few.
-        config.limit(Limit::Time, 20).limit(Limit::Processes, 40).limit(Limit::Handles, 100);
-        config.limit(Limit::MessageBytes, 1 << 16).limit(Limit::Sockets, 30).limit(Limit::Timers, 30);
+        config
+            .limit(Limit::Time, 20)
+            .limit(Limit::Processes, 40)
+            .limit(Limit::Handles, 100);
+        config
+            .limit(Limit::MessageBytes, 1 << 16)
+            .limit(Limit::Sockets, 30)
+            .limit(Limit::Timers, 30);
         if random.below(2) == 0 {
             config.limit(Limit::Compute, 10);
         }
     });
     let spawn = |number: usize| environment.spawn(&module, &format!("f{number}"), &[]);
-    let processes: Vec<_> = (0..FUNCTIONS).map(|number| spawn(number).expect("there is room for these")).collect();
+    let processes: Vec<_> = (0..FUNCTIONS)
+        .map(|number| spawn(number).expect("there is room for these"))
+        .collect();
     for process in &processes {
         let exit = lab.exit(process);
         assert!(!has_fault(&exit), "seed {seed}: {exit}");
@@ -84,8 +97,17 @@ fn round(lab: &Lab, seed: u64) {
             }
         },
     );
-    for limit in [Limit::Processes, Limit::Names, Limit::Sockets, Limit::TotalMemory] {
-        assert_eq!(environment.used(limit), 0, "seed {seed}: {limit:?} is in use when nobody is left");
+    for limit in [
+        Limit::Processes,
+        Limit::Names,
+        Limit::Sockets,
+        Limit::TotalMemory,
+    ] {
+        assert_eq!(
+            environment.used(limit),
+            0,
+            "seed {seed}: {limit:?} is in use when nobody is left"
+        );
     }
 }
 
@@ -99,8 +121,13 @@ fn has_fault(exit: &Exit) -> bool {
 
 fn random_guest(random: &mut Random) -> String {
     // Mostly of the newest, which has most rows.
-    let generation =
-        random.of(&[Generation::V0_13, Generation::V0_13, Generation::V0_13, Generation::V0_7, Generation::V0_6]);
+    let generation = random.of(&[
+        Generation::V0_13,
+        Generation::V0_13,
+        Generation::V0_13,
+        Generation::V0_7,
+        Generation::V0_6,
+    ]);
     let rows: Vec<&HostFunction> = generation.host_functions().collect();
     // Text, an address, bytes that are no text, and a module.
     let mut text = format!(
@@ -121,9 +148,17 @@ fn random_guest(random: &mut Random) -> String {
             let mut arguments = String::new();
             for index in 0..row.parameters.len() {
                 let argument = argument(random, row, index);
-                let _ = write!(arguments, "{} ", constant(row.parameters[index].kind, argument));
+                let _ = write!(
+                    arguments,
+                    "{} ",
+                    constant(row.parameters[index].kind, argument)
+                );
             }
-            text.push_str(&call_of(generation, &format!("{}::{}", row.namespace, row.name), &arguments));
+            text.push_str(&call_of(
+                generation,
+                &format!("{}::{}", row.namespace, row.name),
+                &arguments,
+            ));
             text.push('\n');
         }
         text.push_str(")\n");
@@ -137,7 +172,9 @@ fn argument(random: &mut Random, row: &HostFunction, index: usize) -> u64 {
     match row.parameters[index].kind {
         // Only this machine is ever connected to, and no port is chosen.
         Kind::IpBytes => random.of(&[33, 65_535, 0xffff_ffff]),
-        Kind::U32 if row.namespace == "lunatic::networking" => random.of(&[0, 0, 65_536, 0xffff_ffff]),
+        Kind::U32 if row.namespace == "lunatic::networking" => {
+            random.of(&[0, 0, 65_536, 0xffff_ffff])
+        }
         Kind::Family => random.of(&[4, 4, 4, 6, 5]),
         // Timers that never fire would outlive the test.
         Kind::Millis if row.namespace == "lunatic::timer" => random.of(&[0, 1]),
@@ -146,7 +183,9 @@ fn argument(random: &mut Random, row: &HostFunction, index: usize) -> u64 {
         kind if wild && wasm(kind) == "i32" => random.next() & 0xffff_ffff,
         _ if wild => random.next(),
         Kind::Length => random.of(&[0, 1, 2, 2, 2, 5, 8, 17, 34, 65_536]),
-        kind if wasm(kind) == "i32" => random.of(&[0, 0, 2, 4, 9, 15, 33, 37, 64, 128, 1_024, 65_528, 65_535, 65_536]),
+        kind if wasm(kind) == "i32" => random.of(&[
+            0, 0, 2, 4, 9, 15, 33, 37, 64, 128, 1_024, 65_528, 65_535, 65_536,
+        ]),
         _ => random.of(&[0, 0, 0, 1, 1, 2, 3, 5, u64::MAX]),
     }
 }

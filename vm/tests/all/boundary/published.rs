@@ -101,14 +101,19 @@ pub(super) fn functions_of_0_7(as_0_6: bool) -> BTreeMap<String, String> {
     if as_0_6 {
         functions.insert("lunatic::message::receive".into(), "(li)i");
     }
-    functions.into_iter().map(|(name, ty)| (name, ty.to_string())).collect()
+    functions
+        .into_iter()
+        .map(|(name, ty)| (name, ty.to_string()))
+        .collect()
 }
 
 fn by_name(published: &[(&str, &'static str)]) -> BTreeMap<String, &'static str> {
     let mut functions = BTreeMap::new();
     for (namespace, signatures) in published {
         for signature in signatures.split_whitespace() {
-            let (name, _) = signature.split_once('(').expect("a signature has parentheses");
+            let (name, _) = signature
+                .split_once('(')
+                .expect("a signature has parentheses");
             functions.insert(format!("{namespace}::{name}"), &signature[name.len()..]);
         }
     }

@@ -100,7 +100,10 @@ const IMPORTS: &[&str] = &[
 pub(crate) fn module() -> String {
     let mut commands = String::new();
     for (number, (_, body)) in COMMANDS.iter().enumerate() {
-        let _ = writeln!(commands, "(if (i64.eq (local.get $what) (i64.const {number})) (then {body}))");
+        let _ = writeln!(
+            commands,
+            "(if (i64.eq (local.get $what) (i64.const {number})) (then {body}))"
+        );
     }
     guest(
         IMPORTS,
@@ -143,7 +146,9 @@ pub(crate) enum Mail {
 impl<'a> Actor<'a> {
     /// Spawns one.
     pub(crate) fn spawn(lab: &'a Lab, environment: &Environment, module: &Module) -> Actor<'a> {
-        let process = environment.spawn(module, "main", &[]).expect("nothing limits it");
+        let process = environment
+            .spawn(module, "main", &[])
+            .expect("nothing limits it");
         Actor { lab, process }
     }
 
@@ -164,7 +169,9 @@ impl<'a> Actor<'a> {
             data.extend(word.to_le_bytes());
         }
         data.extend(text);
-        self.process.send(COMMAND, &data).expect("an actor's mailbox has room");
+        self.process
+            .send(COMMAND, &data)
+            .expect("an actor's mailbox has room");
     }
 
     fn ask(&self, what: &str, numbers: [i64; 3], text: &[u8]) -> i64 {
@@ -246,7 +253,11 @@ impl<'a> Actor<'a> {
 
     /// Registers a process and returns the code.
     pub(crate) fn register(&self, name: &str, pid: Pid) -> i64 {
-        self.ask("register", [name.len() as i64, Self::number(pid), 0], name.as_bytes())
+        self.ask(
+            "register",
+            [name.len() as i64, Self::number(pid), 0],
+            name.as_bytes(),
+        )
     }
 
     /// Takes a name back and returns the code.
@@ -267,9 +278,15 @@ impl<'a> Actor<'a> {
         if code != 0 {
             return Err(pid);
         }
-        let process =
-            self.lab.vm.process(Pid::from_number(pid.cast_unsigned())).expect("an actor lives until it is told");
-        Ok(Actor { lab: self.lab, process })
+        let process = self
+            .lab
+            .vm
+            .process(Pid::from_number(pid.cast_unsigned()))
+            .expect("an actor lives until it is told");
+        Ok(Actor {
+            lab: self.lab,
+            process,
+        })
     }
 
     pub(crate) fn create_config(&self) -> i64 {

@@ -5,7 +5,8 @@ use embly::Comm;
 #[embly::spark]
 fn main(comm: Comm) -> Result<(), String> {
     let mut why = String::new();
-    comm.read_to_string(&mut why).map_err(|error| error.to_string())?;
+    comm.read_to_string(&mut why)
+        .map_err(|error| error.to_string())?;
     assert_ne!(why, "panic", "it was told to");
     Err(why)
 }

@@ -10,14 +10,24 @@ fn entrypoint(comm: Comm) -> io::Result<()> {
     let mut say = |line: String| said.push(line);
 
     let receive = Spark::run("receive", "one")?;
-    say(format!("receive waits for more: {}", Comm::wait_any(&[&receive], Some(Duration::ZERO))?.is_none()));
+    say(format!(
+        "receive waits for more: {}",
+        Comm::wait_any(&[&receive], Some(Duration::ZERO))?.is_none()
+    ));
     receive.write_all(b"two")?;
-    say(format!("receive has ended: {:?}, {}", receive.receive()?, receive.is_ended()));
+    say(format!(
+        "receive has ended: {:?}, {}",
+        receive.receive()?,
+        receive.is_ended()
+    ));
 
     let write = Spark::run("write", [])?;
     let mut buffer = Vec::new();
     while write.read_to_end(&mut buffer)? > 0 {
-        say(format!("write sent {:?}", String::from_utf8_lossy(&std::mem::take(&mut buffer))));
+        say(format!(
+            "write sent {:?}",
+            String::from_utf8_lossy(&std::mem::take(&mut buffer))
+        ));
     }
 
     let run = Spark::run("run", String::new())?;
@@ -37,21 +47,38 @@ fn entrypoint(comm: Comm) -> io::Result<()> {
         say(format!("foo sent {:?}", String::from_utf8_lossy(&message)));
     }
     let lines = Spark::run("maxmcd/foo", "a line\nand another\n")?;
-    say(format!("a line: {:?}", BufReader::new(&lines).lines().next().transpose()?));
+    say(format!(
+        "a line: {:?}",
+        BufReader::new(&lines).lines().next().transpose()?
+    ));
 
     let failing = Spark::run("failing", "for a reason")?;
     let failure = Read::read_to_string(&mut &failing, &mut String::new()).expect_err("it fails");
     say(format!("failing: {failure}"));
     let panicking = Spark::run("failing", "panic")?;
-    say(format!("panicking: {}", panicking.receive().expect_err("it fails")));
+    say(format!(
+        "panicking: {}",
+        panicking.receive().expect_err("it fails")
+    ));
     let unknown = Spark::run("nobody", "").expect_err("there is none");
     say(format!("nobody: {:?}, {unknown}", unknown.kind()));
-    let refused = Spark::run("http", "GET http://example.com/ HTTP/1.1\r\n\r\n").expect_err("it is not allowed");
+    let refused = Spark::run("http", "GET http://example.com/ HTTP/1.1\r\n\r\n")
+        .expect_err("it is not allowed");
     say(format!("http: {:?}, {refused}", refused.kind()));
 
-    let (one, two) = (Spark::run("maxmcd/foo", [])?, Spark::run("maxmcd/foo", "x")?);
-    say(format!("the second of two: {:?}", Comm::wait_any(&[&one, &two], None)?));
+    let (one, two) = (
+        Spark::run("maxmcd/foo", [])?,
+        Spark::run("maxmcd/foo", "x")?,
+    );
+    say(format!(
+        "the second of two: {:?}",
+        Comm::wait_any(&[&one, &two], None)?
+    ));
 
     let text = said.join("\n");
-    write!(comm, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len())
+    write!(
+        comm,
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}",
+        text.len()
+    )
 }
