@@ -4,6 +4,7 @@
 //! with `{packet, 4}` speaks. Calls run at the same time as far as there are instances, and are answered as they end, so
 //! that a reply says which request it is for.
 
+use crate::background;
 use crate::call::{builder, not_loaded};
 use crate::command_line;
 use crate::failure::{Failure, Outcome};
@@ -108,7 +109,7 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
         // Who sends more than is served waits, in the pipe.
         let place = block_on(room.acquire_arc());
         let (worker, out) = (worker.clone(), out.clone());
-        smol::spawn(async move {
+        background::spawn(async move {
             let result = match called {
                 Ok((function, argument, time)) => serve(&worker, &function, argument, time).await,
                 Err(message) => Err(Described {
@@ -118,8 +119,7 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
             };
             reply(&out, id, result);
             drop(place);
-        })
-        .detach();
+        });
     }
     // All that was asked for is answered.
     for _ in 0..MAX_REQUESTS {

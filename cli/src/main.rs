@@ -3,6 +3,7 @@
 //! It parses, calls the machine and prints. What a program may do and how it ends is decided in `lunatic_vm`; here is only
 //! what a user of the shell sees of it: flags, reports and exit statuses.
 
+mod background;
 mod bridge;
 mod build;
 mod call;

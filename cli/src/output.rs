@@ -1,5 +1,6 @@
 //! What functions write, shown while they serve.
 
+use crate::background;
 use crate::failure::tell;
 use lunatic_serve::{Function, LineKind};
 
@@ -20,5 +21,5 @@ pub(crate) fn show(function: &Function) {
             }
         }
     };
-    smol::spawn(following).detach();
+    background::spawn(following);
 }

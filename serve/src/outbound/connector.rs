@@ -153,7 +153,7 @@ impl Connector {
     }
 }
 
-impl tower::Service<Uri> for Connector {
+impl tower_service::Service<Uri> for Connector {
     type Response = Outgoing;
     type Error = OutboundError;
     type Future = Pin<Box<dyn Future<Output = Result<Outgoing, OutboundError>> + Send>>;

@@ -25,7 +25,6 @@ mod scheduler;
 mod soak;
 mod sqlite;
 mod tcp;
-mod tidy;
 mod timers;
 mod tls;
 mod traps;

@@ -9,8 +9,8 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::path::Path;
-use tower::ServiceExt;
 use tower_http::services::ServeDir;
+use tower_service::Service;
 
 /// What a path is written without, but for these.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -45,8 +45,9 @@ pub(super) async fn answer(
     let (mut head, _) = request.into_parts();
     let query = head.uri.query().map(str::to_string);
     head.uri = uri;
+    // It is always ready.
     let answered = ServeDir::new(directory)
-        .oneshot(Request::from_parts(head, ()))
+        .call(Request::from_parts(head, ()))
         .await;
     let mut answer = answered
         .unwrap_or_else(|never| match never {})

@@ -2,47 +2,10 @@
 //!
 //! These are searches over the sources, not proofs. They hold the line where a compiler cannot.
 
+use lunatic_tidy::{root, sources};
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-
-/// The root of the workspace.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the machine lies in the workspace")
-        .to_owned()
-}
-
-/// Returns every Rust file below a directory of the workspace, by its path from the root.
-fn sources(directory: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut open = vec![root().join(directory)];
-    while let Some(directory) = open.pop() {
-        let Ok(entries) = fs::read_dir(&directory) else {
-            continue;
-        };
-        for entry in entries {
-            let path = entry.expect("the sources can be listed").path();
-            if path.is_dir() {
-                if path.file_name().is_none_or(|name| name != "target") {
-                    open.push(path);
-                }
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let path = path
-                    .strip_prefix(root())
-                    .expect("it was found below the root");
-                found.push(
-                    path.to_str()
-                        .expect("our files have plain names")
-                        .to_string(),
-                );
-            }
-        }
-    }
-    found.sort();
-    found
-}
+use std::path::Path;
 
 /// Returns the lines of a file that are code for the machine itself: no comments, no tests at its end.
 fn code(file: &str) -> Vec<String> {

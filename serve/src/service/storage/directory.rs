@@ -1,0 +1,157 @@
+//! Functions stored in a directory, each file replaced as a whole and durably.
+//!
+//! A file is written under a temporary name, synchronized and renamed, and the directory that lists it is synchronized too: a
+//! crash leaves the old file or the new one.
+
+use super::{BLOBS, FUNCTIONS, StorageError, StorageSettings, StoredError, unusable};
+use bytes::Bytes;
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use tempfile::NamedTempFile;
+
+/// Where files are written before they are renamed.
+const UNFINISHED: &str = "unfinished";
+
+/// Locked while a service uses the directory.
+const LOCK: &str = "lock";
+
+pub(in crate::service) struct Directory {
+    root: PathBuf,
+    /// Held as long as the directory is used.
+    lock: Mutex<Option<File>>,
+}
+
+impl Directory {
+    /// Creates what does not exist, takes the lock, and deletes what a service that crashed had not finished.
+    pub(super) fn open(root: &Path) -> Result<Directory, StorageError> {
+        let settings = StorageSettings::Directory(root.to_path_buf());
+        let lock = prepare(root).map_err(|error| unusable(&settings, error))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => StorageError::InUse(settings.place()),
+            TryLockError::Error(error) => unusable(&settings, error),
+        })?;
+        clear(&root.join(UNFINISHED)).map_err(|error| unusable(&settings, error))?;
+        Ok(Directory {
+            root: root.to_path_buf(),
+            lock: Mutex::new(Some(lock)),
+        })
+    }
+
+    /// Gives up the lock.
+    pub(super) fn release(&self) {
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        lock.take();
+    }
+
+    pub(super) async fn list(&self, directory: &'static str) -> Result<Vec<String>, StorageError> {
+        let path = self.root.join(directory);
+        let names = blocking(move || {
+            let name = |entry: io::Result<std::fs::DirEntry>| {
+                entry.map(|entry| entry.file_name().into_string().ok())
+            };
+            let names = std::fs::read_dir(path)?.map(name);
+            names.filter_map(Result::transpose).collect()
+        });
+        names.await.map_err(failed)
+    }
+
+    pub(super) async fn read(&self, path: &str, most: u64) -> Result<Vec<u8>, StoredError> {
+        let path = self.root.join(path);
+        let read = blocking(move || {
+            let mut bytes = Vec::new();
+            let file = File::open(path)?;
+            file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        });
+        match read.await {
+            Ok(bytes) if bytes.len() as u64 > most => Err(StoredError::Changed),
+            Ok(bytes) => Ok(bytes),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(StoredError::Missing),
+            Err(error) => Err(failed(error).into()),
+        }
+    }
+
+    pub(super) async fn write(&self, path: String, bytes: Bytes) -> Result<(), StorageError> {
+        let (unfinished, path) = (self.root.join(UNFINISHED), self.root.join(path));
+        let written = blocking(move || {
+            // Dropped before it is renamed, it deletes what was written.
+            let mut file = NamedTempFile::new_in(unfinished)?;
+            file.write_all(&bytes)?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            sync_parent(&path)
+        });
+        written.await.map_err(failed)
+    }
+
+    pub(super) async fn delete(&self, path: String) -> Result<(), StorageError> {
+        let path = self.root.join(path);
+        let deleted = blocking(move || {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            sync_parent(&path)
+        });
+        deleted.await.map_err(failed)
+    }
+}
+
+/// Runs what waits for a disk on a thread that may wait.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+fn failed(error: io::Error) -> StorageError {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            StorageError::Full(error.to_string())
+        }
+        _ => StorageError::Failed(error.to_string()),
+    }
+}
+
+/// Makes a name that was given or deleted last.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().expect("files lie below the root");
+    File::open(parent)?.sync_all()
+}
+
+/// Makes the directories, which only their owner can read, since what is stored may be secret. Returns the file to lock.
+fn prepare(root: &Path) -> io::Result<File> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    for part in ["", BLOBS, FUNCTIONS, UNFINISHED] {
+        builder.create(root.join(part))?;
+    }
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(root.join(LOCK))?;
+    File::open(root)?.sync_all()?;
+    if let Some(parent) = root.canonicalize()?.parent() {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(lock)
+}
+
+/// Deletes all that is in a directory.
+fn clear(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! The files of the repository.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Returns the root of the workspace.
+pub fn root() -> PathBuf {
+    let tidy = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tidy.parent()
+        .expect("this crate is a directory of the workspace")
+        .to_owned()
+}
+
+/// Returns every Rust file below a directory of the workspace, as paths from the root, sorted.
+///
+/// # Panics
+///
+/// If the directory cannot be read: a test that looks for a directory which has moved must fail.
+pub fn sources(directory: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![root().join(directory)];
+    while let Some(directory) = open.pop() {
+        let entries = fs::read_dir(&directory)
+            .unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+        for entry in entries {
+            let path = entry
+                .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+                .path();
+            if path.is_dir() {
+                if path.file_name().is_none_or(|name| name != "target") {
+                    open.push(path);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let path = path
+                    .strip_prefix(root())
+                    .expect("every path found is below the root");
+                found.push(path.to_string_lossy().into_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}

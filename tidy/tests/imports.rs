@@ -1,0 +1,81 @@
+//! Imports are followed to the file that defines a name, however it is reached.
+
+use lunatic_tidy::Crate;
+use std::fs;
+use tempfile::TempDir;
+
+/// Reads a crate of these files and returns who uses what, by the files' names.
+fn ties(files: &[(&str, &str)]) -> Vec<String> {
+    let directory = TempDir::new().expect("temporary files can be written");
+    for (name, text) in files {
+        let path = directory.path().join("src").join(name);
+        fs::create_dir_all(path.parent().expect("the file is below src"))
+            .and_then(|()| fs::write(path, text))
+            .expect("temporary files can be written");
+    }
+    let path = directory.path().to_str().expect("its path is UTF-8");
+    let read = Crate::read(path);
+    let all: Vec<&str> = read.files().iter().map(String::as_str).collect();
+    let source = format!("{path}/src/");
+    read.ties(&all)
+        .iter()
+        .map(|tie| tie.replace(&source, ""))
+        .collect()
+}
+
+#[test]
+fn a_reexport_leads_to_the_definition() {
+    let found = ties(&[
+        ("lib.rs", "mod front; mod user;"),
+        ("front.rs", "mod back; pub use back::Thing;"),
+        ("front/back.rs", "pub struct Thing;"),
+        (
+            "user.rs",
+            "use crate::front; fn make() -> front::Thing { front::Thing }",
+        ),
+    ]);
+    assert_eq!(
+        found,
+        [
+            "front.rs → front/back.rs: Thing",
+            "user.rs → front/back.rs: Thing"
+        ]
+    );
+}
+
+#[test]
+fn globs_groups_and_other_names_are_followed() {
+    let found = ties(&[
+        ("lib.rs", "mod a; mod b; mod c; pub use c::own as other;"),
+        ("a.rs", "pub struct One; pub mod inner { pub struct Two; }"),
+        (
+            "b.rs",
+            "use super::a::{inner::*, One as First}; fn of(_: First, _: Two) {}",
+        ),
+        ("c.rs", "pub fn own() { let _ = vec![crate::a::One]; }"),
+    ]);
+    assert_eq!(
+        found,
+        [
+            "lib.rs → c.rs: own",
+            "b.rs → a.rs: First, One, Two",
+            "c.rs → a.rs: One"
+        ]
+    );
+}
+
+#[test]
+fn tests_in_the_sources_and_other_crates_do_not_count() {
+    let found = ties(&[
+        ("lib.rs", "mod a; mod b; use std::fmt;"),
+        (
+            "a.rs",
+            "#[cfg(test)] mod tests { use crate::b::Thing; } #[cfg(test)] use crate::b::Thing;",
+        ),
+        (
+            "b.rs",
+            "pub struct Thing; impl fmt::Debug for Thing {} use std::fmt;",
+        ),
+    ]);
+    assert!(found.is_empty(), "{found:?}");
+}
