@@ -34,10 +34,10 @@ fn main(mailbox: Mailbox<()>) {
         for _ in 0..places {
             match what.as_str() {
                 "spawn" => {
-                    drop(process::spawn_with((this, times), spawn).expect("nothing limits it"))
+                    process::spawn_with((this, times), spawn).expect("nothing limits it");
                 }
                 "ping" => {
-                    drop(process::spawn_with((this, times), ping).expect("nothing limits it"))
+                    process::spawn_with((this, times), ping).expect("nothing limits it");
                 }
                 other => panic!("`{other}` is no load"),
             }
