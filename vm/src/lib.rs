@@ -51,7 +51,7 @@ pub use engine::{Capacity, Ceiling, Profile};
 pub use environment::{Access, Config, Environment, Limits, PreopenError, SpawnError, Stdio};
 pub use host::{Call, Failure, Guest, Host};
 pub use journal::{Entry, Event, Journal};
-pub use lunatic_abi::{Errno, ExitKind, Limit};
+pub use lunatic_abi::{Errno, ExitKind, Limit, restart};
 pub use module::{EntryError, Module, ModuleError, Place};
 pub use observe::printable;
 pub use pipe::{

@@ -4,7 +4,7 @@
 //! must know the functions is a projection of these rows: the machine's linker glue, the guest library's `extern`
 //! blocks, the generated C header, the module that imports every row and the test that attacks every row. Beside it
 //! stand the numbers that cross the boundary ([`Errno`], [`ExitKind`], [`Limit`], [`MessageKind`]) and the layout of
-//! [`MessageHeader`].
+//! [`MessageHeader`]. The rule of restarts ([`restart`]) is here because guests, gateways and bridges all apply it.
 //!
 //! Guests of an older [`Generation`] find the functions of a second, small table, [`for_each_older_host_function!`].
 //!
@@ -29,6 +29,7 @@ extern crate alloc;
 
 mod c_header;
 mod older;
+pub mod restart;
 pub mod spark;
 pub mod sqlite;
 mod table;

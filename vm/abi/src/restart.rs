@@ -1,0 +1,174 @@
+//! When something that failed is started again: plain data, without a clock.
+//!
+//! The limit is Erlang's, from the chapter "Maximum Restart Intensity" of OTP's *Supervisor Behaviour*: if more than
+//! `restarts` restarts occur `within` a period, the supervisor gives up. Delays between restarts are an addition.
+//!
+//! Whoever applies the rule passes the time in, as the time since some origin of its own.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+/// How many restarts are allowed, and in how long. One more gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intensity {
+    /// Erlang's `intensity` (`MaxR`).
+    pub restarts: usize,
+    /// Erlang's `period` (`MaxT`).
+    pub within: Duration,
+}
+
+/// How long each restart is delayed. The default is never to wait.
+///
+/// ```
+/// use core::time::Duration;
+/// use lunatic_abi::restart::Backoff;
+///
+/// let [first, most] = [100, 300].map(Duration::from_millis);
+/// let backoff = Backoff { immediate: 1, first, most };
+/// let delays = [0, 1, 2, 3].map(|failures| backoff.delay(failures).as_millis());
+/// assert_eq!(delays, [0, 100, 200, 300]);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backoff {
+    /// How many restarts in a row are not delayed at all.
+    pub immediate: u32,
+    /// The first delay. Each further one is twice as long.
+    pub first: Duration,
+    /// The longest delay.
+    pub most: Duration,
+}
+
+impl Backoff {
+    /// Returns the delay before the restart that follows `failures` earlier failures.
+    pub fn delay(&self, failures: u32) -> Duration {
+        let Some(doublings) = failures.checked_sub(self.immediate) else {
+            return Duration::ZERO;
+        };
+        let times = 2u32.saturating_pow(doublings);
+        self.first.saturating_mul(times).min(self.most)
+    }
+}
+
+/// What follows a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Start it again, after a delay.
+    Restart {
+        /// The delay.
+        after: Duration,
+    },
+    /// Leave it: it failed too often.
+    GiveUp,
+}
+
+/// The failures within the last period, which decide whether and when the next restart happens.
+#[derive(Clone, Debug)]
+pub struct Restarts {
+    intensity: Intensity,
+    backoff: Backoff,
+    recent: VecDeque<Duration>,
+}
+
+impl Restarts {
+    /// Creates a record without failures.
+    pub fn new(intensity: Intensity, backoff: Backoff) -> Self {
+        Self {
+            intensity,
+            backoff,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// Counts a failure and decides what follows. The delay grows with the failures within the period.
+    pub fn on_failure(&mut self, now: Duration) -> Decision {
+        let is_old = |&then: &Duration| now.saturating_sub(then) > self.intensity.within;
+        while self.recent.front().is_some_and(is_old) {
+            self.recent.pop_front();
+        }
+        let earlier = self.recent.len();
+        self.recent.push_back(now);
+        if earlier >= self.intensity.restarts {
+            return Decision::GiveUp;
+        }
+        let after = self
+            .backoff
+            .delay(u32::try_from(earlier).unwrap_or(u32::MAX));
+        Decision::Restart { after }
+    }
+}
+
+/// How many times in a row something failed before it ran for long. It delays restarts and never gives up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Streak(u32);
+
+impl Streak {
+    /// Counts a failure and returns the delay before the restart. If what failed had run for long, the streak starts anew.
+    pub fn on_failure(&mut self, had_run_for_long: bool, backoff: &Backoff) -> Duration {
+        let failures = if had_run_for_long { 0 } else { self.0 };
+        self.0 = failures.saturating_add(1);
+        backoff.delay(failures)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BACKOFF: Backoff = Backoff {
+        immediate: 1,
+        first: Duration::from_millis(100),
+        most: Duration::from_millis(300),
+    };
+
+    fn restarts(restarts: usize) -> Restarts {
+        let within = Duration::from_secs(10);
+        Restarts::new(Intensity { restarts, within }, BACKOFF)
+    }
+
+    fn after(milliseconds: u64) -> Decision {
+        Decision::Restart {
+            after: Duration::from_millis(milliseconds),
+        }
+    }
+
+    #[test]
+    fn delays_double_up_to_the_longest_and_one_failure_too_many_gives_up() {
+        let mut restarts = restarts(5);
+        let decisions =
+            [0, 1, 2, 3, 4, 10].map(|now| restarts.on_failure(Duration::from_secs(now)));
+        let expected = [after(0), after(100), after(200), after(300), after(300)];
+        assert_eq!(decisions[..5], expected);
+        assert_eq!(decisions[5], Decision::GiveUp);
+    }
+
+    #[test]
+    fn failures_before_the_period_do_not_count() {
+        let mut restarts = restarts(1);
+        for round in 0..100 {
+            let now = Duration::from_secs(11 * round);
+            assert_eq!(restarts.on_failure(now), after(0));
+        }
+        assert!(restarts.recent.len() <= 2);
+    }
+
+    #[test]
+    fn nothing_is_restarted_if_no_restart_is_allowed() {
+        assert_eq!(restarts(0).on_failure(Duration::ZERO), Decision::GiveUp);
+    }
+
+    #[test]
+    fn a_streak_ends_after_a_long_run() {
+        let mut streak = Streak::default();
+        let mut delay =
+            |had_run_for_long| streak.on_failure(had_run_for_long, &BACKOFF).as_millis();
+        assert_eq!([false; 4].map(&mut delay), [0, 100, 200, 300]);
+        assert!((0..100).all(|_| delay(false) == 300), "nothing overflows");
+        assert_eq!([true, false, true].map(delay), [0, 100, 0]);
+    }
+
+    #[test]
+    fn without_a_backoff_nothing_waits() {
+        let mut streak = Streak::default();
+        assert!((0..100).all(|_| streak.on_failure(false, &Backoff::default()).is_zero()));
+    }
+}
