@@ -43,7 +43,8 @@ mod worker;
 pub use argument::{Answer, Argument};
 pub use bridge::{Bridge, Builder};
 pub use error::{CallError, InstanceError, LoadError};
-pub use worker::{Event, Intensity, Worker, WorkerBuilder, WorkerError};
+pub use lunatic_vm::restart::{Backoff, Intensity};
+pub use worker::{Event, Worker, WorkerBuilder, WorkerError};
 
 /// The snippets of the README compile as they stand.
 #[cfg(doctest)]

@@ -1,9 +1,6 @@
 //! A bridge that is watched over, and that watches its file.
 
-mod restarts;
 mod watch;
-
-pub use restarts::Intensity;
 
 use crate::bridge::within;
 use crate::file::read_regular;
@@ -12,8 +9,8 @@ use async_channel::{Receiver, Sender};
 use async_io::Timer;
 use async_lock::RwLock;
 use futures_lite::future::block_on;
+use lunatic_vm::restart::{Backoff, Decision, Intensity, Restarts};
 use lunatic_vm::{Exit, Module};
-use restarts::{Crashes, Decision};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -63,10 +60,11 @@ pub struct Worker {
 }
 
 /// What a worker is made with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct WorkerBuilder {
     bridge: Builder,
     intensity: Intensity,
+    backoff: Backoff,
     required: Option<Vec<String>>,
 }
 
@@ -112,7 +110,8 @@ struct Shared {
     builder: WorkerBuilder,
     /// Locked for writing while one version takes over from another.
     current: RwLock<Current>,
-    crashes: Mutex<Crashes>,
+    started: Instant,
+    crashes: Mutex<Restarts>,
     /// The content of the file that was refused last, where it could be read, and why: it is not tried or told twice.
     refused: Mutex<Option<(Option<blake3::Hash>, String)>>,
     subscribers: Mutex<Vec<Sender<Event>>>,
@@ -129,6 +128,24 @@ struct Current {
     has_stopped: bool,
 }
 
+impl Default for WorkerBuilder {
+    fn default() -> WorkerBuilder {
+        WorkerBuilder {
+            bridge: Builder::default(),
+            intensity: Intensity {
+                restarts: 10,
+                within: Duration::from_secs(60),
+            },
+            backoff: Backoff {
+                immediate: 1,
+                first: Duration::from_millis(10),
+                most: Duration::from_secs(1),
+            },
+            required: None,
+        }
+    }
+}
+
 impl WorkerBuilder {
     /// Sets how the bridges are made.
     pub fn bridge(mut self, builder: Builder) -> WorkerBuilder {
@@ -136,9 +153,15 @@ impl WorkerBuilder {
         self
     }
 
-    /// Sets how often instances may crash.
+    /// Sets how often instances may crash before the worker stops: by default 10 times in a minute.
     pub fn intensity(mut self, intensity: Intensity) -> WorkerBuilder {
         self.intensity = intensity;
+        self
+    }
+
+    /// Sets how long calls wait after a crash: by default not at all after the first, then 10 ms, up to a second.
+    pub fn backoff(mut self, backoff: Backoff) -> WorkerBuilder {
+        self.backoff = backoff;
         self
     }
 
@@ -173,9 +196,10 @@ impl WorkerBuilder {
         };
         let shared = Arc::new(Shared {
             file,
+            started: Instant::now(),
+            crashes: Mutex::new(self.restarts()),
             builder: self,
             current: RwLock::new(current),
-            crashes: Mutex::default(),
             refused: Mutex::default(),
             subscribers: Mutex::default(),
         });
@@ -195,6 +219,10 @@ impl WorkerBuilder {
             shared,
             _watch: Arc::new(watch),
         })
+    }
+
+    fn restarts(&self) -> Restarts {
+        Restarts::new(self.intensity, self.backoff)
     }
 
     /// Makes the bridge of a version, if it has what it must have.
@@ -383,10 +411,10 @@ impl Shared {
         let now = Instant::now();
         let decision = {
             let mut crashes = self.crashes.lock().unwrap_or_else(PoisonError::into_inner);
-            crashes.crashed(now, &self.builder.intensity)
+            crashes.on_failure(now.saturating_duration_since(self.started))
         };
         match decision {
-            Decision::Restart(pause) => current.pause = now.checked_add(pause),
+            Decision::Restart { after } => current.pause = now.checked_add(after),
             Decision::GiveUp => {
                 current.has_stopped = true;
                 drop(current);
@@ -431,7 +459,7 @@ impl Shared {
                 pause: None,
                 has_stopped: false,
             };
-            *self.crashes.lock().unwrap_or_else(PoisonError::into_inner) = Crashes::default();
+            *self.crashes.lock().unwrap_or_else(PoisonError::into_inner) = self.builder.restarts();
             *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         log::info!(

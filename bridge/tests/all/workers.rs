@@ -1,6 +1,6 @@
 //! Workers: crashes and new versions.
 
-use lunatic_bridge::{Event, Intensity, Worker, WorkerError};
+use lunatic_bridge::{Backoff, Event, Intensity, Worker, WorkerError};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -333,12 +333,12 @@ fn instances_that_crash_too_often_stop_the_worker_until_the_file_changes() {
     let place = Place::new();
     place.write(module(1, ""));
     let intensity = Intensity {
-        most: 2,
-        pause: Duration::ZERO,
-        ..Intensity::default()
+        restarts: 2,
+        within: Duration::from_secs(60),
     };
     let worker = Worker::builder()
         .intensity(intensity)
+        .backoff(Backoff::default())
         .start(place.file())
         .expect("the module is one");
     let events = worker.events();

@@ -1,6 +1,6 @@
 //! What a bridge or a worker is made with, as Elixir says it: a map in which everything has been checked and filled in.
 
-use lunatic_bridge::{Bridge, Builder, Intensity, Worker, WorkerBuilder};
+use lunatic_bridge::{Backoff, Bridge, Builder, Intensity, Worker, WorkerBuilder};
 use rustler::{Binary, Decoder, Error, NifMap, NifResult, Term};
 use std::time::Duration;
 
@@ -61,12 +61,16 @@ impl Options {
             worker = worker.requires(required.iter().map(String::as_str));
         }
         if let Some(crashes) = &self.intensity {
-            worker = worker.intensity(Intensity {
-                most: crashes.most,
-                period: Duration::from_millis(crashes.period),
-                pause: Duration::from_millis(crashes.pause),
-                longest_pause: Duration::from_millis(crashes.longest_pause),
-            });
+            let intensity = Intensity {
+                restarts: crashes.most,
+                within: Duration::from_millis(crashes.period),
+            };
+            let backoff = Backoff {
+                immediate: 1,
+                first: Duration::from_millis(crashes.pause),
+                most: Duration::from_millis(crashes.longest_pause),
+            };
+            worker = worker.intensity(intensity).backoff(backoff);
         }
         worker
     }
