@@ -1,9 +1,9 @@
 defmodule Mix.Tasks.Compile.WasmtubeNative do
   @moduledoc """
-  Compiles the native part with cargo, and puts the library where the package finds it.
+  Compiles the native part with cargo and installs the library where the package loads it from.
 
-  `WASMTUBE_CARGO` replaces what cargo is told, which is `build --release --package lunatic-elixir`; where cargo builds is
-  told by its own `CARGO_TARGET_DIR`.
+  `WASMTUBE_CARGO` sets the arguments of cargo, by default `build --release --package lunatic-elixir`, and
+  `CARGO_TARGET_DIR` where it builds.
   """
   use Mix.Task.Compiler
 
@@ -39,9 +39,9 @@ defmodule Mix.Tasks.Compile.WasmtubeNative do
          [_, file] <- Regex.run(~r/"filenames":\["([^"]*wasmtube\.(?:so|dylib|dll))"/, messages) do
       {:ok, file}
     else
-      {:cargo, nil} -> {:error, "there is no cargo; https://rustup.rs says how Rust is installed"}
-      {_messages, status} -> {:error, "`cargo #{Enum.join(arguments, " ")}` ended with status #{status}"}
-      nil -> {:error, "cargo built no library `wasmtube`; was `WASMTUBE_CARGO` meant so?"}
+      {:cargo, nil} -> {:error, "cargo is not installed; see https://rustup.rs for how to install Rust"}
+      {_messages, status} -> {:error, "`cargo #{Enum.join(arguments, " ")}` exited with status #{status}"}
+      nil -> {:error, "cargo built no library `wasmtube`; check `WASMTUBE_CARGO`"}
     end
   end
 
@@ -54,7 +54,7 @@ defmodule Mix.Tasks.Compile.WasmtubeNative do
     end
   end
 
-  # A node that has the library loaded keeps the file it loaded: the new one gets its name, not its place.
+  # Renamed into place, as a node that has loaded the library keeps using the old file.
   defp install(built, library) do
     File.cp!(built, library <> ".new")
     File.rename!(library <> ".new", library)

@@ -1,4 +1,4 @@
-//! What crosses in a call, on its way in and out.
+//! What goes into a call and what comes out of it.
 
 use crate::CallError;
 use serde::Serialize;
@@ -11,7 +11,7 @@ pub enum Argument {
     Json(Vec<u8>),
     /// Bytes, as they are.
     Bytes(Vec<u8>),
-    /// An image: its bytes, as they are, and its size in pixels. What the bytes mean is between caller and function.
+    /// An image: its bytes, as they are, and its size in pixels. Caller and function agree on what the bytes mean.
     Image {
         /// The bytes, of pixels or of a file.
         bytes: Vec<u8>,
@@ -23,12 +23,11 @@ pub enum Argument {
 }
 
 impl Argument {
-    /// Makes the argument of a value. Values inside of values take the caller's stack, which serde, unlike where it reads,
-    /// does not bound.
+    /// Serializes a value. Nested values use the caller's stack; serde bounds the depth only when it deserializes.
     ///
     /// # Errors
     ///
-    /// [`CallError::Argument`] where it cannot be JSON, such as a map whose keys are no texts.
+    /// [`CallError::Argument`] if JSON cannot express the value, such as a map whose keys are not strings.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Argument, CallError> {
         serde_json::to_vec(value)
             .map(Argument::Json)
@@ -42,11 +41,11 @@ impl Argument {
         }
     }
 
-    /// Returns how many bytes of memory the guest may look at. Of an image that is decided by its size, whatever was given.
+    /// Returns how many bytes of memory the guest may access. For an image its size decides, however few bytes were given.
     pub(crate) fn room(&self) -> u64 {
         let bytes = self.bytes().len() as u64;
         match self {
-            // Four bytes are the most that a pixel has in the formats of the field.
+            // Common formats have at most four bytes per pixel.
             Argument::Image { width, height, .. } => {
                 let pixels = u64::from(*width) * u64::from(*height);
                 bytes.max(pixels.saturating_mul(4))
@@ -59,31 +58,31 @@ impl Argument {
 /// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// A value, as JSON that was not looked at yet.
+    /// A value, as JSON that has not been parsed yet.
     Json(Vec<u8>),
     /// Bytes, as they are.
     Bytes(Vec<u8>),
 }
 
 impl Answer {
-    /// Reads the value.
+    /// Parses the value.
     ///
     /// # Errors
     ///
-    /// [`CallError::Answer`] where it is no JSON, no value of this type, nested deeper than 128, or bytes.
+    /// [`CallError::Answer`] if it is bytes, not JSON, not a value of this type, or nested deeper than 128 levels.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, CallError> {
         match self {
             Answer::Json(bytes) => {
                 serde_json::from_slice(bytes).map_err(|error| CallError::Answer(error.to_string()))
             }
             Answer::Bytes(bytes) => Err(CallError::Answer(format!(
-                "it is {} bytes and no JSON",
+                "it is {} bytes, not JSON",
                 bytes.len()
             ))),
         }
     }
 
-    /// Returns the bytes: of JSON the text.
+    /// Returns the bytes, or the text of the JSON.
     pub fn into_bytes(self) -> Vec<u8> {
         match self {
             Answer::Json(bytes) | Answer::Bytes(bytes) => bytes,

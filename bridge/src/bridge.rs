@@ -16,13 +16,13 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// A module, ready to be called. Cheap to clone; can be called from any number of threads at once.
+/// A module, ready to be called. Cheap to clone; any number of threads can call it at once.
 ///
-/// Calls wait for an instance where all are busy. With one instance, which is the default, they run one after the other, and
-/// what a function leaves in its memory is there for the next call; with [more](Builder::instances), each call finds one of
-/// several memories. A call that traps, reaches a limit or is given up ends its instance, and the next one finds a new one.
+/// Calls wait while all instances are busy. With one instance, the default, they run one after another, and what a function
+/// leaves in its memory is there for the next call; with [more](Builder::instances), a call gets any one of several memories.
+/// A call that traps, reaches a limit or is abandoned ends its instance, and the next call gets a new one.
 ///
-/// Every call has a blocking form and one that is a future. Dropping the future ends the call.
+/// Every call has a blocking and an asynchronous form. Dropping the future ends the call.
 ///
 /// ```
 /// use lunatic_bridge::{Bridge, CallError};
@@ -45,7 +45,7 @@ pub struct Bridge {
     _vm: Vm,
 }
 
-/// What a bridge is made with.
+/// Configures a bridge.
 #[derive(Clone, Debug)]
 pub struct Builder {
     vm: Option<Vm>,
@@ -55,7 +55,7 @@ pub struct Builder {
     memory: Option<u64>,
     index: Option<u32>,
     allowed: Vec<String>,
-    patience: Duration,
+    start_timeout: Duration,
 }
 
 impl Default for Builder {
@@ -68,75 +68,74 @@ impl Default for Builder {
             memory: None,
             index: None,
             allowed: Vec::new(),
-            patience: Duration::from_secs(10),
+            start_timeout: Duration::from_secs(10),
         }
     }
 }
 
 impl Builder {
-    /// Runs the instances on this machine. Without it, all bridges of a program share one.
+    /// Runs the instances on this machine. By default all bridges of a program share one.
     pub fn vm(mut self, vm: Vm) -> Builder {
         self.vm = Some(vm);
         self
     }
 
-    /// Serves at most so many calls at the same time, each by an instance with a memory of its own. 1 by default.
+    /// Sets how many calls are served at the same time, each by an instance with its own memory. 1 by default.
     ///
     /// # Panics
     ///
-    /// Where it is 0.
+    /// Panics if it is 0.
     pub fn instances(mut self, instances: usize) -> Builder {
-        assert!(instances > 0, "without an instance no call is served");
+        assert!(instances > 0, "a bridge needs at least one instance");
         self.instances = instances;
         self
     }
 
-    /// Ends every call after so long, the time that it waits for an instance included. Without it calls may take for ever.
+    /// Sets how long a call may take, including the time it waits for an instance. Unlimited by default.
     pub fn time(mut self, time: Duration) -> Builder {
         self.time = Some(time);
         self
     }
 
-    /// Lets every call compute so much, in units of 100,000 wasm instructions. The same call ends at the same point each
-    /// time; the code is slower for being counted. Without it calls may compute for ever.
+    /// Limits what a call may compute, in units of 100,000 wasm instructions. The same call ends at the same point every
+    /// time; counting slows the code down. Unlimited by default.
     pub fn compute(mut self, units: u64) -> Builder {
         self.compute = units;
         self
     }
 
-    /// Lets every instance have so many bytes of memory. 256 MiB by default.
+    /// Limits the memory of each instance, in bytes. 256 MiB by default.
     pub fn memory(mut self, bytes: u64) -> Builder {
         self.memory = Some(bytes);
         self
     }
 
-    /// Writes arguments to this address, whatever lies there: it is for modules that expect them at one place. Without it
-    /// they get memory of their own. A module that exports `lunatic_alloc` decides itself.
+    /// Writes arguments to this address, whatever is there, for modules that expect them at a fixed one. By default
+    /// arguments get memory of their own. A module that exports `lunatic_alloc` decides for itself.
     pub fn index(mut self, index: u32) -> Builder {
         self.index = Some(index);
         self
     }
 
-    /// Grants the host functions whose `namespace::name` begins with this, such as `wasi_snapshot_preview1::`. None are
-    /// granted without it.
+    /// Grants the host functions whose `namespace::name` starts with this, such as `wasi_snapshot_preview1::`. None are
+    /// granted by default.
     pub fn allow(mut self, prefix: &str) -> Builder {
         self.allowed.push(prefix.to_string());
         self
     }
 
-    /// Gives every instance so long to begin, which is to come back from its start function and from `_initialize`. 10 s by
-    /// default.
+    /// Sets how long an instance may take to start, that is, to return from its start function and from `_initialize`.
+    /// 10 s by default.
     pub fn start_within(mut self, time: Duration) -> Builder {
-        self.patience = time;
+        self.start_timeout = time;
         self
     }
 
-    /// Makes a bridge of the module in a file, as wasm or wat.
+    /// Makes a bridge of the module in a file, as wasm or wat. Blocks while it compiles, for milliseconds to seconds.
     ///
     /// # Errors
     ///
-    /// [`LoadError`] where the file cannot be read, is no module or cannot be instantiated. Compiling blocks, for
-    /// milliseconds to seconds.
+    /// [`LoadError`] if the file cannot be read, is not a module or cannot be instantiated.
     pub fn from_file(&self, path: impl AsRef<Path>) -> Result<Bridge, LoadError> {
         let path = path.as_ref();
         let bytes = file::read(path)?;
@@ -175,9 +174,9 @@ impl Builder {
             vm.environment(config),
             self.index,
             self.instances,
-            self.patience,
+            self.start_timeout,
         );
-        match block_on(pool.begin()) {
+        match block_on(pool.start()) {
             Ok(()) => Ok(Bridge {
                 pool,
                 time: self.time,
@@ -185,12 +184,12 @@ impl Builder {
             }),
             Err(CallError::Instance(error)) => Err(error.into()),
             Err(CallError::Ended(exit)) => Err(InstanceError::Ended(exit).into()),
-            Err(other) => unreachable!("nothing was called: {other}"),
+            Err(other) => unreachable!("no function was called: {other}"),
         }
     }
 }
 
-/// Drops a call that takes longer.
+/// Drops a call that takes longer than `time`.
 pub(crate) async fn within<E: From<CallError>>(
     time: Duration,
     call: impl Future<Output = Result<Answer, E>>,
@@ -202,19 +201,19 @@ pub(crate) async fn within<E: From<CallError>>(
     call.or(time_is_over).await
 }
 
-/// Returns what the module in a file is called in reports.
+/// Returns the name of the module in a file, for reports.
 pub(crate) fn name(file: &Path) -> Cow<'_, str> {
     file.file_stem()
         .map_or("module".into(), |name| name.to_string_lossy())
 }
 
-/// Returns the machine of all bridges that have none of their own. It lives as long as the program: without calls it costs
-/// address space and nothing else.
+/// Returns the machine that bridges without their own share. It lives as long as the program; idle, it costs only address
+/// space.
 fn shared_machine() -> Result<Vm, BuildError> {
     static SHARED: Mutex<Option<Vm>> = Mutex::new(None);
     let mut shared = SHARED
         .lock()
-        .expect("nothing panics while it holds this lock");
+        .expect("nothing panics while holding this lock");
     if let Some(vm) = &*shared {
         return Ok(vm.clone());
     }
@@ -222,7 +221,7 @@ fn shared_machine() -> Result<Vm, BuildError> {
 }
 
 impl Bridge {
-    /// Returns what a bridge can be made with.
+    /// Returns a builder with the defaults.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -245,12 +244,12 @@ impl Bridge {
         Bridge::builder().from_bytes(bytes)
     }
 
-    /// Calls a function with a value and returns the value that it answers with. Both cross as JSON: what JSON does not know,
-    /// such as a number that is none, arrives as `null`.
+    /// Calls a function with a value and returns its answer. Both are passed as JSON: what JSON cannot express, such as NaN,
+    /// arrives as `null`.
     ///
     /// # Errors
     ///
-    /// [`CallError`] says what went wrong; the bridge can be used as before.
+    /// [`CallError`] says what went wrong; the bridge remains usable.
     pub fn call<A, R>(&self, function: &str, argument: &A) -> Result<R, CallError>
     where
         A: Serialize + ?Sized,
@@ -282,7 +281,7 @@ impl Bridge {
         .json()
     }
 
-    /// Calls a function with bytes and returns the bytes that it answers with.
+    /// Calls a function with bytes and returns the bytes of its answer.
     ///
     /// # Errors
     ///
@@ -314,7 +313,7 @@ impl Bridge {
         self.begin(function, argument).await
     }
 
-    /// Begins a call: it has its place in the queue when this returns, and the future waits for the answer.
+    /// Begins a call. It is in the queue when this returns; the future waits for the answer.
     pub(crate) fn begin(
         &self,
         function: &str,
@@ -329,7 +328,7 @@ impl Bridge {
         }
     }
 
-    /// Calls a function, for so long at most, whatever the bridge was made with. Dropping the future ends the call.
+    /// Calls a function with a time limit that replaces the bridge's. Dropping the future ends the call.
     ///
     /// # Errors
     ///

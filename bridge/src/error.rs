@@ -17,28 +17,28 @@ pub enum LoadError {
         /// Why.
         error: std::io::Error,
     },
-    /// It is no module that the machine runs.
+    /// It is not a module that the machine can run.
     #[error(transparent)]
     Module(#[from] ModuleError),
     /// The machine cannot be set up.
     #[error(transparent)]
     Machine(#[from] BuildError),
-    /// A function that was asked for is not there.
-    #[error("the module exports no function `{wanted}`; it has {}", list(.there))]
+    /// A required function is missing.
+    #[error("the module exports no function `{wanted}`; it has {}", list(.exported))]
     Missing {
         /// The function.
         wanted: String,
-        /// What there is.
-        there: Vec<String>,
+        /// The functions that it exports.
+        exported: Vec<String>,
     },
-    /// A function has another type than in the version before.
-    #[error("the function `{function}` was {then} and is {now} now")]
+    /// A function's type differs from that in the previous version.
+    #[error("the function `{function}` was {then} and is now {now}")]
     Changed {
         /// The function.
         function: String,
-        /// Its type in the version before.
+        /// Its type in the previous version.
         then: String,
-        /// Its type now.
+        /// Its present type.
         now: String,
     },
     /// The file cannot be watched.
@@ -54,58 +54,58 @@ pub enum LoadError {
     Instance(#[from] InstanceError),
 }
 
-/// Why there is no instance.
+/// Why an instance could not be made.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstanceError {
     /// It was refused.
     #[error("{0}")]
     Refused(Arc<SpawnError>),
-    /// It ended while it was made.
+    /// It ended while it was starting.
     #[error("it {0}")]
     Ended(Exit),
-    /// It did not begin in time, and was killed.
+    /// It did not start in time and was killed.
     #[error("its start function did not return within {0:?}")]
     Late(Duration),
 }
 
-/// Why a call brought no result.
+/// Why a call returned no result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The argument cannot be JSON.
-    #[error("the argument cannot be JSON: {0}")]
+    /// The argument cannot be expressed as JSON.
+    #[error("the argument cannot be expressed as JSON: {0}")]
     Argument(#[source] serde_json::Error),
     /// The argument does not fit the guest's memory.
     #[error(
-        "the argument needs {wanted} bytes of the guest's memory, which has {size} and may not grow so far"
+        "the argument needs {wanted} bytes of the guest's memory, which has {size} and may not grow that far"
     )]
     TooLarge {
-        /// How many bytes, as far as they can be counted.
+        /// How many bytes it needs, saturating.
         wanted: u64,
-        /// How large the memory is.
+        /// The size of the memory.
         size: u64,
     },
-    /// There is no such function, or it is none that can be called so.
+    /// There is no such function, or it takes other parameters.
     #[error("{0}")]
     Function(#[from] EntryError),
-    /// The function answered that it failed.
+    /// The function returned an error.
     #[error("the function failed: {0}")]
     Failed(String),
-    /// The instance ended in the call: it trapped, or reached a limit.
+    /// The call ended its instance: it trapped, or reached a limit.
     #[error("the call ended its instance, which {0}")]
     Ended(Exit),
-    /// The time was over. The instance that was at it has been ended.
+    /// The call took too long, and its instance was ended.
     #[error("the call took longer than {0:?}")]
     TimedOut(Duration),
-    /// The answer makes no sense.
-    #[error("the answer of the function is wrong: {0}")]
+    /// The answer is malformed.
+    #[error("the function's answer is malformed: {0}")]
     Answer(String),
     /// No instance could be made.
     #[error("no instance of the module can be made: {0}")]
     Instance(#[from] InstanceError),
-    /// Too many calls wait for an instance already.
-    #[error("{0} calls wait for an instance already")]
+    /// Too many calls are already waiting for an instance.
+    #[error("{0} calls are already waiting for an instance")]
     Busy(usize),
 }
 

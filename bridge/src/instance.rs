@@ -1,33 +1,33 @@
-//! One instance, and how a call crosses into its memory and back.
+//! One instance, and how arguments get into its memory and results out of it.
 
 use crate::{Answer, Argument, CallError};
 use lunatic_vm::{Exit, FuncType, Live, Module, Val, ValType};
 use std::collections::HashMap;
 
-/// What a result that is found by a 64-bit number begins with.
+/// The first byte of a result that is returned as an address and a length.
 mod kind {
     pub(super) const JSON: u8 = 0;
     pub(super) const BYTES: u8 = 1;
     pub(super) const ERROR: u8 = 2;
 }
 
-/// How much longer than its argument a result that overwrites it may be, at least, in bytes.
+/// How much longer than its argument a result that overwrites it may always be, in bytes.
 const ROOM: u64 = 64 << 10;
 
-/// The function by which a module gives room: length in, address out; 0 where there is none.
+/// The function by which a module allocates room: length in, address out; 0 if there is none.
 const ALLOCATE: &str = "lunatic_alloc";
-/// The one by which it takes room back: address and length.
+/// The function that frees it: address and length.
 const FREE: &str = "lunatic_free";
 
-/// What a library of the kind that WASI calls a reactor wants to be called first.
+/// The function that a WASI reactor expects to be called first.
 const INITIALIZE: &str = "_initialize";
 
-/// How the result of a function is found.
+/// How a function returns its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Convention {
-    /// It overwrites the argument; its length is returned.
+    /// It overwrites the argument, and its length is returned.
     InPlace,
-    /// Its address and its length are returned; the argument's room is the guest's from the call on.
+    /// Its address and length are returned, and the guest owns the argument's memory from the call on.
     Elsewhere,
 }
 
@@ -42,16 +42,16 @@ impl Convention {
     }
 }
 
-/// What is remembered of an instance between calls.
+/// What the host keeps about an instance between calls.
 pub(crate) struct Instance {
     module: Module,
-    /// Where arguments are written, where the embedder has decided that.
+    /// Where arguments are written, if the embedder chose the address.
     index: Option<u32>,
     can_allocate: bool,
     can_free: bool,
     /// Pages that were added to the memory for arguments and results.
     area: Option<Area>,
-    /// What is known of functions that were called. Never more than the module exports.
+    /// The functions that were called, at most those that the module exports.
     functions: HashMap<Box<str>, Signature>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Instance {
 #[derive(Clone, Copy)]
 struct Signature {
     parameters: usize,
-    /// `None` where nothing is known to return so.
+    /// `None` if the result type matches no convention.
     convention: Option<Convention>,
 }
 
@@ -89,8 +89,8 @@ impl Instance {
         }
     }
 
-    /// Does what the module wants to be done before anything is called.
-    pub(crate) async fn begin(&self, live: &mut Live) -> Result<(), Exit> {
+    /// Runs the module's initializer, if it has one.
+    pub(crate) async fn initialize(&self, live: &mut Live) -> Result<(), Exit> {
         match self.module.function(INITIALIZE) {
             Some(ty) if ty.params().len() == 0 => live
                 .call(INITIALIZE, &[])
@@ -101,7 +101,7 @@ impl Instance {
         }
     }
 
-    /// Calls a function. Where the error is [`CallError::Ended`], the instance is of no use any more.
+    /// Calls a function. After [`CallError::Ended`] the instance must not be used.
     pub(crate) async fn call(
         &mut self,
         live: &mut Live,
@@ -120,20 +120,21 @@ impl Instance {
             .signature(function)
             .filter(|known| known.parameters == parameters.len())
         else {
-            // The call itself says what is wrong with that.
+            // The call itself reports what is wrong.
             return Err(live
                 .call(function, &parameters)
                 .await
                 .map_err(ended)
-                .expect_err("it cannot be called so"));
+                .expect_err("the parameters do not match the function's type"));
         };
         let convention = signature.convention.ok_or_else(|| {
             CallError::Answer(
-                "it returns neither 32 bits, a length, nor 64, an address and a length".to_string(),
+                "it returns neither an i32 (a length) nor an i64 (an address and a length)"
+                    .to_string(),
             )
         })?;
-        let (index, room) = self.place(live, argument, convention).await?;
-        live.write(index, bytes).map_err(misplaced)?;
+        let (index, room) = self.reserve(live, argument, convention).await?;
+        live.write(index, bytes).map_err(out_of_bounds)?;
         parameters[0] = Val::I32(index.cast_signed());
 
         match live.call(function, &parameters).await.map_err(ended)?[..] {
@@ -141,14 +142,14 @@ impl Instance {
                 let length = usize::try_from(length).map_err(|_| {
                     CallError::Answer(format!("it returned {length} as the length of its result"))
                 })?;
-                let json = live.read(index, length).map_err(misplaced)?;
+                let json = live.read(index, length).map_err(out_of_bounds)?;
                 if self.can_allocate {
                     self.free(live, index, room).await?;
                 }
                 Ok(Answer::Json(json))
             }
             [Val::I64(found)] => self.fetch(live, found.cast_unsigned()).await,
-            _ => unreachable!("the function's type was looked at"),
+            _ => unreachable!("the convention was derived from the function's type"),
         }
     }
 
@@ -165,19 +166,19 @@ impl Instance {
         Some(signature)
     }
 
-    /// Reads a result by its address and length, and gives its room back.
+    /// Reads a result at its address, and frees its memory.
     async fn fetch(&self, live: &mut Live, found: u64) -> Result<Answer, CallError> {
         let (address, length) = ((found >> 32) as u32, found as u32);
         if length == 0 {
             return Err(CallError::Answer(
-                "it is empty, and its first byte was to say what it is".to_string(),
+                "it is empty, but must start with a byte that says what it is".to_string(),
             ));
         }
-        let kind = live.read(address, 1).map_err(misplaced)?[0];
-        // Where the first byte is the last of all addresses there is no rest, and reading none is right there too.
+        let kind = live.read(address, 1).map_err(out_of_bounds)?[0];
+        // If the first byte is at the last address there is nothing after it, and this reads zero bytes.
         let bytes = live
             .read(address.saturating_add(1), length as usize - 1)
-            .map_err(misplaced)?;
+            .map_err(out_of_bounds)?;
         self.free(live, address, length).await?;
         match kind {
             kind::JSON => Ok(Answer::Json(bytes)),
@@ -186,7 +187,7 @@ impl Instance {
                 String::from_utf8_lossy(&bytes).into_owned(),
             )),
             other => Err(CallError::Answer(format!(
-                "its first byte is {other}, which means nothing"
+                "its first byte is {other}, which has no meaning"
             ))),
         }
     }
@@ -206,8 +207,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Finds room for the argument, and for a result that overwrites it. Returns where it is, and how much.
-    async fn place(
+    /// Finds room for the argument, and for a result that overwrites it. Returns its address and length.
+    async fn reserve(
         &mut self,
         live: &mut Live,
         argument: &Argument,
@@ -231,7 +232,7 @@ impl Instance {
             };
         }
         if let Some(index) = self.index {
-            // The embedder knows what lies there; the memory must only reach so far.
+            // The embedder knows what is there; the memory only has to be large enough.
             let end = u64::from(index) + argument.room();
             return if grow(live, end).await {
                 Ok((index, length))
@@ -242,7 +243,7 @@ impl Instance {
         if let Some(area) = self.area.filter(|area| area.length >= room) {
             return Ok((area.start, length));
         }
-        // At least twice what there was, so that growing arguments do not fill the memory with what they left.
+        // At least twice the previous area, so that growing arguments do not fill the memory with abandoned ones.
         let wanted = self.area.map_or(room, |area| room.max(area.length * 2));
         let start = u32::try_from(size).map_err(|_| too_large(size + wanted))?;
         if !grow(live, size + wanted).await {
@@ -256,7 +257,7 @@ impl Instance {
     }
 }
 
-/// Makes the memory so large at least; says whether it is.
+/// Grows the memory to at least `size` bytes. Returns false if it cannot.
 async fn grow(live: &mut Live, size: u64) -> bool {
     match usize::try_from(size) {
         Ok(size) => live.grow_memory(size).await,
@@ -264,11 +265,11 @@ async fn grow(live: &mut Live, size: u64) -> bool {
     }
 }
 
-fn misplaced(error: lunatic_vm::OutOfBounds) -> CallError {
+fn out_of_bounds(error: lunatic_vm::OutOfBounds) -> CallError {
     CallError::Answer(error.to_string())
 }
 
-/// Tells a function that cannot be called from one that ended its instance.
+/// Distinguishes a function that cannot be called from a call that ended its instance.
 fn ended(error: lunatic_vm::CallError) -> CallError {
     match error {
         lunatic_vm::CallError::Entry(error) => CallError::Function(error),

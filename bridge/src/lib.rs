@@ -1,9 +1,9 @@
 //! Host programs call functions of wasm modules.
 //!
 //! A [`Bridge`] is a module, ready to be called: with any value that serde knows, with an image, with bytes. The functions
-//! run as processes of the machine, so that none can take the host down, hold a core, or reach more memory and functions of
-//! the host than it was given; a call that traps or takes too long is an error, and the next one is served by a fresh
-//! instance. A [`Worker`] is a bridge that watches its file: a new version takes over as soon as it has proven to work.
+//! run as processes of the machine, so none can take the host down, hold a core, or reach memory or host functions that it
+//! was not given; a call that traps or takes too long is an error, and a fresh instance serves the next one. A [`Worker`] is
+//! a bridge that watches its file: a new version takes over once it has been shown to start.
 //!
 //! ```
 //! use lunatic_bridge::Bridge;
@@ -20,17 +20,17 @@
 //!
 //! # What a function looks like
 //!
-//! How arguments and results cross is decided by the function's type:
+//! The function's type decides how arguments and results are passed:
 //!
-//! * `(index, length) -> length`: the arguments are JSON, `length` bytes at `index`. The function writes its result, JSON
-//!   too, over them, and returns how long it is.
-//! * `(index, length, width, height) -> length`: the same for an image, whose bytes lie at `index`.
-//! * The same with a result of 64 bits: the address of the result in the upper half, its length in the lower. Its first byte
-//!   says what it is: 0 JSON, 1 bytes, 2 the text of an error. The attribute `#[lunatic::export]` of the guest library makes
-//!   such functions out of ordinary ones.
+//! * `(index, length) -> length`: the argument is JSON, `length` bytes at `index`. The function overwrites it with its
+//!   result, also JSON, and returns the result's length.
+//! * `(index, length, width, height) -> length`: the same for an image, whose bytes are at `index`.
+//! * The same with a 64-bit result: the upper half is the address of the result, the lower its length. The result's first
+//!   byte says what follows: 0 JSON, 1 bytes, 2 the text of an error. The guest library's attribute `#[lunatic::export]`
+//!   turns ordinary functions into such ones.
 //!
-//! A module that exports `lunatic_alloc` (and `lunatic_free`) is asked for room. For any other the machine gives the memory
-//! new pages, and what lies in the old ones is never overwritten.
+//! If a module exports `lunatic_alloc` (and `lunatic_free`), arguments go where it allocates room. Otherwise the memory is
+//! grown by new pages for them, and what is in the old ones is never overwritten.
 
 mod argument;
 mod bridge;
@@ -46,7 +46,7 @@ pub use error::{CallError, InstanceError, LoadError};
 pub use lunatic_vm::restart::{Backoff, Intensity};
 pub use worker::{Event, Worker, WorkerBuilder, WorkerError};
 
-/// The snippets of the README compile as they stand.
+/// Compiles the README's snippets.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

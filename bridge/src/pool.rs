@@ -1,8 +1,8 @@
 //! The instances of a module, and the calls that wait for them.
 //!
-//! An instance is a process that takes one call after the other from a queue that all share. It ends when a call ends it or
-//! when a caller gives up, and is followed by another where calls wait. So nothing runs that nobody called for, and one
-//! caller's trap is no other's.
+//! An instance is a process that takes one call after another from a queue that all instances share. It ends when a call ends
+//! it or its caller gives up, and another replaces it if calls are waiting. So nothing runs that nobody is waiting for, and one
+//! caller's trap does not affect another.
 
 use crate::error::InstanceError;
 use crate::instance::Instance;
@@ -18,31 +18,31 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-/// So many calls wait for an instance at most. Those that were given up count until an instance would have served them.
+/// At most this many calls wait for an instance. An abandoned call counts until an instance would have served it.
 const MAX_WAITING: usize = 1 << 16;
 
-/// What an instance is asked to do.
+/// What an instance is to do.
 enum Work {
-    /// Nothing: that it answers says that there is one.
-    Begin,
+    /// Nothing but answer, which proves that an instance could be made.
+    Start,
     Call {
         function: String,
         argument: Argument,
     },
 }
 
-/// Work on its way.
+/// Work in the queue.
 struct Job {
     order: Arc<Order>,
-    /// Its other end is dropped by a caller who has given up.
+    /// A caller that gives up drops the receiver.
     reply: oneshot::Sender<Result<Answer, CallError>>,
 }
 
-/// What a caller and the instance that serves the call both know of it.
+/// What a caller shares with the instance that serves its call.
 struct Order {
-    /// Until an instance takes it, or the caller gives up: an argument is not kept for nobody.
+    /// Set until an instance takes it or the caller gives up, so that no argument outlives its caller.
     work: Mutex<Option<Work>>,
-    /// The instance that took the work, for a caller who gets no reply.
+    /// The instance that took the work, for a caller that gets no reply.
     taken: OnceLock<Process>,
 }
 
@@ -55,7 +55,7 @@ impl Order {
     }
 }
 
-/// A caller who waits; takes the work back when it is dropped.
+/// A waiting caller. Takes the work back when dropped.
 struct Waiting {
     order: Arc<Order>,
     answer: oneshot::Receiver<Result<Answer, CallError>>,
@@ -71,7 +71,7 @@ impl Waiting {
     async fn answer(mut self) -> Result<Answer, CallError> {
         match (&mut self.answer).await {
             Ok(answer) => answer,
-            // The instance that had the call is gone without a word: it was killed.
+            // The instance went away without a reply: it was killed.
             Err(_) => Err(CallError::Ended(match self.order.taken.get() {
                 Some(instance) => instance.exited().await,
                 None => Exit::Killed,
@@ -80,7 +80,7 @@ impl Waiting {
     }
 }
 
-/// The instances of one module. They end when the last handle to the pool is gone.
+/// The instances of one module. They end when the last handle to the pool is dropped.
 #[derive(Clone)]
 pub(crate) struct Pool(Arc<Inner>);
 
@@ -88,17 +88,17 @@ struct Inner {
     module: Module,
     environment: Environment,
     index: Option<u32>,
-    /// The only sender: without it the instances have nothing to wait for.
+    /// The only sender: dropping it ends the instances.
     jobs: Sender<Job>,
     queue: Receiver<Job>,
-    /// Instances that wait for work, or are about to.
+    /// Instances that are waiting for work, or are about to.
     idle: Arc<AtomicUsize>,
     /// Instances alive.
     alive: Mutex<usize>,
-    /// At most so many of them.
+    /// The most instances alive at the same time.
     most: usize,
-    /// Each is killed that has not begun after so long.
-    patience: Duration,
+    /// An instance that has not started after this time is killed.
+    start_timeout: Duration,
 }
 
 impl Pool {
@@ -107,7 +107,7 @@ impl Pool {
         environment: Environment,
         index: Option<u32>,
         most: usize,
-        patience: Duration,
+        start_timeout: Duration,
     ) -> Pool {
         let (jobs, queue) = async_channel::unbounded();
         let (idle, alive) = (Arc::default(), Mutex::default());
@@ -120,7 +120,7 @@ impl Pool {
             idle,
             alive,
             most,
-            patience,
+            start_timeout,
         }))
     }
 
@@ -128,8 +128,8 @@ impl Pool {
         &self.0.module
     }
 
-    /// Has an instance call a function. The call has its place in the queue when this returns, and the future waits for the
-    /// answer. Dropping it ends the call, and the instance that is at it.
+    /// Has an instance call a function. The call is in the queue when this returns; the future waits for the answer.
+    /// Dropping it ends the call, and the instance that is serving it.
     pub(crate) fn call(
         &self,
         function: &str,
@@ -141,9 +141,9 @@ impl Pool {
         })
     }
 
-    /// Waits until there is an instance, to see whether one can be made.
-    pub(crate) async fn begin(&self) -> Result<(), CallError> {
-        self.ask(Work::Begin).await.map(drop)
+    /// Waits for an instance, to find out whether one can be made.
+    pub(crate) async fn start(&self) -> Result<(), CallError> {
+        self.ask(Work::Start).await.map(drop)
     }
 
     fn ask(&self, work: Work) -> impl Future<Output = Result<Answer, CallError>> + Send + use<> {
@@ -164,17 +164,18 @@ impl Pool {
             order: order.clone(),
             reply,
         };
-        self.0
-            .jobs
-            .try_send(job)
-            .unwrap_or_else(|_| unreachable!("the pool holds both ends of its queue"));
+        self.0.jobs.try_send(job).unwrap_or_else(|_| {
+            unreachable!(
+                "the pool holds the queue's only sender and a receiver, and the queue is unbounded"
+            )
+        });
         Inner::recruit(&self.0);
         Ok(Waiting { order, answer })
     }
 }
 
 impl Inner {
-    /// Makes one more instance where more work waits than instances do, and there may be more of them.
+    /// Makes one more instance if more work is waiting than instances are, and the limit allows it.
     fn recruit(inner: &Arc<Inner>) {
         {
             let mut alive = inner.alive();
@@ -184,12 +185,12 @@ impl Inner {
             *alive += 1;
             inner.idle.fetch_add(1, Ordering::SeqCst);
         }
-        let has_begun = Arc::new(AtomicBool::new(false));
+        let has_started = Arc::new(AtomicBool::new(false));
         let server = Server {
             instance: Instance::new(&inner.module, inner.index),
             queue: inner.queue.clone(),
             idle: inner.idle.clone(),
-            has_begun: has_begun.clone(),
+            has_started: has_started.clone(),
         };
         let drive = inner
             .environment
@@ -198,27 +199,27 @@ impl Inner {
             });
         match drive {
             Ok(process) => {
-                let patience = inner.patience;
+                let start_timeout = inner.start_timeout;
                 let inner = Arc::downgrade(inner);
-                look_after(watch(inner, process, has_begun, patience));
+                supervise(watch(inner, process, has_started, start_timeout));
             }
             Err(error) => {
                 inner.idle.fetch_sub(1, Ordering::SeqCst);
-                inner.left(&Err(InstanceError::Refused(Arc::new(error))));
+                inner.remove(&Err(InstanceError::Refused(Arc::new(error))));
             }
         }
     }
 
-    /// Counts an instance out. Where it never was one, and there is no other, those who wait are told why.
-    fn left(&self, was_one: &Result<(), InstanceError>) {
+    /// Counts an instance out. If it never started and there is no other, all waiting callers get the error.
+    fn remove(&self, started: &Result<(), InstanceError>) {
         let is_last = {
             let mut alive = self.alive();
             *alive -= 1;
             *alive == 0
         };
-        if let (Err(error), true) = (was_one, is_last) {
+        if let (Err(error), true) = (started, is_last) {
             while let Ok(job) = self.queue.try_recv() {
-                // A caller who has given up does not want to know.
+                // The caller may have given up.
                 let _ = job.reply.send(Err(CallError::Instance(error.clone())));
             }
         }
@@ -227,13 +228,13 @@ impl Inner {
     fn alive(&self) -> MutexGuard<'_, usize> {
         self.alive
             .lock()
-            .expect("nothing panics while it holds this lock")
+            .expect("nothing panics while holding this lock")
     }
 }
 
-/// Runs what watches an instance on a thread of its own. An executor that is anybody else's may be held up by a blocking call
-/// that waits for just that.
-fn look_after(watching: impl Future<Output = ()> + Send + 'static) {
+/// Runs a supervising future on a thread of its own. Any other executor may be blocked by a call that waits for just this
+/// future.
+fn supervise(watching: impl Future<Output = ()> + Send + 'static) {
     static EXECUTOR: Executor<'static> = Executor::new();
     static THREAD: Once = Once::new();
     THREAD.call_once(|| {
@@ -241,50 +242,50 @@ fn look_after(watching: impl Future<Output = ()> + Send + 'static) {
         let thread = std::thread::Builder::new().name("lunatic-calls".to_string());
         thread
             .spawn(run)
-            .expect("the system has room for one thread");
+            .expect("the system can start one more thread");
     });
     EXECUTOR.spawn(watching).detach();
 }
 
-/// Waits for the end of an instance, and has another made where work waits.
+/// Waits for the end of an instance, and makes another if work is waiting.
 ///
-/// An instance that never begins would keep those waiting who want to call it, and a core busy.
+/// An instance that does not start in time is killed: it would keep its callers waiting and a core busy.
 async fn watch(
     inner: Weak<Inner>,
     instance: Process,
-    has_begun: Arc<AtomicBool>,
-    patience: Duration,
+    has_started: Arc<AtomicBool>,
+    start_timeout: Duration,
 ) {
     let has_ended = async { Some(instance.exited().await) };
     let is_late = async {
-        Timer::after(patience).await;
+        Timer::after(start_timeout).await;
         None
     };
     let error = match has_ended.or(is_late).await {
         Some(exit) => InstanceError::Ended(exit),
-        None if has_begun.load(Ordering::SeqCst) => InstanceError::Ended(instance.exited().await),
+        None if has_started.load(Ordering::SeqCst) => InstanceError::Ended(instance.exited().await),
         None => {
             instance.kill();
             instance.exited().await;
-            InstanceError::Late(patience)
+            InstanceError::Late(start_timeout)
         }
     };
     let Some(inner) = inner.upgrade() else { return };
-    if has_begun.load(Ordering::SeqCst) {
-        inner.left(&Ok(()));
+    if has_started.load(Ordering::SeqCst) {
+        inner.remove(&Ok(()));
     } else {
         inner.idle.fetch_sub(1, Ordering::SeqCst);
-        inner.left(&Err(error));
+        inner.remove(&Err(error));
     }
     Inner::recruit(&inner);
 }
 
-/// What one instance does from its beginning to its end.
+/// What runs as an instance's process.
 struct Server {
     instance: Instance,
     queue: Receiver<Job>,
     idle: Arc<AtomicUsize>,
-    has_begun: Arc<AtomicBool>,
+    has_started: Arc<AtomicBool>,
 }
 
 /// Counts an instance as idle until it is dropped.
@@ -305,11 +306,11 @@ impl Drop for Idle {
 
 impl Server {
     async fn serve(mut self, live: &mut Live) -> Exit {
-        if let Err(exit) = self.instance.begin(live).await {
+        if let Err(exit) = self.instance.initialize(live).await {
             return exit;
         }
-        self.has_begun.store(true, Ordering::SeqCst);
-        // Who made it has counted it as idle already.
+        self.has_started.store(true, Ordering::SeqCst);
+        // `recruit` has already counted it as idle.
         let mut idle = Idle(self.idle.clone());
         loop {
             let received = self.queue.recv().await;
@@ -324,23 +325,23 @@ impl Server {
         }
     }
 
-    /// Does what is asked for. `Err` where the instance cannot go on.
+    /// Does one job. Returns `Err` if the instance cannot continue.
     async fn work(&mut self, live: &mut Live, job: Job) -> Result<(), Exit> {
         let Job { order, mut reply } = job;
-        // Set first, for a caller who sees that the work was taken and gets no reply.
+        // Set first, for a caller that sees the work taken and gets no reply.
         let _ = order.taken.set(live.process().clone());
         let Some(work) = order.take() else {
             return Ok(());
         };
         let answer = match work {
-            Work::Begin => Ok(Answer::Bytes(Vec::new())),
+            Work::Start => Ok(Answer::Bytes(Vec::new())),
             Work::Call { function, argument } => {
                 let answered = async { Some(self.instance.call(live, &function, &argument).await) };
                 let given_up = async {
                     reply.cancellation().await;
                     None
                 };
-                // An instance that was stopped in the middle is not called again.
+                // An instance that was interrupted is not called again.
                 answered.or(given_up).await.ok_or(Exit::Killed)?
             }
         };
@@ -348,7 +349,7 @@ impl Server {
             Err(CallError::Ended(exit)) => Err(exit.clone()),
             _ => Ok(()),
         };
-        // A caller may give up at the last moment.
+        // The caller may have given up meanwhile.
         let _ = reply.send(answer);
         ended
     }
@@ -367,8 +368,8 @@ mod tests {
         let vm = Vm::builder()
             .workers(1)
             .build()
-            .expect("the machine can be set up");
-        let module = vm.module("spin", SPIN).expect("the module is one");
+            .expect("the machine starts");
+        let module = vm.module("spin", SPIN).expect("the module is valid");
         let pool = Pool::new(
             module,
             vm.environment(vm.config()),
@@ -380,9 +381,9 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_given_up_before_an_instance_takes_it_keeps_no_argument() {
+    fn a_call_abandoned_before_an_instance_takes_it_keeps_no_argument() {
         let (_vm, pool) = pool();
-        block_on(pool.begin()).expect("an instance can be made");
+        block_on(pool.start()).expect("an instance can be made");
         let spinning = pool.call("spin", Argument::Bytes(Vec::new()));
         while !pool.0.queue.is_empty() {
             std::thread::yield_now();
@@ -392,15 +393,15 @@ mod tests {
             .0
             .queue
             .try_recv()
-            .expect("the only instance is at another call");
+            .expect("the only instance is busy with another call");
         assert!(job.order.take().is_none());
         drop(spinning);
     }
 
     #[test]
-    fn no_more_calls_wait_than_there_may() {
+    fn the_number_of_waiting_calls_is_bounded() {
         let (_vm, pool) = pool();
-        block_on(pool.begin()).expect("an instance can be made");
+        block_on(pool.start()).expect("an instance can be made");
         let _spinning = pool.call("spin", Argument::Bytes(Vec::new()));
         while !pool.0.queue.is_empty() {
             std::thread::yield_now();
@@ -408,8 +409,8 @@ mod tests {
         for _ in 0..MAX_WAITING {
             drop(pool.call("spin", Argument::Bytes(Vec::new())));
         }
-        let error =
-            block_on(pool.call("spin", Argument::Bytes(Vec::new()))).expect_err("there is no room");
+        let error = block_on(pool.call("spin", Argument::Bytes(Vec::new())))
+            .expect_err("the queue is full");
         assert!(matches!(error, CallError::Busy(MAX_WAITING)), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! A bridge that is watched over, and that watches its file.
+//! A supervised bridge that follows its file.
 
 mod watch;
 
@@ -18,26 +18,26 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The functions by which a module's state moves to the next version: bytes out, bytes in.
+/// The functions that hand a module's state to the next version: bytes out, bytes in.
 const SAVE: &str = "lunatic_save";
 const RESTORE: &str = "lunatic_restore";
 
-/// So long the state may take to move, in each of the two.
-const MOVING: Duration = Duration::from_secs(5);
+/// How long each of the two may take.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// So many events wait for a subscriber who does not look; the oldest are dropped then.
-const EVENTS: usize = 1024;
+/// How many events wait for a subscriber. Beyond that the oldest are dropped.
+const MAX_EVENTS: usize = 1024;
 
-/// A bridge of a file that is watched over.
+/// A supervised bridge of a file, which it reloads when it changes.
 ///
-/// Instances that crash are followed by others, after a pause that grows; where they crash too often the worker stops, until
-/// its file changes. When the file's content changes, the new version is compiled and instantiated first, and takes over
-/// only if that works and it has all functions of the one before: a bad file changes nothing. Calls that are on their way
-/// end on the version that they began with. Where both versions take part in it, the state moves along: what the old one's
-/// `lunatic_save` returns is given to the new one's `lunatic_restore`, and calls wait for that moment. With more than one
-/// instance there is no one state, and nothing moves.
+/// Crashed instances are replaced after a growing delay; if they crash too often, the worker stops until its file changes.
+/// When the file's content changes, the new version is first compiled and instantiated, and takes over only if that works
+/// and it has all functions of the previous one: a bad file changes nothing. Calls in progress finish on the version they
+/// started on. If both versions support it, the state moves along: what the old one's `lunatic_save` returns is passed to
+/// the new one's `lunatic_restore`, and calls wait meanwhile. With more than one instance there is no single state, and
+/// nothing moves.
 ///
-/// Cheap to clone. With the last clone it stops watching.
+/// Cheap to clone. Watching stops when the last clone is dropped.
 ///
 /// ```
 /// use lunatic_bridge::Worker;
@@ -55,11 +55,11 @@ const EVENTS: usize = 1024;
 #[derive(Clone)]
 pub struct Worker {
     shared: Arc<Shared>,
-    /// Looks after the file until it is dropped.
+    /// Watches the file until it is dropped.
     _watch: Arc<watch::Watch>,
 }
 
-/// What a worker is made with.
+/// Configures a worker.
 #[derive(Clone, Debug)]
 pub struct WorkerBuilder {
     bridge: Builder,
@@ -68,32 +68,32 @@ pub struct WorkerBuilder {
     required: Option<Vec<String>>,
 }
 
-/// What happens to a worker.
+/// Something that happened to a worker.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// A new version of the file has taken over.
     Reloaded {
-        /// How many versions there were before.
+        /// How many versions there were before it.
         version: u64,
     },
-    /// The file has changed, and the version before serves on.
+    /// The file has changed, but the previous version stays in use.
     Refused {
         /// Why.
         reason: String,
     },
-    /// An instance ended in a call.
+    /// A call ended its instance.
     Crashed {
         /// The version of the file.
         version: u64,
         /// How.
         exit: Exit,
     },
-    /// Instances crashed too often. Calls fail until the file changes.
+    /// Instances crashed too often; calls fail until the file changes.
     Stopped,
 }
 
-/// Why a call of a worker brought no result.
+/// Why a call of a worker returned no result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkerError {
@@ -108,23 +108,23 @@ pub enum WorkerError {
 struct Shared {
     file: PathBuf,
     builder: WorkerBuilder,
-    /// Locked for writing while one version takes over from another.
+    /// Locked for writing while a new version takes over.
     current: RwLock<Current>,
     started: Instant,
     crashes: Mutex<Restarts>,
-    /// The content of the file that was refused last, where it could be read, and why: it is not tried or told twice.
+    /// The content that was last refused, if it could be read, and why, so that it is neither tried nor reported twice.
     refused: Mutex<Option<(Option<blake3::Hash>, String)>>,
     subscribers: Mutex<Vec<Sender<Event>>>,
 }
 
-/// What serves at present.
+/// The version in use.
 struct Current {
     bridge: Bridge,
     version: u64,
-    /// Of the file's content.
+    /// The hash of the file's content.
     hash: blake3::Hash,
-    /// Not before then is the next call begun.
-    pause: Option<Instant>,
+    /// After a crash, when the next call may start.
+    not_before: Option<Instant>,
     has_stopped: bool,
 }
 
@@ -165,25 +165,24 @@ impl WorkerBuilder {
         self
     }
 
-    /// Has versions of the file refused that do not export these functions. Without it, a version must have the functions of
-    /// the one before, with the same types.
+    /// Refuses versions of the file that do not export these functions. By default a version must have the functions of the
+    /// previous one, with the same types.
     pub fn requires<'a>(mut self, functions: impl IntoIterator<Item = &'a str>) -> WorkerBuilder {
         self.required = Some(functions.into_iter().map(String::from).collect());
         self
     }
 
-    /// Starts a worker.
+    /// Starts a worker. Blocks while the module compiles, for milliseconds to seconds.
     ///
     /// # Errors
     ///
-    /// [`LoadError`] where the file cannot be read, is no module, cannot be instantiated, misses a function, or cannot be
-    /// watched. Compiling blocks, for milliseconds to seconds.
+    /// [`LoadError`] if the file cannot be read or watched, is not a module, cannot be instantiated, or lacks a function.
     pub fn start(self, file: impl AsRef<Path>) -> Result<Worker, LoadError> {
         let file = std::path::absolute(&file).map_err(|error| LoadError::File {
             path: file.as_ref().to_path_buf(),
             error,
         })?;
-        // Watched first, so that no change is missed.
+        // Watched before it is read, so that no change is missed.
         let (watch, changes) = watch::Watch::begin(&file)?;
         let bytes = read_regular(&file)?;
         let bridge = self.load(&file, &bytes, None)?;
@@ -191,7 +190,7 @@ impl WorkerBuilder {
             bridge,
             version: 0,
             hash: blake3::hash(&bytes),
-            pause: None,
+            not_before: None,
             has_stopped: false,
         };
         let shared = Arc::new(Shared {
@@ -225,7 +224,7 @@ impl WorkerBuilder {
         Restarts::new(self.intensity, self.backoff)
     }
 
-    /// Makes the bridge of a version, if it has what it must have.
+    /// Makes the bridge of a version, if it has the functions it must have.
     fn load(
         &self,
         file: &Path,
@@ -233,11 +232,10 @@ impl WorkerBuilder {
         before: Option<&Module>,
     ) -> Result<Bridge, LoadError> {
         let bridge = self.bridge.make(&crate::bridge::name(file), bytes)?;
-        let there = || bridge.module().functions().map(String::from).collect();
         let missing = |wanted: &str| {
             Err(LoadError::Missing {
                 wanted: wanted.to_string(),
-                there: there(),
+                exported: bridge.module().functions().map(String::from).collect(),
             })
         };
         match (&self.required, before) {
@@ -270,7 +268,7 @@ impl WorkerBuilder {
 }
 
 impl Worker {
-    /// Returns what a worker can be made with.
+    /// Returns a builder with the defaults.
     pub fn builder() -> WorkerBuilder {
         WorkerBuilder::default()
     }
@@ -284,7 +282,7 @@ impl Worker {
         Worker::builder().start(file)
     }
 
-    /// Calls a function with a value and returns the value that it answers with, as [`Bridge::call`] does.
+    /// Calls a function with a value and returns its answer, as [`Bridge::call`] does.
     ///
     /// # Errors
     ///
@@ -341,19 +339,19 @@ impl Worker {
         argument: Argument,
     ) -> Result<Answer, WorkerError> {
         let (version, call) = loop {
-            let pause = {
+            let not_before = {
                 let current = self.shared.current.read().await;
                 if current.has_stopped {
                     return Err(WorkerError::Stopped(self.shared.file.clone()));
                 }
-                match current.pause.filter(|&pause| pause > Instant::now()) {
-                    Some(pause) => pause,
-                    // It has its place in the queue before another version can take over: what it does to the state is
-                    // done before that moves.
+                match current.not_before.filter(|&then| then > Instant::now()) {
+                    Some(not_before) => not_before,
+                    // The call is in the queue before another version can take over, so its effect on the state is
+                    // not lost when the state moves.
                     None => break (current.version, current.bridge.begin(function, argument)),
                 }
             };
-            Timer::at(pause).await;
+            Timer::at(not_before).await;
         };
         let answer = call.await;
         if let Err(CallError::Ended(exit)) = &answer {
@@ -362,7 +360,7 @@ impl Worker {
         Ok(answer?)
     }
 
-    /// Calls a function, for so long at most. Dropping the future ends the call.
+    /// Calls a function with a time limit. Dropping the future ends the call.
     ///
     /// # Errors
     ///
@@ -376,19 +374,19 @@ impl Worker {
         within(time, self.invoke_async(function, argument)).await
     }
 
-    /// Returns how many versions of the file there were before the one that serves.
+    /// Returns how many versions of the file there were before the one in use.
     pub fn version(&self) -> u64 {
         self.shared.current.read_blocking().version
     }
 
-    /// Returns the file.
+    /// Returns the file's path.
     pub fn file(&self) -> &Path {
         &self.shared.file
     }
 
-    /// Returns what happens from now on. Of a subscriber who does not look, the oldest events are dropped.
+    /// Subscribes to events from now on. If 1,024 are waiting, the oldest are dropped.
     pub fn events(&self) -> Receiver<Event> {
-        let (events, received) = async_channel::bounded(EVENTS);
+        let (events, received) = async_channel::bounded(MAX_EVENTS);
         let mut subscribers = self
             .shared
             .subscribers
@@ -400,11 +398,11 @@ impl Worker {
 }
 
 impl Shared {
-    /// Takes note that an instance crashed in a call, and decides what follows.
+    /// Records a crash and decides what follows.
     async fn crashed(&self, version: u64, exit: Exit) {
-        self.tell(&Event::Crashed { version, exit });
+        self.notify(&Event::Crashed { version, exit });
         let mut current = self.current.write().await;
-        // The version that crashed may have been replaced meanwhile.
+        // Another version may have taken over meanwhile.
         if current.version != version || current.has_stopped {
             return;
         }
@@ -414,16 +412,16 @@ impl Shared {
             crashes.on_failure(now.saturating_duration_since(self.started))
         };
         match decision {
-            Decision::Restart { after } => current.pause = now.checked_add(after),
+            Decision::Restart { after } => current.not_before = now.checked_add(after),
             Decision::GiveUp => {
                 current.has_stopped = true;
                 drop(current);
-                self.tell(&Event::Stopped);
+                self.notify(&Event::Stopped);
             }
         }
     }
 
-    /// Looks at the file, and has its version take over if it is another and works.
+    /// Reads the file and, if its content is new and works, puts it into use.
     fn reload(&self) {
         let bytes = match read_regular(&self.file) {
             Ok(bytes) => bytes,
@@ -446,17 +444,20 @@ impl Shared {
             Err(error) => return self.refuse(Some(hash), error.to_string()),
         };
         {
-            // From here on calls wait until it is decided which version serves them.
+            // From here on calls wait until it is clear which version serves them.
             let mut current = self.current.write_blocking();
-            if let Err(error) = self.move_state(&before, &bridge) {
+            if let Err(error) = self.hand_over(&before, &bridge) {
                 drop(current);
-                return self.refuse(Some(hash), format!("its state cannot move along: {error}"));
+                return self.refuse(
+                    Some(hash),
+                    format!("the state cannot be handed over: {error}"),
+                );
             }
             *current = Current {
                 bridge,
                 version,
                 hash,
-                pause: None,
+                not_before: None,
                 has_stopped: false,
             };
             *self.crashes.lock().unwrap_or_else(PoisonError::into_inner) = self.builder.restarts();
@@ -466,7 +467,7 @@ impl Shared {
             "version {version} of `{}` has taken over",
             self.file.display()
         );
-        self.tell(&Event::Reloaded { version });
+        self.notify(&Event::Reloaded { version });
     }
 
     fn has_refused(&self, hash: blake3::Hash) -> bool {
@@ -476,7 +477,7 @@ impl Shared {
             .is_some_and(|(refused, _)| *refused == Some(hash))
     }
 
-    /// Says why a version does not take over.
+    /// Reports why a version does not take over.
     fn refuse(&self, hash: Option<blake3::Hash>, reason: String) {
         let refusal = Some((hash, reason.clone()));
         if std::mem::replace(
@@ -487,28 +488,31 @@ impl Shared {
             return;
         }
         log::warn!(
-            "`{}` has changed, and the version before serves on: {reason}",
+            "`{}` has changed, but the previous version stays in use: {reason}",
             self.file.display()
         );
-        self.tell(&Event::Refused { reason });
+        self.notify(&Event::Refused { reason });
     }
 
-    /// Has the state of one version move to the next, where both take part in it.
-    fn move_state(&self, before: &Bridge, after: &Bridge) -> Result<(), CallError> {
-        let takes_part = |bridge: &Bridge, function| bridge.module().function(function).is_some();
-        if self.builder.bridge.has_several_instances()
-            || !takes_part(before, SAVE)
-            || !takes_part(after, RESTORE)
+    /// Hands the state of one version to the next, if both support it.
+    fn hand_over(&self, before: &Bridge, after: &Bridge) -> Result<(), CallError> {
+        let has = |bridge: &Bridge, function| bridge.module().function(function).is_some();
+        if self.builder.bridge.has_several_instances() || !has(before, SAVE) || !has(after, RESTORE)
         {
             return Ok(());
         }
-        // What is saved waits behind the calls that are on their way, as there is one queue and one instance.
-        let saved = block_on(before.invoke_within(MOVING, SAVE, Argument::Bytes(Vec::new())))?;
-        block_on(after.invoke_within(MOVING, RESTORE, Argument::Bytes(saved.into_bytes())))
-            .map(drop)
+        // There is one queue and one instance, so saving waits for the calls in progress.
+        let saved =
+            block_on(before.invoke_within(HANDOVER_TIMEOUT, SAVE, Argument::Bytes(Vec::new())))?;
+        block_on(after.invoke_within(
+            HANDOVER_TIMEOUT,
+            RESTORE,
+            Argument::Bytes(saved.into_bytes()),
+        ))
+        .map(drop)
     }
 
-    fn tell(&self, event: &Event) {
+    fn notify(&self, event: &Event) {
         let mut subscribers = self
             .subscribers
             .lock()

@@ -7,9 +7,9 @@ defmodule Wasmtube do
       ...> |> Wasmtube.call_function(:echo, data: %{arg: "World"})
       %{"arg" => "World"}
 
-  A function runs as a process of its own machine inside the node, with a memory of its own and no rights but those that it
-  is given. One that traps, computes too much or takes too long is an error of that call. No scheduler of the node waits
-  for it: it runs on other threads, and only the process that calls waits.
+  A function runs as a process of a separate machine inside the node, with its own memory and only the rights it is given. A
+  call that traps, computes too much or takes too long fails. It blocks no scheduler of the node: it runs on other threads,
+  and only the calling process waits.
 
   ## Values
 
@@ -18,28 +18,28 @@ defmodule Wasmtube do
   | `nil`, `true`, `false` | → | `null`, `true`, `false` | → | the same |
   | another atom | → | a string | → | a binary |
   | a binary in UTF-8 | → | a string | → | a binary |
-  | an integer of up to 64 bits, signed or not | → | a number | → | an integer |
+  | an integer of up to 64 bits, signed or unsigned | → | a number | → | an integer |
   | a float | → | a number | → | a float |
   | a list | → | an array | → | a list |
   | a map, a keyword list | → | an object | → | a map with binaries as keys |
 
   Keys are atoms, binaries or integers. Anything else is an error of the kind `:argument` that says what and where: pids,
-  references, functions, tuples, structs, improper lists, larger integers, other binaries (there is `bytes:` for them), one
-  key twice, and values nested deeper than 127.
+  references, functions, tuples, structs, improper lists, larger integers, other binaries (use `bytes:` for them), duplicate
+  keys, and values nested deeper than 127.
 
   ## Options
 
   Of `from_file/2`, `from_binary/2` and `Wasmtube.Worker.start_link/1`:
 
-    * `:memory` – so many bytes of memory each instance may have; 256 MiB without it. Nor may an argument be longer.
-    * `:compute` – so much each call may compute, in units of 100,000 wasm instructions, or `:infinity`, as without it.
-    * `:time` – so many milliseconds each call may take, or `:infinity`; 5,000 without it. `timeout:` of a call goes before.
-    * `:instances` – so many calls are served at the same time, each by an instance with its own memory; 1 without it.
-    * `:allow` – the host functions whose `namespace::name` begins with one of these are granted, such as
-      `["wasi_snapshot_preview1::"]`; none without it.
-    * `:index` – arguments are written to this address, whatever lies there; without it, into memory of their own.
-    * `:start_within` – so many milliseconds each instance has to come back from its start function; 10,000 without it.
-    * `:answer` – so many bytes of JSON an answer may be; 16 MiB without it, since its terms may take ten times as much.
+    * `:memory` – the most memory of an instance, and the longest argument, in bytes. Default: 256 MiB.
+    * `:compute` – the most a call may compute, in units of 100,000 wasm instructions. Default: `:infinity`.
+    * `:time` – how many milliseconds a call may take, or `:infinity`. Default: 5,000. A call's `timeout:` overrides it.
+    * `:instances` – how many calls are served at the same time, each by an instance with its own memory. Default: 1.
+    * `:allow` – grants the host functions whose `namespace::name` starts with one of these, such as
+      `["wasi_snapshot_preview1::"]`. Default: none.
+    * `:index` – the address to which arguments are written, whatever is there. Default: memory of their own.
+    * `:start_within` – how many milliseconds an instance has to return from its start function. Default: 10,000.
+    * `:answer` – the longest answer, in bytes of JSON. Default: 16 MiB, since its terms may take ten times as much.
   """
 
   alias Wasmtube.{Bridge, Call, Error, Native, Options}
@@ -63,10 +63,10 @@ defmodule Wasmtube do
           | {:timeout, timeout}
 
   @doc """
-  Makes a bridge of the module in a file, as wasm or wat. Waits until it is compiled; raises `Wasmtube.Error` where the
-  file cannot be read, is no module or cannot be instantiated.
+  Makes a bridge of the module in a file, as wasm or wat. Waits until it is compiled; raises `Wasmtube.Error` if the file
+  cannot be read, is not a module or cannot be instantiated.
 
-  In place of options there may be the name of a lock, as there was once. It is ignored: calls need none.
+  For compatibility the second argument may be the name of a lock. It is ignored: calls need none.
 
       iex> Wasmtube.from_file("no/such/file.wasm")
       ** (Wasmtube.Error) no/such/file.wasm cannot be read: No such file or directory (os error 2)
@@ -75,7 +75,7 @@ defmodule Wasmtube do
   def from_file(path, options \\ []), do: Call.value!(try_from_file(path, options))
 
   @doc """
-  As `from_file/2`, and returns `{:ok, bridge}` or `{:error, error}`.
+  Like `from_file/2`, but returns `{:ok, bridge}` or `{:error, error}`.
 
       iex> {:error, error} = Wasmtube.try_from_file("test/modules/hello_world.wat", memory: 1)
       iex> error.kind
@@ -99,7 +99,7 @@ defmodule Wasmtube do
   def from_binary(binary, options \\ []), do: Call.value!(try_from_binary(binary, options))
 
   @doc """
-  As `from_binary/2`, and returns `{:ok, bridge}` or `{:error, error}`.
+  Like `from_binary/2`, but returns `{:ok, bridge}` or `{:error, error}`.
 
       iex> {:error, error} = Wasmtube.try_from_binary("no module")
       iex> error.kind
@@ -121,16 +121,16 @@ defmodule Wasmtube do
   end
 
   @doc """
-  Calls a function and returns its value; raises `Wasmtube.Error` where there is none.
+  Calls a function and returns its value, or a binary if it returns bytes; raises `Wasmtube.Error` if the call fails.
 
   The function is called with one of
 
-    * `data:` a value; the function's value is returned, or a binary where it answers with bytes;
+    * `data:` a value;
     * `image:` a binary, with `width:` and `height:` in pixels;
     * `bytes:` a binary.
 
-  With `timeout:` the call may take so many milliseconds, or `:infinity`. What takes longer is ended and an error of the kind
-  `:timeout`: nothing exits, and no late answer comes. A call whose process ends is ended too.
+  `timeout:` limits the call, in milliseconds or `:infinity`. A call that takes longer is ended and fails with the kind
+  `:timeout`: nothing exits, and no late answer arrives. A call is also ended when its process ends.
 
       iex> bridge = Wasmtube.from_file("test/modules/hello_world.wat")
       iex> Wasmtube.call_function(bridge, :image_size, width: 3, height: 2, image: <<0::size(18)-unit(8)>>)
@@ -142,14 +142,14 @@ defmodule Wasmtube do
   def call_function(bridge, function, argument), do: Call.value!(try_call_function(bridge, function, argument))
 
   @doc """
-  As `call_function/3`, and returns `{:ok, value}` or `{:error, error}`.
+  Like `call_function/3`, but returns `{:ok, value}` or `{:error, error}`.
 
       iex> bridge = Wasmtube.from_file("test/modules/hello_world.wat")
       iex> Wasmtube.try_call_function(bridge, :echo, data: "hello")
       {:ok, "hello"}
       iex> {:error, error} = Wasmtube.try_call_function(bridge, :echo, data: %{pids: [self()]})
       iex> {error.kind, error.message}
-      {:argument, ~S|the argument cannot be JSON: a pid at ["pids"][0]|}
+      {:argument, ~S|the argument cannot be expressed as JSON: a pid at ["pids"][0]|}
   """
   @spec try_call_function(Bridge.t(), atom | String.t(), [argument]) :: {:ok, term} | {:error, Error.t()}
   def try_call_function(%Bridge{handle: handle, time: time}, function, argument) do
@@ -157,8 +157,8 @@ defmodule Wasmtube do
   end
 
   @doc """
-  Returns how many bridges, workers and calls there are in this node: what no process has any more is gone soon after it was
-  collected as garbage.
+  Returns how many bridges and workers (`handles`) and calls there are in this node. They go away soon after the last
+  reference to them has been garbage-collected.
 
       iex> %{handles: handles, calls: calls} = Wasmtube.info()
       iex> is_integer(handles) and is_integer(calls)

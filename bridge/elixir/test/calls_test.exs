@@ -1,5 +1,5 @@
 defmodule Wasmtube.CallsTest do
-  @moduledoc "What ends a call, and what is left of a node afterwards: everything."
+  @moduledoc "What ends a call, and that the node survives it."
   use ExUnit.Case, async: true
 
   alias Wasmtube.Guests
@@ -71,7 +71,7 @@ defmodule Wasmtube.CallsTest do
              Wasmtube.try_call_function(short, :spin, data: nil)
   end
 
-  test "limits are those that were given" do
+  test "limits are applied" do
     bridge = Wasmtube.from_file(Guests.hello_world(), compute: 1, memory: 1_000_000)
     assert {:error, %{kind: :ended, message: message}} = Wasmtube.try_call_function(bridge, :spin, data: nil)
     assert message =~ "compute"
@@ -100,11 +100,11 @@ defmodule Wasmtube.CallsTest do
     assert message =~ "did not return within 20ms"
   end
 
-  test "no scheduler waits for a guest, however many spin" do
+  test "guests block no scheduler, however many spin" do
     schedulers = :erlang.system_info(:schedulers) + :erlang.system_info(:dirty_cpu_schedulers)
     spinning = for _ <- 1..(schedulers * 4), do: spawn_spinning(Wasmtube.from_file(Guests.hello_world()))
 
-    # Were one of them taken, one of these would not come to its end.
+    # If a scheduler were blocked, one of these would not finish.
     ticking = for _ <- 1..(schedulers * 4), do: Task.async(fn -> Enum.sum(1..100_000) end)
     assert Task.await_many(ticking, 60_000) == List.duplicate(5_000_050_000, schedulers * 4)
     bridge = Wasmtube.from_file(Guests.hello_world(), time: 60_000)
@@ -112,10 +112,10 @@ defmodule Wasmtube.CallsTest do
     for pid <- spinning, do: Process.exit(pid, :kill)
   end
 
-  test "a call is given up when its process ends", %{bridge: bridge} do
+  test "a call is ended when its process ends", %{bridge: bridge} do
     pid = spawn_spinning(bridge)
     Process.exit(pid, :kill)
-    # The only instance is free again: it would spin for ever.
+    # The only instance is free again; otherwise it would spin forever.
     assert Wasmtube.call_function(bridge, :echo, data: 7, timeout: 60_000) == 7
   end
 
@@ -140,7 +140,7 @@ defmodule Wasmtube.CallsTest do
     end
   end
 
-  # A process that has called what never returns, and waits.
+  # Returns a process that waits for a call that never returns.
   defp spawn_spinning(bridge) do
     pid = spawn(fn -> Wasmtube.try_call_function(bridge, :spin, data: nil, timeout: :infinity) end)
     Guests.eventually(fn -> Process.info(pid, :status) == {:status, :waiting} end)

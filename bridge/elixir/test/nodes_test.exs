@@ -1,10 +1,10 @@
 defmodule Wasmtube.NodesTest do
-  @moduledoc "What becomes of a whole node: each test has one of its own."
+  @moduledoc "What happens to a whole node. Each test starts its own."
   use ExUnit.Case, async: true
 
   alias Wasmtube.Guests
 
-  # Evaluates a script in a node of its own, and returns what it printed and its status.
+  # Evaluates a script in a new node and returns its output and exit status.
   defp run(script) do
     paths =
       Enum.flat_map(:code.get_path(), fn path ->
@@ -31,7 +31,7 @@ defmodule Wasmtube.NodesTest do
     assert run(@spinning <> "System.stop(7); Process.sleep(:infinity)") == {"", 7}
   end
 
-  test "a node that purges the module lives on, and has it again" do
+  test "a node that purges the module survives and can load it again" do
     script = """
     bridge = Wasmtube.from_file(#{inspect(Guests.hello_world())})
     {:error, _} = Wasmtube.try_call_function(bridge, :outside, data: nil)

@@ -1,5 +1,5 @@
 defmodule Wasmtube.ReplacingTest do
-  @moduledoc "Files that are replaced while they are called. Alone in the node, as it counts what the node has."
+  @moduledoc "Files that are replaced while they are called. Runs alone, as it counts what the node holds."
   use ExUnit.Case, async: false
 
   alias Wasmtube.{Guests, Worker}
@@ -25,18 +25,18 @@ defmodule Wasmtube.ReplacingTest do
 
     for caller <- callers, do: send(caller.pid, :enough)
     calls = callers |> Task.await_many(60_000) |> Enum.sum()
-    assert calls >= 400, "#{calls} calls went on beside a hundred versions"
+    assert calls >= 400, "only #{calls} calls were made during a hundred versions"
 
-    # A leak would be one of each of the eighty versions that came since.
+    # A leak would hold something for each of the eighty later versions.
     assert later.atoms - before.atoms < 40
     assert later.descriptors - before.descriptors < 40
     assert later.handles == before.handles
     assert later.threads - before.threads < 40
-    # A version and its instances are some hundreds of kilobytes.
+    # A version and its instances take several hundred kilobytes.
     assert later.resident - before.resident < 16 * 1024 * 1024
   end
 
-  test "bridges and calls that nobody has any more are gone" do
+  test "bridges and calls without references go away" do
     counted = fn ->
       :erlang.garbage_collect()
       Wasmtube.info()
@@ -67,7 +67,7 @@ defmodule Wasmtube.ReplacingTest do
     assert_receive {:wasmtube, ^worker, {:reloaded, ^version}}, 60_000
   end
 
-  # Calls again and again, and sees that versions advance; returns how often.
+  # Calls repeatedly, checking that versions only increase. Returns how many times.
   defp call_until_told(worker, last, calls) do
     version = Worker.call_function(worker, :version, data: nil)
     assert version >= last

@@ -1,5 +1,5 @@
 defmodule Wasmtube.SeedTest do
-  @moduledoc "What the documentation of Wasmtube 0.1.0 shows, word by word, with its own functions."
+  @moduledoc "The examples of Wasmtube 0.1.0's documentation, verbatim, with its own functions."
   use ExUnit.Case, async: true
 
   setup_all do
@@ -8,7 +8,7 @@ defmodule Wasmtube.SeedTest do
     on_exit(fn -> File.rm_rf!(directory) end)
     wasm = Wasmtube.Guests.wasm_test()
     File.cp!(wasm, Path.join(directory, "hello_world.wasm"))
-    # The bytes of a file of 123,126 bytes, as its tests have: what they mean is between caller and function.
+    # A file of 123,126 bytes, as in Wasmtube's tests. Their meaning is up to caller and function.
     File.write!(Path.join(directory, "image"), "\x89PNG\r\n\x1a\n" <> :binary.copy(<<0x55>>, 123_118))
     {:ok, directory: directory}
   end
@@ -58,7 +58,7 @@ defmodule Wasmtube.SeedTest do
            """) == %{"args" => "Hello World!"}
   end
 
-  test "an image is looked at", %{directory: directory} do
+  test "a function reads an image", %{directory: directory} do
     assert in_directory(directory, """
            Wasmtube.from_file("/path/to/wasm")
              |> Wasmtube.call_function(
@@ -70,7 +70,7 @@ defmodule Wasmtube.SeedTest do
            """) == %{"width" => 256, "height" => 256}
   end
 
-  test "the names of locks that there were once are taken and ignored", %{directory: directory} do
+  test "names of locks are accepted and ignored", %{directory: directory} do
     file = Path.join(directory, "hello_world.wasm")
 
     bridges = [

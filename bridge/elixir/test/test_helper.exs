@@ -1,17 +1,17 @@
 defmodule Wasmtube.Guests do
   @moduledoc "The modules that the tests call."
 
-  @doc "Functions of the simplest form, and faults of every kind."
+  @doc "Functions that return a length, and faults of every kind."
   def hello_world, do: "test/modules/hello_world.wat"
 
-  @doc "Functions as they were written for Wasmtube: the package `wasm_test`, compiled by cargo, once."
+  @doc "Functions written for Wasmtube: the package `wasm_test`, compiled once by cargo."
   def wasm_test do
     target = Path.join(Mix.Project.build_path(), "wasm_test")
     build("../tests/wasm_test", ["build", "--locked", "--release"], target)
     Path.join(target, "wasm32-unknown-unknown/release/wasm_test.wasm")
   end
 
-  @doc "Functions that are exported by the attribute of the guest library: `examples/functions.rs`, compiled by cargo."
+  @doc "Functions exported by the guest library's attribute: `examples/functions.rs`, compiled by cargo."
   def functions do
     target = Path.join(Mix.Project.build_path(), "functions")
     arguments = ~w(build --locked --release --package lunatic-examples --lib --target wasm32-unknown-unknown)
@@ -19,7 +19,7 @@ defmodule Wasmtube.Guests do
     Path.join(target, "wasm32-unknown-unknown/release/functions.wasm")
   end
 
-  # Where this is cargo's own test, what was set for that one is not meant for the module.
+  # The profile that may be set for these tests is not meant for the module.
   defp build(directory, arguments, target) do
     environment = for {name, _} <- System.get_env(), String.starts_with?(name, "CARGO_PROFILE"), do: {name, nil}
 
@@ -30,10 +30,10 @@ defmodule Wasmtube.Guests do
         stderr_to_stdout: true
       )
 
-    if status != 0, do: raise("is the target there? `rustup target add wasm32-unknown-unknown` adds it\n#{said}")
+    if status != 0, do: raise("is the target installed? If not: `rustup target add wasm32-unknown-unknown`\n#{said}")
   end
 
-  @doc "A module whose `version` answers with a number, and that has more functions."
+  @doc "A module whose `version` returns a number, with further functions."
   def version(version, more \\ "") do
     """
     (module
@@ -47,13 +47,13 @@ defmodule Wasmtube.Guests do
     """
   end
 
-  @doc "Puts a version of a file into its place in one step."
+  @doc "Replaces a file atomically."
   def replace(file, content) do
     File.write!(file <> ".new", content)
     File.rename!(file <> ".new", file)
   end
 
-  @doc "Waits until something is so. What is waited for happens on other threads, and is not announced."
+  @doc "Waits until a condition holds, for things that happen on other threads without a notification."
   def eventually(so?) do
     if so?.() do
       :ok

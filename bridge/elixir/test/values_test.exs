@@ -1,5 +1,5 @@
 defmodule Wasmtube.ValuesTest do
-  @moduledoc "What crosses and comes back, and what is an error that says where."
+  @moduledoc "Which values are passed and returned, and which are errors that say where."
   use ExUnit.Case, async: true
 
   setup_all do
@@ -13,7 +13,7 @@ defmodule Wasmtube.ValuesTest do
     message
   end
 
-  test "values come back as they were", %{bridge: bridge} do
+  test "values come back unchanged", %{bridge: bridge} do
     for value <- [
           nil,
           true,
@@ -40,7 +40,7 @@ defmodule Wasmtube.ValuesTest do
     end
   end
 
-  test "atoms, keyword lists and keys of other types are what JSON has for them", %{bridge: bridge} do
+  test "atoms, keyword lists and keys of other types become what JSON has for them", %{bridge: bridge} do
     assert echo(bridge, :atom) == {:ok, "atom"}
     assert echo(bridge, :größe) == {:ok, "größe"}
     assert echo(bridge, a: 1, b: [c: nil]) == {:ok, %{"a" => 1, "b" => %{"c" => nil}}}
@@ -48,7 +48,7 @@ defmodule Wasmtube.ValuesTest do
     assert echo(bridge, 'list') == {:ok, 'list'}
   end
 
-  test "what is no JSON is an error that says what and where", %{bridge: bridge} do
+  test "what JSON cannot express is an error that says what and where", %{bridge: bridge} do
     for {value, said} <- [
           {self(), "a pid"},
           {%{"list" => [1, make_ref()]}, ~S|a reference at ["list"][1]|},
@@ -58,15 +58,15 @@ defmodule Wasmtube.ValuesTest do
           {[a: 1, b: 2] ++ [3], "begins as a keyword list"},
           {[{:a, 1} | :b], "an improper list"},
           {<<1::size(3)>>, "a bitstring"},
-          {<<0xFF, 0xFE>>, "no UTF-8"},
+          {<<0xFF, 0xFE>>, "not UTF-8"},
           {0x10000000000000000, "more than 64 bits"},
           {-0x8000000000000001, "more than 64 bits"},
-          {%{1.5 => 1}, "a key that is no atom"},
-          {%{<<0xFF>> => 1}, "no UTF-8"},
-          {%{:a => 1, "a" => 2}, ~S|the key "a" is there twice|},
-          {%{1 => 1, "1" => 2}, ~S|the key "1" is there twice|},
-          {[a: 1, a: 2], ~S|the key "a" is there twice|},
-          {%{day: ~D[2024-02-29]}, ~S|a struct Date, which has to be made a map or a text first at ["day"]|},
+          {%{1.5 => 1}, "a key that is not an atom"},
+          {%{<<0xFF>> => 1}, "not UTF-8"},
+          {%{:a => 1, "a" => 2}, ~S|the key "a" occurs twice|},
+          {%{1 => 1, "1" => 2}, ~S|the key "1" occurs twice|},
+          {[a: 1, a: 2], ~S|the key "a" occurs twice|},
+          {%{day: ~D[2024-02-29]}, ~S|a struct Date (convert it to a map or a string first) at ["day"]|},
           {:日本, "beyond Latin-1"}
         ] do
       assert refused(bridge, value) =~ said
@@ -99,7 +99,7 @@ defmodule Wasmtube.ValuesTest do
              Wasmtube.try_call_function(bridge, :echo, bytes: :binary.copy("x", 1_000_001))
   end
 
-  test "t166 answers that are none are errors, and what is one comes as it is" do
+  test "t166 invalid answers are errors, and valid ones arrive unchanged" do
     check = fn answer -> Wasmtube.try_call_function(Wasmtube.from_binary(answering(answer)), :answer, data: nil) end
 
     for answer <- ["NaN", "1e400", "", "{", "[1,]", "\"\xFF\"", "1 2", "nul"] do
@@ -113,7 +113,7 @@ defmodule Wasmtube.ValuesTest do
     assert message =~ "`answer`"
   end
 
-  test "no key of an answer becomes an atom" do
+  test "keys of answers do not become atoms" do
     keys = Enum.map_join(1..1_000, ",", &~s|"a key that no atom has #{&1}": "nor a value #{&1}"|)
     bridge = Wasmtube.from_binary(answering("{#{keys}}"))
     before = :erlang.system_info(:atom_count)
@@ -124,9 +124,9 @@ defmodule Wasmtube.ValuesTest do
     assert :erlang.system_info(:atom_count) - before < 1_000
   end
 
-  test "bytes are not looked at", %{bridge: bridge} do
+  test "bytes are passed as they are", %{bridge: bridge} do
     for value <- ["", "\"\xFF\xFE", <<0>>] do
-      # The function of the simplest form answers with JSON, whatever it was called with.
+      # A function that returns a length answers with JSON, whatever it was called with.
       assert {:error, %{kind: :answer}} = Wasmtube.try_call_function(bridge, :echo, bytes: value)
     end
 
@@ -147,7 +147,7 @@ defmodule Wasmtube.ValuesTest do
 
   defp image_size(bridge, argument), do: Wasmtube.try_call_function(bridge, :image_size, argument)
 
-  # A module that answers with this text.
+  # Returns a module that answers with this text.
   defp answering(text) do
     escaped = for <<byte <- text>>, into: "", do: "\\" <> Base.encode16(<<byte>>)
     pages = div(byte_size(text), 65_536) + 1

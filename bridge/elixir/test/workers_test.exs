@@ -38,7 +38,7 @@ defmodule Wasmtube.WorkersTest do
     assert version(List.last(names)) == 1
   end
 
-  test "calls on their way end with their worker, and later ones say that there is none", %{wasm: file} do
+  test "calls in progress end with their worker, and later ones say that there is none", %{wasm: file} do
     {:ok, worker} = GenServer.start(Worker, wasm_file: file)
     call = Task.async(fn -> Worker.try_call_function(worker, :spin, data: nil, timeout: :infinity) end)
 
@@ -48,18 +48,18 @@ defmodule Wasmtube.WorkersTest do
 
     Guests.eventually(fn -> Process.info(call.pid, :status) == {:status, :waiting} end)
     Process.exit(worker, :kill)
-    assert {:error, %{kind: :down, message: "the worker is not there: killed"}} = Task.await(call, 60_000)
+    assert {:error, %{kind: :down, message: "the worker is down: killed"}} = Task.await(call, 60_000)
     assert {:error, %{kind: :down}} = Worker.try_call_function(worker, :version, data: nil)
     assert_raise Wasmtube.Error, ~r/no process/, fn -> Worker.call_function(:no_such_worker, :version, data: nil) end
     assert_raise Wasmtube.Error, ~r/no process/, fn -> Worker.version(worker) end
   end
 
-  test "a worker of another node is called there, and where there is none it is down" do
+  test "a worker on another node is called there, and is down if there is no such node" do
     assert {:error, %{kind: :down}} = Worker.try_call_function({:worker, :nobody@nowhere}, :version, data: nil)
     assert_raise Wasmtube.Error, fn -> Worker.version({:worker, :nobody@nowhere}) end
   end
 
-  test "a call waits no longer than its time for a worker that is being started", %{wasm: file} do
+  test "a call waits no longer than its time limit for a worker that is starting", %{wasm: file} do
     File.write!(file, Guests.version(1, "(func $start (loop $again (br $again))) (start $start)"))
     starting = spawn(fn -> Worker.start_link(wasm_file: file, name: :"starting #{file}", start_within: 2_000) end)
     Guests.eventually(fn -> Process.whereis(:"starting #{file}") != nil end)
@@ -71,7 +71,7 @@ defmodule Wasmtube.WorkersTest do
   test "a worker that cannot be started says why", %{wasm: file} do
     Process.flag(:trap_exit, true)
     assert {:error, %{kind: :argument, message: message}} = Worker.start_link([])
-    assert message =~ "the path of a file is a text in UTF-8, not nil"
+    assert message =~ "the path of a file must be a string in UTF-8, not nil"
     assert {:error, %{kind: :argument}} = Worker.start_link(wasm_file: file, memories: 1)
     File.write!(file, "(module")
     assert {:error, %{kind: :module}} = Worker.start_link(wasm_file: file)
@@ -101,7 +101,7 @@ defmodule Wasmtube.WorkersTest do
     assert {Worker.version(worker), version(worker)} == {2, 4}
   end
 
-  test "a version that spins at its start is refused, and the next is not", %{wasm: file} do
+  test "a version that spins while starting is refused, and the next is not", %{wasm: file} do
     {:ok, worker} = Worker.start_link(wasm_file: file, start_within: 1_000)
     Worker.subscribe(worker)
     Guests.replace(file, Guests.version(2, "(func $start (loop $again (br $again))) (start $start)"))
@@ -129,7 +129,7 @@ defmodule Wasmtube.WorkersTest do
     assert version(worker) == 2
   end
 
-  test "t164 what an instance keeps moves along", %{wasm: file} do
+  test "t164 the state of an instance moves to the next version", %{wasm: file} do
     state = """
     (global $kept (mut i32) (i32.const 48))
     (func (export "keep") (param $index i32) (param i32) (result i32)
@@ -149,7 +149,7 @@ defmodule Wasmtube.WorkersTest do
     assert {version(worker), Worker.call_function(worker, :kept, data: nil)} == {2, 7}
   end
 
-  test "who subscribed and ended is forgotten", %{wasm: file} do
+  test "a subscriber that ended is forgotten", %{wasm: file} do
     {:ok, worker} = Worker.start_link(wasm_file: file)
     Task.await(Task.async(fn -> Worker.subscribe(worker) end))
     Guests.eventually(fn -> :sys.get_state(worker).subscribers == %{} end)

@@ -1,23 +1,23 @@
-//! Calls: what crosses, what ends them, and what is left of an instance afterwards.
+//! Calls: what is passed, what ends them, and what remains of an instance afterwards.
 
 use lunatic_bridge::{Answer, Argument, Bridge, Builder, CallError, LoadError};
 use lunatic_vm::{Exit, Limit, LimitReached, Vm};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Functions of the simple form: what is asked for in each test.
+/// Functions that return a length.
 const MODULE: &str = r#"(module
     (memory (export "memory") 2 4)
     (global $calls (mut i32) (i32.const 0))
     (func (export "echo") (param $index i32) (param $length i32) (result i32) (local.get $length))
     (func (export "spin") (param i32 i32) (result i32) (loop br 0) (i32.const 0))
     (func (export "trap") (param i32 i32) (result i32) unreachable)
-    ;; How often it was called, as one digit.
+    ;; How many times it was called, as one digit.
     (func (export "count") (param $index i32) (param $length i32) (result i32)
         (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
         (i32.store8 (local.get $index) (i32.add (global.get $calls) (i32.const 48)))
         (i32.const 1))
-    ;; The address that it was given.
+    ;; The address that was passed to it.
     (func (export "where") (param $index i32) (param $length i32) (result i32) (local $number i32) (local $end i32)
         (local.set $number (local.get $index))
         (local.set $end (i32.const 10))
@@ -27,12 +27,12 @@ const MODULE: &str = r#"(module
                 (i32.add (i32.rem_u (local.get $number) (i32.const 10)) (i32.const 48)))
             (local.set $number (i32.div_u (local.get $number) (i32.const 10)))
             (br_if $digit (local.get $end)))
-        ;; As a text, since a number does not begin with 0.
+        ;; As a string, since a JSON number does not start with 0.
         (memory.copy (i32.add (local.get $index) (i32.const 1)) (local.get $index) (i32.const 10))
         (i32.store8 (local.get $index) (i32.const 34))
         (i32.store8 offset=11 (local.get $index) (i32.const 34))
         (i32.const 12))
-    ;; Whether the last pixel of an image can be looked at.
+    ;; Whether the last pixel of an image can be read.
     (func (export "last_pixel") (param $index i32) (param $length i32) (param $width i32) (param $height i32) (result i32)
         (i32.store8 (local.get $index) (i32.add (i32.const 48)
             (i32.load8_u (i32.add (local.get $index)
@@ -44,7 +44,7 @@ const MODULE: &str = r#"(module
     (func (export "no_json") (param $index i32) (param i32) (result i32)
         (i32.store (local.get $index) (i32.const 0x004e614e)) (i32.const 3)))"#;
 
-/// The other form, with an allocator that gives the same place again and again.
+/// Functions that return an address and a length, with an allocator that always returns the same address.
 const ALLOCATING: &str = r#"(module
     (memory (export "memory") 3)
     (data (i32.const 0) "\00[1,2]\01\ff\fe\02no such thing\07")
@@ -66,57 +66,64 @@ const ALLOCATING: &str = r#"(module
 fn bridge(builder: Builder) -> Bridge {
     builder
         .from_bytes(MODULE.as_bytes())
-        .expect("the module is one")
+        .expect("the module is valid")
 }
 
 #[test]
-fn a_value_comes_back_as_it_was() {
+fn a_value_comes_back_unchanged() {
     let bridge = bridge(Bridge::builder());
     assert_eq!(
         bridge
             .call::<_, String>("echo", "Wörld")
-            .expect("it answers"),
+            .expect("the call succeeds"),
         "Wörld"
     );
     assert_eq!(
         bridge
             .call::<_, u64>("echo", &u64::MAX)
-            .expect("it answers"),
+            .expect("the call succeeds"),
         u64::MAX
     );
-    let bytes = bridge.call_bytes("echo", b"\x00\xff").expect("it answers");
+    let bytes = bridge
+        .call_bytes("echo", b"\x00\xff")
+        .expect("the call succeeds");
     assert_eq!(bytes, b"\x00\xff");
 }
 
 #[test]
-fn arguments_never_lie_where_the_module_has_something() {
+fn arguments_never_overlap_what_the_module_has_in_memory() {
     let bridge = bridge(Bridge::builder());
-    let address: String = bridge.call("where", &()).expect("it answers");
+    let address: String = bridge.call("where", &()).expect("the call succeeds");
     assert!(
-        address.parse::<u32>().expect("it is a number") >= 2 * 65536,
+        address.parse::<u32>().expect("the address is a number") >= 2 * 65536,
         "{address}"
     );
     let fixed = Bridge::builder()
         .index(42)
         .from_bytes(MODULE.as_bytes())
-        .expect("the module is one");
+        .expect("the module is valid");
     assert_eq!(
-        fixed.call::<_, String>("where", &()).expect("it answers"),
+        fixed
+            .call::<_, String>("where", &())
+            .expect("the call succeeds"),
         "0000000042"
     );
 }
 
 #[test]
-fn an_argument_that_does_not_fit_is_refused_and_the_next_is_served() {
+fn an_argument_that_does_not_fit_is_refused_and_the_next_call_works() {
     for builder in [Bridge::builder(), Bridge::builder().index(42)] {
         let bridge = bridge(builder);
         let error = bridge
             .call_bytes("echo", &vec![b'x'; 300_000])
-            .expect_err("four pages are all there may be");
+            .expect_err("the memory has at most four pages");
         assert!(matches!(error, CallError::TooLarge { .. }), "{error}");
-        assert_eq!(bridge.call::<_, u8>("echo", &7).expect("it answers"), 7);
+        assert_eq!(
+            bridge.call::<_, u8>("echo", &7).expect("the call succeeds"),
+            7
+        );
     }
-    let allocating = Bridge::from_bytes(ALLOCATING.as_bytes()).expect("the module is one");
+    let allocating = Bridge::from_bytes(ALLOCATING.as_bytes()).expect("the module is valid");
     let error = allocating
         .call_bytes("json", &[0; 200_000])
         .expect_err("the allocator has no room");
@@ -124,11 +131,11 @@ fn an_argument_that_does_not_fit_is_refused_and_the_next_is_served() {
 }
 
 #[test]
-fn growing_arguments_use_the_memory_that_they_were_given() {
+fn growing_arguments_reuse_the_memory_they_were_given() {
     let bridge = Bridge::builder()
         .memory(64 << 20)
         .from_bytes(MODULE.replace("2 4", "2").as_bytes())
-        .expect("the module is one");
+        .expect("the module is valid");
     for length in (0..2_000_000).step_by(100_000) {
         let bytes = vec![b'x'; length];
         assert_eq!(
@@ -139,34 +146,38 @@ fn growing_arguments_use_the_memory_that_they_were_given() {
 }
 
 #[test]
-fn t166_an_image_has_the_room_that_its_size_says() {
+fn t166_an_image_has_room_for_all_its_pixels() {
     let bridge = bridge(Bridge::builder());
     assert_eq!(
         bridge
             .call_image::<u8>("last_pixel", b"short", 64, 64)
-            .expect("it is inside the memory"),
+            .expect("the image fits into memory"),
         0
     );
     for (width, height) in [(65535, 65535), (u32::MAX, u32::MAX), (20_000, 20_000)] {
         let error = bridge
             .call_image::<u8>("last_pixel", b"", width, height)
-            .expect_err("no memory is so large");
+            .expect_err("no memory is that large");
         assert!(matches!(error, CallError::TooLarge { .. }), "{error}");
     }
 }
 
 #[test]
-fn results_of_the_other_form_say_what_they_are() {
-    let bridge = Bridge::from_bytes(ALLOCATING.as_bytes()).expect("the module is one");
+fn results_with_an_address_say_what_they_are() {
+    let bridge = Bridge::from_bytes(ALLOCATING.as_bytes()).expect("the module is valid");
     assert_eq!(
-        bridge.call::<_, [u8; 2]>("json", &()).expect("it answers"),
+        bridge
+            .call::<_, [u8; 2]>("json", &())
+            .expect("the call succeeds"),
         [1, 2]
     );
     let bytes = bridge
         .invoke("bytes", Argument::Bytes(Vec::new()))
-        .expect("it answers");
+        .expect("the call succeeds");
     assert_eq!(bytes, Answer::Bytes(vec![0xff, 0xfe]));
-    let error = bridge.call::<_, ()>("error", &()).expect_err("it failed");
+    let error = bridge
+        .call::<_, ()>("error", &())
+        .expect_err("the function fails");
     assert!(
         matches!(&error, CallError::Failed(text) if text == "no such thing"),
         "{error}"
@@ -174,15 +185,20 @@ fn results_of_the_other_form_say_what_they_are() {
     for function in ["nonsense", "nothing", "outside"] {
         let error = bridge
             .call::<_, ()>(function, &())
-            .expect_err("that is no result");
+            .expect_err("the result is malformed");
         assert!(matches!(error, CallError::Answer(_)), "{function}: {error}");
     }
-    // One each for what was found, not for what is nothing or lies outside; the argument of this call is given back after it.
-    assert_eq!(bridge.call::<_, u8>("freed", &()).expect("it answers"), 4);
+    // One for each result inside the memory that is not empty. The argument of this call is freed after it.
+    assert_eq!(
+        bridge
+            .call::<_, u8>("freed", &())
+            .expect("the call succeeds"),
+        4
+    );
 }
 
 #[test]
-fn t166_wrong_answers_are_errors_and_the_next_call_is_served() {
+fn t166_wrong_answers_are_errors_and_the_next_call_works() {
     let bridge = bridge(Bridge::builder());
     for (function, said) in [
         ("far", "not all inside"),
@@ -192,23 +208,28 @@ fn t166_wrong_answers_are_errors_and_the_next_call_is_served() {
     ] {
         let error = bridge
             .call::<_, f64>(function, &())
-            .expect_err("that is no answer");
+            .expect_err("the answer is malformed");
         assert!(matches!(error, CallError::Answer(_)), "{function}: {error}");
         assert!(error.to_string().contains(said), "{function}: {error}");
     }
-    assert_eq!(bridge.call::<_, u8>("count", &()).expect("it answers"), 1);
+    assert_eq!(
+        bridge
+            .call::<_, u8>("count", &())
+            .expect("the call succeeds"),
+        1
+    );
 }
 
 #[test]
-fn a_function_that_is_not_there_or_takes_something_else_is_named() {
+fn a_function_that_is_missing_or_takes_other_parameters_is_named() {
     let bridge = bridge(Bridge::builder());
     let error = bridge
         .call::<_, ()>("ecko", &())
-        .expect_err("there is none");
+        .expect_err("there is no such function");
     assert!(error.to_string().contains("no function `ecko`"), "{error}");
     let error = bridge
         .call_image::<()>("echo", b"", 1, 1)
-        .expect_err("it takes no image");
+        .expect_err("the function takes no image");
     assert!(
         error
             .to_string()
@@ -216,7 +237,9 @@ fn a_function_that_is_not_there_or_takes_something_else_is_named() {
         "{error}"
     );
     assert_eq!(
-        bridge.call::<_, u8>("count", &()).expect("it answers"),
+        bridge
+            .call::<_, u8>("count", &())
+            .expect("the call succeeds"),
         1,
         "nothing was called"
     );
@@ -227,20 +250,29 @@ fn an_instance_remembers_until_a_call_ends_it() {
     let bridge = bridge(Bridge::builder());
     for calls in 1..=3 {
         assert_eq!(
-            bridge.call::<_, u8>("count", &()).expect("it answers"),
+            bridge
+                .call::<_, u8>("count", &())
+                .expect("the call succeeds"),
             calls
         );
     }
-    let error = bridge.call::<_, ()>("trap", &()).expect_err("it traps");
+    let error = bridge
+        .call::<_, ()>("trap", &())
+        .expect_err("the function traps");
     assert!(
         matches!(error, CallError::Ended(Exit::Trapped(_))),
         "{error}"
     );
-    assert_eq!(bridge.call::<_, u8>("count", &()).expect("it answers"), 1);
+    assert_eq!(
+        bridge
+            .call::<_, u8>("count", &())
+            .expect("the call succeeds"),
+        1
+    );
 }
 
 #[test]
-fn t010_limits_hold_for_every_call_anew() {
+fn t010_limits_apply_to_every_call_anew() {
     let bridge = bridge(Bridge::builder().compute(1));
     for _ in 0..20 {
         assert!(bridge.call::<_, u8>("echo", &7).is_ok());
@@ -248,7 +280,7 @@ fn t010_limits_hold_for_every_call_anew() {
     for _ in 0..3 {
         let error = bridge
             .call::<_, ()>("spin", &())
-            .expect_err("it computes too much");
+            .expect_err("the call computes too much");
         let CallError::Ended(Exit::Limit(LimitReached {
             limit: Limit::Compute,
             ..
@@ -256,28 +288,36 @@ fn t010_limits_hold_for_every_call_anew() {
         else {
             panic!("{error}")
         };
-        assert_eq!(bridge.call::<_, u8>("count", &()).expect("it answers"), 1);
+        assert_eq!(
+            bridge
+                .call::<_, u8>("count", &())
+                .expect("the call succeeds"),
+            1
+        );
     }
 }
 
 #[test]
-fn a_call_that_takes_too_long_ends_and_the_next_is_served() {
+fn a_call_that_takes_too_long_ends_and_the_next_one_works() {
     let bridge = bridge(Bridge::builder().time(Duration::from_millis(20)));
     for _ in 0..3 {
         let error = bridge
             .call::<_, ()>("spin", &())
-            .expect_err("it never returns");
+            .expect_err("the call never returns");
         assert!(matches!(error, CallError::TimedOut(_)), "{error}");
     }
-    let patient = Duration::from_secs(60);
+    let minute = Duration::from_secs(60);
     let argument = Argument::json(&()).expect("it is JSON");
-    let answer = futures_lite::future::block_on(bridge.invoke_within(patient, "count", argument));
-    assert_eq!(answer.expect("it answers"), Answer::Json(b"1".to_vec()));
+    let answer = futures_lite::future::block_on(bridge.invoke_within(minute, "count", argument));
+    assert_eq!(
+        answer.expect("the call succeeds"),
+        Answer::Json(b"1".to_vec())
+    );
 }
 
 #[test]
 fn several_instances_serve_at_the_same_time() {
-    // Each spins for ever but the last: with one instance the last would wait for ever too.
+    // All but the last spin forever: with one instance the last would wait forever too.
     let bridge = bridge(Bridge::builder().instances(4));
     let spinning: Vec<_> = (0..3)
         .map(|_| {
@@ -289,8 +329,13 @@ fn several_instances_serve_at_the_same_time() {
             })
         })
         .collect();
-    assert_eq!(bridge.call::<_, u8>("count", &()).expect("it answers"), 1);
-    // Who drops a call ends it, and its instance.
+    assert_eq!(
+        bridge
+            .call::<_, u8>("count", &())
+            .expect("the call succeeds"),
+        1
+    );
+    // Dropping a call ends it, and its instance.
     drop(spinning);
     for _ in 0..8 {
         assert!(bridge.call::<_, u8>("count", &()).is_ok());
@@ -298,15 +343,15 @@ fn several_instances_serve_at_the_same_time() {
 }
 
 #[test]
-fn a_blocking_call_inside_of_a_runtime_is_served_after_a_trap_too() {
-    // Had the next instance to be made by the executor that is held up here, the second call would be waited for in vain.
+fn a_blocking_call_on_a_runtime_works_after_a_trap_too() {
+    // If the executor that is blocked here had to make the next instance, the second call would wait in vain.
     let bridge = bridge(Bridge::builder().time(Duration::from_secs(60)));
     let calls = smol::spawn(async move {
         assert!(bridge.call::<_, ()>("trap", &()).is_err());
         bridge.call::<_, u8>("count", &())
     });
     assert_eq!(
-        futures_lite::future::block_on(calls).expect("it answers"),
+        futures_lite::future::block_on(calls).expect("the call succeeds"),
         1
     );
 }
@@ -314,7 +359,7 @@ fn a_blocking_call_inside_of_a_runtime_is_served_after_a_trap_too() {
 #[test]
 fn a_module_that_cannot_be_instantiated_is_refused() {
     let error = Bridge::from_bytes(b"(module (func $start unreachable) (start $start))")
-        .expect_err("it traps");
+        .expect_err("the function traps");
     assert!(matches!(error, LoadError::Instance(_)), "{error}");
     assert!(
         error
@@ -322,23 +367,20 @@ fn a_module_that_cannot_be_instantiated_is_refused() {
             .contains("no instance of the module can be made: it trapped"),
         "{error}"
     );
-    let error = Bridge::from_bytes(b"no module").expect_err("it is none");
+    let error = Bridge::from_bytes(b"no module").expect_err("these bytes are not a module");
     assert!(matches!(error, LoadError::Module(_)), "{error}");
-    let error = Bridge::from_file("/no/such/file.wasm").expect_err("there is none");
+    let error = Bridge::from_file("/no/such/file.wasm").expect_err("there is no such file");
     assert!(error.to_string().contains("/no/such/file.wasm"), "{error}");
     let error = Bridge::builder()
         .memory(65536)
         .from_bytes(b"(module (memory (export \"memory\") 2))")
-        .expect_err("it is too large");
+        .expect_err("the memory is too large");
     assert!(error.to_string().contains("memory"), "{error}");
 }
 
 #[test]
-fn an_instance_that_never_begins_is_ended() {
-    let vm = Vm::builder()
-        .slots(8)
-        .build()
-        .expect("the machine can be set up");
+fn an_instance_that_never_starts_is_ended() {
+    let vm = Vm::builder().slots(8).build().expect("the machine starts");
     let builder = Bridge::builder()
         .vm(vm.clone())
         .start_within(Duration::from_millis(20));
@@ -346,7 +388,9 @@ fn an_instance_that_never_begins_is_ended() {
         "(module (func $start (loop br 0)) (start $start))",
         r#"(module (memory (export "memory") 1) (func (export "_initialize") (loop br 0)))"#,
     ] {
-        let error = builder.from_bytes(module.as_bytes()).expect_err("it spins");
+        let error = builder
+            .from_bytes(module.as_bytes())
+            .expect_err("starting spins");
         assert!(
             error.to_string().contains("did not return within 20ms"),
             "{error}"
@@ -356,14 +400,14 @@ fn an_instance_that_never_begins_is_ended() {
 }
 
 #[test]
-fn functions_of_the_host_are_there_where_they_were_allowed() {
+fn host_functions_are_available_if_allowed() {
     let module = br#"(module
         (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
         (memory (export "memory") 1)
         (func (export "roll") (param i32 i32) (result i32)
             (drop (call $random (local.get 0) (i32.const 1))) (i32.store8 (local.get 0) (i32.const 48)) (i32.const 1)))"#;
     let error = Bridge::from_bytes(module)
-        .expect("it only mentions it")
+        .expect("an import alone does no harm")
         .call::<_, u8>("roll", &());
     assert!(
         matches!(error, Err(CallError::Ended(Exit::Trapped(_)))),
@@ -374,20 +418,20 @@ fn functions_of_the_host_are_there_where_they_were_allowed() {
         .from_bytes(module);
     assert_eq!(
         allowed
-            .expect("it is one")
+            .expect("the module is valid")
             .call::<_, u8>("roll", &())
-            .expect("it answers"),
+            .expect("the call succeeds"),
         0
     );
 }
 
 #[test]
-fn t167_many_threads_call_and_the_machine_goes_when_the_last_bridge_does() {
+fn t167_many_threads_call_and_the_machine_ends_with_the_last_bridge() {
     let vm = Vm::builder()
         .workers(2)
         .slots(64)
         .build()
-        .expect("the machine can be set up");
+        .expect("the machine starts");
     let bridge = Arc::new(bridge(Bridge::builder().vm(vm.clone()).instances(3)));
     drop(vm);
     let calls: u32 = std::thread::scope(|scope| {
@@ -412,7 +456,7 @@ fn t167_many_threads_call_and_the_machine_goes_when_the_last_bridge_does() {
             .sum()
     });
     assert_eq!(calls, 1600);
-    // Calls in flight while the last handle goes: their futures are dropped with the executor's tasks.
+    // A call in flight while the last handle is dropped: its future is dropped with the executor's task.
     let last = Arc::into_inner(bridge).expect("the threads are gone");
     let in_flight = smol::spawn({
         let bridge = last.clone();

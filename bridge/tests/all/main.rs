@@ -1,4 +1,4 @@
-//! Modules called from outside: values, images, limits, crashes, new versions.
+//! Calls of modules from outside: values, images, limits, crashes, new versions.
 
 mod calls;
 mod values;

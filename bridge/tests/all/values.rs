@@ -1,4 +1,4 @@
-//! Any value crosses unharmed, and any bytes that a guest answers with are a value or an error.
+//! Any value arrives unchanged, and whatever bytes a guest returns are a value or an error.
 
 use lunatic_bridge::{Argument, Bridge, CallError};
 use proptest::prelude::*;
@@ -10,14 +10,14 @@ static ECHO: LazyLock<Bridge> = LazyLock::new(|| {
         (memory (export "memory") 1)
         (func (export "echo") (param $index i32) (param $length i32) (result i32) (local.get $length))
         (func (export "image") (param $index i32) (param $length i32) (param i32 i32) (result i32) (local.get $length))
-        ;; Answer with what they are told, as a length and as an address and a length.
+        ;; Return the argument itself, as a length or as an address and a length.
         (func (export "length") (param $index i32) (param $length i32) (result i32) (i32.load (local.get $index)))
         (func (export "address") (param $index i32) (param $length i32) (result i64) (i64.load (local.get $index))))"#;
-    // Less than what an answer may claim to be.
+    // Less than an answer may claim to occupy.
     Bridge::builder()
         .memory(64 << 20)
         .from_bytes(module)
-        .expect("the module is one")
+        .expect("the module is valid")
 });
 
 #[test]
@@ -32,14 +32,14 @@ fn t166_numbers_beyond_what_a_float_holds_stay_exact() {
     ] {
         assert_eq!(
             ECHO.call::<_, Value>("echo", &number)
-                .expect("it comes back"),
+                .expect("the value comes back"),
             number
         );
     }
-    // JSON has no other numbers.
+    // JSON has no NaN.
     assert_eq!(
         ECHO.call::<_, Value>("echo", &f64::NAN)
-            .expect("it comes back"),
+            .expect("the value comes back"),
         Value::Null
     );
     let error = ECHO
@@ -54,7 +54,9 @@ fn t166_deep_nesting_is_an_error_and_no_overflow() {
     let answer = ECHO
         .invoke("echo", Argument::Json(deep))
         .expect("the bytes come back");
-    let error = answer.json::<Value>().expect_err("it is nested too deep");
+    let error = answer
+        .json::<Value>()
+        .expect_err("the value is nested too deeply");
     assert!(
         matches!(&error, CallError::Answer(text) if text.contains("recursion limit")),
         "{error}"
@@ -62,26 +64,31 @@ fn t166_deep_nesting_is_an_error_and_no_overflow() {
 }
 
 #[test]
-fn t166_a_value_that_is_nested_deeper_than_answers_may_be_is_refused_and_dropped() {
+fn t166_a_value_nested_deeper_than_answers_may_be_is_refused() {
     let nest = |depth| (0..depth).fold(Value::Null, |inner, _| json!([inner]));
     assert_eq!(
         ECHO.call::<_, Value>("echo", &nest(127))
-            .expect("it comes back"),
+            .expect("the value comes back"),
         nest(127)
     );
     let error = ECHO
         .call::<_, Value>("echo", &nest(128))
-        .expect_err("it is nested too deep");
+        .expect_err("the value is nested too deeply");
     assert!(error.to_string().contains("recursion limit"), "{error}");
-    // What is only passed on may be nested as deep as its sender can write it.
+    // An answer that is only passed on may be nested as deeply as it can be serialized.
     let answer = ECHO
-        .invoke("echo", Argument::json(&nest(5_000)).expect("it is JSON"))
+        .invoke(
+            "echo",
+            Argument::json(&nest(5_000)).expect("the value can be JSON"),
+        )
         .expect("the bytes come back");
-    answer.json::<serde::de::IgnoredAny>().expect("it is JSON");
+    answer
+        .json::<serde::de::IgnoredAny>()
+        .expect("the value can be JSON");
 }
 
 #[test]
-fn t166_text_that_is_none_is_an_error() {
+fn t166_invalid_text_is_an_error() {
     let answer = ECHO
         .invoke("echo", Argument::Bytes(b"\"\xff\xfe\"".to_vec()))
         .expect("the bytes come back");
@@ -95,7 +102,7 @@ fn values() -> impl Strategy<Value = Value> {
         any::<i64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
         any::<f64>()
-            .prop_filter("JSON has no others", |number| number.is_finite())
+            .prop_filter("JSON has only finite numbers", |number| number.is_finite())
             .prop_map(Value::from),
         ".*".prop_map(Value::from),
     ];
@@ -111,7 +118,7 @@ fn values() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn any_value_comes_back(value in values()) {
-        prop_assert_eq!(ECHO.call::<_, Value>("echo", &value).expect("it comes back"), value);
+        prop_assert_eq!(ECHO.call::<_, Value>("echo", &value).expect("the value comes back"), value);
     }
 
     #[test]
@@ -122,7 +129,7 @@ proptest! {
 
     #[test]
     fn t166_any_length_and_address_that_a_function_answers_with_is_a_result_or_an_error(
-        // Around the bounds of the memory, and anywhere.
+        // Near the bounds of the memory, and anywhere.
         address in prop_oneof![any::<u32>(), 0..200_000u32, u32::MAX - 10..=u32::MAX],
         length in prop_oneof![any::<u32>(), 0..200_000u32, u32::MAX - 10..=u32::MAX],
     ) {
@@ -134,11 +141,11 @@ proptest! {
         let found = u64::from(address) << 32 | u64::from(length);
         let answer = ECHO.invoke("address", Argument::Bytes(found.to_le_bytes().to_vec()));
         match answer {
-            // The first byte says what it is.
+            // The first byte is the kind.
             Ok(answer) => prop_assert_eq!(answer.into_bytes().len() + 1, length as usize),
             Err(error) => prop_assert!(matches!(error, CallError::Answer(_) | CallError::Failed(_)), "{}", error),
         }
-        prop_assert_eq!(ECHO.call::<_, u32>("echo", &length).expect("it comes back"), length);
+        prop_assert_eq!(ECHO.call::<_, u32>("echo", &length).expect("the value comes back"), length);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Functions as they were written for Wasmtube run as they are. `bridge/tests/wasm_test` has them, compiled here by cargo.
+//! Functions written for Wasmtube run unmodified. They are in `bridge/tests/wasm_test`, and cargo compiles them here.
 
 use lunatic_bridge::{Bridge, CallError};
 use serde_json::{Value, json};
@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The module, compiled once, and not into the directory that cargo has locked while it builds this test.
+/// The module, compiled once, into a directory other than the one that cargo locks while it builds this test.
 static WASM_TEST: LazyLock<PathBuf> = LazyLock::new(|| {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wasm_test");
     let run = |arguments: &[&str], remedy: &str| {
         let mut cargo = Command::new(env!("CARGO"));
         for (name, _) in std::env::vars_os() {
-            // What the cargo that runs this test has set is not meant for the module, but for where cargo keeps things.
+            // The variables set by the cargo that runs this test are not meant for the module, except for cargo's home.
             let name = name.to_string_lossy();
             if name.starts_with("CARGO") && name != "CARGO_HOME"
                 || name.starts_with("RUST") && name.ends_with("FLAGS")
@@ -25,7 +25,7 @@ static WASM_TEST: LazyLock<PathBuf> = LazyLock::new(|| {
             .args(["--quiet", "--locked"])
             .env("CARGO_TARGET_DIR", &target);
         cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/wasm_test"));
-        let output = cargo.output().expect("cargo runs this test");
+        let output = cargo.output().expect("cargo can be run");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(
             output.status.success(),
@@ -34,29 +34,29 @@ static WASM_TEST: LazyLock<PathBuf> = LazyLock::new(|| {
     };
     run(
         &["fetch"],
-        "the tests need the crate `image`, and cargo could not fetch it: is there a network?",
+        "the tests need the crate `image`, which cargo could not fetch: is the network up?",
     );
     run(
         &["build", "--release"],
-        "is the target there? `rustup target add wasm32-unknown-unknown` adds it",
+        "is the target installed? If not: `rustup target add wasm32-unknown-unknown`",
     );
     target.join("wasm32-unknown-unknown/release/wasm_test.wasm")
 });
 
 fn bridge() -> Bridge {
-    // Little, so that calls that leave something behind are found out.
+    // Little, so that calls that leak memory fail.
     Bridge::builder()
         .memory(32 << 20)
         .from_file(&*WASM_TEST)
-        .expect("the module is one")
+        .expect("the module is valid")
 }
 
 #[test]
-fn the_calls_of_wasmtubes_documentation_are_answered() {
+fn the_calls_in_wasmtubes_documentation_work() {
     let bridge = bridge();
     let hello: String = bridge
         .call("hello", &json!({"arg": "World"}))
-        .expect("it answers");
+        .expect("the call succeeds");
     assert_eq!(hello, "Hello, World!");
     for arguments in [
         json!({"arg": "World"}),
@@ -66,7 +66,7 @@ fn the_calls_of_wasmtubes_documentation_are_answered() {
         assert_eq!(
             bridge
                 .call::<_, Value>("echo", &arguments)
-                .expect("it answers"),
+                .expect("the call succeeds"),
             arguments
         );
     }
@@ -74,12 +74,12 @@ fn the_calls_of_wasmtubes_documentation_are_answered() {
 
 #[test]
 fn an_image_is_the_bytes_of_a_file_as_in_wasmtubes_tests() {
-    // The function reads three bytes a pixel, more than the file has, and whatever they are.
+    // The function reads three bytes per pixel, more than the file has, whatever they are.
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
     file.resize(123_126, 0x55);
     let size: Value = bridge()
         .call_image("image_size", &file, 256, 256)
-        .expect("it answers");
+        .expect("the call succeeds");
     assert_eq!(size, json!({"width": 256, "height": 256}));
 }
 
@@ -95,29 +95,29 @@ fn a_large_argument_overwrites_nothing() {
             arguments,
             "{length}"
         );
-        // Its texts and its allocator are what they were.
+        // Its strings and its allocator are intact.
         assert_eq!(
             bridge
                 .call::<_, String>("hello", &json!({"arg": length}))
                 .ok(),
             None,
-            "a number is no text"
+            "a number is not a string"
         );
         assert_eq!(
             bridge
                 .call::<_, String>("hello", &json!({"arg": "W"}))
-                .expect("it answers"),
+                .expect("the call succeeds"),
             "Hello, W!"
         );
     }
     let error = bridge
         .call::<_, Value>("echo", &"x".repeat(20_000_000))
-        .expect_err("twice that is not there");
+        .expect_err("twice that exceeds the memory");
     assert!(matches!(error, CallError::TooLarge { .. }), "{error}");
     assert_eq!(
         bridge
             .call::<_, String>("hello", &json!({"arg": "W"}))
-            .expect("it answers"),
+            .expect("the call succeeds"),
         "Hello, W!"
     );
 }
@@ -130,7 +130,7 @@ fn many_calls_leave_nothing_behind() {
         assert_eq!(
             bridge
                 .call::<_, Value>("echo", &arguments)
-                .expect("it answers"),
+                .expect("the call succeeds"),
             arguments
         );
     }

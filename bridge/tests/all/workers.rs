@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// A module whose `version` answers with a digit, and which keeps a digit that `keep` is given.
+/// A module whose `version` returns a digit, and which stores the digit passed to `keep`.
 fn module(version: u8, more: &str) -> String {
     format!(
         r#"(module
@@ -30,14 +30,14 @@ const MOVING: &str = r#"
     (func (export "lunatic_restore") (param $index i32) (param i32) (result i32)
         (global.set $kept (i32.load8_u (local.get $index))) (i32.const 0))"#;
 
-struct Place {
+struct Source {
     directory: TempDir,
 }
 
-impl Place {
-    fn new() -> Place {
-        Place {
-            directory: TempDir::new().expect("there is room for files"),
+impl Source {
+    fn new() -> Source {
+        Source {
+            directory: TempDir::new().expect("the temporary directory is writable"),
         }
     }
 
@@ -45,7 +45,7 @@ impl Place {
         self.directory.path().join("module.wat")
     }
 
-    /// Puts a file into its place in one step.
+    /// Replaces the file atomically.
     fn rename(&self, content: &str) {
         let file = self.directory.path().join("new");
         fs::write(&file, content).expect("the file can be written");
@@ -57,29 +57,29 @@ impl Place {
     }
 }
 
-fn worker(place: &Place) -> Worker {
-    Worker::start(place.file()).expect("the module is one")
+fn worker(source: &Source) -> Worker {
+    Worker::start(source.file()).expect("the module is valid")
 }
 
 fn next(events: &async_channel::Receiver<Event>) -> Event {
-    events.recv_blocking().expect("the worker lives")
+    events.recv_blocking().expect("the worker is alive")
 }
 
 fn version(worker: &Worker) -> u8 {
-    worker.call("version", &()).expect("it answers")
+    worker.call("version", &()).expect("the call succeeds")
 }
 
 #[test]
 fn a_new_version_takes_over_however_it_is_written() {
-    let place = Place::new();
-    place.write(module(1, ""));
-    let worker = worker(&place);
+    let source = Source::new();
+    source.write(module(1, ""));
+    let worker = worker(&source);
     let events = worker.events();
     assert_eq!((worker.version(), version(&worker)), (0, 1));
-    place.write(module(2, ""));
+    source.write(module(2, ""));
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
     assert_eq!((worker.version(), version(&worker)), (1, 2));
-    place.rename(&module(3, ""));
+    source.rename(&module(3, ""));
     assert!(matches!(next(&events), Event::Reloaded { version: 2 }));
     assert_eq!((worker.version(), version(&worker)), (2, 3));
 }
@@ -87,20 +87,20 @@ fn a_new_version_takes_over_however_it_is_written() {
 #[cfg(unix)]
 #[test]
 fn t162_a_link_that_is_swapped_is_a_new_version() {
-    let place = Place::new();
+    let source = Source::new();
     let (first, second) = (
-        place.directory.path().join("first.wat"),
-        place.directory.path().join("second.wat"),
+        source.directory.path().join("first.wat"),
+        source.directory.path().join("second.wat"),
     );
     fs::write(&first, module(1, "")).expect("the file can be written");
     fs::write(&second, module(2, "")).expect("the file can be written");
-    std::os::unix::fs::symlink(&first, place.file()).expect("a link can be made");
-    let worker = worker(&place);
+    std::os::unix::fs::symlink(&first, source.file()).expect("a link can be made");
+    let worker = worker(&source);
     let events = worker.events();
     assert_eq!(version(&worker), 1);
-    let link = place.directory.path().join("link");
+    let link = source.directory.path().join("link");
     std::os::unix::fs::symlink(&second, &link).expect("a link can be made");
-    fs::rename(link, place.file()).expect("the link can be renamed");
+    fs::rename(link, source.file()).expect("the link can be renamed");
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
     assert_eq!(version(&worker), 2);
 }
@@ -109,24 +109,24 @@ fn t162_a_link_that_is_swapped_is_a_new_version() {
 #[test]
 fn t162_a_directory_that_is_swapped_or_a_link_to_another_one_is_a_new_version() {
     use std::os::unix::fs::symlink;
-    let place = Place::new();
-    let path = |name: &str| place.directory.path().join(name);
+    let source = Source::new();
+    let path = |name: &str| source.directory.path().join(name);
     for (name, version) in [("first", 1), ("second", 2), ("third", 3)] {
         fs::create_dir(path(name)).expect("a directory can be made");
         fs::write(path(name).join("module.wat"), module(version, ""))
             .expect("the file can be written");
     }
     symlink(path("first"), path("current")).expect("a link can be made");
-    let worker = Worker::start(path("current").join("module.wat")).expect("the module is one");
+    let worker = Worker::start(path("current").join("module.wat")).expect("the module is valid");
     let events = worker.events();
     symlink(path("second"), path("link")).expect("a link can be made");
     fs::rename(path("link"), path("current")).expect("the link can be renamed");
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
     assert_eq!(version(&worker), 2);
-    // Where the link leads now, nothing was watched in the beginning.
+    // The link's present target was not watched at the start.
     fs::rename(path("second"), path("gone")).expect("the directory can be renamed");
     fs::rename(path("third"), path("second")).expect("the directory can be renamed");
-    // For a moment there may be none.
+    // For a moment there may be no file.
     let reloaded = std::iter::repeat_with(|| next(&events))
         .find(|event| !matches!(event, Event::Refused { .. }));
     assert!(
@@ -146,40 +146,40 @@ fn t162_a_directory_that_is_swapped_or_a_link_to_another_one_is_a_new_version() 
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_regular_file_is_refused_and_not_waited_for() {
-    let place = Place::new();
+fn a_file_that_is_not_regular_is_refused_and_not_waited_for() {
+    let source = Source::new();
     let pipe = || {
         let made = std::process::Command::new("mkfifo")
-            .arg(place.file())
+            .arg(source.file())
             .status();
         assert!(
             made.is_ok_and(|status| status.success()),
-            "a pipe with a name can be made"
+            "a named pipe can be made"
         );
     };
     pipe();
-    let error = Worker::start(place.file()).expect_err("a pipe cannot be watched");
-    assert!(error.to_string().contains("no regular file"), "{error}");
-    fs::remove_file(place.file()).expect("the pipe can be removed");
-    place.write(module(1, ""));
-    let worker = worker(&place);
+    let error = Worker::start(source.file()).expect_err("a pipe cannot be watched");
+    assert!(error.to_string().contains("not a regular file"), "{error}");
+    fs::remove_file(source.file()).expect("the pipe can be removed");
+    source.write(module(1, ""));
+    let worker = worker(&source);
     let events = worker.events();
-    fs::remove_file(place.file()).expect("the file can be removed");
+    fs::remove_file(source.file()).expect("the file can be removed");
     pipe();
-    let is_told = |event: &Event| matches!(event, Event::Refused { reason } if reason.contains("no regular file"));
+    let is_told = |event: &Event| matches!(event, Event::Refused { reason } if reason.contains("not a regular file"));
     assert!(std::iter::repeat_with(|| next(&events)).any(|event| is_told(&event)));
-    place.rename(&module(2, ""));
+    source.rename(&module(2, ""));
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
     assert_eq!(version(&worker), 2);
 }
 
 #[test]
 fn several_workers_watch_the_same_file() {
-    let place = Place::new();
-    place.write(module(1, ""));
-    let workers = [worker(&place), worker(&place)];
+    let source = Source::new();
+    source.write(module(1, ""));
+    let workers = [worker(&source), worker(&source)];
     let events = workers.each_ref().map(Worker::events);
-    place.rename(&module(2, ""));
+    source.rename(&module(2, ""));
     for (worker, events) in workers.iter().zip(&events) {
         assert!(matches!(next(events), Event::Reloaded { version: 1 }));
         assert_eq!(version(worker), 2);
@@ -187,16 +187,16 @@ fn several_workers_watch_the_same_file() {
 }
 
 #[test]
-fn t162_a_file_that_is_touched_or_written_anew_as_it_was_is_no_new_version() {
-    let place = Place::new();
-    place.write(module(1, ""));
-    let worker = worker(&place);
+fn t162_a_file_that_is_touched_or_rewritten_unchanged_is_not_a_new_version() {
+    let source = Source::new();
+    source.write(module(1, ""));
+    let worker = worker(&source);
     let events = worker.events();
     for _ in 0..20 {
-        place.write(module(1, ""));
+        source.write(module(1, ""));
     }
-    place.write(module(2, ""));
-    // A file that is half-written for long is refused. Had one of the others been a version, this would be another.
+    source.write(module(2, ""));
+    // A file that stays half-written is refused. Had an unchanged one counted, this would not be version 1.
     let reloaded = std::iter::repeat_with(|| next(&events))
         .find(|event| !matches!(event, Event::Refused { .. }));
     assert!(
@@ -207,20 +207,20 @@ fn t162_a_file_that_is_touched_or_written_anew_as_it_was_is_no_new_version() {
 
 #[test]
 fn t162_a_thousand_saves_end_with_the_last() {
-    let place = Place::new();
-    place.write(module(1, ""));
-    let worker = worker(&place);
+    let source = Source::new();
+    source.write(module(1, ""));
+    let worker = worker(&source);
     let events = worker.events();
     for save in 0..1000u32 {
-        // Every other one is half of a module.
+        // Every other save is half a module.
         let content = module((save % 10) as u8, "");
-        place.write(if save % 2 == 0 {
+        source.write(if save % 2 == 0 {
             &content[..content.len() / 2]
         } else {
             &content
         });
     }
-    // Where the last is what was there in the beginning, no event comes.
+    // If the last equals the initial content, no event comes.
     while version(&worker) != 9 {
         next(&events);
     }
@@ -228,101 +228,108 @@ fn t162_a_thousand_saves_end_with_the_last() {
 }
 
 #[test]
-fn t162_a_bad_or_missing_file_keeps_the_version_before() {
-    let place = Place::new();
-    place.write(module(1, ""));
-    let worker = worker(&place);
+fn t162_a_bad_or_missing_file_keeps_the_previous_version() {
+    let source = Source::new();
+    source.write(module(1, ""));
+    let worker = worker(&source);
     let events = worker.events();
-    place.write("(module");
+    source.write("(module");
     let Event::Refused { reason } = next(&events) else {
-        panic!("it is no module")
+        panic!("the file is not a module")
     };
     assert!(reason.contains("expected"), "{reason}");
-    place.write("(module (func $start unreachable) (start $start))");
+    source.write("(module (func $start unreachable) (start $start))");
     let Event::Refused { reason } = next(&events) else {
-        panic!("it cannot be instantiated")
+        panic!("the module cannot be instantiated")
     };
     assert!(reason.contains("no instance"), "{reason}");
-    fs::remove_file(place.file()).expect("the file can be removed");
+    fs::remove_file(source.file()).expect("the file can be removed");
     let Event::Refused { reason } = next(&events) else {
-        panic!("it is gone")
+        panic!("the file is gone")
     };
     assert!(reason.contains("cannot be read"), "{reason}");
     assert_eq!((worker.version(), version(&worker)), (0, 1));
-    place.write(module(2, ""));
+    source.write(module(2, ""));
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
     assert_eq!(version(&worker), 2);
 }
 
 #[test]
-fn t163_a_version_that_lacks_a_function_is_refused_by_its_name() {
-    let place = Place::new();
-    place.write(module(
+fn t163_a_version_that_lacks_a_function_is_refused_and_the_function_named() {
+    let source = Source::new();
+    source.write(module(
         1,
         "(func (export \"more\") (param i32 i32) (result i32) (i32.const 0))",
     ));
-    let worker = worker(&place);
+    let worker = worker(&source);
     let events = worker.events();
-    place.write(module(2, ""));
+    source.write(module(2, ""));
     let Event::Refused { reason } = next(&events) else {
-        panic!("`more` is not there")
+        panic!("`more` is missing")
     };
     assert!(
         reason.contains("exports no function `more`; it has `version`"),
         "{reason}"
     );
-    place.write(module(
+    source.write(module(
         2,
         "(func (export \"more\") (result i32) (i32.const 0))",
     ));
     let Event::Refused { reason } = next(&events) else {
-        panic!("`more` is another")
+        panic!("`more` has another type")
     };
     assert!(reason.contains("the function `more` was"), "{reason}");
     assert_eq!(version(&worker), 1);
 
-    let place = Place::new();
-    place.write(module(
+    let source = Source::new();
+    source.write(module(
         1,
         "(func (export \"more\") (param i32 i32) (result i32) (i32.const 0))",
     ));
     let worker = Worker::builder()
         .requires(["version"])
-        .start(place.file())
-        .expect("the module is one");
+        .start(source.file())
+        .expect("the module is valid");
     let events = worker.events();
-    place.write(module(2, ""));
+    source.write(module(2, ""));
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
     assert_eq!(version(&worker), 2);
 }
 
 #[test]
-fn t164_state_moves_along_or_the_version_before_keeps_it() {
-    let place = Place::new();
-    place.write(module(1, MOVING));
-    let worker = worker(&place);
+fn t164_state_moves_along_or_stays_with_the_previous_version() {
+    let source = Source::new();
+    source.write(module(1, MOVING));
+    let worker = worker(&source);
     let events = worker.events();
-    worker.call::<_, u8>("keep", &7).expect("it answers");
-    place.write(module(2, MOVING));
+    worker.call::<_, u8>("keep", &7).expect("the call succeeds");
+    source.write(module(2, MOVING));
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
     assert_eq!(
         (
             version(&worker),
-            worker.call::<_, u8>("kept", &()).expect("it answers")
+            worker
+                .call::<_, u8>("kept", &())
+                .expect("the call succeeds")
         ),
         (2, 7)
     );
 
     let failing = MOVING.replace("(i32.const 0))", "unreachable)");
-    place.write(module(3, &failing));
+    source.write(module(3, &failing));
     let Event::Refused { reason } = next(&events) else {
-        panic!("the state cannot move")
+        panic!("the state cannot be handed over")
     };
-    assert!(reason.contains("its state cannot move along"), "{reason}");
+    assert!(
+        reason.contains("the state cannot be handed over"),
+        "{reason}"
+    );
     assert_eq!(
         (
             version(&worker),
-            worker.call::<_, u8>("kept", &()).expect("it answers")
+            worker
+                .call::<_, u8>("kept", &())
+                .expect("the call succeeds")
         ),
         (2, 7)
     );
@@ -330,8 +337,8 @@ fn t164_state_moves_along_or_the_version_before_keeps_it() {
 
 #[test]
 fn instances_that_crash_too_often_stop_the_worker_until_the_file_changes() {
-    let place = Place::new();
-    place.write(module(1, ""));
+    let source = Source::new();
+    source.write(module(1, ""));
     let intensity = Intensity {
         restarts: 2,
         within: Duration::from_secs(60),
@@ -339,8 +346,8 @@ fn instances_that_crash_too_often_stop_the_worker_until_the_file_changes() {
     let worker = Worker::builder()
         .intensity(intensity)
         .backoff(Backoff::default())
-        .start(place.file())
-        .expect("the module is one");
+        .start(source.file())
+        .expect("the module is valid");
     let events = worker.events();
     for _ in 0..2 {
         assert!(matches!(
@@ -355,9 +362,9 @@ fn instances_that_crash_too_often_stop_the_worker_until_the_file_changes() {
     assert!(matches!(next(&events), Event::Stopped));
     let error = worker
         .call::<_, u8>("version", &())
-        .expect_err("it has stopped");
+        .expect_err("the worker has stopped");
     assert!(error.to_string().contains("crashed too often"), "{error}");
-    place.write(module(2, ""));
+    source.write(module(2, ""));
     assert!(matches!(next(&events), Event::Reloaded { version: 1 }));
     assert_eq!(version(&worker), 2);
 }

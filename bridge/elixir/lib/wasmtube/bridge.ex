@@ -2,8 +2,8 @@ defmodule Wasmtube.Bridge do
   @moduledoc """
   A module, ready to be called; made by `Wasmtube.from_file/2` and `Wasmtube.from_binary/2`.
 
-  It can be called from any number of processes at once, and ends when no process has it any more. It belongs to its node:
-  on another one it cannot be called, while a `Wasmtube.Worker` can.
+  Any number of processes can call it at once; it ends when no process refers to it any more. It belongs to its node and
+  cannot be called from another one, unlike a `Wasmtube.Worker`.
   """
 
   @enforce_keys [:handle, :time, :source, :options]

@@ -1,11 +1,11 @@
 defmodule Wasmtube.Call do
   @moduledoc false
-  # The one place that waits for the library. It answers whatever happens, and once, so nobody here counts time, and no
-  # answer is ever left behind in a mailbox.
+  # The one place that waits for the library. The library always answers, exactly once, so no timeouts are needed here and
+  # no answer is ever left in a mailbox.
 
   alias Wasmtube.{Error, Native, Options}
 
-  @doc "Calls a function of a handle. Where a monitor is given, the call is given up when that process ends."
+  @doc "Calls a function of a handle. If a monitor is given, the call is cancelled when that process ends."
   def call(handle, function, options, time, monitor \\ nil) do
     with {:ok, function} <- function(function),
          {:ok, argument, time} <- Options.call(options, time) do
@@ -18,7 +18,7 @@ defmodule Wasmtube.Call do
     end
   end
 
-  @doc "Waits for what was begun with this reference."
+  @doc "Waits for the result with this reference."
   def await(reference) do
     receive do
       {^reference, {:ok, result}} -> {:ok, result}
@@ -39,7 +39,7 @@ defmodule Wasmtube.Call do
       {:DOWN, ^monitor, :process, _worker, reason} ->
         Native.cancel(call)
 
-        # It may have answered at the last moment.
+        # It may have answered meanwhile.
         case await(reference) do
           {:error, %Error{kind: :cancelled}} -> down(reason)
           answer -> answer
@@ -51,9 +51,9 @@ defmodule Wasmtube.Call do
   defp built({:ok, value}), do: {:ok, Native.build(value)}
   defp built({:error, error}), do: {:error, error}
 
-  @doc "Says that a worker's process ended."
+  @doc "Returns the error for a worker whose process has ended."
   def down(reason) do
-    {:error, %Error{kind: :down, message: "the worker is not there: #{Exception.format_exit(reason)}"}}
+    {:error, %Error{kind: :down, message: "the worker is down: #{Exception.format_exit(reason)}"}}
   end
 
   @doc "Returns the value, or raises the error."
@@ -64,7 +64,7 @@ defmodule Wasmtube.Call do
   defp function(name) when is_atom(name) and name != nil, do: {:ok, Atom.to_string(name)}
 
   defp function(other) do
-    message = "the name of a function is an atom or a text, not #{inspect(other, limit: 5, printable_limit: 100)}"
+    message = "the name of a function must be an atom or a string, not #{inspect(other, limit: 5, printable_limit: 100)}"
     {:error, %Error{kind: :argument, message: message}}
   end
 

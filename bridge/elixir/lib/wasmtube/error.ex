@@ -1,23 +1,23 @@
 defmodule Wasmtube.Error do
   @moduledoc """
-  Why there is no result: `kind` is to decide by, `message` to be read.
+  Why there is no result: `kind` is for programs, `message` for people.
 
   | kind | |
   |---|---|
-  | `:argument` | what the function was to be called with cannot cross, or an option is wrong |
-  | `:too_large` | the argument does not fit the guest's memory, or the answer is longer than is allowed |
-  | `:busy` | too many calls wait already |
-  | `:function` | there is no such function, or it cannot be called so |
-  | `:failed` | the function answered that it failed |
+  | `:argument` | the argument cannot be passed to the function, or an option is wrong |
+  | `:too_large` | the argument does not fit the guest's memory, or the answer is longer than allowed |
+  | `:busy` | too many calls are already waiting |
+  | `:function` | there is no such function, or it takes other parameters |
+  | `:failed` | the function returned an error |
   | `:ended` | the call ended its instance: it trapped, or reached a limit |
-  | `:timeout` | the time was over |
-  | `:answer` | the answer makes no sense |
+  | `:timeout` | the call took too long |
+  | `:answer` | the answer is malformed |
   | `:instance` | no instance could be made |
-  | `:stopped` | instances of a worker crashed too often, so it waits for its file to change |
-  | `:down` | the worker's process is not there, or ended during the call |
+  | `:stopped` | a worker's instances crashed too often, so it waits for its file to change |
+  | `:down` | the worker's process does not exist, or ended during the call |
   | `:file` | the file cannot be read or watched |
-  | `:module` | it is no module that can be run |
-  | `:internal` | a fault of the bridge itself |
+  | `:module` | it is not a module that can be run |
+  | `:internal` | a bug of the bridge itself |
   """
 
   defexception [:kind, :message]

@@ -1,6 +1,6 @@
 defmodule Wasmtube.Native do
   @moduledoc false
-  # The functions of the library that `native/` is compiled to. None waits: what they begin is answered by one message,
+  # The functions of the library compiled from `native/`. None blocks: what they start is answered by one message,
   # `{reference, {:ok, result} | {:error, {kind, message}}}`.
 
   @on_load :load_library

@@ -1,6 +1,6 @@
 defmodule Wasmtube.Options do
   @moduledoc false
-  # What callers say in keywords, checked, so that the library is given only what it understands.
+  # Checks the keyword lists of callers, so that the library gets only what it understands.
 
   alias Wasmtube.Error
 
@@ -19,13 +19,13 @@ defmodule Wasmtube.Options do
 
   @most 0xFFFFFFFF
 
-  @doc "Returns the limits of a bridge as the library wants them, and the time that calls have."
+  @doc "Returns the limits of a bridge as the library expects them, and the time limit of its calls."
   def bridge(options), do: check(options, @limits, "a bridge", %{requires: nil, intensity: nil})
 
-  @doc "The same of a worker."
+  @doc "The same for a worker."
   def worker(options), do: check(options, @limits ++ @worker, "a worker", %{})
 
-  @doc "Returns what a function is called with, as the library wants it, and the time that the call has."
+  @doc "Returns a function's argument as the library expects it, and the time limit of the call."
   def call(options, time) do
     with {:ok, options} <- keyword(options, "a call"),
          {:ok, time} <- time(options, time),
@@ -34,7 +34,7 @@ defmodule Wasmtube.Options do
     end
   end
 
-  @doc "Returns the path of a file as the library wants it."
+  @doc "Returns the path of a file as the library expects it."
   def path(path) do
     text = if is_list(path), do: List.to_string(path), else: path
     if text?(text) and text != "", do: {:ok, text}, else: no_path(path)
@@ -43,7 +43,7 @@ defmodule Wasmtube.Options do
   end
 
   defp no_path(path) do
-    wrong("the path of a file is a text in UTF-8, not #{inspect(path, limit: 5, printable_limit: 100)}")
+    wrong("the path of a file must be a string in UTF-8, not #{inspect(path, limit: 5, printable_limit: 100)}")
   end
 
   defp check(options, defaults, what, more) do
@@ -62,7 +62,7 @@ defmodule Wasmtube.Options do
   end
 
   defp keyword(options, what) do
-    if Keyword.keyword?(options), do: {:ok, options}, else: wrong("the options of #{what} are a keyword list")
+    if Keyword.keyword?(options), do: {:ok, options}, else: wrong("the options of #{what} must be a keyword list")
   end
 
   defp name({key, _}), do: inspect(key)
@@ -108,7 +108,7 @@ defmodule Wasmtube.Options do
 
     if time?(time),
       do: {:ok, time},
-      else: wrong("the time of a call is milliseconds or :infinity, not #{inspect(time)}")
+      else: wrong("the time limit of a call must be milliseconds or :infinity, not #{inspect(time)}")
   end
 
   defp argument(data: value), do: {:ok, {:data, value}}
@@ -118,7 +118,7 @@ defmodule Wasmtube.Options do
     if is_integer(width) and width in 0..@most and is_integer(height) and height in 0..@most do
       {:ok, {:image, image, width, height}}
     else
-      wrong("the size of an image is two integers from 0 to #{@most}, not #{inspect(width)} and #{inspect(height)}")
+      wrong("the size of an image must be two integers from 0 to #{@most}, not #{inspect(width)} and #{inspect(height)}")
     end
   end
 
@@ -126,7 +126,7 @@ defmodule Wasmtube.Options do
     given = Enum.map_join(options, ", ", fn {key, _} -> inspect(key) end)
 
     wrong(
-      "a call has either `data:` with a value, `bytes:` with a binary, or `image:` with a binary and `width:` and " <>
+      "a call takes either `data:` with a value, `bytes:` with a binary, or `image:` with a binary and `width:` and " <>
         "`height:`; this one has #{if given == "", do: "nothing", else: given}"
     )
   end

@@ -1,12 +1,12 @@
 defmodule Wasmtube.Worker do
   @moduledoc """
-  A module of a file, as a process to be supervised.
+  A module in a file, as a process for a supervisor.
 
       iex> {:ok, worker} = Wasmtube.Worker.start_link(wasm_file: "test/modules/hello_world.wat")
       iex> Wasmtube.Worker.call_function(worker, :echo, data: %{arg: "World"})
       %{"arg" => "World"}
 
-  Under a supervisor, any number of them:
+  A supervisor can have any number of them:
 
       iex> {:ok, _supervisor} = Supervisor.start_link(
       ...>   [
@@ -20,21 +20,21 @@ defmodule Wasmtube.Worker do
 
   ## New versions
 
-  When the content of the file changes, the new version is compiled and instantiated first, and takes over if that works and
-  it has all functions of the one before. Calls that are on their way end on the version that they began with. Whoever has
-  called `subscribe/1` is sent what happens, as `{:wasmtube, worker, event}`:
+  When the content of the file changes, the new version is first compiled and instantiated, and takes over if that works and
+  it has all functions of the previous one. Calls in progress finish on the version they started on. Processes that called
+  `subscribe/1` are sent events, as `{:wasmtube, worker, event}`:
 
     * `{:reloaded, version}` – a new version has taken over;
-    * `{:refused, reason}` – the file has changed, and the version before serves on;
-    * `{:crashed, version, reason}` – an instance ended in a call;
+    * `{:refused, reason}` – the file has changed, but the previous version stays in use;
+    * `{:crashed, version, reason}` – a call ended its instance;
     * `:stopped` – instances crashed too often, so calls fail until the file changes.
 
-  ## Who dies with whom
+  ## What ends with what
 
-  A guest that crashes is no reason for the worker's process to end: its instance is followed by another, after a pause that
-  grows. A call does not go through the worker's process, which only says where to; several run at the same time if there
-  are `:instances` for them. When the worker's process ends, calls on their way are given up, with an error of the kind
-  `:down`; and so is a call of a worker that is not there. A call whose own process ends is given up too.
+  A guest that crashes does not end the worker's process: its instance is replaced, after a growing delay. Calls do not go
+  through the worker's process, which only hands out the handle; several run at the same time if there are `:instances` for
+  them. When the worker's process ends, its calls fail with the kind `:down`, as does a call of a worker that does not exist.
+  A call is also ended when its own process ends.
   """
 
   use GenServer
@@ -56,15 +56,15 @@ defmodule Wasmtube.Worker do
   end
 
   @doc """
-  Starts a worker, and returns when its module has been compiled and instantiated: `{:error, error}` where it cannot be.
+  Starts a worker. Returns when its module has been compiled and instantiated, or `{:error, error}` if it cannot be.
 
-  Options are `:wasm_file`, `:name` (any that `GenServer` takes, or none), those of `Wasmtube` and
+  Options are `:wasm_file`, `:name` (any that `GenServer` accepts, or none), those of `Wasmtube` and
 
-    * `:requires` – versions without these functions are refused; without it, those without all functions of the one before;
-    * `:intensity` – how many crashes are too many: more than `most: 10` within `period: 60_000` milliseconds; and the pause
+    * `:requires` – functions that a version must have. Default: all those of the previous version.
+    * `:intensity` – how many crashes are too many: more than `most: 10` within `period: 60_000` milliseconds; and the delay
       after the second, `pause: 10`, which doubles up to `longest_pause: 1_000`.
 
-  `:lock_name`, which there was once, is ignored.
+  `:lock_name` is accepted for compatibility and ignored.
 
       iex> Process.flag(:trap_exit, true)
       iex> {:error, error} = Wasmtube.Worker.start_link(wasm_file: "no/such/file.wasm")
@@ -88,7 +88,7 @@ defmodule Wasmtube.Worker do
   def call_function(worker, function, argument), do: Call.value!(try_call_function(worker, function, argument))
 
   @doc """
-  As `call_function/3`, and returns `{:ok, value}` or `{:error, error}`.
+  Like `call_function/3`, but returns `{:ok, value}` or `{:error, error}`.
 
       iex> {:error, error} = Wasmtube.Worker.try_call_function(:nobody, :echo, data: nil)
       iex> error.kind
@@ -111,7 +111,7 @@ defmodule Wasmtube.Worker do
   end
 
   @doc """
-  Returns how many versions of the file there were before the one that serves.
+  Returns how many versions of the file there were before the one in use.
 
       iex> {:ok, worker} = Wasmtube.Worker.start_link(wasm_file: "test/modules/hello_world.wat")
       iex> Wasmtube.Worker.version(worker)
@@ -132,7 +132,7 @@ defmodule Wasmtube.Worker do
   end
 
   @doc """
-  Has the process that calls this be sent what happens to the worker, until either ends.
+  Subscribes the calling process to the worker's events, until either ends.
 
       iex> {:ok, worker} = Wasmtube.Worker.start_link(wasm_file: "test/modules/hello_world.wat")
       iex> Wasmtube.Worker.subscribe(worker)
@@ -181,7 +181,7 @@ defmodule Wasmtube.Worker do
 
   def handle_info(_other, state), do: {:noreply, state}
 
-  # What a handle stands for is in the worker's node, so a call of a worker elsewhere is made there.
+  # A handle is only valid in the worker's node, so a call of a worker elsewhere is made there.
   defp at(worker, function, arguments, here) do
     case GenServer.whereis(worker) do
       nil -> Call.down(:noproc)
@@ -197,7 +197,7 @@ defmodule Wasmtube.Worker do
     :error, {:erpc, reason} -> Call.down(reason)
   end
 
-  # Asks a worker where its calls go. It answers at once, unless it is still being started.
+  # Asks a worker for its handle. It answers at once, unless it is still starting.
   defp ask(worker, time) do
     GenServer.call(worker, :handle, if(is_integer(time) and time >= 0, do: time, else: :infinity))
   catch

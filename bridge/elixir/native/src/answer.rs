@@ -1,11 +1,11 @@
-//! Results on their way to Elixir: JSON becomes a term, bytes a binary.
+//! Converts results for Elixir: JSON becomes a term, bytes a binary.
 //!
-//! That takes two steps. JSON is read on our threads, which have the stack for it, and becomes a row of tokens; from them the
-//! term is built on a dirty scheduler, without recursion. A node cannot make large maps on threads that are not its own:
-//! OTP 25 reads there what only a scheduler has, and crashes.
+//! JSON is converted in two steps. It is parsed on our threads, which have the stack for it, into a list of tokens; from these
+//! the term is built on a dirty scheduler, without recursion. Large maps cannot be built on threads that are not the node's:
+//! OTP 25 reads scheduler-specific data there and crashes.
 //!
-//! Objects become maps with binaries as keys, so that no guest makes atoms. What a guest writes is bounded in length, as its
-//! terms take up to some ten times as much, and in depth by serde_json.
+//! Objects become maps with binaries as keys, so that guests cannot create atoms. The length of answers is bounded, since
+//! their terms take up to about ten times as much, and serde_json bounds their depth.
 
 use crate::failure::{Failure, Kind};
 use crate::tasks;
@@ -17,11 +17,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// A value that was read. What belongs to a list or a map comes before it.
+/// A parsed value, in postfix order: the elements of a list or map come before it.
 #[derive(Default)]
 pub(crate) struct Value {
     tokens: Vec<Token>,
-    /// All texts, one after the other.
+    /// All strings, concatenated.
     texts: Vec<u8>,
 }
 
@@ -31,19 +31,19 @@ enum Token {
     Signed(i64),
     Unsigned(u64),
     Float(f64),
-    /// So many of the bytes that come next among the texts.
+    /// The length in bytes of the next string.
     Text(usize),
-    /// Of so many values before it.
+    /// The number of elements.
     List(usize),
-    /// Of so many keys, and a value after each.
+    /// The number of keys, each followed by its value.
     Map(usize),
 }
 
-/// Reads a value from no more than so many bytes of JSON.
+/// Parses JSON of at most `most` bytes.
 pub(crate) fn read(json: &[u8], most: usize) -> Result<Value, Failure> {
     if json.len() > most {
         let message = format!(
-            "the answer is {} bytes of JSON, and {most} are allowed: see the option `answer`",
+            "the answer is {} bytes of JSON, but only {most} are allowed: see the option `answer`",
             json.len()
         );
         return Err(Failure::new(Kind::TooLarge, message));
@@ -57,7 +57,7 @@ pub(crate) fn read(json: &[u8], most: usize) -> Result<Value, Failure> {
     Ok(value)
 }
 
-/// Makes a binary of bytes.
+/// Makes a binary with these bytes.
 pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
     let mut binary = NewBinary::new(env, bytes.len());
     binary.as_mut_slice().copy_from_slice(bytes);
@@ -70,7 +70,7 @@ impl Value {
         self.tokens.push(Token::Text(text.len()));
     }
 
-    /// Builds the term. Only to be called on a scheduler.
+    /// Builds the term. Must run on a scheduler.
     fn build<'a>(&self, env: Env<'a>) -> Term<'a> {
         let mut texts = &self.texts[..];
         let mut terms: Vec<Term> = Vec::new();
@@ -91,29 +91,29 @@ impl Value {
             };
             terms.push(term);
         }
-        terms.pop().expect("what was read is one value")
+        terms.pop().expect("the parser reads exactly one value")
     }
 }
 
-/// Makes a map of keys with their values.
+/// Makes a map of alternating keys and values.
 fn map<'a>(env: Env<'a>, pairs: &[Term<'a>]) -> Term<'a> {
     let (keys, values): (Vec<Term>, Vec<Term>) =
         pairs.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip();
     if let Ok(map) = Term::map_from_term_arrays(env, &keys, &values) {
         return map;
     }
-    // A key is there twice: as elsewhere, the last one counts.
-    let text = |key: &Term<'a>| key.decode_as_binary().expect("keys are texts").as_slice();
+    // A key occurs twice: the last one counts, as is usual.
+    let text = |key: &Term<'a>| key.decode_as_binary().expect("keys are strings").as_slice();
     let last: HashMap<&[u8], (Term, Term)> = keys
         .into_iter()
         .zip(values)
         .map(|(key, value)| (text(&key), (key, value)))
         .collect();
     let (keys, values): (Vec<Term>, Vec<Term>) = last.into_values().unzip();
-    Term::map_from_term_arrays(env, &keys, &values).expect("no key is there twice")
+    Term::map_from_term_arrays(env, &keys, &values).expect("duplicate keys were removed above")
 }
 
-/// A value that waits for the process that called to have its term built.
+/// A value whose term the calling process has yet to build.
 pub(crate) struct Waiting(Mutex<Option<Value>>);
 
 impl Waiting {
@@ -133,14 +133,14 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        // Nobody had it built. This runs where the node collects garbage, and it may be large.
+        // It was never built. This runs during garbage collection, and the value may be large.
         if let Some(value) = self.take() {
             tasks::unblock(move || drop(value));
         }
     }
 }
 
-/// Reads one value, and by others of its kind those inside.
+/// Parses one value, recursively.
 struct Reader<'a>(&'a mut Value);
 
 impl<'de> DeserializeSeed<'de> for Reader<'_> {

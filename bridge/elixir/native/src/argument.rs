@@ -1,7 +1,7 @@
-//! Arguments on their way from Elixir: a term becomes JSON.
+//! Converts arguments from Elixir: a term becomes JSON.
 //!
-//! It is walked without recursion, as it runs on a scheduler's small stack, and the JSON is bounded in length: a small term
-//! that holds the same part again and again can stand for more than any memory has.
+//! The term is walked without recursion, since a scheduler's stack is small, and the length of the JSON is bounded: a small
+//! term that shares its parts can expand to more than any memory holds.
 
 use crate::failure::{Failure, Kind};
 use rustler::types::atom;
@@ -11,10 +11,10 @@ use rustler::{Binary, Term, TermType};
 use std::collections::HashSet;
 use std::fmt::Write;
 
-/// So deep values may be nested. It is as deep as serde_json reads.
+/// How deeply values may be nested, which is also the deepest that serde_json parses.
 const DEEPEST: usize = 127;
 
-/// Writes a term as JSON of so many bytes at most.
+/// Writes a term as JSON of at most `most` bytes.
 pub(crate) fn write(term: Term, most: usize) -> Result<Vec<u8>, Failure> {
     let mut writer = Writer {
         json: Vec::new(),
@@ -26,12 +26,15 @@ pub(crate) fn write(term: Term, most: usize) -> Result<Vec<u8>, Failure> {
         Err(Wrong::TooLong) => Err(too_large(most)),
         Err(Wrong::Value(what)) => Err(Failure::new(
             Kind::Argument,
-            format!("the argument cannot be JSON: {what}{}", writer.place()),
+            format!(
+                "the argument cannot be expressed as JSON: {what}{}",
+                writer.path()
+            ),
         )),
     }
 }
 
-/// Copies no more than so many bytes.
+/// Copies at most `most` bytes.
 pub(crate) fn copy(binary: Binary, most: usize) -> Result<Vec<u8>, Failure> {
     if binary.len() > most {
         Err(too_large(most))
@@ -43,14 +46,14 @@ pub(crate) fn copy(binary: Binary, most: usize) -> Result<Vec<u8>, Failure> {
 fn too_large(most: usize) -> Failure {
     Failure::new(
         Kind::TooLarge,
-        format!("the argument is more than the {most} bytes that the guest's memory may have"),
+        format!("the argument is larger than the {most} bytes that the guest's memory may have"),
     )
 }
 
 /// Why a term cannot be written.
 enum Wrong {
     TooLong,
-    /// What it is that is no JSON.
+    /// What JSON cannot express.
     Value(String),
 }
 
@@ -58,13 +61,13 @@ fn wrong<T>(what: impl Into<String>) -> Result<T, Wrong> {
     Err(Wrong::Value(what.into()))
 }
 
-/// A list or a map whose inside is being written, and the key of the value that is.
+/// A list or a map that is being written, with the position of the current value.
 enum Within<'a> {
     List {
         rest: Term<'a>,
         index: usize,
     },
-    /// The keys so far are kept where two may be the same as texts.
+    /// The keys so far are kept if two might be the same as strings.
     Map {
         pairs: Box<MapIterator<'a>>,
         key: String,
@@ -97,7 +100,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Writes a term, or the beginning of it and what it holds later.
+    /// Writes a scalar, or the start of a list or map, whose elements `next` returns.
     fn begin(&mut self, term: Term<'a>) -> Result<(), Wrong> {
         match term.get_type() {
             TermType::Atom => self.atom(term),
@@ -105,7 +108,7 @@ impl<'a> Writer<'a> {
             TermType::Integer => self.integer(term),
             TermType::Float => match term.decode::<f64>() {
                 Ok(number) => self.scalar(&number),
-                Err(_) => wrong("a number that is none"),
+                Err(_) => wrong("a float that is not a number"),
             },
             TermType::List if is_keyword(term) => {
                 self.json.push(b'{');
@@ -134,7 +137,7 @@ impl<'a> Writer<'a> {
 
     fn enter(&mut self, within: Within<'a>) -> Result<(), Wrong> {
         if self.within.len() == DEEPEST {
-            return wrong(format!("it is nested deeper than {DEEPEST}"));
+            return wrong(format!("it is nested deeper than {DEEPEST} levels"));
         }
         self.within.push(within);
         Ok(())
@@ -145,13 +148,12 @@ impl<'a> Writer<'a> {
             let name = name.atom_to_string().unwrap_or_default();
             let name = name.strip_prefix("Elixir.").unwrap_or(&name);
             return wrong(format!(
-                "a struct {name}, which has to be made a map or a text first"
+                "a struct {name} (convert it to a map or a string first)"
             ));
         }
-        let pairs = |term| {
-            MapIterator::new(term).ok_or_else(|| Wrong::Value("a map that is none".to_string()))
-        };
-        // Keys of one type are as different as texts as they were before.
+        let pairs =
+            |term| MapIterator::new(term).ok_or_else(|| Wrong::Value("an invalid map".to_string()));
+        // Different keys of the same type are different strings.
         let mut types = pairs(term)?.map(|(key, _)| key.get_type());
         let first = types.next();
         let keys = types.any(|ty| Some(ty) != first).then(HashSet::new);
@@ -164,7 +166,7 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Returns the next term to be written, after the ends of all that have none.
+    /// Closes the lists and maps that are complete, and returns the next term to write.
     fn next(&mut self) -> Result<Option<Term<'a>>, Wrong> {
         while let Some(within) = self.within.last_mut() {
             let value = match within {
@@ -193,7 +195,7 @@ impl<'a> Writer<'a> {
                         if let Some(keys) = keys
                             && !keys.insert(key.clone())
                         {
-                            return wrong(format!("the key {key:?} is there twice, in two types,"));
+                            return wrong(format!("the key {key:?} occurs twice, as two types"));
                         }
                         Some(value)
                     }
@@ -205,12 +207,12 @@ impl<'a> Writer<'a> {
                             self.json.push(b',');
                         }
                         let Some((name, value)) = pair_of(pair) else {
-                            return wrong("a list that begins as a keyword list and is none");
+                            return wrong("a list that begins as a keyword list but is none");
                         };
                         *rest = after;
                         *key = key_of(name)?;
                         if !keys.insert(key.clone()) {
-                            return wrong(format!("the key {key:?} is there twice"));
+                            return wrong(format!("the key {key:?} occurs twice"));
                         }
                         Some(value)
                     }
@@ -244,7 +246,7 @@ impl<'a> Writer<'a> {
             self.json.extend_from_slice(b"null");
             return Ok(());
         }
-        // As JSON writes them, `true` and `false` are their names.
+        // `true` and `false` are atoms too.
         if let Ok(truth) = term.decode::<bool>() {
             return self.scalar(&truth);
         }
@@ -272,33 +274,32 @@ impl<'a> Writer<'a> {
             .map_err(|error| Wrong::Value(error.to_string()))
     }
 
-    /// Says where in the argument the writer is.
-    fn place(&self) -> String {
-        let mut place = String::new();
+    /// Returns the path to the current value.
+    fn path(&self) -> String {
+        let mut path = String::new();
         for within in &self.within {
             let written = match within {
-                Within::List { index, .. } => write!(place, "[{}]", index.saturating_sub(1)),
-                Within::Map { key, .. } | Within::Keyword { key, .. } => write!(place, "[{key:?}]"),
+                Within::List { index, .. } => write!(path, "[{}]", index.saturating_sub(1)),
+                Within::Map { key, .. } | Within::Keyword { key, .. } => write!(path, "[{key:?}]"),
             };
-            written.expect("a text takes what is written");
+            written.expect("writing to a string cannot fail");
         }
-        // Of what lies deep the end says as much as is of use.
-        let skipped = place.char_indices().rev().nth(200).map_or(0, |(at, _)| at);
-        match (&place[skipped..], skipped) {
+        // The end of a long path says enough.
+        let skipped = path.char_indices().rev().nth(200).map_or(0, |(at, _)| at);
+        match (&path[skipped..], skipped) {
             ("", _) => String::new(),
-            (place, 0) => format!(" at {place}"),
-            (place, _) => format!(" at …{place}"),
+            (path, 0) => format!(" at {path}"),
+            (path, _) => format!(" at …{path}"),
         }
     }
 }
 
 fn text(term: Term<'_>) -> Result<&str, Wrong> {
     let Ok(binary) = term.decode::<Binary>() else {
-        return wrong("a bitstring that is no whole bytes");
+        return wrong("a bitstring that is not a whole number of bytes");
     };
-    std::str::from_utf8(binary.as_slice()).map_err(|_| {
-        Wrong::Value("a binary that is no UTF-8, for which there is `bytes:`,".to_string())
-    })
+    std::str::from_utf8(binary.as_slice())
+        .map_err(|_| Wrong::Value("a binary that is not UTF-8 (pass it with `bytes:`)".to_string()))
 }
 
 fn name(term: Term) -> Result<String, Wrong> {
@@ -315,7 +316,7 @@ fn key_of(term: Term) -> Result<String, Wrong> {
             (_, Ok(number)) => Ok(number.to_string()),
             _ => wrong("a key that is an integer of more than 64 bits"),
         },
-        _ => wrong("a key that is no atom, text or integer"),
+        _ => wrong("a key that is not an atom, a string or an integer"),
     }
 }
 

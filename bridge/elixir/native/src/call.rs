@@ -1,4 +1,4 @@
-//! A call on its way: how it is given up, and how its answer gets back.
+//! A call in progress: how it is cancelled, and how its answer is sent back.
 
 use crate::answer::{self, Waiting};
 use crate::failure::{Failure, Kind};
@@ -12,18 +12,18 @@ use rustler::{Encoder, Env, LocalPid, OwnedEnv, ResourceArc, Term};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// How many there are.
+/// How many calls are in progress.
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
 
-/// Returns how many calls are on their way.
+/// Returns how many calls are in progress.
 pub(crate) fn alive() -> usize {
     ALIVE.load(Ordering::SeqCst)
 }
 
-/// By this a call can be given up. The node has it done when the process that calls ends.
+/// Cancels a call. The node does so when the calling process ends.
 pub(crate) struct Call(Mutex<Option<oneshot::Sender<()>>>);
 
-/// The call's own end of it.
+/// What the call itself holds, to notice that it was cancelled.
 pub(crate) struct Cancelled(oneshot::Receiver<()>);
 
 impl Call {
@@ -36,24 +36,24 @@ impl Call {
         )
     }
 
-    /// Gives the call up.
+    /// Cancels the call.
     pub(crate) fn cancel(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
 impl Cancelled {
-    /// Waits for an answer until the call is given up.
+    /// Waits for an answer until the call is cancelled.
     pub(crate) async fn unless(
         mut self,
         answered: impl Future<Output = Result<Answer, Failure>>,
     ) -> Result<Answer, Failure> {
-        let given_up = async {
-            // There is nothing to receive: it is given up by being dropped.
+        let cancelled = async {
+            // Nothing is ever sent: dropping the sender cancels.
             let _ = (&mut self.0).await;
-            Err(Failure::new(Kind::Cancelled, "the call was given up"))
+            Err(Failure::new(Kind::Cancelled, "the call was cancelled"))
         };
-        answered.or(given_up).await
+        answered.or(cancelled).await
     }
 }
 
@@ -63,10 +63,10 @@ impl Drop for Cancelled {
     }
 }
 
-/// Sends a process one message, whatever happens: `{reference, {:ok, result}}` or `{reference, {:error, {kind, message}}}`.
+/// Sends a process exactly one message: `{reference, {:ok, result}}` or `{reference, {:error, {kind, message}}}`.
 pub(crate) struct Reply {
     to: LocalPid,
-    /// The reference lives in it, and then the message.
+    /// Holds the reference, then the message.
     env: OwnedEnv,
     reference: Option<SavedTerm>,
 }
@@ -78,7 +78,7 @@ impl Reply {
         Reply { to, env, reference }
     }
 
-    /// Sends a result. A value that becomes a handle does so here, so that nobody else has it.
+    /// Sends a result. A value that becomes a resource does so only here, so that nothing else holds it.
     pub(crate) fn send<T: Sendable>(mut self, result: Result<T, Failure>) {
         self.send_term(|env| match result {
             Ok(value) => (ok(), value.into_term(env)).encode(env),
@@ -86,7 +86,7 @@ impl Reply {
         });
     }
 
-    /// Sends the answer of a function, if its JSON is no longer than so many bytes: bytes as they are, a value to be built.
+    /// Sends the answer of a function: bytes as they are, JSON of at most `most` bytes as a value to build.
     pub(crate) fn send_answer(self, answer: Result<Answer, Failure>, most: usize) {
         match answer {
             Ok(Answer::Json(json)) => self.send(answer::read(&json, most).map(Waiting::new)),
@@ -99,7 +99,7 @@ impl Reply {
         let Some(reference) = &self.reference else {
             return;
         };
-        // Whoever is dead is sent nothing.
+        // The process may have ended.
         let _ = self
             .env
             .send_and_clear(&self.to, |env| (reference.load(env), result(env)));
@@ -109,18 +109,18 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        // What was to send something has panicked.
+        // Nothing was sent, so the code that should have sent it panicked.
         self.send_term(|env| {
             let failure = Failure::new(
                 Kind::Internal,
-                "a thread of the bridge panicked; this is a bug of the bridge",
+                "a thread of the bridge panicked; this is a bug in the bridge",
             );
             (error(), failure).encode(env)
         });
     }
 }
 
-/// What is sent as a result.
+/// What can be sent as a result.
 pub(crate) trait Sendable {
     fn into_term(self, env: Env<'_>) -> Term<'_>;
 }

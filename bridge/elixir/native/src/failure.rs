@@ -1,11 +1,11 @@
-//! Why something brought no result, as Elixir is told it: a kind to decide by, and a sentence.
+//! Why something failed, as Elixir sees it: a kind for programs, and a sentence for people.
 
 use lunatic_bridge::{CallError, LoadError, WorkerError};
 use rustler::{Atom, Encoder, Env, Term};
 
 rustler::atoms! { argument, failed, ended, timeout, function, too_large, busy, answer, instance, stopped, cancelled, file, module, internal }
 
-/// What kind of failure it is.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Argument,
@@ -45,7 +45,7 @@ impl Kind {
     }
 }
 
-/// A failure, of some kind.
+/// A failure.
 #[derive(Debug)]
 pub(crate) struct Failure {
     kind: Kind,

@@ -1,4 +1,4 @@
-//! What a bridge and a worker of Elixir are: a thing that can be called, and its limits.
+//! What Elixir holds of a bridge or a worker: what can be called, and its limits.
 
 use crate::failure::Failure;
 use crate::options::Options;
@@ -7,7 +7,7 @@ use lunatic_bridge::{Answer, Argument, Bridge, Worker};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How many there are.
+/// How many handles there are.
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
 
 /// Returns how many handles there are.
@@ -33,9 +33,9 @@ impl From<Worker> for Callee {
     }
 }
 
-/// A bridge or a worker, for as long as a term or a call has it.
+/// A bridge or a worker, kept for as long as a term or a call refers to it.
 pub(crate) struct Handle {
-    /// Always there until it is dropped.
+    /// Taken only by `drop`.
     callee: Option<Callee>,
     most_argument: usize,
     most_answer: usize,
@@ -52,20 +52,20 @@ impl Handle {
     }
 
     fn callee(&self) -> &Callee {
-        self.callee.as_ref().expect("it is taken by the end alone")
+        self.callee.as_ref().expect("only `drop` takes it")
     }
 
-    /// Returns how many bytes of JSON an argument may be.
+    /// Returns the longest argument, in bytes of JSON.
     pub(crate) fn most_argument(&self) -> usize {
         self.most_argument
     }
 
-    /// Returns how many bytes of JSON an answer may be.
+    /// Returns the longest answer, in bytes of JSON.
     pub(crate) fn most_answer(&self) -> usize {
         self.most_answer
     }
 
-    /// Calls a function, for so long at most.
+    /// Calls a function, with a time limit if one is given.
     pub(crate) async fn invoke(
         &self,
         time: Option<Duration>,
@@ -84,7 +84,7 @@ impl Handle {
         }
     }
 
-    /// Returns the version of a worker. Waits while one takes over from another.
+    /// Returns the version of a worker. Waits while a new one takes over.
     pub(crate) fn version(&self) -> Option<u64> {
         match self.callee() {
             Callee::Bridge(_) => None,
@@ -95,7 +95,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // This runs where the node collects garbage; ends of instances, watches and compiled code are none of its business.
+        // This runs during garbage collection, which should not wait for instances, watchers and compiled code to go.
         let callee = self.callee.take();
         tasks::unblock(move || {
             drop(callee);

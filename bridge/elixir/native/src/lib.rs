@@ -1,8 +1,8 @@
-//! What the Elixir package `wasmtube` calls: the bridge, as native functions of a BEAM node.
+//! The native functions of the Elixir package `wasmtube`: the bridge, inside a BEAM node.
 //!
-//! A native function that takes long would hold up a scheduler of the node. So none of these waits: each begins something
-//! on threads of ours, and the process that called it is sent a message `{reference, result}`, exactly one, when that is
-//! done. Only values are taken apart and built while the process waits, on a dirty scheduler.
+//! A native function that takes long would block a scheduler of the node. So none of these waits: each starts something on
+//! our threads, and the calling process is sent exactly one message, `{reference, result}`, when that is done. Only values
+//! are taken apart and built while the process waits, on a dirty scheduler.
 
 mod answer;
 mod argument;
@@ -49,7 +49,7 @@ fn load(_env: Env, _information: Term) -> bool {
     tasks::start()
 }
 
-/// Makes a bridge of a module. The message has its handle, or says why there is none.
+/// Makes a bridge of a module. The message holds its handle or an error.
 #[rustler::nif(schedule = "DirtyIo")]
 fn load_bridge<'a>(
     env: Env<'a>,
@@ -73,7 +73,7 @@ fn load_bridge<'a>(
     ok().to_term(env)
 }
 
-/// Starts a worker. The message has its handle, or says why there is none; from then on the process is sent its events.
+/// Starts a worker. The message holds its handle or an error; from then on the process is sent its events.
 #[rustler::nif(schedule = "DirtyIo")]
 fn load_worker<'a>(
     env: Env<'a>,
@@ -89,7 +89,7 @@ fn load_worker<'a>(
     tasks::unblock(move || {
         let worker = options.worker().start(path);
         if let Ok(worker) = &worker {
-            tasks::spawn(tell(worker.events(), owner));
+            tasks::spawn(forward(worker.events(), owner));
         }
         reply.send(
             worker
@@ -100,8 +100,8 @@ fn load_worker<'a>(
     Ok(ok().to_term(env))
 }
 
-/// Sends a process what happens to a worker, until there is no worker.
-async fn tell(events: async_channel::Receiver<Event>, owner: LocalPid) {
+/// Sends a process the events of a worker, until the worker ends.
+async fn forward(events: async_channel::Receiver<Event>, owner: LocalPid) {
     while let Ok(event) = events.recv().await {
         let sent = OwnedEnv::new().send_and_clear(&owner, |env| {
             let event = match event {
@@ -121,8 +121,8 @@ async fn tell(events: async_channel::Receiver<Event>, owner: LocalPid) {
     }
 }
 
-/// Calls a function. The message has its result, a binary or what is to be built. Returns what the call can be given up by; without that, it is given up
-/// when the process that calls ends.
+/// Calls a function. The message holds its result, a binary or a value to build. Returns a handle to cancel the call, which
+/// is also cancelled when the calling process ends.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn call<'a>(
     env: Env<'a>,
@@ -144,7 +144,7 @@ fn call<'a>(
     let function = String::from_utf8_lossy(&function).into_owned();
     let caller = env.pid();
     let (call, cancelled) = Call::new();
-    // Whoever is dead already wants no answer.
+    // A process that has already ended needs no answer.
     let Some(watched) = env.monitor(&call, &caller) else {
         return Ok(ok().to_term(env));
     };
@@ -160,7 +160,7 @@ fn call<'a>(
     Ok((ok(), call).encode(env))
 }
 
-/// Reads what a function is called with.
+/// Reads the argument of a call.
 fn argument(handle: &Handle, value: Term) -> NifResult<Result<Argument, Failure>> {
     let most = handle.most_argument();
     if let Ok((kind, bytes, width, height)) = value.decode::<(Term, Binary, u32, u32)>() {
@@ -183,31 +183,32 @@ fn argument(handle: &Handle, value: Term) -> NifResult<Result<Argument, Failure>
     Err(Error::BadArg)
 }
 
-/// Builds the value that a function answered with, once.
+/// Builds the value that a function returned. Works once.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn build<'a>(env: Env<'a>, value: ResourceArc<Waiting>) -> NifResult<Term<'a>> {
     value.build(env).ok_or(Error::BadArg)
 }
 
-/// Gives a call up. Its message comes all the same, and soon.
+/// Cancels a call. Its message still comes, and soon.
 #[rustler::nif]
 fn cancel<'a>(env: Env<'a>, call: ResourceArc<Call>) -> Term<'a> {
     call.cancel();
     ok().to_term(env)
 }
 
-/// Asks for the version of a worker. It is in the message.
+/// Asks for the version of a worker, which the message holds.
 #[rustler::nif]
 fn version<'a>(env: Env<'a>, reference: Term<'a>, handle: ResourceArc<Handle>) -> Term<'a> {
     let reply = Reply::new(env.pid(), reference);
-    // While the state of one version moves to another, this waits.
+    // This waits while a new version takes over.
     tasks::unblock(move || {
         let version = handle.version();
-        reply.send(
-            version.ok_or_else(|| {
-                Failure::new(Kind::Argument, "a bridge has no versions, a worker has")
-            }),
-        );
+        reply.send(version.ok_or_else(|| {
+            Failure::new(
+                Kind::Argument,
+                "a bridge has no versions, only a worker does",
+            )
+        }));
     });
     ok().to_term(env)
 }

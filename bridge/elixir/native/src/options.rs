@@ -1,10 +1,10 @@
-//! What a bridge or a worker is made with, as Elixir says it: a map in which everything has been checked and filled in.
+//! The options of a bridge or a worker, as Elixir passes them: a map that has been checked and completed.
 
 use lunatic_bridge::{Backoff, Bridge, Builder, Intensity, Worker, WorkerBuilder};
 use rustler::{Binary, Decoder, Error, NifMap, NifResult, Term};
 use std::time::Duration;
 
-/// The limits. Every key is there; `nil` is what is not limited, or is as Rust has it.
+/// The limits. Every key is present; `nil` means unlimited, or Rust's default.
 #[derive(NifMap)]
 pub(crate) struct Options {
     memory: u64,
@@ -28,12 +28,12 @@ struct Crashes {
 }
 
 impl Options {
-    /// Returns how many bytes of JSON an argument may be: more would not fit the memory.
+    /// Returns the longest argument, in bytes of JSON: a longer one would not fit the memory.
     pub(crate) fn most_argument(&self) -> usize {
         usize::try_from(self.memory).unwrap_or(usize::MAX)
     }
 
-    /// Returns how many bytes of JSON an answer may be.
+    /// Returns the longest answer, in bytes of JSON.
     pub(crate) fn most_answer(&self) -> usize {
         self.answer
     }
@@ -78,7 +78,7 @@ impl Options {
 
 rustler::atoms! { file, binary }
 
-/// Where a module is.
+/// Where a module comes from.
 pub(crate) enum Source {
     File(String),
     Bytes(Vec<u8>),

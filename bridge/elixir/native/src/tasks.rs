@@ -1,4 +1,4 @@
-//! The threads that everything runs on which takes time.
+//! The threads on which everything runs that takes time.
 
 use async_executor::Executor;
 use futures_lite::FutureExt;
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 static EXECUTOR: Executor<'static> = Executor::new();
 
-/// Starts the threads, once, one for each core. They end with the node.
+/// Starts the threads, once, one per core. They end with the node.
 pub(crate) fn start() -> bool {
     static STARTED: OnceLock<bool> = OnceLock::new();
     *STARTED.get_or_init(|| {
@@ -22,16 +22,16 @@ pub(crate) fn start() -> bool {
     })
 }
 
-/// Does something that waits without keeping a thread. What panics ends itself and nothing else.
+/// Runs a future. A panic ends it and nothing else.
 pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     let contained = async {
-        // Whoever waits for it is told by what it drops.
+        // Dropping its `Reply` reports the panic.
         let _ = AssertUnwindSafe(work).catch_unwind().await;
     };
     EXECUTOR.spawn(contained).detach();
 }
 
-/// Does something that keeps a thread.
+/// Runs something that blocks its thread.
 pub(crate) fn unblock(work: impl FnOnce() + Send + 'static) {
     spawn(blocking::unblock(work));
 }

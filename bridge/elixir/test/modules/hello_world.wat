@@ -1,4 +1,4 @@
-;; Functions in the form that the simplest guests have: the argument lies at an index, and the result is written over it.
+;; Functions of the simplest form: the argument is at an index, and the result overwrites it.
 (module
   (memory (export "memory") 1)
 

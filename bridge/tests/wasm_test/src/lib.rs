@@ -1,11 +1,11 @@
-//! Functions in the form of Wasmtube: arguments as JSON at an index, the result as JSON over them, its length returned.
+//! Functions as Wasmtube calls them: they overwrite their arguments, JSON at an index, with the result and return its length.
 //!
-//! Whoever begins today writes `#[lunatic::export]` instead; see `examples/functions.rs`.
+//! New code uses `#[lunatic::export]` instead; see `examples/functions.rs`.
 
 use serde::{Deserialize, Serialize};
 use std::{slice, str};
 
-/// Anything: it is only passed back.
+/// Any value: it is only passed back.
 type Args = serde_json::Value;
 
 #[derive(Deserialize)]
@@ -53,10 +53,10 @@ pub unsafe extern "C" fn image_size(
     store_into_memory(index, image_info)
 }
 
-/// Writes a result over the arguments, and returns its length.
+/// Overwrites the arguments with a result, and returns its length.
 fn store_into_memory<T: Serialize>(index: *const u8, result: T) -> i32 {
     let json = serde_json::to_vec(&result).unwrap();
-    // SAFETY: the caller has made room there, and nothing refers to the arguments any more.
+    // SAFETY: the caller made room there, and nothing refers to the arguments any more.
     unsafe { slice::from_raw_parts_mut(index.cast_mut(), json.len()) }.copy_from_slice(&json);
     json.len() as i32
 }
