@@ -181,7 +181,7 @@ impl Module {
         };
         plain.check_imports(engine)?;
         let compiled: [OnceLock<Compiled>; Kind::COUNT] = Default::default();
-        let _ = compiled[first.number()].set(plain);
+        let _ = compiled[first.index()].set(plain);
         Ok(Module(Arc::new(Inner {
             machine: machine.clone(),
             name: name.into(),
@@ -231,7 +231,7 @@ impl Module {
 
     /// Returns the code that was compiled first, which exports what all do.
     fn any(&self) -> &wasmtime::Module {
-        &self.0.compiled[self.0.first.number()]
+        &self.0.compiled[self.0.first.index()]
             .get()
             .expect("it was compiled with the module")
             .module
@@ -239,7 +239,7 @@ impl Module {
 
     /// Whether the code for an engine is there, so that a spawn need not compile it.
     pub(crate) fn is_compiled(&self, kind: Kind) -> bool {
-        self.0.compiled[kind.number()].get().is_some()
+        self.0.compiled[kind.index()].get().is_some()
     }
 
     /// Returns the code for an engine. Compiles it where that was not done before, which takes as long as it takes.
@@ -250,7 +250,7 @@ impl Module {
             .engines
             .get(kind)
             .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
-        let place = &inner.compiled[kind.number()];
+        let place = &inner.compiled[kind.index()];
         let compiled = match place.get() {
             Some(compiled) => compiled,
             None => {

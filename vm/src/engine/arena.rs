@@ -1,8 +1,9 @@
 //! Address space for many things of one size.
 //!
-//! An arena hands out places: ranges of address space, all of one length, one after the other in large regions that are
-//! reserved when they are needed. So the kernel has few mappings to keep for many places, and neighbours share tables of
-//! pages. What a place contains is the business of who took it; the arena knows only whether it is taken.
+//! An arena hands out slots: ranges of address space of one length, adjacent in large regions that
+//! are reserved on demand. So the kernel keeps few mappings for many slots, and neighbours share
+//! page tables. What a slot contains is up to whoever took it; the arena only knows whether it is
+//! taken.
 
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
 use std::ffi::c_void;
@@ -10,24 +11,24 @@ use std::io;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Places of one length.
+/// Slots of one length.
 #[derive(Debug)]
 pub(super) struct Arena {
-    /// How long a place is, in bytes; whole pages.
+    /// How long a slot is, in bytes; a multiple of the page size.
     length: usize,
-    /// How many places are reserved at once.
-    places: usize,
-    /// What can be done with a place that nobody took yet.
+    /// How many slots a region has.
+    slots: usize,
+    /// How a slot can be accessed that was never taken.
     access: Access,
     state: Mutex<State>,
 }
 
-/// What can be done with the bytes of a new place.
+/// How the bytes of a new slot can be accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Nothing: a touch is a fault.
+    /// Not at all: a touch is a fault.
     None,
-    /// They are zeros that can be written.
+    /// They are zeros and can be written.
     ReadWrite,
 }
 
@@ -42,59 +43,59 @@ impl Access {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Where the regions begin. They are given back to the kernel with the arena.
+    /// Where the regions begin. They are unmapped when the arena is dropped.
     regions: Vec<usize>,
-    /// How many places of the last region were handed out already.
-    handed_out: usize,
-    /// Places that were given back, the last one on top: its pages are the likeliest to be in a cache.
+    /// How many slots of the last region have been handed out.
+    used: usize,
+    /// Released slots, the last one on top: its pages are the likeliest to be in a cache.
     free: Vec<usize>,
 }
 
 impl Arena {
-    pub(super) fn new(length: usize, places: usize, access: Access) -> Arena {
-        debug_assert!(length.is_multiple_of(page_size()) && places > 0);
+    pub(super) fn new(length: usize, slots: usize, access: Access) -> Arena {
+        debug_assert!(length.is_multiple_of(page_size()) && slots > 0);
         Arena {
             length,
-            places,
+            slots,
             access,
             state: Mutex::default(),
         }
     }
 
-    /// Returns how long a place is, in bytes.
+    /// Returns how long a slot is, in bytes.
     pub(super) fn length(&self) -> usize {
         self.length
     }
 
-    /// Takes a place that was given back, as its last owner left it.
+    /// Takes a slot that was released, as its last owner left it.
     pub(super) fn take_used(&self) -> Option<usize> {
         self.state().free.pop()
     }
 
-    /// Takes a place that nobody ever had.
+    /// Takes a slot that was never used.
     ///
     /// # Errors
     ///
-    /// Where there is no address space or the kernel allows no more mappings.
+    /// If there is no address space left or the kernel allows no more mappings.
     pub(super) fn take_new(&self) -> io::Result<usize> {
         let mut state = self.state();
-        if state.regions.is_empty() || state.handed_out == self.places {
-            let region = reserve(self.length * self.places, self.access)?;
+        if state.regions.is_empty() || state.used == self.slots {
+            let region = reserve(self.length * self.slots, self.access)?;
             state.regions.push(region);
-            state.handed_out = 0;
+            state.used = 0;
         }
         let region = state.regions[state.regions.len() - 1];
-        state.handed_out += 1;
-        Ok(region + (state.handed_out - 1) * self.length)
+        state.used += 1;
+        Ok(region + (state.used - 1) * self.length)
     }
 
-    /// Gives a place back.
-    pub(super) fn give(&self, place: usize) {
-        self.state().free.push(place);
+    /// Makes a slot available to others again.
+    pub(super) fn release(&self, slot: usize) {
+        self.state().free.push(slot);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // What is in there is consistent between any two steps.
+        // The contents are consistent between any two steps.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -103,11 +104,12 @@ impl Drop for Arena {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         for &region in &state.regions {
-            // SAFETY: the region was mapped by `reserve`, and every place in it was owned by somebody who held this arena.
-            let unmapped = unsafe { mm::munmap(pointer(region), self.length * self.places) };
+            // SAFETY: the region was mapped by `reserve`, and whoever owned one of its slots held
+            // this arena.
+            let unmapped = unsafe { mm::munmap(pointer(region), self.length * self.slots) };
             debug_assert!(
                 unmapped.is_ok(),
-                "a region is whole pages of our own: {unmapped:?}"
+                "a region is a mapping of our own: {unmapped:?}"
             );
         }
     }
@@ -116,64 +118,68 @@ impl Drop for Arena {
 /// Reserves address space and returns where it begins.
 fn reserve(length: usize, access: Access) -> io::Result<usize> {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-    // SAFETY: a new mapping, at an address of the kernel's choice, changes nothing that anybody has.
+    // SAFETY: a new mapping at an address of the kernel's choice affects no existing one.
     let region =
         unsafe { mm::mmap_anonymous(ptr::null_mut(), length, access.protection(), flags)? };
-    // A huge page would make a process of a few kilobytes one of two megabytes. Kernels without them refuse the advice.
-    // SAFETY: it is advice about a mapping of our own, and changes no content.
+    // With a huge page, a process of a few kilobytes would take two megabytes. Kernels without huge
+    // pages refuse the advice.
+    // SAFETY: the advice is about a mapping of our own and changes no contents.
     let _ = unsafe { mm::madvise(region, length, Advice::LinuxNoHugepage) };
     Ok(region as usize)
 }
 
-/// Makes bytes that belong to the caller accessible or not. What is in them stays.
+/// Makes a range accessible or inaccessible. Its contents stay.
 ///
 /// # Safety
 ///
-/// The range is whole pages, and is the caller's.
+/// The range consists of whole pages that belong to the caller.
 pub(super) unsafe fn protect(start: usize, length: usize, access: Access) -> io::Result<()> {
     let flags = match access {
         Access::None => MprotectFlags::empty(),
         Access::ReadWrite => MprotectFlags::READ | MprotectFlags::WRITE,
     };
-    // SAFETY: the caller says that it is his.
+    // SAFETY: the caller vouches for the range.
     unsafe { mm::mprotect(pointer(start), length, flags)? };
     Ok(())
 }
 
-/// Gives the pages of a range back to the kernel. Where it is a mapping of a file, what the file has is there again; zeros
-/// elsewhere.
+/// Returns the pages of a range to the kernel. Where a file is mapped, its contents are visible
+/// again; elsewhere the range reads as zeros.
 ///
 /// # Safety
 ///
-/// The range is whole pages, is the caller's, and nothing refers to what is in it.
+/// The range consists of whole pages that belong to the caller, and nothing refers to their
+/// contents.
 pub(super) unsafe fn discard(start: usize, length: usize) -> io::Result<()> {
     if length > 0 {
-        // SAFETY: the caller says that it is his.
+        // SAFETY: the caller vouches for the range.
         unsafe { mm::madvise(pointer(start), length, Advice::LinuxDontNeed)? };
     }
     Ok(())
 }
 
-/// Replaces a range by one without content, as a new place is.
+/// Replaces a range with a fresh mapping, as in a new slot.
 ///
 /// # Safety
 ///
-/// The range is whole pages, is the caller's, and nothing refers to what is in it.
+/// The range consists of whole pages that belong to the caller, and nothing refers to their
+/// contents.
 pub(super) unsafe fn blank(start: usize, length: usize, access: Access) -> io::Result<()> {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-    // SAFETY: the caller says that it is his.
+    // SAFETY: the caller vouches for the range.
     unsafe { mm::mmap_anonymous(pointer(start), length, access.protection(), flags)? };
     Ok(())
 }
 
-/// Makes a page one whose touch is a fault. Where the kernel can (Linux 6.13), that splits no mapping.
+/// Turns a page into a guard: a touch is a fault. If the kernel supports it (Linux 6.13), that
+/// splits no mapping.
 ///
 /// # Safety
 ///
-/// The page is the caller's, and nothing refers to what is in it.
+/// The page belongs to the caller, and nothing refers to its contents.
 pub(super) unsafe fn guard(page: usize) -> io::Result<()> {
-    // `MADV_GUARD_INSTALL`. A kernel that does not know it says so, and changes nothing.
-    // SAFETY: the caller says that the page is his.
+    // A kernel that does not know this advice reports so and changes nothing.
+    // SAFETY: the caller vouches for the page.
     let installed = unsafe { libc::madvise(pointer(page), page_size(), MADV_GUARD_INSTALL) };
     if installed == 0 {
         return Ok(());
@@ -182,12 +188,12 @@ pub(super) unsafe fn guard(page: usize) -> io::Result<()> {
     unsafe { protect(page, page_size(), Access::None) }
 }
 
-/// Whether the kernel makes pages guards without splitting mappings.
+/// Whether the kernel can guard pages without splitting mappings.
 pub(super) fn has_light_guards() -> bool {
     let Ok(page) = reserve(page_size(), Access::ReadWrite) else {
         return false;
     };
-    // SAFETY: the page was mapped here, for this.
+    // SAFETY: the page was mapped above for this purpose.
     unsafe {
         let installed = libc::madvise(pointer(page), page_size(), MADV_GUARD_INSTALL) == 0;
         let _ = mm::munmap(pointer(page), page_size());
@@ -195,7 +201,7 @@ pub(super) fn has_light_guards() -> bool {
     }
 }
 
-/// Linux's number for it; `libc` does not have it on all architectures.
+/// Linux's number for the advice; `libc` does not define it on all architectures.
 const MADV_GUARD_INSTALL: i32 = 102;
 
 pub(super) fn page_size() -> usize {
@@ -210,52 +216,52 @@ pub(super) fn pointer(address: usize) -> *mut c_void {
 mod tests {
     use super::*;
 
-    fn write(place: usize, value: u8) {
-        // SAFETY: the tests write into places that they took and that are accessible.
-        unsafe { pointer(place).cast::<u8>().write_volatile(value) }
+    fn write(slot: usize, value: u8) {
+        // SAFETY: the tests only touch accessible slots that they took.
+        unsafe { pointer(slot).cast::<u8>().write_volatile(value) }
     }
 
-    fn read(place: usize) -> u8 {
+    fn read(slot: usize) -> u8 {
         // SAFETY: as above.
-        unsafe { pointer(place).cast::<u8>().read_volatile() }
+        unsafe { pointer(slot).cast::<u8>().read_volatile() }
     }
 
     #[test]
-    fn places_do_not_overlap_and_come_back() {
+    fn slots_do_not_overlap_and_come_back() {
         let arena = Arena::new(4 * page_size(), 3, Access::ReadWrite);
-        let mut places: Vec<usize> = (0..8)
+        let mut slots: Vec<usize> = (0..8)
             .map(|_| arena.take_new().expect("there is address space"))
             .collect();
-        for (number, &place) in places.iter().enumerate() {
-            write(place, number as u8);
-            write(place + arena.length() - 1, number as u8);
+        for (number, &slot) in slots.iter().enumerate() {
+            write(slot, number as u8);
+            write(slot + arena.length() - 1, number as u8);
         }
-        for (number, &place) in places.iter().enumerate() {
+        for (number, &slot) in slots.iter().enumerate() {
             assert_eq!(
-                (read(place), read(place + arena.length() - 1)),
+                (read(slot), read(slot + arena.length() - 1)),
                 (number as u8, number as u8)
             );
         }
-        places.sort_unstable();
+        slots.sort_unstable();
         assert!(
-            places
+            slots
                 .windows(2)
                 .all(|pair| pair[0] + arena.length() <= pair[1]),
-            "{places:x?}"
+            "{slots:x?}"
         );
         assert_eq!(arena.take_used(), None);
-        arena.give(places[3]);
-        assert_eq!(arena.take_used(), Some(places[3]));
+        arena.release(slots[3]);
+        assert_eq!(arena.take_used(), Some(slots[3]));
     }
 
     #[test]
     fn what_is_discarded_is_zero_again() {
         let arena = Arena::new(page_size(), 2, Access::ReadWrite);
-        let place = arena.take_new().expect("there is address space");
-        write(place, 7);
-        // SAFETY: the place was taken here.
-        unsafe { discard(place, page_size()) }.expect("it is mapped");
-        assert_eq!(read(place), 0);
+        let slot = arena.take_new().expect("there is address space");
+        write(slot, 7);
+        // SAFETY: the slot was taken above.
+        unsafe { discard(slot, page_size()) }.expect("the slot is a mapping");
+        assert_eq!(read(slot), 0);
     }
 
     #[test]

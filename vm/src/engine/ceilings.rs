@@ -1,52 +1,54 @@
-//! What bounds how many processes a machine can hold.
+//! What limits how many processes a machine can hold.
 //!
-//! A process is refused where it would not fit, with a sentence that names the bound and what moves it; what is refused
-//! costs nothing, and nobody else pays for it. Mappings are counted for the whole operating system process, as the kernel
-//! does; the rest for each machine.
+//! A process that would not fit is refused with an error that names the limit and how to raise it;
+//! the refusal costs other processes nothing. Mappings are counted for the whole operating system
+//! process, as the kernel counts them; everything else is counted per machine.
 
-use super::{Code, Kind, Profile, arena, memory, pages};
+use super::kind::{Code, Kind, Profile};
+use super::{arena, memory, pages};
 use crate::process::MAX_WAITING;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-/// So many processes are in the profile `fast` where no profile was chosen, before the others are in `dense`. Each takes two
-/// of the kernel's mappings, so that with this number 60,000 processes fit into the 65,530 that a kernel has by default.
-const FAST_FIRST: u32 = 3_072;
+/// How many processes use the profile `fast` before others use `dense`, if no profile was chosen.
+/// Each takes two mappings, so that 60,000 processes fit into the 65,530 mappings that the kernel
+/// allows by default.
+const FAST_BY_DEFAULT: u32 = 3_072;
 
-/// So many have the address space that a process of the profile `fast` takes.
-const FAST_MOST: u32 = 28_000;
+/// How many processes of the profile `fast` there is address space for.
+const MAX_FAST: u32 = 28_000;
 
-/// So many components can be alive at the same time, for each kind of code.
+/// How many components can be alive at the same time, for each kind of code.
 pub(super) const COMPONENT_SLOTS: u32 = 1_000;
 
-/// So many mappings are left for what is not processes: libraries, threads, what the allocator maps, and instances that wait
-/// for a process.
-const OTHER_MAPPINGS: u32 = 1_200 + 2 * MAX_WAITING;
+/// How many mappings are reserved for everything but processes: libraries, threads, the allocator,
+/// and pooled instances.
+const RESERVED_MAPPINGS: u32 = 1_200 + 2 * MAX_WAITING;
 
-/// So much of the machine's memory is left for what is not new processes, in bytes.
-const OTHER_MEMORY: u64 = 256 << 20;
+/// How much of the computer's memory new processes must leave available, in bytes.
+const RESERVED_MEMORY: u64 = 256 << 20;
 
-/// How many processes are spawned between two looks at how much memory there is. Each takes less than 64 KiB at first, so
-/// that what is left between them does not go below three quarters.
-const MEMORY_LOOK: u32 = 1_024;
+/// How many processes are spawned between two checks of the available memory. Each takes less than
+/// 64 KiB at first, so that at least three quarters of the reserve are left at the next check.
+const MEMORY_CHECK_INTERVAL: u32 = 1_024;
 
-/// Whether there is address space for the profile `fast` at all. A limit on it (`ulimit -v`) leaves none.
+/// Whether there is address space for the profile `fast` at all. A limit (`ulimit -v`) leaves none.
 static HAS_ADDRESS_SPACE: LazyLock<bool> = LazyLock::new(memory::has_address_space);
 
-/// Why no further process can be alive.
+/// Why no further process can be spawned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ceiling {
-    /// The machine was set up for so many.
-    #[error("{0} processes are alive, as many as this machine was set up for; end some first")]
+    /// The machine was configured for this many processes.
+    #[error("{0} processes are alive, as many as this machine was configured for; end some first")]
     Slots(u32),
-    /// There is no more address space in this profile.
+    /// The address space for memories of the profile `fast` is used up.
     #[error(
-        "{0} processes are alive, for whose memories there is address space in the profile `fast`; use `dense`"
+        "{0} processes are alive, as many as there is address space for in the profile `fast`; use `dense`"
     )]
     AddressSpace(u32),
-    /// There are no more slots for components.
-    #[error("{0} components are alive, which is as many as there are slots for; end some first")]
+    /// All slots for components are taken.
+    #[error("{0} components are alive, as many as there are slots for; end some first")]
     Components(u32),
     /// The kernel allows no more mappings.
     #[error(
@@ -54,23 +56,24 @@ pub enum Ceiling {
          `sysctl -w vm.max_map_count=1048576`"
     )]
     Mappings(u32),
-    /// There is no more memory.
+    /// Too little memory is left.
     #[error(
         "only {0} MiB of this computer's memory are left; end some processes first, or add memory"
     )]
     Memory(u64),
 }
 
-/// The bounds of a machine.
+/// The limits of a machine, and what is taken of them.
 #[derive(Debug)]
 pub(crate) struct Ceilings {
     profile: Option<Profile>,
     counts: Arc<Counts>,
-    /// How many processes there can be, whatever they are.
+    /// How many processes of all kinds there can be.
     slots: u32,
-    /// How many were asked for since the machine began, also in vain.
-    asked: AtomicU32,
-    /// Bytes of memory that were left at the last look.
+    /// How many processes were requested since the machine started, including those that were
+    /// refused.
+    requested: AtomicU32,
+    /// The available memory at the last check, in bytes.
     memory: AtomicU64,
 }
 
@@ -82,11 +85,12 @@ struct Counts {
 }
 
 impl Counts {
-    /// Returns the count of a kind that has a bound of its own, with the bound and what is said there.
+    /// For a kind with a limit of its own, returns its count, the limit, and the error when it is
+    /// reached.
     fn of(&self, kind: Kind) -> Option<(&AtomicU32, u32, Ceiling)> {
         match kind {
             Kind::Module(_, Profile::Fast) => {
-                Some((&self.fast, FAST_MOST, Ceiling::AddressSpace(FAST_MOST)))
+                Some((&self.fast, MAX_FAST, Ceiling::AddressSpace(MAX_FAST)))
             }
             Kind::Module(_, Profile::Dense) => None,
             Kind::Component(code) => Some((
@@ -98,7 +102,7 @@ impl Counts {
     }
 }
 
-/// What a process takes of what is bounded, until it is dropped.
+/// What a process has reserved of the limited resources, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
     counts: Arc<Counts>,
@@ -115,7 +119,7 @@ impl Drop for Slot {
     }
 }
 
-/// How many processes a machine has room for, and what bounds them.
+/// How many processes a machine has room for, and what limits them.
 ///
 /// ```
 /// let vm = lunatic_vm::Vm::builder().build()?;
@@ -128,7 +132,7 @@ impl Drop for Slot {
 pub struct Capacity {
     fast: u32,
     dense: u32,
-    /// Mappings that processes can have, and whether a stack is one too.
+    /// How many mappings processes can have.
     mappings: u32,
     has_light_guards: bool,
     tells_written_pages: bool,
@@ -136,8 +140,9 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Returns how many processes of modules with one memory can be alive at the same time, as far as the kernel's mappings
-    /// and the address space go. How much memory each takes is its own affair, and may bound them earlier.
+    /// Returns how many processes of modules with one memory can be alive at the same time, as far
+    /// as the kernel's mappings and the address space allow. The memory that they use may limit
+    /// them further.
     pub fn processes(&self) -> u32 {
         self.fast + self.dense
     }
@@ -155,23 +160,23 @@ impl fmt::Display for Capacity {
         if self.mappings < u32::MAX {
             write!(
                 f,
-                ", bounded by vm.max_map_count, which leaves {} mappings",
+                ", limited by vm.max_map_count, which leaves {} mappings",
                 self.mappings
             )?;
         }
         if !self.has_light_guards {
             write!(
                 f,
-                "; a stack takes two of them, as this kernel has no light guards (Linux 6.13 has)"
+                "; a stack takes two of them, as this kernel has no light guards (Linux 6.13 has them)"
             )?;
         }
         if !self.tells_written_pages {
             write!(
                 f,
-                "; this kernel does not tell which pages were written (Linux 6.7 does), so that memories are made anew"
+                "; this kernel does not report which pages were written (Linux 6.7 does), so that memories are not reused"
             )?;
         }
-        write!(f, "; {} MiB of memory are left", self.memory >> 20)
+        write!(f, "; {} MiB of memory are available", self.memory >> 20)
     }
 }
 
@@ -183,8 +188,8 @@ impl Ceilings {
         let fast = match self.profile {
             _ if !*HAS_ADDRESS_SPACE => 0,
             Some(Profile::Dense) => 0,
-            Some(Profile::Fast) => most(Profile::Fast, *ALL).min(FAST_MOST),
-            None => most(Profile::Fast, *ALL).min(FAST_FIRST),
+            Some(Profile::Fast) => most(Profile::Fast, *ALL).min(MAX_FAST),
+            None => most(Profile::Fast, *ALL).min(FAST_BY_DEFAULT),
         }
         .min(self.slots);
         let taken = fast * mappings_of(Kind::Module(Code::Plain, Profile::Fast), 1);
@@ -197,28 +202,28 @@ impl Ceilings {
             dense,
             mappings: *ALL,
             has_light_guards: arena::has_light_guards(),
-            tells_written_pages: pages::are_told(),
+            tells_written_pages: pages::scan_is_supported(),
             memory: available_memory(),
         }
     }
 
-    /// Sets the bounds of a machine: which profile its modules run in where it is not ours to choose, and for how many
-    /// processes it is set up where that is not left to the computer.
+    /// Sets the limits of a machine. Without `profile`, the profile of each process is chosen here;
+    /// without `slots`, the number of processes is limited only by the computer.
     pub(crate) fn new(profile: Option<Profile>, slots: Option<u32>) -> Ceilings {
         Ceilings {
             profile,
             counts: Arc::default(),
             slots: slots.unwrap_or(u32::MAX),
-            asked: AtomicU32::new(0),
+            requested: AtomicU32::new(0),
             memory: AtomicU64::new(u64::MAX),
         }
     }
 
-    /// Returns the profile for the next process.
+    /// Returns the profile of the next process.
     pub(super) fn profile_of_next(&self) -> Profile {
-        // Relaxed, here and below: each is a count of its own, and gives nobody anything that it counts.
+        // Relaxed, here and below: each counter stands alone and publishes nothing.
         let is_room =
-            || self.counts.fast.load(Ordering::Relaxed) < FAST_FIRST && *HAS_ADDRESS_SPACE;
+            || self.counts.fast.load(Ordering::Relaxed) < FAST_BY_DEFAULT && *HAS_ADDRESS_SPACE;
         self.profile.unwrap_or_else(|| {
             if is_room() {
                 Profile::Fast
@@ -228,14 +233,14 @@ impl Ceilings {
         })
     }
 
-    /// Returns the profile of the processes to come, where it is about to change.
+    /// Returns the profile of later processes, if it is about to change.
     pub(super) fn profile_of_many(&self) -> Option<Profile> {
-        let is_near =
-            self.profile.is_none() && self.counts.fast.load(Ordering::Relaxed) >= FAST_FIRST / 2;
+        let is_near = self.profile.is_none()
+            && self.counts.fast.load(Ordering::Relaxed) >= FAST_BY_DEFAULT / 2;
         is_near.then_some(Profile::Dense)
     }
 
-    /// Takes what a process with so many memories needs.
+    /// Reserves what a process with this many memories needs.
     pub(super) fn take(&self, kind: Kind, memories: u32) -> Result<Slot, Ceiling> {
         self.check_memory()?;
         if matches!(kind, Kind::Module(_, Profile::Fast)) && memories > 0 && !*HAS_ADDRESS_SPACE {
@@ -256,63 +261,63 @@ impl Ceilings {
         })
     }
 
-    /// Checks, now and then, how much memory is left.
+    /// Checks, every now and then, how much memory is left.
     fn check_memory(&self) -> Result<(), Ceiling> {
         let is_due = self
-            .asked
+            .requested
             .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(MEMORY_LOOK);
-        if is_due || self.memory.load(Ordering::Relaxed) < OTHER_MEMORY {
+            .is_multiple_of(MEMORY_CHECK_INTERVAL);
+        if is_due || self.memory.load(Ordering::Relaxed) < RESERVED_MEMORY {
             self.memory.store(available_memory(), Ordering::Relaxed);
         }
         match self.memory.load(Ordering::Relaxed) {
-            left if left < OTHER_MEMORY => Err(Ceiling::Memory(left >> 20)),
+            left if left < RESERVED_MEMORY => Err(Ceiling::Memory(left >> 20)),
             _ => Ok(()),
         }
     }
 }
 
-/// Takes some of so many, if they are left.
-fn take(taken: &AtomicU32, count: u32, all: u32) -> Option<()> {
-    let more = |taken: u32| taken.checked_add(count).filter(|&sum| sum <= all);
+/// Adds `count` to `taken` unless the sum would exceed `limit`.
+fn take(taken: &AtomicU32, count: u32, limit: u32) -> Option<()> {
+    let more = |taken: u32| taken.checked_add(count).filter(|&sum| sum <= limit);
     taken
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
         .ok()
         .map(drop)
 }
 
-/// Some of the kernel's mappings, until they are dropped.
+/// Reserved mappings of the kernel, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Mappings(u32);
 
-/// Those that are taken by all machines of this operating system process.
+/// How many mappings all machines of this operating system process have reserved.
 static TAKEN: AtomicU32 = AtomicU32::new(0);
 
-/// How many there are for all of them.
+/// How many mappings there are for all of them.
 static ALL: LazyLock<u32> = LazyLock::new(|| {
-    // Where there is no such bound, there is no such file.
+    // A system without this file has no such limit.
     let Ok(text) = std::fs::read_to_string("/proc/sys/vm/max_map_count") else {
         return u32::MAX;
     };
     let all: u32 = text.trim().parse().unwrap_or(u32::MAX);
     let others = std::fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count());
     all.saturating_sub(u32::try_from(others).unwrap_or(u32::MAX))
-        .saturating_sub(OTHER_MAPPINGS)
+        .saturating_sub(RESERVED_MAPPINGS)
 });
 
 impl Mappings {
-    /// Takes those of a process with so many memories, if they are left.
+    /// Reserves the mappings of a process with this many memories, if there are enough.
     fn of(kind: Kind, memories: u32) -> Option<Mappings> {
         Mappings::take(mappings_of(kind, memories))
     }
 
-    /// Takes some, if so many are left.
+    /// Reserves `count` mappings, if there are enough.
     pub(super) fn take(count: u32) -> Option<Mappings> {
         take(&TAKEN, count, *ALL)?;
         Some(Mappings(count))
     }
 
-    /// Says why some could not be taken.
+    /// Returns the error for mappings that could not be reserved.
     fn ceiling() -> Ceiling {
         Ceiling::Mappings(TAKEN.load(Ordering::Relaxed))
     }
@@ -326,12 +331,13 @@ impl Drop for Mappings {
 
 /// Returns how many mappings a process has.
 fn mappings_of(kind: Kind, memories: u32) -> u32 {
-    /// A stack in an arena is none, except where its guard splits the arena's.
+    /// A stack in an arena needs none of its own, unless its guard splits the arena's.
     static OF_STACK: LazyLock<u32> =
         LazyLock::new(|| if arena::has_light_guards() { 0 } else { 2 });
     match kind {
         Kind::Module(_, profile) => memories * mappings_of_memory(profile) + *OF_STACK,
-        // The image, what follows it and what is not accessible, and the stack with its guard; and tables.
+        // The image, what follows it and what is inaccessible, the stack with its guard, and
+        // tables.
         Kind::Component(_) => 8,
     }
 }
@@ -339,14 +345,15 @@ fn mappings_of(kind: Kind, memories: u32) -> u32 {
 /// Returns how many mappings a memory has.
 pub(super) fn mappings_of_memory(profile: Profile) -> u32 {
     match profile {
-        // What is the image's, and what cannot be accessed. What it grew by is a third, which is left to the reserve: it is
-        // seldom, and who grows much has few.
+        // The image and what is inaccessible. A memory that grew beyond its image needs a third,
+        // which comes out of the reserve: that is rare, and programs with large memories have few
+        // processes.
         Profile::Fast => 2,
         Profile::Dense => 1,
     }
 }
 
-/// Returns how many bytes of memory this process can still have without taking them from others.
+/// Returns how many bytes of memory are available to this operating system process.
 fn available_memory() -> u64 {
     let number = |path: &str| {
         std::fs::read_to_string(path)
@@ -355,7 +362,7 @@ fn available_memory() -> u64 {
             .parse::<u64>()
             .ok()
     };
-    // In a container the bound may be lower than what the computer has.
+    // In a container the limit may be lower than what the computer has.
     let of_group = number("/sys/fs/cgroup/memory.max")
         .and_then(|most| Some(most.saturating_sub(number("/sys/fs/cgroup/memory.current")?)));
     let of_computer = std::fs::read_to_string("/proc/meminfo")
@@ -381,14 +388,18 @@ mod tests {
     #[test]
     fn what_is_taken_comes_back() {
         let ceilings = Ceilings::new(None, Some(2));
-        let first = ceilings.take(FAST, 1).expect("there are two");
-        let second = ceilings.take(DENSE, 1).expect("there is one");
+        let first = ceilings
+            .take(FAST, 1)
+            .expect("neither of the two slots is taken");
+        let second = ceilings
+            .take(DENSE, 1)
+            .expect("one of the two slots is left");
         assert_eq!(
-            ceilings.take(DENSE, 1).expect_err("there is none"),
+            ceilings.take(DENSE, 1).expect_err("both slots are taken"),
             Ceiling::Slots(2)
         );
         drop((first, second));
-        ceilings.take(DENSE, 1).expect("both came back");
+        ceilings.take(DENSE, 1).expect("both slots were released");
     }
 
     #[test]
@@ -398,10 +409,12 @@ mod tests {
         let all: Vec<Slot> = std::iter::from_fn(|| ceilings.take(kind, 1).ok()).collect();
         assert_eq!(all.len(), COMPONENT_SLOTS as usize);
         assert_eq!(
-            ceilings.take(kind, 1).expect_err("all are taken"),
+            ceilings.take(kind, 1).expect_err("all slots are taken"),
             Ceiling::Components(COMPONENT_SLOTS)
         );
-        ceilings.take(FAST, 1).expect("modules need none of them");
+        ceilings
+            .take(FAST, 1)
+            .expect("modules need no slots for components");
     }
 
     #[test]
@@ -415,7 +428,7 @@ mod tests {
                     .expect("without memories they cost no mappings"),
             );
         }
-        assert_eq!(all.len(), FAST_FIRST as usize);
+        assert_eq!(all.len(), FAST_BY_DEFAULT as usize);
         all.pop();
         assert_eq!(ceilings.profile_of_next(), Profile::Fast);
         assert_eq!(
@@ -430,7 +443,7 @@ mod tests {
         let capacity = ceilings.capacity();
         assert_eq!(
             (capacity.fast, capacity.dense),
-            (FAST_FIRST, 5_000 - FAST_FIRST)
+            (FAST_BY_DEFAULT, 5_000 - FAST_BY_DEFAULT)
         );
         assert_eq!(
             Ceilings::new(Some(Profile::Dense), Some(10))

@@ -1,8 +1,9 @@
-//! What a memory begins with.
+//! The initial contents of a memory.
 //!
-//! An image is a file in memory that has the data of a module where the module wants it, and holes elsewhere. The memories of
-//! all processes of the module are private mappings of it: a page that a process only reads is there once for all, and one
-//! that it writes becomes its own at that moment. A memory is set back to its beginning from the same bytes.
+//! An image is an in-memory file with the data of a module where the module wants them, and holes
+//! elsewhere. The memories of all processes of the module are private mappings of it: pages that
+//! they only read are shared, and a page that one of them writes is copied for it. A memory is
+//! reset from the same bytes.
 
 use super::arena::{page_size, pointer};
 use super::pages;
@@ -16,48 +17,52 @@ use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Behind its data an image has so many bytes of holes, which become the first pages of a heap. That costs no mapping then;
-/// but what is only read there takes a page of the file, which is nobody's to pay, so there are not many.
-const ROOM: usize = 4 << 20;
+/// How many bytes of holes follow the data of an image. They become the first pages of a heap,
+/// which then needs no mapping of its own. A page that is only read there takes memory of the file,
+/// which no process is charged for, so there are not many.
+const TRAILING_HOLE: usize = 4 << 20;
 
-/// What the memory of a module begins with.
+/// The initial contents of the memory of a module.
 pub(crate) struct Image {
     file: File,
-    /// The data, from the page where they begin to the page where they end.
+    /// The data, padded with zeros to whole pages.
     data: Box<[u8]>,
-    /// Where they begin.
+    /// The offset of `data` in a memory.
     start: usize,
     /// How long the file is.
     length: usize,
-    habit: Habit,
-    /// Set when no new memory begins with it any more.
-    is_given_up: AtomicBool,
+    pattern: WritePattern,
+    /// Set when no new memory will use the image.
+    is_retired: AtomicBool,
 }
 
-/// Which pages the processes of a module write to, as far as they have shown it.
+/// Which pages the processes of a module are likely to write to.
 #[derive(Default)]
-struct Habit {
-    /// How many memories were made.
+struct WritePattern {
+    /// How many memories were created.
     made: AtomicUsize,
-    /// Where one of the first lies.
+    /// The address of the sampled memory.
     sample: AtomicUsize,
     pages: OnceLock<Vec<Range<usize>>>,
 }
 
-/// One of the first memories is looked at for what its process writes; not the very first, whose process is another one
-/// than most. It is looked at when it has had time to do so.
-const SAMPLE: usize = 8;
-const LOOK: usize = 64;
+/// Which of a module's memories is sampled for the pages that its process writes. Not the very
+/// first, whose process is rarely typical.
+const SAMPLED: usize = 8;
 
-/// So many pages at most are taken in advance.
-const MOST_IN_ADVANCE: usize = 16;
+/// How many memories are created before the sample is taken, so that its process has had time to
+/// write.
+const SAMPLED_AT: usize = 64;
+
+/// The most pages that are prefaulted.
+const MAX_PREFAULTED: usize = 16;
 
 impl Image {
-    /// Makes an image that has these bytes there, and zeros elsewhere.
+    /// Creates an image that has `bytes` at `offset` and zeros elsewhere.
     ///
     /// # Errors
     ///
-    /// Where the kernel gives no such file.
+    /// If the kernel refuses to create the file.
     pub(crate) fn new(offset: usize, bytes: &[u8]) -> io::Result<Image> {
         let start = offset - offset % page_size();
         let end = (offset + bytes.len()).next_multiple_of(page_size());
@@ -66,10 +71,10 @@ impl Image {
 
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = File::from(rustix::fs::memfd_create("lunatic-image", flags)?);
-        let length = end + ROOM;
+        let length = end + TRAILING_HOLE;
         file.set_len(length as u64)?;
         file.write_all_at(&data, start as u64)?;
-        // Nobody changes it any more: not its length either, so that no page of a mapping can go away.
+        // Sealed against changes, also of its length, so that no page of a mapping can disappear.
         rustix::fs::fcntl_add_seals(
             &file,
             SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL,
@@ -79,73 +84,76 @@ impl Image {
             data: data.into(),
             start,
             length,
-            habit: Habit::default(),
-            is_given_up: AtomicBool::new(false),
+            pattern: WritePattern::default(),
+            is_retired: AtomicBool::new(false),
         })
     }
 
-    /// Says that no new memory begins with it any more.
-    pub(super) fn give_up(&self) {
-        self.is_given_up.store(true, Ordering::SeqCst);
+    /// Notes that no new memory will use the image.
+    pub(super) fn retire(&self) {
+        self.is_retired.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn is_given_up(&self) -> bool {
-        self.is_given_up.load(Ordering::SeqCst)
+    pub(super) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::SeqCst)
     }
 
-    /// Returns how many bytes of a memory it can be mapped into.
+    /// Returns how many bytes of a memory the image can be mapped into.
     pub(super) fn length(&self) -> usize {
         self.length
     }
 
-    /// Maps the part of the image that belongs into a range of a memory, private and writable.
+    /// Maps the part of the image that belongs in a range of a memory, private and writable.
     ///
     /// # Safety
     ///
-    /// The memory that begins at `base` is the caller's over this range, of whole pages, and nothing refers to what is in it.
+    /// The range of the memory at `base` consists of whole pages that belong to the caller, and
+    /// nothing refers to their contents.
     pub(super) unsafe fn map(&self, base: usize, range: Range<usize>) -> io::Result<()> {
         debug_assert!(range.end <= self.length);
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // What is written is not written to the file, so the kernel need not set memory aside for all of it.
+        // Writes do not go to the file, so the kernel need not reserve memory for all of it.
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
         let (start, offset) = (pointer(base + range.start), range.start as u64);
-        // SAFETY: the caller says that the range is his.
+        // SAFETY: the caller vouches for the range.
         unsafe { mm::mmap(start, range.len(), protection, flags, &self.file, offset)? };
         Ok(())
     }
 
-    /// Takes the pages of a new memory that its process is likely to write to.
+    /// Faults in the pages of a new memory that its process is likely to write to.
     ///
-    /// A first touch that reads maps the file's page and its neighbours, and a write to one of these then changes the mapping
-    /// under the eyes of all cores, which have to be told. To take them at once costs a third of that.
+    /// A first touch that reads maps the file's page and its neighbours; a later write to one of
+    /// these changes the mapping, and all cores have to be told. Prefaulting costs a third of that.
     ///
     /// # Safety
     ///
-    /// The memory that begins at `base` is the caller's, and this image is mapped into all of its `size` bytes that it has.
-    pub(super) unsafe fn take_in_advance(&self, base: usize, size: usize) {
-        match self.habit.made.fetch_add(1, Ordering::Relaxed) {
-            SAMPLE => self.habit.sample.store(base, Ordering::Relaxed),
-            LOOK => {
-                // Whatever lies there by now, it is only looked at, and what is taken in vain is a few pages.
-                let sample = self.habit.sample.load(Ordering::Relaxed);
+    /// The memory of `size` bytes at `base` belongs to the caller, and this image is mapped into it
+    /// as far as it reaches.
+    pub(super) unsafe fn prefault(&self, base: usize, size: usize) {
+        match self.pattern.made.fetch_add(1, Ordering::Relaxed) {
+            SAMPLED => self.pattern.sample.store(base, Ordering::Relaxed),
+            SAMPLED_AT => {
+                // Whatever is there by now is only inspected, and at worst a few pages are
+                // prefaulted for nothing.
+                let sample = self.pattern.sample.load(Ordering::Relaxed);
                 let written =
-                    pages::written(sample..sample + size.min(self.length), MOST_IN_ADVANCE);
+                    pages::written(sample..sample + size.min(self.length), MAX_PREFAULTED);
                 let offset = |range: Range<usize>| range.start - sample..range.end - sample;
-                let _ = self.habit.pages.set(
+                let _ = self.pattern.pages.set(
                     written.map_or_else(Vec::new, |written| written.ranges().map(offset).collect()),
                 );
             }
             _ => {}
         }
         for range in self
-            .habit
+            .pattern
             .pages
             .get()
             .into_iter()
             .flatten()
             .filter(|range| range.end <= size)
         {
-            // Where it fails, the pages are taken when they are touched.
+            // If this fails, the pages are faulted in when they are touched.
             // SAFETY: the range lies in the memory.
             let _ = unsafe {
                 mm::madvise(
@@ -157,19 +165,19 @@ impl Image {
         }
     }
 
-    /// Writes what a memory begins with over a part of it.
+    /// Overwrites a range of a memory with its initial contents.
     ///
     /// # Safety
     ///
-    /// The memory that begins at `base` is the caller's over this range and can be written, and nothing refers to what is in
-    /// it.
+    /// The range of the memory at `base` belongs to the caller and is writable, and nothing refers
+    /// to its contents.
     pub(super) unsafe fn restore(&self, base: usize, range: Range<usize>) {
         let end = self.start + self.data.len();
         let (from, to) = (
             range.start.clamp(self.start, end),
             range.end.clamp(self.start, end),
         );
-        // SAFETY: the caller says that the range is his.
+        // SAFETY: the caller vouches for the range.
         unsafe {
             if from < to {
                 let data = &self.data[from - self.start..to - self.start];
@@ -185,13 +193,13 @@ impl Image {
     }
 }
 
-/// Writes zeros over a part of a memory.
+/// Overwrites a range of a memory with zeros.
 ///
 /// # Safety
 ///
-/// As [`Image::restore`].
+/// As for [`Image::restore`].
 pub(super) unsafe fn zero(base: usize, range: Range<usize>) {
-    // SAFETY: the caller says that the range is his.
+    // SAFETY: the caller vouches for the range.
     unsafe {
         pointer(base + range.start)
             .cast::<u8>()

@@ -1,17 +1,19 @@
-//! Linear memories, in arenas of our own.
+//! Linear memories, allocated in arenas of our own.
 //!
-//! A memory is a place in an arena. Where it lies and how far it reaches differs between the two profiles. In `fast` a place
-//! is so long that no address of 32 bits leads out of it: what lies behind the memory's end cannot be accessed, and code needs
-//! no checks. In `dense` a place is not much longer than the memory at its beginning, code checks every access, and a memory
-//! that outgrows its place moves to a longer one.
+//! Each memory occupies a slot of an arena; how long the slot is depends on the profile. In `fast`
+//! no 32-bit address leads out of the slot: everything behind the end of the memory is
+//! inaccessible, and code needs no checks. In `dense` the slot is only a little longer than the
+//! memory is at first, code checks every access, and a memory that outgrows its slot moves to a
+//! longer one.
 //!
-//! A memory that is given up is made what a new one is before anybody else can take its place: pages that were written are
-//! written over, and where they are many, given back to the kernel.
+//! A memory that is dropped is restored to its initial contents before its slot is reused: pages
+//! that were written are overwritten, or returned to the kernel if there are many.
 
 use super::arena::{self, Access, Arena};
 use super::ceilings::{Mappings, mappings_of_memory};
 use super::image::{self, Image};
-use super::{Profile, pages};
+use super::kind::Profile;
+use super::pages;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -20,41 +22,44 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-/// How far beyond a place compiled code of the profile `fast` can reach by a constant offset without a check. The same range
-/// of every place is never accessible.
+/// How far behind the 4 GiB code of the profile `fast` can reach by a constant offset without a
+/// check. This range at the end of every slot is never accessible.
 pub(super) const GUARD: usize = 32 << 20;
 
-/// What 32 bits can address.
-const ALL: usize = 1 << 32;
+/// What 32 bits can address: the largest memory that a module can have, in bytes.
+pub(super) const ADDRESSABLE: usize = 1 << 32;
 
-/// So many pages at most are written over when a memory is given up; where more were written, all are given back.
-const MOST_PAGES: usize = 64;
+/// The most pages that are overwritten when a memory is dropped. If more were written, all of them
+/// are returned to the kernel.
+const MAX_RESTORED_PAGES: usize = 64;
 
-/// So many places are reserved at once.
-const FAST_PLACES: usize = 16;
-const DENSE_PLACES: usize = 256;
+/// How many slots are reserved at once.
+const FAST_SLOTS: usize = 16;
+const DENSE_SLOTS: usize = 256;
 
-/// So many pages are kept in memories that wait for their next owner, 128 MiB: with them its first touches are no faults.
+/// The most pages that memories kept ready for reuse may hold resident, 128 MiB. They save their
+/// next owner page faults.
 const MAX_READY_PAGES: usize = (128 << 20) / 4_096;
 
-/// Whether the profile `fast` finds address space.
+/// Whether there is address space for the profile `fast`.
 pub(super) fn has_address_space() -> bool {
-    Arena::new(ALL + GUARD, FAST_PLACES, Access::None)
+    Arena::new(ADDRESSABLE + GUARD, FAST_SLOTS, Access::None)
         .take_new()
         .is_ok()
 }
 
 thread_local! {
-    /// What the memories begin with that are made on this thread now.
+    /// The initial contents of the memories being created on this thread.
     static IMAGE: RefCell<Option<Arc<Image>>> = const { RefCell::new(None) };
 }
 
-/// Does something, in which the memories that wasmtime asks for begin with this image.
+/// Calls `act`; memories that wasmtime creates meanwhile on this thread are initialized from the
+/// image.
 pub(crate) fn beginning_with<Output>(
     image: Option<&Arc<Image>>,
     act: impl FnOnce() -> Output,
 ) -> Output {
-    /// Puts back what was there, also where `act` panics.
+    /// Restores the previous image, even if `act` panics.
     struct Before(Option<Arc<Image>>);
     impl Drop for Before {
         fn drop(&mut self) {
@@ -65,43 +70,43 @@ pub(crate) fn beginning_with<Output>(
     act()
 }
 
-/// Makes the memories of an engine.
+/// Allocates the memories of an engine.
 #[derive(Debug)]
 pub(crate) struct Memories {
     profile: Profile,
-    /// The arenas by the length of their places. There is one in `fast`.
+    /// The arenas by the length of their slots. In `fast` there is only one.
     arenas: Mutex<BTreeMap<usize, Arc<Arena>>>,
-    /// Memories that were given up and are as new.
+    /// Memories that were dropped and restored to their initial contents.
     ready: Mutex<Ready>,
 }
 
-/// Places that are memories, as new.
+/// Memories that are ready for reuse.
 #[derive(Debug, Default)]
 struct Ready {
     /// By image and size.
-    places: HashMap<(*const Image, usize), OfImage>,
-    /// How many pages they have together.
+    by_image: HashMap<(*const Image, usize), ReadyMemories>,
+    /// How many pages all of them hold resident.
     pages: usize,
 }
 
 // SAFETY: the pointers are compared and never followed.
 unsafe impl Send for Ready {}
 
-/// Places that begin with one image.
+/// Ready memories initialized from one image.
 #[derive(Debug)]
-struct OfImage {
-    /// Held, so that no other one has its address meanwhile.
+struct ReadyMemories {
+    /// Keeps the address, which is the key, from being reused.
     _image: Arc<Image>,
-    /// The one that was given up last is on top.
-    places: Vec<Place>,
+    /// The one dropped last is on top.
+    memories: Vec<ReadyMemory>,
 }
 
-/// A place that is a memory.
+/// A memory that is ready for reuse.
 #[derive(Debug)]
-struct Place {
+struct ReadyMemory {
     arena: Arc<Arena>,
     base: usize,
-    /// How many pages it has of its own.
+    /// How many resident pages it has.
     pages: usize,
     _mappings: Mappings,
 }
@@ -115,70 +120,70 @@ impl Memories {
         }
     }
 
-    /// Makes a memory of so many bytes.
-    fn make(self: &Arc<Self>, size: usize, image: Option<Arc<Image>>) -> io::Result<Room> {
+    /// Allocates a memory of `size` bytes.
+    fn make(self: &Arc<Self>, size: usize, image: Option<Arc<Image>>) -> io::Result<Memory> {
         if let Some(image) = &image
-            && let Some(Place { arena, base, .. }) = self.take_ready(image, size)
+            && let Some(ReadyMemory { arena, base, .. }) = self.take_ready(image, size)
         {
-            return Ok(Room {
+            return Ok(Memory {
                 memories: self.clone(),
                 arena,
                 base,
                 size,
-                first: size,
+                initial_size: size,
                 image: Some(image.clone()),
             });
         }
-        let arena = self.arena(self.length_for(size));
+        let arena = self.arena(self.slot_length(size));
         let base = match arena.take_used() {
             Some(base) => base,
             None => arena.take_new()?,
         };
-        let room = Room {
+        let memory = Memory {
             memories: self.clone(),
             arena,
             base,
             size,
-            first: size,
+            initial_size: size,
             image,
         };
-        // A place that nobody has is blank. Where something fails now it is made that again by the drop.
+        // An unused slot is blank. If a step below fails, dropping `memory` blanks it again.
         let accessible = match self.profile {
             Profile::Fast => size,
-            Profile::Dense => room.arena.length(),
+            Profile::Dense => memory.arena.length(),
         };
-        // SAFETY: the place was taken above.
+        // SAFETY: the slot was taken above.
         unsafe {
-            room.open(0..accessible)?;
-            if let Some(image) = &room.image {
-                image.take_in_advance(room.base, size);
+            memory.open(0..accessible)?;
+            if let Some(image) = &memory.image {
+                image.prefault(memory.base, size);
             }
         }
-        Ok(room)
+        Ok(memory)
     }
 
-    /// Returns how long a place is for a memory of so many bytes.
-    fn length_for(&self, size: usize) -> usize {
+    /// Returns how long the slot for a memory of `size` bytes is.
+    fn slot_length(&self, size: usize) -> usize {
         match self.profile {
-            Profile::Fast => ALL + GUARD,
-            Profile::Dense => class(size),
+            Profile::Fast => ADDRESSABLE + GUARD,
+            Profile::Dense => size_class(size),
         }
     }
 
     fn arena(&self, length: usize) -> Arc<Arena> {
-        let places = match self.profile {
-            Profile::Fast => FAST_PLACES,
-            // Long places are few, and are not worth reserving many of.
-            Profile::Dense => (DENSE_PLACES << 20 >> length.ilog2()).clamp(1, DENSE_PLACES),
+        let slots = match self.profile {
+            Profile::Fast => FAST_SLOTS,
+            // Long slots are rare, so not many are reserved at once.
+            Profile::Dense => (DENSE_SLOTS << 20 >> length.ilog2()).clamp(1, DENSE_SLOTS),
         };
         let mut arenas = self.arenas.lock().unwrap_or_else(PoisonError::into_inner);
         arenas
             .entry(length)
-            .or_insert_with(|| Arc::new(Arena::new(length, places, self.access())))
+            .or_insert_with(|| Arc::new(Arena::new(length, slots, self.access())))
             .clone()
     }
 
-    /// Returns what can be done with a place that is no memory.
+    /// Returns how an unused slot can be accessed.
     fn access(&self) -> Access {
         match self.profile {
             Profile::Fast => Access::None,
@@ -186,18 +191,18 @@ impl Memories {
         }
     }
 
-    fn take_ready(&self, image: &Arc<Image>, size: usize) -> Option<Place> {
+    fn take_ready(&self, image: &Arc<Image>, size: usize) -> Option<ReadyMemory> {
         let mut ready = self.ready();
-        let place = ready
-            .places
+        let memory = ready
+            .by_image
             .get_mut(&(Arc::as_ptr(image), size))?
-            .places
+            .memories
             .pop()?;
-        ready.pages -= place.pages;
-        Some(place)
+        ready.pages -= memory.pages;
+        Some(memory)
     }
 
-    /// Keeps a place that is a memory of an image, as new. Says no where enough are kept.
+    /// Keeps a restored memory of an image for reuse. Returns false if enough are kept already.
     fn keep_ready(
         &self,
         image: &Arc<Image>,
@@ -206,78 +211,80 @@ impl Memories {
         base: usize,
         pages: usize,
     ) -> bool {
-        // Those of its process are about to be given back.
+        // The mappings counted for its process are about to be released.
         let Some(mappings) = Mappings::take(mappings_of_memory(self.profile)) else {
             return false;
         };
         let mut ready = self.ready();
-        // Looked at under the lock that `forget` takes after it was said.
-        if image.is_given_up() || ready.pages + pages > MAX_READY_PAGES {
+        // Checked under the lock, which `forget` takes after it retires the image.
+        if image.is_retired() || ready.pages + pages > MAX_READY_PAGES {
             return false;
         }
         ready.pages += pages;
-        let place = Place {
+        let memory = ReadyMemory {
             arena: arena.clone(),
             base,
             pages,
             _mappings: mappings,
         };
         let key = (Arc::as_ptr(image), size);
-        let of_image = ready.places.entry(key);
+        let of_image = ready.by_image.entry(key);
         of_image
-            .or_insert_with(|| OfImage {
+            .or_insert_with(|| ReadyMemories {
                 _image: image.clone(),
-                places: Vec::new(),
+                memories: Vec::new(),
             })
-            .places
-            .push(place);
+            .memories
+            .push(memory);
         true
     }
 
-    /// Gives up the memories that are kept for an image, and keeps none any more: nobody will ask for them.
+    /// Releases the memories kept for an image and keeps no more of them: nobody will need them.
     pub(crate) fn forget(&self, image: &Arc<Image>) {
-        image.give_up();
-        self.give_up(|kept| kept == Arc::as_ptr(image));
+        image.retire();
+        self.release_ready(|other| other == Arc::as_ptr(image));
     }
 
-    /// Gives up all memories that are kept.
+    /// Releases all memories that are kept.
     pub(super) fn trim(&self) {
-        self.give_up(|_| true);
+        self.release_ready(|_| true);
     }
 
-    fn give_up(&self, which: impl Fn(*const Image) -> bool) {
-        let places: Vec<Place> = {
+    fn release_ready(&self, which: impl Fn(*const Image) -> bool) {
+        let memories: Vec<ReadyMemory> = {
             let mut ready = self.ready();
-            let places: Vec<Place> = ready
-                .places
+            let memories: Vec<ReadyMemory> = ready
+                .by_image
                 .extract_if(|key, _| which(key.0))
-                .flat_map(|(_, of_image)| of_image.places)
+                .flat_map(|(_, of_image)| of_image.memories)
                 .collect();
-            ready.pages -= places.iter().map(|place| place.pages).sum::<usize>();
-            places
+            ready.pages -= memories.iter().map(|memory| memory.pages).sum::<usize>();
+            memories
         };
-        for place in places {
-            self.retire(&place.arena, place.base);
+        for memory in memories {
+            self.release(&memory.arena, memory.base);
         }
     }
 
     fn ready(&self) -> MutexGuard<'_, Ready> {
-        // What is in there is consistent wherever something can panic.
+        // The contents are consistent wherever something can panic.
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a memory what it was at its beginning, and returns how many pages it has. There are none where that would cost
-    /// more than a new one, or cannot be known.
+    /// Restores a memory to its initial contents and returns how many resident pages it has.
+    /// Returns `None` without restoring it if that would cost more than a new memory, or if the
+    /// kernel cannot tell what was written.
     ///
     /// # Safety
     ///
-    /// They are all the bytes of a memory of [`Memories`], which begins with this image, or with zeros where there is none.
+    /// `bytes` is the whole of a memory allocated by [`Memories`] that was initialized from this
+    /// image, or with zeros if it is `None`; nothing refers to its contents.
     pub(crate) unsafe fn reset(bytes: NonNull<[u8]>, image: Option<&Image>) -> Option<usize> {
         let base = bytes.cast::<u8>().as_ptr().expose_provenance();
-        let written = pages::written(base..base + bytes.len(), MOST_PAGES)?;
+        let written = pages::written(base..base + bytes.len(), MAX_RESTORED_PAGES)?;
         for range in written.ranges() {
             let range = range.start - base..range.end - base;
-            // SAFETY: the caller says that they are a memory's.
+            // SAFETY: the range lies in `bytes`, which the caller vouches for.
             unsafe {
                 match image {
                     Some(image) => image.restore(base, range),
@@ -293,43 +300,45 @@ impl Memories {
         )
     }
 
-    /// Makes a place blank, and gives it back.
-    fn retire(&self, arena: &Arc<Arena>, base: usize) {
-        // SAFETY: the caller gives up the place, whole.
+    /// Blanks a slot and releases it.
+    fn release(&self, arena: &Arc<Arena>, base: usize) {
+        // SAFETY: the caller gives up the whole slot.
         match unsafe { arena::blank(base, arena.length(), self.access()) } {
-            Ok(()) => arena.give(base),
-            // Nobody gets a place that is not as it should be; it is lost until the machine ends.
-            Err(error) => log::warn!("the memory at {base:#x} could not be given back: {error}"),
+            Ok(()) => arena.release(base),
+            // A slot that could not be blanked is never reused; it is lost until the machine ends.
+            Err(error) => log::warn!("the memory at {base:#x} could not be released: {error}"),
         }
     }
 }
 
-/// Returns how long a place is made for a memory of so many bytes in the profile `dense`: an eighth longer at least, so that
-/// a heap can grow a little, and one of four lengths between two powers of two, so that places are used again.
-fn class(size: usize) -> usize {
+/// Returns the length of the slot for a memory of `size` bytes in the profile `dense`: at least an
+/// eighth longer, so that a heap can grow a little, and one of four lengths between two powers of
+/// two, so that slots can be reused.
+fn size_class(size: usize) -> usize {
     let wanted = (size + size / 8 + (64 << 10)).max(128 << 10);
     let step = (1 << wanted.ilog2()) / 4;
     wanted.next_multiple_of(step)
 }
 
-/// A memory.
+/// A linear memory.
 #[derive(Debug)]
-struct Room {
+struct Memory {
     memories: Arc<Memories>,
     arena: Arc<Arena>,
     base: usize,
     size: usize,
-    /// What it began with.
-    first: usize,
+    /// Its size when it was created.
+    initial_size: usize,
     image: Option<Arc<Image>>,
 }
 
-impl Room {
-    /// Makes a range accessible, from a blank place: what the image has where there is one, zeros elsewhere.
+impl Memory {
+    /// Makes a range of a blank slot accessible, with the contents of the image where it has any
+    /// and zeros elsewhere.
     ///
     /// # Safety
     ///
-    /// The range is whole pages, and lies in the place.
+    /// The range consists of whole pages and lies in the slot, relative to its base.
     unsafe fn open(&self, range: Range<usize>) -> io::Result<()> {
         let of_image = self
             .image
@@ -339,7 +348,7 @@ impl Room {
         if let Some(image) = &self.image
             && of_image > range.start
         {
-            // SAFETY: the place is this memory's.
+            // SAFETY: the slot is this memory's.
             unsafe { image.map(self.base, range.start..of_image)? };
         }
         if self.memories.profile == Profile::Fast && of_image < range.end {
@@ -356,15 +365,15 @@ impl Room {
     }
 
     fn bytes(&self) -> NonNull<[u8]> {
-        let start =
-            NonNull::new(arena::pointer(self.base).cast::<u8>()).expect("no memory begins at 0");
+        let start = NonNull::new(arena::pointer(self.base).cast::<u8>())
+            .expect("the kernel maps nothing at address 0");
         NonNull::slice_from_raw_parts(start, self.size)
     }
 
-    /// Moves to a longer place.
+    /// Moves to a longer slot.
     fn move_to(&mut self, size: usize) -> io::Result<()> {
         let mut longer = self.memories.make(size, self.image.clone())?;
-        longer.first = self.first;
+        longer.initial_size = self.initial_size;
         let everything = self.base..self.base + self.size;
         let whole = pages::written(everything.clone(), self.size / arena::page_size());
         let copy = |range: Range<usize>| {
@@ -373,34 +382,36 @@ impl Room {
                 arena::pointer(range.start),
                 arena::pointer(longer.base + offset),
             );
-            // SAFETY: both ranges are as long as said, and lie in memories that are this one's and the new one's.
+            // SAFETY: the ranges have the same length; one lies in this memory and the other in the
+            // new one.
             unsafe {
                 to.cast::<u8>()
                     .copy_from_nonoverlapping(from.cast(), range.len())
             };
         };
         match whole {
-            // What was not written is there already.
+            // The rest is in the new memory already.
             Some(written) => written.ranges().for_each(copy),
             None => copy(everything),
         }
         std::mem::swap(self, &mut longer);
-        // The shorter one is given up with what has this name now.
+        // `longer` is now the old memory; dropping it releases its slot.
         Ok(())
     }
 }
 
-// SAFETY: the memory is `size` bytes that begin at `base`, can be read and written, and are nobody else's; they move only
-// where `grow_to` goes beyond the capacity. In the profile `fast` everything else up to 4 GiB and the guard behind them is
-// not accessible; in `dense` compiled code relies on no such thing, as the engine has neither reservation nor guard.
-unsafe impl LinearMemory for Room {
+// SAFETY: the memory is `size` readable and writable bytes from `base` on that nothing else uses;
+// they move only when `grow_to` exceeds the capacity. In the profile `fast` the rest of the 4 GiB
+// and the guard behind them are inaccessible; in `dense` compiled code relies on neither, as the
+// engine has no reservation and no guard.
+unsafe impl LinearMemory for Memory {
     fn byte_size(&self) -> usize {
         self.size
     }
 
     fn byte_capacity(&self) -> usize {
         match self.memories.profile {
-            Profile::Fast => ALL,
+            Profile::Fast => ADDRESSABLE,
             Profile::Dense => self.arena.length(),
         }
     }
@@ -409,7 +420,7 @@ unsafe impl LinearMemory for Room {
         let grown = if size > self.byte_capacity() {
             self.move_to(size)
         } else if self.memories.profile == Profile::Fast {
-            // SAFETY: what follows the memory, up to its new size, is its place too.
+            // SAFETY: what follows the memory, up to its new size, lies in its slot.
             unsafe { self.open(self.size..size) }
         } else {
             Ok(())
@@ -428,26 +439,26 @@ unsafe impl LinearMemory for Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for Memory {
     fn drop(&mut self) {
-        // What has grown is not what another one begins with.
+        // A memory that has grown cannot be reused as a new one.
         if let Some(image) = &self.image
-            && self.size == self.first
-            // SAFETY: nobody has this memory any more.
+            && self.size == self.initial_size
+            // SAFETY: this memory is being dropped, so nothing refers to it.
             && let Some(pages) = unsafe { Memories::reset(self.bytes(), Some(image)) }
             && self.memories.keep_ready(image, self.size, &self.arena, self.base, pages)
         {
             return;
         }
-        self.memories.retire(&self.arena, self.base);
+        self.memories.release(&self.arena, self.base);
     }
 }
 
-/// What wasmtime asks for memories.
+/// Creates memories for wasmtime.
 #[derive(Debug)]
 pub(super) struct Creator(pub(super) Arc<Memories>);
 
-// SAFETY: see `Room`.
+// SAFETY: see `Memory`.
 unsafe impl MemoryCreator for Creator {
     fn new_memory(
         &self,
@@ -459,7 +470,7 @@ unsafe impl MemoryCreator for Creator {
     ) -> Result<Box<dyn LinearMemory>, String> {
         let image = IMAGE.with_borrow(Clone::clone);
         match self.0.make(minimum, image) {
-            Ok(room) => Ok(Box::new(room)),
+            Ok(memory) => Ok(Box::new(memory)),
             Err(error) => Err(format!(
                 "there is no room for a memory of {minimum} bytes: {error}"
             )),
@@ -471,19 +482,19 @@ unsafe impl MemoryCreator for Creator {
 mod tests {
     use super::*;
 
-    fn write(room: &Room, offset: usize) {
-        // SAFETY: the tests write inside of the memories that they made.
+    fn write(memory: &Memory, offset: usize) {
+        // SAFETY: the tests write only inside memories that they allocated.
         unsafe {
-            arena::pointer(room.base + offset)
+            arena::pointer(memory.base + offset)
                 .cast::<u8>()
                 .write_volatile(7)
         }
     }
 
-    fn read(room: &Room, offset: usize) -> u8 {
+    fn read(memory: &Memory, offset: usize) -> u8 {
         // SAFETY: as above.
         unsafe {
-            arena::pointer(room.base + offset)
+            arena::pointer(memory.base + offset)
                 .cast::<u8>()
                 .read_volatile()
         }
@@ -499,24 +510,21 @@ mod tests {
     fn t034_a_place_is_taken_again_as_new() {
         for memories in both() {
             let image = Arc::new(Image::new(PAGE + 5, b"data").expect("there is memory"));
-            let mut places = Vec::new();
+            let mut bases = Vec::new();
             for _ in 0..10 {
-                let room = memories
+                let memory = memories
                     .make(2 * PAGE, Some(image.clone()))
                     .expect("there is address space");
                 let found = [0, PAGE + 4, PAGE + 5, PAGE + 8, 2 * PAGE - 1]
-                    .map(|offset| read(&room, offset));
+                    .map(|offset| read(&memory, offset));
                 assert_eq!(found, [0, 0, b'd', b'a', 0]);
                 [0, PAGE + 5, PAGE + 8, 2 * PAGE - 1]
                     .into_iter()
-                    .for_each(|offset| write(&room, offset));
-                places.push(room.base);
+                    .for_each(|offset| write(&memory, offset));
+                bases.push(memory.base);
             }
-            if pages::are_told() {
-                assert!(
-                    places.iter().all(|&place| place == places[0]),
-                    "{places:x?}"
-                );
+            if pages::scan_is_supported() {
+                assert!(bases.iter().all(|&base| base == bases[0]), "{bases:x?}");
             }
         }
     }
@@ -525,15 +533,15 @@ mod tests {
     fn a_memory_that_moves_has_what_it_had_and_nothing_else() {
         let memories = Arc::new(Memories::new(Profile::Dense));
         let image = Arc::new(Image::new(5, b"data").expect("there is memory"));
-        let mut room = memories
+        let mut memory = memories
             .make(PAGE, Some(image))
             .expect("there is address space");
-        write(&room, 6);
-        write(&room, PAGE - 1);
-        let before = room.base;
-        room.grow_to(100 * PAGE).expect("there is address space");
-        assert_ne!(room.base, before);
-        let found = [5, 6, 7, PAGE - 1, PAGE, 100 * PAGE - 1].map(|offset| read(&room, offset));
+        write(&memory, 6);
+        write(&memory, PAGE - 1);
+        let before = memory.base;
+        memory.grow_to(100 * PAGE).expect("there is address space");
+        assert_ne!(memory.base, before);
+        let found = [5, 6, 7, PAGE - 1, PAGE, 100 * PAGE - 1].map(|offset| read(&memory, offset));
         assert_eq!(found, [b'd', 7, b't', 7, 0, 0]);
     }
 
@@ -544,21 +552,21 @@ mod tests {
             let [early, late] = [(); 2].map(|()| {
                 memories
                     .make(PAGE, Some(image.clone()))
-                    .expect("there is room")
+                    .expect("there is memory")
             });
             drop(early);
             memories.forget(&image);
             drop(late);
-            assert!(memories.ready().places.is_empty());
+            assert!(memories.ready().by_image.is_empty());
             assert_eq!((memories.ready().pages, Arc::strong_count(&image)), (0, 1));
         }
     }
 
     #[test]
-    fn places_of_dense_are_a_little_longer_than_what_lies_in_them() {
+    fn slots_of_dense_are_a_little_longer_than_their_memories() {
         for pages in [0, 1, 2, 17, 18, 100, 1_000, 65_536] {
             let size = pages * PAGE;
-            let length = class(size);
+            let length = size_class(size);
             assert!(
                 length > size && length.is_multiple_of(arena::page_size()),
                 "{pages} pages: {length}"

@@ -1,18 +1,19 @@
 //! Which pages of a range were written.
 //!
-//! Linux tells it since 6.7 (`PAGEMAP_SCAN`, in its `admin-guide/mm/pagemap`). So a memory is made what it was by writing
-//! over a few pages, which costs less than to give all of them back and to have the next owner take new ones. Where the
-//! kernel does not tell, the answer is that it is not known.
+//! Linux can report this since 6.7 (`PAGEMAP_SCAN`, see its `admin-guide/mm/pagemap`). So a memory
+//! is reset by overwriting a few pages, which costs less than returning all of them and having the
+//! next owner fault in new ones. On other kernels the answer is "unknown".
 
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::LazyLock;
 
-/// So many ranges of pages are told of at once. Who wrote to more places is treated as one that wrote everywhere.
+/// The most ranges that are reported. A process that wrote to more is treated as if it had written
+/// everywhere.
 const MAX_RANGES: usize = 32;
 
-/// The written ranges of a range.
+/// The written pages of a range, as ranges.
 pub(super) struct Written {
     regions: [Region; MAX_RANGES],
     count: usize,
@@ -27,8 +28,8 @@ impl Written {
     }
 }
 
-/// Returns which pages of a private mapping differ from what they were when it was mapped; `None` where that is more than
-/// so many pages, more than some ranges, or not known.
+/// Returns which pages of a private mapping have been written since it was mapped, or `None` if
+/// they are more than `most`, lie in more than [`MAX_RANGES`] ranges, or are unknown.
 pub(super) fn written(range: Range<usize>, most: usize) -> Option<Written> {
     let file = PAGEMAP.as_ref()?;
     let mut written = Written {
@@ -42,21 +43,22 @@ pub(super) fn written(range: Range<usize>, most: usize) -> Option<Written> {
         vec: written.regions.as_mut_ptr() as u64,
         vec_len: MAX_RANGES as u64,
         max_pages: most as u64,
-        // A page that was written is the process's own: not the file's, and not the kernel's page of zeros.
+        // A written page is the process's own: neither the file's nor the kernel's page of zeros.
         category_inverted: FILE | ZERO,
         category_mask: FILE | ZERO,
-        // It may have been swapped out meanwhile.
+        // It may have been swapped out since.
         category_anyof_mask: PRESENT | SWAPPED,
         ..Scan::default()
     };
-    // SAFETY: the kernel writes to the record and, as far as `vec_len` says, to the regions, which both outlive the call.
+    // SAFETY: the kernel writes to `scan` and to at most `vec_len` regions; both outlive the call.
     let count = unsafe { libc::ioctl(file.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
     written.count = usize::try_from(count).ok()?;
-    // It stops early where there is more than it may tell.
+    // The kernel stops early if there is more than it may report.
     (scan.walk_end == range.end as u64).then_some(written)
 }
 
-/// The kernel's view of this process's pages; `None` where there is none, or where it cannot be asked for what was written.
+/// The kernel's view of this process's pages; `None` if the kernel has no such file or cannot
+/// report what was written.
 static PAGEMAP: LazyLock<Option<File>> = LazyLock::new(|| {
     let file = File::open("/proc/self/pagemap").ok()?;
     let mut nothing = Scan {
@@ -68,8 +70,8 @@ static PAGEMAP: LazyLock<Option<File>> = LazyLock::new(|| {
     (answer == 0).then_some(file)
 });
 
-/// Whether the kernel tells what was written.
-pub(super) fn are_told() -> bool {
+/// Whether the kernel can report what was written.
+pub(super) fn scan_is_supported() -> bool {
     PAGEMAP.is_some()
 }
 

@@ -1,8 +1,8 @@
-//! The host's stacks of processes, in an arena of our own.
+//! The stacks that processes run on, in an arena of our own.
 //!
-//! Below every stack is a page that cannot be touched: compiled code looks how much is left, host functions find out there.
-//! Stacks are not set back to zeros for their next owner. No guest can read one: what compiled code keeps there it has
-//! written there before.
+//! Below every stack is a guard page: compiled code checks how much stack is left, host functions
+//! run into the guard. Stacks are not zeroed for their next owner. No guest can see the difference,
+//! since compiled code reads from its stack only what it wrote there.
 
 use super::arena::{self, Access, Arena};
 use std::io;
@@ -10,25 +10,25 @@ use std::ops::Range;
 use std::sync::Arc;
 use wasmtime::{StackCreator, StackMemory};
 
-/// So many places are reserved at once.
-const PLACES: usize = 256;
+/// How many slots are reserved at once.
+const SLOTS_PER_REGION: usize = 256;
 
-/// So many bytes of a stack keep their pages when it is given up; most processes need no more.
-const KEPT: usize = 32 << 10;
+/// How many bytes of a stack stay resident when it is dropped; most processes need no more.
+const RESIDENT: usize = 32 << 10;
 
-/// Makes the stacks of an engine.
+/// Allocates the stacks of an engine.
 #[derive(Debug)]
 pub(super) struct Stacks {
     arena: Arc<Arena>,
 }
 
 impl Stacks {
-    /// Makes stacks of so many bytes, which are whole pages.
+    /// Allocates stacks of `size` bytes, a multiple of the page size.
     pub(super) fn new(size: usize) -> Stacks {
         Stacks {
             arena: Arc::new(Arena::new(
                 arena::page_size() + size,
-                PLACES,
+                SLOTS_PER_REGION,
                 Access::ReadWrite,
             )),
         }
@@ -39,7 +39,7 @@ impl Stacks {
             Some(base) => base,
             None => {
                 let base = self.arena.take_new()?;
-                // SAFETY: the place was just taken.
+                // SAFETY: the slot was just taken.
                 unsafe { arena::guard(base)? };
                 base
             }
@@ -54,11 +54,12 @@ impl Stacks {
 /// A stack.
 struct Stack {
     arena: Arc<Arena>,
-    /// Where its place begins, with the page that cannot be touched.
+    /// Where its slot begins, with the guard page.
     base: usize,
 }
 
-// SAFETY: the range above the guard is whole pages that nobody else has, readable, writable and zeros at first.
+// SAFETY: the range above the guard consists of whole pages that nothing else uses, readable,
+// writable and initially zero.
 unsafe impl StackMemory for Stack {
     fn top(&self) -> *mut u8 {
         arena::pointer(self.base + self.arena.length()).cast()
@@ -76,15 +77,15 @@ unsafe impl StackMemory for Stack {
 impl Drop for Stack {
     fn drop(&mut self) {
         let range = self.range();
-        let deep = range.len().saturating_sub(KEPT);
-        // SAFETY: the stack is given up. Its guard stays.
+        let deep = range.len().saturating_sub(RESIDENT);
+        // SAFETY: the stack is being dropped. Its guard stays.
         if let Err(error) = unsafe { arena::discard(range.start, deep) } {
             log::warn!(
-                "pages of the stack at {:#x} could not be given back: {error}",
+                "the pages of the stack at {:#x} could not be returned to the kernel: {error}",
                 range.start
             );
         }
-        self.arena.give(self.base);
+        self.arena.release(self.base);
     }
 }
 
@@ -94,7 +95,7 @@ unsafe impl StackCreator for Stacks {
         debug_assert_eq!(
             arena::page_size() + size,
             self.arena.length(),
-            "the engine was told the same size"
+            "the engine was configured with the same size"
         );
         match self.make() {
             Ok(stack) => Ok(Box::new(stack)),

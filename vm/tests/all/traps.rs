@@ -129,7 +129,7 @@ fn each_stack_takes_a_slot_of_the_machine() {
         let exit = vm.block_on(process.exited());
         assert!(
             exit.trap()
-                .is_some_and(|trap| trap.reason.contains("set up for")),
+                .is_some_and(|trap| trap.reason.contains("configured for")),
             "{exit}"
         );
     }

@@ -1,0 +1,61 @@
+//! What tells engines apart.
+
+/// Whether code counts the instructions that it executes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Code {
+    /// It does not, and cannot be limited exactly.
+    Plain,
+    /// Every instruction costs fuel.
+    Metered,
+}
+
+/// How the memories and stacks of processes are laid out in the address space.
+///
+/// Programs behave the same in both, except for how deep they can recurse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// For speed. Every memory has all of the 4 GiB that it can address to itself, so that no
+    /// access needs a check. There is address space for some 28,000 memories, and the kernel's
+    /// default limit on mappings allows as many. Code has 1 MiB of stack.
+    Fast,
+    /// For many processes. A memory has little more room than it uses and moves when it outgrows
+    /// that; each access is checked. Code has 384 KiB of stack.
+    Dense,
+}
+
+/// What an engine is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// Modules.
+    Module(Code, Profile),
+    /// Components.
+    Component(Code),
+}
+
+impl Kind {
+    const ALL: [Kind; 6] = [
+        Kind::Module(Code::Plain, Profile::Fast),
+        Kind::Module(Code::Plain, Profile::Dense),
+        Kind::Module(Code::Metered, Profile::Fast),
+        Kind::Module(Code::Metered, Profile::Dense),
+        Kind::Component(Code::Plain),
+        Kind::Component(Code::Metered),
+    ];
+
+    /// How many kinds there are.
+    pub(crate) const COUNT: usize = Kind::ALL.len();
+
+    /// Returns the index of this kind, which is less than [`Kind::COUNT`].
+    pub(crate) fn index(self) -> usize {
+        Kind::ALL
+            .iter()
+            .position(|&kind| kind == self)
+            .expect("`ALL` lists every kind")
+    }
+
+    pub(crate) fn code(self) -> Code {
+        match self {
+            Kind::Module(code, _) | Kind::Component(code) => code,
+        }
+    }
+}
