@@ -1,19 +1,21 @@
 //! Runs futures on all cores.
 //!
-//! A [`Scheduler`] is a fixed number of worker threads, each with its own queue of ready tasks,
-//! that take tasks from each other when they run dry, and a ticker that beats while any of them is
-//! awake. It knows nothing of processes, guests or messages: a task is a future without a result,
-//! and all that it can say of itself is that its slice is over ([`spent`], [`end_slice`]).
+//! A [`Scheduler`] consists of a fixed number of worker threads, each with its own queue of ready
+//! tasks, which take tasks from each other when they run dry, and a clock that beats while any of
+//! them is awake. It knows nothing of processes, guests or messages: a task is a future without a
+//! result, and all it can tell the scheduler is that its slice is over ([`spent`], [`end_slice`]).
 //!
-//! Which task runs next is decided [among groups, and within each](Scheduler#order). The decisions
-//! are plain data (`group`, `lane`, `queue`), who sleeps and who is woken is a protocol (`idle`, `crew`)
-//! that is model-checked (`vm/model`), and `worker` and `ticker` are the threads that follow it.
+//! Which task runs next is decided [among groups, and within each](Scheduler#order). These
+//! decisions are plain data (`group`, `group_queue`, `queue`). Who sleeps and who is woken is a
+//! protocol (`idle`, `clock`, `pool`) that is model-checked (`vm/model`), and `worker` and `ticker`
+//! are the threads that follow it.
 
+mod clock;
 mod contain;
-mod crew;
 mod group;
+mod group_queue;
 mod idle;
-mod lane;
+mod pool;
 mod queue;
 mod sync;
 mod task;
@@ -26,48 +28,49 @@ use std::io;
 use std::time::{Duration, Instant};
 
 pub use self::group::{Group, Weight, WeightError};
+pub use self::pool::WorkerCounts;
 pub use self::task::{Spent, end_slice, spent};
 
-use self::crew::Crew;
+use self::clock::{BeatHook, Clock, DEFAULT_PERIOD, Timing};
+use self::pool::WorkerPool;
 use self::sync::{Arc, Mutex, Parker, lock, thread};
 use self::task::Task;
-use self::ticker::{Beat, Clock, DEFAULT_PERIOD, Ticker};
 use self::worker::{Anchor, Shared, StartHook};
 
-/// Runs futures on a fixed number of threads, until it is shut down or dropped.
+/// Runs futures on a fixed number of threads until it is shut down or dropped.
 ///
 /// # Order
 ///
-/// Every task belongs to a [`Group`]; those that are given none are one group together.
+/// Every task belongs to a [`Group`]; those spawned without one form a group of their own.
 ///
-/// *Within a group* a worker has three queues, each first in, first out. In the first are *woken*
-/// tasks, to which something happened. In the second are *new* ones. In the third are *spent* tasks,
-/// which used up their slice and said so with [`spent`] or [`end_slice`]. Woken tasks run first, in
-/// turn with new ones as long as these are quick; after one that ran until a beat, new tasks take
-/// turns with the spent ones instead, until one is quick again. So that woken tasks cannot starve
-/// the others, a row of them ends after a slice (or after 1,024 of them), and one of the others
-/// runs. A task that was woken while it ran, without being spent, is a woken task.
+/// *Within a group*, a worker has three queues, each first in, first out: *woken* tasks, to which
+/// something happened, *new* ones, and *spent* ones, which used up their slice and said so with
+/// [`spent`] or [`end_slice`]. Woken tasks run first, in turn with new ones as long as these are
+/// quick; after a new task that ran until a beat, new tasks take turns with the spent ones instead,
+/// until one is quick again. So that woken tasks cannot starve the others, a streak of them ends
+/// after a slice (or after 1,024 tasks), and one of the others runs. A task that was woken while it
+/// ran, without being spent, counts as woken.
 ///
-/// *Among groups* the workers' time is divided by their [`Weight`]s, by start-time fair queueing: what
-/// the tasks of a group use is counted, by all workers together, and the group that has had least
-/// for its weight is next. Here too woken tasks come first, while their group is ahead of the others
-/// by no more than a few slices, and a row of them ends after a slice. So a woken task is prompt
-/// also where its group computes, and a group whose tasks wake each other without an end, or that
-/// has ten thousand that compute, gets its share. Where one group runs alone nothing is counted but
-/// once in a beat; a group that did nothing for a while has saved nothing up.
+/// *Among groups*, the workers' time is divided by [`Weight`], by start-time fair queueing: the
+/// time that the tasks of a group use is counted over all workers, and the group that has had least
+/// for its weight is next. Here too woken tasks come first, as long as their group is no more than
+/// a few slices ahead of the others, and a streak of them ends after a slice. So a woken task is
+/// prompt even if its group computes, and a group whose tasks keep waking each other, or that has
+/// ten thousand that compute, gets no more than its share. If one group runs alone, time is counted
+/// only once a beat. A group that was idle for a while has saved nothing up.
 ///
 /// A woken task runs on the worker that woke it. Tasks made ready by other threads go through one
-/// small queue that every worker looks at before each task. A worker without tasks takes half of
-/// what waits at another, oldest first, and tasks keep their level; a worker that has tasks evens
-/// out with one other per beat. A single task that waits for a busy worker stays with it until the
-/// next beat: in a dialogue of two tasks, moving the one that was just woken to another core costs
-/// more than it gains.
+/// small queue that every worker checks before each task. A worker without tasks takes half of
+/// those that wait at another, oldest first, and tasks keep their level; a worker that has tasks
+/// evens out with one other per beat. A single task that waits for a busy worker stays with it
+/// until the next beat: in a dialogue of two tasks, moving the one that was just woken to another
+/// core costs more than it gains.
 ///
 /// # Panics and blocking
 ///
 /// A task that panics is dropped, the panic is logged, and nothing else ends; the same goes for its
-/// destructor. A task that blocks its thread takes that worker away from all others; what it leaves
-/// behind in the queue is taken over at the next beat.
+/// destructor. A task that blocks its thread takes that worker away from all others; the tasks left
+/// in the worker's queue are taken over at the next beat.
 ///
 /// # Examples
 ///
@@ -80,7 +83,7 @@ use self::worker::{Anchor, Shared, StartHook};
 /// for number in 1..=10 {
 ///     let sender = sender.clone();
 ///     scheduler.spawn(async move {
-///         sender.send(number * number).expect("somebody adds them up");
+///         sender.send(number * number).expect("the receiver adds them up");
 ///     });
 /// }
 /// assert_eq!(receiver.iter().take(10).sum::<u32>(), 385);
@@ -92,7 +95,7 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Begins to set up a scheduler.
+    /// Returns a builder with the default settings.
     pub fn builder() -> Builder {
         Builder {
             workers: None,
@@ -103,73 +106,74 @@ impl Scheduler {
         }
     }
 
-    /// Runs a future to its end, beside all others.
+    /// Runs a future to completion, concurrently with all others.
     ///
-    /// Never waits. There is no handle: whoever wants to know about the end has the future say so.
-    /// After a [shutdown](Self::shutdown) the future is dropped at once, here.
+    /// Never waits. There is no handle; to learn about the end, have the future report it. After a
+    /// [shutdown](Self::shutdown) the future is dropped at once, on this thread.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.spawner.spawn(future);
     }
 
-    /// Runs a future to its end as one of a group's tasks, like [`Spawner::spawn_in`].
+    /// Runs a future to completion as one of a group's tasks, like [`Spawner::spawn_in`].
     pub fn spawn_in(&self, group: &Group, future: impl Future<Output = ()> + Send + 'static) {
         self.spawner.spawn_in(group, future);
     }
 
-    /// Gives out what can spawn and does not keep the scheduler running, to be held by tasks.
+    /// Returns a handle that can spawn without keeping the scheduler running, for tasks to hold.
     pub fn spawner(&self) -> Spawner {
         self.spawner.clone()
     }
 
     /// Lets the clock beat once, now and on this thread, as the ticker does every period.
     ///
-    /// This is the whole clock of a scheduler built with [`Builder::manual_ticker`].
+    /// With [`Builder::manual_ticker`], this is the only thing that drives the clock.
     pub fn beat(&self) {
-        self.crew().beat();
+        self.pool().beat();
     }
 
-    /// Says how often the clock has beaten, which it does not while the scheduler is idle.
+    /// Returns how often the clock has beaten. It stands still while the scheduler is idle.
     pub fn beats(&self) -> u64 {
-        self.crew().ticker.beats()
+        self.pool().clock.beats()
     }
 
-    /// Says whether nothing runs, nothing is ready and every thread, the ticker's too, sleeps
-    /// without a timeout.
+    /// Returns whether nothing runs, nothing is ready and every thread, including the ticker,
+    /// sleeps without a timeout.
     ///
-    /// Once true it stays true until another thread spawns or wakes a task, or the scheduler is
+    /// Once true, this stays true until another thread spawns or wakes a task, or the scheduler is
     /// shut down. It becomes true at most one period after the last worker fell asleep.
     pub fn is_idle(&self) -> bool {
-        self.crew().is_idle()
+        self.pool().is_idle()
     }
 
-    /// Says what each worker has done since it started, worker 0 first.
+    /// Returns what each worker has done since it started, worker 0 first.
     ///
-    /// The counters are read one after the other while they move on.
+    /// The counters are read one by one while they change, so they are not one consistent snapshot.
     pub fn counts(&self) -> Vec<WorkerCounts> {
         self.shared().counts()
     }
 
-    /// Ends the scheduler: the threads stop and what they have not run is dropped.
+    /// Ends the scheduler: the threads stop, and tasks that have not run are dropped.
     ///
-    /// Each worker leaves after the task that it runs, which gets beats until then, and drops the
-    /// ready tasks that it has left. This waits for all threads, unless it is called on one of them
-    /// (in a task, in a hook): then it only tells them. Calling it twice does no harm; dropping the
-    /// scheduler does the same.
+    /// Each worker leaves after the task that it is running, for which the clock beats until then,
+    /// and drops the ready tasks that it has left. This waits for all threads, unless it is called
+    /// on one of them (in a task or a hook): then it only tells them to stop. Calling it twice does
+    /// no harm; dropping the scheduler has the same effect.
     ///
-    /// A task that *waits* is held by nothing but its wakers. It is dropped when the last of these
-    /// is, or when one of them is used, on the thread that does so, which need not have what
-    /// [`Builder::on_worker_start`] provides and must not hold a lock that the future's destructor
-    /// takes. It never runs again in either case. Who needs all futures gone when this returns ends
-    /// them before by their own means.
+    /// A task that *waits* is held only by its wakers. It is dropped when the last of these is
+    /// dropped or when one of them is used, on the thread that does so. That thread need not have
+    /// what [`Builder::on_worker_start`] provides, and must not hold a lock that the future's
+    /// destructor takes. The task never runs again in either case. If all futures must be gone when
+    /// this returns, end them first by other means.
     pub fn shutdown(&self) {
-        self.crew().stop();
+        self.pool().stop();
         if self.shared().owns_this_thread() {
             return;
         }
-        // Held while waiting, so that a second caller waits too. No thread of ours comes here.
+        // The lock is held while waiting, so that a second caller waits too. The scheduler's own
+        // threads never get here.
         for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {
-                log::error!("a thread of the scheduler panicked; this is a fault of the scheduler");
+                log::error!("a thread of the scheduler panicked; this is a bug in the scheduler");
             }
         }
     }
@@ -189,8 +193,8 @@ impl Scheduler {
         &self.spawner.anchor
     }
 
-    fn crew(&self) -> &Crew<Task> {
-        self.shared().crew()
+    fn pool(&self) -> &WorkerPool<Task> {
+        self.shared().pool()
     }
 }
 
@@ -208,16 +212,17 @@ impl fmt::Debug for Scheduler {
 
 /// Spawns onto a [`Scheduler`] without keeping it running.
 ///
-/// A task that held the scheduler itself could be what drops it last, on one of its own threads.
+/// If a task held the scheduler itself, it might be the last to drop it, on one of the scheduler's
+/// own threads.
 #[derive(Clone)]
 pub struct Spawner {
     anchor: Anchor,
-    /// The group of tasks that are given none.
+    /// The group of tasks spawned without one.
     group: Group,
 }
 
 impl Spawner {
-    /// Runs a future to its end, like [`Scheduler::spawn`].
+    /// Runs a future to completion, like [`Scheduler::spawn`].
     ///
     /// # Examples
     ///
@@ -237,9 +242,10 @@ impl Spawner {
         worker::spawn(&self.anchor, &self.group, future);
     }
 
-    /// Runs a future to its end as one of a group's tasks, which share what the group's weight gives them.
+    /// Runs a future to completion as one of a group's tasks, which share the time that the group's
+    /// weight gives them.
     ///
-    /// Otherwise like [`Scheduler::spawn`], whose tasks are one group together.
+    /// Otherwise like [`Scheduler::spawn`], whose tasks form a group of their own.
     pub fn spawn_in(&self, group: &Group, future: impl Future<Output = ()> + Send + 'static) {
         worker::spawn(&self.anchor, group, future);
     }
@@ -251,56 +257,43 @@ impl fmt::Debug for Spawner {
     }
 }
 
-/// What one worker has done since it started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WorkerCounts {
-    /// How often it ran a task, once per slice.
-    pub tasks_run: u64,
-    /// Tasks that it took from other workers.
-    pub tasks_stolen: u64,
-    /// Slices that ended because they were used up.
-    pub slices_spent: u64,
-    /// How often it went to sleep for want of work.
-    pub parks: u64,
-}
-
 /// Sets up a [`Scheduler`].
 #[must_use = "nothing runs before `build`"]
 pub struct Builder {
-    /// None: one per core.
+    /// `None`: one per core.
     workers: Option<usize>,
-    /// None: the clock beats by hand.
+    /// `None`: the clock is driven only by [`Scheduler::beat`].
     period: Option<Duration>,
     /// In beats.
     slice: u64,
-    beat: Beat,
+    beat: BeatHook,
     start: StartHook,
 }
 
 impl Builder {
-    /// Sets the number of worker threads; by default one for each core this program may use.
+    /// Sets the number of worker threads. By default there is one for each core that this program
+    /// may use.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
     }
 
-    /// Sets the time between two beats; by default one millisecond.
+    /// Sets the time between two beats. By default it is one millisecond.
     pub fn period(mut self, period: Duration) -> Self {
         self.period = Some(period);
         self
     }
 
-    /// Sets how many beats a slice lasts; by default one.
+    /// Sets how many beats a slice lasts. By default it is one.
     ///
-    /// The tasks end their slices; this is how long the scheduler lets woken tasks run in a row, and how far it lets groups
-    /// get ahead of each other.
+    /// Tasks end their slices themselves. This setting is how long the scheduler lets woken tasks
+    /// run in succession, and determines how far it lets groups get ahead of each other.
     pub fn slice(mut self, beats: u64) -> Self {
         self.slice = beats;
         self
     }
 
-    /// Leaves the clock to calls of [`Scheduler::beat`], for tests that must not depend on time.
+    /// Leaves the clock to [`Scheduler::beat`], for tests that must not depend on time.
     pub fn manual_ticker(mut self) -> Self {
         self.period = None;
         self
@@ -308,9 +301,9 @@ impl Builder {
 
     /// Sets what is called on every beat, on the ticker's thread.
     ///
-    /// It should be quick. Beats come once a period while a worker is awake, the first one a period
-    /// after the first worker woke, and not at all while the scheduler is idle; a ticker that was
-    /// held up beats once and not once for each beat it missed.
+    /// The hook should be quick. Beats come once a period while a worker is awake, the first one a
+    /// period after the first worker woke, and not at all while the scheduler is idle. A ticker
+    /// that was held up beats once rather than once for each missed beat.
     ///
     /// # Examples
     ///
@@ -339,8 +332,8 @@ impl Builder {
 
     /// Sets what is called on every worker's thread before its first task.
     ///
-    /// What it returns stays on that thread and is dropped with it, after the last task. This is
-    /// the place to enter another library's runtime, whose guard cannot leave the thread.
+    /// What the hook returns stays on that thread and is dropped after its last task. This is the
+    /// place to enter another library's runtime, whose guard must not leave the thread.
     ///
     /// # Examples
     ///
@@ -371,8 +364,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// With no workers or a period of zero (`InvalidInput`), or when the system starts no more
-    /// threads; those that did start are stopped again.
+    /// If the number of workers, the period or the slice is zero (`InvalidInput`), or if the system
+    /// refuses to start a thread; threads that have started are stopped again.
     pub fn build(self) -> io::Result<Scheduler> {
         let workers = match self.workers {
             Some(workers) => workers,
@@ -380,12 +373,12 @@ impl Builder {
         };
         if workers == 0 {
             return Err(invalid(
-                "a scheduler of 0 workers runs nothing: give it at least 1",
+                "a scheduler with 0 workers runs nothing: give it at least 1",
             ));
         }
         if self.period.is_some_and(|period| period.is_zero()) {
             return Err(invalid(
-                "a period of 0 never ends beating: give it at least a microsecond",
+                "a clock with a period of 0 never stops beating: give it at least a microsecond",
             ));
         }
 
@@ -398,12 +391,14 @@ impl Builder {
         let parkers: Vec<Parker> = (0..workers).map(|_| Parker::new()).collect();
         let unparkers = parkers.iter().map(Parker::unparker).collect();
         let ticker_parker = Parker::new();
-        let ticker = Ticker::new(self.beat, ticker_parker.unparker());
-        let clock = self.period.map_or(Clock::ByHand, |period| Clock::Measured {
-            start: Instant::now(),
-            period,
-        });
-        let shared = Arc::new(Shared::new(Crew::new(unparkers, ticker, clock, self.slice)));
+        let timing = self
+            .period
+            .map_or(Timing::Manual, |period| Timing::Measured {
+                start: Instant::now(),
+                period,
+            });
+        let clock = Clock::new(timing, self.beat, ticker_parker.unparker());
+        let shared = Arc::new(Shared::new(WorkerPool::new(unparkers, clock, self.slice)));
         // Dropped on an early return, which stops the threads that have started.
         let scheduler = Scheduler {
             spawner: Spawner {
@@ -426,7 +421,7 @@ impl Builder {
         if let Some(period) = self.period {
             let body = move || {
                 shared.own_this_thread(None);
-                ticker::tick(shared.crew(), &ticker_parker, period);
+                ticker::tick(shared.pool(), &ticker_parker, period);
             };
             scheduler.start_thread("lunatic-ticker".to_owned(), body)?;
         }
@@ -457,8 +452,8 @@ mod tests {
 
     use super::*;
 
-    /// A scheduler whose clock only the test moves.
-    fn by_hand(workers: usize) -> Scheduler {
+    /// A scheduler whose clock is driven only by the test.
+    fn manual(workers: usize) -> Scheduler {
         let builder = Scheduler::builder().workers(workers).manual_ticker();
         builder.build().expect("a few threads can be started")
     }
@@ -469,29 +464,29 @@ mod tests {
         }
     }
 
-    /// Tells when it is dropped.
-    struct Witness<T: Send>(Sender<T>, Option<T>);
+    /// Sends a word when it is dropped.
+    struct NotifyOnDrop<T: Send>(Sender<T>, Option<T>);
 
-    impl<T: Send> Witness<T> {
+    impl<T: Send> NotifyOnDrop<T> {
         fn new(sender: &Sender<T>, word: T) -> Self {
             Self(sender.clone(), Some(word))
         }
     }
 
-    impl<T: Send> Drop for Witness<T> {
+    impl<T: Send> Drop for NotifyOnDrop<T> {
         fn drop(&mut self) {
-            let word = self.1.take().expect("dropped once");
+            let word = self.1.take().expect("a value is dropped only once");
             // The test may have ended already.
             self.0.send(word).ok();
         }
     }
 
-    /// Runs the script on the only worker, so that what it spawns is ready before any of it runs,
-    /// and returns what its tasks said, in order.
+    /// Runs the script on the only worker, so that everything it spawns is ready before any of it
+    /// runs, and returns what its tasks said, in order.
     fn order_of(
         script: impl FnOnce(Spawner, Sender<&'static str>) + Send + 'static,
     ) -> Vec<&'static str> {
-        let scheduler = by_hand(1);
+        let scheduler = manual(1);
         let (sender, receiver) = channel();
         let spawner = scheduler.spawner();
         scheduler.spawn(async move { script(spawner, sender) });
@@ -528,8 +523,8 @@ mod tests {
     }
 
     #[test]
-    fn a_spent_task_runs_although_others_wake_each_other_for_ever() {
-        let scheduler = by_hand(1);
+    fn a_spent_task_runs_although_others_wake_each_other_forever() {
+        let scheduler = manual(1);
         let (sender, receiver) = channel();
         let spawner = scheduler.spawner();
         scheduler.spawn(async move {
@@ -558,7 +553,7 @@ mod tests {
 
     #[test]
     fn a_task_woken_while_it_runs_runs_again_as_a_woken_one() {
-        let scheduler = by_hand(1);
+        let scheduler = manual(1);
         let (sender, receiver) = channel();
         let (runs, running) = channel::<Waker>();
         let (woken, go_on) = channel();
@@ -571,7 +566,7 @@ mod tests {
             }
             runs.send(context.waker().clone())
                 .expect("the test listens");
-            // In the middle of the task, until another thread has woken it.
+            // Blocks in the middle of the task until another thread has woken it.
             go_on.recv().expect("the test wakes");
             Poll::Pending
         }));
@@ -584,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_of_a_task_that_ends_does_not_stick_to_the_next_one() {
+    fn a_note_of_a_task_that_ends_does_not_apply_to_the_next_one() {
         let order = order_of(|spawner, sender| {
             let says = sender.clone();
             spawner.spawn(async move {
@@ -606,7 +601,7 @@ mod tests {
         assert_eq!(order, ["woken", "spent"]);
     }
 
-    /// Hands the task's waker to somebody, and returns when that one has used it.
+    /// Sends the task's waker away and returns once it has been used.
     async fn be_woken_by(somebody: &Sender<Waker>) {
         let mut handed_over = false;
         poll_fn(|context| {
@@ -621,7 +616,7 @@ mod tests {
         .await;
     }
 
-    /// Wakes the task while it runs, without a word about its slice.
+    /// Wakes the task while it runs, without ending its slice.
     async fn yield_once() {
         let mut yielded = false;
         poll_fn(|context| {
@@ -640,17 +635,17 @@ mod tests {
         const TASKS: usize = 2_000;
         const TURNS: usize = 20;
         for workers in [2, 3, 4] {
-            let scheduler = by_hand(workers);
+            let scheduler = manual(workers);
             let turns = Arc::new(AtomicUsize::new(0));
             let (sender, ends) = channel();
             let (outside, wakers) = channel();
             let spawner = scheduler.spawner();
             let counted = Arc::clone(&turns);
-            // All from one task, so that the other workers get nothing but by stealing.
+            // All from one task, so that the other workers get tasks only by stealing.
             scheduler.spawn(async move {
                 for number in 0..TASKS {
                     let turns = Arc::clone(&counted);
-                    let (end, outside) = (Witness::new(&sender, number), outside.clone());
+                    let (end, outside) = (NotifyOnDrop::new(&sender, number), outside.clone());
                     let busy = AtomicBool::new(false);
                     spawner.spawn(async move {
                         let _end = end;
@@ -684,7 +679,7 @@ mod tests {
 
     #[test]
     fn a_task_behind_a_busy_worker_stays_until_the_next_beat_and_no_longer() {
-        let scheduler = by_hand(2);
+        let scheduler = manual(2);
         let spawner = scheduler.spawner();
         let (says, heard) = channel();
         let (ran, has_run) = channel();
@@ -696,8 +691,8 @@ mod tests {
             says.send("done").expect("the test listens");
         });
         assert_eq!(heard.recv(), Ok("busy"));
-        // The other worker sleeps beside a task that waits: nothing was offered to it.
-        while scheduler.crew().idle.parked() == 0 {
+        // The other worker sleeps although a task waits: it was not offered.
+        while scheduler.pool().idle.parked() == 0 {
             thread::yield_now();
         }
         assert!(heard.try_recv().is_err());
@@ -736,7 +731,7 @@ mod tests {
             let beats = hooked.load(Ordering::SeqCst);
             assert_eq!(beats, scheduler.beats());
             assert!(beats >= seen);
-            // A clock that went on would beat a great many times meanwhile.
+            // A clock that went on would beat many times meanwhile.
             (0..1_000).for_each(|_| thread::yield_now());
             assert_eq!(hooked.load(Ordering::SeqCst), beats);
             seen = beats;
@@ -745,7 +740,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_beats_while_a_task_runs_also_after_shutdown_was_called() {
+    fn the_clock_beats_while_a_task_runs_even_after_shutdown_was_called() {
         let beats = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&beats);
         let scheduler = Scheduler::builder()
@@ -758,7 +753,7 @@ mod tests {
         let (sender, started) = channel();
         scheduler.spawn(async move {
             sender.send(()).expect("the test listens");
-            // What a guest does that never yields by itself.
+            // Like a guest that never yields by itself.
             while beats.load(Ordering::SeqCst) < 5 {
                 std::hint::spin_loop();
             }
@@ -776,9 +771,9 @@ mod tests {
                 panic!("on purpose, in a destructor");
             }
         }
-        let scheduler = by_hand(1);
+        let scheduler = manual(1);
         let (sender, receiver) = channel();
-        let dropped = Witness::new(&sender, "dropped");
+        let dropped = NotifyOnDrop::new(&sender, "dropped");
         scheduler.spawn(async move {
             let _dropped = dropped;
             panic!("on purpose");
@@ -800,11 +795,11 @@ mod tests {
 
     #[test]
     fn a_task_that_nobody_can_wake_is_dropped() {
-        let scheduler = by_hand(1);
+        let scheduler = manual(1);
         let (sender, dropped) = channel();
-        let witness = Witness::new(&sender, "dropped");
+        let notifier = NotifyOnDrop::new(&sender, "dropped");
         scheduler.spawn(async move {
-            let _witness = witness;
+            let _notifier = notifier;
             pending::<()>().await;
         });
         drop(sender);
@@ -813,7 +808,7 @@ mod tests {
 
     #[test]
     fn shutdown_drops_each_ready_future_once_and_runs_none() {
-        let scheduler = Arc::new(by_hand(1));
+        let scheduler = Arc::new(manual(1));
         let (sender, dropped) = channel();
         let (says, heard) = channel();
         let (go_on, told) = channel();
@@ -821,9 +816,9 @@ mod tests {
         let inside = sender.clone();
         scheduler.spawn(async move {
             for number in 0..50 {
-                let witness = Witness::new(&inside, number);
+                let notifier = NotifyOnDrop::new(&inside, number);
                 spawner.spawn(async move {
-                    let _witness = witness;
+                    let _notifier = notifier;
                     panic!("ran after shutdown");
                 });
             }
@@ -833,9 +828,9 @@ mod tests {
         });
         assert_eq!(heard.recv(), Ok("ready"));
         for number in 50..100 {
-            let witness = Witness::new(&sender, number);
+            let notifier = NotifyOnDrop::new(&sender, number);
             scheduler.spawn(async move {
-                let _witness = witness;
+                let _notifier = notifier;
                 panic!("ran after shutdown");
             });
         }
@@ -845,7 +840,7 @@ mod tests {
         numbers.sort_unstable();
         assert_eq!(numbers, (0..100).collect::<Vec<_>>());
 
-        let late = Witness::new(&sender, 100);
+        let late = NotifyOnDrop::new(&sender, 100);
         scheduler.spawn(async move { drop(late) });
         assert_eq!(dropped.try_recv(), Ok(100));
         assert_eq!(scheduler.counts()[0].tasks_run, 1);
@@ -853,12 +848,12 @@ mod tests {
 
     #[test]
     fn a_task_that_waits_at_shutdown_is_dropped_when_it_is_woken() {
-        let scheduler = by_hand(2);
+        let scheduler = manual(2);
         let (sender, dropped) = channel();
         let (outside, wakers) = channel();
-        let witness = Witness::new(&sender, "dropped");
+        let notifier = NotifyOnDrop::new(&sender, "dropped");
         scheduler.spawn(async move {
-            let _witness = witness;
+            let _notifier = notifier;
             be_woken_by(&outside).await;
             panic!("ran after shutdown");
         });
@@ -870,9 +865,9 @@ mod tests {
     }
 
     #[test]
-    fn a_long_chain_of_tasks_that_hold_each_other_fits_the_stack_when_it_falls() {
+    fn dropping_a_long_chain_of_tasks_that_hold_each_other_does_not_overflow_the_stack() {
         const LENGTH: usize = 100_000;
-        let scheduler = by_hand(1);
+        let scheduler = manual(1);
         let (sender, dropped) = channel();
         let (outside, wakers) = channel();
         let (last, first) = channel();
@@ -881,9 +876,9 @@ mod tests {
             let mut previous: Option<Waker> = None;
             for number in 0..LENGTH {
                 let (held, outside) = (previous.take(), outside.clone());
-                let witness = Witness::new(&sender, number);
+                let notifier = NotifyOnDrop::new(&sender, number);
                 spawner.spawn(async move {
-                    let _held = (held, witness);
+                    let _held = (held, notifier);
                     be_woken_by(&outside).await;
                 });
                 // The new task is woken, so that it runs first.
@@ -900,7 +895,7 @@ mod tests {
 
     #[test]
     fn a_task_may_drop_its_own_scheduler() {
-        let scheduler = by_hand(2);
+        let scheduler = manual(2);
         let spawner = scheduler.spawner();
         let (sender, receiver) = channel();
         spawner.spawn(async move {
@@ -918,7 +913,7 @@ mod tests {
         let scheduler = Scheduler::builder()
             .workers(2)
             .manual_ticker()
-            .on_worker_start(move || Box::new(Witness::new(&lock(&sender), name())))
+            .on_worker_start(move || Box::new(NotifyOnDrop::new(&lock(&sender), name())))
             .build()
             .expect("a few threads can be started");
         wait_until_idle(&scheduler);
@@ -930,18 +925,18 @@ mod tests {
     }
 
     #[test]
-    fn a_scheduler_that_could_not_run_is_refused_with_the_remedy() {
+    fn a_scheduler_that_could_not_run_is_refused_with_a_remedy() {
         let check = |builder: Builder, expected: &str| {
             let error = builder.build().expect_err("it could not run");
             assert_eq!(error.to_string(), expected);
         };
         check(
             Scheduler::builder().workers(0),
-            "a scheduler of 0 workers runs nothing: give it at least 1",
+            "a scheduler with 0 workers runs nothing: give it at least 1",
         );
         check(
             Scheduler::builder().period(Duration::ZERO),
-            "a period of 0 never ends beating: give it at least a microsecond",
+            "a clock with a period of 0 never stops beating: give it at least a microsecond",
         );
     }
 }

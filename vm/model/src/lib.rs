@@ -1,68 +1,65 @@
-//! All that the scheduler's threads can do to each other, in all orders in which they can do it.
+//! Explores every interleaving of the scheduler's threads, for a few small cases.
 //!
-//! These are the scheduler's own files, of which [loom](https://docs.rs/loom) runs a few small cases over and over: each time
-//! the threads meet in another order, and the memory shows them another of the values that its rules allow. A case fails
-//! where a promise is broken in one of these runs, and where all threads sleep though something is left to do. Tasks are
-//! numbers here. What `async-task` does, and how a task runs, is not looked at.
+//! These are the scheduler's own files, run by [loom](https://docs.rs/loom) over and over: each
+//! time with another order of the threads and another choice among the values that the memory model
+//! allows. A case fails if one of these runs breaks a promise, or if all threads sleep although
+//! work is left. Tasks are numbers here; `async-task` and the running of tasks are not covered.
 
 #![allow(dead_code, reason = "the cases do not use all of the scheduler")]
 
+#[path = "../../src/scheduler/clock.rs"]
+mod clock;
 #[path = "../../src/scheduler/contain.rs"]
 mod contain;
-#[path = "../../src/scheduler/crew.rs"]
-mod crew;
 #[path = "../../src/scheduler/group.rs"]
 mod group;
+#[path = "../../src/scheduler/group_queue.rs"]
+mod group_queue;
 #[path = "../../src/scheduler/idle.rs"]
 mod idle;
-#[path = "../../src/scheduler/lane.rs"]
-mod lane;
+#[path = "../../src/scheduler/pool.rs"]
+mod pool;
 #[path = "../../src/scheduler/queue.rs"]
 mod queue;
 mod sync;
-#[path = "../../src/scheduler/ticker.rs"]
-mod ticker;
 
-use crew::{Crew, Hand};
+use clock::{Clock, Timing};
 use group::{Group, Weight};
-use lane::Level;
+use group_queue::Level;
+use pool::{LocalWorker, WorkerPool};
 use sync::{Arc, AtomicUsize, Ordering, Parker};
-use ticker::{Clock, Ticker};
 
-/// A crew, and what the threads of a case know beside it.
+/// A pool of workers, with what else the threads of a case share.
 struct Case {
-    crew: Crew<usize>,
+    pool: WorkerPool<usize>,
     group: Group,
     /// How many tasks have run.
     ran: AtomicUsize,
 }
 
 impl Case {
-    /// Makes a crew of so many workers, and what these and the ticker sleep on.
+    /// Makes a pool of workers, and what these and the ticker sleep on.
     fn new(workers: usize) -> (Arc<Case>, Vec<Parker>, Parker) {
         let parkers: Vec<Parker> = (0..workers).map(|_| Parker::new()).collect();
         let ticker_parker = Parker::new();
-        let ticker = Ticker::new(Box::new(|| {}), ticker_parker.unparker());
-        let crew = Crew::new(
-            parkers.iter().map(Parker::unparker).collect(),
-            ticker,
-            Clock::ByHand,
-            1,
-        );
+        let clock = Clock::new(Timing::Manual, Box::new(|| {}), ticker_parker.unparker());
+        let unparkers = parkers.iter().map(Parker::unparker).collect();
+        let pool = WorkerPool::new(unparkers, clock, 1);
         let case = Case {
-            crew,
+            pool,
             group: Group::new(Weight::default()),
             ran: AtomicUsize::new(0),
         };
         (Arc::new(case), parkers, ticker_parker)
     }
 
-    /// Makes a task ready, on a worker's own thread or on another; gives it back where it is refused.
+    /// Makes a task ready, on a worker's own thread or on another one, and returns it if it is
+    /// refused.
     fn push(&self, worker: Option<usize>, task: usize) -> Option<usize> {
-        let queue = worker.map_or(&*self.crew.injected, |worker| {
-            &self.crew.seats[worker].queue
+        let queue = worker.map_or(&*self.pool.injected, |worker| {
+            &self.pool.workers[worker].queue
         });
-        self.crew.settle(queue.push(
+        self.pool.finish_push(queue.push(
             Level::Woken,
             (self.group.clone(), task),
             |(group, _)| group,
@@ -70,18 +67,18 @@ impl Case {
         ))
     }
 
-    /// Counts a task; the last of all tells the crew to leave.
+    /// Counts a task; the last one stops the pool.
     fn count(&self, all: usize) {
         if self.ran.fetch_add(1, Ordering::SeqCst) + 1 == all {
-            self.crew.stop();
+            self.pool.stop();
         }
     }
 
-    /// Is a worker until the crew is told to leave; returns the tasks that it ran.
+    /// Acts as a worker until the pool stops, and returns the tasks that it ran.
     fn work(&self, index: usize, parker: Parker, run: impl Fn(usize)) -> Vec<usize> {
-        let mut hand = Hand::new(&self.crew, index, parker);
+        let mut local = LocalWorker::new(&self.pool, index, parker);
         let mut ran = Vec::new();
-        while let Some(task) = hand.next() {
+        while let Some(task) = local.next() {
             run(task);
             ran.push(task);
         }
@@ -89,10 +86,10 @@ impl Case {
     }
 }
 
-/// Goes through a case, with so many switches from a thread that could have gone on.
-fn check(switches: usize, case: impl Fn() + Send + Sync + 'static) {
+/// Explores a case, with at most this many preemptions in each run.
+fn check(preemptions: usize, case: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(switches);
+    model.preemption_bound = Some(preemptions);
     model.check(case);
 }
 
@@ -109,7 +106,7 @@ fn start(
     parkers.into_iter().enumerate().map(start).collect()
 }
 
-/// Waits for all workers, and returns the tasks that they ran.
+/// Waits for all workers, and returns the tasks that they ran, sorted.
 fn join(workers: Vec<loom::thread::JoinHandle<Vec<usize>>>) -> Vec<usize> {
     let mut ran: Vec<usize> = workers
         .into_iter()
@@ -119,7 +116,8 @@ fn join(workers: Vec<loom::thread::JoinHandle<Vec<usize>>>) -> Vec<usize> {
     ran
 }
 
-/// Tasks come from another thread while two workers fall asleep: each runs, once, and nobody sleeps beside one.
+/// Tasks come from another thread while two workers fall asleep: each task runs once, and no worker
+/// sleeps while one waits.
 pub fn tasks_from_outside_find_a_worker() {
     check(2, || {
         let (case, parkers, _) = Case::new(2);
@@ -131,8 +129,8 @@ pub fn tasks_from_outside_find_a_worker() {
     });
 }
 
-/// A task makes others ready on its worker, more than that one needs: the other worker is woken or looks for them in time,
-/// and each runs once.
+/// A task makes more tasks ready on its worker than that one needs: the other worker is woken or
+/// finds them in time, and each runs once.
 pub fn tasks_of_a_worker_are_shared_and_run_once() {
     check(2, || {
         let (case, parkers, _) = Case::new(2);
@@ -149,7 +147,8 @@ pub fn tasks_of_a_worker_are_shared_and_run_once() {
     });
 }
 
-/// A worker blocks on a task with another behind it: the next beat brings the other worker to take that one.
+/// A worker blocks in a task with another one behind it: the next beat makes the other worker take
+/// that one.
 pub fn a_beat_frees_a_task_behind_a_blocked_worker() {
     check(2, || {
         let (case, parkers, _) = Case::new(2);
@@ -166,7 +165,10 @@ pub fn a_beat_frees_a_task_behind_a_blocked_worker() {
                     if task == 0 {
                         assert_eq!(case.push(Some(index), 1), None);
                         has_pushed.unpark();
-                        let freed = blocked.lock().expect("taken once").take();
+                        let freed = blocked
+                            .lock()
+                            .expect("nothing panics with this lock")
+                            .take();
                         freed.expect("task 0 runs once").park();
                     } else {
                         free.unpark();
@@ -177,12 +179,13 @@ pub fn a_beat_frees_a_task_behind_a_blocked_worker() {
         }
         assert_eq!(case.push(None, 0), None);
         pushed.park();
-        case.crew.beat();
+        case.pool.beat();
         assert_eq!(join(workers), [0, 1]);
     });
 }
 
-/// The clock falls asleep as the only worker does, and a task comes: it beats while the task runs.
+/// The clock falls asleep as the only worker does, and a task arrives: the clock beats while it
+/// runs.
 pub fn the_clock_is_awake_while_a_worker_is() {
     check(2, || {
         let (case, parkers, ticker_parker) = Case::new(1);
@@ -191,9 +194,7 @@ pub fn the_clock_is_awake_while_a_worker_is() {
         let ticker = {
             let case = Arc::clone(&case);
             loom::thread::spawn(move || {
-                case.crew
-                    .ticker
-                    .sleep_through_idleness(&case.crew, &ticker_parker);
+                case.pool.sleep_through_idleness(&ticker_parker);
                 beats.unpark();
             })
         };
@@ -213,8 +214,9 @@ pub fn the_clock_is_awake_while_a_worker_is() {
     });
 }
 
-/// The crew is told to leave while tasks come: the workers leave, and each task runs, is left or is refused.
-pub fn a_crew_that_leaves_loses_no_task() {
+/// The pool is stopped while tasks arrive: the workers leave, and each task runs, is left or is
+/// refused.
+pub fn a_pool_that_stops_loses_no_task() {
     check(3, || {
         let (case, parkers, _) = Case::new(1);
         let worker = {
@@ -222,17 +224,17 @@ pub fn a_crew_that_leaves_loses_no_task() {
             let parker = parkers.into_iter().next().expect("there is one worker");
             loom::thread::spawn(move || {
                 let mut seen = case.work(0, parker, |_| {});
-                seen.extend(case.crew.seats[0].queue.close());
-                seen.extend(case.crew.injected.close());
+                seen.extend(case.pool.workers[0].queue.close());
+                seen.extend(case.pool.injected.close());
                 seen
             })
         };
         let stopper = {
             let case = Arc::clone(&case);
-            loom::thread::spawn(move || case.crew.stop())
+            loom::thread::spawn(move || case.pool.stop())
         };
         let refused: Vec<usize> = (0..2).filter_map(|task| case.push(None, task)).collect();
-        stopper.join().expect("it only tells");
+        stopper.join().expect("stopping does not panic");
         let mut seen = worker.join().expect("the worker does not panic");
         seen.extend(refused);
         seen.sort_unstable();

@@ -1,15 +1,15 @@
-//! What stands in for `sync.rs` of the scheduler: the same names, for which the model checker decides who comes when.
+//! Replaces the scheduler's `sync.rs`: the same names, with primitives that the model checker
+//! controls.
 
 pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 pub(super) use loom::sync::{Arc, Mutex, MutexGuard};
 
 use loom::sync::Condvar;
-use std::time::Instant;
 
-/// Sleeps until it is woken, also where that came first.
+/// Lets a thread sleep until it is unparked; an earlier `unpark` counts.
 pub(super) struct Parker(Unparker);
 
-/// Wakes who sleeps.
+/// Wakes a sleeping thread.
 #[derive(Clone)]
 pub(super) struct Unparker(Arc<(Mutex<bool>, Condvar)>);
 
@@ -23,33 +23,27 @@ impl Parker {
     }
 
     pub(super) fn park(&self) {
-        let (is_called, called) = &*(self.0).0;
-        let mut is_called = lock(is_called);
-        while !*is_called {
-            is_called = called
-                .wait(is_called)
-                .expect("nobody panics with this lock");
+        let (is_unparked, unparked) = &*(self.0).0;
+        let mut is_unparked = lock(is_unparked);
+        while !*is_unparked {
+            is_unparked = unparked
+                .wait(is_unparked)
+                .expect("nothing panics with this lock");
         }
-        *is_called = false;
-    }
-
-    /// No time passes in a model: it waits until it is woken.
-    pub(super) fn park_deadline(&self, _: Instant) -> bool {
-        self.park();
-        true
+        *is_unparked = false;
     }
 }
 
 impl Unparker {
     pub(super) fn unpark(&self) {
-        let (is_called, called) = &*self.0;
-        *lock(is_called) = true;
-        called.notify_one();
+        let (is_unparked, unparked) = &*self.0;
+        *lock(is_unparked) = true;
+        unparked.notify_one();
     }
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nobody panics with a lock")
+    mutex.lock().expect("nothing panics with this lock")
 }
 
 pub(super) fn count(counter: &AtomicU64) {

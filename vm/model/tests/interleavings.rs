@@ -1,4 +1,5 @@
-//! The cases, each as a test. They are no unit tests, since the scheduler's own are not for a model checker.
+//! The cases, each as a test. They are not unit tests, since those of the scheduler's files would
+//! run too.
 
 #[test]
 fn tasks_from_outside_find_a_worker() {
@@ -21,6 +22,6 @@ fn the_clock_is_awake_while_a_worker_is() {
 }
 
 #[test]
-fn a_crew_that_leaves_loses_no_task() {
-    lunatic_model::a_crew_that_leaves_loses_no_task();
+fn a_pool_that_stops_loses_no_task() {
+    lunatic_model::a_pool_that_stops_loses_no_task();
 }

@@ -1,17 +1,17 @@
-//! The line that panics of what is not ours do not cross.
+//! The boundary at which panics of foreign code stop.
 
 use std::any::Any;
 use std::mem;
 use std::panic::{self, UnwindSafe};
 
-/// Calls what is not ours; a panic of it is logged, with `who` it was, and goes no further.
+/// Calls foreign code. If it panics, the panic is logged with `who` it was, and goes no further.
 pub(super) fn contain<T>(who: &str, call: impl FnOnce() -> T + UnwindSafe) -> Option<T> {
     match panic::catch_unwind(call) {
         Ok(value) => Some(value),
         Err(payload) => {
             log::error!("{who} panicked: {}", message(&*payload));
-            // Dropping it could panic in turn; what `panic!` makes cannot, and all else is rare
-            // enough to be left.
+            // Dropping a payload could panic in turn. Those of `panic!` cannot, and all others are
+            // rare enough to leak.
             if !payload.is::<&'static str>() && !payload.is::<String>() {
                 mem::forget(payload);
             }

@@ -1,20 +1,23 @@
 //! Groups of tasks, among which the workers' time is divided by weight.
 //!
-//! This is start-time fair queueing (Goyal, Vin and Cheng, 1996) on several workers. Each group has a tag, which moves
-//! forward with the time that its tasks use, the slower the greater its weight; whose tag is least has had least of what is
-//! its due, and runs next. The scheduler's virtual time follows the least tag of those that wait. A group that did nothing
-//! for a while begins at it: it has neither saved anything up nor is it punished for what it used while nobody else wanted
-//! it. Tags are shared by all workers, so that shares are shares of the machine. Which tasks there are, a group does not
-//! know.
+//! This is start-time fair queueing (Goyal, Vin and Cheng, 1996) on several workers. Each group has
+//! a tag that moves forward with the time that its tasks use, the slower the greater the group's
+//! weight; the group with the least tag is furthest behind its fair share and runs next. The
+//! scheduler's virtual time follows the least tag of the groups that wait. A group that was idle
+//! for a while resumes at the virtual time: it has saved nothing up, nor is it punished for what it
+//! used while nobody else needed the time. Tags are shared by all workers, so shares are shares of
+//! the machine. A group does not know its tasks.
 
 use std::cmp::Ordering as Order;
 use std::fmt;
 
 use super::sync::{Arc, AtomicU64, Ordering};
 
-/// How much of the workers' time a group gets beside others that want more than there is.
+/// How much of the workers' time a group gets, relative to others, when there is not enough for
+/// all.
 ///
-/// One with twice the weight gets twice the time. The range and the default are those of `cpu.weight` in Linux's cgroups.
+/// A group with twice the weight gets twice the time. The range and the default are those of
+/// `cpu.weight` in Linux's cgroups.
 ///
 /// ```
 /// use lunatic_vm::scheduler::Weight;
@@ -36,7 +39,7 @@ impl Weight {
     ///
     /// # Errors
     ///
-    /// [`WeightError`], where it is not from 1 to 10,000.
+    /// [`WeightError`], if it is not from 1 to 10,000.
     pub const fn new(weight: u64) -> Result<Weight, WeightError> {
         if weight < Weight::MIN.0 || weight > Weight::MAX.0 {
             return Err(WeightError(weight));
@@ -44,8 +47,9 @@ impl Weight {
         Ok(Weight(weight))
     }
 
-    /// Returns how far so much time, in nanoseconds, moves the tag of a group of this weight: as many units as nanoseconds
-    /// where the weight is the default one, and always at least one, so that whoever ran is behind who did not.
+    /// Returns how far `used` nanoseconds move the tag of a group of this weight: one unit per
+    /// nanosecond at the default weight, and always at least one, so that a group that ran comes
+    /// after one that did not.
     pub(super) fn cost(self, used: u64) -> u64 {
         (used.saturating_mul(Weight::default().0) / self.0).max(1)
     }
@@ -57,7 +61,7 @@ impl Default for Weight {
     }
 }
 
-/// A number that is no weight.
+/// A number that is not a valid weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WeightError(u64);
 
@@ -65,7 +69,7 @@ impl fmt::Display for WeightError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{} is no weight: weights are from {} to {}",
+            "{} is not a valid weight: weights are from {} to {}",
             self.0,
             Weight::MIN.0,
             Weight::MAX.0
@@ -75,10 +79,10 @@ impl fmt::Display for WeightError {
 
 impl std::error::Error for WeightError {}
 
-/// A place in virtual time.
+/// A point in virtual time.
 ///
-/// Tags are compared as neighbours on a ring, so that a machine that has used more time than there are numbers goes on: the
-/// tags of all groups that want to run lie close together.
+/// Tags are compared as neighbours on a ring, so that virtual time may wrap around: the tags of all
+/// groups that want to run are close together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tag(u64);
 
@@ -109,17 +113,17 @@ impl PartialOrd for Tag {
 pub(super) struct VirtualTime(AtomicU64);
 
 impl VirtualTime {
-    // Relaxed, here and in `Group`: the numbers order nothing but themselves, and one that is read a little late misplaces
-    // at most one turn.
+    // Relaxed, here and in `Group`: the numbers publish nothing, and a stale one misplaces at most
+    // one turn.
     pub(super) fn now(&self) -> Tag {
         Tag(self.0.load(Ordering::Relaxed))
     }
 
-    /// Moves the time forward to where the group begins that is to run next.
+    /// Moves the time forward to the tag of the group that runs next.
     pub(super) fn advance(&self, to: Tag) {
         if self.now() < to {
             let later = |now| (Tag(now) < to).then_some(to.0);
-            // Where it fails, somebody else has moved it further.
+            // If this fails, another worker has moved it further.
             let _ = self
                 .0
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
@@ -127,9 +131,10 @@ impl VirtualTime {
     }
 }
 
-/// Tasks that share what one weight gives them, however many they are.
+/// Tasks that share the time of one weight, however many they are.
 ///
-/// Cheap to clone. A group is for the tasks of one scheduler: what it has had is compared with what the others there have.
+/// Cheap to clone. A group is for tasks of one scheduler, since what it has used is compared with
+/// what the other groups there have used.
 ///
 /// ```
 /// use lunatic_vm::scheduler::{Group, Scheduler, Weight};
@@ -167,7 +172,7 @@ impl Group {
         self.0.weight
     }
 
-    /// Returns what no other group of this program has.
+    /// Returns a number that no other group of this program has.
     pub(super) fn number(&self) -> u64 {
         self.0.number
     }
@@ -176,14 +181,14 @@ impl Group {
         Tag(self.0.tag.load(Ordering::Relaxed))
     }
 
-    /// Counts time, in nanoseconds, that one of its tasks has used.
+    /// Charges the group for time that one of its tasks used, in nanoseconds.
     pub(super) fn charge(&self, used: u64, time: &VirtualTime) {
         let (now, cost) = (time.now(), self.0.weight.cost(used));
         let charged = |tag| Some(Tag(tag).max(now).later(cost).0);
         self.0
             .tag
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, charged)
-            .expect("a tag can always be moved");
+            .expect("the closure always returns a tag");
     }
 }
 
@@ -212,8 +217,13 @@ mod tests {
         ] {
             assert_eq!(Weight::new(number).is_ok(), is_weight, "{number}");
         }
-        let error = Weight::new(0).expect_err("it is none").to_string();
-        assert_eq!(error, "0 is no weight: weights are from 1 to 10000");
+        let error = Weight::new(0)
+            .expect_err("0 is below the range")
+            .to_string();
+        assert_eq!(
+            error,
+            "0 is not a valid weight: weights are from 1 to 10000"
+        );
     }
 
     #[test]
@@ -226,7 +236,9 @@ mod tests {
             (100, 0, 1),
         ] {
             assert_eq!(
-                Weight::new(weight).expect("it is one").cost(used),
+                Weight::new(weight)
+                    .expect("the weights are in range")
+                    .cost(used),
                 cost,
                 "{used} ns at weight {weight}"
             );
@@ -234,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_ordered_also_where_the_numbers_end() {
+    fn tags_are_ordered_across_a_wrap_around() {
         let last = Tag(u64::MAX);
         assert!(last < last.later(1));
         assert!(last.later(5).earlier(10) < last);
@@ -242,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_did_nothing_begins_at_the_present() {
+    fn a_group_that_was_idle_resumes_at_the_present() {
         let time = VirtualTime::default();
         let group = Group::new(Weight::default());
         group.charge(10, &time);

@@ -1,31 +1,31 @@
 //! The order in which ready tasks run, as plain data.
 //!
-//! A queue never waits, never wakes and knows no threads; what time it is, it is told. What it
-//! decides is which task runs next, how many tasks another worker may take, and which ones those
-//! are. The tasks of each group lie in a lane of their own, whose order is the lane's business.
+//! A queue never waits, never wakes anything and knows no threads; the caller tells it the time. It
+//! decides which task runs next, how many tasks another worker may take, and which ones. The tasks
+//! of each group wait in a [`GroupQueue`], which decides the order among them.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::group::{Group, Tag, VirtualTime};
-use super::lane::{Lane, Row};
+use super::group_queue::{GroupQueue, Streak};
 use super::sync::Arc;
 
-pub(super) use super::lane::Level;
+pub(super) use super::group_queue::Level;
 
-/// What all queues of a scheduler go by.
+/// The settings that all queues of a scheduler share.
 #[derive(Debug)]
 pub(super) struct Rules {
     /// How many beats a slice lasts.
     pub(super) slice: u64,
-    /// How far a group may be ahead of the others on its worker, in nanoseconds of its own time, and
-    /// still have its woken tasks run before others' spent ones.
+    /// How far a group may be ahead of the others, in nanoseconds of its own time, while its woken
+    /// tasks still run before the spent ones of others.
     pub(super) lead: u64,
     pub(super) time: VirtualTime,
 }
 
-/// A task that is on its way from one queue to another.
+/// A task on its way from one queue to another.
 #[derive(Debug)]
 pub(super) struct Taken<T> {
     pub(super) group: Group,
@@ -33,14 +33,14 @@ pub(super) struct Taken<T> {
     pub(super) task: T,
 }
 
-/// A lane, and where it is listed. A lane may be listed for what it has no more; it is struck off
-/// when that is seen.
+/// The queue of a group, and the heaps that list it. It may be listed for tasks that are gone; the
+/// entry is removed when that is noticed.
 #[derive(Debug)]
-struct Listed<T> {
-    lane: Lane<T>,
-    is_waiting: bool,
-    is_prompt: bool,
-    /// The group's lead in virtual time.
+struct Candidate<T> {
+    queue: GroupQueue<T>,
+    in_waiting: bool,
+    in_prompt: bool,
+    /// How far the group may be ahead, in virtual time.
     lead: u64,
 }
 
@@ -49,29 +49,30 @@ struct Listed<T> {
 pub(super) struct RunQueue<T> {
     rules: Arc<Rules>,
     /// By the number of the group.
-    lanes: BTreeMap<u64, Listed<T>>,
-    /// How many tasks there are in all lanes.
+    groups: BTreeMap<u64, Candidate<T>>,
+    /// How many tasks there are in all groups.
     length: usize,
-    /// The lanes that have tasks, by the tags of their groups: the least is next. A tag only moves
-    /// forward, so that one which is out of date is noticed when it is the least.
+    /// The groups that have tasks, by their tags: the least is next. Tags only move forward, so an
+    /// outdated one is noticed when it is the least.
     waiting: BinaryHeap<Reverse<(Tag, u64)>>,
-    /// The lanes that have prompt tasks, by the tags of their groups less their leads.
+    /// The groups that have prompt tasks, by their tags less their leads.
     prompt: BinaryHeap<Reverse<(Tag, u64)>>,
-    /// Prompt tasks that ran one after the other although a group with a lesser tag waited.
-    row: Row,
-    /// The group of the task that was popped last, which runs.
+    /// Prompt tasks that ran in succession although a group with a lesser tag waited.
+    streak: Streak,
+    /// The group of the running task, which was popped last.
     running: Option<Group>,
-    /// Since when its group has not been charged, in nanoseconds.
+    /// Since when `running` has not been charged, in nanoseconds.
     since: u64,
-    /// The beat at which a group was charged last.
+    /// The beat at which a group was last charged.
     charged_at: u64,
-    /// The lane and the beat of the task that was popped last, where it was a new one.
+    /// The group of the task that was popped last and the beat at which it was, if it was a new
+    /// one.
     tried: Option<(u64, u64)>,
-    /// Whether a worker takes from this queue by itself, sooner than a thief could.
+    /// Whether a worker owns this queue, which will get to its tasks sooner than a thief.
     owned: bool,
     /// Set by a beat while tasks wait, cleared when one leaves.
     untouched: bool,
-    /// Set once, when the queue takes no more tasks.
+    /// Set once, when the queue stops taking tasks.
     closed: bool,
 }
 
@@ -81,19 +82,19 @@ impl<T> RunQueue<T> {
         Self::new(rules, true)
     }
 
-    /// Makes a queue that waits for any worker.
-    pub(super) fn of_nobody(rules: &Arc<Rules>) -> Self {
+    /// Makes a queue whose tasks wait for any worker.
+    pub(super) fn without_owner(rules: &Arc<Rules>) -> Self {
         Self::new(rules, false)
     }
 
     fn new(rules: &Arc<Rules>, owned: bool) -> Self {
         Self {
             rules: Arc::clone(rules),
-            lanes: BTreeMap::new(),
+            groups: BTreeMap::new(),
             length: 0,
             waiting: BinaryHeap::new(),
             prompt: BinaryHeap::new(),
-            row: Row::default(),
+            streak: Streak::default(),
             running: None,
             since: 0,
             charged_at: 0,
@@ -104,15 +105,15 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Says how many tasks wait here.
+    /// Returns how many tasks wait here.
     pub(super) fn len(&self) -> usize {
         self.length
     }
 
-    /// Puts a task at the end of its level in its group's lane; a closed queue gives it back.
+    /// Puts a task at the end of its level in its group; a closed queue returns it.
     ///
-    /// The task comes as what knows its group, and `wrap` makes of it what is kept, so that the group, whose holders are
-    /// counted by all workers in one place, need not be held once more.
+    /// `group` finds the group in what is passed, and `wrap` turns that into what is stored. So the
+    /// group need not be cloned: its reference count is contended by all workers.
     pub(super) fn push<K>(
         &mut self,
         level: Level,
@@ -123,24 +124,25 @@ impl<T> RunQueue<T> {
         if self.closed {
             return Err(wrap(task));
         }
-        let listed = self.lane(group(&task));
-        listed.lane.push(level, wrap(task));
-        let number = listed.lane.group().number();
-        let is_listed = listed.is_waiting && (listed.is_prompt || !listed.lane.has_prompt());
+        let candidate = self.candidate(group(&task));
+        candidate.queue.push(level, wrap(task));
+        let number = candidate.queue.group().number();
+        let is_enlisted =
+            candidate.in_waiting && (candidate.in_prompt || !candidate.queue.has_prompt());
         self.length += 1;
-        if !is_listed {
-            self.list(number);
+        if !is_enlisted {
+            self.enlist(number);
         }
         Ok(())
     }
 
-    /// Puts a task that stands for the one that was popped last among those that used up their
-    /// slice; a closed queue gives it back.
+    /// Puts what stands for the running task among the tasks that used up their slice; a closed
+    /// queue returns it.
     pub(super) fn park(&mut self, task: T) -> Result<(), T> {
         let group = self
             .running
             .clone()
-            .expect("what is put back was popped before");
+            .expect("only the task that runs is parked");
         self.push(
             Level::Spent,
             (group, task),
@@ -149,39 +151,42 @@ impl<T> RunQueue<T> {
         )
     }
 
-    /// Returns the lane of a group, which is made if there is none.
-    fn lane(&mut self, group: &Group) -> &mut Listed<T> {
-        self.lanes.entry(group.number()).or_insert_with(|| Listed {
-            lane: Lane::new(group.clone()),
-            is_waiting: false,
-            is_prompt: false,
-            lead: group.weight().cost(self.rules.lead),
-        })
+    /// Returns the entry of a group, which is created if it is missing.
+    fn candidate(&mut self, group: &Group) -> &mut Candidate<T> {
+        self.groups
+            .entry(group.number())
+            .or_insert_with(|| Candidate {
+                queue: GroupQueue::new(group.clone()),
+                in_waiting: false,
+                in_prompt: false,
+                lead: group.weight().cost(self.rules.lead),
+            })
     }
 
-    /// Enters a lane where it is not listed and has what it would be listed for.
-    fn list(&mut self, number: u64) {
-        let Some(listed) = self.lanes.get_mut(&number) else {
+    /// Lists a group in the heaps that it belongs in and is missing from.
+    fn enlist(&mut self, number: u64) {
+        let Some(candidate) = self.groups.get_mut(&number) else {
             return;
         };
-        let tag = listed.lane.group().tag();
-        if !listed.is_waiting && !listed.lane.is_empty() {
-            listed.is_waiting = true;
+        let tag = candidate.queue.group().tag();
+        if !candidate.in_waiting && !candidate.queue.is_empty() {
+            candidate.in_waiting = true;
             self.waiting.push(Reverse((tag, number)));
         }
-        if !listed.is_prompt && listed.lane.has_prompt() {
-            listed.is_prompt = true;
+        if !candidate.in_prompt && candidate.queue.has_prompt() {
+            candidate.in_prompt = true;
             self.prompt
-                .push(Reverse((tag.earlier(listed.lead), number)));
+                .push(Reverse((tag.earlier(candidate.lead), number)));
         }
     }
 
-    /// Takes the task that runs next, and charges what has run until now. `now` is the time in
-    /// nanoseconds, from any beginning; it is asked for once a beat, and where groups compete.
+    /// Takes the task that runs next, and charges the one that has run until now. `now` returns the
+    /// time in nanoseconds from an arbitrary start; it is called once a beat, and more often only
+    /// if groups compete.
     ///
-    /// Among groups, prompt tasks come first, of the group that has had least of what is its due
-    /// and is at most by its lead ahead of the others. A row of them ends after a slice; then the
-    /// group that has had least has one task run, of whichever kind.
+    /// Prompt tasks come first: those of the group that is furthest behind, as long as it is no
+    /// more than its lead ahead of the others. A streak of them ends after a slice; then the group
+    /// with the least tag runs one task of either kind.
     pub(super) fn pop(&mut self, beat: u64, now: impl FnOnce() -> u64) -> Option<T> {
         self.untouched = false;
         self.judge_new_one(beat);
@@ -198,21 +203,21 @@ impl<T> RunQueue<T> {
                 self.choose(beat)
             }
         };
-        let listed = self
-            .lanes
+        let candidate = self
+            .groups
             .get_mut(&number)
-            .expect("a lane is chosen that is there");
+            .expect("only a group that has an entry is chosen");
         if self
             .running
             .as_ref()
             .is_none_or(|running| running.number() != number)
         {
-            self.running = Some(listed.lane.group().clone());
+            self.running = Some(candidate.queue.group().clone());
         }
-        let (level, task) = listed
-            .lane
+        let (level, task) = candidate
+            .queue
             .pop(beat, self.rules.slice)
-            .expect("a lane is chosen that has tasks");
+            .expect("only a group that has tasks is chosen");
         if level == Level::New {
             self.tried = Some((number, beat));
         }
@@ -220,14 +225,14 @@ impl<T> RunQueue<T> {
         Some(task)
     }
 
-    /// Returns the only lane, where its group goes on running and has been charged in this beat.
+    /// Returns the only group, if it is the one that runs and has been charged in this beat.
     fn next_without_a_choice(&self, beat: u64) -> Option<u64> {
         let running = self.running.as_ref()?.number();
-        (self.lanes.len() == 1 && self.charged_at == beat && self.lanes.contains_key(&running))
+        (self.groups.len() == 1 && self.charged_at == beat && self.groups.contains_key(&running))
             .then_some(running)
     }
 
-    /// Charges the group that runs.
+    /// Charges the running group.
     fn charge(&mut self, beat: u64, now: u64) {
         if let Some(group) = &self.running {
             group.charge(now.saturating_sub(self.since), &self.rules.time);
@@ -236,41 +241,44 @@ impl<T> RunQueue<T> {
         self.charged_at = beat;
     }
 
-    /// Chooses the lane whose group is to run next. There is one.
+    /// Chooses the group that runs next. There must be one with tasks.
     fn choose(&mut self, beat: u64) -> u64 {
-        let (least, number) = self.least().expect("a task waits, and its lane is listed");
+        let (least, number) = self.least().expect("a task waits, so its group is listed");
         self.rules.time.advance(least);
-        if self.lanes.len() == 1 {
+        if self.groups.len() == 1 {
             return number;
         }
         let prompt = self.least_prompt().filter(|&(tag, _)| tag <= least);
         match prompt {
-            Some((_, number)) if !self.row.is_over(beat, self.rules.slice) => {
-                self.row.go_on(beat);
+            Some((_, number)) if !self.streak.is_over(beat, self.rules.slice) => {
+                self.streak.extend(beat);
                 number
             }
             _ => {
-                self.row.end();
+                self.streak.end();
                 number
             }
         }
     }
 
-    /// Returns the least tag of the groups that have tasks here, and whose it is.
+    /// Returns the least tag of the groups that have tasks here, with the group's number.
     fn least(&mut self) -> Option<(Tag, u64)> {
         loop {
             let mut top = self.waiting.peek_mut()?;
             let Reverse((tag, number)) = *top;
-            let listed = self.lanes.get_mut(&number).expect("a listed lane is kept");
-            if listed.lane.is_empty() {
+            let candidate = self
+                .groups
+                .get_mut(&number)
+                .expect("an entry is kept while a heap lists it");
+            if candidate.queue.is_empty() {
                 PeekMut::pop(top);
-                listed.is_waiting = false;
-                if !listed.is_prompt {
-                    self.lanes.remove(&number);
+                candidate.in_waiting = false;
+                if !candidate.in_prompt {
+                    self.groups.remove(&number);
                 }
                 continue;
             }
-            let present = listed.lane.group().tag();
+            let present = candidate.queue.group().tag();
             if present == tag {
                 return Some((tag, number));
             }
@@ -278,21 +286,25 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Returns the least tag, less the lead, of the groups that have prompt tasks here.
+    /// Returns the least tag, less the lead, of the groups that have prompt tasks here, with the
+    /// group's number.
     fn least_prompt(&mut self) -> Option<(Tag, u64)> {
         loop {
             let mut top = self.prompt.peek_mut()?;
             let Reverse((tag, number)) = *top;
-            let listed = self.lanes.get_mut(&number).expect("a listed lane is kept");
-            if !listed.lane.has_prompt() {
+            let candidate = self
+                .groups
+                .get_mut(&number)
+                .expect("an entry is kept while a heap lists it");
+            if !candidate.queue.has_prompt() {
                 PeekMut::pop(top);
-                listed.is_prompt = false;
-                if !listed.is_waiting {
-                    self.lanes.remove(&number);
+                candidate.in_prompt = false;
+                if !candidate.in_waiting {
+                    self.groups.remove(&number);
                 }
                 continue;
             }
-            let present = listed.lane.group().tag().earlier(listed.lead);
+            let present = candidate.queue.group().tag().earlier(candidate.lead);
             if present == tag {
                 return Some((tag, number));
             }
@@ -300,22 +312,22 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Notes whether the task that was popped last, where it was a new one, was quick.
+    /// Notes whether the task that was popped last was quick, if it was a new one.
     fn judge_new_one(&mut self, beat: u64) {
         let Some((number, began)) = self.tried.take() else {
             return;
         };
-        if let Some(listed) = self.lanes.get_mut(&number) {
-            listed.lane.note_new_one(began == beat);
-            // Those that wait may be prompt by now.
-            self.list(number);
+        if let Some(candidate) = self.groups.get_mut(&number) {
+            candidate.queue.note_new_one(began == beat);
+            // The waiting new tasks may count as prompt now.
+            self.enlist(number);
         }
     }
 
-    /// Says how many tasks another worker may take now.
+    /// Returns how many tasks another worker may take now.
     ///
-    /// That is half of them, rounded down, so that a single task stays with its owner, who will run
-    /// it next and has what it needs in its caches. If it still waits when the clock beats, its
+    /// That is half of them, rounded down, so that a single task stays with its owner, which will
+    /// run it next and has its data in cache. If the task still waits when the clock beats, the
     /// owner is busy, and others may have it.
     pub(super) fn offered(&self) -> usize {
         if !self.owned {
@@ -332,8 +344,8 @@ impl<T> RunQueue<T> {
         self.untouched = self.length > 0;
     }
 
-    /// Moves `count` tasks, or all if there are fewer, to the end of `taken`: of each lane the ones
-    /// that waited longest, in proportion to its length.
+    /// Moves `count` tasks, or all if there are fewer, to the end of `taken`: from each group the
+    /// ones that have waited longest, in proportion to its length.
     pub(super) fn take(&mut self, count: usize, taken: &mut Vec<Taken<T>>) {
         let (mut count, mut length) = (count.min(self.length), self.length);
         if count == 0 {
@@ -341,16 +353,16 @@ impl<T> RunQueue<T> {
         }
         self.untouched = false;
         self.length -= count;
-        for Listed { lane, .. } in self.lanes.values_mut() {
+        for Candidate { queue, .. } in self.groups.values_mut() {
             if count == 0 {
                 return;
             }
-            // Of the tasks in this lane and in those after it.
-            let here = (lane.len() * count).div_ceil(length);
-            length -= lane.len();
+            // Its share, out of the tasks in this group and those after it.
+            let here = (queue.len() * count).div_ceil(length);
+            length -= queue.len();
             count -= here;
-            let group = lane.group().clone();
-            lane.take(here, |level, task| {
+            let group = queue.group().clone();
+            queue.take(here, |level, task| {
                 taken.push(Taken {
                     group: group.clone(),
                     level,
@@ -360,12 +372,12 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Takes half of what this queue has more than one with `length` tasks.
+    /// Takes half of the surplus over a queue with `length` tasks.
     pub(super) fn take_surplus(&mut self, length: usize, taken: &mut Vec<Taken<T>>) {
         self.take(self.length.saturating_sub(length) / 2, taken);
     }
 
-    /// Puts tasks taken elsewhere at the ends of their levels; what a closed queue refuses stays in
+    /// Puts tasks taken elsewhere at the ends of their levels; if the queue is closed, they stay in
     /// `taken`.
     pub(super) fn append(&mut self, taken: &mut Vec<Taken<T>>) {
         if self.closed {
@@ -377,15 +389,15 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Closes the queue for good and hands over what is left in it.
+    /// Closes the queue for good and returns what is left in it.
     pub(super) fn close(&mut self) -> impl Iterator<Item = T> + use<T> {
         self.closed = true;
         self.length = 0;
         self.waiting.clear();
         self.prompt.clear();
-        std::mem::take(&mut self.lanes)
+        std::mem::take(&mut self.groups)
             .into_values()
-            .flat_map(|listed| listed.lane.into_tasks())
+            .flat_map(|candidate| candidate.queue.into_tasks())
     }
 }
 
@@ -394,7 +406,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::group::Weight;
-    use super::super::lane::LONGEST_ROW;
+    use super::super::group_queue::MAX_STREAK;
     use super::*;
 
     /// The length of a beat, in nanoseconds.
@@ -409,7 +421,7 @@ mod tests {
     }
 
     fn group(weight: u64) -> Group {
-        Group::new(Weight::new(weight).expect("it is from 1 to 10,000"))
+        Group::new(Weight::new(weight).expect("the tests use weights from 1 to 10,000"))
     }
 
     fn push<T>(queue: &mut RunQueue<T>, group: &Group, level: Level, task: T) {
@@ -437,62 +449,63 @@ mod tests {
         std::iter::from_fn(|| queue.pop(0, || 0)).collect()
     }
 
-    /// What a task of the worker below does on each turn.
+    /// What a task of the simulation does on each turn.
     #[derive(Clone, Copy, Debug)]
-    enum Habit {
+    enum Behaviour {
         /// Uses up a slice.
         Spins,
-        /// Waits after so many nanoseconds, and is woken at once.
+        /// Waits after this many nanoseconds and is woken at once.
         Chats(u64),
     }
 
-    /// A worker without threads: one queue, tasks that are the numbers of their groups, and a clock that their turns move.
-    struct Desk {
+    /// A worker without a thread: one queue, tasks that are the numbers of their groups, and a
+    /// clock that is advanced by their turns.
+    struct Simulation {
         queue: RunQueue<usize>,
-        groups: Vec<(Group, Habit)>,
-        /// What each group has had, in nanoseconds.
-        had: Vec<u64>,
+        groups: Vec<(Group, Behaviour)>,
+        /// How much time each group has used, in nanoseconds.
+        usage: Vec<u64>,
         now: u64,
     }
 
-    impl Desk {
-        fn new() -> Desk {
-            Desk {
+    impl Simulation {
+        fn new() -> Simulation {
+            Simulation {
                 queue: RunQueue::of_worker(&rules()),
                 groups: Vec::new(),
-                had: Vec::new(),
+                usage: Vec::new(),
                 now: 0,
             }
         }
 
-        /// Adds a group of so many tasks.
-        fn with(mut self, weight: u64, tasks: usize, habit: Habit) -> Desk {
-            self.add(weight, tasks, habit);
+        /// Adds a group with tasks that all behave alike.
+        fn with(mut self, weight: u64, tasks: usize, behaviour: Behaviour) -> Simulation {
+            self.add(weight, tasks, behaviour);
             self
         }
 
-        fn add(&mut self, weight: u64, tasks: usize, habit: Habit) {
+        fn add(&mut self, weight: u64, tasks: usize, behaviour: Behaviour) {
             let number = self.groups.len();
-            self.groups.push((group(weight), habit));
-            self.had.push(0);
+            self.groups.push((group(weight), behaviour));
+            self.usage.push(0);
             for _ in 0..tasks {
                 push(&mut self.queue, &self.groups[number].0, Level::New, number);
             }
         }
 
-        /// Runs one task for its turn, and returns whose it was.
+        /// Runs one task for one turn and returns the number of its group.
         fn turn(&mut self) -> usize {
             let task = self
                 .queue
                 .pop(self.now / BEAT, || self.now)
-                .expect("all tasks go on for ever");
+                .expect("no task ever ends");
             let (level, used) = match self.groups[task].1 {
-                // To the next beat, as a slice does.
-                Habit::Spins => (Level::Spent, BEAT - self.now % BEAT),
-                Habit::Chats(used) => (Level::Woken, used),
+                // Until the next beat, as a slice does.
+                Behaviour::Spins => (Level::Spent, BEAT - self.now % BEAT),
+                Behaviour::Chats(used) => (Level::Woken, used),
             };
             self.now += used;
-            self.had[task] += used;
+            self.usage[task] += used;
             push(&mut self.queue, &self.groups[task].0, level, task);
             task
         }
@@ -503,31 +516,31 @@ mod tests {
             }
         }
 
-        /// Returns what each group has had, in hundredths of all.
+        /// Returns what each group has used, in hundredths of the total.
         fn shares(&self) -> Vec<u64> {
-            let all: u64 = self.had.iter().sum();
-            self.had
+            let all: u64 = self.usage.iter().sum();
+            self.usage
                 .iter()
-                .map(|had| (had * 100 + all / 2) / all)
+                .map(|usage| (usage * 100 + all / 2) / all)
                 .collect()
         }
     }
 
-    use Habit::{Chats, Spins};
+    use Behaviour::{Chats, Spins};
 
     #[test]
     fn groups_get_shares_by_weight_however_many_tasks_they_have() {
-        let check = |groups: &[(u64, usize, Habit)], shares: &[u64]| {
-            let mut desk = Desk::new();
+        let check = |groups: &[(u64, usize, Behaviour)], shares: &[u64]| {
+            let mut simulation = Simulation::new();
             groups
                 .iter()
-                .for_each(|&(weight, tasks, habit)| desk.add(weight, tasks, habit));
-            desk.run_until(2_000);
-            for (is, expected) in desk.shares().into_iter().zip(shares) {
+                .for_each(|&(weight, tasks, behaviour)| simulation.add(weight, tasks, behaviour));
+            simulation.run_until(2_000);
+            for (is, expected) in simulation.shares().into_iter().zip(shares) {
                 assert!(
                     is.abs_diff(*expected) <= 1,
                     "{groups:?}: {:?}, not {shares:?}",
-                    desk.shares()
+                    simulation.shares()
                 );
             }
         };
@@ -538,7 +551,7 @@ mod tests {
             &[60, 20, 20],
         );
         check(&[(10_000, 1, Spins), (1, 50, Spins)], &[100, 0]);
-        // Whoever never uses up a slice is no better off, and no worse.
+        // A group whose tasks never use up a slice is neither better off nor worse.
         check(&[(100, 10_000, Chats(1_000)), (100, 1, Spins)], &[50, 50]);
         check(&[(300, 1_000, Chats(2_000)), (100, 1, Spins)], &[75, 25]);
         check(&[(100, 1_000, Chats(999_999)), (100, 1, Spins)], &[50, 50]);
@@ -557,15 +570,15 @@ mod tests {
     }
 
     #[test]
-    fn the_group_that_has_had_least_of_its_due_is_next() {
-        // Equal weights take turns; three times the weight, three turns of four.
+    fn the_group_that_is_furthest_behind_is_next() {
+        // Equal weights take turns; three times the weight gets three turns out of four.
         let turns = |weights: [u64; 2]| -> Vec<usize> {
-            let mut desk = Desk::new()
+            let mut simulation = Simulation::new()
                 .with(weights[0], 3, Spins)
                 .with(weights[1], 1, Spins);
-            // Each has its first turn as a new one.
-            desk.run_until(4);
-            (0..8).map(|_| desk.turn()).collect()
+            // Every task has its first turn as a new one.
+            simulation.run_until(4);
+            (0..8).map(|_| simulation.turn()).collect()
         };
         let count = |turns: &[usize]| turns.iter().filter(|&&group| group == 1).count();
         assert_eq!(count(&turns([100, 100])), 4);
@@ -575,68 +588,75 @@ mod tests {
 
     #[test]
     fn a_group_that_comes_late_has_saved_nothing_up_and_owes_nothing() {
-        let mut desk = Desk::new().with(100, 5, Spins);
-        desk.run_until(1_000);
-        desk.add(100, 5, Spins);
-        desk.run_until(1_100);
+        let mut simulation = Simulation::new().with(100, 5, Spins);
+        simulation.run_until(1_000);
+        simulation.add(100, 5, Spins);
+        simulation.run_until(1_100);
         assert!(
-            desk.had[1].abs_diff(50 * BEAT) <= 2 * BEAT,
+            simulation.usage[1].abs_diff(50 * BEAT) <= 2 * BEAT,
             "{:?}",
-            desk.had
+            simulation.usage
         );
     }
 
     #[test]
     fn a_woken_task_runs_at_once_beside_other_groups_that_compute() {
-        let mut desk = Desk::new();
+        let mut simulation = Simulation::new();
         for _ in 0..100 {
-            desk.add(100, 10, Spins);
+            simulation.add(100, 10, Spins);
         }
-        desk.run_until(5_000);
+        simulation.run_until(5_000);
         for number in 0..100 {
-            // Also where its own group computes.
-            let group = desk.groups[number].0.clone();
-            push(&mut desk.queue, &group, Level::Woken, number);
-            let woken = desk.queue.pop(desk.now / BEAT, || desk.now);
+            // Even though its own group computes.
+            let group = simulation.groups[number].0.clone();
+            push(&mut simulation.queue, &group, Level::Woken, number);
+            let woken = simulation
+                .queue
+                .pop(simulation.now / BEAT, || simulation.now);
             assert_eq!(woken, Some(number));
-            desk.turn();
+            simulation.turn();
         }
     }
 
     #[test]
     fn a_thousand_new_tasks_that_compute_delay_a_woken_one_once() {
-        let mut desk = Desk::new().with(100, 1_000, Spins);
-        desk.turn();
+        let mut simulation = Simulation::new().with(100, 1_000, Spins);
+        simulation.turn();
         for woken in [7_000, 7_001] {
-            let group = desk.groups[0].0.clone();
-            push(&mut desk.queue, &group, Level::Woken, woken);
-            assert_eq!(desk.queue.pop(desk.now / BEAT, || desk.now), Some(woken));
-            desk.turn();
+            let group = simulation.groups[0].0.clone();
+            push(&mut simulation.queue, &group, Level::Woken, woken);
+            assert_eq!(
+                simulation
+                    .queue
+                    .pop(simulation.now / BEAT, || simulation.now),
+                Some(woken)
+            );
+            simulation.turn();
         }
     }
 
     proptest! {
-        /// The bound of start-time fair queueing: by how much the service of two groups by weight can differ, over any
-        /// interval in which both have tasks.
+        /// The bound of start-time fair queueing: how much the service of two groups, divided by
+        /// their weights, can differ over any interval in which both have tasks.
         #[test]
         fn two_busy_groups_differ_by_at_most_a_slice_each(
             groups in proptest::collection::vec((1_u64..=1_000, 1_usize..20), 2..6),
             start in 0_u64..200,
             length in 1_u64..400,
         ) {
-            let mut desk = Desk::new();
-            groups.iter().for_each(|&(weight, tasks)| desk.add(weight, tasks, Spins));
-            // So that no task is a new one.
+            let mut simulation = Simulation::new();
+            groups.iter().for_each(|&(weight, tasks)| simulation.add(weight, tasks, Spins));
+            // Until no task is a new one.
             let tasks: usize = groups.iter().map(|(_, tasks)| tasks).sum();
             let mut waiting = tasks;
             while waiting > 0 {
-                desk.turn();
-                waiting = desk.queue.lanes.values().map(|listed| listed.lane.new_ones()).sum();
+                simulation.turn();
+                waiting = simulation.queue.groups.values().map(|candidate| candidate.queue.new_ones()).sum();
             }
-            desk.run_until(desk.now / BEAT + start);
-            let before = desk.had.clone();
-            desk.run_until(desk.now / BEAT + length);
-            let service = |group: usize| (desk.had[group] - before[group]) as f64 / groups[group].0 as f64;
+            simulation.run_until(simulation.now / BEAT + start);
+            let before = simulation.usage.clone();
+            simulation.run_until(simulation.now / BEAT + length);
+            let service = |group: usize| (simulation.usage[group] - before[group]) as f64 / groups[group].0 as f64;
             let slice = |group: usize| BEAT as f64 / groups[group].0 as f64;
             for (one, other) in (0..groups.len()).flat_map(|one| (0..one).map(move |other| (one, other))) {
                 let difference = (service(one) - service(other)).abs();
@@ -651,7 +671,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_without_tasks_are_given_up() {
+    fn groups_without_tasks_are_removed() {
         let mut queue = RunQueue::of_worker(&rules());
         for number in 0..1_000 {
             push(&mut queue, &group(100), Level::Woken, number);
@@ -659,7 +679,7 @@ mod tests {
             queue.pop(0, || 0);
             queue.pop(0, || 0);
         }
-        assert!(queue.lanes.len() <= 4, "{}", queue.lanes.len());
+        assert!(queue.groups.len() <= 4, "{}", queue.groups.len());
         assert!(queue.waiting.len() + queue.prompt.len() <= 8);
     }
 
@@ -678,7 +698,7 @@ mod tests {
 
     #[test]
     fn a_queue_without_an_owner_offers_everything() {
-        let mut queue = RunQueue::of_nobody(&rules());
+        let mut queue = RunQueue::without_owner(&rules());
         push(&mut queue, &group(100), Level::Woken, 1);
         assert_eq!(queue.offered(), 1);
     }
@@ -704,12 +724,12 @@ mod tests {
         push(&mut thief, &group, Level::Spent, 17);
         thief.append(&mut taken);
         assert!(taken.is_empty());
-        assert_eq!(thief.lanes.len(), 1);
+        assert_eq!(thief.groups.len(), 1);
         assert_eq!(pop_all(&mut thief), [7, 1, 2, 17, 10]);
     }
 
     #[test]
-    fn every_group_gives_in_proportion() {
+    fn every_group_gives_up_tasks_in_proportion() {
         let mut victim = RunQueue::of_worker(&rules());
         let groups = [group(100), group(100)];
         for task in 0..9 {
@@ -776,7 +796,7 @@ mod tests {
 
     #[test]
     fn the_clock_is_not_asked_while_one_group_runs_within_a_beat() {
-        let mut queue = queue(0..2 * LONGEST_ROW, [9000]);
+        let mut queue = queue(0..2 * MAX_STREAK, [9000]);
         let mut asked = 0;
         while queue
             .pop(0, || {

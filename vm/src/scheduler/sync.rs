@@ -1,5 +1,5 @@
-//! Every primitive with which the scheduler's threads meet, imported in one place, so that a
-//! model checker can stand in for them.
+//! All primitives by which the scheduler's threads synchronize, imported in one place, so that a
+//! model checker can replace them.
 
 pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 pub(super) use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,16 +9,16 @@ pub(super) use parking::{Parker, Unparker};
 
 /// Locks a mutex of the scheduler.
 ///
-/// Such a lock is held for a few lines that touch plain data. No waker, no hook and no destructor
-/// of a task runs under it, so it is never poisoned and never taken twice by one thread.
+/// Such a lock is held for a few lines that touch plain data. No waker, hook or destructor of a
+/// task runs under it, so it is never poisoned and never taken twice by one thread.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .expect("nothing that runs under a scheduler lock panics")
 }
 
-/// Adds one to a counter that only the calling thread writes, which makes it cheaper than a
-/// read-modify-write; others may read it at any time.
+/// Adds one to a counter that only the calling thread writes, which is cheaper than a
+/// read-modify-write. Other threads may read it at any time.
 pub(super) fn count(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }

@@ -1,4 +1,4 @@
-//! A future as the scheduler keeps it, and what it says of itself while it runs.
+//! Futures as the scheduler stores them, and what a running one can tell it.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -13,40 +13,41 @@ use super::contain::contain;
 use super::group::Group;
 
 thread_local! {
-    /// Set by a running task whose slice is over, until its worker has put it into a queue.
+    /// Set by a running task whose slice is over, until its worker has put the task into a queue.
     static SPENT: Cell<bool> = const { Cell::new(false) };
-    /// The task that this thread runs, by its waker, and whether it is to be parked.
+    /// The waker of the task that this thread runs.
     static RUNNING: RefCell<Option<Waker>> = const { RefCell::new(None) };
+    /// Set by the running task if it should be parked.
     static PARKED: Cell<bool> = const { Cell::new(false) };
     /// Tasks that this thread has yet to drop, while it is dropping one.
     static DROPPING: Cell<Option<Vec<Task>>> = const { Cell::new(None) };
 }
 
-/// A task as it lies in a queue.
+/// A task in a queue.
 #[derive(Debug)]
 pub(super) enum Task {
     /// It is ready.
     Ready(Runnable<Group>),
-    /// It used its slice up and goes on when its turn comes, or when something happens to it before: then it is ready at
-    /// once, and this wakes it in vain.
+    /// It used up its slice and continues when its turn comes. If it is woken earlier, it becomes
+    /// ready at once, and this waker wakes it in vain.
     Parked(Waker),
 }
 
-/// Runs a task; returns its waker if it is to be parked.
+/// Runs a task, and returns its waker if it should be parked.
 pub(super) fn run(task: Runnable<Group>) -> Option<Waker> {
-    // `async-task` forgets the future, destructor and all, of a task that is left without a waker by the end of its run.
-    // With this one dropped after the run, the task comes back once more to be dropped.
+    // `async-task` leaks the future of a task that has no waker left at the end of its run. Since
+    // this one is dropped after the run, the task comes back once more to be dropped.
     RUNNING.set(Some(task.waker()));
     task.run();
     let waker = RUNNING.take();
     waker.filter(|_| PARKED.take())
 }
 
-/// Says that the slice of the running task is over: it used its time up and would go on.
+/// Notes that the running task has used up its slice and wants to go on.
 ///
-/// Call it from inside a task right before it wakes itself and returns [`Poll::Pending`]; the task
-/// then waits in the level of those that used up their slice, behind every woken one. It is a note
-/// for this one return and is forgotten if the task is not woken by then. Outside a task it does
+/// Call it inside a task right before the task wakes itself and returns [`Poll::Pending`]; the task
+/// then waits among those that used up their slice, behind every woken one. The note applies to
+/// this one return and is forgotten if the task has not been woken by then. Outside a task it does
 /// nothing. Code that can await uses [`spent`] instead.
 ///
 /// # Examples
@@ -76,16 +77,16 @@ pub fn end_slice() {
     SPENT.set(true);
 }
 
-/// Takes the note that [`end_slice`] left; called on the worker, for the task that it just ran.
+/// Takes the note that [`end_slice`] left. A worker calls this for the task that it just ran.
 pub(super) fn take_spent() -> bool {
     SPENT.take()
 }
 
 /// Ends the slice of the task that awaits this, and returns in its next one.
 ///
-/// The task goes on behind every woken task (see [`Scheduler`](super::Scheduler)), or as one of them where it is woken
-/// before: a process that is killed does not wait for its turn among those that compute. On any other executor this is an
-/// ordinary yield.
+/// The task continues behind every woken task (see [`Scheduler`](super::Scheduler)), or as one of
+/// them if it is woken earlier: a process that is killed does not wait for its turn among those
+/// that compute. On any other executor this is an ordinary yield.
 ///
 /// # Examples
 ///
@@ -137,11 +138,11 @@ impl Future for Spent {
     }
 }
 
-/// A future whose panics, also those of its destructor, end nothing but itself.
+/// A future whose panics, including those of its destructor, end nothing but itself.
 ///
-/// `async-task` lets a panic of `poll` through to the worker and aborts the program when a future
-/// panics while it is dropped. The box is what lets us catch the second without unsafe code, and
-/// makes all tasks of the machine the same few words.
+/// `async-task` passes a panic in `poll` on to the worker and aborts the program if a future panics
+/// while it is dropped. The box lets us catch the latter without unsafe code, and keeps all tasks
+/// the same few words in size.
 pub(super) struct Contained {
     future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -161,7 +162,7 @@ impl Future for Contained {
         let Some(future) = &mut self.future else {
             return Poll::Ready(());
         };
-        // Nobody sees the future again after it panicked.
+        // The future is not used again after a panic.
         let poll = contain("a task", AssertUnwindSafe(|| future.as_mut().poll(context)));
         match poll {
             Some(Poll::Pending) => Poll::Pending,
@@ -186,16 +187,16 @@ impl fmt::Debug for Contained {
     }
 }
 
-/// Drops tasks that will not run any more.
+/// Drops tasks that will never run again.
 ///
-/// A destructor may wake or let go of further tasks, which then come back here on the same thread;
-/// they wait for their turn instead of nesting, since a chain of a hundred thousand would not fit
+/// A destructor may wake or release further tasks, which then come back here on the same thread;
+/// they wait for their turn instead of nesting, since a chain of a hundred thousand would overflow
 /// the stack.
 pub(super) fn discard(tasks: impl IntoIterator<Item = Task>) {
     let tasks = tasks.into_iter();
     let Ok(outer) = DROPPING.try_with(Cell::take) else {
-        // The thread is coming down, and its variables went first.
-        return tasks.for_each(let_go);
+        // The thread is exiting, and its variables are gone.
+        return tasks.for_each(release);
     };
     if let Some(mut waiting) = outer {
         waiting.extend(tasks);
@@ -205,15 +206,14 @@ pub(super) fn discard(tasks: impl IntoIterator<Item = Task>) {
     let mut waiting: Vec<Task> = tasks.collect();
     while let Some(task) = waiting.pop() {
         DROPPING.set(Some(waiting));
-        let_go(task);
-        waiting = DROPPING
-            .take()
-            .expect("a nested call leaves the list in place");
+        release(task);
+        waiting = DROPPING.take().expect("a nested call puts the list back");
     }
 }
 
-/// Drops a task. A parked one comes back as ready, to a scheduler that takes no more, and is dropped there.
-fn let_go(task: Task) {
+/// Drops a task. A parked one becomes ready in a scheduler that has stopped taking tasks, and is
+/// dropped there.
+fn release(task: Task) {
     match task {
         Task::Ready(task) => drop(task),
         Task::Parked(waker) => waker.wake(),

@@ -1,6 +1,6 @@
 //! The workers' threads: how tasks get to them, and how they run one after the other.
 //!
-//! Which task a thread runs, and when it sleeps, is the crew's business.
+//! Which task a thread runs, and when it sleeps, is decided by the pool.
 
 use std::any::Any;
 use std::cell::{Cell, OnceCell};
@@ -10,33 +10,33 @@ use std::task::Waker;
 
 use async_task::{Builder, Runnable, ScheduleInfo, WithInfo};
 
-use super::WorkerCounts;
 use super::contain::contain;
-use super::crew::{Crew, Hand, Pushed};
 use super::group::Group;
-use super::lane::Level;
-use super::sync::{Arc, AtomicU64, AtomicUsize, Ordering, Parker, count};
+use super::group_queue::Level;
+use super::pool::{LocalWorker, Pushed, WorkerCounts, WorkerPool};
+use super::sync::{Arc, AtomicUsize, Ordering, Parker, count};
 use super::task::{self, Contained, Task, discard, take_spent};
 
-/// What is called on every worker's thread before it runs its first task.
+/// What is called on every worker's thread before its first task.
 pub(super) type StartHook = Box<dyn Fn() -> Box<dyn Any> + Send + Sync>;
 
-/// How a task, a worker or a handle holds the scheduler.
+/// How a task, a worker or a handle keeps a scheduler alive.
 ///
-/// Every worker has such an anchor of its own and the tasks that it spawns share that: spawning and
-/// finishing a task count references on the worker's cache line, not on one of all workers.
+/// Every worker has an anchor of its own, which the tasks that it spawns share. So spawning and
+/// finishing a task touch a reference count on the worker's cache line rather than one that all
+/// workers contend for.
 pub(super) type Anchor = Arc<Arc<Shared>>;
 
 thread_local! {
     /// Which thread of which scheduler this is.
-    static HERE: Cell<Option<Place>> = const { Cell::new(None) };
-    /// The anchor of the worker that this thread is.
+    static CURRENT: Cell<Option<CurrentThread>> = const { Cell::new(None) };
+    /// The anchor of this thread, if it is a worker.
     static ANCHOR: OnceCell<Anchor> = const { OnceCell::new() };
-    /// The parked task that this thread makes ready right now.
+    /// The parked task that this thread is making ready.
     static RESUMED: Cell<Resumed> = const { Cell::new(Resumed::Nobody) };
 }
 
-/// Makes a parked task ready and returns it; `None` where it is ready or gone already.
+/// Makes a parked task ready and returns it, or `None` if it is already ready or gone.
 fn resume(waker: Waker) -> Option<Runnable<Group>> {
     RESUMED.set(Resumed::Expected);
     waker.wake();
@@ -46,7 +46,8 @@ fn resume(waker: Waker) -> Option<Runnable<Group>> {
     }
 }
 
-/// Hands a task that became ready to whoever resumes it on this thread; gives it back where nobody does.
+/// Hands a task that became ready to `resume`, if that is waiting for it on this thread, and
+/// returns it otherwise.
 fn hand_over(task: Runnable<Group>) -> Option<Runnable<Group>> {
     let Ok(resumed) = RESUMED.try_with(|resumed| resumed.replace(Resumed::Nobody)) else {
         return Some(task);
@@ -63,53 +64,47 @@ fn hand_over(task: Runnable<Group>) -> Option<Runnable<Group>> {
     }
 }
 
-/// What has become of a task that is being resumed.
+/// The state of a resumption.
 enum Resumed {
-    /// None is.
+    /// No task is being resumed.
     Nobody,
-    /// It is not ready yet.
+    /// The task is not ready yet.
     Expected,
-    /// It is ready.
+    /// The task is ready.
     Here(Runnable<Group>),
 }
 
 /// A thread of one of perhaps many schedulers in this program.
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    /// The address of the scheduler, which is its own as long as the thread holds it.
+struct CurrentThread {
+    /// The address of the scheduler, which is unique as long as the thread keeps it alive.
     scheduler: usize,
-    /// None on the ticker's thread.
+    /// `None` on the ticker's thread.
     worker: Option<usize>,
 }
 
 /// What all threads of a scheduler share.
 pub(super) struct Shared {
-    crew: Crew<Task>,
+    pool: WorkerPool<Task>,
     /// Workers whose threads have not left yet.
     present: AtomicUsize,
 }
 
 impl Shared {
-    pub(super) fn new(crew: Crew<Task>) -> Self {
+    pub(super) fn new(pool: WorkerPool<Task>) -> Self {
         Self {
-            crew,
+            pool,
             present: AtomicUsize::new(0),
         }
     }
 
-    pub(super) fn crew(&self) -> &Crew<Task> {
-        &self.crew
+    pub(super) fn pool(&self) -> &WorkerPool<Task> {
+        &self.pool
     }
 
     pub(super) fn counts(&self) -> Vec<WorkerCounts> {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counts = self.crew.seats.iter().map(|seat| WorkerCounts {
-            tasks_run: read(&seat.tasks_run),
-            tasks_stolen: read(&seat.tasks_stolen),
-            slices_spent: read(&seat.slices_spent),
-            parks: read(&seat.parks),
-        });
-        counts.collect()
+        let workers = self.pool.workers.iter();
+        workers.map(|worker| worker.counts()).collect()
     }
 
     /// Counts a worker whose thread is about to start.
@@ -117,36 +112,37 @@ impl Shared {
         self.present.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Counts a worker out; with the last one the scheduler takes no more tasks and the clock
+    /// Counts a worker out; with the last one, the scheduler stops taking tasks and the clock
     /// stops.
     pub(super) fn lose_worker(&self) {
         if self.present.fetch_sub(1, Ordering::SeqCst) == 1 {
-            discard(self.crew.injected.close());
-            self.crew.ticker.stop();
+            discard(self.pool.injected.close());
+            self.pool.clock.stop();
         }
     }
 
-    /// Says whether the calling thread is a worker of this scheduler, or its ticker.
+    /// Returns whether the calling thread is a worker of this scheduler, or its ticker.
     pub(super) fn owns_this_thread(&self) -> bool {
-        HERE.get()
-            .is_some_and(|place| place.scheduler == self.address())
+        CURRENT
+            .get()
+            .is_some_and(|current| current.scheduler == self.address())
     }
 
     /// Marks the calling thread as one of this scheduler's.
     pub(super) fn own_this_thread(&self, worker: Option<usize>) {
-        HERE.set(Some(Place {
+        CURRENT.set(Some(CurrentThread {
             scheduler: self.address(),
             worker,
         }));
     }
 
-    /// Which worker of this scheduler the calling thread is.
+    /// Returns which worker of this scheduler the calling thread is.
     fn here(&self) -> Option<usize> {
-        let place = HERE.get()?;
-        if place.scheduler != self.address() {
+        let current = CURRENT.get()?;
+        if current.scheduler != self.address() {
             return None;
         }
-        place.worker
+        current.worker
     }
 
     fn address(&self) -> usize {
@@ -155,10 +151,10 @@ impl Shared {
 
     /// Puts a ready task where it will be found.
     ///
-    /// On a worker's thread that is the worker's own queue: a process that is sent a message runs
-    /// next where the message was written. `async-task` reports a task that became ready while it
-    /// ran at the end of its run, on the thread that ran it, so that the note left by `end_slice`
-    /// is this task's own.
+    /// On a worker's thread that is the worker's own queue: a process that receives a message runs
+    /// next on the core where the message was written. If a task becomes ready while it runs,
+    /// `async-task` reports it at the end of its run on the same thread, so a note left by
+    /// `end_slice` is this task's own.
     fn schedule(&self, task: Runnable<Group>, woken_while_running: bool) {
         let Some(task) = hand_over(task) else { return };
         let mut level = Level::Woken;
@@ -166,7 +162,7 @@ impl Shared {
             && let Some(here) = self.here()
             && take_spent()
         {
-            count(&self.crew.seats[here].slices_spent);
+            count(&self.pool.workers[here].slices_spent);
             level = Level::Spent;
         }
         self.put(level, task);
@@ -175,42 +171,42 @@ impl Shared {
     fn put(&self, level: Level, task: Runnable<Group>) {
         let queue = self
             .here()
-            .map_or(&*self.crew.injected, |here| &self.crew.seats[here].queue);
-        self.settle(queue.push(level, task, Runnable::metadata, Task::Ready));
+            .map_or(&*self.pool.injected, |here| &self.pool.workers[here].queue);
+        self.finish_push(queue.push(level, task, Runnable::metadata, Task::Ready));
     }
 
-    fn settle(&self, pushed: Pushed<Task>) {
-        if let Some(task) = self.crew.settle(pushed) {
+    fn finish_push(&self, pushed: Pushed<Task>) {
+        if let Some(task) = self.pool.finish_push(pushed) {
             discard([task]);
         }
     }
 
-    fn run(&self, hand: &Hand<'_, Task>, task: Runnable<Group>) {
-        let seat = hand.seat();
-        count(&seat.tasks_run);
+    fn run(&self, local: &LocalWorker<'_, Task>, task: Runnable<Group>) {
+        let worker = local.worker();
+        count(&worker.tasks_run);
         if let Some(waker) = task::run(task) {
-            count(&seat.slices_spent);
-            self.settle(seat.queue.park(Task::Parked(waker)));
+            count(&worker.slices_spent);
+            self.finish_push(worker.queue.park(Task::Parked(waker)));
         }
-        // A note of a task that did not go on is nobody's.
+        // A note left by a task that ended or waits must not apply to the next one.
         take_spent();
     }
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.crew.fmt(formatter)
+        self.pool.fmt(formatter)
     }
 }
 
-/// Makes a task of a future and has it run, without a handle.
+/// Spawns a future as a task, without a handle.
 pub(super) fn spawn(
     anchor: &Anchor,
     group: &Group,
     future: impl Future<Output = ()> + Send + 'static,
 ) {
     let nearest = match anchor.here() {
-        // The variable is gone if the destructor of another one calls this.
+        // The variable may be gone if another one's destructor calls this.
         Some(_) => ANCHOR.try_with(|own| own.get().cloned()).ok().flatten(),
         None => None,
     };
@@ -228,20 +224,20 @@ pub(super) fn work(anchor: Anchor, index: usize, parker: Parker, start: &StartHo
     let own_anchor = Arc::new(Arc::clone(&*anchor));
     ANCHOR
         .with(|own| own.set(own_anchor))
-        .expect("a thread is one worker once");
+        .expect("a thread is a worker only once");
     shared.own_this_thread(Some(index));
-    // Kept until the last future of this worker is dropped, whose destructor may need it.
+    // Kept until the last future of this worker is dropped, since its destructor may need it.
     let _guard = contain("the start hook of a scheduler", AssertUnwindSafe(start));
-    let mut hand = Hand::new(&shared.crew, index, parker);
-    while let Some(task) = hand.next() {
+    let mut local = LocalWorker::new(&shared.pool, index, parker);
+    while let Some(task) = local.next() {
         let ready = match task {
             Task::Ready(task) => Some(task),
             Task::Parked(waker) => resume(waker),
         };
         if let Some(task) = ready {
-            shared.run(&hand, task);
+            shared.run(&local, task);
         }
     }
-    discard(shared.crew.seats[index].queue.close());
+    discard(shared.pool.workers[index].queue.close());
     shared.lose_worker();
 }

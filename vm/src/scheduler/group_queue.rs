@@ -4,41 +4,41 @@ use std::collections::VecDeque;
 
 use super::group::Group;
 
-/// So many woken tasks run in a row before a spent one that waits beside them gets its turn.
+/// The most prompt tasks that run in succession before a slow one gets its turn.
 ///
-/// This bound is for machines whose clock stands still; with a ticker the beat, which ends a row
-/// too, usually comes first. A woken task runs for about a microsecond, so that both bounds are
-/// alike.
-pub(super) const LONGEST_ROW: u32 = 1024;
+/// This bound is for schedulers whose clock stands still; otherwise the beat, which ends a streak
+/// too, usually comes first. A woken task runs for about a microsecond, so the two bounds are
+/// similar.
+pub(super) const MAX_STREAK: u32 = 1024;
 
 /// Why a task is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
-    /// Something happened to it. Runs first.
+    /// Something happened to it. It runs first.
     Woken,
-    /// It has not run yet. Takes turns with the woken ones as long as new ones are quick, and with
-    /// the spent ones when the last one was not.
+    /// It has not run yet. New tasks take turns with the woken ones as long as they are quick, and
+    /// with the spent ones after one that was not.
     New,
-    /// It used up its slice and would go on computing.
+    /// It used up its slice and wants to go on computing.
     Spent,
 }
 
-/// Tasks that run one after the other while others wait beside them.
+/// Tasks that ran in succession while others waited beside them.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Row {
+pub(super) struct Streak {
     length: u32,
     /// The beat at which it began.
     began: u64,
 }
 
-impl Row {
-    /// Says whether it has lasted for a slice, of so many beats, or has the greatest length. A row
-    /// has at least one task, however long that takes.
+impl Streak {
+    /// Returns whether it has lasted a slice (a number of beats) or reached the greatest length. A
+    /// streak has at least one task, however long that takes.
     pub(super) fn is_over(self, beat: u64, slice: u64) -> bool {
-        self.length >= LONGEST_ROW || self.length > 0 && beat.saturating_sub(self.began) >= slice
+        self.length >= MAX_STREAK || self.length > 0 && beat.saturating_sub(self.began) >= slice
     }
 
-    pub(super) fn go_on(&mut self, beat: u64) {
+    pub(super) fn extend(&mut self, beat: u64) {
         if self.length == 0 {
             self.began = beat;
         }
@@ -52,28 +52,28 @@ impl Row {
 
 /// The ready tasks of one group on one worker.
 #[derive(Debug)]
-pub(super) struct Lane<T> {
+pub(super) struct GroupQueue<T> {
     group: Group,
     woken: VecDeque<T>,
     new: VecDeque<T>,
     spent: VecDeque<T>,
-    /// Prompt tasks that ran one after the other while a slow one waited.
-    row: Row,
-    /// Whether the next turn that both could have is a new task's.
+    /// Prompt tasks that ran in succession while a slow one waited.
+    streak: Streak,
+    /// Whether the next turn belongs to a new task, if one waits.
     is_new_ones_turn: bool,
-    /// Whether the new task that ran last ended or waited before a beat. A thousand that compute
-    /// then delay a woken task once, and a thousand that do not are as quick as it is.
+    /// Whether the last new task to run ended or waited before a beat. So a thousand new tasks that
+    /// compute delay a woken task once, and a thousand that do not are as quick as it is.
     new_ones_are_quick: bool,
 }
 
-impl<T> Lane<T> {
+impl<T> GroupQueue<T> {
     pub(super) fn new(group: Group) -> Self {
         Self {
             group,
             woken: VecDeque::new(),
             new: VecDeque::new(),
             spent: VecDeque::new(),
-            row: Row::default(),
+            streak: Streak::default(),
             is_new_ones_turn: false,
             new_ones_are_quick: true,
         }
@@ -91,7 +91,7 @@ impl<T> Lane<T> {
         self.woken.is_empty() && self.new.is_empty() && self.spent.is_empty()
     }
 
-    /// Says whether there are tasks that will probably be quick.
+    /// Returns whether there are tasks that will probably be quick.
     pub(super) fn has_prompt(&self) -> bool {
         !self.woken.is_empty() || self.new_ones_are_quick && !self.new.is_empty()
     }
@@ -107,21 +107,22 @@ impl<T> Lane<T> {
 
     /// Takes the task that runs next.
     ///
-    /// Prompt tasks come first. A row of them ends, in favour of one slow task, after a slice or
-    /// after [`LONGEST_ROW`]; at least one runs between two slow ones, however long these take.
+    /// Prompt tasks come first. A streak of them ends, in favour of one slow task, after a slice or
+    /// after [`MAX_STREAK`] tasks; at least one runs between two slow ones, however long these
+    /// take.
     pub(super) fn pop(&mut self, beat: u64, slice: u64) -> Option<(Level, T)> {
         let has_slow = self.has_slow();
-        if self.has_prompt() && !(has_slow && self.row.is_over(beat, slice)) {
+        if self.has_prompt() && !(has_slow && self.streak.is_over(beat, slice)) {
             if has_slow {
-                self.row.go_on(beat);
+                self.streak.extend(beat);
             }
             return self.pop_one_of(Level::Woken, self.new_ones_are_quick);
         }
-        self.row.end();
+        self.streak.end();
         self.pop_one_of(Level::Spent, !self.new_ones_are_quick)
     }
 
-    /// Takes from a level, in turn with the new ones if these belong there.
+    /// Takes from a level, in turn with the new tasks if these belong there.
     fn pop_one_of(&mut self, level: Level, with_new_ones: bool) -> Option<(Level, T)> {
         let is_empty = self.level(level).is_empty();
         let level = if with_new_ones && !self.new.is_empty() && (is_empty || self.is_new_ones_turn)
@@ -134,7 +135,7 @@ impl<T> Lane<T> {
         self.level(level).pop_front().map(|task| (level, task))
     }
 
-    /// Notes whether a new task of this lane was quick.
+    /// Notes whether a new task was quick.
     pub(super) fn note_new_one(&mut self, was_quick: bool) {
         self.new_ones_are_quick = was_quick;
     }
@@ -144,10 +145,10 @@ impl<T> Lane<T> {
         self.new.len()
     }
 
-    /// Removes the `count` tasks that waited longest; there are as many.
+    /// Removes the `count` tasks that have waited longest; there must be as many.
     ///
-    /// Each level gives in proportion to its length, so that neither worker is left with nothing
-    /// but computation while the other has all the answers to give.
+    /// Each level gives in proportion to its length, so that neither worker is left with only slow
+    /// tasks while the other has all the prompt ones.
     pub(super) fn take(&mut self, count: usize, mut give: impl FnMut(Level, T)) {
         let (mut count, mut length) = (count, self.len());
         for level in [Level::Woken, Level::New, Level::Spent] {
@@ -155,7 +156,7 @@ impl<T> Lane<T> {
             if count == 0 {
                 return;
             }
-            // Of the tasks in this level and in those after it.
+            // Its share, out of the tasks in this level and those after it.
             let here = (tasks.len() * count).div_ceil(length);
             length -= tasks.len();
             count -= here;
@@ -163,7 +164,7 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Hands over all tasks.
+    /// Returns all tasks.
     pub(super) fn into_tasks(self) -> impl Iterator<Item = T> + use<T> {
         self.woken.into_iter().chain(self.new).chain(self.spent)
     }
@@ -182,51 +183,51 @@ mod tests {
     use super::super::group::Weight;
     use super::*;
 
-    fn lane(woken: &[u32], new: &[u32], spent: &[u32]) -> Lane<u32> {
-        let mut lane = Lane::new(Group::new(Weight::default()));
+    fn queue(woken: &[u32], new: &[u32], spent: &[u32]) -> GroupQueue<u32> {
+        let mut queue = GroupQueue::new(Group::new(Weight::default()));
         for (level, tasks) in [
             (Level::Woken, woken),
             (Level::New, new),
             (Level::Spent, spent),
         ] {
-            tasks.iter().for_each(|&task| lane.push(level, task));
+            tasks.iter().for_each(|&task| queue.push(level, task));
         }
-        lane
+        queue
     }
 
     /// Pops once at each beat.
-    fn order(lane: &mut Lane<u32>, slice: u64, beats: &[u64]) -> Vec<u32> {
+    fn order(queue: &mut GroupQueue<u32>, slice: u64, beats: &[u64]) -> Vec<u32> {
         beats
             .iter()
-            .filter_map(|&beat| lane.pop(beat, slice))
+            .filter_map(|&beat| queue.pop(beat, slice))
             .map(|(_, task)| task)
             .collect()
     }
 
     #[test]
     fn woken_and_quick_new_tasks_take_turns_before_spent_ones() {
-        let mut lane = lane(&[1, 2, 3], &[5, 6], &[10, 11]);
-        assert_eq!(order(&mut lane, 1, &[0; 9]), [1, 5, 2, 6, 3, 10, 11]);
+        let mut queue = queue(&[1, 2, 3], &[5, 6], &[10, 11]);
+        assert_eq!(order(&mut queue, 1, &[0; 9]), [1, 5, 2, 6, 3, 10, 11]);
     }
 
     #[test]
     fn new_tasks_take_turns_with_the_spent_after_one_that_was_not_quick() {
-        let mut lane = lane(&[1, 2], &[5, 6, 7], &[10, 11]);
-        lane.note_new_one(false);
-        assert_eq!(order(&mut lane, 1, &[0; 4]), [1, 2, 5, 10]);
-        lane.note_new_one(true);
-        assert_eq!(order(&mut lane, 1, &[0; 4]), [6, 7, 11]);
+        let mut queue = queue(&[1, 2], &[5, 6, 7], &[10, 11]);
+        queue.note_new_one(false);
+        assert_eq!(order(&mut queue, 1, &[0; 4]), [1, 2, 5, 10]);
+        queue.note_new_one(true);
+        assert_eq!(order(&mut queue, 1, &[0; 4]), [6, 7, 11]);
     }
 
     #[test]
-    fn a_slice_ends_a_row_and_the_next_row_begins_with_a_woken_task() {
-        // A spent task's own slice lasts a beat, which does not count against the woken.
-        let mut ones = lane(&[1, 2, 3, 4], &[], &[10, 11, 12]);
+    fn a_slice_ends_a_streak_and_the_next_one_begins_with_a_woken_task() {
+        // A spent task's own slice lasts a beat, which does not count towards the streak.
+        let mut ones = queue(&[1, 2, 3, 4], &[], &[10, 11, 12]);
         assert_eq!(
             order(&mut ones, 1, &[5, 5, 6, 7, 8, 8, 9]),
             [1, 2, 10, 3, 11, 4, 12]
         );
-        let mut threes = lane(&[1, 2, 3, 4], &[], &[10, 11, 12]);
+        let mut threes = queue(&[1, 2, 3, 4], &[], &[10, 11, 12]);
         assert_eq!(
             order(&mut threes, 3, &[5, 6, 7, 8, 11, 14, 17]),
             [1, 2, 3, 10, 4, 11, 12]
@@ -234,27 +235,27 @@ mod tests {
     }
 
     #[test]
-    fn a_spent_task_runs_after_the_longest_row_of_woken_ones() {
-        let mut lane = lane(&Vec::from_iter(0..3000), &[], &[9000, 9001]);
-        let order = order(&mut lane, 1, &[0; 3002]);
-        let row = LONGEST_ROW as usize;
-        assert_eq!(order[row], 9000);
-        assert_eq!(order[2 * row + 1], 9001);
+    fn a_spent_task_runs_after_the_longest_streak_of_woken_ones() {
+        let mut queue = queue(&Vec::from_iter(0..3000), &[], &[9000, 9001]);
+        let order = order(&mut queue, 1, &[0; 3002]);
+        let streak = MAX_STREAK as usize;
+        assert_eq!(order[streak], 9000);
+        assert_eq!(order[2 * streak + 1], 9001);
         assert_eq!(order.len(), 3002);
     }
 
     #[test]
-    fn a_row_counts_only_while_a_spent_task_waits() {
-        let mut lane = lane(&Vec::from_iter(0..2000), &[], &[]);
+    fn a_streak_counts_only_while_a_spent_task_waits() {
+        let mut queue = queue(&Vec::from_iter(0..2000), &[], &[]);
         for _ in 0..1500 {
-            lane.pop(0, 1);
+            queue.pop(0, 1);
         }
-        lane.push(Level::Spent, 9000);
-        assert_eq!(lane.pop(1, 1), Some((Level::Woken, 1500)));
+        queue.push(Level::Spent, 9000);
+        assert_eq!(queue.pop(1, 1), Some((Level::Woken, 1500)));
     }
 
     #[test]
-    fn each_level_gives_in_proportion() {
+    fn each_level_gives_up_tasks_in_proportion() {
         for (woken, new, spent, count, expected) in [
             (4, 0, 2, 3, (2, 0, 1)),
             (0, 0, 5, 2, (0, 0, 2)),
@@ -263,13 +264,13 @@ mod tests {
             (2, 2, 2, 6, (2, 2, 2)),
             (2, 2, 2, 0, (0, 0, 0)),
         ] {
-            let mut lane = lane(
+            let mut queue = queue(
                 &Vec::from_iter(0..woken),
                 &Vec::from_iter(0..new),
                 &Vec::from_iter(0..spent),
             );
             let mut given = (0, 0, 0);
-            lane.take(count, |level, _| match level {
+            queue.take(count, |level, _| match level {
                 Level::Woken => given.0 += 1,
                 Level::New => given.1 += 1,
                 Level::Spent => given.2 += 1,

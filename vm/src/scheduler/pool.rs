@@ -1,0 +1,416 @@
+//! The pool of workers: who takes which task, who sleeps, and who is woken for what.
+//!
+//! Workers share one queue per worker, a queue for tasks that come from other threads, and the list
+//! of sleepers. A worker that has tasks touches only its own queue, whose lock is contended only by
+//! workers that have run dry. What a task is and how it runs is not known here, so that a model
+//! checker can explore every interleaving of the threads (`vm/model`).
+
+use std::fmt;
+
+use crossbeam_utils::CachePadded;
+
+use super::clock::Clock;
+use super::group::{Group, VirtualTime};
+use super::idle::Idle;
+use super::queue::{Level, Rules, RunQueue, Taken};
+use super::sync::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Parker, Unparker, count, lock,
+};
+
+/// How many slices per worker a group may be ahead of the others while its woken tasks still run
+/// before their spent ones. Each worker may just have run a task of the group that used up its
+/// slice; a woken task should be no less prompt for that.
+const LEAD: u64 = 2;
+
+/// What became of a task that was pushed.
+pub(super) enum Pushed<T> {
+    /// It is stored, and the owner of the queue will get to it.
+    Kept,
+    /// It is stored, and the queue now has tasks for others to take, which it did not before: a
+    /// sleeper may have to be woken.
+    Offered,
+    /// The queue is closed.
+    Refused(T),
+}
+
+/// A run queue behind a lock, with the number of tasks it offers outside.
+pub(super) struct SharedQueue<T> {
+    tasks: Mutex<RunQueue<T>>,
+    /// What [`RunQueue::offered`] returned after the last change; written under the lock.
+    offered: AtomicUsize,
+}
+
+impl<T> SharedQueue<T> {
+    fn new(tasks: RunQueue<T>) -> Self {
+        Self {
+            tasks: Mutex::new(tasks),
+            offered: AtomicUsize::new(0),
+        }
+    }
+
+    /// Changes the queue. Also returns whether it now offers tasks and did not before.
+    ///
+    /// Only the step from none to some can require a wake-up: no worker goes to sleep while a queue
+    /// offers something, and the one woken for the first task wakes the next if there are more (see
+    /// `LocalWorker::find_work`).
+    pub(super) fn change<R>(&self, change: impl FnOnce(&mut RunQueue<T>) -> R) -> (R, bool) {
+        let mut tasks = lock(&self.tasks);
+        let result = change(&mut tasks);
+        let offered = tasks.offered();
+        // Relaxed: written only under the lock, and whoever wakes or sleeps has a fence in between
+        // (see `Idle`).
+        let before = self.offered.load(Ordering::Relaxed);
+        if before != offered {
+            self.offered.store(offered, Ordering::Relaxed);
+        }
+        drop(tasks);
+        (result, before == 0 && offered > 0)
+    }
+
+    fn offered(&self) -> usize {
+        self.offered.load(Ordering::Relaxed)
+    }
+
+    /// Puts a task at the end of its level, like [`RunQueue::push`].
+    pub(super) fn push<K>(
+        &self,
+        level: Level,
+        task: K,
+        group: impl Fn(&K) -> &Group,
+        wrap: impl FnOnce(K) -> T,
+    ) -> Pushed<T> {
+        self.push_with(|tasks| tasks.push(level, task, group, wrap))
+    }
+
+    /// Puts back what stands for the running task, like [`RunQueue::park`].
+    pub(super) fn park(&self, task: T) -> Pushed<T> {
+        self.push_with(|tasks| tasks.park(task))
+    }
+
+    fn push_with(&self, push: impl FnOnce(&mut RunQueue<T>) -> Result<(), T>) -> Pushed<T> {
+        match self.change(push) {
+            (Ok(()), false) => Pushed::Kept,
+            (Ok(()), true) => Pushed::Offered,
+            (Err(task), _) => Pushed::Refused(task),
+        }
+    }
+
+    /// Stops taking tasks and returns those that are left, to be dropped outside the lock.
+    pub(super) fn close(&self) -> impl Iterator<Item = T> + use<T> {
+        let (tasks, _) = self.change(RunQueue::close);
+        tasks
+    }
+}
+
+/// A worker, as other threads see it.
+pub(super) struct Worker<T> {
+    pub(super) queue: SharedQueue<T>,
+    unparker: Unparker,
+    pub(super) tasks_run: AtomicU64,
+    tasks_stolen: AtomicU64,
+    pub(super) slices_spent: AtomicU64,
+    parks: AtomicU64,
+}
+
+/// What one worker has done since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerCounts {
+    /// How often it ran a task, once per slice.
+    pub tasks_run: u64,
+    /// Tasks that it took from other workers.
+    pub tasks_stolen: u64,
+    /// Slices that ended because they were used up.
+    pub slices_spent: u64,
+    /// How often it went to sleep for want of work.
+    pub parks: u64,
+}
+
+impl<T> Worker<T> {
+    pub(super) fn counts(&self) -> WorkerCounts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        WorkerCounts {
+            tasks_run: read(&self.tasks_run),
+            tasks_stolen: read(&self.tasks_stolen),
+            slices_spent: read(&self.slices_spent),
+            parks: read(&self.parks),
+        }
+    }
+}
+
+/// The workers of a scheduler, and what they share.
+pub(super) struct WorkerPool<T> {
+    pub(super) workers: Box<[CachePadded<Worker<T>>]>,
+    /// Tasks made ready by threads that are not workers.
+    pub(super) injected: CachePadded<SharedQueue<T>>,
+    pub(super) idle: CachePadded<Idle>,
+    pub(super) clock: CachePadded<Clock>,
+    /// Set once, when workers must leave after the task that they run.
+    stopping: AtomicBool,
+}
+
+impl<T> WorkerPool<T> {
+    pub(super) fn new(unparkers: Vec<Unparker>, clock: Clock, slice: u64) -> Self {
+        let idle = Idle::new(unparkers.len());
+        let lead = LEAD
+            * slice
+                .saturating_mul(clock.period())
+                .saturating_mul(unparkers.len() as u64);
+        let rules = Arc::new(Rules {
+            slice,
+            lead,
+            time: VirtualTime::default(),
+        });
+        let workers = unparkers.into_iter().map(|unparker| {
+            CachePadded::new(Worker {
+                queue: SharedQueue::new(RunQueue::of_worker(&rules)),
+                unparker,
+                tasks_run: AtomicU64::new(0),
+                tasks_stolen: AtomicU64::new(0),
+                slices_spent: AtomicU64::new(0),
+                parks: AtomicU64::new(0),
+            })
+        });
+        Self {
+            workers: workers.collect(),
+            injected: CachePadded::new(SharedQueue::new(RunQueue::without_owner(&rules))),
+            idle: CachePadded::new(idle),
+            clock: CachePadded::new(clock),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns whether every worker sleeps.
+    pub(super) fn all_asleep(&self) -> bool {
+        self.idle.parked() == self.workers.len()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.all_asleep() && self.injected.offered() == 0 && self.clock.is_at_rest()
+    }
+
+    /// Sleeps, on the ticker's thread, as long as every worker sleeps.
+    pub(super) fn sleep_through_idleness(&self, parker: &Parker) {
+        self.clock.sleep_while(|| self.all_asleep(), parker);
+    }
+
+    /// Lets the clock beat once, and wakes a sleeper to take what waits behind busy workers.
+    pub(super) fn beat(&self) {
+        self.clock.beat();
+        let mut left_waiting = false;
+        for worker in &self.workers {
+            let ((), offers) = worker.queue.change(RunQueue::note_beat);
+            left_waiting |= offers;
+        }
+        if left_waiting {
+            self.wake_one();
+        }
+    }
+
+    /// Tells all workers to leave after the task that they run.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        for worker in &self.workers {
+            worker.unparker.unpark();
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Wakes a worker if a push calls for it, and returns the task if it was refused.
+    #[must_use = "a refused task must be dropped with `discard`"]
+    pub(super) fn finish_push(&self, pushed: Pushed<T>) -> Option<T> {
+        match pushed {
+            Pushed::Kept => None,
+            Pushed::Offered => {
+                self.wake_one();
+                None
+            }
+            Pushed::Refused(task) => Some(task),
+        }
+    }
+
+    /// Wakes a sleeper for work that was just published, if necessary.
+    fn wake_one(&self) {
+        let Some(worker) = self.idle.pick_sleeper() else {
+            return;
+        };
+        self.workers[worker].unparker.unpark();
+        self.clock.rouse();
+    }
+
+    /// Returns whether there are tasks for a worker that has none.
+    fn has_offers(&self) -> bool {
+        self.injected.offered() > 0 || self.workers.iter().any(|worker| worker.queue.offered() > 0)
+    }
+}
+
+impl<T> fmt::Debug for WorkerPool<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Scheduler")
+            .field("workers", &self.workers.len())
+            .field("idle", &*self.idle)
+            .field("clock", &*self.clock)
+            .field("stopping", &self.stopping)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The part of a worker that only its own thread sees.
+pub(super) struct LocalWorker<'a, T> {
+    pool: &'a WorkerPool<T>,
+    index: usize,
+    parker: Parker,
+    /// The beat that this worker last saw.
+    beat: u64,
+    /// Where the next search starts, so that tasks are not always stolen from the same neighbour.
+    next_victim: usize,
+    /// Tasks on their way from one queue to another, so that no two locks are held at once.
+    taken: Vec<Taken<T>>,
+}
+
+impl<'a, T> LocalWorker<'a, T> {
+    pub(super) fn new(pool: &'a WorkerPool<T>, index: usize, parker: Parker) -> Self {
+        Self {
+            pool,
+            index,
+            parker,
+            beat: 0,
+            next_victim: index,
+            taken: Vec::new(),
+        }
+    }
+
+    /// Returns what this worker runs next, and sleeps while there is nothing. Returns `None` when
+    /// the pool is stopping.
+    pub(super) fn next(&mut self) -> Option<T> {
+        while !self.pool.is_stopping() {
+            let beat = self.pool.clock.beats();
+            if beat != self.beat {
+                self.beat = beat;
+                self.even_out();
+            }
+            if self.pool.injected.offered() > 0 {
+                self.take_injected();
+            }
+            let (task, _) = self
+                .queue()
+                .change(|tasks| tasks.pop(beat, || self.pool.clock.now()));
+            if task.is_some() {
+                return task;
+            }
+            self.find_work();
+        }
+        None
+    }
+
+    /// Returns when this worker's queue has tasks, or when the pool is stopping.
+    fn find_work(&mut self) {
+        let pool = self.pool;
+        pool.idle.start_search();
+        while !self.search() {
+            pool.idle.fall_asleep(self.index);
+            if (pool.has_offers() || pool.is_stopping()) && pool.idle.cancel_sleep(self.index) {
+                pool.clock.rouse();
+            } else {
+                count(&self.worker().parks);
+                self.parker.park();
+            }
+            if pool.is_stopping() {
+                return;
+            }
+        }
+        if pool.idle.end_search() && pool.has_offers() {
+            pool.wake_one();
+        }
+    }
+
+    /// Looks for tasks once in every other queue.
+    fn search(&mut self) -> bool {
+        if self.pool.injected.offered() > 0 && self.take_injected() {
+            return true;
+        }
+        for _ in 1..self.pool.workers.len() {
+            let victim = self.pick_victim();
+            if victim.offered() == 0 {
+                continue;
+            }
+            victim.change(|tasks| tasks.take(tasks.offered(), &mut self.taken));
+            if self.keep_stolen() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes this worker's share of the injected tasks, at least one.
+    fn take_injected(&mut self) -> bool {
+        let workers = self.pool.workers.len();
+        let taken = &mut self.taken;
+        self.pool
+            .injected
+            .change(|tasks| tasks.take(tasks.len().div_ceil(workers), taken));
+        self.keep_taken()
+    }
+
+    /// Takes half of the surplus of another worker, once a beat.
+    ///
+    /// Otherwise two workers that never run dry could keep ten spinning tasks on one core and one
+    /// on the other forever.
+    fn even_out(&mut self) {
+        if self.pool.workers.len() == 1 {
+            return;
+        }
+        let victim = self.pick_victim();
+        if victim.offered() <= self.queue().offered() {
+            return;
+        }
+        let (length, _) = self.queue().change(|tasks| tasks.len());
+        victim.change(|tasks| tasks.take_surplus(length, &mut self.taken));
+        self.keep_stolen();
+    }
+
+    fn keep_stolen(&mut self) -> bool {
+        let stolen = &self.worker().tasks_stolen;
+        stolen.store(
+            stolen.load(Ordering::Relaxed) + self.taken.len() as u64,
+            Ordering::Relaxed,
+        );
+        self.keep_taken()
+    }
+
+    /// Moves what was taken into this worker's queue, and returns whether there was anything.
+    fn keep_taken(&mut self) -> bool {
+        if self.taken.is_empty() {
+            return false;
+        }
+        let queue = &self.pool.workers[self.index].queue;
+        let ((), offers) = queue.change(|tasks| tasks.append(&mut self.taken));
+        if offers {
+            self.pool.wake_one();
+        }
+        true
+    }
+
+    /// Returns the queue of another worker, a different one each time. There must be more than one
+    /// worker.
+    fn pick_victim(&mut self) -> &'a SharedQueue<T> {
+        let workers = self.pool.workers.len();
+        self.next_victim = (self.next_victim + 1) % workers;
+        if self.next_victim == self.index {
+            self.next_victim = (self.next_victim + 1) % workers;
+        }
+        &self.pool.workers[self.next_victim].queue
+    }
+
+    pub(super) fn worker(&self) -> &'a Worker<T> {
+        &self.pool.workers[self.index]
+    }
+
+    fn queue(&self) -> &'a SharedQueue<T> {
+        &self.worker().queue
+    }
+}
