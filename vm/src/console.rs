@@ -1,34 +1,39 @@
-//! The console: the standard streams of the operating system's process, for the programs that run in it.
+//! The console: the standard streams of this operating system process, shared by the programs that
+//! run in it.
 //!
-//! No worker ever writes to a terminal or reads from one. Output goes into one queue for both streams, so that their order
-//! stays, and a thread writes it; the queue is bounded, and who is ahead of the thread waits. Input is read by another
-//! thread into a pipe. Both threads begin with the first byte that is wanted of them and sleep while there is none.
+//! No worker ever writes to a terminal or reads from one. The output of both streams goes through
+//! one queue, which keeps their order, and a thread writes it; the queue is bounded, and programs
+//! that are ahead of the thread wait. Input is read by another thread into a pipe. Each thread
+//! starts when it is first needed and sleeps while there is nothing to do.
 //!
-//! Nothing is dropped, filtered or cut: bytes come out as they went in. What a program writes to its user's terminal is the
-//! program's business; only text of a guest's that stands in messages of ours is made harmless.
+//! Nothing is dropped, filtered or cut: bytes come out as they went in. What a program writes to
+//! its user's terminal is the program's business; only guest text inside our own messages is
+//! escaped.
 
-use crate::pipe::{Line, Lines, Pipe, PipeReader, Turn, lock};
+use crate::pipe::{Pipe, PipeReader, WaitQueue, WaitQueues, Waiter, lock};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
-/// How many bytes wait to be written at most, and how many come into one write.
+/// How many bytes may wait to be written.
 const CAPACITY: usize = 256 << 10;
+/// How many bytes are combined into one write at most.
 const PIECE: usize = 64 << 10;
 
-/// How many bytes of input are read ahead at most.
+/// How many bytes of input are read ahead.
 const READ_AHEAD: usize = 4 << 10;
 
-/// One of the two streams that are written to.
+/// One of the two output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stream {
     Output,
     Error,
 }
 
-/// Why a stream takes no more bytes. The error of the operating system is kept by its number, as it is told many times.
+/// Why a stream takes no more bytes. The operating system's error is kept by its number, since it
+/// is reported many times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamFailed {
     number: Option<i32>,
@@ -56,14 +61,16 @@ impl From<StreamFailed> for io::Error {
 #[derive(Debug, Default)]
 struct Queue {
     pieces: VecDeque<(Stream, Vec<u8>)>,
-    /// Bytes that were taken and bytes that are done with, since the beginning. Between the two lies what waits.
+    /// How many bytes have been taken and how many are done, in total. The difference is what
+    /// waits.
     taken: u64,
     done: u64,
     failed: [Option<StreamFailed>; 2],
 }
 
 impl Queue {
-    /// Takes bytes, all of them; `None` is "not now". They must not be more than the capacity.
+    /// Takes all bytes, or returns `None` if there is no room yet. They must not exceed the
+    /// capacity.
     fn push(&mut self, stream: Stream, bytes: &[u8]) -> Option<Result<(), StreamFailed>> {
         if let Some(failed) = self.failed[stream as usize] {
             return Some(Err(failed));
@@ -81,12 +88,12 @@ impl Queue {
         Some(Ok(()))
     }
 
-    /// Returns what is to be written next.
+    /// Returns what to write next.
     fn next(&mut self) -> Option<(Stream, Vec<u8>)> {
         self.pieces.pop_front()
     }
 
-    /// Takes note that a piece was written, or what became of it.
+    /// Notes that a piece was written, or why it was not.
     fn wrote(&mut self, stream: Stream, length: usize, result: io::Result<()>) {
         self.done += length as u64;
         if let Err(error) = result {
@@ -99,29 +106,29 @@ impl Queue {
 struct State {
     queue: Queue,
     has_thread: bool,
-    /// Who waits for room in the queue, and who until what was taken is written.
-    room: Line,
-    flushing: Line,
+    /// Those who wait for room in the queue, and those who wait until what was taken is written.
+    room: WaitQueue,
+    flushing: WaitQueue,
 }
 
 #[derive(Clone, Copy)]
-enum What {
+enum Condition {
     Room,
     Flushed,
 }
 
-impl Lines for State {
-    type What = What;
+impl WaitQueues for State {
+    type Condition = Condition;
 
-    fn line(&mut self, what: What) -> &mut Line {
-        match what {
-            What::Room => &mut self.room,
-            What::Flushed => &mut self.flushing,
+    fn queue(&mut self, condition: Condition) -> &mut WaitQueue {
+        match condition {
+            Condition::Room => &mut self.room,
+            Condition::Flushed => &mut self.flushing,
         }
     }
 }
 
-/// Where the thread writes to: the two streams of the process, or what a test has instead.
+/// Where the thread writes to: the two streams of the process, or a test's substitute.
 type Sink = Box<dyn FnMut(Stream, &[u8]) -> io::Result<()> + Send>;
 
 /// The queue of output and its thread.
@@ -133,7 +140,7 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Returns the console of this process of the operating system.
+    /// Returns the console of this operating system process.
     pub(crate) fn get() -> &'static Arc<Console> {
         static CONSOLE: OnceLock<Arc<Console>> = OnceLock::new();
         CONSOLE.get_or_init(|| Console::new(|| Box::new(write_to_process)))
@@ -147,63 +154,64 @@ impl Console {
         })
     }
 
-    /// Writes bytes, at most a few kilobytes. They are not torn apart by others, and wait for room in the order in which they came.
-    /// Where the future is dropped before, none of them are written.
+    /// Writes bytes, at most a few kilobytes. They are not interleaved with other writes; writers
+    /// wait for room in the order in which they asked. A future that is dropped early has written
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// What the operating system said about an earlier write to the same stream.
+    /// The error of an earlier write to the same stream.
     pub(crate) async fn write(
         self: &Arc<Console>,
         stream: Stream,
         bytes: &[u8],
     ) -> Result<(), StreamFailed> {
         debug_assert!(bytes.len() <= CAPACITY, "{} bytes never fit", bytes.len());
-        let written = Turn::new(&self.state, What::Room)
-            .take(|state| state.queue.push(stream, bytes).map(|pushed| (pushed, None)))
+        let written = Waiter::new(&self.state, Condition::Room)
+            .wait(|state| state.queue.push(stream, bytes).map(|pushed| (pushed, None)))
             .await;
         if written.is_ok() {
-            self.call_thread();
+            self.wake_thread();
         }
         written
     }
 
-    /// Waits until everything that was taken so far is written, or has failed.
+    /// Waits until everything taken so far has been written or has failed.
     pub(crate) async fn flush(&self) {
         let target = lock(&self.state).queue.taken;
-        Turn::new(&self.state, What::Flushed)
-            .take(|state| (state.queue.done >= target).then_some(((), None)))
+        Waiter::new(&self.state, Condition::Flushed)
+            .wait(|state| (state.queue.done >= target).then_some(((), None)))
             .await;
     }
 
-    fn call_thread(self: &Arc<Console>) {
+    fn wake_thread(self: &Arc<Console>) {
         let mut state = lock(&self.state);
         if !state.has_thread {
             state.has_thread = true;
             let console = self.clone();
             let thread = std::thread::Builder::new().name("lunatic-console".into());
             if let Err(error) = thread.spawn(move || console.work()) {
-                // Without a thread nothing can be written: all who wait are told.
+                // Without a thread nothing can be written, so everyone who waits gets the error.
                 while let Some((stream, piece)) = state.queue.next() {
                     state
                         .queue
                         .wrote(stream, piece.len(), Err(StreamFailed::from(&error).into()));
                 }
                 state.has_thread = false;
-                return self.call_waiting(state);
+                return self.wake_waiters(state);
             }
         }
         drop(state);
         self.work.notify_one();
     }
 
-    fn call_waiting(&self, state: MutexGuard<'_, State>) {
+    fn wake_waiters(&self, state: MutexGuard<'_, State>) {
         let wakers: [Option<Waker>; 2] = [state.room.first(), state.flushing.first()];
         drop(state);
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// The life of the thread.
+    /// The body of the thread.
     fn work(&self) {
         let mut sink = (self.open)();
         let mut state = lock(&self.state);
@@ -224,7 +232,7 @@ impl Console {
             };
             state = lock(&self.state);
             state.queue.wrote(stream, piece.len(), result);
-            self.call_waiting(state);
+            self.wake_waiters(state);
             state = lock(&self.state);
         }
     }
@@ -237,7 +245,8 @@ fn write_to_process(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Writes everything. A terminal that somebody made non-blocking is asked again until it takes it.
+/// Writes everything. If the terminal is in non-blocking mode, this tries again until it accepts
+/// the bytes.
 fn write_all(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match to.write(bytes) {
@@ -265,10 +274,10 @@ fn try_again(error: io::Error) -> io::Result<()> {
     }
 }
 
-/// Returns the standard input of this process, which is read from now on.
+/// Returns the standard input of this process, which is being read from the first call on.
 ///
-/// All who read share it: each byte goes to one of them, and those who wait get what comes in the order in which they
-/// asked. So its owner is whoever has asked first; a process that is killed while it waits leaves everything to the next.
+/// All readers share it: each byte goes to one of them, and waiting readers are served in the order
+/// in which they asked. A process that is killed while it waits leaves everything to the next one.
 pub(crate) fn input() -> &'static PipeReader {
     static INPUT: OnceLock<PipeReader> = OnceLock::new();
     INPUT.get_or_init(|| read_ahead(io::stdin()))
@@ -284,7 +293,7 @@ fn read_ahead(mut from: impl Read + Send + 'static) -> PipeReader {
                 Ok(count) => count,
                 Err(error) => match try_again(error) {
                     Ok(()) => continue,
-                    // As for any reader of a terminal that is gone, this is the end.
+                    // A terminal that is gone counts as the end of input.
                     Err(_) => return,
                 },
             };
@@ -297,7 +306,7 @@ fn read_ahead(mut from: impl Read + Send + 'static) -> PipeReader {
         .name("lunatic-input".into())
         .spawn(work)
     {
-        log::warn!("standard input cannot be read, as there is no thread for it: {error}");
+        log::warn!("standard input cannot be read, since its thread did not start: {error}");
     }
     reader
 }
@@ -345,8 +354,8 @@ mod tests {
         queue.wrote(Stream::Output, 1, Err(io::ErrorKind::BrokenPipe.into()));
         let failed = queue
             .push(Stream::Output, b"y")
-            .expect("it says so at once")
-            .expect_err("it failed");
+            .expect("a stream that failed does not wait for room")
+            .expect_err("the stream failed above");
         assert_eq!(io::Error::from(failed).kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(queue.push(Stream::Error, b"z"), Some(Ok(())));
     }
@@ -361,7 +370,7 @@ mod tests {
             })
         });
         let piece = [b'x'; 4096];
-        // Ten times what the queue holds: the writer has to wait for the thread.
+        // Ten times what the queue holds, so that the writer has to wait for the thread.
         for _ in 0..10 * CAPACITY / piece.len() {
             block_on(console.write(Stream::Output, &piece)).expect("the sink takes everything");
         }

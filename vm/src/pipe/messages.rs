@@ -1,15 +1,12 @@
-//! The bounded pipe of messages: bytes in order, and the places where messages end.
+//! The bounded pipe of messages: bytes in order, and where messages end.
 //!
-//! It is what two sides talk through that send each other messages of any length in pieces. Like the pipe of bytes it has no
-//! processes and no mailbox: who writes faster than the other reads waits, for room as for ends of messages.
+//! Two sides talk through a pair of these if they send each other messages of any length in pieces.
 
-use super::PipeClosed;
-use super::line::{Line, Lines, Turn, lock};
-use super::poll_once;
+use super::state::{Condition, KEPT_WHEN_EMPTY, PipeClosed, State};
+use super::wait_queue::{lock, poll_once};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::task::Waker;
 
 /// A bounded pipe of messages; [`MessagePipe::bounded`] makes its two ends.
 ///
@@ -36,35 +33,32 @@ use std::task::Waker;
 pub enum MessagePipe {}
 
 impl MessagePipe {
-    /// Makes a pipe that holds at most so many bytes and so many ends of messages, at least one of each.
+    /// Makes a pipe that holds at most `bytes` bytes and the ends of `messages` messages, at least
+    /// one of each.
     ///
-    /// When the writer is gone, the reader gets what is left and then the end; when the reader is gone, writes fail.
+    /// When the writer is dropped, the reader gets what is left and then the end; when the reader
+    /// is dropped, writes fail.
     pub fn bounded(bytes: usize, messages: usize) -> (MessageWriter, MessageReader) {
-        let buffer = Buffer {
+        let state = State::new(Buffer {
             bytes: VecDeque::new(),
             capacity: bytes.max(1),
             ends: VecDeque::new(),
-            most_ends: messages.max(1),
+            max_ends: messages.max(1),
             written: 0,
             read: 0,
             end: None,
             is_read: true,
-        };
-        let state = Arc::new(Mutex::new(State {
-            buffer,
-            room: Line::default(),
-            content: Line::default(),
-        }));
+        });
         (MessageWriter(state.clone()), MessageReader(state))
     }
 }
 
-/// What a read of a pipe of messages brought.
+/// What a read from a pipe of messages returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// So many bytes of a message.
+    /// This many bytes of a message.
     Bytes(usize),
-    /// The message has ended; what comes next belongs to another.
+    /// The message has ended; what comes next belongs to another one.
     EndOfMessage,
     /// Nothing more will come.
     End(End),
@@ -73,46 +67,45 @@ pub enum Part {
 /// How a pipe of messages ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The writer said that it had finished.
+    /// The writer said that it has finished.
     Finished,
-    /// The writer is gone, and said nothing.
+    /// The writer was dropped without saying so.
     Gone,
     /// The writer failed, for this reason.
     Failed(Arc<str>),
 }
 
-/// What a pipe of messages holds: plain data.
+/// The contents of a pipe of messages: plain data.
 #[derive(Debug)]
 struct Buffer {
     bytes: VecDeque<u8>,
     capacity: usize,
-    /// Where messages end, counted in bytes from the first that was ever written. Those that were read are gone.
+    /// Where messages end, counted in bytes since the pipe was made. Ends that were read are
+    /// removed.
     ends: VecDeque<u64>,
-    most_ends: usize,
+    max_ends: usize,
     written: u64,
     read: u64,
-    /// Set when nothing more is written.
+    /// Set when nothing more will be written.
     end: Option<End>,
-    /// Whether there is somebody to read.
+    /// Whether the reader still exists.
     is_read: bool,
 }
-
-/// An empty pipe keeps no more memory than this, in bytes.
-const KEPT: usize = 4 << 10;
 
 impl Buffer {
     fn is_closed(&self) -> bool {
         self.end.is_some() || !self.is_read
     }
 
-    /// Whether so many bytes, or as many of them as a write takes at least, have room.
+    /// Whether a write of `length` bytes can take enough of them to be worth it.
     fn has_room(&self, length: usize) -> bool {
-        // A part of the whole: a reader of single bytes is not to have the writer woken for each.
+        // At least a quarter of the pipe, so that a reader of single bytes does not wake the writer
+        // for each.
         let least = length.min((self.capacity / 4).max(1));
         self.capacity - self.bytes.len() >= least
     }
 
-    /// Takes bytes, as many as there is room for; `None` is "not now".
+    /// Takes as many bytes as there is room for, or returns `None` if there is too little.
     fn write(&mut self, bytes: &[u8]) -> Option<Result<usize, PipeClosed>> {
         if self.is_closed() {
             return Some(Err(PipeClosed));
@@ -126,19 +119,19 @@ impl Buffer {
         Some(Ok(count))
     }
 
-    /// Ends the message that was being written; `None` is "not now".
+    /// Ends the message being written, or returns `None` if there are too many ends.
     fn end_message(&mut self) -> Option<Result<(), PipeClosed>> {
         if self.is_closed() {
             return Some(Err(PipeClosed));
         }
-        if self.ends.len() >= self.most_ends {
+        if self.ends.len() >= self.max_ends {
             return None;
         }
         self.ends.push_back(self.written);
         Some(Ok(()))
     }
 
-    /// Gives what comes next; `None` is "not now".
+    /// Returns what comes next, or `None` if there is nothing yet.
     fn read(&mut self, into: &mut [u8]) -> Option<Part> {
         if into.is_empty() {
             return Some(Part::Bytes(0));
@@ -160,19 +153,15 @@ impl Buffer {
         into[split..count].copy_from_slice(&second[..count - split]);
         self.bytes.drain(..count);
         self.read += count as u64;
-        if self.bytes.is_empty() && self.bytes.capacity() > KEPT {
+        if self.bytes.is_empty() && self.bytes.capacity() > KEPT_WHEN_EMPTY {
             self.bytes = VecDeque::new();
         }
         Some(Part::Bytes(count))
     }
 
-    /// Takes the end of a message where nothing is left before it.
+    /// Removes the end of a message if nothing is left before it, and returns whether it did.
     fn pass_end(&mut self) -> bool {
-        let is_there = self.ends.front() == Some(&self.read);
-        if is_there {
-            self.ends.pop_front();
-        }
-        is_there
+        self.ends.pop_front_if(|end| *end == self.read).is_some()
     }
 
     fn is_readable(&self) -> bool {
@@ -180,68 +169,28 @@ impl Buffer {
     }
 }
 
-#[derive(Debug)]
-struct State {
-    buffer: Buffer,
-    /// Who waits until they can write, and who until they can read.
-    room: Line,
-    content: Line,
-}
-
-#[derive(Clone, Copy)]
-enum Side {
-    Room,
-    Content,
-}
-
-impl Lines for State {
-    type What = Side;
-
-    fn line(&mut self, side: Side) -> &mut Line {
-        match side {
-            Side::Room => &mut self.room,
-            Side::Content => &mut self.content,
-        }
-    }
-}
-
-/// Changes the state so that everybody who waits is to look again: each who is through wakes the next.
-fn change(state: &Mutex<State>, change: impl FnOnce(&mut Buffer)) {
-    let mut state = lock(state);
-    change(&mut state.buffer);
-    let wakers = [state.room.first(), state.content.first()];
-    drop(state);
-    wakers.into_iter().flatten().for_each(Waker::wake);
-}
-
-/// The end of a pipe that messages go into.
-pub struct MessageWriter(Arc<Mutex<State>>);
+/// The end of a pipe that messages are written to.
+pub struct MessageWriter(Arc<Mutex<State<Buffer>>>);
 
 impl MessageWriter {
-    /// Writes bytes of a message and returns how many: at least one, where there are any, and as many as there is room for.
+    /// Writes bytes of a message and returns how many: as many as there is room for, and at least
+    /// one unless `bytes` is empty.
     ///
     /// Waits until there is room. A future that is dropped early has written nothing.
     ///
     /// # Errors
     ///
-    /// [`PipeClosed`], where nobody reads any more or the pipe was ended.
+    /// [`PipeClosed`], if nobody reads any more or the pipe was ended.
     pub async fn write(&self, bytes: &[u8]) -> Result<usize, PipeClosed> {
-        Turn::new(&self.0, Side::Room)
-            .take(|state| {
-                state
-                    .buffer
-                    .write(bytes)
-                    .map(|written| (written, state.content.first()))
-            })
-            .await
+        State::transfer(&self.0, Condition::Room, |buffer| buffer.write(bytes)).await
     }
 
-    /// Writes all bytes, in pieces where they are more than there is room for. A future that is dropped early has written
-    /// some from the front.
+    /// Writes all bytes, in pieces if they are more than there is room for. A future that is
+    /// dropped early has written the first few bytes.
     ///
     /// # Errors
     ///
-    /// As [`MessageWriter::write`].
+    /// As for [`MessageWriter::write`].
     pub async fn write_all(&self, mut bytes: &[u8]) -> Result<(), PipeClosed> {
         while !bytes.is_empty() {
             let written = self.write(bytes).await?;
@@ -250,40 +199,30 @@ impl MessageWriter {
         Ok(())
     }
 
-    /// Ends the message that was being written; where nothing was written since the last end, it is an empty one.
+    /// Ends the message being written, which is empty if nothing was written since the last end.
     ///
-    /// Waits while there are as many ends in the pipe as there may be. A future that is dropped early has ended nothing.
+    /// Waits while the pipe holds as many ends as it may. A future that is dropped early has ended
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// As [`MessageWriter::write`].
+    /// As for [`MessageWriter::write`].
     pub async fn end_message(&self) -> Result<(), PipeClosed> {
-        Turn::new(&self.0, Side::Room)
-            .take(|state| {
-                state
-                    .buffer
-                    .end_message()
-                    .map(|ended| (ended, state.content.first()))
-            })
-            .await
+        State::transfer(&self.0, Condition::Room, Buffer::end_message).await
     }
 
-    /// Waits until a write would not wait, and writes nothing.
+    /// Waits until a write would not have to wait, and writes nothing.
     pub async fn writable(&self) {
-        Turn::new(&self.0, Side::Room)
-            .take(|state| {
-                let buffer = &state.buffer;
-                (buffer.is_closed() || buffer.has_room(usize::MAX)).then_some(((), None))
-            })
-            .await;
+        let is_writable = |buffer: &Buffer| buffer.is_closed() || buffer.has_room(usize::MAX);
+        State::until(&self.0, Condition::Room, is_writable).await;
     }
 
-    /// Writes as [`MessageWriter::write`] does if that need not wait; `None` is "not now".
+    /// Writes like [`MessageWriter::write`], but returns `None` instead of waiting.
     pub fn try_write(&self, bytes: &[u8]) -> Option<Result<usize, PipeClosed>> {
         poll_once(self.write(bytes))
     }
 
-    /// Ends a message as [`MessageWriter::end_message`] does if that need not wait; `None` is "not now".
+    /// Ends a message like [`MessageWriter::end_message`], but returns `None` instead of waiting.
     pub fn try_end_message(&self) -> Option<Result<(), PipeClosed>> {
         poll_once(self.end_message())
     }
@@ -293,14 +232,16 @@ impl MessageWriter {
         self.end(End::Finished);
     }
 
-    /// Ends the pipe: the reader gets what is in it and then the reason. Where it has ended before, nothing changes.
+    /// Ends the pipe: the reader gets what is in it and then the reason. Has no effect if the pipe
+    /// was ended before.
     pub fn fail(&self, why: &str) {
         self.end(End::Failed(why.into()));
     }
 
     fn end(&self, end: End) {
-        change(&self.0, |buffer| {
+        State::change(&self.0, |buffer| {
             buffer.end.get_or_insert(end);
+            true
         });
     }
 }
@@ -311,45 +252,41 @@ impl Drop for MessageWriter {
     }
 }
 
-/// The end of a pipe that messages come out of.
-pub struct MessageReader(Arc<Mutex<State>>);
+/// The end of a pipe that messages are read from.
+pub struct MessageReader(Arc<Mutex<State<Buffer>>>);
 
 impl MessageReader {
-    /// Reads what comes next: bytes of one message, at most as many as the buffer holds, or its end.
+    /// Reads what comes next: bytes of one message, as far as they fit into `into`, or its end.
     ///
-    /// Waits until there is something. A future that is dropped early has taken nothing. Into an empty buffer no bytes are
-    /// read, at once.
+    /// Waits until there is something to read. A future that is dropped early has taken nothing. If
+    /// `into` is empty, it returns zero bytes at once.
     pub async fn read(&self, into: &mut [u8]) -> Part {
-        Turn::new(&self.0, Side::Content)
-            .take(|state| {
-                state
-                    .buffer
-                    .read(into)
-                    .map(|part| (part, state.room.first()))
-            })
-            .await
+        State::transfer(&self.0, Condition::Content, |buffer| buffer.read(into)).await
     }
 
-    /// Waits until a read would not wait, and takes nothing. To wait for one of several pipes, race these.
+    /// Waits until a read would not have to wait, and takes nothing. To wait for one of several
+    /// pipes, race these futures.
     pub async fn readable(&self) {
-        Turn::new(&self.0, Side::Content)
-            .take(|state| state.buffer.is_readable().then_some(((), None)))
-            .await;
+        State::until(&self.0, Condition::Content, Buffer::is_readable).await;
     }
 
-    /// Whether a read would not wait.
+    /// Returns whether a read would not have to wait.
     pub fn is_readable(&self) -> bool {
         lock(&self.0).buffer.is_readable()
     }
 
-    /// Takes the end of the message where all of it was read and its end is there; says whether that was so.
+    /// Takes the end of the message if all of it has been read and the end has been written;
+    /// returns whether it did.
     pub fn pass_end_of_message(&self) -> bool {
-        let mut is_there = false;
-        change(&self.0, |buffer| is_there = buffer.pass_end());
-        is_there
+        let mut has_ended = false;
+        State::change(&self.0, |buffer| {
+            has_ended = buffer.pass_end();
+            has_ended
+        });
+        has_ended
     }
 
-    /// Reads as [`MessageReader::read`] does if that need not wait; `None` is "not now".
+    /// Reads like [`MessageReader::read`], but returns `None` instead of waiting.
     pub fn try_read(&self, into: &mut [u8]) -> Option<Part> {
         poll_once(self.read(into))
     }
@@ -357,11 +294,12 @@ impl MessageReader {
 
 impl Drop for MessageReader {
     fn drop(&mut self) {
-        change(&self.0, |buffer| {
+        State::change(&self.0, |buffer| {
             buffer.is_read = false;
-            // Nobody will: it need not wait for the writer to go.
+            // Nobody will read what is left, so its memory need not wait for the writer to go.
             buffer.bytes = VecDeque::new();
             buffer.ends = VecDeque::new();
+            true
         });
     }
 }
@@ -380,21 +318,21 @@ impl fmt::Debug for MessageReader {
 
 #[cfg(test)]
 mod tests {
+    use super::super::wait_queue::tests::counter;
     use super::*;
-    use crate::pipe::tests::counter;
     use futures_lite::future::{block_on, zip};
     use proptest::prelude::*;
     use std::pin::pin;
-    use std::task::Context;
+    use std::task::{Context, Waker};
 
-    /// Reads everything there is into messages; of one that has not ended, what there is.
+    /// Reads everything there is into messages. The last one may be unfinished.
     fn drain(reader: &MessageReader, messages: &mut Vec<Vec<u8>>, step: usize) -> Option<End> {
         let mut buffer = vec![0; step];
         loop {
             match reader.try_read(&mut buffer)? {
                 Part::Bytes(count) => messages
                     .last_mut()
-                    .expect("one is begun")
+                    .expect("the last message is never removed")
                     .extend(&buffer[..count]),
                 Part::EndOfMessage => messages.push(Vec::new()),
                 Part::End(end) => return Some(end),
@@ -403,13 +341,13 @@ mod tests {
     }
 
     #[test]
-    fn messages_stay_apart_also_empty_ones() {
+    fn messages_stay_apart_even_empty_ones() {
         let (writer, reader) = MessagePipe::bounded(16, 16);
         for message in ["one", "", "three"] {
-            block_on(writer.write_all(message.as_bytes())).expect("somebody reads");
-            block_on(writer.end_message()).expect("somebody reads");
+            block_on(writer.write_all(message.as_bytes())).expect("the reader is alive");
+            block_on(writer.end_message()).expect("the reader is alive");
         }
-        block_on(writer.write_all(b"rest")).expect("somebody reads");
+        block_on(writer.write_all(b"rest")).expect("the reader is alive");
         drop(writer);
         let mut messages = vec![Vec::new()];
         assert_eq!(drain(&reader, &mut messages, 2), Some(End::Gone));
@@ -453,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_says_how_it_came_about_and_stays_what_it_is() {
+    fn the_end_says_how_it_came_about_and_does_not_change() {
         type How = fn(&MessageWriter);
         let ends: [(How, End); 3] = [
             (|writer| writer.finish(), End::Finished),
@@ -479,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_is_told_that_the_other_side_is_gone() {
+    fn whoever_waits_learns_that_the_other_side_is_gone() {
         let (writer, reader) = MessagePipe::bounded(1, 1);
         assert_eq!(writer.try_write(b"a"), Some(Ok(1)));
         let mut write = pin!(writer.write(b"b"));
@@ -504,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_up_loses_nothing_and_lets_the_next_one_through() {
+    fn a_read_that_is_given_up_loses_nothing_and_lets_the_next_one_through() {
         let (writer, reader) = MessagePipe::bounded(4, 4);
         let (mut one, mut two) = ([0; 1], [0; 1]);
         let mut first = Box::pin(reader.read(&mut one));
@@ -523,7 +461,7 @@ mod tests {
                 .is_pending()
         );
         assert_eq!(writer.try_write(b"a"), Some(Ok(1)));
-        // The first was woken and never asks.
+        // The first was woken, and is dropped before it is polled again.
         drop(first);
         assert_eq!(woken.count(), 1);
         assert_eq!(block_on(second), Part::Bytes(1));
@@ -560,21 +498,21 @@ mod tests {
                 match step {
                     Step::Write(bytes) => {
                         if let Some(written) = writer.try_write(&bytes) {
-                            let written = written.expect("somebody reads");
+                            let written = written.expect("the reader is alive");
                             prop_assert!(written > 0 || bytes.is_empty());
-                            wrote.last_mut().expect("one is begun").extend(&bytes[..written]);
+                            wrote.last_mut().expect("the last message is never removed").extend(&bytes[..written]);
                         }
                     }
                     Step::End => {
                         if let Some(ended) = writer.try_end_message() {
-                            ended.expect("somebody reads");
+                            ended.expect("the reader is alive");
                             wrote.push(Vec::new());
                         }
                     }
                     Step::Read(step) => {
                         let mut buffer = vec![0; step];
                         match reader.try_read(&mut buffer) {
-                            Some(Part::Bytes(count)) => read.last_mut().expect("one is begun").extend(&buffer[..count]),
+                            Some(Part::Bytes(count)) => read.last_mut().expect("the last message is never removed").extend(&buffer[..count]),
                             Some(Part::EndOfMessage) => read.push(Vec::new()),
                             Some(Part::End(end)) => panic!("{end:?}"),
                             None => prop_assert_eq!(&read, &wrote),

@@ -1,0 +1,91 @@
+//! What both kinds of pipe share: a buffer, and those who wait for room or for content.
+
+use super::wait_queue::{WaitQueue, WaitQueues, Waiter, lock};
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
+
+/// The pipe is closed: what is written from now on will not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the pipe is closed: nobody reads from it")]
+pub struct PipeClosed;
+
+/// How many bytes of memory an empty pipe keeps at most.
+pub(super) const KEPT_WHEN_EMPTY: usize = 4 << 10;
+
+/// A buffer, which is plain data, and those who wait for it to change.
+#[derive(Debug)]
+pub(super) struct State<B> {
+    pub(super) buffer: B,
+    room: WaitQueue,
+    content: WaitQueue,
+}
+
+/// What one can wait for.
+#[derive(Clone, Copy)]
+pub(super) enum Condition {
+    /// That something can be written.
+    Room,
+    /// That something can be read.
+    Content,
+}
+
+impl<B> WaitQueues for State<B> {
+    type Condition = Condition;
+
+    fn queue(&mut self, condition: Condition) -> &mut WaitQueue {
+        match condition {
+            Condition::Room => &mut self.room,
+            Condition::Content => &mut self.content,
+        }
+    }
+}
+
+impl<B> State<B> {
+    pub(super) fn new(buffer: B) -> Arc<Mutex<State<B>>> {
+        Arc::new(Mutex::new(State {
+            buffer,
+            room: WaitQueue::default(),
+            content: WaitQueue::default(),
+        }))
+    }
+
+    /// Waits until a transfer through the buffer succeeds, and lets the other side go on.
+    pub(super) async fn transfer<T>(
+        state: &Mutex<State<B>>,
+        condition: Condition,
+        mut attempt: impl FnMut(&mut B) -> Option<T>,
+    ) -> T {
+        let attempt = |state: &mut State<B>| {
+            let value = attempt(&mut state.buffer)?;
+            let other = match condition {
+                Condition::Room => &state.content,
+                Condition::Content => &state.room,
+            };
+            Some((value, other.first()))
+        };
+        Waiter::new(state, condition).wait(attempt).await
+    }
+
+    /// Waits until the buffer is as `is_met` asks, and changes nothing.
+    pub(super) async fn until(
+        state: &Mutex<State<B>>,
+        condition: Condition,
+        is_met: impl Fn(&B) -> bool,
+    ) {
+        Waiter::new(state, condition)
+            .wait(|state| is_met(&state.buffer).then_some(((), None)))
+            .await;
+    }
+
+    /// Changes the buffer. If `change` returns true, whoever waits checks the buffer again: the
+    /// first in each queue is woken, and wakes the next once it is through.
+    pub(super) fn change(state: &Mutex<State<B>>, change: impl FnOnce(&mut B) -> bool) {
+        let mut state = lock(state);
+        if !change(&mut state.buffer) {
+            return;
+        }
+        let wakers = [state.room.first(), state.content.first()];
+        drop(state);
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+}
