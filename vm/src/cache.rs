@@ -1,8 +1,10 @@
-//! Compiled code of modules and components on disk, so that a program starts at once the second time.
+//! Keeps the compiled code of modules and components on disk, so that a program starts at once the
+//! second time.
 //!
-//! An entry is named by what it was compiled from and with: a hash of the bytes, of wasmtime's version and of the
-//! engine's settings. Compiled code is run as it is found, so the directory must be the user's alone, and an entry carries a
-//! hash of itself: one that is damaged, half-written or foreign is compiled again.
+//! A file is named by what it was compiled from and with: a hash of the bytes, of wasmtime's
+//! version and of the engine's settings. Compiled code is run as found, so the directory must be
+//! writable by the user only, and a file carries a hash of its contents: code that is damaged,
+//! half-written or foreign is compiled again.
 
 use std::borrow::Cow;
 use std::fs;
@@ -10,28 +12,29 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use wasmtime::{Engine, component};
 
-/// Where compiled code is kept, if anywhere.
+/// Where compiled code is kept, if at all.
 #[derive(Clone, Debug)]
 pub struct Cache {
     directory: Option<PathBuf>,
 }
 
-/// What an entry begins with: a mark of the format and of how modules are written before they are compiled, then the hash of
-/// what follows.
-const MARK: &[u8; 8] = b"lunatic2";
-const HEADER: usize = MARK.len() + blake3::OUT_LEN;
+/// What a file begins with, followed by the hash of the code. It changes with the format and with
+/// how modules are rewritten before they are compiled.
+const MAGIC: &[u8; 8] = b"lunatic2";
+const HEADER: usize = MAGIC.len() + blake3::OUT_LEN;
 
 impl Cache {
-    /// Keeps nothing.
+    /// Returns a cache that keeps nothing.
     pub fn none() -> Cache {
         Cache { directory: None }
     }
 
-    /// Keeps compiled code in a directory, which is made where it is missing, readable by nobody else.
+    /// Returns a cache that keeps compiled code in a directory. If it is missing, it is created and
+    /// made inaccessible to others.
     ///
     /// # Errors
     ///
-    /// Where it cannot be made, belongs to another user, or others could write to it.
+    /// If the directory cannot be created, belongs to another user, or is writable by others.
     pub fn at(directory: &Path) -> io::Result<Cache> {
         make_private(directory)?;
         Ok(Cache {
@@ -39,31 +42,33 @@ impl Cache {
         })
     }
 
-    /// Returns compiled code, from the cache or by compiling what is written of the bytes for the engine.
+    /// Returns the compiled code of `bytes`, from the cache or by compiling what `rewritten` makes
+    /// of them for the engine.
     pub(crate) fn load<'a, T: Compiled>(
         &self,
         engine: &Engine,
         bytes: &'a [u8],
-        written: impl FnOnce() -> Cow<'a, [u8]>,
+        rewritten: impl FnOnce() -> Cow<'a, [u8]>,
     ) -> wasmtime::Result<T> {
         let Some(directory) = &self.directory else {
-            return T::compile(engine, &written());
+            return T::compile(engine, &rewritten());
         };
         let path = directory.join(key(engine, bytes));
-        if let Some(entry) = read(&path) {
-            // SAFETY: the code is what `serialize` returned. The hash in front of it says that it is what `write` wrote,
-            // and the directory, checked when the cache was opened, is written by this user alone.
-            match unsafe { T::deserialize(engine, &entry[HEADER..]) } {
+        if let Some(file) = read(&path) {
+            // SAFETY: the code is what `serialize` returned: the hash in front of it shows that it
+            // is what `write` wrote, and only this user can write to the directory, which was
+            // checked when the cache was opened.
+            match unsafe { T::deserialize(engine, &file[HEADER..]) } {
                 Ok(compiled) => return Ok(compiled),
                 Err(error) => {
                     log::debug!(
-                        "compiling again, the cache entry {} is not usable: {error:#}",
+                        "compiling again, since the cached code {} is not usable: {error:#}",
                         path.display()
                     )
                 }
             }
         }
-        let compiled = T::compile(engine, &written())?;
+        let compiled = T::compile(engine, &rewritten())?;
         if let Err(error) = compiled
             .serialize()
             .map_err(io::Error::other)
@@ -75,7 +80,7 @@ impl Cache {
     }
 }
 
-/// What can be kept: the code of a module or a component.
+/// Compiled code that can be cached: of a module or a component.
 pub(crate) trait Compiled: Sized {
     fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
 
@@ -97,7 +102,7 @@ impl Compiled for wasmtime::Module {
     }
 
     unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
-        // SAFETY: the caller says that `serialize` made the code.
+        // SAFETY: the caller promises that `serialize` made the code.
         unsafe { Self::deserialize(engine, code) }
     }
 }
@@ -112,54 +117,54 @@ impl Compiled for component::Component {
     }
 
     unsafe fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
-        // SAFETY: the caller says that `serialize` made the code.
+        // SAFETY: the caller promises that `serialize` made the code.
         unsafe { Self::deserialize(engine, code) }
     }
 }
 
-/// Names the entry of what was compiled from these bytes.
+/// Returns the file name for what is compiled from these bytes.
 fn key(engine: &Engine, bytes: &[u8]) -> String {
-    struct Fed<'a>(&'a mut blake3::Hasher);
-    impl std::hash::Hasher for Fed<'_> {
+    struct HashInto<'a>(&'a mut blake3::Hasher);
+    impl std::hash::Hasher for HashInto<'_> {
         fn write(&mut self, bytes: &[u8]) {
             self.0.update(bytes);
         }
         fn finish(&self) -> u64 {
-            unreachable!("only what is fed matters")
+            unreachable!("only the bytes written are used")
         }
     }
     let mut hasher = blake3::Hasher::new();
     std::hash::Hash::hash(
         &engine.precompile_compatibility_hash(),
-        &mut Fed(&mut hasher),
+        &mut HashInto(&mut hasher),
     );
     hasher.update(bytes);
     hasher.finalize().to_hex().to_string()
 }
 
-/// Reads an entry whole; `None` where there is none or where it is not what was written.
+/// Reads a whole file, or returns `None` if it is missing or damaged.
 fn read(path: &Path) -> Option<Vec<u8>> {
-    let entry = fs::read(path).ok()?;
-    let code = entry.get(HEADER..)?;
+    let file = fs::read(path).ok()?;
+    let code = file.get(HEADER..)?;
     let intact =
-        entry.starts_with(MARK) && entry[MARK.len()..HEADER] == *blake3::hash(code).as_bytes();
+        file.starts_with(MAGIC) && file[MAGIC.len()..HEADER] == *blake3::hash(code).as_bytes();
     if !intact {
         log::debug!(
-            "compiling again, the cache entry {} is damaged",
+            "compiling again, since the cached code {} is damaged",
             path.display()
         );
         return None;
     }
-    Some(entry)
+    Some(file)
 }
 
-/// Writes an entry so that a reader finds all of it or nothing.
+/// Writes a file so that readers find all of it or nothing.
 fn write(path: &Path, code: &[u8]) -> io::Result<()> {
     let directory = path
         .parent()
-        .expect("an entry lies in the cache's directory");
+        .expect("the path was joined to the cache's directory");
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(MARK)?;
+    file.write_all(MAGIC)?;
     file.write_all(blake3::hash(code).as_bytes())?;
     file.write_all(code)?;
     file.persist(path).map_err(|error| error.error)?;
@@ -176,7 +181,7 @@ fn make_private(directory: &Path) -> io::Result<()> {
     let metadata = fs::metadata(directory)?;
     let refuse = |why: &str| {
         let text = format!(
-            "{} {why}; compiled code is kept only where its user alone can write",
+            "{} {why}; compiled code is kept only where no other user can write",
             directory.display()
         );
         Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
@@ -185,14 +190,14 @@ fn make_private(directory: &Path) -> io::Result<()> {
         return refuse("belongs to another user");
     }
     if metadata.permissions().mode() & 0o022 != 0 {
-        return refuse("can be written by others");
+        return refuse("is writable by others");
     }
     Ok(())
 }
 
 #[cfg(not(unix))]
 fn make_private(directory: &Path) -> io::Result<()> {
-    // A user's own directories are private by default on the other systems.
+    // On other systems a user's own directories are private by default.
     fs::create_dir_all(directory)
 }
 
@@ -202,10 +207,10 @@ mod tests {
 
     const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
-    fn entries(directory: &Path) -> Vec<PathBuf> {
+    fn files(directory: &Path) -> Vec<PathBuf> {
         fs::read_dir(directory)
-            .expect("it exists")
-            .map(|entry| entry.expect("it can be listed").path())
+            .expect("the directory was created above")
+            .map(|entry| entry.expect("the directory is ours").path())
             .collect()
     }
 
@@ -216,24 +221,24 @@ mod tests {
         let cache = Cache::at(directory.path()).expect("the directory is new");
         let engine = Engine::default();
         let load = || cache.load::<T>(&engine, bytes, || bytes.into()).map(drop);
-        load().expect("it can be compiled");
-        let [path] = &entries(directory.path())[..] else {
-            panic!("one entry")
+        load().expect("the bytes are valid");
+        let [path] = &files(directory.path())[..] else {
+            panic!("there is not exactly one file")
         };
-        let good = fs::read(path).expect("it was written");
+        let good = fs::read(path).expect("`load` wrote it");
         for damage in [
             &good[..good.len() / 2],
             &good[..HEADER - 1],
             &[],
             b"something else altogether, and longer than a header is",
         ] {
-            fs::write(path, damage).expect("it can be overwritten");
-            load().expect("it is compiled again");
-            assert_eq!(fs::read(path).expect("it was written again"), good);
+            fs::write(path, damage).expect("the directory is ours");
+            load().expect("damaged code is compiled again");
+            assert_eq!(fs::read(path).expect("`load` wrote it again"), good);
         }
         let mut flipped = good.clone();
-        *flipped.last_mut().expect("it is not empty") ^= 1;
-        fs::write(path, &flipped).expect("it can be overwritten");
+        *flipped.last_mut().expect("the file has a header") ^= 1;
+        fs::write(path, &flipped).expect("the directory is ours");
         assert!(read(path).is_none());
     }
 
@@ -249,37 +254,37 @@ mod tests {
         let cache = Cache::at(directory.path()).expect("the directory is new");
         let engine = Engine::default();
         let compile = || Cow::Borrowed(COMPONENT);
-        let refuse = || -> Cow<'static, [u8]> { panic!("it is in the cache") };
+        let refuse = || -> Cow<'static, [u8]> { panic!("compiled although it is cached") };
         cache
             .load::<component::Component>(&engine, COMPONENT, compile)
-            .expect("it is one");
+            .expect("the bytes are a valid component");
         cache
             .load::<component::Component>(&engine, COMPONENT, refuse)
-            .expect("it is one");
+            .expect("the bytes are a valid component");
     }
 
     #[test]
-    fn another_engine_has_another_entry() {
+    fn another_engine_has_another_file() {
         let directory = tempfile::tempdir().expect("there is room for temporary files");
         let cache = Cache::at(directory.path()).expect("the directory is new");
         cache
             .load::<wasmtime::Module>(&Engine::default(), MODULE, || MODULE.into())
-            .expect("it is a module");
+            .expect("the bytes are a valid module");
         let metered =
             Engine::new(wasmtime::Config::new().consume_fuel(true)).expect("the settings are good");
         cache
             .load::<wasmtime::Module>(&metered, MODULE, || MODULE.into())
-            .expect("it is a module");
-        assert_eq!(entries(directory.path()).len(), 2);
+            .expect("the bytes are a valid module");
+        assert_eq!(files(directory.path()).len(), 2);
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_directory_that_others_can_write_is_refused() {
+    fn a_directory_that_others_can_write_to_is_refused() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().expect("there is room for temporary files");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777))
-            .expect("it is ours");
+            .expect("the directory is ours");
         let error = Cache::at(directory.path()).expect_err("others can write there");
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     }

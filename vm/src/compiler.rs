@@ -1,33 +1,33 @@
-//! Compiling for guests: off the workers, and only so much at a time.
+//! Compiles on behalf of guests, off the workers and with bounded parallelism.
 
 use async_lock::Semaphore;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 
-/// So many compilations that guests asked for run at the same time; the others wait for their turn.
-const AT_ONCE: usize = 2;
+/// How many compilations for guests run at the same time; others wait.
+const MAX_CONCURRENT: usize = 2;
 
-/// The turns of those who compile.
+/// Limits how many compilations run at the same time.
 pub(crate) struct Compiler(Arc<Semaphore>);
 
 impl Compiler {
     pub(crate) fn new() -> Compiler {
-        Compiler(Arc::new(Semaphore::new(AT_ONCE)))
+        Compiler(Arc::new(Semaphore::new(MAX_CONCURRENT)))
     }
 
-    /// Does the work on a thread of its own, which ends with it: nobody wakes later to see whether there is more.
+    /// Does the work on a thread of its own, which ends with it and leaves no idle thread behind.
     ///
-    /// Work that has begun goes to its end and keeps its turn until then, also where nobody waits for it any more: a process
-    /// that is killed and begun again does not get more than its turn.
+    /// Work that has begun runs to completion and keeps its permit until then, even if nobody waits
+    /// for it any more. So a process that is killed and restarted does not get more than its share.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        let turn = self.0.acquire_arc().await;
+        let permit = self.0.acquire_arc().await;
         let (done, result) = async_channel::bounded(1);
         let work = move || {
-            let _turn = turn;
-            // Who asked may be gone.
+            let _permit = permit;
+            // The caller may be gone.
             let _ = done.try_send(work());
         };
         let work = Arc::new(Mutex::new(Some(work)));
@@ -40,12 +40,12 @@ impl Compiler {
         if thread.is_err()
             && let Some(work) = take(&work)
         {
-            // There is no thread to be had. Then it takes this one, which is better than not to be done.
+            // No thread could be started, so the work is done on this one rather than not at all.
             work();
         }
         result
             .recv()
             .await
-            .expect("the thread says what came of it, unless the work panicked")
+            .expect("the thread sends a result unless the work panicked")
     }
 }
