@@ -1,21 +1,23 @@
-//! Building a project: from each function's recipe to code that was checked, several at the same time.
+//! Building a project: from each function's recipe to checked code, several functions at a time.
 //!
-//! What is built is kept below `.lunatic/build` of the project, under a name with the hash of its content. Cargo knows itself
-//! what it need not do again; a command is run again when something that it is built from has another content.
+//! Artifacts are stored in the project's `.lunatic/build`, each named by the hash of its content. Cargo itself knows what is up
+//! to date; a command runs again when the content of its sources has changed.
 //!
-//! Nothing here draws: whoever builds is told what happens, and shows it.
+//! Nothing here prints: the caller is told what happens and shows it.
 
+mod artifact;
 mod cargo;
 mod command;
+mod error;
 mod output;
 pub(crate) mod sources;
 mod store;
 
-use crate::{Code, CodeError, Name, Project, ProjectFunction, Recipe};
+use crate::{Code, Name, Project, ProjectFunction, Recipe};
+use artifact::Artifact;
 use lunatic_vm::Vm;
+use sources::Sources;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -23,10 +25,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use store::Store;
 
-/// The largest wasm that is read, in bytes.
-const MAX_WASM: u64 = 256 << 20;
+pub use error::BuildError;
 
-/// So many functions are built at the same time at most: cargo uses all cores for one.
+/// The most functions that are built at the same time by default: cargo uses all cores for each.
 const MAX_JOBS: usize = 4;
 
 /// A function that was built and checked.
@@ -38,84 +39,25 @@ pub struct Built {
     file: PathBuf,
     size: u64,
     time: Duration,
-    /// Files that it was built from and that lie elsewhere than it does.
-    elsewhere: Vec<PathBuf>,
+    /// Sources outside the function's own directory.
+    external_sources: Vec<PathBuf>,
 }
 
 /// What happens while a function is built.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildEvent<'b> {
-    /// It began.
+    /// The build has started.
     Started,
-    /// A line of what the compiler says.
+    /// A line of the compiler's output.
     Line(&'b str),
-    /// It was built.
+    /// The function was built.
     Built(&'b Built),
-    /// It was not.
+    /// The function was not built.
     Failed(&'b BuildError),
 }
 
-/// A function was not built.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// What builds cannot be started.
-    #[error("`{program}` cannot be started in `{}`: {error}", directory.display())]
-    Start {
-        /// What was to be started.
-        program: String,
-        /// Where.
-        directory: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
-    /// The compiler has no standard library for what is built for.
-    #[error("there is no standard library for `{0}`")]
-    Target(&'static str),
-    /// What builds ended otherwise than well.
-    #[error("`{program}` failed ({status})")]
-    Failed {
-        /// What was run.
-        program: String,
-        /// How it ended.
-        status: std::process::ExitStatus,
-        /// The end of what it said.
-        output: String,
-    },
-    /// Cargo built nothing that can be run.
-    #[error("the package in `{}` builds no wasm", .0.display())]
-    NoBinary(PathBuf),
-    /// Cargo built several.
-    #[error("the package builds several binaries: {}", .0.join(", "))]
-    Binaries(Vec<String>),
-    /// A file cannot be read.
-    #[error("`{}` cannot be read: {error}", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// What was built is no function.
-    #[error("`{}` is no function: {error}", path.display())]
-    Code {
-        /// Where it is.
-        path: PathBuf,
-        /// Why not.
-        error: CodeError,
-    },
-    /// What was built cannot be kept.
-    #[error("`{}` cannot be written: {error}", path.display())]
-    Write {
-        /// What was to be written.
-        path: PathBuf,
-        /// Why it was not.
-        error: io::Error,
-    },
-}
-
-/// Builds functions. Blocks; each is built in an order of its own, and all of them though one fails.
+/// Builds functions. If one fails, the others are still built.
 ///
 /// ```no_run
 /// use lunatic_serve::{BuildEvent, Builder, Project};
@@ -140,20 +82,14 @@ pub struct Builder {
     jobs: NonZeroUsize,
 }
 
-/// Is told what happens, from the threads on which it does.
+/// A callback for events, called on the threads that build.
 pub type Tell<'t> = &'t (dyn Fn(&Name, BuildEvent<'_>) + Sync);
 
-/// What a recipe has led to.
-struct Cooked {
-    path: PathBuf,
-    elsewhere: Vec<PathBuf>,
-}
-
 impl Builder {
-    /// Describes how functions of a project are built, and where what comes of it is kept.
+    /// Makes a builder for the functions of a project, which stores artifacts in its directory.
     pub fn new(vm: &Vm, project: &Project) -> Builder {
         let jobs = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let jobs = jobs.min(NonZeroUsize::new(MAX_JOBS).expect("it is not zero"));
+        let jobs = jobs.min(NonZeroUsize::new(MAX_JOBS).expect("the constant is not zero"));
         Builder {
             vm: vm.clone(),
             store: Store::of(project.directory()),
@@ -161,13 +97,13 @@ impl Builder {
         }
     }
 
-    /// Sets how many functions are built at the same time: as many as there are cores, and 4 at most, unless told otherwise.
+    /// Sets how many functions are built at the same time. By default as many as there are cores, but at most 4.
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Builder {
         self.jobs = jobs;
         self
     }
 
-    /// Builds functions, and returns what came of each, in their order.
+    /// Builds functions and returns a result for each, in their order. Blocks until all have been built or have failed.
     pub fn build(
         &self,
         functions: &[ProjectFunction],
@@ -187,7 +123,9 @@ impl Builder {
                     Ok(built) => tell(function.name(), BuildEvent::Built(built)),
                     Err(error) => tell(function.name(), BuildEvent::Failed(error)),
                 }
-                *results[index].lock().expect("nobody panics with it") = Some(result);
+                *results[index]
+                    .lock()
+                    .expect("no thread panics while it holds a result") = Some(result);
             }
         };
         std::thread::scope(|scope| {
@@ -198,17 +136,20 @@ impl Builder {
         });
         let result = |slot: Mutex<Option<_>>| {
             slot.into_inner()
-                .expect("as above")
-                .expect("each was built")
+                .expect("no thread panics while it holds a result")
+                .expect("the threads took every index")
         };
         results.into_iter().map(result).collect()
     }
 
     fn build_one(&self, function: &ProjectFunction, tell: Tell<'_>) -> Result<Built, BuildError> {
-        let begun = Instant::now();
+        let start = Instant::now();
         let name = function.name();
         let line = |line: &str| tell(name, BuildEvent::Line(line));
-        let Cooked { path, elsewhere } = match function.recipe() {
+        let Artifact {
+            path,
+            external_sources,
+        } = match function.recipe() {
             Recipe::Cargo {
                 directory,
                 target,
@@ -220,7 +161,7 @@ impl Builder {
                 command,
                 output,
             } => {
-                let sources = sources::of(function, &[]);
+                let sources = Sources::new(function, &[]);
                 command::build(
                     &self.store,
                     name,
@@ -231,17 +172,14 @@ impl Builder {
                     &line,
                 )?
             }
-            Recipe::Wasm(path) => Cooked {
-                path: path.clone(),
-                elsewhere: Vec::new(),
-            },
+            Recipe::Wasm(path) => Artifact::new(path),
         };
-        let bytes = read(&path)?;
+        let bytes = artifact::read(&path)?;
         let hash = blake3::hash(&bytes);
         let code = Code::new(&self.vm, name.as_str(), &bytes)
             .map_err(|error| BuildError::Code { path, error })?;
         let file = self.store.keep(name, &hash, &bytes)?;
-        let (size, time) = (bytes.len() as u64, begun.elapsed());
+        let (size, time) = (bytes.len() as u64, start.elapsed());
         Ok(Built {
             name: name.clone(),
             hash,
@@ -249,27 +187,9 @@ impl Builder {
             file,
             size,
             time,
-            elsewhere,
+            external_sources,
         })
     }
-}
-
-/// Reads a file that is no larger than wasm is.
-fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
-    let unreadable = |error| BuildError::Read {
-        path: path.to_path_buf(),
-        error,
-    };
-    let mut bytes = Vec::new();
-    let length = File::open(path)
-        .and_then(|file| file.take(MAX_WASM + 1).read_to_end(&mut bytes))
-        .map_err(unreadable)?;
-    if length as u64 > MAX_WASM {
-        return Err(unreadable(io::Error::other(format!(
-            "it is larger than {MAX_WASM} bytes"
-        ))));
-    }
-    Ok(bytes)
 }
 
 impl Built {
@@ -283,17 +203,17 @@ impl Built {
         self.hash
     }
 
-    /// Returns what it runs.
+    /// Returns its code.
     pub fn code(&self) -> &Code {
         &self.code
     }
 
-    /// Returns the file that its wasm is kept in.
+    /// Returns the file in which its wasm is stored.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// Returns the bytes of its wasm.
+    /// Returns the size of its wasm, in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -303,41 +223,9 @@ impl Built {
         self.time
     }
 
-    /// Returns the files that it was built from and that lie elsewhere than it does.
-    pub(crate) fn elsewhere(&self) -> &[PathBuf] {
-        &self.elsewhere
-    }
-}
-
-impl BuildError {
-    /// Returns what the compiler said, where it did.
-    pub fn output(&self) -> Option<&str> {
-        match self {
-            BuildError::Failed { output, .. } => Some(output),
-            _ => None,
-        }
-    }
-
-    /// Returns what can be done about it, where that is known.
-    pub fn help(&self) -> Option<String> {
-        match self {
-            BuildError::Target(target) => Some(format!("`rustup target add {target}` installs it")),
-            BuildError::Start { program, error, .. } if error.kind() == io::ErrorKind::NotFound => {
-                let known = program == "cargo";
-                Some(if known {
-                    "Rust comes from https://rustup.rs".into()
-                } else {
-                    format!("`{program}` has to be in the PATH")
-                })
-            }
-            BuildError::NoBinary(_) => Some(
-                "it needs a `src/main.rs`, or a library with `crate-type = [\"cdylib\"]`".into(),
-            ),
-            BuildError::Binaries(_) => {
-                Some("`binary = \"…\"` says which of them the function is".into())
-            }
-            _ => None,
-        }
+    /// Returns the sources outside the function's own directory.
+    pub(crate) fn external_sources(&self) -> &[PathBuf] {
+        &self.external_sources
     }
 }
 

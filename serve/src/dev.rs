@@ -1,12 +1,10 @@
-//! A project that serves while it is worked on: what changes is built beside what serves, and takes its place when it is good.
+//! Serves a project while it is being worked on: a function whose sources change is built again, and swapped if that succeeds.
 //!
-//! What counts is content. A file that is saved as it was changes nothing, and what a build writes among its own sources does
-//! not begin another one for ever. What does not compile or cannot run is told, and what served before serves on; so it is
-//! with a project file that is wrong.
+//! Only content counts. Saving an unchanged file does nothing, and a build that writes among its own sources does not set off
+//! an endless series of builds. Code that does not compile or cannot run is reported, and the version before goes on serving.
+//! The same holds for a faulty project file.
 
-mod watch;
-
-use crate::build::sources::{self, Contents, Look, Sources};
+use crate::build::sources::{Contents, FileHashes, Sources};
 use crate::server::Listening;
 use crate::{
     BuildEvent, Builder, Built, Function, Functions, Gateway, Name, Project, ProjectError,
@@ -14,105 +12,107 @@ use crate::{
 };
 use blake3::Hash;
 use lunatic_vm::Vm;
+use lunatic_watch::{StopOnDrop, Watch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use watch::{Changes, Watch};
 
-/// A project that serves while it is worked on, until it is dropped or [stopped](Dev::stop).
+/// How often changes are looked for, even if the system reports none.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A project that is served while it is being worked on, until this is dropped.
 pub struct Dev {
     functions: Functions,
     server: Arc<Server>,
-    watch: Arc<Watch>,
+    _stop: StopOnDrop,
 }
 
-/// What happens meanwhile.
+/// What happens while a project is served.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DevEvent<'d> {
-    /// A function is built.
+    /// A function is being built.
     Build(&'d Name, BuildEvent<'d>),
-    /// From now on this version serves.
+    /// This version serves from now on.
     Swapped(&'d Function, &'d Version),
-    /// A function's settings cannot be had; it serves on as before.
+    /// A function's settings cannot be granted; it keeps those it had.
     Settings(&'d Name, &'d SettingsError),
-    /// The project file is wrong; everything goes on as the last right one said.
+    /// The project file is faulty; the last valid one stays in effect.
     Project(&'d ProjectError),
-    /// Gateways wait for a function that was never built.
+    /// A gateway waits for a function that was never built.
     Waiting(&'d Gateway, &'d Name),
-    /// The gateways cannot be as the project file says; they go on as before.
+    /// The gateways cannot be changed as the project file says; they stay as they were.
     Gateways(&'d StartError),
-    /// This is what listens now, and as what.
+    /// These addresses are listened on now, for these gateways.
     Listening(&'d [Listening], &'d [Gateway]),
 }
 
-/// It cannot begin.
+/// A project cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DevError {
-    /// The project file is wrong.
+    /// The project file is faulty.
     #[error(transparent)]
     Project(#[from] ProjectError),
     /// The gateways cannot be started.
     #[error(transparent)]
     Gateways(#[from] StartError),
-    /// The system gives no thread.
+    /// The thread that waits for changes cannot be started.
     #[error("no thread that waits for changes: {0}")]
     Thread(std::io::Error),
 }
 
-/// Is told what happens, from the threads on which it does.
-type Tell = Box<dyn Fn(DevEvent<'_>) + Send + Sync>;
+/// A callback for events, called on the threads on which they happen.
+type OnEvent = Box<dyn Fn(DevEvent<'_>) + Send + Sync>;
 
 impl Dev {
-    /// Builds a project, serves what was built, and goes on so. Blocks until everything was built once, or was found not to
+    /// Builds a project, serves it, and keeps both up to date. Blocks until every function has been built or has failed to
     /// build. The machine must have been built with [`add_to_host`](crate::add_to_host).
     ///
     /// # Errors
     ///
-    /// [`DevError`]; a function that does not build is none, as that will be mended.
+    /// [`DevError`]. A function that does not build is no error: whoever works on it will mend it.
     pub fn start(
         vm: &Vm,
         file: &Path,
-        tell: impl Fn(DevEvent<'_>) + Send + Sync + 'static,
+        on_event: impl Fn(DevEvent<'_>) + Send + Sync + 'static,
     ) -> Result<Dev, DevError> {
         let project = Project::read(file)?;
         let settings = project.settings()?;
         let functions = Functions::new(vm);
         let server = Arc::new(Server::builder(&functions).start()?);
-        let (watch, changes) = Watch::begin();
-        let watch = Arc::new(watch);
-        let mut work = Work {
+        let (watch, stop) = Watch::new(POLL_INTERVAL);
+        let mut worker = Worker {
             vm: vm.clone(),
             functions: functions.clone(),
             server: server.clone(),
-            watch: watch.clone(),
-            tell: Box::new(tell),
-            look: Look::default(),
+            watch,
+            on_event: Box::new(on_event),
+            hashes: FileHashes::default(),
             file: file.to_path_buf(),
             project_contents: Contents::new(),
-            wrong: None,
+            reported_fault: None,
             gateways: Vec::new(),
             are_gateways_due: true,
-            plots: BTreeMap::new(),
+            tracked: BTreeMap::new(),
             project,
         };
-        work.project_contents = work.project_files().look(&mut work.look);
-        work.sow(&settings);
-        work.watch();
-        work.build();
-        work.serve()?;
-        work.watch();
+        worker.project_contents = worker.project_files().contents(&mut worker.hashes);
+        worker.update_functions(&settings);
+        worker.watch();
+        worker.build();
+        worker.serve()?;
+        worker.watch();
         let thread = std::thread::Builder::new().name("lunatic-dev".into());
         thread
-            .spawn(move || work.run(&changes))
+            .spawn(move || worker.run())
             .map_err(DevError::Thread)?;
         Ok(Dev {
             functions,
             server,
-            watch,
+            _stop: stop,
         })
     }
 
@@ -121,20 +121,14 @@ impl Dev {
         &self.functions
     }
 
-    /// Returns the gateways that run.
+    /// Returns the server of the gateways.
     pub fn server(&self) -> &Server {
         &self.server
     }
 
-    /// Stops: as [`Server::stop`].
+    /// Stops the gateways, as [`Server::stop`] does.
     pub fn stop(&self, within: Duration) -> bool {
         self.server.stop(within)
-    }
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        self.watch.end();
     }
 }
 
@@ -146,47 +140,47 @@ impl fmt::Debug for Dev {
     }
 }
 
-/// What a thread of its own does.
-struct Work {
+/// What the thread has that waits for changes.
+struct Worker {
     vm: Vm,
     functions: Functions,
     server: Arc<Server>,
-    watch: Arc<Watch>,
-    tell: Tell,
-    look: Look,
+    watch: Watch,
+    on_event: OnEvent,
+    hashes: FileHashes,
     file: PathBuf,
     project: Project,
-    /// What was in the project's files when they were read last.
+    /// The contents of the project's files when they were last read.
     project_contents: Contents,
-    /// What was told of a project file that is wrong.
-    wrong: Option<String>,
-    /// Those that run.
+    /// The fault of the project file that was last reported, until it is mended.
+    reported_fault: Option<String>,
+    /// The gateways that run.
     gateways: Vec<Gateway>,
-    /// Whether those that run are not those that should.
+    /// Set when the project's gateways may differ from those that run.
     are_gateways_due: bool,
-    plots: BTreeMap<Name, Plot>,
+    tracked: BTreeMap<Name, Tracked>,
 }
 
-/// A function that is worked on.
-struct Plot {
+/// A function and what was last built of it.
+struct Tracked {
     function: ProjectFunction,
     settings: Settings,
     sources: Sources,
-    /// What was in its sources when it was built last; `None` before.
+    /// The contents of its sources at the last build; `None` before the first.
     built_from: Option<Contents>,
-    /// The sources that changed while it was built last.
-    stirred: BTreeSet<PathBuf>,
-    /// That of what was built last.
+    /// The sources that changed during the last build.
+    changed_during_build: BTreeSet<PathBuf>,
+    /// The hash of the last build's artifact, if it succeeded.
     hash: Option<Hash>,
 }
 
-impl Work {
-    fn run(mut self, changes: &Changes) {
-        while changes.wait() {
-            self.project();
+impl Worker {
+    fn run(mut self) {
+        while self.watch.wait().is_some() {
+            self.read_project();
             self.build();
             if let Err(error) = self.serve() {
-                (self.tell)(DevEvent::Gateways(&error));
+                (self.on_event)(DevEvent::Gateways(&error));
             }
             self.watch();
         }
@@ -196,54 +190,54 @@ impl Work {
         Sources::of_files(self.project.files())
     }
 
-    /// Reads the project file again where that may say something else.
-    fn project(&mut self) {
-        let contents = self.project_files().look(&mut self.look);
-        // One that is wrong may become right by what it names.
-        if contents == self.project_contents && self.wrong.is_none() {
+    /// Reads the project file again if it may have changed its meaning.
+    fn read_project(&mut self) {
+        let contents = self.project_files().contents(&mut self.hashes);
+        // A faulty one may become valid without a change, for example when a file that it names appears.
+        if contents == self.project_contents && self.reported_fault.is_none() {
             return;
         }
         self.project_contents = contents;
         let read = Project::read(&self.file).and_then(|project| Ok((project.settings()?, project)));
         match read {
             Ok((settings, project)) => {
-                self.wrong = None;
+                self.reported_fault = None;
                 self.project = project;
-                self.project_contents = self.project_files().look(&mut self.look);
+                self.project_contents = self.project_files().contents(&mut self.hashes);
                 self.are_gateways_due = true;
-                self.sow(&settings);
+                self.update_functions(&settings);
             }
             Err(error) => {
                 let text = error.to_string();
-                if self.wrong.as_ref() != Some(&text) {
-                    (self.tell)(DevEvent::Project(&error));
-                    self.wrong = Some(text);
+                if self.reported_fault.as_ref() != Some(&text) {
+                    (self.on_event)(DevEvent::Project(&error));
+                    self.reported_fault = Some(text);
                 }
             }
         }
     }
 
-    /// Takes the functions over that the project has now. One that is built as before keeps what was built.
-    fn sow(&mut self, settings: &[Settings]) {
-        let mut before = std::mem::take(&mut self.plots);
+    /// Takes over the project's functions. One whose recipe and sources have not changed need not be built again.
+    fn update_functions(&mut self, settings: &[Settings]) {
+        let mut before = std::mem::take(&mut self.tracked);
         for (function, settings) in self.project.functions().iter().zip(settings) {
             let name = function.name().clone();
             let old = before.remove(&name).filter(|old| {
                 old.function.recipe() == function.recipe()
                     && old.function.sources() == function.sources()
             });
-            let plot = match old {
-                Some(old) => Plot {
+            let tracked = match old {
+                Some(old) => Tracked {
                     function: function.clone(),
                     settings: settings.clone(),
                     ..old
                 },
-                None => Plot {
+                None => Tracked {
                     function: function.clone(),
                     settings: settings.clone(),
-                    sources: sources::of(function, &[]),
+                    sources: Sources::new(function, &[]),
                     built_from: None,
-                    stirred: BTreeSet::new(),
+                    changed_during_build: BTreeSet::new(),
                     hash: None,
                 },
             };
@@ -257,42 +251,43 @@ impl Work {
                     (version.number() + 1, version.hash(), version.code().clone());
                 self.put(&name, number, hash, code, settings.clone());
             }
-            self.plots.insert(name, plot);
+            self.tracked.insert(name, tracked);
         }
     }
 
-    /// Builds the functions whose sources have another content than when they were built.
+    /// Builds the functions whose sources have changed since they were last built.
     fn build(&mut self) {
         let mut due = Vec::new();
         let mut before = Vec::new();
-        for plot in self.plots.values() {
-            let contents = plot.sources.look(&mut self.look);
-            if plot.built_from.as_ref() != Some(&contents) {
-                due.push(plot.function.clone());
+        for entry in self.tracked.values() {
+            let contents = entry.sources.contents(&mut self.hashes);
+            if entry.built_from.as_ref() != Some(&contents) {
+                due.push(entry.function.clone());
                 before.push(contents);
             }
         }
         if due.is_empty() {
             return;
         }
-        let tell = |name: &Name, event: BuildEvent<'_>| (self.tell)(DevEvent::Build(name, event));
-        let results = Builder::new(&self.vm, &self.project).build(&due, &tell);
+        let on_event =
+            |name: &Name, event: BuildEvent<'_>| (self.on_event)(DevEvent::Build(name, event));
+        let results = Builder::new(&self.vm, &self.project).build(&due, &on_event);
         for ((function, before), result) in due.iter().zip(before).zip(results) {
             let built = result.ok();
-            let plot = self
-                .plots
+            let entry = self
+                .tracked
                 .get_mut(function.name())
-                .expect("it was taken from there");
-            plot.harvest(before, built.as_ref(), &mut self.look);
+                .expect("the functions that are due are tracked");
+            entry.record_build(before, built.as_ref(), &mut self.hashes);
             if let Some(built) = built {
                 self.swap(&built);
             }
         }
     }
 
-    /// Has what was built serve, unless it is what serves.
+    /// Lets what was built serve, unless it already does.
     fn swap(&mut self, built: &Built) {
-        let settings = self.plots[built.name()].settings.clone();
+        let settings = self.tracked[built.name()].settings.clone();
         let current = self
             .functions
             .get(built.name().as_str())
@@ -319,14 +314,14 @@ impl Work {
                 let function = self
                     .functions
                     .get(name.as_str())
-                    .expect("only this thread takes functions away");
-                (self.tell)(DevEvent::Swapped(&function, &version));
+                    .expect("only this thread removes functions");
+                (self.on_event)(DevEvent::Swapped(&function, &version));
             }
-            Err(error) => (self.tell)(DevEvent::Settings(name, &error)),
+            Err(error) => (self.on_event)(DevEvent::Settings(name, &error)),
         }
     }
 
-    /// Has the gateways run that lead to functions which there are, and takes the functions away that are no more.
+    /// Runs the gateways whose functions exist, and removes the functions that the project no longer has.
     fn serve(&mut self) -> Result<(), StartError> {
         let missing = |gateway: &Gateway| {
             targets(gateway)
@@ -345,76 +340,76 @@ impl Work {
         self.are_gateways_due = false;
         for gateway in &waiting {
             if let Some(name) = missing(gateway) {
-                (self.tell)(DevEvent::Waiting(gateway, &name));
+                (self.on_event)(DevEvent::Waiting(gateway, &name));
             }
         }
         self.server.reload(&ready)?;
         self.gateways = ready;
         for function in self.functions.all() {
-            if !self.plots.contains_key(function.name()) {
+            if !self.tracked.contains_key(function.name()) {
                 self.functions.remove(function.name().as_str());
             }
         }
-        (self.tell)(DevEvent::Listening(
+        (self.on_event)(DevEvent::Listening(
             &self.server.listening(),
             &self.gateways,
         ));
         Ok(())
     }
 
-    /// Watches what there is now.
-    fn watch(&self) {
+    /// Watches the directories that there are now.
+    fn watch(&mut self) {
         let mut directories = self.project_files().directories();
-        for plot in self.plots.values() {
-            directories.extend(plot.sources.directories());
+        for entry in self.tracked.values() {
+            directories.extend(entry.sources.directories());
         }
         self.watch.set(directories);
     }
 }
 
-impl Plot {
-    /// Takes note of what was built, and from what.
-    fn harvest(&mut self, before: Contents, built: Option<&Built>, look: &mut Look) {
+impl Tracked {
+    /// Notes what was built, and from which contents.
+    fn record_build(&mut self, before: Contents, built: Option<&Built>, hashes: &mut FileHashes) {
         let last = self.built_from.take();
-        // What cargo tells of other packages are sources that were not looked at before.
+        // A build may report external sources, which were not looked at before.
         let known = self.sources.clone();
         if let Some(built) = built {
-            self.sources = sources::of(&self.function, built.elsewhere());
+            self.sources = Sources::new(&self.function, built.external_sources());
         }
-        let after = self.sources.look(look);
-        let of_known = if known == self.sources {
+        let after = self.sources.contents(hashes);
+        let after_known = if known == self.sources {
             after.clone()
         } else {
-            known.look(look)
+            known.contents(hashes)
         };
-        let stirred = differing(&before, &of_known);
+        let changed = differing(&before, &after_known);
         let hash = built.map(Built::hash);
-        // Where only that led to this build which had changed during the one before, and nothing came of it, then the build
-        // itself writes there: to build for it again would never end.
-        let is_own_doing =
-            last.is_some_and(|last| differing(&last, &before).is_subset(&self.stirred));
-        let is_settled = stirred.is_empty()
-            || (is_own_doing && hash == self.hash && stirred.is_subset(&self.stirred));
+        // If only files that changed during the last build led to this one, and it changed the same files and led to the same
+        // artifact, the build itself writes them. Building again would never end.
+        let is_own_doing = last
+            .is_some_and(|last| differing(&last, &before).is_subset(&self.changed_during_build));
+        let is_settled = changed.is_empty()
+            || (is_own_doing && hash == self.hash && changed.is_subset(&self.changed_during_build));
         self.built_from = Some(match is_settled {
             true => after,
-            // As it was before, so that what changed meanwhile is seen; what was not looked at before is taken as it is.
+            // The contents before the build, so that changes during it lead to another; new sources count as they are.
             false => {
-                let kept = before
-                    .into_iter()
-                    .filter(|(path, _)| after.contains_key(path) || !of_known.contains_key(path));
+                let kept = before.into_iter().filter(|(path, _)| {
+                    after.contains_key(path) || !after_known.contains_key(path)
+                });
                 let new = after
                     .iter()
-                    .filter(|(path, _)| !of_known.contains_key(*path));
+                    .filter(|(path, _)| !after_known.contains_key(*path));
                 new.map(|(path, hash)| (path.clone(), *hash))
                     .chain(kept)
                     .collect()
             }
         });
-        (self.stirred, self.hash) = (stirred, hash);
+        (self.changed_during_build, self.hash) = (changed, hash);
     }
 }
 
-/// Returns the files whose content is not the same in both.
+/// Returns the files whose contents differ.
 fn differing(one: &Contents, other: &Contents) -> BTreeSet<PathBuf> {
     let paths = one.keys().chain(other.keys());
     paths
@@ -423,7 +418,7 @@ fn differing(one: &Contents, other: &Contents) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Returns the functions that a gateway leads to.
+/// Returns the functions to which a gateway leads.
 fn targets(gateway: &Gateway) -> Vec<Name> {
     match &gateway.protocol {
         Protocol::Tcp(tcp) => vec![tcp.function.clone()],

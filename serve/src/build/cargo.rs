@@ -1,11 +1,13 @@
 //! Functions that cargo builds.
 
-use super::{BuildError, Cooked, output};
+use super::artifact::Artifact;
+use super::error::BuildError;
+use super::output;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What cargo says of something that it built, as far as it matters here.
+/// The parts of a message of cargo's that matter here.
 #[derive(Deserialize)]
 struct Message {
     reason: String,
@@ -22,14 +24,14 @@ struct Target {
     kind: Vec<String>,
 }
 
-/// Builds a package. Cargo, not this, knows what is up to date, and where it puts what it builds.
+/// Builds a package. Only cargo knows what is up to date and where it puts what it builds.
 pub(super) fn build(
     directory: &Path,
     target: &'static str,
     profile: &str,
     binary: Option<&str>,
     line: &(dyn Fn(&str) + Sync),
-) -> Result<Cooked, BuildError> {
+) -> Result<Artifact, BuildError> {
     let mut command = Command::new("cargo");
     command.args([
         "build",
@@ -49,7 +51,7 @@ pub(super) fn build(
     })?;
     let mut built: Vec<(String, PathBuf)> = Vec::new();
     let mut read = |line: &str| {
-        // What is no message is said by a build script.
+        // Anything but a message comes from a build script.
         let Ok(message) = serde_json::from_str::<Message>(line) else {
             return;
         };
@@ -68,22 +70,22 @@ pub(super) fn build(
             built.extend(wasm.map(|wasm| (target.name, wasm)));
         }
     };
-    let (status, said) = output::run(command, directory, line, Some(&mut read))?;
+    let (status, output) = output::run(command, directory, line, Some(&mut read))?;
     if !status.success() {
-        if said.contains(&format!("the `{target}` target may not be installed")) {
+        if output.contains(&format!("the `{target}` target may not be installed")) {
             return Err(BuildError::Target(target));
         }
         return Err(BuildError::Failed {
             program: "cargo build".into(),
             status,
-            output: said,
+            output,
         });
     }
     match &built[..] {
         [] => Err(BuildError::NoBinary(directory.to_path_buf())),
-        [(_, path)] => Ok(Cooked {
+        [(_, path)] => Ok(Artifact {
             path: path.clone(),
-            elsewhere: elsewhere(path, directory),
+            external_sources: external_sources(path, directory),
         }),
         several => Err(BuildError::Binaries(
             several
@@ -94,9 +96,9 @@ pub(super) fn build(
     }
 }
 
-/// Returns the files of other packages that something was built from, as the list beside it says. It is for those who wait
-/// for changes, so that where there is no list nothing is lost but that.
-fn elsewhere(wasm: &Path, directory: &Path) -> Vec<PathBuf> {
+/// Returns the sources outside the package, from the list that cargo writes beside the wasm. They are only watched for
+/// changes, so a missing list does no other harm.
+fn external_sources(wasm: &Path, directory: &Path) -> Vec<PathBuf> {
     let list = std::fs::read_to_string(wasm.with_extension("d")).unwrap_or_default();
     let directory = directory
         .canonicalize()
@@ -111,14 +113,14 @@ fn elsewhere(wasm: &Path, directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Splits a list of names, in which a blank that belongs to a name stands behind a backslash.
+/// Splits a list of names. A backslash precedes each space within a name.
 fn names(list: &str) -> Vec<String> {
     let mut names = vec![String::new()];
     let mut characters = list.chars();
     while let Some(character) = characters.next() {
         let last = names
             .last_mut()
-            .expect("there is one from the beginning on");
+            .expect("the list starts with one and only grows");
         match character {
             '\\' => last.extend(characters.next()),
             ' ' => names.push(String::new()),
@@ -134,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_with_blanks_are_one() {
+    fn an_escaped_space_does_not_end_a_name() {
         assert_eq!(
             names("/a/b.rs /c\\ d/e.rs  /f.rs"),
             ["/a/b.rs", "/c d/e.rs", "/f.rs"]

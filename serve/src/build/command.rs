@@ -1,31 +1,32 @@
 //! Functions that a command builds.
 
-use super::sources::{Look, Sources};
+use super::artifact::{self, Artifact};
+use super::error::BuildError;
+use super::output;
+use super::sources::{FileHashes, Sources};
 use super::store::Store;
-use super::{BuildError, Cooked, output};
 use crate::Name;
 use std::path::Path;
 use std::process::Command;
 
-/// Runs a command, unless what it would do is done: everything that it is built from has the content of the last time, and
-/// what it wrote is there.
+/// Runs a command, unless its sources have the same content as the last time and its output is still stored.
 pub(super) fn build(
     store: &Store,
     name: &Name,
     directory: &Path,
     command: &[String],
-    written: &Path,
+    output: &Path,
     sources: &Sources,
     line: &(dyn Fn(&str) + Sync),
-) -> Result<Cooked, BuildError> {
-    let of_inputs = || {
+) -> Result<Artifact, BuildError> {
+    let hash_inputs = || {
         let mut hasher = blake3::Hasher::new();
         for word in command {
             hasher
                 .update(&(word.len() as u64).to_le_bytes())
                 .update(word.as_bytes());
         }
-        for (path, hash) in sources.look(&mut Look::default()) {
+        for (path, hash) in sources.contents(&mut FileHashes::default()) {
             let path = path.as_os_str().as_encoded_bytes();
             hasher
                 .update(&(path.len() as u64).to_le_bytes())
@@ -34,14 +35,11 @@ pub(super) fn build(
         }
         hasher.finalize()
     };
-    if let Some(path) = store.built_from(name, &of_inputs()) {
-        return Ok(Cooked {
-            path,
-            elsewhere: Vec::new(),
-        });
+    if let Some(path) = store.built_from(name, &hash_inputs()) {
+        return Ok(Artifact::new(&path));
     }
     let program = Path::new(&command[0]);
-    // A path is one from where the command runs; a name is looked for as a shell does.
+    // A path is relative to the directory in which the command runs; a plain name is searched for in the PATH.
     let is_name = program.components().count() == 1 && !command[0].contains('/');
     let program = if is_name {
         program.to_path_buf()
@@ -58,13 +56,10 @@ pub(super) fn build(
             output: said,
         });
     }
-    let bytes = super::read(written)?;
-    // As they are now: a command that writes among its sources shall not run for ever.
-    store.remember(name, &of_inputs(), &bytes)?;
-    Ok(Cooked {
-        path: written.to_path_buf(),
-        elsewhere: Vec::new(),
-    })
+    let bytes = artifact::read(output)?;
+    // Hashed again, so that a command that writes among its sources does not run every time.
+    store.remember(name, &hash_inputs(), &bytes)?;
+    Ok(Artifact::new(output))
 }
 
 fn absolute(path: &Path) -> std::path::PathBuf {

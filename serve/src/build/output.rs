@@ -1,37 +1,38 @@
-//! Runs what builds, and keeps the end of what it says.
+//! Runs a program that builds, passes its output on by lines, and keeps the end of it.
 
-use super::BuildError;
+use super::error::BuildError;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
-/// So much of what a compiler says is kept, in bytes: the end.
+/// The most output that is kept, in bytes. What is kept is its end.
 const MAX_OUTPUT: usize = 256 << 10;
 
-/// So much of a line is told, in bytes.
+/// The longest line that is passed on whole, in bytes.
 const MAX_LINE: u64 = 4096;
 
-/// The end of what was said.
+/// The end of an output.
 #[derive(Debug, Default)]
 struct Tail(Vec<u8>);
 
 impl Tail {
     fn add(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
-        // In large steps, so that what is kept is moved seldom.
+        // In large steps, so that the bytes are rarely moved.
         if self.0.len() > 2 * MAX_OUTPUT {
             self.0.drain(..self.0.len() - MAX_OUTPUT);
         }
     }
 
     fn into_text(mut self) -> String {
-        let more = self.0.len().saturating_sub(MAX_OUTPUT);
-        self.0.drain(..more);
+        let excess = self.0.len().saturating_sub(MAX_OUTPUT);
+        self.0.drain(..excess);
         String::from_utf8_lossy(&self.0).into_owned()
     }
 }
 
-/// Runs a program to its end. Its standard output is given to `read`; without it, that is said like standard error.
+/// Runs a program to its end. Standard error goes to `line`, and so does standard output unless `read` takes it. Returns how
+/// the program ended and the end of what went to `line`.
 pub(super) fn run(
     mut command: Command,
     directory: &Path,
@@ -44,19 +45,19 @@ pub(super) fn run(
         directory: directory.to_path_buf(),
         error,
     };
-    let (said, says) = std::io::pipe().map_err(not_started)?;
+    let (reader, writer) = std::io::pipe().map_err(not_started)?;
     command.current_dir(directory).stdin(Stdio::null());
-    command.stderr(says.try_clone().map_err(not_started)?);
+    command.stderr(writer.try_clone().map_err(not_started)?);
     match read {
         Some(_) => {
-            // Kept open here, what is said would have no end.
-            drop(says);
+            // As long as this end is open, the reader sees no end of the output.
+            drop(writer);
             command.stdout(Stdio::piped())
         }
-        None => command.stdout(says),
+        None => command.stdout(writer),
     };
     let mut child = command.spawn().map_err(not_started)?;
-    // It holds the ends of the pipe on which the program writes: with them, that would have no end.
+    // It holds writing ends of the pipe too.
     drop(command);
     let stdout = child.stdout.take();
     let tail = std::thread::scope(|scope| {
@@ -67,18 +68,18 @@ pub(super) fn run(
                 }
             });
         }
-        listen(said, line)
+        collect(reader, line)
     });
     let status = child.wait().map_err(not_started)?;
     Ok((status, tail.into_text()))
 }
 
-/// Tells each line, until there is no more.
-fn listen(said: impl Read, line: &dyn Fn(&str)) -> Tail {
+/// Passes each line on, to the end of the output.
+fn collect(output: impl Read, line: &dyn Fn(&str)) -> Tail {
     let mut tail = Tail::default();
-    let mut said = BufReader::new(said);
+    let mut output = BufReader::new(output);
     let mut bytes = Vec::new();
-    while let Ok(1..) = said.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes) {
+    while let Ok(1..) = output.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes) {
         tail.add(&bytes);
         line(String::from_utf8_lossy(&bytes).trim_end());
         bytes.clear();
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_what_is_said_is_kept() {
+    fn the_end_of_an_output_is_kept() {
         let mut tail = Tail::default();
         for number in 0..200_000 {
             tail.add(format!("line {number}\n").as_bytes());

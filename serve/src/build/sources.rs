@@ -1,79 +1,75 @@
-//! What a function is built from: files, below directories too, and what each of them contains.
+//! The files that a function is built from, and a hash of the content of each.
 
 use crate::{ProjectFunction, Recipe};
 use blake3::Hash;
+use lunatic_watch::Fingerprint;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, Metadata};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-/// Directories in which there is what was made of sources.
-const MADE: [&str; 2] = ["target", "node_modules"];
+/// Directories that hold what was built or installed, not sources.
+const GENERATED: [&str; 2] = ["target", "node_modules"];
 
-/// So many files are looked at; a directory with more is more than a function's.
+/// The most files and directories that are visited. A directory that holds more is not one of a single function.
 const MAX_FILES: usize = 20_000;
 
 /// What a function is built from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sources {
-    /// Files, and directories with everything below them that is not hidden and not made by a build.
+    /// Files, and directories with everything below them that is neither hidden nor generated.
     roots: BTreeSet<PathBuf>,
-    /// What building it writes.
-    written: Option<PathBuf>,
+    /// The file that the build writes.
+    output: Option<PathBuf>,
 }
 
-/// What was in files when they were looked at. Those that look the same from outside are not read again.
+/// A cache of hashes: a file is read again only when its fingerprint has changed.
 #[derive(Debug, Default)]
-pub(crate) struct Look {
-    known: HashMap<PathBuf, (Outside, Hash)>,
+pub(crate) struct FileHashes {
+    known: HashMap<PathBuf, (Fingerprint, Hash)>,
 }
 
-/// What a file looks like from outside: where that is as it was, so is the content.
-#[derive(Debug, PartialEq, Eq)]
-struct Outside(u64, Option<SystemTime>, [i64; 4]);
-
-/// What each file contains.
+/// The hash of each file's content.
 pub(crate) type Contents = BTreeMap<PathBuf, Hash>;
 
-/// Returns what a function is built from, where `elsewhere` is what a build of it told.
-pub(crate) fn of(function: &ProjectFunction, elsewhere: &[PathBuf]) -> Sources {
-    let (root, written) = match function.recipe() {
-        Recipe::Cargo { directory, .. } => (directory, None),
-        Recipe::Command {
-            directory, output, ..
-        } => (directory, Some(output.clone())),
-        Recipe::Wasm(path) => (path, None),
-    };
-    let roots = [root]
-        .into_iter()
-        .chain(function.sources())
-        .chain(elsewhere)
-        .cloned()
-        .collect();
-    Sources { roots, written }
-}
-
 impl Sources {
-    /// Returns what some files contain.
+    /// Returns the sources of a function, with the external ones that a build of it reported.
+    pub(crate) fn new(function: &ProjectFunction, external: &[PathBuf]) -> Sources {
+        let (root, output) = match function.recipe() {
+            Recipe::Cargo { directory, .. } => (directory, None),
+            Recipe::Command {
+                directory, output, ..
+            } => (directory, Some(output.clone())),
+            Recipe::Wasm(path) => (path, None),
+        };
+        let roots = [root]
+            .into_iter()
+            .chain(function.sources())
+            .chain(external)
+            .cloned()
+            .collect();
+        Sources { roots, output }
+    }
+
+    /// Returns these files as sources.
     pub(crate) fn of_files(files: &[PathBuf]) -> Sources {
         Sources {
             roots: files.iter().cloned().collect(),
-            written: None,
+            output: None,
         }
     }
 
-    /// Returns what the files contain that are there. What cannot be read is as if it were not there.
-    pub(crate) fn look(&self, look: &mut Look) -> Contents {
+    /// Returns the contents of the files that exist. One that cannot be read counts as missing.
+    pub(crate) fn contents(&self, hashes: &mut FileHashes) -> Contents {
         let mut contents = Contents::new();
         self.walk(&mut |path, metadata| {
-            if let Some(hash) = look.hash(path, metadata) {
+            if let Some(hash) = hashes.get(path, metadata) {
                 contents.insert(path.to_path_buf(), hash);
             }
         });
         contents
     }
 
-    /// Returns the directories in which something changes when one of the files does.
+    /// Returns the directories to watch for changes of the files.
     pub(crate) fn directories(&self) -> BTreeSet<PathBuf> {
         let mut directories = BTreeSet::new();
         let mut add_parent = |path: &Path| {
@@ -85,7 +81,7 @@ impl Sources {
         };
         for root in &self.roots {
             add_parent(root);
-            // A change of what a link leads to shows where that lies.
+            // A change of a link's target is reported in the target's directory.
             if let Ok(target) = root.canonicalize() {
                 add_parent(&target);
             }
@@ -94,77 +90,60 @@ impl Sources {
         directories
     }
 
-    /// Visits all files, and returns the directories that it came through.
+    /// Visits all files and returns the directories below which they lie.
     fn walk(&self, visit: &mut dyn FnMut(&Path, &Metadata)) -> Vec<PathBuf> {
-        let mut room = MAX_FILES;
-        let mut seen = Vec::new();
-        let mut left: Vec<PathBuf> = Vec::new();
+        let mut remaining = MAX_FILES;
+        let mut visited = Vec::new();
+        let mut pending: Vec<PathBuf> = Vec::new();
         for root in &self.roots {
             match fs::metadata(root) {
-                Ok(metadata) if metadata.is_dir() => left.push(root.clone()),
+                Ok(metadata) if metadata.is_dir() => pending.push(root.clone()),
                 Ok(metadata) => visit(root, &metadata),
                 Err(_) => {}
             }
         }
-        while let Some(directory) = left.pop() {
+        while let Some(directory) = pending.pop() {
             let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
-            seen.push(directory);
+            visited.push(directory);
             for entry in entries {
                 let (name, path) = (entry.file_name(), entry.path());
                 let name = name.to_string_lossy();
-                let is_made = name.starts_with('.')
-                    || MADE.contains(&name.as_ref())
-                    || self.written.as_ref() == Some(&path);
-                // Links are not followed: they may lead in a circle.
+                let is_ignored = name.starts_with('.')
+                    || GENERATED.contains(&name.as_ref())
+                    || self.output.as_ref() == Some(&path);
+                // Links are not followed: they may form a cycle.
                 let Ok(metadata) = entry.metadata() else {
                     continue;
                 };
-                if is_made || room == 0 {
+                if is_ignored || remaining == 0 {
                     continue;
                 }
-                room -= 1;
+                remaining -= 1;
                 if metadata.is_dir() {
-                    left.push(path);
+                    pending.push(path);
                 } else if metadata.is_file() {
                     visit(&path, &metadata);
                 }
             }
         }
-        seen
+        visited
     }
 }
 
-impl Look {
-    fn hash(&mut self, path: &Path, metadata: &Metadata) -> Option<Hash> {
-        let outside = Outside(metadata.len(), metadata.modified().ok(), identity(metadata));
+impl FileHashes {
+    fn get(&mut self, path: &Path, metadata: &Metadata) -> Option<Hash> {
+        let fingerprint = Fingerprint::of(metadata);
         if let Some((known, hash)) = self.known.get(path)
-            && *known == outside
+            && *known == fingerprint
         {
             return Some(*hash);
         }
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(File::open(path).ok()?).ok()?;
         let hash = hasher.finalize();
-        self.known.insert(path.to_path_buf(), (outside, hash));
+        self.known.insert(path.to_path_buf(), (fingerprint, hash));
         Some(hash)
     }
-}
-
-/// Tells a file from another with the same size and date, where the system knows.
-#[cfg(unix)]
-fn identity(metadata: &Metadata) -> [i64; 4] {
-    use std::os::unix::fs::MetadataExt;
-    [
-        metadata.dev().cast_signed(),
-        metadata.ino().cast_signed(),
-        metadata.ctime(),
-        metadata.ctime_nsec(),
-    ]
-}
-
-#[cfg(not(unix))]
-fn identity(_: &Metadata) -> [i64; 4] {
-    [0; 4]
 }
 
 #[cfg(test)]
@@ -172,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_hidden_or_made_is_no_source() {
+    fn hidden_and_generated_files_are_no_sources() {
         let place = tempfile::TempDir::new().expect("there is room");
         let root = place.path();
         for (name, content) in [
@@ -182,16 +161,17 @@ mod tests {
             ("out.wasm", "d"),
         ] {
             let path = root.join(name);
-            fs::create_dir_all(path.parent().expect("it has one")).expect("there is room");
+            fs::create_dir_all(path.parent().expect("it lies below the root"))
+                .expect("there is room");
             fs::write(path, content).expect("there is room");
         }
         let roots = [root.to_path_buf()].into();
         let sources = Sources {
             roots,
-            written: Some(root.join("out.wasm")),
+            output: Some(root.join("out.wasm")),
         };
-        let mut look = Look::default();
-        let before = sources.look(&mut look);
+        let mut hashes = FileHashes::default();
+        let before = sources.contents(&mut hashes);
         assert_eq!(before.keys().collect::<Vec<_>>(), [&root.join("src/a.rs")]);
         let directories = sources.directories();
         assert!(
@@ -200,8 +180,8 @@ mod tests {
         );
 
         fs::write(root.join("target/x/b.rs"), "other").expect("there is room");
-        assert_eq!(sources.look(&mut look), before);
+        assert_eq!(sources.contents(&mut hashes), before);
         fs::write(root.join("src/a.rs"), "A").expect("there is room");
-        assert_ne!(sources.look(&mut look), before);
+        assert_ne!(sources.contents(&mut hashes), before);
     }
 }

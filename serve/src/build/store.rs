@@ -1,30 +1,30 @@
-//! Where what was built is kept: a directory beside the project file.
+//! Stores artifacts in a directory beside the project file.
 
-use super::BuildError;
+use super::error::BuildError;
 use crate::Name;
 use blake3::Hash;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The directory of what was built, and what each was built from.
+/// The directory of artifacts, with a note of what each command built its own from.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     directory: PathBuf,
 }
 
-/// So much of a hash stands in a file's name.
+/// How many digits of its hash an artifact's name has.
 const DIGITS: usize = 16;
 
 impl Store {
-    /// Returns that of a project.
+    /// Returns a project's store.
     pub(super) fn of(project: &Path) -> Store {
         Store {
             directory: project.join(".lunatic").join("build"),
         }
     }
 
-    /// Keeps what a function runs, in place of what it ran before, and returns the file.
+    /// Stores a function's artifact in place of the one before, and returns its path.
     pub(super) fn keep(
         &self,
         name: &Name,
@@ -47,42 +47,42 @@ impl Store {
         Ok(path)
     }
 
-    /// Returns what a command wrote when it was built from this, if that is the last that it was built from.
+    /// Returns the artifact that a command built last, if it built it from these inputs.
     pub(super) fn built_from(&self, name: &Name, inputs: &Hash) -> Option<PathBuf> {
-        let list = fs::read_to_string(self.list(name)).ok()?;
-        let (known, written) = list.split_once(' ')?;
-        let written = Hash::from_hex(written.trim_end()).ok()?;
-        let digits = &written.to_hex()[..DIGITS];
+        let note = fs::read_to_string(self.note(name)).ok()?;
+        let (known, output) = note.split_once(' ')?;
+        let output = Hash::from_hex(output.trim_end()).ok()?;
+        let digits = &output.to_hex()[..DIGITS];
         let kept =
             ["wasm", "wat"].map(|kind| self.directory.join(format!("{name}-{digits}.{kind}")));
         let kept = kept.into_iter().find(|path| path.is_file())?;
         let is_same = known == inputs.to_hex().as_str()
-            && fs::read(&kept).is_ok_and(|bytes| blake3::hash(&bytes) == written);
+            && fs::read(&kept).is_ok_and(|bytes| blake3::hash(&bytes) == output);
         is_same.then_some(kept)
     }
 
-    /// Takes note of what a command wrote, and of what it was built from.
+    /// Notes from which inputs a command built an artifact.
     pub(super) fn remember(
         &self,
         name: &Name,
         inputs: &Hash,
         bytes: &[u8],
     ) -> Result<(), BuildError> {
-        let list = format!("{} {}\n", inputs.to_hex(), blake3::hash(bytes).to_hex());
-        self.write(&self.list(name), list.as_bytes())
+        let note = format!("{} {}\n", inputs.to_hex(), blake3::hash(bytes).to_hex());
+        self.write(&self.note(name), note.as_bytes())
     }
 
-    fn list(&self, name: &Name) -> PathBuf {
+    fn note(&self, name: &Name) -> PathBuf {
         self.directory.join(format!("{name}.inputs"))
     }
 
-    /// Writes a file so that a reader finds the old one or the new one.
+    /// Replaces a file atomically.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
         let directory = path
             .parent()
-            .expect("it lies in the directory of what was built");
+            .expect("every file lies in the store's directory");
         let written = fs::create_dir_all(directory).and_then(|()| {
-            // None of it belongs into a repository.
+            // Keeps artifacts out of repositories.
             let ignored = self.directory.join(".gitignore");
             if !ignored.exists() {
                 fs::write(ignored, "*\n")?;
@@ -98,7 +98,7 @@ impl Store {
         })
     }
 
-    /// Removes what a function ran before. What cannot be removed is only in the way.
+    /// Removes a function's older artifacts. One that cannot be removed only takes up space.
     fn remove_others(&self, name: &Name, kept: &Path) {
         let own = format!("{}-", name.as_str().rsplit('/').next().unwrap_or_default());
         let is_old = |path: &Path| {
@@ -130,13 +130,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_there_before_is_removed_and_what_others_have_stays() {
+    fn an_artifact_replaces_only_those_of_its_own_function() {
         let place = tempfile::TempDir::new().expect("there is room");
         let store = Store::of(place.path());
         let keep = |name: &str, bytes: &[u8]| {
             store
                 .keep(
-                    &Name::new(name).expect("it is one"),
+                    &Name::new(name).expect("the names below are valid"),
                     &blake3::hash(bytes),
                     bytes,
                 )
