@@ -1,6 +1,7 @@
 //! Which hosts may be called: one rule, as a text.
 
 use http::uri::Scheme;
+#[cfg(test)]
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -291,6 +292,7 @@ impl fmt::Display for Destination {
     }
 }
 
+#[cfg(test)]
 impl JsonSchema for OutboundRule {
     fn schema_name() -> Cow<'static, str> {
         "OutboundRule".into()

@@ -1,17 +1,19 @@
-//! From what stands in files to a project: names lead somewhere, ports are taken once, and every function has what it needs.
+//! Turns project files into a project: resolves names, and checks that ports are used once and that every function has what it
+//! needs.
 
-use super::decode::{At, Report};
+use super::decode::{Report, Spanned};
 use super::embly::EmblyFile;
 use super::file::{
     DependencyEntry, EnvironmentEntry, File, FilesEntry, FunctionEntry, GatewayEntry, GatewayType,
     Language, LimitsEntry, NameOr, PolicyEntry, SecretEntry, ServiceEntry, Size, StaticFiles,
     StorageEntry, Target as BuildTarget, Time, TlsEntry,
 };
-use super::problem::{ProjectError, Source, Span, list, suggestion};
+use super::function::{ProjectFunction, Recipe, SecretUse};
+use super::paths::{self, FILE_NAMES, directory_of};
+use super::problem::{Problem, ProjectError, Source, Span, list, suggestion};
 use super::secret::{Origin, Secret};
 use super::service::{ProjectService, ProjectStorage, StorageOption};
 use super::tree::Node;
-use super::{Project, ProjectFunction, Recipe, SecretUse, directory_of};
 use crate::settings::Directory;
 use crate::{
     Gateway, HttpGateway, HttpLimits, Name, Policy, Protocol, Route, Settings, Target, TcpGateway,
@@ -28,13 +30,22 @@ use std::sync::Arc;
 /// The largest project file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
+/// A project without problems.
+#[derive(Debug)]
+pub(super) struct Checked {
+    /// The files of all projects that belong to it, its own first.
+    pub(super) files: Vec<PathBuf>,
+    pub(super) functions: Vec<ProjectFunction>,
+    pub(super) gateways: Vec<Gateway>,
+    pub(super) service: Option<ProjectService>,
+}
+
 /// Reads a project file and those of the projects that it depends on.
-pub(super) fn read(file: &Path) -> Result<Project, ProjectError> {
+pub(super) fn read(file: &Path) -> Result<Checked, ProjectError> {
     let mut projects = Projects::default();
     let (gateways, service) = projects.read(file, None)?;
     ProjectError::of(projects.problems)?;
-    Ok(Project {
-        file: file.to_path_buf(),
+    Ok(Checked {
         files: projects.files,
         functions: projects.functions,
         gateways,
@@ -42,30 +53,30 @@ pub(super) fn read(file: &Path) -> Result<Project, ProjectError> {
     })
 }
 
-/// What was read so far.
+/// What has been read so far.
 #[derive(Default)]
 struct Projects {
     files: Vec<PathBuf>,
     functions: Vec<ProjectFunction>,
-    problems: Vec<super::Problem>,
-    /// The projects on the way to the one that is being read: what each is called, and where it is.
-    way: Vec<(String, PathBuf)>,
-    /// Where the project is whose functions are called so.
+    problems: Vec<Problem>,
+    /// The projects that depend on the one that is being read: the name and the directory of each.
+    ancestors: Vec<(String, PathBuf)>,
+    /// The directory of the project that owns the functions `name/…`, by name.
     owners: BTreeMap<String, PathBuf>,
 }
 
-/// The sections of a file, whichever kind it is.
+/// The sections of a project file of either kind.
 struct Sections {
-    functions: Vec<(At<String>, FunctionEntry)>,
-    environments: Vec<(At<String>, EnvironmentEntry)>,
-    gateways: Vec<(At<String>, GatewayEntry)>,
-    dependencies: Vec<(At<String>, DependencyEntry)>,
+    functions: Vec<(Spanned<String>, FunctionEntry)>,
+    environments: Vec<(Spanned<String>, EnvironmentEntry)>,
+    gateways: Vec<(Spanned<String>, GatewayEntry)>,
+    dependencies: Vec<(Spanned<String>, DependencyEntry)>,
     service: Option<ServiceEntry>,
 }
 
 impl Projects {
-    /// Reads one project, and before it those that it depends on. What is wrong in it is kept for later; an error is what
-    /// leaves nothing to go on with.
+    /// Reads a project, and before it those that it depends on. Problems are collected; only a file that cannot be read is an
+    /// error.
     fn read(
         &mut self,
         path: &Path,
@@ -92,53 +103,54 @@ impl Projects {
                 return Ok((Vec::new(), None));
             }
         };
-        let called = owner.map_or_else(|| path.display().to_string(), str::to_string);
-        self.way.push((called, real(file.directory)));
+        let name = owner.map_or_else(|| path.display().to_string(), str::to_string);
+        self.ancestors.push((name, canonical(file.directory)));
         for (name, dependency) in &file.sections.dependencies {
-            self.depend(&file, name, dependency);
+            self.read_dependency(&file, name, dependency);
         }
-        self.way.pop();
+        self.ancestors.pop();
         self.functions.extend(file.functions());
-        // Those of a project that another depends on do not run.
-        let served = match owner {
+        // The gateways of a dependency do not run.
+        let ways_in = match owner {
             None => (file.gateways(&self.functions), file.service()),
             Some(_) => (Vec::new(), None),
         };
         self.problems.extend(report.into_problems());
-        Ok(served)
+        Ok(ways_in)
     }
 
     /// Reads a project that another depends on.
-    fn depend(&mut self, file: &FileCheck<'_>, name: &At<String>, dependency: &DependencyEntry) {
+    fn read_dependency(
+        &mut self,
+        file: &FileCheck<'_>,
+        name: &Spanned<String>,
+        dependency: &DependencyEntry,
+    ) {
         if let Err(error) = Name::new(&name.value) {
             file.report.problem(name.span, error.to_string(), None);
             return;
         }
-        let At { value: path, span } = &dependency.path;
+        let Spanned { value: path, span } = &dependency.path;
         let directory = file.directory.join(path);
-        let Some(found) = super::FILES
-            .iter()
-            .map(|name| directory.join(name))
-            .find(|file| file.is_file())
-        else {
+        let Some(found) = paths::file_in(&directory) else {
             let message = format!("there is no project in `{}`", directory.display());
             let help = format!(
                 "the directory of a dependency has a file {}",
-                list(&super::FILES).replace(" and ", " or ")
+                list(&FILE_NAMES).replace(" and ", " or ")
             );
             file.report.problem(*span, message, help);
             return;
         };
-        let place = real(&directory);
-        if let Some(first) = self.way.iter().position(|(_, known)| *known == place) {
-            let circle: Vec<&str> = self.way[first..]
+        let place = canonical(&directory);
+        if let Some(first) = self.ancestors.iter().position(|(_, known)| *known == place) {
+            let cycle: Vec<&str> = self.ancestors[first..]
                 .iter()
                 .map(|(name, _)| name.as_str())
                 .collect();
-            let first = circle.first().copied().unwrap_or_default();
+            let first = cycle.first().copied().unwrap_or_default();
             let message = format!(
-                "projects depend on each other in a circle: {} -> {first}",
-                circle.join(" -> ")
+                "projects depend on each other in a cycle: {} -> {first}",
+                cycle.join(" -> ")
             );
             file.report.problem(
                 name.span,
@@ -151,7 +163,7 @@ impl Projects {
             Some(known) if *known == place => return,
             Some(known) => {
                 let message = format!(
-                    "`{}` is another project elsewhere: `{}`",
+                    "another project is already called `{}`: `{}`",
                     name.value,
                     known.display()
                 );
@@ -170,7 +182,7 @@ impl Projects {
     }
 }
 
-/// Reads a file that is no larger than project files are.
+/// Reads a file, unless it is too large for a project file.
 fn text_of(path: &Path) -> Result<String, ProjectError> {
     let unreadable =
         |why: String| ProjectError::of_file(path, format!("this file cannot be read: {why}"), None);
@@ -185,14 +197,14 @@ fn text_of(path: &Path) -> Result<String, ProjectError> {
     String::from_utf8(text).map_err(|error| unreadable(format!("it is not UTF-8: {error}")))
 }
 
-/// Returns where a directory really is, so that two ways to it are told to be one.
-fn real(directory: &Path) -> PathBuf {
+/// Returns the canonical path of a directory, by which two paths to it are recognised as the same.
+fn canonical(directory: &Path) -> PathBuf {
     directory
         .canonicalize()
         .unwrap_or_else(|_| directory.to_path_buf())
 }
 
-/// Reads what a file says.
+/// Reads the sections of a file.
 fn sections(report: &Report, is_yaml: bool) -> Option<Sections> {
     let read = if is_yaml {
         Node::of_yaml(&report.source)
@@ -228,10 +240,10 @@ fn sections(report: &Report, is_yaml: bool) -> Option<Sections> {
     })
 }
 
-/// One file that is being checked.
+/// A file that is being checked.
 struct FileCheck<'f> {
     directory: &'f Path,
-    /// What the project is called where another depends on it.
+    /// The name of the project, if another depends on it.
     owner: Option<&'f str>,
     report: &'f Report,
     is_yaml: bool,
@@ -299,18 +311,18 @@ impl FileCheck<'_> {
         })
     }
 
-    /// Returns the environment that is meant.
+    /// Resolves a choice of an environment.
     fn environment(
         &self,
-        choice: Option<&At<NameOr<EnvironmentEntry>>>,
+        choice: Option<&Spanned<NameOr<EnvironmentEntry>>>,
     ) -> Option<Cow<'_, EnvironmentEntry>> {
         match choice {
             None => Some(Cow::Owned(EnvironmentEntry::default())),
-            Some(At {
+            Some(Spanned {
                 value: NameOr::Table(environment),
                 ..
             }) => Some(Cow::Owned(environment.clone())),
-            Some(At {
+            Some(Spanned {
                 value: NameOr::Name(name),
                 span,
             }) => {
@@ -329,18 +341,18 @@ impl FileCheck<'_> {
 
     /// Decides how a function is built.
     fn recipe(&self, place: Span, entry: &FunctionEntry) -> Option<Recipe> {
-        let at = |path: &At<PathBuf>| self.directory.join(&path.value);
+        let at = |path: &Spanned<PathBuf>| self.directory.join(&path.value);
         let refuse = |span: Span, message: &str, help: &str| {
             self.report.problem(span, message, Some(help.to_string()));
             None
         };
-        let cargos: [(&str, Option<Span>); 4] = [
+        let cargo_fields: [(&str, Option<Span>); 4] = [
             ("language", entry.language.as_ref().map(|at| at.span)),
             ("target", entry.target.as_ref().map(|at| at.span)),
             ("profile", entry.profile.as_ref().map(|at| at.span)),
             ("binary", entry.binary.as_ref().map(|at| at.span)),
         ];
-        let said_for_cargo = cargos
+        let cargo_field = cargo_fields
             .iter()
             .find_map(|(field, span)| span.map(|span| (*field, span)));
         if let Some(path) = &entry.path
@@ -357,7 +369,7 @@ impl FileCheck<'_> {
                 if let Some(span) = path
                     .as_ref()
                     .map(|path| path.span)
-                    .or(said_for_cargo.map(|(_, span)| span))
+                    .or(cargo_field.map(|(_, span)| span))
                 {
                     return refuse(
                         span,
@@ -368,7 +380,7 @@ impl FileCheck<'_> {
                 Some(Recipe::Wasm(at(wasm)))
             }
             (None, Some(command), path) => {
-                if let Some((field, span)) = said_for_cargo {
+                if let Some((field, span)) = cargo_field {
                     let message = format!(
                         "`{field}` is for functions that cargo builds, and this one has a `command`"
                     );
@@ -382,8 +394,8 @@ impl FileCheck<'_> {
                     );
                 }
                 let Some(output) = &entry.output else {
-                    let help = "`output = \"a.wasm\"` says which file, below the directory that it runs in";
-                    return refuse(command.span, "it is not said what the command writes", help);
+                    let help = "name the file, relative to the directory in which the command runs: `output = \"a.wasm\"`";
+                    return refuse(command.span, "the `output` of the command is missing", help);
                 };
                 let directory = path
                     .as_ref()
@@ -411,7 +423,7 @@ impl FileCheck<'_> {
                             "`{}` is no cargo package: it has no Cargo.toml",
                             directory.display()
                         ),
-                        "for another language say the `command` that builds it and its `output`",
+                        "for any other language give the `command` that builds it and its `output`",
                     );
                 }
                 let Language::Rust = entry
@@ -438,7 +450,7 @@ impl FileCheck<'_> {
             }
             (None, None, None) => {
                 let help = "give its `path` (a cargo package), its `wasm` file, or a `command` and its `output`";
-                refuse(place, "it is not said what the function runs", help)
+                refuse(place, "nothing says what the function runs", help)
             }
             (Some(wasm), Some(_), _) => refuse(
                 wasm.span,
@@ -499,7 +511,7 @@ impl FileCheck<'_> {
         }
     }
 
-    fn secret(&self, at: &At<SecretEntry>) -> Secret {
+    fn secret(&self, at: &Spanned<SecretEntry>) -> Secret {
         Secret {
             origin: match &at.value {
                 SecretEntry::Env(name) => Origin::Variable(name.clone()),
@@ -511,7 +523,7 @@ impl FileCheck<'_> {
     }
 
     fn secrets(&self, entry: &EnvironmentEntry) -> Vec<SecretUse> {
-        let secret = |variable: Option<&String>, at: &At<SecretEntry>| SecretUse {
+        let secret = |variable: Option<&String>, at: &Spanned<SecretEntry>| SecretUse {
             variable: variable.cloned(),
             secret: self.secret(at),
         };
@@ -535,7 +547,7 @@ impl FileCheck<'_> {
     /// Checks the name of an environment variable.
     fn variable(&self, name: &str, span: Span) {
         if name.is_empty() || name.contains(['=', '\0']) {
-            let message = format!("`{name}` is no name of an environment variable");
+            let message = format!("`{name}` is not a name of an environment variable");
             self.report.problem(
                 span,
                 message,
@@ -564,13 +576,13 @@ impl FileCheck<'_> {
             );
             if let Some((other, _)) = taken.iter().find(|(_, other)| collide(*other, address)) {
                 let message = format!(
-                    "port {} is the one of the gateway `{other}` already",
+                    "port {} is already used by the gateway `{other}`",
                     address.port()
                 );
                 self.report.problem(
                     entry.port.span,
                     message,
-                    "choose another; 0 is any that is free".to_string(),
+                    "choose another; 0 stands for any free port".to_string(),
                 );
             }
             taken.push((&name.value, address));
@@ -601,7 +613,7 @@ impl FileCheck<'_> {
         }
         let mut routes = Vec::new();
         if let Some(function) = &entry.function {
-            let target = Target::Function(self.known(function, functions)?);
+            let target = Target::Function(self.resolve(function, functions)?);
             routes.push(Route {
                 path: "/".into(),
                 target,
@@ -641,7 +653,7 @@ impl FileCheck<'_> {
                 .as_ref()
                 .map_or(default.head_time, |at| at.value.0),
             head_size: match &limits.head_size {
-                Some(At {
+                Some(Spanned {
                     value: Size(bytes), ..
                 }) => usize::try_from(*bytes).unwrap_or(usize::MAX),
                 None => default.head_size,
@@ -659,7 +671,7 @@ impl FileCheck<'_> {
         })
     }
 
-    fn tls(&self, At { value: tls, span }: &At<TlsEntry>) -> TlsFiles {
+    fn tls(&self, Spanned { value: tls, span }: &Spanned<TlsEntry>) -> TlsFiles {
         let [certificates, key] =
             [&tls.certificates, &tls.key].map(|path| self.directory.join(path));
         for file in [&certificates, &key] {
@@ -678,10 +690,10 @@ impl FileCheck<'_> {
     fn service(&self) -> Option<ProjectService> {
         let entry = self.sections.service.as_ref()?;
         let environment = self.environment(entry.environment.as_ref())?;
-        let option = |(name, at): (&String, &At<NameOr<SecretEntry>>)| {
+        let option = |(name, at): (&String, &Spanned<NameOr<SecretEntry>>)| {
             let option = match &at.value {
                 NameOr::Name(text) => StorageOption::Text(text.clone()),
-                NameOr::Table(secret) => StorageOption::Secret(self.secret(&At {
+                NameOr::Table(secret) => StorageOption::Secret(self.secret(&Spanned {
                     value: secret.clone(),
                     span: at.span,
                 })),
@@ -710,8 +722,8 @@ impl FileCheck<'_> {
 
     fn route(
         &self,
-        path: &At<String>,
-        route: &At<NameOr<StaticFiles>>,
+        path: &Spanned<String>,
+        route: &Spanned<NameOr<StaticFiles>>,
         functions: &[ProjectFunction],
     ) -> Option<Target> {
         let wrong = match path.value.as_str() {
@@ -730,22 +742,22 @@ impl FileCheck<'_> {
             path if path.contains(['?', '#', '*', '{', '%'])
                 || path.contains(char::is_whitespace) =>
             {
-                Some("is plain text, without patterns, escapes and blanks")
+                Some("is plain text, without patterns, escapes or spaces")
             }
             _ => None,
         };
         if let Some(wrong) = wrong {
             self.report.problem(
                 path.span,
-                format!("`{}` is no route", path.value),
+                format!("`{}` is not a route", path.value),
                 format!("a route {wrong}"),
             );
             return None;
         }
         match &route.value {
             NameOr::Name(name) => self
-                .known(
-                    &At {
+                .resolve(
+                    &Spanned {
                         value: name.clone(),
                         span: route.span,
                     },
@@ -781,14 +793,14 @@ impl FileCheck<'_> {
             fields,
             ..
         } = &entry.limits;
-        let foreign = [
+        let http_fields = [
             ("requests", requests.as_ref().map(|at| at.span)),
             ("head-time", head_time.as_ref().map(|at| at.span)),
             ("head-size", head_size.as_ref().map(|at| at.span)),
             ("fields", fields.as_ref().map(|at| at.span)),
             ("tls", entry.tls.as_ref().map(|at| at.span)),
         ];
-        for (field, span) in foreign {
+        for (field, span) in http_fields {
             if let Some(span) = span {
                 let message = format!("`{field}` is for gateways of type `http`");
                 self.report
@@ -796,8 +808,9 @@ impl FileCheck<'_> {
             }
         }
         if let Some((path, _)) = entry.routes.entries(self.report).first() {
-            let help = "a gateway of type `tcp` has a `function` alone".to_string();
-            self.report.problem(path.span, "bytes have no routes", help);
+            let help = "a gateway of type `tcp` has only a `function`".to_string();
+            self.report
+                .problem(path.span, "`routes` are for gateways of type `http`", help);
         }
         let Some(function) = &entry.function else {
             let help = "say which `function` gets its connections".to_string();
@@ -806,7 +819,7 @@ impl FileCheck<'_> {
             return None;
         };
         Some(TcpGateway {
-            function: self.known(function, functions)?,
+            function: self.resolve(function, functions)?,
             connections: entry
                 .limits
                 .connections
@@ -819,8 +832,8 @@ impl FileCheck<'_> {
         })
     }
 
-    /// Finds the function that a gateway names. Those that are wrong themselves are known too: one error suffices.
-    fn known(&self, written: &At<String>, functions: &[ProjectFunction]) -> Option<Name> {
+    /// Resolves the name of a function. One that has a problem of its own is not reported again.
+    fn resolve(&self, written: &Spanned<String>, functions: &[ProjectFunction]) -> Option<Name> {
         if let Some(function) = functions
             .iter()
             .find(|function| function.name.as_str() == written.value)
@@ -849,7 +862,7 @@ impl FileCheck<'_> {
     }
 }
 
-/// Whether two addresses cannot be listened at at the same time.
+/// Returns whether two addresses cannot be listened on at the same time.
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let everywhere = |address: SocketAddr| address.ip().is_unspecified();
     let same_ip = one.ip() == other.ip() || everywhere(one) || everywhere(other);

@@ -1,46 +1,43 @@
-//! From what a file says to what it means, by serde. Unlike a format's own deserializer it goes on where it can, so that a
-//! user is told of everything at once.
+//! A serde deserializer for the tree of a file. Unlike a format's own it goes on after an error where it can, so that all problems
+//! are reported at once.
 
 use super::problem::{Problem, Source, Span, list, suggestion};
-use super::tree::{Entry, Node, Value};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use super::tree::{Member, Node, Value};
 use serde::de::value::StrDeserializer;
 use serde::de::{
     self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 use serde::{Deserialize, forward_to_deserialize_any};
-use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// Collects what is wrong with one file.
+/// Collects the problems of a file.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) source: Arc<Source>,
     problems: RefCell<Vec<Problem>>,
-    /// What sections will be read from.
+    /// The nodes of the sections, which are read later.
     sections: RefCell<Vec<Node>>,
 }
 
-/// A value and where it stands.
+/// A value and its place in the file.
 #[derive(Clone, Debug)]
-pub(super) struct At<T> {
+pub(super) struct Spanned<T> {
     pub(super) value: T,
     pub(super) span: Span,
 }
 
-/// Several things of one kind, each read by itself: what is wrong with one does not hide what is wrong with another.
+/// A table or list whose items are read one by one, so that a problem of one does not hide those of others.
 #[derive(Debug)]
 pub(super) struct Section<T> {
-    /// Which of the report's; `None` where the file has no such section.
-    number: Option<usize>,
+    /// Its index in the report; `None` if the file has no such section.
+    index: Option<usize>,
     kind: PhantomData<fn() -> T>,
 }
 
-/// Why a value is not what it should be.
+/// Why a value is invalid.
 #[derive(Debug)]
 pub(super) struct Fault {
     span: Option<Span>,
@@ -57,7 +54,7 @@ impl Report {
         }
     }
 
-    /// Something is wrong there.
+    /// Adds a problem.
     pub(super) fn problem(
         &self,
         span: Span,
@@ -80,7 +77,7 @@ impl Report {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Returns what a value means; `None` where it makes no sense, which is reported.
+    /// Decodes a value. Reports a problem and returns `None` if it is invalid.
     pub(super) fn decode<T: de::DeserializeOwned>(&self, node: &Node, place: Span) -> Option<T> {
         let decoded = T::deserialize(Decoder { node, report: self });
         decoded
@@ -96,8 +93,8 @@ impl Report {
 }
 
 impl<T: de::DeserializeOwned> Section<T> {
-    /// Reads a table of named things, in the order of the file.
-    pub(super) fn entries(&self, report: &Report) -> Vec<(At<String>, T)> {
+    /// Reads a table of named items, in the order of the file.
+    pub(super) fn entries(&self, report: &Report) -> Vec<(Spanned<String>, T)> {
         let Some(node) = self.node(report) else {
             return Vec::new();
         };
@@ -109,15 +106,15 @@ impl<T: de::DeserializeOwned> Section<T> {
             );
             return Vec::new();
         };
-        let read = |Entry { key, span, node }: Entry| {
+        let read = |Member { key, span, node }: Member| {
             let value = report.decode(&node, span)?;
-            Some((At { value: key, span }, value))
+            Some((Spanned { value: key, span }, value))
         };
         entries.into_iter().filter_map(read).collect()
     }
 
-    /// Reads a list of things.
-    pub(super) fn items(&self, report: &Report) -> Vec<At<T>> {
+    /// Reads a list of items.
+    pub(super) fn items(&self, report: &Report) -> Vec<Spanned<T>> {
         let Some(node) = self.node(report) else {
             return Vec::new();
         };
@@ -130,7 +127,7 @@ impl<T: de::DeserializeOwned> Section<T> {
             return Vec::new();
         };
         let read = |node: Node| {
-            Some(At {
+            Some(Spanned {
                 value: report.decode(&node, node.span)?,
                 span: node.span,
             })
@@ -139,21 +136,21 @@ impl<T: de::DeserializeOwned> Section<T> {
     }
 
     fn node(&self, report: &Report) -> Option<Node> {
-        Some(report.sections.borrow()[self.number?].clone())
+        Some(report.sections.borrow()[self.index?].clone())
     }
 }
 
 impl<T> Default for Section<T> {
     fn default() -> Section<T> {
         Section {
-            number: None,
+            index: None,
             kind: PhantomData,
         }
     }
 }
 
 impl Fault {
-    /// Says where, unless that is known more exactly.
+    /// Sets the place, unless a more exact one is known.
     fn at(mut self, span: Span) -> Fault {
         self.span.get_or_insert(span);
         self
@@ -169,7 +166,7 @@ impl Fault {
 }
 
 impl de::Error for Fault {
-    /// What stands on a second line is the remedy.
+    /// A second line of the message is the remedy.
     fn custom<T: fmt::Display>(message: T) -> Fault {
         let message = message.to_string();
         match message.split_once('\n') {
@@ -216,7 +213,7 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Says what was found, in the words of those who write such files.
+/// Describes what was found, in the words of the file's author.
 fn described(found: de::Unexpected<'_>) -> String {
     match found {
         de::Unexpected::Str(text) => format!("`{text}`"),
@@ -245,15 +242,15 @@ impl fmt::Display for Value {
     }
 }
 
-/// Reads one value.
+/// Decodes one value.
 #[derive(Clone, Copy)]
 struct Decoder<'t> {
     node: &'t Node,
     report: &'t Report,
 }
 
-/// The names under which [`At`] and [`Section`] ask for more than a value.
-const AT: &str = "$lunatic::At";
+/// The struct names by which [`Spanned`] and [`Section`] ask for more than a value.
+const SPANNED: &str = "$lunatic::Spanned";
 const SECTION: &str = "$lunatic::Section";
 
 impl<'de> Deserializer<'de> for Decoder<'_> {
@@ -275,7 +272,7 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
                 items: items.iter(),
                 report,
             }),
-            Value::Table(entries) => visitor.visit_map(Entries {
+            Value::Table(entries) => visitor.visit_map(Members {
                 entries: entries.iter(),
                 value: None,
                 fields: None,
@@ -308,7 +305,7 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
     ) -> Result<V::Value, Fault> {
         let Decoder { node, report } = self;
         match &node.value {
-            _ if name == AT => visitor.visit_seq(Located {
+            _ if name == SPANNED => visitor.visit_seq(SpannedParts {
                 node,
                 report,
                 step: 0,
@@ -319,8 +316,8 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
                 visitor.visit_u64(sections.len() as u64 - 1)
             }
             Value::Table(entries) => {
-                // Not the fault of the table as a whole that a field is missing: who asked for it knows its name.
-                visitor.visit_map(Entries {
+                // A missing field gets the place of the table's name, so its error must not get that of the whole table.
+                visitor.visit_map(Members {
                     entries: entries.iter(),
                     value: None,
                     fields: Some(fields),
@@ -339,13 +336,13 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
     ) -> Result<V::Value, Fault> {
         let node = self.node;
         let chosen = match &node.value {
-            Value::Text(name) => Chosen {
+            Value::Text(name) => Variant {
                 name,
                 span: node.span,
                 content: None,
                 report: self.report,
             },
-            Value::Table(entries) if let [entry] = &entries[..] => Chosen {
+            Value::Table(entries) if let [entry] = &entries[..] => Variant {
                 name: &entry.key,
                 span: entry.span,
                 content: Some(&entry.node),
@@ -391,16 +388,16 @@ impl<'de> SeqAccess<'de> for Items<'_> {
     }
 }
 
-struct Entries<'t> {
-    entries: std::slice::Iter<'t, Entry>,
-    /// That of the key which was read last.
+struct Members<'t> {
+    entries: std::slice::Iter<'t, Member>,
+    /// The value of the key that was read last.
     value: Option<&'t Node>,
-    /// The keys that there can be; others are reported and passed over.
+    /// The keys that may occur. Others are reported and skipped.
     fields: Option<&'static [&'static str]>,
     report: &'t Report,
 }
 
-impl<'de> MapAccess<'de> for Entries<'_> {
+impl<'de> MapAccess<'de> for Members<'_> {
     type Error = Fault;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
@@ -429,7 +426,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         let node = self
             .value
             .take()
-            .expect("a value is asked for once, behind its key");
+            .expect("serde asks for a value once, after its key");
         seed.deserialize(Decoder {
             node,
             report: self.report,
@@ -438,21 +435,22 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     }
 }
 
-struct Chosen<'t> {
+/// A variant of an enum: its name, and its content if it has any.
+struct Variant<'t> {
     name: &'t str,
     span: Span,
     content: Option<&'t Node>,
     report: &'t Report,
 }
 
-impl<'de, 't> EnumAccess<'de> for Chosen<'t> {
+impl<'de, 't> EnumAccess<'de> for Variant<'t> {
     type Error = Fault;
-    type Variant = Chosen<'t>;
+    type Variant = Variant<'t>;
 
     fn variant_seed<V: DeserializeSeed<'de>>(
         self,
         seed: V,
-    ) -> Result<(V::Value, Chosen<'t>), Fault> {
+    ) -> Result<(V::Value, Variant<'t>), Fault> {
         let name = StrDeserializer::<Fault>::new(self.name);
         let variant = seed
             .deserialize(name)
@@ -461,7 +459,7 @@ impl<'de, 't> EnumAccess<'de> for Chosen<'t> {
     }
 }
 
-impl<'de> VariantAccess<'de> for Chosen<'_> {
+impl<'de> VariantAccess<'de> for Variant<'_> {
     type Error = Fault;
 
     fn unit_variant(self) -> Result<(), Fault> {
@@ -500,23 +498,23 @@ impl<'de> VariantAccess<'de> for Chosen<'_> {
     }
 }
 
-/// Gives where a value stands, and the value.
-struct Located<'t> {
+/// The parts of a [`Spanned`]: start, end and value.
+struct SpannedParts<'t> {
     node: &'t Node,
     report: &'t Report,
     step: u8,
 }
 
-impl<'de> SeqAccess<'de> for Located<'_> {
+impl<'de> SeqAccess<'de> for SpannedParts<'_> {
     type Error = Fault;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Fault> {
-        let Located { node, report, step } = *self;
+        let SpannedParts { node, report, step } = *self;
         self.step += 1;
-        let number = |number: usize| de::value::UsizeDeserializer::<Fault>::new(number);
+        let number = de::value::UsizeDeserializer::<Fault>::new;
         match step {
             0 => seed.deserialize(number(node.span.start)),
             1 => seed.deserialize(number(node.span.end)),
@@ -528,82 +526,53 @@ impl<'de> SeqAccess<'de> for Located<'_> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<At<T>, D::Error> {
-        struct OfAt<T>(PhantomData<T>);
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Spanned<T>, D::Error> {
+        struct SpannedVisitor<T>(PhantomData<T>);
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for OfAt<T> {
-            type Value = At<T>;
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for SpannedVisitor<T> {
+            type Value = Spanned<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value and where it stands")
+                f.write_str("a value and its place")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<At<T>, A::Error> {
-                let missing = || <A::Error as de::Error>::custom("a value needs a place");
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Spanned<T>, A::Error> {
+                let missing = || <A::Error as de::Error>::custom("a value has a place");
                 let start = parts.next_element()?.ok_or_else(missing)?;
                 let end = parts.next_element()?.ok_or_else(missing)?;
                 let value = parts.next_element()?.ok_or_else(missing)?;
-                Ok(At {
+                Ok(Spanned {
                     value,
                     span: Span { start, end },
                 })
             }
         }
 
-        deserializer.deserialize_struct(AT, &[], OfAt(PhantomData))
+        deserializer.deserialize_struct(SPANNED, &[], SpannedVisitor(PhantomData))
     }
 }
 
 impl<'de, T> Deserialize<'de> for Section<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Section<T>, D::Error> {
-        struct OfSection;
+        struct SectionVisitor;
 
-        impl Visitor<'_> for OfSection {
+        impl Visitor<'_> for SectionVisitor {
             type Value = usize;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the number of a section")
+                f.write_str("the index of a section")
             }
 
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<usize, E> {
-                usize::try_from(number).map_err(E::custom)
+            fn visit_u64<E: de::Error>(self, index: u64) -> Result<usize, E> {
+                usize::try_from(index).map_err(E::custom)
             }
         }
 
-        let number = deserializer.deserialize_struct(SECTION, &[], OfSection)?;
+        let index = deserializer.deserialize_struct(SECTION, &[], SectionVisitor)?;
         Ok(Section {
-            number: Some(number),
+            index: Some(index),
             kind: PhantomData,
         })
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for At<T> {
-    fn schema_name() -> Cow<'static, str> {
-        T::schema_name()
-    }
-
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
-    }
-}
-
-/// In `lunatic.toml` sections are tables by name.
-impl<T: JsonSchema> JsonSchema for Section<T> {
-    fn schema_name() -> Cow<'static, str> {
-        BTreeMap::<String, T>::schema_name()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        BTreeMap::<String, T>::json_schema(generator)
     }
 }

@@ -1,6 +1,6 @@
-//! `embly-project.yml`, as Embly reads it: functions and gateways, nothing else.
+//! `embly-project.yml`, as Embly reads it: functions and gateways only.
 
-use super::decode::{At, Report, Section};
+use super::decode::{Report, Section, Spanned};
 use super::file::{FunctionEntry, GatewayEntry, GatewayType, Language, LimitsEntry, PolicyEntry};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -21,12 +21,12 @@ pub(super) struct EmblyFile {
     expecting = "a function: a table with `name`, `path` and `language`"
 )]
 struct EmblyFunction {
-    name: At<String>,
-    /// Below the context.
-    path: At<PathBuf>,
-    language: At<Language>,
-    /// The directory of everything that it is built from.
-    context: Option<At<PathBuf>>,
+    name: Spanned<String>,
+    /// Relative to the context.
+    path: Spanned<PathBuf>,
+    language: Spanned<Language>,
+    /// The directory of all its sources.
+    context: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -35,19 +35,19 @@ struct EmblyFunction {
     expecting = "a gateway: a table with `name`, `type`, `port` and `function`"
 )]
 struct EmblyGateway {
-    name: At<String>,
+    name: Spanned<String>,
     #[serde(rename = "type")]
     kind: GatewayType,
-    port: At<u16>,
-    function: At<String>,
+    port: Spanned<u16>,
+    function: Spanned<String>,
 }
 
 impl EmblyFile {
-    /// Returns the functions, as they would stand in `lunatic.toml`.
-    pub(super) fn functions(&self, report: &Report) -> Vec<(At<String>, FunctionEntry)> {
-        let entry = |At {
+    /// Returns the functions as entries of `lunatic.toml`.
+    pub(super) fn functions(&self, report: &Report) -> Vec<(Spanned<String>, FunctionEntry)> {
+        let entry = |Spanned {
                          value: function, ..
-                     }: At<EmblyFunction>| {
+                     }: Spanned<EmblyFunction>| {
             let mut path = function.path;
             let mut sources = Vec::new();
             if let Some(context) = function.context {
@@ -76,9 +76,9 @@ impl EmblyFile {
             .collect()
     }
 
-    /// Returns the gateways, as they would stand in `lunatic.toml`.
-    pub(super) fn gateways(&self, report: &Report) -> Vec<(At<String>, GatewayEntry)> {
-        let entry = |At { value: gateway, .. }: At<EmblyGateway>| {
+    /// Returns the gateways as entries of `lunatic.toml`.
+    pub(super) fn gateways(&self, report: &Report) -> Vec<(Spanned<String>, GatewayEntry)> {
+        let entry = |Spanned { value: gateway, .. }: Spanned<EmblyGateway>| {
             let entry = GatewayEntry {
                 kind: gateway.kind,
                 address: None,

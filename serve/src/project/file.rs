@@ -1,12 +1,12 @@
-//! What can stand in `lunatic.toml`. The schema for editors is made from these types.
+//! The contents of `lunatic.toml`. The schema for editors is generated from these types.
 
-use super::decode::{At, Section};
+use super::decode::{Section, Spanned};
 use crate::{OutboundRule, quantity};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+#[cfg(test)]
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,27 +16,29 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// A project of functions and the gateways that lead to them.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename = "Project", rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct File {
     /// The functions, by name: `[a-z0-9][a-z0-9-]{0,62}`.
     #[serde(default)]
     pub(super) functions: Section<FunctionEntry>,
-    /// Descriptions of what functions may use, by name.
+    /// What functions may use, by name.
     #[serde(default)]
     pub(super) environments: Section<EnvironmentEntry>,
-    /// What listens, by name.
+    /// What listens for requests, by name.
     #[serde(default)]
     pub(super) gateways: Section<GatewayEntry>,
-    /// Other projects, by the name that stands before the `/` of their functions here.
+    /// Other projects, by name. Their functions are called `name/function` here.
     #[serde(default)]
     pub(super) dependencies: Section<DependencyEntry>,
-    /// With it, functions can be deployed over HTTP and are invoked by name.
+    /// Lets functions be deployed over HTTP and invoked by name.
     pub(super) service: Option<ServiceEntry>,
 }
 
-/// A function: a cargo package (`path`), a file (`wasm`), or what a `command` builds.
-#[derive(Debug, Deserialize, JsonSchema)]
+/// A function: a cargo package (`path`), a file (`wasm`), or the output of a `command`.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(
     rename = "Function",
     rename_all = "kebab-case",
@@ -44,67 +46,70 @@ pub(super) struct File {
     expecting = "a table"
 )]
 pub(super) struct FunctionEntry {
-    /// The directory of its cargo package, or the one that the command runs in.
-    pub(super) path: Option<At<PathBuf>>,
-    /// The language that it is written in, where it is built without a command.
-    pub(super) language: Option<At<Language>>,
-    /// What cargo builds for: `wasm32-wasip1` for functions that read and write bytes and for programs, `wasm32-wasip2` for
+    /// The directory of its cargo package, or the one in which the command runs.
+    pub(super) path: Option<Spanned<PathBuf>>,
+    /// The language that it is written in, if it is built without a command.
+    pub(super) language: Option<Spanned<Language>>,
+    /// The target that cargo builds for: `wasm32-wasip1` for functions that read and write bytes and for programs, `wasm32-wasip2` for
     /// components that handle HTTP requests.
-    pub(super) target: Option<At<Target>>,
+    pub(super) target: Option<Spanned<Target>>,
     /// The profile that cargo builds with.
-    pub(super) profile: Option<At<String>>,
-    /// The package's binary, where it has several.
-    pub(super) binary: Option<At<String>>,
-    /// A file that is built already, as wasm or wat.
-    pub(super) wasm: Option<At<PathBuf>>,
-    /// A program and its arguments that builds it. No shell reads them.
-    pub(super) command: Option<At<Vec<String>>>,
-    /// What the command writes, below its directory.
-    pub(super) output: Option<At<PathBuf>>,
-    /// More files and directories that it is built from: it is built again when they change.
+    pub(super) profile: Option<Spanned<String>>,
+    /// The package's binary, if it has several.
+    pub(super) binary: Option<Spanned<String>>,
+    /// A file that exists already, as wasm or wat.
+    pub(super) wasm: Option<Spanned<PathBuf>>,
+    /// The program that builds it, and its arguments. They are not passed through a shell.
+    pub(super) command: Option<Spanned<Vec<String>>>,
+    /// The file that the command writes, relative to its directory.
+    pub(super) output: Option<Spanned<PathBuf>>,
+    /// More files and directories that it is built from. It is built again when they change.
     #[serde(default)]
-    pub(super) sources: Vec<At<PathBuf>>,
-    /// What it may use: the name of an environment, or an environment of its own.
-    pub(super) environment: Option<At<NameOr<EnvironmentEntry>>>,
+    pub(super) sources: Vec<Spanned<PathBuf>>,
+    /// What it may use: an environment, or the name of one.
+    pub(super) environment: Option<Spanned<NameOr<EnvironmentEntry>>>,
     /// How its instances serve requests.
     #[serde(default)]
     pub(super) policy: PolicyEntry,
 }
 
-/// A language that is built without a command.
-#[derive(Clone, Copy, Debug, JsonSchema)]
-#[schemars(rename_all = "lowercase")]
+/// A language that needs no command.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, schemars(rename_all = "lowercase"))]
 pub(super) enum Language {
-    /// By cargo.
+    /// Built by cargo.
     Rust,
 }
 
-/// What cargo builds for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+/// A target of cargo's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 pub(super) enum Target {
-    /// Modules.
+    /// For modules.
     #[default]
     #[serde(rename = "wasm32-wasip1")]
     Wasip1,
-    /// Components.
+    /// For components.
     #[serde(rename = "wasm32-wasip2")]
     Wasip2,
 }
 
 /// How instances serve requests.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename = "Policy", rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) enum PolicyEntry {
     /// Each request has an instance of its own.
     #[default]
     Fresh,
-    /// One instance serves one request after the other, and what it keeps in its memory stays.
+    /// One instance serves one request after another and keeps its memory between them.
     Single,
-    /// At most so many instances, each of which serves one request after the other.
+    /// At most this many instances each serve one request after another.
     Pool(NonZeroUsize),
 }
 
-/// The name of something, or the thing itself.
+/// A table, or the name of one that is defined elsewhere.
 #[derive(Debug)]
 pub(super) enum NameOr<T> {
     Name(String),
@@ -112,7 +117,8 @@ pub(super) enum NameOr<T> {
 }
 
 /// What a function may use.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(
     rename = "Environment",
     rename_all = "kebab-case",
@@ -120,11 +126,11 @@ pub(super) enum NameOr<T> {
     expecting = "a table"
 )]
 pub(super) struct EnvironmentEntry {
-    /// Memory of each process, for example `"64MiB"`. 256 MiB where nothing is said.
+    /// Memory of each process, for example `"64MiB"`. 256 MiB by default.
     pub(super) memory: Option<Size>,
-    /// Compute of each request, in units of 100,000 instructions. Not limited where nothing is said.
+    /// Compute of each request, in units of 100,000 instructions. Unlimited by default.
     pub(super) compute: Option<NonZeroU64>,
-    /// Processes alive at the same time, of all requests together.
+    /// Processes alive at the same time, in all requests together.
     pub(super) processes: Option<NonZeroU64>,
     /// How long a request may take, for example `"30s"`.
     pub(super) deadline: Option<Time>,
@@ -132,30 +138,31 @@ pub(super) struct EnvironmentEntry {
     pub(super) body: Option<Size>,
     /// Requests at the same time.
     pub(super) requests: Option<NonZeroUsize>,
-    /// What is granted beside what every function has: beginnings of `namespace::name`.
+    /// Host functions that are granted in addition to those that every function has: prefixes of `namespace::name`.
     #[serde(default)]
     pub(super) namespaces: Vec<String>,
-    /// Hosts that may be called over HTTP.
+    /// Hosts that the function may call over HTTP.
     #[serde(default)]
     pub(super) outbound: Vec<OutboundRule>,
-    /// Whether these hosts may have addresses of private networks and of this computer.
+    /// Whether these hosts may resolve to addresses of private networks or of this computer.
     #[serde(default)]
     pub(super) private_addresses: bool,
-    /// Directories, by the path that the function finds them under.
+    /// Directories that the function may use, by their path for the function.
     #[serde(default)]
     pub(super) files: BTreeMap<String, FilesEntry>,
     /// Environment variables.
     #[serde(default)]
-    pub(super) variables: BTreeMap<String, At<String>>,
-    /// Environment variables whose values stand elsewhere.
+    pub(super) variables: BTreeMap<String, Spanned<String>>,
+    /// Environment variables whose values are stored elsewhere.
     #[serde(default)]
-    pub(super) secrets: BTreeMap<String, At<SecretEntry>>,
-    /// What `client-secret` of `rvm:lambda/host` tells.
-    pub(super) client_secret: Option<At<SecretEntry>>,
+    pub(super) secrets: BTreeMap<String, Spanned<SecretEntry>>,
+    /// The client's secret, which `client-secret` of `rvm:lambda/host` returns.
+    pub(super) client_secret: Option<Spanned<SecretEntry>>,
 }
 
 /// A directory that a function may use.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(
     rename = "Files",
     rename_all = "kebab-case",
@@ -163,35 +170,38 @@ pub(super) struct EnvironmentEntry {
     expecting = "a table with `path`"
 )]
 pub(super) struct FilesEntry {
-    /// Where it is.
-    pub(super) path: At<PathBuf>,
-    /// Whether it may be written to.
+    /// Its path.
+    pub(super) path: Spanned<PathBuf>,
+    /// Whether the function may write to it.
     #[serde(default)]
     pub(super) write: bool,
 }
 
-/// Where a secret stands.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+/// Where a secret is stored.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename = "Secret", rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) enum SecretEntry {
-    /// In an environment variable of who serves.
+    /// In an environment variable of the command that serves.
     Env(String),
-    /// In a file; a line's end at its end does not belong to it.
+    /// In a file. A line break at its end is not part of the secret.
     File(PathBuf),
 }
 
-/// What a gateway speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
-#[schemars(rename_all = "lowercase")]
+/// The protocol of a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, schemars(rename_all = "lowercase"))]
 pub(super) enum GatewayType {
     /// HTTP/1.1 and HTTP/2.
     Http,
-    /// Bytes.
+    /// Plain bytes.
     Tcp,
 }
 
-/// Something that listens.
-#[derive(Debug, Deserialize, JsonSchema)]
+/// A gateway.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(
     rename = "Gateway",
     rename_all = "kebab-case",
@@ -199,35 +209,37 @@ pub(super) enum GatewayType {
     expecting = "a table"
 )]
 pub(super) struct GatewayEntry {
-    /// What it speaks.
+    /// Its protocol.
     #[serde(rename = "type")]
     pub(super) kind: GatewayType,
-    /// The address that it listens at; this computer alone where nothing is said.
+    /// The address that it listens on. By default only this computer can reach it.
     pub(super) address: Option<IpAddr>,
-    /// The port; 0 is any that is free.
-    pub(super) port: At<u16>,
-    /// The function that gets everything, or everything that has no route.
-    pub(super) function: Option<At<String>>,
-    /// Functions and files by path: `/a` is this path and everything below it, and the longest that fits decides.
+    /// The port. 0 stands for any free port.
+    pub(super) port: Spanned<u16>,
+    /// The function that gets every request, or every request without a route.
+    pub(super) function: Option<Spanned<String>>,
+    /// Functions and files by path: `/a` is this path and everything below it, and the longest match wins.
     #[serde(default)]
-    pub(super) routes: Section<At<NameOr<StaticFiles>>>,
-    /// With it, only TLS is spoken.
-    pub(super) tls: Option<At<TlsEntry>>,
+    pub(super) routes: Section<Spanned<NameOr<StaticFiles>>>,
+    /// Makes the gateway speak TLS only.
+    pub(super) tls: Option<Spanned<TlsEntry>>,
     /// What clients may do.
     #[serde(default)]
     pub(super) limits: LimitsEntry,
 }
 
-/// Files that are served as they are.
-#[derive(Debug, Deserialize, JsonSchema)]
+/// A directory of static files.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct StaticFiles {
     /// The directory.
-    pub(super) files: At<PathBuf>,
+    pub(super) files: Spanned<PathBuf>,
 }
 
 /// A certificate and its key, as PEM files.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(
     rename = "Tls",
     rename_all = "kebab-case",
@@ -235,14 +247,15 @@ pub(super) struct StaticFiles {
     expecting = "a table"
 )]
 pub(super) struct TlsEntry {
-    /// The chain of certificates, the server's own first.
+    /// The chain of certificates, beginning with the server's own.
     pub(super) certificates: PathBuf,
-    /// Its private key.
+    /// The private key.
     pub(super) key: PathBuf,
 }
 
 /// What clients may do.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(
     rename = "Limits",
     rename_all = "kebab-case",
@@ -252,22 +265,23 @@ pub(super) struct TlsEntry {
 pub(super) struct LimitsEntry {
     /// Connections at the same time.
     pub(super) connections: Option<NonZeroUsize>,
-    /// How long a connection may lie idle.
+    /// How long a connection may be idle.
     pub(super) idle: Option<Time>,
-    /// HTTP: requests at the same time, over all functions.
-    pub(super) requests: Option<At<NonZeroUsize>>,
-    /// HTTP: time in which a request's head has to be there.
-    pub(super) head_time: Option<At<Time>>,
-    /// HTTP: bytes of a request's head.
-    pub(super) head_size: Option<At<Size>>,
-    /// HTTP: fields of a request's head.
-    pub(super) fields: Option<At<NonZeroUsize>>,
-    /// TCP: how long a connection may live at all.
-    pub(super) life: Option<At<Time>>,
+    /// HTTP: requests at the same time, for all functions together.
+    pub(super) requests: Option<Spanned<NonZeroUsize>>,
+    /// HTTP: how long a client may take to send the head of a request.
+    pub(super) head_time: Option<Spanned<Time>>,
+    /// HTTP: the largest head of a request.
+    pub(super) head_size: Option<Spanned<Size>>,
+    /// HTTP: the most fields in the head of a request.
+    pub(super) fields: Option<Spanned<NonZeroUsize>>,
+    /// TCP: how long a connection may be open.
+    pub(super) life: Option<Spanned<Time>>,
 }
 
 /// Another project.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(
     rename = "Dependency",
     rename_all = "kebab-case",
@@ -276,11 +290,12 @@ pub(super) struct LimitsEntry {
 )]
 pub(super) struct DependencyEntry {
     /// Its directory.
-    pub(super) path: At<PathBuf>,
+    pub(super) path: Spanned<PathBuf>,
 }
 
 /// Functions that are deployed over HTTP and invoked by name.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(
     rename = "Service",
     rename_all = "kebab-case",
@@ -288,22 +303,23 @@ pub(super) struct DependencyEntry {
     expecting = "a table"
 )]
 pub(super) struct ServiceEntry {
-    /// Where functions are deployed. 127.0.0.1:8002 where nothing is said; elsewhere than on this computer it needs a token.
+    /// The address for deploying functions. 127.0.0.1:8002 by default. One that other computers can reach needs a token.
     pub(super) deploy: Option<SocketAddr>,
-    /// Where they are invoked. 127.0.0.1:8000 where nothing is said.
+    /// The address for invoking functions. 127.0.0.1:8000 by default.
     pub(super) invoke: Option<SocketAddr>,
-    /// Where they are kept: a directory, or `{ s3 = { … } }`. `module-store` where nothing is said.
+    /// Where functions are stored: a directory, or `{ s3 = { … } }`. `module-store` by default.
     pub(super) storage: Option<NameOr<StorageEntry>>,
-    /// What whoever deploys has to know; a file has one on each line.
-    pub(super) token: Option<At<SecretEntry>>,
-    /// With it, both speak TLS alone.
-    pub(super) tls: Option<At<TlsEntry>>,
-    /// What deployed functions may use for which nothing else was asked.
-    pub(super) environment: Option<At<NameOr<EnvironmentEntry>>>,
+    /// The token that deploying needs. A file has one per line.
+    pub(super) token: Option<Spanned<SecretEntry>>,
+    /// Makes both addresses speak TLS only.
+    pub(super) tls: Option<Spanned<TlsEntry>>,
+    /// What deployed functions may use by default.
+    pub(super) environment: Option<Spanned<NameOr<EnvironmentEntry>>>,
 }
 
-/// A storage that is no directory.
-#[derive(Debug, Deserialize, JsonSchema)]
+/// A storage other than a directory.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(
     rename = "Storage",
     rename_all = "kebab-case",
@@ -311,29 +327,29 @@ pub(super) struct ServiceEntry {
     expecting = "a table with `s3`"
 )]
 pub(super) struct StorageEntry {
-    /// A bucket of S3, or of what speaks like it, by OpenDAL's options: `bucket`, `root`, `region`, `endpoint`,
+    /// A bucket of S3 or of a compatible service, by OpenDAL's options: `bucket`, `root`, `region`, `endpoint`,
     /// `access_key_id`, `secret_access_key` and others.
-    pub(super) s3: BTreeMap<String, At<OptionEntry>>,
+    pub(super) s3: BTreeMap<String, Spanned<OptionEntry>>,
 }
 
 /// An option of a storage: a text, or a secret.
 pub(super) type OptionEntry = NameOr<SecretEntry>;
 
-/// A size in bytes, more than none.
+/// A size in bytes, greater than zero.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Size(pub(super) u64);
 
-/// A length of time, more than none.
+/// A duration, greater than zero.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Time(pub(super) Duration);
 
-/// Reads a quantity that is a text with a unit, or a number without.
-struct OfQuantity<Q> {
+/// Reads a quantity: a text with a unit, or a number.
+struct QuantityVisitor<Q> {
     expecting: &'static str,
     read: fn(&str) -> Result<Q, String>,
 }
 
-impl<Q> Visitor<'_> for OfQuantity<Q> {
+impl<Q> Visitor<'_> for QuantityVisitor<Q> {
     type Value = Q;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -350,9 +366,9 @@ impl<Q> Visitor<'_> for OfQuantity<Q> {
     }
 }
 
-fn more_than_none<Q: PartialEq + Default>(quantity: Q) -> Result<Q, String> {
+fn greater_than_zero<Q: PartialEq + Default>(quantity: Q) -> Result<Q, String> {
     if quantity == Q::default() {
-        Err("it is nothing".into())
+        Err("it must be greater than zero".into())
     } else {
         Ok(quantity)
     }
@@ -360,9 +376,9 @@ fn more_than_none<Q: PartialEq + Default>(quantity: Q) -> Result<Q, String> {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
-        let read = |text: &str| quantity::bytes(text).and_then(more_than_none);
+        let read = |text: &str| quantity::bytes(text).and_then(greater_than_zero);
         deserializer
-            .deserialize_any(OfQuantity {
+            .deserialize_any(QuantityVisitor {
                 expecting: "a size like \"64MiB\"",
                 read,
             })
@@ -372,54 +388,24 @@ impl<'de> Deserialize<'de> for Size {
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
-        let read = |text: &str| quantity::duration(text).and_then(more_than_none);
+        let read = |text: &str| quantity::duration(text).and_then(greater_than_zero);
         deserializer
-            .deserialize_any(OfQuantity {
-                expecting: "a length of time like \"30s\"",
+            .deserialize_any(QuantityVisitor {
+                expecting: "a duration like \"30s\"",
                 read,
             })
             .map(Time)
     }
 }
 
-impl JsonSchema for Size {
-    fn schema_name() -> Cow<'static, str> {
-        "Size".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A size: bytes, or a whole number of KiB, MiB or GiB.",
-            "type": ["string", "integer"],
-            "pattern": "^[0-9]+ *([bB]|[kKmMgG]([iI][bB])?)?$",
-            "minimum": 1,
-        })
-    }
-}
-
-impl JsonSchema for Time {
-    fn schema_name() -> Cow<'static, str> {
-        "Time".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A length of time: seconds, or a whole number of us, ms, s, m or h.",
-            "type": ["string", "integer"],
-            "pattern": "^[0-9]+ *(us|ms|s|m|min|h)?$",
-            "minimum": 1,
-        })
-    }
-}
-
-/// Reads one word of a few, where a word that is none of them deserves a sentence of its own.
-struct OfWord<W: 'static> {
+/// Reads one of a few words, and has a message of its own for any other.
+struct WordVisitor<W: 'static> {
     expecting: &'static str,
     words: &'static [(&'static str, W)],
-    otherwise: fn(&str) -> String,
+    unknown: fn(&str) -> String,
 }
 
-impl<W: Copy + 'static> Visitor<'_> for OfWord<W> {
+impl<W: Copy + 'static> Visitor<'_> for WordVisitor<W> {
     type Value = W;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -430,21 +416,21 @@ impl<W: Copy + 'static> Visitor<'_> for OfWord<W> {
         let found = self.words.iter().find(|(word, _)| *word == text);
         found
             .map(|(_, meaning)| *meaning)
-            .ok_or_else(|| E::custom((self.otherwise)(text)))
+            .ok_or_else(|| E::custom((self.unknown)(text)))
     }
 }
 
 impl<'de> Deserialize<'de> for Language {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Language, D::Error> {
-        let otherwise = |text: &str| {
+        let unknown = |text: &str| {
             format!(
-                "`{text}` is not built without a command\nonly `rust` is; for another language say the `command` that builds it and the `output` that this writes"
+                "`{text}` is not built without a command\nonly `rust` is; for any other language give the `command` that builds it and the `output` that it writes"
             )
         };
-        deserializer.deserialize_str(OfWord {
+        deserializer.deserialize_str(WordVisitor {
             expecting: "a language",
             words: &[("rust", Language::Rust)],
-            otherwise,
+            unknown,
         })
     }
 }
@@ -452,22 +438,22 @@ impl<'de> Deserialize<'de> for Language {
 impl<'de> Deserialize<'de> for GatewayType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<GatewayType, D::Error> {
         let words = &[("http", GatewayType::Http), ("tcp", GatewayType::Tcp)];
-        let otherwise = |text: &str| {
+        let unknown = |text: &str| {
             format!("there is no gateway of type `{text}`\nthere are `http` and `tcp`")
         };
-        deserializer.deserialize_str(OfWord {
+        deserializer.deserialize_str(WordVisitor {
             expecting: "the type of a gateway",
             words,
-            otherwise,
+            unknown,
         })
     }
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for NameOr<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<NameOr<T>, D::Error> {
-        struct OfEither<T>(PhantomData<T>);
+        struct NameOrVisitor<T>(PhantomData<T>);
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for OfEither<T> {
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for NameOrVisitor<T> {
             type Value = NameOr<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -483,20 +469,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for NameOr<T> {
             }
         }
 
-        deserializer.deserialize_any(OfEither(PhantomData))
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for NameOr<T> {
-    fn schema_name() -> Cow<'static, str> {
-        format!("NameOr{}", T::schema_name()).into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "type": "string" }, generator.subschema_for::<T>()] })
+        deserializer.deserialize_any(NameOrVisitor(PhantomData))
     }
 }

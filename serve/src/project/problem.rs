@@ -1,49 +1,49 @@
-//! What is wrong with a project file, and where.
+//! The problems of project files, with their places.
 
 use lunatic_vm::printable;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A file that was read, so that what is wrong can be shown in it.
+/// A file that was read. Problems quote it.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) path: PathBuf,
     pub(super) text: String,
 }
 
-/// Where something stands in its file, in bytes.
+/// A range of a file, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Span {
     pub(super) start: usize,
     pub(super) end: usize,
 }
 
-/// One thing that is wrong.
+/// A problem of a project file.
 #[derive(Clone, Debug)]
 pub struct Problem {
     source: Arc<Source>,
-    /// Where; `None` where it is the whole file.
+    /// Its place; `None` if it concerns the whole file.
     span: Option<Span>,
     message: String,
     help: Option<String>,
 }
 
-/// A project file cannot be used. Displayed, it is as long as what is wrong: each thing with file, line, column, the line
-/// itself and the remedy.
+/// A project file cannot be used. Its text has several lines: each problem with file, line, column, the line itself and the
+/// remedy.
 #[derive(Clone, Debug)]
 pub struct ProjectError {
     problems: Vec<Problem>,
 }
 
-/// So many are shown; who wrote more of them has enough to do.
+/// The most problems that are shown.
 const MAX_SHOWN: usize = 20;
 
-/// So much of a line is shown, in characters.
+/// The most of a line that is shown, in characters.
 const MAX_WIDTH: usize = 160;
 
 impl Problem {
-    /// Something is wrong there.
+    /// Makes a problem at a place.
     pub(super) fn new(
         source: &Arc<Source>,
         span: Option<Span>,
@@ -58,13 +58,13 @@ impl Problem {
         }
     }
 
-    /// Returns the file that it is in.
+    /// Returns the file that has the problem.
     pub fn file(&self) -> &Path {
         &self.source.path
     }
 
-    /// Returns the line and the column that it begins at, each counted from 1; columns are characters. `None` where it is no
-    /// place in particular.
+    /// Returns the line and the column at which it begins, both counted from 1, columns in characters; `None` if it concerns the
+    /// whole file.
     pub fn place(&self) -> Option<(usize, usize)> {
         let start = self.start()?;
         let before = &self.source.text[..start];
@@ -81,12 +81,12 @@ impl Problem {
         &self.message
     }
 
-    /// Returns what can be done about it.
+    /// Returns the remedy.
     pub fn help(&self) -> Option<&str> {
         self.help.as_deref()
     }
 
-    /// Returns the byte that it begins at: one that a character begins with.
+    /// Returns the byte at which it begins, moved back to the start of a character.
     fn start(&self) -> Option<usize> {
         let text = &self.source.text;
         let start = self.span?.start.min(text.len());
@@ -105,7 +105,7 @@ impl fmt::Display for Problem {
             (Some((line, column)), Some(start), Some(span)) => {
                 let text = &self.source.text;
                 let whole = text.lines().nth(line - 1).unwrap_or_default();
-                // A tab is as wide as the terminal likes; as one blank, what is marked is what is meant.
+                // Terminals differ in the width of a tab; as a space it keeps the marks aligned.
                 let shown: String = whole
                     .chars()
                     .take(MAX_WIDTH)
@@ -134,13 +134,13 @@ impl fmt::Display for Problem {
 }
 
 impl ProjectError {
-    /// Returns what is wrong, where there is something: file by file, from above to below.
+    /// Fails if there are problems. They are sorted by file and place.
     pub(super) fn of(mut problems: Vec<Problem>) -> Result<(), ProjectError> {
         if problems.is_empty() {
             return Ok(());
         }
         problems.sort_by_key(|problem| problem.span.map(|span| span.start));
-        // A sort that keeps the order of what is alike: files stay as they were read.
+        // Both sorts are stable, so files keep the order in which they were read.
         let mut files: Vec<PathBuf> = Vec::new();
         for problem in &problems {
             if !files.iter().any(|file| file == problem.file()) {
@@ -151,7 +151,7 @@ impl ProjectError {
         Err(ProjectError { problems })
     }
 
-    /// A whole file is wrong.
+    /// Makes an error of a problem that concerns a whole file.
     pub(super) fn of_file(path: &Path, message: String, help: Option<String>) -> ProjectError {
         let source = Arc::new(Source {
             path: path.to_path_buf(),
@@ -162,7 +162,7 @@ impl ProjectError {
         }
     }
 
-    /// Returns everything that is wrong.
+    /// Returns the problems.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -182,17 +182,17 @@ impl fmt::Display for ProjectError {
         }
         match self.problems.len().saturating_sub(MAX_SHOWN) {
             0 => Ok(()),
-            more => write!(f, "\n\nerror: and {more} more like these"),
+            more => write!(f, "\n\nerror: {more} more problems are not shown"),
         }
     }
 }
 
 impl std::error::Error for ProjectError {}
 
-/// How like a word must be to what was written, from 0 to 1, to be meant perhaps.
-const LIKENESS: f64 = 0.7;
+/// How similar a word must be to what was written to be suggested, from 0 to 1.
+const MIN_SIMILARITY: f64 = 0.7;
 
-/// Says which word may be meant, or else which there are: `kind` is what they are together.
+/// Suggests the word that may be meant, or else lists all words. `kind` is what they are in the plural.
 pub(super) fn suggestion<'a>(
     written: &str,
     kind: &str,
@@ -200,19 +200,19 @@ pub(super) fn suggestion<'a>(
 ) -> String {
     let mut words: Vec<&str> = words.into_iter().collect();
     words.sort_unstable();
-    let likeness = |word: &str| strsim::normalized_damerau_levenshtein(word, written);
+    let similarity = |word: &str| strsim::normalized_damerau_levenshtein(word, written);
     let near = words
         .iter()
         .copied()
-        .max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
+        .max_by(|one, other| similarity(one).total_cmp(&similarity(other)));
     match near {
         None => format!("there are no {kind}"),
-        Some(near) if likeness(near) >= LIKENESS => format!("did you mean `{near}`?"),
+        Some(near) if similarity(near) >= MIN_SIMILARITY => format!("did you mean `{near}`?"),
         Some(_) => format!("there are {}", list(&words)),
     }
 }
 
-/// Returns words as a sentence lists them.
+/// Lists words as in a sentence.
 pub(super) fn list(words: &[impl AsRef<str>]) -> String {
     let quoted: Vec<String> = words
         .iter()

@@ -1,4 +1,4 @@
-//! Values that a project file only refers to. They are read when a function begins to serve, and never shown.
+//! Values that a project file only refers to. They are read when a function begins to serve, and never displayed.
 
 use super::problem::{Problem, Source, Span};
 use std::fs::File;
@@ -9,16 +9,16 @@ use std::sync::Arc;
 /// The largest secret, in bytes.
 const MAX_SECRET: u64 = 64 << 10;
 
-/// A value that stands elsewhere.
+/// A reference to a value.
 #[derive(Clone, Debug)]
 pub(super) struct Secret {
     pub(super) origin: Origin,
-    /// Where the reference stands.
+    /// The file with the reference.
     pub(super) source: Arc<Source>,
     pub(super) span: Span,
 }
 
-/// Where a value stands.
+/// Where a value is stored.
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
     Variable(String),
@@ -26,13 +26,13 @@ pub(super) enum Origin {
 }
 
 impl Secret {
-    /// Reads it.
+    /// Reads the value.
     pub(super) fn read(&self) -> Result<String, Problem> {
         self.value()
             .map_err(|(message, help)| self.problem(message, Some(help)))
     }
 
-    /// Something is wrong with it.
+    /// Makes a problem at the place of the reference.
     pub(super) fn problem(&self, message: String, help: Option<String>) -> Problem {
         Problem::new(&self.source, Some(self.span), message, help)
     }
@@ -42,9 +42,9 @@ impl Secret {
             Origin::Variable(name) => std::env::var(name).map_err(|error| match error {
                 std::env::VarError::NotPresent => (
                     format!(
-                        "the environment variable `{name}`, which this secret is in, is not set"
+                        "the environment variable `{name}`, which holds this secret, is not set"
                     ),
-                    format!("set it where `lunatic` is started: `{name}=… lunatic serve`"),
+                    format!("set it when you start `lunatic`: `{name}=… lunatic serve`"),
                 ),
                 std::env::VarError::NotUnicode(_) => (
                     format!("the environment variable `{name}` is not UTF-8"),
@@ -54,7 +54,7 @@ impl Secret {
             Origin::File(path) => {
                 let unreadable = |why: String| {
                     let message = format!(
-                        "`{}`, which this secret is in, cannot be read: {why}",
+                        "`{}`, which holds this secret, cannot be read: {why}",
                         path.display()
                     );
                     (message, "the path is relative to this file".to_string())

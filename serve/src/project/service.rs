@@ -1,13 +1,14 @@
 //! The service that a project file describes.
 
+use super::function::{SecretUse, with_secrets};
+use super::problem::ProjectError;
 use super::secret::{Origin, Secret};
-use super::{ProjectError, SecretUse, with_secrets};
 use crate::{ServiceConfig, Settings, StorageSettings, TlsFiles, Token};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// What stands in the file.
+/// The section `service` of a project file.
 #[derive(Debug)]
 pub(super) struct ProjectService {
     pub(super) deploy: Option<SocketAddr>,
@@ -19,7 +20,7 @@ pub(super) struct ProjectService {
     pub(super) secrets: Vec<SecretUse>,
 }
 
-/// Where functions are kept.
+/// Where functions are stored.
 #[derive(Debug)]
 pub(super) enum ProjectStorage {
     Directory(PathBuf),
@@ -34,7 +35,7 @@ pub(super) enum StorageOption {
 }
 
 impl ProjectService {
-    /// Reads the secrets, and returns what the service is to do.
+    /// Reads the secrets and returns the configuration.
     pub(super) fn config(&self) -> Result<ServiceConfig, ProjectError> {
         let mut problems = Vec::new();
         let default = ServiceConfig::default();
@@ -56,7 +57,7 @@ impl ProjectService {
         };
         let token = self.token.as_ref().and_then(|secret| {
             let token = match &secret.origin {
-                // It is read again whenever somebody deploys.
+                // The file is read again at each deploy.
                 Origin::File(path) => {
                     Token::in_file(path).map_err(|error| secret.problem(error.to_string(), None))
                 }
@@ -66,11 +67,7 @@ impl ProjectService {
             };
             token.map_err(|problem| problems.push(problem)).ok()
         });
-        let defaults = with_secrets(&self.settings, &self.secrets);
-        let defaults = defaults.unwrap_or_else(|error| {
-            problems.extend(error.into_problems());
-            Settings::default()
-        });
+        let defaults = with_secrets(&self.settings, &self.secrets, &mut problems);
         ProjectError::of(problems)?;
         Ok(ServiceConfig {
             deploy: self.deploy.unwrap_or(default.deploy),

@@ -1,7 +1,7 @@
 //! What is read, and what is said of what is not.
 
 use super::*;
-use crate::{HttpGateway, Policy, Protocol, Route, Target};
+use crate::{HttpGateway, Name, Policy, Protocol, Route, Target};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -345,12 +345,12 @@ fn quantities_are_checked() {
     );
     check(
         &environment("memory = 0"),
-        &["lunatic.toml:4:10: `0` is not a size like \"64MiB\": it is nothing"],
+        &["lunatic.toml:4:10: `0` is not a size like \"64MiB\": it must be greater than zero"],
     );
     check(
         &environment("deadline = \"1d\""),
         &[
-            "lunatic.toml:4:12: `1d` is not a length of time like \"30s\": `d` is no unit of time; write for example 500ms, 10s, 5m or 1h",
+            "lunatic.toml:4:12: `1d` is not a duration like \"30s\": `d` is no unit of time; write for example 500ms, 10s, 5m or 1h",
         ],
     );
     check(
@@ -363,7 +363,7 @@ fn quantities_are_checked() {
     );
     check(
         &environment("deadline = true"),
-        &["lunatic.toml:4:12: expected a length of time like \"30s\", found `true`"],
+        &["lunatic.toml:4:12: expected a duration like \"30s\", found `true`"],
     );
 }
 
@@ -372,17 +372,17 @@ fn how_a_function_is_built_has_to_be_clear() {
     check(
         "[functions.a]\n[functions.b]\npath = \"nowhere\"\n[functions.c]\npath = \".\"\n[functions.d]\npath = \"hello\"\nlanguage = \"go\"\n",
         &[
-            "lunatic.toml:1:12: it is not said what the function runs; give its `path` (a cargo package), its `wasm` file, or a `command` and its `output`",
+            "lunatic.toml:1:12: nothing says what the function runs; give its `path` (a cargo package), its `wasm` file, or a `command` and its `output`",
             "lunatic.toml:3:8: there is no directory `nowhere`; paths are relative to this file",
-            "lunatic.toml:5:8: `.` is no cargo package: it has no Cargo.toml; for another language say the `command` that builds it and its `output`",
-            "lunatic.toml:8:12: `go` is not built without a command; only `rust` is; for another language say the `command` that builds it and the `output` that this writes",
+            "lunatic.toml:5:8: `.` is no cargo package: it has no Cargo.toml; for any other language give the `command` that builds it and its `output`",
+            "lunatic.toml:8:12: `go` is not built without a command; only `rust` is; for any other language give the `command` that builds it and the `output` that it writes",
         ],
     );
     check(
         "[functions.a]\ncommand = []\n[functions.b]\ncommand = [\"make\"]\n[functions.c]\ncommand = [\"make\"]\nwasm = \"c\"\n[functions.d]\npath = \"hello\"\nwasm = \"d\"\n[functions.e]\ncommand = [\"make\"]\ntarget = \"wasm32-wasip1\"\n",
         &[
             "lunatic.toml:2:11: the command names no program; write `command = [\"make\", \"all\"]`",
-            "lunatic.toml:4:11: it is not said what the command writes; `output = \"a.wasm\"` says which file, below the directory that it runs in",
+            "lunatic.toml:4:11: the `output` of the command is missing; name the file, relative to the directory in which the command runs: `output = \"a.wasm\"`",
             "lunatic.toml:7:8: a function has a `wasm` file or a `command`, not both; take one of the two out",
             "lunatic.toml:9:8: a function with a `wasm` file is not built; take this out, or `wasm`",
             "lunatic.toml:13:10: `target` is for functions that cargo builds, and this one has a `command`; take one of the two out",
@@ -413,7 +413,7 @@ fn what_is_named_has_to_be_there() {
             "lunatic.toml:6:12: there is no function `helo`; did you mean `hello`?",
             "lunatic.toml:11:8: there is no function `something`; there are `hello`",
             "lunatic.toml:12:18: there is no directory `nowhere`; paths are relative to this file",
-            "lunatic.toml:13:1: `z` is no route; a route begins with `/`",
+            "lunatic.toml:13:1: `z` is not a route; a route begins with `/`",
         ],
     );
 }
@@ -436,7 +436,7 @@ fn gateways_are_checked() {
             "{HELLO}[gateways.a]\ntype = \"http\"\nport = 80\nfunction = \"hello\"\n[gateways.b]\ntype = \"tcp\"\nport = 80\naddress = \"0.0.0.0\"\nfunction = \"hello\"\nlimits = {{ fields = 1 }}\n[gateways.c]\ntype = \"http\"\nport = 0\nlimits = {{ life = 1 }}\n[gateways.d]\ntype = \"tcp\"\nport = 0\n"
         ),
         &[
-            "lunatic.toml:9:8: port 80 is the one of the gateway `a` already; choose another; 0 is any that is free",
+            "lunatic.toml:9:8: port 80 is already used by the gateway `a`; choose another; 0 stands for any free port",
             "lunatic.toml:12:21: `fields` is for gateways of type `http`; take it out",
             "lunatic.toml:13:11: the gateway leads nowhere; give it a `function`, or `routes` such as `\"/\" = \"hello\"`",
             "lunatic.toml:16:19: `life` is for gateways of type `tcp`; a request's time is the `deadline` of its function's environment",
@@ -565,7 +565,7 @@ fn projects_that_depend_on_each_other_are_refused() {
             ("b/hello/Cargo.toml", ""),
         ],
         &[
-            "a/../b/lunatic.toml:4:1: projects depend on each other in a circle: a -> b -> a; take one of these dependencies out",
+            "a/../b/lunatic.toml:4:1: projects depend on each other in a cycle: a -> b -> a; take one of these dependencies out",
         ],
     );
     check_files(
@@ -582,7 +582,7 @@ fn projects_that_depend_on_each_other_are_refused() {
             ("other/hello/Cargo.toml", ""),
         ],
         &[&format!(
-            "lunatic.toml:5:1: `b` is another project elsewhere: `{}`; give one of them another name",
+            "lunatic.toml:5:1: another project is already called `b`: `{}`; give one of them another name",
             "other"
         )],
     );

@@ -1,4 +1,4 @@
-//! What a file says before it is known what it means: values, and where each stands. TOML and YAML become the same.
+//! The tree of a file: values with their places. TOML and YAML lead to the same tree.
 
 use super::problem::{Problem, Source, Span};
 use serde::de::{self, Deserialize, MapAccess, SeqAccess, Visitor};
@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
-/// A value and where it stands.
+/// A value and its place in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) span: Span,
@@ -24,13 +24,14 @@ pub(super) enum Value {
     Bool(bool),
     List(Vec<Node>),
     /// In the order of the file.
-    Table(Vec<Entry>),
+    Table(Vec<Member>),
 }
 
+/// A key of a table and its value.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct Member {
     pub(super) key: String,
-    /// Where the key stands.
+    /// The place of the key.
     pub(super) span: Span,
     pub(super) node: Node,
 }
@@ -38,7 +39,7 @@ pub(super) struct Entry {
 /// The deepest nesting of YAML; a project file needs three.
 const MAX_DEPTH: usize = 32;
 
-/// Values of a YAML file, aliases counted as often as they are used; a project file has some hundreds.
+/// The most values in a YAML file, where each use of an alias counts; a project file has some hundreds.
 const MAX_NODES: usize = 20_000;
 
 impl Node {
@@ -46,7 +47,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Everything that is no TOML.
+    /// Everything that is not TOML.
     pub(super) fn of_toml(source: &Arc<Source>) -> Result<Node, Vec<Problem>> {
         let (table, errors) = DeTable::parse_recoverable(&source.text);
         if errors.is_empty() {
@@ -56,18 +57,18 @@ impl Node {
             ));
         }
         let problem = |error: toml::de::Error| {
-            // Some messages have a second line with what was expected.
+            // Some messages have a second line that says what was expected.
             let message = error.message().replace('\n', ", ");
             Problem::new(source, error.span().map(Span::from), message, None)
         };
         Err(errors.into_iter().map(problem).collect())
     }
 
-    /// Reads YAML. However it nests and repeats itself, what becomes of it is bounded.
+    /// Reads YAML. The size of the tree is bounded, however the file nests or repeats itself.
     ///
     /// # Errors
     ///
-    /// What is no YAML, or too much of it.
+    /// The first thing that is not YAML or exceeds the bounds.
     pub(super) fn of_yaml(source: &Arc<Source>) -> Result<Node, Vec<Problem>> {
         let options = serde_saphyr::options! {
             budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_nodes: MAX_NODES, max_documents: 1 },
@@ -79,7 +80,7 @@ impl Node {
         let read = serde_saphyr::from_str_with_options::<Spanned<Yaml>>(&source.text, options);
         read.map(Node::from).map_err(|error| {
             let message = error.without_snippet().to_string();
-            // The place is told beside it.
+            // The place is reported separately.
             let message = message
                 .split(" at line ")
                 .next()
@@ -105,14 +106,14 @@ impl From<std::ops::Range<usize>> for Span {
     }
 }
 
-/// The parser bounds how deep this goes.
+/// Recursive; the parser bounds the depth.
 fn of_toml(span: Span, value: DeValue<'_>) -> Node {
     let value = match value {
         DeValue::String(text) => Value::Text(text.into_owned()),
         DeValue::Integer(integer) => {
             match i128::from_str_radix(integer.as_str(), integer.radix()) {
                 Ok(integer) => Value::Integer(integer),
-                // It has more digits than any field takes.
+                // It has more digits than any field accepts.
                 Err(_) => Value::Text(integer.to_string()),
             }
         }
@@ -129,27 +130,27 @@ fn of_toml(span: Span, value: DeValue<'_>) -> Node {
                 .collect(),
         ),
         DeValue::Table(table) => {
-            let entry = |(key, value): (toml::Spanned<_>, toml::Spanned<_>)| {
+            let member = |(key, value): (toml::Spanned<_>, toml::Spanned<_>)| {
                 let (at, node) = (
                     Span::from(key.span()),
                     of_toml(value.span().into(), value.into_inner()),
                 );
                 let key: std::borrow::Cow<'_, str> = key.into_inner();
-                Entry {
+                Member {
                     key: key.into_owned(),
                     span: at,
                     node,
                 }
             };
-            let mut entries: Vec<Entry> = table.into_iter().map(entry).collect();
-            entries.sort_by_key(|entry| entry.span);
-            Value::Table(entries)
+            let mut members: Vec<Member> = table.into_iter().map(member).collect();
+            members.sort_by_key(|member| member.span);
+            Value::Table(members)
         }
     };
     Node { span, value }
 }
 
-/// A value as YAML has it.
+/// A value of YAML.
 struct Yaml(Value);
 
 impl From<Spanned<Yaml>> for Node {
@@ -161,7 +162,7 @@ impl From<Spanned<Yaml>> for Node {
     }
 }
 
-/// The crate counts bytes where it reads a text.
+/// Returns the bytes of a location, which are known because the file is read from a text.
 fn of_location(location: &Location) -> Option<Span> {
     let span = location.span();
     let start = usize::try_from(span.byte_offset()?).ok()?;
@@ -174,9 +175,9 @@ fn of_location(location: &Location) -> Option<Span> {
 
 impl<'de> Deserialize<'de> for Yaml {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Yaml, D::Error> {
-        struct OfYaml;
+        struct YamlVisitor;
 
-        impl<'de> Visitor<'de> for OfYaml {
+        impl<'de> Visitor<'de> for YamlVisitor {
             type Value = Yaml;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -220,7 +221,7 @@ impl<'de> Deserialize<'de> for Yaml {
                 while let Some(key) = map.next_key::<Spanned<String>>()? {
                     let span = of_location(&key.referenced).unwrap_or_default();
                     let node = map.next_value::<Spanned<Yaml>>()?.into();
-                    table.push(Entry {
+                    table.push(Member {
                         key: key.value,
                         span,
                         node,
@@ -230,6 +231,6 @@ impl<'de> Deserialize<'de> for Yaml {
             }
         }
 
-        deserializer.deserialize_any(OfYaml)
+        deserializer.deserialize_any(YamlVisitor)
     }
 }

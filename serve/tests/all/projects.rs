@@ -599,17 +599,3 @@ fn gateways_of_a_project_lead_where_its_file_says() {
         Target::Function(Name::new("a").expect("it is one"))
     );
 }
-
-#[test]
-fn the_schema_in_the_repository_is_that_of_the_types() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("lunatic.schema.json");
-    let schema = Project::schema();
-    if std::env::var_os("LUNATIC_WRITE_SCHEMA").is_some() {
-        std::fs::write(&path, &schema).expect("the repository can be written to");
-    }
-    let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        written == schema,
-        "`LUNATIC_WRITE_SCHEMA=1 cargo test -p lunatic-serve --test all schema` writes it anew"
-    );
-}

@@ -1,0 +1,98 @@
+//! A function of a project.
+
+use super::problem::{Problem, ProjectError};
+use super::secret::Secret;
+use crate::{Name, Settings};
+use std::path::PathBuf;
+
+/// A function of a project.
+#[derive(Clone, Debug)]
+pub struct ProjectFunction {
+    pub(super) name: Name,
+    pub(super) recipe: Recipe,
+    pub(super) sources: Vec<PathBuf>,
+    pub(super) settings: Settings,
+    pub(super) secrets: Vec<SecretUse>,
+}
+
+/// How a function's wasm is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Recipe {
+    /// Cargo builds a package.
+    Cargo {
+        /// The directory of the package.
+        directory: PathBuf,
+        /// The target that it is built for.
+        target: &'static str,
+        /// The profile that it is built with.
+        profile: String,
+        /// The binary, if the project file names one.
+        binary: Option<String>,
+    },
+    /// A command builds it.
+    Command {
+        /// The directory in which the command runs.
+        directory: PathBuf,
+        /// The program and its arguments. Never empty.
+        command: Vec<String>,
+        /// The file that the command writes.
+        output: PathBuf,
+    },
+    /// It exists already.
+    Wasm(PathBuf),
+}
+
+/// What a secret is for.
+#[derive(Clone, Debug)]
+pub(super) struct SecretUse {
+    /// The function's environment variable; `None` for the client's secret.
+    pub(super) variable: Option<String>,
+    pub(super) secret: Secret,
+}
+
+impl ProjectFunction {
+    /// Returns the function's name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Returns how its wasm is made.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Returns the files and directories that it is built from, in addition to those of its recipe.
+    pub fn sources(&self) -> &[PathBuf] {
+        &self.sources
+    }
+
+    /// Reads the function's secrets and returns its settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectError`] with the secrets that cannot be read.
+    pub fn settings(&self) -> Result<Settings, ProjectError> {
+        let mut problems = Vec::new();
+        let settings = with_secrets(&self.settings, &self.secrets, &mut problems);
+        ProjectError::of(problems)?;
+        Ok(settings)
+    }
+}
+
+/// Returns settings with the secrets that can be read.
+pub(super) fn with_secrets(
+    settings: &Settings,
+    secrets: &[SecretUse],
+    problems: &mut Vec<Problem>,
+) -> Settings {
+    let mut settings = settings.clone();
+    for SecretUse { variable, secret } in secrets {
+        match (secret.read(), variable) {
+            (Ok(value), Some(name)) => settings.variables.push((name.clone(), value)),
+            (Ok(value), None) => settings.client_secret = Some(value),
+            (Err(problem), _) => problems.push(problem),
+        }
+    }
+    settings
+}
