@@ -1,60 +1,60 @@
-//! Why a request was not answered by its function.
+//! Why a function did not answer a request.
 
 use http::StatusCode;
 use lunatic_vm::{Exit, ExitKind, SpawnError};
 use std::time::Duration;
 
-/// Why a function did not answer. Each has one status, and one sentence for the log; a client is told no more than the status
-/// and its short text.
+/// Why a function did not answer a request. Each failure has a status, and a sentence for the log. A client learns only the status
+/// and its reason phrase.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The process ended otherwise than well before it answered: it trapped, failed, or was killed.
+    /// The process trapped, failed or was killed before it answered.
     #[error("the function {0}")]
     Ended(Exit),
-    /// The function itself says that it failed, and why.
+    /// The function reported that it failed, and why.
     #[error("the function failed: {}", lunatic_vm::printable(.0))]
     Failed(String),
-    /// The process met a limit of its environment.
+    /// The process reached a limit of its environment.
     #[error("the function {0}")]
     Limit(Exit),
-    /// The process ended well and had not answered.
+    /// The process ended normally without an answer.
     #[error("the function ended without an answer")]
     NoAnswer,
-    /// What it answered is not HTTP.
+    /// The answer is not HTTP.
     #[error("the function's answer is not HTTP: {0}")]
     NotHttp(String),
-    /// It did not answer in time.
+    /// The function did not answer in time.
     #[error("the function did not answer within {0:?}")]
     Deadline(Duration),
-    /// The request's body is larger than the function takes.
+    /// The request's body is larger than the function accepts.
     #[error("the request's body is larger than {0} bytes")]
     TooLarge(u64),
-    /// The request's body is not what HTTP says, or ends before it is whole.
+    /// The request's body violates HTTP or is incomplete.
     #[error("the request's body is malformed: {0}")]
     Malformed(String),
     /// The client did not send its request in time.
     #[error("the client took longer than {0:?} to send its request")]
     Slow(Duration),
-    /// Nothing came or went on a connection for as long as that may be so.
+    /// A connection was idle for too long.
     #[error("nothing came or went on the connection for {0:?}")]
     Idle(Duration),
-    /// A connection was open for as long as it may be.
+    /// A connection reached the longest time that it may be open.
     #[error("the connection was open for {0:?}, which is as long as it may be")]
     Life(Duration),
-    /// There are as many requests as there may be, or the machine has no room for a process.
+    /// As many requests are being served as allowed, or the machine has no room for another process.
     #[error("{0}")]
     Overload(String),
-    /// The function's environment cannot run it, which says nothing of the request.
+    /// The function cannot run in its environment, whatever the request.
     #[error("the function cannot be run: {0}")]
     Unusable(String),
-    /// The client went away.
+    /// The client disconnected.
     #[error("the client went away")]
     Gone,
 }
 
 impl Failure {
-    /// Returns what a process's end means for the request that it had not answered.
+    /// Returns what the end of a process means for a request that it did not answer.
     pub fn of_exit(exit: Exit) -> Failure {
         match exit.kind() {
             ExitKind::Normal => Failure::NoAnswer,
@@ -63,7 +63,7 @@ impl Failure {
         }
     }
 
-    /// Returns what it means that no process was spawned.
+    /// Returns what it means for a request that no process could be spawned.
     pub fn of_spawn(error: SpawnError) -> Failure {
         match error {
             SpawnError::Limit(_) | SpawnError::Ceiling(_) | SpawnError::Ending => {
@@ -73,7 +73,7 @@ impl Failure {
         }
     }
 
-    /// Returns the status that a client gets.
+    /// Returns the status for the client.
     pub fn status(&self) -> StatusCode {
         match self {
             Failure::Ended(_) | Failure::Failed(_) | Failure::Unusable(_) => {
@@ -87,12 +87,12 @@ impl Failure {
             Failure::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Failure::Malformed(_) => StatusCode::BAD_REQUEST,
             Failure::Slow(_) => StatusCode::REQUEST_TIMEOUT,
-            // Nobody reads it; this is what logs of others say.
-            Failure::Gone => StatusCode::from_u16(499).expect("it has three digits"),
+            // No client receives it; other servers use it in their logs.
+            Failure::Gone => StatusCode::from_u16(499).expect("499 has three digits"),
         }
     }
 
-    /// Returns one word for metrics.
+    /// Returns the word that metrics use for it.
     pub fn outcome(&self) -> &'static str {
         match self {
             Failure::Ended(exit) if exit.trap().is_some() => "trap",

@@ -1,8 +1,8 @@
 //! The log of a function: what its processes wrote, and why requests were not answered.
 //!
-//! It is for whoever looks: the newest lines are kept, the oldest go, and nobody waits for it. What processes write comes in
-//! through the machine's journal, which is bounded itself, and is looked at when a request ends and when somebody reads. So
-//! a log that nobody reads costs next to nothing, and a guest that writes without end costs its own time.
+//! The newest lines are kept, the oldest are dropped, and nothing ever waits for the log. Output arrives through the machine's
+//! journal, which is bounded too, and is collected when a request ends and when somebody reads. So a log that nobody reads costs
+//! next to nothing, and a guest that writes without end spends only its own time.
 
 mod budget;
 
@@ -18,32 +18,32 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
-/// Bytes of output that wait until somebody looks.
-const WAITING: usize = 64 << 10;
+/// Output that waits in the journal until it is collected, in bytes.
+const JOURNAL_CAPACITY: usize = 64 << 10;
 
-/// Bytes that a log keeps, its lines' own size included.
-const KEPT: usize = 256 << 10;
+/// The size of a log, in bytes, with the overhead of its lines.
+const CAPACITY: usize = 256 << 10;
 
-/// What a line takes beside its text.
-const OVERHEAD: usize = 128;
+/// What a line takes in addition to its text, in bytes.
+const LINE_OVERHEAD: usize = 128;
 
-/// The longest line. What is longer is cut into several.
-const LONGEST: usize = 4 << 10;
+/// The longest line, in bytes. Longer ones are split.
+const MAX_LINE: usize = 4 << 10;
 
-/// Bytes of output that are looked at in a second, and at once.
+/// Output that is logged, in bytes per second, and as many at once.
 const RATE: u64 = 1 << 20;
 
-/// Processes of which it is known what they serve.
-const SERVING: usize = 1024;
+/// Processes whose requests are remembered.
+const MAX_ASSIGNMENTS: usize = 1024;
 
-/// Lines that wait for one who follows.
-const FOLLOWED: usize = 1024;
+/// Lines that wait for a follower.
+const QUEUE_CAPACITY: usize = 1024;
 
-/// How long one who follows waits for more, before he looks: a flood is seen in large pieces.
-const PAUSE: Duration = Duration::from_millis(20);
+/// How long a follower waits before it collects, so that a flood arrives in large batches.
+const BATCH_DELAY: Duration = Duration::from_millis(20);
 
-/// Frames of a trap that are told.
-const FRAMES: usize = 20;
+/// Frames of a trap that are logged.
+const MAX_FRAMES: usize = 20;
 
 /// The log of one function, over all its versions. Cheap to clone: all clones are the same log.
 #[derive(Clone)]
@@ -51,15 +51,15 @@ pub struct Log(Arc<Inner>);
 
 struct Inner {
     journal: Journal,
-    book: Mutex<Book>,
-    /// Told of every line.
+    state: Mutex<State>,
+    /// Notified of new lines.
     grown: Notify,
 }
 
 /// A line of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// When it was noticed, which may be a little after it was written.
+    /// When it was collected, which may be a little after it was written.
     #[serde(serialize_with = "as_text")]
     pub time: SystemTime,
     /// The function.
@@ -70,15 +70,15 @@ pub struct Line {
     /// The process, by its pid.
     #[serde(serialize_with = "as_pid")]
     pub process: Option<Pid>,
-    /// The request that the process served; a process may also have been started by another, and is not known then.
+    /// The request that the process served, if that is known: a process may have been spawned by another.
     pub request: Option<String>,
-    /// Where it comes from.
+    /// What wrote it.
     pub kind: LineKind,
-    /// What it says. It holds no control characters, so that it cannot steer a terminal.
+    /// The text, without control characters, so that it cannot control a terminal.
     pub text: String,
 }
 
-/// Where a line comes from.
+/// What wrote a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -89,52 +89,52 @@ pub enum LineKind {
     Error,
     /// A request that was not answered, or a process that failed.
     Failure,
-    /// The log itself: something was left out.
+    /// The log itself, if something was left out.
     Note,
 }
 
-/// The lines, and what is known of the processes: plain data.
-struct Book {
+/// The lines and what is known of processes: plain data.
+struct State {
     function: Name,
     lines: VecDeque<Arc<Line>>,
     size: usize,
     /// The version that serves.
     version: u64,
-    serving: Serving,
+    assignments: Assignments,
     budget: Budget,
-    /// Bytes of output that were left out and not told of yet.
+    /// Bytes of output that were left out and not yet reported.
     left_out: u64,
-    /// What the journal had lost when it was looked at last.
+    /// The bytes that the journal had lost when it was last collected.
     journal_lost: u64,
     followers: Vec<Weak<Mutex<Queue>>>,
-    /// Set when there is no function any longer: nothing more will come.
+    /// Set when the function has been removed and no more lines will come.
     is_closed: bool,
 }
 
-/// What processes serve, of the newest ones.
+/// The requests of the newest processes.
 #[derive(Default)]
-struct Serving {
-    of: HashMap<Pid, Served>,
+struct Assignments {
+    by_process: HashMap<Pid, Assignment>,
     order: VecDeque<Pid>,
 }
 
-/// What a process serves.
+/// The request that a process works on.
 #[derive(Clone, Copy)]
-struct Served {
+struct Assignment {
     version: u64,
     request: RequestId,
-    /// Whether the end of the request tells how the process ended.
-    is_told: bool,
+    /// Whether the log reports the process's failure when the request ends.
+    reported_by_request: bool,
 }
 
-/// What waits for one who follows.
+/// Lines that a follower has not read yet.
 #[derive(Default)]
 struct Queue {
     lines: VecDeque<Arc<Line>>,
     lost: u64,
 }
 
-/// Reads a log as it grows. Dropping it ends that.
+/// Reads a log as it grows.
 pub struct Follower {
     log: Log,
     queue: Arc<Mutex<Queue>>,
@@ -142,12 +142,12 @@ pub struct Follower {
 
 impl Log {
     pub(crate) fn new(function: &Name) -> Log {
-        let book = Book {
+        let state = State {
             function: function.clone(),
             lines: VecDeque::new(),
             size: 0,
             version: 0,
-            serving: Serving::default(),
+            assignments: Assignments::default(),
             budget: Budget::new(RATE, Instant::now()),
             left_out: 0,
             journal_lost: 0,
@@ -155,62 +155,62 @@ impl Log {
             is_closed: false,
         };
         let inner = Inner {
-            journal: Journal::bounded(WAITING),
-            book: Mutex::new(book),
+            journal: Journal::bounded(JOURNAL_CAPACITY),
+            state: Mutex::new(state),
             grown: Notify::new(),
         };
         Log(Arc::new(inner))
     }
 
-    /// Returns what the function's environments note down in.
+    /// Returns the journal of the function's environments.
     pub(crate) fn journal(&self) -> &Journal {
         &self.0.journal
     }
 
-    /// Takes note of which version serves: what comes from a process that nothing is known of is counted as its.
+    /// Sets the version that serves. Output of unknown processes is attributed to it.
     pub(crate) fn replaced(&self, version: u64) {
         self.collect();
-        lock(&self.0.book).version = version;
+        lock(&self.0.state).version = version;
     }
 
-    /// Takes note of what a process serves, so that its lines tell. The newest note about a process counts.
+    /// Records which request a process serves, in place of the one before.
     pub(crate) fn serves(&self, process: Pid, version: u64, request: RequestId) {
-        lock(&self.0.book).serving.add(
+        lock(&self.0.state).assignments.add(
             process,
-            Served {
+            Assignment {
                 version,
                 request,
-                is_told: true,
+                reported_by_request: true,
             },
         );
     }
 
-    /// Takes note of what a process works for that another one serves: its own end is not told otherwise.
+    /// Records for which request a process works that another one serves. Its own failure is logged when it ends.
     pub(crate) fn works_for(&self, process: Pid, version: u64, request: RequestId) {
-        lock(&self.0.book).serving.add(
+        lock(&self.0.state).assignments.add(
             process,
-            Served {
+            Assignment {
                 version,
                 request,
-                is_told: false,
+                reported_by_request: false,
             },
         );
     }
 
-    /// Takes note that nothing more will come.
+    /// Closes the log: no more lines will come.
     pub(crate) fn close(&self) {
         self.collect();
-        lock(&self.0.book).is_closed = true;
+        lock(&self.0.state).is_closed = true;
         self.0.grown.notify_waiters();
     }
 
-    /// Tells why a request was not answered.
+    /// Logs why a request was not answered.
     pub(crate) fn failed(&self, ticket: &Ticket, version: u64, failure: &Failure) {
         self.collect();
         let process = ticket.process().map(|process| process.pid());
         let request = Some(ticket.id);
-        let mut book = lock(&self.0.book);
-        book.tell(
+        let mut state = lock(&self.0.state);
+        state.record(
             version,
             process,
             request,
@@ -218,19 +218,19 @@ impl Log {
             &failure.to_string(),
         );
         for frame in frames(failure) {
-            book.tell(version, process, request, LineKind::Failure, &frame);
+            state.record(version, process, request, LineKind::Failure, &frame);
         }
-        drop(book);
+        drop(state);
         self.0.grown.notify_waiters();
     }
 
-    /// Looks at what processes wrote since the last time.
+    /// Logs what processes have written since the last time.
     pub(crate) fn collect(&self) {
-        // The book is held meanwhile, or two who look at the same time would mix up the order.
-        let mut book = lock(&self.0.book);
+        // Locked throughout, so that two threads that collect at the same time keep the order.
+        let mut state = lock(&self.0.state);
         let entries = self.0.journal.take();
-        let has_grown = book.collect(entries, self.0.journal.lost(), Instant::now());
-        drop(book);
+        let has_grown = state.collect(entries, self.0.journal.lost(), Instant::now());
+        drop(state);
         if has_grown {
             self.0.grown.notify_waiters();
         }
@@ -239,17 +239,17 @@ impl Log {
     /// Returns the lines that are kept, the oldest first.
     pub fn lines(&self) -> Vec<Arc<Line>> {
         self.collect();
-        lock(&self.0.book).lines.iter().cloned().collect()
+        lock(&self.0.state).lines.iter().cloned().collect()
     }
 
-    /// Returns the lines that are kept, and what reads those that come after them.
+    /// Returns the lines that are kept, and a follower that reads those that come after them.
     pub fn follow(&self) -> (Vec<Arc<Line>>, Follower) {
         self.collect();
         let queue = Arc::default();
-        let mut book = lock(&self.0.book);
-        book.followers.push(Arc::downgrade(&queue));
-        let kept = book.lines.iter().cloned().collect();
-        drop(book);
+        let mut state = lock(&self.0.state);
+        state.followers.push(Arc::downgrade(&queue));
+        let kept = state.lines.iter().cloned().collect();
+        drop(state);
         (
             kept,
             Follower {
@@ -261,15 +261,15 @@ impl Log {
 }
 
 impl Follower {
-    /// Waits for the next lines; `None` says that the function is gone. Where the reader is too slow, the oldest are left
-    /// out, and a note says how many. Dropping the future loses nothing.
+    /// Waits for the next lines. Returns `None` when the function has been removed. If the reader is too slow, the oldest lines are
+    /// dropped, and a note says how many. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Vec<Arc<Line>>> {
         let log = self.log.clone();
         loop {
-            // Before the look: a line that comes after it wakes this one.
+            // Created before collecting, so that later lines wake this follower.
             let grown = log.0.grown.notified();
             log.collect();
-            let is_closed = lock(&log.0.book).is_closed;
+            let is_closed = lock(&log.0.state).is_closed;
             let lines = self.take();
             if !lines.is_empty() {
                 return Some(lines);
@@ -279,7 +279,7 @@ impl Follower {
             }
             tokio::select! {
                 () = grown => {}
-                () = log.0.journal.filled() => drop(Timer::after(PAUSE).await),
+                () = log.0.journal.filled() => drop(Timer::after(BATCH_DELAY).await),
             }
         }
     }
@@ -307,8 +307,8 @@ impl Follower {
     }
 }
 
-impl Book {
-    /// Turns what processes wrote into lines, and returns whether there are any.
+impl State {
+    /// Turns entries of the journal into lines. Returns whether there are any.
     fn collect(&mut self, entries: Vec<Entry>, lost: u64, now: Instant) -> bool {
         self.left_out += lost - self.journal_lost;
         self.journal_lost = lost;
@@ -318,17 +318,17 @@ impl Book {
                 Event::Output(bytes) => (LineKind::Output, bytes),
                 Event::Error(bytes) => (LineKind::Error, bytes),
                 Event::Failed(exit) => {
-                    // Of a process that serves a request, the request's end tells; and who is killed was not to go on.
-                    let is_told = self
-                        .serving
-                        .of
+                    // The failure of a process that serves a request is logged when the request ends, and a kill is intended.
+                    let is_reported = self
+                        .assignments
+                        .by_process
                         .get(&entry.pid)
-                        .is_some_and(|served| served.is_told)
+                        .is_some_and(|assignment| assignment.reported_by_request)
                         || matches!(exit.kind(), ExitKind::Killed | ExitKind::LinkDied);
-                    if !is_told {
+                    if !is_reported {
                         let (version, request) = self.served_by(entry.pid);
                         let text = format!("process `{}` {exit}", entry.process);
-                        self.tell(version, Some(entry.pid), request, LineKind::Failure, &text);
+                        self.record(version, Some(entry.pid), request, LineKind::Failure, &text);
                         has_grown = true;
                     }
                     continue;
@@ -339,9 +339,9 @@ impl Book {
                 continue;
             }
             let (version, request) = self.served_by(entry.pid);
-            self.tell_what_is_left_out(version);
+            self.note_what_is_left_out(version);
             for piece in pieces(&String::from_utf8_lossy(bytes)) {
-                self.tell(version, Some(entry.pid), request, kind, piece);
+                self.record(version, Some(entry.pid), request, kind, piece);
                 has_grown = true;
             }
         }
@@ -349,23 +349,23 @@ impl Book {
     }
 
     fn served_by(&self, process: Pid) -> (u64, Option<RequestId>) {
-        match self.serving.of.get(&process) {
-            Some(served) => (served.version, Some(served.request)),
+        match self.assignments.by_process.get(&process) {
+            Some(assignment) => (assignment.version, Some(assignment.request)),
             None => (self.version, None),
         }
     }
 
-    fn tell_what_is_left_out(&mut self, version: u64) {
+    fn note_what_is_left_out(&mut self, version: u64) {
         let bytes = std::mem::take(&mut self.left_out);
         if bytes > 0 {
             let text = format!(
                 "{bytes} bytes of output were left out here: more was written than is kept"
             );
-            self.tell(version, None, None, LineKind::Note, &text);
+            self.record(version, None, None, LineKind::Note, &text);
         }
     }
 
-    fn tell(
+    fn record(
         &mut self,
         version: u64,
         process: Option<Pid>,
@@ -395,34 +395,34 @@ impl Book {
             }
             None => false,
         });
-        self.size += OVERHEAD + line.text.len();
+        self.size += LINE_OVERHEAD + line.text.len();
         self.lines.push_back(line);
-        while self.size > KEPT {
+        while self.size > CAPACITY {
             let Some(oldest) = self.lines.pop_front() else {
                 return;
             };
-            self.size -= OVERHEAD + oldest.text.len();
+            self.size -= LINE_OVERHEAD + oldest.text.len();
         }
     }
 }
 
-impl Serving {
-    fn add(&mut self, process: Pid, served: Served) {
-        if self.of.insert(process, served).is_some() {
+impl Assignments {
+    fn add(&mut self, process: Pid, assignment: Assignment) {
+        if self.by_process.insert(process, assignment).is_some() {
             return;
         }
         self.order.push_back(process);
-        if self.order.len() > SERVING
+        if self.order.len() > MAX_ASSIGNMENTS
             && let Some(oldest) = self.order.pop_front()
         {
-            self.of.remove(&oldest);
+            self.by_process.remove(&oldest);
         }
     }
 }
 
 impl Queue {
     fn add(&mut self, line: Arc<Line>) {
-        if self.lines.len() == FOLLOWED {
+        if self.lines.len() == QUEUE_CAPACITY {
             self.lines.pop_front();
             self.lost += 1;
         }
@@ -430,23 +430,23 @@ impl Queue {
     }
 }
 
-/// Cuts what was written into lines, and long lines into several.
+/// Splits output into lines, and long lines into several.
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| {
         let mut rest = Some(line);
         std::iter::from_fn(move || {
             let line = rest.take()?;
-            if line.len() <= LONGEST {
+            if line.len() <= MAX_LINE {
                 return Some(line);
             }
-            let (piece, remaining) = line.split_at(line.floor_char_boundary(LONGEST));
+            let (piece, remaining) = line.split_at(line.floor_char_boundary(MAX_LINE));
             rest = Some(remaining);
             Some(piece)
         })
     })
 }
 
-/// Returns where a function trapped, a line for each frame.
+/// Returns where a function trapped, one line per frame.
 fn frames(failure: &Failure) -> impl Iterator<Item = String> {
     let exit = match failure {
         Failure::Ended(exit) | Failure::Limit(exit) => exit.trap(),
@@ -454,7 +454,7 @@ fn frames(failure: &Failure) -> impl Iterator<Item = String> {
     };
     exit.into_iter()
         .flat_map(|trap| &trap.frames)
-        .take(FRAMES)
+        .take(MAX_FRAMES)
         .map(|frame| match frame.offset {
             Some(offset) => format!("  at {} (byte {offset:#x} of the module)", frame.function),
             None => format!("  at {}", frame.function),
@@ -462,12 +462,12 @@ fn frames(failure: &Failure) -> impl Iterator<Item = String> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whoever panicked left the lines as they were, or one more.
+    // A panic leaves the state consistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn timestamp(time: SystemTime) -> String {
-    // A clock that stands before the year -9999 or after 9999 has no better text.
+    // Out of range only if the clock is before the year -9999 or after 9999.
     jiff::Timestamp::try_from(time).map_or_else(|_| "?".to_string(), |time| format!("{time:.3}"))
 }
 
@@ -532,7 +532,7 @@ mod tests {
     use lunatic_vm::Exit;
 
     fn log() -> Log {
-        Log::new(&Name::new("f").expect("it is a name"))
+        Log::new(&Name::new("f").expect("`f` is a name"))
     }
 
     fn output(pid: u64, bytes: &[u8]) -> Entry {
@@ -548,10 +548,10 @@ mod tests {
     }
 
     #[test]
-    fn t097_what_is_written_becomes_lines_that_steer_nothing() {
+    fn t097_output_becomes_lines_without_control_characters() {
         let log = log();
         let written = b"one\r\ntwo \x1b[2J\xff\n\nend";
-        lock(&log.0.book).collect(vec![output(1, written)], 0, Instant::now());
+        lock(&log.0.state).collect(vec![output(1, written)], 0, Instant::now());
         assert_eq!(
             texts(&log.lines()),
             ["one", "two \\u{1b}[2J\u{fffd}", "", "end"]
@@ -559,34 +559,34 @@ mod tests {
     }
 
     #[test]
-    fn t097_a_line_without_an_end_is_cut() {
-        let text = "é".repeat(3 * LONGEST);
+    fn t097_an_endless_line_is_split() {
+        let text = "é".repeat(3 * MAX_LINE);
         let lengths: Vec<_> = pieces(&text).map(str::len).collect();
         assert_eq!(lengths.iter().sum::<usize>(), text.len());
         assert!(
-            lengths.iter().all(|length| *length <= LONGEST),
+            lengths.iter().all(|length| *length <= MAX_LINE),
             "{lengths:?}"
         );
     }
 
     #[test]
-    fn t181_a_flood_is_bounded_and_told_of() {
+    fn t181_a_flood_is_bounded_and_reported() {
         let log = log();
         let now = Instant::now();
-        let piece = vec![b'x'; WAITING];
+        let piece = vec![b'x'; JOURNAL_CAPACITY];
         for _ in 0..100 {
-            lock(&log.0.book).collect(vec![output(1, &piece)], 0, now);
+            lock(&log.0.state).collect(vec![output(1, &piece)], 0, now);
         }
         let kept: usize = log.lines().iter().map(|line| line.text.len()).sum();
-        assert!(kept <= KEPT, "{kept} bytes are kept");
+        assert!(kept <= CAPACITY, "{kept} bytes are kept");
         let later = now + Duration::from_secs(1);
-        lock(&log.0.book).collect(vec![output(1, b"after it")], 0, later);
+        lock(&log.0.state).collect(vec![output(1, b"after it")], 0, later);
         let lines = log.lines();
         let [.., note, last] = &lines[..] else {
-            panic!("there are lines")
+            panic!("there are at least two lines")
         };
         assert_eq!(note.kind, LineKind::Note);
-        let left_out = 100 * WAITING as u64 - RATE;
+        let left_out = 100 * JOURNAL_CAPACITY as u64 - RATE;
         assert!(
             note.text.starts_with(&format!("{left_out} bytes")),
             "{}",
@@ -601,7 +601,7 @@ mod tests {
         let request = RequestId::next();
         log.replaced(7);
         log.serves(Pid::from_number(1), 6, request);
-        lock(&log.0.book).collect(
+        lock(&log.0.state).collect(
             vec![output(1, b"known"), output(2, b"unknown")],
             0,
             Instant::now(),
@@ -615,7 +615,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_nothing_else_tells_is_told() {
+    fn a_failure_that_no_request_reports_is_logged() {
         let log = log();
         let (serves, works) = (Pid::from_number(1), Pid::from_number(2));
         log.serves(serves, 1, RequestId::next());
@@ -631,7 +631,7 @@ mod tests {
             entry(works, Exit::Killed),
             entry(Pid::from_number(3), Exit::Status(3)),
         ];
-        lock(&log.0.book).collect(entries, 0, Instant::now());
+        lock(&log.0.state).collect(entries, 0, Instant::now());
         let expected = [
             "process `run` exited with status 2",
             "process `run` exited with status 3",
@@ -640,42 +640,45 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_processes_is_bounded() {
-        let mut serving = Serving::default();
-        for pid in 0..2 * SERVING as u64 {
+    fn assignments_are_bounded() {
+        let mut assignments = Assignments::default();
+        for pid in 0..2 * MAX_ASSIGNMENTS as u64 {
             for version in [1, 2] {
-                serving.add(
+                assignments.add(
                     Pid::from_number(pid),
-                    Served {
+                    Assignment {
                         version,
                         request: RequestId::next(),
-                        is_told: true,
+                        reported_by_request: true,
                     },
                 );
             }
         }
-        assert_eq!((serving.of.len(), serving.order.len()), (SERVING, SERVING));
+        assert_eq!(
+            (assignments.by_process.len(), assignments.order.len()),
+            (MAX_ASSIGNMENTS, MAX_ASSIGNMENTS)
+        );
     }
 
     #[test]
-    fn one_who_does_not_read_loses_the_oldest_and_is_told_how_many() {
+    fn one_who_does_not_read_loses_the_oldest_and_is_reported_how_many() {
         let log = log();
         let (kept, mut follower) = log.follow();
         assert!(kept.is_empty());
-        for number in 0..FOLLOWED + 10 {
-            lock(&log.0.book).tell(1, None, None, LineKind::Output, &number.to_string());
+        for number in 0..QUEUE_CAPACITY + 10 {
+            lock(&log.0.state).record(1, None, None, LineKind::Output, &number.to_string());
         }
         let lines = follower.take();
-        assert_eq!(lines.len(), FOLLOWED + 1);
+        assert_eq!(lines.len(), QUEUE_CAPACITY + 1);
         assert!(lines[0].text.starts_with("10 lines"), "{}", lines[0].text);
         assert_eq!(lines[1].text, "10");
     }
 
     #[test]
-    fn who_no_longer_follows_is_forgotten() {
+    fn a_dropped_follower_is_forgotten() {
         let log = log();
         drop(log.follow());
-        lock(&log.0.book).tell(1, None, None, LineKind::Output, "x");
-        assert!(lock(&log.0.book).followers.is_empty());
+        lock(&log.0.state).record(1, None, None, LineKind::Output, "x");
+        assert!(lock(&log.0.state).followers.is_empty());
     }
 }

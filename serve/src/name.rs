@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// The longest name, in bytes; the longest label of a host name too.
-const LONGEST: usize = 63;
+/// The longest name, in bytes. It is also the longest label of a host name.
+const MAX_LENGTH: usize = 63;
 
-/// The name of a function: `[a-z0-9][a-z0-9-]{0,62}`, or two of those as `owner/name` where it belongs to another project.
+/// The name of a function: `[a-z0-9][a-z0-9-]{0,62}`, or `owner/name` for a function of another project.
 ///
 /// ```
 /// use lunatic_serve::Name;
@@ -19,17 +19,17 @@ const LONGEST: usize = 63;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
-/// It is no name.
+/// A text is not a function's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` is no name of a function: one has 1 to 63 of a-z, 0-9 and -, and does not begin with -", lunatic_vm::printable(.0))]
 pub struct NameError(String);
 
 impl Name {
-    /// Checks a name.
+    /// Makes a name of a text.
     ///
     /// # Errors
     ///
-    /// Where it is none.
+    /// [`NameError`] if the text is not a name.
     pub fn new(text: &str) -> Result<Name, NameError> {
         if is_name(text) {
             Ok(Name(text.into()))
@@ -38,17 +38,17 @@ impl Name {
         }
     }
 
-    /// Returns the name of a function of another project.
+    /// Makes the name of a function of another project.
     ///
     /// # Errors
     ///
-    /// Where one of the two is no name.
+    /// [`NameError`] if one of the two texts is not a name.
     pub fn owned(owner: &str, name: &str) -> Result<Name, NameError> {
         let (owner, name) = (Name::new(owner)?, Name::new(name)?);
         Ok(Name(format!("{owner}/{name}").into()))
     }
 
-    /// Returns it as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -56,12 +56,15 @@ impl Name {
 
 fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty() && text.len() <= LONGEST && !text.starts_with('-') && text.bytes().all(allowed)
+    !text.is_empty()
+        && text.len() <= MAX_LENGTH
+        && !text.starts_with('-')
+        && text.bytes().all(allowed)
 }
 
-/// What is no name may be as long as a request.
+/// Cuts a text, which may be as long as a request, to about the length of a name.
 fn shortened(text: &str) -> String {
-    match text.char_indices().nth(LONGEST + 1) {
+    match text.char_indices().nth(MAX_LENGTH + 1) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_string(),
     }
@@ -92,14 +95,14 @@ mod tests {
             assert!(Name::new(text).is_err(), "{text:?}");
         }
         for text in ["a", "0", "con", "a-", "my-http-server", &long[1..]] {
-            assert_eq!(Name::new(text).expect("it is one").as_str(), text);
+            assert_eq!(Name::new(text).expect("the text is a name").as_str(), text);
         }
     }
 
     #[test]
     fn an_error_is_no_longer_than_a_name() {
         let error = Name::new(&"é".repeat(10_000))
-            .expect_err("it is none")
+            .expect_err("é is not allowed")
             .to_string();
         assert!(error.len() < 400, "{error}");
     }

@@ -1,8 +1,8 @@
-//! Quantities as a user writes them, in a project file or as flags: sizes in bytes, lengths of time.
+//! Sizes and durations as users write them, in project files, queries and flags.
 
 use std::time::Duration;
 
-/// Reads a size: a whole number of bytes, or of `KiB`, `MiB` or `GiB`.
+/// Reads a size: a whole number of bytes, `KiB`, `MiB` or `GiB`.
 ///
 /// ```
 /// assert_eq!(lunatic_serve::quantity::bytes("64KiB"), Ok(65_536));
@@ -10,26 +10,21 @@ use std::time::Duration;
 ///
 /// # Errors
 ///
-/// A sentence that says what is wrong with it, and what to write.
+/// A sentence that says what is wrong with the text, and what to write instead.
 pub fn bytes(text: &str) -> Result<u64, String> {
-    let (number, unit) = split(text)?;
-    let factor = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        _ => {
-            return Err(format!(
-                "`{unit}` is no unit of size; write for example 65536, 512KiB, 64MiB or 1GiB"
-            ));
+    let example = "size; write for example 65536, 512KiB, 64MiB or 1GiB";
+    scaled(text, example, |unit| {
+        match unit.to_ascii_lowercase().as_str() {
+            "" | "b" => Some(1),
+            "k" | "kib" => Some(1 << 10),
+            "m" | "mib" => Some(1 << 20),
+            "g" | "gib" => Some(1 << 30),
+            _ => None,
         }
-    };
-    number
-        .checked_mul(factor)
-        .ok_or_else(|| "that is more than can be counted".to_string())
+    })
 }
 
-/// Reads a length of time: a whole number of `us`, `ms`, `s`, `m` or `h`; without a unit, of seconds.
+/// Reads a duration: a whole number of `us`, `ms`, `s`, `m` or `h`; seconds if there is no unit.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,37 +34,33 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 ///
-/// A sentence that says what is wrong with it, and what to write.
+/// A sentence that says what is wrong with the text, and what to write instead.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = split(text)?;
-    let microseconds = match unit {
-        "us" => 1,
-        "ms" => 1_000,
-        "" | "s" => 1_000_000,
-        "m" | "min" => 60_000_000,
-        "h" => 3_600_000_000,
-        _ => {
-            return Err(format!(
-                "`{unit}` is no unit of time; write for example 500ms, 10s, 5m or 1h"
-            ));
-        }
-    };
-    let total = number
-        .checked_mul(microseconds)
-        .ok_or_else(|| "that is more than can be counted".to_string())?;
-    Ok(Duration::from_micros(total))
+    let example = "time; write for example 500ms, 10s, 5m or 1h";
+    let microseconds = scaled(text, example, |unit| match unit {
+        "us" => Some(1),
+        "ms" => Some(1_000),
+        "" | "s" => Some(1_000_000),
+        "m" | "min" => Some(60_000_000),
+        "h" => Some(3_600_000_000),
+        _ => None,
+    })?;
+    Ok(Duration::from_micros(microseconds))
 }
 
-fn split(text: &str) -> Result<(u64, &str), String> {
+/// Reads a whole number and multiplies it by the factor of the unit behind it.
+fn scaled(text: &str, example: &str, factor: impl Fn(&str) -> Option<u64>) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     if number.is_empty() {
         return Err("it does not begin with a whole number".to_string());
     }
-    let number = number
-        .parse()
-        .map_err(|_| "that is more than can be counted".to_string())?;
-    Ok((number, unit.trim_start()))
+    let unit = unit.trim_start();
+    let factor = factor(unit).ok_or_else(|| format!("`{unit}` is no unit of {example}"))?;
+    let number = number.parse::<u64>().ok();
+    number
+        .and_then(|number| number.checked_mul(factor))
+        .ok_or_else(|| "the number is too large".to_string())
 }
 
 #[cfg(test)]
@@ -91,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn anything_but_a_size_is_refused() {
         for text in [
             "",
             "MiB",
@@ -106,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_time_are_read() {
+    fn durations_are_read() {
         for (text, milliseconds) in [
             ("0", 0),
             ("5000us", 5),
@@ -125,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_length_of_time_is_refused() {
+    fn anything_but_a_duration_is_refused() {
         for text in ["", "s", "1.5s", "1d", "18446744073709551615h"] {
             assert!(duration(text).is_err(), "{text}");
         }

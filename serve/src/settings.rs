@@ -1,4 +1,4 @@
-//! What a function may use, and how its requests are served.
+//! What a function may use and how its requests are served.
 
 use crate::outbound::OutboundRule;
 use lunatic_vm::{Access, Config, Limit, PreopenError, Vm};
@@ -7,36 +7,35 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a function may use, and how its requests are served: plain data, from a project file or the service's defaults.
-/// Debugged, it does not tell what variables and secrets are.
+/// What a function may use and how its requests are served: plain data, from a project file or a service's defaults. Its debug
+/// output shows the values of neither variables nor secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// How instances serve requests.
     pub policy: Policy,
-    /// Bytes of memory of each process. 256 MiB unless told otherwise.
+    /// Memory of each process, in bytes. 256 MiB by default.
     pub memory: u64,
-    /// Units of compute of each request, of 100,000 instructions each. Not limited unless told otherwise, as counting costs
-    /// up to half the speed.
+    /// Compute of each request, in units of 100,000 instructions. Unlimited by default, as counting costs up to half the speed.
     pub compute: Option<u64>,
-    /// Processes alive at the same time, of all requests together.
+    /// Processes alive at the same time, in all requests together.
     pub processes: u64,
-    /// How long a request may take, until its answer has been sent.
+    /// How long a request may take until its answer has been sent.
     pub deadline: Duration,
-    /// Bytes of a request's body.
+    /// The largest body of a request, in bytes.
     pub body: u64,
-    /// Requests at the same time; others wait a little, and are turned away then.
+    /// Requests at the same time. Others wait for a short time and are then refused.
     pub requests: NonZeroUsize,
-    /// What is granted beside what every function has: beginnings of `namespace::name`.
+    /// Host functions that are granted in addition to those that every function has: prefixes of `namespace::name`.
     pub namespaces: Vec<String>,
-    /// Hosts that may be called over HTTP.
+    /// Hosts that the function may call over HTTP.
     pub outbound: Vec<OutboundRule>,
-    /// Whether the allowed hosts may have addresses of private networks and of this computer.
+    /// Whether these hosts may resolve to addresses of private networks or of this computer.
     pub private_addresses: bool,
-    /// Directories.
+    /// Directories that the function may use.
     pub directories: Vec<Directory>,
     /// Environment variables, secrets among them.
     pub variables: Vec<(String, String)>,
-    /// What `rvm:lambda/host` tells as the client's secret.
+    /// The client's secret, which `rvm:lambda/host` returns.
     pub client_secret: Option<String>,
 }
 
@@ -46,31 +45,31 @@ pub enum Policy {
     /// Each request has an instance of its own.
     #[default]
     Fresh,
-    /// At most so many instances serve one request after the other. One that fails is replaced.
+    /// At most this many instances each serve one request after another. One that fails is replaced.
     Pool(NonZeroUsize),
-    /// One instance serves one request after the other, and what it keeps in its memory stays.
+    /// One instance serves one request after another and keeps its memory between them.
     Single,
 }
 
-/// A directory of the host under a path of the guest's.
+/// A directory of the host that the guest sees under a path of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
-    /// Where it is.
+    /// Its path on the host.
     pub host: PathBuf,
-    /// What the function calls it.
+    /// Its path for the guest.
     pub guest: String,
-    /// What may be done below it.
+    /// What the guest may do below it.
     pub access: Access,
 }
 
-/// Settings cannot be had.
+/// Settings cannot be granted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
     /// A directory cannot be granted.
     #[error(transparent)]
     Directory(#[from] PreopenError),
-    /// No function of the machine has a name that begins so.
+    /// No host function has a name with this prefix.
     #[error("the namespace `{}` grants nothing: no function of the machine has a name that begins so", lunatic_vm::printable(.0))]
     Namespace(String),
 }
@@ -84,7 +83,7 @@ impl Default for Settings {
             processes: 10_000,
             deadline: Duration::from_secs(30),
             body: 10 << 20,
-            requests: NonZeroUsize::new(1024).expect("it is not zero"),
+            requests: NonZeroUsize::new(1024).expect("1024 is not zero"),
             namespaces: Vec::new(),
             outbound: Vec::new(),
             private_addresses: false,
@@ -95,8 +94,8 @@ impl Default for Settings {
     }
 }
 
-/// What every function has: clocks, random bytes, output, and the way to its caller. Files are not among them: without a
-/// directory there is nothing that these functions could open.
+/// The host functions that every function has: clocks, random bytes, output, and the way to its caller. None of them gives access
+/// to files unless a directory is granted.
 const GRANTED: [&str; 7] = [
     "wasi_snapshot_preview1::",
     "wasi_unstable::",
@@ -132,11 +131,11 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Returns the description of the environment that the function's processes live in.
+    /// Returns the configuration of the environment in which the function's processes live.
     ///
     /// # Errors
     ///
-    /// [`SettingsError`], where a directory cannot be opened or a namespace does not exist.
+    /// [`SettingsError`] if a directory cannot be opened or a namespace does not exist.
     pub fn config(&self, vm: &Vm) -> Result<Config, SettingsError> {
         let mut config = vm.config();
         for namespace in GRANTED {

@@ -1,18 +1,18 @@
-//! How much may be done in a time: what is not used is saved up for one second.
+//! A rate limit. What is not used is saved up for one second.
 
 use std::time::Instant;
 
-/// A rate, and what is left of it. It has no clock of its own.
+/// A rate and what is left of it. It has no clock of its own.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// In a second.
+    /// Per second.
     rate: u64,
     left: u64,
     since: Instant,
 }
 
 impl Budget {
-    /// Makes a full one.
+    /// Makes a full budget.
     pub(super) fn new(rate: u64, now: Instant) -> Budget {
         Budget {
             rate,
@@ -21,7 +21,7 @@ impl Budget {
         }
     }
 
-    /// Takes so much out, unless less is left. Then nothing is taken.
+    /// Takes an amount. Returns false, and takes nothing, if less is left.
     pub(super) fn takes(&mut self, amount: u64, now: Instant) -> bool {
         self.refill(now);
         let Some(left) = self.left.checked_sub(amount) else {
@@ -37,8 +37,8 @@ impl Budget {
             .as_micros()
             .min(1_000_000);
         let gained =
-            self.rate * u64::try_from(passed).expect("it is at most a million") / 1_000_000;
-        // Where it is too early to gain anything, that time counts the next time.
+            self.rate * u64::try_from(passed).expect("at most a million was kept") / 1_000_000;
+        // Time too short to gain anything counts toward the next refill.
         if gained > 0 {
             self.left = self.rate.min(self.left + gained);
             self.since = now;
