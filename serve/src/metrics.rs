@@ -1,32 +1,35 @@
-//! What is counted of functions, for Prometheus.
+//! Counts what functions do, for Prometheus.
 //!
-//! What can be told apart is bounded: functions by how many there are, outcomes by the words that [`Failure::outcome`] has.
-//! Nothing that a client or a guest sends becomes a label.
+//! The number of labels is bounded: at most [`FUNCTIONS`] functions, and the outcomes that [`Failure::outcome`] knows. Nothing that
+//! a client or a guest sends becomes a label.
 
 use crate::{Failure, Name};
 use prometheus_client::encoding::text::encode_registry;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::encoding::{
+    EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder, MetricEncoder,
+};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// Functions that are told apart. What others do is counted together.
+/// The most functions that have metrics of their own. All others are counted together.
 const FUNCTIONS: usize = 1000;
 
-/// The upper ends of the latency's buckets, in seconds.
+/// The upper bounds of the latency's buckets, in seconds.
 const SECONDS: [f64; 16] = [
     1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 5e-1, 1e0, 2.5e0,
     1e1, 3e1,
 ];
 
-/// The upper ends of the memory's buckets, in bytes: 64 KiB to 1 GiB.
+/// The upper bounds of the memory's buckets, in bytes: 64 KiB to 1 GiB.
 const BYTES: [f64; 8] = [
     65536.0,
     262144.0,
@@ -38,25 +41,25 @@ const BYTES: [f64; 8] = [
     1073741824.0,
 ];
 
-/// The metrics of all functions of a table. Cheap to clone.
+/// The metrics of all functions. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Metrics(Arc<Inner>);
 
 struct Inner {
     registry: Registry,
     families: Families,
-    /// The functions that are told apart.
+    /// The functions that have metrics of their own.
     known: Mutex<BTreeMap<Name, Weak<FunctionMetrics>>>,
 }
 
 #[derive(Clone)]
 struct Families {
-    requests: Family<Outcome, Counter>,
+    requests: Family<Outcome, Total>,
     latency: Family<Function, Histogram, fn() -> Histogram>,
     running: Family<Function, Gauge>,
     memory: Family<Function, Histogram, fn() -> Histogram>,
-    instructions: Family<Function, Counter>,
-    deploys: Family<Deploy, Counter>,
+    instructions: Family<Function, Total>,
+    deploys: Family<Deploy, Total>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,20 +78,24 @@ struct Deploy {
     outcome: &'static str,
 }
 
-/// The name of a function, or that of all that are not told apart, which no function can have.
+/// The name of a function; `None` stands for all that have no metrics of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Label(Option<Name>);
 
-/// The metrics of one function. They are gone with it.
+/// A counter whose samples have its own name, as in Prometheus's text format, version 0.0.4. In OpenMetrics they have a suffix.
+#[derive(Clone, Debug, Default)]
+struct Total(Counter);
+
+/// The metrics of one function. They disappear with it.
 pub(crate) struct FunctionMetrics {
     metrics: Metrics,
     label: Label,
     latency: Histogram,
     running: Gauge,
     memory: Histogram,
-    instructions: Counter,
-    /// Requests by outcome, of the outcomes that there were.
-    requests: Mutex<BTreeMap<&'static str, Counter>>,
+    instructions: Total,
+    /// Requests by outcome, for the outcomes that have occurred.
+    requests: Mutex<BTreeMap<&'static str, Total>>,
 }
 
 impl Metrics {
@@ -111,31 +118,29 @@ impl Metrics {
             deploys,
         } = families.clone();
         registry.register(
-            "requests",
-            "Requests that ended, by what became of them",
+            "requests_total",
+            "Requests that ended, by outcome",
             requests,
         );
-        registry.register_with_unit(
-            "request",
+        registry.register(
+            "request_seconds",
             "Time from a request to the end of its answer",
-            Unit::Seconds,
             latency,
         );
-        registry.register("running", "Requests that are being served", running);
-        registry.register_with_unit(
-            "memory",
+        registry.register("running", "Requests being served", running);
+        registry.register(
+            "memory_bytes",
             "Memory of a process of a spark at its end, or of a component's instance after a request",
-            Unit::Bytes,
             memory,
         );
         registry.register(
-            "instructions",
-            "Instructions computed, where compute is limited",
+            "instructions_total",
+            "Instructions executed, where compute is limited",
             instructions,
         );
         registry.register(
-            "deploys",
-            "Versions that were deployed, or refused",
+            "deploys_total",
+            "Versions that were deployed or refused, by outcome",
             deploys,
         );
         Metrics(Arc::new(Inner {
@@ -147,13 +152,13 @@ impl Metrics {
 
     /// Returns the metrics of a function.
     pub(crate) fn of(&self, name: &Name) -> Arc<FunctionMetrics> {
-        // Held until all is there: see where they are dropped.
+        // Held until all metrics exist: a function of the same name may be dropping its own.
         let mut known = self.known();
         if let Some(metrics) = known.get(name).and_then(Weak::upgrade) {
             return metrics;
         }
-        let is_told_apart = known.len() < FUNCTIONS || known.contains_key(name);
-        let label = Label(is_told_apart.then(|| name.clone()));
+        let has_own = known.len() < FUNCTIONS || known.contains_key(name);
+        let label = Label(has_own.then(|| name.clone()));
         let function = Function {
             function: label.clone(),
         };
@@ -167,7 +172,7 @@ impl Metrics {
             requests: Mutex::default(),
             label,
         });
-        if is_told_apart {
+        if has_own {
             known.insert(name.clone(), Arc::downgrade(&metrics));
         }
         metrics
@@ -177,33 +182,34 @@ impl Metrics {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a deploy, by what became of it.
+    /// Counts a deploy.
     pub(crate) fn deployed(&self, outcome: &'static str) {
         self.0
             .families
             .deploys
             .get_or_create(&Deploy { outcome })
+            .0
             .inc();
     }
 
-    /// Returns all of it in Prometheus' text format, version 0.0.4.
+    /// Returns all metrics in Prometheus's text format, version 0.0.4.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         encode_registry(&mut text, &self.0.registry).expect("a string takes everything");
-        older_format(&text)
+        text
     }
 }
 
-/// The outcome of a request that was answered, whatever the answer says.
+/// The outcome of a request that was answered, whatever the status.
 const ANSWERED: &str = "answered";
 
 impl FunctionMetrics {
-    /// Counts a request that begins to be served.
+    /// Counts a request when it begins.
     pub(crate) fn began(&self) {
         self.running.inc();
     }
 
-    /// Counts its end.
+    /// Counts a request when it ends.
     pub(crate) fn ended(&self, failure: Option<&Failure>, took: Duration) {
         self.running.dec();
         self.latency.observe(took.as_secs_f64());
@@ -220,7 +226,7 @@ impl FunctionMetrics {
                 .requests
                 .get_or_create_owned(&outcome)
         });
-        counter.inc();
+        counter.0.inc();
     }
 
     /// Counts the memory of a process, in bytes.
@@ -229,9 +235,9 @@ impl FunctionMetrics {
         self.memory.observe(bytes as f64);
     }
 
-    /// Counts what was computed, where that is known.
+    /// Counts the instructions of a request, if they are known.
     pub(crate) fn computed(&self, instructions: Option<u64>) {
-        self.instructions.inc_by(instructions.unwrap_or(0));
+        self.instructions.0.inc_by(instructions.unwrap_or(0));
     }
 }
 
@@ -242,7 +248,7 @@ impl Drop for FunctionMetrics {
         };
         let metrics = self.metrics.clone();
         let mut known = metrics.known();
-        // A function of the same name may have begun anew, with the same counters.
+        // A new function of the same name may be using the same counters.
         if !known
             .get(name)
             .is_some_and(|known| ptr::eq(known.as_ptr(), self))
@@ -272,32 +278,24 @@ impl Drop for FunctionMetrics {
     }
 }
 
-/// Turns the text of OpenMetrics, where a counter's samples have another name than the counter, into the format that the
-/// machine's own metrics have, where they have the same.
-fn older_format(text: &str) -> String {
-    let mut older = String::with_capacity(text.len());
-    // The help stands before the type, which says whether this is a counter.
-    let mut help = "";
-    for line in text.lines() {
-        if line.starts_with("# HELP ") {
-            help = line;
-        } else if let Some(name_and_type) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = name_and_type
-                .split_once(' ')
-                .expect("a type is a name and a word");
-            let suffix = if kind == "counter" { "_total" } else { "" };
-            let help = help.replacen(name, &format!("{name}{suffix}"), 1);
-            older += &format!("{help}\n# TYPE {name}{suffix} {kind}\n");
-        } else if !line.starts_with("# ") {
-            older += line;
-            older.push('\n');
-        }
+impl EncodeMetric for Total {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        // Like a gauge, as `encode_counter` would append a suffix.
+        encoder.encode_gauge(&self.0.get())
     }
-    older
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+impl TypedMetric for Total {
+    const TYPE: MetricType = MetricType::Counter;
 }
 
 impl EncodeLabelValue for Label {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        // No function can have this name.
         self.0
             .as_ref()
             .map_or("(others)", Name::as_str)
@@ -316,7 +314,7 @@ mod tests {
     use super::*;
 
     fn name(text: &str) -> Name {
-        Name::new(text).expect("it is a name")
+        Name::new(text).expect("the names below are valid")
     }
 
     #[test]
@@ -352,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_of_a_function_goes_with_it() {
+    fn the_metrics_of_a_function_disappear_with_it() {
         let metrics = Metrics::new();
         let hello = metrics.of(&name("hello"));
         hello.began();

@@ -1,34 +1,35 @@
-//! What programs and the machine count, for whoever collects it.
+//! What the machine and its programs count, for Prometheus to collect.
 //!
-//! A program's metrics belong to it: two programs that use one name have two metrics, told apart by the label `environment`,
-//! and what a program named goes with it. Nothing is kept of a sample but that it was counted, so that the only thing that
-//! guests can grow is the number of names, which is bounded.
+//! A program's metrics belong to it: two programs that use the same name have two metrics, which the label `environment` tells
+//! apart, and metrics disappear with their program. Samples are counted and not stored, so guests can grow only the number of
+//! names, which is bounded.
 
 mod text;
 
 use crate::environment::{Environment, Permit};
 use crate::process::{Exit, Process};
 use lunatic_abi::{ExitKind, Limit};
+use prometheus_client::metrics::MetricType;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use text::Family;
+use text::{OwnMetric, Page, Values};
 
-/// What the names of the machine's own metrics begin with, and no program's.
+/// The prefix of the machine's own metrics. No program can use it.
 const OWN_NAMES: &str = "lunatic_machine_";
 
-/// So many metrics the programs of a machine can name together.
+/// The most metrics that all programs of a machine can name together.
 const MAX_NAMED: u64 = 10_000;
 
 /// The metrics of a machine.
 pub(crate) struct Metrics {
-    /// Processes that there were, and of those that ended how many did so in which way.
+    /// Processes that were spawned, and those that ended, by the kind of their exit.
     appeared: AtomicU64,
     ended: [AtomicU64; ExitKind::ALL.len()],
-    /// Mail that processes got which have ended, and the most that was told of all.
+    /// Mail received by processes that have ended, and the highest total that was reported.
     mail_of_the_dead: AtomicU64,
-    mail_told: AtomicU64,
+    mail_reported: AtomicU64,
     /// Metrics that programs have named.
     named: Arc<AtomicU64>,
     programs: Mutex<Vec<Weak<Named>>>,
@@ -39,21 +40,21 @@ pub(crate) struct Metrics {
 pub(crate) struct Named {
     /// The number of the program's environment.
     environment: u64,
-    /// How many all programs have named.
-    in_all: Arc<AtomicU64>,
-    metrics: Mutex<HashMap<Box<str>, Entry>>,
+    /// The number of metrics that all programs have named.
+    total: Arc<AtomicU64>,
+    metrics: Mutex<HashMap<Box<str>, Slot>>,
     /// Updates that were left out.
     left_out: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Slot {
     metric: Metric,
-    /// Its place in the quota of the environment that named it first.
+    /// Counts against the quota of the environment that named it first.
     _permit: Permit,
 }
 
-/// What stands under a name.
+/// The value of a metric.
 #[derive(Clone, Debug)]
 enum Metric {
     Counter(u64),
@@ -61,31 +62,33 @@ enum Metric {
     Histogram(Box<Histogram>),
 }
 
-/// The upper ends of a histogram's buckets. Seconds, milliseconds and bytes all find some that tell them apart.
+/// The upper bounds of a histogram's buckets. They suit seconds, milliseconds and bytes.
 const BUCKETS: [f64; 31] = [
     1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 5e-1, 1e0, 2.5e0,
     5e0, 1e1, 2.5e1, 5e1, 1e2, 2.5e2, 5e2, 1e3, 2.5e3, 5e3, 1e4, 2.5e4, 5e4, 1e5, 2.5e5, 5e5, 1e6,
 ];
 
-/// How samples are spread.
+/// The distribution of samples.
 #[derive(Clone, Debug)]
 struct Histogram {
-    /// How many lie in each bucket and not in the one before.
+    /// How many samples lie in each bucket, without those of the buckets below it.
     counts: [u64; BUCKETS.len()],
     count: u64,
     sum: f64,
 }
 
-/// A change of a metric, which also says what kind of metric it is.
+/// A change of a metric. It also determines the metric's kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Update {
-    /// A counter counts so many from now on.
+    /// Sets a counter.
     CounterTo(u64),
-    /// A counter counts so many more.
+    /// Adds to a counter.
     CounterBy(u64),
+    /// Sets a gauge.
     GaugeTo(f64),
+    /// Adds to a gauge.
     GaugeBy(f64),
-    /// A histogram gets a sample.
+    /// Adds a sample to a histogram.
     Sample(f64),
 }
 
@@ -95,19 +98,19 @@ impl Metrics {
             appeared: AtomicU64::new(0),
             ended: std::array::from_fn(|_| AtomicU64::new(0)),
             mail_of_the_dead: AtomicU64::new(0),
-            mail_told: AtomicU64::new(0),
+            mail_reported: AtomicU64::new(0),
             named: Arc::default(),
             programs: Mutex::default(),
         }
     }
 
-    /// A process appeared.
+    /// Counts a process that was spawned.
     pub(crate) fn appeared(&self) {
         // Relaxed, here and below: each count is read by itself.
         self.appeared.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A process ended that got so much mail in its life.
+    /// Counts a process that ended and the mail that it had received.
     pub(crate) fn ended(&self, exit: &Exit, mail: u64) {
         self.ended[exit.kind() as usize].fetch_add(1, Ordering::Relaxed);
         self.mail_of_the_dead.fetch_add(mail, Ordering::Relaxed);
@@ -117,7 +120,7 @@ impl Metrics {
     pub(crate) fn of_program(&self, environment: u64) -> Arc<Named> {
         let named = Arc::new(Named {
             environment,
-            in_all: self.named.clone(),
+            total: self.named.clone(),
             metrics: Mutex::default(),
             left_out: AtomicU64::new(0),
         });
@@ -127,110 +130,91 @@ impl Metrics {
         named
     }
 
-    /// Writes everything in the text format of Prometheus.
+    /// Writes everything in Prometheus's text format.
     pub(crate) fn text(&self, processes: &[Process]) -> String {
         let programs: Vec<Arc<Named>> = lock(&self.programs)
             .iter()
             .filter_map(Weak::upgrade)
             .collect();
-        let mut families: BTreeMap<Box<str>, Family> = BTreeMap::new();
+        let mut page = Page {
+            own: self.own(processes, &programs).into(),
+            ..Page::default()
+        };
         for program in &programs {
-            for (name, entry) in lock(&program.metrics).iter() {
-                families
-                    .entry(name.clone())
-                    .or_default()
-                    .add(program.environment, entry.metric.clone());
+            for (name, slot) in lock(&program.metrics).iter() {
+                let named = page.programs.entry(name.clone()).or_default();
+                named.push((program.environment, slot.metric.clone()));
             }
         }
-        let mut text = String::new();
-        self.write_own(&mut text, processes, &programs);
-        for (name, family) in families {
-            family.write(&mut text, &name);
-        }
-        text
+        page.into_text()
     }
 
-    fn write_own(&self, text: &mut String, processes: &[Process], programs: &[Arc<Named>]) {
+    /// Returns the machine's own metrics.
+    fn own(&self, processes: &[Process], programs: &[Arc<Named>]) -> [OwnMetric; 5] {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        text::write_own(
-            text,
-            OWN_NAMES,
-            "processes",
-            "gauge",
-            "Processes alive.",
-            [("", "", processes.len() as u64)],
-        );
-        let appeared = [("", "", load(&self.appeared))];
-        text::write_own(
-            text,
-            OWN_NAMES,
-            "processes_spawned_total",
-            "counter",
-            "Processes that there were.",
-            appeared,
-        );
         let ended = ExitKind::ALL.iter().map(|&kind| {
-            (
-                "reason",
-                text::reason(kind),
-                load(&self.ended[kind as usize]),
-            )
+            let count = load(&self.ended[kind as usize]);
+            (text::reason(kind).to_string(), count)
         });
-        text::write_own(
-            text,
-            OWN_NAMES,
-            "processes_ended_total",
-            "counter",
-            "Processes that ended, and how.",
-            ended,
-        );
-        // A process that ends while this adds up may be missed, and a counter must not go back.
+        // A process that ends during this sum may be missed, and a counter must not go back.
         let dead = load(&self.mail_of_the_dead);
         let mail = dead + processes.iter().map(Process::mail_received).sum::<u64>();
-        let mail = mail.max(self.mail_told.fetch_max(mail, Ordering::Relaxed));
-        let about = "Messages, and ends of other processes, that were put into mailboxes.";
-        text::write_own(
-            text,
-            OWN_NAMES,
-            "mail_total",
-            "counter",
-            about,
-            [("", "", mail)],
-        );
-        let numbers: Vec<(String, u64)> = programs
+        let mail = mail.max(self.mail_reported.fetch_max(mail, Ordering::Relaxed));
+        let left_out = programs
             .iter()
-            .map(|program| (program.environment.to_string(), load(&program.left_out)))
-            .collect();
-        let left_out = numbers
-            .iter()
-            .map(|(number, count)| ("environment", number.as_str(), *count));
-        let about = "Updates of programs' metrics that were left out: of too many names, or of one as two kinds.";
-        text::write_own(
-            text,
-            OWN_NAMES,
-            "metrics_left_out_total",
-            "counter",
-            about,
-            left_out,
-        );
+            .map(|program| (program.environment.to_string(), load(&program.left_out)));
+        let counter = |name, help, values| OwnMetric {
+            name,
+            kind: MetricType::Counter,
+            help,
+            values,
+        };
+        [
+            OwnMetric {
+                name: "lunatic_machine_processes",
+                kind: MetricType::Gauge,
+                help: "Processes alive.",
+                values: Values::One(processes.len() as u64),
+            },
+            counter(
+                "lunatic_machine_processes_spawned_total",
+                "Processes that were spawned.",
+                Values::One(load(&self.appeared)),
+            ),
+            counter(
+                "lunatic_machine_processes_ended_total",
+                "Processes that ended, and how.",
+                Values::Labelled("reason", ended.collect()),
+            ),
+            counter(
+                "lunatic_machine_mail_total",
+                "Messages and notices of exits that were put into mailboxes.",
+                Values::One(mail),
+            ),
+            counter(
+                "lunatic_machine_metrics_left_out_total",
+                "Updates of programs' metrics that were left out: of too many names, or of one name as two kinds.",
+                Values::Labelled("environment", left_out.collect()),
+            ),
+        ]
     }
 }
 
 impl Named {
-    /// Changes a metric, which is made where there is none of this name; leaves it out where there are too many, or where the
-    /// name is that of another kind.
+    /// Changes a metric, and makes it first if there is none of this name. The update is left out if there are too many metrics,
+    /// or if the name belongs to a metric of another kind.
     pub(crate) fn update(&self, environment: &Environment, name: &str, update: Update) {
         let name = plain(name);
         let mut metrics = lock(&self.metrics);
         let is_done = match metrics.get_mut(name.as_ref()) {
-            Some(entry) => entry.metric.update(update),
+            Some(slot) => slot.metric.update(update),
             None => match self.admit(environment, &name) {
                 Some(permit) => {
                     let mut metric = Metric::of(update);
                     metric.update(update);
                     metrics.insert(
                         name.as_ref().into(),
-                        Entry {
+                        Slot {
                             metric,
                             _permit: permit,
                         },
@@ -245,14 +229,14 @@ impl Named {
         }
     }
 
-    /// Counts a new name, if there is room for one.
+    /// Counts a new name, unless a limit is reached.
     fn admit(&self, environment: &Environment, name: &str) -> Option<Permit> {
         if name.starts_with(OWN_NAMES) {
             return None;
         }
         let permit = environment.quota().permit(Limit::Metrics, 1).ok()?;
         let more = |named: u64| (named < MAX_NAMED).then_some(named + 1);
-        self.in_all
+        self.total
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .ok()?;
         Some(permit)
@@ -261,13 +245,13 @@ impl Named {
 
 impl Drop for Named {
     fn drop(&mut self) {
-        self.in_all
+        self.total
             .fetch_sub(lock(&self.metrics).len() as u64, Ordering::Relaxed);
     }
 }
 
 impl Metric {
-    /// Makes the metric that an update is one of, as it is before it.
+    /// Makes the metric that an update is for, as it is before the update.
     fn of(update: Update) -> Metric {
         match update {
             Update::CounterTo(_) | Update::CounterBy(_) => Metric::Counter(0),
@@ -280,7 +264,7 @@ impl Metric {
         }
     }
 
-    /// Changes it; says whether the update is one for this kind.
+    /// Applies an update; returns false if it is one for another kind.
     fn update(&mut self, update: Update) -> bool {
         match (self, update) {
             (Metric::Counter(counter), Update::CounterTo(value)) => *counter = value,
@@ -300,15 +284,15 @@ impl Histogram {
     fn add(&mut self, sample: f64) {
         self.count = self.count.saturating_add(1);
         self.sum += sample;
-        // What is greater than all of them, or no number, is in none.
+        // A sample above all bounds lies in none, and so does NaN.
         if let Some(bucket) = BUCKETS.iter().position(|&end| sample <= end) {
             self.counts[bucket] += 1;
         }
     }
 }
 
-/// Makes a name one of Prometheus's: letters, digits, `_` and `:`, not beginning with a digit. Anything else becomes `_`, so
-/// that names which differ only there are one.
+/// Makes a name valid for Prometheus: letters, digits, `_` and `:`, not beginning with a digit. Any other character becomes `_`,
+/// so names that differ only in such characters are the same.
 fn plain(name: &str) -> Cow<'_, str> {
     let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':';
     let begins_well = name.starts_with(is_letter);
@@ -330,7 +314,9 @@ fn plain(name: &str) -> Cow<'_, str> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nothing panics while it holds metrics")
+    mutex
+        .lock()
+        .expect("no thread panics while it holds metrics")
 }
 
 #[cfg(test)]
@@ -338,7 +324,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_one_that_prometheus_reads() {
+    fn names_become_valid_for_prometheus() {
         for (name, expected) in [
             ("requests_total", "requests_total"),
             ("job:rate", "job:rate"),
@@ -363,7 +349,7 @@ mod tests {
             histogram.counts[BUCKETS
                 .iter()
                 .position(|&bucket| bucket == end)
-                .expect("it is one")]
+                .expect("the bound is one of the buckets")]
         };
         assert_eq!((histogram.count, at(1e-4), at(1.0), at(2.5)), (6, 2, 1, 1));
         assert!(BUCKETS.is_sorted());

@@ -1,89 +1,113 @@
-//! The text format of Prometheus, version 0.0.4.
+//! The page for Prometheus, in its text format, version 0.0.4.
+//!
+//! `prometheus_client` writes OpenMetrics, which differs in one thing only: there the samples of a counter `x` are named `x_total`.
+//! Here every name stays as its program chose it, so a counter is encoded like a gauge, under a type that says counter.
 
 use super::{BUCKETS, Metric};
 use lunatic_abi::ExitKind;
-use std::fmt::Write;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode_registry;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
+use std::fmt;
 
-/// What stands under one name, of each program that has it.
-#[derive(Default)]
-pub(super) struct Family {
-    metrics: Vec<(u64, Metric)>,
+/// Everything that is counted at one moment.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    pub(super) own: Vec<OwnMetric>,
+    /// What stands under each name, with the environment of the program that named it.
+    pub(super) programs: BTreeMap<Box<str>, Vec<(u64, Metric)>>,
 }
 
-impl Family {
-    pub(super) fn add(&mut self, environment: u64, metric: Metric) {
-        self.metrics.push((environment, metric));
-    }
+/// One of the machine's own metrics.
+#[derive(Debug)]
+pub(super) struct OwnMetric {
+    pub(super) name: &'static str,
+    pub(super) kind: MetricType,
+    pub(super) help: &'static str,
+    pub(super) values: Values,
+}
 
-    pub(super) fn write(&self, text: &mut String, name: &str) {
-        let mut kinds = self.metrics.iter().map(|(_, metric)| kind(metric));
-        // Programs need not agree what a name is. A name has one type or none, and with two nothing of the page is read.
-        if let Some(first) = kinds.next()
-            && kinds.all(|kind| kind == first)
+/// A value, or one for each value of a label.
+#[derive(Debug)]
+pub(super) enum Values {
+    One(u64),
+    Labelled(&'static str, Vec<(String, u64)>),
+}
+
+impl Page {
+    /// Writes the page.
+    pub(super) fn into_text(self) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self));
+        let mut text = String::new();
+        encode_registry(&mut text, &registry).expect("a string takes everything");
+        text
+    }
+}
+
+impl Collector for Page {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for OwnMetric {
+            name,
+            kind,
+            help,
+            values,
+        } in &self.own
         {
-            let _ = writeln!(text, "# TYPE {name} {first}");
-        }
-        for (environment, metric) in &self.metrics {
-            write_metric(text, name, *environment, metric);
-        }
-    }
-}
-
-fn kind(metric: &Metric) -> &'static str {
-    match metric {
-        Metric::Counter(_) => "counter",
-        Metric::Gauge(_) => "gauge",
-        Metric::Histogram(_) => "histogram",
-    }
-}
-
-fn write_metric(text: &mut String, name: &str, environment: u64, metric: &Metric) {
-    let label = format!("environment=\"{environment}\"");
-    // A string takes everything that is written to it.
-    let _ = match metric {
-        Metric::Counter(count) => writeln!(text, "{name}{{{label}}} {count}"),
-        Metric::Gauge(value) => writeln!(text, "{name}{{{label}}} {}", number(*value)),
-        Metric::Histogram(histogram) => {
-            let mut below = 0;
-            for (end, count) in BUCKETS.iter().zip(&histogram.counts) {
-                below += count;
-                let _ = writeln!(
-                    text,
-                    "{name}_bucket{{{label},le=\"{}\"}} {below}",
-                    number(*end)
-                );
+            let mut metric = encoder.encode_descriptor(name, help, None, *kind)?;
+            match values {
+                Values::One(value) => metric.encode_gauge(value)?,
+                Values::Labelled(label, values) => {
+                    for (of, value) in values {
+                        metric
+                            .encode_family(&[(*label, of.as_str())])?
+                            .encode_gauge(value)?;
+                    }
+                }
             }
-            let _ = writeln!(
-                text,
-                "{name}_bucket{{{label},le=\"+Inf\"}} {}",
-                histogram.count
-            );
-            let _ = writeln!(text, "{name}_sum{{{label}}} {}", number(histogram.sum));
-            writeln!(text, "{name}_count{{{label}}} {}", histogram.count)
         }
-    };
+        for (name, metrics) in &self.programs {
+            let help = "Counted by programs.";
+            let mut family = encoder.encode_descriptor(name, help, None, kind(metrics))?;
+            for (environment, metric) in metrics {
+                let labels = [("environment", *environment)];
+                encode(metric, family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Writes one of the machine's own metrics: its values, each with a label's name and value, or without.
-pub(super) fn write_own<'a>(
-    text: &mut String,
-    prefix: &str,
-    name: &str,
-    kind: &str,
-    about: &str,
-    values: impl IntoIterator<Item = (&'a str, &'a str, u64)>,
-) {
-    let _ = writeln!(
-        text,
-        "# HELP {prefix}{name} {about}\n# TYPE {prefix}{name} {kind}"
-    );
-    for (label, of, value) in values {
-        let label = if label.is_empty() {
-            String::new()
-        } else {
-            format!("{{{label}=\"{of}\"}}")
-        };
-        let _ = writeln!(text, "{prefix}{name}{label} {value}");
+/// Returns the type of what stands under a name. A name has only one, so if programs do not agree, it is that which says
+/// least.
+fn kind(metrics: &[(u64, Metric)]) -> MetricType {
+    let is_all = |is: fn(&Metric) -> bool| metrics.iter().all(|(_, metric)| is(metric));
+    if is_all(|metric| matches!(metric, Metric::Counter(_))) {
+        MetricType::Counter
+    } else if is_all(|metric| matches!(metric, Metric::Histogram(_))) {
+        MetricType::Histogram
+    } else {
+        MetricType::Gauge
+    }
+}
+
+fn encode(metric: &Metric, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+    match metric {
+        Metric::Counter(count) => encoder.encode_gauge(count),
+        Metric::Gauge(value) => encoder.encode_gauge(value),
+        Metric::Histogram(histogram) => {
+            let counts = &histogram.counts;
+            let above = histogram.count - counts.iter().sum::<u64>();
+            let buckets: Vec<(f64, u64)> = BUCKETS
+                .into_iter()
+                .zip(counts.iter().copied())
+                .chain([(f64::INFINITY, above)])
+                .collect();
+            encoder.encode_histogram::<NoLabelSet>(histogram.sum, histogram.count, &buckets, None)
+        }
     }
 }
 
@@ -101,30 +125,23 @@ pub(super) fn reason(kind: ExitKind) -> &'static str {
     }
 }
 
-fn number(value: f64) -> String {
-    match value {
-        f64::INFINITY => "+Inf".into(),
-        f64::NEG_INFINITY => "-Inf".into(),
-        // With an exponent where it is long.
-        _ => format!("{value:?}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::metrics::Update;
 
     fn written(metrics: &[(u64, Update)]) -> String {
-        let mut family = Family::default();
-        for &(environment, update) in metrics {
+        let metric = |&(environment, update)| {
             let mut metric = Metric::of(update);
             assert!(metric.update(update));
-            family.add(environment, metric);
-        }
-        let mut text = String::new();
-        family.write(&mut text, "x");
-        text
+            (environment, metric)
+        };
+        let metrics = metrics.iter().map(metric).collect();
+        let page = Page {
+            own: Vec::new(),
+            programs: [("x".into(), metrics)].into(),
+        };
+        page.into_text()
     }
 
     #[test]
@@ -132,14 +149,19 @@ mod tests {
         let text = written(&[(0, Update::CounterBy(3)), (7, Update::CounterTo(4))]);
         assert_eq!(
             text,
-            "# TYPE x counter\nx{environment=\"0\"} 3\nx{environment=\"7\"} 4\n"
+            "# HELP x Counted by programs.\n# TYPE x counter\nx{environment=\"0\"} 3\nx{environment=\"7\"} 4\n"
         );
     }
 
     #[test]
     fn programs_that_do_not_agree_spoil_nothing() {
         let text = written(&[(0, Update::CounterBy(3)), (7, Update::GaugeTo(0.5))]);
-        assert_eq!(text, "x{environment=\"0\"} 3\nx{environment=\"7\"} 0.5\n");
+        assert_eq!(
+            text,
+            "# HELP x Counted by programs.\n# TYPE x gauge\nx{environment=\"0\"} 3\nx{environment=\"7\"} 0.5\n"
+        );
+        let text = written(&[(0, Update::CounterBy(3)), (7, Update::Sample(0.5))]);
+        assert_eq!(text.matches("# TYPE").count(), 1, "{text}");
     }
 
     #[test]
@@ -147,10 +169,10 @@ mod tests {
         let text = written(&[(1, Update::Sample(0.3))]);
         for line in [
             "# TYPE x histogram",
-            "x_bucket{environment=\"1\",le=\"0.25\"} 0",
-            "x_bucket{environment=\"1\",le=\"0.5\"} 1",
-            "x_bucket{environment=\"1\",le=\"1000000.0\"} 1",
-            "x_bucket{environment=\"1\",le=\"+Inf\"} 1",
+            "x_bucket{le=\"0.25\",environment=\"1\"} 0",
+            "x_bucket{le=\"0.5\",environment=\"1\"} 1",
+            "x_bucket{le=\"1000000.0\",environment=\"1\"} 1",
+            "x_bucket{le=\"+Inf\",environment=\"1\"} 1",
             "x_sum{environment=\"1\"} 0.3",
             "x_count{environment=\"1\"} 1",
         ] {
@@ -165,12 +187,16 @@ mod tests {
     fn numbers_are_written_as_prometheus_reads_them() {
         for (value, expected) in [
             (f64::NAN, "NaN"),
-            (f64::INFINITY, "+Inf"),
-            (f64::NEG_INFINITY, "-Inf"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
             (1e300, "1e300"),
             (-0.5, "-0.5"),
         ] {
-            assert_eq!(number(value), expected);
+            let text = written(&[(0, Update::GaugeTo(value))]);
+            assert_eq!(
+                text.lines().last(),
+                Some(format!("x{{environment=\"0\"}} {expected}").as_str())
+            );
         }
     }
 }

@@ -107,7 +107,7 @@ fn a_histogram_tells_how_samples_are_spread() {
     let below = |end: &str| {
         value(
             &lab.vm,
-            &format!("hits_bucket{{environment=\"{number}\",le=\"{end}\"}}"),
+            &format!("hits_bucket{{le=\"{end}\",environment=\"{number}\"}}"),
         )
     };
     for (end, count) in [("2.5", "0"), ("5.0", "1"), ("10.0", "2"), ("+Inf", "2")] {
