@@ -102,6 +102,16 @@ pub struct TcpGateway {
     pub life: Option<Duration>,
 }
 
+impl HttpGateway {
+    /// Returns the functions that its routes name.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = &Name> {
+        self.routes.iter().filter_map(|route| match &route.target {
+            Target::Function(name) => Some(name),
+            Target::Files(_) | Target::Named | Target::Notice(_) => None,
+        })
+    }
+}
+
 impl Default for HttpLimits {
     fn default() -> HttpLimits {
         HttpLimits {

@@ -7,36 +7,50 @@
 //!
 //! Everything here stands on what `lunatic_vm` exports. It adds names and ways in; what limits a process is its environment.
 
-mod background;
+mod answer;
+mod body;
 mod build;
+mod code;
 mod component;
 mod dev;
 mod failure;
+mod fields;
 mod function;
+mod functions;
 mod gateway;
+mod in_flight;
+mod kill_on_drop;
 mod log;
 mod metrics;
 mod name;
 mod outbound;
+mod program;
 mod project;
 pub mod quantity;
+mod request_id;
+mod request_info;
+mod runtime;
 mod server;
 mod service;
-mod serving;
 mod settings;
 mod spark;
-mod ticket;
+mod stop;
+mod turnstile;
 
 pub use build::{BuildError, BuildEvent, Builder, Built, Tell};
+pub use code::{Code, CodeError, Spark};
 pub use dev::{Dev, DevError, DevEvent};
 pub use failure::Failure;
-pub use function::{Code, CodeError, Function, Functions, Version};
+pub use function::Version;
+pub use functions::{Function, Functions};
 pub use gateway::{
     Gateway, HttpGateway, HttpLimits, Protocol, Route, Target, TcpGateway, TlsFiles,
 };
 pub use log::{Follower, Line, LineKind, Log};
 pub use name::{Name, NameError};
-pub use outbound::{Outbound, OutboundError, OutboundRule, OutboundRuleError};
+pub use outbound::Outbound;
+pub use outbound::error::OutboundError;
+pub use outbound::rule::{OutboundRule, OutboundRuleError};
 pub use project::{Problem, Project, ProjectError, ProjectFunction, Recipe};
 pub use server::{Listening, Server, ServerBuilder, StartError};
 pub use service::{
@@ -44,7 +58,6 @@ pub use service::{
     TokenError,
 };
 pub use settings::{Policy, Settings, SettingsError};
-pub use spark::Spark;
 
 /// Adds everything that functions can import, beside what the machine itself has, to the host of a machine.
 ///

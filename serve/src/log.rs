@@ -6,7 +6,7 @@
 
 mod budget;
 
-use crate::ticket::{RequestId, Ticket};
+use crate::request_id::RequestId;
 use crate::{Failure, Name};
 use async_io::Timer;
 use budget::Budget;
@@ -205,10 +205,15 @@ impl Log {
     }
 
     /// Logs why a request was not answered.
-    pub(crate) fn failed(&self, ticket: &Ticket, version: u64, failure: &Failure) {
+    pub(crate) fn failed(
+        &self,
+        request: RequestId,
+        process: Option<Pid>,
+        version: u64,
+        failure: &Failure,
+    ) {
         self.collect();
-        let process = ticket.process().map(|process| process.pid());
-        let request = Some(ticket.id);
+        let request = Some(request);
         let mut state = lock(&self.0.state);
         state.record(
             version,

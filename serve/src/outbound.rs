@@ -9,14 +9,14 @@
 
 mod address;
 mod connector;
-mod rule;
+pub(crate) mod error;
+pub(crate) mod rule;
 
-pub use rule::{OutboundRule, OutboundRuleError};
-
-use crate::background;
-use crate::gateway::http::{Body, BodyError};
+use crate::body::{Body, BodyError};
+use crate::runtime;
 use bytes::Bytes;
 use connector::{Connector, LookUp};
+use error::{CALLS, OutboundError};
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, Request, Response, Uri, Version};
 use http_body::{Frame, SizeHint};
@@ -24,11 +24,10 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client, connect::capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rule::Destination;
+use rule::{Destination, OutboundRule};
 use rustls::ClientConfig;
 use std::error::Error;
 use std::fmt;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -37,10 +36,6 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{Sleep, sleep, timeout};
-
-/// So many calls of a function can be under way, until their answers are read; others wait for as long as a connection may
-/// take to be there.
-const CALLS: usize = 64;
 
 /// So many connections to one host are kept for later, and for so long.
 const IDLE: usize = 16;
@@ -66,56 +61,6 @@ pub(crate) struct Times {
     pub(crate) first_byte: Duration,
     /// Between two pieces of the answer's body.
     pub(crate) between_bytes: Duration,
-}
-
-/// Why a call was not answered.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OutboundError {
-    /// No rule allows it.
-    #[error("`{0}` may not be called: the function's outbound rules do not allow it")]
-    NotAllowed(String),
-    /// It goes nowhere.
-    #[error("this is not an address that can be called: {0}")]
-    Address(String),
-    /// The host has an address that may not be connected to.
-    #[error("`{host}` may not be called at {address}, {}", if *.is_private {
-        "which is in a private network: a function calls there only where its private addresses are allowed"
-    } else {
-        "which leads to no host of the internet"
-    })]
-    Prohibited {
-        /// Who was called.
-        host: String,
-        /// Where that is.
-        address: IpAddr,
-        /// Whether allowing private addresses would allow it.
-        is_private: bool,
-    },
-    /// The host was not found.
-    #[error("the host `{0}` was not found: {1}")]
-    Name(String, String),
-    /// Nobody said where the host is.
-    #[error("nobody said within {1:?} where the host `{0}` is")]
-    NameTime(String, Duration),
-    /// No connection could be made.
-    #[error("cannot connect to {0}")]
-    Connect(String),
-    /// The other side is not whom it should be, or does not speak TLS.
-    #[error("no TLS with {0}")]
-    Tls(String),
-    /// There was no connection in time.
-    #[error("there was no connection within {0:?}")]
-    ConnectTime(Duration),
-    /// The other side did not answer, or not go on, in time.
-    #[error("{0} within {1:?}")]
-    Time(&'static str, Duration),
-    /// There are as many calls as there may be.
-    #[error("{CALLS} calls of this function are under way, and none ended within {0:?}")]
-    Busy(Duration),
-    /// What went to and fro is not HTTP, or broke off.
-    #[error("the call failed: {0}")]
-    Protocol(String),
 }
 
 impl Default for Times {
@@ -221,7 +166,7 @@ fn client(connector: &Connector) -> Client<Connector, Body> {
 
 /// Returns the threads that calls run on.
 fn runtime() -> Result<&'static Handle, OutboundError> {
-    background::handle().map_err(|error| {
+    runtime::handle().map_err(|error| {
         OutboundError::Connect(format!(
             "anybody: the system has no room for threads: {error}"
         ))

@@ -3,11 +3,14 @@
 //! A [`Server`] owns the sockets that listen and the few threads on which their connections are read and written. It runs no
 //! function: those run on the workers of the machine.
 
-use crate::gateway::http::{Handler, Http, Setup, SetupError};
-use crate::gateway::tcp;
-use crate::{
-    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, TcpGateway, TlsFiles,
-};
+use crate::code::Code;
+use crate::functions::Functions;
+use crate::gateway::http::listener::HttpListener;
+use crate::gateway::http::serve;
+use crate::gateway::http::setup::{Handler, Setup, SetupError};
+use crate::gateway::{Gateway, HttpGateway, HttpLimits, Protocol, TcpGateway, TlsFiles, tcp};
+use crate::name::Name;
+use crate::stop::{Phase, Stop, Stopper};
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
@@ -18,7 +21,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::watch;
 
 /// Threads that read and write connections.
 const THREADS: NonZeroUsize = NonZeroUsize::new(2).expect("it is not zero");
@@ -141,42 +143,6 @@ pub(crate) struct Mount {
     pub(crate) handler: Handler,
 }
 
-/// Whether connections go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    Open,
-    /// Nothing new is begun.
-    Draining,
-    /// Nothing is finished either.
-    Cut,
-}
-
-/// Tells connections when to end.
-#[derive(Clone)]
-pub(crate) struct Stop(watch::Receiver<Phase>);
-
-impl Stop {
-    /// Waits until nothing new is to be begun.
-    pub(crate) async fn draining(&mut self) {
-        self.reached(Phase::Draining).await;
-    }
-
-    /// Whether nothing new is to be begun.
-    pub(crate) fn is_draining(&self) -> bool {
-        *self.0.borrow() >= Phase::Draining
-    }
-
-    /// Waits until everything is to end at once.
-    pub(crate) async fn cut(&mut self) {
-        self.reached(Phase::Cut).await;
-    }
-
-    async fn reached(&mut self, phase: Phase) {
-        // An error says that the sender is gone, and with it the server.
-        let _ = self.0.wait_for(|&now| now >= phase).await;
-    }
-}
-
 /// A gateway that listens. Each of its connections holds a receiver of the phase, by which their end is known.
 struct Running {
     name: String,
@@ -184,7 +150,7 @@ struct Running {
     configured: SocketAddr,
     local: SocketAddr,
     speaks: Arc<RwLock<Speaks>>,
-    phase: Arc<watch::Sender<Phase>>,
+    phase: Arc<Stopper>,
     /// Whether it is no gateway, so that [`Server::reload`] lets it be.
     is_mount: bool,
 }
@@ -192,7 +158,7 @@ struct Running {
 /// What a listener's connections are given to.
 #[derive(Clone)]
 enum Speaks {
-    Http(Arc<Http>),
+    Http(Arc<HttpListener>),
     Tcp(Arc<TcpGateway>),
 }
 
@@ -321,10 +287,10 @@ impl Server {
     ///
     /// [`cut`](Server::cut), from another thread, ends it at once.
     pub fn stop(&self, within: Duration) -> bool {
-        let ending: Vec<Arc<watch::Sender<Phase>>> =
+        let ending: Vec<Arc<Stopper>> =
             self.running().iter().map(|one| one.phase.clone()).collect();
         for phase in &ending {
-            turn(phase, Phase::Draining);
+            phase.advance(Phase::Draining);
         }
         let closed = async {
             for phase in &ending {
@@ -334,7 +300,7 @@ impl Server {
         let in_time = self
             .handle()
             .block_on(async { tokio::time::timeout(within, closed).await.is_ok() });
-        let was_cut = ending.iter().any(|phase| *phase.borrow() == Phase::Cut);
+        let was_cut = ending.iter().any(|phase| phase.is_cut());
         self.cut();
         self.running().clear();
         in_time && !was_cut
@@ -343,10 +309,10 @@ impl Server {
     /// Ends everything at once, requests that are being served too. Returns when all has ended, which takes no longer than a
     /// turn of what runs. Blocks; must not be called from asynchronous code.
     pub fn cut(&self) {
-        let ending: Vec<Arc<watch::Sender<Phase>>> =
+        let ending: Vec<Arc<Stopper>> =
             self.running().iter().map(|one| one.phase.clone()).collect();
         for phase in &ending {
-            turn(phase, Phase::Cut);
+            phase.advance(Phase::Cut);
         }
         self.handle().block_on(async {
             for phase in &ending {
@@ -486,14 +452,13 @@ impl Server {
                 running.push(same);
                 continue;
             };
-            let (phase, receiver) = watch::channel(Phase::Open);
-            let phase = Arc::new(phase);
+            let (stopper, stop) = Stopper::new();
             let speaks = Arc::new(RwLock::new(self.speaks(&one.name, one.speaks, None)));
             self.handle().spawn(accept(
                 listener,
                 speaks.clone(),
                 self.functions.clone(),
-                Stop(receiver),
+                stop,
             ));
             let Checked {
                 name,
@@ -506,7 +471,7 @@ impl Server {
                 configured,
                 local,
                 speaks,
-                phase,
+                phase: Arc::new(stopper),
                 is_mount,
             });
         }
@@ -547,7 +512,7 @@ impl Server {
                 Speaks::Http(http.clone())
             }
             (CheckedProtocol::Http(setup), _) => {
-                let http = Http::new(name, setup, &self.functions, self.is_logged);
+                let http = HttpListener::new(name, setup, &self.functions, self.is_logged);
                 http.begin();
                 Speaks::Http(Arc::new(http))
             }
@@ -566,7 +531,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         for running in self.running().drain(..) {
-            turn(&running.phase, Phase::Cut);
+            running.phase.advance(Phase::Cut);
         }
         if let Some(runtime) = self.runtime.take() {
             // Dropping it as it is would wait for what blocks, and panic in asynchronous code.
@@ -591,23 +556,14 @@ fn setup_error(gateway: &str, error: SetupError) -> StartError {
 }
 
 /// Has the connections of a gateway that is gone end.
-async fn farewell(phase: Arc<watch::Sender<Phase>>) {
-    turn(&phase, Phase::Draining);
+async fn farewell(phase: Arc<Stopper>) {
+    phase.advance(Phase::Draining);
     if tokio::time::timeout(FAREWELL, phase.closed())
         .await
         .is_err()
     {
-        turn(&phase, Phase::Cut);
+        phase.advance(Phase::Cut);
     }
-}
-
-/// Goes on to a phase; there is no way back.
-fn turn(phase: &watch::Sender<Phase>, next: Phase) {
-    phase.send_if_modified(|now| {
-        let is_later = next > *now;
-        *now = next.max(*now);
-        is_later
-    });
 }
 
 /// Accepts connections until nothing new is to be begun.
@@ -667,7 +623,7 @@ async fn serve(
     // What is written is written at once: there is nothing that would fill a packet later.
     let _ = stream.set_nodelay(true);
     match speaks {
-        Speaks::Http(http) => http.serve(stream, client, stop).await,
+        Speaks::Http(http) => serve::serve(http, stream, client, stop).await,
         // They go on until they end by themselves or are cut.
         Speaks::Tcp(gateway) => tcp::serve(&functions, &gateway, stream, client).await,
     }

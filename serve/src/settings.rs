@@ -1,6 +1,6 @@
 //! What a function may use and how its requests are served.
 
-use crate::outbound::OutboundRule;
+use crate::outbound::rule::OutboundRule;
 use lunatic_vm::{Access, Config, Limit, PreopenError, Vm};
 use std::fmt;
 use std::num::NonZeroUsize;

@@ -1,10 +1,11 @@
 //! An instance of a component that serves requests.
 
-use super::exchange::{Job, Progress, Reply, failure_of, late};
+use super::grants::Grants;
 use super::interfaces::{self, Interfaces};
-use crate::gateway::http::{Body, BodyError};
+use super::job::{Job, Progress, Reply, failure_of, late};
+use crate::body::{Body, BodyError};
+use crate::failure::Failure;
 use crate::metrics::FunctionMetrics;
-use crate::{Failure, Name, Outbound, Version};
 use http::{HeaderValue, Request, header};
 use http_body_util::BodyExt;
 use lunatic_vm::{Exit, LiveComponent};
@@ -17,26 +18,6 @@ use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
 
-/// What an instance is given beside what its environment grants.
-#[derive(Clone)]
-pub(super) struct Means {
-    pub(super) function: Name,
-    pub(super) outbound: Arc<Outbound>,
-    pub(super) client_secret: Option<String>,
-    metrics: Arc<FunctionMetrics>,
-}
-
-impl Means {
-    pub(super) fn of(version: &Version) -> Means {
-        Means {
-            function: version.name().clone(),
-            outbound: version.outbound().clone(),
-            client_secret: version.settings().client_secret.clone(),
-            metrics: version.metrics().clone(),
-        }
-    }
-}
-
 /// An instance that can be given requests.
 pub(super) struct Instance<'a> {
     live: &'a mut LiveComponent,
@@ -45,12 +26,12 @@ pub(super) struct Instance<'a> {
 }
 
 impl<'a> Instance<'a> {
-    pub(super) fn begin(live: &'a mut LiveComponent, means: Means) -> Result<Instance<'a>, Exit> {
-        let metrics = means.metrics.clone();
+    pub(super) fn begin(live: &'a mut LiveComponent, grants: Grants) -> Result<Instance<'a>, Exit> {
+        let metrics = grants.metrics.clone();
         live.store()
             .data_mut()
             .extension::<Interfaces>()
-            .have(means);
+            .grant(grants);
         let instance = live.instance();
         match Proxy::new(live.store(), &instance) {
             Ok(proxy) => Ok(Instance {
@@ -62,21 +43,19 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// Serves a request. Afterwards the instance can be given another, unless this is an `Err`.
+    /// Serves a request. Afterwards the instance can serve another, unless this returns an error.
     pub(super) async fn serve(&mut self, job: Job) -> Result<(), Exit> {
         let Job {
             request,
-            ticket,
+            info,
             reply,
             gone,
             progress,
             end,
             deadline,
         } = job;
-        ticket.served_by(self.live.process());
-        let is_secure = ticket.is_secure;
-        // It knows its version, which is not to stay because of an instance that is at something else.
-        drop(ticket);
+        info.served_by(self.live.process());
+        let is_secure = info.is_secure;
         self.live.renew_compute();
         self.live
             .store()
@@ -85,7 +64,7 @@ impl<'a> Instance<'a> {
             .begin(progress.subscribe());
         let is_given_up = async {
             if gone.await.is_ok() {
-                // Nobody waits, and that is right.
+                // The response is complete, so that nobody waits any longer.
                 std::future::pending::<()>().await;
             }
         };
@@ -95,20 +74,20 @@ impl<'a> Instance<'a> {
             () = sleep_until(end) => Err(late(deadline)),
             handled = self.handle(request, is_secure, reply) => handled,
         };
-        let told = match &handled {
+        let outcome = match &handled {
             Ok(()) => Progress::Done,
-            // It ended well, in the middle: there is nothing to fail but a body that is not finished.
+            // It exited normally in the middle of the request: only a body that is not finished fails.
             Err(Exit::Normal) => Progress::Done,
             Err(exit) => Progress::Failed(failure_of(exit.clone(), deadline)),
         };
-        progress.send_replace(told);
+        progress.send_replace(outcome);
         let left_something = self.abort_bodies();
         self.metrics.computed(self.live.instructions_used());
         self.metrics.had_memory(
             usize::try_from(self.live.store().data().memory_used()).unwrap_or(usize::MAX),
         );
         match handled {
-            // What it began and did not finish is dropped with it.
+            // Bodies that it did not finish are dropped with it.
             Ok(()) if left_something => Err(Exit::Normal),
             handled => handled,
         }
@@ -125,9 +104,9 @@ impl<'a> Instance<'a> {
         } else {
             Scheme::Http
         };
-        let set = move |answer| {
-            // Whoever gave up in this moment does not want to know.
-            let _ = reply.send(Reply::Set(answer));
+        let set = move |response| {
+            // An error means that the client has just given up.
+            let _ = reply.send(Reply::Set(response));
         };
         let mut view = interfaces::view(self.live.store().data_mut());
         let resources = view
@@ -148,14 +127,14 @@ impl<'a> Instance<'a> {
         handled.map_err(|error| self.live.exit(&error))
     }
 
-    /// Breaks off what the component was writing and did not finish; returns whether there was anything.
+    /// Breaks off the bodies that the component did not finish; returns whether there were any.
     fn abort_bodies(&mut self) -> bool {
         let table = self.live.store().data_mut().ctx().table;
         let mut found = false;
         for entry in table.iter_mut() {
             if let Some(body) = entry.downcast_mut::<HostOutgoingBody>() {
-                let (nobodys, _) = HostOutgoingBody::new(StreamContext::Response, None, 1, 1);
-                std::mem::replace(body, nobodys).abort();
+                let (placeholder, _) = HostOutgoingBody::new(StreamContext::Response, None, 1, 1);
+                std::mem::replace(body, placeholder).abort();
                 found = true;
             }
         }
@@ -163,7 +142,7 @@ impl<'a> Instance<'a> {
     }
 }
 
-/// Makes a request what a component can be given.
+/// Turns a request into one that a component can be given.
 fn incoming(
     mut request: Request<Body>,
 ) -> Request<impl http_body::Body<Data = bytes::Bytes, Error = Error> + Send + 'static> {
@@ -172,7 +151,7 @@ fn incoming(
         .get(header::HOST)
         .is_some_and(|host| host.to_str().is_ok());
     if request.uri().authority().is_none() && !has_host {
-        // HTTP/1.0 needs none; a component asks for one.
+        // HTTP/1.0 does not require a host, but a component does.
         request
             .headers_mut()
             .insert(header::HOST, HeaderValue::from_static(""));
@@ -180,7 +159,7 @@ fn incoming(
     request.map(|body| body.map_err(|error| error_of(&error)))
 }
 
-/// Returns what a component is told where its request breaks off.
+/// Returns the error that a component gets when its request breaks off.
 fn error_of(error: &BodyError) -> Error {
     match error.downcast_ref::<Failure>() {
         Some(Failure::TooLarge(_)) => Error::HttpRequestBodySize(None),

@@ -1,13 +1,15 @@
-//! `wasi:http` for components: what they are given requests with, and what they call others with.
+//! `wasi:http` for components: how they are given requests, and how they call other hosts.
 //!
-//! The functions are `wasmtime-wasi-http`'s; what is here bounds what they keep for a component and sends its calls the way
-//! that all functions' calls go.
+//! The functions are those of `wasmtime-wasi-http`. This file bounds what they hold for a component, and sends its calls
+//! through the function's [`Outbound`].
 
-use super::exchange::{Checked, Progress};
-use super::instance::Means;
-use crate::Name;
-use crate::gateway::http::BodyError;
-use crate::outbound::{Outbound, OutboundError, Times};
+use super::body::InstanceBody;
+use super::grants::Grants;
+use super::job::Progress;
+use crate::body::{Body, BodyError};
+use crate::name::Name;
+use crate::outbound::error::OutboundError;
+use crate::outbound::{Outbound, Times};
 use http_body_util::BodyExt;
 use lunatic_vm::Guest;
 use std::sync::Arc;
@@ -19,33 +21,33 @@ use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
 };
 
-/// The largest head that a component can make, in bytes. It can make as many as its table of resources holds, so that all of
+/// The largest head that a component can make, in bytes. Its table of resources bounds how many it can make, so that all of
 /// them together take no more than its memory may.
-const LARGEST_HEAD: usize = 32 << 10;
+const MAX_HEAD: usize = 32 << 10;
 
-/// The largest piece of a body that a component can write at once, in bytes; two are kept until they are read.
-const LARGEST_PIECE: usize = 64 << 10;
+/// The largest piece of a body that a component can write at once, in bytes; two are buffered until they are read.
+const MAX_PIECE: usize = 64 << 10;
 
-/// What the interfaces of one component work on.
+/// The state of one component's interfaces.
 pub(super) struct Interfaces {
     context: WasiHttpCtx,
     calls: Calls,
     client_secret: Option<String>,
 }
 
-/// Whom a component calls, and on whose behalf.
+/// The calls that a component makes, and on whose behalf.
 #[derive(Default)]
 struct Calls {
     function: Option<Name>,
     outbound: Option<Arc<Outbound>>,
-    /// How far it is with the request that it is at.
+    /// How far it is with its current request.
     progress: Option<watch::Receiver<Progress>>,
 }
 
 impl Default for Interfaces {
     fn default() -> Interfaces {
         let mut context = WasiHttpCtx::new();
-        context.set_field_size_limit(LARGEST_HEAD);
+        context.set_field_size_limit(MAX_HEAD);
         Interfaces {
             context,
             calls: Calls::default(),
@@ -55,17 +57,17 @@ impl Default for Interfaces {
 }
 
 impl Interfaces {
-    /// Has what a function may use.
-    pub(super) fn have(&mut self, means: Means) {
-        self.client_secret = means.client_secret;
+    /// Grants what a function may use.
+    pub(super) fn grant(&mut self, grants: Grants) {
+        self.client_secret = grants.client_secret;
         self.calls = Calls {
-            function: Some(means.function),
-            outbound: Some(means.outbound),
+            function: Some(grants.function),
+            outbound: Some(grants.outbound),
             progress: None,
         };
     }
 
-    /// Begins to work on a request.
+    /// Begins a request.
     pub(super) fn begin(&mut self, progress: watch::Receiver<Progress>) {
         self.calls.progress = Some(progress);
     }
@@ -81,7 +83,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     types::add_to_linker::<Guest, WasiHttp>(linker, &LinkOptions::default().into(), view)
 }
 
-/// Returns what the functions of `wasi:http` work on.
+/// Returns the state that the functions of `wasi:http` use.
 pub(super) fn view(guest: &mut Guest) -> WasiHttpCtxView<'_> {
     let (wasi, interfaces) = guest.wasi_and_extension::<Interfaces>();
     WasiHttpCtxView {
@@ -91,8 +93,8 @@ pub(super) fn view(guest: &mut Guest) -> WasiHttpCtxView<'_> {
     }
 }
 
-/// The head of an answer, with what has to be done for the rest to come, which is nothing here.
-type Answered = (
+/// A response, and a future that must be driven for its body to arrive, which here has nothing to do.
+type Sent = (
     http::Response<WasiBody>,
     Box<dyn Future<Output = Result<(), Error>> + Send>,
 );
@@ -103,40 +105,40 @@ impl WasiHttpHooks for Calls {
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Result<Answered, Error>> + Send> {
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         let (function, outbound) = (self.function.clone(), self.outbound.clone());
         let progress = self.progress.clone();
-        let usual = Times::default();
-        let times = options.map_or(usual, |options| Times {
-            connect: options.connect_timeout.unwrap_or(usual.connect),
-            first_byte: options.first_byte_timeout.unwrap_or(usual.first_byte),
-            between_bytes: options.between_bytes_timeout.unwrap_or(usual.between_bytes),
+        let default = Times::default();
+        let times = options.map_or(default, |options| Times {
+            connect: options.connect_timeout.unwrap_or(default.connect),
+            first_byte: options.first_byte_timeout.unwrap_or(default.first_byte),
+            between_bytes: options
+                .between_bytes_timeout
+                .unwrap_or(default.between_bytes),
         });
         Box::new(async move {
             let (Some(function), Some(outbound)) = (function, outbound) else {
                 return Err(Error::HttpRequestDenied);
             };
-            let request = request.map(|body| Checked { body, progress }.boxed_unsync());
-            let answer = outbound
+            let request = request.map(|body| InstanceBody::new(body, progress).boxed_unsync());
+            let response = outbound
                 .send_within(request, times)
                 .await
                 .map_err(|error| {
                     log::info!("a call of `{function}`: {error}");
                     error_of(&error)
                 })?;
-            let body = |body: crate::gateway::http::Body| {
-                body.map_err(|error| error_of_body(&error)).boxed_unsync()
-            };
-            Ok((answer.map(body), Box::new(async { Ok(()) }) as Box<_>))
+            let body = |body: Body| body.map_err(|error| error_of_body(&error)).boxed_unsync();
+            Ok((response.map(body), Box::new(async { Ok(()) }) as Box<_>))
         })
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        LARGEST_PIECE
+        MAX_PIECE
     }
 }
 
-/// Returns what a component is told where its call fails.
+/// Returns the error that a component gets when its call fails.
 fn error_of(error: &OutboundError) -> Error {
     match error {
         OutboundError::NotAllowed(_) => Error::HttpRequestDenied,

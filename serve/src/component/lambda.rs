@@ -1,7 +1,7 @@
-//! `rvm:lambda/host`: what components of RVM import beside WASI.
+//! `rvm:lambda/host`: what components of RVM import besides WASI.
 //!
-//! This is all that a host function for components takes: the interface in `wit/`, and an implementation of the trait that
-//! is made from it.
+//! A host function for components needs no more than this: the interface in `wit/`, and an implementation of the trait that is
+//! generated from it.
 
 use super::interfaces::Interfaces;
 use lunatic_vm::Guest;
@@ -35,9 +35,10 @@ impl host::Host for Interfaces {
     }
 
     fn client_secret(&mut self) -> wasmtime::Result<String> {
-        let none = "the function was given no client secret: set `client_secret` in its settings";
+        let missing =
+            "the function was given no client secret: set `client_secret` in its settings";
         self.secret()
             .map(str::to_string)
-            .ok_or_else(|| wasmtime::Error::msg(none))
+            .ok_or_else(|| wasmtime::Error::msg(missing))
     }
 }

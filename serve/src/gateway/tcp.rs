@@ -4,14 +4,17 @@
 //! connection means to a function.
 
 mod conversation;
-mod program;
+pub(super) mod hand_over;
 
-pub(crate) use program::{Program, hand_over};
-
-use crate::serving::Serving;
-use crate::spark::{self, Spark};
-use crate::ticket::Ticket;
-use crate::{Code, Failure, Functions, Name, TcpGateway, Version};
+use crate::code::{Code, Spark};
+use crate::failure::Failure;
+use crate::function::Version;
+use crate::functions::Functions;
+use crate::gateway::TcpGateway;
+use crate::in_flight::InFlight;
+use crate::name::Name;
+use crate::request_info::RequestInfo;
+use crate::spark::connection;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +29,7 @@ const FAREWELL_BYTES: u64 = 1 << 20;
 /// Has a function begin, where it is one that runs before anybody connects.
 pub(crate) fn begin(functions: &Functions, function: &Name) {
     if let Some(function) = functions.get(function.as_str()) {
-        program::begin(&function.version());
+        hand_over::begin(&function.version());
     }
 }
 
@@ -56,8 +59,10 @@ pub(crate) async fn serve(
     };
     let version = function.version();
     match version.code() {
-        Code::Spark(spark) => converse(&version, spark, gateway, stream, client).await,
-        Code::Program(module) => hand_over(&version, module, stream, client, gateway.life).await,
+        Code::Spark(spark) => converse(functions, &version, spark, gateway, stream, client).await,
+        Code::Program(module) => {
+            hand_over::hand_over(&version, module, stream, client, gateway.life).await
+        }
         code => {
             let objection = objection(code).unwrap_or_default();
             log::warn!(
@@ -70,15 +75,16 @@ pub(crate) async fn serve(
 
 /// Has a process of its own serve a connection.
 async fn converse(
+    functions: &Functions,
     version: &Arc<Version>,
     spark: &Spark,
     gateway: &TcpGateway,
     mut stream: TcpStream,
     client: SocketAddr,
 ) {
-    let ticket = Arc::new(Ticket::new(Some(client), false));
-    let serving = Serving::begin(version, &ticket);
-    let ended = match spark::connect(version, spark, &ticket) {
+    let info = Arc::new(RequestInfo::new(Some(client), false));
+    let in_flight = InFlight::begin(version, &info);
+    let ended = match connection::connect(functions, version, spark, &info) {
         Ok(connection) => {
             conversation::run(&connection, &mut stream, gateway.idle, gateway.life).await
         }
@@ -86,15 +92,15 @@ async fn converse(
     };
     match ended {
         Ok(()) => {
-            serving.answered();
+            in_flight.answered();
             bid_farewell(&mut stream).await;
         }
         Err(failure) => {
             // A client that takes the end for a whole answer would be deceived.
             let _ = stream.set_zero_linger();
             match failure {
-                Failure::Gone => drop(serving),
-                failure => serving.failed(&failure),
+                Failure::Gone => drop(in_flight),
+                failure => in_flight.failed(&failure),
             }
         }
     }

@@ -3,8 +3,8 @@
 //! A name is looked up for each connection, and the connection goes to an address that was looked at: what the name means a
 //! moment later does not count.
 
-use super::OutboundError;
 use super::address::Reach;
+use super::error::OutboundError;
 use super::rule::{Destination, Host};
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};

@@ -1,14 +1,15 @@
 //! Calls to servers on this computer, whose names lead where the tests say.
 
 use super::*;
+use crate::body::empty;
 use http::StatusCode;
-use http_body_util::{Empty, Full, StreamBody};
+use http_body_util::{Full, StreamBody};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -16,12 +17,6 @@ use tokio::sync::mpsc;
 /// Runs a test on the threads that calls run on.
 fn run<T>(test: impl Future<Output = T>) -> T {
     runtime().expect("there is room for threads").block_on(test)
-}
-
-fn empty() -> Body {
-    Empty::new()
-        .map_err(|never: Infallible| match never {})
-        .boxed_unsync()
 }
 
 fn get(uri: impl AsRef<str>) -> Request<Body> {

@@ -15,7 +15,8 @@ use super::asked::Asked;
 use super::deploy::{Deployed, Order, unknown};
 use super::refusal::Refusal;
 use super::{Inner, Record, guard, upload};
-use crate::gateway::http::{Body, BodyError, Handler};
+use crate::body::{Body, BodyError};
+use crate::gateway::http::setup::Handler;
 use crate::{Code, Follower, Line, Name, Policy, Settings, Version};
 use bytes::Bytes;
 use http::header::{
@@ -34,7 +35,7 @@ const LINES: usize = 100;
 /// Returns what answers the requests of a service.
 pub(super) fn handler(inner: &Arc<Inner>) -> Handler {
     let inner = inner.clone();
-    Arc::new(move |request, _ticket| {
+    Arc::new(move |request| {
         let inner = inner.clone();
         Box::pin(async move { answer(inner, request).await.unwrap_or_else(refused) })
     })

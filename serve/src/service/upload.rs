@@ -2,7 +2,7 @@
 
 use super::refusal::Refusal;
 use crate::Failure;
-use crate::gateway::http::{Body, BodyError};
+use crate::body::{Body, BodyError};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::Body as _;

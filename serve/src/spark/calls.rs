@@ -1,8 +1,8 @@
-//! The functions by which sparks read and write: `lunatic::spark`. What each does is said where the guest library finds them,
-//! in `lunatic-abi`.
+//! The functions by which sparks read and write: `lunatic::spark`. They are documented in `lunatic-abi`.
 
-use super::comm::{Running, Side};
-use super::running::{self, RunError};
+use super::comm::Comm;
+use super::run::{self, RunError};
+use super::state::SparkState;
 use lunatic_vm::{Call, Caller, Errno, Failure, Guest, Host, Part};
 use std::sync::Arc;
 use std::task::Poll;
@@ -10,13 +10,13 @@ use std::time::Duration;
 
 pub(super) const NAMESPACE: &str = "lunatic::spark";
 
-/// The longest text that a guest gives as the reason of its failure, in bytes. The rest is cut off.
-const LONGEST_REASON: u32 = 4 << 10;
+/// The longest text that a guest can give as the reason for its failure, in bytes. The rest is cut off.
+const MAX_REASON: u32 = 4 << 10;
 
-/// So many comms are waited for at once.
-const MOST_WAITED_FOR: u32 = 1024;
+/// The number of comms that a guest can wait for at once.
+const MAX_WAITED_FOR: u32 = 1024;
 
-/// The time that never runs out.
+/// The timeout that never expires.
 const FOREVER: u64 = u64::MAX;
 
 /// Adds the functions to a host.
@@ -45,7 +45,7 @@ pub(super) fn add_to_host(host: &mut Host) {
         NAMESPACE,
         "finish",
         |caller: Caller<'_, Guest>, comm: u64| {
-            Running::of(&mut Call::new(caller))
+            SparkState::of(&mut Call::new(caller))
                 .comm(comm)?
                 .writer
                 .finish();
@@ -75,7 +75,7 @@ pub(super) fn add_to_host(host: &mut Host) {
         NAMESPACE,
         "close",
         |caller: Caller<'_, Guest>, comm: u64| {
-            let closed = Running::of(&mut Call::new(caller)).close(comm);
+            let closed = SparkState::of(&mut Call::new(caller)).close(comm);
             closed.map(drop).ok_or_else(|| {
                 Failure::trap(format!("there is no comm with the number {comm} to close"))
             })?;
@@ -88,8 +88,8 @@ pub(super) fn add_to_host(host: &mut Host) {
         |caller: Caller<'_, Guest>, text: u32, length: u32| {
             let mut call = Call::new(caller);
             call.slice(text, length)?;
-            let text = call.read(text, length.min(LONGEST_REASON))?;
-            Running::of(&mut call)
+            let text = call.read(text, length.min(MAX_REASON))?;
+            SparkState::of(&mut call)
                 .comm(0)?
                 .writer
                 .fail(&String::from_utf8_lossy(&text));
@@ -102,16 +102,16 @@ pub(super) fn add_to_host(host: &mut Host) {
         |caller: Caller<'_, Guest>, buffer: u32, length: u32| {
             let mut call = Call::new(caller);
             call.slice(buffer, length)?;
-            let why = Running::of(&mut call).why.clone();
+            let why = SparkState::of(&mut call).why.clone();
             call.write(buffer, &why.as_bytes()[..why.len().min(length as usize)])?;
             Ok(why.len() as u32)
         },
     );
 }
 
-/// Returns the number that tells a failure, whose sentence is kept.
+/// Returns the number that tells the guest of a failure, and keeps its text.
 fn failed(call: &mut Call<'_>, errno: Errno, why: impl Into<String>) -> i64 {
-    Running::of(call).why = why.into();
+    SparkState::of(call).why = why.into();
     -i64::from(errno as u32)
 }
 
@@ -127,13 +127,13 @@ async fn read(mut call: Call<'_>, comm: u64, buffer: u32, length: u32) -> wasmti
     if length == 0 {
         return Err(Failure::trap("nothing can be read into an empty buffer").into());
     }
-    let side = Running::of(&mut call).comm(comm)?;
-    let end = match next(&mut call, &side, buffer, length).await? {
+    let comm = SparkState::of(&mut call).comm(comm)?;
+    let end = match next(&mut call, &comm, buffer, length).await? {
         Part::Bytes(count) => return Ok(count as i64),
         Part::EndOfMessage => return Ok(0),
         Part::End(end) => end,
     };
-    Ok(match side.ended(end).await {
+    Ok(match comm.ended(end).await {
         Ok(()) => failed(
             &mut call,
             Errno::BrokenPipe,
@@ -143,29 +143,29 @@ async fn read(mut call: Call<'_>, comm: u64, buffer: u32, length: u32) -> wasmti
     })
 }
 
-/// Reads what comes next into the guest's memory, which nothing holds while this waits.
-async fn next(call: &mut Call<'_>, side: &Side, buffer: u32, length: u32) -> Result<Part, Failure> {
+/// Reads what comes next into the guest's memory, which is not borrowed while this waits.
+async fn next(call: &mut Call<'_>, comm: &Comm, buffer: u32, length: u32) -> Result<Part, Failure> {
     loop {
-        if let Some(part) = side.reader.try_read(call.slice(buffer, length)?) {
+        if let Some(part) = comm.reader.try_read(call.slice(buffer, length)?) {
             return Ok(part);
         }
-        side.reader.readable().await;
+        comm.reader.readable().await;
     }
 }
 
 async fn write(mut call: Call<'_>, comm: u64, data: u32, length: u32) -> wasmtime::Result<i64> {
-    let side = Running::of(&mut call).comm(comm)?;
-    Ok(if write_all(&mut call, &side, data, length).await? {
+    let comm = SparkState::of(&mut call).comm(comm)?;
+    Ok(if write_all(&mut call, &comm, data, length).await? {
         0
     } else {
         nobody_reads(&mut call)
     })
 }
 
-/// Writes bytes of the guest's memory, which nothing holds while this waits. False where nobody reads them.
+/// Writes bytes of the guest's memory, which is not borrowed while this waits. Returns false if nobody reads them.
 pub(super) async fn write_all(
     call: &mut Call<'_>,
-    side: &Side,
+    comm: &Comm,
     data: u32,
     length: u32,
 ) -> Result<bool, Failure> {
@@ -173,18 +173,18 @@ pub(super) async fn write_all(
     loop {
         let rest = &call.slice(data, length)?[written..];
         let is_all = rest.is_empty();
-        match side.writer.try_write(rest) {
+        match comm.writer.try_write(rest) {
             Some(Ok(_)) if is_all => return Ok(true),
             Some(Ok(count)) => written += count,
             Some(Err(_)) => return Ok(false),
-            None => side.writer.writable().await,
+            None => comm.writer.writable().await,
         }
     }
 }
 
 async fn end(mut call: Call<'_>, comm: u64) -> wasmtime::Result<i64> {
-    let side = Running::of(&mut call).comm(comm)?;
-    let ended = side.writer.end_message().await;
+    let comm = SparkState::of(&mut call).comm(comm)?;
+    let ended = comm.writer.end_message().await;
     Ok(if ended.is_ok() {
         0
     } else {
@@ -194,7 +194,7 @@ async fn end(mut call: Call<'_>, comm: u64) -> wasmtime::Result<i64> {
 
 async fn run(mut call: Call<'_>, name: (u32, u32), message: (u32, u32)) -> wasmtime::Result<i64> {
     call.slice(message.0, message.1)?;
-    let name = running::name(&mut call, name.0, name.1)?;
+    let name = run::name(&mut call, name.0, name.1)?;
     Ok(match run_with(&mut call, &name, message).await? {
         Ok(number) => number as i64,
         Err(error) => failed(&mut call, error.errno, error.text),
@@ -207,34 +207,34 @@ pub(super) async fn run_with(
     name: &str,
     (message, length): (u32, u32),
 ) -> Result<Result<u64, RunError>, Failure> {
-    let run = match running::run(Running::of(call), name) {
-        Ok(run) => run,
+    let running = match run::run(SparkState::of(call), name) {
+        Ok(running) => running,
         Err(error) => return Ok(Err(error)),
     };
-    let side = Running::of(call).comm(run.comm)?;
+    let comm = SparkState::of(call).comm(running.comm)?;
     if length == 0 {
-        return Ok(Ok(run.comm));
+        return Ok(Ok(running.comm));
     }
-    // A function that ends before it has read everything is no failure: what it wrote says more.
-    if write_all(call, &side, message, length).await? {
-        let _ = side.writer.end_message().await;
+    // A function that ends before it has read everything has not failed: what it wrote says more.
+    if write_all(call, &comm, message, length).await? {
+        let _ = comm.writer.end_message().await;
     }
-    if let Some(verdict) = run.verdict
+    if let Some(verdict) = running.verdict
         && let Ok(Err(text)) = verdict.await
     {
-        Running::of(call).close(run.comm);
+        SparkState::of(call).close(running.comm);
         return Ok(Err(RunError {
             errno: Errno::NotGranted,
             text,
         }));
     }
-    Ok(Ok(run.comm))
+    Ok(Ok(running.comm))
 }
 
 async fn wait(mut call: Call<'_>, comms: u32, count: u32, timeout: u64) -> wasmtime::Result<i64> {
-    if count > MOST_WAITED_FOR {
+    if count > MAX_WAITED_FOR {
         return Err(Failure::trap(format!(
-            "at most {MOST_WAITED_FOR} comms are waited for at once"
+            "at most {MAX_WAITED_FOR} comms are waited for at once"
         ))
         .into());
     }
@@ -243,36 +243,35 @@ async fn wait(mut call: Call<'_>, comms: u32, count: u32, timeout: u64) -> wasmt
         .iter()
         .map(|number| u64::from_le_bytes(*number))
         .collect();
-    let running = Running::of(&mut call);
-    let sides = numbers
+    let state = SparkState::of(&mut call);
+    let comms = numbers
         .iter()
-        .map(|number| running.comm(*number))
+        .map(|number| state.comm(*number))
         .collect::<Result<Vec<_>, _>>()?;
-    running.turn = running.turn.wrapping_add(1);
-    let turn = running.turn;
-    let readable = first_readable(&sides, turn);
-    let place = match timeout {
+    state.offset = state.offset.wrapping_add(1);
+    let readable = first_readable(&comms, state.offset);
+    let index = match timeout {
         FOREVER => Some(readable.await),
         timeout => tokio::time::timeout(Duration::from_millis(timeout), readable)
             .await
             .ok(),
     };
-    Ok(match place {
-        Some(place) => place as i64,
+    Ok(match index {
+        Some(index) => index as i64,
         None => failed(&mut call, Errno::TimedOut, "nothing came within the time"),
     })
 }
 
-/// Waits until one of several comms can be read from, and says which. Where several can, it is the first from a place on.
-pub(super) async fn first_readable(sides: &[Arc<Side>], from: usize) -> usize {
-    let order = (0..sides.len()).map(|place| (from.wrapping_add(place)) % sides.len());
+/// Waits until one of several comms can be read from, and returns its index. If several can, it is the first from `offset` on.
+pub(super) async fn first_readable(comms: &[Arc<Comm>], offset: usize) -> usize {
+    let order = (0..comms.len()).map(|index| (offset.wrapping_add(index)) % comms.len());
     let mut waits: Vec<_> = order
-        .map(|place| (place, Box::pin(sides[place].reader.readable())))
+        .map(|index| (index, Box::pin(comms[index].reader.readable())))
         .collect();
     std::future::poll_fn(|context| {
         let ready = waits
             .iter_mut()
-            .find_map(|(place, wait)| wait.as_mut().poll(context).is_ready().then_some(*place));
+            .find_map(|(index, wait)| wait.as_mut().poll(context).is_ready().then_some(*index));
         ready.map_or(Poll::Pending, Poll::Ready)
     })
     .await

@@ -1,12 +1,13 @@
 //! The functions of Embly, for modules that were built for it: the import modules `embly`, and `env` of its first months.
 //!
-//! They do what Embly's did, also where that is odd, as its guest libraries count on it: reads never wait, a message that was
-//! read to its end is followed by the next without a sign of it, who writes to nobody is told of success, and a list of
-//! events is filled up with zeros. Number 1 is the runner, the functions that are run have 2, 3 and so on.
+//! They do what Embly's did, oddities included, since its guest libraries count on them: reads never wait, nothing shows where
+//! one message ends and the next begins, a write to nobody succeeds, and a list of events is padded with zeros. The runner has
+//! the number 1; the functions that are run have 2, 3 and so on.
 
 use super::calls::{first_readable, run_with, write_all};
-use super::comm::{Running, Side};
-use super::running;
+use super::comm::Comm;
+use super::run;
+use super::state::SparkState;
 use lunatic_vm::{Call, Caller, End, Failure, Guest, Host, Part};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,19 +17,19 @@ use std::time::Duration;
 const SUCCESS: i32 = 0;
 const ADDRESS_NOT_AVAILABLE: i32 = 4;
 
-/// What the runner's number is here; in the table of comms it is 0.
+/// The runner's number here; in the table of comms it is 0.
 const RUNNER: u64 = 1;
 
-/// The `flag` of `_events` that waits for ever.
+/// The `flag` of `_events` that waits without a timeout.
 const FOREVER: i32 = 1;
 
-/// What is known of the comms, beside what they hold.
+/// The state that only Embly's functions use.
 #[derive(Default)]
-struct Known {
-    /// Those of which an event was told, and which were not read from since.
-    told: BTreeSet<u64>,
-    /// Those that have ended, which was told and read.
-    over: BTreeSet<u64>,
+struct EmblyState {
+    /// Comms that an event was reported for, and that were not read from since.
+    reported: BTreeSet<u64>,
+    /// Comms whose end was reported and read.
+    ended: BTreeSet<u64>,
 }
 
 /// Adds the functions to a host.
@@ -87,18 +88,18 @@ pub(super) fn add_to_host(host: &mut Host) {
 }
 
 /// Finds a comm by Embly's number.
-fn find(call: &mut Call<'_>, id: i32) -> Option<(u64, Arc<Side>)> {
+fn find(call: &mut Call<'_>, id: i32) -> Option<(u64, Arc<Comm>)> {
     let number = u64::try_from(id).ok()?.checked_sub(RUNNER)?;
-    Some((number, Running::of(call).find(number)?.clone()))
+    Some((number, SparkState::of(call).find(number)?.clone()))
 }
 
-/// Writes a number to the place for it.
+/// Writes a number to an address of the guest.
 fn put(call: &mut Call<'_>, out: u32, number: usize) -> Result<(), Failure> {
-    // What the numbers count lies in a 32-bit memory.
+    // All numbers here count bytes or comms of a 32-bit memory, so they fit.
     call.write(out, &(number as u32).to_le_bytes())
 }
 
-/// Copies at most one message, or nothing where there is none.
+/// Copies at most one message, or nothing if there is none.
 async fn read(
     mut call: Call<'_>,
     id: i32,
@@ -107,21 +108,24 @@ async fn read(
 ) -> wasmtime::Result<i32> {
     call.slice(out, 4)?;
     call.slice(buffer, length)?;
-    let Some((number, side)) = find(&mut call, id) else {
+    let Some((number, comm)) = find(&mut call, id) else {
         put(&mut call, out, 0)?;
         return Ok(SUCCESS);
     };
-    call.guest().extension::<Known>().told.remove(&number);
-    let part = side.reader.try_read(call.slice(buffer, length)?);
+    call.guest()
+        .extension::<EmblyState>()
+        .reported
+        .remove(&number);
+    let part = comm.reader.try_read(call.slice(buffer, length)?);
     let count = match part {
         Some(Part::Bytes(count)) => {
-            // Nothing is to be seen of the end of a message.
-            side.reader.pass_end_of_message();
+            // The guest must not see the end of a message.
+            comm.reader.pass_end_of_message();
             count
         }
         Some(Part::EndOfMessage) | None => 0,
         Some(Part::End(end)) => {
-            if !is_well(&mut call, number, &side, end).await {
+            if !ended_normally(&mut call, number, &comm, end).await {
                 return Ok(ADDRESS_NOT_AVAILABLE);
             }
             0
@@ -131,11 +135,11 @@ async fn read(
     Ok(SUCCESS)
 }
 
-/// Whether the other side ended well, or is to be told of as a failure by every further read.
-async fn is_well(call: &mut Call<'_>, number: u64, side: &Side, end: End) -> bool {
-    let is_well = side.ended(end).await.is_ok();
-    call.guest().extension::<Known>().over.insert(number);
-    is_well
+/// Whether the other side ended normally. Otherwise every further read fails.
+async fn ended_normally(call: &mut Call<'_>, number: u64, comm: &Comm, end: End) -> bool {
+    let is_normal = comm.ended(end).await.is_ok();
+    call.guest().extension::<EmblyState>().ended.insert(number);
+    is_normal
 }
 
 /// Sends a message.
@@ -147,16 +151,16 @@ async fn write(
 ) -> wasmtime::Result<i32> {
     call.slice(out, 4)?;
     call.slice(data, length)?;
-    if let Some((_, side)) = find(&mut call, id)
-        && write_all(&mut call, &side, data, length).await?
+    if let Some((_, comm)) = find(&mut call, id)
+        && write_all(&mut call, &comm, data, length).await?
     {
-        let _ = side.writer.end_message().await;
+        let _ = comm.writer.end_message().await;
     }
     put(&mut call, out, length as usize)?;
     Ok(SUCCESS)
 }
 
-/// Runs a function. Where that fails, reads from it do.
+/// Runs a function. If that fails, reads from it do.
 async fn spawn(
     mut call: Call<'_>,
     name: (u32, u32),
@@ -165,22 +169,22 @@ async fn spawn(
 ) -> wasmtime::Result<i32> {
     call.slice(out, 4)?;
     call.slice(payload.0, payload.1)?;
-    let name = running::name(&mut call, name.0, name.1)?;
+    let name = run::name(&mut call, name.0, name.1)?;
     let number = match run_with(&mut call, &name, payload).await? {
         Ok(number) => number,
         Err(error) => {
-            let running = Running::of(&mut call);
-            if !running.has_room() {
+            let state = SparkState::of(&mut call);
+            if !state.has_room() {
                 return Err(Failure::trap(error.text).into());
             }
-            running.keep(Side::to_nobody(error.text))
+            state.add(Comm::to_nothing(error.text))
         }
     };
     put(&mut call, out, (number + RUNNER) as usize)?;
     Ok(SUCCESS)
 }
 
-/// Waits until there is something to read, and lists from whom.
+/// Waits until there is something to read, and lists the comms that have it.
 async fn events(
     mut call: Call<'_>,
     time: Option<Duration>,
@@ -194,39 +198,39 @@ async fn events(
             .checked_mul(4)
             .ok_or_else(|| Failure::trap("the list of events is larger than a memory"))?,
     )?;
-    let mut found = untold(&mut call, |side| side.reader.is_readable());
+    let mut found = unreported(&mut call, |comm| comm.reader.is_readable());
     if found.is_empty() && time != Some(Duration::ZERO) {
-        let silent = untold(&mut call, |_| true);
-        let sides: Vec<Arc<Side>> = silent.iter().map(|(_, side)| side.clone()).collect();
-        let something = first_readable(&sides, 0);
+        let silent = unreported(&mut call, |_| true);
+        let comms: Vec<Arc<Comm>> = silent.iter().map(|(_, comm)| comm.clone()).collect();
+        let something = first_readable(&comms, 0);
         match time {
             None => drop(something.await),
-            // Nothing within the time is an empty list.
+            // If nothing comes in time, the list is empty.
             Some(time) => drop(tokio::time::timeout(time, something).await),
         }
-        found = untold(&mut call, |side| side.reader.is_readable());
+        found = unreported(&mut call, |comm| comm.reader.is_readable());
     }
     found.truncate(count as usize);
     call.guest()
-        .extension::<Known>()
-        .told
+        .extension::<EmblyState>()
+        .reported
         .extend(found.iter().map(|(number, _)| *number));
     let list = call.slice(ids, count * 4)?;
     list.fill(0);
-    for (place, (number, _)) in list.chunks_exact_mut(4).zip(&found) {
-        place.copy_from_slice(&((number + RUNNER) as u32).to_le_bytes());
+    for (slot, (number, _)) in list.chunks_exact_mut(4).zip(&found) {
+        slot.copy_from_slice(&((number + RUNNER) as u32).to_le_bytes());
     }
     put(&mut call, out, count as usize)?;
     Ok(SUCCESS)
 }
 
-/// Returns the comms of which an event may be told, and that satisfy a condition.
-fn untold(call: &mut Call<'_>, is_wanted: impl Fn(&Side) -> bool) -> Vec<(u64, Arc<Side>)> {
-    let known = call.guest().extension::<Known>();
-    let quiet: BTreeSet<u64> = known.told.union(&known.over).copied().collect();
-    let comms = Running::of(call).comms();
+/// Returns the comms that an event may be reported for and that satisfy a condition.
+fn unreported(call: &mut Call<'_>, is_wanted: impl Fn(&Comm) -> bool) -> Vec<(u64, Arc<Comm>)> {
+    let state = call.guest().extension::<EmblyState>();
+    let quiet: BTreeSet<u64> = state.reported.union(&state.ended).copied().collect();
+    let comms = SparkState::of(call).comms();
     comms
-        .filter(|(number, side)| !quiet.contains(number) && is_wanted(side))
-        .map(|(number, side)| (number, side.clone()))
+        .filter(|(number, comm)| !quiet.contains(number) && is_wanted(comm))
+        .map(|(number, comm)| (number, comm.clone()))
         .collect()
 }

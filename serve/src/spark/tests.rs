@@ -1,12 +1,15 @@
 //! Sparks, asked as gateways ask them.
 
-use super::*;
-use crate::gateway::http::Body;
-use crate::{Code, Functions, Name, Settings};
+use super::answer;
+use super::connection::connect;
+use crate::body::Body;
+use crate::request_info::RequestInfo;
+use crate::{Code, CodeError, Failure, Functions, Name, Settings, Version};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
-use lunatic_vm::Vm;
+use lunatic_vm::{Exit, Host, Process, Vm};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// No test waits longer for anything.
@@ -98,9 +101,9 @@ impl Lab {
         let Code::Spark(spark) = version.code() else {
             panic!("{:?} is no spark", version.code())
         };
-        let ticket = Arc::new(Ticket::new(None, false));
-        ticket.given_to(version);
-        let answer = answer(version, spark, &ticket, request);
+        let info = Arc::new(RequestInfo::new(None, false));
+        info.set_log(version.log(), version.number());
+        let answer = answer::answer(&self.functions, version, spark, &info, request);
         tokio::time::timeout(PATIENCE, answer)
             .await
             .expect("it is answered in time")
@@ -365,24 +368,17 @@ async fn t137_who_does_not_wait_for_an_answer_kills_the_spark_and_what_it_runs()
     let Code::Spark(spark) = silent.code() else {
         panic!("it is a spark")
     };
-    let ticket = Arc::new(Ticket::new(None, false));
-    let mut waiting = Box::pin(answer_of(&silent, spark, &ticket));
+    let info = Arc::new(RequestInfo::new(None, false));
+    let answer = answer::answer(&lab.functions, &silent, spark, &info, request("GET", ""));
+    let mut waiting = Box::pin(answer);
     assert!(
         futures_lite::future::poll_once(&mut waiting)
             .await
             .is_none()
     );
-    assert!(ticket.process().is_some_and(Process::is_alive));
+    assert!(info.process().is_some_and(Process::is_alive));
     drop(waiting);
     lab.all_gone().await;
-}
-
-async fn answer_of(
-    version: &Arc<Version>,
-    spark: &Spark,
-    ticket: &Arc<Ticket>,
-) -> Result<Response<Body>, Failure> {
-    answer(version, spark, ticket, request("GET", "")).await
 }
 
 #[tokio::test]
@@ -592,7 +588,7 @@ async fn functions_run_each_other_only_so_deep_and_so_many() {
     let (_, body) = lab.get(&outer).await.expect("it answers");
     assert_eq!(
         body,
-        "functions run each other 16 deep at most, and this one is as deep"
+        "functions run each other at most 16 deep, and this one is already that deep"
     );
     drop(deep);
 
@@ -856,7 +852,13 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
         let Code::Spark(spark) = version.code() else {
             panic!("it is a spark")
         };
-        connect(&version, spark, &Ticket::new(None, false)).expect("there is room")
+        connect(
+            &lab.functions,
+            &version,
+            spark,
+            &RequestInfo::new(None, false),
+        )
+        .expect("there is room")
     };
     let mut buffer = [0; 64];
     let parrot = connect("parrot", PARROT);
@@ -901,19 +903,13 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
 fn what_a_module_imports_and_exports_says_what_it_is() {
     let vm = Lab::new().functions.vm().clone();
     let check = |imports: &str, exports: &str, expected: &str| {
-        let module = vm
-            .module("m", format!("(module {imports} {exports})").as_bytes())
-            .expect("it is one");
-        let is = match kind(&module) {
-            Kind::Spark(spark) => {
-                if spark.entry.is_command {
-                    "command"
-                } else {
-                    "spark"
-                }
-            }
-            Kind::Program => "program",
-            Kind::Nothing => "nothing",
+        let text = format!("(module {imports} {exports})");
+        let is = match Code::new(&vm, "m", text.as_bytes()) {
+            Ok(Code::Spark(spark)) if spark.is_command() => "command",
+            Ok(Code::Spark(_)) => "spark",
+            Ok(Code::Program(_)) => "program",
+            Err(CodeError::NoEntry) => "nothing",
+            other => panic!("{text}: {other:?}"),
         };
         assert_eq!(is, expected, "{imports} {exports}");
     };
@@ -968,7 +964,7 @@ fn the_functions_of_sparks_are_those_of_the_table() {
     };
     let vm = Lab::new().functions.vm().clone();
     for Row(namespace, name, parameters, result) in ROWS {
-        assert_eq!(*namespace, calls::NAMESPACE);
+        assert_eq!(*namespace, super::calls::NAMESPACE);
         let parameters: Vec<_> = parameters.iter().map(|kind| value(kind)).collect();
         let result = if result.is_empty() {
             String::new()

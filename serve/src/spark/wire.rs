@@ -1,25 +1,23 @@
-//! HTTP/1.1 as bytes: heads that are written and read, and bodies that are taken apart.
+//! HTTP/1.1 as bytes: heads are written and parsed, and bodies are decoded.
 //!
-//! It is plain data: nothing here waits. What sparks write is read as strictly as what strangers write.
+//! It is plain data: nothing here waits. What sparks write is parsed as strictly as what strangers write.
 
+use crate::request_id::REQUEST_ID;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, request, response};
 use lunatic_vm::printable;
 
-/// The largest head, in bytes, and the most fields in it.
-pub(super) const MOST_HEAD: usize = 64 << 10;
-const MOST_FIELDS: usize = 100;
+/// The size of the largest head in bytes, and the number of fields in it.
+pub(super) const MAX_HEAD: usize = 64 << 10;
+const MAX_FIELDS: usize = 100;
 
-/// The longest line between the pieces of a body that comes in pieces, and the most bytes after the last piece.
-const MOST_LINE: usize = 256;
-const MOST_TRAILERS: usize = 8 << 10;
+/// The length of a line between the chunks of a body, and of everything after the last chunk.
+const MAX_LINE: usize = 256;
+const MAX_TRAILERS: usize = 8 << 10;
 
-/// What every head begins with.
+/// What the head of every response begins with.
 const VERSION: &[u8] = b"HTTP/1.";
-
-/// The number of the request, which is the gateway's whatever a client sends.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Fields that say something of one connection, and are not passed on.
 const OF_A_CONNECTION: [&str; 8] = [
@@ -36,51 +34,51 @@ const OF_A_CONNECTION: [&str; 8] = [
 /// How long a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// So many bytes.
+    /// As many bytes.
     Length(u64),
-    /// It comes in pieces, each with its length in front.
+    /// It comes in chunks, each preceded by its length.
     Chunked,
-    /// As long as there is something.
+    /// Everything that follows.
     UntilEnd,
 }
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Debug)]
-pub(super) struct AnswerHead {
+pub(super) struct ResponseHead {
     pub(super) status: StatusCode,
     pub(super) fields: HeaderMap,
     pub(super) framing: Framing,
 }
 
-/// Returns where a head ends, looking from a place on that lies in it; `None` where it does not end yet.
+/// Returns where a head ends, or `None` if it is not complete yet. Bytes before `from` have been searched already.
 pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let from = from.saturating_sub(3);
     let ends = bytes[from..]
         .iter()
         .enumerate()
         .filter(|(_, byte)| **byte == b'\n')
-        .map(|(place, _)| from + place);
+        .map(|(index, _)| from + index);
     ends.map(|end| end + 1)
         .find(|end| bytes[..*end].ends_with(b"\n\n") || bytes[..*end].ends_with(b"\n\r\n"))
 }
 
-/// Whether an answer can begin so.
-pub(super) fn begins_an_answer(bytes: &[u8]) -> bool {
+/// Whether a response can begin with these bytes.
+pub(super) fn begins_response(bytes: &[u8]) -> bool {
     let count = bytes.len().min(VERSION.len());
     bytes[..count] == VERSION[..count]
 }
 
-/// Reads the head of an answer, from its first byte to its end. An answer that has no body, since `has_body` says so or by
-/// its status, has the length zero, and keeps the length that it says it would have.
-pub(super) fn read_answer(bytes: &[u8], has_body: bool) -> Result<AnswerHead, String> {
-    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
-    let mut answer = httparse::Response::new(&mut fields);
-    match answer.parse(bytes) {
+/// Parses the head of a response, which is the whole of `bytes`. The body of a response that has none, because of `has_body`
+/// or its status, has the length zero; a `content-length` that says how long it would be is kept.
+pub(super) fn read_response(bytes: &[u8], has_body: bool) -> Result<ResponseHead, String> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut fields);
+    match response.parse(bytes) {
         Ok(httparse::Status::Complete(end)) if end == bytes.len() => (),
         Ok(_) => return Err("its head is cut off".into()),
         Err(error) => return Err(format!("in its head, {error}")),
     }
-    let code = answer.code.expect("the head is complete");
+    let code = response.code.expect("the head is complete");
     let status = match StatusCode::from_u16(code) {
         Ok(status) if (100..600).contains(&code) => status,
         _ => {
@@ -92,11 +90,11 @@ pub(super) fn read_answer(bytes: &[u8], has_body: bool) -> Result<AnswerHead, St
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return Err("it has the status 101, and the protocol cannot be switched here".into());
     }
-    let (mut fields, framing) = read_fields(answer.headers)?;
+    let (mut fields, framing) = read_fields(response.headers)?;
     let framing = framing.unwrap_or(Framing::UntilEnd);
     if status.is_informational() || status == StatusCode::NO_CONTENT {
         fields.remove(header::CONTENT_LENGTH);
-        return Ok(AnswerHead {
+        return Ok(ResponseHead {
             status,
             fields,
             framing: Framing::Length(0),
@@ -108,16 +106,16 @@ pub(super) fn read_answer(bytes: &[u8], has_body: bool) -> Result<AnswerHead, St
     } else {
         Framing::Length(0)
     };
-    Ok(AnswerHead {
+    Ok(ResponseHead {
         status,
         fields,
         framing,
     })
 }
 
-/// Reads the head of a request, from its first byte to its end, and how long the body is where the head says that.
+/// Parses the head of a request, which is the whole of `bytes`. Also returns how long the body is, if the head says so.
 pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Framing>), String> {
-    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(bytes) {
         Ok(httparse::Status::Complete(end)) if end == bytes.len() => (),
@@ -126,10 +124,10 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Frami
     }
     let method = request.method.expect("the head is complete");
     let method = Method::from_bytes(method.as_bytes())
-        .map_err(|_| "the request's method is none".to_string())?;
+        .map_err(|_| "the request's method is invalid".to_string())?;
     let path = request.path.expect("the head is complete");
-    let is_no_uri = |_| format!("`{}` is no address", printable(path));
-    let uri = Uri::try_from(path).map_err(is_no_uri)?;
+    let not_a_uri = |_| format!("`{}` is not an address", printable(path));
+    let uri = Uri::try_from(path).map_err(not_a_uri)?;
     let (fields, framing) = read_fields(request.headers)?;
     let uri = match (uri.authority(), fields.get(header::HOST)) {
         (Some(_), _) => uri,
@@ -137,7 +135,7 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Frami
             let host = host
                 .to_str()
                 .map_err(|_| "the field `host` is not text".to_string())?;
-            Uri::try_from(format!("http://{host}{path}")).map_err(is_no_uri)?
+            Uri::try_from(format!("http://{host}{path}")).map_err(not_a_uri)?
         }
         (None, None) => {
             return Err("the request has neither a whole address nor a field `host`".into());
@@ -148,13 +146,13 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Frami
     Ok((parts, framing))
 }
 
-/// Reads the fields of a head, without those of the connection, and what they say of the body's length.
+/// Parses the fields of a head, without the hop-by-hop ones, and what they say of the body's length.
 fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Framing>), String> {
     let mut read = HeaderMap::with_capacity(fields.len());
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| {
             format!(
-                "it has a field `{}`, which is no name",
+                "it has a field `{}`, which is not a valid name",
                 printable(field.name)
             )
         })?;
@@ -167,7 +165,7 @@ fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Fra
     Ok((read, framing))
 }
 
-/// Returns what fields say of the body's length. What can be understood in two ways is refused.
+/// Returns what the fields say of the body's length. Whatever can be understood in two ways is refused.
 fn framing(fields: &HeaderMap) -> Result<Option<Framing>, String> {
     let mut encodings = fields.get_all(header::TRANSFER_ENCODING).iter();
     let encoding = encodings.next();
@@ -219,9 +217,9 @@ fn without_connection(fields: &mut HeaderMap) {
     }
 }
 
-/// Writes the head of a request as a spark gets it: one `host`, the length of the body or that it comes in pieces, and that
-/// nothing follows it. `length` is that of the body where it is known.
-pub(super) fn write_request(parts: &request::Parts, request: &str, length: Option<u64>) -> Vec<u8> {
+/// Writes the head of a request as a spark gets it: with one `host`, with the length of the body or chunked, and with the note
+/// that nothing follows it. `length` is that of the body, if it is known.
+pub(super) fn write_request(parts: &request::Parts, id: &str, length: Option<u64>) -> Vec<u8> {
     let mut fields = parts.headers.clone();
     let host = match parts.uri.authority() {
         Some(authority) => authority.as_str().as_bytes().to_vec(),
@@ -242,10 +240,10 @@ pub(super) fn write_request(parts: &request::Parts, request: &str, length: Optio
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut head = format!("{} {path} HTTP/1.1\r\nhost: ", parts.method).into_bytes();
     head.extend(host);
-    head.extend(format!("\r\n{REQUEST_ID}: {request}\r\n").into_bytes());
+    head.extend(format!("\r\n{REQUEST_ID}: {id}\r\n").into_bytes());
     write_fields(&mut head, &fields);
     match length {
-        // A method that has no body by custom is not told that it is empty.
+        // Methods that usually have no body get no `content-length: 0`.
         Some(0) if !parts.headers.contains_key(header::CONTENT_LENGTH) => (),
         Some(length) => head.extend(format!("content-length: {length}\r\n").into_bytes()),
         None => head.extend(b"transfer-encoding: chunked\r\n"),
@@ -254,8 +252,8 @@ pub(super) fn write_request(parts: &request::Parts, request: &str, length: Optio
     head
 }
 
-/// Writes the head of an answer. Its body goes on as long as there is something, or has the length that the fields say.
-pub(super) fn write_answer(parts: &response::Parts) -> Vec<u8> {
+/// Writes the head of a response. Its body has the length that the fields state, or is everything that follows.
+pub(super) fn write_response(parts: &response::Parts) -> Vec<u8> {
     let mut fields = parts.headers.clone();
     without_connection(&mut fields);
     let reason = parts.status.canonical_reason().unwrap_or("");
@@ -274,7 +272,7 @@ fn write_fields(head: &mut Vec<u8>, fields: &HeaderMap) {
     }
 }
 
-/// Takes a body apart.
+/// Decodes a body.
 #[derive(Debug)]
 pub(super) struct Decoder(State);
 
@@ -282,22 +280,23 @@ pub(super) struct Decoder(State);
 enum State {
     Length(u64),
     UntilEnd,
-    /// The line in front of a piece.
+    /// The line before a chunk.
     Size,
-    Piece(u64),
-    /// The end of the line after a piece.
-    AfterPiece,
-    /// What follows the last piece; so many bytes of it were passed over.
+    /// Bytes left of a chunk.
+    Chunk(u64),
+    /// The end of the line after a chunk.
+    AfterChunk,
+    /// What follows the last chunk; as many bytes of it were skipped.
     Trailers(usize),
     Done,
 }
 
-/// What a decoder made of what there is.
+/// What a decoder got out of the bytes that there are.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Bytes of the body, at least one.
     Piece(Bytes),
-    /// More is needed.
+    /// Nothing: more bytes are needed.
     More,
     /// The body has ended. What is left is not part of it.
     Done,
@@ -317,7 +316,7 @@ impl Decoder {
         matches!(self.0, State::Length(0) | State::Done)
     }
 
-    /// Takes what comes next out of the bytes.
+    /// Takes the next piece out of the bytes.
     pub(super) fn step(&mut self, bytes: &mut BytesMut) -> Result<Step, String> {
         loop {
             match &mut self.0 {
@@ -325,15 +324,15 @@ impl Decoder {
                 _ if bytes.is_empty() => return Ok(Step::More),
                 State::UntilEnd => return Ok(Step::Piece(bytes.split().freeze())),
                 State::Length(left) => return Ok(Step::Piece(take(bytes, left))),
-                State::Piece(left) => {
+                State::Chunk(left) => {
                     let piece = take(bytes, left);
                     if *left == 0 {
-                        self.0 = State::AfterPiece;
+                        self.0 = State::AfterChunk;
                     }
                     return Ok(Step::Piece(piece));
                 }
                 State::Size => match httparse::parse_chunk_size(bytes) {
-                    Ok(httparse::Status::Complete((end, _))) if end > MOST_LINE => {
+                    Ok(httparse::Status::Complete((end, _))) if end > MAX_LINE => {
                         return Err(long_line());
                     }
                     Ok(httparse::Status::Complete((end, size))) => {
@@ -341,35 +340,35 @@ impl Decoder {
                         self.0 = if size == 0 {
                             State::Trailers(0)
                         } else {
-                            State::Piece(size)
+                            State::Chunk(size)
                         };
                     }
-                    Ok(httparse::Status::Partial) if bytes.len() > MOST_LINE => {
+                    Ok(httparse::Status::Partial) if bytes.len() > MAX_LINE => {
                         return Err(long_line());
                     }
                     Ok(httparse::Status::Partial) => return Ok(Step::More),
                     Err(_) => {
-                        return Err("a piece of its body does not begin with its length".into());
+                        return Err("a chunk of its body does not begin with its length".into());
                     }
                 },
-                State::AfterPiece => match bytes[..] {
+                State::AfterChunk => match bytes[..] {
                     [b'\r', b'\n', ..] => {
                         let _ = bytes.split_to(2);
                         self.0 = State::Size;
                     }
                     [b'\r'] => return Ok(Step::More),
-                    _ => return Err("a piece of its body is longer than it says".into()),
+                    _ => return Err("a chunk of its body is longer than it says".into()),
                 },
                 State::Trailers(passed) => {
                     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
-                        if *passed + bytes.len() > MOST_TRAILERS {
+                        if *passed + bytes.len() > MAX_TRAILERS {
                             return Err(long_trailers());
                         }
                         return Ok(Step::More);
                     };
                     let line = bytes.split_to(end + 1);
                     *passed += line.len();
-                    if *passed > MOST_TRAILERS {
+                    if *passed > MAX_TRAILERS {
                         return Err(long_trailers());
                     }
                     if matches!(&line[..], b"\r\n" | b"\n") {
@@ -380,14 +379,14 @@ impl Decoder {
         }
     }
 
-    /// Says whether the body may end where nothing more comes.
+    /// Checks that the body may end if nothing more comes.
     pub(super) fn end(&self) -> Result<(), String> {
         match &self.0 {
             State::Length(0) | State::Done | State::UntilEnd => Ok(()),
             State::Length(left) => Err(format!(
                 "its body ended {left} bytes before its content-length"
             )),
-            _ => Err("its body ended before its last piece".into()),
+            _ => Err("its body ended before its last chunk".into()),
         }
     }
 }
@@ -401,11 +400,11 @@ fn take(bytes: &mut BytesMut, left: &mut u64) -> Bytes {
 }
 
 fn long_line() -> String {
-    format!("a length in its body is more than {MOST_LINE} bytes long")
+    format!("a length in its body is more than {MAX_LINE} bytes long")
 }
 
 fn long_trailers() -> String {
-    format!("more than {MOST_TRAILERS} bytes follow its body")
+    format!("more than {MAX_TRAILERS} bytes follow its body")
 }
 
 #[cfg(test)]
@@ -474,7 +473,7 @@ mod tests {
             "3\r\nabcd\r\n0\r\n\r\n",
             "longer than it says",
         );
-        check(Framing::Chunked, "3\r\nab", "before its last piece");
+        check(Framing::Chunked, "3\r\nab", "before its last chunk");
         check(Framing::Chunked, "-3\r\nabc", "does not begin");
         check(Framing::Chunked, "+3\r\nabc", "does not begin");
         check(Framing::Chunked, "0x3\r\nabc", "does not begin");
@@ -491,16 +490,16 @@ mod tests {
         );
     }
 
-    fn answer(text: &str) -> Result<AnswerHead, String> {
-        read_answer(text.as_bytes(), true)
+    fn response(text: &str) -> Result<ResponseHead, String> {
+        read_response(text.as_bytes(), true)
     }
 
     #[test]
     fn t138_an_answer_s_fields_are_its_own_and_of_no_connection() {
-        let head = answer(
+        let head = response(
             "HTTP/1.1 201 Yes\r\nA: b\r\nConnection: close, x-mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\nContent-Length: 3\r\n\r\n",
         )
-        .expect("it is one");
+        .expect("it is valid");
         let fields: Vec<_> = head
             .fields
             .iter()
@@ -516,7 +515,7 @@ mod tests {
     #[test]
     fn t138_what_is_not_http_is_refused_with_the_reason() {
         let check = |text: &str, why: &str| {
-            let error = answer(text).expect_err(text);
+            let error = response(text).expect_err(text);
             assert!(error.contains(why), "`{error}` does not say `{why}`");
         };
         check("HTTP/1.1 999 No\r\n\r\n", "the status 999");
@@ -563,7 +562,7 @@ mod tests {
             ("103", true, false),
         ] {
             let text = format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\n");
-            let head = read_answer(text.as_bytes(), has_body).expect("it is one");
+            let head = read_response(text.as_bytes(), has_body).expect("it is valid");
             assert_eq!(head.framing, Framing::Length(0));
             assert_eq!(
                 head.fields.contains_key("content-length"),
@@ -584,7 +583,7 @@ mod tests {
             .header("X-Request-Id", "forged")
             .header("Expect", "100-continue")
             .header("Accept", "*/*");
-        let (parts, ()) = request.body(()).expect("it is one").into_parts();
+        let (parts, ()) = request.body(()).expect("it is valid").into_parts();
         let head =
             |length| String::from_utf8(write_request(&parts, "7", length)).expect("it is text");
         assert_eq!(
@@ -599,7 +598,7 @@ mod tests {
         let (parts, ()) = http::Request::get("/")
             .header("host", "a")
             .body(())
-            .expect("it is one")
+            .expect("it is valid")
             .into_parts();
         let head = write_request(&parts, "7", Some(0));
         assert_eq!(
@@ -624,8 +623,8 @@ mod tests {
         );
         for (text, why) in [
             ("GET / HTTP/1.1\r\n\r\n", "neither"),
-            ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "no address"),
-            ("GET / HTTP/1.1\r\nHost: a/x?\r\n\r\n", "no address"),
+            ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "not an address"),
+            ("GET / HTTP/1.1\r\nHost: a/x?\r\n\r\n", "not an address"),
             ("G<T / HTTP/1.1\r\n\r\n", "in the request's head"),
         ] {
             match read_request(text.as_bytes()) {
@@ -638,7 +637,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..400), step in 1..40usize) {
-            let _ = read_answer(&bytes, true);
+            let _ = read_response(&bytes, true);
             let _ = read_request(&bytes);
             if let Some(end) = end_of_head(&bytes, 0) {
                 prop_assert!(bytes[..end].ends_with(b"\n\n") || bytes[..end].ends_with(b"\n\r\n"));
@@ -662,7 +661,7 @@ mod tests {
             }
             text += "transfer-encoding: chunked\r\n\r\n";
             prop_assert_eq!(end_of_head(text.as_bytes(), 0), Some(text.len()));
-            let head = answer(&text).expect("it is one");
+            let head = response(&text).expect("it is valid");
             prop_assert_eq!(head.fields.len(), fields.len());
             let mut chunked = Vec::new();
             for piece in body.chunks(7) {

@@ -1,8 +1,9 @@
-//! The bodies of requests and answers, while they are counted and watched.
+//! The bodies of a gateway's requests and responses, which are counted and watched as they pass.
 
-use super::exchange::{Exchange, Served};
-use super::{Body, BodyError};
-use crate::Failure;
+use super::exchange::Exchange;
+use super::guard::ExchangeGuard;
+use crate::body::{Body, BodyError, empty};
+use crate::failure::Failure;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -11,21 +12,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// A request's body on its way to a function. What is wrong with it ends the exchange.
-pub(super) struct Asked {
+/// A request's body on its way to a function. If it breaks off or is too large, the exchange fails.
+pub(super) struct RequestBody {
     incoming: Incoming,
     exchange: Arc<Exchange>,
     left: u64,
     limit: u64,
 }
 
-impl Asked {
-    /// Returns a body that may be so large.
-    pub(super) fn body(incoming: Incoming, exchange: &Arc<Exchange>, limit: u64) -> Body {
+impl RequestBody {
+    /// Returns a body of at most `limit` bytes.
+    pub(super) fn bounded(incoming: Incoming, exchange: &Arc<Exchange>, limit: u64) -> Body {
         if incoming.is_end_stream() {
             return empty();
         }
-        Asked {
+        RequestBody {
             incoming,
             exchange: exchange.clone(),
             left: limit,
@@ -40,7 +41,7 @@ impl Asked {
     }
 }
 
-impl http_body::Body for Asked {
+impl http_body::Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -78,23 +79,23 @@ impl http_body::Body for Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for RequestBody {
     fn drop(&mut self) {
-        // Nobody waits for what nobody reads.
+        // Nobody waits for a body that nobody reads.
         self.exchange.body_came(false);
     }
 }
 
-/// An answer's body on its way to a client. It belongs to the exchange, which takes it away where the time is over.
-pub(super) struct Answer(Served);
+/// A response's body on its way to a client. The exchange owns the bytes, and drops them when its time is over.
+pub(super) struct ResponseBody(ExchangeGuard);
 
-impl Answer {
-    pub(super) fn new(served: Served) -> Answer {
-        Answer(served)
+impl ResponseBody {
+    pub(super) fn new(guard: ExchangeGuard) -> ResponseBody {
+        ResponseBody(guard)
     }
 }
 
-impl http_body::Body for Answer {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -102,28 +103,16 @@ impl http_body::Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(self.0.exchange.poll_answer(cx));
+        let frame = ready!(self.0.exchange.poll_response(cx));
         self.0.sent(frame.as_ref());
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.exchange.is_answer_over()
+        self.0.exchange.is_response_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.exchange.answer_size()
+        self.0.exchange.response_size()
     }
-}
-
-pub(super) fn empty() -> Body {
-    http_body_util::Empty::new()
-        .map_err(|never| match never {})
-        .boxed_unsync()
-}
-
-pub(super) fn full(text: impl Into<Bytes>) -> Body {
-    http_body_util::Full::new(text.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
 }

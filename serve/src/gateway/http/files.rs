@@ -1,9 +1,10 @@
-//! Files below a directory, by `tower-http`: ranges, conditions, types and `index.html` are its doing.
+//! Files below a directory, served by `tower-http`, which takes care of ranges, conditions, types and `index.html`.
 //!
-//! Nothing is listed, and nothing above the directory can be named. Names that begin with a dot are not served, save
-//! `.well-known`. Links of the file system are followed, wherever they lead: who may write the directory decides.
+//! Directories are not listed, and nothing above the directory can be named. Names that begin with a dot are not served,
+//! except `.well-known`. Symbolic links are followed wherever they lead: whoever may write the directory decides.
 
-use super::Body;
+use super::reply::short_response;
+use crate::body::Body;
 use http::header::{HeaderValue, LOCATION};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
@@ -12,7 +13,7 @@ use std::path::Path;
 use tower_http::services::ServeDir;
 use tower_service::Service;
 
-/// What a path is written without, but for these.
+/// What is percent-encoded in a path: everything but letters, digits and these.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -20,8 +21,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// Answers with a file. The path is decoded and normal; the prefix is what was taken off before it.
-pub(super) async fn answer(
+/// Responds with a file. The path is decoded and normal; the prefix is what was removed in front of it.
+pub(super) async fn serve(
     directory: &Path,
     prefix: &str,
     path: &str,
@@ -29,31 +30,27 @@ pub(super) async fn answer(
 ) -> Response<Body> {
     let is_hidden = |part: &str| part.starts_with('.') && part != ".well-known";
     if path.split('/').any(is_hidden) {
-        return status(StatusCode::NOT_FOUND);
+        return error(StatusCode::NOT_FOUND);
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
-        let mut answer = status(StatusCode::METHOD_NOT_ALLOWED);
-        answer
-            .headers_mut()
-            .insert(http::header::ALLOW, HeaderValue::from_static("GET,HEAD"));
-        return answer;
+        return error(StatusCode::METHOD_NOT_ALLOWED);
     }
     let encoded = utf8_percent_encode(path, ENCODED).to_string();
     let Ok(uri) = Uri::try_from(encoded) else {
-        return status(StatusCode::NOT_FOUND);
+        return error(StatusCode::NOT_FOUND);
     };
     let (mut head, _) = request.into_parts();
     let query = head.uri.query().map(str::to_string);
     head.uri = uri;
     // It is always ready.
-    let answered = ServeDir::new(directory)
+    let served = ServeDir::new(directory)
         .call(Request::from_parts(head, ()))
         .await;
-    let mut answer = answered
+    let mut response = served
         .unwrap_or_else(|never| match never {})
         .map(|body| body.map_err(Into::into).boxed_unsync());
-    // It sends to the path that it knows, which is what stands behind the prefix.
-    if let Some(location) = answer
+    // A redirect goes to the path that `ServeDir` knows, which lacks the prefix.
+    if let Some(location) = response
         .headers()
         .get(LOCATION)
         .and_then(|location| location.to_str().ok())
@@ -61,14 +58,14 @@ pub(super) async fn answer(
         let query = query.map_or(String::new(), |query| format!("?{query}"));
         let whole = format!("{}{location}{query}", utf8_percent_encode(prefix, ENCODED));
         match HeaderValue::try_from(whole) {
-            Ok(whole) => answer.headers_mut().insert(LOCATION, whole),
-            Err(_) => return status(StatusCode::NOT_FOUND),
+            Ok(whole) => response.headers_mut().insert(LOCATION, whole),
+            Err(_) => return error(StatusCode::NOT_FOUND),
         };
     }
-    answer
+    response
 }
 
-fn status(status: StatusCode) -> Response<Body> {
+fn error(status: StatusCode) -> Response<Body> {
     let text = status.canonical_reason().unwrap_or_default().to_lowercase();
-    super::exchange::short(status, &text)
+    short_response(status, &text)
 }

@@ -1,38 +1,39 @@
-//! Where requests of HTTP/1 begin and end in the bytes of a connection, as strictly as they can be understood.
+//! Where HTTP/1 requests begin and end in the bytes of a connection, in the strictest reading.
 //!
-//! hyper reads the requests, and is lenient where the standard lets it be. Whoever stands between us and a client may be
-//! lenient otherwise, and then one sees two requests where the other sees one. So what could be understood in two ways is
-//! refused before it gets there: lines that end without CR, folded fields, a length beside chunks, several lengths, codings
+//! hyper parses the requests, and is lenient where the standard allows it. A proxy between us and a client may be lenient in
+//! other ways, and then one sees two requests where the other sees one. So whatever could be understood in two ways is refused
+//! before hyper gets it: lines that end without CR, folded fields, a length together with chunks, several lengths, codings
 //! other than `chunked`. This is plain data; it reads no socket and changes no byte.
 
+use crate::fields::parse_length;
 use http::StatusCode;
 
-/// The longest line that says the size of a chunk, with its extensions.
-const CHUNK_LINE: usize = 256;
+/// The longest line that holds the size of a chunk, with its extensions.
+const MAX_CHUNK_LINE: usize = 256;
 
-/// Looks at the bytes of a connection as they come.
+/// Follows the bytes of a connection as they come.
 #[derive(Debug)]
 pub(super) struct Framing {
     head_size: usize,
     fields: usize,
     state: State,
-    /// The beginning of a line whose end has not come.
+    /// The beginning of a line that is not complete yet.
     line: Vec<u8>,
 }
 
 #[derive(Debug)]
 enum State {
     Head(Head),
-    /// So much is left of a body whose length was said.
+    /// Bytes left of a body whose length was stated.
     Sized(u64),
     ChunkLine,
-    /// So much is left of a chunk.
+    /// Bytes left of a chunk.
     Chunk(u64),
     ChunkEnd,
     Trailer(Head),
 }
 
-/// What was seen of a head, or of the fields behind chunks.
+/// What was seen of a head, or of the trailers.
 #[derive(Debug, Default)]
 struct Head {
     size: usize,
@@ -43,16 +44,16 @@ struct Head {
     is_chunked: bool,
 }
 
-/// What cannot be passed on.
+/// Bytes cannot be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(super) struct FramingError {
     pub(super) status: StatusCode,
     pub(super) why: &'static str,
-    /// Whether it is in a body, so that its request was passed on.
+    /// Whether they belong to a body, so that the request has been passed on already.
     pub(super) is_in_body: bool,
 }
 
-/// Ends with which sentence.
+/// Fails with the status and the text of a response.
 type Checked<T> = Result<T, (StatusCode, &'static str)>;
 
 fn bad<T>(why: &'static str) -> Checked<T> {
@@ -60,7 +61,7 @@ fn bad<T>(why: &'static str) -> Checked<T> {
 }
 
 impl Framing {
-    /// Begins with a head, which may have so many bytes and fields.
+    /// Begins with a head. Each head may have at most these numbers of bytes and fields.
     pub(super) fn new(head_size: usize, fields: usize) -> Framing {
         Framing {
             head_size,
@@ -70,18 +71,18 @@ impl Framing {
         }
     }
 
-    /// Whether a head has begun and is not whole.
+    /// Whether a head has begun and is not complete.
     pub(super) fn is_in_head(&self) -> bool {
         matches!(&self.state, State::Head(head) if head.lines > 0 || !self.line.is_empty())
     }
 
-    /// Looks at more bytes.
+    /// Checks more bytes.
     ///
     /// # Errors
     ///
-    /// Why they cannot be passed on, and how many of them can: those before the head in which it is, or none of a body.
+    /// Returns why they cannot be passed on, and how many of them can: those in front of a bad head, or none of a bad body.
     /// Nothing may be read after that.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), (usize, Refused)> {
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), (usize, FramingError)> {
         let mut at = 0;
         let mut passable = 0;
         while at < bytes.len() {
@@ -102,10 +103,10 @@ impl Framing {
                 continue;
             }
             let is_in_body = !matches!(self.state, State::Head(_));
-            let refused = |(status, why)| {
+            let error = |(status, why)| {
                 (
                     passable,
-                    Refused {
+                    FramingError {
                         status,
                         why,
                         is_in_body,
@@ -115,19 +116,19 @@ impl Framing {
             let rest = &bytes[at..];
             let Some(length) = rest.iter().position(|&byte| byte == b'\n') else {
                 self.check_size(self.line.len() + rest.len())
-                    .map_err(refused)?;
+                    .map_err(error)?;
                 self.line.extend_from_slice(rest);
                 break;
             };
             at += length + 1;
             self.check_size(self.line.len() + length + 1)
-                .map_err(refused)?;
+                .map_err(error)?;
             if self.line.is_empty() {
-                self.end_line(&rest[..=length]).map_err(refused)?;
+                self.end_line(&rest[..=length]).map_err(error)?;
             } else {
                 let mut line = std::mem::take(&mut self.line);
                 line.extend_from_slice(&rest[..=length]);
-                self.end_line(&line).map_err(refused)?;
+                self.end_line(&line).map_err(error)?;
             }
             if !matches!(&self.state, State::Head(head) if head.size > 0) {
                 passable = at;
@@ -139,7 +140,7 @@ impl Framing {
     fn check_size(&self, line: usize) -> Checked<()> {
         let too_large = match &self.state {
             State::Head(head) | State::Trailer(head) => head.size + line > self.head_size,
-            _ => line > CHUNK_LINE,
+            _ => line > MAX_CHUNK_LINE,
         };
         match (too_large, &self.state) {
             (false, _) => Ok(()),
@@ -147,7 +148,7 @@ impl Framing {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "the request's head is too large",
             )),
-            (true, _) => bad("what stands between the chunks of the body is too large"),
+            (true, _) => bad("a line between the chunks of the body is too long"),
         }
     }
 
@@ -167,7 +168,7 @@ impl Framing {
                 head.size += line.len();
                 head.lines += 1;
                 if head.lines > self.fields {
-                    return bad("the body has too many fields behind it");
+                    return bad("the body has too many trailers");
                 }
                 text.is_empty().then(|| State::Head(Head::default()))
             }
@@ -177,7 +178,7 @@ impl Framing {
             }),
             State::ChunkEnd if text.is_empty() => Some(State::ChunkLine),
             State::ChunkEnd => return bad("a chunk is longer than it says"),
-            State::Sized(_) | State::Chunk(_) => unreachable!("these have no lines"),
+            State::Sized(_) | State::Chunk(_) => unreachable!("these consist of bytes, not lines"),
         };
         if let Some(next) = next {
             self.state = next;
@@ -187,10 +188,10 @@ impl Framing {
 }
 
 impl Head {
-    /// Takes a line, and returns what follows where it was the last.
+    /// Reads a line. Returns the next state if it was the last one.
     fn line(&mut self, text: &[u8], fields: usize) -> Checked<Option<State>> {
         if text.is_empty() {
-            // Before the first line there may be empty ones.
+            // Empty lines may come before the first one.
             return if self.lines == 0 {
                 Ok(None)
             } else {
@@ -212,18 +213,21 @@ impl Head {
             return bad("a field has no colon");
         };
         let (name, value) = (&text[..colon], text[colon + 1..].trim_ascii());
-        // Among these are a space before the colon, and one at the beginning, which would go on with the line before.
+        // This refuses a space before the colon, and one at the beginning, which would continue the previous line.
         if name.is_empty() || name.iter().any(|byte| byte.is_ascii_whitespace()) {
-            return bad("the name of a field is none");
+            return bad("a field has an invalid name");
         }
         if name.eq_ignore_ascii_case(b"content-length") {
             if self.length.is_some() {
                 return bad("the request has several lengths");
             }
-            self.length = Some(decimal(value)?);
+            self.length = parse_length(value);
+            if self.length.is_none() {
+                return bad("the request's length is not a number");
+            }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             if self.is_chunked || self.is_one_zero || !value.eq_ignore_ascii_case(b"chunked") {
-                return bad("the body is coded otherwise than in chunks");
+                return bad("the body has a transfer coding other than `chunked`");
             }
             self.is_chunked = true;
         }
@@ -240,16 +244,6 @@ impl Head {
     }
 }
 
-fn decimal(text: &[u8]) -> Checked<u64> {
-    let digits = std::str::from_utf8(text)
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    match digits.and_then(|digits| digits.parse().ok()) {
-        Some(number) => Ok(number),
-        None => bad("the request's length is no number"),
-    }
-}
-
 fn chunk_size(text: &[u8]) -> Checked<u64> {
     let end = text
         .iter()
@@ -260,7 +254,7 @@ fn chunk_size(text: &[u8]) -> Checked<u64> {
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
     match digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
         Some(size) => Ok(size),
-        None => bad("the size of a chunk is no number"),
+        None => bad("the size of a chunk is not a number"),
     }
 }
 
@@ -283,11 +277,11 @@ mod tests {
         (b"GET / HTTP/1.1\r\nhost: a\r\n folded\r\n\r\n", "no colon"),
         (
             b"GET / HTTP/1.1\r\nhost: a\r\n folded: b\r\n\r\n",
-            "name of a field",
+            "invalid name",
         ),
         (
             b"GET / HTTP/1.1\r\nhost: a\r\nx : y\r\n\r\n",
-            "name of a field",
+            "invalid name",
         ),
         (b"GET / HTTP/1.1\r\nhost: a\rb\r\n\r\n", "CR or NUL"),
         (b"GET / HTTP/1.1\r\nhost: a\0\r\n\r\n", "CR or NUL"),
@@ -306,46 +300,49 @@ mod tests {
         ),
         (
             b"POST / HTTP/1.1\r\ncontent-length: 3, 3\r\n\r\n",
-            "no number",
+            "not a number",
         ),
         (
             b"POST / HTTP/1.1\r\ncontent-length: +5\r\n\r\n",
-            "no number",
+            "not a number",
         ),
         (
             b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
-            "no number",
+            "not a number",
         ),
-        (b"POST / HTTP/1.1\r\ncontent-length:\r\n\r\n", "no number"),
+        (
+            b"POST / HTTP/1.1\r\ncontent-length:\r\n\r\n",
+            "not a number",
+        ),
         (
             b"POST / HTTP/1.1\r\ncontent-length: 18446744073709551616\r\n\r\n",
-            "no number",
+            "not a number",
         ),
         (
             b"POST / HTTP/1.1\r\ntransfer-encoding: xchunked\r\n\r\n",
-            "otherwise than in chunks",
+            "other than `chunked`",
         ),
         (
             b"POST / HTTP/1.1\r\ntransfer-encoding: chunked, identity\r\n\r\n",
-            "otherwise than in chunks",
+            "other than `chunked`",
         ),
         (
             b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
-            "otherwise than in chunks",
+            "other than `chunked`",
         ),
         (
             b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
-            "otherwise than in chunks",
+            "other than `chunked`",
         ),
     ];
 
     const BAD_CHUNKS: &[(&[u8], &str)] = &[
         (b"3\nabc\r\n", "without CR"),
-        (b"\r\n", "no number"),
-        (b"+3\r\nabc\r\n", "no number"),
-        (b"0x3\r\nabc\r\n", "no number"),
-        (b"3 \r\nabc\r\n", "no number"),
-        (b"10000000000000000\r\n", "no number"),
+        (b"\r\n", "not a number"),
+        (b"+3\r\nabc\r\n", "not a number"),
+        (b"0x3\r\nabc\r\n", "not a number"),
+        (b"3 \r\nabc\r\n", "not a number"),
+        (b"10000000000000000\r\n", "not a number"),
         (b"3\r\nabcd\r\n", "longer than it says"),
         (b"3;x\ny\r\n", "without CR"),
     ];
@@ -371,51 +368,51 @@ mod tests {
     #[test]
     fn t132_what_can_be_understood_in_two_ways_is_refused() {
         for (request, wanted) in BAD {
-            let (passable, refused) = framing().read(request).expect_err(wanted);
-            assert!(refused.why.contains(wanted), "{}", refused.why);
+            let (passable, error) = framing().read(request).expect_err(wanted);
+            assert!(error.why.contains(wanted), "{}", error.why);
             assert_eq!(
-                (passable, refused.status, refused.is_in_body),
+                (passable, error.status, error.is_in_body),
                 (0, StatusCode::BAD_REQUEST, false)
             );
         }
     }
 
     #[test]
-    fn t132_chunks_that_are_none_are_refused_and_their_request_is_not_taken_back() {
+    fn t132_bad_chunks_are_refused_and_their_request_is_not_taken_back() {
         let head = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
-        let long = format!("3;{}", "x".repeat(CHUNK_LINE));
+        let long = format!("3;{}", "x".repeat(MAX_CHUNK_LINE));
         for (chunks, wanted) in BAD_CHUNKS
             .iter()
             .copied()
-            .chain([(long.as_bytes(), "too large")])
+            .chain([(long.as_bytes(), "too long")])
         {
-            let (passable, refused) = framing().read(&[head, chunks].concat()).expect_err(wanted);
-            assert!(refused.why.contains(wanted), "{}", refused.why);
-            assert!(passable >= head.len() && refused.is_in_body);
+            let (passable, error) = framing().read(&[head, chunks].concat()).expect_err(wanted);
+            assert!(error.why.contains(wanted), "{}", error.why);
+            assert!(passable >= head.len() && error.is_in_body);
         }
     }
 
     #[test]
-    fn t131_a_head_has_so_many_bytes_and_fields_and_no_more() {
+    fn t131_the_bytes_and_fields_of_a_head_are_bounded() {
         let fields = |count| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
         assert_eq!(framing().read(fields(10).as_bytes()), Ok(()));
         let long = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "x".repeat(1024));
         let unending = "\r\n".repeat(1024);
         for request in [fields(11), long, unending, "x".repeat(1025)] {
-            let (_, refused) = framing()
+            let (_, error) = framing()
                 .read(request.as_bytes())
-                .expect_err("it is too large");
-            assert_eq!(refused.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+                .expect_err("it has too many bytes or fields");
+            assert_eq!(error.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         }
     }
 
     #[test]
     fn what_came_before_a_bad_head_is_passed_on() {
         let good = GOOD[2];
-        let (passable, refused) = framing()
+        let (passable, error) = framing()
             .read(&[good, BAD[0].0].concat())
-            .expect_err("the second is bad");
-        assert_eq!((passable, refused.is_in_body), (good.len(), false));
+            .expect_err("the second head is bad");
+        assert_eq!((passable, error.is_in_body), (good.len(), false));
     }
 
     proptest! {
@@ -426,7 +423,7 @@ mod tests {
             cuts in prop::collection::vec(1usize..40, 1..20),
         ) {
             let whole = requests.concat();
-            let at_once = framing().read(&whole).map_err(|(_, refused)| refused);
+            let at_once = framing().read(&whole).map_err(|(_, error)| error);
             let mut framing = framing();
             let mut rest = &whole[..];
             let mut in_pieces = Ok(());
@@ -435,7 +432,7 @@ mod tests {
                     break;
                 }
                 let (piece, after) = rest.split_at((*cut).min(rest.len()));
-                in_pieces = framing.read(piece).map_err(|(_, refused)| refused);
+                in_pieces = framing.read(piece).map_err(|(_, error)| error);
                 rest = after;
             }
             prop_assert_eq!(at_once, in_pieces);

@@ -1,31 +1,31 @@
-//! From the path of a request to who answers it.
+//! From the path of a request to what answers it.
 //!
-//! A path is looked at as its reader may understand it: decoded once, without `.`, `..` and empty parts. What the function
-//! sees is the path as it was asked. Nothing here touches files or functions.
+//! A path is matched as its reader may understand it: decoded once, without `.`, `..` and empty parts. The function sees the
+//! path as it was requested. Nothing here touches files or functions.
 
-use super::SetupError;
-use crate::{Name, Route, Target};
+use crate::gateway::{Route, Target};
+use crate::name::Name;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// The routes of a gateway, the longest first.
 #[derive(Debug)]
-pub(super) struct Routes(Vec<Known>);
+pub(super) struct Routes(Vec<Entry>);
 
 #[derive(Debug)]
-struct Known {
-    /// The path, without the last slash: "" for `/`.
+struct Entry {
+    /// The path without the last slash: "" for `/`.
     prefix: String,
     target: Target,
 }
 
-/// Who answers a request.
+/// What answers a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
+pub(super) enum RouteMatch<'a> {
     /// A function, which sees the path as it is.
     Function(&'a Name),
-    /// A function by its name, which sees the rest of the path: empty, or from a slash on.
+    /// A function by its name, which sees the rest of the path: empty, or beginning with a slash.
     Named { name: Cow<'a, str>, rest: &'a str },
     /// A file below a directory. The path is decoded and normal, and begins with a slash.
     File {
@@ -33,45 +33,53 @@ pub(super) enum Found<'a> {
         prefix: &'a str,
         path: Cow<'a, str>,
     },
-    /// Nobody, and this is said.
+    /// Nothing, and this is said instead.
     Notice(&'a str),
 }
 
-/// Nobody answers.
+/// Nothing answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lost {
-    /// No route leads there.
-    Nowhere,
-    /// The path leads above `/`, contains NUL, or can be understood in two ways that lead to two places.
-    Unclear,
+pub(super) enum NoRoute {
+    NotFound,
+    /// The path leads above `/`, contains NUL, or can be understood in two ways with different targets.
+    Ambiguous,
+}
+
+/// Routes cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RouteError {
+    #[error("the path `{}` of a route is invalid: a path begins with `/`, does not end with one, and has no empty part, `.`, `..`, `?` or `#`", lunatic_vm::printable(.0))]
+    Path(String),
+    #[error("two routes have the path `{}`", lunatic_vm::printable(.0))]
+    Twice(String),
 }
 
 impl Routes {
-    pub(super) fn new(routes: &[Route]) -> Result<Routes, SetupError> {
-        let mut known: Vec<Known> = Vec::new();
+    pub(super) fn new(routes: &[Route]) -> Result<Routes, RouteError> {
+        let mut entries: Vec<Entry> = Vec::new();
         for Route { path, target } in routes {
             let is_normal = normal(path).is_ok_and(|normal| *normal == *path.as_bytes());
             if !is_normal || path.contains(['?', '#', '%']) || path.ends_with('/') && path != "/" {
-                return Err(SetupError::Path(path.clone()));
+                return Err(RouteError::Path(path.clone()));
             }
             let prefix = path.trim_end_matches('/').to_string();
-            if known.iter().any(|known| known.prefix == prefix) {
-                return Err(SetupError::Twice(path.clone()));
+            if entries.iter().any(|entry| entry.prefix == prefix) {
+                return Err(RouteError::Twice(path.clone()));
             }
-            known.push(Known {
+            entries.push(Entry {
                 prefix,
                 target: target.clone(),
             });
         }
-        known.sort_by_key(|known| std::cmp::Reverse(known.prefix.len()));
-        Ok(Routes(known))
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.prefix.len()));
+        Ok(Routes(entries))
     }
 
-    /// Returns the function that everything leads to, where it is one.
+    /// Returns the function that every path leads to, if there is a single one.
     pub(super) fn only_function(&self) -> Option<&Name> {
         match &self.0[..] {
             [
-                Known {
+                Entry {
                     prefix,
                     target: Target::Function(name),
                 },
@@ -80,19 +88,19 @@ impl Routes {
         }
     }
 
-    /// Returns who answers a request of this path.
-    pub(super) fn find<'a>(&'a self, path: &'a str) -> Result<Found<'a>, Lost> {
+    /// Returns what answers a request for a path.
+    pub(super) fn find<'a>(&'a self, path: &'a str) -> Result<RouteMatch<'a>, NoRoute> {
         let normal = normal(path)?;
-        let fits = |known: &&Known| {
-            let rest = normal.strip_prefix(known.prefix.as_bytes());
+        let fits = |entry: &&Entry| {
+            let rest = normal.strip_prefix(entry.prefix.as_bytes());
             rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
         };
-        let Known { prefix, target } = self.0.iter().find(fits).ok_or(Lost::Nowhere)?;
+        let Entry { prefix, target } = self.0.iter().find(fits).ok_or(NoRoute::NotFound)?;
         match target {
-            Target::Function(name) => Ok(Found::Function(name)),
+            Target::Function(name) => Ok(RouteMatch::Function(name)),
             Target::Named => named(path, &normal, prefix),
-            Target::Notice(text) => Ok(Found::Notice(text)),
-            Target::Files(directory) => Ok(Found::File {
+            Target::Notice(text) => Ok(RouteMatch::Notice(text)),
+            Target::Files(directory) => Ok(RouteMatch::File {
                 directory,
                 prefix,
                 path: below(normal, prefix)?,
@@ -101,13 +109,14 @@ impl Routes {
     }
 }
 
-/// Takes the name off. It must stand where the route says in the path as it was asked too: the rest is given on as it is.
-fn named<'a>(path: &'a str, normal: &[u8], prefix: &str) -> Result<Found<'a>, Lost> {
+/// Splits off the name. In the path as it was requested it must also follow the route's prefix, since the rest is passed on
+/// as it is.
+fn named<'a>(path: &'a str, normal: &[u8], prefix: &str) -> Result<RouteMatch<'a>, NoRoute> {
     let wanted = &normal[prefix.len()..];
     let wanted = wanted
         .strip_prefix(b"/")
         .filter(|wanted| !wanted.is_empty())
-        .ok_or(Lost::Nowhere)?;
+        .ok_or(NoRoute::NotFound)?;
     let wanted = wanted
         .split(|&byte| byte == b'/')
         .next()
@@ -115,29 +124,29 @@ fn named<'a>(path: &'a str, normal: &[u8], prefix: &str) -> Result<Found<'a>, Lo
 
     let mut rest = path;
     for part in prefix.split('/').skip(1).map(str::as_bytes).chain([wanted]) {
-        rest = rest.strip_prefix('/').ok_or(Lost::Unclear)?;
+        rest = rest.strip_prefix('/').ok_or(NoRoute::Ambiguous)?;
         let (asked, after) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if *Cow::from(percent_decode_str(asked)) != *part {
-            return Err(Lost::Unclear);
+            return Err(NoRoute::Ambiguous);
         }
         rest = after;
     }
-    let name = String::from_utf8(wanted.to_vec()).map_err(|_| Lost::Nowhere)?;
-    Ok(Found::Named {
+    let name = String::from_utf8(wanted.to_vec()).map_err(|_| NoRoute::NotFound)?;
+    Ok(RouteMatch::Named {
         name: name.into(),
         rest,
     })
 }
 
-fn below<'a>(normal: Cow<'a, [u8]>, prefix: &str) -> Result<Cow<'a, str>, Lost> {
-    // Names of files that are no text cannot be asked for.
+fn below<'a>(normal: Cow<'a, [u8]>, prefix: &str) -> Result<Cow<'a, str>, NoRoute> {
+    // Files whose names are not UTF-8 cannot be requested.
     let path = match normal {
-        Cow::Borrowed(path) => {
-            Cow::Borrowed(std::str::from_utf8(&path[prefix.len()..]).map_err(|_| Lost::Nowhere)?)
-        }
-        Cow::Owned(mut path) => {
-            Cow::Owned(String::from_utf8(path.split_off(prefix.len())).map_err(|_| Lost::Nowhere)?)
-        }
+        Cow::Borrowed(path) => Cow::Borrowed(
+            std::str::from_utf8(&path[prefix.len()..]).map_err(|_| NoRoute::NotFound)?,
+        ),
+        Cow::Owned(mut path) => Cow::Owned(
+            String::from_utf8(path.split_off(prefix.len())).map_err(|_| NoRoute::NotFound)?,
+        ),
     };
     Ok(if path.is_empty() {
         Cow::Borrowed("/")
@@ -146,19 +155,19 @@ fn below<'a>(normal: Cow<'a, [u8]>, prefix: &str) -> Result<Cow<'a, str>, Lost> 
     })
 }
 
-/// Whether a path is what it means: it begins with a slash and has nothing to decode or to leave out.
+/// Whether a path begins with a slash and has nothing to decode or to leave out.
 fn is_plain(path: &str) -> bool {
     path.starts_with('/') && !path.contains('%') && !path.contains("//") && !path.contains("/.")
 }
 
-/// Decodes a path and takes out what only moves about in it. A last slash stays.
-fn normal(path: &str) -> Result<Cow<'_, [u8]>, Lost> {
+/// Decodes a path and resolves `.`, `..` and empty parts. A last slash stays.
+fn normal(path: &str) -> Result<Cow<'_, [u8]>, NoRoute> {
     if is_plain(path) {
         return Ok(Cow::Borrowed(path.as_bytes()));
     }
     let decoded = Cow::from(percent_decode_str(path));
     if !decoded.starts_with(b"/") || decoded.contains(&0) {
-        return Err(Lost::Unclear);
+        return Err(NoRoute::Ambiguous);
     }
     let mut parts: Vec<&[u8]> = Vec::new();
     let mut ends_open = false;
@@ -167,7 +176,7 @@ fn normal(path: &str) -> Result<Cow<'_, [u8]>, Lost> {
         match part {
             b"" | b"." => {}
             b".." => {
-                parts.pop().ok_or(Lost::Unclear)?;
+                parts.pop().ok_or(NoRoute::Ambiguous)?;
             }
             part => parts.push(part),
         }
@@ -189,7 +198,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn name(text: &str) -> Name {
-        Name::new(text).expect("it is one")
+        Name::new(text).expect("it is a name")
     }
 
     fn routes(targets: &[(&str, Target)]) -> Routes {
@@ -197,7 +206,7 @@ mod tests {
             path: path.to_string(),
             target: target.clone(),
         };
-        Routes::new(&targets.iter().map(route).collect::<Vec<_>>()).expect("they are routes")
+        Routes::new(&targets.iter().map(route).collect::<Vec<_>>()).expect("they are valid routes")
     }
 
     fn functions() -> Routes {
@@ -210,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_path_that_fits_decides_and_only_at_a_border() {
+    fn the_longest_path_that_fits_decides_and_only_at_a_slash() {
         let routes = functions();
         let rows = [
             ("/", "root"),
@@ -225,7 +234,7 @@ mod tests {
         for (path, wanted) in rows {
             assert_eq!(
                 routes.find(path),
-                Ok(Found::Function(&name(wanted))),
+                Ok(RouteMatch::Function(&name(wanted))),
                 "{path}"
             );
         }
@@ -250,13 +259,16 @@ mod tests {
         for (path, wanted) in rows {
             assert_eq!(
                 routes.find(path),
-                Ok(Found::Function(&name(wanted))),
+                Ok(RouteMatch::Function(&name(wanted))),
                 "{path}"
             );
         }
         for path in ["/..", "/a/../..", "/%2e%2e/a", "/a%00", "*", ""] {
-            let lost = routes.find(path).expect_err(path);
-            assert!(lost == Lost::Unclear || !path.starts_with('/'), "{path}");
+            let error = routes.find(path).expect_err(path);
+            assert!(
+                error == NoRoute::Ambiguous || !path.starts_with('/'),
+                "{path}"
+            );
         }
     }
 
@@ -264,16 +276,16 @@ mod tests {
     fn t143_a_name_is_taken_off_only_where_it_stands_for_every_reader() {
         let routes = routes(&[("/f", Target::Named)]);
         let found = |path: &'static str| match routes.find(path) {
-            Ok(Found::Named { name, rest }) => Ok((name.to_string(), rest)),
+            Ok(RouteMatch::Named { name, rest }) => Ok((name.to_string(), rest)),
             Ok(other) => panic!("{other:?}"),
-            Err(lost) => Err(lost),
+            Err(error) => Err(error),
         };
         assert_eq!(found("/f/m"), Ok(("m".into(), "")));
         assert_eq!(found("/f/m/"), Ok(("m".into(), "/")));
         assert_eq!(found("/f/m/x%2fy/../z"), Ok(("m".into(), "/x%2fy/../z")));
         assert_eq!(found("/f/%6d/x"), Ok(("m".into(), "/x")));
         for path in ["/f", "/f/", "/g/m"] {
-            assert_eq!(found(path), Err(Lost::Nowhere), "{path}");
+            assert_eq!(found(path), Err(NoRoute::NotFound), "{path}");
         }
         for path in [
             "/f//m",
@@ -285,12 +297,12 @@ mod tests {
             "/./f/m",
             "/f/m/../../f/n",
         ] {
-            assert_eq!(found(path), Err(Lost::Unclear), "{path}");
+            assert_eq!(found(path), Err(NoRoute::Ambiguous), "{path}");
         }
     }
 
     #[test]
-    fn what_is_no_path_is_no_route() {
+    fn an_invalid_path_is_refused_as_a_route() {
         for path in [
             "", "a", "/a/", "//", "/a//b", "/a/../b", "/.", "/a?b", "/a#b", "/%61",
         ] {
@@ -299,7 +311,7 @@ mod tests {
                 target: Target::Named,
             };
             assert!(
-                matches!(Routes::new(&[route]), Err(SetupError::Path(_))),
+                matches!(Routes::new(&[route]), Err(RouteError::Path(_))),
                 "{path}"
             );
         }
@@ -307,7 +319,7 @@ mod tests {
             path: "/a".into(),
             target,
         });
-        assert!(matches!(Routes::new(&twice), Err(SetupError::Twice(_))));
+        assert!(matches!(Routes::new(&twice), Err(RouteError::Twice(_))));
     }
 
     proptest! {
@@ -315,7 +327,7 @@ mod tests {
         fn t143_no_path_leaves_the_directory_of_a_route(path in "(/|\\.|%2e|%2f|%00|a|b|%25|\\\\){0,12}") {
             let path = format!("/s{path}");
             let routes = routes(&[("/s", Target::Files("files".into()))]);
-            if let Ok(Found::File { path, .. }) = routes.find(&path) {
+            if let Ok(RouteMatch::File { path, .. }) = routes.find(&path) {
                 prop_assert!(path.starts_with('/'));
                 prop_assert!(path.split('/').all(|part| part != ".." && part != "."));
                 prop_assert!(!path.contains("//") && !path.contains('\0'));

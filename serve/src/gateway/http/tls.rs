@@ -1,6 +1,6 @@
-//! TLS by rustls: certificates out of files, which are looked at again before each handshake.
+//! TLS by rustls, with certificates from files that are checked for changes before each handshake.
 
-use crate::TlsFiles;
+use crate::gateway::TlsFiles;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -15,9 +15,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// The largest file of certificates or of a key, in bytes. A chain that clients accept is much smaller.
-const LARGEST: u64 = 256 << 10;
+const MAX_FILE_SIZE: u64 = 256 << 10;
 
-/// A server's certificates and key, as they are in its files.
+/// A server's certificates and key, as its files hold them.
 pub(super) struct Tls(Arc<Inner>);
 
 struct Inner {
@@ -26,12 +26,12 @@ struct Inner {
 }
 
 struct Current {
-    /// Of which state of the files this is, or which cannot be used.
+    /// The state of the files that was read last, whether or not it can be used.
     stamps: [Option<Stamp>; 2],
     config: Arc<ServerConfig>,
 }
 
-/// What tells whether a file is another than before.
+/// Tells whether a file has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -45,7 +45,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// Which file is missing or malformed, or that the two do not belong together.
+    /// Says which file is missing or malformed, or that the two do not belong together.
     pub(super) fn new(files: &TlsFiles) -> io::Result<Tls> {
         let stamps = stamps(files);
         let config = read(files)?;
@@ -55,8 +55,8 @@ impl Tls {
         })))
     }
 
-    /// Shakes hands with a client, with the certificates as they are now. Files that changed and cannot be used are told of
-    /// in the log, and those from before are used on.
+    /// Shakes hands with a client, with the certificates as they are now. If the files have changed and cannot be used, that is
+    /// logged, and the previous certificates stay in use.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let inner = self.0.clone();
         let config = tokio::task::spawn_blocking(move || inner.config())
@@ -71,7 +71,7 @@ impl Inner {
         let stamps = stamps(&self.files);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.stamps != stamps {
-            // Those that cannot be used are told of once.
+            // Files that cannot be used are logged once.
             current.stamps = stamps;
             match read(&self.files) {
                 Ok(config) => {
@@ -135,10 +135,10 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let size = path.metadata().map_err(named)?.len();
-    if size > LARGEST {
+    if size > MAX_FILE_SIZE {
         return Err(malformed(
             path,
-            &format!("it has {size} bytes; at most {LARGEST} are read"),
+            &format!("it has {size} bytes; at most {MAX_FILE_SIZE} are read"),
         ));
     }
     std::fs::read(path).map_err(named)

@@ -1,7 +1,7 @@
 //! The bytes of a connection, in clear or under TLS, on their way to hyper and back.
 
 use super::connection::Connection;
-use super::framing::{Framing, Refused};
+use super::framing::{Framing, FramingError};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,24 +10,24 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// What is read of what a client still sends after we have said our last: it may be so much, while he reads that.
-const UNREAD: usize = 256 << 10;
+/// Bytes that a client may still send while it reads the last response. They are read and dropped.
+const MAX_UNREAD: usize = 256 << 10;
 
-/// A stream of a client.
+/// A client's stream.
 pub(super) enum Stream {
     Clear(TcpStream),
     Secure(Box<TlsStream<TcpStream>>),
 }
 
-/// A stream whose bytes are looked at before they are read.
+/// A stream whose bytes are checked before hyper gets them.
 pub(super) struct Wire {
     stream: Stream,
-    /// What was read to find out what is spoken.
+    /// What was read already, to find out what is spoken.
     ahead: Vec<u8>,
     connection: Arc<Connection>,
-    /// Only for HTTP/1.
+    /// Set for HTTP/1.
     framing: Option<Framing>,
-    refused: Option<Refused>,
+    error: Option<FramingError>,
 }
 
 impl Wire {
@@ -42,17 +42,17 @@ impl Wire {
             ahead,
             connection: connection.clone(),
             framing,
-            refused: None,
+            error: None,
         }
     }
 
-    /// Returns why the client's request was refused, if it was.
-    pub(super) fn refused(&self) -> Option<Refused> {
-        self.refused
+    /// Returns why nothing more is read, if the framing of a request was wrong.
+    pub(super) fn error(&self) -> Option<FramingError> {
+        self.error
     }
 
-    /// Sends the last bytes and closes. Where the client may have sent what was not read, he has a little time to take the
-    /// bytes: closed at once, what is unread would make his system throw them away.
+    /// Sends the last bytes and closes. If the client may have sent bytes that were not read, it gets a little time to read the
+    /// last ones: a connection that is closed with unread bytes is reset, and its last bytes are lost.
     pub(super) async fn close(mut self, last: &[u8], is_unread: bool) {
         if self.stream.write_all(last).await.is_err()
             || self.stream.shutdown().await.is_err()
@@ -62,7 +62,7 @@ impl Wire {
         }
         let mut unread = 0;
         let mut piece = [0; 4096];
-        while unread < UNREAD {
+        while unread < MAX_UNREAD {
             match self.stream.read(&mut piece).await {
                 Ok(0) | Err(_) => return,
                 Ok(count) => unread += count,
@@ -70,31 +70,31 @@ impl Wire {
         }
     }
 
-    /// Has nothing more read. A request that is being answered is not disturbed, unless what is wrong is its body.
+    /// Stops reading. A request that is being answered is not disturbed, unless the error is in its body.
     fn end(&self) -> Poll<io::Result<()>> {
-        match self.refused {
-            Some(Refused {
+        match self.error {
+            Some(FramingError {
                 is_in_body: true,
                 why,
                 ..
             }) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
-            // To hyper an end would mean that the client is gone. It asks again when it has answered.
+            // hyper would take an end for a client that is gone. It reads again when it has answered.
             _ if self.connection.is_busy() => Poll::Pending,
             _ => Poll::Ready(Ok(())),
         }
     }
 
-    /// Looks at what was read, and takes back what must not be.
-    fn look(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> Poll<io::Result<()>> {
+    /// Checks what was read, and takes back what must not be passed on.
+    fn check(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> Poll<io::Result<()>> {
         let Some(framing) = &mut self.framing else {
             return Poll::Ready(Ok(()));
         };
-        let looked = framing.read(&buffer.filled()[before..]);
+        let checked = framing.read(&buffer.filled()[before..]);
         self.connection.reads_head(framing.is_in_head());
-        let Err((passable, refused)) = looked else {
+        let Err((passable, error)) = checked else {
             return Poll::Ready(Ok(()));
         };
-        self.refused = Some(refused);
+        self.error = Some(error);
         buffer.set_filled(before + passable);
         if passable > 0 {
             Poll::Ready(Ok(()))
@@ -110,7 +110,7 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.refused.is_some() || self.connection.is_late() {
+        if self.error.is_some() || self.connection.is_late() {
             return self.end();
         }
         let before = buffer.filled().len();
@@ -121,7 +121,7 @@ impl AsyncRead for Wire {
             buffer.put_slice(&self.ahead[..count]);
             self.ahead.drain(..count);
         }
-        self.look(buffer, before)
+        self.check(buffer, before)
     }
 }
 
@@ -151,7 +151,7 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // In HTTP/1 `close` says what is last.
+        // In HTTP/1 `close` sends the last bytes.
         match self.framing {
             Some(_) => Pin::new(&mut self.stream).poll_flush(cx),
             None => Pin::new(&mut self.stream).poll_shutdown(cx),

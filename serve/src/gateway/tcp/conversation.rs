@@ -4,8 +4,9 @@
 //! that has finished can still read. Who is slow is waited for, no further than by what a comm and the system's buffers hold.
 //! A connection on which nothing comes or goes is ended, and so is the process of a client that is gone.
 
-use crate::Failure;
-use crate::spark::Connection;
+use super::hand_over::lifetime;
+use crate::failure::Failure;
+use crate::spark::connection::Connection;
 use futures_lite::FutureExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -130,5 +131,5 @@ async fn bounds(last: &Last, idle: Duration, life: Option<Duration>) -> Failure 
         }
         std::future::pending().await
     };
-    is_idle.or(super::program::lived(life)).await
+    is_idle.or(lifetime(life)).await
 }

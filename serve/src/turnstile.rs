@@ -1,17 +1,17 @@
-//! How many requests are inside at the same time, and a short queue before them.
+//! Bounds how many requests are served at the same time, with a short queue for the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long a request waits for its turn at most. Whoever waits longer than a moment is better told to come back: a long
-/// queue makes everybody's answer late, and those who gave up are served too.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a request waits for its turn. After a moment, a client is better told to come back: a long queue makes every
+/// response late, and serves clients that have given up.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Lets so many in at a time, and as many wait. Clones are the same turnstile.
+/// Admits up to a limit at a time, and lets as many more wait. Clones are the same turnstile.
 ///
-/// The limit is told by who enters, since settings change while requests run.
+/// Each caller passes the limit, since settings change while requests run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Turnstile(Arc<Inside>);
 
@@ -19,69 +19,69 @@ pub(crate) struct Turnstile(Arc<Inside>);
 struct Inside {
     count: AtomicUsize,
     waiting: AtomicUsize,
-    /// Somebody left, or gave up waiting after he was told so.
+    /// Notified when a permit is dropped. A waiter that gives up after it was notified passes that on.
     left: Notify,
 }
 
-/// A place inside. Dropping it gives it up.
+/// The right to be served. Dropping it gives it up.
 #[derive(Debug)]
-pub(crate) struct Pass(Arc<Inside>);
+pub(crate) struct Permit(Arc<Inside>);
 
 impl Turnstile {
-    /// Enters if there is room and nobody waits.
-    pub(crate) fn try_enter(&self, limit: usize) -> Option<Pass> {
+    /// Enters, if there is room and nobody waits.
+    pub(crate) fn try_enter(&self, limit: usize) -> Option<Permit> {
         if self.0.waiting.load(Ordering::SeqCst) > 0 {
             None
         } else {
-            self.pass(limit)
+            self.permit(limit)
         }
     }
 
-    /// Enters, after a wait where there is no room; `None` where too many wait already, or the wait was too long.
-    pub(crate) async fn enter(&self, limit: usize) -> Option<Pass> {
-        if let Some(pass) = self.try_enter(limit) {
-            return Some(pass);
+    /// Enters, after a wait if there is no room. `None` if too many wait already, or the wait was too long.
+    pub(crate) async fn enter(&self, limit: usize) -> Option<Permit> {
+        if let Some(permit) = self.try_enter(limit) {
+            return Some(permit);
         }
         let _waiting = Waiting::begin(&self.0, limit)?;
         let entered = async {
             loop {
-                // Begun before the look, so that no leaving between the two is missed.
+                // Begun before the check, so that no permit that is dropped between the two is missed.
                 let left = self.0.left.notified();
-                if let Some(pass) = self.pass(limit) {
-                    return pass;
+                if let Some(permit) = self.permit(limit) {
+                    return permit;
                 }
                 left.await;
             }
         };
-        tokio::time::timeout(PATIENCE, entered).await.ok()
+        tokio::time::timeout(QUEUE_TIMEOUT, entered).await.ok()
     }
 
-    fn pass(&self, limit: usize) -> Option<Pass> {
+    fn permit(&self, limit: usize) -> Option<Permit> {
         let more = |count: usize| (count < limit).then_some(count + 1);
         self.0
             .count
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more)
             .ok()?;
-        Some(Pass(self.0.clone()))
+        Some(Permit(self.0.clone()))
     }
 }
 
-impl Drop for Pass {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.count.fetch_sub(1, Ordering::SeqCst);
-        // Who begins to wait after this look sees the room itself.
+        // A waiter that begins after this check sees the room itself.
         if self.0.waiting.load(Ordering::SeqCst) > 0 {
             self.0.left.notify_one();
         }
     }
 }
 
-/// One of those who wait.
+/// Counts as waiting until it is dropped.
 struct Waiting<'a>(&'a Inside);
 
 impl Waiting<'_> {
-    fn begin(inside: &Inside, most: usize) -> Option<Waiting<'_>> {
-        let more = |waiting: usize| (waiting < most).then_some(waiting + 1);
+    fn begin(inside: &Inside, limit: usize) -> Option<Waiting<'_>> {
+        let more = |waiting: usize| (waiting < limit).then_some(waiting + 1);
         inside
             .waiting
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more)
@@ -106,18 +106,18 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
-            .expect("a runtime");
+            .expect("the system has room for a runtime");
         runtime.block_on(future)
     }
 
     #[test]
-    fn t139_those_who_wait_are_as_many_as_those_inside_and_no_more() {
+    fn t139_as_many_wait_as_are_inside_and_no_more() {
         in_runtime(async {
             let turnstile = Turnstile::default();
             let first = turnstile.enter(1).await.expect("it is empty");
             let mut second = pin!(turnstile.enter(1));
             assert!(poll_once(&mut second).await.is_none(), "it waits");
-            assert!(turnstile.enter(1).await.is_none(), "there is one who waits");
+            assert!(turnstile.enter(1).await.is_none(), "one waits already");
             drop(first);
             assert!(second.await.is_some());
             assert_eq!(turnstile.0.count.load(Ordering::SeqCst), 0);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_waiting_leaves_the_turn_to_the_next() {
+    fn a_waiter_that_gives_up_leaves_its_turn_to_the_next() {
         in_runtime(async {
             let turnstile = Turnstile::default();
             let (one, two) = (turnstile.enter(2).await, turnstile.enter(2).await);
@@ -141,13 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_shrinks_holds_for_who_comes_then() {
+    fn a_limit_that_shrinks_applies_to_later_requests() {
         let turnstile = Turnstile::default();
-        let passes: Vec<_> = (0..3)
+        let permits: Vec<_> = (0..3)
             .map(|_| block_on(turnstile.enter(3)).expect("there is room"))
             .collect();
         assert!(turnstile.try_enter(2).is_none());
-        drop(passes);
+        drop(permits);
         assert!(turnstile.try_enter(2).is_some());
     }
 }

@@ -1,63 +1,65 @@
-//! A request that a spark answers.
+//! How a spark answers a request.
 //!
-//! The spark reads the request as one message, and writes its answer in as many as it likes. Both are streamed: what the spark
-//! does not read stays with the client, and what the client does not read stays with the spark.
+//! The spark reads the request as one message, and writes its response in any number of them. Both are streamed: a client can
+//! send no faster than the spark reads, and a spark can write no faster than the client reads.
 
-use super::comm::{Leash, comm};
+use super::comm::comm_pair;
+use super::connection::read_bytes;
+use super::process;
+use super::state::SpawnOptions;
 use super::wire::{self, Decoder, Framing, Step};
-use super::{Birth, Spark};
-use crate::gateway::http::{Body, BodyError};
-use crate::ticket::Ticket;
-use crate::{Failure, Version};
+use crate::body::{Body, BodyError, empty};
+use crate::code::Spark;
+use crate::failure::Failure;
+use crate::function::Version;
+use crate::functions::Functions;
+use crate::kill_on_drop::KillOnDrop;
+use crate::request_info::RequestInfo;
 use bytes::{Bytes, BytesMut};
 use futures_lite::{future, stream};
 use http::{Method, Request, Response};
 use http_body::Frame;
-use http_body_util::{BodyExt, Empty, StreamBody};
-use lunatic_vm::{End, MessageReader, MessageWriter, Part, PipeClosed};
+use http_body_util::{BodyExt, StreamBody};
+use lunatic_vm::{MessageReader, MessageWriter, PipeClosed};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-/// How many bytes are read at once.
+/// Bytes that are read at once.
 const PIECE: usize = 8 << 10;
 
-/// How long a spark may go on after its answer is complete. Nobody waits for it.
-const AFTERWARDS: Duration = Duration::from_secs(1);
+/// How long a spark may go on after its response is complete. Nobody waits for it.
+const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// Has a spark answer a request, in a process of its own: there is no pool of processes that end with each answer.
+/// Has a spark answer a request, in a process of its own: a spark ends with its response, so there is nothing to pool.
 ///
-/// Dropping the future or the answer's body kills the process and what it runs, unless the answer is complete: then the process
-/// may go on for a second.
+/// Dropping the future or the response's body kills the process and what it runs, unless the response is complete: then the
+/// process may go on for a second.
 pub(crate) async fn answer(
+    functions: &Functions,
     version: &Arc<Version>,
     spark: &Spark,
-    ticket: &Arc<Ticket>,
+    info: &Arc<RequestInfo>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
-    let ((reader, writer), ends) = comm();
+    let ((reader, writer), pipes) = comm_pair();
     let has_body = request.method() != Method::HEAD;
-    let mut feed: Feed = Box::pin(write_request(writer, request, ticket.id.to_string()));
-    // Most requests are with the spark before it begins.
+    let mut feed: Feed = Box::pin(write_request(writer, request, info.id.to_string()));
+    // Most requests fit into the comm before the spark begins.
     let feed = match future::poll_once(&mut feed).await {
         Some(fed) => fed.map(|()| None)?,
         None => Some(feed),
     };
-    let birth = Birth {
-        request: Some(ticket.id),
-        depth: 0,
-    };
-    let process = spark
-        .start(version, ends, birth)
+    let options = SpawnOptions::for_request(info.id);
+    let process = process::start(version, spark, functions.downgrade(), pipes, options)
         .map_err(Failure::of_spawn)?;
-    ticket.served_by(&process);
+    info.served_by(&process);
     let source = Source {
         reader,
         feed,
-        leash: Leash::new(process),
-        version: version.clone(),
-        ticket: ticket.clone(),
+        process: KillOnDrop::new(process),
+        info: info.clone(),
     };
     let mut incoming = Incoming {
         source,
@@ -69,7 +71,7 @@ pub(crate) async fn answer(
     (*response.status_mut(), *response.headers_mut()) = (head.status, head.fields);
     let decoder = Decoder::new(head.framing);
     if decoder.is_done() {
-        // What follows the head of an answer that has no body, such as the whole page after a HEAD, is no mistake.
+        // What follows the head of a response without a body, such as the whole page after a HEAD, is not a mistake.
         incoming.complete(has_body && head.framing == Framing::Length(0));
         return Ok(response.map(|()| empty()));
     }
@@ -78,7 +80,7 @@ pub(crate) async fn answer(
         match incoming.piece(&mut decoder).await {
             Ok(None) => None,
             Ok(Some(piece)) if decoder.is_done() => {
-                // This comes before the piece is given: who knows the length asks for nothing after it.
+                // This comes before the piece is returned: a reader that knows the length asks for nothing after it.
                 incoming.complete(true);
                 Some((Ok(Frame::data(piece)), None))
             }
@@ -89,25 +91,21 @@ pub(crate) async fn answer(
     Ok(response.map(|()| StreamBody::new(pieces).boxed_unsync()))
 }
 
-fn empty() -> Body {
-    Empty::new().map_err(|error| match error {}).boxed_unsync()
-}
-
 /// The request on its way to the spark.
 type Feed = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 
-/// Writes a request, and ends it. It is no failure where the spark does not read it.
+/// Writes a request, and ends it. It is not a failure if the spark does not read it.
 async fn write_request(
     writer: MessageWriter,
     request: Request<Body>,
-    number: String,
+    id: String,
 ) -> Result<(), Failure> {
     let (parts, mut body) = request.into_parts();
     let length = http_body::Body::size_hint(&body).exact();
     let is_chunked = length.is_none();
     let unread = |_: PipeClosed| Ok(());
     if let Err(closed) = writer
-        .write_all(&wire::write_request(&parts, &number, length))
+        .write_all(&wire::write_request(&parts, &id, length))
         .await
     {
         return unread(closed);
@@ -115,7 +113,7 @@ async fn write_request(
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| match error.downcast::<Failure>() {
             Ok(failure) => *failure,
-            // The client sent no more, or nonsense.
+            // The client broke off.
             Err(_) => Failure::Gone,
         })?;
         let Ok(data) = frame.into_data() else {
@@ -149,43 +147,25 @@ async fn write_request(
     Ok(())
 }
 
-/// Where an answer comes from.
+/// Where a response comes from.
 struct Source {
     reader: MessageReader,
-    /// There as long as the request is not with the spark. It goes on while the answer is waited for.
+    /// Set until the request has been written. It is driven while the response is waited for.
     feed: Option<Feed>,
-    leash: Leash,
-    version: Arc<Version>,
-    ticket: Arc<Ticket>,
+    process: KillOnDrop,
+    info: Arc<RequestInfo>,
 }
 
 impl Source {
-    /// Reads bytes; `None` where the spark has ended well, or has said that it had finished.
-    async fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, Failure> {
+    /// Reads bytes, as [`read_bytes`] does; zero is the end.
+    async fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
         let Source {
             reader,
             feed,
-            leash,
+            process,
             ..
         } = self;
-        let read = async {
-            let end = loop {
-                match reader.read(into).await {
-                    Part::Bytes(count) => return Ok(Some(count)),
-                    Part::EndOfMessage => (),
-                    Part::End(end) => break end,
-                }
-            };
-            match end {
-                End::Finished => Ok(None),
-                End::Failed(why) => Err(Failure::Failed(why.to_string())),
-                End::Gone => match leash.process().exited().await {
-                    exit if exit.is_normal() => Ok(None),
-                    exit => Err(Failure::of_exit(exit)),
-                },
-            }
-        };
-        let mut read = std::pin::pin!(read);
+        let mut read = std::pin::pin!(read_bytes(reader, process.process(), into));
         std::future::poll_fn(|context| {
             if let Some(feeding) = feed
                 && let Poll::Ready(fed) = feeding.as_mut().poll(context)
@@ -199,10 +179,10 @@ impl Source {
     }
 }
 
-/// An answer while it comes in.
+/// A response while it comes in.
 struct Incoming {
     source: Source,
-    /// What was read and not looked at.
+    /// Bytes that were read and not parsed yet.
     buffer: BytesMut,
 }
 
@@ -213,39 +193,39 @@ impl Incoming {
         self.buffer.resize(filled + PIECE, 0);
         let read = self.source.read(&mut self.buffer[filled..]).await;
         self.buffer
-            .truncate(filled + read.as_ref().ok().copied().flatten().unwrap_or(0));
-        Ok(read?.is_some())
+            .truncate(filled + read.as_ref().copied().unwrap_or(0));
+        Ok(read? > 0)
     }
 
-    /// Reads the head of the answer. Those before it that only say that it will come are passed over.
-    async fn head(&mut self, has_body: bool) -> Result<wire::AnswerHead, Failure> {
-        let mut passed = 0;
+    /// Reads the head of the response. Informational responses before it are skipped.
+    async fn head(&mut self, has_body: bool) -> Result<wire::ResponseHead, Failure> {
+        let mut skipped = 0;
         loop {
-            let end = self.end_of_head(passed == 0).await?;
+            let end = self.end_of_head(skipped == 0).await?;
             let bytes = self.buffer.split_to(end);
-            let head = wire::read_answer(&bytes, has_body).map_err(Failure::NotHttp)?;
+            let head = wire::read_response(&bytes, has_body).map_err(Failure::NotHttp)?;
             if !head.status.is_informational() {
                 return Ok(head);
             }
-            passed += end;
-            if passed > wire::MOST_HEAD {
+            skipped += end;
+            if skipped > wire::MAX_HEAD {
                 return Err(too_large());
             }
         }
     }
 
-    /// Waits until a head is in the buffer, and says where it ends.
+    /// Waits until a head is in the buffer, and returns where it ends.
     async fn end_of_head(&mut self, is_first: bool) -> Result<usize, Failure> {
-        let mut looked_at = 0;
+        let mut searched = 0;
         loop {
-            if let Some(end) = wire::end_of_head(&self.buffer, looked_at) {
+            if let Some(end) = wire::end_of_head(&self.buffer, searched) {
                 return Ok(end);
             }
-            looked_at = self.buffer.len();
-            if !wire::begins_an_answer(&self.buffer) {
+            searched = self.buffer.len();
+            if !wire::begins_response(&self.buffer) {
                 return Err(Failure::NotHttp("it does not begin with `HTTP/1.`".into()));
             }
-            if looked_at > wire::MOST_HEAD {
+            if searched > wire::MAX_HEAD {
                 return Err(too_large());
             }
             if !self.more().await? {
@@ -271,9 +251,9 @@ impl Incoming {
         }
     }
 
-    /// Lets the spark end, for a while: the answer is complete, and nobody waits for what comes after it. Where that is more of
-    /// an answer or a failure, the log says so.
-    fn complete(self, is_told: bool) {
+    /// Gives the spark a little time to end: the response is complete, and nobody waits for what comes after it. If that is more
+    /// output or a failure, it is logged.
+    fn complete(self, is_logged: bool) {
         let Incoming { source, buffer } = self;
         tokio::spawn(async move {
             let mut source = source;
@@ -281,8 +261,8 @@ impl Incoming {
             let mut piece = [0; 1];
             let rest = async {
                 match source.read(&mut piece).await {
-                    Ok(None) if buffer.is_empty() => {
-                        let exit = source.leash.process().exited().await;
+                    Ok(0) if buffer.is_empty() => {
+                        let exit = source.process.process().exited().await;
                         (!exit.is_normal()).then(|| Failure::of_exit(exit))
                     }
                     Ok(_) => Some(Failure::NotHttp(
@@ -291,18 +271,15 @@ impl Incoming {
                     Err(failure) => Some(failure),
                 }
             };
-            if let Ok(Some(failure)) = tokio::time::timeout(AFTERWARDS, rest).await
-                && is_told
+            if let Ok(Some(failure)) = tokio::time::timeout(LINGER_TIME, rest).await
+                && is_logged
             {
-                source
-                    .version
-                    .log()
-                    .failed(&source.ticket, source.version.number(), &failure);
+                source.info.failed(&failure);
             }
         });
     }
 }
 
 fn too_large() -> Failure {
-    Failure::NotHttp(format!("its head is larger than {} bytes", wire::MOST_HEAD))
+    Failure::NotHttp(format!("its head is larger than {} bytes", wire::MAX_HEAD))
 }

@@ -1,34 +1,37 @@
-//! HTTP that a spark speaks with others, through a comm as with everybody: the function `http`, which calls hosts, and
-//! components of the project, which answer requests.
+//! HTTP that a spark speaks through a comm: with the function `http`, which calls other hosts, and with components of the
+//! project, which answer requests.
 //!
-//! The first message is the request, as it would be sent: with a whole address, or a path and a field `host`. What follows
-//! the head until the message ends is the body. The answer comes back in the same way, as one message.
+//! The first message is the request, as it would be sent: with a whole address, or with a path and a field `host`. What follows
+//! the head until the message ends is the body. The response comes back in the same way, as one message.
 
-use super::comm::Ends;
+use super::comm::CommPipes;
 use super::wire::{self, Decoder, Framing, Step};
-use crate::gateway::http::{Body, BodyError};
-use crate::ticket::Ticket;
-use crate::{Failure, Outbound, Version};
+use crate::body::{Body, BodyError, empty};
+use crate::component;
+use crate::failure::Failure;
+use crate::function::Version;
+use crate::outbound::Outbound;
+use crate::request_info::RequestInfo;
 use bytes::{Bytes, BytesMut};
 use futures_lite::future::{self, Boxed};
 use futures_lite::stream;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use lunatic_vm::{MessageReader, MessageWriter, Part};
+use lunatic_vm::{Component, MessageReader, MessageWriter, Part};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-/// How many bytes are read at once.
+/// Bytes that are read at once.
 const PIECE: usize = 16 << 10;
 
-/// Told whether a call is made: as soon as that is known, which is before there is an answer.
+/// Tells whether a call is made, as soon as that is known, which is before there is a response.
 pub(super) type Verdict = oneshot::Receiver<Result<(), String>>;
 
 /// Makes the call that the first message of a comm asks for, if the rules allow it.
-pub(super) fn call(outbound: Arc<Outbound>, ends: Ends) -> (AbortHandle, Verdict) {
-    let (told, verdict) = oneshot::channel();
+pub(super) fn call(outbound: Arc<Outbound>, pipes: CommPipes) -> (AbortHandle, Verdict) {
+    let (sender, verdict) = oneshot::channel();
     let send = move |request| -> Boxed<Result<Response<Body>, String>> {
         Box::pin(async move {
             outbound
@@ -37,56 +40,53 @@ pub(super) fn call(outbound: Arc<Outbound>, ends: Ends) -> (AbortHandle, Verdict
                 .map_err(|error| error.to_string())
         })
     };
-    (
-        tokio::spawn(serve(ends, Some(told), send)).abort_handle(),
-        verdict,
-    )
+    let task = tokio::spawn(serve(pipes, Some(sender), send));
+    (task.abort_handle(), verdict)
 }
 
 /// Has a component answer the request that is the first message of a comm.
-pub(super) fn ask(version: Arc<Version>, ends: Ends) -> AbortHandle {
+pub(super) fn ask(version: Arc<Version>, component: Component, pipes: CommPipes) -> AbortHandle {
     let answer = move |request| -> Boxed<Result<Response<Body>, String>> {
         Box::pin(async move {
-            let ticket = Arc::new(Ticket::new(None, false));
-            let answer = crate::gateway::http::answer(&version, &ticket, request).await;
-            answer.map_err(|failure| failure.to_string())
+            let info = Arc::new(RequestInfo::new(None, false));
+            let answered = component::answer::answer(&version, &component, &info, request).await;
+            answered.map_err(|failure| failure.to_string())
         })
     };
-    tokio::spawn(serve(ends, None, answer)).abort_handle()
+    tokio::spawn(serve(pipes, None, answer)).abort_handle()
 }
 
-/// Reads a request, has it answered, and writes the answer. What goes wrong is the end of what is written.
+/// Reads a request, has it answered, and writes the response. If anything goes wrong, the output ends with the reason.
 async fn serve(
-    (reader, writer): Ends,
-    told: Option<oneshot::Sender<Result<(), String>>>,
+    (reader, writer): CommPipes,
+    mut verdict: Option<oneshot::Sender<Result<(), String>>>,
     answer: impl FnOnce(Request<Body>) -> Boxed<Result<Response<Body>, String>>,
 ) {
-    let mut told = told;
-    let mut tell = |verdict| {
-        if let Some(told) = told.take() {
-            // Who does not wait for it finds it at the end of the comm.
-            let _ = told.send(verdict);
+    let mut decide = |decision| {
+        if let Some(verdict) = verdict.take() {
+            // If nobody waits for it, the end of the comm still tells.
+            let _ = verdict.send(decision);
         }
     };
     let answered = async {
         let request = read_request(reader).await?;
         let mut answer = answer(request);
-        // What is refused is refused before anything is waited for.
-        let answer = match future::poll_once(&mut answer).await {
-            Some(answer) => answer?,
+        // A call that is refused is refused before anything is waited for.
+        let response = match future::poll_once(&mut answer).await {
+            Some(answered) => answered?,
             None => {
-                tell(Ok(()));
+                decide(Ok(()));
                 answer.await?
             }
         };
-        tell(Ok(()));
-        write_answer(&writer, answer).await
+        decide(Ok(()));
+        write_response(&writer, response).await
     };
     match answered.await {
         Ok(()) => writer.finish(),
         Err(why) => {
             writer.fail(&why);
-            tell(Err(why));
+            decide(Err(why));
         }
     }
 }
@@ -97,16 +97,16 @@ async fn read_request(reader: MessageReader) -> Result<Request<Body>, String> {
         buffer: BytesMut::new(),
         has_ended: false,
     };
-    let mut looked_at = 0;
+    let mut searched = 0;
     let end = loop {
-        if let Some(end) = wire::end_of_head(&message.buffer, looked_at) {
+        if let Some(end) = wire::end_of_head(&message.buffer, searched) {
             break end;
         }
-        looked_at = message.buffer.len();
-        if looked_at > wire::MOST_HEAD {
+        searched = message.buffer.len();
+        if searched > wire::MAX_HEAD {
             return Err(format!(
                 "the request's head is larger than {} bytes",
-                wire::MOST_HEAD
+                wire::MAX_HEAD
             ));
         }
         if !message.more().await {
@@ -117,12 +117,7 @@ async fn read_request(reader: MessageReader) -> Result<Request<Body>, String> {
     let (parts, framing) = wire::read_request(&head)?;
     let decoder = Decoder::new(framing.unwrap_or(Framing::UntilEnd));
     if framing.is_none() && message.is_over() {
-        return Ok(Request::from_parts(
-            parts,
-            http_body_util::Empty::new()
-                .map_err(|error| match error {})
-                .boxed_unsync(),
-        ));
+        return Ok(Request::from_parts(parts, empty()));
     }
     let pieces = stream::unfold(Some((message, decoder)), |state| async move {
         let (mut message, mut decoder) = state?;
@@ -157,7 +152,7 @@ struct Message {
 }
 
 impl Message {
-    /// Reads more of it; false where it has ended.
+    /// Reads more of it; false at its end.
     async fn more(&mut self) -> bool {
         if self.has_ended {
             return false;
@@ -170,7 +165,7 @@ impl Message {
         !self.has_ended
     }
 
-    /// Whether it is known that nothing more comes.
+    /// Whether it is known already that nothing more will come.
     fn is_over(&mut self) -> bool {
         if self.buffer.is_empty() && !self.has_ended {
             let mut piece = [0; PIECE];
@@ -184,10 +179,14 @@ impl Message {
     }
 }
 
-async fn write_answer(writer: &MessageWriter, answer: Response<Body>) -> Result<(), String> {
-    let (parts, mut body) = answer.into_parts();
-    // Who reads no more needs no reason.
-    if writer.write_all(&wire::write_answer(&parts)).await.is_err() {
+async fn write_response(writer: &MessageWriter, response: Response<Body>) -> Result<(), String> {
+    let (parts, mut body) = response.into_parts();
+    // A spark that reads no more needs no reason.
+    if writer
+        .write_all(&wire::write_response(&parts))
+        .await
+        .is_err()
+    {
         return Ok(());
     }
     while let Some(frame) = body.frame().await {

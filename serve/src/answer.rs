@@ -1,0 +1,32 @@
+//! From a request to whatever kind of function answers it.
+
+use crate::body::Body;
+use crate::code::Code;
+use crate::failure::Failure;
+use crate::function::Version;
+use crate::functions::Functions;
+use crate::request_info::RequestInfo;
+use std::sync::Arc;
+
+/// Has a function answer a request, in a process of its own or in a pooled instance.
+///
+/// The response is returned as soon as its head is there. Dropping the future, or the response's body before its end, kills
+/// the process: nobody waits for what it does.
+pub(crate) async fn answer(
+    functions: &Functions,
+    version: &Arc<Version>,
+    info: &Arc<RequestInfo>,
+    request: http::Request<Body>,
+) -> Result<http::Response<Body>, Failure> {
+    match version.code() {
+        Code::Spark(spark) => {
+            crate::spark::answer::answer(functions, version, spark, info, request).await
+        }
+        Code::Component(component) => {
+            crate::component::answer::answer(version, component, info, request).await
+        }
+        Code::Program(_) => Err(Failure::Unusable(
+            "it is a program, which takes connections and not requests".into(),
+        )),
+    }
+}

@@ -1,0 +1,162 @@
+//! What a function runs: found out from the bytes, by what they import and export.
+
+use crate::settings::SettingsError;
+use lunatic_vm::{Component, Exit, Live, Module, ModuleError, Val, ValType, Vm};
+
+/// What a function runs.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Code {
+    /// A module that reads and writes bytes.
+    Spark(Spark),
+    /// A component that handles HTTP requests.
+    Component(Component),
+    /// A program of the machine, which is given connections.
+    Program(Module),
+}
+
+/// A module that reads and writes bytes.
+#[derive(Clone, Debug)]
+pub struct Spark {
+    module: Module,
+    entry_point: EntryPoint,
+    /// Whether it knows nothing of comms, and has its standard streams instead.
+    is_command: bool,
+}
+
+/// Where a module begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryPoint {
+    function: &'static str,
+    /// How many numbers it takes; all are passed as zero.
+    parameters: usize,
+}
+
+/// Bytes are not a function.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodeError {
+    /// They are neither a module nor a component that can be run.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    /// They are code for one processor, which is never run as it is found.
+    #[error(
+        "this is compiled code, which is never accepted: give the wasm that it was compiled from"
+    )]
+    Precompiled,
+    /// The module exports nothing to run.
+    #[error("the module exports neither `_start` nor `main`: a function begins with one of them")]
+    NoEntry,
+    /// The component handles no requests.
+    #[error(
+        "the component does not export `wasi:http/incoming-handler@0.2`, which is how a component gets requests"
+    )]
+    NoHandler,
+    /// What it may use cannot be had.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+}
+
+impl Code {
+    /// Checks and compiles what a function runs, from wasm or wat. Blocks for as long as compiling takes.
+    ///
+    /// What imports the functions of comms is a spark, whatever else it imports: a spark written in Rust is linked with all
+    /// of the guest library. Any other module that imports functions of the machine is a program.
+    ///
+    /// # Errors
+    ///
+    /// [`CodeError`] says why it cannot be run as a function.
+    pub fn new(vm: &Vm, name: &str, bytes: &[u8]) -> Result<Code, CodeError> {
+        if bytes.starts_with(b"\x7fELF") {
+            return Err(CodeError::Precompiled);
+        }
+        if wasmparser::Parser::is_component(bytes) || wat_is_component(bytes) {
+            let component = vm.component(name, bytes)?;
+            let handles_requests =
+                |export: &str| export.starts_with("wasi:http/incoming-handler@0.2.");
+            if !component.exports().any(handles_requests) {
+                return Err(CodeError::NoHandler);
+            }
+            return Ok(Code::Component(component));
+        }
+        let module = vm.module(name, bytes)?;
+        let entry_point = EntryPoint::of(&module).ok_or(CodeError::NoEntry)?;
+        let is_command = !has_comms(&module);
+        let is_program = is_command
+            && module
+                .imports()
+                .any(|(namespace, _)| namespace.starts_with("lunatic::"));
+        Ok(if is_program {
+            Code::Program(module)
+        } else {
+            Code::Spark(Spark {
+                module,
+                entry_point,
+                is_command,
+            })
+        })
+    }
+}
+
+/// Whether a text begins as a component's does.
+fn wat_is_component(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    text.trim_start()
+        .strip_prefix('(')
+        .is_some_and(|text| text.trim_start().starts_with("component"))
+}
+
+/// Whether a module imports one of the functions by which a spark reads and writes.
+fn has_comms(module: &Module) -> bool {
+    module.imports().any(|(namespace, name)| match namespace {
+        "lunatic::spark" | "embly" => true,
+        "env" => ["_read", "_write", "_spawn"].contains(&name),
+        _ => false,
+    })
+}
+
+impl Spark {
+    /// Returns the module.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    pub(crate) fn entry_point(&self) -> EntryPoint {
+        self.entry_point
+    }
+
+    pub(crate) fn is_command(&self) -> bool {
+        self.is_command
+    }
+}
+
+impl EntryPoint {
+    /// Finds `_start`, or a `main` that takes either nothing or a count and an address, as in C.
+    fn of(module: &Module) -> Option<EntryPoint> {
+        ["_start", "main"].into_iter().find_map(|function| {
+            let ty = module.function(function)?;
+            let parameters = ty.params().len();
+            let fits =
+                [0, 2].contains(&parameters) && ty.params().all(|ty| matches!(ty, ValType::I32));
+            fits.then_some(EntryPoint {
+                function,
+                parameters,
+            })
+        })
+    }
+
+    /// Runs a process to its end.
+    pub(crate) async fn run(self, live: &mut Live) -> Exit {
+        let parameters = vec![Val::I32(0); self.parameters];
+        match live.call(self.function, &parameters).await {
+            Ok(results) => match results.first() {
+                // What a `main` returns is its status.
+                Some(Val::I32(status)) if *status != 0 => Exit::Status(*status),
+                _ => Exit::Normal,
+            },
+            Err(error) => error.into_exit(),
+        }
+    }
+}

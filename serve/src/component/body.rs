@@ -1,0 +1,76 @@
+//! Bodies that instances write.
+
+use super::job::Progress;
+use crate::body::BodyError;
+use crate::failure::Failure;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use lunatic_vm::Exit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use tokio::sync::watch;
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+/// A body that an instance writes. It breaks off if the instance was killed; if the instance ended in any other way, the body
+/// knows that itself.
+pub(super) struct InstanceBody {
+    body: HyperOutgoingBody,
+    /// How far the instance is with its request, if it is serving one.
+    progress: Option<watch::Receiver<Progress>>,
+}
+
+impl InstanceBody {
+    pub(super) fn new(
+        body: HyperOutgoingBody,
+        progress: Option<watch::Receiver<Progress>>,
+    ) -> InstanceBody {
+        InstanceBody { body, progress }
+    }
+
+    fn broken_off(&self) -> Failure {
+        let progress = self
+            .progress
+            .as_ref()
+            .map(|progress| progress.borrow().clone());
+        match progress {
+            Some(Progress::Failed(failure)) => failure,
+            _ => Failure::NotHttp("it ended before its body did".to_string()),
+        }
+    }
+
+    /// Whether the instance was killed, so that the end of what it wrote is not the end of the body.
+    fn was_killed(&self) -> bool {
+        let Some(progress) = &self.progress else {
+            return false;
+        };
+        // In this order: once the sender is gone, its last value is there.
+        progress.has_changed().is_err() && matches!(*progress.borrow(), Progress::UnderWay)
+    }
+}
+
+impl http_body::Body for InstanceBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match ready!(pin!(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            Some(Err(_)) => Poll::Ready(Some(Err(self.broken_off().into()))),
+            None if self.was_killed() => {
+                Poll::Ready(Some(Err(Failure::Ended(Exit::Killed).into())))
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,27 @@
+//! What an instance may use.
+
+use crate::function::Version;
+use crate::metrics::FunctionMetrics;
+use crate::name::Name;
+use crate::outbound::Outbound;
+use std::sync::Arc;
+
+/// What an instance may use besides what its environment grants. It does not keep the version alive.
+#[derive(Clone)]
+pub(super) struct Grants {
+    pub(super) function: Name,
+    pub(super) outbound: Arc<Outbound>,
+    pub(super) client_secret: Option<String>,
+    pub(super) metrics: Arc<FunctionMetrics>,
+}
+
+impl Grants {
+    pub(super) fn of(version: &Version) -> Grants {
+        Grants {
+            function: version.name().clone(),
+            outbound: version.outbound().clone(),
+            client_secret: version.settings().client_secret.clone(),
+            metrics: version.metrics().clone(),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The pooled instances of a version: a queue of requests, and how many instances there are.
+//!
+//! Nothing here spawns instances; see `pool`.
+
+use super::job::{Job, Reply};
+use crate::failure::Failure;
+use async_channel::{Receiver, Sender};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// How many instances [`Policy::Single`](crate::Policy::Single) means.
+pub(super) const ONE: NonZeroUsize = NonZeroUsize::MIN;
+
+/// The instances of a version that outlive a request, if its policy has any.
+#[derive(Default)]
+pub(crate) struct Instances {
+    pool: OnceLock<Pool>,
+    /// Set when the code that its processes run has been compiled.
+    is_compiled: AtomicBool,
+}
+
+/// The instances of a version and their queue.
+pub(super) struct Pool {
+    /// The only sender: when it is dropped, the instances have nothing to wait for.
+    jobs: Sender<Job>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What the instances of a pool share. It does not keep the pool open.
+pub(super) struct Shared {
+    pub(super) queue: Receiver<Job>,
+    /// Instances that wait for a request, or are about to.
+    pub(super) idle: Arc<AtomicUsize>,
+    /// Instances that are alive.
+    alive: Mutex<usize>,
+    /// How many may be.
+    limit: usize,
+    /// How long an instance may take to begin before it is killed.
+    pub(super) start_time: Duration,
+}
+
+impl Instances {
+    pub(super) fn is_compiled(&self) -> bool {
+        self.is_compiled.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_compiled(&self) {
+        self.is_compiled.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns the pool, which is made by the first call, with at most `limit` instances and `waiting` requests.
+    pub(super) fn pool(
+        &self,
+        limit: NonZeroUsize,
+        waiting: NonZeroUsize,
+        start_time: Duration,
+    ) -> &Pool {
+        self.pool.get_or_init(|| {
+            let (jobs, queue) = async_channel::bounded(waiting.get());
+            let shared = Arc::new(Shared {
+                queue,
+                idle: Arc::default(),
+                alive: Mutex::default(),
+                limit: limit.get(),
+                start_time,
+            });
+            Pool { jobs, shared }
+        })
+    }
+}
+
+impl Pool {
+    /// Queues a request for one of the instances.
+    ///
+    /// # Errors
+    ///
+    /// If too many are waiting already.
+    pub(super) fn queue(&self, job: Job) -> Result<(), Failure> {
+        self.jobs.try_send(job).map_err(|_| {
+            let waiting = self.shared.queue.len();
+            Failure::Overload(format!("{waiting} requests wait for an instance"))
+        })
+    }
+}
+
+impl Shared {
+    /// Counts one more instance, if more requests than instances wait and there may be more instances.
+    pub(super) fn admit(&self) -> bool {
+        let mut alive = self.alive();
+        if self.queue.len() <= self.idle.load(Ordering::SeqCst) || *alive >= self.limit {
+            return false;
+        }
+        *alive += 1;
+        self.idle.fetch_add(1, Ordering::SeqCst);
+        true
+    }
+
+    /// Counts an instance that is gone. If it never began and there is no other, the waiting requests fail for the same reason.
+    pub(super) fn left(&self, never_began: Option<Failure>) {
+        let is_last = {
+            let mut alive = self.alive();
+            *alive -= 1;
+            *alive == 0
+        };
+        let Some(failure) = never_began else { return };
+        self.idle.fetch_sub(1, Ordering::SeqCst);
+        if is_last {
+            while let Ok(job) = self.queue.try_recv() {
+                // An error means that its client has given up.
+                let _ = job.reply.send(Reply::Failed(failure.clone()));
+            }
+        }
+    }
+
+    fn alive(&self) -> MutexGuard<'_, usize> {
+        self.alive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

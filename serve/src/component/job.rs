@@ -1,0 +1,72 @@
+//! A request on its way to an instance.
+
+use crate::body::Body;
+use crate::failure::Failure;
+use crate::request_info::RequestInfo;
+use http::{Request, Response};
+use lunatic_vm::{Exit, Limit, LimitReached};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+/// What an instance is given for each request.
+pub(super) struct Job {
+    pub(super) request: Request<Body>,
+    pub(super) info: Arc<RequestInfo>,
+    pub(super) reply: oneshot::Sender<Reply>,
+    /// Fails when nobody waits for the response any more.
+    pub(super) gone: oneshot::Receiver<()>,
+    pub(super) progress: watch::Sender<Progress>,
+    /// When it must be done.
+    pub(super) end: Instant,
+    pub(super) deadline: Duration,
+}
+
+/// What is said about a request, once.
+pub(super) enum Reply {
+    /// The component set its response, or an error in its place.
+    Set(Result<Response<HyperOutgoingBody>, ErrorCode>),
+    /// There is no instance to serve it.
+    Failed(Failure),
+}
+
+/// How far an instance is with a request. If the sender is dropped while it is under way, the instance was killed.
+#[derive(Clone, Debug)]
+pub(super) enum Progress {
+    UnderWay,
+    Done,
+    Failed(Failure),
+}
+
+impl Job {
+    /// Whether anybody waits for the response.
+    pub(super) fn is_wanted(&mut self) -> bool {
+        matches!(
+            self.gone.try_recv(),
+            Err(oneshot::error::TryRecvError::Empty)
+        )
+    }
+}
+
+/// Returns the exit of an instance that worked on a request for too long.
+pub(super) fn late(deadline: Duration) -> Exit {
+    let allowed = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+    Exit::Limit(LimitReached {
+        limit: Limit::Time,
+        allowed,
+        wanted: None,
+    })
+}
+
+/// Returns what an instance's exit means for the request that it was serving.
+pub(super) fn failure_of(exit: Exit, deadline: Duration) -> Failure {
+    match &exit {
+        Exit::Limit(LimitReached {
+            limit: Limit::Time, ..
+        }) => Failure::Deadline(deadline),
+        _ => Failure::of_exit(exit),
+    }
+}

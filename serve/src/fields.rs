@@ -1,0 +1,81 @@
+//! Fields of a message's head that say where it ends, and those that concern a single connection.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+};
+
+/// Fields that concern a single connection, and are passed on neither to functions nor to clients nor to other hosts.
+static HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Fields that are passed on even if `connection` lists them: without them a message would have another end, or another
+/// recipient.
+static END_TO_END: [HeaderName; 2] = [CONTENT_LENGTH, HOST];
+
+/// Removes the fields that concern a single connection, among them those that `connection` lists.
+pub(crate) fn remove_hop_by_hop(fields: &mut HeaderMap) {
+    if !fields.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
+    let listed: Vec<HeaderName> = words(fields, &CONNECTION)
+        .filter_map(|name| name.parse().ok())
+        .filter(|name| !END_TO_END.contains(name))
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&listed) {
+        fields.remove(name);
+    }
+}
+
+/// Returns the words of a comma-separated field.
+pub(crate) fn words<'a>(
+    fields: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a str> + use<'a> {
+    fields
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+/// The length of a body cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LengthError {
+    NotANumber,
+    /// There are several, and they differ.
+    Several,
+}
+
+/// Returns the length of the body that `content-length` states.
+pub(crate) fn length(fields: &HeaderMap) -> Result<Option<u64>, LengthError> {
+    let mut values = fields.get_all(CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.any(|other| other != value) {
+        return Err(LengthError::Several);
+    }
+    parse_length(value.as_bytes())
+        .map(Some)
+        .ok_or(LengthError::NotANumber)
+}
+
+/// Reads the value of a `content-length`, which consists of digits and nothing else.
+pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(value).ok()?;
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| digits.parse().ok())?
+}

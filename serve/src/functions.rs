@@ -1,0 +1,189 @@
+//! The functions of a machine.
+
+use crate::code::Code;
+use crate::function::{Shared, Version};
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::name::Name;
+use crate::settings::{Settings, SettingsError};
+use crate::turnstile::Turnstile;
+use lunatic_vm::Vm;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+/// The functions of a machine. Cheap to clone: all clones are the same table.
+#[derive(Clone)]
+pub struct Functions(Arc<Table>);
+
+/// A table of functions that may have been dropped.
+#[derive(Clone, Default)]
+pub(crate) struct WeakFunctions(Weak<Table>);
+
+struct Table {
+    vm: Vm,
+    metrics: Metrics,
+    functions: Mutex<BTreeMap<Name, Arc<Function>>>,
+}
+
+/// A named function. What it runs can be replaced while it serves: a request is served to its end by the version that was
+/// current when it came.
+pub struct Function {
+    shared: Arc<Shared>,
+    /// Requests that are being served, and those that wait.
+    requests: Turnstile,
+    current: RwLock<Arc<Version>>,
+}
+
+impl Function {
+    /// Returns its name.
+    pub fn name(&self) -> &Name {
+        self.shared.name()
+    }
+
+    /// Returns its log, which all its versions share.
+    pub fn log(&self) -> &Log {
+        self.shared.log()
+    }
+
+    /// Returns the version that serves new requests.
+    pub fn version(&self) -> Arc<Version> {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Returns where requests wait for their turn.
+    pub(crate) fn requests(&self) -> &Turnstile {
+        &self.requests
+    }
+
+    /// Serves new requests with another version; those that are being served finish on theirs.
+    fn replace(&self, version: Arc<Version>) {
+        self.log().replaced(version.number());
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = version;
+    }
+}
+
+impl Functions {
+    /// Makes an empty table. The machine must have been built with [`add_to_host`](crate::add_to_host).
+    pub fn new(vm: &Vm) -> Functions {
+        Functions(Arc::new(Table {
+            vm: vm.clone(),
+            metrics: Metrics::new(),
+            functions: Mutex::default(),
+        }))
+    }
+
+    /// Returns the machine.
+    pub fn vm(&self) -> &Vm {
+        &self.0.vm
+    }
+
+    /// Returns the metrics of all functions.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Returns a function.
+    pub fn get(&self, name: &str) -> Option<Arc<Function>> {
+        self.table().get(name).cloned()
+    }
+
+    /// Returns all functions, by name.
+    pub fn all(&self) -> Vec<Arc<Function>> {
+        self.table().values().cloned().collect()
+    }
+
+    /// Adds a function, or a new version that serves from now on.
+    ///
+    /// # Errors
+    ///
+    /// If the environment cannot be made. Then nothing has changed.
+    pub fn put(
+        &self,
+        name: &Name,
+        number: u64,
+        hash: blake3::Hash,
+        code: Code,
+        settings: Settings,
+    ) -> Result<Arc<Version>, SettingsError> {
+        let version = self.prepare(name, number, hash, code, settings)?;
+        self.serve(&version);
+        Ok(version)
+    }
+
+    /// Makes a version that can be tried but does not serve yet. The caller prepares only one version of a function at a
+    /// time.
+    ///
+    /// # Errors
+    ///
+    /// If the environment cannot be made.
+    pub(crate) fn prepare(
+        &self,
+        name: &Name,
+        number: u64,
+        hash: blake3::Hash,
+        code: Code,
+        settings: Settings,
+    ) -> Result<Arc<Version>, SettingsError> {
+        let shared = match self.get(name.as_str()) {
+            Some(function) => function.shared.clone(),
+            None => Arc::new(Shared::new(name, &self.0.metrics)),
+        };
+        Version::new(&self.0.vm, shared, number, hash, code, settings).map(Arc::new)
+    }
+
+    /// Serves new requests with a version.
+    pub(crate) fn serve(&self, version: &Arc<Version>) {
+        let mut functions = self.table();
+        if let Some(function) = functions.get(version.name()) {
+            return function.replace(version.clone());
+        }
+        version.log().replaced(version.number());
+        let function = Function {
+            shared: version.shared().clone(),
+            requests: Turnstile::default(),
+            current: RwLock::new(version.clone()),
+        };
+        functions.insert(version.name().clone(), Arc::new(function));
+    }
+
+    /// Removes a function. Requests that it is serving finish as usual.
+    pub fn remove(&self, name: &str) -> Option<Arc<Function>> {
+        self.table().remove(name)
+    }
+
+    /// Returns a handle that does not keep the table alive.
+    pub(crate) fn downgrade(&self) -> WeakFunctions {
+        WeakFunctions(Arc::downgrade(&self.0))
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<Name, Arc<Function>>> {
+        self.0
+            .functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl WeakFunctions {
+    pub(crate) fn upgrade(&self) -> Option<Functions> {
+        self.0.upgrade().map(Functions)
+    }
+}
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Function")
+            .field("name", self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Functions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Functions").field(&self.all()).finish()
+    }
+}

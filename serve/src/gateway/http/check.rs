@@ -1,0 +1,178 @@
+//! What the gateway checks and changes in the heads of requests and responses.
+
+use crate::body::{Body, empty};
+use crate::failure::Failure;
+use crate::fields;
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use http::{Request, Response, StatusCode, Version};
+use http_body::Body as _;
+
+/// A request is refused because of its fields.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Rejection {
+    /// It names no host, or several.
+    Host,
+    /// It asks for a protocol that is not spoken here.
+    Upgrade,
+}
+
+/// Turns the fields of a request into those that a function gets: without hop-by-hop fields, and with one host.
+pub(super) fn request<B>(request: &mut Request<B>) -> Result<(), Rejection> {
+    // The host in the request line overrides the field.
+    let host = match request.uri().authority() {
+        Some(authority) => {
+            Some(HeaderValue::from_str(authority.as_str()).map_err(|_| Rejection::Host)?)
+        }
+        None => None,
+    };
+    let version = request.version();
+    let fields = request.headers_mut();
+    if fields.get_all(HOST).iter().nth(1).is_some() {
+        return Err(Rejection::Host);
+    }
+    if let Some(host) = host {
+        fields.insert(HOST, host);
+    }
+    if version >= Version::HTTP_11 && !fields.contains_key(HOST) {
+        return Err(Rejection::Host);
+    }
+    if lists(fields, &UPGRADE, "websocket") {
+        return Err(Rejection::Upgrade);
+    }
+    fields::remove_hop_by_hop(fields);
+    Ok(())
+}
+
+/// Turns a function's response into one that a client may get: with a valid status, without hop-by-hop fields, and with a
+/// length that is true.
+pub(super) fn response(response: &mut Response<Body>) -> Result<(), Failure> {
+    let status = response.status();
+    // 1xx would be taken for something that comes before the response.
+    if !(200..600).contains(&status.as_u16()) {
+        return Err(Failure::NotHttp(format!("its status is {status}")));
+    }
+    fields::remove_hop_by_hop(response.headers_mut());
+    let Some(claimed) = fields::length(response.headers())
+        .map_err(|_| Failure::NotHttp("its length is not a number, or it has several".into()))?
+    else {
+        return Ok(());
+    };
+    let has_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    match response.body().size_hint().exact() {
+        // The response to HEAD has a length and no body.
+        Some(exact) if exact != claimed && exact != 0 && has_body => Err(Failure::NotHttp(
+            format!("it says that its body has {claimed} bytes, and it has {exact}"),
+        )),
+        _ => {
+            response
+                .headers_mut()
+                .insert(CONTENT_LENGTH, claimed.into());
+            Ok(())
+        }
+    }
+}
+
+/// Removes the body, which the response to HEAD does not have. Its length is still stated.
+pub(super) fn remove_body(response: &mut Response<Body>) {
+    let exact = response
+        .body()
+        .size_hint()
+        .exact()
+        .filter(|exact| *exact > 0);
+    if let Some(exact) = exact.filter(|_| !response.headers().contains_key(CONTENT_LENGTH)) {
+        response.headers_mut().insert(CONTENT_LENGTH, exact.into());
+    }
+    *response.body_mut() = empty();
+}
+
+/// Whether a field lists a word.
+fn lists(fields: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    fields::words(fields, name).any(|each| each.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check;
+    use super::*;
+    use crate::body::full;
+
+    fn with_fields(fields: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().uri("/");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).expect("the fields are valid")
+    }
+
+    #[test]
+    fn t138_fields_of_the_connection_and_what_it_names_are_gone() {
+        let mut request = with_fields(&[
+            ("host", "a"),
+            ("connection", "keep-alive, x-secret, content-length"),
+            ("x-secret", "1"),
+            ("content-length", "3"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
+            ("accept", "*/*"),
+        ]);
+        check::request(&mut request).expect("it has one host");
+        let names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["host", "content-length", "accept"]);
+    }
+
+    #[test]
+    fn t131_a_request_has_one_host() {
+        assert_eq!(check::request(&mut with_fields(&[])), Err(Rejection::Host));
+        assert_eq!(
+            check::request(&mut with_fields(&[("host", "a"), ("host", "a")])),
+            Err(Rejection::Host)
+        );
+        let mut whole = with_fields(&[("host", "other")]);
+        *whole.uri_mut() = "http://name/".parse().expect("it is a URI");
+        check::request(&mut whole).expect("its URI names one host");
+        assert_eq!(whole.headers()[HOST], "name");
+    }
+
+    #[test]
+    fn t140_a_websocket_is_refused_whatever_else_is_asked_for() {
+        assert_eq!(
+            check::request(&mut with_fields(&[
+                ("host", "a"),
+                ("upgrade", "h2c, WebSocket")
+            ])),
+            Err(Rejection::Upgrade)
+        );
+    }
+
+    #[test]
+    fn t138_an_answer_has_a_status_of_http_and_a_true_length() {
+        let is_valid = |status: u16, lengths: &[&str], body: Body| {
+            let mut response = Response::builder().status(status);
+            for length in lengths {
+                response = response.header(CONTENT_LENGTH, *length);
+            }
+            let mut response = response.body(body).expect("the fields are valid");
+            check::response(&mut response).is_ok()
+        };
+        for status in [100, 101, 199, 600, 999] {
+            assert!(!is_valid(status, &[], empty()), "{status}");
+        }
+        assert!(
+            is_valid(200, &["2"], full("ab"))
+                && is_valid(200, &["2", "2"], full("ab"))
+                && is_valid(200, &["9"], empty())
+        );
+        for lengths in [
+            &["1"][..],
+            &["3"],
+            &["+2"],
+            &["2", "3"],
+            &["2, 2"],
+            &[""],
+            &["99999999999999999999"],
+        ] {
+            assert!(!is_valid(200, lengths, full("ab")), "{lengths:?}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Accounts for an exchange, to the connection, the function's metrics and the access log.
+
+use super::connection::Connection;
+use super::exchange::Exchange;
+use crate::body::BodyError;
+use crate::failure::Failure;
+use crate::fields;
+use crate::function::Version;
+use crate::in_flight::InFlight;
+use crate::turnstile::Permit;
+use bytes::Bytes;
+use http::StatusCode;
+use http::response::Parts;
+use http_body::Frame;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Accounts for an exchange. When this is dropped, the exchange is over, however it ended.
+pub(super) struct ExchangeGuard {
+    pub(super) exchange: Arc<Exchange>,
+    connection: Arc<Connection>,
+    version: Option<Arc<Version>>,
+    /// Set while a function serves it.
+    pub(super) in_flight: Option<InFlight>,
+    /// The first line of the request, if it is to be logged.
+    line: Option<String>,
+    /// `None` until there is a response.
+    status: Option<StatusCode>,
+    /// Bytes of the response's body that were sent.
+    bytes: u64,
+    /// The length of the response's body, if its head says so.
+    length: Option<u64>,
+    /// For the function, if one answers, and for the gateway.
+    pub(super) permits: Option<(Option<Permit>, Permit)>,
+}
+
+impl ExchangeGuard {
+    pub(super) fn new(
+        exchange: Arc<Exchange>,
+        connection: Arc<Connection>,
+        version: Option<Arc<Version>>,
+        line: Option<String>,
+    ) -> ExchangeGuard {
+        ExchangeGuard {
+            exchange,
+            connection,
+            version,
+            in_flight: None,
+            line,
+            status: None,
+            bytes: 0,
+            length: None,
+            permits: None,
+        }
+    }
+
+    /// Notes why there is no response from what should have answered.
+    pub(super) fn failed(&mut self, failure: &Failure) {
+        match self.in_flight.take() {
+            Some(in_flight) => in_flight.failed(failure),
+            None => log::debug!("request {}: {failure}", self.exchange.info.id),
+        }
+    }
+
+    /// Notes that a response is sent from now on.
+    pub(super) fn sends(&mut self, head: &Parts) {
+        self.status = Some(head.status);
+        self.length = fields::length(&head.headers).ok().flatten();
+        if self.exchange.is_response_over() {
+            self.ended(None);
+        }
+    }
+
+    /// Notes what was sent of the response's body.
+    pub(super) fn sent(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
+        match frame {
+            Some(Ok(frame)) => self.bytes += frame.data_ref().map_or(0, |piece| piece.len() as u64),
+            Some(Err(error)) => return self.ended(Some(error)),
+            None => return self.ended(None),
+        }
+        // An end that is known is not polled for.
+        if self.length.is_some_and(|length| self.bytes >= length)
+            || self.exchange.is_response_over()
+        {
+            self.ended(None);
+        }
+    }
+
+    fn ended(&mut self, error: Option<&BodyError>) {
+        let Some(in_flight) = self.in_flight.take() else {
+            return;
+        };
+        match error {
+            None => in_flight.answered(),
+            Some(error) => in_flight.failed(&match error.downcast_ref::<Failure>() {
+                Some(failure) => failure.clone(),
+                None => Failure::NotHttp(error.to_string()),
+            }),
+        }
+    }
+}
+
+impl Drop for ExchangeGuard {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        self.connection
+            .ended(&self.exchange, now, self.status.is_some());
+        let Some(line) = &self.line else { return };
+        let info = &self.exchange.info;
+        let client = info
+            .client
+            .map_or_else(|| "-".to_string(), |client| client.ip().to_string());
+        let status = self
+            .status
+            .unwrap_or_else(|| Failure::Gone.status())
+            .as_u16();
+        let micros = now.duration_since(self.exchange.began).as_micros();
+        let (bytes, id) = (self.bytes, info.id);
+        let function = match &self.version {
+            Some(version) => format!("{} {}", version.name(), version.number()),
+            None => "- -".to_string(),
+        };
+        log::info!(target: "access", "{client} \"{line}\" {status} {bytes} {micros}us {id} {function}");
+    }
+}

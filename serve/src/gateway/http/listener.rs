@@ -1,0 +1,79 @@
+//! What the connections of an HTTP listener share.
+
+use super::setup::Setup;
+use crate::function::Version;
+use crate::functions::Functions;
+use crate::gateway::tcp;
+use crate::turnstile::Turnstile;
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::net::TcpStream;
+
+/// A listener that speaks HTTP.
+pub(crate) struct HttpListener {
+    name: String,
+    pub(super) functions: Functions,
+    pub(super) is_logged: bool,
+    /// Requests of all functions.
+    pub(super) requests: Turnstile,
+    setup: RwLock<Arc<Setup>>,
+}
+
+impl HttpListener {
+    pub(crate) fn new(
+        name: &str,
+        setup: Setup,
+        functions: &Functions,
+        is_logged: bool,
+    ) -> HttpListener {
+        HttpListener {
+            name: name.to_string(),
+            functions: functions.clone(),
+            is_logged,
+            requests: Turnstile::default(),
+            setup: RwLock::new(Arc::new(setup)),
+        }
+    }
+
+    /// Changes what is done with the next requests.
+    pub(crate) fn set_up(&self, setup: Setup) {
+        *self.setup.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
+    }
+
+    /// Returns how many connections there may be.
+    pub(crate) fn connections(&self) -> usize {
+        self.setup().limits.connections
+    }
+
+    /// Refuses a connection for which there is no room, with a response if that can be sent without waiting.
+    pub(crate) fn turn_away(&self, stream: &TcpStream) {
+        log::debug!(
+            "gateway `{}` has as many connections as it may have",
+            self.name
+        );
+        // A client that speaks TLS does not understand this, but learns as quickly.
+        let response =
+            b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let _ = stream.try_write(response);
+    }
+
+    /// Begins the program that all connections are given to, if there is one.
+    pub(crate) fn begin(&self) {
+        if let Some(function) = self.setup().only_function() {
+            tcp::begin(&self.functions, function);
+        }
+    }
+
+    /// Returns what serves all requests, if it is a single function and the gateway does not speak TLS.
+    pub(super) fn only_version(&self) -> Option<Arc<Version>> {
+        let setup = self.setup();
+        let function = setup.only_function().filter(|_| setup.tls.is_none())?;
+        Some(self.functions.get(function.as_str())?.version())
+    }
+
+    pub(super) fn setup(&self) -> Arc<Setup> {
+        self.setup
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}

@@ -1,0 +1,285 @@
+//! From a request to its response: what answers it, and for how long.
+
+use super::body::{RequestBody, ResponseBody};
+use super::check::{self, Rejection};
+use super::connection::Connection;
+use super::exchange::Exchange;
+use super::files;
+use super::guard::ExchangeGuard;
+use super::listener::HttpListener;
+use super::reply::{failure_response, short_response};
+use super::route::{NoRoute, RouteMatch};
+use super::setup::{Dispatch, Handler, Setup};
+use crate::answer;
+use crate::body::Body;
+use crate::failure::Failure;
+use crate::function::Version;
+use crate::functions::Function;
+use crate::in_flight::InFlight;
+use crate::request_id::{REQUEST_ID, RequestId};
+use crate::request_info::RequestInfo;
+use crate::turnstile::Permit;
+use http::header::HeaderValue;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// How long sending a file may take. No process waits for it, only an open file.
+const FILE_TIME: Duration = Duration::from_secs(15 * 60);
+
+/// What answers a request, decided before anything is waited for.
+enum Backend {
+    Function {
+        function: Arc<Function>,
+        version: Arc<Version>,
+    },
+    Files {
+        directory: PathBuf,
+        prefix: String,
+        path: String,
+    },
+    Handler {
+        handler: Handler,
+        body: u64,
+        deadline: Duration,
+    },
+    Notice(String),
+}
+
+impl Backend {
+    /// Returns how large a request's body may be, in bytes.
+    fn body(&self) -> u64 {
+        match self {
+            Backend::Function { version, .. } => version.settings().body,
+            Backend::Files { .. } | Backend::Notice(_) => 0,
+            Backend::Handler { body, .. } => *body,
+        }
+    }
+
+    fn deadline(&self) -> Duration {
+        match self {
+            Backend::Function { version, .. } => version.settings().deadline,
+            Backend::Files { .. } | Backend::Notice(_) => FILE_TIME,
+            Backend::Handler { deadline, .. } => *deadline,
+        }
+    }
+}
+
+/// A request that is not passed on to a backend, with a short response.
+type Refusal = (StatusCode, &'static str);
+
+/// Answers a request.
+pub(super) fn serve(
+    listener: &Arc<HttpListener>,
+    connection: &Arc<Connection>,
+    mut request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<> {
+    let setup = listener.setup();
+    let began = Instant::now();
+    let info = RequestInfo::new(Some(connection.client), connection.is_secure);
+    let line = listener.is_logged.then(|| line(&request));
+    let backend = backend(listener, &setup, &mut request);
+    let deadline = backend.as_ref().map_or(FILE_TIME, Backend::deadline);
+    let has_body = !request.body().is_end_stream();
+    let exchange = Arc::new(Exchange::new(Arc::new(info), began, deadline, has_body));
+    connection.began(&exchange, exchange.first_check(setup.limits.head_time));
+    let version = match &backend {
+        Ok(Backend::Function { version, .. }) => Some(version.clone()),
+        _ => None,
+    };
+    let is_head = request.method() == Method::HEAD;
+    let listener = listener.clone();
+    let mut guard = ExchangeGuard::new(exchange.clone(), connection.clone(), version, line);
+    async move {
+        let answered = match backend {
+            Err((status, text)) => Ok(short_response(status, text)),
+            Ok(backend) => {
+                let mut answer = pin!(answer(&listener, &setup, &mut guard, backend, request));
+                std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
+                    Poll::Ready(answered) => Poll::Ready(answered),
+                    Poll::Pending => exchange.poll_failure(cx).map(Err),
+                })
+                .await
+            }
+        };
+        let answered =
+            answered.and_then(|mut response| check::response(&mut response).map(|()| response));
+        // If the request's body broke off, that is the reason, whatever the function made of it.
+        let mut response = match exchange.failure().map_or(answered, Err) {
+            Ok(response) => response,
+            Err(failure) => {
+                guard.failed(&failure);
+                failure_response(&failure, exchange.info.id)
+            }
+        };
+        response
+            .headers_mut()
+            .insert(REQUEST_ID, id_value(exchange.info.id));
+        if is_head {
+            check::remove_body(&mut response);
+        }
+        let (head, body) = response.into_parts();
+        exchange.send(body);
+        guard.sends(&head);
+        Ok(Response::from_parts(head, ResponseBody::new(guard)))
+    }
+}
+
+/// Returns the first line of a request for the log, escaped so that it cannot pass for another line.
+fn line(request: &Request<Incoming>) -> String {
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("", PathAndQuery::as_str);
+    let path = lunatic_vm::printable(path).to_string().replace('"', "%22");
+    format!("{} {path} {:?}", request.method(), request.version())
+}
+
+/// Decides what answers, and turns the request into what that is given.
+fn backend(
+    listener: &HttpListener,
+    setup: &Setup,
+    request: &mut Request<Incoming>,
+) -> Result<Backend, Refusal> {
+    const BAD_PATH: Refusal = (StatusCode::BAD_REQUEST, "the path is invalid");
+    if request.method() == Method::CONNECT {
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "this is not a proxy"));
+    }
+    check::request(request).map_err(|rejection| match rejection {
+        Rejection::Host => (StatusCode::BAD_REQUEST, "a request names one host"),
+        Rejection::Upgrade => (StatusCode::BAD_REQUEST, "websockets are not spoken here"),
+    })?;
+    let routes = match &setup.dispatch {
+        Dispatch::Routes(routes) => routes,
+        Dispatch::Handler {
+            handler,
+            body,
+            deadline,
+        } => {
+            return Ok(Backend::Handler {
+                handler: handler.clone(),
+                body: *body,
+                deadline: *deadline,
+            });
+        }
+    };
+    let found = routes
+        .find(request.uri().path())
+        .map_err(|error| match error {
+            NoRoute::NotFound => (StatusCode::NOT_FOUND, "there is nothing here"),
+            NoRoute::Ambiguous => (
+                StatusCode::BAD_REQUEST,
+                "the path can be understood in several ways",
+            ),
+        })?;
+    let (function, rest) = match found {
+        RouteMatch::Function(name) => (listener.functions.get(name.as_str()), None),
+        RouteMatch::Named { name, rest } => (
+            listener.functions.get(&name),
+            Some(path_and_query(rest, request.uri().query())),
+        ),
+        RouteMatch::File {
+            directory,
+            prefix,
+            path,
+        } => {
+            return Ok(Backend::Files {
+                directory: directory.clone(),
+                prefix: prefix.to_string(),
+                path: path.into_owned(),
+            });
+        }
+        RouteMatch::Notice(text) => return Ok(Backend::Notice(text.to_string())),
+    };
+    let function = function.ok_or((StatusCode::NOT_FOUND, "there is no function of this name"))?;
+    if let Some(rest) = rest {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.path_and_query = Some(rest.ok_or(BAD_PATH)?);
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| BAD_PATH)?;
+    }
+    let version = function.version();
+    Ok(Backend::Function { function, version })
+}
+
+fn path_and_query(path: &str, query: Option<&str>) -> Option<PathAndQuery> {
+    let path = if path.is_empty() { "/" } else { path };
+    match query {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")).ok(),
+        None => PathAndQuery::try_from(path).ok(),
+    }
+}
+
+/// Has a request answered, once there is room for it.
+async fn answer(
+    listener: &HttpListener,
+    setup: &Setup,
+    guard: &mut ExchangeGuard,
+    backend: Backend,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Failure> {
+    let limit = backend.body();
+    // A body that is announced as too large is not waited for.
+    let is_read = !matches!(backend, Backend::Files { .. } | Backend::Notice(_));
+    if request.body().size_hint().lower() > limit && is_read {
+        return Err(Failure::TooLarge(limit));
+    }
+    let exchange = guard.exchange.clone();
+    let info = &exchange.info;
+    if let Backend::Function { version, .. } = &backend {
+        guard.in_flight = Some(InFlight::begin(version, info));
+    }
+    guard.permits = Some(enter(listener, setup, &backend).await?);
+    let mut request = request.map(|incoming| RequestBody::bounded(incoming, &exchange, limit));
+    request.headers_mut().insert(REQUEST_ID, id_value(info.id));
+    match backend {
+        Backend::Function { version, .. } => {
+            answer::answer(&listener.functions, &version, info, request).await
+        }
+        Backend::Files {
+            directory,
+            prefix,
+            path,
+        } => Ok(files::serve(&directory, &prefix, &path, request).await),
+        Backend::Handler { handler, .. } => Ok(handler(request).await),
+        Backend::Notice(text) => Ok(short_response(StatusCode::NOT_FOUND, &text)),
+    }
+}
+
+/// Waits for room: first at the function, whose queue delays no other function, then at the gateway, of which one function
+/// can take up at most three quarters.
+async fn enter(
+    listener: &HttpListener,
+    setup: &Setup,
+    backend: &Backend,
+) -> Result<(Option<Permit>, Permit), Failure> {
+    let all = setup.limits.requests;
+    let of_function = match backend {
+        Backend::Function { function, version } => {
+            let limit = version
+                .settings()
+                .requests
+                .get()
+                .min((all - all / 4).max(1));
+            let permit = function.requests().enter(limit).await;
+            Some(permit.ok_or_else(|| {
+                Failure::Overload(format!("{limit} requests are with the function already"))
+            })?)
+        }
+        Backend::Files { .. } | Backend::Handler { .. } | Backend::Notice(_) => None,
+    };
+    let of_gateway = listener.requests.enter(all).await;
+    let of_gateway = of_gateway
+        .ok_or_else(|| Failure::Overload(format!("{all} requests are with the gateway already")))?;
+    Ok((of_function, of_gateway))
+}
+
+fn id_value(id: RequestId) -> HeaderValue {
+    HeaderValue::try_from(id.to_string()).expect("an id consists of hexadecimal digits")
+}

@@ -1,0 +1,106 @@
+//! What an HTTP listener does with requests, once its description has been checked.
+
+use super::route::{RouteError, Routes};
+use super::tls::Tls;
+use crate::body::Body;
+use crate::gateway::{HttpGateway, HttpLimits, TlsFiles};
+use crate::name::Name;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Answers the requests of a listener that leads to no function. Dropping the future, or the response's body, ends its work.
+pub(crate) type Handler = Arc<dyn Fn(http::Request<Body>) -> HandlerFuture + Send + Sync>;
+
+/// A response that is on its way.
+pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = http::Response<Body>> + Send>>;
+
+/// What a listener does with requests; replaced as a whole.
+pub(crate) struct Setup {
+    pub(super) dispatch: Dispatch,
+    pub(super) limits: HttpLimits,
+    pub(super) tls: Option<Tls>,
+}
+
+/// Where requests go.
+pub(super) enum Dispatch {
+    Routes(Routes),
+    Handler {
+        handler: Handler,
+        body: u64,
+        deadline: Duration,
+    },
+}
+
+/// A listener cannot do what its description says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetupError {
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    #[error(transparent)]
+    Tls(#[from] std::io::Error),
+    #[error("the limit `{0}` is zero, with which nothing is ever answered")]
+    Limit(&'static str),
+}
+
+impl Setup {
+    pub(crate) fn of_gateway(gateway: &HttpGateway) -> Result<Setup, SetupError> {
+        let dispatch = Dispatch::Routes(Routes::new(&gateway.routes)?);
+        Setup::new(dispatch, gateway.tls.as_ref(), gateway.limits.clone())
+    }
+
+    /// Describes a listener whose requests, with bodies of at most `body` bytes, a handler answers.
+    pub(crate) fn of_handler(
+        handler: Handler,
+        body: u64,
+        deadline: Duration,
+        tls: Option<&TlsFiles>,
+        limits: HttpLimits,
+    ) -> Result<Setup, SetupError> {
+        let dispatch = Dispatch::Handler {
+            handler,
+            body,
+            deadline,
+        };
+        Setup::new(dispatch, tls, limits)
+    }
+
+    fn new(
+        dispatch: Dispatch,
+        tls: Option<&TlsFiles>,
+        limits: HttpLimits,
+    ) -> Result<Setup, SetupError> {
+        let HttpLimits {
+            connections,
+            requests,
+            head_time,
+            head_size,
+            fields,
+            idle,
+        } = limits;
+        let zero = [
+            ("connections", connections == 0),
+            ("requests", requests == 0),
+            ("head_size", head_size == 0),
+            ("fields", fields == 0),
+            ("head_time", head_time.is_zero()),
+            ("idle", idle.is_zero()),
+        ];
+        match zero.iter().find(|(_, is_zero)| *is_zero) {
+            Some((name, _)) => Err(SetupError::Limit(name)),
+            None => Ok(Setup {
+                dispatch,
+                limits,
+                tls: tls.map(Tls::new).transpose()?,
+            }),
+        }
+    }
+
+    /// Returns the function that answers every request, if it is a single one.
+    pub(super) fn only_function(&self) -> Option<&Name> {
+        match &self.dispatch {
+            Dispatch::Routes(routes) => routes.only_function(),
+            Dispatch::Handler { .. } => None,
+        }
+    }
+}

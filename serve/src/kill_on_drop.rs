@@ -1,0 +1,34 @@
+//! A guard that ties a process to whoever waits for it.
+
+use lunatic_vm::Process;
+
+/// Kills a process when it is dropped, unless it was [`release`](KillOnDrop::release)d.
+#[derive(Debug)]
+pub(crate) struct KillOnDrop(Option<Process>);
+
+impl KillOnDrop {
+    pub(crate) fn new(process: Process) -> KillOnDrop {
+        KillOnDrop(Some(process))
+    }
+
+    pub(crate) fn process(&self) -> &Process {
+        self.0
+            .as_ref()
+            .expect("only `release` takes it, which consumes the guard")
+    }
+
+    /// Lets the process live on.
+    pub(crate) fn release(mut self) -> Process {
+        self.0
+            .take()
+            .expect("only this takes it, which consumes the guard")
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(process) = &self.0 {
+            process.kill();
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Request ids.
+
+use http::HeaderName;
+use std::fmt;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::SystemTime;
+
+/// The field that carries a request's id. It is set here, whatever a client sends.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Identifies a request in the log, in the response's `x-request-id`, and to the function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RequestId(uuid::Uuid);
+
+impl RequestId {
+    /// Returns an id that no other request has. Later ids are greater.
+    pub(crate) fn next() -> RequestId {
+        // Random bits for each would be a system call for each, so they are drawn once and a counter tells ids apart.
+        static RANDOM: LazyLock<[u8; 16]> = LazyLock::new(|| uuid::Uuid::now_v7().into_bytes());
+        static LATEST: AtomicU64 = AtomicU64::new(0);
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        // A clock that is set back does not take the ids with it.
+        let millis = LATEST.fetch_max(millis, Ordering::SeqCst).max(millis);
+        // The first three bytes share their bits with the version of the UUID.
+        let mut rest = [0; 10];
+        rest[3..7].copy_from_slice(&COUNT.fetch_add(1, Ordering::SeqCst).to_be_bytes());
+        rest[7..].copy_from_slice(&RANDOM[13..]);
+        RequestId(uuid::Builder::from_unix_timestamp_millis(millis, &rest).into_uuid())
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.simple().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_id_is_greater_than_the_one_before() {
+        let mut ids = (0..10_000).map(|_| RequestId::next().0);
+        let first = ids.next().expect("ten thousand were made");
+        ids.fold(first, |before, next| {
+            assert!(next > before, "{next} came after {before}");
+            next
+        });
+    }
+}

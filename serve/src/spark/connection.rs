@@ -1,0 +1,102 @@
+//! Connections that sparks serve.
+
+use super::comm::comm_pair;
+use super::process;
+use super::state::SpawnOptions;
+use crate::code::Spark;
+use crate::failure::Failure;
+use crate::function::Version;
+use crate::functions::Functions;
+use crate::kill_on_drop::KillOnDrop;
+use crate::request_info::RequestInfo;
+use lunatic_vm::{End, MessageReader, MessageWriter, Part, PipeClosed, Process};
+use std::sync::Arc;
+
+/// A connection that a spark serves.
+pub(crate) struct Connection {
+    // Dropped before the comm: if the comm ended first, the process could still exit normally.
+    process: KillOnDrop,
+    reader: MessageReader,
+    writer: MessageWriter,
+}
+
+/// Has a spark serve a connection. The spark reads what is written here as one message, which ends when the connection's side
+/// has finished. The process is killed when the connection is dropped.
+///
+/// # Errors
+///
+/// If there is no room for a process, or it cannot be made.
+pub(crate) fn connect(
+    functions: &Functions,
+    version: &Arc<Version>,
+    spark: &Spark,
+    info: &RequestInfo,
+) -> Result<Connection, Failure> {
+    let ((reader, writer), pipes) = comm_pair();
+    let options = SpawnOptions::for_request(info.id);
+    let process = process::start(version, spark, functions.downgrade(), pipes, options)
+        .map_err(Failure::of_spawn)?;
+    info.served_by(&process);
+    Ok(Connection {
+        process: KillOnDrop::new(process),
+        reader,
+        writer,
+    })
+}
+
+impl Connection {
+    /// Returns the process that serves it.
+    pub(crate) fn process(&self) -> &Process {
+        self.process.process()
+    }
+
+    /// Reads what the spark writes: as much as there is, at least one byte. Returns zero at the end, when the spark has exited
+    /// normally or has said that it has finished. The ends of its messages are skipped.
+    ///
+    /// Waits until there is something. A future that is dropped early has taken nothing.
+    ///
+    /// # Errors
+    ///
+    /// How the spark ended, unless it exited normally.
+    pub(crate) async fn read(&self, into: &mut [u8]) -> Result<usize, Failure> {
+        read_bytes(&self.reader, self.process(), into).await
+    }
+
+    /// Writes bytes for the spark to read. Waits while it is behind. A future that is dropped early has written some bytes from
+    /// the front.
+    ///
+    /// # Errors
+    ///
+    /// If the spark reads no more, because it has ended or closed its comm.
+    pub(crate) async fn write_all(&self, bytes: &[u8]) -> Result<(), PipeClosed> {
+        self.writer.write_all(bytes).await
+    }
+
+    /// Tells the spark that nothing more will come. It can go on writing.
+    pub(crate) fn finish(&self) {
+        self.writer.finish();
+    }
+}
+
+/// Reads what a spark writes, as [`Connection::read`] does.
+pub(super) async fn read_bytes(
+    reader: &MessageReader,
+    process: &Process,
+    into: &mut [u8],
+) -> Result<usize, Failure> {
+    let end = loop {
+        match reader.read(into).await {
+            Part::Bytes(count) => return Ok(count),
+            Part::EndOfMessage => (),
+            Part::End(end) => break end,
+        }
+    };
+    match end {
+        End::Finished => Ok(0),
+        End::Failed(why) => Err(Failure::Failed(why.to_string())),
+        End::Gone => match process.exited().await {
+            exit if exit.is_normal() => Ok(0),
+            exit => Err(Failure::of_exit(exit)),
+        },
+    }
+}

@@ -1,0 +1,43 @@
+//! Processes of sparks.
+
+use super::comm::CommPipes;
+use super::command;
+use super::state::{SparkState, SpawnOptions};
+use crate::code::Spark;
+use crate::function::Version;
+use crate::functions::WeakFunctions;
+use lunatic_vm::{Process, SpawnError};
+use std::sync::Arc;
+
+/// Starts a process of a version. `pipes` is its side of the comm to whatever runs it, and `functions` are those that it can
+/// run itself.
+pub(super) fn start(
+    version: &Arc<Version>,
+    spark: &Spark,
+    functions: WeakFunctions,
+    pipes: CommPipes,
+    options: SpawnOptions,
+) -> Result<Process, SpawnError> {
+    let (entry_point, is_command) = (spark.entry_point(), spark.is_command());
+    let (owner, metrics) = (version.clone(), version.metrics().clone());
+    let environment = version.environment();
+    let process = environment.drive(spark.module(), version.name().as_str(), move |live| {
+        Box::pin(async move {
+            let exit = if is_command {
+                command::run(live, entry_point, pipes).await
+            } else {
+                *live.guest().extension() = SparkState::new(owner, functions, pipes, options);
+                entry_point.run(live).await
+            };
+            metrics.had_memory(live.memory_size());
+            metrics.computed(live.instructions_used());
+            exit
+        })
+    })?;
+    if let Some(request) = options.request {
+        version
+            .log()
+            .works_for(process.pid(), version.number(), request);
+    }
+    Ok(process)
+}

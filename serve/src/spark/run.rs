@@ -1,0 +1,159 @@
+//! How a spark runs another function by its name.
+
+use super::comm::{Comm, comm_pair};
+use super::http::{self, Verdict};
+use super::process;
+use super::state::{MAX_FUNCTIONS, SparkState, SpawnOptions};
+use crate::code::Code;
+use crate::function::Version;
+use crate::functions::{Function, WeakFunctions};
+use lunatic_vm::{Call, Errno, Failure, SpawnError, printable};
+use std::sync::Arc;
+
+/// How deep functions can run each other. One that runs itself ends here rather than when the machine is full.
+const MAX_DEPTH: u32 = 16;
+
+/// The longest name that is looked up, in bytes. No function has a longer one.
+const MAX_NAME: u32 = 256;
+
+/// The built-in function that makes HTTP calls, unless the project has one of that name.
+const HTTP: &str = "http";
+
+/// Why a function was not run.
+#[derive(Debug)]
+pub(super) struct RunError {
+    pub(super) errno: Errno,
+    pub(super) text: String,
+}
+
+fn refused(errno: Errno, text: impl Into<String>) -> RunError {
+    RunError {
+        errno,
+        text: text.into(),
+    }
+}
+
+/// Copies a name out of a guest's memory.
+pub(super) fn name(call: &mut Call<'_>, address: u32, length: u32) -> Result<String, Failure> {
+    call.slice(address, length)?;
+    call.text(address, length.min(MAX_NAME))
+}
+
+/// A function that runs.
+pub(super) struct Running {
+    /// The number of the comm to it.
+    pub(super) comm: u64,
+    /// Whether it accepts its first message, if it decides on that before anything else.
+    pub(super) verdict: Option<Verdict>,
+}
+
+/// Runs a function of the project by its name.
+pub(super) fn run(state: &mut SparkState, name: &str) -> Result<Running, RunError> {
+    if !state.has_room() {
+        let text = format!(
+            "a function runs at most {MAX_FUNCTIONS} others at the same time; close the comm of one that is done"
+        );
+        return Err(refused(Errno::LimitReached, text));
+    }
+    let Some(version) = state.version() else {
+        return Err(refused(
+            Errno::NotGranted,
+            "only functions run functions, and this process belongs to none",
+        ));
+    };
+    let options = state.options();
+    if options.depth + 1 >= MAX_DEPTH {
+        let text = format!(
+            "functions run each other at most {MAX_DEPTH} deep, and this one is already that deep"
+        );
+        return Err(refused(Errno::LimitReached, text));
+    }
+    let options = SpawnOptions {
+        depth: options.depth + 1,
+        ..options
+    };
+    let functions = state.functions();
+    let (comm, verdict) = match find(functions, version, name)? {
+        Some(function) => {
+            let comm = start(functions, &function.version(), name, options)?;
+            (comm, None)
+        }
+        None => {
+            let (ours, theirs) = comm_pair();
+            let (task, verdict) = http::call(version.outbound().clone(), theirs);
+            (Comm::to_host(ours, task), Some(verdict))
+        }
+    };
+    Ok(Running {
+        comm: state.add(comm),
+        verdict,
+    })
+}
+
+/// Finds a function by the name that a version has for it; `None` is the built-in one that makes HTTP calls.
+fn find(
+    functions: &WeakFunctions,
+    version: &Version,
+    name: &str,
+) -> Result<Option<Arc<Function>>, RunError> {
+    let Some(functions) = functions.upgrade() else {
+        return Err(refused(
+            Errno::NoFunction,
+            "the functions are being shut down",
+        ));
+    };
+    // A function of another project knows the functions of that project by their short names.
+    let own = version
+        .name()
+        .as_str()
+        .split_once('/')
+        .map(|(owner, _)| format!("{owner}/{name}"));
+    if let Some(function) = own
+        .and_then(|own| functions.get(&own))
+        .or_else(|| functions.get(name))
+    {
+        return Ok(Some(function));
+    }
+    if name == HTTP {
+        return Ok(None);
+    }
+    let text = format!(
+        "no function of the project is named `{}`: add it to the project's file",
+        printable(name)
+    );
+    Err(refused(Errno::NoFunction, text))
+}
+
+/// Starts a function, and returns the comm to it.
+fn start(
+    functions: &WeakFunctions,
+    version: &Arc<Version>,
+    name: &str,
+    options: SpawnOptions,
+) -> Result<Comm, RunError> {
+    let (ours, theirs) = comm_pair();
+    let spark = match version.code() {
+        Code::Spark(spark) => spark,
+        Code::Component(component) => {
+            let task = http::ask(version.clone(), component.clone(), theirs);
+            return Ok(Comm::to_host(ours, task));
+        }
+        Code::Program(_) => {
+            let text = format!("`{name}` is a program, which takes connections and not messages");
+            return Err(refused(Errno::BadModule, text));
+        }
+    };
+    let started = process::start(version, spark, functions.clone(), theirs, options);
+    let process = started.map_err(|error| {
+        let errno = match error {
+            SpawnError::Limit(_) => Errno::LimitReached,
+            SpawnError::Ceiling(_) => Errno::Exhausted,
+            _ => Errno::Other,
+        };
+        refused(
+            errno,
+            format!("the function `{name}` cannot be run: {error}"),
+        )
+    })?;
+    Ok(Comm::to_function(ours, name, process))
+}

@@ -1,0 +1,125 @@
+//! What the machine keeps for a spark.
+
+use super::comm::{Comm, CommPipes};
+use crate::function::Version;
+use crate::functions::WeakFunctions;
+use crate::request_id::RequestId;
+use lunatic_vm::{Call, Failure};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The number of functions that a spark can run at the same time.
+pub(super) const MAX_FUNCTIONS: usize = 64;
+
+/// What a spark's process is started with, besides its comm.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SpawnOptions {
+    /// The request that it serves, directly or not.
+    pub(super) request: Option<RequestId>,
+    /// How many functions ran each other until this one was run.
+    pub(super) depth: u32,
+}
+
+impl SpawnOptions {
+    pub(super) fn for_request(request: RequestId) -> SpawnOptions {
+        SpawnOptions {
+            request: Some(request),
+            depth: 0,
+        }
+    }
+}
+
+/// The state that the host functions of a spark use.
+#[derive(Default)]
+pub(super) struct SparkState {
+    /// The version that it is a process of; `None` in a process that belongs to no function.
+    version: Option<Arc<Version>>,
+    /// The functions that it can run.
+    functions: WeakFunctions,
+    options: SpawnOptions,
+    /// The comm to the runner has the number 0.
+    comms: BTreeMap<u64, Arc<Comm>>,
+    next: u64,
+    /// The text of the last failure.
+    pub(super) why: String,
+    /// Where a wait for several comms starts to look, so that each gets its turn.
+    pub(super) offset: usize,
+}
+
+impl SparkState {
+    pub(super) fn new(
+        version: Arc<Version>,
+        functions: WeakFunctions,
+        pipes: CommPipes,
+        options: SpawnOptions,
+    ) -> SparkState {
+        SparkState {
+            version: Some(version),
+            functions,
+            options,
+            comms: BTreeMap::from([(0, Arc::new(Comm::to_runner(pipes)))]),
+            next: 1,
+            ..SparkState::default()
+        }
+    }
+
+    /// Returns the state of the guest that makes a call.
+    pub(super) fn of<'a>(call: &'a mut Call<'_>) -> &'a mut SparkState {
+        call.guest().extension()
+    }
+
+    /// Returns a comm.
+    ///
+    /// # Errors
+    ///
+    /// Traps if there is none with that number.
+    pub(super) fn comm(&self, number: u64) -> Result<Arc<Comm>, Failure> {
+        let comm = self.comms.get(&number).cloned();
+        comm.ok_or_else(|| {
+            Failure::trap(format!(
+                "there is no comm with the number {number}; was it closed?"
+            ))
+        })
+    }
+
+    /// Returns a comm, if there is one with that number.
+    pub(super) fn find(&self, number: u64) -> Option<&Arc<Comm>> {
+        self.comms.get(&number)
+    }
+
+    /// Returns all comms, in the order of their numbers.
+    pub(super) fn comms(&self) -> impl Iterator<Item = (u64, &Arc<Comm>)> {
+        self.comms.iter().map(|(number, comm)| (*number, comm))
+    }
+
+    /// Adds a comm and returns its number, which the process never uses for another.
+    pub(super) fn add(&mut self, comm: Comm) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.comms.insert(number, Arc::new(comm));
+        number
+    }
+
+    /// Whether one more function can be run.
+    pub(super) fn has_room(&self) -> bool {
+        self.comms.keys().filter(|number| **number != 0).count() < MAX_FUNCTIONS
+    }
+
+    /// Removes a comm.
+    pub(super) fn close(&mut self, number: u64) -> Option<Arc<Comm>> {
+        self.comms.remove(&number)
+    }
+
+    /// Returns the version that the process runs.
+    pub(super) fn version(&self) -> Option<&Arc<Version>> {
+        self.version.as_ref()
+    }
+
+    pub(super) fn functions(&self) -> &WeakFunctions {
+        &self.functions
+    }
+
+    pub(super) fn options(&self) -> SpawnOptions {
+        self.options
+    }
+}
