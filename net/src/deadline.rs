@@ -1,4 +1,5 @@
-//! The moment an operation must be over. It is not a timer: one is made only when somebody waits.
+//! The time by which an operation must be over. It is not a timer: one is created only when
+//! something waits.
 
 use async_io::Timer;
 use futures_lite::future;
@@ -10,13 +11,13 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     timeout: Duration,
-    /// None for an end that never comes.
+    /// `None` if it never ends.
     end: Option<Instant>,
 }
 
 impl Deadline {
-    /// The moment `timeout` from now. Without one, or with one that the clock cannot express, it
-    /// never comes.
+    /// Returns the deadline `timeout` from now. Without a timeout, or with one that the clock
+    /// cannot express, the deadline never passes.
     pub(crate) fn after(timeout: Option<Duration>) -> Deadline {
         let timeout = timeout.unwrap_or(Duration::MAX);
         Deadline {
@@ -25,8 +26,8 @@ impl Deadline {
         }
     }
 
-    /// Waits for `work`, or fails with `TimedOut`, saying `what` did not come in time. The work is
-    /// polled first, and at least once even if the deadline is long over.
+    /// Waits for `work`, or fails with `TimedOut`, naming `what` did not happen in time. The work
+    /// is polled first, and at least once even if the deadline has passed.
     pub(crate) async fn bound<T>(
         self,
         what: &str,
@@ -54,13 +55,13 @@ mod tests {
     #[test]
     fn work_that_is_done_is_not_late() {
         let bound = Deadline::after(OVER).bound("no answer", ready(Ok(7)));
-        assert_eq!(future::block_on(bound).expect("it is done"), 7);
+        assert_eq!(future::block_on(bound).expect("the work is done"), 7);
     }
 
     #[test]
-    fn work_that_is_late_is_told_so() {
+    fn work_that_is_late_times_out() {
         let bound = Deadline::after(OVER).bound("no answer", pending::<io::Result<()>>());
-        let error = future::block_on(bound).expect_err("it never ends");
+        let error = future::block_on(bound).expect_err("the work never ends");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert_eq!(error.to_string(), "no answer within 0ns");
     }

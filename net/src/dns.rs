@@ -1,15 +1,16 @@
-//! Names to addresses, by the system's own resolver (`getaddrinfo`). It caches nothing and sends no
-//! packet of its own; what the system's configuration says, such as `/etc/hosts`, holds.
+//! Resolves names to addresses with the system's resolver (`getaddrinfo`), so that the system's
+//! configuration, such as `/etc/hosts`, applies. It caches nothing and sends no packets of its own.
 //!
-//! The system's resolver blocks its thread for as long as a name server keeps silent, so look-ups run
-//! on threads beside the executor, and only so many of them: see [`Limits`].
+//! The system's resolver blocks its thread until a name server answers, so lookups run on a limited
+//! number of threads outside the executor: see [`Limits`].
 
 mod name;
-mod turns;
+mod queue;
 
 use crate::deadline::Deadline;
 use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType};
 use name::Name;
+use queue::{Answer, Full, Question, Queue};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -19,17 +20,16 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use turns::{Answer, Question, Refused, Turns};
 
-/// How much looking-up there may be.
+/// Bounds for the work of a resolver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Look-ups that run at once, each on a thread of its own while it runs. A look-up whose caller
+    /// How many lookups run at the same time, each on a thread of its own. A lookup whose caller
     /// has given up counts until its thread is done.
     pub running: NonZero<usize>,
-    /// Look-ups that wait for one of those to end. One more is refused.
+    /// How many more lookups may wait. Further ones are refused.
     pub waiting: usize,
-    /// Addresses in one answer; what a name has beyond these is left out.
+    /// How many addresses an answer may have. Further ones are left out.
     pub addresses: usize,
 }
 
@@ -44,7 +44,7 @@ impl Default for Limits {
     }
 }
 
-/// The function that looks up one host, with the port for its addresses; it may block.
+/// Looks up one host, and returns its addresses with the given port. May block.
 type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// Looks up names, within its limits. A clone is another handle to the same resolver.
@@ -56,17 +56,17 @@ pub struct Resolver {
 struct Shared {
     look_up: Box<LookUp>,
     limits: Limits,
-    turns: Mutex<Turns>,
+    queue: Mutex<Queue>,
 }
 
 impl Resolver {
-    /// A resolver that asks the system.
+    /// Returns a resolver that asks the system.
     pub fn new(limits: Limits) -> Resolver {
         Resolver::with_look_up(limits, ask_system)
     }
 
-    /// A resolver that asks `look_up` for the addresses of a host, to be answered with the given port.
-    /// The function may block, and runs on as many threads at once as the limits allow.
+    /// Returns a resolver that asks `look_up` for the addresses of a host, with the given port. The
+    /// function may block, and runs on as many threads at once as the limits allow.
     ///
     /// ```
     /// use lunatic_net::dns::{Limits, Resolver};
@@ -83,28 +83,29 @@ impl Resolver {
         limits: Limits,
         look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Resolver {
-        let turns = Mutex::new(Turns::new(limits.running, limits.waiting));
+        let queue = Mutex::new(Queue::new(limits.running, limits.waiting));
         Resolver {
             shared: Arc::new(Shared {
                 look_up: Box::new(look_up),
                 limits,
-                turns,
+                queue,
             }),
         }
     }
 
-    /// Finds the addresses of `name`, which is `host:port`; the port is a number. There is at least
-    /// one, in the order in which the system prefers them. An address (`127.0.0.1:80`, `[::1]:80`) is
-    /// its own answer, without a thread or a wait.
+    /// Finds the addresses of `name`, which is `host:port` with a numeric port. There is at least
+    /// one, in the system's order of preference. An address (`127.0.0.1:80`, `[::1]:80`) is its own
+    /// answer, without a thread or a wait.
     ///
-    /// Waits for at most `timeout`. A caller that gives up, by that or by dropping the future, leaves
-    /// the queue; a look-up that has begun ends on its thread, unheard.
+    /// Waits for at most `timeout`. A caller that gives up, after the timeout or by dropping the
+    /// future, leaves the queue; a lookup that has begun ends on its thread, and its answer is
+    /// dropped.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a malformed name, saying what is wrong with it; `NotFound` for a host that
-    /// has no address; `TimedOut`; `ResourceBusy` when too many look-ups are waiting already; anything
-    /// else is the system's, of which the most frequent, a name server that could not be asked, is
+    /// `InvalidInput` for a malformed name, saying what is wrong with it; `NotFound` for a host
+    /// without an address; `TimedOut`; `ResourceBusy` if too many lookups are waiting already.
+    /// Others are the system's; the most frequent one, a name server that did not answer, is
     /// `Other`.
     ///
     /// ```
@@ -135,27 +136,27 @@ impl Resolver {
         Deadline::after(timeout).bound(&what, asked).await
     }
 
-    /// Starts a look-up or puts it into the queue.
-    fn ask(&self, question: Arc<Question>) -> io::Result<Asked<'_>> {
-        let turn = self.shared.turns().ask(&question);
-        match turn {
+    /// Starts a lookup or puts it into the queue.
+    fn ask(&self, question: Arc<Question>) -> io::Result<Pending<'_>> {
+        let admitted = self.shared.queue().admit(&question);
+        match admitted {
             Ok(true) => {
                 let (shared, question) = (Arc::clone(&self.shared), Arc::clone(&question));
                 blocking::unblock(move || shared.answer_from(question)).detach();
             }
             Ok(false) => {}
-            Err(Refused) => {
+            Err(Full) => {
                 let Limits {
                     running, waiting, ..
                 } = self.shared.limits;
                 let full = format!(
-                    "cannot look up `{}`: {running} look-ups run and {waiting} wait already; try again later",
+                    "cannot look up `{}`: {running} lookups are running and {waiting} are waiting already; try again later",
                     question.host
                 );
                 return Err(io::Error::new(ErrorKind::ResourceBusy, full));
             }
         }
-        Ok(Asked {
+        Ok(Pending {
             shared: &self.shared,
             question,
         })
@@ -163,7 +164,7 @@ impl Resolver {
 }
 
 impl Default for Resolver {
-    /// A resolver that asks the system, within the default limits.
+    /// Returns a resolver that asks the system, within the default limits.
     fn default() -> Resolver {
         Resolver::new(Limits::default())
     }
@@ -178,30 +179,29 @@ impl fmt::Debug for Resolver {
 }
 
 impl Shared {
-    fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.turns
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue
             .lock()
-            .expect("nothing panics while it holds the turns")
+            .expect("nothing panics while it holds the queue")
     }
 
-    /// Answers this question, and then those that wait, until none does: the life of one thread.
+    /// Answers this question and then those that wait, until there are none: the body of a thread.
     fn answer_from(&self, first: Arc<Question>) {
         let mut next = Some(first);
         while let Some(question) = next {
             let answer = self.answer(&question.host, question.port);
-            // The turn passes on first: whoever hears the answer may ask again at once.
-            next = self.turns().pass_on();
+            // The next question is taken first, since whoever gets the answer may ask again at
+            // once.
+            next = self.queue().next();
             question.answer(answer);
         }
     }
 
     fn answer(&self, host: &str, port: u16) -> Answer {
-        // A panic must not take the turn with it, or the caller's hope of an answer.
+        // A panic must neither lose the thread's place nor leave the caller without an answer.
         let looked_up = panic::catch_unwind(AssertUnwindSafe(|| (self.look_up)(host, port)));
         let mut addresses = looked_up.unwrap_or_else(|_| {
-            Err(io::Error::other(format!(
-                "the look-up of `{host}` panicked"
-            )))
+            Err(io::Error::other(format!("the lookup of `{host}` panicked")))
         })?;
         if addresses.is_empty() {
             return Err(not_found(host));
@@ -211,13 +211,14 @@ impl Shared {
     }
 }
 
-/// A question that was accepted. Dropping it takes the question out of the queue, if it is still there.
-struct Asked<'a> {
+/// A question that was accepted. Dropping this removes the question from the queue, if it is still
+/// there.
+struct Pending<'a> {
     shared: &'a Shared,
     question: Arc<Question>,
 }
 
-impl Future for Asked<'_> {
+impl Future for Pending<'_> {
     type Output = Answer;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
@@ -225,13 +226,13 @@ impl Future for Asked<'_> {
     }
 }
 
-impl Drop for Asked<'_> {
+impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        self.shared.turns().forget(&self.question);
+        self.shared.queue().remove(&self.question);
     }
 }
 
-/// `getaddrinfo`, told that we want stream addresses so that each comes once.
+/// Calls `getaddrinfo`, for stream sockets only, so that each address is returned once.
 fn ask_system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let hints = AddrInfoHints {
         socktype: SockType::Stream.into(),
@@ -250,7 +251,7 @@ fn ask_system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
                 }
             }
         })?;
-    // An address of a family that we cannot use is passed over.
+    // Addresses of unsupported families are skipped.
     Ok(found
         .filter_map(|found| found.ok())
         .map(|found| {

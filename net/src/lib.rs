@@ -1,9 +1,9 @@
 //! Sockets for the machine: [`tcp`] and [`tls`] streams and listeners, [`udp`] sockets, and [`dns`]
-//! look-ups. It knows neither wasm nor processes: no guest memory, no rights, no quotas of environments.
+//! lookups. It knows neither wasm nor processes: no guest memory, no rights, no quotas.
 //!
-//! Reading and writing are offered in two halves, a *try* that never waits and a *wait* that holds
-//! no buffer. A host function can so receive straight into guest memory, which it may borrow
-//! between two waits but not across one:
+//! Reading and writing come in two halves: a *try* that never waits, and a *wait* that holds no
+//! buffer. So a host function can receive straight into guest memory, which it may borrow between
+//! two waits but not across one:
 //!
 //! ```
 //! use lunatic_net::tcp::{Operation, TcpListener, TcpStream};
@@ -33,19 +33,12 @@
 //! # io::Result::Ok(())
 //! ```
 //!
-//! Every future here can be dropped at any await: no byte, no connection and no descriptor is lost
-//! with it. Nothing blocks the calling thread; waiting is the business of `async-io`'s one reactor.
+//! Every future here can be dropped at any await: no byte, no connection and no descriptor is lost.
+//! Nothing blocks the calling thread; all waiting is done by the one reactor of `async-io`.
 
 mod deadline;
 pub mod dns;
+mod error;
 pub mod tcp;
 pub mod tls;
 pub mod udp;
-
-use std::io;
-use std::net::SocketAddr;
-
-/// Says which address an operation failed for; the kind stays.
-fn failed(action: &str, addr: SocketAddr, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot {action} {addr}: {error}"))
-}

@@ -1,11 +1,11 @@
 //! UDP: a [`UdpSocket`] sends and receives datagrams.
 //!
-//! What is true of datagrams anywhere is true here: they may be lost, doubled or overtaken. Those that
-//! nobody receives wait in the kernel's buffer, whose size is the system's (about 200 KiB on Linux);
-//! what finds no room there is dropped, uncounted.
+//! As everywhere, datagrams may be lost, duplicated or reordered. Those not received yet wait in
+//! the kernel's buffer, whose size is set by the system (about 200 KiB on Linux); those that find
+//! no room there are dropped and not counted.
 
 use crate::deadline::Deadline;
-use crate::failed;
+use crate::error::failed;
 use async_io::Async;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
@@ -16,9 +16,9 @@ use std::time::Duration;
 
 /// A UDP socket.
 ///
-/// A clone is another handle to the same socket, its peer and its options; the socket is closed and
-/// its port free when the last is dropped. Any number of tasks may receive through any number of
-/// handles: a datagram wakes all and goes to one, whole.
+/// A clone is another handle to the same socket, its peer and its options. When the last handle is
+/// dropped, the socket is closed and its port is free. Any number of tasks may receive through any
+/// number of handles: a datagram wakes all of them and goes to one, as a whole.
 #[derive(Clone)]
 pub struct UdpSocket {
     shared: Arc<Shared>,
@@ -27,16 +27,17 @@ pub struct UdpSocket {
 /// What all handles of a socket share.
 struct Shared {
     socket: Async<net::UdpSocket>,
-    /// How long a receive may wait; `None` for ever.
+    /// How long a receive may wait. `None` means forever.
     timeout: Mutex<Option<Duration>>,
 }
 
 impl UdpSocket {
-    /// Binds to `addr`; port 0 lets the system choose one. Never waits.
+    /// Binds to `addr`; with port 0 the system chooses one. Never waits.
     ///
     /// # Errors
     ///
-    /// The system's, naming the address: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied` and others.
+    /// Those of the system, naming the address: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`
+    /// and others.
     ///
     /// ```
     /// use lunatic_net::udp::UdpSocket;
@@ -63,56 +64,59 @@ impl UdpSocket {
         })
     }
 
-    /// Chooses the peer that [`try_send`](UdpSocket::try_send) sends to, and the only one that is
-    /// received from. Another call chooses another. Nothing is sent by it, and it never waits.
+    /// Sets the peer that [`try_send`](UdpSocket::try_send) sends to and the only one that is
+    /// received from. Another call replaces it. This sends nothing and never waits.
     ///
     /// # Errors
     ///
-    /// The system's, naming the address: it is of another family than the socket's, or cannot be reached.
+    /// Those of the system, naming the address, for example if it belongs to another family than
+    /// the socket or cannot be reached.
     pub fn connect(&self, addr: SocketAddr) -> io::Result<()> {
         self.socket()
             .connect(addr)
             .map_err(|error| failed("connect to", addr, error))
     }
 
-    /// Sends one datagram to the peer that [`connect`](UdpSocket::connect) chose, and answers with its
-    /// length. An empty one is a datagram too. Never waits.
+    /// Sends one datagram to the peer set by [`connect`](UdpSocket::connect), and returns its
+    /// length. A datagram may be empty. Never waits.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` when the kernel has no room; `NotConnected` without a peer; `InvalidInput` for a
-    /// datagram that is larger than the network takes (65,507 bytes for version 4); `ConnectionRefused`
-    /// when the peer's machine has said of an earlier one that nobody listens there.
+    /// `WouldBlock` if the kernel has no room; `NotConnected` without a peer; `InvalidInput` for a
+    /// datagram that is larger than the network accepts (65,507 bytes for IPv4);
+    /// `ConnectionRefused` if the peer's machine has replied to an earlier one that nobody listens
+    /// there.
     pub fn try_send(&self, datagram: &[u8]) -> io::Result<usize> {
         self.socket()
             .send(datagram)
             .map_err(|error| refused(datagram, error))
     }
 
-    /// Sends one datagram to an address; otherwise as [`try_send`](UdpSocket::try_send).
+    /// Sends one datagram to an address; otherwise like [`try_send`](UdpSocket::try_send).
     pub fn try_send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
         self.socket()
             .send_to(datagram, to)
             .map_err(|error| refused(datagram, error))
     }
 
-    /// Receives one datagram, and answers how much of it is in `buffer`. What does not fit is lost.
-    /// Never waits.
+    /// Receives one datagram, and returns how many bytes of it are in `buffer`. What does not fit
+    /// is lost. Never waits.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` when none is there, `ConnectionRefused` as with [`try_send`](UdpSocket::try_send).
+    /// `WouldBlock` if there is none; `ConnectionRefused` as for [`try_send`](UdpSocket::try_send).
     pub fn try_receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.socket().recv(buffer)
     }
 
-    /// Receives one datagram and says whose it is; otherwise as [`try_receive`](UdpSocket::try_receive).
+    /// Receives one datagram and returns its sender too; otherwise like
+    /// [`try_receive`](UdpSocket::try_receive).
     pub fn try_receive_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.socket().recv_from(buffer)
     }
 
-    /// Prepares to wait for a datagram. Costs nothing yet: the timeout starts to run with the first
-    /// [`Wait::ready`], and covers all that follow.
+    /// Prepares to wait for a datagram. Costs nothing yet: the timeout starts with the first
+    /// [`Wait::ready`] and covers all that follow.
     pub fn wait(&self) -> Wait<'_> {
         Wait {
             socket: self,
@@ -125,43 +129,43 @@ impl UdpSocket {
         self.wait().ready().await
     }
 
-    /// Waits until sending is worth a try, for as long as that takes.
+    /// Waits until sending is worth a try, without a timeout.
     pub async fn writable(&self) -> io::Result<()> {
         self.shared.socket.writable().await
     }
 
-    /// The address this socket is bound to, with the port that the system chose.
+    /// Returns the address that this socket is bound to, with the port that the system chose.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket().local_addr()
     }
 
-    /// The address of the peer. Fails with `NotConnected` where none was chosen.
+    /// Returns the address of the peer. Fails with `NotConnected` if none was set.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.socket().peer_addr()
     }
 
-    /// How long a receive may wait; `None` is for ever, as it is at first.
+    /// Returns how long a receive may wait. `None`, the default, means forever.
     pub fn timeout(&self) -> Option<Duration> {
         *self.lock_timeout()
     }
 
-    /// Sets how long a receive may wait, through any handle. Waits that have begun keep their own end.
-    /// A zero timeout makes a receive a single try.
+    /// Sets how long a receive may wait, through any handle. Waits that have begun keep their
+    /// deadline. With a timeout of zero, a receive is a single try.
     pub fn set_timeout(&self, timeout: Option<Duration>) {
         *self.lock_timeout() = timeout;
     }
 
-    /// How many routers a datagram may pass.
+    /// Returns how many hops a datagram may take.
     pub fn ttl(&self) -> io::Result<u32> {
         self.socket().ttl()
     }
 
-    /// Sets how many routers a datagram may pass: 1 to 255.
+    /// Sets how many hops a datagram may take: 1 to 255.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         self.socket().set_ttl(ttl)
     }
 
-    /// Whether datagrams may be sent to a broadcast address. They may not at first.
+    /// Returns whether datagrams may be sent to a broadcast address. By default they may not.
     pub fn broadcast(&self) -> io::Result<bool> {
         self.socket().broadcast()
     }
@@ -178,7 +182,7 @@ impl UdpSocket {
             .expect("nothing panics while it holds the timeout")
     }
 
-    /// The socket, whose sending and receiving need no exclusive access.
+    /// Returns the socket, whose sending and receiving need no exclusive access.
     fn socket(&self) -> &net::UdpSocket {
         self.shared.socket.get_ref()
     }
@@ -190,23 +194,23 @@ impl fmt::Debug for UdpSocket {
     }
 }
 
-/// One receive's waiting: however often it is woken for nothing, because another receiver was quicker,
+/// The waiting of one receive. However often it wakes in vain because another receiver was faster,
 /// it ends when the socket's timeout is over.
 #[derive(Debug)]
 #[must_use = "a wait does nothing until `ready` is awaited"]
 pub struct Wait<'a> {
     socket: &'a UdpSocket,
-    /// Unset until the first wait, so that a receive which succeeds at once reads no clock.
+    /// Unset until the first wait, so that a receive that succeeds at once reads no clock.
     deadline: Option<Deadline>,
 }
 
 impl Wait<'_> {
-    /// Waits until a receive is worth another try. To be called when a try said `WouldBlock`. Being
-    /// ready is no promise: the next try may still answer `WouldBlock`.
+    /// Waits until a receive is worth another try. Call it after a try returned `WouldBlock`; the
+    /// next one may still do so.
     ///
     /// # Errors
     ///
-    /// `TimedOut` when the socket's timeout is over; nothing is lost by that.
+    /// `TimedOut` when the socket's timeout is over; nothing is lost.
     pub async fn ready(&mut self) -> io::Result<()> {
         let deadline = *self
             .deadline
@@ -224,13 +228,13 @@ fn bind(addr: SocketAddr) -> io::Result<Async<net::UdpSocket>> {
     Async::new_nonblocking(socket.into())
 }
 
-/// Gives the failures of a send that have no kind of their own one by which a caller can decide.
+/// Gives failures of a send without a kind of their own one that a caller can act on.
 fn refused(datagram: &[u8], error: io::Error) -> io::Error {
     #[cfg(unix)]
     match error.raw_os_error() {
         Some(libc::EMSGSIZE) => {
             let what = format!(
-                "a datagram of {} bytes is larger than the network takes",
+                "a datagram of {} bytes is larger than the network accepts",
                 datagram.len()
             );
             return io::Error::new(ErrorKind::InvalidInput, what);

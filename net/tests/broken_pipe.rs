@@ -1,5 +1,6 @@
-//! A peer that is gone ends a write, not the process. It gives SIGPIPE back its deadly default, as a
-//! program has it that is not Rust and embeds the machine, and so is the only test of its binary.
+//! A peer that is gone fails a write rather than ending the process. The test restores the default
+//! action of SIGPIPE, as in a program that is not written in Rust and embeds the machine, so it is
+//! the only one of its binary.
 #![cfg(unix)]
 
 use lunatic_net::tcp::{TcpListener, TcpStream};
@@ -8,18 +9,23 @@ use std::net::Shutdown;
 
 #[test]
 fn writing_to_a_closed_stream_raises_no_signal() {
-    // SAFETY: the default action is no handler, so nothing can run in the wrong place.
+    // SAFETY: the default action is not a handler, so nothing runs at the wrong time.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     smol::block_on(async {
-        let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
-        let address = listener.local_addr().expect("an address");
+        let listener =
+            TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("the system chooses a free port");
+        let address = listener
+            .local_addr()
+            .expect("a bound socket has an address");
         let stream = TcpStream::connect(address, None)
             .await
-            .expect("somebody listens");
-        stream.shutdown(Shutdown::Write).expect("a connection");
+            .expect("the listener exists");
+        stream
+            .shutdown(Shutdown::Write)
+            .expect("the stream is connected");
         let error = stream
             .try_write_vectored(&[IoSlice::new(b"x")])
-            .expect_err("it is closed");
+            .expect_err("the writing direction is closed");
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
     });
 }

@@ -1,5 +1,5 @@
-//! Descriptors come back, whatever happens to a connection. It counts those of the whole process, and
-//! so is the only test of its binary.
+//! Descriptors are closed, whatever happens to a connection. The test counts those of the whole
+//! process, so it is the only one of its binary.
 #![cfg(target_os = "linux")]
 
 use lunatic_net::tcp::{Operation, TcpListener, TcpStream};
@@ -9,26 +9,26 @@ use std::time::Duration;
 
 fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd")
-        .expect("Linux lists them")
+        .expect("Linux lists open descriptors")
         .count()
 }
 
-/// Connections in order, in which both ends only come and go.
+/// Opens and closes a connection in order.
 async fn come_and_go(listener: &TcpListener, address: SocketAddr) {
     let client = TcpStream::connect(address, None)
         .await
-        .expect("somebody listens");
-    let (server, _) = listener.accept().await.expect("somebody connected");
+        .expect("the listener exists");
+    let (server, _) = listener.accept().await.expect("a client has connected");
     drop((client.clone(), client, server.clone(), server));
 }
 
 /// T113: the peer resets the connection.
 async fn reset(listener: &TcpListener, address: SocketAddr) {
-    let raw = std::net::TcpStream::connect(address).expect("somebody listens");
-    let (server, _) = listener.accept().await.expect("somebody connected");
+    let raw = std::net::TcpStream::connect(address).expect("the listener exists");
+    let (server, _) = listener.accept().await.expect("a client has connected");
     socket2::SockRef::from(&raw)
         .set_linger(Some(Duration::ZERO))
-        .expect("an option");
+        .expect("the system supports the option");
     drop(raw);
     server
         .readable()
@@ -37,7 +37,8 @@ async fn reset(listener: &TcpListener, address: SocketAddr) {
     assert!(server.try_read(&mut [0]).is_err());
 }
 
-/// Waits that are over or dropped: a read that times out, an accept and a connect that nobody finishes.
+/// Waits that time out or are dropped: a read that times out, an accept and a connect that are
+/// abandoned.
 async fn give_up(listener: &TcpListener, address: SocketAddr) {
     assert!(
         poll_once(listener.accept()).await.is_none(),
@@ -46,21 +47,24 @@ async fn give_up(listener: &TcpListener, address: SocketAddr) {
     drop(poll_once(TcpStream::connect(address, None)).await);
     let client = TcpStream::connect(address, None)
         .await
-        .expect("somebody listens");
+        .expect("the listener exists");
     client.set_timeout(Operation::Read, Some(Duration::ZERO));
     assert!(client.readable().await.is_err());
     let mut wait = client.wait(Operation::Read);
     assert!(poll_once(wait.ready()).await.is_some());
-    let own = client.local_addr().expect("an address");
-    // The connect that was given up may have come through.
-    while listener.accept().await.expect("somebody connected").1 != own {}
+    let own = client.local_addr().expect("a bound socket has an address");
+    // The connect that was dropped may have succeeded.
+    while listener.accept().await.expect("a client has connected").1 != own {}
 }
 
 #[test]
 fn no_descriptor_is_left_behind() {
     smol::block_on(async {
-        let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
-        let address = listener.local_addr().expect("an address");
+        let listener =
+            TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("the system chooses a free port");
+        let address = listener
+            .local_addr()
+            .expect("a bound socket has an address");
         // The reactor opens its own on first use.
         come_and_go(&listener, address).await;
         let before = open_descriptors();

@@ -1,5 +1,5 @@
-//! T114: accepting when the process is out of descriptors. It uses up those of the whole process, and
-//! so is the only test of its binary.
+//! T114: accepting when the process is out of descriptors. The test uses up those of the whole
+//! process, so it is the only one of its binary.
 #![cfg(target_os = "linux")]
 
 use lunatic_net::tcp::TcpListener;
@@ -13,12 +13,15 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 /// As documented at `TcpListener::accept`.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 #[test]
 fn an_accept_without_descriptors_pauses_reports_and_loses_nothing() {
-    let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
-    let address = listener.local_addr().expect("an address");
+    let listener =
+        TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("the system chooses a free port");
+    let address = listener
+        .local_addr()
+        .expect("a bound socket has an address");
     let limit = Rlimit {
         current: Some(64),
         ..getrlimit(Resource::Nofile)
@@ -26,7 +29,7 @@ fn an_accept_without_descriptors_pauses_reports_and_loses_nothing() {
     setrlimit(Resource::Nofile, limit).expect("a limit may be lowered");
 
     smol::block_on(async {
-        let client = TcpStream::connect(address).expect("somebody listens");
+        let client = TcpStream::connect(address).expect("the listener exists");
         let hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
 
         let begun = Instant::now();
@@ -40,18 +43,21 @@ fn an_accept_without_descriptors_pauses_reports_and_loses_nothing() {
         .expect_err("no descriptor is left");
         assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
         assert!(polls < 10, "polled {polls} times: it spins");
-        assert!(begun.elapsed() >= PAUSE, "it did not pause");
+        assert!(begun.elapsed() >= RETRY_DELAY, "it did not pause");
 
         drop(hoard);
         let (server, peer) = listener.accept().await.expect("the connection has waited");
-        assert_eq!(peer, client.local_addr().expect("an address"));
+        assert_eq!(
+            peer,
+            client.local_addr().expect("a bound socket has an address")
+        );
 
-        // Linux fails before it looks whether anybody is there. Only an accept that wrongly fails can
-        // win this race.
+        // Linux fails before it checks for a connection. Only an accept that wrongly fails can win
+        // this race.
         let hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
         let accept = async { Some(listener.accept().await) };
         let quiet = async {
-            Timer::after(PAUSE * 2).await;
+            Timer::after(RETRY_DELAY * 2).await;
             None
         };
         let accepted = or(accept, quiet).await;

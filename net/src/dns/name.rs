@@ -1,13 +1,13 @@
-//! What a caller asks for: `host:port`, taken apart and checked. It looks nothing up.
+//! Parses and checks the name that a caller asks for: `host:port`. It looks nothing up.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
-/// The longest host name there is, with a final dot.
-const LONGEST_HOST: usize = 254;
+/// The greatest length of a host name, with a final dot.
+const MAX_HOST_LENGTH: usize = 254;
 
-/// The longest part of a host name between two dots.
-const LONGEST_LABEL: usize = 63;
+/// The greatest length of a part of a host name between two dots.
+const MAX_LABEL_LENGTH: usize = 63;
 
 /// A well-formed name.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,15 +19,15 @@ pub(super) enum Name<'a> {
 }
 
 impl Name<'_> {
-    /// Takes `text` apart, or says what is wrong with it.
+    /// Parses `text`, or says what is wrong with it.
     pub(super) fn parse(text: &str) -> io::Result<Name<'_>> {
         if let Ok(address) = text.parse() {
             return Ok(Name::Address(address));
         }
-        // Before any message repeats it.
-        if text.len() > LONGEST_HOST + ":65535".len() {
+        // Checked before any message repeats the text.
+        if text.len() > MAX_HOST_LENGTH + ":65535".len() {
             return Err(invalid(format!(
-                "a host name of {} bytes: the longest have {LONGEST_HOST}",
+                "the host name has {} bytes; at most {MAX_HOST_LENGTH} are allowed",
                 text.len()
             )));
         }
@@ -39,13 +39,13 @@ impl Name<'_> {
         };
         if host.contains(['[', ']']) || host.matches(':').count() > 1 {
             return Err(invalid(format!(
-                "{text:?} is no IPv6 address with a port, as in \"[::1]:80\""
+                "{text:?} is not an IPv6 address with a port, as in \"[::1]:80\""
             )));
         }
-        if let Some(wrong) = flaw_of_host(host) {
-            return Err(invalid(format!("{text:?} names no host: {wrong}")));
+        if let Some(wrong) = host_error(host) {
+            return Err(invalid(format!("{text:?} does not name a host: {wrong}")));
         }
-        // `parse` alone would take a sign.
+        // `parse` alone would accept a sign.
         let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
         match port.parse() {
             Ok(port) if digits => Ok(Name::Host(host, port)),
@@ -56,11 +56,11 @@ impl Name<'_> {
     }
 }
 
-/// What keeps `host` from being a host name, if anything does.
-fn flaw_of_host(host: &str) -> Option<String> {
-    if host.len() > LONGEST_HOST {
+/// Returns what is wrong with a host name, if anything is.
+fn host_error(host: &str) -> Option<String> {
+    if host.len() > MAX_HOST_LENGTH {
         return Some(format!(
-            "it has {} bytes, the longest have {LONGEST_HOST}",
+            "it has {} bytes; at most {MAX_HOST_LENGTH} are allowed",
             host.len()
         ));
     }
@@ -75,14 +75,16 @@ fn flaw_of_host(host: &str) -> Option<String> {
         if label.is_empty() {
             return Some("a part of it is empty".to_owned());
         }
-        if label.len() > LONGEST_LABEL {
-            return Some(format!("a part of it is longer than {LONGEST_LABEL} bytes"));
+        if label.len() > MAX_LABEL_LENGTH {
+            return Some(format!(
+                "a part of it is longer than {MAX_LABEL_LENGTH} bytes"
+            ));
         }
     }
     None
 }
 
-/// The underscore is in no host name by the standard, and in many in use.
+/// The standard does not allow underscores, but many names in use have them.
 fn may_be_in_host(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }
@@ -96,11 +98,14 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Name<'_>) {
-        assert_eq!(Name::parse(text).expect("a well-formed name"), expected);
+        assert_eq!(
+            Name::parse(text).expect("the name is well-formed"),
+            expected
+        );
     }
 
     #[test]
-    fn an_address_is_taken_as_it_stands() {
+    fn an_address_is_its_own_answer() {
         for text in [
             "127.0.0.1:80",
             "0.0.0.0:0",
@@ -108,12 +113,15 @@ mod tests {
             "[::ffff:10.0.0.1]:1",
             "[fe80::1%3]:7",
         ] {
-            check(text, Name::Address(text.parse().expect("an address")));
+            check(
+                text,
+                Name::Address(text.parse().expect("the text is an address")),
+            );
         }
     }
 
     #[test]
-    fn a_host_is_told_from_its_port() {
+    fn a_host_is_separated_from_its_port() {
         check("localhost:80", Name::Host("localhost", 80));
         check("a.b-c.example.:0", Name::Host("a.b-c.example.", 0));
         check(
@@ -124,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_name_is_told_what_is_wrong() {
+    fn an_error_says_what_is_wrong_with_a_name() {
         let long_label = format!("{}.example:80", "a".repeat(64));
         let long_host = format!("{}a:80", "abcdefg.".repeat(32));
         let endless = "a".repeat(1 << 20);
@@ -143,12 +151,12 @@ mod tests {
             ("http://a:80", "':' cannot be part of it"),
             ("user@a:80", "'@' cannot be part of it"),
             ("müller.example:80", "punycode"),
-            ("::1:80", "no IPv6 address"),
-            ("[::1]", "no IPv6 address"),
-            ("[::g]:80", "no IPv6 address"),
+            ("::1:80", "not an IPv6 address"),
+            ("[::1]", "not an IPv6 address"),
+            ("[::g]:80", "not an IPv6 address"),
             (&long_label, "longer than 63 bytes"),
             (&long_host, "it has 257 bytes"),
-            (&endless, "a host name of 1048576 bytes"),
+            (&endless, "the host name has 1048576 bytes"),
         ];
         for (text, expected) in rows {
             let error = Name::parse(text).expect_err(text);
@@ -158,7 +166,7 @@ mod tests {
                 message.contains(expected),
                 "{message:?} does not say {expected:?}"
             );
-            assert!(message.len() < 1000, "a message as long as its input");
+            assert!(message.len() < 1000, "the message is as long as its input");
         }
     }
 }

@@ -1,40 +1,40 @@
 //! A socket that accepts connections.
 
-use super::{TcpStream, socket_for};
-use crate::failed;
+use super::stream::{TcpStream, socket_for};
+use crate::error::failed;
 use async_io::{Async, Timer};
 use std::io::{self, ErrorKind};
 use std::net::{self, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Connections the kernel keeps for us between two accepts; it may cap the number further.
+/// How many connections the kernel queues between two accepts. It may lower the number.
 const BACKLOG: i32 = 4096;
 
-/// How long an accept that failed for want of descriptors or memory waits for some to come back.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long an accept that failed for lack of descriptors or memory waits before it tries again.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// A TCP socket that listens.
+/// A listening TCP socket.
 ///
-/// A clone is another handle to the same socket; any number of tasks may accept through any number
-/// of handles; a connection wakes all and goes to one. The port is free as soon as the last handle
-/// is dropped. A task that waits in [`accept`](TcpListener::accept) borrows its handle, so nothing
-/// else keeps the port.
+/// A clone is another handle to the same socket. Any number of tasks may accept through any number
+/// of handles: a connection wakes all of them and goes to one. The port is free as soon as the last
+/// handle is dropped; a task that waits in [`accept`](TcpListener::accept) only borrows its handle.
 #[derive(Clone, Debug)]
 pub struct TcpListener {
     socket: Arc<Async<net::TcpListener>>,
 }
 
 impl TcpListener {
-    /// Listens on `addr`; port 0 lets the system choose one. Never waits.
+    /// Listens on `addr`; with port 0 the system chooses one. Never waits.
     ///
     /// On Unix the port may be bound again while connections of an earlier listener linger
-    /// (`SO_REUSEADDR`), but not while that listener lives. `[::]` also takes IPv4 connections where
-    /// that is the system's default, as with the standard library.
+    /// (`SO_REUSEADDR`), but not while that listener exists. `[::]` also accepts IPv4 connections
+    /// if that is the system's default, as with the standard library.
     ///
     /// # Errors
     ///
-    /// The system's, naming the address: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied` and others.
+    /// Those of the system, naming the address: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`
+    /// and others.
     ///
     /// ```
     /// use lunatic_net::tcp::TcpListener;
@@ -47,23 +47,23 @@ impl TcpListener {
         listen(addr).map_err(|error| failed("listen on", addr, error))
     }
 
-    /// The address this socket is bound to, with the port that the system chose.
+    /// Returns the address that this socket is bound to, with the port that the system chose.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.get_ref().local_addr()
     }
 
-    /// Waits for a connection, and answers with it and the address of its peer.
+    /// Waits for a connection, and returns it with the address of its peer.
     ///
-    /// Dropping the future loses no connection. A connection that its peer gave up in the meantime is
-    /// passed over.
+    /// Dropping the future loses no connection. A connection that its peer closed in the meantime
+    /// is skipped.
     ///
     /// # Errors
     ///
-    /// When a connection is waiting and the process or the system has no descriptor or memory left for
-    /// it, the error comes after 100 ms and a second try, so that a loop around `accept` does not spin.
-    /// The connection stays in the queue for the next call.
+    /// If a connection is waiting and the process or the system has no descriptor or memory left
+    /// for it, the error is returned after 100 ms and a second try, so that a loop around `accept`
+    /// does not spin. The connection stays in the queue for the next call.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let mut has_paused = false;
+        let mut has_retried = false;
         loop {
             let error = match self.try_accept() {
                 Ok(accepted) => return Ok(accepted),
@@ -72,22 +72,23 @@ impl TcpListener {
             match error.kind() {
                 ErrorKind::WouldBlock => self.socket.readable().await?,
                 kind if concerns_one_connection(kind) => {}
-                _ if has_paused => return Err(error),
+                _ if has_retried => return Err(error),
                 _ => {
-                    // Linux looks for a descriptor before it looks into the queue, so the failure
-                    // alone does not tell that anybody wants to connect.
+                    // Linux allocates a descriptor before it checks the queue, so the failure does
+                    // not mean that a connection is waiting.
                     self.socket.readable().await?;
-                    Timer::after(PAUSE).await;
-                    has_paused = true;
+                    Timer::after(RETRY_DELAY).await;
+                    has_retried = true;
                 }
             }
         }
     }
 
-    /// From the kernel's queue to a stream without an await between, where a connection could be lost.
+    /// Turns a connection of the kernel's queue into a stream, without an await at which it could
+    /// be lost.
     fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (socket, peer) = self.socket.get_ref().accept()?;
-        // Linux and the BSDs hand the listener's choice on.
+        // On Linux and the BSDs, connections inherit the option from the listener.
         #[cfg(not(unix))]
         socket.set_nodelay(true)?;
         Ok((TcpStream::from_connected(socket)?, peer))
@@ -96,7 +97,7 @@ impl TcpListener {
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket_for(addr)?;
-    // Elsewhere the option would let two listeners share a port.
+    // On other systems the option would let two listeners share a port.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
@@ -108,8 +109,8 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-/// Whether an error of `accept` is the end of the connection it was about to return, and of no
-/// interest to the next. Rarer ones of this sort, without a kind of their own, end in the second try.
+/// Returns whether an error of `accept` concerns only the connection that it was about to return.
+/// Rarer errors of this sort, which have no kind of their own, are covered by the second try.
 fn concerns_one_connection(kind: ErrorKind) -> bool {
     matches!(
         kind,

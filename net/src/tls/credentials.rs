@@ -1,4 +1,4 @@
-//! Who one is, and whom one believes: certificates and keys, out of PEM texts.
+//! The identity of a server and the trust of a client: certificates and keys, read from PEM.
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
@@ -9,8 +9,9 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, LazyLock};
 
-/// The largest PEM text that is read, in bytes. A chain of certificates that peers accept is much smaller.
-pub const LARGEST_PEM: usize = 256 * 1024;
+/// The largest PEM text that is read, in bytes. Certificate chains that peers accept are much
+/// smaller.
+pub const MAX_PEM_SIZE: usize = 256 * 1024;
 
 /// The certificates of a server, and its key.
 #[derive(Clone)]
@@ -19,14 +20,15 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads a server's certificates, its own first and then those by which it was issued, and its key in
-    /// PKCS #8, PKCS #1 or SEC 1. Of several keys the first counts; what else stands in the texts does not.
+    /// Reads a server's certificate chain, its own certificate first, and its key in PKCS #8, PKCS
+    /// #1 or SEC 1. If there are several keys, the first one is used; anything else in the texts is
+    /// ignored.
     ///
-    /// Checks that the key is the certificate's, which takes up to a millisecond.
+    /// Checks that the key belongs to the certificate, which takes up to a millisecond.
     ///
     /// # Errors
     ///
-    /// `InvalidInput`, saying what is missing, malformed, too large or does not belong together.
+    /// `InvalidInput`, saying what is missing, malformed or too large, or does not belong together.
     ///
     /// ```
     /// use lunatic_net::tls::Identity;
@@ -35,7 +37,7 @@ impl Identity {
     /// Identity::from_pem(made.cert.pem().as_bytes(), made.signing_key.serialize_pem().as_bytes())?;
     ///
     /// let error = Identity::from_pem(b"nothing", b"neither").expect_err("no certificate");
-    /// assert_eq!(error.to_string(), "no certificate stands in the PEM text");
+    /// assert_eq!(error.to_string(), "the PEM text contains no certificate");
     /// # std::io::Result::Ok(())
     /// ```
     pub fn from_pem(certificates: &[u8], key: &[u8]) -> io::Result<Identity> {
@@ -46,7 +48,7 @@ impl Identity {
         let builder = ServerConfig::builder_with_provider(provider());
         let builder = builder
             .with_safe_default_protocol_versions()
-            .expect("the provider knows the versions");
+            .expect("the provider supports the default versions");
         let config = builder
             .with_no_client_auth()
             .with_single_cert(certificates, key);
@@ -61,28 +63,29 @@ impl Identity {
 }
 
 impl fmt::Debug for Identity {
-    /// Says nothing: there is a key in it.
+    /// Shows nothing, since it contains a key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").finish_non_exhaustive()
     }
 }
 
-/// By whom a server's certificate must be issued.
+/// The authorities that may issue a server's certificate.
 #[derive(Clone)]
 pub struct Trust {
     pub(super) config: Arc<ClientConfig>,
 }
 
 impl Trust {
-    /// Trusts whom the web trusts: Mozilla's list of authorities, as of this library's version.
+    /// Trusts the authorities that the web trusts: Mozilla's list, as of the version of
+    /// `webpki-roots`.
     pub fn web() -> Trust {
         static WEB: LazyLock<Trust> =
             LazyLock::new(|| Trust::new(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()));
         WEB.clone()
     }
 
-    /// Trusts the authorities whose certificates stand in PEM texts, and nobody else. Each text has at least
-    /// one. A server's own certificate may stand for its authority.
+    /// Trusts only the authorities whose certificates are in some PEM texts. Each text must contain
+    /// at least one. A server's own certificate may serve as its authority.
     ///
     /// # Errors
     ///
@@ -93,7 +96,9 @@ impl Trust {
             for certificate in read_certificates(text)? {
                 let added = roots.add(certificate);
                 added.map_err(|error| {
-                    invalid(format!("the certificate names no authority: {error}"))
+                    invalid(format!(
+                        "the certificate cannot be used as an authority: {error}"
+                    ))
                 })?;
             }
         }
@@ -104,9 +109,9 @@ impl Trust {
         let builder = ClientConfig::builder_with_provider(provider());
         let builder = builder
             .with_safe_default_protocol_versions()
-            .expect("the provider knows the versions");
+            .expect("the provider supports the default versions");
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        // The list of the web's authorities is shared by callers who must not learn of each other.
+        // The web's authorities are shared by callers that must not learn about each other.
         config.resumption = rustls::client::Resumption::disabled();
         Trust {
             config: Arc::new(config),
@@ -120,7 +125,8 @@ impl fmt::Debug for Trust {
     }
 }
 
-/// Named rather than taken from the process, where another library could have chosen another.
+/// Returns the provider, which is not taken from the process, since another library might have set
+/// a different one.
 fn provider() -> Arc<CryptoProvider> {
     static RING: LazyLock<Arc<CryptoProvider>> =
         LazyLock::new(|| Arc::new(ring::default_provider()));
@@ -138,9 +144,9 @@ fn read_certificates(text: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
 }
 
 fn check_size(text: &[u8]) -> io::Result<()> {
-    if text.len() > LARGEST_PEM {
+    if text.len() > MAX_PEM_SIZE {
         return Err(invalid(format!(
-            "a PEM text of {} bytes; at most {LARGEST_PEM} are read",
+            "the PEM text has {} bytes; at most {MAX_PEM_SIZE} are read",
             text.len()
         )));
     }
@@ -149,7 +155,7 @@ fn check_size(text: &[u8]) -> io::Result<()> {
 
 fn malformed(what: &str, error: &pem::Error) -> io::Error {
     invalid(match error {
-        pem::Error::NoItemsFound => format!("no {what} stands in the PEM text"),
+        pem::Error::NoItemsFound => format!("the PEM text contains no {what}"),
         error => format!("the PEM text of a {what} is malformed: {error}"),
     })
 }

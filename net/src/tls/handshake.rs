@@ -1,32 +1,32 @@
-//! How a connection begins.
+//! The handshake that begins a connection.
 
-use super::stream::{TlsStream, Wire, send};
+use super::wire::{Wire, send};
 use crate::deadline::Deadline;
 use crate::tcp::TcpStream;
 use rustls::Connection;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-/// How many bytes a connection holds that were written and are not with the kernel yet, about.
-const BUFFERED: usize = 32 * 1024;
+/// Roughly how many bytes that the kernel has not accepted yet a connection may hold.
+const SEND_BUFFER_LIMIT: usize = 32 * 1024;
 
-/// Goes through the handshake. The peer has `patience` for each of its flights, of which there are two or three: a
-/// time for all of them would also count those in which nobody polls the future, and then fail peers that answered
-/// long ago.
+/// Performs the handshake. The peer has `flight_timeout` for each of its flights, of which there
+/// are two or three. A time for all of them would also count the time in which nobody polls the
+/// future, and fail peers that answered long ago.
 ///
 /// # Errors
 ///
-/// `InvalidData` where what the peer sends or shows is not acceptable, which it is told; `UnexpectedEof` where it
-/// leaves; `TimedOut`.
+/// `InvalidData` if what the peer sends or presents is not acceptable, which the peer is told;
+/// `UnexpectedEof` if it leaves; `TimedOut`.
 pub(super) async fn shake_hands(
-    socket: TcpStream,
+    socket: &TcpStream,
     mut connection: Connection,
-    patience: Option<Duration>,
-) -> io::Result<TlsStream> {
-    connection.set_buffer_limit(Some(BUFFERED));
-    let mut deadline = Deadline::after(patience);
+    flight_timeout: Option<Duration>,
+) -> io::Result<Connection> {
+    connection.set_buffer_limit(Some(SEND_BUFFER_LIMIT));
+    let mut deadline = Deadline::after(flight_timeout);
     loop {
-        while let Err(error) = send(&mut connection, &socket) {
+        while let Err(error) = send(&mut connection, socket) {
             if error.kind() != ErrorKind::WouldBlock {
                 return Err(error);
             }
@@ -35,10 +35,10 @@ pub(super) async fn shake_hands(
                 .await?;
         }
         if !connection.is_handshaking() {
-            return Ok(TlsStream::new(socket, connection));
+            return Ok(connection);
         }
         loop {
-            match connection.read_tls(&mut Wire(&socket)) {
+            match connection.read_tls(&mut Wire(socket)) {
                 Ok(0) => {
                     let left = "the peer left in the middle of the TLS handshake";
                     return Err(io::Error::new(ErrorKind::UnexpectedEof, left));
@@ -59,13 +59,13 @@ pub(super) async fn shake_hands(
         })
         .await;
         if let Err(error) = processed {
-            // The peer is told why, if that is possible at once.
-            let _ = send(&mut connection, &socket);
+            // The peer is told why, if that is possible without waiting.
+            let _ = send(&mut connection, socket);
             return Err(io::Error::new(ErrorKind::InvalidData, error));
         }
         if connection.wants_write() {
-            // It has said all that it had to, and is answered.
-            deadline = Deadline::after(patience);
+            // The peer's flight is complete and gets an answer.
+            deadline = Deadline::after(flight_timeout);
         }
     }
 }

@@ -1,7 +1,8 @@
-//! A socket that accepts connections and goes through their handshakes.
+//! A socket that accepts connections and performs their handshakes.
 
+use super::credentials::Identity;
 use super::handshake::shake_hands;
-use super::{Identity, TlsStream};
+use super::stream::TlsStream;
 use crate::tcp::{TcpListener, TcpStream};
 use async_channel::{Receiver, Sender};
 use async_executor::Executor;
@@ -14,36 +15,38 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How much a listener does for those who have not proven to be worth it.
+/// Bounds for what a listener does for clients that have not completed a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Handshakes {
-    /// How many go on at once, together with those that are over and wait to be accepted. Further connections stay
-    /// in the kernel's queue.
-    pub at_once: usize,
+pub struct HandshakeLimits {
+    /// How many handshakes are in progress at once, including completed ones that wait to be
+    /// accepted. Further connections stay in the kernel's queue.
+    pub concurrent: usize,
     /// How long a client may take for each of its flights, of which a handshake has two or three.
-    pub patience: Duration,
+    pub flight_timeout: Duration,
 }
 
-impl Default for Handshakes {
+impl Default for HandshakeLimits {
     /// 64 at once, 10 seconds for each flight.
-    fn default() -> Handshakes {
-        Handshakes {
-            at_once: 64,
-            patience: Duration::from_secs(10),
+    fn default() -> HandshakeLimits {
+        HandshakeLimits {
+            concurrent: 64,
+            flight_timeout: Duration::from_secs(10),
         }
     }
 }
 
-/// A TCP socket that listens, and speaks TLS.
+/// A listening TCP socket that speaks TLS.
 ///
-/// Handshakes go on side by side, and only those that succeeded are accepted: a client that stalls, talks nonsense
-/// or leaves holds up nobody and is told to nobody. They go on while somebody waits in
-/// [`accept`](TlsListener::accept), through any handle, and stand still otherwise.
+/// Handshakes proceed concurrently, and only connections whose handshake succeeded are accepted: a
+/// client that stalls, sends nonsense or leaves holds up nobody and is not reported. Handshakes
+/// proceed while any task waits in [`accept`](TlsListener::accept), through any handle, and stand
+/// still otherwise.
 ///
-/// `P` is what each connection carries from the moment it is taken off the kernel's queue: a place in a quota, say.
+/// `P` is what each connection holds from the moment it is taken off the kernel's queue, for
+/// example a permit of a quota.
 ///
-/// A clone is another handle to the same socket. The port is free, and connections whose handshake is not over are
-/// closed, in the instant in which the last is dropped.
+/// A clone is another handle to the same socket. As soon as the last handle is dropped, the port is
+/// free and connections whose handshake is not complete are closed.
 pub struct TlsListener<P = ()> {
     shared: Arc<Shared<P>>,
 }
@@ -51,39 +54,39 @@ pub struct TlsListener<P = ()> {
 struct Shared<P> {
     socket: TcpListener,
     identity: Identity,
-    limits: Handshakes,
-    /// Runs the handshakes, in whoever accepts.
+    limits: HandshakeLimits,
+    /// Runs the handshakes, on whichever task accepts.
     handshakes: Executor<'static>,
-    /// Taken from before a connection is accepted until it is handed out.
-    places: Arc<Semaphore>,
-    finish: Sender<Accepted<P>>,
-    finished: Receiver<Accepted<P>>,
+    /// A permit is held from before a connection is accepted until it is returned to the caller.
+    permits: Arc<Semaphore>,
+    sender: Sender<Accepted<P>>,
+    receiver: Receiver<Accepted<P>>,
 }
 
 /// A connection whose handshake succeeded.
 struct Accepted<P> {
     stream: TlsStream,
     peer: SocketAddr,
-    carried: P,
-    _place: SemaphoreGuardArc,
+    guard: P,
+    _permit: SemaphoreGuardArc,
 }
 
 impl<P: Send + 'static> TlsListener<P> {
-    /// Listens on `addr`; port 0 lets the system choose one. Never waits.
+    /// Listens on `addr`; with port 0 the system chooses one. Never waits.
     ///
     /// # Errors
     ///
-    /// As [`TcpListener::bind`].
+    /// As for [`TcpListener::bind`].
     ///
     /// ```
     /// use lunatic_net::dns::Resolver;
-    /// use lunatic_net::tls::{Handshakes, Identity, TlsListener, TlsStream, Trust};
+    /// use lunatic_net::tls::{HandshakeLimits, Identity, TlsListener, TlsStream, Trust};
     /// use std::io::IoSlice;
     ///
     /// let made = rcgen::generate_simple_self_signed(["127.0.0.1".into()]).expect("a certificate");
     /// let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     /// let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes())?;
-    /// let listener = TlsListener::bind(([127, 0, 0, 1], 0).into(), identity, Handshakes::default())?;
+    /// let listener = TlsListener::bind(([127, 0, 0, 1], 0).into(), identity, HandshakeLimits::default())?;
     ///
     /// let port = listener.local_addr()?.port();
     /// let trust = Trust::only([certificate.as_bytes()])?;
@@ -104,11 +107,11 @@ impl<P: Send + 'static> TlsListener<P> {
     pub fn bind(
         addr: SocketAddr,
         identity: Identity,
-        limits: Handshakes,
+        limits: HandshakeLimits,
     ) -> io::Result<TlsListener<P>> {
         let socket = TcpListener::bind(addr)?;
-        let places = Arc::new(Semaphore::new(limits.at_once));
-        let (finish, finished) = async_channel::unbounded();
+        let permits = Arc::new(Semaphore::new(limits.concurrent));
+        let (sender, receiver) = async_channel::unbounded();
         let handshakes = Executor::new();
         Ok(TlsListener {
             shared: Arc::new(Shared {
@@ -116,71 +119,75 @@ impl<P: Send + 'static> TlsListener<P> {
                 identity,
                 limits,
                 handshakes,
-                places,
-                finish,
-                finished,
+                permits,
+                sender,
+                receiver,
             }),
         })
     }
 
-    /// The address this socket is bound to, with the port that the system chose.
+    /// Returns the address that this socket is bound to, with the port that the system chose.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.shared.socket.local_addr()
     }
 
-    /// Waits for a connection whose handshake succeeds, and answers with it, the address of its peer, and what it
-    /// carries. A connection is taken off the kernel's queue only when `admit` has come up with what that is.
+    /// Waits for a connection whose handshake succeeds, and returns it with the address of its peer
+    /// and what it holds. A connection is taken off the kernel's queue only after `admit` has
+    /// returned what it will hold.
     ///
     /// Dropping the future loses no connection.
     ///
     /// # Errors
     ///
-    /// As [`TcpListener::accept`]. What is wrong with one connection is no error here.
+    /// As for [`TcpListener::accept`]. A failed handshake is not an error here.
     pub async fn accept<A: Future<Output = P>>(
         &self,
         admit: impl Fn() -> A,
     ) -> io::Result<(TlsStream, SocketAddr, P)> {
         let shared = &self.shared;
-        let is_accepted = async {
+        let accepted = async {
             let accepted = shared
-                .finished
+                .receiver
                 .recv()
                 .await
-                .expect("the listener keeps the other end");
-            Ok((accepted.stream, accepted.peer, accepted.carried))
+                .expect("the listener holds a sender");
+            Ok((accepted.stream, accepted.peer, accepted.guard))
         };
-        let takes_in = async {
+        let handshakes = async {
             loop {
-                let place = shared.places.acquire_arc().await;
-                let carried = admit().await;
+                let permit = shared.permits.acquire_arc().await;
+                let guard = admit().await;
                 let (socket, peer) = shared.socket.accept().await?;
-                shared.begin(socket, peer, carried, place);
+                shared.begin(socket, peer, guard, permit);
             }
         };
         shared
             .handshakes
-            .run(future::or(is_accepted, takes_in))
+            .run(future::or(accepted, handshakes))
             .await
     }
 }
 
 impl<P: Send + 'static> Shared<P> {
     /// Starts a handshake.
-    fn begin(&self, socket: TcpStream, peer: SocketAddr, carried: P, place: SemaphoreGuardArc) {
+    fn begin(&self, socket: TcpStream, peer: SocketAddr, guard: P, permit: SemaphoreGuardArc) {
         let Ok(connection) = ServerConnection::new(self.identity.config.clone()) else {
             return;
         };
-        let patience = self.limits.patience;
-        // Not the whole listener: it would keep itself alive by this.
-        let finish = self.finish.clone();
+        let flight_timeout = self.limits.flight_timeout;
+        // Only the sender, since the listener would keep itself alive.
+        let sender = self.sender.clone();
         let handshake = async move {
-            if let Ok(stream) = shake_hands(socket, connection.into(), Some(patience)).await {
-                // Nobody is there to take it where the listener was just dropped.
-                let _ = finish.try_send(Accepted {
+            if let Ok(connection) =
+                shake_hands(&socket, connection.into(), Some(flight_timeout)).await
+            {
+                let stream = TlsStream::new(socket, connection);
+                // This fails if the listener was just dropped.
+                let _ = sender.try_send(Accepted {
                     stream,
                     peer,
-                    carried,
-                    _place: place,
+                    guard,
+                    _permit: permit,
                 });
             }
         };

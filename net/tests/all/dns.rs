@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Short, since a timeout is what is tested: the name server is a test that stays silent.
+/// Short, since the timeout itself is tested: the name server is a test that stays silent.
 const SHORT: Option<Duration> = Some(Duration::from_millis(5));
 
 fn limits(running: usize, waiting: usize, addresses: usize) -> Limits {
@@ -25,7 +25,7 @@ fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], port))
 }
 
-/// A resolver whose look-ups report the host that they begin with, and end when they are let go.
+/// A resolver whose lookups report their host when they begin, and end when they are released.
 fn gated(limits: Limits) -> (Resolver, Receiver<String>, Sender<()>) {
     let (begin, begun) = channel();
     let (release, gate) = channel();
@@ -33,28 +33,29 @@ fn gated(limits: Limits) -> (Resolver, Receiver<String>, Sender<()>) {
     let resolver = Resolver::with_look_up(limits, move |host, port| {
         begin.send(host.to_owned()).expect("the test listens");
         gate.lock()
-            .expect("no look-up panics")
+            .expect("no lookup panics")
             .recv()
-            .expect("the test lets every look-up go");
+            .expect("the test releases every lookup");
         Ok(vec![address(port)])
     });
     (resolver, begun, release)
 }
 
 #[test]
-fn an_address_is_answered_without_a_look_up() {
+fn an_address_is_answered_without_a_lookup() {
     let resolver = Resolver::with_look_up(limits(1, 0, 64), |host, _| panic!("asked for {host}"));
     for text in ["127.0.0.1:80", "[::1]:0"] {
-        let answer = block_on(poll_once(resolver.resolve(text, None))).expect("it does not wait");
+        let answer =
+            block_on(poll_once(resolver.resolve(text, None))).expect("an address needs no lookup");
         assert_eq!(
-            answer.expect("an address"),
-            [text.parse().expect("an address")]
+            answer.expect("the lookup succeeds"),
+            [text.parse().expect("the text is an address")]
         );
     }
 }
 
 #[test]
-fn a_malformed_name_is_refused_without_a_look_up() {
+fn a_malformed_name_is_refused_without_a_lookup() {
     let resolver = Resolver::with_look_up(limits(1, 0, 64), |host, _| panic!("asked for {host}"));
     let error = block_on(resolver.resolve("no port", None));
     assert_eq!(kind(error), ErrorKind::InvalidInput);
@@ -62,7 +63,8 @@ fn a_malformed_name_is_refused_without_a_look_up() {
 
 #[test]
 fn the_system_knows_localhost() {
-    let found = block_on(Resolver::default().resolve("localhost:81", None)).expect("localhost");
+    let found = block_on(Resolver::default().resolve("localhost:81", None))
+        .expect("the system knows localhost");
     assert!(!found.is_empty());
     for (position, address) in found.iter().enumerate() {
         assert!(address.ip().is_loopback(), "{address}");
@@ -71,12 +73,13 @@ fn the_system_knows_localhost() {
     }
 }
 
-/// Whether or not a name server can be asked, it is never an answer, and never a wrong name's error.
+/// Whether or not a name server answers, the result is neither an address nor the error for a
+/// malformed name.
 #[test]
-fn a_host_that_cannot_be() {
-    // RFC 6761 keeps this name from ever existing.
+fn a_host_that_cannot_exist() {
+    // RFC 6761 guarantees that this name never exists.
     let error = block_on(Resolver::default().resolve("no-such-host.invalid:80", None))
-        .expect_err("it does not exist");
+        .expect_err("the name cannot exist");
     assert!(
         matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Other),
         "{error:?}"
@@ -90,13 +93,14 @@ fn a_host_that_cannot_be() {
 #[test]
 fn a_host_without_addresses_is_not_found() {
     let resolver = Resolver::with_look_up(Limits::default(), |_, _| Ok(vec![]));
-    let error = block_on(resolver.resolve("nowhere:80", None)).expect_err("no address");
+    let error =
+        block_on(resolver.resolve("nowhere:80", None)).expect_err("the host has no address");
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(error.to_string(), "no address for host `nowhere`");
 }
 
 #[test]
-fn an_error_of_the_look_up_reaches_the_caller() {
+fn an_error_of_the_lookup_reaches_the_caller() {
     let resolver = Resolver::with_look_up(Limits::default(), |_, _| {
         Err(ErrorKind::PermissionDenied.into())
     });
@@ -112,7 +116,7 @@ fn ten_thousand_addresses_are_cut_to_the_limit() {
     let resolver = Resolver::with_look_up(Limits::default(), |_, _| {
         Ok((0..10_000).map(address).collect())
     });
-    let found = block_on(resolver.resolve("many:80", None)).expect("addresses");
+    let found = block_on(resolver.resolve("many:80", None)).expect("the lookup succeeds");
     assert_eq!(found, (0..64).map(address).collect::<Vec<_>>());
 }
 
@@ -123,14 +127,14 @@ fn a_silent_name_server_is_given_up() {
     let error = block_on(resolver.resolve("slow:80", SHORT)).expect_err("nobody answers");
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert_eq!(error.to_string(), "no addresses of `slow` within 5ms");
-    assert_eq!(begun.recv().expect("it was asked"), "slow");
+    assert_eq!(begun.recv().expect("the lookup has begun"), "slow");
     release
         .send(())
-        .expect("its thread still runs, and ends by itself");
+        .expect("the thread still waits for its release");
 }
 
 #[test]
-fn more_look_ups_than_may_wait_are_refused() {
+fn more_lookups_than_may_wait_are_refused() {
     let (resolver, begun, release) = gated(limits(2, 1, 64));
     block_on(async {
         let ask = |name: &'static str| {
@@ -141,31 +145,31 @@ fn more_look_ups_than_may_wait_are_refused() {
         for asked in [&mut one, &mut two, &mut three] {
             assert!(poll_once(asked).await.is_none());
         }
-        let error = ask("four:4").await.expect_err("one waits already");
+        let error = ask("four:4").await.expect_err("one lookup waits already");
         assert_eq!(error.kind(), ErrorKind::ResourceBusy);
         assert_eq!(
             error.to_string(),
-            "cannot look up `four`: 2 look-ups run and 1 wait already; try again later"
+            "cannot look up `four`: 2 lookups are running and 1 are waiting already; try again later"
         );
 
         let mut first = [
-            begun.recv().expect("a look-up"),
-            begun.recv().expect("a look-up"),
+            begun.recv().expect("a lookup has begun"),
+            begun.recv().expect("a lookup has begun"),
         ];
         first.sort();
         assert_eq!(first, ["one", "two"]);
         assert!(
             begun.try_recv().is_err(),
-            "no third look-up begins before one ends"
+            "no third lookup begins before one ends"
         );
         for _ in 0..3 {
-            release.send(()).expect("look-ups run");
+            release.send(()).expect("a lookup waits for its release");
         }
         let (one, (two, three)) = zip(one, zip(two, three)).await;
         for (answer, port) in [(one, 1), (two, 2), (three, 3)] {
-            assert_eq!(answer.expect("an address"), [address(port)]);
+            assert_eq!(answer.expect("the lookup succeeds"), [address(port)]);
         }
-        assert_eq!(begun.recv().expect("a look-up"), "three");
+        assert_eq!(begun.recv().expect("a lookup has begun"), "three");
     });
 }
 
@@ -187,67 +191,70 @@ fn a_caller_that_gives_up_leaves_the_queue() {
         let mut waits = Box::pin(resolver.resolve("last:4", None));
         assert!(poll_once(&mut waits).await.is_none());
         for _ in 0..2 {
-            release.send(()).expect("look-ups run");
+            release.send(()).expect("a lookup waits for its release");
         }
-        assert_eq!(runs.await.expect("an address"), [address(1)]);
-        assert_eq!(waits.await.expect("an address"), [address(4)]);
+        assert_eq!(runs.await.expect("the lookup succeeds"), [address(1)]);
+        assert_eq!(waits.await.expect("the lookup succeeds"), [address(4)]);
         assert_eq!(begun.try_iter().collect::<Vec<_>>(), ["runs", "last"]);
     });
 }
 
 /// Otherwise callers that give up could start any number of threads.
 #[test]
-fn a_look_up_that_nobody_hears_keeps_its_turn_until_it_ends() {
+fn a_lookup_that_nobody_waits_for_keeps_its_thread_until_it_ends() {
     let (resolver, begun, release) = gated(limits(1, 0, 64));
     block_on(async {
         assert_eq!(
             kind(resolver.resolve("unheard:1", SHORT).await),
             ErrorKind::TimedOut
         );
-        assert_eq!(begun.recv().expect("a look-up"), "unheard");
+        assert_eq!(begun.recv().expect("a lookup has begun"), "unheard");
         assert_eq!(
             kind(resolver.resolve("next:2", None).await),
             ErrorKind::ResourceBusy
         );
-        release.send(()).expect("look-ups run");
-        release.send(()).expect("look-ups run");
+        release.send(()).expect("a lookup waits for its release");
+        release.send(()).expect("a lookup waits for its release");
         let answer = loop {
             match resolver.resolve("next:2", None).await {
-                // Its thread has not given the turn back yet.
+                // The thread is not free yet.
                 Err(error) if error.kind() == ErrorKind::ResourceBusy => std::thread::yield_now(),
                 answer => break answer,
             }
         };
-        assert_eq!(answer.expect("an address"), [address(2)]);
+        assert_eq!(answer.expect("the lookup succeeds"), [address(2)]);
     });
 }
 
 #[test]
-fn a_look_up_that_panics_is_an_error_and_gives_its_turn_back() {
+fn a_lookup_that_panics_is_an_error_and_frees_its_thread() {
     let resolver = Resolver::with_look_up(limits(1, 0, 64), |host, port| match host {
-        "bad" => panic!("a test wants this panic"),
+        "bad" => panic!("on purpose"),
         _ => Ok(vec![address(port)]),
     });
     block_on(async {
         let error = resolver
             .resolve("bad:1", None)
             .await
-            .expect_err("it panics");
-        assert_eq!(error.to_string(), "the look-up of `bad` panicked");
+            .expect_err("the lookup panics");
+        assert_eq!(error.to_string(), "the lookup of `bad` panicked");
         assert_eq!(
-            resolver.resolve("good:2", None).await.expect("an address"),
+            resolver
+                .resolve("good:2", None)
+                .await
+                .expect("the lookup succeeds"),
             [address(2)]
         );
     });
 }
 
 #[test]
-fn an_answer_frees_the_turn_before_it_is_heard() {
+fn a_thread_is_free_before_its_answer_arrives() {
     let resolver = Resolver::with_look_up(limits(1, 0, 64), |_, port| Ok(vec![address(port)]));
     block_on(async {
         for port in 0..1000 {
             let answer = resolver.resolve(&format!("again:{port}"), None).await;
-            assert_eq!(answer.expect("an address"), [address(port)]);
+            assert_eq!(answer.expect("the lookup succeeds"), [address(port)]);
         }
     });
 }
@@ -263,16 +270,16 @@ fn many_callers_each_get_their_own_answer() {
             })
             .collect();
         for (port, answer) in (0..).zip(asked) {
-            assert_eq!(answer.await.expect("an address"), [address(port)]);
+            assert_eq!(answer.await.expect("the lookup succeeds"), [address(port)]);
         }
     });
 }
 
 #[test]
-fn a_timeout_longer_than_time_is_none() {
+fn a_timeout_beyond_the_clock_is_none() {
     let resolver = Resolver::with_look_up(Limits::default(), |_, port| Ok(vec![address(port)]));
     for endless in [Duration::from_millis(u64::MAX), Duration::MAX] {
         let answer: io::Result<_> = block_on(resolver.resolve("a:1", Some(endless)));
-        assert_eq!(answer.expect("an address"), [address(1)]);
+        assert_eq!(answer.expect("the lookup succeeds"), [address(1)]);
     }
 }

@@ -6,8 +6,9 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
 
-/// An address that no other test binds or connects from, so that a port freed here is not taken by
-/// chance before it is bound again. Only Linux has the whole of 127.0.0.0/8 without configuration.
+/// An address that no other test binds to or connects from, so that a port freed here is not taken
+/// by chance before it is bound again. Only Linux provides all of 127.0.0.0/8 without
+/// configuration.
 fn own_loopback(last: u8) -> SocketAddr {
     let ip = if cfg!(target_os = "linux") {
         [127, 83, 11, last]
@@ -18,7 +19,7 @@ fn own_loopback(last: u8) -> SocketAddr {
 }
 
 #[test]
-fn port_0_is_answered_with_a_port() {
+fn port_0_binds_to_a_free_port() {
     let (_listener, address) = listen();
     assert_ne!(address.port(), 0);
 }
@@ -45,40 +46,52 @@ fn an_address_of_another_machine_is_refused() {
 
 #[test]
 fn ipv6_listens_and_connects() {
-    let loopback: SocketAddr = "[::1]:0".parse().expect("an address");
+    let loopback: SocketAddr = "[::1]:0".parse().expect("the text is an address");
     if std::net::TcpListener::bind(loopback).is_err() {
         eprintln!("nothing shown: this machine has no IPv6");
         return;
     }
     block_on(async {
-        let listener = TcpListener::bind(loopback).expect("the standard library could");
-        let address = listener.local_addr().expect("an address");
+        let listener =
+            TcpListener::bind(loopback).expect("the standard library can bind to the port");
+        let address = listener
+            .local_addr()
+            .expect("a bound socket has an address");
         let client = TcpStream::connect(address, None)
             .await
-            .expect("somebody listens");
-        let (server, peer) = listener.accept().await.expect("somebody connected");
+            .expect("the listener exists");
+        let (server, peer) = listener.accept().await.expect("a client has connected");
         assert!(peer.is_ipv6());
         write_all(&client, b"six").await;
         let mut buffer = [0; 8];
-        assert_eq!(read(&server, &mut buffer).await.expect("bytes"), 3);
+        assert_eq!(
+            read(&server, &mut buffer)
+                .await
+                .expect("bytes are available"),
+            3
+        );
     });
 }
 
 #[test]
 fn an_unspecified_ipv6_address_listens_as_the_standard_library_does() {
-    let unspecified: SocketAddr = "[::]:0".parse().expect("an address");
+    let unspecified: SocketAddr = "[::]:0".parse().expect("the text is an address");
     let Ok(standard) = std::net::TcpListener::bind(unspecified) else {
         eprintln!("nothing shown: this machine has no IPv6");
         return;
     };
-    let ours = TcpListener::bind(unspecified).expect("the standard library could");
+    let ours = TcpListener::bind(unspecified).expect("the standard library can bind to the port");
     let reaches_v4 = |listener: SocketAddr| {
         let address = SocketAddr::from(([127, 0, 0, 1], listener.port()));
         std::net::TcpStream::connect(address).is_ok()
     };
     assert_eq!(
-        reaches_v4(ours.local_addr().expect("an address")),
-        reaches_v4(standard.local_addr().expect("an address")),
+        reaches_v4(ours.local_addr().expect("a bound socket has an address")),
+        reaches_v4(
+            standard
+                .local_addr()
+                .expect("a bound socket has an address")
+        ),
     );
 }
 
@@ -94,10 +107,13 @@ fn an_accept_that_was_dropped_loses_no_connection() {
             );
             let client = TcpStream::connect(address, None)
                 .await
-                .expect("somebody listens");
+                .expect("the listener exists");
             drop(abandoned);
-            let (_server, peer) = listener.accept().await.expect("somebody connected");
-            assert_eq!(peer, client.local_addr().expect("an address"));
+            let (_server, peer) = listener.accept().await.expect("a client has connected");
+            assert_eq!(
+                peer,
+                client.local_addr().expect("a bound socket has an address")
+            );
         }
     });
 }
@@ -109,9 +125,12 @@ fn a_waiting_accept_is_woken() {
         let mut accept = pin!(listener.accept());
         assert!(poll_once(&mut accept).await.is_none());
         let (accepted, connected) = zip(accept, TcpStream::connect(address, None)).await;
-        let (_, peer) = accepted.expect("somebody connected");
-        let client = connected.expect("somebody listens");
-        assert_eq!(peer, client.local_addr().expect("an address"));
+        let (_, peer) = accepted.expect("a client has connected");
+        let client = connected.expect("the listener exists");
+        assert_eq!(
+            peer,
+            client.local_addr().expect("a bound socket has an address")
+        );
     });
 }
 
@@ -123,7 +142,7 @@ fn tasks_that_share_a_listener_get_one_connection_each() {
         let accepting: Vec<_> = (0..TASKS)
             .map(|_| {
                 let listener = listener.clone();
-                spawn(async move { listener.accept().await.expect("somebody connected") })
+                spawn(async move { listener.accept().await.expect("a client has connected") })
             })
             .collect();
         let mut connected = Vec::new();
@@ -131,7 +150,7 @@ fn tasks_that_share_a_listener_get_one_connection_each() {
             connected.push(
                 TcpStream::connect(address, None)
                     .await
-                    .expect("somebody listens"),
+                    .expect("the listener exists"),
             );
         }
         let mut peers = Vec::new();
@@ -140,7 +159,7 @@ fn tasks_that_share_a_listener_get_one_connection_each() {
         }
         let mut clients: Vec<SocketAddr> = connected
             .iter()
-            .map(|client| client.local_addr().expect("an address"))
+            .map(|client| client.local_addr().expect("a bound socket has an address"))
             .collect();
         peers.sort();
         clients.sort();
@@ -153,8 +172,10 @@ fn the_port_is_free_when_the_listener_is_dropped() {
     let mut address = own_loopback(1);
     for _ in 0..1000 {
         let listener = TcpListener::bind(address).expect("the port is free");
-        address = listener.local_addr().expect("an address");
-        // Somebody waits in it, and is dropped with it.
+        address = listener
+            .local_addr()
+            .expect("a bound socket has an address");
+        // A task waits in it, and is dropped with it.
         let mut accept = Box::pin(listener.accept());
         assert!(block_on(poll_once(&mut accept)).is_none());
     }
@@ -167,26 +188,38 @@ fn the_port_is_free_while_its_connections_live_and_linger() {
         let mut kept = Vec::new();
         for _ in 0..20 {
             let listener = TcpListener::bind(address).expect("the port is free");
-            address = listener.local_addr().expect("an address");
+            address = listener
+                .local_addr()
+                .expect("a bound socket has an address");
             let lives = TcpStream::connect(address, None)
                 .await
-                .expect("somebody listens");
-            kept.push((lives, listener.accept().await.expect("somebody connected")));
-            // Closed first by the server, which so has to remember it for a minute.
+                .expect("the listener exists");
+            kept.push((
+                lives,
+                listener.accept().await.expect("a client has connected"),
+            ));
+            // Closed first by the server, which has to remember it for a minute.
             let lingers = TcpStream::connect(address, None)
                 .await
-                .expect("somebody listens");
-            let (server, _) = listener.accept().await.expect("somebody connected");
+                .expect("the listener exists");
+            let (server, _) = listener.accept().await.expect("a client has connected");
             drop(server);
-            assert_eq!(read(&lingers, &mut [0]).await.expect("an end"), 0);
+            assert_eq!(
+                read(&lingers, &mut [0])
+                    .await
+                    .expect("the peer has closed the stream"),
+                0
+            );
         }
     });
 }
 
 #[test]
 fn the_port_is_taken_until_the_last_handle_is_dropped() {
-    let listener = TcpListener::bind(own_loopback(3)).expect("a free port");
-    let address = listener.local_addr().expect("an address");
+    let listener = TcpListener::bind(own_loopback(3)).expect("the system chooses a free port");
+    let address = listener
+        .local_addr()
+        .expect("a bound socket has an address");
     let handle = listener.clone();
     drop(listener);
     assert_eq!(kind(TcpListener::bind(address)), ErrorKind::AddrInUse);
@@ -198,17 +231,17 @@ fn the_port_is_taken_until_the_last_handle_is_dropped() {
 fn a_connection_that_its_peer_reset_in_the_queue_does_not_end_accepting() {
     let (listener, address) = listen();
     block_on(async {
-        let reset = std::net::TcpStream::connect(address).expect("somebody listens");
+        let reset = std::net::TcpStream::connect(address).expect("the listener exists");
         socket2::SockRef::from(&reset)
             .set_linger(Some(std::time::Duration::ZERO))
-            .expect("linger");
+            .expect("the system supports the option");
         drop(reset);
         let client = TcpStream::connect(address, None)
             .await
-            .expect("somebody listens");
-        let own = client.local_addr().expect("an address");
-        // Linux hands out the dead connection too; others keep it to themselves.
-        while listener.accept().await.expect("a connection").1 != own {}
+            .expect("the listener exists");
+        let own = client.local_addr().expect("a bound socket has an address");
+        // Linux returns the dead connection; other systems drop it.
+        while listener.accept().await.expect("a client has connected").1 != own {}
     });
 }
 
@@ -218,20 +251,24 @@ fn both_ends_of_a_new_connection_send_at_once() {
     block_on(async {
         let client = TcpStream::connect(address, None)
             .await
-            .expect("somebody listens");
-        let (server, _) = listener.accept().await.expect("somebody connected");
+            .expect("the listener exists");
+        let (server, _) = listener.accept().await.expect("a client has connected");
         for stream in [client, server] {
-            assert!(stream.nodelay().expect("an option"));
-            stream.set_nodelay(false).expect("an option");
-            assert!(!stream.nodelay().expect("an option"));
+            assert!(stream.nodelay().expect("the system supports the option"));
+            stream
+                .set_nodelay(false)
+                .expect("the system supports the option");
+            assert!(!stream.nodelay().expect("the system supports the option"));
         }
     });
 }
 
 #[test]
 fn nobody_listens_at_a_port_that_was_freed() {
-    let listener = TcpListener::bind(own_loopback(4)).expect("a free port");
-    let address = listener.local_addr().expect("an address");
+    let listener = TcpListener::bind(own_loopback(4)).expect("the system chooses a free port");
+    let address = listener
+        .local_addr()
+        .expect("a bound socket has an address");
     drop(listener);
     let error = block_on(TcpStream::connect(address, None)).expect_err("nobody listens");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -247,15 +284,17 @@ fn nobody_listens_at_a_port_that_was_freed() {
 #[test]
 fn a_connect_that_nobody_answers_times_out() {
     use socket2::{Domain, Socket, Type};
-    // Room for one connection, and nobody accepts: the kernel ignores those that come after.
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&LOOPBACK.into()).expect("a free port");
-    socket.listen(0).expect("a listener");
+    // Room for one connection, and nobody accepts: the kernel ignores further ones.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be created");
+    socket
+        .bind(&LOOPBACK.into())
+        .expect("the system chooses a free port");
+    socket.listen(0).expect("the system chooses a free port");
     let address = socket
         .local_addr()
-        .expect("an address")
+        .expect("a bound socket has an address")
         .as_socket()
-        .expect("an IP address");
+        .expect("the socket is an IP socket");
 
     let timeout = Some(std::time::Duration::from_millis(20));
     let mut connected = Vec::new();
@@ -264,7 +303,7 @@ fn a_connect_that_nobody_answers_times_out() {
             Ok(stream) => connected.push(stream),
             Err(error) => break error,
         }
-        assert!(connected.len() < 16, "the queue has no end");
+        assert!(connected.len() < 16, "the queue is unbounded");
     };
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert_eq!(

@@ -1,5 +1,5 @@
-//! What the sockets promise, one module per subject. Everything is on loopback, on ports that the
-//! system chooses.
+//! What the sockets promise, one module per subject. Everything happens on loopback, on ports that
+//! the system chooses.
 
 mod dns;
 mod listener;

@@ -1,4 +1,4 @@
-//! Two connected ends, and whole transfers over them.
+//! Connected streams, and whole transfers over them.
 
 use lunatic_net::tcp::{Operation, TcpListener, TcpStream};
 use std::io::{self, ErrorKind, IoSlice};
@@ -9,7 +9,7 @@ pub(crate) const LOOPBACK: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 pub(crate) fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind(LOOPBACK).expect("a free port");
+    let listener = TcpListener::bind(LOOPBACK).expect("the system chooses a free port");
     let address = listener
         .local_addr()
         .expect("a bound socket has an address");
@@ -21,8 +21,8 @@ pub(crate) async fn pair() -> (TcpStream, TcpStream) {
     let (listener, address) = listen();
     let client = TcpStream::connect(address, None)
         .await
-        .expect("somebody listens");
-    let (server, peer) = listener.accept().await.expect("somebody connected");
+        .expect("the listener exists");
+    let (server, peer) = listener.accept().await.expect("a client has connected");
     assert_eq!(
         peer,
         client
@@ -32,11 +32,11 @@ pub(crate) async fn pair() -> (TcpStream, TcpStream) {
     (client, server)
 }
 
-/// One end of ours, the other the standard library's, for what only a raw socket can do.
+/// One end of ours and one of the standard library, for what only a raw socket can do.
 pub(crate) async fn raw_pair() -> (TcpStream, std::net::TcpStream) {
     let (listener, address) = listen();
-    let raw = std::net::TcpStream::connect(address).expect("somebody listens");
-    let (stream, _) = listener.accept().await.expect("somebody connected");
+    let raw = std::net::TcpStream::connect(address).expect("the listener exists");
+    let (stream, _) = listener.accept().await.expect("a client has connected");
     (stream, raw)
 }
 
@@ -71,12 +71,12 @@ pub(crate) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 stream.writable().await.expect("the peer reads");
             }
-            Err(error) => panic!("the peer is there: {error}"),
+            Err(error) => panic!("the write failed: {error}"),
         }
     }
 }
 
-/// Writes until the kernel takes no more, and answers how much it took.
+/// Writes until the kernel accepts no more, and returns how much it accepted.
 pub(crate) fn fill(stream: &TcpStream) -> usize {
     let block = vec![7; 1 << 16];
     let mut written = 0;
@@ -84,11 +84,11 @@ pub(crate) fn fill(stream: &TcpStream) -> usize {
         match stream.try_write_vectored(&[IoSlice::new(&block)]) {
             Ok(length) => written += length,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return written,
-            Err(error) => panic!("the peer is there: {error}"),
+            Err(error) => panic!("the write failed: {error}"),
         }
     }
 }
 
 pub(crate) fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> ErrorKind {
-    result.expect_err("it must fail").kind()
+    result.expect_err("the operation fails").kind()
 }

@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
-/// Short, since a timeout is what is tested: nothing will happen before it.
+/// Short, since the timeout itself is tested: nothing will happen before it.
 const SHORT: Option<Duration> = Some(Duration::from_millis(5));
 
 #[test]
@@ -32,13 +32,23 @@ fn peeking_leaves_the_bytes_in_the_stream() {
     block_on(async {
         let (client, server) = pair().await;
         write_all(&client, b"look").await;
-        server.wait(Operation::Peek).ready().await.expect("bytes");
+        server
+            .wait(Operation::Peek)
+            .ready()
+            .await
+            .expect("bytes arrive");
         let mut buffer = [0; 8];
         for _ in 0..3 {
-            assert_eq!(server.try_peek(&mut buffer).expect("bytes"), 4);
+            assert_eq!(
+                server.try_peek(&mut buffer).expect("bytes are available"),
+                4
+            );
             assert_eq!(&buffer[..4], b"look");
         }
-        assert_eq!(server.try_read(&mut buffer).expect("bytes"), 4);
+        assert_eq!(
+            server.try_read(&mut buffer).expect("bytes are available"),
+            4
+        );
         assert_eq!(kind(server.try_peek(&mut buffer)), ErrorKind::WouldBlock);
     });
 }
@@ -50,16 +60,21 @@ fn vectored_reads_and_writes_keep_the_order() {
         let parts: [&[u8]; 4] = [b"", b"one", b"", b"three"];
         let written = client
             .try_write_vectored(&parts.map(IoSlice::new))
-            .expect("room");
+            .expect("the kernel has room");
         assert_eq!(written, 8);
-        server.readable().await.expect("bytes");
+        server.readable().await.expect("bytes arrive");
         let (mut first, mut second) = ([0; 2], [0; 16]);
         let mut buffers = [
             IoSliceMut::new(&mut []),
             IoSliceMut::new(&mut first),
             IoSliceMut::new(&mut second),
         ];
-        assert_eq!(server.try_read_vectored(&mut buffers).expect("bytes"), 8);
+        assert_eq!(
+            server
+                .try_read_vectored(&mut buffers)
+                .expect("bytes are available"),
+            8
+        );
         assert_eq!((&first, &second[..6]), (b"on", &b"ethree"[..]));
     });
 }
@@ -69,12 +84,22 @@ fn a_list_of_many_buffers_is_a_partial_write_or_read() {
     block_on(async {
         let (client, server) = pair().await;
         let many = vec![IoSlice::new(b"x"); 5000];
-        assert_eq!(client.try_write_vectored(&many).expect("room"), 1024);
+        assert_eq!(
+            client
+                .try_write_vectored(&many)
+                .expect("the kernel has room"),
+            1024
+        );
 
-        server.readable().await.expect("bytes");
+        server.readable().await.expect("bytes arrive");
         let mut bytes = vec![0; 5000];
         let mut many: Vec<_> = bytes.chunks_mut(1).map(IoSliceMut::new).collect();
-        assert_eq!(server.try_read_vectored(&mut many).expect("bytes"), 1024);
+        assert_eq!(
+            server
+                .try_read_vectored(&mut many)
+                .expect("bytes are available"),
+            1024
+        );
         assert_eq!(bytes.iter().filter(|&&byte| byte == b'x').count(), 1024);
     });
 }
@@ -85,38 +110,68 @@ fn empty_buffers_before_the_bytes_do_not_look_like_an_end() {
         let (client, server) = pair().await;
         let mut many = vec![IoSlice::new(b""); 5000];
         many.push(IoSlice::new(b"bytes"));
-        assert_eq!(client.try_write_vectored(&many).expect("room"), 5);
+        assert_eq!(
+            client
+                .try_write_vectored(&many)
+                .expect("the kernel has room"),
+            5
+        );
 
-        server.readable().await.expect("bytes");
+        server.readable().await.expect("bytes arrive");
         let mut many: Vec<_> = (0..5000).map(|_| IoSliceMut::new(&mut [])).collect();
         let mut room = [0; 8];
         many.push(IoSliceMut::new(&mut room));
-        assert_eq!(server.try_read_vectored(&mut many).expect("bytes"), 5);
+        assert_eq!(
+            server
+                .try_read_vectored(&mut many)
+                .expect("bytes are available"),
+            5
+        );
         assert_eq!(&room[..5], b"bytes");
     });
 }
 
 #[test]
-fn nothing_to_read_into_or_to_write_is_done_at_once() {
+fn empty_buffers_are_done_at_once() {
     block_on(async {
         let (client, _server) = pair().await;
-        assert_eq!(client.try_read(&mut []).expect("done"), 0);
-        assert_eq!(client.try_peek(&mut []).expect("done"), 0);
-        assert_eq!(client.try_read_vectored(&mut []).expect("done"), 0);
+        assert_eq!(
+            client
+                .try_read(&mut [])
+                .expect("nothing has to be transferred"),
+            0
+        );
+        assert_eq!(
+            client
+                .try_peek(&mut [])
+                .expect("nothing has to be transferred"),
+            0
+        );
+        assert_eq!(
+            client
+                .try_read_vectored(&mut [])
+                .expect("nothing has to be transferred"),
+            0
+        );
         assert_eq!(
             client
                 .try_read_vectored(&mut [IoSliceMut::new(&mut [])])
-                .expect("done"),
+                .expect("nothing has to be transferred"),
             0
         );
-        assert_eq!(client.try_write_vectored(&[]).expect("done"), 0);
+        assert_eq!(
+            client
+                .try_write_vectored(&[])
+                .expect("nothing has to be transferred"),
+            0
+        );
         assert_eq!(
             client
                 .try_write_vectored(&[IoSlice::new(&[])])
-                .expect("done"),
+                .expect("nothing has to be transferred"),
             0
         );
-        client.flush().expect("done");
+        client.flush().expect("nothing has to be transferred");
     });
 }
 
@@ -146,17 +201,22 @@ fn every_operation_has_its_own_timeout_and_clones_share_it() {
     });
 }
 
-/// T113: to this end, a peer that vanished is one that says nothing.
+/// T113: from here, a peer that vanished looks like one that is silent.
 #[test]
-fn a_peer_that_says_nothing_is_noticed_by_the_timeout() {
+fn a_silent_peer_is_noticed_by_the_timeout() {
     block_on(async {
         let (client, server) = pair().await;
         client.set_timeout(Operation::Read, SHORT);
         assert_eq!(kind(read(&client, &mut [0]).await), ErrorKind::TimedOut);
-        // The stream works on.
+        // The stream still works.
         write_all(&server, b"late").await;
         client.set_timeout(Operation::Read, None);
-        assert_eq!(read(&client, &mut [0; 8]).await.expect("bytes"), 4);
+        assert_eq!(
+            read(&client, &mut [0; 8])
+                .await
+                .expect("bytes are available"),
+            4
+        );
     });
 }
 
@@ -173,17 +233,17 @@ fn a_wait_can_have_a_timeout_of_its_own() {
         assert_eq!(
             client.timeout(Operation::Read),
             None,
-            "the stream's is as it was"
+            "the stream's own is unchanged"
         );
         client.set_timeout(Operation::Read, Some(Duration::ZERO));
         let mut wait = client.wait_within(Operation::Read, None);
         let mut ready = Box::pin(wait.ready());
         assert!(
             poll_once(&mut ready).await.is_none(),
-            "it does not end with the stream's"
+            "it does not end with the stream's own"
         );
         write_all(&server, b"!").await;
-        ready.await.expect("bytes");
+        ready.await.expect("bytes arrive");
     });
 }
 
@@ -194,23 +254,23 @@ fn a_zero_timeout_tries_once() {
         client.set_timeout(Operation::Read, Some(Duration::ZERO));
         let waited = poll_once(read(&client, &mut [0]))
             .await
-            .expect("it does not wait");
+            .expect("an address needs no lookup");
         assert_eq!(kind(waited), ErrorKind::TimedOut);
 
         write_all(&server, b"here").await;
         client.set_timeout(Operation::Read, None);
-        client.readable().await.expect("bytes");
+        client.readable().await.expect("bytes arrive");
         client.set_timeout(Operation::Read, Some(Duration::ZERO));
         let mut buffer = [0; 8];
         let tried = poll_once(read(&client, &mut buffer))
             .await
-            .expect("it does not wait");
-        assert_eq!(tried.expect("bytes"), 4);
+            .expect("an address needs no lookup");
+        assert_eq!(tried.expect("bytes are available"), 4);
     });
 }
 
 #[test]
-fn a_timeout_longer_than_time_is_none() {
+fn a_timeout_beyond_the_clock_is_none() {
     block_on(async {
         for endless in [Duration::from_millis(u64::MAX), Duration::MAX] {
             let (client, server) = pair().await;
@@ -219,17 +279,17 @@ fn a_timeout_longer_than_time_is_none() {
             let mut reading = Box::pin(read(&client, &mut buffer));
             assert!(poll_once(&mut reading).await.is_none());
             write_all(&server, b"late").await;
-            assert_eq!(reading.await.expect("bytes"), 4);
-            let address = server.local_addr().expect("an address");
+            assert_eq!(reading.await.expect("bytes are available"), 4);
+            let address = server.local_addr().expect("a bound socket has an address");
             // Refused rather than a panic: nobody listens there any more.
             assert!(TcpStream::connect(address, Some(endless)).await.is_err());
         }
     });
 }
 
-/// Otherwise a reader whose bytes are always taken by another would wait for ever.
+/// Otherwise a reader whose bytes are always taken by another one would wait forever.
 #[test]
-fn a_reader_that_is_woken_for_nothing_still_times_out() {
+fn a_reader_that_wakes_in_vain_still_times_out() {
     block_on(async {
         let (client, server) = pair().await;
         write_all(&client, b"never read, so the stream stays readable").await;
@@ -252,7 +312,7 @@ fn a_slow_reader_holds_its_writer_back() {
         let written = fill(&client);
         assert!(
             written < 64 << 20,
-            "the kernel holds {written} bytes for a peer that never reads"
+            "the kernel buffers {written} bytes for a peer that never reads"
         );
 
         client.set_timeout(Operation::Write, SHORT);
@@ -262,7 +322,7 @@ fn a_slow_reader_holds_its_writer_back() {
 
         client.set_timeout(Operation::Write, None);
         let reader = spawn(async move { read_all(&server).await.len() });
-        client.writable().await.expect("room again");
+        client.writable().await.expect("there is room again");
         let more = fill(&client);
         drop(client);
         assert_eq!(reader.await, written + more, "a timeout loses no byte");
@@ -270,7 +330,7 @@ fn a_slow_reader_holds_its_writer_back() {
 }
 
 #[test]
-fn a_slow_writer_is_waited_for() {
+fn a_reader_waits_for_a_slow_writer() {
     block_on(async {
         let (client, server) = pair().await;
         let reader = spawn(async move { read_all(&server).await });
@@ -285,7 +345,7 @@ fn a_slow_writer_is_waited_for() {
 
 /// T113.
 #[test]
-fn either_end_can_close_its_writing_side_and_read_on() {
+fn either_end_can_close_its_writing_direction_and_go_on_reading() {
     block_on(async {
         for client_first in [true, false] {
             let (client, server) = pair().await;
@@ -295,14 +355,18 @@ fn either_end_can_close_its_writing_side_and_read_on() {
                 (server, client)
             };
             write_all(&first, b"question").await;
-            first.shutdown(Shutdown::Write).expect("a connection");
+            first
+                .shutdown(Shutdown::Write)
+                .expect("the stream is connected");
             assert_eq!(read_all(&second).await, b"question");
             assert_eq!(
                 kind(first.try_write_vectored(&[IoSlice::new(b"x")])),
                 ErrorKind::BrokenPipe
             );
             write_all(&second, b"answer").await;
-            second.shutdown(Shutdown::Write).expect("a connection");
+            second
+                .shutdown(Shutdown::Write)
+                .expect("the stream is connected");
             assert_eq!(read_all(&first).await, b"answer");
         }
     });
@@ -310,15 +374,17 @@ fn either_end_can_close_its_writing_side_and_read_on() {
 
 /// T113.
 #[test]
-fn closing_the_reading_side_wakes_the_reader_and_leaves_the_writer() {
+fn closing_the_reading_direction_wakes_the_reader_and_leaves_the_writer_alone() {
     block_on(async {
         let (client, server) = pair().await;
         let reader = client.clone();
         let mut buffer = [0; 8];
         let mut reading = Box::pin(read(&reader, &mut buffer));
         assert!(poll_once(&mut reading).await.is_none());
-        client.shutdown(Shutdown::Read).expect("a connection");
-        assert_eq!(reading.await.expect("an end"), 0);
+        client
+            .shutdown(Shutdown::Read)
+            .expect("the stream is connected");
+        assert_eq!(reading.await.expect("the peer has closed the stream"), 0);
 
         write_all(&client, b"still here").await;
         drop((client, reader));
@@ -335,9 +401,19 @@ fn an_ended_stream_is_always_readable() {
             client
                 .readable()
                 .await
-                .expect("an end is something to read");
-            assert_eq!(client.try_read(&mut [0]).expect("an end"), 0);
-            assert_eq!(client.try_peek(&mut [0]).expect("an end"), 0);
+                .expect("the end counts as something to read");
+            assert_eq!(
+                client
+                    .try_read(&mut [0])
+                    .expect("the peer has closed the stream"),
+                0
+            );
+            assert_eq!(
+                client
+                    .try_peek(&mut [0])
+                    .expect("the peer has closed the stream"),
+                0
+            );
         }
     });
 }
@@ -352,10 +428,15 @@ fn a_reset_is_reported_once() {
         assert!(poll_once(&mut reading).await.is_none());
         socket2::SockRef::from(&raw)
             .set_linger(Some(Duration::ZERO))
-            .expect("an option");
+            .expect("the system supports the option");
         drop(raw);
         assert_eq!(kind(reading.await), ErrorKind::ConnectionReset);
-        assert_eq!(read(&stream, &mut buffer).await.expect("an end"), 0);
+        assert_eq!(
+            read(&stream, &mut buffer)
+                .await
+                .expect("the peer has closed the stream"),
+            0
+        );
         stream
             .writable()
             .await
@@ -380,7 +461,7 @@ fn a_reset_wakes_a_waiting_writer() {
         let mut wait = stream.wait(Operation::Write);
         let mut waiting = Box::pin(wait.ready());
         assert!(poll_once(&mut waiting).await.is_none());
-        // A socket closed over unread bytes is reset.
+        // Closing a socket with unread bytes resets the connection.
         drop(raw);
         waiting.await.expect("the next write fails at once");
         assert_eq!(
@@ -400,7 +481,12 @@ fn a_wait_that_was_dropped_loses_no_byte() {
             assert!(poll_once(&mut abandoned).await.is_none());
             write_all(&client, &[byte]).await;
             drop(abandoned);
-            assert_eq!(read(&server, &mut buffer).await.expect("a byte"), 1);
+            assert_eq!(
+                read(&server, &mut buffer)
+                    .await
+                    .expect("the peer wrote a byte"),
+                1
+            );
             assert_eq!(buffer, [byte]);
         }
     });
@@ -414,7 +500,10 @@ fn a_waiting_reader_does_not_hold_up_a_writer() {
         let echo = spawn(async move {
             let mut buffer = vec![0; 1 << 16];
             loop {
-                match read(&server, &mut buffer).await.expect("bytes or an end") {
+                match read(&server, &mut buffer)
+                    .await
+                    .expect("the stream does not fail")
+                {
                     0 => return,
                     length => write_all(&server, &buffer[..length]).await,
                 }
@@ -426,7 +515,9 @@ fn a_waiting_reader_does_not_hold_up_a_writer() {
         let reader = client.clone();
         let writing = async {
             write_all(&client, &sent).await;
-            client.shutdown(Shutdown::Write).expect("a connection");
+            client
+                .shutdown(Shutdown::Write)
+                .expect("the stream is connected");
         };
         let (received, ()) = zip(read_all(&reader), writing).await;
         assert_eq!(received, sent);
@@ -445,7 +536,13 @@ fn two_readers_wait_and_each_is_woken() {
         assert!(poll_once(&mut reading).await.is_none());
         write_all(&client, b"ab").await;
         let (first, second) = reading.await;
-        assert_eq!((first.expect("a byte"), second.expect("a byte")), (1, 1));
+        assert_eq!(
+            (
+                first.expect("the peer wrote a byte"),
+                second.expect("the peer wrote a byte")
+            ),
+            (1, 1)
+        );
         let mut both = [one[0], two[0]];
         both.sort();
         assert_eq!(&both, b"ab");
@@ -459,7 +556,10 @@ fn readers_of_one_stream_get_each_byte_once() {
     let count = |server: TcpStream| async move {
         let (mut got, mut buffer) = ([0u64; 256], [0; 100]);
         loop {
-            match read(&server, &mut buffer).await.expect("bytes or an end") {
+            match read(&server, &mut buffer)
+                .await
+                .expect("the stream does not fail")
+            {
                 0 => return got,
                 length => buffer[..length]
                     .iter()
@@ -478,7 +578,7 @@ fn readers_of_one_stream_get_each_byte_once() {
     drop(client);
     let mut got = [0; 256];
     for reader in readers {
-        let counts = reader.join().expect("a reader ends in order");
+        let counts = reader.join().expect("the reader does not panic");
         got.iter_mut()
             .zip(counts)
             .for_each(|(sum, count)| *sum += count);
@@ -491,7 +591,7 @@ fn readers_of_one_stream_get_each_byte_once() {
 fn what_one_write_accepted_is_contiguous() {
     const WRITES: usize = 2000;
     let (client, server) = block_on(pair());
-    // Writes its own number all over, and answers where in its own bytes each write ended.
+    // Writes its own number repeatedly, and returns where in its own bytes each write ended.
     let write = |client: TcpStream, writer: u8| async move {
         let block = [writer; 700];
         let (mut ends, mut written) = (HashSet::from([0]), 0);
@@ -504,7 +604,7 @@ fn what_one_write_accepted_is_contiguous() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     client.writable().await.expect("the peer reads");
                 }
-                Err(error) => panic!("the peer is there: {error}"),
+                Err(error) => panic!("the write failed: {error}"),
             }
         }
         ends
@@ -515,19 +615,22 @@ fn what_one_write_accepted_is_contiguous() {
     });
     drop(client);
     let received = block_on(read_all(&server));
-    let ends = writers.map(|writer| writer.join().expect("a writer ends in order"));
+    let ends = writers.map(|writer| writer.join().expect("the writer does not panic"));
     let mut seen = [0; 2];
     for run in received.chunk_by(|a, b| a == b) {
         let writer = usize::from(run[0]);
         seen[writer] += run.len();
         assert!(
             ends[writer].contains(&seen[writer]),
-            "writer {writer} was interrupted in a write"
+            "a write of writer {writer} was interrupted"
         );
     }
     assert_eq!(
         seen.to_vec(),
-        ends.map(|ends| ends.into_iter().max().expect("it wrote"))
+        ends.map(|ends| ends
+            .into_iter()
+            .max()
+            .expect("there is at least one writer"))
             .to_vec()
     );
 }
@@ -538,10 +641,20 @@ fn the_socket_is_closed_with_its_last_handle() {
         let (stream, mut raw) = raw_pair().await;
         let clone = stream.clone();
         drop(stream);
-        raw.write_all(b"still open").expect("a connection");
-        assert_eq!(read(&clone, &mut [0; 16]).await.expect("bytes"), 10);
+        raw.write_all(b"still open")
+            .expect("the stream is connected");
+        assert_eq!(
+            read(&clone, &mut [0; 16])
+                .await
+                .expect("bytes are available"),
+            10
+        );
         drop(clone);
-        assert_eq!(raw.read(&mut [0; 16]).expect("an end"), 0);
+        assert_eq!(
+            raw.read(&mut [0; 16])
+                .expect("the peer has closed the stream"),
+            0
+        );
     });
 }
 
@@ -551,8 +664,8 @@ fn both_ends_know_both_addresses() {
         let (client, server) = pair().await;
         let addresses = |stream: &TcpStream| {
             (
-                stream.local_addr().expect("an address"),
-                stream.peer_addr().expect("an address"),
+                stream.local_addr().expect("a bound socket has an address"),
+                stream.peer_addr().expect("the socket is connected"),
             )
         };
         let (local, peer) = addresses(&client);

@@ -1,7 +1,7 @@
 use crate::pair::{LOOPBACK, kind};
 use lunatic_net::dns::Resolver;
 use lunatic_net::tcp::{Operation, TcpListener};
-use lunatic_net::tls::{Handshakes, Identity, LARGEST_PEM, TlsListener, TlsStream, Trust};
+use lunatic_net::tls::{HandshakeLimits, Identity, MAX_PEM_SIZE, TlsListener, TlsStream, Trust};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Short, since a timeout is what is tested: nothing will happen before it.
+/// Short, since the timeout itself is tested: nothing will happen before it.
 const SHORT: Duration = Duration::from_millis(20);
 
-/// A certificate that vouches for itself, and its key.
+/// A self-signed certificate, and its key.
 struct Pem {
     certificate: String,
     key: String,
@@ -28,25 +28,27 @@ struct Pem {
 impl Pem {
     fn identity(&self) -> Identity {
         Identity::from_pem(self.certificate.as_bytes(), self.key.as_bytes())
-            .expect("they belong together")
+            .expect("the key belongs to the certificate")
     }
 
     fn trust(&self) -> Trust {
-        Trust::only([self.certificate.as_bytes()]).expect("it is a certificate")
+        Trust::only([self.certificate.as_bytes()]).expect("the PEM contains a certificate")
     }
 }
 
-/// For a name or an address.
+/// Generates a certificate for a name or an address.
 fn pem(name: &str) -> Pem {
-    let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+    let made = rcgen::generate_simple_self_signed([name.to_owned()])
+        .expect("a certificate can be generated");
     Pem {
         certificate: made.cert.pem(),
         key: made.signing_key.serialize_pem(),
     }
 }
 
-fn listen(pem: &Pem, limits: Handshakes) -> (TlsListener, SocketAddr) {
-    let listener = TlsListener::bind(LOOPBACK, pem.identity(), limits).expect("a free port");
+fn listen(pem: &Pem, limits: HandshakeLimits) -> (TlsListener, SocketAddr) {
+    let listener = TlsListener::bind(LOOPBACK, pem.identity(), limits)
+        .expect("the system chooses a free port");
     let address = listener
         .local_addr()
         .expect("a bound socket has an address");
@@ -57,7 +59,7 @@ async fn accept(listener: &TlsListener) -> TlsStream {
     listener
         .accept(|| async {})
         .await
-        .expect("somebody connected")
+        .expect("a client has connected")
         .0
 }
 
@@ -75,7 +77,7 @@ async fn connect(address: SocketAddr, trust: &Trust) -> io::Result<TlsStream> {
 /// Two ends of one connection.
 async fn pair() -> (TlsStream, TlsStream) {
     let pem = pem("127.0.0.1");
-    let (listener, address) = listen(&pem, Handshakes::default());
+    let (listener, address) = listen(&pem, HandshakeLimits::default());
     let (client, server) = zip(connect(address, &pem.trust()), accept(&listener)).await;
     (client.expect("the server is trusted"), server)
 }
@@ -117,13 +119,13 @@ async fn write_all(stream: &TlsStream, mut bytes: &[u8]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 stream.writable().await.expect("the peer reads")
             }
-            Err(error) => panic!("the peer is there: {error}"),
+            Err(error) => panic!("the write failed: {error}"),
         }
     }
     flush(stream).await;
 }
 
-/// rustls with the standard library's sockets, for whatever is not ours.
+/// Rustls on sockets of the standard library, for peers that are not ours.
 mod raw {
     use super::*;
 
@@ -139,35 +141,41 @@ mod raw {
         let certificate =
             rustls::pki_types::CertificateDer::from_pem_slice(pem.certificate.as_bytes());
         roots
-            .add(certificate.expect("it is a certificate"))
-            .expect("it is a root");
+            .add(certificate.expect("the PEM contains a certificate"))
+            .expect("the certificate is an authority");
         let config =
             ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let config = config
-            .expect("versions")
+            .expect("the provider supports the default versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let name = ServerName::try_from("127.0.0.1").expect("an address");
-        let connection = ClientConnection::new(Arc::new(config), name).expect("a connection");
+        let name = ServerName::try_from("127.0.0.1").expect("the text is an IP address");
+        let connection =
+            ClientConnection::new(Arc::new(config), name).expect("the configuration is valid");
         StreamOwned::new(
             connection,
-            RawStream::connect(address).expect("somebody listens"),
+            RawStream::connect(address).expect("the listener exists"),
         )
     }
 
     pub(super) fn server(socket: RawStream, pem: &Pem) -> StreamOwned<ServerConnection, RawStream> {
         let certificate =
             rustls::pki_types::CertificateDer::from_pem_slice(pem.certificate.as_bytes());
-        let key =
-            rustls::pki_types::PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).expect("a key");
+        let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(pem.key.as_bytes())
+            .expect("the PEM contains a key");
         let config =
             ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        let config = config.expect("versions").with_no_client_auth();
         let config = config
-            .with_single_cert(vec![certificate.expect("a certificate")], key)
-            .expect("they match");
+            .expect("the provider supports the default versions")
+            .with_no_client_auth();
+        let config = config
+            .with_single_cert(
+                vec![certificate.expect("the PEM contains a certificate")],
+                key,
+            )
+            .expect("the key belongs to the certificate");
         StreamOwned::new(
-            ServerConnection::new(Arc::new(config)).expect("a connection"),
+            ServerConnection::new(Arc::new(config)).expect("the configuration is valid"),
             socket,
         )
     }
@@ -182,20 +190,31 @@ fn bytes_go_both_ways_in_order_and_end() {
         assert_eq!(
             client
                 .try_write_vectored(&parts.map(IoSlice::new))
-                .expect("room"),
+                .expect("the kernel has room"),
             9
         );
         let mut buffer = [0; 32];
-        let length = read(&server, &mut buffer).await.expect("bytes");
+        let length = read(&server, &mut buffer)
+            .await
+            .expect("bytes are available");
         assert_eq!(&buffer[..length], b"there and");
         write_all(&server, b"back").await;
         drop(server);
         assert_eq!(read_all(&client).await, b"back");
-        assert_eq!(client.try_read(&mut buffer).expect("the end stays"), 0);
+        assert_eq!(
+            client
+                .try_read(&mut buffer)
+                .expect("the stream stays at its end"),
+            0
+        );
         assert_eq!(
             (
-                client.try_read(&mut []).expect("done"),
-                client.try_write_vectored(&[]).expect("done")
+                client
+                    .try_read(&mut [])
+                    .expect("nothing has to be transferred"),
+                client
+                    .try_write_vectored(&[])
+                    .expect("nothing has to be transferred")
             ),
             (0, 0)
         );
@@ -203,9 +222,9 @@ fn bytes_go_both_ways_in_order_and_end() {
 }
 
 #[test]
-fn a_client_and_a_server_that_are_not_ours_are_understood() {
+fn foreign_clients_and_servers_are_understood() {
     let pem = Arc::new(pem("127.0.0.1"));
-    let (listener, address) = listen(&pem, Handshakes::default());
+    let (listener, address) = listen(&pem, HandshakeLimits::default());
     let client = thread::spawn({
         let pem = pem.clone();
         move || {
@@ -225,13 +244,15 @@ fn a_client_and_a_server_that_are_not_ours_are_understood() {
         assert_eq!(read_all(&server).await, b"question");
         write_all(&server, b"answer").await;
     });
-    assert_eq!(client.join().expect("it got through"), "answer");
+    assert_eq!(client.join().expect("the thread does not panic"), "answer");
 
-    let listener = std::net::TcpListener::bind(LOOPBACK).expect("a free port");
-    let address = listener.local_addr().expect("an address");
+    let listener = std::net::TcpListener::bind(LOOPBACK).expect("the system chooses a free port");
+    let address = listener
+        .local_addr()
+        .expect("a bound socket has an address");
     let trust = pem.trust();
     let server = thread::spawn(move || {
-        let (socket, _) = listener.accept().expect("somebody connects");
+        let (socket, _) = listener.accept().expect("a client connects");
         let mut server = raw::server(socket, &pem);
         let mut question = [0; 8];
         server.read_exact(&mut question).expect("the client writes");
@@ -246,17 +267,17 @@ fn a_client_and_a_server_that_are_not_ours_are_understood() {
         write_all(&client, b"question").await;
         assert_eq!(read_all(&client).await, b"question");
     });
-    server.join().expect("it got through");
+    server.join().expect("the thread does not panic");
 }
 
 /// T118.
 #[test]
 fn a_client_that_stalls_holds_up_nobody() {
     let pem = pem("127.0.0.1");
-    let (listener, address) = listen(&pem, Handshakes::default());
+    let (listener, address) = listen(&pem, HandshakeLimits::default());
     block_on(async {
         let stalled: Vec<RawStream> = (0..10)
-            .map(|_| RawStream::connect(address).expect("a queue"))
+            .map(|_| RawStream::connect(address).expect("the kernel queues the connection"))
             .collect();
         for _ in 0..3 {
             let (client, server) = zip(connect(address, &pem.trust()), accept(&listener)).await;
@@ -267,51 +288,56 @@ fn a_client_that_stalls_holds_up_nobody() {
     });
 }
 
-/// T118: the limit is on how many go on at once, so that those who stall have to be given up.
+/// T118: the number of concurrent handshakes is limited, so stalled ones have to be given up.
 #[test]
 fn a_client_that_stalls_is_given_up_and_makes_room() {
     let pem = pem("127.0.0.1");
     let (listener, address) = listen(
         &pem,
-        Handshakes {
-            at_once: 2,
-            patience: SHORT,
+        HandshakeLimits {
+            concurrent: 2,
+            flight_timeout: SHORT,
         },
     );
     block_on(async {
         let stalled: Vec<RawStream> = (0..5)
-            .map(|_| RawStream::connect(address).expect("a queue"))
+            .map(|_| RawStream::connect(address).expect("the kernel queues the connection"))
             .collect();
         let trust = pem.trust();
-        // On a busy machine this one may be too slow for so little patience, too.
+        // On a busy machine this one may be too slow for the short timeout, too.
         let persists = async { while connect(address, &trust).await.is_err() {} };
         let accepts = async { drop(accept(&listener).await) };
         zip(persists, accepts).await;
-        // Those at least that had to make room.
+        // At least those that had to make room.
         for mut client in &stalled[..4] {
-            assert_eq!(client.read(&mut [0; 8]).expect("it is closed in order"), 0);
+            assert_eq!(
+                client
+                    .read(&mut [0; 8])
+                    .expect("the peer closes the stream in order"),
+                0
+            );
         }
     });
 }
 
-/// T118: who says a little, again and again, has no more time than who says nothing.
+/// T118: a client that trickles bytes has no more time than a silent one.
 #[test]
 fn a_client_that_trickles_is_given_up() {
     let pem = pem("127.0.0.1");
     let (listener, address) = listen(
         &pem,
-        Handshakes {
-            at_once: 1,
-            patience: SHORT,
+        HandshakeLimits {
+            concurrent: 1,
+            flight_timeout: SHORT,
         },
     );
     let trickle = thread::spawn(move || {
-        let mut client = RawStream::connect(address).expect("a queue");
-        // The beginning of a record of 16 KiB, which never comes to its end.
+        let mut client = RawStream::connect(address).expect("the kernel queues the connection");
+        // The beginning of a record of 16 KiB that is never completed.
         let mut written = client.write_all(&[0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc]);
         client
             .set_read_timeout(Some(Duration::from_millis(1)))
-            .expect("it is not zero");
+            .expect("the timeout is not zero");
         while written.is_ok() {
             if !matches!(client.read(&mut [0]), Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
             {
@@ -323,11 +349,11 @@ fn a_client_that_trickles_is_given_up() {
     block_on(async {
         let accepts = async {
             accept(&listener).await;
-            panic!("there is no client that could be accepted");
+            panic!("accepted although no handshake was completed");
         };
         or(
             accepts,
-            unblock(move || trickle.join().expect("it was given up")),
+            unblock(move || trickle.join().expect("the thread does not panic")),
         )
         .await;
     });
@@ -335,13 +361,13 @@ fn a_client_that_trickles_is_given_up() {
 
 /// T118.
 #[test]
-fn a_handshake_that_fails_is_no_error_of_the_accept() {
+fn a_failed_handshake_is_not_an_error_of_the_accept() {
     let pem = pem("127.0.0.1");
-    let (listener, address) = listen(&pem, Handshakes::default());
+    let (listener, address) = listen(&pem, HandshakeLimits::default());
     block_on(async {
         let send = |bytes: &[u8]| {
-            let mut client = RawStream::connect(address).expect("a queue");
-            client.write_all(bytes).expect("the kernel takes it");
+            let mut client = RawStream::connect(address).expect("the kernel queues the connection");
+            client.write_all(bytes).expect("the kernel has room");
             client
         };
         let talkers = [
@@ -350,12 +376,12 @@ fn a_handshake_that_fails_is_no_error_of_the_accept() {
             send(&[0; 1000]),
             send(b"\x15\x03\x01\0\x02\x02\x28"),
         ];
-        // They leave at once, in order or not.
-        drop(RawStream::connect(address).expect("a queue"));
-        let reset = RawStream::connect(address).expect("a queue");
+        // These leave at once, in order or with a reset.
+        drop(RawStream::connect(address).expect("the kernel queues the connection"));
+        let reset = RawStream::connect(address).expect("the kernel queues the connection");
         socket2::SockRef::from(&reset)
             .set_linger(Some(Duration::ZERO))
-            .expect("an option");
+            .expect("the system supports the option");
         drop(reset);
         // This one does not trust the server.
         let web = Trust::web();
@@ -376,9 +402,9 @@ fn finished_handshakes_wait_for_an_accept_and_no_dropped_accept_loses_one() {
     let pem = pem("127.0.0.1");
     let (listener, address) = listen(
         &pem,
-        Handshakes {
-            at_once: 3,
-            ..Handshakes::default()
+        HandshakeLimits {
+            concurrent: 3,
+            ..HandshakeLimits::default()
         },
     );
     block_on(async {
@@ -397,14 +423,19 @@ fn finished_handshakes_wait_for_an_accept_and_no_dropped_accept_loses_one() {
             .collect();
         let mut accepted = Vec::new();
         while accepted.len() < clients.len() {
-            // Most of these are dropped in the middle of something.
+            // Most of these are dropped in the middle of a handshake.
             if let Some(stream) = poll_once(accept(&listener)).await {
                 accepted.push(stream);
             }
             smol::future::yield_now().await;
         }
         for stream in &accepted {
-            assert_eq!(read(stream, &mut [0; 8]).await.expect("a byte"), 1);
+            assert_eq!(
+                read(stream, &mut [0; 8])
+                    .await
+                    .expect("the peer wrote a byte"),
+                1
+            );
         }
         for client in clients {
             client.await;
@@ -412,13 +443,13 @@ fn finished_handshakes_wait_for_an_accept_and_no_dropped_accept_loses_one() {
     });
 }
 
-/// T110: the port, and what waits at it.
+/// T110: the port, and what waits on it.
 #[test]
-fn a_port_is_free_and_handshakes_are_over_when_the_last_handle_is_dropped() {
+fn a_port_is_free_and_handshakes_end_when_the_last_handle_is_dropped() {
     let pem = pem("127.0.0.1");
-    let (listener, address) = listen(&pem, Handshakes::default());
+    let (listener, address) = listen(&pem, HandshakeLimits::default());
     block_on(async {
-        let mut stalled = RawStream::connect(address).expect("a queue");
+        let mut stalled = RawStream::connect(address).expect("the kernel queues the connection");
         let (client, _server) = zip(connect(address, &pem.trust()), accept(&listener)).await;
         client.expect("the server is trusted");
         let other = listener.clone();
@@ -429,18 +460,20 @@ fn a_port_is_free_and_handshakes_are_over_when_the_last_handle_is_dropped() {
         let mut rest = Vec::new();
         stalled
             .read_to_end(&mut rest)
-            .expect("it is closed in order");
+            .expect("the peer closes the stream in order");
         assert!(rest.is_empty());
     });
 }
 
-/// What a client says of a server with these certificates.
+/// What a client thinks of a server with these certificates.
 fn verdict(certificates: &str, key: &KeyPair, trust: &Trust) -> String {
     let identity = Identity::from_pem(certificates.as_bytes(), key.serialize_pem().as_bytes())
-        .expect("they match");
-    let listener: TlsListener =
-        TlsListener::bind(LOOPBACK, identity, Handshakes::default()).expect("a free port");
-    let address = listener.local_addr().expect("an address");
+        .expect("the key belongs to the certificate");
+    let listener: TlsListener = TlsListener::bind(LOOPBACK, identity, HandshakeLimits::default())
+        .expect("the system chooses a free port");
+    let address = listener
+        .local_addr()
+        .expect("a bound socket has an address");
     block_on(async {
         let accepts = async {
             loop {
@@ -459,7 +492,7 @@ fn verdict(certificates: &str, key: &KeyPair, trust: &Trust) -> String {
 
 /// T118.
 #[test]
-fn a_certificate_is_believed_only_if_it_is_good() {
+fn a_certificate_is_trusted_only_if_it_is_valid() {
     let authority = |name: &str| {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -468,20 +501,21 @@ fn a_certificate_is_believed_only_if_it_is_good() {
             .push(rcgen::DnType::CommonName, name);
         params
     };
-    let key = || KeyPair::generate().expect("a key");
-    let root = CertifiedIssuer::self_signed(authority("root"), key()).expect("an authority");
-    let middle =
-        CertifiedIssuer::signed_by(authority("middle"), key(), &root).expect("an authority");
-    let trust = Trust::only([root.pem().as_bytes()]).expect("it is a certificate");
+    let key = || KeyPair::generate().expect("a key can be generated");
+    let root = CertifiedIssuer::self_signed(authority("root"), key())
+        .expect("an authority can be generated");
+    let middle = CertifiedIssuer::signed_by(authority("middle"), key(), &root)
+        .expect("an authority can be generated");
+    let trust = Trust::only([root.pem().as_bytes()]).expect("the PEM contains a certificate");
 
     let leaf = |name: &str, change: fn(&mut CertificateParams)| {
-        let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+        let mut params = CertificateParams::new([name.to_owned()]).expect("the name is valid");
         change(&mut params);
         let key = key();
         (
             params
                 .signed_by(&key, &middle)
-                .expect("a certificate")
+                .expect("the issuer can sign")
                 .pem(),
             key,
         )
@@ -506,7 +540,7 @@ fn a_certificate_is_believed_only_if_it_is_good() {
         "not valid yet",
     );
 
-    // Without the authority between, or another one's.
+    // Without the intermediate authority, or with another root's.
     let (alone, key) = leaf("127.0.0.1", |_| {});
     assert!(verdict(&alone, &key, &trust).contains("UnknownIssuer"));
     assert!(
@@ -523,7 +557,7 @@ fn a_certificate_is_believed_only_if_it_is_good() {
 }
 
 #[test]
-fn what_is_no_identity_and_no_authority_is_told() {
+fn errors_say_what_is_wrong_with_an_identity_or_an_authority() {
     let (one, other) = (pem("127.0.0.1"), pem("127.0.0.1"));
     let check = |certificate: &str, key: &str, why: &str| {
         let error = Identity::from_pem(certificate.as_bytes(), key.as_bytes()).expect_err(why);
@@ -532,10 +566,10 @@ fn what_is_no_identity_and_no_authority_is_told() {
     };
     let broken = |text: &str| text.replace("-----END", "-----");
     let (certificate, key) = (one.certificate.as_str(), one.key.as_str());
-    check("", key, "no certificate stands");
-    check(certificate, "", "no private key stands");
-    check(key, certificate, "no certificate stands");
-    check(certificate, certificate, "no private key stands");
+    check("", key, "contains no certificate");
+    check(certificate, "", "contains no private key");
+    check(key, certificate, "contains no certificate");
+    check(certificate, certificate, "contains no private key");
     check(
         &broken(certificate),
         key,
@@ -552,14 +586,14 @@ fn what_is_no_identity_and_no_authority_is_told() {
         key,
         "cannot be used",
     );
-    check(&"x".repeat(LARGEST_PEM + 1), key, "at most");
-    check(certificate, &"x".repeat(LARGEST_PEM + 1), "at most");
+    check(&"x".repeat(MAX_PEM_SIZE + 1), key, "at most");
+    check(certificate, &"x".repeat(MAX_PEM_SIZE + 1), "at most");
 
     for (text, why) in [
-        ("", "no certificate stands"),
+        ("", "contains no certificate"),
         (
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-            "names no authority",
+            "cannot be used as an authority",
         ),
     ] {
         let error = Trust::only([one.certificate.as_bytes(), text.as_bytes()]).expect_err(why);
@@ -584,12 +618,12 @@ fn keys_come_in_three_forms() {
     );
     let pkcs8 = pem("127.0.0.1");
     for (certificate, key) in [sec1, pkcs1, (&pkcs8.certificate, &pkcs8.key)] {
-        // What people write around a PEM text does not matter.
+        // Text around the PEM does not matter.
         let pem = Pem {
             certificate: format!("issued to: me\n{certificate}\n"),
             key: format!("\n{key}{key}"),
         };
-        let (listener, address) = listen(&pem, Handshakes::default());
+        let (listener, address) = listen(&pem, HandshakeLimits::default());
         block_on(async {
             let (client, _server) = zip(connect(address, &pem.trust()), accept(&listener)).await;
             client.expect("the server is trusted");
@@ -599,8 +633,11 @@ fn keys_come_in_three_forms() {
 
 #[test]
 fn a_connect_ends_in_time_whatever_it_waits_for() {
-    let silent = std::net::TcpListener::bind(LOOPBACK).expect("a free port");
-    let port = silent.local_addr().expect("an address").port();
+    let silent = std::net::TcpListener::bind(LOOPBACK).expect("the system chooses a free port");
+    let port = silent
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port();
     let connect = |host, port| {
         let resolver = Resolver::with_look_up(Default::default(), move |host, _| match host {
             "silent.test" => Ok(vec![([127, 0, 0, 1], port).into()]),
@@ -614,7 +651,7 @@ fn a_connect_ends_in_time_whatever_it_waits_for() {
             Some(SHORT),
         ))
     };
-    // The kernel takes the connection, and nobody says anything.
+    // The kernel accepts the connection, and nobody responds.
     for host in ["127.0.0.1", "silent.test"] {
         let error = connect(host, port).expect_err("nobody shakes hands");
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
@@ -643,20 +680,22 @@ fn a_connect_ends_in_time_whatever_it_waits_for() {
 }
 
 #[test]
-fn a_server_that_is_no_tls_server_is_told() {
-    let listener = std::net::TcpListener::bind(LOOPBACK).expect("a free port");
-    let address = listener.local_addr().expect("an address");
+fn a_server_that_does_not_speak_tls_is_an_error() {
+    let listener = std::net::TcpListener::bind(LOOPBACK).expect("the system chooses a free port");
+    let address = listener
+        .local_addr()
+        .expect("a bound socket has an address");
     let server = thread::spawn(move || {
-        let (mut socket, _) = listener.accept().expect("somebody connects");
+        let (mut socket, _) = listener.accept().expect("a client connects");
         socket
             .write_all(b"220 mail.test ESMTP\r\n")
             .expect("the client reads");
-        let (socket, _) = listener.accept().expect("somebody connects");
+        let (socket, _) = listener.accept().expect("a client connects");
         drop(socket);
     });
-    let talks = block_on(connect(address, &Trust::web())).expect_err("it speaks another language");
+    let talks = block_on(connect(address, &Trust::web())).expect_err("the peer does not speak TLS");
     assert_eq!(talks.kind(), ErrorKind::InvalidData, "{talks}");
-    let leaves = block_on(connect(address, &Trust::web())).expect_err("it leaves");
+    let leaves = block_on(connect(address, &Trust::web())).expect_err("the peer leaves");
     assert!(
         matches!(
             leaves.kind(),
@@ -664,13 +703,13 @@ fn a_server_that_is_no_tls_server_is_told() {
         ),
         "{leaves}"
     );
-    server.join().expect("it got through");
+    server.join().expect("the thread does not panic");
 }
 
 #[test]
-fn a_stream_that_is_cut_is_told_from_one_that_ended() {
+fn a_stream_that_is_cut_differs_from_one_that_ended() {
     let pem = pem("127.0.0.1");
-    let (listener, address) = listen(&pem, Handshakes::default());
+    let (listener, address) = listen(&pem, HandshakeLimits::default());
     for is_cut in [true, false] {
         let client = thread::spawn({
             let mut client = raw::client(address, &pem);
@@ -685,9 +724,14 @@ fn a_stream_that_is_cut_is_told_from_one_that_ended() {
         block_on(async {
             let server = accept(&listener).await;
             let mut buffer = [0; 32];
-            // The client is gone, and yet what it wrote is read first.
-            client.join().expect("it got through");
-            assert_eq!(read(&server, &mut buffer).await.expect("bytes"), 12);
+            // The client is gone, and what it wrote is still read first.
+            client.join().expect("the thread does not panic");
+            assert_eq!(
+                read(&server, &mut buffer)
+                    .await
+                    .expect("bytes are available"),
+                12
+            );
             match read(&server, &mut buffer).await {
                 Ok(0) => assert!(!is_cut),
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => assert!(is_cut),
@@ -698,9 +742,9 @@ fn a_stream_that_is_cut_is_told_from_one_that_ended() {
 }
 
 #[test]
-fn what_nobody_encrypted_ends_the_connection_for_every_reader() {
+fn unencrypted_bytes_end_the_connection_for_every_reader() {
     let pem = pem("127.0.0.1");
-    let (listener, address) = listen(&pem, Handshakes::default());
+    let (listener, address) = listen(&pem, HandshakeLimits::default());
     let client = thread::spawn({
         let mut client = raw::client(address, &pem);
         move || {
@@ -709,15 +753,20 @@ fn what_nobody_encrypted_ends_the_connection_for_every_reader() {
             client
                 .sock
                 .write_all(b"\x17\x03\x03\x00\x20injected by somebody on the way..")
-                .expect("the kernel takes it");
+                .expect("the kernel has room");
             client
         }
     });
     block_on(async {
         let server = accept(&listener).await;
         let other = server.clone();
-        let client = unblock(move || client.join().expect("it got through")).await;
-        assert_eq!(read(&server, &mut [0; 32]).await.expect("bytes"), 4);
+        let client = unblock(move || client.join().expect("the thread does not panic")).await;
+        assert_eq!(
+            read(&server, &mut [0; 32])
+                .await
+                .expect("bytes are available"),
+            4
+        );
         assert_eq!(
             kind(read(&server, &mut [0; 32]).await),
             ErrorKind::InvalidData
@@ -736,7 +785,7 @@ fn what_nobody_encrypted_ends_the_connection_for_every_reader() {
 
 /// T113.
 #[test]
-fn either_end_can_end_its_direction_and_read_on() {
+fn either_end_can_close_its_direction_and_go_on_reading() {
     block_on(async {
         for client_first in [true, false] {
             let (client, server) = pair().await;
@@ -760,7 +809,8 @@ fn either_end_can_end_its_direction_and_read_on() {
     });
 }
 
-/// T112: a peer that does not read holds back its writer, of whose bytes little is kept here.
+/// T112: a peer that does not read holds back its writer, and few of the writer's bytes are kept
+/// here.
 #[test]
 fn a_slow_reader_holds_its_writer_back_and_loses_nothing() {
     block_on(async {
@@ -804,7 +854,12 @@ fn a_read_times_out_and_loses_nothing_and_clones_share_the_timeout() {
         assert_eq!(kind(read(&client, &mut [0]).await), ErrorKind::TimedOut);
         write_all(&server, b"late").await;
         client.set_timeout(Operation::Read, None);
-        assert_eq!(read(&client, &mut [0; 8]).await.expect("bytes"), 4);
+        assert_eq!(
+            read(&client, &mut [0; 8])
+                .await
+                .expect("bytes are available"),
+            4
+        );
     });
 }
 
@@ -816,7 +871,10 @@ fn a_waiting_reader_does_not_hold_up_a_writer() {
         let echo = spawn(async move {
             let mut buffer = vec![0; 1 << 16];
             loop {
-                match read(&server, &mut buffer).await.expect("bytes or an end") {
+                match read(&server, &mut buffer)
+                    .await
+                    .expect("the stream does not fail")
+                {
                     0 => return,
                     length => write_all(&server, &buffer[..length]).await,
                 }
@@ -842,7 +900,7 @@ fn a_waiting_reader_does_not_hold_up_a_writer() {
     });
 }
 
-/// T115: one record holds what two readers wait for, and only one of them sees it on the socket.
+/// T115: one record contains what two readers wait for, and only one of them sees it on the socket.
 #[test]
 fn what_one_reader_leaves_wakes_another() {
     block_on(async {
@@ -853,8 +911,13 @@ fn what_one_reader_leaves_wakes_another() {
             let mut second = Box::pin(read(&other, &mut two));
             assert!(poll_once(&mut second).await.is_none());
             write_all(&client, b"ab").await;
-            assert_eq!(read(&server, &mut one).await.expect("a byte"), 1);
-            assert_eq!(second.await.expect("a byte"), 1);
+            assert_eq!(
+                read(&server, &mut one)
+                    .await
+                    .expect("the peer wrote a byte"),
+                1
+            );
+            assert_eq!(second.await.expect("the peer wrote a byte"), 1);
             let mut both = [one[0], two[0]];
             both.sort();
             assert_eq!(&both, b"ab");
@@ -869,7 +932,10 @@ fn readers_of_one_stream_get_each_byte_once() {
     let count = |server: TlsStream| async move {
         let (mut got, mut buffer) = ([0u64; 256], [0; 100]);
         loop {
-            match read(&server, &mut buffer).await.expect("bytes or an end") {
+            match read(&server, &mut buffer)
+                .await
+                .expect("the stream does not fail")
+            {
                 0 => return got,
                 length => buffer[..length]
                     .iter()
@@ -890,7 +956,10 @@ fn readers_of_one_stream_get_each_byte_once() {
     });
     let mut got = [0; 256];
     for reader in readers {
-        for (sum, count) in got.iter_mut().zip(reader.join().expect("it got through")) {
+        for (sum, count) in got
+            .iter_mut()
+            .zip(reader.join().expect("the thread does not panic"))
+        {
             *sum += count;
         }
     }
@@ -907,7 +976,12 @@ fn a_wait_that_was_dropped_loses_no_byte() {
             assert!(poll_once(&mut abandoned).await.is_none());
             write_all(&client, &[byte]).await;
             drop(abandoned);
-            assert_eq!(read(&server, &mut buffer).await.expect("a byte"), 1);
+            assert_eq!(
+                read(&server, &mut buffer)
+                    .await
+                    .expect("the peer wrote a byte"),
+                1
+            );
             assert_eq!(buffer, [byte]);
         }
     });

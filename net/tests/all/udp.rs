@@ -7,7 +7,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 fn bound() -> (UdpSocket, SocketAddr) {
-    let socket = UdpSocket::bind(LOOPBACK).expect("a free port");
+    let socket = UdpSocket::bind(LOOPBACK).expect("the system chooses a free port");
     let address = socket.local_addr().expect("a bound socket has an address");
     (socket, address)
 }
@@ -28,11 +28,16 @@ fn a_datagram_arrives_whole_with_its_sender() {
         let ((one, from), (other, to)) = (bound(), bound());
         assert_eq!(kind(other.try_receive(&mut [0; 8])), ErrorKind::WouldBlock);
         for datagram in [&b"first"[..], b"", b"third"] {
-            assert_eq!(one.try_send_to(datagram, to).expect("room"), datagram.len());
+            assert_eq!(
+                one.try_send_to(datagram, to).expect("the kernel has room"),
+                datagram.len()
+            );
         }
         let mut buffer = [0; 16];
         for datagram in [&b"first"[..], b"", b"third"] {
-            let (length, sender) = receive_from(&other, &mut buffer).await.expect("a datagram");
+            let (length, sender) = receive_from(&other, &mut buffer)
+                .await
+                .expect("a datagram was sent");
             assert_eq!((&buffer[..length], sender), (datagram, from));
         }
         assert_eq!(kind(other.try_receive(&mut buffer)), ErrorKind::WouldBlock);
@@ -40,26 +45,32 @@ fn a_datagram_arrives_whole_with_its_sender() {
 }
 
 #[test]
-fn a_peer_is_who_is_sent_to_and_received_from() {
+fn only_the_peer_is_sent_to_and_received_from() {
     block_on(async {
         let ((one, from), (other, to), (stranger, _)) = (bound(), bound(), bound());
         assert_eq!(kind(one.peer_addr()), ErrorKind::NotConnected);
         assert_eq!(kind(one.try_send(b"to nobody")), ErrorKind::NotConnected);
-        one.connect(to).expect("a peer needs not to be there");
-        assert_eq!(one.peer_addr().expect("a peer"), to);
+        one.connect(to).expect("the peer need not exist");
+        assert_eq!(one.peer_addr().expect("the socket is connected"), to);
 
         stranger
             .try_send_to(b"from a stranger", from)
-            .expect("room");
-        other.try_send_to(b"from the peer", from).expect("room");
+            .expect("the kernel has room");
+        other
+            .try_send_to(b"from the peer", from)
+            .expect("the kernel has room");
         let mut buffer = [0; 32];
-        let (length, sender) = receive_from(&one, &mut buffer).await.expect("a datagram");
+        let (length, sender) = receive_from(&one, &mut buffer)
+            .await
+            .expect("a datagram was sent");
         assert_eq!((&buffer[..length], sender), (&b"from the peer"[..], to));
         assert_eq!(kind(one.try_receive(&mut buffer)), ErrorKind::WouldBlock);
 
-        one.try_send(b"back").expect("room");
+        one.try_send(b"back").expect("the kernel has room");
         assert_eq!(
-            receive_from(&other, &mut buffer).await.expect("a datagram"),
+            receive_from(&other, &mut buffer)
+                .await
+                .expect("a datagram was sent"),
             (4, from)
         );
     });
@@ -67,12 +78,12 @@ fn a_peer_is_who_is_sent_to_and_received_from() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_peer_that_is_gone_is_told_once() {
+fn a_peer_that_is_gone_is_reported_once() {
     block_on(async {
         let ((one, _), (other, to)) = (bound(), bound());
-        one.connect(to).expect("a peer");
+        one.connect(to).expect("any address can be the peer");
         drop(other);
-        one.try_send(b"anybody?").expect("room");
+        one.try_send(b"anybody?").expect("the kernel has room");
         assert_eq!(
             kind(receive_from(&one, &mut [0; 8]).await),
             ErrorKind::ConnectionRefused
@@ -83,7 +94,7 @@ fn a_peer_that_is_gone_is_told_once() {
 
 /// T117.
 #[test]
-fn a_flood_that_nobody_receives_is_dropped_and_the_socket_works_on() {
+fn a_flood_that_nobody_receives_is_dropped_and_the_socket_still_works() {
     block_on(async {
         let ((one, _), (other, to)) = (bound(), bound());
         let mut sent = 0u32;
@@ -91,12 +102,12 @@ fn a_flood_that_nobody_receives_is_dropped_and_the_socket_works_on() {
             match one.try_send_to(&sent.to_le_bytes(), to) {
                 Ok(_) => sent += 1,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    one.writable().await.expect("room")
+                    one.writable().await.expect("the kernel has room")
                 }
                 Err(error) => panic!("{error}"),
             }
         }
-        // What the kernel kept are the first ones, each whole and in order.
+        // The kernel kept the first ones, each whole and in order.
         let mut kept = 0u32;
         let mut buffer = [0; 8];
         while let Ok(length) = other.try_receive(&mut buffer) {
@@ -104,11 +115,11 @@ fn a_flood_that_nobody_receives_is_dropped_and_the_socket_works_on() {
             kept += 1;
         }
         assert!(kept > 0 && kept < sent, "{kept} of {sent} were kept");
-        one.try_send_to(b"after", to).expect("room");
+        one.try_send_to(b"after", to).expect("the kernel has room");
         assert_eq!(
             receive_from(&other, &mut buffer)
                 .await
-                .expect("a datagram")
+                .expect("a datagram was sent")
                 .0,
             5
         );
@@ -117,16 +128,17 @@ fn a_flood_that_nobody_receives_is_dropped_and_the_socket_works_on() {
 
 /// T117.
 #[test]
-fn what_does_not_fit_a_datagram_or_a_buffer_is_told_or_cut() {
+fn what_does_not_fit_a_datagram_is_refused_and_what_does_not_fit_a_buffer_is_cut() {
     block_on(async {
         let ((one, _), (other, to)) = (bound(), bound());
         let large = vec![7; 65_507];
-        one.try_send_to(&large, to).expect("the largest there is");
+        one.try_send_to(&large, to)
+            .expect("the datagram has the greatest length");
         let mut buffer = vec![0; 70_000];
         assert_eq!(
             receive_from(&other, &mut buffer)
                 .await
-                .expect("a datagram")
+                .expect("a datagram was sent")
                 .0,
             large.len()
         );
@@ -134,17 +146,18 @@ fn what_does_not_fit_a_datagram_or_a_buffer_is_told_or_cut() {
 
         let error = one
             .try_send_to(&vec![7; 65_508], to)
-            .expect_err("one byte too many");
+            .expect_err("the datagram is one byte too long");
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("65508 bytes"), "{error}");
 
-        one.try_send_to(b"longer than that", to).expect("room");
-        one.try_send_to(b"next", to).expect("room");
+        one.try_send_to(b"longer than that", to)
+            .expect("the kernel has room");
+        one.try_send_to(b"next", to).expect("the kernel has room");
         let mut small = [0; 6];
         assert_eq!(
             receive_from(&other, &mut small)
                 .await
-                .expect("a datagram")
+                .expect("a datagram was sent")
                 .0,
             6
         );
@@ -156,29 +169,38 @@ fn what_does_not_fit_a_datagram_or_a_buffer_is_told_or_cut() {
                 .0,
             4
         );
-        one.try_send_to(b"to nowhere", to).expect("room");
+        one.try_send_to(b"to nowhere", to)
+            .expect("the kernel has room");
         assert_eq!(
-            receive_from(&other, &mut []).await.expect("a datagram").0,
+            receive_from(&other, &mut [])
+                .await
+                .expect("a datagram was sent")
+                .0,
             0
         );
         assert_eq!(kind(other.try_receive(&mut small)), ErrorKind::WouldBlock);
     });
 }
 
-/// T117: version 6 lets a datagram be so large that even the loopback interface cuts it into pieces.
+/// T117: IPv6 allows datagrams so large that even the loopback interface fragments them.
 #[test]
-fn a_datagram_that_travels_in_pieces_arrives_whole() {
+fn a_fragmented_datagram_arrives_whole() {
     let Ok(other) = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0).into()) else {
         println!("this machine has no version 6");
         return;
     };
     block_on(async {
-        let one = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0).into()).expect("there was a port");
+        let one = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0).into()).expect("a port was free");
         let large: Vec<u8> = (0..65_527u32).map(|place| place as u8).collect();
-        one.try_send_to(&large, other.local_addr().expect("an address"))
-            .expect("the largest there is");
+        one.try_send_to(
+            &large,
+            other.local_addr().expect("a bound socket has an address"),
+        )
+        .expect("the datagram has the greatest length");
         let mut buffer = vec![0; 70_000];
-        let (length, _) = receive_from(&other, &mut buffer).await.expect("a datagram");
+        let (length, _) = receive_from(&other, &mut buffer)
+            .await
+            .expect("a datagram was sent");
         assert_eq!(buffer[..length], large);
     });
 }
@@ -201,22 +223,22 @@ fn a_receive_times_out_and_loses_nothing() {
         other.set_timeout(Some(Duration::ZERO));
         let tried = poll_once(receive_from(&other, &mut [0; 8]))
             .await
-            .expect("it does not wait");
+            .expect("an address needs no lookup");
         assert_eq!(kind(tried), ErrorKind::TimedOut);
 
         other.set_timeout(None);
-        one.try_send_to(b"late", to).expect("room");
+        one.try_send_to(b"late", to).expect("the kernel has room");
         assert_eq!(
             receive_from(&other, &mut [0; 8])
                 .await
-                .expect("a datagram")
+                .expect("a datagram was sent")
                 .0,
             4
         );
     });
 }
 
-/// T115: to this end, a socket is a stream of datagrams.
+/// T115, with a socket as a stream of datagrams.
 #[test]
 fn two_receivers_wait_and_each_gets_a_datagram() {
     block_on(async {
@@ -228,11 +250,14 @@ fn two_receivers_wait_and_each_gets_a_datagram() {
             receive_from(&clone, &mut right),
         ));
         assert!(poll_once(&mut receiving).await.is_none());
-        one.try_send_to(b"a", to).expect("room");
-        one.try_send_to(b"b", to).expect("room");
+        one.try_send_to(b"a", to).expect("the kernel has room");
+        one.try_send_to(b"b", to).expect("the kernel has room");
         let (first, second) = receiving.await;
         assert_eq!(
-            (first.expect("a datagram").0, second.expect("a datagram").0),
+            (
+                first.expect("a datagram was sent").0,
+                second.expect("a datagram was sent").0
+            ),
             (1, 1)
         );
         let mut both = [left[0], right[0]];
@@ -249,12 +274,12 @@ fn a_receive_that_was_dropped_loses_no_datagram() {
             let mut buffer = [0; 1];
             let mut abandoned = Box::pin(receive_from(&other, &mut buffer));
             assert!(poll_once(&mut abandoned).await.is_none());
-            one.try_send_to(&[byte], to).expect("room");
+            one.try_send_to(&[byte], to).expect("the kernel has room");
             drop(abandoned);
             assert_eq!(
                 receive_from(&other, &mut buffer)
                     .await
-                    .expect("a datagram")
+                    .expect("a datagram was sent")
                     .0,
                 1
             );
@@ -264,14 +289,16 @@ fn a_receive_that_was_dropped_loses_no_datagram() {
 }
 
 #[test]
-fn options_are_the_sockets_and_not_the_handles() {
+fn options_belong_to_the_socket_and_not_to_the_handle() {
     let (socket, _) = bound();
     let clone = socket.clone();
-    assert!(!socket.broadcast().expect("an option"));
-    socket.set_broadcast(true).expect("an option");
-    assert!(clone.broadcast().expect("an option"));
-    socket.set_ttl(42).expect("an option");
-    assert_eq!(clone.ttl().expect("an option"), 42);
+    assert!(!socket.broadcast().expect("the system supports the option"));
+    socket
+        .set_broadcast(true)
+        .expect("the system supports the option");
+    assert!(clone.broadcast().expect("the system supports the option"));
+    socket.set_ttl(42).expect("the system supports the option");
+    assert_eq!(clone.ttl().expect("the system supports the option"), 42);
     assert_eq!(kind(socket.set_ttl(256)), ErrorKind::InvalidInput);
 }
 

@@ -12,7 +12,7 @@ use crate::environment::Permit;
 use crate::resources::{Held, HostError};
 use lunatic_abi::Errno;
 use lunatic_net::tcp::Operation;
-use lunatic_net::tls::{Handshakes, Identity, LARGEST_PEM, TlsListener, TlsStream, Trust};
+use lunatic_net::tls::{HandshakeLimits, Identity, MAX_PEM_SIZE, TlsListener, TlsStream, Trust};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
@@ -62,15 +62,15 @@ pub(super) async fn tls_bind(
         (Err(error), _) | (_, Err(error)) => Err(error),
     };
     TLS_LISTENERS.open(call, place, || {
-        TlsListener::bind(address, identity?, Handshakes::default())
+        TlsListener::bind(address, identity?, HandshakeLimits::default())
     })
 }
 
 /// Copies a PEM text out of the guest's memory. One that is too large is not copied and no trap.
 fn text(call: &mut Call<'_>, address: u32, length: u32) -> Result<io::Result<Vec<u8>>, Failure> {
     let range = call.range(address, length)?;
-    if length as usize > LARGEST_PEM {
-        let what = format!("a PEM text of {length} bytes; at most {LARGEST_PEM} are read");
+    if length as usize > MAX_PEM_SIZE {
+        let what = format!("a PEM text of {length} bytes; at most {MAX_PEM_SIZE} are read");
         return Ok(Err(io::Error::new(ErrorKind::InvalidInput, what)));
     }
     Ok(Ok(call.bytes(range).to_vec()))
@@ -160,7 +160,7 @@ fn roots_of(
     roots: Vectors,
     count: Length,
 ) -> Result<io::Result<Vec<Vec<u8>>>, Failure> {
-    let largest = LARGEST_PEM as u32;
+    let largest = MAX_PEM_SIZE as u32;
     let mut texts = Vec::new();
     let mut rest = largest;
     for (first, second) in records(call, roots, count, MAX_ROOTS)? {

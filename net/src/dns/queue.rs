@@ -1,0 +1,157 @@
+//! Which lookups run and which ones wait. It starts no threads and looks nothing up.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+/// The result of a lookup.
+pub(super) type Answer = io::Result<Vec<SocketAddr>>;
+
+/// One lookup, shared by the task that waits for it and the thread that does it.
+pub(super) struct Question {
+    pub(super) host: String,
+    pub(super) port: u16,
+    reply: Mutex<Reply>,
+}
+
+/// What the thread passes to the task.
+#[derive(Default)]
+struct Reply {
+    answer: Option<Answer>,
+    waker: Option<Waker>,
+}
+
+impl Question {
+    pub(super) fn new(host: String, port: u16) -> Arc<Question> {
+        Arc::new(Question {
+            host,
+            port,
+            reply: Mutex::default(),
+        })
+    }
+
+    /// Stores the answer and wakes the task, if it still waits.
+    pub(super) fn answer(&self, answer: Answer) {
+        let mut reply = self.reply();
+        reply.answer = Some(answer);
+        let waker = reply.waker.take();
+        drop(reply);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes the answer, or stores the waker of the task.
+    pub(super) fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Answer> {
+        let mut reply = self.reply();
+        match reply.answer.take() {
+            Some(answer) => Poll::Ready(answer),
+            None => {
+                reply.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn reply(&self) -> MutexGuard<'_, Reply> {
+        self.reply
+            .lock()
+            .expect("nothing panics while it holds a reply")
+    }
+}
+
+/// The number of free threads, and the queue for them, first come, first served.
+pub(super) struct Queue {
+    free: usize,
+    waiting: VecDeque<Arc<Question>>,
+    max_waiting: usize,
+}
+
+/// No thread is free, and the queue is full.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+impl Queue {
+    pub(super) fn new(threads: NonZero<usize>, max_waiting: usize) -> Queue {
+        Queue {
+            free: threads.get(),
+            waiting: VecDeque::new(),
+            max_waiting,
+        }
+    }
+
+    /// Takes a thread for this question (true: the caller starts it, and it goes on with
+    /// [`next`](Queue::next)) or a place in the queue (false).
+    pub(super) fn admit(&mut self, question: &Arc<Question>) -> Result<bool, Full> {
+        if self.free > 0 {
+            self.free -= 1;
+            return Ok(true);
+        }
+        if self.waiting.len() >= self.max_waiting {
+            return Err(Full);
+        }
+        self.waiting.push_back(Arc::clone(question));
+        Ok(false)
+    }
+
+    /// Returns the next question for a thread that is done, or counts the thread as free.
+    pub(super) fn next(&mut self) -> Option<Arc<Question>> {
+        let next = self.waiting.pop_front();
+        if next.is_none() {
+            self.free += 1;
+        }
+        next
+    }
+
+    /// Removes a question from the queue, if it is there.
+    pub(super) fn remove(&mut self, question: &Arc<Question>) {
+        self.waiting
+            .retain(|waiting| !Arc::ptr_eq(waiting, question));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question() -> Arc<Question> {
+        Question::new("host".to_owned(), 1)
+    }
+
+    #[test]
+    fn threads_then_places_then_refusal() {
+        let mut queue = Queue::new(NonZero::new(2).expect("2 is not 0"), 1);
+        assert_eq!(queue.admit(&question()), Ok(true));
+        assert_eq!(queue.admit(&question()), Ok(true));
+        assert_eq!(queue.admit(&question()), Ok(false));
+        assert_eq!(queue.admit(&question()), Err(Full));
+    }
+
+    #[test]
+    fn a_thread_goes_to_whoever_waits_longest() {
+        let mut queue = Queue::new(NonZero::<usize>::MIN, 3);
+        let [first, second, third] = [question(), question(), question()];
+        assert_eq!(queue.admit(&question()), Ok(true));
+        for waiting in [&first, &second, &third] {
+            assert_eq!(queue.admit(waiting), Ok(false));
+        }
+        queue.remove(&second);
+        assert!(Arc::ptr_eq(&queue.next().expect("two wait"), &first));
+        assert!(Arc::ptr_eq(&queue.next().expect("one waits"), &third));
+        assert!(queue.next().is_none());
+        assert_eq!(queue.admit(&first), Ok(true), "the thread is free again");
+    }
+
+    #[test]
+    fn removing_one_that_does_not_wait_changes_nothing() {
+        let mut queue = Queue::new(NonZero::<usize>::MIN, 1);
+        let (runs, waits) = (question(), question());
+        assert_eq!(queue.admit(&runs), Ok(true));
+        assert_eq!(queue.admit(&waits), Ok(false));
+        queue.remove(&runs);
+        assert_eq!(queue.admit(&question()), Err(Full));
+    }
+}
