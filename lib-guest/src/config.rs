@@ -1,13 +1,15 @@
-//! What an environment will grant: written down here, handed to the machine when the environment is made.
+//! What an environment will grant: written down here, handed to the machine when the environment is
+//! made.
 
-use crate::{LunaticError, host};
+use crate::error::LunaticError;
+use crate::host;
 use lunatic_abi::Limit;
 
 /// What the processes of an [`Environment`](crate::Environment) may do and use.
 ///
-/// It is plain data: nothing is checked before [`Environment::new`](crate::Environment::new), which refuses what the
-/// process that makes the environment cannot give. A new one grants computing and memory and nothing else: no
-/// function of the machine, no argument, no variable, no directory.
+/// It is plain data: nothing is checked before [`Environment::new`](crate::Environment::new), which
+/// refuses what the process that makes the environment cannot give. A new one grants computing and
+/// memory and nothing else: no function of the machine, no argument, no variable, no directory.
 ///
 /// # Example
 ///
@@ -34,8 +36,8 @@ pub struct Config {
 /// Writes a setter for each limit that has one beside [`Config::new`].
 macro_rules! limits {
     ($($(#[$doc:meta])* $setter:ident => $limit:ident,)*) => {
-        /// The bounds. Where one is not set, that of the process which makes the environment holds; that is also the most
-        /// that can be set.
+        /// The bounds. Where one is not set, that of the process which makes the environment holds;
+        /// that is also the most that can be set.
         impl Config {
             $(
                 $(#[$doc])*
@@ -53,8 +55,9 @@ macro_rules! limits {
 impl Config {
     /// Makes a configuration that allows a process so many bytes of memory and units of compute.
     ///
-    /// A unit of compute is about 100,000 wasm instructions, and the same program always ends at the same one; `None` is as
-    /// much as the one who makes the environment has. Both count for each process, not for all of an environment together.
+    /// A unit of compute is about 100,000 wasm instructions, and the same program always ends at
+    /// the same one; `None` is as much as the one who makes the environment has. Both count for
+    /// each process, not for all of an environment together.
     pub fn new(max_memory: u64, max_compute: Option<u64>) -> Self {
         let mut config = Self {
             limits: Vec::new(),
@@ -70,11 +73,13 @@ impl Config {
         config
     }
 
-    /// Allows the functions of the machine whose `namespace::name` begins with this: `wasi_snapshot_preview1::environ`
-    /// two functions, `lunatic::networking::` sockets, the empty text everything.
+    /// Allows the functions of the machine whose `namespace::name` begins with this:
+    /// `wasi_snapshot_preview1::environ` two functions, `lunatic::networking::` sockets, the empty
+    /// text everything.
     ///
-    /// Those that the one who makes the environment does not have itself are left out; where it has none of them,
-    /// [`Environment::new`](crate::Environment::new) is an error. A process that calls a function it is not allowed traps.
+    /// Those that the one who makes the environment does not have itself are left out; where it has
+    /// none of them, [`Environment::new`](crate::Environment::new) is an error. A process that
+    /// calls a function it is not allowed traps.
     pub fn allow_namespace(&mut self, prefix: &str) -> &mut Self {
         self.namespaces.push(prefix.to_owned());
         self
@@ -106,7 +111,8 @@ impl Config {
         self
     }
 
-    /// Hands the configuration to the machine, lets `make` use it there under its id, and takes it back.
+    /// Hands the configuration to the machine, lets `make` use it there under its id, and takes it
+    /// back.
     pub(crate) fn hand_over<R>(
         &self,
         make: impl FnOnce(u64) -> Result<R, LunaticError>,
@@ -132,7 +138,8 @@ impl Config {
             LunaticError::check(result, error)?;
         }
         for prefix in &self.namespaces {
-            // SAFETY: the address comes with the length of its text, and the last is that of a variable.
+            // SAFETY: the address comes with the length of its text, and the last is that of a
+            // variable.
             let result = unsafe {
                 host::environment::config_allow_namespace(
                     config,
@@ -190,7 +197,8 @@ limits! {
     max_files => Files,
     /// Bounds the bytes that the environment writes to its standard output and error in all.
     max_output => Output,
-    /// Bounds the errors, modules, configurations, environments and name look-ups that one process holds.
+    /// Bounds the errors, modules, configurations, environments and name look-ups that one process
+    /// holds.
     max_handles => Handles,
     /// Bounds the bytes of memory of all processes of the environment together.
     max_total_memory => TotalMemory,

@@ -1,24 +1,22 @@
-//! How a function of this program becomes the first function of a new process.
+//! How a function of this program becomes the first one of a new process.
 //!
-//! A process is a new instance of a module, started at an exported function. All functions of this program lie in its
-//! table at the same places in every instance, so that a place is enough to name one: the parent passes two places, and
-//! the export calls what is there. The first is that of a starter, which knows the types; a number does not tell them.
+//! A process is a new instance of a module, started at an exported function. In every instance, all
+//! functions of this program have the same index in its table, so an index is enough to name one:
+//! the parent passes two, and the export calls what they name. The first is that of a starter,
+//! which knows the type of the second; an index does not tell.
 
 use crate::envelope::{self, Delivery};
 use crate::mailbox::Mailbox;
-use crate::module::Param;
-use crate::supervisor::{self, Plan};
+use crate::module::param::Param;
 use crate::tag::CONTEXT;
-use crate::task;
 use lunatic_abi::parameter;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::hint::black_box;
 use std::io::Write;
-use std::mem::transmute;
+use std::mem::{transmute, transmute_copy};
 
-/// The name of the export. It carries the version, because two versions of this library may be linked into one program,
-/// and a word that no published version of the crate uses there.
+/// The name of the export. It contains the version, because two versions of this library may be
+/// linked into one program, and a word that no published version of the crate uses there.
 macro_rules! export {
     () => {
         concat!("_lunatic_spawn_entry_", env!("CARGO_PKG_VERSION"))
@@ -27,70 +25,71 @@ macro_rules! export {
 
 pub(crate) const EXPORT: &str = export!();
 
-/// Starts a spawned process. Nothing is asked of the machine before the function runs, so that a process can be spawned
-/// where next to nothing is granted.
+/// Starts a spawned process. It calls nothing in the machine before the function runs, so that a
+/// process can be spawned where next to nothing is granted.
 #[unsafe(export_name = export!())]
 extern "C" fn spawn_entry(starter: *const (), function: *const ()) {
-    // SAFETY: the parent passes what `Entry` holds: the place of a starter. In wasm, a place that holds anything of
-    // another type is a trap.
+    // SAFETY: the parent passes what an `EntryPoint` holds: the index of a starter. In wasm,
+    // calling an index that holds anything of another type is a trap.
     let starter: fn(*const ()) = unsafe { transmute(starter) };
     starter(function);
     flush_output();
 }
 
-/// Writes what the function printed without ending the line, as `main` does at its end and `std::process::exit`.
+/// Writes the line that the function began to print, like `main` does when it returns and
+/// `std::process::exit`.
 ///
-/// Where nothing was printed the machine is asked for nothing, but `stdout` makes its buffer. A process that has filled its
-/// memory ends well without.
+/// If nothing was printed, this calls nothing in the machine, but `stdout` allocates its buffer. A
+/// process that has filled its memory ends normally without.
 pub(crate) fn flush_output() {
     /// More than that buffer takes.
     const ROOM: usize = 2_048;
     if black_box(&mut Vec::<u8>::new()).try_reserve(ROOM).is_ok() {
-        // Output that nobody takes is no reason to fail.
+        // Output that cannot be written is no reason to fail.
         let _ = std::io::stdout().flush();
     }
 }
 
-/// A function to begin with, and the starter that knows its type.
-pub(crate) struct Entry {
+/// A function pointer that a process can begin with.
+pub(crate) trait FirstFunction: Copy {
+    /// Calls it, in a process that begins with this.
+    fn call(self);
+}
+
+impl<T> FirstFunction for fn(Mailbox<T>) {
+    fn call(self) {
+        // SAFETY: the process begins here, so it has no mailbox yet.
+        self(unsafe { Mailbox::new() });
+    }
+}
+
+impl<C: DeserializeOwned, T> FirstFunction for fn(C, Mailbox<T>) {
+    fn call(self) {
+        let context = context();
+        // SAFETY: as above.
+        self(context, unsafe { Mailbox::new() });
+    }
+}
+
+/// Where a process begins: a function, and the starter that knows its type.
+pub(crate) struct EntryPoint {
     starter: fn(*const ()),
     function: *const (),
 }
 
-impl Entry {
-    pub(crate) fn new<T>(function: fn(Mailbox<T>)) -> Self {
+impl EntryPoint {
+    pub(crate) fn new<F: FirstFunction>(function: F) -> Self {
+        const { assert!(size_of::<F>() == size_of::<*const ()>()) };
         Self {
-            starter: start::<T>,
-            function: function as *const (),
-        }
-    }
-
-    pub(crate) fn with_context<C: DeserializeOwned, T>(function: fn(C, Mailbox<T>)) -> Self {
-        Self {
-            starter: start_with::<C, T>,
-            function: function as *const (),
-        }
-    }
-
-    /// A task: a function whose result is reported.
-    pub(crate) fn task<C: DeserializeOwned, R: Serialize>(function: fn(C) -> R) -> Self {
-        Self {
-            starter: start_task::<C, R>,
-            function: function as *const (),
-        }
-    }
-
-    /// A supervisor, which begins with a function that says what it supervises.
-    pub(crate) fn supervisor(tree: fn(&mut Plan)) -> Self {
-        Self {
-            starter: start_supervisor,
-            function: tree as *const (),
+            starter: start::<F>,
+            // SAFETY: both have the same size, and any bytes are a pointer.
+            function: unsafe { transmute_copy(&function) },
         }
     }
 
     /// Returns the parameters of [`EXPORT`], as the machine reads them.
     pub(crate) fn parameters(&self) -> [u8; 2 * parameter::SIZE] {
-        // A place in the table is 32 bits wide, and so is an address where there is a table.
+        // An index is 32 bits wide, and so is a pointer where there is a table.
         let starter = Param::I32(self.starter as usize as i32);
         let function = Param::I32(self.function as usize as i32);
         let mut parameters = [0; 2 * parameter::SIZE];
@@ -100,37 +99,14 @@ impl Entry {
     }
 }
 
-fn start<T>(function: *const ()) {
-    // SAFETY: `Entry::new` pairs this starter with functions of this type.
-    let function: fn(Mailbox<T>) = unsafe { transmute(function) };
-    // SAFETY: the process begins here, so it has no mailbox yet.
-    function(unsafe { Mailbox::new() });
+fn start<F: FirstFunction>(function: *const ()) {
+    // SAFETY: `EntryPoint::new` pairs this starter with functions of this type.
+    let function: F = unsafe { transmute_copy(&function) };
+    function.call();
 }
 
-fn start_with<C: DeserializeOwned, T>(function: *const ()) {
-    // SAFETY: `Entry::with_context` pairs this starter with functions of this type.
-    let function: fn(C, Mailbox<T>) = unsafe { transmute(function) };
-    let context = context();
-    // SAFETY: as in `start`.
-    function(context, unsafe { Mailbox::new() });
-}
-
-fn start_task<C: DeserializeOwned, R: Serialize>(function: *const ()) {
-    // SAFETY: `Entry::task` pairs this starter with functions of this type.
-    let function: fn(C) -> R = unsafe { transmute(function) };
-    let (birth, context) = context();
-    task::run(birth, context, function);
-}
-
-fn start_supervisor(tree: *const ()) {
-    // SAFETY: `Entry::supervisor` pairs this starter with functions of this type.
-    let tree: fn(&mut Plan) = unsafe { transmute(tree) };
-    let (birth, ()) = context();
-    supervisor::run(birth, tree);
-}
-
-/// Receives what this process was spawned with.
-fn context<C: DeserializeOwned>() -> C {
+/// Receives the value that this process was spawned with.
+pub(crate) fn context<C: DeserializeOwned>() -> C {
     // It came with the spawn itself, so there is nothing to wait for.
     let context = envelope::receive(&[CONTEXT], 0, |delivery| match delivery {
         Delivery::Arrived(arrival) => arrival.open(),
@@ -157,8 +133,8 @@ mod tests {
 
     #[test]
     fn an_entry_is_two_places_of_32_bits() {
-        fn nothing(_: Mailbox<()>) {}
-        let entry = Entry::new(nothing);
+        let nothing: fn(Mailbox<()>) = |_| ();
+        let entry = EntryPoint::new(nothing);
         let parameters = entry.parameters();
         assert_eq!(
             parameters[..17],

@@ -1,9 +1,11 @@
-//! An envelope is a message on its way: the bytes of a value, and the resources that the value names.
+//! An envelope is a message on its way: the bytes of a value, and the resources that the value
+//! names.
 //!
-//! A value is written into a buffer of this program and crosses to the machine in one call; the same on the way back. A
-//! resource (a [`TcpStream`](crate::net::TcpStream), say) is no bytes: in the value it is an index, and the thing itself is
-//! handed over by the machine. This file knows whether a message is being written or read, so that a resource anywhere
-//! else is an error and not a number that means nothing.
+//! A value is written into a buffer of this program and crosses to the machine in one call; the
+//! same on the way back. A resource (a [`TcpStream`](crate::net::TcpStream), say) is no bytes: in
+//! the value it is an index, and the thing itself is handed over by the machine. This file knows
+//! whether a message is being written or read, so that a resource anywhere else is an error and not
+//! a number that means nothing.
 
 mod nesting;
 
@@ -25,13 +27,15 @@ const KEPT_BUFFER: usize = 16 * 1024;
 thread_local! {
     static OUTGOING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static INCOMING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// The sockets of the message being written, each as the word that names it; `None` while none is.
+    /// The sockets of the message being written, each as the word that names it; `None` while none
+    /// is.
     static ENCLOSED: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
     /// Set while a message is being read, which then lies in the machine's slot with its resources.
     static READING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Writes a message and hands it to `deliver`: its bytes, and the words that name the sockets in it.
+/// Writes a message and hands it to `deliver`: its bytes, and the words that name the sockets in
+/// it.
 pub(crate) fn seal<T: Serialize, R>(
     message: &T,
     deliver: impl FnOnce(&[u8], &[u64]) -> R,
@@ -49,7 +53,8 @@ pub(crate) fn seal<T: Serialize, R>(
     delivered
 }
 
-/// Puts a socket into the message being written and returns its index there; `None` where no message is being written.
+/// Puts a socket into the message being written and returns its index there; `None` where no
+/// message is being written.
 fn enclose(kind: ResourceKind, id: u64) -> Option<u32> {
     ENCLOSED.with_borrow_mut(|enclosed| {
         let sockets = enclosed.as_mut()?;
@@ -162,19 +167,21 @@ impl Arrival<'_> {
     }
 }
 
-/// Waits for a message that has one of the tags, or for any where there are none, and shows it to `open`.
+/// Waits for a message that has one of the tags, or for any where there are none, and shows it to
+/// `open`.
 ///
 /// `timeout` is in milliseconds.
 pub(crate) fn receive<R>(tags: &[Tag], timeout: u64, open: impl FnOnce(Delivery<'_>) -> R) -> R {
-    // A `Deserialize` that receives something itself has lost the resources of the message that it is a part of.
+    // A `Deserialize` that receives something itself has lost the resources of the message that it
+    // is a part of.
     READING.set(false);
     let mut bytes = INCOMING.take();
     if bytes.is_empty() {
         bytes.resize(FIRST_BUFFER, 0);
     }
     let mut header = MessageHeader::default();
-    // SAFETY: each address comes with the length of what it points to, and the header is one. A `Tag` is a transparent
-    // 64-bit integer.
+    // SAFETY: each address comes with the length of what it points to, and the header is one. A
+    // `Tag` is a transparent 64-bit integer.
     let result = unsafe {
         host::message::receive_bytes(
             tags.as_ptr().cast(),
@@ -205,7 +212,8 @@ pub(crate) fn receive<R>(tags: &[Tag], timeout: u64, open: impl FnOnce(Delivery<
     opened
 }
 
-/// Reads what of a message of `length` bytes did not fit the buffer, which grows. False where there is no memory for it.
+/// Reads what of a message of `length` bytes did not fit the buffer, which grows. False where there
+/// is no memory for it.
 fn read_rest(bytes: &mut Vec<u8>, length: usize) -> bool {
     let missing = length.saturating_sub(bytes.len());
     if bytes.try_reserve_exact(missing).is_err() {
@@ -221,7 +229,8 @@ fn read_rest(bytes: &mut Vec<u8>, length: usize) -> bool {
         if read == 0 || read > missing {
             return false;
         }
-        // SAFETY: the machine has written `read` bytes from the end of those that were there, and there is room for them.
+        // SAFETY: the machine has written `read` bytes from the end of those that were there, and
+        // there is room for them.
         unsafe { bytes.set_len(bytes.len() + read) };
     }
     true
@@ -240,14 +249,15 @@ pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, decode::Error
 
 /// Takes a socket out of the message being read.
 ///
-/// The index was chosen by the sender, so whatever it is must not end this process: the machine is asked first what is
-/// there.
+/// The index was chosen by the sender, so whatever it is must not end this process: the machine is
+/// asked first what is there.
 fn take(kind: ResourceKind, index: u32) -> Result<u64, &'static str> {
     if !READING.get() {
         return Err("a socket can only be read out of a message that is being received");
     }
     let index = u64::from(index);
-    // SAFETY: the call takes a number and returns one; the message is still in the slot, since no receive came between.
+    // SAFETY: the call takes a number and returns one; the message is still in the slot, since no
+    // receive came between.
     if unsafe { host::message::resource_kind(index) } != kind as u32 {
         return Err("the message carries no such socket there, or it was read already");
     }

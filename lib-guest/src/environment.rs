@@ -1,14 +1,17 @@
-//! An environment is where processes are spawned: it grants them rights and bounds, and keeps their names.
+//! Environments, in which processes run: an environment grants rights, sets limits, and keeps the
+//! names of its processes.
 
-use crate::module::{Module, ThisModule};
-use crate::{Config, LunaticError, host};
-use lunatic_abi::{Errno, OWN};
+use crate::config::Config;
+use crate::error::LunaticError;
+use crate::host;
+use lunatic_abi::OWN;
 use std::rc::Rc;
 
-/// A set of rights and bounds in which processes run, with names of its own for them.
+/// A set of rights and limits for processes, and a registry of their names.
 ///
-/// What a process spawned there may do was said in the [`Config`]; it is never more than the process may that made the
-/// environment. The environment lives on while one of its processes does.
+/// The [`Config`] says what a process spawned here may do; that is never more than what the process
+/// that creates the environment may do. The environment exists for as long as one of its processes
+/// is alive.
 ///
 /// # Example
 ///
@@ -27,41 +30,35 @@ use std::rc::Rc;
 /// ```
 #[derive(Debug)]
 pub struct Environment {
-    handle: Rc<Handle>,
+    // Modules share it, so that they can be spawned after the `Environment` is gone.
+    id: Rc<Id>,
 }
 
-/// An environment as the machine knows it. Modules share it: they are spawned into it when the `Environment` is gone.
+/// The number of an environment, and the right to it.
 #[derive(Debug)]
-pub(crate) struct Handle {
-    id: u64,
-}
+struct Id(u64);
 
-impl Handle {
-    pub(crate) fn id(&self) -> u64 {
-        self.id
-    }
-}
-
-impl Drop for Handle {
+impl Drop for Id {
     fn drop(&mut self) {
-        if self.id == OWN {
-            return;
+        if self.0 != OWN {
+            // SAFETY: the id was returned by `environment::create`, and nobody else has it any
+            // more.
+            unsafe { host::environment::drop(self.0) };
         }
-        // SAFETY: the id was given by `environment::create`, and nobody has this handle any more.
-        unsafe { host::environment::drop(self.id) };
     }
 }
 
 impl Environment {
-    /// Makes an environment.
+    /// Creates an environment.
     ///
     /// # Errors
     ///
-    /// Where the configuration allows functions of which this process has none, or where it may not make environments.
+    /// Fails if the configuration allows functions of which this process has none, or if this
+    /// process may not create environments.
     ///
     /// # Traps
     ///
-    /// Where the configuration grants a directory that this process does not have.
+    /// Traps if the configuration grants a directory that this process does not have.
     pub fn new(config: Config) -> Result<Self, LunaticError> {
         config.hand_over(|config| {
             let mut id = 0;
@@ -71,46 +68,25 @@ impl Environment {
         })
     }
 
+    /// Returns the environment of the running process.
     pub(crate) fn own() -> Self {
         Self::from_id(OWN)
     }
 
     fn from_id(id: u64) -> Self {
         Self {
-            handle: Rc::new(Handle { id }),
+            id: Rc::new(Id(id)),
         }
     }
 
     pub(crate) fn id(&self) -> u64 {
-        self.handle.id
+        self.id.0
     }
 
-    /// Compiles a module, to be spawned in this environment. The process waits; others go on.
-    ///
-    /// # Errors
-    ///
-    /// Where the bytes are no module that the machine accepts, or where this process may not compile.
-    pub fn add_module(&mut self, bytes: &[u8]) -> Result<Module, LunaticError> {
-        let mut id = 0;
-        // SAFETY: the address comes with the length of its slice, and the last is that of a variable.
-        let result = unsafe { host::process::compile_module(bytes.as_ptr(), bytes.len(), &mut id) };
-        if result == -1 {
-            return Err(LunaticError::new(
-                Errno::NotGranted,
-                "this environment does not let its processes compile modules",
-            ));
+    /// Returns another handle to this environment.
+    pub(crate) fn share(&self) -> Self {
+        Self {
+            id: Rc::clone(&self.id),
         }
-        let id = LunaticError::check(result, id)?;
-        Ok(Module::new(Rc::clone(&self.handle), id))
-    }
-
-    /// Takes the module that this process runs, to be spawned in this environment: with functions and closures, since the
-    /// program is the same.
-    ///
-    /// # Errors
-    ///
-    /// None today: nothing is compiled again.
-    pub fn add_this_module(&mut self) -> Result<ThisModule, LunaticError> {
-        Ok(ThisModule::new(Rc::clone(&self.handle)))
     }
 }

@@ -43,7 +43,8 @@ impl LunaticError {
 
     /// Takes over an error that the machine keeps under an id, and gives the id back.
     pub(crate) fn from_id(id: u64) -> Self {
-        // SAFETY: `string_size` says how many bytes `to_string` writes, and the text has room for as many.
+        // SAFETY: `string_size` says how many bytes `to_string` writes, and the text has room for
+        // as many.
         unsafe {
             let kind = host::error::kind(id);
             let mut text = vec![0; host::error::string_size(id) as usize];
@@ -56,7 +57,8 @@ impl LunaticError {
         }
     }
 
-    /// Reads the result of a call that answers 0 with a value, 1 with an error id in its place, or that time ran out.
+    /// Reads the result of a call that answers 0 with a value, 1 with an error id in its place, or
+    /// that time ran out.
     pub(crate) fn check(result: i32, value: u64) -> Result<u64, Self> {
         match result {
             0 => Ok(value),

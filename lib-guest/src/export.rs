@@ -1,8 +1,9 @@
 //! Functions for a host program to call, as [`export`](macro@crate::export) makes them.
 //!
-//! Arguments and results cross as JSON, or as bytes. The host asks for room by `lunatic_alloc`, writes the argument there
-//! and calls; the function owns that room from then on. Its result is found by an address and a length, begins with a byte
-//! that says what it is, and is given back by `lunatic_free`.
+//! Arguments and results cross as JSON, or as bytes. The host asks for room by `lunatic_alloc`,
+//! writes the argument there and calls; the function owns that room from then on. Its result is
+//! found by an address and a length, begins with a byte that says what it is, and is given back by
+//! `lunatic_free`.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +17,8 @@ mod kind {
     pub(super) const ERROR: u8 = 2;
 }
 
-/// An image that the host passes: its bytes and its size. What the bytes are, pixels or a file, is between the two.
+/// An image that the host passes: its bytes and its size. What the bytes are, pixels or a file, is
+/// between the two.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// The bytes, as the host has them.
@@ -31,8 +33,8 @@ pub struct Image {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bytes(pub Vec<u8>);
 
-/// What a called function can answer with: any value that serde knows, or [`Bytes`]. A `Result` of either is an answer
-/// too, whose error the host is told by its text.
+/// What a called function can answer with: any value that serde knows, or [`Bytes`]. A `Result` of
+/// either is an answer too, whose error the host is told by its text.
 pub trait Answer {
     /// Appends the answer to the byte that says what it is.
     #[doc(hidden)]
@@ -61,8 +63,8 @@ fn failure(error: &dyn Display) -> Vec<u8> {
     bytes
 }
 
-/// Around what a function returned, to tell a `Result` from anything else: the macro calls `write` on it, and the compiler
-/// takes the first that fits.
+/// Around what a function returned, to tell a `Result` from anything else: the macro calls `write`
+/// on it, and the compiler takes the first that fits.
 #[doc(hidden)]
 pub struct Returned<T>(pub T);
 
@@ -146,7 +148,8 @@ fn hand_over(result: Vec<u8>) -> u64 {
     (result.as_ptr() as u64) << 32 | result.len() as u64
 }
 
-/// Gives the host room for so many bytes; null where there is none. No bytes have a place too, which nothing is written to.
+/// Gives the host room for so many bytes; null where there is none. No bytes have a place too,
+/// which nothing is written to.
 #[unsafe(no_mangle)]
 extern "C" fn lunatic_alloc(length: usize) -> *mut u8 {
     match Layout::array::<u8>(length) {

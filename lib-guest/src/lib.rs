@@ -1,8 +1,9 @@
 //! Programs for the Lunatic machine: processes that share nothing, talk by messages and die alone.
 //!
-//! A program is compiled for `wasm32-wasip1` and run by `lunatic program.wasm`. Each of its processes is an instance of
-//! the program with its own memory and stack. The machine runs them on all cores and takes turns for them: code simply
-//! waits where it has to, and a process that never waits holds up nobody.
+//! A program is compiled for `wasm32-wasip1` and run by `lunatic program.wasm`. Each of its
+//! processes is an instance of the program with its own memory and stack. The machine runs them on
+//! all cores and takes turns for them: code simply waits where it has to, and a process that never
+//! waits holds up nobody.
 //!
 //! ```no_run
 //! use lunatic::{process, Mailbox};
@@ -28,13 +29,14 @@
 //! * [`Config`] and [`Environment`] say what processes may do and use.
 //! * [`net`] is TCP, TLS and UDP.
 //! * [`sqlite`] is databases.
-//! * [`Comm`] and [`Spark`] are what functions behind gateways read and write, and run each other with.
+//! * [`Comm`] and [`Spark`] are what functions behind gateways read and write, and run each other
+//!   with.
 //!
-//! Whatever [serde](https://serde.rs) can write is a message. It is written as MessagePack into a buffer of the sender,
-//! and crosses to the machine in one call.
+//! Whatever [serde](https://serde.rs) can write is a message. It is written as MessagePack into a
+//! buffer of the sender, and crosses to the machine in one call.
 //!
-//! The library also compiles outside the machine, so that editors, lints and tests of pure code work. There every call to
-//! the machine panics and says so.
+//! The library also compiles outside the machine, so that editors, lints and tests of pure code
+//! work. There every call to the machine panics and says so.
 
 // The attribute names this crate as its users do, also in its own examples.
 extern crate self as lunatic;
@@ -53,6 +55,7 @@ mod module;
 pub mod net;
 pub mod process;
 mod registry;
+mod reply;
 mod request;
 pub mod server;
 mod spark;
@@ -69,12 +72,14 @@ pub use config::Config;
 pub use environment::Environment;
 pub use error::LunaticError;
 pub use lunatic_abi::{Errno, Limit};
-pub use mailbox::{LinkMailbox, Mailbox, ReceiveError, TransformMailbox};
-pub use message::{ExitReason, Message, Signal, SignalKind};
-pub use module::{Module, Param, ThisModule};
+pub use mailbox::{LinkMailbox, Mailbox, TransformMailbox};
+pub use message::{ExitReason, Message, ReceiveError, Signal, SignalKind};
+pub use module::param::Param;
+pub use module::{Module, ThisModule};
 pub use process::{Process, SendError, SendFailure, SpawnError};
 pub use registry::{RegistryError, lookup};
-pub use request::{Request, RequestError};
+pub use reply::RequestError;
+pub use request::Request;
 pub use server::Server;
 #[doc(hidden)]
 pub use spark::__spark;
@@ -96,8 +101,8 @@ pub mod __private {
 
 /// Makes `main` the program's first process, with its mailbox.
 ///
-/// The function takes the mailbox or nothing, and returns what any `main` may: an `Err` is printed and the program exits
-/// with status 1.
+/// The function takes the mailbox or nothing, and returns what any `main` may: an `Err` is printed
+/// and the program exits with status 1.
 ///
 /// # Example
 ///
@@ -127,13 +132,13 @@ pub use lunatic_macros::main;
 /// | `#[signal]` | `fn(&mut self, signal: Signal)` | is told of the ends of processes that the server monitors, or is linked with |
 /// | `#[terminate]` | `fn(self)` | is called before the server ends well |
 ///
-/// What clients call has the visibility of the function. Parameters and results own what they carry, and serde can write
-/// and read them. The names `clone`, `process`, `register`, `stop` and `within` are those of every
-/// [`Handle`](server::Handle).
+/// What clients call has the visibility of the function. Parameters and results own what they
+/// carry, and serde can write and read them. The names `clone`, `process`, `register`, `stop` and
+/// `within` are those of every [`Handle`](server::Handle).
 pub use lunatic_macros::server;
 
-/// Declares statics of which each process has its own, made when the process first looks: `std::thread_local!`, by the
-/// name of what it means here.
+/// Declares statics of which each process has its own, made when the process first looks:
+/// `std::thread_local!`, by the name of what it means here.
 ///
 /// A process is spawned with fresh ones, whatever the values of its parent.
 ///
@@ -161,15 +166,18 @@ macro_rules! process_local {
 
 /// Makes a function a test, which `cargo test` runs in the machine as a program of its own.
 ///
-/// Each test has an environment of its own: its names, processes, limits and output are nobody else's, what it leaves
-/// behind is ended with it, and a test that panics harms no other. All run in one process of the operating system, at the
-/// same time.
+/// Each test has an environment of its own: its names, processes, limits and output are nobody
+/// else's, what it leaves behind is ended with it, and a test that panics harms no other. All run
+/// in one process of the operating system, at the same time.
 ///
-/// The function takes the mailbox of its process or nothing, and returns what any `main` may. `#[ignore]` and
-/// `#[should_panic]` mean what they do beside `#[test]`. Of the attribute's own arguments, which both are optional,
+/// The function takes the mailbox of its process or nothing, and returns what any `main` may.
+/// `#[ignore]` and `#[should_panic]` mean what they do beside `#[test]`. Of the attribute's own
+/// arguments, which both are optional,
 ///
-/// * `timeout = "500ms"` fails the test where it takes longer: a whole number of `ms`, `s`, `m` or `h`;
-/// * `memory = "16MiB"` is how much memory each of its processes may have: of `B`, `KiB`, `MiB` or `GiB`.
+/// * `timeout = "500ms"` fails the test where it takes longer: a whole number of `ms`, `s`, `m` or
+///   `h`;
+/// * `memory = "16MiB"` is how much memory each of its processes may have: of `B`, `KiB`, `MiB` or
+///   `GiB`.
 ///
 /// # Example
 ///
@@ -191,7 +199,8 @@ macro_rules! process_local {
 /// }
 /// ```
 ///
-/// Outside the machine, where `cargo test` is asked for another target, such a function is an ordinary `#[test]`.
+/// Outside the machine, where `cargo test` is asked for another target, such a function is an
+/// ordinary `#[test]`.
 pub use lunatic_macros::test;
 
 /// What `#[lunatic::main]` calls: hands the first process its mailbox.
@@ -201,15 +210,17 @@ pub fn __main<T, R>(main: fn(Mailbox<T>) -> R) -> R {
     main(unsafe { Mailbox::new() })
 }
 
-/// Makes a function one that host programs can call, through the bridge of the machine: from Rust, from Elixir, from the
-/// shell (`lunatic call`), or over a pipe.
+/// Makes a function one that host programs can call, through the bridge of the machine: from Rust,
+/// from Elixir, from the shell (`lunatic call`), or over a pipe.
 ///
-/// What the function takes and returns is any value that serde knows; it crosses as JSON. One parameter is the whole
-/// argument, several are found in it by their names. An error that a `Result` carries is told to the host by its text.
-/// With `#[lunatic::export(image)]` the function takes an [`Image`](export::Image), with `#[lunatic::export(bytes)]` a
-/// `Vec<u8>`; to return bytes, it returns [`Bytes`](export::Bytes). A panic ends the instance, and the host is told.
+/// What the function takes and returns is any value that serde knows; it crosses as JSON. One
+/// parameter is the whole argument, several are found in it by their names. An error that a
+/// `Result` carries is told to the host by its text. With `#[lunatic::export(image)]` the function
+/// takes an [`Image`](export::Image), with `#[lunatic::export(bytes)]` a `Vec<u8>`; to return
+/// bytes, it returns [`Bytes`](export::Bytes). A panic ends the instance, and the host is told.
 ///
-/// The module is a library (`crate-type = ["cdylib"]`), compiled for `wasm32-unknown-unknown`, or for `wasm32-wasip1`.
+/// The module is a library (`crate-type = ["cdylib"]`), compiled for `wasm32-unknown-unknown`, or
+/// for `wasm32-wasip1`.
 ///
 /// # Example
 ///
@@ -233,11 +244,11 @@ pub fn __main<T, R>(main: fn(Mailbox<T>) -> R) -> R {
 /// ```
 pub use lunatic_macros::export;
 
-/// Makes a function one that gateways and other functions run: a spark, which reads and writes bytes through its
-/// [`Comm`].
+/// Makes a function one that gateways and other functions run: a spark, which reads and writes
+/// bytes through its [`Comm`].
 ///
-/// The function takes the comm to whoever runs it and returns nothing or a `Result`. An `Err` is the function's failure, whose
-/// text whoever runs it is told; it is in the function's log, too.
+/// The function takes the comm to whoever runs it and returns nothing or a `Result`. An `Err` is
+/// the function's failure, whose text whoever runs it is told; it is in the function's log, too.
 ///
 /// # Example
 ///

@@ -1,25 +1,25 @@
-//! A mailbox is where a process receives. It holds nothing: the machine keeps the messages, and the type says what may
-//! come.
+//! Mailboxes, through which a process receives. The machine keeps the messages; a mailbox is only
+//! the right to take them out, and its type says what they are.
 
 use crate::envelope::{self, Delivery};
 use crate::host;
-use crate::message::{Message, Signal};
-use crate::request;
+use crate::message::{Message, ReceiveError};
+use crate::reply;
 use crate::tag::{SHUTDOWN, Tag};
-use rmp_serde::decode;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-/// Receives messages of type `T`, in a process that dies when a process it is linked with fails.
+/// Receives messages of type `T`, in a process that dies when a process linked with it fails.
 ///
-/// A process gets its mailbox as an argument. Every receive waits, and takes messages in the order in which they came;
-/// those with tags take the first that has one of the tags and leave the others where they are.
+/// A process gets its mailbox as an argument. Every receive waits, and takes messages in the order
+/// in which they arrived. A receive with tags takes the first message that has one of them and
+/// leaves all others in place.
 ///
-/// A process that monitors others ([`Process::monitor`](crate::Process::monitor)) is told of their ends in its mailbox.
-/// Such a signal is no `T`, so here it comes as [`ReceiveError::Signal`]: nothing is lost, and who monitors nobody never
-/// meets one. Who expects signals turns the mailbox into a [`LinkMailbox`].
+/// A process that [monitors](crate::Process::monitor) others is notified of their ends in its
+/// mailbox. Such a signal is not a `T`, so it is returned as [`ReceiveError::Signal`]. A process
+/// that expects signals turns its mailbox into a [`LinkMailbox`].
 ///
 /// # Example
 ///
@@ -34,47 +34,25 @@ use std::time::Duration;
 /// }
 /// ```
 pub struct Mailbox<T> {
-    // A mailbox takes `T` out of nowhere and owns none.
+    // A mailbox produces values of type `T` and owns none.
     messages: PhantomData<fn() -> T>,
 }
 
-/// Receives messages of type `T` and signals, in a process that is told when a process it is linked with fails.
+/// Receives messages of type `T` and signals, in a process that is notified when a process linked
+/// with it fails.
 ///
-/// It comes from [`TransformMailbox::catch_link_panic`], and from what spawns with a link.
+/// [`TransformMailbox::catch_link_panic`] makes one, and so do the functions that spawn linked
+/// processes.
 pub struct LinkMailbox<T> {
     messages: PhantomData<fn() -> T>,
 }
 
-/// Why a receive brought no message.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReceiveError {
-    /// A message came that is not of the mailbox's type. It is gone.
-    #[error("the message is not of the expected type: {0}")]
-    DeserializationFailed(decode::Error),
-    /// The time ran out. No message is lost: what comes later is there for the next receive.
-    #[error("no message came in time")]
-    Timeout,
-    /// The receive would wait for ever: no other process of the program is alive, and no timer is set.
-    #[error("nobody is left who could send a message")]
-    NobodyLeft,
-    /// A monitored process ended, and this is a [`Mailbox`], whose messages are no signals.
-    #[error("a signal came in place of a message: {0}")]
-    Signal(Signal),
-    /// This process is to end: [`Process::shutdown`](crate::Process::shutdown) waits for it, as a
-    /// [`Supervisor`](crate::Supervisor) does that ends a child. It is killed where it takes too long.
-    ///
-    /// Only a receive without tags brings it.
-    #[error("this process is asked to end")]
-    Shutdown,
-}
-
 impl<T> Mailbox<T> {
-    /// Makes the mailbox of the running process.
+    /// Creates the mailbox of the running process.
     ///
     /// # Safety
     ///
-    /// A process has one mailbox. With two, each takes messages that were meant for the other.
+    /// A process has one mailbox. Of two, each would take messages meant for the other.
     #[doc(hidden)]
     pub unsafe fn new() -> Self {
         Self {
@@ -84,30 +62,29 @@ impl<T> Mailbox<T> {
 }
 
 impl<T: DeserializeOwned> Mailbox<T> {
-    /// Receives the next message.
-    ///
-    /// Values may be nested 128 deep; a message that goes deeper is [`ReceiveError::DeserializationFailed`].
+    /// Receives the next message. Waits for as long as it takes.
     ///
     /// # Errors
     ///
-    /// Each variant of [`ReceiveError`] but the timeout.
+    /// Any [`ReceiveError`] except a timeout. Values nested more than 128 levels deep are a
+    /// [`DeserializationFailed`](ReceiveError::DeserializationFailed).
     pub fn receive(&self) -> Result<T, ReceiveError> {
         plain(take(&[], lunatic_abi::FOREVER))
     }
 
-    /// Receives as [`receive`](Self::receive) does, for so long. Time counts in milliseconds, rounded up; zero takes what
-    /// is there already.
+    /// Receives the next message, waiting at most `timeout`, which is rounded up to milliseconds.
+    /// Zero does not wait.
     pub fn receive_timeout(&self, timeout: Duration) -> Result<T, ReceiveError> {
         plain(take(&[], host::milliseconds(timeout)))
     }
 
-    /// Receives the next message and its tag, which is [`Tag::NONE`] where it has none.
+    /// Receives the next message and its tag, which is [`Tag::NONE`] if it was sent without one.
     pub fn receive_with_tag(&self) -> Result<(T, Tag), ReceiveError> {
         let (message, tag) = take(&[], lunatic_abi::FOREVER);
         plain((message, tag)).map(|message| (message, tag))
     }
 
-    /// Receives the first message that has one of the tags; any message where there are none.
+    /// Receives the first message that has one of the tags, or any message if `tags` is empty.
     ///
     /// # Example
     ///
@@ -132,32 +109,35 @@ impl<T: DeserializeOwned> Mailbox<T> {
         plain(take(tags, lunatic_abi::FOREVER))
     }
 
-    /// Receives as [`tag_receive`](Self::tag_receive) does, for so long.
+    /// Receives like [`tag_receive`](Self::tag_receive), waiting at most `timeout`, which is
+    /// rounded up to milliseconds.
     pub fn tag_receive_timeout(&self, tags: &[Tag], timeout: Duration) -> Result<T, ReceiveError> {
         plain(take(tags, host::milliseconds(timeout)))
     }
 }
 
 impl<T: DeserializeOwned> LinkMailbox<T> {
-    /// Receives the next message or signal.
+    /// Receives the next message or signal. Waits for as long as it takes.
     pub fn receive(&self) -> Message<T> {
         take(&[], lunatic_abi::FOREVER).0
     }
 
-    /// Receives as [`receive`](Self::receive) does, for so long. Time counts in milliseconds, rounded up; zero takes what
-    /// is there already.
+    /// Receives the next message or signal, waiting at most `timeout`, which is rounded up to
+    /// milliseconds. Zero does not wait.
     pub fn receive_timeout(&self, timeout: Duration) -> Message<T> {
         take(&[], host::milliseconds(timeout)).0
     }
 
-    /// Receives the first message, or failure of a link, that has one of the tags; anything where there are none.
+    /// Receives the first message or link failure that has one of the tags, or anything if `tags`
+    /// is empty.
     ///
-    /// The end of a monitored process has no tag, so only a receive without tags brings it.
+    /// The end of a monitored process has no tag; only a receive without tags returns it.
     pub fn tag_receive(&self, tags: &[Tag]) -> Message<T> {
         take(tags, lunatic_abi::FOREVER).0
     }
 
-    /// Receives as [`tag_receive`](Self::tag_receive) does, for so long.
+    /// Receives like [`tag_receive`](Self::tag_receive), waiting at most `timeout`, which is
+    /// rounded up to milliseconds.
     pub fn tag_receive_timeout(&self, tags: &[Tag], timeout: Duration) -> Message<T> {
         take(tags, host::milliseconds(timeout)).0
     }
@@ -175,8 +155,8 @@ fn take<T: DeserializeOwned>(tags: &[Tag], timeout: u64) -> (Message<T>, Tag) {
             };
             let tag = arrival.tag();
             if let Some(signal) = arrival.signal() {
-                // It is that of a task, whose owner asks for it later.
-                if request::keeps(tag, signal.reason) {
+                // The end of a task is kept until the task's owner asks for its result.
+                if reply::keeps_end(tag, signal.reason) {
                     return None;
                 }
                 return Some((Message::Signal(signal), tag));
@@ -184,9 +164,9 @@ fn take<T: DeserializeOwned>(tags: &[Tag], timeout: u64) -> (Message<T>, Tag) {
             if tag == SHUTDOWN {
                 return nothing(ReceiveError::Shutdown);
             }
-            // Nobody waits for this reply any more, and the mailbox's type is another. The wait begins anew; it does so
-            // at most once for each request that was given up, and for each task.
-            if request::discards(tag) {
+            // A reply that nobody waits for any more, and probably not of the mailbox's type. The
+            // wait starts again, at most once for each abandoned request and each task.
+            if reply::discards(tag) {
                 return None;
             }
             let message = arrival.open().map_err(ReceiveError::DeserializationFailed);
@@ -205,13 +185,14 @@ fn plain<T>((message, _): (Message<T>, Tag)) -> Result<T, ReceiveError> {
     }
 }
 
-/// Turns one kind of mailbox into the other, and with it decides what the failure of a linked process does.
+/// Turns one kind of mailbox into the other, and so decides what the failure of a linked process
+/// does to this one.
 pub trait TransformMailbox<T> {
-    /// From now on, failures of linked processes come as signals.
+    /// From now on, failures of linked processes arrive as signals.
     fn catch_link_panic(self) -> LinkMailbox<T>;
 
-    /// From now on, this process dies when a linked process fails. A failure that waits in the mailbox already does not
-    /// kill it; it comes as [`ReceiveError::Signal`].
+    /// From now on, this process dies when a linked process fails. Failures that are already in the
+    /// mailbox do not kill it; they are received as [`ReceiveError::Signal`].
     fn panic_if_link_panics(self) -> Mailbox<T>;
 }
 

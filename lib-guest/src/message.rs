@@ -1,9 +1,8 @@
-//! What a process finds in its mailbox: messages, and signals that tell of other processes' ends.
+//! What a process receives: messages, and signals that report the end of other processes.
 
-use crate::Limit;
-use crate::mailbox::ReceiveError;
 use crate::tag::Tag;
-use lunatic_abi::{ExitKind, MessageHeader, MessageKind};
+use lunatic_abi::{ExitKind, Limit, MessageHeader, MessageKind};
+use rmp_serde::decode;
 use std::fmt;
 
 /// What a [`LinkMailbox`](crate::LinkMailbox) receives.
@@ -25,19 +24,19 @@ use std::fmt;
 /// ```
 #[derive(Debug)]
 pub enum Message<T> {
-    /// A message that was sent, or why there is none.
+    /// A message that was sent, or the reason why none was received.
     Normal(Result<T, ReceiveError>),
-    /// A process that this one is linked with, or that it monitors, ended.
+    /// A linked or monitored process ended.
     Signal(Signal),
 }
 
 impl<T> Message<T> {
-    /// Whether it tells of a process's end.
+    /// Returns true if this is a signal.
     pub fn is_signal(&self) -> bool {
         matches!(self, Self::Signal(_))
     }
 
-    /// Returns the signal, where it is one.
+    /// Returns the signal, if this is one.
     pub fn signal(&self) -> Option<&Signal> {
         match self {
             Self::Signal(signal) => Some(signal),
@@ -49,7 +48,7 @@ impl<T> Message<T> {
     ///
     /// # Panics
     ///
-    /// Where it is a signal.
+    /// Panics if this is a signal.
     pub fn normal_or_unwrap(self) -> Result<T, ReceiveError> {
         match self {
             Self::Normal(message) => message,
@@ -58,22 +57,46 @@ impl<T> Message<T> {
     }
 }
 
-/// Tells of the end of a process.
+/// Why a receive returned no message.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// The message is not of the mailbox's type. It has been dropped.
+    #[error("the message is not of the expected type: {0}")]
+    DeserializationFailed(decode::Error),
+    /// The timeout expired. No message is lost: a later receive gets what comes later.
+    #[error("no message came in time")]
+    Timeout,
+    /// The receive could never end: no other process of the program is alive, and no timer is set.
+    #[error("nobody is left who could send a message")]
+    NobodyLeft,
+    /// A monitored process ended. Only a [`Mailbox`](crate::Mailbox) reports a signal this way.
+    #[error("a signal came in place of a message: {0}")]
+    Signal(Signal),
+    /// This process has been asked to end by [`Process::shutdown`](crate::Process::shutdown) or by
+    /// its [`Supervisor`](crate::Supervisor), and is killed if it takes too long.
+    ///
+    /// Only a receive without tags returns this.
+    #[error("this process is asked to end")]
+    Shutdown,
+}
+
+/// Reports the end of a process.
 ///
-/// `Display` is a sentence for a person, with what the machine knows beyond the [`reason`](Self::reason).
+/// Its `Display` is a sentence for people, and may say more than the [`reason`](Self::reason).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Signal {
-    /// Why this process is told.
+    /// Why this process is notified.
     pub kind: SignalKind,
-    /// The tag of the link; [`Tag::NONE`] for a monitored process, and where the process was spawned with a link by the
-    /// one that died.
+    /// The tag of the link; [`Tag::NONE`] if the process was monitored, or if it died after having
+    /// spawned this one linked.
     pub tag: Tag,
-    /// The process that ended, as [`Process::id`](crate::Process::id) returns it.
+    /// The process that ended, as returned by [`Process::id`](crate::Process::id).
     pub pid: u64,
     /// Why it ended.
     pub reason: ExitReason,
-    /// Why it ended, in the machine's words.
+    /// Why it ended, as described by the machine.
     pub sentence: String,
 }
 
@@ -88,7 +111,7 @@ impl fmt::Display for Signal {
 }
 
 impl Signal {
-    /// Reads a signal; `None` where it is a message.
+    /// Reads a signal, or returns `None` if this is a message.
     pub(crate) fn read(header: &MessageHeader, data: &[u8]) -> Option<Self> {
         let kind = match MessageKind::from_number(header.kind) {
             Some(MessageKind::LinkDied) => SignalKind::LinkDied,
@@ -105,12 +128,12 @@ impl Signal {
     }
 }
 
-/// Why a process is told of another's end.
+/// Why a process is notified of another's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SignalKind {
-    /// They were linked, and the other failed.
+    /// They were linked, and the other one failed.
     LinkDied,
-    /// It monitored the other ([`Process::monitor`](crate::Process::monitor)), which ended, failing or not.
+    /// It [monitored](crate::Process::monitor) the other one, which ended for whatever reason.
     ProcessDied,
 }
 
@@ -118,23 +141,24 @@ pub enum SignalKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExitReason {
-    /// Its function returned, or it exited with status 0. Links are not told of this.
+    /// Its function returned, or it exited with status 0. Linked processes are not notified of
+    /// this.
     Normal,
     /// It exited with another status.
     Status(i32),
-    /// It trapped. This is how a panic ends.
+    /// It trapped. A panic ends this way.
     Trapped,
     /// It was killed.
     Killed,
-    /// It reached a limit of its environment; which one, where this library knows it.
+    /// It reached a limit of its environment; `None` if this library does not know the limit.
     Limit(Option<Limit>),
-    /// A process that it was linked with failed.
+    /// A process linked with it failed.
     LinkDied,
-    /// It was dead before it was asked about, or never lived.
+    /// It was already dead, or never existed.
     NoProcess,
-    /// The machine failed it: a defect of the machine.
+    /// The machine itself failed: a defect.
     Fault,
-    /// A reason that is younger than this library.
+    /// The machine gave a reason that this version of the library does not know.
     Unknown,
 }
 
@@ -142,7 +166,7 @@ impl ExitReason {
     fn from_numbers(kind: u32, detail: u64) -> Self {
         match ExitKind::from_number(kind) {
             Some(ExitKind::Normal) => Self::Normal,
-            // A status is 32 bits wide; the machine hands it over as unsigned.
+            // A status has 32 bits; the machine passes it as unsigned.
             Some(ExitKind::Status) => Self::Status(detail as i32),
             Some(ExitKind::Trapped) => Self::Trapped,
             Some(ExitKind::Killed) => Self::Killed,
@@ -199,7 +223,8 @@ mod tests {
             ExitKind::Limit,
             Limit::Compute as u64,
         );
-        let signal = Signal::read(&limit, b"reached a limit: of 1 unit").expect("it is a death");
+        let signal = Signal::read(&limit, b"reached a limit: of 1 unit")
+            .expect("the header is that of a signal");
         assert_eq!(signal.kind, SignalKind::LinkDied);
         assert_eq!((signal.tag.id(), signal.pid), (4, 42));
         assert_eq!(signal.reason, ExitReason::Limit(Some(Limit::Compute)));
@@ -213,7 +238,7 @@ mod tests {
             ExitKind::Status,
             u64::from(u32::MAX),
         );
-        let signal = Signal::read(&status, b"").expect("it is a death");
+        let signal = Signal::read(&status, b"").expect("the header is that of a signal");
         assert_eq!(signal.kind, SignalKind::ProcessDied);
         assert_eq!(signal.reason, ExitReason::Status(-1));
         assert_eq!(signal.to_string(), "process <2a> exited with status -1");
@@ -256,7 +281,7 @@ mod tests {
     #[should_panic(expected = "process <2a> was killed")]
     fn unwrapping_a_signal_says_which() {
         let killed = header(MessageKind::LinkDied, ExitKind::Killed, 0);
-        let signal = Signal::read(&killed, b"was killed").expect("it is a death");
+        let signal = Signal::read(&killed, b"was killed").expect("the header is that of a signal");
         let _ = Message::<()>::Signal(signal).normal_or_unwrap();
     }
 }

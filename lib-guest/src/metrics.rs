@@ -1,9 +1,11 @@
-//! What a program counts, for whoever collects it: `lunatic --metrics 9100 program.wasm` shows it to Prometheus.
+//! What a program counts, for whoever collects it: `lunatic --metrics 9100 program.wasm` shows it
+//! to Prometheus.
 //!
-//! A metric is a name; all processes of a program that use it count together, and nothing has to be made first. A name is of
-//! one kind. What comes as another is left out and counted as such, and so is what comes when the program has more names than
-//! its environment allows ([`Limit::Metrics`](crate::Limit), 1,000 unless told otherwise). Names are ASCII letters, digits, `_`
-//! and `:`; anything else in them becomes `_`.
+//! A metric is a name; all processes of a program that use it count together, and nothing has to be
+//! made first. A name is of one kind. What comes as another is left out and counted as such, and so
+//! is what comes when the program has more names than its environment allows
+//! ([`Limit::Metrics`](crate::Limit), 1,000 unless told otherwise). Names are ASCII letters,
+//! digits, `_` and `:`; anything else in them becomes `_`.
 //!
 //! ```no_run
 //! use lunatic::metrics::{Counter, Gauge, Histogram};

@@ -1,16 +1,58 @@
-//! A module in an environment: what processes are spawned from.
+//! Modules in an environment, from which processes are spawned.
 
-use crate::environment::Handle;
+pub(crate) mod param;
+
+use crate::environment::Environment;
+use crate::error::LunaticError;
+use crate::host;
 use crate::mailbox::{LinkMailbox, Mailbox, TransformMailbox};
-use crate::process::{Linked, Place, Process, linked};
-use crate::tag::Tag;
-use crate::{LunaticError, host};
-use lunatic_abi::{OWN, parameter};
+use crate::process::builder::{Builder, Linked};
+use crate::process::handle::Process;
+use lunatic_abi::Errno;
+use param::Param;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::rc::Rc;
 
-/// A module that was compiled for an [`Environment`](crate::Environment): its exported functions can be spawned there.
+/// The modules of an environment.
+impl Environment {
+    /// Compiles a module, to be spawned in this environment. Only the calling process waits for
+    /// that.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the machine does not accept the bytes as a module, or if this process may not
+    /// compile modules.
+    pub fn add_module(&mut self, bytes: &[u8]) -> Result<Module, LunaticError> {
+        let mut id = 0;
+        // SAFETY: the address comes with the length of its slice, and the last one is that of a
+        // variable.
+        let result = unsafe { host::process::compile_module(bytes.as_ptr(), bytes.len(), &mut id) };
+        if result == -1 {
+            return Err(LunaticError::new(
+                Errno::NotGranted,
+                "this environment does not let its processes compile modules",
+            ));
+        }
+        Ok(Module {
+            id: LunaticError::check(result, id)?,
+            environment: self.share(),
+        })
+    }
+
+    /// Adds the module of the running process. Its functions and closures can then be spawned in
+    /// this environment.
+    ///
+    /// # Errors
+    ///
+    /// Never fails today: nothing is compiled.
+    pub fn add_this_module(&mut self) -> Result<ThisModule, LunaticError> {
+        Ok(ThisModule {
+            environment: self.share(),
+        })
+    }
+}
+
+/// A module compiled for an [`Environment`], whose exported functions can be spawned there.
 ///
 /// # Example
 ///
@@ -32,20 +74,15 @@ use std::rc::Rc;
 /// ```
 #[derive(Debug)]
 pub struct Module {
-    environment: Rc<Handle>,
+    environment: Environment,
     id: u64,
 }
 
 impl Module {
-    pub(crate) fn new(environment: Rc<Handle>, id: u64) -> Self {
-        Self { environment, id }
-    }
-
-    fn place(&self) -> Place {
-        Place::Environment {
-            environment: self.environment.id(),
-            module: self.id,
-        }
+    fn builder(&self) -> Builder<'_> {
+        Builder::new()
+            .environment(&self.environment)
+            .module(self.id)
     }
 
     /// Spawns an exported function with parameters.
@@ -54,70 +91,74 @@ impl Module {
     ///
     /// # Errors
     ///
-    /// That there is no such function, that it takes other parameters, that an import is missing, or a limit.
+    /// Fails if there is no such function, if it takes other parameters, if an import is missing,
+    /// or if a limit is reached.
     pub fn spawn<T>(&self, function: &str, params: &[Param]) -> Result<Process<T>, LunaticError> {
-        self.place()
-            .spawn_export(Tag::NONE, function, &to_bytes(params))
+        self.builder().spawn_export(function, &to_bytes(params))
     }
 
-    /// Spawns an exported function as [`spawn`](Self::spawn) does, linked: this process is told of its failure.
+    /// Spawns an exported function like [`spawn`](Self::spawn), linked: this process receives a
+    /// signal if it fails.
     pub fn spawn_link<T, P, M: TransformMailbox<P>>(
         &self,
         mailbox: M,
         function: &str,
         params: &[Param],
     ) -> Linked<T, LinkMailbox<P>> {
-        let spawn = |tag| self.place().spawn_export(tag, function, &to_bytes(params));
-        linked(mailbox.catch_link_panic(), spawn)
+        self.builder()
+            .linked(mailbox.catch_link_panic(), |builder| {
+                builder.spawn_export(function, &to_bytes(params))
+            })
     }
 
-    /// Spawns an exported function as [`spawn`](Self::spawn) does, linked: when one of the two fails, the other dies too.
+    /// Spawns an exported function like [`spawn`](Self::spawn), linked: when one of the two fails,
+    /// the other dies too.
     pub fn spawn_link_unwrap<T, P, M: TransformMailbox<P>>(
         &self,
         mailbox: M,
         function: &str,
         params: &[Param],
     ) -> Linked<T, Mailbox<P>> {
-        let spawn = |tag| self.place().spawn_export(tag, function, &to_bytes(params));
-        linked(mailbox.panic_if_link_panics(), spawn)
+        self.builder()
+            .linked(mailbox.panic_if_link_panics(), |builder| {
+                builder.spawn_export(function, &to_bytes(params))
+            })
     }
 }
 
 impl Drop for Module {
     fn drop(&mut self) {
-        // SAFETY: the id was given by `compile_module`, and nobody else has it.
+        // SAFETY: the id was returned by `compile_module`, and nobody else has it.
         unsafe { host::process::drop_module(self.id) };
     }
 }
 
-/// The module that this process runs, in an [`Environment`](crate::Environment): the functions of
-/// [`process`](crate::process), with the rights and bounds of that environment.
+fn to_bytes(params: &[Param]) -> Vec<u8> {
+    params.iter().flat_map(|param| param.to_bytes()).collect()
+}
+
+/// The module of the running process, in an [`Environment`]. It has the functions of
+/// [`process`](crate::process), with the rights and limits of that environment.
 ///
-/// A process that is spawned with a value receives it, so its environment must allow `lunatic::message::`. One that is
-/// spawned without asks nothing of the machine before its function runs.
+/// A process spawned with a value receives it, so its environment has to allow
+/// `lunatic::message::`. One spawned without a value calls nothing in the machine before its
+/// function runs.
 #[derive(Debug)]
 pub struct ThisModule {
-    environment: Rc<Handle>,
+    environment: Environment,
 }
 
 impl ThisModule {
-    pub(crate) fn new(environment: Rc<Handle>) -> Self {
-        Self { environment }
+    fn builder(&self) -> Builder<'_> {
+        Builder::new().environment(&self.environment)
     }
 
-    fn place(&self) -> Place {
-        Place::Environment {
-            environment: self.environment.id(),
-            module: OWN,
-        }
-    }
-
-    /// Spawns a process as [`process::spawn`](crate::process::spawn) does.
+    /// Spawns a process like [`process::spawn`](crate::process::spawn).
     pub fn spawn<T>(&self, function: fn(Mailbox<T>)) -> Result<Process<T>, LunaticError> {
-        self.place().spawn(Tag::NONE, function)
+        self.builder().spawn(function)
     }
 
-    /// Spawns a process as [`process::spawn_with`](crate::process::spawn_with) does.
+    /// Spawns a process like [`process::spawn_with`](crate::process::spawn_with).
     pub fn spawn_with<C, T>(
         &self,
         context: C,
@@ -126,21 +167,22 @@ impl ThisModule {
     where
         C: Serialize + DeserializeOwned,
     {
-        self.place().spawn_with(Tag::NONE, &context, function)
+        self.builder().spawn_with(context, function)
     }
 
-    /// Spawns a process as [`process::spawn_link`](crate::process::spawn_link) does.
+    /// Spawns a process like [`process::spawn_link`](crate::process::spawn_link).
     pub fn spawn_link<T, P, M: TransformMailbox<P>>(
         &self,
         mailbox: M,
         function: fn(Mailbox<T>),
     ) -> Linked<T, LinkMailbox<P>> {
-        linked(mailbox.catch_link_panic(), |tag| {
-            self.place().spawn(tag, function)
-        })
+        self.builder()
+            .linked(mailbox.catch_link_panic(), |builder| {
+                builder.spawn(function)
+            })
     }
 
-    /// Spawns a process as [`process::spawn_link_with`](crate::process::spawn_link_with) does.
+    /// Spawns a process like [`process::spawn_link_with`](crate::process::spawn_link_with).
     pub fn spawn_link_with<C, T, P, M>(
         &self,
         mailbox: M,
@@ -151,23 +193,26 @@ impl ThisModule {
         C: Serialize + DeserializeOwned,
         M: TransformMailbox<P>,
     {
-        linked(mailbox.catch_link_panic(), |tag| {
-            self.place().spawn_with(tag, &context, function)
-        })
+        self.builder()
+            .linked(mailbox.catch_link_panic(), |builder| {
+                builder.spawn_with(context, function)
+            })
     }
 
-    /// Spawns a process as [`process::spawn_link_unwrap`](crate::process::spawn_link_unwrap) does.
+    /// Spawns a process like [`process::spawn_link_unwrap`](crate::process::spawn_link_unwrap).
     pub fn spawn_link_unwrap<T, P, M: TransformMailbox<P>>(
         &self,
         mailbox: M,
         function: fn(Mailbox<T>),
     ) -> Linked<T, Mailbox<P>> {
-        linked(mailbox.panic_if_link_panics(), |tag| {
-            self.place().spawn(tag, function)
-        })
+        self.builder()
+            .linked(mailbox.panic_if_link_panics(), |builder| {
+                builder.spawn(function)
+            })
     }
 
-    /// Spawns a process as [`process::spawn_link_unwrap_with`](crate::process::spawn_link_unwrap_with) does.
+    /// Spawns a process like
+    /// [`process::spawn_link_unwrap_with`](crate::process::spawn_link_unwrap_with).
     pub fn spawn_link_unwrap_with<C, T, P, M>(
         &self,
         mailbox: M,
@@ -178,67 +223,16 @@ impl ThisModule {
         C: Serialize + DeserializeOwned,
         M: TransformMailbox<P>,
     {
-        linked(mailbox.panic_if_link_panics(), |tag| {
-            self.place().spawn_with(tag, &context, function)
-        })
+        self.builder()
+            .linked(mailbox.panic_if_link_panics(), |builder| {
+                builder.spawn_with(context, function)
+            })
     }
-}
-
-/// A parameter of an exported function that is spawned.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Param {
-    /// A 32-bit integer.
-    I32(i32),
-    /// A 64-bit integer.
-    I64(i64),
-    /// A 32-bit float.
-    F32(f32),
-    /// A 64-bit float.
-    F64(f64),
-    /// A 128-bit vector.
-    V128(u128),
-}
-
-impl Param {
-    /// Returns the record that the machine reads: the type, then the value in 16 bytes.
-    pub(crate) fn to_bytes(self) -> [u8; parameter::SIZE] {
-        let (kind, value) = match self {
-            // Integers are extended with their sign.
-            Self::I32(value) => (parameter::I32, i128::from(value).cast_unsigned()),
-            Self::I64(value) => (parameter::I64, i128::from(value).cast_unsigned()),
-            Self::F32(value) => (parameter::F32, u128::from(value.to_bits())),
-            Self::F64(value) => (parameter::F64, u128::from(value.to_bits())),
-            Self::V128(value) => (parameter::V128, value),
-        };
-        let mut bytes = [0; parameter::SIZE];
-        bytes[0] = kind;
-        bytes[1..].copy_from_slice(&value.to_le_bytes());
-        bytes
-    }
-}
-
-fn to_bytes(params: &[Param]) -> Vec<u8> {
-    params.iter().flat_map(|param| param.to_bytes()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_parameter_is_its_type_and_its_value_in_seventeen_bytes() {
-        let check = |param: Param, kind: u8, value: u128| {
-            let bytes = param.to_bytes();
-            assert_eq!(bytes[0], kind, "{param:?}");
-            assert_eq!(bytes[1..], value.to_le_bytes(), "{param:?}");
-        };
-        check(Param::I32(7), 0x7f, 7);
-        check(Param::I32(-1), 0x7f, u128::MAX);
-        check(Param::I64(i64::MIN), 0x7e, u128::MAX << 63);
-        check(Param::F32(1.0), 0x7d, 0x3f80_0000);
-        check(Param::F64(-0.0), 0x7c, 1 << 63);
-        check(Param::V128(u128::MAX - 1), 0x7b, u128::MAX - 1);
-    }
 
     #[test]
     fn parameters_stand_one_after_another() {

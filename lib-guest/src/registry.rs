@@ -1,6 +1,9 @@
-//! Names under which processes find each other. A name belongs to a living process and goes with it.
+//! Names under which processes find each other. A name belongs to a living process and goes with
+//! it.
 
-use crate::{Environment, Process, host};
+use crate::environment::Environment;
+use crate::host;
+use crate::process::handle::Process;
 use lunatic_abi::{Errno, OWN};
 
 /// Why a name was not registered or found.
@@ -58,8 +61,8 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotFound`] where there is no such name, [`RegistryError::IncorrectSemver`], and what the machine
-    /// refuses.
+    /// [`RegistryError::NotFound`] where there is no such name, [`RegistryError::IncorrectSemver`],
+    /// and what the machine refuses.
     pub fn unregister(&self, name: &str, version: &str) -> Result<(), RegistryError> {
         // SAFETY: each address comes with the length of its text.
         let result = unsafe {
@@ -80,14 +83,15 @@ impl Environment {
     }
 }
 
-/// Finds the newest living process that is registered under a name, in a version that satisfies a requirement such as
-/// `^1.2`, in the environment of the running process.
+/// Finds the newest living process that is registered under a name, in a version that satisfies a
+/// requirement such as `^1.2`, in the environment of the running process.
 ///
 /// What type of message it receives is the caller's claim: a name does not say.
 ///
 /// # Errors
 ///
-/// [`RegistryError::IncorrectQuery`], and what the machine refuses. That there is no such process is `None`.
+/// [`RegistryError::IncorrectQuery`], and what the machine refuses. That there is no such process
+/// is `None`.
 ///
 /// # Example
 ///

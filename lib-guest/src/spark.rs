@@ -1,8 +1,9 @@
 //! Sparks: functions that read and write bytes.
 //!
-//! A function of a project is run by a gateway or by another function, and talks with whoever runs it through a [`Comm`].
+//! A function of a project is run by a gateway or by another function, and talks with whoever runs
+//! it through a [`Comm`].
 
-use crate::LunaticError;
+use crate::error::LunaticError;
 use crate::host;
 use lunatic_abi::Errno;
 use std::cell::Cell;
@@ -13,15 +14,18 @@ use std::time::Duration;
 
 /// What a function and the other side write to each other: messages of bytes.
 ///
-/// One comm leads to whoever runs the function, which is what [`spark`](macro@crate::spark) hands over, and one to each
-/// function that it runs itself ([`Spark::run`]). Each side waits while the other is behind by 64 KiB.
+/// One comm leads to whoever runs the function, which is what [`spark`](macro@crate::spark) hands
+/// over, and one to each function that it runs itself ([`Spark::run`]). Each side waits while the
+/// other is behind by 64 KiB.
 ///
-/// Reading returns one message after the other: a read returns no bytes (as [`Read`] does at an end) when a message has ended,
-/// and the next read begins the next message. So each [`read_to_end`](Comm::read_to_end) returns one message.
+/// Reading returns one message after the other: a read returns no bytes (as [`Read`] does at an
+/// end) when a message has ended, and the next read begins the next message. So each
+/// [`read_to_end`](Comm::read_to_end) returns one message.
 ///
-/// [`write_all`](Comm::write_all), and with it `write!`, sends one message. [`write`](Comm::write) adds to one that
-/// [`flush`](Comm::flush) ends. What writes in small pieces of its own choice, as [`io::copy`] and serialisers do, is given a
-/// [`BufWriter`](io::BufWriter) around the comm, whose `flush` ends the message.
+/// [`write_all`](Comm::write_all), and with it `write!`, sends one message. [`write`](Comm::write)
+/// adds to one that [`flush`](Comm::flush) ends. What writes in small pieces of its own choice, as
+/// [`io::copy`] and serialisers do, is given a [`BufWriter`](io::BufWriter) around the comm, whose
+/// `flush` ends the message.
 ///
 /// The comm to a function that was run kills it when it is dropped.
 ///
@@ -55,19 +59,19 @@ const RUNNER: u64 = 0;
 pub enum Spark {}
 
 impl Spark {
-    /// Runs a function of the project, or as `owner/name` one of a project that it depends on, and sends it a first message.
-    /// Where the message is empty, none is sent.
+    /// Runs a function of the project, or as `owner/name` one of a project that it depends on, and
+    /// sends it a first message. Where the message is empty, none is sent.
     ///
-    /// The function has a process and an environment of its own. The name `http` is that of a function which makes HTTP calls,
-    /// unless the project has one of that name: its message is the request, `GET https://example.com/ HTTP/1.1` and what
-    /// follows, and it sends back the answer.
+    /// The function has a process and an environment of its own. The name `http` is that of a
+    /// function which makes HTTP calls, unless the project has one of that name: its message is the
+    /// request, `GET https://example.com/ HTTP/1.1` and what follows, and it sends back the answer.
     ///
     /// # Errors
     ///
     /// [`NotFound`](io::ErrorKind::NotFound), where there is no function of that name;
     /// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded), where a bound is reached;
-    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied), where `http` may not make the call. What fails later is an error
-    /// of a read.
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied), where `http` may not make the call.
+    /// What fails later is an error of a read.
     pub fn run(name: impl AsRef<str>, message: impl AsRef<[u8]>) -> io::Result<Comm> {
         let (name, message) = (name.as_ref(), message.as_ref());
         // SAFETY: the addresses come with the lengths of what they are of.
@@ -87,8 +91,8 @@ impl Comm {
         }
     }
 
-    /// Reads bytes of a message, as [`Read::read`] does: at its end none, once, and when the other side has ended none any
-    /// more. Waits until there is something.
+    /// Reads bytes of a message, as [`Read::read`] does: at its end none, once, and when the other
+    /// side has ended none any more. Waits until there is something.
     ///
     /// # Errors
     ///
@@ -108,8 +112,9 @@ impl Comm {
         }
     }
 
-    /// Reads one message, or what is left of it, to its end; appends it and returns its length. When the other side has
-    /// ended, that is nothing: [`is_ended`](Comm::is_ended) tells it from an empty message.
+    /// Reads one message, or what is left of it, to its end; appends it and returns its length.
+    /// When the other side has ended, that is nothing: [`is_ended`](Comm::is_ended) tells it from
+    /// an empty message.
     ///
     /// # Errors
     ///
@@ -132,7 +137,8 @@ impl Comm {
     ///
     /// # Errors
     ///
-    /// As [`read`](Comm::read), and [`InvalidData`](io::ErrorKind::InvalidData) where it is not UTF-8.
+    /// As [`read`](Comm::read), and [`InvalidData`](io::ErrorKind::InvalidData) where it is not
+    /// UTF-8.
     pub fn read_to_string(&self, text: &mut String) -> io::Result<usize> {
         let mut bytes = Vec::new();
         self.read_to_end(&mut bytes)?;
@@ -157,13 +163,14 @@ impl Comm {
         })
     }
 
-    /// Whether the other side has ended and everything that it wrote was read. Known when a read has returned nothing.
+    /// Whether the other side has ended and everything that it wrote was read. Known when a read
+    /// has returned nothing.
     pub fn is_ended(&self) -> bool {
         self.is_ended.get()
     }
 
-    /// Adds bytes to the message that is being written, all of them, and returns how many. Waits while the other side is
-    /// behind.
+    /// Adds bytes to the message that is being written, all of them, and returns how many. Waits
+    /// while the other side is behind.
     ///
     /// # Errors
     ///
@@ -213,8 +220,8 @@ impl Comm {
         unsafe { host::spark::finish(self.id) };
     }
 
-    /// Waits until one of several comms can be read from without waiting, and says which; `None` when that takes longer than
-    /// the time. Where several can, they take turns.
+    /// Waits until one of several comms can be read from without waiting, and says which; `None`
+    /// when that takes longer than the time. Where several can, they take turns.
     ///
     /// # Errors
     ///
@@ -261,7 +268,8 @@ fn why() -> String {
 }
 
 impl Drop for Comm {
-    /// Kills the function on the other side, unless that is the one that runs this one, which learns of it when this one ends.
+    /// Kills the function on the other side, unless that is the one that runs this one, which
+    /// learns of it when this one ends.
     fn drop(&mut self) {
         if self.id != RUNNER {
             // SAFETY: the id was given by the machine, and nobody else has it.

@@ -1,8 +1,9 @@
 //! Databases: SQLite, which the machine has built in.
 //!
-//! A [`Connection`] works with one database: a file in a directory that the program was granted, or memory of its own. What
-//! SQL does wrong is an [`Error`], never the end of the process. While a query runs the process waits, as it does for a
-//! socket; killing it stops the query and undoes what was not committed.
+//! A [`Connection`] works with one database: a file in a directory that the program was granted, or
+//! memory of its own. What SQL does wrong is an [`Error`], never the end of the process. While a
+//! query runs the process waits, as it does for a socket; killing it stops the query and undoes
+//! what was not committed.
 //!
 //! ```no_run
 //! use lunatic::sqlite::{Connection, Error};
@@ -22,17 +23,19 @@
 //! }
 //! ```
 //!
-//! A connection belongs to its process and does not travel in messages. Processes share a database by opening the same file
-//! each, or by asking one that has it open. The machine bounds what a query may take: a text or a row of a table has at most
-//! 1 MiB, a statement too, and SQLite at most 64 MiB of memory for one process. A statement reaches no file but its own
-//! database; `ATTACH` and some pragmas are refused.
+//! A connection belongs to its process and does not travel in messages. Processes share a database
+//! by opening the same file each, or by asking one that has it open. The machine bounds what a
+//! query may take: a text or a row of a table has at most 1 MiB, a statement too, and SQLite at
+//! most 64 MiB of memory for one process. A statement reaches no file but its own database;
+//! `ATTACH` and some pragmas are refused.
 
 mod value;
 
 pub use lunatic_abi::sqlite::Value as ValueRef;
 pub use value::{FromValue, Parameters, ToValue, Value};
 
-use crate::{LunaticError, host};
+use crate::error::LunaticError;
+use crate::host;
 use lunatic_abi::sqlite::{List, write_length};
 use std::fmt;
 use std::marker::PhantomData;
@@ -48,7 +51,8 @@ const CANTOPEN: u32 = 14;
 const MISMATCH: u32 = 20;
 const RANGE: u32 = 25;
 
-/// How long a statement waits for a database that another connection has locked, unless told otherwise.
+/// How long a statement waits for a database that another connection has locked, unless told
+/// otherwise.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The bytes of a row that cross with a step. A larger row takes a second call.
@@ -79,7 +83,8 @@ impl Error {
         }
     }
 
-    /// Reads the result of a call that answers 0, or SQLite's code with an error id in the place of its value.
+    /// Reads the result of a call that answers 0, or SQLite's code with an error id in the place of
+    /// its value.
     fn check(code: u32, value: u64) -> Result<u64, Self> {
         match code {
             0 => Ok(value),
@@ -87,7 +92,8 @@ impl Error {
         }
     }
 
-    /// Returns [SQLite's extended result code](https://www.sqlite.org/rescode.html); its lowest byte is the primary one.
+    /// Returns [SQLite's extended result code](https://www.sqlite.org/rescode.html); its lowest
+    /// byte is the primary one.
     pub fn code(&self) -> u32 {
         self.code
     }
@@ -97,7 +103,8 @@ impl Error {
         self.code & 0xff == 5
     }
 
-    /// Whether a row would have broken a rule of its table: it is there already, a value is missing, and so on.
+    /// Whether a row would have broken a rule of its table: it is there already, a value is
+    /// missing, and so on.
     pub fn is_constraint(&self) -> bool {
         self.code & 0xff == 19
     }
@@ -120,17 +127,19 @@ pub struct Connection {
 impl Connection {
     /// Opens a database, and makes one where there is no file of this name.
     ///
-    /// The path begins as those of files do, at a directory that the program was granted. Where that may only be read, the
-    /// database may only be read. A statement waits up to 5 seconds for a database that others have locked; see
-    /// [`set_busy_timeout`](Self::set_busy_timeout).
+    /// The path begins as those of files do, at a directory that the program was granted. Where
+    /// that may only be read, the database may only be read. A statement waits up to 5 seconds for
+    /// a database that others have locked; see [`set_busy_timeout`](Self::set_busy_timeout).
     ///
     /// # Errors
     ///
-    /// That nothing of this path is granted, that it is not a file or cannot be opened, or that the process has as many
-    /// databases open as it may. What is in the file is looked at by the first statement.
+    /// That nothing of this path is granted, that it is not a file or cannot be opened, or that the
+    /// process has as many databases open as it may. What is in the file is looked at by the first
+    /// statement.
     pub fn open(path: &str) -> Result<Self, Error> {
         let mut id = 0;
-        // SAFETY: the address comes with the length of its text, and the last is that of a variable.
+        // SAFETY: the address comes with the length of its text, and the last is that of a
+        // variable.
         let result = unsafe { host::sqlite::open(path.as_ptr(), path.len(), &mut id) };
         if result != 0 {
             return Err(Error::new(CANTOPEN, LunaticError::from_id(id).to_string()));
@@ -149,8 +158,8 @@ impl Connection {
         Self::open(":memory:")
     }
 
-    /// Executes a statement with values for its parameters and returns how many rows the last statement that changes rows has
-    /// changed. Rows that it yields are passed over.
+    /// Executes a statement with values for its parameters and returns how many rows the last
+    /// statement that changes rows has changed. Rows that it yields are passed over.
     ///
     /// # Errors
     ///
@@ -166,7 +175,8 @@ impl Connection {
     /// What SQLite refuses. The statements before it have happened.
     pub fn execute_batch(&self, sql: &str) -> Result<(), Error> {
         let mut error = 0;
-        // SAFETY: the address comes with the length of its text, and the last is that of a variable.
+        // SAFETY: the address comes with the length of its text, and the last is that of a
+        // variable.
         let code =
             unsafe { host::sqlite::execute_all(self.id, sql.as_ptr(), sql.len(), &mut error) };
         Error::check(code, error).map(drop)
@@ -181,7 +191,8 @@ impl Connection {
         self.prepare(sql)?.query(values)?.collect()
     }
 
-    /// Returns the first row that a statement yields, if it yields any. The statement is not run further.
+    /// Returns the first row that a statement yields, if it yields any. The statement is not run
+    /// further.
     ///
     /// # Errors
     ///
@@ -197,7 +208,8 @@ impl Connection {
     /// What SQLite refuses. A text without a statement or with more than one is an error too.
     pub fn prepare(&self, sql: &str) -> Result<Statement<'_>, Error> {
         let mut id = 0;
-        // SAFETY: the address comes with the length of its text, and the last is that of a variable.
+        // SAFETY: the address comes with the length of its text, and the last is that of a
+        // variable.
         let code = unsafe { host::sqlite::prepare(self.id, sql.as_ptr(), sql.len(), &mut id) };
         let id = Error::check(code, id)?;
         Ok(Statement {
@@ -209,9 +221,11 @@ impl Connection {
         })
     }
 
-    /// Does several things as one: all of it happens where the function returns `Ok`, and none of it where it returns an error.
+    /// Does several things as one: all of it happens where the function returns `Ok`, and none of
+    /// it where it returns an error.
     ///
-    /// Others can read the database meanwhile, but not write to it. A process that ends inside leaves nothing of it.
+    /// Others can read the database meanwhile, but not write to it. A process that ends inside
+    /// leaves nothing of it.
     ///
     /// # Errors
     ///
@@ -241,7 +255,8 @@ impl Connection {
             Ok(done)
         });
         if result.is_err() {
-            // Some errors have undone the transaction already; then there is none, which is what is wanted.
+            // Some errors have undone the transaction already; then there is none, which is what is
+            // wanted.
             let _ = self.execute_batch("ROLLBACK");
         }
         result
@@ -253,8 +268,8 @@ impl Connection {
         unsafe { host::sqlite::last_insert_rowid(self.id) }
     }
 
-    /// Sets how long a statement waits for a database that another connection has locked, before it fails with an error that
-    /// [is busy](Error::is_busy). Time counts in milliseconds, rounded up.
+    /// Sets how long a statement waits for a database that another connection has locked, before it
+    /// fails with an error that [is busy](Error::is_busy). Time counts in milliseconds, rounded up.
     pub fn set_busy_timeout(&self, timeout: Duration) {
         // SAFETY: the id was given by the machine, and nobody else has it.
         unsafe { host::sqlite::set_busy_timeout(self.id, host::milliseconds(timeout)) };
@@ -263,8 +278,8 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // SAFETY: the id was given by the machine, and nobody else has it. Statements borrow the connection, so that none is
-        // left.
+        // SAFETY: the id was given by the machine, and nobody else has it. Statements borrow the
+        // connection, so that none is left.
         unsafe { host::sqlite::drop_connection(self.id) };
     }
 }
@@ -302,12 +317,14 @@ impl Statement<'_> {
         self.bind(values)?;
         loop {
             let mut error = 0;
-            // SAFETY: nothing is copied to a buffer of no length, and the last is the address of a variable.
+            // SAFETY: nothing is copied to a buffer of no length, and the last is the address of a
+            // variable.
             let code =
                 unsafe { host::sqlite::step_row(self.id, std::ptr::dangling_mut(), 0, &mut error) };
             match code {
                 ROW => {}
-                // SAFETY: the id was given by the machine, and the connection is not given back while it is borrowed.
+                // SAFETY: the id was given by the machine, and the connection is not given back
+                // while it is borrowed.
                 DONE => return Ok(unsafe { host::sqlite::sqlite3_changes(self.connection) }.into()),
                 code => {
                     return Err(Error::check(code, error).expect_err("0 is no result of a step"));
@@ -320,7 +337,8 @@ impl Statement<'_> {
     ///
     /// # Errors
     ///
-    /// That a value is for a parameter that the statement does not have. What SQLite refuses later is yielded.
+    /// That a value is for a parameter that the statement does not have. What SQLite refuses later
+    /// is yielded.
     pub fn query(&mut self, values: impl Parameters) -> Result<Rows<'_>, Error> {
         self.bind(values)?;
         let columns = self
@@ -346,7 +364,8 @@ impl Statement<'_> {
         write_length(&mut self.values, values.count());
         values.write(&mut self.values);
         let mut error = 0;
-        // SAFETY: the address comes with the length of the list, and the last is that of a variable.
+        // SAFETY: the address comes with the length of the list, and the last is that of a
+        // variable.
         let code = unsafe {
             host::sqlite::bind(self.id, self.values.as_ptr(), self.values.len(), &mut error)
         };
@@ -361,7 +380,8 @@ impl Drop for Statement<'_> {
     }
 }
 
-/// The rows of a query, each found when it is asked for. Dropped before its end it lets go of what it has locked.
+/// The rows of a query, each found when it is asked for. Dropped before its end it lets go of what
+/// it has locked.
 #[derive(Debug)]
 pub struct Rows<'a> {
     id: u64,
@@ -379,7 +399,8 @@ impl Iterator for Rows<'_> {
             return None;
         }
         let mut size = 0;
-        // SAFETY: the address comes with the length of the buffer, and the last is that of a variable.
+        // SAFETY: the address comes with the length of the buffer, and the last is that of a
+        // variable.
         let code = unsafe {
             host::sqlite::step_row(
                 self.id,
@@ -405,7 +426,8 @@ impl Iterator for Rows<'_> {
 
 impl Drop for Rows<'_> {
     fn drop(&mut self) {
-        // SAFETY: the id was given by the machine, and the statement is not given back while it is borrowed.
+        // SAFETY: the id was given by the machine, and the statement is not given back while it is
+        // borrowed.
         unsafe { host::sqlite::statement_reset(self.id) };
     }
 }
@@ -446,7 +468,8 @@ impl Row {
     ///
     /// # Errors
     ///
-    /// That there is no such column, or that its value is of another type. A column that can be `NULL` is an `Option`.
+    /// That there is no such column, or that its value is of another type. A column that can be
+    /// `NULL` is an `Option`.
     pub fn get<T: FromValue>(&self, column: impl Column) -> Result<T, Error> {
         let place = column
             .place(&self.columns)
@@ -477,7 +500,8 @@ impl Row {
     }
 }
 
-/// What names a column: its place, counted from 0, or its name. Of two with the same name it is the first.
+/// What names a column: its place, counted from 0, or its name. Of two with the same name it is the
+/// first.
 pub trait Column: sealed::Column {}
 
 impl Column for usize {}

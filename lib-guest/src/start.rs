@@ -1,15 +1,17 @@
-//! How a process begins whose parent waits until it has.
+//! Starting a process and waiting until it has started.
 //!
-//! A process that is not linked may fail before its parent watches it, and then nobody knows why. So it waits for a word
-//! of the parent, which is sent once the parent does; and it watches the parent meanwhile, who may die before.
+//! A process that is not linked may fail before its parent watches it, and then nobody knows why.
+//! So it waits for a message of its parent, which is sent when the parent watches it; and since the
+//! parent may die first, it watches the parent meanwhile.
 
-use crate::LunaticError;
-use crate::entry::Entry;
+use crate::entry::EntryPoint;
+use crate::error::LunaticError;
 use crate::host;
 use crate::message::ExitReason;
-use crate::process::{Place, Process};
+use crate::process::builder::Builder;
+use crate::process::handle::Process;
 use crate::registry::RegistryError;
-use crate::request::{Awaited, RequestError, first_reply};
+use crate::reply::{PendingReply, RequestError, first_reply};
 use crate::tag::{BEGIN, Tag, WANTED};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,14 +24,14 @@ pub enum StartError {
     /// The process was not spawned.
     #[error("it was not spawned: {0}")]
     NotSpawned(LunaticError),
-    /// What was to be started says why it did not: the error of a server's `#[init]`, a supervisor's child that did not
-    /// start.
+    /// It refused to start, for this reason: the error of a server's `#[init]`, or a supervisor's
+    /// child that did not start.
     #[error("{0}")]
     Refused(String),
     /// It died before it had started.
     #[error("the process that was to start {0}")]
     Died(ExitReason),
-    /// It started, but did not get its name, and was ended.
+    /// It started, but could not be registered, and was ended.
     #[error("it did not get its name: {0}")]
     NotRegistered(RegistryError),
 }
@@ -41,7 +43,7 @@ impl From<LunaticError> for StartError {
 }
 
 thread_local! {
-    /// The process that this one was spawned with a link by, which ends with it; 0 where there is none.
+    /// The process that started this one linked, and that it ends with; 0 if none did.
     static PARENT: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -50,20 +52,21 @@ pub(crate) fn parent() -> Option<u64> {
     Some(PARENT.get()).filter(|&parent| parent != 0)
 }
 
-/// What a process is handed to report to its parent with.
+/// What a process gets for reporting to its parent.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Birth {
+pub(crate) struct Handshake {
     parent: Process<()>,
     /// Marks the report.
     tag: Tag,
     is_linked: bool,
 }
 
-/// What a process reports of its start.
+/// How a process reports its start.
 type Report = Result<(), String>;
 
-impl Birth {
-    /// Waits until the parent watches this process. False where the parent died, and nobody is left to begin for.
+impl Handshake {
+    /// Waits until the parent watches this process. Returns false if the parent died, and there is
+    /// nobody to begin for.
     #[must_use]
     pub(crate) fn begin(&self) -> bool {
         if self.is_linked {
@@ -72,16 +75,17 @@ impl Birth {
         self.hear::<()>(BEGIN).is_some()
     }
 
-    /// Waits until the parent wants the report, or does not, or died.
+    /// Waits until the parent says whether it wants the report. Returns false also if the parent
+    /// died.
     #[must_use]
     pub(crate) fn is_wanted(&self) -> bool {
         self.hear(WANTED).unwrap_or(false)
     }
 
-    /// Waits for a word of the parent; `None` where it died.
-    fn hear<T: DeserializeOwned>(&self, word: Tag) -> Option<T> {
-        let end = Awaited::report(Tag::new_reply(), self.parent.id());
-        let heard = match first_reply(&[word, end.tag()], lunatic_abi::FOREVER) {
+    /// Waits for a message of the parent with this tag. Returns `None` if the parent died.
+    fn hear<T: DeserializeOwned>(&self, tag: Tag) -> Option<T> {
+        let end = PendingReply::from(Tag::new_reply(), self.parent.id());
+        let heard = match first_reply(&[tag, end.tag()], lunatic_abi::FOREVER) {
             Ok((_, heard)) => heard,
             Err(error) => Err(error),
         };
@@ -89,7 +93,7 @@ impl Birth {
         heard.ok()
     }
 
-    /// Hands the parent what it waits for.
+    /// Sends the parent the report that it waits for.
     pub(crate) fn report<R: Serialize>(&self, report: &R) {
         if let Err(failure) = self.parent.post(self.tag, report) {
             panic!(
@@ -99,68 +103,70 @@ impl Birth {
         }
     }
 
-    /// Tells the parent that this process has started.
+    /// Reports that this process has started.
     pub(crate) fn started(&self) {
         self.report::<Report>(&Ok(()));
     }
 
-    /// Tells the parent why this process did not start.
+    /// Reports why this process did not start.
     pub(crate) fn refused(&self, why: String) {
         self.report::<Report>(&Err(why));
     }
 }
 
-/// Spawns a process that is handed a [`Birth`] and a context, watches it, and lets it begin.
+/// Spawns a process that begins with a [`Handshake`] and a context, watches it, and lets it begin.
 pub(crate) fn spawn<C: Serialize>(
     context: C,
-    entry: &Entry,
+    entry: &EntryPoint,
     is_linked: bool,
-) -> Result<Awaited, LunaticError> {
+) -> Result<PendingReply, LunaticError> {
     let tag = Tag::new_reply();
-    let birth = Birth {
+    let handshake = Handshake {
         parent: Process::this(),
         tag,
         is_linked,
     };
     let link = if is_linked { Tag::new() } else { Tag::NONE };
-    let process: Process<()> = Place::Here.spawn_entry(link, &(birth, context), entry)?;
-    let awaited = Awaited::report(tag, process.id());
+    let builder = Builder::new().link(link);
+    let process: Process<()> = builder.spawn_entry(&(handshake, context), entry)?;
+    let pending = PendingReply::from(tag, process.id());
     if let Err(failure) = process.post(BEGIN, &()) {
         process.kill();
-        awaited.settle::<()>(&Err(RequestError::NobodyLeft));
+        pending.settle::<()>(&Err(RequestError::NobodyLeft));
         return Err(failure.into());
     }
-    Ok(awaited)
+    Ok(pending)
 }
 
-/// What the wait for a start brought.
+/// The outcome of waiting for a process to start.
 pub(crate) enum Started {
     /// The process runs.
     Running(u64),
-    /// Something came that is more urgent. The process may be starting yet.
+    /// A message came that is more urgent. The process may still be starting.
     Interrupted(u64),
 }
 
-/// Starts a process as [`spawn`] does and waits until it has started, or for a message with one of the tags.
+/// Starts a process like [`spawn`] and waits until it has started, or until a message with one of
+/// the tags comes.
 pub(crate) fn start_or<C: Serialize>(
     context: C,
-    entry: &Entry,
+    entry: &EntryPoint,
     is_linked: bool,
     interrupts: &[Tag],
 ) -> Result<Started, StartError> {
-    let awaited = spawn(context, entry, is_linked)?;
-    let process = awaited.process();
-    let mut tags = vec![awaited.tag()];
+    let pending = spawn(context, entry, is_linked)?;
+    let process = pending.process();
+    let mut tags = vec![pending.tag()];
     tags.extend(interrupts);
     let report = match first_reply::<Report>(&tags, lunatic_abi::FOREVER) {
-        Ok((tag, report)) if tag == awaited.tag() => report,
+        Ok((tag, report)) if tag == pending.tag() => report,
         Ok(_) => {
-            awaited.settle::<()>(&Err(RequestError::Timeout));
+            pending.settle::<()>(&Err(RequestError::Timeout));
             return Ok(Started::Interrupted(process));
         }
         Err(error) => Err(error),
     };
-    awaited.settle(&report);
+    pending.settle(&report);
     match report {
         Ok(Ok(())) => Ok(Started::Running(process)),
         Ok(Err(why)) => Err(StartError::Refused(why)),
@@ -169,10 +175,10 @@ pub(crate) fn start_or<C: Serialize>(
     }
 }
 
-/// Starts a process as [`spawn`] does and waits until it has started.
+/// Starts a process like [`spawn`] and waits until it has started.
 pub(crate) fn start<C: Serialize>(
     context: C,
-    entry: &Entry,
+    entry: &EntryPoint,
     is_linked: bool,
 ) -> Result<u64, StartError> {
     match start_or(context, entry, is_linked, &[])? {
@@ -180,14 +186,14 @@ pub(crate) fn start<C: Serialize>(
     }
 }
 
-/// Ends this process as the failure of its parent ends one that is not told of links.
+/// Ends this process as the failure of its parent would if this process did not catch it.
 pub(crate) fn die_with(parent: u64) -> ! {
     // SAFETY: the calls take numbers.
     unsafe {
         host::process::die_when_link_dies(1);
-        // A link with the dead fails at once.
+        // A link with a dead process fails at once.
         host::process::link(Tag::NONE.id(), parent);
         host::process::sleep_ms(lunatic_abi::FOREVER);
     }
-    unreachable!("a process whose link failed does not go on")
+    unreachable!("the failed link ends this process")
 }

@@ -5,8 +5,9 @@ use std::cell::Cell;
 
 /// Marks messages and links, so that a process can tell them apart and wait for chosen ones.
 ///
-/// Tags are numbered from 1 in each process, so two processes make the same tags. A tag means something only between
-/// those who agreed on it: send it along, as [`Request`](crate::Request) does.
+/// Tags are numbered from 1 in each process, so two processes make the same tags. A tag means
+/// something only between those who agreed on it: send it along, as [`Request`](crate::Request)
+/// does.
 ///
 /// # Example
 ///
@@ -38,8 +39,8 @@ impl Tag {
         Self(LAST.get())
     }
 
-    /// Makes the tag of a reply. They count downwards from -1: what another process tags by its own count is never taken
-    /// for a reply, and a reply that comes late is known by its sign.
+    /// Makes the tag of a reply. They count downwards from -1: what another process tags by its own
+    /// count is never taken for a reply, and a reply that comes late is known by its sign.
     pub(crate) fn new_reply() -> Self {
         LAST_REPLY.set(LAST_REPLY.get() - 1);
         Self(LAST_REPLY.get())
@@ -60,7 +61,8 @@ impl Tag {
     }
 }
 
-/// Marks the message that carries a spawned process's context, which no other message is mistaken for.
+/// Marks the message that carries a spawned process's context, which no other message is mistaken
+/// for.
 pub(crate) const CONTEXT: Tag = Tag(i64::MIN);
 
 /// Marks the message that asks a process to end.

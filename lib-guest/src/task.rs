@@ -1,12 +1,12 @@
-//! A task is a function that runs in a process of its own, and whose result is waited for.
+//! Tasks: functions that run in processes of their own and whose results are waited for.
 
-use crate::LunaticError;
-use crate::entry::Entry;
+use crate::entry::{self, EntryPoint, FirstFunction};
+use crate::error::LunaticError;
 use crate::host;
 use crate::message::ExitReason;
-use crate::process::Process;
-use crate::request::{Awaited, RequestError, first_reply};
-use crate::start::{self, Birth};
+use crate::process::handle::Process;
+use crate::reply::{PendingReply, RequestError, first_reply};
+use crate::start::{self, Handshake};
 use crate::tag::{Tag, WANTED};
 use rmp_serde::decode;
 use serde::Serialize;
@@ -15,13 +15,15 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-/// A function that runs in a process of its own, and whose result of type `R` this process waits for.
+/// A function that runs in a process of its own, and whose result of type `R` this process waits
+/// for.
 ///
-/// Tasks that were spawned run at the same time, on all cores. A task that fails harms nobody: its failure is the error
-/// that [`result`](Self::result) returns. Dropping a task kills it; [`detach`](Self::detach) lets it go on.
+/// Tasks run concurrently, on all cores. The failure of a task affects no other process: it is the
+/// error that [`result`](Self::result) returns. Dropping a task kills it; [`detach`](Self::detach)
+/// lets it continue.
 ///
-/// Only dropping does: a process that is killed or traps drops nothing, and its tasks run to their end. A task keeps its
-/// result, and its process, until it is asked for.
+/// A process that traps or is killed drops nothing, so its tasks run to their end. A finished task
+/// keeps its result, and its process, until the result is asked for.
 ///
 /// # Example
 ///
@@ -37,9 +39,9 @@ use std::time::{Duration, Instant};
 /// ```
 #[must_use = "a task that is dropped is killed"]
 pub struct Task<R> {
-    /// `None` once the result was waited for, or nobody wants it.
-    awaited: Option<Awaited>,
-    /// Whether the result was asked for, and may be on its way.
+    /// `None` once the result was waited for, or if nobody wants it.
+    pending: Option<PendingReply>,
+    /// True once the result was asked for, and may be on its way.
     is_asked: bool,
     result: PhantomData<fn() -> R>,
 }
@@ -48,13 +50,14 @@ pub struct Task<R> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
-    /// The time ran out; the task was killed.
+    /// The timeout expired; the task was killed.
     #[error("the task took too long")]
     Timeout,
-    /// The task's process ended without a result. Where it exited with status 0, that is [`ExitReason::Normal`].
+    /// The task's process ended without a result. The reason is [`ExitReason::Normal`] if it exited
+    /// with status 0.
     #[error("the task has no result: its process {0}")]
     Failed(ExitReason),
-    /// The result is nested too deep, or does not fit the memory of this process.
+    /// The result is nested too deep, or does not fit into the memory of this process.
     #[error("the task's result cannot be read: {0}")]
     DeserializationFailed(decode::Error),
 }
@@ -62,20 +65,21 @@ pub enum TaskError {
 impl<R: Serialize + DeserializeOwned> Task<R> {
     /// Spawns a process that calls the function with a value, and has this process's rights.
     ///
-    /// The function is one of the program, or a closure that captures nothing: what it works on is the value, a tuple
-    /// where it is more than one.
+    /// The function is one of this program, or a closure that captures nothing. If it needs more
+    /// than one value, pass a tuple.
     ///
     /// # Errors
     ///
-    /// A limit of the environment, that it does not let its processes spawn, or that the value cannot be sent.
+    /// Fails if a limit of the environment is reached, if this process may not spawn processes, or
+    /// if the value cannot be sent.
     pub fn spawn<C>(context: C, function: fn(C) -> R) -> Result<Self, LunaticError>
     where
         C: Serialize + DeserializeOwned,
     {
-        let awaited = start::spawn(context, &Entry::task(function), false)?;
-        awaited.keep();
+        let pending = start::spawn(context, &EntryPoint::new(Work(function)), false)?;
+        pending.keep();
         Ok(Self {
-            awaited: Some(awaited),
+            pending: Some(pending),
             is_asked: false,
             result: PhantomData,
         })
@@ -87,7 +91,7 @@ impl<R: DeserializeOwned> Task<R> {
     ///
     /// # Errors
     ///
-    /// [`TaskError::Failed`] and [`TaskError::DeserializationFailed`].
+    /// Returns [`TaskError::Failed`] or [`TaskError::DeserializationFailed`].
     ///
     /// # Example
     ///
@@ -104,8 +108,8 @@ impl<R: DeserializeOwned> Task<R> {
         self.wait(lunatic_abi::FOREVER)
     }
 
-    /// Waits for the result as [`result`](Self::result) does, for so long; then kills the task. Time counts in
-    /// milliseconds, rounded up.
+    /// Waits for the result like [`result`](Self::result), at most for `timeout`, which is rounded
+    /// up to milliseconds; then kills the task.
     pub fn result_timeout(self, timeout: Duration) -> Result<R, TaskError> {
         self.wait(host::milliseconds(timeout))
     }
@@ -114,7 +118,7 @@ impl<R: DeserializeOwned> Task<R> {
     ///
     /// # Errors
     ///
-    /// The failure that comes first; the other tasks are killed then.
+    /// Returns the first failure, and kills the other tasks.
     ///
     /// # Example
     ///
@@ -133,7 +137,8 @@ impl<R: DeserializeOwned> Task<R> {
         Self::wait_for_all(tasks, || lunatic_abi::FOREVER)
     }
 
-    /// Waits for the results of several tasks as [`all`](Self::all) does, for so long in all.
+    /// Waits for the results of several tasks like [`all`](Self::all), for at most `timeout` in
+    /// total.
     pub fn all_timeout(
         tasks: impl IntoIterator<Item = Self>,
         timeout: Duration,
@@ -144,7 +149,7 @@ impl<R: DeserializeOwned> Task<R> {
         })
     }
 
-    /// `rest` is the time left, in milliseconds.
+    /// `rest` returns the time left, in milliseconds.
     fn wait_for_all(
         tasks: impl IntoIterator<Item = Self>,
         rest: impl Fn() -> u64,
@@ -157,75 +162,73 @@ impl<R: DeserializeOwned> Task<R> {
         }
         let mut results: Vec<Option<R>> = tasks.iter().map(|_| None).collect();
         loop {
-            let pending = tasks
-                .iter()
-                .filter_map(|task| task.awaited.as_ref())
-                .map(Awaited::tag);
+            let pending = tasks.iter().filter_map(Self::tag);
             let tags: Vec<Tag> = pending.take(AT_ONCE).collect();
             if tags.is_empty() {
                 return Ok(results.into_iter().flatten().collect());
             }
             let (tag, reply) = first_reply(&tags, rest()).map_err(TaskError::from_request)?;
-            let has_tag = |task: &Self| {
-                task.awaited
-                    .as_ref()
-                    .is_some_and(|awaited| awaited.tag() == tag)
-            };
-            let place = tasks
+            let index = tasks
                 .iter()
-                .position(has_tag)
-                .expect("it is the tag of one of them");
-            let awaited = tasks[place].awaited.take().expect("it has the tag");
-            awaited.settle(&reply);
-            results[place] = Some(reply.map_err(TaskError::from_request)?);
+                .position(|task| task.tag() == Some(tag))
+                .expect("only the tags of these tasks were waited for");
+            let pending = tasks[index].pending.take().expect("it has the tag");
+            pending.settle(&reply);
+            results[index] = Some(reply.map_err(TaskError::from_request)?);
         }
     }
 
     fn wait(mut self, timeout: u64) -> Result<R, TaskError> {
         self.ask()?;
-        let awaited = self
-            .awaited
+        let pending = self
+            .pending
             .take()
-            .expect("it is taken where the task is consumed");
-        let reply = awaited.wait(timeout);
+            .expect("only what consumes the task takes it");
+        let reply = pending.wait(timeout);
         if let Err(RequestError::Timeout) = reply {
-            Process::<()>::from_id(awaited.process()).kill();
+            Process::<()>::from_id(pending.process()).kill();
         }
-        awaited.settle(&reply);
+        pending.settle(&reply);
         reply.map_err(TaskError::from_request)
     }
 }
 
 impl<R> Task<R> {
-    /// Asks for the result. It does not come before: a receive of the mailbox would find it.
+    /// Returns the tag of the result, while that is waited for.
+    fn tag(&self) -> Option<Tag> {
+        self.pending.as_ref().map(PendingReply::tag)
+    }
+
+    /// Asks for the result. It does not come before, since a receive from the mailbox would find
+    /// it.
     fn ask(&mut self) -> Result<(), TaskError> {
-        let Some(awaited) = &self.awaited else {
+        let Some(pending) = &self.pending else {
             return Ok(());
         };
-        if let Some(reason) = awaited.kept_end() {
+        if let Some(reason) = pending.kept_end() {
             return Err(TaskError::Failed(reason));
         }
-        let asked = Process::<()>::from_id(awaited.process()).post(WANTED, &true);
+        let asked = Process::<()>::from_id(pending.process()).post(WANTED, &true);
         asked.map_err(|failure| TaskError::from_request(RequestError::NotSent(failure)))?;
         self.is_asked = true;
         Ok(())
     }
 
-    /// Lets the task go on, and its result be dropped.
+    /// Lets the task continue, and drops its result.
     pub fn detach(mut self) {
-        if let Some(awaited) = self.awaited.take() {
+        if let Some(pending) = self.pending.take() {
             // A task that cannot be told has ended, or ends with this process.
-            let _ = Process::<()>::from_id(awaited.process()).post(WANTED, &false);
-            awaited.settle(&Ok(()));
+            let _ = Process::<()>::from_id(pending.process()).post(WANTED, &false);
+            pending.settle(&Ok(()));
         }
     }
 }
 
 impl<R> Drop for Task<R> {
     fn drop(&mut self) {
-        if let Some(awaited) = self.awaited.take() {
-            Process::<()>::from_id(awaited.process()).kill();
-            awaited.settle(&if self.is_asked {
+        if let Some(pending) = self.pending.take() {
+            Process::<()>::from_id(pending.process()).kill();
+            pending.settle(&if self.is_asked {
                 Err(RequestError::Timeout)
             } else {
                 Ok(())
@@ -236,8 +239,8 @@ impl<R> Drop for Task<R> {
 
 impl<R> fmt::Debug for Task<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.awaited {
-            Some(awaited) => write!(f, "Task<{:x}>", awaited.process()),
+        match &self.pending {
+            Some(pending) => write!(f, "Task<{:x}>", pending.process()),
             None => f.write_str("Task"),
         }
     }
@@ -249,7 +252,7 @@ impl TaskError {
             RequestError::Timeout => Self::Timeout,
             RequestError::Died(reason) => Self::Failed(reason),
             RequestError::DeserializationFailed(error) => Self::DeserializationFailed(error),
-            // The task is alive or its end was told; a task is spawned, not sent.
+            // The task is alive, or its end was reported; and a task is spawned, not sent.
             RequestError::NobodyLeft | RequestError::NotSent(_) => {
                 Self::Failed(ExitReason::Unknown)
             }
@@ -257,13 +260,27 @@ impl TaskError {
     }
 }
 
-/// What a task's process does.
-pub(crate) fn run<C, R: Serialize>(birth: Birth, context: C, function: fn(C) -> R) {
-    if !birth.begin() {
-        return;
+/// The function of a task.
+#[repr(transparent)]
+struct Work<C, R>(fn(C) -> R);
+
+impl<C, R> Clone for Work<C, R> {
+    fn clone(&self) -> Self {
+        *self
     }
-    let result = function(context);
-    if birth.is_wanted() {
-        birth.report(&result);
+}
+
+impl<C, R> Copy for Work<C, R> {}
+
+impl<C: DeserializeOwned, R: Serialize> FirstFunction for Work<C, R> {
+    fn call(self) {
+        let (handshake, context): (Handshake, C) = entry::context();
+        if !handshake.begin() {
+            return;
+        }
+        let result = self.0(context);
+        if handshake.is_wanted() {
+            handshake.report(&result);
+        }
     }
 }

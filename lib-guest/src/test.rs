@@ -1,4 +1,4 @@
-//! What `#[lunatic::test]` makes of a function: the first process of a program of its own.
+//! What `#[lunatic::test]` turns a function into: the first process of a program of its own.
 
 use crate::entry;
 use crate::mailbox::Mailbox;
@@ -13,7 +13,8 @@ pub fn __test<R: Termination>(test: fn() -> R) {
 /// Runs a test that takes the mailbox of its process.
 #[doc(hidden)]
 pub fn __test_with_mailbox<T, R: Termination>(test: fn(Mailbox<T>) -> R) {
-    // SAFETY: this is where the process begins, so it has no mailbox yet. Outside the machine a mailbox is nothing.
+    // SAFETY: this is where the process begins, so it has no mailbox yet. Outside the machine a
+    // mailbox is nothing.
     settle(test(unsafe { Mailbox::new() }));
 }
 

@@ -1,14 +1,16 @@
 //! Messages that are sent later.
 
-use crate::LunaticError;
 use crate::envelope;
+use crate::error::LunaticError;
 use crate::host;
-use crate::process::{Process, SendFailure};
+use crate::process::failure::SendFailure;
+use crate::process::handle::Process;
 use crate::tag::Tag;
 use serde::Serialize;
 use std::time::Duration;
 
-/// A message that is to be sent later. Dropping this does not stop it; the end of the process that set it does.
+/// A message that is to be sent later. Dropping this does not stop it; the end of the process that
+/// set it does.
 #[derive(Debug)]
 pub struct Timer {
     id: u64,
@@ -60,7 +62,8 @@ impl<T: Serialize> Process<T> {
     ) -> Result<Timer, LunaticError> {
         let mut timer = 0;
         let result = envelope::seal(&message, |bytes, streams| {
-            // SAFETY: each address comes with the length of the slice that it is of, and the last is that of a variable.
+            // SAFETY: each address comes with the length of the slice that it is of, and the last
+            // is that of a variable.
             unsafe {
                 host::timer::send_bytes_after(
                     self.id(),

@@ -1,7 +1,8 @@
 //! Traps that end a function instead of the process.
 //!
-//! The machine calls back into the program, on a stack of its own, and comes back where that trapped. Nothing is unwound:
-//! what the function had in its hands is gone with its frames, and no destructor has run.
+//! The machine calls back into the program, on a stack of its own, and comes back where that
+//! trapped. Nothing is unwound: what the function had in its hands is gone with its frames, and no
+//! destructor has run.
 
 use crate::host;
 use std::mem::{ManuallyDrop, MaybeUninit, transmute};
@@ -22,17 +23,20 @@ struct Work<F, R> {
     result: MaybeUninit<R>,
 }
 
-/// Calls a function, and says so where it traps: it panics, divides by zero, recurses too deep, calls the machine wrongly.
+/// Calls a function, and says so where it traps: it panics, divides by zero, recurses too deep,
+/// calls the machine wrongly.
 ///
-/// For what must not fail with its process, and can be given up whole: a plugin, a parser of what strangers send. A process
-/// of its own does better for everything else, as it can also be limited and killed.
+/// For what must not fail with its process, and can be given up whole: a plugin, a parser of what
+/// strangers send. A process of its own does better for everything else, as it can also be limited
+/// and killed.
 ///
-/// What a trap interrupts is not cleaned up. What the function owned is lost, with its memory; a `RefCell` that it had
-/// borrowed stays so, a lock stays locked. This is why the function owns all that it works on (`'static`): nothing that
-/// others hold by reference is left half changed. Where it panicked, that was printed as always.
+/// What a trap interrupts is not cleaned up. What the function owned is lost, with its memory; a
+/// `RefCell` that it had borrowed stays so, a lock stays locked. This is why the function owns all
+/// that it works on (`'static`): nothing that others hold by reference is left half changed. Where
+/// it panicked, that was printed as always.
 ///
-/// A kill, an exit and a limit are not caught: they end the process. Calls of this function lie at most 16 deep in each other;
-/// one that lies deeper is itself a trap.
+/// A kill, an exit and a limit are not caught: they end the process. Calls of this function lie at
+/// most 16 deep in each other; one that lies deeper is itself a trap.
 ///
 /// # Errors
 ///
@@ -63,8 +67,8 @@ where
     };
     let address = (&raw mut work).expose_provenance();
     let run: fn(*mut ()) = run::<F, R>;
-    // SAFETY: the machine hands both numbers to `catch_entry`, and there they are what they are here. In wasm both are 32
-    // bits wide.
+    // SAFETY: the machine hands both numbers to `catch_entry`, and there they are what they are
+    // here. In wasm both are 32 bits wide.
     let returned = unsafe { host::trap::catch(run as usize as i32, address as i32) };
     if returned != RETURNED {
         return Err(Trapped);
@@ -76,8 +80,8 @@ where
 /// Calls the function of a [`Work`] and leaves there what it returns.
 fn run<F: FnOnce() -> R, R>(work: *mut ()) {
     let work = work.cast::<Work<F, R>>();
-    // SAFETY: `catch_trap` passes the address of its work, which stays until the machine has come back. The function is
-    // taken once, also where it traps: nobody looks at it afterwards.
+    // SAFETY: `catch_trap` passes the address of its work, which stays until the machine has come
+    // back. The function is taken once, also where it traps: nobody looks at it afterwards.
     unsafe {
         let function = ManuallyDrop::take(&mut (*work).function);
         (*work).result.write(function());
@@ -87,7 +91,8 @@ fn run<F: FnOnce() -> R, R>(work: *mut ()) {
 /// What the machine calls with the arguments of `trap::catch`.
 #[unsafe(export_name = "_lunatic_catch_trap")]
 extern "C" fn catch_entry(run: *const (), work: i32) -> i32 {
-    // SAFETY: `catch_trap` passes a function of this type. In wasm, a place that holds anything of another type is a trap.
+    // SAFETY: `catch_trap` passes a function of this type. In wasm, a place that holds anything of
+    // another type is a trap.
     let run: fn(*mut ()) = unsafe { transmute(run) };
     run(with_exposed_provenance_mut(work as usize));
     RETURNED

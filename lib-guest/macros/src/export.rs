@@ -1,6 +1,6 @@
 //! `#[lunatic::export]`: an export that a host program can call, around an ordinary function.
 
-use crate::lunatic;
+use crate::signature::lunatic;
 use proc_macro2::TokenStream as Tokens;
 use quote::quote;
 use syn::spanned::Spanned;

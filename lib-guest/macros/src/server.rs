@@ -1,9 +1,10 @@
-//! `#[lunatic::server]`: an `impl` block becomes a server, with functions of the same names for its clients.
+//! `#[lunatic::server]`: an `impl` block becomes a server, with functions of the same names for its
+//! clients.
 //!
-//! What is generated: a message with one variant for each call and cast, a type with the functions that send them, and the
-//! implementation of `lunatic::Server` that starts the server and takes the message apart.
+//! This generates a message with one variant for each call and cast, a type with the functions that
+//! send them, and the implementation of `lunatic::Server`, which takes the message apart.
 
-use crate::lunatic;
+use crate::signature::lunatic;
 use proc_macro2::{Span, TokenStream as Tokens, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -145,9 +146,12 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
             impl #calls { #functions }
 
             impl #lunatic::Server for #server {
+                type Calls = #calls;
+            }
+
+            impl #lunatic::server::Behaviour for #server {
                 type Argument = #argument;
                 type Message = #message;
-                type Calls = #calls;
 
                 const TAKES_SIGNALS: bool = #takes_signals;
                 const TERMINATES: bool = #terminates;
@@ -488,7 +492,8 @@ impl<'a> Handler<'a> {
     }
 }
 
-/// Refuses types that cannot cross to another process, with a better reason than the one that serde would have.
+/// Refuses types that cannot cross to another process, with a better reason than the one that serde
+/// would have.
 fn check_type(kind: &Type) -> Result<(), Error> {
     match kind {
         Type::Reference(_) => Err(Error::new_spanned(
@@ -527,7 +532,8 @@ fn answer(reply: &Type) -> Result<Tokens, Error> {
     ))
 }
 
-/// Puts the name of the server in the place of `Self`, which means another type where the tokens go.
+/// Puts the name of the server in the place of `Self`, which means another type where the tokens
+/// go.
 fn name_self(tokens: Tokens, server: &Type) -> Tokens {
     let mut named = Tokens::new();
     for token in tokens {

@@ -1,6 +1,6 @@
 //! `#[lunatic::spark]`: a function becomes what a program begins with, and is handed its comm.
 
-use crate::{check, lunatic, type_of};
+use crate::signature::{check, lunatic, type_of};
 use proc_macro2::TokenStream as Tokens;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -29,7 +29,8 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
         "takes its comm and nothing else: `(comm: Comm)`",
     )?;
     let lunatic = lunatic();
-    // With the span of the type, a type that is no comm is the place that the compiler complains of.
+    // With the span of the type, a type that is no comm is the place that the compiler complains
+    // of.
     let call = quote_spanned! { type_of(argument).span() => #lunatic::__spark(#name) };
     let main = |inside: Tokens| quote! { fn main() -> ::std::process::ExitCode { #inside #call } };
     Ok(if name == "main" {

@@ -1,8 +1,10 @@
-//! `#[lunatic::test]`: a function becomes an export, whose name says what the test runner has to know.
+//! `#[lunatic::test]`: a function becomes an export, whose name says what the test runner has to
+//! know.
 //!
-//! The names are read by the command `lunatic`, in its `test/name.rs`; the grammar is written there.
+//! The names are read by the command `lunatic`, in its `test/name.rs`; the grammar is written
+//! there.
 
-use crate::{MAILBOX, check, lunatic, type_of};
+use crate::signature::{MAILBOX, check, lunatic, type_of};
 use proc_macro2::TokenStream as Tokens;
 use quote::{quote, quote_spanned};
 use syn::punctuated::Punctuated;
@@ -51,7 +53,8 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let lunatic = lunatic();
     let call = match function.sig.inputs.first() {
         None => quote! { #lunatic::__test(#name); },
-        // With the span of the type, a type that is no mailbox is the place that the compiler complains of.
+        // With the span of the type, a type that is no mailbox is the place that the compiler
+        // complains of.
         Some(argument) => {
             quote_spanned! { type_of(argument).span() => #lunatic::__test_with_mailbox(#name); }
         }
@@ -113,7 +116,8 @@ impl Options {
         Ok(())
     }
 
-    /// Reads `#[ignore]`, `#[ignore = "…"]`, `#[should_panic]`, `#[should_panic = "…"]`, `#[should_panic(expected = "…")]`.
+    /// Reads `#[ignore]`, `#[ignore = "…"]`, `#[should_panic]`, `#[should_panic = "…"]`,
+    /// `#[should_panic(expected = "…")]`.
     fn read_attribute(&mut self, attribute: &Attribute) -> Result<(), Error> {
         let value = match &attribute.meta {
             Meta::Path(_) => None,

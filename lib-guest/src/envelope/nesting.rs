@@ -1,7 +1,8 @@
 //! How deep the values of a message are nested.
 //!
-//! Reading a value calls itself for each value within, and the depth is the sender's choice. `rmp-serde` counts arrays and
-//! maps, not enums, so a short message could overflow the stack of whoever receives it. This looks before anything is read.
+//! Reading a value calls itself for each value within, and the depth is the sender's choice.
+//! `rmp-serde` counts arrays and maps, not enums, so a short message could overflow the stack of
+//! whoever receives it. This looks before anything is read.
 
 /// How deep values may be nested in a message that is read.
 pub(super) const DEPTH: usize = 128;
@@ -59,7 +60,8 @@ impl Value {
             let digits = bytes.get(1..=size)?.iter();
             Some(digits.fold(0, |number, &digit| number << 8 | usize::from(digit)))
         };
-        // The length of something whose size stands in so many bytes, and that many more for its type.
+        // The length of something whose size stands in so many bytes, and that many more for its
+        // type.
         let sized = |size: usize, kind: usize| Some(1 + size + kind + number(size)?);
         let (length, values) = match first {
             0x80..=0x8f => (1, 2 * u64::from(first & 0x0f)),

@@ -1,6 +1,7 @@
 //! Names of hosts, and what can stand for an address.
 
-use crate::{LunaticError, host};
+use crate::error::LunaticError;
+use crate::host;
 use lunatic_abi::Errno;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::time::Duration;
@@ -121,8 +122,8 @@ fn look_up(name: &str, timeout: u64) -> Result<SocketAddrIterator, LunaticError>
     LunaticError::check(result, id).map(SocketAddrIterator::from_id)
 }
 
-/// What can stand for addresses, as [`std::net::ToSocketAddrs`], which looks names up by the operating system and so finds
-/// none here.
+/// What can stand for addresses, as [`std::net::ToSocketAddrs`], which looks names up by the
+/// operating system and so finds none here.
 ///
 /// # Example
 ///

@@ -1,14 +1,16 @@
 //! TCP: listeners and streams.
 
-use crate::LunaticError;
+use crate::error::LunaticError;
 use crate::host::{self, Vector};
 use crate::net::dns::{ToSocketAddrs, first, only_address};
+use crate::net::socket::{handle, read_and_write};
 use lunatic_abi::ResourceKind;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
-/// Listens for connections. Its port is free again when it is dropped, or when its process ends in any way.
+/// Listens for connections. Its port is free again when it is dropped, or when its process ends in
+/// any way.
 ///
 /// # Example
 ///
@@ -41,7 +43,8 @@ impl TcpListener {
     pub fn bind<A: ToSocketAddrs>(addresses: A) -> io::Result<Self> {
         first(addresses, |address| {
             let mut id = 0;
-            // SAFETY: the addresses are those of the bytes, of which there are as many as the family says, and of a variable.
+            // SAFETY: the addresses are those of the bytes, of which there are as many as the
+            // family says, and of a variable.
             let result = unsafe {
                 host::tcp::tcp_bind(
                     address.family,
@@ -114,9 +117,10 @@ impl Iterator for Incoming<'_> {
 
 /// A connection. It is closed when its last handle is dropped, in whichever process that is.
 ///
-/// [`Clone`] makes another handle to the same connection. So does sending it in a message: the receiver gets a handle of
-/// its own, and the sender's stays what it is. As a part of a message it can be written only while a message is sent, and
-/// read only while one is received; any other serialiser gets an error.
+/// [`Clone`] makes another handle to the same connection. So does sending it in a message: the
+/// receiver gets a handle of its own, and the sender's stays what it is. As a part of a message it
+/// can be written only while a message is sent, and read only while one is received; any other
+/// serialiser gets an error.
 #[derive(Debug)]
 pub struct TcpStream {
     id: u64,
@@ -145,8 +149,8 @@ impl TcpStream {
         Self::connect_within(addresses, lunatic_abi::FOREVER)
     }
 
-    /// Connects as [`connect`](Self::connect) does, trying each address for so long. Time counts in milliseconds, rounded
-    /// up.
+    /// Connects as [`connect`](Self::connect) does, trying each address for so long. Time counts in
+    /// milliseconds, rounded up.
     ///
     /// # Errors
     ///
@@ -158,7 +162,8 @@ impl TcpStream {
     fn connect_within<A: ToSocketAddrs>(addresses: A, timeout: u64) -> io::Result<Self> {
         first(addresses, |address| {
             let mut id = 0;
-            // SAFETY: the addresses are those of the bytes, of which there are as many as the family says, and of a variable.
+            // SAFETY: the addresses are those of the bytes, of which there are as many as the
+            // family says, and of a variable.
             let result = unsafe {
                 host::tcp::tcp_connect(
                     address.family,
@@ -193,7 +198,8 @@ impl TcpStream {
     /// Reads what has come without taking it. Waits for something, for at most the peek timeout.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut length = 0;
-        // SAFETY: the address comes with the length of its buffer, and the last is that of a variable.
+        // SAFETY: the address comes with the length of its buffer, and the last is that of a
+        // variable.
         let result =
             unsafe { host::tcp::tcp_peek(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
         Ok(LunaticError::check(result, length)? as usize)
@@ -222,9 +228,10 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Sets how long a read may wait; `None` for as long as it takes, as at first. A read that waited for so long fails with
-    /// [`io::ErrorKind::TimedOut`], and loses nothing. Time counts in milliseconds, rounded up; zero only takes what is
-    /// there. All handles of a connection share it.
+    /// Sets how long a read may wait; `None` for as long as it takes, as at first. A read that
+    /// waited for so long fails with [`io::ErrorKind::TimedOut`], and loses nothing. Time counts in
+    /// milliseconds, rounded up; zero only takes what is there. All handles of a connection share
+    /// it.
     ///
     /// # Example
     ///
@@ -254,7 +261,8 @@ impl TcpStream {
         host::duration(unsafe { host::tcp::get_read_timeout(self.id) })
     }
 
-    /// Sets how long a write may wait, as [`set_read_timeout`](Self::set_read_timeout) does for a read.
+    /// Sets how long a write may wait, as [`set_read_timeout`](Self::set_read_timeout) does for a
+    /// read.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         // SAFETY: the call takes numbers.
         unsafe { host::tcp::set_write_timeout(self.id, host::milliseconds_or_forever(timeout)) };
@@ -266,7 +274,8 @@ impl TcpStream {
         host::duration(unsafe { host::tcp::get_write_timeout(self.id) })
     }
 
-    /// Sets how long a [`peek`](Self::peek) may wait, as [`set_read_timeout`](Self::set_read_timeout) does for a read.
+    /// Sets how long a [`peek`](Self::peek) may wait, as
+    /// [`set_read_timeout`](Self::set_read_timeout) does for a read.
     pub fn set_peek_timeout(&self, timeout: Option<Duration>) {
         // SAFETY: the call takes numbers.
         unsafe { host::tcp::set_peek_timeout(self.id, host::milliseconds_or_forever(timeout)) };

@@ -1,14 +1,16 @@
 //! TLS: encrypted connections, with peers that prove who they are.
 
-use crate::LunaticError;
+use crate::error::LunaticError;
 use crate::host::{self, Vector};
 use crate::net::dns::{ToSocketAddrs, first, only_address};
+use crate::net::socket::{handle, read_and_write};
 use lunatic_abi::ResourceKind;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Listens for TLS connections. Its port is free again when it is dropped, or when its process ends in any way.
+/// Listens for TLS connections. Its port is free again when it is dropped, or when its process ends
+/// in any way.
 ///
 /// # Example
 ///
@@ -37,13 +39,13 @@ pub struct TlsListener {
 impl TlsListener {
     /// Listens on the first of the addresses that can be listened on. Port 0 is any that is free.
     ///
-    /// Certificates and key are PEM texts: the server's own certificate first, then those by which it was issued; the key
-    /// in PKCS #8, PKCS #1 or SEC 1.
+    /// Certificates and key are PEM texts: the server's own certificate first, then those by which
+    /// it was issued; the key in PKCS #8, PKCS #1 or SEC 1.
     ///
     /// # Errors
     ///
-    /// That of the last address; [`io::ErrorKind::InvalidInput`] where there is none, and for certificates or a key that
-    /// cannot be used.
+    /// That of the last address; [`io::ErrorKind::InvalidInput`] where there is none, and for
+    /// certificates or a key that cannot be used.
     pub fn bind<A: ToSocketAddrs>(
         addresses: A,
         certificates: &[u8],
@@ -51,8 +53,8 @@ impl TlsListener {
     ) -> io::Result<Self> {
         first(addresses, |address| {
             let mut id = 0;
-            // SAFETY: the addresses are those of the bytes, of which there are as many as the family says, of a variable, and
-            // of texts with their lengths.
+            // SAFETY: the addresses are those of the bytes, of which there are as many as the
+            // family says, of a variable, and of texts with their lengths.
             let result = unsafe {
                 host::tls::tls_bind(
                     address.family,
@@ -71,8 +73,8 @@ impl TlsListener {
         })
     }
 
-    /// Waits for a connection whose handshake succeeded, and returns it with the peer's address. A client that fails or
-    /// stalls is not told here, and holds up no other.
+    /// Waits for a connection whose handshake succeeded, and returns it with the peer's address. A
+    /// client that fails or stalls is not told here, and holds up no other.
     pub fn accept(&self) -> io::Result<(TlsStream, SocketAddr)> {
         let (mut stream, mut peer) = (0, 0);
         // SAFETY: the addresses are those of variables.
@@ -117,14 +119,15 @@ impl Iterator for TlsIncoming<'_> {
     }
 }
 
-/// A TLS connection. With its last handle, in whichever process that is, the peer is told that this is the end, and the
-/// connection is closed.
+/// A TLS connection. With its last handle, in whichever process that is, the peer is told that this
+/// is the end, and the connection is closed.
 ///
-/// A read returns 0 only for an end that the peer announced. Where the connection ends without that, it may have been cut
-/// by somebody else, and the read fails with [`io::ErrorKind::ConnectionAborted`].
+/// A read returns 0 only for an end that the peer announced. Where the connection ends without
+/// that, it may have been cut by somebody else, and the read fails with
+/// [`io::ErrorKind::ConnectionAborted`].
 ///
-/// [`Clone`] makes another handle to the same connection, and so does sending it in a message, as with a
-/// [`TcpStream`](crate::net::TcpStream): one process may wait to read while another writes.
+/// [`Clone`] makes another handle to the same connection, and so does sending it in a message, as
+/// with a [`TcpStream`](crate::net::TcpStream): one process may wait to read while another writes.
 #[derive(Debug)]
 pub struct TlsStream {
     id: u64,
@@ -135,8 +138,9 @@ impl TlsStream {
     ///
     /// # Errors
     ///
-    /// That of the look-up or of the host's last address; [`io::ErrorKind::InvalidInput`] for what names no host;
-    /// [`io::ErrorKind::InvalidData`] where the host's certificate or anything else about its handshake is not acceptable.
+    /// That of the look-up or of the host's last address; [`io::ErrorKind::InvalidInput`] for what
+    /// names no host; [`io::ErrorKind::InvalidData`] where the host's certificate or anything else
+    /// about its handshake is not acceptable.
     ///
     /// # Example
     ///
@@ -153,8 +157,8 @@ impl TlsStream {
         Self::connect_within(host, port, &[], lunatic_abi::FOREVER)
     }
 
-    /// Connects as [`connect`](Self::connect) does, within a time for everything: the look-up, the connection and the
-    /// handshake. Time counts in milliseconds, rounded up.
+    /// Connects as [`connect`](Self::connect) does, within a time for everything: the look-up, the
+    /// connection and the handshake. Time counts in milliseconds, rounded up.
     ///
     /// # Errors
     ///
@@ -163,14 +167,14 @@ impl TlsStream {
         Self::connect_within(host, port, &[], host::milliseconds(timeout))
     }
 
-    /// Connects as [`connect`](Self::connect) does to a host whose certificate was issued by one of these authorities, and
-    /// by nobody else. Each is a PEM text of at least one certificate; the host's own may stand for its authority. A
-    /// `timeout` is for everything.
+    /// Connects as [`connect`](Self::connect) does to a host whose certificate was issued by one of
+    /// these authorities, and by nobody else. Each is a PEM text of at least one certificate; the
+    /// host's own may stand for its authority. A `timeout` is for everything.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), [`io::ErrorKind::TimedOut`], and [`io::ErrorKind::InvalidInput`] for what is no
-    /// certificate, or where there is none at all.
+    /// As [`connect`](Self::connect), [`io::ErrorKind::TimedOut`], and
+    /// [`io::ErrorKind::InvalidInput`] for what is no certificate, or where there is none at all.
     pub fn connect_trusting(
         host: &str,
         port: u16,
@@ -206,7 +210,8 @@ impl TlsStream {
             })
             .collect();
         let mut id = 0;
-        // SAFETY: each address comes with the length of what it points to, or is that of a variable.
+        // SAFETY: each address comes with the length of what it points to, or is that of a
+        // variable.
         let result = unsafe {
             host::tls::tls_connect(
                 host.as_ptr(),
@@ -231,8 +236,8 @@ impl TlsStream {
         only_address(LunaticError::check(result, address)?)
     }
 
-    /// Ends the writing direction, for all handles: the peer reads to the end of what was written, then the end. Reading
-    /// goes on.
+    /// Ends the writing direction, for all handles: the peer reads to the end of what was written,
+    /// then the end. Reading goes on.
     pub fn shutdown(&self) -> io::Result<()> {
         let mut error = 0;
         // SAFETY: the address is that of a variable.
@@ -241,9 +246,10 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Sets how long a read may wait; `None` for as long as it takes, as at first. A read that waited for so long fails with
-    /// [`io::ErrorKind::TimedOut`], and loses nothing. Time counts in milliseconds, rounded up; zero only takes what is
-    /// there. All handles of a connection share it.
+    /// Sets how long a read may wait; `None` for as long as it takes, as at first. A read that
+    /// waited for so long fails with [`io::ErrorKind::TimedOut`], and loses nothing. Time counts in
+    /// milliseconds, rounded up; zero only takes what is there. All handles of a connection share
+    /// it.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) {
         // SAFETY: the call takes numbers.
         unsafe { host::tls::set_tls_read_timeout(self.id, host::milliseconds_or_forever(timeout)) };
@@ -255,9 +261,10 @@ impl TlsStream {
         host::duration(unsafe { host::tls::get_tls_read_timeout(self.id) })
     }
 
-    /// Sets how long a write may wait, as [`set_read_timeout`](Self::set_read_timeout) does for a read. What a write has
-    /// encrypted counts as written even where the time runs out before the peer takes it: the next write has to wait for
-    /// it, and dropping the last handle before then loses it.
+    /// Sets how long a write may wait, as [`set_read_timeout`](Self::set_read_timeout) does for a
+    /// read. What a write has encrypted counts as written even where the time runs out before the
+    /// peer takes it: the next write has to wait for it, and dropping the last handle before then
+    /// loses it.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         // SAFETY: the call takes numbers.
         unsafe {

@@ -1,20 +1,23 @@
 //! UDP: datagrams.
 
-use crate::LunaticError;
+use crate::error::LunaticError;
 use crate::host;
 use crate::net::dns::{ToSocketAddrs, first, only_address};
+use crate::net::socket::handle;
 use lunatic_abi::{Errno, ResourceKind};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A UDP socket. It is closed, and its port free, when its last handle is dropped, in whichever process that is.
+/// A UDP socket. It is closed, and its port free, when its last handle is dropped, in whichever
+/// process that is.
 ///
-/// Datagrams may be lost, doubled or overtaken, and those that nobody receives are dropped when the operating system has
-/// no more room for them. Who waits for an answer sets a [timeout](Self::set_read_timeout).
+/// Datagrams may be lost, doubled or overtaken, and those that nobody receives are dropped when the
+/// operating system has no more room for them. Who waits for an answer sets a
+/// [timeout](Self::set_read_timeout).
 ///
-/// [`Clone`] makes another handle to the same socket, and so does sending it in a message, as with a
-/// [`TcpStream`](crate::net::TcpStream).
+/// [`Clone`] makes another handle to the same socket, and so does sending it in a message, as with
+/// a [`TcpStream`](crate::net::TcpStream).
 ///
 /// # Example
 ///
@@ -45,7 +48,8 @@ impl UdpSocket {
     pub fn bind<A: ToSocketAddrs>(addresses: A) -> io::Result<Self> {
         first(addresses, |address| {
             let mut id = 0;
-            // SAFETY: the addresses are those of the bytes, of which there are as many as the family says, and of a variable.
+            // SAFETY: the addresses are those of the bytes, of which there are as many as the
+            // family says, and of a variable.
             let result = unsafe {
                 host::udp::udp_bind(
                     address.family,
@@ -60,12 +64,13 @@ impl UdpSocket {
         })
     }
 
-    /// Chooses the peer that [`send`](Self::send) sends to, and the only one that is received from. Another call chooses
-    /// another. Nothing is sent by it: the peer need not be there.
+    /// Chooses the peer that [`send`](Self::send) sends to, and the only one that is received from.
+    /// Another call chooses another. Nothing is sent by it: the peer need not be there.
     pub fn connect<A: ToSocketAddrs>(&self, addresses: A) -> io::Result<()> {
         first(addresses, |address| {
             let mut error = 0;
-            // SAFETY: the addresses are those of the bytes, of which there are as many as the family says, and of a variable.
+            // SAFETY: the addresses are those of the bytes, of which there are as many as the
+            // family says, and of a variable.
             let result = unsafe {
                 host::udp::udp_connect(
                     self.id,
@@ -86,23 +91,25 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::NotConnected`] without a peer; [`io::ErrorKind::InvalidInput`] for more than a datagram holds
-    /// (65,507 bytes for version 4); [`io::ErrorKind::ConnectionRefused`] where it became known that nobody received an
-    /// earlier one.
+    /// [`io::ErrorKind::NotConnected`] without a peer; [`io::ErrorKind::InvalidInput`] for more
+    /// than a datagram holds (65,507 bytes for version 4); [`io::ErrorKind::ConnectionRefused`]
+    /// where it became known that nobody received an earlier one.
     pub fn send(&self, datagram: &[u8]) -> io::Result<usize> {
         let mut sent = 0;
-        // SAFETY: the address comes with the length of the slice, and the last is that of a variable.
+        // SAFETY: the address comes with the length of the slice, and the last is that of a
+        // variable.
         let result =
             unsafe { host::udp::udp_send(self.id, datagram.as_ptr(), datagram.len(), &mut sent) };
         Ok(LunaticError::check(result, sent)? as usize)
     }
 
-    /// Sends a datagram to the first of the addresses to which it can be sent, and returns its length; otherwise as
-    /// [`send`](Self::send).
+    /// Sends a datagram to the first of the addresses to which it can be sent, and returns its
+    /// length; otherwise as [`send`](Self::send).
     pub fn send_to<A: ToSocketAddrs>(&self, datagram: &[u8], addresses: A) -> io::Result<usize> {
         first(addresses, |address| {
             let mut sent = 0;
-            // SAFETY: each address comes with the length of its bytes, and the last is that of a variable.
+            // SAFETY: each address comes with the length of its bytes, and the last is that of a
+            // variable.
             let result = unsafe {
                 host::udp::udp_send_to(
                     self.id,
@@ -120,15 +127,17 @@ impl UdpSocket {
         })
     }
 
-    /// Waits for a datagram, and returns how much of it is in the buffer. What the buffer has no room for is lost.
+    /// Waits for a datagram, and returns how much of it is in the buffer. What the buffer has no
+    /// room for is lost.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::TimedOut`] where a timeout was set; [`io::ErrorKind::ConnectionRefused`] as with
-    /// [`send`](Self::send).
+    /// [`io::ErrorKind::TimedOut`] where a timeout was set; [`io::ErrorKind::ConnectionRefused`] as
+    /// with [`send`](Self::send).
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut length = 0;
-        // SAFETY: the address comes with the length of its buffer, and the last is that of a variable.
+        // SAFETY: the address comes with the length of its buffer, and the last is that of a
+        // variable.
         let result = unsafe {
             host::udp::udp_receive(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length)
         };
@@ -138,7 +147,8 @@ impl UdpSocket {
     /// Waits for a datagram as [`recv`](Self::recv) does, and also returns its sender.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (mut length, mut sender) = (0, 0);
-        // SAFETY: the address comes with the length of its buffer, and the last two are those of variables.
+        // SAFETY: the address comes with the length of its buffer, and the last two are those of
+        // variables.
         let result = unsafe {
             host::udp::udp_receive_from(
                 self.id,
@@ -172,8 +182,9 @@ impl UdpSocket {
         only_address(LunaticError::check(result, address)?)
     }
 
-    /// Sets how long a receive may wait; `None` for as long as it takes, as at first. Time counts in milliseconds, rounded
-    /// up; zero only takes what is there. All handles of a socket share it.
+    /// Sets how long a receive may wait; `None` for as long as it takes, as at first. Time counts
+    /// in milliseconds, rounded up; zero only takes what is there. All handles of a socket share
+    /// it.
     ///
     /// # Example
     ///

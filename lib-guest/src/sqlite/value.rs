@@ -52,15 +52,15 @@ impl From<ValueRef<'_>> for Value {
     }
 }
 
-/// What can be a value for a parameter: integers that fit 64 bits with a sign, floating point numbers, `bool` as 0 or 1, text,
-/// bytes, and each of them as an `Option`, whose `None` is `NULL`.
+/// What can be a value for a parameter: integers that fit 64 bits with a sign, floating point
+/// numbers, `bool` as 0 or 1, text, bytes, and each of them as an `Option`, whose `None` is `NULL`.
 pub trait ToValue {
     /// Returns the value, which may borrow from this.
     fn to_value(&self) -> ValueRef<'_>;
 }
 
-/// What a value can be read as: what [`ToValue`] takes, where it fits; integers as floating point numbers too; and [`Value`]
-/// itself, which is whatever it is.
+/// What a value can be read as: what [`ToValue`] takes, where it fits; integers as floating point
+/// numbers too; and [`Value`] itself, which is whatever it is.
 pub trait FromValue: Sized {
     /// What is expected, for sentences, such as `a text`.
     const EXPECTED: &'static str;
@@ -240,9 +240,9 @@ impl<T: FromValue> FromValue for Option<T> {
 
 /// Values for the parameters of a statement.
 ///
-/// They are given in order, as a tuple of up to eight or as a list of one type: `()` for none, `(1, "one")`, `[1, 2]`. Or they
-/// are given by name, as a list of pairs, the name with or without its sign: `[(":name", "Ada")]`. A parameter without a value
-/// is `NULL`.
+/// They are given in order, as a tuple of up to eight or as a list of one type: `()` for none,
+/// `(1, "one")`, `[1, 2]`. Or they are given by name, as a list of pairs, the name with or without
+/// its sign: `[(":name", "Ada")]`. A parameter without a value is `NULL`.
 pub trait Parameters {
     /// Returns how many values there are.
     #[doc(hidden)]

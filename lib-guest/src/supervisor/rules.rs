@@ -1,24 +1,49 @@
 //! What a supervisor decides: plain data, which spawns nothing, waits for nothing and has no clock.
 //!
-//! Times are counted from the supervisor's begin. The rules are those of Erlang's supervisor, and a delay before restarts
-//! beside them.
+//! Times are measured from the supervisor's begin. The rules are those of Erlang's supervisor;
+//! delays are an addition.
 
-use super::{Restart, Strategy};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// Names a child. Children are numbered in the order in which they were added, which is that of their start.
+/// What is restarted together with a child.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// Nothing else. This is the default.
+    #[default]
+    OneForOne,
+    /// All children: the others are ended first.
+    OneForAll,
+    /// The children that were started after it: they are ended first.
+    RestForOne,
+}
+
+/// After which ends a child is restarted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Restart {
+    /// Every end. This is the default.
+    #[default]
+    Permanent,
+    /// Failures: every end but [`ExitReason::Normal`](crate::ExitReason::Normal).
+    Transient,
+    /// None. It is not restarted either if the failure of another child ends it.
+    Temporary,
+}
+
+/// Identifies a child. Children are numbered in the order in which they were added, which is that
+/// of their start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key(u64);
 
-/// What the supervisor's owner chose.
+/// What a plan says about restarts.
 #[derive(Clone, Debug)]
 pub(super) struct Policy {
     pub(super) strategy: Strategy,
-    /// How many restarts there may be within the period.
+    /// How many restarts are allowed within the period.
     pub(super) restarts: usize,
     pub(super) period: Duration,
-    /// The delay before the first restart of a child and the longest one; `None` for no delay.
+    /// The delay before the first restart of a child, and the longest delay; `None` for no delays.
     pub(super) back_off: Option<(Duration, Duration)>,
 }
 
@@ -35,9 +60,9 @@ impl Default for Policy {
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum Exit {
     Normal,
-    /// Anything else, also that it could not be started.
+    /// Anything else, or a start that failed.
     Failed,
 }
 
@@ -46,19 +71,19 @@ pub(super) enum End {
 pub(super) enum Verdict {
     /// Nothing: it is not restarted.
     Leave,
-    /// It will be due, and with it these, which have to be ended before, in this order.
+    /// It becomes due, and so do others. Those that run have to be ended first, in this order.
     Restart { end: Vec<Key> },
-    /// There were too many restarts: the supervisor ends, too.
+    /// There were too many restarts: the supervisor ends too.
     GiveUp,
 }
 
 #[derive(Debug)]
 struct Member {
     restart: Restart,
-    /// Whether it is forgotten once it is not restarted: it was made of a template, which makes others.
+    /// True if it was created from a template. It is then forgotten once it is not restarted.
     is_dynamic: bool,
     state: State,
-    /// How many restarts in a row did not make it live for a period.
+    /// How many restarts in a row did not make it run for a period.
     in_vain: u32,
 }
 
@@ -69,14 +94,14 @@ enum State {
     Due { at: Duration },
 }
 
-/// What a supervisor knows of its children, and what it decides by it.
+/// What a supervisor knows of its children, and how it decides.
 #[derive(Debug)]
 pub(super) struct Rules {
     policy: Policy,
     members: BTreeMap<Key, Member>,
-    /// The members that are to be started, by their time.
+    /// The members that have to be started, and when.
     due: BTreeSet<(Duration, Key)>,
-    /// When there were restarts, within the last period.
+    /// The times of the restarts within the last period.
     history: VecDeque<Duration>,
     last: u64,
 }
@@ -92,7 +117,7 @@ impl Rules {
         }
     }
 
-    /// Adds a child behind the others. It is to be started by the caller.
+    /// Adds a child after the others. The caller starts it.
     pub(super) fn add(&mut self, restart: Restart, is_dynamic: bool) -> Key {
         self.last += 1;
         let key = Key(self.last);
@@ -112,7 +137,7 @@ impl Rules {
         self.members.contains_key(&key)
     }
 
-    /// Takes a child out, whatever it does.
+    /// Removes a child, whether it runs or not.
     pub(super) fn remove(&mut self, key: Key) {
         self.put(key, State::Down);
         self.members.remove(&key);
@@ -123,21 +148,21 @@ impl Rules {
         self.put(key, State::Up { since: now });
     }
 
-    /// Notes that a child was ended on purpose, and is not to be restarted.
+    /// Notes that a child was ended on purpose, and must not be restarted.
     pub(super) fn terminated(&mut self, key: Key) {
         self.put(key, State::Down);
         self.forget_if_over(key);
     }
 
     /// Decides what follows from the end of a child, or from a start that failed.
-    pub(super) fn ended(&mut self, key: Key, end: End, now: Duration) -> Verdict {
+    pub(super) fn ended(&mut self, key: Key, exit: Exit, now: Duration) -> Verdict {
         let Some(member) = self.members.get(&key) else {
             return Verdict::Leave;
         };
         let has_lived = matches!(member.state, State::Up { since } if now.saturating_sub(since) >= self.policy.period);
         let is_restarted = match member.restart {
             Restart::Permanent => true,
-            Restart::Transient => end == End::Failed,
+            Restart::Transient => exit == Exit::Failed,
             Restart::Temporary => false,
         };
         self.put(key, State::Down);
@@ -168,7 +193,8 @@ impl Rules {
         Verdict::Restart { end: ended }
     }
 
-    /// Returns the child that is to be started now: of several, the one whose time came first, then in their order.
+    /// Returns the child to start now. Of several, it is the one that has been due for longest,
+    /// then the first in order.
     pub(super) fn due(&self, now: Duration) -> Option<Key> {
         self.due
             .first()
@@ -176,12 +202,13 @@ impl Rules {
             .map(|(_, key)| *key)
     }
 
-    /// Returns when the next child is to be started.
+    /// Returns when the next child has to be started.
     pub(super) fn next_due(&self) -> Option<Duration> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Returns the children that run, the last one first, as they are ended with the supervisor.
+    /// Returns the children that run, the last one first: the order in which a supervisor ends
+    /// them.
     pub(super) fn in_order_of_end(&self) -> Vec<Key> {
         let up = self
             .members
@@ -204,7 +231,8 @@ impl Rules {
         member.state = state;
     }
 
-    /// Forgets a child that is down for good, where its kind is.
+    /// Forgets a child that will not be started again, unless the plan contains it for the next
+    /// group restart.
     fn forget_if_over(&mut self, key: Key) {
         let is_over = |member: &Member| member.is_dynamic || member.restart == Restart::Temporary;
         if self.members.get(&key).is_some_and(is_over) {
@@ -212,7 +240,7 @@ impl Rules {
         }
     }
 
-    /// Counts a restart; false where it is one too many.
+    /// Counts a restart. Returns false if it is one too many.
     fn allows_restart(&mut self, now: Duration) -> bool {
         let is_over = |&then: &Duration| now.saturating_sub(then) > self.policy.period;
         while self.history.front().is_some_and(is_over) {
@@ -222,15 +250,12 @@ impl Rules {
         self.history.len() <= self.policy.restarts
     }
 
-    /// Returns how long the restart of a child is put off.
+    /// Returns how long the restart of a child is delayed.
     fn delay(&mut self, key: Key, has_lived: bool) -> Duration {
         let Some((first, most)) = self.policy.back_off else {
             return Duration::ZERO;
         };
-        let member = self
-            .members
-            .get_mut(&key)
-            .expect("it is a member that ended");
+        let member = self.members.get_mut(&key).expect("`ended` looked it up");
         if has_lived {
             member.in_vain = 0;
         }
@@ -277,7 +302,7 @@ mod tests {
     fn one_for_one_restarts_the_one() {
         let (mut rules, [a, b, c]) = rules(Strategy::OneForOne, [Restart::Permanent; 3]);
         assert_eq!(
-            rules.ended(b, End::Failed, seconds(1)),
+            rules.ended(b, Exit::Failed, seconds(1)),
             Verdict::Restart { end: vec![] }
         );
         assert_eq!(start(&mut rules, seconds(1)), [b]);
@@ -288,7 +313,7 @@ mod tests {
     fn one_for_all_ends_the_others_in_reverse_and_restarts_all_in_order() {
         let (mut rules, [a, b, c]) = rules(Strategy::OneForAll, [Restart::Permanent; 3]);
         assert_eq!(
-            rules.ended(b, End::Failed, seconds(1)),
+            rules.ended(b, Exit::Failed, seconds(1)),
             Verdict::Restart { end: vec![c, a] }
         );
         assert_eq!(start(&mut rules, seconds(1)), [a, b, c]);
@@ -298,7 +323,7 @@ mod tests {
     fn rest_for_one_restarts_those_that_were_started_after_it() {
         let (mut rules, [_, b, c]) = rules(Strategy::RestForOne, [Restart::Permanent; 3]);
         assert_eq!(
-            rules.ended(b, End::Failed, seconds(1)),
+            rules.ended(b, Exit::Failed, seconds(1)),
             Verdict::Restart { end: vec![c] }
         );
         assert_eq!(start(&mut rules, seconds(1)), [b, c]);
@@ -306,23 +331,23 @@ mod tests {
 
     #[test]
     fn who_is_restarted_depends_on_its_kind_and_end() {
-        let check = |restart: Restart, end: End, is_restarted: bool| {
+        let check = |restart: Restart, exit: Exit, is_restarted: bool| {
             let (mut rules, [key]) = rules(Strategy::OneForOne, [restart]);
-            let verdict = rules.ended(key, end, seconds(1));
+            let verdict = rules.ended(key, exit, seconds(1));
             let expected = if is_restarted {
                 Verdict::Restart { end: vec![] }
             } else {
                 Verdict::Leave
             };
-            assert_eq!(verdict, expected, "{restart:?} {end:?}");
+            assert_eq!(verdict, expected, "{restart:?} {exit:?}");
             assert_eq!(rules.is_member(key), restart != Restart::Temporary);
         };
-        check(Restart::Permanent, End::Normal, true);
-        check(Restart::Permanent, End::Failed, true);
-        check(Restart::Transient, End::Normal, false);
-        check(Restart::Transient, End::Failed, true);
-        check(Restart::Temporary, End::Normal, false);
-        check(Restart::Temporary, End::Failed, false);
+        check(Restart::Permanent, Exit::Normal, true);
+        check(Restart::Permanent, Exit::Failed, true);
+        check(Restart::Transient, Exit::Normal, false);
+        check(Restart::Transient, Exit::Failed, true);
+        check(Restart::Temporary, Exit::Normal, false);
+        check(Restart::Temporary, Exit::Failed, false);
     }
 
     #[test]
@@ -331,11 +356,11 @@ mod tests {
             Strategy::OneForAll,
             [Restart::Permanent, Restart::Transient],
         );
-        assert_eq!(rules.ended(b, End::Normal, seconds(1)), Verdict::Leave);
+        assert_eq!(rules.ended(b, Exit::Normal, seconds(1)), Verdict::Leave);
         assert_eq!(rules.in_order_of_end(), [a]);
         // As in Erlang, it comes back with the others.
         assert_eq!(
-            rules.ended(a, End::Failed, seconds(2)),
+            rules.ended(a, Exit::Failed, seconds(2)),
             Verdict::Restart { end: vec![] }
         );
         assert_eq!(start(&mut rules, seconds(2)), [a, b]);
@@ -348,7 +373,7 @@ mod tests {
             [Restart::Permanent, Restart::Temporary],
         );
         assert_eq!(
-            rules.ended(a, End::Failed, seconds(1)),
+            rules.ended(a, Exit::Failed, seconds(1)),
             Verdict::Restart { end: vec![b] }
         );
         assert_eq!(start(&mut rules, seconds(1)), [a]);
@@ -361,12 +386,12 @@ mod tests {
         let (mut rules, [key]) = rules(Strategy::OneForOne, [Restart::Permanent]);
         for _ in 0..3 {
             assert_eq!(
-                rules.ended(key, End::Failed, seconds(1)),
+                rules.ended(key, Exit::Failed, seconds(1)),
                 Verdict::Restart { end: vec![] }
             );
             rules.started(key, seconds(1));
         }
-        assert_eq!(rules.ended(key, End::Failed, seconds(6)), Verdict::GiveUp);
+        assert_eq!(rules.ended(key, Exit::Failed, seconds(6)), Verdict::GiveUp);
     }
 
     #[test]
@@ -376,7 +401,7 @@ mod tests {
             // Two in five seconds, of whichever child.
             let key = if now % 2 == 0 { a } else { b };
             assert_eq!(
-                rules.ended(key, End::Failed, seconds(3 * now)),
+                rules.ended(key, Exit::Failed, seconds(3 * now)),
                 Verdict::Restart { end: vec![] }
             );
             rules.started(key, seconds(3 * now));
@@ -392,23 +417,23 @@ mod tests {
         });
         let key = rules.add(Restart::Permanent, false);
         rules.started(key, Duration::ZERO);
-        assert_eq!(rules.ended(key, End::Failed, seconds(1)), Verdict::GiveUp);
+        assert_eq!(rules.ended(key, Exit::Failed, seconds(1)), Verdict::GiveUp);
     }
 
     #[test]
     fn starts_that_fail_are_restarts() {
         let (mut rules, [a, b]) = rules(Strategy::OneForAll, [Restart::Permanent; 2]);
-        rules.ended(b, End::Failed, seconds(1));
+        rules.ended(b, Exit::Failed, seconds(1));
         assert_eq!(rules.due(seconds(1)), Some(a));
         rules.started(a, seconds(1));
         assert_eq!(rules.due(seconds(1)), Some(b));
         // What started before it in the same round is ended again.
         assert_eq!(
-            rules.ended(b, End::Failed, seconds(1)),
+            rules.ended(b, Exit::Failed, seconds(1)),
             Verdict::Restart { end: vec![a] }
         );
-        rules.ended(a, End::Failed, seconds(1));
-        assert_eq!(rules.ended(a, End::Failed, seconds(1)), Verdict::GiveUp);
+        rules.ended(a, Exit::Failed, seconds(1));
+        assert_eq!(rules.ended(a, Exit::Failed, seconds(1)), Verdict::GiveUp);
     }
 
     #[test]
@@ -424,7 +449,7 @@ mod tests {
         let mut delay = |rules: &mut Rules, lived: Duration| {
             rules.started(key, now);
             now += lived;
-            rules.ended(key, End::Failed, now);
+            rules.ended(key, Exit::Failed, now);
             let due = rules.next_due().expect("it is restarted");
             assert_eq!(rules.due(due - Duration::from_nanos(1)), None);
             assert_eq!(rules.due(due), Some(key));
@@ -453,11 +478,11 @@ mod tests {
             rules.started(key, Duration::ZERO);
         }
         assert_eq!(
-            rules.ended(b, End::Failed, seconds(10)),
+            rules.ended(b, Exit::Failed, seconds(10)),
             Verdict::Restart { end: vec![c] }
         );
         assert_eq!(
-            rules.ended(a, End::Failed, Duration::from_millis(10_500)),
+            rules.ended(a, Exit::Failed, Duration::from_millis(10_500)),
             Verdict::Restart { end: vec![] }
         );
         assert_eq!(rules.due(seconds(11)), None, "b waits for a");
@@ -472,7 +497,7 @@ mod tests {
             .map(|restart| rules.add(restart, true));
         for key in keys {
             rules.started(key, Duration::ZERO);
-            rules.ended(key, End::Normal, seconds(1));
+            rules.ended(key, Exit::Normal, seconds(1));
         }
         assert_eq!(keys.map(|key| rules.is_member(key)), [true, false, false]);
         rules.terminated(keys[0]);
@@ -486,7 +511,7 @@ mod tests {
         rules.terminated(key);
         assert!(rules.is_member(key));
         assert_eq!((rules.next_due(), rules.in_order_of_end()), (None, vec![]));
-        rules.ended(key, End::Failed, seconds(1));
+        rules.ended(key, Exit::Failed, seconds(1));
         rules.terminated(key);
         assert_eq!(rules.next_due(), None, "it was due");
     }

@@ -1,6 +1,7 @@
 //! What the library promises, asked of a machine.
 //!
-//! It is a program for the machine: each claim is a process of its own, and holds where the process gets through.
+//! It is a program for the machine: each claim is a process of its own, and holds where the process
+//! gets through.
 //!
 //! ```text
 //! CARGO_TARGET_WASM32_WASIP1_RUNNER=lunatic cargo test -p lunatic --test machine --target wasm32-wasip1
@@ -141,7 +142,8 @@ enum Parcel {
     Bytes(Vec<u8>),
 }
 
-/// A server that doubles numbers. 0 is answered only when the next request comes, and `u32::MAX` is its death.
+/// A server that doubles numbers. 0 is answered only when the next request comes, and `u32::MAX` is
+/// its death.
 fn double(mailbox: Mailbox<Request<u32, u32>>) {
     let mut held = None;
     while let Ok(request) = mailbox.receive() {

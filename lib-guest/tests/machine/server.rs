@@ -83,7 +83,8 @@ impl Counter {
     }
 }
 
-/// A server that begins with two values, may refuse to, watches others, and tells a process what happens.
+/// A server that begins with two values, may refuse to, watches others, and tells a process what
+/// happens.
 struct Watcher {
     log: Process<String>,
     names: HashMap<u64, String>,

@@ -11,8 +11,8 @@ use lunatic::{
 };
 use std::time::Duration;
 
-/// Where the children of a claim tell what they do: the process that is registered under this name. Claims run one after
-/// another.
+/// Where the children of a claim tell what they do: the process that is registered under this name.
+/// Claims run one after another.
 const LOG: &str = "log of a supervisor claim";
 
 /// While somebody has this name, no server starts.

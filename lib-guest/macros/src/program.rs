@@ -1,0 +1,103 @@
+//! `#[lunatic::main]`: `main` becomes the first function of a program's first process.
+
+use crate::signature::{MAILBOX, check, lunatic, type_of};
+use proc_macro2::TokenStream as Tokens;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Error, ItemFn, ReturnType};
+
+/// Returns what stands in for a refused item, so that the refusal is the only error.
+pub(crate) fn stand_in(item: Tokens) -> Tokens {
+    match syn::parse2::<ItemFn>(item.clone()) {
+        Ok(function) if function.sig.ident == "main" => {
+            quote! { fn main() { #[allow(unused)] #function } }
+        }
+        _ => item,
+    }
+}
+
+/// Puts the function into a `main` that calls it with what it takes.
+pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
+    if !arguments.is_empty() {
+        return Err(Error::new_spanned(
+            arguments,
+            "`#[lunatic::main]` takes no arguments",
+        ));
+    }
+    let function: ItemFn = syn::parse2(item)
+        .map_err(|error| Error::new(error.span(), "`#[lunatic::main]` belongs on `fn main`"))?;
+    let signature = &function.sig;
+    if signature.ident != "main" {
+        return Err(Error::new_spanned(
+            &signature.ident,
+            "`#[lunatic::main]` belongs on `fn main`",
+        ));
+    }
+    check(&function, "`main`", MAILBOX)?;
+    let output = &signature.output;
+    let lunatic = lunatic();
+    let call = match signature.inputs.first() {
+        None => quote! { main() },
+        // With the span of the type, a type that is no mailbox is the place that the compiler
+        // complains of.
+        Some(argument) => quote_spanned! { type_of(argument).span() => #lunatic::__main(main) },
+    };
+    // A block that ends in `;` returns nothing without a lint about a unit value.
+    let call = match output {
+        ReturnType::Default => quote! { #call; },
+        ReturnType::Type(..) => call,
+    };
+    Ok(quote! {
+        fn main() #output {
+            #function
+            #call
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(arguments: Tokens, item: Tokens) -> String {
+        expand(arguments, item)
+            .expect_err("it is refused")
+            .to_string()
+    }
+
+    #[test]
+    fn a_main_is_called_with_what_it_takes() {
+        let expanded = expand(quote! {}, quote! { fn main(m: Mailbox<u8>) { f(m) } });
+        let expected =
+            quote! { fn main() { fn main(m: Mailbox<u8>) { f(m) } ::lunatic::__main(main); } };
+        assert_eq!(
+            expanded.expect("it is a main").to_string(),
+            expected.to_string()
+        );
+
+        let expanded = expand(quote! {}, quote! { fn main() -> Result<(), E> { g() } });
+        let expected =
+            quote! { fn main() -> Result<(), E> { fn main() -> Result<(), E> { g() } main() } };
+        assert_eq!(
+            expanded.expect("it is a main").to_string(),
+            expected.to_string()
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_a_main_is_refused_with_the_reason() {
+        let check = |item: Tokens, why: &str| {
+            let refusal = refusal(quote! {}, item);
+            assert!(refusal.contains(why), "`{refusal}` does not say `{why}`");
+        };
+        check(quote! { fn start() {} }, "belongs on `fn main`");
+        check(quote! { struct Main; }, "belongs on `fn main`");
+        check(quote! { async fn main() {} }, "not async");
+        check(quote! { const fn main() {} }, "const");
+        check(quote! { extern "C" fn main() {} }, "ABI");
+        check(quote! { fn main<T>(m: Mailbox<T>) {} }, "generic");
+        check(quote! { fn main(m: Mailbox<()>, n: u8) {} }, "nothing else");
+        check(quote! { fn main(&self) {} }, "not a method");
+        assert!(refusal(quote! { fast }, quote! { fn main() {} }).contains("no arguments"));
+    }
+}

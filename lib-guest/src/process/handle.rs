@@ -1,0 +1,254 @@
+//! The handle to a process.
+
+use super::failure::{SendError, SendFailure};
+use crate::envelope;
+use crate::host;
+use crate::tag::Tag;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+
+/// A handle to a process that receives messages of type `T`. It stays valid when the process is
+/// dead.
+///
+/// A handle is a number; it can be copied, compared and sent to other processes. Whoever has it may
+/// send messages to the process, watch it and kill it.
+pub struct Process<T> {
+    id: u64,
+    // The process takes values of type `T`; its handle owns none.
+    messages: PhantomData<fn(T)>,
+}
+
+impl<T> Process<T> {
+    pub(crate) fn from_id(id: u64) -> Self {
+        Self {
+            id,
+            messages: PhantomData,
+        }
+    }
+
+    /// Returns the running process, as one that receives whatever the caller claims.
+    pub(crate) fn this() -> Self {
+        // SAFETY: the call takes nothing and returns a number.
+        Self::from_id(unsafe { host::process::process_id() })
+    }
+
+    /// Returns the machine's number for the process. A machine never uses a number twice.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Links this process with the other one and returns the tag of the link.
+    ///
+    /// When one of the two fails, the other dies too, or, if it has a
+    /// [`LinkMailbox`](crate::LinkMailbox), receives a signal with the tag. If the other process is
+    /// already dead, the link fails at once. A process that ends normally does not affect those
+    /// linked with it.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use lunatic::{process, Mailbox, TransformMailbox};
+    ///
+    /// #[lunatic::main]
+    /// fn main(mailbox: Mailbox<()>) {
+    ///     let mailbox = mailbox.catch_link_panic();
+    ///     let worker = process::spawn(|mailbox: Mailbox<()>| mailbox.receive().unwrap()).unwrap();
+    ///     let tag = worker.link();
+    ///     worker.kill();
+    ///     let message = mailbox.receive();
+    ///     assert_eq!(message.signal().unwrap().tag, tag);
+    /// }
+    /// ```
+    pub fn link(&self) -> Tag {
+        let tag = Tag::new();
+        // SAFETY: the call takes numbers.
+        unsafe { host::process::link(tag.id(), self.id) };
+        tag
+    }
+
+    /// Removes the link between this process and the other one, if there is one. A signal that has
+    /// already arrived stays in the mailbox.
+    pub fn unlink(&self) {
+        // SAFETY: the call takes a number.
+        unsafe { host::process::unlink(self.id) };
+    }
+
+    /// Requests a signal for when the process ends, for whatever reason. If it is already dead, the
+    /// signal arrives at once, with the reason [`NoProcess`](crate::ExitReason::NoProcess).
+    ///
+    /// The signal is received as [`Message::Signal`](crate::Message::Signal) from a
+    /// [`LinkMailbox`](crate::LinkMailbox), and as
+    /// [`ReceiveError::Signal`](crate::ReceiveError::Signal) from a [`Mailbox`](crate::Mailbox). It
+    /// has no tag, so a receive with tags leaves it in place. Monitoring a process twice yields one
+    /// signal.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use lunatic::{process, ExitReason, Mailbox, ReceiveError};
+    ///
+    /// #[lunatic::main]
+    /// fn main(mailbox: Mailbox<()>) {
+    ///     let worker = process::spawn(|_: Mailbox<()>| println!("done")).unwrap();
+    ///     worker.monitor();
+    ///     let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
+    ///     assert_eq!(signal.pid, worker.id());
+    ///     assert!(matches!(signal.reason, ExitReason::Normal | ExitReason::NoProcess));
+    /// }
+    /// ```
+    pub fn monitor(&self) {
+        // SAFETY: the call takes a number.
+        unsafe { host::process::monitor(self.id) };
+    }
+
+    /// Undoes [`monitor`](Self::monitor). A signal that has already arrived stays in the mailbox.
+    pub fn stop_monitoring(&self) {
+        // SAFETY: the call takes a number.
+        unsafe { host::process::stop_monitoring(self.id) };
+    }
+
+    /// Kills the process, unless it is already dead. Processes linked with it die too, or receive a
+    /// signal.
+    pub fn kill(&self) {
+        // SAFETY: the call takes a number.
+        unsafe { host::process::kill(self.id) };
+    }
+
+    /// Returns true if the process is alive. It may die before the caller acts on that.
+    pub fn is_alive(&self) -> bool {
+        // SAFETY: the call takes a number and returns one.
+        unsafe { host::process::exists(self.id) != 0 }
+    }
+}
+
+impl<T: Serialize> Process<T> {
+    /// Sends a message. Messages from one process to another arrive in the order in which they were
+    /// sent. A message to a dead process is dropped.
+    ///
+    /// If the receiver's mailbox is full, the sender waits for at most one slice of its time.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the message cannot be delivered to a living process, with a [`SendFailure`]: a
+    /// lost message would show much later, and elsewhere. [`try_send`](Self::try_send) returns the
+    /// failure instead.
+    pub fn send(&self, message: T) {
+        self.tag_send(Tag::NONE, message);
+    }
+
+    /// Sends a message with a tag, like [`send`](Self::send).
+    ///
+    /// # Panics
+    ///
+    /// Panics like [`send`](Self::send).
+    pub fn tag_send(&self, tag: Tag, message: T) {
+        if let Err(failure) = self.post(tag, &message) {
+            panic!(
+                "a message to process <{:x}> was not sent: {failure}",
+                self.id
+            );
+        }
+    }
+
+    /// Sends a message, or returns it if it cannot be sent.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SendFailure`] with the message. A dead receiver is not a failure.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use lunatic::{process, Process, SendFailure};
+    ///
+    /// fn offer(worker: Process<String>, job: String) -> Option<String> {
+    ///     let Err(error) = worker.try_send(job) else { return None };
+    ///     match error.failure {
+    ///         SendFailure::MailboxFull => Some(error.message),
+    ///         other => panic!("{other}"),
+    ///     }
+    /// }
+    /// ```
+    pub fn try_send(&self, message: T) -> Result<(), SendError<T>> {
+        self.try_tag_send(Tag::NONE, message)
+    }
+
+    /// Sends a message with a tag, like [`try_send`](Self::try_send).
+    pub fn try_tag_send(&self, tag: Tag, message: T) -> Result<(), SendError<T>> {
+        match self.post(tag, &message) {
+            Ok(()) => Ok(()),
+            Err(failure) => Err(SendError { message, failure }),
+        }
+    }
+}
+
+impl<T> Process<T> {
+    pub(crate) fn post<M: Serialize>(&self, tag: Tag, message: &M) -> Result<(), SendFailure> {
+        envelope::seal(message, |bytes, sockets| {
+            envelope::post(self.id, tag, bytes, sockets)
+        })
+        .map_err(SendFailure::SerializationFailed)?
+        .map_err(SendFailure::from_errno)
+    }
+}
+
+// Not derived, since a handle is a number whatever the type of the messages is.
+
+impl<T> Clone for Process<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Process<T> {}
+
+impl<T> PartialEq for Process<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl<T> Eq for Process<T> {}
+
+impl<T> Hash for Process<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
+impl<T> fmt::Debug for Process<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Process<{:x}>", self.id)
+    }
+}
+
+impl<T> Serialize for Process<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.id.serialize(serializer)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Process<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(Self::from_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn a_process_is_a_number_in_a_message() {
+        let process = Process::<String>::from_id(0x1234);
+        let read: Process<String> = envelope::seal(&process, |bytes, _| envelope::open(bytes))
+            .expect("a number can be written")
+            .expect("a number can be read");
+        assert_eq!(read, process);
+        assert_eq!(HashSet::from([read, process]).len(), 1);
+        assert_eq!(format!("{process:?}"), "Process<1234>");
+    }
+}

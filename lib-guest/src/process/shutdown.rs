@@ -1,0 +1,54 @@
+//! Asking a process to end.
+
+use super::handle::Process;
+use crate::host;
+use crate::message::ExitReason;
+use crate::reply::{PendingReply, RequestError};
+use crate::tag::{SHUTDOWN, Tag};
+use std::time::Duration;
+
+impl<T> Process<T> {
+    /// Asks the process to end, waits until it has, and returns why it ended. If `timeout` expires
+    /// first, the process is killed; `None` waits for as long as it takes.
+    ///
+    /// The process receives [`ReceiveError::Shutdown`](crate::ReceiveError::Shutdown), so one that
+    /// returns when a receive fails ends normally. One that never receives without tags does not
+    /// notice. If the process is already dead, this returns [`ExitReason::NoProcess`] at once.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use lunatic::{process, ExitReason, Mailbox};
+    /// use std::time::Duration;
+    ///
+    /// #[lunatic::main]
+    /// fn main(_: Mailbox<()>) {
+    ///     let printer = process::spawn(|mailbox: Mailbox<String>| {
+    ///         while let Ok(text) = mailbox.receive() {
+    ///             println!("{text}");
+    ///         }
+    ///         println!("that was all");
+    ///     })
+    ///     .unwrap();
+    ///     printer.send("one".into());
+    ///     assert_eq!(printer.shutdown(Some(Duration::from_secs(5))), ExitReason::Normal);
+    /// }
+    /// ```
+    pub fn shutdown(&self, timeout: Option<Duration>) -> ExitReason {
+        let end = PendingReply::from(Tag::new_reply(), self.id());
+        // A process whose mailbox is full will not hear of it in time either.
+        if self.post(SHUTDOWN, &()).is_err() {
+            self.kill();
+        }
+        let mut ended = end.wait::<()>(host::milliseconds_or_forever(timeout));
+        if let Err(RequestError::Timeout) = ended {
+            self.kill();
+            ended = end.wait(lunatic_abi::FOREVER);
+        }
+        end.settle(&ended);
+        match ended {
+            Err(RequestError::Died(reason)) => reason,
+            _ => ExitReason::Unknown,
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Waiting for replies: for that of a request, for the result of a task, and for the end of a
+//! process.
+
+mod late;
+
+use crate::envelope::{self, Delivery};
+use crate::host;
+use crate::message::ExitReason;
+use crate::process::failure::SendFailure;
+use crate::tag::Tag;
+pub(crate) use late::discards;
+use rmp_serde::decode;
+use serde::de::DeserializeOwned;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+/// Why a request got no reply.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The timeout expired. If the reply still comes, it is dropped.
+    #[error("no reply came in time")]
+    Timeout,
+    /// The process died before it replied. The reason is [`ExitReason::NoProcess`] if it was dead
+    /// before the request.
+    #[error("the process that was asked {0}")]
+    Died(ExitReason),
+    /// The wait could never end: nobody is left who could reply.
+    #[error("nobody is left who could reply")]
+    NobodyLeft,
+    /// The request was not sent.
+    #[error("the request was not sent: {0}")]
+    NotSent(SendFailure),
+    /// The reply is not of the expected type.
+    #[error("the reply is not of the expected type: {0}")]
+    DeserializationFailed(decode::Error),
+}
+
+/// A reply that a process owes this one. The end of that process is reported with the tag of the
+/// reply, so that one receive waits for both.
+#[derive(Debug)]
+pub(crate) struct PendingReply {
+    tag: Tag,
+    process: u64,
+    /// True if another process may reply instead: a request can be passed on.
+    may_be_passed_on: bool,
+}
+
+impl PendingReply {
+    /// Watches a process that is about to get a request.
+    pub(crate) fn to_request(tag: Tag, process: u64) -> Self {
+        // SAFETY: the call takes numbers.
+        unsafe { host::process::monitor_tagged(tag.id(), process) };
+        Self {
+            tag,
+            process,
+            may_be_passed_on: true,
+        }
+    }
+
+    /// Watches a process that will itself reply, with a tag that nobody else knows.
+    pub(crate) fn from(tag: Tag, process: u64) -> Self {
+        Self {
+            may_be_passed_on: false,
+            ..Self::to_request(tag, process)
+        }
+    }
+
+    pub(crate) fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    pub(crate) fn process(&self) -> u64 {
+        self.process
+    }
+
+    /// Allows receives from the mailbox before the reply is settled. They never find the reply,
+    /// which has to be asked for; if they find the end of the process, it is kept.
+    pub(crate) fn keep(&self) {
+        ENDS.with_borrow_mut(|ends| ends.insert(self.tag, None));
+    }
+
+    /// Returns why the process ended, if a receive from the mailbox found that.
+    pub(crate) fn kept_end(&self) -> Option<ExitReason> {
+        ENDS.with_borrow(|ends| ends.get(&self.tag).copied().flatten())
+    }
+
+    /// Waits for the reply, at most for `timeout` milliseconds.
+    pub(crate) fn wait<U: DeserializeOwned>(&self, timeout: u64) -> Result<U, RequestError> {
+        if let Some(reason) = self.kept_end() {
+            return Err(RequestError::Died(reason));
+        }
+        match first_reply(&[self.tag], timeout) {
+            Ok((_, reply)) => reply,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stops waiting. `reply` is the outcome of the wait; whatever still comes is dropped.
+    pub(crate) fn settle<U>(self, reply: &Result<U, RequestError>) {
+        ENDS.with_borrow_mut(|ends| ends.remove(&self.tag));
+        // SAFETY: the call takes numbers and returns one.
+        let end_was_reported =
+            unsafe { host::process::stop_monitoring_tagged(self.tag.id(), self.process) == 0 };
+        let may_come = match reply {
+            Err(RequestError::Timeout | RequestError::NobodyLeft) => true,
+            Err(RequestError::Died(_)) => self.may_be_passed_on,
+            _ => false,
+        };
+        // The reply may have arrived in the meantime.
+        if may_come && drop_first(&[self.tag]).is_none() {
+            // A dead process replies to nobody.
+            if self.may_be_passed_on || !end_was_reported {
+                late::give_up(self.tag);
+            }
+        } else if end_was_reported {
+            // The process died after its reply.
+            drop_first(&[self.tag]);
+        }
+    }
+}
+
+/// Waits for the first reply that has one of the tags, or for the end of a process that owes one,
+/// and returns its tag.
+pub(crate) fn first_reply<U: DeserializeOwned>(
+    tags: &[Tag],
+    timeout: u64,
+) -> Result<(Tag, Result<U, RequestError>), RequestError> {
+    envelope::receive(tags, timeout, |delivery| {
+        let arrival = match delivery {
+            Delivery::Arrived(arrival) => arrival,
+            Delivery::TimedOut => return Err(RequestError::Timeout),
+            Delivery::NobodyLeft => return Err(RequestError::NobodyLeft),
+        };
+        let reply = match arrival.signal() {
+            Some(signal) => Err(RequestError::Died(signal.reason)),
+            None => arrival.open().map_err(RequestError::DeserializationFailed),
+        };
+        Ok((arrival.tag(), reply))
+    })
+}
+
+/// Drops the first arrival that has one of the tags. Returns its tag if it was a message, not a
+/// signal.
+fn drop_first(tags: &[Tag]) -> Option<Tag> {
+    envelope::receive(tags, 0, |delivery| match delivery {
+        Delivery::Arrived(arrival) if arrival.signal().is_none() => Some(arrival.tag()),
+        _ => None,
+    })
+}
+
+/// Takes late replies that have arrived out of the mailbox.
+pub(crate) fn drop_late_replies() {
+    loop {
+        let tags = late::tags();
+        if tags.is_empty() || !drop_first(&tags).is_some_and(discards) {
+            return;
+        }
+    }
+}
+
+thread_local! {
+    /// The processes whose ends are awaited while receives from the mailbox run, by tag, and why
+    /// they ended, if a receive found that.
+    static ENDS: RefCell<BTreeMap<Tag, Option<ExitReason>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Keeps the end of a process that a receive found, if it is awaited elsewhere. Returns true if so.
+pub(crate) fn keeps_end(tag: Tag, reason: ExitReason) -> bool {
+    ENDS.with_borrow_mut(|ends| match ends.get_mut(&tag) {
+        Some(end) => {
+            *end = Some(reason);
+            true
+        }
+        None => false,
+    })
+}

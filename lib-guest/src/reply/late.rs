@@ -1,0 +1,101 @@
+//! Replies that may still come although nobody waits for them any more.
+
+use crate::tag::Tag;
+use std::cell::RefCell;
+
+thread_local! {
+    static LATE: RefCell<LateReplies> = const { RefCell::new(LateReplies { expected: 0, tags: Vec::new() }) };
+}
+
+/// Notes that nobody waits for this reply any more.
+pub(super) fn give_up(tag: Tag) {
+    LATE.with_borrow_mut(|late| late.give_up(tag));
+}
+
+/// Returns true if a message with this tag has to be dropped: a reply that nobody waits for any
+/// more.
+pub(crate) fn discards(tag: Tag) -> bool {
+    LATE.with_borrow_mut(|late| late.takes(tag))
+}
+
+/// Returns the tags of the late replies that are remembered.
+pub(super) fn tags() -> Vec<Tag> {
+    LATE.with_borrow(|late| late.tags.clone())
+}
+
+struct LateReplies {
+    /// How many may still come. Bounds how often a receive starts again, whatever others send.
+    expected: u64,
+    /// The tags of the replies that were given up last. A request looks for them, so that they do
+    /// not fill the mailbox of a process that only ever sends requests.
+    tags: Vec<Tag>,
+}
+
+/// How many tags are remembered. A receive drops the replies to older requests when it comes across
+/// them.
+const REMEMBERED: usize = 64;
+
+impl LateReplies {
+    fn give_up(&mut self, tag: Tag) {
+        self.expected += 1;
+        if self.tags.len() == REMEMBERED {
+            self.tags.remove(0);
+        }
+        self.tags.push(tag);
+    }
+
+    /// Returns true if a message with this tag is a late reply, and counts it as having come.
+    fn takes(&mut self, tag: Tag) -> bool {
+        if !tag.is_reply() || self.expected == 0 {
+            return false;
+        }
+        self.expected -= 1;
+        self.tags.retain(|given_up| *given_up != tag);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn none() -> LateReplies {
+        LateReplies {
+            expected: 0,
+            tags: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_late_reply_is_dropped_once() {
+        let mut late = none();
+        let tag = Tag::new_reply();
+        assert!(!late.takes(tag), "nothing was given up");
+        late.give_up(tag);
+        assert!(!late.takes(Tag::new()), "only replies are dropped");
+        assert!(late.takes(tag));
+        assert!(late.tags.is_empty());
+        assert!(!late.takes(tag));
+    }
+
+    #[test]
+    fn what_is_remembered_of_given_up_requests_is_bounded_and_what_is_dropped_is_not() {
+        let mut late = none();
+        let tags: Vec<Tag> = (0..1_000).map(|_| Tag::new_reply()).collect();
+        for &tag in &tags {
+            late.give_up(tag);
+        }
+        assert_eq!(late.tags, tags[1_000 - REMEMBERED..]);
+        assert!(tags.iter().all(|&tag| late.takes(tag)));
+        assert!(late.tags.is_empty());
+    }
+
+    #[test]
+    fn forged_replies_do_not_keep_a_receive_waiting() {
+        let mut late = none();
+        late.give_up(Tag::new_reply());
+        let forged = Tag::from_id(-1_000_000);
+        assert!(late.takes(forged));
+        assert!(!late.takes(forged), "one was given up, so one is dropped");
+    }
+}

@@ -1,0 +1,104 @@
+//! Answers that a server owes its callers.
+
+use crate::process::handle::Process;
+use crate::tag::Tag;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// Answers a call later than at the end of its handler: the last parameter of a `#[call]` that
+/// returns nothing.
+///
+/// It can be kept in the server's state, or sent to another process, which then answers. If a
+/// `Reply` is dropped, the caller waits until its time limit expires or the server ends.
+///
+/// # Example
+///
+/// ```no_run
+/// use lunatic::{Mailbox, Server};
+/// use lunatic::server::Reply;
+///
+/// /// Lets callers wait until a door is open.
+/// struct Door {
+///     waiting: Vec<Reply<()>>,
+/// }
+///
+/// #[lunatic::server]
+/// impl Door {
+///     #[init]
+///     fn init() -> Self {
+///         Door { waiting: Vec::new() }
+///     }
+///
+///     #[call]
+///     fn wait(&mut self, reply: Reply<()>) {
+///         self.waiting.push(reply);
+///     }
+///
+///     #[cast]
+///     fn open(&mut self) {
+///         for reply in self.waiting.drain(..) {
+///             reply.send(());
+///         }
+///     }
+/// }
+///
+/// #[lunatic::main]
+/// fn main(_: Mailbox<()>) {
+///     let door = Door::start(()).unwrap();
+///     door.open_after(std::time::Duration::from_secs(1)).unwrap();
+///     door.wait().unwrap();
+/// }
+/// ```
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+#[must_use = "the caller waits for it"]
+pub struct Reply<R> {
+    caller: Process<()>,
+    tag: Tag,
+    answer: PhantomData<fn(R)>,
+}
+
+impl<R: Serialize> Reply<R> {
+    /// Sends the answer. If the caller has given up or died, the answer is dropped.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the caller's mailbox cannot take the answer, like [`Process::send`].
+    pub fn send(self, answer: R) {
+        if let Err(failure) = self.caller.post(self.tag, &answer) {
+            panic!(
+                "an answer to process <{:x}> was not sent: {failure}",
+                self.caller.id()
+            );
+        }
+    }
+}
+
+impl<R> fmt::Debug for Reply<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reply to <{:x}>", self.caller.id())
+    }
+}
+
+/// A reply whose type depends on the message.
+#[doc(hidden)]
+pub struct UntypedReply {
+    caller: Process<()>,
+    tag: Tag,
+}
+
+impl UntypedReply {
+    pub(super) fn new(caller: Process<()>, tag: Tag) -> Self {
+        Self { caller, tag }
+    }
+
+    #[doc(hidden)]
+    pub fn typed<R>(self) -> Reply<R> {
+        Reply {
+            caller: self.caller,
+            tag: self.tag,
+            answer: PhantomData,
+        }
+    }
+}

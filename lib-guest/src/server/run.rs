@@ -1,0 +1,167 @@
+//! What a server's process does.
+
+use super::reply::UntypedReply;
+use crate::entry::EntryPoint;
+use crate::mailbox::{Mailbox, TransformMailbox};
+use crate::message::{Message, ReceiveError, Signal, SignalKind};
+use crate::request::Request;
+use crate::start::{self, Handshake};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::cell::Cell;
+
+/// What a server does with what it receives. [`#[lunatic::server]`](macro@crate::server) implements
+/// this.
+pub trait Behaviour: Sized + 'static {
+    /// What `#[init]` takes: its parameter, a tuple of several, or `()`.
+    type Argument: Serialize + DeserializeOwned;
+
+    /// What clients send: one variant for each call and each cast.
+    #[doc(hidden)]
+    type Message: Serialize + DeserializeOwned;
+
+    /// True if there is a `#[signal]`.
+    #[doc(hidden)]
+    const TAKES_SIGNALS: bool;
+
+    /// True if there is a `#[terminate]`.
+    #[doc(hidden)]
+    const TERMINATES: bool;
+
+    #[doc(hidden)]
+    fn __init(argument: Self::Argument) -> Result<Self, String>;
+
+    #[doc(hidden)]
+    fn __handle(&mut self, message: Self::Message, reply: UntypedReply);
+
+    #[doc(hidden)]
+    fn __signal(&mut self, signal: Signal);
+
+    #[doc(hidden)]
+    fn __terminate(self);
+}
+
+thread_local! {
+    /// The status that the server ends with, once a handler has called [`stop`].
+    static STATUS: Cell<Option<i32>> = const { Cell::new(None) };
+}
+
+/// Ends the server that calls it, after the current handler: its answer is still sent, and
+/// `#[terminate]` is called.
+///
+/// With status 0 it ends normally. Any other status is a failure, reported to the server's links
+/// and supervisor as [`ExitReason::Status`](crate::ExitReason::Status).
+///
+/// # Example
+///
+/// ```no_run
+/// use lunatic::server;
+///
+/// struct Countdown(u32);
+///
+/// #[lunatic::server]
+/// impl Countdown {
+///     #[init]
+///     fn init(from: u32) -> Self {
+///         Countdown(from)
+///     }
+///
+///     #[call]
+///     fn next(&mut self) -> u32 {
+///         self.0 = self.0.saturating_sub(1);
+///         if self.0 == 0 {
+///             server::stop(0);
+///         }
+///         self.0
+///     }
+/// }
+/// ```
+pub fn stop(status: i32) {
+    STATUS.set(Some(status));
+}
+
+/// Why a server ends.
+enum StopReason {
+    /// It was asked to, or nobody is left who could send it anything.
+    Asked,
+    /// A handler called [`stop`].
+    Stopped(i32),
+    /// A process linked with it failed, and its `#[signal]` does not handle that.
+    LinkDied(u64),
+}
+
+/// Returns where a server's process begins, which is spawned with its argument.
+pub(crate) fn entry<S: Behaviour>() -> EntryPoint {
+    let serve: fn(_, _) = serve::<S>;
+    EntryPoint::new(serve)
+}
+
+fn serve<S: Behaviour>(
+    (handshake, argument): (Handshake, S::Argument),
+    mailbox: Mailbox<Request<S::Message, ()>>,
+) {
+    if !handshake.begin() {
+        return;
+    }
+    let mut state = match S::__init(argument) {
+        Ok(state) => state,
+        Err(why) => return handshake.refused(why),
+    };
+    // Not earlier: while `#[init]` waits for something, the failure of the parent must not wait in
+    // the mailbox.
+    let reason = if S::TAKES_SIGNALS || S::TERMINATES {
+        let mailbox = mailbox.catch_link_panic();
+        handshake.started();
+        answer(&mut state, || mailbox.receive())
+    } else {
+        handshake.started();
+        answer(&mut state, || receive(&mailbox))
+    };
+    state.__terminate();
+    match reason {
+        StopReason::Asked | StopReason::Stopped(0) => {}
+        StopReason::Stopped(status) => std::process::exit(status),
+        StopReason::LinkDied(process) => start::die_with(process),
+    }
+}
+
+/// Receives from a mailbox whose process dies with its links.
+fn receive<T: DeserializeOwned>(mailbox: &Mailbox<T>) -> Message<T> {
+    match mailbox.receive() {
+        Err(ReceiveError::Signal(signal)) => Message::Signal(signal),
+        message => Message::Normal(message),
+    }
+}
+
+/// Handles what comes until the server has to end.
+fn answer<S: Behaviour>(
+    state: &mut S,
+    receive: impl Fn() -> Message<Request<S::Message, ()>>,
+) -> StopReason {
+    loop {
+        // `#[init]` may have called `stop`.
+        if let Some(status) = STATUS.take() {
+            return StopReason::Stopped(status);
+        }
+        match receive() {
+            Message::Normal(Ok(request)) => {
+                let (message, caller, tag) = request.into_parts();
+                state.__handle(message, UntypedReply::new(caller, tag));
+            }
+            Message::Normal(Err(ReceiveError::Shutdown | ReceiveError::NobodyLeft)) => {
+                return StopReason::Asked;
+            }
+            // Any process can send anything. What is not a message for this server is ignored.
+            Message::Normal(Err(_)) => {}
+            Message::Signal(signal) => {
+                let is_parent = start::parent() == Some(signal.pid);
+                match signal.kind {
+                    SignalKind::LinkDied if is_parent || !S::TAKES_SIGNALS => {
+                        return StopReason::LinkDied(signal.pid);
+                    }
+                    _ => state.__signal(signal),
+                }
+            }
+        }
+    }
+}

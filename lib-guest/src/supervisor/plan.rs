@@ -1,0 +1,151 @@
+//! What a supervisor supervises.
+
+use super::child::Child;
+use super::rules::{Policy, Strategy};
+use crate::envelope::Arrival;
+use crate::request::Request;
+use rmp_serde::decode;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::time::Duration;
+
+/// Creates children while a supervisor runs, each from an argument given to
+/// [`Supervisor::start_child`](super::Supervisor::start_child).
+///
+/// A template is a constant of the program, used both in the plan and by those who start children.
+///
+/// # Example
+///
+/// ```no_run
+/// use lunatic::net::{TcpListener, TcpStream};
+/// use lunatic::supervisor::{Child, Restart, Supervisor, Template};
+/// use lunatic::{Mailbox, Process};
+///
+/// const CONNECTION: Template<TcpStream, Process<()>> = Template::new("connection", |stream| {
+///     Child::process_with("connection", stream, serve).restart(Restart::Temporary)
+/// });
+///
+/// fn serve(stream: TcpStream, _: Mailbox<()>) {
+///     println!("{:?} is here", stream.peer_addr());
+/// }
+///
+/// #[lunatic::main]
+/// fn main(_: Mailbox<()>) {
+///     let connections = Supervisor::start_link(|plan| {
+///         plan.template(CONNECTION);
+///     })
+///     .unwrap();
+///     let listener = TcpListener::bind("127.0.0.1:3000").unwrap();
+///     while let Ok((stream, _)) = listener.accept() {
+///         connections.start_child(CONNECTION, stream).unwrap();
+///     }
+/// }
+/// ```
+pub struct Template<A, H> {
+    pub(super) name: &'static str,
+    child: fn(A) -> Child<H>,
+}
+
+impl<A, H> Template<A, H> {
+    /// Creates a template from a function that turns an argument into a child. No two templates of
+    /// a supervisor have the same name.
+    pub const fn new(name: &'static str, child: fn(A) -> Child<H>) -> Self {
+        Self { name, child }
+    }
+}
+
+impl<A, H> Clone for Template<A, H> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A, H> Copy for Template<A, H> {}
+
+impl<A, H> fmt::Debug for Template<A, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Template").field(&self.name).finish()
+    }
+}
+
+/// Reads the argument of a template from a message, and creates the child.
+pub(super) type CreateChild = Box<dyn Fn(&Arrival<'_>) -> Result<Child, decode::Error>>;
+
+/// What a supervisor supervises and by which rules. A supervisor begins by running the function
+/// that fills it in.
+#[derive(Default)]
+pub struct Plan {
+    pub(super) policy: Policy,
+    pub(super) children: Vec<Child>,
+    pub(super) templates: HashMap<&'static str, CreateChild>,
+}
+
+impl Plan {
+    /// Sets what is restarted together with a child. The default is [`Strategy::OneForOne`].
+    pub fn strategy(&mut self, strategy: Strategy) -> &mut Self {
+        self.policy.strategy = strategy;
+        self
+    }
+
+    /// Sets how many restarts of all children together are allowed within a period. With one more,
+    /// the supervisor gives up. The default is 3 in 5 seconds.
+    ///
+    /// The restart of a group counts once.
+    pub fn intensity(&mut self, restarts: u32, period: Duration) -> &mut Self {
+        self.policy.restarts = restarts as usize;
+        self.policy.period = period;
+        self
+    }
+
+    /// Delays restarts: the first one of a child by `first`, and each further one twice as long, up
+    /// to `most`. When a child has run for a [period](Self::intensity), its delays start again from
+    /// `first`. By default, nothing is delayed.
+    ///
+    /// If the delays leave no room in a period for the allowed number of restarts, the supervisor
+    /// never gives up.
+    pub fn back_off(&mut self, first: Duration, most: Duration) -> &mut Self {
+        self.policy.back_off = Some((first, most));
+        self
+    }
+
+    /// Adds a child after the others.
+    pub fn child<H>(&mut self, child: Child<H>) -> &mut Self {
+        self.children.push(child.erase());
+        self
+    }
+
+    /// Adds a template, from which [`Supervisor::start_child`](super::Supervisor::start_child)
+    /// creates children.
+    pub fn template<A, H>(&mut self, template: Template<A, H>) -> &mut Self
+    where
+        A: DeserializeOwned + 'static,
+        H: 'static,
+    {
+        let create = move |arrival: &Arrival<'_>| {
+            let request: Request<(IgnoredAny, A), ()> = arrival.open()?;
+            let ((_, argument), _, _) = request.into_parts();
+            Ok((template.child)(argument).erase())
+        };
+        self.templates.insert(template.name, Box::new(create));
+        self
+    }
+
+    /// Refuses two children with the same id.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let mut ids = HashSet::new();
+        match self.children.iter().find(|child| !ids.insert(&child.id)) {
+            Some(child) => Err(format!("two children have the id `{}`", child.id)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan")
+            .field("policy", &self.policy)
+            .field("children", &self.children)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,400 @@
+//! What a supervisor's process does: it follows the rules.
+
+use super::child::{Child, NotStarted};
+use super::command::{ChildInfo, Command, Count};
+use super::plan::{CreateChild, Plan};
+use super::rules::{Exit, Key, Policy, Rules, Verdict};
+use crate::entry::{self, FirstFunction};
+use crate::envelope::{self, Delivery};
+use crate::host;
+use crate::message::{ExitReason, SignalKind};
+use crate::process::handle::Process;
+use crate::request::Request;
+use crate::start::{self, Handshake};
+use crate::tag::{SHUTDOWN, Tag};
+use serde::de::IgnoredAny;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+/// A supervisor's process begins with the function that fills in its plan.
+impl FirstFunction for fn(&mut Plan) {
+    fn call(self) {
+        let (handshake, ()) = entry::context();
+        run(handshake, self);
+    }
+}
+
+fn run(handshake: Handshake, tree: fn(&mut Plan)) {
+    if !handshake.begin() {
+        return;
+    }
+    let mut plan = Plan::default();
+    tree(&mut plan);
+    if let Err(why) = plan.check() {
+        return handshake.refused(why);
+    }
+    // From here on, the failures of children arrive as signals, and so does that of the parent.
+    // SAFETY: the call takes a number.
+    unsafe { host::process::die_when_link_dies(0) };
+    let mut interrupts = vec![SHUTDOWN];
+    if let Some(parent) = start::parent() {
+        let tag = Tag::new_reply();
+        // SAFETY: the call takes numbers.
+        unsafe { host::process::monitor_tagged(tag.id(), parent) };
+        interrupts.push(tag);
+    }
+    let mut running = Running {
+        rules: Rules::new(plan.policy.clone()),
+        policy: plan.policy,
+        children: BTreeMap::new(),
+        keys: HashMap::new(),
+        templates: plan.templates,
+        interrupts,
+        begin: Instant::now(),
+    };
+    for child in plan.children {
+        let id = child.id.clone();
+        let Err(error) = running.add(child, false) else {
+            continue;
+        };
+        running.end_all();
+        return match error {
+            NotStarted::Failed(error) => {
+                handshake.refused(format!("child `{id}` did not start: {error}"))
+            }
+            NotStarted::Interrupted => running.interrupted().act(),
+        };
+    }
+    handshake.started();
+    let reason = loop {
+        if let Err(reason) = running.turn() {
+            break reason;
+        }
+    };
+    running.end_all();
+    reason.act();
+}
+
+/// Why a supervisor ends.
+#[derive(Debug)]
+enum StopReason {
+    /// It was asked to, or its parent ended normally.
+    Asked,
+    /// Its parent failed.
+    ParentFailed(u64),
+    /// There were too many restarts, of this.
+    GaveUp(String),
+}
+
+impl StopReason {
+    /// Ends this process. Returning is a normal end.
+    fn act(self) {
+        match self {
+            Self::Asked => {}
+            Self::ParentFailed(parent) => start::die_with(parent),
+            Self::GaveUp(why) => {
+                eprintln!(
+                    "supervisor <{:x}> gives up: {why}",
+                    Process::<()>::this().id()
+                );
+                std::process::exit(1);
+            }
+        }
+    }
+}
+
+/// A child, and its process while it runs.
+struct Supervised {
+    child: Child,
+    process: Option<u64>,
+}
+
+/// A running supervisor.
+struct Running {
+    rules: Rules,
+    policy: Policy,
+    children: BTreeMap<Key, Supervised>,
+    /// The children that run, by their processes.
+    keys: HashMap<u64, Key>,
+    templates: HashMap<&'static str, CreateChild>,
+    /// The tags of messages that end the wait for a child's start.
+    interrupts: Vec<Tag>,
+    begin: Instant,
+}
+
+/// What a supervisor receives.
+enum Event {
+    Ended {
+        process: u64,
+        kind: SignalKind,
+        reason: ExitReason,
+    },
+    Start {
+        child: Result<Child, String>,
+        caller: Process<Result<u64, String>>,
+        tag: Tag,
+    },
+    Terminate {
+        process: u64,
+        caller: Process<bool>,
+        tag: Tag,
+    },
+    Children {
+        caller: Process<Vec<ChildInfo>>,
+        tag: Tag,
+    },
+    Count {
+        caller: Process<Count>,
+        tag: Tag,
+    },
+    Shutdown,
+    /// Something may be due, or a message is not for a supervisor.
+    Nothing,
+}
+
+impl Running {
+    /// Returns the time since the supervisor began.
+    fn now(&self) -> Duration {
+        self.begin.elapsed()
+    }
+
+    /// Starts what is due, then waits for the next event and handles it.
+    fn turn(&mut self) -> Result<(), StopReason> {
+        while let Some(key) = self.rules.due(self.now()) {
+            match self.start(key) {
+                Ok(_) => {}
+                Err(NotStarted::Failed(error)) => {
+                    self.decide(key, Exit::Failed, &format!("did not start: {error}"))?;
+                }
+                Err(NotStarted::Interrupted) => return Err(self.interrupted()),
+            }
+        }
+        let wait = self
+            .rules
+            .next_due()
+            .map(|at| at.saturating_sub(self.now()));
+        match self.receive(host::milliseconds_or_forever(wait)) {
+            Event::Ended {
+                process,
+                kind,
+                reason,
+            } => self.ended(process, kind, reason)?,
+            Event::Start { child, caller, tag } => {
+                let started = match child.map(|child| self.add(child, true)) {
+                    Ok(Ok(process)) => Ok(process),
+                    Ok(Err(NotStarted::Failed(error))) => Err(error.to_string()),
+                    Ok(Err(NotStarted::Interrupted)) => return Err(self.interrupted()),
+                    Err(why) => Err(why),
+                };
+                // If the caller cannot take the answer, that is its own problem.
+                let _ = caller.try_tag_send(tag, started);
+            }
+            Event::Terminate {
+                process,
+                caller,
+                tag,
+            } => {
+                let key = self.keys.get(&process).copied();
+                if let Some(key) = key {
+                    self.end(key);
+                    self.rules.terminated(key);
+                    self.forget(key);
+                }
+                let _ = caller.try_tag_send(tag, key.is_some());
+            }
+            Event::Children { caller, tag } => {
+                let children = self.children.values().map(|supervised| ChildInfo {
+                    id: supervised.child.id.clone(),
+                    process: supervised.process.map(Process::from_id),
+                    restart: supervised.child.restart,
+                });
+                let _ = caller.try_tag_send(tag, children.collect());
+            }
+            Event::Count { caller, tag } => {
+                let count = Count {
+                    children: self.children.len(),
+                    active: self.keys.len(),
+                };
+                let _ = caller.try_tag_send(tag, count);
+            }
+            Event::Shutdown => return Err(StopReason::Asked),
+            Event::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// Waits for the next event, at most for `timeout` milliseconds.
+    fn receive(&self, timeout: u64) -> Event {
+        envelope::receive(&[], timeout, |delivery| {
+            let arrival = match delivery {
+                Delivery::Arrived(arrival) => arrival,
+                // Nobody is left who could ask for anything, and there is no child that could end.
+                Delivery::NobodyLeft => return Event::Shutdown,
+                Delivery::TimedOut => return Event::Nothing,
+            };
+            if arrival.tag() == SHUTDOWN {
+                return Event::Shutdown;
+            }
+            if let Some(signal) = arrival.signal() {
+                return Event::Ended {
+                    process: signal.pid,
+                    kind: signal.kind,
+                    reason: signal.reason,
+                };
+            }
+            // Any process can send anything. What is not a command is ignored.
+            let Ok(request) = arrival.open::<Request<(Command, IgnoredAny), ()>>() else {
+                return Event::Nothing;
+            };
+            let ((command, _), caller, tag) = request.into_parts();
+            match command {
+                Command::Start { template } => {
+                    let child = match self.templates.get(template.as_str()) {
+                        Some(create) => create(&arrival)
+                            .map_err(|error| format!("the argument cannot be read: {error}")),
+                        None => Err(format!("the plan has no template `{template}`")),
+                    };
+                    Event::Start {
+                        child,
+                        caller: Process::from_id(caller.id()),
+                        tag,
+                    }
+                }
+                Command::Terminate { process } => Event::Terminate {
+                    process,
+                    caller: Process::from_id(caller.id()),
+                    tag,
+                },
+                Command::Children => Event::Children {
+                    caller: Process::from_id(caller.id()),
+                    tag,
+                },
+                Command::Count => Event::Count {
+                    caller: Process::from_id(caller.id()),
+                    tag,
+                },
+            }
+        })
+    }
+
+    /// Adds a child and starts it. If it does not start, it is not added.
+    fn add(&mut self, child: Child, is_dynamic: bool) -> Result<u64, NotStarted> {
+        let key = self.rules.add(child.restart, is_dynamic);
+        self.children.insert(
+            key,
+            Supervised {
+                child,
+                process: None,
+            },
+        );
+        let started = self.start(key);
+        if started.is_err() {
+            self.rules.remove(key);
+            self.forget(key);
+        }
+        started
+    }
+
+    fn start(&mut self, key: Key) -> Result<u64, NotStarted> {
+        let supervised = self
+            .children
+            .get_mut(&key)
+            .expect("a child is kept for as long as the rules know it");
+        let process = supervised.child.begin(&self.interrupts)?;
+        Process::<()>::from_id(process).monitor();
+        supervised.process = Some(process);
+        self.keys.insert(process, key);
+        self.rules.started(key, self.begin.elapsed());
+        Ok(process)
+    }
+
+    /// Handles the end of a process.
+    fn ended(
+        &mut self,
+        process: u64,
+        kind: SignalKind,
+        reason: ExitReason,
+    ) -> Result<(), StopReason> {
+        if start::parent() == Some(process) {
+            let is_failure = kind == SignalKind::LinkDied || reason != ExitReason::Normal;
+            return Err(if is_failure {
+                StopReason::ParentFailed(process)
+            } else {
+                StopReason::Asked
+            });
+        }
+        // The failure of a child arrives twice, from its link and its monitor; and strangers may be
+        // linked with this process.
+        let Some(key) = self.keys.remove(&process) else {
+            return Ok(());
+        };
+        if let Some(supervised) = self.children.get_mut(&key) {
+            supervised.process = None;
+        }
+        // If it failed before it was monitored, the signal of its link came first.
+        let exit = match reason {
+            ExitReason::Normal | ExitReason::NoProcess => Exit::Normal,
+            _ => Exit::Failed,
+        };
+        self.decide(key, exit, &reason.to_string())
+    }
+
+    /// Does what follows from the end of a child. `why` says what it did.
+    fn decide(&mut self, key: Key, exit: Exit, why: &str) -> Result<(), StopReason> {
+        match self.rules.ended(key, exit, self.now()) {
+            Verdict::Leave => self.forget(key),
+            Verdict::Restart { end } => {
+                for key in end {
+                    self.end(key);
+                    self.forget(key);
+                }
+            }
+            Verdict::GiveUp => {
+                let Policy {
+                    restarts, period, ..
+                } = self.policy;
+                let id = &self.children[&key].child.id;
+                return Err(StopReason::GaveUp(format!(
+                    "child `{id}` {why}, and {restarts} restarts in {period:?} are spent"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the process of a child, if it has one.
+    fn end(&mut self, key: Key) {
+        let Some(supervised) = self.children.get_mut(&key) else {
+            return;
+        };
+        let Some(process) = supervised.process.take() else {
+            return;
+        };
+        self.keys.remove(&process);
+        supervised.child.end(process);
+    }
+
+    /// Drops a child that the rules have forgotten.
+    fn forget(&mut self, key: Key) {
+        if !self.rules.is_member(key) {
+            self.children.remove(&key);
+        }
+    }
+
+    /// Ends all children, the last one first.
+    fn end_all(&mut self) {
+        for key in self.rules.in_order_of_end() {
+            self.end(key);
+        }
+    }
+
+    /// Returns why the start of a child was interrupted.
+    fn interrupted(&self) -> StopReason {
+        match start::parent() {
+            Some(parent) if !Process::<()>::from_id(parent).is_alive() => {
+                StopReason::ParentFailed(parent)
+            }
+            _ => StopReason::Asked,
+        }
+    }
+}
