@@ -4,6 +4,7 @@ use super::child::Child;
 use super::rules::{Policy, Strategy};
 use crate::envelope::Arrival;
 use crate::request::Request;
+use lunatic_abi::restart::{Backoff, Intensity};
 use rmp_serde::decode;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::collections::{HashMap, HashSet};
@@ -93,8 +94,10 @@ impl Plan {
     ///
     /// The restart of a group counts once.
     pub fn intensity(&mut self, restarts: u32, period: Duration) -> &mut Self {
-        self.policy.restarts = restarts as usize;
-        self.policy.period = period;
+        self.policy.intensity = Intensity {
+            restarts: restarts as usize,
+            within: period,
+        };
         self
     }
 
@@ -105,7 +108,11 @@ impl Plan {
     /// If the delays leave no room in a period for the allowed number of restarts, the supervisor
     /// never gives up.
     pub fn back_off(&mut self, first: Duration, most: Duration) -> &mut Self {
-        self.policy.back_off = Some((first, most));
+        self.policy.backoff = Backoff {
+            immediate: 0,
+            first,
+            most,
+        };
         self
     }
 

@@ -3,8 +3,9 @@
 //! Times are measured from the supervisor's begin. The rules are those of Erlang's supervisor;
 //! delays are an addition.
 
+use lunatic_abi::restart::{Backoff, Decision, Intensity, Restarts, Streak};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What is restarted together with a child.
@@ -37,23 +38,22 @@ pub enum Restart {
 pub(super) struct Key(u64);
 
 /// What a plan says about restarts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Policy {
     pub(super) strategy: Strategy,
-    /// How many restarts are allowed within the period.
-    pub(super) restarts: usize,
-    pub(super) period: Duration,
-    /// The delay before the first restart of a child, and the longest delay; `None` for no delays.
-    pub(super) back_off: Option<(Duration, Duration)>,
+    pub(super) intensity: Intensity,
+    pub(super) backoff: Backoff,
 }
 
 impl Default for Policy {
     fn default() -> Self {
         Self {
             strategy: Strategy::OneForOne,
-            restarts: 3,
-            period: Duration::from_secs(5),
-            back_off: None,
+            intensity: Intensity {
+                restarts: 3,
+                within: Duration::from_secs(5),
+            },
+            backoff: Backoff::default(),
         }
     }
 }
@@ -83,8 +83,8 @@ struct Member {
     /// True if it was created from a template. It is then forgotten once it is not restarted.
     is_dynamic: bool,
     state: State,
-    /// How many restarts in a row did not make it run for a period.
-    in_vain: u32,
+    /// Its failures in a row, each before it had run for a period.
+    streak: Streak,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -101,8 +101,7 @@ pub(super) struct Rules {
     members: BTreeMap<Key, Member>,
     /// The members that have to be started, and when.
     due: BTreeSet<(Duration, Key)>,
-    /// The times of the restarts within the last period.
-    history: VecDeque<Duration>,
+    restarts: Restarts,
     last: u64,
 }
 
@@ -112,7 +111,8 @@ impl Rules {
             policy,
             members: BTreeMap::new(),
             due: BTreeSet::new(),
-            history: VecDeque::new(),
+            // Delays depend on the streak of a child, not on the restarts of all.
+            restarts: Restarts::new(policy.intensity, Backoff::default()),
             last: 0,
         }
     }
@@ -127,7 +127,7 @@ impl Rules {
                 restart,
                 is_dynamic,
                 state: State::Down,
-                in_vain: 0,
+                streak: Streak::default(),
             },
         );
         key
@@ -156,25 +156,33 @@ impl Rules {
 
     /// Decides what follows from the end of a child, or from a start that failed.
     pub(super) fn ended(&mut self, key: Key, exit: Exit, now: Duration) -> Verdict {
-        let Some(member) = self.members.get(&key) else {
+        let Policy {
+            strategy,
+            intensity,
+            backoff,
+        } = self.policy;
+        let Some(member) = self.members.get_mut(&key) else {
             return Verdict::Leave;
         };
-        let has_lived = matches!(member.state, State::Up { since } if now.saturating_sub(since) >= self.policy.period);
+        let had_run_for_long = match member.state {
+            State::Up { since } => now.saturating_sub(since) >= intensity.within,
+            State::Down | State::Due { .. } => false,
+        };
         let is_restarted = match member.restart {
             Restart::Permanent => true,
             Restart::Transient => exit == Exit::Failed,
             Restart::Temporary => false,
         };
-        self.put(key, State::Down);
         if !is_restarted {
-            self.forget_if_over(key);
+            self.terminated(key);
             return Verdict::Leave;
         }
-        if !self.allows_restart(now) {
+        let at = now + member.streak.on_failure(had_run_for_long, &backoff);
+        self.put(key, State::Down);
+        if self.restarts.on_failure(now) == Decision::GiveUp {
             return Verdict::GiveUp;
         }
-        let at = now + self.delay(key, has_lived);
-        let group: Vec<Key> = match self.policy.strategy {
+        let group: Vec<Key> = match strategy {
             Strategy::OneForOne => vec![key],
             Strategy::OneForAll => self.members.keys().copied().collect(),
             Strategy::RestForOne => self.members.range(key..).map(|(&key, _)| key).collect(),
@@ -239,32 +247,6 @@ impl Rules {
             self.members.remove(&key);
         }
     }
-
-    /// Counts a restart. Returns false if it is one too many.
-    fn allows_restart(&mut self, now: Duration) -> bool {
-        let is_over = |&then: &Duration| now.saturating_sub(then) > self.policy.period;
-        while self.history.front().is_some_and(is_over) {
-            self.history.pop_front();
-        }
-        self.history.push_back(now);
-        self.history.len() <= self.policy.restarts
-    }
-
-    /// Returns how long the restart of a child is delayed.
-    fn delay(&mut self, key: Key, has_lived: bool) -> Duration {
-        let Some((first, most)) = self.policy.back_off else {
-            return Duration::ZERO;
-        };
-        let member = self.members.get_mut(&key).expect("`ended` looked it up");
-        if has_lived {
-            member.in_vain = 0;
-        }
-        let doubled = 2u32
-            .checked_pow(member.in_vain)
-            .and_then(|times| first.checked_mul(times));
-        member.in_vain = member.in_vain.saturating_add(1);
-        doubled.unwrap_or(most).min(most)
-    }
 }
 
 #[cfg(test)]
@@ -275,7 +257,22 @@ mod tests {
         Duration::from_secs(count)
     }
 
-    /// Makes rules with children that run since the begin.
+    fn intensity(restarts: usize) -> Intensity {
+        Intensity {
+            restarts,
+            within: seconds(5),
+        }
+    }
+
+    fn backoff(first: Duration, most: Duration) -> Backoff {
+        Backoff {
+            immediate: 0,
+            first,
+            most,
+        }
+    }
+
+    /// Creates rules with children that run from the beginning.
     fn rules<const N: usize>(strategy: Strategy, restarts: [Restart; N]) -> (Rules, [Key; N]) {
         let mut rules = Rules::new(Policy {
             strategy,
@@ -406,13 +403,12 @@ mod tests {
             );
             rules.started(key, seconds(3 * now));
         }
-        assert!(rules.history.len() <= 3);
     }
 
     #[test]
     fn none_is_restarted_where_none_may_be() {
         let mut rules = Rules::new(Policy {
-            restarts: 0,
+            intensity: intensity(0),
             ..Policy::default()
         });
         let key = rules.add(Restart::Permanent, false);
@@ -438,10 +434,9 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_the_longest_and_begin_anew_after_a_period_of_life() {
-        let back_off = Some((Duration::from_millis(100), Duration::from_millis(500)));
         let mut rules = Rules::new(Policy {
-            restarts: 1_000,
-            back_off,
+            intensity: intensity(1_000),
+            backoff: backoff(Duration::from_millis(100), Duration::from_millis(500)),
             ..Policy::default()
         });
         let key = rules.add(Restart::Permanent, false);
@@ -467,10 +462,9 @@ mod tests {
 
     #[test]
     fn a_group_that_waits_takes_in_who_fails_meanwhile() {
-        let back_off = Some((seconds(1), seconds(60)));
         let mut rules = Rules::new(Policy {
             strategy: Strategy::RestForOne,
-            back_off,
+            backoff: backoff(seconds(1), seconds(60)),
             ..Policy::default()
         });
         let [a, b, c] = [Restart::Permanent; 3].map(|restart| rules.add(restart, false));

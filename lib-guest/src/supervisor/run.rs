@@ -3,7 +3,7 @@
 use super::child::{Child, NotStarted};
 use super::command::{ChildInfo, Command, Count};
 use super::plan::{CreateChild, Plan};
-use super::rules::{Exit, Key, Policy, Rules, Verdict};
+use super::rules::{Exit, Key, Rules, Verdict};
 use crate::entry::{self, FirstFunction};
 use crate::envelope::{self, Delivery};
 use crate::host;
@@ -12,6 +12,7 @@ use crate::process::handle::Process;
 use crate::request::Request;
 use crate::start::{self, Handshake};
 use crate::tag::{SHUTDOWN, Tag};
+use lunatic_abi::restart::Intensity;
 use serde::de::IgnoredAny;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -44,8 +45,8 @@ fn run(handshake: Handshake, tree: fn(&mut Plan)) {
         interrupts.push(tag);
     }
     let mut running = Running {
-        rules: Rules::new(plan.policy.clone()),
-        policy: plan.policy,
+        rules: Rules::new(plan.policy),
+        intensity: plan.policy.intensity,
         children: BTreeMap::new(),
         keys: HashMap::new(),
         templates: plan.templates,
@@ -112,7 +113,7 @@ struct Supervised {
 /// A running supervisor.
 struct Running {
     rules: Rules,
-    policy: Policy,
+    intensity: Intensity,
     children: BTreeMap<Key, Supervised>,
     /// The children that run, by their processes.
     keys: HashMap<u64, Key>,
@@ -350,12 +351,10 @@ impl Running {
                 }
             }
             Verdict::GiveUp => {
-                let Policy {
-                    restarts, period, ..
-                } = self.policy;
+                let Intensity { restarts, within } = self.intensity;
                 let id = &self.children[&key].child.id;
                 return Err(StopReason::GaveUp(format!(
-                    "child `{id}` {why}, and {restarts} restarts in {period:?} are spent"
+                    "child `{id}` {why}, and {restarts} restarts in {within:?} are spent"
                 )));
             }
         }
