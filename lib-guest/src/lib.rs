@@ -1,9 +1,10 @@
-//! Programs for the Lunatic machine: processes that share nothing, talk by messages and die alone.
+//! The library for programs that run in the Lunatic machine: processes that share nothing, exchange
+//! messages, and fail alone.
 //!
 //! A program is compiled for `wasm32-wasip1` and run by `lunatic program.wasm`. Each of its
 //! processes is an instance of the program with its own memory and stack. The machine runs them on
-//! all cores and takes turns for them: code simply waits where it has to, and a process that never
-//! waits holds up nobody.
+//! all cores and preempts them: code simply waits where it has to, and a process that never waits
+//! does not hold up others.
 //!
 //! ```no_run
 //! use lunatic::{process, Mailbox};
@@ -19,26 +20,27 @@
 //! }
 //! ```
 //!
-//! * [`process`] has what one does with others: spawn, send, link, monitor, kill.
-//! * [`Mailbox`] and [`LinkMailbox`] receive messages, and signals of other processes' ends.
-//! * [`Request`] is a message that is answered.
-//! * [`Task`] is a function in a process of its own, whose result is waited for.
-//! * [`server`](mod@server) makes a process of a type, whose functions clients call.
-//! * [`supervisor`] starts processes anew when they fail.
-//! * [`process_local!`] declares what each process has for itself.
-//! * [`Config`] and [`Environment`] say what processes may do and use.
-//! * [`net`] is TCP, TLS and UDP.
+//! * [`process`] spawns, links, monitors and kills processes, and sends to them.
+//! * [`Mailbox`] and [`LinkMailbox`] receive messages, and signals that report the end of other
+//!   processes.
+//! * [`Request`] is a message that gets a reply.
+//! * [`Task`] is a function that runs in a process of its own and returns a result.
+//! * [`server`](mod@server) turns a type into a process whose functions clients call.
+//! * [`supervisor`] restarts processes when they fail.
+//! * [`process_local!`] declares statics of which each process has its own.
+//! * [`Config`] and [`Environment`] limit what processes may do and use.
+//! * [`net`] is TCP, TLS, UDP and name look-ups.
 //! * [`sqlite`] is databases.
-//! * [`Comm`] and [`Spark`] are what functions behind gateways read and write, and run each other
-//!   with.
+//! * [`Comm`] and [`Spark`] are for functions behind gateways: they read and write, and run each
+//!   other.
 //!
-//! Whatever [serde](https://serde.rs) can write is a message. It is written as MessagePack into a
-//! buffer of the sender, and crosses to the machine in one call.
+//! Every value that [serde](https://serde.rs) can serialize can be a message. It is serialized as
+//! MessagePack into a buffer of the sender, and passed to the machine in one call.
 //!
 //! The library also compiles outside the machine, so that editors, lints and tests of pure code
-//! work. There every call to the machine panics and says so.
+//! work. There, every call to the machine panics and says so.
 
-// The attribute names this crate as its users do, also in its own examples.
+// The attributes name this crate as its users do, also in its own examples.
 extern crate self as lunatic;
 
 mod config;
@@ -93,7 +95,7 @@ pub use test::{__test, __test_with_mailbox};
 pub use timer::Timer;
 pub use trap::{Trapped, catch_trap};
 
-/// What attributes expand to, beside what is public.
+/// What attributes expand to, besides public items.
 #[doc(hidden)]
 pub mod __private {
     pub use serde;
@@ -101,8 +103,8 @@ pub mod __private {
 
 /// Makes `main` the program's first process, with its mailbox.
 ///
-/// The function takes the mailbox or nothing, and returns what any `main` may: an `Err` is printed
-/// and the program exits with status 1.
+/// The function takes the mailbox or nothing, and returns what any `main` may. If it returns an
+/// `Err`, that is printed and the program exits with status 1.
 ///
 /// # Example
 ///
@@ -119,28 +121,28 @@ pub mod __private {
 /// ```
 pub use lunatic_macros::main;
 
-/// Makes a server of an `impl` block: see [`server`](mod@server), whose example begins with one.
+/// Turns an `impl` block into a server: see [`server`](mod@server), which begins with an example.
 ///
-/// Functions of the block are marked; those without a mark stay what they are.
+/// Functions of the block are marked. Those without a mark stay as they are.
 ///
 /// | mark | function | what it is |
 /// |---|---|---|
-/// | `#[init]` | `fn(…) -> Self` or `-> Result<Self, impl Display>` | makes the state; [`Server::start`] takes what it takes, a tuple where that is more than one |
-/// | `#[call]` | `fn(&mut self, …) -> R` | is called by clients, who wait for what it returns |
-/// | `#[call]` | `fn(&mut self, …, reply: Reply<R>)` | the same, answered by the [`Reply`](server::Reply) whenever that may be |
-/// | `#[cast]` | `fn(&mut self, …)` | is called by clients who do not wait |
-/// | `#[signal]` | `fn(&mut self, signal: Signal)` | is told of the ends of processes that the server monitors, or is linked with |
-/// | `#[terminate]` | `fn(self)` | is called before the server ends well |
+/// | `#[init]` | `fn(…) -> Self` or `-> Result<Self, impl Display>` | creates the state; [`Server::start`] takes its parameter, or a tuple of several |
+/// | `#[call]` | `fn(&mut self, …) -> R` | is called by clients, which wait for the result |
+/// | `#[call]` | `fn(&mut self, …, reply: Reply<R>)` | the same, but answered by the [`Reply`](server::Reply) at any later time |
+/// | `#[cast]` | `fn(&mut self, …)` | is called by clients, which do not wait |
+/// | `#[signal]` | `fn(&mut self, signal: Signal)` | gets the ends of processes that the server monitors or is linked with |
+/// | `#[terminate]` | `fn(self)` | is called before the server ends normally |
 ///
-/// What clients call has the visibility of the function. Parameters and results own what they
-/// carry, and serde can write and read them. The names `clone`, `process`, `register`, `stop` and
-/// `within` are those of every [`Handle`](server::Handle).
+/// What clients call has the visibility of the function. Parameters and results own their data, and
+/// serde can serialize and deserialize them. The names `clone`, `process`, `register`, `stop` and
+/// `within` are taken by [`Handle`](server::Handle).
 pub use lunatic_macros::server;
 
-/// Declares statics of which each process has its own, made when the process first looks:
-/// `std::thread_local!`, by the name of what it means here.
+/// Declares statics of which each process has its own, initialized on first use.
 ///
-/// A process is spawned with fresh ones, whatever the values of its parent.
+/// This is `std::thread_local!` under the name of what it means here. A new process starts with
+/// fresh ones, whatever the values of its parent.
 ///
 /// # Example
 ///
@@ -164,20 +166,19 @@ macro_rules! process_local {
     };
 }
 
-/// Makes a function a test, which `cargo test` runs in the machine as a program of its own.
+/// Turns a function into a test, which `cargo test` runs in the machine as a program of its own.
 ///
-/// Each test has an environment of its own: its names, processes, limits and output are nobody
-/// else's, what it leaves behind is ended with it, and a test that panics harms no other. All run
-/// in one process of the operating system, at the same time.
+/// Each test has its own environment, with its own names, processes, limits and output. Processes
+/// that it leaves behind are ended with it, and a panic affects no other test. All tests run
+/// concurrently in one process of the operating system.
 ///
 /// The function takes the mailbox of its process or nothing, and returns what any `main` may.
-/// `#[ignore]` and `#[should_panic]` mean what they do beside `#[test]`. Of the attribute's own
-/// arguments, which both are optional,
+/// `#[ignore]` and `#[should_panic]` mean what they mean beside `#[test]`. The attribute's own
+/// arguments are both optional:
 ///
-/// * `timeout = "500ms"` fails the test where it takes longer: a whole number of `ms`, `s`, `m` or
-///   `h`;
-/// * `memory = "16MiB"` is how much memory each of its processes may have: of `B`, `KiB`, `MiB` or
-///   `GiB`.
+/// * `timeout = "500ms"` fails the test if it takes longer: a whole number of `ms`, `s`, `m` or `h`;
+/// * `memory = "16MiB"` limits the memory of each of its processes: a whole number of `B`, `KiB`,
+///   `MiB` or `GiB`.
 ///
 /// # Example
 ///
@@ -199,27 +200,27 @@ macro_rules! process_local {
 /// }
 /// ```
 ///
-/// Outside the machine, where `cargo test` is asked for another target, such a function is an
-/// ordinary `#[test]`.
+/// Outside the machine, when `cargo test` builds for another target, the function is an ordinary
+/// `#[test]`.
 pub use lunatic_macros::test;
 
-/// What `#[lunatic::main]` calls: hands the first process its mailbox.
+/// Runs the first process with its mailbox. `#[lunatic::main]` calls it.
 #[doc(hidden)]
 pub fn __main<T, R>(main: fn(Mailbox<T>) -> R) -> R {
-    // SAFETY: this is where the process begins, so it has no mailbox yet.
+    // SAFETY: the process begins here, so it has no mailbox yet.
     main(unsafe { Mailbox::new() })
 }
 
-/// Makes a function one that host programs can call, through the bridge of the machine: from Rust,
+/// Turns a function into one that host programs can call through the machine's bridge: from Rust,
 /// from Elixir, from the shell (`lunatic call`), or over a pipe.
 ///
-/// What the function takes and returns is any value that serde knows; it crosses as JSON. One
-/// parameter is the whole argument, several are found in it by their names. An error that a
-/// `Result` carries is told to the host by its text. With `#[lunatic::export(image)]` the function
-/// takes an [`Image`](export::Image), with `#[lunatic::export(bytes)]` a `Vec<u8>`; to return
-/// bytes, it returns [`Bytes`](export::Bytes). A panic ends the instance, and the host is told.
+/// The function takes and returns values that serde can handle; they are passed as JSON. A single
+/// parameter is the whole argument, several are looked up in it by name. If the function returns an
+/// `Err`, the host gets its text. With `#[lunatic::export(image)]` the function takes an
+/// [`Image`](export::Image), with `#[lunatic::export(bytes)]` a `Vec<u8>`; to return bytes, it
+/// returns [`Bytes`](export::Bytes). A panic ends the instance, and the host gets an error.
 ///
-/// The module is a library (`crate-type = ["cdylib"]`), compiled for `wasm32-unknown-unknown`, or
+/// The module is a library (`crate-type = ["cdylib"]`), compiled for `wasm32-unknown-unknown` or
 /// for `wasm32-wasip1`.
 ///
 /// # Example
@@ -244,11 +245,11 @@ pub fn __main<T, R>(main: fn(Mailbox<T>) -> R) -> R {
 /// ```
 pub use lunatic_macros::export;
 
-/// Makes a function one that gateways and other functions run: a spark, which reads and writes
-/// bytes through its [`Comm`].
+/// Turns a function into a spark: one that gateways and other functions run, and that reads and
+/// writes bytes through its [`Comm`].
 ///
-/// The function takes the comm to whoever runs it and returns nothing or a `Result`. An `Err` is
-/// the function's failure, whose text whoever runs it is told; it is in the function's log, too.
+/// The function takes the comm to its caller and returns nothing or a `Result`. If it returns an
+/// `Err`, the function has failed; its caller gets the text, and so does the function's log.
 ///
 /// # Example
 ///

@@ -1,13 +1,12 @@
-//! A tag marks a message, so that its receiver can wait for it and leave others for later.
+//! Tags, which mark messages so that a receiver can wait for some and leave others for later.
 
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 
-/// Marks messages and links, so that a process can tell them apart and wait for chosen ones.
+/// Marks messages and links, so that a process can tell them apart and wait for some of them.
 ///
-/// Tags are numbered from 1 in each process, so two processes make the same tags. A tag means
-/// something only between those who agreed on it: send it along, as [`Request`](crate::Request)
-/// does.
+/// Each process numbers its tags from 1, so two processes create the same tags. A tag has a meaning
+/// only between processes that agree on it: send it along, like [`Request`](crate::Request) does.
 ///
 /// # Example
 ///
@@ -30,23 +29,23 @@ thread_local! {
 }
 
 impl Tag {
-    /// What messages without a tag have.
+    /// The tag of messages sent without one.
     pub const NONE: Tag = Tag(0);
 
-    /// Makes a tag that this process did not make before.
+    /// Creates a tag that this process has not created before.
     pub fn new() -> Self {
         LAST.set(LAST.get() + 1);
         Self(LAST.get())
     }
 
-    /// Makes the tag of a reply. They count downwards from -1: what another process tags by its own
-    /// count is never taken for a reply, and a reply that comes late is known by its sign.
+    /// Creates a tag for a reply. These count down from -1: a tag that another process has counted up
+    /// is never mistaken for a reply, and a late reply can be told by its sign.
     pub(crate) fn new_reply() -> Self {
         LAST_REPLY.set(LAST_REPLY.get() - 1);
         Self(LAST_REPLY.get())
     }
 
-    /// Whether only a reply has this tag.
+    /// Returns true if this is the tag of a reply.
     pub(crate) fn is_reply(self) -> bool {
         self.0 < 0 && self.0 > WANTED.0
     }
@@ -55,26 +54,25 @@ impl Tag {
         Self(id)
     }
 
-    /// Returns the number that the machine knows it by.
+    /// Returns the machine's number for it.
     pub const fn id(self) -> i64 {
         self.0
     }
 }
 
-/// Marks the message that carries a spawned process's context, which no other message is mistaken
-/// for.
+/// Marks the message that carries the value a process was spawned with.
 pub(crate) const CONTEXT: Tag = Tag(i64::MIN);
 
 /// Marks the message that asks a process to end.
 pub(crate) const SHUTDOWN: Tag = Tag(i64::MIN + 1);
 
-/// Marks the message that lets a process begin whose end is watched by then.
+/// Marks the message that lets a process begin, because its parent watches it.
 pub(crate) const BEGIN: Tag = Tag(i64::MIN + 2);
 
-/// Marks the message that says whether a task's result is wanted.
+/// Marks the message that says whether the result of a task is wanted.
 pub(crate) const WANTED: Tag = Tag(i64::MIN + 3);
 
-/// Makes a new tag, as [`Tag::new`] does: no two defaults are equal.
+/// Creates a new tag, like [`Tag::new`]: no two defaults are equal.
 impl Default for Tag {
     fn default() -> Self {
         Self::new()
@@ -87,7 +85,7 @@ mod tests {
 
     #[test]
     fn tags_count_up_from_one_and_replies_down_from_minus_one() {
-        // Threads stand for processes here: each counts for itself.
+        // A thread stands for a process here: each has its own counters.
         std::thread::spawn(|| {
             assert_eq!(Tag::new().id(), 1);
             assert_eq!(Tag::new_reply().id(), -1);
@@ -95,7 +93,7 @@ mod tests {
             assert_eq!(Tag::new_reply().id(), -2);
         })
         .join()
-        .expect("the thread asserts");
+        .expect("the assertions hold");
     }
 
     #[test]

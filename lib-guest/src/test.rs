@@ -13,14 +13,14 @@ pub fn __test<R: Termination>(test: fn() -> R) {
 /// Runs a test that takes the mailbox of its process.
 #[doc(hidden)]
 pub fn __test_with_mailbox<T, R: Termination>(test: fn(Mailbox<T>) -> R) {
-    // SAFETY: this is where the process begins, so it has no mailbox yet. Outside the machine a
-    // mailbox is nothing.
+    // SAFETY: the process begins here, so it has no mailbox yet. Outside the machine, a mailbox is
+    // never used.
     settle(test(unsafe { Mailbox::new() }));
 }
 
-/// Ends the process as the test says: what it returns as any `main` does.
+/// Ends the process with the outcome of the test, like `main` does with what it returns.
 fn settle(returned: impl Termination) {
-    // Says itself what the error is.
+    // This prints the error.
     let has_passed = returned.report() == ExitCode::SUCCESS;
     if cfg!(not(target_family = "wasm")) {
         assert!(has_passed, "the test returned an error");

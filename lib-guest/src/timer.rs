@@ -9,15 +9,15 @@ use crate::tag::Tag;
 use serde::Serialize;
 use std::time::Duration;
 
-/// A message that is to be sent later. Dropping this does not stop it; the end of the process that
-/// set it does.
+/// A message that will be sent later. Neither dropping the timer stops it, nor the end of the process
+/// that set it.
 #[derive(Debug)]
 pub struct Timer {
     id: u64,
 }
 
 impl Timer {
-    /// Stops the timer. False where the message was sent already.
+    /// Stops the timer. Returns false if the message has already been sent.
     pub fn cancel(self) -> bool {
         // SAFETY: the call takes a number and returns one.
         unsafe { host::timer::cancel_timer(self.id) != 0 }
@@ -25,13 +25,13 @@ impl Timer {
 }
 
 impl<T: Serialize> Process<T> {
-    /// Sends a message after a time, in milliseconds rounded up.
+    /// Sends a message after `delay`, which is rounded up to milliseconds.
     ///
-    /// A message that cannot be delivered when its time comes is dropped.
+    /// If the message cannot be delivered then, it is dropped.
     ///
     /// # Errors
     ///
-    /// The limit on timers, or a value that cannot be written as a message.
+    /// Fails if the limit on timers is reached, or if the value cannot be serialized.
     ///
     /// # Example
     ///
@@ -53,7 +53,7 @@ impl<T: Serialize> Process<T> {
         self.tag_send_after(Tag::NONE, message, delay)
     }
 
-    /// Sends a message with a tag after a time, as [`send_after`](Self::send_after) does.
+    /// Sends a message with a tag after `delay`, like [`send_after`](Self::send_after).
     pub fn tag_send_after(
         &self,
         tag: Tag,
