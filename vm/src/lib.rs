@@ -64,5 +64,5 @@ pub use process::{
 pub use registry::RegistryError;
 pub use resources::Foreign;
 pub use scheduler::{Weight, WeightError};
-pub use vm::{BuildError, Vm, VmBuilder};
+pub use vm::{BuildError, Vm, VmBuilder, tokio_handle};
 pub use wasmtime::{Caller, FuncType, Val, ValType};

@@ -257,9 +257,15 @@ impl VmBuilder {
 /// pipes; whoever grants a directory that has some to programs that are not trusted bounds their processes by less.
 const MAX_BLOCKING_THREADS: usize = 512;
 
-/// Returns the handle that `wasmtime-wasi` needs on every thread that runs guests: it waits for time and for files with
-/// tokio. Nothing of ours runs there.
-fn tokio_handle() -> std::io::Result<&'static tokio::runtime::Handle> {
+/// Returns the handle of the process's tokio runtime, which is started when it is first needed.
+///
+/// `wasmtime-wasi` waits there for time and files. It has one thread, so an embedder can reuse it for a little I/O of its own,
+/// but must not block or compute there.
+///
+/// # Errors
+///
+/// If the system cannot start threads.
+pub fn tokio_handle() -> std::io::Result<&'static tokio::runtime::Handle> {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     if RUNTIME.get().is_none() {
         let runtime = tokio::runtime::Builder::new_multi_thread()
