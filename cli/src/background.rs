@@ -1,11 +1,11 @@
-//! What the command does beside its main thread.
+//! Runs futures on a thread besides the main one.
 
 use async_executor::Executor;
 use futures_lite::future::{block_on, pending};
 use std::sync::Once;
 use std::thread;
 
-/// Runs a future in the background until it is done or the command ends.
+/// Runs a future in the background until it completes or the command ends.
 pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     static EXECUTOR: Executor<'static> = Executor::new();
     static THREAD: Once = Once::new();
@@ -13,7 +13,7 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
         thread::Builder::new()
             .name("background".into())
             .spawn(|| block_on(EXECUTOR.run(pending::<()>())))
-            .expect("the command has only a few threads");
+            .expect("the system can start one more thread");
     });
     EXECUTOR.spawn(future).detach();
 }

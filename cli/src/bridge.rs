@@ -1,8 +1,8 @@
-//! `lunatic bridge`: functions of a module, for another program at the other end of two pipes.
+//! `lunatic bridge`: functions of a module, for another program over two pipes.
 //!
-//! A frame is four bytes that say how long the rest is, the most significant first, and then the rest: what an Erlang port
-//! with `{packet, 4}` speaks. Calls run at the same time as far as there are instances, and are answered as they end, so
-//! that a reply says which request it is for.
+//! A frame is a length of four bytes, big-endian, followed by that many bytes, as an Erlang port with `{packet, 4}` sends it.
+//! Calls run concurrently as far as there are instances, and are answered as they finish, so each reply has the id of its
+//! request.
 
 use crate::background;
 use crate::call::{builder, not_loaded};
@@ -18,10 +18,10 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The largest frame that is taken, in bytes.
+/// The largest frame that is accepted, in bytes.
 const MAX_FRAME: usize = 64 << 20;
 
-/// So many requests are on their way at most; the next is read when one of them is answered.
+/// At most this many requests are in progress; the next is read when one has been answered.
 const MAX_REQUESTS: usize = 1024;
 
 /// A request.
@@ -32,11 +32,11 @@ struct Request {
     #[serde(default)]
     id: Value,
     function: String,
-    /// The argument, where it is a value.
+    /// The argument, if it is a value.
     data: Option<Box<RawValue>>,
-    /// The argument is the next frame, an image of so many pixels.
+    /// The argument is the next frame, an image of this size.
     image: Option<Size>,
-    /// The argument is the next frame, bytes.
+    /// The argument is the next frame, as bytes.
     #[serde(default)]
     bytes: bool,
     /// In milliseconds.
@@ -78,12 +78,12 @@ struct Described {
 /// Serves requests until standard input ends.
 pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
     crate::log_lines::start(0);
-    let made = builder(&bridge.bounds).instances(bridge.instances.get());
+    let builder = builder(&bridge.bounds).instances(bridge.instances.get());
     let worker = Worker::builder()
-        .bridge(made)
+        .bridge(builder)
         .start(&bridge.file)
         .map_err(|error| not_loaded(&bridge.file, &error))?;
-    let room = Arc::new(Semaphore::new(MAX_REQUESTS));
+    let permits = Arc::new(Semaphore::new(MAX_REQUESTS));
     let out = Arc::new(Mutex::new(io::stdout()));
     let mut input = io::stdin().lock();
     loop {
@@ -103,11 +103,11 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
             Ok(None) => break,
             Err(Broken::Request(id, message)) => (id, Err(message)),
             Err(Broken::Frame(error)) => {
-                return Err(Failure::new(format!("the requests: {error}")));
+                return Err(Failure::new(format!("cannot read requests: {error}")));
             }
         };
-        // Who sends more than is served waits, in the pipe.
-        let place = block_on(room.acquire_arc());
+        // A caller that sends faster than it is served waits, in the pipe.
+        let permit = block_on(permits.acquire_arc());
         let (worker, out) = (worker.clone(), out.clone());
         background::spawn(async move {
             let result = match called {
@@ -118,21 +118,21 @@ pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
                 }),
             };
             reply(&out, id, result);
-            drop(place);
+            drop(permit);
         });
     }
-    // All that was asked for is answered.
+    // Wait until every request is answered.
     for _ in 0..MAX_REQUESTS {
-        std::mem::forget(block_on(room.acquire_arc()));
+        std::mem::forget(block_on(permits.acquire_arc()));
     }
     Ok(0)
 }
 
 /// Why there is no request.
 enum Broken {
-    /// It makes no sense; the next one may.
+    /// It is invalid; the next one may not be.
     Request(Value, String),
-    /// Where the next one begins cannot be known.
+    /// It is unknown where the next one starts.
     Frame(io::Error),
 }
 
@@ -149,14 +149,14 @@ fn next(input: &mut impl Read) -> Result<Option<(Request, Argument)>, Broken> {
     let request = match serde_json::from_slice::<Request>(&frame) {
         Ok(request) => request,
         Err(error) => {
-            // What can be said of whom it is for is said; a frame that it announces is not the next request.
+            // Find out the id as far as possible, and skip the frame that it announces.
             let request: Value = serde_json::from_slice(&frame).unwrap_or_default();
             if request["image"].is_object() || request["bytes"] == Value::Bool(true) {
                 attached()?;
             }
             return Err(Broken::Request(
                 request["id"].clone(),
-                format!("the request is wrong: {error}"),
+                format!("the request is invalid: {error}"),
             ));
         }
     };
@@ -189,10 +189,10 @@ fn read_frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     }
     let length = u32::from_be_bytes(length) as usize;
     if length > MAX_FRAME {
-        let text = format!("a frame of {length} bytes; at most {MAX_FRAME} are taken");
+        let text = format!("a frame of {length} bytes; at most {MAX_FRAME} are accepted");
         return Err(io::Error::new(ErrorKind::InvalidData, text));
     }
-    // Memory is taken as bytes come, not as they are announced.
+    // Memory is allocated as bytes arrive, not as they are announced.
     let mut frame = Vec::new();
     input.take(length as u64).read_to_end(&mut frame)?;
     if frame.len() < length {
@@ -233,7 +233,7 @@ async fn serve(
     })
 }
 
-/// Writes a reply, and the frame that belongs to it.
+/// Writes a reply, and the frame that it announces.
 fn reply(out: &Mutex<io::Stdout>, id: Value, result: Result<Answer, Described>) {
     let (reply, attached) = match result {
         Ok(Answer::Bytes(bytes)) => (
@@ -261,7 +261,7 @@ fn reply(out: &Mutex<io::Stdout>, id: Value, result: Result<Answer, Described>) 
         },
         Err(error) => (Reply::Error { id, error }, None),
     };
-    let frame = serde_json::to_vec(&reply).expect("a reply is made of texts and values");
+    let frame = serde_json::to_vec(&reply).expect("strings and JSON values can be serialized");
     let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
     let mut write = |bytes: &[u8]| {
         let length =
@@ -270,7 +270,7 @@ fn reply(out: &Mutex<io::Stdout>, id: Value, result: Result<Answer, Described>) 
         out.write_all(bytes)
     };
     let written = write(&frame).and_then(|()| attached.map_or(Ok(()), |bytes| write(&bytes)));
-    // Who asked is gone; standard input will end too.
+    // The caller is gone; standard input will end too.
     if let Err(error) = written.and_then(|()| out.flush()) {
         log::debug!("a reply was not written: {error}");
     }

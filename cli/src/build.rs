@@ -1,4 +1,4 @@
-//! `lunatic build`: the functions of a project, built and checked.
+//! `lunatic build`: builds and checks the functions of a project.
 
 use crate::command_line::Build;
 use crate::failure::Outcome;
@@ -6,7 +6,7 @@ use crate::project::{self, Progress, size};
 use crate::serve::machine;
 use lunatic_serve::{Builder, Built, Project};
 
-/// Builds a project and lists what was built. Where a function was not, the others are, and the status says so.
+/// Builds a project and lists what was built. If a function fails, the others are built, and the status is 1.
 pub(crate) fn build(build: &Build) -> Outcome {
     crate::log_lines::start(0);
     let file = project::find(&build.project).ok_or_else(project::missing)?;
@@ -26,12 +26,12 @@ pub(crate) fn build(build: &Build) -> Outcome {
         .collect();
     print!("{}", table(&built));
     let all = built.len() == results.len();
-    // The command ends here, and with it all that the machine holds.
+    // The process is about to exit, which frees everything the machine holds.
     std::mem::forget(vm);
     Ok(if all { 0 } else { 1 })
 }
 
-/// Lists functions with their sizes, how long each took, and where it is.
+/// Lists functions with their sizes, build times and files.
 fn table(built: &[&Built]) -> String {
     let width = built
         .iter()

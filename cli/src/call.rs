@@ -1,13 +1,13 @@
-//! `lunatic call`: one function of a module, with a value or an image.
+//! `lunatic call`: calls one function of a module with a value or an image.
 
 use crate::command_line::{Call, CallBounds};
 use crate::failure::{Failure, Outcome};
-use crate::run::status;
+use crate::status;
 use lunatic_bridge::{Answer, Argument, Bridge, Builder, CallError, LoadError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
-/// Calls a function and prints its result: JSON with a line's end, bytes as they are.
+/// Calls a function and prints its result: JSON with a newline, bytes as they are.
 pub(crate) fn call(call: &Call) -> Outcome {
     let argument = argument(call)?;
     let bridge = builder(&call.bounds)
@@ -15,7 +15,7 @@ pub(crate) fn call(call: &Call) -> Outcome {
         .map_err(|error| not_loaded(&call.file, &error))?;
     let answer = bridge.invoke(&call.function, argument).and_then(|answer| {
         if let Answer::Json(_) = answer {
-            // Only looked at: what is printed is what the function wrote.
+            // Checked only: what is printed is what the function wrote.
             answer.json::<serde::de::IgnoredAny>()?;
         }
         Ok(answer)
@@ -23,7 +23,7 @@ pub(crate) fn call(call: &Call) -> Outcome {
     let answer = answer.map_err(|error| {
         let status = match &error {
             CallError::Ended(exit) => status::of(exit).max(1),
-            CallError::TimedOut(_) => status::TIME_IS_OVER,
+            CallError::TimedOut(_) => status::TIMED_OUT,
             _ => 1,
         };
         Failure::new(format!("`{}`: {error}", call.function)).status(status)
@@ -38,15 +38,15 @@ pub(crate) fn call(call: &Call) -> Outcome {
         .and_then(|()| out.write_all(end))
         .and_then(|()| out.flush())
     {
-        // Who reads has seen enough.
+        // A reader that closes the pipe has seen enough.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(format!("the result: {error}")))
+            Err(Failure::new(format!("cannot write the result: {error}")))
         }
         _ => Ok(0),
     }
 }
 
-/// Returns the means to make a bridge within bounds.
+/// Returns a builder for a bridge within bounds.
 pub(crate) fn builder(bounds: &CallBounds) -> Builder {
     let mut builder = Bridge::builder();
     if let Some(bytes) = bounds.max_memory {
@@ -64,7 +64,7 @@ pub(crate) fn builder(bounds: &CallBounds) -> Builder {
     builder
 }
 
-/// Says why the module in a file cannot be called.
+/// Returns the failure for a module that could not be loaded.
 pub(crate) fn not_loaded(file: &Path, error: &LoadError) -> Failure {
     match error {
         LoadError::File { error: reason, .. } if reason.kind() == ErrorKind::NotFound => {
@@ -94,9 +94,9 @@ fn argument(call: &Call) -> Result<Argument, Failure> {
         },
     };
     if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&json) {
-        let failure = Failure::new(format!("the argument is no JSON: {error}")).status(2);
+        let failure = Failure::new(format!("the argument is not JSON: {error}")).status(2);
         return Err(failure.hint(
-            "a text is JSON in double quotes, which a shell wants in single ones: '\"World\"'",
+            "a string needs double quotes in JSON, and single ones for the shell: '\"World\"'",
         ));
     }
     Ok(Argument::Json(json))
@@ -114,7 +114,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     };
     read.map_err(|error| {
         Failure::new(format!(
-            "the argument `{}` cannot be read: {error}",
+            "the argument cannot be read from `{}`: {error}",
             file.display()
         ))
     })

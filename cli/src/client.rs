@@ -1,6 +1,6 @@
-//! Requests to a service that runs, from `lunatic functions`, `lunatic logs` and `lunatic invoke`.
+//! Sends requests to a running service, for `lunatic functions`, `lunatic logs` and `lunatic invoke`.
 //!
-//! It speaks HTTP/1.1 in clear. A service that speaks TLS is asked with a program that knows its certificate, such as curl.
+//! It speaks plain HTTP/1.1. For a service with TLS, use a program that knows its certificate, such as curl.
 
 use crate::command_line::Deployer;
 use crate::failure::{Failure, tell};
@@ -19,45 +19,44 @@ use tokio::net::TcpStream;
 /// The status of a command that found no service.
 const NO_SERVICE: i32 = 2;
 
-/// Where a service listens where nothing else is said, and the variables that say something else.
+/// The default addresses of a service, and the variables that override them.
 pub(crate) const DEPLOY: (&str, &str) = ("127.0.0.1:8002", "LUNATIC_DEPLOY");
 pub(crate) const INVOKE: (&str, &str) = ("127.0.0.1:8000", "LUNATIC_INVOKE");
 
-/// The variable that the token is in.
+/// The variable that holds the token.
 pub(crate) const TOKEN: &str = "LUNATIC_TOKEN";
 
-/// An answer whose body has not been read.
+/// A response whose body has not been read.
 pub(crate) type Answer = Response<Incoming>;
 
-/// Runs what a command does with a service.
-pub(crate) fn block_on<T>(done: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+/// Waits for a future that uses the network.
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build();
-    runtime
-        .map_err(|error| Failure::new(format!("there are no means to wait: {error}")))?
-        .block_on(done)
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start a thread: {error}")))?
+        .block_on(future)
 }
 
-/// Returns the address of a service: a flag's, a variable's, or the usual one.
+/// Returns the address of a service: from the flag, the variable or the default.
 pub(crate) fn address(
     flag: Option<SocketAddr>,
-    (usual, variable): (&str, &str),
+    (default, variable): (&str, &str),
 ) -> Result<SocketAddr, Failure> {
     if let Some(address) = flag {
         return Ok(address);
     }
-    let text = std::env::var(variable).unwrap_or_else(|_| usual.to_string());
+    let text = std::env::var(variable).unwrap_or_else(|_| default.to_string());
     text.parse().map_err(|_| {
         Failure::new(format!(
-            "the variable {variable} is `{}`, which is no address",
+            "the variable {variable} is `{}`, which is not an address",
             printable(&text)
         ))
-        .hint(format!("write for example {usual}"))
+        .hint(format!("write for example {default}"))
     })
 }
 
-/// Asks whoever deploys may ask, and returns the answer if it is what was asked for.
+/// Sends an authenticated GET request, and returns the response if it is a success.
 pub(crate) async fn ask(deployer: &Deployer, path: &str, accept: &str) -> Result<Answer, Failure> {
     let address = address(deployer.deploy, DEPLOY)?;
     let mut request = Request::get(path).header("accept", accept);
@@ -66,7 +65,7 @@ pub(crate) async fn ask(deployer: &Deployer, path: &str, accept: &str) -> Result
     }
     let request = request
         .body(Full::default())
-        .map_err(|error| Failure::new(format!("this cannot be asked: {error}")))?;
+        .map_err(|error| Failure::new(format!("the request is invalid: {error}")))?;
     let answer = send(address, request).await?;
     match answer.status() {
         StatusCode::OK => Ok(answer),
@@ -74,14 +73,13 @@ pub(crate) async fn ask(deployer: &Deployer, path: &str, accept: &str) -> Result
     }
 }
 
-/// Sends a request and returns the answer, when its head is there.
+/// Sends a request and returns the response once its head has arrived.
 pub(crate) async fn send(
     address: SocketAddr,
     mut request: Request<Full<Bytes>>,
 ) -> Result<Answer, Failure> {
     let stream = TcpStream::connect(address).await.map_err(|error| {
-        let failure =
-            Failure::new(format!("no service answers at {address}: {error}")).status(NO_SERVICE);
+        let failure = Failure::new(format!("no service at {address}: {error}")).status(NO_SERVICE);
         match error.kind() {
             ErrorKind::ConnectionRefused => failure.hint("`lunatic serve --deploy` starts one"),
             _ => failure,
@@ -89,55 +87,53 @@ pub(crate) async fn send(
     })?;
     let broken = |error| {
         Failure::new(format!(
-            "{address} does not answer as a service does: {error}"
+            "{address} does not respond like a service: {error}"
         ))
         .status(NO_SERVICE)
     };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    // It ends with the answer, which says itself where it broke off.
+    // It ends with the response, whose body reports errors.
     tokio::spawn(connection);
     if !request.headers().contains_key(HOST) {
         let host = address
             .to_string()
             .parse()
-            .expect("an address is a field's value");
+            .expect("an address is a valid header value");
         request.headers_mut().insert(HOST, host);
     }
     sender.send_request(request).await.map_err(broken)
 }
 
-/// Reads an answer to its end.
+/// Reads the whole body of a response.
 pub(crate) async fn read(answer: Answer) -> Result<Bytes, Failure> {
     let body = answer.into_body().collect().await;
-    Ok(body
-        .map_err(|error| Failure::new(format!("the answer broke off: {error}")))?
-        .to_bytes())
+    Ok(body.map_err(interrupted)?.to_bytes())
 }
 
-/// Writes an answer's body as it comes.
+/// Writes the body of a response as it arrives.
 pub(crate) async fn print(answer: Answer) -> Result<(), Failure> {
     let mut body = answer.into_body();
     let mut out = std::io::stdout();
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| Failure::new(format!("the answer broke off: {error}")))?;
-        let Ok(piece) = frame.into_data() else {
+        let Ok(chunk) = frame.map_err(interrupted)?.into_data() else {
             continue;
         };
-        match out.write_all(&piece).and_then(|()| out.flush()) {
+        match out.write_all(&chunk).and_then(|()| out.flush()) {
             Ok(()) => {}
-            // Who reads has seen enough.
+            // A reader that closes the pipe has seen enough.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
             Err(error) => {
-                return Err(Failure::new(format!(
-                    "the answer cannot be written: {error}"
-                )));
+                return Err(Failure::new(format!("cannot write the response: {error}")));
             }
         }
     }
     Ok(())
+}
+
+fn interrupted(error: hyper::Error) -> Failure {
+    Failure::new(format!("the response was interrupted: {error}"))
 }
 
 fn refused(address: SocketAddr, status: StatusCode, body: &[u8]) -> Failure {
@@ -145,18 +141,18 @@ fn refused(address: SocketAddr, status: StatusCode, body: &[u8]) -> Failure {
     let said = said.as_ref().and_then(|said| said["error"].as_str());
     match (status, said) {
         (StatusCode::UNAUTHORIZED, Some(said)) => {
-            Failure::new(said).hint(format!("give `--token-file`, or set {TOKEN}"))
+            Failure::new(said).hint(format!("use `--token-file`, or set {TOKEN}"))
         }
         (_, Some(said)) => Failure::new(said),
         (_, None) => Failure::new(format!(
-            "{address} answers with the status {status}, which is not how a service answers"
+            "{address} responds with status {status}, unlike a service"
         ))
-        .hint("the commands `functions` and `logs` need the address for deploying")
+        .hint("`lunatic functions` and `lunatic logs` need the address for deploying")
         .status(NO_SERVICE),
     }
 }
 
-/// Returns the token that whoever deploys has to know: the first of a file, or that of a variable.
+/// Returns the token for deploying: the first in the file, or that in the variable.
 fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
     let Some(file) = file else {
         return Ok(std::env::var(TOKEN)
@@ -165,16 +161,16 @@ fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
             .filter(|token| !token.is_empty()));
     };
     let unreadable =
-        |why: &str| Failure::new(format!("the file of tokens `{}`: {why}", file.display()));
+        |why: &str| Failure::new(format!("the token file `{}`: {why}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| unreadable(&error.to_string()))?;
     let token = text.lines().map(str::trim).find(|line| !line.is_empty());
     token
         .map(|token| Some(token.to_string()))
-        .ok_or_else(|| unreadable("there is none in it"))
+        .ok_or_else(|| unreadable("it is empty"))
 }
 
-/// Returns text as one part of a path: a name that is none is refused by the service, and leads nowhere else.
-pub(crate) fn part(text: &str) -> String {
+/// Encodes text as one segment of a path, so that a bad name cannot lead elsewhere; the service refuses it.
+pub(crate) fn segment(text: &str) -> String {
     let encoded = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
         byte => format!("%{byte:02X}"),
@@ -182,7 +178,7 @@ pub(crate) fn part(text: &str) -> String {
     text.bytes().map(encoded).collect()
 }
 
-/// Tells what became of a request, where that is no success.
+/// Reports the status of a request that failed.
 pub(crate) fn tell_status(status: StatusCode) {
-    tell(&format!("the answer has the status {status}\n"));
+    tell(&format!("the response has status {status}\n"));
 }

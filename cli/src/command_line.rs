@@ -1,21 +1,20 @@
-//! The command line: every command, flag and sentence of `--help`. Shell completions come from here too.
+//! The command line: every command, every flag and the text of `--help`, from which shell completions are made too.
 
-use crate::quantity;
-use crate::run::{metrics, status};
+use crate::{quantity, status};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use lunatic_vm::VmBuilder;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Runs WebAssembly programs made of many small processes.
+/// Run WebAssembly programs made of many small processes
 #[derive(Debug, Parser)]
 #[command(
     name = "lunatic",
     version,
-    // Clap parses twice, so to say: as a command, and where there is none as the flags and the program of `run`.
+    // A line without a command has the flags and the program of `run`.
     args_conflicts_with_subcommands = true,
     subcommand_help_heading = "Commands",
     arg_required_else_help = true,
@@ -48,7 +47,7 @@ pub(crate) enum Command {
     Completions(Completions),
 }
 
-/// Run a program; `lunatic PROGRAM` is short for it
+/// Run a program; `lunatic PROGRAM` does the same
 #[derive(Debug, Args)]
 #[command(
     override_usage = "lunatic run [OPTIONS] PROGRAM [ARGUMENTS]...",
@@ -56,10 +55,10 @@ pub(crate) enum Command {
     after_long_help = format!("{EXAMPLES}\n\n{RIGHTS}\n\n{}\n\n{VARIABLES}", status::help()),
 )]
 pub(crate) struct Run {
-    /// The program, as wasm or wat, and its arguments
+    /// The program (wasm or wat) and its arguments
     ///
-    /// What follows the program's name is for the program, also what looks like an option. A program that is called like a
-    /// command is given after `--`.
+    /// Everything after the program is passed to it, even what looks like an option. Use `--` before a program that has the
+    /// name of a command.
     #[arg(value_name = "PROGRAM [ARGUMENTS]", required = true, trailing_var_arg = true, value_hint = ValueHint::FilePath)]
     pub(crate) program: Vec<OsString>,
 
@@ -71,29 +70,29 @@ pub(crate) struct Run {
     pub(crate) machine: Machine,
 }
 
-/// Run the tests of a program that `cargo test` built, each as a process tree of its own
+/// Run the tests of a program built by `cargo test`, each in its own process tree
 ///
-/// `lunatic PROGRAM` does so where the program exports tests of `#[lunatic::test]`. This does so in any case: `#[test]`s
-/// that a program without these would run in one process, where the first failure is the last, are told apart too.
+/// `lunatic PROGRAM` does the same if the program exports tests of `#[lunatic::test]`. This command also runs the `#[test]`s
+/// of a program without these one by one; otherwise they share a process and the first failure ends the run.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "lunatic test [OPTIONS] PROGRAM [FILTERS]... [FLAGS]",
-    after_help = "`lunatic test PROGRAM --help` lists the flags of a test run. Limits and rights are those of each test."
+    after_help = "`lunatic test PROGRAM --help` lists the flags of a test run. Limits and rights apply to each test."
 )]
 pub(crate) struct Test {
     #[command(flatten)]
     pub(crate) run: Run,
 }
 
-/// What the program may use.
+/// What the program may access.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Rights")]
 pub(crate) struct Rights {
-    /// Grant a directory for reading and writing, under the path GUEST or the same path
+    /// Grant read and write access to a directory, as GUEST if given
     #[arg(long, value_name = "HOST[::GUEST]", value_hint = ValueHint::DirPath)]
     pub(crate) dir: Vec<String>,
 
-    /// Grant a directory for reading only
+    /// Grant read-only access to a directory
     #[arg(long, value_name = "HOST[::GUEST]", value_hint = ValueHint::DirPath)]
     pub(crate) read_dir: Vec<String>,
 
@@ -101,90 +100,90 @@ pub(crate) struct Rights {
     #[arg(long)]
     pub(crate) no_dir: bool,
 
-    /// Set an environment variable, or pass on the one that is set here
+    /// Set an environment variable, or pass it on from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
 
-    /// Do not pass environment variables on
+    /// Do not pass on environment variables
     #[arg(long)]
     pub(crate) no_env: bool,
 
-    /// Do not grant sockets and name look-ups: `--deny lunatic::networking::`
+    /// Do not grant sockets and DNS lookups; same as `--deny lunatic::networking::`
     #[arg(long)]
     pub(crate) no_net: bool,
 
-    /// Take away the host functions whose `namespace::name` begins so; `all` takes all
+    /// Deny host functions whose `namespace::name` starts with NAMESPACE, or `all`
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) deny: Vec<String>,
 
-    /// Give back what a shorter `--deny` takes away: the longest beginning decides
+    /// Allow host functions despite a shorter `--deny`; the longest match decides
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) allow: Vec<String>,
 }
 
-/// How much of it.
+/// Limits of a program.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct Bounds {
-    /// Memory of each process, for example 64MiB [default: 256MiB]
+    /// Limit the memory of each process, e.g. 64MiB [default: 256MiB]
     #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
     pub(crate) max_memory: Option<u64>,
 
-    /// Compute of each process, in units of 100,000 instructions [default: unlimited]
+    /// Limit the computation of each process, in units of 100,000 instructions [default: unlimited]
     #[arg(long, value_name = "UNITS")]
     pub(crate) max_compute: Option<u64>,
 
-    /// Processes alive at the same time [default: 1000000]
+    /// Limit the number of processes alive at the same time [default: 1000000]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_processes: Option<u64>,
 
-    /// End the program after so long, for example 500ms, 10s, 5m [default: unlimited]
+    /// End the program after this time, e.g. 500ms, 10s or 5m [default: unlimited]
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     pub(crate) timeout: Option<Duration>,
 }
 
-/// How memories lie in the address space.
+/// How memories are laid out in the address space.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Profile {
     Fast,
     Dense,
 }
 
-/// What runs it.
+/// Options of the machine.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct Machine {
-    /// Processes that run at the same moment [default: one on each core]
+    /// Number of threads that run processes [default: one per core]
     #[arg(long, value_name = "COUNT")]
     pub(crate) workers: Option<NonZeroUsize>,
 
-    /// How memories lie: `fast` without checks, 4 GiB of addresses for each, or `dense` with checks, for very many
-    /// [default: the first 3072 processes fast, the others dense]
+    /// Memory layout: `fast` reserves 4 GiB of addresses per process and needs no bounds checks, `dense` checks bounds and
+    /// fits many more [default: fast for the first 3072 processes, then dense]
     #[arg(long)]
     pub(crate) profile: Option<Profile>,
 
-    /// Time from one tick to the next, from 100us to 1s: a kill waits for one [default: 1ms]
+    /// Time between ticks, from 100us to 1s; a kill takes up to one [default: 1ms]
     #[arg(long, value_name = "DURATION", value_parser = quantity::tick)]
     pub(crate) tick: Option<Duration>,
 
-    /// Ticks that a process computes until others have their turn, from 1 to 1000 [default: 1]
+    /// Ticks that a process may run before others get their turn, from 1 to 1000 [default: 1]
     #[arg(long, value_name = "TICKS", value_parser = clap::value_parser!(u64).range(VmBuilder::SLICES))]
     pub(crate) slice: Option<u64>,
 
-    /// Compile anew, and keep nothing for the next time
+    /// Do not use the cache of compiled code
     #[arg(long)]
     pub(crate) no_cache: bool,
 
-    /// Serve what the machine and the program count to Prometheus; a port alone is one of this computer alone
-    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = metrics::address)]
+    /// Serve Prometheus metrics of the machine and the program [default address: 127.0.0.1]
+    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = metrics_address)]
     pub(crate) metrics: Option<SocketAddr>,
 
-    /// Tell of every process's end; twice, of all that the machine does
+    /// Log the end of every process; -vv logs everything the machine does
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 
-/// Call one function of a module with a value or an image, and print its result
+/// Call a function of a module with a value or an image, and print its result
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lunatic call hello.wasm hello '{\"arg\": \"World\"}'
@@ -192,34 +191,34 @@ pub(crate) struct Machine {
   lunatic call images.wasm image_size --image picture.rgb --width 256 --height 256
   lunatic call images.wasm shrink --image picture.rgb --width 256 --height 256 > small.rgb")]
 pub(crate) struct Call {
-    /// The module, as wasm or wat
+    /// The module (wasm or wat)
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 
     /// The function
     pub(crate) function: String,
 
-    /// Its argument, as JSON [default: null]
+    /// The argument, as JSON [default: null]
     #[arg(value_name = "JSON", conflicts_with_all = ["data", "bytes", "image"])]
     pub(crate) json: Option<String>,
 
-    /// Its argument: JSON, @FILE for what is in a file, @- for standard input
+    /// The argument: JSON, or @FILE to read it from a file, @- from standard input
     #[arg(long, value_name = "JSON|@FILE", conflicts_with_all = ["bytes", "image"])]
     pub(crate) data: Option<String>,
 
-    /// Pass the bytes of a file, `-` for standard input
+    /// Pass the bytes of a file, or of standard input if FILE is `-`
     #[arg(long, value_name = "FILE", conflicts_with = "image", value_hint = ValueHint::FilePath)]
     pub(crate) bytes: Option<PathBuf>,
 
-    /// Pass the bytes of a file, `-` for standard input, as an image of so many pixels
+    /// Pass the bytes of a file, or of standard input if FILE is `-`, as an image
     #[arg(long, value_name = "FILE", requires_all = ["width", "height"], value_hint = ValueHint::FilePath)]
     pub(crate) image: Option<PathBuf>,
 
-    /// How many pixels the image has in a row
+    /// Width of the image
     #[arg(long, value_name = "PIXELS", requires = "image")]
     pub(crate) width: Option<u32>,
 
-    /// How many rows the image has
+    /// Height of the image
     #[arg(long, value_name = "PIXELS", requires = "image")]
     pub(crate) height: Option<u32>,
 
@@ -227,17 +226,17 @@ pub(crate) struct Call {
     pub(crate) bounds: CallBounds,
 }
 
-/// Call functions of a module for another program, which sends requests to standard input and reads replies
+/// Call functions of a module on behalf of another program, over standard input and output
 ///
-/// Requests and replies are frames: four bytes that say how long the rest is, the most significant first, and then JSON.
-/// When the file changes, its new version serves from then on. `bridge/README.md` has the requests, and a client in Python.
+/// Requests and replies are frames: a length of four bytes, big-endian, followed by JSON. When the file changes, the new
+/// version takes over. `bridge/README.md` describes the requests and has a client in Python.
 #[derive(Debug, Args)]
 pub(crate) struct Bridge {
-    /// The module, as wasm or wat
+    /// The module (wasm or wat)
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 
-    /// Serve so many calls at the same time, each by an instance with a memory of its own
+    /// Number of calls served at the same time, each by an instance with its own memory
     #[arg(long, value_name = "COUNT", default_value = "1")]
     pub(crate) instances: NonZeroUsize,
 
@@ -245,44 +244,44 @@ pub(crate) struct Bridge {
     pub(crate) bounds: CallBounds,
 }
 
-/// What a called function may use.
+/// Limits of a called function.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct CallBounds {
-    /// Memory of each instance, for example 64MiB [default: 256MiB]
+    /// Limit the memory of each instance, e.g. 64MiB [default: 256MiB]
     #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
     pub(crate) max_memory: Option<u64>,
 
-    /// Compute of each call, in units of 100,000 instructions [default: unlimited]
+    /// Limit the computation of each call, in units of 100,000 instructions [default: unlimited]
     #[arg(long, value_name = "UNITS")]
     pub(crate) max_compute: Option<u64>,
 
-    /// End a call after so long, for example 500ms, 10s [default: unlimited]
+    /// End a call after this time, e.g. 500ms or 10s [default: unlimited]
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     pub(crate) timeout: Option<Duration>,
 
-    /// Grant the host functions whose `namespace::name` begins so; without it none are
+    /// Allow host functions whose `namespace::name` starts with NAMESPACE [default: none]
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) allow: Vec<String>,
 }
 
 /// Build the functions of a project
 ///
-/// What is built is checked, and kept in `.lunatic/build` beside the project file.
+/// The results are checked, and kept in `.lunatic/build` next to the project file.
 #[derive(Debug, Args)]
 pub(crate) struct Build {
     #[command(flatten)]
     pub(crate) project: Project,
 
-    /// Build so many functions at the same time [default: one on each core, 4 at most]
+    /// Number of functions built at the same time [default: one per core, at most 4]
     #[arg(short, long, value_name = "COUNT")]
     pub(crate) jobs: Option<NonZeroUsize>,
 }
 
-/// Serve a project, or functions that are deployed, or both, until a signal comes
+/// Serve a project, deployed functions, or both, until a signal arrives
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  lunatic serve                          the project of this directory
+  lunatic serve                          serve the project in this directory
   lunatic serve --deploy
   curl --data-binary @my-http-server.wasm localhost:8002/deploy/my-http-server
   curl -i http://127.0.0.1:8000/my-http-server/secret")]
@@ -292,31 +291,31 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) service: ServiceFlags,
 
-    /// How long requests may go on that are being served when a signal comes; a second signal ends them
+    /// How long to wait for running requests after a signal; a second signal ends them
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = quantity::duration)]
     pub(crate) drain: Duration,
 
-    /// Tell of every process's end; twice, of all that the machine does
+    /// Log the end of every process; -vv logs everything the machine does
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 
-/// Serve a project while it is worked on: what changes is built, and serves when it is good
+/// Serve a project during development: rebuild what changes, and put it into use if it works
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
     #[command(flatten)]
     pub(crate) project: Project,
 
-    /// Tell of every process's end; twice, of all that the machine does
+    /// Log the end of every process; -vv logs everything the machine does
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 
-/// Which project.
+/// Selects a project.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Project")]
 pub(crate) struct Project {
-    /// The project file [default: `lunatic.toml` or `embly-project.yml` here, or in the nearest directory above]
+    /// The project file [default: `lunatic.toml` or `embly-project.yml` in this directory or the nearest parent]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
 }
@@ -325,10 +324,10 @@ pub(crate) struct Project {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lunatic functions
-  lunatic functions my-http-server       its versions too
+  lunatic functions my-http-server       list the versions too
   lunatic functions --json | jq .functions[].name")]
 pub(crate) struct Functions {
-    /// One function, with its versions
+    /// List only this function, with its versions
     pub(crate) name: Option<String>,
 
     /// Print JSON
@@ -339,24 +338,24 @@ pub(crate) struct Functions {
     pub(crate) deployer: Deployer,
 }
 
-/// Print what a function wrote, and why it failed
+/// Print the log of a function: its output and its failures
 ///
-/// A line says when, which version, which process, which request, and whether it was written to standard output or error or
-/// tells of a failure.
+/// Each line has the time, the version, the process, the request, and whether it is standard output, standard error or a
+/// failure.
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
     /// The function
     pub(crate) name: String,
 
-    /// Go on with what comes
+    /// Keep printing new lines as they arrive
     #[arg(short, long)]
     pub(crate) follow: bool,
 
-    /// Begin with so many of the newest lines
+    /// Number of lines to print first
     #[arg(short = 'n', long, value_name = "COUNT", default_value = "100")]
     pub(crate) lines: usize,
 
-    /// Print a JSON object for each line
+    /// Print each line as a JSON object
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -364,7 +363,7 @@ pub(crate) struct Logs {
     pub(crate) deployer: Deployer,
 }
 
-/// Send a request to a function of a service, and print the answer
+/// Send a request to a function of a service, and print the response
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lunatic invoke my-http-server secret
@@ -374,94 +373,91 @@ pub(crate) struct Invoke {
     /// The function
     pub(crate) name: String,
 
-    /// The path, as the function sees it [default: /]
+    /// The path that the function sees [default: /]
     pub(crate) path: Option<String>,
 
-    /// Send this, the content of a file as @FILE, or of standard input as @-
+    /// The request body: DATA, or @FILE to read it from a file, @- from standard input
     #[arg(long, short, value_name = "DATA|@FILE")]
     pub(crate) data: Option<String>,
 
-    /// The method [default: GET, with data POST]
+    /// The method [default: POST with `--data`, otherwise GET]
     #[arg(long, short = 'X', value_name = "METHOD")]
     pub(crate) request: Option<String>,
 
-    /// Send a header field
+    /// Add a header to the request
     #[arg(long, short = 'H', value_name = "NAME: VALUE")]
     pub(crate) header: Vec<String>,
 
-    /// Where the service invokes [default: 127.0.0.1:8000, or what the variable LUNATIC_INVOKE says]
+    /// The service's address for invoking [default: $LUNATIC_INVOKE or 127.0.0.1:8000]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) invoke: Option<SocketAddr>,
 }
 
-/// What `lunatic serve` does beside serving a project.
+/// Options for serving deployed functions.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Service")]
 pub(crate) struct ServiceFlags {
-    /// Let functions be deployed over HTTP, at this address [default: 127.0.0.1:8002], and be invoked by name
+    /// Accept deployments over HTTP at this address [default: 127.0.0.1:8002], and serve functions by name
     ///
     /// `curl --data-binary @app.wasm 127.0.0.1:8002/deploy/NAME` deploys, `curl 127.0.0.1:8000/NAME/path` invokes.
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1)]
     pub(crate) deploy: Option<Option<SocketAddr>>,
 
-    /// Where deployed functions are invoked [default: 127.0.0.1:8000]
+    /// The address where deployed functions are invoked [default: 127.0.0.1:8000]
     #[arg(long, value_name = "ADDRESS:PORT", requires = "deploy")]
     pub(crate) invoke: Option<SocketAddr>,
 
-    /// Where deployed functions are kept [default: ./module-store]
+    /// Where to store deployed functions [default: ./module-store]
     #[arg(long, value_name = "DIRECTORY", requires = "deploy", value_hint = ValueHint::DirPath)]
     pub(crate) storage: Option<PathBuf>,
 
-    /// A file of tokens, one on each line, of which whoever deploys has to know one
+    /// A file with the tokens that allow deploying, one per line [default: $LUNATIC_TOKEN]
     ///
-    /// Without it the token is what the variable LUNATIC_TOKEN says, and without that everybody who reaches the address may
-    /// deploy: then it is one of this computer alone.
+    /// Without any token, anyone who can reach the address can deploy, so it must be a loopback address.
     #[arg(long, value_name = "FILE", requires = "deploy", value_hint = ValueHint::FilePath)]
     pub(crate) token_file: Option<PathBuf>,
 }
 
-/// Where a service deploys, and what it wants to know.
+/// Selects a service, and how to authenticate.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Service")]
 pub(crate) struct Deployer {
-    /// Where the service deploys [default: 127.0.0.1:8002, or what the variable LUNATIC_DEPLOY says]
+    /// The service's address for deploying [default: $LUNATIC_DEPLOY or 127.0.0.1:8002]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) deploy: Option<SocketAddr>,
 
-    /// The file that the token is in [default: what the variable LUNATIC_TOKEN says]
+    /// A file with the token [default: $LUNATIC_TOKEN]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) token_file: Option<PathBuf>,
 }
 
-/// Set a cargo project up so that `cargo run` runs it with `lunatic`
+/// Set up a cargo project so that `cargo run` runs it with `lunatic`
 ///
-/// Writes the target and the runner to `.cargo/config.toml`, and leaves everything else in it as it is.
+/// Sets the target and the runner in `.cargo/config.toml`, and leaves everything else there unchanged.
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// The project
+    /// The directory of the project
     #[arg(default_value = ".", value_hint = ValueHint::DirPath)]
     pub(crate) directory: PathBuf,
 
-    /// Replace another target or runner
+    /// Replace an existing target or runner
     #[arg(long)]
     pub(crate) force: bool,
 }
 
-/// Make a cargo project with a program that spawns a process
+/// Create a cargo project with a program that spawns a process
 #[derive(Debug, Args)]
 pub(crate) struct New {
-    /// Where to make it; its last part is the package's name
+    /// The directory to create; its last component is the name of the package
     #[arg(value_name = "NAME", value_hint = ValueHint::DirPath)]
     pub(crate) directory: PathBuf,
 
-    /// The directory of the guest library `lunatic`, called `lib-guest` in its repository
-    ///
-    /// Where it is not given, the one that this command was built beside is taken.
+    /// The directory of the guest library [default: `lib-guest` in the sources this command was built from]
     #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
     pub(crate) guest_path: Option<PathBuf>,
 }
 
-/// Print what a shell needs to complete command lines
+/// Generate shell completions
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lunatic completions bash > ~/.local/share/bash-completion/completions/lunatic
@@ -474,22 +470,32 @@ pub(crate) struct Completions {
 
 const EXAMPLES: &str = "\
 Examples:
-  lunatic app.wasm --its-own-flag        run a program with an argument
+  lunatic app.wasm --its-own-flag        run a program, with an argument
   lunatic --no-net --timeout 10s app.wasm
   lunatic --no-dir --dir data::/data app.wasm
   lunatic --deny all --allow wasi_snapshot_preview1::fd_write app.wasm
-  lunatic init                           let `cargo run` do it";
+  lunatic init                           set up a project for `cargo run`";
 
 const RIGHTS: &str = "\
 Rights:
-  A program that is run without flags may do what a program of its user's may: read and write below the
-  current directory (as `.`), read all environment variables, use sockets, standard input and output. A
-  process that calls what is not granted traps and says so; one that only could call it is not harmed.";
+  Without flags a program can read and write in the current directory (as `.`), read all environment
+  variables, and use sockets, standard input and output. A process that calls a function it was not granted
+  traps and says so; importing it does no harm.";
 
 const VARIABLES: &str = "\
-Variables:
-  RUST_LOG=lunatic=debug   shows the end of every process, as -v does
-  LUNATIC_CACHE            where compiled code is kept [default: $XDG_CACHE_HOME/lunatic or ~/.cache/lunatic]";
+Environment variables:
+  RUST_LOG=lunatic=debug   log the end of every process, like -v
+  LUNATIC_CACHE            where to cache compiled code [default: $XDG_CACHE_HOME/lunatic or ~/.cache/lunatic]";
+
+/// Parses the address to serve metrics at; a port alone means the loopback address.
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    text.parse().map_err(|_| {
+        format!("`{text}` is not an address; write for example 9100, 127.0.0.1:9100 or [::1]:9100")
+    })
+}
 
 #[cfg(test)]
 mod tests {
@@ -501,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn the_definitions_are_sound() {
+    fn the_definitions_are_valid() {
         CommandLine::command().debug_assert();
     }
 
@@ -538,9 +544,35 @@ mod tests {
     }
 
     #[test]
-    fn a_program_or_a_command_is_needed() {
+    fn a_program_or_a_command_is_required() {
         assert!(parse(&["--no-net"]).is_err());
         assert!(parse(&["run"]).is_err());
         assert!(parse(&["--no-such-flag", "app.wasm"]).is_err());
+    }
+
+    #[test]
+    fn a_port_alone_is_on_the_loopback_address() {
+        let address = metrics_address;
+        assert_eq!(address("9100"), Ok(([127, 0, 0, 1], 9100).into()));
+        assert_eq!(address("0.0.0.0:80"), Ok(([0, 0, 0, 0], 80).into()));
+        assert_eq!(
+            address("[::1]:0").map(|address| address.is_ipv6()),
+            Ok(true)
+        );
+        for bad in [
+            "",
+            "99999",
+            "localhost:80",
+            "127.0.0.1",
+            ":80",
+            "http://127.0.0.1:80",
+        ] {
+            assert!(
+                address(bad)
+                    .expect_err("it is not an address")
+                    .contains("9100"),
+                "{bad}"
+            );
+        }
     }
 }

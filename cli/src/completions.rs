@@ -1,4 +1,4 @@
-//! `lunatic completions`: what a shell needs to complete command lines, from the definitions that parse them.
+//! `lunatic completions`: shell completions, from the same definitions that parse the command line.
 
 use crate::command_line::{CommandLine, Completions};
 use crate::failure::{Failure, Outcome};
@@ -15,10 +15,10 @@ pub(crate) fn print(completions: &Completions) -> Outcome {
         &mut script,
     );
     match std::io::stdout().write_all(&script) {
-        // Whoever read has read enough.
+        // A reader that closes the pipe has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(0),
         Err(error) => Err(Failure::new(format!(
-            "the completions could not be written: {error}"
+            "cannot write the completions: {error}"
         ))),
         Ok(()) => Ok(0),
     }

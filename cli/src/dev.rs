@@ -1,18 +1,17 @@
-//! `lunatic dev`: a project that serves while it is worked on.
+//! `lunatic dev`: serves a project during development.
 
 use crate::command_line;
-use crate::failure::Outcome;
+use crate::failure::{Outcome, not_started};
 use crate::output;
 use crate::project::{self, Progress, size};
-use crate::run::not_started;
 use crate::serve::{addresses, machine, wait_for_signal};
 use lunatic_serve::{BuildEvent, Dev, DevError, DevEvent};
 use std::time::Duration;
 
-/// How long requests may go on that are being served when a signal comes.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long running requests are waited for after a signal.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves and builds until a signal comes.
+/// Serves and rebuilds until a signal arrives.
 pub(crate) fn dev(dev: &command_line::Dev) -> Outcome {
     crate::log_lines::start(dev.verbose);
     let file = project::find(&dev.project).ok_or_else(project::missing)?;
@@ -31,17 +30,17 @@ pub(crate) fn dev(dev: &command_line::Dev) -> Outcome {
         }
         DevEvent::Swapped(function, version) => {
             progress.say(&format!(
-                "{} serves, version {}\n",
+                "{} serves version {}\n",
                 version.name(),
                 version.number()
             ));
-            // The first one; the log is that of all.
+            // All versions share one log.
             if version.number() == 1 {
                 output::show(function);
             }
         }
         DevEvent::Settings(name, error) => {
-            progress.say(&format!("error: `{name}` is not replaced: {error}\n"))
+            progress.say(&format!("error: `{name}` was not replaced: {error}\n"))
         }
         DevEvent::Project(error) => progress.say(&format!("{error}\nnothing was changed\n")),
         DevEvent::Waiting(gateway, name) => {
@@ -56,8 +55,8 @@ pub(crate) fn dev(dev: &command_line::Dev) -> Outcome {
         other => not_started(other),
     })?;
     wait_for_signal()?;
-    running.stop(DRAIN);
-    // As with `build`.
+    running.stop(DRAIN_TIMEOUT);
+    // As in `build`.
     std::mem::forget(vm);
     Ok(0)
 }

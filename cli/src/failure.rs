@@ -1,10 +1,11 @@
-//! What the command tells its user when it cannot do what it was asked, and the status it then exits with.
+//! Errors of the command: what it tells the user, and the status it exits with.
 
+use crate::status;
 use lunatic_vm::printable;
 use std::fmt::Display;
 use std::io::Write;
 
-/// The command could not do what it was asked.
+/// An error of the command.
 #[derive(Debug)]
 pub(crate) struct Failure {
     status: i32,
@@ -15,7 +16,7 @@ pub(crate) struct Failure {
 /// The result of a command: the status to exit with.
 pub(crate) type Outcome = Result<i32, Failure>;
 
-/// The status of a command that failed for a reason without a status of its own.
+/// The status of a failure that has no status of its own.
 const FAILED: i32 = 1;
 
 impl Failure {
@@ -39,7 +40,7 @@ impl Failure {
         self
     }
 
-    /// Tells the user, and returns the status to exit with.
+    /// Tells the user, and returns the exit status.
     pub(crate) fn report(self) -> i32 {
         let mut text = format!("error: {}\n", self.sentence.trim_end());
         for hint in self.hints {
@@ -50,8 +51,13 @@ impl Failure {
     }
 }
 
-/// Writes to standard error, all at once so that nothing comes in between. Text that came from a program cannot steer the
-/// terminal. If nobody reads standard error, then nobody is told: that is no reason to fail.
+/// Returns the failure of something that could not be started.
+pub(crate) fn not_started(error: impl Display) -> Failure {
+    Failure::new(error).status(status::NOT_STARTED)
+}
+
+/// Writes to standard error, in one piece so that nothing is interleaved. Escapes control characters, so that a program's
+/// text cannot control the terminal. Ignores errors: if nobody reads standard error, that is no reason to fail.
 pub(crate) fn tell(text: &str) {
     let _ = std::io::stderr()
         .lock()

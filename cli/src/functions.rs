@@ -1,4 +1,4 @@
-//! `lunatic functions`: what a service has.
+//! `lunatic functions`: lists the functions of a service.
 
 use crate::client;
 use crate::command_line::Functions;
@@ -7,26 +7,26 @@ use lunatic_vm::printable;
 use serde_json::Value;
 use std::io::Write;
 
-/// What stands above the columns.
+/// The headings of the tables.
 const COLUMNS: [&str; 7] = [
     "NAME", "STATE", "VERSION", "KIND", "POLICY", "DEPLOYED", "HASH",
 ];
 const VERSION_COLUMNS: [&str; 5] = ["VERSION", "SERVING", "SIZE", "DEPLOYED", "HASH"];
 
-/// Digits of a hash that tell it from others.
+/// How many digits of a hash are shown.
 const DIGITS: usize = 12;
 
 /// Prints all functions, or one with its versions.
 pub(crate) fn functions(functions: &Functions) -> Outcome {
     let path = match &functions.name {
-        Some(name) => format!("/functions/{}", client::part(name)),
+        Some(name) => format!("/functions/{}", client::segment(name)),
         None => "/functions".to_string(),
     };
     let answer = client::block_on(async {
         client::read(client::ask(&functions.deployer, &path, "application/json").await?).await
     })?;
     let value: Value = serde_json::from_slice(&answer)
-        .map_err(|error| Failure::new(format!("the answer is no JSON: {error}")))?;
+        .map_err(|error| Failure::new(format!("the response is not JSON: {error}")))?;
     let text = match (&functions.name, functions.json) {
         (_, true) => format!("{value:#}\n"),
         (None, _) => table(
@@ -43,7 +43,7 @@ pub(crate) fn functions(functions: &Functions) -> Outcome {
             format!("{all}\n{}", table(&VERSION_COLUMNS, versions))
         }
     };
-    // Who reads may have seen enough.
+    // The reader may have closed the pipe.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(0)
 }
@@ -78,7 +78,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// Sets rows under a head, each column as wide as it has to be. What has no column stands at the end.
+/// Formats rows below a heading, each column as wide as its widest cell. Further cells follow at the end.
 fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let head = head.iter().map(|column| (*column).to_string()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
@@ -111,7 +111,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_table_is_as_wide_as_it_has_to_be() {
+    fn a_column_is_as_wide_as_its_widest_cell() {
         let functions = [
             json!({ "name": "hello", "state": "serving", "version": 12, "kind": "spark", "policy": "fresh",
                     "deployed": "2026-01-31T12:00:00Z", "hash": "0123456789abcdef" }),

@@ -1,6 +1,6 @@
-//! `lunatic init`: what `.cargo/config.toml` needs so that `cargo run` builds for the machine and runs there.
+//! `lunatic init`: edits `.cargo/config.toml` so that `cargo run` builds for the machine and runs there.
 //!
-//! The file is edited, not written anew: comments and everything else in it stay.
+//! Comments and everything else in the file are kept.
 
 use crate::command_line::Init;
 use crate::failure::{Failure, Outcome};
@@ -8,17 +8,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use toml_edit::{DocumentMut, Item, Table, value};
 
-/// What is built for.
+/// The target to build for.
 const TARGET: &str = "wasm32-wasip1";
-/// What runs it.
+/// The command that runs programs.
 const RUNNER: &str = "lunatic";
 
-/// A key of cargo's configuration, and what it must be.
+/// A key of cargo's configuration, and its value.
 struct Setting {
     tables: &'static [&'static str],
     key: &'static str,
     value: &'static str,
-    /// Whether what is there already is as good.
+    /// Whether an existing value needs no change.
     fits: fn(&Item) -> bool,
 }
 
@@ -37,16 +37,16 @@ const SETTINGS: &[Setting] = &[
     },
 ];
 
-/// What became of a configuration.
+/// The changes of a configuration.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Changes {
     /// What was set.
     made: Vec<String>,
-    /// What was not, as something else is there.
+    /// What was not set because it has another value.
     conflicts: Vec<String>,
 }
 
-/// Sets a cargo project up, and says what was changed.
+/// Sets up a cargo project, and prints the changes.
 pub(crate) fn init(init: &Init) -> Outcome {
     let project = project(&init.directory)?;
     let path = config_path(&project);
@@ -65,7 +65,7 @@ pub(crate) fn init(init: &Init) -> Outcome {
         .map_err(|error| Failure::new(format!("`{}` is not TOML: {error}", path.display())))?;
     let changes = set(&mut document, init.force).map_err(|key| {
         Failure::new(format!(
-            "`{}` has a `{key}` that is no table",
+            "`{}` has a `{key}` that is not a table",
             path.display()
         ))
     })?;
@@ -79,7 +79,7 @@ pub(crate) fn init(init: &Init) -> Outcome {
         .hint("`--force` replaces it"));
     }
     if changes.made.is_empty() {
-        println!("{} is set up already", path.display());
+        println!("{} is already set up", path.display());
         return Ok(0);
     }
     write(&path, &document.to_string()).map_err(|error| {
@@ -90,15 +90,15 @@ pub(crate) fn init(init: &Init) -> Outcome {
         println!("  {change}");
     }
     println!(
-        "`cargo run` now runs the program with `{RUNNER}`; it needs `rustup target add {TARGET}` once"
+        "`cargo run` now runs the program with `{RUNNER}`; this requires `rustup target add {TARGET}` once"
     );
     Ok(0)
 }
 
-/// Returns the configuration of a project that has none yet.
+/// Returns the configuration for a new project.
 pub(crate) fn fresh() -> String {
     let mut document = DocumentMut::new();
-    set(&mut document, false).expect("an empty document has nothing in the way");
+    set(&mut document, false).expect("an empty document has no conflicting keys");
     document.to_string()
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn fresh() -> String {
 fn project(directory: &Path) -> Result<PathBuf, Failure> {
     let fail = |error: std::io::Error| {
         Failure::new(format!(
-            "`{}` is no directory: {error}",
+            "`{}` is not a directory: {error}",
             directory.display()
         ))
     };
@@ -119,11 +119,11 @@ fn project(directory: &Path) -> Result<PathBuf, Failure> {
             "there is no Cargo.toml in `{}` or above it",
             directory.display()
         ))
-        .hint("`lunatic new NAME` makes a project")
+        .hint("`lunatic new NAME` creates a project")
     })
 }
 
-/// Returns the file that cargo reads: the one without an extension where both are.
+/// Returns the file that cargo reads: if both exist, the one without an extension.
 fn config_path(project: &Path) -> PathBuf {
     let directory = project.join(".cargo");
     let old = directory.join("config");
@@ -134,22 +134,22 @@ fn config_path(project: &Path) -> PathBuf {
     }
 }
 
-/// Writes a file so that a reader finds the old one or the new one.
+/// Replaces a file atomically.
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let directory = path.parent().expect("the file lies in `.cargo`");
+    let directory = path.parent().expect("the file is in `.cargo`");
     fs::create_dir_all(directory)?;
-    // What is there may be a link, which stays one.
+    // A symbolic link stays one.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let draft = path.with_extension("toml.new");
     fs::write(&draft, text)?;
     fs::rename(&draft, &path)
 }
 
-/// Sets what is missing. Where something else is there, nothing is set in its place unless `force` says so.
+/// Sets what is missing, and with `force` replaces other values.
 ///
 /// # Errors
 ///
-/// The key of what is in the way of a table.
+/// The key that would have to be a table and is not.
 fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
     let mut changes = Changes::default();
     for setting in SETTINGS {
@@ -165,13 +165,13 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
             let is_last = depth + 1 == setting.tables.len();
             let missing = || {
                 let mut missing = Table::new();
-                // `[target]` alone would say nothing.
+                // A heading `[target]` would be empty.
                 missing.set_implicit(!is_last);
                 Item::Table(missing)
             };
             let outer = table
                 .as_table_like_mut()
-                .expect("each was checked to be a table");
+                .expect("every item on the way was checked to be a table");
             table = outer.entry(key).or_insert_with(missing);
             if !table.is_table_like() {
                 return Err((*key).to_string());
@@ -179,7 +179,7 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
         }
         let table = table
             .as_table_like_mut()
-            .expect("each was checked to be a table");
+            .expect("every item on the way was checked to be a table");
         match table.get_mut(setting.key) {
             None => {
                 table.insert(setting.key, value(setting.value));
@@ -192,7 +192,7 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
                 continue;
             }
             Some(found) => {
-                // A comment behind the old value stays.
+                // Keep a comment after the old value.
                 let decor = found.as_value().map(|old| old.decor().clone());
                 *found = value(setting.value);
                 if let (Some(new), Some(decor)) = (found.as_value_mut(), decor) {
@@ -205,7 +205,7 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
     Ok(changes)
 }
 
-/// Returns a value as it stands in the file, without the comment behind it.
+/// Returns a value as it is written in the file, without the comment after it.
 fn without_comment(item: &Item) -> String {
     match item.as_value() {
         Some(value) => value.clone().decorated("", "").to_string(),
@@ -213,7 +213,7 @@ fn without_comment(item: &Item) -> String {
     }
 }
 
-/// Whether this is our target, alone: as a string or as the only one of a list.
+/// Returns whether this is our target alone, as a string or as the only one of a list.
 fn is_our_target(item: &Item) -> bool {
     match item.as_array() {
         Some(targets) => {
@@ -223,7 +223,7 @@ fn is_our_target(item: &Item) -> bool {
     }
 }
 
-/// Whether this is our command, wherever it lies and whatever flags it is given.
+/// Returns whether this is our command, wherever it is installed and whatever its flags.
 fn is_our_runner(item: &Item) -> bool {
     let command = match item.as_array() {
         Some(words) => words.get(0).and_then(|word| word.as_str()),
@@ -243,8 +243,8 @@ mod tests {
     use super::*;
 
     fn check(before: &str, force: bool, after: &str, made: usize, conflicts: &[&str]) {
-        let mut document: DocumentMut = before.parse().expect("the tests use TOML");
-        let changes = set(&mut document, force).expect("nothing is in the way");
+        let mut document: DocumentMut = before.parse().expect("the test's input is TOML");
+        let changes = set(&mut document, force).expect("no key conflicts");
         assert_eq!(changes.made.len(), made, "{before}");
         assert_eq!(changes.conflicts, conflicts, "{before}");
         if changes.conflicts.is_empty() {
@@ -256,13 +256,13 @@ mod tests {
         "[build]\ntarget = \"wasm32-wasip1\"\n\n[target.wasm32-wasip1]\nrunner = \"lunatic\"\n";
 
     #[test]
-    fn what_is_missing_is_added() {
+    fn missing_keys_are_added() {
         check("", false, FRESH, 2, &[]);
         assert_eq!(fresh(), FRESH);
     }
 
     #[test]
-    fn what_is_there_already_is_left_alone() {
+    fn equivalent_values_are_kept() {
         for already in [
             FRESH,
             "build.target = [\"wasm32-wasip1\"]\ntarget.wasm32-wasip1.runner = [\"/opt/lunatic\", \"run\", \"--no-net\"]\n",
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn something_else_is_replaced_only_when_told() {
+    fn other_values_are_replaced_only_with_force() {
         let before =
             "[build]\ntarget = \"x86\" # mine\n[target.wasm32-wasip1]\nrunner = \"other\"\n";
         let conflicts = [
@@ -294,8 +294,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_way_is_named() {
-        let mut document: DocumentMut = "target = 1".parse().expect("it is TOML");
+    fn a_key_that_is_not_a_table_is_named() {
+        let mut document: DocumentMut = "target = 1".parse().expect("the input is TOML");
         assert_eq!(set(&mut document, true), Err("target".to_string()));
     }
 }

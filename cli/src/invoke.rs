@@ -1,4 +1,4 @@
-//! `lunatic invoke`: one request to a function of a service.
+//! `lunatic invoke`: sends one request to a function of a service.
 
 use crate::client;
 use crate::command_line::Invoke;
@@ -7,7 +7,7 @@ use http_body_util::Full;
 use hyper::Request;
 use std::io::Read;
 
-/// Sends a request and prints the answer's body. A status that says no success is told, and is none of the command either.
+/// Sends a request and prints the body of the response. If its status is an error, the command reports it and fails.
 pub(crate) fn invoke(invoke: &Invoke) -> Outcome {
     let address = client::address(invoke.invoke, client::INVOKE)?;
     let method = invoke
@@ -21,17 +21,17 @@ pub(crate) fn invoke(invoke: &Invoke) -> Outcome {
         .trim_start_matches('/');
     let mut request = Request::builder()
         .method(method)
-        .uri(format!("/{}/{path}", client::part(&invoke.name)));
+        .uri(format!("/{}/{path}", client::segment(&invoke.name)));
     for field in &invoke.header {
         let (name, value) = field.split_once(':').ok_or_else(|| {
-            Failure::new(format!("`{field}` is no header field")).hint("write `NAME: VALUE`")
+            Failure::new(format!("`{field}` is not a header")).hint("write `NAME: VALUE`")
         })?;
         request = request.header(name.trim(), value.trim());
     }
     let body = data(invoke.data.as_deref())?;
     let request = request
         .body(Full::new(body.into()))
-        .map_err(|error| Failure::new(format!("this is no request: {error}")))?;
+        .map_err(|error| Failure::new(format!("the request is invalid: {error}")))?;
     let status = client::block_on(async {
         let answer = client::send(address, request).await?;
         let status = answer.status();

@@ -1,11 +1,11 @@
-//! Log lines on standard error: which are shown, and how they look.
+//! Log lines on standard error: which are shown, and in which form.
 
 use std::io::Write;
 
-/// Begins to show log lines.
+/// Starts logging.
 ///
-/// `RUST_LOG` decides which, and where it is not set the number of `-v`: none shows warnings, one shows the end of every
-/// process, two show what the machine does besides.
+/// `RUST_LOG` decides what is shown. If it is not set, the number of `-v` does: without it warnings, with one the end of every
+/// process, with two everything that the machine does.
 pub(crate) fn start(verbose: u8) {
     let default = match verbose {
         0 => "warn",

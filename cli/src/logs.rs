@@ -1,15 +1,15 @@
-//! `lunatic logs`: what a function wrote, and why it failed.
+//! `lunatic logs`: prints the log of a function.
 
 use crate::client;
 use crate::command_line::Logs;
 use crate::failure::Outcome;
 
-/// Prints the newest lines of a function's log, and then those that come.
+/// Prints the newest lines of a function's log, and with `--follow` those that arrive.
 pub(crate) fn logs(logs: &Logs) -> Outcome {
     let follow = if logs.follow { "&follow" } else { "" };
     let path = format!(
         "/functions/{}/logs?lines={}{follow}",
-        client::part(&logs.name),
+        client::segment(&logs.name),
         logs.lines
     );
     let accept = if logs.json {

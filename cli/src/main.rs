@@ -1,7 +1,7 @@
-//! The command `lunatic`: runs programs, and sets cargo projects up so that `cargo run` does.
+//! The command `lunatic`: runs programs, and sets up cargo projects so that `cargo run` does.
 //!
-//! It parses, calls the machine and prints. What a program may do and how it ends is decided in `lunatic_vm`; here is only
-//! what a user of the shell sees of it: flags, reports and exit statuses.
+//! It parses flags, calls the machine and prints. `lunatic_vm` decides what a program may do and how it ends; this crate
+//! only has what a user of the shell sees: flags, reports and exit statuses.
 
 mod background;
 mod bridge;
@@ -24,6 +24,7 @@ mod quantity;
 mod run;
 mod serve;
 mod service;
+mod status;
 mod test;
 
 use clap::Parser;
@@ -49,6 +50,6 @@ fn main() -> ! {
         Some(Command::Completions(completions)) => completions::print(&completions),
     };
     let status = done.unwrap_or_else(|failure| failure.report());
-    // Not by returning: threads that wait for a terminal or for the network are not waited for.
+    // Returning would wait for threads that are blocked on a terminal or the network.
     std::process::exit(status)
 }

@@ -1,4 +1,4 @@
-//! `lunatic new`: a cargo project with a program that spawns a process and runs.
+//! `lunatic new`: creates a cargo project with a program that spawns a process.
 
 use crate::command_line::New;
 use crate::failure::{Failure, Outcome};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// The program of a new project.
 const PROGRAM: &str = include_str!("new/program.rs");
 
-/// Makes a project, and says where.
+/// Creates a project, and prints how to run it.
 pub(crate) fn new(new: &New) -> Outcome {
     let name = new
         .directory
@@ -21,30 +21,30 @@ pub(crate) fn new(new: &New) -> Outcome {
             ))
         })?;
     check_name(name)
-        .map_err(|why| Failure::new(format!("`{name}` cannot be a package's name: {why}")))?;
+        .map_err(|why| Failure::new(format!("`{name}` cannot be the name of a package: {why}")))?;
     let guest = guest_library(new.guest_path.as_deref())?;
     if new.directory.exists() {
         return Err(
-            Failure::new(format!("`{}` exists already", new.directory.display()))
-                .hint("`lunatic init` sets a project up that exists"),
+            Failure::new(format!("`{}` already exists", new.directory.display()))
+                .hint("`lunatic init` sets up an existing project"),
         );
     }
-    make(&new.directory, name, &guest).map_err(|error| {
+    create(&new.directory, name, &guest).map_err(|error| {
         Failure::new(format!(
-            "`{}` cannot be made: {error}",
+            "`{}` cannot be created: {error}",
             new.directory.display()
         ))
     })?;
-    println!("made `{}`; run it with", new.directory.display());
+    println!("created `{}`; run it with", new.directory.display());
     println!(
         "  cd {} && cargo run        (and `cargo test`)",
         new.directory.display()
     );
-    println!("which needs `rustup target add wasm32-wasip1` once, and `lunatic` in the PATH");
+    println!("which requires `rustup target add wasm32-wasip1` once, and `lunatic` in the PATH");
     Ok(0)
 }
 
-fn make(directory: &Path, name: &str, guest: &Path) -> std::io::Result<()> {
+fn create(directory: &Path, name: &str, guest: &Path) -> std::io::Result<()> {
     fs::create_dir_all(directory.join("src"))?;
     fs::create_dir_all(directory.join(".cargo"))?;
     let is_inside = is_inside_a_workspace(&directory.canonicalize()?);
@@ -58,13 +58,13 @@ fn make(directory: &Path, name: &str, guest: &Path) -> std::io::Result<()> {
 }
 
 fn manifest(name: &str, guest: &Path, is_inside_a_workspace: bool) -> String {
-    let mut manifest: toml_edit::DocumentMut = MANIFEST.parse().expect("it is TOML");
+    let mut manifest: toml_edit::DocumentMut = MANIFEST.parse().expect("the manifest is TOML");
     manifest["package"]["name"] = toml_edit::value(name);
     manifest["dependencies"]["lunatic"]["path"] =
         toml_edit::value(guest.to_string_lossy().as_ref());
     let mut text = manifest.to_string();
     if is_inside_a_workspace {
-        text += "\n# It is not a member of the workspace around it.\n[workspace]\n";
+        text += "\n# Not a member of the workspace that contains it.\n[workspace]\n";
     }
     text
 }
@@ -77,12 +77,12 @@ edition = "2024"
 [dependencies]
 lunatic = { path = "" }
 
-# So that a report of a trap has files and lines.
+# Reports of traps have files and lines.
 [profile.release]
 debug = "line-tables-only"
 "#;
 
-/// Finds the guest library, which is not published: where the user says, or beside the sources of this command.
+/// Finds the guest library, which is not published: in the given directory, or next to the sources of this command.
 fn guest_library(given: Option<&Path>) -> Result<PathBuf, Failure> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../lib-guest");
     let directory = given.unwrap_or(Path::new(beside));
@@ -95,11 +95,14 @@ fn guest_library(given: Option<&Path>) -> Result<PathBuf, Failure> {
             ))
         });
     }
-    Err(Failure::new(format!("the guest library is not in `{}`", directory.display()))
-        .hint("`--guest-path DIRECTORY` says where it is: the directory `lib-guest` of lunatic's repository"))
+    Err(Failure::new(format!(
+        "the guest library is not in `{}`",
+        directory.display()
+    ))
+    .hint("set `--guest-path` to the directory `lib-guest` of lunatic's repository"))
 }
 
-/// Whether cargo would look for the package among the members of a workspace.
+/// Returns whether cargo would expect the package to be a member of a workspace.
 fn is_inside_a_workspace(directory: &Path) -> bool {
     let has_workspace = |ancestor: &Path| {
         let manifest = fs::read_to_string(ancestor.join("Cargo.toml")).ok();
@@ -109,7 +112,7 @@ fn is_inside_a_workspace(directory: &Path) -> bool {
     directory.ancestors().skip(1).any(has_workspace)
 }
 
-/// The words that the compiler would stumble over as the name of a crate.
+/// The words that cannot be the name of a crate.
 const KEYWORDS: &[&str] = &[
     "Self", "abstract", "as", "async", "await", "become", "box", "break", "const", "continue",
     "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if",
@@ -118,37 +121,37 @@ const KEYWORDS: &[&str] = &[
     "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
-/// Crates that are always there.
+/// Crates that always exist.
 const BUILT_IN: &[&str] = &["alloc", "core", "proc-macro", "proc_macro", "std", "test"];
 
-/// Directories that cargo makes beside what it builds.
+/// Directories that cargo creates for what it builds.
 const DIRECTORIES: &[&str] = &["build", "deps", "examples", "incremental"];
 
-/// Checks a package's name as cargo does.
+/// Checks the name of a package as cargo does.
 fn check_name(name: &str) -> Result<(), &'static str> {
     let mut characters = name.chars();
     if !characters
         .next()
         .is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
     {
-        return Err("it does not begin with a letter");
+        return Err("it does not start with a letter");
     }
     if !characters
         .all(|character| character.is_ascii_alphanumeric() || matches!(character, '-' | '_'))
     {
-        return Err("it has something else in it than letters, digits, `-` and `_`");
+        return Err("only letters, digits, `-` and `_` are allowed");
     }
     if KEYWORDS.contains(&name) {
-        return Err("it is a keyword of Rust");
+        return Err("it is a Rust keyword");
     }
     if BUILT_IN.contains(&name) {
-        return Err("a crate of Rust's own has it");
+        return Err("it is the name of a built-in crate");
     }
     if DIRECTORIES.contains(&name) {
-        return Err("a directory of cargo's has it");
+        return Err("it is the name of a directory that cargo uses");
     }
     if name == "lunatic" {
-        return Err("the guest library has it");
+        return Err("it is the name of the guest library");
     }
     Ok(())
 }
@@ -165,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cargo_refuses_is_refused() {
+    fn names_that_cargo_refuses_are_refused() {
         for name in [
             "", "1a", "-a", "a b", "a.b", "ä", "fn", "std", "test", "deps", "lunatic",
         ] {
@@ -174,10 +177,11 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_quoted_as_toml_needs_it() {
+    fn a_path_is_quoted_for_toml() {
         let path = Path::new("/a \"quoted\" path");
-        let manifest: toml_edit::DocumentMut =
-            manifest("x", path, true).parse().expect("it is TOML");
+        let manifest: toml_edit::DocumentMut = manifest("x", path, true)
+            .parse()
+            .expect("the manifest is TOML");
         assert_eq!(
             manifest["dependencies"]["lunatic"]["path"].as_str(),
             path.to_str()

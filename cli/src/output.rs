@@ -1,14 +1,14 @@
-//! What functions write, shown while they serve.
+//! Shows the output of functions while they serve.
 
 use crate::background;
 use crate::failure::tell;
 use lunatic_serve::{Function, LineKind};
 
-/// Shows what a function writes from now on, and why it fails, behind its name.
+/// Shows what a function writes from now on, and why it fails, prefixed with its name.
 pub(crate) fn show(function: &Function) {
     let name = function.name().clone();
     let (_, mut follower) = function.log().follow();
-    // It ends with the function, or with the command.
+    // Ends with the function, or with the command.
     let following = async move {
         while let Some(lines) = follower.next().await {
             for line in lines {

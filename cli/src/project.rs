@@ -1,4 +1,4 @@
-//! The project that the user means, and what is shown while its functions are built.
+//! Finds the project, and shows the progress of its builds.
 
 use crate::command_line;
 use crate::failure::{Failure, tell};
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How often a bar turns.
-const TURN: Duration = Duration::from_millis(100);
+/// How often a spinner turns.
+const TICK: Duration = Duration::from_millis(100);
 
-/// Finds the file of the project that is meant; `None` where there is none and none is named.
+/// Returns the given project file, or the nearest one; `None` if there is neither.
 pub(crate) fn find(project: &command_line::Project) -> Option<PathBuf> {
     project
         .file
@@ -21,21 +21,21 @@ pub(crate) fn find(project: &command_line::Project) -> Option<PathBuf> {
         .or_else(|| Project::find(Path::new("")))
 }
 
-/// Says that there is no project.
+/// Returns the failure for a missing project.
 pub(crate) fn missing() -> Failure {
-    Failure::new("there is no `lunatic.toml` and no `embly-project.yml` here or above")
-        .hint("`--file FILE` names one elsewhere; `serve/README.md` shows what stands in it")
+    Failure::new("there is no `lunatic.toml` or `embly-project.yml` in this directory or a parent")
+        .hint("use `--file FILE` for a file elsewhere; `serve/README.md` describes its format")
 }
 
-/// Makes what is wrong with a project file a failure.
+/// Converts an error in a project file to a failure.
 pub(crate) fn wrong(error: &ProjectError) -> Failure {
     let text = error.to_string();
     Failure::new(text.strip_prefix("error: ").unwrap_or(&text))
 }
 
-/// Shows what is built: bars on a terminal, lines elsewhere.
+/// Shows what is being built: spinners on a terminal, lines elsewhere.
 pub(crate) struct Progress {
-    /// `None` where nobody would see them turn.
+    /// `None` if standard error is not a terminal.
     bars: Option<MultiProgress>,
     running: Mutex<BTreeMap<Name, ProgressBar>>,
 }
@@ -49,7 +49,7 @@ impl Progress {
         }
     }
 
-    /// Shows what happens. What was built is told by whoever knows what for.
+    /// Shows an event of a build. Successful builds are left to the caller, who knows what they are for.
     pub(crate) fn show(&self, name: &Name, event: &BuildEvent<'_>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match (event, &self.bars) {
@@ -58,7 +58,7 @@ impl Progress {
                 let bar = bars.add(ProgressBar::new_spinner());
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
                 bar.set_prefix(name.to_string());
-                bar.enable_steady_tick(TURN);
+                bar.enable_steady_tick(TICK);
                 running.insert(name.clone(), bar);
             }
             (BuildEvent::Started, None) => tell(&format!("building {name}\n")),
@@ -80,7 +80,7 @@ impl Progress {
         }
     }
 
-    /// Prints between the bars.
+    /// Prints above the spinners.
     pub(crate) fn say(&self, text: &str) {
         match &self.bars {
             Some(bars) => bars.suspend(|| tell(text)),
@@ -89,9 +89,9 @@ impl Progress {
     }
 }
 
-/// Says why a function was not built, with what the compiler said before it.
+/// Formats why a function was not built, after the compiler's output.
 fn not_built(name: &Name, error: &BuildError) -> String {
-    // A tab would be shown as what it is.
+    // A tab would be printed as an escape sequence.
     let output = error.output().unwrap_or_default().replace('\t', "    ");
     let mut text = output.trim_end().to_string();
     if !text.is_empty() {
@@ -104,7 +104,7 @@ fn not_built(name: &Name, error: &BuildError) -> String {
     text
 }
 
-/// Returns a size as people read it.
+/// Formats a size for people.
 pub(crate) fn size(bytes: u64) -> String {
     #[expect(
         clippy::cast_precision_loss,

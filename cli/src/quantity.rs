@@ -1,16 +1,16 @@
-//! Quantities as flags name them.
+//! Parses quantities in flags.
 
 use lunatic_vm::VmBuilder;
 use std::time::Duration;
 
 pub(crate) use lunatic_serve::quantity::{bytes, duration};
 
-/// Reads the time from one tick to the next.
+/// Parses the time between ticks.
 pub(crate) fn tick(text: &str) -> Result<Duration, String> {
     let (least, most) = VmBuilder::TICKS.into_inner();
     let tick = duration(text)?;
     if tick < least || tick > most {
-        return Err(format!("ticks are from {least:?} to {most:?}"));
+        return Err(format!("a tick is from {least:?} to {most:?}"));
     }
     Ok(tick)
 }
@@ -26,7 +26,7 @@ mod tests {
         for text in ["0", "99us", "1001ms"] {
             assert_eq!(
                 tick(text),
-                Err("ticks are from 100µs to 1s".to_string()),
+                Err("a tick is from 100µs to 1s".to_string()),
                 "{text}"
             );
         }

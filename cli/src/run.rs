@@ -1,14 +1,14 @@
-//! `lunatic run`: a program, from its file to its exit status.
+//! `lunatic run`: runs a program, from its file to its exit status.
 
 mod interrupt;
 pub(crate) mod metrics;
 pub(crate) mod program;
 pub(crate) mod report;
 mod rights;
-pub(crate) mod status;
 
 use crate::command_line::{self, Run};
-use crate::failure::{Failure, Outcome, tell};
+use crate::failure::{Failure, Outcome, not_started, tell};
+use crate::status;
 use async_io::Timer;
 use futures_lite::FutureExt;
 use interrupt::Interrupt;
@@ -17,12 +17,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Runs a program, and returns its exit status. A program that exports tests is a test run.
+/// Runs a program and returns its exit status. If it exports tests, runs those instead.
 pub(crate) fn run(run: &Run) -> Outcome {
     begin(run, crate::test::has_tests)
 }
 
-/// Runs the tests of a program, and returns the exit status.
+/// Runs the tests of a program and returns the exit status.
 pub(crate) fn test(run: &Run) -> Outcome {
     begin(run, |_| true)
 }
@@ -30,7 +30,7 @@ pub(crate) fn test(run: &Run) -> Outcome {
 fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
     crate::log_lines::start(run.machine.verbose);
     let [path, arguments @ ..] = &run.program[..] else {
-        unreachable!("the command line has a program where it has no command")
+        unreachable!("a command line without a command has a program")
     };
     let path = Path::new(path);
     let name = path
@@ -62,7 +62,7 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
     let vm = builder.build().map_err(not_started)?;
     log::debug!(target: "lunatic::process", "{}", vm.capacity());
     let mut config = vm.config();
-    // Nobody else sends to its processes, so one that waits in vain can be told.
+    // Nothing outside sends to its processes, so one that waits in vain can be detected.
     config.closed();
     rights::grant(&mut config, &run.rights)?;
     rights::bound(&mut config, &run.bounds);
@@ -74,7 +74,7 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
     }
     if is_test(&module) {
         let status = crate::test::test(&vm, &module, &config, run.bounds.timeout, &arguments);
-        // As below.
+        // As at the end.
         std::mem::forget(vm);
         return status;
     }
@@ -92,65 +92,61 @@ fn begin(run: &Run, is_test: impl Fn(&Module) -> bool) -> Outcome {
         }
         Err(error) => return Err(not_started(error)),
     };
-    let end = vm.block_on(async {
-        let end = end(&environment, &main, run.bounds.timeout).await;
-        // What the program wrote comes before what is said about it, and none of it is lost.
+    let ending = vm.block_on(async {
+        let ending = wait(&environment, &main, run.bounds.timeout).await;
+        // The program's output comes before the report about it, and none is lost.
         vm.flush_output().await;
-        end
+        ending
     });
-    let status = settle(end, &main, &name, &interrupt);
-    // The command ends here, and with it all that the machine holds. To wind it down first would only take time.
+    let status = settle(ending, &main, &name, &interrupt);
+    // The process is about to exit, which frees everything the machine holds, and faster.
     std::mem::forget(vm);
     Ok(status)
 }
 
 /// How a program ended.
-enum End {
-    /// Its main process did.
+enum Ending {
+    /// Its main process ended.
     Main(Exit),
-    /// It was ended, as it took too long.
-    TimeIsOver(Duration),
+    /// It took too long and was ended.
+    TimedOut(Duration),
 }
 
-/// Waits for the end of the main process, but not longer than is allowed; then ends the others.
-async fn end(environment: &Environment, main: &Process, allowed: Option<Duration>) -> End {
-    let exited = async { End::Main(main.exited().await) };
-    let end = match allowed {
+/// Waits for the main process to end, for at most `timeout`, then ends the others.
+async fn wait(environment: &Environment, main: &Process, timeout: Option<Duration>) -> Ending {
+    let exited = async { Ending::Main(main.exited().await) };
+    let ending = match timeout {
         None => exited.await,
-        Some(allowed) => {
-            let time_is_over = async {
-                Timer::after(allowed).await;
-                End::TimeIsOver(allowed)
+        Some(timeout) => {
+            let timed_out = async {
+                Timer::after(timeout).await;
+                Ending::TimedOut(timeout)
             };
-            exited.or(time_is_over).await
+            exited.or(timed_out).await
         }
     };
     environment.end();
     environment.ended().await;
-    end
+    ending
 }
 
-/// Reports how a program ended, where that is due, and returns its status.
-fn settle(end: End, main: &Process, name: &str, interrupt: &Interrupt) -> i32 {
-    match (end, interrupt.signal()) {
-        (End::Main(Exit::Killed), Some(signal)) => status::SIGNAL + signal,
-        (End::Main(exit), _) => {
+/// Reports how a program ended, if there is anything to report, and returns its status.
+fn settle(ending: Ending, main: &Process, name: &str, interrupt: &Interrupt) -> i32 {
+    match (ending, interrupt.signal()) {
+        (Ending::Main(Exit::Killed), Some(signal)) => status::SIGNAL + signal,
+        (Ending::Main(exit), _) => {
             if let Some(report) = report::report(main.name(), name, &exit) {
                 tell(&report);
             }
             status::of(&exit)
         }
-        (End::TimeIsOver(allowed), _) => {
+        (Ending::TimedOut(timeout), _) => {
             tell(&format!(
-                "error: `{name}` did not end within {allowed:?}, which `--timeout` allows, and was ended\n"
+                "error: `{name}` did not end within the `--timeout` of {timeout:?} and was ended\n"
             ));
-            status::TIME_IS_OVER
+            status::TIMED_OUT
         }
     }
-}
-
-pub(crate) fn not_started(error: impl std::fmt::Display) -> Failure {
-    Failure::new(error).status(status::NOT_STARTED)
 }
 
 fn texts(arguments: &[OsString]) -> Result<Vec<String>, Failure> {
@@ -164,13 +160,13 @@ fn texts(arguments: &[OsString]) -> Result<Vec<String>, Failure> {
     (1..).zip(arguments).map(text).collect()
 }
 
-/// Opens the cache of compiled code. Without it a program is only slower to start.
+/// Opens the cache of compiled code. Without it, programs just start more slowly.
 pub(crate) fn cache() -> Cache {
     let Some(directory) = cache_directory() else {
         return Cache::none();
     };
     Cache::at(&directory).unwrap_or_else(|error| {
-        log::debug!("compiled code is not kept: {error}");
+        log::debug!("compiled code is not cached: {error}");
         Cache::none()
     })
 }

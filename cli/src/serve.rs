@@ -1,24 +1,25 @@
-//! `lunatic serve`: gateways that lead to functions, until a signal ends them.
+//! `lunatic serve`: runs gateways to functions until a signal arrives.
 
 use crate::command_line::Serve;
-use crate::failure::{Failure, Outcome, tell};
+use crate::failure::{Failure, Outcome, not_started, tell};
 use crate::output;
 use crate::project::{self, Progress};
-use crate::run::{cache, not_started, status};
+use crate::run::cache;
 use crate::service;
+use crate::status;
 use lunatic_serve::{
     Builder, Functions, Gateway, Listening, Project, Protocol, Route, Server, Target,
 };
 use lunatic_vm::{Host, Vm};
 use std::path::Path;
 
-/// Serves until a signal comes, and lets the requests end that are being served then.
+/// Serves until a signal arrives, and then lets running requests finish.
 pub(crate) fn serve(serve: &Serve) -> Outcome {
     crate::log_lines::start(serve.verbose);
     let file = project::find(&serve.project);
     if file.is_none() && serve.service.deploy.is_none() {
         return Err(
-            project::missing().hint("`--deploy` lets functions be deployed, without a project")
+            project::missing().hint("`--deploy` serves deployed functions, without a project")
         );
     }
     let vm = machine()?;
@@ -34,7 +35,7 @@ pub(crate) fn serve(serve: &Serve) -> Outcome {
     let service = service::open(&functions, described, &serve.service)?;
     if gateways.is_empty() && service.is_none() {
         return Err(Failure::new("the project has no gateways").hint(
-            "one is a table: `[gateways.web]` with `type = \"http\"`, a `port` and a `function`",
+            "add one: a table `[gateways.web]` with `type = \"http\"`, a `port` and a `function`",
         ));
     }
     let mut builder = Server::builder(&functions);
@@ -48,16 +49,16 @@ pub(crate) fn serve(serve: &Serve) -> Outcome {
     tell(&addresses(&server.listening(), gateways));
     wait_for_signal()?;
     if let Some(service) = &service {
-        // Who follows a log would be waited for.
+        // Otherwise clients that follow a log would be waited for.
         service.drain();
     }
     server.stop(serve.drain);
-    // The command ends here, and with it all that the machine holds.
+    // As in `build`.
     std::mem::forget(vm);
     Ok(0)
 }
 
-/// Builds a machine that functions can run on.
+/// Builds a machine for functions.
 pub(crate) fn machine() -> Result<Vm, Failure> {
     let mut host = Host::default();
     lunatic_serve::add_to_host(&mut host);
@@ -68,7 +69,7 @@ pub(crate) fn machine() -> Result<Vm, Failure> {
         .map_err(not_started)
 }
 
-/// Says what listens where, and where it leads. What is no gateway of a project speaks HTTP.
+/// Lists the addresses and routes of gateways. A listener that is not a project's gateway speaks HTTP.
 pub(crate) fn addresses(listening: &[Listening], gateways: &[Gateway]) -> String {
     let line = |one: &Listening| {
         let protocol = gateways
@@ -105,10 +106,10 @@ fn route(Route { path, target }: &Route) -> String {
     }
 }
 
-/// Builds the functions of a project and has them serve.
+/// Builds the functions of a project and puts them into use.
 fn load(file: &Path, vm: &Vm, functions: &Functions) -> Result<Project, Failure> {
     let project = Project::read(file).map_err(|error| project::wrong(&error))?;
-    // Before what takes long.
+    // Checked before the builds, which take long.
     let settings = project.settings().map_err(|error| project::wrong(&error))?;
     let progress = Progress::new();
     let results = Builder::new(vm, &project).build(project.functions(), &|name, event| {
@@ -117,8 +118,9 @@ fn load(file: &Path, vm: &Vm, functions: &Functions) -> Result<Project, Failure>
     let mut built = Vec::new();
     for result in results {
         built.push(
-            result
-                .map_err(|_| Failure::new("nothing is served, as not all functions were built"))?,
+            result.map_err(|_| {
+                Failure::new("nothing is served, since not all functions were built")
+            })?,
         );
     }
     for (built, settings) in built.iter().zip(settings) {
@@ -132,7 +134,7 @@ fn load(file: &Path, vm: &Vm, functions: &Functions) -> Result<Project, Failure>
     Ok(project)
 }
 
-/// Waits for the first signal. The second ends the command at once, whatever goes on then.
+/// Waits for the first signal. A second one ends the command immediately.
 #[cfg(unix)]
 pub(crate) fn wait_for_signal() -> Result<(), Failure> {
     use signal_hook::consts::{SIGINT, SIGTERM};
@@ -151,7 +153,7 @@ pub(crate) fn wait_for_signal() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Elsewhere the operating system ends the command at the first.
+/// On other systems the first signal ends the command.
 #[cfg(not(unix))]
 pub(crate) fn wait_for_signal() -> Result<(), Failure> {
     loop {

@@ -2,8 +2,7 @@
 
 use crate::client;
 use crate::command_line::ServiceFlags;
-use crate::failure::Failure;
-use crate::run::not_started;
+use crate::failure::{Failure, not_started};
 use lunatic_serve::{Functions, Service, ServiceConfig, StorageSettings, Token};
 
 /// Opens the service, if flags or the project ask for it: what is stored serves from then on. Flags come before what the

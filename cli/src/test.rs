@@ -1,9 +1,10 @@
-//! A test run: the tests of a module, each as a program of its own, in one machine.
+//! A test run: runs the tests of a module, each as a separate program, in one machine.
 //!
-//! A test is an exported function with a name that says so (see [`name`]), or a `#[test]` of Rust's own that the module's
-//! `_start` lists and runs. Every test has an environment of its own: its names, limits and output are nobody else's, and
-//! what is left of it is ended with it. The module is compiled once.
+//! A test is an exported function whose name says so (see [`name`]), or a Rust `#[test]` that the module's `_start` lists and
+//! runs. Every test has its own environment, with its own names, limits and output, and whatever it leaves behind is ended
+//! with it. The module is compiled once.
 
+mod case;
 mod flags;
 mod format;
 mod harness;
@@ -15,7 +16,8 @@ mod trial;
 
 use crate::failure::{Failure, Outcome as Status, tell};
 use crate::run::program::ENTRY;
-use flags::{Asked, Color, Flags, Ignored, Shuffle};
+use case::{Body, Finished, Test};
+use flags::{Color, Flags, Ignored, Request, Shuffle};
 use format::{Summary, Writer};
 use lunatic_vm::{Config, Limit, Module, Vm};
 use outcome::Outcome;
@@ -27,67 +29,21 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use trial::Common;
 
-/// The status where a test failed, or a flag is wrong: that of Rust's own test programs.
+/// The exit status if a test failed or a flag is wrong, as in Rust's test programs.
 pub(crate) const FAILED: i32 = 101;
 
-/// After so long it is told that a test still runs.
-const LONG: Duration = Duration::from_secs(60);
+/// How long a test may run before that is reported.
+const SLOW: Duration = Duration::from_secs(60);
 
-/// A test of a module.
-#[derive(Clone, Debug, Default)]
-struct Test {
-    name: String,
-    body: Body,
-    is_ignored: bool,
-    why_ignored: Option<String>,
-    /// What its panic's message has to contain, where it has to panic.
-    panic: Option<String>,
-    timeout: Option<Duration>,
-    memory: Option<u64>,
-}
-
-/// What runs a test.
-#[derive(Clone, Debug, Default)]
-enum Body {
-    /// An exported function.
-    Export(String),
-    /// The module's `_start`, asked for this test.
-    #[default]
-    Harness,
-}
-
-/// What is known of a test that was run.
-#[derive(Debug)]
-struct Finished {
-    outcome: Outcome,
-    /// What it wrote, and where it failed, why; as text to be shown.
-    output: String,
-    /// What it left behind.
-    leaks: Option<String>,
-    /// How long it took; `None` where it was not run.
-    time: Option<Duration>,
-}
-
-impl Finished {
-    fn new(outcome: Outcome) -> Finished {
-        Finished {
-            outcome,
-            output: String::new(),
-            leaks: None,
-            time: None,
-        }
-    }
-}
-
-/// Whether a module says that it has tests.
+/// Returns whether a module exports tests.
 pub(crate) fn has_tests(module: &Module) -> bool {
     module
         .functions()
         .any(|export| name::read(export).is_some())
 }
 
-/// Runs the tests of a module as the arguments say, and returns the exit status. `config` is what each test may use, and
-/// `timeout` how long it may take.
+/// Runs the tests of a module according to the arguments, and returns the exit status. Each test gets `config`, and takes at
+/// most `timeout`.
 pub(crate) fn test(
     vm: &Vm,
     module: &Module,
@@ -95,14 +51,14 @@ pub(crate) fn test(
     timeout: Option<Duration>,
     arguments: &[String],
 ) -> Status {
-    let asked =
+    let request =
         flags::read(arguments, |name| std::env::var(name).ok()).map_err(|error| wrong(&error))?;
-    let flags = match asked {
-        Asked::Help => {
+    let flags = match request {
+        Request::Help => {
             print!("{}", flags::help(module.name()));
             return Ok(0);
         }
-        Asked::Tests(flags) => flags,
+        Request::Run(flags) => flags,
     };
     let mut config = config.clone();
     if let Some(bytes) = flags.memory {
@@ -133,7 +89,7 @@ fn wrong(error: &str) -> Failure {
     Failure::new(error).status(FAILED)
 }
 
-/// Writes to standard output. If nobody reads that, the exit status still tells.
+/// Writes to standard output. Ignores errors: if nobody reads it, the exit status still tells.
 fn write(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -167,9 +123,9 @@ fn find(common: &Common) -> Result<Vec<Test>, Failure> {
     Ok(tests)
 }
 
-/// Asks the module's `_start` for the tests that it runs. A program that is none of Rust's test programs does not answer;
-/// `must_answer` says that this is an error.
-fn of_the_harness(common: &Common, must_answer: bool) -> Result<Vec<Test>, Failure> {
+/// Asks the module's `_start` for its tests. If the program is not a Rust test program there are none, which is an error if
+/// `must_have_tests` is set.
+fn of_the_harness(common: &Common, must_have_tests: bool) -> Result<Vec<Test>, Failure> {
     let has_entry = common.module.functions().any(|function| function == ENTRY);
     let lists = has_entry.then(|| {
         let both = futures_lite::future::zip(
@@ -179,12 +135,16 @@ fn of_the_harness(common: &Common, must_answer: bool) -> Result<Vec<Test>, Failu
         common.vm.block_on(both)
     });
     let Some((Some(all), Some(ignored))) = lists else {
-        if !must_answer {
+        if !must_have_tests {
             return Ok(Vec::new());
         }
-        return Err(Failure::new(format!("`{}` has no tests", common.module.name()))
-            .hint("a test program exports tests of `#[lunatic::test]`, or is built with `cargo test --no-run`")
-            .status(FAILED));
+        return Err(
+            Failure::new(format!("`{}` has no tests", common.module.name()))
+                .hint(
+                    "build it with `cargo test --no-run`, or export tests with `#[lunatic::test]`",
+                )
+                .status(FAILED),
+        );
     };
     let test = |name: String| Test {
         is_ignored: ignored.contains(&name),
@@ -194,7 +154,7 @@ fn of_the_harness(common: &Common, must_answer: bool) -> Result<Vec<Test>, Failu
     Ok(all.into_iter().map(test).collect())
 }
 
-/// Returns the tests that the flags ask for.
+/// Returns the tests that the flags select.
 fn choose<'a>(all: &'a [Test], flags: &Flags) -> Vec<&'a Test> {
     let matches = |test: &Test, filter: &String| {
         if flags.is_exact {
@@ -212,10 +172,10 @@ fn choose<'a>(all: &'a [Test], flags: &Flags) -> Vec<&'a Test> {
     all.iter().filter(is_chosen).collect()
 }
 
-/// Puts tests into the random order that has a number.
+/// Shuffles tests into the order given by a seed.
 fn shuffle(tests: &mut [&Test], seed: u64) {
     let mut state = seed;
-    // SplitMix64: every number gives a sequence that looks random.
+    // SplitMix64.
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -228,13 +188,13 @@ fn shuffle(tests: &mut [&Test], seed: u64) {
     }
 }
 
-/// What the threads that run tests tell.
+/// What the threads that run tests report.
 enum Event {
     Started(usize),
     Finished(usize, Finished),
 }
 
-/// Runs tests and writes of it; says whether all passed.
+/// Runs tests and reports on them. Returns whether all passed.
 fn run(common: &Arc<Common>, all: &[Test], mut chosen: Vec<&Test>, flags: &Flags) -> bool {
     let seed = flags.shuffle.map(|shuffle| match shuffle {
         Shuffle::Seed(seed) => seed,
@@ -270,10 +230,10 @@ fn run(common: &Arc<Common>, all: &[Test], mut chosen: Vec<&Test>, flags: &Flags
     let start = Instant::now();
     let queue = Queue::new(&chosen, flags);
     let events = queue.start(common, threads);
-    // The tests that run, and when each began; those of which it was told that they take long are gone.
+    // When each running test started, except those already reported as slow.
     let mut running = HashMap::new();
     while summary.finished.len() < chosen.len() {
-        let next: Option<Instant> = running.values().min().map(|start: &Instant| *start + LONG);
+        let next: Option<Instant> = running.values().min().map(|start: &Instant| *start + SLOW);
         let event = match next {
             Some(next) if writer.is_parallel => {
                 events.recv_timeout(next.saturating_duration_since(Instant::now()))
@@ -292,28 +252,28 @@ fn run(common: &Arc<Common>, all: &[Test], mut chosen: Vec<&Test>, flags: &Flags
                 running.remove(&number);
                 writer.test_finished(chosen[number], &finished, &mut out);
                 if finished.outcome == Outcome::Passed && !flags.shows_output {
-                    // Nobody will ask for it.
+                    // It will not be shown.
                     finished.output = String::new();
                 }
                 summary.count(chosen[number], finished);
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let now = Instant::now();
-                let mut long: Vec<usize> = running
+                let mut slow: Vec<usize> = running
                     .iter()
-                    .filter(|(_, start)| now >= **start + LONG)
+                    .filter(|(_, start)| now >= **start + SLOW)
                     .map(|(number, _)| *number)
                     .collect();
-                long.sort_unstable();
-                for number in long {
+                slow.sort_unstable();
+                for number in slow {
                     running.remove(&number);
-                    writer.takes_long(chosen[number], LONG, &mut out);
+                    writer.is_slow(chosen[number], SLOW, &mut out);
                 }
             }
-            // A thread of the runner panicked, which says why itself.
+            // A thread of the runner panicked, and the panic was printed.
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 tell(
-                    "error: the test run broke off; this is a defect of lunatic, please report it\n",
+                    "error: the test run was interrupted; this is a bug in lunatic, please report it\n",
                 );
                 summary.failed += 1;
                 break;
@@ -336,20 +296,20 @@ impl<'a> Summary<'a> {
     fn count(&mut self, test: &'a Test, finished: Finished) {
         match &finished.outcome {
             Outcome::Passed => self.passed += 1,
-            Outcome::Failed(_) | Outcome::TimeIsOver(_) => self.failed += 1,
+            Outcome::Failed(_) | Outcome::TimedOut(_) => self.failed += 1,
             Outcome::Ignored(_) => self.ignored += 1,
         }
         self.finished.push((test, finished));
     }
 }
 
-/// Returns a number that is another one each time.
+/// Returns a random number.
 fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(())
 }
 
-/// The tests that wait for their turn.
+/// The tests that have not been run yet.
 struct Queue {
     tests: Arc<[Test]>,
     runs_ignored: bool,
@@ -369,8 +329,8 @@ impl Queue {
         }
     }
 
-    /// Begins to run the tests, so many at the same time. Each thread waits for one test after the other; what these do is
-    /// done by the machine's own.
+    /// Starts running the tests on this many threads. Each waits for one test after another, which the machine's own threads
+    /// run.
     fn start(&self, common: &Arc<Common>, threads: usize) -> mpsc::Receiver<Event> {
         let (sender, events) = mpsc::channel();
         for _ in 0..threads.min(self.tests.len()) {
@@ -378,12 +338,12 @@ impl Queue {
                 (self.tests.clone(), self.next.clone(), self.is_over.clone());
             let (runs_ignored, runs_tests) = (self.runs_ignored, self.runs_tests);
             let (common, sender) = (common.clone(), sender.clone());
-            let life = move || {
+            let work = move || {
                 while !is_over.load(Ordering::SeqCst)
                     && let number = next.fetch_add(1, Ordering::SeqCst)
                     && let Some(test) = tests.get(number)
                 {
-                    // Where nobody listens any more, the run is over.
+                    // If nobody receives it, the run is over.
                     let _ = sender.send(Event::Started(number));
                     let finished = if !runs_tests || test.is_ignored && !runs_ignored {
                         Finished::new(Outcome::Ignored(test.why_ignored.clone()))
@@ -394,8 +354,8 @@ impl Queue {
                 }
             };
             let thread = std::thread::Builder::new().name("lunatic-tests".into());
-            if let Err(error) = thread.spawn(life) {
-                log::debug!("fewer tests run at the same time: {error}");
+            if let Err(error) = thread.spawn(work) {
+                log::debug!("running fewer tests at the same time: {error}");
             }
         }
         events
@@ -409,7 +369,7 @@ mod tests {
     fn flags(line: &str) -> Flags {
         let arguments: Vec<String> = line.split_whitespace().map(str::to_string).collect();
         match flags::read(&arguments, |_| None) {
-            Ok(Asked::Tests(flags)) => flags,
+            Ok(Request::Run(flags)) => flags,
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -437,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_choose_tests() {
+    fn filters_select_tests() {
         let check = |line: &str, expected: &[&str]| {
             let suite = suite();
             let chosen: Vec<&str> = choose(&suite, &flags(line))
@@ -463,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_random_order_is_that_of_its_number() {
+    fn a_seed_determines_the_order() {
         let order = |seed| {
             let suite = suite();
             let mut tests: Vec<&Test> = suite.iter().collect();

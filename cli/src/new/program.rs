@@ -3,7 +3,7 @@ use lunatic::{Mailbox, Process, process};
 #[lunatic::main]
 fn main(mailbox: Mailbox<String>) {
     let this = process::this(&mailbox);
-    // The function runs in a process of its own, with memory of its own. What it is to know goes along as a value.
+    // The function runs in its own process, with its own memory. What it needs is passed to it as a value.
     process::spawn_with((this, "world".to_string()), greet).expect("there is room for a second process");
     println!("{}", mailbox.receive().expect("the process sends before it ends"));
 }
@@ -16,7 +16,7 @@ fn greet((parent, name): (Process<String>, String), _: Mailbox<()>) {
 mod tests {
     use super::*;
 
-    // Runs in the machine, apart from all other tests: `cargo test`.
+    // `cargo test` runs it in the machine, isolated from all other tests.
     #[lunatic::test]
     fn a_process_greets(mailbox: Mailbox<String>) {
         let this = process::this(&mailbox);

@@ -1,16 +1,16 @@
-//! SIGINT and SIGTERM: the first ends the program in order, the second ends the command at once.
+//! SIGINT and SIGTERM: the first ends the program in order, the second ends the command immediately.
 
 use lunatic_vm::Environment;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// Tells which signal ended the program, if one did.
+/// Records which signal ended the program.
 #[derive(Clone, Default)]
 pub(super) struct Interrupt(Arc<AtomicI32>);
 
 impl Interrupt {
-    /// Returns the number of the signal that came first; `None` where none came.
+    /// Returns the number of the first signal, if one arrived.
     pub(super) fn signal(&self) -> Option<i32> {
         match self.0.load(Ordering::SeqCst) {
             0 => None,
@@ -18,7 +18,7 @@ impl Interrupt {
         }
     }
 
-    /// Begins to listen, on a thread of its own: whatever the other threads do, the second signal is obeyed.
+    /// Starts listening, on a thread of its own, so that the second signal works whatever other threads do.
     #[cfg(unix)]
     pub(super) fn listen(environment: &Environment) -> io::Result<Interrupt> {
         use signal_hook::consts::{SIGINT, SIGTERM};
@@ -31,7 +31,7 @@ impl Interrupt {
             .spawn(move || {
                 for signal in &mut signals.forever() {
                     if first.signal().is_some() {
-                        std::process::exit(super::status::SIGNAL + signal);
+                        std::process::exit(crate::status::SIGNAL + signal);
                     }
                     first.0.store(signal, Ordering::SeqCst);
                     environment.end();
@@ -40,7 +40,7 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Elsewhere the operating system ends the command at the first.
+    /// On other systems the first signal ends the command.
     #[cfg(not(unix))]
     pub(super) fn listen(_environment: &Environment) -> io::Result<Interrupt> {
         Ok(Interrupt::default())

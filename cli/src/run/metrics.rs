@@ -2,15 +2,14 @@
 //!
 //! A small HTTP server on a thread of its own: it has one page, and it never waits for anybody longer than it said.
 
-use super::not_started;
-use crate::failure::{Failure, tell};
+use crate::failure::{Failure, not_started, tell};
 use async_executor::LocalExecutor;
 use async_io::{Async, Timer};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use lunatic_vm::Vm;
 use std::cell::Cell;
 use std::io;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -33,16 +32,6 @@ const CONNECTIONS: usize = 16;
 
 /// How long nobody is accepted after that failed, as it does where no descriptors are left.
 const REST: Duration = Duration::from_millis(100);
-
-/// Reads where to listen: a port of this computer alone, or an address and a port.
-pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
-    if let Ok(port) = text.parse() {
-        return Ok((Ipv4Addr::LOCALHOST, port).into());
-    }
-    text.parse().map_err(|_| {
-        format!("`{text}` is no address; write for example 9100, 127.0.0.1:9100 or [::1]:9100")
-    })
-}
 
 /// Begins to serve, until the command ends. Tells where, if that was left open with port 0.
 pub(super) fn serve(address: SocketAddr, vm: &Vm) -> Result<(), Failure> {
@@ -234,29 +223,6 @@ mod tests {
                 Answer::to(request.as_bytes()),
                 Some(expected),
                 "{request:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_port_alone_is_one_of_this_computer_alone() {
-        assert_eq!(address("9100"), Ok(([127, 0, 0, 1], 9100).into()));
-        assert_eq!(address("0.0.0.0:80"), Ok(([0, 0, 0, 0], 80).into()));
-        assert_eq!(
-            address("[::1]:0").map(|address| address.is_ipv6()),
-            Ok(true)
-        );
-        for bad in [
-            "",
-            "99999",
-            "localhost:80",
-            "127.0.0.1",
-            ":80",
-            "http://127.0.0.1:80",
-        ] {
-            assert!(
-                address(bad).expect_err("it is no address").contains("9100"),
-                "{bad}"
             );
         }
     }

@@ -1,13 +1,13 @@
-//! The file that the user names: found, read, and made a module; or an error that helps.
+//! Reads and compiles the program's file, or explains why that is not possible.
 
-use super::status::{NOT_FOUND, NOT_STARTED};
 use crate::failure::Failure;
+use crate::status::{NOT_FOUND, NOT_STARTED};
 use lunatic_vm::{Module, ModuleError, Vm};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// The function that a program begins with.
+/// The function that a program starts with.
 pub(crate) const ENTRY: &str = "_start";
 
 /// Reads a program's file.
@@ -15,13 +15,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| unreadable(path, &error))
 }
 
-/// Makes what was read from a file a module. `name` is what it is called in reports.
+/// Compiles the content of a file. `name` is its name in reports.
 pub(super) fn compile(vm: &Vm, path: &Path, name: &str, bytes: &[u8]) -> Result<Module, Failure> {
     vm.module(name, bytes)
         .map_err(|error| unusable(path, &error))
 }
 
-/// Checks that a module has the function that a program begins with.
+/// Checks that a module has the function that a program starts with.
 pub(super) fn check_entry(path: &Path, module: &Module) -> Result<(), Failure> {
     if module.functions().any(|function| function == ENTRY) {
         return Ok(());
@@ -45,12 +45,12 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
         return failure.hint(format!("there is `{}`", found.display()));
     }
     if path.extension().is_none() {
-        return failure.hint("it is no command of `lunatic` either; `lunatic --help` lists them");
+        return failure.hint("nor is it a command of `lunatic`; `lunatic --help` lists them");
     }
     failure
 }
 
-/// Finds what cargo built under the same name for another profile or target.
+/// Finds what cargo built with the same name for another profile or target.
 fn built_elsewhere(path: &Path) -> Vec<PathBuf> {
     let Some(name) = path.file_name() else {
         return Vec::new();
@@ -89,12 +89,12 @@ fn unusable(path: &Path, error: &ModuleError) -> Failure {
     Failure::new(format!("`{}` cannot be run: {error}", path.display())).status(NOT_STARTED)
 }
 
-/// At most so many exports are listed.
+/// How many exports are listed.
 const MAX_LISTED: usize = 20;
 
 fn no_entry(path: &Path, module: &Module) -> Failure {
     let sentence = format!(
-        "`{}` cannot be run: it exports no function `{ENTRY}`, which a program begins with",
+        "`{}` cannot be run: it exports no function `{ENTRY}`, which a program starts with",
         path.display()
     );
     let mut exports: Vec<String> = module.functions().map(|name| format!("`{name}`")).collect();

@@ -1,16 +1,16 @@
-//! What is said about a main process that failed: one report, whatever the reason.
+//! Reports how a main process failed.
 
 use lunatic_vm::{Exit, Frame, Limit, Place, Trap, printable};
 
-/// A frame, and where its instruction is in the source, the innermost inlined call first.
+/// A frame, and the source locations of its instruction, from the innermost inlined call outwards.
 #[derive(Clone)]
 struct Located {
     frame: Frame,
     places: Vec<Place>,
 }
 
-/// Returns the report of a main process's end; `None` where there is nothing to report. A program that chose a status has
-/// said itself what there was to say.
+/// Returns the report of a main process's end; `None` if there is nothing to report. A program that chose its status has
+/// reported for itself.
 pub(super) fn report(process: &str, module: &str, exit: &Exit) -> Option<String> {
     if let Exit::Normal | Exit::Status(_) = exit {
         return None;
@@ -24,7 +24,7 @@ pub(super) fn report(process: &str, module: &str, exit: &Exit) -> Option<String>
     Some(text)
 }
 
-/// Returns how somebody ended: a sentence, and where a trap came from. It cannot steer a terminal.
+/// Describes how a process ended, with the frames of a trap. Control characters are escaped.
 pub(crate) fn end(who: &str, exit: &Exit) -> String {
     let mut text = format!("{who} {exit}\n");
     write_frames(&mut text, &exit.trap().map(located).unwrap_or_default());
@@ -44,7 +44,7 @@ fn write_frames(text: &mut String, frames: &[Located]) {
     }
 }
 
-/// Looks up where the frames of a trap are in the source.
+/// Looks up the source locations of a trap's frames.
 fn located(trap: &Trap) -> Vec<Located> {
     let places = |frame: &Frame| Some(trap.module.as_ref()?.places(frame.offset?));
     trap.frames
@@ -56,8 +56,8 @@ fn located(trap: &Trap) -> Vec<Located> {
         .collect()
 }
 
-/// Returns the frames without those of Rust's runtime, which has functions of its own around the program's: one under
-/// which a panic is handled, one under which `main` is called. The program need not be in Rust: then neither is there.
+/// Returns the frames without those of Rust's runtime, which marks where it handles a panic and where it calls `main`. A
+/// program in another language has neither mark.
 fn own(frames: &[Located]) -> &[Located] {
     let find = |mark: &str| {
         frames
@@ -65,13 +65,13 @@ fn own(frames: &[Located]) -> &[Located] {
             .position(|located| located.frame.function.contains(mark))
     };
     let start = find("__rust_end_short_backtrace").map_or(0, |last| last + 1);
-    // A test is called by the guest library, and not by the runtime.
+    // A test is called by the guest library, not by the runtime.
     let end = find("__rust_begin_short_backtrace").or_else(|| find("lunatic::test::__test"));
     let end = end.filter(|&end| end > start).unwrap_or(frames.len());
     &frames[start..end]
 }
 
-/// Writes a frame: where its instruction is, and if that was inlined, into what.
+/// Writes a frame with its source location and, if that was inlined, those of its callers.
 fn write_frame(text: &mut String, number: usize, located: &Located) {
     let Located { frame, places } = located;
     let Some((outermost, inlined)) = places.split_last() else {
@@ -84,10 +84,7 @@ fn write_frame(text: &mut String, number: usize, located: &Located) {
     };
     let mut label = format!("{number:>4}: ");
     for place in inlined {
-        let function = place
-            .function
-            .as_deref()
-            .unwrap_or("a function without a name");
+        let function = place.function.as_deref().unwrap_or("an unnamed function");
         *text += &format!("{label}{function}\n        at {}\n", location(place));
         label = "      inlined into ".to_string();
     }
@@ -105,8 +102,8 @@ fn location(place: &Place) -> String {
     }
 }
 
-/// Whether a place lies in a library that comes compiled with the toolchain, and with its debug information: it says
-/// nothing about how the program was built.
+/// Returns whether a location is in a library that the toolchain ships compiled, with debug information. Such a location
+/// does not show how the program was built.
 fn is_of_the_toolchain(place: &Place) -> bool {
     place.file.starts_with("/rustc/") || place.file.starts_with("wasisdk:")
 }
@@ -128,7 +125,7 @@ fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
         .any(|located| located.frame.function.starts_with("test::test_main"))
     {
         hints.push(
-            "this is one of Rust's test programs, which in wasm ends with the first test that fails; `--nocapture` shows why, and `lunatic test` runs each test apart",
+            "this is a Rust test program, which in wasm ends with the first test that fails; `--nocapture` shows why, and `lunatic test` runs each test separately",
         );
     }
     match exit {
@@ -139,10 +136,10 @@ fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
             _ => {}
         },
         Exit::LinkDied { .. } | Exit::Killed => {
-            hints.push("`RUST_LOG=lunatic=debug` shows the end of every process")
+            hints.push("`RUST_LOG=lunatic=debug` logs the end of every process")
         }
         Exit::Fault(_) => {
-            hints.push("this is a defect of lunatic, not of the program; please report it")
+            hints.push("this is a bug in lunatic, not in the program; please report it")
         }
         _ => {}
     }
@@ -170,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn rusts_own_frames_are_left_out() {
+    fn frames_of_the_rust_runtime_are_left_out() {
         let names = [
             "abort",
             "std::__rust_end_short_backtrace",
@@ -188,7 +185,7 @@ mod tests {
             assert_eq!(left, expected);
         };
         check(&frames, &["f", "main"]);
-        // A trap that is no panic, and a program that is not in Rust.
+        // A trap that is not a panic, and a program that is not in Rust.
         check(&frames[2..], &["f", "main"]);
         check(&frames[2..4], &["f", "main"]);
         check(&frames[..1], &["abort"]);
@@ -196,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_inlined_stands_above_what_it_was_inlined_into() {
+    fn an_inlined_function_is_above_its_caller() {
         let mut text = String::new();
         write_frame(
             &mut text,
@@ -209,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_programs_own_places_make_the_hint_needless() {
+    fn the_hint_appears_unless_the_program_itself_has_locations() {
         let hinted = |frames: &[Located]| !hints(&Exit::Normal, frames).is_empty();
         let library = frame(
             "panic",

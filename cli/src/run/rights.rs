@@ -1,25 +1,25 @@
-//! From flags to a configuration: what the program may use.
+//! Configures what the program may use, according to the flags.
 
 use crate::command_line::{Bounds, Rights};
-use crate::failure::Failure;
+use crate::failure::{Failure, not_started};
 use lunatic_vm::{Access, Config, Limit};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The namespace of sockets and name look-ups.
+/// The namespace of sockets and DNS lookups.
 const NETWORKING: &str = "lunatic::networking::";
 
 /// The word that means every function.
 const ALL: &str = "all";
 
-/// Grants what the flags leave of a user's own rights.
+/// Grants the user's own rights, except what the flags deny.
 pub(super) fn grant(config: &mut Config, rights: &Rights) -> Result<(), Failure> {
     grant_functions(config, rights)?;
     grant_directories(config, rights)?;
     grant_variables(config, rights)
 }
 
-/// Sets the bounds that the flags name. That of time is the program's, and kept by who waits for its end.
+/// Sets the limits given by flags, except that of time, which `run` enforces for the whole program.
 pub(super) fn bound(config: &mut Config, bounds: &Bounds) {
     for (limit, bound) in [
         (Limit::Memory, bounds.max_memory),
@@ -51,8 +51,7 @@ fn grant_functions(config: &mut Config, rights: &Rights) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Returns what to grant and what to take away, in the order in which to do it: the longest beginning decides, and where
-/// one is both granted and taken away, it is taken away.
+/// Returns what to allow and what to deny, in order: the longest prefix decides, and deny wins over allow.
 fn rules(rights: &Rights) -> Vec<(bool, &str)> {
     let prefix = |prefix| if prefix == ALL { "" } else { prefix };
     let allowed = rights
@@ -71,10 +70,9 @@ fn rules(rights: &Rights) -> Vec<(bool, &str)> {
 }
 
 fn unknown(config: &Config, flag: &str, prefix: &str) -> Failure {
-    let failure = Failure::new(format!(
-        "no host function's name begins with `{prefix}`, which `{flag}` names"
-    ))
-    .status(super::status::NOT_STARTED);
+    let failure = not_started(format!(
+        "no host function's name starts with the `{prefix}` of `{flag}`"
+    ));
     let near = near(config.functions(), prefix);
     if near.is_empty() {
         let namespaces: BTreeSet<_> = config.functions().map(namespace).collect();
@@ -83,14 +81,14 @@ fn unknown(config: &Config, flag: &str, prefix: &str) -> Failure {
     failure.hint(format!("did you mean {}?", list(near)))
 }
 
-/// How like a name must be to what was written, from 0 to 1, to be meant perhaps.
+/// How similar a name must be to be suggested, from 0 to 1.
 const LIKENESS: f64 = 0.8;
 
-/// Returns the namespaces and functions that may be meant, likeliest first.
+/// Returns the namespaces and functions with similar names, most similar first.
 fn near<'a>(functions: impl Iterator<Item = &'a str>, written: &str) -> Vec<&'a str> {
     let names: BTreeSet<&str> = functions.flat_map(|name| [namespace(name), name]).collect();
     let likeness = |name: &str| {
-        // Perhaps only the last part was written.
+        // Perhaps only the last component was written.
         let last = name.rsplit("::").next().unwrap_or(name);
         strsim::normalized_damerau_levenshtein(name, written)
             .max(strsim::normalized_damerau_levenshtein(last, written))
@@ -117,9 +115,7 @@ fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 fn grant_directories(config: &mut Config, rights: &Rights) -> Result<(), Failure> {
     let mut preopen = |host: &str, guest: &str, access| {
         let granted = config.preopen(Path::new(host), guest, access);
-        granted
-            .map(|_| ())
-            .map_err(|error| Failure::new(error).status(super::status::NOT_STARTED))
+        granted.map(|_| ()).map_err(not_started)
     };
     for (directories, access) in [
         (&rights.dir, Access::Write),
@@ -134,7 +130,7 @@ fn grant_directories(config: &mut Config, rights: &Rights) -> Result<(), Failure
         return Ok(());
     }
     preopen(".", ".", Access::Write)
-        .map_err(|failure| failure.hint("`--no-dir` does without the current directory"))
+        .map_err(|failure| failure.hint("`--no-dir` runs without the current directory"))
 }
 
 fn grant_variables(config: &mut Config, rights: &Rights) -> Result<(), Failure> {
@@ -150,16 +146,13 @@ fn grant_variables(config: &mut Config, rights: &Rights) -> Result<(), Failure> 
         }
     }
     for variable in &rights.env {
-        let refuse = |why: &str| {
-            Err(Failure::new(format!("`--env {variable}`: {why}"))
-                .status(super::status::NOT_STARTED))
-        };
+        let refuse = |why: &str| Err(not_started(format!("`--env {variable}`: {why}")));
         let (name, value) = match variable.split_once('=') {
             Some((name, value)) => (name, value.to_string()),
             None => match std::env::var(variable) {
                 Ok(value) => (variable.as_str(), value),
                 Err(std::env::VarError::NotPresent) => {
-                    return refuse("it is not set here; give it as NAME=VALUE");
+                    return refuse("it is not set; use NAME=VALUE to set it");
                 }
                 Err(std::env::VarError::NotUnicode(_)) => return refuse("its value is not UTF-8"),
             },
@@ -186,7 +179,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_typing_error_is_recognised() {
+    fn a_typo_is_recognised() {
         let check = |written: &str, first: Option<&str>| {
             assert_eq!(
                 near(FUNCTIONS.iter().copied(), written).first().copied(),
@@ -236,7 +229,7 @@ mod tests {
         assert_eq!(
             Limit::ALL.iter().filter(bounded).count(),
             limited,
-            "the others have no bound"
+            "the others are unlimited"
         );
 
         let help = crate::command_line::CommandLine::command()
@@ -268,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_beginning_decides() {
+    fn the_longest_prefix_decides() {
         let given = rights(
             &["lunatic::networking::resolve", "lunatic"],
             &["all", "lunatic"],

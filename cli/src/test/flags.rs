@@ -1,19 +1,21 @@
-//! The arguments of a test run: those of Rust's own test programs, which cargo, nextest, editors and people pass, and few
-//! of ours.
+//! The arguments of a test run: those of Rust's test programs, which cargo, nextest, editors and people pass, and a few more.
 //!
-//! One table says which there are; parsing, `--help` and the list in the README are projections of it. What Rust accepts
-//! only from its nightly compiler is accepted here as it is.
+//! One table lists them, for parsing and for `--help`. What Rust accepts only with `-Z unstable-options` is accepted without.
+//!
+//! Own code, since `libtest-mimic` neither parses nor prints like Rust's test programs: it takes one filter, knows neither
+//! `--shuffle`, `--report-time`, `--show-output`, `--fail-fast` nor the variables, reports errors in clap's words, aligns
+//! names in columns, and has no `should panic`, no reasons for ignored tests and no flags for our limits.
 
 use crate::quantity;
 use std::time::Duration;
 
-/// How often a flag may be given, and whether it takes a value.
+/// Whether a flag takes a value, and how many times it may be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Takes {
     Nothing,
-    /// A value; it is given once.
+    /// A value, at most once.
     One(&'static str),
-    /// A value; all that are given count, or the last.
+    /// A value, any number of times; the last counts, or all.
     Any(&'static str),
 }
 
@@ -38,59 +40,55 @@ const FLAGS: &[Flag] = &[
     flag(
         "exact",
         Takes::Nothing,
-        "Take filters for whole names, not for parts of names",
+        "Match whole names instead of parts of names",
     ),
     flag(
         "skip",
         Takes::Any("FILTER"),
-        "Leave out the tests whose names contain this",
+        "Skip tests whose names contain FILTER",
     ),
-    flag("ignored", Takes::Nothing, "Run only the ignored tests"),
-    flag(
-        "include-ignored",
-        Takes::Nothing,
-        "Run the ignored tests too",
-    ),
+    flag("ignored", Takes::Nothing, "Run only ignored tests"),
+    flag("include-ignored", Takes::Nothing, "Run ignored tests too"),
     flag(
         "exclude-should-panic",
         Takes::Nothing,
-        "Leave out the tests that have to panic",
+        "Skip tests that should panic",
     ),
-    flag("list", Takes::Nothing, "List the tests and run none"),
+    flag("list", Takes::Nothing, "List tests instead of running them"),
     flag(
         "test-threads",
         Takes::Any("COUNT"),
-        "Run so many tests at the same time [default: one on each core]",
+        "Number of tests run at the same time [default: one per core]",
     ),
     flag(
         "fail-fast",
         Takes::Nothing,
-        "Begin no test after the first that fails",
+        "Start no more tests after the first failure",
     ),
     flag(
         "no-capture",
         Takes::Nothing,
-        "Let tests write to the terminal",
+        "Do not capture the output of tests",
     ),
-    flag("nocapture", Takes::Nothing, "The same"),
+    flag("nocapture", Takes::Nothing, "Same as --no-capture"),
     flag(
         "show-output",
         Takes::Nothing,
-        "Show what tests wrote that passed, too",
+        "Show the output of passed tests too",
     ),
     flag(
         "format",
         Takes::One("pretty|terse|json"),
-        "Write a line for each test, a character, or a JSON object",
+        "Print a line, a character or a JSON object per test",
     ),
     Flag {
         short: Some('q'),
-        ..flag("quiet", Takes::Nothing, "The same as --format terse")
+        ..flag("quiet", Takes::Nothing, "Same as --format terse")
     },
     flag(
         "color",
         Takes::Any("auto|always|never"),
-        "Colour results [default: on a terminal]",
+        "Color the results [default: auto]",
     ),
     flag(
         "report-time",
@@ -101,24 +99,24 @@ const FLAGS: &[Flag] = &[
     flag(
         "shuffle-seed",
         Takes::One("SEED"),
-        "Run the tests in the random order that has this number",
+        "Run the tests in the random order given by SEED",
     ),
     flag(
         "timeout",
         Takes::One("DURATION"),
-        "End and fail a test after so long, unless it says itself how long it may take",
+        "Time limit of tests that do not set their own",
     ),
     flag(
         "max-memory",
         Takes::One("SIZE"),
-        "Let each process have so much memory, unless its test says itself how much",
+        "Memory limit of processes whose test does not set its own",
     ),
     flag(
         "leaks",
         Takes::One("note|fail|ignore"),
-        "What to do where a test leaves processes or timers behind [default: note]",
+        "What to do if a test leaves processes or timers behind [default: note]",
     ),
-    flag("test", Takes::Nothing, "Run tests, also beside --bench"),
+    flag("test", Takes::Nothing, "Run tests, even with --bench"),
     flag(
         "bench",
         Takes::Nothing,
@@ -127,19 +125,19 @@ const FLAGS: &[Flag] = &[
     flag(
         "force-run-in-process",
         Takes::Nothing,
-        "Has no effect: every test is a process tree of its own",
+        "No effect: every test is a separate process tree",
     ),
     Flag {
         short: Some('Z'),
-        ..flag("", Takes::Any("unstable-options"), "Has no effect")
+        ..flag("", Takes::Any("unstable-options"), "No effect")
     },
     Flag {
         short: Some('h'),
-        ..flag("help", Takes::Nothing, "Show this")
+        ..flag("help", Takes::Nothing, "Print help")
     },
 ];
 
-/// What a test run is asked for.
+/// The parsed flags of a test run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Flags {
     pub(super) filters: Vec<String>,
@@ -163,7 +161,7 @@ pub(super) struct Flags {
     pub(super) leaks: OnLeaks,
 }
 
-/// What is done with tests that are marked as ignored.
+/// What to do with ignored tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ignored {
     NotRun,
@@ -185,14 +183,14 @@ pub(super) enum Color {
     Never,
 }
 
-/// Where the number of a random order comes from.
+/// Where the seed of a random order comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shuffle {
     Random,
     Seed(u64),
 }
 
-/// What is done where a test leaves something behind.
+/// What to do if a test leaves something behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnLeaks {
     Note,
@@ -202,23 +200,23 @@ pub(super) enum OnLeaks {
 
 /// What the arguments ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum Request {
     Help,
-    Tests(Flags),
+    Run(Flags),
 }
 
-/// Reads arguments, and what variables say where those say nothing.
+/// Parses arguments, with variables as defaults.
 ///
 /// # Errors
 ///
-/// A sentence in the words of Rust's test programs.
+/// A message in the words of Rust's test programs.
 pub(super) fn read(
     arguments: &[String],
     variable: impl Fn(&str) -> Option<String>,
-) -> Result<Asked, String> {
-    let given = Given::parse(arguments)?;
+) -> Result<Request, String> {
+    let given = Arguments::parse(arguments)?;
     if given.has("help") {
-        return Ok(Asked::Help);
+        return Ok(Request::Help);
     }
     let number = |name: &str| -> Result<Option<u64>, String> {
         let Some(value) = variable(name) else {
@@ -229,7 +227,7 @@ pub(super) fn read(
             .map(Some)
             .map_err(|_| format!("{name} is `{value}`, should be a number"))
     };
-    Ok(Asked::Tests(Flags {
+    Ok(Request::Run(Flags {
         skip: given.values("skip").map(str::to_string).collect(),
         is_exact: given.has("exact"),
         ignored: match (given.has("ignored"), given.has("include-ignored")) {
@@ -325,17 +323,17 @@ fn positive(count: &str) -> Result<usize, String> {
         .ok_or_else(refused)
 }
 
-/// The arguments, taken apart.
+/// The arguments, split into flags and filters.
 #[derive(Default)]
-struct Given {
+struct Arguments {
     flags: Vec<(&'static str, Option<String>)>,
     free: Vec<String>,
 }
 
-impl Given {
-    /// Takes arguments apart as getopts does, which Rust's test programs use.
-    fn parse(arguments: &[String]) -> Result<Given, String> {
-        let mut given = Given::default();
+impl Arguments {
+    /// Splits arguments like getopts, which Rust's test programs use.
+    fn parse(arguments: &[String]) -> Result<Arguments, String> {
+        let mut given = Arguments::default();
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             if argument == "--" {
@@ -365,13 +363,13 @@ impl Given {
         Ok(given)
     }
 
-    /// Takes flags of one letter each, of which the last may have its value right behind it.
+    /// Parses flags of one letter each, the last of which may be followed directly by its value.
     fn parse_letters<'a>(
         &mut self,
         letters: &str,
         arguments: &mut impl Iterator<Item = &'a String>,
     ) -> Result<(), String> {
-        for (place, letter) in letters.char_indices() {
+        for (index, letter) in letters.char_indices() {
             let name = letter.to_string();
             let flag = FLAGS
                 .iter()
@@ -381,7 +379,7 @@ impl Given {
                 self.add(flag, &name, None, || None)?;
                 continue;
             }
-            let rest = &letters[place + letter.len_utf8()..];
+            let rest = &letters[index + letter.len_utf8()..];
             let value = (!rest.is_empty()).then(|| rest.to_string());
             return self.add(flag, &name, value, || arguments.next().cloned());
         }
@@ -444,9 +442,9 @@ fn unrecognized(name: &str) -> String {
 
 /// Returns the text of `--help`.
 pub(super) fn help(program: &str) -> String {
-    let mut text = format!("Runs the tests of `{program}`, each as a process tree of its own.\n\n");
+    let mut text = format!("Run the tests of `{program}`, each in its own process tree\n\n");
     text += &format!("Usage: lunatic [OPTIONS] {program} [FILTERS...] [FLAGS]\n\n");
-    text += "A test is run if its name contains one of the filters, and all are if there is none.\n\nFlags:\n";
+    text += "Runs the tests whose names contain one of the filters, or all if there are none.\n\nFlags:\n";
     for flag in FLAGS {
         let long = if flag.long.is_empty() {
             String::new()
@@ -464,8 +462,8 @@ pub(super) fn help(program: &str) -> String {
         };
         text += &format!("  {:<34}  {}\n", name + &value, flag.help);
     }
-    text += "\nVariables: RUST_TEST_THREADS, RUST_TEST_NOCAPTURE, RUST_TEST_SHUFFLE, RUST_TEST_SHUFFLE_SEED\n";
-    text += "Exit status: 0 where all tests passed, 101 where one failed or a flag is wrong\n";
+    text += "\nEnvironment variables: RUST_TEST_THREADS, RUST_TEST_NOCAPTURE, RUST_TEST_SHUFFLE, RUST_TEST_SHUFFLE_SEED\n";
+    text += "Exit status: 0 if all tests passed, 101 if one failed or a flag is wrong\n";
     text
 }
 
@@ -473,20 +471,20 @@ pub(super) fn help(program: &str) -> String {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Result<Asked, String> {
+    fn parse(line: &str) -> Result<Request, String> {
         let arguments: Vec<String> = line.split_whitespace().map(str::to_string).collect();
         read(&arguments, |_| None)
     }
 
     fn flags(line: &str) -> Flags {
         match parse(line) {
-            Ok(Asked::Tests(flags)) => flags,
+            Ok(Request::Run(flags)) => flags,
             other => panic!("{line}: {other:?}"),
         }
     }
 
     #[test]
-    fn every_flag_is_read() {
+    fn every_flag_is_parsed() {
         let all = flags(
             "a --exact --skip b --skip=c --ignored --list --test-threads 2 --test-threads=3 --fail-fast --nocapture \
              --show-output --format json --color always --report-time --shuffle --shuffle-seed 7 --timeout 500ms \
@@ -516,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn without_flags_all_tests_run_quietly() {
+    fn without_flags_all_tests_run_and_output_is_captured() {
         let none = flags("");
         assert!(
             none.filters.is_empty()
@@ -537,12 +535,12 @@ mod tests {
         assert_eq!(flags("-q --format pretty").format, Format::Pretty);
         assert_eq!(flags("--include-ignored").ignored, Ignored::RunToo);
         assert!(flags("--bench --test").runs_tests);
-        assert_eq!(parse("x --help --format what"), Ok(Asked::Help));
+        assert_eq!(parse("x --help --format what"), Ok(Request::Help));
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_the_words_of_rust() {
-        // These sentences are those of Rust's test programs; `cli/tests/all/testing.rs` compares some with a real one.
+    fn errors_are_in_the_words_of_rust() {
+        // Rust's test programs print these; `cli/tests/all/testing.rs` compares some with a real one.
         for (line, sentence) in [
             ("--foo", "Unrecognized option: 'foo'"),
             ("-qz", "Unrecognized option: 'z'"),
@@ -585,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_stand_in_for_flags() {
+    fn variables_replace_flags() {
         let with = |variables: &'static [(&str, &str)], line: &str| {
             let arguments: Vec<String> = line.split_whitespace().map(str::to_string).collect();
             read(&arguments, |name| {
@@ -596,7 +594,7 @@ mod tests {
             })
         };
         let asked = |variables, line| match with(variables, line) {
-            Ok(Asked::Tests(flags)) => flags,
+            Ok(Request::Run(flags)) => flags,
             other => panic!("{other:?}"),
         };
         assert_eq!(asked(&[("RUST_TEST_THREADS", "5")], "").threads, Some(5));

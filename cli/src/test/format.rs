@@ -1,34 +1,34 @@
-//! What is written about a test run: the lines of Rust's own test programs, so that what reads those reads these.
+//! The output of a test run: the same lines as those of Rust's test programs, so that tools that read those can read these.
 //!
-//! Nothing here runs or decides anything; texts go in a `String`.
+//! Only formats text into a `String`; nothing is run or decided here.
 
+use super::case::{Finished, Test};
 use super::flags::Format;
 use super::outcome::Outcome;
-use super::{Finished, Test};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Writes about a run, as it goes on.
+/// Formats the progress of a run.
 pub(super) struct Writer {
     pub(super) format: Format,
     pub(super) is_colored: bool,
     pub(super) reports_time: bool,
-    /// Whether what passed is shown, too.
+    /// Whether the output of passed tests is shown.
     pub(super) shows_output: bool,
-    /// Whether tests run at the same time: then a name is written with its result, not before.
+    /// Whether tests run concurrently. If so, a name is printed with its result, not before.
     pub(super) is_parallel: bool,
-    /// How many tests there are; how many characters were written for them, in all and in this line.
+    /// How many tests there are, and how many characters were printed for them, in total and in this line.
     pub(super) total: usize,
     pub(super) done: usize,
     pub(super) column: usize,
 }
 
-/// The colours of results, as terminals number them.
+/// The ANSI colors of results.
 const GREEN: u8 = 2;
 const RED: u8 = 1;
 const YELLOW: u8 = 3;
 
-/// After so many characters a line of the terse format ends.
+/// The length of a line in the terse format.
 const COLUMNS: usize = 87;
 
 /// The counts and results of a run.
@@ -39,7 +39,7 @@ pub(super) struct Summary<'a> {
     pub(super) ignored: usize,
     pub(super) filtered_out: usize,
     pub(super) time: Duration,
-    /// Every test that was run, in the order in which they ended.
+    /// Every finished test, in the order in which they finished.
     pub(super) finished: Vec<(&'a Test, Finished)>,
 }
 
@@ -74,7 +74,7 @@ impl Writer {
         }
     }
 
-    pub(super) fn takes_long(&self, test: &Test, after: Duration, out: &mut String) {
+    pub(super) fn is_slow(&self, test: &Test, after: Duration, out: &mut String) {
         *out += &match self.format {
             Format::Pretty | Format::Terse => {
                 format!(
@@ -107,7 +107,7 @@ impl Writer {
         *out += &match &finished.outcome {
             Outcome::Passed => self.colored("ok", GREEN),
             Outcome::Failed(_) => self.colored("FAILED", RED),
-            Outcome::TimeIsOver(_) => self.colored("FAILED (time limit exceeded)", RED),
+            Outcome::TimedOut(_) => self.colored("FAILED (time limit exceeded)", RED),
             Outcome::Ignored(None) => self.colored("ignored", YELLOW),
             Outcome::Ignored(Some(why)) => self.colored(&format!("ignored, {why}"), YELLOW),
         };
@@ -145,7 +145,7 @@ impl Writer {
     fn object(&self, test: &Test, finished: &Finished, out: &mut String) {
         let event = match &finished.outcome {
             Outcome::Passed => "ok",
-            Outcome::Failed(_) | Outcome::TimeIsOver(_) => "failed",
+            Outcome::Failed(_) | Outcome::TimedOut(_) => "failed",
             Outcome::Ignored(_) => "ignored",
         };
         *out += &format!(
@@ -163,7 +163,7 @@ impl Writer {
             Outcome::Failed(Some(message)) | Outcome::Ignored(Some(message)) => {
                 *out += &format!(", \"message\": \"{}\"", escaped(message));
             }
-            Outcome::TimeIsOver(_) => *out += ", \"reason\": \"time limit exceeded\"",
+            Outcome::TimedOut(_) => *out += ", \"reason\": \"time limit exceeded\"",
             Outcome::Passed | Outcome::Failed(None) | Outcome::Ignored(None) => {}
         }
         *out += " }\n";
@@ -211,13 +211,13 @@ impl Writer {
         if summary
             .finished
             .iter()
-            .any(|(_, finished)| matches!(finished.outcome, Outcome::TimeIsOver(_)))
+            .any(|(_, finished)| matches!(finished.outcome, Outcome::TimedOut(_)))
         {
             let title = "failures (time limit exceeded)";
             section(
                 title,
                 summary,
-                |outcome| matches!(outcome, Outcome::TimeIsOver(_)),
+                |outcome| matches!(outcome, Outcome::TimedOut(_)),
                 out,
             );
         }
@@ -243,7 +243,7 @@ impl Writer {
     }
 }
 
-/// Writes the list of tests.
+/// Formats the list of tests.
 pub(super) fn list(tests: &[&Test], format: Format) -> String {
     let mut out = String::new();
     if format == Format::Json {
@@ -290,21 +290,21 @@ fn title(test: &Test) -> String {
     format!("test {}{mode} ... ", test.name)
 }
 
-/// Writes what some tests wrote, and then their names.
+/// Formats the output of the selected tests, then their names.
 fn section(
     title: &str,
     summary: &Summary<'_>,
-    is_meant: impl Fn(&Outcome) -> bool,
+    is_selected: impl Fn(&Outcome) -> bool,
     out: &mut String,
 ) {
-    let meant: Vec<_> = summary
+    let selected: Vec<_> = summary
         .finished
         .iter()
-        .filter(|(_, finished)| is_meant(&finished.outcome))
+        .filter(|(_, finished)| is_selected(&finished.outcome))
         .collect();
     *out += &format!("\n{title}:\n");
     let mut outputs = String::new();
-    for (test, finished) in &meant {
+    for (test, finished) in &selected {
         let note = match &finished.outcome {
             Outcome::Failed(Some(note)) => format!("note: {note}"),
             _ => String::new(),
@@ -321,14 +321,14 @@ fn section(
         *out += &outputs;
     }
     *out += &format!("\n{title}:\n");
-    let mut names: Vec<&str> = meant.iter().map(|(test, _)| &*test.name).collect();
+    let mut names: Vec<&str> = selected.iter().map(|(test, _)| &*test.name).collect();
     names.sort_unstable();
     for name in names {
         *out += &format!("    {name}\n");
     }
 }
 
-/// Writes which tests left what behind.
+/// Formats what tests left behind.
 fn leaks(summary: &Summary<'_>, out: &mut String) {
     let leaks = summary
         .finished
@@ -351,7 +351,7 @@ fn plural(count: usize, noun: &str) -> String {
     }
 }
 
-/// Returns text as it stands in a JSON string.
+/// Escapes text for a JSON string.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terse_line_ends_where_it_is_full_and_before_a_failure() {
+    fn a_terse_line_ends_when_it_is_full_and_before_a_failure() {
         let mut writer = Writer {
             format: Format::Terse,
             is_colored: false,

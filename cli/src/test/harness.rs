@@ -1,16 +1,16 @@
-//! Rust's own tests, which the program's `_start` runs: listed by it, and then each run in a process of its own.
+//! Rust's own tests, which the program's `_start` lists and runs.
 //!
-//! In wasm a failed `#[test]` ends the program that runs it, and with it all that it was to run after. So each is asked
-//! for alone, by its name, and what `_start` writes around its output is left out again.
+//! In wasm a failed `#[test]` ends the program and all tests that would follow. So each is run separately, selected by name,
+//! and what `_start` prints around its output is removed.
 
 use lunatic_vm::printable;
 
-/// The arguments with which `_start` lists its tests.
+/// The arguments that make `_start` list its tests.
 pub(super) const LIST: &[&str] = &["--list", "--format", "terse"];
-/// The same for those that are marked as ignored.
+/// The same for the ignored ones.
 pub(super) const LIST_IGNORED: &[&str] = &["--list", "--format", "terse", "--ignored"];
 
-/// Returns the arguments with which `_start` runs a test.
+/// Returns the arguments that make `_start` run one test.
 pub(super) fn arguments(name: &str) -> [&str; 5] {
     [
         name,
@@ -21,7 +21,7 @@ pub(super) fn arguments(name: &str) -> [&str; 5] {
     ]
 }
 
-/// Reads a list of tests; `None` where it is something else.
+/// Parses a list of tests; `None` if it is something else.
 pub(super) fn read(list: &str) -> Option<Vec<&str>> {
     let benchmark = |line: &str| line.ends_with(": benchmark");
     let name = |line| str::strip_suffix(line, ": test").filter(|name| printable(name) == *name);
@@ -31,33 +31,33 @@ pub(super) fn read(list: &str) -> Option<Vec<&str>> {
         .collect()
 }
 
-/// What `_start` wrote for one test.
+/// What `_start` wrote about one test.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ran<'a> {
-    /// What the test wrote.
+    /// What the test itself wrote.
     pub(super) output: &'a str,
-    /// Whether the test was not run: in wasm, one that has to panic is not.
+    /// Whether the test was skipped, as one that must panic is in wasm.
     pub(super) is_ignored: bool,
 }
 
-/// Takes what the test wrote out of what `_start` wrote to standard output.
+/// Extracts what the test wrote from what `_start` wrote to standard output.
 pub(super) fn unwrap<'a>(name: &str, output: &'a str) -> Ran<'a> {
     let output = output.strip_prefix("\nrunning 1 test\n").unwrap_or(output);
-    if let Some(place) = output.rfind(&format!("{name} --- FAILED\n\nfailures:\n")) {
+    if let Some(end) = output.rfind(&format!("{name} --- FAILED\n\nfailures:\n")) {
         return Ran {
-            output: &output[..place],
+            output: &output[..end],
             is_ignored: false,
         };
     }
-    let Some(place) = output.rfind("\ntest result: ") else {
+    let Some(end) = output.rfind("\ntest result: ") else {
         return Ran {
             output,
             is_ignored: false,
         };
     };
-    let is_ignored = output[place..].contains(" 1 ignored");
+    let is_ignored = output[end..].contains(" 1 ignored");
     let mark = if is_ignored { "i" } else { "." };
-    let before = &output[..place];
+    let before = &output[..end];
     Ran {
         output: before.strip_suffix(mark).unwrap_or(before),
         is_ignored,
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_read() {
+    fn a_list_is_parsed() {
         assert_eq!(
             read("a::b: test\nc: test\nd: benchmark\n"),
             Some(vec!["a::b", "c"])
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_around_a_tests_output_is_left_out() {
+    fn what_surrounds_a_tests_output_is_removed() {
         let end = "\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.00s\n\n";
         let check = |output: &str, expected: &str, is_ignored: bool| {
             assert_eq!(

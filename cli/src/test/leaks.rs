@@ -1,28 +1,28 @@
-//! What a test leaves behind: processes, the names and sockets that they hold, and timers.
+//! What a test leaves behind: processes, the names and sockets they hold, and timers.
 //!
-//! All of it is ended with the test, so nothing of it harms another. But who leaves a server running in a test may not know
-//! that it is, and in a program it would stay.
+//! All of it is ended with the test, so it cannot harm others. But a server left running by a test may be a mistake, and in a
+//! program it would stay.
 
 use async_io::Timer;
 use lunatic_vm::{Environment, Limit, Process, printable};
 use std::time::Duration;
 
-/// How long processes that still run are waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long to wait for processes that are still running.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long nothing must have happened before what is left counts as left behind.
-const PAUSE: Duration = Duration::from_millis(2);
+/// How long nothing must happen before what is left counts as left behind.
+const QUIET_PERIOD: Duration = Duration::from_millis(2);
 
-/// Looks what is left of a test whose first process has ended; `None` where nothing is.
+/// Describes what is left of a test whose main process has ended; `None` if nothing is.
 ///
-/// A process that was told to end may not have come to it yet. So who still has something to do is waited for; who waits
-/// for others is not.
+/// A process that was told to end may not have done so yet. So processes that still run are waited for, but not those that
+/// are waiting themselves.
 pub(super) async fn find(environment: &Environment) -> Option<String> {
     let mut waited = Duration::ZERO;
     let mut turns = turns(&environment.processes());
-    while !turns.is_empty() && waited < PATIENCE {
-        Timer::after(PAUSE).await;
-        waited += PAUSE;
+    while !turns.is_empty() && waited < SETTLE_TIMEOUT {
+        Timer::after(QUIET_PERIOD).await;
+        waited += QUIET_PERIOD;
         let now = self::turns(&environment.processes());
         if now == turns {
             break;
@@ -32,7 +32,7 @@ pub(super) async fn find(environment: &Environment) -> Option<String> {
     describe(&environment.processes(), environment)
 }
 
-/// Returns how often each process has been on turn.
+/// Returns how many turns each process has had.
 fn turns(processes: &[Process]) -> Vec<(u64, u64)> {
     let mut turns: Vec<_> = processes
         .iter()
@@ -42,13 +42,13 @@ fn turns(processes: &[Process]) -> Vec<(u64, u64)> {
     turns
 }
 
-/// At most so many processes are named.
+/// How many processes are named.
 const MAX_NAMED: usize = 3;
 
 fn describe(processes: &[Process], environment: &Environment) -> Option<String> {
     let mut parts = Vec::new();
     if !processes.is_empty() {
-        let mut named: Vec<String> = processes.iter().take(MAX_NAMED).map(call).collect();
+        let mut named: Vec<String> = processes.iter().take(MAX_NAMED).map(name).collect();
         if processes.len() > MAX_NAMED {
             named.push("…".into());
         }
@@ -70,8 +70,8 @@ fn describe(processes: &[Process], environment: &Environment) -> Option<String> 
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// Returns what a process is called: by the name that it is registered under, or else by what it runs.
-fn call(process: &Process) -> String {
+/// Returns the name under which a process is registered, or else that of what it runs.
+fn name(process: &Process) -> String {
     let name = process
         .names()
         .into_iter()

@@ -1,37 +1,37 @@
-//! The names under which modules export tests, and what they say.
+//! Parses the names under which modules export tests.
 //!
 //! ```text
 //! #lunatic_test_ [option]... crate::module::function
-//! #ignore_                it is not run unless asked for
-//! #because_TEXT#          why it is not
-//! #panic_TEXT#            it has to panic, with a message that contains the text
-//! #timeout_MILLISECONDS#  it has to end within this time
-//! #memory_BYTES#          each of its processes may have so much memory
+//! #ignore_                runs only on request
+//! #because_TEXT#          why it is ignored
+//! #panic_TEXT#            must panic, with a message that contains the text
+//! #timeout_MILLISECONDS#  must end within this time
+//! #memory_BYTES#          limits the memory of each of its processes
 //! ```
 //!
-//! In a text, `\#` stands for `#`. The first, second and fourth lines are what programs on the published crate export; these
-//! do not escape a backslash, so that one at the end of a text looks like an escape of what ends the text.
+//! In a text, `\#` stands for `#`. Programs that use the published crate export the first, second and fourth lines. They do
+//! not escape backslashes, so one at the end of a text looks like an escape of the final `#`.
 
 use lunatic_vm::printable;
 use std::time::Duration;
 
-/// What the exported names of tests begin with.
+/// The prefix of the exported names of tests.
 const PREFIX: &str = "#lunatic_test_";
 
-/// What a module's export says of a test.
+/// What the name of an export says about a test.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Declaration {
     /// Its path: the crate, modules, the function.
     pub(super) path: String,
     pub(super) is_ignored: bool,
     pub(super) why_ignored: Option<String>,
-    /// What its panic's message has to contain, where it has to panic; nothing is contained in every message.
+    /// If it must panic, what the message must contain; empty if any message will do.
     pub(super) panic: Option<String>,
     pub(super) timeout: Option<Duration>,
     pub(super) memory: Option<u64>,
 }
 
-/// Reads the name of an export; `None` where it is not that of a test.
+/// Parses the name of an export; `None` if it is not a test.
 pub(super) fn read(export: &str) -> Option<Declaration> {
     let mut rest = export.strip_prefix(PREFIX)?;
     let mut declared = Declaration::default();
@@ -42,7 +42,7 @@ pub(super) fn read(export: &str) -> Option<Declaration> {
     Some(declared)
 }
 
-/// Takes an option off the front and returns what follows it.
+/// Parses an option at the start and returns the rest.
 fn take_option<'a>(text: &'a str, declared: &mut Declaration) -> Option<&'a str> {
     if let Some(rest) = text.strip_prefix("#ignore_") {
         declared.is_ignored = true;
@@ -60,12 +60,11 @@ fn take_option<'a>(text: &'a str, declared: &mut Declaration) -> Option<&'a str>
     Some(rest)
 }
 
-/// Reads a text to the `#` that ends it.
+/// Parses a text up to the `#` that ends it.
 fn take_text(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut rest = text;
-    while let Some(place) = rest.find('#') {
-        let (before, after) = (&rest[..place], &rest[place + 1..]);
+    while let Some((before, after)) = rest.split_once('#') {
         let Some(before) = before.strip_suffix('\\') else {
             value += before;
             return Some((value, after));
@@ -74,14 +73,14 @@ fn take_text(text: &str) -> Option<(String, &str)> {
         value.push('#');
         rest = after;
     }
-    // No `#` is left to end it, so the last one did, behind a backslash that is the text's own.
+    // No `#` is left to end it, so the last one did, after a backslash that belongs to the text.
     let (before, after) = text.rsplit_once("\\#")?;
     Some((before.replace("\\#", "#") + "\\", after))
 }
 
-/// Returns the crate that all paths begin with, and `::`: names of tests are without. Empty where there is not one.
+/// Returns the crate that all paths start with, including `::`, to be removed from the names of tests. Empty if there is none.
 pub(super) fn common_crate<'a>(mut paths: impl Iterator<Item = &'a str>) -> &'a str {
-    let first = |path: &'a str| path.find("::").map(|place| &path[..place + 2]);
+    let first = |path: &'a str| path.find("::").map(|end| &path[..end + 2]);
     let Some(begin) = paths.next().and_then(first) else {
         return "";
     };
@@ -97,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_of_the_published_crate_are_read() {
+    fn the_names_of_the_published_crate_are_parsed() {
         let check = |export: &str, is_ignored: bool, panic: Option<&str>| {
             let path = "m::t".to_string();
             let panic = panic.map(str::to_string);
@@ -142,8 +141,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_option_belongs_to_the_path() {
-        let path = |export: &str| read(export).expect("it is the name of a test").path;
+    fn what_is_not_an_option_belongs_to_the_path() {
+        let path = |export: &str| read(export).expect("the prefix is that of a test").path;
         for rest in [
             "m::r#fn",
             "#new_x#m::t",
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_crate_is_left_out_where_there_is_one() {
+    fn a_common_crate_is_removed() {
         let check = |paths: &[&str], expected: &str| {
             assert_eq!(common_crate(paths.iter().copied()), expected, "{paths:?}");
         };

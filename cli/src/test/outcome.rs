@@ -1,29 +1,29 @@
-//! Whether a test has passed: decided from how its first process ended and what that wrote. Plain data.
+//! Decides whether a test passed, from how its main process ended and what it wrote. Plain data.
 
 use super::panic;
 use lunatic_vm::Exit;
 use std::time::Duration;
 
-/// What became of a test.
+/// The outcome of a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Passed,
-    /// It failed. What it wrote says why, or else the note.
+    /// It failed. The note says why, if its output does not.
     Failed(Option<String>),
-    /// It was ended, as it took longer than it may.
-    TimeIsOver(Duration),
-    /// It was not run, for the reason that it gives.
+    /// It exceeded its time limit and was ended.
+    TimedOut(Duration),
+    /// It was not run, for the given reason.
     Ignored(Option<String>),
 }
 
 impl Outcome {
     pub(super) fn is_failure(&self) -> bool {
-        matches!(self, Outcome::Failed(_) | Outcome::TimeIsOver(_))
+        matches!(self, Outcome::Failed(_) | Outcome::TimedOut(_))
     }
 }
 
-/// Judges a test that ended by itself. `expected` is what its panic's message has to contain, where it has to panic;
-/// `errors` is what the process wrote to standard error that the failure began in.
+/// Judges a test that ended by itself. If it must panic, `expected` is what the message must contain; `errors` is the
+/// standard error of the process in which the failure originated.
 pub(super) fn judge(exit: &Exit, expected: Option<&str>, errors: &str) -> Outcome {
     let Some(expected) = expected else {
         return if exit.is_normal() {
@@ -35,8 +35,8 @@ pub(super) fn judge(exit: &Exit, expected: Option<&str>, errors: &str) -> Outcom
     if exit.is_normal() {
         return Outcome::Failed(Some("test did not panic as expected".into()));
     }
-    // Programs on the published library say of a test that it has to panic where it has to reach a limit or be killed. Only
-    // who says with which words wants a panic, which is a trap in wasm.
+    // Programs that use the published library also mark tests as `should_panic` that must reach a limit or be killed. Only an
+    // expected message requires a real panic, which is a trap in wasm.
     if expected.is_empty() {
         return Outcome::Passed;
     }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_that_has_to_panic_passes_where_it_panics_as_it_has_to() {
+    fn a_test_that_must_panic_passes_if_it_panics_as_expected() {
         let errors = "\nthread 'main' panicked at src/lib.rs:1:2:\nthis was it\n";
         let linked = Exit::LinkDied {
             pid: Pid::from_number(1),

@@ -1,7 +1,7 @@
-//! The message of a panic, found in what a program wrote to standard error.
+//! Finds the message of a panic in what a program wrote to standard error.
 //!
-//! Nothing but that text tells what a Rust program in wasm panicked with. It has two forms, since the standard library
-//! changed it in 1.73; both are read, as programs are built with either.
+//! That text is the only source of the message of a Rust program in wasm. The standard library changed its form in 1.73; both
+//! forms are understood.
 //!
 //! ```text
 //! thread 'main' panicked at 'the message', src/main.rs:2:5
@@ -11,14 +11,14 @@
 
 /// Returns the message of the last panic.
 pub(super) fn message(text: &str) -> Option<&str> {
-    let (place, _) = text.rmatch_indices("thread '").find(|&(place, _)| {
-        let is_a_line = text[..place]
+    let (start, _) = text.rmatch_indices("thread '").find(|&(start, _)| {
+        let is_line_start = text[..start]
             .chars()
             .next_back()
             .is_none_or(|before| before == '\n');
-        is_a_line && header(&text[place..]).is_some()
+        is_line_start && header(&text[start..]).is_some()
     })?;
-    let rest = without_advice(header(&text[place..])?);
+    let rest = without_advice(header(&text[start..])?);
     if let Some(quoted) = rest.strip_prefix('\'') {
         return quoted.rsplit_once("', ").map(|(message, _)| message);
     }
@@ -26,14 +26,14 @@ pub(super) fn message(text: &str) -> Option<&str> {
     Some(message.strip_suffix('\n').unwrap_or(message))
 }
 
-/// Returns what follows `panicked at` in a line that begins with `thread '`.
+/// Returns what follows `panicked at` in a line that starts with `thread '`.
 fn header(text: &str) -> Option<&str> {
     let (line, _) = text.split_once('\n').unwrap_or((text, ""));
-    let place = line.find(" panicked at ")?;
-    Some(&text[place + " panicked at ".len()..])
+    let start = line.find(" panicked at ")?;
+    Some(&text[start + " panicked at ".len()..])
 }
 
-/// Leaves out what the standard library writes below the message.
+/// Removes what the standard library writes after the message.
 fn without_advice(text: &str) -> &str {
     let ends = ["\nnote: run with `RUST_BACKTRACE", "\nstack backtrace:\n"];
     let end = ends.iter().filter_map(|end| text.rfind(end)).min();
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_of_all_times_are_found() {
+    fn messages_of_either_form_are_found() {
         let check =
             |text: &str, expected: Option<&str>| assert_eq!(message(text), expected, "{text}");
         let note =
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_no_panic() {
+    fn other_text_is_not_a_panic() {
         for text in [
             "",
             "thread 'main' slept\n",

@@ -1,8 +1,9 @@
-//! One test: a program in an environment of its own, from its start to what is known of it afterwards.
+//! Runs one test: a program in its own environment, from its start to its result.
 
+use super::case::{Body, Finished, Test};
 use super::flags::OnLeaks;
 use super::outcome::{self, Outcome};
-use super::{Body, Finished, Test, harness, leaks};
+use super::{harness, leaks};
 use crate::run::program::ENTRY;
 use crate::run::report;
 use async_io::Timer;
@@ -15,43 +16,43 @@ use std::time::{Duration, Instant};
 pub(super) struct Common {
     pub(super) vm: Vm,
     pub(super) module: Module,
-    /// What each may use. Its streams are still the command's own.
+    /// What each test may use. Its streams are still those of the command.
     pub(super) config: Config,
     pub(super) captures: bool,
-    /// How long each may take that does not say so itself.
+    /// The time limit of tests that do not set their own.
     pub(super) timeout: Option<Duration>,
     pub(super) leaks: OnLeaks,
 }
 
-/// So much of what a test writes is kept, in bytes.
+/// How much of a test's output is kept, in bytes.
 const MAX_OUTPUT: usize = 8 << 20;
 
 /// How long the program may take to list its tests.
-const TIME_TO_LIST: Duration = Duration::from_secs(30);
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How a program came to its end.
-enum End {
+/// How a program ended.
+enum Ending {
     NotStarted(String),
     Exited(Process, Exit),
-    TimeIsOver(Process, Duration),
+    TimedOut(Process, Duration),
 }
 
-/// A program that has ended, and what was noted of it.
-struct Ended {
-    end: End,
-    scenes: Vec<Scene>,
-    /// Bytes of output that were too many to be kept.
+/// A program that has ended, and what was recorded of it.
+struct Record {
+    ending: Ending,
+    processes: Vec<ProcessRecord>,
+    /// Bytes of output that were not kept.
     lost: u64,
     leaks: Option<String>,
-    /// What was alive beside the first process, where the time was over.
+    /// How many processes besides the main one were alive at a timeout.
     alive: usize,
 }
 
 /// What one process did.
-struct Scene {
+struct ProcessRecord {
     pid: Pid,
     name: String,
-    /// What it wrote, in its order, and what of it to each stream.
+    /// What it wrote, in order, and what of that to each stream.
     written: Vec<u8>,
     to_output: Vec<u8>,
     to_error: Vec<u8>,
@@ -59,7 +60,7 @@ struct Scene {
 }
 
 impl Common {
-    /// Runs a test to its end, and ends what is left of it.
+    /// Runs a test, and ends what is left of it.
     pub(super) async fn run(&self, test: &Test) -> Finished {
         let start = Instant::now();
         let mut config = self.config.clone();
@@ -79,11 +80,11 @@ impl Common {
         if self.captures {
             config.stdout(Stdio::Null).stderr(Stdio::Null);
         } else if let Body::Harness = test.body {
-            // What stands around the test's own output is not shown, so that is shown when all is there.
+            // The harness's own lines are removed, so the output is shown only once it is complete.
             config.stdout(Stdio::Null);
         }
-        let mut ended = self
-            .play(config, function, test.timeout.or(self.timeout), true)
+        let mut record = self
+            .run_program(config, function, test.timeout.or(self.timeout), true)
             .await;
         let time = start.elapsed();
         if !self.captures {
@@ -92,24 +93,27 @@ impl Common {
 
         let mut is_ignored = false;
         if let Body::Harness = test.body
-            && let Some(scene) = ended.main()
+            && let Some(main) = record.main()
         {
-            is_ignored = scene.unwrap(&test.name);
+            is_ignored = main.unwrap(&test.name);
             if !self.captures {
-                print!("{}", String::from_utf8_lossy(&scene.to_output));
+                print!("{}", String::from_utf8_lossy(&main.to_output));
             }
         }
-        let mut leaks = ended.leaks.take().filter(|_| self.leaks != OnLeaks::Ignore);
-        let mut outcome = match &ended.end {
+        let mut leaks = record
+            .leaks
+            .take()
+            .filter(|_| self.leaks != OnLeaks::Ignore);
+        let mut outcome = match &record.ending {
             _ if is_ignored => Outcome::Ignored(Some(
                 "in wasm, use `#[lunatic::test]` where a test should panic".into(),
             )),
-            End::NotStarted(why) => Outcome::Failed(Some(why.clone())),
-            End::TimeIsOver(_, allowed) => Outcome::TimeIsOver(*allowed),
-            End::Exited(main, exit) => outcome::judge(
+            Ending::NotStarted(why) => Outcome::Failed(Some(why.clone())),
+            Ending::TimedOut(_, timeout) => Outcome::TimedOut(*timeout),
+            Ending::Exited(main, exit) => outcome::judge(
                 exit,
                 test.panic.as_deref(),
-                &ended.errors(origin(main, exit)),
+                &record.errors(origin(main, exit)),
             ),
         };
         if self.leaks == OnLeaks::Fail && outcome == Outcome::Passed {
@@ -118,7 +122,7 @@ impl Common {
                 None => outcome,
             };
         }
-        let output = ended.describe(self.captures, outcome.is_failure());
+        let output = record.describe(self.captures, outcome.is_failure());
         Finished {
             outcome,
             output,
@@ -127,7 +131,7 @@ impl Common {
         }
     }
 
-    /// Has the program list its own tests; `None` where it does something else.
+    /// Makes the program list its tests; `None` if it does something else.
     pub(super) async fn list(&self, arguments: &[&str]) -> Option<Vec<String>> {
         let mut config = self.config.clone();
         config
@@ -137,15 +141,17 @@ impl Common {
         for argument in arguments {
             config.argument(argument);
         }
-        let ended = self.play(config, ENTRY, Some(TIME_TO_LIST), false).await;
-        let End::Exited(main, Exit::Normal) = &ended.end else {
+        let record = self
+            .run_program(config, ENTRY, Some(LIST_TIMEOUT), false)
+            .await;
+        let Ending::Exited(main, Exit::Normal) = &record.ending else {
             return None;
         };
-        let list = ended
-            .scenes
+        let list = record
+            .processes
             .iter()
-            .find(|scene| scene.pid == main.pid())
-            .map(|scene| &*scene.to_output);
+            .find(|process| process.pid == main.pid())
+            .map(|process| &*process.to_output);
         let list = String::from_utf8_lossy(list.unwrap_or_default()).into_owned();
         Some(
             harness::read(&list)?
@@ -156,63 +162,62 @@ impl Common {
     }
 
     /// Runs a function as a program.
-    async fn play(
+    async fn run_program(
         &self,
         mut config: Config,
         function: &str,
-        allowed: Option<Duration>,
-        looks_for_leaks: bool,
-    ) -> Ended {
+        timeout: Option<Duration>,
+        finds_leaks: bool,
+    ) -> Record {
         let journal = Journal::bounded(MAX_OUTPUT);
         config.journal(&journal).stdin(Stdio::Null).lingering();
         let environment = self.vm.environment(config);
-        let mut ended = Ended {
-            end: End::NotStarted(String::new()),
-            scenes: Vec::new(),
-            lost: 0,
-            leaks: None,
-            alive: 0,
+        let ending = match environment.spawn_main(&self.module, function, &[]) {
+            Ok(main) => wait(main, timeout).await,
+            Err(error) => Ending::NotStarted(error.to_string()),
         };
-        match environment.spawn_main(&self.module, function, &[]) {
-            Ok(main) => ended.end = watch(main, allowed).await,
-            Err(error) => ended.end = End::NotStarted(error.to_string()),
-        }
-        match &ended.end {
-            End::Exited(_, exit) if exit.is_normal() && looks_for_leaks => {
-                ended.leaks = leaks::find(&environment).await
+        let (mut leaks, mut alive) = (None, 0);
+        match &ending {
+            Ending::Exited(_, exit) if exit.is_normal() && finds_leaks => {
+                leaks = leaks::find(&environment).await;
             }
-            End::TimeIsOver(..) => ended.alive = environment.processes().len().saturating_sub(1),
+            Ending::TimedOut(..) => alive = environment.processes().len().saturating_sub(1),
             _ => {}
         }
-        // What is ended from here on has not failed.
-        ended.scenes = scenes(&journal);
-        ended.lost = journal.lost();
+        // Read first: the processes that are ended next have not failed.
+        let record = Record {
+            ending,
+            processes: processes(&journal),
+            lost: journal.lost(),
+            leaks,
+            alive,
+        };
         environment.end();
         environment.ended().await;
-        ended
+        record
     }
 }
 
-/// Waits for the end of a process, but not longer than is allowed.
-async fn watch(main: Process, allowed: Option<Duration>) -> End {
-    let exited = async { Some(main.exited().await) };
-    let exit = match allowed {
+/// Waits for a process to end, for at most `timeout`.
+async fn wait(main: Process, timeout: Option<Duration>) -> Ending {
+    let exited = async { Ok(main.exited().await) };
+    let exit = match timeout {
         None => exited.await,
-        Some(allowed) => {
-            let time_is_over = async {
-                Timer::after(allowed).await;
-                None
+        Some(timeout) => {
+            let timed_out = async {
+                Timer::after(timeout).await;
+                Err(timeout)
             };
-            exited.or(time_is_over).await
+            exited.or(timed_out).await
         }
     };
-    match (exit, allowed) {
-        (Some(exit), _) => End::Exited(main, exit),
-        (None, allowed) => End::TimeIsOver(main, allowed.unwrap_or_default()),
+    match exit {
+        Ok(exit) => Ending::Exited(main, exit),
+        Err(timeout) => Ending::TimedOut(main, timeout),
     }
 }
 
-/// Returns the process in which a failure began.
+/// Returns the process in which a failure originated.
 fn origin(main: &Process, exit: &Exit) -> Pid {
     match exit {
         Exit::LinkDied { pid, .. } => *pid,
@@ -220,37 +225,35 @@ fn origin(main: &Process, exit: &Exit) -> Pid {
     }
 }
 
-/// Puts together what belongs to each process, in the order in which they are first heard of.
-fn scenes(journal: &Journal) -> Vec<Scene> {
-    let mut scenes: Vec<Scene> = Vec::new();
+/// Groups the journal by process, in the order in which the processes first appear.
+fn processes(journal: &Journal) -> Vec<ProcessRecord> {
+    let mut processes: Vec<ProcessRecord> = Vec::new();
     for entry in journal.take() {
-        let known = scenes.iter().position(|scene| scene.pid == entry.pid);
-        let place = known.unwrap_or_else(|| {
-            scenes.push(Scene::new(
-                entry.pid,
-                printable(&entry.process).into_owned(),
-            ));
-            scenes.len() - 1
+        let known = processes.iter().position(|known| known.pid == entry.pid);
+        let index = known.unwrap_or_else(|| {
+            let name = printable(&entry.process).into_owned();
+            processes.push(ProcessRecord::new(entry.pid, name));
+            processes.len() - 1
         });
-        let scene = &mut scenes[place];
+        let process = &mut processes[index];
         match entry.event {
             Event::Output(bytes) => {
-                scene.written.extend(&bytes);
-                scene.to_output.extend(bytes);
+                process.written.extend(&bytes);
+                process.to_output.extend(bytes);
             }
             Event::Error(bytes) => {
-                scene.written.extend(&bytes);
-                scene.to_error.extend(bytes);
+                process.written.extend(&bytes);
+                process.to_error.extend(bytes);
             }
-            Event::Failed(exit) => scene.exit = Some(exit),
+            Event::Failed(exit) => process.exit = Some(exit),
         }
     }
-    scenes
+    processes
 }
 
-impl Scene {
-    fn new(pid: Pid, name: String) -> Scene {
-        Scene {
+impl ProcessRecord {
+    fn new(pid: Pid, name: String) -> ProcessRecord {
+        ProcessRecord {
             pid,
             name,
             written: Vec::new(),
@@ -260,7 +263,7 @@ impl Scene {
         }
     }
 
-    /// Leaves out what the program's `_start` wrote around a test's own output; says whether it ignored the test.
+    /// Removes what the program's `_start` wrote around a test's own output. Returns whether it ignored the test.
     fn unwrap(&mut self, name: &str) -> bool {
         for written in [&mut self.written, &mut self.to_output] {
             let text = String::from_utf8_lossy(written).into_owned();
@@ -274,30 +277,30 @@ impl Scene {
     }
 }
 
-impl Ended {
+impl Record {
     fn main_pid(&self) -> Option<Pid> {
-        match &self.end {
-            End::Exited(main, _) | End::TimeIsOver(main, _) => Some(main.pid()),
-            End::NotStarted(_) => None,
+        match &self.ending {
+            Ending::Exited(main, _) | Ending::TimedOut(main, _) => Some(main.pid()),
+            Ending::NotStarted(_) => None,
         }
     }
 
-    /// Returns what the first process did, if that is anything to speak of.
-    fn main(&mut self) -> Option<&mut Scene> {
+    /// Returns the record of the main process, if it did anything that is recorded.
+    fn main(&mut self) -> Option<&mut ProcessRecord> {
         let pid = self.main_pid()?;
-        self.scenes.iter_mut().find(|scene| scene.pid == pid)
+        self.processes.iter_mut().find(|process| process.pid == pid)
     }
 
     /// Returns what a process wrote to standard error.
     fn errors(&self, pid: Pid) -> String {
-        let scene = self.scenes.iter().find(|scene| scene.pid == pid);
-        scene
-            .map(|scene| String::from_utf8_lossy(&scene.to_error).into_owned())
+        let process = self.processes.iter().find(|process| process.pid == pid);
+        process
+            .map(|process| String::from_utf8_lossy(&process.to_error).into_owned())
             .unwrap_or_default()
     }
 
-    /// Describes what happened, one process after the other, the first one first: what each wrote, unless that was shown
-    /// already, and if the test failed, how each ended that failed.
+    /// Describes what happened, process by process, the main one first: with `shows_output` what each wrote, and with
+    /// `shows_ends` how each ended that failed.
     fn describe(&self, shows_output: bool, shows_ends: bool) -> String {
         let mut text = String::new();
         if shows_output && self.lost > 0 {
@@ -309,19 +312,19 @@ impl Ended {
         }
         let main = self.main_pid();
         let (first, others): (Vec<_>, Vec<_>) = self
-            .scenes
+            .processes
             .iter()
-            .partition(|scene| Some(scene.pid) == main);
-        for scene in first.into_iter().chain(others) {
+            .partition(|process| Some(process.pid) == main);
+        for process in first.into_iter().chain(others) {
             let mut part = String::new();
             if shows_output {
-                part += &String::from_utf8_lossy(&scene.written);
+                part += &String::from_utf8_lossy(&process.written);
             }
-            if shows_ends && let Some(exit) = &scene.exit {
+            if shows_ends && let Some(exit) = &process.exit {
                 if !part.is_empty() && !part.ends_with('\n') {
                     part.push('\n');
                 }
-                let who = if Some(scene.pid) == main {
+                let who = if Some(process.pid) == main {
                     "the test"
                 } else {
                     "the process"
@@ -331,26 +334,26 @@ impl Ended {
             if part.is_empty() {
                 continue;
             }
-            if Some(scene.pid) != main {
+            if Some(process.pid) != main {
                 if !text.is_empty() && !text.ends_with('\n') {
                     text.push('\n');
                 }
-                let _ = writeln!(text, "-- process {} `{}` --", scene.pid, scene.name);
+                let _ = writeln!(text, "-- process {} `{}` --", process.pid, process.name);
             }
             text += &part;
         }
-        if let End::TimeIsOver(_, allowed) = self.end {
+        if let Ending::TimedOut(_, timeout) = self.ending {
             if !text.is_empty() && !text.ends_with('\n') {
                 text.push('\n');
             }
             let others = match self.alive {
                 0 => String::new(),
-                1 => " with another process of its".to_string(),
-                alive => format!(" with {alive} other processes of its"),
+                1 => ", with 1 other process".to_string(),
+                alive => format!(", with {alive} other processes"),
             };
             let _ = writeln!(
                 text,
-                "note: it did not end within {allowed:?} and was killed{others}"
+                "note: it did not end within {timeout:?} and was killed{others}"
             );
         }
         text

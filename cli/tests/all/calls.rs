@@ -1,7 +1,7 @@
-//! `lunatic call` and `lunatic bridge`: functions for the shell, and for a program at the other end of two pipes.
+//! `lunatic call` and `lunatic bridge`: functions for the shell, and for a program over two pipes.
 
 use crate::cargo::example;
-use crate::lunatic::Place;
+use crate::lunatic::WorkDir;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 
@@ -9,15 +9,15 @@ use std::process::{Child, Command, Stdio};
 fn functions() -> String {
     example("functions")
         .to_str()
-        .expect("the repository lies where paths are text")
+        .expect("the repository has a UTF-8 path")
         .to_string()
 }
 
 #[test]
 fn a_function_is_called_with_a_value() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let check = |arguments: &[&str], printed: &str| {
-        let ended = place.run(&[&["call", &functions()], arguments].concat());
+        let ended = dir.run(&[&["call", &functions()], arguments].concat());
         ended.check(0, &[]);
         assert_eq!(ended.stdout, printed);
     };
@@ -26,10 +26,10 @@ fn a_function_is_called_with_a_value() {
         &["hello", "--data", r#"{"arg": "World"}"#],
         "\"Hello, World!\"\n",
     );
-    place.write("arguments.json", r#"{"dividend": 6, "divisor": 2}"#);
+    dir.write("arguments.json", r#"{"dividend": 6, "divisor": 2}"#);
     check(&["divide", "--data", "@arguments.json"], "3\n");
     check(&["count"], "1\n");
-    place.write("picture.rgb", [1; 4 * 4 * 3]);
+    dir.write("picture.rgb", [1; 4 * 4 * 3]);
     check(
         &[
             "image_size",
@@ -57,12 +57,11 @@ fn a_function_is_called_with_a_value() {
 }
 
 #[test]
-fn a_call_that_fails_says_what_and_has_a_status() {
-    let place = Place::new();
-    place.write("spin.wat", r#"(module (memory (export "memory") 1) (func (export "spin") (param i32 i32) (result i32) (loop br 0) (i32.const 0)))"#);
+fn a_failed_call_reports_why_and_has_a_status() {
+    let dir = WorkDir::new();
+    dir.write("spin.wat", r#"(module (memory (export "memory") 1) (func (export "spin") (param i32 i32) (result i32) (loop br 0) (i32.const 0)))"#);
     let check = |arguments: &[&str], status: i32, part: &str| {
-        place
-            .run(&[&["call"], arguments].concat())
+        dir.run(&[&["call"], arguments].concat())
             .check(status, &[part]);
     };
     let functions = functions();
@@ -80,7 +79,7 @@ fn a_call_that_fails_says_what_and_has_a_status() {
     check(
         &[&functions, "hello", "World"],
         2,
-        "the argument is no JSON",
+        "the argument is not JSON",
     );
     check(
         &["spin.wat", "spin", "--timeout", "50ms"],
@@ -89,7 +88,7 @@ fn a_call_that_fails_says_what_and_has_a_status() {
     );
     check(&["spin.wat", "spin", "--max-compute", "1"], 152, "compute");
     check(&["no-such.wasm", "spin"], 127, "no-such.wasm");
-    place.write("text.wasm", "no module");
+    dir.write("text.wasm", "not a module");
     check(&["text.wasm", "spin"], 126, "text.wasm");
 }
 
@@ -97,31 +96,31 @@ fn a_call_that_fails_says_what_and_has_a_status() {
 struct Bridge(Child);
 
 impl Bridge {
-    fn start(place: &Place, arguments: &[&str]) -> Bridge {
-        let mut command = place.command(&[&["bridge"], arguments].concat());
+    fn start(dir: &WorkDir, arguments: &[&str]) -> Bridge {
+        let mut command = dir.command(&[&["bridge"], arguments].concat());
         Bridge(
             command
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
-                .expect("the command was built"),
+                .expect("the command was built with this test"),
         )
     }
 
     fn send(&mut self, frame: &[u8]) {
-        let input = self.0.stdin.as_mut().expect("it is a pipe");
+        let input = self.0.stdin.as_mut().expect("the stream is piped");
         input
             .write_all(&(frame.len() as u32).to_be_bytes())
-            .expect("it reads");
-        input.write_all(frame).expect("it reads");
+            .expect("the peer reads");
+        input.write_all(frame).expect("the peer reads");
     }
 
     fn receive(&mut self) -> Vec<u8> {
-        let output = self.0.stdout.as_mut().expect("it is a pipe");
+        let output = self.0.stdout.as_mut().expect("the stream is piped");
         let mut length = [0; 4];
-        output.read_exact(&mut length).expect("it replies");
+        output.read_exact(&mut length).expect("the bridge replies");
         let mut frame = vec![0; u32::from_be_bytes(length) as usize];
-        output.read_exact(&mut frame).expect("it replies");
+        output.read_exact(&mut frame).expect("the bridge replies");
         frame
     }
 
@@ -133,14 +132,14 @@ impl Bridge {
 
     fn end(mut self) -> Option<i32> {
         drop(self.0.stdin.take());
-        self.0.wait().expect("it ends").code()
+        self.0.wait().expect("the bridge ends").code()
     }
 }
 
 #[test]
-fn requests_over_a_pipe_are_answered_and_wrong_ones_too() {
-    let place = Place::new();
-    let mut bridge = Bridge::start(&place, &[&functions()]);
+fn requests_over_a_pipe_are_answered_even_if_they_are_invalid() {
+    let dir = WorkDir::new();
+    let mut bridge = Bridge::start(&dir, &[&functions()]);
     bridge.check(
         r#"{"id": 1, "function": "hello", "data": {"arg": "pipe"}}"#,
         r#"{"id":1,"ok":"Hello, pipe!"}"#,
@@ -153,14 +152,14 @@ fn requests_over_a_pipe_are_answered_and_wrong_ones_too() {
         r#"{"id":3,"error":{"kind":"failed","message":"the function failed: 1 cannot be divided by 0"}}"#,
     );
     bridge.send(br#"{"id": 4, "function": "hello", "arguments": 1}"#);
-    let reply = String::from_utf8(bridge.receive()).expect("it is text");
+    let reply = String::from_utf8(bridge.receive()).expect("the output is text");
     assert!(
         reply.starts_with(
-            r#"{"id":4,"error":{"kind":"request","message":"the request is wrong: unknown field"#
+            r#"{"id":4,"error":{"kind":"request","message":"the request is invalid: unknown field"#
         ),
         "{reply}"
     );
-    // The frame that a wrong request announces is no request.
+    // The frame that an invalid request announces is not a request.
     for wrong in [
         r#"{"id": 4, "function": "shrink", "image": {"width": -2, "height": 2}}"#,
         r#"{"id": 4, "function": "shrink", "bytes": true, "arguments": 1}"#,
@@ -169,14 +168,14 @@ fn requests_over_a_pipe_are_answered_and_wrong_ones_too() {
     ] {
         bridge.send(wrong.as_bytes());
         bridge.send(b"attached");
-        let reply = String::from_utf8(bridge.receive()).expect("it is text");
+        let reply = String::from_utf8(bridge.receive()).expect("the output is text");
         assert!(
             reply.starts_with(r#"{"id":4,"error":{"kind":"request""#),
             "{reply}"
         );
     }
     bridge.send(b"no JSON");
-    let reply = String::from_utf8(bridge.receive()).expect("it is text");
+    let reply = String::from_utf8(bridge.receive()).expect("the output is text");
     assert!(
         reply.starts_with(r#"{"id":null,"error":{"kind":"request""#),
         "{reply}"
@@ -189,20 +188,20 @@ fn requests_over_a_pipe_are_answered_and_wrong_ones_too() {
 }
 
 #[test]
-fn a_request_that_takes_too_long_does_not_hold_up_the_others() {
-    let place = Place::new();
+fn a_slow_request_does_not_delay_the_others() {
+    let dir = WorkDir::new();
     let module = r#"(module
         (memory (export "memory") 1)
         (func (export "spin") (param i32 i32) (result i32) (loop br 0) (i32.const 0))
         (func (export "echo") (param $index i32) (param $length i32) (result i32) (local.get $length)))"#;
-    place.write("module.wat", module);
-    let mut bridge = Bridge::start(&place, &["module.wat", "--instances", "2"]);
+    dir.write("module.wat", module);
+    let mut bridge = Bridge::start(&dir, &["module.wat", "--instances", "2"]);
     bridge.send(br#"{"id": "spinning", "function": "spin", "timeout": 2000}"#);
     bridge.check(
         r#"{"id": "first", "function": "echo", "data": [1]}"#,
         r#"{"id":"first","ok":[1]}"#,
     );
-    let reply = String::from_utf8(bridge.receive()).expect("it is text");
+    let reply = String::from_utf8(bridge.receive()).expect("the output is text");
     assert!(
         reply.starts_with(r#"{"id":"spinning","error":{"kind":"timeout""#),
         "{reply}"
@@ -211,45 +210,47 @@ fn a_request_that_takes_too_long_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn a_frame_that_is_too_large_or_cut_off_ends_the_bridge_with_a_sentence() {
-    let place = Place::new();
+fn a_frame_that_is_too_large_or_truncated_ends_the_bridge_with_an_error() {
+    let dir = WorkDir::new();
     for (bytes, said) in [
         (&[0xff, 0xff, 0xff, 0xff][..], "a frame of 4294967295 bytes"),
         (&[0, 0, 0, 9, b'{'], "requests"),
     ] {
-        let mut command = place.command(&["bridge", &functions()]);
+        let mut command = dir.command(&["bridge", &functions()]);
         command.stdin(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the command was built");
+        let mut child = command
+            .spawn()
+            .expect("the command was built with this test");
         child
             .stdin
             .take()
-            .expect("it is a pipe")
+            .expect("the stream is piped")
             .write_all(bytes)
-            .expect("it reads");
-        let output = child.wait_with_output().expect("it ends");
+            .expect("the peer reads");
+        let output = child.wait_with_output().expect("the bridge ends");
         assert_eq!(output.status.code(), Some(1));
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(text.contains(said), "{text}");
     }
 }
 
-/// The client of `bridge/README.md`, as it stands there.
+/// The client in `bridge/README.md`, verbatim.
 #[test]
 fn the_client_in_python_works() {
     let readme = include_str!("../../../bridge/README.md");
     let (_, client) = readme
         .split_once("```python\n")
         .expect("the README has a client");
-    let (client, _) = client.split_once("```").expect("it ends");
-    let place = Place::new();
-    let client = place.write("client.py", client);
+    let (client, _) = client.split_once("```").expect("the block is closed");
+    let dir = WorkDir::new();
+    let client = dir.write("client.py", client);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let here = std::path::Path::new(env!("CARGO_BIN_EXE_lunatic"))
         .parent()
-        .expect("it lies in a directory")
+        .expect("the executable is in a directory")
         .to_path_buf();
     let paths = std::env::join_paths(std::iter::once(here).chain(std::env::split_paths(&path)))
-        .expect("they are paths");
+        .expect("the parts come from a PATH");
     let ran = Command::new("python3")
         .arg(client)
         .arg(functions())
@@ -257,7 +258,7 @@ fn the_client_in_python_works() {
         .output();
     let output = match ran {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("there is no python3 here: the client in Python was not tried");
+            eprintln!("python3 is not installed; the client in Python was not tested");
             return;
         }
         ran => ran.expect("python3 can be run"),

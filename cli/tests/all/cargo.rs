@@ -1,14 +1,13 @@
-//! Builds guests in Rust, with the cargo that runs the tests. Nothing compiled is kept in the repository.
+//! Builds guests in Rust with the cargo that runs the tests. The repository contains nothing compiled.
 
-use crate::lunatic::{Ended, Place};
+use crate::lunatic::{Ended, WorkDir};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
-/// Returns cargo with arguments as somebody would call it from a shell: what the cargo that runs this test has set is gone,
-/// but for where it keeps what it has fetched. Guests of all tests are built in one directory, which is not the one that
-/// this test was built in: that is locked while cargo builds there.
+/// Returns cargo with arguments, as if run from a shell: of the variables set by the cargo that runs this test, only its home
+/// is left. All tests build their guests in one directory, other than that of this test, which cargo may have locked.
 fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     for (name, _) in std::env::vars_os() {
@@ -23,10 +22,10 @@ fn cargo(arguments: &[&str]) -> Command {
     cargo
 }
 
-/// Returns cargo with arguments for programs of which the lock file of the repository has all versions: they are there, so
-/// nothing has to be fetched.
+/// Returns cargo with arguments, for programs that use only versions in the repository's lock file, which are already
+/// downloaded.
 fn offline(arguments: &[&str]) -> Command {
-    // In front: behind a `--` it would be an argument of the program.
+    // First: after a `--` it would be an argument of the program.
     cargo(&[&["--offline"], arguments].concat())
 }
 
@@ -57,12 +56,12 @@ fn build(what: &[&str]) {
     );
 }
 
-/// Runs cargo to its end, which has to be a good one.
+/// Runs cargo and checks that it succeeds.
 fn run(cargo: &mut Command, remedy: &str) {
-    let output = cargo.output().expect("cargo runs this test");
+    let output = cargo.output().expect("cargo can be run");
     let said = String::from_utf8_lossy(&output.stderr);
     let remedy = match said.contains("target may not be installed") {
-        true => "the tests need guests in Rust: `rustup target add wasm32-wasip1`",
+        true => "the tests need a target for guests: `rustup target add wasm32-wasip1`",
         false => remedy,
     };
     assert!(
@@ -71,28 +70,28 @@ fn run(cargo: &mut Command, remedy: &str) {
     );
 }
 
-/// Returns the directory with the compiled programs of a package in `cli/tests/published/`. Each is compiled once, as
-/// programs are while people work on them, and by itself: their versions are their own lock file's.
+/// Returns the directory with the compiled programs of a package in `cli/tests/published/`. Each package is compiled once, in
+/// the dev profile and separately, since it has its own lock file.
 pub(crate) fn published(package: &str) -> PathBuf {
     static BUILT: LazyLock<Mutex<HashMap<String, Arc<OnceLock<()>>>>> =
         LazyLock::new(Mutex::default);
     let built = BUILT
         .lock()
-        .expect("nothing panics here")
+        .expect("nothing panics while holding this lock")
         .entry(package.to_owned())
         .or_default()
         .clone();
     built.get_or_init(|| {
         let remedy =
-            "the tests need the published guest libraries, and cargo could not fetch them: is there a network?";
+            "the tests need the published guest libraries, which cargo could not fetch: is the network up?";
         run(&mut published_cargo(package, &["fetch", "--quiet"]), remedy);
         run(&mut published_cargo(package, &["build", "--quiet"]), "");
     });
     directory().join(package).join("wasm32-wasip1/debug")
 }
 
-/// Returns `cargo test` for a package in `cli/tests/published/`, with arguments for its tests. The command that is tested
-/// is the runner.
+/// Returns `cargo test` for a package in `cli/tests/published/`, with arguments for its tests and with the tested command as
+/// the runner.
 pub(crate) fn published_tests(package: &str, arguments: &[&str]) -> Command {
     published(package);
     let runner = format!(
@@ -111,7 +110,9 @@ pub(crate) fn published_tests(package: &str, arguments: &[&str]) -> Command {
 }
 
 fn published_cargo(package: &str, arguments: &[&str]) -> Command {
-    let (command, arguments) = arguments.split_first().expect("cargo is told what to do");
+    let (command, arguments) = arguments
+        .split_first()
+        .expect("the first argument is the subcommand");
     let mut cargo = cargo(
         &[
             &[*command, "--locked", "--target", "wasm32-wasip1"],
@@ -128,34 +129,34 @@ fn published_cargo(package: &str, arguments: &[&str]) -> Command {
     cargo
 }
 
-/// A project that `lunatic new` made, with a program.
+/// A project created by `lunatic new`, with a program.
 pub(crate) struct Project {
-    pub(crate) place: Place,
+    pub(crate) dir: WorkDir,
     name: String,
 }
 
 impl Project {
-    /// Makes one. The name is its own: all are compiled in the same directory.
+    /// Creates one. Its name must be unique, since all are compiled in the same directory.
     pub(crate) fn new(name: &str, program: &str) -> Project {
-        let place = Place::new();
-        place.run(&["new", name]).check(0, &[]);
-        place.write(&format!("{name}/src/main.rs"), program);
+        let dir = WorkDir::new();
+        dir.run(&["new", name]).check(0, &[]);
+        dir.write(&format!("{name}/src/main.rs"), program);
         std::fs::copy(
             concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"),
-            place.path().join(name).join("Cargo.lock"),
+            dir.path().join(name).join("Cargo.lock"),
         )
         .expect("the repository has a lock file");
         Project {
-            place,
+            dir,
             name: name.to_owned(),
         }
     }
 
-    /// Returns `cargo` with arguments, which finds the command that is tested as the runner.
+    /// Returns `cargo` with arguments and with the tested command in the PATH.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let command = Path::new(env!("CARGO_BIN_EXE_lunatic"))
             .parent()
-            .expect("it lies in a directory");
+            .expect("the executable is in a directory");
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths(
             [command.to_owned()]
@@ -164,23 +165,23 @@ impl Project {
         );
         let mut cargo = offline(arguments);
         cargo
-            .current_dir(self.place.path().join(&self.name))
+            .current_dir(self.dir.path().join(&self.name))
             .stdin(Stdio::null());
         cargo
-            .env("PATH", path.expect("the PATH was one before"))
+            .env("PATH", path.expect("the parts come from a PATH"))
             .env_remove("RUST_LOG");
-        cargo.env("LUNATIC_CACHE", self.place.path().join("cache"));
+        cargo.env("LUNATIC_CACHE", self.dir.path().join("cache"));
         cargo
     }
 
-    /// Runs the program with `cargo run`, and tells the end of every process.
+    /// Runs the program with `cargo run`, logging the end of every process.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         let mut cargo = self.cargo(&[&["run", "--quiet"], arguments].concat());
         Ended::from(
             cargo
                 .env("RUST_LOG", "lunatic=debug")
                 .output()
-                .expect("cargo runs this test"),
+                .expect("cargo can be run"),
         )
     }
 }

@@ -1,56 +1,57 @@
 //! `lunatic completions`, and `--help`.
 
-use crate::lunatic::Place;
+use crate::lunatic::WorkDir;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 #[test]
 fn every_shell_gets_the_same_definitions() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let printed = place.run(&["completions", shell]);
+        let printed = dir.run(&["completions", shell]);
         printed.check(0, &[]);
         for word in ["completions", "init", "max-memory", "no-net"] {
             assert!(printed.stdout.contains(word), "{shell}: {word}");
         }
     }
-    place.run(&["completions", "cmd"]).check(2, &["bash"]);
+    dir.run(&["completions", "cmd"]).check(2, &["bash"]);
 }
 
 #[test]
 fn bash_accepts_its_completions() {
-    let printed = Place::new().run(&["completions", "bash"]);
+    let printed = WorkDir::new().run(&["completions", "bash"]);
     let Ok(mut bash) = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn() else {
-        eprintln!("bash is not installed; nothing was checked");
+        eprintln!("bash is not installed; the completions were not checked");
         return;
     };
     bash.stdin
         .take()
-        .expect("it is piped")
+        .expect("the stream is piped")
         .write_all(printed.stdout.as_bytes())
         .expect("bash reads all of it");
-    assert!(bash.wait().expect("it was started").success());
+    assert!(bash.wait().expect("the child was started").success());
 }
 
 #[test]
-fn a_closed_output_is_no_panic() {
-    let (reader, writer) = std::io::pipe().expect("there are descriptors");
+fn a_closed_output_does_not_panic() {
+    let (reader, writer) = std::io::pipe().expect("a pipe can be created");
     drop(reader);
-    let mut command = Place::new().command(&["completions", "bash"]);
+    let mut command = WorkDir::new().command(&["completions", "bash"]);
     let output = command
         .current_dir("/")
         .stdout(writer)
         .stderr(Stdio::piped())
         .spawn()
-        .expect("it was built");
-    crate::lunatic::Ended::from(output.wait_with_output().expect("it was started")).check(0, &[]);
+        .expect("the command was built with this test");
+    crate::lunatic::Ended::from(output.wait_with_output().expect("the child was started"))
+        .check(0, &[]);
 }
 
 #[test]
-fn help_tells_flags_statuses_and_examples() {
-    let place = Place::new();
+fn help_lists_flags_statuses_and_examples() {
+    let dir = WorkDir::new();
     for line in [&["--help"][..], &["run", "--help"]] {
-        let help = place.run(line);
+        let help = dir.run(line);
         help.check(0, &[]);
         for part in [
             "Rights:",
@@ -67,7 +68,7 @@ fn help_tells_flags_statuses_and_examples() {
             );
         }
     }
-    let nothing = place.run(&[]);
+    let nothing = dir.run(&[]);
     assert_eq!(nothing.status, Some(2));
     assert!(nothing.stderr.contains("Usage: lunatic"), "{nothing:#?}");
 }

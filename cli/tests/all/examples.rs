@@ -1,14 +1,13 @@
-//! The programs of `examples/`, each with what it prints.
+//! The programs in `examples/`, and what each prints.
 
 use crate::cargo::example;
-use crate::lunatic::{Ended, Place};
+use crate::lunatic::{Ended, WorkDir};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 
-/// Runs an example with arguments, and checks all that it prints. What guests that fail on purpose write on standard error
-/// is theirs.
+/// Runs an example with arguments, and checks its standard output. Guests that fail on purpose also write to standard error.
 #[track_caller]
 fn check(name: &str, arguments: &[&str], printed: &str) {
     let ended = run(name, arguments);
@@ -18,10 +17,8 @@ fn check(name: &str, arguments: &[&str], printed: &str) {
 
 fn run(name: &str, arguments: &[&str]) -> Ended {
     let program = example(name);
-    let program = program
-        .to_str()
-        .expect("the repository lies where paths are text");
-    Place::new().run(&[&[program], arguments].concat())
+    let program = program.to_str().expect("the repository has a UTF-8 path");
+    WorkDir::new().run(&[&[program], arguments].concat())
 }
 
 #[test]
@@ -45,7 +42,7 @@ fn environments() {
         prints.contains("does not grant `wasi_snapshot_preview1::fd_write`"),
         "{prints}"
     );
-    // The compiler decides how many bytes beyond the limit it is.
+    // By how much it exceeds the limit depends on the compiler.
     let wanted =
         "the one that hoards reached a limit: memory of a process is limited to 1200000 bytes, ";
     assert!(hoards.starts_with(wanted), "{hoards}");
@@ -186,19 +183,17 @@ half of it: BadModule
 
 #[test]
 fn module_loading_from_a_file() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let plugin = r#"(module (func (export "divide") (param i32 i32)
         (drop (i32.div_s (local.get 0) (local.get 1)))))"#;
-    place.write(
+    dir.write(
         "plugin.wasm",
-        wat::parse_str(plugin).expect("it is a module"),
+        wat::parse_str(plugin).expect("the module is valid"),
     );
     let program = example("module_loading");
-    let program = program
-        .to_str()
-        .expect("the repository lies where paths are text");
+    let program = program.to_str().expect("the repository has a UTF-8 path");
     let divide = |numbers: [&str; 2]| {
-        let ended = place.run(&[&[program, "plugin.wasm", "divide"], &numbers[..]].concat());
+        let ended = dir.run(&[&[program, "plugin.wasm", "divide"], &numbers[..]].concat());
         ended.check(0, &[]);
         ended.stdout
     };
@@ -214,12 +209,10 @@ fn hundred_thousand() {
 
 #[test]
 fn hundred_thousand_at_the_ceiling() {
-    // More at once than may live at once: those there is room for come first, and all come in the end.
+    // More at once than allowed: the rest wait for their turn, and all run in the end.
     let program = example("hundred_thousand");
-    let program = program
-        .to_str()
-        .expect("the repository lies where paths are text");
-    let ended = Place::new().run(&["run", "--max-processes", "101", program, "1000", "500"]);
+    let program = program.to_str().expect("the repository has a UTF-8 path");
+    let ended = WorkDir::new().run(&["run", "--max-processes", "101", program, "1000", "500"]);
     ended.check(0, &[]);
     assert_eq!(
         ended.stdout,
@@ -227,30 +220,28 @@ fn hundred_thousand_at_the_ceiling() {
     );
 }
 
-/// A program that goes on until the test has seen enough.
+/// A program that runs until the test ends it.
 struct Server {
     child: Child,
     address: SocketAddr,
 }
 
 impl Server {
-    /// Starts an example, which says where it listens.
-    fn start(place: &Place, name: &str, arguments: &[&str]) -> Server {
+    /// Starts an example, which prints where it listens.
+    fn start(dir: &WorkDir, name: &str, arguments: &[&str]) -> Server {
         let program = example(name);
-        let program = program
-            .to_str()
-            .expect("the repository lies where paths are text");
-        let mut command = place.command(&[&[program], arguments].concat());
+        let program = program.to_str().expect("the repository has a UTF-8 path");
+        let mut command = dir.command(&[&[program], arguments].concat());
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("the command was built");
+            .expect("the command was built with this test");
         let mut line = String::new();
-        let output = child.stdout.as_mut().expect("it is piped");
+        let output = child.stdout.as_mut().expect("the stream is piped");
         BufReader::new(output)
             .read_line(&mut line)
-            .expect("it is text");
+            .expect("the output is text");
         let address = line
             .trim()
             .strip_prefix("listening on ")
@@ -268,7 +259,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to be ended.
+        // It may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -276,38 +267,46 @@ impl Drop for Server {
 
 #[test]
 fn tcp_echo() {
-    let place = Place::new();
-    let server = Server::start(&place, "tcp_echo", &["127.0.0.1:0"]);
+    let dir = WorkDir::new();
+    let server = Server::start(&dir, "tcp_echo", &["127.0.0.1:0"]);
     let mut clients: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
-    // All are served at the same time, whatever their order.
+    // All are served at the same time, in any order.
     for (number, client) in clients.iter_mut().enumerate().rev() {
         let line = format!("line {number}\n");
-        client.write_all(line.as_bytes()).expect("it is connected");
+        client
+            .write_all(line.as_bytes())
+            .expect("the connection is open");
         let mut answer = String::new();
         BufReader::new(&*client)
             .read_line(&mut answer)
-            .expect("an answer comes");
+            .expect("the server answers");
         assert_eq!(answer, line);
     }
     let mut rest = String::new();
-    clients[0].write_all(b"exit\n").expect("it is connected");
+    clients[0]
+        .write_all(b"exit\n")
+        .expect("the connection is open");
     clients[0]
         .read_to_string(&mut rest)
         .expect("the server closes the connection");
     assert_eq!(rest, "");
 
-    // Half of a connection suffices for an answer.
-    clients[1].write_all(b"last\n").expect("it is connected");
+    // A half-closed connection still gets an answer.
+    clients[1]
+        .write_all(b"last\n")
+        .expect("the connection is open");
     clients[1]
         .shutdown(Shutdown::Write)
-        .expect("it is connected");
+        .expect("the connection is open");
     clients[1]
         .read_to_string(&mut rest)
         .expect("the server closes the connection");
     assert_eq!(rest, "last\n");
 
-    // What is not UTF-8 ends its own process only.
-    clients[2].write_all(b"\xff\n").expect("it is connected");
+    // Invalid UTF-8 ends only its own process.
+    clients[2]
+        .write_all(b"\xff\n")
+        .expect("the connection is open");
     assert_eq!(
         clients[2]
             .read(&mut [0])
@@ -316,14 +315,14 @@ fn tcp_echo() {
     );
     clients[3]
         .write_all(b"still here\n")
-        .expect("it is connected");
+        .expect("the connection is open");
     let mut answer = String::new();
     BufReader::new(&clients[3])
         .read_line(&mut answer)
-        .expect("an answer comes");
+        .expect("the server answers");
     assert_eq!(answer, "still here\n");
 
-    // The address is taken as long as the server lives.
+    // The address is in use as long as the server is alive.
     let address = server.address.to_string();
     let refused = run("tcp_echo", &[&address]);
     refused.check(1, &["cannot listen on", &address]);
@@ -331,69 +330,81 @@ fn tcp_echo() {
 
 #[test]
 fn udp_echo() {
-    let place = Place::new();
-    let mut server = Server::start(&place, "udp_echo", &["127.0.0.1:0"]);
-    let client = UdpSocket::bind("127.0.0.1:0").expect("there are ports");
+    let dir = WorkDir::new();
+    let mut server = Server::start(&dir, "udp_echo", &["127.0.0.1:0"]);
+    let client = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
     client
         .connect(server.address)
-        .expect("it is a local address");
+        .expect("the address is local");
     let mut buffer = [0; 64];
     for number in 0..20 {
         let datagram = format!("datagram {number}");
         client
             .send(datagram.as_bytes())
-            .expect("the server is there");
-        let length = client.recv(&mut buffer).expect("an answer comes");
+            .expect("the server is alive");
+        let length = client.recv(&mut buffer).expect("the server answers");
         assert_eq!(&buffer[..length], datagram.as_bytes());
     }
     for _ in 0..4 {
-        client.send(b"exit").expect("a worker is there");
+        client.send(b"exit").expect("a worker is alive");
     }
-    assert!(server.child.wait().expect("it was started").success());
+    assert!(
+        server
+            .child
+            .wait()
+            .expect("the child was started")
+            .success()
+    );
 }
 
 #[test]
 fn tls_echo() {
-    let place = Place::new();
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    place.write("server.pem", made.cert.pem());
-    place.write("server.key", made.signing_key.serialize_pem());
+    let dir = WorkDir::new();
+    let made =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("the name is valid");
+    dir.write("server.pem", made.cert.pem());
+    dir.write("server.key", made.signing_key.serialize_pem());
     let server = Server::start(
-        &place,
+        &dir,
         "tls_echo",
         &["server.pem", "server.key", "127.0.0.1:0"],
     );
 
-    // These hold up nobody.
+    // These delay nobody.
     let silent = server.connect();
     let mut rude = server.connect();
     rude.write_all(b"GET / HTTP/1.1\r\n\r\n")
-        .expect("it is connected");
+        .expect("the connection is open");
 
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).expect("it is a root");
+    roots
+        .add(made.cert.der().clone())
+        .expect("the certificate can be a root");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config =
         rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = Arc::new(
         config
-            .expect("versions")
+            .expect("the provider supports the versions")
             .with_root_certificates(roots)
             .with_no_client_auth(),
     );
     for number in 0..5 {
-        let name = "localhost".try_into().expect("it is a name");
-        let connection = rustls::ClientConnection::new(config.clone(), name).expect("a connection");
+        let name = "localhost".try_into().expect("the name is valid");
+        let connection = rustls::ClientConnection::new(config.clone(), name)
+            .expect("the configuration is complete");
         let mut client = rustls::StreamOwned::new(connection, server.connect());
         let line = format!("line {number}\n");
-        client.write_all(line.as_bytes()).expect("it is connected");
+        client
+            .write_all(line.as_bytes())
+            .expect("the connection is open");
         let mut answer = String::new();
         BufReader::new(&mut client)
             .read_line(&mut answer)
-            .expect("an answer comes");
+            .expect("the server answers");
         assert_eq!(answer, line);
         client.conn.send_close_notify();
-        client.flush().expect("it is connected");
+        client.flush().expect("the connection is open");
         assert_eq!(
             client.read(&mut [0]).expect("the server announces the end"),
             0

@@ -1,12 +1,12 @@
-//! Guests, as text.
+//! Guests as text.
 
-/// Returns a program whose main process does what `body` says. It has functions that print bytes of its memory, read into
-/// it, exit, and spawn an export.
+/// Returns a program whose main process runs `body`. It has functions to print from its memory, read into it, exit, and spawn
+/// an export.
 pub(crate) fn guest(body: &str) -> String {
     with(body, "")
 }
 
-/// Returns such a program with more in the module.
+/// Returns such a program with `more` in the module.
 pub(crate) fn with(body: &str, more: &str) -> String {
     format!(
         r#"(module
@@ -34,13 +34,13 @@ pub(crate) fn with(body: &str, more: &str) -> String {
                 (call $fd_write (local.get $stream) (i32.const 16) (i32.const 1) (i32.const 24)))
             (func $print (param $address i32) (param $length i32)
                 (drop (call $write (i32.const 1) (local.get $address) (local.get $length))))
-            ;; Reads from standard input and returns how many bytes; traps where that fails.
+            ;; Reads from standard input and returns how many bytes; traps if that fails.
             (func $read (param $address i32) (param $length i32) (result i32)
                 (i32.store (i32.const 16) (local.get $address))
                 (i32.store (i32.const 20) (local.get $length))
                 (if (call $fd_read (i32.const 0) (i32.const 16) (i32.const 1) (i32.const 24)) (then unreachable))
                 (i32.load (i32.const 24)))
-            ;; Spawns the export whose name lies in memory, linked where there is a tag.
+            ;; Spawns the export whose name is in memory, linked if there is a tag.
             (func $spawn (param $tag i64) (param $name i32) (param $length i32) (result i32)
                 (call $spawn_in (local.get $tag) (global.get $own) (global.get $own)
                     (local.get $name) (local.get $length) (i32.const 0) (i32.const 0) (i32.const 40)))
@@ -51,7 +51,7 @@ pub(crate) fn with(body: &str, more: &str) -> String {
     )
 }
 
-/// Text that lies in the guest's memory from byte 1024 on, and the instructions that print it.
+/// Returns a data segment with text at address 1024, and the instructions that print it.
 pub(crate) fn print(text: &str) -> (String, String) {
     let escaped: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     (

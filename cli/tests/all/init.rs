@@ -1,19 +1,19 @@
 //! `lunatic init`.
 
-use crate::lunatic::Place;
+use crate::lunatic::WorkDir;
 
 const CONFIG: &str = ".cargo/config.toml";
 
-fn project() -> Place {
-    let place = Place::new();
-    place.write("Cargo.toml", "[package]\nname = \"x\"\n");
-    place
+fn project() -> WorkDir {
+    let dir = WorkDir::new();
+    dir.write("Cargo.toml", "[package]\nname = \"x\"\n");
+    dir
 }
 
 #[test]
 fn a_project_is_set_up_once() {
-    let place = project();
-    let first = place.run(&["init"]);
+    let dir = project();
+    let first = dir.run(&["init"]);
     first.check(0, &[]);
     for part in [
         "config.toml",
@@ -22,26 +22,26 @@ fn a_project_is_set_up_once() {
     ] {
         assert!(first.stdout.contains(part), "{first:#?}");
     }
-    let written = place.read(CONFIG);
+    let written = dir.read(CONFIG);
     assert_eq!(
         written,
         "[build]\ntarget = \"wasm32-wasip1\"\n\n[target.wasm32-wasip1]\nrunner = \"lunatic\"\n"
     );
-    let second = place.run(&["init"]);
+    let second = dir.run(&["init"]);
     second.check(0, &[]);
-    assert!(second.stdout.contains("set up already"), "{second:#?}");
-    assert_eq!(place.read(CONFIG), written);
+    assert!(second.stdout.contains("already set up"), "{second:#?}");
+    assert_eq!(dir.read(CONFIG), written);
 }
 
 #[test]
 fn comments_and_other_keys_stay() {
-    let place = project();
-    place.write(
+    let dir = project();
+    dir.write(
         CONFIG,
         "# Mine.\n[build] # here\njobs = 1\n\n[env]\nX = \"1\" # one\n",
     );
-    place.run(&["init"]).check(0, &[]);
-    let written = place.read(CONFIG);
+    dir.run(&["init"]).check(0, &[]);
+    let written = dir.read(CONFIG);
     for kept in [
         "# Mine.\n[build] # here\njobs = 1\n",
         "[env]\nX = \"1\" # one\n",
@@ -53,39 +53,37 @@ fn comments_and_other_keys_stay() {
 }
 
 #[test]
-fn something_else_is_replaced_only_when_forced() {
-    let place = project();
+fn other_values_are_replaced_only_with_force() {
+    let dir = project();
     let before = "[target.wasm32-wasip1]\nrunner = \"other\" # why\n";
-    place.write(CONFIG, before);
-    place
-        .run(&["init"])
+    dir.write(CONFIG, before);
+    dir.run(&["init"])
         .check(1, &["`target.wasm32-wasip1.runner = \"other\"`", "--force"]);
-    assert_eq!(place.read(CONFIG), before);
-    place.run(&["init", "--force"]).check(0, &[]);
+    assert_eq!(dir.read(CONFIG), before);
+    dir.run(&["init", "--force"]).check(0, &[]);
     assert!(
-        place.read(CONFIG).contains("runner = \"lunatic\" # why"),
+        dir.read(CONFIG).contains("runner = \"lunatic\" # why"),
         "{}",
-        place.read(CONFIG)
+        dir.read(CONFIG)
     );
 }
 
 #[test]
 fn a_directory_below_belongs_to_the_project() {
-    let place = project();
-    place.write("src/main.rs", "");
-    place.run(&["init", "src"]).check(0, &[]);
-    assert!(place.read(CONFIG).contains("lunatic"));
+    let dir = project();
+    dir.write("src/main.rs", "");
+    dir.run(&["init", "src"]).check(0, &[]);
+    assert!(dir.read(CONFIG).contains("lunatic"));
 }
 
 #[test]
-fn what_is_no_project_is_left_alone() {
-    let place = Place::new();
-    place
-        .run(&["init"])
+fn what_is_not_a_project_is_left_alone() {
+    let dir = WorkDir::new();
+    dir.run(&["init"])
         .check(1, &["there is no Cargo.toml", "lunatic new"]);
-    place.run(&["init", "missing"]).check(1, &["`missing`"]);
-    let place = project();
-    place.write(CONFIG, "[build");
-    place.run(&["init"]).check(1, &["is not TOML"]);
-    assert_eq!(place.read(CONFIG), "[build");
+    dir.run(&["init", "missing"]).check(1, &["`missing`"]);
+    let dir = project();
+    dir.write(CONFIG, "[build");
+    dir.run(&["init"]).check(1, &["is not TOML"]);
+    assert_eq!(dir.read(CONFIG), "[build");
 }

@@ -2,29 +2,31 @@
 #![cfg(unix)]
 
 use crate::guest::{print, with};
-use crate::lunatic::{Ended, Place};
+use crate::lunatic::{Ended, WorkDir};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-/// Sends a signal to a program that says that it runs and then does what `body` says; returns how it ended.
+/// Sends a signal to a program that prints that it is ready and then runs `body`. Returns how it ended.
 fn interrupted(signal: Signal, body: &str) -> Ended {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let (text, printing) = print("ready\n");
-    place.write("guest.wat", with(&format!("{printing} {body}"), &text));
-    let mut command = place.command(&["guest.wat"]);
+    dir.write("guest.wat", with(&format!("{printing} {body}"), &text));
+    let mut command = dir.command(&["guest.wat"]);
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = command.spawn().expect("it was built");
+    let mut child = command
+        .spawn()
+        .expect("the command was built with this test");
     let _stdin = child.stdin.take();
     let mut line = String::new();
-    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-    stdout.read_line(&mut line).expect("it prints");
+    let mut stdout = BufReader::new(child.stdout.take().expect("the stream is piped"));
+    stdout.read_line(&mut line).expect("the program prints");
     assert_eq!(line, "ready\n");
-    kill_process(Pid::from_child(&child), signal).expect("it is alive");
-    Ended::from(child.wait_with_output().expect("it was started"))
+    kill_process(Pid::from_child(&child), signal).expect("the process is alive");
+    Ended::from(child.wait_with_output().expect("the child was started"))
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The guest library, as a program uses it that calls it by another name.
+//! The guest library, in a program that uses it under another name.
 
 use crate::cargo::Project;
 
@@ -16,14 +16,14 @@ fn the_library_keeps_its_promises() {
             (if (i64.ne (i64x2.extract_lane 0 (local.get 4)) (i64.const -2)) (then unreachable))
             (if (i64.ne (i64x2.extract_lane 1 (local.get 4)) (i64.const -1)) (then unreachable))
             (call $exit (i32.const 42))))"#;
-    project.place.write(
+    project.dir.write(
         "library/plugin.wasm",
-        wat::parse_str(plugin).expect("it is a module"),
+        wat::parse_str(plugin).expect("the module is valid"),
     );
-    let manifest = project.place.read("library/Cargo.toml");
+    let manifest = project.dir.read("library/Cargo.toml");
     let renamed = manifest.replace("lunatic = { ", "machine = { package = \"lunatic\", ");
     assert_ne!(manifest, renamed);
-    project.place.write("library/Cargo.toml", renamed);
+    project.dir.write("library/Cargo.toml", renamed);
 
     let ended = project.run(&[]);
     assert_eq!(ended.status, Some(1), "{ended:#?}");
@@ -36,7 +36,7 @@ fn the_library_keeps_its_promises() {
     let claims = include_str!("../guests/library.rs")
         .matches("    ok(")
         .count();
-    // Two claims come from one line.
+    // One line makes two claims.
     assert_eq!(
         ended
             .stdout

@@ -1,27 +1,27 @@
-//! Runs the command in a directory of its own.
+//! Runs the command in a temporary directory.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
-/// A directory in which the command runs, and in which its cache lies too.
-pub(crate) struct Place(TempDir);
+/// A temporary directory in which the command runs, with its cache.
+pub(crate) struct WorkDir(TempDir);
 
-impl Place {
-    pub(crate) fn new() -> Place {
-        Place(TempDir::new().expect("there is room for temporary files"))
+impl WorkDir {
+    pub(crate) fn new() -> WorkDir {
+        WorkDir(TempDir::new().expect("the temporary directory is writable"))
     }
 
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Writes a file, and the directories that it lies in.
+    /// Writes a file, and creates its directories.
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(name);
-        std::fs::create_dir_all(path.parent().expect("it lies in the directory"))
-            .expect("there is room");
-        std::fs::write(&path, content).expect("there is room");
+        std::fs::create_dir_all(path.parent().expect("the file is in the directory"))
+            .expect("the directory is writable");
+        std::fs::write(&path, content).expect("the directory is writable");
         path
     }
 
@@ -30,7 +30,7 @@ impl Place {
             .unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    /// Returns the command with arguments, as nobody's habits change it.
+    /// Returns the command with arguments, independent of the user's settings.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lunatic"));
         command
@@ -53,17 +53,17 @@ impl Place {
     }
 }
 
-/// Runs a guest with flags, in a place of its own.
+/// Runs a guest with flags, in a directory of its own.
 pub(crate) fn run(flags: &[&str], guest: &str) -> Ended {
-    let place = Place::new();
-    place.write("guest.wat", guest);
-    place.run(&[flags, &["guest.wat"]].concat())
+    let dir = WorkDir::new();
+    dir.write("guest.wat", guest);
+    dir.run(&[flags, &["guest.wat"]].concat())
 }
 
 /// How the command ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// The exit status; `None` where a signal ended it.
+    /// The exit status; `None` if a signal ended it.
     pub(crate) status: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -80,7 +80,7 @@ impl From<Output> for Ended {
 }
 
 impl Ended {
-    /// Checks the status and what stands on standard error: all of `parts`, and nothing at all where there are none.
+    /// Checks the status and standard error, which must contain all of `parts`, and be empty if there are none.
     #[track_caller]
     pub(crate) fn check(&self, status: i32, parts: &[&str]) {
         assert_eq!(self.status, Some(status), "{self:#?}");

@@ -1,4 +1,4 @@
-//! What the command `lunatic` promises, asked of the command itself. Guests are text in the tests.
+//! Tests of the command `lunatic`, by running it. Guests are text in the tests.
 
 mod cache;
 mod calls;

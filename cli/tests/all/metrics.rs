@@ -1,12 +1,12 @@
 //! `--metrics`.
 
 use crate::guest::with;
-use crate::lunatic::{Place, run};
+use crate::lunatic::{WorkDir, run};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 
-/// A program that counts and then reads until its input ends.
+/// A program that increments a counter and then reads until its input ends.
 fn counting() -> String {
     let text = with(
         "(call $count (i32.const 1024) (i32.const 5))
@@ -20,48 +20,50 @@ fn counting() -> String {
     )
 }
 
-/// A program that serves metrics at a port that the system chose.
-struct Serving {
+/// A program that serves metrics on a port chosen by the system.
+struct Server {
     child: Child,
     address: String,
-    // Until it is dropped there is a directory to run in.
-    _place: Place,
+    // The directory in which it runs.
+    _dir: WorkDir,
 }
 
-impl Serving {
-    fn start() -> Serving {
-        let place = Place::new();
-        place.write("guest.wat", counting());
-        let mut command = place.command(&["--metrics", "127.0.0.1:0", "guest.wat"]);
+impl Server {
+    fn start() -> Server {
+        let dir = WorkDir::new();
+        dir.write("guest.wat", counting());
+        let mut command = dir.command(&["--metrics", "127.0.0.1:0", "guest.wat"]);
         let mut child = command
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("it was built");
+            .expect("the command was built with this test");
         let mut line = String::new();
-        BufReader::new(child.stderr.take().expect("it is piped"))
+        BufReader::new(child.stderr.take().expect("the stream is piped"))
             .read_line(&mut line)
-            .expect("it says where");
+            .expect("the command prints the address");
         let address = line
             .trim()
             .strip_prefix("metrics are served at http://")
             .and_then(|rest| rest.strip_suffix("/metrics"));
         let address = address.unwrap_or_else(|| panic!("{line}")).to_string();
-        Serving {
+        Server {
             child,
             address,
-            _place: place,
+            _dir: dir,
         }
     }
 
-    /// Sends bytes and returns all that comes back.
+    /// Sends bytes and returns the whole answer.
     fn ask(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).expect("it listens");
-        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut stream = TcpStream::connect(&self.address).expect("the server listens");
+        stream
+            .write_all(request.as_bytes())
+            .expect("the peer reads");
         let mut answer = String::new();
         stream
             .read_to_string(&mut answer)
-            .expect("it answers in text and closes");
+            .expect("the server answers in text and closes the connection");
         answer
     }
 
@@ -71,17 +73,17 @@ impl Serving {
         ))
     }
 
-    /// Ends the program by the end of its input.
+    /// Ends the program by closing its input.
     fn end(mut self) {
         drop(self.child.stdin.take());
-        assert!(self.child.wait().expect("it was started").success());
+        assert!(self.child.wait().expect("the child was started").success());
     }
 }
 
 #[test]
-fn what_a_program_counts_is_collected_while_it_runs() {
-    let serving = Serving::start();
-    // The program is started before it counts.
+fn a_programs_metrics_are_served_while_it_runs() {
+    let serving = Server::start();
+    // Metrics may be served before the program counts.
     let answer = loop {
         let answer = serving.get("/metrics");
         if answer.contains("calls{") {
@@ -109,8 +111,8 @@ fn what_a_program_counts_is_collected_while_it_runs() {
 }
 
 #[test]
-fn there_is_one_page_and_one_way_to_get_it() {
-    let serving = Serving::start();
+fn there_is_one_page_and_one_method() {
+    let serving = Server::start();
     for (request, status) in [
         (
             "GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n",
@@ -133,35 +135,38 @@ fn there_is_one_page_and_one_way_to_get_it() {
     assert!(serving.ask(&endless).starts_with("HTTP/1.1 431"));
     assert!(
         serving.get("/metrics").starts_with("HTTP/1.1 200"),
-        "it goes on"
+        "the server still answers"
     );
     serving.end();
 }
 
 #[test]
-fn who_connects_and_says_nothing_holds_up_nobody() {
-    let serving = Serving::start();
+fn a_silent_connection_delays_nobody() {
+    let serving = Server::start();
     let mut silent: Vec<TcpStream> = (0..10)
-        .map(|_| TcpStream::connect(&serving.address).expect("it listens"))
+        .map(|_| TcpStream::connect(&serving.address).expect("the server listens"))
         .collect();
     for stream in &mut silent {
-        stream.write_all(b"GET /met").expect("it is read");
+        stream.write_all(b"GET /met").expect("the peer reads");
     }
     assert!(serving.get("/metrics").starts_with("HTTP/1.1 200"));
     serving.end();
 }
 
 #[test]
-fn an_address_that_is_none_or_taken_is_an_error() {
+fn an_invalid_address_or_one_in_use_is_an_error() {
     let ended = run(&["--metrics", "localhost"], &counting());
     assert_eq!(ended.status, Some(2), "{ended:#?}");
     assert!(
-        ended.stderr.contains("`localhost` is no address") && ended.stderr.contains("9100"),
+        ended.stderr.contains("`localhost` is not an address") && ended.stderr.contains("9100"),
         "{ended:#?}"
     );
 
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = taken.local_addr().expect("it is bound").to_string();
+    let address = taken
+        .local_addr()
+        .expect("the listener is bound")
+        .to_string();
     let ended = run(&["--metrics", &address], &counting());
     assert_eq!(ended.status, Some(126), "{ended:#?}");
     assert!(

@@ -1,56 +1,53 @@
-//! The file that the user names.
+//! The file of the program.
 
 use crate::guest::guest;
-use crate::lunatic::{Place, run};
+use crate::lunatic::{WorkDir, run};
 
 #[test]
 fn wasm_and_wat_run() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let text = guest("(call $exit (i32.const 5))");
-    place.write("app.wat", &text);
-    place.write(
+    dir.write("app.wat", &text);
+    dir.write(
         "app.wasm",
-        wat::parse_str(&text).expect("it is well-formed"),
+        wat::parse_str(&text).expect("the text is valid"),
     );
-    place.run(&["app.wat"]).check(5, &[]);
-    place.run(&["app.wasm"]).check(5, &[]);
+    dir.run(&["app.wat"]).check(5, &[]);
+    dir.run(&["app.wasm"]).check(5, &[]);
 }
 
 #[test]
-fn a_program_may_be_called_like_a_command() {
-    let place = Place::new();
-    place.write("init", guest("(call $exit (i32.const 5))"));
-    place.run(&["--", "init"]).check(5, &[]);
-    place.run(&["run", "init"]).check(5, &[]);
+fn a_program_may_have_the_name_of_a_command() {
+    let dir = WorkDir::new();
+    dir.write("init", guest("(call $exit (i32.const 5))"));
+    dir.run(&["--", "init"]).check(5, &[]);
+    dir.run(&["run", "init"]).check(5, &[]);
 }
 
 #[test]
 fn a_missing_file_is_127() {
-    let place = Place::new();
-    place
-        .run(&["missing.wasm"])
+    let dir = WorkDir::new();
+    dir.run(&["missing.wasm"])
         .check(127, &["`missing.wasm` cannot be read"]);
-    place
-        .run(&["biuld"])
-        .check(127, &["no command of `lunatic`"]);
+    dir.run(&["biuld"])
+        .check(127, &["nor is it a command of `lunatic`"]);
 }
 
 #[test]
-fn what_was_built_for_another_profile_is_found() {
-    let place = Place::new();
-    place.write("target/wasm32-wasip1/release/app.wasm", "");
+fn a_program_built_for_another_profile_is_found() {
+    let dir = WorkDir::new();
+    dir.write("target/wasm32-wasip1/release/app.wasm", "");
     let found = "target/wasm32-wasip1/release/app.wasm";
-    place
-        .run(&["target/wasm32-wasip1/debug/app.wasm"])
+    dir.run(&["target/wasm32-wasip1/debug/app.wasm"])
         .check(127, &[found]);
-    place.run(&["app"]).check(127, &[found]);
+    dir.run(&["app"]).check(127, &[found]);
 }
 
 #[test]
 fn what_is_not_wasm_is_126_and_says_where() {
-    let place = Place::new();
-    place.run(&["."]).check(126, &["`.` cannot be read"]);
-    let mut damaged = wat::parse_str(guest("")).expect("it is well-formed");
+    let dir = WorkDir::new();
+    dir.run(&["."]).check(126, &["`.` cannot be read"]);
+    let mut damaged = wat::parse_str(guest("")).expect("the text is valid");
     damaged.truncate(damaged.len() / 2);
     for (name, content, part) in [
         (
@@ -62,13 +59,13 @@ fn what_is_not_wasm_is_126_and_says_where() {
         ("damaged.wasm", &damaged, "offset 0x"),
         ("text.wat", b"(module (func $f (call $g)))", "1:24"),
     ] {
-        place.write(name, content);
-        place.run(&[name]).check(126, &[name, part]);
+        dir.write(name, content);
+        dir.run(&[name]).check(126, &[name, part]);
     }
 }
 
 #[test]
-fn a_component_is_told_apart() {
+fn a_component_is_recognised() {
     run(&[], "(component)").check(126, &["this is a component", "wasm32-wasip1"]);
 }
 
@@ -95,7 +92,7 @@ fn a_program_of_the_older_generation_runs() {
 }
 
 #[test]
-fn a_program_of_a_generation_that_is_not_there_is_told_what_to_build_it_with() {
+fn a_program_of_an_unsupported_generation_is_refused_with_the_remedy() {
     let guest = "(module
         (import \"lunatic::process\" \"this\" (func (result i64)))
         (import \"lunatic::registry\" \"put\" (func (param i32 i32 i64)))
@@ -109,7 +106,7 @@ fn a_program_of_a_generation_that_is_not_there_is_told_what_to_build_it_with() {
 }
 
 #[test]
-fn a_program_of_two_generations_is_told_what_does_not_go_together() {
+fn a_program_of_two_generations_is_refused_with_what_conflicts() {
     let guest = "(module
         (import \"lunatic::process\" \"inherit_spawn\" (func (param i64 i32 i32 i32 i32 i32) (result i32)))
         (import \"lunatic::process\" \"process_id\" (func (result i64)))
@@ -125,7 +122,7 @@ fn a_program_of_two_generations_is_told_what_does_not_go_together() {
 }
 
 #[test]
-fn a_module_without_an_entry_is_told_what_it_has() {
+fn a_module_without_an_entry_is_refused_with_what_it_exports() {
     run(
         &[],
         "(module (func (export \"one\")) (func (export \"two\")))",

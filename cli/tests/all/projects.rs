@@ -1,16 +1,16 @@
 //! `lunatic build`, `serve` and `dev`.
 
-use crate::lunatic::{Ended, Place};
+use crate::lunatic::{Ended, WorkDir};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Stdio};
 use std::time::Duration;
 
-/// What no test waits for.
-const NEVER: Duration = Duration::from_secs(120);
+/// Only reached if a test hangs.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A function that answers with a text of one digit's length.
+/// A function that answers with a text.
 fn answering(text: &str) -> String {
     let answer = format!(
         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}",
@@ -31,44 +31,47 @@ fn answering(text: &str) -> String {
 const PROJECT: &str = "[functions.a]\nwasm = \"a.wat\"\n[gateways.web]\ntype = \"http\"\nport = 0\nfunction = \"a\"\n";
 
 /// The command while it serves.
-struct Serving {
+struct Server {
     child: Child,
-    told: BufReader<ChildStderr>,
+    stderr: BufReader<ChildStderr>,
 }
 
-impl Serving {
-    fn start(place: &Place, arguments: &[&str]) -> Serving {
-        let mut child = place
+impl Server {
+    fn start(dir: &WorkDir, arguments: &[&str]) -> Server {
+        let mut child = dir
             .command(arguments)
             .stderr(Stdio::piped())
             .spawn()
             .expect("it was built with this test");
-        let told = BufReader::new(child.stderr.take().expect("it is piped"));
-        Serving { child, told }
+        let stderr = BufReader::new(child.stderr.take().expect("the stream is piped"));
+        Server { child, stderr }
     }
 
-    /// Reads until a line begins so, and returns its rest.
+    /// Reads until a line starts with a prefix, and returns its rest.
     #[track_caller]
-    fn wait_for(&mut self, begin: &str) -> String {
+    fn wait_for(&mut self, prefix: &str) -> String {
         let mut all = String::new();
         loop {
             let mut line = String::new();
-            let length = self.told.read_line(&mut line).expect("it is text");
-            assert_ne!(length, 0, "`{begin}` is not in {all}");
-            if let Some(rest) = line.strip_prefix(begin) {
+            let length = self
+                .stderr
+                .read_line(&mut line)
+                .expect("the output is text");
+            assert_ne!(length, 0, "`{prefix}` is not in {all}");
+            if let Some(rest) = line.strip_prefix(prefix) {
                 return rest.trim_end().to_string();
             }
             all += &line;
         }
     }
 
-    /// Waits for a gateway to listen, and returns where and what it leads to.
+    /// Waits for a gateway to listen, and returns its address and target.
     #[track_caller]
     fn gateway(&mut self, name: &str, scheme: &str) -> (SocketAddr, String) {
         let line = self.wait_for(&format!("{name}: {scheme}://"));
-        let (address, target) = line.split_once(" -> ").expect("it leads somewhere");
+        let (address, target) = line.split_once(" -> ").expect("the gateway has a target");
         (
-            address.parse().expect("it is an address"),
+            address.parse().expect("the line has an address"),
             target.to_string(),
         )
     }
@@ -76,10 +79,12 @@ impl Serving {
     #[cfg(unix)]
     fn interrupt(mut self) -> Ended {
         use rustix::process::{Pid, Signal, kill_process};
-        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it is alive");
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("the process is alive");
         let mut stderr = String::new();
-        self.told.read_to_string(&mut stderr).expect("it is text");
-        let status = self.child.wait().expect("it was started").code();
+        self.stderr
+            .read_to_string(&mut stderr)
+            .expect("the output is text");
+        let status = self.child.wait().expect("the child was started").code();
         Ended {
             status,
             stdout: String::new(),
@@ -88,51 +93,55 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
+impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended.
+        // It may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("it listens");
+    let mut stream = TcpStream::connect(address).expect("the server listens");
     stream
-        .set_read_timeout(Some(NEVER))
-        .expect("it is a socket");
+        .set_read_timeout(Some(TIMEOUT))
+        .expect("the timeout is not zero");
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("it reads");
+    stream
+        .write_all(request.as_bytes())
+        .expect("the peer reads");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
+    stream
+        .read_to_string(&mut answer)
+        .expect("the server answers");
     answer
         .split_once("\r\n\r\n")
         .map_or(answer.clone(), |(_, body)| body.to_string())
 }
 
 #[test]
-fn build_lists_what_it_built_and_says_what_it_did_not() {
-    let place = Place::new();
-    place.run(&["build"]).check(
+fn build_lists_what_it_built_and_reports_what_failed() {
+    let dir = WorkDir::new();
+    dir.run(&["build"]).check(
         1,
         &[
-            "no `lunatic.toml` and no `embly-project.yml` here or above",
-            "hint: `--file FILE`",
+            "no `lunatic.toml` or `embly-project.yml` in this directory or a parent",
+            "hint: use `--file FILE`",
         ],
     );
-    place.write(
+    dir.write(
         "lunatic.toml",
         "[functions.a]\nwasm = \"a.wat\"\n[functions.second]\nwasm = \"b.wat\"\n",
     );
-    place.write("a.wat", answering("a"));
-    place.write("b.wat", answering("b"));
-    place.write("inner/x", "");
-    let mut below = place.command(&["build"]);
+    dir.write("a.wat", answering("a"));
+    dir.write("b.wat", answering("b"));
+    dir.write("inner/x", "");
+    let mut below = dir.command(&["build"]);
     let ended = Ended::from(
         below
-            .current_dir(place.path().join("inner"))
+            .current_dir(dir.path().join("inner"))
             .output()
-            .expect("it was built"),
+            .expect("the command was built with this test"),
     );
     ended.check(0, &["building a\n", "building second\n"]);
     let lines: Vec<&str> = ended.stdout.lines().collect();
@@ -145,16 +154,16 @@ fn build_lists_what_it_built_and_says_what_it_did_not() {
         "{ended:#?}"
     );
 
-    place.write("b.wat", "(module)");
-    let ended = place.run(&["build"]);
+    dir.write("b.wat", "(module)");
+    let ended = dir.run(&["build"]);
     ended.check(
         1,
         &["error: `second` was not built: `./b.wat` is no function: the module exports neither"],
     );
     assert_eq!(ended.stdout.lines().count(), 1, "{ended:#?}");
 
-    place.write("lunatic.toml", "[functions.a]\nwasm = 1\n");
-    place.run(&["build"]).check(
+    dir.write("lunatic.toml", "[functions.a]\nwasm = 1\n");
+    dir.run(&["build"]).check(
         1,
         &["error: expected path string, found `1`\n --> lunatic.toml:2:8\n  |\n2 | wasm = 1\n"],
     );
@@ -162,11 +171,11 @@ fn build_lists_what_it_built_and_says_what_it_did_not() {
 
 #[test]
 #[cfg(unix)]
-fn serve_says_what_listens_where_and_ends_at_a_signal() {
-    let place = Place::new();
-    place.write("lunatic.toml", PROJECT);
-    place.write("a.wat", answering("a"));
-    let mut serving = Serving::start(&place, &["serve"]);
+fn serve_prints_what_listens_where_and_ends_on_a_signal() {
+    let dir = WorkDir::new();
+    dir.write("lunatic.toml", PROJECT);
+    dir.write("a.wat", answering("a"));
+    let mut serving = Server::start(&dir, &["serve"]);
     let (address, target) = serving.gateway("web", "http");
     assert_eq!((get(address, "/").as_str(), target.as_str()), ("a", "a"));
     assert_eq!(serving.interrupt().status, Some(0));
@@ -174,80 +183,77 @@ fn serve_says_what_listens_where_and_ends_at_a_signal() {
 
 #[test]
 fn serve_needs_something_to_serve() {
-    let place = Place::new();
-    place
-        .run(&["serve"])
+    let dir = WorkDir::new();
+    dir.run(&["serve"])
         .check(1, &["no `lunatic.toml`", "hint: `--deploy`"]);
-    place.write("lunatic.toml", "[functions.a]\nwasm = \"a.wat\"\n");
-    place.write("a.wat", answering("a"));
-    place
-        .run(&["serve"])
+    dir.write("lunatic.toml", "[functions.a]\nwasm = \"a.wat\"\n");
+    dir.write("a.wat", answering("a"));
+    dir.run(&["serve"])
         .check(1, &["the project has no gateways", "`[gateways.web]`"]);
-    place.write("lunatic.toml", PROJECT);
-    place.write("a.wat", "(module)");
-    place
-        .run(&["serve"])
+    dir.write("lunatic.toml", PROJECT);
+    dir.write("a.wat", "(module)");
+    dir.run(&["serve"])
         .check(1, &["`a` was not built", "not all functions were built"]);
     let secret = format!(
         "{PROJECT}[functions.a.environment.secrets]\nA = {{ env = \"LUNATIC_TEST_NOT_SET\" }}\n"
     );
-    place.write("lunatic.toml", secret);
-    place.write("a.wat", answering("a"));
-    place.run(&["serve"]).check(
+    dir.write("lunatic.toml", secret);
+    dir.write("a.wat", answering("a"));
+    dir.run(&["serve"]).check(
         1,
         &[
             "`LUNATIC_TEST_NOT_SET`, which this secret is in, is not set",
             "lunatic.toml:8:5",
         ],
     );
-    // What is only built needs no secrets.
-    place.run(&["build"]).check(0, &["building a"]);
+    // Building needs no secrets.
+    dir.run(&["build"]).check(0, &["building a"]);
 }
 
 #[test]
-fn dev_swaps_what_changes() {
-    let place = Place::new();
-    place.write("lunatic.toml", PROJECT);
-    place.write("a.wat", answering("first"));
-    let mut serving = Serving::start(&place, &["dev"]);
-    serving.wait_for("a serves, version 1");
+fn dev_replaces_what_changes() {
+    let dir = WorkDir::new();
+    dir.write("lunatic.toml", PROJECT);
+    dir.write("a.wat", answering("first"));
+    let mut serving = Server::start(&dir, &["dev"]);
+    serving.wait_for("a serves version 1");
     let (address, _) = serving.gateway("web", "http");
     assert_eq!(get(address, "/"), "first");
-    place.write("a.wat", "(module");
+    dir.write("a.wat", "(module");
     serving.wait_for("error: `a` was not built");
     assert_eq!(get(address, "/"), "first");
-    place.write("a.wat", answering("second"));
-    serving.wait_for("a serves, version 2");
+    dir.write("a.wat", answering("second"));
+    serving.wait_for("a serves version 2");
     assert_eq!(get(address, "/"), "second");
 }
 
 fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("there is room");
-    for entry in std::fs::read_dir(from).expect("it is in the repository") {
+    std::fs::create_dir_all(to).expect("the directory is writable");
+    for entry in std::fs::read_dir(from).expect("the directory is in the repository") {
         let (path, name) = entry
             .map(|entry| (entry.path(), entry.file_name()))
-            .expect("it can be read");
+            .expect("the directory can be listed");
         if path.is_dir() && name != "target" {
             copy(&path, &to.join(name));
         } else if path.is_file() {
-            std::fs::copy(&path, to.join(name)).expect("there is room");
+            std::fs::copy(&path, to.join(name)).expect("the directory is writable");
         }
     }
 }
 
 #[test]
-fn the_example_does_what_the_readme_says() {
-    let place = Place::new();
+fn the_example_project_works() {
+    let dir = WorkDir::new();
     copy(
         &Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/functions"),
-        place.path(),
+        dir.path(),
     );
-    let toml = place
+    let toml = dir
         .read("lunatic.toml")
         .replace("port = 8080", "port = 0")
         .replace("port = 8081", "port = 0");
-    place.write("lunatic.toml", toml);
-    let mut serving = Serving::start(&place, &["serve"]);
+    dir.write("lunatic.toml", toml);
+    let mut serving = Server::start(&dir, &["serve"]);
     let (web, target) = serving.gateway("web", "http");
     assert_eq!(target, "hello, /ready ready, /pages ./pages");
     assert_eq!(get(web, "/world"), "Hello from /world\n");
@@ -259,12 +265,12 @@ fn the_example_does_what_the_readme_says() {
 
 #[test]
 fn the_project_of_embly_s_readme_runs() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     copy(
         &Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/functions/rust"),
-        &place.path().join("listener"),
+        &dir.path().join("listener"),
     );
-    std::fs::remove_file(place.path().join("listener/src/bin/echo.rs")).expect("it was copied");
+    std::fs::remove_file(dir.path().join("listener/src/bin/echo.rs")).expect("the file was copied");
     let yaml = "\
 functions:
   - name: listener
@@ -276,8 +282,8 @@ gateways:
     port: 0
     function: listener
 ";
-    place.write("embly-project.yml", yaml);
-    let mut serving = Serving::start(&place, &["serve"]);
+    dir.write("embly-project.yml", yaml);
+    let mut serving = Server::start(&dir, &["serve"]);
     let (address, target) = serving.gateway("index", "http");
     assert_eq!(
         (get(address, "/x").as_str(), target.as_str()),

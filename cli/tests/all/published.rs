@@ -1,29 +1,28 @@
-//! Programs on the guest libraries that are published, as the registry has them: each claim is one run of a program, by
-//! name, and what it prints is compared. The programs lie in `cli/tests/published/`, one package for each generation of
-//! the library.
+//! Programs that use the published guest libraries, unmodified. Each claim is one run of a program, selected by name, whose
+//! output is compared. The programs are in `cli/tests/published/`, one package for each generation of the library.
 
 use crate::cargo::{published, published_tests};
-use crate::lunatic::{Ended, Place};
+use crate::lunatic::{Ended, WorkDir};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// How a claim ends.
-enum End {
-    /// Well, with these lines.
+/// What a claim is expected to do.
+enum Expected {
+    /// Succeed and print these lines.
     Prints(&'static [&'static str]),
-    /// With a status, and with words on standard error.
+    /// Fail with this status, and with these words on standard error.
     Fails(i32, &'static [&'static str]),
 }
 
-use End::{Fails, Prints};
+use Expected::{Fails, Prints};
 
-/// Runs a claim in a place of its own.
+/// Runs a claim in a directory of its own.
 #[track_caller]
-fn check(package: &str, claim: &str, end: &End) {
-    let place = Place::new();
-    prepare(&place, package, claim);
-    let ended = run(&place, &claims(package), &[claim, "--as", "given"]);
-    match end {
+fn check(package: &str, claim: &str, expected: &Expected) {
+    let dir = WorkDir::new();
+    prepare(&dir, package, claim);
+    let ended = run(&dir, &claims(package), &[claim, "--as", "given"]);
+    match expected {
         Prints(lines) => {
             assert_eq!(
                 ended.stdout.lines().collect::<Vec<_>>(),
@@ -35,24 +34,22 @@ fn check(package: &str, claim: &str, end: &End) {
         Fails(status, words) => {
             assert_eq!(
                 ended.stdout, "",
-                "it prints where it should have ended: {ended:#?}"
+                "it printed although it should have failed: {ended:#?}"
             );
             ended.check(*status, words);
         }
     }
 }
 
-/// Returns the path of a package's program that has a claim for each name.
+/// Returns the path of a package's program with all claims.
 fn claims(package: &str) -> PathBuf {
     published(package).join("claims.wasm")
 }
 
-/// Runs a program. What was compiled is kept beside the program, so that one of its runs compiles it for all.
-fn run(place: &Place, program: &Path, arguments: &[&str]) -> Ended {
-    let path = program
-        .to_str()
-        .expect("the repository lies where paths are text");
-    let mut command = place.command(&[&[path], arguments].concat());
+/// Runs a program. The cache of compiled code is next to it, so that only its first run compiles it.
+fn run(dir: &WorkDir, program: &Path, arguments: &[&str]) -> Ended {
+    let path = program.to_str().expect("the repository has a UTF-8 path");
+    let mut command = dir.command(&[&[path], arguments].concat());
     command
         .env("LUNATIC_CACHE", program.with_extension("cache"))
         .env("PUBLISHED_CLAIM", "a variable");
@@ -63,28 +60,28 @@ fn run(place: &Place, program: &Path, arguments: &[&str]) -> Ended {
     )
 }
 
-/// Lays into the place what programs find there.
-fn prepare(place: &Place, package: &str, claim: &str) {
+/// Writes the files that a claim needs.
+fn prepare(dir: &WorkDir, package: &str, claim: &str) {
     if claim.contains("modules::") {
         let plugin = if package == "lunatic-0.14" {
             PLUGIN
         } else {
             OLDER_PLUGIN
         };
-        place.write(
+        dir.write(
             "plugin.wasm",
-            wat::parse_str(plugin).expect("it is a module"),
+            wat::parse_str(plugin).expect("the module is valid"),
         );
     }
     if claim.starts_with("tls::") {
         let certified =
             rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("it is a name");
-        place.write("certificate.pem", certified.cert.pem());
-        place.write("key.pem", certified.signing_key.serialize_pem());
+        dir.write("certificate.pem", certified.cert.pem());
+        dir.write("key.pem", certified.signing_key.serialize_pem());
     }
 }
 
-/// Tells a process that its parameters arrived.
+/// Sends a message to a process when its parameters have arrived.
 const PLUGIN: &str = r#"(module
     (import "lunatic::message" "create_data" (func $create (param $tag i64) (param $capacity i64)))
     (import "lunatic::message" "send" (func $send (param $process i64) (result i32)))
@@ -97,7 +94,7 @@ const PLUGIN: &str = r#"(module
         (if (call $send (local.get $parent)) (then unreachable)))
     (func (export "fail") unreachable))"#;
 
-/// The same for a generation in which a process is addressed by its holder's handle only: it ends well or fails.
+/// The same for the older generation, which cannot address a process by number: it succeeds or fails.
 const OLDER_PLUGIN: &str = r#"(module
     (func (export "check") (param i32 i64) (param $both v128)
         (if (i32.ne (local.get 0) (i32.const -1)) (then unreachable))
@@ -105,7 +102,7 @@ const OLDER_PLUGIN: &str = r#"(module
         (if (i64.ne (i64x2.extract_lane 0 (local.get $both)) (i64.const -2)) (then unreachable))
         (if (i64.ne (i64x2.extract_lane 1 (local.get $both)) (i64.const -1)) (then unreachable))))"#;
 
-/// Makes one test of every claim, and one that there is a test for every claim that the program has.
+/// Makes a test of every claim, and one that checks that every claim of the program has a test.
 macro_rules! claims {
     ($library:ident, $package:literal; $($subject:ident { $($claim:ident => $end:expr;)* })*) => {
         mod $library {
@@ -123,7 +120,7 @@ macro_rules! claims {
                 use super::*;
 
                 let tests = [$($(concat!(stringify!($subject), "::", stringify!($claim)),)*)*];
-                let ended = run(&Place::new(), &claims($package), &["--list"]);
+                let ended = run(&WorkDir::new(), &claims($package), &["--list"]);
                 assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), tests, "{ended:#?}");
             }
         }
@@ -392,17 +389,16 @@ mod introduction {
     use super::*;
     use crate::seeds::{check_echo, check_ends};
 
-    fn program(package: &str, name: &str) -> (Place, PathBuf) {
+    fn program(package: &str, name: &str) -> (WorkDir, PathBuf) {
         (
-            Place::new(),
+            WorkDir::new(),
             published(package).join(name).with_extension("wasm"),
         )
     }
 
-    fn command(place: &Place, program: &Path) -> Command {
-        let mut command = place.command(&[program
-            .to_str()
-            .expect("the repository lies where paths are text")]);
+    fn command(dir: &WorkDir, program: &Path) -> Command {
+        let mut command =
+            dir.command(&[program.to_str().expect("the repository has a UTF-8 path")]);
         command
             .env("LUNATIC_CACHE", program.with_extension("cache"))
             .env("RUST_LOG", "lunatic=debug");
@@ -410,9 +406,9 @@ mod introduction {
     }
 
     fn ended(package: &str, name: &str) -> Ended {
-        let (place, program) = program(package, name);
+        let (dir, program) = program(package, name);
         Ended::from(
-            command(&place, &program)
+            command(&dir, &program)
                 .output()
                 .expect("the command was built with this test"),
         )
@@ -446,14 +442,14 @@ mod introduction {
 
     #[test]
     fn a_tcp_echo_server_with_0_6() {
-        let (place, program) = program("lunatic-0.6", "tcp_echo");
-        check_echo(command(&place, &program));
+        let (dir, program) = program("lunatic-0.6", "tcp_echo");
+        check_echo(command(&dir, &program));
     }
 
     #[test]
     fn a_tcp_echo_server_with_0_7() {
-        let (place, program) = program("lunatic-0.7", "tcp_echo");
-        check_echo(command(&place, &program));
+        let (dir, program) = program("lunatic-0.7", "tcp_echo");
+        check_echo(command(&dir, &program));
     }
 }
 
@@ -465,7 +461,7 @@ mod attribute {
     fn run(arguments: &[&str]) -> (Ended, Vec<String>) {
         let arguments = [arguments, &["--test-threads", "1"]].concat();
         let mut cargo = published_tests("lunatic-0.14", &arguments);
-        let ended = Ended::from(cargo.output().expect("cargo runs this test"));
+        let ended = Ended::from(cargo.output().expect("cargo can be run"));
         let verdicts = ended.stdout.lines().filter_map(|line| {
             line.strip_prefix("test ")
                 .filter(|line| !line.starts_with("result"))

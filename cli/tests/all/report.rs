@@ -1,7 +1,7 @@
-//! What is said about a main process that failed, and about the others when asked.
+//! Reports of a main process that failed, and with flags of the others.
 
 use crate::guest::{guest, with};
-use crate::lunatic::{Place, run};
+use crate::lunatic::{WorkDir, run};
 
 #[test]
 fn a_trap_is_reported_once_with_the_functions_that_ran() {
@@ -18,7 +18,7 @@ fn a_trap_is_reported_once_with_the_functions_that_ran() {
 }
 
 #[test]
-fn what_is_not_granted_is_named_with_the_flag_that_grants_it() {
+fn a_function_that_is_not_granted_is_named_with_the_flag_that_grants_it() {
     let ended = run(
         &["--deny", "lunatic::process"],
         &guest("(drop (call $this))"),
@@ -33,7 +33,7 @@ fn what_is_not_granted_is_named_with_the_flag_that_grants_it() {
 }
 
 #[test]
-fn a_guests_text_cannot_steer_the_terminal() {
+fn a_guests_text_cannot_control_the_terminal() {
     // An escape sequence in the name of a function, and one in the name of an export.
     let name = "evil\\1b[2J\\07";
     let ended = run(
@@ -63,39 +63,39 @@ fn failing_child() -> String {
 }
 
 #[test]
-fn a_child_dies_in_silence_unless_asked() {
+fn a_child_dies_silently_without_verbose() {
     run(&[], &failing_child()).check(0, &[]);
     run(&["-v"], &failing_child()).check(0, &["`child` trapped: ", "`_start` ended normally"]);
 }
 
 #[test]
 fn the_log_filter_shows_every_end() {
-    let place = Place::new();
-    place.write("guest.wat", failing_child());
-    let output = place
+    let dir = WorkDir::new();
+    dir.write("guest.wat", failing_child());
+    let output = dir
         .command(&["guest.wat"])
         .env("RUST_LOG", "lunatic=debug")
         .output()
-        .expect("it was built");
+        .expect("the command was built with this test");
     crate::lunatic::Ended::from(output).check(0, &["`child` trapped: ", "`_start` ended normally"]);
-    let output = place
+    let output = dir
         .command(&["-v", "guest.wat"])
         .env("RUST_LOG", "off")
         .output()
-        .expect("it was built");
+        .expect("the command was built with this test");
     crate::lunatic::Ended::from(output).check(0, &[]);
 }
 
 #[test]
 fn a_closed_standard_error_changes_nothing() {
-    let place = Place::new();
-    place.write("guest.wat", guest("unreachable"));
-    let (reader, writer) = std::io::pipe().expect("there are descriptors");
+    let dir = WorkDir::new();
+    dir.write("guest.wat", guest("unreachable"));
+    let (reader, writer) = std::io::pipe().expect("a pipe can be created");
     drop(reader);
-    let status = place
+    let status = dir
         .command(&["guest.wat"])
         .stderr(writer)
         .status()
-        .expect("it was built");
+        .expect("the command was built with this test");
     assert_eq!(status.code(), Some(134));
 }

@@ -1,9 +1,9 @@
-//! What a program may use, and the flags that take it away.
+//! What a program may use, and the flags that change it.
 
 use crate::guest::{guest, with};
-use crate::lunatic::{Ended, Place, run};
+use crate::lunatic::{Ended, WorkDir, run};
 
-/// Prints what a pair of WASI functions gives, with a zero byte behind each.
+/// Prints the strings that a pair of WASI functions returns, each followed by a zero byte.
 fn printing(sizes: &str, get: &str) -> String {
     guest(&format!(
         "(drop (call ${sizes} (i32.const 0) (i32.const 4)))
@@ -19,24 +19,24 @@ fn parts(ended: &Ended) -> Vec<&str> {
 
 #[test]
 fn arguments_arrive_after_the_files_name() {
-    let place = Place::new();
-    place.write("sub/app.wat", printing("args_sizes", "args"));
+    let dir = WorkDir::new();
+    dir.write("sub/app.wat", printing("args_sizes", "args"));
     let expected = ["app.wat", "--no-net", "", "ä b", "--"];
     for command in [&[][..], &["run"], &["--"]] {
         let line = [command, &["sub/app.wat"], &expected[1..]].concat();
-        assert_eq!(parts(&place.run(&line)), expected, "{line:?}");
+        assert_eq!(parts(&dir.run(&line)), expected, "{line:?}");
     }
 }
 
 fn variables(flags: &[&str]) -> Vec<String> {
-    let place = Place::new();
-    place.write("guest.wat", printing("environ_sizes", "environ"));
-    let mut command = place.command(&[flags, &["guest.wat"]].concat());
+    let dir = WorkDir::new();
+    dir.write("guest.wat", printing("environ_sizes", "environ"));
+    let mut command = dir.command(&[flags, &["guest.wat"]].concat());
     let output = command
         .env("COLOUR", "blue")
         .env("EMPTY", "")
         .output()
-        .expect("it was built");
+        .expect("the command was built with this test");
     let mut found: Vec<String> = parts(&Ended::from(output))
         .into_iter()
         .map(str::to_string)
@@ -58,7 +58,7 @@ fn variables_are_passed_on() {
 }
 
 #[test]
-fn without_variables_only_the_named_ones_are_there() {
+fn without_variables_only_the_named_ones_exist() {
     assert_eq!(variables(&["--no-env"]), [""; 0]);
     assert_eq!(
         variables(&["--no-env", "--env", "COLOUR", "--env", "X=1"]),
@@ -67,7 +67,7 @@ fn without_variables_only_the_named_ones_are_there() {
 }
 
 #[test]
-fn a_variable_that_is_not_set_here_is_an_error() {
+fn passing_on_a_variable_that_is_not_set_is_an_error() {
     run(&["--env", "NO_SUCH_VARIABLE"], &guest(""))
         .check(126, &["`--env NO_SUCH_VARIABLE`", "NAME=VALUE"]);
     run(&["--env", "=x"], &guest("")).check(126, &["the name is missing"]);
@@ -91,44 +91,42 @@ const READ: u32 = 0;
 
 #[test]
 fn the_current_directory_is_granted() {
-    let place = Place::new();
-    place.write("guest.wat", opening(MAKE));
-    place.run(&["guest.wat"]).check(0, &[]);
-    assert_eq!(place.read("file"), "");
+    let dir = WorkDir::new();
+    dir.write("guest.wat", opening(MAKE));
+    dir.run(&["guest.wat"]).check(0, &[]);
+    assert_eq!(dir.read("file"), "");
 }
 
 #[test]
 fn without_directories_there_is_none() {
-    let place = Place::new();
-    place.write("guest.wat", opening(MAKE));
+    let dir = WorkDir::new();
+    dir.write("guest.wat", opening(MAKE));
     // No such descriptor.
-    place.run(&["--no-dir", "guest.wat"]).check(8, &[]);
-    assert!(!place.path().join("file").exists());
+    dir.run(&["--no-dir", "guest.wat"]).check(8, &[]);
+    assert!(!dir.path().join("file").exists());
 }
 
 #[test]
 fn a_directory_is_granted_under_its_name() {
-    let place = Place::new();
-    place.write("inner/kept", "");
-    place.write("make.wat", opening(MAKE));
-    place.write("read.wat", opening(READ));
-    place
-        .run(&["--no-dir", "--dir", "inner::/data", "make.wat"])
+    let dir = WorkDir::new();
+    dir.write("inner/kept", "");
+    dir.write("make.wat", opening(MAKE));
+    dir.write("read.wat", opening(READ));
+    dir.run(&["--no-dir", "--dir", "inner::/data", "make.wat"])
         .check(0, &[]);
-    assert_eq!(place.read("inner/file"), "");
-    place
-        .run(&["--no-dir", "--read-dir", "inner", "read.wat"])
+    assert_eq!(dir.read("inner/file"), "");
+    dir.run(&["--no-dir", "--read-dir", "inner", "read.wat"])
         .check(0, &[]);
 }
 
 #[test]
 fn a_directory_for_reading_cannot_be_written() {
-    let place = Place::new();
-    place.write("inner/kept", "");
-    place.write("make.wat", opening(MAKE));
-    let ended = place.run(&["--no-dir", "--read-dir", "inner", "make.wat"]);
+    let dir = WorkDir::new();
+    dir.write("inner/kept", "");
+    dir.write("make.wat", opening(MAKE));
+    let ended = dir.run(&["--no-dir", "--read-dir", "inner", "make.wat"]);
     assert!(matches!(ended.status, Some(1..126)), "{ended:#?}");
-    assert!(!place.path().join("inner/file").exists());
+    assert!(!dir.path().join("inner/file").exists());
 }
 
 #[test]
@@ -160,12 +158,12 @@ fn a_namespace_is_taken_away_and_given_back() {
 }
 
 #[test]
-fn a_program_that_only_could_call_what_is_denied_runs() {
+fn importing_what_is_denied_does_no_harm() {
     run(&["--deny", "all"], &guest("")).check(0, &[]);
 }
 
 #[test]
-fn no_net_takes_sockets_away() {
+fn no_net_denies_sockets() {
     let resolving = with("(call $drop_dns (i64.const 1))", "").replacen(
         "(memory",
         "(import \"lunatic::networking\" \"drop_dns_iterator\" (func $drop_dns (param i64))) (memory",
@@ -191,6 +189,6 @@ fn a_mistyped_namespace_is_an_error_that_helps() {
     run(&["--allow", "fd_write"], &guest(""))
         .check(126, &["did you mean `wasi_snapshot_preview1::fd_write`"]);
     run(&["--deny", "nothing"], &guest("")).check(126, &["`nothing`", "there are `lunatic::"]);
-    // The empty prefix would be all of them, and is more likely a variable of the shell that is not set.
+    // The empty prefix would match all, and is more likely an unset shell variable.
     run(&["--deny", ""], &guest("")).check(126, &["there are `lunatic::"]);
 }

@@ -1,5 +1,4 @@
-//! The three programs that the machine was asked for, word for word, in a project that `lunatic new` made, run by
-//! `cargo run`.
+//! The three programs that specified the machine, verbatim, in projects created by `lunatic new` and run by `cargo run`.
 
 use crate::cargo::Project;
 use crate::lunatic::Ended;
@@ -9,8 +8,8 @@ use std::process::{Child, Command};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a test waits for what other programs do.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Only reached if a test hangs.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[test]
 fn spawning_a_process() {
@@ -19,7 +18,7 @@ fn spawning_a_process() {
     assert_eq!(ended.stdout, "Hi! I'm a process.\n", "{ended:#?}");
 }
 
-/// What `RUST_LOG=lunatic=debug` tells of the second program: of each child the reason that its comment says, in order.
+/// Checks what `RUST_LOG=lunatic=debug` logs of the second program: each child ends for the reason in its comment, in order.
 #[track_caller]
 pub(crate) fn check_ends(ended: &Ended) {
     assert_eq!(ended.status, Some(0), "{ended:#?}");
@@ -37,7 +36,7 @@ pub(crate) fn check_ends(ended: &Ended) {
     ];
     assert_eq!(ends.len(), reasons.len(), "{ended:#?}");
     for (end, reason) in ends.iter().zip(reasons) {
-        assert!(end.contains(reason), "`{reason}` is not why: {end}");
+        assert!(end.contains(reason), "the reason is not `{reason}`: {end}");
     }
 }
 
@@ -54,7 +53,7 @@ fn limiting_processes() {
 
 #[test]
 fn limiting_optimised_processes() {
-    // In a release build nothing is left of a vector that nobody looks at, and with it nothing of the memory.
+    // A release build optimises an unused vector away, and with it the memory.
     let vector = "vec![0; 150_000]";
     let program = include_str!("../seeds/environments.rs");
     assert_eq!(program.matches(vector).count(), 1);
@@ -67,20 +66,20 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to be ended.
+        // It may already have ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Tries until something else is as it has to be.
+/// Retries until an attempt succeeds.
 #[track_caller]
 fn eventually<T>(what: &str, mut attempt: impl FnMut() -> std::io::Result<T>) -> T {
     let start = Instant::now();
     loop {
         match attempt() {
             Ok(value) => return value,
-            Err(error) if start.elapsed() > PATIENCE => panic!("{what}: {error}, for {PATIENCE:?}"),
+            Err(error) if start.elapsed() > TIMEOUT => panic!("{what}: {error}, for {TIMEOUT:?}"),
             Err(_) => std::thread::park_timeout(Duration::from_millis(10)),
         }
     }
@@ -92,19 +91,19 @@ fn a_tcp_echo_server() {
     let built = project
         .cargo(&["build", "--quiet"])
         .output()
-        .expect("cargo runs this test");
+        .expect("cargo can be run");
     assert!(
         built.status.success(),
         "{}",
         String::from_utf8_lossy(&built.stderr)
     );
-    // On Unix cargo becomes the program that it runs, so that ending the one ends the other.
+    // On Unix cargo replaces itself with the program, so that ending one ends the other.
     check_echo(project.cargo(&["run", "--quiet"]));
 }
 
-/// Runs the third program, and checks that it serves several clients at once.
+/// Runs the third program, and checks that it serves several clients at the same time.
 pub(crate) fn check_echo(mut program: Command) {
-    // The program fixes its address, and does not say when it listens.
+    // The program has a fixed address, and does not print when it listens.
     const ADDRESS: &str = "127.0.0.1:1337";
     static ADDRESS_IN_USE: Mutex<()> = Mutex::new(());
     let _in_use = ADDRESS_IN_USE
@@ -114,7 +113,7 @@ pub(crate) fn check_echo(mut program: Command) {
         "another program listens on the port of this one",
         || TcpListener::bind(ADDRESS),
     ));
-    let mut running = Running(program.spawn().expect("it is there"));
+    let mut running = Running(program.spawn().expect("the program was built"));
     let connect = || TcpStream::connect(ADDRESS);
     let clients: [TcpStream; 3] = std::array::from_fn(|_| {
         let client = eventually("the server does not listen", || {
@@ -124,21 +123,23 @@ pub(crate) fn check_echo(mut program: Command) {
             connect()
         });
         client
-            .set_read_timeout(Some(PATIENCE))
-            .expect("it is not zero");
+            .set_read_timeout(Some(TIMEOUT))
+            .expect("the timeout is not zero");
         client
     });
     for (number, mut client) in clients.iter().enumerate().rev() {
         let line = format!("hello {number}\n");
-        client.write_all(line.as_bytes()).expect("it is connected");
+        client
+            .write_all(line.as_bytes())
+            .expect("the connection is open");
         let mut answer = String::new();
         BufReader::new(client)
             .read_line(&mut answer)
-            .expect("an answer comes");
+            .expect("the server answers");
         assert_eq!(answer, line);
     }
     for mut client in &clients {
-        client.write_all(b"exit\n").expect("it is connected");
+        client.write_all(b"exit\n").expect("the connection is open");
         match client.read(&mut [0]) {
             Ok(0) => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}

@@ -1,27 +1,27 @@
-//! `lunatic serve --deploy`, and the commands that ask it: `functions`, `logs` and `invoke`.
+//! `lunatic serve --deploy`, and its client commands: `functions`, `logs` and `invoke`.
 
-use crate::lunatic::{Ended, Place};
+use crate::lunatic::{Ended, WorkDir};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
-/// What no test waits for.
-const NEVER: Duration = Duration::from_secs(60);
+/// Only reached if a test hangs.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 const TOKEN: &str = "correct-horse-battery-staple";
 
-/// A service that runs as a command of its own.
+/// A service, run by the command.
 struct Service {
     child: Child,
     deploy: SocketAddr,
     invoke: SocketAddr,
-    /// Kept open: a command that tells nobody is not what is tested.
+    /// Kept open, since a closed standard error is not what is tested.
     _stderr: BufReader<ChildStderr>,
 }
 
 impl Service {
-    fn start(place: &Place, flags: &[&str]) -> Service {
+    fn start(dir: &WorkDir, flags: &[&str]) -> Service {
         let arguments = [
             &[
                 "serve",
@@ -33,7 +33,7 @@ impl Service {
             flags,
         ]
         .concat();
-        Service::run(place.command(&arguments))
+        Service::run(dir.command(&arguments))
     }
 
     fn run(mut command: Command) -> Service {
@@ -41,14 +41,14 @@ impl Service {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the command was built with this test");
-        let mut stderr = BufReader::new(child.stderr.take().expect("it is a pipe"));
+        let mut stderr = BufReader::new(child.stderr.take().expect("the stream is piped"));
         let (mut deploy, mut invoke, mut said) = (None, None, String::new());
         while deploy.is_none() || invoke.is_none() {
             let before = said.len();
             assert_ne!(
-                stderr.read_line(&mut said).expect("it is text"),
+                stderr.read_line(&mut said).expect("the output is text"),
                 0,
-                "it has ended: {said}"
+                "the service has ended: {said}"
             );
             let line = said[before..].trim();
             let address = |name: &str| {
@@ -60,7 +60,7 @@ impl Service {
             deploy = deploy.or_else(|| address("deploy"));
             invoke = invoke.or_else(|| address("invoke"));
         }
-        let found = "the loop ends when it is";
+        let found = "the loop ends when both are found";
         Service {
             child,
             deploy: deploy.expect(found),
@@ -69,12 +69,12 @@ impl Service {
         }
     }
 
-    /// Deploys, as curl does it, and returns the status; `None` where the service is gone.
+    /// Deploys as curl does, and returns the status and the response; `None` if the service is gone.
     fn deploy(&self, what: &str, wasm: &[u8]) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(self.deploy).ok()?;
         stream
-            .set_read_timeout(Some(NEVER))
-            .expect("it is a socket");
+            .set_read_timeout(Some(TIMEOUT))
+            .expect("the timeout is not zero");
         let head = format!(
             "POST /deploy/{what} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
             self.deploy,
@@ -89,9 +89,9 @@ impl Service {
         Some((answer.get(9..12)?.parse().ok()?, answer))
     }
 
-    /// Runs a command that asks this service.
-    fn ask(&self, place: &Place, arguments: &[&str]) -> Ended {
-        let mut command = place.command(arguments);
+    /// Runs a client command on this service.
+    fn ask(&self, dir: &WorkDir, arguments: &[&str]) -> Ended {
+        let mut command = dir.command(arguments);
         command
             .env("LUNATIC_DEPLOY", self.deploy.to_string())
             .env("LUNATIC_INVOKE", self.invoke.to_string());
@@ -105,13 +105,13 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // It may have ended.
+        // It may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A spark that prints a line and answers with a text, and is as large as is wanted.
+/// A spark that prints a line and answers with a text, padded to a size.
 fn spark(text: &str, size: usize) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 200 OK\\0d\\0acontent-length: {}\\0d\\0a\\0d\\0a",
@@ -131,35 +131,32 @@ fn spark(text: &str, size: usize) -> Vec<u8> {
                 (drop (call $write (i32.const 1) (i32.const 1024) (i32.const {length}) (i32.const 0)))))"#,
         padding = "x".repeat(size)
     );
-    wat::parse_str(wat).expect("it is wat")
+    wat::parse_str(wat).expect("the text is valid")
 }
 
 #[test]
-fn a_service_is_asked_from_the_shell() {
-    let place = Place::new();
-    let service = Service::start(&place, &[]);
+fn a_service_is_used_from_the_shell() {
+    let dir = WorkDir::new();
+    let service = Service::start(&dir, &[]);
     let (status, answer) = service
         .deploy("hello?policy=single", &spark("hello from a function", 0))
-        .expect("it runs");
+        .expect("the service is running");
     assert_eq!(status, 201, "{answer}");
     assert!(
-        place
-            .path()
+        dir.path()
             .join("module-store/functions/hello.json")
             .exists()
     );
 
-    let invoked = service.ask(&place, &["invoke", "hello", "some/path?a=b"]);
+    let invoked = service.ask(&dir, &["invoke", "hello", "some/path?a=b"]);
     invoked.check(0, &[]);
     assert_eq!(invoked.stdout, "hello from a function");
+    service.ask(&dir, &["invoke", "nobody"]).check(1, &["404"]);
     service
-        .ask(&place, &["invoke", "nobody"])
-        .check(1, &["404"]);
-    service
-        .ask(&place, &["invoke", "hello", "-H", "none"])
+        .ask(&dir, &["invoke", "hello", "-H", "none"])
         .check(1, &["NAME: VALUE"]);
 
-    let listed = service.ask(&place, &["functions"]);
+    let listed = service.ask(&dir, &["functions"]);
     listed.check(0, &[]);
     let lines: Vec<_> = listed.stdout.lines().collect();
     assert_eq!(
@@ -170,19 +167,19 @@ fn a_service_is_asked_from_the_shell() {
         lines[1].split_whitespace().collect::<Vec<_>>()[..5],
         ["hello", "serving", "1", "spark", "single"]
     );
-    let one = service.ask(&place, &["functions", "hello"]);
+    let one = service.ask(&dir, &["functions", "hello"]);
     assert!(one.stdout.contains("SERVING"), "{}", one.stdout);
-    let json = service.ask(&place, &["functions", "--json"]);
-    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("it is JSON");
+    let json = service.ask(&dir, &["functions", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("the output is JSON");
     assert_eq!(json["functions"][0]["name"], "hello");
     service
-        .ask(&place, &["functions", "nobody"])
+        .ask(&dir, &["functions", "nobody"])
         .check(1, &["no function `nobody`"]);
     service
-        .ask(&place, &["functions", "../escape"])
+        .ask(&dir, &["functions", "../escape"])
         .check(1, &["no name"]);
 
-    let logs = service.ask(&place, &["logs", "hello"]);
+    let logs = service.ask(&dir, &["logs", "hello"]);
     logs.check(0, &[]);
     assert!(
         logs.stdout
@@ -192,22 +189,22 @@ fn a_service_is_asked_from_the_shell() {
         logs.stdout
     );
     service
-        .ask(&place, &["logs", "nobody"])
+        .ask(&dir, &["logs", "nobody"])
         .check(1, &["no function `nobody`"]);
 }
 
 #[test]
 fn a_log_is_followed_until_the_service_ends() {
-    let place = Place::new();
-    let mut service = Service::start(&place, &[]);
+    let dir = WorkDir::new();
+    let mut service = Service::start(&dir, &[]);
     assert_eq!(
         service
             .deploy("hello", &spark("hello", 0))
-            .expect("it runs")
+            .expect("the service is running")
             .0,
         201
     );
-    let mut command = place.command(&[
+    let mut command = dir.command(&[
         "logs",
         "-f",
         "hello",
@@ -218,17 +215,26 @@ fn a_log_is_followed_until_the_service_ends() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("the command was built with this test");
-    let mut lines = BufReader::new(following.stdout.take().expect("it is a pipe")).lines();
+    let mut lines = BufReader::new(following.stdout.take().expect("the stream is piped")).lines();
     for _ in 0..2 {
-        service.ask(&place, &["invoke", "hello"]).check(0, &[]);
-        let line = lines.next().expect("it goes on").expect("it is text");
+        service.ask(&dir, &["invoke", "hello"]).check(0, &[]);
+        let line = lines
+            .next()
+            .expect("the log continues")
+            .expect("the output is text");
         assert!(line.ends_with("output: served"), "{line}");
     }
     rustix::process::kill_process(pid(&service.child), rustix::process::Signal::TERM)
-        .expect("it runs");
+        .expect("the service is running");
     assert!(lines.next().is_none());
-    assert_eq!(following.wait().expect("it is a child").code(), Some(0));
-    assert_eq!(service.child.wait().expect("it is a child").code(), Some(0));
+    assert_eq!(
+        following.wait().expect("the child was started").code(),
+        Some(0)
+    );
+    assert_eq!(
+        service.child.wait().expect("the child was started").code(),
+        Some(0)
+    );
 }
 
 fn pid(child: &Child) -> rustix::process::Pid {
@@ -236,70 +242,76 @@ fn pid(child: &Child) -> rustix::process::Pid {
 }
 
 #[test]
-fn where_no_service_runs_that_is_said() {
-    let place = Place::new();
-    // What was bound and is not any longer is nobody's.
+fn a_missing_service_is_reported() {
+    let dir = WorkDir::new();
+    // A port that was bound and released is free.
     let free =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let free = free.expect("there is a port").to_string();
+    let free = free.expect("a port is free").to_string();
     for command in [
         &["functions", "--deploy", &free][..],
         &["logs", "f", "--deploy", &free],
         &["invoke", "f", "--invoke", &free],
     ] {
-        place
-            .run(command)
-            .check(2, &["no service answers", "lunatic serve --deploy"]);
+        dir.run(command)
+            .check(2, &["no service at", "lunatic serve --deploy"]);
     }
-    let mut command = place.command(&["functions"]);
+    let mut command = dir.command(&["functions"]);
     command.env("LUNATIC_DEPLOY", "somewhere");
-    Ended::from(command.output().expect("the command runs"))
-        .check(1, &["LUNATIC_DEPLOY", "somewhere"]);
+    Ended::from(
+        command
+            .output()
+            .expect("the command was built with this test"),
+    )
+    .check(1, &["LUNATIC_DEPLOY", "somewhere"]);
 }
 
 #[test]
 fn t150_the_token_comes_from_a_file_or_a_variable() {
-    let place = Place::new();
-    place.write("tokens", format!("{TOKEN}\n"));
-    let service = Service::start(&place, &["--token-file", "tokens"]);
+    let dir = WorkDir::new();
+    dir.write("tokens", format!("{TOKEN}\n"));
+    let service = Service::start(&dir, &["--token-file", "tokens"]);
     service
-        .ask(&place, &["functions"])
+        .ask(&dir, &["functions"])
         .check(1, &["token is needed", "--token-file"]);
     service
-        .ask(&place, &["functions", "--token-file", "tokens"])
+        .ask(&dir, &["functions", "--token-file", "tokens"])
         .check(0, &[]);
-    let mut command = place.command(&["functions", "--deploy", &service.deploy.to_string()]);
+    let mut command = dir.command(&["functions", "--deploy", &service.deploy.to_string()]);
     command.env("LUNATIC_TOKEN", TOKEN);
-    Ended::from(command.output().expect("the command runs")).check(0, &[]);
-    place
-        .run(&["serve", "--deploy", "0.0.0.0:0"])
+    Ended::from(
+        command
+            .output()
+            .expect("the command was built with this test"),
+    )
+    .check(0, &[]);
+    dir.run(&["serve", "--deploy", "0.0.0.0:0"])
         .check(126, &["needs a token"]);
-    place.write("short", "secret");
-    place
-        .run(&["serve", "--deploy", "--token-file", "short"])
+    dir.write("short", "secret");
+    dir.run(&["serve", "--deploy", "--token-file", "short"])
         .check(126, &["at least 16"]);
 }
 
 #[test]
 fn t159_a_service_that_is_killed_has_the_old_version_or_the_new() {
-    let place = Place::new();
-    // Large enough that the kill comes in between, now here and now there.
+    let dir = WorkDir::new();
+    // Large enough for the kill to hit at different points of a deploy.
     let versions: Vec<_> = (0..4)
         .map(|number| spark(&format!("version {number}"), 200_000))
         .collect();
     let mut known = None;
     for round in 0..12 {
-        let service = Service::start(&place, &[]);
+        let service = Service::start(&dir, &[]);
         let mut next = 0;
         if let Some(deployed) = known {
-            let served = service.ask(&place, &["invoke", "f"]);
+            let served = service.ask(&dir, &["invoke", "f"]);
             served.check(0, &[]);
             let served = served
                 .stdout
                 .trim_start_matches("version ")
                 .parse()
-                .expect("it is a version, whole");
-            // What was said to be deployed is, and what was on its way may be.
+                .expect("a complete version answers");
+            // A confirmed deploy counts, and an unconfirmed one may.
             assert!(
                 [deployed, (deployed + 1) % 4].contains(&served),
                 "{served} serves after {deployed}"
@@ -310,65 +322,70 @@ fn t159_a_service_that_is_killed_has_the_old_version_or_the_new() {
         std::thread::scope(|scope| {
             let (sender, deployed) = std::sync::mpsc::channel();
             let (service, versions) = (&service, &versions);
-            // Deploys one after the other, until one is not answered.
+            // Deploys one after another, until one is not answered.
             scope.spawn(move || {
                 while let Some((status, answer)) = service.deploy("f", &versions[next]) {
                     assert_eq!(status, 201, "{answer}");
-                    sender.send(next).expect("somebody listens until it ends");
+                    sender
+                        .send(next)
+                        .expect("the receiver lives until this thread ends");
                     next = (next + 1) % 4;
                 }
             });
-            known = Some(deployed.recv().expect("it deploys"));
-            // Somewhere in the next deploy, or in the one after it.
+            known = Some(deployed.recv().expect("the first deploy succeeds"));
+            // Somewhere within the next deploy or the one after it.
             for _ in 0..round * 100_000 {
                 std::hint::spin_loop();
             }
             rustix::process::kill_process(pid(&service.child), rustix::process::Signal::KILL)
-                .expect("it runs");
+                .expect("the service is running");
             known = deployed.iter().last().or(known);
         });
     }
 }
 
 #[test]
-fn t160_a_disk_that_is_full_leaves_the_old_version() {
-    let place = Place::new();
-    // A file may have 64 blocks of 512 bytes, which stands for a disk that has no more; the signal that comes with it is ignored.
+fn t160_a_full_disk_leaves_the_old_version() {
+    let dir = WorkDir::new();
+    // A limit of 64 blocks of 512 bytes per file simulates a full disk; the signal that it raises is ignored.
     let mut command = Command::new("sh");
-    let lunatic = place.command(&[]);
+    let lunatic = dir.command(&[]);
     command.args([
         "-c",
         "trap '' XFSZ; ulimit -f 64; exec \"$0\" serve --deploy 127.0.0.1:0 --invoke 127.0.0.1:0",
     ]);
     command
         .arg(lunatic.get_program())
-        .current_dir(place.path())
+        .current_dir(dir.path())
         .stdin(Stdio::null());
-    command.env("LUNATIC_CACHE", place.path().join("cache"));
+    command.env("LUNATIC_CACHE", dir.path().join("cache"));
     let service = Service::run(command);
     assert_eq!(
-        service.deploy("f", &spark("old", 0)).expect("it runs").0,
+        service
+            .deploy("f", &spark("old", 0))
+            .expect("the service is running")
+            .0,
         201
     );
     let (status, answer) = service
         .deploy("f", &spark("new", 100_000))
-        .expect("it runs");
+        .expect("the service is running");
     assert_eq!(status, 507, "{answer}");
     assert!(answer.contains("the storage is full"), "{answer}");
-    let left = std::fs::read_dir(place.path().join("module-store/unfinished"))
-        .expect("it is there")
+    let left = std::fs::read_dir(dir.path().join("module-store/unfinished"))
+        .expect("the directory exists")
         .count();
-    assert_eq!(left, 0, "what was begun takes no room");
-    assert_eq!(service.ask(&place, &["invoke", "f"]).stdout, "old");
+    assert_eq!(left, 0, "the unfinished deploy was removed");
+    assert_eq!(service.ask(&dir, &["invoke", "f"]).stdout, "old");
     drop(service);
-    let service = Service::start(&place, &[]);
-    assert_eq!(service.ask(&place, &["invoke", "f"]).stdout, "old");
+    let service = Service::start(&dir, &[]);
+    assert_eq!(service.ask(&dir, &["invoke", "f"]).stdout, "old");
     assert_eq!(
         service
             .deploy("f", &spark("new", 100_000))
-            .expect("it runs")
+            .expect("the service is running")
             .0,
         201
     );
-    assert_eq!(service.ask(&place, &["invoke", "f"]).stdout, "new");
+    assert_eq!(service.ask(&dir, &["invoke", "f"]).stdout, "new");
 }

@@ -26,7 +26,7 @@ fn a_trap_is_134() {
     );
 }
 
-/// Spawns `child`, which gets nothing from its parent but whose parent writes its own pid to the message in between.
+/// Imports for a main process that sends its pid to a child, which kills it.
 const KILL: &str = r#"
     (import "lunatic::message" "send_bytes" (func $send (param i64 i64 i32 i32 i32 i32) (result i32)))
     (import "lunatic::message" "data_size" (func $size (result i64)))
@@ -47,7 +47,7 @@ fn a_main_process_that_is_killed_is_137() {
                (call $kill (i64.load (i32.const 48)))
                (loop br 0))"#,
     );
-    // Imports stand before everything else.
+    // Imports come first in a module.
     let guest = guest.replacen("(memory", &format!("{KILL}\n(memory"), 1);
     run(&[], &guest).check(137, &["was killed", "RUST_LOG=lunatic=debug"]);
 }
@@ -88,7 +88,7 @@ fn a_program_that_needs_more_memory_than_it_gets_is_not_started() {
 }
 
 #[test]
-fn a_bound_on_processes_is_told_to_who_spawns() {
+fn a_spawn_beyond_the_limit_of_processes_fails() {
     let guest = with(
         "(call $exit (call $spawn (i64.const 0) (i32.const 1024) (i32.const 5)))",
         r#"(data (i32.const 1024) "child") (func (export "child"))"#,
@@ -99,12 +99,13 @@ fn a_bound_on_processes_is_told_to_who_spawns() {
 
 #[test]
 fn a_timeout_is_124() {
-    run(&["--timeout", "20ms"], &guest("(loop br 0)")).check(124, &["did not end within 20ms"]);
+    run(&["--timeout", "20ms"], &guest("(loop br 0)"))
+        .check(124, &["did not end within the `--timeout` of 20ms"]);
     run(&["--timeout", "1h"], &guest("")).check(0, &[]);
 }
 
 #[test]
-fn what_the_main_process_leaves_behind_is_ended() {
+fn processes_left_by_the_main_process_are_ended() {
     let guest = with(
         "(drop (call $spawn (i64.const 0) (i32.const 1024) (i32.const 5)))",
         r#"(data (i32.const 1024) "child") (func (export "child") (loop br 0))"#,
@@ -113,7 +114,7 @@ fn what_the_main_process_leaves_behind_is_ended() {
 }
 
 #[test]
-fn a_main_process_that_waits_in_vain_is_told() {
+fn a_main_process_that_waits_in_vain_is_woken() {
     run(
         &[],
         &guest("(if (i32.ne (call $receive) (i32.const 9028)) (then unreachable))"),

@@ -1,7 +1,7 @@
 //! Standard input and output.
 
 use crate::guest::{guest, print, with};
-use crate::lunatic::{Ended, Place};
+use crate::lunatic::{Ended, WorkDir};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
@@ -19,17 +19,17 @@ fn copying() -> String {
 
 #[test]
 fn a_megabyte_passes_through() {
-    let place = Place::new();
-    place.write("guest.wat", copying());
-    let mut command = place.command(&["guest.wat"]);
+    let dir = WorkDir::new();
+    dir.write("guest.wat", copying());
+    let mut command = dir.command(&["guest.wat"]);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("it was built");
+        .expect("the command was built with this test");
     let (mut stdin, mut stdout) = (
-        child.stdin.take().expect("it is piped"),
-        child.stdout.take().expect("it is piped"),
+        child.stdin.take().expect("the stream is piped"),
+        child.stdout.take().expect("the stream is piped"),
     );
     let sent: Vec<u8> = (0u32..1 << 18).flat_map(u32::to_le_bytes).collect();
     let expected = sent.clone();
@@ -37,34 +37,34 @@ fn a_megabyte_passes_through() {
     let mut received = Vec::new();
     stdout
         .read_to_end(&mut received)
-        .expect("the pipe is there until the end");
+        .expect("the pipe can be read to its end");
     writer
         .join()
-        .expect("it does not panic")
-        .expect("all is read");
+        .expect("the writer does not panic")
+        .expect("the program reads everything");
     assert!(
         received == expected,
-        "{} of {} bytes arrived as they were",
+        "{} of {} bytes arrived, and not all unchanged",
         received.len(),
         expected.len()
     );
-    assert!(child.wait().expect("it was started").success());
+    assert!(child.wait().expect("the child was started").success());
 }
 
 #[test]
-fn both_outputs_are_the_programs_own() {
+fn the_programs_output_is_passed_on_unchanged() {
     let (text, printing) = print("out\u{1b}[0m\n");
-    let place = Place::new();
+    let dir = WorkDir::new();
     let errors = "(drop (call $write (i32.const 2) (i32.const 2048) (i32.const 4)))";
-    place.write(
+    dir.write(
         "guest.wat",
         with(
             &format!("{printing} {errors}"),
             &format!("{text} (data (i32.const 2048) \"err\\0a\")"),
         ),
     );
-    let ended = place.run(&["guest.wat"]);
-    // What a program prints is its own affair, escape sequences too.
+    let ended = dir.run(&["guest.wat"]);
+    // Even escape sequences.
     assert_eq!(
         (ended.stdout.as_str(), ended.stderr.as_str()),
         ("out\u{1b}[0m\n", "err\n")
@@ -72,8 +72,8 @@ fn both_outputs_are_the_programs_own() {
 }
 
 #[test]
-fn a_reader_that_has_read_enough_ends_the_program_without_a_panic() {
-    let place = Place::new();
+fn closing_the_output_ends_the_program_without_a_panic() {
+    let dir = WorkDir::new();
     let (text, _) = print("line\n");
     // Prints until that fails.
     let endless = with(
@@ -82,19 +82,19 @@ fn a_reader_that_has_read_enough_ends_the_program_without_a_panic() {
          (call $exit (i32.const 9))",
         &text,
     );
-    place.write("guest.wat", endless);
-    let mut command = place.command(&["guest.wat"]);
+    dir.write("guest.wat", endless);
+    let mut command = dir.command(&["guest.wat"]);
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("it was built");
+        .expect("the command was built with this test");
     let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("it is piped"))
+    BufReader::new(child.stdout.take().expect("the stream is piped"))
         .read_line(&mut line)
-        .expect("it prints");
+        .expect("the program prints");
     assert_eq!(line, "line\n");
-    let ended = Ended::from(child.wait_with_output().expect("it was started"));
+    let ended = Ended::from(child.wait_with_output().expect("the child was started"));
     assert!(matches!(ended.status, Some(9 | 134)), "{ended:#?}");
     assert!(!ended.stderr.contains("panicked"), "{ended:#?}");
 }

@@ -1,12 +1,12 @@
-//! Test runs: what a module's tests are, how they are run, and what is said of them.
+//! Test runs: what a module's tests are, how they run, and what is printed.
 
 use crate::cargo::Project;
 use crate::guest::{print, with};
-use crate::lunatic::{Ended, Place};
+use crate::lunatic::{Ended, WorkDir};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A module with tests under the names that the published guest crate gives them. `_start` does what it says.
+/// A module with tests under the names given by the published guest crate. `_start` has the body `start`.
 fn suite_with(start: &str, more: &str) -> String {
     let (data, print) = print("some text\n");
     with(
@@ -36,11 +36,11 @@ fn suite() -> String {
     suite_with("", "")
 }
 
-/// Runs a module with arguments for its tests, one test after the other.
+/// Runs a module with arguments for its tests, one test after another.
 fn run(module: &str, arguments: &[&str]) -> Ended {
-    let place = Place::new();
-    place.write("suite.wat", module);
-    place.run(&[&["suite.wat"], arguments, &["--test-threads", "1"]].concat())
+    let dir = WorkDir::new();
+    dir.write("suite.wat", module);
+    dir.run(&[&["suite.wat"], arguments, &["--test-threads", "1"]].concat())
 }
 
 /// Checks the status, and that nothing is on standard error.
@@ -53,7 +53,7 @@ fn check(ended: &Ended, status: i32) {
     );
 }
 
-/// Returns a text without the numbers that have a point: they are times, and others each time.
+/// Replaces the numbers with a decimal point, which are times and differ between runs.
 fn timeless(text: &str) -> String {
     let mut timeless = String::new();
     let mut rest = text;
@@ -120,7 +120,7 @@ test result: FAILED. 3 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; 
     assert_eq!(placeless(&timeless(&ended.stdout)), expected);
 }
 
-/// Returns a text without the places and indices of functions in the module.
+/// Replaces the offsets and indices of functions in the module.
 fn placeless(text: &str) -> String {
     let hide = |text: &str, before: &str, name: &str| {
         let mut parts = text.split(before);
@@ -135,15 +135,15 @@ fn placeless(text: &str) -> String {
 }
 
 #[test]
-fn tests_can_be_asked_for_with_and_without_a_command() {
-    let place = Place::new();
-    place.write("suite.wat", suite());
+fn tests_can_be_run_with_and_without_a_command() {
+    let dir = WorkDir::new();
+    dir.write("suite.wat", suite());
     for command in [
         &["suite.wat"][..],
         &["run", "suite.wat"],
         &["test", "suite.wat"],
     ] {
-        let ended = place.run(&[command, &["passes"]].concat());
+        let ended = dir.run(&[command, &["passes"]].concat());
         check(&ended, 0);
         assert!(
             ended
@@ -155,8 +155,8 @@ fn tests_can_be_asked_for_with_and_without_a_command() {
 }
 
 #[test]
-fn a_list_is_all_that_is_written_where_one_is_asked_for() {
-    // This is what nextest asks.
+fn listing_prints_only_the_list() {
+    // As nextest does.
     let all = "m::fails: test\nm::passes: test\nm::slow: test\np::any: test\np::none: test\np::right: test\np::wrong: test\n";
     for (arguments, expected) in [
         (&["--list", "--format", "terse"][..], all.to_string()),
@@ -179,9 +179,9 @@ fn a_list_is_all_that_is_written_where_one_is_asked_for() {
 
 #[test]
 fn one_test_is_run_as_nextest_runs_it() {
-    let place = Place::new();
-    place.write("suite.wat", suite());
-    let ended = place.run(&["suite.wat", "m::passes", "--exact", "--nocapture"]);
+    let dir = WorkDir::new();
+    dir.write("suite.wat", suite());
+    let ended = dir.run(&["suite.wat", "m::passes", "--exact", "--nocapture"]);
     check(&ended, 0);
     assert!(
         ended
@@ -190,7 +190,7 @@ fn one_test_is_run_as_nextest_runs_it() {
         "{ended:#?}"
     );
     assert!(ended.stdout.contains("6 filtered out"), "{ended:#?}");
-    let ended = place.run(&[
+    let ended = dir.run(&[
         "suite.wat",
         "m::slow",
         "--exact",
@@ -201,19 +201,19 @@ fn one_test_is_run_as_nextest_runs_it() {
         ended.stdout.contains("some text\ntest m::slow ... ok\n"),
         "{ended:#?}"
     );
-    let ended = place.run(&["suite.wat", "m::fails", "--exact", "--nocapture"]);
+    let ended = dir.run(&["suite.wat", "m::fails", "--exact", "--nocapture"]);
     assert_eq!(ended.status, Some(101), "{ended:#?}");
     assert!(
         ended.stderr.starts_with("thread 'main' panicked at"),
         "{ended:#?}"
     );
-    // What the test wrote was shown already; why it failed was not.
+    // Its output was already printed, but not why it failed.
     assert_eq!(ended.stdout.matches("some text").count(), 1, "{ended:#?}");
     assert!(ended.stdout.contains("the test trapped"), "{ended:#?}");
 }
 
 #[test]
-fn a_wrong_flag_is_said_as_rust_says_it() {
+fn an_invalid_flag_is_reported_as_rust_does() {
     for (arguments, sentence) in [
         (&["--fast"][..], "error: Unrecognized option: 'fast'\n"),
         (
@@ -234,14 +234,14 @@ fn a_wrong_flag_is_said_as_rust_says_it() {
 }
 
 #[test]
-fn what_a_passing_test_wrote_is_shown_where_it_is_asked_for() {
+fn the_output_of_a_passed_test_is_shown_on_request() {
     let ended = run(&suite(), &["m::passes", "--show-output"]);
     let section =
         "\nsuccesses:\n\n---- m::passes stdout ----\nsome text\n\n\nsuccesses:\n    m::passes\n";
     assert!(ended.stdout.contains(section), "{ended:#?}");
 }
 
-/// A module with one more test, called `t`.
+/// A module with one more test, named `t`.
 fn with_a_test(options: &str, body: &str) -> String {
     suite_with(
         "",
@@ -250,7 +250,7 @@ fn with_a_test(options: &str, body: &str) -> String {
 }
 
 #[test]
-fn a_failing_tree_is_told_apart_by_process() {
+fn the_output_of_a_failed_tree_is_separated_by_process() {
     // The test is linked with a child that fails.
     let body = r#"(call $print (i32.const 1024) (i32.const 10))
         (drop (call $spawn (i64.const 1) (i32.const 2560) (i32.const 5)))
@@ -261,21 +261,23 @@ fn a_failing_tree_is_told_apart_by_process() {
         .stdout
         .split("---- t stdout ----\n")
         .nth(1)
-        .expect("it failed");
+        .expect("the test failed");
     let (test, child) = output
         .split_once("-- process ")
-        .expect("the child is told apart");
+        .expect("the child has its own section");
     assert!(
         test.starts_with("some text\nthe test died with process "),
         "{ended:#?}"
     );
-    let (pid, child) = child.split_once(" `child` --\n").expect("it is named");
+    let (pid, child) = child
+        .split_once(" `child` --\n")
+        .expect("the section has a heading");
     assert!(test.contains(pid), "{ended:#?}");
     assert!(
         child.starts_with("some text\nthe process trapped: "),
         "{ended:#?}"
     );
-    // That a panic of a child reaches the test is one.
+    // A child's panic that reaches the test counts as one.
     check(&run(&with_a_test("#panic_#", body), &["t", "--exact"]), 0);
 }
 
@@ -295,10 +297,10 @@ fn a_test_that_takes_too_long_is_ended() {
                 .contains("test t ... FAILED (time limit exceeded)\n"),
             "{ended:#?}"
         );
-        let note = "note: it did not end within 50ms and was killed with another process of its\n";
+        let note = "note: it did not end within 50ms and was killed, with 1 other process\n";
         assert!(ended.stdout.contains(note), "{ended:#?}");
     }
-    // What a test says of itself is what counts.
+    // A test's own limit takes precedence.
     let ended = run(
         &with_a_test("#timeout_60000#", ""),
         &["t", "--exact", "--timeout", "0"],
@@ -307,7 +309,7 @@ fn a_test_that_takes_too_long_is_ended() {
 }
 
 #[test]
-fn a_test_has_so_much_memory() {
+fn a_test_has_limited_memory() {
     let grow = "(if (i32.eq (memory.grow (i32.const 100)) (i32.const -1)) (then unreachable))";
     check(&run(&with_a_test("", grow), &["t", "--exact"]), 0);
     check(
@@ -329,7 +331,7 @@ fn a_test_has_so_much_memory() {
             )
         );
     }
-    // A limit is no panic with words, but it is what published tests mean by a panic without.
+    // Reaching a limit is not a panic with a message, but published tests mean it too when they expect any panic.
     check(
         &run(
             &with_a_test("#panic_words##memory_1048576#", grow),
@@ -347,7 +349,7 @@ fn a_test_has_so_much_memory() {
 }
 
 #[test]
-fn what_a_test_leaves_behind_is_told() {
+fn what_a_test_leaves_behind_is_reported() {
     let spawn = "(drop (call $spawn (i64.const 0) (i32.const 2566) (i32.const 6)))";
     let leaky = with_a_test("", &format!("{spawn}) (data (i32.const 2566) \"server\""));
     let ended = run(&leaky, &["t", "--exact"]);
@@ -366,15 +368,15 @@ fn what_a_test_leaves_behind_is_told() {
 
 #[test]
 fn tests_run_at_the_same_time() {
-    // Neither ends by itself, so the second begins beside the first or after it.
+    // Neither ends by itself, so the second starts while the first runs, or after it.
     let two = suite_with(
         "",
         "(func (export \"#lunatic_test_suite::t1\") (loop br 0)) (func (export \"#lunatic_test_suite::t2\") (loop br 0))",
     );
     let events = |threads: &str| {
-        let place = Place::new();
-        place.write("suite.wat", &two);
-        let ended = place.run(&[
+        let dir = WorkDir::new();
+        dir.write("suite.wat", &two);
+        let ended = dir.run(&[
             "suite.wat",
             "t1",
             "t2",
@@ -402,17 +404,17 @@ fn tests_run_at_the_same_time() {
 
 #[test]
 fn names_belong_to_one_test() {
-    // Each takes the same name, which is given only once, and keeps it until its time is over.
+    // Each takes the same name, which only one process can have, and keeps it until its timeout.
     let take = "(call $put (i32.const 2560) (i32.const 5) (i64.const 0) (call $this)) (loop br 0)";
     let test = |name: &str| format!("(func (export \"#lunatic_test_suite::{name}\") {take})");
     let import =
         "(module (import \"lunatic::registry\" \"put\" (func $put (param i32 i32 i64 i64)))";
-    let place = Place::new();
-    place.write(
+    let dir = WorkDir::new();
+    dir.write(
         "suite.wat",
         suite_with("", &(test("t1") + &test("t2"))).replacen("(module", import, 1),
     );
-    let ended = place.run(&[
+    let ended = dir.run(&[
         "suite.wat",
         "t1",
         "t2",
@@ -433,7 +435,7 @@ fn names_belong_to_one_test() {
 }
 
 #[test]
-fn after_a_failure_no_test_begins_where_that_is_asked_for() {
+fn fail_fast_starts_no_test_after_a_failure() {
     let ended = run(&suite(), &["--fail-fast"]);
     check(&ended, 101);
     assert!(
@@ -444,7 +446,7 @@ fn after_a_failure_no_test_begins_where_that_is_asked_for() {
 }
 
 #[test]
-fn an_order_comes_back_with_its_number() {
+fn an_order_is_reproduced_by_its_seed() {
     let order = |seed: &str| {
         let ended = run(&suite(), &["--shuffle-seed", seed]);
         assert!(
@@ -473,15 +475,15 @@ fn an_order_comes_back_with_its_number() {
 }
 
 #[test]
-fn a_program_that_exports_no_test_is_run() {
-    let place = Place::new();
+fn a_program_without_exported_tests_is_run() {
+    let dir = WorkDir::new();
     let (data, print) = print("a program\n");
-    place.write("app.wat", with(&print, &data));
-    let ended = place.run(&["app.wat", "--list"]);
+    dir.write("app.wat", with(&print, &data));
+    let ended = dir.run(&["app.wat", "--list"]);
     check(&ended, 0);
     assert_eq!(ended.stdout, "a program\n");
-    // Asked for its tests it says that it has none.
-    let ended = place.run(&["test", "app.wat"]);
+    // `lunatic test` reports that it has none.
+    let ended = dir.run(&["test", "app.wat"]);
     assert_eq!(ended.status, Some(101), "{ended:#?}");
     assert!(
         ended.stderr.contains("error: `app.wat` has no tests\n"),
@@ -490,7 +492,7 @@ fn a_program_that_exports_no_test_is_run() {
 }
 
 #[test]
-fn a_start_function_that_lists_no_tests_is_left_alone() {
+fn a_start_function_that_lists_no_tests_is_ignored() {
     for start in [
         "unreachable",
         "(call $exit (i32.const 1))",
@@ -507,7 +509,7 @@ fn a_start_function_that_lists_no_tests_is_left_alone() {
     }
 }
 
-/// Tests that are compiled twice: with `#[test]` for the system that this runs on, with `#[lunatic::test]` for the machine.
+/// Tests that are compiled twice: with `#[test]` for the host, and with `#[lunatic::test]` for the machine.
 const TESTS: &str = r##"
 mod m {
     #[test]
@@ -541,8 +543,8 @@ mod panics {
 }
 "##;
 
-/// Returns the lines of a run that are comparable: without times, and without what failed tests wrote, which has places in
-/// it and who panicked.
+/// Returns the comparable lines of a run: without times, and without the output of failed tests, which has source locations
+/// and names of threads.
 fn comparable(stdout: &str) -> String {
     let (mut lines, mut is_output) = (Vec::new(), false);
     for line in timeless(stdout).lines() {
@@ -552,7 +554,7 @@ fn comparable(stdout: &str) -> String {
         for key in [", \"stdout\": \"", ", \"source_path\": \""] {
             if let Some((before, rest)) = line.split_once(key) {
                 let escaped = rest.replace("\\\"", "''");
-                let rest = &rest[escaped.find('"').expect("the text ends") + 1..];
+                let rest = &rest[escaped.find('"').expect("the string is closed") + 1..];
                 let rest = if key.contains("source") { " }" } else { rest };
                 line = format!("{before}{rest}");
             }
@@ -566,23 +568,18 @@ fn comparable(stdout: &str) -> String {
 }
 
 #[test]
-fn a_run_reads_as_one_of_rusts_own_tests() {
-    // The tests as a program of this system.
-    let place = Place::new();
-    place.write("suite.rs", TESTS);
+fn a_run_prints_what_rusts_own_tests_print() {
+    // The tests as a program for the host.
+    let dir = WorkDir::new();
+    dir.write("suite.rs", TESTS);
     let mut compiler = Command::new("rustc");
     compiler
         .args(["--test", "--edition", "2024", "-o", "suite", "suite.rs"])
-        .current_dir(place.path());
-    assert!(
-        compiler
-            .status()
-            .expect("whoever tests this has a compiler")
-            .success()
-    );
+        .current_dir(dir.path());
+    assert!(compiler.status().expect("rustc can be run").success());
 
     let project = Project::new("runner_compared", "fn main() {}");
-    project.place.write(
+    project.dir.write(
         "runner_compared/src/lib.rs",
         TESTS.replace("#[test]", "#[lunatic::test]"),
     );
@@ -621,19 +618,19 @@ fn a_run_reads_as_one_of_rusts_own_tests() {
         "--bench --test returns",
     ] {
         let arguments: Vec<&str> = arguments.split_whitespace().collect();
-        let mut native = Command::new(place.path().join("suite"));
+        let mut native = Command::new(dir.path().join("suite"));
         native
-            .current_dir(place.path())
+            .current_dir(dir.path())
             .env("RUSTC_BOOTSTRAP", "1")
             .env("RUST_BACKTRACE", "0")
             .env("TERM", "xterm");
         native
             .args(&arguments)
             .args(["--test-threads", "1", "-Zunstable-options"]);
-        let native = Ended::from(native.output().expect("it was just built"));
-        let ours = project.place.command(
+        let native = Ended::from(native.output().expect("rustc has built it"));
+        let ours = project.dir.command(
             &[
-                &[module.to_str().expect("its path is text")],
+                &[module.to_str().expect("the path is UTF-8")],
                 &arguments[..],
             ]
             .concat(),
@@ -642,7 +639,7 @@ fn a_run_reads_as_one_of_rusts_own_tests() {
             { ours }
                 .args(["--test-threads", "1"])
                 .output()
-                .expect("it was built with this test"),
+                .expect("the command was built with this test"),
         );
         assert_eq!(
             comparable(&ours.stdout),
@@ -662,14 +659,14 @@ fn a_run_reads_as_one_of_rusts_own_tests() {
         "-qq",
     ] {
         let arguments: Vec<&str> = arguments.split_whitespace().collect();
-        let native = Command::new(place.path().join("suite"))
+        let native = Command::new(dir.path().join("suite"))
             .args(&arguments)
             .output()
-            .expect("it was just built");
+            .expect("rustc has built it");
         let native = Ended::from(native);
-        let ours = project.place.run(
+        let ours = project.dir.run(
             &[
-                &[module.to_str().expect("its path is text")],
+                &[module.to_str().expect("the path is UTF-8")],
                 &arguments[..],
             ]
             .concat(),
@@ -682,27 +679,27 @@ fn a_run_reads_as_one_of_rusts_own_tests() {
     }
 }
 
-/// Builds the tests of a project and returns the module, which lies beside those of all tests.
+/// Builds the tests of a project and returns the module, which is in the directory of all guests.
 fn build(project: &Project) -> PathBuf {
     let built = project
         .cargo(&["test", "--lib", "--no-run"])
         .output()
-        .expect("cargo runs this test");
+        .expect("cargo can be run");
     let said = String::from_utf8_lossy(&built.stderr).into_owned();
     assert!(built.status.success(), "{said}");
     let path = said
         .rsplit_once("deps/")
-        .expect("cargo says where it is")
+        .expect("cargo prints the path")
         .1
         .split([')', '\n'])
         .next();
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
         .join("guests/wasm32-wasip1/debug/deps")
-        .join(path.expect("it is split"))
+        .join(path.expect("a split has at least one part"))
 }
 
 #[test]
-fn rusts_own_tests_are_told_apart_too() {
+fn rusts_own_tests_are_run_separately() {
     let project = Project::new("runner_plain", "fn main() {}");
     let tests = r#"
         #[lunatic::test]
@@ -726,7 +723,7 @@ fn rusts_own_tests_are_told_apart_too() {
             fn returns_an_error() -> Result<(), &'static str> { println!("out"); Err("bad") }
         }
     "#;
-    project.place.write("runner_plain/src/lib.rs", tests);
+    project.dir.write("runner_plain/src/lib.rs", tests);
     let mut cargo = project.cargo(&[
         "test",
         "--quiet",
@@ -742,7 +739,7 @@ fn rusts_own_tests_are_told_apart_too() {
         cargo
             .env("RUST_BACKTRACE", "0")
             .output()
-            .expect("cargo runs this test"),
+            .expect("cargo can be run"),
     );
     assert_eq!(ended.status, Some(101), "{ended:#?}");
     let begin = r#"
@@ -764,31 +761,31 @@ thread 'main' "#;
     let end = "---- plain::returns_an_error stdout ----\nout\nError: \"bad\"\nthe test exited with status 101\n\n\nfailures:\n";
     assert!(ended.stdout.contains(end), "{ended:#?}");
 
-    // A program without tests of ours is asked for its own where that is wanted, and else runs them in one process.
-    project.place.write(
+    // A program without our tests runs its own in one process, unless they are run with `lunatic test`.
+    project.dir.write(
         "runner_plain/src/lib.rs",
         tests
             .split_once("mod plain")
-            .expect("it is there")
+            .expect("the tests have this module")
             .1
             .replacen('{', "mod plain {", 1),
     );
     let module = build(&project);
-    let module = module.to_str().expect("its path is text");
-    let ended = project.place.run(&["test", module, "--test-threads", "1"]);
+    let module = module.to_str().expect("the path is UTF-8");
+    let ended = project.dir.run(&["test", module, "--test-threads", "1"]);
     assert!(
         ended.stdout.contains("1 passed; 2 failed; 2 ignored"),
         "{ended:#?}"
     );
-    let ended = project.place.run(&[module, "plain::passes"]);
+    let ended = project.dir.run(&[module, "plain::passes"]);
     assert!(
         ended
             .stdout
             .contains("test plain::passes ... ok\n\ntest result: ok. 1 passed;"),
         "{ended:#?}"
     );
-    // There the first failure ends the program.
-    assert_eq!(project.place.run(&[module]).status, Some(134));
+    // In one process the first failure ends the program.
+    assert_eq!(project.dir.run(&[module]).status, Some(134));
 }
 
 #[test]
@@ -812,16 +809,16 @@ fn doc_tests_run_in_the_machine() {
     "#;
     for (number, status, result) in [
         ("1", 0, "2 passed; 0 failed"),
-        ("2", 101, "hint: this is one of Rust's test programs"),
+        ("2", 101, "hint: this is a Rust test program"),
     ] {
-        project.place.write(
+        project.dir.write(
             "runner_documented/src/lib.rs",
             library.replace("NUMBER", number),
         );
         let ended = project
             .cargo(&["test", "--quiet", "--doc"])
             .output()
-            .expect("cargo runs this test");
+            .expect("cargo can be run");
         let ended = Ended::from(ended);
         assert_eq!(ended.status, Some(status), "{ended:#?}");
         assert!(

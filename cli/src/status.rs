@@ -1,63 +1,63 @@
-//! Exit statuses: a table, of which `--help` and the README are projections.
+//! Exit statuses: one table for `--help` and the README.
 
 use lunatic_vm::{Exit, Limit};
 
-/// The program could not be started, though it is there.
+/// The program exists but could not be started.
 pub(crate) const NOT_STARTED: i32 = 126;
-/// There is no such program.
+/// The program does not exist.
 pub(crate) const NOT_FOUND: i32 = 127;
-/// The time of `--timeout`, or of a process, is over. As timeout(1) has it.
-pub(crate) const TIME_IS_OVER: i32 = 124;
-/// A process trapped. As a shell reports an abort.
+/// The `--timeout`, or the time of a process, was exceeded; as from timeout(1).
+pub(crate) const TIMED_OUT: i32 = 124;
+/// A process trapped; as a shell reports an abort.
 const TRAPPED: i32 = 134;
-/// A process was killed. As a shell reports it.
+/// A process was killed; as a shell reports it.
 const KILLED: i32 = 137;
-/// Another limit was reached. As a shell reports too much processor time.
+/// Another limit was reached; as a shell reports the limit of processor time.
 const LIMIT: i32 = 152;
-/// The machine failed the program.
+/// An internal error of the machine.
 const FAULT: i32 = 255;
 /// What a shell adds to the number of the signal that ended a command.
 pub(crate) const SIGNAL: i32 = 128;
 
 /// Every status and its meaning.
 const STATUSES: &[(&str, &str)] = &[
-    ("0-125", "what the program exits with"),
+    ("0-125", "the program's own exit status"),
     ("1", "the command failed, other than by running a program"),
-    ("2", "the command line is wrong"),
-    ("101", "a test failed, or a flag of a test run is wrong"),
-    ("124", "the time of --timeout was over"),
+    ("2", "the command line is invalid"),
+    ("101", "a test failed, or a flag of a test run is invalid"),
+    ("124", "the --timeout expired"),
     (
         "126",
-        "the program could not be started: it is no module, or imports what nothing provides",
+        "the program could not be started: it is not a module, or imports what nothing provides",
     ),
     ("127", "there is no such program"),
-    ("130, 143", "ended by SIGINT, by SIGTERM"),
+    ("130, 143", "ended by SIGINT or SIGTERM"),
     ("134", "the main process trapped"),
     ("137", "the main process was killed"),
     ("152", "the main process reached another limit"),
-    ("255", "the machine failed the program: a defect of lunatic"),
+    ("255", "an internal error of the machine: a bug in lunatic"),
 ];
 
-/// Returns the section of `--help` on exit statuses.
+/// Returns the section of `--help` about exit statuses.
 pub(crate) fn help() -> String {
     let rows: Vec<String> = STATUSES
         .iter()
         .map(|(status, meaning)| format!("  {status:<10}{meaning}"))
         .collect();
-    let end = "A main process that dies with one it is linked to exits with the other's status.";
+    let end = "If the main process dies with a linked one, the status is that of the other.";
     format!("Exit status:\n{}\n  {end}", rows.join("\n"))
 }
 
-/// Returns the status for the end of the main process.
+/// Returns the exit status for how the main process ended.
 pub(crate) fn of(exit: &Exit) -> i32 {
     match exit {
         Exit::Normal => 0,
         Exit::Status(status) if (1..=0xff).contains(status) => *status,
-        // Only eight bits arrive; what they cannot tell must not look like success.
+        // Only eight bits are passed on, and the rest must not look like success.
         Exit::Status(_) => 0xff,
         Exit::Trapped(_) => TRAPPED,
         Exit::Killed | Exit::NoProcess => KILLED,
-        Exit::Limit(reached) if reached.limit == Limit::Time => TIME_IS_OVER,
+        Exit::Limit(reached) if reached.limit == Limit::Time => TIMED_OUT,
         Exit::Limit(_) => LIMIT,
         Exit::LinkDied { exit, .. } => of(exit),
         Exit::Fault(_) => FAULT,
@@ -71,7 +71,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn only_a_normal_end_is_success() {
+    fn only_a_normal_exit_is_success() {
         let limit = |limit| {
             Exit::Limit(LimitReached {
                 limit,
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_readme_has_the_same_table() {
-        let readme = include_str!("../../../README.md");
+        let readme = include_str!("../../README.md");
         for (status, meaning) in STATUSES {
             assert!(
                 readme.contains(&format!("| {status} | {meaning} |\n")),
@@ -112,12 +112,12 @@ mod tests {
     }
 
     #[test]
-    fn every_status_is_explained() {
+    fn the_help_explains_every_status() {
         let help = help();
         for status in [
             NOT_STARTED,
             NOT_FOUND,
-            TIME_IS_OVER,
+            TIMED_OUT,
             TRAPPED,
             KILLED,
             LIMIT,

@@ -1,0 +1,50 @@
+//! A test of a module, and the result of running it.
+
+use super::outcome::Outcome;
+use std::time::Duration;
+
+/// A test of a module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Test {
+    pub(super) name: String,
+    pub(super) body: Body,
+    pub(super) is_ignored: bool,
+    pub(super) why_ignored: Option<String>,
+    /// If it must panic, what the panic's message must contain.
+    pub(super) panic: Option<String>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) memory: Option<u64>,
+}
+
+/// What runs a test.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Body {
+    /// An exported function.
+    Export(String),
+    /// The module's `_start`, with arguments that select this test.
+    #[default]
+    Harness,
+}
+
+/// The result of a test.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) outcome: Outcome,
+    /// Its output and, if it failed, why, as text to show.
+    pub(super) output: String,
+    /// What it left behind.
+    pub(super) leaks: Option<String>,
+    /// How long it took; `None` if it was not run.
+    pub(super) time: Option<Duration>,
+}
+
+impl Finished {
+    pub(super) fn new(outcome: Outcome) -> Finished {
+        Finished {
+            outcome,
+            output: String::new(),
+            leaks: None,
+            time: None,
+        }
+    }
+}
