@@ -10,7 +10,7 @@ use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use lunatic_vm::printable;
+use lunatic_vm::{printable, tokio_handle};
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,9 +31,7 @@ pub(crate) type Answer = Response<Incoming>;
 
 /// Waits for a future that uses the network.
 pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
+    tokio_handle()
         .map_err(|error| Failure::new(format!("cannot start a thread: {error}")))?
         .block_on(future)
 }

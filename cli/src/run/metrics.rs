@@ -1,229 +1,124 @@
-//! `--metrics`: what the machine counts, for Prometheus to collect.
+//! `--metrics`: serves the metrics of the machine and the program to Prometheus.
 //!
-//! A small HTTP server on a thread of its own: it has one page, and it never waits for anybody longer than it said.
+//! There is one page, and nobody who connects can hold up anybody else.
 
 use crate::failure::{Failure, not_started, tell};
-use async_executor::LocalExecutor;
-use async_io::{Async, Timer};
-use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
-use lunatic_vm::Vm;
-use std::cell::Cell;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use lunatic_vm::{Vm, tokio_handle};
+use std::convert::Infallible;
+use std::future::{poll_fn, ready};
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::rc::Rc;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 
 /// The path of the page.
 const PATH: &str = "/metrics";
 
 /// The format of the page.
-const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const TEXT_FORMAT: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// The time in which a request's head has to be there, and that in which everything about a connection is done.
-const HEAD_TIME: Duration = Duration::from_secs(5);
-const CONNECTION_TIME: Duration = Duration::from_secs(60);
+/// How long a request's head may take, and a connection altogether.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The longest head of a request, in bytes, and the most header fields in it.
+/// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 16 << 10;
-const MAX_FIELDS: usize = 100;
 
-/// So many are served at the same time; others are turned away.
-const CONNECTIONS: usize = 16;
+/// How many connections are served at the same time. Further ones are closed.
+const MAX_CONNECTIONS: usize = 16;
 
-/// How long nobody is accepted after that failed, as it does where no descriptors are left.
-const REST: Duration = Duration::from_millis(100);
+/// How long to wait after a failed accept, for example if no file descriptors are left.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Begins to serve, until the command ends. Tells where, if that was left open with port 0.
+/// Starts serving, until the command ends. Prints the address if port 0 left the choice to the system.
 pub(super) fn serve(address: SocketAddr, vm: &Vm) -> Result<(), Failure> {
-    let failed = |error| not_started(format!("metrics cannot be served at {address}: {error}"));
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    let at = listener.local_addr().map_err(failed)?;
-    let listener = Async::new(listener).map_err(failed)?;
-    let vm = vm.clone();
-    let serving = std::thread::Builder::new().name("lunatic-metrics".into());
-    serving
-        .spawn(move || accept(&listener, &vm))
-        .map_err(failed)?;
+    let start = || {
+        let runtime = tokio_handle()?;
+        let listener = runtime.block_on(TcpListener::bind(address))?;
+        let bound = listener.local_addr()?;
+        runtime.spawn(accept(listener, vm.clone()));
+        io::Result::Ok(bound)
+    };
+    let bound = start()
+        .map_err(|error| not_started(format!("metrics cannot be served at {address}: {error}")))?;
     if address.port() == 0 {
-        tell(&format!("metrics are served at http://{at}{PATH}\n"));
+        tell(&format!("metrics are served at http://{bound}{PATH}\n"));
     }
     Ok(())
 }
 
-/// Serves whoever connects.
-fn accept(listener: &Async<TcpListener>, vm: &Vm) {
-    let executor = LocalExecutor::new();
-    let open = Rc::new(Cell::new(0));
-    async_io::block_on(executor.run(async {
-        loop {
-            match listener.accept().await {
-                Ok(_) if open.get() == CONNECTIONS => {}
-                Ok((stream, _)) => {
-                    open.set(open.get() + 1);
-                    let (vm, open) = (vm.clone(), open.clone());
-                    let connection = async move {
-                        connection(stream, vm).await;
-                        open.set(open.get() - 1);
-                    };
-                    executor.spawn(connection).detach();
-                }
-                Err(error) => {
-                    log::debug!("nobody can connect to collect metrics: {error}");
-                    Timer::after(REST).await;
-                }
-            }
-        }
-    }));
-}
-
-/// Answers one request, as every answer says that it is the last one.
-async fn connection(mut stream: Async<TcpStream>, vm: Vm) {
-    let served = async {
-        let answer = read_head(&mut stream).or(async {
-            Timer::after(HEAD_TIME).await;
-            Ok(Some(Answer::TOO_SLOW))
-        });
-        let Some(answer) = answer.await? else {
-            return Ok(());
-        };
-        stream.write_all(answer.text(&vm).as_bytes()).await?;
-        // Whatever else comes is read, or the system would take the answer back.
-        stream.get_ref().shutdown(Shutdown::Write)?;
-        while stream.read(&mut [0; 1024]).await? > 0 {}
-        io::Result::Ok(())
-    };
-    let time_is_over = async {
-        Timer::after(CONNECTION_TIME).await;
-        Ok(())
-    };
-    if let Err(error) = served.or(time_is_over).await {
-        log::debug!("whoever collects metrics was not served: {error}");
-    }
-}
-
-/// Reads a request's head and says what is answered; `None` where nobody asked for anything.
-async fn read_head(stream: &mut Async<TcpStream>) -> io::Result<Option<Answer>> {
-    let mut head = Vec::new();
-    let mut piece = [0; 1024];
+async fn accept(listener: TcpListener, vm: Vm) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let length = stream.read(&mut piece).await?;
-        if length == 0 {
-            return Ok(None);
-        }
-        head.extend_from_slice(&piece[..length]);
-        if let Some(answer) = Answer::to(&head) {
-            return Ok(Some(answer));
-        }
-    }
-}
-
-/// What a request is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Answer {
-    status: &'static str,
-    /// What is said where it is not the page.
-    sentence: &'static str,
-}
-
-impl Answer {
-    const PAGE: Answer = Answer {
-        status: "200 OK",
-        sentence: "",
-    };
-    const MALFORMED: Answer = Answer {
-        status: "400 Bad Request",
-        sentence: "this is no HTTP request",
-    };
-    const ELSEWHERE: Answer = Answer {
-        status: "404 Not Found",
-        sentence: "metrics are at /metrics",
-    };
-    const NOT_GET: Answer = Answer {
-        status: "405 Method Not Allowed",
-        sentence: "metrics can be got with GET",
-    };
-    const TOO_SLOW: Answer = Answer {
-        status: "408 Request Timeout",
-        sentence: "the request took too long",
-    };
-    const TOO_LARGE: Answer = Answer {
-        status: "431 Request Header Fields Too Large",
-        sentence: "the request's head is too large",
-    };
-
-    /// Returns what is answered to a request that begins with these bytes; `None` where it is not known yet.
-    fn to(head: &[u8]) -> Option<Answer> {
-        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut request = httparse::Request::new(&mut fields);
-        match request.parse(head) {
-            Ok(httparse::Status::Partial) if head.len() > MAX_HEAD => Some(Answer::TOO_LARGE),
-            Ok(httparse::Status::Partial) => None,
-            Ok(httparse::Status::Complete(_)) => {
-                let path = request.path.unwrap_or_default();
-                // A collector may ask with parameters, which mean nothing here.
-                Some(match (path.split('?').next(), request.method) {
-                    (Some(PATH), Some("GET")) => Answer::PAGE,
-                    (Some(PATH), _) => Answer::NOT_GET,
-                    _ => Answer::ELSEWHERE,
-                })
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let Ok(permit) = permits.clone().try_acquire_owned() else {
+                    continue;
+                };
+                let vm = vm.clone();
+                tokio::spawn(async move {
+                    match timeout(CONNECTION_TIMEOUT, connection(stream, vm)).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => log::debug!("a request for metrics failed: {error}"),
+                        Err(_) => log::debug!("a request for metrics took too long"),
+                    }
+                    drop(permit);
+                });
             }
-            Err(httparse::Error::TooManyHeaders) => Some(Answer::TOO_LARGE),
-            Err(_) => Some(Answer::MALFORMED),
+            Err(error) => {
+                log::debug!("cannot accept connections for metrics: {error}");
+                sleep(RETRY_DELAY).await;
+            }
         }
-    }
-
-    /// Returns the whole answer.
-    fn text(self, vm: &Vm) -> String {
-        let page = if self == Answer::PAGE {
-            vm.metrics()
-        } else {
-            format!("{}\n", self.sentence)
-        };
-        let allow = if self == Answer::NOT_GET {
-            "allow: GET\r\n"
-        } else {
-            ""
-        };
-        let (status, length) = (self.status, page.len());
-        format!(
-            "HTTP/1.1 {status}\r\ncontent-type: {TEXT_FORMAT}\r\ncontent-length: {length}\r\n{allow}connection: close\r\n\r\n{page}"
-        )
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Answers one request and closes the connection.
+async fn connection(stream: TcpStream, vm: Vm) -> io::Result<()> {
+    let answer = service_fn(|request: Request<Incoming>| {
+        let response = answer(request.method(), request.uri().path(), &vm);
+        ready(Ok::<_, Infallible>(response))
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), answer);
+    let served = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+    let mut stream = connection.into_parts().io.into_inner();
+    stream.shutdown().await?;
+    // Closing with unread input would make the system discard the response.
+    while stream.read(&mut [0; 1024]).await? > 0 {}
+    served.map_err(io::Error::other)
+}
 
-    #[test]
-    fn a_request_is_answered_when_its_head_is_there() {
-        let get = "GET /metrics HTTP/1.1\r\nhost: here\r\n\r\n";
-        for length in 0..get.len() {
-            assert_eq!(Answer::to(&get.as_bytes()[..length]), None, "{length}");
+fn answer(method: &Method, path: &str, vm: &Vm) -> Response<String> {
+    let (status, body) = match (path, method) {
+        (PATH, &Method::GET) => (StatusCode::OK, vm.metrics()),
+        (PATH, _) => {
+            let sentence = "metrics can only be read, with GET\n";
+            (StatusCode::METHOD_NOT_ALLOWED, sentence.into())
         }
-        let fields = "a: b\r\n".repeat(MAX_FIELDS + 1);
-        for (request, expected) in [
-            (get, Answer::PAGE),
-            ("GET /metrics?name=x HTTP/1.0\r\n\r\n", Answer::PAGE),
-            ("GET /metric HTTP/1.1\r\n\r\n", Answer::ELSEWHERE),
-            (
-                "GET http://here/metrics HTTP/1.1\r\n\r\n",
-                Answer::ELSEWHERE,
-            ),
-            ("HEAD /metrics HTTP/1.1\r\n\r\n", Answer::NOT_GET),
-            ("GET /metrics HTTP/9\r\n\r\n", Answer::MALFORMED),
-            ("\0\r\n\r\n", Answer::MALFORMED),
-            (
-                &format!("GET /metrics HTTP/1.1\r\n{fields}\r\n"),
-                Answer::TOO_LARGE,
-            ),
-            (&format!("GET /{}", "x".repeat(MAX_HEAD)), Answer::TOO_LARGE),
-        ] {
-            assert_eq!(
-                Answer::to(request.as_bytes()),
-                Some(expected),
-                "{request:?}"
-            );
-        }
+        _ => (StatusCode::NOT_FOUND, "metrics are at /metrics\n".into()),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, TEXT_FORMAT);
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET"));
     }
+    response
 }

@@ -131,8 +131,20 @@ fn there_is_one_page_and_one_method() {
             "{request:?}: {answer}"
         );
     }
-    let endless = format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(20_000));
-    assert!(serving.ask(&endless).starts_with("HTTP/1.1 431"));
+    let fields = "a: b\r\n".repeat(101);
+    for large in [
+        format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(20_000)),
+        format!("GET /{}", "x".repeat(20_000)),
+        format!("GET /metrics HTTP/1.1\r\n{fields}\r\n"),
+    ] {
+        let answer = serving.ask(&large);
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+    for other in ["/metrics?name=x", "http://here/metrics"] {
+        assert!(serving.get(other).starts_with("HTTP/1.1 200"), "{other}");
+    }
+    let answer = serving.ask("HEAD /metrics HTTP/1.1\r\nHost: here\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
     assert!(
         serving.get("/metrics").starts_with("HTTP/1.1 200"),
         "the server still answers"
