@@ -54,8 +54,8 @@ pub use outbound::rule::{OutboundRule, OutboundRuleError};
 pub use project::{Problem, Project, ProjectError, ProjectFunction, Recipe};
 pub use server::{Listening, Server, ServerBuilder, StartError};
 pub use service::{
-    Most, Service, ServiceConfig, ServiceError, Skipped, StorageError, StorageSettings, Token,
-    TokenError,
+    DeployLimits, Service, ServiceConfig, ServiceError, Skipped, StorageError, StorageSettings,
+    Token, TokenError,
 };
 pub use settings::{Policy, Settings, SettingsError};
 

@@ -1,20 +1,21 @@
-//! What the service is asked over HTTP, and what it answers.
+//! The HTTP interface of the service.
 //!
 //! ```text
 //! POST   /deploy/NAME                           the wasm is the body; PUT too
 //! GET    /functions                             all of them
 //! GET    /functions/NAME                        one, with its versions
-//! POST   /functions/NAME/rollback?version=N     the version before, where none is named
+//! POST   /functions/NAME/rollback?version=N     to the version before, unless one is named
 //! DELETE /functions/NAME
 //! GET    /functions/NAME/logs?follow            lines of text, or of JSON by `accept: application/json`
 //! GET    /metrics                               for Prometheus
 //! GET    /healthz
 //! ```
 
-use super::asked::Asked;
-use super::deploy::{Deployed, Order, unknown};
+use super::deploy::{DeployRequest, Deployed, unknown};
+use super::options::DeployOptions;
 use super::refusal::Refusal;
-use super::{Inner, Record, guard, upload};
+use super::shared::{Record, Shared};
+use super::{guard, upload};
 use crate::body::{Body, BodyError};
 use crate::gateway::http::setup::Handler;
 use crate::{Code, Follower, Line, Name, Policy, Settings, Version};
@@ -29,38 +30,38 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-/// Lines of a log that are sent where nothing else is asked.
+/// Lines of a log that are sent by default.
 const LINES: usize = 100;
 
-/// Returns what answers the requests of a service.
-pub(super) fn handler(inner: &Arc<Inner>) -> Handler {
-    let inner = inner.clone();
+/// Returns the handler of a service's requests.
+pub(super) fn handler(shared: &Arc<Shared>) -> Handler {
+    let shared = shared.clone();
     Arc::new(move |request| {
-        let inner = inner.clone();
-        Box::pin(async move { answer(inner, request).await.unwrap_or_else(refused) })
+        let shared = shared.clone();
+        Box::pin(async move { answer(shared, request).await.unwrap_or_else(refused) })
     })
 }
 
-async fn answer(inner: Arc<Inner>, request: Request<Body>) -> Result<Response<Body>, Refusal> {
+async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Result<Response<Body>, Refusal> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_string();
-    // Who asks whether all is well need not be who may deploy, and learns nothing else.
+    // Needs no token, and reveals nothing else.
     if path == "/healthz" {
         return allowed(&head.method, &[Method::GET, Method::HEAD])
             .map(|()| text(StatusCode::OK, "ok\n".into()));
     }
-    guard::check(inner.config.token.as_ref(), &head.uri, &head.headers).await?;
+    guard::check(shared.config.token.as_ref(), &head.uri, &head.headers).await?;
     let query = head.uri.query().unwrap_or_default();
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     match parts[..] {
         ["metrics"] => {
             allowed(&head.method, &[Method::GET])?;
-            Ok(metrics(&inner))
+            Ok(metrics(&shared))
         }
         ["deploy", name] => {
             allowed(&head.method, &[Method::POST, Method::PUT])?;
-            let deployed = deploy(&inner, name, query, &head.headers, body).await;
-            inner.functions.metrics().deployed(match &deployed {
+            let deployed = deploy(&shared, name, query, &head.headers, body).await;
+            shared.functions.metrics().deployed(match &deployed {
                 Ok((_, Deployed::New)) => "deployed",
                 Ok((_, Deployed::Unchanged)) => "unchanged",
                 Err(refusal) if refusal.status.is_client_error() => "refused",
@@ -76,12 +77,12 @@ async fn answer(inner: Arc<Inner>, request: Request<Body>) -> Result<Response<Bo
         }
         ["functions"] => {
             allowed(&head.method, &[Method::GET])?;
-            Ok(json(StatusCode::OK, &json!({ "functions": list(&inner) })))
+            Ok(json(StatusCode::OK, &json!({ "functions": list(&shared) })))
         }
         ["functions", name] if head.method == Method::DELETE => {
-            // What is stored under what is no name can be deleted only where it is stored.
+            // Something stored under an invalid name can be deleted only in the storage itself.
             let name = name_of(name)?;
-            inner.remove(&name).await?;
+            shared.remove(&name).await?;
             Ok(json(
                 StatusCode::OK,
                 &json!({ "name": name.as_str(), "deleted": true }),
@@ -89,16 +90,18 @@ async fn answer(inner: Arc<Inner>, request: Request<Body>) -> Result<Response<Bo
         }
         ["functions", name] => {
             allowed(&head.method, &[Method::GET, Method::DELETE])?;
-            Ok(json(StatusCode::OK, &describe(&inner, &name_of(name)?)?))
+            Ok(json(StatusCode::OK, &describe(&shared, &name_of(name)?)?))
         }
         ["functions", name, "rollback"] => {
             allowed(&head.method, &[Method::POST])?;
-            let version = inner.roll_back(&name_of(name)?, version_of(query)?).await?;
+            let version = shared
+                .roll_back(&name_of(name)?, version_of(query)?)
+                .await?;
             Ok(json(StatusCode::OK, &named(&version)))
         }
         ["functions", name, "logs"] => {
             allowed(&head.method, &[Method::GET])?;
-            logs(&inner, &name_of(name)?, query, &head.headers)
+            logs(&shared, &name_of(name)?, query, &head.headers)
         }
         _ => Err(Refusal::not_found(
             "there is nothing here; functions are deployed by POST to /deploy/NAME",
@@ -107,14 +110,14 @@ async fn answer(inner: Arc<Inner>, request: Request<Body>) -> Result<Response<Bo
 }
 
 async fn deploy(
-    inner: &Arc<Inner>,
+    shared: &Arc<Shared>,
     name: &str,
     query: &str,
     fields: &HeaderMap,
     body: Body,
 ) -> Result<(Arc<Version>, Deployed), Refusal> {
     let name = name_of(name)?;
-    let asked = Asked::parse(query, fields)?;
+    let options = DeployOptions::parse(query, fields)?;
     let expected = match fields.get(IF_MATCH) {
         Some(field) => Some(
             field
@@ -124,23 +127,23 @@ async fn deploy(
         ),
         None => None,
     };
-    let busy = || Refusal::busy("as many deploys are going on, and wait, as may; try again");
-    let _accepted = inner.accepted.try_acquire().map_err(|_| busy())?;
-    let place = tokio::time::timeout(inner.config.upload_time, inner.deploys.acquire()).await;
-    let _place = place.map_err(|_| busy())?;
-    let bytes = upload::read(body, inner.config.size, inner.config.upload_time).await?;
-    inner
-        .deploy(Order {
+    let busy = || Refusal::busy("too many deploys are in progress; try again");
+    let _accepted = shared.accepted.try_acquire().map_err(|_| busy())?;
+    let permit = tokio::time::timeout(shared.config.upload_time, shared.deploys.acquire()).await;
+    let _permit = permit.map_err(|_| busy())?;
+    let bytes = upload::read(body, shared.config.size, shared.config.upload_time).await?;
+    shared
+        .deploy(DeployRequest {
             name,
             bytes,
-            asked,
+            options,
             expected,
         })
         .await
 }
 
-fn metrics(inner: &Inner) -> Response<Body> {
-    let functions = &inner.functions;
+fn metrics(shared: &Shared) -> Response<Body> {
+    let functions = &shared.functions;
     let mut page = text(
         StatusCode::OK,
         functions.metrics().text() + &functions.vm().metrics(),
@@ -154,11 +157,11 @@ fn named(version: &Version) -> Value {
     json!({ "name": version.name().as_str(), "version": version.number(), "hash": version.hash().to_hex().as_str() })
 }
 
-/// Returns all functions: those that serve, wherever they come from, and those that are stored and do not.
-fn list(inner: &Inner) -> Vec<Value> {
-    let mut names: Vec<String> = inner.known().keys().cloned().collect();
+/// Returns all functions: those that serve, wherever they come from, and those that are stored but do not serve.
+fn list(shared: &Shared) -> Vec<Value> {
+    let mut names: Vec<String> = shared.known().keys().cloned().collect();
     names.extend(
-        inner
+        shared
             .functions
             .all()
             .iter()
@@ -168,12 +171,12 @@ fn list(inner: &Inner) -> Vec<Value> {
     names.dedup();
     names
         .iter()
-        .filter_map(|name| summary(inner, name))
+        .filter_map(|name| summary(shared, name))
         .collect()
 }
 
-fn summary(inner: &Inner, name: &str) -> Option<Value> {
-    let record = inner.known().get(name).cloned();
+fn summary(shared: &Shared, name: &str) -> Option<Value> {
+    let record = shared.known().get(name).cloned();
     let manifest = record.as_ref().and_then(|record| record.manifest.clone());
     if let Some(Record {
         broken: Some(why), ..
@@ -182,8 +185,8 @@ fn summary(inner: &Inner, name: &str) -> Option<Value> {
         let version = manifest.map(|manifest| manifest.current);
         return Some(json!({ "name": name, "state": "broken", "version": version, "error": why }));
     }
-    // It may have gone meanwhile.
-    let version = inner.functions.get(name)?.version();
+    // It may have been removed meanwhile.
+    let version = shared.functions.get(name)?.version();
     let mut summary = named(&version);
     summary["state"] = "serving".into();
     summary["origin"] = if manifest.is_some() {
@@ -211,9 +214,9 @@ fn summary(inner: &Inner, name: &str) -> Option<Value> {
     Some(summary)
 }
 
-fn describe(inner: &Inner, name: &Name) -> Result<Value, Refusal> {
-    let mut described = summary(inner, name.as_str()).ok_or_else(|| unknown(name))?;
-    if let Some(manifest) = inner.manifest(name) {
+fn describe(shared: &Shared, name: &Name) -> Result<Value, Refusal> {
+    let mut described = summary(shared, name.as_str()).ok_or_else(|| unknown(name))?;
+    if let Some(manifest) = shared.manifest(name) {
         let versions = manifest.versions.iter().map(|version| {
             json!({
                 "version": version.number,
@@ -225,13 +228,13 @@ fn describe(inner: &Inner, name: &Name) -> Result<Value, Refusal> {
         });
         described["versions"] = versions.collect();
     }
-    if let Some(function) = inner.functions.get(name.as_str()) {
+    if let Some(function) = shared.functions.get(name.as_str()) {
         described["settings"] = settings(function.version().settings());
     }
     Ok(described)
 }
 
-/// Returns what a function may use. Of what may be secret only that it is there is told.
+/// Returns a function's settings, without the values of those that may be secret.
 fn settings(settings: &Settings) -> Value {
     let variables: Vec<_> = settings.variables.iter().map(|(name, _)| name).collect();
     let outbound: Vec<_> = settings
@@ -262,12 +265,12 @@ fn policy(policy: Policy) -> String {
 }
 
 fn logs(
-    inner: &Arc<Inner>,
+    shared: &Arc<Shared>,
     name: &Name,
     query: &str,
     fields: &HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
-    let function = inner
+    let function = shared
         .functions
         .get(name.as_str())
         .ok_or_else(|| unknown(name))?;
@@ -286,19 +289,20 @@ fn logs(
         false => Format::Text,
     };
     let body = if follows {
-        let place = inner.followers.clone().try_acquire_owned();
-        let place = place.map_err(|_| Refusal::busy("as many follow logs as may; try again"))?;
+        let permit = shared.followers.clone().try_acquire_owned();
+        let permit =
+            permit.map_err(|_| Refusal::busy("too many clients follow logs; try again"))?;
         let (kept, follower) = function.log().follow();
-        // It is not held: when the function is deleted, what is left of its log is nobody's.
+        // Not held, so that the log ends when the function is deleted.
         drop(function);
         let first = format.lines(newest(&kept, lines));
         follow(
             first,
             format,
-            Following {
+            LogStream {
                 follower,
-                is_ending: inner.is_ending.subscribe(),
-                _place: place,
+                is_ending: shared.is_ending.subscribe(),
+                _permit: permit,
             },
         )
     } else {
@@ -314,7 +318,7 @@ fn logs(
     Ok(response)
 }
 
-/// How lines of a log are sent.
+/// The format in which lines of a log are sent.
 #[derive(Clone, Copy)]
 enum Format {
     Text,
@@ -342,14 +346,14 @@ impl Format {
     }
 }
 
-/// One who follows a log.
-struct Following {
+/// What an answer that follows a log needs.
+struct LogStream {
     follower: Follower,
     is_ending: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
-fn follow(first: Bytes, format: Format, following: Following) -> Body {
+fn follow(first: Bytes, format: Format, following: LogStream) -> Body {
     let begin = (Some(first), following);
     let frames = futures_lite::stream::unfold(begin, move |(first, mut following)| async move {
         if let Some(first) = first.filter(|first| !first.is_empty()) {
@@ -357,7 +361,7 @@ fn follow(first: Bytes, format: Format, following: Following) -> Body {
         }
         let lines = tokio::select! {
             lines = following.follower.next() => lines?,
-            // An error says that the service is gone.
+            // Fails if the service has been dropped.
             _ = following.is_ending.wait_for(|is_ending| *is_ending) => return None,
         };
         Some((Ok(Frame::data(format.lines(&lines))), (None, following)))

@@ -1,56 +1,53 @@
-//! How a function comes to serve, goes back to an older version, and goes.
+//! Deploying a function, rolling it back, and removing it.
 //!
-//! Everything that can be refused comes first: nothing is stored and nothing changes until a version is compiled and was
-//! started once. What is stored then is stored to the end, whether or not its client still waits.
+//! Nothing is stored and nothing changes until a version has been compiled and started once. From then on a deploy runs to its
+//! end, whether or not its client still waits.
 
-use super::asked::Asked;
-use super::manifest::{Manifest, Stored};
+use super::manifest::{Manifest, StoredVersion};
+use super::options::DeployOptions;
 use super::refusal::Refusal;
+use super::shared::{FunctionLock, RESERVED, Record, Shared, Skipped};
 use super::storage::StorageError;
-use super::{Inner, RESERVED, Record, Skipped};
 use crate::{Code, CodeError, Name, Settings, Version};
 use bytes::Bytes;
 use http::StatusCode;
 use lunatic_vm::{CompileLimits, Exit, Process, SpawnError, Vm};
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinSet;
 
-/// Functions that are read at the start while others compile.
+/// Functions that are read during the start while others compile.
 const READ_AHEAD: usize = 4;
 
-/// How long a version may take until it is ready for its first request.
-const START_TIME: Duration = Duration::from_secs(10);
+/// How long a version may take to become ready for its first request.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What wasm begins with.
+/// The first bytes of wasm.
 const MAGIC: &[u8] = b"\0asm";
 
-/// What a deploy was for.
+/// What a deploy changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deployed {
-    /// A version serves that did not before.
+    /// A new version serves.
     New,
-    /// It served already.
+    /// The version was serving already.
     Unchanged,
 }
 
-/// A version that is to be deployed.
-pub(super) struct Order {
+/// A version to deploy.
+pub(super) struct DeployRequest {
     pub(super) name: Name,
     pub(super) bytes: Bytes,
-    pub(super) asked: Asked,
-    /// The hash that the serving version is to have, or nothing is done.
+    pub(super) options: DeployOptions,
+    /// The hash that the serving version must have, or `*` for any, if the client requires one.
     pub(super) expected: Option<String>,
 }
 
-/// The right to change a function.
-type Turn = OwnedSemaphorePermit;
-
-impl Inner {
-    /// Has what is stored serve, and returns what cannot.
-    pub(super) async fn load(self: &Arc<Inner>) -> Result<Vec<Skipped>, StorageError> {
+impl Shared {
+    /// Lets the stored functions serve, and returns those that cannot.
+    pub(super) async fn load(self: &Arc<Shared>) -> Result<Vec<Skipped>, StorageError> {
         let mut loading = JoinSet::new();
         let mut skipped = Vec::new();
         for name in self.storage.names().await? {
@@ -59,11 +56,11 @@ impl Inner {
             {
                 skipped.extend(loaded.ok().flatten());
             }
-            let inner = self.clone();
+            let shared = self.clone();
             loading.spawn(async move {
-                let (manifest, loaded) = inner.load_one(&name).await;
+                let (manifest, loaded) = shared.load_one(&name).await;
                 let broken = loaded.err();
-                inner.known().insert(
+                shared.known().insert(
                     name.clone(),
                     Record {
                         manifest,
@@ -79,9 +76,9 @@ impl Inner {
             .known()
             .values()
             .all(|record| record.manifest.is_some());
-        // What a manifest that cannot be read needs is not known, and may be wanted once it is repaired.
+        // A manifest that cannot be read may be repaired and then need its wasm.
         if are_all_known && let Err(error) = self.storage.keep_blobs(&self.needed()).await {
-            log::warn!("what is stored and no longer needed stays for now: {error}");
+            log::warn!("stored wasm that is no longer needed was not deleted: {error}");
         }
         Ok(skipped)
     }
@@ -97,7 +94,7 @@ impl Inner {
         };
         let version = self.restore(&name, &manifest).await;
         let served = version.and_then(|version| {
-            // A project that is served too has the older right to its names.
+            // The names of a project that is served as well take precedence.
             if self.functions.get(stored).is_some() {
                 return Err("a function of the project has its name".to_string());
             }
@@ -107,19 +104,19 @@ impl Inner {
         (Some(manifest), served)
     }
 
-    /// Makes the version ready that a manifest has serving.
+    /// Prepares the version that serves according to a manifest.
     async fn restore(&self, name: &Name, manifest: &Manifest) -> Result<Arc<Version>, String> {
         let stored = manifest.current();
         let settings = self
-            .settings(&stored.asked)
+            .settings(&stored.options)
             .map_err(|refusal| refusal.sentence)?;
-        // Before the bytes are there: only so many are in memory.
-        let place = self.place_to_compile().await;
+        // Acquired before the wasm is read, to bound what is in memory.
+        let permit = self.compile_permit().await;
         let read = self.storage.blob(stored.hash, stored.size).await;
         let bytes =
             read.map_err(|error| format!("its wasm, {}, cannot be read: {error}", stored.hash))?;
         let code = self
-            .compile(place, name, bytes.into())
+            .compile(permit, name, bytes.into())
             .await
             .map_err(|refusal| refusal.sentence)?;
         let prepared = self
@@ -128,42 +125,42 @@ impl Inner {
         prepared.map_err(|error| error.to_string())
     }
 
-    /// Deploys a version, or finds that it serves already.
+    /// Deploys a version, unless it is serving already.
     pub(super) async fn deploy(
-        self: &Arc<Inner>,
-        order: Order,
+        self: &Arc<Shared>,
+        order: DeployRequest,
     ) -> Result<(Arc<Version>, Deployed), Refusal> {
-        let Order {
+        let DeployRequest {
             name,
             bytes,
-            asked,
+            options,
             expected,
         } = order;
-        let settings = self.settings(&asked)?;
+        let settings = self.settings(&options)?;
         let hashed = bytes.clone();
         let hash = tokio::task::spawn_blocking(move || blake3::hash(&hashed))
             .await
             .map_err(stopping)?;
 
-        let turn = self.turn(&name).await;
+        let lock = self.lock_function(&name).await;
         let serving = self
             .functions
             .get(name.as_str())
             .map(|function| function.version());
         let before = self.manifest(&name);
-        self.check_place(&name)?;
+        self.check_name(&name)?;
         if let Some(expected) = expected {
             check_expected(&expected, serving.as_deref())?;
         }
         if let (Some(serving), Some(before)) = (&serving, &before)
             && before.current().hash == hash
-            && before.current().asked == asked
+            && before.current().options == options
         {
             return Ok((serving.clone(), Deployed::Unchanged));
         }
 
-        let place = self.place_to_compile().await;
-        let code = self.compile(place, &name, bytes.clone()).await?;
+        let permit = self.compile_permit().await;
+        let code = self.compile(permit, &name, bytes.clone()).await?;
         let number = before.as_ref().map_or(1, |before| before.next());
         let version = self
             .functions
@@ -173,30 +170,30 @@ impl Inner {
 
         let deployed = jiff::Timestamp::try_from(SystemTime::now())
             .map_or_else(|_| String::new(), |now| format!("{now:.0}"));
-        let stored = Stored {
+        let stored = StoredVersion {
             number,
             hash,
             size: bytes.len() as u64,
             deployed,
-            asked,
+            options,
         };
         let manifest = Manifest::with(before.as_deref(), stored, self.config.versions.get());
-        self.finish(turn, Some(bytes), manifest, version.clone())
+        self.finish(lock, Some(bytes), manifest, version.clone())
             .await?;
         Ok((version, Deployed::New))
     }
 
-    /// Has an older version serve again, or the one before.
+    /// Lets an older version serve again; by default the one before.
     pub(super) async fn roll_back(
-        self: &Arc<Inner>,
+        self: &Arc<Shared>,
         name: &Name,
         number: Option<u64>,
     ) -> Result<Arc<Version>, Refusal> {
-        let turn = self.turn(name).await;
+        let lock = self.lock_function(name).await;
         let Some(before) = self.manifest(name) else {
             return Err(unknown(name));
         };
-        self.check_place(name)?;
+        self.check_name(name)?;
         let Some(number) = number.or_else(|| before.previous()) else {
             let sentence = format!("`{name}` has no version before {}", before.current);
             return Err(Refusal::new(StatusCode::CONFLICT, sentence));
@@ -218,30 +215,30 @@ impl Inner {
             .await
             .map_err(Refusal::unfit)?;
         try_out(&version).await?;
-        self.finish(turn, None, manifest, version.clone()).await?;
+        self.finish(lock, None, manifest, version.clone()).await?;
         Ok(version)
     }
 
-    /// Takes a function out. Requests that it is serving end as they would.
-    pub(super) async fn remove(self: &Arc<Inner>, name: &Name) -> Result<(), Refusal> {
-        let turn = self.turn(name).await;
+    /// Removes a function. Requests that it is serving are finished.
+    pub(super) async fn remove(self: &Arc<Shared>, name: &Name) -> Result<(), Refusal> {
+        let lock = self.lock_function(name).await;
         if !self.known().contains_key(name.as_str()) {
             return Err(unknown(name));
         }
-        let (inner, name) = (self.clone(), name.clone());
+        let (shared, name) = (self.clone(), name.clone());
         let removed = self.handle.spawn(async move {
-            let _turn = turn;
-            let _change = inner.change.acquire().await;
-            inner.storage.delete_manifest(name.as_str()).await?;
-            let record = inner.known().remove(name.as_str());
-            // Where it does not serve, what serves under its name is another function.
+            let _lock = lock;
+            let _storage_lock = shared.storage_lock.acquire().await;
+            shared.storage.delete_manifest(name.as_str()).await?;
+            let record = shared.known().remove(name.as_str());
+            // If it does not serve, a function of the project has its name.
             if record
                 .as_ref()
                 .is_some_and(|record| record.broken.is_none())
             {
-                inner.functions.remove(name.as_str());
+                shared.functions.remove(name.as_str());
             }
-            inner
+            shared
                 .clean_up(record.and_then(|record| record.manifest))
                 .await;
             Ok(())
@@ -249,24 +246,24 @@ impl Inner {
         removed.await.map_err(stopping)?.map_err(not_stored)
     }
 
-    /// Stores a version and has it serve, whether or not its client goes on waiting.
+    /// Stores a version and lets it serve, whether or not its client still waits.
     async fn finish(
-        self: &Arc<Inner>,
-        turn: Turn,
+        self: &Arc<Shared>,
+        lock: FunctionLock,
         bytes: Option<Bytes>,
         manifest: Manifest,
         version: Arc<Version>,
     ) -> Result<(), Refusal> {
-        let inner = self.clone();
+        let shared = self.clone();
         let finished = self.handle.spawn(async move {
-            let _turn = turn;
-            let _change = inner.change.acquire().await;
+            let _lock = lock;
+            let _storage_lock = shared.storage_lock.acquire().await;
             let manifest = Arc::new(manifest);
-            if let Err(error) = inner.store(bytes, &manifest, &version).await {
-                // It may be there all the same, only not for certain to last. Then it is whole.
-                let stored = inner.storage.manifest(version.name().as_str()).await;
+            if let Err(error) = shared.store(bytes, &manifest, &version).await {
+                // The manifest may be stored nevertheless, only perhaps not durably. Then its wasm is needed.
+                let stored = shared.storage.manifest(version.name().as_str()).await;
                 if !stored.is_ok_and(|stored| stored == *manifest) {
-                    inner.clean_up(Some(manifest)).await;
+                    shared.clean_up(Some(manifest)).await;
                 }
                 return Err(error);
             }
@@ -274,9 +271,9 @@ impl Inner {
                 manifest: Some(manifest),
                 broken: None,
             };
-            inner.functions.serve(&version);
-            let before = inner.known().insert(version.name().to_string(), record);
-            inner
+            shared.functions.serve(&version);
+            let before = shared.known().insert(version.name().to_string(), record);
+            shared
                 .clean_up(before.and_then(|before| before.manifest))
                 .await;
             Ok(())
@@ -296,7 +293,7 @@ impl Inner {
         self.storage.put_manifest(version.name(), manifest).await
     }
 
-    /// Deletes the wasm of a manifest that no function needs.
+    /// Deletes the wasm of a manifest that no function needs any more.
     async fn clean_up(&self, manifest: Option<Arc<Manifest>>) {
         let Some(manifest) = manifest else { return };
         let needed = self.needed();
@@ -307,35 +304,17 @@ impl Inner {
             .collect();
         for hash in hashes.difference(&needed) {
             if let Err(error) = self.storage.delete_blob(*hash).await {
-                log::warn!("wasm that is no longer needed stays until the next start: {error}");
+                log::warn!("wasm that is no longer needed was not deleted: {error}");
             }
         }
     }
 
-    /// Waits until nobody else changes a function.
-    async fn turn(&self, name: &Name) -> Turn {
-        self.turns_of(name)
-            .acquire_owned()
-            .await
-            .expect("it is never closed")
+    fn settings(&self, options: &DeployOptions) -> Result<Settings, Refusal> {
+        options.settings(&self.config.defaults, &self.config.deploy_limits)
     }
 
-    fn turns_of(&self, name: &Name) -> Arc<Semaphore> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those of which this is the only holder are nobody's.
-        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        turns
-            .entry(name.clone())
-            .or_insert_with(|| Arc::new(Semaphore::new(1)))
-            .clone()
-    }
-
-    fn settings(&self, asked: &Asked) -> Result<Settings, Refusal> {
-        asked.settings(&self.config.defaults, &self.config.most)
-    }
-
-    /// Checks that a function may have a name.
-    fn check_place(&self, name: &Name) -> Result<(), Refusal> {
+    /// Checks that a function of this name may be deployed.
+    fn check_name(&self, name: &Name) -> Result<(), Refusal> {
         if name.as_str() == RESERVED {
             return Err(Refusal::bad_request(format!(
                 "`{RESERVED}` is reserved; give the function another name"
@@ -345,12 +324,12 @@ impl Inner {
         let known = self.known();
         let record = known.get(name.as_str());
         if is_serving && record.is_none_or(|record| record.broken.is_some()) {
-            let sentence = format!("`{name}` is a function of the project, which is changed there");
+            let sentence = format!("`{name}` is a function of the project; change it there");
             return Err(Refusal::new(StatusCode::CONFLICT, sentence));
         }
         if record.is_none() && known.len() >= self.config.functions.get() {
             let sentence = format!(
-                "there are {} functions, and no more may be; delete one",
+                "there are {} functions, which is as many as allowed; delete one",
                 known.len()
             );
             return Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, sentence));
@@ -358,24 +337,24 @@ impl Inner {
         Ok(())
     }
 
-    async fn place_to_compile(&self) -> OwnedSemaphorePermit {
+    async fn compile_permit(&self) -> OwnedSemaphorePermit {
         self.compiles
             .clone()
             .acquire_owned()
             .await
-            .expect("it is never closed")
+            .expect("the semaphore is never closed")
     }
 
-    /// Compiles a function, on a thread of its own. One that is not done in time is not waited for, and keeps its place until
-    /// it is.
+    /// Compiles a function on a thread of its own. If that takes too long it is no longer waited for, but holds its permit until it
+    /// ends.
     async fn compile(
         &self,
-        place: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
         name: &Name,
         bytes: Bytes,
     ) -> Result<Code, Refusal> {
         if !bytes.starts_with(MAGIC) && !bytes.starts_with(b"\x7fELF") {
-            let sentence = "this is not wasm: at offset 0x0, where `\\0asm` has to stand, stands something else";
+            let sentence = "this is not wasm: at offset 0x0 there is no `\\0asm`";
             return Err(Refusal::unfit(sentence));
         }
         let (vm, module) = (self.functions.vm().clone(), name.to_string());
@@ -383,41 +362,40 @@ impl Inner {
         let compiling = std::thread::Builder::new()
             .name("deploy".into())
             .spawn(move || {
-                // Whoever asked may be gone, which is no reason to be told.
+                // The request may have timed out.
                 let _ = sender.send(checked(&vm, &module, &bytes));
-                drop(place);
+                drop(permit);
             });
         if let Err(error) = compiling {
             return Err(Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                format!("there is no thread to compile on: {error}"),
+                format!("no thread can be started to compile it: {error}"),
             ));
         }
         let within = self.config.compile_time;
         let Ok(compiled) = tokio::time::timeout(within, compiled).await else {
             return Err(Refusal::unfit(format!(
-                "it is not compiled after {within:?}, which is as long as that may take"
+                "compiling it took longer than {within:?}"
             )));
         };
         let defect = |_| {
             Refusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "compiling it failed, by a defect of the compiler",
+                "the compiler failed because of a defect of its own",
             )
         };
         match compiled.map_err(defect)? {
             Ok(Code::Program(_)) => {
-                let sentence = "this is a program that takes connections; the service has functions that answer requests";
+                let sentence = "this is a program that takes connections; the service runs only functions that answer requests";
                 Err(Refusal::unfit(sentence))
             }
             Ok(code) => Ok(code),
-            Err(error @ CodeError::Precompiled) => Err(Refusal::unfit(error)),
             Err(error) => Err(Refusal::unfit(error)),
         }
     }
 }
 
-/// Compiles a function, unless it is seen before that this would take long.
+/// Compiles a function, unless its wasm exceeds the limits of compiling.
 fn checked(vm: &Vm, name: &str, bytes: &[u8]) -> Result<Code, CodeError> {
     if bytes.starts_with(MAGIC) {
         CompileLimits::default().check(bytes)?;
@@ -425,7 +403,7 @@ fn checked(vm: &Vm, name: &str, bytes: &[u8]) -> Result<Code, CodeError> {
     Code::new(vm, name, bytes)
 }
 
-/// Starts a version once, up to where its first request would come.
+/// Starts a version once, up to its first request.
 async fn try_out(version: &Version) -> Result<(), Refusal> {
     let environment = version.environment();
     let begun = match version.code() {
@@ -439,27 +417,27 @@ async fn try_out(version: &Version) -> Result<(), Refusal> {
             environment.drive_component(component, "deploy", |_| Box::pin(async { Exit::Normal }))
         }
     };
-    let process = Killed(begun.map_err(|error| match error {
+    let process = KillOnDrop(begun.map_err(|error| match error {
         SpawnError::Ceiling(_) | SpawnError::Ending => {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
         }
         error => Refusal::unfit(format!("it cannot be started: {error}")),
     })?);
-    match tokio::time::timeout(START_TIME, process.0.exited()).await {
+    match tokio::time::timeout(START_TIMEOUT, process.0.exited()).await {
         Ok(Exit::Normal) => Ok(()),
         Ok(exit) => Err(Refusal::unfit(format!(
             "it cannot be started: the function {exit}"
         ))),
         Err(_) => Err(Refusal::unfit(format!(
-            "it cannot be started: it was not ready within {START_TIME:?}"
+            "it cannot be started: it was not ready within {START_TIMEOUT:?}"
         ))),
     }
 }
 
-/// A process that is killed when nobody waits for it any longer.
-struct Killed(Process);
+/// Kills a process when it is dropped.
+struct KillOnDrop(Process);
 
-impl Drop for Killed {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         self.0.kill();
     }
@@ -467,11 +445,11 @@ impl Drop for Killed {
 
 fn check_expected(expected: &str, serving: Option<&Version>) -> Result<(), Refusal> {
     let expected = expected.trim().trim_matches('"');
-    let is = match serving {
+    let is_expected = match serving {
         Some(version) => expected == "*" || version.hash().to_hex().as_str() == expected,
         None => false,
     };
-    if is {
+    if is_expected {
         return Ok(());
     }
     let sentence = match serving {
@@ -495,5 +473,5 @@ fn not_stored(error: StorageError) -> Refusal {
 }
 
 fn stopping(_: tokio::task::JoinError) -> Refusal {
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the service stops")
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the service is stopping")
 }

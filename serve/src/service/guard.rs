@@ -1,7 +1,8 @@
-//! Who is listened to at all.
+//! Decides which requests the service accepts at all.
 //!
-//! Without a token everybody on this computer may deploy, and a browser that runs here is on this computer: a page from
-//! anywhere could have it send requests. So requests of pages are refused, and those under a name that anybody can lead here.
+//! Without a token everybody on this computer may deploy, and a browser runs on this computer: a page from anywhere could make
+//! it send requests. So requests from pages are refused, and so are those to host names, which anybody can make resolve to
+//! this computer.
 
 use super::refusal::Refusal;
 use super::token::Token;
@@ -17,13 +18,13 @@ pub(super) async fn check(
     fields: &HeaderMap,
 ) -> Result<(), Refusal> {
     match token {
-        // A page can send no token that it does not know.
-        Some(token) => knows(token.clone(), fields).await,
+        // A page does not know the token.
+        Some(token) => has_token(token.clone(), fields).await,
         None => is_no_page(uri, fields),
     }
 }
 
-async fn knows(token: Token, fields: &HeaderMap) -> Result<(), Refusal> {
+async fn has_token(token: Token, fields: &HeaderMap) -> Result<(), Refusal> {
     let unauthorized = |sentence: &str| Refusal::new(StatusCode::UNAUTHORIZED, sentence);
     let Some(field) = fields.get(AUTHORIZATION) else {
         return Err(unauthorized(
@@ -33,7 +34,7 @@ async fn knows(token: Token, fields: &HeaderMap) -> Result<(), Refusal> {
     let text = field.to_str().ok().and_then(|text| text.split_once(' '));
     let Some((_, text)) = text.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
         return Err(unauthorized(
-            "the field `authorization` is to be `Bearer TOKEN`",
+            "the field `authorization` has to be `Bearer TOKEN`",
         ));
     };
     let text = text.trim().to_string();
@@ -43,11 +44,11 @@ async fn knows(token: Token, fields: &HeaderMap) -> Result<(), Refusal> {
         Ok(Err(error)) => {
             log::error!("nobody can deploy: {error}");
             Err(unauthorized(
-                "no token can be checked now; the service's log says why",
+                "tokens cannot be checked now; the service's log says why",
             ))
         }
         Err(_) => Err(unauthorized(
-            "no token can be checked while the service stops",
+            "tokens cannot be checked while the service is stopping",
         )),
     }
 }
@@ -60,7 +61,7 @@ fn is_no_page(uri: &Uri, fields: &HeaderMap) -> Result<(), Refusal> {
             .is_some_and(|site| site != "none")
     {
         return forbidden(
-            "pages cannot use this service; it takes requests of programs, or with a token",
+            "pages cannot use this service; it accepts requests from programs, or with a token",
         );
     }
     let named = uri
@@ -69,11 +70,11 @@ fn is_no_page(uri: &Uri, fields: &HeaderMap) -> Result<(), Refusal> {
         .or_else(|| fields.get(HOST)?.to_str().ok()?.parse::<Authority>().ok());
     match named {
         Some(authority) if is_this_computer(authority.host()) => Ok(()),
-        _ => forbidden("this service is reached as localhost or by its address, or with a token"),
+        _ => forbidden("use `localhost` or an address to reach this service, or a token"),
     }
 }
 
-/// Whether a name always means what it says: an address, or this computer.
+/// Returns whether a host always means what it says: an address, or this computer.
 fn is_this_computer(host: &str) -> bool {
     let inside = host
         .strip_prefix('[')
@@ -90,13 +91,13 @@ mod tests {
     fn is_let_in(fields: &[(&'static str, &str)]) -> bool {
         let mut map = HeaderMap::new();
         for (name, value) in fields {
-            map.insert(*name, value.parse().expect("it is a value"));
+            map.insert(*name, value.parse().expect("the values below are valid"));
         }
         is_no_page(&Uri::from_static("/functions"), &map).is_ok()
     }
 
     #[test]
-    fn t183_pages_and_names_that_lead_here_are_refused() {
+    fn t183_pages_and_host_names_are_refused() {
         for host in [
             "localhost",
             "localhost:8002",

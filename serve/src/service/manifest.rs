@@ -1,56 +1,57 @@
-//! What is stored about a function: which versions there are, and which of them serves. Plain data, kept as JSON.
+//! The manifest of a stored function: its versions, and which of them serves. Plain data, stored as JSON.
 
-use super::asked::Asked;
+use super::options::DeployOptions;
 use serde::{Deserialize, Serialize};
 
-/// The form that manifests have. Another one is not read: it was written by a later lunatic.
-const FORM: u32 = 1;
+/// The format of manifests. One of another format was written by a later version and is not read.
+const FORMAT: u32 = 1;
 
-/// A function, as it is stored.
+/// A stored function.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
-    form: u32,
+    #[serde(rename = "form")]
+    format: u32,
     /// The version that serves.
     pub(super) current: u64,
-    /// Those that are kept, the oldest first.
-    pub(super) versions: Vec<Stored>,
+    /// The versions that are kept, the oldest first.
+    pub(super) versions: Vec<StoredVersion>,
 }
 
-/// A version, as it is stored.
+/// A stored version of a function.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Stored {
+pub(super) struct StoredVersion {
     pub(super) number: u64,
-    /// That of its wasm, under which the wasm is stored.
+    /// The hash of its wasm, under which the wasm is stored.
     #[serde(with = "hex")]
     pub(super) hash: blake3::Hash,
-    /// Bytes of its wasm.
+    /// The size of its wasm, in bytes.
     pub(super) size: u64,
     /// When it was deployed, as text.
     pub(super) deployed: String,
-    /// What was asked for it. What was not asked is as the service's defaults say when it is loaded.
-    #[serde(default)]
-    pub(super) asked: Asked,
+    /// What its deploy asked for. The service's defaults say the rest whenever it is loaded.
+    #[serde(default, rename = "asked")]
+    pub(super) options: DeployOptions,
 }
 
-/// A manifest cannot be what it says.
+/// A manifest is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ManifestError {
-    #[error("it is not what a manifest looks like: {0}")]
+    #[error("it is not a manifest: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("it has the form {0}, and this version of lunatic knows {FORM}")]
-    Form(u32),
+    #[error("it has format {0}, and this version of lunatic knows only {FORMAT}")]
+    Format(u32),
     #[error("its versions are not in order, or the one that serves, {0}, is not among them")]
     Versions(u64),
 }
 
 impl Manifest {
-    /// Reads one.
+    /// Reads a manifest.
     pub(super) fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         let manifest: Manifest = serde_json::from_slice(bytes)?;
-        if manifest.form != FORM {
-            return Err(ManifestError::Form(manifest.form));
+        if manifest.format != FORMAT {
+            return Err(ManifestError::Format(manifest.format));
         }
         let is_in_order = manifest
             .versions
@@ -61,25 +62,25 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Returns what is stored of it.
+    /// Returns the manifest as it is stored.
     pub(super) fn text(&self) -> Vec<u8> {
         serde_json::to_vec_pretty(self).expect("a manifest is JSON")
     }
 
-    /// Returns the manifest with one more version, which serves, of which so many are kept at most.
-    pub(super) fn with(before: Option<&Manifest>, version: Stored, kept: usize) -> Manifest {
+    /// Returns the manifest with one more version, which serves, and with the newest `kept` versions.
+    pub(super) fn with(before: Option<&Manifest>, version: StoredVersion, kept: usize) -> Manifest {
         let current = version.number;
         let mut versions = before.map_or_else(Vec::new, |before| before.versions.clone());
         versions.push(version);
         versions.drain(..versions.len().saturating_sub(kept.max(1)));
         Manifest {
-            form: FORM,
+            format: FORMAT,
             current,
             versions,
         }
     }
 
-    /// Returns the manifest with another one of its versions serving; `None` where there is no such version.
+    /// Returns the manifest with another of its versions serving; `None` if there is no such version.
     pub(super) fn serving(&self, number: u64) -> Option<Manifest> {
         self.version(number).map(|_| Manifest {
             current: number,
@@ -93,19 +94,19 @@ impl Manifest {
     }
 
     /// Returns a version.
-    pub(super) fn version(&self, number: u64) -> Option<&Stored> {
+    pub(super) fn version(&self, number: u64) -> Option<&StoredVersion> {
         self.versions
             .iter()
             .find(|version| version.number == number)
     }
 
     /// Returns the version that serves.
-    pub(super) fn current(&self) -> &Stored {
+    pub(super) fn current(&self) -> &StoredVersion {
         self.version(self.current)
-            .expect("it is checked wherever a manifest comes from")
+            .expect("a manifest is checked when it is read or made")
     }
 
-    /// Returns the version that one goes back to where no other is named: the one before the one that serves.
+    /// Returns the version before the one that serves, to which a rollback goes by default.
     pub(super) fn previous(&self) -> Option<u64> {
         self.versions
             .iter()
@@ -137,14 +138,14 @@ mod hex {
 mod tests {
     use super::*;
 
-    fn version(number: u64) -> Stored {
+    fn version(number: u64) -> StoredVersion {
         let hash = blake3::hash(&number.to_le_bytes());
-        Stored {
+        StoredVersion {
             number,
             hash,
             size: 8,
             deployed: "2026-01-31T12:00:00Z".into(),
-            asked: Asked::default(),
+            options: DeployOptions::default(),
         }
     }
 
@@ -181,13 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_not_read() {
+    fn invalid_manifests_are_refused() {
         let text =
             String::from_utf8(Manifest::with(None, version(1), 9).text()).expect("it is JSON");
         for (bad, why) in [
-            (String::new(), "looks like"),
-            (text[..text.len() - 9].to_string(), "looks like"),
-            (text.replace("\"form\": 1", "\"form\": 2"), "the form 2"),
+            (String::new(), "it is not a manifest"),
+            (text[..text.len() - 9].to_string(), "it is not a manifest"),
+            (text.replace("\"form\": 1", "\"form\": 2"), "format 2"),
             (text.replace("\"current\": 1", "\"current\": 7"), "7"),
             (text.replace("\"number\"", "\"nummer\""), "nummer"),
         ] {

@@ -1,15 +1,15 @@
-//! Why the service does not do what it is asked, and the status that says so.
+//! Why the service refuses a request, and with which status.
 
 use http::{HeaderValue, Method, StatusCode};
 use std::fmt::Display;
 
-/// The service does not do it, and nothing has changed.
+/// A request is refused, and nothing has changed.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     /// What is wrong, with what, and the remedy.
     pub(super) sentence: String,
-    /// The methods that would do, where another was used.
+    /// The methods that are allowed, if another was used.
     pub(super) allow: Option<HeaderValue>,
 }
 
@@ -22,7 +22,7 @@ impl Refusal {
         }
     }
 
-    /// It is not to be asked so.
+    /// Refuses the method of a request.
     pub(super) fn not_allowed(methods: &[Method]) -> Refusal {
         let methods: Vec<_> = methods.iter().map(Method::as_str).collect();
         let methods = methods.join(", ");
@@ -36,22 +36,22 @@ impl Refusal {
         }
     }
 
-    /// What was asked cannot be.
+    /// Refuses an invalid request.
     pub(super) fn bad_request(sentence: impl Display) -> Refusal {
         Refusal::new(StatusCode::BAD_REQUEST, sentence)
     }
 
-    /// What was sent is no function.
+    /// Refuses wasm that is no function.
     pub(super) fn unfit(sentence: impl Display) -> Refusal {
         Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, sentence)
     }
 
-    /// There is nothing of that name.
+    /// Refuses a name or a path that does not exist.
     pub(super) fn not_found(sentence: impl Display) -> Refusal {
         Refusal::new(StatusCode::NOT_FOUND, sentence)
     }
 
-    /// Others have to be done first.
+    /// Refuses a request while too many others are in progress.
     pub(super) fn busy(sentence: impl Display) -> Refusal {
         Refusal::new(StatusCode::TOO_MANY_REQUESTS, sentence)
     }

@@ -1,71 +1,38 @@
-//! Where deployed functions are kept: their wasm, each under its hash, and of each function a manifest.
+//! The storage of deployed functions: their wasm, by hash, and a manifest for each function.
 //!
 //! ```text
-//! blobs/HASH.wasm        never changed once it is there
+//! blobs/HASH.wasm        never changed once it is stored
 //! functions/NAME.json    replaced as a whole
 //! ```
 //!
-//! A deploy stores the wasm and then the manifest, and what no manifest names is deleted after that. So wherever it is cut
-//! off, a function is what it was or what it is to be, and what is left over is deleted at the next start.
+//! A deploy first stores the wasm, then the manifest, and then deletes wasm that no manifest names. So a function has its old
+//! version or its new one wherever a deploy is interrupted, and the next start deletes what is left over.
 
 #[cfg(feature = "s3")]
 mod bucket;
 mod directory;
+mod error;
 mod memory;
+mod settings;
 
-use super::manifest::{Manifest, ManifestError};
+use super::manifest::Manifest;
 use crate::Name;
 #[cfg(feature = "s3")]
 use bucket::Bucket;
 use bytes::Bytes;
 use directory::Directory;
 use memory::Memory;
-use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::collections::HashSet;
+
+pub use error::StorageError;
+pub(super) use error::StoredError;
+pub use settings::StorageSettings;
 
 const BLOBS: &str = "blobs/";
 const FUNCTIONS: &str = "functions/";
 
-/// The largest manifest that is read.
+/// The largest manifest that is read, in bytes.
 const MANIFEST_SIZE: u64 = 4 << 20;
-
-/// Where deployed functions are kept.
-#[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StorageSettings {
-    /// In a directory, which is made where there is none.
-    Directory(PathBuf),
-    /// In memory: a restart loses them.
-    Memory,
-    /// In a bucket of S3, or of a service that speaks like it, by OpenDAL's options: `bucket`, `root`, `region`, `endpoint`,
-    /// `access_key_id` and others. One service at a time may use it, which nothing checks.
-    S3(BTreeMap<String, String>),
-}
-
-/// The storage cannot be used, or not now.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StorageError {
-    /// It cannot be opened.
-    #[error("the storage in {place} cannot be used: {why}")]
-    Open {
-        /// Where it is.
-        place: String,
-        /// Why it cannot be.
-        why: String,
-    },
-    /// Another service uses it.
-    #[error(
-        "another `lunatic serve` uses the storage in {0}; give this one a directory of its own"
-    )]
-    InUse(String),
-    /// There is no room.
-    #[error("the storage is full: {0}")]
-    Full(String),
-    /// It failed.
-    #[error("the storage failed: {0}")]
-    Failed(String),
-}
 
 /// Stored functions.
 pub(super) enum Storage {
@@ -75,46 +42,19 @@ pub(super) enum Storage {
     Bucket(Bucket),
 }
 
-/// What is stored cannot be read or is not what it should be.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum StoredError {
-    #[error("it is not there")]
-    Missing,
-    #[error("its bytes are not those that were stored: their hash is another")]
-    Changed,
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
-
-impl StorageSettings {
-    /// Returns where it is, for people. Secrets are not shown.
-    fn place(&self) -> String {
-        match self {
-            StorageSettings::Directory(directory) => format!("`{}`", directory.display()),
-            StorageSettings::Memory => "memory".to_string(),
-            StorageSettings::S3(options) => {
-                format!(
-                    "the bucket `{}`",
-                    options.get("bucket").map_or("", String::as_str)
-                )
-            }
-        }
-    }
-}
-
 impl Storage {
     /// Opens the storage, creating it if it does not exist. Needs a tokio runtime.
     pub(super) async fn open(settings: &StorageSettings) -> Result<Storage, StorageError> {
         let storage = match settings {
-            StorageSettings::Directory(path) => Storage::Directory(Directory::open(path)?),
+            StorageSettings::Directory(path) => {
+                Storage::Directory(Directory::open(path, &[BLOBS, FUNCTIONS])?)
+            }
             StorageSettings::Memory => Storage::Memory(Memory::default()),
             #[cfg(feature = "s3")]
             StorageSettings::S3(options) => Storage::Bucket(Bucket::open(options)?),
             #[cfg(not(feature = "s3"))]
             StorageSettings::S3(_) => {
-                return Err(unusable(
+                return Err(StorageError::open(
                     settings,
                     "this build has no S3 client; build it with `--features s3`",
                 ));
@@ -123,31 +63,31 @@ impl Storage {
         // A storage that cannot be read is an error now, not at the first deploy.
         match storage.list(FUNCTIONS).await {
             Ok(_) => Ok(storage),
-            Err(StorageError::Failed(why)) => Err(unusable(settings, why)),
+            Err(StorageError::Failed(why)) => Err(StorageError::open(settings, why)),
             Err(error) => Err(error),
         }
     }
 
-    /// Lets another service use the storage, which this one no longer changes.
+    /// Releases the storage, so that another service can use it.
     pub(super) fn release(&self) {
         if let Storage::Directory(directory) = self {
             directory.release();
         }
     }
 
-    /// Returns the names under which manifests are stored. They may be no names of functions.
+    /// Returns the names under which manifests are stored. Not each need be valid for a function.
     pub(super) async fn names(&self) -> Result<Vec<String>, StorageError> {
         self.names_in(FUNCTIONS, ".json").await
     }
 
-    /// Reads what is stored of a function.
+    /// Reads the manifest of a function.
     pub(super) async fn manifest(&self, name: &str) -> Result<Manifest, StoredError> {
         let path = format!("{FUNCTIONS}{name}.json");
         let bytes = self.read(&path, MANIFEST_SIZE).await?;
         Ok(Manifest::parse(&bytes)?)
     }
 
-    /// Stores what is to be known of a function; whatever was known before is replaced at once.
+    /// Replaces the manifest of a function.
     pub(super) async fn put_manifest(
         &self,
         name: &Name,
@@ -157,12 +97,12 @@ impl Storage {
             .await
     }
 
-    /// Forgets a function.
+    /// Deletes the manifest of a function.
     pub(super) async fn delete_manifest(&self, name: &str) -> Result<(), StorageError> {
         self.delete(format!("{FUNCTIONS}{name}.json")).await
     }
 
-    /// Reads wasm of at most so many bytes.
+    /// Reads wasm of at most `size` bytes.
     pub(super) async fn blob(&self, hash: blake3::Hash, size: u64) -> Result<Vec<u8>, StoredError> {
         let bytes = self.read(&format!("{BLOBS}{hash}.wasm"), size).await?;
         if blake3::hash(&bytes) != hash {
@@ -171,7 +111,7 @@ impl Storage {
         Ok(bytes)
     }
 
-    /// Stores wasm under its hash. What is there already may be damaged, and is replaced.
+    /// Stores wasm under its hash. It replaces what is stored already, which may be damaged.
     pub(super) async fn put_blob(
         &self,
         hash: blake3::Hash,
@@ -180,7 +120,7 @@ impl Storage {
         self.write(format!("{BLOBS}{hash}.wasm"), bytes).await
     }
 
-    /// Deletes the wasm that is stored under none of these hashes. What cannot be deleted stays for the next time.
+    /// Deletes all wasm but that with these hashes.
     pub(super) async fn keep_blobs(
         &self,
         hashes: &HashSet<blake3::Hash>,
@@ -217,7 +157,7 @@ impl Storage {
         }
     }
 
-    /// Reads a file of at most `most` bytes; a larger one is not what was stored.
+    /// Reads a file of at most `most` bytes. A larger one is not what was stored.
     async fn read(&self, path: &str, most: u64) -> Result<Vec<u8>, StoredError> {
         match self {
             Storage::Directory(files) => files.read(path, most).await,
@@ -250,19 +190,5 @@ impl Storage {
             #[cfg(feature = "s3")]
             Storage::Bucket(files) => files.delete(&path).await,
         }
-    }
-}
-
-fn unusable(settings: &StorageSettings, why: impl ToString) -> StorageError {
-    StorageError::Open {
-        place: settings.place(),
-        why: why.to_string(),
-    }
-}
-
-impl std::fmt::Debug for StorageSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The options may hold a key.
-        f.write_str(&self.place())
     }
 }

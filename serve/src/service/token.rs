@@ -1,29 +1,29 @@
-//! Who may deploy: whoever knows the token.
+//! The token that deploying needs.
 
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use subtle::{Choice, ConstantTimeEq};
 
-/// The shortest token, in bytes, and the largest file of tokens.
+/// The shortest token and the largest file of tokens, in bytes.
 const SHORTEST: usize = 16;
 const FILE_SIZE: u64 = 64 << 10;
 
-/// What whoever deploys has to know. It is never shown, and kept as its hash.
+/// The token that deploying needs. It is never displayed, and held as its hash.
 #[derive(Clone)]
 pub struct Token(Source);
 
 #[derive(Clone)]
 enum Source {
-    Given(blake3::Hash),
+    Text(blake3::Hash),
     File(PathBuf),
 }
 
-/// It is no token.
+/// A text or a file is no token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// It could be guessed, or could not be sent.
+    /// The token could be guessed, or could not be sent.
     #[error(
         "a token has at least {SHORTEST} characters, visible ones of ASCII; for example what `openssl rand -hex 32` prints"
     )]
@@ -31,47 +31,47 @@ pub enum TokenError {
     /// The file cannot be read.
     #[error("the file of tokens `{}` cannot be read: {why}", .path.display())]
     File {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// Why it cannot be.
+        /// Why it cannot be read.
         why: String,
     },
 }
 
 impl Token {
-    /// Takes a token.
+    /// Makes a token of a text.
     ///
     /// # Errors
     ///
-    /// Where it is too short or cannot be sent.
+    /// [`TokenError`] if the token is too short or cannot be sent.
     pub fn new(text: &str) -> Result<Token, TokenError> {
-        Ok(Token(Source::Given(hash(text.trim())?)))
+        Ok(Token(Source::Text(hash(text.trim())?)))
     }
 
-    /// Takes a file with a token on each line, any of which will do. It is read again at each request: a line that is taken
-    /// out is of no use from then on.
+    /// Uses a file with one token per line, any of which will do. It is read again at each request, so removing a line revokes its
+    /// token.
     ///
     /// # Errors
     ///
-    /// Where it cannot be read, or there is no token in it.
+    /// [`TokenError`] if the file cannot be read or has no token.
     pub fn in_file(path: &Path) -> Result<Token, TokenError> {
         tokens(path)?;
         Ok(Token(Source::File(path.to_path_buf())))
     }
 
-    /// Whether this is the token. Takes as long whichever it is. Blocks for a short file.
+    /// Returns whether a text is the token, in a time that does not depend on it. May block to read a small file.
     pub(super) fn is(&self, text: &str) -> Result<bool, TokenError> {
         let asked = blake3::hash(text.as_bytes());
-        let is = match &self.0 {
-            Source::Given(hash) => hash.as_bytes().ct_eq(asked.as_bytes()),
+        let is_known = match &self.0 {
+            Source::Text(hash) => hash.as_bytes().ct_eq(asked.as_bytes()),
             Source::File(path) => {
                 let same = |hash: &blake3::Hash| hash.as_bytes().ct_eq(asked.as_bytes());
                 tokens(path)?
                     .iter()
-                    .fold(Choice::from(0), |is, hash| is | same(hash))
+                    .fold(Choice::from(0), |known, hash| known | same(hash))
             }
         };
-        Ok(is.into())
+        Ok(is_known.into())
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn t150_a_token_is_known_by_its_text_alone_and_never_shown() {
-        let token = Token::new(&format!("{ONE}\n")).expect("it is one");
+        let token = Token::new(&format!("{ONE}\n")).expect("it is long enough");
         assert!(token.is(ONE).expect("there is no file"));
         for wrong in ["", OTHER, &ONE[1..], &format!("{ONE} ")] {
             assert!(!token.is(wrong).expect("there is no file"), "{wrong}");

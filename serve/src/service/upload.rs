@@ -1,4 +1,4 @@
-//! Reads what a client sends, within bounds.
+//! Reads the body of a deploy, within bounds.
 
 use super::refusal::Refusal;
 use crate::Failure;
@@ -9,10 +9,10 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use std::time::Duration;
 
-/// How long no piece may come.
-const PIECE_TIME: Duration = Duration::from_secs(30);
+/// The longest time between two pieces of a body.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads a body of at most so many bytes, in at most so long.
+/// Reads a body of at most `most` bytes within a time.
 pub(super) async fn read(mut body: Body, most: u64, within: Duration) -> Result<Bytes, Refusal> {
     let too_large = || {
         let sentence = format!("a function has at most {most} bytes of wasm here");
@@ -24,7 +24,7 @@ pub(super) async fn read(mut body: Body, most: u64, within: Duration) -> Result<
     let read = async {
         let mut bytes = BytesMut::new();
         loop {
-            let Ok(frame) = tokio::time::timeout(PIECE_TIME, body.frame()).await else {
+            let Ok(frame) = tokio::time::timeout(PIECE_TIMEOUT, body.frame()).await else {
                 return Err(slow());
             };
             let Some(frame) = frame else {
@@ -45,7 +45,10 @@ pub(super) async fn read(mut body: Body, most: u64, within: Duration) -> Result<
 }
 
 fn slow() -> Refusal {
-    Refusal::new(StatusCode::REQUEST_TIMEOUT, "the wasm did not come in time")
+    Refusal::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "the wasm did not arrive in time",
+    )
 }
 
 fn broken_off(error: BodyError) -> Refusal {

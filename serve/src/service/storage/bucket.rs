@@ -1,6 +1,6 @@
 //! Functions stored in a bucket of S3, or of a service with the same interface.
 
-use super::{StorageError, StoredError};
+use super::error::{StorageError, StoredError};
 use bytes::Bytes;
 use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::{ErrorKind, HttpTransporter, Operator, services};

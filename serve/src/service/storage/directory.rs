@@ -3,7 +3,8 @@
 //! A file is written under a temporary name, synchronized and renamed, and the directory that lists it is synchronized too: a
 //! crash leaves the old file or the new one.
 
-use super::{BLOBS, FUNCTIONS, StorageError, StorageSettings, StoredError, unusable};
+use super::error::{StorageError, StoredError};
+use super::settings::StorageSettings;
 use bytes::Bytes;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -24,15 +25,16 @@ pub(in crate::service) struct Directory {
 }
 
 impl Directory {
-    /// Creates what does not exist, takes the lock, and deletes what a service that crashed had not finished.
-    pub(super) fn open(root: &Path) -> Result<Directory, StorageError> {
+    /// Creates the directories, takes the lock, and deletes what a service that crashed had not finished.
+    pub(super) fn open(root: &Path, directories: &[&str]) -> Result<Directory, StorageError> {
         let settings = StorageSettings::Directory(root.to_path_buf());
-        let lock = prepare(root).map_err(|error| unusable(&settings, error))?;
+        let unusable = |error: io::Error| StorageError::open(&settings, error);
+        let lock = prepare(root, directories).map_err(unusable)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => StorageError::InUse(settings.place()),
-            TryLockError::Error(error) => unusable(&settings, error),
+            TryLockError::Error(error) => unusable(error),
         })?;
-        clear(&root.join(UNFINISHED)).map_err(|error| unusable(&settings, error))?;
+        clear(&root.join(UNFINISHED)).map_err(unusable)?;
         Ok(Directory {
             root: root.to_path_buf(),
             lock: Mutex::new(Some(lock)),
@@ -123,13 +125,13 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 /// Makes the directories, which only their owner can read, since what is stored may be secret. Returns the file to lock.
-fn prepare(root: &Path) -> io::Result<File> {
+fn prepare(root: &Path, directories: &[&str]) -> io::Result<File> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    for part in ["", BLOBS, FUNCTIONS, UNFINISHED] {
-        builder.create(root.join(part))?;
+    for directory in ["", UNFINISHED].iter().chain(directories) {
+        builder.create(root.join(directory))?;
     }
     let lock = File::options()
         .create(true)

@@ -1,6 +1,6 @@
 //! Functions stored in memory: a restart loses them.
 
-use super::StoredError;
+use super::error::StoredError;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

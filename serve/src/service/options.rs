@@ -1,11 +1,10 @@
-//! What is asked for a function by whoever deploys it.
+//! The settings that a deploy asks for.
 //!
-//! It can have what the service lets functions have at most. Rights that reach into the computer or its network (directories,
-//! private addresses, namespaces) are not to be asked for: the service's defaults grant them, to all or to none.
+//! The service limits them. Rights that reach into the computer or its network (directories, private addresses, namespaces)
+//! cannot be asked for: the service's defaults grant them, to all functions or to none.
 
 use super::refusal::Refusal;
-use crate::quantity;
-use crate::{OutboundRule, Policy, Settings};
+use crate::{OutboundRule, Policy, Settings, quantity};
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
@@ -13,44 +12,43 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// What functions can be asked to have at most.
+/// The most that a deploy can ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Most {
-    /// Bytes of memory of each process. 4 GiB unless told otherwise, which is all that there is.
+pub struct DeployLimits {
+    /// Memory of each process, in bytes. 4 GiB by default, the most that wasm can have.
     pub memory: u64,
-    /// How long a request may take. An hour unless told otherwise.
+    /// How long a request may take. An hour by default.
     pub deadline: Duration,
-    /// Bytes of a request's body. 1 GiB unless told otherwise.
+    /// The largest body of a request, in bytes. 1 GiB by default.
     pub body: u64,
-    /// Requests at the same time. 10,000 unless told otherwise.
+    /// Requests at the same time. 10,000 by default.
     pub requests: NonZeroUsize,
-    /// Processes alive at the same time. 100,000 unless told otherwise.
+    /// Processes alive at the same time. 100,000 by default.
     pub processes: u64,
-    /// Instances of a pool. 64 unless told otherwise.
+    /// Instances of a pool. 64 by default.
     pub pool: NonZeroUsize,
-    /// Whether hosts can be asked for that are called over HTTP. They can, unless told otherwise; private addresses are
-    /// refused in any case.
+    /// Whether a deploy can ask for hosts to call over HTTP. It can by default; private addresses are refused in any case.
     pub outbound: bool,
 }
 
-/// The header fields that variables and the secret come in: what stands in an address is written to logs.
+/// The header fields for variables and the secret, which do not belong in an address: addresses are logged.
 pub(super) const VARIABLE: &str = "x-variable";
 pub(super) const CLIENT_SECRET: &str = "x-client-secret";
 
-/// What can stand in the query of a deploy.
+/// The keys of a deploy's query.
 const QUERY: &str = "policy, memory, compute, deadline, body, requests, processes and outbound";
 
-/// Bytes of all variables of a function, and how many they are.
+/// The most variables of a function, and the most bytes of all of them.
 const VARIABLES_SIZE: usize = 64 << 10;
 const VARIABLES: usize = 100;
 
-/// Hosts that can be asked for.
+/// The most hosts that can be asked for.
 const HOSTS: usize = 100;
 
-/// What was asked; what was not is as the defaults say. It holds secrets, so that it is not to be shown as a whole.
+/// What a deploy asks for; the defaults say the rest. It holds secrets, so it must not be displayed.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Asked {
+pub(super) struct DeployOptions {
     /// `fresh`, `single` or `pool:N`.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
@@ -76,14 +74,14 @@ pub(super) struct Asked {
     client_secret: Option<String>,
 }
 
-impl Asked {
-    /// Reads what a deploy's query and header fields ask for.
-    pub(super) fn parse(query: &str, fields: &HeaderMap) -> Result<Asked, Refusal> {
-        let mut asked = Asked::default();
+impl DeployOptions {
+    /// Reads the options in a deploy's query and header fields.
+    pub(super) fn parse(query: &str, fields: &HeaderMap) -> Result<DeployOptions, Refusal> {
+        let mut options = DeployOptions::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (key, value) = (decoded(key)?, decoded(value)?);
-            asked
+            options
                 .set(&key, &value)
                 .map_err(|why| Refusal::bad_request(format!("`{key}={value}`: {why}")))?;
         }
@@ -94,23 +92,25 @@ impl Asked {
                 .ok_or_else(|| {
                     Refusal::bad_request(format!("a field `{VARIABLE}` is `NAME=VALUE`"))
                 })?;
-            asked.variables.insert(name.to_string(), value.to_string());
+            options
+                .variables
+                .insert(name.to_string(), value.to_string());
         }
         if let Some(field) = fields.get(CLIENT_SECRET) {
-            asked.client_secret = Some(text(CLIENT_SECRET, field)?.to_string());
+            options.client_secret = Some(text(CLIENT_SECRET, field)?.to_string());
         }
-        let size: usize = asked
+        let size: usize = options
             .variables
             .iter()
             .map(|(name, value)| name.len() + value.len())
             .sum();
-        if asked.variables.len() > VARIABLES || size > VARIABLES_SIZE {
+        if options.variables.len() > VARIABLES || size > VARIABLES_SIZE {
             let most = format!(
                 "a function has at most {VARIABLES} variables of {VARIABLES_SIZE} bytes together"
             );
             return Err(Refusal::bad_request(most));
         }
-        Ok(asked)
+        Ok(options)
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
@@ -145,17 +145,21 @@ impl Asked {
         Ok(())
     }
 
-    /// Returns what the function may use: what was asked, and otherwise what the defaults say.
-    pub(super) fn settings(&self, defaults: &Settings, most: &Most) -> Result<Settings, Refusal> {
+    /// Returns the function's settings: these options, and the defaults for the rest.
+    pub(super) fn settings(
+        &self,
+        defaults: &Settings,
+        limits: &DeployLimits,
+    ) -> Result<Settings, Refusal> {
         let mut settings = defaults.clone();
         if let Some(text) = &self.policy {
             settings.policy = policy(text).map_err(Refusal::bad_request)?;
             if let Policy::Pool(instances) = settings.policy {
-                within("instances of a pool", instances.get(), most.pool.get())?;
+                within("instances of a pool", instances.get(), limits.pool.get())?;
             }
         }
         if let Some(memory) = self.memory {
-            within("bytes of memory", memory, most.memory)?;
+            within("bytes of memory", memory, limits.memory)?;
             settings.memory = memory;
         }
         if let Some(compute) = self.compute {
@@ -166,28 +170,28 @@ impl Asked {
             within(
                 "seconds until the deadline",
                 deadline.as_secs(),
-                most.deadline.as_secs(),
+                limits.deadline.as_secs(),
             )?;
             settings.deadline = deadline;
         }
         if let Some(body) = self.body {
-            within("bytes of a body", body, most.body)?;
+            within("bytes of a body", body, limits.body)?;
             settings.body = body;
         }
         if let Some(requests) = self.requests {
             within(
                 "requests at the same time",
                 requests.get(),
-                most.requests.get(),
+                limits.requests.get(),
             )?;
             settings.requests = requests;
         }
         if let Some(processes) = self.processes {
-            within("processes", processes, most.processes)?;
+            within("processes", processes, limits.processes)?;
             settings.processes = processes;
         }
         if let Some(hosts) = &self.outbound {
-            if !most.outbound {
+            if !limits.outbound {
                 return Err(Refusal::bad_request(
                     "this service lets nobody who deploys ask for `outbound` hosts",
                 ));
@@ -197,7 +201,7 @@ impl Asked {
                 .map(|host| host.parse::<OutboundRule>())
                 .collect();
             settings.outbound = rules.map_err(Refusal::bad_request)?;
-            // What the defaults let reach private addresses are the hosts of the defaults.
+            // The defaults grant private addresses to their own hosts only.
             settings.private_addresses = false;
         }
         for (name, value) in &self.variables {
@@ -216,7 +220,7 @@ fn within<T: PartialOrd + std::fmt::Display>(what: &str, asked: T, most: T) -> R
         return Ok(());
     }
     Err(Refusal::bad_request(format!(
-        "{asked} {what} are asked for; this service gives at most {most}"
+        "{asked} {what} are more than this service gives: at most {most}"
     )))
 }
 
@@ -229,10 +233,10 @@ fn policy(text: &str) -> Result<Policy, String> {
     }
 }
 
-/// Reads a number of which none would be nothing at all.
+/// Reads a number greater than zero.
 fn count(text: &str) -> Result<NonZeroUsize, String> {
     text.parse()
-        .map_err(|_| "a whole number from 1 on is needed".to_string())
+        .map_err(|_| "a whole number, at least 1, is needed".to_string())
 }
 
 fn decoded(text: &str) -> Result<String, Refusal> {
@@ -247,15 +251,15 @@ fn text<'a>(name: &str, field: &'a http::HeaderValue) -> Result<&'a str, Refusal
         .map_err(|_| Refusal::bad_request(format!("the field `{name}` is not UTF-8")))
 }
 
-impl Default for Most {
-    fn default() -> Most {
-        Most {
+impl Default for DeployLimits {
+    fn default() -> DeployLimits {
+        DeployLimits {
             memory: 4 << 30,
             deadline: Duration::from_secs(3600),
             body: 1 << 30,
-            requests: NonZeroUsize::new(10_000).expect("it is not zero"),
+            requests: NonZeroUsize::new(10_000).expect("10,000 is not zero"),
             processes: 100_000,
-            pool: NonZeroUsize::new(64).expect("it is not zero"),
+            pool: NonZeroUsize::new(64).expect("64 is not zero"),
             outbound: true,
         }
     }

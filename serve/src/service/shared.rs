@@ -1,0 +1,121 @@
+//! What all requests to a service share.
+
+use super::config::ServiceConfig;
+use super::manifest::Manifest;
+use super::storage::Storage;
+use crate::{Functions, Name};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// A name that no deployed function can have: a client that posts to it meant the other address.
+pub(super) const RESERVED: &str = "deploy";
+
+/// The most clients that follow logs at the same time.
+const FOLLOWERS: usize = 64;
+
+/// What all requests to a service share.
+pub(super) struct Shared {
+    pub(super) functions: Functions,
+    pub(super) storage: Storage,
+    pub(super) config: ServiceConfig,
+    /// What is stored, by name.
+    known: Mutex<BTreeMap<String, Record>>,
+    /// Of the functions that are being changed, or are about to be.
+    function_locks: Mutex<HashMap<Name, Arc<Semaphore>>>,
+    /// Held while the storage changes, so that wasm which has just been stored is not deleted as unneeded.
+    pub(super) storage_lock: Semaphore,
+    pub(super) deploys: Semaphore,
+    /// Counts the deploys that wait, too.
+    pub(super) accepted: Semaphore,
+    pub(super) compiles: Arc<Semaphore>,
+    pub(super) followers: Arc<Semaphore>,
+    /// Set when those that follow logs are to end.
+    pub(super) is_ending: watch::Sender<bool>,
+    pub(super) handle: Handle,
+}
+
+/// What is known of a stored function.
+#[derive(Clone)]
+pub(super) struct Record {
+    /// `None` if it cannot be read.
+    pub(super) manifest: Option<Arc<Manifest>>,
+    /// Why the function does not serve, if it does not.
+    pub(super) broken: Option<String>,
+}
+
+/// A stored function that does not serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its name, or the text that is stored in place of one.
+    pub name: String,
+    /// Why it does not serve.
+    pub why: String,
+}
+
+/// The right to change a function.
+pub(super) type FunctionLock = OwnedSemaphorePermit;
+
+impl Shared {
+    pub(super) fn new(
+        functions: Functions,
+        storage: Storage,
+        config: ServiceConfig,
+        handle: Handle,
+    ) -> Shared {
+        Shared {
+            functions,
+            storage,
+            known: Mutex::default(),
+            function_locks: Mutex::default(),
+            storage_lock: Semaphore::new(1),
+            deploys: Semaphore::new(config.deploys.get()),
+            accepted: Semaphore::new(config.deploys.get() + config.waiting),
+            compiles: Arc::new(Semaphore::new(config.compiles.get())),
+            followers: Arc::new(Semaphore::new(FOLLOWERS)),
+            is_ending: watch::Sender::new(false),
+            handle,
+            config,
+        }
+    }
+
+    pub(super) fn known(&self) -> MutexGuard<'_, BTreeMap<String, Record>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the manifest of a stored function.
+    pub(super) fn manifest(&self, name: &Name) -> Option<Arc<Manifest>> {
+        self.known()
+            .get(name.as_str())
+            .and_then(|record| record.manifest.clone())
+    }
+
+    /// Returns the hashes of all wasm that is needed.
+    pub(super) fn needed(&self) -> HashSet<blake3::Hash> {
+        let known = self.known();
+        let manifests = known.values().filter_map(|record| record.manifest.as_ref());
+        manifests
+            .flat_map(|manifest| manifest.versions.iter().map(|version| version.hash))
+            .collect()
+    }
+
+    /// Waits until nothing else changes a function.
+    pub(super) async fn lock_function(&self, name: &Name) -> FunctionLock {
+        let lock = {
+            let mut locks = self
+                .function_locks
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            // A lock that only this map holds is unused.
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            locks
+                .entry(name.clone())
+                .or_insert_with(|| Arc::new(Semaphore::new(1)))
+                .clone()
+        };
+        lock.acquire_owned()
+            .await
+            .expect("the semaphore is never closed")
+    }
+}

@@ -1,0 +1,39 @@
+//! Where deployed functions are stored.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where deployed functions are stored.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StorageSettings {
+    /// In a directory, which is created if it does not exist.
+    Directory(PathBuf),
+    /// In memory: a restart loses them.
+    Memory,
+    /// In a bucket of S3 or of a compatible service, by OpenDAL's options: `bucket`, `root`, `region`, `endpoint`,
+    /// `access_key_id` and others. Needs the feature `s3`. Only one service at a time may use a bucket, which is not checked.
+    S3(BTreeMap<String, String>),
+}
+
+impl StorageSettings {
+    /// Describes the place to people, without secrets.
+    pub(super) fn place(&self) -> String {
+        match self {
+            StorageSettings::Directory(directory) => format!("`{}`", directory.display()),
+            StorageSettings::Memory => "memory".to_string(),
+            StorageSettings::S3(options) => {
+                let bucket = options.get("bucket").map_or("", String::as_str);
+                format!("the bucket `{bucket}`")
+            }
+        }
+    }
+}
+
+impl fmt::Debug for StorageSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The options may hold a key.
+        f.write_str(&self.place())
+    }
+}
