@@ -1,9 +1,10 @@
-//! What a host program can build on the machine: a namespace of its own with values that travel with a process, resources
-//! of its own kinds in messages, a thousand calls into a live instance each with fresh limits, a component, a pid and a
-//! mailbox for the host itself, and a pipe that a program writes into and the host reads.
+//! What a host program can build on the machine: a namespace of its own with a value for each
+//! process, resources of its own kinds in messages, a thousand calls into a live instance, each
+//! with fresh limits, a component, a pid and a mailbox for the host itself, and a pipe that a
+//! program writes to and the host reads.
 //!
-//! Look at how little of it is about threads, memory or cleaning up. Run it with
-//! `cargo run --profile checked -p lunatic-vm --example embedding`.
+//! Note how little of it deals with threads, memory or cleaning up. Run it with `cargo run
+//! --release -p lunatic-vm --example embedding`.
 
 use lunatic_vm::{Call, Caller, Exit, Foreign, Guest, Host, Letter, Limit, Pipe, Stdio, Val, Vm};
 use std::error::Error;
@@ -17,7 +18,8 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What each process has counted so far: the embedder's value, kept with the process and dropped with it.
+/// What each process has counted so far: a value of the embedder's, stored with the process and
+/// dropped with it.
 #[derive(Default)]
 struct Counted(Vec<String>);
 
@@ -35,7 +37,7 @@ fn counters() -> Host {
             Ok(counted.0.len() as u32)
         },
     );
-    // A resource of the embedder's: the guest cannot look into it, only hand it on.
+    // A resource of the embedder's: the guest cannot look inside, only pass it on.
     host.function(
         "counter",
         "attach_total",
@@ -48,7 +50,8 @@ fn counters() -> Host {
     host
 }
 
-/// The host drives an instance: writes its memory, calls it, reads the answer. Every call may compute one unit.
+/// The host drives an instance: it writes its memory, calls it, and reads the answer. Each call may
+/// use one unit of compute.
 fn a_thousand_calls(vm: &Vm) -> Result<(), Box<dyn Error>> {
     let module = vm.module(
         "sum",
@@ -166,7 +169,7 @@ fn a_component(vm: &Vm) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A program's output goes into a pipe of sixteen bytes: it waits whenever the host has not read.
+/// A program's output goes into a pipe of sixteen bytes: the program waits until the host has read.
 fn a_pipe(vm: &Vm) -> Result<(), Box<dyn Error>> {
     let module = vm.module(
         "writing",

@@ -1,4 +1,4 @@
-//! Components as processes: what they are made of, what they write, need and use.
+//! Components as processes: what they consist of, write, need and use.
 
 use crate::support::Lab;
 use lunatic_vm::{
@@ -53,7 +53,7 @@ const WRITER: &str = r#"(component
     (instance $command (export "run" (func $run)))
     (export "wasi:cli/run@0.2.0" (instance $command)))"#;
 
-/// A component of several modules, which begin with so many pages of memory each.
+/// A component of several modules, which begin with the given numbers of memory pages.
 fn with_memories(pages: &[u32]) -> String {
     let module = |(number, pages): (usize, &u32)| {
         format!(
@@ -71,7 +71,7 @@ fn with_memories(pages: &[u32]) -> String {
     )
 }
 
-/// Drives a component in an environment that grants everything but what the test changes.
+/// Drives a component in an environment that grants everything, apart from what the test changes.
 fn drive<F>(lab: &Lab, text: &str, change: impl FnOnce(&mut Config), drive: F) -> Process
 where
     F: for<'a> FnOnce(
@@ -86,16 +86,16 @@ where
         .unwrap_or_else(|error| panic!("{error}\n{text}"));
     lab.environment_with(change)
         .drive_component(&component, "test", drive)
-        .expect("nothing limits it")
+        .expect("no limit applies")
 }
 
 #[test]
-fn what_a_component_imports_and_exports_is_known() {
+fn the_imports_and_exports_of_a_component_are_known() {
     let lab = Lab::new();
     let component = lab
         .vm
         .component("writer", WRITER.as_bytes())
-        .expect("it is one");
+        .expect("the component is valid");
     assert!(component.exports().eq(["wasi:cli/run@0.2.0"]));
     assert!(
         component
@@ -117,14 +117,14 @@ fn what_a_component_writes_is_in_the_journal() {
     let component = lab
         .vm
         .component("writer", WRITER.as_bytes())
-        .expect("it is one");
+        .expect("the component is valid");
     let process = environment
         .spawn_component(&component)
-        .expect("nothing limits it");
+        .expect("no limit applies");
     let exit = lab.exit(&process);
     assert!(exit.is_normal(), "{exit}");
     let [one, other] = &journal.take()[..] else {
-        panic!("two things were written")
+        panic!("the journal does not have two entries")
     };
     assert_eq!((one.pid, other.pid), (process.pid(), process.pid()));
     assert!(
@@ -138,12 +138,12 @@ fn what_a_component_writes_is_in_the_journal() {
 }
 
 #[test]
-fn a_component_that_begins_with_more_than_it_may_have_is_refused_with_what_it_needs() {
+fn a_component_that_begins_with_more_than_it_may_have_is_refused_with_the_numbers() {
     let lab = Lab::new();
     let component = lab
         .vm
         .component("test", with_memories(&[2, 3, 0, 4]).as_bytes())
-        .expect("it is one");
+        .expect("the component is valid");
     let drive_within = |bytes: u64| {
         let environment = lab.environment_with(|config| {
             config.limit(Limit::Memory, bytes);
@@ -162,17 +162,17 @@ fn a_component_that_begins_with_more_than_it_may_have_is_refused_with_what_it_ne
             other => panic!("{other:?}"),
         }
     }
-    let exit = lab.exit(&drive_within(9 * page).expect("it is enough"));
+    let exit = lab.exit(&drive_within(9 * page).expect("the limit suffices"));
     assert!(exit.is_normal(), "{exit}");
 }
 
 #[test]
-fn what_components_begin_with_counts_for_their_environment_once() {
+fn the_initial_memory_of_components_counts_once_for_their_environment() {
     let lab = Lab::new();
     let component = lab
         .vm
         .component("test", with_memories(&[2, 3]).as_bytes())
-        .expect("it is one");
+        .expect("the component is valid");
     let environment = lab.environment();
     let (hold, held) = async_channel::bounded::<()>(1);
     let (begin, begun) = async_channel::bounded(1);
@@ -183,7 +183,7 @@ fn what_components_begin_with_counts_for_their_environment_once() {
             Exit::Normal
         })
     });
-    let process = process.expect("nothing limits it");
+    let process = process.expect("no limit applies");
     assert_eq!(lab.wait_for("the instance", begun.recv()), Ok(5 << 16));
     assert_eq!(environment.used(Limit::TotalMemory), 5 << 16);
     drop(hold);
@@ -192,7 +192,7 @@ fn what_components_begin_with_counts_for_their_environment_once() {
 }
 
 #[test]
-fn a_component_says_what_it_computed_where_that_is_counted() {
+fn a_component_reports_what_it_computed_if_that_is_metered() {
     let lab = Lab::new();
     for (units, rounds) in [(None, 1), (Some(10), 2)] {
         let change = |config: &mut Config| {
@@ -225,11 +225,11 @@ fn a_component_says_what_it_computed_where_that_is_counted() {
 }
 
 #[test]
-fn t156_compiled_components_are_kept_and_run_as_the_new_ones() {
+fn t156_compiled_components_are_cached_and_run_like_new_ones() {
     let directory = tempfile::tempdir().expect("there is room for temporary files");
     let kept = || {
         std::fs::read_dir(directory.path())
-            .expect("it exists")
+            .expect("the directory exists")
             .count()
     };
     for (limit, entries) in [(u64::MAX, 1), (1_000, 2), (u64::MAX, 2), (1_000, 2)] {
@@ -246,11 +246,11 @@ fn t156_compiled_components_are_kept_and_run_as_the_new_ones() {
         let component = lab
             .vm
             .component("writer", WRITER.as_bytes())
-            .expect("it is one");
+            .expect("the component is valid");
         let exit = lab.exit(
             &environment
                 .spawn_component(&component)
-                .expect("nothing limits it"),
+                .expect("no limit applies"),
         );
         assert!(exit.is_normal(), "{exit}");
         assert_eq!((journal.take().len(), kept()), (2, entries));

@@ -1,10 +1,10 @@
-//! Compute: nobody holds a core, and who is limited ends exactly there.
+//! Compute: no process can hold a core, and limits are exact.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{CallError, Exit, Limit, LimitReached, Process, Val, Vm};
 use std::time::{Duration, Instant};
 
-/// A guest that says that it runs and then only computes.
+/// A guest that says that it runs and then spins.
 const SPINNER: &str = r#"(func (export "main") (call $say (i64.const -1)) (loop br 0))"#;
 
 fn is_limit(exit: &Exit, limit: Limit) -> bool {
@@ -46,7 +46,7 @@ fn t002_spawn_message_and_kill_are_answered_beside_ten_spinners_a_core() {
     let spawn = |_| {
         environment
             .spawn(&module, "main", &[])
-            .expect("nothing limits it")
+            .expect("no limit applies")
     };
     let spinners: Vec<Process> = (0..10 * cores).map(spawn).collect();
     for _ in &spinners {
@@ -61,7 +61,7 @@ fn t002_spawn_message_and_kill_are_answered_beside_ten_spinners_a_core() {
     };
 
     let before = turns(&spinners[1..]);
-    // A process that spawns another, exchanges a message with it and ends.
+    // A process that spawns another one, exchanges messages with it and ends.
     let exit = lab.run(&guest(
         &["lunatic::process::process_id", "lunatic::process::spawn", "lunatic::message::receive_bytes", "lunatic::message::send_bytes"],
         r#"(data (i32.const 0) "answer")
@@ -81,20 +81,22 @@ fn t002_spawn_message_and_kill_are_answered_beside_ten_spinners_a_core() {
     assert_eq!(lab.hear(), 42);
     spinners[0].kill();
     assert!(matches!(lab.exit(&spinners[0]), Exit::Killed));
-    // Time is told by the spinners' own turns: none of them had many while all that was asked was answered.
+    // Time is measured in turns of the spinners: none of them had many until everything was
+    // answered.
     let after = turns(&spinners[1..]);
     assert!(
         after - before < 50,
-        "a spinner was on turn {} times meanwhile",
+        "a spinner had {} turns meanwhile",
         after - before
     );
 }
 
 #[test]
-fn t003_who_computes_too_much_or_lives_too_long_ends_and_its_link_is_told() {
+fn t003_a_process_that_computes_too_much_or_lives_too_long_ends_and_its_link_is_told() {
     for (limit, bound) in [(Limit::Compute, 7), (Limit::Time, 20)] {
         let lab = Lab::new();
-        // The parent is told of the child's end; the child's environment is limited, the parent's is not.
+        // The parent learns of the child's end; the child's environment is limited, the parent's is
+        // not.
         let text = guest(
             &[
                 "lunatic::environment::create_empty_config",
@@ -125,7 +127,7 @@ fn t003_who_computes_too_much_or_lives_too_long_ends_and_its_link_is_told() {
         );
         let exit = lab.run(&text);
         assert!(exit.is_normal(), "{exit}");
-        // A link's death, for a limit, with the link's tag; and which limit.
+        // A link died because of a limit: the link's tag, and which limit.
         assert_eq!(lab.hear_all(), [1, 4, 9, limit as i64]);
     }
 }
@@ -147,17 +149,19 @@ fn t003_the_same_program_ends_at_the_same_point_every_time() {
                 let Err(CallError::Ended(exit)) = live.call("count", &[]).await else {
                     return Exit::Normal;
                 };
-                let bytes = live.read(0, 8).expect("it has a page");
+                let bytes = live.read(0, 8).expect("the memory has a page");
                 let _ = tell
-                    .send(u64::from_le_bytes(bytes.try_into().expect("8 bytes")))
+                    .send(u64::from_le_bytes(
+                        bytes.try_into().expect("8 bytes were read"),
+                    ))
                     .await;
                 exit
             })
         });
-        let exit = lab.exit(&process.expect("nothing limits it"));
+        let exit = lab.exit(&process.expect("no limit applies"));
         assert!(is_limit(&exit, Limit::Compute), "{exit}");
         lab.wait_for("the count", told.recv())
-            .expect("it was told before the end")
+            .expect("it was sent before the end")
     };
     let first = count();
     assert!(first > 10_000, "three units are more than {first} rounds");
@@ -173,27 +177,28 @@ fn total_compute_is_used_up_by_many_as_by_one() {
     let module = lab.module("(module (func (export \"main\") (loop br 0)))");
     let first = environment
         .spawn(&module, "main", &[])
-        .expect("nothing is used yet");
+        .expect("nothing has been used yet");
     let exit = lab.exit(&first);
     assert!(is_limit(&exit, Limit::TotalCompute), "{exit}");
-    // What was used stays used: nobody computes for nothing by beginning anew.
+    // What was used stays used: starting again does not give more compute.
     let error = environment
         .spawn(&module, "main", &[])
-        .expect_err("all is used up");
+        .expect_err("the total is used up");
     assert!(
         error.to_string().contains("compute of the environment"),
         "{error}"
     );
 }
 
-/// The longest that a guest on the default bounds may run without a chance to end it, on hardware of this decade. It is what
-/// a kill, a time limit and a turn of others can be late by; a lower memory limit lowers it in proportion.
+/// The longest time that a guest within the default limits may run uninterruptibly, on hardware of
+/// this decade. Kills, time limits and turns of others can be late by this much; a lower memory
+/// limit lowers it in proportion.
 const LONGEST_INSTRUCTION: Duration = Duration::from_secs(4);
 
 #[test]
 fn t005_the_longest_instruction_of_the_default_memory_is_bounded() {
     let lab = Lab::new();
-    // One page is the module's, so that the rest of the 256 MiB can be grown into.
+    // The module begins with one page and can grow by the rest of the 256 MiB.
     let module = lab.module(
         r#"(module (memory (export "memory") 1) (table $table 1 funcref)
             (func (export "memory.grow") (if (i32.eq (memory.grow (i32.const 4095)) (i32.const -1)) (then unreachable)))
@@ -222,7 +227,7 @@ fn t005_the_longest_instruction_of_the_default_memory_is_bounded() {
             Exit::Normal
         })
     });
-    let exit = lab.exit(&driven.expect("nothing limits it"));
+    let exit = lab.exit(&driven.expect("no limit applies"));
     assert!(exit.is_normal(), "{exit}");
     let mut measured = 0;
     while let Ok((function, time)) = told.try_recv() {
@@ -285,7 +290,7 @@ fn t006_a_loop_of_host_calls_is_preempted() {
             &[],
             r#"(func (export "main") (call $say (i64.const 2)))"#,
         ));
-        // The slice that runs now ends at this beat or at the next one.
+        // The current slice ends at this beat or the next one.
         lab.vm.beat();
         lab.vm.beat();
         assert_eq!(lab.hear(), 2, "{row}");
@@ -305,7 +310,7 @@ fn t006_host_calls_count_towards_compute() {
     );
     let process = environment
         .spawn(&lab.module(&text), "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     let exit = lab.exit(&process);
     assert!(is_limit(&exit, Limit::Compute), "{exit}");
 }
@@ -316,7 +321,8 @@ fn t007_deep_recursion_is_a_trap_of_its_process_only() {
     let neighbour = lab.spawn(&guest(&[], SPINNER));
     let wide_frame: String = (0..64).map(|_| "(local v128) ").collect();
     for fields in [
-        // Plain, through a table, from the start function, with a host call at every depth, with wide frames.
+        // Directly, through a table, from the start function, with a host call at every depth, and
+        // with large frames.
         r#"(func $f (export "main") (call $f))"#.to_string(),
         r#"(table funcref (elem $f)) (func $f (export "main") (call_indirect (i32.const 0)))"#
             .to_string(),
@@ -345,8 +351,9 @@ fn t007_deep_recursion_is_a_trap_of_its_process_only() {
 #[test]
 fn t007_a_host_call_at_the_bottom_of_the_stack_has_room() {
     let lab = Lab::new();
-    // As deep as it gets: the last level that still fits compiles a module, which is the deepest host function there is, and
-    // makes a text of an error. Each try goes eight frames less deep than the one that trapped.
+    // As deep as possible: the last level that fits compiles a module, which is the deepest host
+    // function, and formats an error. Each try goes eight frames less deep than the one that
+    // trapped.
     let text = guest(
         &[
             "lunatic::environment::config_allow_namespace",
@@ -368,12 +375,12 @@ fn t007_a_host_call_at_the_bottom_of_the_stack_has_room() {
         let process = lab
             .environment()
             .spawn(&module, "main", &[Val::I32(depth)])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         let exit = lab.exit(&process);
         assert!(!matches!(exit, Exit::Fault(_)), "{depth}: {exit}");
         exit.is_normal()
     };
-    // The deepest level that works, by halving.
+    // The deepest level that works, by bisection.
     let (mut good, mut bad) = (0, 1 << 20);
     assert!(run(good) && !run(bad));
     while bad - good > 1 {
@@ -386,12 +393,12 @@ fn t007_a_host_call_at_the_bottom_of_the_stack_has_room() {
     }
     assert!(
         good > 1_000,
-        "a stack of {good} frames is too small to be of use"
+        "a stack of {good} frames is too small to be useful"
     );
 }
 
 #[test]
-fn t008_two_that_wake_each_other_do_not_starve_one_that_computes() {
+fn t008_two_processes_that_wake_each_other_do_not_starve_one_that_computes() {
     let lab = Lab::with(Vm::builder().workers(1));
     let pair = lab.spawn(&guest(
         &["lunatic::process::process_id", "lunatic::process::spawn", "lunatic::message::receive_bytes", "lunatic::message::send_bytes"],
@@ -411,7 +418,7 @@ fn t008_two_that_wake_each_other_do_not_starve_one_that_computes() {
            (func (export "other") (param i64) (call $play (local.get 0)))"#,
     ));
     assert_eq!(lab.hear(), 1);
-    // Long enough to be sent back several times to those who used up their slice.
+    // Long enough to use up several slices.
     let computing = lab.spawn(&guest(
         &[],
         r#"(func (export "main") (local i32)
@@ -422,7 +429,7 @@ fn t008_two_that_wake_each_other_do_not_starve_one_that_computes() {
     assert!(lab.exit(&computing).is_normal() && pair.is_alive());
     assert!(
         computing.turns() > 2,
-        "it was preempted, or this test shows nothing"
+        "it was not preempted, so this test shows nothing"
     );
 }
 
@@ -440,7 +447,7 @@ fn t009_a_start_function_is_limited_like_any_other() {
         });
         let process = environment
             .spawn(&lab.module(looping), "main", &[])
-            .expect("its start is no part of the spawn");
+            .expect("the start function does not run within the spawn");
         let exit = lab.exit(&process);
         assert!(is_limit(&exit, limit), "{exit}");
     }
@@ -465,7 +472,7 @@ fn t009_large_and_many_segments_meet_the_same_limits() {
         lab.exit(
             &lab.environment()
                 .spawn(&module, "main", &[])
-                .expect("it fits")
+                .expect("the memory fits")
         )
         .is_normal()
     );
@@ -476,7 +483,7 @@ fn t009_large_and_many_segments_meet_the_same_limits() {
     });
     small
         .spawn(&module, "main", &[])
-        .expect_err("the memory of its data does not fit");
+        .expect_err("the memory for its data does not fit");
 
     let many: String = (0..20_000)
         .map(|number| format!("(data (i32.const {}) \"x\")", number * 200))
@@ -485,14 +492,14 @@ fn t009_large_and_many_segments_meet_the_same_limits() {
         "(module (memory 64) {many} (func (export \"main\")))"
     ));
     assert!(exit.is_normal(), "{exit}");
-    // One that does not fit its memory ends the process and nothing else.
+    // A segment that does not fit its memory ends the process and nothing else.
     let exit =
         lab.run("(module (memory 1) (data (i32.const 65536) \"x\") (func (export \"main\")))");
     assert!(matches!(exit, Exit::Trapped(_)), "{exit}");
 }
 
 #[test]
-fn t010_every_call_of_a_live_instance_has_its_compute_anew() {
+fn t010_every_call_of_a_live_instance_has_its_own_compute() {
     let lab = Lab::new();
     let module = lab.module(
         r#"(module
@@ -514,7 +521,7 @@ fn t010_every_call_of_a_live_instance_has_its_compute_anew() {
                 let Err(CallError::Ended(exit)) = live.call("spin", &[]).await else {
                     return Exit::Normal;
                 };
-                // And it stays ended.
+                // And it stays dead.
                 assert!(matches!(
                     live.call("work", &[Val::I32(1)]).await,
                     Err(CallError::Ended(_))
@@ -522,13 +529,13 @@ fn t010_every_call_of_a_live_instance_has_its_compute_anew() {
                 exit
             })
         });
-        let exit = lab.exit(&driven.expect("nothing limits it"));
+        let exit = lab.exit(&driven.expect("no limit applies"));
         assert!(is_limit(&exit, Limit::Compute), "call {last}: {exit}");
     }
 }
 
 #[test]
-fn t010_every_call_of_a_live_instance_has_its_time_anew() {
+fn t010_every_call_of_a_live_instance_has_its_own_time() {
     let lab = Lab::new();
     let module =
         lab.module("(module (func (export \"nothing\")) (func (export \"spin\") (loop br 0)))");
@@ -552,7 +559,7 @@ fn t010_every_call_of_a_live_instance_has_its_time_anew() {
                 }
             })
         });
-        let exit = lab.exit(&driven.expect("nothing limits it"));
+        let exit = lab.exit(&driven.expect("no limit applies"));
         let expected = LimitReached {
             limit: Limit::Time,
             allowed: 5,
@@ -579,8 +586,8 @@ fn t011_a_clock_that_stood_still_and_jumps_kills_nobody() {
     );
     let process = environment
         .spawn(&lab.module(&text), "main", &[])
-        .expect("nothing limits it");
-    // No tick came while it began; now all come at once.
+        .expect("no limit applies");
+    // No tick came while it started; now they all come at once.
     assert_eq!(lab.hear(), 1);
     for _ in 0..10_000 {
         lab.vm.beat();
@@ -674,7 +681,7 @@ fn t012_modules_of_proposals_that_are_off_are_refused_by_name() {
 
 #[test]
 fn t012_what_stays_on_can_be_preempted() {
-    // Tail calls loop without a loop and without stack.
+    // Tail calls repeat without a loop and without using stack.
     let lab = Lab::new();
     for body in ["(return_call $f)", "(return_call_indirect (i32.const 0))"] {
         let process = lab.spawn(&guest(

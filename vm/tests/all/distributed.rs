@@ -1,11 +1,11 @@
-//! What a machine that is by itself says of other nodes.
+//! What a machine without a cluster says about other nodes.
 
 use crate::support::{Lab, guest};
 
 const NOT_FOUND: i64 = 22;
 
 #[test]
-fn a_machine_by_itself_is_node_0_and_knows_no_other() {
+fn a_machine_by_itself_is_node_0_and_knows_no_others() {
     let lab = Lab::new();
     let exit = lab.run(&guest(
         &[
@@ -23,7 +23,8 @@ fn a_machine_by_itself_is_node_0_and_knows_no_other() {
     assert_eq!(lab.hear_all(), [0, 0, 0, 0]);
 }
 
-/// A guest that spawns `child` on a node and says the result; then sends it a message there, and asks it for an answer.
+/// A guest that spawns `child` on a node and says the result, then sends it a message there, and
+/// asks it for an answer.
 fn across(node: u64) -> String {
     guest(
         &[
@@ -86,7 +87,7 @@ fn another_node_is_unknown_and_nobody_waits_for_it() {
 }
 
 #[test]
-fn looking_nodes_up_gives_an_error_that_can_be_read() {
+fn looking_up_nodes_returns_an_error_that_can_be_read() {
     let lab = Lab::new();
     let exit = lab.run(&guest(
         &[
@@ -109,7 +110,7 @@ fn looking_nodes_up_gives_an_error_that_can_be_read() {
 }
 
 #[test]
-fn no_guest_is_handed_a_key() {
+fn no_guest_gets_a_key() {
     let lab = Lab::new();
     for (row, arguments) in [
         ("test_root_cert", "(i32.const 64)"),

@@ -11,12 +11,13 @@ fn limit(exit: &Exit) -> Option<LimitReached> {
     }
 }
 
-/// Runs a guest's `main` in an environment that grants everything but what the test changes.
+/// Runs a guest's `main` in an environment that grants everything, apart from what the test
+/// changes.
 fn run_with(lab: &Lab, change: impl FnOnce(&mut Config), text: &str) -> Exit {
     let process = lab
         .environment_with(change)
         .spawn(&lab.module(text), "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     lab.exit(&process)
 }
 
@@ -45,7 +46,7 @@ fn a_module_that_needs_more_memory_than_is_allowed_is_refused_with_the_number() 
 }
 
 #[test]
-fn a_trap_after_a_refused_growth_is_told_as_the_limit_with_the_number() {
+fn a_trap_after_a_refused_growth_is_reported_as_the_limit_with_the_number() {
     let lab = Lab::new();
     let change = |config: &mut Config| {
         config.limit(Limit::Memory, 200_000);
@@ -70,12 +71,12 @@ fn a_trap_after_a_refused_growth_is_told_as_the_limit_with_the_number() {
     );
     assert!(
         matches!(exit, Exit::Trapped(_)),
-        "the module's own bound is no limit of ours: {exit}"
+        "the module's own bound is not a limit of ours: {exit}"
     );
 }
 
 #[test]
-fn a_process_that_lives_with_a_refusal_ends_as_it_likes() {
+fn a_process_that_copes_with_a_refusal_ends_normally() {
     let lab = Lab::new();
     let change = |config: &mut Config| {
         config.limit(Limit::Memory, 65_536);
@@ -90,7 +91,7 @@ fn a_process_that_lives_with_a_refusal_ends_as_it_likes() {
 
 #[test]
 fn compute_ends_the_same_program_at_the_same_point_every_time() {
-    // One worker or four, alone or beside spinning processes: the count does not depend on it.
+    // With one worker or four, alone or beside spinning processes: the count is the same.
     let mut counts = Vec::new();
     for workers in [1, 4] {
         let lab = Lab::with(lunatic_vm::Vm::builder().workers(workers));
@@ -105,11 +106,7 @@ fn compute_ends_the_same_program_at_the_same_point_every_time() {
         ));
         let noise = lab.environment();
         let spinners: Vec<_> = (0..4)
-            .map(|_| {
-                noise
-                    .spawn(&module, "spin", &[])
-                    .expect("nothing limits it")
-            })
+            .map(|_| noise.spawn(&module, "spin", &[]).expect("no limit applies"))
             .collect();
         for _ in 0..3 {
             let environment = lab.environment_with(|config| {
@@ -117,7 +114,7 @@ fn compute_ends_the_same_program_at_the_same_point_every_time() {
             });
             let process = environment
                 .spawn(&module, "main", &[])
-                .expect("nothing limits it");
+                .expect("no limit applies");
             let exit = lab.exit(&process);
             let reached = LimitReached {
                 limit: Limit::Compute,
@@ -140,7 +137,7 @@ fn compute_ends_the_same_program_at_the_same_point_every_time() {
 }
 
 #[test]
-fn what_all_processes_compute_together_is_bounded_also_where_none_computes_much() {
+fn what_all_processes_compute_together_is_bounded_even_if_none_computes_much() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::TotalCompute, 10);
@@ -188,7 +185,7 @@ fn compute_beyond_the_total_counts_so_that_the_next_is_refused() {
     let exit = lab.exit(
         &environment
             .spawn(&module, "main", &[])
-            .expect("nothing is used yet"),
+            .expect("nothing has been used yet"),
     );
     assert_eq!(
         limit(&exit).map(|reached| (reached.limit, reached.allowed)),
@@ -197,7 +194,7 @@ fn compute_beyond_the_total_counts_so_that_the_next_is_refused() {
     );
     let error = environment
         .spawn(&module, "main", &[])
-        .expect_err("all is used");
+        .expect_err("the total is used up");
     assert!(
         matches!(
             error,
@@ -225,7 +222,7 @@ fn what_a_killed_process_computed_counts() {
     ));
     let process = environment
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     lab.hear();
     process.kill();
     lab.exit(&process);
@@ -248,7 +245,7 @@ fn memory_of_all_processes_together_is_bounded_and_given_back() {
         .collect();
     let error = environment
         .spawn(&module, "main", &[])
-        .expect_err("a fourth page");
+        .expect_err("three pages are allowed");
     let SpawnError::Limit(reached) = error else {
         panic!("{error}")
     };
@@ -263,7 +260,7 @@ fn memory_of_all_processes_together_is_bounded_and_given_back() {
     assert_eq!(
         environment.used(Limit::Processes),
         3,
-        "what was refused counts nothing"
+        "a refused growth does not count"
     );
     actors[0].finish();
     assert_eq!(environment.used(Limit::TotalMemory), 131_072);
@@ -273,7 +270,7 @@ fn memory_of_all_processes_together_is_bounded_and_given_back() {
     let exit = lab.exit(
         &environment
             .spawn(&grows, "main", &[])
-            .expect("a third page"),
+            .expect("three pages are allowed"),
     );
     assert_eq!(
         limit(&exit).map(|reached| reached.limit),
@@ -297,13 +294,13 @@ fn a_call_that_is_not_granted_traps_with_a_sentence_that_names_it() {
     let exit = lab.exit(
         &environment
             .spawn(&module, "mentions", &[])
-            .expect("it only mentions it"),
+            .expect("the call is only mentioned"),
     );
     assert!(exit.is_normal(), "{exit}");
     let exit = lab.exit(
         &environment
             .spawn(&module, "main", &[])
-            .expect("it calls it later"),
+            .expect("the call comes after the spawn"),
     );
     let Exit::Trapped(trap) = &exit else {
         panic!("{exit}")
@@ -316,7 +313,8 @@ fn a_call_that_is_not_granted_traps_with_a_sentence_that_names_it() {
     );
 }
 
-/// A guest that makes a configuration, allows it a prefix, and spawns `child` in an environment made of it.
+/// A guest that makes a configuration, allows it a prefix, and spawns `child` in an environment
+/// with it.
 const MAKES_A_CHILD: &[&str] = &[
     "lunatic::environment::create_empty_config",
     "lunatic::environment::config_allow_namespace",
@@ -343,7 +341,7 @@ fn makes_a_child(child: &str) -> String {
     );
     text.push_str(child);
     let text = guest(MAKES_A_CHILD, &text);
-    // Imports stand before everything else.
+    // Imports must come first.
     let environment = import("lunatic::environment::spawn");
     let rest = text.replacen(&environment, "", 1);
     rest.replacen("(module\n", &format!("(module\n{environment}"), 1)
@@ -358,18 +356,18 @@ fn a_child_never_gets_a_right_that_its_creator_lacks() {
             (call $sleep_ms (i64.const -1)))"#,
     );
     let module = lab.module(&text);
-    // The child is allowed everything that begins with nothing, which is everything its creator has.
+    // The child is allowed the empty prefix, which is everything its creator has.
     let environment = lab.environment();
     environment
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert_eq!(lab.hear_all(), [1, 2]);
     let environment = lab.environment_with(|config| {
         config.deny("lunatic::process::process_id");
     });
     let parent = environment
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert_eq!(lab.hear(), 1);
     parent.kill();
     lab.wait_for("the end of all", async {
@@ -378,7 +376,7 @@ fn a_child_never_gets_a_right_that_its_creator_lacks() {
     });
     assert!(
         lab.heard_nothing_more(),
-        "the child called what its creator may not"
+        "the child called what its creator may not call"
     );
 }
 
@@ -396,7 +394,7 @@ fn a_childs_bounds_are_at_most_its_creators() {
     });
     environment
         .spawn(&lab.module(&text), "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     let mut said = lab.hear_all::<2>();
     said.sort_unstable();
     assert_eq!(said, [-1, 0]);
@@ -420,7 +418,7 @@ fn t040_a_fork_bomb_meets_the_bound_on_processes_and_harms_no_sibling() {
     });
     bombed
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     let (quiet, actors) = (lab.environment(), lab.module(&actor::module()));
     let [one, other] = [(); 2].map(|()| Actor::spawn(&lab, &quiet, &actors));
     while bombed.used(Limit::Processes) < 200 {
@@ -430,7 +428,7 @@ fn t040_a_fork_bomb_meets_the_bound_on_processes_and_harms_no_sibling() {
         assert_eq!(
             other.send(one.pid(), 0, 0),
             0,
-            "who is next to a bomb goes on"
+            "a process next to the bomb goes on"
         );
         assert!(bombed.used(Limit::Processes) <= 200);
     }
@@ -444,9 +442,10 @@ fn t040_a_fork_bomb_meets_the_bound_on_processes_and_harms_no_sibling() {
 }
 
 #[test]
-fn t041_a_storm_of_spawns_and_ends_gives_no_pid_twice_and_leaves_nothing() {
+fn t041_a_storm_of_spawns_and_exits_reuses_no_pid_and_leaves_nothing() {
     let lab = Lab::with(lunatic_vm::Vm::builder().workers(4));
-    // The bound is far below what is spawned in all: who meets it tries again, and what has ended makes room.
+    // The bound is far below the total number of spawns: a process that reaches it tries again, and
+    // those that have ended make room.
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Processes, 500);
     });
@@ -468,7 +467,7 @@ fn t041_a_storm_of_spawns_and_ends_gives_no_pid_twice_and_leaves_nothing() {
             (call $say (i64.const 0)))"#,
     ));
     for _ in 0..4 {
-        // Those that are there already may have met the bound.
+        // Existing processes may have reached the bound.
         while let Err(error) = environment.spawn(&module, "main", &[]) {
             assert!(
                 matches!(error, SpawnError::Limit(reached) if reached.limit == Limit::Processes),
@@ -482,7 +481,7 @@ fn t041_a_storm_of_spawns_and_ends_gives_no_pid_twice_and_leaves_nothing() {
     while ended < 4 {
         match lab.hear() {
             0 => ended += 1,
-            pid => assert!(pids.insert(pid), "{pid:x} was given twice"),
+            pid => assert!(pids.insert(pid), "the pid {pid:x} was reused"),
         }
     }
     assert_eq!(pids.len(), 20_000);
@@ -491,9 +490,10 @@ fn t041_a_storm_of_spawns_and_ends_gives_no_pid_twice_and_leaves_nothing() {
 }
 
 #[test]
-fn environments_inside_each_other_count_in_all_and_are_bounded() {
+fn nested_environments_count_in_all_their_ancestors_and_are_bounded() {
     let lab = Lab::new();
-    // Each level spawns the next one in a new environment inside its own and ends, until it is refused.
+    // Each level spawns the next one in a new environment inside its own and ends, until it is
+    // refused.
     let module = lab.module(&guest(
         &[
             "lunatic::process::create_config",
@@ -517,7 +517,7 @@ fn environments_inside_each_other_count_in_all_and_are_bounded() {
     let environment = lab.environment();
     environment
         .spawn(&module, "main", &[Val::I64(0)])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert_eq!(lab.hear_all(), [256, 5]);
     lab.wait_for("the end of all", environment.ended());
     assert_eq!(environment.used(Limit::Processes), 0);

@@ -1,4 +1,4 @@
-//! Files: what a program reaches of the host's, and what not.
+//! Files: which of the host's files a program can reach.
 
 use crate::support::Lab;
 use crate::wasi::{errno, program, run};
@@ -18,7 +18,7 @@ const TRUNCATE: u32 = 8;
 const READ: u64 = 1 << 1;
 const WRITE: u64 = 1 << 6;
 
-/// A program that makes one call after the other on the directory 3, and says the error of each.
+/// A program that makes calls on the directory 3, one after the other, and says the error of each.
 #[derive(Default)]
 struct Script {
     data: String,
@@ -42,7 +42,7 @@ impl Script {
         self
     }
 
-    /// Opens a path below a directory, following links, and leaves the descriptor at 16.
+    /// Opens a path below a directory, following links, and stores the descriptor at 16.
     fn open_in(&mut self, directory: u32, path: &str, how: u32, rights: u64) -> &mut Script {
         let path = self.text(path);
         self.call(&format!(
@@ -92,28 +92,28 @@ impl Script {
 fn grant(config: &mut Config, path: &Path, access: Access) {
     config
         .preopen(path, ".", access)
-        .expect("the directory is there");
+        .expect("the directory exists");
 }
 
-/// A directory `granted` with a file and a directory in it, and a secret beside it.
+/// A directory `granted` that contains a file and a directory, and a secret beside it.
 fn house() -> TempDir {
-    let house = tempfile::tempdir().expect("a temporary directory");
-    fs::create_dir_all(house.path().join("granted/inner")).expect("it can be made");
-    fs::write(house.path().join("granted/file"), "content").expect("it can be written");
-    fs::write(house.path().join("secret"), "secret").expect("it can be written");
+    let house = tempfile::tempdir().expect("there is room for temporary files");
+    fs::create_dir_all(house.path().join("granted/inner")).expect("the directory is ours");
+    fs::write(house.path().join("granted/file"), "content").expect("the directory is ours");
+    fs::write(house.path().join("secret"), "secret").expect("the directory is ours");
     house
 }
 
 /// Returns the names and contents below a directory.
 fn picture(path: &Path) -> Vec<(String, Option<Vec<u8>>, std::time::SystemTime)> {
     let mut entries = Vec::new();
-    for entry in fs::read_dir(path).expect("it can be listed") {
-        let entry = entry.expect("it can be listed");
-        let metadata = entry.metadata().expect("it is there");
+    for entry in fs::read_dir(path).expect("the directory is ours") {
+        let entry = entry.expect("the directory is ours");
+        let metadata = entry.metadata().expect("the entry exists");
         let content = metadata
             .is_file()
-            .then(|| fs::read(entry.path()).expect("it can be read"));
-        let modified = metadata.modified().expect("the file system keeps it");
+            .then(|| fs::read(entry.path()).expect("the file is ours"));
+        let modified = metadata.modified().expect("the file system stores times");
         entries.push((
             entry.file_name().to_string_lossy().into_owned(),
             content,
@@ -139,7 +139,7 @@ fn a_granted_directory_can_be_read_and_written() {
     });
     assert_eq!(errors, [0, 0, 7, 0, 0]);
     assert_eq!(
-        fs::read(house.path().join("granted/inner/new")).expect("the guest made it"),
+        fs::read(house.path().join("granted/inner/new")).expect("the guest created the file"),
         b"content"
     );
 }
@@ -150,9 +150,9 @@ fn t090_nothing_outside_is_reached_by_any_path() {
     use std::os::unix::fs::symlink;
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
-    symlink("..", granted.join("up")).expect("it can be made");
-    symlink("../secret", granted.join("relative")).expect("it can be made");
-    symlink(house.path().join("secret"), granted.join("absolute")).expect("it can be made");
+    symlink("..", granted.join("up")).expect("the directory is ours");
+    symlink("../secret", granted.join("relative")).expect("the directory is ours");
+    symlink(house.path().join("secret"), granted.join("absolute")).expect("the directory is ours");
     let absolute = house.path().join("secret").display().to_string();
     let mut script = Script::default();
     for path in [
@@ -226,13 +226,13 @@ fn t090_a_link_swapped_at_the_wrong_moment_leads_nowhere() {
                     return;
                 }
                 let next = granted.join("next");
-                symlink(target, &next).expect("it can be made");
-                fs::rename(&next, granted.join("swap")).expect("it can be put in place");
+                symlink(target, &next).expect("the directory is ours");
+                fs::rename(&next, granted.join("swap")).expect("the directory is ours");
             }
         });
         let exit = run(&lab, &text, |config| grant(config, &granted, Access::Read));
         is_over.store(true, Ordering::SeqCst);
-        assert!(exit.is_normal(), "it got out: {exit}");
+        assert!(exit.is_normal(), "it escaped: {exit}");
     });
 }
 
@@ -256,17 +256,18 @@ fn t091_links_of_the_kernel_lead_nowhere() {
 #[cfg(target_os = "linux")]
 fn named_pipe(path: &Path) {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
-    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("it can be made");
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("the directory is ours");
 }
 
-/// Opens a named pipe for both sides, so that nobody waits for the other one any more.
+/// Opens a named pipe for reading and writing, so that nobody has to wait for the other end any
+/// more.
 #[cfg(target_os = "linux")]
 fn release(path: &Path) -> fs::File {
     fs::File::options()
         .read(true)
         .write(true)
         .open(path)
-        .expect("the pipe is there")
+        .expect("the pipe exists")
 }
 
 #[cfg(target_os = "linux")]
@@ -284,7 +285,7 @@ fn t091_processes_that_wait_for_a_named_pipe_hold_up_nobody() {
         .map(|_| {
             environment
                 .spawn(&module, "main", &[])
-                .expect("nothing limits it")
+                .expect("no limit applies")
         })
         .collect();
     for _ in &waiting {
@@ -308,7 +309,7 @@ fn t092_a_read_only_directory_cannot_be_changed() {
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
     let writable = house.path().join("writable");
-    fs::create_dir(&writable).expect("it can be made");
+    fs::create_dir(&writable).expect("the directory is ours");
     let before = (picture(&granted), picture(&granted.join("inner")));
     let mut script = Script::default();
     script
@@ -327,7 +328,7 @@ fn t092_a_read_only_directory_cannot_be_changed() {
         .on_path("path_unlink_file", "file")
         .rename("file", 3, "other")
         .link("file", 3, "other");
-    // Neither do they leave for a directory that can be written.
+    // Nothing can be moved to a writable directory either.
     script.rename("file", 4, "file").link("file", 4, "file");
     let (target, name, file) = (
         script.text("file"),
@@ -341,18 +342,18 @@ fn t092_a_read_only_directory_cannot_be_changed() {
         "(call $path_filestat_set_times (i32.const 3) (i32.const 1) {file} (i64.const 1) (i64.const 1) (i32.const 5))"
     ));
     let refused = script.calls;
-    // Reading goes, and what is open for reading cannot be written either.
+    // Reading works, and what is open for reading cannot be written.
     script.open("file", 0, READ);
     script.call("(call $write (i32.load (i32.const 16)) (i32.const 1024) (i32.const 1))");
     script.call("(call $fd_filestat_set_size (i32.load (i32.const 16)) (i64.const 0))");
     script.call("(call $fd_filestat_set_times (i32.load (i32.const 16)) (i64.const 1) (i64.const 1) (i32.const 5))");
-    // Nor does a directory inside give more.
+    // A directory inside does not grant more.
     script.open("inner", DIRECTORY, READ | WRITE);
     let errors = script.run(&lab, |config| {
         grant(config, &granted, Access::Read);
         config
             .preopen(&writable, "writable", Access::Write)
-            .expect("the directory is there");
+            .expect("the directory exists");
     });
     assert!(
         errors[..refused]
@@ -377,25 +378,25 @@ fn t093_what_is_granted_is_the_directory_and_not_its_path() {
     use std::os::unix::fs::symlink;
     let (lab, house) = (Lab::new(), house());
     let (granted, link) = (house.path().join("granted"), house.path().join("link"));
-    symlink("granted", &link).expect("it can be made");
+    symlink("granted", &link).expect("the directory is ours");
     let mut config = lab.vm.config();
     config.allow("");
     grant(&mut config, &link, Access::Write);
-    fs::remove_file(&link).expect("it can be removed");
-    symlink("/", &link).expect("it can be made");
+    fs::remove_file(&link).expect("the directory is ours");
+    symlink("/", &link).expect("the directory is ours");
     let environment = lab.vm.environment(config);
     let mut script = Script::default();
     script.open("file", 0, READ);
     let module = lab.module(&script.program());
     let process = environment
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert!(lab.exit(&process).is_normal());
     assert_eq!(lab.hear(), errno::SUCCESS);
-    fs::remove_dir_all(&granted).expect("it can be removed");
+    fs::remove_dir_all(&granted).expect("the directory is ours");
     let process = environment
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert!(lab.exit(&process).is_normal());
     assert_ne!(lab.hear(), errno::SUCCESS);
 }
@@ -472,10 +473,10 @@ fn t029_a_large_directory_is_listed_in_small_pieces() {
     let (lab, house) = (Lab::new(), house());
     let granted = house.path().join("granted");
     for number in 0..300 {
-        fs::write(granted.join(format!("file-{number:04}")), "").expect("it can be written");
+        fs::write(granted.join(format!("file-{number:04}")), "").expect("the directory is ours");
     }
-    // Lists through a buffer of 4096 bytes, and says how many entries came. The last of a full buffer may be cut: the next
-    // piece begins with it.
+    // Lists through a buffer of 4096 bytes, and says how many entries it got. The last one of a
+    // full buffer may be cut off: the next piece begins with it.
     let text = program(
         r#"(func (export "main") (local $used i32) (local $at i32) (local $cookie i64) (local $count i64)
             (loop $piece
@@ -496,7 +497,7 @@ fn t029_a_large_directory_is_listed_in_small_pieces() {
     );
     let exit = run(&lab, &text, |config| grant(config, &granted, Access::Read));
     assert!(exit.is_normal(), "{exit}");
-    // The files, the file and the directory that were there, and the two that are always.
+    // The new files, the file and the directory that were there, and the two that always exist.
     assert_eq!(lab.hear(), 300 + 2 + 2);
 }
 
@@ -508,11 +509,11 @@ fn a_directory_costs_no_descriptor_per_process() {
         .path()
         .join("granted")
         .canonicalize()
-        .expect("it is there");
-    // Other tests open files at the same time: only what leads to this directory is counted.
+        .expect("the entry exists");
+    // Other tests open files at the same time, so only descriptors of this directory are counted.
     let descriptors = || {
         let links = fs::read_dir("/proc/self/fd")
-            .expect("this is Linux")
+            .expect("Linux lists open descriptors")
             .flatten();
         links
             .filter(|link| fs::read_link(link.path()).is_ok_and(|to| to == granted))
@@ -531,7 +532,7 @@ fn a_directory_costs_no_descriptor_per_process() {
         .map(|_| {
             environment
                 .spawn(&module, "main", &[])
-                .expect("nothing limits it")
+                .expect("no limit applies")
         })
         .collect();
     for _ in 0..2 * processes.len() {
@@ -541,7 +542,7 @@ fn a_directory_costs_no_descriptor_per_process() {
     environment.end();
     lab.wait_for("the end of all", environment.ended());
     drop((processes, environment));
-    // A worker may hold the last process for a moment after its end was told.
+    // A worker may hold the last process for a moment after its end was reported.
     lab.wait_for("the directory to be closed", async {
         while descriptors() > 0 {
             futures_lite::future::yield_now().await;

@@ -5,12 +5,14 @@ use lunatic_abi::Generation;
 use lunatic_vm::{Exit, Limit, ModuleError};
 use std::fmt::Write;
 
-/// Writes a module that imports a whole generation, each function as `$name`, `$say` and `$proc_exit`, with the given fields
-/// and these:
+/// Writes a module that imports all functions of a generation, each as `$name`, and `$say` and
+/// `$proc_exit`, with the given fields and these:
 ///
-/// * `$out` returns what was written to the place for results, 8192.
-/// * `$say_error` says the text of the error whose id is there, which [`hear_text`] hears, and gives it back.
-/// * `$child` spawns the function whose name lies at an address, linked where the tag is not 0, and returns the handle.
+/// * `$out` returns what was written to the address for results, 8192.
+/// * `$say_error` says the text of the error whose id is there, which [`hear_text`] hears, and
+///   drops the error.
+/// * `$child` spawns the function whose name is at an address, linked unless the tag is 0, and
+///   returns the handle.
 /// * `$post` sends a number, with a tag; `$number` reads the one in the slot.
 fn guest_of(generation: Generation, fields: &str) -> String {
     let mut text = String::from(
@@ -63,7 +65,7 @@ fn guest_of(generation: Generation, fields: &str) -> String {
         + ")"
 }
 
-/// The same for 0.7, with `$next`, which receives whatever comes first and returns what it is.
+/// The same for 0.7, with `$next`, which receives whatever comes first and returns its kind.
 fn older(fields: &str) -> String {
     let next =
         "(func $next (result i32) (call $receive (i32.const 0) (i32.const 0) (i32.const 0)))";
@@ -76,7 +78,7 @@ fn hear_text(lab: &Lab) -> String {
     (0..length).map(|_| lab.hear() as u8 as char).collect()
 }
 
-/// Runs a guest of 0.7 to its normal end and checks what it says.
+/// Runs a guest of 0.7 until it ends normally, and checks what it says.
 #[track_caller]
 fn says<const COUNT: usize>(fields: &str, expected: [i64; COUNT]) {
     let lab = Lab::new();
@@ -86,7 +88,7 @@ fn says<const COUNT: usize>(fields: &str, expected: [i64; COUNT]) {
     assert!(lab.heard_nothing_more());
 }
 
-/// Runs a guest of 0.7 that traps, and checks what is said of it.
+/// Runs a guest of 0.7 that traps, and checks the reason.
 #[track_caller]
 fn traps(fields: &str, words: &str) {
     let exit = Lab::new().run(&older(fields));
@@ -227,7 +229,7 @@ fn guests_of_other_generations_are_refused_by_their_versions() {
     ] {
         let error = refusal(imports);
         match versions {
-            // No generation ever had this: only the linker can say what is wrong.
+            // No generation ever had this, so only the linker can say what is wrong.
             "" => assert!(matches!(error, ModuleError::ImportType(_)), "{error:?}"),
             _ => assert!(matches!(error, ModuleError::Generation { .. }), "{error:?}"),
         }
@@ -244,7 +246,7 @@ fn guests_of_other_generations_are_refused_by_their_versions() {
 }
 
 #[test]
-fn what_did_not_change_since_0_12_runs() {
+fn what_has_not_changed_since_0_12_runs() {
     let lab = Lab::new();
     let exit = lab.run(
         "(module
@@ -302,7 +304,7 @@ fn mixed_generations_are_refused_with_an_import_of_each() {
 }
 
 #[test]
-fn handles_count_from_0_and_are_not_given_twice() {
+fn handles_count_from_0_and_are_not_reused() {
     says(
         r#"(func (export "main")
             (call $say (call $this))
@@ -373,7 +375,7 @@ fn a_handle_travels_in_a_message_and_is_gone_from_its_sender() {
 }
 
 #[test]
-fn what_is_no_handle_is_not_taken_for_one() {
+fn invalid_handles_are_refused() {
     let compose =
         "(call $compose (i64.const 0) (i64.const 0)) (drop (call $push_process (call $this)))";
     for (what, words) in [
@@ -429,7 +431,7 @@ fn lists_of_processes_travel_in_one_message() {
     let exit = lab.exit(
         &environment
             .spawn(&module, "main", &[])
-            .expect("nothing limits it"),
+            .expect("no limit applies"),
     );
     assert!(
         exit.trap()
@@ -480,7 +482,7 @@ fn a_send_without_a_result_waits_for_room() {
     let exit = lab.exit(
         &environment
             .spawn(&module, "main", &[])
-            .expect("nothing limits it"),
+            .expect("no limit applies"),
     );
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(
@@ -490,14 +492,14 @@ fn a_send_without_a_result_waits_for_room() {
 }
 
 #[test]
-fn a_process_that_fills_its_own_mailbox_is_told() {
+fn a_process_that_fills_its_own_mailbox_traps() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| _ = config.limit(Limit::MailboxMessages, 3));
     let fill = "(func (export \"main\") (loop $more (call $post (call $this) (i64.const 0) (i64.const 0)) (br $more)))";
     let exit = lab.exit(
         &environment
             .spawn(&lab.module(&older(fill)), "main", &[])
-            .expect("nothing limits it"),
+            .expect("no limit applies"),
     );
     let reason = exit
         .trap()
@@ -510,7 +512,7 @@ fn a_process_that_fills_its_own_mailbox_is_told() {
 }
 
 #[test]
-fn a_receive_takes_the_first_that_has_one_of_the_tags() {
+fn a_receive_takes_the_first_message_with_one_of_the_tags() {
     says(
         r#"(data (i32.const 0) "\03\00\00\00\00\00\00\00\02\00\00\00\00\00\00\00")
         (func $of_both (result i32) (call $receive (i32.const 0) (i32.const 2) (i32.const 1)))
@@ -523,7 +525,7 @@ fn a_receive_takes_the_first_that_has_one_of_the_tags() {
             (call $say (call $get_tag)) (call $say (call $number))
             (call $say (i64.extend_i32_u (call $of_both)))
             (call $say (call $get_tag)) (call $say (call $number))
-            ;; None is left; the others are there in their order.
+            ;; None is left; the others are still there in order.
             (call $say (i64.extend_i32_u (call $of_both)))
             (drop (call $next)) (call $say (call $number))
             (drop (call $next)) (call $say (call $number))
@@ -533,7 +535,7 @@ fn a_receive_takes_the_first_that_has_one_of_the_tags() {
 }
 
 #[test]
-fn a_time_that_runs_out_leaves_an_empty_message() {
+fn a_timeout_leaves_an_empty_message() {
     says(
         r#"(func (export "main")
             (call $compose (i64.const 5) (i64.const 1))
@@ -544,7 +546,7 @@ fn a_time_that_runs_out_leaves_an_empty_message() {
             (call $compose (i64.const 5) (i64.const 1))
             (call $say (i64.extend_i32_u (call $send_receive_skip_search (call $this) (i32.const 1))))
             (call $say (call $number)))"#,
-        // The request went to itself, and is the first that came after itself.
+        // The request went to the process itself, and is the first message after it.
         [9027, 0, 0, 0, 0, 1],
     );
 }
@@ -566,10 +568,10 @@ fn guests_of_0_6_receive_by_one_tag() {
 }
 
 #[test]
-fn who_waits_when_nobody_is_left_goes_on() {
+fn a_process_that_waits_when_nobody_is_left_goes_on() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| _ = config.closed());
-    // Programs of 0.6 know no time that runs out: they see a message that they cannot read.
+    // Programs of 0.6 do not know timeouts: they see a message that they cannot read.
     for (generation, receive, result) in [
         (
             Generation::V0_7,
@@ -589,7 +591,7 @@ fn who_waits_when_nobody_is_left_goes_on() {
         let exit = lab.exit(
             &environment
                 .spawn(&module, "main", &[])
-                .expect("nothing limits it"),
+                .expect("no limit applies"),
         );
         assert!(exit.is_normal(), "{exit}");
         assert_eq!(lab.hear_all(), [result, 0], "{generation:?}");
@@ -597,7 +599,7 @@ fn who_waits_when_nobody_is_left_goes_on() {
 }
 
 #[test]
-fn a_request_takes_the_answer_and_passes_over_what_came_before() {
+fn a_request_takes_the_answer_and_skips_what_came_before() {
     says(
         r#"(data (i32.const 0) "server")
         (func (export "server") (local $tag i64) (local $client i64)
@@ -615,7 +617,7 @@ fn a_request_takes_the_answer_and_passes_over_what_came_before() {
             (call $say (call $number))
             (drop (call $next)) (call $say (call $number))
             (drop (call $next)) (call $say (call $number))
-            ;; Without a tag the first that comes is taken.
+            ;; Without a tag, the first message is taken.
             (call $compose (i64.const 0) (i64.const 7))
             (call $say (i64.extend_i32_u (call $send_receive_skip_search (call $this) (i32.const 0))))
             (call $say (call $number))
@@ -628,7 +630,7 @@ fn a_request_takes_the_answer_and_passes_over_what_came_before() {
 }
 
 #[test]
-fn a_parent_hears_the_tag_that_it_spawned_with_and_only_of_failures() {
+fn a_parent_gets_the_tag_that_it_spawned_with_and_only_for_failures() {
     says(
         r#"(data (i32.const 0) "done fail leave")
         (func (export "done"))
@@ -641,7 +643,7 @@ fn a_parent_hears_the_tag_that_it_spawned_with_and_only_of_failures() {
             (local.set $child (call $child (i64.const 3) (i32.const 5) (i32.const 4)))
             (call $say (i64.extend_i32_u (call $next)))
             (call $say (call $get_tag))
-            ;; It is dead, and that it died was told already.
+            ;; It is dead, and its death was reported already.
             (call $link (i64.const 4) (local.get $child))
             (drop (call $child (i64.const 5) (i32.const 5) (i32.const 4)))
             (call $say (i64.extend_i32_u (call $next)))
@@ -652,7 +654,7 @@ fn a_parent_hears_the_tag_that_it_spawned_with_and_only_of_failures() {
 }
 
 #[test]
-fn a_child_hears_of_its_parent_without_a_tag() {
+fn a_child_learns_of_its_parents_death_without_a_tag() {
     says(
         r#"(data (i32.const 0) "middle leaf")
         (func (export "leaf")
@@ -666,7 +668,7 @@ fn a_child_hears_of_its_parent_without_a_tag() {
             (call $compose (i64.const 0) (i64.const 0))
             (drop (call $push_process (call $this)))
             (call $send (local.get $leaf))
-            ;; By now it asked to be told.
+            ;; By now it has asked to be told.
             (drop (call $next))
             unreachable)
         (func (export "main")
@@ -678,7 +680,7 @@ fn a_child_hears_of_its_parent_without_a_tag() {
 }
 
 #[test]
-fn who_does_not_ask_to_be_told_dies_with_its_child() {
+fn a_process_that_does_not_ask_to_be_told_dies_with_its_child() {
     let body = |more: &str| {
         older(&format!(
             r#"(data (i32.const 0) "fail")
@@ -783,8 +785,9 @@ fn a_spawned_function_gets_its_parameters() {
     );
 }
 
-/// A `main` of 0.7 that makes an environment, lets it have some functions, adds its own module and does `body` with
-/// `$module`. The limits are of memory and compute; `names` are prefixes, and lie from 64 on.
+/// A `main` of 0.7 that makes an environment with limits of memory and compute, grants it the
+/// functions with the prefixes `names` (stored from 64 on), adds its own module and does `body`
+/// with `$module`.
 fn in_environment(memory: u64, compute: u64, names: &[&str], fields: &str, body: &str) -> String {
     let mut data = String::new();
     let mut allow = String::new();
@@ -843,7 +846,7 @@ fn an_environment_limits_memory_and_compute_and_functions() {
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear_all(), [5, 6, 7, 0]);
 
-    // It does not fit from the start.
+    // It does not even fit at first.
     let spawn = "(call $say (i64.extend_i32_u
             (call $try_spawn (local.get $module) (i64.const 0) (i32.const 15) (i32.const 4)))) (call $say_error)";
     let exit = lab.run(&in_environment(65_535, 0, &[], fields, spawn));
@@ -871,16 +874,16 @@ fn an_environment_has_at_most_its_creators_rights() {
         let exit = lab.exit(
             &environment
                 .spawn(&program, "main", &[])
-                .expect("a mention needs no right"),
+                .expect("mentioning a function needs no right"),
         );
         assert!(exit.is_normal(), "{exit}");
-        // The child's death is told where its creator lacks the function, whatever it allowed.
+        // The child dies if its creator lacks the function, whatever the configuration allows.
         assert_eq!(lab.hear(), result, "without `{granted}`");
     }
 }
 
 #[test]
-fn an_environments_processes_may_be_spawned_further() {
+fn processes_of_an_environment_can_spawn_further_ones() {
     says_in_environment(
         r#"(data (i32.const 0) "parent child")
         (func (export "child") unreachable)
@@ -906,7 +909,7 @@ fn says_in_environment<const COUNT: usize>(fields: &str, body: &str, expected: [
 }
 
 #[test]
-fn what_the_machine_does_not_have_is_an_error_with_a_sentence() {
+fn what_the_machine_does_not_support_is_an_error_with_a_sentence() {
     let lab = Lab::new();
     let exit = lab.run(&older(
         r#"(data (i32.const 0) "north") (data (i32.const 64) "/etc")
@@ -937,7 +940,7 @@ fn what_the_machine_does_not_have_is_an_error_with_a_sentence() {
 }
 
 #[test]
-fn a_module_too_many_is_an_error() {
+fn one_module_too_many_is_an_error() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| _ = config.limit(Limit::Handles, 20));
     let module = lab.module(&older(
@@ -954,7 +957,7 @@ fn a_module_too_many_is_an_error() {
     let exit = lab.exit(
         &environment
             .spawn(&module, "main", &[])
-            .expect("nothing limits it"),
+            .expect("no limit applies"),
     );
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear(), 20);
@@ -969,7 +972,7 @@ fn a_directory_of_the_callers_can_be_granted() {
     let environment = lab.environment_with(|config| {
         config
             .preopen(directory.path(), "data", lunatic_vm::Access::Write)
-            .expect("it was just made");
+            .expect("the directory was created above");
     });
     let module = lab.module(&older(
         r#"(data (i32.const 0) "data/inner")
@@ -983,7 +986,7 @@ fn a_directory_of_the_callers_can_be_granted() {
     let exit = lab.exit(
         &environment
             .spawn(&module, "main", &[])
-            .expect("nothing limits it"),
+            .expect("no limit applies"),
     );
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear_all(), [0, 1]);
@@ -1004,7 +1007,7 @@ fn generations_live_in_one_program() {
         r#"(data (i32.const 0) "older")
         (func (export "main")
             (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
-            ;; A handle is nothing that it could take.
+            ;; It cannot take a handle.
             (call $say (i64.extend_i32_u (call $resource_kind (i64.const 0))))
             (drop (call $get (i32.const 0) (i32.const 5) (i32.const 64) (i32.const 72)))
             (call $create_data (i64.const 77) (i64.const 0))
@@ -1030,13 +1033,13 @@ fn generations_live_in_one_program() {
     )));
     assert!(exit.is_normal(), "{exit}");
     let mut said: [i64; 3] = lab.hear_all();
-    // Which of the two speaks first is not settled.
+    // Either of the two may speak first.
     said[1..].sort_unstable();
     assert_eq!(said, [0, 0, 77]);
 }
 
 #[test]
-fn who_may_not_spawn_or_compile_gets_an_error() {
+fn a_process_that_may_not_spawn_or_compile_gets_an_error() {
     let lab = Lab::new();
     let inner = older(
         r#"(data (i32.const 0) "main")
@@ -1050,7 +1053,7 @@ fn who_may_not_spawn_or_compile_gets_an_error() {
             (drop (call $create_config (i64.const 0) (i64.const 0))))"#,
     );
     let (bytes, length) = binary(&inner);
-    // The switches are the newer generation's.
+    // Only the newer generation has these settings.
     let imports = ["compile_module", "create_config", "spawn", "monitor"]
         .map(|name| format!("lunatic::process::{name}"));
     let imports: Vec<&str> = imports
@@ -1083,7 +1086,7 @@ fn who_may_not_spawn_or_compile_gets_an_error() {
     }
 }
 
-/// Where the tests of names have them: `db`, and versions of five bytes from 16 on.
+/// The data for the tests of names: `db`, and versions of five bytes from 16 on.
 const NAMES: &str = r#"(data (i32.const 0) "db") (data (i32.const 16) "1.2.02.0.01.1.0one23^1   >=1.2*    ^4   ")
     (func $name (param $version i32) (param $environment i64) (param $process i64) (result i32)
         (call $register (i32.const 0) (i32.const 2)
@@ -1095,7 +1098,7 @@ const NAMES: &str = r#"(data (i32.const 0) "db") (data (i32.const 16) "1.2.02.0.
     (func $find (param $query i32) (param $length i32) (result i32)
         (call $lookup (i32.const 0) (i32.const 2)
             (i32.add (i32.const 16) (i32.mul (local.get $query) (i32.const 5))) (local.get $length) (i32.const 8192)))
-    ;; Whether the handle that was found is of the same process as another.
+    ;; Whether the handle that was found refers to the same process as another one.
     (func $found (param $process i64) (result i64)
         (call $id (call $out) (i32.const 1024))
         (call $id (local.get $process) (i32.const 1040))
@@ -1114,12 +1117,12 @@ fn the_newest_registration_that_satisfies_is_found() {
                 (call $say (i64.extend_i32_u (call $name (i32.const 0) (call $this_env) (local.get $one))))
                 (call $say (i64.extend_i32_u (call $name (i32.const 1) (call $this_env) (local.get $two))))
                 (call $say (i64.extend_i32_u (call $name (i32.const 2) (call $this_env) (call $this))))
-                ;; 1.1.0 came last; of what is at least 1.2, 2.0.0 did.
+                ;; 1.1.0 was registered last; of those that are at least 1.2, 2.0.0 was.
                 (drop (call $find (i32.const 4) (i32.const 2))) (call $say (call $found (call $this)))
                 (drop (call $find (i32.const 5) (i32.const 5))) (call $say (call $found (local.get $two)))
                 (drop (call $find (i32.const 0) (i32.const 5))) (call $say (call $found (local.get $one)))
                 (call $say (i64.extend_i32_u (call $find (i32.const 7) (i32.const 2))))
-                ;; What is no version and what is no requirement.
+                ;; Something that is not a version, and something that is not a requirement.
                 (call $say (i64.extend_i32_u (call $name (i32.const 3) (call $this_env) (local.get $one))))
                 (call $say (i64.extend_i32_u (call $unname (i32.const 3))))
                 (call $say (i64.extend_i32_u (call $find (i32.const 3) (i32.const 5))))
@@ -1150,7 +1153,7 @@ fn names_are_looked_up_in_the_callers_own_environment() {
 }
 
 #[test]
-fn a_name_is_given_to_another_by_who_registered_it_or_has_it() {
+fn a_name_is_passed_on_by_the_process_that_registered_it_or_has_it() {
     says(
         &format!(
             r#"{NAMES} (func (export "main") (local $one i64) (local $two i64)
@@ -1203,7 +1206,7 @@ fn a_name_goes_with_its_process() {
                 (drop (call $next))
                 (call $say (i64.extend_i32_u (call $find (i32.const 0) (i32.const 5))))
                 (call $say (i64.extend_i32_u (call $name (i32.const 0) (call $this_env) (call $this))))
-                ;; A name for the dead is nobody's.
+                ;; A name for a dead process belongs to nobody.
                 (call $say (i64.extend_i32_u (call $name (i32.const 1) (call $this_env) (i64.const 0))))
                 (call $say (i64.extend_i32_u (call $find (i32.const 5) (i32.const 5)))))"#
         ),
@@ -1232,12 +1235,12 @@ const CONNECTED: &str = r#"(data (i32.const 0) "\7f\00\00\01" "\0c\00\00\00\05\0
         (call $tcp_write_vectored (local.get $stream) (i32.const 4) (i32.const 1) (i32.const 1000) (i32.const 8192)))"#;
 
 #[test]
-fn bytes_go_through_a_connection_with_a_time_for_each_call() {
+fn bytes_go_through_a_connection_with_a_timeout_for_each_call() {
     let lab = Lab::new();
     let exit = lab.run(&older(&format!(
         r#"{CONNECTED} (func (export "main")
             (call $connect)
-            ;; Nothing came: an error that can be read, whatever the result is taken for.
+            ;; Nothing came: an error that can be read, however the result is interpreted.
             (call $say (i64.extend_i32_u (call $read (i64.const 1) (i32.const 1))))
             (call $say_error)
             (call $say (i64.extend_i32_u (call $write (call $clone_tcp_stream (i64.const 0)))))
@@ -1246,7 +1249,7 @@ fn bytes_go_through_a_connection_with_a_time_for_each_call() {
             (call $say (i64.extend_i32_u (call $read (i64.const 1) (i32.const 0))))
             (call $say (call $out))
             (call $say (i64.extend_i32_u (i32.eq (i32.load (i32.const 128)) (i32.load (i32.const 12)))))
-            ;; The end, once both handles are gone.
+            ;; The end, once both handles are dropped.
             (call $drop_tcp_stream (i64.const 0))
             (call $drop_tcp_stream (i64.const 2))
             (call $say (i64.extend_i32_u (call $read (i64.const 1) (i32.const 0))))

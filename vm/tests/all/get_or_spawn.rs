@@ -7,8 +7,9 @@ const SPAWNED: i64 = 0;
 const FAILED: i64 = 1;
 const FOUND: i64 = 2;
 
-/// A module whose `$ask` calls `get_or_spawn` for the name `db` and says the result; the number that stands where the pid or the
-/// error is to be comes from `$answer`. Its `serve` takes mail and says how much it got, as negative numbers from -1 on.
+/// A module whose `$ask` calls `get_or_spawn` for the name `db` and says the result; `$answer`
+/// returns what was written as the pid or the error. Its `serve` takes mail and says how much it
+/// got, as negative numbers from -1 on.
 fn asking(fields: &str) -> String {
     guest(
         &[
@@ -50,7 +51,7 @@ fn db(environment: &Environment) -> Option<Pid> {
 fn spawn(environment: &Environment, module: &Module, function: &str) -> lunatic_vm::Process {
     environment
         .spawn(module, function, &[])
-        .expect("nothing limits it")
+        .expect("no limit applies")
 }
 
 #[test]
@@ -70,7 +71,7 @@ fn t053_of_a_hundred_callers_at_once_one_spawns_and_all_reach_it() {
             .map(|_| spawn(&environment, &module, "main"))
             .collect();
         for caller in &callers {
-            caller.send(0, b"go").expect("there is room");
+            caller.send(0, b"go").expect("the mailbox has room");
         }
         let (mut spawned, mut found, mut delivered) = (0, 0, 0);
         for _ in 0..2 * CALLERS {
@@ -93,8 +94,8 @@ fn t053_of_a_hundred_callers_at_once_one_spawns_and_all_reach_it() {
         );
         let service = lab
             .vm
-            .process(db(&environment).expect("it has the name"))
-            .expect("it is alive");
+            .process(db(&environment).expect("the name is registered"))
+            .expect("the process is alive");
         service.kill();
         lab.exit(&service);
         assert_eq!(
@@ -124,7 +125,7 @@ fn a_spawn_that_fails_registers_nothing() {
 }
 
 #[test]
-fn a_bound_that_is_reached_spawns_nobody_and_registers_nothing() {
+fn at_a_bound_nobody_is_spawned_and_nothing_is_registered() {
     let lab = Lab::new();
     let module = lab.module(&asking(
         r#"(func (export "main")
@@ -138,7 +139,7 @@ fn a_bound_that_is_reached_spawns_nobody_and_registers_nothing() {
         let caller = spawn(&environment, &module, "main");
         assert!(
             lab.exit(&caller).is_normal(),
-            "{limit:?}: nobody was linked who could have died"
+            "{limit:?}: nobody was linked that could have died"
         );
         assert_eq!(lab.hear_all(), [FAILED, 5], "{limit:?}");
         assert_eq!(
@@ -151,7 +152,7 @@ fn a_bound_that_is_reached_spawns_nobody_and_registers_nothing() {
 }
 
 #[test]
-fn who_is_found_is_told_with_node_0_and_needs_no_right_to_spawn() {
+fn a_process_that_is_found_is_on_node_0_and_needs_no_right_to_spawn() {
     let lab = Lab::new();
     let environment = lab.environment();
     let module = lab.module(&asking(
@@ -169,8 +170,8 @@ fn who_is_found_is_told_with_node_0_and_needs_no_right_to_spawn() {
     ));
     assert!(lab.exit(&spawn(&environment, &module, "main")).is_normal());
     assert_eq!(lab.hear_all(), [SPAWNED, 0]);
-    let holder = db(&environment).expect("it has the name");
-    // A configuration that was just made lets nobody spawn.
+    let holder = db(&environment).expect("the name is registered");
+    // A new configuration allows no spawning.
     assert!(
         lab.exit(&spawn(&environment, &module, "parent"))
             .is_normal()
@@ -182,7 +183,7 @@ fn who_is_found_is_told_with_node_0_and_needs_no_right_to_spawn() {
 }
 
 #[test]
-fn who_may_not_spawn_and_finds_nobody_traps() {
+fn a_caller_that_may_not_spawn_and_finds_nobody_traps() {
     let lab = Lab::new();
     let environment = lab.environment();
     let module = lab.module(&guest(
@@ -212,7 +213,7 @@ fn who_may_not_spawn_and_finds_nobody_traps() {
 }
 
 #[test]
-fn a_link_is_there_before_the_process_can_die() {
+fn the_link_exists_before_the_process_can_die() {
     let lab = Lab::new();
     let module = lab.module(&asking(
         r#"(func (export "dies") unreachable)
@@ -242,7 +243,7 @@ fn a_name_that_another_registered_is_found_whatever_its_version() {
     let number = holder.pid().number().cast_signed();
     let asker = environment
         .spawn(&module, "main", &[Val::I64(number)])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert!(lab.exit(&asker).is_normal());
     assert_eq!(lab.hear_all(), [FOUND, number]);
     holder.kill();

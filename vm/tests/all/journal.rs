@@ -1,4 +1,4 @@
-//! The journal of a program: who wrote what, and who failed how.
+//! The journal of a program: which process wrote what, and which one failed how.
 
 use crate::support::{Lab, guest};
 use crate::wasi;
@@ -28,7 +28,7 @@ fn it_tells_the_processes_of_a_program_apart() {
     let spawn = |function| {
         environment
             .spawn(&module, function, &[])
-            .expect("nothing limits it")
+            .expect("no limit applies")
     };
     let one = spawn("one");
     lab.exit(&one);
@@ -47,7 +47,8 @@ fn it_tells_the_processes_of_a_program_apart() {
             (entry.pid, &*entry.process, what)
         })
         .collect();
-    // Who ends normally has not failed, and what a process writes in a row is one entry.
+    // A process that ends normally has not failed, and consecutive writes of a process are one
+    // entry.
     let expected = [
         (one.pid(), "one", "out one".to_string()),
         (two.pid(), "two", "out two".to_string()),
@@ -58,7 +59,7 @@ fn it_tells_the_processes_of_a_program_apart() {
 }
 
 #[test]
-fn what_is_written_goes_where_it_goes_as_well() {
+fn output_still_goes_where_it_is_configured_to_go() {
     let lab = Lab::new();
     let journal = Journal::bounded(64 << 10);
     let (writer, reader) = Pipe::bounded(64);
@@ -79,7 +80,7 @@ fn what_is_written_goes_where_it_goes_as_well() {
 }
 
 #[test]
-fn environments_that_a_process_makes_are_in_it() {
+fn it_includes_environments_that_a_process_makes() {
     let lab = Lab::new();
     let journal = Journal::bounded(64 << 10);
     let environment = lab.environment_with(|config| {
@@ -95,7 +96,7 @@ fn environments_that_a_process_makes_are_in_it() {
     );
     let main = environment
         .spawn(&lab.module(&text), "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert!(lab.exit(&main).is_normal());
     lab.wait_for("the child's end", environment.ended());
     let entries = journal.take();
@@ -110,7 +111,7 @@ fn environments_that_a_process_makes_are_in_it() {
 }
 
 #[test]
-fn what_lingers_is_ended_by_the_host() {
+fn the_host_can_end_processes_that_linger() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.closed().lingering();
@@ -125,7 +126,7 @@ fn what_lingers_is_ended_by_the_host() {
     );
     let main = environment
         .spawn_main(&lab.module(&text), "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert!(lab.exit(&main).is_normal());
     let left = environment.processes();
     let [child] = &left[..] else {
@@ -136,12 +137,12 @@ fn what_lingers_is_ended_by_the_host() {
     assert!(matches!(lab.exit(child), Exit::Killed));
     assert!(
         lab.heard_nothing_more(),
-        "nobody is told that he is the last"
+        "nobody is told to be the last one"
     );
 }
 
 #[test]
-fn whoever_waits_for_an_entry_is_told_of_the_first() {
+fn everyone_who_waits_for_an_entry_is_told_of_the_first() {
     let lab = Lab::new();
     let journal = Journal::bounded(64 << 10);
     let environment = lab.environment_with(|config| {
@@ -161,12 +162,12 @@ fn whoever_waits_for_an_entry_is_told_of_the_first() {
                     .await
                     .is_none()
             );
-            // One that is dropped takes nothing from the others.
+            // One that is dropped takes nothing away from the others.
             drop(Box::pin(journal.filled()));
         });
         let process = environment
             .spawn(&module, "main", &[])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         lab.wait_for("one to be told", one);
         lab.wait_for("the other to be told", other);
         lab.wait_for("who comes late to be told", journal.filled());

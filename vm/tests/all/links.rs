@@ -1,4 +1,4 @@
-//! Links and monitors: who is told of an end, and who dies of it.
+//! Links and monitors: which processes are told of an exit, and which die of it.
 
 use crate::support::actor::{self, Actor, Mail};
 use crate::support::{Lab, binary, guest, import};
@@ -14,7 +14,7 @@ fn actors<const COUNT: usize>(lab: &Lab) -> [Actor<'_>; COUNT] {
     [(); COUNT].map(|()| Actor::spawn(lab, &environment, &module))
 }
 
-/// Says that a process died because of a link, and which failure began it.
+/// For a process that died because of a link, returns which process failed first, and how.
 fn died_of(exit: &Exit) -> Option<(Pid, ExitKind)> {
     match exit {
         Exit::LinkDied { pid, exit } => Some((*pid, exit.kind())),
@@ -79,7 +79,8 @@ fn t049_a_link_made_while_the_other_dies_fails_exactly_once() {
             panic!("round {round}")
         };
         assert_eq!(pid, other.pid());
-        // The older monitor was there when the process died, and keeps its reason whatever the later one is told.
+        // The older monitor existed when the process died, so it gets the reason, whatever the
+        // later one gets.
         assert_eq!(
             linker.receive(&[2], -1),
             Mail::ProcessDied(2, other.pid(), KILLED)
@@ -91,10 +92,10 @@ fn t049_a_link_made_while_the_other_dies_fails_exactly_once() {
         assert_eq!(
             linker.take(&[]),
             Mail::TimedOut,
-            "round {round}: nothing twice"
+            "round {round}: nothing is reported twice"
         );
-        // A link that was there fails with its reason, under the newer tag if the second call came before that. If it came
-        // later, it is a link with the dead.
+        // A link that existed fails with its reason, under the newer tag if the second call came
+        // before that. If it came later, it is a link with a dead process.
         match witness.take(&[]) {
             Mail::LinkDied(4, _, KILLED) => {}
             Mail::LinkDied(1, _, KILLED) => {
@@ -109,7 +110,7 @@ fn t049_a_link_made_while_the_other_dies_fails_exactly_once() {
         assert_eq!(
             witness.take(&[]),
             Mail::TimedOut,
-            "round {round}: nothing twice"
+            "round {round}: nothing is reported twice"
         );
     }
 }
@@ -169,7 +170,7 @@ fn t052_a_link_does_what_erlang_says_whoever_made_it() {
 }
 
 #[test]
-fn a_kill_is_not_told_but_kills_also_who_wants_to_be_told_of_links() {
+fn a_kill_is_not_reported_but_kills_even_processes_that_ask_to_be_told_of_links() {
     let lab = Lab::new();
     let [one, other] = actors(&lab);
     one.die_when_link_dies(false);
@@ -178,7 +179,7 @@ fn a_kill_is_not_told_but_kills_also_who_wants_to_be_told_of_links() {
 }
 
 #[test]
-fn what_was_unlinked_is_not_told() {
+fn an_unlinked_process_is_not_told() {
     let lab = Lab::new();
     let [one, other, third] = actors(&lab);
     one.die_when_link_dies(false);
@@ -193,7 +194,7 @@ fn what_was_unlinked_is_not_told() {
 }
 
 #[test]
-fn a_link_with_oneself_is_nothing() {
+fn a_link_with_oneself_does_nothing() {
     let lab = Lab::new();
     let [one] = actors(&lab);
     one.link(1, one.pid());
@@ -203,7 +204,7 @@ fn a_link_with_oneself_is_nothing() {
 }
 
 #[test]
-fn a_monitor_that_is_taken_back_says_nothing_and_the_others_stay() {
+fn a_monitor_that_is_removed_stays_silent_and_the_others_stay() {
     let lab = Lab::new();
     let [watcher, other] = actors(&lab);
     for tag in [1, 2, 3] {
@@ -224,7 +225,7 @@ fn a_monitor_that_is_taken_back_says_nothing_and_the_others_stay() {
     assert_eq!(watcher.take(&[]), Mail::TimedOut);
 }
 
-/// Makes a ring or a chain of processes, each linked with the one before, which die of each other.
+/// Makes a chain of processes, each linked with the one before, which die of each other.
 fn linked(lab: &Lab, environment: &Environment, module: &Module, count: usize) -> Vec<Process> {
     let mut processes: Vec<Process> = Vec::new();
     for _ in 0..count {
@@ -233,14 +234,15 @@ fn linked(lab: &Lab, environment: &Environment, module: &Module, count: usize) -
         processes.push(
             environment
                 .spawn(module, "main", &[parameter])
-                .expect("nothing limits it"),
+                .expect("no limit applies"),
         );
         lab.hear();
     }
     processes
 }
 
-/// A process that links with another, says so and sleeps. Without a memory, so that the kernel has room for thousands.
+/// A process that links with another one, says so and sleeps. It has no memory, so that the kernel
+/// has room for thousands.
 fn sleeping(lab: &Lab) -> Module {
     lab.module(&format!(
         r#"(module {} {} (import "test" "say" (func $say (param i64)))
@@ -272,7 +274,7 @@ fn t048_in_a_ring_of_a_thousand_links_all_die_once_of_the_first() {
     closer.die_when_link_dies(false);
     closer.link(1, ring[0].pid());
     closer.link(2, ring[999].pid());
-    ring[500].send(0, b"").expect("there is room");
+    ring[500].send(0, b"").expect("the mailbox has room");
     assert!(matches!(lab.exit(&ring[500]), Exit::Trapped(_)));
     for process in ring
         .iter()
@@ -295,7 +297,8 @@ fn t048_in_a_ring_of_a_thousand_links_all_die_once_of_the_first() {
 fn t059_ten_thousand_linked_children_die_with_their_parent() {
     let lab = Lab::roomy();
     let environment = lab.environment();
-    // As many as the machine has slots for beside the parent. Without a memory, so that the kernel has room for them.
+    // As many as the machine has slots for, besides the parent. They have no memory, so that the
+    // kernel has room for them.
     let (child, length) = binary(
         r#"(module (import "lunatic::process" "sleep_ms" (func (param i64))) (func (export "main") (call 0 (i64.const -1))))"#,
     );
@@ -316,7 +319,7 @@ fn t059_ten_thousand_linked_children_die_with_their_parent() {
     ));
     let parent = environment
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     lab.hear();
     assert_eq!(lab.vm.processes().len(), 10_000);
     parent.kill();
@@ -356,7 +359,7 @@ fn a_spawn_with_a_link_is_linked_before_the_childs_first_instruction() {
     let process = lab
         .environment()
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert!(lab.exit(&process).is_normal());
     assert_eq!(lab.hear(), 42);
 }
@@ -365,7 +368,7 @@ fn a_spawn_with_a_link_is_linked_before_the_childs_first_instruction() {
 fn t058_a_supervisor_that_dies_while_its_child_starts_takes_the_child_along() {
     let lab = Lab::with(Vm::builder().workers(4));
     let environment = lab.environment();
-    // The child never gets out of its start function.
+    // The child never leaves its start function.
     let module = lab.module(&guest(
         &["lunatic::process::spawn", "lunatic::process::process_id"],
         r#"(data (i32.const 16) "main") (global $parent (mut i32) (i32.const 0))
@@ -377,7 +380,7 @@ fn t058_a_supervisor_that_dies_while_its_child_starts_takes_the_child_along() {
         let parent = Actor::spawn(&lab, &environment, &spawner);
         let child = environment
             .spawn(&module, "main", &[])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         parent.link(0, child.pid());
         parent.process.kill();
         assert_eq!(
@@ -429,7 +432,7 @@ fn t078_a_second_kill_and_a_kill_of_oneself_are_kills() {
     other.kill(other.pid());
     assert!(matches!(lab.exit(&other.process), Exit::Killed));
     let [supervisor] = actors(&lab);
-    let worker = supervisor.spawn_actor(4, -1).expect("nothing limits it");
+    let worker = supervisor.spawn_actor(4, -1).expect("no limit applies");
     worker.command("kill", [supervisor.pid().number().cast_signed(), 0, 0], b"");
     assert!(matches!(lab.exit(&supervisor.process), Exit::Killed));
     assert_eq!(

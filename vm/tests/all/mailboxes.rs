@@ -1,4 +1,4 @@
-//! Mailboxes: order, bounds, selective and timed receives, and who is told that nobody is left.
+//! Mailboxes: order, bounds, selective and timed receives, and the report that nobody is left.
 
 use crate::support::actor::{self, Actor, Mail};
 use crate::support::{Lab, guest};
@@ -12,7 +12,8 @@ const NOBODY_LEFT: i64 = 9028;
 fn messages_of_one_sender_keep_their_order() {
     let lab = Lab::with(Vm::builder().workers(4));
     let environment = lab.environment();
-    // Four senders number their messages; the receiver says by how much each differs from what is due.
+    // Four senders number their messages; the receiver says by how much each differs from the
+    // expected one.
     let module = lab.module(&guest(
         &["lunatic::message::send_bytes", "lunatic::message::receive_bytes"],
         r#"(func (export "send") (param $to i64) (param $tag i64) (local $number i64)
@@ -34,12 +35,12 @@ fn messages_of_one_sender_keep_their_order() {
     ));
     let receiver = environment
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     let to = Val::I64(receiver.pid().number().cast_signed());
     for tag in 1..=4 {
         environment
             .spawn(&module, "send", &[to, Val::I64(tag)])
-            .expect("nothing limits it");
+            .expect("no limit applies");
     }
     let exit = lab.exit(&receiver);
     assert!(exit.is_normal(), "{exit}");
@@ -67,7 +68,8 @@ fn a_message_comes_before_its_senders_end() {
 fn t046_a_receive_whose_time_runs_out_as_a_message_comes_loses_and_reorders_nothing() {
     let lab = Lab::with(Vm::builder().workers(4));
     let environment = lab.environment();
-    // The receiver waits with times of 0 and 1 ms, by tag and without, against a sender that pauses now and then.
+    // The receiver waits with timeouts of 0 and 1 ms, with and without a tag, for a sender that
+    // pauses now and then.
     let module = lab.module(&guest(
         &["lunatic::message::send_bytes", "lunatic::message::receive_bytes", "lunatic::process::sleep_ms"],
         r#"(func (export "send") (param $to i64) (local $number i64)
@@ -96,11 +98,11 @@ fn t046_a_receive_whose_time_runs_out_as_a_message_comes_loses_and_reorders_noth
         .map(|_| {
             let receiver = environment
                 .spawn(&module, "main", &[])
-                .expect("nothing limits it");
+                .expect("no limit applies");
             let to = Val::I64(receiver.pid().number().cast_signed());
             environment
                 .spawn(&module, "send", &[to])
-                .expect("nothing limits it");
+                .expect("no limit applies");
             receiver
         })
         .collect();
@@ -128,7 +130,7 @@ fn t042_a_flood_fills_a_mailbox_to_its_bound_and_the_senders_are_told() {
                 (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
             (call $say (local.get $full)))"#,
     ));
-    // The victim waits for something else all the while.
+    // The victim waits for something else meanwhile.
     let victim = lab.module(&guest(
         &["lunatic::message::receive"],
         r#"(func (export "main") (i64.store (i32.const 0) (i64.const 9))
@@ -137,12 +139,12 @@ fn t042_a_flood_fills_a_mailbox_to_its_bound_and_the_senders_are_told() {
     ));
     let victim = environment
         .spawn(&victim, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     let to = Val::I64(victim.pid().number().cast_signed());
     for _ in 0..1000 {
         environment
             .spawn(&flooder, "main", &[to])
-            .expect("nothing limits it");
+            .expect("no limit applies");
     }
     let full: i64 = (0..1000).map(|_| lab.hear()).sum();
     assert_eq!(full, 20_000 - 100);
@@ -151,7 +153,7 @@ fn t042_a_flood_fills_a_mailbox_to_its_bound_and_the_senders_are_told() {
         victim.send(8, b""),
         Err(SendError::MailboxFull(..))
     ));
-    // A signal always finds room, and the owner of the flooded mailbox lives.
+    // A signal always finds room, and the owner of the flooded mailbox is alive.
     let actor = Actor::spawn(&lab, &environment, &module);
     actor.link(0, victim.pid());
     actor.trap();
@@ -180,7 +182,8 @@ fn an_offer_to_a_full_mailbox_is_refused_without_waiting() {
     let small = lab.environment_with(|config| {
         config.limit(Limit::MailboxMessages, 2);
     });
-    // The receiver never comes to what is sent here, so only the sender's turns tell whether it waited for room.
+    // The receiver never gets to these messages, so only the sender's turns tell whether it waited
+    // for room.
     let receiver = lab.module(&guest(
         &["lunatic::message::receive"],
         r#"(func (export "main") (i64.store (i32.const 0) (i64.const 9))
@@ -189,7 +192,7 @@ fn an_offer_to_a_full_mailbox_is_refused_without_waiting() {
     for (function, turns) in [("offer_bytes", 1), ("send_bytes", 2)] {
         let receiver = small
             .spawn(&receiver, "main", &[])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         let send = format!(
             "(call $say (i64.extend_i32_u (call ${function} (local.get $to) (i64.const 1)
                 (i32.const 0) (i32.const 8) (i32.const 0) (i32.const 0))))"
@@ -205,7 +208,7 @@ fn an_offer_to_a_full_mailbox_is_refused_without_waiting() {
         let sender = lab
             .environment()
             .spawn(&sender, "main", &[to])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         assert_eq!([lab.hear(), lab.hear(), lab.hear()], [0, 0, FULL]);
         assert!(lab.exit(&sender).is_normal());
         assert_eq!(sender.turns(), turns, "{function}");
@@ -233,11 +236,11 @@ fn a_sender_that_waits_for_room_gets_it_from_a_receiver_that_is_ready() {
     ));
     let receiver = environment
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     let to = Val::I64(receiver.pid().number().cast_signed());
     environment
         .spawn(&module, "send", &[to])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert_eq!(lab.hear(), 1);
 }
 
@@ -282,16 +285,16 @@ fn t044_a_message_is_refused_at_its_bound_of_bytes_and_of_resources() {
     let receiver = Actor::spawn(&lab, &lab.environment(), &module);
     let tight = small
         .spawn(&linger(&lab), "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     for ((environment, module), to) in [(inside, receiver.pid()), (outside, tight.pid())] {
         environment
             .spawn(&module, "main", &[Val::I64(to.number().cast_signed())])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         assert_eq!(lab.hear(), TOO_LARGE);
     }
 }
 
-/// A process that waits for ever.
+/// A process that waits forever.
 fn linger(lab: &Lab) -> lunatic_vm::Module {
     lab.module(&guest(
         &["lunatic::message::receive"],
@@ -336,7 +339,7 @@ fn t047_a_message_to_the_dead_is_dropped_and_reaches_no_one_else() {
         let heir = Actor::spawn(&lab, &environment, &module);
         for &pid in &dead[dead.len().saturating_sub(3)..] {
             assert_ne!(pid, heir.pid());
-            assert_eq!(sender.send(pid, 1, 1), 0, "as to anybody");
+            assert_eq!(sender.send(pid, 1, 1), 0, "as to a living process");
         }
         assert_eq!(heir.process.mailbox_size(), (0, 0));
         assert!(!sender.exists(actor.pid()));
@@ -357,7 +360,7 @@ fn a_signal_with_a_tag_is_found_by_it_and_keeps_its_place() {
     assert_eq!(
         watcher.take(&[0]),
         Mail::Data(0, 1),
-        "an end without a tag is not found by the tag 0"
+        "an exit without a tag is not found by the tag 0"
     );
     assert_eq!(watcher.take(&[4]), Mail::ProcessDied(4, other.pid(), 0));
     assert_eq!(watcher.take(&[]), Mail::ProcessDied(0, one.pid(), 0));
@@ -370,7 +373,7 @@ fn run_closed(lab: &Lab, text: &str) -> Exit {
     });
     let process = environment
         .spawn(&lab.module(text), "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     lab.exit(&process)
 }
 
@@ -406,7 +409,7 @@ fn nobody_is_told_to_be_the_last_when_the_program_ends_with_its_main_process() {
         });
         let main = environment
             .spawn_main(&module, "main", &[])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         assert!(lab.exit(&main).is_normal());
         lab.wait_for("the child to be killed", environment.ended());
         assert_eq!(lab.hear(), 1);
@@ -443,7 +446,7 @@ fn a_message_that_came_before_the_others_left_is_received() {
 }
 
 #[test]
-fn a_timer_counts_as_somebody_and_its_message_is_received() {
+fn a_pending_timer_counts_as_somebody_and_its_message_is_received() {
     let lab = Lab::new();
     let text = guest(
         &[
@@ -469,7 +472,7 @@ fn a_timer_counts_as_somebody_and_its_message_is_received() {
 }
 
 #[test]
-fn a_receive_with_a_time_limit_waits_for_it_also_alone() {
+fn a_receive_with_a_timeout_waits_for_it_even_if_alone() {
     let lab = Lab::new();
     let text = guest(
         &["lunatic::message::receive"],
@@ -481,20 +484,20 @@ fn a_receive_with_a_time_limit_waits_for_it_also_alone() {
 }
 
 #[test]
-fn a_program_that_the_host_may_send_to_waits_on() {
+fn a_program_that_the_host_may_send_to_keeps_waiting() {
     let lab = Lab::new();
     let module = linger(&lab);
     let process = lab
         .environment()
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     let other = lab
         .environment()
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     other.kill();
     lab.exit(&other);
     assert!(process.is_alive());
-    process.send(0, b"").expect("there is room");
+    process.send(0, b"").expect("the mailbox has room");
     assert!(lab.exit(&process).is_normal());
 }

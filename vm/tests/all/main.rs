@@ -1,5 +1,5 @@
-//! The tests of the machine, one module a subject. Those whose name begins with an id such as `t046` are the cases of the
-//! catalogue in `vm/README.md`.
+//! The tests of the machine, one module per subject. Those whose names begin with an id such as
+//! `t046` are cases of `CATALOGUE.md`.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! Memory: nobody takes more than is theirs, leaves anything behind, or sees what was left.
+//! Memory: no process takes more than its share, leaves anything behind, or sees what another one
+//! left.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{Caller, Config, Exit, Guest, Host, Limit, LimitReached, Profile, SpawnError, Vm};
@@ -13,15 +14,16 @@ fn limited(lab: &Lab, limit: Limit, bound: u64) -> lunatic_vm::Environment {
     })
 }
 
-/// Set where a test runs in a process of its own.
+/// Set when a test runs in a process of its own.
 const ALONE: &str = "LUNATIC_TEST_ALONE";
 
-/// Runs a test in a process of its own, where nothing else changes what it measures; true in that process.
+/// Runs a test in a process of its own, where nothing else changes what it measures; returns true
+/// in that process.
 fn is_alone(test: &str, through: &[&str]) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return true;
     }
-    let own = std::env::current_exe().expect("a test knows its file");
+    let own = std::env::current_exe().expect("the path of the test is known");
     let mut words = through
         .iter()
         .map(|word| word.to_string())
@@ -36,7 +38,7 @@ fn is_alone(test: &str, through: &[&str]) -> bool {
         .args(&words[1..])
         .env(ALONE, "1")
         .output()
-        .expect("the test can be started");
+        .expect("the test binary can be started");
     let text = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -65,7 +67,7 @@ fn t020_a_memory_grows_to_its_limit_and_not_beyond() {
         .expect("one page fits");
     assert!(lab.exit(&process).is_normal());
     assert_eq!(lab.hear(), 10);
-    // One that does not go on ends with the limit, and with what it would have needed.
+    // A process that traps after that ends with the limit, and with what it would have needed.
     let process = environment
         .spawn(&module, "give_up", &[])
         .expect("one page fits");
@@ -147,14 +149,14 @@ fn t021_a_process_of_many_memories_counts_as_many() {
         );
     };
     assert!(matches!(error, SpawnError::Ceiling(_)), "{error}");
-    // Nobody was failed by the machine for it, not those that wait and not who comes after some have ended.
+    // This harms neither the processes that wait nor one that comes after some have ended.
     for process in lab.vm.processes().into_iter().take(10) {
         process.kill();
         assert!(matches!(lab.exit(&process), Exit::Killed));
     }
     let process = environment
         .spawn(&modest, "main", &[])
-        .expect("ten have ended");
+        .expect("ten processes have ended");
     let exit = lab.exit(&process);
     assert!(exit.is_normal(), "{exit}");
     assert!(
@@ -179,7 +181,7 @@ fn t022_tables_have_a_limit_over_all_of_them() {
     let process = lab
         .environment()
         .spawn(&module, "main", &[])
-        .expect("its tables are small");
+        .expect("its tables are small at first");
     let exit = lab.exit(&process);
     assert!(exit.is_normal(), "{exit}");
     let [million, all, sum] = lab.hear_all();
@@ -268,7 +270,7 @@ fn t028_a_message_grows_to_its_limit_only() {
     ));
     let process = limited(&lab, Limit::MessageBytes, 10 * PAGE)
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     let exit = lab.exit(&process);
     assert!(
         exit.trap()
@@ -313,7 +315,7 @@ fn t030_every_table_of_a_process_is_bounded() {
             "(drop (call $tcp_bind (i32.const 4) (i32.const 32) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64)))",
             "(drop (call $tcp_local_addr (i64.const 0) (i32.const 64)))",
         ),
-        // Where an error is what a call beyond the bound gets, the errors are the bound.
+        // If a call beyond the bound returns an error, the errors are bounded.
         ("errors", "", "(drop (call $create_empty_config (i32.const 64)))"),
         ("errors", "(drop (call $create_config))", "(drop (call $create (i64.const 0) (i32.const 64)))"),
         ("errors", "", "(drop (call $compile_module (i32.const 16) (i32.const 8) (i32.const 64)))"),
@@ -362,7 +364,7 @@ fn t030_every_table_of_a_process_is_bounded() {
                     {prepare} (loop {again} (br 0)))"
             ),
         );
-        let process = environment.spawn(&lab.module(&text), "main", &[]).expect("nothing limits it");
+        let process = environment.spawn(&lab.module(&text), "main", &[]).expect("no limit applies");
         let exit = lab.exit(&process);
         let reason = exit.trap().map(|trap| trap.reason.as_str()).unwrap_or_default();
         assert!(reason.contains("at most") && reason.contains(what), "{what}: {exit}");
@@ -418,7 +420,7 @@ fn t030_a_handle_too_many_is_an_error_where_there_is_room_for_one() {
 #[test]
 fn t030_the_text_of_an_error_is_short_whatever_it_is_about() {
     let lab = Lab::new();
-    // A function's name of 60,000 bytes, each of which takes five to be shown.
+    // A function name of 60,000 bytes, each of which is shown as five.
     let exit = lab.run(&guest(
         &["lunatic::process::spawn", "lunatic::error::string_size"],
         r#"(func (export "main")
@@ -448,7 +450,7 @@ fn t030_timers_hold_no_more_bytes_than_a_mailbox() {
     ));
     let process = limited(&lab, Limit::MailboxBytes, 1 << 20)
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert!(lab.exit(&process).is_normal());
     let started = lab.hear();
     assert!(
@@ -459,7 +461,7 @@ fn t030_timers_hold_no_more_bytes_than_a_mailbox() {
 
 #[test]
 fn t031_a_machine_with_little_address_space_runs_dense_and_says_what_it_cannot() {
-    // The address space of a process can be limited where there is a shell that can do it.
+    // The address space of a process can be limited only if there is a shell that can do it.
     if !cfg!(target_os = "linux") {
         println!("not tested here: no `ulimit -v`");
         return;
@@ -480,10 +482,10 @@ fn t031_a_machine_with_little_address_space_runs_dense_and_says_what_it_cannot()
     let vm = Vm::builder()
         .profile(Profile::Fast)
         .build()
-        .expect("the machine can be set up");
+        .expect("the configuration is valid");
     let module = vm
         .module("test", b"(module (memory 1) (func (export \"main\")))")
-        .expect("it is a module");
+        .expect("the module is valid");
     let error = vm
         .environment(vm.config())
         .spawn(&module, "main", &[])
@@ -525,7 +527,7 @@ fn t032_all_processes_of_an_environment_have_one_total() {
             wanted: Some(11 * PAGE)
         }
     );
-    processes.pop().expect("there are nine").kill();
+    processes.pop().expect("nine processes were spawned").kill();
     lab.wait_for("the room of the one that was killed", async {
         while environment.used(Limit::TotalMemory) > 8 * PAGE {
             futures_lite::future::yield_now().await;
@@ -546,7 +548,7 @@ fn t032_all_processes_of_an_environment_have_one_total() {
     }
 }
 
-/// Dirties all that a process has.
+/// Writes to everything that a process has.
 const TENANT: &str = r#"(module
     (import "test" "say" (func $say (param i64)))
     (memory (export "memory") 2) (data (i32.const 100) "own")
@@ -566,7 +568,7 @@ const TENANT: &str = r#"(module
       (drop (memory.grow (local.get $pages)))
       (drop (memory.grow $second (local.get $pages)))
       (drop (table.grow $table (ref.null func) (i32.const 20000)))
-      ;; Its own data is there, and is all there is.
+      ;; Its own data is there, and nothing else is.
       (memory.fill (i32.const 100) (i32.const 0) (i32.mul (i32.eq (i32.load8_u (i32.const 102)) (i32.const 110)) (i32.const 3)))
       (local.set $end (i32.mul (memory.size) (i32.const 65536)))
       (loop
@@ -586,27 +588,28 @@ const TENANT: &str = r#"(module
 #[test]
 fn t034_nothing_of_a_process_is_left_for_the_next() {
     let lab = Lab::with(Vm::builder().workers(1));
-    // Both kinds of code have slots of their own. Sizes below and above what stays resident in a slot, and back.
+    // Both kinds of code have slots of their own. The sizes are below and above what stays resident
+    // in a slot.
     for limit in [u64::MAX, 1_000_000] {
         let environment = limited(&lab, Limit::Compute, limit);
         let module = lab.module(TENANT);
         let run = |function: &str, pages: i32| {
             let process = environment
                 .spawn(&module, function, &[pages.into()])
-                .expect("nothing limits it");
+                .expect("no limit applies");
             let exit = lab.exit(&process);
             assert!(exit.is_normal(), "{function} {pages}: {exit}");
         };
         for round in 0..12 {
             for (dirty, look) in [(0, 0), (1, 3), (60, 60), (60, 2), (2, 60)] {
-                // Each slot that was ever used is a candidate, so the dirty ones are two at a time.
+                // Any slot that was ever used may be taken, so two at a time are dirtied.
                 run("dirty", dirty);
                 run("dirty", dirty);
                 run("look", look);
                 assert_eq!(
                     lab.hear(),
                     0,
-                    "round {round}: {dirty} pages more were dirty, {look} were looked at"
+                    "round {round}: {dirty} dirty pages more, {look} were looked at"
                 );
             }
         }
@@ -625,13 +628,13 @@ fn t034_nothing_of_a_killed_process_is_left_for_the_next() {
     for _ in 0..20 {
         let process = environment
             .spawn(&dirty, "dirty", &[60.into()])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         assert_eq!(lab.hear(), 7);
         process.kill();
         lab.exit(&process);
         environment
             .spawn(&looking, "look", &[60.into()])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         assert_eq!(lab.hear(), 0);
     }
 }
@@ -667,7 +670,7 @@ fn t035_spawning_and_ending_leaves_nothing_behind() {
             let spawn = |_| {
                 environment
                     .spawn(&module, "main", &[])
-                    .expect("the others have ended")
+                    .expect("earlier processes have ended")
             };
             let batch: Vec<_> = (0..100).map(spawn).collect();
             for process in batch {
@@ -675,7 +678,7 @@ fn t035_spawning_and_ending_leaves_nothing_behind() {
             }
         }
     };
-    // The slots, the allocator's pools and the tables get their size first.
+    // The slots, the allocator's pools and the tables reach their size first.
     cycle(20_000);
     let before = footprint();
     cycle(80_000);
@@ -699,22 +702,22 @@ fn t035_spawning_and_ending_leaves_nothing_behind() {
 
 /// Returns how many kilobytes of this process are resident, and how many mappings it has.
 fn footprint() -> (u64, usize) {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has this file");
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("Linux tells it");
+        .expect("Linux reports the resident size");
     let resident = line
         .trim()
         .trim_end_matches(" kB")
         .parse()
-        .expect("it is a number");
-    let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux has it");
+        .expect("the size is a number");
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux has this file");
     (resident, maps.lines().count())
 }
 
 #[test]
-fn a_machine_is_gone_when_it_is_dropped_also_with_timers_running() {
+fn a_machine_is_gone_when_it_is_dropped_even_with_timers_running() {
     let witness = Arc::new(());
     let mut host = Host::default();
     let held = witness.clone();
@@ -722,7 +725,7 @@ fn a_machine_is_gone_when_it_is_dropped_also_with_timers_running() {
         let _ = &held;
     });
     let lab = Lab::with_host(Vm::builder(), host);
-    // Timers that do not fire in this life, one of whose messages holds a module.
+    // Timers that will never fire, one of whose messages holds a module.
     let process = lab.spawn(&guest(
         &[
             "lunatic::timer::send_after",

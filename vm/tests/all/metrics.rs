@@ -1,9 +1,10 @@
-//! What programs count, and what the machine counts of them.
+//! What programs count, and what the machine counts about them.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{Environment, Exit, Limit, Val, Vm};
 
-/// A guest that calls a function of `lunatic::metrics` with the name `hits`, and with a value where there is one.
+/// A guest that calls functions of `lunatic::metrics` with the name `hits`, and with a value if
+/// they take one.
 fn counting(calls: &str) -> String {
     guest(
         &[
@@ -26,7 +27,8 @@ fn main(body: &str) -> String {
 
 const HITS: &str = "(i32.const 0) (i32.const 4)";
 
-/// Returns the value of the first line that begins with a name and, if it has labels, all of these.
+/// Returns the value of the first line that begins with a name, and with its labels if there are
+/// any.
 fn value(vm: &Vm, name: &str) -> Option<String> {
     let text = vm.metrics();
     text.lines().find_map(|line| {
@@ -85,7 +87,7 @@ fn a_gauge_goes_up_and_down() {
 }
 
 #[test]
-fn a_histogram_tells_how_samples_are_spread() {
+fn a_histogram_shows_the_distribution_of_samples() {
     let lab = Lab::new();
     let environment = lab.environment();
     run(
@@ -129,7 +131,7 @@ fn machines_and_programs_have_metrics_of_their_own() {
         Some("1")
     );
     assert!(!labs[1].vm.metrics().contains("hits"));
-    // What a program counted goes with it.
+    // What a program counted disappears with it.
     drop(one);
     labs[0].wait_for("the program to be gone", async {
         while labs[0].vm.metrics().matches("hits{").count() > 1 {
@@ -142,7 +144,7 @@ fn machines_and_programs_have_metrics_of_their_own() {
     );
 }
 
-/// Counts as many names as its parameter says: `hits`, and then letters that follow.
+/// Counts under as many names as its parameter says: `hits`, followed by letters.
 fn many() -> String {
     counting(
         r#"(func (export "main") (param $left i32)
@@ -168,7 +170,7 @@ fn t180_names_are_bounded_and_what_is_left_out_is_counted() {
     for round in 1..=2 {
         let process = environment
             .spawn(&module, "main", &[Val::I32(20)])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         assert!(lab.exit(&process).is_normal());
         assert_eq!(environment.used(Limit::Metrics), 10);
         assert_eq!(
@@ -182,7 +184,7 @@ fn t180_names_are_bounded_and_what_is_left_out_is_counted() {
         assert_eq!(
             value(&lab.vm, &left_out),
             Some((10 * round).to_string()),
-            "those that were there go on"
+            "existing names go on"
         );
     }
 }
@@ -201,7 +203,7 @@ fn t180_the_names_of_all_programs_together_are_bounded() {
     for environment in &environments {
         let process = environment
             .spawn(&module, "main", &[Val::I32(4_000)])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         assert!(lab.exit(&process).is_normal());
     }
     let named = |environment: &Environment| environment.used(Limit::Metrics);
@@ -212,7 +214,7 @@ fn t180_the_names_of_all_programs_together_are_bounded() {
 }
 
 #[test]
-fn a_name_of_another_kind_or_of_the_machine_is_left_out() {
+fn a_name_of_another_kind_or_of_the_machine_is_ignored() {
     let lab = Lab::new();
     let environment = lab.environment();
     let calls = format!(
@@ -239,7 +241,7 @@ fn a_name_of_another_kind_or_of_the_machine_is_left_out() {
 }
 
 #[test]
-fn a_name_that_is_none_traps() {
+fn an_invalid_name_traps() {
     let lab = Lab::new();
     for (name, words) in [
         ("(i32.const 0) (i32.const 0)", "empty"),
@@ -269,7 +271,7 @@ fn the_machine_counts_processes_and_how_they_ended() {
     let spawn = |function| {
         environment
             .spawn(&module, function, &[])
-            .expect("nothing limits it")
+            .expect("no limit applies")
     };
     let ended = |reason: &str| {
         value(
@@ -283,7 +285,7 @@ fn the_machine_counts_processes_and_how_they_ended() {
         value(&lab.vm, "lunatic_machine_processes").as_deref(),
         Some("2")
     );
-    normal.send(0, b"end").expect("there is room");
+    normal.send(0, b"end").expect("the mailbox has room");
     assert!(lab.exit(&normal).is_normal());
     killed.kill();
     assert!(matches!(lab.exit(&killed), Exit::Killed));

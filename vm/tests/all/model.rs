@@ -1,7 +1,8 @@
-//! Mailboxes, links, monitors and names against a model of them that fits on a page.
+//! Mailboxes, links, monitors and names, compared with a model of them that fits on a page.
 //!
-//! Actors do what a random list of steps says, one step at a time, and what they answer is compared with what the model
-//! says. Whoever dies is waited for, so that each step finds the world that the last one left.
+//! Actors perform a random list of steps, one at a time, and their answers are compared with those
+//! of the model. The test waits for every death, so that each step starts from the state that the
+//! last one left.
 
 use crate::support::Lab;
 use crate::support::actor::{self, Actor, Mail};
@@ -11,7 +12,8 @@ use proptest::test_runner::{Config, TestRunner};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// So many actors take part. The dead stay, to be linked with, monitored, sent to and registered.
+/// How many actors take part. The dead ones stay, to be linked with, monitored, sent to and
+/// registered.
 const ACTORS: usize = 5;
 const NAMES: [&str; 2] = ["one", "other"];
 
@@ -54,7 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A piece of mail in the model: who is meant by their place among the actors.
+/// A piece of mail in the model. Actors are given by index.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Letter {
     Data(i64, i64),
@@ -76,17 +78,18 @@ impl Letter {
 struct ModelActor {
     is_alive: bool,
     dies: bool,
-    /// What waits, and in which step it came. What comes in one step from several dead has no order.
+    /// What waits, and in which step it came. What comes from several deaths in one step has no
+    /// order.
     mailbox: Vec<(usize, Letter)>,
     /// With whom it is linked, and under which tag.
     links: BTreeMap<usize, i64>,
     monitors: BTreeSet<(usize, i64)>,
 }
 
-/// Everything that matters, without an order of anything but mail.
+/// Everything that matters. Only mail is ordered.
 struct Model {
     actors: Vec<ModelActor>,
-    /// For each name its process and who registered it.
+    /// For each name, its process and the one that registered it.
     names: BTreeMap<usize, (usize, usize)>,
     step: usize,
 }
@@ -149,7 +152,7 @@ impl Model {
     }
 }
 
-/// Does one step on both sides and compares.
+/// Performs one step on both sides and compares the results.
 fn apply(step: &Step, actors: &[Actor<'_>], model: &mut Model) -> Result<(), TestCaseError> {
     let author = match *step {
         Step::Link(one, ..)
@@ -174,7 +177,7 @@ fn apply(step: &Step, actors: &[Actor<'_>], model: &mut Model) -> Result<(), Tes
     match *step {
         Step::Link(one, other, tag) => {
             if one != other && !model.actors[other].is_alive {
-                // Nothing is said by who dies of its own link.
+                // An actor that dies of its own link says nothing.
                 real.command("link", [tag, pid(other).number().cast_signed(), 0], b"");
                 model.link_died(one, tag, other, ExitKind::NoProcess);
                 if model.actors[one].is_alive {
@@ -238,7 +241,7 @@ fn apply(step: &Step, actors: &[Actor<'_>], model: &mut Model) -> Result<(), Tes
             };
             let place = mailbox.iter().position(is_taken);
             prop_assert!(place.is_some(), "{:?} was taken from {:?}", taken, mailbox);
-            mailbox.remove(place.expect("it was just found"));
+            mailbox.remove(place.expect("it was found above"));
         }
         Step::Register(one, other, name) => {
             let expected = match model.names.get(&name) {
@@ -319,7 +322,7 @@ fn mail_links_monitors_and_names_do_what_the_model_says() {
     });
     let result = runner.run(&prop::collection::vec(step(), 1..80), |steps| {
         while !lab.heard_nothing_more() {
-            // A case that failed may have left an answer.
+            // A case that failed may have left an answer behind.
             lab.hear();
         }
         let environment = lab.environment();

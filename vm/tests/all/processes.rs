@@ -1,4 +1,4 @@
-//! Processes: spawned, ended, killed wherever they are.
+//! Processes: spawned, ended, and killed wherever they are.
 
 use crate::support::actor::{self, Actor};
 use crate::support::{Lab, binary, guest};
@@ -56,7 +56,7 @@ fn a_process_is_killed_before_its_first_turn() {
         r#"(func (export "main") (call $say (i64.const 1)) (loop br 0))"#,
     ));
     lab.hear();
-    // The only worker is busy, so that this one has not begun.
+    // The only worker is busy, so this one has not begun.
     let process = lab.spawn(&guest(
         &[],
         r#"(func (export "main") (call $say (i64.const 2)))"#,
@@ -69,7 +69,7 @@ fn a_process_is_killed_before_its_first_turn() {
     assert!(lab.heard_nothing_more());
 }
 
-/// Spawns a guest that says 1 and then waits, kills it when it does, and returns the environment that it lived in.
+/// Spawns a guest that says 1 and then waits, kills it while it waits, and returns its environment.
 fn kill_in(lab: &Lab, imports: &[&str], body: &str) -> lunatic_vm::Environment {
     let environment = lab.environment();
     let text = guest(
@@ -80,7 +80,7 @@ fn kill_in(lab: &Lab, imports: &[&str], body: &str) -> lunatic_vm::Environment {
     );
     let process = environment
         .spawn(&lab.module(&text), "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert_eq!(lab.hear(), 1);
     lab.wait_for("the process to wait", async {
         while !lab.vm.is_idle() {
@@ -128,9 +128,12 @@ fn t070_a_process_is_killed_wherever_it_waits() {
             "{bind} (drop (call $tcp_accept (i64.load (i32.const 8)) (i32.const 16) (i32.const 24)))"
         ),
     );
-    // The peer is the test, which says nothing and sees the connection end with the process.
-    let peer = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
-    let port = peer.local_addr().expect("it is bound").port();
+    // The peer is the test, which stays silent and sees the connection end with the process.
+    let peer = TcpListener::bind("127.0.0.1:0").expect("the system chooses a free port");
+    let port = peer
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port();
     kill_in(
         &lab,
         &[
@@ -144,11 +147,11 @@ fn t070_a_process_is_killed_wherever_it_waits() {
             (drop (call $tcp_read (i64.load (i32.const 8)) (i32.const 64) (i32.const 64) (i32.const 16)))"#
         ),
     );
-    let (mut connection, _): (TcpStream, _) = peer.accept().expect("the guest connected");
+    let (mut connection, _): (TcpStream, _) = peer.accept().expect("the guest connects");
     assert_eq!(
         connection
             .read(&mut [0; 8])
-            .expect("it was closed in order"),
+            .expect("the connection was closed in order"),
         0
     );
 }
@@ -187,7 +190,7 @@ fn t070_a_process_is_killed_in_a_host_function_that_waits_and_its_future_is_drop
     assert!(matches!(lab.exit(&process), Exit::Killed));
     assert!(
         was_dropped.load(Ordering::SeqCst),
-        "what the function held is gone before the end is told"
+        "what the function held is dropped before the exit is reported"
     );
 }
 
@@ -206,7 +209,7 @@ fn a_sender_that_waits_for_room_is_killed() {
             "main",
             &[],
         )
-        .expect("nothing limits it");
+        .expect("no limit applies");
     let pid = full.pid().number().cast_signed();
     let sender = lab.spawn(&guest(
         &["lunatic::message::send_bytes"],
@@ -225,7 +228,7 @@ fn a_sender_that_waits_for_room_is_killed() {
 fn t071_a_process_is_killed_while_it_waits_for_a_compilation() {
     let lab = Lab::new();
     let environment = lab.environment();
-    // A thousand functions take a while, and four processes ask for them at once.
+    // A thousand functions take a while to compile, and four processes ask for them at once.
     let function = "(func (param i32) (result i32) local.get 0)";
     let (bytes, length) = binary(&format!("(module {})", function.repeat(1000)));
     let module = lab.module(&guest(
@@ -239,7 +242,7 @@ fn t071_a_process_is_killed_while_it_waits_for_a_compilation() {
         .map(|_| {
             environment
                 .spawn(&module, "main", &[])
-                .expect("nothing limits it")
+                .expect("no limit applies")
         })
         .collect();
     for _ in &processes {
@@ -251,7 +254,7 @@ fn t071_a_process_is_killed_while_it_waits_for_a_compilation() {
     for process in &processes {
         assert!(matches!(lab.exit(process), Exit::Killed));
     }
-    // Whoever comes after finds the compiler free again.
+    // Later callers find the compiler free again.
     assert!(
         lab.run(&guest(
             &["lunatic::process::compile_module"],
@@ -297,14 +300,14 @@ fn t075_a_host_function_that_panics_ends_its_process_and_tells_its_links() {
         );
         let process = environment
             .spawn(&lab.module(&text), "main", &[])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         lab.hear();
         let [told, dies] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &actors));
         told.die_when_link_dies(false);
         told.link(3, process.pid());
         told.monitor(4, process.pid());
         dies.link(0, process.pid());
-        process.send(0, b"").expect("there is room");
+        process.send(0, b"").expect("the mailbox has room");
         let exit = lab.exit(&process);
         let Exit::Fault(what) = &exit else {
             panic!("{exit}")
@@ -344,7 +347,7 @@ fn t074_after_a_panic_of_the_host_names_and_mailboxes_go_on() {
     for _ in 0..20 {
         let process = environment
             .spawn(&module, "main", &[])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         lab.hear();
         assert!(matches!(lab.exit(&process), Exit::Fault(_)));
         assert_eq!(
@@ -359,10 +362,11 @@ fn t074_after_a_panic_of_the_host_names_and_mailboxes_go_on() {
 }
 
 #[test]
-fn t051_when_an_end_is_told_the_name_and_the_port_of_the_dead_are_free() {
+fn t051_when_an_exit_is_reported_the_name_and_the_port_of_the_dead_process_are_free() {
     let lab = Lab::with(Vm::builder().workers(2));
     let environment = lab.environment();
-    // The parent watches a child that binds the port and takes the name; kills it; and at once does so in its place.
+    // The parent watches a child that binds to the port and takes the name, kills it, and at once
+    // does the same itself.
     let module = lab.module(&guest(
         &[
             "lunatic::process::spawn",
@@ -406,20 +410,25 @@ fn t051_when_an_end_is_told_the_name_and_the_port_of_the_dead_are_free() {
                 (call $drop_tcp_listener (i64.load (i32.const 104)))
                 (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1))))))"#,
     ));
-    // A port that is free now: the operating system does not give it to somebody else at once.
+    // A port that is free now: the operating system will not give it to anybody else at once.
     let port = {
-        let probe = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
-        i64::from(probe.local_addr().expect("it is bound").port())
+        let probe = TcpListener::bind("127.0.0.1:0").expect("the system chooses a free port");
+        i64::from(
+            probe
+                .local_addr()
+                .expect("a bound socket has an address")
+                .port(),
+        )
     };
     let process = environment
         .spawn(&module, "main", &[lunatic_vm::Val::I64(port)])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     let exit = lab.exit(&process);
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(environment.used(Limit::Sockets), 0);
 }
 
-/// Connects to the test, and moves the stream in a message to a process, perhaps after a time.
+/// Connects to the test, and moves the stream to a process in a message, possibly delayed.
 fn sends_its_stream(port: u16, to: Pid, delay: Option<i64>) -> String {
     let to = to.number().cast_signed();
     let send = match delay {
@@ -455,42 +464,50 @@ fn sends_its_stream(port: u16, to: Pid, delay: Option<i64>) -> String {
 #[test]
 fn t061_a_stream_in_a_message_outlives_its_sender_and_is_closed_with_the_mailbox() {
     let lab = Lab::new();
-    let peer = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
-    let port = peer.local_addr().expect("it is bound").port();
+    let peer = TcpListener::bind("127.0.0.1:0").expect("the system chooses a free port");
+    let port = peer
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port();
     let (environment, actors) = (lab.environment(), lab.module(&actor::module()));
     let receiver = Actor::spawn(&lab, &environment, &actors);
     let text = sends_its_stream(port, receiver.pid(), None);
     let sender = environment
         .spawn(&lab.module(&text), "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert_eq!(lab.hear(), 0);
-    let (mut connection, _) = peer.accept().expect("the guest connected");
+    let (mut connection, _) = peer.accept().expect("the guest connects");
     sender.kill();
     lab.exit(&sender);
-    assert_eq!(
-        environment.used(Limit::Sockets),
-        1,
-        "it lies in the mailbox"
-    );
-    connection.set_nonblocking(true).expect("it can be set");
-    let error = connection.read(&mut [0; 1]).expect_err("it is open");
+    assert_eq!(environment.used(Limit::Sockets), 1, "it is in the mailbox");
+    connection
+        .set_nonblocking(true)
+        .expect("the system supports non-blocking mode");
+    let error = connection
+        .read(&mut [0; 1])
+        .expect_err("the connection is open");
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
-    connection.set_nonblocking(false).expect("it can be set");
+    connection
+        .set_nonblocking(false)
+        .expect("the system supports non-blocking mode");
     receiver.finish();
     assert_eq!(
         connection
             .read(&mut [0; 1])
-            .expect("it was closed in order"),
+            .expect("the connection was closed in order"),
         0
     );
     assert_eq!(environment.used(Limit::Sockets), 0);
 }
 
 #[test]
-fn t062_a_stream_is_refused_where_the_receiver_has_no_right_or_no_room_for_it() {
+fn t062_a_stream_is_refused_if_the_receiver_has_no_right_to_it_or_no_room_for_it() {
     let lab = Lab::new();
-    let peer = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
-    let port = peer.local_addr().expect("it is bound").port();
+    let peer = TcpListener::bind("127.0.0.1:0").expect("the system chooses a free port");
+    let port = peer
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port();
     let actors = lab.module(&actor::module());
     let without_right = lab.environment_with(|config| {
         config.deny("lunatic::networking");
@@ -508,7 +525,7 @@ fn t062_a_stream_is_refused_where_the_receiver_has_no_right_or_no_room_for_it() 
         let text = sends_its_stream(port, receiver.pid(), None);
         senders
             .spawn(&lab.module(&text), "main", &[])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         assert_eq!(lab.hear(), code);
         let arrived = u64::from(code == 0);
         assert_eq!(
@@ -525,13 +542,16 @@ fn t062_a_stream_is_refused_where_the_receiver_has_no_right_or_no_room_for_it() 
 #[test]
 fn a_stream_that_a_timer_holds_counts_as_a_socket() {
     let lab = Lab::new();
-    let peer = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
-    let port = peer.local_addr().expect("it is bound").port();
+    let peer = TcpListener::bind("127.0.0.1:0").expect("the system chooses a free port");
+    let port = peer
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port();
     let environment = lab.environment();
     let text = sends_its_stream(port, Pid::from_number(7), Some(-1));
     let process = environment
         .spawn(&lab.module(&text), "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert_eq!(lab.hear(), 0);
     assert_eq!(environment.used(Limit::Sockets), 1);
     process.kill();
@@ -563,7 +583,7 @@ fn a_machine_is_dropped_while_everything_runs_and_leaves_no_thread_of_its_own() 
             processes.push(
                 environment
                     .spawn(&module, "main", &[])
-                    .expect("nothing limits it"),
+                    .expect("no limit applies"),
             );
         }
     }
@@ -574,7 +594,7 @@ fn a_machine_is_dropped_while_everything_runs_and_leaves_no_thread_of_its_own() 
         assert!(process.exit().is_some(), "{process:?}");
     }
     assert_eq!(environment.used(Limit::Processes), 0);
-    // What is spawned afterwards does not run, and is told so.
+    // A process that is spawned afterwards does not run, and reports so.
     if let Ok(process) = environment.spawn(&module, "main", &[]) {
         assert!(
             matches!(process.exit(), Some(Exit::Killed)),
@@ -584,7 +604,8 @@ fn a_machine_is_dropped_while_everything_runs_and_leaves_no_thread_of_its_own() 
     }
 }
 
-/// T004 among many: the others' turns that pass before a killed process is dead do not grow with their number.
+/// T004 among many: how many turns of others pass before a killed process is dead does not grow
+/// with their number.
 #[test]
 fn t004_a_killed_process_does_not_wait_behind_those_that_spin() {
     let lab = Lab::manual(1);
@@ -593,10 +614,10 @@ fn t004_a_killed_process_does_not_wait_behind_those_that_spin() {
     let spawn = |_| {
         environment
             .spawn(&module, "main", &[])
-            .expect("nothing limits it")
+            .expect("no limit applies")
     };
     let spinning: Vec<Process> = (0..200).map(spawn).collect();
-    // Each has used a slice up and waits for the next.
+    // Each has used up a slice and waits for the next.
     while spinning.iter().any(|process| process.turns() < 2) {
         lab.vm.beat();
         thread::yield_now();

@@ -1,21 +1,21 @@
-//! The profiles `fast` and `dense`: where memories and stacks lie, which no program is to notice.
+//! The profiles `fast` and `dense`: programs must not notice how memories and stacks are laid out.
 
 use crate::support::{DENSE, Lab, guest};
 use lunatic_vm::{Exit, Limit, Profile, Vm};
 use std::process::Command;
 
-/// What this run is about already, what looks at sources only, and what takes long and depends on no memory.
-const SKIPPED: [&str; 4] = ["profiles::", "tidy::", "soak::", "model::"];
+/// Tests that are left out: those of this file, and slow ones that do not depend on memories.
+const SKIPPED: [&str; 3] = ["profiles::", "soak::", "model::"];
 
 #[test]
 fn whatever_holds_in_fast_holds_in_dense() {
-    let own = std::env::current_exe().expect("a test knows its file");
+    let own = std::env::current_exe().expect("the path of the test is known");
     let skipped = SKIPPED.iter().flat_map(|name| ["--skip", name]);
     let output = Command::new(own)
         .args(skipped)
         .env(DENSE, "1")
         .output()
-        .expect("the tests can be started");
+        .expect("the test binary can be started");
     let text = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -35,9 +35,9 @@ fn labs() -> [(&'static str, Lab); 2] {
 }
 
 #[test]
-fn t034_an_instance_that_serves_again_is_as_new() {
-    // Says what it finds of the last one, and leaves something everywhere it can: in its data, behind them, far from them,
-    // in pages that hold nothing at first, in globals of each type.
+fn t034_a_reused_instance_is_as_new() {
+    // Says what it finds of its predecessor, and leaves something everywhere it can: in its data,
+    // behind them, far from them, in pages that are empty at first, and in globals of each type.
     let text = guest(
         &[],
         r#"(data (i32.const 4096) "beginning")
@@ -74,7 +74,7 @@ fn t034_an_instance_that_serves_again_is_as_new() {
 }
 
 #[test]
-fn t034_an_instance_whose_table_can_change_serves_nobody_again() {
+fn t034_an_instance_whose_table_can_change_is_not_reused() {
     let text = guest(
         &[],
         r#"(table $t 2 funcref) (elem declare func $f) (func $f)
@@ -95,7 +95,7 @@ fn t034_an_instance_whose_table_can_change_serves_nobody_again() {
 }
 
 #[test]
-fn t034_an_instance_that_grew_or_trapped_serves_nobody_again() {
+fn t034_an_instance_that_grew_or_trapped_is_not_reused() {
     let text = guest(
         &[],
         r#"(global $calls (mut i32) (i32.const 0))
@@ -118,7 +118,7 @@ fn t034_an_instance_that_grew_or_trapped_serves_nobody_again() {
             let exit = lab.exit(
                 &environment
                     .spawn(&module, "trap", &[])
-                    .expect("nothing limits it"),
+                    .expect("no limit applies"),
             );
             assert!(matches!(exit, Exit::Trapped(_)), "{exit}");
             assert_eq!(lab.hear(), 0, "{name}, round {round}");
@@ -127,7 +127,7 @@ fn t034_an_instance_that_grew_or_trapped_serves_nobody_again() {
 }
 
 #[test]
-fn a_memory_moves_when_it_outgrows_its_place_and_keeps_what_it_has() {
+fn a_memory_moves_when_it_outgrows_its_slot_and_keeps_its_contents() {
     let text = guest(
         &[],
         r#"(data (i32.const 50000) "stays") (global $at (mut i32) (i32.const 0))
@@ -143,7 +143,7 @@ fn a_memory_moves_when_it_outgrows_its_place_and_keeps_what_it_has() {
              (call $say (i64.extend_i32_u (i32.load (i32.const 196604))))
              (call $say (i64.extend_i32_u (i32.load (i32.const 2621436))))
              (call $say (i64.extend_i32_u (i32.load (i32.const 35389436))))
-             ;; What was never written is zero, and what lies behind the end is not there.
+             ;; What was never written is zero, and what is behind the end cannot be accessed.
              (call $say (i64.load (i32.const 20000000)))
              (drop (i32.load (i32.const 35389440))))"#,
     );
@@ -159,9 +159,9 @@ fn a_memory_moves_when_it_outgrows_its_place_and_keeps_what_it_has() {
 }
 
 #[test]
-fn t007_nothing_behind_the_end_of_a_memory_is_touched() {
-    // Just behind the end, with the largest constant offset, at the last address of 32 bits, and where the next memory lies.
-    // As offset and address.
+fn t007_nothing_behind_the_end_of_a_memory_can_be_touched() {
+    // Just behind the end, with the largest constant offset, at the last 32-bit address, and where
+    // the next memory is. Each as an offset and an address.
     let touches: [(u32, i32); 7] = [
         (0, 65_533),
         (u32::MAX, 0),
@@ -173,7 +173,7 @@ fn t007_nothing_behind_the_end_of_a_memory_is_touched() {
     ];
     for (name, lab) in labs() {
         let environment = lab.environment();
-        // A neighbour whose memory is full of something.
+        // A neighbour whose memory is full of data.
         let neighbour = lab.module(&guest(
             &["lunatic::process::sleep_ms"],
             r#"(func (export "main") (memory.fill (i32.const 0) (i32.const 255) (i32.const 65536)) (call $say (i64.const 1))
@@ -182,7 +182,7 @@ fn t007_nothing_behind_the_end_of_a_memory_is_touched() {
         for _ in 0..3 {
             environment
                 .spawn(&neighbour, "main", &[])
-                .expect("nothing limits it");
+                .expect("no limit applies");
             lab.hear();
         }
         for (offset, address) in touches {
@@ -201,7 +201,7 @@ fn t007_nothing_behind_the_end_of_a_memory_is_touched() {
 }
 
 #[test]
-fn the_first_processes_are_fast_and_the_others_dense_and_none_notices() {
+fn the_first_processes_are_fast_and_the_others_dense_and_none_of_them_notices() {
     let lab = Lab::roomy();
     let environment = lab.environment();
     let module = lab.module(&guest(
@@ -213,7 +213,7 @@ fn the_first_processes_are_fast_and_the_others_dense_and_none_notices() {
     for _ in 0..5_000 {
         environment
             .spawn(&module, "main", &[])
-            .expect("there is room");
+            .expect("there are enough slots");
     }
     for _ in 0..5_000 {
         assert_eq!(lab.hear(), 42);

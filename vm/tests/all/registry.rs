@@ -32,17 +32,19 @@ fn t053_of_a_hundred_processes_that_register_one_name_one_wins() {
         .map(|_| {
             environment
                 .spawn(&module, "main", &[])
-                .expect("nothing limits it")
+                .expect("no limit applies")
         })
         .collect();
     for racer in &racers {
-        racer.send(0, b"go").expect("there is room");
+        racer.send(0, b"go").expect("the mailbox has room");
     }
     let mut codes: Vec<i64> = racers.iter().map(|_| lab.hear()).collect();
     codes.sort_unstable();
     assert_eq!(codes[0], 0);
     assert!(codes[1..].iter().all(|&code| code == TAKEN), "{codes:?}");
-    let winner = environment.lookup("leader", "*").expect("one has won");
+    let winner = environment
+        .lookup("leader", "*")
+        .expect("one of them has won");
     assert!(racers.iter().any(|racer| racer.pid() == winner));
     assert_eq!(environment.used(Limit::Names), 1);
 }
@@ -82,7 +84,7 @@ fn t055_a_name_goes_with_its_process_and_the_next_one_takes_it() {
         assert_eq!(
             watcher.lookup("service"),
             None,
-            "the name is gone before its process's end is told"
+            "the name is gone before the exit of its process is reported"
         );
     }
     assert_eq!(environment.used(Limit::Names), 0);
@@ -112,12 +114,16 @@ fn names_are_bounded_and_counted_once_each() {
     let [one, other] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &module));
     assert_eq!(one.register("a", one.pid()), 0);
     for _ in 0..10 {
-        assert_eq!(one.register("a", one.pid()), 0, "again is nothing new");
+        assert_eq!(
+            one.register("a", one.pid()),
+            0,
+            "registering it again changes nothing"
+        );
     }
     assert_eq!(
         other.register("a", other.pid()),
         TAKEN,
-        "which counts nothing"
+        "a repeated registration does not count"
     );
     assert_eq!(one.register("b", other.pid()), 0);
     assert_eq!(one.register("c", one.pid()), LIMIT);
@@ -130,12 +136,12 @@ fn names_are_bounded_and_counted_once_each() {
 }
 
 #[test]
-fn a_name_that_another_environment_counted_is_given_back_there() {
+fn a_name_is_released_in_the_environment_that_counted_it() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let parent = Actor::spawn(&lab, &environment, &module);
     let config = parent.create_config();
-    let child = parent.spawn_actor(0, config).expect("nothing limits it");
+    let child = parent.spawn_actor(0, config).expect("no limit applies");
     let inner = child.process.environment();
     assert_ne!(inner.number(), environment.number());
     assert_eq!(parent.register("shared", child.pid()), 0);
@@ -146,7 +152,7 @@ fn a_name_that_another_environment_counted_is_given_back_there() {
     assert_eq!(
         child.unregister("shared"),
         0,
-        "the names are the parent's, and this one is the child's"
+        "the names belong to the parent, and this one to the child"
     );
     assert_eq!(
         (environment.used(Limit::Names), inner.used(Limit::Names)),
@@ -167,10 +173,11 @@ fn a_name_that_another_environment_counted_is_given_back_there() {
 }
 
 #[test]
-fn who_registers_and_takes_back_at_once_leaves_no_name_behind() {
+fn registering_and_removing_at_the_same_time_leaves_no_name_behind() {
     let lab = Lab::with(lunatic_vm::Vm::builder().workers(4));
     let environment = lab.environment();
-    // The holder's pid is the parameter: both sides register and take back the same name for it, over and over.
+    // The holder's pid is the parameter: both sides repeatedly register the same name for it and
+    // remove it.
     let module = lab.module(&guest(
         &["lunatic::environment::register", "lunatic::environment::unregister", "lunatic::message::receive"],
         r#"(data (i32.const 0) "n1.0.0")
@@ -185,13 +192,13 @@ fn who_registers_and_takes_back_at_once_leaves_no_name_behind() {
     ));
     let holder = environment
         .spawn(&module, "wait", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     let pid = lunatic_vm::Val::I64(holder.pid().number().cast_signed());
     let racers: Vec<_> = (0..4)
         .map(|_| {
             environment
                 .spawn(&module, "main", &[pid])
-                .expect("nothing limits it")
+                .expect("no limit applies")
         })
         .collect();
     for racer in &racers {

@@ -1,5 +1,5 @@
-//! Who runs when, and how the cores are divided among programs. The test makes the ticks and counts turns, so that nothing
-//! depends on how fast the machine is.
+//! Which process runs when, and how the cores are divided among programs. The test drives the clock
+//! and counts turns, so that nothing depends on how fast the machine is.
 
 use crate::support::{Lab, import};
 use lunatic_vm::{Caller, Environment, Exit, Guest, Host, Module, Vm, VmBuilder, Weight};
@@ -7,20 +7,20 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// Programs that tell of their turns, on one worker.
+/// Programs that report their turns, on one worker.
 struct Share {
     lab: Lab,
     seen: Arc<Mutex<Seen>>,
 }
 
-/// What the test was told by programs.
+/// What the programs have reported.
 #[derive(Default)]
 struct Seen {
-    /// The process that told last, by its pid, and which turn of its it was.
+    /// The process that reported last, by its pid, and which of its turns that was.
     last: (u64, u64),
-    /// How many turns each program has had in which it told of itself.
+    /// In how many turns each program has reported.
     turns: [u64; 3],
-    /// How often they have told of themselves.
+    /// How often the programs have reported.
     steps: u64,
 }
 
@@ -39,7 +39,9 @@ impl Share {
             move |caller: Caller<'_, Guest>, program: i32| {
                 let process = caller.data().process();
                 let turn = (process.pid().number(), process.turns());
-                let mut seen = told.lock().expect("no test panics while it looks");
+                let mut seen = told
+                    .lock()
+                    .expect("nothing panics while it holds this lock");
                 seen.steps += 1;
                 if seen.last != turn {
                     seen.last = turn;
@@ -54,7 +56,7 @@ impl Share {
         }
     }
 
-    /// Makes a program of a weight, whose spinning function is `spin`.
+    /// Makes a program with a weight, whose spinning function is `spin`.
     fn program(
         &self,
         number: i32,
@@ -62,7 +64,7 @@ impl Share {
         imports: &[&str],
         fields: &str,
     ) -> (Environment, Module) {
-        let weight = Weight::new(weight).expect("the test's weights are good");
+        let weight = Weight::new(weight).expect("the tests use valid weights");
         let environment = self.lab.environment_with(|config| {
             config.weight(weight);
         });
@@ -78,13 +80,13 @@ impl Share {
         (environment, module)
     }
 
-    /// Makes a program of so many processes that spin.
+    /// Makes a program of processes that spin.
     fn spinning(&self, number: i32, weight: u64, processes: usize) -> Environment {
         let (environment, module) = self.program(number, weight, &[], "");
         for _ in 0..processes {
             environment
                 .spawn(&module, "spin", &[])
-                .expect("nothing limits it");
+                .expect("no limit applies");
         }
         environment
     }
@@ -92,16 +94,16 @@ impl Share {
     fn turns(&self) -> [u64; 3] {
         self.seen
             .lock()
-            .expect("no test panics while it looks")
+            .expect("nothing panics while it holds this lock")
             .turns
     }
 
-    /// Waits until programs have told of themselves so many times more.
+    /// Waits until the programs have reported this many times more.
     fn steps(&self, count: u64) {
         let steps = || {
             self.seen
                 .lock()
-                .expect("no test panics while it looks")
+                .expect("nothing panics while it holds this lock")
                 .steps
         };
         let enough = steps() + count;
@@ -117,13 +119,14 @@ impl Share {
         });
     }
 
-    /// Ends so many slices, and returns how many turns each program had meanwhile.
+    /// Ends this many slices, and returns how many turns each program had meanwhile.
     fn slices(&self, count: u32) -> [u64; 3] {
         let start = self.turns();
         for _ in 0..count {
             let before: u64 = self.turns().iter().sum();
             self.lab.vm.beat();
-            // Until one has come on turn and runs: the next tick is then the end of its slice and not of the one before.
+            // Waits until a process runs, so that the next tick ends its slice and not the one
+            // before.
             self.wait_until("a turn", || self.turns().iter().sum::<u64>() > before);
         }
         let end = self.turns();
@@ -131,7 +134,7 @@ impl Share {
     }
 }
 
-/// Fails where programs did not have so many turns, give or take two.
+/// Fails unless the programs had these numbers of turns, give or take two.
 fn check(had: [u64; 3], expected: [u64; 3]) {
     let is_near = had
         .iter()
@@ -145,7 +148,7 @@ fn a_program_of_thousands_that_spin_takes_no_more_than_its_share() {
     let share = Share::new();
     let _crowd = share.spinning(0, 100, 2_500);
     let _one = share.spinning(1, 100, 1);
-    // Also while most of the crowd are new.
+    // Even while most of the crowd are new.
     check(share.slices(200), [100, 100, 0]);
     check(share.slices(200), [100, 100, 0]);
 }
@@ -169,7 +172,7 @@ fn a_program_that_ends_leaves_its_share_to_the_others() {
     let other = share.spinning(1, 900, 5);
     check(share.slices(100), [10, 90, 0]);
     other.end();
-    // Those that die have a turn for it, in which they tell nothing.
+    // Those that die get a turn for it, in which they report nothing.
     share.slices(10);
     check(share.slices(50), [50, 0, 0]);
     // Neither has saved anything up.
@@ -178,7 +181,7 @@ fn a_program_that_ends_leaves_its_share_to_the_others() {
 }
 
 #[test]
-fn environments_inside_an_environment_gain_it_nothing() {
+fn nested_environments_gain_a_program_nothing() {
     let share = Share::new();
     let (environment, module) = share.program(
         0,
@@ -203,7 +206,7 @@ fn environments_inside_an_environment_gain_it_nothing() {
     );
     let nest = environment
         .spawn(&module, "nest", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert_eq!(share.lab.hear(), 1);
     assert!(share.lab.exit(&nest).is_normal());
     assert_eq!(environment.processes().len(), 20);
@@ -218,7 +221,8 @@ fn a_flood_of_woken_processes_takes_no_more_than_its_share() {
     let _crowd = share.spinning(0, 100, 200);
     let _one = share.spinning(1, 100, 1);
     share.slices(10);
-    // Two hundred that wake each other and never use a slice up; each is woken before the one before it waits.
+    // Two hundred processes that wake each other and never use up a slice; each is woken before the
+    // one before it waits.
     let (flood, module) = share.program(
         2,
         100,
@@ -231,9 +235,7 @@ fn a_flood_of_woken_processes_takes_no_more_than_its_share() {
                (br 0)))"#,
     );
     for _ in 0..200 {
-        flood
-            .spawn(&module, "play", &[])
-            .expect("nothing limits it");
+        flood.spawn(&module, "play", &[]).expect("no limit applies");
     }
     share.slices(10);
     let had = share.slices(300);
@@ -249,25 +251,25 @@ fn a_flood_of_woken_processes_takes_no_more_than_its_share() {
 }
 
 #[test]
-fn a_slice_lasts_as_many_ticks_as_it_is_told_and_a_kill_waits_for_one() {
+fn a_slice_lasts_as_many_ticks_as_configured_and_a_kill_waits_for_one() {
     let share = Share::with(|builder| builder.slice(5));
     let (environment, module) = share.program(0, 100, &[], "");
     let [one, other] = [1, 2].map(|_| {
         environment
             .spawn(&module, "spin", &[])
-            .expect("nothing limits it")
+            .expect("no limit applies")
     });
     share.steps(1);
     for turn in [1, 1, 1, 1, 2, 2, 2, 2, 2, 3] {
         share.lab.vm.beat();
-        // The first may have been on its way; before the second, the tick was seen.
+        // The first may have been on its way; by the second, the tick has been seen.
         share.steps(2);
         assert_eq!(one.turns() + other.turns(), turn);
     }
     let told_last = share
         .seen
         .lock()
-        .expect("nobody panics while it holds this")
+        .expect("nothing panics while it holds this lock")
         .last
         .0;
     let running = if one.pid().number() == told_last {
@@ -284,7 +286,10 @@ fn a_slice_lasts_as_many_ticks_as_it_is_told_and_a_kill_waits_for_one() {
 fn ticks_and_slices_that_are_not_possible_are_refused_with_what_is() {
     let check = |builder: VmBuilder, expected: &str| {
         assert_eq!(
-            builder.build().expect_err("it is not possible").to_string(),
+            builder
+                .build()
+                .expect_err("the setting is out of range")
+                .to_string(),
             expected
         );
     };
@@ -311,7 +316,7 @@ fn a_process_is_killed_within_two_ticks_whatever_other_programs_do() {
     let share = Share::new();
     let _crowds = [0, 1, 2].map(|number| share.spinning(number, 10_000, 100));
     share.slices(400);
-    // Also of the least weight, whose next slice is far away.
+    // Even with the least weight, whose next slice is far away.
     for weight in [100, 1] {
         let (victims, module) = share.program(
             0,
@@ -321,7 +326,7 @@ fn a_process_is_killed_within_two_ticks_whatever_other_programs_do() {
         );
         let victim = victims
             .spawn(&module, "main", &[])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         share.slices(20);
         assert_eq!(share.lab.hear(), 1);
         victim.kill();

@@ -1,11 +1,12 @@
-//! A mix of everything for a while, and nothing left at its end. `LUNATIC_SOAK_SECONDS` makes the while longer than two seconds.
+//! A mix of everything for a while, after which nothing is left. `LUNATIC_SOAK_SECONDS` sets how
+//! long; by default it is two seconds.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{Exit, Limit, Process, Vm};
 use std::time::{Duration, Instant};
 
-/// What a child does with its life, chosen by its number: it ends, traps, hoards, spins until it is killed or out of compute,
-/// waits until it is killed, or talks to its parent first.
+/// What a child does, depending on its number: it ends, traps, hoards, spins until it is killed or
+/// out of compute, waits until it is killed, or talks to its parent first.
 fn mix() -> String {
     guest(
         &[
@@ -34,8 +35,8 @@ fn mix() -> String {
                 (drop (call $send_bytes_after (call $process_id) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
                     (i32.const 0) (i64.const 1) (i32.const 8)))
                 (call $wait))))
-        ;; One round: a child, a monitor, and in the end a kill, which most children do not live to see. Ends that come are
-        ;; counted until as many have come as there were children.
+        ;; One round: a child, a monitor, and finally a kill, which most children do not live to see. Exits are
+        ;; counted until there were as many as children.
         (func $one (param $number i64) (local $child i64)
             (i64.store (i32.const 33) (call $process_id))
             (i64.store (i32.const 50) (i64.rem_u (local.get $number) (i64.const 6)))
@@ -53,7 +54,7 @@ fn mix() -> String {
             (loop $rounds
                 (call $one (local.get $number))
                 (local.set $number (i64.add (local.get $number) (i64.const 1)))
-                ;; The test's message is one of its own tag, and may be the one that a round took for a child's.
+                ;; The test's message has a tag of its own, and a round may have taken it for a child's.
                 (if (i64.eq (i64.load (i32.const 144)) (i64.const 9)) (then (global.set $stop (i32.const 1))))
                 (br_if $rounds (i32.eqz (global.get $stop))))
             (loop $ends
@@ -66,7 +67,7 @@ fn mix() -> String {
     )
 }
 
-/// What the operating system has given this program.
+/// What this program holds of the operating system's resources.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     resident: u64,
@@ -75,18 +76,19 @@ struct Held {
 }
 
 fn held() -> Held {
-    let read =
-        |file: &str| std::fs::read_to_string(format!("/proc/self/{file}")).expect("linux has it");
+    let read = |file: &str| {
+        std::fs::read_to_string(format!("/proc/self/{file}")).expect("Linux has this file")
+    };
     let pages: u64 = read("statm")
         .split(' ')
         .nth(1)
         .and_then(|pages| pages.parse().ok())
-        .expect("the second is resident");
+        .expect("the second field is the resident size");
     Held {
         resident: pages * 4096,
         mappings: read("maps").lines().count(),
         descriptors: std::fs::read_dir("/proc/self/fd")
-            .expect("linux has it")
+            .expect("Linux has this file")
             .count(),
     }
 }
@@ -100,21 +102,17 @@ fn soak(time: Duration) -> u64 {
             .limit(Limit::Processes, 200);
     });
     let module = lab.module(&mix());
-    // A parent has so much compute and no more, and then the next one takes over.
+    // When a parent has used up its compute, the next one takes over.
     let roots = lab.environment();
     let parents: Vec<Process> = (0..4)
-        .map(|_| {
-            roots
-                .spawn(&module, "main", &[])
-                .expect("nothing limits it")
-        })
+        .map(|_| roots.spawn(&module, "main", &[]).expect("no limit applies"))
         .collect();
     let limited = environment
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     let begin = Instant::now();
     while begin.elapsed() < time {
-        // The clock is what this test is about: it decides for how long, not whether something is right.
+        // The clock only decides how long the test runs, not whether something is right.
         lab.wait_for("a little while", async {
             async_io::Timer::after(Duration::from_millis(20)).await
         });
@@ -131,7 +129,7 @@ fn soak(time: Duration) -> u64 {
     let mut rounds = 0;
     for parent in &parents {
         let exit = lab.exit(parent);
-        assert!(exit.is_normal(), "every end was told: {exit}");
+        assert!(exit.is_normal(), "every exit was reported: {exit}");
         rounds += lab.hear().cast_unsigned();
     }
     limited.kill();
@@ -163,7 +161,7 @@ fn after_a_soak_nothing_is_left() {
     if std::env::var_os(ALONE).is_some() {
         return soak_alone();
     }
-    let this = std::env::current_exe().expect("a test has a file");
+    let this = std::env::current_exe().expect("the path of the test is known");
     let output = std::process::Command::new(this)
         .args([
             "--exact",
@@ -172,7 +170,7 @@ fn after_a_soak_nothing_is_left() {
         ])
         .env(ALONE, "1")
         .output()
-        .expect("this very program can be started");
+        .expect("the test binary can be started");
     let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
         output.status.success(),
@@ -187,7 +185,7 @@ fn soak_alone() {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(2.0);
-    // The first makes what stays for good: pools of threads, arenas of the allocator.
+    // The first soak creates what stays: thread pools and arenas of the allocator.
     soak(Duration::from_millis(200));
     let before = held();
     let rounds = soak(Duration::from_secs_f64(seconds));

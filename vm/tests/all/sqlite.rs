@@ -1,4 +1,5 @@
-//! Databases: what the functions do, what SQL may do, and what is left of a process that is killed in a query.
+//! Databases: what the functions do, what SQL may do, and what remains of a process that is killed
+//! in a query.
 
 use crate::support::{Lab, guest, import, wasm};
 use lunatic_abi::sqlite::{Key, List, Value, write_binding, write_length};
@@ -9,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// SQLite's result codes that the tests meet.
+/// The result codes of SQLite that the tests use.
 mod code {
     pub(super) const OK: u32 = 0;
     pub(super) const ERROR: u32 = 1;
@@ -30,14 +31,15 @@ mod code {
     pub(super) const CONSTRAINT_UNIQUE: u32 = 2067;
 }
 
-/// Where the guest keeps what is written for it, results, the answers of `lunatic_alloc`, and rows.
+/// Where the guest stores what is written for it, results, the answers of `lunatic_alloc`, and
+/// rows.
 const TEXT: u32 = 1 << 16;
 const RESULT: u32 = 1024;
 const GIVEN: u32 = 1 << 18;
 const ROWS: u32 = 1 << 20;
 const ROWS_LENGTH: u32 = 1 << 16;
 
-/// A guest that exports every function of the namespace, to be called by the test, and what allocates.
+/// A guest that exports every function of the namespace for the test to call, and an allocator.
 fn passing_on(allocate: &str) -> String {
     let rows = || {
         HOST_FUNCTIONS
@@ -68,25 +70,25 @@ fn passing_on(allocate: &str) -> String {
     text
 }
 
-/// Gives always the same room, which suffices for one answer at a time.
+/// Always returns the same address, which suffices for one answer at a time.
 const ALLOCATE: &str =
     "(func (export \"lunatic_alloc\") (param i32) (result i32) (i32.const 262144))";
 
-/// What a test has a process do.
+/// What a test makes a process do.
 enum Order {
     Call(&'static str, Vec<Val>),
     Write(u32, Vec<u8>),
     Read(u32, usize),
 }
 
-/// What comes of it.
+/// The result.
 enum Answer {
     Results(Vec<Val>),
     Bytes(Vec<u8>),
     Ended(Exit),
 }
 
-/// A process that does what the test tells it, one call at a time.
+/// A process that makes the test's calls, one at a time.
 struct Client<'a> {
     lab: &'a Lab,
     process: Process,
@@ -94,10 +96,10 @@ struct Client<'a> {
     answers: async_channel::Receiver<Answer>,
 }
 
-/// What a call of ours failed with: SQLite's extended code and a sentence.
+/// How one of our own calls failed: SQLite's extended code and a sentence.
 type Failed = (u32, String);
 
-/// A value that is kept.
+/// An owned value.
 #[derive(Clone, Debug, PartialEq)]
 enum Kept {
     Null,
@@ -126,7 +128,7 @@ fn text(text: &str) -> Kept {
 /// Reads a row.
 fn row(bytes: &[u8]) -> Vec<Kept> {
     let mut list = List::new(bytes).expect("a row is a list");
-    std::iter::from_fn(|| list.value().expect("its values are good"))
+    std::iter::from_fn(|| list.value().expect("the values are well-formed"))
         .map(Kept::from)
         .collect()
 }
@@ -180,7 +182,7 @@ impl<'a> Client<'a> {
                     Exit::Normal
                 })
             })
-            .expect("nothing limits it");
+            .expect("no limit applies");
         Client {
             lab,
             process,
@@ -189,7 +191,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// A client of its own in an environment that grants everything and a directory.
+    /// Spawns a client in an environment that grants everything and a directory.
     fn at(lab: &'a Lab, directory: &Path) -> Client<'a> {
         Client::new(
             lab,
@@ -207,7 +209,7 @@ impl<'a> Client<'a> {
         self.order(Order::Call(function, parameters));
     }
 
-    /// Waits for the result of a call; 0 where it has none.
+    /// Waits for the result of a call, which is 0 if it has none.
     fn result(&self) -> Result<u64, Exit> {
         match self.lab.wait_for("a call's result", self.answers.recv()) {
             Ok(Answer::Results(results)) => Ok(match results.first() {
@@ -216,7 +218,7 @@ impl<'a> Client<'a> {
                 _ => 0,
             }),
             Ok(Answer::Ended(exit)) => Err(exit),
-            Ok(Answer::Bytes(_)) => panic!("bytes came in place of a result"),
+            Ok(Answer::Bytes(_)) => panic!("bytes came instead of a result"),
             // It was ended from outside.
             Err(_) => Err(self.lab.exit(&self.process)),
         }
@@ -227,14 +229,14 @@ impl<'a> Client<'a> {
         self.result()
     }
 
-    /// Makes a call that the test expects to come back.
+    /// Makes a call that the test expects to return.
     #[track_caller]
     fn do_call(&self, function: &'static str, parameters: Vec<Val>) -> u64 {
         self.call(function, parameters)
             .unwrap_or_else(|exit| panic!("{function}: {exit}"))
     }
 
-    /// Makes a call that the test expects to be a trap of that function, and returns the sentence.
+    /// Makes a call that the test expects to trap in that function, and returns the reason.
     #[track_caller]
     fn trapped(&self, function: &'static str, parameters: Vec<Val>) -> String {
         let exit = self
@@ -261,12 +263,16 @@ impl<'a> Client<'a> {
         self.order(Order::Read(address, length));
         match self.lab.wait_for("some bytes", self.answers.recv()) {
             Ok(Answer::Bytes(bytes)) => bytes,
-            _ => panic!("the client lives and reads"),
+            _ => panic!("the client did not read"),
         }
     }
 
     fn read_u64(&self, address: u32) -> u64 {
-        u64::from_le_bytes(self.read(address, 8).try_into().expect("8 bytes"))
+        u64::from_le_bytes(
+            self.read(address, 8)
+                .try_into()
+                .expect("the slice has 8 bytes"),
+        )
     }
 
     /// Takes the text of the error whose id was written as a result.
@@ -297,7 +303,8 @@ impl<'a> Client<'a> {
         self.do_call("execute", vec![Val::I64(connection), at, length]) as u32
     }
 
-    /// Makes a call whose result is 0, or SQLite's code with an error id in the place of what it writes.
+    /// Makes a call whose result is 0, or SQLite's code with an error id in place of what it
+    /// writes.
     fn checked(&self, function: &'static str, parameters: Vec<Val>) -> Result<u64, Failed> {
         match self.do_call(function, parameters) as u32 {
             code::OK => Ok(self.read_u64(RESULT)),
@@ -360,15 +367,15 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Returns what the guest was given at an address by a call that allocates.
+    /// Returns what a call that allocates wrote for the guest.
     fn given(&self, function: &'static str, parameters: &[Val]) -> Vec<u8> {
-        // The length is 32 bits: what stands behind it stays.
+        // The length has 32 bits: what follows it must not change.
         self.order(Order::Write(RESULT, vec![0xff; 8]));
         let parameters = [parameters, &[Val::I32(RESULT as i32)]].concat();
         assert_eq!(
             self.do_call(function, parameters),
             GIVEN.into(),
-            "the address is what `lunatic_alloc` gave"
+            "the address is what `lunatic_alloc` returned"
         );
         let length = self.read_u64(RESULT);
         assert_eq!(length >> 32, 0xffff_ffff, "{function} writes four bytes");
@@ -379,22 +386,22 @@ impl<'a> Client<'a> {
 fn grant(config: &mut Config, path: &Path, access: Access) {
     config
         .preopen(path, ".", access)
-        .expect("the directory is there");
+        .expect("the directory exists");
 }
 
 fn temporary() -> TempDir {
-    tempfile::tempdir().expect("a temporary directory")
+    tempfile::tempdir().expect("there is room for temporary files")
 }
 
 /// A query that never ends.
-const FOR_EVER: &str =
+const ENDLESS: &str =
     "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t";
 
 #[test]
 fn the_published_functions_do_what_the_published_guest_expects() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
-    // It opens with the address 0 for the result, and takes for granted that the first connection is 0.
+    // It opens with the address 0 for the result, and assumes that the first connection is 0.
     let [at, length] = client.write(b":memory:");
     assert_eq!(client.do_call("open", vec![at, length, Val::I32(0)]), 0);
     assert_eq!(client.read_u64(0), 0);
@@ -425,9 +432,9 @@ fn the_published_functions_do_what_the_published_guest_expects() {
         b"s"
     );
     let names = client.given("column_names", &[Val::I64(0)]);
-    let mut names = List::new(&names).expect("a list");
+    let mut names = List::new(&names).expect("the result is a list");
     assert_eq!(
-        std::array::from_fn(|_| names.text().expect("names")),
+        std::array::from_fn(|_| names.text().expect("the list contains texts")),
         [Some("n"), Some("x"), Some("s"), Some("b"), None]
     );
     assert_eq!(
@@ -445,7 +452,7 @@ fn the_published_functions_do_what_the_published_guest_expects() {
         Kept::Blob(vec![1]),
     ];
     assert_eq!(row(&client.given("read_row", &[Val::I64(0)])), one);
-    // One value is laid out as in a row.
+    // A single value is encoded as in a row.
     assert_eq!(
         client.given("read_column", &[Val::I64(0), Val::I32(0)]),
         [4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
@@ -460,11 +467,7 @@ fn the_published_functions_do_what_the_published_guest_expects() {
     assert_eq!(row(&client.given("read_row", &[Val::I64(0)])), two);
     assert_eq!(step(), code::DONE);
     client.do_call("statement_reset", vec![Val::I64(0)]);
-    assert_eq!(
-        step(),
-        code::ROW,
-        "from the beginning, with the value that is bound"
-    );
+    assert_eq!(step(), code::ROW, "from the start, with the bound value");
     client.do_call("sqlite3_finalize", vec![Val::I64(0)]);
     assert!(
         client
@@ -508,7 +511,7 @@ fn a_failed_execute_returns_sqlites_code_and_last_error_says_more() {
     assert_eq!(
         client.value(connection, "SELECT count(*) FROM t"),
         Kept::Integer(1),
-        "those before a failure happened"
+        "the statements before the failure were executed"
     );
     assert!(
         client
@@ -521,7 +524,7 @@ fn a_failed_execute_returns_sqlites_code_and_last_error_says_more() {
 }
 
 #[test]
-fn where_the_published_interface_has_no_code_a_failure_is_a_trap_with_sqlites_sentence() {
+fn where_the_published_interface_has_no_code_a_failure_is_a_trap_with_sqlites_message() {
     let lab = Lab::new();
     let environment = lab.environment();
     let check = |function: &'static str, sql: &str, words: &str| {
@@ -532,12 +535,12 @@ fn where_the_published_interface_has_no_code_a_failure_is_a_trap_with_sqlites_se
                 connection,
                 "CREATE TABLE t (n UNIQUE); INSERT INTO t VALUES (1)",
             )
-            .expect("it can be made");
+            .expect("the SQL is valid");
         let parameters = if function == "query_prepare" {
             let [at, length] = client.write(sql.as_bytes());
             vec![Val::I64(connection), at, length]
         } else {
-            let statement = client.prepare(connection, sql).expect("it can be prepared");
+            let statement = client.prepare(connection, sql).expect("the SQL is valid");
             let [at, length] = match function {
                 "bind_value" => client.write(&bindings(&[(Key::Name("other"), Value::Null)])),
                 _ => [Val::I32(9), Val::I32(RESULT as i32)],
@@ -565,13 +568,13 @@ fn where_the_published_interface_has_no_code_a_failure_is_a_trap_with_sqlites_se
 }
 
 #[test]
-fn values_are_bound_by_number_by_name_and_by_place() {
+fn values_are_bound_by_number_by_name_and_by_position() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
     let connection = client.opened(":memory:");
     let statement = client
         .prepare(connection, "SELECT ?, :b, @c, $d, ?5")
-        .expect("it can be prepared");
+        .expect("the SQL is valid");
     let values = [
         (Key::Position, Value::Text("zwölf")),
         (Key::Name("b"), Value::Integer(i64::MIN)),
@@ -579,7 +582,9 @@ fn values_are_bound_by_number_by_name_and_by_place() {
         (Key::Name("d"), Value::Blob(&[0, 255])),
         (Key::Number(5), Value::Null),
     ];
-    client.bind(statement, &values).expect("all are there");
+    client
+        .bind(statement, &values)
+        .expect("the statement has all of these parameters");
     let all = vec![
         text("zwölf"),
         Kept::Integer(i64::MIN),
@@ -588,10 +593,10 @@ fn values_are_bound_by_number_by_name_and_by_place() {
         Kept::Null,
     ];
     assert_eq!(client.step(statement), Ok(Some(all)));
-    // Bound anew, it begins anew, and what is not in the list is NULL.
+    // Binding again starts over, and what is not in the list is NULL.
     client
         .bind(statement, &[(Key::Number(2), Value::Text(""))])
-        .expect("it is there");
+        .expect("the statement has this parameter");
     assert_eq!(
         client.step(statement),
         Ok(Some(vec![
@@ -613,7 +618,7 @@ fn values_are_bound_by_number_by_name_and_by_place() {
     ] {
         let (code, sentence) = client
             .bind(statement, &[(key, Value::Null)])
-            .expect_err("it is not there");
+            .expect_err("the statement has no such parameter");
         assert_eq!(code, code::RANGE);
         assert!(sentence.contains(words), "{sentence}");
     }
@@ -627,7 +632,7 @@ fn values_are_bound_by_number_by_name_and_by_place() {
     assert_eq!(
         client
             .checked("bind", parameters)
-            .expect_err("that is no list")
+            .expect_err("the list is malformed")
             .0,
         code::MISUSE
     );
@@ -640,10 +645,10 @@ fn our_own_functions_say_what_failed_and_go_on() {
     let connection = client.opened(":memory:");
     client
         .execute_all(connection, "CREATE TABLE t (n UNIQUE)")
-        .expect("it can be made");
+        .expect("the SQL is valid");
     let error = client
         .execute_all(connection, "INSERT INTO t VALUES (1), (1)")
-        .expect_err("it is there twice");
+        .expect_err("the value is inserted twice");
     assert_eq!(
         error,
         (
@@ -666,19 +671,19 @@ fn our_own_functions_say_what_failed_and_go_on() {
     }
     client
         .prepare(connection, "SELECT 1; -- and no more\n ;")
-        .expect("one statement");
+        .expect("it is one statement");
     let insert = client
         .prepare(connection, "INSERT INTO t VALUES (?)")
-        .expect("it can be prepared");
+        .expect("the SQL is valid");
     client
         .bind(insert, &[(Key::Number(1), Value::Integer(7))])
-        .expect("it is there");
+        .expect("the statement has this parameter");
     assert_eq!(client.step(insert), Ok(None));
     assert_eq!(
         client.do_call("last_insert_rowid", vec![Val::I64(connection)]),
         1
     );
-    let (failed, sentence) = client.step(insert).expect_err("7 is there already");
+    let (failed, sentence) = client.step(insert).expect_err("7 is in the table already");
     assert_eq!(
         (failed, sentence.as_str()),
         (code::CONSTRAINT_UNIQUE, "UNIQUE constraint failed: t.n")
@@ -700,7 +705,7 @@ fn a_row_that_does_not_fit_is_copied_again() {
     let connection = client.opened(":memory:");
     let statement = client
         .prepare(connection, "SELECT 'twelve bytes' AS words")
-        .expect("it can be prepared");
+        .expect("the SQL is valid");
     let buffer = |length: i32| [Val::I64(statement), Val::I32(ROWS as i32), Val::I32(length)];
     let stepped = client.do_call(
         "step_row",
@@ -728,15 +733,15 @@ fn a_row_that_does_not_fit_is_copied_again() {
 }
 
 #[test]
-fn a_connection_that_is_given_back_takes_its_statements_along_and_undoes_what_it_began() {
+fn dropping_a_connection_drops_its_statements_and_rolls_back_what_it_began() {
     let (lab, directory) = (Lab::new(), temporary());
     let client = Client::at(&lab, directory.path());
     let (one, two) = (client.opened("app.db"), client.opened("app.db"));
     assert_eq!((one, two), (0, 1));
     client
         .execute_all(one, "CREATE TABLE t (n); BEGIN; INSERT INTO t VALUES (1)")
-        .expect("it is empty");
-    let of_one = client.prepare(one, "SELECT 1").expect("it can be prepared");
+        .expect("the database is empty");
+    let of_one = client.prepare(one, "SELECT 1").expect("the SQL is valid");
     assert_eq!(client.execute(two, "INSERT INTO t VALUES (2)"), code::BUSY);
     client.do_call("drop_connection", vec![Val::I64(one)]);
     assert_eq!(
@@ -752,14 +757,14 @@ fn a_connection_that_is_given_back_takes_its_statements_along_and_undoes_what_it
 }
 
 #[test]
-fn a_database_in_a_granted_directory_stays() {
+fn a_database_in_a_granted_directory_persists() {
     let (lab, directory) = (Lab::new(), temporary());
-    fs::create_dir(directory.path().join("inner")).expect("it can be made");
+    fs::create_dir(directory.path().join("inner")).expect("the directory is ours");
     let client = Client::at(&lab, directory.path());
     let connection = client.opened("./inner//app.db");
     client
         .execute_all(connection, "CREATE TABLE t (n); INSERT INTO t VALUES (42)")
-        .expect("it can be written");
+        .expect("the SQL is valid");
     client
         .execute_all(connection, "VACUUM; PRAGMA integrity_check; ANALYZE")
         .expect("housekeeping works");
@@ -776,11 +781,11 @@ fn a_database_in_a_granted_directory_stays() {
 fn t090_a_path_that_leads_out_of_what_is_granted_is_an_error() {
     let (lab, house) = (Lab::new(), temporary());
     let granted = house.path().join("granted");
-    fs::create_dir_all(granted.join("inner")).expect("it can be made");
+    fs::create_dir_all(granted.join("inner")).expect("the directory is ours");
     let secret = house.path().join("secret.db");
-    fs::write(&secret, "").expect("it can be written");
+    fs::write(&secret, "").expect("the directory is ours");
     for (target, link) in [("../secret.db", "link.db"), ("..", "up"), ("/", "root")] {
-        std::os::unix::fs::symlink(target, granted.join(link)).expect("it can be made");
+        std::os::unix::fs::symlink(target, granted.join(link)).expect("the directory is ours");
     }
     let client = Client::at(&lab, &granted);
     for path in [
@@ -800,7 +805,7 @@ fn t090_a_path_that_leads_out_of_what_is_granted_is_an_error() {
         let error = client.open(path).expect_err(path);
         assert!(error.contains("cannot be opened"), "{path}: {error}");
     }
-    // These are plain names.
+    // These are ordinary names.
     for path in [
         "file:secret.db?mode=memory",
         "file:..%2fsecret.db",
@@ -809,10 +814,10 @@ fn t090_a_path_that_leads_out_of_what_is_granted_is_an_error() {
         let connection = client.opened(path);
         client
             .execute_all(connection, "CREATE TABLE t (n)")
-            .expect("it can be written");
+            .expect("the SQL is valid");
         assert!(granted.join(path).exists(), "{path}");
     }
-    assert_eq!(fs::read(&secret).expect("it is there"), b"");
+    assert_eq!(fs::read(&secret).expect("the file exists"), b"");
     let nothing = Client::new(&lab, &lab.environment());
     assert!(
         nothing
@@ -826,45 +831,45 @@ fn t090_a_path_that_leads_out_of_what_is_granted_is_an_error() {
 fn t090_links_beside_a_database_are_not_followed() {
     let (lab, house) = (Lab::new(), temporary());
     let (granted, outside) = (house.path().join("granted"), house.path().join("outside"));
-    fs::create_dir(&granted).expect("it can be made");
+    fs::create_dir(&granted).expect("the directory is ours");
     let client = Client::at(&lab, &granted);
     let connection = client.opened("app.db");
     client
         .execute_all(connection, "CREATE TABLE t (n)")
-        .expect("it can be written");
-    // Swapped in after the database was opened, as a guest that may write to the directory can.
+        .expect("the SQL is valid");
+    // Put there after the database was opened, as a guest that may write to the directory can.
     std::os::unix::fs::symlink("../outside", granted.join("app.db-journal"))
-        .expect("it can be made");
+        .expect("the directory is ours");
     let failed = client
         .execute_all(connection, "INSERT INTO t VALUES (1)")
-        .expect_err("it needs a journal");
+        .expect_err("the insert needs a journal");
     assert_eq!(failed.0 & 0xff, code::CANTOPEN, "{failed:?}");
     assert!(!outside.exists());
 }
 
 #[test]
-fn t090_a_database_stays_in_its_directory_whatever_becomes_of_the_path() {
+fn t090_a_database_stays_in_its_directory_whatever_happens_to_the_path() {
     let (lab, house) = (Lab::new(), temporary());
     let granted = house.path().join("granted");
-    fs::create_dir_all(granted.join("inner")).expect("it can be made");
-    fs::create_dir(house.path().join("outside")).expect("it can be made");
+    fs::create_dir_all(granted.join("inner")).expect("the directory is ours");
+    fs::create_dir(house.path().join("outside")).expect("the directory is ours");
     let client = Client::at(&lab, &granted);
     let connection = client.opened("inner/app.db");
     client
         .execute_all(connection, "CREATE TABLE t (n)")
-        .expect("it can be written");
-    // The directory is swapped for a link that leads out.
-    fs::rename(granted.join("inner"), granted.join("moved")).expect("it can be moved");
-    std::os::unix::fs::symlink("../outside", granted.join("inner")).expect("it can be made");
+        .expect("the SQL is valid");
+    // The directory is replaced with a link that leads out.
+    fs::rename(granted.join("inner"), granted.join("moved")).expect("the directory is ours");
+    std::os::unix::fs::symlink("../outside", granted.join("inner")).expect("the directory is ours");
     client
         .execute_all(
             connection,
             "INSERT INTO t VALUES (1); BEGIN; INSERT INTO t VALUES (2)",
         )
-        .expect("it is open");
+        .expect("the database is open");
     assert_eq!(
         fs::read_dir(house.path().join("outside"))
-            .expect("it is there")
+            .expect("the directory exists")
             .count(),
         0
     );
@@ -872,22 +877,22 @@ fn t090_a_database_stays_in_its_directory_whatever_becomes_of_the_path() {
 }
 
 #[test]
-fn t092_a_directory_that_may_be_read_holds_databases_that_may_be_read() {
+fn t092_databases_in_a_read_only_directory_are_read_only() {
     let (lab, directory) = (Lab::new(), temporary());
     let writer = Client::at(&lab, directory.path());
     let connection = writer.opened("app.db");
     writer
         .execute_all(connection, "CREATE TABLE t (n); INSERT INTO t VALUES (42)")
-        .expect("it can be written");
+        .expect("the SQL is valid");
     writer.do_call("drop_connection", vec![Val::I64(connection)]);
-    // What SQLite would tidy up beside an empty database.
+    // What SQLite would clean up beside an empty database.
     for name in ["empty.db", "empty.db-wal", "empty.db-journal"] {
-        fs::write(directory.path().join(name), "").expect("it can be written");
+        fs::write(directory.path().join(name), "").expect("the directory is ours");
     }
     let names = || {
-        let entries = fs::read_dir(directory.path()).expect("it is there");
+        let entries = fs::read_dir(directory.path()).expect("the directory exists");
         let mut names: Vec<_> = entries
-            .map(|entry| entry.expect("it can be listed").file_name())
+            .map(|entry| entry.expect("the directory is ours").file_name())
             .collect();
         names.sort();
         names
@@ -909,7 +914,7 @@ fn t092_a_directory_that_may_be_read_holds_databases_that_may_be_read() {
     assert_eq!(reader.execute(connection, "VACUUM"), code::READONLY);
     assert!(reader.open("new.db").is_err());
     if let Ok(empty) = reader.open("empty.db") {
-        // Whether it fails is SQLite's affair; that nothing changes is ours.
+        // Whether this fails is up to SQLite; that nothing changes is up to us.
         reader.execute(empty, "SELECT * FROM sqlite_schema");
         reader.execute(empty, "CREATE TABLE t (n)");
     }
@@ -917,7 +922,7 @@ fn t092_a_directory_that_may_be_read_holds_databases_that_may_be_read() {
 }
 
 #[test]
-fn no_file_is_shared_memory_of_the_machine() {
+fn no_file_becomes_shared_memory_of_the_machine() {
     let (lab, directory) = (Lab::new(), temporary());
     let path = directory.path().join("app.db");
     let client = Client::at(&lab, directory.path());
@@ -928,35 +933,36 @@ fn no_file_is_shared_memory_of_the_machine() {
     );
     client
         .execute_all(connection, "PRAGMA mmap_size = 1000000; CREATE TABLE t (n)")
-        .expect("that is without effect");
+        .expect("the setting is ignored");
     client.do_call("drop_connection", vec![Val::I64(connection)]);
-    // The header of a database says how it is written. Whoever may write the file can say otherwise.
-    let mut bytes = fs::read(&path).expect("it is there");
+    // The header of a database says which journal it uses. Whoever may write to the file can change
+    // that.
+    let mut bytes = fs::read(&path).expect("the file exists");
     bytes[18..20].copy_from_slice(&[2, 2]);
-    fs::write(&path, bytes).expect("it can be written");
+    fs::write(&path, bytes).expect("the directory is ours");
     let connection = client.opened("app.db");
     let (failed, sentence) = client
         .execute_all(connection, "SELECT * FROM t")
-        .expect_err("it would be shared");
+        .expect_err("a write-ahead log needs shared memory");
     assert_eq!(failed & 0xff, code::CANTOPEN, "{sentence}");
-    // Who has it alone needs nothing shared.
+    // A connection with exclusive access needs no shared memory.
     client
         .execute_all(
             connection,
             "PRAGMA locking_mode = EXCLUSIVE; INSERT INTO t VALUES (1)",
         )
-        .expect("it is alone");
+        .expect("no other connection uses the database");
     assert!(!directory.path().join("app.db-shm").exists());
 }
 
 #[test]
-fn t170_what_reaches_beyond_the_database_is_refused_with_a_sentence() {
+fn t170_what_reaches_beyond_the_database_is_refused_with_a_message() {
     let (lab, directory) = (Lab::new(), temporary());
     let client = Client::at(&lab, directory.path());
     let connection = client.opened("app.db");
     client
         .execute_all(connection, "CREATE TABLE t (n)")
-        .expect("it can be made");
+        .expect("the SQL is valid");
     for (sql, words) in [
         ("ATTACH '/etc/passwd' AS other", "a connection of its own"),
         ("ATTACH 'other.db' AS other", "a connection of its own"),
@@ -1000,7 +1006,7 @@ fn t170_what_reaches_beyond_the_database_is_refused_with_a_sentence() {
     }
     let (failed, _) = client
         .execute_all(connection, "ATTACH 'x' AS y")
-        .expect_err("it is refused");
+        .expect_err("`ATTACH` is refused");
     assert_eq!(failed, code::AUTH);
     // The schema is out of reach in other ways too.
     for sql in [
@@ -1015,18 +1021,18 @@ fn t170_what_reaches_beyond_the_database_is_refused_with_a_sentence() {
         text("delete")
     );
     let files: Vec<_> = fs::read_dir(directory.path())
-        .expect("it is there")
+        .expect("the directory exists")
         .collect();
     assert_eq!(files.len(), 1, "{files:?}");
 }
 
 #[test]
-fn t171_a_query_without_an_end_ends_with_its_process() {
+fn t171_an_endless_query_ends_with_its_process() {
     let lab = Lab::new();
     let cross = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t LIMIT 1000)
         SELECT count(*) FROM t a, t b, t c, t d, t e";
-    for sql in [FOR_EVER, cross] {
-        // By time, by compute of the process and by compute of the environment.
+    for sql in [ENDLESS, cross] {
+        // By time, by the compute of the process, and by the compute of the environment.
         for (limit, bound) in [
             (Limit::Time, 100),
             (Limit::Compute, 50),
@@ -1040,7 +1046,7 @@ fn t171_a_query_without_an_end_ends_with_its_process() {
             let [at, length] = client.write(sql.as_bytes());
             let exit = client
                 .call("execute", vec![Val::I64(connection), at, length])
-                .expect_err("it never ends");
+                .expect_err("the query never ends");
             let Exit::Limit(reached) = exit else {
                 panic!("{limit:?}: {exit}")
             };
@@ -1064,10 +1070,10 @@ fn what_a_query_computes_counts_the_same_every_time() {
         });
         let client = Client::new(&lab, &environment);
         let connection = client.opened(":memory:");
-        let sql = FOR_EVER.replace("FROM t) SELECT", "FROM t LIMIT 100000) SELECT");
+        let sql = ENDLESS.replace("FROM t) SELECT", "FROM t LIMIT 100000) SELECT");
         client
             .execute_all(connection, &sql)
-            .expect("it comes to an end");
+            .expect("the query ends");
         client.process.kill();
         lab.exit(&client.process);
         environment.used(Limit::TotalCompute)
@@ -1107,11 +1113,11 @@ fn t171_what_is_too_large_is_an_error() {
 }
 
 #[test]
-fn t171_functions_of_sql_take_no_longer_than_what_they_are_given() {
+fn t171_functions_of_sql_take_time_in_proportion_to_their_input() {
     let lab = Lab::new();
     let client = Client::new(&lab, &lab.environment());
     let connection = client.opened(":memory:");
-    // SQLite's own take from half a minute to more than an hour for these.
+    // SQLite's own functions take from half a minute to more than an hour for these.
     for sql in [
         "SELECT instr(zeroblob(1000000), CAST(zeroblob(500000) || x'01' AS BLOB))",
         "SELECT instr(hex(zeroblob(500000)), hex(zeroblob(250000)) || '1')",
@@ -1143,7 +1149,7 @@ fn t171_functions_of_sql_take_no_longer_than_what_they_are_given() {
 }
 
 #[test]
-fn t171_memory_that_a_process_has_sqlite_take_is_bounded_and_given_back() {
+fn t171_memory_that_sqlite_takes_for_a_process_is_bounded_and_returned() {
     let lab = Lab::new();
     let environment = lab.environment();
     let sorts = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t LIMIT 1000)
@@ -1163,7 +1169,7 @@ fn t171_memory_that_a_process_has_sqlite_take_is_bounded_and_given_back() {
         used <= (64 << 20) + (40 << 16) + (1 << 20),
         "{used} bytes are counted"
     );
-    // Who has enough of its own is not harmed.
+    // A process with enough of its own is not affected.
     let other = Client::new(&lab, &environment);
     let of_other = other.opened(":memory:");
     other
@@ -1171,7 +1177,7 @@ fn t171_memory_that_a_process_has_sqlite_take_is_bounded_and_given_back() {
             of_other,
             "CREATE TABLE t (b); INSERT INTO t VALUES (randomblob(900000))",
         )
-        .expect("it has room");
+        .expect("other processes have their own bound");
     for client in [client, other] {
         client.process.kill();
         lab.exit(&client.process);
@@ -1192,12 +1198,12 @@ fn t171_memory_that_a_process_has_sqlite_take_is_bounded_and_given_back() {
             connection,
             "CREATE TABLE t (b); INSERT INTO t VALUES (randomblob(500000))",
         )
-        .expect("it fits");
+        .expect("the data fit");
     let all = "INSERT INTO t SELECT b FROM t; ".repeat(4);
     assert_eq!(
         client
             .execute_all(connection, &all)
-            .expect_err("3 MiB are little")
+            .expect_err("3 MiB are too little")
             .0,
         code::NOMEM
     );
@@ -1211,8 +1217,8 @@ fn t070_a_kill_stops_a_step_and_frees_its_locks() {
     let connection = client.opened("app.db");
     client
         .execute_all(connection, "CREATE TABLE t (n)")
-        .expect("it can be made");
-    let sql = FOR_EVER
+        .expect("the SQL is valid");
+    let sql = ENDLESS
         .replace("SELECT max(n)", "INSERT INTO t SELECT n")
         .replace("WITH", "INSERT INTO t SELECT 1; WITH");
     let sql = sql.replace(
@@ -1221,7 +1227,7 @@ fn t070_a_kill_stops_a_step_and_frees_its_locks() {
     );
     let [at, length] = client.write(format!("BEGIN; {sql}").as_bytes());
     client.begin("execute", vec![Val::I64(connection), at, length]);
-    // The journal is there while somebody writes.
+    // The journal exists while a connection writes.
     let journal = directory.path().join("app.db-journal");
     lab.wait_for("the query to begin", async {
         while !journal.exists() {
@@ -1230,7 +1236,7 @@ fn t070_a_kill_stops_a_step_and_frees_its_locks() {
     });
     client.process.kill();
     assert!(matches!(lab.exit(&client.process), Exit::Killed));
-    // Whoever hears of the end finds the database unlocked, without what was not committed.
+    // Whoever learns of the exit finds the database unlocked, without uncommitted changes.
     let other = Client::new(&lab, &environment);
     let connection = other.opened("app.db");
     assert_eq!(
@@ -1244,7 +1250,7 @@ fn t070_a_kill_stops_a_step_and_frees_its_locks() {
 }
 
 #[test]
-fn t172_the_lock_of_a_killed_process_is_free() {
+fn t172_the_lock_of_a_killed_process_is_released() {
     let (lab, directory) = (Lab::new(), temporary());
     let environment = lab.environment_with(|config| grant(config, directory.path(), Access::Write));
     let holder = Client::new(&lab, &environment);
@@ -1254,7 +1260,7 @@ fn t172_the_lock_of_a_killed_process_is_free() {
             connection,
             "CREATE TABLE t (n); BEGIN EXCLUSIVE; INSERT INTO t VALUES (1)",
         )
-        .expect("it is new");
+        .expect("the database is empty");
     let other = Client::new(&lab, &environment);
     let of_other = other.opened("app.db");
     assert_eq!(
@@ -1274,7 +1280,7 @@ fn t172_the_lock_of_a_killed_process_is_free() {
 }
 
 #[test]
-fn t172_a_full_database_and_a_broken_one_are_errors() {
+fn t172_a_full_database_and_a_corrupt_one_are_errors() {
     let (lab, directory) = (Lab::new(), temporary());
     let client = Client::at(&lab, directory.path());
     let connection = client.opened("full.db");
@@ -1283,10 +1289,10 @@ fn t172_a_full_database_and_a_broken_one_are_errors() {
             connection,
             "CREATE TABLE t (b); PRAGMA max_page_count = 10; BEGIN",
         )
-        .expect("it is new");
+        .expect("the database is empty");
     let (failed, _) = client
         .execute_all(connection, "INSERT INTO t VALUES (randomblob(100000))")
-        .expect_err("it is full");
+        .expect_err("the database is full");
     assert_eq!(failed, code::FULL);
     client
         .execute_all(connection, "INSERT INTO t VALUES (1)")
@@ -1296,7 +1302,7 @@ fn t172_a_full_database_and_a_broken_one_are_errors() {
         directory.path().join("text.db"),
         "This is no database. ".repeat(100),
     )
-    .expect("it can be written");
+    .expect("the directory is ours");
     let text = client.opened("text.db");
     assert_eq!(
         client.execute(text, "SELECT * FROM sqlite_schema"),
@@ -1309,23 +1315,23 @@ fn t172_a_full_database_and_a_broken_one_are_errors() {
             whole,
             "CREATE TABLE t (b); INSERT INTO t VALUES (randomblob(20000))",
         )
-        .expect("it is new");
+        .expect("the database is empty");
     client.do_call("drop_connection", vec![Val::I64(whole)]);
     let path = directory.path().join("broken.db");
-    let mut bytes = fs::read(&path).expect("it is there");
+    let mut bytes = fs::read(&path).expect("the file exists");
     bytes[4096..].fill(0xa5);
-    fs::write(&path, bytes).expect("it can be written");
+    fs::write(&path, bytes).expect("the directory is ours");
     let broken = client.opened("broken.db");
     assert_eq!(client.execute(broken, "SELECT b FROM t"), code::CORRUPT);
     assert_eq!(
         client.value(connection, "SELECT count(*) FROM t"),
         Kept::Integer(1),
-        "the other one is not harmed"
+        "the other one is not affected"
     );
 }
 
 #[test]
-fn a_locked_database_is_waited_for_without_a_thread() {
+fn waiting_for_a_locked_database_takes_no_thread() {
     let (lab, directory) = (Lab::with(Vm::builder().workers(1)), temporary());
     let environment = lab.environment_with(|config| grant(config, directory.path(), Access::Write));
     let holder = Client::new(&lab, &environment);
@@ -1335,8 +1341,9 @@ fn a_locked_database_is_waited_for_without_a_thread() {
             connection,
             "CREATE TABLE t (n); BEGIN IMMEDIATE; INSERT INTO t VALUES (0)",
         )
-        .expect("it is new");
-    // More than may work with databases at the same time: they wait for the lock, and the holder still gets its turn.
+        .expect("the database is empty");
+    // More than may use databases at the same time: they wait for the lock, and the holder still
+    // gets its turn.
     let waiting: Vec<Client<'_>> = (0..40).map(|_| Client::new(&lab, &environment)).collect();
     for (number, client) in waiting.iter().enumerate() {
         let connection = client.opened("app.db");
@@ -1345,12 +1352,12 @@ fn a_locked_database_is_waited_for_without_a_thread() {
         } else {
             client
                 .execute_all(connection, "PRAGMA busy_timeout = 60000")
-                .expect("it is a setting");
+                .expect("the pragma is valid");
         }
         let [at, length] = client.write(format!("INSERT INTO t VALUES ({number})").as_bytes());
         client.begin("execute", vec![Val::I64(connection), at, length]);
     }
-    // Whoever looks whether it may write has the database locked for that moment.
+    // A connection that checks whether it may write locks the database for a moment.
     holder.do_call(
         "set_busy_timeout",
         vec![Val::I64(connection), Val::I64(60_000)],
@@ -1359,7 +1366,7 @@ fn a_locked_database_is_waited_for_without_a_thread() {
         .execute_all(connection, "COMMIT")
         .expect("nobody else writes");
     for client in &waiting {
-        assert_eq!(client.result().expect("it comes back") as u32, code::OK);
+        assert_eq!(client.result().expect("the call returns") as u32, code::OK);
     }
     assert_eq!(
         holder.value(connection, "SELECT count(*) FROM t"),
@@ -1377,7 +1384,7 @@ fn a_query_blocks_no_worker() {
         .map(|client| client.opened(":memory:"))
         .collect();
     for (client, connection) in spinning.iter().zip(opened) {
-        let [at, length] = client.write(FOR_EVER.as_bytes());
+        let [at, length] = client.write(ENDLESS.as_bytes());
         client.begin("execute", vec![Val::I64(connection), at, length]);
     }
     let exit = lab.run(&guest(
@@ -1386,7 +1393,7 @@ fn a_query_blocks_no_worker() {
     ));
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear(), 7);
-    // Another program has turns of its own.
+    // Another program has permits of its own.
     let other = Client::new(&lab, &lab.environment());
     let connection = other.opened(":memory:");
     assert_eq!(other.value(connection, "SELECT 1"), Kept::Integer(1));
@@ -1408,7 +1415,9 @@ fn connections_and_statements_are_bounded() {
     for number in 0..3 {
         assert_eq!(client.open(":memory:"), Ok(number));
     }
-    let error = client.open(":memory:").expect_err("three are allowed");
+    let error = client
+        .open(":memory:")
+        .expect_err("three connections are allowed");
     assert!(error.contains("3"), "{error}");
     client.do_call("drop_connection", vec![Val::I64(1)]);
     assert_eq!(client.open(":memory:"), Ok(3));
@@ -1424,13 +1433,13 @@ fn connections_and_statements_are_bounded() {
     );
 }
 
-/// Opens a database, prepares a statement and has `read_row` ask for room.
+/// Opens a database, prepares a statement and makes `read_row` allocate.
 fn ask_for_room(lab: &Lab, allocate: &str) -> Exit {
     let client = Client::of(lab, &lab.environment(), allocate);
     let connection = client.opened(":memory:");
     let statement = client
         .prepare(connection, "SELECT 1")
-        .expect("it can be prepared");
+        .expect("the SQL is valid");
     match client.call(
         "read_row",
         vec![Val::I64(statement), Val::I32(RESULT as i32)],
@@ -1441,7 +1450,7 @@ fn ask_for_room(lab: &Lab, allocate: &str) -> Exit {
 }
 
 #[test]
-fn t085_a_bad_allocator_ends_its_process_with_a_sentence() {
+fn t085_a_bad_allocator_ends_its_process_with_a_message() {
     let lab = Lab::new();
     for (allocate, words) in [
         ("", "exports no function named `lunatic_alloc`"),
@@ -1497,7 +1506,7 @@ fn t073_a_kill_in_the_allocator_ends_the_process() {
     let connection = client.opened(":memory:");
     let statement = client
         .prepare(connection, "SELECT 1")
-        .expect("it can be prepared");
+        .expect("the SQL is valid");
     client.begin(
         "read_row",
         vec![Val::I64(statement), Val::I32(RESULT as i32)],
@@ -1508,7 +1517,7 @@ fn t073_a_kill_in_the_allocator_ends_the_process() {
 }
 
 #[test]
-fn t086_the_allocator_may_call_the_machine_and_have_itself_called_only_so_deep() {
+fn t086_the_allocator_may_call_the_machine_and_be_called_recursively_up_to_a_bound() {
     let lab = Lab::new();
     // It finalizes the very statement that is being read.
     let finalizes = "(func (export \"lunatic_alloc\") (param i32) (result i32)

@@ -1,7 +1,7 @@
-//! What the tests share: a machine whose guests can tell the test something, and guests written as text.
+//! What the tests share: a machine whose guests can talk to the test, and guests written as text.
 //!
-//! A guest imports what it needs with [`guest`], which takes the types from the table of host functions. Guests say numbers
-//! with `$say`; the test hears them in order with [`Lab::hear`].
+//! A guest imports what it needs with [`guest`], which takes the types from the table of host
+//! functions. Guests say numbers with `$say`; the test hears them in order with [`Lab::hear`].
 
 pub(crate) mod actor;
 
@@ -18,27 +18,28 @@ use std::time::Duration;
 pub(crate) struct Lab {
     pub(crate) vm: Vm,
     said: Receiver<i64>,
-    /// Given up after the machine is gone.
+    /// Released after the machine is dropped.
     _room: Option<MutexGuard<'static, ()>>,
 }
 
-/// Set where the tests run in the profile `dense`; see `profiles.rs`.
+/// Set when the tests run in the profile `dense`; see `profiles.rs`.
 pub(crate) const DENSE: &str = "LUNATIC_TEST_DENSE";
 
-/// So many processes can be alive in a machine of a test that does not say otherwise.
+/// How many processes can be alive in a test's machine, unless the test configures it.
 const SLOTS: u32 = 3_000;
 
-/// No test waits longer for anything: a machine that hangs fails the test instead of the whole run.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits for anything, so that a machine that hangs fails one test rather than the
+/// whole run.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Lab {
-    /// A machine for so many processes as most tests need. Several tests run at the same time, and all their machines share
-    /// one address space.
+    /// A machine for as many processes as most tests need. Several tests run at the same time, and
+    /// their machines share one address space.
     pub(crate) fn new() -> Lab {
         Lab::with(Vm::builder())
     }
 
-    /// A machine with as many slots as machines have by default. Tests that need it run one after the other.
+    /// A machine with the default number of slots. Tests that need it run one after the other.
     pub(crate) fn roomy() -> Lab {
         static ROOM: Mutex<()> = Mutex::new(());
         let room = ROOM.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,17 +49,18 @@ impl Lab {
         }
     }
 
-    /// A machine whose slices end only when the test says so, with so many workers.
+    /// A machine whose slices end only when the test says so.
     pub(crate) fn manual(workers: usize) -> Lab {
         Lab::with(Vm::builder().manual_ticks().workers(workers))
     }
 
-    /// A machine set up by the test, except for its slots; what it adds to the host functions is `test::say`.
+    /// A machine configured by the test, except for its slots, with the additional host function
+    /// `test::say`.
     pub(crate) fn with(builder: VmBuilder) -> Lab {
         Lab::with_host(builder, Host::default())
     }
 
-    /// The same with further host functions.
+    /// The same, with further host functions.
     pub(crate) fn with_host(builder: VmBuilder, host: Host) -> Lab {
         Lab::build(builder.slots(SLOTS), host)
     }
@@ -69,14 +71,14 @@ impl Lab {
         }
         let (say, said): (Sender<i64>, _) = async_channel::unbounded();
         host.function("test", "say", move |_: Caller<'_, Guest>, number: i64| {
-            // A test that has heard enough may be gone already.
+            // The test may have heard enough and be gone.
             let _ = say.try_send(number);
         });
         Lab {
             vm: builder
                 .host(host)
                 .build()
-                .expect("the machine can be set up"),
+                .expect("the configuration is valid"),
             said,
             _room: None,
         }
@@ -94,7 +96,7 @@ impl Lab {
         self.environment_with(|_| {})
     }
 
-    /// An environment that grants everything but what the test changes.
+    /// An environment that grants everything, apart from what the test changes.
     pub(crate) fn environment_with(&self, change: impl FnOnce(&mut Config)) -> Environment {
         let mut config = self.vm.config();
         config.allow("");
@@ -102,18 +104,18 @@ impl Lab {
         self.vm.environment(config)
     }
 
-    /// Runs a guest's `main` in an environment that grants everything, to its end.
+    /// Runs a guest's `main` in an environment that grants everything, until it ends.
     pub(crate) fn run(&self, text: &str) -> Exit {
         let process = self.spawn(text);
         self.exit(&process)
     }
 
-    /// Runs a module's `main` in an environment, to its end.
+    /// Runs a module's `main` in an environment, until it ends.
     pub(crate) fn run_in(&self, environment: &Environment, module: &Module) -> Exit {
         self.exit(
             &environment
                 .spawn(module, "main", &[])
-                .expect("nothing limits it"),
+                .expect("no limit applies"),
         )
     }
 
@@ -121,10 +123,10 @@ impl Lab {
     pub(crate) fn spawn(&self, text: &str) -> Process {
         self.environment()
             .spawn(&self.module(text), "main", &[])
-            .expect("nothing limits it")
+            .expect("no limit applies")
     }
 
-    /// Waits for a process's end.
+    /// Waits until a process ends.
     pub(crate) fn exit(&self, process: &Process) -> Exit {
         self.wait_for(&format!("the end of {process:?}"), process.exited())
     }
@@ -132,7 +134,7 @@ impl Lab {
     /// Waits for the next number that a guest says.
     pub(crate) fn hear(&self) -> i64 {
         self.wait_for("a guest to say something", self.said.recv())
-            .expect("the machine keeps the other end")
+            .expect("the machine holds a sender")
     }
 
     /// Hears several numbers.
@@ -140,12 +142,12 @@ impl Lab {
         std::array::from_fn(|_| self.hear())
     }
 
-    /// Returns what was said and not heard yet.
+    /// Returns whether nothing was said that has not been heard.
     pub(crate) fn heard_nothing_more(&self) -> bool {
         self.said.is_empty()
     }
 
-    /// Waits until no process has anything to do but to wait.
+    /// Waits until all processes only wait.
     pub(crate) fn wait_until_idle(&self) {
         self.wait_for("the processes to wait", async {
             while !self.vm.is_idle() {
@@ -154,20 +156,20 @@ impl Lab {
         });
     }
 
-    /// Waits for something outside the machine's threads; fails the test where it takes too long.
+    /// Waits for something on the test's thread, and fails the test if it takes too long.
     pub(crate) fn wait_for<F: Future>(&self, what: &str, future: F) -> F::Output {
         let limit = async {
-            async_io::Timer::after(PATIENCE).await;
+            async_io::Timer::after(TIMEOUT).await;
             None
         };
         let done = async { Some(future.await) };
         let result = self.vm.block_on(futures_lite::future::or(done, limit));
-        result.unwrap_or_else(|| panic!("waited {PATIENCE:?} for {what}"))
+        result.unwrap_or_else(|| panic!("waited {TIMEOUT:?} for {what}"))
     }
 }
 
-/// Writes a module that imports host functions, each as `$name`, and `$say`; has a memory of one page, exported; and holds
-/// the given fields.
+/// Writes a module that imports host functions, each as `$name`, and `$say`, exports a memory of
+/// one page, and has the given fields.
 pub(crate) fn guest(imports: &[&str], fields: &str) -> String {
     let mut text = String::from("(module\n");
     for name in imports {
@@ -180,7 +182,7 @@ pub(crate) fn guest(imports: &[&str], fields: &str) -> String {
     text
 }
 
-/// Writes the import of a row of the table, by its whole name.
+/// Writes the import of a row of the table, given by its full name.
 pub(crate) fn import(whole: &str) -> String {
     let row = HOST_FUNCTIONS
         .iter()
@@ -217,9 +219,10 @@ pub(crate) fn constant(kind: Kind, bits: u64) -> String {
     }
 }
 
-/// Writes a module's binary as the text of a data segment; returns that and how many bytes they are.
+/// Writes a module's binary as the text of a data segment; returns the text and the number of
+/// bytes.
 pub(crate) fn binary(module: &str) -> (String, usize) {
-    let bytes = wat::parse_str(module).expect("the tests write good modules");
+    let bytes = wat::parse_str(module).expect("the module is well-formed");
     let mut text = String::new();
     for byte in &bytes {
         let _ = write!(text, "\\{byte:02x}");

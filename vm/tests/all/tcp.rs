@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-/// No test waits longer for a guest's bytes.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits for a guest's bytes.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Writes a guest that has the functions of [`SOCKETS`].
 fn program(fields: &str) -> String {
@@ -42,10 +42,11 @@ fn program(fields: &str) -> String {
     guest(IMPORTS, &format!("{SOCKETS}{fields}"))
 }
 
-/// Functions that keep what the machine writes in the first kilobyte, and bytes on their way in the second to the fifth.
+/// Functions that store what the machine writes in the first kilobyte, and bytes in transit in the
+/// second to fifth.
 const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
-    ;; Listens, and keeps the listener or the error at 8.
+    ;; Listens, and stores the listener or the error at 8.
     (func $bind (param $port i32) (result i32)
         (call $tcp_bind (i32.const 4) (i32.const 0) (local.get $port) (i32.const 0) (i32.const 0) (i32.const 8)))
     (func $port (param $listener i64) (result i32)
@@ -60,7 +61,7 @@ const SOCKETS: &str = r#"
         (if (call $bind (i32.const 0)) (then unreachable))
         (call $say (i64.extend_i32_u (call $port (i64.load (i32.const 8)))))
         (i64.load (i32.const 8)))
-    ;; Accepts, and keeps the stream or the error at 64.
+    ;; Accepts, and stores the stream or the error at 64.
     (func $try_accept (param $listener i64) (result i32)
         (local $result i32)
         (local.set $result (call $tcp_accept (local.get $listener) (i32.const 64) (i32.const 72)))
@@ -69,25 +70,25 @@ const SOCKETS: &str = r#"
     (func $accept (param $listener i64) (result i64)
         (if (call $try_accept (local.get $listener)) (then unreachable))
         (i64.load (i32.const 64)))
-    ;; Reads to 1024, and keeps the length or the error at 80.
+    ;; Reads to 1024, and stores the length or the error at 80.
     (func $read (param $stream i64) (result i32)
         (call $tcp_read (local.get $stream) (i32.const 1024) (i32.const 4096) (i32.const 80)))
-    ;; Writes from 1024, and keeps the length or the error at 88.
+    ;; Writes from 1024, and stores the length or the error at 88.
     (func $write (param $stream i64) (param $length i32) (result i32)
         (i32.store (i32.const 96) (i32.const 1024))
         (i32.store (i32.const 100) (local.get $length))
         (call $tcp_write_vectored (local.get $stream) (i32.const 96) (i32.const 1) (i32.const 88)))
-    ;; Sends back what comes, to the end.
+    ;; Echoes until the end.
     (func $echo (param $stream i64)
         (loop $again
             (if (call $read (local.get $stream)) (then unreachable))
             (if (i64.eqz (i64.load (i32.const 80))) (then return))
             (if (call $write (local.get $stream) (i32.load (i32.const 80))) (then unreachable))
             (br $again)))
-    ;; Says the kind of the error that is kept at an address.
+    ;; Says the kind of the error that is stored at an address.
     (func $say_error (param $at i32)
         (call $say (i64.extend_i32_u (call $kind (i64.load (local.get $at))))))
-    ;; Spawns an export that takes the numbers at 256, and keeps the process at 104.
+    ;; Spawns an export that takes the numbers at 256, and stores the process at 104.
     (func $spawn_with (param $name i32) (param $name_length i32) (param $parameters i32) (result i64)
         (if (call $spawn (i64.const 0) (i64.const -1) (i64.const -1) (local.get $name) (local.get $name_length)
                 (i32.const 256) (i32.mul (i32.const 17) (local.get $parameters)) (i32.const 104))
@@ -116,8 +117,8 @@ fn port(lab: &Lab) -> u16 {
 fn connect_to(port: u16) -> TcpStream {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the guest listens");
     stream
-        .set_read_timeout(Some(PATIENCE))
-        .expect("it is not zero");
+        .set_read_timeout(Some(TIMEOUT))
+        .expect("the timeout is not zero");
     stream
 }
 
@@ -125,7 +126,7 @@ fn send(mut stream: &TcpStream, bytes: &[u8]) {
     stream.write_all(bytes).expect("the guest reads");
 }
 
-/// Checks that so many bytes come and which.
+/// Checks that exactly these bytes arrive.
 #[track_caller]
 fn expect(mut stream: &TcpStream, bytes: &[u8]) {
     let mut found = vec![0; bytes.len()];
@@ -142,11 +143,11 @@ fn expect_end(mut stream: &TcpStream) {
     assert_eq!(rest, b"");
 }
 
-/// Spawns `main` in an environment that the test keeps.
+/// Spawns `main` in an environment of the test's.
 fn spawn_in(lab: &Lab, environment: &Environment, text: &str) -> Process {
     environment
         .spawn(&lab.module(text), "main", &[])
-        .expect("nothing limits it")
+        .expect("no limit applies")
 }
 
 #[test]
@@ -160,7 +161,7 @@ fn t110_the_port_of_a_dead_process_is_free_when_its_end_is_known() {
         for _ in 0..50 {
             let process = environment
                 .spawn(&module, "main", &[])
-                .expect("nothing limits it");
+                .expect("no limit applies");
             let port = port(&lab);
             if kill {
                 process.kill();
@@ -208,7 +209,7 @@ fn t110_the_port_of_a_dead_process_is_free_when_a_monitor_is_told() {
             (loop $again
                 (local.set $child (call $spawn_with (i32.const 200) (i32.const 5) (i32.const 2)))
                 (call $monitor (local.get $child))
-                ;; Either the child listens, or it is dead: its port was taken.
+                ;; Either the child listens, or it is dead because its port was taken.
                 (if (i32.ne (call $receive (i32.const 0) (i32.const 0) (i64.const -1)) (global.get $data))
                     (then (call $say (i64.const -1)) unreachable))
                 (call $kill (local.get $child))
@@ -237,7 +238,7 @@ fn t110_the_port_of_a_dead_process_is_free_when_a_monitor_is_told() {
     let process = lab
         .environment()
         .spawn(&module, "main", &[Val::I64(ROUNDS)])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     let exit = lab.exit(&process);
     assert!(exit.is_normal(), "{exit}");
     assert_eq!(lab.hear(), ROUNDS);
@@ -246,8 +247,12 @@ fn t110_the_port_of_a_dead_process_is_free_when_a_monitor_is_told() {
 #[test]
 fn t111_an_address_that_cannot_be_listened_on_is_an_error() {
     let lab = Lab::new();
-    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
-    let port = taken.local_addr().expect("it is bound").port();
+    let taken =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
+    let port = taken
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port();
     let check = |address: &str, port: u16, expected: Errno| {
         let text = program(&format!(
             r#"(data (i32.const 512) "{address}")
@@ -261,12 +266,12 @@ fn t111_an_address_that_cannot_be_listened_on_is_an_error() {
         assert_eq!(lab.hear(), expected as i64, "{address}");
     };
     check(r"\7f\00\00\01", port, Errno::AddrInUse);
-    // An address for documentation, which nobody has.
+    // An address reserved for documentation.
     check(r"\cb\00\71\01", 0, Errno::AddrNotAvailable);
 }
 
 #[test]
-fn t111_what_is_no_address_is_a_trap() {
+fn t111_an_invalid_address_is_a_trap() {
     let lab = Lab::new();
     let check = |family: i32, ip: i64, port: i64, why: &str| {
         let exit = lab.run(&program(&format!(
@@ -274,7 +279,10 @@ fn t111_what_is_no_address_is_a_trap() {
                 (i32.const {family}) (i32.const {ip}) (i32.const {port}) (i32.const 0) (i32.const 0) (i32.const 8))))"#
         )));
         assert!(matches!(exit, Exit::Trapped(_)), "{why}: {exit}");
-        assert!(exit.to_string().contains(why), "`{why}` is not why: {exit}");
+        assert!(
+            exit.to_string().contains(why),
+            "`{why}` is not the reason: {exit}"
+        );
     };
     check(4, 0, 65_536, "65536 is no port");
     check(5, 0, 0, "family 4 or 6, not 5");
@@ -284,7 +292,7 @@ fn t111_what_is_no_address_is_a_trap() {
 }
 
 #[test]
-fn t111_who_is_not_granted_sockets_gets_none() {
+fn t111_a_process_without_a_grant_gets_no_sockets() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.deny("lunatic::networking::tcp_bind");
@@ -328,9 +336,9 @@ fn t112_a_write_to_a_peer_that_does_not_read_times_out_and_loses_nothing() {
     assert_eq!(lab.hear(), i64::from(TIMED_OUT));
     let written = lab.hear();
     assert!(lab.exit(&server).is_normal());
-    // What the guest was told is with the peer, although the guest is gone.
+    // The peer has everything that was reported as written, although the guest is gone.
     let read = io::copy(&mut client, &mut io::sink()).expect("the guest closed the connection");
-    assert_eq!(read, u64::try_from(written).expect("it is a length"));
+    assert_eq!(read, u64::try_from(written).expect("the length fits"));
     assert!(read > 0);
     assert_eq!(environment.used(Limit::Sockets), 0);
 }
@@ -347,7 +355,7 @@ fn t112_a_read_and_a_peek_of_nothing_time_out_and_lose_nothing() {
             (call $say (i64.extend_i32_s (call $read (local.get $stream))))
             (call $say (i64.extend_i32_s
                 (call $tcp_peek (local.get $stream) (i32.const 1024) (i32.const 10) (i32.const 80))))
-            ;; Now what comes is waited for.
+            ;; Now it waits for bytes.
             (call $set_read_timeout (local.get $stream) (i64.const -1))
             (call $echo (local.get $stream)))"#,
     ));
@@ -356,7 +364,9 @@ fn t112_a_read_and_a_peek_of_nothing_time_out_and_lose_nothing() {
     assert_eq!(lab.hear_all(), [timed_out, timed_out]);
     send(&client, b"late");
     expect(&client, b"late");
-    client.shutdown(Shutdown::Write).expect("it is connected");
+    client
+        .shutdown(Shutdown::Write)
+        .expect("the socket is connected");
     assert!(lab.exit(&server).is_normal());
 }
 
@@ -372,15 +382,15 @@ fn t113_each_half_of_a_connection_ends_alone() {
             (func (export "main")
                 (local $stream i64)
                 (local.set $stream (call $accept (call $listen)))
-                ;; The guest ends first, and goes on to read.
+                ;; The guest ends first, and goes on reading.
                 (if (call $write (local.get $stream) (i32.const 10)) (then unreachable))
                 (if (call $tcp_shutdown (local.get $stream) (i32.const 1) (i32.const 120)) (then unreachable))
                 (if (call $read (local.get $stream)) (then unreachable))
                 (call $say (i64.load (i32.const 80)))
-                ;; Then the peer does.
+                ;; Then the peer ends.
                 (if (call $read (local.get $stream)) (then unreachable))
                 (call $say (i64.load (i32.const 80)))
-                ;; What is written to a half that ended is an error.
+                ;; Writing to a direction that was closed is an error.
                 (if (i32.ne (call $write (local.get $stream) (i32.const 10)) (i32.const 1)) (then unreachable))
                 (call $say_error (i32.const 88)))"#,
         ),
@@ -390,7 +400,9 @@ fn t113_each_half_of_a_connection_ends_alone() {
     expect_end(&client);
     send(&client, b"hears");
     assert_eq!(lab.hear(), 5);
-    client.shutdown(Shutdown::Write).expect("it is connected");
+    client
+        .shutdown(Shutdown::Write)
+        .expect("the socket is connected");
     assert_eq!(lab.hear_all(), [0, Errno::BrokenPipe as i64]);
     assert!(lab.exit(&server).is_normal());
     assert_eq!(environment.used(Limit::Sockets), 0);
@@ -420,7 +432,7 @@ fn t113_a_connection_that_is_reset_is_an_error() {
     let port = port(&lab);
     for _ in 0..100 {
         let client = connect_to(port);
-        // Who closes a connection without reading what came resets it.
+        // Closing a connection with unread bytes resets it.
         client.peek(&mut [0]).expect("the guest writes");
         drop(client);
         assert_eq!(lab.hear(), Errno::ConnectionReset as i64);
@@ -453,7 +465,9 @@ fn t114_connections_that_come_and_go_leave_nothing() {
     for _ in 0..2_000 {
         let client = connect_to(port);
         send(&client, b"x");
-        client.shutdown(Shutdown::Write).expect("it is connected");
+        client
+            .shutdown(Shutdown::Write)
+            .expect("the socket is connected");
         expect(&client, b"x");
         expect_end(&client);
     }
@@ -464,7 +478,7 @@ fn t114_connections_that_come_and_go_leave_nothing() {
 }
 
 #[test]
-fn t114_an_accept_beyond_the_quota_waits_for_a_place_and_loses_nobody() {
+fn t114_an_accept_beyond_the_quota_waits_for_a_permit_and_loses_no_client() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Sockets, 2);
@@ -479,15 +493,15 @@ fn t114_an_accept_beyond_the_quota_waits_for_a_place_and_loses_nobody() {
                 (local $listener i64) (local $stream i64)
                 (local.set $listener (call $listen))
                 (local.set $stream (call $accept (local.get $listener)))
-                ;; There is room for no other socket, and who asks for one is told.
+                ;; There is no room for another socket, and asking for one is an error.
                 (if (i32.ne (call $bind (i32.const 0)) (i32.const 1)) (then unreachable))
                 (call $say_error (i32.const 8))
-                ;; A further handle is no further connection.
+                ;; Another handle is not another connection.
                 (call $drop_tcp_stream (call $clone_tcp_stream (local.get $stream)))
                 (call $hand_over (local.get $stream) (call $spawn_with (i32.const 200) (i32.const 6) (i32.const 0)))
                 (call $drop_tcp_stream (local.get $stream))
                 (call $say (i64.const 1))
-                ;; The place is another process's until its client leaves.
+                ;; Another process holds the permit until its client leaves.
                 (call $echo (call $accept (local.get $listener))))"#,
         ),
     );
@@ -501,17 +515,20 @@ fn t114_an_accept_beyond_the_quota_waits_for_a_place_and_loses_nobody() {
         send(client, b"served");
         expect(client, b"served");
         if std::ptr::eq(client, &clients[0]) {
-            // The first client was served, and the acceptor had no turn meanwhile: it waits and does not look.
+            // The first client was served, and the acceptor had no turn meanwhile: it does not
+            // poll.
             assert_eq!(server.turns(), turns);
         }
-        client.shutdown(Shutdown::Write).expect("it is connected");
+        client
+            .shutdown(Shutdown::Write)
+            .expect("the socket is connected");
     }
     assert!(lab.exit(&server).is_normal());
     assert_eq!(environment.used(Limit::Sockets), 0);
 }
 
 #[test]
-fn t114_a_process_that_waits_for_a_place_can_be_killed() {
+fn t114_a_process_that_waits_for_a_permit_can_be_killed() {
     let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Sockets, 2);
@@ -538,7 +555,7 @@ fn t114_a_process_that_waits_for_a_place_can_be_killed() {
 }
 
 #[test]
-fn t115_what_two_processes_read_of_one_stream_comes_to_one_of_them() {
+fn t115_each_byte_of_a_stream_goes_to_one_of_two_readers() {
     const BYTES: usize = 1_000_000;
     let lab = Lab::new();
     let server = lab.spawn(&program(
@@ -567,15 +584,17 @@ fn t115_what_two_processes_read_of_one_stream_comes_to_one_of_them() {
             (call $hand_over (local.get $stream) (call $spawn_with (i32.const 200) (i32.const 6) (i32.const 0))))"#,
     ));
     let client = connect(&lab);
-    // Handed over, the connection does not need the process that accepted it.
+    // Once passed on, the connection does not need the process that accepted it.
     assert!(lab.exit(&server).is_normal());
     let bytes: Vec<u8> = (0..BYTES).map(|index| (index % 251) as u8).collect();
     send(&client, &bytes);
-    client.shutdown(Shutdown::Write).expect("it is connected");
+    client
+        .shutdown(Shutdown::Write)
+        .expect("the socket is connected");
     let both: i64 = lab.hear_all::<2>().iter().sum();
     let sum: u64 = bytes.iter().copied().map(u64::from).sum();
     assert_eq!(
-        u64::try_from(both).expect("it is a sum"),
+        u64::try_from(both).expect("a sum of bytes is not negative"),
         BYTES as u64 * 1_000_000_000 + sum
     );
 }
@@ -586,7 +605,7 @@ fn t115_one_process_reads_while_another_writes() {
     let lab = Lab::new();
     let server = lab.spawn(&program(
         r#"(data (i32.const 200) "writer")
-        ;; Writes 200 times 4096 bytes, whose last is always another.
+        ;; Writes 4096 bytes 200 times, with a different last byte each time.
         (func (export "writer")
             (local $stream i64) (local $round i32) (local $from i32)
             (local.set $stream (call $take))
@@ -618,7 +637,9 @@ fn t115_one_process_reads_while_another_writes() {
     thread::scope(|scope| {
         scope.spawn(|| {
             send(&client, &bytes);
-            client.shutdown(Shutdown::Write).expect("it is connected");
+            client
+                .shutdown(Shutdown::Write)
+                .expect("the socket is connected");
         });
         (&client).read_exact(&mut found).expect("the guest writes");
     });
@@ -664,7 +685,7 @@ fn a_stream_is_closed_with_the_last_process_that_has_it() {
         .processes()
         .into_iter()
         .find(|process| process.pid().number() == child.cast_unsigned());
-    let child = child.expect("it still serves");
+    let child = child.expect("the guest still serves");
     child.kill();
     lab.exit(&child);
     expect_end(&client);
@@ -672,7 +693,7 @@ fn a_stream_is_closed_with_the_last_process_that_has_it() {
 }
 
 #[test]
-fn a_stream_that_nobody_takes_out_of_its_message_is_closed_with_the_receiver() {
+fn a_stream_that_is_never_taken_out_of_its_message_is_closed_with_the_receiver() {
     let lab = Lab::new();
     let environment = lab.environment();
     let server = spawn_in(
@@ -681,7 +702,7 @@ fn a_stream_that_nobody_takes_out_of_its_message_is_closed_with_the_receiver() {
         &program(
             r#"(data (i32.const 200) "ignores")
             (func (export "ignores") (call $set_read_timeout (call $take) (i64.const 0)) (call $say (i64.const 7))
-                ;; A second one lies in the mailbox, and nothing is asked of it.
+                ;; A second one stays in the mailbox.
                 (loop (br 0)))
             (func (export "main")
                 (local $stream i64) (local $child i64)
@@ -734,9 +755,9 @@ fn a_process_is_killed_while_it_waits_for_a_socket() {
     check("(call $write (local.get $stream) (i32.const 60000))");
 }
 
-/// What was written before the kill was sent, in part, and the connection is closed.
+/// Part of what was written before the kill was sent, and the connection is closed.
 #[test]
-fn t076_a_write_that_its_process_does_not_survive_has_sent_a_part() {
+fn t076_a_write_during_which_its_process_is_killed_has_sent_a_part() {
     let lab = Lab::new();
     let environment = lab.environment();
     let server = spawn_in(
@@ -805,7 +826,8 @@ fn guests_connect_to_each_other() {
 fn a_client_is_answered_within_a_few_ticks_however_many_processes_spin() {
     const WORKERS: usize = 2;
     const SPINNING: usize = WORKERS + 1_000;
-    /// In turn with the others, an answer would take as many ticks as there are processes for each worker.
+    /// If the process took turns with the others, an answer would take as many ticks as there are
+    /// processes per worker.
     const FEW: usize = 4;
     let lab = Lab::manual(WORKERS);
     let environment = lab.environment();
@@ -813,10 +835,11 @@ fn a_client_is_answered_within_a_few_ticks_however_many_processes_spin() {
     let spawn = |_| {
         environment
             .spawn(&spins, "main", &[])
-            .expect("there is room for them")
+            .expect("there are enough slots")
     };
     let spinning: Vec<Process> = (0..SPINNING).map(spawn).collect();
-    // New processes have their first turn before any other: it is the established ones that must not be in the way.
+    // New processes have their first turn before any other, so the test waits until they have had
+    // it.
     while spinning.iter().any(|process| process.turns() == 0) {
         lab.vm.beat();
         thread::yield_now();
@@ -831,12 +854,14 @@ fn a_client_is_answered_within_a_few_ticks_however_many_processes_spin() {
         thread::yield_now();
     }
     let mut client = connect(&lab);
-    client.set_nodelay(true).expect("it is a socket");
-    // The test makes the ticks. Between two of them there is time enough for the bytes to arrive, so that what is counted
-    // does not depend on how fast this machine is.
+    client
+        .set_nodelay(true)
+        .expect("the system supports the option");
+    // The test drives the clock. Between two ticks there is time enough for the bytes to arrive, so
+    // that the count does not depend on how fast this machine is.
     client
         .set_read_timeout(Some(Duration::from_millis(20)))
-        .expect("it is not zero");
+        .expect("the timeout is not zero");
     let mut ticks_until_answered = || {
         send(&client, b"x");
         for ticks in 0..SPINNING {
@@ -860,12 +885,14 @@ fn a_client_is_answered_within_a_few_ticks_however_many_processes_spin() {
 
 /// Returns the two ends of a connection.
 fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a port");
-    let client = connect_to(listener.local_addr().expect("it listens").port());
-    (client, listener.accept().expect("somebody connects").0)
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
+    let client = connect_to(listener.local_addr().expect("the guest listens").port());
+    (client, listener.accept().expect("a client connects").0)
 }
 
-/// A guest that echoes one connection after the other, each from a message that is a stream and nothing else.
+/// A guest that echoes one connection after the other, each taken from a message that contains only
+/// a stream.
 const RECEIVER: &str = r#"(func (export "main")
     (loop $next
         (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
@@ -882,13 +909,15 @@ fn a_process_gets_a_connection_of_the_host_as_a_message() {
     let (kept, is_closed) = async_channel::bounded::<()>(1);
     process
         .send_stream(0, Process::STREAM, server, kept)
-        .expect("it has room");
+        .expect("the mailbox has room");
     send(&client, b"echo");
     expect(&client, b"echo");
-    // It counts where it is.
+    // It counts in the process that has it.
     assert_eq!(environment.used(Limit::Sockets), 1);
     assert!(!is_closed.is_closed());
-    client.shutdown(Shutdown::Write).expect("it is connected");
+    client
+        .shutdown(Shutdown::Write)
+        .expect("the socket is connected");
     expect_end(&client);
     lab.wait_for("the connection to be given up", is_closed.recv())
         .expect_err("nothing is sent");
@@ -897,7 +926,7 @@ fn a_process_gets_a_connection_of_the_host_as_a_message() {
 }
 
 #[test]
-fn a_connection_of_the_host_is_refused_where_there_is_no_room_or_no_right() {
+fn a_connection_of_the_host_is_refused_without_room_or_a_right() {
     let lab = Lab::new();
     let module = lab.module(&program(RECEIVER));
     for (change, is_expected) in [
@@ -923,10 +952,10 @@ fn a_connection_of_the_host_is_refused_where_there_is_no_room_or_no_right() {
         let environment = lab.environment_with(change);
         let process = environment
             .spawn(&module, "main", &[])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         lab.wait_until_idle();
-        // Whoever waits for a message is given it; it is the second that waits in the mailbox. The client stays, as the process
-        // ends with it.
+        // A process that waits for a message gets it at once; the second one stays in the mailbox.
+        // The client is kept, since the process would end with it.
         let (client, server) = pair();
         let first = process.send_stream(0, Process::STREAM, server, ());
         let (other, server) = pair();

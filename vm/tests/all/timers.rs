@@ -23,7 +23,7 @@ fn t060_a_million_timers_are_refused_at_the_bound_and_given_back() {
     ));
     let process = environment
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert!(lab.exit(&process).is_normal());
     assert_eq!(lab.hear(), 1_000_000 - 10_000 - 100);
     assert_eq!(
@@ -41,7 +41,7 @@ fn t060_a_timer_of_any_length_is_cancelled_once() {
     for delay in [-1, i64::MAX, -2, 1 << 40] {
         let timer = actor
             .send_after(actor.pid(), 1, delay)
-            .expect("there is room");
+            .expect("the bound on timers is far away");
         assert!(actor.cancel(timer), "{delay}");
         assert!(!actor.cancel(timer), "{delay}");
     }
@@ -50,18 +50,24 @@ fn t060_a_timer_of_any_length_is_cancelled_once() {
 }
 
 #[test]
-fn t060_a_timer_of_no_time_fires_and_one_to_the_dead_is_nothing() {
+fn t060_a_timer_without_delay_fires_and_one_to_a_dead_process_does_nothing() {
     let lab = Lab::new();
     let (environment, module) = (lab.environment(), lab.module(&actor::module()));
     let [actor, dead] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &module));
-    let timer = actor.send_after(actor.pid(), 6, 0).expect("there is room");
+    let timer = actor
+        .send_after(actor.pid(), 6, 0)
+        .expect("the bound on timers is far away");
     assert_eq!(actor.receive(&[6], -1), Mail::Data(6, 0));
-    assert!(!actor.cancel(timer), "it has fired");
+    assert!(!actor.cancel(timer), "the timer has fired");
     dead.finish();
     for pid in [dead.pid(), Pid::from_number(1)] {
-        actor.send_after(pid, 6, 0).expect("there is room");
+        actor
+            .send_after(pid, 6, 0)
+            .expect("the bound on timers is far away");
     }
-    actor.send_after(actor.pid(), 7, 1).expect("there is room");
+    actor
+        .send_after(actor.pid(), 7, 1)
+        .expect("the bound on timers is far away");
     assert_eq!(actor.receive(&[7], -1), Mail::Data(7, 0));
     assert_eq!(actor.take(&[]), Mail::TimedOut);
 }
@@ -73,7 +79,7 @@ fn a_timer_fires_after_its_author_has_ended() {
     let [author, receiver] = [(); 2].map(|()| Actor::spawn(&lab, &environment, &module));
     author
         .send_after(receiver.pid(), 3, 20)
-        .expect("there is room");
+        .expect("the bound on timers is far away");
     author.finish();
     assert_eq!(receiver.receive(&[3], -1), Mail::Data(3, 0));
 }
@@ -86,7 +92,7 @@ fn timers_fire_in_the_order_of_their_times() {
     for delay in [90, 50, 10] {
         actor
             .send_after(actor.pid(), delay, delay)
-            .expect("there is room");
+            .expect("the bound on timers is far away");
     }
     for delay in [10, 50, 90] {
         assert_eq!(actor.receive(&[], -1), Mail::Data(delay, 0));
@@ -94,7 +100,7 @@ fn timers_fire_in_the_order_of_their_times() {
 }
 
 #[test]
-fn a_sleep_for_ever_is_ended_by_a_kill_and_a_sleep_of_nothing_ends() {
+fn a_sleep_forever_is_ended_by_a_kill_and_a_sleep_of_zero_ends() {
     let lab = Lab::new();
     let sleeper = |time: i64| {
         lab.spawn(&guest(
@@ -120,7 +126,7 @@ fn a_machine_is_dropped_while_timers_run() {
     for delay in [-1, 1, 5, 100_000] {
         actor
             .send_after(actor.pid(), 0, delay)
-            .expect("there is room");
+            .expect("the bound on timers is far away");
     }
     drop(actor);
     drop(lab);

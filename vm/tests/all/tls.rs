@@ -1,5 +1,5 @@
-//! TLS: streams and listeners in processes, on the loopback interface. The other side is rustls with the standard library's
-//! sockets.
+//! TLS: streams and listeners in processes, on the loopback interface. The other side is rustls on
+//! sockets of the standard library.
 
 use crate::support::{Lab, guest};
 use lunatic_abi::{Errno, FOREVER, ResourceKind, TIMED_OUT};
@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// No test waits longer for a guest's bytes.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits for a guest's bytes.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A server's certificate, which vouches for itself, and its key.
+/// A self-signed certificate of a server, and its key.
 struct Pem {
     certificate: String,
     key: String,
@@ -27,7 +27,7 @@ struct Pem {
 impl Pem {
     fn new() -> Pem {
         let made = rcgen::generate_simple_self_signed([Ipv4Addr::LOCALHOST.to_string()])
-            .expect("a certificate");
+            .expect("a certificate can be generated");
         Pem {
             certificate: made.cert.pem(),
             key: made.signing_key.serialize_pem(),
@@ -35,7 +35,8 @@ impl Pem {
     }
 
     fn der(&self) -> CertificateDer<'static> {
-        CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("it is a certificate")
+        CertificateDer::from_pem_slice(self.certificate.as_bytes())
+            .expect("the PEM contains a certificate")
     }
 }
 
@@ -45,7 +46,8 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Connects to the guest that says its port next, and shakes hands when something is read or written.
+/// Connects to the guest that says its port next. The handshake happens with the first read or
+/// write.
 fn client(lab: &Lab, pem: &Pem) -> Client {
     client_at(port(lab), pem)
 }
@@ -56,16 +58,18 @@ fn port(lab: &Lab) -> u16 {
 
 fn client_at(port: u16, pem: &Pem) -> Client {
     let mut roots = RootCertStore::empty();
-    roots.add(pem.der()).expect("it is a root");
+    roots
+        .add(pem.der())
+        .expect("the certificate is an authority");
     let config =
         ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let config = config
-        .expect("versions")
+        .expect("the provider supports the default versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = ServerName::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST));
     StreamOwned::new(
-        ClientConnection::new(Arc::new(config), name).expect("a connection"),
+        ClientConnection::new(Arc::new(config), name).expect("the configuration is valid"),
         socket(port),
     )
 }
@@ -73,8 +77,8 @@ fn client_at(port: u16, pem: &Pem) -> Client {
 fn socket(port: u16) -> TcpStream {
     let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the guest listens");
     socket
-        .set_read_timeout(Some(PATIENCE))
-        .expect("it is not zero");
+        .set_read_timeout(Some(TIMEOUT))
+        .expect("the timeout is not zero");
     socket
 }
 
@@ -83,17 +87,23 @@ fn serve(
     pem: &Pem,
     serve: impl FnOnce(&mut StreamOwned<ServerConnection, TcpStream>) + Send + 'static,
 ) -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
-    let port = listener.local_addr().expect("it is bound").port();
-    let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).expect("it is a key");
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
+    let port = listener
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port();
+    let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).expect("the PEM contains a key");
     let config =
         ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let config = config
-        .expect("versions")
+        .expect("the provider supports the default versions")
         .with_no_client_auth()
         .with_single_cert(vec![pem.der()], key);
-    let connection =
-        ServerConnection::new(Arc::new(config.expect("they match"))).expect("a connection");
+    let connection = ServerConnection::new(Arc::new(
+        config.expect("the key belongs to the certificate"),
+    ))
+    .expect("the configuration is valid");
     thread::spawn(move || {
         let (socket, _) = listener.accept().expect("the guest connects");
         serve(&mut StreamOwned::new(connection, socket));
@@ -175,11 +185,12 @@ fn program(pem: &Pem, fields: &str) -> String {
     guest(IMPORTS, &format!("{lengths}{pem}{SOCKETS}{fields}"))
 }
 
-/// Functions that keep what the machine writes in the first kilobyte, and bytes on their way from 1024 on.
+/// Functions that store what the machine writes in the first kilobyte, and bytes in transit from
+/// 1024 on.
 const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
     (data (i32.const 600) "127.0.0.1")
-    ;; Listens on any port with so much of the certificate, and keeps the listener or the error at 8.
+    ;; Listens on any port with a prefix of the certificate, and stores the listener or the error at 8.
     (func $bind (param $certificate i32) (result i32)
         (call $tls_bind (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 8)
             (i32.const 40000) (local.get $certificate) (i32.const 50000) (global.get $key)))
@@ -200,28 +211,28 @@ const SOCKETS: &str = r#"
         (if (call $tls_accept (local.get $listener) (i32.const 64) (i32.const 72)) (then unreachable))
         (call $drop_dns_iterator (i64.load (i32.const 72)))
         (i64.load (i32.const 64)))
-    ;; Connects, trusting the certificate, and keeps the stream or the error at 64.
+    ;; Connects, trusting the certificate, and stores the stream or the error at 64.
     (func $connect (param $port i32) (param $timeout i64) (result i32)
         (i32.store (i32.const 120) (i32.const 40000))
         (i32.store (i32.const 124) (global.get $certificate))
         (call $tls_connect (i32.const 600) (i32.const 9) (local.get $port) (local.get $timeout) (i32.const 64)
             (i32.const 120) (i32.const 1)))
-    ;; Reads to 1024, and keeps the length or the error at 80.
+    ;; Reads to 1024, and stores the length or the error at 80.
     (func $read (param $stream i64) (result i32)
         (call $tls_read (local.get $stream) (i32.const 1024) (i32.const 4096) (i32.const 80)))
-    ;; Writes from 1024, and keeps the length or the error at 88.
+    ;; Writes from 1024, and stores the length or the error at 88.
     (func $write (param $stream i64) (param $length i32) (result i32)
         (i32.store (i32.const 96) (i32.const 1024))
         (i32.store (i32.const 100) (local.get $length))
         (call $tls_write_vectored (local.get $stream) (i32.const 96) (i32.const 1) (i32.const 88)))
-    ;; Sends back what comes, to the end.
+    ;; Echoes until the end.
     (func $echo (param $stream i64)
         (loop $again
             (if (call $read (local.get $stream)) (then unreachable))
             (if (i64.eqz (i64.load (i32.const 80))) (then return))
             (if (call $write (local.get $stream) (i32.load (i32.const 80))) (then unreachable))
             (br $again)))
-    ;; Says the kind of the error that is kept at an address.
+    ;; Says the kind of the error that is stored at an address.
     (func $say_error (param $at i32)
         (call $say (i64.extend_i32_u (call $kind (i64.load (local.get $at))))))
     ;; Spawns an export without parameters.
@@ -230,7 +241,7 @@ const SOCKETS: &str = r#"
                 (i32.const 0) (i32.const 0) (i32.const 104))
             (then unreachable))
         (i64.load (i32.const 104)))
-    ;; Sends a copy of a stream, by a word that names its kind.
+    ;; Sends a copy of a stream, with a word that contains its kind.
     (func $hand_over (param $stream i64) (param $process i64) (result i32)
         (i64.store (i32.const 112) (i64.or (i64.shl (i64.const 4) (i64.const 56)) (local.get $stream)))
         (call $send_bytes (local.get $process) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 112) (i32.const 1)))
@@ -243,11 +254,11 @@ const SOCKETS: &str = r#"
 fn spawn_in(lab: &Lab, environment: &Environment, text: &str) -> Process {
     environment
         .spawn(&lab.module(text), "main", &[])
-        .expect("nothing limits it")
+        .expect("no limit applies")
 }
 
 #[test]
-fn bytes_go_there_and_back_and_both_ends_are_announced() {
+fn bytes_go_both_ways_and_both_ends_are_announced() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let environment = lab.environment();
     let server = spawn_in(
@@ -269,7 +280,13 @@ fn bytes_go_there_and_back_and_both_ends_are_announced() {
     expect(&mut client, b"first");
     assert_eq!(
         lab.hear(),
-        i64::from(client.sock.local_addr().expect("it is connected").port())
+        i64::from(
+            client
+                .sock
+                .local_addr()
+                .expect("the socket is connected")
+                .port()
+        )
     );
     let large = vec![7; 100_000];
     for block in large.chunks(20_000) {
@@ -283,7 +300,7 @@ fn bytes_go_there_and_back_and_both_ends_are_announced() {
 }
 
 #[test]
-fn a_guest_ends_its_direction_and_reads_on() {
+fn a_guest_closes_its_direction_and_goes_on_reading() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let server = lab.spawn(&program(
         &pem,
@@ -308,7 +325,7 @@ fn a_guest_ends_its_direction_and_reads_on() {
 }
 
 #[test]
-fn an_end_that_the_peer_did_not_announce_is_an_error() {
+fn an_unannounced_end_is_an_error() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let server = lab.spawn(&program(
         &pem,
@@ -351,7 +368,7 @@ fn t118_clients_that_fail_or_stall_neither_end_nor_hold_up_the_acceptor() {
     for round in 0..5 {
         let mut rude = socket(port);
         rude.write_all(b"GET / HTTP/1.1\r\n\r\n")
-            .expect("the kernel takes it");
+            .expect("the kernel has room");
         drop(socket(port));
         // This one does not trust the server.
         let refused = client_at(port, &Pem::new())
@@ -369,12 +386,17 @@ fn t118_clients_that_fail_or_stall_neither_end_nor_hold_up_the_acceptor() {
     lab.exit(&server);
     assert_eq!(environment.used(Limit::Sockets), 0);
     for mut client in stalled {
-        assert_eq!(client.read(&mut [0]).expect("it is closed in order"), 0);
+        assert_eq!(
+            client
+                .read(&mut [0])
+                .expect("the connection is closed in order"),
+            0
+        );
     }
 }
 
 #[test]
-fn t118_handshakes_count_among_the_sockets_and_more_of_them_wait() {
+fn t118_handshakes_count_as_sockets_and_further_ones_wait() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let environment = lab.environment_with(|config| {
         config.limit(Limit::Sockets, 3);
@@ -396,7 +418,7 @@ fn t118_handshakes_count_among_the_sockets_and_more_of_them_wait() {
     });
     lab.wait_until_idle();
     assert_eq!(environment.used(Limit::Sockets), 3);
-    // Those leave, and so there is a place.
+    // When those leave, there is room.
     drop(stalled);
     let mut client = client_at(port, &pem);
     send(&mut client, b"served");
@@ -439,7 +461,7 @@ fn t118_a_certificate_that_cannot_be_used_is_an_error() {
 }
 
 #[test]
-fn a_guest_connects_to_whom_it_trusts() {
+fn a_guest_connects_to_servers_that_it_trusts() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let port = serve(&pem, |stream| {
         let mut bytes = [0; 8];
@@ -465,9 +487,10 @@ fn a_guest_connects_to_whom_it_trusts() {
     assert_eq!(lab.hear_all(), [8, 0]);
 }
 
-/// The published guest crate hands the pairs over with the length first; its addresses are large, for its stack lies below.
+/// The published guest crate passes the length of each pair first. Its addresses are large, since
+/// its stack comes first in memory.
 #[test]
-fn authorities_are_understood_as_the_published_guest_crate_names_them() {
+fn authorities_are_understood_as_the_published_guest_crate_passes_them() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let port = serve(&pem, |stream| {
         stream.write_all(b"x").expect("the guest reads");
@@ -516,7 +539,7 @@ fn t118_a_server_that_cannot_be_trusted_or_reached_is_an_error() {
         }
         assert_eq!(environment.used(Limit::Sockets), 0);
     };
-    // Another's certificate. That the guest leaves is an error of the server's.
+    // Another server's certificate. The guest leaves, which is an error on the server's side.
     let port = serve(&Pem::new(), |stream| drop(stream.flush()));
     check(
         &format!("(call $connect (i32.const {port}) (i64.const -1))"),
@@ -535,7 +558,7 @@ fn t118_a_server_that_cannot_be_trusted_or_reached_is_an_error() {
         "(i32.const 0) (i32.const 0)",
     );
     check(&with(here, port, nobody), 1, Some(Errno::BadTls));
-    // What is no certificate is none of an authority.
+    // Text without a certificate contains no authority.
     check(
         &with(here, port, "(i32.const 120) (i32.const 1)"),
         1,
@@ -556,9 +579,13 @@ fn t118_a_server_that_cannot_be_trusted_or_reached_is_an_error() {
         1,
         Some(Errno::InvalidInput),
     );
-    // Nobody says anything, and then nobody is there.
-    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
-    let port = silent.local_addr().expect("it is bound").port();
+    // First nobody responds, and then nobody listens.
+    let silent =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
+    let port = silent
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port();
     check(
         &format!("(call $connect (i32.const {port}) (i64.const 20))"),
         TIMED_OUT,
@@ -592,12 +619,12 @@ fn t112_reads_and_writes_time_out_and_lose_nothing() {
                         (br $again))))
             (call $say (i64.extend_i32_s (local.get $result)))
             (call $say (local.get $sum))
-            ;; Now what was accepted is waited for.
+            ;; Now it waits until what was accepted is gone.
             (call $set_tls_write_timeout (local.get $stream) (i64.const -1))
             (if (call $tls_flush (local.get $stream) (i32.const 88)) (then unreachable)))"#,
     ));
     let mut client = client(&lab, &pem);
-    // Both sides are through with the handshake.
+    // Both sides have completed the handshake.
     client
         .conn
         .complete_io(&mut client.sock)
@@ -641,7 +668,7 @@ fn t115_one_process_reads_while_another_writes() {
             (call $say (local.get $count)))"#,
     ));
     let mut client = client(&lab, &pem);
-    // The guest waits to read, and what it writes comes all the same.
+    // The guest waits to read, and what it writes arrives anyway.
     let mut found = vec![0; BYTES];
     client.read_exact(&mut found).expect("the guest writes");
     assert_eq!(lab.hear(), ResourceKind::None as i64);
@@ -657,7 +684,7 @@ fn t115_one_process_reads_while_another_writes() {
 }
 
 #[test]
-fn t061_a_stream_in_a_message_is_closed_once_with_whoever_has_it_last() {
+fn t061_a_stream_in_a_message_is_closed_once_with_the_last_process_that_has_it() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let environment = lab.environment();
     let text = program(
@@ -689,7 +716,7 @@ fn t061_a_stream_in_a_message_is_closed_once_with_whoever_has_it_last() {
 }
 
 #[test]
-fn t062_a_stream_is_not_sent_to_who_is_not_granted_any() {
+fn t062_a_stream_is_not_sent_to_a_process_that_is_not_granted_any() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let without = lab.environment_with(|config| {
         config.deny("lunatic::networking::tls_");
@@ -738,8 +765,12 @@ fn t082_a_stream_is_not_taken_as_something_else() {
 #[test]
 fn t070_a_process_is_killed_while_it_waits_for_tls() {
     let (lab, pem) = (Lab::new(), Pem::new());
-    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
-    let silent_port = silent.local_addr().expect("it is bound").port();
+    let silent =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
+    let silent_port = silent
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port();
     let check = |wait: &str| {
         let environment = lab.environment();
         let text = format!(

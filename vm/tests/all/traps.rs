@@ -1,12 +1,12 @@
-//! Traps that a guest catches, and what it cannot catch.
+//! Traps that a guest can catch, and what it cannot catch.
 
 use crate::support::{Lab, guest};
 use lunatic_vm::{Exit, Host, Limit, Vm};
 
-/// So many calls back lie inside each other.
+/// How many callbacks may be nested.
 const DEEPEST: i64 = 16;
 
-/// A module that catches what its function `$try` does, which gets the number of what to do.
+/// A module that catches the traps of its function `$try`, which gets the number of what to do.
 fn catching(body: &str, fields: &str) -> String {
     guest(
         &[
@@ -30,7 +30,7 @@ fn catching(body: &str, fields: &str) -> String {
     )
 }
 
-/// The body for the ordinary ways to trap, by their number from 1 on.
+/// A body for the ordinary ways to trap, numbered from 1 on.
 const TRAPS: &str = r#"
     (i32.store (local.get $pointer) (local.get $what))
     (if (i32.eq (local.get $what) (i32.const 1)) (then unreachable))
@@ -65,14 +65,14 @@ fn a_trap_is_0_and_leaves_the_memory_as_it_was() {
 }
 
 #[test]
-fn what_is_called_back_can_wait_and_call_the_host() {
+fn a_callback_can_wait_and_call_the_host() {
     let lab = Lab::new();
     let process = lab.spawn(&catching(
         r#"(call $say (i64.const 1)) (call $wait) (call $say (i64.const 2))"#,
         r#"(func (export "main") (call $catch_and_say (i32.const 0) (i32.const 0)))"#,
     ));
     assert_eq!(lab.hear(), 1);
-    process.send(0, b"go on").expect("there is room");
+    process.send(0, b"go on").expect("the mailbox has room");
     assert!(lab.exit(&process).is_normal());
     assert_eq!(lab.hear_all(), [2, 42]);
 }
@@ -80,7 +80,8 @@ fn what_is_called_back_can_wait_and_call_the_host() {
 #[test]
 fn t007_recursion_through_the_host_ends_in_a_trap_and_harms_nobody() {
     let lab = Lab::new();
-    // Each call back counts itself and catches the next; the last is refused, which traps what asked for it.
+    // Each callback counts itself and catches the next one; the last one is refused, which traps
+    // its caller.
     let module = lab.module(&catching(
         r#"(global.set $zero (i32.add (global.get $zero) (i32.const 1)))
         (drop (call $catch (i32.const 0) (i32.const 0)))"#,
@@ -105,7 +106,7 @@ fn each_stack_takes_a_slot_of_the_machine() {
     let vm = Vm::builder()
         .slots(1)
         .build()
-        .expect("the machine can be set up");
+        .expect("the configuration is valid");
     let text = catching(
         "",
         r#"(func (export "main") (drop (call $catch (i32.const 0) (i32.const 0))))"#,
@@ -118,7 +119,7 @@ fn each_stack_takes_a_slot_of_the_machine() {
         )
         .as_bytes(),
     );
-    let module = module.expect("it imports the table only");
+    let module = module.expect("the module imports only functions of the table");
     let mut config = vm.config();
     config.allow("");
     let environment = vm.environment(config);
@@ -136,10 +137,10 @@ fn each_stack_takes_a_slot_of_the_machine() {
 }
 
 #[test]
-fn t073_a_kill_inside_a_call_back_is_not_caught() {
+fn t073_a_kill_inside_a_callback_is_not_caught() {
     let lab = Lab::new();
     let environment = lab.environment();
-    // Three calls back inside each other, and in the innermost what there is to do.
+    // Three nested callbacks, the innermost of which does the given thing.
     let nested = |body: &str| {
         catching(
             &format!(
@@ -160,7 +161,7 @@ fn t073_a_kill_inside_a_call_back_is_not_caught() {
         for _ in 0..20 {
             let process = environment
                 .spawn(&module, "main", &[])
-                .expect("nothing limits it");
+                .expect("no limit applies");
             assert_eq!(lab.hear(), 7);
             process.kill();
             let exit = lab.exit(&process);
@@ -202,7 +203,7 @@ fn a_limit_is_not_caught() {
         (Limit::Time, 30, "(call $wait)"),
         (Limit::Time, 30, "(loop (br 0))"),
         (Limit::Memory, 65_536, "(drop (memory.grow (i32.const 1))) unreachable"),
-        // A call back that returns does not make the limit forgotten that was met before it.
+        // A callback that returns does not hide that a limit was reached before it.
         (
             Limit::Memory,
             65_536,
@@ -223,7 +224,7 @@ fn a_limit_is_not_caught() {
 }
 
 #[test]
-fn a_refusal_that_the_guest_could_live_with_makes_no_limit_of_a_later_trap() {
+fn a_refusal_that_the_guest_coped_with_does_not_turn_a_later_trap_into_a_limit() {
     let lab = Lab::new();
     let module = lab.module(&catching(
         "unreachable",
@@ -239,9 +240,10 @@ fn a_refusal_that_the_guest_could_live_with_makes_no_limit_of_a_later_trap() {
 }
 
 #[test]
-fn who_traps_again_and_again_computes_no_more_than_it_may() {
+fn a_process_that_traps_repeatedly_computes_no_more_than_it_may() {
     let lab = Lab::new();
-    // Code writes down what it computed where it calls and where it looks whether fuel is left. These trap in between.
+    // Code stores what it has computed when it calls something and when it checks its fuel. These
+    // functions trap in between.
     let spins = r#"(local $left i32) (local.set $left (i32.const 20000))
         (loop $again
             (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))"#;
@@ -269,7 +271,7 @@ fn who_traps_again_and_again_computes_no_more_than_it_may() {
         }
         assert!(
             (10..=50).contains(&caught),
-            "each costs at least a unit, not {caught} of them 50 together"
+            "each costs at least a unit, but {caught} of them cost 50 in all"
         );
     }
 }
@@ -277,7 +279,7 @@ fn who_traps_again_and_again_computes_no_more_than_it_may() {
 #[test]
 fn a_panic_that_is_caught_costs_what_it_computed() {
     let lab = Lab::new();
-    // What ends with `unreachable` is counted exactly, so that a unit is enough for many.
+    // Code that ends with `unreachable` is counted exactly, so that one unit is enough for many.
     let module = lab.module(&catching(
         "unreachable",
         r#"(func (export "main") (local $left i32)
@@ -296,7 +298,7 @@ fn a_panic_that_is_caught_costs_what_it_computed() {
 #[test]
 fn t075_a_panic_of_the_host_is_not_caught() {
     let mut host = Host::default();
-    host.function("test", "panic", || -> () { panic!("a defect of the host") });
+    host.function("test", "panic", || -> () { panic!("a bug in the host") });
     let lab = Lab::with_host(Vm::builder(), host);
     let text = catching(
         "(call $panic)",
@@ -311,12 +313,12 @@ fn t075_a_panic_of_the_host_is_not_caught() {
     assert!(
         lab.run(&guest(&[], r#"(func (export "main"))"#))
             .is_normal(),
-        "the machine lives"
+        "the machine still works"
     );
 }
 
 #[test]
-fn who_exports_nothing_to_call_is_told_so() {
+fn a_guest_without_the_export_traps_with_a_message() {
     let lab = Lab::new();
     let main = r#"(func (export "main") (drop (call $catch (i32.const 0) (i32.const 0))))"#;
     for (export, words) in [

@@ -6,8 +6,8 @@ use lunatic_vm::{Environment, Exit, Limit, Process};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-/// No test waits longer for a guest's datagram.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits for a guest's datagram.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Writes a guest that has the functions of [`SOCKETS`].
 fn program(fields: &str) -> String {
@@ -45,10 +45,10 @@ fn program(fields: &str) -> String {
     guest(IMPORTS, &format!("{SOCKETS}{fields}"))
 }
 
-/// Functions that keep what the machine writes in the first kilobyte, and a datagram from 1024 on.
+/// Functions that store what the machine writes in the first kilobyte, and a datagram from 1024 on.
 const SOCKETS: &str = r#"
     (data (i32.const 0) "\7f\00\00\01")
-    ;; Binds, and keeps the socket or the error at 8.
+    ;; Binds, and stores the socket or the error at 8.
     (func $bind (param $port i32) (result i32)
         (call $udp_bind (i32.const 4) (i32.const 0) (local.get $port) (i32.const 0) (i32.const 0) (i32.const 8)))
     ;; Returns the port of the address in the result at 16.
@@ -67,7 +67,7 @@ const SOCKETS: &str = r#"
     (func $connect (param $socket i64) (param $port i32) (result i32)
         (call $udp_connect (local.get $socket) (i32.const 4) (i32.const 0) (local.get $port) (i32.const 0) (i32.const 0)
             (i64.const 0) (i32.const 64)))
-    ;; Receives to 1024, and keeps the length or the error at 80.
+    ;; Receives to 1024, and stores the length or the error at 80.
     (func $receive_some (param $socket i64) (result i32)
         (call $udp_receive (local.get $socket) (i32.const 1024) (i32.const 4096) (i32.const 80)))
     ;; Sends back one datagram.
@@ -78,7 +78,7 @@ const SOCKETS: &str = r#"
         (if (call $udp_send_to (local.get $socket) (i32.const 1024) (i32.load (i32.const 80))
                 (i32.const 4) (i32.const 0) (call $port_of_result) (i32.const 0) (i32.const 0) (i32.const 88))
             (then unreachable)))
-    ;; Says the kind of the error that is kept at an address.
+    ;; Says the kind of the error that is stored at an address.
     (func $say_error (param $at i32)
         (call $say (i64.extend_i32_u (call $kind (i64.load (local.get $at))))))
     ;; Spawns an export without parameters.
@@ -91,17 +91,19 @@ const SOCKETS: &str = r#"
     (func $wait (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1))))
 "#;
 
-/// A socket of the test's, for the guest that says its port next.
+/// A socket of the test's, connected to the guest that says its port next.
 fn peer(lab: &Lab) -> UdpSocket {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
     socket
-        .set_read_timeout(Some(PATIENCE))
-        .expect("it is not zero");
-    socket.connect(address(lab)).expect("it is a local address");
+        .set_read_timeout(Some(TIMEOUT))
+        .expect("the timeout is not zero");
+    socket
+        .connect(address(lab))
+        .expect("the guest's address is local");
     socket
 }
 
-/// Where the guest is that says its port next.
+/// The address of the guest that says its port next.
 fn address(lab: &Lab) -> SocketAddr {
     (
         Ipv4Addr::LOCALHOST,
@@ -120,11 +122,11 @@ fn expect(socket: &UdpSocket, datagram: &[u8]) {
 fn spawn_in(lab: &Lab, environment: &Environment, text: &str) -> Process {
     environment
         .spawn(&lab.module(text), "main", &[])
-        .expect("nothing limits it")
+        .expect("no limit applies")
 }
 
 #[test]
-fn a_datagram_goes_there_and_back() {
+fn datagrams_go_both_ways() {
     let lab = Lab::new();
     let server = lab.spawn(&program(
         r#"(func (export "main")
@@ -136,7 +138,7 @@ fn a_datagram_goes_there_and_back() {
     ));
     let client = peer(&lab);
     for datagram in [&b"one"[..], b"", &[7; 4096]] {
-        client.send(datagram).expect("it is connected");
+        client.send(datagram).expect("the socket is connected");
         expect(&client, datagram);
     }
     assert!(lab.exit(&server).is_normal());
@@ -145,11 +147,14 @@ fn a_datagram_goes_there_and_back() {
 #[test]
 fn a_socket_has_no_peer_until_one_is_chosen() {
     let lab = Lab::new();
-    let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
+    let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
     other
-        .set_read_timeout(Some(PATIENCE))
-        .expect("it is not zero");
-    let port = other.local_addr().expect("it is bound").port();
+        .set_read_timeout(Some(TIMEOUT))
+        .expect("the timeout is not zero");
+    let port = other
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port();
     let exit = lab.run(&program(&format!(
         r#"(data (i32.const 1024) "to the peer")
         (func (export "main")
@@ -174,7 +179,7 @@ fn a_socket_has_no_peer_until_one_is_chosen() {
 }
 
 #[test]
-fn a_receive_times_out_where_a_time_was_set() {
+fn a_receive_times_out_if_a_timeout_was_set() {
     let lab = Lab::new();
     let server = lab.spawn(&program(
         r#"(func (export "main")
@@ -192,7 +197,7 @@ fn a_receive_times_out_where_a_time_was_set() {
     let client = peer(&lab);
     let late = i64::from(TIMED_OUT);
     assert_eq!(lab.hear_all(), [-1, 5, late, late]);
-    client.send(b"late").expect("it is connected");
+    client.send(b"late").expect("the socket is connected");
     expect(&client, b"late");
     assert!(lab.exit(&server).is_normal());
 }
@@ -223,8 +228,11 @@ fn options_are_set_and_what_the_system_refuses_is_a_trap() {
 #[test]
 fn t111_a_udp_port_that_is_taken_is_an_error() {
     let lab = Lab::new();
-    let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
-    let port = taken.local_addr().expect("it is bound").port();
+    let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system chooses a free port");
+    let port = taken
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port();
     let environment = lab.environment();
     let process = spawn_in(
         &lab,
@@ -255,7 +263,7 @@ fn t111_udp_sockets_count_and_are_refused_beyond_the_quota() {
                 (local.set $socket (call $open))
                 (if (i32.ne (call $bind (i32.const 0)) (i32.const 1)) (then unreachable))
                 (call $say_error (i32.const 8))
-                ;; A further handle is no further socket.
+                ;; Another handle is not another socket.
                 (call $drop_udp_socket (call $clone_udp_socket (local.get $socket)))
                 (call $drop_udp_socket (local.get $socket))
                 (drop (call $open)))"#,
@@ -278,7 +286,7 @@ fn t117_datagrams_that_are_too_large_are_refused_or_cut() {
                     (i32.const 4) (i32.const 0) (i32.const 9) (i32.const 0) (i32.const 0) (i32.const 88)))
                 (then unreachable))
             (call $say_error (i32.const 88))
-            ;; What does not fit the buffer is lost, and only that.
+            ;; What does not fit the buffer is lost, and nothing else.
             (if (call $udp_receive (local.get $socket) (i32.const 1024) (i32.const 3) (i32.const 80)) (then unreachable))
             (call $say (i64.load (i32.const 80)))
             (if (i32.load8_u (i32.const 1027)) (then unreachable))
@@ -286,15 +294,15 @@ fn t117_datagrams_that_are_too_large_are_refused_or_cut() {
     ));
     let client = peer(&lab);
     assert_eq!(lab.hear(), Errno::InvalidInput as i64);
-    client.send(b"too long").expect("it is connected");
-    client.send(b"whole").expect("it is connected");
+    client.send(b"too long").expect("the socket is connected");
+    client.send(b"whole").expect("the socket is connected");
     assert_eq!(lab.hear(), 3);
     expect(&client, b"whole");
     assert!(lab.exit(&server).is_normal());
 }
 
 #[test]
-fn t117_a_flood_is_held_back_by_nobody_and_bounded_by_the_system() {
+fn t117_nobody_waits_for_a_flood_and_the_system_bounds_it() {
     let lab = Lab::new();
     let server = lab.spawn(&program(
         r#"(func (export "main")
@@ -313,15 +321,15 @@ fn t117_a_flood_is_held_back_by_nobody_and_bounded_by_the_system() {
     let client = peer(&lab);
     const SENT: i64 = 20_000;
     for _ in 0..SENT {
-        client.send(&[7; 512]).expect("it is connected");
+        client.send(&[7; 512]).expect("the socket is connected");
     }
-    server.send(0, b"count").expect("it has room");
+    server.send(0, b"count").expect("the mailbox has room");
     let kept = lab.hear();
     assert!(
         kept > 0 && kept < SENT,
         "{kept} of {SENT} datagrams were kept"
     );
-    client.send(b"after").expect("it is connected");
+    client.send(b"after").expect("the socket is connected");
     expect(&client, b"after");
     assert!(lab.exit(&server).is_normal());
 }
@@ -347,7 +355,7 @@ fn t070_a_process_is_killed_while_it_waits_for_a_datagram() {
     }
 }
 
-/// A guest whose `main` hands its socket to `child` in the way that the test asks for.
+/// A guest whose `main` passes its socket to `child` in the given way.
 fn hands_over(how: &str) -> String {
     program(&format!(
         r#"(data (i32.const 200) "child")
@@ -371,7 +379,7 @@ const MOVED: &str = r#"
     (drop (call $push_udp_socket (local.get $socket)))
     (if (call $send (local.get $child)) (then unreachable))"#;
 
-/// The word names a UDP socket by its kind, which is the highest byte.
+/// The highest byte of the word says that it is a UDP socket.
 fn copied() -> String {
     let kind = ResourceKind::UdpSocket.word(0);
     format!(
@@ -393,8 +401,10 @@ fn a_socket_travels_in_a_message() {
             [ResourceKind::UdpSocket as i64, ResourceKind::None as i64]
         );
         assert!(lab.exit(&process).is_normal());
-        // Handed over, the socket does not need the process that bound it.
-        client.send(b"to the child").expect("it is connected");
+        // Once passed on, the socket does not need the process that bound it.
+        client
+            .send(b"to the child")
+            .expect("the socket is connected");
         expect(&client, b"to the child");
         lab.wait_for("the child", environment.ended());
         assert_eq!(environment.used(Limit::Sockets), 0);
@@ -427,7 +437,7 @@ fn t082_a_socket_is_not_taken_as_something_else() {
     let exit = lab.run(&text);
     assert!(exit.to_string().contains("is no stream"), "{exit}");
     lab.hear();
-    // A bare id is a stream's, and the highest byte must be the kind of a socket.
+    // A bare id is that of a stream, and the highest byte must be the kind of a socket.
     for word in [
         0,
         ResourceKind::Module.word(0),
@@ -451,7 +461,7 @@ fn t082_a_socket_is_not_taken_as_something_else() {
 }
 
 #[test]
-fn t062_a_socket_is_not_sent_to_who_is_not_granted_any() {
+fn t062_a_socket_is_not_sent_to_a_process_that_is_not_granted_any() {
     let lab = Lab::new();
     let without = lab.environment_with(|config| {
         config.deny("lunatic::networking::udp_");
@@ -474,7 +484,7 @@ fn t062_a_socket_is_not_sent_to_who_is_not_granted_any() {
     let pid = lunatic_vm::Val::I64(receiver.pid().number().cast_signed());
     let sender = environment
         .spawn(&lab.module(&text), "main", &[pid])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     lab.hear();
     assert_eq!(lab.hear(), Errno::NotGranted as i64);
     assert!(lab.exit(&sender).is_normal());

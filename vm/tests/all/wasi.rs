@@ -4,7 +4,7 @@ use crate::support::Lab;
 use lunatic_vm::{Config, Exit, Host, Limit, Pipe, PipeReader, PipeWriter, Stdio, Vm};
 use std::fmt::Write;
 
-/// WASI's errors, by the numbers that guests see.
+/// WASI's errors, as the numbers that guests see.
 pub(crate) mod errno {
     pub(crate) const SUCCESS: i64 = 0;
     pub(crate) const MFILE: i64 = 33;
@@ -12,8 +12,8 @@ pub(crate) mod errno {
     pub(crate) const PIPE: i64 = 64;
 }
 
-/// Writes a module that imports the functions of WASI that the tests use, each as `$name`, and `$say`; has a memory of two
-/// pages, exported; and holds the given fields.
+/// Writes a module that imports the functions of WASI that the tests use, each as `$name`, and
+/// `$say`, exports a memory of two pages, and has the given fields.
 pub(crate) fn program(fields: &str) -> String {
     let mut text = String::from("(module\n(import \"test\" \"say\" (func $say (param i64)))\n");
     for (name, parameters) in [
@@ -50,7 +50,7 @@ pub(crate) fn program(fields: &str) -> String {
         (memory (export "memory") 2)
         ;; Says a call's error.
         (func $said (param i32) (call $say (i64.extend_i32_u (local.get 0))))
-        ;; Writes so many bytes at an address, and reads so many to one; both return the error.
+        ;; Writes bytes from an address, and reads bytes to one; both return the error.
         (func $write (param $stream i32) (param $address i32) (param $length i32) (result i32)
             (i32.store (i32.const 0) (local.get $address))
             (i32.store (i32.const 4) (local.get $length))
@@ -59,7 +59,7 @@ pub(crate) fn program(fields: &str) -> String {
             (i32.store (i32.const 0) (local.get $address))
             (i32.store (i32.const 4) (local.get $length))
             (call $fd_read (local.get $stream) (i32.const 0) (i32.const 1) (i32.const 8)))
-        ;; Sleeps so many nanoseconds.
+        ;; Sleeps some nanoseconds.
         (func $sleep (param i64) (result i32)
             (i64.store (i32.const 64) (i64.const 0))
             (i64.store (i32.const 72) (i64.const 0))
@@ -73,12 +73,12 @@ pub(crate) fn program(fields: &str) -> String {
     text
 }
 
-/// Runs a program in an environment that grants everything but what the test changes.
+/// Runs a program in an environment that grants everything, apart from what the test changes.
 pub(crate) fn run(lab: &Lab, text: &str, change: impl FnOnce(&mut Config)) -> Exit {
     let process = lab
         .environment_with(change)
         .spawn(&lab.module(text), "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     lab.exit(&process)
 }
 
@@ -86,7 +86,7 @@ fn assert_normal(exit: &Exit) {
     assert!(exit.is_normal(), "{exit}");
 }
 
-/// A machine with one worker, so that whatever blocks it is noticed.
+/// A machine with one worker, so that the test notices whatever blocks it.
 fn narrow() -> Lab {
     Lab::with(Vm::builder().workers(1))
 }
@@ -112,7 +112,7 @@ fn t094_a_guest_sees_only_the_variables_that_it_is_granted() {
             (call $said (i32.load (i32.const 20)))
             (call $say (i64.load (i32.const 256))))"#,
     );
-    // The test's own variables are many; a guest has none of them.
+    // The test has many variables of its own; a guest gets none of them.
     assert!(std::env::vars_os().next().is_some());
     assert_normal(&run(&lab, &text, |_| {}));
     assert_eq!(lab.hear_all(), [0, 0, 0, 0, 0]);
@@ -182,10 +182,10 @@ fn a_program_exits_with_any_status() {
 }
 
 #[test]
-fn t097_output_waits_for_who_reads_it_and_comes_out_as_it_went_in() {
+fn t097_output_waits_for_its_reader_and_comes_out_as_it_went_in() {
     let lab = narrow();
     let (writer, reader) = captured();
-    // Escapes, no line's end and bytes that are no text, more than fits anywhere on the way.
+    // Escape sequences, no newline and bytes that are not text, more than fits anywhere on the way.
     let text = program(
         r#"(data (i32.const 1024) "\1b[31m\ff\00")
         (func (export "main") (local $left i32)
@@ -200,7 +200,7 @@ fn t097_output_waits_for_who_reads_it_and_comes_out_as_it_went_in() {
     });
     let flood = environment
         .spawn(&lab.module(&text), "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     // While it waits for room, the only worker is free.
     let other = lab.spawn(&program(
         r#"(func (export "main") (call $say (i64.const 7)))"#,
@@ -242,7 +242,7 @@ fn t097_a_process_that_waits_for_room_can_be_killed() {
     });
     let process = environment
         .spawn(&lab.module(&text), "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     lab.hear();
     lab.wait_for("output", reader.readable());
     process.kill();
@@ -251,12 +251,12 @@ fn t097_a_process_that_waits_for_room_can_be_killed() {
     assert_eq!(
         read_all(&lab, &reader).len() % 4096,
         0,
-        "no write was torn apart"
+        "no write was interleaved with another"
     );
 }
 
 #[test]
-fn writes_of_many_processes_stay_whole() {
+fn writes_of_many_processes_are_not_interleaved() {
     let lab = Lab::new();
     let (writer, reader) = Pipe::bounded(64);
     let text = program(
@@ -275,7 +275,7 @@ fn writes_of_many_processes_stay_whole() {
     for letter in 0..20 {
         environment
             .spawn(&module, "main", &[(65 + letter).into()])
-            .expect("nothing limits it");
+            .expect("no limit applies");
     }
     let read = lab.wait_for("all output", async {
         let mut read = Vec::new();
@@ -289,12 +289,12 @@ fn writes_of_many_processes_stay_whole() {
     assert_eq!(read.len(), 20 * 100 * 40);
     assert!(
         read.chunks(40).all(|piece| piece == [piece[0]; 40]),
-        "a write was torn apart"
+        "a write was interleaved with another"
     );
 }
 
 #[test]
-fn output_beyond_its_limit_is_an_error_and_the_reason_of_what_follows() {
+fn output_beyond_its_limit_is_an_error_and_the_reason_for_what_follows() {
     let lab = Lab::new();
     let change = |config: &mut Config| {
         config.limit(Limit::Output, 10).stdout(Stdio::Null);
@@ -331,12 +331,12 @@ fn output_that_nobody_reads_is_a_broken_pipe() {
 const READER: &str = r#"(func (export "main")
     (call $say (i64.const 1))
     (drop (call $read (i32.const 0) (i32.const 1024) (i32.const 1)))
-    ;; How many bytes came, and which.
+    ;; How many bytes came, and which ones.
     (call $said (i32.load (i32.const 8)))
     (call $said (i32.load8_u (i32.const 1024))))"#;
 
 #[test]
-fn t098_input_belongs_to_who_asked_first_and_is_never_lost() {
+fn t098_input_goes_to_the_process_that_asked_first_and_is_never_lost() {
     let lab = narrow();
     let (writer, reader) = captured();
     let environment = lab.environment_with(|config| {
@@ -346,7 +346,7 @@ fn t098_input_belongs_to_who_asked_first_and_is_never_lost() {
     let [first, second] = [(); 2].map(|()| {
         let process = environment
             .spawn(&module, "main", &[])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         assert_eq!(lab.hear(), 1);
         while !lab.vm.is_idle() {
             std::thread::yield_now();
@@ -361,13 +361,13 @@ fn t098_input_belongs_to_who_asked_first_and_is_never_lost() {
     assert_eq!(lab.hear_all(), [1, i64::from(b'x')]);
     let third = environment
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert_normal(&lab.exit(&third));
     assert_eq!(lab.hear_all(), [1, 1, i64::from(b'y')]);
     writer.close();
     let last = environment
         .spawn(&module, "main", &[])
-        .expect("nothing limits it");
+        .expect("no limit applies");
     assert_normal(&lab.exit(&last));
     assert_eq!(lab.hear_all(), [1, 0, 0]);
 }
@@ -379,7 +379,7 @@ fn t077_processes_that_sleep_and_wait_for_input_leave_the_worker_free() {
     let environment = lab.environment_with(|config| {
         config.stdin(Stdio::Pipe(reader));
     });
-    // Subscribes to the input where the parameter is 1, to a clock otherwise, and waits.
+    // Subscribes to the input if the parameter is 1, otherwise to a clock, and waits.
     let text = program(
         r#"(func (export "main") (param $input i32)
             (call $say (i64.const 1))
@@ -395,7 +395,7 @@ fn t077_processes_that_sleep_and_wait_for_input_leave_the_worker_free() {
         .map(|number| {
             environment
                 .spawn(&module, "main", &[(number % 2).into()])
-                .expect("nothing limits it")
+                .expect("no limit applies")
         })
         .collect();
     for _ in &sleepers {
@@ -407,7 +407,7 @@ fn t077_processes_that_sleep_and_wait_for_input_leave_the_worker_free() {
         |_| {},
     ));
     assert_eq!(lab.hear(), 7);
-    assert!(lab.heard_nothing_more(), "one has stopped waiting");
+    assert!(lab.heard_nothing_more(), "one of them has stopped waiting");
     for sleeper in sleepers {
         sleeper.kill();
         assert!(matches!(lab.exit(&sleeper), Exit::Killed));
@@ -426,7 +426,7 @@ fn t099_the_monotonic_clock_never_goes_back() {
                 (local.set $before (i64.load (i32.const 16)))
                 (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                 (br_if $again (local.get $left)))
-            ;; The time that a process or a thread has used is no clock of this machine.
+            ;; The machine has no clocks for the CPU time of a process or a thread.
             (call $say (i64.extend_i32_u (i32.ne (i32.const 0) (call $clock_time_get (i32.const 2) (i64.const 0) (i32.const 16)))))
             (call $say (i64.extend_i32_u (i32.ne (i32.const 0) (call $clock_time_get (i32.const 3) (i64.const 0) (i32.const 16))))))"#,
     );
@@ -435,7 +435,7 @@ fn t099_the_monotonic_clock_never_goes_back() {
 }
 
 #[test]
-fn t099_a_loop_of_shortest_sleeps_keeps_nobody_from_running() {
+fn t099_a_loop_of_the_shortest_sleeps_keeps_nobody_from_running() {
     let lab = narrow();
     let busy = lab.spawn(&program(
         r#"(func (export "main") (call $say (i64.const 1)) (loop (drop (call $sleep (i64.const 0))) (br 0)))"#,
@@ -454,7 +454,7 @@ fn t099_a_loop_of_shortest_sleeps_keeps_nobody_from_running() {
 #[test]
 fn t100_any_amount_of_random_bytes_comes_a_slice_at_a_time() {
     let lab = narrow();
-    // 48 MiB, which is more than is made at once; the last bytes are random too.
+    // 48 MiB, which is more than is generated at once; the last bytes are random too.
     let text = program(
         r#"(func (export "main")
             (if (i32.eq (memory.grow (i32.const 768)) (i32.const -1)) (then unreachable))
@@ -518,7 +518,7 @@ fn t100_a_module_of_preview_0_has_random_bytes_in_pieces_too() {
 }
 
 #[test]
-fn what_preview_0_has_is_granted_by_its_own_name() {
+fn preview_0_is_granted_by_its_own_name() {
     let lab = narrow();
     let text = of_preview_0(r#"(func (export "main") (call $proc_exit (i32.const 0)))"#);
     let exit = run(&lab, &text, |config| {
@@ -537,7 +537,7 @@ fn what_preview_0_has_is_granted_by_its_own_name() {
 #[test]
 fn a_program_of_an_older_generation_may_be_of_preview_0() {
     let lab = narrow();
-    // The function is one that the generation of 0.6 and 0.7 has, and has so.
+    // The function is one that the generation of 0.6 and 0.7 has with this type.
     let text = of_preview_0(
         r#"(func (export "main") (drop (call $clone_process (call $this))) (call $proc_exit (i32.const 0)))"#,
     );

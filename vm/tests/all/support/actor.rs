@@ -1,8 +1,8 @@
 //! A process that does what the test tells it, one thing at a time.
 //!
-//! An actor waits for commands, which are messages with a tag of their own, and answers each by saying numbers. All other
-//! mail stays in its mailbox until a command has it received. So a test drives several processes step by step, and knows at
-//! each step what has happened.
+//! An actor waits for commands, which are messages with a tag of their own, and answers each by
+//! saying numbers. All other mail stays in its mailbox until a command makes it receive. So a test
+//! drives several processes step by step, and knows at each step what has happened.
 
 use super::{Lab, guest};
 use lunatic_vm::{Environment, Exit, Module, Pid, Process};
@@ -11,11 +11,11 @@ use std::fmt::Write;
 /// The tag of commands.
 pub(crate) const COMMAND: i64 = -1;
 
-/// What is told of a receive that got nothing in time.
+/// What an actor says about a receive that timed out.
 pub(crate) const TIMED_OUT: i64 = 9027;
 
-/// What an actor does: a number for each, and the body of the function that does it. `$a`, `$b` and `$c` are the command's
-/// numbers; the text that follows them is at 1056.
+/// The commands: the name of each, and the code that carries it out. `$a`, `$b` and `$c` are the
+/// command's numbers; the text that follows them is at 1056.
 const COMMANDS: &[(&str, &str)] = &[
     ("finish", "(return)"),
     ("trap", "unreachable"),
@@ -124,7 +124,7 @@ pub(crate) fn module() -> String {
     )
 }
 
-/// An actor, and the machine that hears it.
+/// An actor, and the lab in which it runs.
 pub(crate) struct Actor<'a> {
     pub(crate) lab: &'a Lab,
     pub(crate) process: Process,
@@ -133,22 +133,22 @@ pub(crate) struct Actor<'a> {
 /// What an actor received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mail {
-    /// Nothing came in time.
+    /// The receive timed out.
     TimedOut,
     /// A message: its tag and its number.
     Data(i64, i64),
-    /// A link failed: its tag, who, and the kind of its exit.
+    /// A linked process died: the link's tag, the pid, and the kind of exit.
     LinkDied(i64, Pid, i64),
-    /// A monitored process ended: the tag, who, and the kind of its exit.
+    /// A monitored process ended: the monitor's tag, the pid, and the kind of exit.
     ProcessDied(i64, Pid, i64),
 }
 
 impl<'a> Actor<'a> {
-    /// Spawns one.
+    /// Spawns an actor.
     pub(crate) fn spawn(lab: &'a Lab, environment: &Environment, module: &Module) -> Actor<'a> {
         let process = environment
             .spawn(module, "main", &[])
-            .expect("nothing limits it");
+            .expect("no limit applies");
         Actor { lab, process }
     }
 
@@ -160,7 +160,7 @@ impl<'a> Actor<'a> {
         pid.number().cast_signed()
     }
 
-    /// Gives a command, without hearing the answer.
+    /// Sends a command, without waiting for the answer.
     pub(crate) fn command(&self, what: &str, numbers: [i64; 3], text: &[u8]) {
         let number = COMMANDS.iter().position(|(name, _)| *name == what);
         let number = number.unwrap_or_else(|| panic!("actors know no `{what}`"));
@@ -179,13 +179,13 @@ impl<'a> Actor<'a> {
         self.lab.hear()
     }
 
-    /// Ends it, normally.
+    /// Ends the actor normally.
     pub(crate) fn finish(&self) -> Exit {
         self.command("finish", [0; 3], b"");
         self.lab.exit(&self.process)
     }
 
-    /// Ends it with a trap.
+    /// Ends the actor with a trap.
     pub(crate) fn trap(&self) -> Exit {
         self.command("trap", [0; 3], b"");
         self.lab.exit(&self.process)
@@ -203,7 +203,7 @@ impl<'a> Actor<'a> {
         self.ask("monitor", [tag, Self::number(pid), 0], b"");
     }
 
-    /// Takes a monitor back; says whether there was one that has not spoken yet.
+    /// Removes a monitor; returns whether there was one that has not fired yet.
     pub(crate) fn stop_monitoring(&self, tag: i64, pid: Pid) -> bool {
         self.ask("stop_monitoring", [tag, Self::number(pid), 0], b"") == 1
     }
@@ -217,7 +217,7 @@ impl<'a> Actor<'a> {
         self.ask("send", [Self::number(to), tag, number], b"")
     }
 
-    /// Receives what has one of the tags, or anything.
+    /// Receives a message with one of the tags, or any message if there are none.
     pub(crate) fn receive(&self, tags: &[i64], timeout: i64) -> Mail {
         let text: Vec<u8> = tags.iter().flat_map(|tag| tag.to_le_bytes()).collect();
         match self.ask("receive", [tags.len() as i64, timeout, 0], &text) {
@@ -235,7 +235,7 @@ impl<'a> Actor<'a> {
         }
     }
 
-    /// Takes what is in the mailbox already.
+    /// Receives what is in the mailbox already.
     pub(crate) fn take(&self, tags: &[i64]) -> Mail {
         self.receive(tags, 0)
     }
@@ -260,7 +260,7 @@ impl<'a> Actor<'a> {
         )
     }
 
-    /// Takes a name back and returns the code.
+    /// Removes a name and returns the code.
     pub(crate) fn unregister(&self, name: &str) -> i64 {
         self.ask("unregister", [name.len() as i64, 0, 0], name.as_bytes())
     }
@@ -271,7 +271,8 @@ impl<'a> Actor<'a> {
         (code == 0).then_some(pid)
     }
 
-    /// Spawns another actor, linked where the tag is not 0; a configuration of -1 is the actor's own environment.
+    /// Spawns another actor, linked unless the tag is 0; a configuration of -1 means the actor's
+    /// own environment.
     pub(crate) fn spawn_actor(&self, link: i64, config: i64) -> Result<Actor<'a>, i64> {
         let code = self.ask("spawn", [link, config, 0], b"");
         let pid = self.lab.hear();
@@ -282,7 +283,7 @@ impl<'a> Actor<'a> {
             .lab
             .vm
             .process(Pid::from_number(pid.cast_unsigned()))
-            .expect("an actor lives until it is told");
+            .expect("an actor lives until it is told to end");
         Ok(Actor {
             lab: self.lab,
             process,
