@@ -22,6 +22,7 @@ pub use shared::Skipped;
 pub use storage::{StorageError, StorageSettings};
 pub use token::{Token, TokenError};
 
+use crate::runtime;
 use crate::server::Mount;
 use crate::{Functions, Gateway, HttpGateway, HttpLimits, Protocol, Route, ServerBuilder, Target};
 use shared::{RESERVED, Shared};
@@ -31,10 +32,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::Storage;
-use tokio::runtime::Runtime;
-
-/// Threads for blocking work, such as the storage's files.
-const BLOCKING_THREADS: usize = 8;
 
 /// How long a request to the service may take. Following a log may take long.
 const REQUEST_TIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -83,8 +80,6 @@ pub enum ServiceError {
 pub struct Service {
     shared: Arc<Shared>,
     skipped: Vec<Skipped>,
-    /// Its own, so that storing takes no time from requests to functions. `None` only while the service is being dropped.
-    runtime: Option<Runtime>,
 }
 
 impl Service {
@@ -98,17 +93,10 @@ impl Service {
         if config.token.is_none() && !config.deploy.ip().to_canonical().is_loopback() {
             return Err(ServiceError::NoToken(config.deploy));
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .max_blocking_threads(BLOCKING_THREADS)
-            .thread_name("service")
-            .enable_all()
-            .build()
-            .map_err(ServiceError::Threads)?;
-        let storage = runtime.block_on(Storage::open(&config.storage))?;
-        let handle = runtime.handle().clone();
+        let handle = runtime::handle().map_err(ServiceError::Threads)?;
+        let storage = handle.block_on(Storage::open(&config.storage))?;
         let shared = Arc::new(Shared::new(functions.clone(), storage, config, handle));
-        let skipped = runtime.block_on(shared.load())?;
+        let skipped = handle.block_on(shared.load())?;
         for Skipped { name, why } in &skipped {
             log::warn!(
                 "the stored function `{}` does not serve: {}",
@@ -116,11 +104,7 @@ impl Service {
                 lunatic_vm::printable(why)
             );
         }
-        Ok(Service {
-            shared,
-            skipped,
-            runtime: Some(runtime),
-        })
+        Ok(Service { shared, skipped })
     }
 
     /// Returns the stored functions that do not serve.
@@ -185,12 +169,10 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.drain();
-        if let Some(runtime) = self.runtime.take() {
-            // A deploy that this interrupts leaves the old version or the new one.
-            runtime.shutdown_background();
-            // Requests that are still being answered may hold the rest for a moment.
-            self.shared.storage.release();
-        }
+        // A deploy that this interrupts leaves the old version or the new one.
+        self.shared.abort_tasks();
+        // Requests that are still being answered may hold the rest for a moment.
+        self.shared.storage.release();
     }
 }
 

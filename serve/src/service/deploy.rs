@@ -8,10 +8,11 @@ use super::options::DeployOptions;
 use super::refusal::Refusal;
 use super::shared::{FunctionLock, RESERVED, Record, Shared, Skipped};
 use super::storage::StorageError;
+use crate::kill_on_drop::KillOnDrop;
 use crate::{Code, CodeError, Name, Settings, Version};
 use bytes::Bytes;
 use http::StatusCode;
-use lunatic_vm::{CompileLimits, Exit, Process, SpawnError, Vm};
+use lunatic_vm::{CompileLimits, Exit, SpawnError, Vm};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -226,7 +227,7 @@ impl Shared {
             return Err(unknown(name));
         }
         let (shared, name) = (self.clone(), name.clone());
-        let removed = self.handle.spawn(async move {
+        let removed = self.spawn(async move {
             let _lock = lock;
             let _storage_lock = shared.storage_lock.acquire().await;
             shared.storage.delete_manifest(name.as_str()).await?;
@@ -255,7 +256,7 @@ impl Shared {
         version: Arc<Version>,
     ) -> Result<(), Refusal> {
         let shared = self.clone();
-        let finished = self.handle.spawn(async move {
+        let finished = self.spawn(async move {
             let _lock = lock;
             let _storage_lock = shared.storage_lock.acquire().await;
             let manifest = Arc::new(manifest);
@@ -406,7 +407,7 @@ fn checked(vm: &Vm, name: &str, bytes: &[u8]) -> Result<Code, CodeError> {
 /// Starts a version once, up to its first request.
 async fn try_out(version: &Version) -> Result<(), Refusal> {
     let environment = version.environment();
-    let begun = match version.code() {
+    let started = match version.code() {
         Code::Spark(spark) => environment.drive(spark.module(), "deploy", |_| {
             Box::pin(async { Exit::Normal })
         }),
@@ -417,13 +418,13 @@ async fn try_out(version: &Version) -> Result<(), Refusal> {
             environment.drive_component(component, "deploy", |_| Box::pin(async { Exit::Normal }))
         }
     };
-    let process = KillOnDrop(begun.map_err(|error| match error {
+    let process = KillOnDrop::new(started.map_err(|error| match error {
         SpawnError::Ceiling(_) | SpawnError::Ending => {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
         }
         error => Refusal::unfit(format!("it cannot be started: {error}")),
     })?);
-    match tokio::time::timeout(START_TIMEOUT, process.0.exited()).await {
+    match tokio::time::timeout(START_TIMEOUT, process.process().exited()).await {
         Ok(Exit::Normal) => Ok(()),
         Ok(exit) => Err(Refusal::unfit(format!(
             "it cannot be started: the function {exit}"
@@ -431,15 +432,6 @@ async fn try_out(version: &Version) -> Result<(), Refusal> {
         Err(_) => Err(Refusal::unfit(format!(
             "it cannot be started: it was not ready within {START_TIMEOUT:?}"
         ))),
-    }
-}
-
-/// Kills a process when it is dropped.
-struct KillOnDrop(Process);
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        self.0.kill();
     }
 }
 

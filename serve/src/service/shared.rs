@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{AbortHandle, JoinHandle};
 
 /// A name that no deployed function can have: a client that posts to it meant the other address.
 pub(super) const RESERVED: &str = "deploy";
@@ -33,7 +34,9 @@ pub(super) struct Shared {
     pub(super) followers: Arc<Semaphore>,
     /// Set when those that follow logs are to end.
     pub(super) is_ending: watch::Sender<bool>,
-    pub(super) handle: Handle,
+    handle: &'static Handle,
+    /// The tasks that go on without their clients.
+    tasks: Mutex<Vec<AbortHandle>>,
 }
 
 /// What is known of a stored function.
@@ -62,7 +65,7 @@ impl Shared {
         functions: Functions,
         storage: Storage,
         config: ServiceConfig,
-        handle: Handle,
+        handle: &'static Handle,
     ) -> Shared {
         Shared {
             functions,
@@ -76,6 +79,7 @@ impl Shared {
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
             is_ending: watch::Sender::new(false),
             handle,
+            tasks: Mutex::default(),
             config,
         }
     }
@@ -98,6 +102,23 @@ impl Shared {
         manifests
             .flat_map(|manifest| manifest.versions.iter().map(|version| version.hash))
             .collect()
+    }
+
+    /// Runs a task to its end, unless the service is dropped before.
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        let task = self.handle.spawn(task);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task.abort_handle());
+        task
+    }
+
+    pub(super) fn abort_tasks(&self) {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.iter().for_each(AbortHandle::abort);
     }
 
     /// Waits until nothing else changes a function.
