@@ -1,5 +1,5 @@
-//! What an environment will grant: written down here, handed to the machine when the environment is
-//! made.
+//! Configurations of environments: plain data, passed to the machine when an environment is
+//! created.
 
 use crate::error::LunaticError;
 use crate::host;
@@ -7,9 +7,10 @@ use lunatic_abi::Limit;
 
 /// What the processes of an [`Environment`](crate::Environment) may do and use.
 ///
-/// It is plain data: nothing is checked before [`Environment::new`](crate::Environment::new), which
-/// refuses what the process that makes the environment cannot give. A new one grants computing and
-/// memory and nothing else: no function of the machine, no argument, no variable, no directory.
+/// It is plain data. Nothing is checked before [`Environment::new`](crate::Environment::new), which
+/// fails if the configuration grants what the calling process does not have. A new configuration
+/// grants compute and memory and nothing else: no functions of the machine, no arguments, no
+/// variables, no directories.
 ///
 /// # Example
 ///
@@ -33,11 +34,11 @@ pub struct Config {
     directories: Vec<String>,
 }
 
-/// Writes a setter for each limit that has one beside [`Config::new`].
+/// Defines a setter for each limit except those that [`Config::new`] sets.
 macro_rules! limits {
     ($($(#[$doc:meta])* $setter:ident => $limit:ident,)*) => {
-        /// The bounds. Where one is not set, that of the process which makes the environment holds;
-        /// that is also the most that can be set.
+        /// The limits. One that is not set is that of the process that creates the environment,
+        /// which is also the highest that can be set.
         impl Config {
             $(
                 $(#[$doc])*
@@ -53,11 +54,11 @@ macro_rules! limits {
 }
 
 impl Config {
-    /// Makes a configuration that allows a process so many bytes of memory and units of compute.
+    /// Creates a configuration that limits each process to this many bytes of memory and units of
+    /// compute.
     ///
-    /// A unit of compute is about 100,000 wasm instructions, and the same program always ends at
-    /// the same one; `None` is as much as the one who makes the environment has. Both count for
-    /// each process, not for all of an environment together.
+    /// A unit of compute is about 100,000 wasm instructions; the same program always ends at the
+    /// same one. `None` means the limit of the process that creates the environment.
     pub fn new(max_memory: u64, max_compute: Option<u64>) -> Self {
         let mut config = Self {
             limits: Vec::new(),
@@ -73,33 +74,35 @@ impl Config {
         config
     }
 
-    /// Allows the functions of the machine whose `namespace::name` begins with this:
-    /// `wasi_snapshot_preview1::environ` two functions, `lunatic::networking::` sockets, the empty
-    /// text everything.
+    /// Allows the functions of the machine whose `namespace::name` starts with `prefix`: the prefix
+    /// `wasi_snapshot_preview1::environ` allows two functions, `lunatic::networking::` allows
+    /// sockets, and the empty string allows everything.
     ///
-    /// Those that the one who makes the environment does not have itself are left out; where it has
-    /// none of them, [`Environment::new`](crate::Environment::new) is an error. A process that
-    /// calls a function it is not allowed traps.
+    /// Functions that the process creating the environment does not have itself are left out; if it
+    /// has none of them, [`Environment::new`](crate::Environment::new) fails. A process traps when
+    /// it calls a function that it is not allowed.
     pub fn allow_namespace(&mut self, prefix: &str) -> &mut Self {
         self.namespaces.push(prefix.to_owned());
         self
     }
 
-    /// Grants a directory of the one who makes the environment, or one below.
+    /// Grants a directory of the process that creates the environment, or one inside such a
+    /// directory.
     ///
-    /// A directory that it does not have is a trap when the environment is made.
+    /// If that process does not have the directory, [`Environment::new`](crate::Environment::new)
+    /// traps.
     pub fn preopen_dir(&mut self, directory: &str) -> &mut Self {
         self.directories.push(directory.to_owned());
         self
     }
 
-    /// Adds an argument to those that `std::env::args` yields.
+    /// Adds an argument, as yielded by `std::env::args`.
     pub fn argument(&mut self, argument: &str) -> &mut Self {
         self.arguments.push(argument.to_owned());
         self
     }
 
-    /// Sets a variable that `std::env::var` finds.
+    /// Sets an environment variable, as found by `std::env::var`.
     pub fn environment_variable(&mut self, name: &str, value: &str) -> &mut Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
@@ -111,8 +114,8 @@ impl Config {
         self
     }
 
-    /// Hands the configuration to the machine, lets `make` use it there under its id, and takes it
-    /// back.
+    /// Copies the configuration to the machine, lets `make` use it there by its id, and drops the
+    /// copy.
     pub(crate) fn hand_over<R>(
         &self,
         make: impl FnOnce(u64) -> Result<R, LunaticError>,
@@ -127,7 +130,7 @@ impl Config {
         made
     }
 
-    /// Writes all that is set here into a configuration of the machine.
+    /// Copies everything into a configuration of the machine.
     fn write(&self, config: u64) -> Result<(), LunaticError> {
         let mut error = 0;
         for (limit, most) in &self.limits {
@@ -177,36 +180,36 @@ impl Config {
 }
 
 limits! {
-    /// Bounds the elements of a process's tables.
+    /// Limits the elements of a process's tables.
     max_table_elements => TableElements,
-    /// Bounds the processes alive in the environment.
+    /// Limits the processes alive in the environment.
     max_processes => Processes,
-    /// Bounds the messages that wait in one mailbox.
+    /// Limits the messages waiting in one mailbox.
     max_mailbox_messages => MailboxMessages,
-    /// Bounds the bytes that wait in one mailbox.
+    /// Limits the bytes waiting in one mailbox.
     max_mailbox_bytes => MailboxBytes,
-    /// Bounds the bytes of one message.
+    /// Limits the bytes of one message.
     max_message_bytes => MessageBytes,
-    /// Bounds the timers of the environment that have not fired.
+    /// Limits the environment's timers that have not fired.
     max_timers => Timers,
-    /// Bounds the names registered in the environment.
+    /// Limits the names registered in the environment.
     max_names => Names,
-    /// Bounds the sockets open in the environment.
+    /// Limits the sockets open in the environment.
     max_sockets => Sockets,
-    /// Bounds the files and directories that one process has open.
+    /// Limits the files and directories that one process has open.
     max_files => Files,
-    /// Bounds the bytes that the environment writes to its standard output and error in all.
+    /// Limits the bytes that the environment writes to standard output and standard error in total.
     max_output => Output,
-    /// Bounds the errors, modules, configurations, environments and name look-ups that one process
+    /// Limits the errors, modules, configurations, environments and name look-ups that one process
     /// holds.
     max_handles => Handles,
-    /// Bounds the bytes of memory of all processes of the environment together.
+    /// Limits the bytes of memory of all processes of the environment together.
     max_total_memory => TotalMemory,
-    /// Bounds the units of compute of all processes of the environment together.
+    /// Limits the units of compute of all processes of the environment together.
     max_total_compute => TotalCompute,
-    /// Bounds the milliseconds that one process may live, waiting included.
+    /// Limits the lifetime of one process, including waiting, in milliseconds.
     max_time => Time,
-    /// Bounds the metrics that the environment's processes name, until the program is gone.
+    /// Limits the metrics that the environment's processes name while the program runs.
     max_metrics => Metrics,
 }
 

@@ -1,11 +1,10 @@
-//! An envelope is a message on its way: the bytes of a value, and the resources that the value
-//! names.
+//! Messages on their way: the bytes of a value, and the resources that it contains.
 //!
-//! A value is written into a buffer of this program and crosses to the machine in one call; the
-//! same on the way back. A resource (a [`TcpStream`](crate::net::TcpStream), say) is no bytes: in
-//! the value it is an index, and the thing itself is handed over by the machine. This file knows
+//! A value is serialized into a buffer of this program and passed to the machine in one call, and
+//! received in the same way. A resource, such as a [`TcpStream`](crate::net::TcpStream), has no
+//! bytes: in the value it is an index, and the machine transfers the thing itself. This file knows
 //! whether a message is being written or read, so that a resource anywhere else is an error and not
-//! a number that means nothing.
+//! a meaningless number.
 
 mod nesting;
 
@@ -18,31 +17,30 @@ use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use std::cell::{Cell, RefCell};
 
-/// How large the buffer for messages is before the first one, in bytes.
+/// The initial size of the buffer for incoming messages, in bytes.
 const FIRST_BUFFER: usize = 512;
 
-/// A buffer that a large message made larger than this is not kept.
+/// A buffer that a message has made larger than this is not kept, in bytes.
 const KEPT_BUFFER: usize = 16 * 1024;
 
 thread_local! {
     static OUTGOING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static INCOMING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// The sockets of the message being written, each as the word that names it; `None` while none
-    /// is.
+    /// The sockets of the message being written, as the machine's words for them; `None` while no
+    /// message is.
     static ENCLOSED: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
     /// Set while a message is being read, which then lies in the machine's slot with its resources.
     static READING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Writes a message and hands it to `deliver`: its bytes, and the words that name the sockets in
-/// it.
+/// Serializes a message and passes it to `deliver`: its bytes, and the words for the sockets in it.
 pub(crate) fn seal<T: Serialize, R>(
     message: &T,
     deliver: impl FnOnce(&[u8], &[u64]) -> R,
 ) -> Result<R, encode::Error> {
     let mut bytes = OUTGOING.take();
     bytes.clear();
-    // A `Serialize` that sends something itself is in the middle of another message.
+    // A `Serialize` implementation may itself send something, in the middle of another message.
     let outer = ENCLOSED.replace(Some(Vec::new()));
     let written = message.serialize(&mut rmp_serde::Serializer::new(&mut bytes));
     let sockets = ENCLOSED.replace(outer).unwrap_or_default();
@@ -53,8 +51,8 @@ pub(crate) fn seal<T: Serialize, R>(
     delivered
 }
 
-/// Puts a socket into the message being written and returns its index there; `None` where no
-/// message is being written.
+/// Adds a socket to the message being written and returns its index there, or `None` if no message
+/// is being written.
 fn enclose(kind: ResourceKind, id: u64) -> Option<u32> {
     ENCLOSED.with_borrow_mut(|enclosed| {
         let sockets = enclosed.as_mut()?;
@@ -64,7 +62,7 @@ fn enclose(kind: ResourceKind, id: u64) -> Option<u32> {
     })
 }
 
-/// Writes a socket as a part of a message: its index.
+/// Serializes a socket as part of a message: its index.
 pub(crate) fn write_socket<S: Serializer>(
     kind: ResourceKind,
     id: u64,
@@ -78,7 +76,7 @@ pub(crate) fn write_socket<S: Serializer>(
     index.serialize(serializer)
 }
 
-/// Reads a socket out of the message that is being received, and returns its id.
+/// Deserializes a socket from the message being read, and returns its id.
 pub(crate) fn read_socket<'de, D: Deserializer<'de>>(
     kind: ResourceKind,
     deserializer: D,
@@ -87,7 +85,7 @@ pub(crate) fn read_socket<'de, D: Deserializer<'de>>(
     take(kind, index).map_err(de::Error::custom)
 }
 
-/// Sends what [`seal`] wrote.
+/// Sends what [`seal`] has written.
 pub(crate) fn post(process: u64, tag: Tag, bytes: &[u8], sockets: &[u64]) -> Result<(), Errno> {
     let (data, length) = (bytes.as_ptr(), bytes.len());
     // SAFETY: each address comes with the length of the slice that it is of.
@@ -101,10 +99,10 @@ pub(crate) fn post(process: u64, tag: Tag, bytes: &[u8], sockets: &[u64]) -> Res
             sockets.len(),
         )
     };
-    if told(offered) != Err(Errno::MailboxFull) {
-        return told(offered);
+    if outcome_of(offered) != Err(Errno::MailboxFull) {
+        return outcome_of(offered);
     }
-    // A call that can wait costs more, so it is made only where there is something to wait for.
+    // A call that can wait costs more, so it is made only if there is something to wait for.
     // SAFETY: as above.
     let sent = unsafe {
         host::message::send_bytes(
@@ -116,29 +114,29 @@ pub(crate) fn post(process: u64, tag: Tag, bytes: &[u8], sockets: &[u64]) -> Res
             sockets.len(),
         )
     };
-    told(sent)
+    outcome_of(sent)
 }
 
-/// Reads what a send returned.
-fn told(result: i32) -> Result<(), Errno> {
+/// Interprets the result of a send.
+fn outcome_of(result: i32) -> Result<(), Errno> {
     match Errno::from_number(result.cast_unsigned()) {
         Some(Errno::Success) => Ok(()),
         other => Err(other.unwrap_or(Errno::Other)),
     }
 }
 
-/// What a receive brought.
+/// The outcome of a receive.
 pub(crate) enum Delivery<'a> {
     Arrived(Arrival<'a>),
     TimedOut,
     NobodyLeft,
 }
 
-/// A message or a death.
+/// A message or a signal.
 pub(crate) struct Arrival<'a> {
     /// What the machine says about it.
     pub(crate) header: MessageHeader,
-    /// `None` where it does not fit the memory of this process.
+    /// `None` if it does not fit into the memory of this process.
     data: Option<&'a [u8]>,
 }
 
@@ -147,7 +145,7 @@ impl Arrival<'_> {
         Tag::from_id(self.header.tag)
     }
 
-    /// Reads the value of a message.
+    /// Deserializes the value of a message.
     pub(crate) fn open<T: DeserializeOwned>(&self) -> Result<T, decode::Error> {
         match self.data {
             Some(data) => open(data),
@@ -161,27 +159,27 @@ impl Arrival<'_> {
         }
     }
 
-    /// Reads a death; `None` where it is a message.
+    /// Reads a signal, or returns `None` if this is a message.
     pub(crate) fn signal(&self) -> Option<Signal> {
         Signal::read(&self.header, self.data.unwrap_or_default())
     }
 }
 
-/// Waits for a message that has one of the tags, or for any where there are none, and shows it to
-/// `open`.
+/// Waits for a message or signal that has one of the tags, or for any if `tags` is empty, and
+/// passes it to `open`.
 ///
 /// `timeout` is in milliseconds.
 pub(crate) fn receive<R>(tags: &[Tag], timeout: u64, open: impl FnOnce(Delivery<'_>) -> R) -> R {
-    // A `Deserialize` that receives something itself has lost the resources of the message that it
-    // is a part of.
+    // A `Deserialize` implementation that itself receives something loses the resources of the
+    // message that it is part of.
     READING.set(false);
     let mut bytes = INCOMING.take();
     if bytes.is_empty() {
         bytes.resize(FIRST_BUFFER, 0);
     }
     let mut header = MessageHeader::default();
-    // SAFETY: each address comes with the length of what it points to, and the header is one. A
-    // `Tag` is a transparent 64-bit integer.
+    // SAFETY: each address comes with the length of what it points to, and the last one is that of
+    // a header. A `Tag` is a transparent 64-bit integer.
     let result = unsafe {
         host::message::receive_bytes(
             tags.as_ptr().cast(),
@@ -212,15 +210,15 @@ pub(crate) fn receive<R>(tags: &[Tag], timeout: u64, open: impl FnOnce(Delivery<
     opened
 }
 
-/// Reads what of a message of `length` bytes did not fit the buffer, which grows. False where there
-/// is no memory for it.
+/// Reads the part of a message of `length` bytes that did not fit into the buffer, which grows.
+/// Returns false if there is not enough memory.
 fn read_rest(bytes: &mut Vec<u8>, length: usize) -> bool {
     let missing = length.saturating_sub(bytes.len());
     if bytes.try_reserve_exact(missing).is_err() {
         return false;
     }
     while bytes.len() < length {
-        // Not zeroed before: of a large message that would take as long as to copy it.
+        // Not zeroed first: for a large message, that would take as long as copying it.
         let missing = length - bytes.len();
         let rest = &mut bytes.spare_capacity_mut()[..missing];
         // SAFETY: the address and the length are those of `rest`.
@@ -229,14 +227,14 @@ fn read_rest(bytes: &mut Vec<u8>, length: usize) -> bool {
         if read == 0 || read > missing {
             return false;
         }
-        // SAFETY: the machine has written `read` bytes from the end of those that were there, and
-        // there is room for them.
+        // SAFETY: the machine has written `read` bytes after those that were there, within the
+        // capacity.
         unsafe { bytes.set_len(bytes.len() + read) };
     }
     true
 }
 
-/// Reads the value of the message that was received last.
+/// Deserializes the value of the message that was received last.
 pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, decode::Error> {
     if nesting::is_too_deep(bytes) {
         return Err(decode::Error::DepthLimitExceeded);
@@ -249,15 +247,15 @@ pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, decode::Error
 
 /// Takes a socket out of the message being read.
 ///
-/// The index was chosen by the sender, so whatever it is must not end this process: the machine is
-/// asked first what is there.
+/// The sender chose the index, so a wrong one must not end this process: the machine is asked first
+/// what is there.
 fn take(kind: ResourceKind, index: u32) -> Result<u64, &'static str> {
     if !READING.get() {
         return Err("a socket can only be read out of a message that is being received");
     }
     let index = u64::from(index);
-    // SAFETY: the call takes a number and returns one; the message is still in the slot, since no
-    // receive came between.
+    // SAFETY: the call takes a number and returns one. The message is still in the machine's slot,
+    // since nothing was received in between.
     if unsafe { host::message::resource_kind(index) } != kind as u32 {
         return Err("the message carries no such socket there, or it was read already");
     }
@@ -282,7 +280,8 @@ mod tests {
             assert!(sockets.is_empty());
             open(bytes)
         });
-        read.expect("it can be written").expect("it can be read")
+        read.expect("every value here can be serialized")
+            .expect("what was serialized can be deserialized")
     }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -313,7 +312,7 @@ mod tests {
         assert_eq!(round_trip(&map), map);
     }
 
-    /// A value that sends another one while it is written.
+    /// A value that sends another one while it is serialized.
     struct Nested;
 
     impl Serialize for Nested {
@@ -335,7 +334,7 @@ mod tests {
             sockets.to_vec()
         });
         assert_eq!(
-            sockets.expect("it can be written"),
+            sockets.expect("a byte can be serialized"),
             [ResourceKind::UdpSocket.word(9)]
         );
         assert_eq!(
@@ -365,6 +364,6 @@ mod tests {
             tower = Tower::On(Box::new(tower));
         }
         let read = seal(&tower, |bytes, _| open::<Tower>(bytes));
-        assert!(read.expect("it can be written").is_ok());
+        assert!(read.expect("a tower can be serialized").is_ok());
     }
 }

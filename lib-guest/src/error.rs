@@ -1,15 +1,15 @@
-//! What the machine says when it cannot do what it was asked.
+//! Errors that the machine returns.
 
 use crate::host;
 use lunatic_abi::Errno;
 use std::borrow::Cow;
 use std::{fmt, io};
 
-/// Something that the machine could not do: a kind to decide by, and a sentence for a person.
+/// An error of the machine: a kind for programs, and a sentence for people.
 ///
 /// # Example
 ///
-/// A limit is told apart from what no retry can mend:
+/// A limit may be worth a retry, anything else is not:
 ///
 /// ```no_run
 /// use lunatic::{process, Errno, Mailbox};
@@ -29,7 +29,7 @@ pub struct LunaticError {
 }
 
 impl LunaticError {
-    /// Returns what kind of failure it is.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> Errno {
         self.kind
     }
@@ -41,10 +41,10 @@ impl LunaticError {
         }
     }
 
-    /// Takes over an error that the machine keeps under an id, and gives the id back.
+    /// Fetches an error that the machine keeps under an id, and releases the id.
     pub(crate) fn from_id(id: u64) -> Self {
-        // SAFETY: `string_size` says how many bytes `to_string` writes, and the text has room for
-        // as many.
+        // SAFETY: `to_string` writes as many bytes as `string_size` returns, and the buffer has
+        // that size.
         unsafe {
             let kind = host::error::kind(id);
             let mut text = vec![0; host::error::string_size(id) as usize];
@@ -57,8 +57,7 @@ impl LunaticError {
         }
     }
 
-    /// Reads the result of a call that answers 0 with a value, 1 with an error id in its place, or
-    /// that time ran out.
+    /// Interprets the result of a call: 0 with a value, 1 with an error id instead, or a timeout.
     pub(crate) fn check(result: i32, value: u64) -> Result<u64, Self> {
         match result {
             0 => Ok(value),
@@ -76,7 +75,7 @@ impl fmt::Display for LunaticError {
 
 impl std::error::Error for LunaticError {}
 
-/// The error's kind becomes the nearest [`io::ErrorKind`]; the error itself is the source.
+/// The kind becomes the nearest [`io::ErrorKind`], and the error itself becomes the source.
 impl From<LunaticError> for io::Error {
     fn from(error: LunaticError) -> Self {
         io::Error::new(io_kind(error.kind), error)
@@ -107,7 +106,7 @@ fn io_kind(kind: Errno) -> io::ErrorKind {
         Errno::NetworkUnreachable => io::ErrorKind::NetworkUnreachable,
         Errno::HostUnreachable => io::ErrorKind::HostUnreachable,
         Errno::Exhausted => io::ErrorKind::OutOfMemory,
-        // Kinds that a later machine adds have no nearer one.
+        // Kinds added by a later machine have no nearer one.
         _ => io::ErrorKind::Other,
     }
 }
@@ -118,7 +117,8 @@ mod tests {
 
     #[test]
     fn a_time_that_ran_out_needs_no_error_id() {
-        let error = LunaticError::check(lunatic_abi::TIMED_OUT, 0).expect_err("9027 is a failure");
+        let error =
+            LunaticError::check(lunatic_abi::TIMED_OUT, 0).expect_err("a timeout is an error");
         assert_eq!(error.kind(), Errno::TimedOut);
         assert_eq!(io::Error::from(error).kind(), io::ErrorKind::TimedOut);
     }

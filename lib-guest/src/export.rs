@@ -1,42 +1,42 @@
-//! Functions for a host program to call, as [`export`](macro@crate::export) makes them.
+//! Functions that a host program can call, defined by [`export`](macro@crate::export).
 //!
-//! Arguments and results cross as JSON, or as bytes. The host asks for room by `lunatic_alloc`,
-//! writes the argument there and calls; the function owns that room from then on. Its result is
-//! found by an address and a length, begins with a byte that says what it is, and is given back by
-//! `lunatic_free`.
+//! Arguments and results are passed as JSON or as bytes. The host allocates memory with
+//! `lunatic_alloc`, writes the argument there and calls the function, which then owns that memory.
+//! The function returns the address and length of its result, whose first byte says what it is. The
+//! host frees it with `lunatic_free`.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::alloc::{Layout, alloc, dealloc};
 use std::fmt::Display;
 
-/// What the first byte of a result says.
+/// The first byte of a result.
 mod kind {
     pub(super) const JSON: u8 = 0;
     pub(super) const BYTES: u8 = 1;
     pub(super) const ERROR: u8 = 2;
 }
 
-/// An image that the host passes: its bytes and its size. What the bytes are, pixels or a file, is
-/// between the two.
+/// An image passed by the host: its bytes and its size. Whether the bytes are pixels or a file is
+/// up to the host and the function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// The bytes, as the host has them.
+    /// The bytes, as passed by the host.
     pub bytes: Vec<u8>,
-    /// Pixels in a row.
+    /// The number of pixels in a row.
     pub width: u32,
-    /// Rows.
+    /// The number of rows.
     pub height: u32,
 }
 
-/// A result that crosses as it is, such as an image.
+/// A result that is passed as it is, such as an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bytes(pub Vec<u8>);
 
-/// What a called function can answer with: any value that serde knows, or [`Bytes`]. A `Result` of
-/// either is an answer too, whose error the host is told by its text.
+/// What an exported function can return: any value that serde can serialize, or [`Bytes`]. A
+/// `Result` of either is fine too; if it is an error, the host gets its text.
 pub trait Answer {
-    /// Appends the answer to the byte that says what it is.
+    /// Returns the answer after the byte that says what it is.
     #[doc(hidden)]
     fn write(&self) -> Vec<u8>;
 }
@@ -63,8 +63,8 @@ fn failure(error: &dyn Display) -> Vec<u8> {
     bytes
 }
 
-/// Around what a function returned, to tell a `Result` from anything else: the macro calls `write`
-/// on it, and the compiler takes the first that fits.
+/// Wraps what a function returned, to distinguish a `Result` from anything else: the macro calls
+/// `write` on it, and the compiler takes the first that fits.
 #[doc(hidden)]
 pub struct Returned<T>(pub T);
 
@@ -93,18 +93,18 @@ impl<T: Answer> Infallible for &Returned<T> {
     }
 }
 
-/// Serves a call whose argument is JSON.
+/// Handles a call whose argument is JSON.
 ///
 /// # Safety
 ///
-/// The room was given by `lunatic_alloc` for so many bytes, and belongs to nobody else.
+/// The memory was allocated by `lunatic_alloc` with this length, and nobody else owns it.
 #[doc(hidden)]
 pub unsafe fn with_value<T: DeserializeOwned>(
     address: *mut u8,
     length: usize,
     function: impl FnOnce(T) -> Vec<u8>,
 ) -> u64 {
-    // SAFETY: it is the caller's promise.
+    // SAFETY: the caller promises it.
     let bytes = unsafe { own(address, length) };
     let argument = serde_json::from_slice(&bytes);
     drop(bytes);
@@ -114,47 +114,47 @@ pub unsafe fn with_value<T: DeserializeOwned>(
     })
 }
 
-/// Serves a call whose argument is bytes.
+/// Handles a call whose argument is bytes.
 ///
 /// # Safety
 ///
-/// As [`with_value`].
+/// As for [`with_value`].
 #[doc(hidden)]
 pub unsafe fn with_bytes(
     address: *mut u8,
     length: usize,
     function: impl FnOnce(Vec<u8>) -> Vec<u8>,
 ) -> u64 {
-    // SAFETY: it is the caller's promise.
+    // SAFETY: the caller promises it.
     hand_over(function(unsafe { own(address, length) }))
 }
 
-/// Takes over the room of an argument.
+/// Takes ownership of the memory of an argument.
 ///
 /// # Safety
 ///
-/// As [`with_value`].
+/// As for [`with_value`].
 unsafe fn own(address: *mut u8, length: usize) -> Vec<u8> {
     if length == 0 {
         return Vec::new();
     }
-    // SAFETY: `lunatic_alloc` gave room for so many bytes, as a vector has it.
+    // SAFETY: `lunatic_alloc` allocated this length, with the layout of a vector.
     unsafe { Vec::from_raw_parts(address, length, length) }
 }
 
-/// Leaves a result to the host, and returns where it is.
+/// Passes a result to the host, and returns its address and length.
 fn hand_over(result: Vec<u8>) -> u64 {
     let result = Box::leak(result.into_boxed_slice());
     (result.as_ptr() as u64) << 32 | result.len() as u64
 }
 
-/// Gives the host room for so many bytes; null where there is none. No bytes have a place too,
-/// which nothing is written to.
+/// Allocates memory for the host; returns null if there is none. For a length of 0, the address is
+/// not null, and must not be written to.
 #[unsafe(no_mangle)]
 extern "C" fn lunatic_alloc(length: usize) -> *mut u8 {
     match Layout::array::<u8>(length) {
         Ok(layout) if length > 0 => {
-            // SAFETY: the layout has a size.
+            // SAFETY: the size of the layout is not zero.
             unsafe { alloc(layout) }
         }
         Ok(layout) => layout.dangling_ptr().as_ptr(),
@@ -162,17 +162,17 @@ extern "C" fn lunatic_alloc(length: usize) -> *mut u8 {
     }
 }
 
-/// Takes back from the host what `lunatic_alloc` gave, or a result.
+/// Frees what `lunatic_alloc` has returned to the host, or a result.
 ///
 /// # Safety
 ///
-/// There are so many bytes at the address, and nobody has them any more.
+/// The memory has this length, and nobody uses it any more.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn lunatic_free(address: *mut u8, length: usize) {
     if let Ok(layout) = Layout::array::<u8>(length)
         && length > 0
     {
-        // SAFETY: it is the caller's promise, and both are allocated with this layout.
+        // SAFETY: the caller promises it, and both are allocated with this layout.
         unsafe { dealloc(address, layout) }
     }
 }

@@ -176,7 +176,8 @@ macro_rules! process_local {
 /// `#[ignore]` and `#[should_panic]` mean what they mean beside `#[test]`. The attribute's own
 /// arguments are both optional:
 ///
-/// * `timeout = "500ms"` fails the test if it takes longer: a whole number of `ms`, `s`, `m` or `h`;
+/// * `timeout = "500ms"` fails the test if it takes longer: a whole number of `ms`, `s`, `m` or
+///   `h`;
 /// * `memory = "16MiB"` limits the memory of each of its processes: a whole number of `B`, `KiB`,
 ///   `MiB` or `GiB`.
 ///

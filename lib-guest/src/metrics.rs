@@ -1,11 +1,10 @@
-//! What a program counts, for whoever collects it: `lunatic --metrics 9100 program.wasm` shows it
-//! to Prometheus.
+//! Metrics of a program. `lunatic --metrics 9100 program.wasm` serves them to Prometheus.
 //!
-//! A metric is a name; all processes of a program that use it count together, and nothing has to be
-//! made first. A name is of one kind. What comes as another is left out and counted as such, and so
-//! is what comes when the program has more names than its environment allows
-//! ([`Limit::Metrics`](crate::Limit), 1,000 unless told otherwise). Names are ASCII letters,
-//! digits, `_` and `:`; anything else in them becomes `_`.
+//! A metric is a name. All processes of a program that use the name share the metric, and nothing
+//! has to be created first. A name has one kind; uses of it as another kind are dropped, and so are
+//! new names when the program has as many as its environment allows
+//! ([`Limit::Metrics`](crate::Limit), 1,000 by default). What is dropped is counted. Names consist
+//! of ASCII letters, digits, `_` and `:`; any other character becomes `_`.
 //!
 //! ```no_run
 //! use lunatic::metrics::{Counter, Gauge, Histogram};
@@ -22,20 +21,20 @@
 
 use crate::host;
 
-/// A number that only goes up, such as of requests.
+/// A number that only goes up, such as the number of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Counter<'a>(&'a str);
 
-/// A number that goes up and down, such as of connections.
+/// A number that goes up and down, such as the number of open connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Gauge<'a>(&'a str);
 
-/// How samples are spread, such as of time.
+/// A distribution of samples, such as of response times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Histogram<'a>(&'a str);
 
 impl<'a> Counter<'a> {
-    /// Names a counter. The name has 1 to 256 bytes: with another, its use is a trap.
+    /// Names a counter. The name has 1 to 256 bytes; using any other traps.
     pub const fn new(name: &'a str) -> Self {
         Self(name)
     }
@@ -46,7 +45,7 @@ impl<'a> Counter<'a> {
         unsafe { host::metrics::increment_counter(self.0.as_ptr(), self.0.len()) }
     }
 
-    /// Sets it, for what is counted elsewhere.
+    /// Sets it, for something that is counted elsewhere.
     pub fn set(&self, count: u64) {
         // SAFETY: the address comes with the length of its text.
         unsafe { host::metrics::counter(self.0.as_ptr(), self.0.len(), count) }
@@ -54,7 +53,7 @@ impl<'a> Counter<'a> {
 }
 
 impl<'a> Gauge<'a> {
-    /// Names a gauge. The name has 1 to 256 bytes: with another, its use is a trap.
+    /// Names a gauge. The name has 1 to 256 bytes; using any other traps.
     pub const fn new(name: &'a str) -> Self {
         Self(name)
     }
@@ -79,12 +78,12 @@ impl<'a> Gauge<'a> {
 }
 
 impl<'a> Histogram<'a> {
-    /// Names a histogram. The name has 1 to 256 bytes: with another, its use is a trap.
+    /// Names a histogram. The name has 1 to 256 bytes; using any other traps.
     pub const fn new(name: &'a str) -> Self {
         Self(name)
     }
 
-    /// Adds a sample, in any unit: the buckets reach from a ten-thousandth to a million.
+    /// Adds a sample, in any unit: the buckets range from a ten-thousandth to a million.
     pub fn record(&self, sample: f64) {
         // SAFETY: the address comes with the length of its text.
         unsafe { host::metrics::histogram(self.0.as_ptr(), self.0.len(), sample) }

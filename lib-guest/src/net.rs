@@ -1,8 +1,7 @@
-//! TCP, TLS, UDP and names of hosts, with the shapes of [`std::net`].
+//! TCP, TLS, UDP and name look-ups, modelled on [`std::net`].
 //!
-//! A process that waits for a peer waits alone: others go on. Every call that fails does so with an
-//! [`std::io::Error`] whose kind says why, and whose source is the machine's
-//! [`LunaticError`](crate::LunaticError).
+//! Only the calling process waits for a peer. Calls fail with a [`std::io::Error`] whose kind says
+//! why, and whose source is the machine's [`LunaticError`](crate::LunaticError).
 
 mod dns;
 mod socket;

@@ -1,5 +1,5 @@
-//! Names under which processes find each other. A name belongs to a living process and goes with
-//! it.
+//! Names under which processes find each other. A name belongs to a living process and is removed
+//! when it ends.
 
 use crate::environment::Environment;
 use crate::host;
@@ -10,22 +10,22 @@ use lunatic_abi::{Errno, OWN};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// The version is no semantic version.
+    /// The version is not a semantic version.
     #[error("the version is not a semantic version such as 1.2.0")]
     IncorrectSemver,
-    /// The query is no version requirement.
+    /// The query is not a version requirement.
     #[error("the query is not a version requirement such as ^1.2")]
     IncorrectQuery,
-    /// No living process has this name in this version.
+    /// No living process has this name and version.
     #[error("no process is registered under this name and version")]
     NotFound,
-    /// Another living process has this name in this version.
+    /// Another living process has this name and version.
     #[error("another process is registered under this name and version")]
     NameTaken,
-    /// The process to be registered is dead.
+    /// The process is dead.
     #[error("the process is dead")]
     NoProcess,
-    /// Anything else: a limit on names, a right that is missing, a name that is malformed.
+    /// Anything else: the limit on names is reached, a right is missing, or the name is malformed.
     #[error("the machine refused ({0:?})")]
     Refused(Errno),
 }
@@ -36,7 +36,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// Each variant of [`RegistryError`] but those of a query.
+    /// Any [`RegistryError`] except those of a query.
     pub fn register<T>(
         &self,
         name: &str,
@@ -57,12 +57,12 @@ impl Environment {
         check(result, RegistryError::IncorrectSemver)
     }
 
-    /// Takes back what was registered under a name and exactly this version.
+    /// Removes the registration under a name and exactly this version.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotFound`] where there is no such name, [`RegistryError::IncorrectSemver`],
-    /// and what the machine refuses.
+    /// Returns [`RegistryError::NotFound`] if there is no such name,
+    /// [`RegistryError::IncorrectSemver`], or [`RegistryError::Refused`].
     pub fn unregister(&self, name: &str, version: &str) -> Result<(), RegistryError> {
         // SAFETY: each address comes with the length of its text.
         let result = unsafe {
@@ -77,21 +77,21 @@ impl Environment {
         check(result, RegistryError::IncorrectSemver)
     }
 
-    /// Finds a process of this environment, as [`lookup`] does in the caller's.
+    /// Finds a process of this environment, like [`lookup`] in the caller's.
     pub fn lookup<T>(&self, name: &str, query: &str) -> Result<Option<Process<T>>, RegistryError> {
         lookup_in(self.id(), name, query)
     }
 }
 
-/// Finds the newest living process that is registered under a name, in a version that satisfies a
-/// requirement such as `^1.2`, in the environment of the running process.
+/// Finds the living process that is registered under a name, in the newest version that satisfies a
+/// requirement such as `^1.2`. It looks in the environment of the running process.
 ///
-/// What type of message it receives is the caller's claim: a name does not say.
+/// What type of message the process receives is the caller's claim.
 ///
 /// # Errors
 ///
-/// [`RegistryError::IncorrectQuery`], and what the machine refuses. That there is no such process
-/// is `None`.
+/// Returns [`RegistryError::IncorrectQuery`] or [`RegistryError::Refused`]. If there is no such
+/// process, the result is `None`.
 ///
 /// # Example
 ///
@@ -139,7 +139,8 @@ fn lookup_in<T>(
     }
 }
 
-/// Reads the machine's answer. `bad_version` is what a malformed version means in this call.
+/// Interprets the machine's answer. `bad_version` is the error that a malformed version is in this
+/// call.
 fn check(result: u32, bad_version: RegistryError) -> Result<(), RegistryError> {
     match Errno::from_number(result) {
         Some(Errno::Success) => Ok(()),

@@ -1,7 +1,6 @@
 //! Sparks: functions that read and write bytes.
 //!
-//! A function of a project is run by a gateway or by another function, and talks with whoever runs
-//! it through a [`Comm`].
+//! A gateway or another function runs a function of a project, and talks to it through a [`Comm`].
 
 use crate::error::LunaticError;
 use crate::host;
@@ -12,22 +11,21 @@ use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What a function and the other side write to each other: messages of bytes.
+/// A channel for messages of bytes between a function and its caller.
 ///
-/// One comm leads to whoever runs the function, which is what [`spark`](macro@crate::spark) hands
-/// over, and one to each function that it runs itself ([`Spark::run`]). Each side waits while the
-/// other is behind by 64 KiB.
+/// [`spark`](macro@crate::spark) passes the comm to the caller, and [`Spark::run`] returns the comm
+/// to a function that is run. Each side waits while the other is more than 64 KiB behind.
 ///
-/// Reading returns one message after the other: a read returns no bytes (as [`Read`] does at an
-/// end) when a message has ended, and the next read begins the next message. So each
+/// Reading returns one message after another. A read returns no bytes, as [`Read`] does at an end,
+/// when a message has ended; the next read starts with the next message. So each
 /// [`read_to_end`](Comm::read_to_end) returns one message.
 ///
 /// [`write_all`](Comm::write_all), and with it `write!`, sends one message. [`write`](Comm::write)
-/// adds to one that [`flush`](Comm::flush) ends. What writes in small pieces of its own choice, as
-/// [`io::copy`] and serialisers do, is given a [`BufWriter`](io::BufWriter) around the comm, whose
-/// `flush` ends the message.
+/// adds to a message that [`flush`](Comm::flush) ends. Code that writes in pieces of its own
+/// choice, like [`io::copy`] and serializers, needs a [`BufWriter`](io::BufWriter) around the comm,
+/// whose `flush` ends the message.
 ///
-/// The comm to a function that was run kills it when it is dropped.
+/// Dropping the comm to a function that is run kills that function.
 ///
 /// # Example
 ///
@@ -45,33 +43,33 @@ use std::time::Duration;
 /// ```
 pub struct Comm {
     id: u64,
-    /// Set while a message is begun that has not ended.
+    /// True while a message has been begun and not ended.
     is_begun: Cell<bool>,
-    /// Set when the other side has ended and everything it wrote was read.
+    /// True once the other side has ended and everything it wrote has been read.
     is_ended: Cell<bool>,
 }
 
-/// The number of the comm to whoever runs this function.
-const RUNNER: u64 = 0;
+/// The number of the comm to the caller of this function.
+const CALLER: u64 = 0;
 
-/// What is known of a function: that others can run it.
+/// Functions that others can run.
 #[derive(Debug)]
 pub enum Spark {}
 
 impl Spark {
     /// Runs a function of the project, or as `owner/name` one of a project that it depends on, and
-    /// sends it a first message. Where the message is empty, none is sent.
+    /// sends it a first message unless that is empty.
     ///
-    /// The function has a process and an environment of its own. The name `http` is that of a
-    /// function which makes HTTP calls, unless the project has one of that name: its message is the
-    /// request, `GET https://example.com/ HTTP/1.1` and what follows, and it sends back the answer.
+    /// The function has its own process and environment. The name `http` stands for a function that
+    /// makes HTTP calls, unless the project has one of that name: its message is the request,
+    /// `GET https://example.com/ HTTP/1.1` and so on, and it sends back the response.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](io::ErrorKind::NotFound), where there is no function of that name;
-    /// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded), where a bound is reached;
-    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied), where `http` may not make the call.
-    /// What fails later is an error of a read.
+    /// Returns [`NotFound`](io::ErrorKind::NotFound) if there is no function of that name,
+    /// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded) if a limit is reached, and
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) if `http` may not make the call. Later
+    /// failures are errors of reads.
     pub fn run(name: impl AsRef<str>, message: impl AsRef<[u8]>) -> io::Result<Comm> {
         let (name, message) = (name.as_ref(), message.as_ref());
         // SAFETY: the addresses come with the lengths of what they are of.
@@ -91,12 +89,14 @@ impl Comm {
         }
     }
 
-    /// Reads bytes of a message, as [`Read::read`] does: at its end none, once, and when the other
-    /// side has ended none any more. Waits until there is something.
+    /// Reads bytes of a message, like [`Read::read`]. Waits until there are some.
+    ///
+    /// At the end of a message it returns 0 once. When the other side has ended, it returns 0 from
+    /// then on.
     ///
     /// # Errors
     ///
-    /// Where the function on the other side failed: the error says how.
+    /// Fails if the function on the other side failed; the error says how.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() || self.is_ended.get() {
             return Ok(0);
@@ -112,13 +112,13 @@ impl Comm {
         }
     }
 
-    /// Reads one message, or what is left of it, to its end; appends it and returns its length.
-    /// When the other side has ended, that is nothing: [`is_ended`](Comm::is_ended) tells it from
-    /// an empty message.
+    /// Reads one message, or the rest of it, appends it to `buffer` and returns its length. When
+    /// the other side has ended, that is 0; [`is_ended`](Comm::is_ended) distinguishes this from an
+    /// empty message.
     ///
     /// # Errors
     ///
-    /// As [`read`](Comm::read). What came before is in the buffer.
+    /// Fails like [`read`](Comm::read). Whatever arrived before is in the buffer.
     pub fn read_to_end(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         const PIECE: usize = 8 << 10;
         let begin = buffer.len();
@@ -133,12 +133,12 @@ impl Comm {
         }
     }
 
-    /// Reads one message as [`read_to_end`](Comm::read_to_end) does, and appends it as text.
+    /// Reads one message like [`read_to_end`](Comm::read_to_end), and appends it as text.
     ///
     /// # Errors
     ///
-    /// As [`read`](Comm::read), and [`InvalidData`](io::ErrorKind::InvalidData) where it is not
-    /// UTF-8.
+    /// Fails like [`read`](Comm::read), and with [`InvalidData`](io::ErrorKind::InvalidData) if the
+    /// message is not UTF-8.
     pub fn read_to_string(&self, text: &mut String) -> io::Result<usize> {
         let mut bytes = Vec::new();
         self.read_to_end(&mut bytes)?;
@@ -148,11 +148,11 @@ impl Comm {
         Ok(read.len())
     }
 
-    /// Reads one message; `None` when the other side has ended.
+    /// Reads one message. Returns `None` if the other side has ended.
     ///
     /// # Errors
     ///
-    /// As [`read`](Comm::read).
+    /// Fails like [`read`](Comm::read).
     pub fn receive(&self) -> io::Result<Option<Vec<u8>>> {
         let mut message = Vec::new();
         self.read_to_end(&mut message)?;
@@ -163,18 +163,18 @@ impl Comm {
         })
     }
 
-    /// Whether the other side has ended and everything that it wrote was read. Known when a read
-    /// has returned nothing.
+    /// Returns true if the other side has ended and everything that it wrote has been read. That is
+    /// known once a read has returned 0.
     pub fn is_ended(&self) -> bool {
         self.is_ended.get()
     }
 
-    /// Adds bytes to the message that is being written, all of them, and returns how many. Waits
-    /// while the other side is behind.
+    /// Adds all bytes to the message being written and returns their number. Waits while the other
+    /// side is behind.
     ///
     /// # Errors
     ///
-    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe), where the other side reads no more.
+    /// Returns [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the other side reads no more.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         // SAFETY: the address comes with the length of the bytes.
         check(unsafe { host::spark::write(self.id, bytes.as_ptr(), bytes.len()) })?;
@@ -182,30 +182,30 @@ impl Comm {
         Ok(bytes.len())
     }
 
-    /// Sends a message: what was added to it by [`write`](Comm::write), and these bytes.
+    /// Sends a message: what [`write`](Comm::write) has added to it, and these bytes.
     ///
     /// # Errors
     ///
-    /// As [`write`](Comm::write).
+    /// Fails like [`write`](Comm::write).
     pub fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
         self.write(bytes)?;
         self.flush()
     }
 
-    /// Sends a formatted message, as `write!(comm, …)` does.
+    /// Sends a formatted message; `write!(comm, …)` calls this.
     ///
     /// # Errors
     ///
-    /// As [`write`](Comm::write).
+    /// Fails like [`write`](Comm::write).
     pub fn write_fmt(&self, message: fmt::Arguments<'_>) -> io::Result<()> {
         self.write_all(message.to_string().as_bytes())
     }
 
-    /// Ends the message that is being written. Where none is, nothing happens.
+    /// Ends the message being written. Does nothing if there is none.
     ///
     /// # Errors
     ///
-    /// As [`write`](Comm::write).
+    /// Fails like [`write`](Comm::write).
     pub fn flush(&self) -> io::Result<()> {
         if self.is_begun.replace(false) {
             // SAFETY: the call takes a number.
@@ -214,18 +214,18 @@ impl Comm {
         Ok(())
     }
 
-    /// Tells the other side that nothing more will be written. It can still be read from.
+    /// Tells the other side that nothing more will be written. Reading is still possible.
     pub fn finish(&self) {
         // SAFETY: the call takes a number.
         unsafe { host::spark::finish(self.id) };
     }
 
-    /// Waits until one of several comms can be read from without waiting, and says which; `None`
-    /// when that takes longer than the time. Where several can, they take turns.
+    /// Waits until one of several comms can be read without waiting, and returns its index, or
+    /// `None` if `timeout` expires first. If several can be read, they take turns.
     ///
     /// # Errors
     ///
-    /// Where the list is empty and there is no time: that would be for ever.
+    /// Fails if there are no comms and no timeout: the wait would never end.
     pub fn wait_any(comms: &[&Comm], timeout: Option<Duration>) -> io::Result<Option<usize>> {
         if comms.is_empty() && timeout.is_none() {
             return Err(io::Error::new(
@@ -237,14 +237,14 @@ impl Comm {
         let timeout = host::milliseconds_or_forever(timeout);
         // SAFETY: the address comes with the length of the list.
         match check(unsafe { host::spark::wait(ids.as_ptr(), ids.len(), timeout) }) {
-            Ok(place) => Ok(Some(place as usize)),
+            Ok(index) => Ok(Some(index as usize)),
             Err(error) if error.kind() == Errno::TimedOut => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-/// Reads the result of a call: a number, or the negative number of an error.
+/// Interprets the result of a call: a number, or the negative number of an error.
 fn check(result: i64) -> Result<u64, LunaticError> {
     u64::try_from(result).map_err(|_| {
         let number = u32::try_from(result.unsigned_abs()).ok();
@@ -253,7 +253,7 @@ fn check(result: i64) -> Result<u64, LunaticError> {
     })
 }
 
-/// Returns the sentence of the last failure.
+/// Returns the machine's sentence about the last failure.
 fn why() -> String {
     let mut text = vec![0; 256];
     loop {
@@ -268,10 +268,9 @@ fn why() -> String {
 }
 
 impl Drop for Comm {
-    /// Kills the function on the other side, unless that is the one that runs this one, which
-    /// learns of it when this one ends.
+    /// Kills the function on the other side, unless that is the caller of this one.
     fn drop(&mut self) {
-        if self.id != RUNNER {
+        if self.id != CALLER {
             // SAFETY: the id was given by the machine, and nobody else has it.
             unsafe { host::spark::close(self.id) };
         }
@@ -321,9 +320,9 @@ macro_rules! read_and_write {
 read_and_write!(Comm);
 read_and_write!(&Comm);
 
-/// What a function can return: nothing, or a `Result` whose error says how it failed.
+/// What a spark can return: nothing, or a `Result` whose error says how it failed.
 pub trait Outcome {
-    /// Returns the text of the failure.
+    /// Returns the text of the failure, if there is one.
     #[doc(hidden)]
     fn failure(self) -> Option<String>;
 }
@@ -340,10 +339,10 @@ impl<E: Display> Outcome for Result<(), E> {
     }
 }
 
-/// What `#[lunatic::spark]` calls: hands the function its comm.
+/// Runs a function with its comm. `#[lunatic::spark]` calls it.
 #[doc(hidden)]
 pub fn __spark<R: Outcome>(function: fn(Comm) -> R) -> ExitCode {
-    let Some(failure) = function(Comm::new(RUNNER)).failure() else {
+    let Some(failure) = function(Comm::new(CALLER)).failure() else {
         return ExitCode::SUCCESS;
     };
     // SAFETY: the address comes with the length of the text.

@@ -38,8 +38,8 @@ impl Tag {
         Self(LAST.get())
     }
 
-    /// Creates a tag for a reply. These count down from -1: a tag that another process has counted up
-    /// is never mistaken for a reply, and a late reply can be told by its sign.
+    /// Creates a tag for a reply. These count down from -1: a tag that another process has counted
+    /// up is never mistaken for a reply, and a late reply can be told by its sign.
     pub(crate) fn new_reply() -> Self {
         LAST_REPLY.set(LAST_REPLY.get() - 1);
         Self(LAST_REPLY.get())

@@ -9,8 +9,8 @@ use crate::tag::Tag;
 use serde::Serialize;
 use std::time::Duration;
 
-/// A message that will be sent later. Neither dropping the timer stops it, nor the end of the process
-/// that set it.
+/// A message that will be sent later. Neither dropping the timer stops it, nor the end of the
+/// process that set it.
 #[derive(Debug)]
 pub struct Timer {
     id: u64,

@@ -1,35 +1,35 @@
 //! How deep the values of a message are nested.
 //!
-//! Reading a value calls itself for each value within, and the depth is the sender's choice.
-//! `rmp-serde` counts arrays and maps, not enums, so a short message could overflow the stack of
-//! whoever receives it. This looks before anything is read.
+//! Deserialization recurses into nested values, and their depth is the sender's choice. `rmp-serde`
+//! counts arrays and maps, but not enums, so a short message could overflow the receiver's stack.
+//! The check here comes before anything is deserialized.
 
-/// How deep values may be nested in a message that is read.
+/// How deep values may be nested in a message.
 pub(super) const DEPTH: usize = 128;
 
-/// Whether values are nested deeper than [`DEPTH`] in a MessagePack value.
+/// Returns true if values are nested deeper than [`DEPTH`] in a MessagePack value.
 ///
-/// Bytes that are no MessagePack are not too deep: whoever reads them finds out.
+/// Bytes that are not MessagePack are not too deep: deserializing them fails anyway.
 pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
-    // Each level takes a byte, so that most messages need no look.
+    // Each level takes a byte, so most messages need no look.
     if bytes.len() <= DEPTH {
         return false;
     }
-    // For each array or map that is open, how many values it still misses.
+    // For each array or map that is open, how many values are still to come.
     let mut missing = [0u64; DEPTH];
     let mut depth = 0;
     let mut rest = bytes;
     while let Some(value) = Value::read(rest) {
         rest = rest.get(value.length..).unwrap_or_default();
         if value.values > 0 {
-            let Some(place) = missing.get_mut(depth) else {
+            let Some(level) = missing.get_mut(depth) else {
                 return true;
             };
-            *place = value.values;
+            *level = value.values;
             depth += 1;
             continue;
         }
-        // This value is complete, and with it each one of which it is the last.
+        // This value is complete, and so is each enclosing one in which it is the last.
         while depth > 0 {
             missing[depth - 1] -= 1;
             if missing[depth - 1] > 0 {
@@ -44,24 +44,24 @@ pub(super) fn is_too_deep(bytes: &[u8]) -> bool {
     false
 }
 
-/// The beginning of a value.
+/// The head of a value.
 struct Value {
-    /// How many bytes it takes, without the values within.
+    /// Its length in bytes, without the values inside.
     length: usize,
-    /// How many values there are within.
+    /// The number of values inside.
     values: u64,
 }
 
 impl Value {
-    /// Reads the first value, by its first byte; `None` at the end, or where its length is cut off.
+    /// Reads the head of the first value. Returns `None` at the end, or if its length is cut off.
     fn read(bytes: &[u8]) -> Option<Self> {
         let first = *bytes.first()?;
         let number = |size: usize| -> Option<usize> {
             let digits = bytes.get(1..=size)?.iter();
             Some(digits.fold(0, |number, &digit| number << 8 | usize::from(digit)))
         };
-        // The length of something whose size stands in so many bytes, and that many more for its
-        // type.
+        // The length of a value whose size is a number of `size` bytes, with `kind` more bytes for
+        // its type.
         let sized = |size: usize, kind: usize| Some(1 + size + kind + number(size)?);
         let (length, values) = match first {
             0x80..=0x8f => (1, 2 * u64::from(first & 0x0f)),
@@ -82,7 +82,7 @@ impl Value {
             0xdd => (5, number(4)? as u64),
             0xde => (3, 2 * number(2)? as u64),
             0xdf => (5, 2 * number(4)? as u64),
-            // Small numbers, nil, booleans, and a byte that is never used.
+            // Small numbers, nil, booleans, and a byte that MessagePack never uses.
             _ => (1, 0),
         };
         Some(Self { length, values })
@@ -134,7 +134,7 @@ mod tests {
             );
             1_000
         ];
-        let bytes = rmp_serde::to_vec(&value).expect("it can be written");
+        let bytes = rmp_serde::to_vec(&value).expect("plain values can be serialized");
         assert!(!is_too_deep(&bytes));
     }
 

@@ -1,4 +1,4 @@
-//! Names of hosts, and what can stand for an address.
+//! Looking up names, and everything that can stand for an address.
 
 use crate::error::LunaticError;
 use crate::host;
@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::time::Duration;
 use std::{io, iter, option, slice, vec};
 
-/// The addresses that a name stands for.
+/// The addresses of a name, from [`resolve`].
 #[derive(Debug)]
 pub struct SocketAddrIterator {
     id: u64,
@@ -41,17 +41,17 @@ impl Iterator for SocketAddrIterator {
 
 impl Drop for SocketAddrIterator {
     fn drop(&mut self) {
-        // SAFETY: the id was given by the machine, and nobody else has it.
+        // SAFETY: the machine returned the id, and nobody else has it.
         unsafe { host::dns::drop_dns_iterator(self.id) };
     }
 }
 
-/// An address as it crosses to the machine.
+/// An address as it is passed to the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RawAddress {
     /// 4 or 6.
     pub(crate) family: u32,
-    /// The address's bytes; an address of version 4 fills four.
+    /// The address; IPv4 uses the first four bytes.
     pub(crate) ip: [u8; 16],
     pub(crate) port: u16,
     pub(crate) flow: u32,
@@ -93,11 +93,11 @@ impl From<RawAddress> for SocketAddr {
     }
 }
 
-/// Looks up `host:port`.
+/// Looks up `host:port` and returns its addresses.
 ///
 /// # Errors
 ///
-/// That the name is not known or malformed, or that nobody answers.
+/// Fails if the name is unknown or malformed, or if no name server answers.
 ///
 /// # Example
 ///
@@ -110,24 +110,26 @@ pub fn resolve(name: &str) -> Result<SocketAddrIterator, LunaticError> {
     look_up(name, lunatic_abi::FOREVER)
 }
 
-/// Looks up `host:port` as [`resolve`] does, for so long. Time counts in milliseconds, rounded up.
+/// Looks up `host:port` like [`resolve`], waiting at most `timeout`, which is rounded up to
+/// milliseconds.
 pub fn resolve_timeout(name: &str, timeout: Duration) -> Result<SocketAddrIterator, LunaticError> {
     look_up(name, host::milliseconds(timeout))
 }
 
 fn look_up(name: &str, timeout: u64) -> Result<SocketAddrIterator, LunaticError> {
     let mut id = 0;
-    // SAFETY: the address comes with the length of its text, and the last is that of a variable.
+    // SAFETY: the address comes with the length of its text, and the last one is that of a
+    // variable.
     let result = unsafe { host::dns::resolve(name.as_ptr(), name.len(), timeout, &mut id) };
     LunaticError::check(result, id).map(SocketAddrIterator::from_id)
 }
 
-/// What can stand for addresses, as [`std::net::ToSocketAddrs`], which looks names up by the
-/// operating system and so finds none here.
+/// Values that can be converted to addresses, like [`std::net::ToSocketAddrs`], which cannot look
+/// up names in the machine.
 ///
 /// # Example
 ///
-/// An address that is written out is not looked up:
+/// A literal address is not looked up:
 ///
 /// ```
 /// use lunatic::net::ToSocketAddrs;
@@ -138,14 +140,14 @@ fn look_up(name: &str, timeout: u64) -> Result<SocketAddrIterator, LunaticError>
 /// assert!(addresses.next().unwrap().is_ipv6());
 /// ```
 pub trait ToSocketAddrs {
-    /// Yields the addresses.
+    /// The iterator over the addresses.
     type Iter: Iterator<Item = SocketAddr>;
 
-    /// Returns the addresses; where it is a name, after looking it up.
+    /// Returns the addresses. If this is a name, it is looked up first.
     ///
     /// # Errors
     ///
-    /// A name that is malformed or that the look-up does not find.
+    /// Fails if the name is unknown or malformed.
     fn to_socket_addrs(&self) -> io::Result<Self::Iter>;
 }
 
@@ -225,7 +227,7 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
     }
 }
 
-/// Returns what the first of the addresses yields with which `act` succeeds.
+/// Calls `act` with one address after another, and returns the first success or the last error.
 pub(crate) fn first<T>(
     addresses: impl ToSocketAddrs,
     act: impl Fn(RawAddress) -> Result<T, LunaticError>,
@@ -240,7 +242,7 @@ pub(crate) fn first<T>(
     Err(last.into())
 }
 
-/// Reads the address out of a result that holds one.
+/// Returns the address from a result that holds one.
 pub(crate) fn only_address(id: u64) -> io::Result<SocketAddr> {
     SocketAddrIterator::from_id(id)
         .next()
@@ -252,7 +254,9 @@ mod tests {
     use super::*;
 
     fn addresses(from: impl ToSocketAddrs) -> Vec<String> {
-        let addresses = from.to_socket_addrs().expect("nothing is looked up");
+        let addresses = from
+            .to_socket_addrs()
+            .expect("a literal address needs no look-up");
         addresses.map(|address| address.to_string()).collect()
     }
 

@@ -1,7 +1,7 @@
-//! What the types of sockets have in common.
+//! What all kinds of sockets have in common.
 
-/// Makes a type that holds the id of a socket a handle to it: another handle is made by `Clone` and
-/// by sending it in a message, and with the last one the socket is closed.
+/// Turns a type that holds the id of a socket into a handle to it. `Clone` makes another handle,
+/// and so does sending it in a message; dropping the last one closes the socket.
 macro_rules! handle {
     ($socket:ident, $kind:expr, $clone:path, $drop:path) => {
         impl Clone for $socket {
@@ -14,7 +14,7 @@ macro_rules! handle {
 
         impl Drop for $socket {
             fn drop(&mut self) {
-                // SAFETY: the id was given by the machine, and nobody else has it.
+                // SAFETY: the machine returned the id, and nobody else has it.
                 unsafe { $drop(self.id) };
             }
         }
@@ -33,14 +33,14 @@ macro_rules! handle {
     };
 }
 
-/// Lets a handle to a connection be read and written, alone or where it is shared.
+/// Implements reading and writing for a connection, and for a reference to it.
 macro_rules! read_and_write {
     ($stream:ident, $read:path, $write:path, $flush:path) => {
         impl Read for &$stream {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
                 let mut length = 0;
-                // SAFETY: the address comes with the length of its buffer, and the last is that of
-                // a variable.
+                // SAFETY: the address comes with the length of its buffer, and the last one is that
+                // of a variable.
                 let result =
                     unsafe { $read(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
                 Ok(LunaticError::check(result, length)? as usize)
@@ -55,8 +55,8 @@ macro_rules! read_and_write {
             fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
                 let (vectors, count) = Vector::gather(slices);
                 let mut written = 0;
-                // SAFETY: there are `count` vectors, each the address and length of a slice; the
-                // last address is that of a variable.
+                // SAFETY: there are `count` vectors, each with the address and length of a slice,
+                // and the last address is that of a variable.
                 let result = unsafe { $write(self.id, vectors.as_ptr(), count, &mut written) };
                 Ok(LunaticError::check(result, written)? as usize)
             }

@@ -9,8 +9,8 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
-/// Listens for connections. Its port is free again when it is dropped, or when its process ends in
-/// any way.
+/// Listens for TCP connections. The port is free again when the listener is dropped or its process
+/// ends.
 ///
 /// # Example
 ///
@@ -35,16 +35,17 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens on the first of the addresses that can be listened on. Port 0 is any that is free.
+    /// Listens on the first of the addresses that works. Port 0 stands for any free port.
     ///
     /// # Errors
     ///
-    /// That of the last address; [`io::ErrorKind::InvalidInput`] where there is none.
+    /// Returns the error of the last address, or [`io::ErrorKind::InvalidInput`] if there is no
+    /// address.
     pub fn bind<A: ToSocketAddrs>(addresses: A) -> io::Result<Self> {
         first(addresses, |address| {
             let mut id = 0;
-            // SAFETY: the addresses are those of the bytes, of which there are as many as the
-            // family says, and of a variable.
+            // SAFETY: the first address is that of as many bytes as the family has, and the last
+            // one is that of a variable.
             let result = unsafe {
                 host::tcp::tcp_bind(
                     address.family,
@@ -69,7 +70,7 @@ impl TcpListener {
         Ok((stream, only_address(peer)?))
     }
 
-    /// Returns the connections, waiting for each; it never ends.
+    /// Returns an iterator over the connections, which waits for each and never ends.
     ///
     /// # Example
     ///
@@ -85,7 +86,7 @@ impl TcpListener {
         Incoming { listener: self }
     }
 
-    /// Returns the address that it listens on, with the port that was chosen.
+    /// Returns the address that it listens on, with the actual port.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         let mut address = 0;
         // SAFETY: the address is that of a variable.
@@ -96,12 +97,12 @@ impl TcpListener {
 
 impl Drop for TcpListener {
     fn drop(&mut self) {
-        // SAFETY: the id was given by the machine, and nobody else has it.
+        // SAFETY: the machine returned the id, and nobody else has it.
         unsafe { host::tcp::drop_tcp_listener(self.id) };
     }
 }
 
-/// The connections to a listener, from [`TcpListener::incoming`].
+/// An iterator over the connections to a listener, from [`TcpListener::incoming`].
 #[derive(Debug)]
 pub struct Incoming<'a> {
     listener: &'a TcpListener,
@@ -115,12 +116,12 @@ impl Iterator for Incoming<'_> {
     }
 }
 
-/// A connection. It is closed when its last handle is dropped, in whichever process that is.
+/// A handle to a TCP connection, which is closed when its last handle is dropped, in whichever
+/// process.
 ///
 /// [`Clone`] makes another handle to the same connection. So does sending it in a message: the
-/// receiver gets a handle of its own, and the sender's stays what it is. As a part of a message it
-/// can be written only while a message is sent, and read only while one is received; any other
-/// serialiser gets an error.
+/// receiver gets its own handle, and the sender keeps its handle. Serializing it works only while a
+/// message is sent, and deserializing it only while one is received; anywhere else, both fail.
 #[derive(Debug)]
 pub struct TcpStream {
     id: u64,
@@ -131,7 +132,8 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// That of the last address; [`io::ErrorKind::InvalidInput`] where there is none.
+    /// Returns the error of the last address, or [`io::ErrorKind::InvalidInput`] if there is no
+    /// address.
     ///
     /// # Example
     ///
@@ -149,12 +151,12 @@ impl TcpStream {
         Self::connect_within(addresses, lunatic_abi::FOREVER)
     }
 
-    /// Connects as [`connect`](Self::connect) does, trying each address for so long. Time counts in
-    /// milliseconds, rounded up.
+    /// Connects like [`connect`](Self::connect), trying each address for at most `timeout`, which
+    /// is rounded up to milliseconds.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and [`io::ErrorKind::TimedOut`].
+    /// Fails like [`connect`](Self::connect), and with [`io::ErrorKind::TimedOut`].
     pub fn connect_timeout<A: ToSocketAddrs>(addresses: A, timeout: Duration) -> io::Result<Self> {
         Self::connect_within(addresses, host::milliseconds(timeout))
     }
@@ -162,8 +164,8 @@ impl TcpStream {
     fn connect_within<A: ToSocketAddrs>(addresses: A, timeout: u64) -> io::Result<Self> {
         first(addresses, |address| {
             let mut id = 0;
-            // SAFETY: the addresses are those of the bytes, of which there are as many as the
-            // family says, and of a variable.
+            // SAFETY: the first address is that of as many bytes as the family has, and the last
+            // one is that of a variable.
             let result = unsafe {
                 host::tcp::tcp_connect(
                     address.family,
@@ -195,10 +197,11 @@ impl TcpStream {
         only_address(LunaticError::check(result, address)?)
     }
 
-    /// Reads what has come without taking it. Waits for something, for at most the peek timeout.
+    /// Reads what has arrived without consuming it. Waits until something arrives, at most for the
+    /// [peek timeout](Self::set_peek_timeout).
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut length = 0;
-        // SAFETY: the address comes with the length of its buffer, and the last is that of a
+        // SAFETY: the address comes with the length of its buffer, and the last one is that of a
         // variable.
         let result =
             unsafe { host::tcp::tcp_peek(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
@@ -219,7 +222,7 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Decides whether small writes are sent at once (true) or gathered (false, as at first).
+    /// Sets whether small writes are sent at once instead of being gathered. The default is false.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         let mut error = 0;
         // SAFETY: the address is that of a variable.
@@ -228,10 +231,9 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Sets how long a read may wait; `None` for as long as it takes, as at first. A read that
-    /// waited for so long fails with [`io::ErrorKind::TimedOut`], and loses nothing. Time counts in
-    /// milliseconds, rounded up; zero only takes what is there. All handles of a connection share
-    /// it.
+    /// Sets how long a read may wait. `None`, the default, waits for as long as it takes. A read
+    /// that times out fails with [`io::ErrorKind::TimedOut`], and no data is lost. The timeout is
+    /// rounded up to milliseconds; zero does not wait. All handles to a connection share it.
     ///
     /// # Example
     ///
@@ -261,7 +263,7 @@ impl TcpStream {
         host::duration(unsafe { host::tcp::get_read_timeout(self.id) })
     }
 
-    /// Sets how long a write may wait, as [`set_read_timeout`](Self::set_read_timeout) does for a
+    /// Sets how long a write may wait, like [`set_read_timeout`](Self::set_read_timeout) for a
     /// read.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         // SAFETY: the call takes numbers.
@@ -274,8 +276,8 @@ impl TcpStream {
         host::duration(unsafe { host::tcp::get_write_timeout(self.id) })
     }
 
-    /// Sets how long a [`peek`](Self::peek) may wait, as
-    /// [`set_read_timeout`](Self::set_read_timeout) does for a read.
+    /// Sets how long a [`peek`](Self::peek) may wait, like
+    /// [`set_read_timeout`](Self::set_read_timeout) for a read.
     pub fn set_peek_timeout(&self, timeout: Option<Duration>) {
         // SAFETY: the call takes numbers.
         unsafe { host::tcp::set_peek_timeout(self.id, host::milliseconds_or_forever(timeout)) };
@@ -310,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_written_into_messages_only() {
-        // No machine is here to give the id back to.
+        // Not dropped: there is no machine here to release the id.
         let stream = ManuallyDrop::new(TcpStream { id: 40 });
         let sealed = envelope::seal(&(7u8, &*stream, &*stream), |bytes, streams| {
             (bytes.to_vec(), streams.to_vec())

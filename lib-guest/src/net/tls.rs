@@ -1,4 +1,4 @@
-//! TLS: encrypted connections, with peers that prove who they are.
+//! TLS: encrypted connections with authenticated servers.
 
 use crate::error::LunaticError;
 use crate::host::{self, Vector};
@@ -9,8 +9,8 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Listens for TLS connections. Its port is free again when it is dropped, or when its process ends
-/// in any way.
+/// Listens for TLS connections. The port is free again when the listener is dropped or its process
+/// ends.
 ///
 /// # Example
 ///
@@ -37,15 +37,15 @@ pub struct TlsListener {
 }
 
 impl TlsListener {
-    /// Listens on the first of the addresses that can be listened on. Port 0 is any that is free.
+    /// Listens on the first of the addresses that works. Port 0 stands for any free port.
     ///
-    /// Certificates and key are PEM texts: the server's own certificate first, then those by which
-    /// it was issued; the key in PKCS #8, PKCS #1 or SEC 1.
+    /// Certificates and key are PEM texts: the server's own certificate comes first, then those of
+    /// its issuers; the key is PKCS #8, PKCS #1 or SEC 1.
     ///
     /// # Errors
     ///
-    /// That of the last address; [`io::ErrorKind::InvalidInput`] where there is none, and for
-    /// certificates or a key that cannot be used.
+    /// Returns the error of the last address, or [`io::ErrorKind::InvalidInput`] if there is no
+    /// address or if the certificates or the key cannot be used.
     pub fn bind<A: ToSocketAddrs>(
         addresses: A,
         certificates: &[u8],
@@ -53,8 +53,8 @@ impl TlsListener {
     ) -> io::Result<Self> {
         first(addresses, |address| {
             let mut id = 0;
-            // SAFETY: the addresses are those of the bytes, of which there are as many as the
-            // family says, of a variable, and of texts with their lengths.
+            // SAFETY: the addresses are those of as many bytes as the family has, of a variable,
+            // and of texts with their lengths.
             let result = unsafe {
                 host::tls::tls_bind(
                     address.family,
@@ -73,8 +73,8 @@ impl TlsListener {
         })
     }
 
-    /// Waits for a connection whose handshake succeeded, and returns it with the peer's address. A
-    /// client that fails or stalls is not told here, and holds up no other.
+    /// Waits for a connection, completes its handshake, and returns it with the peer's address.
+    /// Clients whose handshake fails or stalls are not reported, and delay no others.
     pub fn accept(&self) -> io::Result<(TlsStream, SocketAddr)> {
         let (mut stream, mut peer) = (0, 0);
         // SAFETY: the addresses are those of variables.
@@ -84,12 +84,12 @@ impl TlsListener {
         Ok((stream, only_address(peer)?))
     }
 
-    /// Returns the connections, waiting for each; it never ends.
+    /// Returns an iterator over the connections, which waits for each and never ends.
     pub fn incoming(&self) -> TlsIncoming<'_> {
         TlsIncoming { listener: self }
     }
 
-    /// Returns the address that it listens on, with the port that was chosen.
+    /// Returns the address that it listens on, with the actual port.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         let mut address = 0;
         // SAFETY: the address is that of a variable.
@@ -100,12 +100,12 @@ impl TlsListener {
 
 impl Drop for TlsListener {
     fn drop(&mut self) {
-        // SAFETY: the id was given by the machine, and nobody else has it.
+        // SAFETY: the machine returned the id, and nobody else has it.
         unsafe { host::tls::drop_tls_listener(self.id) };
     }
 }
 
-/// The connections to a listener, from [`TlsListener::incoming`].
+/// An iterator over the connections to a listener, from [`TlsListener::incoming`].
 #[derive(Debug)]
 pub struct TlsIncoming<'a> {
     listener: &'a TlsListener,
@@ -119,28 +119,29 @@ impl Iterator for TlsIncoming<'_> {
     }
 }
 
-/// A TLS connection. With its last handle, in whichever process that is, the peer is told that this
-/// is the end, and the connection is closed.
+/// A handle to a TLS connection. When its last handle is dropped, in whichever process, the end is
+/// announced to the peer and the connection is closed.
 ///
-/// A read returns 0 only for an end that the peer announced. Where the connection ends without
-/// that, it may have been cut by somebody else, and the read fails with
-/// [`io::ErrorKind::ConnectionAborted`].
+/// A read returns 0 only for an end that the peer has announced. If the connection ends otherwise,
+/// somebody else may have cut it, and the read fails with [`io::ErrorKind::ConnectionAborted`].
 ///
 /// [`Clone`] makes another handle to the same connection, and so does sending it in a message, as
-/// with a [`TcpStream`](crate::net::TcpStream): one process may wait to read while another writes.
+/// with a [`TcpStream`](crate::net::TcpStream). One process may wait to read while another writes.
 #[derive(Debug)]
 pub struct TlsStream {
     id: u64,
 }
 
 impl TlsStream {
-    /// Connects to a host, by its name or address, whose certificate is one that the web trusts.
+    /// Connects to a host, by name or address, whose certificate is issued by an authority that the
+    /// web trusts.
     ///
     /// # Errors
     ///
-    /// That of the look-up or of the host's last address; [`io::ErrorKind::InvalidInput`] for what
-    /// names no host; [`io::ErrorKind::InvalidData`] where the host's certificate or anything else
-    /// about its handshake is not acceptable.
+    /// Returns the error of the look-up or of the host's last address,
+    /// [`io::ErrorKind::InvalidInput`] if `host` is not a name or an address, and
+    /// [`io::ErrorKind::InvalidData`] if the host's certificate or anything else about its
+    /// handshake is not acceptable.
     ///
     /// # Example
     ///
@@ -157,31 +158,32 @@ impl TlsStream {
         Self::connect_within(host, port, &[], lunatic_abi::FOREVER)
     }
 
-    /// Connects as [`connect`](Self::connect) does, within a time for everything: the look-up, the
-    /// connection and the handshake. Time counts in milliseconds, rounded up.
+    /// Connects like [`connect`](Self::connect). The look-up, the connection and the handshake
+    /// together take at most `timeout`, which is rounded up to milliseconds.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and [`io::ErrorKind::TimedOut`].
+    /// Fails like [`connect`](Self::connect), and with [`io::ErrorKind::TimedOut`].
     pub fn connect_timeout(host: &str, port: u16, timeout: Duration) -> io::Result<Self> {
         Self::connect_within(host, port, &[], host::milliseconds(timeout))
     }
 
-    /// Connects as [`connect`](Self::connect) does to a host whose certificate was issued by one of
-    /// these authorities, and by nobody else. Each is a PEM text of at least one certificate; the
-    /// host's own may stand for its authority. A `timeout` is for everything.
+    /// Connects like [`connect`](Self::connect), but trusts only these authorities. Each is a PEM
+    /// text of at least one certificate; the host's own may stand for its authority. The `timeout`
+    /// covers the look-up, the connection and the handshake.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), [`io::ErrorKind::TimedOut`], and
-    /// [`io::ErrorKind::InvalidInput`] for what is no certificate, or where there is none at all.
+    /// Fails like [`connect`](Self::connect), with [`io::ErrorKind::TimedOut`], and with
+    /// [`io::ErrorKind::InvalidInput`] if an authority is not a certificate or there are no
+    /// authorities.
     pub fn connect_trusting(
         host: &str,
         port: u16,
         authorities: &[&[u8]],
         timeout: Option<Duration>,
     ) -> io::Result<Self> {
-        // To the machine, none would be those of the web.
+        // To the machine, an empty list would mean the authorities that the web trusts.
         let none: &[&[u8]] = &[&[]];
         let authorities = if authorities.is_empty() {
             none
@@ -236,8 +238,8 @@ impl TlsStream {
         only_address(LunaticError::check(result, address)?)
     }
 
-    /// Ends the writing direction, for all handles: the peer reads to the end of what was written,
-    /// then the end. Reading goes on.
+    /// Closes the writing direction, for all handles: after everything that was written, the peer
+    /// reads the end. Reading is still possible.
     pub fn shutdown(&self) -> io::Result<()> {
         let mut error = 0;
         // SAFETY: the address is that of a variable.
@@ -246,10 +248,9 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Sets how long a read may wait; `None` for as long as it takes, as at first. A read that
-    /// waited for so long fails with [`io::ErrorKind::TimedOut`], and loses nothing. Time counts in
-    /// milliseconds, rounded up; zero only takes what is there. All handles of a connection share
-    /// it.
+    /// Sets how long a read may wait. `None`, the default, waits for as long as it takes. A read
+    /// that times out fails with [`io::ErrorKind::TimedOut`], and no data is lost. The timeout is
+    /// rounded up to milliseconds; zero does not wait. All handles to a connection share it.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) {
         // SAFETY: the call takes numbers.
         unsafe { host::tls::set_tls_read_timeout(self.id, host::milliseconds_or_forever(timeout)) };
@@ -261,9 +262,9 @@ impl TlsStream {
         host::duration(unsafe { host::tls::get_tls_read_timeout(self.id) })
     }
 
-    /// Sets how long a write may wait, as [`set_read_timeout`](Self::set_read_timeout) does for a
-    /// read. What a write has encrypted counts as written even where the time runs out before the
-    /// peer takes it: the next write has to wait for it, and dropping the last handle before then
+    /// Sets how long a write may wait, like [`set_read_timeout`](Self::set_read_timeout) for a
+    /// read. Data counts as written once it is encrypted, even if the timeout expires before the
+    /// peer takes it: the next write waits for it first, and dropping the last handle before that
     /// loses it.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         // SAFETY: the call takes numbers.

@@ -9,12 +9,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A UDP socket. It is closed, and its port free, when its last handle is dropped, in whichever
-/// process that is.
+/// A handle to a UDP socket. When its last handle is dropped, in whichever process, the socket is
+/// closed and its port is free.
 ///
-/// Datagrams may be lost, doubled or overtaken, and those that nobody receives are dropped when the
-/// operating system has no more room for them. Who waits for an answer sets a
-/// [timeout](Self::set_read_timeout).
+/// Datagrams may be lost, duplicated or reordered, and the operating system drops those that it has
+/// no room for. When waiting for an answer, set a [timeout](Self::set_read_timeout).
 ///
 /// [`Clone`] makes another handle to the same socket, and so does sending it in a message, as with
 /// a [`TcpStream`](crate::net::TcpStream).
@@ -40,16 +39,17 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// Binds to the first of the addresses that can be bound to. Port 0 is any that is free.
+    /// Binds to the first of the addresses that works. Port 0 stands for any free port.
     ///
     /// # Errors
     ///
-    /// That of the last address; [`io::ErrorKind::InvalidInput`] where there is none.
+    /// Returns the error of the last address, or [`io::ErrorKind::InvalidInput`] if there is no
+    /// address.
     pub fn bind<A: ToSocketAddrs>(addresses: A) -> io::Result<Self> {
         first(addresses, |address| {
             let mut id = 0;
-            // SAFETY: the addresses are those of the bytes, of which there are as many as the
-            // family says, and of a variable.
+            // SAFETY: the first address is that of as many bytes as the family has, and the last
+            // one is that of a variable.
             let result = unsafe {
                 host::udp::udp_bind(
                     address.family,
@@ -64,13 +64,13 @@ impl UdpSocket {
         })
     }
 
-    /// Chooses the peer that [`send`](Self::send) sends to, and the only one that is received from.
-    /// Another call chooses another. Nothing is sent by it: the peer need not be there.
+    /// Sets the peer that [`send`](Self::send) sends to and the only one that is received from.
+    /// Another call sets another. This sends nothing: the peer need not exist.
     pub fn connect<A: ToSocketAddrs>(&self, addresses: A) -> io::Result<()> {
         first(addresses, |address| {
             let mut error = 0;
-            // SAFETY: the addresses are those of the bytes, of which there are as many as the
-            // family says, and of a variable.
+            // SAFETY: the first address is that of as many bytes as the family has, and the last
+            // one is that of a variable.
             let result = unsafe {
                 host::udp::udp_connect(
                     self.id,
@@ -87,29 +87,30 @@ impl UdpSocket {
         })
     }
 
-    /// Sends a datagram to the peer that [`connect`](Self::connect) chose, and returns its length.
+    /// Sends a datagram to the peer set by [`connect`](Self::connect), and returns its length.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::NotConnected`] without a peer; [`io::ErrorKind::InvalidInput`] for more
-    /// than a datagram holds (65,507 bytes for version 4); [`io::ErrorKind::ConnectionRefused`]
-    /// where it became known that nobody received an earlier one.
+    /// Returns [`io::ErrorKind::NotConnected`] without a peer, [`io::ErrorKind::InvalidInput`] for
+    /// more than a datagram holds (65,507 bytes with IPv4), and
+    /// [`io::ErrorKind::ConnectionRefused`] if nobody received an earlier datagram and that has
+    /// become known.
     pub fn send(&self, datagram: &[u8]) -> io::Result<usize> {
         let mut sent = 0;
-        // SAFETY: the address comes with the length of the slice, and the last is that of a
+        // SAFETY: the address comes with the length of the slice, and the last one is that of a
         // variable.
         let result =
             unsafe { host::udp::udp_send(self.id, datagram.as_ptr(), datagram.len(), &mut sent) };
         Ok(LunaticError::check(result, sent)? as usize)
     }
 
-    /// Sends a datagram to the first of the addresses to which it can be sent, and returns its
-    /// length; otherwise as [`send`](Self::send).
+    /// Sends a datagram to the first of the addresses that works, and returns its length. It fails
+    /// like [`send`](Self::send).
     pub fn send_to<A: ToSocketAddrs>(&self, datagram: &[u8], addresses: A) -> io::Result<usize> {
         first(addresses, |address| {
             let mut sent = 0;
-            // SAFETY: each address comes with the length of its bytes, and the last is that of a
-            // variable.
+            // SAFETY: each address comes with the length of its bytes, and the last one is that of
+            // a variable.
             let result = unsafe {
                 host::udp::udp_send_to(
                     self.id,
@@ -127,16 +128,16 @@ impl UdpSocket {
         })
     }
 
-    /// Waits for a datagram, and returns how much of it is in the buffer. What the buffer has no
-    /// room for is lost.
+    /// Waits for a datagram, and returns how much of it is in the buffer. The part that does not
+    /// fit is lost.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::TimedOut`] where a timeout was set; [`io::ErrorKind::ConnectionRefused`] as
-    /// with [`send`](Self::send).
+    /// Returns [`io::ErrorKind::TimedOut`] if a timeout is set, and
+    /// [`io::ErrorKind::ConnectionRefused`] like [`send`](Self::send).
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut length = 0;
-        // SAFETY: the address comes with the length of its buffer, and the last is that of a
+        // SAFETY: the address comes with the length of its buffer, and the last one is that of a
         // variable.
         let result = unsafe {
             host::udp::udp_receive(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length)
@@ -144,7 +145,7 @@ impl UdpSocket {
         Ok(LunaticError::check(result, length)? as usize)
     }
 
-    /// Waits for a datagram as [`recv`](Self::recv) does, and also returns its sender.
+    /// Waits for a datagram like [`recv`](Self::recv), and also returns its sender.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (mut length, mut sender) = (0, 0);
         // SAFETY: the address comes with the length of its buffer, and the last two are those of
@@ -162,7 +163,7 @@ impl UdpSocket {
         Ok((length, only_address(sender)?))
     }
 
-    /// Returns the address that it is bound to, with the port that was chosen.
+    /// Returns the address that it is bound to, with the actual port.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         let mut address = 0;
         // SAFETY: the address is that of a variable.
@@ -174,7 +175,7 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::NotConnected`] where none was chosen.
+    /// Returns [`io::ErrorKind::NotConnected`] if none is set.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         let mut address = 0;
         // SAFETY: the address is that of a variable.
@@ -182,9 +183,8 @@ impl UdpSocket {
         only_address(LunaticError::check(result, address)?)
     }
 
-    /// Sets how long a receive may wait; `None` for as long as it takes, as at first. Time counts
-    /// in milliseconds, rounded up; zero only takes what is there. All handles of a socket share
-    /// it.
+    /// Sets how long a receive may wait. `None`, the default, waits for as long as it takes. The
+    /// timeout is rounded up to milliseconds; zero does not wait. All handles to a socket share it.
     ///
     /// # Example
     ///
@@ -218,7 +218,7 @@ impl UdpSocket {
         host::duration(unsafe { host::udp::get_udp_receive_timeout(self.id) })
     }
 
-    /// Sets whether datagrams may be sent to a broadcast address. They may not at first.
+    /// Sets whether datagrams may be sent to a broadcast address. The default is false.
     pub fn set_broadcast(&self, broadcast: bool) {
         // SAFETY: the call takes numbers.
         unsafe { host::udp::set_udp_socket_broadcast(self.id, i32::from(broadcast)) };
@@ -230,11 +230,11 @@ impl UdpSocket {
         unsafe { host::udp::get_udp_socket_broadcast(self.id) != 0 }
     }
 
-    /// Sets how many routers a datagram may pass.
+    /// Sets the time to live of datagrams: how many routers they may pass.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidInput`] for what is not within 1 and 255.
+    /// Returns [`io::ErrorKind::InvalidInput`] unless `ttl` is between 1 and 255.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         if !(1..=255).contains(&ttl) {
             let what = format!("a datagram can pass 1 to 255 routers, not {ttl}");

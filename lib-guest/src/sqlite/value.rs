@@ -1,4 +1,4 @@
-//! Values on their way into a statement and out of a row.
+//! Values for the parameters of statements, and values of rows.
 
 use lunatic_abi::sqlite::{Key, Value as ValueRef, write_binding};
 
@@ -28,7 +28,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// Says what it is, for sentences.
+    /// Returns what it is, for error messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Value::Null => "NULL",
@@ -52,20 +52,20 @@ impl From<ValueRef<'_>> for Value {
     }
 }
 
-/// What can be a value for a parameter: integers that fit 64 bits with a sign, floating point
-/// numbers, `bool` as 0 or 1, text, bytes, and each of them as an `Option`, whose `None` is `NULL`.
+/// Types that can be values of parameters: integers that fit into an `i64`, floating point numbers,
+/// `bool` as 0 or 1, text, bytes, and an `Option` of each, whose `None` is `NULL`.
 pub trait ToValue {
-    /// Returns the value, which may borrow from this.
+    /// Returns the value, which may borrow from `self`.
     fn to_value(&self) -> ValueRef<'_>;
 }
 
-/// What a value can be read as: what [`ToValue`] takes, where it fits; integers as floating point
-/// numbers too; and [`Value`] itself, which is whatever it is.
+/// Types that a value can be converted to: those of [`ToValue`], if the value fits, and [`Value`]
+/// itself. Integers can also be converted to floating point numbers.
 pub trait FromValue: Sized {
-    /// What is expected, for sentences, such as `a text`.
+    /// What the type is called in error messages, such as `a text`.
     const EXPECTED: &'static str;
 
-    /// Reads a value; `None` where it is of another type or does not fit.
+    /// Converts a value. Returns `None` if it is of another type or does not fit.
     fn from_value(value: &Value) -> Option<Self>;
 }
 
@@ -136,7 +136,7 @@ impl FromValue for f64 {
     fn from_value(value: &Value) -> Option<Self> {
         match value {
             Value::Real(number) => Some(*number),
-            // A column for numbers holds whole ones as integers. The largest are rounded.
+            // A column of numbers stores whole ones as integers. The largest are rounded here.
             Value::Integer(number) => Some(*number as f64),
             _ => None,
         }
@@ -241,14 +241,14 @@ impl<T: FromValue> FromValue for Option<T> {
 /// Values for the parameters of a statement.
 ///
 /// They are given in order, as a tuple of up to eight or as a list of one type: `()` for none,
-/// `(1, "one")`, `[1, 2]`. Or they are given by name, as a list of pairs, the name with or without
-/// its sign: `[(":name", "Ada")]`. A parameter without a value is `NULL`.
+/// `(1, "one")`, `[1, 2]`. Or they are given by name, as a list of pairs: `[(":name", "Ada")]`; the
+/// sign before the name is optional. A parameter without a value is `NULL`.
 pub trait Parameters {
-    /// Returns how many values there are.
+    /// Returns the number of values.
     #[doc(hidden)]
     fn count(&self) -> usize;
 
-    /// Writes them down as they cross to the machine.
+    /// Serializes the values as the machine reads them.
     #[doc(hidden)]
     fn write(&self, out: &mut Vec<u8>);
 }
@@ -341,8 +341,8 @@ mod tests {
         let mut bytes = Vec::new();
         write_length(&mut bytes, values.count());
         values.write(&mut bytes);
-        let mut list = List::new(&bytes).expect("it was just written");
-        std::iter::from_fn(|| list.binding().expect("it was just written"))
+        let mut list = List::new(&bytes).expect("the list was just written");
+        std::iter::from_fn(|| list.binding().expect("the list was just written"))
             .map(|(key, value)| match key {
                 Key::Name(name) => (name.to_owned(), value.into()),
                 _ => (String::new(), value.into()),

@@ -1,0 +1,69 @@
+//! Errors of SQLite.
+
+use crate::error::LunaticError;
+use std::fmt;
+
+// Primary result codes of SQLite that this library uses itself.
+pub(super) const CANTOPEN: u32 = 14;
+pub(super) const MISMATCH: u32 = 20;
+pub(super) const RANGE: u32 = 25;
+
+/// Why a statement failed, or a database could not be opened.
+///
+/// ```no_run
+/// use lunatic::sqlite::Connection;
+///
+/// let connection = Connection::open_in_memory().unwrap();
+/// connection.execute_batch("CREATE TABLE names (name UNIQUE); INSERT INTO names VALUES ('Ada')").unwrap();
+/// let error = connection.execute("INSERT INTO names VALUES (?)", ["Ada"]).unwrap_err();
+/// assert!(error.is_constraint());
+/// assert_eq!(error.to_string(), "UNIQUE constraint failed: names.name");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    code: u32,
+    message: String,
+}
+
+impl Error {
+    pub(super) fn new(code: u32, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// Interprets the result of a call: 0 with a value, or a code of SQLite with an error id
+    /// instead.
+    pub(super) fn check(code: u32, value: u64) -> Result<u64, Self> {
+        match code {
+            0 => Ok(value),
+            code => Err(Self::new(code, LunaticError::from_id(value).to_string())),
+        }
+    }
+
+    /// Returns [SQLite's extended result code](https://www.sqlite.org/rescode.html), whose lowest
+    /// byte is the primary code.
+    pub fn code(&self) -> u32 {
+        self.code
+    }
+
+    /// Returns true if another connection had the database locked for longer than the busy timeout.
+    pub fn is_busy(&self) -> bool {
+        self.code & 0xff == 5
+    }
+
+    /// Returns true if a constraint of a table would have been violated: the row already exists, a
+    /// value is missing, and so on.
+    pub fn is_constraint(&self) -> bool {
+        self.code & 0xff == 19
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

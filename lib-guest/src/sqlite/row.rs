@@ -1,0 +1,94 @@
+//! Rows, and how their columns are identified.
+
+use super::error::{Error, MISMATCH, RANGE};
+use super::value::{FromValue, Value};
+use lunatic_abi::sqlite::List;
+use std::rc::Rc;
+
+/// A row of a query's result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    values: Vec<Value>,
+    columns: Rc<[String]>,
+}
+
+impl Row {
+    pub(super) fn read(bytes: &[u8], columns: &Rc<[String]>) -> Self {
+        let mut list = List::new(bytes).expect("the machine writes valid lists");
+        let values = std::iter::from_fn(|| list.value().expect("the machine writes valid lists"));
+        Self {
+            values: values.map(Value::from).collect(),
+            columns: columns.clone(),
+        }
+    }
+
+    /// Returns the value of a column, given by its index, counted from 0, or by its name.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no such column, or if its value is of another type. A column that can be
+    /// `NULL` is an `Option`.
+    pub fn get<T: FromValue>(&self, column: impl Column) -> Result<T, Error> {
+        let index = column
+            .index(&self.columns)
+            .filter(|index| *index < self.values.len());
+        let index = index.ok_or_else(|| {
+            Error::new(
+                RANGE,
+                format!("the row has no column {}", column.describe()),
+            )
+        })?;
+        T::from_value(&self.values[index]).ok_or_else(|| {
+            let (kind, name) = (self.values[index].kind(), &self.columns[index]);
+            Error::new(
+                MISMATCH,
+                format!("column `{name}` is {kind}, not {}", T::EXPECTED),
+            )
+        })
+    }
+
+    /// Returns the values of all columns.
+    pub fn values(&self) -> &[Value] {
+        &self.values
+    }
+
+    /// Returns the names of all columns.
+    pub fn column_names(&self) -> &[String] {
+        &self.columns
+    }
+}
+
+/// What identifies a column: its index, counted from 0, or its name. Of two columns with the same
+/// name, it is the first.
+pub trait Column: sealed::Column {}
+
+impl Column for usize {}
+impl Column for &str {}
+
+mod sealed {
+    /// The methods of [`super::Column`].
+    pub trait Column {
+        fn index(&self, names: &[String]) -> Option<usize>;
+        fn describe(&self) -> String;
+    }
+
+    impl Column for usize {
+        fn index(&self, _: &[String]) -> Option<usize> {
+            Some(*self)
+        }
+
+        fn describe(&self) -> String {
+            self.to_string()
+        }
+    }
+
+    impl Column for &str {
+        fn index(&self, names: &[String]) -> Option<usize> {
+            names.iter().position(|name| name == self)
+        }
+
+        fn describe(&self) -> String {
+            format!("`{self}`")
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Prepared statements, and the rows that they yield.
+
+use super::error::Error;
+use super::row::Row;
+use super::value::Parameters;
+use crate::host;
+use lunatic_abi::sqlite::{List, write_length};
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+// The results of a step.
+const ROW: u32 = 100;
+const DONE: u32 = 101;
+
+/// How many bytes of a row are passed with a step. A larger row takes a second call.
+const ROW_BUFFER: usize = 4096;
+
+/// A prepared statement, which can be executed many times.
+///
+/// ```no_run
+/// use lunatic::sqlite::Connection;
+///
+/// let connection = Connection::open_in_memory().unwrap();
+/// connection.execute_batch("CREATE TABLE squares (n INTEGER, square INTEGER)").unwrap();
+/// let mut insert = connection.prepare("INSERT INTO squares VALUES (?1, ?1 * ?1)").unwrap();
+/// for n in 1..=3 {
+///     assert_eq!(insert.execute([n]).unwrap(), 1);
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Statement<'a> {
+    id: u64,
+    connection: u64,
+    /// The names of the columns, once they were needed.
+    columns: Option<Rc<[String]>>,
+    /// The buffer for serialized values of parameters, kept for the next time.
+    values: Vec<u8>,
+    borrowed: PhantomData<&'a ()>,
+}
+
+impl Statement<'_> {
+    pub(super) fn new(id: u64, connection: u64) -> Self {
+        Self {
+            id,
+            connection,
+            columns: None,
+            values: Vec::new(),
+            borrowed: PhantomData,
+        }
+    }
+
+    /// Executes the statement to its end, like [`Connection::execute`](super::Connection::execute).
+    ///
+    /// # Errors
+    ///
+    /// Fails if SQLite does.
+    pub fn execute(&mut self, values: impl Parameters) -> Result<u64, Error> {
+        self.bind(values)?;
+        loop {
+            let mut error = 0;
+            // SAFETY: nothing is copied to a buffer of length 0, and the last address is that of a
+            // variable.
+            let code =
+                unsafe { host::sqlite::step_row(self.id, std::ptr::dangling_mut(), 0, &mut error) };
+            match code {
+                ROW => {}
+                // SAFETY: the machine returned the id, and the connection cannot be dropped while
+                // it is borrowed.
+                DONE => return Ok(unsafe { host::sqlite::sqlite3_changes(self.connection) }.into()),
+                code => {
+                    return Err(Error::check(code, error).expect_err("a step never returns 0"));
+                }
+            }
+        }
+    }
+
+    /// Starts to execute the statement, and returns an iterator over its rows. Each row is computed
+    /// when it is asked for.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is a value for a parameter that the statement does not have. Later errors are
+    /// yielded by the iterator.
+    pub fn query(&mut self, values: impl Parameters) -> Result<Rows<'_>, Error> {
+        self.bind(values)?;
+        let columns = self
+            .columns
+            .get_or_insert_with(|| column_names(self.id))
+            .clone();
+        Ok(Rows {
+            id: self.id,
+            columns,
+            buffer: vec![0; ROW_BUFFER],
+            is_over: false,
+            borrowed: PhantomData,
+        })
+    }
+
+    /// Returns the names of the columns of its rows.
+    pub fn column_names(&mut self) -> &[String] {
+        self.columns.get_or_insert_with(|| column_names(self.id))
+    }
+
+    fn bind(&mut self, values: impl Parameters) -> Result<(), Error> {
+        self.values.clear();
+        write_length(&mut self.values, values.count());
+        values.write(&mut self.values);
+        let mut error = 0;
+        // SAFETY: the address comes with the length of the list, and the last one is that of a
+        // variable.
+        let code = unsafe {
+            host::sqlite::bind(self.id, self.values.as_ptr(), self.values.len(), &mut error)
+        };
+        Error::check(code, error).map(drop)
+    }
+}
+
+impl Drop for Statement<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the machine returned the id, and nobody else has it.
+        unsafe { host::sqlite::sqlite3_finalize(self.id) };
+    }
+}
+
+/// An iterator over the rows of a query. Dropping it before its end releases the locks of the
+/// query.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    id: u64,
+    columns: Rc<[String]>,
+    buffer: Vec<u8>,
+    is_over: bool,
+    borrowed: PhantomData<&'a mut ()>,
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<Row, Error>;
+
+    fn next(&mut self) -> Option<Result<Row, Error>> {
+        if self.is_over {
+            return None;
+        }
+        let mut size = 0;
+        // SAFETY: the address comes with the length of the buffer, and the last one is that of a
+        // variable.
+        let code = unsafe {
+            host::sqlite::step_row(
+                self.id,
+                self.buffer.as_mut_ptr(),
+                self.buffer.len(),
+                &mut size,
+            )
+        };
+        if code != ROW {
+            self.is_over = true;
+            return (code != DONE)
+                .then(|| Err(Error::check(code, size).expect_err("a step never returns 0")));
+        }
+        let size = size as usize;
+        if size > self.buffer.len() {
+            self.buffer.resize(size, 0);
+            // SAFETY: the address comes with the length of the buffer.
+            unsafe { host::sqlite::copy_row(self.id, self.buffer.as_mut_ptr(), self.buffer.len()) };
+        }
+        Some(Ok(Row::read(&self.buffer[..size], &self.columns)))
+    }
+}
+
+impl Drop for Rows<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the machine returned the id, and the statement cannot be dropped while it is
+        // borrowed.
+        unsafe { host::sqlite::statement_reset(self.id) };
+    }
+}
+
+fn column_names(statement: u64) -> Rc<[String]> {
+    let mut names = Vec::new();
+    // SAFETY: nothing is copied to a buffer of length 0, and then as much as fits.
+    unsafe {
+        let size = host::sqlite::copy_column_names(statement, std::ptr::dangling_mut(), 0) as usize;
+        names.resize(size, 0);
+        host::sqlite::copy_column_names(statement, names.as_mut_ptr(), names.len());
+    }
+    let mut list = List::new(&names).expect("the machine writes valid lists");
+    std::iter::from_fn(|| list.text().expect("the machine writes valid lists"))
+        .map(str::to_owned)
+        .collect()
+}
