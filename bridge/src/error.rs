@@ -41,14 +41,7 @@ pub enum LoadError {
         /// Its present type.
         now: String,
     },
-    /// The file cannot be watched.
-    #[error("{} cannot be watched for changes: {error}", path.display())]
-    Watch {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: notify::Error,
-    },
+
     /// An instance cannot be made.
     #[error("no instance of the module can be made: {0}")]
     Instance(#[from] InstanceError),

@@ -11,12 +11,14 @@ use async_lock::RwLock;
 use futures_lite::future::block_on;
 use lunatic_vm::restart::{Backoff, Decision, Intensity, Restarts};
 use lunatic_vm::{Exit, Module};
+use lunatic_watch::StopOnDrop;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use watch::Changes;
 
 /// The functions that hand a module's state to the next version: bytes out, bytes in.
 const SAVE: &str = "lunatic_save";
@@ -55,8 +57,8 @@ const MAX_EVENTS: usize = 1024;
 #[derive(Clone)]
 pub struct Worker {
     shared: Arc<Shared>,
-    /// Watches the file until it is dropped.
-    _watch: Arc<watch::Watch>,
+    /// Ends the watching of the file when it is dropped.
+    _stop: Arc<StopOnDrop>,
 }
 
 /// Configures a worker.
@@ -176,14 +178,14 @@ impl WorkerBuilder {
     ///
     /// # Errors
     ///
-    /// [`LoadError`] if the file cannot be read or watched, is not a module, cannot be instantiated, or lacks a function.
+    /// [`LoadError`] if the file cannot be read, is not a module, cannot be instantiated, or lacks a function.
     pub fn start(self, file: impl AsRef<Path>) -> Result<Worker, LoadError> {
         let file = std::path::absolute(&file).map_err(|error| LoadError::File {
             path: file.as_ref().to_path_buf(),
             error,
         })?;
         // Watched before it is read, so that no change is missed.
-        let (watch, changes) = watch::Watch::begin(&file)?;
+        let (changes, stop) = Changes::of(&file);
         let bytes = read_regular(&file)?;
         let bridge = self.load(&file, &bytes, None)?;
         let current = Current {
@@ -203,20 +205,20 @@ impl WorkerBuilder {
             subscribers: Mutex::default(),
         });
         let reloaded = Arc::downgrade(&shared);
-        watch::each(changes, move || match reloaded.upgrade() {
+        let react = move || match reloaded.upgrade() {
             Some(shared) => {
                 shared.reload();
                 true
             }
             None => false,
-        })
-        .map_err(|error| LoadError::File {
+        };
+        changes.each(react).map_err(|error| LoadError::File {
             path: shared.file.clone(),
             error,
         })?;
         Ok(Worker {
             shared,
-            _watch: Arc::new(watch),
+            _stop: Arc::new(stop),
         })
     }
 

@@ -15,7 +15,7 @@ defmodule Wasmtube.Error do
   | `:instance` | no instance could be made |
   | `:stopped` | a worker's instances crashed too often, so it waits for its file to change |
   | `:down` | the worker's process does not exist, or ended during the call |
-  | `:file` | the file cannot be read or watched |
+  | `:file` | the file cannot be read |
   | `:module` | it is not a module that can be run |
   | `:internal` | a bug of the bridge itself |
   """

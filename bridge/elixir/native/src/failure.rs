@@ -96,7 +96,7 @@ impl From<WorkerError> for Failure {
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Failure {
         let kind = match &error {
-            LoadError::File { .. } | LoadError::Watch { .. } => Kind::File,
+            LoadError::File { .. } => Kind::File,
             LoadError::Missing { .. } | LoadError::Changed { .. } => Kind::Function,
             LoadError::Instance(_) | LoadError::Machine(_) => Kind::Instance,
             _ => Kind::Module,
