@@ -11,7 +11,8 @@ pub enum Argument {
     Json(Vec<u8>),
     /// Bytes, as they are.
     Bytes(Vec<u8>),
-    /// An image: its bytes, as they are, and its size in pixels. Caller and function agree on what the bytes mean.
+    /// An image: its bytes, as they are, and its size in pixels. Caller and function agree on what
+    /// the bytes mean.
     Image {
         /// The bytes, of pixels or of a file.
         bytes: Vec<u8>,
@@ -23,11 +24,13 @@ pub enum Argument {
 }
 
 impl Argument {
-    /// Serializes a value. Nested values use the caller's stack; serde bounds the depth only when it deserializes.
+    /// Serializes a value. Nested values use the caller's stack; serde bounds the depth only when
+    /// it deserializes.
     ///
     /// # Errors
     ///
-    /// [`CallError::Argument`] if JSON cannot express the value, such as a map whose keys are not strings.
+    /// [`CallError::Argument`] if JSON cannot express the value, such as a map whose keys are not
+    /// strings.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Argument, CallError> {
         serde_json::to_vec(value)
             .map(Argument::Json)
@@ -41,7 +44,8 @@ impl Argument {
         }
     }
 
-    /// Returns how many bytes of memory the guest may access. For an image its size decides, however few bytes were given.
+    /// Returns how many bytes of memory the guest may access. For an image its size decides,
+    /// however few bytes were given.
     pub(crate) fn room(&self) -> u64 {
         let bytes = self.bytes().len() as u64;
         match self {
@@ -69,7 +73,8 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// [`CallError::Answer`] if it is bytes, not JSON, not a value of this type, or nested deeper than 128 levels.
+    /// [`CallError::Answer`] if it is bytes, not JSON, not a value of this type, or nested deeper
+    /// than 128 levels.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, CallError> {
         match self {
             Answer::Json(bytes) => {

@@ -18,9 +18,10 @@ use std::time::Duration;
 
 /// A module, ready to be called. Cheap to clone; any number of threads can call it at once.
 ///
-/// Calls wait while all instances are busy. With one instance, the default, they run one after another, and what a function
-/// leaves in its memory is there for the next call; with [more](Builder::instances), a call gets any one of several memories.
-/// A call that traps, reaches a limit or is abandoned ends its instance, and the next call gets a new one.
+/// Calls wait while all instances are busy. With one instance, the default, they run one after
+/// another, and what a function leaves in its memory is there for the next call; with
+/// [more](Builder::instances), a call gets any one of several memories. A call that traps, reaches
+/// a limit or is abandoned ends its instance, and the next call gets a new one.
 ///
 /// Every call has a blocking and an asynchronous form. Dropping the future ends the call.
 ///
@@ -80,7 +81,8 @@ impl Builder {
         self
     }
 
-    /// Sets how many calls are served at the same time, each by an instance with its own memory. 1 by default.
+    /// Sets how many calls are served at the same time, each by an instance with its own memory. 1
+    /// by default.
     ///
     /// # Panics
     ///
@@ -91,14 +93,15 @@ impl Builder {
         self
     }
 
-    /// Sets how long a call may take, including the time it waits for an instance. Unlimited by default.
+    /// Sets how long a call may take, including the time it waits for an instance. Unlimited by
+    /// default.
     pub fn time(mut self, time: Duration) -> Builder {
         self.time = Some(time);
         self
     }
 
-    /// Limits what a call may compute, in units of 100,000 wasm instructions. The same call ends at the same point every
-    /// time; counting slows the code down. Unlimited by default.
+    /// Limits what a call may compute, in units of 100,000 wasm instructions. The same call ends at
+    /// the same point every time; counting slows the code down. Unlimited by default.
     pub fn compute(mut self, units: u64) -> Builder {
         self.compute = units;
         self
@@ -110,28 +113,30 @@ impl Builder {
         self
     }
 
-    /// Writes arguments to this address, whatever is there, for modules that expect them at a fixed one. By default
-    /// arguments get memory of their own. A module that exports `lunatic_alloc` decides for itself.
+    /// Writes arguments to this address, whatever is there, for modules that expect them at a fixed
+    /// one. By default arguments get memory of their own. A module that exports `lunatic_alloc`
+    /// decides for itself.
     pub fn index(mut self, index: u32) -> Builder {
         self.index = Some(index);
         self
     }
 
-    /// Grants the host functions whose `namespace::name` starts with this, such as `wasi_snapshot_preview1::`. None are
-    /// granted by default.
+    /// Grants the host functions whose `namespace::name` starts with this, such as
+    /// `wasi_snapshot_preview1::`. None are granted by default.
     pub fn allow(mut self, prefix: &str) -> Builder {
         self.allowed.push(prefix.to_string());
         self
     }
 
-    /// Sets how long an instance may take to start, that is, to return from its start function and from `_initialize`.
-    /// 10 s by default.
+    /// Sets how long an instance may take to start, that is, to return from its start function and
+    /// from `_initialize`. 10 s by default.
     pub fn start_within(mut self, time: Duration) -> Builder {
         self.start_timeout = time;
         self
     }
 
-    /// Makes a bridge of the module in a file, as wasm or wat. Blocks while it compiles, for milliseconds to seconds.
+    /// Makes a bridge of the module in a file, as wasm or wat. Blocks while it compiles, for
+    /// milliseconds to seconds.
     ///
     /// # Errors
     ///
@@ -207,8 +212,8 @@ pub(crate) fn name(file: &Path) -> Cow<'_, str> {
         .map_or("module".into(), |name| name.to_string_lossy())
 }
 
-/// Returns the machine that bridges without their own share. It lives as long as the program; idle, it costs only address
-/// space.
+/// Returns the machine that bridges without their own share. It lives as long as the program; idle,
+/// it costs only address space.
 fn shared_machine() -> Result<Vm, BuildError> {
     static SHARED: Mutex<Option<Vm>> = Mutex::new(None);
     let mut shared = SHARED
@@ -244,8 +249,8 @@ impl Bridge {
         Bridge::builder().from_bytes(bytes)
     }
 
-    /// Calls a function with a value and returns its answer. Both are passed as JSON: what JSON cannot express, such as NaN,
-    /// arrives as `null`.
+    /// Calls a function with a value and returns its answer. Both are passed as JSON: what JSON
+    /// cannot express, such as NaN, arrives as `null`.
     ///
     /// # Errors
     ///
@@ -328,7 +333,8 @@ impl Bridge {
         }
     }
 
-    /// Calls a function with a time limit that replaces the bridge's. Dropping the future ends the call.
+    /// Calls a function with a time limit that replaces the bridge's. Dropping the future ends the
+    /// call.
     ///
     /// # Errors
     ///

@@ -27,7 +27,8 @@ const INITIALIZE: &str = "_initialize";
 enum Convention {
     /// It overwrites the argument, and its length is returned.
     InPlace,
-    /// Its address and length are returned, and the guest owns the argument's memory from the call on.
+    /// Its address and length are returned, and the guest owns the argument's memory from the call
+    /// on.
     Elsewhere,
 }
 
@@ -175,7 +176,8 @@ impl Instance {
             ));
         }
         let kind = live.read(address, 1).map_err(out_of_bounds)?[0];
-        // If the first byte is at the last address there is nothing after it, and this reads zero bytes.
+        // If the first byte is at the last address there is nothing after it, and this reads zero
+        // bytes.
         let bytes = live
             .read(address.saturating_add(1), length as usize - 1)
             .map_err(out_of_bounds)?;
@@ -207,7 +209,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Finds room for the argument, and for a result that overwrites it. Returns its address and length.
+    /// Finds room for the argument, and for a result that overwrites it. Returns its address and
+    /// length.
     async fn reserve(
         &mut self,
         live: &mut Live,
@@ -243,7 +246,8 @@ impl Instance {
         if let Some(area) = self.area.filter(|area| area.length >= room) {
             return Ok((area.start, length));
         }
-        // At least twice the previous area, so that growing arguments do not fill the memory with abandoned ones.
+        // At least twice the previous area, so that growing arguments do not fill the memory with
+        // abandoned ones.
         let wanted = self.area.map_or(room, |area| room.max(area.length * 2));
         let start = u32::try_from(size).map_err(|_| too_large(size + wanted))?;
         if !grow(live, size + wanted).await {

@@ -1,8 +1,9 @@
 //! The instances of a module, and the calls that wait for them.
 //!
-//! An instance is a process that takes one call after another from a queue that all instances share. It ends when a call ends
-//! it or its caller gives up, and another replaces it if calls are waiting. So nothing runs that nobody is waiting for, and one
-//! caller's trap does not affect another.
+//! An instance is a process that takes one call after another from a queue that all instances
+//! share. It ends when a call ends it or its caller gives up, and another replaces it if calls are
+//! waiting. So nothing runs that nobody is waiting for, and one caller's trap does not affect
+//! another.
 
 use crate::error::InstanceError;
 use crate::instance::Instance;
@@ -18,7 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-/// At most this many calls wait for an instance. An abandoned call counts until an instance would have served it.
+/// At most this many calls wait for an instance. An abandoned call counts until an instance would
+/// have served it.
 const MAX_WAITING: usize = 1 << 16;
 
 /// What an instance is to do.
@@ -40,7 +42,8 @@ struct Job {
 
 /// What a caller shares with the instance that serves its call.
 struct Order {
-    /// Set until an instance takes it or the caller gives up, so that no argument outlives its caller.
+    /// Set until an instance takes it or the caller gives up, so that no argument outlives its
+    /// caller.
     work: Mutex<Option<Work>>,
     /// The instance that took the work, for a caller that gets no reply.
     taken: OnceLock<Process>,
@@ -128,8 +131,8 @@ impl Pool {
         &self.0.module
     }
 
-    /// Has an instance call a function. The call is in the queue when this returns; the future waits for the answer.
-    /// Dropping it ends the call, and the instance that is serving it.
+    /// Has an instance call a function. The call is in the queue when this returns; the future
+    /// waits for the answer. Dropping it ends the call, and the instance that is serving it.
     pub(crate) fn call(
         &self,
         function: &str,
@@ -210,7 +213,8 @@ impl Inner {
         }
     }
 
-    /// Counts an instance out. If it never started and there is no other, all waiting callers get the error.
+    /// Counts an instance out. If it never started and there is no other, all waiting callers get
+    /// the error.
     fn remove(&self, started: &Result<(), InstanceError>) {
         let is_last = {
             let mut alive = self.alive();
@@ -232,8 +236,8 @@ impl Inner {
     }
 }
 
-/// Runs a supervising future on a thread of its own. Any other executor may be blocked by a call that waits for just this
-/// future.
+/// Runs a supervising future on a thread of its own. Any other executor may be blocked by a call
+/// that waits for just this future.
 fn supervise(watching: impl Future<Output = ()> + Send + 'static) {
     static EXECUTOR: Executor<'static> = Executor::new();
     static THREAD: Once = Once::new();
@@ -249,7 +253,8 @@ fn supervise(watching: impl Future<Output = ()> + Send + 'static) {
 
 /// Waits for the end of an instance, and makes another if work is waiting.
 ///
-/// An instance that does not start in time is killed: it would keep its callers waiting and a core busy.
+/// An instance that does not start in time is killed: it would keep its callers waiting and a core
+/// busy.
 async fn watch(
     inner: Weak<Inner>,
     instance: Process,

@@ -32,12 +32,13 @@ const MAX_EVENTS: usize = 1024;
 
 /// A supervised bridge of a file, which it reloads when it changes.
 ///
-/// Crashed instances are replaced after a growing delay; if they crash too often, the worker stops until its file changes.
-/// When the file's content changes, the new version is first compiled and instantiated, and takes over only if that works
-/// and it has all functions of the previous one: a bad file changes nothing. Calls in progress finish on the version they
-/// started on. If both versions support it, the state moves along: what the old one's `lunatic_save` returns is passed to
-/// the new one's `lunatic_restore`, and calls wait meanwhile. With more than one instance there is no single state, and
-/// nothing moves.
+/// Crashed instances are replaced after a growing delay; if they crash too often, the worker stops
+/// until its file changes. When the file's content changes, the new version is first compiled and
+/// instantiated, and takes over only if that works and it has all functions of the previous one: a
+/// bad file changes nothing. Calls in progress finish on the version they started on. If both
+/// versions support it, the state moves along: what the old one's `lunatic_save` returns is passed
+/// to the new one's `lunatic_restore`, and calls wait meanwhile. With more than one instance there
+/// is no single state, and nothing moves.
 ///
 /// Cheap to clone. Watching stops when the last clone is dropped.
 ///
@@ -114,7 +115,8 @@ struct Shared {
     current: RwLock<Current>,
     started: Instant,
     crashes: Mutex<Restarts>,
-    /// The content that was last refused, if it could be read, and why, so that it is neither tried nor reported twice.
+    /// The content that was last refused, if it could be read, and why, so that it is neither tried
+    /// nor reported twice.
     refused: Mutex<Option<(Option<blake3::Hash>, String)>>,
     subscribers: Mutex<Vec<Sender<Event>>>,
 }
@@ -161,14 +163,15 @@ impl WorkerBuilder {
         self
     }
 
-    /// Sets how long calls wait after a crash: by default not at all after the first, then 10 ms, up to a second.
+    /// Sets how long calls wait after a crash: by default not at all after the first, then 10 ms,
+    /// up to a second.
     pub fn backoff(mut self, backoff: Backoff) -> WorkerBuilder {
         self.backoff = backoff;
         self
     }
 
-    /// Refuses versions of the file that do not export these functions. By default a version must have the functions of the
-    /// previous one, with the same types.
+    /// Refuses versions of the file that do not export these functions. By default a version must
+    /// have the functions of the previous one, with the same types.
     pub fn requires<'a>(mut self, functions: impl IntoIterator<Item = &'a str>) -> WorkerBuilder {
         self.required = Some(functions.into_iter().map(String::from).collect());
         self
@@ -178,7 +181,8 @@ impl WorkerBuilder {
     ///
     /// # Errors
     ///
-    /// [`LoadError`] if the file cannot be read, is not a module, cannot be instantiated, or lacks a function.
+    /// [`LoadError`] if the file cannot be read, is not a module, cannot be instantiated, or lacks
+    /// a function.
     pub fn start(self, file: impl AsRef<Path>) -> Result<Worker, LoadError> {
         let file = std::path::absolute(&file).map_err(|error| LoadError::File {
             path: file.as_ref().to_path_buf(),
@@ -348,8 +352,8 @@ impl Worker {
                 }
                 match current.not_before.filter(|&then| then > Instant::now()) {
                     Some(not_before) => not_before,
-                    // The call is in the queue before another version can take over, so its effect on the state is
-                    // not lost when the state moves.
+                    // The call is in the queue before another version can take over, so its effect
+                    // on the state is not lost when the state moves.
                     None => break (current.version, current.bridge.begin(function, argument)),
                 }
             };

@@ -1,12 +1,13 @@
-//! A file that is replaced again and again while its functions are called. Alone in its process, as it counts what that has
-//! open.
+//! A file that is replaced again and again while its functions are called. Alone in its process, as
+//! it counts what that has open.
 
 use lunatic_bridge::{Bridge, Event, Worker};
 use lunatic_vm::Vm;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A module whose `version` answers with a number. It is a megabyte, so that one that is kept shows.
+/// A module whose `version` answers with a number. It is a megabyte, so that one that is kept
+/// shows.
 fn module(version: u32) -> String {
     let ballast = format!("{version:4}").repeat(1 << 18);
     format!(
@@ -79,8 +80,9 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
         "{calls} calls went on beside a hundred versions"
     );
     if let (Some(before), Some(after)) = (before, Holdings::now()) {
-        // A leak would be one of each of the ninety versions that came since. What is less is timing: versions that are on
-        // their way out or still being compiled for later, and what the allocator keeps.
+        // A leak would be one of each of the ninety versions that came since. What is less is
+        // timing: versions that are on their way out or still being compiled for later, and what
+        // the allocator keeps.
         assert!(
             after.descriptors <= before.descriptors + 30,
             "{before:?}, then {after:?}"

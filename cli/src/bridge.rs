@@ -1,8 +1,8 @@
 //! `lunatic bridge`: functions of a module, for another program over two pipes.
 //!
-//! A frame is a length of four bytes, big-endian, followed by that many bytes, as an Erlang port with `{packet, 4}` sends it.
-//! Calls run concurrently as far as there are instances, and are answered as they finish, so each reply has the id of its
-//! request.
+//! A frame is a length of four bytes, big-endian, followed by that many bytes, as an Erlang port
+//! with `{packet, 4}` sends it. Calls run concurrently as far as there are instances, and are
+//! answered as they finish, so each reply has the id of its request.
 
 use crate::background;
 use crate::call::{builder, not_loaded};

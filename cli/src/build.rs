@@ -6,7 +6,8 @@ use crate::project::{self, Progress, size};
 use crate::serve::machine;
 use lunatic_serve::{Builder, Built, Project};
 
-/// Builds a project and lists what was built. If a function fails, the others are built, and the status is 1.
+/// Builds a project and lists what was built. If a function fails, the others are built, and the
+/// status is 1.
 pub(crate) fn build(build: &Build) -> Outcome {
     crate::log_lines::start(0);
     let file = project::find(&build.project).ok_or_else(project::missing)?;

@@ -1,6 +1,8 @@
-//! Sends requests to a running service, for `lunatic functions`, `lunatic logs` and `lunatic invoke`.
+//! Sends requests to a running service, for `lunatic functions`, `lunatic logs` and `lunatic
+//! invoke`.
 //!
-//! It speaks plain HTTP/1.1. For a service with TLS, use a program that knows its certificate, such as curl.
+//! It speaks plain HTTP/1.1. For a service with TLS, use a program that knows its certificate, such
+//! as curl.
 
 use crate::command_line::Deployer;
 use crate::failure::{Failure, tell};
@@ -167,7 +169,8 @@ fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
         .ok_or_else(|| unreadable("it is empty"))
 }
 
-/// Encodes text as one segment of a path, so that a bad name cannot lead elsewhere; the service refuses it.
+/// Encodes text as one segment of a path, so that a bad name cannot lead elsewhere; the service
+/// refuses it.
 pub(crate) fn segment(text: &str) -> String {
     let encoded = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),

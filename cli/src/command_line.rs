@@ -1,4 +1,5 @@
-//! The command line: every command, every flag and the text of `--help`, from which shell completions are made too.
+//! The command line: every command, every flag and the text of `--help`, from which shell
+//! completions are made too.
 
 use crate::{quantity, status};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -57,8 +58,8 @@ pub(crate) enum Command {
 pub(crate) struct Run {
     /// The program (wasm or wat) and its arguments
     ///
-    /// Everything after the program is passed to it, even what looks like an option. Use `--` before a program that has the
-    /// name of a command.
+    /// Everything after the program is passed to it, even what looks like an option. Use `--`
+    /// before a program that has the name of a command.
     #[arg(value_name = "PROGRAM [ARGUMENTS]", required = true, trailing_var_arg = true, value_hint = ValueHint::FilePath)]
     pub(crate) program: Vec<OsString>,
 
@@ -72,8 +73,9 @@ pub(crate) struct Run {
 
 /// Run the tests of a program built by `cargo test`, each in its own process tree
 ///
-/// `lunatic PROGRAM` does the same if the program exports tests of `#[lunatic::test]`. This command also runs the `#[test]`s
-/// of a program without these one by one; otherwise they share a process and the first failure ends the run.
+/// `lunatic PROGRAM` does the same if the program exports tests of `#[lunatic::test]`. This command
+/// also runs the `#[test]`s of a program without these one by one; otherwise they share a process
+/// and the first failure ends the run.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "lunatic test [OPTIONS] PROGRAM [FILTERS]... [FLAGS]",
@@ -157,8 +159,9 @@ pub(crate) struct Machine {
     #[arg(long, value_name = "COUNT")]
     pub(crate) workers: Option<NonZeroUsize>,
 
-    /// Memory layout: `fast` reserves 4 GiB of addresses per process and needs no bounds checks, `dense` checks bounds and
-    /// fits many more [default: fast for the first 3072 processes, then dense]
+    /// Memory layout: `fast` reserves 4 GiB of addresses per process and needs no bounds checks,
+    /// `dense` checks bounds and fits many more [default: fast for the first 3072 processes, then
+    /// dense]
     #[arg(long)]
     pub(crate) profile: Option<Profile>,
 
@@ -228,8 +231,9 @@ pub(crate) struct Call {
 
 /// Call functions of a module on behalf of another program, over standard input and output
 ///
-/// Requests and replies are frames: a length of four bytes, big-endian, followed by JSON. When the file changes, the new
-/// version takes over. `bridge/README.md` describes the requests and has a client in Python.
+/// Requests and replies are frames: a length of four bytes, big-endian, followed by JSON. When the
+/// file changes, the new version takes over. `bridge/README.md` describes the requests and has a
+/// client in Python.
 #[derive(Debug, Args)]
 pub(crate) struct Bridge {
     /// The module (wasm or wat)
@@ -315,7 +319,8 @@ pub(crate) struct Dev {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Project")]
 pub(crate) struct Project {
-    /// The project file [default: `lunatic.toml` or `embly-project.yml` in this directory or the nearest parent]
+    /// The project file [default: `lunatic.toml` or `embly-project.yml` in this directory or the
+    /// nearest parent]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
 }
@@ -340,8 +345,8 @@ pub(crate) struct Functions {
 
 /// Print the log of a function: its output and its failures
 ///
-/// Each line has the time, the version, the process, the request, and whether it is standard output, standard error or a
-/// failure.
+/// Each line has the time, the version, the process, the request, and whether it is standard
+/// output, standard error or a failure.
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
     /// The function
@@ -397,9 +402,11 @@ pub(crate) struct Invoke {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Service")]
 pub(crate) struct ServiceFlags {
-    /// Accept deployments over HTTP at this address [default: 127.0.0.1:8002], and serve functions by name
+    /// Accept deployments over HTTP at this address [default: 127.0.0.1:8002], and serve functions
+    /// by name
     ///
-    /// `curl --data-binary @app.wasm 127.0.0.1:8002/deploy/NAME` deploys, `curl 127.0.0.1:8000/NAME/path` invokes.
+    /// `curl --data-binary @app.wasm 127.0.0.1:8002/deploy/NAME` deploys, `curl
+    /// 127.0.0.1:8000/NAME/path` invokes.
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1)]
     pub(crate) deploy: Option<Option<SocketAddr>>,
 
@@ -413,7 +420,8 @@ pub(crate) struct ServiceFlags {
 
     /// A file with the tokens that allow deploying, one per line [default: $LUNATIC_TOKEN]
     ///
-    /// Without any token, anyone who can reach the address can deploy, so it must be a loopback address.
+    /// Without any token, anyone who can reach the address can deploy, so it must be a loopback
+    /// address.
     #[arg(long, value_name = "FILE", requires = "deploy", value_hint = ValueHint::FilePath)]
     pub(crate) token_file: Option<PathBuf>,
 }
@@ -433,7 +441,8 @@ pub(crate) struct Deployer {
 
 /// Set up a cargo project so that `cargo run` runs it with `lunatic`
 ///
-/// Sets the target and the runner in `.cargo/config.toml`, and leaves everything else there unchanged.
+/// Sets the target and the runner in `.cargo/config.toml`, and leaves everything else there
+/// unchanged.
 #[derive(Debug, Args)]
 pub(crate) struct Init {
     /// The directory of the project
@@ -452,7 +461,8 @@ pub(crate) struct New {
     #[arg(value_name = "NAME", value_hint = ValueHint::DirPath)]
     pub(crate) directory: PathBuf,
 
-    /// The directory of the guest library [default: `lib-guest` in the sources this command was built from]
+    /// The directory of the guest library [default: `lib-guest` in the sources this command was
+    /// built from]
     #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
     pub(crate) guest_path: Option<PathBuf>,
 }

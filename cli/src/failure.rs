@@ -56,8 +56,9 @@ pub(crate) fn not_started(error: impl Display) -> Failure {
     Failure::new(error).status(status::NOT_STARTED)
 }
 
-/// Writes to standard error, in one piece so that nothing is interleaved. Escapes control characters, so that a program's
-/// text cannot control the terminal. Ignores errors: if nobody reads standard error, that is no reason to fail.
+/// Writes to standard error, in one piece so that nothing is interleaved. Escapes control
+/// characters, so that a program's text cannot control the terminal. Ignores errors: if nobody
+/// reads standard error, that is no reason to fail.
 pub(crate) fn tell(text: &str) {
     let _ = std::io::stderr()
         .lock()

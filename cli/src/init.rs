@@ -1,4 +1,5 @@
-//! `lunatic init`: edits `.cargo/config.toml` so that `cargo run` builds for the machine and runs there.
+//! `lunatic init`: edits `.cargo/config.toml` so that `cargo run` builds for the machine and runs
+//! there.
 //!
 //! Comments and everything else in the file are kept.
 

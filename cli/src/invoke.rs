@@ -7,7 +7,8 @@ use http_body_util::Full;
 use hyper::Request;
 use std::io::Read;
 
-/// Sends a request and prints the body of the response. If its status is an error, the command reports it and fails.
+/// Sends a request and prints the body of the response. If its status is an error, the command
+/// reports it and fails.
 pub(crate) fn invoke(invoke: &Invoke) -> Outcome {
     let address = client::address(invoke.invoke, client::INVOKE)?;
     let method = invoke

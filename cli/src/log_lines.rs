@@ -4,8 +4,8 @@ use std::io::Write;
 
 /// Starts logging.
 ///
-/// `RUST_LOG` decides what is shown. If it is not set, the number of `-v` does: without it warnings, with one the end of every
-/// process, with two everything that the machine does.
+/// `RUST_LOG` decides what is shown. If it is not set, the number of `-v` does: without it
+/// warnings, with one the end of every process, with two everything that the machine does.
 pub(crate) fn start(verbose: u8) {
     let default = match verbose {
         0 => "warn",

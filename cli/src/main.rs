@@ -1,7 +1,8 @@
 //! The command `lunatic`: runs programs, and sets up cargo projects so that `cargo run` does.
 //!
-//! It parses flags, calls the machine and prints. `lunatic_vm` decides what a program may do and how it ends; this crate
-//! only has what a user of the shell sees: flags, reports and exit statuses.
+//! It parses flags, calls the machine and prints. `lunatic_vm` decides what a program may do and
+//! how it ends; this crate only has what a user of the shell sees: flags, reports and exit
+//! statuses.
 
 mod background;
 mod bridge;

@@ -82,7 +82,8 @@ lunatic = { path = "" }
 debug = "line-tables-only"
 "#;
 
-/// Finds the guest library, which is not published: in the given directory, or next to the sources of this command.
+/// Finds the guest library, which is not published: in the given directory, or next to the sources
+/// of this command.
 fn guest_library(given: Option<&Path>) -> Result<PathBuf, Failure> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../lib-guest");
     let directory = given.unwrap_or(Path::new(beside));

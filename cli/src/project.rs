@@ -49,7 +49,8 @@ impl Progress {
         }
     }
 
-    /// Shows an event of a build. Successful builds are left to the caller, who knows what they are for.
+    /// Shows an event of a build. Successful builds are left to the caller, who knows what they are
+    /// for.
     pub(crate) fn show(&self, name: &Name, event: &BuildEvent<'_>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match (event, &self.bars) {

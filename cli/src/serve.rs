@@ -69,7 +69,8 @@ pub(crate) fn machine() -> Result<Vm, Failure> {
         .map_err(not_started)
 }
 
-/// Lists the addresses and routes of gateways. A listener that is not a project's gateway speaks HTTP.
+/// Lists the addresses and routes of gateways. A listener that is not a project's gateway speaks
+/// HTTP.
 pub(crate) fn addresses(listening: &[Listening], gateways: &[Gateway]) -> String {
     let line = |one: &Listening| {
         let protocol = gateways

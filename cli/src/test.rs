@@ -1,8 +1,8 @@
 //! A test run: runs the tests of a module, each as a separate program, in one machine.
 //!
-//! A test is an exported function whose name says so (see [`name`]), or a Rust `#[test]` that the module's `_start` lists and
-//! runs. Every test has its own environment, with its own names, limits and output, and whatever it leaves behind is ended
-//! with it. The module is compiled once.
+//! A test is an exported function whose name says so (see [`name`]), or a Rust `#[test]` that the
+//! module's `_start` lists and runs. Every test has its own environment, with its own names, limits
+//! and output, and whatever it leaves behind is ended with it. The module is compiled once.
 
 mod case;
 mod flags;
@@ -42,8 +42,8 @@ pub(crate) fn has_tests(module: &Module) -> bool {
         .any(|export| name::read(export).is_some())
 }
 
-/// Runs the tests of a module according to the arguments, and returns the exit status. Each test gets `config`, and takes at
-/// most `timeout`.
+/// Runs the tests of a module according to the arguments, and returns the exit status. Each test
+/// gets `config`, and takes at most `timeout`.
 pub(crate) fn test(
     vm: &Vm,
     module: &Module,
@@ -123,8 +123,8 @@ fn find(common: &Common) -> Result<Vec<Test>, Failure> {
     Ok(tests)
 }
 
-/// Asks the module's `_start` for its tests. If the program is not a Rust test program there are none, which is an error if
-/// `must_have_tests` is set.
+/// Asks the module's `_start` for its tests. If the program is not a Rust test program there are
+/// none, which is an error if `must_have_tests` is set.
 fn of_the_harness(common: &Common, must_have_tests: bool) -> Result<Vec<Test>, Failure> {
     let has_entry = common.module.functions().any(|function| function == ENTRY);
     let lists = has_entry.then(|| {
@@ -329,8 +329,8 @@ impl Queue {
         }
     }
 
-    /// Starts running the tests on this many threads. Each waits for one test after another, which the machine's own threads
-    /// run.
+    /// Starts running the tests on this many threads. Each waits for one test after another, which
+    /// the machine's own threads run.
     fn start(&self, common: &Arc<Common>, threads: usize) -> mpsc::Receiver<Event> {
         let (sender, events) = mpsc::channel();
         for _ in 0..threads.min(self.tests.len()) {

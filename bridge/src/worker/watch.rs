@@ -25,8 +25,8 @@ impl Changes {
         (Changes { file, watch, known }, stop)
     }
 
-    /// Calls a function after each burst of changes, on a new thread, until it returns false or watching ends. The content
-    /// may be unchanged.
+    /// Calls a function after each burst of changes, on a new thread, until it returns false or
+    /// watching ends. The content may be unchanged.
     pub(super) fn each(
         mut self,
         mut react: impl FnMut() -> bool + Send + 'static,
@@ -57,7 +57,8 @@ fn fingerprint(file: &Path) -> Option<Fingerprint> {
     Some(Fingerprint::of(&metadata))
 }
 
-/// Returns the directories in which a change of the file shows: its own and, if it is a link, that of its target.
+/// Returns the directories in which a change of the file shows: its own and, if it is a link, that
+/// of its target.
 fn directories(file: &Path) -> BTreeSet<PathBuf> {
     let target = file.canonicalize().ok();
     let paths = [Some(file), target.as_deref()].into_iter().flatten();

@@ -44,7 +44,8 @@ const MODULE: &str = r#"(module
     (func (export "no_json") (param $index i32) (param i32) (result i32)
         (i32.store (local.get $index) (i32.const 0x004e614e)) (i32.const 3)))"#;
 
-/// Functions that return an address and a length, with an allocator that always returns the same address.
+/// Functions that return an address and a length, with an allocator that always returns the same
+/// address.
 const ALLOCATING: &str = r#"(module
     (memory (export "memory") 3)
     (data (i32.const 0) "\00[1,2]\01\ff\fe\02no such thing\07")
@@ -188,7 +189,8 @@ fn results_with_an_address_say_what_they_are() {
             .expect_err("the result is malformed");
         assert!(matches!(error, CallError::Answer(_)), "{function}: {error}");
     }
-    // One for each result inside the memory that is not empty. The argument of this call is freed after it.
+    // One for each result inside the memory that is not empty. The argument of this call is freed
+    // after it.
     assert_eq!(
         bridge
             .call::<_, u8>("freed", &())
@@ -344,7 +346,8 @@ fn several_instances_serve_at_the_same_time() {
 
 #[test]
 fn a_blocking_call_on_a_runtime_works_after_a_trap_too() {
-    // If the executor that is blocked here had to make the next instance, the second call would wait in vain.
+    // If the executor that is blocked here had to make the next instance, the second call would
+    // wait in vain.
     let bridge = bridge(Bridge::builder().time(Duration::from_secs(60)));
     let calls = smol::spawn(async move {
         assert!(bridge.call::<_, ()>("trap", &()).is_err());
@@ -456,7 +459,8 @@ fn t167_many_threads_call_and_the_machine_ends_with_the_last_bridge() {
             .sum()
     });
     assert_eq!(calls, 1600);
-    // A call in flight while the last handle is dropped: its future is dropped with the executor's task.
+    // A call in flight while the last handle is dropped: its future is dropped with the executor's
+    // task.
     let last = Arc::into_inner(bridge).expect("the threads are gone");
     let in_flight = smol::spawn({
         let bridge = last.clone();

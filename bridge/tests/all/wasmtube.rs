@@ -1,4 +1,5 @@
-//! Functions written for Wasmtube run unmodified. They are in `bridge/tests/wasm_test`, and cargo compiles them here.
+//! Functions written for Wasmtube run unmodified. They are in `bridge/tests/wasm_test`, and cargo
+//! compiles them here.
 
 use lunatic_bridge::{Bridge, CallError};
 use serde_json::{Value, json};
@@ -6,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The module, compiled once, into a directory other than the one that cargo locks while it builds this test.
+/// The module, compiled once, into a directory other than the one that cargo locks while it builds
+/// this test.
 static WASM_TEST: LazyLock<PathBuf> = LazyLock::new(|| {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wasm_test");
     let run = |arguments: &[&str], remedy: &str| {
         let mut cargo = Command::new(env!("CARGO"));
         for (name, _) in std::env::vars_os() {
-            // The variables set by the cargo that runs this test are not meant for the module, except for cargo's home.
+            // The variables set by the cargo that runs this test are not meant for the module,
+            // except for cargo's home.
             let name = name.to_string_lossy();
             if name.starts_with("CARGO") && name != "CARGO_HOME"
                 || name.starts_with("RUST") && name.ends_with("FLAGS")

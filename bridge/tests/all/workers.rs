@@ -196,7 +196,8 @@ fn t162_a_file_that_is_touched_or_rewritten_unchanged_is_not_a_new_version() {
         source.write(module(1, ""));
     }
     source.write(module(2, ""));
-    // A file that stays half-written is refused. Had an unchanged one counted, this would not be version 1.
+    // A file that stays half-written is refused. Had an unchanged one counted, this would not be
+    // version 1.
     let reloaded = std::iter::repeat_with(|| next(&events))
         .find(|event| !matches!(event, Event::Refused { .. }));
     assert!(

@@ -3,7 +3,8 @@ use lunatic::{Mailbox, Process, process};
 #[lunatic::main]
 fn main(mailbox: Mailbox<String>) {
     let this = process::this(&mailbox);
-    // The function runs in its own process, with its own memory. What it needs is passed to it as a value.
+    // The function runs in its own process, with its own memory. What it needs is passed to it as a
+    // value.
     process::spawn_with((this, "world".to_string()), greet).expect("there is room for a second process");
     println!("{}", mailbox.receive().expect("the process sends before it ends"));
 }

@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the first ends the program in order, the second ends the command immediately.
+//! SIGINT and SIGTERM: the first ends the program in order, the second ends the command
+//! immediately.
 
 use lunatic_vm::Environment;
 use std::io;
@@ -18,7 +19,8 @@ impl Interrupt {
         }
     }
 
-    /// Starts listening, on a thread of its own, so that the second signal works whatever other threads do.
+    /// Starts listening, on a thread of its own, so that the second signal works whatever other
+    /// threads do.
     #[cfg(unix)]
     pub(super) fn listen(environment: &Environment) -> io::Result<Interrupt> {
         use signal_hook::consts::{SIGINT, SIGTERM};

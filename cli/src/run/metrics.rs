@@ -41,7 +41,8 @@ const MAX_CONNECTIONS: usize = 16;
 /// How long to wait after a failed accept, for example if no file descriptors are left.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Starts serving, until the command ends. Prints the address if port 0 left the choice to the system.
+/// Starts serving, until the command ends. Prints the address if port 0 left the choice to the
+/// system.
 pub(super) fn serve(address: SocketAddr, vm: &Vm) -> Result<(), Failure> {
     let start = || {
         let runtime = tokio_handle()?;

@@ -9,8 +9,8 @@ struct Located {
     places: Vec<Place>,
 }
 
-/// Returns the report of a main process's end; `None` if there is nothing to report. A program that chose its status has
-/// reported for itself.
+/// Returns the report of a main process's end; `None` if there is nothing to report. A program that
+/// chose its status has reported for itself.
 pub(super) fn report(process: &str, module: &str, exit: &Exit) -> Option<String> {
     if let Exit::Normal | Exit::Status(_) = exit {
         return None;
@@ -56,8 +56,8 @@ fn located(trap: &Trap) -> Vec<Located> {
         .collect()
 }
 
-/// Returns the frames without those of Rust's runtime, which marks where it handles a panic and where it calls `main`. A
-/// program in another language has neither mark.
+/// Returns the frames without those of Rust's runtime, which marks where it handles a panic and
+/// where it calls `main`. A program in another language has neither mark.
 fn own(frames: &[Located]) -> &[Located] {
     let find = |mark: &str| {
         frames
@@ -102,8 +102,8 @@ fn location(place: &Place) -> String {
     }
 }
 
-/// Returns whether a location is in a library that the toolchain ships compiled, with debug information. Such a location
-/// does not show how the program was built.
+/// Returns whether a location is in a library that the toolchain ships compiled, with debug
+/// information. Such a location does not show how the program was built.
 fn is_of_the_toolchain(place: &Place) -> bool {
     place.file.starts_with("/rustc/") || place.file.starts_with("wasisdk:")
 }

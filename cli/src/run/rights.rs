@@ -51,7 +51,8 @@ fn grant_functions(config: &mut Config, rights: &Rights) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Returns what to allow and what to deny, in order: the longest prefix decides, and deny wins over allow.
+/// Returns what to allow and what to deny, in order: the longest prefix decides, and deny wins over
+/// allow.
 fn rules(rights: &Rights) -> Vec<(bool, &str)> {
     let prefix = |prefix| if prefix == ALL { "" } else { prefix };
     let allowed = rights

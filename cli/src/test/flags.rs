@@ -1,10 +1,13 @@
-//! The arguments of a test run: those of Rust's test programs, which cargo, nextest, editors and people pass, and a few more.
+//! The arguments of a test run: those of Rust's test programs, which cargo, nextest, editors and
+//! people pass, and a few more.
 //!
-//! One table lists them, for parsing and for `--help`. What Rust accepts only with `-Z unstable-options` is accepted without.
+//! One table lists them, for parsing and for `--help`. What Rust accepts only with `-Z
+//! unstable-options` is accepted without.
 //!
-//! Own code, since `libtest-mimic` neither parses nor prints like Rust's test programs: it takes one filter, knows neither
-//! `--shuffle`, `--report-time`, `--show-output`, `--fail-fast` nor the variables, reports errors in clap's words, aligns
-//! names in columns, and has no `should panic`, no reasons for ignored tests and no flags for our limits.
+//! Own code, since `libtest-mimic` prints other lines (names in columns, `---- name ----`, `ignored
+//! (why)`, no `should panic`, `F` in the terse format), captures no output, reports errors in
+//! clap's words, and takes one filter but no `--shuffle`, `--report-time` or `--fail-fast`, no
+//! variables and no flags of ours.
 
 use crate::quantity;
 use std::time::Duration;
@@ -540,7 +543,8 @@ mod tests {
 
     #[test]
     fn errors_are_in_the_words_of_rust() {
-        // Rust's test programs print these; `cli/tests/all/testing.rs` compares some with a real one.
+        // Rust's test programs print these; `cli/tests/all/testing.rs` compares some with a real
+        // one.
         for (line, sentence) in [
             ("--foo", "Unrecognized option: 'foo'"),
             ("-qz", "Unrecognized option: 'z'"),

@@ -1,4 +1,5 @@
-//! The output of a test run: the same lines as those of Rust's test programs, so that tools that read those can read these.
+//! The output of a test run: the same lines as those of Rust's test programs, so that tools that
+//! read those can read these.
 //!
 //! Only formats text into a `String`; nothing is run or decided here.
 
@@ -17,7 +18,8 @@ pub(super) struct Writer {
     pub(super) shows_output: bool,
     /// Whether tests run concurrently. If so, a name is printed with its result, not before.
     pub(super) is_parallel: bool,
-    /// How many tests there are, and how many characters were printed for them, in total and in this line.
+    /// How many tests there are, and how many characters were printed for them, in total and in
+    /// this line.
     pub(super) total: usize,
     pub(super) done: usize,
     pub(super) column: usize,

@@ -1,7 +1,7 @@
 //! Rust's own tests, which the program's `_start` lists and runs.
 //!
-//! In wasm a failed `#[test]` ends the program and all tests that would follow. So each is run separately, selected by name,
-//! and what `_start` prints around its output is removed.
+//! In wasm a failed `#[test]` ends the program and all tests that would follow. So each is run
+//! separately, selected by name, and what `_start` prints around its output is removed.
 
 use lunatic_vm::printable;
 

@@ -1,7 +1,7 @@
 //! What a test leaves behind: processes, the names and sockets they hold, and timers.
 //!
-//! All of it is ended with the test, so it cannot harm others. But a server left running by a test may be a mistake, and in a
-//! program it would stay.
+//! All of it is ended with the test, so it cannot harm others. But a server left running by a test
+//! may be a mistake, and in a program it would stay.
 
 use async_io::Timer;
 use lunatic_vm::{Environment, Limit, Process, printable};
@@ -15,8 +15,8 @@ const QUIET_PERIOD: Duration = Duration::from_millis(2);
 
 /// Describes what is left of a test whose main process has ended; `None` if nothing is.
 ///
-/// A process that was told to end may not have done so yet. So processes that still run are waited for, but not those that
-/// are waiting themselves.
+/// A process that was told to end may not have done so yet. So processes that still run are waited
+/// for, but not those that are waiting themselves.
 pub(super) async fn find(environment: &Environment) -> Option<String> {
     let mut waited = Duration::ZERO;
     let mut turns = turns(&environment.processes());

@@ -9,8 +9,9 @@
 //! #memory_BYTES#          limits the memory of each of its processes
 //! ```
 //!
-//! In a text, `\#` stands for `#`. Programs that use the published crate export the first, second and fourth lines. They do
-//! not escape backslashes, so one at the end of a text looks like an escape of the final `#`.
+//! In a text, `\#` stands for `#`. Programs that use the published crate export the first, second
+//! and fourth lines. They do not escape backslashes, so one at the end of a text looks like an
+//! escape of the final `#`.
 
 use lunatic_vm::printable;
 use std::time::Duration;
@@ -78,7 +79,8 @@ fn take_text(text: &str) -> Option<(String, &str)> {
     Some((before.replace("\\#", "#") + "\\", after))
 }
 
-/// Returns the crate that all paths start with, including `::`, to be removed from the names of tests. Empty if there is none.
+/// Returns the crate that all paths start with, including `::`, to be removed from the names of
+/// tests. Empty if there is none.
 pub(super) fn common_crate<'a>(mut paths: impl Iterator<Item = &'a str>) -> &'a str {
     let first = |path: &'a str| path.find("::").map(|end| &path[..end + 2]);
     let Some(begin) = paths.next().and_then(first) else {

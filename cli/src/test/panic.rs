@@ -1,7 +1,7 @@
 //! Finds the message of a panic in what a program wrote to standard error.
 //!
-//! That text is the only source of the message of a Rust program in wasm. The standard library changed its form in 1.73; both
-//! forms are understood.
+//! That text is the only source of the message of a Rust program in wasm. The standard library
+//! changed its form in 1.73; both forms are understood.
 //!
 //! ```text
 //! thread 'main' panicked at 'the message', src/main.rs:2:5

@@ -263,7 +263,8 @@ impl ProcessRecord {
         }
     }
 
-    /// Removes what the program's `_start` wrote around a test's own output. Returns whether it ignored the test.
+    /// Removes what the program's `_start` wrote around a test's own output. Returns whether it
+    /// ignored the test.
     fn unwrap(&mut self, name: &str) -> bool {
         for written in [&mut self.written, &mut self.to_output] {
             let text = String::from_utf8_lossy(written).into_owned();
@@ -299,8 +300,8 @@ impl Record {
             .unwrap_or_default()
     }
 
-    /// Describes what happened, process by process, the main one first: with `shows_output` what each wrote, and with
-    /// `shows_ends` how each ended that failed.
+    /// Describes what happened, process by process, the main one first: with `shows_output` what
+    /// each wrote, and with `shows_ends` how each ended that failed.
     fn describe(&self, shows_output: bool, shows_ends: bool) -> String {
         let mut text = String::new();
         if shows_output && self.lost > 0 {

@@ -1,4 +1,5 @@
-//! Builds guests in Rust with the cargo that runs the tests. The repository contains nothing compiled.
+//! Builds guests in Rust with the cargo that runs the tests. The repository contains nothing
+//! compiled.
 
 use crate::lunatic::{Ended, WorkDir};
 use std::collections::HashMap;
@@ -6,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
-/// Returns cargo with arguments, as if run from a shell: of the variables set by the cargo that runs this test, only its home
-/// is left. All tests build their guests in one directory, other than that of this test, which cargo may have locked.
+/// Returns cargo with arguments, as if run from a shell: of the variables set by the cargo that
+/// runs this test, only its home is left. All tests build their guests in one directory, other than
+/// that of this test, which cargo may have locked.
 fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     for (name, _) in std::env::vars_os() {
@@ -22,8 +24,8 @@ fn cargo(arguments: &[&str]) -> Command {
     cargo
 }
 
-/// Returns cargo with arguments, for programs that use only versions in the repository's lock file, which are already
-/// downloaded.
+/// Returns cargo with arguments, for programs that use only versions in the repository's lock file,
+/// which are already downloaded.
 fn offline(arguments: &[&str]) -> Command {
     // First: after a `--` it would be an argument of the program.
     cargo(&[&["--offline"], arguments].concat())
@@ -70,8 +72,8 @@ fn run(cargo: &mut Command, remedy: &str) {
     );
 }
 
-/// Returns the directory with the compiled programs of a package in `cli/tests/published/`. Each package is compiled once, in
-/// the dev profile and separately, since it has its own lock file.
+/// Returns the directory with the compiled programs of a package in `cli/tests/published/`. Each
+/// package is compiled once, in the dev profile and separately, since it has its own lock file.
 pub(crate) fn published(package: &str) -> PathBuf {
     static BUILT: LazyLock<Mutex<HashMap<String, Arc<OnceLock<()>>>>> =
         LazyLock::new(Mutex::default);
@@ -90,8 +92,8 @@ pub(crate) fn published(package: &str) -> PathBuf {
     directory().join(package).join("wasm32-wasip1/debug")
 }
 
-/// Returns `cargo test` for a package in `cli/tests/published/`, with arguments for its tests and with the tested command as
-/// the runner.
+/// Returns `cargo test` for a package in `cli/tests/published/`, with arguments for its tests and
+/// with the tested command as the runner.
 pub(crate) fn published_tests(package: &str, arguments: &[&str]) -> Command {
     published(package);
     let runner = format!(

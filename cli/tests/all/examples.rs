@@ -7,7 +7,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 
-/// Runs an example with arguments, and checks its standard output. Guests that fail on purpose also write to standard error.
+/// Runs an example with arguments, and checks its standard output. Guests that fail on purpose also
+/// write to standard error.
 #[track_caller]
 fn check(name: &str, arguments: &[&str], printed: &str) {
     let ended = run(name, arguments);

@@ -80,7 +80,8 @@ impl From<Output> for Ended {
 }
 
 impl Ended {
-    /// Checks the status and standard error, which must contain all of `parts`, and be empty if there are none.
+    /// Checks the status and standard error, which must contain all of `parts`, and be empty if
+    /// there are none.
     #[track_caller]
     pub(crate) fn check(&self, status: i32, parts: &[&str]) {
         assert_eq!(self.status, Some(status), "{self:#?}");

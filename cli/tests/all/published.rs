@@ -1,5 +1,6 @@
-//! Programs that use the published guest libraries, unmodified. Each claim is one run of a program, selected by name, whose
-//! output is compared. The programs are in `cli/tests/published/`, one package for each generation of the library.
+//! Programs that use the published guest libraries, unmodified. Each claim is one run of a program,
+//! selected by name, whose output is compared. The programs are in `cli/tests/published/`, one
+//! package for each generation of the library.
 
 use crate::cargo::{published, published_tests};
 use crate::lunatic::{Ended, WorkDir};
@@ -46,7 +47,8 @@ fn claims(package: &str) -> PathBuf {
     published(package).join("claims.wasm")
 }
 
-/// Runs a program. The cache of compiled code is next to it, so that only its first run compiles it.
+/// Runs a program. The cache of compiled code is next to it, so that only its first run compiles
+/// it.
 fn run(dir: &WorkDir, program: &Path, arguments: &[&str]) -> Ended {
     let path = program.to_str().expect("the repository has a UTF-8 path");
     let mut command = dir.command(&[&[path], arguments].concat());
@@ -94,7 +96,8 @@ const PLUGIN: &str = r#"(module
         (if (call $send (local.get $parent)) (then unreachable)))
     (func (export "fail") unreachable))"#;
 
-/// The same for the older generation, which cannot address a process by number: it succeeds or fails.
+/// The same for the older generation, which cannot address a process by number: it succeeds or
+/// fails.
 const OLDER_PLUGIN: &str = r#"(module
     (func (export "check") (param i32 i64) (param $both v128)
         (if (i32.ne (local.get 0) (i32.const -1)) (then unreachable))
@@ -457,7 +460,8 @@ mod introduction {
 mod attribute {
     use super::*;
 
-    /// Runs tests one after the other, and returns the status and what was said of each, in the order of their names.
+    /// Runs tests one after the other, and returns the status and what was said of each, in the
+    /// order of their names.
     fn run(arguments: &[&str]) -> (Ended, Vec<String>) {
         let arguments = [arguments, &["--test-threads", "1"]].concat();
         let mut cargo = published_tests("lunatic-0.14", &arguments);

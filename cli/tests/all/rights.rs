@@ -73,8 +73,8 @@ fn passing_on_a_variable_that_is_not_set_is_an_error() {
     run(&["--env", "=x"], &guest("")).check(126, &["the name is missing"]);
 }
 
-/// Opens `file` in the first directory that is granted, and exits with what WASI answers: to make it where `flags` is 1,
-/// to read it where that is 0.
+/// Opens `file` in the first directory that is granted, and exits with what WASI answers: to make
+/// it where `flags` is 1, to read it where that is 0.
 fn opening(flags: u32) -> String {
     let right = if flags == 1 { 64 } else { 2 };
     with(

@@ -1,4 +1,5 @@
-//! The three programs that specified the machine, verbatim, in projects created by `lunatic new` and run by `cargo run`.
+//! The three programs that specified the machine, verbatim, in projects created by `lunatic new`
+//! and run by `cargo run`.
 
 use crate::cargo::Project;
 use crate::lunatic::Ended;
@@ -18,7 +19,8 @@ fn spawning_a_process() {
     assert_eq!(ended.stdout, "Hi! I'm a process.\n", "{ended:#?}");
 }
 
-/// Checks what `RUST_LOG=lunatic=debug` logs of the second program: each child ends for the reason in its comment, in order.
+/// Checks what `RUST_LOG=lunatic=debug` logs of the second program: each child ends for the reason
+/// in its comment, in order.
 #[track_caller]
 pub(crate) fn check_ends(ended: &Ended) {
     assert_eq!(ended.status, Some(0), "{ended:#?}");

@@ -69,7 +69,8 @@ impl Service {
         }
     }
 
-    /// Deploys as curl does, and returns the status and the response; `None` if the service is gone.
+    /// Deploys as curl does, and returns the status and the response; `None` if the service is
+    /// gone.
     fn deploy(&self, what: &str, wasm: &[u8]) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(self.deploy).ok()?;
         stream
@@ -347,7 +348,8 @@ fn t159_a_service_that_is_killed_has_the_old_version_or_the_new() {
 #[test]
 fn t160_a_full_disk_leaves_the_old_version() {
     let dir = WorkDir::new();
-    // A limit of 64 blocks of 512 bytes per file simulates a full disk; the signal that it raises is ignored.
+    // A limit of 64 blocks of 512 bytes per file simulates a full disk; the signal that it raises
+    // is ignored.
     let mut command = Command::new("sh");
     let lunatic = dir.command(&[]);
     command.args([

@@ -6,7 +6,8 @@ use crate::lunatic::{Ended, WorkDir};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A module with tests under the names given by the published guest crate. `_start` has the body `start`.
+/// A module with tests under the names given by the published guest crate. `_start` has the body
+/// `start`.
 fn suite_with(start: &str, more: &str) -> String {
     let (data, print) = print("some text\n");
     with(
@@ -331,7 +332,8 @@ fn a_test_has_limited_memory() {
             )
         );
     }
-    // Reaching a limit is not a panic with a message, but published tests mean it too when they expect any panic.
+    // Reaching a limit is not a panic with a message, but published tests mean it too when they
+    // expect any panic.
     check(
         &run(
             &with_a_test("#panic_words##memory_1048576#", grow),
@@ -509,7 +511,8 @@ fn a_start_function_that_lists_no_tests_is_ignored() {
     }
 }
 
-/// Tests that are compiled twice: with `#[test]` for the host, and with `#[lunatic::test]` for the machine.
+/// Tests that are compiled twice: with `#[test]` for the host, and with `#[lunatic::test]` for the
+/// machine.
 const TESTS: &str = r##"
 mod m {
     #[test]
@@ -543,8 +546,8 @@ mod panics {
 }
 "##;
 
-/// Returns the comparable lines of a run: without times, and without the output of failed tests, which has source locations
-/// and names of threads.
+/// Returns the comparable lines of a run: without times, and without the output of failed tests,
+/// which has source locations and names of threads.
 fn comparable(stdout: &str) -> String {
     let (mut lines, mut is_output) = (Vec::new(), false);
     for line in timeless(stdout).lines() {
@@ -761,7 +764,8 @@ thread 'main' "#;
     let end = "---- plain::returns_an_error stdout ----\nout\nError: \"bad\"\nthe test exited with status 101\n\n\nfailures:\n";
     assert!(ended.stdout.contains(end), "{ended:#?}");
 
-    // A program without our tests runs its own in one process, unless they are run with `lunatic test`.
+    // A program without our tests runs its own in one process, unless they are run with `lunatic
+    // test`.
     project.dir.write(
         "runner_plain/src/lib.rs",
         tests

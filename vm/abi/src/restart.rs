@@ -1,7 +1,8 @@
 //! When something that failed is started again: plain data, without a clock.
 //!
-//! The limit is Erlang's, from the chapter "Maximum Restart Intensity" of OTP's *Supervisor Behaviour*: if more than
-//! `restarts` restarts occur `within` a period, the supervisor gives up. Delays between restarts are an addition.
+//! The limit is Erlang's, from the chapter "Maximum Restart Intensity" of OTP's *Supervisor
+//! Behaviour*: if more than `restarts` restarts occur `within` a period, the supervisor gives up.
+//! Delays between restarts are an addition.
 //!
 //! Whoever applies the rule passes the time in, as the time since some origin of its own.
 
@@ -79,7 +80,8 @@ impl Restarts {
         }
     }
 
-    /// Counts a failure and decides what follows. The delay grows with the failures within the period.
+    /// Counts a failure and decides what follows. The delay grows with the failures within the
+    /// period.
     pub fn on_failure(&mut self, now: Duration) -> Decision {
         let is_old = |&then: &Duration| now.saturating_sub(then) > self.intensity.within;
         while self.recent.front().is_some_and(is_old) {
@@ -97,12 +99,14 @@ impl Restarts {
     }
 }
 
-/// How many times in a row something failed before it ran for long. It delays restarts and never gives up.
+/// How many times in a row something failed before it ran for long. It delays restarts and never
+/// gives up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Streak(u32);
 
 impl Streak {
-    /// Counts a failure and returns the delay before the restart. If what failed had run for long, the streak starts anew.
+    /// Counts a failure and returns the delay before the restart. If what failed had run for long,
+    /// the streak starts anew.
     pub fn on_failure(&mut self, had_run_for_long: bool, backoff: &Backoff) -> Duration {
         let failures = if had_run_for_long { 0 } else { self.0 };
         self.0 = failures.saturating_add(1);

@@ -1,11 +1,13 @@
 //! Converts results for Elixir: JSON becomes a term, bytes a binary.
 //!
-//! JSON is converted in two steps. It is parsed on our threads, which have the stack for it, into a list of tokens; from these
-//! the term is built on a dirty scheduler, without recursion. Large maps cannot be built on threads that are not the node's:
-//! OTP 25 reads scheduler-specific data there and crashes.
+//! JSON is converted in two steps. It is parsed on our threads, which have the stack for it, into a
+//! list of tokens; from these the term is built on a dirty scheduler, without recursion. Large maps
+//! cannot be built on threads that are not the node's: OTP 25 reads scheduler-specific data there
+//! and crashes.
 //!
-//! Objects become maps with binaries as keys, so that guests cannot create atoms. The length of answers is bounded, since
-//! their terms take up to about ten times as much, and serde_json bounds their depth.
+//! Objects become maps with binaries as keys, so that guests cannot create atoms. The length of
+//! answers is bounded, since their terms take up to about ten times as much, and serde_json bounds
+//! their depth.
 
 use crate::failure::{Failure, Kind};
 use crate::tasks;

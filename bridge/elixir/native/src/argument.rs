@@ -1,7 +1,7 @@
 //! Converts arguments from Elixir: a term becomes JSON.
 //!
-//! The term is walked without recursion, since a scheduler's stack is small, and the length of the JSON is bounded: a small
-//! term that shares its parts can expand to more than any memory holds.
+//! The term is walked without recursion, since a scheduler's stack is small, and the length of the
+//! JSON is bounded: a small term that shares its parts can expand to more than any memory holds.
 
 use crate::failure::{Failure, Kind};
 use rustler::types::atom;

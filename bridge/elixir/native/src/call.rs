@@ -63,7 +63,8 @@ impl Drop for Cancelled {
     }
 }
 
-/// Sends a process exactly one message: `{reference, {:ok, result}}` or `{reference, {:error, {kind, message}}}`.
+/// Sends a process exactly one message, `{reference, {:ok, result}}` or
+/// `{reference, {:error, {kind, message}}}`.
 pub(crate) struct Reply {
     to: LocalPid,
     /// Holds the reference, then the message.
@@ -78,7 +79,8 @@ impl Reply {
         Reply { to, env, reference }
     }
 
-    /// Sends a result. A value that becomes a resource does so only here, so that nothing else holds it.
+    /// Sends a result. A value that becomes a resource does so only here, so that nothing else
+    /// holds it.
     pub(crate) fn send<T: Sendable>(mut self, result: Result<T, Failure>) {
         self.send_term(|env| match result {
             Ok(value) => (ok(), value.into_term(env)).encode(env),
@@ -86,7 +88,8 @@ impl Reply {
         });
     }
 
-    /// Sends the answer of a function: bytes as they are, JSON of at most `most` bytes as a value to build.
+    /// Sends the answer of a function: bytes as they are, JSON of at most `most` bytes as a value
+    /// to build.
     pub(crate) fn send_answer(self, answer: Result<Answer, Failure>, most: usize) {
         match answer {
             Ok(Answer::Json(json)) => self.send(answer::read(&json, most).map(Waiting::new)),

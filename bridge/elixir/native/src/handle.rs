@@ -95,7 +95,8 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // This runs during garbage collection, which should not wait for instances, watchers and compiled code to go.
+        // This runs during garbage collection, which should not wait for instances, watchers and
+        // compiled code to go.
         let callee = self.callee.take();
         tasks::unblock(move || {
             drop(callee);

@@ -1,8 +1,9 @@
 //! The native functions of the Elixir package `wasmtube`: the bridge, inside a BEAM node.
 //!
-//! A native function that takes long would block a scheduler of the node. So none of these waits: each starts something on
-//! our threads, and the calling process is sent exactly one message, `{reference, result}`, when that is done. Only values
-//! are taken apart and built while the process waits, on a dirty scheduler.
+//! A native function that takes long would block a scheduler of the node. So none of these waits:
+//! each starts something on our threads, and the calling process is sent exactly one message,
+//! `{reference, result}`, when that is done. Only values are taken apart and built while the
+//! process waits, on a dirty scheduler.
 
 mod answer;
 mod argument;
@@ -73,7 +74,8 @@ fn load_bridge<'a>(
     ok().to_term(env)
 }
 
-/// Starts a worker. The message holds its handle or an error; from then on the process is sent its events.
+/// Starts a worker. The message holds its handle or an error; from then on the process is sent its
+/// events.
 #[rustler::nif(schedule = "DirtyIo")]
 fn load_worker<'a>(
     env: Env<'a>,
@@ -121,8 +123,8 @@ async fn forward(events: async_channel::Receiver<Event>, owner: LocalPid) {
     }
 }
 
-/// Calls a function. The message holds its result, a binary or a value to build. Returns a handle to cancel the call, which
-/// is also cancelled when the calling process ends.
+/// Calls a function. The message holds its result, a binary or a value to build. Returns a handle
+/// to cancel the call, which is also cancelled when the calling process ends.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn call<'a>(
     env: Env<'a>,

@@ -1,4 +1,5 @@
-//! The options of a bridge or a worker, as Elixir passes them: a map that has been checked and completed.
+//! The options of a bridge or a worker, as Elixir passes them: a map that has been checked and
+//! completed.
 
 use lunatic_bridge::{Backoff, Bridge, Builder, Intensity, Worker, WorkerBuilder};
 use rustler::{Binary, Decoder, Error, NifMap, NifResult, Term};

@@ -1,4 +1,5 @@
-//! Functions as Wasmtube calls them: they overwrite their arguments, JSON at an index, with the result and return its length.
+//! Functions as Wasmtube calls them: they overwrite their arguments, JSON at an index, with the
+//! result and return its length.
 //!
 //! New code uses `#[lunatic::export]` instead; see `examples/functions.rs`.
 
