@@ -1,13 +1,12 @@
-//! A file that is replaced again and again while its functions are called. Alone in its process, as
-//! it counts what that has open.
+//! A file that is replaced repeatedly while its functions are called. It has its own process, since
+//! it measures what the process holds.
 
 use lunatic_bridge::{Bridge, Event, Worker};
 use lunatic_vm::Vm;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A module whose `version` answers with a number. It is a megabyte, so that one that is kept
-/// shows.
+/// A module whose `version` returns a number. It is a megabyte large, so that a leaked one shows.
 fn module(version: u32) -> String {
     let ballast = format!("{version:4}").repeat(1 << 18);
     format!(
@@ -23,21 +22,18 @@ fn module(version: u32) -> String {
 
 #[test]
 fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing() {
-    let directory = tempfile::tempdir().expect("there is room for files");
+    let directory = tempfile::tempdir().expect("the temporary directory is writable");
     let (file, new) = (
         directory.path().join("module.wat"),
         directory.path().join("new"),
     );
     fs::write(&file, module(0)).expect("the file can be written");
-    let vm = Vm::builder()
-        .slots(64)
-        .build()
-        .expect("the machine can be set up");
+    let vm = Vm::builder().slots(64).build().expect("the machine starts");
     let bridge = Bridge::builder().vm(vm.clone());
     let worker = Worker::builder()
         .bridge(bridge)
         .start(&file)
-        .expect("the module is one");
+        .expect("the module is valid");
     let events = worker.events();
     let is_over = AtomicBool::new(false);
     let (calls, before) = std::thread::scope(|scope| {
@@ -47,7 +43,7 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
                     let mut calls = 0u64;
                     while !is_over.load(Ordering::Relaxed) {
                         let version: u32 =
-                            worker.call("version", &()).expect("every call is answered");
+                            worker.call("version", &()).expect("every call succeeds");
                         assert!(version <= 100);
                         calls += 1;
                     }
@@ -59,7 +55,7 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
         for replaced in 1..=100u32 {
             fs::write(&new, module(replaced)).expect("the file can be written");
             fs::rename(&new, &file).expect("the file can be renamed");
-            let event = events.recv_blocking().expect("the worker lives");
+            let event = events.recv_blocking().expect("the worker is alive");
             assert!(
                 matches!(event, Event::Reloaded { version } if version == u64::from(replaced)),
                 "{event:?}"
@@ -77,12 +73,11 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
     });
     assert!(
         calls >= 100,
-        "{calls} calls went on beside a hundred versions"
+        "only {calls} calls were made during a hundred versions"
     );
     if let (Some(before), Some(after)) = (before, Holdings::now()) {
-        // A leak would be one of each of the ninety versions that came since. What is less is
-        // timing: versions that are on their way out or still being compiled for later, and what
-        // the allocator keeps.
+        // A leak would hold something for each of the ninety later versions. Less is timing:
+        // versions that are about to go or still being compiled, and what the allocator keeps.
         assert!(
             after.descriptors <= before.descriptors + 30,
             "{before:?}, then {after:?}"
@@ -91,12 +86,12 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
             after.threads <= before.threads + 30,
             "{before:?}, then {after:?}"
         );
-        // The text, the binary and the data of a version are a megabyte each.
+        // The text, the binary and the data of a version take a megabyte each.
         assert!(
             after.resident <= before.resident + (90 << 20),
             "{before:?}, then {after:?}"
         );
-        // Its memory is 4 GiB of address space, of which the machine reserves 64 at a time.
+        // Its memory takes 4 GiB of address space, which the machine reserves for 64 at a time.
         assert!(
             after.mapped <= before.mapped + (130 << 30),
             "{before:?}, then {after:?}"
@@ -108,7 +103,7 @@ fn replacing_the_file_a_hundred_times_under_load_loses_no_call_and_leaks_nothing
     }
     drop(worker);
     for instance in vm.processes() {
-        // Whoever still held one would be waited for in vain.
+        // This would wait forever if anything still held the instance.
         assert!(vm.block_on(instance.exited()).is_normal());
     }
 }
@@ -120,13 +115,13 @@ struct Holdings {
     threads: u64,
     /// Bytes in memory.
     resident: u64,
-    /// Bytes of address space, and the pieces that they are mapped in.
+    /// Bytes of address space, and the number of mappings.
     mapped: u64,
     mappings: usize,
 }
 
 impl Holdings {
-    /// Returns it where the system tells.
+    /// Measures it, if the system can.
     fn now() -> Option<Holdings> {
         let descriptors = fs::read_dir("/proc/self/fd").ok()?.count();
         let mappings = fs::read_to_string("/proc/self/maps").ok()?.lines().count();

@@ -73,8 +73,8 @@ fn passing_on_a_variable_that_is_not_set_is_an_error() {
     run(&["--env", "=x"], &guest("")).check(126, &["the name is missing"]);
 }
 
-/// Opens `file` in the first directory that is granted, and exits with what WASI answers: to make
-/// it where `flags` is 1, to read it where that is 0.
+/// Opens `file` in the first granted directory, to create it if `flags` is 1 and to read it if 0,
+/// and exits with WASI's result.
 fn opening(flags: u32) -> String {
     let right = if flags == 1 { 64 } else { 2 };
     with(
@@ -86,21 +86,21 @@ fn opening(flags: u32) -> String {
     )
 }
 
-const MAKE: u32 = 1;
+const CREATE: u32 = 1;
 const READ: u32 = 0;
 
 #[test]
 fn the_current_directory_is_granted() {
     let dir = WorkDir::new();
-    dir.write("guest.wat", opening(MAKE));
+    dir.write("guest.wat", opening(CREATE));
     dir.run(&["guest.wat"]).check(0, &[]);
     assert_eq!(dir.read("file"), "");
 }
 
 #[test]
-fn without_directories_there_is_none() {
+fn without_directories_nothing_can_be_opened() {
     let dir = WorkDir::new();
-    dir.write("guest.wat", opening(MAKE));
+    dir.write("guest.wat", opening(CREATE));
     // No such descriptor.
     dir.run(&["--no-dir", "guest.wat"]).check(8, &[]);
     assert!(!dir.path().join("file").exists());
@@ -110,7 +110,7 @@ fn without_directories_there_is_none() {
 fn a_directory_is_granted_under_its_name() {
     let dir = WorkDir::new();
     dir.write("inner/kept", "");
-    dir.write("make.wat", opening(MAKE));
+    dir.write("make.wat", opening(CREATE));
     dir.write("read.wat", opening(READ));
     dir.run(&["--no-dir", "--dir", "inner::/data", "make.wat"])
         .check(0, &[]);
@@ -123,7 +123,7 @@ fn a_directory_is_granted_under_its_name() {
 fn a_directory_for_reading_cannot_be_written() {
     let dir = WorkDir::new();
     dir.write("inner/kept", "");
-    dir.write("make.wat", opening(MAKE));
+    dir.write("make.wat", opening(CREATE));
     let ended = dir.run(&["--no-dir", "--read-dir", "inner", "make.wat"]);
     assert!(matches!(ended.status, Some(1..126)), "{ended:#?}");
     assert!(!dir.path().join("inner/file").exists());

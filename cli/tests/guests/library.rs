@@ -1,4 +1,4 @@
-//! What the guest library offers beyond what its own test asks of the machine. Every claim that holds is a line.
+//! What the guest library offers beyond its own tests. Prints a line for every claim that holds.
 
 use machine::net::{TcpListener, TcpStream, ToSocketAddrs, resolve};
 use machine::server::Handle;
@@ -33,7 +33,7 @@ fn ok(claim: &str) {
     println!("ok {claim}");
 }
 
-/// Runs a child where everything is granted but what is changed, and returns what it says.
+/// Runs a child with all rights and the given changes, and returns what it sends.
 fn ask(
     mailbox: &Mailbox<String>,
     change: fn(&mut Config),
@@ -44,10 +44,10 @@ fn ask(
     change(&mut config);
     let module = Environment::new(config)?.add_this_module()?;
     module.spawn_with(process::this(mailbox), child)?;
-    Ok(mailbox.receive().expect("the child says something"))
+    Ok(mailbox.receive().expect("the child sends something"))
 }
 
-/// What an environment bounds, and where the child is told.
+/// Limits of an environment that are errors for the child.
 fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     let said = ask(
         mailbox,
@@ -134,7 +134,7 @@ fn limits(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What an environment bounds, and who reaches it ends.
+/// Limits of an environment that end the child.
 fn limits_that_end(mailbox: Mailbox<String>) -> Result<Mailbox<String>, Box<dyn Error>> {
     let mut mailbox = mailbox.catch_link_panic();
     let cases: [(&str, fn(&mut Config), fn(Mailbox<()>), machine::Limit); 2] = [
@@ -204,8 +204,8 @@ fn messages(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     let receiver: Process<Vec<Option<TcpStream>>> = process::spawn(|mailbox: Mailbox<Vec<Option<TcpStream>>>| {
         drop(mailbox.receive());
     })?;
-    receiver.try_send(vec![None]).expect("there is nothing to refuse");
-    ok("a message may have a place for a stream and none in it");
+    receiver.try_send(vec![None]).expect("nothing in it needs a grant");
+    ok("a message may have a field for a stream and none in it");
 
     process::sleep(1);
     assert!(matches!(mailbox.receive_timeout(Duration::ZERO), Err(ReceiveError::Timeout)));
@@ -220,7 +220,7 @@ fn processes(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
             assert_eq!(number, 7);
             wait(mailbox);
         };
-        let (child, mailbox) = process::spawn_link_unwrap_with(mailbox, 7, begin).expect("there is room");
+        let (child, mailbox) = process::spawn_link_unwrap_with(mailbox, 7, begin).expect("no limit is reached");
         parent.send("linked".to_owned());
         child.kill();
         wait(mailbox);
@@ -239,13 +239,13 @@ fn processes(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
 
     let told = process::spawn_with(this, |parent, mailbox: Mailbox<String>| {
         let mailbox: LinkMailbox<String> = mailbox.catch_link_panic();
-        let child = process::spawn(wait).expect("there is room");
+        let child = process::spawn(wait).expect("no limit is reached");
         child.link();
         child.kill();
         assert!(mailbox.receive().is_signal());
         process::this(&mailbox).send("a message".to_owned());
         let message: Message<String> = mailbox.receive();
-        parent.send(message.normal_or_unwrap().expect("it was sent"));
+        parent.send(message.normal_or_unwrap().expect("the message was sent above"));
     })?;
     assert_eq!(mailbox.receive()?, "a message");
     told.kill();
@@ -257,7 +257,7 @@ fn sockets() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let mut near = TcpStream::connect_timeout(address, LONG)?;
-    let mut far = listener.incoming().next().expect("it never ends")?;
+    let mut far = listener.incoming().next().expect("the iterator never ends")?;
     assert_eq!((near.peer_addr()?, near.local_addr()?), (address, far.peer_addr()?));
     near.set_write_timeout(Some(SHORT));
     near.set_peek_timeout(Some(SHORT));
@@ -350,7 +350,7 @@ fn modules(mailbox: &Mailbox<String>) -> Result<(), Box<dyn Error>> {
     let process: Process<()> = module.spawn("check", &parameters)?;
     process.monitor();
     let Err(ReceiveError::Signal(signal)) = mailbox.receive() else { panic!("nobody sends") };
-    // The module exits so when all of them are what it expects.
+    // The module exits with this status if all of them are as expected.
     assert_eq!(signal.reason, ExitReason::Status(42), "{signal}");
     ok("parameters of every type arrive");
     Ok(())
