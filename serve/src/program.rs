@@ -16,7 +16,7 @@ pub(crate) struct Program(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    process: Option<Process>,
+    process: Option<(Process, Environment)>,
     ends: Ends,
 }
 
@@ -83,7 +83,7 @@ impl Program {
         now: Instant,
     ) -> Result<Result<Process, Instant>, Failure> {
         let mut state = self.state();
-        if let Some(process) = &state.process {
+        if let Some((process, _)) = &state.process {
             if process.is_alive() {
                 return Ok(Ok(process.clone()));
             }
@@ -104,7 +104,7 @@ impl Program {
             .spawn(module, function, &[])
             .map_err(Failure::of_spawn)?;
         state.ends.began(now);
-        state.process = Some(process.clone());
+        state.process = Some((process.clone(), environment.clone()));
         Ok(Ok(process))
     }
 
@@ -115,12 +115,8 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        if let Some(process) = &self.state().process {
-            process
-                .environment()
-                .processes()
-                .iter()
-                .for_each(Process::kill);
+        if let Some((_, environment)) = &self.state().process {
+            environment.processes().iter().for_each(Process::kill);
         }
     }
 }

@@ -1,5 +1,8 @@
-//! Compiles on behalf of guests, off the workers and with bounded parallelism.
+//! What modules and components are compiled with: engines, a cache, and for guests a few threads beside the workers.
 
+use crate::cache::Cache;
+use crate::engine::Engines;
+use crate::scheduler::Spawner;
 use async_lock::Semaphore;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
@@ -7,12 +10,28 @@ use std::thread::Builder;
 /// How many compilations for guests run at the same time; others wait.
 const MAX_CONCURRENT: usize = 2;
 
-/// Limits how many compilations run at the same time.
-pub(crate) struct Compiler(Arc<Semaphore>);
+/// Compiles. Compilations for guests run off the workers, and only a few at the same time.
+pub(crate) struct Compiler {
+    pub(crate) engines: Arc<Engines>,
+    pub(crate) cache: Cache,
+    spawner: Spawner,
+    permits: Arc<Semaphore>,
+}
 
 impl Compiler {
-    pub(crate) fn new() -> Compiler {
-        Compiler(Arc::new(Semaphore::new(MAX_CONCURRENT)))
+    pub(crate) fn new(engines: Arc<Engines>, cache: Cache, spawner: Spawner) -> Compiler {
+        Compiler {
+            engines,
+            cache,
+            spawner,
+            permits: Arc::new(Semaphore::new(MAX_CONCURRENT)),
+        }
+    }
+
+    /// Does work that nobody waits for.
+    pub(crate) fn run_detached(self: &Arc<Compiler>, work: impl FnOnce() + Send + 'static) {
+        let compiler = self.clone();
+        self.spawner.spawn(async move { compiler.run(work).await });
     }
 
     /// Does the work on a thread of its own, which ends with it and leaves no idle thread behind.
@@ -23,7 +42,7 @@ impl Compiler {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        let permit = self.0.acquire_arc().await;
+        let permit = self.permits.acquire_arc().await;
         let (done, result) = async_channel::bounded(1);
         let work = move || {
             let _permit = permit;

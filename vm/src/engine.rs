@@ -7,13 +7,12 @@
 //! wasmtime allocates. Nothing outside this file names the settings; a module, a store and a linker
 //! each belong to one [`Engine`], and the types say so.
 
-use crate::host::{Guest, Linkers};
-use lunatic_abi::Generation;
+use std::any::Any;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use wasmtime::{
-    Config, InstanceAllocationStrategy, Linker, OptLevel, PoolingAllocationConfig,
-    WasmBacktraceDetails, WasmFeatures, component,
+    Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails,
+    WasmFeatures,
 };
 
 mod arena;
@@ -25,7 +24,7 @@ mod pages;
 mod stack;
 
 pub use ceilings::{Capacity, Ceiling};
-pub(crate) use ceilings::{Ceilings, Slot};
+pub(crate) use ceilings::{Ceilings, MAX_POOLED, Slot};
 pub(crate) use image::Image;
 pub use kind::Profile;
 pub(crate) use kind::{Code, Kind};
@@ -52,11 +51,11 @@ const DENSE_STACK: StackSize = StackSize {
 /// faulting in new ones.
 const KEEP_RESIDENT: usize = 256 << 10;
 
-/// One configuration of wasmtime, with the host functions linked for it.
+/// One configuration of wasmtime, with what was linked for it.
 pub(crate) struct Engine {
     engine: wasmtime::Engine,
     kind: Kind,
-    linkers: Linkers,
+    linked: Linked,
     /// The allocator of the memories of modules. None for components.
     memories: Option<Arc<Memories>>,
 }
@@ -70,19 +69,19 @@ impl Engine {
         self.kind
     }
 
-    /// Returns a linker with every host function, for core modules of one generation.
-    pub(crate) fn linker(&self, generation: Generation) -> &Linker<Guest> {
-        self.linkers.of(generation)
-    }
-
-    /// Returns a linker with every host function, for components.
-    pub(crate) fn component_linker(&self) -> &component::Linker<Guest> {
-        self.linkers.components()
+    /// Returns what was linked for it.
+    pub(crate) fn linked<T: 'static>(&self) -> &T {
+        self.linked
+            .downcast_ref()
+            .expect("a machine links one type for all its engines")
     }
 }
 
+/// What guests can import, of a type that only the layers above know.
+pub(crate) type Linked = Box<dyn Any + Send + Sync>;
+
 /// Links host functions for a new engine.
-pub(crate) type Link = Box<dyn Fn(&wasmtime::Engine) -> wasmtime::Result<Linkers> + Send + Sync>;
+pub(crate) type Link = Box<dyn Fn(&wasmtime::Engine) -> wasmtime::Result<Linked> + Send + Sync>;
 
 /// The engines of a machine. Each is made when it is first needed.
 pub(crate) struct Engines {
@@ -180,11 +179,11 @@ fn make(kind: Kind, link: &Link) -> wasmtime::Result<Engine> {
         }
     };
     let engine = wasmtime::Engine::new(&config)?;
-    let linkers = link(&engine)?;
+    let linked = link(&engine)?;
     Ok(Engine {
         engine,
         kind,
-        linkers,
+        linked,
         memories,
     })
 }

@@ -5,14 +5,9 @@
 //! there tries that first, and the future that waits is made only where it says `None`. What only the older generation has is
 //! in `host/older/`. Beside the rows stand WASI preview 1 and what the embedder adds with [`Host`].
 
-mod call;
-mod call_back;
-mod embedder;
-mod guest;
-mod meter;
-
 mod distributed;
 mod dns;
+mod embedder;
 mod environment;
 mod error;
 mod message;
@@ -30,13 +25,11 @@ mod udp;
 mod version;
 mod wasi;
 
-pub use call::{Call, Failure};
 pub use embedder::Host;
-pub use guest::Guest;
-pub(crate) use guest::Origin;
-pub(crate) use meter::Rejected;
 
-use call::{kinds, kinds::Kind};
+use crate::guest::call::{kinds, kinds::Kind};
+use crate::guest::{Call, Guest};
+use crate::run::Linkers;
 use lunatic_abi::Generation;
 use wasmtime::{Caller, Linker, Store, component};
 use wasmtime_wasi::WasiCtxBuilder;
@@ -65,63 +58,37 @@ pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
     Ok(names)
 }
 
-/// All that guests can import, linked for one engine.
-pub(crate) struct Linkers {
-    /// One for each generation, in their order.
-    core: Vec<Linker<Guest>>,
-    components: component::Linker<Guest>,
-}
-
-impl Linkers {
-    /// Links what every machine has, and what the embedder adds.
-    pub(crate) fn new(engine: &wasmtime::Engine, own: &Host) -> wasmtime::Result<Linkers> {
-        let core = |generation| {
-            let mut linker = Linker::new(engine);
-            wasi::link(&mut linker)?;
-            match generation {
-                Generation::V0_13 => link(&mut linker)?,
-                Generation::V0_7 => older::link(&mut linker)?,
-                Generation::V0_6 => older::link_0_6(&mut linker)?,
-            }
-            own.link(&mut linker)?;
-            Ok(linker)
-        };
-        let mut components = component::Linker::new(engine);
-        p2::add_to_linker_async(&mut components)?;
-        own.link_components(&mut components)?;
-        let core: wasmtime::Result<_> = Generation::ALL.into_iter().map(core).collect();
-        Ok(Linkers {
-            core: core?,
-            components,
-        })
-    }
-
-    /// Returns what modules of a generation can import.
-    pub(crate) fn of(&self, generation: Generation) -> &Linker<Guest> {
-        &self.core[generation as usize]
-    }
-
-    /// Returns what components can import.
-    pub(crate) fn components(&self) -> &component::Linker<Guest> {
-        &self.components
-    }
+/// Links what every machine has, and what the embedder adds, for one engine.
+pub(crate) fn link(engine: &wasmtime::Engine, own: &Host) -> wasmtime::Result<Linkers> {
+    let core = |generation| {
+        let mut linker = Linker::new(engine);
+        wasi::link(&mut linker)?;
+        match generation {
+            Generation::V0_13 => link_newest(&mut linker)?,
+            Generation::V0_7 => older::link(&mut linker)?,
+            Generation::V0_6 => older::link_0_6(&mut linker)?,
+        }
+        own.link(&mut linker)?;
+        Ok(linker)
+    };
+    let mut components = component::Linker::new(engine);
+    p2::add_to_linker_async(&mut components)?;
+    own.link_components(&mut components)?;
+    let core: wasmtime::Result<_> = Generation::ALL.into_iter().map(core).collect();
+    Ok(Linkers {
+        core: core?,
+        components,
+    })
 }
 
 /// Adds the rows of the table.
-fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+fn link_newest(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     lunatic_abi::for_each_host_function!(link_rows);
     add_rows(linker)
 }
 
 /// The parts of WASI 0.2 that an environment grants to its components one by one; see [`crate::Component`].
 pub(crate) const COMPONENT_GRANTS: [&str; 3] = ["wasi:cli", "wasi:filesystem", "wasi:sockets"];
-
-/// Returns the error of a call that the environment does not grant.
-pub(crate) fn denied(name: &str) -> wasmtime::Error {
-    wasmtime::Error::msg(format!(
-        "the environment does not grant `{name}`; grant it with `--allow {name}` or `Config::allow_namespace(\"{name}\")`"
-    ))
-}
 
 macro_rules! link_rows {
     ($($(#[$about:meta])* $namespace:literal as $module:ident {

@@ -20,49 +20,50 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What others can add: host functions of their own ([`Host`]), values that travel with a process ([`Guest::extension`]),
-//! resources of their own kinds ([`Foreign`]), and processes that a host closure drives ([`Environment::drive`]).
+//! An embedder can add host functions ([`Host`]), values that belong to a process ([`Guest::extension`]), resources of its own
+//! kinds ([`Foreign`]), and processes that a host closure drives ([`Environment::drive`]).
 
 mod cache;
 mod compile_limits;
 mod compiler;
-mod component;
 mod console;
 mod engine;
 mod environment;
+mod guest;
 mod host;
-mod journal;
+mod machine;
 mod metrics;
 mod module;
 mod observe;
 mod pipe;
-mod process;
-mod registry;
-mod resources;
+mod printable;
+mod run;
 pub mod scheduler;
+mod spawn;
 mod sqlite;
 mod timer;
+mod travel;
 mod vm;
 
 pub use cache::Cache;
 pub use compile_limits::CompileLimits;
-pub use component::Component;
 pub use engine::{Capacity, Ceiling, Profile};
-pub use environment::{Access, Config, Environment, Limits, PreopenError, SpawnError, Stdio};
-pub use host::{Call, Failure, Guest, Host};
-pub use journal::{Entry, Event, Journal};
+pub use environment::{
+    Access, Config, Entry, Event, Journal, Limits, PreopenError, RegistryError, Stdio,
+};
+pub use guest::{Call, Failure, Guest};
+pub use host::Host;
 pub use lunatic_abi::{Errno, ExitKind, Limit, restart};
-pub use module::{EntryError, Module, ModuleError, Place};
-pub use observe::printable;
+pub use lunatic_process::{Exit, Frame, LimitReached, Pid, Trap};
+pub use machine::{Environment, Process, SendError};
+pub use module::{Component, EntryError, Module, ModuleError, Place, places};
 pub use pipe::{
     End, MessagePipe, MessageReader, MessageWriter, Part, Pipe, PipeClosed, PipeReader, PipeWriter,
 };
-pub use process::{
-    CallError, Endpoint, Exit, Frame, Letter, LimitReached, Live, LiveComponent, OutOfBounds, Pid,
-    Process, SendError, Trap,
-};
-pub use registry::RegistryError;
-pub use resources::Foreign;
+pub use printable::printable;
+pub use run::{CallError, Endpoint, Letter, Live, LiveComponent, OutOfBounds};
 pub use scheduler::{Weight, WeightError};
+pub use spawn::SpawnError;
+pub use travel::Foreign;
 pub use vm::{BuildError, Vm, VmBuilder, tokio_handle};
 pub use wasmtime::{Caller, FuncType, Val, ValType};

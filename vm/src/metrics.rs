@@ -6,9 +6,9 @@
 
 mod text;
 
-use crate::environment::{Environment, Permit};
-use crate::process::{Exit, Process};
+use crate::environment::{Permit, Quota};
 use lunatic_abi::{ExitKind, Limit};
+use lunatic_process::Exit;
 use prometheus_client::metrics::MetricType;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -130,14 +130,15 @@ impl Metrics {
         named
     }
 
-    /// Writes everything in Prometheus's text format.
-    pub(crate) fn text(&self, processes: &[Process]) -> String {
+    /// Writes everything in Prometheus's text format. `alive` is the number of living processes, and `mail` returns how much mail
+    /// they have received.
+    pub(crate) fn text(&self, alive: u64, mail: impl FnOnce() -> u64) -> String {
         let programs: Vec<Arc<Named>> = lock(&self.programs)
             .iter()
             .filter_map(Weak::upgrade)
             .collect();
         let mut page = Page {
-            own: self.own(processes, &programs).into(),
+            own: self.own(alive, mail, &programs).into(),
             ..Page::default()
         };
         for program in &programs {
@@ -150,15 +151,20 @@ impl Metrics {
     }
 
     /// Returns the machine's own metrics.
-    fn own(&self, processes: &[Process], programs: &[Arc<Named>]) -> [OwnMetric; 5] {
+    fn own(
+        &self,
+        alive: u64,
+        mail: impl FnOnce() -> u64,
+        programs: &[Arc<Named>],
+    ) -> [OwnMetric; 5] {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let ended = ExitKind::ALL.iter().map(|&kind| {
             let count = load(&self.ended[kind as usize]);
             (text::reason(kind).to_string(), count)
         });
-        // A process that ends during this sum may be missed, and a counter must not go back.
-        let dead = load(&self.mail_of_the_dead);
-        let mail = dead + processes.iter().map(Process::mail_received).sum::<u64>();
+        // The dead come first, so that a process that ends in between is missed rather than counted twice. A counter must not go
+        // back.
+        let mail = load(&self.mail_of_the_dead) + mail();
         let mail = mail.max(self.mail_reported.fetch_max(mail, Ordering::Relaxed));
         let left_out = programs
             .iter()
@@ -174,7 +180,7 @@ impl Metrics {
                 name: "lunatic_machine_processes",
                 kind: MetricType::Gauge,
                 help: "Processes alive.",
-                values: Values::One(processes.len() as u64),
+                values: Values::One(alive),
             },
             counter(
                 "lunatic_machine_processes_spawned_total",
@@ -203,12 +209,12 @@ impl Metrics {
 impl Named {
     /// Changes a metric, and makes it first if there is none of this name. The update is left out if there are too many metrics,
     /// or if the name belongs to a metric of another kind.
-    pub(crate) fn update(&self, environment: &Environment, name: &str, update: Update) {
+    pub(crate) fn update(&self, quota: &Arc<Quota>, name: &str, update: Update) {
         let name = plain(name);
         let mut metrics = lock(&self.metrics);
         let is_done = match metrics.get_mut(name.as_ref()) {
             Some(slot) => slot.metric.update(update),
-            None => match self.admit(environment, &name) {
+            None => match self.admit(quota, &name) {
                 Some(permit) => {
                     let mut metric = Metric::of(update);
                     metric.update(update);
@@ -230,11 +236,11 @@ impl Named {
     }
 
     /// Counts a new name, unless a limit is reached.
-    fn admit(&self, environment: &Environment, name: &str) -> Option<Permit> {
+    fn admit(&self, quota: &Arc<Quota>, name: &str) -> Option<Permit> {
         if name.starts_with(OWN_NAMES) {
             return None;
         }
-        let permit = environment.quota().permit(Limit::Metrics, 1).ok()?;
+        let permit = quota.permit(Limit::Metrics, 1).ok()?;
         let more = |named: u64| (named < MAX_NAMED).then_some(named + 1);
         self.total
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)

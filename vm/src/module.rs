@@ -3,25 +3,30 @@
 //! A [`Module`] is compiled once for each engine and shared by all its processes: when the first process needs it there,
 //! and for a first one at once.
 
+use crate::compiler::Compiler;
 use crate::engine::{Code, Engine, Image, Kind};
-use crate::environment::Grants;
-use crate::host::{self, Guest};
-use crate::process::Shells;
-use crate::vm::Machine;
 use lunatic_abi::Generation;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-use wasmtime::{ExternType, FuncType, InstancePre, UnknownImportError, Val, ValType};
+use std::sync::{Arc, OnceLock};
+use wasmtime::{ExternType, FuncType, Val, ValType};
 
+mod component;
+mod error;
+mod extension;
 mod generation;
 mod places;
 mod prepared;
 mod requirements;
 mod unroll;
 
-pub use places::Place;
+pub use component::Component;
+pub(crate) use error::MAX_MODULE_SIZE;
+pub use error::{EntryError, ModuleError};
+use extension::Extension;
+pub(crate) use places::demangle;
+pub use places::{Place, places};
 pub(crate) use prepared::Exports;
 use prepared::Prepared;
 pub(crate) use requirements::Requirements;
@@ -31,17 +36,17 @@ pub(crate) use requirements::Requirements;
 pub struct Module(Arc<Inner>);
 
 struct Inner {
-    machine: Arc<Machine>,
+    compiler: Arc<Compiler>,
     name: Box<str>,
     /// As they were given.
-    bytes: Box<[u8]>,
+    bytes: Arc<[u8]>,
     /// As they are compiled.
     prepared: Prepared,
     requirements: Requirements,
     /// The code for each engine, by the number of its kind.
     compiled: [OnceLock<Compiled>; Kind::COUNT],
     /// The exported functions, by name, and what they take.
-    entries: OnceLock<Vec<Entry>>,
+    entries: OnceLock<Vec<EntryPoint>>,
     /// The code that was there first, to look at what the module exports.
     first: Kind,
     /// Whether an instance can be set back and serve the next process.
@@ -53,7 +58,7 @@ struct Inner {
 }
 
 /// A function that a process can begin with.
-struct Entry {
+struct EntryPoint {
     name: Box<str>,
     parameters: Box<[ValType]>,
 }
@@ -61,100 +66,24 @@ struct Entry {
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(image) = &self.prepared.image {
-            self.machine.engines.forget(image);
+            self.compiler.engines.forget(image);
         }
     }
 }
 
-/// The code for one engine, and what was linked from it: one for each set of grants.
+/// The code for one engine.
 pub(crate) struct Compiled {
-    module: wasmtime::Module,
-    generation: Generation,
-    linked: Mutex<Vec<Arc<Linked>>>,
+    pub(crate) module: wasmtime::Module,
+    pub(crate) generation: Generation,
+    /// What was linked from it.
+    pub(crate) linked: Extension,
 }
-
-/// What was linked for a set of grants.
-pub(crate) struct Linked {
-    grants: Box<[u64]>,
-    pub(crate) pre: InstancePre<Guest>,
-    /// What the memory of an instance begins with.
-    pub(crate) image: Option<Arc<Image>>,
-    /// Instances that wait for a process.
-    pub(crate) shells: Shells,
-}
-
-/// So many are kept. A guest can make more sets of grants than anybody could use.
-const MAX_LINKED: usize = 64;
-
-/// Why bytes are not a module of this machine.
-#[derive(Debug, thiserror::Error)]
-pub enum ModuleError {
-    /// They are neither wasm nor text that describes a module.
-    #[error("not a wasm module: {0}")]
-    Malformed(String),
-    /// They are a component, where a module is due.
-    #[error(
-        "this is a component; a core module is needed here (build it for wasm32-wasip1, or unwrap it)"
-    )]
-    Component,
-    /// They are larger than a module may be.
-    #[error("the module has {0} bytes; at most {MAX_MODULE_SIZE} are compiled")]
-    TooLarge(usize),
-    /// It is made of more than its author may have compiled.
-    #[error("{found} {what}, and at most {allowed} are compiled (at offset {offset:#x})")]
-    Excessive {
-        /// What there is too much of.
-        what: &'static str,
-        /// How much there is, counted up to the offset.
-        found: u64,
-        /// How much there may be.
-        allowed: u64,
-        /// Where it is found to be too much, in bytes.
-        offset: usize,
-    },
-    /// It imports something that the machine does not have.
-    #[error("nothing provides the import `{name}`{hint}")]
-    UnknownImport {
-        /// The import, as `namespace::name`.
-        name: String,
-        /// What to do about it, beginning with a separator; may be empty.
-        hint: String,
-    },
-    /// It imports a function that the machine has with another type.
-    #[error("the module was built for another generation of the interface: {0}")]
-    ImportType(String),
-    /// It was built for a generation of the interface that the machine does not have.
-    #[error(
-        "the module was built with version {versions} of the guest crate `lunatic`, as its import `{import}` shows; \
-         build it with version 0.14.1 or 0.7.4, or with this project's `lunatic`"
-    )]
-    Generation {
-        /// The versions of the published guest crate that make such modules.
-        versions: &'static str,
-        /// The import that shows it, as `namespace::name`.
-        import: String,
-    },
-    /// Its imports are of different generations of the interface.
-    #[error(
-        "the module mixes generations of the interface: no version of the guest crate `lunatic` has both the imports \
-         `{one}` and `{other}`; build all parts of it with one version"
-    )]
-    MixedGenerations {
-        /// An import of one generation, as `namespace::name`.
-        one: String,
-        /// An import of another.
-        other: String,
-    },
-}
-
-/// The largest module that is compiled, in bytes.
-pub(crate) const MAX_MODULE_SIZE: usize = 64 << 20;
 
 impl Module {
-    /// Checks and compiles a module, from the binary or the text format. Takes milliseconds to seconds; what was compiled
-    /// before may come from the machine's cache.
+    /// Checks and compiles a module, from the binary or the text format; whether its imports are provided is checked when it is
+    /// linked. Takes milliseconds to seconds; what was compiled before may come from the cache.
     pub(crate) fn new(
-        machine: &Arc<Machine>,
+        compiler: &Arc<Compiler>,
         name: &str,
         bytes: &[u8],
     ) -> Result<Module, ModuleError> {
@@ -164,26 +93,25 @@ impl Module {
         let bytes =
             wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
         let requirements = Requirements::read(&bytes)?;
-        let first = machine.engines.kind_of_next(Code::Plain);
-        let engine = machine
+        let first = compiler.engines.kind_of_next(Code::Plain);
+        let engine = compiler
             .engines
             .get(first)
             .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
         let prepared = Prepared::new(&bytes);
-        let (prepared, plain) = match Compiled::new(machine, engine, &prepared) {
+        let (prepared, plain) = match Compiled::new(compiler, engine, &prepared) {
             Ok(plain) => (prepared, plain),
             // Whatever is wrong is to be said of what was given.
             Err(_) => {
                 let prepared = Prepared::untouched(&bytes);
-                let plain = Compiled::new(machine, engine, &prepared)?;
+                let plain = Compiled::new(compiler, engine, &prepared)?;
                 (prepared, plain)
             }
         };
-        plain.check_imports(engine)?;
         let compiled: [OnceLock<Compiled>; Kind::COUNT] = Default::default();
         let _ = compiled[first.index()].set(plain);
         Ok(Module(Arc::new(Inner {
-            machine: machine.clone(),
+            compiler: compiler.clone(),
             name: name.into(),
             bytes: bytes.into(),
             prepared,
@@ -229,6 +157,16 @@ impl Module {
         &self.0.requirements
     }
 
+    /// Returns the bytes that it was made from, in the binary format.
+    pub(crate) fn bytes(&self) -> &Arc<[u8]> {
+        &self.0.bytes
+    }
+
+    /// Returns the engine that it was compiled for first.
+    pub(crate) fn first(&self) -> Kind {
+        self.0.first
+    }
+
     /// Returns the code that was compiled first, which exports what all do.
     fn any(&self) -> &wasmtime::Module {
         &self.0.compiled[self.0.first.index()]
@@ -246,7 +184,7 @@ impl Module {
     pub(crate) fn compiled(&self, kind: Kind) -> Result<(&Engine, &Compiled), ModuleError> {
         let inner = &*self.0;
         let engine = inner
-            .machine
+            .compiler
             .engines
             .get(kind)
             .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
@@ -254,7 +192,7 @@ impl Module {
         let compiled = match place.get() {
             Some(compiled) => compiled,
             None => {
-                let compiled = Compiled::new(&inner.machine, engine, &inner.prepared)?;
+                let compiled = Compiled::new(&inner.compiler, engine, &inner.prepared)?;
                 place.get_or_init(|| compiled)
             }
         };
@@ -273,21 +211,13 @@ impl Module {
 
     /// Does something with the module off the workers, for which nobody waits.
     fn elsewhere(&self, work: impl FnOnce(&Module) + Send + 'static) {
-        let (module, machine) = (self.clone(), self.0.machine.clone());
-        self.0.machine.scheduler().spawn(async move {
-            machine.compiler.run(move || work(&module)).await;
-        });
+        let module = self.clone();
+        self.0.compiler.run_detached(move || work(&module));
     }
 
-    /// Returns what is linked for an engine and a set of grants.
-    pub(crate) fn link(
-        &self,
-        kind: Kind,
-        grants: &Grants,
-    ) -> Result<(&Engine, Arc<Linked>), LinkError> {
-        let (engine, compiled) = self.compiled(kind)?;
-        let linked = compiled.link(engine, grants, self.0.prepared.image.as_ref())?;
-        Ok((engine, linked))
+    /// Returns what the memory of an instance begins with, where that is known.
+    pub(crate) fn image(&self) -> Option<&Arc<Image>> {
+        self.0.prepared.image.as_ref()
     }
 
     /// Returns what an instance begins with, so that it can be set back to it; `None` where that is not known.
@@ -351,52 +281,20 @@ impl Module {
 
     /// Returns the exported functions with what they take, by name. Wasmtime looks a type up under a lock, which every spawn
     /// would take.
-    fn entries(&self) -> &[Entry] {
+    fn entries(&self) -> &[EntryPoint] {
         self.0.entries.get_or_init(|| {
             let entry = |export: wasmtime::ExportType<'_>| {
                 let parameters = export.ty().func()?.params().collect();
-                Some(Entry {
+                Some(EntryPoint {
                     name: export.name().into(),
                     parameters,
                 })
             };
-            let mut entries: Vec<Entry> = self.any().exports().filter_map(entry).collect();
+            let mut entries: Vec<EntryPoint> = self.any().exports().filter_map(entry).collect();
             entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
             entries
         })
     }
-}
-
-/// Why a module was not linked for a process.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LinkError {
-    #[error(transparent)]
-    Module(#[from] ModuleError),
-    #[error(transparent)]
-    Link(#[from] wasmtime::Error),
-}
-
-/// Why a function cannot be a process's entry.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EntryError {
-    /// The module exports no such function.
-    #[error("the module `{module}` exports no function `{function}`")]
-    NoFunction {
-        /// The name that was asked for.
-        function: String,
-        /// The module.
-        module: String,
-    },
-    /// It takes other parameters.
-    #[error("the function `{function}` takes ({expected}), not ({given})")]
-    BadParameters {
-        /// The function.
-        function: String,
-        /// The types that it takes.
-        expected: String,
-        /// The types that it was to be given.
-        given: String,
-    },
 }
 
 fn type_matches(expected: &ValType, value: &Val) -> bool {
@@ -429,7 +327,7 @@ impl fmt::Debug for Module {
 
 impl Compiled {
     fn new(
-        machine: &Machine,
+        compiler: &Compiler,
         engine: &Engine,
         prepared: &Prepared,
     ) -> Result<Compiled, ModuleError> {
@@ -437,7 +335,7 @@ impl Compiled {
             Code::Plain => prepared.written_out(),
             Code::Metered => Cow::Borrowed(&*prepared.bytes),
         };
-        let module = machine
+        let module = compiler
             .cache
             .load(engine.wasmtime(), &prepared.bytes, written_out)
             .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
@@ -445,97 +343,7 @@ impl Compiled {
         Ok(Compiled {
             module,
             generation,
-            linked: Mutex::new(Vec::new()),
+            linked: Extension::default(),
         })
-    }
-
-    /// Checks that every import is one of the machine's, with its type.
-    fn check_imports(&self, engine: &Engine) -> Result<(), ModuleError> {
-        let Err(error) = engine.linker(self.generation).instantiate_pre(&self.module) else {
-            return Ok(());
-        };
-        let Some(unknown) = error.downcast_ref::<UnknownImportError>() else {
-            return Err(ModuleError::ImportType(format!("{error:#}")));
-        };
-        let name = format!("{}::{}", unknown.module(), unknown.name())
-            .escape_debug()
-            .to_string();
-        let hint = match unknown.ty() {
-            ExternType::Func(_) => hint(unknown.module()),
-            _ => ": the machine provides functions only, no memories, tables or globals",
-        };
-        Err(ModuleError::UnknownImport {
-            name,
-            hint: hint.into(),
-        })
-    }
-
-    /// Links the module: functions that are granted are the machine's, the others are traps that say so.
-    fn link(
-        &self,
-        engine: &Engine,
-        grants: &Grants,
-        image: Option<&Arc<Image>>,
-    ) -> wasmtime::Result<Arc<Linked>> {
-        let mut linked = self
-            .linked
-            .lock()
-            .expect("no panic happens while modules are linked");
-        if let Some(known) = linked.iter().find(|known| *known.grants == *grants.key()) {
-            return Ok(known.clone());
-        }
-        let denied: Vec<_> = self
-            .module
-            .imports()
-            .filter(|import| !grants.allows(&import_name(import)))
-            .collect();
-        let pre = if denied.is_empty() {
-            engine
-                .linker(self.generation)
-                .instantiate_pre(&self.module)?
-        } else {
-            let mut linker = engine.linker(self.generation).clone();
-            linker.allow_shadowing(true);
-            for import in denied {
-                if let ExternType::Func(ty) = import.ty() {
-                    let name = import_name(&import);
-                    linker.func_new(import.module(), import.name(), ty, move |_, _, _| {
-                        Err(host::denied(&name))
-                    })?;
-                }
-            }
-            linker.instantiate_pre(&self.module)?
-        };
-        if linked.len() == MAX_LINKED {
-            linked.remove(0);
-        }
-        let new = Arc::new(Linked {
-            grants: grants.key().into(),
-            pre,
-            image: image.cloned(),
-            shells: Shells::default(),
-        });
-        linked.push(new.clone());
-        Ok(new)
-    }
-}
-
-fn import_name(import: &wasmtime::ImportType<'_>) -> String {
-    format!("{}::{}", import.module(), import.name())
-}
-
-/// Says what may be wrong with a module that imports something unknown.
-fn hint(namespace: &str) -> &'static str {
-    match namespace {
-        "lunatic" => {
-            ": the module was built with version 0.1 to 0.3 of the guest crate; build it with version 0.14.1 or 0.7.4, or with this project's `lunatic`"
-        }
-        "lunatic::plugin" => ": it is a plugin of Lunatic 0.6 or 0.7; this machine has no plugins",
-        "env" => ": it is probably a C function that was not linked in",
-        "__wbindgen_placeholder__" | "wbg" => {
-            ": the module was built for a browser; build it for wasm32-wasip1"
-        }
-        _ if namespace.starts_with("lunatic::") => ": this version of the machine does not have it",
-        _ => ": a host program can provide it with `VmBuilder::host`",
     }
 }

@@ -14,12 +14,12 @@ mod vfs;
 pub(crate) use database::{MAX_SQL, Place, Step};
 
 use crate::environment::Quota;
-use crate::process::LimitReached;
 use async_channel::{Receiver, Sender};
 use async_io::Timer;
 use async_lock::Semaphore;
 use database::{Database, LOOK};
 use heap::Heap;
+use lunatic_process::LimitReached;
 use rusqlite::ffi;
 use std::convert::Infallible;
 use std::fmt;

@@ -2,10 +2,11 @@
 //!
 //! A timer counts for the environment of the process that started it, and outlives that process, as in Erlang.
 
-use crate::environment::{Environment, Permit};
-use crate::process::{Message, Pid};
+use crate::environment::Permit;
+use crate::machine::Environment;
 use async_io::Timer;
 use futures_lite::future;
+use lunatic_process::{Message, Pid};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,12 +14,12 @@ use std::time::Duration;
 /// A timer that was started.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    /// Set by whoever comes first: the one that sends, or the one that cancels.
+    /// Set by whichever comes first, sending or cancelling.
     is_decided: Arc<AtomicBool>,
     cancel: async_channel::Sender<()>,
 }
 
-/// What a running timer holds, so that whichever way it ends the counts are right.
+/// What a running timer holds, so that the counts are right however it ends.
 struct Counted {
     environment: Environment,
     _permits: [Permit; 2],
@@ -26,13 +27,12 @@ struct Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.environment
-            .program()
-            .timer_ended(self.environment.machine());
+        self.environment.timer_ended();
     }
 }
 
-/// Sends a message to a process after a time. `permits` are the timer's place in the environment's quota and its bytes.
+/// Sends a message to a process after a delay. `permits` are the timer's share of the environment's quota: one timer, and the
+/// message's bytes.
 pub(crate) fn start(
     environment: &Environment,
     permits: [Permit; 2],
@@ -42,20 +42,20 @@ pub(crate) fn start(
 ) -> Pending {
     let is_decided = Arc::new(AtomicBool::new(false));
     let (cancel, cancelled) = async_channel::bounded(1);
-    environment.program().timer_started();
+    environment.domain().program().timer_started();
     let counted = Counted {
         environment: environment.clone(),
         _permits: permits,
     };
     let decided = is_decided.clone();
-    // A time beyond what the clock can tell never comes.
+    // A time that the clock cannot represent never comes.
     let timer = std::time::Instant::now()
         .checked_add(delay)
         .map_or_else(Timer::never, Timer::at);
     environment
         .machine()
-        .scheduler()
-        .spawn_in(environment.program().group(), async move {
+        .scheduler
+        .spawn_in(environment.domain().program().group(), async move {
             let fires = async {
                 timer.await;
                 true
@@ -63,7 +63,7 @@ pub(crate) fn start(
             let is_cancelled = async {
                 match cancelled.recv().await {
                     Ok(()) => false,
-                    // Its owner ended and cannot cancel it any more.
+                    // Its owner has ended and can no longer cancel it.
                     Err(_) => future::pending().await,
                 }
             };
@@ -84,10 +84,10 @@ pub(crate) fn start(
 }
 
 impl Pending {
-    /// Stops the timer; says whether it was in time.
+    /// Stops the timer, and returns whether it was in time.
     pub(crate) fn cancel(&self) -> bool {
         let was_in_time = !self.is_decided.swap(true, Ordering::SeqCst);
-        // The channel holds one word, and only the first caller has one to say.
+        // The channel has room for the first caller's word, and no other caller has one.
         if was_in_time {
             let _ = self.cancel.try_send(());
         }

@@ -1,70 +1,45 @@
-//! The machine, and how it is set up.
+//! The handle to a machine, and how a machine is set up.
 
 use crate::cache::Cache;
 use crate::compiler::Compiler;
-use crate::component::Component;
 use crate::console::Console;
-use crate::engine::{Capacity, Ceilings, Engines, Profile};
-use crate::environment::{Catalogue, Config, Environment};
-use crate::host::{self, Host, Linkers};
-use crate::metrics::Metrics;
-use crate::module::{Module, ModuleError};
-use crate::process::{Pid, PidSource, Process, Table};
+use crate::engine::{self, Capacity, Ceilings, Engines, Profile};
+use crate::environment::{Catalogue, Config};
+use crate::host::{self, Host};
+use crate::machine::{Environment, Machine, Process};
+use crate::module::{Component, Module, ModuleError};
+use crate::run;
 use crate::scheduler::Scheduler;
-use lunatic_net::dns::Resolver;
+use lunatic_process::Pid;
 use std::any::Any;
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// How many ticks a slice lasts, unless the builder is told otherwise.
+/// How many ticks a slice lasts by default.
 const DEFAULT_SLICE: u64 = 1;
 
 /// A machine: cores that run processes, and everything that these share.
 ///
 /// Cheap to clone. When the last clone is dropped, all processes are killed, the threads end, and what programs have written
-/// to the standard streams is written out; environments and processes that are still held are of no use then.
+/// to the standard streams is flushed. Environments and processes that are still held are then useless.
 #[derive(Clone)]
 pub struct Vm {
     machine: Arc<Machine>,
-    /// Ends the machine with the last handle. Processes hold the machine too, so its own end cannot depend on them.
-    _end: Arc<End>,
+    /// Ends the machine with the last handle. Environments and running processes hold the machine too, so its end cannot be
+    /// tied to that.
+    _end: Arc<EndOnDrop>,
 }
 
-/// What all parts of a machine share.
-pub(crate) struct Machine {
-    pub(crate) engines: Arc<Engines>,
-    pub(crate) cache: Cache,
-    pub(crate) processes: Table,
-    pub(crate) pids: PidSource,
-    pub(crate) resolver: Resolver,
-    pub(crate) compiler: Compiler,
-    pub(crate) metrics: Metrics,
-    catalogue: Arc<Catalogue>,
-    environments: AtomicU64,
-    scheduler: Scheduler,
-    /// How many ticks a slice lasts.
-    slice: u64,
-    /// Set when the machine ends: what begins from now on is killed at once.
-    is_over: AtomicBool,
-    /// Closed when the machine ends; nothing is ever sent.
-    over: async_channel::Receiver<()>,
-    _open: async_channel::Sender<()>,
-}
+/// Ends the machine when it is dropped.
+struct EndOnDrop(Arc<Machine>);
 
-struct End(Arc<Machine>);
-
-impl Drop for End {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
-        self.0.is_over.store(true, Ordering::SeqCst);
-        for process in self.0.processes.all() {
-            process.kill();
-        }
-        // Wakes what waits for a time that may be far away, so that it is dropped now.
-        self.0.over.close();
-        // A process that spins notices its end at a tick, and where ticks are made by hand nobody makes them any more.
+        self.0.close();
+        // A process that spins notices its end at a tick, and if ticks are made by hand nobody makes them any more.
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -76,7 +51,7 @@ impl Drop for End {
             self.0.scheduler.shutdown();
             is_over.store(true, Ordering::SeqCst);
         });
-        // A host program may end after this.
+        // The host program may end after this.
         futures_lite::future::block_on(Console::get().flush());
     }
 }
@@ -84,13 +59,13 @@ impl Drop for End {
 /// Why a machine could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The operating system gave no thread.
+    /// The operating system has no threads.
     #[error("the machine's threads could not be started: {0}")]
     Threads(#[from] std::io::Error),
-    /// The tick that was asked for is too short or too long.
+    /// The tick is too short or too long.
     #[error("a tick of {0:?} is not possible: ticks are from {least:?} to {most:?}", least = VmBuilder::TICKS.start(), most = VmBuilder::TICKS.end())]
     Tick(Duration),
-    /// The slice that was asked for is too short or too long.
+    /// The slice is too short or too long.
     #[error("a slice of {0} ticks is not possible: slices are from {least} to {most} ticks", least = VmBuilder::SLICES.start(), most = VmBuilder::SLICES.end())]
     Slice(u64),
     /// Wasmtime does not run here.
@@ -112,45 +87,43 @@ pub struct VmBuilder {
 }
 
 impl VmBuilder {
-    /// Sets how many processes run at the same time; as many as the machine has cores, unless told otherwise.
+    /// Sets how many processes run at the same time; by default, as many as the computer has cores.
     pub fn workers(mut self, workers: usize) -> VmBuilder {
         self.workers = Some(workers);
         self
     }
 
-    /// Sets how many processes can be alive at the same time; as many as the computer has room for, unless told otherwise.
+    /// Sets how many processes can be alive at the same time; by default, as many as the computer has room for.
     pub fn slots(mut self, slots: u32) -> VmBuilder {
         self.slots = Some(slots.max(1));
         self
     }
 
-    /// Sets how memories and stacks lie in the address space. Unless told otherwise, the first 3,072 processes of modules that
-    /// are alive at the same time are [`Profile::Fast`] and the others [`Profile::Dense`].
+    /// Sets the layout of memories and stacks in the address space. By default, the first 3,072 processes of modules that are
+    /// alive at the same time are [`Profile::Fast`] and the others [`Profile::Dense`].
     pub fn profile(mut self, profile: Profile) -> VmBuilder {
         self.profile = Some(profile);
         self
     }
 
-    /// The ticks that there can be. With shorter ones the machine would do little else; a kill waits for longer ones.
+    /// The possible ticks. With shorter ones the machine would do little else, and longer ones delay a kill.
     pub const TICKS: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(1);
 
     /// How many ticks a slice can last.
     pub const SLICES: RangeInclusive<u64> = 1..=1_000;
 
-    /// Sets the time from one tick to the next; 1 ms unless told otherwise.
+    /// Sets the time from one tick to the next, which must be in [`VmBuilder::TICKS`]; 1 ms by default.
     ///
-    /// With every tick it is seen whether a process that computes was killed, and whether its slice is over. Outside
-    /// [`VmBuilder::TICKS`] no machine is built.
+    /// Every tick checks whether a process that computes was killed, and whether its slice is over.
     pub fn tick(mut self, tick: Duration) -> VmBuilder {
         self.tick = Some(tick);
         self
     }
 
-    /// Sets how many ticks a process computes until it gives the others a turn; 1 unless told otherwise.
+    /// Sets how many ticks a process computes until others get a turn, which must be in [`VmBuilder::SLICES`]; 1 by default.
     ///
-    /// Longer slices cost less where many processes compute a lot, and make each wait longer for its turn. A process that is
-    /// woken waits for the slice of the one that runs; a kill does not wait for a slice. Outside [`VmBuilder::SLICES`] no
-    /// machine is built.
+    /// Longer slices cost less if many processes compute a lot, and make each wait longer for its turn. A process that is
+    /// woken waits for the slice of the running one; a kill does not.
     ///
     /// ```
     /// use lunatic_vm::{BuildError, Vm};
@@ -165,19 +138,19 @@ impl VmBuilder {
         self
     }
 
-    /// Has the ticks made by [`Vm::beat`] alone: for tests of what depends on them.
+    /// Drives ticks only by [`Vm::beat`], for tests of what depends on them.
     pub fn manual_ticks(mut self) -> VmBuilder {
         self.is_manual = true;
         self
     }
 
-    /// Keeps compiled code; nowhere, unless told otherwise.
+    /// Sets where compiled code is kept; by default, nowhere.
     pub fn cache(mut self, cache: Cache) -> VmBuilder {
         self.cache = Some(cache);
         self
     }
 
-    /// Adds host functions of the embedder's own.
+    /// Adds host functions of the embedder.
     pub fn host(mut self, host: Host) -> VmBuilder {
         self.host = host;
         self
@@ -187,8 +160,8 @@ impl VmBuilder {
     ///
     /// # Errors
     ///
-    /// Where there are no threads or wasmtime cannot be set up, for example because there is too little address space, and
-    /// where the tick or the slice is outside its range.
+    /// If there are no threads, if wasmtime cannot be set up, for example because there is too little address space, and if the
+    /// tick or the slice is out of range.
     pub fn build(self) -> Result<Vm, BuildError> {
         if let Some(tick) = self.tick.filter(|tick| !VmBuilder::TICKS.contains(tick)) {
             return Err(BuildError::Tick(tick));
@@ -201,12 +174,12 @@ impl VmBuilder {
         let mut names = host::names().map_err(engine_error)?;
         names.extend(self.host.names());
         let own = self.host;
-        let link: crate::engine::Link = Box::new(move |engine| Linkers::new(engine, &own));
+        let link: engine::Link = Box::new(move |engine| Ok(Box::new(host::link(engine, &own)?)));
         let engines = Arc::new(Engines::new(link, Ceilings::new(self.profile, self.slots)));
 
         let tokio = tokio_handle()?;
-        // A waker that a clock or a socket has not let go of yet keeps parts of the scheduler, and must not keep the engines'
-        // address space with them.
+        // A waker that a clock or a socket still holds keeps parts of the scheduler alive, which must not keep the engines'
+        // address space alive.
         let ticked = Arc::downgrade(&engines);
         let mut scheduler = Scheduler::builder()
             .slice(slice)
@@ -225,36 +198,24 @@ impl VmBuilder {
         if self.is_manual {
             scheduler = scheduler.manual_ticker();
         }
-        let (open, over) = async_channel::bounded(1);
-        let machine = Arc::new(Machine {
-            engines,
-            cache: self.cache.unwrap_or_else(Cache::none),
-            processes: Table::new(),
-            pids: PidSource::new(),
-            resolver: Resolver::default(),
-            compiler: Compiler::new(),
-            metrics: Metrics::new(),
-            catalogue: Catalogue::new(names),
-            environments: AtomicU64::new(0),
-            scheduler: scheduler.build()?,
-            slice,
-            is_over: AtomicBool::new(false),
-            over,
-            _open: open,
-        });
+        let scheduler = scheduler.build()?;
+        let cache = self.cache.unwrap_or_else(Cache::none);
+        let compiler = Compiler::new(engines, cache, scheduler.spawner());
+        let catalogue = Catalogue::new(names);
+        let machine = Arc::new(Machine::new(compiler, scheduler, catalogue, slice));
         Ok(Vm {
-            _end: Arc::new(End(machine.clone())),
+            _end: Arc::new(EndOnDrop(machine.clone())),
             machine,
         })
     }
 }
 
-/// How many threads wait for files at most. There are as many as are in use, and they end when they are not.
+/// How many threads can wait for files. They are started as needed and end when they are no longer used.
 ///
-/// A file on a disk is answered soon, so that few would do. But who opens a named pipe waits for the other side, perhaps for
-/// ever, and holds a thread for as long, also when it is killed meanwhile: an operating system does not give such a call up.
+/// A file on a disk answers soon, so that a few would do. But a process that opens a named pipe waits for the other side,
+/// perhaps forever, and holds a thread meanwhile even if it is killed, since an operating system does not give up such a call.
 /// So this is how many processes can wait for named pipes before all others wait for their files. Guests cannot make such
-/// pipes; whoever grants a directory that has some to programs that are not trusted bounds their processes by less.
+/// pipes; whoever grants a directory that has some to untrusted programs limits their processes to less.
 const MAX_BLOCKING_THREADS: usize = 512;
 
 /// Returns the handle of the process's tokio runtime, which is started when it is first needed.
@@ -274,17 +235,17 @@ pub fn tokio_handle() -> std::io::Result<&'static tokio::runtime::Handle> {
             .thread_name("lunatic-wasi")
             .enable_all()
             .build()?;
-        // Where two threads come here at once, the second runtime is thrown away, without waiting: the thread may be one of a
-        // runtime of the host program's.
+        // If two threads come here at once, the second runtime is thrown away without waiting, since the thread may belong to
+        // a runtime of the host program.
         if let Err(runtime) = RUNTIME.set(runtime) {
             runtime.shutdown_background();
         }
     }
-    Ok(RUNTIME.get().expect("it was just set").handle())
+    Ok(RUNTIME.get().expect("it was set above").handle())
 }
 
 impl Vm {
-    /// Begins to set a machine up.
+    /// Begins to set up a machine.
     pub fn builder() -> VmBuilder {
         VmBuilder::default()
     }
@@ -295,9 +256,9 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`ModuleError`], where the bytes are not a module or import what nothing provides.
+    /// [`ModuleError`] if the bytes are not a module, or import what nothing provides.
     pub fn module(&self, name: &str, bytes: &[u8]) -> Result<Module, ModuleError> {
-        Module::new(&self.machine, name, bytes)
+        run::load_module(&self.machine.compiler, name, bytes)
     }
 
     /// Checks and compiles a component, from the binary or the text format. `name` is for reports.
@@ -306,9 +267,9 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`ModuleError`], where the bytes are not a component or import what nothing provides.
+    /// [`ModuleError`] if the bytes are not a component, or import what nothing provides.
     pub fn component(&self, name: &str, bytes: &[u8]) -> Result<Component, ModuleError> {
-        Component::new(&self.machine, name, bytes)
+        run::load_component(&self.machine.compiler, name, bytes)
     }
 
     /// Returns a configuration that grants nothing yet.
@@ -321,21 +282,26 @@ impl Vm {
         Environment::outermost(&self.machine, config)
     }
 
+    /// Returns the environment that a process of this machine lives in.
+    pub fn environment_of(&self, process: &Process) -> Environment {
+        Environment::of(&self.machine, process)
+    }
+
     /// Finds a living process.
     pub fn process(&self, pid: Pid) -> Option<Process> {
         self.machine.process(pid)
     }
 
-    /// Returns all living processes, in no order. It is not a picture of one moment.
+    /// Returns all living processes, in no order. It is not a snapshot of one moment.
     pub fn processes(&self) -> Vec<Process> {
-        self.machine.processes.all()
+        self.machine.processes()
     }
 
     /// Returns what the machine and its programs count, in the text format of Prometheus.
     ///
-    /// Of the machine: processes alive, spawned and ended, with how, and what was put into mailboxes. Of each program: what it
-    /// counts with `lunatic::metrics`, labelled with the number of its environment, for as long as that is held or has processes.
-    /// It looks at every process, which takes microseconds for each.
+    /// The machine counts processes alive, spawned and ended, with the kind of their end, and what was put into mailboxes. Each
+    /// program counts what it likes with `lunatic::metrics`, labelled with the number of its environment, for as long as that
+    /// is held or has processes. This visits every process, which takes microseconds for each.
     ///
     /// ```
     /// let vm = lunatic_vm::Vm::builder().build()?;
@@ -344,10 +310,17 @@ impl Vm {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn metrics(&self) -> String {
-        self.machine.metrics.text(&self.machine.processes.all())
+        let processes = self.machine.processes();
+        let mail = || {
+            let mail = processes
+                .iter()
+                .map(|process| process.cell().next_sequence());
+            mail.sum()
+        };
+        self.machine.metrics.text(processes.len() as u64, mail)
     }
 
-    /// Returns how many processes the machine has room for on this computer, and what bounds them. It asks the kernel, which
+    /// Returns how many processes the machine has room for on this computer, and what limits them. It asks the kernel, which
     /// takes a fraction of a millisecond.
     pub fn capacity(&self) -> Capacity {
         self.machine.engines.capacity()
@@ -360,53 +333,20 @@ impl Vm {
 
     /// Waits until everything that programs have written to the standard streams of this process is written, or cannot be.
     ///
-    /// Output is written by a thread of its own; a host program ends after this, or after the machine was dropped, which does
-    /// the same, or loses what was on the way. It waits for as long as the terminal or the pipe behind the streams takes nothing.
+    /// A thread of its own writes output. A host program that ends before this, and before the machine is dropped, which does
+    /// the same, loses what is on the way. This waits for as long as the terminal or the pipe behind the streams takes nothing.
     pub async fn flush_output(&self) {
         Console::get().flush().await;
     }
 
-    /// Makes a tick, which ends the slices that have lasted long enough. With [`VmBuilder::manual_ticks`] nothing else does.
+    /// Makes a tick, which ends the slices that have lasted long enough. With [`VmBuilder::manual_ticks`], nothing else does.
     pub fn beat(&self) {
         self.machine.scheduler.beat();
     }
 
-    /// Whether nothing runs and nothing is ready: every process waits for something outside.
+    /// Whether nothing runs and nothing is ready, so that every process waits for something outside.
     pub fn is_idle(&self) -> bool {
         self.machine.scheduler.is_idle()
-    }
-}
-
-impl Machine {
-    pub(crate) fn process(&self, pid: Pid) -> Option<Process> {
-        self.processes.get(pid)
-    }
-
-    pub(crate) fn scheduler(&self) -> &Scheduler {
-        &self.scheduler
-    }
-
-    /// Returns how many ticks a slice lasts.
-    pub(crate) fn slice(&self) -> u64 {
-        self.slice
-    }
-
-    pub(crate) fn catalogue(&self) -> &Arc<Catalogue> {
-        &self.catalogue
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::SeqCst)
-    }
-
-    /// Waits for the machine's end.
-    pub(crate) async fn over(&self) {
-        // Only the end of the channel comes through it.
-        let _ = self.over.recv().await;
-    }
-
-    pub(crate) fn next_environment(&self) -> u64 {
-        self.environments.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -450,10 +390,10 @@ mod tests {
             let machine = Arc::downgrade(&vm.machine);
             drop((module, environment, vm));
             // The databases are closed on other threads, which may hold what is left for a moment.
-            let patience = Instant::now() + Duration::from_secs(60);
+            let deadline = Instant::now() + Duration::from_secs(60);
             while machine.strong_count() > 0 {
                 assert!(
-                    Instant::now() < patience,
+                    Instant::now() < deadline,
                     "the machine is held by {}",
                     machine.strong_count()
                 );

@@ -1,6 +1,6 @@
 //! Reports how a main process failed.
 
-use lunatic_vm::{Exit, Frame, Limit, Place, Trap, printable};
+use lunatic_vm::{Exit, Frame, Limit, Place, Trap, places, printable};
 
 /// A frame, and the source locations of its instruction, from the innermost inlined call outwards.
 #[derive(Clone)]
@@ -46,12 +46,12 @@ fn write_frames(text: &mut String, frames: &[Located]) {
 
 /// Looks up the source locations of a trap's frames.
 fn located(trap: &Trap) -> Vec<Located> {
-    let places = |frame: &Frame| Some(trap.module.as_ref()?.places(frame.offset?));
+    let found = |frame: &Frame| Some(places(trap.wasm.as_ref()?, frame.offset?));
     trap.frames
         .iter()
         .map(|frame| Located {
             frame: frame.clone(),
-            places: places(frame).unwrap_or_default(),
+            places: found(frame).unwrap_or_default(),
         })
         .collect()
 }

@@ -63,7 +63,7 @@ mod tests {
     fn trapped() -> Exit {
         Exit::Trapped(Arc::new(Trap {
             reason: "unreachable".into(),
-            module: None,
+            wasm: None,
             frames: Vec::new(),
         }))
     }

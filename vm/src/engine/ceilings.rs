@@ -6,7 +6,6 @@
 
 use super::kind::{Code, Kind, Profile};
 use super::{arena, memory, pages};
-use crate::process::MAX_WAITING;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -22,9 +21,12 @@ const MAX_FAST: u32 = 28_000;
 /// How many components can be alive at the same time, for each kind of code.
 pub(super) const COMPONENT_SLOTS: u32 = 1_000;
 
+/// How many instances can be pooled for the next process, of all modules together.
+pub(crate) const MAX_POOLED: u32 = 512;
+
 /// How many mappings are reserved for everything but processes: libraries, threads, the allocator,
 /// and pooled instances.
-const RESERVED_MAPPINGS: u32 = 1_200 + 2 * MAX_WAITING;
+const RESERVED_MAPPINGS: u32 = 1_200 + 2 * MAX_POOLED;
 
 /// How much of the computer's memory new processes must leave available, in bytes.
 const RESERVED_MEMORY: u64 = 256 << 20;

@@ -1,14 +1,15 @@
 //! What an environment is made from.
 
-use super::wasi::Preopens;
-use super::{Access, Grants, Limits, PreopenError, Stdio};
-use crate::journal::Journal;
+use super::grants::Grants;
+use super::journal::Journal;
+use super::limits::Limits;
+use super::wasi::{Access, PreopenError, Preopens, Stdio};
 use crate::pipe::{PipeReader, PipeWriter};
 use crate::scheduler::Weight;
 use lunatic_abi::Limit;
 use std::path::Path;
 
-/// A description of an environment. A new one grants no function, no file and no variable, and has the bounds of
+/// A description of an environment. A new one grants no function, no file and no variable, and has the limits of
 /// [`Limits::default`].
 ///
 /// ```
@@ -38,8 +39,8 @@ pub struct Config {
     pub(crate) weight: Weight,
 }
 
-/// Rights that the published interface has as switches. They come with the functions when a host grants those; a process
-/// that makes a configuration sets them one by one.
+/// Rights that the published interface has switches for. Where a host grants the functions, the rights come with them; a
+/// process that makes a configuration sets them one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Permissions {
     pub(crate) compile_modules: bool,
@@ -85,25 +86,25 @@ impl Config {
         self
     }
 
-    /// Takes the functions whose `namespace::name` begins with this away again.
+    /// Removes the functions whose `namespace::name` begins with this.
     pub fn deny(&mut self, prefix: &str) -> &mut Config {
         self.grants.deny(prefix);
         self
     }
 
-    /// Whether any function of the machine has a name that begins with this: an answer to "is that a typing error?".
+    /// Whether any function of the machine has a name that begins with this, to tell a typing error from a grant.
     pub fn knows(&self, prefix: &str) -> bool {
         self.grants.clone().allow(prefix) > 0
     }
 
-    /// Returns the names of all functions of the machine, granted or not, as `namespace::name` and in their order.
+    /// Returns the names of all functions of the machine, granted or not, as `namespace::name` and sorted.
     pub fn functions(&self) -> impl Iterator<Item = &str> {
         self.grants.known()
     }
 
-    /// Sets a bound; [`u64::MAX`] is none.
-    pub fn limit(&mut self, limit: Limit, bound: u64) -> &mut Config {
-        self.limits.set(limit, bound);
+    /// Sets a limit; [`u64::MAX`] is none.
+    pub fn limit(&mut self, limit: Limit, value: u64) -> &mut Config {
+        self.limits.set(limit, value);
         self
     }
 
@@ -122,12 +123,12 @@ impl Config {
 
     /// Grants a directory of the host under a path of the guest's; one under the same path is replaced.
     ///
-    /// It is opened here, once for all processes. It stays what is granted when its path leads elsewhere later, and is
+    /// It is opened here, once for all processes, and remains what is granted even if its path leads elsewhere later. It is
     /// closed with the last configuration and environment that has it.
     ///
     /// # Errors
     ///
-    /// Where it is not a directory or cannot be opened, or the guest's path has a `..`.
+    /// If it is not a directory or cannot be opened, or if the guest's path has a `..`.
     pub fn preopen(
         &mut self,
         host: &Path,
@@ -138,57 +139,56 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets what the processes read from; the host program's own standard input, unless told otherwise.
+    /// Sets what the processes read from; by default, the host program's standard input.
     pub fn stdin(&mut self, stdin: Stdio<PipeReader>) -> &mut Config {
         self.stdin = stdin;
         self
     }
 
-    /// Sets what the processes write their output to; the host program's own, unless told otherwise.
+    /// Sets what the processes write their output to; by default, the host program's standard output.
     pub fn stdout(&mut self, stdout: Stdio<PipeWriter>) -> &mut Config {
         self.stdout = stdout;
         self
     }
 
-    /// Sets what the processes write their errors to; the host program's own, unless told otherwise.
+    /// Sets what the processes write their errors to; by default, the host program's standard error.
     pub fn stderr(&mut self, stderr: Stdio<PipeWriter>) -> &mut Config {
         self.stderr = stderr;
         self
     }
 
-    /// Keeps a journal of what the processes write and of how those that fail end, also in environments that they make.
-    /// What is written goes where it goes as well: a host that wants it nowhere else says [`Stdio::Null`].
+    /// Keeps a journal of what the processes write and how those that fail end, including those in environments that they
+    /// make. Output still goes to its stream; a host that wants it in the journal only sets [`Stdio::Null`].
     pub fn journal(&mut self, journal: &Journal) -> &mut Config {
         self.journal = Some(journal.clone());
         self
     }
 
-    /// Promises that nobody outside sends to the program's processes. Then the last of them is told when it waits for a
-    /// message that can never come, instead of waiting for ever.
+    /// Promises that nobody outside sends to the program's processes. A receive of the last of them that can never be answered
+    /// then fails instead of waiting.
     pub fn closed(&mut self) -> &mut Config {
         self.is_closed = true;
         self
     }
 
-    /// Lets what the program's main process ([`Environment::spawn_main`](crate::Environment::spawn_main)) leaves behind live
-    /// on, waiting for what never comes, until the host has looked at it and ends the program.
+    /// Keeps the processes that the program's main process ([`Environment::spawn_main`](crate::Environment::spawn_main)) leaves
+    /// behind, until the host has looked at them and ends the program.
     pub fn lingering(&mut self) -> &mut Config {
         self.lingers = true;
         self
     }
 
-    /// Sets how much of the cores' time the program gets beside others that want more than there is; 100, unless told
-    /// otherwise.
+    /// Sets the program's share of the cores' time when programs compete for it; 100 by default.
     ///
-    /// Programs share by their weights, however many processes each has. Environments that processes make share what their
-    /// program has. A program may use whatever the others leave.
+    /// Programs share time by their weights, however many processes each has. Environments that processes make share what
+    /// their program has. A program may use whatever the others leave.
     pub fn weight(&mut self, weight: Weight) -> &mut Config {
         self.weight = weight;
         self
     }
 
-    /// Keeps only the rights that another configuration has too. Directories are checked where they are added; the standard
-    /// streams and the journal are the other one's.
+    /// Keeps only the rights that another configuration has too, and takes over its standard streams and journal. Directories
+    /// are checked when they are added.
     pub(crate) fn restrict_to(&mut self, outer: &Config) {
         self.stdin = outer.stdin.clone();
         self.stdout = outer.stdout.clone();

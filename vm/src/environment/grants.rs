@@ -47,7 +47,7 @@ impl Grants {
         self.change(prefix, |word, bit| *word |= bit)
     }
 
-    /// Takes the functions whose `namespace::name` begins with a prefix away; returns how many there are.
+    /// Removes the functions whose `namespace::name` begins with a prefix; returns how many there are.
     pub(crate) fn deny(&mut self, prefix: &str) -> usize {
         self.change(prefix, |word, bit| *word &= !bit)
     }
@@ -75,7 +75,7 @@ impl Grants {
         }
     }
 
-    /// Returns the names of all functions that there are, granted or not.
+    /// Returns the names of all functions, granted or not.
     pub(crate) fn known(&self) -> impl Iterator<Item = &str> {
         self.catalogue.names.iter().map(String::as_str)
     }
@@ -87,7 +87,8 @@ impl Grants {
             .is_some_and(|number| self.bits[number / 64] & 1 << (number % 64) != 0)
     }
 
-    /// Whether a component's import is granted: one of the granted names is it or begins it, up to a `/`, `@` or its end.
+    /// Whether a component's import is granted: whether a granted name is the import or a prefix of it that ends before a `/`
+    /// or `@`.
     pub(crate) fn allows_interface(&self, import: &str) -> bool {
         let ends = import
             .match_indices(['/', '@'])
@@ -106,7 +107,7 @@ impl Grants {
             .any(|(one, other)| one & other != 0)
     }
 
-    /// Returns the set as a key for what is kept per set.
+    /// Returns the set as a key.
     pub(crate) fn key(&self) -> &[u64] {
         &self.bits
     }

@@ -1,19 +1,19 @@
-//! The bounds of an environment, by name.
+//! The limits of an environment, by name.
 
 use lunatic_abi::Limit;
 
-/// The bounds of an environment. What is counted per process and what per environment, and in which unit, says
-/// [`Limit`]. [`u64::MAX`] is no bound.
+/// The limits of an environment. [`Limit`] says what is counted per process and what per environment, and in which unit.
+/// [`u64::MAX`] is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits([u64; Limit::ALL.len()]);
 
 const MIB: u64 = 1 << 20;
 
 impl Default for Limits {
-    /// Bounds that an ordinary program does not meet and that keep a hostile one from hurting others.
+    /// Limits that an ordinary program does not reach and that keep a hostile one from hurting others.
     fn default() -> Limits {
         let mut limits = Limits([u64::MAX; Limit::ALL.len()]);
-        for (limit, bound) in [
+        for (limit, value) in [
             (Limit::Memory, 256 * MIB),
             (Limit::TableElements, 100_000),
             (Limit::Processes, 1_000_000),
@@ -27,24 +27,24 @@ impl Default for Limits {
             (Limit::Handles, 10_000),
             (Limit::Metrics, 1_000),
         ] {
-            limits.set(limit, bound);
+            limits.set(limit, value);
         }
         limits
     }
 }
 
 impl Limits {
-    /// Returns a bound.
+    /// Returns a limit.
     pub fn get(&self, limit: Limit) -> u64 {
         self.0[limit as usize]
     }
 
-    /// Sets a bound.
-    pub fn set(&mut self, limit: Limit, bound: u64) {
-        self.0[limit as usize] = bound;
+    /// Sets a limit.
+    pub fn set(&mut self, limit: Limit, value: u64) {
+        self.0[limit as usize] = value;
     }
 
-    /// Returns the tighter of each two bounds: a child's are at most its creator's.
+    /// Returns the tighter of each two limits: a child's are at most its creator's.
     pub(crate) fn within(&self, outer: &Limits) -> Limits {
         Limits(std::array::from_fn(|index| {
             self.0[index].min(outer.0[index])
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_childs_bounds_are_at_most_its_creators() {
+    fn a_childs_limits_are_at_most_its_creators() {
         let mut outer = Limits::default();
         outer.set(Limit::Memory, 100);
         let mut inner = Limits::default();

@@ -1,39 +1,39 @@
-//! What the processes of an environment use together, and the bounds on it.
+//! What the processes of an environment use together, and its limits.
 //!
-//! An environment that a process made counts towards its maker's environment too, so that making environments wins nobody
-//! more than they had.
+//! What is used in an environment that a process made counts in its creator's environment too, so that making environments
+//! gains nobody anything.
 
-use super::Limits;
-use crate::process::LimitReached;
+use super::limits::Limits;
 use event_listener::{Event, EventListener};
 use lunatic_abi::{FUEL_PER_UNIT, Limit};
+use lunatic_process::LimitReached;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The counters of one environment.
 #[derive(Debug)]
 pub(crate) struct Quota {
-    bounds: Limits,
+    limits: Limits,
     used: [AtomicU64; Limit::ALL.len()],
-    /// Fuel that was burned. Processes that compute less than a unit each add up here.
+    /// Fuel that was burned. Amounts of less than a unit add up here.
     fuel: AtomicU64,
-    /// Told when a socket is given back, here or in any environment that counts in the same outermost one.
+    /// Notified when a socket is released, here or in any environment that counts in the same outermost one.
     socket_freed: Arc<Event>,
     /// How many environments are around this one.
     depth: u32,
-    /// The counters of the environment that this one was made in.
+    /// The counters of the environment around this one.
     outer: Option<Arc<Quota>>,
 }
 
 impl Quota {
-    pub(crate) fn new(bounds: Limits, outer: Option<Arc<Quota>>) -> Quota {
+    pub(crate) fn new(limits: Limits, outer: Option<Arc<Quota>>) -> Quota {
         let depth = outer.as_ref().map_or(0, |outer| outer.depth + 1);
         let socket_freed = outer
             .as_ref()
             .map_or_else(Arc::default, |outer| outer.socket_freed.clone());
         let used = std::array::from_fn(|_| AtomicU64::new(0));
         Quota {
-            bounds,
+            limits,
             used,
             fuel: AtomicU64::new(0),
             socket_freed,
@@ -47,15 +47,18 @@ impl Quota {
         self.depth
     }
 
-    /// Counts what was computed, here and all around, whatever the bound: it cannot be undone. Says whether a bound is
-    /// passed by now.
+    /// Counts what was computed, here and in all environments around, even beyond a limit, since it cannot be undone.
+    ///
+    /// # Errors
+    ///
+    /// If a limit has been passed.
     pub(crate) fn burn(&self, fuel: u64) -> Result<(), LimitReached> {
         let burned = self
             .fuel
             .fetch_add(fuel, Ordering::Relaxed)
             .saturating_add(fuel);
         let outside = self.outer.as_ref().map_or(Ok(()), |outer| outer.burn(fuel));
-        let allowed = self.bounds.get(Limit::TotalCompute);
+        let allowed = self.limits.get(Limit::TotalCompute);
         if burned > allowed.saturating_mul(FUEL_PER_UNIT) {
             let wanted = Some(burned.div_ceil(FUEL_PER_UNIT));
             return Err(LimitReached {
@@ -67,9 +70,9 @@ impl Quota {
         outside
     }
 
-    /// Says whether anything may be computed yet, here and all around.
+    /// Checks that more may be computed, here and in all environments around.
     pub(crate) fn check_compute(&self) -> Result<(), LimitReached> {
-        let allowed = self.bounds.get(Limit::TotalCompute);
+        let allowed = self.limits.get(Limit::TotalCompute);
         if self.fuel.load(Ordering::Relaxed) >= allowed.saturating_mul(FUEL_PER_UNIT) {
             return Err(LimitReached {
                 limit: Limit::TotalCompute,
@@ -82,11 +85,11 @@ impl Quota {
             .map_or(Ok(()), |outer| outer.check_compute())
     }
 
-    /// Returns how much fuel may be burned yet, here and all around.
+    /// Returns how much more fuel may be burned, here and in all environments around.
     pub(crate) fn compute_left(&self) -> u64 {
         let left = |quota: &Quota| {
             let allowed = quota
-                .bounds
+                .limits
                 .get(Limit::TotalCompute)
                 .saturating_mul(FUEL_PER_UNIT);
             allowed.saturating_sub(quota.fuel.load(Ordering::Relaxed))
@@ -94,10 +97,10 @@ impl Quota {
         self.outwards()
             .map(left)
             .min()
-            .expect("this quota is the first")
+            .expect("this quota itself is one of them")
     }
 
-    /// Counts an amount, in this environment and in all around it, or in none.
+    /// Counts an amount in this environment and in all around it, or in none.
     pub(crate) fn charge(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
         for (charged, quota) in self.outwards().enumerate() {
             if let Err(reached) = quota.charge_here(limit, amount) {
@@ -116,15 +119,15 @@ impl Quota {
     }
 
     fn charge_here(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
-        let bound = self.bounds.get(limit);
-        // Relaxed, here and below: the counters order nothing, each only has to be right by itself.
+        let allowed = self.limits.get(limit);
+        // Relaxed, here and below: each counter only has to be right by itself.
         let counted =
             self.used[limit as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(amount).filter(|&sum| sum <= bound)
+                used.checked_add(amount).filter(|&sum| sum <= allowed)
             });
         let too_much = |used: u64| LimitReached {
             limit,
-            allowed: bound,
+            allowed,
             wanted: Some(used.saturating_add(amount)),
         };
         counted.map(drop).map_err(too_much)
@@ -134,22 +137,22 @@ impl Quota {
         let before = self.used[limit as usize].fetch_sub(amount, Ordering::Relaxed);
         debug_assert!(
             before >= amount,
-            "{limit:?}: {amount} given back, {before} in use"
+            "{limit:?}: {amount} released, {before} in use"
         );
     }
 
-    /// Gives an amount back.
+    /// Releases an amount.
     pub(crate) fn release(&self, limit: Limit, amount: u64) {
         for quota in self.outwards() {
             quota.release_here(limit, amount);
         }
         if limit == Limit::Sockets {
-            // All of them: which bound holds up whom is not known here.
+            // All listeners, since it is not known here which of them waits for which environment.
             self.socket_freed.notify(usize::MAX);
         }
     }
 
-    /// Returns what is told of the next socket that is given back from now on.
+    /// Returns a listener for the next socket that is released.
     pub(crate) fn socket_freed(&self) -> EventListener {
         self.socket_freed.listen()
     }
@@ -162,7 +165,7 @@ impl Quota {
         self.used[limit as usize].load(Ordering::Relaxed)
     }
 
-    /// Counts an amount for as long as the permit lives.
+    /// Counts an amount until the permit is dropped.
     pub(crate) fn permit(
         self: &Arc<Quota>,
         limit: Limit,

@@ -1,12 +1,12 @@
 //! WASI preview 1 for the processes of an environment.
 //!
-//! The environment has one template: arguments, variables, open directories, standard streams. A process gets a context from
-//! it on its first WASI call; one that never makes such a call pays nothing, and no process costs a descriptor.
+//! The environment has one template: arguments, variables, open directories, standard streams. A process gets a context made
+//! from it on its first WASI call; one that never makes such a call pays nothing, and no process costs a descriptor.
 //!
-//! What is bounded here and what is not: a process has at most [`Limit::Files`] files open, an environment writes at most
-//! [`Limit::Output`] bytes to its standard streams, and what one call makes the host allocate is no more than what the guest
-//! has itself. Space on a disk is not counted: a process that may write to a directory may fill the file system that it lies
-//! on, up to the host's own quotas, and gets the host's errors.
+//! A process has at most [`Limit::Files`] files open, an environment writes at most [`Limit::Output`] bytes to its standard
+//! streams, and one call makes the host allocate no more than the guest has itself. Space on a disk is not counted: a process
+//! that may write to a directory may fill the file system that it is on, up to the host's own quotas, and gets the host's
+//! errors.
 
 mod directory;
 mod stdio;
@@ -15,19 +15,22 @@ pub(crate) use directory::Preopens;
 pub use directory::{Access, PreopenError};
 pub use stdio::Stdio;
 
-use super::{Config, Grants, Quota};
+use super::config::Config;
+use super::grants::Grants;
+use super::journal::Journal;
+use super::quota::Quota;
 use crate::console::Stream;
 use crate::pipe::{PipeReader, PipeWriter, lock};
-use crate::process::{LimitReached, Process};
 use lunatic_abi::Limit;
+use lunatic_process::{LimitReached, Pid};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use stdio::{Account, Inlet, Outlet};
+use stdio::{Account, Inlet, Outlet, Writer};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtx};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtxBuilder, WasiView};
 
-/// What all contexts of an environment begin with.
+/// What all contexts of an environment are made from.
 pub(crate) struct WasiTemplate {
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
@@ -35,33 +38,35 @@ pub(crate) struct WasiTemplate {
     stdin: Stdio<PipeReader>,
     stdout: Stdio<PipeWriter>,
     stderr: Stdio<PipeWriter>,
+    journal: Option<Journal>,
     open_files: usize,
-    /// With which environment output is counted, and whether it was told that no more is taken.
+    /// The environment that output is counted for.
     environment: u64,
     quota: Arc<Quota>,
+    /// Set once it was logged that no more output is taken.
     is_told: Arc<AtomicBool>,
 }
 
-/// What of its environment a context holds. A module's functions are granted one by one when it is linked; a component has
-/// all of WASI's, and what they find decides what they can do.
+/// What of its environment a context grants. A module's functions are granted one by one when it is linked; a component has
+/// all functions of WASI, and what they find in the context decides what they can do.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Given {
+pub(crate) struct WasiGrants {
     command_line: bool,
     files: bool,
     sockets: bool,
 }
 
-impl Given {
-    /// What a module's context holds. Its sockets are the machine's own.
-    pub(crate) const TO_A_MODULE: Given = Given {
+impl WasiGrants {
+    /// What a module's context grants. A module has the machine's own sockets.
+    pub(crate) const MODULE: WasiGrants = WasiGrants {
         command_line: true,
         files: true,
         sockets: false,
     };
 
-    /// What a component's context holds in an environment with these grants.
-    pub(crate) fn to_a_component(grants: &Grants) -> Given {
-        Given {
+    /// What a component's context grants in an environment with these grants.
+    pub(crate) fn component(grants: &Grants) -> WasiGrants {
+        WasiGrants {
             command_line: grants.allows("wasi:cli"),
             files: grants.allows("wasi:filesystem"),
             sockets: grants.allows("wasi:sockets"),
@@ -69,10 +74,10 @@ impl Given {
     }
 }
 
-/// The most random bytes that are made at once. Making more would take longer than a slice.
+/// How many random bytes are made at once at most. Making more would take longer than a slice.
 pub(crate) const MAX_RANDOM: usize = 1 << 20;
 
-/// How many entries of a context's table are not files: the streams, and what one `poll_oneoff` waits for.
+/// How many elements of a context's table are not files: the streams, and what one `poll_oneoff` waits for.
 const OTHER_ENTRIES: usize = 4096;
 
 /// A process's context.
@@ -92,6 +97,7 @@ impl WasiTemplate {
             stdin: config.stdin.clone(),
             stdout: config.stdout.clone(),
             stderr: config.stderr.clone(),
+            journal: config.journal.clone(),
             open_files: files.saturating_add(config.preopens.len()),
             environment,
             quota: quota.clone(),
@@ -99,11 +105,11 @@ impl WasiTemplate {
         }
     }
 
-    /// Makes a context for a process, with what it is given, and with an input and an output of its own where it has them.
+    /// Makes a context for a process, with its own input and output if it is redirected.
     pub(crate) fn context(
         &self,
-        process: &Process,
-        given: Given,
+        (pid, process): (Pid, &str),
+        grants: WasiGrants,
         redirected: Option<(PipeReader, PipeWriter)>,
     ) -> Wasi {
         let refused = Arc::new(Mutex::new(None));
@@ -113,9 +119,14 @@ impl WasiTemplate {
             is_told: self.is_told.clone(),
             refused: refused.clone(),
         };
+        let writer = self.journal.as_ref().map(|journal| Writer {
+            journal: journal.clone(),
+            pid,
+            process: process.into(),
+        });
         let mut builder = WasiCtxBuilder::new();
         builder.max_random_size(MAX_RANDOM as u64);
-        if given.command_line {
+        if grants.command_line {
             builder
                 .args(&self.arguments)
                 .envs(&self.variables)
@@ -123,22 +134,22 @@ impl WasiTemplate {
                 .stdout(Outlet::new(
                     &self.stdout,
                     Stream::Output,
-                    process,
+                    writer.clone(),
                     account.clone(),
                 ))
-                .stderr(Outlet::new(&self.stderr, Stream::Error, process, account));
+                .stderr(Outlet::new(&self.stderr, Stream::Error, writer, account));
         }
         if let Some((input, output)) = redirected {
             builder
                 .stdin(Inlet::new(&Stdio::Pipe(input)))
                 .stdout(Outlet::uncounted(output));
         }
-        if given.sockets {
+        if grants.sockets {
             builder.inherit_network().allow_ip_name_lookup(true);
         }
         let mut context = builder.build_p1();
         let view = context.ctx();
-        if given.files {
+        if grants.files {
             *view.ctx.filesystem() = self.files.clone();
         }
         view.table
@@ -158,7 +169,7 @@ impl Wasi {
         &mut self.context
     }
 
-    /// Returns the limit that the last call met.
+    /// Returns the limit that the last call reached.
     pub(crate) fn refused(&self) -> Option<LimitReached> {
         *lock(&self.refused)
     }

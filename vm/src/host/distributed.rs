@@ -3,12 +3,14 @@
 //! Guests ask for the node of a process before they send to it, so all of this answers; as node 0, which is also what is
 //! written wherever a node is asked.
 
-use super::call::kinds::{Bytes, ConfigId, Length, Millis, ModuleId, OutU32, OutU64, OutWords};
 use super::process::{Entry, check_permission, module, place_of_birth};
-use super::{Call, Failure};
-use crate::process::Pid;
-use crate::resources::HostError;
+use crate::guest::HostError;
+use crate::guest::call::kinds::{
+    Bytes, ConfigId, Length, Millis, ModuleId, OutU32, OutU64, OutWords,
+};
+use crate::guest::{Call, Failure};
 use lunatic_abi::Errno;
+use lunatic_process::Pid;
 
 /// The node that this machine is.
 pub(super) const THIS_NODE: u64 = 0;

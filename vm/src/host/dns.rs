@@ -1,9 +1,9 @@
 //! `lunatic::networking`: names of hosts.
 
-use super::call::kinds::{Bytes, DnsId, Length, Millis, OutIpBytes, OutU16, OutU32, OutU64};
 use super::socket::failure;
-use super::{Call, Failure};
-use crate::resources::HostError;
+use crate::guest::HostError;
+use crate::guest::call::kinds::{Bytes, DnsId, Length, Millis, OutIpBytes, OutU16, OutU32, OutU64};
+use crate::guest::{Call, Failure};
 use std::net::SocketAddr;
 
 /// The longest `host:port` that is looked up, in bytes: a host name has at most 253.
@@ -29,7 +29,7 @@ pub(super) async fn look_up(
     timeout: Millis,
 ) -> Result<Result<u64, HostError>, Failure> {
     let name = call.short_text(name, length, MAX_NAME)?;
-    let machine = call.guest().environment().machine().clone();
+    let machine = call.guest().machine().clone();
     Ok(
         match machine.resolver.resolve(&name, timeout.duration()).await {
             Ok(addresses) => Ok(keep(call, addresses)?),

@@ -1,6 +1,6 @@
 //! Host functions of the embedder's own.
 
-use super::Guest;
+use crate::guest::Guest;
 use wasmtime::{Caller, IntoFunc, Linker, WasmRet, WasmTyList, component};
 
 type CoreLink = Box<dyn Fn(&mut Linker<Guest>) -> wasmtime::Result<()> + Send + Sync>;

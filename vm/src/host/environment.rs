@@ -1,14 +1,15 @@
 //! `lunatic::environment`: what processes may use and call.
 
-use super::call::kinds::{Bytes, ConfigId, EnvironmentId, Length, ModuleId, OutU64, Words};
 use super::message::TOO_LARGE;
 use super::process::{Entry, check_permission, config, module};
-use super::{Call, Failure};
-use crate::environment::{Config, Environment, Permissions};
-use crate::process::Pid;
-use crate::registry::{Name, RegistryError};
-use crate::resources::HostError;
+use crate::environment::{Config, Permissions};
+use crate::environment::{Name, RegistryError};
+use crate::guest::HostError;
+use crate::guest::call::kinds::{Bytes, ConfigId, EnvironmentId, Length, ModuleId, OutU64, Words};
+use crate::guest::{Call, Failure};
+use crate::machine::Environment;
 use lunatic_abi::{Errno, Limit, OWN};
+use lunatic_process::Pid;
 
 /// The longest prefix, name, version or query that is looked at, in bytes. What is longer cannot be a good one.
 pub(super) const MAX_TEXT: u32 = 4096;
@@ -16,7 +17,7 @@ pub(super) const MAX_TEXT: u32 = 4096;
 pub(super) fn create_empty_config(call: &mut Call<'_>, out: OutU64) -> Result<i32, Failure> {
     let place = call.place::<8>(out.0)?;
     let guest = call.guest();
-    if !guest.environment().config().permissions.create_configs {
+    if !guest.domain().config().permissions.create_configs {
         let error = HostError::new(
             Errno::NotGranted,
             "the environment does not let its processes make configurations",
@@ -27,7 +28,7 @@ pub(super) fn create_empty_config(call: &mut Call<'_>, out: OutU64) -> Result<i3
     if let Err(error) = guest.check_room(configs, "configurations") {
         return call.answer(place, Err(error));
     }
-    let mut config = Config::new(guest.environment().machine().catalogue().nothing());
+    let mut config = Config::new(guest.machine().catalogue.nothing());
     config.limits = *guest.environment().limits();
     config.permissions = Permissions::ALL;
     let id = guest.handles().configs.insert(config);
@@ -44,7 +45,7 @@ pub(super) fn config_allow_namespace(
     let place = call.place::<8>(error.0)?;
     let prefix = call.short_text(prefix, length, MAX_TEXT)?;
     config(call, id)?;
-    if !call.guest().environment().grants().allows_any(&prefix) {
+    if !call.guest().domain().grants().allows_any(&prefix) {
         let text = format!(
             "no function that begins with `{}` can be allowed: this environment has none",
             prefix.escape_debug()

@@ -1,8 +1,8 @@
 //! `lunatic::error`: texts and kinds of failures.
 
-use super::call::kinds::{ErrorId, OutText};
-use super::{Call, Failure};
-use crate::resources::HostError;
+use crate::guest::HostError;
+use crate::guest::call::kinds::{ErrorId, OutText};
+use crate::guest::{Call, Failure};
 
 fn error<'a>(call: &'a mut Call<'_>, id: ErrorId) -> Result<&'a HostError, Failure> {
     call.guest()

@@ -1,21 +1,23 @@
 //! `lunatic::message`: compose, send, receive.
 
-use super::call::View;
-use super::call::kinds::{
-    Buffer, Bytes, Length, Millis, ModuleId, OutHeader, StreamId, TlsStreamId, UdpSocketId, Words,
-};
-use super::guest::Slot;
 use super::socket::Kept;
 use super::tcp::STREAMS;
 use super::tls::TLS_STREAMS;
 use super::udp::UDP_SOCKETS;
-use super::{Call, Failure, Guest};
-use crate::process::{Mail, Message, Pid, Process, Received, SendError, Wanted};
-use crate::resources::{Attachment, Held, Resource};
+use crate::guest::Slot;
+use crate::guest::call::View;
+use crate::guest::call::kinds::{
+    Buffer, Bytes, Length, Millis, ModuleId, OutHeader, StreamId, TlsStreamId, UdpSocketId, Words,
+};
+use crate::guest::{Call, Failure, Guest};
+use crate::guest::{Held, MAX_ATTACHMENTS};
+use crate::machine::{Process, SendError};
 use crate::scheduler;
+use crate::travel::{Attachment, Resource};
 use async_io::Timer;
 use futures_lite::FutureExt;
 use lunatic_abi::{Errno, Limit, MessageHeader, NOBODY_LEFT, ResourceKind, TIMED_OUT};
+use lunatic_process::{Mail, Message, Pid, Wanted};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -24,9 +26,6 @@ const MAX_TAGS: usize = 1024;
 
 /// What is said of a message that is larger than its author's environment allows.
 pub(super) const TOO_LARGE: &str = "the message is larger than the environment lets messages be";
-
-/// A message carries at most so many resources.
-const MAX_RESOURCES: usize = 256;
 
 pub(super) fn create_data(call: &mut Call<'_>, tag: i64, _capacity: u64) -> Result<(), Failure> {
     // The capacity is the guest's wish; memory is taken as data comes.
@@ -106,13 +105,8 @@ fn nothing_at_hand() -> Failure {
 
 pub(super) fn push_module(call: &mut Call<'_>, module: ModuleId) -> Result<u64, Failure> {
     let module = super::process::module(call, module)?;
-    push(
-        call.guest(),
-        Attachment {
-            resource: Resource::Module(module),
-            permit: None,
-        },
-    )
+    let attachment = Attachment::uncounted(Resource::Module(module));
+    call.guest().push_attachment(attachment)
 }
 
 pub(super) fn push_tcp_stream(call: &mut Call<'_>, stream: StreamId) -> Result<u64, Failure> {
@@ -136,86 +130,64 @@ fn push_socket<T: Clone>(
 ) -> Result<u64, Failure> {
     call.guest().message()?;
     let held = kept.remove(call, id)?;
-    push(
-        call.guest(),
-        Attachment {
-            resource: resource(held.socket),
-            permit: Some(held.permit),
-        },
-    )
-}
-
-/// Puts a resource into the message at hand and returns its place there.
-pub(super) fn push(guest: &mut Guest, attachment: Attachment) -> Result<u64, Failure> {
-    let (message, _) = guest.message()?;
-    if message.attachments.len() >= MAX_RESOURCES {
-        return Err(Failure::trap(format!(
-            "a message carries at most {MAX_RESOURCES} resources"
-        )));
-    }
-    message.attachments.push(Some(attachment));
-    Ok(message.attachments.len() as u64 - 1)
+    call.guest().push_attachment(Attachment {
+        resource: resource(held.socket),
+        permit: Some(held.permit),
+    })
 }
 
 pub(super) fn take_module(call: &mut Call<'_>, index: u64) -> Result<u64, Failure> {
     let modules = call.guest().handles().modules.len();
     call.guest().room_for(modules, "modules")?;
     let (message, _) = call.guest().message()?;
-    let place = place(message, index)?;
-    match place.take() {
-        Some(Attachment {
-            resource: Resource::Module(module),
-            ..
-        }) => Ok(call.guest().handles().modules.insert(module)),
-        other => Err(put_back(place, other, index, "module")),
-    }
+    let module = take(message, index, "module", |attachment| {
+        match attachment.resource {
+            Resource::Module(module) => Ok(module),
+            _ => Err(attachment),
+        }
+    })?;
+    Ok(call.guest().handles().modules.insert(module))
 }
 
 pub(super) fn take_tcp_stream(call: &mut Call<'_>, index: u64) -> Result<u64, Failure> {
     take_socket(call, &STREAMS, index, |resource| match resource {
-        Resource::TcpStream(socket) => Ok(socket),
-        other => Err(other),
+        Resource::TcpStream(socket) => Some(socket),
+        _ => None,
     })
 }
 
 pub(super) fn take_tls_stream(call: &mut Call<'_>, index: u64) -> Result<u64, Failure> {
     take_socket(call, &TLS_STREAMS, index, |resource| match resource {
-        Resource::TlsStream(socket) => Ok(socket),
-        other => Err(other),
+        Resource::TlsStream(socket) => Some(socket),
+        _ => None,
     })
 }
 
 pub(super) fn take_udp_socket(call: &mut Call<'_>, index: u64) -> Result<u64, Failure> {
     take_socket(call, &UDP_SOCKETS, index, |resource| match resource {
-        Resource::UdpSocket(socket) => Ok(socket),
-        other => Err(other),
+        Resource::UdpSocket(socket) => Some(socket),
+        _ => None,
     })
 }
 
-/// Moves a socket out of the message at hand and returns its id. `open` gives back what is none of this kind.
+/// Moves a socket out of the message at hand and returns its id. `open` finds out whether a resource is of this kind.
 fn take_socket<T: Clone>(
     call: &mut Call<'_>,
     kept: &Kept<T>,
     index: u64,
-    open: fn(Resource) -> Result<T, Resource>,
+    open: fn(&Resource) -> Option<&T>,
 ) -> Result<u64, Failure> {
     let (message, _) = call.guest().message()?;
-    let place = place(message, index)?;
-    let Some(Attachment { resource, permit }) = place.take() else {
-        return Err(put_back(place, None, index, kept.name));
-    };
-    match open(resource) {
-        Ok(socket) => {
-            let permit = permit.expect("a socket is counted from when it is put into a message");
-            Ok(kept.insert(call, Held { socket, permit }))
-        }
-        Err(resource) => Err(put_back(
-            place,
-            Some(Attachment { resource, permit }),
-            index,
-            kept.name,
-        )),
-    }
+    let held = take(message, index, kept.name, |attachment| {
+        let Some(socket) = open(&attachment.resource).cloned() else {
+            return Err(attachment);
+        };
+        let permit = attachment
+            .permit
+            .expect("a socket is counted once it is in a message");
+        Ok(Held { socket, permit })
+    })?;
+    Ok(kept.insert(call, held))
 }
 
 pub(super) fn resource_kind(call: &mut Call<'_>, index: u64) -> Result<u32, Failure> {
@@ -223,28 +195,29 @@ pub(super) fn resource_kind(call: &mut Call<'_>, index: u64) -> Result<u32, Fail
     let attachment = usize::try_from(index)
         .ok()
         .and_then(|index| message.attachments.get(index)?.as_ref());
-    let kind = attachment.map_or(ResourceKind::None, |attachment| attachment.resource.kind());
+    let kind = attachment.map_or(ResourceKind::None, |attachment| {
+        Attachment::of(attachment).resource.kind()
+    });
     Ok(kind as u32)
 }
 
-pub(super) fn place(message: &mut Message, index: u64) -> Result<&mut Option<Attachment>, Failure> {
-    let index_in = usize::try_from(index).unwrap_or(usize::MAX);
-    message
-        .attachments
-        .get_mut(index_in)
-        .ok_or_else(|| Failure::trap(format!("the message has no resource {index}")))
-}
-
-pub(super) fn put_back(
-    place: &mut Option<Attachment>,
-    taken: Option<Attachment>,
+/// Takes a resource of a kind, which `open` looks for, out of a message.
+pub(super) fn take<T>(
+    message: &mut Message,
     index: u64,
     kind: &str,
-) -> Failure {
-    *place = taken;
-    Failure::trap(format!(
-        "resource {index} of the message is no {kind} or was taken out already"
-    ))
+    open: impl FnOnce(Attachment) -> Result<T, Attachment>,
+) -> Result<T, Failure> {
+    let position = usize::try_from(index).unwrap_or(usize::MAX);
+    let attachment = message
+        .attachments
+        .get_mut(position)
+        .ok_or_else(|| Failure::trap(format!("the message has no resource {index}")))?;
+    Attachment::take(attachment, open).ok_or_else(|| {
+        Failure::trap(format!(
+            "resource {index} of the message is no {kind} or was taken out already"
+        ))
+    })
 }
 
 /// Takes the message out of the slot to send it.
@@ -261,7 +234,7 @@ pub(super) fn take_message(call: &mut Call<'_>) -> Result<Message, Failure> {
 
 /// Delivers a message, or gives it back and says why not.
 fn deliver(guest: &Guest, to: Pid, message: Message) -> Result<(), (Message, SendError)> {
-    match guest.environment().machine().process(to) {
+    match guest.machine().process(to) {
         Some(receiver) => receiver.deliver(message),
         None => Ok(()),
     }
@@ -354,12 +327,9 @@ pub(super) mod at_once {
 
     /// Takes what is wanted into the slot if it is there; otherwise the process remembers that it waits.
     fn look<'a>(guest: &'a mut Guest, wanted: &Wanted, timeout: Millis) -> Option<&'a mut Slot> {
-        let Received::Mail(mail) = guest
-            .process()
-            .receive(wanted, 0, timeout.duration().is_none())
-        else {
-            return None;
-        };
+        let mail = guest
+            .cell()
+            .receive(wanted, 0, timeout.duration().is_none())?;
         guest.meter().forget_refusal();
         Some(guest.fill_slot(mail))
     }
@@ -381,7 +351,7 @@ pub(super) async fn send_receive_skip_search(
 ) -> Result<i32, Failure> {
     let message = take_message(call)?;
     let this = call.guest().process().clone();
-    let since = this.next_sequence();
+    let since = this.cell().next_sequence();
     // Before the question is sent: its answer may be here sooner than this process waits, and has to find room.
     let arrival = Arrival::expect(this, &Wanted::Tag(tag), since, timeout);
     let sent = match deliver(call.guest(), process, message) {
@@ -435,10 +405,10 @@ pub(super) fn compose(
     count: Length,
 ) -> Result<Message, Failure> {
     let (mut memory, guest) = call.parts()?;
-    let words = memory.words(sockets, count, MAX_RESOURCES)?;
+    let words = memory.words(sockets, count, MAX_ATTACHMENTS)?;
     let mut attachments = Vec::with_capacity(words.len());
     for word in words {
-        attachments.push(Some(copy_of_socket(guest, word)?));
+        attachments.push(Some(copy_of_socket(guest, word)?.into()));
     }
     let bytes = memory.bytes(data.0, length.0)?;
     if u64::from(length.0) > guest.environment().limits().get(Limit::MessageBytes) {
@@ -572,7 +542,7 @@ impl Arrival {
         timeout: Millis,
     ) -> Arrival {
         let forever = timeout.duration().is_none();
-        process.expect(wanted, since, forever);
+        process.cell().expect(wanted, since, forever);
         Arrival {
             process,
             forever,
@@ -592,13 +562,11 @@ impl Arrival {
     }
 
     fn look(&mut self) -> Poll<Result<Mail, i32>> {
-        match self.process.receive_awaited() {
-            Received::Mail(mail) => {
-                self.is_over = true;
-                Poll::Ready(Ok(mail))
-            }
-            Received::Nothing => Poll::Pending,
-        }
+        let Some(mail) = self.process.cell().receive_awaited() else {
+            return Poll::Pending;
+        };
+        self.is_over = true;
+        Poll::Ready(Ok(mail))
     }
 }
 
@@ -611,7 +579,7 @@ impl Future for Arrival {
         {
             return found;
         }
-        if !self.forever || !self.process.environment().program().is_alone() {
+        if !self.forever || !self.process.domain().program().is_alone() {
             return Poll::Pending;
         }
         // Whoever leaves last wakes the process, but it may have left before this one waited, and this one may have spawned
@@ -626,7 +594,7 @@ impl Future for Arrival {
 impl Drop for Arrival {
     fn drop(&mut self) {
         if !self.is_over {
-            self.process.stop_waiting();
+            self.process.cell().stop_waiting();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `lunatic::metrics`: what a program counts.
 
-use super::call::kinds::{Bytes, Length};
-use super::{Call, Failure};
+use crate::guest::call::kinds::{Bytes, Length};
+use crate::guest::{Call, Failure};
 use crate::metrics::Update;
 
 /// The longest name of a metric, in bytes.
@@ -65,10 +65,11 @@ fn update(call: &mut Call<'_>, name: Bytes, length: Length, update: Update) -> R
     if name.is_empty() {
         return Err(Failure::trap("a metric has a name, and this one is empty"));
     }
-    let environment = call.guest().environment();
-    environment
+    let guest = call.guest();
+    let (domain, all) = (guest.domain(), &guest.machine().metrics);
+    domain
         .program()
-        .metrics(environment.machine())
-        .update(environment, &name, update);
+        .metrics(all)
+        .update(domain.quota(), &name, update);
     Ok(())
 }

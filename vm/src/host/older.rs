@@ -9,8 +9,9 @@ mod older_version;
 mod sockets;
 mod tagged_mail;
 
-use super::call::{kinds, kinds::Kind};
-use super::{Call, Guest, dns, error, link_row, link_rows, message, process, tcp};
+use super::{dns, error, link_row, link_rows, message, process, tcp};
+use crate::guest::call::{kinds, kinds::Kind};
+use crate::guest::{Call, Guest};
 use wasmtime::{Caller, Linker};
 
 /// Adds the rows of the older table, as guests of 0.7 import them.

@@ -1,16 +1,19 @@
 //! `lunatic::process`: spawn, watch, end.
 
-use super::call::Range;
-use super::call::kinds::{Bytes, ConfigId, Length, Millis, ModuleId, OutU64};
 use super::distributed::THIS_NODE;
 use super::environment::MAX_TEXT;
-use super::{Call, Failure};
-use crate::environment::{Birth, Config, Environment, Naming, Permissions, SpawnError};
+use crate::environment::{Config, Permissions};
+use crate::environment::{Name, RegistryError};
+use crate::guest::HostError;
+use crate::guest::call::Range;
+use crate::guest::call::kinds::{Bytes, ConfigId, Length, Millis, ModuleId, OutU64};
+use crate::guest::{Call, Failure};
+use crate::machine::Environment;
 use crate::module::{MAX_MODULE_SIZE, Module, ModuleError};
-use crate::process::{LimitReached, Message, Pid, Signal};
-use crate::registry::{Name, RegistryError};
-use crate::resources::HostError;
+use crate::run;
+use crate::spawn::{NewName, SpawnError, SpawnOptions};
 use lunatic_abi::{Errno, Limit, OWN, parameter};
+use lunatic_process::{LimitReached, Message, Pid};
 use wasmtime::{V128, Val};
 
 /// The longest name of a function that is looked for, in bytes, and the most parameters that one is given.
@@ -25,13 +28,7 @@ pub(super) async fn compile_module(
 ) -> Result<i32, Failure> {
     let place = call.place::<8>(module.0)?;
     let range = call.range(data.0, length.0)?;
-    if !call
-        .guest()
-        .environment()
-        .config()
-        .permissions
-        .compile_modules
-    {
+    if !call.guest().domain().config().permissions.compile_modules {
         return Ok(-1);
     }
     let modules = call.guest().handles().modules.len();
@@ -58,13 +55,12 @@ pub(super) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
             "not a wasm module in the binary format",
         ));
     }
-    let machine = call.guest().environment().machine().clone();
+    let compiler = call.guest().machine().compiler.clone();
     let pid = call.guest().process().pid();
     let name = format!("{} (compiled by {pid})", own_module(call).name());
-    let shared = machine.clone();
-    machine
-        .compiler
-        .run(move || Module::new(&shared, &name, &bytes))
+    let shared = compiler.clone();
+    compiler
+        .run(move || run::load_module(&shared, &name, &bytes))
         .await
         .map_err(bad)
 }
@@ -113,12 +109,12 @@ pub(super) fn config<'a>(call: &'a mut Call<'_>, id: ConfigId) -> Result<&'a mut
 
 pub(super) fn create_config(call: &mut Call<'_>) -> Result<u64, Failure> {
     let guest = call.guest();
-    if !guest.environment().config().permissions.create_configs {
+    if !guest.domain().config().permissions.create_configs {
         return Ok(u64::MAX);
     }
     let configs = guest.handles().configs.len();
     guest.room_for(configs, "configurations")?;
-    let mut config = Config::new(guest.environment().grants().clone());
+    let mut config = Config::new(guest.domain().grants().clone());
     config.limits = *guest.environment().limits();
     config.permissions = Permissions::NONE;
     Ok(guest.handles().configs.insert(config))
@@ -311,13 +307,7 @@ pub(super) fn place_of_birth(
 
 /// Traps where the caller may not spawn.
 pub(super) fn check_permission(call: &mut Call<'_>) -> Result<(), Failure> {
-    if call
-        .guest()
-        .environment()
-        .config()
-        .permissions
-        .spawn_processes
-    {
+    if call.guest().domain().config().permissions.spawn_processes {
         return Ok(());
     }
     Err(Failure::trap(
@@ -383,31 +373,33 @@ impl Entry {
         let kind = environment.kind_of_next();
         if !self.module.is_compiled(kind) {
             // Code is compiled on first need, which takes long: not on a worker.
-            let (module, machine) = (self.module.clone(), environment.machine().clone());
+            let module = self.module.clone();
             // What goes wrong here goes wrong again below, where it is told.
-            let _ = machine
+            let _ = environment
+                .machine()
                 .compiler
                 .run(move || module.compiled(kind).map(drop))
                 .await;
         }
         let parent = call.guest().process().clone();
         if link != 0
-            && let Err(reached) = parent.room_for_end()
+            && let Err(reached) = parent.cell().room_for_end()
         {
             return Err(HostError::new(Errno::LimitReached, too_many_ends(reached)));
         }
-        let naming = |name| Naming {
-            environment: parent.environment(),
+        let own = call.guest().environment();
+        let new_name = |name| NewName {
+            environment: own,
             name,
             registrar: parent.pid(),
         };
-        let birth = Birth {
+        let options = SpawnOptions {
             link: (link != 0).then_some((&parent, link)),
             message,
             is_main: false,
-            name: name.map(naming),
+            name: name.map(new_name),
         };
-        match environment.spawn_with(&self.module, &self.function, &self.parameters, birth) {
+        match environment.spawn_with(&self.module, &self.function, &self.parameters, options) {
             Ok(process) => Ok(Spawned {
                 pid: process.pid(),
                 is_new: true,
@@ -484,7 +476,7 @@ pub(super) async fn sleep_ms(_: &mut Call<'_>, time: Millis) -> Result<(), Failu
 }
 
 pub(super) fn die_when_link_dies(call: &mut Call<'_>, die: i32) -> Result<(), Failure> {
-    call.guest().process().set_told(die == 0);
+    call.guest().cell().set_told(die == 0);
     Ok(())
 }
 
@@ -503,15 +495,17 @@ pub(super) fn too_many_ends(reached: LimitReached) -> String {
 
 pub(super) fn link(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<(), Failure> {
     call.guest()
-        .process()
+        .cell()
         .room_for_end()
         .map_err(|reached| Failure::trap(too_many_ends(reached)))?;
-    call.guest().process().link(process, tag);
+    let guest = call.guest();
+    guest.machine().link(guest.process(), process, tag);
     Ok(())
 }
 
 pub(super) fn unlink(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {
-    call.guest().process().unlink(process);
+    let guest = call.guest();
+    guest.machine().unlink(guest.process(), process);
     Ok(())
 }
 
@@ -520,16 +514,18 @@ pub(super) fn monitor(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> 
 }
 
 pub(super) fn stop_monitoring(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {
-    call.guest().process().stop_monitoring(process, 0);
+    let guest = call.guest();
+    guest.machine().stop_monitoring(guest.process(), process, 0);
     Ok(())
 }
 
 pub(super) fn monitor_tagged(call: &mut Call<'_>, tag: i64, process: Pid) -> Result<(), Failure> {
     call.guest()
-        .process()
+        .cell()
         .room_for_end()
         .map_err(|reached| Failure::trap(too_many_ends(reached)))?;
-    call.guest().process().monitor(process, tag);
+    let guest = call.guest();
+    guest.machine().monitor(guest.process(), process, tag);
     Ok(())
 }
 
@@ -538,24 +534,22 @@ pub(super) fn stop_monitoring_tagged(
     tag: i64,
     process: Pid,
 ) -> Result<i32, Failure> {
-    Ok(call.guest().process().stop_monitoring(process, tag).into())
+    let guest = call.guest();
+    let was_there = guest
+        .machine()
+        .stop_monitoring(guest.process(), process, tag);
+    Ok(was_there.into())
 }
 
 pub(super) fn kill(call: &mut Call<'_>, process: Pid) -> Result<(), Failure> {
-    if let Some(process) = call.guest().environment().machine().process(process) {
-        process.signal(Signal::Kill);
+    if let Some(process) = call.guest().machine().process(process) {
+        process.kill();
     }
     Ok(())
 }
 
 pub(super) fn exists(call: &mut Call<'_>, process: Pid) -> Result<i32, Failure> {
-    Ok(call
-        .guest()
-        .environment()
-        .machine()
-        .process(process)
-        .is_some()
-        .into())
+    Ok(call.guest().machine().process(process).is_some().into())
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! `lunatic::registry`: names without versions.
 
-use super::call::kinds::{Bytes, Length, OutU64};
 use super::distributed::THIS_NODE;
 use super::environment::MAX_TEXT;
-use super::{Call, Failure};
-use crate::process::Pid;
-use crate::registry::{Name, RegistryError};
+use crate::environment::{Name, RegistryError};
+use crate::guest::call::kinds::{Bytes, Length, OutU64};
+use crate::guest::{Call, Failure};
+use lunatic_process::Pid;
 
 pub(super) fn put(
     call: &mut Call<'_>,

@@ -1,11 +1,12 @@
 //! What sockets of all kinds have in common: how a guest's address is read, how sockets are kept by number, how they
 //! count, and how a guest is told what the operating system says.
 
-use super::call::kinds::{Family, IpBytes, Length, Vectors};
-use super::call::{Place, Range};
-use super::{Call, Failure, Guest};
 use crate::environment::{Permit, Quota};
-use crate::resources::{Attachment, Handles, Held, HostError, Resource, Table};
+use crate::guest::call::kinds::{Family, IpBytes, Length, Vectors};
+use crate::guest::call::{Place, Range};
+use crate::guest::{Call, Failure, Guest};
+use crate::guest::{Handles, Held, HostError, Table};
+use crate::travel::{Attachment, Resource};
 use lunatic_abi::{Errno, FOREVER, Limit};
 use lunatic_net::{tcp, tls, udp};
 use std::io;
@@ -105,7 +106,7 @@ impl<T: Clone> Kept<T> {
 
 /// Counts one more socket of the environment.
 pub(super) fn permit(call: &mut Call<'_>) -> Result<Arc<Permit>, HostError> {
-    let counted = call.guest().environment().quota().permit(Limit::Sockets, 1);
+    let counted = call.guest().domain().quota().permit(Limit::Sockets, 1);
     counted
         .map(Arc::new)
         .map_err(|reached| HostError::new(Errno::LimitReached, reached))

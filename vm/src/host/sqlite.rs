@@ -3,12 +3,12 @@
 //! A statement belongs to a connection and goes with it. What SQLite computes counts as compute of the process, where that
 //! is counted.
 
-use super::call::kinds::{
+use crate::environment::Access;
+use crate::guest::HostError;
+use crate::guest::call::kinds::{
     Buffer, Bytes, ConnectionId, Length, Millis, OutU32, OutU64, StatementId,
 };
-use super::{Call, Failure};
-use crate::environment::Access;
-use crate::resources::HostError;
+use crate::guest::{Call, Failure};
 use crate::sqlite::{Connection, MAX_SQL, Place, SqlError, Step};
 use lunatic_abi::sqlite::write_error;
 use lunatic_abi::{Errno, Limit};
@@ -92,7 +92,7 @@ fn sql(
 /// Returns SQLite's extended code and writes the error's id.
 fn fail(
     call: &mut Call<'_>,
-    place: super::call::Place<8>,
+    place: crate::guest::call::Place<8>,
     error: SqlError,
 ) -> Result<u32, Failure> {
     let code = error.code.cast_unsigned();
@@ -134,7 +134,7 @@ pub(super) async fn open(
             Ok(connection) => Ok(call.guest().handles().connections.insert(connection)),
             Err(error) => Err(HostError::new(
                 errno(&error),
-                format!("`{}`: {error}", crate::observe::printable(&path)),
+                format!("`{}`: {error}", crate::printable::printable(&path)),
             )),
         },
         Err(error) => Err(error),
@@ -162,14 +162,14 @@ fn prepare_to_open(
         "" | ":memory:" => Place::Memory,
         path => {
             let file = guest
-                .environment()
+                .domain()
                 .config()
                 .preopens
                 .file(path)
                 .map_err(|reason| {
                     let sentence = format!(
                         "the database `{}` cannot be opened: {reason}",
-                        crate::observe::printable(path)
+                        crate::printable::printable(path)
                     );
                     HostError::new(Errno::PermissionDenied, sentence)
                 })?;

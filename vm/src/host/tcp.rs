@@ -1,15 +1,15 @@
 //! `lunatic::networking`: TCP.
 
-use super::call::Range;
-use super::call::kinds::{
-    Buffer, Family, IpBytes, Length, ListenerId, Millis, OutU64, StreamId, Vectors,
-};
 use super::socket::{
     Kept, address, answer_accepted, answer_address, done, failure, milliseconds, permit,
     permit_in_time, persist, pieces,
 };
-use super::{Call, Failure};
-use crate::resources::{Held, HostError};
+use crate::guest::call::Range;
+use crate::guest::call::kinds::{
+    Buffer, Family, IpBytes, Length, ListenerId, Millis, OutU64, StreamId, Vectors,
+};
+use crate::guest::{Call, Failure};
+use crate::guest::{Held, HostError};
 use lunatic_net::tcp::{Operation, TcpListener, TcpStream, Wait};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -62,7 +62,7 @@ pub(super) async fn tcp_accept(
     let (place, peer_place) = (call.place::<8>(stream.0)?, call.place::<8>(peer.0)?);
     let listener = LISTENERS.get(call, id.0)?;
     // The connection is taken off the queue only when there is a place for it.
-    let quota = call.guest().environment().quota().clone();
+    let quota = call.guest().domain().quota().clone();
     let permit = permit_in_time(&quota).await;
     let accepted = listener
         .accept()

@@ -1,11 +1,11 @@
 //! `lunatic::timer`: messages that are sent later.
 
-use super::call::kinds::{Bytes, Length, Millis, OutU64, TimerId, Words};
-use super::{Call, Failure};
-use crate::process::{Message, Pid};
-use crate::resources::HostError;
+use crate::guest::HostError;
+use crate::guest::call::kinds::{Bytes, Length, Millis, OutU64, TimerId, Words};
+use crate::guest::{Call, Failure};
 use crate::timer;
 use lunatic_abi::{Errno, Limit};
+use lunatic_process::{Message, Pid};
 use std::time::Duration;
 
 pub(super) fn send_after(call: &mut Call<'_>, process: Pid, delay: Millis) -> Result<u64, Failure> {
@@ -51,6 +51,7 @@ fn start(
     let environment = guest.environment().clone();
     let permit = |limit, amount| {
         environment
+            .domain()
             .quota()
             .permit(limit, amount)
             .map_err(|reached| HostError::new(Errno::LimitReached, reached))

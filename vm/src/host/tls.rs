@@ -1,15 +1,15 @@
 //! `lunatic::networking`: TLS.
 
-use super::call::kinds::{
-    Buffer, Bytes, Family, IpBytes, Length, Millis, OutU64, TlsListenerId, TlsStreamId, Vectors,
-};
 use super::socket::{
     Kept, address, answer_accepted, answer_address, done, failure, milliseconds, permit,
     permit_in_time, persist, pieces, port, records,
 };
-use super::{Call, Failure};
 use crate::environment::Permit;
-use crate::resources::{Held, HostError};
+use crate::guest::call::kinds::{
+    Buffer, Bytes, Family, IpBytes, Length, Millis, OutU64, TlsListenerId, TlsStreamId, Vectors,
+};
+use crate::guest::{Call, Failure};
+use crate::guest::{Held, HostError};
 use lunatic_abi::Errno;
 use lunatic_net::tcp::Operation;
 use lunatic_net::tls::{HandshakeLimits, Identity, MAX_PEM_SIZE, TlsListener, TlsStream, Trust};
@@ -98,7 +98,7 @@ pub(super) async fn tls_accept(
 ) -> Result<i32, Failure> {
     let (place, peer_place) = (call.place::<8>(stream.0)?, call.place::<8>(peer.0)?);
     let listener = TLS_LISTENERS.get(call, id.0)?;
-    let quota = call.guest().environment().quota().clone();
+    let quota = call.guest().domain().quota().clone();
     let accepted = listener.accept(|| permit_in_time(&quota)).await;
     let accepted = accepted.map(|(socket, peer, permit)| (Held { socket, permit }, peer));
     answer_accepted(call, &TLS_STREAMS, place, peer_place, accepted)
@@ -129,7 +129,7 @@ pub(super) async fn tls_connect(
     let name = call.text_of(range)?;
     let connected = match (permit(call), texts) {
         (Ok(permit), Ok(texts)) => {
-            let machine = call.guest().environment().machine().clone();
+            let machine = call.guest().machine().clone();
             let connect = async {
                 let trust = match texts.is_empty() {
                     true => Trust::web(),

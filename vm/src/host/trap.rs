@@ -1,7 +1,7 @@
 //! `lunatic::trap`: traps that end a call instead of a process.
 
-use super::{Call, Failure};
-use crate::process::run;
+use crate::guest::{Call, Failure};
+use crate::run;
 
 /// The function of the guest's that is called, with the arguments that the host was given.
 const CATCHING: &str = "_lunatic_catch_trap";

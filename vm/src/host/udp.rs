@@ -1,10 +1,12 @@
 //! `lunatic::networking`: UDP.
 
-use super::call::kinds::{Buffer, Bytes, Family, IpBytes, Length, Millis, OutU64, UdpSocketId};
-use super::call::{Place, Range};
 use super::dns::keep;
 use super::socket::{Kept, Ready, address, answer_address, done, failure, milliseconds, persist};
-use super::{Call, Failure};
+use crate::guest::call::kinds::{
+    Buffer, Bytes, Family, IpBytes, Length, Millis, OutU64, UdpSocketId,
+};
+use crate::guest::call::{Place, Range};
+use crate::guest::{Call, Failure};
 use lunatic_net::udp::UdpSocket;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

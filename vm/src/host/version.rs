@@ -1,6 +1,6 @@
 //! `lunatic::version`: which generation of the interface this is.
 
-use super::{Call, Failure};
+use crate::guest::{Call, Failure};
 
 pub(super) fn major(_: &mut Call<'_>) -> Result<u32, Failure> {
     Ok(0)

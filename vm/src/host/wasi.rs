@@ -4,10 +4,10 @@
 //! them here: opening a file has a limit that the guest can handle, random bytes are made in pieces, and a program may exit
 //! with any status.
 
-use super::call::kinds::{Bytes, ConfigId, Length};
 use super::process::config;
-use super::{Call, Failure, Guest};
 use crate::environment::{Config, MAX_RANDOM, PreopenError};
+use crate::guest::call::kinds::{Bytes, ConfigId, Length};
+use crate::guest::{Call, Failure, Guest};
 use crate::scheduler;
 use lunatic_abi::Limit;
 use wasmtime::{AsContextMut, Caller, Linker};
@@ -224,7 +224,7 @@ pub(super) async fn preopen(
             "a configuration has at most {allowed} directories"
         )));
     }
-    let outer = call.guest().environment().config().preopens.clone();
+    let outer = call.guest().domain().config().preopens.clone();
     let mut preopens = config(call, id)?.preopens.clone();
     // To look a path up takes as long as the file system likes.
     let added =

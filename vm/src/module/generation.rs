@@ -1,7 +1,7 @@
 //! Which generation of the interface a module belongs to. Its imports say so: a generation is known by what its functions
 //! are called and how they are typed.
 
-use super::ModuleError;
+use super::error::ModuleError;
 use lunatic_abi::{Generation, HostFunction, Kind, ValueType};
 use std::collections::BTreeSet;
 use wasmtime::{ExternType, FuncType, ValType};

@@ -4,8 +4,6 @@
 //! milliseconds, in which a worker would run nobody else. Whoever made the module also made its debug information, so it
 //! is believed only as far as it can be read.
 
-use super::Module;
-use crate::process::run::demangle;
 use addr2line::gimli::{self, Dwarf, EndianSlice, LittleEndian};
 use addr2line::{Context, Frame};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,20 +26,14 @@ type Slice<'a> = EndianSlice<'a, LittleEndian>;
 /// is nested deeper would overflow the stack. Compilers stay far below it.
 const MAX_DEPTH: usize = 200;
 
-impl Module {
-    /// Returns where an instruction is in the source: the innermost inlined call first, then what that was inlined into.
-    /// `offset` counts in bytes from the start of the binary module, as [`Frame::offset`](crate::Frame::offset) does.
-    ///
-    /// Empty where the module has no debug information, or none that can be read, or none about this instruction.
-    ///
-    /// This parses the debug information anew each time. That takes milliseconds, more for a large module, and does not
-    /// yield: ask for what is shown to somebody, and not on a thread that others wait for.
-    pub fn places(&self, offset: usize) -> Vec<Place> {
-        places(&self.0.bytes, offset)
-    }
-}
-
-fn places(bytes: &[u8], offset: usize) -> Vec<Place> {
+/// Returns where an instruction of a binary module is in the source: the innermost inlined call first, then what that was
+/// inlined into. `offset` counts in bytes from the start of the module, as [`Frame::offset`](crate::Frame::offset) does.
+///
+/// Empty if the module has no debug information, none that can be read, or none about this instruction.
+///
+/// This parses the debug information each time, which takes milliseconds, more for a large module, and does not yield. Call
+/// it for what is shown to somebody, and not on a thread that others wait for.
+pub fn places(bytes: &[u8], offset: usize) -> Vec<Place> {
     // The parser was not written for attackers: a panic of its own ends here.
     let found = catch_unwind(AssertUnwindSafe(|| {
         let (code, dwarf) = read(bytes)?;
@@ -104,6 +96,11 @@ fn find(dwarf: Dwarf<Slice<'_>>, address: u64) -> gimli::Result<Vec<Place>> {
         places.extend(place(&frame));
     }
     Ok(places)
+}
+
+/// Returns a function's name as in the source, if it is one of Rust's.
+pub(crate) fn demangle(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name))
 }
 
 fn place(frame: &Frame<'_, Slice<'_>>) -> Option<Place> {

@@ -1,7 +1,7 @@
 //! What a module or a component needs before its first instruction, read from its bytes so that a spawn can be refused with
 //! a number.
 
-use super::ModuleError;
+use super::error::ModuleError;
 use wasmparser::{
     BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance,
     ComponentOuterAliasKind, ComponentTypeRef, Encoding, Instance, Parser, Payload,

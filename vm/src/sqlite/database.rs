@@ -361,7 +361,7 @@ impl Database {
             Key::Position => place,
             Key::Number(number) => number,
             Key::Name(name) => named(raw, name)
-                .ok_or_else(|| range(format!("`{}`", crate::observe::printable(name))))?,
+                .ok_or_else(|| range(format!("`{}`", crate::printable::printable(name))))?,
         };
         let index = c_int::try_from(number).map_err(|_| range(number.to_string()))?;
         // SAFETY: the statement was prepared and not finalized. Bytes and texts have as many bytes as are said, and SQLite

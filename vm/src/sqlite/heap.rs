@@ -5,8 +5,8 @@
 //! process. What does not fit is refused, and SQLite fails the statement with "out of memory".
 
 use crate::environment::{Permit, Quota};
-use crate::process::LimitReached;
 use lunatic_abi::Limit;
+use lunatic_process::LimitReached;
 use rusqlite::ffi;
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};

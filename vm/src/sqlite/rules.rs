@@ -118,7 +118,7 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
         } if is_in(ASKED, pragma_name) => Authorization::Allow,
         AuthAction::Pragma { pragma_name, .. } => refuse(format!(
             "`PRAGMA {}` is not there for guests",
-            crate::observe::printable(pragma_name)
+            crate::printable::printable(pragma_name)
         )),
         // What a newer SQLite asks about, and names that are computed when the statement runs.
         AuthAction::Unknown { .. } => {

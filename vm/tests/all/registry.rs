@@ -142,7 +142,7 @@ fn a_name_is_released_in_the_environment_that_counted_it() {
     let parent = Actor::spawn(&lab, &environment, &module);
     let config = parent.create_config();
     let child = parent.spawn_actor(0, config).expect("no limit applies");
-    let inner = child.process.environment();
+    let inner = lab.vm.environment_of(&child.process);
     assert_ne!(inner.number(), environment.number());
     assert_eq!(parent.register("shared", child.pid()), 0);
     assert_eq!(

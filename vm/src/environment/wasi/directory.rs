@@ -23,7 +23,7 @@ pub enum Access {
 
 /// A directory could not be granted.
 #[derive(Debug, thiserror::Error)]
-#[error("the directory `{}` cannot be granted: {reason}", crate::observe::printable(&path.to_string_lossy()))]
+#[error("the directory `{}` cannot be granted: {reason}", crate::printable::printable(&path.to_string_lossy()))]
 pub struct PreopenError {
     path: PathBuf,
     reason: String,

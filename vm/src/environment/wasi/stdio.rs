@@ -1,14 +1,15 @@
 //! The standard streams of an environment's processes, as `wasmtime-wasi` asks for them.
 //!
-//! All processes of an environment share them. Whatever stands behind a stream, no worker waits for it: a write that finds
-//! no room and a read that finds no bytes suspend their process, and dropping that wait loses nothing.
+//! All processes of an environment share them. Whatever is behind a stream, no worker waits for it: a write that finds no room
+//! and a read that finds no bytes suspend their process, and dropping that wait loses nothing.
 
 use crate::console::{self, Console, Stream};
-use crate::environment::Quota;
+use crate::environment::journal::Journal;
+use crate::environment::quota::Quota;
 use crate::pipe::{PipeReader, PipeWriter, poll_once};
-use crate::process::{LimitReached, Process};
 use bytes::Bytes;
 use lunatic_abi::Limit;
+use lunatic_process::{LimitReached, Pid};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -20,21 +21,21 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-/// What stands behind a standard stream of an environment's processes: a pipe's [`PipeReader`] behind the input, its
+/// What is behind a standard stream of an environment's processes: a pipe's [`PipeReader`] behind the input, its
 /// [`PipeWriter`] behind an output.
 #[derive(Clone, Debug, Default)]
 pub enum Stdio<End> {
-    /// The stream of the host program. Output is written by one thread, in the order in which it came, and nothing of it is
-    /// changed or dropped: a program that is ahead of the terminal waits for it. Input goes to whoever asked for it first.
+    /// The stream of the host program. Output is written by one thread, in the order in which it came, and none of it is
+    /// changed or dropped: a program that is ahead of the terminal waits for it. Input goes to whoever asked first.
     #[default]
     Inherit,
-    /// Nothing: output vanishes, input ends at once.
+    /// Nothing: output is discarded, and input ends at once.
     Null,
-    /// A pipe of the embedder's, which does the same.
+    /// A pipe of the embedder.
     Pipe(End),
 }
 
-/// The most that goes into one write. Bytes of one write stay together, as they do in a pipe of the operating system.
+/// How many bytes go into one write at most. Bytes of one write stay together, as in a pipe of the operating system.
 const MAX_WRITE: usize = 4096;
 
 /// What writes to a process's standard output or error.
@@ -42,10 +43,18 @@ const MAX_WRITE: usize = 4096;
 pub(super) struct Outlet {
     to: Destination,
     stream: Stream,
-    /// Who writes, where a journal of it is kept.
-    writer: Option<Process>,
-    /// With whom it is counted; with nobody where it is a process's own.
+    /// The writer, if a journal is kept.
+    writer: Option<Writer>,
+    /// Where output is counted; a process's own output is not.
     account: Option<Account>,
+}
+
+/// A process whose output is in a journal.
+#[derive(Clone)]
+pub(super) struct Writer {
+    pub(super) journal: Journal,
+    pub(super) pid: Pid,
+    pub(super) process: Arc<str>,
 }
 
 #[derive(Clone)]
@@ -61,7 +70,7 @@ pub(super) struct Account {
     pub(super) quota: Arc<Quota>,
     /// What the last write was refused for.
     pub(super) refused: Arc<Mutex<Option<LimitReached>>>,
-    /// Set when the refusal was told: it is told once.
+    /// Set once the refusal was logged.
     pub(super) is_told: Arc<AtomicBool>,
     pub(super) environment: u64,
 }
@@ -106,7 +115,7 @@ impl Outlet {
     pub(super) fn new(
         stdio: &Stdio<PipeWriter>,
         stream: Stream,
-        process: &Process,
+        writer: Option<Writer>,
         account: Account,
     ) -> Outlet {
         let to = match stdio {
@@ -114,7 +123,6 @@ impl Outlet {
             Stdio::Null => Destination::Null,
             Stdio::Pipe(writer) => Destination::Pipe(writer.clone()),
         };
-        let writer = process.environment().journal().map(|_| process.clone());
         Outlet {
             to,
             stream,
@@ -123,7 +131,7 @@ impl Outlet {
         }
     }
 
-    /// A process's own output, which is nothing that its environment writes.
+    /// Makes a process's own output, which does not count as its environment's.
     pub(super) fn uncounted(output: PipeWriter) -> Outlet {
         Outlet {
             to: Destination::Pipe(output),
@@ -133,15 +141,18 @@ impl Outlet {
         }
     }
 
-    /// Counts bytes that are to be written, and notes them where a journal is kept.
+    /// Counts bytes before they are written, and adds them to the journal if one is kept.
     fn accept(&self, bytes: &[u8]) -> io::Result<()> {
         if let Some(account) = &self.account {
             account.charge(bytes.len())?;
         }
-        if let Some(writer) = &self.writer
-            && let Some(journal) = writer.environment().journal()
-        {
-            journal.wrote(writer, self.stream, bytes);
+        if let Some(writer) = &self.writer {
+            let Writer {
+                journal,
+                pid,
+                process,
+            } = writer;
+            journal.wrote(*pid, process, self.stream, bytes);
         }
         Ok(())
     }
@@ -161,10 +172,10 @@ impl Outlet {
     }
 }
 
-/// An outlet as the streams of WASI are: what is written need not wait.
+/// An outlet as a stream of WASI, which accepts bytes without waiting.
 struct OutletStream {
     outlet: Outlet,
-    /// What was accepted and not written yet, and what became of it.
+    /// What was accepted and is not yet written, and why writing failed.
     pending: Bytes,
     failed: Option<io::Error>,
 }
@@ -258,7 +269,7 @@ impl StdoutStream for Outlet {
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send + Sync>>;
 
-/// An outlet as tokio knows such things.
+/// An outlet as a writer of tokio.
 struct Writing {
     outlet: Outlet,
     current: Option<Work<io::Result<usize>>>,
@@ -300,7 +311,7 @@ pub(super) enum Inlet {
     Pipe(PipeReader),
 }
 
-/// The most that one read gives.
+/// How many bytes one read returns at most.
 const MAX_READ: usize = 64 << 10;
 
 impl Inlet {
@@ -375,7 +386,7 @@ impl StdinStream for Inlet {
     }
 }
 
-/// An inlet as tokio knows such things.
+/// An inlet as a reader of tokio.
 struct Reading {
     inlet: Inlet,
     current: Option<Work<StreamResult<Bytes>>>,

@@ -1,13 +1,15 @@
 //! Configurations, environments, modules in environments, and spawning there.
 
 use super::handles::room_for_handle;
-use crate::environment::{Config, Environment, Permissions};
-use crate::host::call::kinds::{AddedModuleId, Bytes, ConfigId, EnvironmentId, Length, OutU64};
+use crate::environment::{Config, Permissions};
+use crate::guest::call::kinds::{AddedModuleId, Bytes, ConfigId, EnvironmentId, Length, OutU64};
+use crate::guest::{AddedModule, HostError};
+use crate::guest::{Call, Failure};
 use crate::host::environment::{self, MAX_TEXT, environment};
 use crate::host::process::{Entry, compile, config, own_module};
-use crate::host::{Call, Failure, wasi};
+use crate::host::wasi;
+use crate::machine::Environment;
 use crate::module::Module;
-use crate::resources::{AddedModule, HostError};
 use lunatic_abi::{Errno, Limit};
 
 pub(super) fn create_config(
@@ -16,14 +18,14 @@ pub(super) fn create_config(
     compute: u64,
 ) -> Result<u64, Failure> {
     let guest = call.guest();
-    if !guest.environment().config().permissions.create_configs {
+    if !guest.domain().config().permissions.create_configs {
         return Err(Failure::trap(
             "the environment does not let its processes make configurations",
         ));
     }
     let configs = guest.handles().configs.len();
     guest.room_for(configs, "configurations")?;
-    let mut config = Config::new(guest.environment().machine().catalogue().nothing());
+    let mut config = Config::new(guest.machine().catalogue.nothing());
     config.limits = *guest.environment().limits();
     config.limit(Limit::Memory, memory);
     config.limit(
@@ -144,13 +146,7 @@ pub(super) fn add_this_module(
 
 /// Checks that the caller may compile, and hold what comes of it.
 fn check_adding(call: &mut Call<'_>) -> Result<(), HostError> {
-    if !call
-        .guest()
-        .environment()
-        .config()
-        .permissions
-        .compile_modules
-    {
+    if !call.guest().domain().config().permissions.compile_modules {
         let text = "the environment does not let its processes compile modules";
         return Err(HostError::new(Errno::NotGranted, text));
     }
@@ -249,13 +245,7 @@ async fn spawn_entry(
 ) -> Result<i32, Failure> {
     let place = call.place::<8>(out.0)?;
     room_for_handle(call)?;
-    let result = if call
-        .guest()
-        .environment()
-        .config()
-        .permissions
-        .spawn_processes
-    {
+    let result = if call.guest().domain().config().permissions.spawn_processes {
         let spawned = entry.spawn(call, environment, link, None).await;
         spawned.map(|pid| call.guest().handles().processes.insert(pid))
     } else {

@@ -1,12 +1,12 @@
 //! Handles of processes: ids in the caller's own table, which cannot be made up.
 
-use crate::host::call::kinds::{OutUuid, ProcessId};
-use crate::host::message::{place, put_back};
+use crate::guest::call::kinds::{OutUuid, ProcessId};
+use crate::guest::{Call, Failure, Guest};
+use crate::host::message::take;
 use crate::host::process::too_many_ends;
-use crate::host::{Call, Failure, Guest};
-use crate::process::Pid;
-use crate::resources::{Attachment, Resource};
+use crate::travel::{Attachment, Resource};
 use lunatic_abi::Limit;
+use lunatic_process::Pid;
 
 /// So many handles a process holds at most: one for each process that an environment has unless it is told otherwise. They
 /// are not counted with the other handles, as guests keep those of all processes they spawn.
@@ -45,7 +45,7 @@ pub(super) fn this(call: &mut Call<'_>) -> Result<u64, Failure> {
 pub(super) fn id(call: &mut Call<'_>, id: ProcessId, uuid: OutUuid) -> Result<(), Failure> {
     let place = call.place::<16>(uuid.0)?;
     let pid = process(call, id)?;
-    let uuid = call.guest().environment().machine().pids.uuid(pid);
+    let uuid = call.guest().machine().pids.uuid(pid);
     call.put(place, uuid.to_le_bytes());
     Ok(())
 }
@@ -68,17 +68,19 @@ pub(super) fn drop_process(call: &mut Call<'_>, id: ProcessId) -> Result<(), Fai
 pub(super) fn link(call: &mut Call<'_>, tag: i64, id: ProcessId) -> Result<(), Failure> {
     let pid = process(call, id)?;
     call.guest()
-        .process()
+        .cell()
         .room_for_end()
         .map_err(|reached| Failure::trap(too_many_ends(reached)))?;
     // Programs link with children that may be done already, and a normal end is not told.
-    call.guest().process().link_with_living(pid, tag);
+    let guest = call.guest();
+    guest.machine().link_with_living(guest.process(), pid, tag);
     Ok(())
 }
 
 pub(super) fn unlink(call: &mut Call<'_>, id: ProcessId) -> Result<(), Failure> {
     let pid = process(call, id)?;
-    call.guest().process().unlink(pid);
+    let guest = call.guest();
+    guest.machine().unlink(guest.process(), pid);
     Ok(())
 }
 
@@ -98,22 +100,19 @@ fn push(guest: &mut Guest, pid: Pid) -> Result<u64, Failure> {
             "a message has at most {most} bytes, of which a process takes some"
         )));
     }
-    message.attachments.push(Some(Attachment {
-        resource: Resource::Process(pid),
-        permit: None,
-    }));
+    let attachment = Attachment::uncounted(Resource::Process(pid));
+    message.attachments.push(Some(attachment.into()));
     Ok(message.attachments.len() as u64 - 1)
 }
 
 pub(super) fn take_process(call: &mut Call<'_>, index: u64) -> Result<u64, Failure> {
     room_for_handle(call)?;
     let (message, _) = call.guest().message()?;
-    let place = place(message, index)?;
-    match place.take() {
-        Some(Attachment {
-            resource: Resource::Process(pid),
-            ..
-        }) => Ok(call.guest().handles().processes.insert(pid)),
-        other => Err(put_back(place, other, index, "process")),
-    }
+    let pid = take(message, index, "process", |attachment| {
+        match attachment.resource {
+            Resource::Process(pid) => Ok(pid),
+            _ => Err(attachment),
+        }
+    })?;
+    Ok(call.guest().handles().processes.insert(pid))
 }

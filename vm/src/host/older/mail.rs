@@ -1,12 +1,13 @@
 //! Sending and receiving by handles: a `send` without a result, and times that are for ever where they are 0.
 
 use super::handles;
-use crate::host::call::kinds::{Length, ProcessId, ShortMillis, Words};
+use crate::guest::call::kinds::{Length, ProcessId, ShortMillis, Words};
+use crate::guest::{Call, Failure};
 use crate::host::message::{Arrival, at_hand, take_message, timer, wait, wanted};
-use crate::host::{Call, Failure};
-use crate::process::{Mail, Message, Pid, SendError, Wanted};
+use crate::machine::SendError;
 use crate::scheduler;
 use lunatic_abi::TIMED_OUT;
+use lunatic_process::{Mail, Message, Pid, Wanted};
 use std::time::Duration;
 
 /// How long a sender to a full mailbox waits before it tries again, after it has given the receiver its first chance.
@@ -14,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// Delivers a message. The sender cannot be told that there is no room, so it waits until there is.
 async fn deliver(call: &mut Call<'_>, to: Pid, message: Message) -> Result<(), Failure> {
-    let Some(receiver) = call.guest().environment().machine().process(to) else {
+    let Some(receiver) = call.guest().machine().process(to) else {
         return Ok(());
     };
     let is_own = call.guest().process().pid() == to;
@@ -49,7 +50,7 @@ pub(super) async fn send_receive_skip_search(
     let to = handles::process(call, id)?;
     let message = take_message(call)?;
     let this = call.guest().process().clone();
-    let since = this.next_sequence();
+    let since = this.cell().next_sequence();
     // Before the question is sent: its answer may be here sooner than this process waits, and has to find room.
     let arrival = Arrival::expect(this, &tagged(message.tag), since, timeout.millis());
     deliver(call, to, message).await?;

@@ -1,12 +1,12 @@
 //! Names for processes, with versions: registered in a given environment, looked up in the caller's own.
 
 use super::handles::{process, room_for_handle};
-use crate::environment::Environment;
-use crate::host::call::kinds::{Bytes, EnvironmentId, Length, OutU64, ProcessId};
+use crate::environment::{Name, RegistryError};
+use crate::guest::call::kinds::{Bytes, EnvironmentId, Length, OutU64, ProcessId};
+use crate::guest::{Call, Failure};
 use crate::host::environment::{MAX_TEXT, environment};
-use crate::host::{Call, Failure};
-use crate::process::Pid;
-use crate::registry::{Name, RegistryError};
+use crate::machine::Environment;
+use lunatic_process::Pid;
 
 /// What `register`, `unregister` and `lookup` return.
 const DONE: i32 = 0;

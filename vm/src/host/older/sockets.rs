@@ -1,13 +1,14 @@
 //! Sockets and names of hosts, with a time for each call.
 
-use crate::host::call::Place;
-use crate::host::call::kinds::{
+use crate::guest::HostError;
+use crate::guest::call::Place;
+use crate::guest::call::kinds::{
     Buffer, Bytes, Family, IpBytes, Length, ListenerId, OutU64, ShortMillis, StreamId, Vectors,
 };
+use crate::guest::{Call, Failure};
+use crate::host::dns;
 use crate::host::socket::{address, pieces};
 use crate::host::tcp::{self, STREAMS, connect, receive, write};
-use crate::host::{Call, Failure, dns};
-use crate::resources::HostError;
 use lunatic_abi::{Errno, TIMED_OUT};
 use lunatic_net::tcp::{Operation, TcpStream};
 

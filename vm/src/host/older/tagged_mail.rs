@@ -1,8 +1,8 @@
 //! Receiving by one tag, as guests of 0.6 do.
 
 use super::mail::{receive_wanted, tagged};
-use crate::host::call::kinds::ShortMillis;
-use crate::host::{Call, Failure};
+use crate::guest::call::kinds::ShortMillis;
+use crate::guest::{Call, Failure};
 use lunatic_abi::{MessageKind, TIMED_OUT};
 
 pub(super) async fn receive(

@@ -1,0 +1,186 @@
+//! Why a process ended.
+//!
+//! There is one answer to "why", and everybody gets the same: links and monitors, the host program that waits, the exit
+//! status of the command, the log.
+
+use super::pid::Pid;
+use lunatic_abi::{ExitKind, Limit};
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a process ended. Cheap to clone: it is handed to every link and monitor.
+#[derive(Clone, Debug)]
+pub enum Exit {
+    /// Its function returned, or it called `proc_exit(0)`.
+    Normal,
+    /// It called `proc_exit` with another status.
+    Status(i32),
+    /// It trapped.
+    Trapped(Arc<Trap>),
+    /// It was killed, by a process or by the host.
+    Killed,
+    /// It reached a limit of its environment.
+    Limit(LimitReached),
+    /// A process that it was linked with failed. `pid` is where the failure began and `exit` is why; both stay the same
+    /// when the failure passes from link to link.
+    LinkDied {
+        /// The process that failed first.
+        pid: Pid,
+        /// Why that process failed.
+        exit: Arc<Exit>,
+    },
+    /// It was already dead, or never existed.
+    NoProcess,
+    /// The machine failed: a defect of the runtime or of a host function, not of the guest.
+    Fault(Arc<str>),
+}
+
+/// A limit that was reached, and by what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitReached {
+    /// Which limit.
+    pub limit: Limit,
+    /// The bound, in the limit's unit.
+    pub allowed: u64,
+    /// The amount that was needed, if known.
+    pub wanted: Option<u64>,
+}
+
+/// What a trap left behind.
+#[derive(Clone)]
+pub struct Trap {
+    /// What happened, in one sentence.
+    pub reason: String,
+    /// The wasm functions that were running, innermost first.
+    pub frames: Vec<Frame>,
+    /// The binary module that all frames are in; `None` for a component. Debug information is read from it, if at all,
+    /// when somebody looks at the trap.
+    pub wasm: Option<Arc<[u8]>>,
+}
+
+/// A wasm function that was running when its process trapped.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// The function's name, demangled, or its index if the module has no names.
+    pub function: String,
+    /// The byte offset of the instruction in the module, if known.
+    pub offset: Option<usize>,
+}
+
+impl Exit {
+    /// Whether this is the planned end, which links are not told of.
+    pub fn is_normal(&self) -> bool {
+        matches!(self, Exit::Normal)
+    }
+
+    /// Returns the kind, as guests see it.
+    pub fn kind(&self) -> ExitKind {
+        match self {
+            Exit::Normal => ExitKind::Normal,
+            Exit::Status(_) => ExitKind::Status,
+            Exit::Trapped(_) => ExitKind::Trapped,
+            Exit::Killed => ExitKind::Killed,
+            Exit::Limit(_) => ExitKind::Limit,
+            Exit::LinkDied { .. } => ExitKind::LinkDied,
+            Exit::NoProcess => ExitKind::NoProcess,
+            Exit::Fault(_) => ExitKind::Fault,
+        }
+    }
+
+    /// Returns the number that goes with the kind: the status or the limit.
+    pub fn detail(&self) -> u64 {
+        match self {
+            Exit::Status(status) => u64::from(status.cast_unsigned()),
+            Exit::Limit(reached) => reached.limit as u64,
+            _ => 0,
+        }
+    }
+
+    /// Returns why a process dies that was linked with `pid`, which ended with this.
+    pub fn passed_on(&self, pid: Pid) -> Exit {
+        match self {
+            Exit::LinkDied { .. } => self.clone(),
+            other => Exit::LinkDied {
+                pid,
+                exit: Arc::new(other.clone()),
+            },
+        }
+    }
+
+    /// Returns the trap at the root of this end, if any.
+    pub fn trap(&self) -> Option<&Trap> {
+        match self {
+            Exit::Trapped(trap) => Some(trap),
+            Exit::LinkDied { exit, .. } => exit.trap(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Normal => f.write_str("ended normally"),
+            Exit::Status(status) => write!(f, "exited with status {status}"),
+            Exit::Trapped(trap) => write!(f, "trapped: {}", trap.reason),
+            Exit::Killed => f.write_str("was killed"),
+            Exit::Limit(reached) => write!(f, "reached a limit: {reached}"),
+            Exit::LinkDied { pid, exit } => write!(f, "died with process {pid}, which {exit}"),
+            Exit::NoProcess => f.write_str("does not exist"),
+            Exit::Fault(what) => write!(
+                f,
+                "was failed by the machine (a defect of the runtime): {what}"
+            ),
+        }
+    }
+}
+
+impl fmt::Debug for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trap")
+            .field("reason", &self.reason)
+            .field("frames", &self.frames)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for LimitReached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, unit) = self.limit.words();
+        write!(f, "{what} is limited to {} {unit}", self.allowed)?;
+        match self.wanted {
+            Some(wanted) => write!(f, ", {wanted} are needed"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_passed_on_keeps_where_it_began() {
+        let first = Exit::Killed.passed_on(Pid(7));
+        let second = first.passed_on(Pid(8));
+        let Exit::LinkDied { pid, exit } = second else {
+            panic!("{second}")
+        };
+        assert_eq!(pid, Pid(7));
+        assert!(matches!(*exit, Exit::Killed));
+    }
+
+    #[test]
+    fn a_limit_says_what_is_allowed_and_what_is_needed() {
+        let reached = LimitReached {
+            limit: Limit::Memory,
+            allowed: 65_536,
+            wanted: Some(131_072),
+        };
+        let sentence = Exit::Limit(reached).to_string();
+        assert_eq!(
+            sentence,
+            "reached a limit: memory of a process is limited to 65536 bytes, 131072 are needed"
+        );
+    }
+}

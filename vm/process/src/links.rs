@@ -1,0 +1,307 @@
+//! Who is told when a process ends, and what a process does when it is told.
+//!
+//! The rules are Erlang's (reference manual, "Processes"), with one difference that programs built for Lunatic rely on: the
+//! normal end of a process is not reported to its links.
+
+use super::exit::Exit;
+use super::mailbox::Mail;
+use super::pid::Pid;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Which processes are interested in this one, and in which it is interested.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    /// The processes it is linked with, each with the tag under which it is told of a failure.
+    linked: BTreeMap<Pid, i64>,
+    /// The processes that monitor it.
+    watchers: BTreeSet<Pid>,
+    /// The processes that it monitors, with the tag of each monitor.
+    watched: BTreeSet<(Pid, i64)>,
+    /// Set if the failure of a link is a message rather than this process's death.
+    told: bool,
+}
+
+/// Who is told that a process ended.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ExitNotices {
+    /// The processes that were linked with it, which are told of its failure; empty after a normal end.
+    pub(crate) links: Vec<Pid>,
+    /// The processes that monitored it, which are told of its end, whatever it was.
+    pub(crate) watchers: Vec<Pid>,
+    /// The processes that it monitored, which forget it.
+    pub(crate) watched: Vec<Pid>,
+    /// The processes that were linked with it when it ended normally, which forget it.
+    pub(crate) unlinked: Vec<Pid>,
+}
+
+/// What a failed link does to a process.
+#[derive(Debug)]
+pub(crate) enum Reaction {
+    /// It was no longer linked.
+    None,
+    /// It dies too.
+    Die(Exit),
+    /// It is told.
+    Tell(Mail),
+}
+
+impl Links {
+    /// Links with a process and returns whether the link is new. A second link with the same process replaces the tag.
+    pub(crate) fn link(&mut self, pid: Pid, tag: i64) -> bool {
+        self.linked.insert(pid, tag).is_none()
+    }
+
+    /// Ends a link and returns whether there was one.
+    pub(crate) fn unlink(&mut self, pid: Pid) -> bool {
+        self.linked.remove(&pid).is_some()
+    }
+
+    /// Remembers a process that monitors this one.
+    pub(crate) fn add_watcher(&mut self, pid: Pid) {
+        self.watchers.insert(pid);
+    }
+
+    pub(crate) fn remove_watcher(&mut self, pid: Pid) {
+        self.watchers.remove(&pid);
+    }
+
+    /// Remembers that this process monitors another and returns whether the monitor is new. Each tag is a monitor of its own.
+    pub(crate) fn watch(&mut self, pid: Pid, tag: i64) -> bool {
+        self.watched.insert((pid, tag))
+    }
+
+    /// Forgets a monitor and returns whether there was one.
+    pub(crate) fn unwatch(&mut self, pid: Pid, tag: i64) -> bool {
+        self.watched.remove(&(pid, tag))
+    }
+
+    /// Whether this process monitors another, with any tag.
+    pub(crate) fn watches(&self, pid: Pid) -> bool {
+        self.monitors(pid).next().is_some()
+    }
+
+    fn monitors(&self, pid: Pid) -> impl Iterator<Item = (Pid, i64)> {
+        self.watched
+            .range((pid, i64::MIN)..=(pid, i64::MAX))
+            .copied()
+    }
+
+    /// Sets whether failures of links are told or deadly, as they are at first.
+    pub(crate) fn set_told(&mut self, told: bool) {
+        self.told = told;
+    }
+
+    /// Handles the failure of a linked process.
+    pub(crate) fn on_link_died(&mut self, pid: Pid, exit: &Exit) -> Reaction {
+        let Some(tag) = self.linked.remove(&pid) else {
+            return Reaction::None;
+        };
+        if self.told {
+            Reaction::Tell(Mail::LinkDied {
+                tag,
+                pid,
+                exit: exit.clone(),
+            })
+        } else {
+            Reaction::Die(exit.passed_on(pid))
+        }
+    }
+
+    /// Handles the end of a monitored process: returns a piece of mail for each monitor that is left.
+    pub(crate) fn on_process_died(&mut self, pid: Pid, exit: &Exit) -> Vec<Mail> {
+        let monitors: Vec<(Pid, i64)> = self.monitors(pid).collect();
+        for monitor in &monitors {
+            self.watched.remove(monitor);
+        }
+        monitors
+            .into_iter()
+            .map(|(pid, tag)| Mail::ProcessDied {
+                tag,
+                pid,
+                exit: exit.clone(),
+            })
+            .collect()
+    }
+
+    /// Handles a monitor of a process that does not exist. Older monitors of the same process stay: their answer, which
+    /// knows the reason, is on its way.
+    pub(crate) fn on_no_process(&mut self, pid: Pid, tag: i64) -> Option<Mail> {
+        let was_watched = self.watched.remove(&(pid, tag));
+        was_watched.then_some(Mail::ProcessDied {
+            tag,
+            pid,
+            exit: Exit::NoProcess,
+        })
+    }
+
+    /// Returns how many more ends the process can be told of.
+    pub(crate) fn expected(&self) -> usize {
+        self.linked.len() + self.watched.len()
+    }
+
+    /// Ends all links and monitors of this process, and returns who is told.
+    pub(crate) fn on_exit(&mut self, exit: &Exit) -> ExitNotices {
+        let linked = std::mem::take(&mut self.linked).into_keys().collect();
+        let (links, unlinked) = if exit.is_normal() {
+            (Vec::new(), linked)
+        } else {
+            (linked, Vec::new())
+        };
+        ExitNotices {
+            links,
+            unlinked,
+            watchers: std::mem::take(&mut self.watchers).into_iter().collect(),
+            watched: {
+                let mut watched: Vec<Pid> = std::mem::take(&mut self.watched)
+                    .into_iter()
+                    .map(|(pid, _)| pid)
+                    .collect();
+                watched.dedup();
+                watched
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// T052: what becomes of a process when a linked one ends, in each of Erlang's cases that exist here.
+    #[test]
+    fn t052_a_link_reacts_as_erlang_says() {
+        let limit = Exit::Limit(crate::LimitReached {
+            limit: lunatic_abi::Limit::Memory,
+            allowed: 1,
+            wanted: None,
+        });
+        for (told, exit) in [
+            (false, Exit::Killed),
+            (false, Exit::Status(3)),
+            (true, Exit::Killed),
+            (true, limit),
+        ] {
+            let mut links = Links::default();
+            links.set_told(told);
+            links.link(Pid(1), 42);
+            match (told, links.on_link_died(Pid(1), &exit)) {
+                (false, Reaction::Die(Exit::LinkDied { pid, exit: why })) => {
+                    assert_eq!((pid, why.kind()), (Pid(1), exit.kind()));
+                }
+                (
+                    true,
+                    Reaction::Tell(Mail::LinkDied {
+                        tag,
+                        pid,
+                        exit: why,
+                    }),
+                ) => {
+                    assert_eq!((tag, pid, why.kind()), (42, Pid(1), exit.kind()));
+                }
+                (_, other) => panic!("told {told}, {exit}: {other:?}"),
+            }
+            assert!(
+                matches!(links.on_link_died(Pid(1), &exit), Reaction::None),
+                "a link fails once"
+            );
+        }
+    }
+
+    #[test]
+    fn a_normal_end_tells_watchers_and_not_links() {
+        let mut links = Links::default();
+        links.link(Pid(1), 0);
+        links.add_watcher(Pid(2));
+        links.watch(Pid(3), 0);
+        links.watch(Pid(3), 7);
+        let notices = links.on_exit(&Exit::Normal);
+        assert_eq!(
+            notices,
+            ExitNotices {
+                links: vec![],
+                watchers: vec![Pid(2)],
+                watched: vec![Pid(3)],
+                unlinked: vec![Pid(1)]
+            }
+        );
+    }
+
+    #[test]
+    fn a_failure_tells_links_and_watchers() {
+        let mut links = Links::default();
+        links.link(Pid(1), 0);
+        links.add_watcher(Pid(1));
+        let notices = links.on_exit(&Exit::Killed);
+        assert_eq!(
+            notices,
+            ExitNotices {
+                links: vec![Pid(1)],
+                watchers: vec![Pid(1)],
+                watched: vec![],
+                unlinked: vec![]
+            }
+        );
+    }
+
+    #[test]
+    fn what_was_unlinked_or_unwatched_says_nothing() {
+        let mut links = Links::default();
+        links.link(Pid(1), 0);
+        links.watch(Pid(1), 0);
+        assert!(links.unlink(Pid(1)) && !links.unlink(Pid(1)));
+        assert!(links.unwatch(Pid(1), 0) && !links.unwatch(Pid(1), 0));
+        assert!(matches!(
+            links.on_link_died(Pid(1), &Exit::Killed),
+            Reaction::None
+        ));
+        assert!(links.on_process_died(Pid(1), &Exit::Killed).is_empty());
+    }
+
+    #[test]
+    fn t049_a_monitor_that_finds_nobody_leaves_older_ones_their_reason() {
+        let mut links = Links::default();
+        assert!(links.watch(Pid(1), 5) && !links.watch(Pid(1), 5));
+        assert!(links.watch(Pid(1), 6));
+        let answer = links.on_no_process(Pid(1), 6);
+        assert!(matches!(
+            answer,
+            Some(Mail::ProcessDied {
+                tag: 6,
+                exit: Exit::NoProcess,
+                ..
+            })
+        ));
+        let late = links.on_process_died(Pid(1), &Exit::Killed);
+        assert!(matches!(
+            late.as_slice(),
+            [Mail::ProcessDied {
+                tag: 5,
+                exit: Exit::Killed,
+                ..
+            }]
+        ));
+        assert!(links.on_no_process(Pid(1), 6).is_none());
+    }
+
+    #[test]
+    fn each_tag_is_a_monitor_of_its_own() {
+        let mut links = Links::default();
+        for tag in [0, 5, 6] {
+            links.watch(Pid(1), tag);
+        }
+        assert!(links.unwatch(Pid(1), 5) && links.watches(Pid(1)));
+        let tags = |mail: Vec<Mail>| -> Vec<i64> {
+            mail.iter()
+                .map(|mail| {
+                    if let Mail::ProcessDied { tag, .. } = mail {
+                        *tag
+                    } else {
+                        panic!("{mail:?}")
+                    }
+                })
+                .collect()
+        };
+        assert_eq!(tags(links.on_process_died(Pid(1), &Exit::Normal)), [0, 6]);
+        assert!(links.on_process_died(Pid(1), &Exit::Normal).is_empty());
+    }
+}

@@ -1,0 +1,147 @@
+//! Names of processes.
+//!
+//! A pid is never reused in the life of a machine and cannot be guessed: processes are numbered from 1, and the number is
+//! passed through a keyed permutation. So knowing a pid is the right to address it, and a process that is granted `kill`
+//! or `send` cannot try its neighbours one by one.
+
+use super::sync::{AtomicU64, Ordering};
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+
+/// Names a process, even after its death. `0` is nobody.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pid(pub(crate) u64);
+
+impl Pid {
+    /// Returns the pid as guests see it.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the pid with this number, which need not name a process.
+    pub const fn from_number(number: u64) -> Pid {
+        Pid(number)
+    }
+}
+
+impl fmt::Display for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{:x}>", self.0)
+    }
+}
+
+impl fmt::Debug for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Issues pids.
+pub struct PidSource {
+    last: AtomicU64,
+    key: RandomState,
+}
+
+const HALF: u32 = 31;
+const HALF_MASK: u64 = (1 << HALF) - 1;
+
+impl PidSource {
+    /// Makes a source with a key of its own.
+    #[allow(clippy::new_without_default, reason = "two sources are never alike")]
+    pub fn new() -> PidSource {
+        PidSource {
+            last: AtomicU64::new(0),
+            key: RandomState::new(),
+        }
+    }
+
+    /// Returns a pid that was never returned before.
+    pub fn next(&self) -> Pid {
+        // Relaxed: the number only has to be unique.
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        match self.permute(number) {
+            // 0 is nobody. The permutation maps exactly one number to it, which is skipped.
+            0 => self.next(),
+            sealed => Pid(sealed),
+        }
+    }
+
+    /// Returns what identifies a process without revealing its pid: a UUID of the random form, always the same for one
+    /// pid. It is a keyed hash of the pid and addresses nobody.
+    pub fn uuid(&self, pid: Pid) -> u128 {
+        let half = |half: u64| u128::from(self.key.hash_one(("uuid", half, pid.0)));
+        let bits = half(0) << 64 | half(1);
+        // Version 4 and the variant of RFC 9562.
+        bits & !(0xf << 76 | 0b11 << 62) | 4 << 76 | 0b10 << 62
+    }
+
+    /// Permutes the numbers of 62 bits: a Feistel network of four rounds over a keyed pseudo-random function, which Luby
+    /// and Rackoff ("How to construct pseudorandom permutations", 1988) showed to be a pseudo-random permutation.
+    fn permute(&self, number: u64) -> u64 {
+        let (mut left, mut right) = (number >> HALF & HALF_MASK, number & HALF_MASK);
+        for round in 0..4u64 {
+            (left, right) = (
+                right,
+                left ^ (self.key.hash_one((round, right)) & HALF_MASK),
+            );
+        }
+        left << HALF | right
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_pid_is_given_twice_and_none_is_nobody() {
+        let source = PidSource::new();
+        let pids: HashSet<Pid> = (0..100_000).map(|_| source.next()).collect();
+        assert_eq!(pids.len(), 100_000);
+        assert!(pids.iter().all(|pid| pid.0 != 0 && pid.0 < 1 << 62));
+    }
+
+    #[test]
+    fn the_permutation_can_be_undone() {
+        let source = PidSource::new();
+        for number in [0, 1, 2, 77, 1 << 31, (1 << 62) - 1] {
+            let sealed = source.permute(number);
+            let (mut left, mut right) = (sealed >> HALF, sealed & HALF_MASK);
+            for round in (0..4u64).rev() {
+                (left, right) = (
+                    right ^ (source.key.hash_one((round, left)) & HALF_MASK),
+                    left,
+                );
+            }
+            assert_eq!(left << HALF | right, number);
+        }
+    }
+
+    #[test]
+    fn a_uuid_is_the_same_every_time_and_another_for_others() {
+        let source = PidSource::new();
+        let pids: Vec<Pid> = (0..1_000).map(|_| source.next()).collect();
+        let uuids: HashSet<u128> = pids.iter().map(|&pid| source.uuid(pid)).collect();
+        assert_eq!(uuids.len(), pids.len());
+        assert!(pids.iter().all(|&pid| uuids.contains(&source.uuid(pid))));
+        assert!(
+            uuids
+                .iter()
+                .all(|uuid| uuid >> 76 & 0xf == 4 && uuid >> 62 & 0b11 == 0b10)
+        );
+    }
+
+    #[test]
+    fn two_machines_give_different_pids() {
+        let one: Vec<Pid> = {
+            let source = PidSource::new();
+            (0..8).map(|_| source.next()).collect()
+        };
+        let other: Vec<Pid> = {
+            let source = PidSource::new();
+            (0..8).map(|_| source.next()).collect()
+        };
+        assert_ne!(one, other);
+    }
+}

@@ -1,0 +1,169 @@
+//! All living processes of a machine, by pid, and what goes from one to another: links, monitors and ends.
+
+use super::cell::ProcessCell;
+use super::exit::Exit;
+use super::links::ExitNotices;
+use super::pid::Pid;
+use super::signal::Signal;
+use super::sync::{Arc, Mutex, MutexGuard};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// How many parts the table has, each with a lock of its own, to keep the cores out of each other's way.
+const SHARDS: usize = 64;
+
+/// The part of the table that is behind one lock.
+type Shard<T> = HashMap<Pid, Arc<T>, BuildHasherDefault<PidHasher>>;
+
+/// The living processes. `T` is what a machine keeps for each, [`ProcessCell`] included.
+pub struct Table<T> {
+    shards: [Mutex<Shard<T>>; SHARDS],
+}
+
+/// Uses a pid as its own hash. Pids are spread evenly over all their bits by a key that no guest knows, and a pid that a
+/// guest made up is looked up but never inserted.
+#[derive(Default)]
+struct PidHasher(u64);
+
+impl Hasher for PidHasher {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a pid is one number");
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn finish(&self) -> u64 {
+        // The lowest bits chose the shard and are the same for all in it.
+        self.0.rotate_right(SHARDS.trailing_zeros())
+    }
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Table<T> {
+        Table {
+            shards: std::array::from_fn(|_| Mutex::new(Shard::default())),
+        }
+    }
+}
+
+impl<T: AsRef<ProcessCell>> Table<T> {
+    /// Adds a process.
+    pub fn insert(&self, process: Arc<T>) {
+        let pid = (*process).as_ref().pid();
+        let before = self.shard(pid).insert(pid, process);
+        debug_assert!(before.is_none(), "a pid is not given twice");
+    }
+
+    /// Removes a process.
+    pub fn remove(&self, pid: Pid) {
+        let removed = self.shard(pid).remove(&pid);
+        // This may be the last handle to the process, and what it drops need not be dropped locked.
+        drop(removed);
+    }
+
+    /// Finds a process.
+    pub fn get(&self, pid: Pid) -> Option<Arc<T>> {
+        self.shard(pid).get(&pid).cloned()
+    }
+
+    /// Returns the processes that are alive, shard by shard: not a snapshot of one moment.
+    pub fn all(&self) -> Vec<Arc<T>> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            all.extend(lock(shard).values().cloned());
+        }
+        all
+    }
+
+    fn shard(&self, pid: Pid) -> MutexGuard<'_, Shard<T>> {
+        lock(&self.shards[pid.number() as usize % SHARDS])
+    }
+
+    /// Sends a signal and returns whether there was a living process to take it.
+    pub fn signal(&self, pid: Pid, signal: Signal) -> bool {
+        self.get(pid)
+            .is_some_and(|process| (*process).as_ref().signal(signal))
+    }
+
+    /// Links a process, whose turn it is, with another. One that does not exist counts as one that just died.
+    pub fn link(&self, process: &ProcessCell, pid: Pid, tag: i64) {
+        if self.links_with_nobody(process, pid, tag) {
+            process.signal(Signal::LinkDied {
+                pid,
+                exit: Exit::NoProcess,
+            });
+        }
+    }
+
+    /// Links a process, whose turn it is, with another if that is alive.
+    pub fn link_with_living(&self, process: &ProcessCell, pid: Pid, tag: i64) {
+        if self.links_with_nobody(process, pid, tag) {
+            process.forget_link(pid);
+        }
+    }
+
+    /// Links two processes; returns whether the other does not exist, so that one side of a link is left.
+    ///
+    /// The own side comes first: were the other to die in between, its failure would find this process not yet linked.
+    fn links_with_nobody(&self, process: &ProcessCell, pid: Pid, tag: i64) -> bool {
+        if pid == process.pid() {
+            return false;
+        }
+        let is_new = process.remember_link(pid, tag);
+        let is_there = self.signal(
+            pid,
+            Signal::Link {
+                pid: process.pid(),
+                tag,
+            },
+        );
+        // If the dead one was linked before, its own notice is on its way and knows why it died.
+        !is_there && is_new
+    }
+
+    /// Ends the link of a process with another.
+    pub fn unlink(&self, process: &ProcessCell, pid: Pid) {
+        process.forget_link(pid);
+        self.signal(pid, Signal::Unlink { pid: process.pid() });
+    }
+
+    /// Has a process told of another's end, with a tag or without (0).
+    pub fn monitor(&self, process: &ProcessCell, pid: Pid, tag: i64) {
+        if process.remember_monitor(pid, tag)
+            && !self.signal(pid, Signal::Monitor { pid: process.pid() })
+        {
+            process.no_process(pid, tag);
+        }
+    }
+
+    /// Ends a monitor, and returns whether the process was not yet told, so that it will not be.
+    pub fn stop_monitoring(&self, process: &ProcessCell, pid: Pid, tag: i64) -> bool {
+        let (was_there, is_watching) = process.forget_monitor(pid, tag);
+        if was_there && !is_watching {
+            self.signal(pid, Signal::StopMonitoring { pid: process.pid() });
+        }
+        was_there
+    }
+
+    /// Tells others that a process ended.
+    pub fn notify(&self, pid: Pid, exit: &Exit, notices: ExitNotices) {
+        let tell = |pids: Vec<Pid>, signal: Signal| {
+            for pid in pids {
+                self.signal(pid, signal.clone());
+            }
+        };
+        let exit = || exit.clone();
+        tell(notices.links, Signal::LinkDied { pid, exit: exit() });
+        tell(notices.watchers, Signal::ProcessDied { pid, exit: exit() });
+        tell(notices.unlinked, Signal::Unlink { pid });
+        tell(notices.watched, Signal::StopMonitoring { pid });
+    }
+}
+
+fn lock<T>(shard: &Mutex<Shard<T>>) -> MutexGuard<'_, Shard<T>> {
+    shard
+        .lock()
+        .expect("nothing panics while it holds a part of the table")
+}

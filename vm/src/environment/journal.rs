@@ -1,0 +1,251 @@
+//! The journal of a program: what each of its processes wrote, and how those that failed ended.
+//!
+//! It is for reports on a program afterwards, such as a test runner's. It is not a log: nothing is formatted, nobody waits for
+//! it, and when it is full the oldest entries go first, since the reason of a failure is at the end.
+
+use crate::console::Stream;
+use crate::pipe::lock;
+use event_listener::{Event as Signal, listener};
+use lunatic_process::{Exit, Pid};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+/// A bounded record of what happens in a program, kept if [`Config::journal`](crate::Config::journal) says so. Cheap to
+/// clone: all clones are the same journal.
+///
+/// ```
+/// use lunatic_vm::{Event, Journal, Vm};
+///
+/// let vm = Vm::builder().build()?;
+/// let journal = Journal::bounded(64 << 10);
+/// let mut config = vm.config();
+/// config.journal(&journal);
+/// let module = vm.module("trap", br#"(module (func (export "trap") unreachable))"#)?;
+/// let process = vm.environment(config).spawn(&module, "trap", &[])?;
+/// vm.block_on(process.exited());
+/// let [entry] = &journal.take()[..] else { panic!("one thing happened") };
+/// assert_eq!((entry.pid, &*entry.process), (process.pid(), "trap"));
+/// assert!(matches!(&entry.event, Event::Failed(exit) if exit.trap().is_some()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Journal(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    book: Mutex<Book>,
+    /// Notified of every entry.
+    filled: Signal,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The process that it happened to.
+    pub pid: Pid,
+    /// What that process runs; see [`Process::name`](crate::Process::name).
+    pub process: Arc<str>,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened to a process.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// It wrote to its standard output.
+    Output(Vec<u8>),
+    /// It wrote to its standard error.
+    Error(Vec<u8>),
+    /// It did not end normally.
+    Failed(Exit),
+}
+
+/// What an entry counts besides the bytes that were written, so that the bound on bytes bounds entries too.
+const OVERHEAD: usize = 256;
+
+/// The entries and their size: plain data.
+#[derive(Debug)]
+struct Book {
+    entries: VecDeque<Entry>,
+    size: usize,
+    capacity: usize,
+    /// Bytes of output that were pushed out.
+    lost: u64,
+}
+
+impl Event {
+    fn size(&self) -> usize {
+        match self {
+            Event::Output(bytes) | Event::Error(bytes) => bytes.len(),
+            Event::Failed(_) => 0,
+        }
+    }
+
+    fn written(stream: Stream, bytes: &[u8]) -> Event {
+        match stream {
+            Stream::Output => Event::Output(bytes.to_vec()),
+            Stream::Error => Event::Error(bytes.to_vec()),
+        }
+    }
+}
+
+impl Book {
+    /// Adds what a process wrote, to its last entry if that is the newest.
+    fn write(&mut self, pid: Pid, process: &str, stream: Stream, bytes: &[u8]) {
+        let last = self.entries.back_mut().filter(|last| last.pid == pid);
+        match (last.map(|last| &mut last.event), stream) {
+            (Some(Event::Output(written)), Stream::Output)
+            | (Some(Event::Error(written)), Stream::Error)
+                if written.len() + bytes.len() <= MAX_JOINED =>
+            {
+                written.extend(bytes);
+                self.size += bytes.len();
+                self.make_room();
+            }
+            _ => self.add(pid, process, Event::written(stream, bytes)),
+        }
+    }
+
+    fn add(&mut self, pid: Pid, process: &str, event: Event) {
+        self.size += OVERHEAD + event.size();
+        self.entries.push_back(Entry {
+            pid,
+            process: process.into(),
+            event,
+        });
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
+        while self.size > self.capacity && self.entries.len() > 1 {
+            let Some(oldest) = self.entries.pop_front() else {
+                return;
+            };
+            self.size -= OVERHEAD + oldest.event.size();
+            self.lost += oldest.event.size() as u64;
+        }
+    }
+}
+
+/// How many bytes of one process's writes are joined at most, so that not too much is lost at once.
+const MAX_JOINED: usize = 16 << 10;
+
+impl Journal {
+    /// Makes an empty journal that takes at most about `capacity` bytes.
+    pub fn bounded(capacity: usize) -> Journal {
+        let book = Book {
+            entries: VecDeque::new(),
+            size: 0,
+            capacity,
+            lost: 0,
+        };
+        Journal(Arc::new(Inner {
+            book: Mutex::new(book),
+            filled: Signal::new(),
+        }))
+    }
+
+    /// Takes all entries, in the order in which things happened.
+    pub fn take(&self) -> Vec<Entry> {
+        let mut book = lock(&self.0.book);
+        book.size = 0;
+        std::mem::take(&mut book.entries).into()
+    }
+
+    /// Waits until there is an entry to take. Dropping the future loses nothing, and any number of tasks can wait.
+    ///
+    /// ```
+    /// # use lunatic_vm::{Journal, Vm};
+    /// # let vm = Vm::builder().build()?;
+    /// # let journal = Journal::bounded(64 << 10);
+    /// # let mut config = vm.config();
+    /// # config.journal(&journal);
+    /// # let module = vm.module("trap", br#"(module (func (export "trap") unreachable))"#)?;
+    /// vm.environment(config).spawn(&module, "trap", &[])?;
+    /// vm.block_on(journal.filled());
+    /// assert_eq!(journal.take().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn filled(&self) {
+        loop {
+            // Before the check, so that what comes after it wakes this one.
+            listener!(self.0.filled => filled);
+            if !lock(&self.0.book).entries.is_empty() {
+                return;
+            }
+            filled.await;
+        }
+    }
+
+    /// Returns how many bytes of output have been lost because they did not fit.
+    pub fn lost(&self) -> u64 {
+        lock(&self.0.book).lost
+    }
+
+    pub(crate) fn wrote(&self, pid: Pid, process: &str, stream: Stream, bytes: &[u8]) {
+        lock(&self.0.book).write(pid, process, stream, bytes);
+        self.0.filled.notify(usize::MAX);
+    }
+
+    pub(crate) fn ended(&self, pid: Pid, process: &str, exit: &Exit) {
+        if !exit.is_normal() {
+            lock(&self.0.book).add(pid, process, Event::Failed(exit.clone()));
+            self.0.filled.notify(usize::MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(journal: &Journal) -> Vec<(u64, String)> {
+        let text = |entry: Entry| match entry.event {
+            Event::Output(bytes) => format!("out {}", String::from_utf8_lossy(&bytes)),
+            Event::Error(bytes) => format!("err {}", String::from_utf8_lossy(&bytes)),
+            Event::Failed(exit) => exit.to_string(),
+        };
+        journal
+            .take()
+            .into_iter()
+            .map(|entry| (entry.pid.number(), text(entry)))
+            .collect()
+    }
+
+    #[test]
+    fn what_a_process_writes_in_a_row_is_one_entry() {
+        let journal = Journal::bounded(10_000);
+        let write = |pid, stream, text: &str| {
+            lock(&journal.0.book).write(Pid::from_number(pid), "p", stream, text.as_bytes())
+        };
+        write(1, Stream::Output, "a");
+        write(1, Stream::Output, "b");
+        write(1, Stream::Error, "c");
+        write(2, Stream::Error, "d");
+        write(1, Stream::Error, "e");
+        let expected = [(1, "out ab"), (1, "err c"), (2, "err d"), (1, "err e")];
+        assert_eq!(
+            texts(&journal),
+            expected.map(|(pid, text)| (pid, text.to_string()))
+        );
+        assert!(journal.take().is_empty());
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_is_counted() {
+        let journal = Journal::bounded(3 * OVERHEAD);
+        for pid in 1..=4 {
+            lock(&journal.0.book).write(Pid::from_number(pid), "p", Stream::Output, b"12345");
+        }
+        assert_eq!(texts(&journal).first(), Some(&(3, "out 12345".to_string())));
+        assert_eq!(journal.lost(), 10);
+        // The last entry stays, however large.
+        lock(&journal.0.book).write(
+            Pid::from_number(5),
+            "p",
+            Stream::Output,
+            &[b'x'; 10 * OVERHEAD],
+        );
+        assert_eq!(journal.take().len(), 1);
+    }
+}

@@ -1,0 +1,116 @@
+//! The names of an environment, as its processes share them.
+
+use super::quota::{Permit, Quota};
+use super::registry::{Name, Registry, RegistryError};
+use lunatic_abi::Limit;
+use lunatic_process::Pid;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// A table of names. Environments that are made without names of their own share their creator's.
+#[derive(Debug, Default)]
+pub(crate) struct Names(Mutex<Registry>);
+
+/// A name that a process has, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    names: Arc<Names>,
+    name: Name,
+    pid: Pid,
+    /// Its share of the quota of the environment that registered it.
+    _permit: Permit,
+}
+
+impl Names {
+    /// Registers a process, which counts in a quota; `None` if it has the name already.
+    pub(crate) fn register(
+        self: &Arc<Names>,
+        name: &Name,
+        pid: Pid,
+        registrar: Pid,
+        quota: &Arc<Quota>,
+    ) -> Result<Option<Registration>, RegistryError> {
+        let mut registry = self.lock();
+        if registry.holds(name, pid) {
+            return Ok(None);
+        }
+        self.enter(&mut registry, name, pid, registrar, quota)
+            .map(Some)
+    }
+
+    /// Registers a new process if nobody is found under the name, and has it appear before anybody finds it.
+    pub(crate) fn register_new(
+        self: &Arc<Names>,
+        name: &Name,
+        pid: Pid,
+        registrar: Pid,
+        quota: &Arc<Quota>,
+        appear: impl FnOnce(),
+    ) -> Result<Option<Registration>, RegistryError> {
+        let mut registry = self.lock();
+        if let Ok(holder) = registry.lookup(name.text(), "*") {
+            return Err(RegistryError::Taken(name.text().to_string(), holder));
+        }
+        let registration = self.enter(&mut registry, name, pid, registrar, quota)?;
+        // Still locked: whoever finds the name finds the process too, and what it sends arrives.
+        appear();
+        Ok(Some(registration))
+    }
+
+    fn enter(
+        self: &Arc<Names>,
+        registry: &mut Registry,
+        name: &Name,
+        pid: Pid,
+        registrar: Pid,
+        quota: &Arc<Quota>,
+    ) -> Result<Registration, RegistryError> {
+        let permit = quota
+            .permit(Limit::Names, 1)
+            .map_err(RegistryError::Limit)?;
+        registry.register(name, pid, registrar)?;
+        Ok(Registration {
+            names: self.clone(),
+            name: name.clone(),
+            pid,
+            _permit: permit,
+        })
+    }
+
+    /// Returns the process that has a name, which `caller` may take back.
+    pub(crate) fn holder(&self, name: &Name, caller: Pid) -> Result<Pid, RegistryError> {
+        self.lock().holder(name, caller)
+    }
+
+    /// Finds the process with the highest version under a name that satisfies a requirement.
+    pub(crate) fn lookup(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
+        self.lock().lookup(name, query)
+    }
+
+    /// Finds the process that was registered last under a name with a version that satisfies a requirement.
+    pub(crate) fn newest(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
+        self.lock().newest(name, query)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.0
+            .lock()
+            .expect("nothing panics while it holds the names")
+    }
+}
+
+impl Registration {
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Whether this is a name of a table.
+    pub(crate) fn is(&self, names: &Arc<Names>, name: &Name) -> bool {
+        Arc::ptr_eq(&self.names, names) && self.name == *name
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.names.lock().remove(&self.name, self.pid);
+    }
+}

@@ -1,0 +1,337 @@
+//! Names for processes: a plain table, one for each environment that has names of its own.
+//!
+//! A name belongs to a living process and goes with it. A name that a living process holds is not given to another, and only
+//! the process that holds or made a registration can take it back, so that no process can pass itself off as another.
+
+use lunatic_process::{LimitReached, Pid};
+use semver::{Version, VersionReq};
+use std::collections::HashMap;
+
+/// A name with a version.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Name {
+    text: Box<str>,
+    version: Version,
+}
+
+/// The longest name, in bytes.
+pub(crate) const MAX_NAME_LENGTH: usize = 1024;
+
+/// Why a name cannot be registered, found or taken back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// The name is empty, too long, or holds control characters.
+    #[error("a name must be 1 to {MAX_NAME_LENGTH} bytes long and free of control characters")]
+    BadName,
+    /// The version is not a semantic version.
+    #[error("`{0}` is no semantic version such as `1.2.3`")]
+    BadVersion(String),
+    /// The query is not a version requirement.
+    #[error("`{0}` is no version requirement such as `^1.2`")]
+    BadQuery(String),
+    /// A living process holds the name.
+    #[error("the name `{0}` is held by process {1}")]
+    Taken(String, Pid),
+    /// Nobody holds it.
+    #[error("no process is registered as `{0}`")]
+    NotFound(String),
+    /// The caller neither holds nor made the registration.
+    #[error("the name `{0}` belongs to process {1}, which alone can give it back")]
+    NotOwner(String, Pid),
+    /// The process is dead.
+    #[error("process {0} does not exist")]
+    NoProcess(Pid),
+    /// The environment's bound is reached.
+    #[error("{0}")]
+    Limit(LimitReached),
+}
+
+impl Name {
+    /// Makes a name with a version.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::BadName`] and [`RegistryError::BadVersion`].
+    pub(crate) fn new(text: &str, version: &str) -> Result<Name, RegistryError> {
+        let version = Version::parse(version)
+            .map_err(|_| RegistryError::BadVersion(version.escape_debug().to_string()))?;
+        Ok(Name {
+            text: check(text)?.into(),
+            version,
+        })
+    }
+
+    /// Makes a name without a version, as in the published interface: its version is 0.0.0.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::BadName`].
+    pub(crate) fn unversioned(text: &str) -> Result<Name, RegistryError> {
+        Ok(Name {
+            text: check(text)?.into(),
+            version: Version::new(0, 0, 0),
+        })
+    }
+
+    /// Returns the name's text.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+fn check(text: &str) -> Result<&str, RegistryError> {
+    let good = (1..=MAX_NAME_LENGTH).contains(&text.len()) && !text.chars().any(char::is_control);
+    if good {
+        Ok(text)
+    } else {
+        Err(RegistryError::BadName)
+    }
+}
+
+fn not_found(text: &str) -> RegistryError {
+    RegistryError::NotFound(text.escape_debug().to_string())
+}
+
+/// The process that has a name.
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    pid: Pid,
+    /// The process that registered it.
+    registrar: Pid,
+}
+
+/// The names of one environment.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    /// For each text the versions, in the order in which they were registered.
+    names: HashMap<Box<str>, Vec<(Version, Holder)>>,
+}
+
+impl Registry {
+    /// Gives a name to a process.
+    pub(crate) fn register(
+        &mut self,
+        name: &Name,
+        pid: Pid,
+        registrar: Pid,
+    ) -> Result<(), RegistryError> {
+        if let Some(holder) = self.holder_of(name) {
+            return Err(RegistryError::Taken(name.text.to_string(), holder.pid));
+        }
+        self.names
+            .entry(name.text.clone())
+            .or_default()
+            .push((name.version.clone(), Holder { pid, registrar }));
+        Ok(())
+    }
+
+    /// Whether the process has the name.
+    pub(crate) fn holds(&self, name: &Name, pid: Pid) -> bool {
+        self.holder_of(name).is_some_and(|holder| holder.pid == pid)
+    }
+
+    /// Returns the process that has a name, if `caller` may take it back: that process may, and the one that registered it.
+    pub(crate) fn holder(&self, name: &Name, caller: Pid) -> Result<Pid, RegistryError> {
+        let holder = self
+            .holder_of(name)
+            .ok_or_else(|| RegistryError::NotFound(name.text.to_string()))?;
+        if caller != holder.pid && caller != holder.registrar {
+            return Err(RegistryError::NotOwner(name.text.to_string(), holder.pid));
+        }
+        Ok(holder.pid)
+    }
+
+    /// Removes a name of a process, and returns whether it had it.
+    pub(crate) fn remove(&mut self, name: &Name, pid: Pid) -> bool {
+        let Some(versions) = self.names.get_mut(&name.text) else {
+            return false;
+        };
+        let before = versions.len();
+        versions.retain(|(version, holder)| !(*version == name.version && holder.pid == pid));
+        let removed = versions.len() < before;
+        if versions.is_empty() {
+            self.names.remove(&name.text);
+        }
+        removed
+    }
+
+    /// Finds the highest version under a name that satisfies a requirement such as `^1.2`; `*` is any version.
+    pub(crate) fn lookup(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
+        let highest = self
+            .satisfying(text, query)?
+            .max_by(|(one, _), (other, _)| one.cmp(other));
+        highest
+            .map(|(_, holder)| holder.pid)
+            .ok_or_else(|| not_found(text))
+    }
+
+    /// Finds what was registered last under a name with a version that satisfies a requirement.
+    pub(crate) fn newest(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
+        self.satisfying(text, query)?
+            .last()
+            .map(|(_, holder)| holder.pid)
+            .ok_or_else(|| not_found(text))
+    }
+
+    /// Returns what is registered under a name with a version that satisfies a requirement, oldest first.
+    fn satisfying(
+        &self,
+        text: &str,
+        query: &str,
+    ) -> Result<impl Iterator<Item = &(Version, Holder)>, RegistryError> {
+        let any = query == "*";
+        let requirement = VersionReq::parse(query)
+            .map_err(|_| RegistryError::BadQuery(query.escape_debug().to_string()))?;
+        let versions = self.names.get(text).ok_or_else(|| not_found(text))?;
+        Ok(versions
+            .iter()
+            .filter(move |(version, _)| any || requirement.matches(version)))
+    }
+
+    fn holder_of(&self, name: &Name) -> Option<Holder> {
+        let versions = self.names.get(&name.text)?;
+        versions
+            .iter()
+            .find(|(version, _)| *version == name.version)
+            .map(|(_, holder)| *holder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: Pid = Pid::from_number(1);
+    const OTHER: Pid = Pid::from_number(2);
+
+    fn name(version: &str) -> Name {
+        Name::new("db", version).expect("the tests use good versions")
+    }
+
+    #[test]
+    fn the_highest_version_that_satisfies_is_found() {
+        let mut registry = Registry::default();
+        for (version, pid) in [
+            ("1.2.0", 10),
+            ("2.0.0", 20),
+            ("1.10.0", 11),
+            ("3.0.0-beta", 30),
+        ] {
+            registry
+                .register(&name(version), Pid::from_number(pid), ME)
+                .expect("the versions differ");
+        }
+        for (query, pid) in [
+            ("^1", 11),
+            (">=1", 20),
+            ("=1.2.0", 10),
+            ("*", 30),
+            ("3.0.0-beta", 30),
+        ] {
+            assert_eq!(
+                registry.lookup("db", query),
+                Ok(Pid::from_number(pid)),
+                "{query}"
+            );
+        }
+        assert_eq!(
+            registry.lookup("db", "^4"),
+            Err(RegistryError::NotFound("db".into()))
+        );
+        assert_eq!(
+            registry.lookup("no", "^4"),
+            Err(RegistryError::NotFound("no".into()))
+        );
+        assert_eq!(
+            registry.lookup("db", "four"),
+            Err(RegistryError::BadQuery("four".into()))
+        );
+    }
+
+    #[test]
+    fn the_newest_registration_that_satisfies_is_found() {
+        let mut registry = Registry::default();
+        for (version, pid) in [("1.2.0", 10), ("2.0.0", 20), ("1.1.0", 11)] {
+            registry
+                .register(&name(version), Pid::from_number(pid), ME)
+                .expect("the versions differ");
+        }
+        for (query, pid) in [("^1", 11), (">=1.2", 20), ("=1.2.0", 10), ("*", 11)] {
+            assert_eq!(
+                registry.newest("db", query),
+                Ok(Pid::from_number(pid)),
+                "{query}"
+            );
+        }
+        assert_eq!(
+            registry.newest("db", "^4"),
+            Err(RegistryError::NotFound("db".into()))
+        );
+        assert_eq!(
+            registry.newest("db", "four"),
+            Err(RegistryError::BadQuery("four".into()))
+        );
+    }
+
+    #[test]
+    fn t054_a_name_is_neither_taken_nor_removed_by_others() {
+        let mut registry = Registry::default();
+        registry
+            .register(&name("1.0.0"), ME, ME)
+            .expect("the name is free");
+        assert_eq!(
+            registry.register(&name("1.0.0"), OTHER, OTHER),
+            Err(RegistryError::Taken("db".into(), ME))
+        );
+        assert_eq!(
+            registry.holder(&name("1.0.0"), OTHER),
+            Err(RegistryError::NotOwner("db".into(), ME))
+        );
+        assert_eq!(registry.lookup("db", "*"), Ok(ME));
+        assert_eq!(registry.holder(&name("1.0.0"), ME), Ok(ME));
+        assert_eq!(
+            registry.holder(&name("2.0.0"), ME),
+            Err(RegistryError::NotFound("db".into()))
+        );
+    }
+
+    #[test]
+    fn who_registered_another_can_take_it_back() {
+        let mut registry = Registry::default();
+        registry
+            .register(&name("1.0.0"), OTHER, ME)
+            .expect("the name is free");
+        assert_eq!(registry.holder(&name("1.0.0"), ME), Ok(OTHER));
+    }
+
+    #[test]
+    fn a_death_removes_only_the_dead_ones_name() {
+        let mut registry = Registry::default();
+        registry
+            .register(&name("1.0.0"), ME, ME)
+            .expect("the name is free");
+        assert!(!registry.remove(&name("1.0.0"), OTHER));
+        assert!(registry.remove(&name("1.0.0"), ME));
+        registry
+            .register(&name("1.0.0"), OTHER, OTHER)
+            .expect("the name is free again");
+    }
+
+    #[test]
+    fn t056_a_name_is_short_printable_text() {
+        for bad in [
+            "",
+            "a\0b",
+            "\x1b[31mred",
+            "line\nbreak",
+            &"x".repeat(1 << 20),
+        ] {
+            assert_eq!(Name::unversioned(bad), Err(RegistryError::BadName));
+        }
+        assert!(Name::unversioned("with/slash and Ünïcode").is_ok());
+        assert_eq!(
+            Name::new("n", "1.x"),
+            Err(RegistryError::BadVersion("1.x".into()))
+        );
+    }
+}

@@ -1,0 +1,16 @@
+//! What a host function sees of the guest that calls it.
+
+pub(crate) mod call;
+mod call_back;
+mod failure;
+mod handles;
+mod meter;
+mod state;
+
+pub use call::Call;
+pub use failure::Failure;
+pub(crate) use failure::HostError;
+pub(crate) use handles::{AddedModule, Handles, Held, Table};
+pub(crate) use meter::{Rejected, portion};
+pub use state::Guest;
+pub(crate) use state::{MAX_ATTACHMENTS, Origin, Slot};

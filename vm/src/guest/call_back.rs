@@ -1,0 +1,126 @@
+//! Calls of what a guest exports, from inside a host function that the guest called.
+//!
+//! Each runs on a stack of its own, so that neither the guest's stack nor the host's grows with it, and can do all that the
+//! guest can do: wait, call the host, call back again. Whatever ends a process ends it in there too. A host function that
+//! calls back borrows nothing of the guest meanwhile, and relies on nothing afterwards that it saw before.
+
+use super::call::Call;
+use super::failure::Failure;
+use super::meter;
+use lunatic_abi::{FUEL_PER_UNIT, Limit};
+use wasmtime::{AsContextMut, Trap, WasmParams, WasmResults};
+
+/// How deep calls back can be nested.
+const MAX_DEPTH: usize = 16;
+
+impl Call<'_> {
+    /// Calls an exported function, and returns what it returned or how it stopped.
+    ///
+    /// # Errors
+    ///
+    /// If it is not called: it does not exist, takes other parameters, or there is no stack for it.
+    pub(crate) async fn call_back<Parameters, Results>(
+        &mut self,
+        export: &str,
+        parameters: Parameters,
+    ) -> Result<wasmtime::Result<Results>, Failure>
+    where
+        Parameters: WasmParams + Sync,
+        Results: WasmResults + Sync,
+    {
+        let function = self
+            .caller()
+            .get_export(export)
+            .and_then(wasmtime::Extern::into_func);
+        let function = function.ok_or_else(|| {
+            Failure::trap(format!(
+                "the module exports no function named `{export}`, which this one needs"
+            ))
+        })?;
+        let function = function
+            .typed::<Parameters, Results>(self.caller().as_context_mut())
+            .map_err(|error| {
+                Failure::trap(format!(
+                    "the function `{export}` has another type: {error:#}"
+                ))
+            })?;
+        self.enter()?;
+        let result = function
+            .call_async(self.caller().as_context_mut(), parameters)
+            .await;
+        self.leave(result.as_ref().err());
+        Ok(result)
+    }
+
+    fn enter(&mut self) -> Result<(), Failure> {
+        let calls = self.guest().calls_back();
+        let depth = calls.depth;
+        if depth == MAX_DEPTH {
+            return Err(Failure::trap(format!(
+                "stack overflow: calls back into the guest are {MAX_DEPTH} deep"
+            )));
+        }
+        if calls.stacks.len() == depth {
+            let environment = self.guest().environment();
+            let kind = environment.kind_of_next();
+            let slot = environment
+                .machine()
+                .engines
+                .take(kind, 0)
+                .map_err(Failure::trap)?;
+            self.guest().calls_back().stacks.push(slot);
+        }
+        self.guest().calls_back().depth += 1;
+        if depth == 0 {
+            self.portion(Some(FUEL_PER_UNIT));
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, error: Option<&wasmtime::Error>) {
+        let calls = self.guest().calls_back();
+        calls.depth -= 1;
+        let depth = calls.depth;
+        calls.stacks.truncate(depth.max(1));
+        if error.is_some_and(loses_fuel) {
+            self.charge_what_was_lost();
+        }
+        if depth == 0 {
+            let limits = *self.guest().environment().limits();
+            self.portion(meter::portion(limits.get(Limit::TotalCompute)));
+        }
+    }
+
+    /// Sets in which portions fuel is given from now on, if the guest's code counts it.
+    fn portion(&mut self, fuel: Option<u64>) {
+        // An error means that nothing is counted.
+        let _ = self
+            .caller()
+            .as_context_mut()
+            .fuel_async_yield_interval(fuel);
+    }
+
+    /// Counts the fuel that a trap lost, which is at most what was left of a portion and what a function can spend beyond it
+    /// before it checks. All of it counts, so that no guest computes for nothing by trapping.
+    fn charge_what_was_lost(&mut self) {
+        let longest = self
+            .guest()
+            .module()
+            .map_or(0, |module| module.requirements().longest_function);
+        let mut store = self.caller().as_context_mut();
+        if let Ok(fuel) = store.get_fuel() {
+            let left = fuel.saturating_sub(FUEL_PER_UNIT.saturating_add(longest));
+            store
+                .set_fuel(left)
+                .expect("the engine counts fuel, as `get_fuel` shows");
+        }
+    }
+}
+
+/// Whether code that stopped with this error may not have saved what it had computed. It does so before it calls, which is
+/// how host functions fail, and at `unreachable`, which is how panics end, but not before other traps.
+fn loses_fuel(error: &wasmtime::Error) -> bool {
+    error
+        .downcast_ref::<Trap>()
+        .is_some_and(|trap| *trap != Trap::UnreachableCodeReached)
+}

@@ -1,0 +1,62 @@
+//! How host functions fail.
+
+use lunatic_abi::Errno;
+use std::fmt;
+
+/// Why a host function failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The guest gets a code and goes on.
+    Errno(Errno),
+    /// The guest broke a rule of the interface; its process ends with this sentence.
+    Trap(String),
+    /// The guest ended, or reached a limit, in code that the function had it run.
+    Guest(wasmtime::Error),
+}
+
+impl Failure {
+    /// Ends the process with a sentence about what its guest did wrong.
+    pub fn trap(what: impl fmt::Display) -> Failure {
+        Failure::Trap(what.to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Errno(errno) => write!(f, "{errno:?}"),
+            Failure::Trap(sentence) => f.write_str(sentence),
+            Failure::Guest(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Failure {
+        Failure::Errno(errno)
+    }
+}
+
+/// A failure that the guest gets an id of, to ask for the text.
+#[derive(Debug, Clone)]
+pub(crate) struct HostError {
+    pub(crate) errno: Errno,
+    pub(crate) text: String,
+}
+
+/// The longest text of an error, in bytes. A guest can make the text quote names of its own.
+const MAX_ERROR_TEXT: usize = 2048;
+
+impl HostError {
+    pub(crate) fn new(errno: Errno, text: impl fmt::Display) -> HostError {
+        let mut text = text.to_string();
+        if text.len() > MAX_ERROR_TEXT {
+            text.truncate(text.floor_char_boundary(MAX_ERROR_TEXT));
+            text.push('…');
+            text.shrink_to_fit();
+        }
+        HostError { errno, text }
+    }
+}

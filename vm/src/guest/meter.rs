@@ -1,0 +1,271 @@
+//! What one guest has used of its limits.
+
+use crate::environment::{Limits, Permit, Quota};
+use lunatic_abi::{FUEL_PER_UNIT, Limit};
+use lunatic_process::LimitReached;
+use std::fmt;
+use std::sync::Arc;
+use wasmtime::ResourceLimiter;
+
+/// The most compute, in units, that a process is given at once if its environment counts it: several slices, so that the
+/// scheduler can still tell a process that computes without a pause.
+const MAX_PORTION: u64 = 100;
+
+/// Returns in which portions a guest is given fuel, if its environment's processes may compute `total` units together.
+pub(crate) fn portion(total: u64) -> Option<u64> {
+    (total != u64::MAX).then(|| (total / 4).clamp(1, MAX_PORTION) * FUEL_PER_UNIT)
+}
+
+/// A limit that ended a guest, as the error that stops its code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rejected(pub(crate) LimitReached);
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for Rejected {}
+
+/// Counts a guest's memory, tables and compute against its environment's bounds.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    /// The environment's limits for one process.
+    most_memory: u64,
+    most_table_elements: u64,
+    quota: Arc<Quota>,
+    /// Bytes of all memories, and elements of all tables.
+    memory: u64,
+    table_elements: u64,
+    /// The bytes of memory that the environment counts, those that the module declares since the spawn.
+    permit: Permit,
+    permitted: u64,
+    /// The last growth that was refused since the guest last waited.
+    refused: Option<LimitReached>,
+    /// The fuel that the guest was last given.
+    given: u64,
+    /// The fuel that was left when compute was last counted.
+    fuel: u64,
+}
+
+impl Meter {
+    pub(crate) fn new(limits: &Limits, quota: Arc<Quota>, permit: Permit, permitted: u64) -> Meter {
+        let (most_memory, most_table_elements) =
+            (limits.get(Limit::Memory), limits.get(Limit::TableElements));
+        Meter {
+            most_memory,
+            most_table_elements,
+            quota,
+            memory: 0,
+            table_elements: 0,
+            permit,
+            permitted,
+            refused: None,
+            given: 0,
+            fuel: 0,
+        }
+    }
+
+    /// Counts what a guest has from the beginning if no instance is made for it. Its spawn has checked the limits.
+    pub(crate) fn begin_with(&mut self, memory: u64, table_elements: u64) {
+        self.memory = memory;
+        self.table_elements = table_elements;
+    }
+
+    /// Returns the last growth that was refused since the guest last waited.
+    pub(crate) fn refused(&self) -> Option<LimitReached> {
+        self.refused
+    }
+
+    pub(crate) fn forget_refusal(&mut self) {
+        self.refused = None;
+    }
+
+    pub(crate) fn remember_refusal(&mut self, refused: Option<LimitReached>) {
+        self.refused = refused;
+    }
+
+    /// Returns how many bytes of memory the guest has.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// Counts from this amount of fuel, which the guest was given.
+    pub(crate) fn fuel_given(&mut self, fuel: u64) {
+        self.given = fuel;
+        self.fuel = fuel;
+    }
+
+    /// Returns how much fuel the guest has used of what it was last given, if this much is left.
+    pub(crate) fn fuel_used(&self, left: u64) -> u64 {
+        self.given.saturating_sub(left)
+    }
+
+    /// Counts what was computed since the last call in the environment.
+    pub(crate) fn charge_compute(&mut self, fuel: u64) -> Result<(), LimitReached> {
+        let burned = self.fuel.saturating_sub(fuel);
+        self.fuel = fuel;
+        self.quota.burn(burned)
+    }
+
+    fn grow_memory(&mut self, growth: u64) -> Result<(), LimitReached> {
+        let wanted = self.memory.saturating_add(growth);
+        let allowed = self.most_memory;
+        if wanted > allowed {
+            return Err(LimitReached {
+                limit: Limit::Memory,
+                allowed,
+                wanted: Some(wanted),
+            });
+        }
+        if wanted > self.permitted {
+            self.permit.grow(wanted - self.permitted)?;
+            self.permitted = wanted;
+        }
+        self.memory = wanted;
+        Ok(())
+    }
+
+    fn grow_table(&mut self, growth: u64) -> Result<(), LimitReached> {
+        let wanted = self.table_elements.saturating_add(growth);
+        let allowed = self.most_table_elements;
+        if wanted > allowed {
+            return Err(LimitReached {
+                limit: Limit::TableElements,
+                allowed,
+                wanted: Some(wanted),
+            });
+        }
+        self.table_elements = wanted;
+        Ok(())
+    }
+
+    fn note(&mut self, grown: Result<(), LimitReached>) -> bool {
+        self.refused = grown.err();
+        grown.is_ok()
+    }
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            // This is the module's own bound and not a limit of the environment.
+            return Ok(false);
+        }
+        let grown = self.grow_memory((desired - current) as u64);
+        Ok(self.note(grown))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let grown = self.grow_table((desired - current) as u64);
+        Ok(self.note(grown))
+    }
+
+    fn instances(&self) -> usize {
+        64
+    }
+
+    fn memories(&self) -> usize {
+        64
+    }
+
+    fn tables(&self) -> usize {
+        64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meter(limit: Limit, bound: u64) -> Meter {
+        let mut limits = Limits::default();
+        limits.set(limit, bound);
+        let quota = Arc::new(Quota::new(limits, None));
+        let permit = quota.permit(Limit::TotalMemory, 0).expect("nothing fits");
+        Meter::new(&limits, quota, permit, 0)
+    }
+
+    #[test]
+    fn t021_all_memories_count_together() {
+        let mut meter = meter(Limit::Memory, 100);
+        assert!(
+            meter
+                .memory_growing(0, 60, None)
+                .expect("the meter does not fail")
+        );
+        assert!(
+            !meter
+                .memory_growing(0, 60, None)
+                .expect("the meter does not fail")
+        );
+        assert_eq!(
+            meter.refused(),
+            Some(LimitReached {
+                limit: Limit::Memory,
+                allowed: 100,
+                wanted: Some(120)
+            })
+        );
+        assert!(
+            meter
+                .memory_growing(0, 40, None)
+                .expect("the meter does not fail")
+        );
+        assert_eq!((meter.memory(), meter.refused()), (100, None));
+    }
+
+    #[test]
+    fn what_a_guest_has_counts_for_its_environment_until_it_ends() {
+        let mut meter = meter(Limit::TotalMemory, 100);
+        let quota = meter.quota.clone();
+        assert!(
+            meter
+                .memory_growing(0, 70, None)
+                .expect("the meter does not fail")
+        );
+        assert!(
+            !meter
+                .memory_growing(70, 101, None)
+                .expect("the meter does not fail")
+        );
+        assert_eq!(quota.used(Limit::TotalMemory), 70);
+        drop(meter);
+        assert_eq!(quota.used(Limit::TotalMemory), 0);
+    }
+
+    #[test]
+    fn compute_is_counted_and_loses_nothing() {
+        let mut meter = meter(Limit::TotalCompute, 2);
+        meter.fuel_given(10 * FUEL_PER_UNIT);
+        for left in [95, 90, 85, 80] {
+            let fuel = left * FUEL_PER_UNIT / 10;
+            meter.charge_compute(fuel).expect("2 units are allowed");
+        }
+        let reached = meter
+            .charge_compute(7 * FUEL_PER_UNIT)
+            .expect_err("3 units are too many");
+        assert_eq!(
+            reached,
+            LimitReached {
+                limit: Limit::TotalCompute,
+                allowed: 2,
+                wanted: Some(3)
+            }
+        );
+    }
+}

@@ -1,0 +1,519 @@
+//! The host's side of one running guest.
+
+use super::failure::{Failure, HostError};
+use super::handles::Handles;
+use super::meter::Meter;
+use crate::engine;
+use crate::environment::{Permit, Wasi, WasiGrants};
+use crate::machine::{Domain, Environment, Machine, Process};
+use crate::module::{Component, Module, Requirements};
+use crate::pipe::{PipeReader, PipeWriter};
+use crate::sqlite::Account;
+use crate::travel::{Attachment, Foreign, Resource};
+use lunatic_abi::{Errno, Limit};
+use lunatic_process::{LimitReached, Mail, Message, ProcessCell};
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::Arc;
+use wasmtime::Memory;
+use wasmtime_wasi::{WasiCtxView, WasiView};
+
+/// Everything that the host keeps for one running guest: what its host functions work on.
+pub struct Guest {
+    /// Set while a process runs. A pooled instance has nothing of its last process.
+    life: Option<Life>,
+    /// The instance's memory, looked up on first use.
+    memory: Option<Memory>,
+}
+
+/// What the host keeps for one process.
+struct Life {
+    environment: Environment,
+    process: Process,
+    origin: Origin,
+    /// The message that is being composed or was received last.
+    slot: Option<Slot>,
+    /// The empty buffer of a small message that was received, for the next one that is composed.
+    spare: Vec<u8>,
+    /// Made when it first holds something, which most processes never do.
+    handles: Option<Box<Handles>>,
+    meter: Meter,
+    /// The turn in which the slice was last checked.
+    turn: u64,
+    /// How many ticks there were in that turn.
+    ticks: u64,
+    calls_back: CallsBack,
+    /// Made on the first WASI call.
+    wasi: Option<Box<Wasi>>,
+    /// The process's own input and output, if any, which that is made with.
+    redirected: Option<Box<(PipeReader, PipeWriter)>>,
+    /// Made when it first opens a database.
+    databases: Option<Account>,
+    extensions: HashMap<TypeId, Box<dyn Any + Send>>,
+}
+
+/// The calls back that a guest is in.
+#[derive(Debug, Default)]
+pub(super) struct CallsBack {
+    pub(super) depth: usize,
+    /// A slot for each of their stacks, as the pool has one stack for each slot. The first is kept to the end: of the stacks
+    /// that are no longer used, wasmtime keeps one for the next call.
+    pub(super) stacks: Vec<engine::Slot>,
+}
+
+/// What a guest is an instance of.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    Module(Module),
+    Component(Component),
+}
+
+impl Origin {
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Origin::Module(module) => module.name(),
+            Origin::Component(component) => component.name(),
+        }
+    }
+
+    pub(crate) fn requirements(&self) -> &Requirements {
+        match self {
+            Origin::Module(module) => module.requirements(),
+            Origin::Component(component) => component.requirements(),
+        }
+    }
+
+    /// Returns how many memories count for the machine.
+    pub(crate) fn memories(&self) -> u32 {
+        match self {
+            Origin::Module(module) => module.requirements().memories,
+            Origin::Component(_) => 1,
+        }
+    }
+}
+
+/// How many resources a message carries at most.
+pub(crate) const MAX_ATTACHMENTS: usize = 256;
+
+/// The largest buffer that is kept for the next message, in bytes: a mailbox counts the bytes of messages and not their spare
+/// capacity, which must not be more than a message takes anyway.
+const SPARE: usize = 128;
+
+/// A message, and the position where it is read next.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) mail: Mail,
+    pub(crate) head: usize,
+}
+
+impl Slot {
+    /// Copies as much as fits from the read head on, moves the head and returns the number of bytes. A death reads as a
+    /// sentence.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<u32, Failure> {
+        let text;
+        let data = match &self.mail {
+            Mail::Data(message) => message.data.as_slice(),
+            Mail::LinkDied { exit, .. } | Mail::ProcessDied { exit, .. } => {
+                text = exit.to_string();
+                text.as_bytes()
+            }
+        };
+        let rest = data
+            .get(self.head..)
+            .ok_or_else(|| Failure::trap("the read head is behind the end of the message"))?;
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.head += count;
+        Ok(count as u32)
+    }
+}
+
+impl Guest {
+    pub(crate) fn new(
+        environment: Environment,
+        process: Process,
+        origin: Origin,
+        memory: Permit,
+    ) -> Guest {
+        let meter = Meter::new(
+            environment.limits(),
+            environment.domain().quota().clone(),
+            memory,
+            origin.requirements().memory,
+        );
+        let life = Life {
+            environment,
+            process,
+            origin,
+            slot: None,
+            spare: Vec::new(),
+            handles: None,
+            meter,
+            turn: 0,
+            ticks: 0,
+            calls_back: CallsBack::default(),
+            wasi: None,
+            redirected: None,
+            databases: None,
+            extensions: HashMap::new(),
+        };
+        Guest {
+            life: Some(life),
+            memory: None,
+        }
+    }
+
+    /// Begins to serve another process, on the same instance.
+    pub(crate) fn enter(
+        &mut self,
+        environment: Environment,
+        process: Process,
+        origin: Origin,
+        memory: Permit,
+    ) {
+        let other = Guest::new(environment, process, origin, memory);
+        self.life = other.life;
+        let life = self.life_mut();
+        let required = *life.origin.requirements();
+        life.meter
+            .begin_with(required.memory, required.table_elements);
+    }
+
+    /// Drops everything that belongs to the process, before the instance is pooled.
+    pub(crate) fn leave(&mut self) {
+        self.life = None;
+    }
+
+    /// Whether it serves a process and is not pooled.
+    pub(crate) fn has_process(&self) -> bool {
+        self.life.is_some()
+    }
+
+    fn life(&self) -> &Life {
+        self.life.as_ref().expect("a pooled instance runs no code")
+    }
+
+    fn life_mut(&mut self) -> &mut Life {
+        self.life.as_mut().expect("a pooled instance runs no code")
+    }
+
+    /// Returns its process.
+    pub fn process(&self) -> &Process {
+        &self.life().process
+    }
+
+    /// Returns the environment that it runs in.
+    pub fn environment(&self) -> &Environment {
+        &self.life().environment
+    }
+
+    /// Returns the machine that it runs on.
+    pub(crate) fn machine(&self) -> &Arc<Machine> {
+        self.life().environment.machine()
+    }
+
+    /// Returns the state of its process that others act on.
+    pub(crate) fn cell(&self) -> &ProcessCell {
+        self.life().process.cell()
+    }
+
+    /// Returns the domain that it runs in.
+    pub(crate) fn domain(&self) -> &Domain {
+        self.life().environment.domain()
+    }
+
+    /// Returns the module that it runs, if it is not a component.
+    pub fn module(&self) -> Option<&Module> {
+        match &self.life().origin {
+            Origin::Module(module) => Some(module),
+            Origin::Component(_) => None,
+        }
+    }
+
+    /// Returns the embedder's value of a type for this process, which is made on first use and dropped with the process.
+    pub fn extension<T: Default + Send + 'static>(&mut self) -> &mut T {
+        let value = self
+            .life_mut()
+            .extensions
+            .entry(TypeId::of::<T>())
+            .or_insert_with(|| Box::new(T::default()));
+        value
+            .downcast_mut()
+            .expect("each type has a value of its own")
+    }
+
+    /// Keeps a resource of the embedder for the process and returns its id.
+    pub fn insert_resource(&mut self, resource: Foreign) -> u64 {
+        self.handles().foreign.insert(resource)
+    }
+
+    /// Returns a resource of the embedder by its id.
+    pub fn resource(&self, id: u64) -> Option<&Foreign> {
+        self.life().handles.as_ref()?.foreign.get(id)
+    }
+
+    /// Takes a resource of the embedder away from the process.
+    pub fn remove_resource(&mut self, id: u64) -> Option<Foreign> {
+        self.handles().foreign.remove(id)
+    }
+
+    /// Puts a resource of the embedder into the message that the guest composes, and returns its index there.
+    ///
+    /// # Errors
+    ///
+    /// Traps if the guest composes no message.
+    pub fn attach(&mut self, resource: Foreign) -> Result<u64, Failure> {
+        self.push_attachment(Attachment::uncounted(Resource::Foreign(resource)))
+    }
+
+    /// Takes a resource of the embedder out of the message that the guest received last; `None` if there is none with this
+    /// index.
+    pub fn take_attached(&mut self, index: u64) -> Option<Foreign> {
+        let (message, _) = self.message().ok()?;
+        let attachments = &mut message.attachments;
+        let attachment = attachments.get_mut(usize::try_from(index).ok()?)?;
+        Attachment::take(attachment, Attachment::foreign)
+    }
+
+    /// Puts a resource into the message at hand and returns its index there.
+    pub(crate) fn push_attachment(&mut self, attachment: Attachment) -> Result<u64, Failure> {
+        let (message, _) = self.message()?;
+        if message.attachments.len() >= MAX_ATTACHMENTS {
+            return Err(Failure::trap(format!(
+                "a message carries at most {MAX_ATTACHMENTS} resources"
+            )));
+        }
+        message.attachments.push(Some(attachment.into()));
+        Ok(message.attachments.len() as u64 - 1)
+    }
+
+    /// Returns how many bytes of memory it has, over all its memories. Memories do not shrink, so it never had more.
+    pub fn memory_used(&self) -> u64 {
+        self.life().meter.memory()
+    }
+
+    pub(crate) fn handles(&mut self) -> &mut Handles {
+        self.life_mut().handles.get_or_insert_default()
+    }
+
+    pub(crate) fn meter(&mut self) -> &mut Meter {
+        &mut self.life_mut().meter
+    }
+
+    /// Returns the limit that the guest reached last: by growing, since it last waited, or in its last WASI call.
+    pub(crate) fn refused(&self) -> Option<LimitReached> {
+        self.life()
+            .meter
+            .refused()
+            .or_else(|| self.life().wasi.as_ref()?.refused())
+    }
+
+    /// Takes the limit that the guest reached last, so that [`Guest::refused`] returns only what comes later.
+    pub(crate) fn take_refused(&mut self) -> Option<LimitReached> {
+        let refused = self.refused();
+        self.life_mut().meter.forget_refusal();
+        if let Some(wasi) = &mut self.life_mut().wasi {
+            wasi.begin_call();
+        }
+        refused
+    }
+
+    /// Puts back what was taken, unless the guest reached another limit since.
+    pub(crate) fn remember_refused(&mut self, refused: Option<LimitReached>) {
+        if self.refused().is_none() {
+            self.life_mut().meter.remember_refusal(refused);
+        }
+    }
+
+    pub(super) fn calls_back(&mut self) -> &mut CallsBack {
+        &mut self.life_mut().calls_back
+    }
+
+    pub(super) fn memory(&self) -> Option<Memory> {
+        self.memory
+    }
+
+    pub(super) fn set_memory(&mut self, memory: Memory) {
+        self.memory = Some(memory);
+    }
+
+    pub(crate) fn slot(&mut self) -> &mut Option<Slot> {
+        &mut self.life_mut().slot
+    }
+
+    /// Puts a message into the slot; what was there is dropped.
+    pub(crate) fn fill_slot(&mut self, mail: Mail) -> &mut Slot {
+        let life = self.life_mut();
+        if let Some(Slot {
+            mail: Mail::Data(Message { mut data, .. }),
+            ..
+        }) = life.slot.take()
+            && (1..=SPARE).contains(&data.capacity())
+        {
+            data.clear();
+            life.spare = data;
+        }
+        life.slot.insert(Slot { mail, head: 0 })
+    }
+
+    /// Takes an empty buffer for a message, which has capacity if a small message was received since the last call.
+    pub(crate) fn take_spare(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.life_mut().spare)
+    }
+
+    /// Makes the data of a message.
+    pub(crate) fn data_of(&mut self, bytes: &[u8]) -> Vec<u8> {
+        if bytes.len() > self.life_mut().spare.capacity() {
+            return bytes.to_vec();
+        }
+        let mut data = self.take_spare();
+        data.extend_from_slice(bytes);
+        data
+    }
+
+    /// Returns the message of data in the slot.
+    pub(crate) fn message(&mut self) -> Result<(&mut Message, &mut usize), Failure> {
+        match &mut self.life_mut().slot {
+            Some(Slot {
+                mail: Mail::Data(message),
+                head,
+            }) => Ok((message, head)),
+            Some(_) => Err(Failure::trap(
+                "the message at hand tells of a death and has no data",
+            )),
+            None => Err(Failure::trap(
+                "there is no message at hand: create or receive one first",
+            )),
+        }
+    }
+
+    /// Gives an error an id.
+    pub(crate) fn keep_error(&mut self, error: HostError) -> Result<u64, Failure> {
+        let errors = self.handles().errors.len();
+        self.room_for(errors, "errors")?;
+        Ok(self.handles().errors.insert(error))
+    }
+
+    /// Traps if no more handles of a kind may be held, for functions that have no other way to fail.
+    pub(crate) fn room_for(&self, held: usize, what: &str) -> Result<(), Failure> {
+        self.check_room(held, what)
+            .map_err(|error| Failure::trap(error.text))
+    }
+
+    /// Checks that one more handle of a kind may be held.
+    pub(crate) fn check_room(&self, held: usize, what: &str) -> Result<(), HostError> {
+        let allowed = self.environment().limits().get(Limit::Handles);
+        if (held as u64) < allowed {
+            return Ok(());
+        }
+        Err(HostError::new(
+            Errno::LimitReached,
+            format!("a process holds at most {allowed} {what}; give some back"),
+        ))
+    }
+
+    /// Whether a new turn of the process has begun since the last call.
+    pub(crate) fn is_new_turn(&mut self) -> bool {
+        let life = self.life_mut();
+        let turn = life.process.turns();
+        let is_new = std::mem::replace(&mut life.turn, turn) != turn;
+        if is_new {
+            life.ticks = 0;
+        }
+        is_new
+    }
+
+    /// Counts a tick of the present turn, and returns whether its slice is over.
+    pub(crate) fn is_slice_over(&mut self) -> bool {
+        let life = self.life_mut();
+        life.ticks += 1;
+        life.ticks >= life.environment.machine().slice
+    }
+
+    /// Prepares for the next turn, which is known and begins with a whole slice, since the process is put behind the others.
+    pub(crate) fn expect_turn(&mut self) {
+        let life = self.life_mut();
+        life.turn += 1;
+        life.ticks = 0;
+    }
+
+    /// Returns what its databases have in common.
+    pub(crate) fn databases(&mut self) -> Result<Account, LimitReached> {
+        let life = self.life_mut();
+        if let Some(account) = &life.databases {
+            return Ok(account.clone());
+        }
+        let domain = life.environment.domain();
+        let (account, closed) = Account::new(
+            domain.limits().get(Limit::Memory),
+            domain.quota(),
+            domain.program().database_turns(),
+        )?;
+        life.process.ends_after(closed);
+        Ok(life.databases.insert(account).clone())
+    }
+
+    /// Has this process read its standard input from one pipe and write its standard output to another, whatever its
+    /// environment says. What goes through them is neither in the environment's journal nor counted as its output.
+    ///
+    /// This has no effect after the process's first WASI call.
+    pub fn redirect(&mut self, input: PipeReader, output: PipeWriter) {
+        self.life_mut().redirected = Some(Box::new((input, output)));
+    }
+
+    /// Returns the WASI context.
+    pub(crate) fn wasi(&mut self) -> &mut Wasi {
+        let Life {
+            environment,
+            process,
+            origin,
+            wasi,
+            redirected,
+            ..
+        } = self.life_mut();
+        wasi.get_or_insert_with(|| {
+            let domain = environment.domain();
+            let grants = match origin {
+                Origin::Module(_) => WasiGrants::MODULE,
+                Origin::Component(_) => WasiGrants::component(domain.grants()),
+            };
+            let process = (process.pid(), process.name());
+            let redirected = redirected.take().map(|pipes| *pipes);
+            Box::new(domain.wasi().context(process, grants, redirected))
+        })
+    }
+
+    /// Whether it has a WASI context, which its first WASI call makes.
+    pub fn has_wasi(&self) -> bool {
+        self.life().wasi.is_some()
+    }
+
+    /// Returns the WASI context together with the embedder's value of a type, for interfaces that need both.
+    pub fn wasi_and_extension<T: Default + Send + 'static>(&mut self) -> (WasiCtxView<'_>, &mut T) {
+        self.wasi();
+        self.extension::<T>();
+        let life = self.life_mut();
+        let wasi = life
+            .wasi
+            .as_mut()
+            .expect("`wasi` has made it")
+            .begin_call()
+            .ctx();
+        let value = life
+            .extensions
+            .get_mut(&TypeId::of::<T>())
+            .expect("`extension` has made it");
+        (
+            wasi,
+            value
+                .downcast_mut()
+                .expect("each type has a value of its own"),
+        )
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi().begin_call().ctx()
+    }
+}

@@ -1,0 +1,371 @@
+//! The processes, names and programs of one machine, and what they do to each other.
+
+mod domain;
+mod process;
+mod program;
+
+pub(crate) use domain::Domain;
+pub use process::{Process, SendError};
+
+use crate::compiler::Compiler;
+use crate::engine::{Code, Engines, Kind};
+use crate::environment::{Catalogue, Config, Limits, Name, RegistryError};
+use crate::metrics::Metrics;
+use crate::observe;
+use crate::scheduler::Scheduler;
+use lunatic_abi::Limit;
+use lunatic_net::dns::Resolver;
+use lunatic_process::{Exit, Pid, PidSource, Table};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What all parts of a machine share.
+pub(crate) struct Machine {
+    pub(crate) engines: Arc<Engines>,
+    pub(crate) compiler: Arc<Compiler>,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) pids: PidSource,
+    pub(crate) resolver: Resolver,
+    pub(crate) metrics: Metrics,
+    pub(crate) catalogue: Arc<Catalogue>,
+    /// How many ticks a slice lasts.
+    pub(crate) slice: u64,
+    processes: Table<process::Inner>,
+    environments: AtomicU64,
+    /// Set once the machine ends: a process that begins after that is killed at once.
+    is_over: AtomicBool,
+    /// Closed once the machine ends; nothing is ever sent.
+    over: async_channel::Receiver<()>,
+    _open: async_channel::Sender<()>,
+}
+
+impl Machine {
+    pub(crate) fn new(
+        compiler: Compiler,
+        scheduler: Scheduler,
+        catalogue: Arc<Catalogue>,
+        slice: u64,
+    ) -> Machine {
+        let (open, over) = async_channel::bounded(1);
+        Machine {
+            engines: compiler.engines.clone(),
+            compiler: Arc::new(compiler),
+            scheduler,
+            pids: PidSource::new(),
+            resolver: Resolver::default(),
+            metrics: Metrics::new(),
+            catalogue,
+            slice,
+            processes: Table::default(),
+            environments: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+            over,
+            _open: open,
+        }
+    }
+
+    /// Finds a living process.
+    pub(crate) fn process(&self, pid: Pid) -> Option<Process> {
+        self.processes.get(pid).map(Process::from_inner)
+    }
+
+    /// Returns the living processes, in no order.
+    pub(crate) fn processes(&self) -> Vec<Process> {
+        let processes = self.processes.all().into_iter();
+        processes.map(Process::from_inner).collect()
+    }
+
+    fn processes_of(&self, domain: &Domain) -> Vec<Process> {
+        let program = domain.program().number();
+        let mut processes = self.processes();
+        processes.retain(|process| process.domain().program().number() == program);
+        processes
+    }
+
+    /// Makes a new process one that can be found and sent to.
+    pub(crate) fn appear(&self, process: &Process) {
+        process.domain().program().joined(process.pid());
+        self.processes.insert(process.clone().into_inner());
+        observe::appeared(&self.metrics);
+    }
+
+    /// Links a process, whose turn it is, with another. One that does not exist counts as one that just died.
+    pub(crate) fn link(&self, process: &Process, pid: Pid, tag: i64) {
+        self.processes.link(process.cell(), pid, tag);
+    }
+
+    /// Links a process, whose turn it is, with another if that is alive.
+    pub(crate) fn link_with_living(&self, process: &Process, pid: Pid, tag: i64) {
+        self.processes.link_with_living(process.cell(), pid, tag);
+    }
+
+    /// Ends the link of a process with another.
+    pub(crate) fn unlink(&self, process: &Process, pid: Pid) {
+        self.processes.unlink(process.cell(), pid);
+    }
+
+    /// Has a process told of another's end, with a tag or without (0).
+    pub(crate) fn monitor(&self, process: &Process, pid: Pid, tag: i64) {
+        self.processes.monitor(process.cell(), pid, tag);
+    }
+
+    /// Ends a monitor, and returns whether the process was not yet told, so that it will not be.
+    pub(crate) fn stop_monitoring(&self, process: &Process, pid: Pid, tag: i64) -> bool {
+        self.processes.stop_monitoring(process.cell(), pid, tag)
+    }
+
+    /// Ends a process: releases what it had, and only then tells others.
+    pub(crate) fn finish(&self, process: &Process, exit: Exit, release: impl FnOnce()) {
+        let (pid, domain) = (process.pid(), process.domain());
+        let mut ended = process.cell().die(&exit);
+        process.remove_all_names();
+        let mail = ended.drop_mail();
+        self.processes.remove(pid);
+        release();
+        observe::exited(
+            &self.metrics,
+            domain.journal(),
+            (pid, process.name()),
+            &exit,
+            mail,
+        );
+        self.processes.notify(pid, &exit, ended.notices);
+        process.cell().settle(exit);
+        if domain.program().is_ended_by(pid) {
+            self.end(domain);
+        }
+        domain.program().left(pid);
+        self.tell_the_last(domain);
+    }
+
+    /// Kills all processes of a program, and lets no new one begin.
+    fn end(&self, domain: &Domain) {
+        domain.program().close();
+        for process in self.processes_of(domain) {
+            process.kill();
+        }
+    }
+
+    /// Tells the last process of a program that it is alone, if it is.
+    fn tell_the_last(&self, domain: &Domain) {
+        if let Some(last) = domain.program().last().and_then(|pid| self.process(pid)) {
+            last.cell().on_alone();
+        }
+    }
+
+    /// Whether the machine ends.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the machine ends.
+    pub(crate) async fn over(&self) {
+        // Nothing comes through the channel but its end.
+        let _ = self.over.recv().await;
+    }
+
+    /// Kills all processes, and those that begin from now on.
+    pub(crate) fn close(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        for process in self.processes() {
+            process.kill();
+        }
+        // Wakes tasks that wait for a time that may be far away, so that they are dropped now.
+        self.over.close();
+    }
+
+    fn next_environment(&self) -> u64 {
+        self.environments.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// What processes may use and call. Cheap to clone.
+///
+/// It is made from a [`Config`] and does not change afterwards. A host makes the outermost one; processes make further ones
+/// inside it, which have at most its rights and count towards its limits.
+#[derive(Clone)]
+pub struct Environment(Arc<Inner>);
+
+struct Inner {
+    machine: Arc<Machine>,
+    domain: Arc<Domain>,
+}
+
+/// How deep environments can be nested. What is used inside is counted in each of those around it, and all of them stay as
+/// long as the innermost.
+const MAX_DEPTH: u32 = 256;
+
+/// Why an environment was not made inside another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "environments can be made inside each other {MAX_DEPTH} deep, which this one is; spawn without a configuration"
+)]
+pub(crate) struct TooDeep;
+
+impl Environment {
+    /// Makes an environment that the host holds.
+    pub(crate) fn outermost(machine: &Arc<Machine>, config: Config) -> Environment {
+        let domain = Domain::outermost(machine.next_environment(), config);
+        Environment::new(machine, Arc::new(domain))
+    }
+
+    fn new(machine: &Arc<Machine>, domain: Arc<Domain>) -> Environment {
+        Environment(Arc::new(Inner {
+            machine: machine.clone(),
+            domain,
+        }))
+    }
+
+    /// Makes an environment inside this one, with names of its own or with this one's.
+    ///
+    /// # Errors
+    ///
+    /// [`TooDeep`] if too many are around this one.
+    pub(crate) fn inner(
+        &self,
+        config: Config,
+        has_own_names: bool,
+    ) -> Result<Environment, TooDeep> {
+        if self.domain().quota().depth() >= MAX_DEPTH {
+            return Err(TooDeep);
+        }
+        let number = self.machine().next_environment();
+        let domain = self.domain().inner(number, config, has_own_names);
+        Ok(Environment::new(self.machine(), Arc::new(domain)))
+    }
+
+    /// Returns the environment that a process lives in.
+    pub(crate) fn of(machine: &Arc<Machine>, process: &Process) -> Environment {
+        Environment::new(machine, process.domain().clone())
+    }
+
+    /// Returns the environment's number, which no other environment of the machine has.
+    pub fn number(&self) -> u64 {
+        self.domain().number()
+    }
+
+    /// Returns its limits.
+    pub fn limits(&self) -> &Limits {
+        self.domain().limits()
+    }
+
+    /// Returns how much of a limit that is counted per environment is in use.
+    pub fn used(&self, limit: Limit) -> u64 {
+        self.domain().quota().used(limit)
+    }
+
+    /// Kills all processes of the program that this environment belongs to, and lets no new one begin.
+    pub fn end(&self) {
+        self.machine().end(self.domain());
+    }
+
+    /// Returns the living processes of the program that this environment belongs to, in no order. It is not a snapshot of one
+    /// moment.
+    pub fn processes(&self) -> Vec<Process> {
+        self.machine().processes_of(self.domain())
+    }
+
+    /// Waits until no process of the program is alive.
+    pub async fn ended(&self) {
+        self.domain().program().ended().await;
+    }
+
+    /// Finds the process with the highest version under a name that satisfies a requirement.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotFound`] and [`RegistryError::BadQuery`].
+    pub fn lookup(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
+        self.domain().names().lookup(name, query)
+    }
+
+    /// Finds the process that was registered last under a name with a version that satisfies a requirement.
+    pub(crate) fn lookup_newest(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
+        self.domain().names().newest(name, query)
+    }
+
+    /// Registers a process under a name.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] if the name is taken, the process dead or a limit reached.
+    pub(crate) fn register(
+        &self,
+        name: &Name,
+        pid: Pid,
+        registrar: Pid,
+    ) -> Result<(), RegistryError> {
+        let process = self
+            .machine()
+            .process(pid)
+            .ok_or(RegistryError::NoProcess(pid))?;
+        let (names, quota) = (self.domain().names(), self.domain().quota());
+        process.add_name(|| names.register(name, pid, registrar, quota))
+    }
+
+    /// Registers a new process and has it appear, if nobody is found under the name.
+    pub(crate) fn introduce(
+        &self,
+        process: &Process,
+        name: &Name,
+        registrar: Pid,
+    ) -> Result<(), RegistryError> {
+        let (names, quota) = (self.domain().names(), self.domain().quota());
+        let appear = || self.machine().appear(process);
+        process.add_name(|| names.register_new(name, process.pid(), registrar, quota, appear))
+    }
+
+    /// Takes a name back.
+    pub(crate) fn unregister(&self, name: &Name, caller: Pid) -> Result<(), RegistryError> {
+        let names = self.domain().names();
+        let holder = self.machine().process(names.holder(name, caller)?);
+        if holder.is_some_and(|holder| holder.remove_name(names, name)) {
+            return Ok(());
+        }
+        // The holder died, or somebody else was quicker, since it was looked up.
+        Err(RegistryError::NotFound(
+            name.text().escape_debug().to_string(),
+        ))
+    }
+
+    /// Counts a timer of this environment's program out.
+    pub(crate) fn timer_ended(&self) {
+        self.domain().program().timer_ended();
+        self.machine().tell_the_last(self.domain());
+    }
+
+    /// Returns which code the processes of this environment run.
+    pub(crate) fn code(&self) -> Code {
+        let limits = self.limits();
+        if limits.get(Limit::Compute) == u64::MAX && limits.get(Limit::TotalCompute) == u64::MAX {
+            Code::Plain
+        } else {
+            Code::Metered
+        }
+    }
+
+    /// Returns which engine the next process of a module runs in.
+    pub(crate) fn kind_of_next(&self) -> Kind {
+        self.machine().engines.kind_of_next(self.code())
+    }
+
+    pub(crate) fn machine(&self) -> &Arc<Machine> {
+        &self.0.machine
+    }
+
+    pub(crate) fn domain(&self) -> &Domain {
+        &self.0.domain
+    }
+
+    /// Makes a process, which cannot be found yet.
+    pub(crate) fn new_process(&self, name: &str) -> Process {
+        Process::new(self.machine().pids.next(), name, self.0.domain.clone())
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Environment({})", self.number())
+    }
+}

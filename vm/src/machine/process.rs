@@ -1,0 +1,343 @@
+//! Processes, as others hold them.
+//!
+//! A [`Process`] is what a sender, a link or the host has of a process: its cell, its name and the domain that it lives in.
+//! What runs (instance, stack, memory) is in [`crate::run`] and belongs to nobody else.
+
+use super::domain::Domain;
+use crate::environment::{Name, Names, Registration, RegistryError};
+use crate::travel::{Attachment, Resource};
+use async_channel::Receiver;
+use lunatic_abi::{Errno, Limit};
+use lunatic_net::tcp::TcpStream;
+use lunatic_process::{
+    Exit, LimitReached, MailboxLimits, Message, Pid, ProcessCell, Refusal, Signal,
+};
+use std::convert::Infallible;
+use std::fmt;
+use std::net;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+/// A process, alive or dead. Cheap to clone; holding one does not keep the process alive.
+///
+/// ```
+/// use lunatic_vm::{Exit, Vm};
+///
+/// let vm = Vm::builder().build()?;
+/// let module = vm.module("spin", b"(module (func (export \"spin\") (loop br 0)))")?;
+/// let environment = vm.environment(vm.config());
+/// let process = environment.spawn(&module, "spin", &[])?;
+/// process.kill();
+/// assert!(matches!(vm.block_on(process.exited()), Exit::Killed));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Process(Arc<Inner>);
+
+/// What the machine keeps for each process.
+pub(crate) struct Inner {
+    cell: ProcessCell,
+    /// What it runs, for people: the entry function, or what the host calls it.
+    name: Box<str>,
+    domain: Arc<Domain>,
+    /// The names that it is registered under; `None` once it has ended.
+    names: Mutex<Option<Vec<Registration>>>,
+    /// Closed once what the process left to other threads is released; set only if it can have left something.
+    released: OnceLock<Receiver<Infallible>>,
+}
+
+/// Why a message was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The mailbox has no room.
+    #[error("the mailbox of process {0} is full: {1}")]
+    MailboxFull(Pid, LimitReached),
+    /// The message is larger than the receiver's environment accepts.
+    #[error("the message is too large: {0}")]
+    TooLarge(LimitReached),
+    /// The receiver's environment does not grant the kind of a resource in the message.
+    #[error(
+        "the environment of process {0} grants nothing that begins with `{1}`, so it cannot be sent such a resource"
+    )]
+    NotGranted(Pid, String),
+    /// The receiver's environment has no room for the resources in the message.
+    #[error("the receiver has no room for a resource in the message: {0}")]
+    Limit(LimitReached),
+    /// The host's connection cannot be handed over.
+    #[error("the connection cannot be handed over: {0}")]
+    Stream(String),
+}
+
+impl SendError {
+    /// Returns the code that guests get.
+    pub fn errno(&self) -> Errno {
+        match self {
+            SendError::MailboxFull(..) => Errno::MailboxFull,
+            SendError::TooLarge(_) => Errno::MessageTooLarge,
+            SendError::NotGranted(..) => Errno::NotGranted,
+            SendError::Limit(_) => Errno::LimitReached,
+            SendError::Stream(_) => Errno::Other,
+        }
+    }
+}
+
+impl AsRef<ProcessCell> for Inner {
+    fn as_ref(&self) -> &ProcessCell {
+        &self.cell
+    }
+}
+
+impl Process {
+    pub(crate) fn new(pid: Pid, name: &str, domain: Arc<Domain>) -> Process {
+        let limits = domain.limits();
+        let limits = MailboxLimits {
+            message_bytes: limits.get(Limit::MessageBytes),
+            messages: limits.get(Limit::MailboxMessages),
+            bytes: limits.get(Limit::MailboxBytes),
+        };
+        Process(Arc::new(Inner {
+            cell: ProcessCell::new(pid, limits),
+            name: name.into(),
+            domain,
+            names: Mutex::new(Some(Vec::new())),
+            released: OnceLock::new(),
+        }))
+    }
+
+    /// Returns its pid.
+    pub fn pid(&self) -> Pid {
+        self.0.cell.pid()
+    }
+
+    /// Returns what it runs: its entry function.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Whether it is alive.
+    pub fn is_alive(&self) -> bool {
+        self.0.cell.is_alive()
+    }
+
+    /// Kills it. It ends within two ticks, wherever it is; its links and monitors are told.
+    pub fn kill(&self) {
+        self.0.cell.signal(Signal::Kill);
+    }
+
+    /// Puts a message into its mailbox. A message to the dead is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] if there is no room: the host does not wait.
+    pub fn send(&self, tag: i64, data: &[u8]) -> Result<(), SendError> {
+        self.deliver(Message {
+            tag,
+            data: data.to_vec(),
+            attachments: Vec::new(),
+        })
+        .map_err(|(_, error)| error)
+    }
+
+    /// Puts a message into its mailbox that carries a TCP connection as its first resource, which is what a
+    /// `lunatic::net::TcpStream` is in a message of the guest library. [`Process::STREAM`] are the bytes of a message that is
+    /// a stream and nothing else. The connection counts for the receiver's environment from now on; sent to the dead, it is
+    /// closed.
+    ///
+    /// `kept` is dropped when the connection is closed, whoever has it by then.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] if there is no room for the message or the connection, or if the receiver may not use one; then it is
+    /// closed.
+    ///
+    /// ```no_run
+    /// use lunatic_vm::Process;
+    /// use std::net::TcpListener;
+    ///
+    /// /// Hands connections to a process that is a `Mailbox<TcpStream>`.
+    /// fn serve(process: &Process, listener: &TcpListener) -> Result<(), Box<dyn std::error::Error>> {
+    ///     while process.is_alive() {
+    ///         let (stream, _) = listener.accept()?;
+    ///         process.send_stream(0, Process::STREAM, stream, ())?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn send_stream(
+        &self,
+        tag: i64,
+        data: &[u8],
+        stream: net::TcpStream,
+        kept: impl Send + Sync + 'static,
+    ) -> Result<(), SendError> {
+        let stream =
+            TcpStream::adopt(stream, kept).map_err(|error| SendError::Stream(error.to_string()))?;
+        let attachment = Attachment::uncounted(Resource::TcpStream(stream));
+        let message = Message {
+            tag,
+            data: data.to_vec(),
+            attachments: vec![Some(attachment.into())],
+        };
+        self.deliver(message).map_err(|(_, error)| error)
+    }
+
+    /// The bytes of a message to a `Mailbox<TcpStream>`: the number of its first resource, 0, as read by all serializers of
+    /// the guest libraries, ours and the published one, that write numbers in binary.
+    pub const STREAM: &[u8] = &[0; 8];
+
+    /// Returns how many pieces of mail wait in its mailbox, and how many bytes they are.
+    pub fn mailbox_size(&self) -> (usize, u64) {
+        self.0.cell.mailbox_size()
+    }
+
+    /// Returns the names that it is registered under, without their versions.
+    pub fn names(&self) -> Vec<String> {
+        let names = self.registrations();
+        let names = names.iter().flatten();
+        names
+            .map(|registration| registration.name().text().to_string())
+            .collect()
+    }
+
+    /// Waits until it has ended, and returns how. By then its names, sockets and memory are gone.
+    pub async fn exited(&self) -> Exit {
+        self.0.cell.exited().await
+    }
+
+    /// Returns how it has ended, once its names, sockets and memory are gone.
+    pub fn exit(&self) -> Option<Exit> {
+        self.0.cell.exit()
+    }
+
+    /// Returns how many turns it has had.
+    pub fn turns(&self) -> u64 {
+        self.0.cell.turns()
+    }
+
+    /// Puts a message into the mailbox, or gives it back and says why not.
+    pub(crate) fn deliver(&self, mut message: Message) -> Result<(), (Message, SendError)> {
+        if !message.attachments.is_empty() {
+            let checked = self.0.cell.check_size(&message);
+            let admitted = checked
+                .map_err(|refusal| self.send_error(refusal))
+                .and_then(|()| self.admit(&mut message));
+            if let Err(error) = admitted {
+                return Err((message, error));
+            }
+        }
+        let delivered = self.0.cell.deliver(message);
+        delivered.map_err(|(message, refusal)| (message, self.send_error(refusal)))
+    }
+
+    fn send_error(&self, refusal: Refusal) -> SendError {
+        match refusal {
+            Refusal::TooLarge(reached) => SendError::TooLarge(reached),
+            Refusal::Full(reached) => SendError::MailboxFull(self.pid(), reached),
+        }
+    }
+
+    /// Sending a resource is the grant of it: checks that this process may have it, and counts it here.
+    fn admit(&self, message: &mut Message) -> Result<(), SendError> {
+        let domain = &self.0.domain;
+        for attachment in message.attachments.iter_mut().flatten() {
+            let attachment = Attachment::of_mut(attachment);
+            if let Some(namespace) = attachment.resource.namespace()
+                && !domain.grants().allows_any(namespace)
+            {
+                return Err(SendError::NotGranted(self.pid(), namespace.to_string()));
+            }
+            let is_counted = attachment
+                .permit
+                .as_ref()
+                .is_some_and(|permit| permit.is_of(domain.quota()));
+            if attachment.resource.is_socket() && !is_counted {
+                let permit = domain
+                    .quota()
+                    .permit(Limit::Sockets, 1)
+                    .map_err(SendError::Limit)?;
+                attachment.permit = Some(Arc::new(permit));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `register` and remembers the name that it registers, if any.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NoProcess`] if the process has ended; as `register` otherwise.
+    pub(crate) fn add_name(
+        &self,
+        register: impl FnOnce() -> Result<Option<Registration>, RegistryError>,
+    ) -> Result<(), RegistryError> {
+        // Locked over both steps: if the process ends in between, the name goes with it.
+        let mut names = self.registrations();
+        let Some(names) = &mut *names else {
+            return Err(RegistryError::NoProcess(self.pid()));
+        };
+        names.extend(register()?);
+        Ok(())
+    }
+
+    /// Takes a name from the process, and returns whether it had it.
+    pub(crate) fn remove_name(&self, table: &Arc<Names>, name: &Name) -> bool {
+        let mut names = self.registrations();
+        let Some(names) = &mut *names else {
+            return false;
+        };
+        let position = names.iter().position(|held| held.is(table, name));
+        // Dropped while this is locked, so that no process has ended whose names can still be found.
+        position
+            .map(|position| names.swap_remove(position))
+            .is_some()
+    }
+
+    /// Takes all names from the process, which gets no others.
+    pub(super) fn remove_all_names(&self) {
+        let names = self.registrations().take();
+        drop(names);
+    }
+
+    fn registrations(&self) -> MutexGuard<'_, Option<Vec<Registration>>> {
+        self.0
+            .names
+            .lock()
+            .expect("nothing panics while it holds a process's names")
+    }
+
+    /// Has its end wait, for a while, until something is released that other threads work with.
+    pub(crate) fn ends_after(&self, released: Receiver<Infallible>) {
+        // Set once: a guest has one account.
+        let _ = self.0.released.set(released);
+    }
+
+    /// Returns what its end waits for.
+    pub(crate) fn released(&self) -> Option<&Receiver<Infallible>> {
+        self.0.released.get()
+    }
+
+    /// Returns the state that others act on.
+    pub(crate) fn cell(&self) -> &ProcessCell {
+        &self.0.cell
+    }
+
+    /// Returns the domain that it lives in.
+    pub(crate) fn domain(&self) -> &Arc<Domain> {
+        &self.0.domain
+    }
+
+    /// Returns it as the table of processes holds it.
+    pub(super) fn into_inner(self) -> Arc<Inner> {
+        self.0
+    }
+
+    /// Returns it as others hold it.
+    pub(super) fn from_inner(inner: Arc<Inner>) -> Process {
+        Process(inner)
+    }
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Process({} {})", self.pid(), self.0.name)
+    }
+}

@@ -1,0 +1,153 @@
+//! Components: guests of the component model, as bodies of processes.
+//!
+//! A component gets WASI 0.2 and what the embedder adds. What it may use of WASI depends on its context: the directories,
+//! variables and arguments of its environment if `wasi:filesystem` and `wasi:cli` are granted, sockets if `wasi:sockets` is.
+//! Every component has clocks, random numbers and streams.
+
+use super::error::{MAX_MODULE_SIZE, ModuleError};
+use super::extension::Extension;
+use super::requirements::Requirements;
+use crate::compiler::Compiler;
+use crate::engine::{Code, Engine, Kind};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use wasmtime::component;
+
+/// A checked and compiled component, ready to be spawned. Cheap to clone.
+#[derive(Clone)]
+pub struct Component(Arc<Inner>);
+
+struct Inner {
+    compiler: Arc<Compiler>,
+    name: Box<str>,
+    bytes: Box<[u8]>,
+    imports: Vec<String>,
+    exports: Vec<String>,
+    requirements: Requirements,
+    plain: CompiledComponent,
+    metered: OnceLock<CompiledComponent>,
+}
+
+/// The code for one engine.
+pub(crate) struct CompiledComponent {
+    pub(crate) component: component::Component,
+    /// What was linked from it.
+    pub(crate) linked: Extension,
+}
+
+impl Component {
+    /// Checks and compiles a component, from the binary or the text format; whether its imports are provided is checked when it
+    /// is linked. What was compiled before may come from the cache.
+    pub(crate) fn new(
+        compiler: &Arc<Compiler>,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<Component, ModuleError> {
+        if bytes.len() > MAX_MODULE_SIZE {
+            return Err(ModuleError::TooLarge(bytes.len()));
+        }
+        let bytes =
+            wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))?;
+        let requirements = Requirements::of_component(&bytes)?;
+        let engine = compiler
+            .engines
+            .get(Kind::Component(Code::Plain))
+            .map_err(malformed)?;
+        let plain = compile(compiler, engine, &bytes)?;
+        let ty = plain.component.component_type();
+        let imports = ty
+            .imports(engine.wasmtime())
+            .map(|(name, _)| name.to_string())
+            .collect();
+        let exports = ty
+            .exports(engine.wasmtime())
+            .map(|(name, _)| name.to_string())
+            .collect();
+        let inner = Inner {
+            compiler: compiler.clone(),
+            name: name.into(),
+            imports,
+            exports,
+            requirements,
+            bytes: bytes.into(),
+            plain,
+            metered: OnceLock::new(),
+        };
+        Ok(Component(Arc::new(inner)))
+    }
+
+    /// Returns the name that it was given, for reports.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Returns the names of what it imports, such as `wasi:cli/environment@0.2.3`.
+    pub fn imports(&self) -> impl Iterator<Item = &str> {
+        self.0.imports.iter().map(String::as_str)
+    }
+
+    /// Returns the names of what it exports, such as `wasi:http/incoming-handler@0.2.3`.
+    ///
+    /// ```
+    /// let vm = lunatic_vm::Vm::builder().build()?;
+    /// let component = vm.component("empty", br#"(component (instance) (export "my:pets/cat" (instance 0)))"#)?;
+    /// assert!(component.exports().eq(["my:pets/cat"]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn exports(&self) -> impl Iterator<Item = &str> {
+        self.0.exports.iter().map(String::as_str)
+    }
+
+    pub(crate) fn requirements(&self) -> &Requirements {
+        &self.0.requirements
+    }
+
+    /// Returns the code for an engine, which is compiled if it was not before.
+    pub(crate) fn compiled(
+        &self,
+        code: Code,
+    ) -> Result<(&Engine, &CompiledComponent), ModuleError> {
+        let inner = &*self.0;
+        let engine = inner
+            .compiler
+            .engines
+            .get(Kind::Component(code))
+            .map_err(malformed)?;
+        let compiled = match code {
+            Code::Plain => &inner.plain,
+            Code::Metered => match inner.metered.get() {
+                Some(compiled) => compiled,
+                None => {
+                    let compiled = compile(&inner.compiler, engine, &inner.bytes)?;
+                    inner.metered.get_or_init(|| compiled)
+                }
+            },
+        };
+        Ok((engine, compiled))
+    }
+}
+
+fn compile(
+    compiler: &Compiler,
+    engine: &Engine,
+    bytes: &[u8],
+) -> Result<CompiledComponent, ModuleError> {
+    let component = compiler
+        .cache
+        .load(engine.wasmtime(), bytes, || bytes.into())
+        .map_err(malformed)?;
+    Ok(CompiledComponent {
+        component,
+        linked: Extension::default(),
+    })
+}
+
+fn malformed(error: wasmtime::Error) -> ModuleError {
+    ModuleError::Malformed(format!("{error:#}"))
+}
+
+impl fmt::Debug for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Component").field(&self.0.name).finish()
+    }
+}

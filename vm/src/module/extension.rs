@@ -1,0 +1,22 @@
+//! What the layers above keep with code, without the code knowing what it is.
+
+use std::any::Any;
+use std::sync::OnceLock;
+
+/// A value of a type that only its owner knows.
+#[derive(Default)]
+pub(crate) struct Extension(OnceLock<Box<dyn Any + Send + Sync>>);
+
+impl Extension {
+    /// Returns the value, if there is one.
+    pub(crate) fn get<T: 'static>(&self) -> Option<&T> {
+        let value = self.0.get()?;
+        Some(value.downcast_ref().expect("each extension has one owner"))
+    }
+
+    /// Returns the value, which is made if there is none.
+    pub(crate) fn get_or_init<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> &T {
+        let value = self.0.get_or_init(|| Box::new(make()));
+        value.downcast_ref().expect("each extension has one owner")
+    }
+}

@@ -1,0 +1,268 @@
+//! The life of a process, from its first turn to its end.
+//!
+//! A process is a future. On each turn it first checks whether it is ending, then runs its guest until that waits or ends or its
+//! slice is over. Whatever ends it, even dropping the future, the guest's instance, memory and resources are gone before others
+//! are told.
+
+mod endpoint;
+mod instance;
+mod linked;
+mod live;
+mod live_component;
+mod outcome;
+mod store;
+
+pub use endpoint::{Endpoint, Letter};
+pub(crate) use linked::{
+    LinkError, Linked, Linkers, link, link_component, load_component, load_module,
+};
+pub use live::{CallError, Live, OutOfBounds};
+pub use live_component::LiveComponent;
+pub(crate) use outcome::end_of;
+
+use crate::engine::{Engine, Kind, Slot};
+use crate::environment::Permit;
+use crate::guest::{Guest, Origin};
+use crate::machine::{Environment, Process};
+use async_io::Timer;
+use futures_lite::FutureExt;
+use instance::Instance;
+use lunatic_abi::Limit;
+use lunatic_process::{Exit, LimitReached};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use wasmtime::{Val, component};
+
+/// How long the end of a process waits for its databases to be closed on another thread, so that whoever hears of the end
+/// finds them unlocked. A disk can take longer, and so can a function of SQLite that cannot be interrupted.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// What drives a host-driven process.
+pub(crate) type Drive =
+    Box<dyn for<'a> FnOnce(&'a mut Live) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>> + Send>;
+
+/// What drives a host-driven process whose guest is a component.
+pub(crate) type DriveComponent = Box<
+    dyn for<'a> FnOnce(&'a mut LiveComponent) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>>
+        + Send,
+>;
+
+/// What a process does.
+pub(crate) enum Body {
+    /// It runs an exported function of a module.
+    Function {
+        linked: Arc<Linked>,
+        name: Box<str>,
+        parameters: Box<[Val]>,
+    },
+    /// A host closure drives an instance of a module.
+    Host { linked: Arc<Linked>, drive: Drive },
+    /// It runs a component's `wasi:cli/run`.
+    Command { pre: component::InstancePre<Guest> },
+    /// A host closure drives an instance of a component.
+    HostComponent {
+        pre: component::InstancePre<Guest>,
+        drive: DriveComponent,
+    },
+}
+
+/// What a process takes of its environment and of the machine, until it has ended.
+pub(crate) struct Permits {
+    /// One process.
+    pub(crate) process: Permit,
+    /// Its memory. Released with the guest's store, since it grows with the memory.
+    pub(crate) memory: Permit,
+    pub(crate) slot: Slot,
+}
+
+/// Ends the process when it is dropped, which is when everything else of it is gone.
+struct FinishOnDrop {
+    environment: Environment,
+    process: Process,
+    exit: Exit,
+    /// What is released after the instance is gone and before others are told.
+    permits: Option<(Permit, Slot)>,
+}
+
+impl Drop for FinishOnDrop {
+    fn drop(&mut self) {
+        let exit = std::mem::replace(&mut self.exit, Exit::Killed);
+        let permits = self.permits.take();
+        let machine = self.environment.machine();
+        machine.finish(&self.process, exit, || drop(permits));
+    }
+}
+
+/// Returns the life of a process, which the scheduler runs.
+pub(crate) fn run(
+    environment: Environment,
+    process: Process,
+    permits: Permits,
+    engine: &Engine,
+    origin: Origin,
+    body: Body,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (kind, wasmtime) = (engine.kind(), engine.wasmtime().clone());
+    // If the scheduler drops the future before its first turn, the process still ends properly.
+    let finish = FinishOnDrop {
+        environment,
+        process,
+        exit: Exit::Killed,
+        permits: Some((permits.process, permits.slot)),
+    };
+    async move {
+        let mut finish = finish;
+        finish.exit = {
+            let new = NewGuest {
+                environment: finish.environment.clone(),
+                process: finish.process.clone(),
+                origin,
+                memory: permits.memory,
+            };
+            let life = pin!(live(&wasmtime, kind, new, body));
+            turns(&finish.process, life).await
+        };
+        if let Some(released) = finish.process.released() {
+            // Nothing comes through the channel, which is closed when the last database is, with its locks.
+            let closed = async {
+                let _ = released.recv().await;
+            };
+            let timeout = async {
+                Timer::after(CLOSE_TIMEOUT).await;
+            };
+            // A machine that ends does not wait: a task that still waits would be dropped by whoever wakes it, in the middle
+            // of that.
+            closed
+                .or(timeout)
+                .or(finish.environment.machine().over())
+                .await;
+        }
+    }
+}
+
+/// Gives the guest its turns until it ends or is killed.
+async fn turns(process: &Process, mut life: Pin<&mut (impl Future<Output = Exit> + Send)>) -> Exit {
+    std::future::poll_fn(|context| {
+        process.cell().begin_turn(context);
+        if let Some(exit) = process.cell().ending() {
+            return Poll::Ready(exit);
+        }
+        catch_unwind(AssertUnwindSafe(|| life.as_mut().poll(context)))
+            .unwrap_or_else(|panic| Poll::Ready(Exit::Fault(panic_text(&*panic).into())))
+    })
+    .await
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a host function panicked")
+}
+
+/// What a new guest is made of.
+struct NewGuest {
+    environment: Environment,
+    process: Process,
+    origin: Origin,
+    memory: Permit,
+}
+
+impl NewGuest {
+    fn guest(self) -> Guest {
+        Guest::new(self.environment, self.process, self.origin, self.memory)
+    }
+}
+
+/// Makes the instance and runs the body, for as long as the environment allows.
+async fn live(engine: &wasmtime::Engine, kind: Kind, new: NewGuest, body: Body) -> Exit {
+    let allowed = new.environment.limits().get(Limit::Time);
+    // All states that a process waits in are in the memory of its task. So what is large and rare, or short, is in a box of
+    // its own, and nothing is in there twice.
+    let mut work = pin!(work(engine, kind, new, body));
+    if allowed == u64::MAX {
+        return work.await;
+    }
+    let time_is_over = async {
+        Timer::after(Duration::from_millis(allowed)).await;
+        Exit::Limit(LimitReached {
+            limit: Limit::Time,
+            allowed,
+            wanted: None,
+        })
+    };
+    work.as_mut().or(time_is_over).await
+}
+
+async fn work(engine: &wasmtime::Engine, kind: Kind, new: NewGuest, body: Body) -> Exit {
+    match body {
+        Body::Function {
+            linked,
+            name,
+            parameters,
+        } => {
+            let mut instance = match instance(engine, kind, new, &linked).await {
+                Ok(instance) => instance,
+                Err(exit) => return exit,
+            };
+            match instance.call(&name, &parameters).await {
+                Ok(_) => {
+                    linked.pool.put_back(instance, linked.image.as_deref());
+                    Exit::Normal
+                }
+                Err(exit) => exit,
+            }
+        }
+        Body::Host { linked, drive } => {
+            let mut live = match instance(engine, kind, new, &linked).await {
+                Ok(instance) => Live::new(instance),
+                Err(exit) => return exit,
+            };
+            let exit = drive(&mut live).await;
+            if let Some(instance) = live.into_instance() {
+                linked.pool.put_back(instance, linked.image.as_deref());
+            }
+            exit
+        }
+        Body::Command { pre } => {
+            let command = async {
+                match LiveComponent::new(engine, kind, new.guest(), &pre).await {
+                    Ok(mut live) => live.run().await.err().unwrap_or(Exit::Normal),
+                    Err(exit) => exit,
+                }
+            };
+            Box::pin(command).await
+        }
+        Body::HostComponent { pre, drive } => {
+            let driven = async {
+                match LiveComponent::new(engine, kind, new.guest(), &pre).await {
+                    Ok(mut live) => drive(&mut live).await,
+                    Err(exit) => exit,
+                }
+            };
+            Box::pin(driven).await
+        }
+    }
+}
+
+/// Returns an instance for a process: a pooled one, or a new one.
+async fn instance(
+    engine: &wasmtime::Engine,
+    kind: Kind,
+    new: NewGuest,
+    linked: &Linked,
+) -> Result<Instance, Exit> {
+    match linked.pool.take() {
+        Some(mut instance) => {
+            instance.enter(new.environment, new.process, new.origin, new.memory);
+            Ok(instance)
+        }
+        None => {
+            let image = linked.image.as_ref();
+            Box::pin(Instance::new(engine, kind, new.guest(), &linked.pre, image)).await
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The host as a process.
+//!
+//! An [`Endpoint`] has a pid and a mailbox and no guest: host code sends and receives through it, links and monitors, and is
+//! told of ends like any process.
+
+use crate::environment::Permit;
+use crate::machine::{Environment, Machine, Process, SendError};
+use crate::travel::{Attachment, Foreign, Resource};
+use lunatic_process::{Exit, Mail, Message, Pid, Wanted};
+use std::fmt;
+use std::sync::Arc;
+use std::task::Poll;
+
+/// A pid and a mailbox in the hands of the host. Dropping it ends it normally.
+///
+/// ```
+/// use lunatic_vm::{Letter, Vm};
+///
+/// let vm = Vm::builder().build()?;
+/// let module = vm.module("trap", br#"(module (func (export "trap") unreachable))"#)?;
+/// let mut config = vm.config();
+/// let environment = vm.environment(config);
+/// let mut endpoint = environment.endpoint("watcher")?;
+/// let process = environment.spawn(&module, "trap", &[])?;
+/// endpoint.monitor(process.pid());
+/// let Ok(Letter::ProcessDied { pid, exit, .. }) = vm.block_on(endpoint.receive()) else { panic!("a monitor is told") };
+/// assert_eq!(pid, process.pid());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Endpoint {
+    machine: Arc<Machine>,
+    process: Process,
+    /// Its share of the environment's quota of processes; `None` once it has ended.
+    permit: Option<Permit>,
+}
+
+/// What an endpoint receives.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Letter {
+    /// A message.
+    Message {
+        /// Its tag; 0 for none.
+        tag: i64,
+        /// Its bytes.
+        data: Vec<u8>,
+        /// Its resources of the embedder's kinds. Others are closed.
+        resources: Vec<Foreign>,
+    },
+    /// A linked process failed.
+    LinkDied {
+        /// The link's tag.
+        tag: i64,
+        /// The process.
+        pid: Pid,
+        /// Why it ended.
+        exit: Exit,
+    },
+    /// A monitored process ended.
+    ProcessDied {
+        /// The process.
+        pid: Pid,
+        /// Why it ended.
+        exit: Exit,
+    },
+}
+
+impl Endpoint {
+    pub(crate) fn new(environment: &Environment, process: Process, permit: Permit) -> Endpoint {
+        // A host that links wants to be told: there is nothing of it to kill.
+        process.cell().set_told(true);
+        Endpoint {
+            machine: environment.machine().clone(),
+            process,
+            permit: Some(permit),
+        }
+    }
+
+    /// Returns its pid.
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
+    /// Returns it as others hold it.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Sends a message, with resources of the embedder's kinds. A message to the dead is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] if the receiver has no room or may not have such a resource.
+    pub fn send(
+        &self,
+        to: Pid,
+        tag: i64,
+        data: &[u8],
+        resources: Vec<Foreign>,
+    ) -> Result<(), SendError> {
+        let Some(receiver) = self.machine.process(to) else {
+            return Ok(());
+        };
+        let attach = |resource| {
+            let resource = Resource::Foreign(resource);
+            Some(Attachment::uncounted(resource).into())
+        };
+        let attachments = resources.into_iter().map(attach).collect();
+        receiver
+            .deliver(Message {
+                tag,
+                data: data.to_vec(),
+                attachments,
+            })
+            .map_err(|(_, error)| error)
+    }
+
+    /// Links with a process: each is told of the other's failure, this one by a [`Letter::LinkDied`] with the tag.
+    pub fn link(&self, pid: Pid, tag: i64) {
+        self.machine.link(&self.process, pid, tag);
+    }
+
+    /// Ends a link.
+    pub fn unlink(&self, pid: Pid) {
+        self.machine.unlink(&self.process, pid);
+    }
+
+    /// Asks to be told of a process's end, which is at once if it does not exist.
+    pub fn monitor(&self, pid: Pid) {
+        self.machine.monitor(&self.process, pid, 0);
+    }
+
+    /// Ends a monitor.
+    pub fn stop_monitoring(&self, pid: Pid) {
+        self.machine.stop_monitoring(&self.process, pid, 0);
+    }
+
+    /// Waits for the first letter. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// The endpoint's [`Exit`] once it was killed: by then its links and monitors were told.
+    pub async fn receive(&mut self) -> Result<Letter, Exit> {
+        self.receive_tagged(&[]).await
+    }
+
+    /// Waits for the first letter that has one of the tags, or for any if there are none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Endpoint::receive`].
+    pub async fn receive_tagged(&mut self, tags: &[i64]) -> Result<Letter, Exit> {
+        let wanted = Wanted::from_tags(tags);
+        let received = std::future::poll_fn(|context| {
+            let cell = self.process.cell();
+            cell.set_waker(context);
+            if let Some(exit) = cell.ending() {
+                return Poll::Ready(Err(exit));
+            }
+            match cell.receive(&wanted, 0, false) {
+                Some(mail) => Poll::Ready(Ok(mail)),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+        match received {
+            Ok(mail) => Ok(letter(mail)),
+            Err(exit) => {
+                self.end(exit.clone());
+                Err(exit)
+            }
+        }
+    }
+
+    fn end(&mut self, exit: Exit) {
+        if let Some(permit) = self.permit.take() {
+            self.machine.finish(&self.process, exit, || drop(permit));
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Endpoint").field(&self.process).finish()
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.end(Exit::Normal);
+    }
+}
+
+fn letter(mail: Mail) -> Letter {
+    match mail {
+        Mail::Data(message) => {
+            let foreign = |mut attachment| Attachment::take(&mut attachment, Attachment::foreign);
+            let attachments = message.attachments.into_iter();
+            let resources = attachments.filter_map(foreign).collect();
+            Letter::Message {
+                tag: message.tag,
+                data: message.data,
+                resources,
+            }
+        }
+        Mail::LinkDied { tag, pid, exit } => Letter::LinkDied { tag, pid, exit },
+        Mail::ProcessDied { pid, exit, .. } => Letter::ProcessDied { pid, exit },
+    }
+}

@@ -1,0 +1,334 @@
+//! Instances, and the pool of those that wait for their next process.
+//!
+//! Most processes of a program are of one module, live briefly and end well. What such a process leaves is an instance whose
+//! memory is a few pages away from what a new instance begins with, and whose globals are known. It is reset to that and
+//! serves the next process, which costs a fraction of making an instance. Nothing tells it from a new one: pages that were
+//! written, even those that were swapped out since, are overwritten, and an instance that may have changed in any other way
+//! (it grew, it trapped, it was killed, its code can change a table) is not used again.
+
+use super::outcome::exit_of;
+use super::store;
+use crate::engine::{Code, Image, Kind, MAX_POOLED, Memories, beginning_with};
+use crate::environment::Permit;
+use crate::guest::{Guest, Origin};
+use crate::machine::{Environment, Process};
+use crate::module::Module;
+use lunatic_process::Exit;
+use std::fmt;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use wasmtime::{Func, Global, InstancePre, Memory, Store, TypedFunc, Val};
+
+/// An instance of a module, with its store.
+pub(crate) struct Instance {
+    store: Store<Guest>,
+    instance: wasmtime::Instance,
+    kind: Kind,
+    /// Functions that were called: each is looked up once. Never more than the module exports.
+    functions: Vec<(Box<str>, Callee)>,
+    /// What it is reset to; `None` if it cannot be reset.
+    beginning: Option<Beginning>,
+}
+
+/// What an instance begins with.
+struct Beginning {
+    memory: Option<(Memory, usize)>,
+    globals: Vec<(Global, Val)>,
+}
+
+/// A function of an instance, typed if its type is one that many entry points have.
+enum Callee {
+    Nothing(TypedFunc<(), ()>),
+    Number(TypedFunc<i32, ()>),
+    Numbers(TypedFunc<(i32, i32), ()>),
+    /// Any other, with the number of its results.
+    Other(Func, usize),
+}
+
+impl Instance {
+    /// Makes an instance, which runs the module's start function.
+    pub(super) async fn new(
+        engine: &wasmtime::Engine,
+        kind: Kind,
+        guest: Guest,
+        pre: &InstancePre<Guest>,
+        image: Option<&Arc<Image>>,
+    ) -> Result<Instance, Exit> {
+        let mut store = store::new(engine, kind, guest);
+        let made = {
+            let mut making = pin!(pre.instantiate_async(&mut store));
+            std::future::poll_fn(|context| beginning_with(image, || making.as_mut().poll(context)))
+                .await
+        };
+        let instance = match made {
+            Ok(instance) => instance,
+            Err(error) => return Err(exit_of(store.data(), &error)),
+        };
+        let module = store
+            .data()
+            .module()
+            .expect("the instance is a module's")
+            .clone();
+        let beginning = Beginning::of(&mut store, instance, &module);
+        Ok(Instance {
+            store,
+            instance,
+            kind,
+            functions: Vec::new(),
+            beginning,
+        })
+    }
+
+    /// Begins to serve another process.
+    pub(super) fn enter(
+        &mut self,
+        environment: Environment,
+        process: Process,
+        origin: Origin,
+        memory: Permit,
+    ) {
+        self.store
+            .data_mut()
+            .enter(environment, process, origin, memory);
+        store::begin(&mut self.store, self.kind);
+    }
+
+    pub(super) fn store(&mut self) -> &mut Store<Guest> {
+        &mut self.store
+    }
+
+    pub(super) fn guest(&self) -> &Guest {
+        self.store.data()
+    }
+
+    pub(super) fn exports(&self) -> wasmtime::Instance {
+        self.instance
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Calls a function that was checked to exist and to take these parameters.
+    pub(super) async fn call(
+        &mut self,
+        function: &str,
+        parameters: &[Val],
+    ) -> Result<Vec<Val>, Exit> {
+        let position = self.position_of(function);
+        let Instance {
+            store, functions, ..
+        } = self;
+        let callee = &functions[position].1;
+        let called = match (callee, parameters) {
+            (Callee::Nothing(callee), []) => {
+                callee.call_async(store, ()).await.map(|()| Vec::new())
+            }
+            (Callee::Number(callee), &[Val::I32(number)]) => {
+                callee.call_async(store, number).await.map(|()| Vec::new())
+            }
+            (Callee::Numbers(callee), &[Val::I32(one), Val::I32(other)]) => callee
+                .call_async(store, (one, other))
+                .await
+                .map(|()| Vec::new()),
+            (Callee::Other(callee, results), _) => {
+                let mut results = vec![Val::I32(0); *results];
+                callee
+                    .call_async(store, parameters, &mut results)
+                    .await
+                    .map(|()| results)
+            }
+            _ => unreachable!("the parameters were checked"),
+        };
+        self.charge_compute();
+        called.map_err(|error| exit_of(self.store.data(), &error))
+    }
+
+    /// Returns the position of a function among those that were called. They are few, and most calls are of the same one.
+    fn position_of(&mut self, function: &str) -> usize {
+        if let Some(position) = self
+            .functions
+            .iter()
+            .position(|(name, _)| **name == *function)
+        {
+            return position;
+        }
+        let found = self
+            .instance
+            .get_func(&mut self.store, function)
+            .expect("the function was checked to exist");
+        let callee = Callee::of(found, &self.store);
+        self.functions.push((function.into(), callee));
+        self.functions.len() - 1
+    }
+
+    /// Counts what was computed since this was last called.
+    fn charge_compute(&mut self) {
+        // Asking for fuel that is not counted would make an error each time.
+        if self.kind.code() == Code::Plain {
+            return;
+        }
+        if let Ok(fuel) = self.store.get_fuel() {
+            // A limit that is passed now stops the next process that computes or begins.
+            let _ = self.store.data_mut().meter().charge_compute(fuel);
+        }
+    }
+
+    /// Resets the instance; returns false if that cannot be done or costs more than a new one.
+    fn reset(&mut self, image: Option<&Image>) -> bool {
+        let Some(beginning) = &self.beginning else {
+            return false;
+        };
+        if let Some((memory, size)) = beginning.memory {
+            if memory.data_size(&self.store) != size {
+                return false;
+            }
+            // SAFETY: the memory is this instance's, of which nothing runs, and begins with this image.
+            if unsafe { Memories::reset(memory.data_mut(&mut self.store).into(), image) }.is_none()
+            {
+                return false;
+            }
+        }
+        for (global, value) in &beginning.globals {
+            global
+                .set(&mut self.store, *value)
+                .expect("the global can change and had a value of its type");
+        }
+        true
+    }
+}
+
+impl Drop for Instance {
+    /// However the guest ends, even if it is killed in the middle of a slice, what it computed counts.
+    fn drop(&mut self) {
+        if self.store.data().has_process() {
+            self.charge_compute();
+        }
+    }
+}
+
+impl Beginning {
+    fn of(
+        store: &mut Store<Guest>,
+        instance: wasmtime::Instance,
+        module: &Module,
+    ) -> Option<Beginning> {
+        let exports = module.beginning()?;
+        let memory = match &exports.memory {
+            Some(name) => {
+                let memory = instance.get_memory(&mut *store, name)?;
+                Some((memory, memory.data_size(&*store)))
+            }
+            None => None,
+        };
+        let mut globals = Vec::with_capacity(exports.globals.len());
+        for name in &exports.globals {
+            let global = instance.get_global(&mut *store, name)?;
+            globals.push((global, global.get(&mut *store)));
+        }
+        Some(Beginning { memory, globals })
+    }
+}
+
+impl Callee {
+    fn of(function: Func, store: &Store<Guest>) -> Callee {
+        if let Ok(function) = function.typed(store) {
+            return Callee::Nothing(function);
+        }
+        if let Ok(function) = function.typed(store) {
+            return Callee::Number(function);
+        }
+        if let Ok(function) = function.typed(store) {
+            return Callee::Numbers(function);
+        }
+        Callee::Other(function, function.ty(store).results().len())
+    }
+}
+
+/// Instances of a module that wait for their next process, in several parts, so that workers do not wait for each other.
+#[derive(Default)]
+pub(crate) struct InstancePool([Mutex<Vec<Pooled>>; PARTS]);
+
+const PARTS: usize = 8;
+
+/// An instance that waits.
+struct Pooled {
+    instance: Instance,
+    _slot: PoolSlot,
+}
+
+/// One of the slots for pooled instances, until it is dropped.
+struct PoolSlot;
+
+/// How many slots are taken.
+static TAKEN: AtomicU32 = AtomicU32::new(0);
+
+impl PoolSlot {
+    fn take() -> Option<PoolSlot> {
+        let more = |taken: u32| (taken < MAX_POOLED).then_some(taken + 1);
+        TAKEN
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()
+            .map(|_| PoolSlot)
+    }
+}
+
+impl Drop for PoolSlot {
+    fn drop(&mut self) {
+        TAKEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl InstancePool {
+    /// Takes an instance, preferably the one that this thread put back last.
+    pub(super) fn take(&self) -> Option<Instance> {
+        let own = own_part();
+        let pooled = (0..PARTS).find_map(|part| self.part((own + part) % PARTS).pop())?;
+        Some(pooled.instance)
+    }
+
+    /// Puts back an instance whose process has ended well and whose memory begins with this image, or drops it if it cannot be
+    /// used again.
+    pub(super) fn put_back(&self, mut instance: Instance, image: Option<&Image>) {
+        let module = instance
+            .guest()
+            .module()
+            .expect("the instance is a module's");
+        if instance.beginning.is_none() || !module.serves_again() {
+            return;
+        }
+        let Some(slot) = PoolSlot::take() else {
+            return;
+        };
+        if instance.reset(image) {
+            // What belongs to the process goes with it.
+            instance.store.data_mut().leave();
+            self.part(own_part()).push(Pooled {
+                instance,
+                _slot: slot,
+            });
+        }
+    }
+
+    fn part(&self, number: usize) -> MutexGuard<'_, Vec<Pooled>> {
+        self.0[number]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the part that a thread uses first.
+fn own_part() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static OWN: usize = NEXT.fetch_add(1, Ordering::Relaxed) % PARTS;
+    }
+    OWN.with(|own| *own)
+}
+
+impl fmt::Debug for InstancePool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InstancePool").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,192 @@
+//! Modules and components, linked with the host functions that they import.
+
+use super::instance::InstancePool;
+use crate::compiler::Compiler;
+use crate::engine::{Code, Engine, Image, Kind};
+use crate::environment::Grants;
+use crate::guest::Guest;
+use crate::module::{Component, Module, ModuleError};
+use lunatic_abi::Generation;
+use std::sync::{Arc, Mutex};
+use wasmtime::{ExternType, InstancePre, Linker, UnknownImportError, component};
+
+/// All that guests can import, for one engine.
+pub(crate) struct Linkers {
+    /// One for each generation, in their order.
+    pub(crate) core: Vec<Linker<Guest>>,
+    pub(crate) components: component::Linker<Guest>,
+}
+
+impl Linkers {
+    fn of(engine: &Engine) -> &Linkers {
+        engine.linked()
+    }
+
+    fn core(&self, generation: Generation) -> &Linker<Guest> {
+        &self.core[generation as usize]
+    }
+}
+
+/// A module, linked for an engine and a set of grants.
+pub(crate) struct Linked {
+    grants: Box<[u64]>,
+    pub(crate) pre: InstancePre<Guest>,
+    /// What the memory of an instance begins with.
+    pub(crate) image: Option<Arc<Image>>,
+    /// Instances that wait for their next process.
+    pub(crate) pool: InstancePool,
+}
+
+/// What was linked from a module for one engine: one for each set of grants.
+#[derive(Default)]
+struct AllLinked(Mutex<Vec<Arc<Linked>>>);
+
+/// How many are kept. A guest can make more sets of grants than anybody could use.
+const MAX_LINKED: usize = 64;
+
+/// Why a module was not linked for a process.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    #[error(transparent)]
+    Link(#[from] wasmtime::Error),
+}
+
+/// Compiles a module, and checks that the machine provides all that it imports, with its type.
+pub(crate) fn load_module(
+    compiler: &Arc<Compiler>,
+    name: &str,
+    bytes: &[u8],
+) -> Result<Module, ModuleError> {
+    let module = Module::new(compiler, name, bytes)?;
+    let (engine, compiled) = module.compiled(module.first())?;
+    let linker = Linkers::of(engine).core(compiled.generation);
+    match linker.instantiate_pre(&compiled.module) {
+        Ok(_) => Ok(module),
+        Err(error) => Err(missing_import(&error)),
+    }
+}
+
+fn missing_import(error: &wasmtime::Error) -> ModuleError {
+    let Some(unknown) = error.downcast_ref::<UnknownImportError>() else {
+        return ModuleError::ImportType(format!("{error:#}"));
+    };
+    let name = format!("{}::{}", unknown.module(), unknown.name())
+        .escape_debug()
+        .to_string();
+    let hint = match unknown.ty() {
+        ExternType::Func(_) => hint(unknown.module()),
+        _ => ": the machine provides functions only, no memories, tables or globals",
+    };
+    ModuleError::UnknownImport {
+        name,
+        hint: hint.into(),
+    }
+}
+
+/// Links a module for an engine and a set of grants: functions that are granted are the machine's, the others are traps that
+/// say so.
+pub(crate) fn link<'a>(
+    module: &'a Module,
+    kind: Kind,
+    grants: &Grants,
+) -> Result<(&'a Engine, Arc<Linked>), LinkError> {
+    let (engine, compiled) = module.compiled(kind)?;
+    let all = compiled.linked.get_or_init(AllLinked::default);
+    let mut all = all.0.lock().expect("nothing panics while it links");
+    if let Some(known) = all.iter().find(|known| *known.grants == *grants.key()) {
+        return Ok((engine, known.clone()));
+    }
+    let linker = Linkers::of(engine).core(compiled.generation);
+    let denied: Vec<_> = compiled
+        .module
+        .imports()
+        .filter(|import| !grants.allows(&import_name(import)))
+        .collect();
+    let pre = if denied.is_empty() {
+        linker.instantiate_pre(&compiled.module)?
+    } else {
+        let mut linker = linker.clone();
+        linker.allow_shadowing(true);
+        for import in denied {
+            if let ExternType::Func(ty) = import.ty() {
+                let name = import_name(&import);
+                let trap = move |_: wasmtime::Caller<'_, Guest>, _: &[_], _: &mut [_]| {
+                    Err(not_granted(&name))
+                };
+                linker.func_new(import.module(), import.name(), ty, trap)?;
+            }
+        }
+        linker.instantiate_pre(&compiled.module)?
+    };
+    if all.len() == MAX_LINKED {
+        all.remove(0);
+    }
+    let linked = Arc::new(Linked {
+        grants: grants.key().into(),
+        pre,
+        image: module.image().cloned(),
+        pool: InstancePool::default(),
+    });
+    all.push(linked.clone());
+    Ok((engine, linked))
+}
+
+/// Returns the error of a call that the environment does not grant.
+fn not_granted(name: &str) -> wasmtime::Error {
+    wasmtime::Error::msg(format!(
+        "the environment does not grant `{name}`; grant it with `--allow {name}` or `Config::allow_namespace(\"{name}\")`"
+    ))
+}
+
+/// Compiles a component, and checks that the machine provides all that it imports.
+pub(crate) fn load_component(
+    compiler: &Arc<Compiler>,
+    name: &str,
+    bytes: &[u8],
+) -> Result<Component, ModuleError> {
+    let component = Component::new(compiler, name, bytes)?;
+    link_component(&component, Code::Plain)?;
+    Ok(component)
+}
+
+/// Links a component for an engine. What is granted of WASI is decided by a process's context.
+pub(crate) fn link_component(
+    component: &Component,
+    code: Code,
+) -> Result<(&Engine, &component::InstancePre<Guest>), ModuleError> {
+    let (engine, compiled) = component.compiled(code)?;
+    if let Some(pre) = compiled.linked.get() {
+        return Ok((engine, pre));
+    }
+    let linkers = Linkers::of(engine);
+    let pre = linkers
+        .components
+        .instantiate_pre(&compiled.component)
+        .map_err(|error| ModuleError::UnknownImport {
+            name: format!("{error:#}"),
+            hint: ": a host program can provide it with `Host::component`".into(),
+        })?;
+    Ok((engine, compiled.linked.get_or_init(|| pre)))
+}
+
+fn import_name(import: &wasmtime::ImportType<'_>) -> String {
+    format!("{}::{}", import.module(), import.name())
+}
+
+/// Returns what may be wrong with a module that imports something unknown.
+fn hint(namespace: &str) -> &'static str {
+    match namespace {
+        "lunatic" => {
+            ": the module was built with version 0.1 to 0.3 of the guest crate; build it with version 0.14.1 or 0.7.4, or with this project's `lunatic`"
+        }
+        "lunatic::plugin" => ": it is a plugin of Lunatic 0.6 or 0.7; this machine has no plugins",
+        "env" => ": it is probably a C function that was not linked in",
+        "__wbindgen_placeholder__" | "wbg" => {
+            ": the module was built for a browser; build it for wasm32-wasip1"
+        }
+        _ if namespace.starts_with("lunatic::") => ": this version of the machine does not have it",
+        _ => ": a host program can provide it with `VmBuilder::host`",
+    }
+}

@@ -1,0 +1,243 @@
+//! An instance that the host drives.
+//!
+//! A [`Live`] is what a host closure gets in [`Environment::drive`](crate::Environment::drive): it calls exported functions
+//! one after the other, and reads and writes the guest's memory in between. Each call has the full compute and, on request, a
+//! time limit of its own.
+
+use super::instance::Instance;
+use super::store::{instructions_used, set_compute};
+use crate::engine::Code;
+use crate::guest::Guest;
+use crate::machine::Process;
+use crate::module::EntryError;
+use async_io::Timer;
+use futures_lite::FutureExt;
+use lunatic_abi::Limit;
+use lunatic_process::{Exit, LimitReached};
+use std::time::Duration;
+use wasmtime::{Extern, Memory, Val};
+
+/// A running instance in the hands of the host.
+pub struct Live {
+    instance: Instance,
+    /// Set by the call that ended the guest: its memory may be in any state, and it is not called again.
+    ended: Option<Exit>,
+    /// Set once it was looked up.
+    memory: Option<Memory>,
+}
+
+/// Why a call did not return.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The function does not exist or takes other parameters.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// The guest ended in this call or an earlier one.
+    #[error("the guest {0}")]
+    Ended(Exit),
+}
+
+/// Bytes outside the guest's memory were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the {length} bytes at {address} are not all inside the guest's memory of {size} bytes")]
+pub struct OutOfBounds {
+    /// Their address.
+    pub address: u32,
+    /// How many were asked for.
+    pub length: usize,
+    /// The size of the memory; 0 if the guest exports none.
+    pub size: usize,
+}
+
+impl CallError {
+    /// Returns what the process ends with if the closure gives up here.
+    pub fn into_exit(self) -> Exit {
+        match self {
+            CallError::Ended(exit) => exit,
+            CallError::Entry(error) => Exit::Fault(error.to_string().into()),
+        }
+    }
+}
+
+impl Live {
+    pub(super) fn new(instance: Instance) -> Live {
+        Live {
+            instance,
+            ended: None,
+            memory: None,
+        }
+    }
+
+    /// Returns the instance, unless the guest ended.
+    pub(super) fn into_instance(self) -> Option<Instance> {
+        self.ended.is_none().then_some(self.instance)
+    }
+
+    /// Returns the process.
+    pub fn process(&self) -> &Process {
+        self.instance.guest().process()
+    }
+
+    /// Calls an exported function and returns its results. Each call may compute as much as the environment allows.
+    ///
+    /// Dropping the future ends the guest: a call that was left in the middle leaves nothing that could be called again.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Entry`] leaves the guest as it was. After [`CallError::Ended`], every further call fails likewise.
+    pub async fn call(
+        &mut self,
+        function: &str,
+        parameters: &[Val],
+    ) -> Result<Vec<Val>, CallError> {
+        if let Some(exit) = &self.ended {
+            return Err(CallError::Ended(exit.clone()));
+        }
+        self.instance
+            .guest()
+            .module()
+            .expect("the instance is a module's")
+            .check_entry(function, parameters)?;
+        if self.instance.kind().code() == Code::Metered {
+            let units = self
+                .instance
+                .guest()
+                .environment()
+                .limits()
+                .get(Limit::Compute);
+            set_compute(self.instance.store(), units);
+        }
+        // Remains set if the future is dropped.
+        self.ended = Some(Exit::Killed);
+        match self.instance.call(function, parameters).await {
+            Ok(results) => {
+                self.ended = None;
+                Ok(results)
+            }
+            Err(exit) => {
+                self.ended = Some(exit.clone());
+                Err(CallError::Ended(exit))
+            }
+        }
+    }
+
+    /// Calls as [`Live::call`] does, and ends the guest if the call takes longer than `time`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Live::call`]; a call that takes too long reaches [`Limit::Time`].
+    pub async fn call_within(
+        &mut self,
+        time: Duration,
+        function: &str,
+        parameters: &[Val],
+    ) -> Result<Vec<Val>, CallError> {
+        let allowed = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let over = Exit::Limit(LimitReached {
+            limit: Limit::Time,
+            allowed,
+            wanted: None,
+        });
+        let time_is_over = async {
+            Timer::after(time).await;
+            None
+        };
+        let done = async { Some(self.call(function, parameters).await) };
+        match done.or(time_is_over).await {
+            Some(result) => result,
+            None => {
+                self.ended = Some(over.clone());
+                Err(CallError::Ended(over))
+            }
+        }
+    }
+
+    /// Returns how many instructions the last call computed; `None` if the environment does not limit compute, since they are
+    /// not counted then. A unit of [`Limit::Compute`] is 100,000 of them.
+    pub fn instructions_used(&mut self) -> Option<u64> {
+        match self.instance.kind().code() {
+            Code::Plain => None,
+            Code::Metered => instructions_used(self.instance.store()),
+        }
+    }
+
+    /// Returns the size of the guest's memory, in bytes; 0 if it exports none.
+    pub fn memory_size(&mut self) -> usize {
+        self.memory()
+            .map_or(0, |memory| memory.data_size(self.instance.store()))
+    }
+
+    /// Copies bytes out of the guest's memory.
+    ///
+    /// # Errors
+    ///
+    /// If they are not all in it.
+    pub fn read(&mut self, address: u32, length: usize) -> Result<Vec<u8>, OutOfBounds> {
+        let Some(memory) = self.memory() else {
+            return Err(OutOfBounds {
+                address,
+                length,
+                size: 0,
+            });
+        };
+        let bytes = memory.data(self.instance.store());
+        let range = address as usize..(address as usize).saturating_add(length);
+        bytes.get(range).map(<[u8]>::to_vec).ok_or(OutOfBounds {
+            address,
+            length,
+            size: bytes.len(),
+        })
+    }
+
+    /// Copies bytes into the guest's memory.
+    ///
+    /// # Errors
+    ///
+    /// If they do not all fit; then nothing is written.
+    pub fn write(&mut self, address: u32, bytes: &[u8]) -> Result<(), OutOfBounds> {
+        let error = |size| OutOfBounds {
+            address,
+            length: bytes.len(),
+            size,
+        };
+        let Some(memory) = self.memory() else {
+            return Err(error(0));
+        };
+        let all = memory.data_mut(self.instance.store());
+        let size = all.len();
+        let range = address as usize..(address as usize).saturating_add(bytes.len());
+        all.get_mut(range)
+            .ok_or(error(size))?
+            .copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Grows the guest's memory to at least this many bytes; returns `false` if its environment does not allow that.
+    pub async fn grow_memory(&mut self, size: usize) -> bool {
+        let Some(memory) = self.memory() else {
+            return false;
+        };
+        let missing = size.saturating_sub(memory.data_size(self.instance.store())) as u64;
+        let pages = missing.div_ceil(memory.page_size(self.instance.store()));
+        pages == 0
+            || memory
+                .grow_async(self.instance.store(), pages)
+                .await
+                .is_ok()
+    }
+
+    /// Returns what the process carries for the host; see [`Guest::extension`].
+    pub fn guest(&mut self) -> &mut Guest {
+        self.instance.store().data_mut()
+    }
+
+    fn memory(&mut self) -> Option<Memory> {
+        if self.memory.is_none() {
+            let exports = self.instance.exports();
+            self.memory = exports
+                .get_export(self.instance.store(), "memory")
+                .and_then(Extern::into_memory);
+        }
+        self.memory
+    }
+}

@@ -1,0 +1,80 @@
+//! How guests end.
+
+use crate::engine::Code;
+use crate::guest::{Guest, Rejected};
+use crate::module::{Module, demangle};
+use lunatic_abi::Limit;
+use lunatic_process::{Exit, Frame, LimitReached, Trap};
+use std::sync::Arc;
+use wasmtime::WasmBacktrace;
+use wasmtime_wasi::I32Exit;
+
+/// Returns how a guest ended that stopped with this error.
+pub(super) fn exit_of(guest: &Guest, error: &wasmtime::Error) -> Exit {
+    if let Some(exit) = end_of(guest, error) {
+        return exit;
+    }
+    let module = guest.module();
+    let frames = frames(module, guest.environment().code(), error);
+    Exit::Trapped(Arc::new(Trap {
+        reason: reason(error),
+        frames,
+        wasm: module.map(|module| module.bytes().clone()),
+    }))
+}
+
+/// Returns how a guest ended that stopped with this error, unless it simply trapped.
+pub(crate) fn end_of(guest: &Guest, error: &wasmtime::Error) -> Option<Exit> {
+    // A host call noticed that the process is ending.
+    if let Some(exit) = guest.process().cell().ending() {
+        return Some(exit);
+    }
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return Some(if *status == 0 {
+            Exit::Normal
+        } else {
+            Exit::Status(*status)
+        });
+    }
+    if let Some(Rejected(reached)) = error.downcast_ref() {
+        return Some(Exit::Limit(*reached));
+    }
+    if let Some(wasmtime::Trap::OutOfFuel) = error.downcast_ref() {
+        let allowed = guest.environment().limits().get(Limit::Compute);
+        return Some(Exit::Limit(LimitReached {
+            limit: Limit::Compute,
+            allowed,
+            wanted: None,
+        }));
+    }
+    // A program that is refused memory usually gives up, and how it does is only a consequence.
+    guest.refused().map(Exit::Limit)
+}
+
+/// Returns the causes of an error, without the backtrace, as one sentence.
+fn reason(error: &wasmtime::Error) -> String {
+    if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {
+        return trap.to_string();
+    }
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let sentences: Vec<&str> = causes
+        .iter()
+        .map(String::as_str)
+        .filter(|cause| !cause.starts_with("error while executing"))
+        .collect();
+    sentences.join(": ")
+}
+
+fn frames(module: Option<&Module>, code: Code, error: &wasmtime::Error) -> Vec<Frame> {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return Vec::new();
+    };
+    let offset = |offset: usize| module.map_or(offset, |module| module.offset(code, offset));
+    let frame = |frame: &wasmtime::FrameInfo| Frame {
+        function: frame
+            .func_name()
+            .map_or_else(|| format!("function {}", frame.func_index()), demangle),
+        offset: frame.module_offset().map(offset),
+    };
+    backtrace.frames().iter().map(frame).collect()
+}

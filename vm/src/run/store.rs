@@ -1,0 +1,77 @@
+//! Stores: what a guest runs in, its slices and its compute.
+
+use crate::engine::{Code, Kind};
+use crate::guest::{Guest, Rejected, portion};
+use crate::scheduler;
+use lunatic_abi::{FUEL_PER_UNIT, Limit};
+use wasmtime::{Store, StoreContextMut, UpdateDeadline};
+
+/// A guest is interrupted with every tick, however many a slice lasts, so that a kill never waits longer.
+const TICK: u64 = 1;
+
+/// Makes a store for a guest that is about to begin.
+pub(super) fn new(engine: &wasmtime::Engine, kind: Kind, guest: Guest) -> Store<Guest> {
+    let mut store = Store::new(engine, guest);
+    store.limiter(|guest| guest.meter());
+    store.epoch_deadline_callback(tick);
+    begin(&mut store, kind);
+    store
+}
+
+/// Gives a guest that is about to begin its first slice and its compute.
+pub(super) fn begin(store: &mut Store<Guest>, kind: Kind) {
+    store.set_epoch_deadline(TICK);
+    // With that, this turn's slice has begun.
+    store.data_mut().is_new_turn();
+    if kind.code() == Code::Plain {
+        return;
+    }
+    let limits = *store.data().environment().limits();
+    set_compute(store, limits.get(Limit::Compute));
+    // In a loop without calls the remaining fuel is known only once it runs short, so it is given in portions if the
+    // environment counts it. A portion is small compared to the limit; that its end also ends a turn hardly costs anything.
+    let portion = portion(limits.get(Limit::TotalCompute));
+    store
+        .fuel_async_yield_interval(portion)
+        .expect("the engine of metered code consumes fuel");
+}
+
+/// Lets the guest compute this many units from now on.
+pub(super) fn set_compute(store: &mut Store<Guest>, units: u64) {
+    let fuel = units.saturating_mul(FUEL_PER_UNIT);
+    store
+        .set_fuel(fuel)
+        .expect("the engine of metered code consumes fuel");
+    store.data_mut().meter().fuel_given(fuel);
+}
+
+/// Returns how many instructions the guest has computed since it was last given compute; `None` if they are not counted.
+pub(super) fn instructions_used(store: &mut Store<Guest>) -> Option<u64> {
+    let left = store.get_fuel().ok()?;
+    Some(store.data_mut().meter().fuel_used(left))
+}
+
+/// Called by running code once the clock has passed its deadline.
+fn tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
+    if store.data().process().cell().is_ending() {
+        return Err(wasmtime::Error::msg("the process is ending"));
+    }
+    if store.data().environment().code() == Code::Metered {
+        let fuel = store.get_fuel()?;
+        store
+            .data_mut()
+            .meter()
+            .charge_compute(fuel)
+            .map_err(Rejected)?;
+    }
+    // The deadline may be older than this turn if the process has waited since; then the slice only begins.
+    if store.data_mut().is_new_turn() || !store.data_mut().is_slice_over() {
+        return Ok(UpdateDeadline::Continue(TICK));
+    }
+    // The next turn begins with a slice of its own.
+    store.data_mut().expect_turn();
+    Ok(UpdateDeadline::YieldCustom(
+        TICK,
+        Box::pin(scheduler::spent()),
+    ))
+}

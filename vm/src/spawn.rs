@@ -1,0 +1,347 @@
+//! Spawning: a process is admitted, linked and started.
+
+use crate::engine::{Ceiling, Engine};
+use crate::environment::{Name, Permit, RegistryError};
+use crate::guest::{Guest, Origin};
+use crate::machine::{Environment, Process, SendError};
+use crate::module::{Component, EntryError, Module, ModuleError, Requirements};
+use crate::observe;
+use crate::run::{self, Body, Endpoint, LinkError, Linked, Live, LiveComponent, Permits};
+use lunatic_abi::Limit;
+use lunatic_process::{Exit, LimitReached, Message, Pid, Signal};
+use std::pin::Pin;
+use std::sync::Arc;
+use wasmtime::{Val, component};
+
+/// Why a process was not spawned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The module has no such function, or it takes other parameters.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// A limit of the environment is reached.
+    #[error("{0}")]
+    Limit(LimitReached),
+    /// The machine or the computer can hold no more processes.
+    #[error(transparent)]
+    Ceiling(Ceiling),
+    /// The module could not be compiled for this environment.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    /// The program is ending, or the machine is.
+    #[error("the program is ending; nothing new is spawned")]
+    Ending,
+    /// The component imports an interface of the embedder that the environment does not grant.
+    #[error("the environment does not grant `{0}`, which the component imports")]
+    NotGranted(String),
+    /// The process's first message cannot be delivered.
+    #[error(transparent)]
+    Message(SendError),
+    /// The module could not be linked.
+    #[error("the module cannot be linked: {0}")]
+    Link(String),
+    /// The process cannot be given its name.
+    #[error(transparent)]
+    Name(RegistryError),
+}
+
+/// What holds before a new process's first instruction.
+#[derive(Default)]
+pub(crate) struct SpawnOptions<'a> {
+    /// The process that it is linked with, and the tag with which that one is told of its failure.
+    pub(crate) link: Option<(&'a Process, i64)>,
+    /// The message in its mailbox.
+    pub(crate) message: Option<Message>,
+    /// Set if the program ends with it.
+    pub(crate) is_main: bool,
+    /// The name that it is registered under. If a process has the name, none is spawned.
+    pub(crate) name: Option<NewName<'a>>,
+}
+
+/// A name for a process that is being spawned.
+pub(crate) struct NewName<'a> {
+    /// The environment that it is registered in.
+    pub(crate) environment: &'a Environment,
+    pub(crate) name: &'a Name,
+    pub(crate) registrar: Pid,
+}
+
+impl Environment {
+    /// Spawns an exported function as a process.
+    ///
+    /// Returns at once; the process runs when a core is free. If the environment limits compute and the module was not spawned in
+    /// such an environment before, it is compiled first, on this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] says what is missing or which limit is reached. What goes wrong later is the process's [`Exit`].
+    pub fn spawn(
+        &self,
+        module: &Module,
+        function: &str,
+        parameters: &[Val],
+    ) -> Result<Process, SpawnError> {
+        self.spawn_with(module, function, parameters, SpawnOptions::default())
+    }
+
+    /// Spawns an exported function as the main process of the program: when it is dead, all other processes of the program are
+    /// killed, as by [`Environment::end`], and none of them is told before that it is the last.
+    ///
+    /// # Errors
+    ///
+    /// As [`Environment::spawn`].
+    pub fn spawn_main(
+        &self,
+        module: &Module,
+        function: &str,
+        parameters: &[Val],
+    ) -> Result<Process, SpawnError> {
+        let options = SpawnOptions {
+            is_main: true,
+            ..SpawnOptions::default()
+        };
+        self.spawn_with(module, function, parameters, options)
+    }
+
+    pub(crate) fn spawn_with(
+        &self,
+        module: &Module,
+        function: &str,
+        parameters: &[Val],
+        options: SpawnOptions<'_>,
+    ) -> Result<Process, SpawnError> {
+        module.check_entry(function, parameters)?;
+        self.launch(function, Origin::Module(module.clone()), options, || {
+            let (engine, linked) = self.link(module)?;
+            if let Some(kind) = self.machine().engines.kind_of_many(self.code()) {
+                module.compile_ahead(kind);
+            }
+            let body = Body::Function {
+                linked,
+                name: function.into(),
+                parameters: parameters.into(),
+            };
+            Ok((engine, body))
+        })
+    }
+
+    /// Spawns a process that a host closure drives: the closure gets a live instance of the module, calls its functions, reads
+    /// and writes its memory, and returns what the process ends with.
+    ///
+    /// # Errors
+    ///
+    /// As [`Environment::spawn`].
+    ///
+    /// ```
+    /// use lunatic_vm::{Exit, Val, Vm};
+    ///
+    /// let vm = Vm::builder().build()?;
+    /// let module = vm.module("double", br#"(module (func (export "double") (param i32) (result i32) local.get 0 local.get 0 i32.add))"#)?;
+    /// let environment = vm.environment(vm.config());
+    /// let process = environment.drive(&module, "doubler", |live| Box::pin(async move {
+    ///     for number in 1..=1000 {
+    ///         match live.call("double", &[Val::I32(number)]).await {
+    ///             Ok(results) => assert_eq!(results[0].i32(), Some(2 * number)),
+    ///             Err(error) => return error.into_exit(),
+    ///         }
+    ///     }
+    ///     Exit::Normal
+    /// }))?;
+    /// assert!(vm.block_on(process.exited()).is_normal());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn drive<F>(&self, module: &Module, name: &str, drive: F) -> Result<Process, SpawnError>
+    where
+        F: for<'a> FnOnce(&'a mut Live) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>>
+            + Send
+            + 'static,
+    {
+        let origin = Origin::Module(module.clone());
+        self.launch(name, origin, SpawnOptions::default(), || {
+            let (engine, linked) = self.link(module)?;
+            let drive = Box::new(drive);
+            Ok((engine, Body::Host { linked, drive }))
+        })
+    }
+
+    /// Spawns a component as a process: runs its `wasi:cli/run`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Environment::spawn`]. A component that begins with more memory than is allowed reaches that limit.
+    pub fn spawn_component(&self, component: &Component) -> Result<Process, SpawnError> {
+        let origin = Origin::Component(component.clone());
+        self.launch("wasi:cli/run", origin, SpawnOptions::default(), || {
+            let (engine, pre) = self.link_component(component)?;
+            Ok((engine, Body::Command { pre }))
+        })
+    }
+
+    /// Spawns a process that a host closure drives, as [`Environment::drive`] does, with an instance of a component.
+    ///
+    /// # Errors
+    ///
+    /// As [`Environment::spawn_component`].
+    pub fn drive_component<F>(
+        &self,
+        component: &Component,
+        name: &str,
+        drive: F,
+    ) -> Result<Process, SpawnError>
+    where
+        F: for<'a> FnOnce(&'a mut LiveComponent) -> Pin<Box<dyn Future<Output = Exit> + Send + 'a>>
+            + Send
+            + 'static,
+    {
+        let origin = Origin::Component(component.clone());
+        self.launch(name, origin, SpawnOptions::default(), || {
+            let (engine, pre) = self.link_component(component)?;
+            let drive = Box::new(drive);
+            Ok((engine, Body::HostComponent { pre, drive }))
+        })
+    }
+
+    /// Makes a process without a guest, for the host to send and receive through. `name` is for reports.
+    ///
+    /// # Errors
+    ///
+    /// If the environment has as many processes as it may, or is ending.
+    pub fn endpoint(&self, name: &str) -> Result<Endpoint, SpawnError> {
+        let (permit, _) = self.admit(&Requirements::default())?;
+        let process = self.new_process(name);
+        self.machine().appear(&process);
+        Ok(Endpoint::new(self, process, permit))
+    }
+
+    /// Admits, links and starts a process.
+    fn launch<'a>(
+        &self,
+        name: &str,
+        origin: Origin,
+        options: SpawnOptions<'_>,
+        link: impl FnOnce() -> Result<(&'a Engine, Body), SpawnError>,
+    ) -> Result<Process, SpawnError> {
+        let admitted = self.admit(origin.requirements())?;
+        let (engine, body) = link()?;
+        self.start(name, origin, options, admitted, engine, body)
+    }
+
+    /// Checks the limits that a new process meets, and counts it and its memory.
+    fn admit(&self, required: &Requirements) -> Result<(Permit, Permit), SpawnError> {
+        if self.is_over() {
+            return Err(SpawnError::Ending);
+        }
+        let (limits, quota) = (self.limits(), self.domain().quota());
+        for (limit, wanted) in [
+            (Limit::Memory, required.memory),
+            (Limit::TableElements, required.table_elements),
+        ] {
+            let allowed = limits.get(limit);
+            if wanted > allowed {
+                return Err(SpawnError::Limit(LimitReached {
+                    limit,
+                    allowed,
+                    wanted: Some(wanted),
+                }));
+            }
+        }
+        quota.check_compute().map_err(SpawnError::Limit)?;
+        let permit = |limit, amount| quota.permit(limit, amount).map_err(SpawnError::Limit);
+        Ok((
+            permit(Limit::Processes, 1)?,
+            permit(Limit::TotalMemory, required.memory)?,
+        ))
+    }
+
+    fn link<'a>(&self, module: &'a Module) -> Result<(&'a Engine, Arc<Linked>), SpawnError> {
+        run::link(module, self.kind_of_next(), self.domain().grants()).map_err(
+            |error| match error {
+                LinkError::Module(error) => SpawnError::Module(error),
+                LinkError::Link(error) => SpawnError::Link(format!("{error:#}")),
+            },
+        )
+    }
+
+    fn link_component<'a>(
+        &self,
+        component: &'a Component,
+    ) -> Result<(&'a Engine, component::InstancePre<Guest>), SpawnError> {
+        // The context decides what WASI gives; what the embedder adds is granted or not.
+        let grants = self.domain().grants();
+        let denied =
+            |import: &&str| !import.starts_with("wasi:") && !grants.allows_interface(import);
+        if let Some(import) = component.imports().find(denied) {
+            return Err(SpawnError::NotGranted(import.to_string()));
+        }
+        let (engine, pre) = run::link_component(component, self.code())?;
+        Ok((engine, pre.clone()))
+    }
+
+    /// Makes the process, has it appear and gives it to the scheduler.
+    fn start(
+        &self,
+        name: &str,
+        origin: Origin,
+        options: SpawnOptions<'_>,
+        (process_permit, memory): (Permit, Permit),
+        engine: &Engine,
+        body: Body,
+    ) -> Result<Process, SpawnError> {
+        let machine = self.machine();
+        let slot = machine
+            .engines
+            .take(engine.kind(), origin.memories())
+            .map_err(SpawnError::Ceiling)?;
+        let process = self.new_process(name);
+        if let Some(message) = options.message {
+            process
+                .deliver(message)
+                .map_err(|(_, error)| SpawnError::Message(error))?;
+        }
+        if options.is_main {
+            self.domain().program().ends_with(process.pid());
+        }
+        match options.name {
+            Some(NewName {
+                environment,
+                name,
+                registrar,
+            }) => environment
+                .introduce(&process, name, registrar)
+                .map_err(SpawnError::Name)?,
+            None => machine.appear(&process),
+        }
+        // Whoever knows the process by now can kill it, but it dies only on its first turn.
+        if let Some((parent, tag)) = options.link {
+            process.cell().signal(Signal::Link {
+                pid: parent.pid(),
+                tag: 0,
+            });
+            parent.cell().signal(Signal::Link {
+                pid: process.pid(),
+                tag,
+            });
+        }
+        if self.is_over() {
+            // It ended meanwhile, perhaps after all its processes were killed.
+            process.kill();
+        }
+        observe::spawned(process.pid(), name, origin.name());
+        let permits = Permits {
+            process: process_permit,
+            memory,
+            slot,
+        };
+        let life = run::run(self.clone(), process.clone(), permits, engine, origin, body);
+        machine
+            .scheduler
+            .spawn_in(self.domain().program().group(), life);
+        Ok(process)
+    }
+
+    /// Whether the program or the machine is ending.
+    fn is_over(&self) -> bool {
+        self.domain().program().is_over() || self.machine().is_over()
+    }
+}
