@@ -1,16 +1,16 @@
-//! What is read, and what is said of what is not.
+//! What project files mean, and how their problems are reported.
 
 use super::*;
 use crate::{HttpGateway, Name, Policy, Protocol, Route, Target};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// A directory with a cargo package `hello`, and files.
+/// Makes a directory with a cargo package `hello` and these files.
 fn place(files: &[(&str, &str)]) -> TempDir {
     let place = TempDir::new().expect("there is room for temporary files");
     for (name, text) in files.iter().chain(&[("hello/Cargo.toml", "")]) {
         let path = place.path().join(name);
-        std::fs::create_dir_all(path.parent().expect("it lies in the place"))
+        std::fs::create_dir_all(path.parent().expect("files lie below the directory"))
             .expect("there is room");
         std::fs::write(path, text).expect("there is room");
     }
@@ -31,8 +31,8 @@ fn http(project: &Project) -> &HttpGateway {
     }
 }
 
-/// The file of the seed, as it is written there.
-const SEED: &str = "\
+/// The example of Embly's documentation.
+const EMBLY: &str = "\
 functions:
   - name: listener
     path: ./hello
@@ -45,8 +45,8 @@ gateways:
 ";
 
 #[test]
-fn a_file_of_embly_is_read_as_it_is_written() {
-    let project = read(&[("embly-project.yml", SEED)]).unwrap_or_else(|error| panic!("{error}"));
+fn emblys_file_is_read() {
+    let project = read(&[("embly-project.yml", EMBLY)]).unwrap_or_else(|error| panic!("{error}"));
     let [function] = project.functions() else {
         panic!("{project:?}")
     };
@@ -70,9 +70,12 @@ fn a_file_of_embly_is_read_as_it_is_written() {
     };
     assert_eq!(
         (gateway.name.as_str(), gateway.address),
-        ("index", "127.0.0.1:8082".parse().expect("it is one"))
+        (
+            "index",
+            "127.0.0.1:8082".parse().expect("this is an address")
+        )
     );
-    let listener = Name::new("listener").expect("it is one");
+    let listener = Name::new("listener").expect("`listener` is a name");
     assert_eq!(
         http(&project).routes,
         [Route {
@@ -83,10 +86,10 @@ fn a_file_of_embly_is_read_as_it_is_written() {
 }
 
 #[test]
-fn a_path_of_embly_lies_below_its_context() {
+fn a_path_in_emblys_file_is_relative_to_its_context() {
     let yaml = "functions: [{ name: a, context: inner, path: hello, language: rust }]\n";
-    let project =
-        read(&[("embly-project.yml", yaml), ("inner/hello/Cargo.toml", "")]).expect("it is right");
+    let project = read(&[("embly-project.yml", yaml), ("inner/hello/Cargo.toml", "")])
+        .expect("the file is valid");
     let Recipe::Cargo { directory, .. } = project.functions()[0].recipe() else {
         panic!("{project:?}")
     };
@@ -95,7 +98,7 @@ fn a_path_of_embly_lies_below_its_context() {
 }
 
 #[test]
-fn everything_that_there_is_can_be_said() {
+fn every_field_is_read() {
     let toml = r#"
         [functions.hello]
         path = "hello"
@@ -157,10 +160,10 @@ fn everything_that_there_is_can_be_said() {
         panic!("{project:?}")
     };
 
-    let settings = hello.settings().expect("the secrets are there");
+    let settings = hello.settings().expect("the secrets exist");
     assert_eq!(
         settings.policy,
-        Policy::Pool(4.try_into().expect("it is not zero"))
+        Policy::Pool(4.try_into().expect("4 is not zero"))
     );
     assert_eq!(
         (settings.memory, settings.compute, settings.processes),
@@ -173,7 +176,7 @@ fn everything_that_there_is_can_be_said() {
     assert_eq!(settings.namespaces, ["lunatic::networking"]);
     assert_eq!(
         settings.outbound,
-        ["https://*.example.com".parse().expect("it is a rule")]
+        ["https://*.example.com".parse().expect("this is a rule")]
     );
     assert!(settings.private_addresses);
     let access: Vec<_> = settings
@@ -209,7 +212,7 @@ fn everything_that_there_is_can_be_said() {
         (*target, profile.as_str(), binary.as_deref()),
         ("wasm32-wasip2", "dev", Some("page"))
     );
-    let settings = page.settings().expect("it has no secrets");
+    let settings = page.settings().expect("the function has no secrets");
     assert_eq!((settings.policy, settings.memory), (Policy::Single, 65_536));
     assert_eq!(settings.deadline, Duration::from_secs(2));
 
@@ -234,7 +237,7 @@ fn everything_that_there_is_can_be_said() {
     };
     assert_eq!(
         (web.address.port(), raw.address),
-        (0, "[::]:7000".parse().expect("it is one"))
+        (0, "[::]:7000".parse().expect("this is an address"))
     );
     let web = http(&project);
     assert_eq!(web.routes.len(), 3);
@@ -258,7 +261,7 @@ fn everything_that_there_is_can_be_said() {
 }
 
 #[test]
-fn what_is_wrong_is_shown_where_it_stands() {
+fn a_problem_is_shown_in_its_place() {
     let toml = "[functions.hello]\npath = \"hello\"\npolcy = \"fresh\"\n";
     let expected = "\
 error: unknown field `polcy`
@@ -268,12 +271,12 @@ error: unknown field `polcy`
   | ^^^^^
   = help: did you mean `policy`?";
     assert_eq!(
-        read(&[("lunatic.toml", toml)]).expect_err("it is wrong"),
+        read(&[("lunatic.toml", toml)]).expect_err("the file is faulty"),
         expected
     );
 }
 
-/// Checks each line of what is said of a file, without what is shown of the file.
+/// Checks the problems of a file, each as one line with its place and its remedy.
 #[track_caller]
 fn check(toml: &str, expected: &[&str]) {
     check_files(&[("lunatic.toml", toml)], expected);
@@ -281,26 +284,26 @@ fn check(toml: &str, expected: &[&str]) {
 
 #[track_caller]
 fn check_files(files: &[(&str, &str)], expected: &[&str]) {
-    let error = read(files).expect_err("it is wrong");
-    let mut said: Vec<String> = Vec::new();
+    let error = read(files).expect_err("the file is faulty");
+    let mut problems: Vec<String> = Vec::new();
     for line in error.lines() {
         if let Some(message) = line.strip_prefix("error: ") {
-            said.push(message.to_string());
+            problems.push(message.to_string());
         } else if let Some((_, place)) = line.split_once("--> ") {
-            let last = said.last_mut().expect("a place is that of an error");
+            let last = problems.last_mut().expect("a place follows a message");
             *last = format!("{place}: {last}");
         } else if let Some((_, help)) = line.split_once(" = help: ") {
-            let last = said.last_mut().expect("help is that of an error");
+            let last = problems.last_mut().expect("a remedy follows a message");
             *last = format!("{last}; {help}");
         }
     }
-    assert_eq!(said, expected, "\n{error}");
+    assert_eq!(problems, expected, "\n{error}");
 }
 
 const HELLO: &str = "[functions.hello]\npath = \"hello\"\n";
 
 #[test]
-fn what_is_no_toml_is_refused() {
+fn anything_but_toml_is_refused() {
     check(
         "[functions",
         &["lunatic.toml:1:11: unclosed table, expected `]`"],
@@ -315,7 +318,7 @@ fn what_is_no_toml_is_refused() {
 }
 
 #[test]
-fn fields_names_and_values_are_checked_all_at_once() {
+fn all_problems_are_reported_at_once() {
     check(
         "",
         &[
@@ -368,7 +371,7 @@ fn quantities_are_checked() {
 }
 
 #[test]
-fn how_a_function_is_built_has_to_be_clear() {
+fn recipes_are_checked() {
     check(
         "[functions.a]\n[functions.b]\npath = \"nowhere\"\n[functions.c]\npath = \".\"\n[functions.d]\npath = \"hello\"\nlanguage = \"go\"\n",
         &[
@@ -395,7 +398,7 @@ fn how_a_function_is_built_has_to_be_clear() {
 }
 
 #[test]
-fn what_is_named_has_to_be_there() {
+fn names_and_paths_are_checked() {
     check(
         &format!(
             "{HELLO}environment = \"smal\"\n[environments.small]\n[environments.small.files]\n\"/a\" = {{ path = \"nowhere\" }}\n[functions.b]\nwasm = \"b\"\nenvironment = \"small\"\n"
@@ -446,7 +449,7 @@ fn gateways_are_checked() {
 }
 
 #[test]
-fn a_secret_that_is_not_there_is_an_error_where_it_is_named() {
+fn a_missing_secret_is_a_problem_at_its_reference() {
     let toml = format!(
         "{HELLO}[functions.hello.environment.secrets]\nA = {{ env = \"LUNATIC_TEST_NOT_SET\" }}\nB = {{ file = \"nowhere\" }}\n"
     );
@@ -455,7 +458,7 @@ fn a_secret_that_is_not_there_is_an_error_where_it_is_named() {
         Project::read(&place.path().join("lunatic.toml")).unwrap_or_else(|error| panic!("{error}"));
     let error = project.functions()[0]
         .settings()
-        .expect_err("they are not there");
+        .expect_err("the secrets are missing");
     let [variable, file] = error.problems() else {
         panic!("{error}")
     };
@@ -468,7 +471,7 @@ fn a_secret_that_is_not_there_is_an_error_where_it_is_named() {
 }
 
 #[test]
-fn a_service_is_described_with_its_secrets_elsewhere() {
+fn a_service_is_read_with_its_secrets() {
     let toml = format!(
         "{HELLO}[service]\ndeploy = \"0.0.0.0:9002\"\nstorage = {{ s3 = {{ bucket = \"b\", access_key_id = {{ file = \"id\" }} }} }}\n\
          token = {{ file = \"token\" }}\nenvironment = {{ memory = \"1MiB\" }}\n"
@@ -484,7 +487,7 @@ fn a_service_is_described_with_its_secrets_elsewhere() {
     let config = project
         .service()
         .unwrap_or_else(|error| panic!("{error}"))
-        .expect("it describes one");
+        .expect("the file describes a service");
     assert_eq!(
         (
             config.deploy.port(),
@@ -503,14 +506,16 @@ fn a_service_is_described_with_its_secrets_elsewhere() {
     );
 
     std::fs::write(place.path().join("token"), "short\n").expect("there is room");
-    std::fs::remove_file(place.path().join("id")).expect("it is ours");
-    let error = project.service().expect_err("neither is of use");
+    std::fs::remove_file(place.path().join("id")).expect("the file exists");
+    let error = project
+        .service()
+        .expect_err("one secret is missing, the other too short");
     let places: Vec<_> = error.problems().iter().map(Problem::place).collect();
     assert_eq!(places, [Some((5, 50)), Some((6, 9))], "{error}");
 }
 
 #[test]
-fn functions_of_other_projects_are_there_under_their_names() {
+fn functions_of_dependencies_have_their_owners_name() {
     let foo = "[functions.foo]\nwasm = \"foo.wasm\"\n[gateways.ignored]\ntype = \"http\"\nport = 1\nfunction = \"foo\"\n";
     let toml = format!(
         "{HELLO}[dependencies]\nmaxmcd = {{ path = \"theirs\" }}\n[gateways.a]\ntype = \"http\"\nport = 0\nfunction = \"maxmcd/foo\"\n"
@@ -589,11 +594,11 @@ fn projects_that_depend_on_each_other_are_refused() {
 }
 
 #[test]
-fn mistakes_in_a_file_of_embly_have_their_lines_too() {
+fn problems_of_emblys_file_have_places_too() {
     check_files(
         &[(
             "embly-project.yml",
-            &SEED
+            &EMBLY
                 .replace("function: listener", "function: listner")
                 .replace("type: http", "type: udp"),
         )],
@@ -602,7 +607,7 @@ fn mistakes_in_a_file_of_embly_have_their_lines_too() {
     check_files(
         &[(
             "embly-project.yml",
-            &SEED
+            &EMBLY
                 .replace("function: listener", "function: listner")
                 .replace("language", "lang"),
         )],
@@ -614,7 +619,7 @@ fn mistakes_in_a_file_of_embly_have_their_lines_too() {
     check_files(
         &[(
             "embly-project.yml",
-            &SEED.replace("function: listener", "function: listner"),
+            &EMBLY.replace("function: listener", "function: listner"),
         )],
         &["embly-project.yml:9:15: there is no function `listner`; did you mean `listener`?"],
     );
@@ -628,7 +633,7 @@ fn mistakes_in_a_file_of_embly_have_their_lines_too() {
         &[(
             "embly-project.yml",
             &format!(
-                "{SEED}  - name: index\n    type: tcp\n    port: 8083\n    function: listener\n"
+                "{EMBLY}  - name: index\n    type: tcp\n    port: 8083\n    function: listener\n"
             ),
         )],
         &["embly-project.yml:10:11: there are two gateways `index`; names are used once"],
@@ -636,7 +641,7 @@ fn mistakes_in_a_file_of_embly_have_their_lines_too() {
 }
 
 #[test]
-fn a_yaml_bomb_is_refused_in_no_time() {
+fn a_yaml_bomb_is_refused_at_once() {
     let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_string();
     for level in 1..12 {
         let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
@@ -646,7 +651,7 @@ fn a_yaml_bomb_is_refused_in_no_time() {
     let wide = format!("functions: [{}]\n", "x, ".repeat(50_000));
     let large = format!("# {}\n", "x".repeat(2 << 20));
     for yaml in [laughs, deep, wide, large] {
-        let error = read(&[("embly-project.yml", &yaml)]).expect_err("it is too much");
+        let error = read(&[("embly-project.yml", &yaml)]).expect_err("the file exceeds the bounds");
         assert!(
             error.contains("this is not YAML as it is read here")
                 || error.contains("it is larger than"),
@@ -657,17 +662,17 @@ fn a_yaml_bomb_is_refused_in_no_time() {
 }
 
 #[test]
-fn a_file_is_found_above_and_the_nearest_is_taken() {
+fn the_nearest_file_above_is_found() {
     let place = place(&[
         ("lunatic.toml", HELLO),
-        ("embly-project.yml", SEED),
-        ("inner/embly-project.yml", SEED),
+        ("embly-project.yml", EMBLY),
+        ("inner/embly-project.yml", EMBLY),
     ]);
     let found = |below: &str| {
         Project::find(&place.path().join(below))
-            .map(|file| file.canonicalize().expect("it is there"))
+            .map(|file| file.canonicalize().expect("the file exists"))
     };
-    let root = place.path().canonicalize().expect("it is there");
+    let root = place.path().canonicalize().expect("the file exists");
     assert_eq!(found("hello"), Some(root.join("lunatic.toml")));
     assert_eq!(found("inner"), Some(root.join("inner/embly-project.yml")));
 }

@@ -1,4 +1,4 @@
-//! Projects that are built, served and worked on: files in directories, and requests over real sockets.
+//! Building, serving and developing projects: files in directories, and requests over real sockets.
 
 use lunatic_serve::{
     BuildError, BuildEvent, Builder, Code, Dev, DevEvent, Gateway, Name, Project, Recipe, Settings,
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// What no test waits for.
+/// Longer than any test waits.
 const NEVER: Duration = Duration::from_secs(120);
 
 fn machine() -> Vm {
@@ -23,11 +23,11 @@ fn machine() -> Vm {
 }
 
 /// A directory with a project.
-struct Place(TempDir);
+struct TestProject(TempDir);
 
-impl Place {
-    fn new(files: &[(&str, &str)]) -> Place {
-        let place = Place(TempDir::new().expect("there is room for temporary files"));
+impl TestProject {
+    fn new(files: &[(&str, &str)]) -> TestProject {
+        let place = TestProject(TempDir::new().expect("there is room for temporary files"));
         for (name, text) in files {
             place.write(name, text);
         }
@@ -40,7 +40,7 @@ impl Place {
 
     fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
-        std::fs::create_dir_all(path.parent().expect("it lies in the place"))
+        std::fs::create_dir_all(path.parent().expect("files lie below the directory"))
             .expect("there is room");
         std::fs::write(path, text).expect("there is room");
     }
@@ -49,12 +49,12 @@ impl Place {
         Project::read(&self.path("lunatic.toml")).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// What is kept of what was built.
-    fn kept(&self) -> Vec<String> {
+    /// The names of the artifacts.
+    fn artifacts(&self) -> Vec<String> {
         let files = std::fs::read_dir(self.path(".lunatic/build")).expect("something was built");
         let name = |file: std::fs::DirEntry| file.file_name().to_string_lossy().into_owned();
         let mut names: Vec<String> = files
-            .map(|file| name(file.expect("it can be read")))
+            .map(|file| name(file.expect("the directory is readable")))
             .collect();
         names.sort();
         names
@@ -80,8 +80,8 @@ fn answering(text: &str) -> String {
 }
 
 #[test]
-fn all_functions_are_built_though_one_is_not() {
-    let place = Place::new(&[
+fn one_function_that_does_not_build_does_not_keep_the_others_from_it() {
+    let place = TestProject::new(&[
         (
             "lunatic.toml",
             "[functions.a]\nwasm = \"a.wat\"\n[functions.b]\nwasm = \"b.wat\"\n[functions.c]\nwasm = \"c.wat\"\n[functions.d]\nwasm = \"d.wat\"\n",
@@ -100,7 +100,7 @@ fn all_functions_are_built_though_one_is_not() {
             _ => return,
         };
         told.lock()
-            .expect("nobody panics")
+            .expect("no thread panics with the lock")
             .push(format!("{name} {what}"));
     });
     let [Ok(a), Err(b), Err(c), Ok(d)] = &results[..] else {
@@ -120,7 +120,7 @@ fn all_functions_are_built_though_one_is_not() {
         std::fs::read_to_string(d.file()).expect("it is kept"),
         answering("d")
     );
-    let mut told = told.into_inner().expect("nobody panics");
+    let mut told = told.into_inner().expect("no thread panics with the lock");
     told.sort();
     assert_eq!(
         told,
@@ -132,8 +132,8 @@ fn all_functions_are_built_though_one_is_not() {
 }
 
 /// A project with a function in Rust.
-fn of_rust(main: &str) -> Place {
-    Place::new(&[
+fn of_rust(main: &str) -> TestProject {
+    TestProject::new(&[
         ("lunatic.toml", "[functions.hello]\npath = \"hello\"\n"),
         (
             "hello/Cargo.toml",
@@ -144,7 +144,7 @@ fn of_rust(main: &str) -> Place {
 }
 
 #[test]
-fn cargo_builds_a_package_and_says_why_it_does_not() {
+fn cargo_builds_a_package_or_says_why_it_cannot() {
     let vm = machine();
     let place = of_rust("fn main() { println!(\"hello\"); }");
     let project = place.project();
@@ -176,7 +176,7 @@ fn cargo_builds_a_package_and_says_why_it_does_not() {
     );
     assert_eq!(
         place
-            .kept()
+            .artifacts()
             .iter()
             .filter(|name| name.starts_with("hello-"))
             .count(),
@@ -199,9 +199,9 @@ fn cargo_builds_a_package_and_says_why_it_does_not() {
 
 #[test]
 #[cfg(unix)]
-fn a_command_is_run_again_only_when_its_sources_change() {
+fn a_command_runs_again_only_when_its_sources_change() {
     let vm = machine();
-    let place = Place::new(&[
+    let place = TestProject::new(&[
         (
             "lunatic.toml",
             "[functions.a]\npath = \"a\"\ncommand = [\"./build.sh\", \"a b\"]\noutput = \"out/a.wat\"\n",
@@ -217,7 +217,7 @@ fn a_command_is_run_again_only_when_its_sources_change() {
         place.path("a/build.sh"),
         std::fs::Permissions::from_mode(0o700),
     )
-    .expect("it is ours");
+    .expect("the file exists");
     let project = place.project();
     assert!(matches!(
         project.functions()[0].recipe(),
@@ -227,7 +227,9 @@ fn a_command_is_run_again_only_when_its_sources_change() {
     let build = || {
         let tell = |_: &Name, event: BuildEvent<'_>| {
             if let BuildEvent::Line(line) = event {
-                said.lock().expect("nobody panics").push(line.to_string());
+                said.lock()
+                    .expect("no thread panics with the lock")
+                    .push(line.to_string());
             }
         };
         Builder::new(&vm, &project)
@@ -236,7 +238,7 @@ fn a_command_is_run_again_only_when_its_sources_change() {
     };
     let runs = || {
         std::fs::read_to_string(place.path("a/.runs"))
-            .expect("it ran")
+            .expect("the command ran")
             .lines()
             .count()
     };
@@ -244,7 +246,7 @@ fn a_command_is_run_again_only_when_its_sources_change() {
     let second = build().unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((runs(), first.hash()), (1, second.hash()));
     assert_eq!(
-        *said.lock().expect("nobody panics"),
+        *said.lock().expect("no thread panics with the lock"),
         ["saying a b"],
         "no shell splits an argument"
     );
@@ -256,7 +258,7 @@ fn a_command_is_run_again_only_when_its_sources_change() {
     assert!(
         !first.file().exists() && third.file().exists(),
         "{:?}",
-        place.kept()
+        place.artifacts()
     );
 
     place.write("a/build.sh", "#!/bin/sh\necho it is broken >&2\nexit 3\n");
@@ -266,8 +268,8 @@ fn a_command_is_run_again_only_when_its_sources_change() {
 }
 
 #[test]
-fn a_command_that_is_not_there_is_told_of() {
-    let place = Place::new(&[(
+fn a_missing_command_is_reported() {
+    let place = TestProject::new(&[(
         "lunatic.toml",
         "[functions.a]\ncommand = [\"lunatic-test-no-such\"]\noutput = \"a.wasm\"\n",
     )]);
@@ -284,17 +286,17 @@ fn a_command_that_is_not_there_is_told_of() {
     );
 }
 
-/// A project that is worked on, and what is told of it.
-struct Work {
-    place: Place,
+/// A project under development, and the events that it reports.
+struct Development {
+    place: TestProject,
     dev: Dev,
-    told: Receiver<String>,
+    events: Receiver<String>,
 }
 
-impl Work {
-    fn start(files: &[(&str, &str)]) -> Work {
-        let place = Place::new(files);
-        let (teller, told) = channel();
+impl Development {
+    fn start(files: &[(&str, &str)]) -> Development {
+        let place = TestProject::new(files);
+        let (sender, events) = channel();
         let dev = Dev::start(&machine(), &place.path("lunatic.toml"), move |event| {
             let text = match event {
                 DevEvent::Build(name, BuildEvent::Failed(error)) => {
@@ -310,42 +312,46 @@ impl Work {
                 DevEvent::Listening(listening, _) => format!("{} listen", listening.len()),
                 _ => return,
             };
-            // Nobody listens at the test's end.
-            let _ = teller.send(text);
+            // The receiver is gone at the end of the test.
+            let _ = sender.send(text);
         });
-        Work {
+        Development {
             place,
             dev: dev.unwrap_or_else(|error| panic!("{error}")),
-            told,
+            events,
         }
     }
 
-    /// Waits until something was told of.
+    /// Waits for an event whose text contains `what`.
     #[track_caller]
     fn wait_for(&self, what: &str) {
         let mut all = Vec::new();
         loop {
-            let told = self
-                .told
+            let event = self
+                .events
                 .recv_timeout(NEVER)
                 .unwrap_or_else(|_| panic!("`{what}` is not among {all:#?}"));
-            if told.contains(what) {
+            if event.contains(what) {
                 return;
             }
-            all.push(told);
+            all.push(event);
         }
     }
 
     fn get(&self, path: &str) -> String {
-        let mut stream =
-            TcpStream::connect(self.dev.server().listening()[0].address).expect("it listens");
+        let mut stream = TcpStream::connect(self.dev.server().listening()[0].address)
+            .expect("the server listens");
         stream
             .set_read_timeout(Some(NEVER))
-            .expect("it is a socket");
+            .expect("the socket is open");
         let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("it reads");
+        stream
+            .write_all(request.as_bytes())
+            .expect("the server reads");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
+        stream
+            .read_to_string(&mut answer)
+            .expect("the server answers");
         answer
             .split_once("\r\n\r\n")
             .map_or(answer.clone(), |(_, body)| body.to_string())
@@ -359,8 +365,8 @@ fn one() -> String {
 }
 
 #[test]
-fn t162_what_changes_serves_when_it_is_good_and_no_request_fails() {
-    let work = Work::start(&[("lunatic.toml", &one()), ("a.wat", &answering("first"))]);
+fn t162_good_changes_serve_bad_ones_do_not_and_no_request_fails() {
+    let work = Development::start(&[("lunatic.toml", &one()), ("a.wat", &answering("first"))]);
     work.wait_for("a serves 1");
     assert_eq!(work.get("/"), "first");
 
@@ -376,11 +382,11 @@ fn t162_what_changes_serves_when_it_is_good_and_no_request_fails() {
         work.place.write("a.wat", &answering("second"));
         work.wait_for("a serves 2");
         assert_eq!(work.get("/"), "second");
-        // Half a file, as an editor leaves it for a moment.
+        // Half a file, as an editor may leave it for a moment.
         work.place.write("a.wat", &answering("third")[..100]);
         work.wait_for("a failed");
         assert_eq!(work.get("/"), "second");
-        // No function that it begins with, and one that nobody has.
+        // Fails to instantiate: it imports a function that does not exist.
         work.place
             .write("a.wat", "(module (func (export \"main_\")))");
         work.wait_for("exports neither");
@@ -390,12 +396,13 @@ fn t162_what_changes_serves_when_it_is_good_and_no_request_fails() {
         );
         work.wait_for("a failed");
         assert_eq!(work.get("/"), "second");
-        std::fs::remove_file(work.place.path("a.wat")).expect("it is ours");
+        std::fs::remove_file(work.place.path("a.wat")).expect("the file exists");
         work.wait_for("a failed");
         assert_eq!(work.get("/"), "second");
-        // As deployments do it: a whole file takes the place of another.
+        // As deployments do it: a file is replaced by another.
         work.place.write("new.wat", &answering("third"));
-        std::fs::rename(work.place.path("new.wat"), work.place.path("a.wat")).expect("it is ours");
+        std::fs::rename(work.place.path("new.wat"), work.place.path("a.wat"))
+            .expect("the file exists");
         work.wait_for("a serves 3");
         assert_eq!(work.get("/"), "third");
         is_over.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -410,30 +417,33 @@ fn t162_what_changes_serves_when_it_is_good_and_no_request_fails() {
 }
 
 fn work_get(dev: &Dev) -> String {
-    let mut stream = TcpStream::connect(dev.server().listening()[0].address).expect("it listens");
+    let mut stream =
+        TcpStream::connect(dev.server().listening()[0].address).expect("the server listens");
     stream
         .set_read_timeout(Some(NEVER))
-        .expect("it is a socket");
+        .expect("the socket is open");
     stream
         .write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
-        .expect("it reads");
+        .expect("the server reads");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
+    stream
+        .read_to_string(&mut answer)
+        .expect("the server answers");
     answer
         .split_once("\r\n\r\n")
         .map_or(answer.clone(), |(_, body)| body.to_string())
 }
 
 #[test]
-fn t162_saving_what_was_there_already_changes_nothing() {
-    let work = Work::start(&[("lunatic.toml", &one()), ("a.wat", &answering("first"))]);
+fn t162_saving_an_unchanged_file_does_nothing() {
+    let work = Development::start(&[("lunatic.toml", &one()), ("a.wat", &answering("first"))]);
     work.wait_for("a serves 1");
     for _ in 0..1000 {
         work.place.write("a.wat", &answering("first"));
     }
     work.place.write("a.wat", &answering("second"));
     work.wait_for("a serves 2");
-    let function = work.dev.functions().get("a").expect("it is there");
+    let function = work.dev.functions().get("a").expect("the file exists");
     assert_eq!(function.version().number(), 2);
 }
 
@@ -444,12 +454,12 @@ fn t162_a_build_that_writes_among_its_sources_ends() {
     let toml = format!(
         "[functions.a]\npath = \"a\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\noutput = \"a.wat\"\n{GATEWAY}"
     );
-    let work = Work::start(&[
+    let work = Development::start(&[
         ("lunatic.toml", &toml),
         ("a/source.wat", &answering("first")),
     ]);
     work.wait_for("a serves 1");
-    // What changes after it has settled is seen, and how often it was built until then is bounded.
+    // The number of builds until it settles is bounded, and later changes are noticed.
     work.place.write("a/source.wat", &answering("second"));
     work.wait_for("a serves 2");
     let other = format!("{toml}[functions.b]\nwasm = \"b.wat\"\n");
@@ -457,22 +467,22 @@ fn t162_a_build_that_writes_among_its_sources_ends() {
     work.place.write("lunatic.toml", &other);
     work.wait_for("b serves 1");
     let runs = std::fs::read_to_string(work.place.path("a/log.txt"))
-        .expect("it ran")
+        .expect("the command ran")
         .lines()
         .count();
     assert!(runs <= 6, "it was built {runs} times");
     work.place.write("b.wat", &answering("B"));
     work.wait_for("b serves 2");
     let later = std::fs::read_to_string(work.place.path("a/log.txt"))
-        .expect("it ran")
+        .expect("the command ran")
         .lines()
         .count();
     assert!(later <= 6, "it was built {later} times");
 }
 
 #[test]
-fn a_changed_project_file_is_applied_and_a_wrong_one_is_not() {
-    let work = Work::start(&[
+fn a_changed_project_file_takes_effect_and_a_faulty_one_does_not() {
+    let work = Development::start(&[
         ("lunatic.toml", &one()),
         ("a.wat", &answering("a")),
         ("b.wat", &answering("b")),
@@ -501,7 +511,7 @@ fn a_changed_project_file_is_applied_and_a_wrong_one_is_not() {
         .dev
         .functions()
         .get("b")
-        .expect("it is there")
+        .expect("the file exists")
         .version()
         .settings()
         .clone();
@@ -520,12 +530,12 @@ fn a_changed_project_file_is_applied_and_a_wrong_one_is_not() {
 }
 
 #[test]
-fn a_function_that_never_compiled_is_waited_for() {
+fn a_gateway_waits_for_a_function_that_never_compiled() {
     let toml = format!(
         "{}[functions.b]\nwasm = \"b.wat\"\n[gateways.other]\ntype = \"http\"\nport = 0\nfunction = \"b\"\n",
         one()
     );
-    let work = Work::start(&[
+    let work = Development::start(&[
         ("lunatic.toml", &toml),
         ("a.wat", &answering("a")),
         ("b.wat", "(module"),
@@ -539,7 +549,7 @@ fn a_function_that_never_compiled_is_waited_for() {
 
 #[test]
 #[cfg(unix)]
-fn t162_what_a_link_leads_to_is_watched() {
+fn t162_the_target_of_a_link_is_watched() {
     let place = [
         ("lunatic.toml", one()),
         ("versions/1.wat", answering("first")),
@@ -553,37 +563,37 @@ fn t162_what_a_link_leads_to_is_watched() {
         let draft = root.join("draft");
         std::os::unix::fs::symlink(root.join("versions").join(version), &draft)
             .expect("there is room");
-        std::fs::rename(draft, root.join("a.wat")).expect("it is ours");
+        std::fs::rename(draft, root.join("a.wat")).expect("the file exists");
     };
-    let place = Place::new(&files);
+    let place = TestProject::new(&files);
     link(place.0.path(), "1.wat");
-    let (teller, told) = channel();
+    let (sender, events) = channel();
     let dev = Dev::start(&machine(), &place.path("lunatic.toml"), move |event| {
         if let DevEvent::Swapped(_, version) = event {
             // As above.
-            let _ = teller.send(version.number());
+            let _ = sender.send(version.number());
         }
     });
     let dev = dev.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(
-        (told.recv_timeout(NEVER), work_get(&dev).as_str()),
+        (events.recv_timeout(NEVER), work_get(&dev).as_str()),
         (Ok(1), "first")
     );
     link(place.0.path(), "2.wat");
     assert_eq!(
-        (told.recv_timeout(NEVER), work_get(&dev).as_str()),
+        (events.recv_timeout(NEVER), work_get(&dev).as_str()),
         (Ok(2), "second")
     );
     place.write("versions/2.wat", &answering("third"));
     assert_eq!(
-        (told.recv_timeout(NEVER), work_get(&dev).as_str()),
+        (events.recv_timeout(NEVER), work_get(&dev).as_str()),
         (Ok(3), "third")
     );
 }
 
 #[test]
-fn gateways_of_a_project_lead_where_its_file_says() {
-    let place = Place::new(&[("lunatic.toml", &one()), ("a.wat", &answering("a"))]);
+fn the_gateways_of_a_project_lead_to_its_functions() {
+    let place = TestProject::new(&[("lunatic.toml", &one()), ("a.wat", &answering("a"))]);
     let project = place.project();
     let [
         Gateway {
@@ -596,6 +606,6 @@ fn gateways_of_a_project_lead_where_its_file_says() {
     };
     assert_eq!(
         http.routes[0].target,
-        Target::Function(Name::new("a").expect("it is one"))
+        Target::Function(Name::new("a").expect("the name is valid"))
     );
 }

@@ -1,4 +1,7 @@
-//! Deploy and invoke, over real sockets: as curl does it, and as somebody who means harm.
+//! Deploy and invoke over real sockets, as curl does it and as an attacker does.
+
+#[cfg(feature = "s3")]
+mod s3;
 
 use lunatic_serve::{
     Functions, Server, Service, ServiceConfig, ServiceError, Settings, StorageError,
@@ -6,21 +9,19 @@ use lunatic_serve::{
 };
 use lunatic_vm::{Host, Vm};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What no test waits for.
+/// Longer than any test waits.
 const NEVER: Duration = Duration::from_secs(60);
 
 const TOKEN: &str = "correct-horse-battery-staple";
 
-/// A service that runs, and what it runs on.
+/// A running service and its server.
 struct House {
     functions: Functions,
     service: Service,
@@ -39,7 +40,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    /// Checks that it is a refusal, and returns what it says.
+    /// Checks that this is a refusal, and returns its sentence.
     fn refusal(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{}", self.body);
         self.json()["error"]
@@ -55,7 +56,9 @@ impl Answer {
             self.status,
             self.body
         );
-        self.json()["version"].as_u64().expect("it has a version")
+        self.json()["version"]
+            .as_u64()
+            .expect("a deploy has a version")
     }
 }
 
@@ -65,7 +68,7 @@ fn vm() -> Vm {
     Vm::builder().host(host).build().expect("a machine")
 }
 
-/// The service as it is without a configuration, on free ports and with nothing stored.
+/// The default configuration, with free ports and an empty storage in memory.
 fn config() -> ServiceConfig {
     let free = "127.0.0.1:0".parse().expect("an address");
     ServiceConfig {
@@ -90,11 +93,11 @@ impl House {
 
     fn on(vm: &Vm, config: ServiceConfig) -> House {
         let functions = Functions::new(vm);
-        let service = Service::open(&functions, config).expect("it opens");
+        let service = Service::open(&functions, config).expect("the storage is usable");
         let server = service
             .add_to(Server::builder(&functions))
             .start()
-            .expect("it starts");
+            .expect("the addresses are free");
         House {
             functions,
             service,
@@ -107,7 +110,7 @@ impl House {
         listening
             .iter()
             .find(|one| one.name == name)
-            .expect("it listens")
+            .expect("the service listens")
             .address
     }
 
@@ -143,7 +146,7 @@ fn ask(
         head += &format!("{name}: {value}\r\n");
     }
     let mut stream = connect(address);
-    // It may be answered, and closed, before all is sent.
+    // The server may answer and close before everything is sent.
     let _ = stream
         .write_all(format!("{head}\r\n").as_bytes())
         .and_then(|()| stream.write_all(body));
@@ -151,10 +154,10 @@ fn ask(
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("it listens");
+    let stream = TcpStream::connect(address).expect("the server listens");
     stream
         .set_read_timeout(Some(NEVER))
-        .expect("it is a socket");
+        .expect("the socket is open");
     stream
 }
 
@@ -168,7 +171,7 @@ fn answer(stream: TcpStream) -> Answer {
             body.extend(piece);
         }
     } else {
-        // A connection that was reset has said what it had to say.
+        // A connection that is reset has no more to say.
         let _ = reader.read_to_end(&mut body);
     }
     let status = head
@@ -183,14 +186,14 @@ fn answer(stream: TcpStream) -> Answer {
     }
 }
 
-/// Reads the first line of an answer, and the fields in small letters.
+/// Reads the first line of an answer, and the fields in lower case.
 fn head(reader: &mut BufReader<TcpStream>) -> (String, String) {
     let mut first = String::new();
     reader.read_line(&mut first).expect("an answer comes");
     let mut fields = String::new();
     loop {
         let before = fields.len();
-        reader.read_line(&mut fields).expect("its head comes");
+        reader.read_line(&mut fields).expect("the server answers");
         if fields[before..].trim().is_empty() {
             return (first, fields.to_ascii_lowercase());
         }
@@ -200,7 +203,7 @@ fn head(reader: &mut BufReader<TcpStream>) -> (String, String) {
 fn piece(reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
     let mut size = String::new();
     reader.read_line(&mut size).expect("a piece comes");
-    let size = usize::from_str_radix(size.trim(), 16).expect("it says how large it is");
+    let size = usize::from_str_radix(size.trim(), 16).expect("a chunk has a size");
     let mut piece = vec![0; size + 2];
     reader.read_exact(&mut piece).expect("all of it comes");
     piece.truncate(size);
@@ -212,13 +215,13 @@ fn spark(text: &str) -> Vec<u8> {
     spark_with("", "", text)
 }
 
-/// A spark that does something before it answers, and has more than that.
+/// A spark with `more` in its module, which executes `first` before it answers.
 fn spark_with(more: &str, first: &str, text: &str) -> Vec<u8> {
     let answer = format!(
         "HTTP/1.1 200 OK\\0d\\0acontent-length: {}\\0d\\0a\\0d\\0a{text}",
         text.len()
     );
-    // The escapes are four characters each and one byte.
+    // Each escape is four characters and one byte.
     let length = answer.len() - 2 * answer.matches('\\').count();
     let wat = format!(
         r#"(module
@@ -232,10 +235,10 @@ fn spark_with(more: &str, first: &str, text: &str) -> Vec<u8> {
                 {first}
                 (drop (call $write (i32.const 1) (i32.const 1024) (i32.const {length}) (i32.const 0)))))"#
     );
-    wat::parse_str(wat).expect("it is wat")
+    wat::parse_str(wat).expect("the text is valid wat")
 }
 
-/// A spark that reads its request to the end, and answers then.
+/// A spark that reads its request to the end before it answers.
 fn reader(text: &str) -> Vec<u8> {
     let more = r#"(func $read_all (loop (br_if 0 (i64.gt_s (call $read (i64.const 0) (i32.const 8) (i32.const 100)) (i64.const 0)))))"#;
     spark_with(more, "(call $read_all)", text)
@@ -255,9 +258,9 @@ fn talker(line: &str) -> Vec<u8> {
 const TRAPS: &str = r#"(module (func (export "_start") unreachable))"#;
 
 fn files(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).expect("it is a directory");
+    let entries = std::fs::read_dir(directory).expect("the directory exists");
     let mut files: Vec<_> = entries
-        .map(|entry| entry.expect("it is readable").path())
+        .map(|entry| entry.expect("the directory is readable").path())
         .collect();
     files.sort();
     files
@@ -291,7 +294,7 @@ fn a_function_is_deployed_and_invoked() {
 }
 
 #[test]
-fn who_deploys_on_the_other_address_is_told() {
+fn a_deploy_on_the_wrong_address_is_told_the_right_one() {
     let deploy: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     let house = House::new(ServiceConfig { deploy, ..config() });
     for path in ["/deploy/my-http-server", "/deploy"] {
@@ -312,7 +315,7 @@ fn who_deploys_on_the_other_address_is_told() {
 }
 
 #[test]
-fn the_same_bytes_are_no_new_version_unless_more_is_asked() {
+fn the_same_wasm_is_a_new_version_only_with_other_settings() {
     let house = House::new(config());
     let wasm = spark("x");
     assert_eq!(house.deploy("f", &wasm).deployed(), 1);
@@ -324,13 +327,13 @@ fn the_same_bytes_are_no_new_version_unless_more_is_asked() {
 }
 
 #[test]
-fn what_is_asked_is_had_and_bounded() {
+fn settings_are_granted_within_limits() {
     let house = House::new(config());
     let query = "policy=pool:4&memory=268000KiB&compute=1000&deadline=10s&requests=7&processes=9&outbound=example.com,*.example.org";
     let fields = [("x-variable", "KEY=a=b"), ("x-client-secret", "hush")];
     let answer = house.ask("POST", &format!("/deploy/f?{query}"), &fields, &spark("x"));
     assert_eq!(answer.deployed(), 1);
-    let version = house.functions.get("f").expect("it is there").version();
+    let version = house.functions.get("f").expect("`f` is deployed").version();
     let settings: &Settings = version.settings();
     assert_eq!(
         (settings.memory, settings.compute),
@@ -379,7 +382,7 @@ fn what_is_asked_is_had_and_bounded() {
 }
 
 #[test]
-fn a_deploy_can_depend_on_what_serves() {
+fn a_deploy_can_require_the_version_that_serves() {
     let house = House::new(config());
     let (one, two) = (spark("one"), spark("two"));
     let hash = |wasm: &[u8]| format!("\"{}\"", blake3::hash(wasm).to_hex());
@@ -398,8 +401,8 @@ fn a_deploy_can_depend_on_what_serves() {
 }
 
 #[test]
-fn t150_without_the_token_nothing_can_be_done() {
-    let token = Token::new(TOKEN).expect("it is one");
+fn t150_nothing_works_without_the_token() {
+    let token = Token::new(TOKEN).expect("the token is long enough");
     let house = House::new(ServiceConfig {
         token: Some(token),
         ..config()
@@ -446,7 +449,7 @@ fn t150_without_the_token_nothing_can_be_done() {
 }
 
 #[test]
-fn t150_others_than_this_computer_need_a_token() {
+fn t150_an_address_for_other_computers_needs_a_token() {
     let anywhere = ServiceConfig {
         deploy: "0.0.0.0:0".parse().expect("an address"),
         ..config()
@@ -455,7 +458,7 @@ fn t150_others_than_this_computer_need_a_token() {
         .expect_err("everybody could deploy");
     assert!(matches!(error, ServiceError::NoToken(_)), "{error}");
     assert!(error.to_string().contains("LUNATIC_TOKEN"), "{error}");
-    let token = Token::new(TOKEN).expect("it is one");
+    let token = Token::new(TOKEN).expect("the token is long enough");
     House::new(ServiceConfig {
         token: Some(token),
         ..anywhere
@@ -491,7 +494,7 @@ fn t183_a_page_cannot_deploy() {
 }
 
 #[test]
-fn t151_what_is_no_name_is_refused_and_nothing_is_stored() {
+fn t151_invalid_names_are_refused_and_nothing_is_stored() {
     let directory = tempfile::tempdir().expect("there is room");
     let store = directory.path().join("store");
     let house = House::new(stored_in(&store));
@@ -524,7 +527,7 @@ fn t151_what_is_no_name_is_refused_and_nothing_is_stored() {
 }
 
 #[test]
-fn t152_what_is_too_large_or_too_much_is_refused() {
+fn t152_uploads_that_are_too_large_or_too_many_are_refused() {
     let house = House::new(ServiceConfig {
         size: 100_000,
         deploys: NonZeroUsize::MIN,
@@ -538,27 +541,30 @@ fn t152_what_is_too_large_or_too_much_is_refused() {
             .contains("100000 bytes")
     );
 
-    // One that does not say how large it is, and does not end.
+    // A body without a length that never ends.
     let mut endless = connect(house.address("deploy"));
     let head = format!(
         "POST /deploy/f HTTP/1.1\r\nhost: {}\r\ntransfer-encoding: chunked\r\n\r\n",
         house.address("deploy")
     );
-    endless.write_all(head.as_bytes()).expect("it is read");
+    endless
+        .write_all(head.as_bytes())
+        .expect("the server reads");
     let piece = format!("2710\r\n{}\r\n", "x".repeat(10_000));
     while endless.write_all(piece.as_bytes()).is_ok() {}
     drop(endless);
 
-    // One that says how large it is and sends nothing has the only place.
+    // A body that never arrives occupies the only slot.
     let mut slow = connect(house.address("deploy"));
     let head = format!(
         "POST /deploy/f HTTP/1.1\r\nhost: {}\r\ncontent-length: 1000\r\nexpect: 100-continue\r\n\r\n",
         house.address("deploy")
     );
-    slow.write_all(head.as_bytes()).expect("it is read");
-    // It is told to go on when its body is waited for.
+    slow.write_all(head.as_bytes()).expect("the server reads");
+    // The server says `continue` when it waits for the body.
     let mut line = [0; 12];
-    slow.read_exact(&mut line).expect("it is told to go on");
+    slow.read_exact(&mut line)
+        .expect("the server says to continue");
     assert_eq!(&line, b"HTTP/1.1 100");
     let others: Vec<_> = (0..50).map(|_| house.deploy("f", &spark("x"))).collect();
     for other in &others {
@@ -567,7 +573,7 @@ fn t152_what_is_too_large_or_too_much_is_refused() {
     }
     assert_eq!(house.ask("GET", "/functions", &[], b"").status, 200);
     drop(slow);
-    // Its place is free when it is noticed that it is gone.
+    // The slot is free once the server has noticed that the client is gone.
     while house.deploy("f", &spark("x")).status == 429 {
         std::thread::yield_now();
     }
@@ -575,7 +581,7 @@ fn t152_what_is_too_large_or_too_much_is_refused() {
 }
 
 #[test]
-fn t152_a_slow_upload_is_given_up() {
+fn t152_a_slow_upload_is_refused() {
     let house = House::new(ServiceConfig {
         upload_time: Duration::from_millis(100),
         ..config()
@@ -585,16 +591,16 @@ fn t152_a_slow_upload_is_given_up() {
         "POST /deploy/f HTTP/1.1\r\nhost: {}\r\ncontent-length: 1000\r\n\r\n\0asm",
         house.address("deploy")
     );
-    slow.write_all(head.as_bytes()).expect("it is read");
+    slow.write_all(head.as_bytes()).expect("the server reads");
     assert!(answer(slow).refusal(408).contains("in time"));
 }
 
 #[test]
-fn t153_what_is_no_function_is_refused_with_the_reason() {
+fn t153_anything_but_a_function_is_refused_with_the_reason() {
     let directory = tempfile::tempdir().expect("there is room");
     let house = House::new(stored_in(directory.path()));
     let wasm = spark("x");
-    let wat = |text: &str| wat::parse_str(text).expect("it is wat");
+    let wat = |text: &str| wat::parse_str(text).expect("the text is valid wat");
     for (bytes, why) in [
         (vec![], "not wasm: at offset 0x0"),
         (b"hello, this is text".to_vec(), "not wasm: at offset 0x0"),
@@ -625,7 +631,9 @@ fn t153_what_is_no_function_is_refused_with_the_reason() {
 fn t155_compiled_code_is_never_accepted() {
     let house = House::new(config());
     let engine = wasmtime::Engine::default();
-    let compiled = engine.precompile_module(&spark("x")).expect("it compiles");
+    let compiled = engine
+        .precompile_module(&spark("x"))
+        .expect("the spark is valid");
     assert!(
         house
             .deploy("f", &compiled)
@@ -653,7 +661,10 @@ fn t157_every_request_is_served_by_one_version_and_none_fails() {
                     let mut reader = BufReader::new(connect(house.address("invoke")));
                     while served.fetch_add(1, Ordering::Relaxed) < 10_000 {
                         let request = b"GET /f HTTP/1.1\r\nhost: test\r\n\r\n";
-                        reader.get_mut().write_all(request).expect("it goes on");
+                        reader
+                            .get_mut()
+                            .write_all(request)
+                            .expect("the connection is open");
                         let (first, fields) = head(&mut reader);
                         assert!(first.starts_with("HTTP/1.1 200"), "{first}{fields}");
                         let length = fields
@@ -662,10 +673,10 @@ fn t157_every_request_is_served_by_one_version_and_none_fails() {
                             .and_then(|rest| rest.lines().next());
                         let length = length
                             .and_then(|length| length.trim().parse().ok())
-                            .expect("it has a length");
+                            .expect("an answer has a length");
                         let mut body = vec![0; length];
                         reader.read_exact(&mut body).expect("all of it comes");
-                        let text = String::from_utf8(body).expect("it is text");
+                        let text = String::from_utf8(body).expect("the body is text");
                         assert_eq!(text, text[..10].repeat(500), "an answer is of one version");
                     }
                 })
@@ -689,20 +700,20 @@ fn t157_every_request_is_served_by_one_version_and_none_fails() {
 }
 
 #[test]
-fn t158_a_version_that_does_not_start_is_refused_and_the_old_one_serves_on() {
+fn t158_a_version_that_does_not_start_is_refused_and_the_old_one_goes_on() {
     let house = House::new(config());
     assert_eq!(house.deploy("f", &spark("old")).deployed(), 1);
     let start = |body: &str| {
         let wat =
             format!(r#"(module (func $start {body}) (start $start) (func (export "_start")))"#);
-        wat::parse_str(wat).expect("it is wat")
+        wat::parse_str(wat).expect("the text is valid wat")
     };
     let refusal = house.deploy("f", &start("unreachable")).refusal(422);
     assert!(
         refusal.contains("trapped") && refusal.contains("unreachable"),
         "{refusal}"
     );
-    // A loop ends by its compute.
+    // A loop ends when it has used up its compute.
     let refusal = house
         .deploy("f?compute=1", &start("(loop br 0)"))
         .refusal(422);
@@ -710,7 +721,12 @@ fn t158_a_version_that_does_not_start_is_refused_and_the_old_one_serves_on() {
     let many = wat::parse_str(
         r#"(module (memory 2) (data (i32.const 200000) "x") (func (export "_start")))"#,
     );
-    assert_eq!(house.deploy("f", &many.expect("it is wat")).status, 422);
+    assert_eq!(
+        house
+            .deploy("f", &many.expect("the text is valid wat"))
+            .status,
+        422
+    );
     assert_eq!(
         (
             house.invoke("/f").body.as_str(),
@@ -722,7 +738,7 @@ fn t158_a_version_that_does_not_start_is_refused_and_the_old_one_serves_on() {
 }
 
 #[test]
-fn t159_what_was_deployed_is_there_after_a_restart() {
+fn t159_deployed_functions_survive_a_restart() {
     let directory = tempfile::tempdir().expect("there is room");
     let vm = vm();
     let house = House::on(&vm, stored_in(directory.path()));
@@ -738,13 +754,13 @@ fn t159_what_was_deployed_is_there_after_a_restart() {
         ),
         ("two", "other")
     );
-    let version = house.functions.get("f").expect("it is there").version();
+    let version = house.functions.get("f").expect("`f` is deployed").version();
     assert_eq!((version.number(), version.settings().memory), (2, 1 << 20));
     assert_eq!(house.deploy("f", &spark("three")).deployed(), 3);
 }
 
 #[test]
-fn t159_whatever_a_crash_leaves_is_the_old_version_or_the_new() {
+fn t159_a_crash_leaves_the_old_version_or_the_new_one() {
     let vm = vm();
     let (old, new) = (
         tempfile::tempdir().expect("there is room"),
@@ -770,11 +786,11 @@ fn t159_whatever_a_crash_leaves_is_the_old_version_or_the_new() {
     };
     let manifest = PathBuf::from("functions/f.json");
     let half = |file: PathBuf| {
-        let whole = std::fs::read(new.path().join(file)).expect("it is there");
+        let whole = std::fs::read(new.path().join(file)).expect("the service wrote it");
         whole[..whole.len() / 2].to_vec()
     };
-    let whole = |file: PathBuf| std::fs::read(new.path().join(file)).expect("it is there");
-    // The steps of a deploy, each as it looks on the disk when it is half done and when it is done.
+    let whole = |file: PathBuf| std::fs::read(new.path().join(file)).expect("the service wrote it");
+    // The steps of a deploy, each as it looks on disk when half done and when done.
     let steps: [(&str, PathBuf, Option<Vec<u8>>); 7] = [
         (
             "the wasm is being written",
@@ -822,14 +838,16 @@ fn t159_whatever_a_crash_leaves_is_the_old_version_or_the_new() {
                 Some(bytes) => {
                     std::fs::write(crashed.path().join(file), bytes).expect("there is room")
                 }
-                None => std::fs::remove_file(crashed.path().join(file)).expect("it is there"),
+                None => {
+                    std::fs::remove_file(crashed.path().join(file)).expect("it was just written")
+                }
             }
         }
         let house = House::on(&vm, stored_in(crashed.path()));
         let expected = if count < 5 { "old" } else { "new" };
         assert_eq!(house.invoke("/f").body, expected, "when {step}");
         assert!(house.service.skipped().is_empty(), "when {step}");
-        // What is left over is gone.
+        // The start deletes what was left over.
         assert_eq!(
             files(&crashed.path().join("blobs")),
             [crashed.path().join(blob(expected))],
@@ -843,7 +861,7 @@ fn t159_whatever_a_crash_leaves_is_the_old_version_or_the_new() {
 }
 
 #[test]
-fn what_is_stored_and_bad_is_skipped_and_told() {
+fn damaged_functions_are_skipped_and_reported() {
     let directory = tempfile::tempdir().expect("there is room");
     let vm = vm();
     let house = House::on(&vm, stored_in(directory.path()));
@@ -858,10 +876,10 @@ fn what_is_stored_and_bad_is_skipped_and_told() {
             blake3::hash(&spark(text)).to_hex()
         ))
     };
-    let mut flipped = std::fs::read(blob("flipped")).expect("it is there");
+    let mut flipped = std::fs::read(blob("flipped")).expect("it was deployed");
     flipped[20] ^= 1;
     std::fs::write(blob("flipped"), flipped).expect("there is room");
-    std::fs::remove_file(blob("gone")).expect("it is there");
+    std::fs::remove_file(blob("gone")).expect("it was deployed");
     std::fs::write(path("functions/torn.json"), "{\"form\": 1, \"curr").expect("there is room");
     std::fs::write(path("functions/No Name.json"), "{}").expect("there is room");
 
@@ -898,7 +916,7 @@ fn what_is_stored_and_bad_is_skipped_and_told() {
         .map(|one| &one["state"])
         .collect();
     assert_eq!(states, ["broken", "broken", "broken", "serving", "broken"]);
-    // A deploy repairs it, and what a manifest needs that cannot be read stays.
+    // A deploy repairs it, and the wasm of an unreadable manifest is kept.
     assert_eq!(house.deploy("torn", &spark("repaired")).deployed(), 1);
     assert_eq!(house.invoke("/torn").body, "repaired");
     assert!(blob("torn").exists());
@@ -906,137 +924,25 @@ fn what_is_stored_and_bad_is_skipped_and_told() {
     assert_eq!(house.ask("DELETE", "/functions/gone", &[], b"").status, 200);
 }
 
-/// What lies in a bucket, by its key.
-type Bucket = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
-
-/// What speaks like S3, as far as it is asked: objects by their keys, until nobody connects any longer.
-fn bucket() -> (SocketAddr, Bucket) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
-    let address = listener.local_addr().expect("it is bound");
-    let objects: Bucket = Default::default();
-    let kept = objects.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut reader = BufReader::new(stream.expect("it listens"));
-            let (request, fields) = head(&mut reader);
-            if request.is_empty() {
-                continue;
-            }
-            let length = fields
-                .split("content-length: ")
-                .nth(1)
-                .and_then(|rest| rest.lines().next());
-            let mut body =
-                vec![0; length.map_or(0, |length| length.trim().parse().expect("it is a length"))];
-            reader.read_exact(&mut body).expect("all of it comes");
-            let mut words = request.split(' ');
-            let (method, target) = (
-                words.next().expect("a method"),
-                words.next().expect("a target"),
-            );
-            let (path, query) = target.split_once('?').unwrap_or((target, ""));
-            let key = path
-                .strip_prefix("/bucket")
-                .expect("it is the only one")
-                .trim_start_matches('/')
-                .to_string();
-            let mut objects = kept.lock().expect("nobody panics");
-            let (status, answer) = match method {
-                "GET" if query.contains("list-type") => {
-                    ("200 OK", listing(&objects, query).into_bytes())
-                }
-                "GET" | "HEAD" => match objects.get(&key) {
-                    Some(object) => ("200 OK", object.clone()),
-                    None => ("404 Not Found", Vec::new()),
-                },
-                "PUT" => {
-                    objects.insert(key, body);
-                    ("200 OK", Vec::new())
-                }
-                _ => {
-                    objects.remove(&key);
-                    ("204 No Content", Vec::new())
-                }
-            };
-            let length = answer.len();
-            let head = format!(
-                "HTTP/1.1 {status}\r\netag: \"x\"\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
-            );
-            let stream = reader.get_mut();
-            // Whoever has enough does not read all of it.
-            let _ = stream.write_all(head.as_bytes());
-            if method != "HEAD" {
-                let _ = stream.write_all(&answer);
-            }
-        }
-    });
-    (address, objects)
-}
-
-fn listing(objects: &BTreeMap<String, Vec<u8>>, query: &str) -> String {
-    let prefix = query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("prefix="))
-        .unwrap_or_default()
-        .replace("%2F", "/");
-    let entry = |(key, object): (&String, &Vec<u8>)| {
-        format!(
-            "<Contents><Key>{key}</Key><Size>{}</Size><LastModified>2026-01-31T12:00:00.000Z</LastModified><ETag>x</ETag></Contents>",
-            object.len()
-        )
-    };
-    let contents: String = objects
-        .iter()
-        .filter(|(key, _)| key.starts_with(&prefix))
-        .map(entry)
-        .collect();
-    format!("<ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>")
-}
-
+#[cfg(not(feature = "s3"))]
 #[test]
-fn functions_are_kept_in_s3() {
-    let (address, objects) = bucket();
-    let options = [
-        ("bucket", "bucket"),
-        ("region", "here"),
-        ("endpoint", &format!("http://{address}")),
-        ("access_key_id", "somebody"),
-        ("secret_access_key", "hush-hush"),
-        ("disable_config_load", "true"),
-    ];
-    let options = options
-        .map(|(name, value)| (name.to_string(), value.to_string()))
-        .into();
+fn a_build_without_s3_says_how_to_get_it() {
     let config = ServiceConfig {
-        storage: StorageSettings::S3(options),
+        storage: StorageSettings::S3(Default::default()),
         ..config()
     };
-    assert!(!format!("{config:?}").contains("hush-hush"));
-    let house = House::new(config.clone());
-    assert_eq!(house.deploy("f", &spark("one")).deployed(), 1);
-    assert_eq!(house.deploy("f", &spark("two")).deployed(), 2);
-    let keys: Vec<_> = objects
-        .lock()
-        .expect("nobody panics")
-        .keys()
-        .cloned()
-        .collect();
-    assert_eq!(keys.len(), 3, "{keys:?}");
-    drop(house);
-    let house = House::new(config);
-    assert_eq!(house.invoke("/f").body, "two");
-    assert_eq!(house.ask("DELETE", "/functions/f", &[], b"").status, 200);
-    assert!(objects.lock().expect("nobody panics").is_empty());
+    let error = Service::open(&Functions::new(&vm()), config).expect_err("it has no S3 client");
+    assert!(error.to_string().contains("--features s3"), "{error}");
 }
 
 #[test]
-fn a_storage_that_cannot_be_used_is_an_error_at_the_start() {
+fn an_unusable_storage_is_an_error_at_the_start() {
     let directory = tempfile::tempdir().expect("there is room");
     let file = directory.path().join("file");
     std::fs::write(&file, "").expect("there is room");
     let vm = vm();
     let open = |path: &Path| {
-        Service::open(&Functions::new(&vm), stored_in(path)).expect_err("it cannot be used")
+        Service::open(&Functions::new(&vm), stored_in(path)).expect_err("the storage is unusable")
     };
     assert!(matches!(
         open(&file),
@@ -1053,24 +959,24 @@ fn a_storage_that_cannot_be_used_is_an_error_at_the_start() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_stored_is_its_owners_alone() {
+fn only_the_owner_can_read_what_is_stored() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().expect("there is room");
     let store = directory.path().join("store");
     House::new(stored_in(&store));
     let mode = std::fs::metadata(&store)
-        .expect("it is there")
+        .expect("the service created it")
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o700);
 }
 
 #[test]
-fn one_goes_back_to_an_older_version() {
+fn a_function_is_rolled_back_to_an_older_version() {
     let directory = tempfile::tempdir().expect("there is room");
     let vm = vm();
     let config = ServiceConfig {
-        versions: NonZeroUsize::new(3).expect("it is not zero"),
+        versions: NonZeroUsize::new(3).expect("3 is not zero"),
         ..stored_in(directory.path())
     };
     let house = House::on(&vm, config.clone());
@@ -1097,7 +1003,9 @@ fn one_goes_back_to_an_older_version() {
     assert_eq!(house.invoke("/f").body, "2");
     assert_eq!(house.deploy("f", &spark("5")).deployed(), 5);
     let described = house.ask("GET", "/functions/f", &[], b"").json();
-    let versions = described["versions"].as_array().expect("they are listed");
+    let versions = described["versions"]
+        .as_array()
+        .expect("a description lists versions");
     let numbers: Vec<_> = versions
         .iter()
         .map(|one| (one["version"].as_u64(), one["serving"].as_bool()))
@@ -1119,17 +1027,17 @@ fn one_goes_back_to_an_older_version() {
 }
 
 #[test]
-fn t161_who_is_being_served_is_served_when_the_function_is_deleted() {
+fn t161_requests_are_finished_when_their_function_is_deleted() {
     let directory = tempfile::tempdir().expect("there is room");
     let house = House::new(stored_in(directory.path()));
     assert_eq!(house.deploy("f", &reader("to the end")).deployed(), 1);
-    let version = house.functions.get("f").expect("it is there").version();
+    let version = house.functions.get("f").expect("`f` is deployed").version();
     let mut client = connect(house.address("invoke"));
     client
         .write_all(
             b"POST /f HTTP/1.1\r\nhost: f\r\nconnection: close\r\ncontent-length: 4\r\n\r\nha",
         )
-        .expect("it is read");
+        .expect("the server reads");
     while version.environment().processes().is_empty() {
         std::thread::yield_now();
     }
@@ -1141,15 +1049,15 @@ fn t161_who_is_being_served_is_served_when_the_function_is_deleted() {
     assert_eq!(house.invoke("/f").status, 404);
     assert!(files(&directory.path().join("blobs")).is_empty());
     assert!(files(&directory.path().join("functions")).is_empty());
-    // Another of the same name is another.
+    // A new function of the same name has nothing of the old one.
     assert_eq!(house.deploy("f", &spark("other")).deployed(), 1);
-    client.write_all(b"lf").expect("it is read");
+    client.write_all(b"lf").expect("the server reads");
     assert_eq!(answer(client).body, "to the end");
     assert_eq!(house.invoke("/f").body, "other");
 }
 
 #[test]
-fn t154_what_takes_long_to_compile_is_given_up_and_others_are_served() {
+fn t154_compiling_that_takes_too_long_is_refused_and_delays_nobody() {
     let time = Duration::from_millis(100);
     let house = House::new(ServiceConfig {
         compile_time: time,
@@ -1161,12 +1069,12 @@ fn t154_what_takes_long_to_compile_is_given_up_and_others_are_served() {
     let functions =
         "(func (param i64) (result i64) (i64.mul (i64.add (local.get 0) (i64.const 3)) (local.get 0)))".repeat(20_000);
     let bomb = wat::parse_str(format!(r#"(module {functions} (func (export "_start")))"#))
-        .expect("it is wat");
+        .expect("the text is valid wat");
     let refusal = house.deploy("bomb", &bomb).refusal(422);
     assert!(refusal.contains("not compiled after"), "{refusal}");
     assert_eq!(house.invoke("/f").body, "served");
     assert_eq!(house.invoke("/bomb").status, 404);
-    // Its thread counts until it is done, and then the next one has its turn.
+    // Its thread counts until it ends; only then does the next one compile.
     while house.deploy("f", &spark("next")).status != 201 {
         std::thread::yield_now();
     }
@@ -1174,13 +1082,16 @@ fn t154_what_takes_long_to_compile_is_given_up_and_others_are_served() {
 }
 
 #[test]
-fn t154_what_would_take_long_to_compile_is_refused_before_with_its_offset() {
+fn t154_wasm_that_would_take_too_long_to_compile_is_refused_with_its_offset() {
     let house = House::new(config());
-    // Three kilobytes that would take minutes.
+    // Three kilobytes that would take minutes to compile.
     let (locals, loops, ends) = ("i32 ".repeat(500), "loop ".repeat(500), "end ".repeat(500));
     let bomb = format!(r#"(module (func (export "_start") (local {locals}) {loops} {ends}))"#);
     let refusal = house
-        .deploy("bomb", &wat::parse_str(bomb).expect("it is wat"))
+        .deploy(
+            "bomb",
+            &wat::parse_str(bomb).expect("the text is valid wat"),
+        )
         .refusal(422);
     assert!(
         refusal.contains("microseconds of compiling one function")
@@ -1206,7 +1117,7 @@ fn t154_one_giant_function_or_a_deep_one_is_refused_or_compiled_and_harms_nobody
         format!("(func (export \"_start\") {table})"),
         format!("(func (export \"_start\")){exports}"),
     ] {
-        let bomb = wat::parse_str(format!("(module {body})")).expect("it is wat");
+        let bomb = wat::parse_str(format!("(module {body})")).expect("the text is valid wat");
         let status = house.deploy("bomb", &bomb).status;
         assert!([201, 422].contains(&status), "{status}");
         assert_eq!(house.invoke("/f").body, "served");
@@ -1218,12 +1129,12 @@ fn a_function_of_the_project_is_not_replaced() {
     let vm = vm();
     let functions = Functions::new(&vm);
     let wasm = spark("project");
-    let code = lunatic_serve::Code::new(&vm, "f", &wasm).expect("it is a function");
-    let name = lunatic_serve::Name::new("f").expect("it is a name");
+    let code = lunatic_serve::Code::new(&vm, "f", &wasm).expect("the spark is valid");
+    let name = lunatic_serve::Name::new("f").expect("`f` is a name");
     functions
         .put(&name, 1, blake3::hash(&wasm), code, Settings::default())
-        .expect("it can be had");
-    let service = Service::open(&functions, config()).expect("it opens");
+        .expect("the default settings can be granted");
+    let service = Service::open(&functions, config()).expect("the storage is usable");
     let server = service
         .add_to(Server::builder(&functions))
         .start()
@@ -1248,7 +1159,7 @@ fn a_function_of_the_project_is_not_replaced() {
 }
 
 #[test]
-fn as_many_functions_as_there_may_be() {
+fn the_number_of_functions_is_bounded() {
     let house = House::new(ServiceConfig {
         functions: NonZeroUsize::MIN,
         ..config()
@@ -1264,12 +1175,12 @@ fn as_many_functions_as_there_may_be() {
 }
 
 #[test]
-fn what_a_function_writes_and_why_it_fails_is_in_its_log() {
+fn output_and_failures_are_in_the_log() {
     let house = House::new(config());
     house.deploy("f", &talker("hello from f")).deployed();
     assert_eq!(house.invoke("/f").body, "talked");
     house
-        .deploy("f", &wat::parse_str(TRAPS).expect("it is wat"))
+        .deploy("f", &wat::parse_str(TRAPS).expect("the text is valid wat"))
         .deployed();
     let trapped = house.invoke("/f");
     assert_eq!(trapped.status, 500);
@@ -1282,7 +1193,7 @@ fn what_a_function_writes_and_why_it_fails_is_in_its_log() {
     let lines: Vec<Value> = log
         .body
         .lines()
-        .map(|line| serde_json::from_str(line).expect("it is JSON"))
+        .map(|line| serde_json::from_str(line).expect("each line is JSON"))
         .collect();
     let texts: Vec<_> = lines
         .iter()
@@ -1303,7 +1214,9 @@ fn what_a_function_writes_and_why_it_fails_is_in_its_log() {
         "{}",
         log.body
     );
-    let request = lines[1]["request"].as_str().expect("it was a request");
+    let request = lines[1]["request"]
+        .as_str()
+        .expect("a request wrote the line");
     assert!(
         trapped.head.contains(request),
         "{request} is what its client was told: {}",
@@ -1322,9 +1235,9 @@ fn what_a_function_writes_and_why_it_fails_is_in_its_log() {
 }
 
 #[test]
-fn t181_a_function_that_writes_without_end_is_bounded_and_told_of() {
+fn t181_endless_output_is_bounded_and_reported() {
     let house = House::new(config());
-    // 64 MB, in pieces of 64 KiB without a line's end.
+    // 64 MB in pieces of 64 KiB, without a line break.
     let more = r#"
         (data (i32.const 8) "\00\08\00\00\00\00\01\00")
         (func $flood (local $left i32)
@@ -1338,7 +1251,12 @@ fn t181_a_function_that_writes_without_end_is_bounded_and_told_of() {
     for _ in 0..3 {
         assert_eq!(house.invoke("/f").body, "flooded");
     }
-    let lines = house.functions.get("f").expect("it is there").log().lines();
+    let lines = house
+        .functions
+        .get("f")
+        .expect("`f` is deployed")
+        .log()
+        .lines();
     let kept: usize = lines.iter().map(|line| line.text.len()).sum();
     assert!(kept <= 256 << 10, "{kept} bytes are kept");
     assert!(
@@ -1354,7 +1272,7 @@ fn t181_a_function_that_writes_without_end_is_bounded_and_told_of() {
 }
 
 #[test]
-fn many_deploys_wait_for_each_other() {
+fn deploys_wait_for_each_other() {
     let house = House::new(ServiceConfig {
         deploys: NonZeroUsize::MIN,
         ..config()
@@ -1379,7 +1297,7 @@ fn many_deploys_wait_for_each_other() {
 }
 
 #[test]
-fn who_follows_the_log_of_a_function_is_told_when_it_is_gone() {
+fn following_a_log_ends_when_its_function_is_deleted() {
     let house = House::new(config());
     house.deploy("f", &talker("once")).deployed();
     let mut stream = connect(house.address("deploy"));
@@ -1387,7 +1305,9 @@ fn who_follows_the_log_of_a_function_is_told_when_it_is_gone() {
         "GET /functions/f/logs?follow HTTP/1.1\r\nhost: {}\r\n\r\n",
         house.address("deploy")
     );
-    stream.write_all(request.as_bytes()).expect("it is read");
+    stream
+        .write_all(request.as_bytes())
+        .expect("the server reads");
     let mut reader = BufReader::new(stream);
     head(&mut reader);
     house.invoke("/f");
@@ -1406,12 +1326,15 @@ fn a_log_is_followed_until_the_service_ends() {
         "GET /functions/f/logs?follow HTTP/1.1\r\nhost: {}\r\n\r\n",
         house.address("deploy")
     );
-    stream.write_all(request.as_bytes()).expect("it is read");
+    stream
+        .write_all(request.as_bytes())
+        .expect("the server reads");
     let mut reader = BufReader::new(stream);
     let (first, _) = head(&mut reader);
     assert!(first.contains("200"), "{first}");
-    let text =
-        |piece: Option<Vec<u8>>| String::from_utf8(piece.expect("it goes on")).expect("it is text");
+    let text = |piece: Option<Vec<u8>>| {
+        String::from_utf8(piece.expect("the connection is open")).expect("the body is text")
+    };
     assert!(text(piece(&mut reader)).ends_with("output: once\n"));
     house.invoke("/f");
     assert!(text(piece(&mut reader)).ends_with("output: once\n"));
@@ -1421,12 +1344,12 @@ fn a_log_is_followed_until_the_service_ends() {
 }
 
 #[test]
-fn what_happens_is_counted() {
+fn metrics_count_requests_and_deploys() {
     let house = House::new(config());
     house.deploy("f", &spark("x")).deployed();
     house.deploy("f", b"no wasm").refusal(422);
     house
-        .deploy("g", &wat::parse_str(TRAPS).expect("it is wat"))
+        .deploy("g", &wat::parse_str(TRAPS).expect("the text is valid wat"))
         .deployed();
     for path in ["/f", "/f", "/g", "/unknown"] {
         house.invoke(path);
@@ -1464,7 +1387,7 @@ fn what_happens_is_counted() {
 }
 
 #[test]
-fn what_is_asked_wrongly_is_said() {
+fn invalid_requests_get_a_sentence_and_a_status() {
     let house = House::new(config());
     for (method, path, status) in [
         ("GET", "/deploy/f", 405),

@@ -97,6 +97,6 @@ fn the_guide_s_functions_do_what_the_guide_says() {
         lines.iter().any(|line| line.text.contains(text))
     };
     assert!(has("maxmcd/foo", r#"foo got " foo""#));
-    assert!(has("failing", "for a reason") && has("failing", "it was told to"));
+    assert!(has("failing", "for a reason") && has("failing", "the message says so"));
     assert!(server.stop(Duration::from_secs(60)), "nothing is left");
 }

@@ -1,4 +1,5 @@
-//! What components do wrong, by path. `/count` tells how many requests the instance has served, this one included.
+//! A component that misbehaves, each path in its own way. `/count` says how many requests the instance has served, this one
+//! included.
 
 wit_bindgen::generate!({ path: "../../wit", world: "rvm:lambda/rvm", generate_all });
 
@@ -8,7 +9,8 @@ use std::cell::Cell;
 use std::hint::black_box;
 use wasi::http::outgoing_handler;
 use wasi::http::types::{
-    ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme,
+    ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse,
+    ResponseOutparam, Scheme,
 };
 
 struct Misbehaving;
@@ -32,10 +34,13 @@ impl Guest for Misbehaving {
                 panic!("the answer has begun");
             }
             "/nothing" => {}
-            "/error" => ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("told by itself".to_string())))),
+            "/error" => ResponseOutparam::set(
+                out,
+                Err(ErrorCode::InternalError(Some("told by itself".to_string()))),
+            ),
             "/denied" => ResponseOutparam::set(out, Err(ErrorCode::HttpRequestDenied)),
             "/unfinished" => drop(begun(out, &[])),
-            // It stays open when this returns.
+            // The body stays open when this returns.
             "/kept" => std::mem::forget(begun(out, &[])),
             "/short" => {
                 let _ = OutgoingBody::finish(begun(out, &[("content-length", "10")]), None);
@@ -48,7 +53,12 @@ impl Guest for Misbehaving {
             },
             "/work" => {
                 // About ten million instructions.
-                answer(out, &(0..5_000_000u64).fold(0, |sum, number| black_box(sum ^ number)).to_string());
+                answer(
+                    out,
+                    &(0..5_000_000u64)
+                        .fold(0, |sum, number| black_box(sum ^ number))
+                        .to_string(),
+                );
             }
             "/spin-later" => {
                 let _body = begun(out, &[]);
@@ -57,17 +67,19 @@ impl Guest for Misbehaving {
                 }
             }
             "/wait" => {
-                // For a reader of the request's body, which does not come.
-                let body = request.consume().expect("it is asked for once");
-                let stream = body.stream().expect("it is asked for once");
+                // Waits for the request's body, which never arrives.
+                let body = request.consume().expect("nothing else consumes it");
+                let stream = body.stream().expect("nothing else takes it");
                 stream.subscribe().block();
                 answer(out, "it came");
             }
             "/flood" => {
                 let body = begin(out, &[]);
-                let stream = body.write().expect("it is asked for once");
+                let stream = body.write().expect("nothing else takes it");
                 loop {
-                    stream.blocking_write_and_flush(&[7; 4096]).expect("somebody reads");
+                    stream
+                        .blocking_write_and_flush(&[7; 4096])
+                        .expect("the client reads");
                 }
             }
             "/grow" => {
@@ -78,7 +90,7 @@ impl Guest for Misbehaving {
             }
             "/after" => {
                 answer(out, "answered");
-                // Work of its own, which nobody waits for.
+                // Continues after its answer.
                 black_box((0..1_000_000u64).fold(0, |sum, number| black_box(sum ^ number)));
             }
             target => match target.strip_prefix("/call/") {
@@ -90,19 +102,24 @@ impl Guest for Misbehaving {
 }
 
 fn begin(out: ResponseOutparam, fields: &[(&str, &str)]) -> OutgoingBody {
-    let fields: Vec<_> = fields.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
-    let response = OutgoingResponse::new(Fields::from_list(&fields).expect("they are fields"));
-    let body = response.body().expect("it is asked for once");
+    let fields: Vec<_> = fields
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
+        .collect();
+    let response = OutgoingResponse::new(Fields::from_list(&fields).expect("the fields are valid"));
+    let body = response.body().expect("nothing else takes it");
     ResponseOutparam::set(out, Ok(response));
     body
 }
 
 fn write(body: &OutgoingBody, text: &str) {
-    let stream = body.write().expect("it is asked for once");
-    stream.blocking_write_and_flush(text.as_bytes()).expect("somebody reads");
+    let stream = body.write().expect("nothing else takes it");
+    stream
+        .blocking_write_and_flush(text.as_bytes())
+        .expect("the client reads");
 }
 
-/// Answers, and does not finish that.
+/// Begins an answer without finishing it.
 fn begun(out: ResponseOutparam, fields: &[(&str, &str)]) -> OutgoingBody {
     let body = begin(out, fields);
     write(&body, "begun");
@@ -115,18 +132,28 @@ fn answer(out: ResponseOutparam, text: &str) {
     let _ = OutgoingBody::finish(body, None);
 }
 
-/// Calls somebody, and says how that went.
+/// Makes a call, and returns the status or the error.
 fn call(authority: &str) -> String {
     let request = OutgoingRequest::new(Fields::new());
-    request.set_scheme(Some(&Scheme::Http)).expect("it is one");
-    request.set_authority(Some(authority)).expect("it is one");
-    request.set_path_with_query(Some("/")).expect("it is one");
+    request
+        .set_scheme(Some(&Scheme::Http))
+        .expect("the scheme is valid");
+    request
+        .set_authority(Some(authority))
+        .expect("the authority is valid");
+    request
+        .set_path_with_query(Some("/"))
+        .expect("the path is valid");
     let coming = match outgoing_handler::handle(request, None) {
         Ok(coming) => coming,
         Err(error) => return format!("{error:?}"),
     };
     coming.subscribe().block();
-    match coming.get().expect("it is there").expect("it is asked for once") {
+    match coming
+        .get()
+        .expect("it was waited for")
+        .expect("nothing else takes it")
+    {
         Ok(response) => response.status().to_string(),
         Err(error) => format!("{error:?}"),
     }

@@ -1,4 +1,4 @@
-//! Fails as it is told to.
+//! Fails as its message says.
 
 use embly::Comm;
 
@@ -7,6 +7,6 @@ fn main(comm: Comm) -> Result<(), String> {
     let mut why = String::new();
     comm.read_to_string(&mut why)
         .map_err(|error| error.to_string())?;
-    assert_ne!(why, "panic", "it was told to");
+    assert_ne!(why, "panic", "the message says so");
     Err(why)
 }

@@ -1,4 +1,4 @@
-//! What "Run a spark" runs: prints each message and sends it back.
+//! The function that "Run a spark" runs: prints each message and sends it back.
 
 use embly::Comm;
 use std::io;

@@ -1,4 +1,4 @@
-//! "Receive Bytes", as the guide has it.
+//! "Receive Bytes", as in the guide.
 
 use embly::Comm;
 use std::io;

@@ -1,4 +1,4 @@
-//! "Run a spark", as the guide has it.
+//! "Run a spark", as in the guide.
 #![allow(unused_variables, unused_mut, reason = "the guide's own")]
 
 use embly::Comm;

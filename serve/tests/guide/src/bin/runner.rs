@@ -1,4 +1,4 @@
-//! Runs the guide's functions and answers with what came of it, a line each.
+//! Runs the functions of the guide and answers with the results, one per line.
 
 use embly::{Comm, Spark};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 #[embly::spark]
 fn entrypoint(comm: Comm) -> io::Result<()> {
-    let mut said = Vec::new();
-    let mut say = |line: String| said.push(line);
+    let mut lines = Vec::new();
+    let mut say = |line: String| lines.push(line);
 
     let receive = Spark::run("receive", "one")?;
     say(format!(
@@ -33,7 +33,7 @@ fn entrypoint(comm: Comm) -> io::Result<()> {
     let run = Spark::run("run", String::new())?;
     say(format!("run has ended: {:?}", run.receive()?));
 
-    // What the guide does not show.
+    // Not in the guide.
     let echo = Spark::run("maxmcd/foo", "first")?;
     write!(&echo, "{}-{}", 1, 2)?;
     echo.write_all(b"")?;
@@ -46,24 +46,25 @@ fn entrypoint(comm: Comm) -> io::Result<()> {
     while let Some(message) = echo.receive()? {
         say(format!("foo sent {:?}", String::from_utf8_lossy(&message)));
     }
-    let lines = Spark::run("maxmcd/foo", "a line\nand another\n")?;
+    let reader = Spark::run("maxmcd/foo", "a line\nand another\n")?;
     say(format!(
         "a line: {:?}",
-        BufReader::new(&lines).lines().next().transpose()?
+        BufReader::new(&reader).lines().next().transpose()?
     ));
 
     let failing = Spark::run("failing", "for a reason")?;
-    let failure = Read::read_to_string(&mut &failing, &mut String::new()).expect_err("it fails");
+    let failure =
+        Read::read_to_string(&mut &failing, &mut String::new()).expect_err("the spark fails");
     say(format!("failing: {failure}"));
     let panicking = Spark::run("failing", "panic")?;
     say(format!(
         "panicking: {}",
-        panicking.receive().expect_err("it fails")
+        panicking.receive().expect_err("the spark fails")
     ));
-    let unknown = Spark::run("nobody", "").expect_err("there is none");
+    let unknown = Spark::run("nobody", "").expect_err("no function has this name");
     say(format!("nobody: {:?}, {unknown}", unknown.kind()));
     let refused = Spark::run("http", "GET http://example.com/ HTTP/1.1\r\n\r\n")
-        .expect_err("it is not allowed");
+        .expect_err("no rule allows the host");
     say(format!("http: {:?}, {refused}", refused.kind()));
 
     let (one, two) = (
@@ -75,7 +76,7 @@ fn entrypoint(comm: Comm) -> io::Result<()> {
         Comm::wait_any(&[&one, &two], None)?
     ));
 
-    let text = said.join("\n");
+    let text = lines.join("\n");
     write!(
         comm,
         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}",

@@ -1,4 +1,4 @@
-//! "Write Bytes", as the guide has it.
+//! "Write Bytes", as in the guide.
 
 use embly::Comm;
 use std::io;
