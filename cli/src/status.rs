@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_readme_has_the_same_table() {
-        let readme = include_str!("../../README.md");
+        let readme = include_str!("../README.md");
         for (status, meaning) in STATUSES {
             assert!(
                 readme.contains(&format!("| {status} | {meaning} |\n")),

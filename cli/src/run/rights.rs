@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn the_readme_and_the_help_have_the_machines_defaults() {
-        let readme = include_str!("../../../README.md");
+        let readme = include_str!("../../README.md");
         let mut limited = 0;
         for (limit, row) in [
             (Limit::Memory, "| memory | process | {} bytes |"),
