@@ -1,21 +1,21 @@
-//! Many live at once, with the kernel as it comes: mappings are what runs out, and a process may cost one at most.
+//! Many processes live at once with the kernel's default settings: mappings run out first, so a process may cost at most one.
 
-use lunatic_benches::{Bar, Crowd, HEAP, PROFILES, Peer, Picture, Row, guest, meters, promise};
+use lunatic_benches::{Bar, Chart, Crowd, HEAP, PROFILES, Peer, Row, guest, meters, promise};
 
 fn main() {
     let depth = promise(
         "alive at once under the present vm.max_map_count, each having handled a message and used its heap",
     );
     println!("  vm.max_map_count is {}", meters::max_mappings());
-    let bytes = Picture::new(
+    let bytes = Chart::new(
         "alive-bytes",
-        "one process that waits, all in, of so many",
+        "a waiting process, all included",
         "processes alive",
         "bytes each",
     );
-    let times = Picture::new(
+    let times = Chart::new(
         "alive-spawn",
-        "to spawn one more beside so many",
+        "spawning one more process",
         "processes alive",
         "µs each",
     );
@@ -26,15 +26,15 @@ fn main() {
         let mut alive = 0;
         let mut machine = Crowd::new(profile, &crowd);
         for &goal in goals {
-            let each = machine.grow(goal);
-            if each.alive > alive {
-                alive = each.alive;
-                bytes.point(profile.name, alive as f64, each.bytes);
-                times.point(profile.name, alive as f64, each.microseconds);
+            let footprint = machine.grow(goal);
+            if footprint.alive > alive {
+                alive = footprint.alive;
+                bytes.point(profile.name, alive as f64, footprint.bytes);
+                times.point(profile.name, alive as f64, footprint.microseconds);
             }
-            if let Some(ceiling) = each.ceiling {
-                for picture in [&bytes, &times] {
-                    picture.note(&format!("{}: ends at {alive}: {ceiling}", profile.name));
+            if let Some(ceiling) = footprint.ceiling {
+                for chart in [&bytes, &times] {
+                    chart.note(&format!("{}: ends at {alive}: {ceiling}", profile.name));
                 }
                 break;
             }

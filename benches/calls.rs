@@ -1,30 +1,34 @@
-//! Functions called from outside, across the bridge, beside a hand-written embedding of plain wasmtime with the same guest.
+//! Functions called from outside across the bridge, compared with a hand-written embedding of plain wasmtime and the same guest.
 //!
-//! The guest does next to nothing, so what is measured is what a call costs by itself. No bar was promised for it.
+//! The guest does next to nothing, so this measures what a call itself costs. Criterion measures; its reports are in
+//! `criterion/` below the target directory. No bar was promised.
 
-use lunatic_benches::{Bar, Figures, Row, promise};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput};
+use lunatic_benches::{Bar, Figures, Row, promise, target};
 use lunatic_bridge::Bridge;
 use lunatic_vm::{Exit, Val, Vm};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::hint::black_box;
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Condvar, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use wasmtime::{Engine, Instance, Memory, Module, Store, TypedFunc};
 
 const GUEST: &str = r#"(module
     (memory (export "memory") 1)
     (func (export "echo") (param $index i32) (param $length i32) (result i32) (local.get $length))
-    ;; Answers with 1.
+    ;; Answers with 1, as JSON.
     (func (export "look") (param $index i32) (param i32 i32 i32) (result i32)
         (i32.store8 (local.get $index) (i32.const 49)) (i32.const 1)))"#;
 
-/// How many threads call where many do.
-const CALLERS: usize = 16;
+/// How many threads call at the same time where several do.
+const CALLERS: u64 = 16;
 
-/// What a value of some size is made of.
+/// An element of the values that are passed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Record {
     number: u32,
@@ -41,7 +45,8 @@ fn records(count: u32) -> Vec<Record> {
     (0..count).map(record).collect()
 }
 
-/// What somebody would write who needs just this and has one caller at a time: no limits, no time, traps end the store.
+/// What an embedder would write who needs just this and has one caller at a time: without limits or timeouts, and a trap
+/// ends the store.
 struct Embedding {
     store: Store<()>,
     memory: Memory,
@@ -49,7 +54,7 @@ struct Embedding {
     look: TypedFunc<(u32, u32, u32, u32), u32>,
 }
 
-/// Where the embedding writes arguments: behind what the guest has.
+/// Where the embedding writes arguments: behind the guest's own memory.
 const INDEX: u32 = 65536;
 
 impl Embedding {
@@ -58,17 +63,19 @@ impl Embedding {
         let wasm = wat::parse_str(GUEST).expect("the guest is a module");
         let module = Module::new(&engine, wasm).expect("the guest is a module");
         let mut store = Store::new(&engine, ());
-        let instance = Instance::new(&mut store, &module, &[]).expect("it imports nothing");
+        let instance = Instance::new(&mut store, &module, &[]).expect("the guest imports nothing");
         let memory = instance
             .get_memory(&mut store, "memory")
-            .expect("it has one");
-        memory.grow(&mut store, 256).expect("it may grow");
+            .expect("the guest exports its memory");
+        memory
+            .grow(&mut store, 256)
+            .expect("the memory has no maximum");
         let echo = instance
             .get_typed_func(&mut store, "echo")
-            .expect("it has the function");
+            .expect("the guest exports the function");
         let look = instance
             .get_typed_func(&mut store, "look")
-            .expect("it has the function");
+            .expect("the guest exports the function");
         Embedding {
             store,
             memory,
@@ -78,36 +85,36 @@ impl Embedding {
     }
 
     fn echo<T: Serialize + DeserializeOwned>(&mut self, value: &T) -> T {
-        let json = serde_json::to_vec(value).expect("it can be JSON");
+        let json = serde_json::to_vec(value).expect("the value can be JSON");
         self.memory
             .write(&mut self.store, INDEX as usize, &json)
-            .expect("it fits");
+            .expect("the memory was grown for it");
         let length = self
             .echo
             .call(&mut self.store, (INDEX, json.len() as u32))
-            .expect("it answers");
+            .expect("the guest does not trap");
         self.answer(length)
     }
 
     fn look(&mut self, image: &[u8], width: u32, height: u32) -> u32 {
         self.memory
             .write(&mut self.store, INDEX as usize, image)
-            .expect("it fits");
+            .expect("the memory was grown for it");
         let parameters = (INDEX, image.len() as u32, width, height);
         let length = self
             .look
             .call(&mut self.store, parameters)
-            .expect("it answers");
+            .expect("the guest does not trap");
         self.answer(length)
     }
 
     fn answer<T: DeserializeOwned>(&self, length: u32) -> T {
         let json = &self.memory.data(&self.store)[INDEX as usize..][..length as usize];
-        serde_json::from_slice(json).expect("it is JSON")
+        serde_json::from_slice(json).expect("the guest answers with JSON")
     }
 }
 
-/// As many embeddings as there are cores, for callers who wait for one.
+/// As many embeddings as there are cores, shared by all callers.
 struct Embeddings {
     idle: Mutex<Vec<Embedding>>,
     returned: Condvar,
@@ -115,15 +122,18 @@ struct Embeddings {
 
 impl Embeddings {
     fn with<R>(&self, call: impl FnOnce(&mut Embedding) -> R) -> R {
-        let idle = self.idle.lock().expect("nothing panics");
+        let idle = self.idle.lock().expect("callers do not panic");
         let mut idle = self
             .returned
             .wait_while(idle, |idle| idle.is_empty())
-            .expect("nothing panics");
-        let mut embedding = idle.pop().expect("there is one");
+            .expect("callers do not panic");
+        let mut embedding = idle.pop().expect("the wait ends when one is idle");
         drop(idle);
         let result = call(&mut embedding);
-        self.idle.lock().expect("nothing panics").push(embedding);
+        self.idle
+            .lock()
+            .expect("callers do not panic")
+            .push(embedding);
         self.returned.notify_one();
         result
     }
@@ -131,36 +141,44 @@ impl Embeddings {
 
 fn main() {
     let depth = promise(
-        "calls across the bridge, beside plain wasmtime embedded by hand; no bar was promised",
+        "calls across the bridge, compared with plain wasmtime embedded by hand; no bar was promised",
     );
+    let reports = target().join("criterion");
+    let criterion = Criterion::default().output_directory(&reports);
+    let mut criterion = depth.choose(
+        criterion.measurement_time(Duration::from_secs(3)),
+        Criterion::default()
+            .output_directory(&reports)
+            .sample_size(10)
+            .warm_up_time(Duration::from_millis(1))
+            .measurement_time(Duration::from_millis(10)),
+    );
+
     let instances = std::thread::available_parallelism().map_or(1, NonZero::get);
     let one = Bridge::from_bytes(GUEST.as_bytes()).expect("the guest is a module");
     let several = Bridge::builder()
         .instances(instances)
         .from_bytes(GUEST.as_bytes())
         .expect("the guest is a module");
-    let embeddings = (0..instances).map(|_| Embedding::new()).collect();
     let embeddings = Embeddings {
-        idle: Mutex::new(embeddings),
+        idle: Mutex::new((0..instances).map(|_| Embedding::new()).collect()),
         returned: Condvar::new(),
     };
 
     let (small, large) = (records(1), records(15_000));
-    let length = serde_json::to_vec(&large).expect("it can be JSON").len();
+    let length = serde_json::to_vec(&large)
+        .expect("the value can be JSON")
+        .len();
     assert!((950_000..1_050_000).contains(&length), "{length} bytes");
     let image = vec![7; 1024 * 1024 * 3];
 
     let echo = |bridge: &Bridge, value: &Vec<Record>| {
-        let answer: Vec<Record> = bridge.call("echo", value).expect("it answers");
+        let answer: Vec<Record> = bridge.call("echo", value).expect("the guest answers");
         assert_eq!(answer.len(), value.len());
     };
     let look = |bridge: &Bridge| {
-        assert_eq!(
-            bridge
-                .call_image::<u32>("look", &image, 1024, 1024)
-                .expect("it answers"),
-            1
-        );
+        let answer = bridge.call_image::<u32>("look", &image, 1024, 1024);
+        assert_eq!(answer.expect("the guest answers"), 1);
     };
     let plain_echo = |embedding: &mut Embedding, value: &Vec<Record>| {
         assert_eq!(embedding.echo(value).len(), value.len());
@@ -172,119 +190,145 @@ fn main() {
     let kinds: [(&str, u32, Ours, Plain); 3] = [
         (
             "small JSON",
-            2_000,
+            10_000,
             &|bridge| echo(bridge, &small),
             &|embedding| plain_echo(embedding, &small),
         ),
         (
             "1 MB of JSON",
-            20,
+            100,
             &|bridge| echo(bridge, &large),
             &|embedding| plain_echo(embedding, &large),
         ),
-        ("1-megapixel image, RGB", 50, &look, &plain_look),
+        ("1-megapixel image, RGB", 250, &look, &plain_look),
     ];
     for (what, calls, ours, plain) in kinds {
-        let calls = depth.choose(calls, 2);
-        let (mut across, mut by_hand) = (Figures::default(), Figures::default());
-        let (mut many_across, mut many_by_hand) = (Figures::default(), Figures::default());
-        for _ in 0..depth.choose(5, 1) {
-            across.extend((0..calls).map(|_| microseconds(|| ours(&one))));
-            by_hand.extend((0..calls).map(|_| microseconds(|| embeddings.with(plain))));
-            many_across.push(many(calls, || ours(&several)));
-            many_by_hand.push(many(calls, || embeddings.with(plain)));
-        }
-        for (part, ours, plain, unit) in [
-            ("one caller", &across, &by_hand, "µs"),
-            ("16 callers", &many_across, &many_by_hand, "calls/s"),
-        ] {
-            Row::new(&format!("{what}, {part}"), unit, ours)
-                .beside("wasmtime", plain)
-                .print(Bar::None);
-        }
-        let what = format!("{what}, one caller, 99 of 100 within");
-        Row::new(&what, "µs", &across)
-            .beside("wasmtime", &by_hand)
-            .ninety_ninth()
-            .print(Bar::None);
+        let ours = (|| ours(&one), || ours(&several));
+        let plain = || embeddings.with(plain);
+        let mut group = criterion.benchmark_group(what);
+        group.bench_function("bridge", |bencher| bencher.iter(ours.0));
+        group.bench_function("wasmtime", |bencher| bencher.iter(plain));
+        group.throughput(Throughput::Elements(CALLERS));
+        sixteen(&mut group, "bridge, 16 callers", ours.1);
+        sixteen(&mut group, "wasmtime, 16 callers", plain);
+        group.finish();
+
+        let report = |name| median(&reports.join(what).join(name));
+        Row::new(
+            &format!("{what}, one caller"),
+            "µs",
+            &report("bridge").map(|nanoseconds| nanoseconds / 1e3),
+        )
+        .beside(
+            "wasmtime",
+            &report("wasmtime").map(|nanoseconds| nanoseconds / 1e3),
+        )
+        .print(Bar::None);
+        let per_second = |nanoseconds: f64| CALLERS as f64 * 1e9 / nanoseconds;
+        Row::new(
+            &format!("{what}, 16 callers"),
+            "calls/s",
+            &report("bridge, 16 callers").map(per_second),
+        )
+        .beside("wasmtime", &report("wasmtime, 16 callers").map(per_second))
+        .print(Bar::None);
+
+        // Criterion measures many calls at a time, so it knows no single slow ones.
+        let each = |call: &dyn Fn()| -> Figures {
+            let calls = 0..depth.choose(calls, 2);
+            calls.map(|_| time(call).as_secs_f64() * 1e6).collect()
+        };
+        Row::new(
+            &format!("{what}, one caller, 99 of 100 within"),
+            "µs",
+            &each(&ours.0),
+        )
+        .beside("wasmtime", &each(&plain))
+        .ninety_ninth()
+        .print(Bar::None);
     }
 
-    // Where the time of a small call goes.
-    let rounds = depth.choose(20, 1);
-    let handed: Figures = (0..rounds)
-        .map(|_| handed_over(depth.choose(1_000, 2)))
-        .collect();
-    Row::new(
-        "of a small call: to another thread and back, with nothing to do there",
-        "µs",
-        &handed,
-    )
-    .print(Bar::None);
-    let inside: Figures = (0..rounds)
-        .map(|_| inside(depth.choose(1_000, 2)))
-        .collect();
-    Row::new(
-        "of a small call: write, call and read, inside the process",
-        "µs",
-        &inside,
-    )
-    .print(Bar::None);
-    let json: Figures = (0..rounds)
-        .map(|_| as_json(depth.choose(1_000, 2), &small))
-        .collect();
-    Row::new("of a small call: its JSON, written and read", "µs", &json).print(Bar::None);
-    let copied: Figures = (0..depth.choose(100, 1))
-        .map(|_| microseconds(|| drop(black_box(image.clone()))))
-        .collect();
-    Row::new(
-        "of an image: a copy, so that another thread can have it",
-        "µs",
-        &copied,
-    )
-    .print(Bar::None);
+    let mut group = criterion.benchmark_group("parts of a small call");
+    group.bench_function("hand-over to another thread and back", |bencher| {
+        bencher.iter_custom(hand_over)
+    });
+    group.bench_function("write, call and read inside the process", |bencher| {
+        bencher.iter_custom(inside)
+    });
+    group.bench_function("JSON, written and read", |bencher| {
+        bencher.iter(|| {
+            let json = serde_json::to_vec(&small).expect("the value can be JSON");
+            serde_json::from_slice::<Vec<Record>>(&json).expect("the text was just written")
+        })
+    });
+    group.finish();
+    criterion.bench_function("part of a call with an image: a copy of it", |bencher| {
+        bencher.iter(|| black_box(image.clone()))
+    });
 }
 
-/// Returns how many microseconds something takes.
-fn microseconds(work: impl FnOnce()) -> f64 {
+/// Measures calls from many threads at the same time. An iteration is one call from each.
+fn sixteen(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, call: impl Fn() + Sync) {
+    group.bench_function(name, |bencher| {
+        bencher.iter_custom(|iterations| {
+            time(|| {
+                std::thread::scope(|scope| {
+                    for _ in 0..CALLERS {
+                        scope.spawn(|| (0..iterations).for_each(|_| call()));
+                    }
+                });
+            })
+        })
+    });
+}
+
+/// Returns the median that Criterion has just written below a directory, in nanoseconds.
+fn median(directory: &Path) -> Figures {
+    #[derive(Deserialize)]
+    struct Estimates {
+        median: Estimate,
+    }
+    #[derive(Deserialize)]
+    struct Estimate {
+        point_estimate: f64,
+    }
+    let path = directory.join("new/estimates.json");
+    let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let estimates: Estimates =
+        serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Figures::from_iter([estimates.median.point_estimate])
+}
+
+/// Returns how long something takes.
+fn time(work: impl FnOnce()) -> Duration {
     let start = Instant::now();
     work();
-    start.elapsed().as_secs_f64() * 1e6
+    start.elapsed()
 }
 
-/// Has many threads call, each so often, and returns how many calls a second were answered.
-fn many(calls: u32, call: impl Fn() + Sync) -> f64 {
-    let start = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..CALLERS {
-            scope.spawn(|| (0..calls).for_each(|_| call()));
-        }
-    });
-    f64::from(calls) * CALLERS as f64 / start.elapsed().as_secs_f64()
-}
-
-/// Returns how many microseconds it takes to have another thread answer: what any call costs that runs on one.
-fn handed_over(times: u32) -> f64 {
-    let (ask, asked) = sync_channel::<u32>(1);
+/// Has another thread answer this often: the least that a call costs whose function runs on another thread.
+fn hand_over(times: u64) -> Duration {
+    let (ask, asked) = sync_channel::<u64>(1);
     let (answer, answered) = sync_channel(1);
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            asked
-                .iter()
-                .for_each(|number| answer.send(number).expect("it is waited for"))
+            for number in asked {
+                answer.send(number).expect("the caller waits for it");
+            }
         });
-        let time = microseconds(|| {
+        let time = time(|| {
             for number in 0..times {
-                ask.send(number).expect("it listens");
+                ask.send(number).expect("the thread listens");
                 assert_eq!(answered.recv(), Ok(number));
             }
         });
         drop(ask);
-        time / f64::from(times)
+        time
     })
 }
 
-/// Returns how many microseconds a call takes where it is on its worker already.
-fn inside(times: u32) -> f64 {
+/// Calls this often from inside the process, on its worker.
+fn inside(times: u64) -> Duration {
     let vm = Vm::builder()
         .workers(1)
         .build()
@@ -292,44 +336,34 @@ fn inside(times: u32) -> f64 {
     let module = vm
         .module("guest", GUEST.as_bytes())
         .expect("the guest is a module");
-    let (tell, told) = sync_channel(1);
+    let (sender, receiver) = sync_channel(1);
     let process = vm
         .environment(vm.config())
         .drive(&module, "guest", move |live| {
             Box::pin(async move {
                 let start = Instant::now();
                 for _ in 0..times {
-                    live.write(0, &[b' '; 60]).expect("it is inside");
+                    live.write(0, &[b' '; 60])
+                        .expect("the guest has a page of memory");
                     let results = match live.call("echo", &[Val::I32(0), Val::I32(60)]).await {
                         Ok(results) => results,
                         Err(error) => return error.into_exit(),
                     };
                     let length = results[0].unwrap_i32();
-                    assert_eq!(
-                        live.read(0, length as usize).expect("it is inside").len(),
-                        60
-                    );
+                    let read = live
+                        .read(0, length as usize)
+                        .expect("the guest has a page of memory");
+                    assert_eq!(read.len(), 60);
                 }
-                let time = start.elapsed().as_secs_f64() * 1e6 / f64::from(times);
-                tell.send(time).expect("it is waited for");
+                sender
+                    .send(start.elapsed())
+                    .expect("the bench waits for it");
                 Exit::Normal
             })
         });
-    assert!(
-        vm.block_on(process.expect("there is room").exited())
-            .is_normal()
-    );
-    told.recv().expect("the guest was called")
-}
-
-/// Returns how many microseconds it takes to write a value as JSON and to read it.
-fn as_json(times: u32, value: &Vec<Record>) -> f64 {
-    let time = microseconds(|| {
-        for _ in 0..times {
-            let json = serde_json::to_vec(value).expect("it can be JSON");
-            let read: Vec<Record> = serde_json::from_slice(&json).expect("it is JSON");
-            assert_eq!(read.len(), value.len());
-        }
-    });
-    time / f64::from(times)
+    let exit = vm.block_on(process.expect("the machine has room").exited());
+    assert!(exit.is_normal(), "{exit}");
+    receiver
+        .recv()
+        .expect("a process that ends normally has sent its time")
 }

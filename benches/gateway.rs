@@ -1,14 +1,14 @@
 //! An HTTP gateway gives each request to a process of its own.
 //!
-//! All servers are processes of their own; two of them are this program, told which by its argument.
+//! All servers are operating system processes of their own. Two of them are this program, with an argument that says which.
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use lunatic_benches::client::{load, load_over};
-use lunatic_benches::{Bar, Figures, Peer, Row, Server, promise};
+use lunatic_benches::client::{answer_length, load, load_over};
+use lunatic_benches::{Bar, Figures, Peer, Row, Server, promise, side_by_side};
 use lunatic_serve::{
     Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Policy, Protocol, Route, Settings,
     Target, add_to_host,
@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// The components are those that the tests of functions build.
+/// The components are those of the tests of `serve`.
 #[path = "../serve/tests/all/guests.rs"]
-#[expect(dead_code, reason = "tests have more guests")]
+#[expect(dead_code, reason = "the tests have more guests")]
 mod guests;
 
 const REQUEST: &[u8] =
@@ -36,7 +36,7 @@ const FUNCTION: &str = r#"
         (data (i32.const 0) "HTTP/1.1 200 OK\0d\0aContent-Type: text/plain\0d\0aContent-Length: 13\0d\0a\0d\0aHello, world!")
         (func (export "_start") (drop (call $write (i64.const 0) (i32.const 0) (i32.const 78)))))"#;
 
-/// Threads that read and write the gateway's connections, where another number is to be tried.
+/// The variable that sets how many threads serve the gateway's connections, to try another number.
 const THREADS: &str = "GATEWAY_THREADS";
 
 fn main() {
@@ -55,37 +55,35 @@ fn main() {
         command.arg(how);
         Server::start(command)
     };
-    let (function, ceiling) = (itself("serve-function"), itself("serve-hyper"));
-    let peer = go.command(&["net/http"]).map(Server::start);
+    let (function, hyper) = (itself("serve-function"), itself("serve-hyper"));
+    let go = go.command(&["net/http"]).map(Server::start);
 
     let time = depth.choose(Duration::from_secs(2), Duration::from_millis(100));
-    let mut figures = [const { Vec::new() }; 3].map(Figures::from_iter);
-    for _ in 0..depth.choose(5, 1) {
-        for (figures, server) in
-            figures
-                .iter_mut()
-                .zip([Some(&function), Some(&ceiling), peer.as_ref()])
-        {
-            figures.extend(server.map(|server| load(server, REQUEST, length, time)));
-        }
-    }
-    let [ours, hyper, go] = &figures;
-    Row::new("answers", "/s", ours)
-        .beside("Go's net/http", go)
-        .beside("plain hyper", hyper)
+    let answers = |server: &Server| load(server, REQUEST, answer_length, time);
+    let [ours, of_hyper, of_go] = side_by_side(
+        depth.choose(5, 1),
+        [
+            &|| vec![answers(&function)],
+            &|| vec![answers(&hyper)],
+            &|| go.iter().map(answers).collect(),
+        ],
+    );
+    Row::new("answers", "/s", &ours)
+        .beside("Go's net/http", &of_go)
+        .beside("plain hyper", &of_hyper)
         .print(Bar::AtLeastTimes(0.4));
-    drop(peer);
+    drop(go);
 
-    // One after the other: with many connections only throughput shows.
+    // Over one connection: many show only the throughput.
     latency("small core function, fresh", &function, time);
-    latency("plain hyper", &ceiling, time);
-    drop((function, ceiling));
-    // The small component is compiled before, and CPython from then on lies in the cache.
+    latency("plain hyper", &hyper, time);
+    drop((function, hyper));
+    // The first server compiles the component; the cache has it from then on.
     let small = keep(
         "small.wasm",
         &guests::rust("examples/http-server", "http_server.wasm"),
     );
-    // Fewer than there are instances of components at once.
+    // Fewer connections than there may be instances of components.
     components("small component", &small, 256, time);
     match guests::python() {
         Some(bytes) => components("CPython component", &keep("python.wasm", &bytes), 64, time),
@@ -93,84 +91,74 @@ fn main() {
     }
 }
 
-/// Prints how long an answer takes, asked for over one connection.
+/// Prints how long an answer takes over one connection.
 fn latency(what: &str, server: &Server, time: Duration) {
-    let answers = (0..3).map(|_| 1e6 / load_over(1, server, REQUEST, length, time / 2));
+    let answers = (0..3).map(|_| 1e6 / load_over(1, server, REQUEST, answer_length, time / 2));
     let what = format!("{what}, from a request to its answer");
     Row::new(&what, "µs", &Figures::from_iter(answers)).print(Bar::None);
 }
 
-/// Prints what a component does with an instance for each request, and with a pool of them.
+/// Prints the figures of a component, with an instance for each request and with a pool of instances.
 fn components(what: &str, file: &Path, connections: usize, time: Duration) {
     for policy in ["fresh", "pool"] {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
         command.arg("serve-component").arg(policy).arg(file);
         let server = Server::start(command);
         let what = format!("{what}, {policy}");
-        let answers = (0..3).map(|_| load_over(connections, &server, REQUEST, length, time));
+        let answers = (0..3).map(|_| load_over(connections, &server, REQUEST, answer_length, time));
         let row = format!("{what}, {connections} connections: answers");
         Row::new(&row, "/s", &Figures::from_iter(answers)).print(Bar::None);
         latency(&what, &server, time);
     }
 }
 
-/// Keeps bytes in a file for another process.
+/// Writes bytes to a file for another process.
 fn keep(name: &str, bytes: &[u8]) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::write(&path, bytes).expect("there is room");
+    std::fs::write(&path, bytes).expect("cargo made the directory");
     path
 }
 
-/// Returns the length of an answer whose head has come.
-fn length(answer: &[u8]) -> Option<usize> {
-    let text = std::str::from_utf8(answer).ok()?;
-    let (head, _) = text.split_once("\r\n\r\n")?;
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
-    match fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
-        Some((_, value)) => Some(head.len() + 4 + value.trim().parse::<usize>().ok()?),
-        // What has no length comes in chunks, of which the last is empty.
-        None => text.ends_with("\r\n0\r\n\r\n").then_some(text.len()),
-    }
-}
-
-/// Serves a component as the arguments say.
+/// Serves a component with the policy and from the file that the arguments name.
 fn serve_component() {
     let arguments: Vec<String> = std::env::args().skip(2).collect();
     let [policy, file] = &arguments[..] else {
-        panic!("a policy and a file are given")
+        panic!("two arguments: a policy and a file")
     };
     let policy = match policy.as_str() {
-        "pool" => Policy::Pool(NonZeroUsize::new(4).expect("it is not zero")),
+        "pool" => Policy::Pool(NonZeroUsize::new(4).expect("four is not zero")),
         _ => Policy::Fresh,
     };
-    serve(&std::fs::read(file).expect("it was written"), policy);
+    serve(
+        &std::fs::read(file).expect("the bench wrote the file"),
+        policy,
+    );
 }
 
 /// Serves a function until this process is killed.
 fn serve(bytes: &[u8], policy: Policy) {
     let mut host = Host::default();
     add_to_host(&mut host);
-    let cache =
-        Cache::at(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")).expect("it is ours");
+    let cache = Cache::at(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled"))
+        .expect("the cache is in a directory of ours");
     let vm = Vm::builder()
         .host(host)
         .cache(cache)
         .build()
-        .expect("a machine");
+        .expect("the machine can be set up");
     let functions = Functions::new(&vm);
-    let name = Name::new("hello").expect("it is one");
-    let code = Code::new(&vm, "hello", bytes).expect("it is a function");
-    // Every connection asks at once.
+    let name = Name::new("hello").expect("the name is valid");
+    let code = Code::new(&vm, "hello", bytes).expect("the guest is a function");
+    // All connections send requests at once.
     let settings = Settings {
         policy,
-        requests: NonZeroUsize::new(2000).expect("it is not zero"),
+        requests: NonZeroUsize::new(2000).expect("2,000 is not zero"),
         client_secret: Some("Hello, world!".into()),
         ..Settings::default()
     };
     functions
         .put(&name, 1, blake3::hash(bytes), code, settings)
-        .expect("nothing is asked for");
+        .expect("the function asks for nothing");
     let http = HttpGateway {
         routes: vec![Route {
             path: "/".into(),
@@ -182,7 +170,7 @@ fn serve(bytes: &[u8], policy: Policy) {
             ..HttpLimits::default()
         },
     };
-    let address = "127.0.0.1:0".parse().expect("an address");
+    let address = "127.0.0.1:0".parse().expect("the address is valid");
     let gateway = Gateway {
         name: "index".into(),
         address,
@@ -195,36 +183,41 @@ fn serve(bytes: &[u8], policy: Policy) {
     {
         server = server.threads(threads);
     }
-    let server = server.start().expect("it starts");
+    let server = server.start().expect("a port is free");
     println!("{}", server.listening()[0].address);
     wait();
 }
 
-/// The ceiling: what reads and writes HTTP for us, with nothing behind it.
+/// The upper bound: the library that reads and writes HTTP for us, with nothing behind it.
 fn serve_hyper() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
-        .expect("a thread");
+        .expect("a thread can be started");
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a port is free");
-        println!("{}", listener.local_addr().expect("it is bound"));
+        println!("{}", listener.local_addr().expect("the listener is bound"));
         loop {
-            let (stream, _) = listener.accept().await.expect("there is room");
-            stream.set_nodelay(true).expect("it is a TCP stream");
+            let (stream, _) = listener
+                .accept()
+                .await
+                .expect("there are enough file descriptors");
+            stream
+                .set_nodelay(true)
+                .expect("TCP streams have this option");
             let service = service_fn(async |_| {
                 let answer = http::Response::builder().header("content-type", "text/plain");
                 Ok::<_, Infallible>(
                     answer
                         .body(Full::new(Bytes::from_static(b"Hello, world!")))
-                        .expect("it is an answer"),
+                        .expect("the answer is valid"),
                 )
             });
             tokio::spawn(async move {
-                // A client that closes is no failure.
+                // Clients may close their connections.
                 let _ = http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
                     .await;

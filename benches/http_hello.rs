@@ -1,7 +1,7 @@
 //! A small web server is a guest: one process per connection, which stays open for many requests.
 
-use lunatic_benches::client::load;
-use lunatic_benches::{Bar, Figures, Peer, Row, Server, command, promise};
+use lunatic_benches::client::{answer_length, load};
+use lunatic_benches::{Bar, Peer, Row, Server, command, promise, side_by_side};
 use std::time::Duration;
 
 const REQUEST: &[u8] =
@@ -14,37 +14,25 @@ fn main() {
     let (erlang, go) = (Peer::erlang("http"), Peer::go("http"));
     let ours = Server::start(command("http"));
     let erlang = erlang.command(&[]).map(Server::start);
-    // Go's own server of HTTP, and one that reads requests as ours does.
+    // Go's own HTTP server, and one that parses requests as ours does.
     let [go, raw] = ["net/http", "net"].map(|how| go.command(&[how]).map(Server::start));
 
     let time = depth.choose(Duration::from_secs(2), Duration::from_millis(100));
-    let answers = |server: &Server| load(server, REQUEST, length, time);
-    let mut figures = [const { Vec::new() }; 4].map(Figures::from_iter);
-    for _ in 0..depth.choose(5, 1) {
-        for (figures, server) in
-            figures
-                .iter_mut()
-                .zip([Some(&ours), erlang.as_ref(), go.as_ref(), raw.as_ref()])
-        {
-            figures.extend(server.map(answers));
-        }
-    }
-    let [ours, erlang, go, raw] = &figures;
-    Row::new("answers", "/s", ours)
-        .beside("Erlang", erlang)
+    let answers = |server: &Server| load(server, REQUEST, answer_length, time);
+    let [ours, erlang, go, raw] = side_by_side(
+        depth.choose(5, 1),
+        [
+            &|| vec![answers(&ours)],
+            &|| erlang.iter().map(answers).collect(),
+            &|| go.iter().map(answers).collect(),
+            &|| raw.iter().map(answers).collect(),
+        ],
+    );
+    Row::new("answers", "/s", &ours)
+        .beside("Erlang", &erlang)
         .print(Bar::AtLeastTimes(1.0));
-    Row::new("answers", "/s", ours)
-        .beside("Go's net/http", go)
-        .beside("Go's net", raw)
+    Row::new("answers", "/s", &ours)
+        .beside("Go's net/http", &go)
+        .beside("Go's net", &raw)
         .print(Bar::AtLeastTimes(0.8));
-}
-
-/// Returns the length of an answer whose head has come.
-fn length(answer: &[u8]) -> Option<usize> {
-    let text = std::str::from_utf8(answer).ok()?;
-    let (head, _) = text.split_once("\r\n\r\n")?;
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
-    let (_, value) = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
-    Some(head.len() + 4 + value.trim().parse::<usize>().ok()?)
 }

@@ -1,4 +1,4 @@
-//! Processes that wait cost nothing but memory: no time, and nobody wakes to look after them.
+//! Waiting processes cost nothing but memory: no time, and no thread wakes up because of them.
 
 use lunatic_benches::{Bar, Figures, Machine, Row, guest, meters, promise};
 use std::time::Duration;
@@ -10,9 +10,9 @@ fn main() {
     let main = environment
         .spawn(&machine.module(&guest("crowd")), "_start", &[])
         .expect("the machine has room");
-    let (_, alive) = machine.hear(&main);
-    machine.hear(&main);
-    // What is just going to sleep may do so.
+    let (_, alive) = machine.next_report(&main);
+    machine.next_report(&main);
+    // Workers may still be going to sleep.
     std::thread::sleep(Duration::from_millis(500));
 
     let (mut busy, mut wakes) = (Figures::default(), Figures::default());
@@ -21,11 +21,11 @@ fn main() {
         std::thread::sleep(Duration::from_secs(1));
         let (time, sleeps) = meters::activity();
         busy.push((time - time_before).as_secs_f64() * 100.0);
-        // This thread's own sleep is one.
+        // The sleep of this thread is one of them.
         wakes.push((sleeps - sleeps_before).saturating_sub(1) as f64);
     }
     println!("  {alive} processes wait");
-    // A hundredth of a percent is what reading these figures costs.
+    // Reading these figures costs a hundredth of a percent.
     Row::new("one second", "% of a core", &busy).print(Bar::AtMost(0.1));
     Row::new("one second", "wake-ups", &wakes).print(Bar::AtMost(0.0));
     environment.end();

@@ -1,20 +1,20 @@
-//! Code that shares nothing and can be interrupted at any time costs little more than code that can not.
+//! Code that shares nothing and can be interrupted at any time is hardly slower than code that cannot.
 
 #[path = "guests/kernels.rs"]
 #[expect(
     unreachable_pub,
-    reason = "here they are names and sizes; what is exported is compiled for the machine"
+    reason = "only names and sizes are used here; the exports matter in the guest"
 )]
 mod kernels;
 
 use kernels::KERNELS;
-use lunatic_benches::records::{Record, tell};
+use lunatic_benches::records::{Record, record};
 use lunatic_benches::{Bar, Figures, Machine, PROFILES, Peer, Row, guest, promise};
 use lunatic_vm::{Exit, Limit, Module, Val};
 use std::sync::mpsc;
 use std::time::Instant;
 
-/// A limit of compute that no kernel reaches.
+/// A compute limit that no kernel reaches.
 const UNITS: u64 = 1 << 40;
 
 fn main() {
@@ -29,7 +29,7 @@ fn main() {
         .map(|profile| (profile, Machine::with_profile(profile)))
         .collect();
 
-    // Each way to run a kernel, the peer first.
+    // Every way to run a kernel, the peer first.
     type Way<'a> = Box<dyn Fn(&str, u32) -> Run + 'a>;
     let mut ways: Vec<(String, Way)> = vec![(
         "plain wasmtime".to_string(),
@@ -71,7 +71,7 @@ fn main() {
         }
         assert!(
             results.iter().all(|result| *result == results[0]),
-            "{kernel} returns not the same everywhere"
+            "{kernel} does not return the same result everywhere"
         );
         let times = best.iter().map(|time| time / best[0]);
         products
@@ -84,7 +84,7 @@ fn main() {
             best[0],
             cells.join(" | ")
         ));
-        println!("  {}", table.last().expect("it was just made"));
+        println!("  {}", table.last().expect("a row was just added"));
     }
     let mean = |product: &f64| product.powf(1.0 / KERNELS.len() as f64);
     let means: Vec<_> = products[1..]
@@ -93,7 +93,7 @@ fn main() {
         .collect();
     table.push(format!("| geometric mean | 1 | {} |", means.join(" | ")));
     for ((what, _), product) in ways.iter().zip(&products).skip(1) {
-        // The first process is what was promised; all others are told beside it.
+        // The promise is about the first; the others are shown for comparison.
         let bar = if what == "process" {
             Bar::AtMost(1.05)
         } else {
@@ -106,16 +106,16 @@ fn main() {
         )
         .print(bar);
     }
-    tell(&Record::Table(table));
+    record(&Record::Table(table));
 }
 
-/// How long a kernel took, and the lower half of what it returned.
+/// How long a kernel took, and the lower half of its result.
 struct Run {
     milliseconds: f64,
     result: u32,
 }
 
-/// Runs a kernel in a process, in an environment that limits compute or in one that does not.
+/// Runs a kernel in a process, with or without a compute limit.
 fn in_a_process(
     machine: &Machine,
     module: &Module,
@@ -140,7 +140,7 @@ fn in_a_process(
                 let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
                 match called.as_deref() {
                     Ok([Val::I64(result)]) => {
-                        // Who asked is waiting for it.
+                        // The bench waits for it.
                         let _ = done.send(Run {
                             milliseconds,
                             result: *result as u32,
@@ -154,11 +154,12 @@ fn in_a_process(
         });
     let process = driven.expect("the machine has room");
     let exit = machine.vm().block_on(process.exited());
-    assert!(exit.is_normal(), "{kernel} did not end well: {exit}");
-    run.recv().expect("it was sent before the end")
+    assert!(exit.is_normal(), "{kernel} failed: {exit}");
+    run.recv()
+        .expect("a process that ends normally has sent its run")
 }
 
-/// Runs a kernel as a program of this system.
+/// Runs a kernel as a native program.
 fn natively(native: &Peer, kernel: &str, size: u32) -> Run {
     let [milliseconds, result] = native.run(&[kernel, &size.to_string()])[..] else {
         panic!("a native kernel prints two numbers");
@@ -169,27 +170,27 @@ fn natively(native: &Peer, kernel: &str, size: u32) -> Run {
     }
 }
 
-/// The same module in wasmtime as it comes.
+/// The same module in wasmtime with its default settings.
 struct Plain(wasmtime::InstancePre<()>);
 
 impl Plain {
     fn new(bytes: &[u8]) -> Plain {
         let engine = wasmtime::Engine::default();
-        let module = wasmtime::Module::new(&engine, bytes).expect("it compiles");
+        let module = wasmtime::Module::new(&engine, bytes).expect("the guest compiles");
         let mut linker = wasmtime::Linker::new(&engine);
-        // A kernel calls nothing of the host.
+        // A kernel calls no host function.
         linker
             .define_unknown_imports_as_traps(&module)
-            .expect("every import is a function");
+            .expect("all imports are functions");
         Plain(
             linker
                 .instantiate_pre(&module)
-                .expect("everything is defined"),
+                .expect("every import was defined above"),
         )
     }
 
     fn run(&self, kernel: &str, size: u32) -> Run {
-        // A store of its own, as a process has one.
+        // A store of its own, as each process has one.
         let mut store = wasmtime::Store::new(self.0.module().engine(), ());
         let instance = self.0.instantiate(&mut store).expect("there is memory");
         let function = instance

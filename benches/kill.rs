@@ -1,10 +1,10 @@
-//! A process that only computes is dead at most two ticks after it was killed.
+//! A process that only computes is dead at most two ticks after it is killed.
 
 use lunatic_benches::{Bar, Figures, Machine, Row, promise};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// A tick, in milliseconds, as it is by default.
+/// The default tick, in milliseconds.
 const TICK: f64 = 1.0;
 
 fn main() {
@@ -20,7 +20,7 @@ fn main() {
         while process.turns() == 0 {
             std::thread::yield_now();
         }
-        // Not always at the same place of a tick.
+        // Kills at different moments of a tick.
         sleep(Duration::from_micros(
             u64::from(process.pid().number() as u16) * 7919 % 3000,
         ));

@@ -1,14 +1,13 @@
-//! A process that is woken runs soon, however many others compute.
+//! A woken process runs soon, however many others compute.
 
 use lunatic_benches::{Bar, Figures, Machine, Row, promise};
 use std::thread::sleep;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// A tick, in milliseconds, as it is by default.
+/// The default tick, in milliseconds.
 const TICK: f64 = 1.0;
 
-/// How many compute.
+/// How many processes compute.
 const SPINNERS: usize = 1_000;
 
 fn main() {
@@ -19,12 +18,12 @@ fn main() {
     let listener = machine.module(
         br#"(module
             (import "lunatic::message" "receive" (func $receive (param i32 i32 i64) (result i32)))
-            (import "bench" "say" (func $say (param f64)))
+            (import "bench" "report" (func $report (param f64)))
             (memory (export "memory") 1)
             (func (export "listen")
                 (loop
                     (drop (call $receive (i32.const 0) (i32.const 0) (i64.const -1)))
-                    (call $say (f64.const 1))
+                    (call $report (f64.const 1))
                     (br 0))))"#,
     );
     let environment = machine.environment(&[]);
@@ -33,12 +32,12 @@ fn main() {
         .expect("the machine has room");
 
     let measure = |wake: u64| {
-        // Not always at the same place of a tick.
+        // Wakes it at different moments of a tick.
         sleep(Duration::from_micros(1_000 + wake * 7919 % 4_000));
         let start = Instant::now();
         listener.send(0, &[]).expect("its mailbox is empty");
-        let (heard, _) = machine.hear(&listener);
-        (heard - start).as_secs_f64() * 1000.0 / TICK
+        let (woken, _) = machine.next_report(&listener);
+        (woken - start).as_secs_f64() * 1000.0 / TICK
     };
     let rounds = depth.choose(1_000, 5);
     let alone: Figures = (0..rounds).map(measure).collect();

@@ -1,15 +1,15 @@
-//! A million live at once, where the kernel allows the mappings and there is the memory.
+//! A million processes live at once, if the kernel allows the mappings and there is enough memory.
 
 use lunatic_benches::{
-    Bar, Crowd, Figures, PROFILES, Picture, RAISE, Row, guest, meters, open, promise,
+    Bar, Chart, Crowd, Figures, PROFILES, RAISE, Row, guest, meters, open, promise,
 };
 use std::fs;
 
-/// So many are promised, and each may take so many bytes: that fits into 24 GiB.
+/// How many processes are promised, and how many bytes each may take: together they fit into 24 GiB.
 const GOAL: usize = 1_000_000;
 const BYTES: usize = 22 << 10;
 
-/// The kernel's bound on mappings that the promise is about, as newer systems come with.
+/// The kernel's limit on mappings that the promise is about; newer systems have it by default.
 const MAPPINGS: u64 = 1_048_576;
 
 fn main() {
@@ -20,15 +20,15 @@ fn main() {
     if let Err(reason) = room(goal) {
         return open("alive", "≥ 1,000,000 processes", &reason);
     }
-    let bytes = Picture::new(
+    let bytes = Chart::new(
         "million-bytes",
-        "one process that waits, all in, of so many",
+        "a waiting process, all included",
         "processes alive",
         "bytes each",
     );
-    let times = Picture::new(
+    let times = Chart::new(
         "million-spawn",
-        "to spawn one more beside so many",
+        "spawning one more process",
         "processes alive",
         "µs each",
     );
@@ -37,14 +37,14 @@ fn main() {
         let mut machine = Crowd::new(profile, &crowd);
         let mut last = None;
         for goal in [goal / 1_000, goal / 100, goal / 10, goal / 3, goal] {
-            let each = machine.grow(goal.max(1));
-            bytes.point(profile.name, each.alive as f64, each.bytes);
-            times.point(profile.name, each.alive as f64, each.microseconds);
-            let ceiling = each.ceiling.clone();
-            last = Some(each);
+            let footprint = machine.grow(goal.max(1));
+            bytes.point(profile.name, footprint.alive as f64, footprint.bytes);
+            times.point(profile.name, footprint.alive as f64, footprint.microseconds);
+            let ceiling = footprint.ceiling.clone();
+            last = Some(footprint);
             if let Some(ceiling) = ceiling {
-                for picture in [&bytes, &times] {
-                    picture.note(&format!("{}: ends: {ceiling}", profile.name));
+                for chart in [&bytes, &times] {
+                    chart.note(&format!("{}: ends: {ceiling}", profile.name));
                 }
                 break;
             }
@@ -59,11 +59,11 @@ fn main() {
     }
 }
 
-/// Looks whether there is room for so many, and makes some where this was asked for.
+/// Checks whether there is room for this many processes, and raises the kernel's limit if asked to.
 ///
 /// # Errors
 ///
-/// What is missing.
+/// Returns what is missing.
 fn room(goal: usize) -> Result<(), String> {
     let needed = (goal * BYTES) as u64;
     let available = meters::available_memory();
@@ -85,8 +85,6 @@ fn room(goal: usize) -> Result<(), String> {
     }
     let raised = fs::write("/proc/sys/vm/max_map_count", MAPPINGS.to_string());
     raised.map_err(|error| format!("vm.max_map_count cannot be set to {MAPPINGS}: {error}"))?;
-    println!(
-        "  vm.max_map_count is {MAPPINGS} from now on, until it is set again or the system starts anew"
-    );
+    println!("  vm.max_map_count is now {MAPPINGS}, until it is set again or the system restarts");
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! A message is cheap: to another process and back costs at most what it costs in Erlang.
+//! A message is cheap: a round trip to another process costs no more than in Erlang.
 
-use lunatic_benches::{Bar, Figures, Machine, Peer, Row, guest, promise};
+use lunatic_benches::{Bar, Machine, Peer, Row, guest, promise, side_by_side};
 
 fn main() {
     let depth = promise(
@@ -10,20 +10,18 @@ fn main() {
     let machine = Machine::new();
     let load = machine.module(&guest("load"));
 
-    let (mut ours, mut beside_erlang, mut beside_go) =
-        (Figures::default(), Figures::default(), Figures::default());
-    for _ in 0..depth.choose(9, 1) {
-        let arguments = ["ping", "1", depth.choose("200000", "200")];
-        ours.extend(machine.run(&load, &arguments).into_iter().map(nanoseconds));
-        beside_erlang.extend(erlang.run(&arguments).into_iter().map(nanoseconds));
-        beside_go.extend(go.run(&arguments).into_iter().map(nanoseconds));
-    }
-    let row = Row::new("one round trip", "ns", &ours)
-        .beside("Erlang", &beside_erlang)
-        .beside("Go", &beside_go);
-    row.print(Bar::AtMostTimes(1.0));
-}
-
-fn nanoseconds(per_second: f64) -> f64 {
-    1e9 / per_second
+    let arguments = ["ping", "1", depth.choose("200000", "200")];
+    let [ours, erlang, go] = side_by_side(
+        depth.choose(9, 1),
+        [
+            &|| machine.run(&load, &arguments),
+            &|| erlang.run(&arguments),
+            &|| go.run(&arguments),
+        ],
+    )
+    .map(|per_second| per_second.map(|per_second| 1e9 / per_second));
+    Row::new("one round trip", "ns", &ours)
+        .beside("Erlang", &erlang)
+        .beside("Go", &go)
+        .print(Bar::AtMostTimes(1.0));
 }

@@ -1,12 +1,12 @@
-//! Runs benches one after the other, each for a bounded time, and prints the table of what they found out.
+//! Runs benches one after the other, each for a bounded time, and prints a table of their figures.
 //!
-//! `lunatic-bench [--write] [--raise] [BENCH…]`; `./x bench` compiles and starts it. With `--write` the table goes into
+//! `lunatic-bench [--write] [--raise] [BENCH…]`; `./x bench` compiles and starts it. With `--write`, the table goes into
 //! `benches/README.md` and the curves into `benches/curves/`.
 
-use lunatic_benches::pictures::{Curves, draw};
-use lunatic_benches::records::{self, Picture, Record};
-use lunatic_benches::tables::{Place, Told, merge, table};
-use lunatic_benches::{RAISE, benches, commit, meters, place};
+use lunatic_benches::charts::{Curves, draw};
+use lunatic_benches::records::{self, Chart, Record};
+use lunatic_benches::tables::{Report, merge, table};
+use lunatic_benches::{RAISE, Setup, benches, meters};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -14,11 +14,11 @@ use std::process::{Command, ExitCode};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// A machine that is busier than this, before anything is measured, is not for measuring.
+/// A machine that is busier than this before anything is measured is too busy to measure on.
 const QUIET: f64 = 0.05;
 
-/// A bench that takes longer is ended.
-const LIMIT: Duration = Duration::from_secs(600);
+/// A bench that takes longer is killed.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
     match all() {
@@ -39,7 +39,7 @@ fn all() -> Result<(), String> {
         .find(|flag| !matches!(flag.as_str(), "--write" | RAISE))
     {
         return Err(format!(
-            "`{unknown}` is no flag; there are `--write` and `{RAISE}`"
+            "unknown flag `{unknown}`; the flags are `--write` and `{RAISE}`"
         ));
     }
     let start = Instant::now();
@@ -49,12 +49,12 @@ fn all() -> Result<(), String> {
     let busy = meters::busy();
     if busy > QUIET {
         println!(
-            "others use {:.0} % of this machine: only the ratios mean something, and they not much",
+            "other programs use {:.0} % of this machine: only ratios mean something, and not much",
             busy * 100.0
         );
     }
 
-    let mut told = Vec::new();
+    let mut reports = Vec::new();
     for (number, (name, path)) in benches.iter().enumerate() {
         let elapsed = start.elapsed().as_secs();
         println!(
@@ -64,22 +64,19 @@ fn all() -> Result<(), String> {
             elapsed / 60,
             elapsed % 60
         );
-        told.push(run(name, path, &flags)?);
+        reports.push(run(name, path, &flags)?);
     }
 
-    let place = Place {
-        machine: place(),
-        commit: commit(),
-    };
-    println!("\n{}", table(&told, &place));
+    let setup = Setup::current();
+    println!("\n{}", table(&reports, &setup));
     if flags.iter().any(|flag| flag == "--write") {
-        write(&told, &place)
+        write(&reports, &setup)
             .map_err(|error| format!("the table and the curves cannot be written: {error}"))?;
     }
-    let failed: Vec<_> = told
+    let failed: Vec<_> = reports
         .iter()
-        .filter(|told| told.failure.is_some())
-        .map(|told| &*told.bench)
+        .filter(|report| report.failure.is_some())
+        .map(|report| &*report.bench)
         .collect();
     if failed.is_empty() {
         Ok(())
@@ -88,10 +85,10 @@ fn all() -> Result<(), String> {
     }
 }
 
-/// Runs a bench to its end, or to the end of its time.
-fn run(name: &str, path: &Path, flags: &[String]) -> Result<Told, String> {
+/// Runs a bench until it ends or its time is up.
+fn run(name: &str, path: &Path, flags: &[String]) -> Result<Report, String> {
     let records = path.with_extension("records");
-    // There is one from an earlier run, or none.
+    // An earlier run may have left one.
     let _ = fs::remove_file(&records);
     let mut command = Command::new(path);
     command
@@ -111,53 +108,53 @@ fn run(name: &str, path: &Path, flags: &[String]) -> Result<Told, String> {
         {
             Some(status) if status.success() => break None,
             Some(status) => break Some(status.to_string()),
-            None if start.elapsed() < LIMIT => sleep(Duration::from_millis(50)),
+            None if start.elapsed() < TIMEOUT => sleep(Duration::from_millis(50)),
             None => {
-                // It may have come to its end just now.
+                // It may have ended just now.
                 let _ = child.kill();
                 let _ = child.wait();
-                break Some(format!("it took more than {} s", LIMIT.as_secs()));
+                break Some(format!("it took more than {} s", TIMEOUT.as_secs()));
             }
         }
     };
     if let Some(failure) = &failure {
         println!("  failed: {failure}");
     }
-    // A bench that failed at once has told nothing.
+    // A bench that failed at once has recorded nothing.
     let records = records::read(&fs::read_to_string(&records).unwrap_or_default());
-    Ok(Told {
+    Ok(Report {
         bench: name.to_string(),
         records,
         failure,
     })
 }
 
-/// Writes the table into the README, and a file for each picture.
-fn write(told: &[Told], place: &Place) -> Result<(), String> {
+/// Writes the table into the README, and a file for each chart.
+fn write(reports: &[Report], setup: &Setup) -> Result<(), String> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = directory.join("README.md");
     let text = fs::read_to_string(&readme).map_err(|error| error.to_string())?;
-    fs::write(&readme, merge(&text, told, place)?).map_err(|error| error.to_string())?;
+    fs::write(&readme, merge(&text, reports, setup)?).map_err(|error| error.to_string())?;
 
-    let mut pictures: BTreeMap<Picture, Curves> = BTreeMap::new();
-    for record in told.iter().flat_map(|told| &told.records) {
+    let mut charts: BTreeMap<Chart, Curves> = BTreeMap::new();
+    for record in reports.iter().flat_map(|report| &report.records) {
         match record {
             Record::Point {
-                picture,
+                chart,
                 series,
                 x,
                 y,
             } => {
-                let curves = pictures.entry(picture.clone()).or_default();
+                let curves = charts.entry(chart.clone()).or_default();
                 curves
                     .series
                     .entry(series.clone())
                     .or_default()
                     .push((*x, *y));
             }
-            Record::Note { picture, text } => {
-                pictures
-                    .entry(picture.clone())
+            Record::Note { chart, text } => {
+                charts
+                    .entry(chart.clone())
                     .or_default()
                     .notes
                     .push(text.clone());
@@ -167,12 +164,12 @@ fn write(told: &[Told], place: &Place) -> Result<(), String> {
     }
     let directory = directory.join("curves");
     fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
-    for (picture, mut curves) in pictures {
+    for (chart, mut curves) in charts {
         curves
             .notes
-            .push(format!("{}, commit {}", place.machine, place.commit));
-        let path = directory.join(&picture.file).with_extension("svg");
-        fs::write(path, draw(&picture, &curves)).map_err(|error| error.to_string())?;
+            .push(format!("{}, commit {}", setup.machine, setup.commit));
+        let path = directory.join(&chart.file).with_extension("svg");
+        fs::write(path, draw(&chart, &curves)).map_err(|error| error.to_string())?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! What a message costs by its size: large ones are copied, and copied no more often than they must be.
+//! What a message costs by its size: large ones are copied, and no more often than necessary.
 
-use lunatic_benches::{Bar, Figures, Machine, Peer, Picture, Row, guest, promise};
+use lunatic_benches::{Bar, Chart, Machine, Peer, Row, guest, promise, side_by_side};
 
 /// The sizes, in bytes.
 const SIZES: [usize; 9] = [
@@ -15,7 +15,7 @@ const SIZES: [usize; 9] = [
     1 << 20,
 ];
 
-/// So many bytes go to and fro for each size, and at most so many messages.
+/// How many bytes travel for each size, and the most messages.
 const BYTES: usize = 200 << 20;
 const MESSAGES: usize = 100_000;
 
@@ -23,29 +23,27 @@ fn main() {
     let depth = promise("round trip of a message by its size, copied by both processes");
     let (erlang, go) = (Peer::erlang("sizes"), Peer::go("sizes"));
     let machine = Machine::new();
-    let sizes = machine.module(&guest("sizes"));
-    let times = Picture::new("sizes", "round trip of a message", "bytes", "µs");
-    let speeds = Picture::new(
+    let module = machine.module(&guest("sizes"));
+    let times = Chart::new("sizes", "round trip of a message", "bytes", "µs");
+    let speeds = Chart::new(
         "sizes-bytes",
-        "bytes that go to and fro",
-        "bytes of a message",
-        "bytes in a second",
+        "bytes sent and returned",
+        "bytes per message",
+        "bytes per second",
     );
 
     for size in SIZES {
         let count = depth.choose((BYTES / size).min(MESSAGES), 5).to_string();
         let arguments = [&*size.to_string(), &*count];
-        let mut figures = [const { Vec::new() }; 3].map(Figures::from_iter);
-        for _ in 0..depth.choose(3, 1) {
-            figures[0].extend(
-                machine
-                    .run(&sizes, &arguments)
-                    .into_iter()
-                    .map(microseconds),
-            );
-            figures[1].extend(erlang.run(&arguments).into_iter().map(microseconds));
-            figures[2].extend(go.run(&arguments).into_iter().map(microseconds));
-        }
+        let figures = side_by_side(
+            depth.choose(3, 1),
+            [
+                &|| machine.run(&module, &arguments),
+                &|| erlang.run(&arguments),
+                &|| go.run(&arguments),
+            ],
+        )
+        .map(|per_second| per_second.map(|per_second| 1e6 / per_second));
         for (name, figures) in ["ours", "Erlang", "Go"]
             .into_iter()
             .zip(&figures)
@@ -61,8 +59,4 @@ fn main() {
             .beside("Go", go)
             .print(Bar::None);
     }
-}
-
-fn microseconds(per_second: f64) -> f64 {
-    1e6 / per_second
 }

@@ -1,6 +1,6 @@
-//! A process is cheap: spawning a Rust closure, running it and its end cost at most three times Erlang's.
+//! A process is cheap: to spawn a Rust closure, run it and end costs at most three times as much as in Erlang.
 
-use lunatic_benches::{Bar, Figures, Machine, PROFILES, Peer, Row, guest, promise};
+use lunatic_benches::{Bar, Machine, PROFILES, Peer, Row, guest, promise, side_by_side};
 
 fn main() {
     let depth = promise("spawn + run + exit of a Rust closure that answers, warm, 200 at a time");
@@ -9,32 +9,21 @@ fn main() {
     for profile in PROFILES {
         let machine = Machine::with_profile(profile);
         let load = machine.module(&load);
-        let (mut ours, mut beside_erlang, mut beside_go) =
-            (Figures::default(), Figures::default(), Figures::default());
-        for _ in 0..depth.choose(9, 1) {
-            let (times, more) = (depth.choose("40000", "400"), depth.choose("400000", "400"));
-            ours.extend(
-                machine
-                    .run(&load, &["spawn", "1", times])
-                    .into_iter()
-                    .map(microseconds),
-            );
-            beside_erlang.extend(
-                erlang
-                    .run(&["spawn", "1", more])
-                    .into_iter()
-                    .map(microseconds),
-            );
-            beside_go.extend(go.run(&["spawn", "1", more]).into_iter().map(microseconds));
-        }
-        let what = profile.of("one process");
-        let row = Row::new(&what, "µs", &ours)
-            .beside("Erlang", &beside_erlang)
-            .beside("Go", &beside_go);
-        row.print(profile.bar(Bar::AtMostTimes(3.0)));
+        let ours = ["spawn", "1", depth.choose("40000", "400")];
+        // The peers finish sooner.
+        let peers = ["spawn", "1", depth.choose("400000", "400")];
+        let [ours, erlang, go] = side_by_side(
+            depth.choose(9, 1),
+            [
+                &|| machine.run(&load, &ours),
+                &|| erlang.run(&peers),
+                &|| go.run(&peers),
+            ],
+        )
+        .map(|per_second| per_second.map(|per_second| 1e6 / per_second));
+        Row::new(&profile.of("one process"), "µs", &ours)
+            .beside("Erlang", &erlang)
+            .beside("Go", &go)
+            .print(profile.bar(Bar::AtMostTimes(3.0)));
     }
-}
-
-fn microseconds(per_second: f64) -> f64 {
-    1e6 / per_second
 }

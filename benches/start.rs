@@ -1,4 +1,4 @@
-//! A program starts at once: the whole of `lunatic hello.wasm`, when its compiled code is kept from an earlier run.
+//! A program starts at once: all of `lunatic hello.wasm`, with its compiled code kept from an earlier run.
 
 use lunatic_benches::{Bar, Figures, Row, command, promise};
 use std::time::Instant;
@@ -8,7 +8,7 @@ fn main() {
     let mut hello = command("hello");
     let mut measure = || {
         let start = Instant::now();
-        let output = hello.output().expect("the command can be started");
+        let output = hello.output().expect("the command was just built");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "Hello!\n");
         start.elapsed().as_secs_f64() * 1000.0
     };

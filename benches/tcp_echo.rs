@@ -1,10 +1,10 @@
 //! A connection is a process, and a thousand of them are served as fast as Erlang serves them.
 
 use lunatic_benches::client::load;
-use lunatic_benches::{Bar, Figures, Peer, Row, Server, command, promise};
+use lunatic_benches::{Bar, Peer, Row, Server, command, promise, side_by_side};
 use std::time::Duration;
 
-/// What a client sends, and waits for.
+/// What a client sends and expects back.
 const LINE: [u8; 64] = [b'.'; 64];
 
 fn main() {
@@ -15,17 +15,18 @@ fn main() {
 
     let time = depth.choose(Duration::from_secs(2), Duration::from_millis(100));
     let echoes = |server: &Server| load(server, &LINE, |_| Some(LINE.len()), time);
-    let (mut figures, mut beside_erlang, mut beside_go) =
-        (Figures::default(), Figures::default(), Figures::default());
-    for _ in 0..depth.choose(5, 1) {
-        figures.push(echoes(&ours));
-        beside_erlang.extend(erlang.as_ref().map(echoes));
-        beside_go.extend(go.as_ref().map(echoes));
-    }
-    Row::new("echoes", "/s", &figures)
-        .beside("Erlang", &beside_erlang)
+    let [ours, erlang, go] = side_by_side(
+        depth.choose(5, 1),
+        [
+            &|| vec![echoes(&ours)],
+            &|| erlang.iter().map(echoes).collect(),
+            &|| go.iter().map(echoes).collect(),
+        ],
+    );
+    Row::new("echoes", "/s", &ours)
+        .beside("Erlang", &erlang)
         .print(Bar::AtLeastTimes(1.0));
-    Row::new("echoes", "/s", &figures)
-        .beside("Go", &beside_go)
+    Row::new("echoes", "/s", &ours)
+        .beside("Go", &go)
         .print(Bar::AtLeastTimes(0.8));
 }

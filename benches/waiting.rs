@@ -1,4 +1,4 @@
-//! A process that waits is small: memory and page tables, after it has used its heap.
+//! A waiting process is small: its memory and page tables, after it has used its heap.
 
 use lunatic_benches::{Bar, Crowd, Figures, HEAP, PROFILES, Peer, Row, guest, promise};
 
@@ -19,13 +19,13 @@ fn main() {
 
     let crowd = guest("crowd");
     for profile in PROFILES {
-        // One round: what a first crowd took and gave back would hide what a second one takes.
-        let each = Crowd::new(profile, &crowd).grow(count);
+        // One round: memory that a first crowd gave back would hide what a second one takes.
+        let footprint = Crowd::new(profile, &crowd).grow(count);
         let figure = |figure: f64| Figures::from_iter([figure]);
         let (ours, tables, mappings) = (
-            figure(each.bytes),
-            figure(each.table_bytes),
-            figure(each.mappings),
+            figure(footprint.bytes),
+            figure(footprint.table_bytes),
+            figure(footprint.mappings),
         );
         let what = profile.of("one process, all in");
         let row = Row::new(&what, "bytes", &ours)

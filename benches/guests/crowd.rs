@@ -1,14 +1,14 @@
-//! Spawns processes that answer and wait. Says how many are there, and how long each took in µs.
+//! Spawns processes that answer and wait. Reports how many there are, and how many microseconds each took.
 //!
-//! Arguments: how many, and how many bytes of heap each uses for a message that it handles before it answers. With 0 there
-//! is no such message.
+//! Arguments: how many processes, and how many bytes of heap each uses to handle a message before it answers. With 0 bytes
+//! there is no such message.
 
 use lunatic::{Mailbox, Process, process};
-use lunatic_benches::say;
+use lunatic_benches::report;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// How many are spawned before the first answer is looked at.
+/// How many are spawned before the first answer is received.
 const TOGETHER: usize = 200;
 
 #[lunatic::main]
@@ -43,8 +43,8 @@ fn main(mailbox: Mailbox<()>) {
         }
     }
     let each = start.elapsed().as_secs_f64() * 1e6 / alive as f64;
-    say(alive as f64);
-    say(each);
+    report(alive as f64);
+    report(each);
     // The bench ends the program.
     let _ = mailbox.receive();
 }

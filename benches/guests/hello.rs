@@ -1,4 +1,4 @@
-//! The smallest program: what it takes to run it is the machine's own start.
+//! The smallest program: running it costs what the machine itself needs to start.
 
 fn main() {
     println!("Hello!");

@@ -1,6 +1,6 @@
 //! A web server that says hello to every request, with one process per connection. It prints where it listens.
 //!
-//! It understands as much of HTTP/1.1 as its clients need: requests without a body, one after the other on a connection.
+//! It understands as much HTTP/1.1 as its clients need: requests without a body, one after another on a connection.
 
 use lunatic::net::{TcpListener, TcpStream};
 use lunatic::{Mailbox, process};
@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 const HELLO: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world!";
 
-/// The head of a request may be so long.
+/// The longest head of a request.
 const HEAD: usize = 8192;
 
 fn main() {
@@ -39,12 +39,12 @@ fn serve(mut stream: TcpStream, _: Mailbox<()>) {
     }
 }
 
-/// Returns where the first head ends, if it is whole.
+/// Returns where the first head ends, if it is complete.
 fn end_of_head(bytes: &[u8]) -> Option<usize> {
     bytes
         .windows(4)
         .position(|window| window == b"\r\n\r\n")
-        .map(|place| place + 4)
+        .map(|start| start + 4)
 }
 
 fn asks_to_close(head: &[u8]) -> bool {

@@ -1,6 +1,6 @@
-//! Small computations, each an export that takes how much to do and returns a number that depends on all of it.
+//! Small computations. Each is an export whose parameter says how much to compute, and whose result depends on all of it.
 //!
-//! They need nothing but the standard library, so that the same file is also compiled for the system that the bench runs on.
+//! They need only the standard library, so that the same file can be compiled as a native program too.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use std::hint::black_box;
 /// A computation.
 pub type Kernel = extern "C" fn(u32) -> u64;
 
-/// All of them by name, and how much each has to do to take some hundredths of a second.
+/// All of them by name, and how much each has to compute to take some hundredths of a second.
 pub const KERNELS: [(&str, Kernel, u32); 13] = [
     ("fibonacci", fibonacci, 32),
     ("collatz", collatz, 200_000),
@@ -26,7 +26,7 @@ pub const KERNELS: [(&str, Kernel, u32); 13] = [
     ("stream", stream, 2_000_000),
 ];
 
-/// Returns the next of a sequence of numbers that look random.
+/// Returns the next number of a pseudo-random sequence.
 fn next(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -34,7 +34,7 @@ fn next(state: &mut u64) -> u64 {
     *state
 }
 
-/// Calls, and nothing else.
+/// Nothing but calls.
 #[unsafe(no_mangle)]
 pub extern "C" fn fibonacci(size: u32) -> u64 {
     fn fibonacci(number: u32) -> u64 {
@@ -47,7 +47,7 @@ pub extern "C" fn fibonacci(size: u32) -> u64 {
     fibonacci(size)
 }
 
-/// A loop whose length nobody can foresee.
+/// A loop of unpredictable length.
 #[unsafe(no_mangle)]
 pub extern "C" fn collatz(size: u32) -> u64 {
     let steps = |start: u64| {
@@ -87,7 +87,7 @@ pub extern "C" fn tree(size: u32) -> u64 {
 #[unsafe(no_mangle)]
 pub extern "C" fn matrix(size: u32) -> u64 {
     let size = size as usize;
-    let left: Vec<f64> = (0..size * size).map(|place| place as f64).collect();
+    let left: Vec<f64> = (0..size * size).map(|index| index as f64).collect();
     let right = left.clone();
     let mut product = vec![0.0; size * size];
     for row in 0..size {
@@ -103,13 +103,13 @@ pub extern "C" fn matrix(size: u32) -> u64 {
 /// A hash, byte by byte.
 #[unsafe(no_mangle)]
 pub extern "C" fn hash(size: u32) -> u64 {
-    let bytes: Vec<u8> = (0..size).map(|place| place as u8).collect();
+    let bytes: Vec<u8> = (0..size).map(|index| index as u8).collect();
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
-/// The primes, by crossing out.
+/// Primes, by the sieve of Eratosthenes.
 #[unsafe(no_mangle)]
 pub extern "C" fn sieve(size: u32) -> u64 {
     let mut is_crossed = vec![false; size as usize];
@@ -147,7 +147,7 @@ pub extern "C" fn mandelbrot(size: u32) -> u64 {
         .sum()
 }
 
-/// Text, written and read, with the allocator at work.
+/// Text, formatted and parsed, with the allocator at work.
 #[unsafe(no_mangle)]
 pub extern "C" fn text(size: u32) -> u64 {
     let mut text = String::new();
@@ -162,7 +162,7 @@ pub extern "C" fn text(size: u32) -> u64 {
 /// A table of words.
 #[unsafe(no_mangle)]
 pub extern "C" fn words(size: u32) -> u64 {
-    // The same order of buckets every time, so that every run does the same work.
+    // A fixed hash, so that every run does the same work.
     let mut counts: HashMap<String, u64, std::hash::BuildHasherDefault<std::hash::DefaultHasher>> =
         HashMap::default();
     let mut state = 1;
@@ -174,10 +174,10 @@ pub extern "C" fn words(size: u32) -> u64 {
     counts.values().map(|count| count * count).sum()
 }
 
-/// Nested lists of numbers, read byte by byte by a parser that calls itself.
+/// Nested lists of numbers, parsed byte by byte by a recursive parser.
 #[unsafe(no_mangle)]
 pub extern "C" fn parse(size: u32) -> u64 {
-    /// Reads a number or a list; returns the sum of its numbers and how many bytes it took.
+    /// Parses a number or a list, and returns the sum of its numbers and its length in bytes.
     fn value(text: &[u8]) -> (u64, usize) {
         if text[0] != b'[' {
             let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -186,16 +186,16 @@ pub extern "C" fn parse(size: u32) -> u64 {
             });
             return (number, length);
         }
-        let (mut sum, mut place) = (0, 1);
-        while text[place] != b']' {
-            let (more, length) = value(&text[place..]);
+        let (mut sum, mut position) = (0, 1);
+        while text[position] != b']' {
+            let (more, length) = value(&text[position..]);
             sum += more;
-            place += length;
-            if text[place] == b',' {
-                place += 1;
+            position += length;
+            if text[position] == b',' {
+                position += 1;
             }
         }
-        (sum, place + 1)
+        (sum, position + 1)
     }
     let mut state = 1;
     let mut text = String::from("[");
@@ -211,7 +211,7 @@ pub extern "C" fn parse(size: u32) -> u64 {
     value(text.as_bytes()).0
 }
 
-/// The allocator: blocks of different sizes, given back in another order than they were taken.
+/// The allocator: blocks of different sizes, freed in another order than they were allocated.
 #[unsafe(no_mangle)]
 pub extern "C" fn allocate(size: u32) -> u64 {
     let mut state = 1;
@@ -226,7 +226,7 @@ pub extern "C" fn allocate(size: u32) -> u64 {
     sum
 }
 
-/// Memory, from its beginning to its end, several times.
+/// Memory, from its start to its end, several times.
 #[unsafe(no_mangle)]
 pub extern "C" fn stream(size: u32) -> u64 {
     let from: Vec<u64> = (0..u64::from(size)).collect();

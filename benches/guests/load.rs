@@ -1,17 +1,17 @@
-//! Spawns, or exchanges messages, as fast as it goes, in one place or in several at the same time. Says how many it
-//! were in a second.
+//! Spawns processes or exchanges messages as fast as possible, in one group or in several at the same time. Reports how
+//! many spawns or round trips there were per second.
 //!
-//! Arguments: `spawn` or `ping`, in how many places, how often in each (a multiple of 200).
+//! Arguments: `spawn` or `ping`, the number of groups, and how often in each (a multiple of 200).
 
 use lunatic::{Mailbox, Process, process};
-use lunatic_benches::say;
+use lunatic_benches::report;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
 /// How many processes a parent spawns before it waits for them.
 const TOGETHER: u32 = 200;
 
-/// What two processes throw to and fro.
+/// What two processes throw back and forth.
 #[derive(Serialize, Deserialize)]
 struct Ball {
     from: Process<Ball>,
@@ -23,15 +23,15 @@ struct Ball {
 fn main(mailbox: Mailbox<()>) {
     let this = process::this(&mailbox);
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [what, places, times] = &arguments[..] else {
+    let [what, groups, times] = &arguments[..] else {
         panic!("three arguments")
     };
-    let places: u32 = places.parse().expect("a number of places");
+    let groups: u32 = groups.parse().expect("a number of groups");
     let times: u32 = times.parse().expect("a number of times");
 
     let run = |times: u32| {
         let start = Instant::now();
-        for _ in 0..places {
+        for _ in 0..groups {
             match what.as_str() {
                 "spawn" => {
                     process::spawn_with((this, times), spawn).expect("nothing limits it");
@@ -39,19 +39,21 @@ fn main(mailbox: Mailbox<()>) {
                 "ping" => {
                     process::spawn_with((this, times), ping).expect("nothing limits it");
                 }
-                other => panic!("`{other}` is no load"),
+                other => panic!("unknown load `{other}`"),
             }
         }
-        for _ in 0..places {
-            mailbox.receive().expect("each place says when it is done");
+        for _ in 0..groups {
+            mailbox
+                .receive()
+                .expect("each group sends a message when it is done");
         }
-        f64::from(places * times) / start.elapsed().as_secs_f64()
+        f64::from(groups * times) / start.elapsed().as_secs_f64()
     };
     run(TOGETHER);
-    say(run(times));
+    report(run(times));
 }
 
-/// Spawns processes that answer and end, so many at a time.
+/// Spawns processes that answer and end, 200 at a time.
 fn spawn((parent, times): (Process<()>, u32), mailbox: Mailbox<()>) {
     let this = process::this(&mailbox);
     for _ in 0..times / TOGETHER {
@@ -66,7 +68,7 @@ fn spawn((parent, times): (Process<()>, u32), mailbox: Mailbox<()>) {
     parent.send(());
 }
 
-/// Throws a ball to a process of its own and catches it, again and again.
+/// Throws a ball to another process and catches it, again and again.
 fn ping((parent, times): (Process<()>, u32), mailbox: Mailbox<Ball>) {
     let this = process::this(&mailbox);
     let partner = process::spawn(|mailbox: Mailbox<Ball>| {

@@ -1,15 +1,15 @@
-//! Throws bytes to another process, which throws as many back. Says how many round trips there were in a second.
+//! Throws bytes to another process, which throws them back. Reports how many round trips there were per second.
 //!
 //! Arguments: how many bytes, and how often.
 
 use lunatic::{Mailbox, Process, process};
-use lunatic_benches::say;
+use lunatic_benches::report;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::Instant;
 
-/// Bytes, written at once and not one by one as serde does with a vector.
+/// Bytes that are serialised as a whole, and not one by one as serde does with a vector.
 struct Bytes(Vec<u8>);
 
 impl Serialize for Bytes {
@@ -59,7 +59,7 @@ fn main(mailbox: Mailbox<Bytes>) {
         ball = mailbox.receive().expect("the partner answers");
         assert_eq!(ball.0.len(), size);
     }
-    say(times as f64 / start.elapsed().as_secs_f64());
+    report(times as f64 / start.elapsed().as_secs_f64());
 }
 
 fn throw_back(parent: Process<Bytes>, mailbox: Mailbox<Bytes>) {

@@ -1,7 +1,6 @@
-//! Runs one of the kernels as a program of this system. Prints how many milliseconds it took and the lower half of what
-//! it returned.
+//! Runs one of the kernels as a native program. Prints how many milliseconds it took and the lower half of its result.
 //!
-//! Arguments: which, and how much it has to do.
+//! Arguments: which kernel, and how much it has to compute.
 
 #[path = "../guests/kernels.rs"]
 mod kernels;

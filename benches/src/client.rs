@@ -1,4 +1,4 @@
-//! A client with many connections on one thread, which asks every server the same way.
+//! A client with many connections on one thread, which treats every server the same way.
 
 use crate::peers::Server;
 use smol::LocalExecutor;
@@ -7,27 +7,27 @@ use smol::net::TcpStream;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// How many are connected, where nothing else is said.
+/// How many connections [`load`] makes.
 pub const CONNECTIONS: usize = 1_000;
 
-/// Returns how long an answer is, once enough of it has come to know.
+/// Returns the length of an answer once enough of it has arrived to tell.
 pub type Length = fn(&[u8]) -> Option<usize>;
 
-/// Has all connections ask and wait for the answer, again and again, and returns how many answers came in a second. All
-/// answers on one connection are as long as the first.
+/// Sends requests over all connections, each as soon as the one before was answered, and returns how many answers arrived
+/// per second. All answers on a connection have to be as long as the first.
 ///
 /// # Panics
 ///
-/// Where the server does not accept, does not answer, or answers something else than at first.
+/// Panics if the server does not accept, does not answer, or changes its answer.
 pub fn load(server: &Server, request: &[u8], length: Length, time: Duration) -> f64 {
     load_over(CONNECTIONS, server, request, length, time)
 }
 
-/// Does the same over so many connections. Over one, it says how long an answer takes.
+/// Does the same over this many connections. Over one, the result says how long an answer takes.
 ///
 /// # Panics
 ///
-/// As [`load`].
+/// Panics as [`load`] does.
 pub fn load_over(
     connections: usize,
     server: &Server,
@@ -44,7 +44,9 @@ pub fn load_over(
             let mut stream = TcpStream::connect(&server.address)
                 .await
                 .expect("the server accepts");
-            stream.set_nodelay(true).expect("it is a TCP stream");
+            stream
+                .set_nodelay(true)
+                .expect("TCP streams have this option");
             let first = first(&mut stream, request, length).await;
             connections.push((stream, first));
         }
@@ -55,7 +57,7 @@ pub fn load_over(
                 let answers = &answers;
                 executor.spawn(async move {
                     let mut answer = vec![0; first.len()];
-                    // A date in the answer may be another, the first line not.
+                    // A date in the answer may change, the first line may not.
                     let line = first
                         .iter()
                         .position(|&byte| byte == b'\r')
@@ -64,7 +66,7 @@ pub fn load_over(
                         stream
                             .write_all(request)
                             .await
-                            .expect("the server is there");
+                            .expect("the server keeps the connection open");
                         stream
                             .read_exact(&mut answer)
                             .await
@@ -72,7 +74,7 @@ pub fn load_over(
                         assert_eq!(
                             answer[..line],
                             first[..line],
-                            "the server answers as it did at first"
+                            "the server changed its answer"
                         );
                         answers.set(answers.get() + 1);
                     }
@@ -86,12 +88,29 @@ pub fn load_over(
     }))
 }
 
-/// Asks once and returns the answer.
+/// Returns the length of an HTTP answer once its head has arrived, and of one that comes in chunks at its end.
+///
+/// # Panics
+///
+/// Panics if the status is not 200.
+pub fn answer_length(answer: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(answer).ok()?;
+    let (head, _) = text.split_once("\r\n\r\n")?;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+    match fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
+        Some((_, value)) => Some(head.len() + 4 + value.trim().parse::<usize>().ok()?),
+        // The last chunk is empty.
+        None => text.ends_with("\r\n0\r\n\r\n").then_some(text.len()),
+    }
+}
+
+/// Sends one request and returns the answer.
 async fn first(stream: &mut TcpStream, request: &[u8], length: Length) -> Vec<u8> {
     stream
         .write_all(request)
         .await
-        .expect("the server is there");
+        .expect("the server keeps the connection open");
     let mut answer = Vec::new();
     loop {
         let mut more = [0; 4096];
@@ -103,7 +122,7 @@ async fn first(stream: &mut TcpStream, request: &[u8], length: Length) -> Vec<u8
         );
         answer.extend_from_slice(&more[..count]);
         if let Some(length) = length(&answer).filter(|&length| length <= answer.len()) {
-            assert_eq!(answer.len(), length, "one request has one answer");
+            assert_eq!(answer.len(), length, "the server sent more than one answer");
             return answer;
         }
     }

@@ -1,54 +1,54 @@
-//! Many processes at the same time, more and more of them until the machine refuses.
+//! Many processes at the same time, and more and more of them until the machine refuses.
 
 use crate::machine::{Machine, Profile};
 use crate::meters;
 use lunatic_vm::{Environment, Module};
 use std::time::Duration;
 
-/// How many bytes of its heap each process of a crowd uses for the message that it handles.
+/// How many bytes of its heap each process of a crowd uses to handle its message.
 pub const HEAP: &str = "10000";
 
 /// The flag that lets a bench raise `vm.max_map_count`.
 pub const RAISE: &str = "--raise";
 
-/// A machine full of processes that each have handled a message, and wait for the next.
+/// A machine full of processes that have each handled a message and wait for the next one.
 pub struct Crowd {
     machine: Machine,
     module: Module,
     environments: Vec<Environment>,
     alive: usize,
-    before: Taken,
+    before: Usage,
 }
 
-/// What a crowd took, for each of its processes.
+/// What a crowd uses, per process.
 #[derive(Clone, Debug)]
-pub struct Each {
-    /// How many are alive.
+pub struct Footprint {
+    /// How many processes are alive.
     pub alive: usize,
-    /// How long it took to spawn one of those that came last, in microseconds.
+    /// How long it took to spawn each of the latest ones, in microseconds.
     pub microseconds: f64,
-    /// Bytes, page tables too.
+    /// Bytes, including page tables.
     pub bytes: f64,
-    /// Of these, bytes of page tables.
+    /// Bytes of page tables alone.
     pub table_bytes: f64,
-    /// Mappings of the kernel's.
+    /// Mappings in the kernel.
     pub mappings: f64,
-    /// Why no more are alive, where more were wanted.
+    /// Why no more are alive, if more were wanted.
     pub ceiling: Option<String>,
 }
 
-/// What this process takes.
+/// What this operating system process uses.
 #[derive(Clone, Copy)]
-struct Taken {
+struct Usage {
     resident: f64,
     tables: f64,
     mappings: f64,
 }
 
-impl Taken {
-    fn now() -> Taken {
+impl Usage {
+    fn now() -> Usage {
         let (resident, tables) = meters::memory();
-        Taken {
+        Usage {
             resident: resident as f64,
             tables: tables as f64,
             mappings: meters::mappings() as f64,
@@ -57,7 +57,7 @@ impl Taken {
 }
 
 impl Crowd {
-    /// Makes a machine of a profile. What its processes share is there from the beginning and does not count.
+    /// Creates a machine of a profile. What its processes share exists from the start and is not counted.
     pub fn new(profile: &Profile, module: &[u8]) -> Crowd {
         let machine = Machine::with_profile(profile);
         let module = machine.module(module);
@@ -66,22 +66,22 @@ impl Crowd {
             module,
             environments: Vec::new(),
             alive: 0,
-            before: Taken::now(),
+            before: Usage::now(),
         };
         crowd.spawn(1);
         crowd.alive = 0;
-        crowd.before = Taken::now();
+        crowd.before = Usage::now();
         crowd
     }
 
-    /// Has so many processes be alive, or as many as fit, and prints and returns what each takes.
-    pub fn grow(&mut self, goal: usize) -> Each {
+    /// Grows to this many processes, or to as many as fit, and prints and returns what each uses.
+    pub fn grow(&mut self, goal: usize) -> Footprint {
         let wanted = goal.saturating_sub(self.alive);
         let (more, microseconds) = self.spawn(wanted);
         self.alive += more;
-        let now = Taken::now();
+        let now = Usage::now();
         let each = |now: f64, before: f64| (now - before) / self.alive.max(1) as f64;
-        let each = Each {
+        let footprint = Footprint {
             alive: self.alive,
             microseconds,
             bytes: each(
@@ -92,43 +92,45 @@ impl Crowd {
             mappings: each(now.mappings, self.before.mappings),
             ceiling: (more < wanted).then(|| self.refusal()),
         };
-        let Each {
+        let Footprint {
             alive,
             bytes,
             mappings,
             ..
-        } = each;
+        } = footprint;
         println!(
             "  {alive} alive: {bytes:.0} bytes and {mappings:.2} mappings each, {microseconds:.1} µs for each new one"
         );
-        each.ceiling
-            .iter()
-            .for_each(|ceiling| println!("  no more: {ceiling}"));
-        each
+        if let Some(ceiling) = &footprint.ceiling {
+            println!("  no more: {ceiling}");
+        }
+        footprint
     }
 
-    /// Returns what a crowd says that the machine has no room for one more.
+    /// Returns why the machine has no room for one more process.
     fn refusal(&self) -> String {
-        // What the last program could not do, this cannot do either.
+        // The last program was refused a process, so this one is refused too.
         match self
             .machine
             .environment(&["1", "0"])
             .spawn(&self.module, "_start", &[])
         {
-            Ok(_) => "a program was refused a process, and has said why above".to_string(),
+            Ok(_) => "a program was refused a process; it printed the reason above".to_string(),
             Err(error) => error.to_string(),
         }
     }
 
-    /// Starts a program that spawns so many; returns how many it did, and how long each took in microseconds.
+    /// Starts a program that spawns this many processes. Returns how many it did, and the microseconds that each took.
     fn spawn(&mut self, count: usize) -> (usize, f64) {
         let environment = self.machine.environment(&[&count.to_string(), HEAP]);
         let Ok(main) = environment.spawn(&self.module, "_start", &[]) else {
             return (0, f64::NAN);
         };
         self.environments.push(environment);
-        let (_, alive) = self.machine.hear_within(&main, Duration::from_secs(300));
-        let (_, each) = self.machine.hear(&main);
+        let (_, alive) = self
+            .machine
+            .next_report_within(&main, Duration::from_secs(300));
+        let (_, each) = self.machine.next_report(&main);
         (alive as usize, each)
     }
 }

@@ -1,13 +1,19 @@
-//! What the benches share: guests, a machine to run them on, what runs beside it, and rows.
+//! What the benches share: guests, a machine to run them on, peers to compare with, and rows.
 //!
-//! A bench runs what is ours and its peers in turn, in the same minutes on the same cores, since figures of different hours
-//! do not compare. It prints one [`Row`] a figure and fails only where it could not measure: a bar that is not met is a
-//! row that says so. `run.rs` runs them all and makes one table of their rows.
+//! A bench runs ours and its peers in turn, in the same minutes on the same cores, since figures of different hours cannot
+//! be compared. It prints one [`Row`] per figure and fails only if it cannot measure: a bar that is not met is a row that
+//! says so. `run.rs` runs all benches and makes one table of their rows.
 
+#[cfg(not(target_family = "wasm"))]
+pub mod charts;
 #[cfg(not(target_family = "wasm"))]
 pub mod client;
 #[cfg(not(target_family = "wasm"))]
 mod crowd;
+#[cfg(not(target_family = "wasm"))]
+mod depth;
+#[cfg(not(target_family = "wasm"))]
+mod figures;
 #[cfg(not(target_family = "wasm"))]
 mod machine;
 #[cfg(not(target_family = "wasm"))]
@@ -15,39 +21,42 @@ pub mod meters;
 #[cfg(not(target_family = "wasm"))]
 mod peers;
 #[cfg(not(target_family = "wasm"))]
-pub mod pictures;
-#[cfg(not(target_family = "wasm"))]
 mod programs;
 #[cfg(not(target_family = "wasm"))]
 pub mod records;
 #[cfg(not(target_family = "wasm"))]
 mod rows;
 #[cfg(not(target_family = "wasm"))]
+mod setup;
+#[cfg(not(target_family = "wasm"))]
 pub mod tables;
 
 #[cfg(not(target_family = "wasm"))]
 pub use {
     crowd::{Crowd, HEAP, RAISE},
+    depth::Depth,
+    figures::{Figures, side_by_side},
     machine::{Machine, PROFILES, Profile},
     peers::{Peer, Server},
-    programs::{benches, command, guest, lunatic, tests},
-    records::Picture,
-    rows::{Bar, Depth, Figures, Row, commit, open, place, promise},
+    programs::{benches, command, guest, lunatic, target, tests},
+    records::Chart,
+    rows::{Bar, Row, open, promise},
+    setup::Setup,
 };
 
-/// Tells the bench a number. It is for guests.
+/// Reports a number to the bench. Called by guests.
 #[cfg(target_family = "wasm")]
-pub fn say(number: f64) {
+pub fn report(number: f64) {
     #[link(wasm_import_module = "bench")]
     unsafe extern "C" {
-        #[link_name = "say"]
-        safe fn say_to_the_bench(number: f64);
+        #[link_name = "report"]
+        safe fn report_to_the_bench(number: f64);
     }
-    say_to_the_bench(number);
+    report_to_the_bench(number);
 }
 
-/// Tells the bench a number. It is for guests, and a guest that runs outside the machine has nobody to tell.
+/// Reports a number to the bench. Called by guests, which run only in the machine of a bench.
 #[cfg(not(target_family = "wasm"))]
-pub fn say(number: f64) {
-    panic!("nobody hears {number}: a guest runs in the machine of its bench");
+pub fn report(number: f64) {
+    panic!("cannot report {number}: a guest runs only in the machine of its bench");
 }

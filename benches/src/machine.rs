@@ -1,25 +1,25 @@
-//! A machine whose guests tell the bench numbers.
+//! A machine whose guests report numbers to the bench.
 
 use crate::rows::Bar;
 use lunatic_vm::{Caller, Environment, Guest, Host, Module, Process, Vm, VmBuilder};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// A machine, and what its guests say with [`say`](crate::say).
+/// A machine, and what its guests [`report`](crate::report).
 pub struct Machine {
     vm: Vm,
-    said: Receiver<(Instant, f64)>,
+    reports: Receiver<(Instant, f64)>,
 }
 
 /// A way of setting up a machine.
 pub struct Profile {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
     set_up: fn(VmBuilder) -> VmBuilder,
 }
 
-/// All ways of setting up a machine. The first is what one gets without asking: bars are about that one, and the figures
-/// of the others are told beside it.
+/// All ways of setting up a machine. The first is the default: bars apply to it, and the figures of the others are shown
+/// next to it.
 pub const PROFILES: &[Profile] = &[
     Profile {
         name: "default",
@@ -32,7 +32,7 @@ pub const PROFILES: &[Profile] = &[
 ];
 
 impl Profile {
-    /// Names what was measured with this profile; with the first there is nothing to add.
+    /// Names what was measured with this profile. For the default there is nothing to add.
     pub fn of(&self, what: &str) -> String {
         if self.is_first() {
             what.to_string()
@@ -41,7 +41,7 @@ impl Profile {
         }
     }
 
-    /// Returns the bar for this profile: the bar for the first, none for the others.
+    /// Returns the bar for the default profile, and none for the others.
     pub fn bar(&self, bar: Bar) -> Bar {
         if self.is_first() { bar } else { Bar::None }
     }
@@ -51,38 +51,42 @@ impl Profile {
     }
 }
 
-/// A guest that is silent for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A guest that reports nothing for this long has failed.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Machine {
-    /// Makes a machine as it is by default.
+    /// Creates a machine with the default settings.
     pub fn new() -> Machine {
         Machine::with(Vm::builder())
     }
 
-    /// Makes a machine of a profile.
+    /// Creates a machine of a profile.
     pub fn with_profile(profile: &Profile) -> Machine {
         Machine::with((profile.set_up)(Vm::builder()))
     }
 
-    /// Makes a machine that runs so many processes at the same time.
+    /// Creates a machine with this many workers.
     pub fn with_workers(workers: usize) -> Machine {
         Machine::with(Vm::builder().workers(workers))
     }
 
     fn with(builder: VmBuilder) -> Machine {
-        let (say, said) = mpsc::channel();
+        let (sender, reports) = mpsc::channel();
         let mut host = Host::default();
-        host.function("bench", "say", move |_: Caller<'_, Guest>, number: f64| {
-            // A bench that has heard enough is gone.
-            let _ = say.send((Instant::now(), number));
-        });
+        host.function(
+            "bench",
+            "report",
+            move |_: Caller<'_, Guest>, number: f64| {
+                // The bench may have finished by now.
+                let _ = sender.send((Instant::now(), number));
+            },
+        );
         Machine {
             vm: builder
                 .host(host)
                 .build()
                 .expect("the machine can be set up"),
-            said,
+            reports,
         }
     }
 
@@ -95,10 +99,10 @@ impl Machine {
     pub fn module(&self, bytes: &[u8]) -> Module {
         self.vm
             .module("bench", bytes)
-            .unwrap_or_else(|error| panic!("the guest is refused: {error}"))
+            .unwrap_or_else(|error| panic!("the guest does not compile: {error}"))
     }
 
-    /// Returns an environment that grants everything and has these arguments.
+    /// Creates an environment that grants everything and passes these arguments.
     pub fn environment(&self, arguments: &[&str]) -> Environment {
         let mut config = self.vm.config();
         config.allow("").argument("bench");
@@ -108,7 +112,7 @@ impl Machine {
         self.vm.environment(config)
     }
 
-    /// Runs a program to its end and returns what it said.
+    /// Runs a program until it ends, and returns what it reported.
     pub fn run(&self, module: &Module, arguments: &[&str]) -> Vec<f64> {
         let environment = self.environment(arguments);
         let main = environment
@@ -116,34 +120,34 @@ impl Machine {
             .expect("the machine has room");
         let exit = self.vm.block_on(main.exited());
         environment.end();
-        assert!(exit.is_normal(), "the guest did not end well: {exit}");
-        self.said.try_iter().map(|(_, number)| number).collect()
+        assert!(exit.is_normal(), "the guest failed: {exit}");
+        self.reports.try_iter().map(|(_, number)| number).collect()
     }
 
-    /// Waits for what a program says next, and returns when it said so, and what.
-    pub fn hear(&self, main: &Process) -> (Instant, f64) {
-        self.hear_within(main, PATIENCE)
+    /// Waits for the next report of a program, and returns its time and its number.
+    pub fn next_report(&self, main: &Process) -> (Instant, f64) {
+        self.next_report_within(main, REPORT_TIMEOUT)
     }
 
-    /// Waits as [`Machine::hear`] does, for so long.
-    pub fn hear_within(&self, main: &Process, patience: Duration) -> (Instant, f64) {
-        let asked = Instant::now();
-        while asked.elapsed() < patience {
-            match self.said.recv_timeout(Duration::from_millis(100)) {
-                Ok(said) => return said,
+    /// Waits as [`Machine::next_report`] does, with another timeout.
+    pub fn next_report_within(&self, main: &Process, timeout: Duration) -> (Instant, f64) {
+        let start = Instant::now();
+        while start.elapsed() < timeout {
+            match self.reports.recv_timeout(Duration::from_millis(100)) {
+                Ok(report) => return report,
                 Err(RecvTimeoutError::Timeout) => {
                     assert!(
                         main.is_alive(),
-                        "the guest ended before it said a word: {:?}",
+                        "the guest ended without a report: {:?}",
                         main.exit()
                     );
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    unreachable!("the machine keeps the other end")
+                    unreachable!("the machine keeps the sender")
                 }
             }
         }
-        panic!("the guest was silent for {patience:?}")
+        panic!("the guest reported nothing for {timeout:?}")
     }
 }
 

@@ -1,15 +1,15 @@
-//! What the kernel counts about this process.
+//! What the kernel knows about this process and this machine.
 
 use std::fs;
 use std::time::Duration;
 
-/// Returns how many bytes are resident, and how many more the kernel holds in page tables.
+/// Returns how many bytes are resident, and how many the kernel holds in page tables in addition.
 ///
-/// A page that is mapped many times counts once: the resident set would count the shared image of a module for each of
-/// its processes.
+/// A page that is mapped many times counts once. The resident set would count the shared image of a module again for each
+/// of its processes.
 pub fn memory() -> (u64, u64) {
-    let resident =
-        fs::read_to_string("/proc/self/smaps_rollup").expect("the kernel tells sums of mappings");
+    let resident = fs::read_to_string("/proc/self/smaps_rollup")
+        .expect("the kernel is new enough for smaps_rollup");
     let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
     (
         number(&resident, "Pss:") << 10,
@@ -37,7 +37,7 @@ pub fn total_memory() -> u64 {
     ) << 10
 }
 
-/// Returns how many bytes of memory programs can still take without others being swapped out or killed.
+/// Returns how many bytes of memory are available without swapping.
 pub fn available_memory() -> u64 {
     number(
         &fs::read_to_string("/proc/meminfo").unwrap_or_default(),
@@ -45,7 +45,7 @@ pub fn available_memory() -> u64 {
     ) << 10
 }
 
-/// Returns which part of all cores is busy, in the mean of a second for which this waits.
+/// Returns the fraction of all cores that is busy, averaged over one second, for which this waits.
 pub fn busy() -> f64 {
     let (idle_before, before) = ticks();
     std::thread::sleep(Duration::from_secs(1));
@@ -53,10 +53,10 @@ pub fn busy() -> f64 {
     1.0 - (idle - idle_before) as f64 / (all - before).max(1) as f64
 }
 
-/// Returns for how many of the kernel's ticks cores were idle, and how many there were.
+/// Returns for how many of the kernel's ticks the cores were idle, and the number of all ticks.
 fn ticks() -> (u64, u64) {
     let text = fs::read_to_string("/proc/stat").expect("/proc is mounted");
-    // Of all cores: user, nice, system, idle, waiting for a disk, and what else there is.
+    // The first line sums up all cores: user, nice, system, idle, waiting for a disk, and so on.
     let line = text.lines().next().unwrap_or_default();
     let ticks: Vec<u64> = line
         .split_whitespace()
@@ -66,12 +66,12 @@ fn ticks() -> (u64, u64) {
     (ticks.iter().skip(3).take(2).sum(), ticks.iter().sum())
 }
 
-/// Returns how long all threads have run, and how often they went to sleep of their own accord.
+/// Returns how long all threads have run, and how often they went to sleep voluntarily.
 pub fn activity() -> (Duration, u64) {
     let threads = fs::read_dir("/proc/self/task").expect("/proc is mounted");
     let mut total = (Duration::ZERO, 0);
     for thread in threads.flatten() {
-        // A thread may end while it is looked at.
+        // A thread may end while it is being read.
         let Ok(status) = fs::read_to_string(thread.path().join("status")) else {
             continue;
         };
@@ -87,7 +87,7 @@ pub fn activity() -> (Duration, u64) {
     total
 }
 
-/// Returns the number of a line of a file of `/proc`.
+/// Returns the number in one line of a file of `/proc`.
 fn number(status: &str, name: &str) -> u64 {
     let line = status.lines().find(|line| line.starts_with(name));
     line.and_then(|line| line.split_whitespace().nth(1))

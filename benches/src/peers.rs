@@ -1,4 +1,4 @@
-//! What some figures are measured beside: Erlang, Go, and programs of this system.
+//! What runs next to ours for comparison: Erlang, Go, and native programs.
 
 use crate::programs::target;
 use std::fs;
@@ -6,12 +6,12 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A program of another system that does what a guest does, where that system is installed.
+/// A program in another language that does what a guest does, if that language is installed.
 ///
-/// It prints what it measured, one number a line.
+/// It prints its measurements, one number per line.
 pub struct Peer {
     name: &'static str,
-    /// The file to run, or Erlang's module and the directory it lies in; `None` where the system is missing.
+    /// What to run; `None` if the language is not installed.
     program: Option<Program>,
 }
 
@@ -24,11 +24,11 @@ enum Program {
 }
 
 impl Peer {
-    /// Compiles a module of `erlang/`; says which Erlang it is, or that there is none.
+    /// Compiles a module of `erlang/`. Prints the version of Erlang, or that it is not installed.
     ///
     /// # Panics
     ///
-    /// Where the module does not compile.
+    /// Panics if the module does not compile.
     pub fn erlang(module: &'static str) -> Peer {
         let name = "Erlang";
         let directory = directory("erlang");
@@ -40,7 +40,7 @@ impl Peer {
             .status()
         else {
             println!(
-                "  Erlang is not installed (no `erlc`; Debian's erlang-base has it), so it does not run beside"
+                "  Erlang is not installed (no `erlc`; Debian's erlang-base has it), so there is no comparison"
             );
             return Peer {
                 name,
@@ -56,7 +56,7 @@ impl Peer {
         let output = Command::new("erl")
             .args(["-noshell", "-eval", version])
             .output()
-            .expect("erl is where erlc is");
+            .expect("erl is installed with erlc");
         println!(
             "  beside Erlang/OTP {}",
             String::from_utf8_lossy(&output.stdout)
@@ -67,11 +67,11 @@ impl Peer {
         }
     }
 
-    /// Compiles a file of `go/`; says which Go it is, or that there is none.
+    /// Compiles a file of `go/`. Prints the version of Go, or that it is not installed.
     ///
     /// # Panics
     ///
-    /// Where the file does not compile.
+    /// Panics if the file does not compile.
     pub fn go(file: &'static str) -> Peer {
         let name = "Go";
         let program = directory("go").join(file);
@@ -84,7 +84,7 @@ impl Peer {
             .status()
         else {
             println!(
-                "  Go is not installed (no `go`; Debian's golang-go has it), so it does not run beside"
+                "  Go is not installed (no `go`; Debian's golang-go has it), so there is no comparison"
             );
             return Peer {
                 name,
@@ -95,7 +95,7 @@ impl Peer {
         let output = Command::new("go")
             .arg("version")
             .output()
-            .expect("go was there a moment ago");
+            .expect("go ran a moment ago");
         println!(
             "  beside {}",
             String::from_utf8_lossy(&output.stdout).trim()
@@ -110,7 +110,7 @@ impl Peer {
     ///
     /// # Panics
     ///
-    /// Where the file does not compile.
+    /// Panics if the file does not compile.
     pub fn native(file: &'static str) -> Peer {
         let program = directory("native").join(file);
         let source = source("native", file, "rs");
@@ -119,7 +119,7 @@ impl Peer {
             .args(["--edition", "2024", "-C", "opt-level=3", "-o"])
             .arg(&program)
             .arg(&source);
-        let status = rustc.status().expect("rustc is where cargo is");
+        let status = rustc.status().expect("rustc is installed with cargo");
         assert!(
             status.success(),
             "rustc does not compile {}",
@@ -131,16 +131,16 @@ impl Peer {
         }
     }
 
-    /// Returns the system's name.
+    /// Returns the language's name.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Runs the program and returns the numbers that it prints; none where its system is missing.
+    /// Runs the program and returns the numbers that it prints; none if its language is not installed.
     ///
     /// # Panics
     ///
-    /// Where the program fails or prints something else.
+    /// Panics if the program fails or prints anything else.
     pub fn run(&self, arguments: &[&str]) -> Vec<f64> {
         let Some(mut command) = self.command(arguments) else {
             return Vec::new();
@@ -148,7 +148,7 @@ impl Peer {
         let output = command
             .stderr(Stdio::inherit())
             .output()
-            .expect("it was just compiled");
+            .expect("the program was just compiled");
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{command:?} failed: {text}");
         let number = |line: &str| {
@@ -158,12 +158,12 @@ impl Peer {
         text.lines().map(number).collect()
     }
 
-    /// Returns the command that runs the program; `None` where its system is missing.
+    /// Returns the command that runs the program; `None` if its language is not installed.
     pub fn command(&self, arguments: &[&str]) -> Option<Command> {
         let command = match self.program.as_ref()? {
             Program::Erlang { module, directory } => {
                 let mut command = Command::new("erl");
-                // A failure is told on its output; nobody reads the dump.
+                // A failure is printed as well; nobody reads the dump.
                 command.env("ERL_CRASH_DUMP_SECONDS", "0");
                 command
                     .args(["+P", "2000000", "-noshell", "-pa"])
@@ -181,43 +181,43 @@ impl Peer {
     }
 }
 
-/// Returns where what a system compiles is put.
-fn directory(system: &str) -> PathBuf {
-    let directory = target().join(system);
+/// Returns where compiled programs of a language go.
+fn directory(language: &str) -> PathBuf {
+    let directory = target().join(language);
     fs::create_dir_all(&directory).expect("the target directory can be written to");
     directory
 }
 
-fn source(system: &str, name: &str, extension: &str) -> PathBuf {
+fn source(language: &str, name: &str, extension: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join(system)
+        .join(language)
         .join(name)
         .with_extension(extension)
 }
 
-/// A server in a process of its own, which ends with this.
+/// A server in an operating system process of its own, which is killed when this is dropped.
 pub struct Server {
     child: Child,
-    /// What it printed first: where it listens.
+    /// Where it listens: the first line that it prints.
     pub address: String,
 }
 
 impl Server {
-    /// Starts a server, and waits until it prints where it listens.
+    /// Starts a server and waits until it prints where it listens.
     pub fn start(mut command: Command) -> Server {
         let mut child = command
             .stdout(Stdio::piped())
             .stdin(Stdio::null())
             .spawn()
             .expect("the server can be started");
-        let output = child.stdout.take().expect("it was asked for");
+        let output = child.stdout.take().expect("the output is piped");
         let mut address = String::new();
         BufReader::new(output)
             .read_line(&mut address)
             .expect("the server's output can be read");
         assert!(
             !address.is_empty(),
-            "the server ended before it said where it listens"
+            "the server ended before it printed where it listens"
         );
         Server {
             child,
@@ -228,7 +228,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // One that has ended already is no failure.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

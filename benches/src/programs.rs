@@ -1,4 +1,4 @@
-//! What has to be compiled before it can be measured: guests, and the command `lunatic`.
+//! Compiles what is measured: guests, the command `lunatic`, and the benches themselves.
 
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use std::process::{Command, Stdio};
 ///
 /// # Panics
 ///
-/// Where it does not compile: then there is nothing to measure.
+/// Panics if it does not compile: then there is nothing to measure.
 pub fn guest(name: &str) -> Vec<u8> {
     let path = guest_path(name);
     std::fs::read(&path)
         .unwrap_or_else(|error| panic!("{} cannot be read: {error}", path.display()))
 }
 
-/// Compiles a guest of this package and returns where it lies.
+/// Compiles a guest of this package and returns its path.
 fn guest_path(name: &str) -> PathBuf {
     let example = format!("bench_{name}");
     // As `cargo build --release` does by default; this workspace's own profile keeps debug information.
@@ -45,7 +45,7 @@ fn guest_path(name: &str) -> PathBuf {
 ///
 /// # Panics
 ///
-/// As [`guest`].
+/// Panics as [`guest`] does.
 pub fn command(name: &str) -> Command {
     let guest = guest_path(name);
     let mut command = Command::new(lunatic());
@@ -53,11 +53,11 @@ pub fn command(name: &str) -> Command {
     command
 }
 
-/// Compiles the crate of tests in a profile, for a target or for the system that this runs on, and returns where they lie.
+/// Compiles the crate of tests in a profile, for a target or natively, and returns the path of the test program.
 ///
 /// # Panics
 ///
-/// As [`guest`].
+/// Panics as [`guest`] does.
 pub fn tests(profile: &str, target: Option<&str>) -> PathBuf {
     let mut cargo = cargo_command("test");
     cargo.args([
@@ -82,15 +82,15 @@ pub fn tests(profile: &str, target: Option<&str>) -> PathBuf {
     let said = String::from_utf8_lossy(&output.stdout);
     let (_, rest) = said
         .rsplit_once("\"executable\":\"")
-        .expect("cargo says what it has built");
-    PathBuf::from(rest.split('"').next().expect("a text ends"))
+        .expect("cargo lists what it has built");
+    PathBuf::from(rest.split('"').next().expect("a split has a first part"))
 }
 
 /// Compiles the command `lunatic` as this bench was compiled, and returns where it lies.
 ///
 /// # Panics
 ///
-/// As [`guest`].
+/// Panics as [`guest`] does.
 pub fn lunatic() -> PathBuf {
     // With a test among what is built, cargo chooses the same features as for the benches, and has compiled wasmtime already.
     cargo(
@@ -108,16 +108,16 @@ pub fn lunatic() -> PathBuf {
     profile().join("lunatic")
 }
 
-/// Compiles benches as this program was compiled, all or those named, and returns their names and where they lie, in the
-/// order of the manifest.
+/// Compiles benches in the profile of this program, all or those named, and returns their names and paths, in the order of
+/// the manifest.
 ///
 /// # Errors
 ///
-/// A name that no bench has.
+/// Fails if no bench has one of the names.
 ///
 /// # Panics
 ///
-/// As [`guest`].
+/// Panics as [`guest`] does.
 pub fn benches(wanted: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
     let all = bench_names();
     if let Some(unknown) = wanted.iter().find(|name| !all.contains(name)) {
@@ -156,13 +156,13 @@ pub fn benches(wanted: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
         let message = messages
             .iter()
             .find(is_it)
-            .expect("cargo says what it has built");
+            .expect("cargo lists what it has built");
         (name.clone(), message.executable.clone())
     };
     Ok(names.iter().map(path).collect())
 }
 
-/// What cargo says about a program that it has built.
+/// What cargo reports about a program that it has built.
 #[derive(Deserialize)]
 struct Message {
     target: Target,
@@ -234,19 +234,19 @@ fn cargo_itself() -> Command {
 
 /// Returns the name of the profile that this program was compiled in.
 pub(crate) fn profile_name() -> String {
-    // The directory of a profile has the profile's name, but for the two oldest.
+    // A profile's directory has the profile's name, except for `dev`.
     let directory = profile();
     match directory.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev".to_string(),
         Some(profile) => profile.to_string(),
-        None => panic!("{} is no directory of a profile", directory.display()),
+        None => panic!("{} is not the directory of a profile", directory.display()),
     }
 }
 
-/// Returns the directory that this program's profile is compiled into: a bench lies in its `deps`, a command in it.
+/// Returns the directory of this program's profile. Commands are in it, and benches in its `deps`.
 fn profile() -> PathBuf {
-    let program = std::env::current_exe().expect("the system knows where a running program lies");
-    let directory = program.parent().expect("cargo put it into a directory");
+    let program = std::env::current_exe().expect("the system knows the path of a running program");
+    let directory = program.parent().expect("a program is in a directory");
     if directory.ends_with("deps") {
         directory.parent().unwrap_or(directory)
     } else {
@@ -256,9 +256,9 @@ fn profile() -> PathBuf {
 }
 
 /// Returns cargo's target directory.
-pub(crate) fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     profile()
         .parent()
         .map(Path::to_path_buf)
-        .expect("the directory of a profile lies in the target directory")
+        .expect("a profile's directory is in the target directory")
 }

@@ -1,69 +1,69 @@
-//! What a bench tells whoever runs all of them, beside what it prints: one JSON object a line, in a file of its own.
+//! What a bench reports to the program that runs all of them, in addition to what it prints: one JSON object per line, in a file.
 
-use crate::rows::Depth;
+use crate::depth::Depth;
 use serde::{Deserialize, Serialize};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-/// The variable that names the file; without it nobody is told.
+/// The variable that names the file. Without it nothing is recorded.
 pub const VARIABLE: &str = "LUNATIC_BENCH_RECORDS";
 
-/// One thing that a bench found out.
+/// One result of a bench.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Record {
-    /// What the bench measures; what follows belongs to it.
+    /// What the bench measures; the records after it belong to it.
     Promise(String),
     /// A figure that was promised.
     Row {
-        /// Of what.
+        /// What was measured.
         what: String,
-        /// What it has to reach, as text.
+        /// What the figure has to reach, as text.
         bar: String,
-        /// What was measured, as text, with what ran beside.
+        /// The figure, as text, with those of its peers.
         figure: String,
-        /// Whether the bar is reached, or why nobody knows.
+        /// Whether the figure reaches the bar, or why that is not known.
         verdict: String,
     },
     /// A point of a curve.
     Point {
-        /// Which picture it is drawn in.
-        picture: Picture,
-        /// Which curve it belongs to.
+        /// The chart it is drawn in.
+        chart: Chart,
+        /// The curve it belongs to.
         series: String,
-        /// To the right, positive.
+        /// Its horizontal coordinate, positive.
         x: f64,
-        /// Upwards, positive.
+        /// Its vertical coordinate, positive.
         y: f64,
     },
-    /// Something to say below a picture: why a curve ends, for example.
+    /// A line of text below a chart, for example why a curve ends.
     Note {
-        /// Which picture.
-        picture: Picture,
-        /// What to say.
+        /// The chart.
+        chart: Chart,
+        /// The text.
         text: String,
     },
-    /// A table of figures that explain others, in lines of Markdown.
+    /// A table of figures that explain others, as lines of Markdown.
     Table(Vec<String>),
 }
 
-/// A picture and its axes. Both are logarithmic.
+/// A chart and its axes. Both are logarithmic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Picture {
-    /// The name of its file, without what follows the dot.
+pub struct Chart {
+    /// The name of its file, without the extension.
     pub file: String,
     /// What it shows.
     pub title: String,
-    /// What goes to the right.
+    /// The label of the horizontal axis.
     pub x: String,
-    /// What goes upwards.
+    /// The label of the vertical axis.
     pub y: String,
 }
 
-impl Picture {
-    /// Names a picture and its axes.
-    pub fn new(file: &str, title: &str, x: &str, y: &str) -> Picture {
-        Picture {
+impl Chart {
+    /// Names a chart and its axes.
+    pub fn new(file: &str, title: &str, x: &str, y: &str) -> Chart {
+        Chart {
             file: file.into(),
             title: title.into(),
             x: x.into(),
@@ -71,44 +71,44 @@ impl Picture {
         }
     }
 
-    /// Tells a point of a curve.
+    /// Records a point of a curve.
     pub fn point(&self, series: &str, x: f64, y: f64) {
-        tell(&Record::Point {
-            picture: self.clone(),
+        record(&Record::Point {
+            chart: self.clone(),
             series: series.into(),
             x,
             y,
         });
     }
 
-    /// Tells something to say below the picture.
+    /// Records a line of text below the chart.
     pub fn note(&self, text: &str) {
-        tell(&Record::Note {
-            picture: self.clone(),
+        record(&Record::Note {
+            chart: self.clone(),
             text: text.into(),
         });
     }
 }
 
-/// Tells a record to whoever runs all benches; nobody, if this one runs alone or only to see that it runs.
+/// Records a result for the program that runs all benches. Does nothing if this bench runs by itself or in a quick run.
 ///
 /// # Panics
 ///
-/// Where the file cannot be written to.
-pub fn tell(record: &Record) {
+/// Panics if the file cannot be written.
+pub fn record(record: &Record) {
     let Some(path) = std::env::var_os(VARIABLE) else {
         return;
     };
     if Depth::of_this_run() == Depth::Quick {
         return;
     }
-    let line = serde_json::to_string(record).expect("it consists of texts and finite numbers");
+    let line = serde_json::to_string(record).expect("texts and finite numbers can be JSON");
     let file = OpenOptions::new().append(true).create(true).open(&path);
     let written = file.and_then(|mut file| writeln!(file, "{line}"));
     written.unwrap_or_else(|error| panic!("{}: {error}", Path::new(&path).display()));
 }
 
-/// Reads what a bench told; a bench that was ended may have left half a line, which is left out.
+/// Reads the records of a bench. Skips a line that is incomplete because the bench was killed.
 pub fn read(text: &str) -> Vec<Record> {
     text.lines()
         .filter_map(|line| serde_json::from_str(line).ok())
@@ -120,14 +120,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told_is_read_and_half_a_line_is_left_out() {
+    fn records_are_read_back_and_half_a_line_is_left_out() {
         let point = Record::Point {
-            picture: Picture::new("a", "b", "c", "d"),
+            chart: Chart::new("a", "b", "c", "d"),
             series: "e".into(),
             x: 1.5,
             y: 2.0,
         };
-        let line = serde_json::to_string(&point).expect("it is plain");
+        let line = serde_json::to_string(&point).expect("it has only texts and finite numbers");
         assert_eq!(
             read(&format!("{line}\n{}", &line[..line.len() / 2])),
             [point]

@@ -1,37 +1,29 @@
-//! The table of promises: made from what benches told, and put into a file of Markdown beside what stood there.
+//! The table of promises: made from the records of benches, and merged into a Markdown file.
 
 use crate::records::Record;
+use crate::setup::Setup;
 use std::fmt::Write;
 
-/// What one bench told, or why it told nothing.
+/// What one bench reported, and why it failed if it did.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct Report {
     /// The bench's name.
     pub bench: String,
-    /// In its order.
+    /// Its records, in order.
     pub records: Vec<Record>,
-    /// Why it did not come to its end, if it did not.
+    /// Why it did not finish, if it did not.
     pub failure: Option<String>,
-}
-
-/// Where something was measured.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// The machine.
-    pub machine: String,
-    /// The commit.
-    pub commit: String,
 }
 
 const HEAD: &str = "| promise | bar | figure | verdict | machine | commit | command |\n|---|---|---|---|---|---|---|\n";
 
-impl Told {
+impl Report {
     /// Returns the bench's lines of the table.
-    fn lines(&self, place: &Place) -> String {
+    fn lines(&self, setup: &Setup) -> String {
         let mut lines = String::new();
         let mut promise = self.bench.as_str();
         let mut add = |promise: &str, what: &str, bar: &str, figure: &str, verdict: &str| {
-            let cells = [promise, bar, figure, verdict, &place.machine, &place.commit].map(cell);
+            let cells = [promise, bar, figure, verdict, &setup.machine, &setup.commit].map(cell);
             let [promise, bar, figure, verdict, machine, commit] = &cells;
             let what = if what.is_empty() {
                 String::new()
@@ -63,34 +55,34 @@ impl Told {
     }
 }
 
-/// Returns the command that measures a bench's figures again, as it stands in the table.
+/// Returns the command that measures a bench's figures again, as the table shows it.
 fn command(bench: &str) -> String {
     format!("`./x bench {bench}`")
 }
 
-/// Keeps a text from ending its cell.
+/// Escapes a text so that it stays within its cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
 
-/// Returns the table of what was told.
-pub fn table(told: &[Told], place: &Place) -> String {
-    let lines: String = told.iter().map(|told| told.lines(place)).collect();
+/// Returns the table of these reports.
+pub fn table(reports: &[Report], setup: &Setup) -> String {
+    let lines: String = reports.iter().map(|report| report.lines(setup)).collect();
     format!("{HEAD}{lines}")
 }
 
-/// Returns the file with the lines of the benches that told something in place of the lines that these had; all others
-/// stay. Benches without lines come last. Beside them, the tables of figures that explain others are replaced whole.
+/// Returns the file with the lines of these benches replaced; the lines of other benches stay. Benches that had no lines
+/// come last. Tables of figures that explain others are replaced as a whole.
 ///
 /// # Errors
 ///
-/// A pair of markers that is not in the file: `<!-- promises -->` and `<!-- end of promises -->`, and such a pair with
-/// the name of each bench that told a table.
-pub fn merge(file: &str, told: &[Told], place: &Place) -> Result<String, String> {
+/// Fails if the file lacks a pair of markers: `<!-- promises -->` and `<!-- end of promises -->`, and such a pair with
+/// the name of each bench that reports a table.
+pub fn merge(file: &str, reports: &[Report], setup: &Setup) -> Result<String, String> {
     let mut promises = between(file, "promises")?.trim_matches('\n').to_string();
-    for told in told {
-        let (command, new) = (command(&told.bench), told.lines(place));
-        // It has no figure that was promised; what stands there was written by hand.
+    for report in reports {
+        let (command, new) = (command(&report.bench), report.lines(setup));
+        // Without a promised figure, the line in the file was written by hand.
         if new.is_empty() {
             continue;
         }
@@ -110,10 +102,10 @@ pub fn merge(file: &str, told: &[Told], place: &Place) -> Result<String, String>
         promises = merged;
     }
     let mut file = replace(file, "promises", &promises)?;
-    for told in told {
-        for record in &told.records {
+    for report in reports {
+        for record in &report.records {
             if let Record::Table(lines) = record {
-                file = replace(&file, &told.bench, &format!("{}\n", lines.join("\n")))?;
+                file = replace(&file, &report.bench, &format!("{}\n", lines.join("\n")))?;
             }
         }
     }
@@ -127,7 +119,7 @@ fn markers(name: &str) -> (String, String) {
     )
 }
 
-/// Returns where in a file what stands between a pair of markers begins and ends.
+/// Returns where the text between a pair of markers starts and ends.
 fn span(file: &str, name: &str) -> Result<(usize, usize), String> {
     let (begin, end) = markers(name);
     let missing = |marker: &str| format!("the file has no line `{}`", marker.trim());
@@ -150,21 +142,21 @@ fn replace(file: &str, name: &str, with: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn place() -> Place {
-        Place {
+    fn setup() -> Setup {
+        Setup {
             machine: "here".into(),
             commit: "abc".into(),
         }
     }
 
-    fn told(bench: &str, figure: &str) -> Told {
+    fn report(bench: &str, figure: &str) -> Report {
         let row = Record::Row {
             what: "one".into(),
             bar: "≤ 1".into(),
             figure: figure.into(),
             verdict: "met".into(),
         };
-        Told {
+        Report {
             bench: bench.into(),
             records: vec![Record::Promise("it is fast".into()), row],
             failure: None,
@@ -176,33 +168,33 @@ mod tests {
 
     #[test]
     fn lines_of_a_bench_that_ran_are_replaced_and_the_others_stay() {
-        let silent = Told {
+        let silent = Report {
             bench: "b".into(),
             records: vec![Record::Promise("it is fast".into())],
             failure: None,
         };
         let merged = merge(
             FILE,
-            &[told("a", "5 | 6"), silent, told("c", "7")],
-            &place(),
+            &[report("a", "5 | 6"), silent, report("c", "7")],
+            &setup(),
         )
-        .expect("the markers are there");
+        .expect("the file has the markers");
         let expected = "before\n<!-- promises -->\n\n| head |\n|---|\n\
                         | it is fast: one | ≤ 1 | 5 \\| 6 | met | here | abc | `./x bench a` |\n\
                         | stays | `./x bench b` |\n\
                         | it is fast: one | ≤ 1 | 7 | met | here | abc | `./x bench c` |\n\n<!-- end of promises -->\nafter\n";
         assert_eq!(merged, expected);
         assert_eq!(
-            merge(&merged, &[told("c", "7")], &place()).expect("so they are again"),
+            merge(&merged, &[report("c", "7")], &setup()).expect("the markers are kept"),
             merged
         );
     }
 
     #[test]
     fn a_bench_that_failed_has_a_line_that_says_so() {
-        let mut told = told("a", "5");
-        told.failure = Some("it took more than 300 s".into());
-        let table = table(&[told], &place());
+        let mut report = report("a", "5");
+        report.failure = Some("it took more than 300 s".into());
+        let table = table(&[report], &setup());
         assert!(
             table.contains("| it is fast | – | – | failed: it took more than 300 s |"),
             "{table}"
@@ -211,13 +203,15 @@ mod tests {
 
     #[test]
     fn a_table_goes_between_its_own_markers_or_is_refused() {
-        let mut told = told("a", "5");
-        told.records
+        let mut report = report("a", "5");
+        report
+            .records
             .push(Record::Table(vec!["| x |".into(), "|---|".into()]));
-        let refused = merge(FILE, &[told.clone()], &place()).expect_err("it has no markers");
+        let refused =
+            merge(FILE, &[report.clone()], &setup()).expect_err("the file has no markers");
         assert_eq!(refused, "the file has no line `<!-- a -->`");
         let file = format!("{FILE}<!-- a -->\nold\n<!-- end of a -->\n");
-        let merged = merge(&file, &[told], &place()).expect("now it has");
+        let merged = merge(&file, &[report], &setup()).expect("the file has the markers");
         assert!(
             merged.ends_with("<!-- a -->\n\n| x |\n|---|\n\n<!-- end of a -->\n"),
             "{merged}"

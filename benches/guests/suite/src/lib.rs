@@ -1,8 +1,8 @@
 //! A test crate: a hundred tests that work for a millisecond or two, and a hundred that do nothing.
 //!
-//! `#[lunatic::test]` makes them tests for the machine, and for the system where they are compiled for that.
+//! `#[lunatic::test]` makes them tests for the machine, and ordinary tests when they are compiled natively.
 
-/// What a test may well do: makes text, takes it apart, counts and sorts.
+/// What a test might do: makes text, takes it apart, counts and sorts.
 #[cfg(test)]
 fn work(seed: u64) {
     use std::collections::BTreeMap;

@@ -1,0 +1,30 @@
+//! How thoroughly this run measures.
+
+/// How long a bench takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Long enough to measure.
+    Full,
+    /// One round, to see that the bench works; its figures mean nothing.
+    Quick,
+}
+
+impl Depth {
+    /// Returns `Full` under `cargo bench`, and `Quick` under `cargo test --benches` and with `--test`.
+    pub fn of_this_run() -> Depth {
+        let has = |flag: &str| std::env::args().any(|argument| argument == flag);
+        if has("--bench") && !has("--test") {
+            Depth::Full
+        } else {
+            Depth::Quick
+        }
+    }
+
+    /// Returns one or the other.
+    pub fn choose<T>(self, full: T, quick: T) -> T {
+        match self {
+            Depth::Full => full,
+            Depth::Quick => quick,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What was measured in several rounds.
+
+/// The figures of several rounds.
+#[derive(Clone, Debug, Default)]
+pub struct Figures(Vec<f64>);
+
+impl FromIterator<f64> for Figures {
+    fn from_iter<I: IntoIterator<Item = f64>>(figures: I) -> Figures {
+        Figures(figures.into_iter().collect())
+    }
+}
+
+impl Figures {
+    /// Adds a figure.
+    pub fn push(&mut self, figure: f64) {
+        self.0.push(figure);
+    }
+
+    /// Returns whether there are no figures: the peer is not installed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the figures in another unit.
+    pub fn map(self, convert: impl Fn(f64) -> f64) -> Figures {
+        self.0.into_iter().map(convert).collect()
+    }
+
+    /// Returns the figure that this fraction of all figures does not exceed.
+    pub(crate) fn quantile(&self, fraction: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let last = sorted
+            .len()
+            .checked_sub(1)
+            .expect("a row has at least one round");
+        sorted[(last as f64 * fraction).ceil() as usize]
+    }
+
+    /// Returns the median: half of the rounds were at least as good.
+    pub fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+
+    /// Returns the smallest.
+    pub fn least(&self) -> f64 {
+        self.quantile(0.0)
+    }
+
+    /// Returns a quantile as text; if there were several rounds, with the smallest and the greatest.
+    pub(crate) fn show(&self, fraction: f64, unit: &str) -> String {
+        let value = number(self.quantile(fraction));
+        if self.0.len() == 1 {
+            return format!("{value} {unit}");
+        }
+        format!(
+            "{value} {unit} ({}–{})",
+            number(self.quantile(0.0)),
+            number(self.quantile(1.0))
+        )
+    }
+}
+
+/// Measures several things in turn, round after round, so that whatever else the machine does affects all of them.
+///
+/// Each returns its figures of one round, or none if it cannot be measured here.
+pub fn side_by_side<const N: usize>(
+    rounds: usize,
+    measure: [&dyn Fn() -> Vec<f64>; N],
+) -> [Figures; N] {
+    let mut figures = [const { Vec::new() }; N];
+    for _ in 0..rounds {
+        for (figures, measure) in figures.iter_mut().zip(measure) {
+            figures.extend(measure());
+        }
+    }
+    figures.map(Figures)
+}
+
+/// Writes a number with as many digits as matter.
+pub(crate) fn number(value: f64) -> String {
+    if value.abs() < 10.0 {
+        return format!("{value:.2}");
+    }
+    if value.abs() < 100.0 {
+        return format!("{value:.1}");
+    }
+    let digits = format!("{value:.0}");
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && digit.is_ascii_digit() && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_round_counts_and_the_worst_of_a_hundred_does_not() {
+        let figures: Figures = (1..=100).rev().map(f64::from).collect();
+        assert_eq!(
+            (figures.median(), figures.quantile(0.98), figures.least()),
+            (51.0, 99.0, 1.0)
+        );
+        assert_eq!(Figures::from_iter([7.0]).quantile(0.99), 7.0);
+    }
+
+    #[test]
+    fn what_is_measured_side_by_side_takes_turns() {
+        let order = std::cell::RefCell::new(String::new());
+        let note = |letter| order.borrow_mut().push(letter);
+        let [ours, missing] = side_by_side(
+            2,
+            [
+                &|| {
+                    note('a');
+                    vec![1.0]
+                },
+                &|| {
+                    note('b');
+                    Vec::new()
+                },
+            ],
+        );
+        assert_eq!(order.into_inner(), "abab");
+        assert!(ours.median() == 1.0 && missing.is_empty());
+    }
+
+    #[test]
+    fn numbers_have_the_digits_that_matter() {
+        let written: Vec<String> = [0.5, 12.34, 999.6, 1_234_567.0, -1_234.0]
+            .into_iter()
+            .map(number)
+            .collect();
+        assert_eq!(written, ["0.50", "12.3", "1,000", "1,234,567", "-1,234"]);
+    }
+}
