@@ -1,15 +1,21 @@
 //! Prints what the tests of this crate check.
 
-use lunatic_tidy::Crate;
+use lunatic_tidy::{Crate, RULES};
+use std::path::Path;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: lunatic-tidy layers CRATE   the circles of a crate's files, and the imports that tie them";
+const USAGE: &str = "\
+usage: lunatic-tidy layers CRATE   the circles of a crate's files, and the imports that tie them
+       lunatic-tidy count [DIR]    lines of code of each package, here or in another checkout";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["layers", directory] => layers(directory),
+        ["count", "-h" | "--help"] => println!("{USAGE}\n\n{RULES}"),
+        ["count"] => count(&lunatic_tidy::root()),
+        ["count", directory] => count(Path::new(directory)),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -31,4 +37,23 @@ fn layers(directory: &str) {
     if circles.is_empty() {
         println!("{count} files, no circle");
     }
+}
+
+/// Packages that users do not get.
+const NOT_SHIPPED: [&str; 4] = ["benches", "examples", "tidy", "vm/model"];
+
+fn count(directory: &Path) {
+    let lines = lunatic_tidy::count(directory);
+    for (package, lines) in &lines {
+        println!("{lines:>7}  {package}");
+    }
+    let is_shipped = |package: &str| {
+        let package = Path::new(package);
+        !NOT_SHIPPED.iter().any(|other| package.starts_with(other))
+    };
+    let all: usize = lines.values().sum();
+    let shipped = lines.iter().filter(|(package, _)| is_shipped(package));
+    let shipped: usize = shipped.map(|(_, lines)| lines).sum();
+    println!("{all:>7}  in all");
+    println!("{shipped:>7}  without {}", NOT_SHIPPED.join(", "));
 }

@@ -17,8 +17,25 @@ pub fn root() -> PathBuf {
 ///
 /// If the directory cannot be read: a test that looks for a directory which has moved must fail.
 pub fn sources(directory: &str) -> Vec<String> {
+    let root = root();
+    rust_files(&root.join(directory))
+        .into_iter()
+        .map(|path| {
+            let path = path.strip_prefix(&root);
+            let path = path.expect("every path found is below the root");
+            path.to_string_lossy().into_owned()
+        })
+        .collect()
+}
+
+/// Returns every Rust file below a directory, sorted, without what cargo has built.
+///
+/// # Panics
+///
+/// If the directory cannot be read.
+pub(crate) fn rust_files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut open = vec![root().join(directory)];
+    let mut open = vec![directory.to_owned()];
     while let Some(directory) = open.pop() {
         let entries = fs::read_dir(&directory)
             .unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
@@ -31,10 +48,7 @@ pub fn sources(directory: &str) -> Vec<String> {
                     open.push(path);
                 }
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let path = path
-                    .strip_prefix(root())
-                    .expect("every path found is below the root");
-                found.push(path.to_string_lossy().into_owned());
+                found.push(path);
             }
         }
     }

@@ -353,33 +353,3 @@ fn host_functions_call_their_guest_in_one_place() {
         "`Call::call_back` is the one that calls its guest"
     );
 }
-
-#[test]
-fn every_case_of_the_catalogue_has_a_test() {
-    let cases = [
-        1..=12,
-        20..=24,
-        28..=32,
-        34..=35,
-        40..=55,
-        58..=62,
-        70..=78,
-        80..=88,
-        90..=100,
-        110..=115,
-        117..=118,
-        170..=172,
-        180..=180,
-    ];
-    let tests: String = ["vm", "net", "cli"]
-        .into_iter()
-        .flat_map(sources)
-        .map(|file| fs::read_to_string(root().join(file)).expect("it was just listed"))
-        .collect();
-    for case in cases.into_iter().flatten() {
-        assert!(
-            tests.contains(&format!("fn t{case:03}_")),
-            "no test is named for case T{case:03}"
-        );
-    }
-}
