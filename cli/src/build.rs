@@ -2,8 +2,9 @@
 
 use crate::command_line::Build;
 use crate::failure::Outcome;
-use crate::project::{self, Progress, size};
+use crate::project::{self, Progress};
 use crate::serve::machine;
+use indicatif::HumanBytes;
 use lunatic_serve::{Builder, Built, Project};
 
 /// Builds a project and lists what was built. If a function fails, the others are built, and the
@@ -40,7 +41,7 @@ fn table(built: &[&Built]) -> String {
         .max()
         .unwrap_or(0);
     let line = |built: &&Built| {
-        let (name, size) = (built.name().as_str(), size(built.size()));
+        let (name, size) = (built.name().as_str(), HumanBytes(built.size()).to_string());
         format!(
             "{name:width$}  {size:>10}  {:>8.2?}  {}\n",
             built.time(),

@@ -3,8 +3,9 @@
 use crate::command_line;
 use crate::failure::{Outcome, not_started};
 use crate::output;
-use crate::project::{self, Progress, size};
+use crate::project::{self, Progress};
 use crate::serve::{addresses, machine, wait_for_signal};
+use indicatif::HumanBytes;
 use lunatic_serve::{BuildEvent, Dev, DevError, DevEvent};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub(crate) fn dev(dev: &command_line::Dev) -> Outcome {
             if let BuildEvent::Built(built) = event {
                 progress.say(&format!(
                     "built {name}: {} in {:.2?}\n",
-                    size(built.size()),
+                    HumanBytes(built.size()),
                     built.time()
                 ));
             }

@@ -104,34 +104,3 @@ fn not_built(name: &Name, error: &BuildError) -> String {
     }
     text
 }
-
-/// Formats a size for people.
-pub(crate) fn size(bytes: u64) -> String {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "one digit behind the point is shown"
-    )]
-    let (kib, mib) = (bytes as f64 / 1024.0, bytes as f64 / (1 << 20) as f64);
-    match bytes {
-        0..1024 => format!("{bytes} B"),
-        1024..1_048_576 => format!("{kib:.1} KiB"),
-        _ => format!("{mib:.1} MiB"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_the_unit_that_fits() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1536, "1.5 KiB"),
-            (5 << 20, "5.0 MiB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
-    }
-}
