@@ -138,11 +138,18 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// Creates one. Its name must be unique, since all are compiled in the same directory.
+    /// Creates one with a program.
     pub(crate) fn new(name: &str, program: &str) -> Project {
         let dir = WorkDir::new();
         dir.run(&["new", name]).check(0, &[]);
         dir.write(&format!("{name}/src/main.rs"), program);
+        Project::in_dir(dir, name)
+    }
+
+    /// Prepares one that was created. Its name must be unique, since all are compiled in the same
+    /// directory.
+    pub(crate) fn in_dir(dir: WorkDir, name: &str) -> Project {
+        // It lists the versions that are downloaded.
         std::fs::copy(
             concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"),
             dir.path().join(name).join("Cargo.lock"),

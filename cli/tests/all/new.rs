@@ -1,52 +1,12 @@
 //! `lunatic new`.
 
+use crate::cargo::Project;
 use crate::lunatic::{Ended, WorkDir};
-use std::path::Path;
-use std::process::Command;
-
-fn cargo_run(dir: &WorkDir, project: &str) -> Ended {
-    cargo("run", dir, project)
-}
 
 /// Runs a new project or its tests as a user does: with cargo, which runs the command.
-fn cargo(subcommand: &str, dir: &WorkDir, project: &str) -> Ended {
-    let command = Path::new(env!("CARGO_BIN_EXE_lunatic"))
-        .parent()
-        .expect("the executable is in a directory");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths(
-        [command.to_owned()]
-            .into_iter()
-            .chain(std::env::split_paths(&path)),
-    );
-    // As in a shell: of the variables set by the cargo that runs this test, only its home is left.
-    let mut cargo = Command::new(env!("CARGO"));
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        if name.starts_with("CARGO") && name != "CARGO_HOME"
-            || name.starts_with("RUST") && name.ends_with("FLAGS")
-        {
-            cargo.env_remove(&*name);
-        }
-    }
-    // The lock file of the repository lists the versions that are downloaded.
-    std::fs::copy(
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"),
-        dir.path().join(project).join("Cargo.lock"),
-    )
-    .expect("the repository has a lock file");
-    let output = cargo
-        .args([subcommand, "--quiet", "--offline"])
-        .current_dir(dir.path().join(project))
-        .env("PATH", path.expect("the parts come from a PATH"))
-        .env(
-            "CARGO_TARGET_DIR",
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join("new"),
-        )
-        .env("LUNATIC_CACHE", dir.path().join("cache"))
-        .output()
-        .expect("cargo can be run");
-    Ended::from(output)
+fn cargo(subcommand: &str, project: &Project) -> Ended {
+    let mut cargo = project.cargo(&[subcommand, "--quiet"]);
+    Ended::from(cargo.output().expect("cargo can be run"))
 }
 
 #[test]
@@ -55,10 +15,11 @@ fn a_new_project_runs() {
     let made = dir.run(&["new", "greeter"]);
     made.check(0, &[]);
     assert!(made.stdout.contains("cd greeter && cargo run"), "{made:#?}");
-    let ended = cargo_run(&dir, "greeter");
+    let project = Project::in_dir(dir, "greeter");
+    let ended = cargo("run", &project);
     assert_eq!(ended.status, Some(0), "{ended:#?}");
     assert_eq!(ended.stdout, "Hello, world!\n", "{ended:#?}");
-    let ended = cargo("test", &dir, "greeter");
+    let ended = cargo("test", &project);
     assert_eq!(ended.status, Some(0), "{ended:#?}");
     assert!(
         ended
@@ -69,7 +30,9 @@ fn a_new_project_runs() {
 
     // Nothing is left to do for `init`.
     assert!(
-        dir.run(&["init", "greeter"])
+        project
+            .dir
+            .run(&["init", "greeter"])
             .stdout
             .contains("already set up")
     );
@@ -77,12 +40,9 @@ fn a_new_project_runs() {
 
 #[test]
 fn a_panic_is_reported_with_file_and_line() {
-    let dir = WorkDir::new();
-    dir.run(&["new", "panicking"]).check(0, &[]);
     let program = "#[inline(never)]\nfn fail(number: i32) {\n    panic!(\"number {number}\");\n}\n\n\
         fn main() {\n    fail(std::env::args().count() as i32);\n}\n";
-    dir.write("panicking/src/main.rs", program);
-    let ended = cargo_run(&dir, "panicking");
+    let ended = cargo("run", &Project::new("panicking", program));
     for part in [
         "number 1",
         "`_start` of `panicking.wasm` trapped",
