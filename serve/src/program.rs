@@ -5,6 +5,7 @@
 //! killed when the last of its connections is closed.
 
 use crate::failure::Failure;
+use lunatic_vm::restart::{Backoff, Streak};
 use lunatic_vm::{Environment, Module, Process};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,43 +15,37 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct Program(Mutex<State>);
 
+/// When the process begins again: at once after its first end, then after delays that grow.
+const BACKOFF: Backoff = Backoff {
+    immediate: 1,
+    first: Duration::from_millis(10),
+    most: Duration::from_secs(5),
+};
+
+/// After a run this long, the delays start anew.
+const LONG_RUN: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Default)]
 struct State {
     process: Option<(Process, Environment)>,
-    ends: Ends,
-}
-
-/// How often the process has ended of late: plain data, without a clock.
-#[derive(Debug, Default)]
-struct Ends {
     begun: Option<Instant>,
-    pause: Duration,
+    streak: Streak,
     /// When the next one may begin.
     not_before: Option<Instant>,
 }
 
-/// How long is waited after the second end, how long at most, and after how long a life an end is like the first.
-const PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-const LONG_LIFE: Duration = Duration::from_secs(60);
-
-impl Ends {
-    /// Takes note of a beginning.
+impl State {
     fn began(&mut self, now: Instant) {
         self.begun = Some(now);
     }
 
-    /// Takes note of an end, and of when the next beginning may be: at once after the first.
     fn ended(&mut self, now: Instant) {
-        let was_long = self
+        let ran_for_long = self
             .begun
             .take()
-            .is_none_or(|begun| now.saturating_duration_since(begun) >= LONG_LIFE);
-        if was_long {
-            self.pause = Duration::ZERO;
-        }
-        self.not_before = now.checked_add(self.pause);
-        self.pause = (self.pause * 2).clamp(PAUSE, LONGEST_PAUSE);
+            .is_none_or(|begun| now.saturating_duration_since(begun) >= LONG_RUN);
+        let delay = self.streak.on_failure(ran_for_long, &BACKOFF);
+        self.not_before = now.checked_add(delay);
     }
 }
 
@@ -88,11 +83,11 @@ impl Program {
                 return Ok(Ok(process.clone()));
             }
             state.process = None;
-            state.ends.ended(now);
+            state.ended(now);
             // The processes that it spawned end with it.
             environment.processes().iter().for_each(Process::kill);
         }
-        if let Some(not_before) = state.ends.not_before.filter(|not_before| now < *not_before) {
+        if let Some(not_before) = state.not_before.filter(|not_before| now < *not_before) {
             return Ok(Err(not_before));
         }
         let function = if module.function("_start").is_some() {
@@ -103,7 +98,7 @@ impl Program {
         let process = environment
             .spawn(module, function, &[])
             .map_err(Failure::of_spawn)?;
-        state.ends.began(now);
+        state.began(now);
         state.process = Some((process.clone(), environment.clone()));
         Ok(Ok(process))
     }
@@ -126,24 +121,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_up_to_the_longest_and_a_long_life_forgets_them() {
-        let (start, mut ends) = (Instant::now(), Ends::default());
-        let mut end = |begun: u64, ended: u64| {
+    fn delays_grow_up_to_the_longest_and_start_anew_after_a_long_run() {
+        let (start, mut state) = (Instant::now(), State::default());
+        let mut delay = |begun: u64, ended: u64| {
             let (begun, ended) = (
                 start + Duration::from_secs(begun),
                 start + Duration::from_secs(ended),
             );
-            ends.began(begun);
-            ends.ended(ended);
-            ends.not_before.map(|next| next - ended)
+            state.began(begun);
+            state.ended(ended);
+            state.not_before.map(|next| next - ended)
         };
-        assert_eq!(end(0, 1), Some(Duration::ZERO));
-        assert_eq!(end(1, 1), Some(PAUSE));
-        assert_eq!(end(2, 2), Some(2 * PAUSE));
+        assert_eq!(delay(0, 1), Some(Duration::ZERO));
+        assert_eq!(delay(1, 1), Some(BACKOFF.first));
+        assert_eq!(delay(2, 2), Some(2 * BACKOFF.first));
         for _ in 0..20 {
-            end(3, 3);
+            delay(3, 3);
         }
-        assert_eq!(end(4, 4), Some(LONGEST_PAUSE));
-        assert_eq!(end(5, 65), Some(Duration::ZERO));
+        assert_eq!(delay(4, 4), Some(BACKOFF.most));
+        assert_eq!(delay(5, 65), Some(Duration::ZERO));
     }
 }
