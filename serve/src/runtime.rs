@@ -1,30 +1,43 @@
-//! Threads of this crate's own, for what belongs to no server: connections that functions made, and looking after instances.
+//! The crate's one runtime: its threads read and write for gateways, calls and the service, and look after pooled instances.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// How many threads wait for what blocks, of which there is only looking up names; more look-ups wait for those.
-const MAX_BLOCKING_THREADS: usize = 16;
+/// Threads that read and write, by default.
+pub(crate) const THREADS: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
 
-/// Returns the threads, which are made when they are needed first.
+/// The largest number of threads for work that blocks: files, certificates, compiling and looking up names.
+const BLOCKING_THREADS: usize = 48;
+
+/// Returns the runtime, which the first call starts.
 ///
 /// # Errors
 ///
-/// Where the system has no room for them.
+/// If the system has no room for its threads.
 pub(crate) fn handle() -> io::Result<&'static Handle> {
+    start(THREADS)
+}
+
+/// Returns the runtime. The first call of this or of [`handle`] starts it, with a number of threads.
+///
+/// # Errors
+///
+/// If the system has no room for its threads.
+pub(crate) fn start(threads: NonZeroUsize) -> io::Result<&'static Handle> {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     if RUNTIME.get().is_none() {
         let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
-            .max_blocking_threads(MAX_BLOCKING_THREADS)
+            .worker_threads(threads.get())
+            .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("lunatic-serve")
             .enable_all()
             .build()?;
-        // Where two threads come here at once, the second runtime is given up, and there is nothing on it to wait for.
+        // If two threads come here at once, the second runtime is given up. Nothing runs on it, so there is nothing to wait for.
         if let Err(second) = RUNTIME.set(runtime) {
             second.shutdown_background();
         }
     }
-    Ok(RUNTIME.get().expect("it was just set").handle())
+    Ok(RUNTIME.get().expect("it was set above").handle())
 }

@@ -1,39 +1,34 @@
-//! Gateways that run.
+//! Running gateways.
 //!
-//! A [`Server`] owns the sockets that listen and the few threads on which their connections are read and written. It runs no
-//! function: those run on the workers of the machine.
+//! A [`Server`] owns the listening sockets. It runs no function: those run on the workers of the machine.
+
+mod accept;
 
 use crate::code::Code;
 use crate::functions::Functions;
 use crate::gateway::http::listener::HttpListener;
-use crate::gateway::http::serve;
 use crate::gateway::http::setup::{Handler, Setup, SetupError};
 use crate::gateway::{Gateway, HttpGateway, HttpLimits, Protocol, TcpGateway, TlsFiles, tcp};
 use crate::name::Name;
-use crate::stop::{Phase, Stop, Stopper};
+use crate::runtime;
+use crate::stop::{Phase, Stopper};
+use accept::{Acceptor, accept};
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::runtime::{Handle, Runtime};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Handle;
 
-/// Threads that read and write connections.
-const THREADS: NonZeroUsize = NonZeroUsize::new(2).expect("it is not zero");
 /// Connections that wait to be accepted; the system may allow fewer.
 const BACKLOG: u32 = 4096;
-/// Threads for what blocks: files, certificates, and what the service compiles and stores.
-const BLOCKING_THREADS: usize = 16;
-/// How long the connections of a gateway that [`Server::reload`] takes away may go on.
-const FAREWELL: Duration = Duration::from_secs(30);
-/// How long nothing is accepted after the system refused to.
-const BREATH: Duration = Duration::from_millis(100);
+/// How long the connections of a gateway that [`Server::reload`] removes may go on.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Gateways that run. Dropping it closes everything at once; [`stop`](Server::stop) lets requests end.
+/// Running gateways. Dropping this closes everything at once; [`stop`](Server::stop) lets requests finish.
 ///
 /// ```
 /// use lunatic_serve::{Code, Functions, Gateway, HttpGateway, Name, Protocol, Route, Server, Settings, Target};
@@ -62,12 +57,11 @@ const BREATH: Duration = Duration::from_millis(100);
 pub struct Server {
     functions: Functions,
     is_logged: bool,
-    running: Mutex<Vec<Running>>,
-    /// `None` only while it is being dropped.
-    runtime: Option<Runtime>,
+    listeners: Mutex<Vec<Listener>>,
+    runtime: &'static Handle,
 }
 
-/// Says what a [`Server`] shall do before it does it.
+/// Describes a [`Server`].
 pub struct ServerBuilder {
     functions: Functions,
     threads: NonZeroUsize,
@@ -79,35 +73,35 @@ pub struct ServerBuilder {
 /// Something that listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listening {
-    /// What the gateway is called.
+    /// The name of the gateway.
     pub name: String,
-    /// Where it listens, with its true port.
+    /// Where it listens, with its actual port.
     pub address: SocketAddr,
 }
 
-/// Gateways cannot be started. Then none is, and nothing of those that ran before has changed.
+/// Gateways cannot be started. Then none is, and those that ran before are unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The address cannot be had.
+    /// The address cannot be listened on.
     #[error("gateway `{gateway}` cannot listen on {address}: {source}")]
     Bind {
         /// Which gateway.
         gateway: String,
-        /// Where it was to listen.
+        /// The address.
         address: SocketAddr,
         /// Why it cannot.
         source: io::Error,
     },
-    /// Two gateways are to listen on one address.
+    /// Two gateways have one address.
     #[error("gateway `{gateway}` cannot listen on {address}: another of the gateways does")]
     Twice {
         /// The second of them.
         gateway: String,
-        /// Where both were to listen.
+        /// The address of both.
         address: SocketAddr,
     },
-    /// A gateway leads to a function that is not there.
+    /// A gateway leads to a function that does not exist.
     #[error(
         "gateway `{gateway}` leads to the function `{function}`, and there is none of that name"
     )]
@@ -117,7 +111,7 @@ pub enum StartError {
         /// Which function.
         function: Name,
     },
-    /// What the gateway is told to do cannot be done.
+    /// The gateway cannot do what its description says.
     #[error("gateway `{gateway}`: {what}")]
     Setup {
         /// Which gateway.
@@ -125,12 +119,12 @@ pub enum StartError {
         /// What is wrong, and the remedy.
         what: String,
     },
-    /// The system gives no threads.
+    /// The system has no room for threads.
     #[error("no threads for the gateways: {0}")]
     Threads(io::Error),
 }
 
-/// A listener with the machinery of an HTTP gateway, and a handler of its own in place of functions.
+/// A listener that works like an HTTP gateway, but has a handler of its own instead of functions.
 pub(crate) struct Mount {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
@@ -138,35 +132,28 @@ pub(crate) struct Mount {
     pub(crate) limits: HttpLimits,
     /// Bytes of a request's body.
     pub(crate) body: u64,
-    /// How long a request may take, until its answer has been sent.
+    /// How long a request may take, until its response has been sent.
     pub(crate) deadline: Duration,
     pub(crate) handler: Handler,
 }
 
-/// A gateway that listens. Each of its connections holds a receiver of the phase, by which their end is known.
-struct Running {
+/// A gateway or mount that listens.
+struct Listener {
     name: String,
-    /// Where it was told to listen.
+    /// The address in its description.
     configured: SocketAddr,
     local: SocketAddr,
-    speaks: Arc<RwLock<Speaks>>,
-    phase: Arc<Stopper>,
-    /// Whether it is no gateway, so that [`Server::reload`] lets it be.
+    acceptor: Arc<RwLock<Acceptor>>,
+    stopper: Arc<Stopper>,
+    /// Whether it is a mount, which [`Server::reload`] leaves alone.
     is_mount: bool,
 }
 
-/// What a listener's connections are given to.
-#[derive(Clone)]
-enum Speaks {
-    Http(Arc<HttpListener>),
-    Tcp(Arc<TcpGateway>),
-}
-
-/// A gateway whose description was found good.
+/// A gateway or mount whose description is valid.
 struct Checked {
     name: String,
     address: SocketAddr,
-    speaks: CheckedProtocol,
+    protocol: CheckedProtocol,
     is_mount: bool,
 }
 
@@ -188,36 +175,31 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets how many threads read and write connections: 2 unless told otherwise. Functions run elsewhere.
+    /// Sets how many threads read and write connections, 2 by default. Functions run elsewhere.
+    ///
+    /// All servers and services of a process share these threads, so only the first one can choose their number.
     pub fn threads(mut self, threads: NonZeroUsize) -> ServerBuilder {
         self.threads = threads;
         self
     }
 
-    /// Writes a line for each request, through `log`, with the target `access` and the level `info`. Off unless told otherwise.
+    /// Logs a line for each request through `log`, with the target `access` and the level `info`. Off by default.
     pub fn access_log(mut self, is_logged: bool) -> ServerBuilder {
         self.is_logged = is_logged;
         self
     }
 
-    /// Has all gateways listen, or none. Blocks until they do.
+    /// Starts all gateways, or none. Blocks until they listen.
     ///
     /// # Errors
     ///
     /// [`StartError`] names the gateway, the address and the reason.
     pub fn start(self) -> Result<Server, StartError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(self.threads.get())
-            .max_blocking_threads(BLOCKING_THREADS)
-            .thread_name("gateway")
-            .enable_all()
-            .build()
-            .map_err(StartError::Threads)?;
         let server = Server {
             functions: self.functions,
             is_logged: self.is_logged,
-            running: Mutex::default(),
-            runtime: Some(runtime),
+            listeners: Mutex::default(),
+            runtime: runtime::start(self.threads).map_err(StartError::Threads)?,
         };
         let mut checked = server.check(&self.gateways)?;
         for mount in self.mounts {
@@ -244,7 +226,7 @@ impl Mount {
         Ok(Checked {
             name,
             address,
-            speaks: CheckedProtocol::Http(setup),
+            protocol: CheckedProtocol::Http(setup),
             is_mount: true,
         })
     }
@@ -255,78 +237,61 @@ impl Server {
     pub fn builder(functions: &Functions) -> ServerBuilder {
         ServerBuilder {
             functions: functions.clone(),
-            threads: THREADS,
+            threads: runtime::THREADS,
             is_logged: false,
             gateways: Vec::new(),
             mounts: Vec::new(),
         }
     }
 
-    /// Returns what listens, in the order in which it was given.
+    /// Returns what listens, in the order of the descriptions.
     pub fn listening(&self) -> Vec<Listening> {
-        let listening = |running: &Running| Listening {
-            name: running.name.clone(),
-            address: running.local,
+        let listening = |listener: &Listener| Listening {
+            name: listener.name.clone(),
+            address: listener.local,
         };
-        self.running().iter().map(listening).collect()
+        self.listeners().iter().map(listening).collect()
     }
 
-    /// Has other gateways run from now on. One that listens on the same address as before goes on, and its connections too:
-    /// their next request is answered as the new description says. What is not among them stops to listen, and its
-    /// connections have half a minute to end.
+    /// Replaces the gateways. One that listens on the same address as before goes on, and so do its connections: their next
+    /// requests are answered as the new description says. One that is not among them stops listening, and its connections have
+    /// half a minute to finish.
     ///
     /// # Errors
     ///
-    /// [`StartError`]; then everything goes on as before.
+    /// [`StartError`]; then nothing has changed.
     pub fn reload(&self, gateways: &[Gateway]) -> Result<(), StartError> {
         self.put(self.check(gateways)?)
     }
 
-    /// Stops: accepts nothing more, lets the requests that are being served end, and cuts what has not ended within the time.
-    /// Returns whether nothing had to be cut. Blocks; must not be called from asynchronous code.
+    /// Stops: accepts nothing more, lets the requests that are being served finish, and cuts off what has not finished in time.
+    /// Returns whether nothing had to be cut off. Blocks; must not be called from asynchronous code.
     ///
-    /// [`cut`](Server::cut), from another thread, ends it at once.
+    /// [`cut`](Server::cut), called from another thread, ends it at once.
     pub fn stop(&self, within: Duration) -> bool {
-        let ending: Vec<Arc<Stopper>> =
-            self.running().iter().map(|one| one.phase.clone()).collect();
-        for phase in &ending {
-            phase.advance(Phase::Draining);
-        }
-        let closed = async {
-            for phase in &ending {
-                phase.closed().await;
-            }
-        };
-        let in_time = self
-            .handle()
-            .block_on(async { tokio::time::timeout(within, closed).await.is_ok() });
-        let was_cut = ending.iter().any(|phase| phase.is_cut());
+        let stoppers = self.advance(Phase::Draining);
+        let in_time = self.runtime.block_on(async {
+            let closed = closed(&stoppers);
+            tokio::time::timeout(within, closed).await.is_ok()
+        });
+        let was_cut = stoppers.iter().any(|stopper| stopper.is_cut());
         self.cut();
-        self.running().clear();
+        self.listeners().clear();
         in_time && !was_cut
     }
 
-    /// Ends everything at once, requests that are being served too. Returns when all has ended, which takes no longer than a
-    /// turn of what runs. Blocks; must not be called from asynchronous code.
+    /// Ends everything at once, including requests that are being served. Returns when everything has ended, which takes no
+    /// longer than one turn of a process. Blocks; must not be called from asynchronous code.
     pub fn cut(&self) {
-        let ending: Vec<Arc<Stopper>> =
-            self.running().iter().map(|one| one.phase.clone()).collect();
-        for phase in &ending {
-            phase.advance(Phase::Cut);
-        }
-        self.handle().block_on(async {
-            for phase in &ending {
-                phase.closed().await;
-            }
-        });
+        let stoppers = self.advance(Phase::Cut);
+        self.runtime.block_on(closed(&stoppers));
     }
 
-    /// Returns the runtime that connections are read and written on.
-    pub(crate) fn handle(&self) -> &Handle {
-        self.runtime
-            .as_ref()
-            .expect("it is there until the server is dropped")
-            .handle()
+    /// Moves all listeners on to a phase.
+    fn advance(&self, phase: Phase) -> Vec<Arc<Stopper>> {
+        let listeners = self.listeners();
+        let stoppers = listeners.iter().map(|listener| listener.stopper.clone());
+        stoppers.inspect(|stopper| stopper.advance(phase)).collect()
     }
 
     fn check(&self, gateways: &[Gateway]) -> Result<Vec<Checked>, StartError> {
@@ -345,7 +310,7 @@ impl Server {
                 function: function.clone(),
             }),
         };
-        let speaks = match &gateway.protocol {
+        let protocol = match &gateway.protocol {
             Protocol::Http(http) => {
                 http.functions().try_for_each(check)?;
                 self.check_tls(&name, http)?;
@@ -362,7 +327,7 @@ impl Server {
         Ok(Checked {
             name,
             address: gateway.address,
-            speaks,
+            protocol,
             is_mount: false,
         })
     }
@@ -374,42 +339,32 @@ impl Server {
         };
         match tcp::objection(found.version().code()) {
             None => Ok(()),
-            Some(objection) => {
-                let what = format!("the function `{function}` takes no connections: {objection}");
-                Err(StartError::Setup {
-                    gateway: gateway.to_string(),
-                    what,
-                })
-            }
+            Some(objection) => Err(StartError::Setup {
+                gateway: gateway.to_string(),
+                what: format!("the function `{function}` takes no connections: {objection}"),
+            }),
         }
     }
 
-    /// Checks that connections over TLS are not to be given to a program, which would see them as they are.
+    /// Checks that TLS connections do not lead to a program, which would get the encrypted bytes.
     fn check_tls(&self, gateway: &str, http: &HttpGateway) -> Result<(), StartError> {
         let is_program = |name: &&Name| {
             let function = self.functions.get(name.as_str());
             function.is_some_and(|function| matches!(function.version().code(), Code::Program(_)))
         };
-        match http
-            .functions()
-            .find(is_program)
-            .filter(|_| http.tls.is_some())
-        {
-            None => Ok(()),
-            Some(function) => {
-                let what = format!(
+        match http.functions().find(is_program) {
+            Some(function) if http.tls.is_some() => Err(StartError::Setup {
+                gateway: gateway.to_string(),
+                what: format!(
                     "the function `{function}` is a program, which is given connections as they are: leave `tls` out, and \
                      let the program speak it"
-                );
-                Err(StartError::Setup {
-                    gateway: gateway.to_string(),
-                    what,
-                })
-            }
+                ),
+            }),
+            _ => Ok(()),
         }
     }
 
-    /// Has these run, and no other gateway.
+    /// Runs these and no other gateway.
     fn put(&self, checked: Vec<Checked>) -> Result<(), StartError> {
         let mut taken = HashSet::new();
         if let Some(twice) = checked
@@ -421,69 +376,67 @@ impl Server {
                 address: twice.address,
             });
         }
-        let mut running = self.running();
-        let is_same = |running: &Running, checked: &Checked| {
-            let is_place = checked.address.port() != 0 || running.name == checked.name;
-            !running.is_mount && running.configured == checked.address && is_place
+        let mut listeners = self.listeners();
+        let is_same = |listener: &Listener, checked: &Checked| {
+            let is_same_port = checked.address.port() != 0 || listener.name == checked.name;
+            !listener.is_mount && listener.configured == checked.address && is_same_port
         };
-        // Everything that can fail comes before anything is changed.
-        let mut listeners = Vec::new();
+        // Everything that can fail happens before anything is changed.
+        let mut sockets = Vec::new();
         for one in &checked {
-            let is_new = !running.iter().any(|running| is_same(running, one));
-            listeners.push(if is_new {
+            let is_new = !listeners.iter().any(|listener| is_same(listener, one));
+            sockets.push(if is_new {
                 Some(self.listen(one)?)
             } else {
                 None
             });
         }
         let (mounts, mut before): (Vec<_>, Vec<_>) =
-            running.drain(..).partition(|running| running.is_mount);
-        for (one, listener) in checked.into_iter().zip(listeners) {
-            let Some((listener, local)) = listener else {
-                let place = before
+            listeners.drain(..).partition(|listener| listener.is_mount);
+        for (one, socket) in checked.into_iter().zip(sockets) {
+            let Some((socket, local)) = socket else {
+                let index = before
                     .iter()
-                    .position(|running| is_same(running, &one))
-                    .expect("it was found above");
-                let mut same = before.swap_remove(place);
-                let mut speaks = same.speaks.write().unwrap_or_else(PoisonError::into_inner);
-                *speaks = self.speaks(&one.name, one.speaks, Some(&speaks));
-                drop(speaks);
+                    .position(|listener| is_same(listener, &one))
+                    .expect("only a gateway that is the same has no new socket");
+                let mut same = before.swap_remove(index);
+                let mut acceptor = same
+                    .acceptor
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner);
+                *acceptor = self.acceptor(&one.name, one.protocol, Some(&acceptor));
+                drop(acceptor);
                 same.name = one.name;
-                running.push(same);
+                listeners.push(same);
                 continue;
             };
             let (stopper, stop) = Stopper::new();
-            let speaks = Arc::new(RwLock::new(self.speaks(&one.name, one.speaks, None)));
-            self.handle().spawn(accept(
-                listener,
-                speaks.clone(),
+            let acceptor = self.acceptor(&one.name, one.protocol, None);
+            let acceptor = Arc::new(RwLock::new(acceptor));
+            self.runtime.spawn(accept(
+                socket,
+                acceptor.clone(),
                 self.functions.clone(),
                 stop,
             ));
-            let Checked {
-                name,
-                address: configured,
-                is_mount,
-                ..
-            } = one;
-            running.push(Running {
-                name,
-                configured,
+            listeners.push(Listener {
+                name: one.name,
+                configured: one.address,
                 local,
-                speaks,
-                phase: Arc::new(stopper),
-                is_mount,
+                acceptor,
+                stopper: Arc::new(stopper),
+                is_mount: one.is_mount,
             });
         }
-        running.extend(mounts);
-        for gone in before {
-            self.handle().spawn(farewell(gone.phase));
+        listeners.extend(mounts);
+        for removed in before {
+            self.runtime.spawn(drain(removed.stopper));
         }
         Ok(())
     }
 
     fn listen(&self, gateway: &Checked) -> Result<(TcpListener, SocketAddr), StartError> {
-        let _runtime = self.handle().enter();
+        let _runtime = self.runtime.enter();
         let listen = || {
             let socket = if gateway.address.is_ipv4() {
                 TcpSocket::new_v4()
@@ -496,47 +449,48 @@ impl Server {
             let local = listener.local_addr()?;
             Ok((listener, local))
         };
-        let error = |source| StartError::Bind {
+        listen().map_err(|source| StartError::Bind {
             gateway: gateway.name.clone(),
             address: gateway.address,
             source,
-        };
-        listen().map_err(error)
+        })
     }
 
-    fn speaks(&self, name: &str, checked: CheckedProtocol, before: Option<&Speaks>) -> Speaks {
-        match (checked, before) {
-            (CheckedProtocol::Http(setup), Some(Speaks::Http(http))) => {
+    /// Returns what a listener's connections are given to, and begins what must run before the first one.
+    fn acceptor(
+        &self,
+        name: &str,
+        protocol: CheckedProtocol,
+        before: Option<&Acceptor>,
+    ) -> Acceptor {
+        match (protocol, before) {
+            (CheckedProtocol::Http(setup), Some(Acceptor::Http(http))) => {
                 http.set_up(setup);
                 http.begin();
-                Speaks::Http(http.clone())
+                Acceptor::Http(http.clone())
             }
             (CheckedProtocol::Http(setup), _) => {
                 let http = HttpListener::new(name, setup, &self.functions, self.is_logged);
                 http.begin();
-                Speaks::Http(Arc::new(http))
+                Acceptor::Http(Arc::new(http))
             }
-            (CheckedProtocol::Tcp(tcp), _) => {
-                tcp::begin(&self.functions, &tcp.function);
-                Speaks::Tcp(Arc::new(tcp))
+            (CheckedProtocol::Tcp(gateway), _) => {
+                tcp::begin(&self.functions, &gateway.function);
+                Acceptor::Tcp(Arc::new(gateway))
             }
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, Vec<Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn listeners(&self) -> MutexGuard<'_, Vec<Listener>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for running in self.running().drain(..) {
-            running.phase.advance(Phase::Cut);
-        }
-        if let Some(runtime) = self.runtime.take() {
-            // Dropping it as it is would wait for what blocks, and panic in asynchronous code.
-            runtime.shutdown_background();
-        }
+        self.advance(Phase::Cut);
     }
 }
 
@@ -555,114 +509,20 @@ fn setup_error(gateway: &str, error: SetupError) -> StartError {
     }
 }
 
-/// Has the connections of a gateway that is gone end.
-async fn farewell(phase: Arc<Stopper>) {
-    phase.advance(Phase::Draining);
-    if tokio::time::timeout(FAREWELL, phase.closed())
+/// Waits until all connections have ended.
+async fn closed(stoppers: &[Arc<Stopper>]) {
+    for stopper in stoppers {
+        stopper.closed().await;
+    }
+}
+
+/// Ends the connections of a gateway that was removed.
+async fn drain(stopper: Arc<Stopper>) {
+    stopper.advance(Phase::Draining);
+    if tokio::time::timeout(DRAIN_TIMEOUT, stopper.closed())
         .await
         .is_err()
     {
-        phase.advance(Phase::Cut);
-    }
-}
-
-/// Accepts connections until nothing new is to be begun.
-async fn accept(
-    listener: TcpListener,
-    speaks: Arc<RwLock<Speaks>>,
-    functions: Functions,
-    mut stop: Stop,
-) {
-    let connections = Arc::new(AtomicUsize::new(0));
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stop.draining() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, client) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                if !is_of_connection(&error) {
-                    log::warn!("no connection can be accepted for now: {error}");
-                    tokio::time::sleep(BREATH).await;
-                }
-                continue;
-            }
-        };
-        let speaks = speaks
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let Some(place) = Place::take(&connections, speaks.connections()) else {
-            if let Speaks::Http(http) = &speaks {
-                http.turn_away(&stream);
-            }
-            continue;
-        };
-        let (functions, stop) = (functions.clone(), stop.clone());
-        tokio::spawn(async move {
-            let mut cut = stop.clone();
-            tokio::select! {
-                biased;
-                () = serve(speaks, functions, stream, client, stop) => {}
-                () = cut.cut() => {}
-            }
-            drop(place);
-        });
-    }
-}
-
-async fn serve(
-    speaks: Speaks,
-    functions: Functions,
-    stream: TcpStream,
-    client: SocketAddr,
-    stop: Stop,
-) {
-    // What is written is written at once: there is nothing that would fill a packet later.
-    let _ = stream.set_nodelay(true);
-    match speaks {
-        Speaks::Http(http) => serve::serve(http, stream, client, stop).await,
-        // They go on until they end by themselves or are cut.
-        Speaks::Tcp(gateway) => tcp::serve(&functions, &gateway, stream, client).await,
-    }
-}
-
-/// Whether it says something of one connection, and nothing of the next.
-fn is_of_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
-    )
-}
-
-impl Speaks {
-    fn connections(&self) -> usize {
-        match self {
-            Speaks::Http(http) => http.connections(),
-            Speaks::Tcp(gateway) => gateway.connections,
-        }
-    }
-}
-
-/// A place among the connections of a gateway.
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(connections: &Arc<AtomicUsize>, most: usize) -> Option<Place> {
-        // One task takes places, so that between the two steps there can only be fewer connections.
-        if connections.load(Ordering::SeqCst) >= most {
-            return None;
-        }
-        connections.fetch_add(1, Ordering::SeqCst);
-        Some(Place(connections.clone()))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        stopper.advance(Phase::Cut);
     }
 }

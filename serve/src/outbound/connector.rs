@@ -1,7 +1,7 @@
 //! Connections to the hosts that functions call.
 //!
-//! A name is looked up for each connection, and the connection goes to an address that was looked at: what the name means a
-//! moment later does not count.
+//! A name is looked up for each connection, and the connection goes to an address that was checked: what the name means a moment
+//! later does not count.
 
 use super::address::Reach;
 use super::error::OutboundError;
@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
@@ -25,23 +25,23 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-/// The longest time that a connection may take to be there, with looking its host up and the handshake of TLS.
-pub(super) const LONGEST: Duration = Duration::from_secs(30);
+/// How long connecting may take, including the look-up of the host and the TLS handshake.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long looking a host up may take of that.
-const LOOK_UP: Duration = Duration::from_secs(10);
+/// How much of that the look-up may take.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long at least one of several addresses is tried, before the next.
-const ATTEMPT: Duration = Duration::from_secs(3);
+/// How long one of several addresses is tried, at the least, before the next.
+const MIN_ATTEMPT: Duration = Duration::from_secs(3);
 
-/// So many addresses of one host are looked at.
-const MOST_ADDRESSES: usize = 64;
+/// How many addresses of one host are considered.
+const MAX_ADDRESSES: usize = 64;
 
-/// So many connections a function may have.
+/// How many connections a function may have.
 pub(super) const CONNECTIONS: usize = 256;
 
-/// The connections of all functions together: some of the files that this process may have open, so that its gateways and
-/// its store keep the others.
+/// Bounds the connections of all functions together to a part of the files that this process may have open: its gateways and
+/// its store need the others.
 static ALL_CONNECTIONS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile)
         .current
@@ -53,18 +53,20 @@ static ALL_CONNECTIONS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     ))
 });
 
+/// Bounds the look-ups of all functions together, since each blocks a thread; others wait.
+static LOOK_UPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(16)));
+
 /// Finds the addresses of a host.
 #[derive(Clone)]
 pub(super) struct LookUp {
-    ask: Arc<Ask>,
-    /// How long that may take.
-    time: Duration,
+    resolve: Arc<Resolve>,
+    timeout: Duration,
 }
 
-type Ask =
+type Resolve =
     dyn Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync;
 
-/// Makes connections. A clone is the same one.
+/// Makes connections. All clones are the same connector.
 #[derive(Clone)]
 pub(super) struct Connector(Arc<Inner>);
 
@@ -72,7 +74,7 @@ struct Inner {
     private_addresses: bool,
     look_up: LookUp,
     connections: Arc<Semaphore>,
-    /// Whom TLS believes, where it is not whom the web believes.
+    /// The authorities that TLS trusts, if not those of the web.
     trust: Option<Arc<ClientConfig>>,
 }
 
@@ -81,45 +83,50 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// A connection, as hyper wants it.
+/// A connection, with the traits that hyper needs.
 pub(super) struct Outgoing {
     stream: TokioIo<Box<dyn Stream>>,
     speaks_http2: bool,
-    _counted: [OwnedSemaphorePermit; 2],
+    _permits: [OwnedSemaphorePermit; 2],
 }
 
 impl LookUp {
-    /// Asks the system, which takes a thread for as long as it does not answer; the runtime has few.
+    /// Asks the system, which blocks a thread until it answers, even if nobody waits for that any more.
     pub(super) fn of_system() -> LookUp {
-        LookUp::within(LOOK_UP, |host| {
+        LookUp::within(LOOK_UP_TIMEOUT, |host| {
             Box::pin(async move {
-                let found = tokio::net::lookup_host((host, 0)).await?;
+                let permit = permit(&LOOK_UPS).await;
+                let look_up = move || {
+                    let _permit = permit;
+                    (&*host, 0).to_socket_addrs()
+                };
+                let found = tokio::task::spawn_blocking(look_up).await??;
                 Ok(found
                     .map(|address| address.ip())
-                    .take(MOST_ADDRESSES)
+                    .take(MAX_ADDRESSES)
                     .collect())
             })
         })
     }
 
     pub(super) fn within(
-        time: Duration,
-        ask: impl Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>
+        timeout: Duration,
+        resolve: impl Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>
         + Send
         + Sync
         + 'static,
     ) -> LookUp {
         LookUp {
-            ask: Arc::new(ask),
-            time,
+            resolve: Arc::new(resolve),
+            timeout,
         }
     }
 
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, OutboundError> {
-        match timeout(self.time, (self.ask)(host.to_string())).await {
+        match timeout(self.timeout, (self.resolve)(host.to_string())).await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => Err(OutboundError::Name(host.to_string(), error.to_string())),
-            Err(_) => Err(OutboundError::NameTime(host.to_string(), self.time)),
+            Err(_) => Err(OutboundError::NameTime(host.to_string(), self.timeout)),
         }
     }
 }
@@ -147,7 +154,7 @@ impl Connector {
         self.0.addresses(destination).await
     }
 
-    /// Whether no further connection can be made as long as those that there are stay.
+    /// Whether no further connection can be made until one is closed.
     pub(super) fn is_full(&self) -> bool {
         self.0.connections.available_permits() == 0
     }
@@ -166,8 +173,8 @@ impl tower_service::Service<Uri> for Connector {
         let inner = self.0.clone();
         Box::pin(async move {
             let destination = Destination::of(&uri).map_err(OutboundError::Address)?;
-            let late = |_| OutboundError::ConnectTime(LONGEST);
-            timeout(LONGEST, inner.connect(&destination))
+            let late = |_| OutboundError::ConnectTime(CONNECT_TIMEOUT);
+            timeout(CONNECT_TIMEOUT, inner.connect(&destination))
                 .await
                 .map_err(late)?
         })
@@ -176,11 +183,11 @@ impl tower_service::Service<Uri> for Connector {
 
 impl Inner {
     async fn connect(&self, destination: &Destination) -> Result<Outgoing, OutboundError> {
-        let of_function = counted(&self.connections).await;
-        let of_all = counted(&ALL_CONNECTIONS).await;
+        let of_function = permit(&self.connections).await;
+        let of_all = permit(&ALL_CONNECTIONS).await;
         let addresses = self.addresses(destination).await?;
         let stream = connect(&addresses, destination).await?;
-        // What is written is a whole message, or as much of one as there is.
+        // Every write is a whole message, or as much of one as there is.
         let _ = stream.set_nodelay(true);
         let (stream, speaks_http2): (Box<dyn Stream>, bool) = if destination.is_secure {
             let stream = self.encrypt(stream, destination).await?;
@@ -192,17 +199,17 @@ impl Inner {
         Ok(Outgoing {
             stream: TokioIo::new(stream),
             speaks_http2,
-            _counted: [of_function, of_all],
+            _permits: [of_function, of_all],
         })
     }
 
-    /// Returns the addresses of a host that may be connected to, in the order in which they are to be tried.
+    /// Returns the addresses of a host that may be connected to, in the order to try them.
     async fn addresses(&self, destination: &Destination) -> Result<Vec<IpAddr>, OutboundError> {
         let found = match &destination.host {
             Host::Address(address) => vec![*address],
             Host::Named(name) => self.look_up.addresses(name).await?,
         };
-        let may = |address: &IpAddr| match Reach::of(*address) {
+        let is_allowed = |address: &IpAddr| match Reach::of(*address) {
             Reach::Public => true,
             Reach::Private => self.private_addresses,
             Reach::Nowhere => false,
@@ -210,8 +217,8 @@ impl Inner {
         let allowed: Vec<IpAddr> = found
             .iter()
             .copied()
-            .filter(may)
-            .take(MOST_ADDRESSES)
+            .filter(is_allowed)
+            .take(MAX_ADDRESSES)
             .collect();
         match (found.first(), allowed.is_empty()) {
             (None, _) => Err(OutboundError::Name(
@@ -234,7 +241,7 @@ impl Inner {
     ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, OutboundError> {
         let trust = match &self.trust {
             Some(trust) => trust.clone(),
-            None => web().await,
+            None => web_config().await,
         };
         let name = match &destination.host {
             Host::Named(name) => ServerName::try_from(name.clone()).map_err(|error| {
@@ -247,24 +254,24 @@ impl Inner {
     }
 }
 
-async fn counted(connections: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    connections
+async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    semaphore
         .clone()
         .acquire_owned()
         .await
-        .expect("it is never closed")
+        .expect("the semaphore is never closed")
 }
 
-/// Connects to the first of the addresses that lets itself be connected to.
+/// Connects to the first address that accepts a connection.
 async fn connect(
     addresses: &[IpAddr],
     destination: &Destination,
 ) -> Result<TcpStream, OutboundError> {
-    let end = Instant::now() + LONGEST;
+    let end = Instant::now() + CONNECT_TIMEOUT;
     let mut flaw = String::new();
     for (tried, &address) in addresses.iter().enumerate() {
         let left = end.saturating_duration_since(Instant::now());
-        let share = (left / (addresses.len() - tried) as u32).max(ATTEMPT);
+        let share = (left / (addresses.len() - tried) as u32).max(MIN_ATTEMPT);
         let address = SocketAddr::new(address, destination.port);
         match timeout_at(Instant::now() + share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
@@ -275,8 +282,8 @@ async fn connect(
     Err(OutboundError::Connect(format!("{destination}: {flaw}")))
 }
 
-/// Believes whom the web believes, as of this library's version, and whom the file of `SSL_CERT_FILE` names besides.
-async fn web() -> Arc<ClientConfig> {
+/// Trusts the authorities of the web, as of this library's version, and those in the file that `SSL_CERT_FILE` names.
+async fn web_config() -> Arc<ClientConfig> {
     static WEB: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
     let make = async || {
         let mut roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
@@ -286,7 +293,7 @@ async fn web() -> Arc<ClientConfig> {
                     let certificates = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);
                     let (added, _) = roots.add_parsable_certificates(certificates);
                     log::info!(
-                        "{added} authorities of {} are believed besides the web's",
+                        "{added} authorities from {} are trusted besides the web's",
                         path.display()
                     );
                 }
@@ -295,21 +302,21 @@ async fn web() -> Arc<ClientConfig> {
                 }
             }
         }
-        believing(roots)
+        trusting(roots)
     };
     WEB.get_or_init(make).await.clone()
 }
 
-/// Returns how TLS is spoken with those who are believed.
-pub(super) fn believing(roots: RootCertStore) -> Arc<ClientConfig> {
-    // Named rather than taken from the process, where another library could have chosen another.
+/// Returns a configuration of TLS that trusts these authorities.
+pub(super) fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
+    // Passed explicitly, since another library could have set another provider for the whole process.
     let builder =
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let builder = builder
         .with_safe_default_protocol_versions()
         .expect("the provider knows the versions");
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    // Shared by functions that must not learn of each other.
+    // The configuration is shared by functions that must not learn of each other.
     config.resumption = rustls::client::Resumption::disabled();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Arc::new(config)

@@ -1,0 +1,118 @@
+//! Accepting connections.
+
+use crate::functions::Functions;
+use crate::gateway::http::listener::HttpListener;
+use crate::gateway::http::serve;
+use crate::gateway::{TcpGateway, tcp};
+use crate::stop::Stop;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+
+/// How long nothing is accepted after the system refused to.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// What a listener's connections are given to.
+#[derive(Clone)]
+pub(super) enum Acceptor {
+    Http(Arc<HttpListener>),
+    Tcp(Arc<TcpGateway>),
+}
+
+/// Accepts connections until nothing new may be begun.
+pub(super) async fn accept(
+    listener: TcpListener,
+    acceptor: Arc<RwLock<Acceptor>>,
+    functions: Functions,
+    mut stop: Stop,
+) {
+    let connections = Arc::new(AtomicUsize::new(0));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.draining() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, client) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if !concerns_one_connection(&error) {
+                    log::warn!("no connection can be accepted for now: {error}");
+                    tokio::time::sleep(RETRY_DELAY).await;
+                }
+                continue;
+            }
+        };
+        let acceptor = acceptor
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(permit) = ConnectionPermit::take(&connections, acceptor.connections()) else {
+            if let Acceptor::Http(http) = &acceptor {
+                http.turn_away(&stream);
+            }
+            continue;
+        };
+        let (functions, stop) = (functions.clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut cut = stop.clone();
+            tokio::select! {
+                biased;
+                () = acceptor.serve(functions, stream, client, stop) => {}
+                () = cut.cut() => {}
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// Whether an error concerns only one connection, and not the next one.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+impl Acceptor {
+    fn connections(&self) -> usize {
+        match self {
+            Acceptor::Http(http) => http.connections(),
+            Acceptor::Tcp(gateway) => gateway.connections,
+        }
+    }
+
+    async fn serve(self, functions: Functions, stream: TcpStream, client: SocketAddr, stop: Stop) {
+        // Bytes are sent as they are written: nothing that could fill a packet would follow.
+        let _ = stream.set_nodelay(true);
+        match self {
+            Acceptor::Http(http) => serve::serve(http, stream, client, stop).await,
+            // These end by themselves or are cut.
+            Acceptor::Tcp(gateway) => tcp::serve(&functions, &gateway, stream, client).await,
+        }
+    }
+}
+
+/// The right to one of the connections of a gateway.
+struct ConnectionPermit(Arc<AtomicUsize>);
+
+impl ConnectionPermit {
+    fn take(connections: &Arc<AtomicUsize>, limit: usize) -> Option<ConnectionPermit> {
+        // Only one task takes permits, so between the two steps there can only be fewer connections.
+        if connections.load(Ordering::SeqCst) >= limit {
+            return None;
+        }
+        connections.fetch_add(1, Ordering::SeqCst);
+        Some(ConnectionPermit(connections.clone()))
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
