@@ -79,3 +79,72 @@ pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
         .all(|byte| byte.is_ascii_digit())
         .then(|| digits.parse().ok())?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            let name: HeaderName = name.parse().expect("it is a name");
+            fields.append(name, value.parse().expect("it is a value"));
+        }
+        fields
+    }
+
+    #[test]
+    fn t138_hop_by_hop_fields_and_those_that_connection_lists_are_removed() {
+        let mut map = fields(&[
+            ("accept", "*/*"),
+            ("connection", "keep-alive, X-Listed"),
+            ("connection", "close,x-other ,not a name"),
+            ("http2-settings", "AAMAAABk"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authenticate", "Basic"),
+            ("proxy-authorization", "Basic eDp5"),
+            ("proxy-connection", "close"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("x-listed", "1"),
+            ("x-other", "2"),
+            ("x-kept", "3"),
+        ]);
+        remove_hop_by_hop(&mut map);
+        assert_eq!(map, fields(&[("accept", "*/*"), ("x-kept", "3")]));
+    }
+
+    #[test]
+    fn t138_connection_cannot_remove_the_length_or_the_host() {
+        let mut map = fields(&[
+            ("connection", "content-length, Host, transfer-encoding"),
+            ("content-length", "5"),
+            ("host", "a"),
+        ]);
+        remove_hop_by_hop(&mut map);
+        assert_eq!(map, fields(&[("content-length", "5"), ("host", "a")]));
+    }
+
+    #[test]
+    fn a_length_consists_of_digits() {
+        assert_eq!(length(&fields(&[])), Ok(None));
+        for value in ["0", "007", "18446744073709551615"] {
+            assert_eq!(
+                length(&fields(&[("content-length", value)])),
+                Ok(value.parse().ok())
+            );
+        }
+        for value in ["", "+5", "-1", "0x5", "5, 5", "1 2", "18446744073709551616"] {
+            assert_eq!(
+                length(&fields(&[("content-length", value)])),
+                Err(LengthError::NotANumber),
+                "{value}"
+            );
+        }
+        let [same, other] =
+            ["5", "6"].map(|second| fields(&[("content-length", "5"), ("content-length", second)]));
+        assert_eq!(length(&same), Ok(Some(5)));
+        assert_eq!(length(&other), Err(LengthError::Several));
+    }
+}

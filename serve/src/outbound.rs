@@ -1,11 +1,11 @@
-//! Whom functions call over HTTP, and how.
+//! Calls that functions make to other hosts over HTTP.
 //!
-//! A function may call the hosts that its rules name, and without a rule nobody. What a host's name means is looked up for
-//! each connection, and addresses of private networks and of this computer are refused unless the function may have them.
-//! Redirects are not followed: a function that follows one makes another call, which is looked at as the first was.
+//! A function may call the hosts that its rules name, and none without a rule. Names are looked up for each connection, and
+//! addresses in private networks or on this computer are refused unless the function is allowed to call them. Redirects are not
+//! followed: a function that follows one makes another call, which is checked as the first was.
 //!
-//! Connections are kept for a function's next calls, and for no other function's. They live on threads of their own, so that
-//! neither processes nor gateways wait for the arithmetic of TLS, and whoever asks can stop waiting at any time.
+//! Connections are kept for the next calls of the same function. They are driven by tasks of their own, so that a caller can
+//! stop waiting at any time.
 
 mod address;
 mod connector;
@@ -13,11 +13,11 @@ pub(crate) mod error;
 pub(crate) mod rule;
 
 use crate::body::{Body, BodyError};
-use crate::runtime;
+use crate::{fields, runtime};
 use bytes::Bytes;
 use connector::{Connector, LookUp};
 use error::{CALLS, OutboundError};
-use http::header::{self, HeaderMap, HeaderName};
+use http::header;
 use http::{Method, Request, Response, Uri, Version};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -37,14 +37,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{Sleep, sleep, timeout};
 
-/// So many connections to one host are kept for later, and for so long.
-const IDLE: usize = 16;
-const IDLE_TIME: Duration = Duration::from_secs(15);
+/// How many idle connections to one host are kept, and for how long.
+const MAX_IDLE: usize = 16;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The largest head of an answer, in bytes.
-const LARGEST_HEAD: usize = 128 << 10;
+/// The largest head of a response, in bytes.
+const MAX_HEAD: usize = 128 << 10;
 
-/// What a function may call, and the connections that are kept to it.
+/// The hosts that a function may call, and its connections to them.
 pub struct Outbound {
     rules: Vec<OutboundRule>,
     connector: Connector,
@@ -57,37 +57,37 @@ pub struct Outbound {
 pub(crate) struct Times {
     /// Until there is a connection.
     pub(crate) connect: Duration,
-    /// From then until the head of the answer is there.
+    /// From then until the head of the response is there.
     pub(crate) first_byte: Duration,
-    /// Between two pieces of the answer's body.
+    /// Between two pieces of the response's body.
     pub(crate) between_bytes: Duration,
 }
 
 impl Default for Times {
     fn default() -> Times {
         Times {
-            connect: connector::LONGEST,
-            first_byte: LONGEST_SILENCE,
-            between_bytes: LONGEST_SILENCE,
+            connect: connector::CONNECT_TIMEOUT,
+            first_byte: READ_TIMEOUT,
+            between_bytes: READ_TIMEOUT,
         }
     }
 }
 
-/// The longest time for which the other side may say nothing. The request that calls has a deadline, which is shorter.
-const LONGEST_SILENCE: Duration = Duration::from_secs(600);
+/// How long the other side may be silent. A request that makes a call has a deadline of its own, which is shorter.
+const READ_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Times {
     fn bounded(self) -> Times {
         Times {
-            connect: self.connect.min(connector::LONGEST),
-            first_byte: self.first_byte.min(LONGEST_SILENCE),
-            between_bytes: self.between_bytes.min(LONGEST_SILENCE),
+            connect: self.connect.min(connector::CONNECT_TIMEOUT),
+            first_byte: self.first_byte.min(READ_TIMEOUT),
+            between_bytes: self.between_bytes.min(READ_TIMEOUT),
         }
     }
 }
 
 impl Outbound {
-    /// Allows what the rules allow; without a rule, nothing.
+    /// Allows the calls that a rule allows; without a rule, none.
     pub fn new(rules: &[OutboundRule], private_addresses: bool) -> Outbound {
         Outbound::with(rules, private_addresses, LookUp::of_system(), None)
     }
@@ -108,10 +108,9 @@ impl Outbound {
         }
     }
 
-    /// Sends a request to where its address says, and returns the answer when its head is there. Its body is read from the
-    /// connection as it is wanted.
+    /// Sends a request to its address, and returns the response when its head is there. The body is received as it is read.
     ///
-    /// Can be awaited anywhere. Dropping the future or the answer's body ends the call.
+    /// Can be awaited on any thread. Dropping the future or the response's body ends the call.
     pub(crate) async fn send(
         &self,
         request: Request<Body>,
@@ -119,7 +118,7 @@ impl Outbound {
         self.send_within(request, Times::default()).await
     }
 
-    /// Sends a request as [`Outbound::send`] does, with times of its own, which are no longer than those.
+    /// Sends a request as [`Outbound::send`] does, with shorter timeouts.
     pub(crate) async fn send_within(
         &self,
         mut request: Request<Body>,
@@ -131,7 +130,7 @@ impl Outbound {
         }
         if request.method() == Method::CONNECT {
             return Err(OutboundError::Address(
-                "`CONNECT` asks for a tunnel, and there are none".to_string(),
+                "`CONNECT` asks for a tunnel, which is not available".to_string(),
             ));
         }
         prepare(&mut request, &destination)?;
@@ -143,8 +142,8 @@ impl Outbound {
         Task(runtime()?.spawn(call.run(request))).await
     }
 
-    /// Returns what makes the calls. Where it holds as many connections as it may, those that lie idle are given up: what a
-    /// rule allows may be more hosts than there are connections.
+    /// Returns the client that makes the calls. If it holds as many connections as it may, the idle ones are closed: a rule may
+    /// allow more hosts than there are connections.
     fn client(&self) -> Client<Connector, Body> {
         let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if self.connector.is_full() {
@@ -158,13 +157,13 @@ fn client(connector: &Connector) -> Client<Connector, Body> {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
-        .pool_max_idle_per_host(IDLE)
-        .pool_idle_timeout(IDLE_TIME)
-        .http1_max_buf_size(LARGEST_HEAD)
+        .pool_max_idle_per_host(MAX_IDLE)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .http1_max_buf_size(MAX_HEAD)
         .build(connector.clone())
 }
 
-/// Returns the threads that calls run on.
+/// Returns the runtime that drives the calls.
 fn runtime() -> Result<&'static Handle, OutboundError> {
     runtime::handle().map_err(|error| {
         OutboundError::Connect(format!(
@@ -173,7 +172,7 @@ fn runtime() -> Result<&'static Handle, OutboundError> {
     })
 }
 
-/// Gives a request the address in its plain form, and takes off what is only for the one connection that it came on.
+/// Normalizes the address of a request, and removes what concerns only the connection that it came on.
 fn prepare(request: &mut Request<Body>, destination: &Destination) -> Result<(), OutboundError> {
     let path = request
         .uri()
@@ -189,35 +188,10 @@ fn prepare(request: &mut Request<Body>, destination: &Destination) -> Result<(),
         .map_err(|error| OutboundError::Address(error.to_string()))?;
     *request.version_mut() = Version::HTTP_11;
     request.extensions_mut().clear();
-    remove_hop_by_hop(request.headers_mut());
-    // Another host than the one that was allowed might be behind the same address.
+    fields::remove_hop_by_hop(request.headers_mut());
+    // The same address might serve other hosts than the one that was allowed.
     request.headers_mut().remove(header::HOST);
     Ok(())
-}
-
-/// Takes off the fields that are for one connection.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    let always = [
-        header::CONNECTION,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-        header::TE,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-        HeaderName::from_static("http2-settings"),
-    ];
-    for name in always.iter().chain(&named) {
-        headers.remove(name);
-    }
 }
 
 /// One call.
@@ -234,38 +208,38 @@ impl Call {
             first_byte,
             between_bytes,
         } = self.times;
-        let turn = timeout(connect, self.calls.acquire_owned())
+        let permit = timeout(connect, self.calls.acquire_owned())
             .await
-            .map_err(|_| OutboundError::Busy(connect))?;
-        let turn = turn.expect("it is never closed");
+            .map_err(|_| OutboundError::Busy(connect))?
+            .expect("the semaphore is never closed");
         let mut connection = capture_connection(&mut request);
-        let mut answer = pin!(self.client.request(request));
+        let mut response = pin!(self.client.request(request));
         let connected = async { drop(connection.wait_for_connection_metadata().await) };
-        let answered = tokio::select! {
-            // Where there is no connection it says why, and the other one nothing.
-            answered = &mut answer => answered,
+        let received = tokio::select! {
+            // If there is no connection, this one says why.
+            received = &mut response => received,
             connected = timeout(connect, connected) => {
                 connected.map_err(|_| OutboundError::ConnectTime(connect))?;
-                let late = |_| OutboundError::Time("the answer did not begin", first_byte);
-                timeout(first_byte, answer).await.map_err(late)?
+                let late = |_| OutboundError::Time("the response did not begin", first_byte);
+                timeout(first_byte, response).await.map_err(late)?
             }
         };
-        let mut answer = answered.map_err(|error| cause(&error))?;
-        remove_hop_by_hop(answer.headers_mut());
-        answer.extensions_mut().clear();
-        Ok(answer.map(|body| {
-            Received {
+        let mut response = received.map_err(|error| cause(&error))?;
+        fields::remove_hop_by_hop(response.headers_mut());
+        response.extensions_mut().clear();
+        Ok(response.map(|body| {
+            ReceivedBody {
                 body,
                 between_bytes,
-                silence: None,
-                _turn: turn,
+                timer: None,
+                _permit: permit,
             }
             .boxed_unsync()
         }))
     }
 }
 
-/// Returns what our connector said, or else what hyper did.
+/// Returns our connector's error if it is the cause, or else what hyper says.
 fn cause(error: &(dyn Error + 'static)) -> OutboundError {
     let mut innermost = error;
     loop {
@@ -274,21 +248,21 @@ fn cause(error: &(dyn Error + 'static)) -> OutboundError {
         }
         match innermost.source() {
             Some(source) => innermost = source,
-            // It says most: "connection reset" rather than "client error".
+            // The innermost error says most: "connection reset" rather than "client error".
             None => return OutboundError::Protocol(innermost.to_string()),
         }
     }
 }
 
-/// What runs until it is done or dropped.
+/// A task that is aborted when this is dropped.
 struct Task(JoinHandle<Result<Response<Body>, OutboundError>>);
 
 impl Future for Task {
     type Output = Result<Response<Body>, OutboundError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let ended = std::task::ready!(Pin::new(&mut self.0).poll(context));
-        Poll::Ready(ended.unwrap_or_else(|error| Err(OutboundError::Protocol(error.to_string()))))
+        let joined = std::task::ready!(Pin::new(&mut self.0).poll(context));
+        Poll::Ready(joined.unwrap_or_else(|error| Err(OutboundError::Protocol(error.to_string()))))
     }
 }
 
@@ -298,16 +272,16 @@ impl Drop for Task {
     }
 }
 
-/// The body of an answer on its way.
-struct Received {
+/// The body of a response on its way.
+struct ReceivedBody {
     body: Incoming,
     between_bytes: Duration,
-    /// Runs while the next piece is waited for.
-    silence: Option<Pin<Box<Sleep>>>,
-    _turn: OwnedSemaphorePermit,
+    /// Set while the next piece is waited for.
+    timer: Option<Pin<Box<Sleep>>>,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl http_body::Body for Received {
+impl http_body::Body for ReceivedBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -316,19 +290,19 @@ impl http_body::Body for Received {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            self.silence = None;
+            self.timer = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(|error| cause(&error).into())));
         }
         let between_bytes = self.between_bytes;
-        if self.silence.is_none() {
-            // The clock is the calls' own: who reads this may have none.
+        if self.timer.is_none() {
+            // The timer needs a runtime, which the reader may not have.
             let _entered = runtime()?.enter();
-            self.silence = Some(Box::pin(sleep(between_bytes)));
+            self.timer = Some(Box::pin(sleep(between_bytes)));
         }
-        let silence = self.silence.as_mut().expect("it was just set");
-        std::task::ready!(silence.as_mut().poll(context));
+        let timer = self.timer.as_mut().expect("the timer was set above");
+        std::task::ready!(timer.as_mut().poll(context));
         Poll::Ready(Some(Err(OutboundError::Time(
-            "the answer did not go on",
+            "the response did not go on",
             between_bytes,
         )
         .into())))

@@ -1,23 +1,23 @@
 //! Which addresses may be connected to.
 //!
-//! A name that may be called can lead anywhere: its owner decides. So what counts is the address that it has at the moment, and
-//! an address inside another, as IPv6 has them for IPv4, counts as that.
+//! A name that may be called can lead anywhere: its owner decides. So only the address counts that it has at the moment. An IPv4
+//! address embedded in an IPv6 address counts as the IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where an address leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// Into the internet.
+    /// To the internet.
     Public,
-    /// Into a private network, or to this computer.
+    /// To a private network, or to this computer.
     Private,
-    /// To nobody whom a function may call: to no single computer, to what only serves as an example, or to the service of a
-    /// cloud that hands out its credentials.
+    /// To nothing that a function may call: multicast and reserved addresses, examples in documentation, and services of a cloud
+    /// that hand out credentials.
     Nowhere,
 }
 
-/// Services that tell a computer in a cloud what it is and may do, at addresses that are otherwise like any other.
+/// Metadata services of clouds at otherwise ordinary addresses.
 const METADATA: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
@@ -38,11 +38,11 @@ impl Reach {
     fn of_v4(address: Ipv4Addr) -> Reach {
         match address.octets() {
             [127, ..] | [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Reach::Private,
-            // Shared by the customers of a provider.
+            // Shared by the customers of a provider (carrier-grade NAT).
             [100, 64..=127, ..] => Reach::Private,
-            // This network; link-local, where clouds have their metadata; multicast and what is reserved.
+            // This network; link-local, where clouds have their metadata services; multicast and reserved.
             [0, ..] | [169, 254, ..] | [224..=255, ..] => Reach::Nowhere,
-            // Assignments of protocols, relays, benchmarks, and documentation.
+            // Protocol assignments, relays, benchmarks and documentation.
             [192, 0, 0 | 2, _]
             | [192, 88, 99, _]
             | [198, 18 | 19, ..]
@@ -61,12 +61,12 @@ impl Reach {
             Reach::of(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)).into())
         };
         match [a, b, c, d, e, f, g] {
-            // A network's translator to IPv4, and the older way there.
+            // NAT64, and 6to4.
             [0x64, 0xff9b, 0, 0, 0, 0, high] => inside(high, h),
             [0x2002, high, low, ..] => inside(high, low),
             [0, 0, 0, 0, 0, 0, 0] if h == 1 => Reach::Private,
             [0xfc00..=0xfdff, ..] => Reach::Private,
-            // Assignments of protocols, Teredo among them, and documentation.
+            // Protocol assignments, Teredo among them, and documentation.
             [0x2001, ..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, ..=0xfff, ..] => Reach::Nowhere,
             [0x2000..=0x3fff, ..] => Reach::Public,
             _ => Reach::Nowhere,
@@ -81,7 +81,7 @@ mod tests {
     fn check(reach: Reach, addresses: &[&str]) {
         for address in addresses {
             assert_eq!(
-                Reach::of(address.parse().expect("it is one")),
+                Reach::of(address.parse().expect("it is an address")),
                 reach,
                 "{address}"
             );

@@ -14,45 +14,45 @@ pub enum OutboundError {
     /// No rule allows it.
     #[error("`{0}` may not be called: the function's outbound rules do not allow it")]
     NotAllowed(String),
-    /// It goes nowhere.
+    /// Its address cannot be called.
     #[error("this is not an address that can be called: {0}")]
     Address(String),
     /// The host has an address that may not be connected to.
     #[error("`{host}` may not be called at {address}, {}", if *.is_private {
-        "which is in a private network: a function calls there only where its private addresses are allowed"
+        "which is in a private network: the function may call there only if private addresses are allowed"
     } else {
-        "which leads to no host of the internet"
+        "which is not the address of a host on the internet"
     })]
     Prohibited {
-        /// Who was called.
+        /// The host that was called.
         host: String,
-        /// Where that is.
+        /// Its address.
         address: IpAddr,
-        /// Whether allowing private addresses would allow it.
+        /// Whether it would be allowed if private addresses were.
         is_private: bool,
     },
     /// The host was not found.
     #[error("the host `{0}` was not found: {1}")]
     Name(String, String),
-    /// Nobody said where the host is.
-    #[error("nobody said within {1:?} where the host `{0}` is")]
+    /// The host was not found in time.
+    #[error("the host `{0}` was not found within {1:?}")]
     NameTime(String, Duration),
     /// No connection could be made.
     #[error("cannot connect to {0}")]
     Connect(String),
-    /// The other side is not whom it should be, or does not speak TLS.
+    /// The other side is not the one that it should be, or does not speak TLS.
     #[error("no TLS with {0}")]
     Tls(String),
     /// There was no connection in time.
     #[error("there was no connection within {0:?}")]
     ConnectTime(Duration),
-    /// The other side did not answer, or not go on, in time.
+    /// The response did not begin, or did not go on, in time.
     #[error("{0} within {1:?}")]
     Time(&'static str, Duration),
-    /// There are as many calls as there may be.
+    /// There are as many calls as are allowed.
     #[error("{CALLS} calls of this function are under way, and none ended within {0:?}")]
     Busy(Duration),
-    /// What went to and fro is not HTTP, or broke off.
+    /// The other side does not speak HTTP, or broke off.
     #[error("the call failed: {0}")]
     Protocol(String),
 }

@@ -1,4 +1,4 @@
-//! Which hosts may be called: one rule, as a text.
+//! Which hosts may be called: one rule, as text.
 
 use http::uri::Scheme;
 #[cfg(test)]
@@ -10,12 +10,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 /// The longest name of a host, in bytes.
-const LONGEST_HOST: usize = 253;
+const MAX_HOST: usize = 253;
 
 /// The longest part of a name between two dots, in bytes.
-const LONGEST_LABEL: usize = 63;
+const MAX_LABEL: usize = 63;
 
-/// Hosts that may be called over HTTP: `example.com`, `*.example.com` for all that end so, an IP address, or `*` for every
+/// Hosts that may be called over HTTP: `example.com`, `*.example.com` for every host that ends so, an IP address, or `*` for every
 /// host; with `:port` for one port and `http://` or `https://` for one scheme.
 ///
 /// ```
@@ -38,14 +38,14 @@ pub struct OutboundRule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Hosts {
     All,
-    /// In lower case, as all names here.
+    /// In lower case, like all names here.
     Named(String),
-    /// What is below this name, not the name itself.
+    /// Everything below this name, but not the name itself.
     Below(String),
     Address(IpAddr),
 }
 
-/// It is no rule.
+/// A text is not a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` names no hosts: {flaw}", lunatic_vm::printable(.text))]
 pub struct OutboundRuleError {
@@ -61,7 +61,7 @@ pub(super) struct Destination {
     pub(super) port: u16,
 }
 
-/// A host that is called.
+/// The host that a call goes to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Host {
     Named(String),
@@ -89,7 +89,7 @@ impl OutboundRule {
 }
 
 impl Destination {
-    /// Reads where a request goes, or says what keeps it from going anywhere.
+    /// Finds out where a request goes, or why it cannot go anywhere.
     pub(super) fn of(uri: &http::Uri) -> Result<Destination, String> {
         let is_secure = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
@@ -112,9 +112,9 @@ impl Destination {
         }
         let port = match uri.port() {
             Some(port) => port.as_u16(),
-            // `Uri` takes a port that is none for a part of what it does not look at.
+            // `Uri` accepts a port that is not a number, and does not return it.
             None if authority.as_str() != authority.host() => {
-                return Err("its port is none".to_string());
+                return Err("its port is not a number".to_string());
             }
             None if is_secure => 443,
             None => 80,
@@ -155,7 +155,7 @@ impl Host {
                 .and_then(|address| address.parse::<Ipv6Addr>().ok());
             return address
                 .map(|address| Host::Address(address.into()))
-                .ok_or("its IPv6 address is none".to_string());
+                .ok_or("its IPv6 address is invalid".to_string());
         }
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Host::Address(address));
@@ -167,8 +167,8 @@ impl Host {
 /// Returns the name of a host in the one form that is compared: in lower case and without a final dot.
 fn checked_name(text: &str) -> Result<String, String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    if name.is_empty() || name.len() > LONGEST_HOST {
-        return Err(format!("a host has 1 to {LONGEST_HOST} characters"));
+    if name.is_empty() || name.len() > MAX_HOST {
+        return Err(format!("a host has 1 to {MAX_HOST} characters"));
     }
     if !name.is_ascii() {
         return Err(
@@ -177,11 +177,11 @@ fn checked_name(text: &str) -> Result<String, String> {
     }
     let is_label = |label: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        !label.is_empty() && label.len() <= LONGEST_LABEL && label.bytes().all(allowed)
+        !label.is_empty() && label.len() <= MAX_LABEL && label.bytes().all(allowed)
     };
     if !name.split('.').all(is_label) {
         return Err(format!(
-            "a host has letters, digits, `-` and `_`, in parts of 1 to {LONGEST_LABEL} with a `.` between them"
+            "a host has letters, digits, `-` and `_`, in parts of 1 to {MAX_LABEL} with a `.` between them"
         ));
     }
     Ok(name)
@@ -192,8 +192,8 @@ impl FromStr for OutboundRule {
 
     fn from_str(text: &str) -> Result<OutboundRule, OutboundRuleError> {
         let error = |flaw: Cow<'static, str>| {
-            // A text that is no rule may be as long as a file.
-            let text = text.chars().take(LONGEST_HOST).collect();
+            // A text that is not a rule may be as long as a file.
+            let text = text.chars().take(MAX_HOST).collect();
             OutboundRuleError { text, flaw }
         };
         let (is_secure, rest) = match text.split_once("://") {
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rule_is_told_why() {
+    fn a_text_that_is_not_a_rule_is_told_why() {
         let long = "a".repeat(64);
         for (text, flaw) in [
             ("", "1 to 253 characters"),
@@ -374,7 +374,7 @@ mod tests {
         ] {
             let error = text
                 .parse::<OutboundRule>()
-                .expect_err("it is no rule")
+                .expect_err("it is not a rule")
                 .to_string();
             assert!(error.contains(flaw), "{text}: {error}");
         }
@@ -389,11 +389,11 @@ mod tests {
             "http://10.0.0.7:80",
             "[2001:db8::1]:80",
         ] {
-            let rule: OutboundRule = text.parse().expect("it is one");
+            let rule: OutboundRule = text.parse().expect("it is a rule");
             assert_eq!(rule.to_string(), text);
-            let json = serde_json::to_string(&rule).expect("it is a text");
+            let json = serde_json::to_string(&rule).expect("it is a string");
             assert_eq!(
-                serde_json::from_str::<OutboundRule>(&json).expect("it is one"),
+                serde_json::from_str::<OutboundRule>(&json).expect("it is a rule"),
                 rule
             );
         }

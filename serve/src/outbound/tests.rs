@@ -491,6 +491,43 @@ fn fields_of_one_connection_and_a_forged_host_are_taken_off() {
 }
 
 #[test]
+fn t138_connection_cannot_remove_the_length_of_a_call_or_its_answer() {
+    run(async {
+        let connection: header::HeaderValue = "content-length, host, transfer-encoding"
+            .parse()
+            .expect("it is a valid value");
+        let listed = connection.clone();
+        let (server, _) = server(move |request: Request<Incoming>| {
+            let mut answer = text(format!("{:?}", request.headers()));
+            answer
+                .headers_mut()
+                .insert(header::CONNECTION, listed.clone());
+            async { answer }
+        })
+        .await;
+        let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
+        // A body whose length only the field tells.
+        let pieces = futures_lite::stream::once(Ok(Frame::data(Bytes::from_static(b"hello"))));
+        let request = Request::post(format!("http://example.com:{}/", server.port()))
+            .header(header::CONNECTION, connection)
+            .header(header::CONTENT_LENGTH, 5)
+            .body(StreamBody::new(pieces).boxed_unsync())
+            .expect("it is a request");
+        let answer = outbound.send(request).await.expect("it answers");
+        let length = answer.headers().get(header::CONTENT_LENGTH).cloned();
+        let seen = read(answer).await;
+        assert_eq!(
+            seen,
+            format!(
+                r#"{{"content-length": "5", "host": "example.com:{}"}}"#,
+                server.port()
+            )
+        );
+        assert_eq!(length, Some(seen.len().into()));
+    });
+}
+
+#[test]
 fn t118_a_certificate_that_nobody_vouches_for_ends_the_call() {
     run(async {
         let made =
@@ -538,7 +575,7 @@ fn t118_a_certificate_that_nobody_vouches_for_ends_the_call() {
 
         let mut roots = rustls::RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("it is one");
-        let trust = connector::believing(roots);
+        let trust = connector::trusting(roots);
         let friend = Outbound::with(&rules(&["*"]), true, look_up.clone(), Some(trust.clone()));
         assert_eq!(
             read(friend.send(get(&uri)).await.expect("it is known")).await,

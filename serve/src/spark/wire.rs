@@ -2,6 +2,7 @@
 //!
 //! It is plain data: nothing here waits. What sparks write is parsed as strictly as what strangers write.
 
+use crate::fields;
 use crate::request_id::REQUEST_ID;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -18,18 +19,6 @@ const MAX_TRAILERS: usize = 8 << 10;
 
 /// What the head of every response begins with.
 const VERSION: &[u8] = b"HTTP/1.";
-
-/// Fields that say something of one connection, and are not passed on.
-const OF_A_CONNECTION: [&str; 8] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-];
 
 /// How long a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,60 +150,32 @@ fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Fra
         read.append(name, value);
     }
     let framing = framing(&read)?;
-    without_connection(&mut read);
+    remove_hop_by_hop(&mut read);
     Ok((read, framing))
 }
 
 /// Returns what the fields say of the body's length. Whatever can be understood in two ways is refused.
 fn framing(fields: &HeaderMap) -> Result<Option<Framing>, String> {
-    let mut encodings = fields.get_all(header::TRANSFER_ENCODING).iter();
-    let encoding = encodings.next();
-    let mut lengths = fields.get_all(header::CONTENT_LENGTH).iter();
-    let Some(length) = lengths.next() else {
-        return match encoding {
-            None => Ok(None),
-            Some(encoding)
-                if encoding.as_bytes().eq_ignore_ascii_case(b"chunked")
-                    && encodings.next().is_none() =>
-            {
-                Ok(Some(Framing::Chunked))
-            }
-            Some(_) => Err("its transfer-encoding is not `chunked`".into()),
-        };
+    let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => true,
+        _ => return Err("its transfer-encoding is not `chunked`".into()),
     };
-    if encoding.is_some() {
-        return Err("it has both a content-length and a transfer-encoding".into());
-    }
-    if lengths.next().is_some() {
-        return Err("it has more than one content-length".into());
-    }
-    let text = length
-        .to_str()
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    match text.and_then(|text| text.parse().ok()) {
-        Some(length) => Ok(Some(Framing::Length(length))),
-        None => Err("its content-length is not a number".into()),
+    let lengths = fields.get_all(header::CONTENT_LENGTH).iter().count();
+    match (fields::length(fields), lengths) {
+        (_, 0) => Ok(is_chunked.then_some(Framing::Chunked)),
+        (_, _) if is_chunked => Err("it has both a content-length and a transfer-encoding".into()),
+        (_, 2..) => Err("it has more than one content-length".into()),
+        (Ok(length), _) => Ok(length.map(Framing::Length)),
+        (Err(_), _) => Err("its content-length is not a number".into()),
     }
 }
 
-/// Takes the fields of the connection out, also those that a field `connection` names.
-fn without_connection(fields: &mut HeaderMap) {
-    let named: Vec<HeaderName> = fields
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        // Who lists these would have the body's length left out.
-        .filter(|name| *name != header::CONTENT_LENGTH && *name != header::HOST)
-        .collect();
-    for name in named {
-        fields.remove(name);
-    }
-    for name in OF_A_CONNECTION {
-        fields.remove(name);
-    }
+/// Removes hop-by-hop fields, and the announcement of trailers, which are dropped here.
+fn remove_hop_by_hop(fields: &mut HeaderMap) {
+    fields::remove_hop_by_hop(fields);
+    fields.remove(header::TRAILER);
 }
 
 /// Writes the head of a request as a spark gets it: with one `host`, with the length of the body or chunked, and with the note
@@ -228,7 +189,7 @@ pub(super) fn write_request(parts: &request::Parts, id: &str, length: Option<u64
             .map(|host| host.as_bytes().to_vec())
             .unwrap_or_default(),
     };
-    without_connection(&mut fields);
+    remove_hop_by_hop(&mut fields);
     for name in [
         header::HOST,
         header::CONTENT_LENGTH,
@@ -255,7 +216,7 @@ pub(super) fn write_request(parts: &request::Parts, id: &str, length: Option<u64
 /// Writes the head of a response. Its body has the length that the fields state, or is everything that follows.
 pub(super) fn write_response(parts: &response::Parts) -> Vec<u8> {
     let mut fields = parts.headers.clone();
-    without_connection(&mut fields);
+    remove_hop_by_hop(&mut fields);
     let reason = parts.status.canonical_reason().unwrap_or("");
     let mut head = format!("HTTP/1.1 {} {reason}\r\n", parts.status.as_str()).into_bytes();
     write_fields(&mut head, &fields);

@@ -498,6 +498,20 @@ fn t136_no_answer_is_an_answer() {
 }
 
 #[test]
+fn t138_connection_cannot_remove_what_frames_a_request() {
+    put("fields", settings(Policy::Fresh));
+    let mut stream = connect();
+    let request = "POST /fields/fields HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\nx-gone: 1\r\n\
+                   connection: close, content-length, host, transfer-encoding, x-gone\r\n\r\nab";
+    stream.write_all(request.as_bytes()).expect("it is read");
+    let answer = answer(stream, false);
+    assert!(
+        answer.text().contains("content-length: 2\n") && !answer.text().contains("x-gone"),
+        "{answer:?}"
+    );
+}
+
+#[test]
 fn an_error_that_a_component_sets_has_its_status() {
     check(
         "sets-an-error",

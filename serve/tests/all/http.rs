@@ -625,6 +625,44 @@ fn t138_what_a_function_answers_cannot_be_more_than_an_answer() {
 }
 
 #[test]
+fn t138_connection_cannot_remove_what_frames_a_message() {
+    const LISTED: &str = "connection: close, content-length, transfer-encoding, host\r\n";
+    let response = format!("HTTP/1.1 200 OK\r\n{LISTED}content-length: 5\r\n\r\nhello");
+    let house = Plan::new()
+        .function("echo", &echo(), Settings::default())
+        .function("says", &says(&response, ""), Settings::default())
+        .start();
+    let to_spark = house.raw(
+        format!("POST /echo HTTP/1.1\r\nhost: test\r\n{LISTED}content-length: 2\r\n\r\nab")
+            .as_bytes(),
+    );
+    assert!(
+        to_spark.contains("\r\nhost: test\r\n")
+            && to_spark.contains("\r\ncontent-length: 2\r\n")
+            && to_spark.contains("\r\n\r\nab"),
+        "{to_spark}"
+    );
+    let chunked = house.raw(
+        format!(
+            "POST /echo HTTP/1.1\r\nhost: test\r\n{LISTED}transfer-encoding: chunked\r\n\r\n\
+             2\r\nab\r\n0\r\n\r\n"
+        )
+        .as_bytes(),
+    );
+    assert!(
+        chunked.contains("\r\nhost: test\r\n")
+            && chunked.contains("\r\ntransfer-encoding: chunked\r\n")
+            && chunked.contains("2\r\nab\r\n"),
+        "{chunked}"
+    );
+    let to_client = house.get("/says");
+    assert!(
+        to_client.contains("\r\ncontent-length: 5\r\n") && to_client.ends_with("\r\n\r\nhello"),
+        "{to_client}"
+    );
+}
+
+#[test]
 fn t139_what_is_too_much_for_one_function_is_turned_away_and_the_others_are_served() {
     let settings = Settings {
         requests: NonZeroUsize::MIN,

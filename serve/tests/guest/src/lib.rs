@@ -93,6 +93,11 @@ impl Guest for Misbehaving {
                 // Continues after its answer.
                 black_box((0..1_000_000u64).fold(0, |sum, number| black_box(sum ^ number)));
             }
+            "/fields" => {
+                let fields = request.headers().entries();
+                let lines = fields.iter().map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value)));
+                answer(out, &lines.collect::<String>());
+            }
             target => match target.strip_prefix("/call/") {
                 Some(authority) => answer(out, &call(authority)),
                 None => answer(out, "hello"),
