@@ -1,7 +1,8 @@
-//! Functions called from outside across the bridge, compared with a hand-written embedding of plain wasmtime and the same guest.
+//! Functions called from outside across the bridge, compared with a hand-written embedding of plain
+//! wasmtime and the same guest.
 //!
-//! The guest does next to nothing, so this measures what a call itself costs. Criterion measures; its reports are in
-//! `criterion/` below the target directory. No bar was promised.
+//! The guest does next to nothing, so this measures what a call itself costs. Criterion measures;
+//! its reports are in `criterion/` below the target directory. No bar was promised.
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
@@ -45,8 +46,8 @@ fn records(count: u32) -> Vec<Record> {
     (0..count).map(record).collect()
 }
 
-/// What an embedder would write who needs just this and has one caller at a time: without limits or timeouts, and a trap
-/// ends the store.
+/// What an embedder would write who needs just this and has one caller at a time: without limits or
+/// timeouts, and a trap ends the store.
 struct Embedding {
     store: Store<()>,
     memory: Memory,
@@ -306,7 +307,8 @@ fn time(work: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-/// Has another thread answer this often: the least that a call costs whose function runs on another thread.
+/// Has another thread answer this often: the least that a call costs whose function runs on another
+/// thread.
 fn hand_over(times: u64) -> Duration {
     let (ask, asked) = sync_channel::<u64>(1);
     let (answer, answered) = sync_channel(1);

@@ -1,6 +1,7 @@
 //! An HTTP gateway gives each request to a process of its own.
 //!
-//! All servers are operating system processes of their own. Two of them are this program, with an argument that says which.
+//! All servers are operating system processes of their own. Two of them are this program, with an
+//! argument that says which.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -98,7 +99,8 @@ fn latency(what: &str, server: &Server, time: Duration) {
     Row::new(&what, "µs", &Figures::from_iter(answers)).print(Bar::None);
 }
 
-/// Prints the figures of a component, with an instance for each request and with a pool of instances.
+/// Prints the figures of a component, with an instance for each request and with a pool of
+/// instances.
 fn components(what: &str, file: &Path, connections: usize, time: Duration) {
     for policy in ["fresh", "pool"] {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));

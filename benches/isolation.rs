@@ -1,4 +1,5 @@
-//! Code that shares nothing and can be interrupted at any time is hardly slower than code that cannot.
+//! Code that shares nothing and can be interrupted at any time is hardly slower than code that
+//! cannot.
 
 #[path = "guests/kernels.rs"]
 #[expect(
@@ -192,10 +193,13 @@ impl Plain {
     fn run(&self, kernel: &str, size: u32) -> Run {
         // A store of its own, as each process has one.
         let mut store = wasmtime::Store::new(self.0.module().engine(), ());
-        let instance = self.0.instantiate(&mut store).expect("there is memory");
+        let instance = self
+            .0
+            .instantiate(&mut store)
+            .expect("the system has memory for it");
         let function = instance
             .get_typed_func::<u32, u64>(&mut store, kernel)
-            .expect("the guest exports it");
+            .expect("the guest exports its kernels");
         let start = Instant::now();
         let result = function
             .call(&mut store, size)

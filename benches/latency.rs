@@ -35,7 +35,9 @@ fn main() {
         // Wakes it at different moments of a tick.
         sleep(Duration::from_micros(1_000 + wake * 7919 % 4_000));
         let start = Instant::now();
-        listener.send(0, &[]).expect("its mailbox is empty");
+        listener
+            .send(0, &[])
+            .expect("the listener has emptied its mailbox");
         let (woken, _) = machine.next_report(&listener);
         (woken - start).as_secs_f64() * 1000.0 / TICK
     };

@@ -5,7 +5,8 @@ use lunatic_benches::{
 };
 use std::fs;
 
-/// How many processes are promised, and how many bytes each may take: together they fit into 24 GiB.
+/// How many processes are promised, and how many bytes each may take: together they fit into 24
+/// GiB.
 const GOAL: usize = 1_000_000;
 const BYTES: usize = 22 << 10;
 

@@ -1,4 +1,5 @@
-//! A program starts at once: all of `lunatic hello.wasm`, with its compiled code kept from an earlier run.
+//! A program starts at once: all of `lunatic hello.wasm`, with its compiled code kept from an
+//! earlier run.
 
 use lunatic_benches::{Bar, Figures, Row, command, promise};
 use std::time::Instant;

@@ -1,4 +1,5 @@
-//! Tests run in the machine, each in isolation, nearly as fast as the same tests run natively in one process.
+//! Tests run in the machine, each in isolation, nearly as fast as the same tests run natively in
+//! one process.
 
 use lunatic_benches::{Bar, Row, lunatic, promise, side_by_side, tests};
 use std::path::PathBuf;

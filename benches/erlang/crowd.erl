@@ -30,7 +30,7 @@ wait(Parent, Bytes) ->
     Parent ! done,
     receive stop -> length(List) end.
 
-%% Resident bytes, each page once, and page tables.
+%% Resident bytes, counting each page once, and page tables.
 memory() ->
     number("/proc/self/smaps_rollup", "Pss:") + number("/proc/self/status", "VmPTE:").
 

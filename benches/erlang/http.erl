@@ -1,4 +1,4 @@
-%% The same as guests/http.rs, with the reader of HTTP that Erlang's sockets have.
+%% The same as guests/http.rs, with the HTTP parser of Erlang's sockets.
 -module(http).
 -export([main/0]).
 

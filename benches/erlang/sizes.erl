@@ -1,5 +1,5 @@
-%% The same as guests/sizes.rs. Erlang does not copy a binary of more than 64 bytes: both processes hold the same one. So
-%% each makes a copy before it sends, as our processes share nothing.
+%% The same as guests/sizes.rs. Erlang does not copy a binary of more than 64 bytes: both processes share it. So each
+%% makes a copy before it sends, as our processes share nothing.
 -module(sizes).
 -export([main/1]).
 

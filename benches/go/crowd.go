@@ -37,7 +37,7 @@ func main() {
 	fmt.Printf("%d\n%f\n%f\n", wanted, each, (memory()-before)/float64(wanted))
 }
 
-// What it used its heap for stays until it ends, as in Erlang.
+// Its heap stays in use until it ends, as in Erlang.
 func wait(mailbox chan int, bytes int, done chan struct{}) {
 	var heap []byte
 	if bytes > 0 {
@@ -52,7 +52,7 @@ func wait(mailbox chan int, bytes int, done chan struct{}) {
 	runtime.KeepAlive(heap)
 }
 
-// Returns resident bytes, each page once, and page tables.
+// Returns resident bytes, counting each page once, and page tables.
 func memory() float64 {
 	return value("/proc/self/smaps_rollup", "Pss:") + value("/proc/self/status", "VmPTE:")
 }

@@ -10,7 +10,7 @@ import (
 
 const together = 200
 
-// What two goroutines throw to and fro.
+// What two goroutines throw back and forth.
 type ball struct {
 	from   chan ball
 	number int
@@ -32,7 +32,7 @@ func number(text string) int {
 	return number
 }
 
-// Returns how many it were in a second.
+// Returns how many there were per second.
 func run(load func(int), places int, times int) float64 {
 	start := time.Now()
 	done := make(chan struct{})
@@ -70,7 +70,7 @@ func ping(times int) {
 	for number := 0; number < times; number++ {
 		partner <- ball{mailbox, number, "ping"}
 		if caught := <-mailbox; caught.number != number {
-			panic("the partner throws back another ball")
+			panic("the partner returned another ball")
 		}
 	}
 	close(partner)

@@ -1,5 +1,5 @@
-// The same as guests/sizes.rs. Go sends where bytes lie; so each goroutine makes a copy before it sends, as our processes
-// share nothing.
+// The same as guests/sizes.rs. Go sends the address of the bytes, so each goroutine makes a copy before it sends, as our
+// processes share nothing.
 package main
 
 import (

@@ -1,7 +1,8 @@
-//! Spawns processes that answer and wait. Reports how many there are, and how many microseconds each took.
+//! Spawns processes that answer and wait. Reports how many there are, and how many microseconds
+//! each took.
 //!
-//! Arguments: how many processes, and how many bytes of heap each uses to handle a message before it answers. With 0 bytes
-//! there is no such message.
+//! Arguments: how many processes, and how many bytes of heap each uses to handle a message before
+//! it answers. With 0 bytes there is no such message.
 
 use lunatic::{Mailbox, Process, process};
 use lunatic_benches::report;
@@ -16,7 +17,7 @@ fn main(mailbox: Mailbox<()>) {
     let this = process::this(&mailbox);
     let mut arguments = std::env::args()
         .skip(1)
-        .map(|word| word.parse::<usize>().expect("a number"));
+        .map(|word| word.parse::<usize>().expect("the arguments are numbers"));
     let (Some(wanted), Some(bytes)) = (arguments.next(), arguments.next()) else {
         panic!("two arguments")
     };

@@ -6,9 +6,9 @@ use std::io::{Read, Write};
 
 fn main() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
-    println!("{}", listener.local_addr().expect("it is bound"));
+    println!("{}", listener.local_addr().expect("the listener is bound"));
     while let Ok((stream, _)) = listener.accept() {
-        process::spawn_with(stream, echo).expect("nothing limits it");
+        process::spawn_with(stream, echo).expect("no limit is set");
     }
 }
 

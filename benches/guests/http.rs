@@ -1,6 +1,8 @@
-//! A web server that says hello to every request, with one process per connection. It prints where it listens.
+//! A web server that says hello to every request, with one process per connection. It prints where
+//! it listens.
 //!
-//! It understands as much HTTP/1.1 as its clients need: requests without a body, one after another on a connection.
+//! It understands as much HTTP/1.1 as its clients need: requests without a body, one after another
+//! on a connection.
 
 use lunatic::net::{TcpListener, TcpStream};
 use lunatic::{Mailbox, process};
@@ -14,9 +16,9 @@ const HEAD: usize = 8192;
 
 fn main() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
-    println!("{}", listener.local_addr().expect("it is bound"));
+    println!("{}", listener.local_addr().expect("the listener is bound"));
     while let Ok((stream, _)) = listener.accept() {
-        process::spawn_with(stream, serve).expect("nothing limits it");
+        process::spawn_with(stream, serve).expect("no limit is set");
     }
 }
 

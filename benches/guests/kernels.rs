@@ -1,6 +1,8 @@
-//! Small computations. Each is an export whose parameter says how much to compute, and whose result depends on all of it.
+//! Small computations. Each is an export whose parameter says how much to compute, and whose result
+//! depends on all of it.
 //!
-//! They need only the standard library, so that the same file can be compiled as a native program too.
+//! They need only the standard library, so that the same file can be compiled as a native program
+//! too.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;

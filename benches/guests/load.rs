@@ -1,5 +1,5 @@
-//! Spawns processes or exchanges messages as fast as possible, in one group or in several at the same time. Reports how
-//! many spawns or round trips there were per second.
+//! Spawns processes or exchanges messages as fast as possible, in one group or in several at the
+//! same time. Reports how many spawns or round trips there were per second.
 //!
 //! Arguments: `spawn` or `ping`, the number of groups, and how often in each (a multiple of 200).
 
@@ -34,10 +34,10 @@ fn main(mailbox: Mailbox<()>) {
         for _ in 0..groups {
             match what.as_str() {
                 "spawn" => {
-                    process::spawn_with((this, times), spawn).expect("nothing limits it");
+                    process::spawn_with((this, times), spawn).expect("no limit is set");
                 }
                 "ping" => {
-                    process::spawn_with((this, times), ping).expect("nothing limits it");
+                    process::spawn_with((this, times), ping).expect("no limit is set");
                 }
                 other => panic!("unknown load `{other}`"),
             }
@@ -59,10 +59,12 @@ fn spawn((parent, times): (Process<()>, u32), mailbox: Mailbox<()>) {
     for _ in 0..times / TOGETHER {
         for _ in 0..TOGETHER {
             process::spawn_with(this, |parent, _: Mailbox<()>| parent.send(()))
-                .expect("nothing limits it");
+                .expect("no limit is set");
         }
         for _ in 0..TOGETHER {
-            mailbox.receive().expect("each answers");
+            mailbox
+                .receive()
+                .expect("every process answers before it ends");
         }
     }
     parent.send(());
@@ -77,7 +79,7 @@ fn ping((parent, times): (Process<()>, u32), mailbox: Mailbox<Ball>) {
             ball.from.send(Ball { from: this, ..ball });
         }
     })
-    .expect("nothing limits it");
+    .expect("no limit is set");
     for number in 0..times {
         partner.send(Ball {
             from: this,

@@ -1,4 +1,5 @@
-//! Throws bytes to another process, which throws them back. Reports how many round trips there were per second.
+//! Throws bytes to another process, which throws them back. Reports how many round trips there were
+//! per second.
 //!
 //! Arguments: how many bytes, and how often.
 
@@ -46,12 +47,12 @@ impl<'de> Deserialize<'de> for Bytes {
 fn main(mailbox: Mailbox<Bytes>) {
     let mut arguments = std::env::args()
         .skip(1)
-        .map(|word| word.parse::<usize>().expect("a number"));
+        .map(|word| word.parse::<usize>().expect("the arguments are numbers"));
     let (Some(size), Some(times)) = (arguments.next(), arguments.next()) else {
         panic!("two arguments")
     };
     let this = process::this(&mailbox);
-    let partner = process::spawn_with(this, throw_back).expect("nothing limits it");
+    let partner = process::spawn_with(this, throw_back).expect("no limit is set");
     let mut ball = Bytes(vec![1; size]);
     let start = Instant::now();
     for _ in 0..times {

@@ -1,4 +1,5 @@
-//! Runs one of the kernels as a native program. Prints how many milliseconds it took and the lower half of its result.
+//! Runs one of the kernels as a native program. Prints how many milliseconds it took and the lower
+//! half of its result.
 //!
 //! Arguments: which kernel, and how much it has to compute.
 
@@ -9,10 +10,19 @@ use std::time::Instant;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [name, size] = &arguments[..] else { panic!("two arguments") };
-    let size = size.parse().expect("a number");
-    let (_, kernel, _) = kernels::KERNELS.into_iter().find(|(known, ..)| known == name).expect("the name of a kernel");
+    let [name, size] = &arguments[..] else {
+        panic!("two arguments")
+    };
+    let size = size.parse().expect("the arguments are numbers");
+    let (_, kernel, _) = kernels::KERNELS
+        .into_iter()
+        .find(|(known, ..)| known == name)
+        .expect("the first argument names a kernel");
     let start = Instant::now();
     let result = kernel(size);
-    println!("{}\n{}", start.elapsed().as_secs_f64() * 1000.0, result as u32);
+    println!(
+        "{}\n{}",
+        start.elapsed().as_secs_f64() * 1000.0,
+        result as u32
+    );
 }

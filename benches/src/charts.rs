@@ -33,7 +33,8 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(0x00, 0x00, 0x00),
 ];
 
-/// Draws a chart. Leaves out points that are not positive, which have no place on a logarithmic axis.
+/// Draws a chart. Leaves out points that are not positive, which have no place on a logarithmic
+/// axis.
 pub fn draw(chart: &Chart, curves: &Curves) -> String {
     let height = HEIGHT + NOTE_HEIGHT as u32 * curves.notes.len() as u32;
     let mut svg = String::new();
@@ -105,8 +106,8 @@ fn draw_on<'a>(
     area.present()
 }
 
-/// Returns where an axis begins and ends, at round numbers, and where its labels are: at each power of ten, and where that
-/// would be few, also at 2 and 5 times it.
+/// Returns where an axis begins and ends, at round numbers, and where its labels are: at each power
+/// of ten, and where that would be few, also at 2 and 5 times it.
 fn axis(values: impl Iterator<Item = f64> + Clone) -> (Range<f64>, Vec<f64>) {
     let steps = || (-9..13).flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10f64.powi(power)));
     // An axis without values is drawn all the same.

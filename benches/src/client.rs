@@ -13,8 +13,9 @@ pub const CONNECTIONS: usize = 1_000;
 /// Returns the length of an answer once enough of it has arrived to tell.
 pub type Length = fn(&[u8]) -> Option<usize>;
 
-/// Sends requests over all connections, each as soon as the one before was answered, and returns how many answers arrived
-/// per second. All answers on a connection have to be as long as the first.
+/// Sends requests over all connections, each as soon as the one before was answered, and returns
+/// how many answers arrived per second. All answers on a connection have to be as long as the
+/// first.
 ///
 /// # Panics
 ///
@@ -88,7 +89,8 @@ pub fn load_over(
     }))
 }
 
-/// Returns the length of an HTTP answer once its head has arrived, and of one that comes in chunks at its end.
+/// Returns the length of an HTTP answer once its head has arrived, and of one that comes in chunks
+/// at its end.
 ///
 /// # Panics
 ///

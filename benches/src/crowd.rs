@@ -57,7 +57,8 @@ impl Usage {
 }
 
 impl Crowd {
-    /// Creates a machine of a profile. What its processes share exists from the start and is not counted.
+    /// Creates a machine of a profile. What its processes share exists from the start and is not
+    /// counted.
     pub fn new(profile: &Profile, module: &[u8]) -> Crowd {
         let machine = Machine::with_profile(profile);
         let module = machine.module(module);
@@ -120,7 +121,8 @@ impl Crowd {
         }
     }
 
-    /// Starts a program that spawns this many processes. Returns how many it did, and the microseconds that each took.
+    /// Starts a program that spawns this many processes. Returns how many it did, and the
+    /// microseconds that each took.
     fn spawn(&mut self, count: usize) -> (usize, f64) {
         let environment = self.machine.environment(&[&count.to_string(), HEAP]);
         let Ok(main) = environment.spawn(&self.module, "_start", &[]) else {

@@ -10,7 +10,8 @@ pub enum Depth {
 }
 
 impl Depth {
-    /// Returns `Full` under `cargo bench`, and `Quick` under `cargo test --benches` and with `--test`.
+    /// Returns `Full` under `cargo bench`, and `Quick` under `cargo test --benches` and with
+    /// `--test`.
     pub fn of_this_run() -> Depth {
         let has = |flag: &str| std::env::args().any(|argument| argument == flag);
         if has("--bench") && !has("--test") {

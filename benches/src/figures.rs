@@ -47,7 +47,8 @@ impl Figures {
         self.quantile(0.0)
     }
 
-    /// Returns a quantile as text; if there were several rounds, with the smallest and the greatest.
+    /// Returns a quantile as text; if there were several rounds, with the smallest and the
+    /// greatest.
     pub(crate) fn show(&self, fraction: f64, unit: &str) -> String {
         let value = number(self.quantile(fraction));
         if self.0.len() == 1 {
@@ -61,7 +62,8 @@ impl Figures {
     }
 }
 
-/// Measures several things in turn, round after round, so that whatever else the machine does affects all of them.
+/// Measures several things in turn, round after round, so that whatever else the machine does
+/// affects all of them.
 ///
 /// Each returns its figures of one round, or none if it cannot be measured here.
 pub fn side_by_side<const N: usize>(

@@ -18,8 +18,8 @@ pub struct Profile {
     set_up: fn(VmBuilder) -> VmBuilder,
 }
 
-/// All ways of setting up a machine. The first is the default: bars apply to it, and the figures of the others are shown
-/// next to it.
+/// All ways of setting up a machine. The first is the default: bars apply to it, and the figures of
+/// the others are shown next to it.
 pub const PROFILES: &[Profile] = &[
     Profile {
         name: "default",

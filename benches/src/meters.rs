@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// Returns how many bytes are resident, and how many the kernel holds in page tables in addition.
 ///
-/// A page that is mapped many times counts once. The resident set would count the shared image of a module again for each
-/// of its processes.
+/// A page that is mapped many times counts once. The resident set would count the shared image of a
+/// module again for each of its processes.
 pub fn memory() -> (u64, u64) {
     let resident = fs::read_to_string("/proc/self/smaps_rollup")
         .expect("the kernel is new enough for smaps_rollup");

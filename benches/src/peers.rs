@@ -136,7 +136,8 @@ impl Peer {
         self.name
     }
 
-    /// Runs the program and returns the numbers that it prints; none if its language is not installed.
+    /// Runs the program and returns the numbers that it prints; none if its language is not
+    /// installed.
     ///
     /// # Panics
     ///

@@ -18,7 +18,8 @@ pub fn guest(name: &str) -> Vec<u8> {
 /// Compiles a guest of this package and returns its path.
 fn guest_path(name: &str) -> PathBuf {
     let example = format!("bench_{name}");
-    // As `cargo build --release` does by default; this workspace's own profile keeps debug information.
+    // As `cargo build --release` does by default; this workspace's own profile keeps debug
+    // information.
     let defaults = [
         ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
         ("CARGO_PROFILE_RELEASE_STRIP", "debuginfo"),
@@ -41,7 +42,8 @@ fn guest_path(name: &str) -> PathBuf {
         .with_extension("wasm")
 }
 
-/// Compiles the command `lunatic` as this bench was compiled, and a guest, and returns the command that runs the guest.
+/// Compiles the command `lunatic` as this bench was compiled, and a guest, and returns the command
+/// that runs the guest.
 ///
 /// # Panics
 ///
@@ -53,7 +55,8 @@ pub fn command(name: &str) -> Command {
     command
 }
 
-/// Compiles the crate of tests in a profile, for a target or natively, and returns the path of the test program.
+/// Compiles the crate of tests in a profile, for a target or natively, and returns the path of the
+/// test program.
 ///
 /// # Panics
 ///
@@ -92,7 +95,8 @@ pub fn tests(profile: &str, target: Option<&str>) -> PathBuf {
 ///
 /// Panics as [`guest`] does.
 pub fn lunatic() -> PathBuf {
-    // With a test among what is built, cargo chooses the same features as for the benches, and has compiled wasmtime already.
+    // With a test among what is built, cargo chooses the same features as for the benches, and has
+    // compiled wasmtime already.
     cargo(
         &[
             "--profile",
@@ -108,8 +112,8 @@ pub fn lunatic() -> PathBuf {
     profile().join("lunatic")
 }
 
-/// Compiles benches in the profile of this program, all or those named, and returns their names and paths, in the order of
-/// the manifest.
+/// Compiles benches in the profile of this program, all or those named, and returns their names and
+/// paths, in the order of the manifest.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! What a bench reports to the program that runs all of them, in addition to what it prints: one JSON object per line, in a file.
+//! What a bench reports to the program that runs all of them, in addition to what it prints: one
+//! JSON object per line, in a file.
 
 use crate::depth::Depth;
 use serde::{Deserialize, Serialize};
@@ -90,7 +91,8 @@ impl Chart {
     }
 }
 
-/// Records a result for the program that runs all benches. Does nothing if this bench runs by itself or in a quick run.
+/// Records a result for the program that runs all benches. Does nothing if this bench runs by
+/// itself or in a quick run.
 ///
 /// # Panics
 ///
@@ -127,7 +129,7 @@ mod tests {
             x: 1.5,
             y: 2.0,
         };
-        let line = serde_json::to_string(&point).expect("it has only texts and finite numbers");
+        let line = serde_json::to_string(&point).expect("texts and finite numbers can be JSON");
         assert_eq!(
             read(&format!("{line}\n{}", &line[..line.len() / 2])),
             [point]

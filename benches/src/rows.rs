@@ -41,7 +41,8 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Starts a row. Its figure is the median of the rounds, shown with the smallest and the greatest.
+    /// Starts a row. Its figure is the median of the rounds, shown with the smallest and the
+    /// greatest.
     pub fn new(what: &'a str, unit: &'a str, ours: &'a Figures) -> Row<'a> {
         Row {
             what,
@@ -58,7 +59,8 @@ impl<'a> Row<'a> {
         self
     }
 
-    /// Adds a peer, with no figures if it is not installed here. A bar in times refers to the first peer.
+    /// Adds a peer, with no figures if it is not installed here. A bar in times refers to the first
+    /// peer.
     pub fn beside(mut self, name: &'a str, peer: &'a Figures) -> Row<'a> {
         self.peers.push((name, peer));
         self

@@ -71,13 +71,14 @@ pub fn table(reports: &[Report], setup: &Setup) -> String {
     format!("{HEAD}{lines}")
 }
 
-/// Returns the file with the lines of these benches replaced; the lines of other benches stay. Benches that had no lines
-/// come last. Tables of figures that explain others are replaced as a whole.
+/// Returns the file with the lines of these benches replaced; the lines of other benches stay.
+/// Benches that had no lines come last. Tables of figures that explain others are replaced as a
+/// whole.
 ///
 /// # Errors
 ///
-/// Fails if the file lacks a pair of markers: `<!-- promises -->` and `<!-- end of promises -->`, and such a pair with
-/// the name of each bench that reports a table.
+/// Fails if the file lacks a pair of markers: `<!-- promises -->` and `<!-- end of promises -->`,
+/// and such a pair with the name of each bench that reports a table.
 pub fn merge(file: &str, reports: &[Report], setup: &Setup) -> Result<String, String> {
     let mut promises = between(file, "promises")?.trim_matches('\n').to_string();
     for report in reports {

@@ -65,7 +65,8 @@ fn children(file: &Path) -> PathBuf {
     }
 }
 
-/// Returns the number of lines of code in a text, and the modules in other files that exist only for tests.
+/// Returns the number of lines of code in a text, and the modules in other files that exist only
+/// for tests.
 fn code(text: &str) -> (usize, Vec<&str>) {
     let (mut count, mut modules) = (0, Vec::new());
     let mut lines = text.lines();

@@ -1,7 +1,8 @@
 //! Which file of a crate uses which.
 //!
-//! Paths are followed as the compiler does, through `use`, globs and re-exports, to the file that defines the name. Method
-//! calls are not: a method comes with its type, whose name stands somewhere. Tests within the sources do not count.
+//! Paths are followed as the compiler does, through `use`, globs and re-exports, to the file that
+//! defines the name. Method calls are not: a method comes with its type, whose name stands
+//! somewhere. Tests within the sources do not count.
 
 use crate::circles::circles;
 use crate::tree::root;
@@ -17,7 +18,8 @@ pub struct Crate {
 }
 
 impl Crate {
-    /// Reads a crate of the workspace, by its directory: its library or its program, whichever there is.
+    /// Reads a crate of the workspace, by its directory: its library or its program, whichever
+    /// there is.
     ///
     /// # Panics
     ///
@@ -65,8 +67,8 @@ impl Crate {
         .collect()
     }
 
-    /// Returns how a file that `from` holds for reaches one that `to` holds for, as the shortest chain of files; `None` if no
-    /// such file does.
+    /// Returns how a file that `from` holds for reaches one that `to` holds for, as the shortest
+    /// chain of files; `None` if no such file does.
     pub fn way(&self, from: impl Fn(&str) -> bool, to: impl Fn(&str) -> bool) -> Option<Vec<&str>> {
         let edges = self.edges();
         let mut before: Vec<Option<usize>> = vec![None; self.files.len()];
@@ -187,7 +189,8 @@ impl Reader {
         self.read(module, tokens, true);
     }
 
-    /// Reads tokens; what they define counts as the module's own if they are its items rather than the body of one.
+    /// Reads tokens; what they define counts as the module's own if they are its items rather than
+    /// the body of one.
     fn read(&mut self, module: usize, tokens: Vec<TokenTree>, are_items: bool) {
         let mut at = 0;
         let mut skips_next = false;

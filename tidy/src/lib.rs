@@ -1,7 +1,8 @@
-//! What must hold of the sources themselves. The tests of this crate read the tree; they build nothing of it.
+//! What must hold of the sources themselves. The tests of this crate read the tree; they build
+//! nothing of it.
 //!
-//! [`Crate`] follows the imports between the files of a crate, which is what the tests about layers are made of; [`count`]
-//! counts lines of code.
+//! [`Crate`] follows the imports between the files of a crate, which is what the tests about layers
+//! are made of; [`count`] counts lines of code.
 
 mod circles;
 mod count;

@@ -1,6 +1,7 @@
 //! A test crate: a hundred tests that work for a millisecond or two, and a hundred that do nothing.
 //!
-//! `#[lunatic::test]` makes them tests for the machine, and ordinary tests when they are compiled natively.
+//! `#[lunatic::test]` makes them tests for the machine, and ordinary tests when they are compiled
+//! natively.
 
 /// What a test might do: makes text, takes it apart, counts and sorts.
 #[cfg(test)]
