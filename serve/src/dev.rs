@@ -22,7 +22,7 @@ use std::time::Duration;
 /// How often changes are looked for, even if the system reports none.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A project that is served while it is being worked on, until this is dropped.
+/// A project that is served while it is being worked on, until this is dropped or [stopped](Dev::stop).
 pub struct Dev {
     functions: Functions,
     server: Arc<Server>,
@@ -73,7 +73,7 @@ impl Dev {
     ///
     /// # Errors
     ///
-    /// [`DevError`]. A function that does not build is no error: whoever works on it will mend it.
+    /// [`DevError`]. A function that does not build is not an error, as it can still be mended.
     pub fn start(
         vm: &Vm,
         file: &Path,
@@ -392,7 +392,7 @@ impl Tracked {
             || (is_own_doing && hash == self.hash && changed.is_subset(&self.changed_during_build));
         self.built_from = Some(match is_settled {
             true => after,
-            // The contents before the build, so that changes during it lead to another; new sources count as they are.
+            // The contents before the build, so that changes during it lead to another build; new sources count as they are now.
             false => {
                 let kept = before.into_iter().filter(|(path, _)| {
                     after.contains_key(path) || !after_known.contains_key(path)

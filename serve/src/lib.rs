@@ -9,6 +9,7 @@
 
 mod answer;
 mod body;
+mod bounded_file;
 mod build;
 mod code;
 mod component;

@@ -21,7 +21,7 @@ pub struct Name(Arc<str>);
 
 /// A text is not a function's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is no name of a function: one has 1 to 63 of a-z, 0-9 and -, and does not begin with -", lunatic_vm::printable(.0))]
+#[error("`{}` is not a valid function name: it has 1 to 63 characters of a-z, 0-9 and -, and does not begin with -", lunatic_vm::printable(.0))]
 pub struct NameError(String);
 
 impl Name {

@@ -56,7 +56,7 @@ fn scaled(text: &str, example: &str, factor: impl Fn(&str) -> Option<u64>) -> Re
         return Err("it does not begin with a whole number".to_string());
     }
     let unit = unit.trim_start();
-    let factor = factor(unit).ok_or_else(|| format!("`{unit}` is no unit of {example}"))?;
+    let factor = factor(unit).ok_or_else(|| format!("`{unit}` is not a unit of {example}"))?;
     let number = number.parse::<u64>().ok();
     number
         .and_then(|number| number.checked_mul(factor))

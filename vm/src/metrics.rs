@@ -207,8 +207,8 @@ impl Metrics {
 }
 
 impl Named {
-    /// Changes a metric, and makes it first if there is none of this name. The update is left out if there are too many metrics,
-    /// or if the name belongs to a metric of another kind.
+    /// Changes a metric, which is created if there is none of this name. The update is left out if there are too many metrics, or
+    /// if the metric is of another kind.
     pub(crate) fn update(&self, quota: &Arc<Quota>, name: &str, update: Update) {
         let name = plain(name);
         let mut metrics = lock(&self.metrics);
@@ -257,7 +257,7 @@ impl Drop for Named {
 }
 
 impl Metric {
-    /// Makes the metric that an update is for, as it is before the update.
+    /// Makes the initial metric for an update.
     fn of(update: Update) -> Metric {
         match update {
             Update::CounterTo(_) | Update::CounterBy(_) => Metric::Counter(0),
@@ -270,7 +270,7 @@ impl Metric {
         }
     }
 
-    /// Applies an update; returns false if it is one for another kind.
+    /// Applies an update. Returns false if it is for another kind of metric.
     fn update(&mut self, update: Update) -> bool {
         match (self, update) {
             (Metric::Counter(counter), Update::CounterTo(value)) => *counter = value,

@@ -1,6 +1,6 @@
 //! Waits until files below directories may have changed.
 //!
-//! What the system reports is quick but not complete: a link may lead to where nothing is watched, a file system may report
+//! What the system reports is quick but not complete: a link may lead to a place that is not watched, a file system may report
 //! nothing, and watches may run out. So a waiter is also woken at intervals, to look for itself. It learns that something may
 //! have changed, never what; telling whether it did, by [`Fingerprint`] or by content, is up to the caller.
 

@@ -158,7 +158,7 @@ fn build_lists_what_it_built_and_reports_what_failed() {
     let ended = dir.run(&["build"]);
     ended.check(
         1,
-        &["error: `second` was not built: `./b.wat` is no function: the module exports neither"],
+        &["error: `second` was not built: `./b.wat` is not a function: the module exports neither"],
     );
     assert_eq!(ended.stdout.lines().count(), 1, "{ended:#?}");
 

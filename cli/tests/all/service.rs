@@ -178,7 +178,7 @@ fn a_service_is_used_from_the_shell() {
         .check(1, &["no function `nobody`"]);
     service
         .ask(&dir, &["functions", "../escape"])
-        .check(1, &["no name"]);
+        .check(1, &["not a valid function name"]);
 
     let logs = service.ask(&dir, &["logs", "hello"]);
     logs.check(0, &[]);

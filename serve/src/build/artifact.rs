@@ -1,8 +1,7 @@
 //! What a recipe produced: a file of wasm.
 
 use super::error::BuildError;
-use std::fs::File;
-use std::io::{self, Read};
+use crate::bounded_file;
 use std::path::{Path, PathBuf};
 
 /// The largest wasm that is read, in bytes.
@@ -16,7 +15,7 @@ pub(super) struct Artifact {
 }
 
 impl Artifact {
-    /// An artifact whose sources all lie in the function's directory, or that has none.
+    /// Makes an artifact without external sources.
     pub(super) fn new(path: &Path) -> Artifact {
         Artifact {
             path: path.to_path_buf(),
@@ -25,20 +24,10 @@ impl Artifact {
     }
 }
 
-/// Reads a file of wasm, unless it is too large to be one.
+/// Reads a file of wasm.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
-    let unreadable = |error| BuildError::Read {
+    bounded_file::read(path, MAX_WASM).map_err(|error| BuildError::Read {
         path: path.to_path_buf(),
         error,
-    };
-    let mut bytes = Vec::new();
-    let length = File::open(path)
-        .and_then(|file| file.take(MAX_WASM + 1).read_to_end(&mut bytes))
-        .map_err(unreadable)?;
-    if length as u64 > MAX_WASM {
-        return Err(unreadable(io::Error::other(format!(
-            "it is larger than {MAX_WASM} bytes"
-        ))));
-    }
-    Ok(bytes)
+    })
 }

@@ -46,12 +46,12 @@ pub enum BuildError {
         /// Why it cannot.
         error: io::Error,
     },
-    /// What was built is no function.
-    #[error("`{}` is no function: {error}", path.display())]
+    /// What was built is not a function.
+    #[error("`{}` is not a function: {error}", path.display())]
     Code {
         /// The file.
         path: PathBuf,
-        /// Why it is none.
+        /// Why it is not.
         error: CodeError,
     },
     /// What was built cannot be stored.

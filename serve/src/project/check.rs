@@ -14,6 +14,7 @@ use super::problem::{Problem, ProjectError, Source, Span, list, suggestion};
 use super::secret::{Origin, Secret};
 use super::service::{ProjectService, ProjectStorage, StorageOption};
 use super::tree::Node;
+use crate::bounded_file;
 use crate::settings::Directory;
 use crate::{
     Gateway, HttpGateway, HttpLimits, Name, Policy, Protocol, Route, Settings, Target, TcpGateway,
@@ -22,7 +23,6 @@ use crate::{
 use lunatic_vm::Access;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,7 +84,10 @@ impl Projects {
     ) -> Result<(Vec<Gateway>, Option<ProjectService>), ProjectError> {
         let source = Arc::new(Source {
             path: path.to_path_buf(),
-            text: text_of(path)?,
+            text: bounded_file::read_text(path, MAX_FILE).map_err(|error| {
+                let message = format!("this file cannot be read: {error}");
+                ProjectError::of_file(path, message)
+            })?,
         });
         self.files.push(path.to_path_buf());
         let report = Report::new(source);
@@ -180,21 +183,6 @@ impl Projects {
             self.problems.extend(error.into_problems());
         }
     }
-}
-
-/// Reads a file, unless it is too large for a project file.
-fn text_of(path: &Path) -> Result<String, ProjectError> {
-    let unreadable =
-        |why: String| ProjectError::of_file(path, format!("this file cannot be read: {why}"), None);
-    let mut text = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut text)
-        .map_err(|error| unreadable(error.to_string()))?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(unreadable(format!("it is larger than {MAX_FILE} bytes")));
-    }
-    String::from_utf8(text).map_err(|error| unreadable(format!("it is not UTF-8: {error}")))
 }
 
 /// Returns the canonical path of a directory, by which two paths to it are recognised as the same.
@@ -730,7 +718,7 @@ impl FileCheck<'_> {
             "/" => None,
             path if !path.starts_with('/') => Some("begins with `/`"),
             path if path.ends_with('/') => {
-                Some("does not end with `/`: it is for everything below it anyway")
+                Some("does not end with `/`: it includes everything below it anyway")
             }
             path if path
                 .split('/')

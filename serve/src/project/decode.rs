@@ -1,5 +1,5 @@
-//! A serde deserializer for the tree of a file. Unlike a format's own it goes on after an error where it can, so that all problems
-//! are reported at once.
+//! A serde deserializer for the tree of a file. Unlike a format's own deserializer it can continue after an error, so that all
+//! problems are reported at once.
 
 use super::problem::{Problem, Source, Span, list, suggestion};
 use super::tree::{Member, Node, Value};
@@ -466,7 +466,7 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
         match self.content {
             None => Ok(()),
             Some(node) => {
-                Err(Fault::new(format!("`{}` stands alone", self.name), None).at(node.span))
+                Err(Fault::new(format!("`{}` takes no value", self.name), None).at(node.span))
             }
         }
     }

@@ -76,7 +76,7 @@ impl Problem {
         Some((line, column))
     }
 
-    /// Returns what is wrong.
+    /// Returns the description of the problem.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -152,13 +152,13 @@ impl ProjectError {
     }
 
     /// Makes an error of a problem that concerns a whole file.
-    pub(super) fn of_file(path: &Path, message: String, help: Option<String>) -> ProjectError {
+    pub(super) fn of_file(path: &Path, message: String) -> ProjectError {
         let source = Arc::new(Source {
             path: path.to_path_buf(),
             text: String::new(),
         });
         ProjectError {
-            problems: vec![Problem::new(&source, None, message, help)],
+            problems: vec![Problem::new(&source, None, message, None)],
         }
     }
 
@@ -189,10 +189,10 @@ impl fmt::Display for ProjectError {
 
 impl std::error::Error for ProjectError {}
 
-/// How similar a word must be to what was written to be suggested, from 0 to 1.
+/// How similar to the written word another must be to be suggested, from 0 to 1.
 const MIN_SIMILARITY: f64 = 0.7;
 
-/// Suggests the word that may be meant, or else lists all words. `kind` is what they are in the plural.
+/// Suggests the word that was probably meant, or else lists all words. `kind` names them in the plural.
 pub(super) fn suggestion<'a>(
     written: &str,
     kind: &str,

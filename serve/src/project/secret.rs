@@ -1,8 +1,7 @@
 //! Values that a project file only refers to. They are read when a function begins to serve, and never displayed.
 
 use super::problem::{Problem, Source, Span};
-use std::fs::File;
-use std::io::Read;
+use crate::bounded_file;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -52,22 +51,13 @@ impl Secret {
                 ),
             }),
             Origin::File(path) => {
-                let unreadable = |why: String| {
+                let mut value = bounded_file::read_text(path, MAX_SECRET).map_err(|error| {
                     let message = format!(
-                        "`{}`, which holds this secret, cannot be read: {why}",
+                        "`{}`, which holds this secret, cannot be read: {error}",
                         path.display()
                     );
                     (message, "the path is relative to this file".to_string())
-                };
-                let mut value = String::new();
-                let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
-                let length = file
-                    .take(MAX_SECRET + 1)
-                    .read_to_string(&mut value)
-                    .map_err(|error| unreadable(error.to_string()))?;
-                if length as u64 > MAX_SECRET {
-                    return Err(unreadable(format!("it is larger than {MAX_SECRET} bytes")));
-                }
+                })?;
                 let end = value
                     .strip_suffix('\n')
                     .map(|value| value.strip_suffix('\r').unwrap_or(value).len());

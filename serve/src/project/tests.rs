@@ -329,7 +329,7 @@ fn all_problems_are_reported_at_once() {
         "[function.a]\nwasm = \"a\"\n[functions.B]\nwasm = \"a\"\nx = 1\n[functions.c]\nwasm = 1\n[functions]\nd = 1\n",
         &[
             "lunatic.toml:1:2: unknown field `function`; did you mean `functions`?",
-            "lunatic.toml:3:12: `B` is no name of a function: one has 1 to 63 of a-z, 0-9 and -, and does not begin with -",
+            "lunatic.toml:3:12: `B` is not a valid function name: it has 1 to 63 characters of a-z, 0-9 and -, and does not begin with -",
             "lunatic.toml:5:1: unknown field `x`; there are `binary`, `command`, `environment`, `language`, `output`, `path`, `policy`, `profile`, `sources`, `target` and `wasm`",
             "lunatic.toml:7:8: expected path string, found `1`",
             "lunatic.toml:9:5: expected a table, found `1`",
@@ -343,7 +343,7 @@ fn quantities_are_checked() {
     check(
         &environment("memory = \"64MB\""),
         &[
-            "lunatic.toml:4:10: `64MB` is not a size like \"64MiB\": `MB` is no unit of size; write for example 65536, 512KiB, 64MiB or 1GiB",
+            "lunatic.toml:4:10: `64MB` is not a size like \"64MiB\": `MB` is not a unit of size; write for example 65536, 512KiB, 64MiB or 1GiB",
         ],
     );
     check(
@@ -353,7 +353,7 @@ fn quantities_are_checked() {
     check(
         &environment("deadline = \"1d\""),
         &[
-            "lunatic.toml:4:12: `1d` is not a duration like \"30s\": `d` is no unit of time; write for example 500ms, 10s, 5m or 1h",
+            "lunatic.toml:4:12: `1d` is not a duration like \"30s\": `d` is not a unit of time; write for example 500ms, 10s, 5m or 1h",
         ],
     );
     check(
@@ -653,8 +653,7 @@ fn a_yaml_bomb_is_refused_at_once() {
     for yaml in [laughs, deep, wide, large] {
         let error = read(&[("embly-project.yml", &yaml)]).expect_err("the file exceeds the bounds");
         assert!(
-            error.contains("this is not YAML as it is read here")
-                || error.contains("it is larger than"),
+            error.contains("this YAML cannot be read") || error.contains("it is larger than"),
             "{error}"
         );
         assert!(error.len() < 2000, "{error}");

@@ -90,7 +90,7 @@ impl Node {
             vec![Problem::new(
                 source,
                 span,
-                format!("this is not YAML as it is read here: {message}"),
+                format!("this YAML cannot be read: {message}"),
                 None,
             )]
         })

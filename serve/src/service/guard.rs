@@ -74,7 +74,7 @@ fn is_no_page(uri: &Uri, fields: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Returns whether a host always means what it says: an address, or this computer.
+/// Returns whether a host is an address or `localhost`, which nobody else can redirect.
 fn is_this_computer(host: &str) -> bool {
     let inside = host
         .strip_prefix('[')

@@ -193,7 +193,7 @@ impl DeployOptions {
         if let Some(hosts) = &self.outbound {
             if !limits.outbound {
                 return Err(Refusal::bad_request(
-                    "this service lets nobody who deploys ask for `outbound` hosts",
+                    "deploys on this service cannot ask for `outbound` hosts",
                 ));
             }
             let rules: Result<Vec<_>, _> = hosts

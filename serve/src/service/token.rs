@@ -1,7 +1,7 @@
 //! The token that deploying needs.
 
+use crate::bounded_file;
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -76,19 +76,10 @@ impl Token {
 }
 
 fn tokens(path: &Path) -> Result<Vec<blake3::Hash>, TokenError> {
-    let unreadable = |why: String| TokenError::File {
+    let text = bounded_file::read_text(path, FILE_SIZE).map_err(|error| TokenError::File {
         path: path.to_path_buf(),
-        why,
-    };
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    let length = file
-        .take(FILE_SIZE + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| unreadable(error.to_string()))?;
-    if length as u64 > FILE_SIZE {
-        return Err(unreadable(format!("it is larger than {FILE_SIZE} bytes")));
-    }
+        why: error.to_string(),
+    })?;
     let hashes: Result<Vec<_>, _> = text
         .lines()
         .map(str::trim)

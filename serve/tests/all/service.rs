@@ -895,7 +895,7 @@ fn damaged_functions_are_skipped_and_reported() {
         ("flipped", "their hash is another"),
         ("gone", "it is not there"),
         ("torn", "manifest cannot be read"),
-        ("No Name", "no name"),
+        ("No Name", "not a valid function name"),
     ] {
         let found = skipped.iter().find(|(other, _)| *other == name);
         assert!(

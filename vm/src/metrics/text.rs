@@ -17,7 +17,7 @@ use std::fmt;
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) own: Vec<OwnMetric>,
-    /// What stands under each name, with the environment of the program that named it.
+    /// The metrics of each name, with the environments of the programs that named them.
     pub(super) programs: BTreeMap<Box<str>, Vec<(u64, Metric)>>,
 }
 
@@ -81,8 +81,8 @@ impl Collector for Page {
     }
 }
 
-/// Returns the type of what stands under a name. A name has only one, so if programs do not agree, it is that which says
-/// least.
+/// Returns the type of the metrics of one name. Only one type is allowed, so if programs do not agree it is the most general
+/// one.
 fn kind(metrics: &[(u64, Metric)]) -> MetricType {
     let is_all = |is: fn(&Metric) -> bool| metrics.iter().all(|(_, metric)| is(metric));
     if is_all(|metric| matches!(metric, Metric::Counter(_))) {
@@ -111,7 +111,7 @@ fn encode(metric: &Metric, mut encoder: MetricEncoder<'_>) -> fmt::Result {
     }
 }
 
-/// Returns the label of a way to end.
+/// Returns the label of a kind of exit.
 pub(super) fn reason(kind: ExitKind) -> &'static str {
     match kind {
         ExitKind::Normal => "normal",

@@ -78,7 +78,7 @@ impl Directory {
     pub(super) async fn write(&self, path: String, bytes: Bytes) -> Result<(), StorageError> {
         let (unfinished, path) = (self.root.join(UNFINISHED), self.root.join(path));
         let written = blocking(move || {
-            // Dropped before it is renamed, it deletes what was written.
+            // The file is deleted if it is dropped before it is renamed.
             let mut file = NamedTempFile::new_in(unfinished)?;
             file.write_all(&bytes)?;
             file.as_file().sync_all()?;

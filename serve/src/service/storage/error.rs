@@ -28,7 +28,7 @@ pub enum StorageError {
     Failed(String),
 }
 
-/// Something stored cannot be read, or is not what was stored.
+/// A stored file cannot be read, or is damaged.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::service) enum StoredError {
     #[error("it is missing")]
