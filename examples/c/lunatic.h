@@ -1,7 +1,7 @@
 /* What a guest can call, and the numbers that cross the boundary.
  *
- * Generated from the machine's table of host functions; do not edit. How to write it anew is said by the test that
- * compares it with the table, `the_header_for_c_is_what_the_table_says` in vm/abi.
+ * Generated from the machine's table of host functions; do not edit. To regenerate it, see the test that compares it
+ * with the table, `the_header_for_c_is_what_the_table_says` in vm/abi.
  *
  * Results of type `uint32_t` and `int32_t` are 0 for success unless a function says otherwise. The module must export its
  * memory under the name `memory`. */
@@ -89,12 +89,12 @@ enum {
 /* What a received message is. */
 typedef struct {
   uint32_t kind;      /* LUNATIC_MESSAGE_... */
-  uint32_t length;    /* of the whole data, also where it did not fit the buffer */
+  uint32_t length;    /* of the whole data, even if it did not fit the buffer */
   uint32_t resources;
-  uint32_t exit;      /* LUNATIC_EXIT_... of a death */
+  uint32_t exit;      /* LUNATIC_EXIT_..., for a death */
   int64_t tag;
   uint64_t pid;       /* the process that died */
-  uint64_t detail;    /* the status, or LUNATIC_LIMIT_..., that goes with the exit */
+  uint64_t detail;    /* the status or LUNATIC_LIMIT_... that belongs to the exit */
 } lunatic_message_header;
 
 /* A piece of a vectored write. */
@@ -103,7 +103,7 @@ typedef struct {
   uint32_t length;
 } lunatic_vector;
 
-/* A parameter of a process's first function. */
+/* A parameter of the function that a process starts with. */
 typedef struct __attribute__((packed)) {
   uint8_t type;       /* LUNATIC_PARAMETER_... */
   uint64_t value;
@@ -119,47 +119,47 @@ typedef struct __attribute__((packed)) {
 _Static_assert(sizeof(lunatic_message_header) == 40, "as the machine writes it");
 _Static_assert(sizeof(lunatic_parameter) == 17, "as the machine reads it");
 
-/* Returns the length of an error's text, in bytes. */
+/* Returns the length of an error's text in bytes. */
 LUNATIC_IMPORT("lunatic::error", "string_size")
 uint32_t lunatic_error_string_size(uint64_t id);
 
-/* Writes an error's text: as many bytes as `string_size` says. */
+/* Writes an error's text: exactly as many bytes as `string_size` returns. */
 LUNATIC_IMPORT("lunatic::error", "to_string")
 void lunatic_error_to_string(uint64_t id, char *text);
 
-/* Gives an error back. */
+/* Releases an error. */
 LUNATIC_IMPORT("lunatic::error", "drop")
 void lunatic_error_drop(uint64_t id);
 
-/* Own. Returns the `Errno` of an error. */
+/* Extension. Returns the `Errno` of an error. */
 LUNATIC_IMPORT("lunatic::error", "kind")
 uint32_t lunatic_error_kind(uint64_t id);
 
-/* Starts an empty data message in the slot; what was there is dropped. `capacity` is a hint. */
+/* Starts an empty data message in the slot and drops what was there. `capacity` is a hint. */
 LUNATIC_IMPORT("lunatic::message", "create_data")
 void lunatic_message_create_data(int64_t tag, uint64_t capacity);
 
 /* Appends bytes to the data message in the slot and returns how many. */
 LUNATIC_IMPORT("lunatic::message", "write_data")
-uint32_t lunatic_message_write_data(const void *data, uint32_t length);
+uint32_t lunatic_message_write_data(const void *data, uint32_t data_length);
 
-/* Copies bytes from the read head on, moves it, and returns how many; 0 at the end. */
+/* Copies bytes from the read position on, advances it, and returns how many; 0 at the end. */
 LUNATIC_IMPORT("lunatic::message", "read_data")
-uint32_t lunatic_message_read_data(void *buffer, uint32_t length);
+uint32_t lunatic_message_read_data(void *buffer, uint32_t buffer_length);
 
-/* Sets the read head, in bytes from the start. */
+/* Sets the read position, in bytes from the start. */
 LUNATIC_IMPORT("lunatic::message", "seek_data")
 void lunatic_message_seek_data(uint64_t position);
 
-/* Returns the tag of the message in the slot; 0 for none. */
+/* Returns the tag of the message in the slot; 0 if it has none. */
 LUNATIC_IMPORT("lunatic::message", "get_tag")
 int64_t lunatic_message_get_tag(void);
 
-/* Returns the process whose death the message in the slot tells of; 0 for any other message. */
+/* Returns the process whose death the message in the slot reports; 0 for any other message. */
 LUNATIC_IMPORT("lunatic::message", "get_process_id")
 uint64_t lunatic_message_get_process_id(void);
 
-/* Returns the length of the data in the slot, in bytes. */
+/* Returns the length of the data in the slot in bytes. */
 LUNATIC_IMPORT("lunatic::message", "data_size")
 uint64_t lunatic_message_data_size(void);
 
@@ -171,7 +171,7 @@ uint64_t lunatic_message_push_module(uint64_t module);
 LUNATIC_IMPORT("lunatic::message", "take_module")
 uint64_t lunatic_message_take_module(uint64_t index);
 
-/* Own. Returns the `ResourceKind` of a resource of the message in the slot: 0 none or taken, 1 a module, 2 a TCP stream, 3 one of the host's own, 4 a TLS stream, 5 a UDP socket. */
+/* Extension. Returns the `ResourceKind` of a resource in the slot's message: 0 if there is none or it has been taken, 1 a module, 2 a TCP stream, 3 one of the host's own, 4 a TLS stream, 5 a UDP socket. */
 LUNATIC_IMPORT("lunatic::message", "resource_kind")
 uint32_t lunatic_message_resource_kind(uint64_t index);
 
@@ -199,7 +199,7 @@ uint64_t lunatic_message_push_udp_socket(uint64_t socket);
 LUNATIC_IMPORT("lunatic::message", "take_udp_socket")
 uint64_t lunatic_message_take_udp_socket(uint64_t index);
 
-/* Sends the message in the slot. Returns 0, also where the process does not exist; `MailboxFull`, `MessageTooLarge` or `NotGranted` as an `Errno` where the receiver cannot take it, and then the message is dropped. */
+/* Sends the message in the slot. Returns 0, even if the process does not exist; or `MailboxFull`, `MessageTooLarge` or `NotGranted` as an `Errno` if the receiver cannot take the message, which is then dropped. */
 LUNATIC_IMPORT("lunatic::message", "send")
 int32_t lunatic_message_send(uint64_t process);
 
@@ -207,55 +207,55 @@ int32_t lunatic_message_send(uint64_t process);
 LUNATIC_IMPORT("lunatic::message", "send_receive_skip_search")
 int32_t lunatic_message_send_receive_skip_search(uint64_t process, int64_t tag, uint64_t timeout);
 
-/* Waits for the first message that has one of the tags; for any message where there is no tag. Returns its `MessageKind`, 9027, or 9028 where nobody is left who could send one. */
+/* Waits for the first message that has one of the tags, or for any message if no tag is given. Returns its `MessageKind`, 9027, or 9028 if nobody is left who could send one. */
 LUNATIC_IMPORT("lunatic::message", "receive")
-int32_t lunatic_message_receive(const uint64_t *tags, uint32_t count, uint64_t timeout);
+int32_t lunatic_message_receive(const uint64_t *tags, uint32_t tags_count, uint64_t timeout);
 
-/* Own. Sends a message whole: data, and copies of sockets. Each is named by its id with its `ResourceKind` in the highest byte; a bare id is a TCP stream's. Returns an `Errno`; 0 also where the process does not exist. Nothing of the caller's is consumed. */
+/* Extension. Sends a whole message: data, and copies of sockets. Each socket is named by its id, with its `ResourceKind` in the highest byte; a bare id is a TCP stream's. Returns an `Errno`; 0 even if the process does not exist. Nothing of the caller's is consumed. */
 LUNATIC_IMPORT("lunatic::message", "send_bytes")
-int32_t lunatic_message_send_bytes(uint64_t process, int64_t tag, const void *data, uint32_t length, const uint64_t *sockets, uint32_t count);
+int32_t lunatic_message_send_bytes(uint64_t process, int64_t tag, const void *data, uint32_t data_length, const uint64_t *sockets, uint32_t sockets_count);
 
-/* Own. Sends as `send_bytes` does and waits for no room: `MailboxFull` is told at once. */
+/* Extension. Sends as `send_bytes` does, but never waits for room: returns `MailboxFull` at once. */
 LUNATIC_IMPORT("lunatic::message", "offer_bytes")
-int32_t lunatic_message_offer_bytes(uint64_t process, int64_t tag, const void *data, uint32_t length, const uint64_t *sockets, uint32_t count);
+int32_t lunatic_message_offer_bytes(uint64_t process, int64_t tag, const void *data, uint32_t data_length, const uint64_t *sockets, uint32_t sockets_count);
 
-/* Own. Receives as `receive` does, writes the header and as much of the data as fits. The message stays in the slot with its read head behind what was copied: `read_data` gives the rest, `take_…` the resources. */
+/* Extension. Receives as `receive` does, then writes the header and as much of the data as fits. The message stays in the slot, with its read position after what was copied: `read_data` returns the rest, `take_…` the resources. */
 LUNATIC_IMPORT("lunatic::message", "receive_bytes")
-int32_t lunatic_message_receive_bytes(const uint64_t *tags, uint32_t count, uint64_t timeout, void *buffer, uint32_t length, lunatic_message_header *header);
+int32_t lunatic_message_receive_bytes(const uint64_t *tags, uint32_t tags_count, uint64_t timeout, void *buffer, uint32_t buffer_length, lunatic_message_header *header);
 
-/* Compiles a module. Returns 0 and its id, 1 and an error id, or -1 where the environment does not let its processes compile. */
+/* Compiles a module. Returns 0 and its id; 1 and an error id; or -1 if the environment does not let its processes compile. */
 LUNATIC_IMPORT("lunatic::process", "compile_module")
-int32_t lunatic_process_compile_module(const void *data, uint32_t length, uint64_t *module);
+int32_t lunatic_process_compile_module(const void *data, uint32_t data_length, uint64_t *module);
 
-/* Gives a module back; processes that run it go on. */
+/* Releases a module. Processes that run it go on. */
 LUNATIC_IMPORT("lunatic::process", "drop_module")
 void lunatic_process_drop_module(uint64_t module);
 
-/* Makes a configuration for processes that may call what the caller may call, except that they may not spawn, compile or configure. Returns its id, or -1 where the environment does not let its processes make one. */
+/* Creates a configuration for processes that may call what the caller may call, except that they may not spawn, compile or configure. Returns its id, or -1 if the environment does not let its processes create one. */
 LUNATIC_IMPORT("lunatic::process", "create_config")
 uint64_t lunatic_process_create_config(void);
 
-/* Gives a configuration back. */
+/* Releases a configuration. */
 LUNATIC_IMPORT("lunatic::process", "drop_config")
 void lunatic_process_drop_config(uint64_t config);
 
-/* Sets the bytes of memory that a process may have. */
+/* Sets how many bytes of memory a process may have. */
 LUNATIC_IMPORT("lunatic::process", "config_set_max_memory")
 void lunatic_process_config_set_max_memory(uint64_t config, uint64_t bytes);
 
-/* Returns the bytes of memory that a process may have. */
+/* Returns how many bytes of memory a process may have. */
 LUNATIC_IMPORT("lunatic::process", "config_get_max_memory")
 uint64_t lunatic_process_config_get_max_memory(uint64_t config);
 
-/* Sets the units of compute that a process may use; 0 for no limit. */
+/* Sets how many units of compute a process may use; 0 removes the limit. */
 LUNATIC_IMPORT("lunatic::process", "config_set_max_fuel")
 void lunatic_process_config_set_max_fuel(uint64_t config, uint64_t units);
 
-/* Returns the units of compute that a process may use; 0 for no limit. */
+/* Returns how many units of compute a process may use; 0 if there is no limit. */
 LUNATIC_IMPORT("lunatic::process", "config_get_max_fuel")
 uint64_t lunatic_process_config_get_max_fuel(uint64_t config);
 
-/* Returns 1 where processes may compile modules. */
+/* Returns 1 if processes may compile modules. */
 LUNATIC_IMPORT("lunatic::process", "config_can_compile_modules")
 int32_t lunatic_process_config_can_compile_modules(uint64_t config);
 
@@ -263,15 +263,15 @@ int32_t lunatic_process_config_can_compile_modules(uint64_t config);
 LUNATIC_IMPORT("lunatic::process", "config_set_can_compile_modules")
 void lunatic_process_config_set_can_compile_modules(uint64_t config, int32_t can);
 
-/* Returns 1 where processes may make configurations. */
+/* Returns 1 if processes may create configurations. */
 LUNATIC_IMPORT("lunatic::process", "config_can_create_configs")
 int32_t lunatic_process_config_can_create_configs(uint64_t config);
 
-/* Sets whether processes may make configurations. */
+/* Sets whether processes may create configurations. */
 LUNATIC_IMPORT("lunatic::process", "config_set_can_create_configs")
 void lunatic_process_config_set_can_create_configs(uint64_t config, int32_t can);
 
-/* Returns 1 where processes may spawn. */
+/* Returns 1 if processes may spawn. */
 LUNATIC_IMPORT("lunatic::process", "config_can_spawn_processes")
 int32_t lunatic_process_config_can_spawn_processes(uint64_t config);
 
@@ -279,19 +279,19 @@ int32_t lunatic_process_config_can_spawn_processes(uint64_t config);
 LUNATIC_IMPORT("lunatic::process", "config_set_can_spawn_processes")
 void lunatic_process_config_set_can_spawn_processes(uint64_t config, int32_t can);
 
-/* Spawns an exported function as a process, linked where the link tag is not 0. Returns 0 and the pid, or 1 and an error id. With a configuration of its own the process shares the caller's names. */
+/* Spawns an exported function as a process, linked to the caller unless the link's tag is 0. Returns 0 and the pid, or 1 and an error id. Under a configuration of its own, the process still shares the caller's names. */
 LUNATIC_IMPORT("lunatic::process", "spawn")
-int32_t lunatic_process_spawn(int64_t link, uint64_t config, uint64_t module, const void *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, uint64_t *process);
+int32_t lunatic_process_spawn(int64_t link, uint64_t config, uint64_t module, const char *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, uint64_t *process);
 
-/* Finds a process by its name, or spawns one that has it: of callers that race for a name one spawns, and the others find. Returns 2, the node and the pid of who was found; 0, the node and the pid of who was spawned; or 1 and an error id in the place of the pid, and then nobody has the name. */
+/* Finds a process by its name, or spawns one under it: of callers that race for a name, one spawns and the others find. Returns 2, the node and the pid of the process that was found; 0, the node and the pid of the one that was spawned; or 1 and an error id in place of the pid, and then the name is free. */
 LUNATIC_IMPORT("lunatic::process", "get_or_spawn")
-int32_t lunatic_process_get_or_spawn(const void *name, uint32_t name_length, int64_t link, uint64_t config, uint64_t module, const void *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, uint64_t *node, uint64_t *process);
+int32_t lunatic_process_get_or_spawn(const char *name, uint32_t name_length, int64_t link, uint64_t config, uint64_t module, const char *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, uint64_t *node, uint64_t *process);
 
 /* Suspends the caller. */
 LUNATIC_IMPORT("lunatic::process", "sleep_ms")
 void lunatic_process_sleep_ms(uint64_t time);
 
-/* Decides what the failure of a linked process does: 0 makes it a message, otherwise the caller dies too. */
+/* Sets what the failure of a linked process does: 0 turns it into a message, anything else ends the caller too. */
 LUNATIC_IMPORT("lunatic::process", "die_when_link_dies")
 void lunatic_process_die_when_link_dies(int32_t die);
 
@@ -303,7 +303,7 @@ uint64_t lunatic_process_process_id(void);
 LUNATIC_IMPORT("lunatic::process", "environment_id")
 uint64_t lunatic_process_environment_id(void);
 
-/* Links the caller with a process. A process that does not exist is a death at once. */
+/* Links the caller with a process. A process that does not exist counts as one that dies at once. */
 LUNATIC_IMPORT("lunatic::process", "link")
 void lunatic_process_link(int64_t tag, uint64_t process);
 
@@ -311,355 +311,355 @@ void lunatic_process_link(int64_t tag, uint64_t process);
 LUNATIC_IMPORT("lunatic::process", "unlink")
 void lunatic_process_unlink(uint64_t process);
 
-/* Asks to be told of a process's end; at once where it does not exist. */
+/* Monitors a process: its end is reported to the caller, at once if it does not exist. */
 LUNATIC_IMPORT("lunatic::process", "monitor")
 void lunatic_process_monitor(uint64_t process);
 
-/* Takes that back; an end that was told already stays in the mailbox. */
+/* Stops monitoring. An end that has been reported stays in the mailbox. */
 LUNATIC_IMPORT("lunatic::process", "stop_monitoring")
 void lunatic_process_stop_monitoring(uint64_t process);
 
-/* Own. Monitors with a tag, by which a receive finds the end among other messages. Each tag is a monitor of its own. */
+/* Extension. Monitors with a tag, by which a receive finds the end among other messages. Each tag is a separate monitor. */
 LUNATIC_IMPORT("lunatic::process", "monitor_tagged")
 void lunatic_process_monitor_tagged(int64_t tag, uint64_t process);
 
-/* Own. Takes that back for one tag. Returns 1, and then the end is not told with this tag; 0 where it was told already, which stays in the mailbox, or where there was no such monitor. */
+/* Extension. Stops the monitor with this tag. Returns 1 if there was one, and then the end is not reported with this tag; 0 if it has been reported, which stays in the mailbox, or there was no such monitor. */
 LUNATIC_IMPORT("lunatic::process", "stop_monitoring_tagged")
 int32_t lunatic_process_stop_monitoring_tagged(int64_t tag, uint64_t process);
 
-/* Kills a process; nothing where it does not exist. */
+/* Kills a process. Does nothing if it does not exist. */
 LUNATIC_IMPORT("lunatic::process", "kill")
 void lunatic_process_kill(uint64_t process);
 
-/* Returns 1 where a process is alive. */
+/* Returns 1 if a process is alive. */
 LUNATIC_IMPORT("lunatic::process", "exists")
 int32_t lunatic_process_exists(uint64_t process);
 
-/* Own. Makes a configuration that grants no function at all. Returns 0 and its id, or 1 and an error id. */
+/* Extension. Creates a configuration that grants no function at all. Returns 0 and its id, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::environment", "create_empty_config")
 int32_t lunatic_environment_create_empty_config(uint64_t *config);
 
-/* Own. Allows a configuration those functions of the caller's whose `namespace::name` begins with this. Returns 0, or 1 and an error id where the caller has none such. */
+/* Extension. Grants a configuration those of the caller's functions whose `namespace::name` begins with the prefix. Returns 0, or 1 and an error id if the caller has none. */
 LUNATIC_IMPORT("lunatic::environment", "config_allow_namespace")
-int32_t lunatic_environment_config_allow_namespace(uint64_t config, const void *prefix, uint32_t length, uint64_t *error);
+int32_t lunatic_environment_config_allow_namespace(uint64_t config, const char *prefix, uint32_t prefix_length, uint64_t *error);
 
-/* Own. Sets a bound, by its `Limit`; all ones is the caller's own bound. Returns 0, or 1 and an error id where the number names no bound. */
+/* Extension. Sets a limit, named by the number of its `Limit`; all ones means the caller's own. Returns 0, or 1 and an error id if there is no such limit. */
 LUNATIC_IMPORT("lunatic::environment", "config_set_limit")
 int32_t lunatic_environment_config_set_limit(uint64_t config, uint32_t limit, uint64_t value, uint64_t *error);
 
-/* Own. Makes an environment from a configuration, with names of its own. Returns 0 and its id, or 1 and an error id. Each of its bounds is at most the caller's. */
+/* Extension. Creates an environment from a configuration, with names of its own. Returns 0 and its id, or 1 and an error id. None of its limits exceeds the caller's. */
 LUNATIC_IMPORT("lunatic::environment", "create")
 int32_t lunatic_environment_create(uint64_t config, uint64_t *environment);
 
-/* Own. Gives an environment back; its processes go on. */
+/* Extension. Releases an environment. Its processes go on. */
 LUNATIC_IMPORT("lunatic::environment", "drop")
 void lunatic_environment_drop(uint64_t environment);
 
-/* Own. Spawns as `process::spawn` does, in an environment. Where the message's tag is not 0, the message is in the process's mailbox before its first instruction, or nothing is spawned. */
+/* Extension. Spawns as `process::spawn` does, in an environment. Unless the message's tag is 0, the message is in the process's mailbox before its first instruction, or nothing is spawned. */
 LUNATIC_IMPORT("lunatic::environment", "spawn")
-int32_t lunatic_environment_spawn(uint64_t environment, uint64_t module, int64_t link, const void *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, int64_t tag, const void *data, uint32_t length, const uint64_t *sockets, uint32_t count, uint64_t *process);
+int32_t lunatic_environment_spawn(uint64_t environment, uint64_t module, int64_t link, const char *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, int64_t tag, const void *data, uint32_t data_length, const uint64_t *sockets, uint32_t sockets_count, uint64_t *process);
 
-/* Own. Registers a process in an environment under a name and a semantic version. Returns an `Errno`. */
+/* Extension. Registers a process in an environment under a name and a semantic version. Returns an `Errno`. */
 LUNATIC_IMPORT("lunatic::environment", "register")
-uint32_t lunatic_environment_register(uint64_t environment, const void *name, uint32_t name_length, const void *version, uint32_t version_length, uint64_t process);
+uint32_t lunatic_environment_register(uint64_t environment, const char *name, uint32_t name_length, const char *version, uint32_t version_length, uint64_t process);
 
-/* Own. Takes a registration back. Returns an `Errno`. */
+/* Extension. Removes a registration. Returns an `Errno`. */
 LUNATIC_IMPORT("lunatic::environment", "unregister")
-uint32_t lunatic_environment_unregister(uint64_t environment, const void *name, uint32_t name_length, const void *version, uint32_t version_length);
+uint32_t lunatic_environment_unregister(uint64_t environment, const char *name, uint32_t name_length, const char *version, uint32_t version_length);
 
-/* Own. Finds the newest process under a name whose version satisfies a requirement. Returns an `Errno`. */
+/* Extension. Finds the process with the newest version under a name that satisfies a requirement. Returns an `Errno`. */
 LUNATIC_IMPORT("lunatic::environment", "lookup")
-uint32_t lunatic_environment_lookup(uint64_t environment, const void *name, uint32_t name_length, const void *query, uint32_t query_length, uint64_t *process);
+uint32_t lunatic_environment_lookup(uint64_t environment, const char *name, uint32_t name_length, const char *query, uint32_t query_length, uint64_t *process);
 
 /* Returns how many nodes there are besides this one: 0. */
 LUNATIC_IMPORT("lunatic::distributed", "nodes_count")
 uint32_t lunatic_distributed_nodes_count(void);
 
-/* Writes the ids of the other nodes, at most so many, and returns how many: 0. */
+/* Writes the ids of the other nodes, as many as fit, and returns how many: 0. */
 LUNATIC_IMPORT("lunatic::distributed", "get_nodes")
-uint32_t lunatic_distributed_get_nodes(uint64_t *nodes, uint32_t count);
+uint32_t lunatic_distributed_get_nodes(uint64_t *nodes, uint32_t nodes_count);
 
-/* Returns this node: 0, as is written where a process's node is asked. */
+/* Returns this node: 0, which is also written wherever a function reports a process's node. */
 LUNATIC_IMPORT("lunatic::distributed", "node_id")
 uint64_t lunatic_distributed_node_id(void);
 
-/* Returns the id of the module that the caller runs, where nodes hand modules to each other: 0. */
+/* Returns the id by which nodes would know the caller's module: 0. */
 LUNATIC_IMPORT("lunatic::distributed", "module_id")
 uint64_t lunatic_distributed_module_id(void);
 
-/* Spawns as `process::spawn` does, without a link, on node 0. Returns 0 and the pid, or 1 and an error id, which it is on any other node. */
+/* Spawns as `process::spawn` does, without a link, on node 0. Returns 0 and the pid; or 1 and an error id, always on any other node. */
 LUNATIC_IMPORT("lunatic::distributed", "spawn")
-int32_t lunatic_distributed_spawn(uint64_t node, uint64_t config, uint64_t module, const void *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, uint64_t *process);
+int32_t lunatic_distributed_spawn(uint64_t node, uint64_t config, uint64_t module, const char *function, uint32_t function_length, const void *parameters, uint32_t parameters_length, uint64_t *process);
 
-/* Sends to a process of node 0 as `message::send` does. Returns 2 where the node is another; the message is dropped then. */
+/* Sends to a process of node 0 as `message::send` does. Returns 2 for any other node and drops the message. */
 LUNATIC_IMPORT("lunatic::distributed", "send")
 int32_t lunatic_distributed_send(uint64_t node, uint64_t process);
 
-/* Sends to a process of node 0 and waits as `message::send_receive_skip_search` does. Returns 2 where the node is another; the message is dropped then. */
+/* Sends to a process of node 0 and waits as `message::send_receive_skip_search` does. Returns 2 for any other node and drops the message. */
 LUNATIC_IMPORT("lunatic::distributed", "send_receive_skip_search")
 int32_t lunatic_distributed_send_receive_skip_search(uint64_t node, uint64_t process, int64_t tag, uint64_t timeout);
 
-/* Looks nodes up by what they say of themselves. Returns 1 and an error id: there is nobody to ask. */
+/* Looks up nodes by their attributes. Returns 1 and an error id: there is nobody to ask. */
 LUNATIC_IMPORT("lunatic::distributed", "exec_lookup_nodes")
-int32_t lunatic_distributed_exec_lookup_nodes(const void *query, uint32_t length, uint64_t *result, uint64_t *nodes, uint64_t *error);
+int32_t lunatic_distributed_exec_lookup_nodes(const char *query, uint32_t query_length, uint64_t *result, uint64_t *nodes, uint64_t *error);
 
-/* Writes what was found. Returns -1 and an error id: nothing was looked up. */
+/* Writes the result of a look-up. Returns -1 and an error id: nothing was looked up. */
 LUNATIC_IMPORT("lunatic::distributed", "copy_lookup_nodes_results")
-int32_t lunatic_distributed_copy_lookup_nodes_results(uint64_t result, uint64_t *nodes, uint32_t count, uint64_t *error);
+int32_t lunatic_distributed_copy_lookup_nodes_results(uint64_t result, uint64_t *nodes, uint32_t nodes_count, uint64_t *error);
 
-/* Traps: there is no authority here whose certificate and key could be given away. */
+/* Traps: there is no authority here whose certificate and key could be handed out. */
 LUNATIC_IMPORT("lunatic::distributed", "test_root_cert")
 uint32_t lunatic_distributed_test_root_cert(uint32_t *length);
 
-/* Traps, as there is no authority here. */
+/* Traps: there is no authority here. */
 LUNATIC_IMPORT("lunatic::distributed", "default_server_certificates")
 uint32_t lunatic_distributed_default_server_certificates(const void *certificate, uint32_t certificate_length, const void *private_key, uint32_t private_key_length, uint32_t *length);
 
-/* Traps, as there is no authority here that could sign. */
+/* Traps: there is no authority here that could sign. */
 LUNATIC_IMPORT("lunatic::distributed", "sign_node")
 uint32_t lunatic_distributed_sign_node(const void *certificate, uint32_t certificate_length, const void *private_key, uint32_t private_key_length, const void *request, uint32_t request_length, uint32_t *length);
 
-/* Registers a process under a name. A name that a living process holds is a trap. */
+/* Registers a process under a name. Traps if another living process has the name. */
 LUNATIC_IMPORT("lunatic::registry", "put")
-void lunatic_registry_put(const void *name, uint32_t length, uint64_t node, uint64_t process);
+void lunatic_registry_put(const char *name, uint32_t name_length, uint64_t node, uint64_t process);
 
 /* Finds a process by its name. Returns 0, its node and its pid, or 1. */
 LUNATIC_IMPORT("lunatic::registry", "get")
-int32_t lunatic_registry_get(const void *name, uint32_t length, uint64_t *node, uint64_t *process);
+int32_t lunatic_registry_get(const char *name, uint32_t name_length, uint64_t *node, uint64_t *process);
 
-/* Takes a name back, where the caller holds it or registered it; another's name is a trap. */
+/* Removes a name that the caller has or registered. Traps if the name is somebody else's. */
 LUNATIC_IMPORT("lunatic::registry", "remove")
-void lunatic_registry_remove(const void *name, uint32_t length);
+void lunatic_registry_remove(const char *name, uint32_t name_length);
 
-/* Sends the message in the slot after a time. Returns the timer's id. */
+/* Sends the message in the slot after a delay. Returns the timer's id. */
 LUNATIC_IMPORT("lunatic::timer", "send_after")
 uint64_t lunatic_timer_send_after(uint64_t process, uint64_t delay);
 
-/* Stops a timer. Returns 1, or 0 where it has fired or does not exist. */
+/* Cancels a timer. Returns 1, or 0 if it has fired or does not exist. */
 LUNATIC_IMPORT("lunatic::timer", "cancel_timer")
 int32_t lunatic_timer_cancel_timer(uint64_t timer);
 
-/* Own. Sends a message whole, as `message::send_bytes` does, after a time. Returns 0 and the timer's id, or 1 and an error id. */
+/* Extension. Sends a whole message, as `message::send_bytes` does, after a delay. Returns 0 and the timer's id, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::timer", "send_bytes_after")
-int32_t lunatic_timer_send_bytes_after(uint64_t process, int64_t tag, const void *data, uint32_t length, const uint64_t *sockets, uint32_t count, uint64_t delay, uint64_t *timer);
+int32_t lunatic_timer_send_bytes_after(uint64_t process, int64_t tag, const void *data, uint32_t data_length, const uint64_t *sockets, uint32_t sockets_count, uint64_t delay, uint64_t *timer);
 
-/* Looks `host:port` up. Returns 0 and the id of the result, 1 and an error id, or 9027. */
+/* Looks up `host:port`. Returns 0 and the id of the result; 1 and an error id; or 9027. */
 LUNATIC_IMPORT("lunatic::networking", "resolve")
-int32_t lunatic_networking_resolve(const void *name, uint32_t length, uint64_t timeout, uint64_t *addresses);
+int32_t lunatic_networking_resolve(const char *name, uint32_t name_length, uint64_t timeout, uint64_t *addresses);
 
-/* Gives a result back. */
+/* Releases the result of a look-up. */
 LUNATIC_IMPORT("lunatic::networking", "drop_dns_iterator")
 void lunatic_networking_drop_dns_iterator(uint64_t addresses);
 
-/* Writes the next address. Returns 0, or 1 at the end. Flow and scope are written for version 6 only. */
+/* Writes the next address. Returns 0, or 1 at the end. Flow and scope are written for IPv6 only. */
 LUNATIC_IMPORT("lunatic::networking", "resolve_next")
 int32_t lunatic_networking_resolve_next(uint64_t addresses, uint32_t *family, uint8_t *ip, uint16_t *port, uint32_t *flow, uint32_t *scope);
 
-/* Listens. Returns 0 and a listener, or 1 and an error id. */
+/* Listens on an address. Returns 0 and a listener, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_bind")
 int32_t lunatic_networking_tcp_bind(uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t *listener);
 
-/* Gives a listener back; its port is free at once. */
+/* Releases a listener. Its port is free at once. */
 LUNATIC_IMPORT("lunatic::networking", "drop_tcp_listener")
 void lunatic_networking_drop_tcp_listener(uint64_t listener);
 
-/* Writes the id of a result that holds the address a listener is bound to. */
+/* Writes the id of a look-up result that holds the address a listener is bound to. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_local_addr")
 int32_t lunatic_networking_tcp_local_addr(uint64_t listener, uint64_t *address);
 
-/* Waits for a connection, and for a place among the environment's sockets. Returns 0, a stream and a result that holds the peer's address, or 1 and an error id. */
+/* Waits for a connection, and for room among the environment's sockets. Returns 0, a stream and a look-up result that holds the peer's address; or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_accept")
 int32_t lunatic_networking_tcp_accept(uint64_t listener, uint64_t *stream, uint64_t *peer);
 
-/* Connects. Returns 0 and a stream, 1 and an error id, or 9027. */
+/* Connects to an address. Returns 0 and a stream; 1 and an error id; or 9027. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_connect")
 int32_t lunatic_networking_tcp_connect(uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t timeout, uint64_t *stream);
 
-/* Gives a stream back; the connection is closed with its last handle. */
+/* Releases a stream. The connection is closed with its last handle. */
 LUNATIC_IMPORT("lunatic::networking", "drop_tcp_stream")
 void lunatic_networking_drop_tcp_stream(uint64_t stream);
 
-/* Returns another handle to a stream; they share its timeouts. */
+/* Returns another handle to a stream. They share its timeouts. */
 LUNATIC_IMPORT("lunatic::networking", "clone_tcp_stream")
 uint64_t lunatic_networking_clone_tcp_stream(uint64_t stream);
 
-/* Writes the id of a result that holds the peer's address. */
+/* Writes the id of a look-up result that holds the peer's address. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_peer_addr")
 int32_t lunatic_networking_tcp_peer_addr(uint64_t stream, uint64_t *address);
 
-/* Own. Writes the id of a result that holds a stream's own address. */
+/* Extension. Writes the id of a look-up result that holds the stream's own address. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_stream_local_addr")
 int32_t lunatic_networking_tcp_stream_local_addr(uint64_t stream, uint64_t *address);
 
-/* Writes. Returns 0 and the number of bytes taken, 1 and an error id, or 9027. Of a process that is killed in it, a part may have been sent. */
+/* Writes. Returns 0 and the number of bytes accepted; 1 and an error id; or 9027. If the process is killed meanwhile, part of the data may have been sent. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_write_vectored")
-int32_t lunatic_networking_tcp_write_vectored(uint64_t stream, const lunatic_vector *vectors, uint32_t count, uint64_t *written);
+int32_t lunatic_networking_tcp_write_vectored(uint64_t stream, const lunatic_vector *vectors, uint32_t vectors_count, uint64_t *written);
 
-/* Reads. Returns 0 and the number of bytes, 0 at the end; 1 and an error id, or 9027. */
+/* Reads. Returns 0 and the number of bytes, 0 at the end; 1 and an error id; or 9027. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_read")
-int32_t lunatic_networking_tcp_read(uint64_t stream, void *buffer, uint32_t length, uint64_t *read);
+int32_t lunatic_networking_tcp_read(uint64_t stream, void *buffer, uint32_t buffer_length, uint64_t *read);
 
 /* Reads without consuming. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_peek")
-int32_t lunatic_networking_tcp_peek(uint64_t stream, void *buffer, uint32_t length, uint64_t *read);
+int32_t lunatic_networking_tcp_peek(uint64_t stream, void *buffer, uint32_t buffer_length, uint64_t *read);
 
-/* Returns 0: what was written is with the operating system already. */
+/* Returns 0: what was written is already with the operating system. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_flush")
 int32_t lunatic_networking_tcp_flush(uint64_t stream, uint64_t *error);
 
-/* Own. Closes one direction or both: 0 reading, 1 writing, 2 both. Returns 0, or 1 and an error id. */
+/* Extension. Closes one direction or both: 0 reading, 1 writing, 2 both. Returns 0, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_shutdown")
 int32_t lunatic_networking_tcp_shutdown(uint64_t stream, uint32_t how, uint64_t *error);
 
-/* Own. Sets whether small writes are sent at once. Returns 0, or 1 and an error id. */
+/* Extension. Sets whether small writes are sent at once. Returns 0, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::networking", "tcp_set_nodelay")
 int32_t lunatic_networking_tcp_set_nodelay(uint64_t stream, int32_t on, uint64_t *error);
 
-/* Sets the time that a read may take. */
+/* Sets how long a read may take. */
 LUNATIC_IMPORT("lunatic::networking", "set_read_timeout")
 void lunatic_networking_set_read_timeout(uint64_t stream, uint64_t timeout);
 
-/* Returns the time that a read may take. */
+/* Returns how long a read may take. */
 LUNATIC_IMPORT("lunatic::networking", "get_read_timeout")
 uint64_t lunatic_networking_get_read_timeout(uint64_t stream);
 
-/* Sets the time that a write may take. */
+/* Sets how long a write may take. */
 LUNATIC_IMPORT("lunatic::networking", "set_write_timeout")
 void lunatic_networking_set_write_timeout(uint64_t stream, uint64_t timeout);
 
-/* Returns the time that a write may take. */
+/* Returns how long a write may take. */
 LUNATIC_IMPORT("lunatic::networking", "get_write_timeout")
 uint64_t lunatic_networking_get_write_timeout(uint64_t stream);
 
-/* Sets the time that a peek may take. */
+/* Sets how long a peek may take. */
 LUNATIC_IMPORT("lunatic::networking", "set_peek_timeout")
 void lunatic_networking_set_peek_timeout(uint64_t stream, uint64_t timeout);
 
-/* Returns the time that a peek may take. */
+/* Returns how long a peek may take. */
 LUNATIC_IMPORT("lunatic::networking", "get_peek_timeout")
 uint64_t lunatic_networking_get_peek_timeout(uint64_t stream);
 
-/* Listens. The certificates (the server's own, then those by which it was issued) and the key are PEM texts. Returns 0 and a listener, or 1 and an error id. */
+/* Listens on an address. The certificates (the server's own, followed by those of its issuers) and the key are PEM texts. Returns 0 and a listener, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::networking", "tls_bind")
 int32_t lunatic_networking_tls_bind(uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t *listener, const void *certificates, uint32_t certificates_length, const void *private_key, uint32_t private_key_length);
 
-/* Gives a listener back; its port is free at once. */
+/* Releases a listener. Its port is free at once. */
 LUNATIC_IMPORT("lunatic::networking", "drop_tls_listener")
 void lunatic_networking_drop_tls_listener(uint64_t listener);
 
-/* Writes the id of a result that holds the address a listener is bound to. */
+/* Writes the id of a look-up result that holds the address a listener is bound to. */
 LUNATIC_IMPORT("lunatic::networking", "tls_local_addr")
 int32_t lunatic_networking_tls_local_addr(uint64_t listener, uint64_t *address);
 
-/* Waits for a connection whose handshake succeeds, and for a place among the environment's sockets. Other handshakes go on meanwhile; those that fail or take too long are not told. Returns 0, a stream and a result that holds the peer's address, or 1 and an error id. */
+/* Waits for a connection whose handshake succeeds, and for room among the environment's sockets. Other handshakes go on meanwhile; those that fail or take too long are not reported. Returns 0, a stream and a look-up result that holds the peer's address; or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::networking", "tls_accept")
 int32_t lunatic_networking_tls_accept(uint64_t listener, uint64_t *stream, uint64_t *peer);
 
-/* Looks a host up, connects and goes through the handshake, all in the given time. The vectors are PEM texts of the authorities that are trusted; where there are none, those of the web are. Returns 0 and a stream, 1 and an error id, or 9027. */
+/* Looks up a host, connects and completes the handshake, all within the given time. The vectors are PEM texts of the authorities to trust; without any, those of the web are trusted. Returns 0 and a stream; 1 and an error id; or 9027. */
 LUNATIC_IMPORT("lunatic::networking", "tls_connect")
-int32_t lunatic_networking_tls_connect(const void *name, uint32_t length, uint32_t port, uint64_t timeout, uint64_t *stream, const lunatic_vector *authorities, uint32_t count);
+int32_t lunatic_networking_tls_connect(const char *name, uint32_t name_length, uint32_t port, uint64_t timeout, uint64_t *stream, const lunatic_vector *authorities, uint32_t authorities_count);
 
-/* Gives a stream back; with its last handle the peer is told that this is the end, and the connection is closed. */
+/* Releases a stream. With its last handle the peer is told that this is the end, and the connection is closed. */
 LUNATIC_IMPORT("lunatic::networking", "drop_tls_stream")
 void lunatic_networking_drop_tls_stream(uint64_t stream);
 
-/* Returns another handle to a stream; they share its timeouts. */
+/* Returns another handle to a stream. They share its timeouts. */
 LUNATIC_IMPORT("lunatic::networking", "clone_tls_stream")
 uint64_t lunatic_networking_clone_tls_stream(uint64_t stream);
 
-/* Own. Writes the id of a result that holds the peer's address. */
+/* Extension. Writes the id of a look-up result that holds the peer's address. */
 LUNATIC_IMPORT("lunatic::networking", "tls_peer_addr")
 int32_t lunatic_networking_tls_peer_addr(uint64_t stream, uint64_t *address);
 
-/* Writes. Returns 0 and the number of bytes taken, 1 and an error id, or 9027. Of a process that is killed in it, a part may have been sent. */
+/* Writes. Returns 0 and the number of bytes accepted; 1 and an error id; or 9027. If the process is killed meanwhile, part of the data may have been sent. */
 LUNATIC_IMPORT("lunatic::networking", "tls_write_vectored")
-int32_t lunatic_networking_tls_write_vectored(uint64_t stream, const lunatic_vector *vectors, uint32_t count, uint64_t *written);
+int32_t lunatic_networking_tls_write_vectored(uint64_t stream, const lunatic_vector *vectors, uint32_t vectors_count, uint64_t *written);
 
-/* Reads. Returns 0 and the number of bytes, 0 at the end that the peer announced; 1 and an error id, also where the connection ends without that; or 9027. */
+/* Reads. Returns 0 and the number of bytes, 0 at the end if the peer announced it; 1 and an error id, also if the connection ends unannounced; or 9027. */
 LUNATIC_IMPORT("lunatic::networking", "tls_read")
-int32_t lunatic_networking_tls_read(uint64_t stream, void *buffer, uint32_t length, uint64_t *read);
+int32_t lunatic_networking_tls_read(uint64_t stream, void *buffer, uint32_t buffer_length, uint64_t *read);
 
-/* Waits until what was written is with the operating system. Returns 0, 1 and an error id, or 9027. */
+/* Waits until what was written is with the operating system. Returns 0; 1 and an error id; or 9027. */
 LUNATIC_IMPORT("lunatic::networking", "tls_flush")
 int32_t lunatic_networking_tls_flush(uint64_t stream, uint64_t *error);
 
-/* Own. Ends the writing direction, for all handles: the peer reads the end. Returns 0, 1 and an error id, or 9027. */
+/* Extension. Ends the writing direction for all handles: the peer reads the end. Returns 0; 1 and an error id; or 9027. */
 LUNATIC_IMPORT("lunatic::networking", "tls_shutdown")
 int32_t lunatic_networking_tls_shutdown(uint64_t stream, uint64_t *error);
 
-/* Sets the time that a read may take. */
+/* Sets how long a read may take. */
 LUNATIC_IMPORT("lunatic::networking", "set_tls_read_timeout")
 void lunatic_networking_set_tls_read_timeout(uint64_t stream, uint64_t timeout);
 
-/* Returns the time that a read may take. */
+/* Returns how long a read may take. */
 LUNATIC_IMPORT("lunatic::networking", "get_tls_read_timeout")
 uint64_t lunatic_networking_get_tls_read_timeout(uint64_t stream);
 
-/* Sets the time that a write may take. */
+/* Sets how long a write may take. */
 LUNATIC_IMPORT("lunatic::networking", "set_tls_write_timeout")
 void lunatic_networking_set_tls_write_timeout(uint64_t stream, uint64_t timeout);
 
-/* Returns the time that a write may take. */
+/* Returns how long a write may take. */
 LUNATIC_IMPORT("lunatic::networking", "get_tls_write_timeout")
 uint64_t lunatic_networking_get_tls_write_timeout(uint64_t stream);
 
-/* Binds a socket. Returns 0 and the socket, or 1 and an error id. */
+/* Binds a socket to an address. Returns 0 and the socket, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::networking", "udp_bind")
 int32_t lunatic_networking_udp_bind(uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t *socket);
 
-/* Gives a socket back; its port is free with its last handle. */
+/* Releases a socket. Its port is free with its last handle. */
 LUNATIC_IMPORT("lunatic::networking", "drop_udp_socket")
 void lunatic_networking_drop_udp_socket(uint64_t socket);
 
-/* Returns another handle to a socket; they share its peer and its options. */
+/* Returns another handle to a socket. They share its peer and its options. */
 LUNATIC_IMPORT("lunatic::networking", "clone_udp_socket")
 uint64_t lunatic_networking_clone_udp_socket(uint64_t socket);
 
-/* Writes the id of a result that holds the address a socket is bound to. */
+/* Writes the id of a look-up result that holds the address a socket is bound to. */
 LUNATIC_IMPORT("lunatic::networking", "udp_local_addr")
 int32_t lunatic_networking_udp_local_addr(uint64_t socket, uint64_t *address);
 
-/* Writes the id of a result that holds the peer's address. Returns 0, or with an error id 1 where there is no peer and 2 for any other failure. */
+/* Writes the id of a look-up result that holds the peer's address. Returns 0; or an error id and 1 if there is no peer, 2 for any other failure. */
 LUNATIC_IMPORT("lunatic::networking", "udp_peer_addr")
 int32_t lunatic_networking_udp_peer_addr(uint64_t socket, uint64_t *address);
 
-/* Chooses the peer. Nothing is sent by it, so that the time does not matter. Returns 0, or 1 and an error id. */
+/* Sets the peer. Nothing is sent, so the timeout does not matter. Returns 0, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::networking", "udp_connect")
 int32_t lunatic_networking_udp_connect(uint64_t socket, uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t timeout, uint64_t *error);
 
 /* Sends a datagram to the peer. Returns 0 and its length, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::networking", "udp_send")
-int32_t lunatic_networking_udp_send(uint64_t socket, const void *data, uint32_t length, uint64_t *sent);
+int32_t lunatic_networking_udp_send(uint64_t socket, const void *data, uint32_t data_length, uint64_t *sent);
 
 /* Sends a datagram to an address. Returns 0 and its length, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::networking", "udp_send_to")
-int32_t lunatic_networking_udp_send_to(uint64_t socket, const void *data, uint32_t length, uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t *sent);
+int32_t lunatic_networking_udp_send_to(uint64_t socket, const void *data, uint32_t data_length, uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope, uint64_t *sent);
 
-/* Waits for a datagram. Returns 0 and how much of it was written; what the buffer has no room for is lost. Or 1 and an error id, or 9027 where a time was set and is over. */
+/* Waits for a datagram. Returns 0 and how much of it was written, and what did not fit the buffer is lost; 1 and an error id; or 9027 if a timeout was set and has expired. */
 LUNATIC_IMPORT("lunatic::networking", "udp_receive")
-int32_t lunatic_networking_udp_receive(uint64_t socket, void *buffer, uint32_t length, uint64_t *received);
+int32_t lunatic_networking_udp_receive(uint64_t socket, void *buffer, uint32_t buffer_length, uint64_t *received);
 
-/* Waits for a datagram as `udp_receive` does, and writes the id of a result that holds the sender's address. */
+/* Waits for a datagram as `udp_receive` does, and also writes the id of a look-up result that holds the sender's address. */
 LUNATIC_IMPORT("lunatic::networking", "udp_receive_from")
-int32_t lunatic_networking_udp_receive_from(uint64_t socket, void *buffer, uint32_t length, uint64_t *received, uint64_t *sender);
+int32_t lunatic_networking_udp_receive_from(uint64_t socket, void *buffer, uint32_t buffer_length, uint64_t *received, uint64_t *sender);
 
-/* Own. Sets the time that a receive may take. */
+/* Extension. Sets how long a receive may take. */
 LUNATIC_IMPORT("lunatic::networking", "set_udp_receive_timeout")
 void lunatic_networking_set_udp_receive_timeout(uint64_t socket, uint64_t timeout);
 
-/* Own. Returns the time that a receive may take. */
+/* Extension. Returns how long a receive may take. */
 LUNATIC_IMPORT("lunatic::networking", "get_udp_receive_timeout")
 uint64_t lunatic_networking_get_udp_receive_timeout(uint64_t socket);
 
-/* Sets whether datagrams may be sent to a broadcast address. What the operating system refuses is a trap. */
+/* Sets whether datagrams may be sent to a broadcast address. Traps if the operating system refuses. */
 LUNATIC_IMPORT("lunatic::networking", "set_udp_socket_broadcast")
 void lunatic_networking_set_udp_socket_broadcast(uint64_t socket, int32_t on);
 
-/* Returns 1 where datagrams may be sent to a broadcast address. */
+/* Returns 1 if datagrams may be sent to a broadcast address. */
 LUNATIC_IMPORT("lunatic::networking", "get_udp_socket_broadcast")
 int32_t lunatic_networking_get_udp_socket_broadcast(uint64_t socket);
 
-/* Sets how many routers a datagram may pass: 1 to 255. What the operating system refuses is a trap. */
+/* Sets how many routers a datagram may pass: 1 to 255. Traps if the operating system refuses. */
 LUNATIC_IMPORT("lunatic::networking", "set_udp_socket_ttl")
 void lunatic_networking_set_udp_socket_ttl(uint64_t socket, uint32_t ttl);
 
@@ -667,83 +667,83 @@ void lunatic_networking_set_udp_socket_ttl(uint64_t socket, uint32_t ttl);
 LUNATIC_IMPORT("lunatic::networking", "get_udp_socket_ttl")
 uint32_t lunatic_networking_get_udp_socket_ttl(uint64_t socket);
 
-/* Adds a variable. */
+/* Adds an environment variable. */
 LUNATIC_IMPORT("lunatic::wasi", "config_add_environment_variable")
-void lunatic_wasi_config_add_environment_variable(uint64_t config, const void *key, uint32_t key_length, const void *value, uint32_t value_length);
+void lunatic_wasi_config_add_environment_variable(uint64_t config, const char *key, uint32_t key_length, const char *value, uint32_t value_length);
 
 /* Adds an argument. */
 LUNATIC_IMPORT("lunatic::wasi", "config_add_command_line_argument")
-void lunatic_wasi_config_add_command_line_argument(uint64_t config, const void *argument, uint32_t length);
+void lunatic_wasi_config_add_command_line_argument(uint64_t config, const char *argument, uint32_t argument_length);
 
-/* Grants a directory that lies in one of the caller's; any other is a trap. */
+/* Grants a directory inside one of the caller's. Traps for any other. */
 LUNATIC_IMPORT("lunatic::wasi", "config_preopen_dir")
-void lunatic_wasi_config_preopen_dir(uint64_t config, const void *directory, uint32_t length);
+void lunatic_wasi_config_preopen_dir(uint64_t config, const char *directory, uint32_t directory_length);
 
 /* Sets a counter. */
 LUNATIC_IMPORT("lunatic::metrics", "counter")
-void lunatic_metrics_counter(const void *name, uint32_t length, uint64_t value);
+void lunatic_metrics_counter(const char *name, uint32_t name_length, uint64_t value);
 
 /* Adds one to a counter. */
 LUNATIC_IMPORT("lunatic::metrics", "increment_counter")
-void lunatic_metrics_increment_counter(const void *name, uint32_t length);
+void lunatic_metrics_increment_counter(const char *name, uint32_t name_length);
 
 /* Sets a gauge. */
 LUNATIC_IMPORT("lunatic::metrics", "gauge")
-void lunatic_metrics_gauge(const void *name, uint32_t length, double value);
+void lunatic_metrics_gauge(const char *name, uint32_t name_length, double value);
 
 /* Adds to a gauge. */
 LUNATIC_IMPORT("lunatic::metrics", "increment_gauge")
-void lunatic_metrics_increment_gauge(const void *name, uint32_t length, double value);
+void lunatic_metrics_increment_gauge(const char *name, uint32_t name_length, double value);
 
 /* Subtracts from a gauge. */
 LUNATIC_IMPORT("lunatic::metrics", "decrement_gauge")
-void lunatic_metrics_decrement_gauge(const void *name, uint32_t length, double value);
+void lunatic_metrics_decrement_gauge(const char *name, uint32_t name_length, double value);
 
 /* Adds a sample to a histogram. */
 LUNATIC_IMPORT("lunatic::metrics", "histogram")
-void lunatic_metrics_histogram(const void *name, uint32_t length, double value);
+void lunatic_metrics_histogram(const char *name, uint32_t name_length, double value);
 
-/* Calls the guest's export `_lunatic_catch_trap(i32, i32) -> i32` with the same arguments. Returns what it returns, or 0 where it trapped; memory stays as it was then. A kill, an exit and a limit are not caught. */
+/* Calls the guest's export `_lunatic_catch_trap(i32, i32) -> i32` with the same arguments. Returns what it returns, or 0 if it traps, which leaves memory as it was then. A kill, an exit and a limit are not caught. */
 LUNATIC_IMPORT("lunatic::trap", "catch")
 int32_t lunatic_trap_catch(int32_t function, int32_t pointer);
 
-/* Opens a database, and makes one where there is none; `:memory:` and the empty name are in memory. Returns 0 and a connection, or 1 and an error id. */
+/* Opens a database and creates it if it does not exist; `:memory:` and the empty name are held in memory. Returns 0 and a connection, or 1 and an error id. */
 LUNATIC_IMPORT("lunatic::sqlite", "open")
-uint64_t lunatic_sqlite_open(const void *path, uint32_t length, uint64_t *connection);
+uint64_t lunatic_sqlite_open(const char *path, uint32_t path_length, uint64_t *connection);
 
-/* Executes statements, whatever they yield. Returns 0 or SQLite's result code. */
+/* Executes statements and discards their rows. Returns 0 or SQLite's result code. */
 LUNATIC_IMPORT("lunatic::sqlite", "execute")
-uint32_t lunatic_sqlite_execute(uint64_t connection, const void *sql, uint32_t length);
+uint32_t lunatic_sqlite_execute(uint64_t connection, const char *sql, uint32_t sql_length);
 
-/* Prepares the first statement of a text. What SQLite refuses is a trap. */
+/* Prepares the first statement of a text. Traps if SQLite refuses it. */
 LUNATIC_IMPORT("lunatic::sqlite", "query_prepare")
-uint64_t lunatic_sqlite_query_prepare(uint64_t connection, const void *sql, uint32_t length);
+uint64_t lunatic_sqlite_query_prepare(uint64_t connection, const char *sql, uint32_t sql_length);
 
-/* Binds a list of values to parameters. A list that is none, and a parameter that is not there, are traps. */
+/* Binds a list of values to parameters. Traps if the list is malformed or there is no such parameter. */
 LUNATIC_IMPORT("lunatic::sqlite", "bind_value")
-void lunatic_sqlite_bind_value(uint64_t statement, const void *values, uint32_t length);
+void lunatic_sqlite_bind_value(uint64_t statement, const void *values, uint32_t values_length);
 
-/* Returns how many rows the last statement that changes rows has changed. */
+/* Returns how many rows were changed by the last statement that changes rows. */
 LUNATIC_IMPORT("lunatic::sqlite", "sqlite3_changes")
 uint32_t lunatic_sqlite_sqlite3_changes(uint64_t connection);
 
-/* Takes a statement back to its beginning. Values stay bound. */
+/* Resets a statement to its beginning. Its values stay bound. */
 LUNATIC_IMPORT("lunatic::sqlite", "statement_reset")
 void lunatic_sqlite_statement_reset(uint64_t statement);
 
-/* Steps. Returns 100 where there is a row, 101 at the end; a failure is a trap. */
+/* Steps. Returns 100 if there is a row, 101 at the end. Traps on failure. */
 LUNATIC_IMPORT("lunatic::sqlite", "sqlite3_step")
 uint32_t lunatic_sqlite_sqlite3_step(uint64_t statement);
 
-/* Gives a statement back. */
+/* Releases a statement. */
 LUNATIC_IMPORT("lunatic::sqlite", "sqlite3_finalize")
 void lunatic_sqlite_sqlite3_finalize(uint64_t statement);
 
-/* Returns how many columns the rows of a statement have. */
+/* Returns the number of columns in a statement's rows. */
 LUNATIC_IMPORT("lunatic::sqlite", "column_count")
 uint32_t lunatic_sqlite_column_count(uint64_t statement);
 
-/* Returns the address of the name of a column, whose number counts from 0. */
+/* Returns the address of a column's name. Columns count from 0. */
 LUNATIC_IMPORT("lunatic::sqlite", "column_name")
 uint32_t lunatic_sqlite_column_name(uint64_t statement, uint32_t column, uint32_t *length);
 
@@ -751,63 +751,63 @@ uint32_t lunatic_sqlite_column_name(uint64_t statement, uint32_t column, uint32_
 LUNATIC_IMPORT("lunatic::sqlite", "column_names")
 uint32_t lunatic_sqlite_column_names(uint64_t statement, uint32_t *length);
 
-/* Returns the address of a value of the row at hand; `NULL` where there is no row. */
+/* Returns the address of a value of the current row; `NULL` if there is no row. */
 LUNATIC_IMPORT("lunatic::sqlite", "read_column")
 uint32_t lunatic_sqlite_read_column(uint64_t statement, uint32_t column, uint32_t *length);
 
-/* Returns the address of a list of the values of the row at hand. */
+/* Returns the address of a list of the current row's values. */
 LUNATIC_IMPORT("lunatic::sqlite", "read_row")
 uint32_t lunatic_sqlite_read_row(uint64_t statement, uint32_t *length);
 
-/* Returns the address of what the last call on a connection failed with; where it did not fail, a trap. */
+/* Returns the address of the error of the last call on a connection. Traps if it did not fail. */
 LUNATIC_IMPORT("lunatic::sqlite", "last_error")
 uint32_t lunatic_sqlite_last_error(uint64_t connection, uint32_t *length);
 
-/* Own. Gives a connection back, with its statements; what was not committed is undone. */
+/* Extension. Closes a connection and its statements. What was not committed is rolled back. */
 LUNATIC_IMPORT("lunatic::sqlite", "drop_connection")
 void lunatic_sqlite_drop_connection(uint64_t connection);
 
-/* Own. Executes statements, as `execute` does. Returns 0, or SQLite's extended result code and an error id. */
+/* Extension. Executes statements as `execute` does. Returns 0, or SQLite's extended result code and an error id. */
 LUNATIC_IMPORT("lunatic::sqlite", "execute_all")
-uint32_t lunatic_sqlite_execute_all(uint64_t connection, const void *sql, uint32_t length, uint64_t *error);
+uint32_t lunatic_sqlite_execute_all(uint64_t connection, const char *sql, uint32_t sql_length, uint64_t *error);
 
-/* Own. Prepares a statement, which is alone in its text. Returns 0 and its id, or SQLite's extended result code and an error id. */
+/* Extension. Prepares a statement, which must be the only one in its text. Returns 0 and its id, or SQLite's extended result code and an error id. */
 LUNATIC_IMPORT("lunatic::sqlite", "prepare")
-uint32_t lunatic_sqlite_prepare(uint64_t connection, const void *sql, uint32_t length, uint64_t *statement);
+uint32_t lunatic_sqlite_prepare(uint64_t connection, const char *sql, uint32_t sql_length, uint64_t *statement);
 
-/* Own. Takes a statement back to its beginning, forgets its values and binds those of a list. Returns 0, or SQLite's extended result code and an error id. */
+/* Extension. Resets a statement to its beginning, clears its values and binds those of a list. Returns 0, or SQLite's extended result code and an error id. */
 LUNATIC_IMPORT("lunatic::sqlite", "bind")
-uint32_t lunatic_sqlite_bind(uint64_t statement, const void *values, uint32_t length, uint64_t *error);
+uint32_t lunatic_sqlite_bind(uint64_t statement, const void *values, uint32_t values_length, uint64_t *error);
 
-/* Own. Steps. Returns 100, the length of the list of the row's values, and as much of it as fits; 101 at the end; or SQLite's extended result code and an error id. */
+/* Extension. Steps. Returns 100, the length of the list of the row's values and as much of it as fits; 101 at the end; or SQLite's extended result code and an error id. */
 LUNATIC_IMPORT("lunatic::sqlite", "step_row")
-uint32_t lunatic_sqlite_step_row(uint64_t statement, void *buffer, uint32_t length, uint64_t *size);
+uint32_t lunatic_sqlite_step_row(uint64_t statement, void *buffer, uint32_t buffer_length, uint64_t *size);
 
-/* Own. Copies the list of the values of the row at hand again, as much as fits, and returns its length. */
+/* Extension. Copies the list of the current row's values once more, as much as fits, and returns its length. */
 LUNATIC_IMPORT("lunatic::sqlite", "copy_row")
-uint64_t lunatic_sqlite_copy_row(uint64_t statement, void *buffer, uint32_t length);
+uint64_t lunatic_sqlite_copy_row(uint64_t statement, void *buffer, uint32_t buffer_length);
 
-/* Own. Copies the list of the columns' names, as much as fits, and returns its length. */
+/* Extension. Copies the list of the columns' names, as much as fits, and returns its length. */
 LUNATIC_IMPORT("lunatic::sqlite", "copy_column_names")
-uint64_t lunatic_sqlite_copy_column_names(uint64_t statement, void *buffer, uint32_t length);
+uint64_t lunatic_sqlite_copy_column_names(uint64_t statement, void *buffer, uint32_t buffer_length);
 
-/* Own. Returns the row id that was inserted last. */
+/* Extension. Returns the row id of the last row inserted. */
 LUNATIC_IMPORT("lunatic::sqlite", "last_insert_rowid")
 int64_t lunatic_sqlite_last_insert_rowid(uint64_t connection);
 
-/* Own. Sets how long a statement waits for a database that another connection has locked. At first it does not wait. */
+/* Extension. Sets how long a statement waits for a database that another connection has locked. By default it does not wait. */
 LUNATIC_IMPORT("lunatic::sqlite", "set_busy_timeout")
 void lunatic_sqlite_set_busy_timeout(uint64_t connection, uint64_t timeout);
 
-/* Returns the first number of the version. */
+/* Returns the major version. */
 LUNATIC_IMPORT("lunatic::version", "major")
 uint32_t lunatic_version_major(void);
 
-/* Returns the second number of the version. */
+/* Returns the minor version. */
 LUNATIC_IMPORT("lunatic::version", "minor")
 uint32_t lunatic_version_minor(void);
 
-/* Returns the third number of the version. */
+/* Returns the patch version. */
 LUNATIC_IMPORT("lunatic::version", "patch")
 uint32_t lunatic_version_patch(void);
 

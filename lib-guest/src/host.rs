@@ -7,9 +7,10 @@
 use std::io::IoSlice;
 use std::time::Duration;
 
-/// What each kind of parameter of the table is in Rust.
+/// What each kind of parameter of the table is in Rust. That of a slice is its address.
 mod kinds {
     pub(super) type Bytes = *const u8;
+    pub(super) type Text = *const u8;
     pub(super) type Buffer = *mut u8;
     pub(super) type Words = *const u64;
     pub(super) type Vectors = *const super::Vector;
@@ -89,22 +90,31 @@ macro_rules! imports {
         pub(crate) mod $module {
             use super::kinds::*;
 
-            #[cfg(target_family = "wasm")]
-            #[link(wasm_import_module = $namespace)]
-            unsafe extern "C" {
-                $($(#[doc = $doc])* pub(crate) fn $name($($parameter: $kind),*) $(-> $result)?;)*
-            }
-
-            $(
-                #[cfg(not(target_family = "wasm"))]
-                $(#[doc = $doc])*
-                pub(crate) unsafe fn $name($(_: imports!(@type $parameter $kind)),*) $(-> $result)? {
-                    super::outside_the_machine(concat!($namespace, "::", stringify!($name)))
-                }
-            )*
+            $(lunatic_abi::as_wasm_parameters! {
+                import! ([$($doc)*] $namespace $name $($result)?) ($($parameter: $kind),*)
+            })*
         }
     )*};
-    (@type $parameter:ident $kind:ident) => { $kind };
+}
+
+macro_rules! import {
+    (
+        ([$($doc:literal)*] $namespace:literal $name:ident $($result:ident)?)
+        $(($kind:ident: $($wire:ident: $part:ident),+))*
+    ) => {
+        #[cfg(target_family = "wasm")]
+        #[link(wasm_import_module = $namespace)]
+        unsafe extern "C" {
+            $(#[doc = $doc])*
+            pub(crate) fn $name($($($wire: $part),+),*) $(-> $result)?;
+        }
+
+        #[cfg(not(target_family = "wasm"))]
+        $(#[doc = $doc])*
+        pub(crate) unsafe fn $name($($(_: $part),+),*) $(-> $result)? {
+            super::outside_the_machine(concat!($namespace, "::", stringify!($name)))
+        }
+    };
 }
 
 lunatic_abi::for_each_host_function!(imports);

@@ -4,6 +4,7 @@ pub(crate) mod call;
 mod call_back;
 mod failure;
 mod handles;
+pub(crate) mod kinds;
 mod meter;
 mod state;
 

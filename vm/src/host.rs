@@ -1,9 +1,9 @@
 //! What guests call.
 //!
-//! The functions are the rows of [`lunatic_abi`]'s tables; the macros below make a linker out of each. A row `name` of the
-//! group `"…" as file` is the function `name` in `host/file.rs`; where it can often answer without waiting, `at_once::name`
-//! there tries that first, and the future that waits is made only where it says `None`. What only the older generation has is
-//! in `host/older/`. Beside the rows stand WASI preview 1 and what the embedder adds with [`Host`].
+//! The functions are the rows of [`lunatic_abi`]'s tables; the macros below make a linker of each table. A row `name` of the
+//! group `"…" as file` is the function `name` in `host/file.rs`. If it is marked `soon`, it returns an [`Answer`], and only
+//! one that is not there yet costs a future. What only the older generation has is in `host/older/`. Beside the rows stand
+//! WASI preview 1 and what the embedder adds with [`Host`].
 
 mod distributed;
 mod dns;
@@ -27,7 +27,8 @@ mod wasi;
 
 pub use embedder::Host;
 
-use crate::guest::call::{kinds, kinds::Kind};
+use crate::guest::call::{Answer, Rest};
+use crate::guest::kinds::{self, Kind};
 use crate::guest::{Call, Guest};
 use crate::run::Linkers;
 use lunatic_abi::Generation;
@@ -36,7 +37,7 @@ use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2;
 
-/// Returns the names of all functions that every machine has, as `namespace::name`.
+/// Returns the names of the functions that every machine has, as `namespace::name`.
 pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
     let rows = Generation::ALL
         .into_iter()
@@ -44,7 +45,7 @@ pub(crate) fn names() -> wasmtime::Result<Vec<String>> {
     let mut names: Vec<String> = rows
         .map(|row| format!("{}::{}", row.namespace, row.name))
         .collect();
-    // The names of WASI's functions are known to its linker only.
+    // Only WASI's linker knows the names of its functions.
     let engine = wasmtime::Engine::default();
     let mut linker: Linker<WasiP1Ctx> = Linker::new(&engine);
     wasi::link_all(&mut linker, |context| context)?;
@@ -95,55 +96,77 @@ macro_rules! link_rows {
         $($(#[$doc:meta])* $mode:ident $name:ident($($parameter:ident: $kind:ident),*) $(-> $result:ident)?;)*
     })*) => {
         fn add_rows(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-            $($(link_row!($mode linker, $namespace, $module, $name, ($($parameter: $kind),*));)*)*
+            $($(lunatic_abi::as_wasm_parameters! {
+                link_row! ($mode linker $namespace $module $name) ($($parameter: $kind),*)
+            })*)*
             Ok(())
         }
     };
 }
 
 macro_rules! link_row {
-    (now $linker:ident, $namespace:literal, $module:ident, $name:ident, ($($parameter:ident: $kind:ident),*)) => {
+    (
+        (now $linker:ident $namespace:literal $module:ident $name:ident)
+        $(($kind:ident: $($wire:ident: $part:ident),+))*
+    ) => {
         $linker.func_wrap(
             $namespace,
             stringify!($name),
-            |caller: Caller<'_, Guest>, $($parameter: <kinds::$kind as Kind>::Raw),*| {
+            |caller: Caller<'_, Guest>, $($($wire: <kinds::$kind as Kind>::Raw),+),*| {
                 let mut call = Call::new(caller);
-                let answer = $module::$name(&mut call, $(<kinds::$kind as Kind>::new($parameter)),*);
-                call.finish(answer, concat!($namespace, "::", stringify!($name)))
+                let result = $module::$name(&mut call, $(<kinds::$kind as Kind>::new([$($wire),+])),*);
+                call.finish(result, concat!($namespace, "::", stringify!($name)))
             },
-        )?
+        )?;
     };
-    (soon $linker:ident, $namespace:literal, $module:ident, $name:ident, ($($parameter:ident: $kind:ident),*)) => {
+    (
+        (soon $linker:ident $namespace:literal $module:ident $name:ident)
+        $(($kind:ident: $($wire:ident: $part:ident),+))*
+    ) => {
         $linker.func_wrap_async(
             $namespace,
             stringify!($name),
-            |caller: Caller<'_, Guest>, ($($parameter,)*): ($(<kinds::$kind as Kind>::Raw,)*)| {
+            |caller: Caller<'_, Guest>, ($($($wire,)+)*): ($($(raw!($kind $wire),)+)*)| {
+                const NAME: &str = concat!($namespace, "::", stringify!($name));
                 let mut call = Call::new(caller);
-                let answer = $module::at_once::$name(&mut call, $(<kinds::$kind as Kind>::new($parameter)),*);
-                if let Some(answer) = answer.transpose() {
-                    let answer = call.finish(answer, concat!($namespace, "::", stringify!($name)));
-                    return Box::new(std::future::ready(answer));
-                }
-                Box::new(async move {
-                    let answer = $module::$name(&mut call, $(<kinds::$kind as Kind>::new($parameter)),*).await;
-                    call.finish(answer, concat!($namespace, "::", stringify!($name)))
-                })
+                let answer = $module::$name(&mut call, $(<kinds::$kind as Kind>::new([$($wire),+])),*);
+                let result = match answer {
+                    Ok(Answer::Later(rest)) => {
+                        return Box::new(async move {
+                            let result = rest.finish(&mut call).await;
+                            call.finish(result, NAME)
+                        });
+                    }
+                    Ok(Answer::Now(result)) => Ok(result),
+                    Err(failure) => Err(failure),
+                };
+                Box::new(std::future::ready(call.finish(result, NAME)))
             },
-        )?
+        )?;
     };
-    (wait $linker:ident, $namespace:literal, $module:ident, $name:ident, ($($parameter:ident: $kind:ident),*)) => {
+    (
+        (wait $linker:ident $namespace:literal $module:ident $name:ident)
+        $(($kind:ident: $($wire:ident: $part:ident),+))*
+    ) => {
         $linker.func_wrap_async(
             $namespace,
             stringify!($name),
-            |caller: Caller<'_, Guest>, ($($parameter,)*): ($(<kinds::$kind as Kind>::Raw,)*)| {
+            |caller: Caller<'_, Guest>, ($($($wire,)+)*): ($($(raw!($kind $wire),)+)*)| {
                 Box::new(async move {
                     let mut call = Call::new(caller);
-                    let answer = $module::$name(&mut call, $(<kinds::$kind as Kind>::new($parameter)),*).await;
-                    call.finish(answer, concat!($namespace, "::", stringify!($name)))
+                    let result = $module::$name(&mut call, $(<kinds::$kind as Kind>::new([$($wire),+])),*).await;
+                    call.finish(result, concat!($namespace, "::", stringify!($name)))
                 })
             },
-        )?
+        )?;
     };
 }
 
-use {link_row, link_rows};
+/// The type of one of the wasm parameters of a kind.
+macro_rules! raw {
+    ($kind:ident $wire:ident) => {
+        <kinds::$kind as Kind>::Raw
+    };
+}
+
+use {link_row, link_rows, raw};

@@ -8,6 +8,8 @@ use crate::{Code, CodeError, Failure, Functions, Name, Settings, Version};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
+use lunatic_abi::ValueType;
+use lunatic_abi::spark::SPARK_FUNCTIONS;
 use lunatic_vm::{Exit, Host, Process, Vm};
 use std::sync::Arc;
 use std::time::Duration;
@@ -935,45 +937,24 @@ fn what_a_module_imports_and_exports_says_what_it_is() {
     check("", r#"(func (export "other"))"#, "nothing");
 }
 
-/// A row of the table of functions that the guest library imports: its namespace and name, the kinds of its parameters, and
-/// that of its result or nothing.
-struct Row(
-    &'static str,
-    &'static str,
-    &'static [&'static str],
-    &'static str,
-);
-
-macro_rules! rows {
-    ($(#[doc = $about:literal] $namespace:literal as $module:ident {
-        $($(#[doc = $doc:literal])* $mode:ident $name:ident($($parameter:ident: $kind:ident),*) $(-> $result:ident)?;)*
-    })*) => {
-        const ROWS: &[Row] = &[$($(
-            Row($namespace, stringify!($name), &[$(stringify!($kind)),*], concat!($(stringify!($result))?)),
-        )*)*];
-    };
-}
-
-lunatic_abi::for_each_spark_function!(rows);
-
 #[test]
 fn the_functions_of_sparks_are_those_of_the_table() {
-    let value = |kind: &str| match kind {
-        "U64" | "I64" | "Millis" => "i64",
-        _ => "i32",
+    let wasm = |ty| match ty {
+        ValueType::I32 => "i32",
+        ValueType::I64 => "i64",
+        ValueType::F64 => "f64",
     };
     let vm = Lab::new().functions.vm().clone();
-    for Row(namespace, name, parameters, result) in ROWS {
-        assert_eq!(*namespace, super::calls::NAMESPACE);
-        let parameters: Vec<_> = parameters.iter().map(|kind| value(kind)).collect();
-        let result = if result.is_empty() {
-            String::new()
-        } else {
-            format!("(result {})", value(result))
-        };
+    for row in SPARK_FUNCTIONS {
+        assert_eq!(row.namespace, super::calls::NAMESPACE);
+        let parameters: Vec<_> = row.parameter_types().map(wasm).collect();
+        let result = row.result_type().map(|ty| format!("(result {})", wasm(ty)));
         let import = format!(
-            r#"(module (import "{namespace}" "{name}" (func (param {}) {result})))"#,
-            parameters.join(" ")
+            r#"(module (import "{}" "{}" (func (param {}) {})))"#,
+            row.namespace,
+            row.name,
+            parameters.join(" "),
+            result.unwrap_or_default()
         );
         vm.module("row", import.as_bytes())
             .unwrap_or_else(|error| panic!("{error}: {import}"));
@@ -983,5 +964,5 @@ fn the_functions_of_sparks_are_those_of_the_table() {
         .functions()
         .filter(|name| name.starts_with("lunatic::spark::"))
         .count();
-    assert_eq!(count, ROWS.len());
+    assert_eq!(count, SPARK_FUNCTIONS.len());
 }

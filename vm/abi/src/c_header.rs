@@ -2,7 +2,7 @@
 
 use crate::{
     Errno, ExitKind, HOST_FUNCTIONS, HostFunction, Kind, Limit, MessageHeader, MessageKind,
-    parameter,
+    Parameter, parameter,
 };
 use core::fmt::{self, Debug, Write};
 
@@ -11,7 +11,7 @@ use core::fmt::{self, Debug, Write};
 ///
 /// # Errors
 ///
-/// Those of the writer.
+/// Fails only if the writer does.
 ///
 /// ```
 /// let mut header = String::new();
@@ -58,8 +58,8 @@ pub fn write_c_header(out: &mut impl Write) -> fmt::Result {
 
 const BEGINNING: &str = "/* What a guest can call, and the numbers that cross the boundary.
  *
- * Generated from the machine's table of host functions; do not edit. How to write it anew is said by the test that
- * compares it with the table, `the_header_for_c_is_what_the_table_says` in vm/abi.
+ * Generated from the machine's table of host functions; do not edit. To regenerate it, see the test that compares it
+ * with the table, `the_header_for_c_is_what_the_table_says` in vm/abi.
  *
  * Results of type `uint32_t` and `int32_t` are 0 for success unless a function says otherwise. The module must export its
  * memory under the name `memory`. */
@@ -76,12 +76,12 @@ const BEGINNING: &str = "/* What a guest can call, and the numbers that cross th
 const STRUCTURES: &str = "/* What a received message is. */
 typedef struct {
   uint32_t kind;      /* LUNATIC_MESSAGE_... */
-  uint32_t length;    /* of the whole data, also where it did not fit the buffer */
+  uint32_t length;    /* of the whole data, even if it did not fit the buffer */
   uint32_t resources;
-  uint32_t exit;      /* LUNATIC_EXIT_... of a death */
+  uint32_t exit;      /* LUNATIC_EXIT_..., for a death */
   int64_t tag;
   uint64_t pid;       /* the process that died */
-  uint64_t detail;    /* the status, or LUNATIC_LIMIT_..., that goes with the exit */
+  uint64_t detail;    /* the status or LUNATIC_LIMIT_... that belongs to the exit */
 } lunatic_message_header;
 
 /* A piece of a vectored write. */
@@ -90,7 +90,7 @@ typedef struct {
   uint32_t length;
 } lunatic_vector;
 
-/* A parameter of a process's first function. */
+/* A parameter of the function that a process starts with. */
 typedef struct __attribute__((packed)) {
   uint8_t type;       /* LUNATIC_PARAMETER_... */
   uint64_t value;
@@ -99,7 +99,7 @@ typedef struct __attribute__((packed)) {
 
 ";
 
-/// Writes names in capitals, words set off by `_`.
+/// Writes names in capitals, with `_` between words.
 struct Capitals<'a, W> {
     out: &'a mut W,
     is_first: bool,
@@ -159,24 +159,39 @@ fn write_function(out: &mut impl Write, row: &HostFunction) -> fmt::Result {
         out.write_str("void")?;
     }
     for (index, parameter) in row.parameters.iter().enumerate() {
-        let comma = if index == 0 { "" } else { ", " };
-        write!(out, "{comma}{}{}", c_type(parameter.kind), parameter.name)?;
+        out.write_str(if index == 0 { "" } else { ", " })?;
+        write_parameter(out, parameter)?;
     }
     out.write_str(");\n")
 }
 
-/// Returns the type that C has for a kind, with what stands between it and a name.
+fn write_parameter(out: &mut impl Write, parameter: &Parameter) -> fmt::Result {
+    let (name, kind) = (parameter.name, parameter.kind);
+    if kind == Kind::SocketAddr {
+        return out.write_str(
+            "uint32_t family, const uint8_t *ip, uint32_t port, uint32_t flow, uint32_t scope",
+        );
+    }
+    write!(out, "{}{name}", c_type(kind))?;
+    match kind {
+        Kind::Bytes | Kind::Text | Kind::Buffer => write!(out, ", uint32_t {name}_length"),
+        Kind::Words | Kind::OutWords | Kind::Vectors => write!(out, ", uint32_t {name}_count"),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the C type of a kind, followed by whatever separates it from a name. Of a slice, it is that of the address.
 const fn c_type(kind: Kind) -> &'static str {
     match kind {
         Kind::I32 => "int32_t ",
-        Kind::U32 | Kind::Length | Kind::Family => "uint32_t ",
+        Kind::U32 => "uint32_t ",
         Kind::I64 | Kind::Tag => "int64_t ",
         Kind::F64 => "double ",
         Kind::Bytes => "const void *",
+        Kind::Text => "const char *",
         Kind::Buffer => "void *",
         Kind::Words => "const uint64_t *",
         Kind::Vectors => "const lunatic_vector *",
-        Kind::IpBytes => "const uint8_t *",
         Kind::OutU16 => "uint16_t *",
         Kind::OutU32 => "uint32_t *",
         Kind::OutU64 | Kind::OutWords => "uint64_t *",
@@ -195,15 +210,15 @@ mod tests {
     #[test]
     fn the_header_for_c_is_what_the_table_says() {
         let mut header = String::new();
-        super::write_c_header(&mut header).expect("a string takes everything");
+        super::write_c_header(&mut header).expect("writing to a string cannot fail");
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/c/lunatic.h");
         if std::env::var_os("LUNATIC_WRITE_HEADER").is_some() {
-            std::fs::write(path, &header).expect("the example's directory can be written");
+            std::fs::write(path, &header).expect("the example's directory is writable");
         }
         let committed = std::fs::read_to_string(path).unwrap_or_default();
         assert!(
             committed == header,
-            "examples/c/lunatic.h is not what the table says; write it anew with `LUNATIC_WRITE_HEADER=1 cargo test -p lunatic-abi`"
+            "examples/c/lunatic.h is not what the table says; regenerate it with `LUNATIC_WRITE_HEADER=1 cargo test -p lunatic-abi`"
         );
     }
 }

@@ -1,8 +1,8 @@
 //! Values of SQLite as they cross the boundary.
 //!
 //! The layout is that of the published guest crate, which writes with bincode 1: integers are little-endian and of fixed
-//! width, a length is 64 bits, and a choice is the 32-bit number of its variant. This is the whole of it that is needed,
-//! read without copying and without trust: bytes that are no list of values are [`Malformed`], whatever they are.
+//! width, a length has 64 bits, and a variant is its 32-bit number. This is all of it that is needed, read without copying
+//! and without trust: bytes that are not a list of values are [`Malformed`], whatever they are.
 
 use alloc::vec::Vec;
 
@@ -21,23 +21,23 @@ pub enum Value<'a> {
     Integer(i64),
 }
 
-/// Which parameter of a statement a value is for.
+/// The parameter of a statement that a value is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key<'a> {
-    /// The one whose number, counted from 1, is the place in the list.
+    /// The one whose number, counted from 1, is the value's position in the list.
     Position,
     /// The one with this number, counted from 1.
     Number(u64),
-    /// The one with this name, with or without the sign before it.
+    /// The one with this name, with or without its leading sign.
     Name(&'a str),
 }
 
-/// The bytes are not what they are said to be.
+/// The bytes are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// The numbers of a value's variants. That of an integer differs between what is bound, where the first is 32 bits wide,
-/// and what is read.
+/// The numbers of variants. Those of an integer differ: bound values have one for 32 bits and one for 64, values of a row
+/// have 64 bits under either number.
 mod variant {
     pub(super) const NULL: u32 = 0;
     pub(super) const BLOB: u32 = 1;
@@ -52,7 +52,7 @@ mod variant {
     pub(super) const NAME: u32 = 2;
 }
 
-/// Appends the length of a list, which comes before its entries.
+/// Appends the length of a list, which precedes its entries.
 pub fn write_length(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(&(length as u64).to_le_bytes());
 }
@@ -67,7 +67,7 @@ pub fn write_value(out: &mut Vec<u8>, value: Value<'_>) {
     write_as(out, value, variant::READ_I64);
 }
 
-/// Appends an entry of a list of values for parameters.
+/// Appends an entry to a list of values for parameters.
 pub fn write_binding(out: &mut Vec<u8>, key: Key<'_>, value: Value<'_>) {
     match key {
         Key::Position => write_variant(out, variant::POSITION),
@@ -83,7 +83,7 @@ pub fn write_binding(out: &mut Vec<u8>, key: Key<'_>, value: Value<'_>) {
     write_as(out, value, variant::BOUND_I64);
 }
 
-/// Appends an error as `lunatic::sqlite::last_error` gives it: SQLite's primary code and its sentence.
+/// Appends an error as `lunatic::sqlite::last_error` returns it: SQLite's primary code and its message.
 pub fn write_error(out: &mut Vec<u8>, code: u32, message: &str) {
     const SOME: u8 = 1;
     out.push(SOME);
@@ -138,7 +138,7 @@ impl<'a> List<'a> {
         Ok(list)
     }
 
-    /// Returns how many entries are said to be left. It is an allegation: nothing is to be allocated by it.
+    /// Returns how many entries are left, if the list can be believed: do not allocate by it.
     pub fn left(&self) -> u64 {
         self.left
     }
@@ -176,7 +176,7 @@ impl<'a> List<'a> {
         self.entry(Self::str)
     }
 
-    /// Reads an entry. What is left behind the last one belongs to nothing.
+    /// Reads an entry. Bytes after the last one make the list malformed.
     fn entry<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
@@ -192,7 +192,7 @@ impl<'a> List<'a> {
         read(self).map(Some)
     }
 
-    /// Reads a value whose variant means the same either way.
+    /// Reads a value whose variant has the same number in both kinds of lists.
     fn plain(&mut self, number: u32) -> Result<Value<'a>, Malformed> {
         match number {
             variant::NULL => Ok(Value::Null),
@@ -258,8 +258,8 @@ mod tests {
             write_binding(&mut list, key, value);
         }
         let (mut row, mut list) = (
-            List::new(&row).expect("a list"),
-            List::new(&list).expect("a list"),
+            List::new(&row).expect("it was just written"),
+            List::new(&list).expect("it was just written"),
         );
         for (key, value) in keys.into_iter().zip(VALUES) {
             assert_eq!(row.value(), Ok(Some(value)));
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn the_layout_is_that_of_bincode_1() {
-        // What `bincode::serialize` of version 1 makes of the published types, written down by hand.
+        // What bincode 1's `serialize` makes of the published types, written down by hand.
         let mut error = Vec::new();
         write_error(&mut error, 19, "no");
         assert_eq!(
@@ -284,7 +284,7 @@ mod tests {
             1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 255, 255, 255,
             255,
         ];
-        let mut list = List::new(&int).expect("a list");
+        let mut list = List::new(&int).expect("it is as long as a length");
         assert_eq!(
             list.binding(),
             Ok(Some((Key::Number(3), Value::Integer(-1))))
@@ -312,7 +312,7 @@ mod tests {
             for byte in [0, 1, 7, 127, 255] {
                 let mut bad = good.clone();
                 bad[place] = byte;
-                // Not every change makes it bad; each is read to an end.
+                // Not every change makes it bad, but reading always ends.
                 let _ = read(&bad);
             }
         }

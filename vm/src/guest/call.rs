@@ -1,10 +1,11 @@
 //! One call of a host function.
 //!
-//! [`Call`] is the only way to a guest's memory. What a guest gives as an address is an allegation: it becomes a slice only
-//! here, after the whole range was checked, and no slice lives across an await. A guest's memory never shrinks, so a place
-//! for a result that was checked at the beginning of a call is still good at its end.
+//! [`Call`] is the only way to a guest's memory. An address that a guest passes is an allegation: it becomes a slice only
+//! here, after the whole range was checked, and no slice lives across an await. A guest's memory never shrinks, so a range
+//! that was checked at the beginning of a call is still good at its end.
 
 use super::failure::{Failure, HostError};
+use super::kinds::{OutKind, Slice, Text, Words};
 use super::meter::Rejected;
 use super::state::Guest;
 use lunatic_abi::Errno;
@@ -19,115 +20,71 @@ pub struct Call<'a> {
     caller: Caller<'a, Guest>,
 }
 
-/// What a host function can return.
-pub(crate) trait Answer: Sized {
-    /// Makes the answer that tells a code, where this type can.
+/// A type that host functions return, in which some can return a code.
+pub(crate) trait FromErrno: Sized {
+    /// Returns the result that is this code, if the type has one.
     fn from_errno(errno: Errno) -> Option<Self>;
 }
 
-impl Answer for i32 {
+impl FromErrno for i32 {
     fn from_errno(errno: Errno) -> Option<i32> {
         Some(errno as i32)
     }
 }
 
-impl Answer for u32 {
+impl FromErrno for u32 {
     fn from_errno(errno: Errno) -> Option<u32> {
         Some(errno as u32)
     }
 }
 
-impl Answer for u64 {
-    fn from_errno(_: Errno) -> Option<u64> {
-        None
-    }
-}
-
-impl Answer for i64 {
-    fn from_errno(_: Errno) -> Option<i64> {
-        None
-    }
-}
-
-impl Answer for () {
-    fn from_errno(_: Errno) -> Option<()> {
-        None
-    }
-}
-
-/// The kinds of parameters of the table, as the machine sees them.
-pub(crate) mod kinds {
-    /// A parameter's meaning, around its value.
-    pub(crate) trait Kind {
-        type Raw;
-        fn new(raw: Self::Raw) -> Self;
-    }
-
-    macro_rules! kinds {
-        ($raw:ty: $($kind:ident)*) => {$(
-            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-            pub(crate) struct $kind(pub(crate) $raw);
-            impl Kind for $kind {
-                type Raw = $raw;
-                fn new(raw: $raw) -> $kind {
-                    $kind(raw)
-                }
+macro_rules! without_errno {
+    ($($ty:ty,)*) => {$(
+        impl FromErrno for $ty {
+            fn from_errno(_: Errno) -> Option<$ty> {
+                None
             }
-        )*};
-    }
-
-    kinds!(u32: Bytes Buffer Words Vectors Length IpBytes Family OutU16 OutU32 OutU64 OutWords OutIpBytes OutHeader OutText);
-    kinds!(u32: ShortMillis OutUuid);
-    kinds!(u64: Millis ConfigId ModuleId EnvironmentId DnsId ListenerId StreamId TlsListenerId TlsStreamId UdpSocketId ErrorId TimerId ConnectionId StatementId);
-    kinds!(u64: ProcessId AddedModuleId);
-
-    macro_rules! plain {
-        ($($kind:ident: $raw:ty,)*) => {$(
-            pub(crate) type $kind = $raw;
-            impl Kind for $raw {
-                type Raw = $raw;
-                fn new(raw: $raw) -> $raw {
-                    raw
-                }
-            }
-        )*};
-    }
-
-    plain!(I32: i32, U32: u32, U64: u64, F64: f64, Tag: i64,);
-
-    pub(crate) use lunatic_process::Pid;
-
-    impl Kind for Pid {
-        type Raw = u64;
-        fn new(raw: u64) -> Pid {
-            Pid::from_number(raw)
         }
-    }
+    )*};
+}
 
-    impl Millis {
-        /// Returns the time, or `None` for ever.
-        pub(crate) fn duration(self) -> Option<std::time::Duration> {
-            (self.0 != lunatic_abi::FOREVER).then(|| std::time::Duration::from_millis(self.0))
-        }
-    }
+without_errno!(u64, i64, (),);
 
-    impl ShortMillis {
-        /// Returns the time as the newer generation writes it.
-        pub(crate) fn millis(self) -> Millis {
-            Millis(if self.0 == 0 {
-                lunatic_abi::FOREVER
-            } else {
-                self.0.into()
-            })
+/// What a host function answers that usually need not wait.
+pub(crate) enum Answer<R: Rest> {
+    /// The result.
+    Now(R::Result),
+    /// The rest of the call.
+    Later(R),
+}
+
+/// The rest of a call that has to wait: what the call has so far, and how it goes on.
+pub(crate) trait Rest: Send + Sized {
+    /// The result of the whole call.
+    type Result: Send;
+
+    /// Goes on with the call to its end.
+    fn finish(
+        self,
+        call: &mut Call<'_>,
+    ) -> impl Future<Output = Result<Self::Result, Failure>> + Send;
+}
+
+impl<R: Rest> Answer<R> {
+    /// Waits for the result, if there is none yet.
+    pub(crate) async fn result(self, call: &mut Call<'_>) -> Result<R::Result, Failure> {
+        match self {
+            Answer::Now(result) => Ok(result),
+            Answer::Later(rest) => rest.finish(call).await,
         }
     }
 }
 
-/// A place for a result that was checked to lie in the guest's memory.
+/// A place for a result, checked to lie in the guest's memory.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<const SIZE: usize>(usize);
+pub(crate) struct Out<const SIZE: usize>(Range);
 
-/// A range of bytes that was checked to lie in the guest's memory.
+/// A range of bytes, checked to lie in the guest's memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Range {
     start: usize,
@@ -135,50 +92,81 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    fn checked(address: u32, length: u32, size: usize) -> Result<Range, Failure> {
-        let (start, length) = (address as usize, length as usize);
-        // On a 64-bit host two 32-bit numbers cannot overflow; on another the sum is still checked.
-        match start.checked_add(length) {
-            Some(end) if end <= size => Ok(Range { start, length }),
-            _ => Err(Failure::trap(format!(
-                "bad pointer: {length} bytes at {address:#x} in a memory of {size} bytes"
-            ))),
+    fn checked(slice: Slice, size: usize) -> Result<Range, Failure> {
+        // In 64 bits, nothing that is made of 32-bit numbers here overflows.
+        let length = u64::from(slice.count) * u64::from(slice.item_size);
+        if u64::from(slice.address) + length <= size as u64 {
+            return Ok(Range {
+                start: slice.address as usize,
+                length: length as usize,
+            });
         }
+        Err(Failure::trap(format!(
+            "bad pointer: {length} bytes at {:#x} in a memory of {size} bytes",
+            slice.address
+        )))
     }
 
     /// Returns how many bytes they are.
-    pub(crate) fn length(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         self.length
+    }
+
+    fn of(self, memory: &mut [u8]) -> &mut [u8] {
+        &mut memory[self.start..self.start + self.length]
     }
 }
 
-/// A guest's memory while nothing of the guest runs. Addresses are checked here as in [`Call`]; a function that has several
-/// looks the memory up once.
+/// A guest's memory while nothing of the guest runs. Addresses are checked as in [`Call`]; a function that has several looks
+/// the memory up only once.
 pub(crate) struct View<'a>(&'a mut [u8]);
 
 impl View<'_> {
-    /// Returns bytes.
-    pub(crate) fn bytes(&mut self, address: u32, length: u32) -> Result<&mut [u8], Failure> {
-        let range = Range::checked(address, length, self.0.len())?;
-        Ok(&mut self.0[range.start..range.start + range.length])
+    /// Checks that a slice lies in the memory.
+    pub(crate) fn range(&self, slice: impl Into<Slice>) -> Result<Range, Failure> {
+        Range::checked(slice.into(), self.0.len())
+    }
+
+    /// Checks that a result can be written.
+    pub(crate) fn out<const SIZE: usize>(
+        &self,
+        out: impl OutKind<SIZE>,
+    ) -> Result<Out<SIZE>, Failure> {
+        self.range(Slice::of_bytes(out.address(), SIZE as u32))
+            .map(Out)
+    }
+
+    /// Returns bytes that were checked.
+    pub(crate) fn bytes(&mut self, range: Range) -> &mut [u8] {
+        range.of(self.0)
+    }
+
+    /// Writes a result.
+    pub(crate) fn put<const SIZE: usize>(&mut self, out: Out<SIZE>, value: [u8; SIZE]) {
+        self.bytes(out.0).copy_from_slice(&value);
     }
 
     /// Reads 64-bit integers, at most `most` of them.
     pub(crate) fn words(
         &mut self,
-        address: kinds::Words,
-        count: kinds::Length,
+        words: Words,
         most: usize,
     ) -> Result<impl ExactSizeIterator<Item = u64>, Failure> {
-        if count.0 as usize > most {
-            return Err(Failure::trap(format!(
-                "{} entries; at most {most} are taken",
-                count.0
-            )));
-        }
-        let (words, _) = self.bytes(address.0, count.0 * 8)?.as_chunks::<8>();
+        let range = self.range(words)?;
+        let (words, _) = self.bytes(range).as_chunks::<8>();
+        at_most(most, words.len(), "entries")?;
         Ok(words.iter().map(|word| u64::from_le_bytes(*word)))
     }
+}
+
+/// Traps if a guest passes more of something than is ever sensible.
+pub(crate) fn at_most(most: usize, count: usize, what: &str) -> Result<(), Failure> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(Failure::trap(format!(
+        "{count} {what}; at most {most} are accepted here"
+    )))
 }
 
 impl<'a> Call<'a> {
@@ -200,32 +188,30 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     ///
-    /// Traps where they do not all lie in it.
+    /// Traps if they do not all lie in it.
     pub fn read(&mut self, address: u32, length: u32) -> Result<Vec<u8>, Failure> {
-        let range = self.range(address, length)?;
-        Ok(self.bytes(range).to_vec())
+        self.slice(address, length).map(|bytes| bytes.to_vec())
     }
 
     /// Copies bytes into the guest's memory.
     ///
     /// # Errors
     ///
-    /// Traps where they do not all fit; then nothing is written.
+    /// Traps if they do not all fit; then nothing is written.
     pub fn write(&mut self, address: u32, bytes: &[u8]) -> Result<(), Failure> {
         let length = u32::try_from(bytes.len())
             .map_err(|_| Failure::trap("the answer does not fit a 32-bit memory"))?;
-        let range = self.range(address, length)?;
-        self.bytes_mut(range).copy_from_slice(bytes);
+        self.slice(address, length)?.copy_from_slice(bytes);
         Ok(())
     }
 
-    /// Returns bytes of the guest's memory, to be read and written where they are.
+    /// Returns bytes of the guest's memory, to be read and written in place.
     ///
     /// # Errors
     ///
-    /// Traps where they do not all lie in it.
+    /// Traps if they do not all lie in it.
     pub fn slice(&mut self, address: u32, length: u32) -> Result<&mut [u8], Failure> {
-        let range = self.range(address, length)?;
+        let range = self.range(Slice::of_bytes(address, length))?;
         Ok(self.bytes_mut(range))
     }
 
@@ -233,14 +219,14 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     ///
-    /// Traps where it does not lie in it or is not UTF-8.
+    /// Traps if it does not lie in it or is not UTF-8.
     pub fn text(&mut self, address: u32, length: u32) -> Result<String, Failure> {
-        let range = self.range(address, length)?;
+        let range = self.range(Slice::of_bytes(address, length))?;
         self.text_of(range)
     }
 
-    /// Ends the call: turns what the function says into what wasm gets.
-    pub(crate) fn finish<T: Answer>(
+    /// Ends the call: turns the function's answer into what wasm gets.
+    pub(crate) fn finish<T: FromErrno>(
         &self,
         answer: Result<T, Failure>,
         function: &str,
@@ -261,49 +247,62 @@ impl<'a> Call<'a> {
         Err(wasmtime::Error::msg(format!("{failure} (in `{function}`)")))
     }
 
-    /// Returns the guest's memory, to be looked at as often as a function needs, together with the host's side of the guest.
+    /// Returns the guest's memory together with the host's side of the guest.
     pub(crate) fn parts(&mut self) -> Result<(View<'_>, &mut Guest), Failure> {
         let memory = self.memory()?;
         let (bytes, guest) = memory.data_and_store_mut(&mut self.caller);
         Ok((View(bytes), guest))
     }
 
-    /// Checks that bytes lie in the guest's memory.
-    pub(crate) fn range(&mut self, address: u32, length: u32) -> Result<Range, Failure> {
-        let size = self.memory()?.data_size(&self.caller);
-        Range::checked(address, length, size)
+    /// Returns the guest's memory, in which something was checked before.
+    fn view(&mut self) -> View<'_> {
+        let (view, _) = self
+            .parts()
+            .expect("a range was checked against this memory");
+        view
     }
 
-    /// Checks a place for a result.
-    pub(crate) fn place<const SIZE: usize>(
+    /// Checks that a slice lies in the guest's memory.
+    pub(crate) fn range(&mut self, slice: impl Into<Slice>) -> Result<Range, Failure> {
+        self.parts()?.0.range(slice)
+    }
+
+    /// Checks that a result can be written.
+    pub(crate) fn out<const SIZE: usize>(
         &mut self,
-        address: u32,
-    ) -> Result<Place<SIZE>, Failure> {
-        Ok(Place(self.range(address, SIZE as u32)?.start))
+        out: impl OutKind<SIZE>,
+    ) -> Result<Out<SIZE>, Failure> {
+        self.parts()?.0.out(out)
     }
 
-    /// Checks a place for so many 64-bit integers.
-    pub(crate) fn out_words(
-        &mut self,
-        address: kinds::OutWords,
-        count: kinds::Length,
-    ) -> Result<Range, Failure> {
-        let bytes = count.0.checked_mul(8).ok_or_else(|| {
-            Failure::trap(format!(
-                "bad pointer: {} words at {:#x} are more than a memory has",
-                count.0, address.0
-            ))
-        })?;
-        self.range(address.0, bytes)
+    /// Writes a result.
+    pub(crate) fn put<const SIZE: usize>(&mut self, out: Out<SIZE>, value: [u8; SIZE]) {
+        self.view().put(out, value);
     }
 
-    /// Writes a result to the place that was checked for it.
-    pub(crate) fn put<const SIZE: usize>(&mut self, place: Place<SIZE>, value: [u8; SIZE]) {
-        self.bytes_mut(Range {
-            start: place.0,
-            length: SIZE,
-        })
-        .copy_from_slice(&value);
+    /// Reads a fixed number of bytes.
+    pub(crate) fn array<const SIZE: usize>(&mut self, address: u32) -> Result<[u8; SIZE], Failure> {
+        let bytes = self.slice(address, SIZE as u32)?;
+        Ok(*bytes.first_chunk().expect("the slice has this length"))
+    }
+
+    /// Returns bytes that were checked.
+    pub(crate) fn bytes(&mut self, range: Range) -> &[u8] {
+        self.bytes_mut(range)
+    }
+
+    /// Returns bytes that were checked, to be written.
+    pub(crate) fn bytes_mut(&mut self, range: Range) -> &mut [u8] {
+        range.of(self.view().0)
+    }
+
+    /// Returns ranges of bytes that were checked, to be written somewhere together.
+    pub(crate) fn slices(&mut self, ranges: &[Range]) -> Vec<IoSlice<'_>> {
+        let memory: &[u8] = self.view().0;
+        ranges
+            .iter()
+            .map(|range| IoSlice::new(&memory[range.start..range.start + range.length]))
+            .collect()
     }
 
     /// Copies text that lies in the guest's memory.
@@ -318,70 +317,31 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// Returns bytes that were checked.
-    pub(crate) fn bytes(&mut self, range: Range) -> &[u8] {
-        let memory = self
-            .memory()
-            .expect("a range was checked against this memory");
-        &memory.data(&self.caller)[range.start..range.start + range.length]
-    }
-
-    /// Returns ranges of bytes that were checked, to be written somewhere together.
-    pub(crate) fn slices(&mut self, ranges: &[Range]) -> Vec<IoSlice<'_>> {
-        let memory = self
-            .memory()
-            .expect("the ranges were checked against this memory");
-        let bytes = memory.data(&self.caller);
-        ranges
-            .iter()
-            .map(|range| IoSlice::new(&bytes[range.start..range.start + range.length]))
-            .collect()
-    }
-
-    /// Returns bytes that were checked, to be written.
-    pub(crate) fn bytes_mut(&mut self, range: Range) -> &mut [u8] {
-        let memory = self
-            .memory()
-            .expect("a range was checked against this memory");
-        &mut memory.data_mut(&mut self.caller)[range.start..range.start + range.length]
-    }
-
     /// Reads text of at most `most` bytes.
-    pub(crate) fn short_text(
-        &mut self,
-        address: kinds::Bytes,
-        length: kinds::Length,
-        most: u32,
-    ) -> Result<String, Failure> {
-        // Checked first, so that a bad pointer is told as one whatever the length.
-        self.range(address.0, length.0)?;
-        if length.0 > most {
-            return Err(Failure::trap(format!(
-                "a text of {} bytes; at most {most} are taken here",
-                length.0
-            )));
-        }
-        self.text(address.0, length.0)
+    pub(crate) fn short_text(&mut self, text: Text, most: usize) -> Result<String, Failure> {
+        let range = self.range(text)?;
+        at_most(most, range.length, "bytes of text")?;
+        self.text_of(range)
     }
 
-    /// Writes an id or the id of the error that took its place; returns 0 or 1, as the published interface does.
+    /// Writes an id, or an error's id in its place; returns 0 or 1, as the published interface does.
     pub(crate) fn answer(
         &mut self,
-        place: Place<8>,
+        out: Out<8>,
         result: Result<u64, HostError>,
     ) -> Result<i32, Failure> {
         let (code, value) = match result {
             Ok(value) => (0, value),
             Err(error) => (1, self.guest().keep_error(error)?),
         };
-        self.put(place, value.to_le_bytes());
+        self.put(out, value.to_le_bytes());
         Ok(code)
     }
 
-    /// The same for calls that can time out: these return 9027 and write nothing.
+    /// The same for calls that can time out, which return 9027 and write nothing.
     pub(crate) fn timed_answer(
         &mut self,
-        place: Place<8>,
+        out: Out<8>,
         result: Result<u64, HostError>,
     ) -> Result<i32, Failure> {
         match result {
@@ -389,17 +349,17 @@ impl<'a> Call<'a> {
                 errno: Errno::TimedOut,
                 ..
             }) => Ok(lunatic_abi::TIMED_OUT),
-            result => self.answer(place, result),
+            result => self.answer(out, result),
         }
     }
 
-    /// Returns how much the guest may compute yet, in fuel, where that is counted.
+    /// Returns how much more the guest may compute, in fuel, if that is counted.
     pub(crate) fn compute_left(&mut self) -> Option<u64> {
         let fuel = self.caller.get_fuel().ok()?;
         Some(fuel.min(self.guest().domain().quota().compute_left()))
     }
 
-    /// Counts what was computed for the guest as if its own code had; the guest ends where it is more than it may.
+    /// Counts what was computed for the guest as if its own code had computed it; the guest ends if that is too much.
     pub(crate) fn charge_compute(&mut self, fuel: u64) -> Result<(), Failure> {
         let left = self
             .caller
@@ -418,11 +378,11 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Has the guest's `lunatic_alloc` give room for bytes, copies them there, and writes their length to the place that was
-    /// checked for it; returns their address.
+    /// Has the guest's `lunatic_alloc` allocate room for bytes, copies them there, and writes their length to `length`;
+    /// returns their address.
     ///
     /// The guest runs meanwhile and can call what it likes.
-    pub(crate) async fn give(&mut self, bytes: &[u8], place: Place<4>) -> Result<u32, Failure> {
+    pub(crate) async fn give(&mut self, bytes: &[u8], length: Out<4>) -> Result<u32, Failure> {
         let size = i32::try_from(bytes.len())
             .map_err(|_| Failure::trap("the answer does not fit a 32-bit memory"))?;
         let address = self
@@ -431,7 +391,7 @@ impl<'a> Call<'a> {
             .map_err(Failure::Guest)?
             .cast_unsigned();
         self.write(address, bytes)?;
-        self.put(place, size.to_le_bytes());
+        self.put(length, size.to_le_bytes());
         Ok(address)
     }
 

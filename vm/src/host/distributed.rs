@@ -5,9 +5,7 @@
 
 use super::process::{Entry, check_permission, module, place_of_birth};
 use crate::guest::HostError;
-use crate::guest::call::kinds::{
-    Bytes, ConfigId, Length, Millis, ModuleId, OutU32, OutU64, OutWords,
-};
+use crate::guest::kinds::{Bytes, ConfigId, Millis, ModuleId, OutU32, OutU64, OutWords, Text};
 use crate::guest::{Call, Failure};
 use lunatic_abi::Errno;
 use lunatic_process::Pid;
@@ -19,7 +17,7 @@ pub(super) const THIS_NODE: u64 = 0;
 const NO_SUCH_NODE: i32 = 2;
 
 /// The longest query that is looked at, in bytes.
-const MAX_QUERY: u32 = 64 << 10;
+const MAX_QUERY: usize = 64 << 10;
 
 fn no_such_node(node: u64) -> HostError {
     HostError::new(
@@ -39,12 +37,8 @@ pub(super) fn nodes_count(_: &mut Call<'_>) -> Result<u32, Failure> {
     Ok(0)
 }
 
-pub(super) fn get_nodes(
-    call: &mut Call<'_>,
-    nodes: OutWords,
-    count: Length,
-) -> Result<u32, Failure> {
-    call.out_words(nodes, count)?;
+pub(super) fn get_nodes(call: &mut Call<'_>, nodes: OutWords) -> Result<u32, Failure> {
+    call.range(nodes)?;
     Ok(0)
 }
 
@@ -56,31 +50,18 @@ pub(super) fn module_id(_: &mut Call<'_>) -> Result<u64, Failure> {
     Ok(0)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the published interface has them"
-)]
 pub(super) async fn spawn(
     call: &mut Call<'_>,
     node: u64,
     config_id: ConfigId,
     module_id: ModuleId,
-    function: Bytes,
-    function_length: Length,
+    function: Text,
     parameters: Bytes,
-    parameters_length: Length,
     process: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(process.0)?;
+    let out = call.out(process)?;
     let module = module(call, module_id)?;
-    let entry = Entry::read(
-        call,
-        module,
-        function,
-        function_length,
-        parameters,
-        parameters_length,
-    )?;
+    let entry = Entry::read(call, module, function, parameters)?;
     check_permission(call)?;
     let environment = place_of_birth(call, config_id)?;
     let spawned = match environment {
@@ -88,7 +69,7 @@ pub(super) async fn spawn(
         Ok(environment) => entry.spawn(call, &environment, 0, None).await,
         Err(error) => Err(error),
     };
-    call.answer(place, spawned.map(Pid::number))
+    call.answer(out, spawned.map(Pid::number))
 }
 
 pub(super) async fn send(call: &mut Call<'_>, node: u64, process: Pid) -> Result<i32, Failure> {
@@ -96,10 +77,7 @@ pub(super) async fn send(call: &mut Call<'_>, node: u64, process: Pid) -> Result
         super::message::take_message(call)?;
         return Ok(NO_SUCH_NODE);
     }
-    match super::message::at_once::send(call, process)? {
-        Some(code) => Ok(code),
-        None => super::message::send(call, process).await,
-    }
+    super::message::send(call, process)?.result(call).await
 }
 
 pub(super) async fn send_receive_skip_search(
@@ -118,29 +96,27 @@ pub(super) async fn send_receive_skip_search(
 
 pub(super) fn exec_lookup_nodes(
     call: &mut Call<'_>,
-    query: Bytes,
-    length: Length,
+    query: Text,
     result: OutU64,
     nodes: OutU64,
     error: OutU64,
 ) -> Result<i32, Failure> {
-    call.place::<8>(result.0)?;
-    call.place::<8>(nodes.0)?;
-    let place = call.place::<8>(error.0)?;
-    call.short_text(query, length, MAX_QUERY)?;
-    call.answer(place, Err(nobody_to_ask()))
+    call.out(result)?;
+    call.out(nodes)?;
+    let out = call.out(error)?;
+    call.short_text(query, MAX_QUERY)?;
+    call.answer(out, Err(nobody_to_ask()))
 }
 
 pub(super) fn copy_lookup_nodes_results(
     call: &mut Call<'_>,
     _result: u64,
     nodes: OutWords,
-    count: Length,
     error: OutU64,
 ) -> Result<i32, Failure> {
-    call.out_words(nodes, count)?;
-    let place = call.place::<8>(error.0)?;
-    call.answer(place, Err(nobody_to_ask()))?;
+    call.range(nodes)?;
+    let out = call.out(error)?;
+    call.answer(out, Err(nobody_to_ask()))?;
     Ok(-1)
 }
 
@@ -149,45 +125,29 @@ fn no_authority() -> Failure {
 }
 
 pub(super) fn test_root_cert(call: &mut Call<'_>, length: OutU32) -> Result<u32, Failure> {
-    call.place::<4>(length.0)?;
+    call.out(length)?;
     Err(no_authority())
 }
 
 pub(super) fn default_server_certificates(
     call: &mut Call<'_>,
     certificate: Bytes,
-    certificate_length: Length,
     private_key: Bytes,
-    private_key_length: Length,
     length: OutU32,
 ) -> Result<u32, Failure> {
-    call.range(certificate.0, certificate_length.0)?;
-    call.range(private_key.0, private_key_length.0)?;
-    call.place::<4>(length.0)?;
+    call.range(certificate)?;
+    call.range(private_key)?;
+    call.out(length)?;
     Err(no_authority())
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the published interface has them"
-)]
 pub(super) fn sign_node(
     call: &mut Call<'_>,
     certificate: Bytes,
-    certificate_length: Length,
     private_key: Bytes,
-    private_key_length: Length,
     request: Bytes,
-    request_length: Length,
     length: OutU32,
 ) -> Result<u32, Failure> {
-    call.range(request.0, request_length.0)?;
-    default_server_certificates(
-        call,
-        certificate,
-        certificate_length,
-        private_key,
-        private_key_length,
-        length,
-    )
+    call.range(request)?;
+    default_server_certificates(call, certificate, private_key, length)
 }

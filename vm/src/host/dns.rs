@@ -2,33 +2,31 @@
 
 use super::socket::failure;
 use crate::guest::HostError;
-use crate::guest::call::kinds::{Bytes, DnsId, Length, Millis, OutIpBytes, OutU16, OutU32, OutU64};
+use crate::guest::kinds::{DnsId, Millis, OutIpBytes, OutU16, OutU32, OutU64, Text};
 use crate::guest::{Call, Failure};
 use std::net::SocketAddr;
 
 /// The longest `host:port` that is looked up, in bytes: a host name has at most 253.
-const MAX_NAME: u32 = 300;
+const MAX_NAME: usize = 300;
 
 pub(super) async fn resolve(
     call: &mut Call<'_>,
-    name: Bytes,
-    length: Length,
+    name: Text,
     timeout: Millis,
     addresses: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(addresses.0)?;
-    let result = look_up(call, name, length, timeout).await?;
-    call.timed_answer(place, result)
+    let out = call.out(addresses)?;
+    let result = look_up(call, name, timeout).await?;
+    call.timed_answer(out, result)
 }
 
 /// Looks a name up, and keeps what is found.
 pub(super) async fn look_up(
     call: &mut Call<'_>,
-    name: Bytes,
-    length: Length,
+    name: Text,
     timeout: Millis,
 ) -> Result<Result<u64, HostError>, Failure> {
-    let name = call.short_text(name, length, MAX_NAME)?;
+    let name = call.short_text(name, MAX_NAME)?;
     let machine = call.guest().machine().clone();
     Ok(
         match machine.resolver.resolve(&name, timeout.duration()).await {
@@ -64,12 +62,8 @@ pub(super) fn resolve_next(
     flow: OutU32,
     scope: OutU32,
 ) -> Result<i32, Failure> {
-    let (family, ip, port) = (
-        call.place::<4>(family.0)?,
-        call.place::<16>(ip.0)?,
-        call.place::<2>(port.0)?,
-    );
-    let (flow, scope) = (call.place::<4>(flow.0)?, call.place::<4>(scope.0)?);
+    let (family, ip, port) = (call.out(family)?, call.out(ip)?, call.out(port)?);
+    let (flow, scope) = (call.out(flow)?, call.out(scope)?);
     let addresses = call
         .guest()
         .handles()

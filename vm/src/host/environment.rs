@@ -5,56 +5,55 @@ use super::process::{Entry, check_permission, config, module};
 use crate::environment::{Config, Permissions};
 use crate::environment::{Name, RegistryError};
 use crate::guest::HostError;
-use crate::guest::call::kinds::{Bytes, ConfigId, EnvironmentId, Length, ModuleId, OutU64, Words};
+use crate::guest::kinds::{Bytes, ConfigId, EnvironmentId, ModuleId, OutU64, Text, Words};
 use crate::guest::{Call, Failure};
 use crate::machine::Environment;
 use lunatic_abi::{Errno, Limit, OWN};
 use lunatic_process::Pid;
 
 /// The longest prefix, name, version or query that is looked at, in bytes. What is longer cannot be a good one.
-pub(super) const MAX_TEXT: u32 = 4096;
+pub(super) const MAX_TEXT: usize = 4096;
 
 pub(super) fn create_empty_config(call: &mut Call<'_>, out: OutU64) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
+    let out = call.out(out)?;
     let guest = call.guest();
     if !guest.domain().config().permissions.create_configs {
         let error = HostError::new(
             Errno::NotGranted,
             "the environment does not let its processes make configurations",
         );
-        return call.answer(place, Err(error));
+        return call.answer(out, Err(error));
     }
     let configs = guest.handles().configs.len();
     if let Err(error) = guest.check_room(configs, "configurations") {
-        return call.answer(place, Err(error));
+        return call.answer(out, Err(error));
     }
     let mut config = Config::new(guest.machine().catalogue.nothing());
     config.limits = *guest.environment().limits();
     config.permissions = Permissions::ALL;
     let id = guest.handles().configs.insert(config);
-    call.answer(place, Ok(id))
+    call.answer(out, Ok(id))
 }
 
 pub(super) fn config_allow_namespace(
     call: &mut Call<'_>,
     id: ConfigId,
-    prefix: Bytes,
-    length: Length,
+    prefix: Text,
     error: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(error.0)?;
-    let prefix = call.short_text(prefix, length, MAX_TEXT)?;
+    let out = call.out(error)?;
+    let prefix = call.short_text(prefix, MAX_TEXT)?;
     config(call, id)?;
     if !call.guest().domain().grants().allows_any(&prefix) {
         let text = format!(
             "no function that begins with `{}` can be allowed: this environment has none",
             prefix.escape_debug()
         );
-        return call.answer(place, Err(HostError::new(Errno::NotGranted, text)));
+        return call.answer(out, Err(HostError::new(Errno::NotGranted, text)));
     }
     // What the creator lacks is taken away again when the environment is made.
     config(call, id)?.allow(&prefix);
-    call.answer(place, Ok(0))
+    call.answer(out, Ok(0))
 }
 
 pub(super) fn config_set_limit(
@@ -64,18 +63,18 @@ pub(super) fn config_set_limit(
     value: u64,
     error: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(error.0)?;
+    let out = call.out(error)?;
     config(call, id)?;
     let Some(limit) = Limit::from_number(limit) else {
         let text = format!("no limit has the number {limit}");
-        return call.answer(place, Err(HostError::new(Errno::InvalidInput, text)));
+        return call.answer(out, Err(HostError::new(Errno::InvalidInput, text)));
     };
     config(call, id)?.limit(limit, value);
-    call.answer(place, Ok(0))
+    call.answer(out, Ok(0))
 }
 
 pub(super) fn create(call: &mut Call<'_>, id: ConfigId, out: OutU64) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
+    let out = call.out(out)?;
     let config = config(call, id)?.clone();
     let guest = call.guest();
     let environments = guest.handles().environments.len();
@@ -86,7 +85,7 @@ pub(super) fn create(call: &mut Call<'_>, id: ConfigId, out: OutU64) -> Result<i
             made.map_err(|error| HostError::new(Errno::LimitReached, error))
         });
     let result = result.map(|environment| guest.handles().environments.insert(environment));
-    call.answer(place, result)
+    call.answer(out, result)
 }
 
 pub(super) fn drop(call: &mut Call<'_>, id: EnvironmentId) -> Result<(), Failure> {
@@ -121,51 +120,38 @@ pub(super) async fn spawn(
     environment_id: EnvironmentId,
     module_id: ModuleId,
     link: i64,
-    function: Bytes,
-    function_length: Length,
+    function: Text,
     parameters: Bytes,
-    parameters_length: Length,
     tag: i64,
     data: Bytes,
-    length: Length,
     sockets: Words,
-    count: Length,
     process: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(process.0)?;
+    let out = call.out(process)?;
     let module = module(call, module_id)?;
-    let entry = Entry::read(
-        call,
-        module,
-        function,
-        function_length,
-        parameters,
-        parameters_length,
-    )?;
+    let entry = Entry::read(call, module, function, parameters)?;
     check_permission(call)?;
     let environment = environment(call, environment_id)?;
-    let message = match super::message::compose(call, tag, data, length, sockets, count) {
+    let message = match super::message::compose(call, tag, data, sockets) {
         Ok(message) => (tag != 0).then_some(message),
         Err(Failure::Errno(errno)) => {
-            return call.answer(place, Err(HostError::new(errno, TOO_LARGE)));
+            return call.answer(out, Err(HostError::new(errno, TOO_LARGE)));
         }
         Err(trap) => return Err(trap),
     };
     let spawned = entry.spawn(call, &environment, link, message).await;
-    call.answer(place, spawned.map(Pid::number))
+    call.answer(out, spawned.map(Pid::number))
 }
 
 pub(super) fn register(
     call: &mut Call<'_>,
     environment_id: EnvironmentId,
-    name: Bytes,
-    name_length: Length,
-    version: Bytes,
-    version_length: Length,
+    name: Text,
+    version: Text,
     process: Pid,
 ) -> Result<u32, Failure> {
-    let name = call.short_text(name, name_length, MAX_TEXT)?;
-    let version = call.short_text(version, version_length, MAX_TEXT)?;
+    let name = call.short_text(name, MAX_TEXT)?;
+    let version = call.short_text(version, MAX_TEXT)?;
     let environment = environment(call, environment_id)?;
     let registrar = call.guest().process().pid();
     let name = Name::new(&name, &version).map_err(|error| errno(&error))?;
@@ -178,13 +164,11 @@ pub(super) fn register(
 pub(super) fn unregister(
     call: &mut Call<'_>,
     environment_id: EnvironmentId,
-    name: Bytes,
-    name_length: Length,
-    version: Bytes,
-    version_length: Length,
+    name: Text,
+    version: Text,
 ) -> Result<u32, Failure> {
-    let name = call.short_text(name, name_length, MAX_TEXT)?;
-    let version = call.short_text(version, version_length, MAX_TEXT)?;
+    let name = call.short_text(name, MAX_TEXT)?;
+    let version = call.short_text(version, MAX_TEXT)?;
     let environment = environment(call, environment_id)?;
     let caller = call.guest().process().pid();
     let name = Name::new(&name, &version).map_err(|error| errno(&error))?;
@@ -197,20 +181,18 @@ pub(super) fn unregister(
 pub(super) fn lookup(
     call: &mut Call<'_>,
     environment_id: EnvironmentId,
-    name: Bytes,
-    name_length: Length,
-    query: Bytes,
-    query_length: Length,
+    name: Text,
+    query: Text,
     process: OutU64,
 ) -> Result<u32, Failure> {
-    let place = call.place::<8>(process.0)?;
-    let name = call.short_text(name, name_length, MAX_TEXT)?;
-    let query = call.short_text(query, query_length, MAX_TEXT)?;
+    let out = call.out(process)?;
+    let name = call.short_text(name, MAX_TEXT)?;
+    let query = call.short_text(query, MAX_TEXT)?;
     let environment = environment(call, environment_id)?;
     let found = environment
         .lookup(&name, &query)
         .map_err(|error| errno(&error))?;
-    call.put(place, found.number().to_le_bytes());
+    call.put(out, found.number().to_le_bytes());
     Ok(0)
 }
 

@@ -1,7 +1,7 @@
 //! `lunatic::error`: texts and kinds of failures.
 
 use crate::guest::HostError;
-use crate::guest::call::kinds::{ErrorId, OutText};
+use crate::guest::kinds::{ErrorId, OutText};
 use crate::guest::{Call, Failure};
 
 fn error<'a>(call: &'a mut Call<'_>, id: ErrorId) -> Result<&'a HostError, Failure> {

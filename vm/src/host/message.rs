@@ -5,9 +5,9 @@ use super::tcp::STREAMS;
 use super::tls::TLS_STREAMS;
 use super::udp::UDP_SOCKETS;
 use crate::guest::Slot;
-use crate::guest::call::View;
-use crate::guest::call::kinds::{
-    Buffer, Bytes, Length, Millis, ModuleId, OutHeader, StreamId, TlsStreamId, UdpSocketId, Words,
+use crate::guest::call::{Answer, Out, Range, Rest, View};
+use crate::guest::kinds::{
+    Buffer, Bytes, Millis, ModuleId, OutHeader, StreamId, TlsStreamId, UdpSocketId, Words,
 };
 use crate::guest::{Call, Failure, Guest};
 use crate::guest::{Held, MAX_ATTACHMENTS};
@@ -20,6 +20,7 @@ use lunatic_abi::{Errno, Limit, MessageHeader, NOBODY_LEFT, ResourceKind, TIMED_
 use lunatic_process::{Mail, Message, Pid, Wanted};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// A receive that names more tags is a mistake or an attack: each is looked for.
 const MAX_TAGS: usize = 1024;
@@ -39,30 +40,24 @@ pub(super) fn create_data(call: &mut Call<'_>, tag: i64, _capacity: u64) -> Resu
     Ok(())
 }
 
-pub(super) fn write_data(call: &mut Call<'_>, data: Bytes, length: Length) -> Result<u32, Failure> {
+pub(super) fn write_data(call: &mut Call<'_>, data: Bytes) -> Result<u32, Failure> {
     let (mut memory, guest) = call.parts()?;
-    let bytes = memory.bytes(data.0, length.0)?;
+    let range = memory.range(data)?;
+    let bytes = memory.bytes(range);
     let most = guest.environment().limits().get(Limit::MessageBytes);
     let (message, _) = guest.message()?;
     if (message.data.len() + bytes.len()) as u64 > most {
         return Err(Failure::trap(format!("a message has at most {most} bytes")));
     }
     message.data.extend_from_slice(bytes);
-    Ok(length.0)
+    Ok(bytes.len() as u32)
 }
 
-pub(super) fn read_data(
-    call: &mut Call<'_>,
-    buffer: Buffer,
-    length: Length,
-) -> Result<u32, Failure> {
+pub(super) fn read_data(call: &mut Call<'_>, buffer: Buffer) -> Result<u32, Failure> {
     let (mut memory, guest) = call.parts()?;
-    let bytes = memory.bytes(buffer.0, length.0)?;
-    guest
-        .slot()
-        .as_mut()
-        .ok_or_else(nothing_at_hand)?
-        .read(bytes)
+    let range = memory.range(buffer)?;
+    let slot = guest.slot().as_mut().ok_or_else(nothing_at_hand)?;
+    slot.read(memory.bytes(range))
 }
 
 pub(super) fn seek_data(call: &mut Call<'_>, position: u64) -> Result<(), Failure> {
@@ -232,7 +227,7 @@ pub(super) fn take_message(call: &mut Call<'_>) -> Result<Message, Failure> {
     }
 }
 
-/// Delivers a message, or gives it back and says why not.
+/// Delivers a message, or returns it with the reason.
 fn deliver(guest: &Guest, to: Pid, message: Message) -> Result<(), (Message, SendError)> {
     match guest.machine().process(to) {
         Some(receiver) => receiver.deliver(message),
@@ -240,106 +235,65 @@ fn deliver(guest: &Guest, to: Pid, message: Message) -> Result<(), (Message, Sen
     }
 }
 
-/// Delivers a message to who had no room for it: waits for one slice and tries again.
-async fn deliver_again(call: &mut Call<'_>, to: Pid, message: Message) -> Result<(), SendError> {
-    scheduler::spent().await;
-    deliver(call.guest(), to, message).map_err(|(_, error)| error)
+/// Delivers a message; the answer has to wait if the mailbox is full.
+fn deliver_soon(guest: &Guest, to: Pid, message: Message) -> Result<Answer<Undelivered>, Failure> {
+    match deliver(guest, to, message) {
+        Ok(()) => Ok(Answer::Now(0)),
+        Err((message, SendError::MailboxFull(..))) => {
+            Ok(Answer::Later(Undelivered { to, message }))
+        }
+        Err((_, error)) => Err(error.errno().into()),
+    }
 }
 
-/// Sends as `send_bytes` does, or says at once that there is no room.
+/// A message for a process whose mailbox was full.
+pub(super) struct Undelivered {
+    to: Pid,
+    message: Message,
+}
+
+impl Undelivered {
+    /// Tries again, one slice later.
+    async fn deliver(self, call: &mut Call<'_>) -> Result<(), SendError> {
+        scheduler::spent().await;
+        deliver(call.guest(), self.to, self.message).map_err(|(_, error)| error)
+    }
+}
+
+impl Rest for Undelivered {
+    type Result = i32;
+
+    async fn finish(self, call: &mut Call<'_>) -> Result<i32, Failure> {
+        self.deliver(call).await.map_err(|error| error.errno())?;
+        Ok(0)
+    }
+}
+
+pub(super) fn send(call: &mut Call<'_>, process: Pid) -> Result<Answer<Undelivered>, Failure> {
+    let message = take_message(call)?;
+    deliver_soon(call.guest(), process, message)
+}
+
+pub(super) fn send_bytes(
+    call: &mut Call<'_>,
+    process: Pid,
+    tag: i64,
+    data: Bytes,
+    sockets: Words,
+) -> Result<Answer<Undelivered>, Failure> {
+    let message = compose(call, tag, data, sockets)?;
+    deliver_soon(call.guest(), process, message)
+}
+
 pub(super) fn offer_bytes(
     call: &mut Call<'_>,
     process: Pid,
     tag: i64,
     data: Bytes,
-    length: Length,
     sockets: Words,
-    count: Length,
 ) -> Result<i32, Failure> {
-    let message = compose(call, tag, data, length, sockets, count)?;
+    let message = compose(call, tag, data, sockets)?;
     deliver(call.guest(), process, message).map_err(|(_, error)| error.errno())?;
-    Ok(0)
-}
-
-/// What is answered without waiting; `None` where it cannot be.
-pub(super) mod at_once {
-    use super::*;
-
-    pub(in crate::host) fn send(call: &mut Call<'_>, process: Pid) -> Result<Option<i32>, Failure> {
-        let message = take_message(call)?;
-        match deliver(call.guest(), process, message) {
-            Ok(()) => Ok(Some(0)),
-            Err((message, SendError::MailboxFull(..))) => {
-                call.guest().fill_slot(Mail::Data(message));
-                Ok(None)
-            }
-            Err((_, error)) => Err(error.errno().into()),
-        }
-    }
-
-    pub(in crate::host) fn send_bytes(
-        call: &mut Call<'_>,
-        process: Pid,
-        tag: i64,
-        data: Bytes,
-        length: Length,
-        sockets: Words,
-        count: Length,
-    ) -> Result<Option<i32>, Failure> {
-        let message = compose(call, tag, data, length, sockets, count)?;
-        match deliver(call.guest(), process, message) {
-            Ok(()) => Ok(Some(0)),
-            Err((_, SendError::MailboxFull(..))) => Ok(None),
-            Err((_, error)) => Err(error.errno().into()),
-        }
-    }
-
-    pub(in crate::host) fn receive(
-        call: &mut Call<'_>,
-        tags: Words,
-        count: Length,
-        timeout: Millis,
-    ) -> Result<Option<i32>, Failure> {
-        let (mut memory, guest) = call.parts()?;
-        let wanted = wanted(&mut memory, tags, count)?;
-        Ok(look(guest, &wanted, timeout).map(|slot| slot.mail.kind() as i32))
-    }
-
-    pub(in crate::host) fn receive_bytes(
-        call: &mut Call<'_>,
-        tags: Words,
-        count: Length,
-        timeout: Millis,
-        buffer: Buffer,
-        length: Length,
-        header: OutHeader,
-    ) -> Result<Option<i32>, Failure> {
-        let (mut memory, guest) = call.parts()?;
-        let wanted = wanted(&mut memory, tags, count)?;
-        // Before anything is taken: a bad pointer is told also where no message comes.
-        memory.bytes(buffer.0, length.0)?;
-        memory.bytes(header.0, MessageHeader::SIZE as u32)?;
-        let Some(slot) = look(guest, &wanted, timeout) else {
-            return Ok(None);
-        };
-        hand_over(&mut memory, slot, buffer, length, header).map(Some)
-    }
-
-    /// Takes what is wanted into the slot if it is there; otherwise the process remembers that it waits.
-    fn look<'a>(guest: &'a mut Guest, wanted: &Wanted, timeout: Millis) -> Option<&'a mut Slot> {
-        let mail = guest
-            .cell()
-            .receive(wanted, 0, timeout.duration().is_none())?;
-        guest.meter().forget_refusal();
-        Some(guest.fill_slot(mail))
-    }
-}
-
-pub(super) async fn send(call: &mut Call<'_>, process: Pid) -> Result<i32, Failure> {
-    let message = take_message(call)?;
-    deliver_again(call, process, message)
-        .await
-        .map_err(|error| error.errno())?;
     Ok(0)
 }
 
@@ -355,44 +309,56 @@ pub(super) async fn send_receive_skip_search(
     // Before the question is sent: its answer may be here sooner than this process waits, and has to find room.
     let arrival = Arrival::expect(this, &Wanted::Tag(tag), since, timeout);
     let sent = match deliver(call.guest(), process, message) {
-        Err((message, SendError::MailboxFull(..))) => deliver_again(call, process, message).await,
+        Err((message, SendError::MailboxFull(..))) => {
+            let to = process;
+            Undelivered { to, message }.deliver(call).await
+        }
         done => done.map_err(|(_, error)| error),
     };
     // Whoever waits for an answer must not be told 0 for a request that was not sent; there is no code for it.
     sent.map_err(Failure::trap)?;
-    Ok(match wait(call, arrival, timeout).await {
+    Ok(match wait(call, arrival).await {
         Ok(()) => 0,
         Err(code) => code,
     })
 }
 
-pub(super) async fn receive(
+/// A receive that found nothing yet.
+pub(super) struct Receive(Arrival);
+
+impl Rest for Receive {
+    type Result = i32;
+
+    async fn finish(self, call: &mut Call<'_>) -> Result<i32, Failure> {
+        Ok(match wait(call, self.0).await {
+            Ok(()) => at_hand(call)?.kind() as i32,
+            Err(code) => code,
+        })
+    }
+}
+
+pub(super) fn receive(
     call: &mut Call<'_>,
-    _: Words,
-    _: Length,
+    tags: Words,
     timeout: Millis,
-) -> Result<i32, Failure> {
-    let arrival = Arrival::go_on(call.guest().process().clone(), timeout);
-    Ok(match wait(call, arrival, timeout).await {
-        Ok(()) => at_hand(call)?.kind() as i32,
-        Err(code) => code,
+) -> Result<Answer<Receive>, Failure> {
+    let (mut memory, guest) = call.parts()?;
+    let wanted = wanted(&mut memory, tags)?;
+    Ok(match receive_or_wait(guest, &wanted, timeout) {
+        Ok(slot) => Answer::Now(slot.mail.kind() as i32),
+        Err(arrival) => Answer::Later(Receive(arrival)),
     })
 }
 
-pub(super) async fn send_bytes(
-    call: &mut Call<'_>,
-    process: Pid,
-    tag: i64,
-    data: Bytes,
-    length: Length,
-    sockets: Words,
-    count: Length,
-) -> Result<i32, Failure> {
-    let message = compose(call, tag, data, length, sockets, count)?;
-    deliver_again(call, process, message)
-        .await
-        .map_err(|error| error.errno())?;
-    Ok(0)
+/// Receives what is wanted into the slot, or begins to wait for it.
+fn receive_or_wait<'a>(
+    guest: &'a mut Guest,
+    wanted: &Wanted,
+    timeout: Millis,
+) -> Result<&'a mut Slot, Arrival> {
+    let mail = Arrival::take_or_expect(guest.process(), wanted, timeout)?;
+    guest.meter().forget_refusal();
+    Ok(guest.fill_slot(mail))
 }
 
 /// Makes a message from bytes and from copies of sockets, of which each is named by a word.
@@ -400,18 +366,17 @@ pub(super) fn compose(
     call: &mut Call<'_>,
     tag: i64,
     data: Bytes,
-    length: Length,
     sockets: Words,
-    count: Length,
 ) -> Result<Message, Failure> {
     let (mut memory, guest) = call.parts()?;
-    let words = memory.words(sockets, count, MAX_ATTACHMENTS)?;
+    let words = memory.words(sockets, MAX_ATTACHMENTS)?;
     let mut attachments = Vec::with_capacity(words.len());
     for word in words {
         attachments.push(Some(copy_of_socket(guest, word)?.into()));
     }
-    let bytes = memory.bytes(data.0, length.0)?;
-    if u64::from(length.0) > guest.environment().limits().get(Limit::MessageBytes) {
+    let range = memory.range(data)?;
+    let bytes = memory.bytes(range);
+    if bytes.len() as u64 > guest.environment().limits().get(Limit::MessageBytes) {
         return Err(Failure::Errno(Errno::MessageTooLarge));
     }
     Ok(Message {
@@ -437,75 +402,87 @@ fn copy_of_socket(guest: &mut Guest, word: u64) -> Result<Attachment, Failure> {
     }
 }
 
-pub(super) async fn receive_bytes(
+/// A receive that found nothing yet, and where it writes what comes.
+pub(super) struct ReceiveBytes(Arrival, Target);
+
+impl Rest for ReceiveBytes {
+    type Result = i32;
+
+    async fn finish(self, call: &mut Call<'_>) -> Result<i32, Failure> {
+        let ReceiveBytes(arrival, target) = self;
+        if let Err(code) = wait(call, arrival).await {
+            return Ok(code);
+        }
+        let (mut memory, guest) = call.parts()?;
+        let slot = guest.slot().as_mut().ok_or_else(nothing_at_hand)?;
+        target.write(&mut memory, slot)
+    }
+}
+
+pub(super) fn receive_bytes(
     call: &mut Call<'_>,
-    _: Words,
-    _: Length,
+    tags: Words,
     timeout: Millis,
     buffer: Buffer,
-    length: Length,
     header: OutHeader,
-) -> Result<i32, Failure> {
-    let arrival = Arrival::go_on(call.guest().process().clone(), timeout);
-    if let Err(code) = wait(call, arrival, timeout).await {
-        return Ok(code);
-    }
+) -> Result<Answer<ReceiveBytes>, Failure> {
     let (mut memory, guest) = call.parts()?;
-    let slot = guest
-        .slot()
-        .as_mut()
-        .expect("what was waited for is in the slot");
-    hand_over(&mut memory, slot, buffer, length, header)
-}
-
-/// Writes out what is in the slot: the header, and as much of the data as fits.
-fn hand_over(
-    memory: &mut View<'_>,
-    slot: &mut Slot,
-    buffer: Buffer,
-    length: Length,
-    header: OutHeader,
-) -> Result<i32, Failure> {
-    let kind = slot.mail.kind();
-    let mut described = MessageHeader {
-        kind: kind as u32,
-        ..MessageHeader::default()
+    let wanted = wanted(&mut memory, tags)?;
+    // Checked before anything is received: a bad pointer traps even if no message comes.
+    let target = Target {
+        buffer: memory.range(buffer)?,
+        header: memory.out(header)?,
     };
-    match &slot.mail {
-        Mail::Data(message) => {
-            described.length = message.data.len() as u32;
-            described.resources = message.attachments.len() as u32;
-            described.tag = message.tag;
-        }
-        Mail::LinkDied { tag, pid, exit } | Mail::ProcessDied { tag, pid, exit } => {
-            described.length = exit.to_string().len() as u32;
-            described.exit = exit.kind() as u32;
-            described.pid = pid.number();
-            described.detail = exit.detail();
-            described.tag = *tag;
-        }
+    match receive_or_wait(guest, &wanted, timeout) {
+        Ok(slot) => target.write(&mut memory, slot).map(Answer::Now),
+        Err(arrival) => Ok(Answer::Later(ReceiveBytes(arrival, target))),
     }
-    memory
-        .bytes(header.0, MessageHeader::SIZE as u32)?
-        .copy_from_slice(&described.to_bytes());
-    slot.read(memory.bytes(buffer.0, length.0)?)?;
-    Ok(kind as i32)
 }
 
-pub(super) fn wanted(memory: &mut View<'_>, tags: Words, count: Length) -> Result<Wanted, Failure> {
+/// Where a message is written.
+struct Target {
+    buffer: Range,
+    header: Out<{ MessageHeader::SIZE }>,
+}
+
+impl Target {
+    /// Writes the header of the message in the slot, and as much of the data as fits; returns its kind.
+    fn write(&self, memory: &mut View<'_>, slot: &mut Slot) -> Result<i32, Failure> {
+        let kind = slot.mail.kind();
+        let mut header = MessageHeader {
+            kind: kind as u32,
+            ..MessageHeader::default()
+        };
+        match &slot.mail {
+            Mail::Data(message) => {
+                header.length = message.data.len() as u32;
+                header.resources = message.attachments.len() as u32;
+                header.tag = message.tag;
+            }
+            Mail::LinkDied { tag, pid, exit } | Mail::ProcessDied { tag, pid, exit } => {
+                header.length = exit.to_string().len() as u32;
+                header.exit = exit.kind() as u32;
+                header.pid = pid.number();
+                header.detail = exit.detail();
+                header.tag = *tag;
+            }
+        }
+        memory.put(self.header, header.to_bytes());
+        slot.read(memory.bytes(self.buffer))?;
+        Ok(kind as i32)
+    }
+}
+
+pub(super) fn wanted(memory: &mut View<'_>, tags: Words) -> Result<Wanted, Failure> {
     Ok(memory
-        .words(tags, count, MAX_TAGS)?
+        .words(tags, MAX_TAGS)?
         .map(u64::cast_signed)
         .collect())
 }
 
 /// Waits until what is wanted is in the slot. `Err` is the code of a receive that got nothing.
-pub(super) async fn wait(
-    call: &mut Call<'_>,
-    arrival: Arrival,
-    timeout: Millis,
-) -> Result<(), i32> {
-    let found = match timeout.duration() {
+pub(super) async fn wait(call: &mut Call<'_>, arrival: Arrival) -> Result<(), i32> {
+    let found = match arrival.timeout {
         None => arrival.await,
         Some(time) => {
             let time_is_over = async {
@@ -521,15 +498,16 @@ pub(super) async fn wait(
     Ok(())
 }
 
-/// Ready when what is wanted has arrived; the process is woken by whoever sends it. However the wait ends, also where it is
-/// dropped, the process does not go on waiting.
+/// Ready when what is wanted has arrived; the sender wakes the process. However the wait ends, even if it is dropped, the
+/// process stops waiting.
 pub(super) struct Arrival {
     process: Process,
-    forever: bool,
-    /// Set until the first poll where the mailbox was looked into when the wait began: what came since then wakes the process
-    /// once more, and need not be looked for before.
+    /// How long the process waits; `None` is forever.
+    timeout: Option<Duration>,
+    /// Set until the first poll if the wait began with a look into the mailbox: whatever has come since then wakes the
+    /// process once more, so there is no need to look again before.
     was_looked: bool,
-    /// Set when the mail was taken: the process is not remembered as waiting then.
+    /// Set once the mail is taken: the process is not marked as waiting then.
     is_over: bool,
 }
 
@@ -541,24 +519,30 @@ impl Arrival {
         since: u64,
         timeout: Millis,
     ) -> Arrival {
-        let forever = timeout.duration().is_none();
-        process.cell().expect(wanted, since, forever);
+        let timeout = timeout.duration();
+        process.cell().expect(wanted, since, timeout.is_none());
         Arrival {
             process,
-            forever,
+            timeout,
             was_looked: false,
             is_over: false,
         }
     }
 
-    /// Goes on with the wait that began with a look into the mailbox, on this turn.
-    fn go_on(process: Process, timeout: Millis) -> Arrival {
-        Arrival {
-            process,
-            forever: timeout.duration().is_none(),
+    /// Takes what is wanted, or begins to wait for it.
+    fn take_or_expect(
+        process: &Process,
+        wanted: &Wanted,
+        timeout: Millis,
+    ) -> Result<Mail, Arrival> {
+        let timeout = timeout.duration();
+        let mail = process.cell().receive(wanted, 0, timeout.is_none());
+        mail.ok_or_else(|| Arrival {
+            process: process.clone(),
+            timeout,
             was_looked: true,
             is_over: false,
-        }
+        })
     }
 
     fn look(&mut self) -> Poll<Result<Mail, i32>> {
@@ -579,7 +563,7 @@ impl Future for Arrival {
         {
             return found;
         }
-        if !self.forever || !self.process.domain().program().is_alone() {
+        if self.timeout.is_some() || !self.process.domain().program().is_alone() {
             return Poll::Pending;
         }
         // Whoever leaves last wakes the process, but it may have left before this one waited, and this one may have spawned
@@ -600,7 +584,7 @@ impl Drop for Arrival {
 }
 
 /// Returns a timer; a time beyond what the clock can tell never comes.
-pub(super) fn timer(time: std::time::Duration) -> Timer {
+pub(super) fn timer(time: Duration) -> Timer {
     std::time::Instant::now()
         .checked_add(time)
         .map_or_else(Timer::never, Timer::at)

@@ -1,67 +1,38 @@
 //! `lunatic::metrics`: what a program counts.
 
-use crate::guest::call::kinds::{Bytes, Length};
+use crate::guest::kinds::Text;
 use crate::guest::{Call, Failure};
 use crate::metrics::Update;
 
 /// The longest name of a metric, in bytes.
-const MAX_NAME: u32 = 256;
+const MAX_NAME: usize = 256;
 
-pub(super) fn counter(
-    call: &mut Call<'_>,
-    name: Bytes,
-    length: Length,
-    value: u64,
-) -> Result<(), Failure> {
-    update(call, name, length, Update::CounterTo(value))
+pub(super) fn counter(call: &mut Call<'_>, name: Text, value: u64) -> Result<(), Failure> {
+    update(call, name, Update::CounterTo(value))
 }
 
-pub(super) fn increment_counter(
-    call: &mut Call<'_>,
-    name: Bytes,
-    length: Length,
-) -> Result<(), Failure> {
-    update(call, name, length, Update::CounterBy(1))
+pub(super) fn increment_counter(call: &mut Call<'_>, name: Text) -> Result<(), Failure> {
+    update(call, name, Update::CounterBy(1))
 }
 
-pub(super) fn gauge(
-    call: &mut Call<'_>,
-    name: Bytes,
-    length: Length,
-    value: f64,
-) -> Result<(), Failure> {
-    update(call, name, length, Update::GaugeTo(value))
+pub(super) fn gauge(call: &mut Call<'_>, name: Text, value: f64) -> Result<(), Failure> {
+    update(call, name, Update::GaugeTo(value))
 }
 
-pub(super) fn increment_gauge(
-    call: &mut Call<'_>,
-    name: Bytes,
-    length: Length,
-    value: f64,
-) -> Result<(), Failure> {
-    update(call, name, length, Update::GaugeBy(value))
+pub(super) fn increment_gauge(call: &mut Call<'_>, name: Text, value: f64) -> Result<(), Failure> {
+    update(call, name, Update::GaugeBy(value))
 }
 
-pub(super) fn decrement_gauge(
-    call: &mut Call<'_>,
-    name: Bytes,
-    length: Length,
-    value: f64,
-) -> Result<(), Failure> {
-    update(call, name, length, Update::GaugeBy(-value))
+pub(super) fn decrement_gauge(call: &mut Call<'_>, name: Text, value: f64) -> Result<(), Failure> {
+    update(call, name, Update::GaugeBy(-value))
 }
 
-pub(super) fn histogram(
-    call: &mut Call<'_>,
-    name: Bytes,
-    length: Length,
-    value: f64,
-) -> Result<(), Failure> {
-    update(call, name, length, Update::Sample(value))
+pub(super) fn histogram(call: &mut Call<'_>, name: Text, value: f64) -> Result<(), Failure> {
+    update(call, name, Update::Sample(value))
 }
 
-fn update(call: &mut Call<'_>, name: Bytes, length: Length, update: Update) -> Result<(), Failure> {
-    let name = call.short_text(name, length, MAX_NAME)?;
+fn update(call: &mut Call<'_>, name: Text, update: Update) -> Result<(), Failure> {
+    let name = call.short_text(name, MAX_NAME)?;
     if name.is_empty() {
         return Err(Failure::trap("a metric has a name, and this one is empty"));
     }

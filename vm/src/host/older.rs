@@ -9,8 +9,8 @@ mod older_version;
 mod sockets;
 mod tagged_mail;
 
-use super::{dns, error, link_row, link_rows, message, process, tcp};
-use crate::guest::call::{kinds, kinds::Kind};
+use super::{dns, error, link_row, link_rows, message, process, raw, tcp};
+use crate::guest::kinds::{self, Kind};
 use crate::guest::{Call, Guest};
 use wasmtime::{Caller, Linker};
 

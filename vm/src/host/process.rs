@@ -5,8 +5,8 @@ use super::environment::MAX_TEXT;
 use crate::environment::{Config, Permissions};
 use crate::environment::{Name, RegistryError};
 use crate::guest::HostError;
-use crate::guest::call::Range;
-use crate::guest::call::kinds::{Bytes, ConfigId, Length, Millis, ModuleId, OutU64};
+use crate::guest::call::{Range, at_most};
+use crate::guest::kinds::{Bytes, ConfigId, Millis, ModuleId, OutU64, Text};
 use crate::guest::{Call, Failure};
 use crate::machine::Environment;
 use crate::module::{MAX_MODULE_SIZE, Module, ModuleError};
@@ -17,35 +17,34 @@ use lunatic_process::{LimitReached, Message, Pid};
 use wasmtime::{V128, Val};
 
 /// The longest name of a function that is looked for, in bytes, and the most parameters that one is given.
-const MAX_FUNCTION_NAME: u32 = 64 << 10;
+const MAX_FUNCTION_NAME: usize = 64 << 10;
 const MAX_PARAMETERS: usize = 64;
 
 pub(super) async fn compile_module(
     call: &mut Call<'_>,
     data: Bytes,
-    length: Length,
     module: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(module.0)?;
-    let range = call.range(data.0, length.0)?;
+    let out = call.out(module)?;
+    let range = call.range(data)?;
     if !call.guest().domain().config().permissions.compile_modules {
         return Ok(-1);
     }
     let modules = call.guest().handles().modules.len();
     if let Err(error) = call.guest().check_room(modules, "modules") {
-        return call.answer(place, Err(error));
+        return call.answer(out, Err(error));
     }
     let result = compile(call, range)
         .await
         .map(|module| call.guest().handles().modules.insert(module));
-    call.answer(place, result)
+    call.answer(out, result)
 }
 
 /// Compiles a module of the guest's, off the workers.
 pub(super) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module, HostError> {
     let bad = |error: ModuleError| HostError::new(Errno::BadModule, error);
-    if range.length() > MAX_MODULE_SIZE {
-        return Err(bad(ModuleError::TooLarge(range.length())));
+    if range.len() > MAX_MODULE_SIZE {
+        return Err(bad(ModuleError::TooLarge(range.len())));
     }
     let bytes = call.bytes(range).to_vec();
     if !bytes.starts_with(b"\0asm") {
@@ -200,71 +199,45 @@ pub(super) fn config_set_can_spawn_processes(
     Ok(())
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the published interface has them"
-)]
 pub(super) async fn spawn(
     call: &mut Call<'_>,
     link: i64,
     config_id: ConfigId,
     module_id: ModuleId,
-    function: Bytes,
-    function_length: Length,
+    function: Text,
     parameters: Bytes,
-    parameters_length: Length,
     process: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(process.0)?;
+    let out = call.out(process)?;
     let module = module(call, module_id)?;
-    let entry = Entry::read(
-        call,
-        module,
-        function,
-        function_length,
-        parameters,
-        parameters_length,
-    )?;
+    let entry = Entry::read(call, module, function, parameters)?;
     check_permission(call)?;
     let spawned = match place_of_birth(call, config_id)? {
         Ok(environment) => entry.spawn(call, &environment, link, None).await,
         Err(error) => Err(error),
     };
-    call.answer(place, spawned.map(Pid::number))
+    call.answer(out, spawned.map(Pid::number))
 }
 
 /// What `get_or_spawn` returns where the name was found.
 const FOUND: i32 = 2;
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the published interface has them"
-)]
+#[expect(clippy::too_many_arguments, reason = "a row of the table")]
 pub(super) async fn get_or_spawn(
     call: &mut Call<'_>,
-    name: Bytes,
-    name_length: Length,
+    name: Text,
     link: i64,
     config_id: ConfigId,
     module_id: ModuleId,
-    function: Bytes,
-    function_length: Length,
+    function: Text,
     parameters: Bytes,
-    parameters_length: Length,
     node: OutU64,
     process: OutU64,
 ) -> Result<i32, Failure> {
-    let (node, place) = (call.place::<8>(node.0)?, call.place::<8>(process.0)?);
-    let text = call.short_text(name, name_length, MAX_TEXT)?;
+    let (node, out) = (call.out(node)?, call.out(process)?);
+    let text = call.short_text(name, MAX_TEXT)?;
     let module = module(call, module_id)?;
-    let entry = Entry::read(
-        call,
-        module,
-        function,
-        function_length,
-        parameters,
-        parameters_length,
-    )?;
+    let entry = Entry::read(call, module, function, parameters)?;
     if config_id.0 != OWN {
         // Also where it is not needed: whether a call is wrong does not depend on who comes first.
         config(call, config_id)?;
@@ -287,7 +260,7 @@ pub(super) async fn get_or_spawn(
         }
     };
     let is_found = matches!(found, Ok(Spawned { is_new: false, .. }));
-    let code = call.answer(place, found.map(|spawned| spawned.pid.number()))?;
+    let code = call.answer(out, found.map(|spawned| spawned.pid.number()))?;
     call.put(node, THIS_NODE.to_le_bytes());
     Ok(if is_found { FOUND } else { code })
 }
@@ -333,13 +306,11 @@ impl Entry {
     pub(super) fn read(
         call: &mut Call<'_>,
         module: Module,
-        function: Bytes,
-        function_length: Length,
+        function: Text,
         parameters: Bytes,
-        parameters_length: Length,
     ) -> Result<Entry, Failure> {
-        let function = call.short_text(function, function_length, MAX_FUNCTION_NAME)?;
-        let range = call.range(parameters.0, parameters_length.0)?;
+        let function = call.short_text(function, MAX_FUNCTION_NAME)?;
+        let range = call.range(parameters)?;
         let parameters = parse_parameters(call.bytes(range))?;
         Ok(Entry {
             module,
@@ -437,12 +408,7 @@ fn parse_parameters(bytes: &[u8]) -> Result<Vec<Val>, Failure> {
             parameter::SIZE
         )));
     }
-    if records.len() > MAX_PARAMETERS {
-        return Err(Failure::trap(format!(
-            "{} parameters; at most {MAX_PARAMETERS} are taken",
-            records.len()
-        )));
-    }
+    at_most(MAX_PARAMETERS, records.len(), "parameters")?;
     let value = |record: &[u8; parameter::SIZE]| {
         let bits = u128::from_le_bytes(
             record[1..]

@@ -3,18 +3,17 @@
 use super::distributed::THIS_NODE;
 use super::environment::MAX_TEXT;
 use crate::environment::{Name, RegistryError};
-use crate::guest::call::kinds::{Bytes, Length, OutU64};
+use crate::guest::kinds::{OutU64, Text};
 use crate::guest::{Call, Failure};
 use lunatic_process::Pid;
 
 pub(super) fn put(
     call: &mut Call<'_>,
-    name: Bytes,
-    length: Length,
+    name: Text,
     _node: u64,
     process: Pid,
 ) -> Result<(), Failure> {
-    let text = call.short_text(name, length, MAX_TEXT)?;
+    let text = call.short_text(name, MAX_TEXT)?;
     let name = Name::unversioned(&text).map_err(Failure::trap)?;
     let registrar = call.guest().process().pid();
     match call
@@ -30,13 +29,12 @@ pub(super) fn put(
 
 pub(super) fn get(
     call: &mut Call<'_>,
-    name: Bytes,
-    length: Length,
+    name: Text,
     node: OutU64,
     process: OutU64,
 ) -> Result<i32, Failure> {
-    let (node, process) = (call.place::<8>(node.0)?, call.place::<8>(process.0)?);
-    let text = call.short_text(name, length, MAX_TEXT)?;
+    let (node, process) = (call.out(node)?, call.out(process)?);
+    let text = call.short_text(name, MAX_TEXT)?;
     let Ok(found) = call.guest().environment().lookup(&text, "*") else {
         return Ok(1);
     };
@@ -45,8 +43,8 @@ pub(super) fn get(
     Ok(0)
 }
 
-pub(super) fn remove(call: &mut Call<'_>, name: Bytes, length: Length) -> Result<(), Failure> {
-    let text = call.short_text(name, length, MAX_TEXT)?;
+pub(super) fn remove(call: &mut Call<'_>, name: Text) -> Result<(), Failure> {
+    let text = call.short_text(name, MAX_TEXT)?;
     let name = Name::unversioned(&text).map_err(Failure::trap)?;
     let caller = call.guest().process().pid();
     match call.guest().environment().unregister(&name, caller) {

@@ -2,8 +2,8 @@
 //! count, and how a guest is told what the operating system says.
 
 use crate::environment::{Permit, Quota};
-use crate::guest::call::kinds::{Family, IpBytes, Length, Vectors};
-use crate::guest::call::{Place, Range};
+use crate::guest::call::{Out, Range, at_most};
+use crate::guest::kinds::{self, Slice, Vectors};
 use crate::guest::{Call, Failure, Guest};
 use crate::guest::{Handles, Held, HostError, Table};
 use crate::travel::{Attachment, Resource};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A write that names more pieces is a mistake or an attack; the operating system takes no more at once either.
-const MAX_VECTORS: u32 = 1024;
+const MAX_VECTORS: usize = 1024;
 
 /// Where a process keeps its sockets of one kind.
 pub(super) struct Kept<T> {
@@ -76,7 +76,7 @@ impl<T: Clone> Kept<T> {
     pub(super) fn open(
         &self,
         call: &mut Call<'_>,
-        place: Place<8>,
+        out: Out<8>,
         open: impl FnOnce() -> io::Result<T>,
     ) -> Result<i32, Failure> {
         let opened = match permit(call) {
@@ -85,18 +85,18 @@ impl<T: Clone> Kept<T> {
                 .map_err(|error| failure(&error)),
             Err(error) => Err(error),
         };
-        self.answer(call, place, opened)
+        self.answer(call, out, opened)
     }
 
     /// Keeps a socket that was opened, and answers with its id; otherwise with an error id.
     pub(super) fn answer(
         &self,
         call: &mut Call<'_>,
-        place: Place<8>,
+        out: Out<8>,
         opened: Result<Held<T>, HostError>,
     ) -> Result<i32, Failure> {
         let result = opened.map(|held| self.insert(call, held));
-        call.timed_answer(place, result)
+        call.timed_answer(out, result)
     }
 
     fn unknown(&self, id: u64) -> Failure {
@@ -127,28 +127,20 @@ pub(super) async fn permit_in_time(quota: &Arc<Quota>) -> Arc<Permit> {
     }
 }
 
-/// Reads an address of the guest's.
-pub(super) fn address(
+/// Reads the address of a socket.
+pub(super) fn socket_addr(
     call: &mut Call<'_>,
-    family: Family,
-    ip: IpBytes,
-    port: u32,
-    flow: u32,
-    scope: u32,
+    address: kinds::SocketAddr,
 ) -> Result<SocketAddr, Failure> {
-    let port = self::port(port)?;
-    match family.0 {
+    let port = port(address.port)?;
+    match address.family {
         4 => {
-            let range = call.range(ip.0, 4)?;
-            let octets: [u8; 4] = call.bytes(range).try_into().expect("the range has 4 bytes");
+            let octets: [u8; 4] = call.array(address.ip)?;
             Ok(SocketAddr::from((Ipv4Addr::from(octets), port)))
         }
         6 => {
-            let range = call.range(ip.0, 16)?;
-            let octets: [u8; 16] = call
-                .bytes(range)
-                .try_into()
-                .expect("the range has 16 bytes");
+            let octets: [u8; 16] = call.array(address.ip)?;
+            let (flow, scope) = (address.flow, address.scope);
             Ok(SocketAddrV6::new(Ipv6Addr::from(octets), port, flow, scope).into())
         }
         other => Err(Failure::trap(format!(
@@ -165,14 +157,14 @@ pub(super) fn port(port: u32) -> Result<u16, Failure> {
 /// Writes the id of a result that holds one address.
 pub(super) fn answer_address(
     call: &mut Call<'_>,
-    place: Place<8>,
+    out: Out<8>,
     address: io::Result<SocketAddr>,
 ) -> Result<i32, Failure> {
     let result = match address {
         Ok(address) => Ok(super::dns::keep(call, vec![address])?),
         Err(error) => Err(failure(&error)),
     };
-    call.answer(place, result)
+    call.answer(out, result)
 }
 
 /// Keeps a connection that was accepted, and writes its id and the id of a result that holds its peer's address; where
@@ -180,8 +172,8 @@ pub(super) fn answer_address(
 pub(super) fn answer_accepted<T: Clone>(
     call: &mut Call<'_>,
     kept: &Kept<T>,
-    place: Place<8>,
-    peer_place: Place<8>,
+    out: Out<8>,
+    peer_out: Out<8>,
     accepted: io::Result<(Held<T>, SocketAddr)>,
 ) -> Result<i32, Failure> {
     let (result, peer) = match accepted {
@@ -191,8 +183,8 @@ pub(super) fn answer_accepted<T: Clone>(
         }
         Err(error) => (Err(failure(&error)), 0),
     };
-    call.put(peer_place, peer.to_le_bytes());
-    call.answer(place, result)
+    call.put(peer_out, peer.to_le_bytes());
+    call.answer(out, result)
 }
 
 /// What a process waits with until an operation on a socket is worth another try.
@@ -235,53 +227,37 @@ pub(super) async fn persist<T>(
 /// Answers a call whose out pointer is for an error only.
 pub(super) fn done(
     call: &mut Call<'_>,
-    place: Place<8>,
+    out: Out<8>,
     result: io::Result<()>,
 ) -> Result<i32, Failure> {
     match result {
         Ok(()) => Ok(0),
-        Err(error) => call.timed_answer(place, Err(failure(&error))),
+        Err(error) => call.timed_answer(out, Err(failure(&error))),
     }
 }
 
 /// Reads and checks the pieces of a vectored write.
-pub(super) fn pieces(
-    call: &mut Call<'_>,
-    vectors: Vectors,
-    count: Length,
-) -> Result<Vec<Range>, Failure> {
-    let records = records(call, vectors, count, MAX_VECTORS)?;
+pub(super) fn pieces(call: &mut Call<'_>, vectors: Vectors) -> Result<Vec<Range>, Failure> {
+    let records = records(call, vectors, MAX_VECTORS)?;
     records
         .into_iter()
-        .map(|(address, length)| call.range(address, length))
+        .map(|[address, length]| call.range(Slice::of_bytes(address, length)))
         .collect()
 }
 
-/// Reads pairs of an address and a length, at most `most` of them; what they name is not checked.
+/// Reads pairs of an address and a length, at most `most` of them. What they point to is not checked.
 pub(super) fn records(
     call: &mut Call<'_>,
     vectors: Vectors,
-    count: Length,
-    most: u32,
-) -> Result<Vec<(u32, u32)>, Failure> {
-    if count.0 > most {
-        return Err(Failure::trap(format!(
-            "{} pieces; at most {most} are taken",
-            count.0
-        )));
-    }
-    let range = call.range(vectors.0, count.0 * 8)?;
-    let (records, _) = call.bytes(range).as_chunks::<8>();
-    let number = |bytes: &[u8]| {
-        u32::from_le_bytes(
-            bytes
-                .try_into()
-                .expect("a record is two numbers of 4 bytes"),
-        )
-    };
+    most: usize,
+) -> Result<Vec<[u32; 2]>, Failure> {
+    let range = call.range(vectors)?;
+    let (numbers, _) = call.bytes(range).as_chunks::<4>();
+    let (records, _) = numbers.as_chunks::<2>();
+    at_most(most, records.len(), "pieces")?;
     Ok(records
         .iter()
-        .map(|record| (number(&record[..4]), number(&record[4..])))
+        .map(|record| record.map(u32::from_le_bytes))
         .collect())
 }
 

@@ -5,16 +5,15 @@
 
 use crate::environment::Access;
 use crate::guest::HostError;
-use crate::guest::call::kinds::{
-    Buffer, Bytes, ConnectionId, Length, Millis, OutU32, OutU64, StatementId,
-};
+use crate::guest::call::{Out, Range};
+use crate::guest::kinds::{Buffer, Bytes, ConnectionId, Millis, OutU32, OutU64, StatementId, Text};
 use crate::guest::{Call, Failure};
 use crate::sqlite::{Connection, MAX_SQL, Place, SqlError, Step};
 use lunatic_abi::sqlite::write_error;
 use lunatic_abi::{Errno, Limit};
 
 /// The longest path of a database, in bytes.
-const MAX_PATH: u32 = 4096;
+const MAX_PATH: usize = 4096;
 
 /// The codes of a step that SQLite has in `sqlite3.h`.
 const ROW: u32 = 100;
@@ -77,29 +76,21 @@ impl Allowance {
 }
 
 /// Reads SQL. A longer one than SQLite takes is told as SQLite would, without being copied.
-fn sql(
-    call: &mut Call<'_>,
-    address: Bytes,
-    length: Length,
-) -> Result<Result<String, SqlError>, Failure> {
-    call.range(address.0, length.0)?;
-    if length.0 as usize > MAX_SQL {
+fn sql(call: &mut Call<'_>, text: Text) -> Result<Result<String, SqlError>, Failure> {
+    let range = call.range(text)?;
+    if range.len() > MAX_SQL {
         return Ok(Err(SqlError::too_long()));
     }
-    call.text(address.0, length.0).map(Ok)
+    call.text_of(range).map(Ok)
 }
 
 /// Returns SQLite's extended code and writes the error's id.
-fn fail(
-    call: &mut Call<'_>,
-    place: crate::guest::call::Place<8>,
-    error: SqlError,
-) -> Result<u32, Failure> {
+fn fail(call: &mut Call<'_>, out: Out<8>, error: SqlError) -> Result<u32, Failure> {
     let code = error.code.cast_unsigned();
     let id = call
         .guest()
         .keep_error(HostError::new(errno(&error), error))?;
-    call.put(place, id.to_le_bytes());
+    call.put(out, id.to_le_bytes());
     Ok(code)
 }
 
@@ -123,12 +114,11 @@ fn trap(error: &SqlError) -> Failure {
 
 pub(super) async fn open(
     call: &mut Call<'_>,
-    path: Bytes,
-    length: Length,
+    path: Text,
     connection: OutU64,
 ) -> Result<u64, Failure> {
-    let place = call.place::<8>(connection.0)?;
-    let path = call.short_text(path, length, MAX_PATH)?;
+    let out = call.out(connection)?;
+    let path = call.short_text(path, MAX_PATH)?;
     let result = match prepare_to_open(call, &path) {
         Ok((database, account)) => match Connection::open(database, &account).await {
             Ok(connection) => Ok(call.guest().handles().connections.insert(connection)),
@@ -139,7 +129,7 @@ pub(super) async fn open(
         },
         Err(error) => Err(error),
     };
-    call.answer(place, result)
+    call.answer(out, result)
         .map(|code| code.unsigned_abs().into())
 }
 
@@ -190,11 +180,10 @@ fn prepare_to_open(
 pub(super) async fn execute(
     call: &mut Call<'_>,
     id: ConnectionId,
-    text: Bytes,
-    length: Length,
+    text: Text,
 ) -> Result<u32, Failure> {
     // What it failed with is found with `last_error`.
-    Ok(run(call, id, text, length)
+    Ok(run(call, id, text)
         .await?
         .map_or_else(|error| error.primary(), |()| 0))
 }
@@ -202,24 +191,22 @@ pub(super) async fn execute(
 pub(super) async fn execute_all(
     call: &mut Call<'_>,
     id: ConnectionId,
-    text: Bytes,
-    length: Length,
+    text: Text,
     error: OutU64,
 ) -> Result<u32, Failure> {
-    let place = call.place::<8>(error.0)?;
-    match run(call, id, text, length).await? {
+    let out = call.out(error)?;
+    match run(call, id, text).await? {
         Ok(()) => Ok(0),
-        Err(error) => fail(call, place, error),
+        Err(error) => fail(call, out, error),
     }
 }
 
 async fn run(
     call: &mut Call<'_>,
     id: ConnectionId,
-    text: Bytes,
-    length: Length,
+    text: Text,
 ) -> Result<Result<(), SqlError>, Failure> {
-    let text = sql(call, text, length)?;
+    let text = sql(call, text)?;
     let allowance = Allowance::give(call, id)?;
     let connection = connection(call, id)?;
     let result = match text {
@@ -233,10 +220,9 @@ async fn run(
 pub(super) async fn query_prepare(
     call: &mut Call<'_>,
     id: ConnectionId,
-    text: Bytes,
-    length: Length,
+    text: Text,
 ) -> Result<u64, Failure> {
-    prepare_first(call, id, text, length, false)
+    prepare_first(call, id, text, false)
         .await?
         .map_err(|error| trap(&error))
 }
@@ -244,28 +230,26 @@ pub(super) async fn query_prepare(
 pub(super) async fn prepare(
     call: &mut Call<'_>,
     id: ConnectionId,
-    text: Bytes,
-    length: Length,
+    text: Text,
     statement: OutU64,
 ) -> Result<u32, Failure> {
-    let place = call.place::<8>(statement.0)?;
-    match prepare_first(call, id, text, length, true).await? {
+    let out = call.out(statement)?;
+    match prepare_first(call, id, text, true).await? {
         Ok(statement) => {
-            call.put(place, statement.to_le_bytes());
+            call.put(out, statement.to_le_bytes());
             Ok(0)
         }
-        Err(error) => fail(call, place, error),
+        Err(error) => fail(call, out, error),
     }
 }
 
 async fn prepare_first(
     call: &mut Call<'_>,
     id: ConnectionId,
-    text: Bytes,
-    length: Length,
+    text: Text,
     is_alone: bool,
 ) -> Result<Result<u64, SqlError>, Failure> {
-    let text = sql(call, text, length)?;
+    let text = sql(call, text)?;
     connection(call, id)?;
     let held = call.guest().handles().statements.len();
     call.guest().room_for(held, "statements")?;
@@ -289,9 +273,9 @@ pub(super) fn bind_value(
     call: &mut Call<'_>,
     id: StatementId,
     values: Bytes,
-    length: Length,
 ) -> Result<(), Failure> {
-    let values = call.read(values.0, length.0)?;
+    let range = call.range(values)?;
+    let values = call.bytes(range).to_vec();
     of_statement(call, id)?
         .bind(id.0, &values)
         .map_err(|error| trap(&error))
@@ -301,14 +285,14 @@ pub(super) async fn bind(
     call: &mut Call<'_>,
     id: StatementId,
     values: Bytes,
-    length: Length,
     error: OutU64,
 ) -> Result<u32, Failure> {
-    let place = call.place::<8>(error.0)?;
-    let values = call.read(values.0, length.0)?;
+    let out = call.out(error)?;
+    let range = call.range(values)?;
+    let values = call.bytes(range).to_vec();
     match of_statement(call, id)?.bind_anew(id.0, &values).await {
         Ok(()) => Ok(0),
-        Err(error) => fail(call, place, error),
+        Err(error) => fail(call, out, error),
     }
 }
 
@@ -354,20 +338,19 @@ pub(super) async fn step_row(
     call: &mut Call<'_>,
     id: StatementId,
     buffer: Buffer,
-    length: Length,
     size: OutU64,
 ) -> Result<u32, Failure> {
-    let place = call.place::<8>(size.0)?;
-    call.range(buffer.0, length.0)?;
+    let out = call.out(size)?;
+    let buffer = call.range(buffer)?;
     match step(call, id).await? {
         Ok(Step::Row) => {
             let row = of_statement(call, id)?.row(id.0);
-            let size = copy(call, &row, buffer, length)?;
-            call.put(place, size.to_le_bytes());
+            let size = copy(call, &row, buffer);
+            call.put(out, size.to_le_bytes());
             Ok(ROW)
         }
         Ok(Step::Done) => Ok(DONE),
-        Err(error) => fail(call, place, error),
+        Err(error) => fail(call, out, error),
     }
 }
 
@@ -375,29 +358,28 @@ pub(super) fn copy_row(
     call: &mut Call<'_>,
     id: StatementId,
     buffer: Buffer,
-    length: Length,
 ) -> Result<u64, Failure> {
-    call.range(buffer.0, length.0)?;
+    let buffer = call.range(buffer)?;
     let row = of_statement(call, id)?.row(id.0);
-    copy(call, &row, buffer, length)
+    Ok(copy(call, &row, buffer))
 }
 
 pub(super) fn copy_column_names(
     call: &mut Call<'_>,
     id: StatementId,
     buffer: Buffer,
-    length: Length,
 ) -> Result<u64, Failure> {
-    call.range(buffer.0, length.0)?;
+    let buffer = call.range(buffer)?;
     let names = of_statement(call, id)?.column_names(id.0);
-    copy(call, &names, buffer, length)
+    Ok(copy(call, &names, buffer))
 }
 
 /// Copies as much as fits and returns how much there is.
-fn copy(call: &mut Call<'_>, bytes: &[u8], buffer: Buffer, length: Length) -> Result<u64, Failure> {
-    let fitting = bytes.len().min(length.0 as usize);
-    call.write(buffer.0, &bytes[..fitting])?;
-    Ok(bytes.len() as u64)
+fn copy(call: &mut Call<'_>, bytes: &[u8], buffer: Range) -> u64 {
+    let buffer = call.bytes_mut(buffer);
+    let fitting = bytes.len().min(buffer.len());
+    buffer[..fitting].copy_from_slice(&bytes[..fitting]);
+    bytes.len() as u64
 }
 
 pub(super) async fn sqlite3_finalize(call: &mut Call<'_>, id: StatementId) -> Result<(), Failure> {
@@ -435,11 +417,11 @@ pub(super) async fn column_name(
     column: u32,
     length: OutU32,
 ) -> Result<u32, Failure> {
-    let place = call.place::<4>(length.0)?;
+    let out = call.out(length)?;
     let name = of_statement(call, id)?
         .column_name(id.0, column)
         .ok_or_else(|| no_column(column))?;
-    call.give(name.as_bytes(), place).await
+    call.give(name.as_bytes(), out).await
 }
 
 pub(super) async fn column_names(
@@ -447,9 +429,9 @@ pub(super) async fn column_names(
     id: StatementId,
     length: OutU32,
 ) -> Result<u32, Failure> {
-    let place = call.place::<4>(length.0)?;
+    let out = call.out(length)?;
     let names = of_statement(call, id)?.column_names(id.0);
-    call.give(&names, place).await
+    call.give(&names, out).await
 }
 
 pub(super) async fn read_column(
@@ -458,11 +440,11 @@ pub(super) async fn read_column(
     column: u32,
     length: OutU32,
 ) -> Result<u32, Failure> {
-    let place = call.place::<4>(length.0)?;
+    let out = call.out(length)?;
     let value = of_statement(call, id)?
         .column(id.0, column)
         .ok_or_else(|| no_column(column))?;
-    call.give(&value, place).await
+    call.give(&value, out).await
 }
 
 pub(super) async fn read_row(
@@ -470,9 +452,9 @@ pub(super) async fn read_row(
     id: StatementId,
     length: OutU32,
 ) -> Result<u32, Failure> {
-    let place = call.place::<4>(length.0)?;
+    let out = call.out(length)?;
     let row = of_statement(call, id)?.row(id.0);
-    call.give(&row, place).await
+    call.give(&row, out).await
 }
 
 pub(super) async fn last_error(
@@ -480,7 +462,7 @@ pub(super) async fn last_error(
     id: ConnectionId,
     length: OutU32,
 ) -> Result<u32, Failure> {
-    let place = call.place::<4>(length.0)?;
+    let out = call.out(length)?;
     let Some(failed) = connection(call, id)?.failed().cloned() else {
         return Err(Failure::trap(
             "the last call on the connection did not fail",
@@ -488,5 +470,5 @@ pub(super) async fn last_error(
     };
     let mut error = Vec::new();
     write_error(&mut error, failed.primary(), &failed.message);
-    call.give(&error, place).await
+    call.give(&error, out).await
 }

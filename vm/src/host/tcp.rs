@@ -1,18 +1,16 @@
 //! `lunatic::networking`: TCP.
 
 use super::socket::{
-    Kept, address, answer_accepted, answer_address, done, failure, milliseconds, permit,
-    permit_in_time, persist, pieces,
+    Kept, answer_accepted, answer_address, done, failure, milliseconds, permit, permit_in_time,
+    persist, pieces, socket_addr,
 };
 use crate::guest::call::Range;
-use crate::guest::call::kinds::{
-    Buffer, Family, IpBytes, Length, ListenerId, Millis, OutU64, StreamId, Vectors,
-};
+use crate::guest::kinds::{Buffer, ListenerId, Millis, OutU64, SocketAddr, StreamId, Vectors};
 use crate::guest::{Call, Failure};
 use crate::guest::{Held, HostError};
 use lunatic_net::tcp::{Operation, TcpListener, TcpStream, Wait};
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{self, Shutdown};
 
 /// The streams of a process.
 pub(super) const STREAMS: Kept<TcpStream> = Kept {
@@ -27,16 +25,12 @@ const LISTENERS: Kept<TcpListener> = Kept {
 
 pub(super) fn tcp_bind(
     call: &mut Call<'_>,
-    family: Family,
-    ip: IpBytes,
-    port: u32,
-    flow: u32,
-    scope: u32,
+    address: SocketAddr,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
-    let address = address(call, family, ip, port, flow, scope)?;
-    LISTENERS.open(call, place, || TcpListener::bind(address))
+    let out = call.out(out)?;
+    let address = socket_addr(call, address)?;
+    LISTENERS.open(call, out, || TcpListener::bind(address))
 }
 
 pub(super) fn drop_tcp_listener(call: &mut Call<'_>, id: ListenerId) -> Result<(), Failure> {
@@ -48,9 +42,9 @@ pub(super) fn tcp_local_addr(
     id: ListenerId,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
+    let out = call.out(out)?;
     let address = LISTENERS.get(call, id.0)?.local_addr();
-    answer_address(call, place, address)
+    answer_address(call, out, address)
 }
 
 pub(super) async fn tcp_accept(
@@ -59,7 +53,7 @@ pub(super) async fn tcp_accept(
     stream: OutU64,
     peer: OutU64,
 ) -> Result<i32, Failure> {
-    let (place, peer_place) = (call.place::<8>(stream.0)?, call.place::<8>(peer.0)?);
+    let (out, peer_out) = (call.out(stream)?, call.out(peer)?);
     let listener = LISTENERS.get(call, id.0)?;
     // The connection is taken off the queue only when there is a place for it.
     let quota = call.guest().domain().quota().clone();
@@ -68,33 +62,25 @@ pub(super) async fn tcp_accept(
         .accept()
         .await
         .map(|(socket, peer)| (Held { socket, permit }, peer));
-    answer_accepted(call, &STREAMS, place, peer_place, accepted)
+    answer_accepted(call, &STREAMS, out, peer_out, accepted)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the published interface has them"
-)]
 pub(super) async fn tcp_connect(
     call: &mut Call<'_>,
-    family: Family,
-    ip: IpBytes,
-    port: u32,
-    flow: u32,
-    scope: u32,
+    address: SocketAddr,
     timeout: Millis,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
-    let address = address(call, family, ip, port, flow, scope)?;
+    let out = call.out(out)?;
+    let address = socket_addr(call, address)?;
     let connected = connect(call, address, timeout).await;
-    call.timed_answer(place, connected)
+    call.timed_answer(out, connected)
 }
 
 /// Connects, and keeps the stream.
 pub(super) async fn connect(
     call: &mut Call<'_>,
-    address: SocketAddr,
+    address: net::SocketAddr,
     timeout: Millis,
 ) -> Result<u64, HostError> {
     let permit = permit(call)?;
@@ -117,9 +103,9 @@ pub(super) fn tcp_peer_addr(
     id: StreamId,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
+    let out = call.out(out)?;
     let address = STREAMS.get(call, id.0)?.peer_addr();
-    answer_address(call, place, address)
+    answer_address(call, out, address)
 }
 
 pub(super) fn tcp_stream_local_addr(
@@ -127,23 +113,22 @@ pub(super) fn tcp_stream_local_addr(
     id: StreamId,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
+    let out = call.out(out)?;
     let address = STREAMS.get(call, id.0)?.local_addr();
-    answer_address(call, place, address)
+    answer_address(call, out, address)
 }
 
 pub(super) async fn tcp_write_vectored(
     call: &mut Call<'_>,
     id: StreamId,
     vectors: Vectors,
-    count: Length,
     written: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(written.0)?;
-    let pieces = pieces(call, vectors, count)?;
+    let out = call.out(written)?;
+    let pieces = pieces(call, vectors)?;
     let stream = STREAMS.get(call, id.0)?;
     let result = write(call, &stream, stream.wait(Operation::Write), &pieces).await;
-    call.timed_answer(place, result)
+    call.timed_answer(out, result)
 }
 
 /// Writes what the stream takes of the pieces, once it takes anything.
@@ -164,11 +149,10 @@ pub(super) async fn tcp_read(
     call: &mut Call<'_>,
     id: StreamId,
     buffer: Buffer,
-    length: Length,
     read: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(read.0)?;
-    let range = call.range(buffer.0, length.0)?;
+    let out = call.out(read)?;
+    let range = call.range(buffer)?;
     let stream = STREAMS.get(call, id.0)?;
     let result = receive(
         call,
@@ -178,18 +162,17 @@ pub(super) async fn tcp_read(
         TcpStream::try_read,
     )
     .await;
-    call.timed_answer(place, result)
+    call.timed_answer(out, result)
 }
 
 pub(super) async fn tcp_peek(
     call: &mut Call<'_>,
     id: StreamId,
     buffer: Buffer,
-    length: Length,
     read: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(read.0)?;
-    let range = call.range(buffer.0, length.0)?;
+    let out = call.out(read)?;
+    let range = call.range(buffer)?;
     let stream = STREAMS.get(call, id.0)?;
     let result = receive(
         call,
@@ -199,7 +182,7 @@ pub(super) async fn tcp_peek(
         TcpStream::try_peek,
     )
     .await;
-    call.timed_answer(place, result)
+    call.timed_answer(out, result)
 }
 
 /// Receives into the guest's memory, once there is anything.
@@ -222,9 +205,9 @@ pub(super) async fn tcp_flush(
     id: StreamId,
     error: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(error.0)?;
+    let out = call.out(error)?;
     let result = STREAMS.get(call, id.0)?.flush();
-    done(call, place, result)
+    done(call, out, result)
 }
 
 pub(super) fn tcp_shutdown(
@@ -233,7 +216,7 @@ pub(super) fn tcp_shutdown(
     how: u32,
     error: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(error.0)?;
+    let out = call.out(error)?;
     let how = match how {
         0 => Shutdown::Read,
         1 => Shutdown::Write,
@@ -245,7 +228,7 @@ pub(super) fn tcp_shutdown(
         }
     };
     let result = STREAMS.get(call, id.0)?.shutdown(how);
-    done(call, place, result)
+    done(call, out, result)
 }
 
 pub(super) fn tcp_set_nodelay(
@@ -254,9 +237,9 @@ pub(super) fn tcp_set_nodelay(
     on: i32,
     error: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(error.0)?;
+    let out = call.out(error)?;
     let result = STREAMS.get(call, id.0)?.set_nodelay(on != 0);
-    done(call, place, result)
+    done(call, out, result)
 }
 
 pub(super) fn set_read_timeout(

@@ -1,7 +1,7 @@
 //! `lunatic::timer`: messages that are sent later.
 
 use crate::guest::HostError;
-use crate::guest::call::kinds::{Bytes, Length, Millis, OutU64, TimerId, Words};
+use crate::guest::kinds::{Bytes, Millis, OutU64, TimerId, Words};
 use crate::guest::{Call, Failure};
 use crate::timer;
 use lunatic_abi::{Errno, Limit};
@@ -20,25 +20,22 @@ pub(super) async fn cancel_timer(call: &mut Call<'_>, id: TimerId) -> Result<i32
     Ok(timer.cancel().into())
 }
 
-#[expect(clippy::too_many_arguments, reason = "a row of the table")]
 pub(super) fn send_bytes_after(
     call: &mut Call<'_>,
     process: Pid,
     tag: i64,
     data: Bytes,
-    length: Length,
     sockets: Words,
-    count: Length,
     delay: Millis,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
-    let result = match super::message::compose(call, tag, data, length, sockets, count) {
+    let out = call.out(out)?;
+    let result = match super::message::compose(call, tag, data, sockets) {
         Ok(message) => start(call, process, message, delay),
         Err(Failure::Errno(errno)) => Err(HostError::new(errno, super::message::TOO_LARGE)),
         Err(trap) => return Err(trap),
     };
-    call.answer(place, result)
+    call.answer(out, result)
 }
 
 fn start(

@@ -1,12 +1,12 @@
 //! `lunatic::networking`: TLS.
 
 use super::socket::{
-    Kept, address, answer_accepted, answer_address, done, failure, milliseconds, permit,
-    permit_in_time, persist, pieces, port, records,
+    Kept, answer_accepted, answer_address, done, failure, milliseconds, permit, permit_in_time,
+    persist, pieces, port, records, socket_addr,
 };
 use crate::environment::Permit;
-use crate::guest::call::kinds::{
-    Buffer, Bytes, Family, IpBytes, Length, Millis, OutU64, TlsListenerId, TlsStreamId, Vectors,
+use crate::guest::kinds::{
+    Buffer, Bytes, Millis, OutU64, Slice, SocketAddr, Text, TlsListenerId, TlsStreamId, Vectors,
 };
 use crate::guest::{Call, Failure};
 use crate::guest::{Held, HostError};
@@ -29,48 +29,41 @@ const TLS_LISTENERS: Kept<TlsListener<Arc<Permit>>> = Kept {
 };
 
 /// The longest name of a host that is looked at, in bytes: names have at most 253.
-const LONGEST_NAME: u32 = 300;
+const LONGEST_NAME: usize = 300;
 
 /// A connect takes at most so many texts of authorities. Each text may hold many.
-const MAX_ROOTS: u32 = 256;
+const MAX_ROOTS: usize = 256;
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the published interface has them"
-)]
 pub(super) async fn tls_bind(
     call: &mut Call<'_>,
-    family: Family,
-    ip: IpBytes,
-    port: u32,
-    flow: u32,
-    scope: u32,
+    address: SocketAddr,
     out: OutU64,
     certificates: Bytes,
-    certificates_length: Length,
     key: Bytes,
-    key_length: Length,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
-    let address = address(call, family, ip, port, flow, scope)?;
-    let certificates = text(call, certificates.0, certificates_length.0)?;
-    let key = text(call, key.0, key_length.0)?;
+    let out = call.out(out)?;
+    let address = socket_addr(call, address)?;
+    let certificates = text(call, certificates)?;
+    let key = text(call, key)?;
     let identity = match (certificates, key) {
         (Ok(certificates), Ok(key)) => {
             blocking::unblock(move || Identity::from_pem(&certificates, &key)).await
         }
         (Err(error), _) | (_, Err(error)) => Err(error),
     };
-    TLS_LISTENERS.open(call, place, || {
+    TLS_LISTENERS.open(call, out, || {
         TlsListener::bind(address, identity?, HandshakeLimits::default())
     })
 }
 
 /// Copies a PEM text out of the guest's memory. One that is too large is not copied and no trap.
-fn text(call: &mut Call<'_>, address: u32, length: u32) -> Result<io::Result<Vec<u8>>, Failure> {
-    let range = call.range(address, length)?;
-    if length as usize > MAX_PEM_SIZE {
-        let what = format!("a PEM text of {length} bytes; at most {MAX_PEM_SIZE} are read");
+fn text(call: &mut Call<'_>, text: Bytes) -> Result<io::Result<Vec<u8>>, Failure> {
+    let range = call.range(text)?;
+    if range.len() > MAX_PEM_SIZE {
+        let what = format!(
+            "a PEM text of {} bytes; at most {MAX_PEM_SIZE} are read",
+            range.len()
+        );
         return Ok(Err(io::Error::new(ErrorKind::InvalidInput, what)));
     }
     Ok(Ok(call.bytes(range).to_vec()))
@@ -85,9 +78,9 @@ pub(super) fn tls_local_addr(
     id: TlsListenerId,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
+    let out = call.out(out)?;
     let address = TLS_LISTENERS.get(call, id.0)?.local_addr();
-    answer_address(call, place, address)
+    answer_address(call, out, address)
 }
 
 pub(super) async fn tls_accept(
@@ -96,35 +89,32 @@ pub(super) async fn tls_accept(
     stream: OutU64,
     peer: OutU64,
 ) -> Result<i32, Failure> {
-    let (place, peer_place) = (call.place::<8>(stream.0)?, call.place::<8>(peer.0)?);
+    let (out, peer_out) = (call.out(stream)?, call.out(peer)?);
     let listener = TLS_LISTENERS.get(call, id.0)?;
     let quota = call.guest().domain().quota().clone();
     let accepted = listener.accept(|| permit_in_time(&quota)).await;
     let accepted = accepted.map(|(socket, peer, permit)| (Held { socket, permit }, peer));
-    answer_accepted(call, &TLS_STREAMS, place, peer_place, accepted)
+    answer_accepted(call, &TLS_STREAMS, out, peer_out, accepted)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the published interface has them"
-)]
 pub(super) async fn tls_connect(
     call: &mut Call<'_>,
-    name: Bytes,
-    length: Length,
+    name: Text,
     port: u32,
     timeout: Millis,
     out: OutU64,
     roots: Vectors,
-    count: Length,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
+    let out = call.out(out)?;
     let port = self::port(port)?;
-    let texts = roots_of(call, roots, count)?;
-    let range = call.range(name.0, length.0)?;
-    if length.0 > LONGEST_NAME {
-        let what = format!("a host name of {} bytes; names have at most 253", length.0);
-        return call.answer(place, Err(HostError::new(Errno::InvalidInput, what)));
+    let texts = roots_of(call, roots)?;
+    let range = call.range(name)?;
+    if range.len() > LONGEST_NAME {
+        let what = format!(
+            "a host name of {} bytes; names have at most 253",
+            range.len()
+        );
+        return call.answer(out, Err(HostError::new(Errno::InvalidInput, what)));
     }
     let name = call.text_of(range)?;
     let connected = match (permit(call), texts) {
@@ -148,29 +138,25 @@ pub(super) async fn tls_connect(
         (Err(error), _) => Err(error),
         (_, Err(error)) => Err(failure(&error)),
     };
-    TLS_STREAMS.answer(call, place, connected)
+    TLS_STREAMS.answer(call, out, connected)
 }
 
 /// Copies the certificates of authorities out of the guest's memory; none where the guest gives none.
 ///
 /// The interface has pairs of an address and a length. The published guest crate writes the length first: such a pair
 /// is known by a length that no certificate has.
-fn roots_of(
-    call: &mut Call<'_>,
-    roots: Vectors,
-    count: Length,
-) -> Result<io::Result<Vec<Vec<u8>>>, Failure> {
+fn roots_of(call: &mut Call<'_>, roots: Vectors) -> Result<io::Result<Vec<Vec<u8>>>, Failure> {
     let largest = MAX_PEM_SIZE as u32;
     let mut texts = Vec::new();
     let mut rest = largest;
-    for (first, second) in records(call, roots, count, MAX_ROOTS)? {
+    for [first, second] in records(call, roots, MAX_ROOTS)? {
         let is_swapped = second > largest && first <= largest;
         let (address, length) = if is_swapped {
             (second, first)
         } else {
             (first, second)
         };
-        let range = call.range(address, length)?;
+        let range = call.range(Slice::of_bytes(address, length))?;
         let Some(left) = rest.checked_sub(length) else {
             let what = format!("certificates of authorities of more than {largest} bytes");
             return Ok(Err(io::Error::new(ErrorKind::InvalidInput, what)));
@@ -194,20 +180,19 @@ pub(super) fn tls_peer_addr(
     id: TlsStreamId,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
+    let out = call.out(out)?;
     let address = TLS_STREAMS.get(call, id.0)?.peer_addr();
-    answer_address(call, place, address)
+    answer_address(call, out, address)
 }
 
 pub(super) async fn tls_write_vectored(
     call: &mut Call<'_>,
     id: TlsStreamId,
     vectors: Vectors,
-    count: Length,
     written: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(written.0)?;
-    let pieces = pieces(call, vectors, count)?;
+    let out = call.out(written)?;
+    let pieces = pieces(call, vectors)?;
     let stream = TLS_STREAMS.get(call, id.0)?;
     let attempt = |call: &mut Call<'_>| stream.try_write_vectored(&call.slices(&pieces));
     let accepted = persist(call, stream.wait(Operation::Write), attempt).await;
@@ -220,7 +205,7 @@ pub(super) async fn tls_write_vectored(
         },
         Err(error) => Err(error),
     };
-    call.timed_answer(place, written.map_err(|error| failure(&error)))
+    call.timed_answer(out, written.map_err(|error| failure(&error)))
 }
 
 /// Waits until what a stream has accepted is with the operating system.
@@ -232,16 +217,15 @@ pub(super) async fn tls_read(
     call: &mut Call<'_>,
     id: TlsStreamId,
     buffer: Buffer,
-    length: Length,
     read: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(read.0)?;
-    let range = call.range(buffer.0, length.0)?;
+    let out = call.out(read)?;
+    let range = call.range(buffer)?;
     let stream = TLS_STREAMS.get(call, id.0)?;
     let attempt = |call: &mut Call<'_>| stream.try_read(call.bytes_mut(range));
     let read = persist(call, stream.wait(Operation::Read), attempt).await;
     call.timed_answer(
-        place,
+        out,
         read.map(|count| count as u64)
             .map_err(|error| failure(&error)),
     )
@@ -252,10 +236,10 @@ pub(super) async fn tls_flush(
     id: TlsStreamId,
     error: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(error.0)?;
+    let out = call.out(error)?;
     let stream = TLS_STREAMS.get(call, id.0)?;
     let result = flush(call, &stream).await;
-    done(call, place, result)
+    done(call, out, result)
 }
 
 pub(super) async fn tls_shutdown(
@@ -263,11 +247,11 @@ pub(super) async fn tls_shutdown(
     id: TlsStreamId,
     error: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(error.0)?;
+    let out = call.out(error)?;
     let stream = TLS_STREAMS.get(call, id.0)?;
     stream.shutdown();
     let result = flush(call, &stream).await;
-    done(call, place, result)
+    done(call, out, result)
 }
 
 pub(super) fn set_tls_read_timeout(

@@ -1,15 +1,15 @@
 //! `lunatic::networking`: UDP.
 
 use super::dns::keep;
-use super::socket::{Kept, Ready, address, answer_address, done, failure, milliseconds, persist};
-use crate::guest::call::kinds::{
-    Buffer, Bytes, Family, IpBytes, Length, Millis, OutU64, UdpSocketId,
+use super::socket::{
+    Kept, Ready, answer_address, done, failure, milliseconds, persist, socket_addr,
 };
-use crate::guest::call::{Place, Range};
+use crate::guest::call::{Out, Range};
+use crate::guest::kinds::{Buffer, Bytes, Millis, OutU64, SocketAddr, UdpSocketId};
 use crate::guest::{Call, Failure};
 use lunatic_net::udp::UdpSocket;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net;
 
 /// The UDP sockets of a process.
 pub(super) const UDP_SOCKETS: Kept<UdpSocket> = Kept {
@@ -22,16 +22,12 @@ const FAILED_OTHERWISE: i32 = 2;
 
 pub(super) fn udp_bind(
     call: &mut Call<'_>,
-    family: Family,
-    ip: IpBytes,
-    port: u32,
-    flow: u32,
-    scope: u32,
+    address: SocketAddr,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
-    let address = address(call, family, ip, port, flow, scope)?;
-    UDP_SOCKETS.open(call, place, || UdpSocket::bind(address))
+    let out = call.out(out)?;
+    let address = socket_addr(call, address)?;
+    UDP_SOCKETS.open(call, out, || UdpSocket::bind(address))
 }
 
 pub(super) fn drop_udp_socket(call: &mut Call<'_>, id: UdpSocketId) -> Result<(), Failure> {
@@ -47,9 +43,9 @@ pub(super) fn udp_local_addr(
     id: UdpSocketId,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
+    let out = call.out(out)?;
     let address = UDP_SOCKETS.get(call, id.0)?.local_addr();
-    answer_address(call, place, address)
+    answer_address(call, out, address)
 }
 
 pub(super) fn udp_peer_addr(
@@ -57,12 +53,12 @@ pub(super) fn udp_peer_addr(
     id: UdpSocketId,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
+    let out = call.out(out)?;
     let address = UDP_SOCKETS.get(call, id.0)?.peer_addr();
     let has_other_failure = address
         .as_ref()
         .is_err_and(|error| error.kind() != ErrorKind::NotConnected);
-    let code = answer_address(call, place, address)?;
+    let code = answer_address(call, out, address)?;
     Ok(if has_other_failure {
         FAILED_OTHERWISE
     } else {
@@ -70,59 +66,41 @@ pub(super) fn udp_peer_addr(
     })
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the published interface has them"
-)]
 pub(super) fn udp_connect(
     call: &mut Call<'_>,
     id: UdpSocketId,
-    family: Family,
-    ip: IpBytes,
-    port: u32,
-    flow: u32,
-    scope: u32,
+    address: SocketAddr,
     _timeout: Millis,
     error: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(error.0)?;
-    let address = address(call, family, ip, port, flow, scope)?;
+    let out = call.out(error)?;
+    let address = socket_addr(call, address)?;
     let result = UDP_SOCKETS.get(call, id.0)?.connect(address);
-    done(call, place, result)
+    done(call, out, result)
 }
 
 pub(super) async fn udp_send(
     call: &mut Call<'_>,
     id: UdpSocketId,
     data: Bytes,
-    length: Length,
     sent: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(sent.0)?;
-    let range = call.range(data.0, length.0)?;
-    send(call, id, place, range, None).await
+    let out = call.out(sent)?;
+    let range = call.range(data)?;
+    send(call, id, out, range, None).await
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the published interface has them"
-)]
 pub(super) async fn udp_send_to(
     call: &mut Call<'_>,
     id: UdpSocketId,
     data: Bytes,
-    length: Length,
-    family: Family,
-    ip: IpBytes,
-    port: u32,
-    flow: u32,
-    scope: u32,
+    address: SocketAddr,
     sent: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(sent.0)?;
-    let range = call.range(data.0, length.0)?;
-    let to = address(call, family, ip, port, flow, scope)?;
-    send(call, id, place, range, Some(to)).await
+    let out = call.out(sent)?;
+    let range = call.range(data)?;
+    let to = socket_addr(call, address)?;
+    send(call, id, out, range, Some(to)).await
 }
 
 /// Waits until there is room for a datagram, for as long as that takes.
@@ -138,9 +116,9 @@ impl Ready for Room<'_> {
 async fn send(
     call: &mut Call<'_>,
     id: UdpSocketId,
-    place: Place<8>,
+    out: Out<8>,
     range: Range,
-    to: Option<SocketAddr>,
+    to: Option<net::SocketAddr>,
 ) -> Result<i32, Failure> {
     let socket = UDP_SOCKETS.get(call, id.0)?;
     let attempt = |call: &mut Call<'_>| match to {
@@ -149,7 +127,7 @@ async fn send(
     };
     let sent = persist(call, Room(&socket), attempt).await;
     call.answer(
-        place,
+        out,
         sent.map(|count| count as u64)
             .map_err(|error| failure(&error)),
     )
@@ -159,14 +137,13 @@ pub(super) async fn udp_receive(
     call: &mut Call<'_>,
     id: UdpSocketId,
     buffer: Buffer,
-    length: Length,
     received: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(received.0)?;
-    let range = call.range(buffer.0, length.0)?;
+    let out = call.out(received)?;
+    let range = call.range(buffer)?;
     let received = receive(call, id, range, UdpSocket::try_receive).await?;
     call.timed_answer(
-        place,
+        out,
         received
             .map(|count| count as u64)
             .map_err(|error| failure(&error)),
@@ -177,19 +154,18 @@ pub(super) async fn udp_receive_from(
     call: &mut Call<'_>,
     id: UdpSocketId,
     buffer: Buffer,
-    length: Length,
     received: OutU64,
     sender: OutU64,
 ) -> Result<i32, Failure> {
-    let (place, sender_place) = (call.place::<8>(received.0)?, call.place::<8>(sender.0)?);
-    let range = call.range(buffer.0, length.0)?;
+    let (out, sender_out) = (call.out(received)?, call.out(sender)?);
+    let range = call.range(buffer)?;
     match receive(call, id, range, UdpSocket::try_receive_from).await? {
         Ok((count, sender)) => {
             let sender = keep(call, vec![sender])?;
-            call.put(sender_place, sender.to_le_bytes());
-            call.answer(place, Ok(count as u64))
+            call.put(sender_out, sender.to_le_bytes());
+            call.answer(out, Ok(count as u64))
         }
-        Err(error) => call.timed_answer(place, Err(failure(&error))),
+        Err(error) => call.timed_answer(out, Err(failure(&error))),
     }
 }
 

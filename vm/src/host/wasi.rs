@@ -6,7 +6,7 @@
 
 use super::process::config;
 use crate::environment::{Config, MAX_RANDOM, PreopenError};
-use crate::guest::call::kinds::{Bytes, ConfigId, Length};
+use crate::guest::kinds::{ConfigId, Text};
 use crate::guest::{Call, Failure, Guest};
 use crate::scheduler;
 use lunatic_abi::Limit;
@@ -153,19 +153,17 @@ async fn random_get(
 }
 
 /// The most bytes that the arguments, names and values of a configuration have together, and the most of each.
-const MAX_TEXT: u32 = 128 << 10;
+const MAX_TEXT: usize = 128 << 10;
 const MAX_ENTRIES: usize = 4096;
 
 pub(super) fn config_add_environment_variable(
     call: &mut Call<'_>,
     id: ConfigId,
-    key: Bytes,
-    key_length: Length,
-    value: Bytes,
-    value_length: Length,
+    key: Text,
+    value: Text,
 ) -> Result<(), Failure> {
-    let key = call.short_text(key, key_length, MAX_TEXT)?;
-    let value = call.short_text(value, value_length, MAX_TEXT)?;
+    let key = call.short_text(key, MAX_TEXT)?;
+    let value = call.short_text(value, MAX_TEXT)?;
     if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
         return Err(Failure::trap(
             "a variable's name is not empty and has no `=`; neither name nor value has a zero byte",
@@ -185,10 +183,9 @@ pub(super) fn config_add_environment_variable(
 pub(super) fn config_add_command_line_argument(
     call: &mut Call<'_>,
     id: ConfigId,
-    argument: Bytes,
-    length: Length,
+    argument: Text,
 ) -> Result<(), Failure> {
-    let argument = call.short_text(argument, length, MAX_TEXT)?;
+    let argument = call.short_text(argument, MAX_TEXT)?;
     if argument.contains('\0') {
         return Err(Failure::trap("an argument has no zero byte"));
     }
@@ -201,22 +198,18 @@ pub(super) fn config_add_command_line_argument(
 pub(super) async fn config_preopen_dir(
     call: &mut Call<'_>,
     id: ConfigId,
-    directory: Bytes,
-    length: Length,
+    directory: Text,
 ) -> Result<(), Failure> {
-    preopen(call, id, directory, length)
-        .await?
-        .map_err(Failure::trap)
+    preopen(call, id, directory).await?.map_err(Failure::trap)
 }
 
 /// Grants a configuration a directory that lies in one of the caller's.
 pub(super) async fn preopen(
     call: &mut Call<'_>,
     id: ConfigId,
-    directory: Bytes,
-    length: Length,
+    directory: Text,
 ) -> Result<Result<(), PreopenError>, Failure> {
-    let directory = call.short_text(directory, length, MAX_TEXT)?;
+    let directory = call.short_text(directory, MAX_TEXT)?;
     let held = config(call, id)?.preopens.len();
     let allowed = call.guest().environment().limits().get(Limit::Files);
     if held as u64 >= allowed {
@@ -250,7 +243,7 @@ fn room_for(config: &Config, held: usize, what: &str, bytes: usize) -> Result<()
         .map(String::len)
         .chain(variables)
         .sum();
-    if texts + bytes > MAX_TEXT as usize {
+    if texts + bytes > MAX_TEXT {
         return Err(Failure::trap(format!(
             "a configuration has at most {MAX_TEXT} bytes of texts"
         )));

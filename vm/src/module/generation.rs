@@ -2,7 +2,7 @@
 //! are called and how they are typed.
 
 use super::error::ModuleError;
-use lunatic_abi::{Generation, HostFunction, Kind, ValueType};
+use lunatic_abi::{Generation, HostFunction, ValueType};
 use std::collections::BTreeSet;
 use wasmtime::{ExternType, FuncType, ValType};
 
@@ -253,18 +253,15 @@ fn signature(ty: &FuncType) -> String {
 
 /// Writes the type of a row in the same way.
 fn signature_of(row: &HostFunction) -> String {
-    let letter = |kind: Kind| match kind.value_type() {
+    let letter = |ty| match ty {
         ValueType::I32 => 'i',
         ValueType::I64 => 'l',
         ValueType::F64 => 'f',
     };
-    let parameters: String = row
-        .parameters
-        .iter()
-        .map(|parameter| letter(parameter.kind))
-        .collect();
+    let parameters: String = row.parameter_types().map(letter).collect();
+    let result = row.result_type().map(letter);
     format!(
         "({parameters}){}",
-        row.result.map(letter).map(String::from).unwrap_or_default()
+        result.map(String::from).unwrap_or_default()
     )
 }

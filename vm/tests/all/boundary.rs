@@ -7,9 +7,9 @@ mod c;
 mod fuzz;
 mod published;
 
-use crate::support::{Lab, guest, wasm};
+use crate::support::{Lab, constant, guest, signature, wasm};
 use attack::{Attack, Expected, attacks, prepared_guest};
-use lunatic_abi::{Generation, HOST_FUNCTIONS, HostFunction, Kind, OWN};
+use lunatic_abi::{Generation, HOST_FUNCTIONS, HostFunction, OWN};
 use lunatic_vm::{CallError, Environment, Exit, Limit, Module, ModuleError, Vm};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -23,18 +23,13 @@ fn imports() -> String {
 fn imports_of(generation: Generation) -> String {
     let mut text = String::new();
     for (number, row) in generation.host_functions().enumerate() {
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "(import \"{}\" \"{}\" (func $row{number}",
-            row.namespace, row.name
+            "(import \"{}\" \"{}\" (func $row{number}{}))",
+            row.namespace,
+            row.name,
+            signature(row)
         );
-        for parameter in row.parameters {
-            let _ = write!(text, " (param {})", wasm(parameter.kind));
-        }
-        if let Some(result) = row.result {
-            let _ = write!(text, " (result {})", wasm(result));
-        }
-        text.push_str("))\n");
     }
     text
 }
@@ -95,19 +90,16 @@ fn older_rows_are_the_published_ones() {
 
 /// Writes a row's type as the list of published functions does.
 fn type_of(row: &HostFunction) -> String {
-    let letter = |kind: Kind| match wasm(kind) {
+    let letter = |ty| match wasm(ty) {
         "i32" => 'i',
         "i64" => 'l',
         _ => 'f',
     };
-    let ty: String = row
-        .parameters
-        .iter()
-        .map(|parameter| letter(parameter.kind))
-        .collect();
+    let parameters: String = row.parameter_types().map(letter).collect();
+    let result = row.result_type().map(letter);
     format!(
-        "({ty}){}",
-        row.result.map(letter).map(String::from).unwrap_or_default()
+        "({parameters}){}",
+        result.map(String::from).unwrap_or_default()
     )
 }
 
@@ -118,18 +110,18 @@ fn published_rows_have_the_published_types() {
     for row in HOST_FUNCTIONS {
         let whole = format!("{}::{}", row.namespace, row.name);
         let ty = type_of(row);
-        let is_own = row.doc[0].trim_start().starts_with("Own.");
+        let is_extension = row.doc[0].trim_start().starts_with("Extension.");
         match published.get(&whole) {
             Some(known) => {
                 assert!(
-                    !is_own,
-                    "{whole} is published; an own row needs a name of its own"
+                    !is_extension,
+                    "{whole} is published; an extension needs a name of its own"
                 );
                 assert_eq!(&ty, known, "{whole}");
             }
             None => assert!(
-                is_own,
-                "{whole} is not published; its first line begins with `Own.`"
+                is_extension,
+                "{whole} is not published; its first line must begin with `Extension.`"
             ),
         }
     }
@@ -584,11 +576,7 @@ fn t087_every_row_that_is_not_granted_traps_and_says_how_to_grant_it() {
 fn check_denied(vm: &Vm, generation: Generation) {
     let mut text = imports_of(generation);
     for (number, row) in generation.host_functions().enumerate() {
-        let arguments: Vec<String> = row
-            .parameters
-            .iter()
-            .map(|parameter| format!("({}.const 0)", wasm(parameter.kind)))
-            .collect();
+        let arguments: Vec<String> = row.parameter_types().map(|ty| constant(ty, 0)).collect();
         let whole = format!("{}::{}", row.namespace, row.name);
         let _ = write!(
             text,

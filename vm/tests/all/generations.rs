@@ -1,6 +1,6 @@
 //! Guests of the older generation: how they are recognised, and what each of its functions does.
 
-use crate::support::{Lab, binary, guest, wasm};
+use crate::support::{Lab, binary, guest, signature};
 use lunatic_abi::Generation;
 use lunatic_vm::{Exit, Limit, ModuleError};
 use std::fmt::Write;
@@ -25,14 +25,7 @@ fn guest_of(generation: Generation, fields: &str) -> String {
             "(import \"{}\" \"{}\" (func ${}",
             row.namespace, row.name, row.name
         );
-        for parameter in row.parameters {
-            let _ = write!(text, " (param {})", wasm(parameter.kind));
-        }
-        let result = row
-            .result
-            .map(|kind| format!(" (result {})", wasm(kind)))
-            .unwrap_or_default();
-        let _ = writeln!(text, "{result}))");
+        let _ = writeln!(text, "{}))", signature(row));
     }
     text + r#"(memory (export "memory") 1)
         (func $out (result i64) (i64.load (i32.const 8192)))

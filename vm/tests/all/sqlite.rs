@@ -1,7 +1,7 @@
 //! Databases: what the functions do, what SQL may do, and what remains of a process that is killed
 //! in a query.
 
-use crate::support::{Lab, guest, import, wasm};
+use crate::support::{Lab, guest, import, signature};
 use lunatic_abi::sqlite::{Key, List, Value, write_binding, write_length};
 use lunatic_abi::{HOST_FUNCTIONS, Limit};
 use lunatic_vm::{Access, CallError, Config, Environment, Exit, Process, Val, Vm};
@@ -54,14 +54,8 @@ fn passing_on(allocate: &str) -> String {
             (memory (export \"memory\") 40) {allocate}"
     );
     for row in rows() {
-        let _ = write!(text, "(func (export \"{}\")", row.name);
-        for parameter in row.parameters {
-            let _ = write!(text, " (param {})", wasm(parameter.kind));
-        }
-        if let Some(result) = row.result {
-            let _ = write!(text, " (result {})", wasm(result));
-        }
-        let arguments: String = (0..row.parameters.len())
+        let _ = write!(text, "(func (export \"{}\"){}", row.name, signature(row));
+        let arguments: String = (0..row.parameter_types().count())
             .map(|index| format!(" (local.get {index})"))
             .collect();
         let _ = writeln!(text, " (call ${}{arguments}))", row.name);

@@ -6,7 +6,7 @@
 pub(crate) mod actor;
 
 use async_channel::{Receiver, Sender};
-use lunatic_abi::{HOST_FUNCTIONS, Kind, ValueType};
+use lunatic_abi::{HOST_FUNCTIONS, HostFunction, ValueType};
 use lunatic_vm::{
     Caller, Config, Environment, Exit, Guest, Host, Module, Process, Profile, Vm, VmBuilder,
 };
@@ -192,30 +192,37 @@ pub(crate) fn import(whole: &str) -> String {
         "(import \"{}\" \"{}\" (func ${}",
         row.namespace, row.name, row.name
     );
-    for parameter in row.parameters {
-        let _ = write!(text, " (param {})", wasm(parameter.kind));
-    }
-    if let Some(result) = row.result {
-        let _ = write!(text, " (result {})", wasm(result));
-    }
+    text.push_str(&signature(row));
     text.push_str("))\n");
     text
 }
 
-/// The name of a kind's wasm type.
-pub(crate) fn wasm(kind: Kind) -> &'static str {
-    match kind.value_type() {
+/// Writes the parameters and the result of a row.
+pub(crate) fn signature(row: &HostFunction) -> String {
+    let mut text = String::new();
+    for ty in row.parameter_types() {
+        let _ = write!(text, " (param {})", wasm(ty));
+    }
+    if let Some(ty) = row.result_type() {
+        let _ = write!(text, " (result {})", wasm(ty));
+    }
+    text
+}
+
+/// The name of a wasm type.
+pub(crate) fn wasm(ty: ValueType) -> &'static str {
+    match ty {
         ValueType::I32 => "i32",
         ValueType::I64 => "i64",
         ValueType::F64 => "f64",
     }
 }
 
-/// Writes a constant of a kind's wasm type: a number, or the bits of a float.
-pub(crate) fn constant(kind: Kind, bits: u64) -> String {
-    match kind.value_type() {
+/// Writes a constant of a wasm type: a number, or the bits of a float.
+pub(crate) fn constant(ty: ValueType, bits: u64) -> String {
+    match ty {
         ValueType::F64 => format!("(f64.reinterpret_i64 (i64.const {bits:#x}))"),
-        _ => format!("({}.const {bits:#x})", wasm(kind)),
+        _ => format!("({}.const {bits:#x})", wasm(ty)),
     }
 }
 

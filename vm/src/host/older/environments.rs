@@ -2,7 +2,7 @@
 
 use super::handles::room_for_handle;
 use crate::environment::{Config, Permissions};
-use crate::guest::call::kinds::{AddedModuleId, Bytes, ConfigId, EnvironmentId, Length, OutU64};
+use crate::guest::kinds::{AddedModuleId, Bytes, ConfigId, EnvironmentId, OutU64, Text};
 use crate::guest::{AddedModule, HostError};
 use crate::guest::{Call, Failure};
 use crate::host::environment::{self, MAX_TEXT, environment};
@@ -40,10 +40,9 @@ pub(super) fn create_config(
 pub(super) fn allow_namespace(
     call: &mut Call<'_>,
     id: ConfigId,
-    prefix: Bytes,
-    length: Length,
+    prefix: Text,
 ) -> Result<(), Failure> {
-    let prefix = call.short_text(prefix, length, MAX_TEXT)?;
+    let prefix = call.short_text(prefix, MAX_TEXT)?;
     config(call, id)?.allow(&prefix);
     Ok(())
 }
@@ -51,14 +50,13 @@ pub(super) fn allow_namespace(
 pub(super) async fn preopen_dir(
     call: &mut Call<'_>,
     id: ConfigId,
-    directory: Bytes,
-    length: Length,
+    directory: Text,
     error: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(error.0)?;
-    match wasi::preopen(call, id, directory, length).await? {
+    let out = call.out(error)?;
+    match wasi::preopen(call, id, directory).await? {
         Ok(()) => Ok(0),
-        Err(error) => call.answer(place, Err(HostError::new(Errno::NotGranted, error))),
+        Err(error) => call.answer(out, Err(HostError::new(Errno::NotGranted, error))),
     }
 }
 
@@ -66,14 +64,13 @@ pub(super) fn add_plugin(
     call: &mut Call<'_>,
     id: ConfigId,
     data: Bytes,
-    length: Length,
     error: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(error.0)?;
-    call.range(data.0, length.0)?;
+    let out = call.out(error)?;
+    call.range(data)?;
     config(call, id)?;
     let text = "this machine has no plugins; build what the plugin adds into the module";
-    call.answer(place, Err(HostError::new(Errno::Other, text)))
+    call.answer(out, Err(HostError::new(Errno::Other, text)))
 }
 
 pub(super) fn create_environment(
@@ -87,18 +84,17 @@ pub(super) fn create_environment(
 pub(super) fn create_remote_environment(
     call: &mut Call<'_>,
     id: ConfigId,
-    name: Bytes,
-    length: Length,
+    name: Text,
     error: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(error.0)?;
-    let name = call.short_text(name, length, MAX_TEXT)?;
+    let out = call.out(error)?;
+    let name = call.short_text(name, MAX_TEXT)?;
     config(call, id)?;
     let text = format!(
         "there is no node `{}`: this machine is the only one",
         name.escape_debug()
     );
-    call.answer(place, Err(HostError::new(Errno::NotFound, text)))
+    call.answer(out, Err(HostError::new(Errno::NotFound, text)))
 }
 
 pub(super) fn this_env(call: &mut Call<'_>) -> Result<u64, Failure> {
@@ -117,11 +113,10 @@ pub(super) async fn add_module(
     call: &mut Call<'_>,
     id: EnvironmentId,
     data: Bytes,
-    length: Length,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
-    let range = call.range(data.0, length.0)?;
+    let out = call.out(out)?;
+    let range = call.range(data)?;
     let environment = environment(call, id)?;
     let result = match check_adding(call) {
         Ok(()) => compile(call, range)
@@ -129,7 +124,7 @@ pub(super) async fn add_module(
             .map(|module| keep(call, module, environment)),
         Err(error) => Err(error),
     };
-    call.answer(place, result)
+    call.answer(out, result)
 }
 
 pub(super) fn add_this_module(
@@ -137,11 +132,11 @@ pub(super) fn add_this_module(
     id: EnvironmentId,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
+    let out = call.out(out)?;
     let environment = environment(call, id)?;
     let module = own_module(call).clone();
     let result = check_room(call).map(|()| keep(call, module, environment));
-    call.answer(place, result)
+    call.answer(out, result)
 }
 
 /// Checks that the caller may compile, and hold what comes of it.
@@ -178,18 +173,12 @@ fn unknown(id: AddedModuleId) -> Failure {
     Failure::trap(format!("there is no module {}", id.0))
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the published interface has them"
-)]
 pub(super) async fn spawn(
     call: &mut Call<'_>,
     link: i64,
     id: AddedModuleId,
-    function: Bytes,
-    function_length: Length,
+    function: Text,
     parameters: Bytes,
-    parameters_length: Length,
     out: OutU64,
 ) -> Result<i32, Failure> {
     let added = call
@@ -203,36 +192,20 @@ pub(super) async fn spawn(
         module,
         environment,
     } = added;
-    let entry = Entry::read(
-        call,
-        module,
-        function,
-        function_length,
-        parameters,
-        parameters_length,
-    )?;
+    let entry = Entry::read(call, module, function, parameters)?;
     spawn_entry(call, entry, &environment, link, out).await
 }
 
 pub(super) async fn inherit_spawn(
     call: &mut Call<'_>,
     link: i64,
-    function: Bytes,
-    function_length: Length,
+    function: Text,
     parameters: Bytes,
-    parameters_length: Length,
     out: OutU64,
 ) -> Result<i32, Failure> {
     let module = own_module(call).clone();
     let environment = call.guest().environment().clone();
-    let entry = Entry::read(
-        call,
-        module,
-        function,
-        function_length,
-        parameters,
-        parameters_length,
-    )?;
+    let entry = Entry::read(call, module, function, parameters)?;
     spawn_entry(call, entry, &environment, link, out).await
 }
 
@@ -243,7 +216,7 @@ async fn spawn_entry(
     link: i64,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
+    let out = call.out(out)?;
     room_for_handle(call)?;
     let result = if call.guest().domain().config().permissions.spawn_processes {
         let spawned = entry.spawn(call, environment, link, None).await;
@@ -254,5 +227,5 @@ async fn spawn_entry(
             "the environment does not let its processes spawn",
         ))
     };
-    call.answer(place, result)
+    call.answer(out, result)
 }

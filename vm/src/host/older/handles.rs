@@ -1,6 +1,6 @@
 //! Handles of processes: ids in the caller's own table, which cannot be made up.
 
-use crate::guest::call::kinds::{OutUuid, ProcessId};
+use crate::guest::kinds::{OutUuid, ProcessId};
 use crate::guest::{Call, Failure, Guest};
 use crate::host::message::take;
 use crate::host::process::too_many_ends;
@@ -43,7 +43,7 @@ pub(super) fn this(call: &mut Call<'_>) -> Result<u64, Failure> {
 }
 
 pub(super) fn id(call: &mut Call<'_>, id: ProcessId, uuid: OutUuid) -> Result<(), Failure> {
-    let place = call.place::<16>(uuid.0)?;
+    let place = call.out(uuid)?;
     let pid = process(call, id)?;
     let uuid = call.guest().machine().pids.uuid(pid);
     call.put(place, uuid.to_le_bytes());

@@ -1,7 +1,7 @@
 //! Sending and receiving by handles: a `send` without a result, and times that are for ever where they are 0.
 
 use super::handles;
-use crate::guest::call::kinds::{Length, ProcessId, ShortMillis, Words};
+use crate::guest::kinds::{ProcessId, ShortMillis, Words};
 use crate::guest::{Call, Failure};
 use crate::host::message::{Arrival, at_hand, take_message, timer, wait, wanted};
 use crate::machine::SendError;
@@ -54,17 +54,16 @@ pub(super) async fn send_receive_skip_search(
     // Before the question is sent: its answer may be here sooner than this process waits, and has to find room.
     let arrival = Arrival::expect(this, &tagged(message.tag), since, timeout.millis());
     deliver(call, to, message).await?;
-    let found = wait(call, arrival, timeout.millis()).await;
+    let found = wait(call, arrival).await;
     Ok(found.map_or_else(|_| timed_out(call), |()| 0))
 }
 
 pub(super) async fn receive(
     call: &mut Call<'_>,
     tags: Words,
-    count: Length,
     timeout: ShortMillis,
 ) -> Result<i32, Failure> {
-    let wanted = wanted(&mut call.parts()?.0, tags, count)?;
+    let wanted = wanted(&mut call.parts()?.0, tags)?;
     receive_wanted(call, wanted, timeout).await
 }
 
@@ -74,7 +73,7 @@ pub(super) async fn receive_wanted(
     timeout: ShortMillis,
 ) -> Result<i32, Failure> {
     let arrival = Arrival::expect(call.guest().process().clone(), &wanted, 0, timeout.millis());
-    match wait(call, arrival, timeout.millis()).await {
+    match wait(call, arrival).await {
         Ok(()) => Ok(at_hand(call)?.kind() as i32),
         Err(_) => Ok(timed_out(call)),
     }

@@ -2,7 +2,7 @@
 
 use super::handles::{process, room_for_handle};
 use crate::environment::{Name, RegistryError};
-use crate::guest::call::kinds::{Bytes, EnvironmentId, Length, OutU64, ProcessId};
+use crate::guest::kinds::{EnvironmentId, OutU64, ProcessId, Text};
 use crate::guest::{Call, Failure};
 use crate::host::environment::{MAX_TEXT, environment};
 use crate::machine::Environment;
@@ -14,13 +14,9 @@ const BAD_VERSION: i32 = 1;
 const NOT_FOUND: i32 = 2;
 
 /// Reads a name and its version; `None` where that is no version.
-fn read(
-    call: &mut Call<'_>,
-    name: (Bytes, Length),
-    version: (Bytes, Length),
-) -> Result<Option<Name>, Failure> {
-    let name = call.short_text(name.0, name.1, MAX_TEXT)?;
-    let version = call.short_text(version.0, version.1, MAX_TEXT)?;
+fn read(call: &mut Call<'_>, name: Text, version: Text) -> Result<Option<Name>, Failure> {
+    let name = call.short_text(name, MAX_TEXT)?;
+    let version = call.short_text(version, MAX_TEXT)?;
     match Name::new(&name, &version) {
         Ok(name) => Ok(Some(name)),
         Err(RegistryError::BadVersion(_)) => Ok(None),
@@ -30,14 +26,12 @@ fn read(
 
 pub(super) fn register(
     call: &mut Call<'_>,
-    name: Bytes,
-    name_length: Length,
-    version: Bytes,
-    version_length: Length,
+    name: Text,
+    version: Text,
     environment_id: EnvironmentId,
     id: ProcessId,
 ) -> Result<i32, Failure> {
-    let name = read(call, (name, name_length), (version, version_length))?;
+    let name = read(call, name, version)?;
     let environment = environment(call, environment_id)?;
     let pid = process(call, id)?;
     let Some(name) = name else {
@@ -71,13 +65,11 @@ fn give(
 
 pub(super) fn unregister(
     call: &mut Call<'_>,
-    name: Bytes,
-    name_length: Length,
-    version: Bytes,
-    version_length: Length,
+    name: Text,
+    version: Text,
     environment_id: EnvironmentId,
 ) -> Result<i32, Failure> {
-    let name = read(call, (name, name_length), (version, version_length))?;
+    let name = read(call, name, version)?;
     let environment = environment(call, environment_id)?;
     let Some(name) = name else {
         return Ok(BAD_VERSION);
@@ -92,20 +84,18 @@ pub(super) fn unregister(
 
 pub(super) fn lookup(
     call: &mut Call<'_>,
-    name: Bytes,
-    name_length: Length,
-    query: Bytes,
-    query_length: Length,
+    name: Text,
+    query: Text,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let place = call.place::<8>(out.0)?;
-    let name = call.short_text(name, name_length, MAX_TEXT)?;
-    let query = call.short_text(query, query_length, MAX_TEXT)?;
+    let out = call.out(out)?;
+    let name = call.short_text(name, MAX_TEXT)?;
+    let query = call.short_text(query, MAX_TEXT)?;
     room_for_handle(call)?;
     match call.guest().environment().lookup_newest(&name, &query) {
         Ok(pid) => {
             let id = call.guest().handles().processes.insert(pid);
-            call.put(place, id.to_le_bytes());
+            call.put(out, id.to_le_bytes());
             Ok(DONE)
         }
         Err(RegistryError::BadQuery(_)) => Ok(BAD_VERSION),

@@ -1,7 +1,7 @@
 //! Receiving by one tag, as guests of 0.6 do.
 
 use super::mail::{receive_wanted, tagged};
-use crate::guest::call::kinds::ShortMillis;
+use crate::guest::kinds::ShortMillis;
 use crate::guest::{Call, Failure};
 use lunatic_abi::{MessageKind, TIMED_OUT};
 

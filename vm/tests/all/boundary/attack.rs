@@ -34,7 +34,8 @@ const AUTHORITY: u64 = 2_064;
 /// A call of a row with one wrong argument, or with two that are wrong together.
 pub(super) struct Attack {
     row: &'static HostFunction,
-    arguments: Vec<u64>,
+    /// What wasm passes for each parameter.
+    arguments: Vec<Vec<u64>>,
     weapon: Weapon,
     /// The parameter that is wrong.
     parameter: usize,
@@ -80,7 +81,7 @@ impl Attack {
 
     /// Whether it names the first thing of its kind, which is an attack where the caller has none.
     pub(super) fn is_first_id(&self) -> bool {
-        self.is_id() && self.arguments[self.parameter] == 0
+        self.is_id() && self.arguments[self.parameter] == [0]
     }
 
     pub(super) fn is_text(&self) -> bool {
@@ -115,11 +116,11 @@ impl fmt::Display for Attack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let row = self.row();
         write!(f, "{}::{}(", row.namespace, row.name)?;
-        for (index, (parameter, value)) in row.parameters.iter().zip(&self.arguments).enumerate() {
+        for (index, (parameter, values)) in row.parameters.iter().zip(&self.arguments).enumerate() {
             let mark = if index == self.parameter { "!" } else { "" };
             write!(
                 f,
-                "{}{mark}{}: {value:#x}",
+                "{}{mark}{}: {values:#x?}",
                 if index == 0 { "" } else { ", " },
                 parameter.name
             )?;
@@ -132,17 +133,18 @@ impl fmt::Display for Attack {
 pub(super) fn attacks(generation: Generation) -> Vec<Attack> {
     let mut attacks = Vec::new();
     for row in generation.host_functions() {
-        let good: Vec<u64> = (0..row.parameters.len())
+        let good: Vec<Vec<u64>> = (0..row.parameters.len())
             .map(|index| good(row, index))
             .collect();
         for parameter in 0..row.parameters.len() {
-            let mut add = |weapon, wrong: &[u64], expected| {
+            // Replaces what the call passes for the parameter, from the first of its numbers on.
+            let mut add = |weapon, first: usize, wrong: &[u64], expected| {
                 let expected = match expected {
                     Expected::Answer if is_accept_of_nobody(row) => Expected::Either,
                     expected => expected,
                 };
                 let mut arguments = good.clone();
-                arguments[parameter..parameter + wrong.len()].copy_from_slice(wrong);
+                arguments[parameter][first..first + wrong.len()].copy_from_slice(wrong);
                 attacks.push(Attack {
                     row,
                     arguments,
@@ -162,80 +164,51 @@ fn is_accept_of_nobody(row: &HostFunction) -> bool {
     row.name == "tls_accept"
 }
 
-/// Names what is wrong with a parameter of a kind, and what must come of it.
-fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &[u64], Expected)) {
-    const BAD_POINTER: Expected = Expected::Trap("bad pointer");
+const BAD_POINTER: Expected = Expected::Trap("bad pointer");
+
+/// Makes every attack on a parameter: passes `add` the weapon, which of the parameter's numbers are replaced by what, and
+/// what must come of it.
+fn on_parameter(
+    row: &HostFunction,
+    index: usize,
+    add: &mut impl FnMut(Weapon, usize, &[u64], Expected),
+) {
     let kind = row.parameters[index].kind;
     match kind {
-        Kind::Bytes | Kind::Buffer | Kind::Words | Kind::Vectors => {
-            let unit = if matches!(kind, Kind::Bytes | Kind::Buffer) {
-                1
-            } else {
-                8
+        Kind::Bytes | Kind::Text | Kind::Buffer | Kind::Words | Kind::Vectors => {
+            let unit = match kind {
+                Kind::Words | Kind::Vectors => 8,
+                _ => 1,
             };
-            for start in [SIZE, SIZE - unit + 1, 0x7fff_ffff, 0xffff_fff8, 0xffff_ffff] {
-                add(Weapon::Pointer, &[start, 1], BAD_POINTER);
-            }
-            for start in [SIZE + 1, 0xffff_ffff] {
-                add(Weapon::Pointer, &[start, 0], BAD_POINTER);
-            }
-            // Nothing at the end of the memory lies in it. What a function makes of no bytes is its own affair.
-            add(Weapon::Pointer, &[SIZE, 0], Expected::Either);
-            // The end lies before the beginning where it is computed in 32 bits.
-            if unit == 1 {
-                for (start, length) in [
-                    (0xffff_fff0, 0x20),
-                    (SIZE - 1, 2),
-                    (0, SIZE + 1),
-                    (1, 0xffff_ffff),
-                ] {
-                    add(Weapon::Count, &[start, length], BAD_POINTER);
-                }
-            } else {
-                for count in [
-                    0x2000_0000,
-                    0x2000_0001,
-                    0x4000_0000,
-                    0x8000_0000,
-                    0xffff_ffff,
-                ] {
-                    add(Weapon::Count, &[0, count], Expected::Trap(""));
-                }
-                add(Weapon::Count, &[SIZE - 8, 2], BAD_POINTER);
-            }
-            if is_text(row, index) {
+            on_slice(unit, add);
+            if kind == Kind::Text {
                 for length in [1, 4] {
                     add(
                         Weapon::Text,
+                        0,
                         &[NOT_TEXT, length],
                         Expected::Trap("not UTF-8"),
                     );
                 }
                 // Half a character, and a surrogate.
-                add(
-                    Weapon::Text,
-                    &[NOT_TEXT + 4, 1],
-                    Expected::Trap("not UTF-8"),
-                );
-                add(
-                    Weapon::Text,
-                    &[NOT_TEXT + 8, 3],
-                    Expected::Trap("not UTF-8"),
-                );
+                for wrong in [[NOT_TEXT + 4, 1], [NOT_TEXT + 8, 3]] {
+                    add(Weapon::Text, 0, &wrong, Expected::Trap("not UTF-8"));
+                }
             }
             if kind == Kind::Vectors {
-                // The list is good, but what stands in it is not.
-                add(Weapon::Pointer, &[VECTOR + 8, 1], BAD_POINTER);
-                add(Weapon::Pointer, &[VECTOR, 2], BAD_POINTER);
+                // The list is good, but what its entries point to is not.
+                for wrong in [[VECTOR + 8, 1], [VECTOR, 2]] {
+                    add(Weapon::Pointer, 0, &wrong, BAD_POINTER);
+                }
             }
         }
         Kind::OutWords => {
             for start in [SIZE, SIZE - 7, 0xffff_fff8, 0xffff_ffff] {
-                add(Weapon::Pointer, &[start, 1], BAD_POINTER);
+                add(Weapon::Pointer, 0, &[start, 1], BAD_POINTER);
             }
-            add(Weapon::Pointer, &[SIZE + 1, 0], BAD_POINTER);
-            add(Weapon::Pointer, &[SIZE, 0], Expected::Either);
-            add(Weapon::Pointer, &[SIZE - 8, 1], good_outcome(row));
+            add(Weapon::Pointer, 0, &[SIZE + 1, 0], BAD_POINTER);
+            add(Weapon::Pointer, 0, &[SIZE, 0], Expected::Either);
+            add(Weapon::Pointer, 0, &[SIZE - 8, 1], good_outcome(row));
             for count in [
                 2,
                 0x2000_0000,
@@ -244,17 +217,19 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
                 0x8000_0000,
                 0xffff_ffff,
             ] {
-                add(Weapon::Count, &[SIZE - 8, count], BAD_POINTER);
+                add(Weapon::Count, 0, &[SIZE - 8, count], BAD_POINTER);
             }
+            on_number(1, add);
         }
-        Kind::IpBytes => {
-            for start in [SIZE, SIZE - 3, 0xffff_ffff] {
-                add(Weapon::Pointer, &[start], BAD_POINTER);
-            }
-        }
-        Kind::Family => {
+        Kind::SocketAddr => {
             for family in [0, 5, 0xffff_ffff] {
-                add(Weapon::Number, &[family], Expected::Trap("family"));
+                add(Weapon::Number, 0, &[family], Expected::Trap("family"));
+            }
+            for start in [SIZE, SIZE - 3, 0xffff_ffff] {
+                add(Weapon::Pointer, 1, &[start], BAD_POINTER);
+            }
+            for part in 2..5 {
+                on_number(part, add);
             }
         }
         Kind::OutU16
@@ -280,17 +255,17 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
                 0xffff_fffc,
                 0xffff_ffff,
             ] {
-                add(Weapon::Pointer, &[start], BAD_POINTER);
+                add(Weapon::Pointer, 0, &[start], BAD_POINTER);
             }
             // Odd addresses are good ones.
-            add(Weapon::Pointer, &[RESULTS + 1], good_outcome(row));
+            add(Weapon::Pointer, 0, &[RESULTS + 1], good_outcome(row));
             if kind != Kind::OutText {
-                add(Weapon::Pointer, &[SIZE - size], good_outcome(row));
+                add(Weapon::Pointer, 0, &[SIZE - size], good_outcome(row));
             }
         }
         Kind::TimerId => {
             for id in [1, 77, u64::MAX, 1 << 63] {
-                add(Weapon::Id, &[id], Expected::Answer);
+                add(Weapon::Id, 0, &[id], Expected::Answer);
             }
         }
         Kind::ConfigId
@@ -307,34 +282,29 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
         | Kind::StatementId
         | Kind::ProcessId
         | Kind::AddedModuleId => {
-            add(Weapon::Id, &[0], good_outcome(row));
+            add(Weapon::Id, 0, &[0], good_outcome(row));
             for id in [77, 1 << 32, 1 << 63, u64::MAX - 1] {
-                add(Weapon::Id, &[id], Expected::Trap("there is no"));
+                add(Weapon::Id, 0, &[id], Expected::Trap("there is no"));
             }
             if !matches!(kind, Kind::DnsId | Kind::ProcessId) {
-                // Of these the guest had two. An id that is good is so for its own kind only.
-                add(Weapon::Id, &[1], Expected::Trap("there is no"));
+                // The guest has one of each kind, but two of these. An id is good for its own kind only.
+                add(Weapon::Id, 0, &[1], Expected::Trap("there is no"));
             }
             if !means_own(row, kind) {
-                add(Weapon::Id, &[u64::MAX], Expected::Trap("there is no"));
+                add(Weapon::Id, 0, &[u64::MAX], Expected::Trap("there is no"));
             }
         }
         Kind::Pid => {
             for pid in [0, 1, 77, u64::MAX, 1 << 63] {
-                add(Weapon::Number, &[pid], Expected::Either);
+                add(Weapon::Number, 0, &[pid], Expected::Either);
             }
         }
         Kind::Millis => {
             for time in [0, 1, u64::MAX - 1, u64::MAX, 1 << 63, 1 << 53] {
-                add(Weapon::Number, &[time], Expected::Either);
+                add(Weapon::Number, 0, &[time], Expected::Either);
             }
         }
-        Kind::I32 | Kind::U32 | Kind::Length | Kind::ShortMillis => {
-            for number in [0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 65_536] {
-                // A length alone is wrong too, but what it belongs to was attacked together with it.
-                add(Weapon::Number, &[number], Expected::Either);
-            }
-        }
+        Kind::I32 | Kind::U32 | Kind::ShortMillis => on_number(0, add),
         Kind::F64 => {
             for number in [
                 0.0,
@@ -346,14 +316,57 @@ fn on_parameter(row: &HostFunction, index: usize, add: &mut impl FnMut(Weapon, &
                 f64::NEG_INFINITY,
                 f64::NAN,
             ] {
-                add(Weapon::Number, &[number.to_bits()], Expected::Either);
+                add(Weapon::Number, 0, &[number.to_bits()], Expected::Either);
             }
         }
         Kind::I64 | Kind::U64 | Kind::Tag => {
             for number in [0, 1, u64::MAX, 1 << 63, i64::MAX as u64] {
-                add(Weapon::Number, &[number], Expected::Either);
+                add(Weapon::Number, 0, &[number], Expected::Either);
             }
         }
+    }
+}
+
+/// Makes the attacks on a slice that is read or written, whose items have `unit` bytes.
+fn on_slice(unit: u64, add: &mut impl FnMut(Weapon, usize, &[u64], Expected)) {
+    for start in [SIZE, SIZE - unit + 1, 0x7fff_ffff, 0xffff_fff8, 0xffff_ffff] {
+        add(Weapon::Pointer, 0, &[start, 1], BAD_POINTER);
+    }
+    for start in [SIZE + 1, 0xffff_ffff] {
+        add(Weapon::Pointer, 0, &[start, 0], BAD_POINTER);
+    }
+    // No bytes at the end of the memory lie in it. What a function makes of them is up to the function.
+    add(Weapon::Pointer, 0, &[SIZE, 0], Expected::Either);
+    if unit == 1 {
+        // Computed in 32 bits, the end lies before the beginning.
+        for (start, length) in [
+            (0xffff_fff0, 0x20),
+            (SIZE - 1, 2),
+            (0, SIZE + 1),
+            (1, 0xffff_ffff),
+        ] {
+            add(Weapon::Count, 0, &[start, length], BAD_POINTER);
+        }
+    } else {
+        for count in [
+            0x2000_0000,
+            0x2000_0001,
+            0x4000_0000,
+            0x8000_0000,
+            0xffff_ffff,
+        ] {
+            add(Weapon::Count, 0, &[0, count], Expected::Trap(""));
+        }
+        add(Weapon::Count, 0, &[SIZE - 8, 2], BAD_POINTER);
+    }
+    // A wrong length with a good address.
+    on_number(1, add);
+}
+
+/// Makes the attacks on one 32-bit number of a parameter.
+fn on_number(part: usize, add: &mut impl FnMut(Weapon, usize, &[u64], Expected)) {
+    for number in [0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 65_536] {
+        add(Weapon::Number, part, &[number], Expected::Either);
     }
 }
 
@@ -379,61 +392,36 @@ fn means_own(row: &HostFunction, kind: Kind) -> bool {
     }
 }
 
-/// Whether the bytes of a parameter are text.
-fn is_text(row: &HostFunction, index: usize) -> bool {
-    const TEXTS: [&str; 11] = [
-        "function",
-        "name",
-        "version",
-        "query",
-        "prefix",
-        "key",
-        "value",
-        "argument",
-        "directory",
-        "path",
-        "sql",
-    ];
-    row.parameters[index].kind == Kind::Bytes && TEXTS.contains(&row.parameters[index].name)
-}
-
-/// Returns an argument with which the call does something where the others are good too.
-fn good(row: &HostFunction, index: usize) -> u64 {
+/// Returns what is passed for a parameter in a call that does something if the other parameters are good too.
+fn good(row: &HostFunction, index: usize) -> Vec<u64> {
     let parameter = row.parameters[index];
     match parameter.kind {
-        Kind::Bytes if parameter.name == "sql" => SQL,
+        Kind::Text if parameter.name == "sql" => vec![SQL, 4],
+        Kind::Text if row.namespace == "lunatic::networking" => vec![NO_HOST, 4],
+        Kind::Text => vec![FUNCTION, 4],
         // A list of nothing.
-        Kind::Bytes if parameter.name == "values" => BUFFER,
-        Kind::Bytes if row.namespace == "lunatic::networking" && parameter.name == "name" => {
-            NO_HOST
-        }
-        Kind::Bytes => FUNCTION,
-        Kind::Buffer | Kind::Words | Kind::OutWords => BUFFER,
-        Kind::Vectors => VECTOR,
-        Kind::Length => match row.parameters[index - 1] {
-            // Parameters of a process: none.
-            pointer if pointer.name == "parameters" => 0,
-            pointer if pointer.kind == Kind::Words => 0,
-            pointer if pointer.kind == Kind::Vectors => 1,
-            pointer if pointer.name == "values" => 8,
-            _ => 4,
-        },
-        Kind::Family => 4,
-        Kind::IpBytes => ADDRESS,
+        Kind::Bytes if parameter.name == "values" => vec![BUFFER, 8],
+        // A process takes no parameters.
+        Kind::Bytes if parameter.name == "parameters" => vec![FUNCTION, 0],
+        Kind::Bytes => vec![FUNCTION, 4],
+        Kind::Buffer | Kind::OutWords => vec![BUFFER, 4],
+        Kind::Words => vec![BUFFER, 0],
+        Kind::Vectors => vec![VECTOR, 1],
+        Kind::SocketAddr => vec![4, ADDRESS, 0, 0, 0],
         Kind::OutU16
         | Kind::OutU32
         | Kind::OutU64
         | Kind::OutIpBytes
         | Kind::OutHeader
         | Kind::OutText
-        | Kind::OutUuid => RESULTS + 64 * index as u64,
-        Kind::Tag => 5,
-        // No datagram may pass no router.
-        Kind::U32 if parameter.name == "ttl" => 1,
-        // 0 would be for ever.
-        Kind::ShortMillis => 1,
-        // 0 is nobody, no time, no number, and the first of what the guest holds.
-        _ => 0,
+        | Kind::OutUuid => vec![RESULTS + 64 * index as u64],
+        Kind::Tag => vec![5],
+        // A datagram has to be allowed at least one router.
+        Kind::U32 if parameter.name == "ttl" => vec![1],
+        // 0 would mean forever.
+        Kind::ShortMillis => vec![1],
+        // 0 is no process, no time, no number, and the first of what the guest holds.
+        _ => vec![0],
     }
 }
 
@@ -480,8 +468,8 @@ pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack]) -> Stri
         let row = attack.row();
         let _ = write!(text, "(func (export \"attack{number}\") ");
         let mut arguments = String::new();
-        for (parameter, value) in row.parameters.iter().zip(&attack.arguments) {
-            let _ = write!(arguments, "{} ", constant(parameter.kind, *value));
+        for (ty, value) in row.parameter_types().zip(attack.arguments.iter().flatten()) {
+            let _ = write!(arguments, "{} ", constant(ty, *value));
         }
         text.push_str(&call_of(
             generation,

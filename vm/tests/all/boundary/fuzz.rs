@@ -1,8 +1,8 @@
 //! Random calls with random arguments, for as long as there is time.
 
 use super::{call_of, imports_of};
-use crate::support::{Lab, constant, wasm};
-use lunatic_abi::{Generation, HostFunction, Kind};
+use crate::support::{Lab, constant};
+use lunatic_abi::{Generation, HostFunction, Kind, ValueType};
 use lunatic_vm::{Exit, Limit};
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
@@ -146,13 +146,11 @@ fn random_guest(random: &mut Random) -> String {
                 continue;
             }
             let mut arguments = String::new();
-            for index in 0..row.parameters.len() {
-                let argument = argument(random, row, index);
-                let _ = write!(
-                    arguments,
-                    "{} ",
-                    constant(row.parameters[index].kind, argument)
-                );
+            for parameter in row.parameters {
+                let values = argument(random, row, parameter.kind);
+                for (ty, value) in parameter.kind.value_types().iter().zip(values) {
+                    let _ = write!(arguments, "{} ", constant(*ty, value));
+                }
             }
             text.push_str(&call_of(
                 generation,
@@ -167,25 +165,43 @@ fn random_guest(random: &mut Random) -> String {
     text
 }
 
-fn argument(random: &mut Random, row: &HostFunction, index: usize) -> u64 {
-    let wild = random.below(12) == 0;
-    match row.parameters[index].kind {
-        // Only this machine is ever connected to, and no port is chosen.
-        Kind::IpBytes => random.of(&[33, 65_535, 0xffff_ffff]),
-        Kind::U32 if row.namespace == "lunatic::networking" => {
-            random.of(&[0, 0, 65_536, 0xffff_ffff])
+/// Returns what is passed for a parameter of a kind.
+fn argument(random: &mut Random, row: &HostFunction, kind: Kind) -> Vec<u64> {
+    match kind {
+        Kind::Bytes | Kind::Text | Kind::Buffer | Kind::Words | Kind::OutWords | Kind::Vectors => {
+            let address = address(random);
+            let length = match random.below(12) {
+                0 => random.next() & 0xffff_ffff,
+                _ => random.of(&[0, 1, 2, 2, 2, 5, 8, 17, 34, 65_536]),
+            };
+            vec![address, length]
         }
-        Kind::Family => random.of(&[4, 4, 4, 6, 5]),
+        // This machine only is ever connected to, and no port is chosen.
+        Kind::SocketAddr => {
+            let family = random.of(&[4, 4, 4, 6, 5]);
+            let ip = random.of(&[33, 65_535, 0xffff_ffff]);
+            let mut number = || random.of(&[0, 0, 65_536, 0xffff_ffff]);
+            vec![family, ip, number(), number(), number()]
+        }
+        Kind::U32 if row.namespace == "lunatic::networking" => {
+            vec![random.of(&[0, 0, 65_536, 0xffff_ffff])]
+        }
         // Timers that never fire would outlive the test.
-        Kind::Millis if row.namespace == "lunatic::timer" => random.of(&[0, 1]),
-        Kind::Millis => random.of(&[0, 1, 2, u64::MAX, u64::MAX - 1]),
-        Kind::ShortMillis => random.of(&[0, 1, 2, 0xffff_ffff]),
-        kind if wild && wasm(kind) == "i32" => random.next() & 0xffff_ffff,
-        _ if wild => random.next(),
-        Kind::Length => random.of(&[0, 1, 2, 2, 2, 5, 8, 17, 34, 65_536]),
-        kind if wasm(kind) == "i32" => random.of(&[
+        Kind::Millis if row.namespace == "lunatic::timer" => vec![random.of(&[0, 1])],
+        Kind::Millis => vec![random.of(&[0, 1, 2, u64::MAX, u64::MAX - 1])],
+        Kind::ShortMillis => vec![random.of(&[0, 1, 2, 0xffff_ffff])],
+        kind if kind.value_types() == [ValueType::I32] => vec![address(random)],
+        _ if random.below(12) == 0 => vec![random.next()],
+        _ => vec![random.of(&[0, 0, 0, 1, 1, 2, 3, 5, u64::MAX])],
+    }
+}
+
+/// Returns an address, or any other number of 32 bits.
+fn address(random: &mut Random) -> u64 {
+    match random.below(12) {
+        0 => random.next() & 0xffff_ffff,
+        _ => random.of(&[
             0, 0, 2, 4, 9, 15, 33, 37, 64, 128, 1_024, 65_528, 65_535, 65_536,
         ]),
-        _ => random.of(&[0, 0, 0, 1, 1, 2, 3, 5, u64::MAX]),
     }
 }

@@ -1,0 +1,176 @@
+//! What parameters mean, and what they are in wasm.
+
+/// A wasm value type that occurs in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueType {
+    /// A 32-bit integer.
+    I32,
+    /// A 64-bit integer.
+    I64,
+    /// A 64-bit float.
+    F64,
+}
+
+/// A parameter of a host function.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// What it means.
+    pub kind: Kind,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident: $($wasm:ident)+,)*) => {
+        /// What a parameter of a host function means, which decides how it is checked.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind { $($(#[$doc])* $kind,)* }
+
+        impl Kind {
+            /// Returns the types of the wasm parameters by which one of this kind is passed.
+            pub const fn value_types(self) -> &'static [ValueType] {
+                match self { $(Self::$kind => &[$(ValueType::$wasm),+],)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A plain number.
+    I32: I32,
+    /// A plain number.
+    U32: I32,
+    /// A plain number.
+    I64: I64,
+    /// A plain number.
+    U64: I64,
+    /// A plain number.
+    F64: F64,
+    /// Bytes that are read: their address and length.
+    Bytes: I32 I32,
+    /// UTF-8 text that is read: its address and length in bytes.
+    Text: I32 I32,
+    /// Bytes that are written: their address and length.
+    Buffer: I32 I32,
+    /// 64-bit integers that are read: their address and how many there are.
+    Words: I32 I32,
+    /// 64-bit integers that are written: their address and how many fit.
+    OutWords: I32 I32,
+    /// Pairs of an address and a length, 32 bits each, of bytes that are read: the address of the first pair and how many
+    /// pairs there are.
+    Vectors: I32 I32,
+    /// The address of a socket: the family, which is 4 or 6; where the 4 or 16 bytes of the IP address lie; the port; and
+    /// flow and scope, which only IPv6 has.
+    SocketAddr: I32 I32 I32 I32 I32,
+    /// Where a result of two bytes is written.
+    OutU16: I32,
+    /// Where a result of four bytes is written.
+    OutU32: I32,
+    /// Where a result of eight bytes is written.
+    OutU64: I32,
+    /// Where the sixteen bytes of an IP address are written.
+    OutIpBytes: I32,
+    /// Where a [`MessageHeader`](crate::MessageHeader) is written.
+    OutHeader: I32,
+    /// Where the text of an error is written, as many bytes as `string_size` returns.
+    OutText: I32,
+    /// A process.
+    Pid: I64,
+    /// The tag of a message or a link.
+    Tag: I64,
+    /// A time in milliseconds; all ones means forever.
+    Millis: I64,
+    /// The id of a configuration.
+    ConfigId: I64,
+    /// The id of a module; all ones means the caller's own.
+    ModuleId: I64,
+    /// The id of an environment; all ones means the caller's own.
+    EnvironmentId: I64,
+    /// The id of the result of a look-up.
+    DnsId: I64,
+    /// The id of a listener.
+    ListenerId: I64,
+    /// The id of a stream.
+    StreamId: I64,
+    /// The id of a TLS listener.
+    TlsListenerId: I64,
+    /// The id of a TLS stream.
+    TlsStreamId: I64,
+    /// The id of a UDP socket.
+    UdpSocketId: I64,
+    /// The id of an error.
+    ErrorId: I64,
+    /// The id of a timer.
+    TimerId: I64,
+    /// The id of a connection to a database.
+    ConnectionId: I64,
+    /// The id of a prepared statement.
+    StatementId: I64,
+    /// An older guest's handle of a process: an id in the caller's own table, which means nothing elsewhere.
+    ProcessId: I64,
+    /// An older guest's id of a module in an environment.
+    AddedModuleId: I64,
+    /// An older guest's time in milliseconds; 0 means forever.
+    ShortMillis: I32,
+    /// Where the sixteen bytes that identify a process are written.
+    OutUuid: I32,
+}
+
+/// Calls `$project!` with the parameters of a row as wasm passes them.
+///
+/// Each kind comes with its wasm parameters: a slice has two, the address of a socket five, any other kind one. `$row` is
+/// passed on as it is, before them.
+///
+/// ```
+/// macro_rules! sizes {
+///     ($row:ident $(($kind:ident: $($wire:ident: $part:ident),+))*) => {
+///         [$((stringify!($kind), [$(stringify!($part)),+].len())),*]
+///     };
+/// }
+/// let sizes = lunatic_abi::as_wasm_parameters!(sizes! read (stream: StreamId, buffer: Buffer));
+/// assert_eq!(sizes, [("StreamId", 1), ("Buffer", 2)]);
+/// ```
+#[macro_export]
+macro_rules! as_wasm_parameters {
+    ($project:ident! $row:tt ($($name:ident: $kind:ident),*)) => {
+        $crate::as_wasm_parameters! { @next $project $row [] $($name $kind)* }
+    };
+    (@next $project:ident $row:tt [$($done:tt)*]) => { $project! { $row $($done)* } };
+    (@next $project:ident $row:tt $done:tt $name:ident Bytes $($rest:ident)*) => {
+        $crate::as_wasm_parameters! { @slice $project $row $done $name Bytes $($rest)* }
+    };
+    (@next $project:ident $row:tt $done:tt $name:ident Text $($rest:ident)*) => {
+        $crate::as_wasm_parameters! { @slice $project $row $done $name Text $($rest)* }
+    };
+    (@next $project:ident $row:tt $done:tt $name:ident Buffer $($rest:ident)*) => {
+        $crate::as_wasm_parameters! { @slice $project $row $done $name Buffer $($rest)* }
+    };
+    (@next $project:ident $row:tt $done:tt $name:ident Words $($rest:ident)*) => {
+        $crate::as_wasm_parameters! { @slice $project $row $done $name Words $($rest)* }
+    };
+    (@next $project:ident $row:tt $done:tt $name:ident OutWords $($rest:ident)*) => {
+        $crate::as_wasm_parameters! { @slice $project $row $done $name OutWords $($rest)* }
+    };
+    (@next $project:ident $row:tt $done:tt $name:ident Vectors $($rest:ident)*) => {
+        $crate::as_wasm_parameters! { @slice $project $row $done $name Vectors $($rest)* }
+    };
+    (@next $project:ident $row:tt [$($done:tt)*] $name:ident SocketAddr $($rest:ident)*) => {
+        $crate::as_wasm_parameters! {
+            @next $project $row [
+                $($done)*
+                (SocketAddr: family: Family, ip: IpBytes, port: U32, flow: U32, scope: U32)
+            ] $($rest)*
+        }
+    };
+    (@next $project:ident $row:tt [$($done:tt)*] $name:ident $kind:ident $($rest:ident)*) => {
+        $crate::as_wasm_parameters! {
+            @next $project $row [$($done)* ($kind: $name: $kind)] $($rest)*
+        }
+    };
+    // A step of its own makes its `length` another name than that of any other slice.
+    (@slice $project:ident $row:tt [$($done:tt)*] $name:ident $kind:ident $($rest:ident)*) => {
+        $crate::as_wasm_parameters! {
+            @next $project $row [$($done)* ($kind: $name: $kind, length: Length)] $($rest)*
+        }
+    };
+}
