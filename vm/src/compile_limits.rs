@@ -1,8 +1,8 @@
-//! Bounds for what is compiled of people who are not trusted.
+//! Bounds for compiling untrusted code.
 //!
-//! The size of wasm says little about how long it takes to compile, or how much memory that takes. What says more is looked at
-//! here, in one pass over the bytes that compiles nothing. Who asks for it decides what else is bounded: how much is compiled
-//! at the same time, and how long anybody waits for it.
+//! The size of wasm says little about how long it takes to compile, or how much memory that takes.
+//! This estimates both in one pass over the bytes, without compiling anything. The caller decides
+//! what else is bounded: how much is compiled at the same time, and how long anybody waits for it.
 
 use crate::module::{MAX_MODULE_SIZE, ModuleError, Requirements};
 use std::ops::Range;
@@ -11,10 +11,10 @@ use wasmparser::{
     TypeSectionReader,
 };
 
-/// What a module or a component may be made of to be compiled, over all modules in it.
+/// How much a module or a component may contain to be compiled, counted over all modules in it.
 ///
-/// What is allowed unless told otherwise lets through what compilers make of large programs, such as an interpreter of Python,
-/// and nothing that takes much longer to compile than that.
+/// The defaults admit what compilers produce for large programs, such as a Python interpreter, and
+/// nothing that takes much longer to compile than that.
 ///
 /// ```
 /// use lunatic_vm::{CompileLimits, ModuleError};
@@ -27,22 +27,22 @@ use wasmparser::{
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileLimits {
-    /// Functions.
+    /// The number of functions.
     pub functions: u64,
-    /// Bytes of the body of one function.
+    /// The size of one function's body, in bytes.
     pub function_size: u64,
-    /// How long one function may take to compile: an estimate, in microseconds of one core. It stands for memory too, of
-    /// which a second of compiling can take 300 MiB.
+    /// The estimated time to compile one function, in microseconds of one core. This limits memory
+    /// too, of which a second of compiling can take 300 MiB.
     pub function_work: u64,
-    /// How long all functions together may take. An interpreter of Python takes some 30 seconds.
+    /// The estimated time to compile all functions. A Python interpreter takes some 30 seconds.
     pub work: u64,
-    /// Types.
+    /// The number of types.
     pub types: u64,
-    /// Segments of data and of elements.
+    /// The number of data and element segments.
     pub segments: u64,
-    /// Imports, exports, globals, aliases and the like, together.
+    /// The number of imports, exports, globals, aliases and the like.
     pub items: u64,
-    /// Instances that a component makes of its parts.
+    /// The number of instances that a component makes of its parts.
     pub instances: u64,
 }
 
@@ -69,29 +69,30 @@ struct Counted {
     types: u64,
     segments: u64,
     items: u64,
-    /// The most parameters and results that a type of the present module has. A function has its parameters as variables,
-    /// and a block what it is given.
+    /// The most parameters and results of any type in the current module. They become variables of
+    /// functions and blocks.
     arity: u64,
 }
 
-/// What a function is made of that compiling it can take long for.
+/// The properties of a function that determine how long it takes to compile.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Shape {
     size: u64,
-    /// Local variables, and as many as it can have beside them.
+    /// The number of local variables and of others that it can have.
     variables: u64,
-    /// Places where ways through it part or come together.
+    /// The number of points where control flow splits or joins.
     blocks: u64,
-    /// How deep loops lie in each other.
+    /// How deep loops are nested.
     loops: u64,
     indirect_calls: u64,
 }
 
 impl Shape {
-    /// Estimates what it takes to compile, in microseconds of one core.
+    /// Estimates how long it takes to compile, in microseconds of one core.
     ///
-    /// Each part is what was measured of functions that consist of that alone: 100,000 empty ones; a megabyte of calls; 60,000
-    /// branches that each change one of 1,000 variables; 200 loops in each other with 100 variables; 40,000 indirect calls.
+    /// Each term was measured with functions that contain nothing else: 100,000 empty ones; a
+    /// megabyte of calls; 60,000 branches that each change one of 1,000 variables; 200 nested loops
+    /// with 100 variables; 40,000 indirect calls.
     fn work(&self) -> u64 {
         let each = 100;
         let straight = 4 * self.size;
@@ -107,15 +108,14 @@ impl Shape {
 }
 
 impl CompileLimits {
-    /// Checks a module or a component, from the binary or the text format. What is no wasm at all is found here too; what is
-    /// not valid otherwise is found when it is compiled.
+    /// Checks a module or a component, given in the binary or the text format. Bytes that are not
+    /// wasm at all are refused too; other errors are found when it is compiled.
     ///
-    /// Takes a tenth of a second for tens of megabytes, on this thread.
+    /// Takes a tenth of a second for tens of megabytes, on the calling thread.
     ///
     /// # Errors
     ///
-    /// [`ModuleError::Excessive`] says which bound is exceeded, and at which offset. [`ModuleError::Malformed`] and
-    /// [`ModuleError::TooLarge`] as for compiling.
+    /// [`ModuleError::Excessive`] says which bound is exceeded, and at which offset. [`ModuleError::Malformed`] and [`ModuleError::TooLarge`] as for compiling.
     pub fn check(&self, bytes: &[u8]) -> Result<(), ModuleError> {
         if bytes.len() > MAX_MODULE_SIZE {
             return Err(ModuleError::TooLarge(bytes.len()));
@@ -194,7 +194,8 @@ impl CompileLimits {
         Ok(())
     }
 
-    /// Counts types on from a number, and returns the most parameters and results that one has.
+    /// Adds the types of a section to a count. Also returns the most parameters and results of any
+    /// of them.
     fn count_types(
         &self,
         before: u64,
@@ -215,7 +216,8 @@ impl CompileLimits {
     }
 }
 
-/// Looks at a function, in a module whose types have so many parameters and results at most.
+/// Reads the properties of a function, in a module whose types have at most `arity` parameters and
+/// results.
 fn shape(body: &FunctionBody<'_>, arity: u64) -> Result<Shape, ModuleError> {
     let mut shape = Shape {
         size: body.range().len() as u64,
@@ -226,7 +228,7 @@ fn shape(body: &FunctionBody<'_>, arity: u64) -> Result<Shape, ModuleError> {
         let (count, _) = group.map_err(malformed)?;
         shape.variables += u64::from(count);
     }
-    // For each block that is open, whether it is a loop.
+    // For each open block, whether it is a loop.
     let (mut open, mut loops) = (Vec::new(), 0);
     for operator in body.get_operators_reader().map_err(malformed)? {
         match operator.map_err(malformed)? {
@@ -265,7 +267,7 @@ fn within(what: &'static str, found: u64, allowed: u64, offset: usize) -> Result
     }
 }
 
-/// Returns how many things a section declares of those that cost little, and where it is.
+/// If a section declares things that cost little, returns how many, and where the section is.
 fn items(payload: &Payload<'_>) -> Option<(u32, Range<usize>)> {
     Some(match payload {
         Payload::ImportSection(section) => (section.count(), section.range()),
@@ -298,7 +300,7 @@ mod tests {
     fn excess(text: &str) -> String {
         let error = CompileLimits::default()
             .check(text.as_bytes())
-            .expect_err("it is too much");
+            .expect_err("it exceeds a bound");
         let ModuleError::Excessive { what, offset, .. } = error else {
             panic!("{error}")
         };
@@ -320,7 +322,7 @@ mod tests {
             many("loop ", 300),
             many("end ", 300)
         );
-        // The parameters of a function are variables as its locals are.
+        // The parameters of a function are variables, like its locals.
         let given = format!(
             "(func (param {}) {} {})",
             many("i32 ", 1_000),
@@ -374,27 +376,27 @@ mod tests {
     }
 
     #[test]
-    fn t154_what_compilers_write_is_let_through() {
+    fn t154_what_compilers_produce_is_admitted() {
         let function = "(func (param i32) (result i32) (local i32)
             (block (loop (br_if 1 (i32.eqz (local.get 0)))
                 (local.set 0 (i32.sub (local.get 0) (i32.const 1)))
                 (local.set 1 (call_indirect (param i32) (result i32) (local.get 1) (i32.const 0)))
                 (br 0)))
             (local.get 1))";
-        // About as much as an interpreter of Python.
+        // About as much as a Python interpreter.
         let text = format!("(module (table 1 funcref) {})", function.repeat(15_000));
         CompileLimits::default()
             .check(text.as_bytes())
-            .expect("it is not much");
+            .expect("it is within the bounds");
     }
 
     #[test]
-    fn what_is_no_wasm_is_said_to_be_none() {
-        let cut = &wat::parse_str("(module (func))").expect("it is one")[..13];
+    fn bytes_that_are_not_wasm_are_malformed() {
+        let cut = &wat::parse_str("(module (func))").expect("the text is well-formed")[..13];
         for bytes in [&b"("[..], b"wasm", b"\0asm\x01\0\0\0\x0a", cut] {
             let error = CompileLimits::default()
                 .check(bytes)
-                .expect_err("it is none");
+                .expect_err("the bytes are not a module");
             assert!(matches!(error, ModuleError::Malformed(_)), "{error}");
         }
     }

@@ -195,7 +195,7 @@ fn config(code: Code) -> Config {
         .consume_fuel(code == Code::Metered)
         .cranelift_opt_level(OptLevel::Speed)
         // Reading debug information would cost a worker milliseconds at every trap.
-        // `Module::places` does it on request.
+        // `source_locations` does it on request.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_backtrace_max_frames(NonZeroUsize::new(64))
         // Features that guests of this machine do not need are off: less to attack.

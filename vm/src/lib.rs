@@ -56,7 +56,7 @@ pub use host::Host;
 pub use lunatic_abi::{Errno, ExitKind, Limit, restart};
 pub use lunatic_process::{Exit, Frame, LimitReached, Pid, Trap};
 pub use machine::{Environment, Process, SendError};
-pub use module::{Component, EntryError, Module, ModuleError, Place, places};
+pub use module::{Component, EntryError, Module, ModuleError, SourceLocation, source_locations};
 pub use pipe::{
     End, MessagePipe, MessageReader, MessageWriter, Part, Pipe, PipeClosed, PipeReader, PipeWriter,
 };

@@ -1,7 +1,7 @@
 //! Modules: wasm bytes, checked and compiled.
 //!
-//! A [`Module`] is compiled once for each engine and shared by all its processes: when the first process needs it there,
-//! and for a first one at once.
+//! A [`Module`] is compiled at most once for each engine and shared by all its processes: for a
+//! first engine at once, for the others when a process first needs it there.
 
 use crate::compiler::Compiler;
 use crate::engine::{Code, Engine, Image, Kind};
@@ -16,20 +16,20 @@ mod component;
 mod error;
 mod extension;
 mod generation;
-mod places;
 mod prepared;
 mod requirements;
+mod source;
 mod unroll;
 
 pub use component::Component;
 pub(crate) use error::MAX_MODULE_SIZE;
 pub use error::{EntryError, ModuleError};
 use extension::Extension;
-pub(crate) use places::demangle;
-pub use places::{Place, places};
 pub(crate) use prepared::Exports;
 use prepared::Prepared;
 pub(crate) use requirements::Requirements;
+pub(crate) use source::demangle;
+pub use source::{SourceLocation, source_locations};
 
 /// A checked and compiled module, ready to be spawned. Cheap to clone.
 #[derive(Clone)]
@@ -38,26 +38,26 @@ pub struct Module(Arc<Inner>);
 struct Inner {
     compiler: Arc<Compiler>,
     name: Box<str>,
-    /// As they were given.
+    /// The original bytes.
     bytes: Arc<[u8]>,
-    /// As they are compiled.
+    /// The bytes as they are compiled.
     prepared: Prepared,
     requirements: Requirements,
-    /// The code for each engine, by the number of its kind.
+    /// The code for each engine, by the index of its kind.
     compiled: [OnceLock<Compiled>; Kind::COUNT],
-    /// The exported functions, by name, and what they take.
-    entries: OnceLock<Vec<EntryPoint>>,
-    /// The code that was there first, to look at what the module exports.
-    first: Kind,
-    /// Whether an instance can be set back and serve the next process.
+    /// The exported functions with their parameters, sorted by name.
+    entry_points: OnceLock<Vec<EntryPoint>>,
+    /// The kind that was compiled first. Its code tells what the module exports.
+    first_kind: Kind,
+    /// Whether an instance can be reset and serve the next process.
     serves_again: OnceLock<bool>,
     /// How many processes ended before that was known.
     served: AtomicU32,
-    /// Set when code was asked for before it was needed.
+    /// Set when code has been requested ahead of its use.
     is_compiled_ahead: AtomicBool,
 }
 
-/// A function that a process can begin with.
+/// A function that a process can start with.
 struct EntryPoint {
     name: Box<str>,
     parameters: Box<[ValType]>,
@@ -80,8 +80,9 @@ pub(crate) struct Compiled {
 }
 
 impl Module {
-    /// Checks and compiles a module, from the binary or the text format; whether its imports are provided is checked when it is
-    /// linked. Takes milliseconds to seconds; what was compiled before may come from the cache.
+    /// Checks and compiles a module, given in the binary or the text format. This takes
+    /// milliseconds to seconds, unless the code is in the cache. Linking checks whether its imports
+    /// are provided.
     pub(crate) fn new(
         compiler: &Arc<Compiler>,
         name: &str,
@@ -101,7 +102,7 @@ impl Module {
         let prepared = Prepared::new(&bytes);
         let (prepared, plain) = match Compiled::new(compiler, engine, &prepared) {
             Ok(plain) => (prepared, plain),
-            // Whatever is wrong is to be said of what was given.
+            // Errors must refer to the bytes as they were given.
             Err(_) => {
                 let prepared = Prepared::untouched(&bytes);
                 let plain = Compiled::new(compiler, engine, &prepared)?;
@@ -117,20 +118,20 @@ impl Module {
             prepared,
             requirements,
             compiled,
-            first,
-            entries: OnceLock::new(),
+            first_kind: first,
+            entry_points: OnceLock::new(),
             serves_again: OnceLock::new(),
             served: AtomicU32::new(0),
             is_compiled_ahead: AtomicBool::new(false),
         })))
     }
 
-    /// Returns the name that it was given, for reports.
+    /// Returns the module's name, for reports.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// Returns the names of the functions that it exports, in the order of the module.
+    /// Returns the names of the exported functions, in the order of the module.
     pub fn functions(&self) -> impl Iterator<Item = &str> {
         self.any()
             .exports()
@@ -138,14 +139,14 @@ impl Module {
             .map(|export| export.name())
     }
 
-    /// Returns what it imports, each as its namespace and its name.
+    /// Returns the imports, each as its namespace and its name.
     pub fn imports(&self) -> impl Iterator<Item = (&str, &str)> {
         self.any()
             .imports()
             .map(|import| (import.module(), import.name()))
     }
 
-    /// Returns the type of a function that it exports.
+    /// Returns the type of an exported function.
     pub fn function(&self, name: &str) -> Option<FuncType> {
         match self.any().get_export(name)? {
             ExternType::Func(ty) => Some(ty),
@@ -157,30 +158,31 @@ impl Module {
         &self.0.requirements
     }
 
-    /// Returns the bytes that it was made from, in the binary format.
+    /// Returns the original bytes, in the binary format.
     pub(crate) fn bytes(&self) -> &Arc<[u8]> {
         &self.0.bytes
     }
 
-    /// Returns the engine that it was compiled for first.
-    pub(crate) fn first(&self) -> Kind {
-        self.0.first
+    /// Returns the kind of engine that it was compiled for first.
+    pub(crate) fn first_kind(&self) -> Kind {
+        self.0.first_kind
     }
 
-    /// Returns the code that was compiled first, which exports what all do.
+    /// Returns the code that was compiled first. All of them export the same.
     fn any(&self) -> &wasmtime::Module {
-        &self.0.compiled[self.0.first.index()]
+        &self.0.compiled[self.0.first_kind.index()]
             .get()
-            .expect("it was compiled with the module")
+            .expect("the first kind is compiled by `new`")
             .module
     }
 
-    /// Whether the code for an engine is there, so that a spawn need not compile it.
+    /// Returns whether the code for an engine is compiled already.
     pub(crate) fn is_compiled(&self, kind: Kind) -> bool {
         self.0.compiled[kind.index()].get().is_some()
     }
 
-    /// Returns the code for an engine. Compiles it where that was not done before, which takes as long as it takes.
+    /// Returns the code for an engine. If it is not compiled yet, this compiles it, for as long as
+    /// that takes.
     pub(crate) fn compiled(&self, kind: Kind) -> Result<(&Engine, &Compiled), ModuleError> {
         let inner = &*self.0;
         let engine = inner
@@ -188,80 +190,84 @@ impl Module {
             .engines
             .get(kind)
             .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
-        let place = &inner.compiled[kind.index()];
-        let compiled = match place.get() {
+        let slot = &inner.compiled[kind.index()];
+        let compiled = match slot.get() {
             Some(compiled) => compiled,
             None => {
                 let compiled = Compiled::new(&inner.compiler, engine, &inner.prepared)?;
-                place.get_or_init(|| compiled)
+                slot.get_or_init(|| compiled)
             }
         };
         Ok((engine, compiled))
     }
 
-    /// Compiles the code for an engine elsewhere, if that was not asked for before: somebody will need it soon.
+    /// Compiles the code for an engine in the background, since it will be needed soon. Does
+    /// nothing after the first call.
     pub(crate) fn compile_ahead(&self, kind: Kind) {
         let inner = &self.0;
         if self.is_compiled(kind) || inner.is_compiled_ahead.swap(true, Ordering::Relaxed) {
             return;
         }
-        // What goes wrong here goes wrong again for who needs it, and is told there.
-        self.elsewhere(move |module| drop(module.compiled(kind)));
+        // An error will occur again, and be reported, when the code is needed.
+        self.in_background(move |module| drop(module.compiled(kind)));
     }
 
-    /// Does something with the module off the workers, for which nobody waits.
-    fn elsewhere(&self, work: impl FnOnce(&Module) + Send + 'static) {
+    /// Does something with the module off the workers, without waiting for it.
+    fn in_background(&self, work: impl FnOnce(&Module) + Send + 'static) {
         let module = self.clone();
         self.0.compiler.run_detached(move || work(&module));
     }
 
-    /// Returns what the memory of an instance begins with, where that is known.
+    /// Returns the initial contents of an instance's memory, if there is an image of them.
     pub(crate) fn image(&self) -> Option<&Arc<Image>> {
         self.0.prepared.image.as_ref()
     }
 
-    /// Returns what an instance begins with, so that it can be set back to it; `None` where that is not known.
+    /// Returns the exports by which an instance can be reset to its initial state, or `None` if it
+    /// cannot be.
     pub(crate) fn beginning(&self) -> Option<&Exports> {
         let prepared = &self.0.prepared;
-        prepared.exports.as_ref().filter(|_| prepared.is_laid_out)
+        prepared.exports.as_ref().filter(|_| prepared.image_is_complete)
     }
 
-    /// Whether an instance that is set back can serve the next process. It is not known at first: a module that is spawned
-    /// once is not worth the time that it takes to read all of its code, which is spent elsewhere.
+    /// Returns whether a reset instance can serve the next process. This is false until it is
+    /// known: reading all code of a module takes a while, is done in the background, and is not
+    /// worth it for a module that is spawned once.
     pub(crate) fn serves_again(&self) -> bool {
-        /// After so many processes it is looked at.
-        const OFTEN: u32 = 4;
+        /// After how many processes the code is checked.
+        const CHECK_AFTER: u32 = 4;
         let inner = &self.0;
         if let Some(serves_again) = inner.serves_again.get() {
             return *serves_again;
         }
-        if inner.served.fetch_add(1, Ordering::Relaxed) + 1 == OFTEN {
-            self.elsewhere(Module::look_at_tables);
+        if inner.served.fetch_add(1, Ordering::Relaxed) + 1 == CHECK_AFTER {
+            self.in_background(Module::check_tables);
         }
         false
     }
 
-    fn look_at_tables(&self) {
+    fn check_tables(&self) {
         self.0
             .serves_again
             .get_or_init(|| prepared::leaves_tables_alone(&self.0.bytes));
     }
 
-    /// Returns where an instruction is in the module as it was given, from where it is in what was compiled.
+    /// Returns the offset of an instruction in the module as it was given, from its offset in what
+    /// was compiled.
     pub(crate) fn offset(&self, code: Code, compiled: usize) -> usize {
         self.0.prepared.original(compiled, code == Code::Plain)
     }
 
-    /// Checks that a function is there and takes these parameters.
+    /// Checks that a function exists and takes these parameters.
     pub(crate) fn check_entry(&self, function: &str, parameters: &[Val]) -> Result<(), EntryError> {
-        let entries = self.entries();
-        let Ok(place) = entries.binary_search_by(|entry| (*entry.name).cmp(function)) else {
+        let entry_points = self.entry_points();
+        let Ok(index) = entry_points.binary_search_by(|entry| (*entry.name).cmp(function)) else {
             return Err(EntryError::NoFunction {
                 function: function.escape_debug().to_string(),
                 module: self.0.name.to_string(),
             });
         };
-        let expected = &entries[place].parameters;
+        let expected = &entry_points[index].parameters;
         let fits = expected.len() == parameters.len()
             && expected
                 .iter()
@@ -279,10 +285,10 @@ impl Module {
         })
     }
 
-    /// Returns the exported functions with what they take, by name. Wasmtime looks a type up under a lock, which every spawn
-    /// would take.
-    fn entries(&self) -> &[EntryPoint] {
-        self.0.entries.get_or_init(|| {
+    /// Returns the exported functions with their parameters, sorted by name. Wasmtime looks types
+    /// up under a lock, which every spawn would take.
+    fn entry_points(&self) -> &[EntryPoint] {
+        self.0.entry_points.get_or_init(|| {
             let entry = |export: wasmtime::ExportType<'_>| {
                 let parameters = export.ty().func()?.params().collect();
                 Some(EntryPoint {
@@ -290,9 +296,9 @@ impl Module {
                     parameters,
                 })
             };
-            let mut entries: Vec<EntryPoint> = self.any().exports().filter_map(entry).collect();
-            entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-            entries
+            let mut entry_points: Vec<EntryPoint> = self.any().exports().filter_map(entry).collect();
+            entry_points.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+            entry_points
         })
     }
 }
@@ -331,13 +337,13 @@ impl Compiled {
         engine: &Engine,
         prepared: &Prepared,
     ) -> Result<Compiled, ModuleError> {
-        let written_out = || match engine.kind().code() {
-            Code::Plain => prepared.written_out(),
+        let bytes = || match engine.kind().code() {
+            Code::Plain => prepared.unrolled(),
             Code::Metered => Cow::Borrowed(&*prepared.bytes),
         };
         let module = compiler
             .cache
-            .load(engine.wasmtime(), &prepared.bytes, written_out)
+            .load(engine.wasmtime(), &prepared.bytes, bytes)
             .map_err(|error| ModuleError::Malformed(format!("{error:#}")))?;
         let generation = generation::of(&module)?;
         Ok(Compiled {

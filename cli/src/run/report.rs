@@ -1,12 +1,12 @@
 //! Reports how a main process failed.
 
-use lunatic_vm::{Exit, Frame, Limit, Place, Trap, places, printable};
+use lunatic_vm::{Exit, Frame, Limit, SourceLocation, Trap, printable, source_locations};
 
 /// A frame, and the source locations of its instruction, from the innermost inlined call outwards.
 #[derive(Clone)]
 struct Located {
     frame: Frame,
-    places: Vec<Place>,
+    locations: Vec<SourceLocation>,
 }
 
 /// Returns the report of a main process's end; `None` if there is nothing to report. A program that
@@ -46,12 +46,12 @@ fn write_frames(text: &mut String, frames: &[Located]) {
 
 /// Looks up the source locations of a trap's frames.
 fn located(trap: &Trap) -> Vec<Located> {
-    let found = |frame: &Frame| Some(places(trap.wasm.as_ref()?, frame.offset?));
+    let found = |frame: &Frame| Some(source_locations(trap.wasm.as_ref()?, frame.offset?));
     trap.frames
         .iter()
         .map(|frame| Located {
             frame: frame.clone(),
-            places: found(frame).unwrap_or_default(),
+            locations: found(frame).unwrap_or_default(),
         })
         .collect()
 }
@@ -73,8 +73,8 @@ fn own(frames: &[Located]) -> &[Located] {
 
 /// Writes a frame with its source location and, if that was inlined, those of its callers.
 fn write_frame(text: &mut String, number: usize, located: &Located) {
-    let Located { frame, places } = located;
-    let Some((outermost, inlined)) = places.split_last() else {
+    let Located { frame, locations } = located;
+    let Some((outermost, inlined)) = locations.split_last() else {
         let offset = frame
             .offset
             .map(|offset| format!(" (at 0x{offset:x})"))
@@ -83,29 +83,35 @@ fn write_frame(text: &mut String, number: usize, located: &Located) {
         return;
     };
     let mut label = format!("{number:>4}: ");
-    for place in inlined {
-        let function = place.function.as_deref().unwrap_or("an unnamed function");
-        *text += &format!("{label}{function}\n        at {}\n", location(place));
+    for location in inlined {
+        let function = location
+            .function
+            .as_deref()
+            .unwrap_or("an unnamed function");
+        *text += &format!(
+            "{label}{function}\n        at {}\n",
+            file_and_line(location)
+        );
         label = "      inlined into ".to_string();
     }
     *text += &format!(
         "{label}{}\n        at {}\n",
         frame.function,
-        location(outermost)
+        file_and_line(outermost)
     );
 }
 
-fn location(place: &Place) -> String {
-    match place.line {
-        Some(line) => format!("{}:{line}", place.file),
-        None => place.file.clone(),
+fn file_and_line(location: &SourceLocation) -> String {
+    match location.line {
+        Some(line) => format!("{}:{line}", location.file),
+        None => location.file.clone(),
     }
 }
 
 /// Returns whether a location is in a library that the toolchain ships compiled, with debug
 /// information. Such a location does not show how the program was built.
-fn is_of_the_toolchain(place: &Place) -> bool {
-    place.file.starts_with("/rustc/") || place.file.starts_with("wasisdk:")
+fn is_of_the_toolchain(location: &SourceLocation) -> bool {
+    location.file.starts_with("/rustc/") || location.file.starts_with("wasisdk:")
 }
 
 fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
@@ -113,7 +119,7 @@ fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
     if !frames.is_empty()
         && frames
             .iter()
-            .flat_map(|located| &located.places)
+            .flat_map(|located| &located.locations)
             .all(is_of_the_toolchain)
     {
         hints.push(
@@ -150,8 +156,8 @@ fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
 mod tests {
     use super::*;
 
-    fn frame(function: &str, places: &[(&str, &str, u32)]) -> Located {
-        let place = |&(function, file, line): &(&str, &str, u32)| Place {
+    fn frame(function: &str, locations: &[(&str, &str, u32)]) -> Located {
+        let location = |&(function, file, line): &(&str, &str, u32)| SourceLocation {
             function: Some(function.to_string()),
             file: file.to_string(),
             line: Some(line),
@@ -162,7 +168,7 @@ mod tests {
         };
         Located {
             frame,
-            places: places.iter().map(place).collect(),
+            locations: locations.iter().map(location).collect(),
         }
     }
 

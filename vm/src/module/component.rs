@@ -1,8 +1,9 @@
 //! Components: guests of the component model, as bodies of processes.
 //!
-//! A component gets WASI 0.2 and what the embedder adds. What it may use of WASI depends on its context: the directories,
-//! variables and arguments of its environment if `wasi:filesystem` and `wasi:cli` are granted, sockets if `wasi:sockets` is.
-//! Every component has clocks, random numbers and streams.
+//! A component gets WASI 0.2 and what the embedder adds. What it may use of WASI depends on its
+//! context: the directories, variables and arguments of its environment if `wasi:filesystem` and
+//! `wasi:cli` are granted, sockets if `wasi:sockets` is. Every component has clocks, random numbers
+//! and streams.
 
 use super::error::{MAX_MODULE_SIZE, ModuleError};
 use super::extension::Extension;
@@ -36,8 +37,8 @@ pub(crate) struct CompiledComponent {
 }
 
 impl Component {
-    /// Checks and compiles a component, from the binary or the text format; whether its imports are provided is checked when it
-    /// is linked. What was compiled before may come from the cache.
+    /// Checks and compiles a component, given in the binary or the text format, unless its code is
+    /// in the cache. Linking checks whether its imports are provided.
     pub(crate) fn new(
         compiler: &Arc<Compiler>,
         name: &str,
@@ -76,17 +77,17 @@ impl Component {
         Ok(Component(Arc::new(inner)))
     }
 
-    /// Returns the name that it was given, for reports.
+    /// Returns the component's name, for reports.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// Returns the names of what it imports, such as `wasi:cli/environment@0.2.3`.
+    /// Returns the names of its imports, such as `wasi:cli/environment@0.2.3`.
     pub fn imports(&self) -> impl Iterator<Item = &str> {
         self.0.imports.iter().map(String::as_str)
     }
 
-    /// Returns the names of what it exports, such as `wasi:http/incoming-handler@0.2.3`.
+    /// Returns the names of its exports, such as `wasi:http/incoming-handler@0.2.3`.
     ///
     /// ```
     /// let vm = lunatic_vm::Vm::builder().build()?;
@@ -102,7 +103,8 @@ impl Component {
         &self.0.requirements
     }
 
-    /// Returns the code for an engine, which is compiled if it was not before.
+    /// Returns the code for an engine. If it is not compiled yet, this compiles it, for as long as
+    /// that takes.
     pub(crate) fn compiled(
         &self,
         code: Code,

@@ -1,28 +1,30 @@
-//! Which generation of the interface a module belongs to. Its imports say so: a generation is known by what its functions
-//! are called and how they are typed.
+//! Determines the generation of the interface that a module was built for, from the names and types
+//! of its imports.
 
 use super::error::ModuleError;
 use lunatic_abi::{Generation, HostFunction, ValueType};
 use std::collections::BTreeSet;
 use wasmtime::{ExternType, FuncType, ValType};
 
-/// Where all generations have their functions. What lies elsewhere is WASI's or the embedder's and says nothing.
+/// The prefix of the namespaces of all generations. Others belong to WASI or the embedder and say
+/// nothing.
 const NAMESPACE: &str = "lunatic::";
 
-/// An import of one of the interface's functions.
+/// An import of a function of the interface.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Import {
     name: String,
-    /// Its type as `REFUSED` writes types.
+    /// Its type, in the notation of `REFUSED`.
     ty: String,
 }
 
-/// A generation that the machine does not have.
+/// A generation that the machine does not support.
 struct Refused {
-    /// The versions of the published guest crate that make its modules.
+    /// The versions of the published guest crate that produce such modules.
     versions: &'static str,
-    /// What its modules import: the functions of each namespace with their parameters and results, where `i` is an i32 and
-    /// `l` an i64. A function that changed its type within the generation stands there twice.
+    /// What such modules may import: the functions of each namespace with their parameters and
+    /// results, where `i` is an i32 and `l` an i64. A function whose type changed within the
+    /// generation is listed twice.
     functions: &'static [(&'static str, &'static str)],
 }
 
@@ -132,12 +134,12 @@ const REFUSED: [Refused; 3] = [
     },
 ];
 
-/// Returns the generation that a module belongs to: the newest that has all that it imports of the interface. A module that
-/// imports nothing of it belongs to the newest.
+/// Returns the newest generation that has all functions of the interface that a module imports. A
+/// module that imports none belongs to the newest.
 ///
 /// # Errors
 ///
-/// Where no generation of the machine's has it all, and what it imports is not simply unknown.
+/// If no supported generation has all of them, unless they are simply unknown.
 pub(super) fn of(module: &wasmtime::Module) -> Result<Generation, ModuleError> {
     let imports: Vec<Import> = module
         .imports()
@@ -152,14 +154,17 @@ pub(super) fn of(module: &wasmtime::Module) -> Result<Generation, ModuleError> {
             let shows = imports
                 .into_iter()
                 .find(|import| !import.is_of(Generation::V0_13));
-            let import = shows.expect("the machine would have it all otherwise").name;
+            let import = shows
+                .expect("the newest generation lacks one of the imports")
+                .name;
             return Err(ModuleError::Generation {
                 versions: refused.versions,
                 import,
             });
         }
     }
-    // Of each import that the machine has in some generation, once: no more than the tables have rows.
+    // The imports that some supported generation has, each once, so no more than the tables have
+    // rows.
     let known: BTreeSet<&Import> = imports
         .iter()
         .filter(|import| import.generations().next().is_some())
@@ -175,11 +180,11 @@ pub(super) fn of(module: &wasmtime::Module) -> Result<Generation, ModuleError> {
             });
         }
     }
-    // What is missing is said where the newest generation is linked.
+    // Linking against the newest generation will report what is missing.
     Ok(Generation::V0_13)
 }
 
-/// Returns an import that is of the interface, escaped to be shown.
+/// Returns an import if it belongs to the interface, with its name escaped for display.
 fn interface(import: &wasmtime::ImportType<'_>) -> Option<Import> {
     let ExternType::Func(ty) = import.ty() else {
         return None;
@@ -197,7 +202,7 @@ fn interface(import: &wasmtime::ImportType<'_>) -> Option<Import> {
 }
 
 impl Import {
-    /// Returns the generations that have the function with this type.
+    /// Returns the generations that have this function with this type.
     fn generations(&self) -> impl Iterator<Item = Generation> {
         Generation::ALL
             .into_iter()
@@ -232,14 +237,14 @@ impl Refused {
     }
 }
 
-/// Writes a type: a letter for each parameter, in parentheses, and one for the result.
+/// Formats a type: a letter for each parameter, in parentheses, and one for the result.
 fn signature(ty: &FuncType) -> String {
     let letters = |types: &mut dyn Iterator<Item = ValType>| -> String {
         let letter = |ty| match ty {
             ValType::I32 => 'i',
             ValType::I64 => 'l',
             ValType::F64 => 'f',
-            // No function of the interface has such a one.
+            // No function of the interface uses another type.
             _ => '?',
         };
         types.map(letter).collect()
@@ -251,7 +256,7 @@ fn signature(ty: &FuncType) -> String {
     )
 }
 
-/// Writes the type of a row in the same way.
+/// Formats the type of a row in the same way.
 fn signature_of(row: &HostFunction) -> String {
     let letter = |ty| match ty {
         ValueType::I32 => 'i',

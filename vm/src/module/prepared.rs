@@ -1,48 +1,52 @@
-//! A module, made ready for being instantiated often.
+//! Prepares modules for being instantiated often.
 //!
-//! What is compiled is not quite what was given. The data that a memory begins with are taken out, into an image that is
-//! mapped; and globals that change are exported, so that an instance can be set back and serve the next process. What the
-//! module does is the same. Where that cannot be had, the module is compiled as it is.
+//! What is compiled is not quite what was given. The initial contents of the memory are moved into
+//! an image that is mapped, and mutable globals are exported, so that an instance can be reset and
+//! serve the next process. The module behaves the same. If this is not possible, the module is
+//! compiled as it is.
 
-use super::unroll::{Unrolled, unroll, write_number};
+use super::unroll::{Unrolled, unroll};
 use crate::engine::Image;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use wasm_encoder::{
-    ConstExpr, DataSection, DataSegment, DataSegmentMode, ExportKind, ExportSection, RawSection,
+    ConstExpr, DataSection, DataSegment, DataSegmentMode, Encode, ExportKind, ExportSection,
+    RawSection, SectionId,
 };
 use wasmparser::{DataKind, ExternalKind, Operator, Parser, Payload, ValType};
 
-/// The names of what is exported besides what the module exports begin with this, which no compiler makes.
-const OURS: &str = "\u{1}lunatic::";
+/// The prefix of the names of added exports, which no compiler generates.
+const PREFIX: &str = "\u{1}lunatic::";
 
-/// Data that lie this far apart or closer make an image; where they lie farther, wasmtime puts them in their places.
+/// The longest image, in bytes. If the data of a module span more, wasmtime copies them into the
+/// memory.
 const MAX_IMAGE: usize = 64 << 20;
 
 /// A module as it is compiled.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) bytes: Box<[u8]>,
-    /// What its memory begins with; none where it begins with zeros, or is left to wasmtime.
+    /// The initial contents of its memory. `None` if these are zeros or are left to wasmtime.
     pub(super) image: Option<Arc<Image>>,
-    /// Whether only the guest writes to its memory, over what the image has or zeros, and not wasmtime when it makes an
-    /// instance.
-    pub(super) is_laid_out: bool,
-    /// How many bytes later the code begins than in what was given.
-    pub(super) shift: usize,
-    /// What is exported besides what the module exports; `None` where that is not enough to set an instance back.
+    /// Whether the image (or zeros) is all that a new instance has in its memory, so that wasmtime
+    /// copies nothing into it.
+    pub(super) image_is_complete: bool,
+    /// How many bytes later the code begins than in the original.
+    pub(super) code_shift: usize,
+    /// The added exports. `None` if they would not suffice to reset an instance.
     pub(super) exports: Option<Exports>,
-    /// Where instructions went that were written out. Known once that was done, or a first place was asked for.
-    places: OnceLock<Option<Places>>,
+    /// Where unrolling moved instructions. Computed when the module is unrolled, or a first offset
+    /// is requested.
+    instructions: OnceLock<Option<InstructionMap>>,
 }
 
-/// Where instructions went that were written out.
+/// Where unrolling moved instructions.
 #[derive(Debug)]
-struct Places {
-    /// Where the code begins in what is compiled, and where in what was prepared.
-    written_out: usize,
-    prepared: usize,
+struct InstructionMap {
+    /// The offset of the code before unrolling, and after it.
+    code_before: usize,
+    code_after: usize,
     unrolled: Unrolled,
 }
 
@@ -51,63 +55,67 @@ struct Places {
 pub(crate) struct Exports {
     /// Its memory, if it has one.
     pub(crate) memory: Option<String>,
-    /// The globals that change.
+    /// Its mutable globals.
     pub(crate) globals: Vec<String>,
 }
 
 impl Prepared {
-    /// Makes a module ready. Bytes that are no module stay what they are: it is the compiler's to say what is wrong.
+    /// Prepares a module. Invalid bytes are left alone: the compiler will say what is wrong.
     pub(super) fn new(bytes: &[u8]) -> Prepared {
         prepare(bytes).unwrap_or_else(|| Prepared::untouched(bytes))
     }
 
-    /// Returns the module with its short loops written out, for code that can be interrupted at any time. Code that counts
-    /// what it computes is compiled without that, so that it counts the same.
-    pub(super) fn written_out(&self) -> Cow<'_, [u8]> {
-        let Some((written_out, places)) = self.write_out() else {
+    /// Returns the module with its short loops unrolled, for code that can be interrupted at any
+    /// time. Metered code is compiled without this, so that it counts the same.
+    pub(super) fn unrolled(&self) -> Cow<'_, [u8]> {
+        let Some((bytes, map)) = self.unroll() else {
             return Cow::Borrowed(&self.bytes);
         };
-        let _ = self.places.set(Some(places));
-        Cow::Owned(written_out)
+        let _ = self.instructions.set(Some(map));
+        Cow::Owned(bytes)
     }
 
-    /// Returns where an instruction is in the module as it was given, from where it is in what was compiled.
-    pub(super) fn original(&self, compiled: usize, is_written_out: bool) -> usize {
+    /// Returns the offset of an instruction in the module as it was given, from its offset in what
+    /// was compiled.
+    pub(super) fn original(&self, compiled: usize, is_unrolled: bool) -> usize {
         let found = || {
-            let places = self.places.get_or_init(|| Some(self.write_out()?.1));
-            let Places {
-                written_out,
-                prepared,
-                unrolled,
-            } = places.as_ref().filter(|_| is_written_out)?;
-            Some(prepared + unrolled.original(compiled.checked_sub(*written_out)?))
+            let map = self.instructions.get_or_init(|| Some(self.unroll()?.1));
+            let map = map.as_ref().filter(|_| is_unrolled)?;
+            let offset = compiled.checked_sub(map.code_after)?;
+            Some(map.code_before + map.unrolled.original(offset))
         };
-        found().unwrap_or(compiled).saturating_sub(self.shift)
+        found().unwrap_or(compiled).saturating_sub(self.code_shift)
     }
 
-    fn write_out(&self) -> Option<(Vec<u8>, Places)> {
+    fn unroll(&self) -> Option<(Vec<u8>, InstructionMap)> {
         let code = code_of(&self.bytes)?;
         let mut unrolled = unroll(&self.bytes[code.clone()])?;
-        // A section of code is its kind, its length and its contents; ours have no length in more bytes than it takes.
-        let head = code.start.checked_sub(1 + number(code.len()).len())?;
-        if self.bytes[head] != CODE || self.bytes[head + 1..code.start] != *number(code.len()) {
+        // A code section consists of its id, its length and its contents. The encoder writes
+        // lengths in as few bytes as possible.
+        let header = |length: usize| {
+            let mut header = vec![SectionId::Code.into()];
+            length.encode(&mut header);
+            header
+        };
+        let (before, after) = (header(code.len()), header(unrolled.code.len()));
+        let head = code.start.checked_sub(before.len())?;
+        if self.bytes[head..code.start] != *before {
             return None;
         }
-        let length = number(unrolled.code.len());
         let parts = [
-            &self.bytes[..=head],
-            &length,
+            &self.bytes[..head],
+            &after,
             &unrolled.code,
             &self.bytes[code.end..],
         ];
-        let written_out = parts.concat();
+        let bytes = parts.concat();
         unrolled.code = Vec::new();
-        let places = Places {
-            written_out: head + 1 + length.len(),
-            prepared: code.start,
+        let map = InstructionMap {
+            code_after: head + after.len(),
+            code_before: code.start,
             unrolled,
         };
-        Some((written_out, places))
+        Some((bytes, map))
     }
 
     /// Leaves a module as it is.
@@ -115,21 +123,21 @@ impl Prepared {
         Prepared {
             bytes: bytes.into(),
             image: None,
-            is_laid_out: false,
-            shift: 0,
+            image_is_complete: false,
+            code_shift: 0,
             exports: None,
-            places: OnceLock::new(),
+            instructions: OnceLock::new(),
         }
     }
 }
 
-/// What has to be known of a module before it can be written anew.
+/// What has to be known of a module before it can be rewritten.
 #[derive(Default)]
 struct Survey<'a> {
-    /// Bytes of each memory.
+    /// The size of each memory, in bytes.
     memories: Vec<u64>,
     imports_state: bool,
-    /// Globals that change, by their numbers.
+    /// The indices of mutable globals.
     changing: Vec<u32>,
     has_references: bool,
     has_start: bool,
@@ -140,20 +148,20 @@ struct Survey<'a> {
 
 fn prepare(bytes: &[u8]) -> Option<Prepared> {
     let survey = survey(bytes)?;
-    // With more memories than one, whose data it is would have to be kept apart.
+    // With several memories, there would have to be several images.
     if survey.imports_state || survey.memories.len() > 1 {
         return None;
     }
     let is_taken = survey
         .exports
         .iter()
-        .any(|export| export.name.starts_with(OURS));
-    let can_be_set_back =
+        .any(|export| export.name.starts_with(PREFIX));
+    let can_be_reset =
         !survey.has_start && !survey.has_references && !is_taken && !survey.exports.is_empty();
-    let ours = can_be_set_back.then(|| Exports {
-        memory: (!survey.memories.is_empty()).then(|| format!("{OURS}memory")),
+    let added = can_be_reset.then(|| Exports {
+        memory: (!survey.memories.is_empty()).then(|| format!("{PREFIX}memory")),
         globals: (0..survey.changing.len())
-            .map(|number| format!("{OURS}global::{number}"))
+            .map(|number| format!("{PREFIX}global::{number}"))
             .collect(),
     });
     let size = usize::try_from(survey.memories.first().copied().unwrap_or(0)).ok()?;
@@ -166,15 +174,15 @@ fn prepare(bytes: &[u8]) -> Option<Prepared> {
             continue;
         }
         match payload {
-            Payload::ExportSection(_) if let Some(ours) = &ours => {
+            Payload::ExportSection(_) if let Some(added) = &added => {
                 let mut section = ExportSection::new();
                 for export in &survey.exports {
                     section.export(export.name, kind(export.kind)?, export.index);
                 }
-                for (name, &global) in ours.globals.iter().zip(&survey.changing) {
+                for (name, &global) in added.globals.iter().zip(&survey.changing) {
                     section.export(name, ExportKind::Global, global);
                 }
-                if let Some(name) = &ours.memory {
+                if let Some(name) = &added.memory {
                     section.export(name, ExportKind::Memory, 0);
                 }
                 module.section(&section);
@@ -183,7 +191,7 @@ fn prepare(bytes: &[u8]) -> Option<Prepared> {
                 let mut section = DataSection::new();
                 for data in &survey.data {
                     match data.kind {
-                        // It is dropped when the instance is made, as one with content is.
+                        // An empty segment is dropped at instantiation, as the full one would be.
                         DataKind::Active { memory_index, .. } => {
                             let mode = DataSegmentMode::Active {
                                 memory_index,
@@ -217,17 +225,17 @@ fn prepare(bytes: &[u8]) -> Option<Prepared> {
         Some(Some((offset, data))) => Some(Arc::new(Image::new(*offset, data).ok()?)),
         _ => None,
     };
-    let shift = match survey.code {
+    let code_shift = match survey.code {
         Some(code) => code_of(&prepared)?.start.checked_sub(code)?,
         None => 0,
     };
     Some(Prepared {
         image,
-        is_laid_out: laid_out.is_some(),
-        shift,
-        exports: ours,
+        image_is_complete: laid_out.is_some(),
+        code_shift,
+        exports: added,
         bytes: prepared.into(),
-        places: OnceLock::new(),
+        instructions: OnceLock::new(),
     })
 }
 
@@ -274,8 +282,9 @@ fn survey(bytes: &[u8]) -> Option<Survey<'_>> {
     Some(survey)
 }
 
-/// Returns what a memory of so many bytes begins with, and where: as data segments say, one after the other. There is nothing
-/// to lay out where they say nothing. `None` where it is known only when an instance is made, or would be an error then.
+/// Returns the initial contents of a memory of `size` bytes and their offset, by applying the data
+/// segments in order. `Some(None)` means that there are none; `None` means that they are known only
+/// at instantiation, or would be an error then.
 fn lay_out(data: &[wasmparser::Data<'_>], size: usize) -> Option<Option<(usize, Vec<u8>)>> {
     let mut segments = Vec::new();
     for segment in data {
@@ -324,9 +333,6 @@ fn kind(kind: ExternalKind) -> Option<ExportKind> {
     }
 }
 
-/// The kind of a section of code.
-const CODE: u8 = 10;
-
 /// Returns where the contents of a module's code section are.
 fn code_of(bytes: &[u8]) -> Option<Range<usize>> {
     Parser::new(0)
@@ -337,16 +343,8 @@ fn code_of(bytes: &[u8]) -> Option<Range<usize>> {
         })
 }
 
-fn number(number: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    write_number(
-        &mut bytes,
-        u32::try_from(number).expect("modules are not so long"),
-    );
-    bytes
-}
-
-/// Whether no instruction changes a table, or drops a segment: neither can be set back. It reads all of the code.
+/// Returns whether no instruction changes a table or drops a segment, which could not be undone.
+/// This reads all of the code.
 pub(super) fn leaves_tables_alone(bytes: &[u8]) -> bool {
     let leaves_alone = |body: wasmparser::FunctionBody<'_>| -> wasmparser::Result<bool> {
         for operator in body.get_operators_reader()? {
@@ -382,7 +380,7 @@ mod tests {
 
     fn exports(bytes: &[u8]) -> Vec<String> {
         survey(bytes)
-            .expect("it is a module")
+            .expect("the module is valid")
             .exports
             .iter()
             .map(|export| export.name.to_string())
@@ -393,7 +391,7 @@ mod tests {
     fn data_become_an_image_in_the_order_of_the_segments() {
         let laid_out = |text: &str| {
             let bytes = binary(text);
-            let survey = survey(&bytes).expect("it is a module");
+            let survey = survey(&bytes).expect("the module is valid");
             lay_out(&survey.data, 65_536)
         };
         assert_eq!(laid_out("(module (memory 1))"), Some(None));
@@ -426,8 +424,8 @@ mod tests {
             r#"(module (memory 1) (data (i32.const 8) "active") (data "passive") (func (export "f")))"#,
         );
         let prepared = Prepared::new(&bytes);
-        assert!(prepared.is_laid_out && prepared.image.is_some());
-        let survey = survey(&prepared.bytes).expect("it is a module");
+        assert!(prepared.image_is_complete && prepared.image.is_some());
+        let survey = survey(&prepared.bytes).expect("the module is valid");
         let lengths: Vec<usize> = survey.data.iter().map(|data| data.data.len()).collect();
         assert_eq!(lengths, [0, 7]);
     }
@@ -440,39 +438,39 @@ mod tests {
         let prepared = Prepared::new(&bytes);
         let names = exports(&prepared.bytes);
         assert_eq!(names.len(), 3, "{names:?}");
-        let ours = prepared.exports.expect("it can be set back");
+        let added = prepared.exports.expect("the instance can be reset");
         assert!(
-            names.contains(&ours.globals[0])
-                && ours.memory.is_some_and(|name| names.contains(&name)),
+            names.contains(&added.globals[0])
+                && added.memory.is_some_and(|name| names.contains(&name)),
             "{names:?}"
         );
         let (before, after) = (
-            code_of(&bytes).expect("it has code"),
-            code_of(&prepared.bytes).expect("it has code"),
+            code_of(&bytes).expect("the module has a code section"),
+            code_of(&prepared.bytes).expect("the module has a code section"),
         );
-        assert_eq!(after.start - before.start, prepared.shift);
-        assert!(prepared.shift > 0);
+        assert_eq!(after.start - before.start, prepared.code_shift);
+        assert!(prepared.code_shift > 0);
     }
 
     #[test]
-    fn places_are_those_of_the_module_that_was_given() {
+    fn offsets_are_those_of_the_module_that_was_given() {
         let bytes = binary(
             r#"(module (memory 1) (global (mut i32) (i32.const 2)) (func (export "f") (param i32)
                 (loop (br_if 0 (i32.load (local.get 0)))) unreachable))"#,
         );
         let prepared = Prepared::new(&bytes);
-        let written_out = prepared.written_out();
-        assert!(written_out.len() > prepared.bytes.len() && prepared.shift > 0);
+        let unrolled = prepared.unrolled();
+        assert!(unrolled.len() > prepared.bytes.len() && prepared.code_shift > 0);
         let unreachable = |bytes: &[u8]| {
-            let code = code_of(bytes).expect("it has code");
+            let code = code_of(bytes).expect("the module has a code section");
             code.start
                 + bytes[code]
                     .iter()
                     .rposition(|&byte| byte == 0)
-                    .expect("it is the last but one")
+                    .expect("`unreachable` is encoded as 0")
         };
         assert_eq!(
-            prepared.original(unreachable(&written_out), true),
+            prepared.original(unreachable(&unrolled), true),
             unreachable(&bytes)
         );
         assert_eq!(
@@ -482,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_set_back_is_not_thought_to_be() {
+    fn a_module_that_cannot_be_reset_is_recognized() {
         let can = |fields: &str| {
             Prepared::new(&binary(&format!("(module {fields} (func (export \"f\")))")))
                 .exports
@@ -502,7 +500,7 @@ mod tests {
             !can(
                 "(global $g (mut i32) (i32.const 0)) (export \"\\01lunatic::global::0\" (global $g))"
             ),
-            "a name of ours"
+            "an export with our prefix"
         );
     }
 
@@ -531,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_module_stays_what_it_is() {
+    fn invalid_bytes_are_left_alone() {
         for bytes in [&b""[..], b"\0asm", b"not wasm", b"\0asm\x01\0\0\0\x0b\xff"] {
             assert_eq!(&*Prepared::new(bytes).bytes, bytes);
         }

@@ -1,5 +1,5 @@
-//! What a module or a component needs before its first instruction, read from its bytes so that a spawn can be refused with
-//! a number.
+//! What a module or a component needs before its first instruction, read from its bytes so that a
+//! spawn can be refused with exact numbers.
 
 use super::error::ModuleError;
 use wasmparser::{
@@ -7,32 +7,34 @@ use wasmparser::{
     ComponentOuterAliasKind, ComponentTypeRef, Encoding, Instance, Parser, Payload,
 };
 
-/// What instances of a module begin with; of a component, what all modules that it is made of begin with together.
+/// What an instance of a module begins with; for a component, what the instances of all modules in
+/// it begin with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Requirements {
-    /// Bytes of linear memory, over all memories.
+    /// Bytes of all linear memories.
     pub(crate) memory: u64,
-    /// Elements, over all tables.
+    /// Elements of all tables.
     pub(crate) table_elements: u64,
     /// How many memories there are.
     pub(crate) memories: u32,
-    /// Bytes of the longest function's code, which are at least as many as its instructions.
+    /// Bytes of code in the longest function, which has at most as many instructions.
     pub(crate) longest_function: u64,
-    /// How many instances a component makes, of modules and of components. Those of something that is known only when it
-    /// is given count as [`UNKNOWN`].
+    /// How many instances a component makes, of modules and of components. If it instantiates an
+    /// imported component, this is [`UNKNOWN`].
     pub(crate) instances: u64,
 }
 
-/// More instances than anything makes.
+/// The number of instances if it is not known before instantiation. Larger than any limit.
 const UNKNOWN: u64 = u64::MAX;
 
-/// So many modules and components there can be at one level of a component, and so many levels: as many as are valid.
+/// The most modules or components in a component that are valid.
 const MAX_PARTS: usize = 1_000;
+/// How deep components may be nested to be valid.
 const MAX_DEPTH: usize = 100;
 
 impl Requirements {
-    /// Reads the declarations of memories and tables, and passes over the code. The bytes need not be a valid module otherwise: that is checked when
-    /// they are compiled.
+    /// Reads the declarations of memories and tables, and skips the code. Otherwise the bytes need
+    /// not be valid: that is checked when they are compiled.
     pub(crate) fn read(bytes: &[u8]) -> Result<Requirements, ModuleError> {
         let mut requirements = Requirements::default();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -47,27 +49,27 @@ impl Requirements {
         Ok(requirements)
     }
 
-    /// Reads what a component instantiates, and what that declares. What a part of it is given by another part is not
-    /// followed, and counts nothing: it is counted when it is there.
+    /// Reads what a component instantiates, and what that declares. Modules that are passed between
+    /// its parts are not followed and count as nothing: they are counted at instantiation.
     pub(crate) fn of_component(bytes: &[u8]) -> Result<Requirements, ModuleError> {
-        let mut levels: Vec<Level> = Vec::new();
+        let mut scopes: Vec<Scope> = Vec::new();
         for payload in Parser::new(0).parse_all(bytes) {
             let payload = payload.map_err(malformed)?;
             if let Payload::Version { encoding, .. } = payload {
-                if levels.len() >= MAX_DEPTH {
+                if scopes.len() >= MAX_DEPTH {
                     return Err(ModuleError::Malformed(format!(
-                        "components lie more than {MAX_DEPTH} deep in each other"
+                        "components are nested more than {MAX_DEPTH} deep"
                     )));
                 }
-                levels.push(Level {
+                scopes.push(Scope {
                     is_component: encoding == Encoding::Component,
-                    ..Level::default()
+                    ..Scope::default()
                 });
                 continue;
             }
             if let Payload::End(_) = payload {
-                let Some(whole) = levels.pop() else { break };
-                let Some(outer) = levels.last_mut() else {
+                let Some(whole) = scopes.pop() else { break };
+                let Some(outer) = scopes.last_mut() else {
                     return Ok(whole.needs);
                 };
                 let parts = if whole.is_component {
@@ -78,15 +80,15 @@ impl Requirements {
                 add(parts, whole.needs)?;
                 continue;
             }
-            match levels.last_mut() {
-                Some(level) if !level.is_component => level.needs.declare(payload)?,
-                _ => follow(&mut levels, payload)?,
+            match scopes.last_mut() {
+                Some(scope) if !scope.is_component => scope.needs.declare(payload)?,
+                _ => follow(&mut scopes, payload)?,
             }
         }
         Ok(Requirements::default())
     }
 
-    /// Takes note of a part of a module.
+    /// Adds what one section of a module declares.
     fn declare(&mut self, payload: Payload<'_>) -> Result<(), ModuleError> {
         match payload {
             Payload::MemorySection(memories) => {
@@ -128,16 +130,16 @@ impl Requirements {
 
 /// A component, or a module in it, that is being read.
 #[derive(Default)]
-struct Level {
+struct Scope {
     is_component: bool,
     needs: Requirements,
-    /// What an instance of each module and of each component needs, by its index.
+    /// What an instance of each module or component needs, by index.
     modules: Vec<Requirements>,
     components: Vec<Requirements>,
 }
 
-/// What a component is given, or takes from an instance: what it is turns out when it is instantiated.
-const GIVEN: Requirements = Requirements {
+/// A component that is imported or taken from an instance: it is known only at instantiation.
+const UNKNOWN_COMPONENT: Requirements = Requirements {
     memory: 0,
     table_elements: 0,
     memories: 0,
@@ -145,11 +147,11 @@ const GIVEN: Requirements = Requirements {
     instances: UNKNOWN,
 };
 
-/// Takes note of a part of the innermost component.
-fn follow(levels: &mut [Level], payload: Payload<'_>) -> Result<(), ModuleError> {
+/// Adds what one section of the innermost component declares.
+fn follow(scopes: &mut [Scope], payload: Payload<'_>) -> Result<(), ModuleError> {
     let unknown =
-        |what: &str| ModuleError::Malformed(format!("an index of a {what} is out of bounds"));
-    let Some((level, outer)) = levels.split_last_mut() else {
+        |what: &str| ModuleError::Malformed(format!("the index of a {what} is out of bounds"));
+    let Some((scope, outer)) = scopes.split_last_mut() else {
         return Ok(());
     };
     match payload {
@@ -157,9 +159,11 @@ fn follow(levels: &mut [Level], payload: Payload<'_>) -> Result<(), ModuleError>
             for import in imports {
                 match import.map_err(malformed)?.ty {
                     ComponentTypeRef::Module(_) => {
-                        add(&mut level.modules, Requirements::default())?
+                        add(&mut scope.modules, Requirements::default())?
                     }
-                    ComponentTypeRef::Component(_) => add(&mut level.components, GIVEN)?,
+                    ComponentTypeRef::Component(_) => {
+                        add(&mut scope.components, UNKNOWN_COMPONENT)?
+                    }
                     _ => {}
                 }
             }
@@ -171,30 +175,30 @@ fn follow(levels: &mut [Level], payload: Payload<'_>) -> Result<(), ModuleError>
                         kind: ComponentExternalKind::Module,
                         ..
                     } => {
-                        add(&mut level.modules, Requirements::default())?;
+                        add(&mut scope.modules, Requirements::default())?;
                     }
                     ComponentAlias::InstanceExport {
                         kind: ComponentExternalKind::Component,
                         ..
                     } => {
-                        add(&mut level.components, GIVEN)?;
+                        add(&mut scope.components, UNKNOWN_COMPONENT)?;
                     }
                     ComponentAlias::Outer { kind, count, index } => {
-                        let place = |parts: &[Requirements]| parts.get(index as usize).copied();
-                        // The innermost component is number 0 itself.
+                        let part = |parts: &[Requirements]| parts.get(index as usize).copied();
+                        // 0 is the innermost component itself.
                         let from = match (count as usize).checked_sub(1) {
-                            None => Some(&*level),
+                            None => Some(&*scope),
                             Some(above) => outer.iter().rev().nth(above),
                         };
                         match kind {
                             ComponentOuterAliasKind::CoreModule => {
-                                let module = from.and_then(|from| place(&from.modules));
-                                add(&mut level.modules, module.ok_or_else(|| unknown("module"))?)?;
+                                let module = from.and_then(|from| part(&from.modules));
+                                add(&mut scope.modules, module.ok_or_else(|| unknown("module"))?)?;
                             }
                             ComponentOuterAliasKind::Component => {
-                                let component = from.and_then(|from| place(&from.components));
+                                let component = from.and_then(|from| part(&from.components));
                                 add(
-                                    &mut level.components,
+                                    &mut scope.components,
                                     component.ok_or_else(|| unknown("component"))?,
                                 )?;
                             }
@@ -206,12 +210,12 @@ fn follow(levels: &mut [Level], payload: Payload<'_>) -> Result<(), ModuleError>
             }
         }
         Payload::ComponentExportSection(exports) => {
-            // What is exported has one more index.
+            // Exporting something gives it another index.
             for export in exports {
                 let export = export.map_err(malformed)?;
                 let parts = match export.kind {
-                    ComponentExternalKind::Module => &mut level.modules,
-                    ComponentExternalKind::Component => &mut level.components,
+                    ComponentExternalKind::Module => &mut scope.modules,
+                    ComponentExternalKind::Component => &mut scope.components,
                     _ => continue,
                 };
                 let part = parts
@@ -224,11 +228,11 @@ fn follow(levels: &mut [Level], payload: Payload<'_>) -> Result<(), ModuleError>
         Payload::InstanceSection(instances) => {
             for instance in instances {
                 if let Instance::Instantiate { module_index, .. } = instance.map_err(malformed)? {
-                    let module = level
+                    let module = scope
                         .modules
                         .get(module_index as usize)
                         .ok_or_else(|| unknown("module"))?;
-                    level.needs.instantiate(module);
+                    scope.needs.instantiate(module);
                 }
             }
         }
@@ -238,8 +242,8 @@ fn follow(levels: &mut [Level], payload: Payload<'_>) -> Result<(), ModuleError>
                     component_index, ..
                 } = instance.map_err(malformed)?
                 {
-                    let component = level.components.get(component_index as usize);
-                    level
+                    let component = scope.components.get(component_index as usize);
+                    scope
                         .needs
                         .instantiate(component.ok_or_else(|| unknown("component"))?);
                 }
@@ -275,7 +279,7 @@ mod tests {
     #[test]
     fn all_memories_and_tables_count() {
         let found = read("(module (memory 2) (memory 3) (table 7 funcref) (table 1 funcref))")
-            .expect("it is a module");
+            .expect("the module is valid");
         assert_eq!(
             found,
             Requirements {
@@ -290,25 +294,25 @@ mod tests {
     #[test]
     fn no_function_has_more_instructions_than_the_longest_has_bytes() {
         let found = read("(module (func) (func nop nop nop nop nop nop nop) (func nop))")
-            .expect("it is a module");
+            .expect("the module is valid");
         assert!((7..=12).contains(&found.longest_function), "{found:?}");
     }
 
     #[test]
     fn a_module_that_asks_for_everything_does_not_overflow() {
         let found = read("(module (memory i64 0x1000000000000) (memory i64 0x1000000000000))")
-            .expect("it is a module");
+            .expect("the module is valid");
         assert_eq!(found.memory, u64::MAX);
     }
 
     #[test]
-    fn a_component_is_told_apart() {
+    fn a_component_is_recognized() {
         assert!(matches!(read("(component)"), Err(ModuleError::Component)));
     }
 
     #[test]
     fn half_a_module_is_malformed() {
-        let whole = wat::parse_str("(module (memory 2))").expect("it is well-formed");
+        let whole = wat::parse_str("(module (memory 2))").expect("the text is well-formed");
         assert!(matches!(
             Requirements::read(&whole[..whole.len() - 1]),
             Err(ModuleError::Malformed(_))
@@ -317,7 +321,7 @@ mod tests {
 
     fn of_component(text: &str) -> Requirements {
         let bytes = wat::parse_str(text).expect("the tests use well-formed text");
-        Requirements::of_component(&bytes).expect("it is a component")
+        Requirements::of_component(&bytes).expect("the component is valid")
     }
 
     #[test]
@@ -352,16 +356,16 @@ mod tests {
         let mut text =
             "(component $c0 (core module $m (memory 1)) (core instance (instantiate $m)))"
                 .to_string();
-        for level in 1..64 {
+        for scope in 1..64 {
             let twice = "(instance (instantiate 0)) (instance (instantiate 0))";
-            text = format!("(component $c{level} {text} {twice})");
+            text = format!("(component $c{scope} {text} {twice})");
         }
         let found = of_component(&text);
         assert_eq!((found.memory, found.instances), (u64::MAX, u64::MAX));
     }
 
     #[test]
-    fn what_is_given_is_not_known() {
+    fn an_imported_component_is_unknown() {
         let found = of_component(
             "(component
                 (import \"c\" (component $given))

@@ -1,38 +1,40 @@
-//! Short loops, written out several times.
+//! Unrolls short loops.
 //!
-//! Code that can be interrupted at any time asks in each turn of a loop whether it is. The question is three instructions;
-//! what costs is that a call may follow: what the loop works with cannot stay in registers across a call, so it lies on the
-//! stack and is read and written in each turn. A loop of a few instructions takes twice its time by that. So the body of a
-//! short innermost loop is put several times behind itself, and the question is asked once for all of them.
+//! Code that can be interrupted at any time checks for an interruption in each iteration of a loop.
+//! The check is three instructions; what costs is that a call may follow. Values cannot stay in
+//! registers across a call, so they are read from and written to the stack in each iteration, and a
+//! loop of a few instructions takes twice as long. So the body of a short innermost loop is
+//! repeated several times, and the check is done once for all copies.
 //!
-//! What the code does stays the same, also where it traps. This changes no validity: what is not valid is left to whoever
-//! compiles it.
+//! The code behaves the same and traps at the same places. Invalid code stays invalid and is left
+//! to the compiler.
 
 use std::ops::Range;
+use wasm_encoder::Encode;
 use wasmparser::{BinaryReader, BlockType, CodeSectionReader, FunctionBody, Operator};
 
-/// A loop is written out up to so many operators,
+/// The most operators that a loop has after unrolling.
 const MAX_OPERATORS: usize = 256;
 
-/// and up to so many times.
-const MAX_TIMES: usize = 8;
+/// The most copies of a loop's body.
+const MAX_COPIES: usize = 8;
 
-/// A section becomes longer by at most its length and so many bytes.
+/// A section grows by at most its length plus this many bytes.
 const MARGIN: usize = 4096;
 
-/// In a function that has become so long, in bytes, further loops stay what they are: to compile takes longer than the
-/// length grows.
+/// The length of a function, in bytes, beyond which its loops are not unrolled: compile time grows
+/// faster than the length.
 const MAX_FUNCTION: usize = 1 << 20;
 
-/// The contents of a code section whose short loops are written out.
+/// The contents of a code section whose short loops are unrolled.
 #[derive(Debug)]
 pub(super) struct Unrolled {
     pub(super) code: Vec<u8>,
-    /// In the order of `to`. What begins at an entry lies there up to the next one.
+    /// In the order of `to`. Each applies up to the next one.
     moves: Vec<Move>,
 }
 
-/// From where to where bytes went, in the contents of the section.
+/// From where to where bytes moved, in the contents of the section.
 #[derive(Clone, Copy, Debug)]
 struct Move {
     from: usize,
@@ -40,10 +42,11 @@ struct Move {
 }
 
 impl Unrolled {
-    /// Returns where an instruction was before. Both count from the beginning of the section's contents.
+    /// Returns the original offset of an instruction. Offsets count from the start of the section's
+    /// contents.
     pub(super) fn original(&self, offset: usize) -> usize {
         let after = self.moves.partition_point(|moved| moved.to <= offset);
-        // The count of the functions lies before everything that moves.
+        // Only the number of functions precedes everything that moves.
         let Some(moved) = after.checked_sub(1).map(|last| self.moves[last]) else {
             return offset;
         };
@@ -51,39 +54,37 @@ impl Unrolled {
     }
 }
 
-/// Writes out the short loops of a code section, given and returned without its head. The section at most doubles, but for
-/// a short one.
+/// Unrolls the short loops of a code section, given and returned without its header. Unless the
+/// section is short, its length at most doubles.
 ///
-/// `None` where there is no such loop, or where the section cannot be read.
+/// Returns `None` if there are no such loops or the section cannot be parsed.
 pub(super) fn unroll(code: &[u8]) -> Option<Unrolled> {
     let section = CodeSectionReader::new(BinaryReader::new(code, 0)).ok()?;
     let mut unrolled = Unrolled {
         code: Vec::with_capacity(code.len()),
         moves: Vec::new(),
     };
-    write_number(&mut unrolled.code, section.count());
+    section.count().encode(&mut unrolled.code);
     let all_room = code.len() + MARGIN;
     let mut room = all_room;
     for body in section {
         let body = body.ok()?;
         let function = Function::read(code, &body)?;
-        let mut written = Written {
+        let mut output = Output {
             code,
             bytes: Vec::with_capacity(body.as_bytes().len()),
             moves: Vec::new(),
             room,
         };
-        function.write(&mut written);
-        room = written.room;
-        write_number(&mut unrolled.code, u32::try_from(written.bytes.len()).ok()?);
+        function.write(&mut output);
+        room = output.room;
+        output.bytes.len().encode(&mut unrolled.code);
         let start = unrolled.code.len();
-        unrolled
-            .moves
-            .extend(written.moves.iter().map(|moved| Move {
-                to: moved.to + start,
-                ..*moved
-            }));
-        unrolled.code.extend(written.bytes);
+        unrolled.moves.extend(output.moves.iter().map(|moved| Move {
+            to: moved.to + start,
+            ..*moved
+        }));
+        unrolled.code.extend(output.bytes);
     }
     (room < all_room).then_some(unrolled)
 }
@@ -92,19 +93,19 @@ pub(super) fn unroll(code: &[u8]) -> Option<Unrolled> {
 struct Op {
     /// Where it begins in the section.
     start: usize,
-    kind: Kind,
+    kind: OperatorKind,
 }
 
 /// What has to be known of an operator.
-enum Kind {
-    /// Begins a block or another loop.
+enum OperatorKind {
+    /// Begins a block, or a loop that is not unrolled.
     Block,
-    /// Begins a loop that is short and has no loop or call in it, and ends so many operators later.
+    /// Begins a short loop without loops or calls in it, which ends `length` operators later.
     ShortLoop {
         length: usize,
     },
     End,
-    /// Names labels, with so many bytes in front of them.
+    /// Names labels, which follow after `head` bytes.
     Branch {
         head: usize,
         labels: Vec<u32>,
@@ -112,22 +113,22 @@ enum Kind {
     Other,
 }
 
-/// A function, taken apart.
+/// A parsed function.
 struct Function {
-    /// Its locals' declarations.
+    /// The declarations of its locals.
     locals: Range<usize>,
     operators: Vec<Op>,
     end: usize,
 }
 
-/// A block that is open while a function is read.
-struct Open {
-    /// Its operator; none is the function itself.
-    place: Option<usize>,
+/// A block that is open while a function is parsed.
+struct OpenBlock {
+    /// The index of its operator. `None` for the function itself.
+    index: Option<usize>,
     is_loop: bool,
     /// Whether something branches to its label.
     is_target: bool,
-    /// Whether there is something in it that a loop is not written out with.
+    /// Whether it contains something that keeps a loop from being unrolled.
     is_blocked: bool,
 }
 
@@ -136,43 +137,43 @@ impl Function {
         let mut reader = body.get_operators_reader().ok()?;
         let locals = body.range().start..reader.original_position();
         let mut operators: Vec<Op> = Vec::new();
-        let mut open = vec![Open {
-            place: None,
+        let mut open = vec![OpenBlock {
+            index: None,
             is_loop: false,
             is_target: false,
             is_blocked: false,
         }];
         while !reader.eof() {
             let (operator, start) = reader.read_with_offset().ok()?;
-            let place = operators.len();
+            let index = operators.len();
             let mut begin = |is_loop, is_blocked| {
-                open.push(Open {
-                    place: Some(place),
+                open.push(OpenBlock {
+                    index: Some(index),
                     is_loop,
                     is_target: false,
                     is_blocked,
                 });
-                Kind::Block
+                OperatorKind::Block
             };
             let kind = match operator {
                 Operator::Block { .. } | Operator::If { .. } => begin(false, false),
-                // One that takes values from the stack would have to be given them in each copy.
+                // A loop with parameters would need them on the stack in each copy.
                 Operator::Loop { blockty } => {
                     begin(true, matches!(blockty, BlockType::FuncType(_)))
                 }
-                // Their labels are in other places.
+                // The labels of these are encoded elsewhere.
                 Operator::TryTable { .. } | Operator::Try { .. } => begin(false, true),
                 Operator::End => {
                     let closed = open.pop()?;
-                    if let Some(begun) = closed.place {
-                        let length = place - begun;
+                    if let Some(begun) = closed.index {
+                        let length = index - begun;
                         let is_short = length * 2 <= MAX_OPERATORS;
                         if is_short && closed.is_loop && closed.is_target && !closed.is_blocked {
-                            operators[begun].kind = Kind::ShortLoop { length };
+                            operators[begun].kind = OperatorKind::ShortLoop { length };
                         }
                         open.last_mut()?.is_blocked |= closed.is_blocked || closed.is_loop;
                     }
-                    Kind::End
+                    OperatorKind::End
                 }
                 Operator::Br { relative_depth } | Operator::BrIf { relative_depth } => {
                     branch(&mut open, vec![relative_depth], 1)?
@@ -182,8 +183,9 @@ impl Function {
                     labels.push(targets.default());
                     branch(&mut open, labels, 1 + number_length(code, start + 1)?)?
                 }
-                // A function that is called asks by itself, beside which the loop's question is little; and so it is beside
-                // what takes as long as a memory is large, of which no more than one is to lie between two questions.
+                // A called function does its own check, next to which the loop's costs little. The
+                // same goes for operators whose time grows with a memory or table; moreover, there
+                // should be at most one of them between two checks.
                 Operator::Call { .. }
                 | Operator::CallIndirect { .. }
                 | Operator::CallRef { .. }
@@ -196,7 +198,7 @@ impl Function {
                 | Operator::TableCopy { .. }
                 | Operator::TableInit { .. } => {
                     open.last_mut()?.is_blocked = true;
-                    Kind::Other
+                    OperatorKind::Other
                 }
                 Operator::BrOnNull { .. }
                 | Operator::BrOnNonNull { .. }
@@ -204,11 +206,11 @@ impl Function {
                 | Operator::BrOnCastFail { .. }
                 | Operator::Delegate { .. }
                 | Operator::Rethrow { .. } => return None,
-                _ => Kind::Other,
+                _ => OperatorKind::Other,
             };
             operators.push(Op { start, kind });
         }
-        // Whoever compiles it says what is wrong with a function that does not end where its blocks do.
+        // A function that does not end where its blocks do is left to the compiler.
         open.is_empty().then(|| Function {
             locals,
             operators,
@@ -217,97 +219,97 @@ impl Function {
     }
 
     /// Returns where an operator ends.
-    fn end_of(&self, place: usize) -> usize {
+    fn end_of(&self, index: usize) -> usize {
         self.operators
-            .get(place + 1)
+            .get(index + 1)
             .map_or(self.end, |next| next.start)
     }
 
-    fn write(&self, written: &mut Written<'_>) {
-        written.raw(self.locals.clone());
-        let mut place = 0;
-        while let Some(operator) = self.operators.get(place) {
+    fn write(&self, output: &mut Output<'_>) {
+        output.raw(self.locals.clone());
+        let mut index = 0;
+        while let Some(operator) = self.operators.get(index) {
             match operator.kind {
-                Kind::ShortLoop { length }
-                    if written
-                        .has_room((self.end_of(place + length) - operator.start) * MAX_TIMES) =>
+                OperatorKind::ShortLoop { length }
+                    if output
+                        .has_room((self.end_of(index + length) - operator.start) * MAX_COPIES) =>
                 {
-                    self.write_out(place, length, written);
-                    place += length + 1;
+                    self.unroll_loop(index, length, output);
+                    index += length + 1;
                 }
                 _ => {
-                    written.raw(operator.start..self.end_of(place));
-                    place += 1;
+                    output.raw(operator.start..self.end_of(index));
+                    index += 1;
                 }
             }
         }
     }
 
-    /// Writes a loop out:
+    /// Unrolls a loop:
     ///
     /// ```text
     /// loop BODY end
     /// block loop  block BODY br 2 end  block BODY br 2 end  …  BODY  end end
     /// ```
     ///
-    /// In a copy the label of the loop is that of the block around the copy, behind which the next one is. What falls out of
-    /// a copy is done with the loop.
-    fn write_out(&self, place: usize, length: usize, written: &mut Written<'_>) {
-        let before = written.bytes.len();
-        let (start, body) = (self.operators[place].start, place + 1..place + length);
-        let type_of_loop = start + 1..self.end_of(place);
-        written.bytes.push(BLOCK);
-        written.raw(type_of_loop);
-        written.raw(start..self.end_of(place));
-        for _ in 1..(MAX_OPERATORS / length).min(MAX_TIMES) {
-            written.bytes.extend([BLOCK, NO_TYPE]);
-            self.write_body(body.clone(), 2, written);
-            written.bytes.extend([BR, 2, END]);
+    /// In a copy, the label of the loop becomes that of the block around the copy, which is
+    /// followed by the next copy. Falling through the end of a copy ends the loop.
+    fn unroll_loop(&self, index: usize, length: usize, output: &mut Output<'_>) {
+        let before = output.bytes.len();
+        let (start, body) = (self.operators[index].start, index + 1..index + length);
+        let type_of_loop = start + 1..self.end_of(index);
+        output.bytes.push(BLOCK);
+        output.raw(type_of_loop);
+        output.raw(start..self.end_of(index));
+        for _ in 1..(MAX_OPERATORS / length).min(MAX_COPIES) {
+            output.bytes.extend([BLOCK, NO_TYPE]);
+            self.write_body(body.clone(), 2, output);
+            output.bytes.extend([BR, 2, END]);
         }
-        self.write_body(body, 1, written);
-        written.bytes.extend([END, END]);
-        let was = self.end_of(place + length) - start;
-        written.room = written
+        self.write_body(body, 1, output);
+        output.bytes.extend([END, END]);
+        let was = self.end_of(index + length) - start;
+        output.room = output
             .room
-            .saturating_sub(written.bytes.len() - before - was);
+            .saturating_sub(output.bytes.len() - before - was);
     }
 
-    /// Writes the body of a loop, around which there are so many labels more than there were.
-    fn write_body(&self, body: Range<usize>, more: u32, written: &mut Written<'_>) {
-        // Labels up to this are of the body itself and of the loop.
+    /// Writes the body of a loop that is nested in `more` labels more than before.
+    fn write_body(&self, body: Range<usize>, more: u32, output: &mut Output<'_>) {
+        // Labels up to this one are those of the body and the loop itself.
         let mut inside = 0;
-        for place in body {
-            let Op { start, kind } = &self.operators[place];
+        for index in body {
+            let Op { start, kind } = &self.operators[index];
             match kind {
-                Kind::Branch { head, labels } if labels.iter().any(|&label| label > inside) => {
-                    written.raw(*start..start + head);
+                OperatorKind::Branch { head, labels }
+                    if labels.iter().any(|&label| label > inside) =>
+                {
+                    output.raw(*start..start + head);
                     for &label in labels {
-                        write_number(
-                            &mut written.bytes,
-                            if label > inside { label + more } else { label },
-                        );
+                        let label = if label > inside { label + more } else { label };
+                        label.encode(&mut output.bytes);
                     }
                     continue;
                 }
-                Kind::Block | Kind::ShortLoop { .. } => inside += 1,
-                Kind::End => inside -= 1,
-                Kind::Branch { .. } | Kind::Other => {}
+                OperatorKind::Block | OperatorKind::ShortLoop { .. } => inside += 1,
+                OperatorKind::End => inside -= 1,
+                OperatorKind::Branch { .. } | OperatorKind::Other => {}
             }
-            written.raw(*start..self.end_of(place));
+            output.raw(*start..self.end_of(index));
         }
     }
 }
 
 /// Notes which blocks an operator branches to.
-fn branch(open: &mut [Open], labels: Vec<u32>, head: usize) -> Option<Kind> {
+fn branch(open: &mut [OpenBlock], labels: Vec<u32>, head: usize) -> Option<OperatorKind> {
     for &label in &labels {
-        let place = open
+        let index = open
             .len()
             .checked_sub(1)?
             .checked_sub(usize::try_from(label).ok()?)?;
-        open[place].is_target = true;
+        open[index].is_target = true;
     }
-    Some(Kind::Branch { head, labels })
+    Some(OperatorKind::Branch { head, labels })
 }
 
 const BLOCK: u8 = 0x02;
@@ -315,21 +317,21 @@ const END: u8 = 0x0b;
 const BR: u8 = 0x0c;
 const NO_TYPE: u8 = 0x40;
 
-/// A function as it is written anew.
-struct Written<'a> {
+/// A function that is being rewritten.
+struct Output<'a> {
     /// The section that it was read from.
     code: &'a [u8],
     bytes: Vec<u8>,
     moves: Vec<Move>,
-    /// How much longer the section may become.
+    /// How much the section may still grow.
     room: usize,
 }
 
-impl Written<'_> {
+impl Output<'_> {
     /// Copies bytes of the section.
     fn raw(&mut self, range: Range<usize>) {
         let (from, to) = (range.start, self.bytes.len());
-        // What goes on where the last bytes went needs no entry of its own.
+        // Bytes that continue the last range need no entry of their own.
         let goes_on = self
             .moves
             .last()
@@ -345,16 +347,7 @@ impl Written<'_> {
     }
 }
 
-/// Writes a number as wasm does.
-pub(super) fn write_number(bytes: &mut Vec<u8>, mut number: u32) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-}
-
-/// Returns how many bytes a number takes that was read already.
+/// Returns how many bytes an encoded number takes.
 fn number_length(code: &[u8], start: usize) -> Option<usize> {
     code.get(start..)?
         .iter()
@@ -378,27 +371,24 @@ mod tests {
         found.last().expect("the module has code")
     }
 
-    /// A module whose loops are written out, and where its code begins.
+    /// A module whose loops are unrolled, and where its code begins.
     struct New {
         bytes: Vec<u8>,
         unrolled: Unrolled,
         start: usize,
     }
 
-    /// A module, and the same with its loops written out.
+    /// A module, and the same with its loops unrolled.
     fn both(text: &str) -> (Vec<u8>, Option<New>) {
         let module = wat::parse_str(text).expect("it is well-formed");
         let old = code(&module);
-        let written = unroll(&module[old.clone()]).map(|unrolled| {
+        let unrolled = unroll(&module[old.clone()]).map(|unrolled| {
             let mut bytes = Vec::new();
-            // The section's head: its kind and its length.
+            // The section's header: its id and its length.
             let mut length = Vec::new();
-            write_number(&mut length, u32::try_from(old.len()).expect("it is short"));
+            old.len().encode(&mut length);
             bytes.extend_from_slice(&module[..old.start - length.len()]);
-            write_number(
-                &mut bytes,
-                u32::try_from(unrolled.code.len()).expect("it is short"),
-            );
+            unrolled.code.len().encode(&mut bytes);
             let start = bytes.len();
             bytes.extend_from_slice(&unrolled.code);
             bytes.extend_from_slice(&module[old.end..]);
@@ -408,7 +398,7 @@ mod tests {
                 start,
             }
         });
-        (module, written)
+        (module, unrolled)
     }
 
     /// Calls `f` of a module; where it traps, the offset of the instruction.
@@ -417,16 +407,19 @@ mod tests {
         let instance = Instance::new(&mut store, module, &[]).expect("it imports nothing");
         let function = instance
             .get_typed_func::<i32, i32>(&mut store, "f")
-            .expect("it is there");
+            .expect("the module exports `f`");
         function.call(&mut store, argument).map_err(|error| {
             let backtrace = error
                 .downcast_ref::<WasmBacktrace>()
-                .expect("a trap has one");
-            backtrace.frames()[0].module_offset().expect("it is known")
+                .expect("a trap has a backtrace");
+            backtrace.frames()[0]
+                .module_offset()
+                .expect("wasm frames have offsets")
         })
     }
 
-    /// Checks that a function does with every argument what it did, and traps where it did.
+    /// Checks that a function returns the same as before for every argument, or traps at the same
+    /// place.
     fn check(locals: &str, body: &str) {
         let text = format!(
             r#"(module (memory 1) (func (export "f") (param $n i32) (result i32) (local $sum i32) {locals} {body}))"#
@@ -436,13 +429,13 @@ mod tests {
             bytes: new,
             unrolled,
             start,
-        } = new.unwrap_or_else(|| panic!("nothing was written out in {body}"));
+        } = new.unwrap_or_else(|| panic!("nothing was unrolled in {body}"));
         let engine = Engine::default();
         let [old_module, new_module] = [&old, &new].map(|bytes| {
             Module::new(&engine, bytes).unwrap_or_else(|error| panic!("{body}: {error:?}"))
         });
         let original = |offset: usize| unrolled.original(offset - start) + code(&old).start;
-        // Not with 0: some count down to it.
+        // Not 0: some functions count down to it.
         for argument in 1..50 {
             let found = call(&new_module, argument).map_err(original);
             assert_eq!(
@@ -457,7 +450,7 @@ mod tests {
     const DOWN: &str = "(local.tee $n (i32.sub (local.get $n) (i32.const 1)))";
 
     #[test]
-    fn a_loop_that_is_written_out_does_what_it_did() {
+    fn a_loop_behaves_the_same_when_it_is_unrolled() {
         check(
             "",
             &format!("(loop {ADD} (br_if 0 {DOWN})) (local.get $sum)"),
@@ -497,7 +490,7 @@ mod tests {
                  (local.get $sum)"
             ),
         );
-        // A loop in a loop: the inner one is written out.
+        // A loop in a loop: the inner one is unrolled.
         check(
             "(local $m i32)",
             &format!(
@@ -512,8 +505,9 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_grow_longer_are_still_the_same_labels() {
-        // Around the loop are so many blocks that the label of the outermost takes another byte in a copy.
+    fn labels_that_grow_longer_stay_the_same_labels() {
+        // There are so many blocks around the loop that the label of the outermost takes another
+        // byte in a copy.
         for depth in 120..130 {
             let body = format!(
                 "{} (loop {ADD} (br_if {depth} (i32.le_s {DOWN} (i32.const 0))) (br 0)) {}",
@@ -525,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn it_traps_where_it_did() {
+    fn it_traps_at_the_same_place() {
         let trap = "(if (i32.gt_u (local.get $sum) (i32.const 300)) (then (unreachable)))";
         check(
             "",
@@ -541,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn other_loops_stay_what_they_are() {
+    fn other_loops_are_left_alone() {
         let unchanged = |body: &str| {
             let text = format!(
                 r#"(module (func $g) (func (export "f") (param $n i32) (local $sum i32) {body}))"#
@@ -576,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_left_alone_or_stays_damaged() {
+    fn damaged_code_is_left_alone_or_stays_damaged() {
         let text = format!(
             r#"(module (func (export "f") (param $n i32) (result i32) (local $sum i32)
                  (block (loop {ADD} (br_table 0 1 0 {DOWN}))) (local.get $sum)))"#
@@ -587,13 +581,13 @@ mod tests {
             assert!(unroll(&section[..length]).is_none(), "{length} bytes");
         }
         let mut damaged = section.to_vec();
-        for place in 0..section.len() {
+        for index in 0..section.len() {
             for byte in 0..=u8::MAX {
-                damaged[place] = byte;
-                // It is read without a panic, and what comes of it is for the compiler to judge.
+                damaged[index] = byte;
+                // It must not panic; the result is for the compiler to judge.
                 let _ = unroll(&damaged);
             }
-            damaged[place] = section[place];
+            damaged[index] = section[index];
         }
     }
 }

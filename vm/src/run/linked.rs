@@ -60,7 +60,7 @@ pub(crate) fn load_module(
     bytes: &[u8],
 ) -> Result<Module, ModuleError> {
     let module = Module::new(compiler, name, bytes)?;
-    let (engine, compiled) = module.compiled(module.first())?;
+    let (engine, compiled) = module.compiled(module.first_kind())?;
     let linker = Linkers::of(engine).core(compiled.generation);
     match linker.instantiate_pre(&compiled.module) {
         Ok(_) => Ok(module),

@@ -1,40 +1,44 @@
 //! Where in its source an instruction of a module comes from.
 //!
-//! That is read from the module's debug information when somebody asks, and not when a process ends: it takes
-//! milliseconds, in which a worker would run nobody else. Whoever made the module also made its debug information, so it
-//! is believed only as far as it can be read.
+//! The module's debug information is read on request, not whenever a process traps: it takes
+//! milliseconds, in which a worker would run nothing else. The information is as untrusted as the
+//! module.
 
 use addr2line::gimli::{self, Dwarf, EndianSlice, LittleEndian};
 use addr2line::{Context, Frame};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use wasmparser::{Parser, Payload};
 
-/// A place in a guest's source.
+/// A location in a guest's source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The function, demangled, if it has a name: one that was inlined here, or for the last place the one that was not.
+pub struct SourceLocation {
+    /// The demangled name of the function, if it has one. All but the last location are in inlined
+    /// functions.
     pub function: Option<String>,
-    /// The file, as the compiler wrote it down.
+    /// The file, as recorded by the compiler.
     pub file: String,
-    /// The line, from 1, where it is known.
+    /// The line, counted from 1, if it is known.
     pub line: Option<u32>,
 }
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
-/// How deep entries may be nested, above or below the level that a unit begins with. They are read by recursion, so what
-/// is nested deeper would overflow the stack. Compilers stay far below it.
+/// How deep entries of a unit may be nested. They are read recursively, so deeper nesting could
+/// overflow the stack. Compilers stay far below this.
 const MAX_DEPTH: usize = 200;
 
-/// Returns where an instruction of a binary module is in the source: the innermost inlined call first, then what that was
-/// inlined into. `offset` counts in bytes from the start of the module, as [`Frame::offset`](crate::Frame::offset) does.
+/// Returns where an instruction of a binary module is in the source: the innermost inlined call
+/// first, then what it was inlined into. `offset` counts in bytes from the start of the module, as
+/// [`Frame::offset`](crate::Frame::offset) does.
 ///
-/// Empty if the module has no debug information, none that can be read, or none about this instruction.
+/// Empty if the module has no debug information, none that can be read, or none about this
+/// instruction.
 ///
-/// This parses the debug information each time, which takes milliseconds, more for a large module, and does not yield. Call
-/// it for what is shown to somebody, and not on a thread that others wait for.
-pub fn places(bytes: &[u8], offset: usize) -> Vec<Place> {
-    // The parser was not written for attackers: a panic of its own ends here.
+/// This parses the debug information each time, which takes milliseconds, or more for a large
+/// module, and does not yield. Call it for what is shown to somebody, and not on a thread that
+/// others wait for.
+pub fn source_locations(bytes: &[u8], offset: usize) -> Vec<SourceLocation> {
+    // The parser is not hardened against attacks, so its panics are caught here.
     let found = catch_unwind(AssertUnwindSafe(|| {
         let (code, dwarf) = read(bytes)?;
         let address = u64::try_from(offset.checked_sub(code)?).ok()?;
@@ -45,7 +49,8 @@ pub fn places(bytes: &[u8], offset: usize) -> Vec<Place> {
     found.ok().flatten().unwrap_or_default()
 }
 
-/// Finds where the code begins, which is what addresses in the debug information count from, and that information.
+/// Returns where the code begins, which addresses in the debug information are relative to, and
+/// that information.
 fn read(bytes: &[u8]) -> Option<(usize, Dwarf<Slice<'_>>)> {
     let mut code = None;
     let mut sections = Vec::new();
@@ -69,7 +74,7 @@ fn read(bytes: &[u8]) -> Option<(usize, Dwarf<Slice<'_>>)> {
     Some((code?, dwarf))
 }
 
-/// Whether no entry is nested too deep to be read.
+/// Returns whether no entry is nested too deep.
 fn is_shallow(dwarf: &Dwarf<Slice<'_>>) -> gimli::Result<bool> {
     let mut units = dwarf.units();
     while let Some(header) = units.next()? {
@@ -87,15 +92,16 @@ fn is_shallow(dwarf: &Dwarf<Slice<'_>>) -> gimli::Result<bool> {
     Ok(true)
 }
 
-fn find(dwarf: Dwarf<Slice<'_>>, address: u64) -> gimli::Result<Vec<Place>> {
+fn find(dwarf: Dwarf<Slice<'_>>, address: u64) -> gimli::Result<Vec<SourceLocation>> {
     let context = Context::from_dwarf(dwarf)?;
-    // What lies in other files is not looked for: a guest does not choose which of the host's files are read.
+    // Information in other files is not loaded: a guest must not choose which of the host's files
+    // are read.
     let mut frames = context.find_frames(address).skip_all_loads()?;
-    let mut places = Vec::new();
+    let mut locations = Vec::new();
     while let Some(frame) = frames.next()? {
-        places.extend(place(&frame));
+        locations.extend(location(&frame));
     }
-    Ok(places)
+    Ok(locations)
 }
 
 /// Returns a function's name as in the source, if it is one of Rust's.
@@ -103,16 +109,16 @@ pub(crate) fn demangle(name: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(name))
 }
 
-fn place(frame: &Frame<'_, Slice<'_>>) -> Option<Place> {
-    let location = frame.location.as_ref()?;
+fn location(frame: &Frame<'_, Slice<'_>>) -> Option<SourceLocation> {
+    let found = frame.location.as_ref()?;
     let function = frame
         .function
         .as_ref()
         .and_then(|function| function.raw_name().ok());
-    Some(Place {
+    Some(SourceLocation {
         function: function.map(|name| demangle(&name)),
-        file: location.file?.to_string(),
-        line: location.line,
+        file: found.file?.to_string(),
+        line: found.line,
     })
 }
 
@@ -120,11 +126,11 @@ fn place(frame: &Frame<'_, Slice<'_>>) -> Option<Place> {
 mod tests {
     use super::*;
 
-    /// A module with these sections.
+    /// Returns a module with these custom sections.
     fn module(sections: &[(&str, &[u8])]) -> Vec<u8> {
         let mut bytes = wat::parse_str("(module (func nop nop))").expect("it is well-formed");
         for (name, data) in sections {
-            let mut body = vec![u8::try_from(name.len()).expect("it is a short name")];
+            let mut body = vec![u8::try_from(name.len()).expect("the names are short")];
             body.extend(name.as_bytes());
             body.extend(*data);
             bytes.push(0);
@@ -139,14 +145,14 @@ mod tests {
         bytes
     }
 
-    /// The offset of the first instruction of such a module, and where code begins.
+    /// Returns where the code of such a module begins.
     fn code(bytes: &[u8]) -> usize {
-        read(bytes).expect("it is a module").0
+        read(bytes).expect("the module has code").0
     }
 
-    /// Debug information of one unit: a file `a.c`, and a function `f` over addresses 0 to 16, in which so many inlined
-    /// calls of `g` are nested.
-    fn sections(deep: usize) -> Vec<(&'static str, Vec<u8>)> {
+    /// Debug information of one unit: a file `a.c`, and a function `f` over addresses 0 to 16, in
+    /// which `depth` inlined calls of `g` are nested.
+    fn sections(depth: usize) -> Vec<(&'static str, Vec<u8>)> {
         let abbreviations = [
             // A unit: its range and where its lines are.
             &[1, 0x11, 1, 0x11, 0x01, 0x12, 0x06, 0x10, 0x17, 0, 0][..],
@@ -165,21 +171,22 @@ mod tests {
         unit.push(2);
         unit.extend(b"f\0");
         unit.extend(range);
-        for _ in 0..deep {
+        for _ in 0..depth {
             unit.push(3);
             unit.extend(b"g\0");
             unit.extend(range);
             unit.extend([1, 7]);
         }
-        unit.extend(vec![0; deep + 2]);
+        unit.extend(vec![0; depth + 2]);
         let length = |data: &[u8]| {
             u32::try_from(data.len())
-                .expect("it is short")
+                .expect("the sections are short")
                 .to_le_bytes()
         };
         let info = [&length(&unit)[..], &unit].concat();
 
-        // Minimum instruction length, operations, default, line base and range, the opcodes' lengths; no directories, a file.
+        // Minimum instruction length, operations, default, line base and range, the opcodes'
+        // lengths; no directories, a file.
         let header = [
             &[1, 1, 1, 0xfb, 14, 13, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0][..],
             b"a.c\0\0\0\0\0",
@@ -196,17 +203,17 @@ mod tests {
         ]
     }
 
-    fn found(sections: &[(&str, Vec<u8>)]) -> Vec<Place> {
+    fn found(sections: &[(&str, Vec<u8>)]) -> Vec<SourceLocation> {
         let sections: Vec<(&str, &[u8])> = sections
             .iter()
             .map(|(name, data)| (*name, &data[..]))
             .collect();
         let bytes = module(&sections);
-        places(&bytes, code(&bytes) + 2)
+        source_locations(&bytes, code(&bytes) + 2)
     }
 
-    fn place(function: &str, line: u32) -> Place {
-        Place {
+    fn location(function: &str, line: u32) -> SourceLocation {
+        SourceLocation {
             function: Some(function.to_string()),
             file: "a.c".to_string(),
             line: Some(line),
@@ -215,15 +222,15 @@ mod tests {
 
     #[test]
     fn an_instruction_is_found_innermost_call_first() {
-        assert_eq!(found(&sections(0)), [place("f", 3)]);
+        assert_eq!(found(&sections(0)), [location("f", 3)]);
         assert_eq!(
             found(&sections(2)),
-            [place("g", 3), place("g", 7), place("f", 7)]
+            [location("g", 3), location("g", 7), location("f", 7)]
         );
     }
 
     #[test]
-    fn what_is_not_in_the_code_has_no_place() {
+    fn an_offset_outside_the_code_has_no_location() {
         let sections = sections(0);
         let sections: Vec<(&str, &[u8])> = sections
             .iter()
@@ -232,22 +239,22 @@ mod tests {
         let bytes = module(&sections);
         let code = code(&bytes);
         for offset in [0, code - 1, code + 16, bytes.len(), usize::MAX] {
-            assert_eq!(places(&bytes, offset), [], "{offset}");
+            assert_eq!(source_locations(&bytes, offset), [], "{offset}");
         }
     }
 
     #[test]
-    fn without_debug_information_there_are_no_places() {
+    fn without_debug_information_there_are_no_locations() {
         assert_eq!(found(&[]), []);
-        assert_eq!(places(b"", 0), []);
+        assert_eq!(source_locations(b"", 0), []);
         assert_eq!(
-            places(&wat::parse_str("(module)").expect("it is well-formed"), 8),
+            source_locations(&wat::parse_str("(module)").expect("it is well-formed"), 8),
             []
         );
     }
 
     #[test]
-    fn garbage_gives_no_places() {
+    fn garbage_gives_no_locations() {
         for byte in [0x00, 0x01, 0x41, 0x7f, 0x80, 0xff] {
             for length in [1, 4, 11, 64, 1_000] {
                 let names = [
@@ -280,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_nested_without_end_do_not_overflow_the_stack() {
+    fn deeply_nested_entries_do_not_overflow_the_stack() {
         assert_eq!(found(&sections(100)).len(), 101);
         assert_eq!(found(&sections(1_000_000)), []);
     }
