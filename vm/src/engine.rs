@@ -19,15 +19,17 @@ mod arena;
 mod ceilings;
 mod image;
 mod kind;
+mod mappings;
 mod memory;
 mod pages;
 mod stack;
 
 pub use ceilings::{Capacity, Ceiling};
-pub(crate) use ceilings::{Ceilings, MAX_POOLED, Slot};
+pub(crate) use ceilings::{Ceilings, Slot};
 pub(crate) use image::Image;
 pub use kind::Profile;
 pub(crate) use kind::{Code, Kind};
+pub(crate) use mappings::MAX_POOLED;
 pub(crate) use memory::{Memories, beginning_with};
 
 /// How much stack a process has, in bytes.

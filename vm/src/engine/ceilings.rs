@@ -5,6 +5,7 @@
 //! process, as the kernel counts them; everything else is counted per machine.
 
 use super::kind::{Code, Kind, Profile};
+use super::mappings::{self, Mappings};
 use super::{arena, memory, pages};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -20,13 +21,6 @@ const MAX_FAST: u32 = 28_000;
 
 /// How many components can be alive at the same time, for each kind of code.
 pub(super) const COMPONENT_SLOTS: u32 = 1_000;
-
-/// How many instances can be pooled for the next process, of all modules together.
-pub(crate) const MAX_POOLED: u32 = 512;
-
-/// How many mappings are reserved for everything but processes: libraries, threads, the allocator,
-/// and pooled instances.
-const RESERVED_MAPPINGS: u32 = 1_200 + 2 * MAX_POOLED;
 
 /// How much of the computer's memory new processes must leave available, in bytes.
 const RESERVED_MEMORY: u64 = 256 << 20;
@@ -185,24 +179,25 @@ impl fmt::Display for Capacity {
 impl Ceilings {
     /// Returns how many processes there is room for.
     pub(crate) fn capacity(&self) -> Capacity {
-        let most =
-            |profile, mappings: u32| mappings / mappings_of(Kind::Module(Code::Plain, profile), 1);
+        let most = |profile, mappings: u32| {
+            mappings / mappings::of_process(Kind::Module(Code::Plain, profile), 1)
+        };
         let fast = match self.profile {
             _ if !*HAS_ADDRESS_SPACE => 0,
             Some(Profile::Dense) => 0,
-            Some(Profile::Fast) => most(Profile::Fast, *ALL).min(MAX_FAST),
-            None => most(Profile::Fast, *ALL).min(FAST_BY_DEFAULT),
+            Some(Profile::Fast) => most(Profile::Fast, mappings::all()).min(MAX_FAST),
+            None => most(Profile::Fast, mappings::all()).min(FAST_BY_DEFAULT),
         }
         .min(self.slots);
-        let taken = fast * mappings_of(Kind::Module(Code::Plain, Profile::Fast), 1);
+        let taken = fast * mappings::of_process(Kind::Module(Code::Plain, Profile::Fast), 1);
         let dense = match self.profile {
             Some(Profile::Fast) => 0,
-            _ => most(Profile::Dense, *ALL - taken).min(self.slots - fast),
+            _ => most(Profile::Dense, mappings::all() - taken).min(self.slots - fast),
         };
         Capacity {
             fast,
             dense,
-            mappings: *ALL,
+            mappings: mappings::all(),
             has_light_guards: arena::has_light_guards(),
             tells_written_pages: pages::scan_is_supported(),
             memory: available_memory(),
@@ -248,10 +243,11 @@ impl Ceilings {
         if matches!(kind, Kind::Module(_, Profile::Fast)) && memories > 0 && !*HAS_ADDRESS_SPACE {
             return Err(Ceiling::AddressSpace(0));
         }
-        let mappings = Mappings::of(kind, memories).ok_or_else(Mappings::ceiling)?;
-        take(&self.counts.all, 1, self.slots).ok_or(Ceiling::Slots(self.slots))?;
+        let mappings =
+            Mappings::of(kind, memories).ok_or_else(|| Ceiling::Mappings(mappings::taken()))?;
+        mappings::take(&self.counts.all, 1, self.slots).ok_or(Ceiling::Slots(self.slots))?;
         if let Some((count, most, ceiling)) = self.counts.of(kind)
-            && take(count, 1, most).is_none()
+            && mappings::take(count, 1, most).is_none()
         {
             self.counts.all.fetch_sub(1, Ordering::Relaxed);
             return Err(ceiling);
@@ -276,82 +272,6 @@ impl Ceilings {
             left if left < RESERVED_MEMORY => Err(Ceiling::Memory(left >> 20)),
             _ => Ok(()),
         }
-    }
-}
-
-/// Adds `count` to `taken` unless the sum would exceed `limit`.
-fn take(taken: &AtomicU32, count: u32, limit: u32) -> Option<()> {
-    let more = |taken: u32| taken.checked_add(count).filter(|&sum| sum <= limit);
-    taken
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-        .ok()
-        .map(drop)
-}
-
-/// Reserved mappings of the kernel, until this is dropped.
-#[derive(Debug)]
-pub(super) struct Mappings(u32);
-
-/// How many mappings all machines of this operating system process have reserved.
-static TAKEN: AtomicU32 = AtomicU32::new(0);
-
-/// How many mappings there are for all of them.
-static ALL: LazyLock<u32> = LazyLock::new(|| {
-    // A system without this file has no such limit.
-    let Ok(text) = std::fs::read_to_string("/proc/sys/vm/max_map_count") else {
-        return u32::MAX;
-    };
-    let all: u32 = text.trim().parse().unwrap_or(u32::MAX);
-    let others = std::fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count());
-    all.saturating_sub(u32::try_from(others).unwrap_or(u32::MAX))
-        .saturating_sub(RESERVED_MAPPINGS)
-});
-
-impl Mappings {
-    /// Reserves the mappings of a process with this many memories, if there are enough.
-    fn of(kind: Kind, memories: u32) -> Option<Mappings> {
-        Mappings::take(mappings_of(kind, memories))
-    }
-
-    /// Reserves `count` mappings, if there are enough.
-    pub(super) fn take(count: u32) -> Option<Mappings> {
-        take(&TAKEN, count, *ALL)?;
-        Some(Mappings(count))
-    }
-
-    /// Returns the error for mappings that could not be reserved.
-    fn ceiling() -> Ceiling {
-        Ceiling::Mappings(TAKEN.load(Ordering::Relaxed))
-    }
-}
-
-impl Drop for Mappings {
-    fn drop(&mut self) {
-        TAKEN.fetch_sub(self.0, Ordering::Relaxed);
-    }
-}
-
-/// Returns how many mappings a process has.
-fn mappings_of(kind: Kind, memories: u32) -> u32 {
-    /// A stack in an arena needs none of its own, unless its guard splits the arena's.
-    static OF_STACK: LazyLock<u32> =
-        LazyLock::new(|| if arena::has_light_guards() { 0 } else { 2 });
-    match kind {
-        Kind::Module(_, profile) => memories * mappings_of_memory(profile) + *OF_STACK,
-        // The image, what follows it and what is inaccessible, the stack with its guard, and
-        // tables.
-        Kind::Component(_) => 8,
-    }
-}
-
-/// Returns how many mappings a memory has.
-pub(super) fn mappings_of_memory(profile: Profile) -> u32 {
-    match profile {
-        // The image and what is inaccessible. A memory that grew beyond its image needs a third,
-        // which comes out of the reserve: that is rare, and programs with large memories have few
-        // processes.
-        Profile::Fast => 2,
-        Profile::Dense => 1,
     }
 }
 

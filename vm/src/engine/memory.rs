@@ -10,9 +10,9 @@
 //! that were written are overwritten, or returned to the kernel if there are many.
 
 use super::arena::{self, Access, Arena};
-use super::ceilings::{Mappings, mappings_of_memory};
 use super::image::{self, Image};
 use super::kind::Profile;
+use super::mappings::{self, Mappings};
 use super::pages;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -212,7 +212,7 @@ impl Memories {
         pages: usize,
     ) -> bool {
         // The mappings counted for its process are about to be released.
-        let Some(mappings) = Mappings::take(mappings_of_memory(self.profile)) else {
+        let Some(mappings) = Mappings::take(mappings::of_memory(self.profile)) else {
             return false;
         };
         let mut ready = self.ready();

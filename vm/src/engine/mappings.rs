@@ -1,0 +1,94 @@
+//! The kernel's mappings, of which it allows a process of the operating system a limited number.
+
+use super::arena;
+use super::kind::{Kind, Profile};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// How many instances can be pooled for the next process, of all modules together.
+pub(crate) const MAX_POOLED: u32 = 512;
+
+/// How many mappings are reserved for everything but processes: libraries, threads, the allocator,
+/// and pooled instances.
+const RESERVED_MAPPINGS: u32 = 1_200 + 2 * MAX_POOLED;
+
+/// Adds `count` to `taken` unless the sum would exceed `limit`.
+pub(super) fn take(taken: &AtomicU32, count: u32, limit: u32) -> Option<()> {
+    let more = |taken: u32| taken.checked_add(count).filter(|&sum| sum <= limit);
+    taken
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+        .ok()
+        .map(drop)
+}
+
+/// Reserved mappings of the kernel, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Mappings(u32);
+
+/// How many mappings all machines of this operating system process have reserved.
+static TAKEN: AtomicU32 = AtomicU32::new(0);
+
+/// How many mappings there are for all of them.
+static ALL: LazyLock<u32> = LazyLock::new(|| {
+    // A system without this file has no such limit.
+    let Ok(text) = std::fs::read_to_string("/proc/sys/vm/max_map_count") else {
+        return u32::MAX;
+    };
+    let all: u32 = text.trim().parse().unwrap_or(u32::MAX);
+    let others = std::fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count());
+    all.saturating_sub(u32::try_from(others).unwrap_or(u32::MAX))
+        .saturating_sub(RESERVED_MAPPINGS)
+});
+
+/// Returns how many mappings there are for all machines of this operating system process.
+pub(super) fn all() -> u32 {
+    *ALL
+}
+
+/// Returns how many of them are reserved.
+pub(super) fn taken() -> u32 {
+    TAKEN.load(Ordering::Relaxed)
+}
+
+impl Mappings {
+    /// Reserves the mappings of a process with this many memories, if there are enough.
+    pub(super) fn of(kind: Kind, memories: u32) -> Option<Mappings> {
+        Mappings::take(of_process(kind, memories))
+    }
+
+    /// Reserves `count` mappings, if there are enough.
+    pub(super) fn take(count: u32) -> Option<Mappings> {
+        take(&TAKEN, count, *ALL)?;
+        Some(Mappings(count))
+    }
+}
+
+impl Drop for Mappings {
+    fn drop(&mut self) {
+        TAKEN.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+/// Returns how many mappings a process has.
+pub(super) fn of_process(kind: Kind, memories: u32) -> u32 {
+    /// A stack in an arena needs none of its own, unless its guard splits the arena's.
+    static OF_STACK: LazyLock<u32> =
+        LazyLock::new(|| if arena::has_light_guards() { 0 } else { 2 });
+    match kind {
+        Kind::Module(_, profile) => memories * of_memory(profile) + *OF_STACK,
+        // The image, what follows it and what is inaccessible, the stack with its guard, and
+        // tables.
+        Kind::Component(_) => 8,
+    }
+}
+
+/// Returns how many mappings a memory has.
+pub(super) fn of_memory(profile: Profile) -> u32 {
+    match profile {
+        // The image and what is inaccessible. A memory that grew beyond its image needs a third,
+        // which comes out of the reserve: that is rare, and programs with large memories have few
+        // processes.
+        Profile::Fast => 2,
+        Profile::Dense => 1,
+    }
+}
