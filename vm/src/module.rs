@@ -227,7 +227,10 @@ impl Module {
     /// cannot be.
     pub(crate) fn beginning(&self) -> Option<&Exports> {
         let prepared = &self.0.prepared;
-        prepared.exports.as_ref().filter(|_| prepared.image_is_complete)
+        prepared
+            .exports
+            .as_ref()
+            .filter(|_| prepared.image_is_complete)
     }
 
     /// Returns whether a reset instance can serve the next process. This is false until it is
@@ -296,7 +299,8 @@ impl Module {
                     parameters,
                 })
             };
-            let mut entry_points: Vec<EntryPoint> = self.any().exports().filter_map(entry).collect();
+            let mut entry_points: Vec<EntryPoint> =
+                self.any().exports().filter_map(entry).collect();
             entry_points.sort_unstable_by(|one, other| one.name.cmp(&other.name));
             entry_points
         })
