@@ -1,6 +1,8 @@
-//! A host function for components: an interface in `clock.wit`, and an implementation of the trait that is made from it.
+//! A host function for components: an interface in `clock.wit`, and an implementation of the trait
+//! that is generated from it.
 //!
-//! Functions have it where their settings name it among their namespaces: `my:app/clock`, or `my:app` for all of the package.
+//! Functions can call it if their settings list its namespace: `my:app/clock`, or `my:app` for the
+//! whole package.
 
 use lunatic_vm::{Exit, Guest, Host, Vm};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,7 +33,8 @@ impl HasData for Clock {
     type Data<'a> = &'a mut Clock;
 }
 
-/// A component that asks; any language's tools make the same from `clock.wit`.
+/// A component that asks for the time. The tools of any language can generate such a component from
+/// `clock.wit`.
 const GUEST: &str = r#"(component
     (import "my:app/clock@1.0.0" (instance $clock (export "now" (func (result u64)))))
     (core func $now (canon lower (func $clock "now")))
@@ -41,7 +44,7 @@ const GUEST: &str = r#"(component
     (core instance $instance (instantiate $program (with "clock" (instance (export "now" (func $now))))))
     (func (export "ask") (result u64) (canon lift (core func $instance "ask"))))"#;
 
-/// Has a component ask for the time.
+/// Runs a component that asks for the time.
 pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut host = Host::default();
     lunatic_serve::add_to_host(&mut host);

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 /// Has a function answer a request, in a process of its own or in a pooled instance.
 ///
-/// The response is returned as soon as its head is there. Dropping the future, or the response's body before its end, kills
-/// the process: nobody waits for what it does.
+/// The response is returned as soon as its head is there. Dropping the future, or the response's
+/// body before its end, kills the process: nobody waits for what it does.
 pub(crate) async fn answer(
     functions: &Functions,
     version: &Arc<Version>,

@@ -58,10 +58,12 @@ pub enum CodeError {
 }
 
 impl Code {
-    /// Checks and compiles what a function runs, from wasm or wat. Blocks for as long as compiling takes.
+    /// Checks and compiles what a function runs, from wasm or wat. Blocks for as long as compiling
+    /// takes.
     ///
-    /// What imports the functions of comms is a spark, whatever else it imports: a spark written in Rust is linked with all
-    /// of the guest library. Any other module that imports functions of the machine is a program.
+    /// What imports the functions of comms is a spark, whatever else it imports: a spark written in
+    /// Rust is linked with all of the guest library. Any other module that imports functions of the
+    /// machine is a program.
     ///
     /// # Errors
     ///

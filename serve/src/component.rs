@@ -1,8 +1,9 @@
 //! Components that handle HTTP requests.
 //!
-//! A component exports `wasi:http/incoming-handler`, through which it is given requests: one instance for each, or a few
-//! instances that serve one request after the other, as the function's [`Policy`](crate::Policy) says. Its response is sent
-//! when the component has set the head, while it works on; what it writes afterwards is sent as the client reads.
+//! A component exports `wasi:http/incoming-handler`, through which it is given requests: one
+//! instance for each, or a few instances that serve one request after the other, as the function's
+//! [`Policy`](crate::Policy) says. Its response is sent when the component has set the head, while
+//! it works on; what it writes afterwards is sent as the client reads.
 
 pub(crate) mod answer;
 mod body;

@@ -5,7 +5,8 @@ use http::header::{
     PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
-/// Fields that concern a single connection, and are passed on neither to functions nor to clients nor to other hosts.
+/// Fields that concern a single connection, and are passed on neither to functions nor to clients
+/// nor to other hosts.
 static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -18,8 +19,8 @@ static HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Fields that are passed on even if `connection` lists them: without them a message would have another end, or another
-/// recipient.
+/// Fields that are passed on even if `connection` lists them: without them a message would have
+/// another end, or another recipient.
 static END_TO_END: [HeaderName; 2] = [CONTENT_LENGTH, HOST];
 
 /// Removes the fields that concern a single connection, among them those that `connection` lists.
@@ -49,7 +50,7 @@ pub(crate) fn words<'a>(
         .map(str::trim)
 }
 
-/// The length of a body cannot be told.
+/// The length of a body is not clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LengthError {
     NotANumber,

@@ -26,8 +26,8 @@ struct Table {
     functions: Mutex<BTreeMap<Name, Arc<Function>>>,
 }
 
-/// A named function. What it runs can be replaced while it serves: a request is served to its end by the version that was
-/// current when it came.
+/// A named function. What it runs can be replaced while it serves: a request is served to its end
+/// by the version that was current when it came.
 pub struct Function {
     shared: Arc<Shared>,
     /// Requests that are being served, and those that wait.
@@ -67,7 +67,8 @@ impl Function {
 }
 
 impl Functions {
-    /// Makes an empty table. The machine must have been built with [`add_to_host`](crate::add_to_host).
+    /// Makes an empty table. The machine must have been built with
+    /// [`add_to_host`](crate::add_to_host).
     pub fn new(vm: &Vm) -> Functions {
         Functions(Arc::new(Table {
             vm: vm.clone(),
@@ -114,8 +115,8 @@ impl Functions {
         Ok(version)
     }
 
-    /// Makes a version that can be tried but does not serve yet. The caller prepares only one version of a function at a
-    /// time.
+    /// Makes a version that can be tried but does not serve yet. The caller prepares only one
+    /// version of a function at a time.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Gateways: what listens, and what leads from a connection to a function.
+//! Gateways: from a connection to the function that serves it. Their descriptions are plain data.
 
 pub(crate) mod http;
 pub(crate) mod tcp;
@@ -8,97 +8,97 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Something that listens: plain data, from a project file.
+/// The description of a gateway, such as a project file gives.
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    /// What it is called, in reports.
+    /// Its name, for reports.
     pub name: String,
-    /// Where it listens; port 0 is any that is free.
+    /// Where it listens. Port 0 means any free port.
     pub address: SocketAddr,
     /// What it speaks.
     pub protocol: Protocol,
 }
 
-/// What a gateway speaks.
+/// The protocol that a gateway speaks.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Protocol {
     /// HTTP/1.1 and HTTP/2.
     Http(HttpGateway),
-    /// Bytes.
+    /// Plain bytes.
     Tcp(TcpGateway),
 }
 
 /// What an HTTP gateway does with requests.
 #[derive(Clone, Debug)]
 pub struct HttpGateway {
-    /// Where requests go. The longest path that fits decides.
+    /// Where requests go. The longest path that matches decides.
     pub routes: Vec<Route>,
-    /// With it, only TLS is spoken.
+    /// If set, only TLS is spoken.
     pub tls: Option<TlsFiles>,
     /// What clients may do.
     pub limits: HttpLimits,
 }
 
-/// Where requests go whose path begins so.
+/// Where requests go whose path begins with a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// `/` or `/a/b`: this path and everything below it, never `/a/bc`.
+    /// `/` or `/a/b`: this path and everything below it, but not `/a/bc`.
     pub path: String,
-    /// Who answers.
+    /// What answers.
     pub target: Target,
 }
 
-/// Who answers requests.
+/// What answers requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
     /// A function.
     Function(Name),
-    /// Files below a directory; the route's path is taken off.
+    /// Files below a directory. The route's path is removed first.
     Files(PathBuf),
-    /// Any function of the table, by the first part of the path, which is taken off.
+    /// Any function of the table, named by the first part of the path, which is removed.
     Named,
-    /// Nobody: the answer is 404, with this text. Where something is looked for that is elsewhere, it says where.
+    /// Nothing: the response is 404 with this text, which can say where to look instead.
     Notice(String),
 }
 
-/// A certificate and its key, as PEM files. They are read again when they change.
+/// A certificate and its key, as PEM files. They are reloaded when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The chain of certificates, the server's own first.
+    /// The chain of certificates, beginning with the server's own.
     pub certificates: PathBuf,
-    /// Its private key.
+    /// The server's private key.
     pub key: PathBuf,
 }
 
 /// What clients of an HTTP gateway may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// Connections at the same time.
+    /// Concurrent connections.
     pub connections: usize,
-    /// Requests at the same time, over all functions.
+    /// Concurrent requests, to all functions together.
     pub requests: usize,
-    /// Time in which a request's head has to be there.
+    /// How long a request's head may take to arrive.
     pub head_time: Duration,
-    /// Bytes of a request's head, and its fields.
+    /// Bytes of a request's head.
     pub head_size: usize,
     /// Fields of a request's head.
     pub fields: usize,
-    /// How long a connection may lie idle between requests.
+    /// How long a connection may be idle between requests.
     pub idle: Duration,
 }
 
 /// What a TCP gateway does with connections.
 #[derive(Clone, Debug)]
 pub struct TcpGateway {
-    /// The function that each connection is given to.
+    /// The function that serves each connection.
     pub function: Name,
-    /// Connections at the same time.
+    /// Concurrent connections.
     pub connections: usize,
-    /// How long no byte may come or go.
+    /// How long a connection may be idle, with no byte in either direction.
     pub idle: Duration,
-    /// How long a connection may live at all.
+    /// How long a connection may be open at all.
     pub life: Option<Duration>,
 }
 

@@ -6,8 +6,9 @@ use crate::request_info::RequestInfo;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Accounts for a request that a version serves, in the metrics and the log. It is [`answered`](InFlight::answered), it has
-/// [`failed`](InFlight::failed), or it is dropped because its client is gone.
+/// Accounts for a request that a version serves, in the metrics and the log. It is
+/// [`answered`](InFlight::answered), it has [`failed`](InFlight::failed), or it is dropped because
+/// its client is gone.
 pub(crate) struct InFlight {
     version: Arc<Version>,
     request: Arc<RequestInfo>,

@@ -1,11 +1,14 @@
-//! Named functions behind gateways: each request is a process of its own, in an environment that its function was given.
+//! Named functions behind gateways: each request is served by a process of its own, in the
+//! environment of its function.
 //!
-//! A [`Function`] has a name, [`Settings`] and versions, of which one serves. What it runs is a *spark* (a module that reads
-//! and writes bytes, as Embly's functions do), a component that handles HTTP requests (`wasi:http/incoming-handler`), or a
-//! program of the machine that takes a gateway's connections as messages. Functions come from a [`Project`] or are deployed
-//! over HTTP; gateways for HTTP and TCP lead to them.
+//! A [`Function`] has a name, [`Settings`] and versions, one of which serves new requests. It runs
+//! a *spark* (a module that reads and writes bytes, as Embly's functions do), a component that
+//! handles HTTP requests (`wasi:http/incoming-handler`), or a program of the machine that gets a
+//! gateway's connections as messages. Functions come from a [`Project`] or are deployed over HTTP;
+//! gateways for HTTP and TCP lead to them.
 //!
-//! Everything here stands on what `lunatic_vm` exports. It adds names and ways in; what limits a process is its environment.
+//! Everything here builds on what `lunatic_vm` exports. It adds names and gateways; processes are
+//! limited by their environments.
 
 mod answer;
 mod body;
@@ -60,7 +63,8 @@ pub use service::{
 };
 pub use settings::{Policy, Settings, SettingsError};
 
-/// Adds everything that functions can import, beside what the machine itself has, to the host of a machine.
+/// Adds everything that functions can import, besides what the machine itself provides, to the host
+/// of a machine.
 ///
 /// ```
 /// use lunatic_vm::{Host, Vm};

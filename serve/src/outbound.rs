@@ -1,11 +1,12 @@
 //! Calls that functions make to other hosts over HTTP.
 //!
-//! A function may call the hosts that its rules name, and none without a rule. Names are looked up for each connection, and
-//! addresses in private networks or on this computer are refused unless the function is allowed to call them. Redirects are not
-//! followed: a function that follows one makes another call, which is checked as the first was.
+//! A function may call the hosts that its rules name, and none without a rule. Names are looked up
+//! for each connection, and addresses in private networks or on this computer are refused unless
+//! the function is allowed to call them. Redirects are not followed: a function that follows one
+//! makes another call, which is checked as the first was.
 //!
-//! Connections are kept for the next calls of the same function. They are driven by tasks of their own, so that a caller can
-//! stop waiting at any time.
+//! Connections are kept for the next calls of the same function. They are driven by tasks of their
+//! own, so that a caller can stop waiting at any time.
 
 mod address;
 mod connector;
@@ -73,7 +74,8 @@ impl Default for Times {
     }
 }
 
-/// How long the other side may be silent. A request that makes a call has a deadline of its own, which is shorter.
+/// How long the other side may be silent. A request that makes a call has a deadline of its own,
+/// which is shorter.
 const READ_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Times {
@@ -108,7 +110,8 @@ impl Outbound {
         }
     }
 
-    /// Sends a request to its address, and returns the response when its head is there. The body is received as it is read.
+    /// Sends a request to its address, and returns the response when its head is there. The body is
+    /// received as it is read.
     ///
     /// Can be awaited on any thread. Dropping the future or the response's body ends the call.
     pub(crate) async fn send(
@@ -142,8 +145,8 @@ impl Outbound {
         Task(runtime()?.spawn(call.run(request))).await
     }
 
-    /// Returns the client that makes the calls. If it holds as many connections as it may, the idle ones are closed: a rule may
-    /// allow more hosts than there are connections.
+    /// Returns the client that makes the calls. If it holds as many connections as it may, the idle
+    /// ones are closed: a rule may allow more hosts than there are connections.
     fn client(&self) -> Client<Connector, Body> {
         let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if self.connector.is_full() {
@@ -172,7 +175,8 @@ fn runtime() -> Result<&'static Handle, OutboundError> {
     })
 }
 
-/// Normalizes the address of a request, and removes what concerns only the connection that it came on.
+/// Normalizes the address of a request, and removes what concerns only the connection that it came
+/// on.
 fn prepare(request: &mut Request<Body>, destination: &Destination) -> Result<(), OutboundError> {
     let path = request
         .uri()

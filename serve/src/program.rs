@@ -1,8 +1,9 @@
 //! The main process of a program of the machine, which a gateway gives its connections to.
 //!
-//! It begins with the gateway. If it has ended, it begins again when somebody connects, after a delay that grows. Its
-//! connections are its own: nothing here sees their bytes. A version that was replaced gets no new ones, and its processes are
-//! killed when the last of its connections is closed.
+//! It begins with the gateway. If it has ended, it begins again when somebody connects, after a
+//! delay that grows. Its connections are its own: nothing here sees their bytes. A version that was
+//! replaced gets no new ones, and its processes are killed when the last of its connections is
+//! closed.
 
 use crate::failure::Failure;
 use lunatic_vm::restart::{Backoff, Streak};

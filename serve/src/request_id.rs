@@ -16,7 +16,8 @@ pub(crate) struct RequestId(uuid::Uuid);
 impl RequestId {
     /// Returns an id that no other request has. Later ids are greater.
     pub(crate) fn next() -> RequestId {
-        // Random bits for each would be a system call for each, so they are drawn once and a counter tells ids apart.
+        // Random bits for each would be a system call for each, so they are drawn once and a
+        // counter tells ids apart.
         static RANDOM: LazyLock<[u8; 16]> = LazyLock::new(|| uuid::Uuid::now_v7().into_bytes());
         static LATEST: AtomicU64 = AtomicU64::new(0);
         static COUNT: AtomicU32 = AtomicU32::new(0);

@@ -35,8 +35,8 @@ impl RequestInfo {
         let _ = self.log.set((log.clone(), version));
     }
 
-    /// Notes which process serves it; if there are several, only the first counts. From now on, what the process writes is
-    /// logged under this request.
+    /// Notes which process serves it; if there are several, only the first counts. From now on,
+    /// what the process writes is logged under this request.
     pub(crate) fn served_by(&self, process: &Process) {
         if self.process.set(process.clone()).is_ok()
             && let Some((log, version)) = self.log.get()

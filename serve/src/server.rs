@@ -1,6 +1,7 @@
 //! Running gateways.
 //!
-//! A [`Server`] owns the listening sockets. It runs no function: those run on the workers of the machine.
+//! A [`Server`] owns the listening sockets. It runs no function: those run on the workers of the
+//! machine.
 
 mod accept;
 
@@ -28,7 +29,8 @@ const BACKLOG: u32 = 4096;
 /// How long the connections of a gateway that [`Server::reload`] removes may go on.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Running gateways. Dropping this closes everything at once; [`stop`](Server::stop) lets requests finish.
+/// Running gateways. Dropping this closes everything at once; [`stop`](Server::stop) lets requests
+/// finish.
 ///
 /// ```
 /// use lunatic_serve::{Code, Functions, Gateway, HttpGateway, Name, Protocol, Route, Server, Settings, Target};
@@ -177,13 +179,15 @@ impl ServerBuilder {
 
     /// Sets how many threads read and write connections, 2 by default. Functions run elsewhere.
     ///
-    /// All servers and services of a process share these threads, so only the first one can choose their number.
+    /// All servers and services of a process share these threads, so only the first one can choose
+    /// their number.
     pub fn threads(mut self, threads: NonZeroUsize) -> ServerBuilder {
         self.threads = threads;
         self
     }
 
-    /// Logs a line for each request through `log`, with the target `access` and the level `info`. Off by default.
+    /// Logs a line for each request through `log`, with the target `access` and the level `info`.
+    /// Off by default.
     pub fn access_log(mut self, is_logged: bool) -> ServerBuilder {
         self.is_logged = is_logged;
         self
@@ -253,9 +257,9 @@ impl Server {
         self.listeners().iter().map(listening).collect()
     }
 
-    /// Replaces the gateways. One that listens on the same address as before goes on, and so do its connections: their next
-    /// requests are answered as the new description says. One that is not among them stops listening, and its connections have
-    /// half a minute to finish.
+    /// Replaces the gateways. One that listens on the same address as before goes on, and so do its
+    /// connections: their next requests are answered as the new description says. One that is not
+    /// among them stops listening, and its connections have half a minute to finish.
     ///
     /// # Errors
     ///
@@ -264,8 +268,9 @@ impl Server {
         self.put(self.check(gateways)?)
     }
 
-    /// Stops: accepts nothing more, lets the requests that are being served finish, and cuts off what has not finished in time.
-    /// Returns whether nothing had to be cut off. Blocks; must not be called from asynchronous code.
+    /// Stops: accepts nothing more, lets the requests that are being served finish, and cuts off
+    /// what has not finished in time. Returns whether nothing had to be cut off. Blocks; must not
+    /// be called from asynchronous code.
     ///
     /// [`cut`](Server::cut), called from another thread, ends it at once.
     pub fn stop(&self, within: Duration) -> bool {
@@ -280,8 +285,9 @@ impl Server {
         in_time && !was_cut
     }
 
-    /// Ends everything at once, including requests that are being served. Returns when everything has ended, which takes no
-    /// longer than one turn of a process. Blocks; must not be called from asynchronous code.
+    /// Ends everything at once, including requests that are being served. Returns when everything
+    /// has ended, which takes no longer than one turn of a process. Blocks; must not be called from
+    /// asynchronous code.
     pub fn cut(&self) {
         let stoppers = self.advance(Phase::Cut);
         self.runtime.block_on(closed(&stoppers));
@@ -456,7 +462,8 @@ impl Server {
         })
     }
 
-    /// Returns what a listener's connections are given to, and begins what must run before the first one.
+    /// Returns what a listener's connections are given to, and begins what must run before the
+    /// first one.
     fn acceptor(
         &self,
         name: &str,

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long a request waits for its turn. After a moment, a client is better told to come back: a long queue makes every
-/// response late, and serves clients that have given up.
+/// How long a request waits for its turn. After a moment, a client is better told to come back: a
+/// long queue makes every response late, and serves clients that have given up.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Admits up to a limit at a time, and lets as many more wait. Clones are the same turnstile.
@@ -19,7 +19,8 @@ pub(crate) struct Turnstile(Arc<Inside>);
 struct Inside {
     count: AtomicUsize,
     waiting: AtomicUsize,
-    /// Notified when a permit is dropped. A waiter that gives up after it was notified passes that on.
+    /// Notified when a permit is dropped. A waiter that gives up after it was notified passes that
+    /// on.
     left: Notify,
 }
 
@@ -37,7 +38,8 @@ impl Turnstile {
         }
     }
 
-    /// Enters, after a wait if there is no room. `None` if too many wait already, or the wait was too long.
+    /// Enters, after a wait if there is no room. `None` if too many wait already, or the wait was
+    /// too long.
     pub(crate) async fn enter(&self, limit: usize) -> Option<Permit> {
         if let Some(permit) = self.try_enter(limit) {
             return Some(permit);
@@ -45,7 +47,8 @@ impl Turnstile {
         let _waiting = Waiting::begin(&self.0, limit)?;
         let entered = async {
             loop {
-                // Begun before the check, so that no permit that is dropped between the two is missed.
+                // Begun before the check, so that no permit that is dropped between the two is
+                // missed.
                 let left = self.0.left.notified();
                 if let Some(permit) = self.permit(limit) {
                     return permit;

@@ -11,8 +11,8 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::watch;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-/// A body that an instance writes. It breaks off if the instance was killed; if the instance ended in any other way, the body
-/// knows that itself.
+/// A body that an instance writes. It breaks off if the instance was killed; if the instance ended
+/// in any other way, the body knows that itself.
 pub(super) struct InstanceBody {
     body: HyperOutgoingBody,
     /// How far the instance is with its request, if it is serving one.
@@ -38,7 +38,8 @@ impl InstanceBody {
         }
     }
 
-    /// Whether the instance was killed, so that the end of what it wrote is not the end of the body.
+    /// Whether the instance was killed, so that the end of what it wrote is not the end of the
+    /// body.
     fn was_killed(&self) -> bool {
         let Some(progress) = &self.progress else {
             return false;

@@ -6,7 +6,8 @@ use crate::name::Name;
 use crate::outbound::Outbound;
 use std::sync::Arc;
 
-/// What an instance may use besides what its environment grants. It does not keep the version alive.
+/// What an instance may use besides what its environment grants. It does not keep the version
+/// alive.
 #[derive(Clone)]
 pub(super) struct Grants {
     pub(super) function: Name,

@@ -76,7 +76,8 @@ impl<'a> Instance<'a> {
         };
         let outcome = match &handled {
             Ok(()) => Progress::Done,
-            // It exited normally in the middle of the request: only a body that is not finished fails.
+            // It exited normally in the middle of the request: only a body that is not finished
+            // fails.
             Err(Exit::Normal) => Progress::Done,
             Err(exit) => Progress::Failed(failure_of(exit.clone(), deadline)),
         };

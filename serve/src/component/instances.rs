@@ -50,7 +50,8 @@ impl Instances {
         self.is_compiled.store(true, Ordering::SeqCst);
     }
 
-    /// Returns the pool, which is made by the first call, with at most `limit` instances and `waiting` requests.
+    /// Returns the pool, which is made by the first call, with at most `limit` instances and
+    /// `waiting` requests.
     pub(super) fn pool(
         &self,
         limit: NonZeroUsize,
@@ -86,7 +87,8 @@ impl Pool {
 }
 
 impl Shared {
-    /// Counts one more instance, if more requests than instances wait and there may be more instances.
+    /// Counts one more instance, if more requests than instances wait and there may be more
+    /// instances.
     pub(super) fn admit(&self) -> bool {
         let mut alive = self.alive();
         if self.queue.len() <= self.idle.load(Ordering::SeqCst) || *alive >= self.limit {
@@ -97,7 +99,8 @@ impl Shared {
         true
     }
 
-    /// Counts an instance that is gone. If it never began and there is no other, the waiting requests fail for the same reason.
+    /// Counts an instance that is gone. If it never began and there is no other, the waiting
+    /// requests fail for the same reason.
     pub(super) fn left(&self, never_began: Option<Failure>) {
         let is_last = {
             let mut alive = self.alive();

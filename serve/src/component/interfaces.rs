@@ -1,7 +1,7 @@
 //! `wasi:http` for components: how they are given requests, and how they call other hosts.
 //!
-//! The functions are those of `wasmtime-wasi-http`. This file bounds what they hold for a component, and sends its calls
-//! through the function's [`Outbound`].
+//! The functions are those of `wasmtime-wasi-http`. This file bounds what they hold for a
+//! component, and sends its calls through the function's [`Outbound`].
 
 use super::body::InstanceBody;
 use super::grants::Grants;
@@ -21,11 +21,12 @@ use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
 };
 
-/// The largest head that a component can make, in bytes. Its table of resources bounds how many it can make, so that all of
-/// them together take no more than its memory may.
+/// The largest head that a component can make, in bytes. Its table of resources bounds how many it
+/// can make, so that all of them together take no more than its memory may.
 const MAX_HEAD: usize = 32 << 10;
 
-/// The largest piece of a body that a component can write at once, in bytes; two are buffered until they are read.
+/// The largest piece of a body that a component can write at once, in bytes; two are buffered until
+/// they are read.
 const MAX_PIECE: usize = 64 << 10;
 
 /// The state of one component's interfaces.
@@ -93,7 +94,8 @@ pub(super) fn view(guest: &mut Guest) -> WasiHttpCtxView<'_> {
     }
 }
 
-/// A response, and a future that must be driven for its body to arrive, which here has nothing to do.
+/// A response, and a future that must be driven for its body to arrive, which here has nothing to
+/// do.
 type Sent = (
     http::Response<WasiBody>,
     Box<dyn Future<Output = Result<(), Error>> + Send>,

@@ -33,7 +33,8 @@ pub(super) enum Reply {
     Failed(Failure),
 }
 
-/// How far an instance is with a request. If the sender is dropped while it is under way, the instance was killed.
+/// How far an instance is with a request. If the sender is dropped while it is under way, the
+/// instance was killed.
 #[derive(Clone, Debug)]
 pub(super) enum Progress {
     UnderWay,

@@ -1,7 +1,7 @@
 //! A response that an instance is to give.
 //!
-//! Both sides know of each other: if nobody waits for the response any longer, or reads it, the instance is ended; and if the
-//! instance ends too early, the response breaks off.
+//! Both sides know of each other: if nobody waits for the response any longer, or reads it, the
+//! instance is ended; and if the instance ends too early, the response breaks off.
 
 use super::body::InstanceBody;
 use super::job::{Job, Progress, Reply, failure_of};
@@ -184,7 +184,8 @@ fn declared(error: &ErrorCode) -> Result<Response<Body>, Failure> {
 /// The body of a response. If it is dropped before its end, the instance is ended.
 struct ResponseBody {
     body: InstanceBody,
-    /// Bytes still to come, if the head says how many there are. After the last of them this may be dropped.
+    /// Bytes still to come, if the head says how many there are. After the last of them this may be
+    /// dropped.
     left: Option<u64>,
     pending: Option<PendingResponse>,
 }

@@ -1,8 +1,9 @@
 //! Instances that serve one request after the other.
 //!
-//! They take requests from a queue that they share. A new one is made when requests wait and there may be more instances; one
-//! that traps, meets a limit or is given up in the middle of a request is gone, and is replaced if requests wait. They end
-//! when their version is gone and the queue is empty.
+//! They take requests from a queue that they share. A new one is made when requests wait and there
+//! may be more instances; one that traps, meets a limit or is given up in the middle of a request
+//! is gone, and is replaced if requests wait. They end when their version is gone and the queue is
+//! empty.
 
 use super::grants::Grants;
 use super::instance::Instance;
@@ -19,8 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::time::timeout;
 
-/// Makes instances while they are needed and allowed. They do not depend on the request that needs them: its client may give
-/// up.
+/// Makes instances while they are needed and allowed. They do not depend on the request that needs
+/// them: its client may give up.
 pub(super) fn recruit(version: &Arc<Version>, component: &Component, pool: &Pool) {
     recruit_for(version, component, &pool.shared);
 }
@@ -44,7 +45,8 @@ fn recruit_for(version: &Arc<Version>, component: &Component, shared: &Arc<Share
 
 /// Makes an instance, waits for its end, and makes another if requests wait then.
 ///
-/// An instance that does not begin in time is killed: it would keep a core busy and requests waiting.
+/// An instance that does not begin in time is killed: it would keep a core busy and requests
+/// waiting.
 fn supervise(
     version: Arc<Version>,
     component: Component,

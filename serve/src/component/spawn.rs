@@ -12,7 +12,8 @@ type Driven<'a> = Pin<Box<dyn Future<Output = Exit> + Send + 'a>>;
 
 /// Spawns an instance.
 ///
-/// Before the first one of a version, its code may have to be compiled, which is done where nothing else waits for it.
+/// Before the first one of a version, its code may have to be compiled, which is done where nothing
+/// else waits for it.
 pub(super) async fn spawn<F>(
     version: &Arc<Version>,
     component: &Component,

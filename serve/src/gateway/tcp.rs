@@ -1,7 +1,8 @@
-//! The TCP gateway: from each connection to a process of its own, or to a program that is given all of them.
+//! The TCP gateway: from each connection to a process of its own, or to a program that is given all
+//! connections.
 //!
-//! Sockets that listen, how many connections there are, and their end when the server stops are the server's. Here is what a
-//! connection means to a function.
+//! The server listens, counts connections, and ends them when it stops. This is what a connection
+//! means to a function.
 
 mod conversation;
 pub(super) mod hand_over;
@@ -21,19 +22,19 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// How long, and for how many bytes, a client may go on writing when the function has ended well. A connection that is closed
-/// with bytes that nobody has read is reset, and what was sent last is lost with it.
-const FAREWELL: Duration = Duration::from_secs(1);
-const FAREWELL_BYTES: u64 = 1 << 20;
+/// How long, and how many bytes, a client may go on writing after the function has exited normally.
+/// A connection that is closed with unread bytes is reset, and the bytes sent last are lost.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+const DRAIN_BYTES: u64 = 1 << 20;
 
-/// Has a function begin, where it is one that runs before anybody connects.
+/// Begins a function, if it is a program, which runs before anybody connects.
 pub(crate) fn begin(functions: &Functions, function: &Name) {
     if let Some(function) = functions.get(function.as_str()) {
         hand_over::begin(&function.version());
     }
 }
 
-/// Says why a function takes no connections, where that is so.
+/// Returns why a function takes no connections, if it does not.
 pub(crate) fn objection(code: &Code) -> Option<&'static str> {
     match code {
         Code::Spark(_) | Code::Program(_) => None,
@@ -43,7 +44,8 @@ pub(crate) fn objection(code: &Code) -> Option<&'static str> {
     }
 }
 
-/// Serves a connection until its end. Dropping the future ends both the connection and what serves it.
+/// Serves a connection until its end. Dropping the future ends both the connection and what serves
+/// it.
 pub(crate) async fn serve(
     functions: &Functions,
     gateway: &TcpGateway,
@@ -52,7 +54,7 @@ pub(crate) async fn serve(
 ) {
     let Some(function) = functions.get(gateway.function.as_str()) else {
         log::warn!(
-            "a connection of {client} is closed: there is no function `{}` any more",
+            "a connection of {client} is closed: the function `{}` no longer exists",
             gateway.function
         );
         return;
@@ -73,7 +75,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Has a process of its own serve a connection.
+/// Serves a connection with a process of its own.
 async fn converse(
     functions: &Functions,
     version: &Arc<Version>,
@@ -84,19 +86,19 @@ async fn converse(
 ) {
     let info = Arc::new(RequestInfo::new(Some(client), false));
     let in_flight = InFlight::begin(version, &info);
-    let ended = match connection::connect(functions, version, spark, &info) {
+    let result = match connection::connect(functions, version, spark, &info) {
         Ok(connection) => {
             conversation::run(&connection, &mut stream, gateway.idle, gateway.life).await
         }
         Err(failure) => Err(failure),
     };
-    match ended {
+    match result {
         Ok(()) => {
             in_flight.answered();
-            bid_farewell(&mut stream).await;
+            drain(&mut stream).await;
         }
         Err(failure) => {
-            // A client that takes the end for a whole answer would be deceived.
+            // Reset, so that the client does not take the end for a complete response.
             let _ = stream.set_zero_linger();
             match failure {
                 Failure::Gone => drop(in_flight),
@@ -106,9 +108,12 @@ async fn converse(
     }
 }
 
-/// Reads what a client still writes, for a while.
-async fn bid_farewell(stream: &mut TcpStream) {
-    let mut rest = stream.take(FAREWELL_BYTES);
-    let _ =
-        tokio::time::timeout(FAREWELL, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+/// Reads and drops what a client still writes, for a while.
+async fn drain(stream: &mut TcpStream) {
+    let mut rest = stream.take(DRAIN_BYTES);
+    let _ = tokio::time::timeout(
+        DRAIN_TIMEOUT,
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()),
+    )
+    .await;
 }

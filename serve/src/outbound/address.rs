@@ -1,7 +1,7 @@
 //! Which addresses may be connected to.
 //!
-//! A name that may be called can lead anywhere: its owner decides. So only the address counts that it has at the moment. An IPv4
-//! address embedded in an IPv6 address counts as the IPv4 address.
+//! A name that may be called can lead anywhere: its owner decides. So only the address counts that
+//! it has at the moment. An IPv4 address embedded in an IPv6 address counts as the IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,8 +12,8 @@ pub(super) enum Reach {
     Public,
     /// To a private network, or to this computer.
     Private,
-    /// To nothing that a function may call: multicast and reserved addresses, examples in documentation, and services of a cloud
-    /// that hand out credentials.
+    /// To nothing that a function may call: multicast and reserved addresses, examples in
+    /// documentation, and services of a cloud that hand out credentials.
     Nowhere,
 }
 
@@ -40,7 +40,8 @@ impl Reach {
             [127, ..] | [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Reach::Private,
             // Shared by the customers of a provider (carrier-grade NAT).
             [100, 64..=127, ..] => Reach::Private,
-            // This network; link-local, where clouds have their metadata services; multicast and reserved.
+            // This network; link-local, where clouds have their metadata services; multicast and
+            // reserved.
             [0, ..] | [169, 254, ..] | [224..=255, ..] => Reach::Nowhere,
             // Protocol assignments, relays, benchmarks and documentation.
             [192, 0, 0 | 2, _]

@@ -1,7 +1,7 @@
 //! Connections to the hosts that functions call.
 //!
-//! A name is looked up for each connection, and the connection goes to an address that was checked: what the name means a moment
-//! later does not count.
+//! A name is looked up for each connection, and the connection goes to an address that was checked:
+//! what the name means a moment later does not count.
 
 use super::address::Reach;
 use super::error::OutboundError;
@@ -40,8 +40,8 @@ const MAX_ADDRESSES: usize = 64;
 /// How many connections a function may have.
 pub(super) const CONNECTIONS: usize = 256;
 
-/// Bounds the connections of all functions together to a part of the files that this process may have open: its gateways and
-/// its store need the others.
+/// Bounds the connections of all functions together to a part of the files that this process may
+/// have open: its gateways and its store need the others.
 static ALL_CONNECTIONS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile)
         .current
@@ -91,7 +91,8 @@ pub(super) struct Outgoing {
 }
 
 impl LookUp {
-    /// Asks the system, which blocks a thread until it answers, even if nobody waits for that any more.
+    /// Asks the system, which blocks a thread until it answers, even if nobody waits for that any
+    /// more.
     pub(super) fn of_system() -> LookUp {
         LookUp::within(LOOK_UP_TIMEOUT, |host| {
             Box::pin(async move {
@@ -282,7 +283,8 @@ async fn connect(
     Err(OutboundError::Connect(format!("{destination}: {flaw}")))
 }
 
-/// Trusts the authorities of the web, as of this library's version, and those in the file that `SSL_CERT_FILE` names.
+/// Trusts the authorities of the web, as of this library's version, and those in the file that
+/// `SSL_CERT_FILE` names.
 async fn web_config() -> Arc<ClientConfig> {
     static WEB: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
     let make = async || {
@@ -309,7 +311,8 @@ async fn web_config() -> Arc<ClientConfig> {
 
 /// Returns a configuration of TLS that trusts these authorities.
 pub(super) fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
-    // Passed explicitly, since another library could have set another provider for the whole process.
+    // Passed explicitly, since another library could have set another provider for the whole
+    // process.
     let builder =
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let builder = builder

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Calls of a function that can be under way, until their responses have been read. Further calls wait for as long as a
-/// connection may take.
+/// Calls of a function that can be under way, until their responses have been read. Further calls
+/// wait for as long as a connection may take.
 pub(super) const CALLS: usize = 64;
 
 /// Why a call was not answered.

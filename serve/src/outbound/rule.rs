@@ -15,8 +15,9 @@ const MAX_HOST: usize = 253;
 /// The longest part of a name between two dots, in bytes.
 const MAX_LABEL: usize = 63;
 
-/// Hosts that may be called over HTTP: `example.com`, `*.example.com` for every host that ends so, an IP address, or `*` for every
-/// host; with `:port` for one port and `http://` or `https://` for one scheme.
+/// Hosts that may be called over HTTP: `example.com`, `*.example.com` for every host that ends so,
+/// an IP address, or `*` for every host; with `:port` for one port and `http://` or `https://` for
+/// one scheme.
 ///
 /// ```
 /// use lunatic_serve::OutboundRule;
@@ -164,7 +165,8 @@ impl Host {
     }
 }
 
-/// Returns the name of a host in the one form that is compared: in lower case and without a final dot.
+/// Returns the name of a host in the one form that is compared: in lower case and without a final
+/// dot.
 fn checked_name(text: &str) -> Result<String, String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     if name.is_empty() || name.len() > MAX_HOST {

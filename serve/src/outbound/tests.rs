@@ -1,4 +1,4 @@
-//! Calls to servers on this computer, whose names lead where the tests say.
+//! Calls to servers on this computer, whose names have the addresses that the tests say.
 
 use super::*;
 use crate::body::empty;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// Runs a test on the threads that calls run on.
+/// Runs a test on the runtime that drives calls.
 fn run<T>(test: impl Future<Output = T>) -> T {
     runtime().expect("there is room for threads").block_on(test)
 }
@@ -25,13 +25,13 @@ fn get(uri: impl AsRef<str>) -> Request<Body> {
         .expect("it is a request")
 }
 
-/// Where names lead that are looked up, one answer after the other; the last again and again.
+/// Makes names have these addresses, one answer after the other; the last one is repeated.
 fn leading_to(answers: &[&[&str]]) -> (LookUp, Arc<AtomicUsize>) {
     let answers: Vec<Vec<IpAddr>> = answers
         .iter()
         .map(|all| {
             all.iter()
-                .map(|address| address.parse().expect("it is one"))
+                .map(|address| address.parse().expect("it is valid"))
                 .collect()
         })
         .collect();
@@ -50,7 +50,7 @@ fn leading_to(answers: &[&[&str]]) -> (LookUp, Arc<AtomicUsize>) {
 fn rules(rules: &[&str]) -> Vec<OutboundRule> {
     rules
         .iter()
-        .map(|rule| rule.parse().expect("it is one"))
+        .map(|rule| rule.parse().expect("it is valid"))
         .collect()
 }
 
@@ -63,7 +63,7 @@ fn outbound(allowed: &[&str], private_addresses: bool, answers: &[&[&str]]) -> O
     )
 }
 
-/// A server that does the same with every request, and how many connections it was sent.
+/// Starts a server that treats every request the same, and counts its connections.
 async fn server<F, A>(answer: F) -> (SocketAddr, Arc<AtomicUsize>)
 where
     F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
@@ -85,7 +85,7 @@ where
             });
             tokio::spawn(async move {
                 let builder = auto::Builder::new(TokioExecutor::new());
-                // A client that breaks off is an error here, and what some tests are about.
+                // A client that breaks off is an error here, which some tests provoke.
                 let _ = builder
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
@@ -152,7 +152,7 @@ fn t116_a_name_that_leads_into_a_private_network_is_refused() {
         };
         assert_eq!(told, is_private, "{address}");
     }
-    // Written as an address, it is none other.
+    // The same goes for an address in place of a name.
     let error = run(Outbound::new(&rules(&["*"]), false).send(get("http://[::ffff:127.0.0.1]/")));
     assert!(
         matches!(
@@ -183,10 +183,10 @@ fn t116_metadata_is_refused_where_private_addresses_are_allowed() {
 }
 
 #[test]
-fn t116_a_connection_goes_to_the_address_that_was_looked_at() {
+fn t116_a_connection_goes_to_the_address_that_was_checked() {
     run(async {
         let (server, connections) = server(|_| async { text("inside") }).await;
-        // The second answer is what an owner of a name gives to whom the first has satisfied.
+        // The owner of a name could answer so after the first answer has passed the check.
         let outbound = outbound(&["*"], false, &[&["192.0.2.1"], &["127.0.0.1"]]);
         for _ in 0..2 {
             let error = outbound
@@ -202,7 +202,7 @@ fn t116_a_connection_goes_to_the_address_that_was_looked_at() {
 }
 
 #[test]
-fn t116_of_several_addresses_those_are_tried_that_may_be() {
+fn t116_of_several_addresses_only_the_allowed_ones_are_tried() {
     run(async {
         let (server, _) = server(|_| async { text("here") }).await;
         let outbound = outbound(&["*"], true, &[&["169.254.169.254", "127.0.0.1"]]);
@@ -238,7 +238,7 @@ fn t116_a_redirect_is_an_answer_and_no_further_call() {
 }
 
 #[test]
-fn t119_a_name_that_is_looked_up_for_too_long_is_given_up() {
+fn t119_a_look_up_that_takes_too_long_is_given_up() {
     run(async {
         let never = LookUp::within(Duration::from_millis(1), |_| {
             Box::pin(std::future::pending())
@@ -253,7 +253,7 @@ fn t119_a_name_that_is_looked_up_for_too_long_is_given_up() {
 }
 
 #[test]
-fn t119_of_very_many_addresses_few_are_looked_at() {
+fn t119_of_very_many_addresses_only_a_few_are_considered() {
     run(async {
         let many = LookUp::within(Duration::from_secs(60), |_| {
             Box::pin(async {
@@ -273,7 +273,7 @@ fn t119_of_very_many_addresses_few_are_looked_at() {
 }
 
 #[test]
-fn a_name_without_an_address_is_told() {
+fn a_name_without_an_address_is_an_error_that_says_so() {
     let no_such_host = || io::Error::other("no such host");
     let nobody = LookUp::within(Duration::from_secs(60), move |_| {
         Box::pin(async move { Err(no_such_host()) })
@@ -304,7 +304,7 @@ fn t141_a_thousand_calls_to_one_host_take_few_connections() {
 }
 
 #[test]
-fn t120_a_function_that_holds_all_its_calls_is_told_and_not_stuck() {
+fn t120_a_function_that_holds_all_its_calls_gets_an_error_and_is_not_stuck() {
     run(async {
         let (server, _) = server(|_| async { text("held") }).await;
         let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
@@ -328,7 +328,7 @@ fn t120_a_function_that_holds_all_its_calls_is_told_and_not_stuck() {
 }
 
 #[test]
-fn what_lies_idle_makes_room_for_other_hosts() {
+fn idle_connections_make_room_for_other_hosts() {
     run(async {
         let (server, _) = server(|_| async { text("one of many") }).await;
         let outbound = outbound(&["*.example.com"], true, &[&["127.0.0.1"]]);
@@ -340,7 +340,7 @@ fn what_lies_idle_makes_room_for_other_hosts() {
 }
 
 #[test]
-fn the_other_side_does_not_wait_longer_than_it_is_told_to() {
+fn a_silent_server_is_given_up_after_the_timeout() {
     run(async {
         let (server, _) = server(|request: Request<Incoming>| async move {
             if request.uri().path() == "/never" {
@@ -389,7 +389,7 @@ fn the_other_side_does_not_wait_longer_than_it_is_told_to() {
 }
 
 #[test]
-fn bodies_go_both_ways_at_once_and_nobody_runs_ahead() {
+fn bodies_are_streamed_both_ways_at_once_with_back_pressure() {
     run(async {
         let (server, _) = server(|request: Request<Incoming>| async move {
             Response::new(request.into_body().map_err(BodyError::from).boxed_unsync())
@@ -423,7 +423,7 @@ fn bodies_go_both_ways_at_once_and_nobody_runs_ahead() {
             .expect("it is whole");
         assert_eq!(frame.into_data().expect("it is data"), "ping");
 
-        // Nobody reads on: what is sent fills what lies between, and then waits.
+        // Nobody reads on: the writer fills the buffers in between, and then waits.
         let piece = Bytes::from(vec![7; 1 << 16]);
         let total = 1 << 12;
         let writer = tokio::spawn(async move {
@@ -453,7 +453,7 @@ fn bodies_go_both_ways_at_once_and_nobody_runs_ahead() {
 }
 
 #[test]
-fn fields_of_one_connection_and_a_forged_host_are_taken_off() {
+fn hop_by_hop_fields_and_a_forged_host_are_removed() {
     run(async {
         let (server, _) = server(|request: Request<Incoming>| async move {
             let mut answer = text(format!("{:?}", request.headers()));
@@ -528,7 +528,7 @@ fn t138_connection_cannot_remove_the_length_of_a_call_or_its_answer() {
 }
 
 #[test]
-fn t118_a_certificate_that_nobody_vouches_for_ends_the_call() {
+fn t118_a_certificate_that_no_authority_vouches_for_ends_the_call() {
     run(async {
         let made =
             rcgen::generate_simple_self_signed(["example.com".into()]).expect("a certificate");
@@ -570,11 +570,11 @@ fn t118_a_certificate_that_nobody_vouches_for_ends_the_call() {
         let error = stranger
             .send(get(&uri))
             .await
-            .expect_err("nobody vouches for it");
+            .expect_err("no authority vouches for it");
         assert!(matches!(error, OutboundError::Tls(_)), "{error}");
 
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(made.cert.der().clone()).expect("it is one");
+        roots.add(made.cert.der().clone()).expect("it is valid");
         let trust = connector::trusting(roots);
         let friend = Outbound::with(&rules(&["*"]), true, look_up.clone(), Some(trust.clone()));
         assert_eq!(
@@ -590,7 +590,7 @@ fn t118_a_certificate_that_nobody_vouches_for_ends_the_call() {
 }
 
 #[test]
-fn who_stops_waiting_ends_the_call() {
+fn giving_up_on_a_call_ends_it() {
     run(async {
         let (gone, mut is_gone) = mpsc::channel::<()>(1);
         let (server, _) = server(move |_| {
@@ -607,7 +607,7 @@ fn who_stops_waiting_ends_the_call() {
             answered = calling => panic!("nobody answers: {answered:?}"),
             _ = is_gone.recv() => {}
         }
-        // The server's side of it is dropped with the connection; its turn comes back at once.
+        // The server's side is dropped with the connection, and the permit comes back at once.
         while outbound.calls.available_permits() < CALLS {
             tokio::task::yield_now().await;
         }

@@ -102,7 +102,8 @@ struct ConnectionPermit(Arc<AtomicUsize>);
 
 impl ConnectionPermit {
     fn take(connections: &Arc<AtomicUsize>, limit: usize) -> Option<ConnectionPermit> {
-        // Only one task takes permits, so between the two steps there can only be fewer connections.
+        // Only one task takes permits, so between the two steps there can only be fewer
+        // connections.
         if connections.load(Ordering::SeqCst) >= limit {
             return None;
         }

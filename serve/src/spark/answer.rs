@@ -1,7 +1,8 @@
 //! How a spark answers a request.
 //!
-//! The spark reads the request as one message, and writes its response in any number of them. Both are streamed: a client can
-//! send no faster than the spark reads, and a spark can write no faster than the client reads.
+//! The spark reads the request as one message, and writes its response in any number of them. Both
+//! are streamed: a client can send no faster than the spark reads, and a spark can write no faster
+//! than the client reads.
 
 use super::comm::comm_pair;
 use super::connection::read_bytes;
@@ -32,10 +33,11 @@ const PIECE: usize = 8 << 10;
 /// How long a spark may go on after its response is complete. Nobody waits for it.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// Has a spark answer a request, in a process of its own: a spark ends with its response, so there is nothing to pool.
+/// Has a spark answer a request, in a process of its own: a spark ends with its response, so there
+/// is nothing to pool.
 ///
-/// Dropping the future or the response's body kills the process and what it runs, unless the response is complete: then the
-/// process may go on for a second.
+/// Dropping the future or the response's body kills the process and what it runs, unless the
+/// response is complete: then the process may go on for a second.
 pub(crate) async fn answer(
     functions: &Functions,
     version: &Arc<Version>,
@@ -71,7 +73,8 @@ pub(crate) async fn answer(
     (*response.status_mut(), *response.headers_mut()) = (head.status, head.fields);
     let decoder = Decoder::new(head.framing);
     if decoder.is_done() {
-        // What follows the head of a response without a body, such as the whole page after a HEAD, is not a mistake.
+        // What follows the head of a response without a body, such as the whole page after a HEAD,
+        // is not a mistake.
         incoming.complete(has_body && head.framing == Framing::Length(0));
         return Ok(response.map(|()| empty()));
     }
@@ -80,7 +83,8 @@ pub(crate) async fn answer(
         match incoming.piece(&mut decoder).await {
             Ok(None) => None,
             Ok(Some(piece)) if decoder.is_done() => {
-                // This comes before the piece is returned: a reader that knows the length asks for nothing after it.
+                // This comes before the piece is returned: a reader that knows the length asks for
+                // nothing after it.
                 incoming.complete(true);
                 Some((Ok(Frame::data(piece)), None))
             }
@@ -251,8 +255,8 @@ impl Incoming {
         }
     }
 
-    /// Gives the spark a little time to end: the response is complete, and nobody waits for what comes after it. If that is more
-    /// output or a failure, it is logged.
+    /// Gives the spark a little time to end: the response is complete, and nobody waits for what
+    /// comes after it. If that is more output or a failure, it is logged.
     fn complete(self, is_logged: bool) {
         let Incoming { source, buffer } = self;
         tokio::spawn(async move {

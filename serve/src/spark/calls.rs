@@ -1,4 +1,5 @@
-//! The functions by which sparks read and write: `lunatic::spark`. They are documented in `lunatic-abi`.
+//! The functions by which sparks read and write: `lunatic::spark`. They are documented in
+//! `lunatic-abi`.
 
 use super::comm::Comm;
 use super::run::{self, RunError};
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 pub(super) const NAMESPACE: &str = "lunatic::spark";
 
-/// The longest text that a guest can give as the reason for its failure, in bytes. The rest is cut off.
+/// The longest text that a guest can give as the reason for its failure, in bytes. The rest is cut
+/// off.
 const MAX_REASON: u32 = 4 << 10;
 
 /// The number of comms that a guest can wait for at once.
@@ -162,7 +164,8 @@ async fn write(mut call: Call<'_>, comm: u64, data: u32, length: u32) -> wasmtim
     })
 }
 
-/// Writes bytes of the guest's memory, which is not borrowed while this waits. Returns false if nobody reads them.
+/// Writes bytes of the guest's memory, which is not borrowed while this waits. Returns false if
+/// nobody reads them.
 pub(super) async fn write_all(
     call: &mut Call<'_>,
     comm: &Comm,
@@ -201,7 +204,8 @@ async fn run(mut call: Call<'_>, name: (u32, u32), message: (u32, u32)) -> wasmt
     })
 }
 
-/// Runs a function and sends it its first message, unless that is empty. Returns the number of the comm to it.
+/// Runs a function and sends it its first message, unless that is empty. Returns the number of the
+/// comm to it.
 pub(super) async fn run_with(
     call: &mut Call<'_>,
     name: &str,
@@ -262,7 +266,8 @@ async fn wait(mut call: Call<'_>, comms: u32, count: u32, timeout: u64) -> wasmt
     })
 }
 
-/// Waits until one of several comms can be read from, and returns its index. If several can, it is the first from `offset` on.
+/// Waits until one of several comms can be read from, and returns its index. If several can, it is
+/// the first from `offset` on.
 pub(super) async fn first_readable(comms: &[Arc<Comm>], offset: usize) -> usize {
     let order = (0..comms.len()).map(|index| (offset.wrapping_add(index)) % comms.len());
     let mut waits: Vec<_> = order

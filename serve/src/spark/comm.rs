@@ -4,8 +4,9 @@ use crate::kill_on_drop::KillOnDrop;
 use lunatic_vm::{End, MessagePipe, MessageReader, MessageWriter, Process};
 use tokio::task::AbortHandle;
 
-/// How many bytes, and how many ends of messages, one side may be ahead of the other. This is the host's memory, and a spark
-/// can take up as much for each function that it runs, in each direction.
+/// How many bytes, and how many ends of messages, one side may be ahead of the other. This is the
+/// host's memory, and a spark can take up as much for each function that it runs, in each
+/// direction.
 const BYTES: usize = 64 << 10;
 const MESSAGES: usize = 1024;
 
@@ -43,7 +44,8 @@ enum Peer {
     Function(String, KillOnDrop),
     /// A task of the host that this spark runs.
     Host(#[expect(dead_code, reason = "the task is aborted when this is dropped")] Task),
-    /// Nothing: the function could not be run. Modules built for Embly learn of it only when they read.
+    /// Nothing: the function could not be run. Modules built for Embly learn of it only when they
+    /// read.
     Nothing(String),
 }
 

@@ -1,7 +1,8 @@
-//! Programs that know nothing of comms: they read their standard input and write their standard output.
+//! Programs that know nothing of comms: they read their standard input and write their standard
+//! output.
 //!
-//! The input is the first message, and ends with it. Everything that the program writes is one message, which ends when the
-//! program does.
+//! The input is the first message, and ends with it. Everything that the program writes is one
+//! message, which ends when the program does.
 
 use super::comm::CommPipes;
 use crate::code::EntryPoint;

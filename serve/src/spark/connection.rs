@@ -20,8 +20,8 @@ pub(crate) struct Connection {
     writer: MessageWriter,
 }
 
-/// Has a spark serve a connection. The spark reads what is written here as one message, which ends when the connection's side
-/// has finished. The process is killed when the connection is dropped.
+/// Has a spark serve a connection. The spark reads what is written here as one message, which ends
+/// when the connection's side has finished. The process is killed when the connection is dropped.
 ///
 /// # Errors
 ///
@@ -50,8 +50,9 @@ impl Connection {
         self.process.process()
     }
 
-    /// Reads what the spark writes: as much as there is, at least one byte. Returns zero at the end, when the spark has exited
-    /// normally or has said that it has finished. The ends of its messages are skipped.
+    /// Reads what the spark writes: as much as there is, at least one byte. Returns zero at the
+    /// end, when the spark has exited normally or has said that it has finished. The ends of its
+    /// messages are skipped.
     ///
     /// Waits until there is something. A future that is dropped early has taken nothing.
     ///
@@ -62,8 +63,8 @@ impl Connection {
         read_bytes(&self.reader, self.process(), into).await
     }
 
-    /// Writes bytes for the spark to read. Waits while it is behind. A future that is dropped early has written some bytes from
-    /// the front.
+    /// Writes bytes for the spark to read. Waits while it is behind. A future that is dropped early
+    /// has written some bytes from the front.
     ///
     /// # Errors
     ///

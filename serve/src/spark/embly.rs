@@ -1,8 +1,10 @@
-//! The functions of Embly, for modules that were built for it: the import modules `embly`, and `env` of its first months.
+//! The functions of Embly, for modules that were built for it: the import modules `embly`, and
+//! `env` of its first months.
 //!
-//! They do what Embly's did, oddities included, since its guest libraries count on them: reads never wait, nothing shows where
-//! one message ends and the next begins, a write to nobody succeeds, and a list of events is padded with zeros. The runner has
-//! the number 1; the functions that are run have 2, 3 and so on.
+//! They do what Embly's did, oddities included, since its guest libraries count on them: reads
+//! never wait, nothing shows where one message ends and the next begins, a write to nobody
+//! succeeds, and a list of events is padded with zeros. The runner has the number 1; the functions
+//! that are run have 2, 3 and so on.
 
 use super::calls::{first_readable, run_with, write_all};
 use super::comm::Comm;

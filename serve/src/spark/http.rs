@@ -1,8 +1,9 @@
-//! HTTP that a spark speaks through a comm: with the function `http`, which calls other hosts, and with components of the
-//! project, which answer requests.
+//! HTTP that a spark speaks through a comm: with the function `http`, which calls other hosts, and
+//! with components of the project, which answer requests.
 //!
-//! The first message is the request, as it would be sent: with a whole address, or with a path and a field `host`. What follows
-//! the head until the message ends is the body. The response comes back in the same way, as one message.
+//! The first message is the request, as it would be sent: with a whole address, or with a path and
+//! a field `host`. What follows the head until the message ends is the body. The response comes
+//! back in the same way, as one message.
 
 use super::comm::CommPipes;
 use super::wire::{self, Decoder, Framing, Step};
@@ -56,7 +57,8 @@ pub(super) fn ask(version: Arc<Version>, component: Component, pipes: CommPipes)
     tokio::spawn(serve(pipes, None, answer)).abort_handle()
 }
 
-/// Reads a request, has it answered, and writes the response. If anything goes wrong, the output ends with the reason.
+/// Reads a request, has it answered, and writes the response. If anything goes wrong, the output
+/// ends with the reason.
 async fn serve(
     (reader, writer): CommPipes,
     mut verdict: Option<oneshot::Sender<Result<(), String>>>,

@@ -9,8 +9,8 @@ use crate::functions::WeakFunctions;
 use lunatic_vm::{Process, SpawnError};
 use std::sync::Arc;
 
-/// Starts a process of a version. `pipes` is its side of the comm to whatever runs it, and `functions` are those that it can
-/// run itself.
+/// Starts a process of a version. `pipes` is its side of the comm to whatever runs it, and
+/// `functions` are those that it can run itself.
 pub(super) fn start(
     version: &Arc<Version>,
     spark: &Spark,

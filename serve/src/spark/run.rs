@@ -10,7 +10,8 @@ use crate::functions::{Function, WeakFunctions};
 use lunatic_vm::{Call, Errno, Failure, SpawnError, printable};
 use std::sync::Arc;
 
-/// How deep functions can run each other. One that runs itself ends here rather than when the machine is full.
+/// How deep functions can run each other. One that runs itself ends here rather than when the
+/// machine is full.
 const MAX_DEPTH: u32 = 16;
 
 /// The longest name that is looked up, in bytes. No function has a longer one.
@@ -90,7 +91,8 @@ pub(super) fn run(state: &mut SparkState, name: &str) -> Result<Running, RunErro
     })
 }
 
-/// Finds a function by the name that a version has for it; `None` is the built-in one that makes HTTP calls.
+/// Finds a function by the name that a version has for it; `None` is the built-in one that makes
+/// HTTP calls.
 fn find(
     functions: &WeakFunctions,
     version: &Version,

@@ -1,4 +1,4 @@
-//! Sparks, asked as gateways ask them.
+//! Sparks, called as gateways call them.
 
 use super::answer;
 use super::connection::connect;
@@ -14,16 +14,16 @@ use lunatic_vm::{Exit, Host, Process, Vm};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than any test waits.
+const NEVER: Duration = Duration::from_secs(60);
 
-/// Functions under test.
-struct Lab {
+/// The functions of a test.
+struct TestFunctions {
     functions: Functions,
 }
 
-/// What a guest of the tests imports and has: `$say` writes the bytes at an address, `$hear` reads what comes next into the
-/// page at 4096.
+/// What the guests of the tests import and define: `$say` writes the bytes at an address, `$hear`
+/// reads what comes next into the page at 4096.
 const COMMS: &str = r#"
     (import "lunatic::spark" "read" (func $read (param i64 i32 i32) (result i64)))
     (import "lunatic::spark" "write" (func $write (param i64 i32 i32) (result i64)))
@@ -47,8 +47,8 @@ const COMMS: &str = r#"
             (br $more))))
 "#;
 
-impl Lab {
-    fn new() -> Lab {
+impl TestFunctions {
+    fn new() -> TestFunctions {
         let mut host = Host::default();
         crate::add_to_host(&mut host);
         let vm = Vm::builder()
@@ -56,12 +56,12 @@ impl Lab {
             .slots(200)
             .build()
             .expect("the machine can be set up");
-        Lab {
+        TestFunctions {
             functions: Functions::new(&vm),
         }
     }
 
-    /// Adds a function, whose text is what its module has beside [`COMMS`].
+    /// Adds a function, whose module consists of [`COMMS`] and this text.
     fn spark(&self, name: &str, text: &str) -> Arc<Version> {
         self.put(
             name,
@@ -70,7 +70,7 @@ impl Lab {
         )
     }
 
-    /// Adds a function that answers always the same.
+    /// Adds a function that always gives the same answer.
     fn answering(&self, name: &str, answer: &str) -> Arc<Version> {
         let escaped: String = answer.bytes().map(|byte| format!("\\{byte:02x}")).collect();
         let length = answer.len();
@@ -92,7 +92,7 @@ impl Lab {
         let name = name.expect("it is a name");
         self.functions
             .put(&name, 1, blake3::hash(text.as_bytes()), code, settings)
-            .expect("nothing is asked for")
+            .expect("the settings need nothing")
     }
 
     async fn ask(
@@ -101,17 +101,17 @@ impl Lab {
         request: Request<Body>,
     ) -> Result<Response<Body>, Failure> {
         let Code::Spark(spark) = version.code() else {
-            panic!("{:?} is no spark", version.code())
+            panic!("{:?} is not a spark", version.code())
         };
         let info = Arc::new(RequestInfo::new(None, false));
         info.set_log(version.log(), version.number());
         let answer = answer::answer(&self.functions, version, spark, &info, request);
-        tokio::time::timeout(PATIENCE, answer)
+        tokio::time::timeout(NEVER, answer)
             .await
             .expect("it is answered in time")
     }
 
-    /// Asks and reads the whole answer.
+    /// Sends a request and reads the whole answer.
     async fn get(&self, version: &Arc<Version>) -> Result<(Response<()>, String), Failure> {
         read(self.ask(version, request("GET", "")).await?).await
     }
@@ -122,7 +122,7 @@ impl Lab {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, gone)
+        tokio::time::timeout(NEVER, gone)
             .await
             .expect("the processes end");
     }
@@ -137,10 +137,10 @@ fn request(method: &str, body: &str) -> Request<Body> {
         .uri("/a?b")
         .header("host", "h")
         .body(body)
-        .expect("it is one")
+        .expect("it is a valid request")
 }
 
-/// A request whose body's length nobody knows.
+/// A request with a body of unknown length.
 fn stream(pieces: &'static [&'static str]) -> Request<Body> {
     let frames = pieces
         .iter()
@@ -150,14 +150,14 @@ fn stream(pieces: &'static [&'static str]) -> Request<Body> {
 
 async fn read(response: Response<Body>) -> Result<(Response<()>, String), Failure> {
     let (parts, body) = response.into_parts();
-    let body = tokio::time::timeout(PATIENCE, body.collect())
+    let body = tokio::time::timeout(NEVER, body.collect())
         .await
         .expect("it ends in time");
     let body = body
         .map_err(|error| {
             *error
                 .downcast::<Failure>()
-                .expect("what breaks off is told so")
+                .expect("a body breaks off with a failure")
         })?
         .to_bytes();
     Ok((
@@ -166,14 +166,14 @@ async fn read(response: Response<Body>) -> Result<(Response<()>, String), Failur
     ))
 }
 
-/// Answers with what it reads, as long as its runner writes.
+/// A spark that answers with everything that it reads.
 const ECHO: &str = r#"
     (data (i32.const 8192) "HTTP/1.1 200 OK\0d\0a\0d\0a")
     (func (export "_start") (call $say (i32.const 8192) (i32.const 19)) (call $echo (i64.const 0)))"#;
 
 #[tokio::test]
 async fn a_spark_reads_the_request_as_it_was_sent() {
-    let lab = Lab::new();
+    let lab = TestFunctions::new();
     let echo = lab.spark("echo", ECHO);
     let (head, body) = lab.get(&echo).await.expect("it answers");
     assert_eq!(head.status(), StatusCode::OK);
@@ -209,7 +209,7 @@ async fn a_spark_reads_the_request_as_it_was_sent() {
 
 #[tokio::test]
 async fn what_a_spark_writes_is_the_answer() {
-    let lab = Lab::new();
+    let lab = TestFunctions::new();
     let rows = [
         (
             "HTTP/1.1 201 Made\r\nX-A: b\r\nConnection: x\r\n\r\nbody",
@@ -251,8 +251,8 @@ async fn what_a_spark_writes_is_the_answer() {
 }
 
 #[tokio::test]
-async fn t138_what_is_no_answer_is_told_apart() {
-    let lab = Lab::new();
+async fn t138_an_invalid_answer_is_refused_with_the_reason() {
+    let lab = TestFunctions::new();
     let failure = |text: &'static str| {
         let version = lab.answering("f", text);
         let lab = &lab;
@@ -282,12 +282,12 @@ async fn t138_what_is_no_answer_is_told_apart() {
     lab.all_gone().await;
 }
 
-/// The head of an answer whose body follows, at 8192.
+/// The head of an answer, at 8192, whose body follows.
 const HEAD: &str = r#"(data (i32.const 8192) "HTTP/1.1 200 OK\0d\0a\0d\0a") (func $head (call $say (i32.const 8192) (i32.const 19)))"#;
 
 #[tokio::test]
 async fn t135_how_a_spark_failed_is_told_before_its_answer_and_in_it() {
-    let lab = Lab::new();
+    let lab = TestFunctions::new();
     let trap = lab.spark("trap", r#"(func (export "_start") unreachable)"#);
     let failure = lab.get(&trap).await.expect_err("it traps");
     assert!(
@@ -348,8 +348,8 @@ async fn t135_how_a_spark_failed_is_told_before_its_answer_and_in_it() {
 }
 
 #[tokio::test]
-async fn t137_who_does_not_wait_for_an_answer_kills_the_spark_and_what_it_runs() {
-    let lab = Lab::new();
+async fn t137_giving_up_on_an_answer_kills_the_spark_and_what_it_runs() {
+    let lab = TestFunctions::new();
     let waits = r#"(func (export "_start") (drop (call $hear (i64.const 0))) (drop (call $hear (i64.const 0))) (loop br 0))"#;
     lab.spark("child", waits);
     let both = format!(
@@ -368,7 +368,7 @@ async fn t137_who_does_not_wait_for_an_answer_kills_the_spark_and_what_it_runs()
 
     let silent = lab.spark("silent", r#"(func (export "_start") (loop br 0))"#);
     let Code::Spark(spark) = silent.code() else {
-        panic!("it is a spark")
+        panic!("its code is a spark")
     };
     let info = Arc::new(RequestInfo::new(None, false));
     let answer = answer::answer(&lab.functions, &silent, spark, &info, request("GET", ""));
@@ -385,7 +385,7 @@ async fn t137_who_does_not_wait_for_an_answer_kills_the_spark_and_what_it_runs()
 
 #[tokio::test]
 async fn what_comes_after_an_answer_does_not_hold_it_up_and_is_in_the_log() {
-    let lab = Lab::new();
+    let lab = TestFunctions::new();
     let text = r#"(data (i32.const 0) "HTTP/1.1 200 OK\0d\0aContent-Length: 2\0d\0a\0d\0aokmore")
         (func (export "_start") (call $say (i32.const 0) (i32.const 40)) (call $say (i32.const 40) (i32.const 6)))"#;
     let longer = lab.spark("longer", text);
@@ -401,16 +401,14 @@ async fn what_comes_after_an_answer_does_not_hold_it_up_and_is_in_the_log() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, told)
-        .await
-        .expect("it is told");
+    tokio::time::timeout(NEVER, told).await.expect("it is told");
     lab.all_gone().await;
 }
 
 #[tokio::test]
-async fn a_large_body_goes_through_a_spark_as_its_reader_reads() {
+async fn a_large_body_passes_through_a_spark_as_fast_as_its_reader_reads() {
     const SIZE: usize = 20 << 20;
-    let lab = Lab::new();
+    let lab = TestFunctions::new();
     let echo = lab.spark("echo", ECHO);
     let frames = std::iter::repeat_n(Bytes::from(vec![b'x'; 100_000]), SIZE / 100_000);
     let frames = frames.map(|piece| Ok(http_body::Frame::data(piece)));
@@ -423,7 +421,7 @@ async fn a_large_body_goes_through_a_spark_as_its_reader_reads() {
         let piece = frame
             .expect("it is whole")
             .into_data()
-            .expect("there is nothing else");
+            .expect("there are no trailers");
         size += piece.len();
         largest = largest.max(piece.len());
     }
@@ -434,7 +432,7 @@ async fn a_large_body_goes_through_a_spark_as_its_reader_reads() {
 
 #[tokio::test]
 async fn a_head_has_no_body_and_interim_answers_have_no_end() {
-    let lab = Lab::new();
+    let lab = TestFunctions::new();
     let version = lab.answering("f", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody");
     let answer = lab
         .ask(&version, request("HEAD", ""))
@@ -467,8 +465,8 @@ async fn a_head_has_no_body_and_interim_answers_have_no_end() {
     lab.all_gone().await;
 }
 
-/// A spark that runs a function by the name at 0, with the message at 64, and answers with what that writes and, if it fails,
-/// with the reason.
+/// A spark that runs a function by its name with a message, and answers with what the function
+/// writes and, if it fails, with the reason.
 fn runner(name: &str, message: &str) -> String {
     format!(
         r#"{HEAD} (data (i32.const 0) "{name}") (data (i32.const 64) "{message}")
@@ -491,7 +489,7 @@ fn runner(name: &str, message: &str) -> String {
     )
 }
 
-/// Sends back each message, until there are none.
+/// A spark that sends back each message.
 const PARROT: &str = r#"(func (export "_start") (local $count i64)
     (loop $more
         (local.set $count (call $hear (i64.const 0)))
@@ -501,7 +499,7 @@ const PARROT: &str = r#"(func (export "_start") (local $count i64)
 
 #[tokio::test]
 async fn a_spark_runs_others_by_name_and_is_told_how_they_fail() {
-    let lab = Lab::new();
+    let lab = TestFunctions::new();
     lab.spark("parrot", PARROT);
     lab.spark("trap", r#"(func (export "_start") unreachable)"#);
     lab.spark(
@@ -553,7 +551,7 @@ async fn a_spark_runs_others_by_name_and_is_told_how_they_fail() {
 
 #[tokio::test]
 async fn a_function_of_another_project_runs_that_project_s_functions_first() {
-    let lab = Lab::new();
+    let lab = TestFunctions::new();
     let says = |what: &str| {
         format!(
             r#"(data (i32.const 0) "{what}") (func (export "_start") (call $say (i32.const 0) (i32.const {})))"#,
@@ -583,8 +581,8 @@ async fn a_function_of_another_project_runs_that_project_s_functions_first() {
 }
 
 #[tokio::test]
-async fn functions_run_each_other_only_so_deep_and_so_many() {
-    let lab = Lab::new();
+async fn the_depth_and_the_number_of_functions_that_run_each_other_are_bounded() {
+    let lab = TestFunctions::new();
     let deep = lab.spark("deep", &runner("deep", "").replace("(call $head)", ""));
     let outer = lab.spark("outer", &runner("deep", ""));
     let (_, body) = lab.get(&outer).await.expect("it answers");
@@ -619,8 +617,8 @@ async fn functions_run_each_other_only_so_deep_and_so_many() {
 }
 
 #[tokio::test]
-async fn a_wait_for_several_says_who_has_something_and_lets_them_take_turns() {
-    let lab = Lab::new();
+async fn a_wait_for_several_comms_tells_which_is_readable_and_each_gets_its_turn() {
+    let lab = TestFunctions::new();
     lab.spark("parrot", PARROT);
     let text = format!(
         r#"{HEAD} (data (i32.const 0) "parrot") (data (i32.const 16) "\01\00\00\00\00\00\00\00\02\00\00\00\00\00\00\00")
@@ -645,7 +643,7 @@ async fn a_wait_for_several_says_who_has_something_and_lets_them_take_turns() {
 
 #[tokio::test]
 async fn a_bad_pointer_or_number_ends_the_spark_and_nothing_else() {
-    let lab = Lab::new();
+    let lab = TestFunctions::new();
     for (call, why) in [
         (
             "(drop (call $read (i64.const 0) (i32.const 131072) (i32.const 1)))",
@@ -704,8 +702,8 @@ async fn a_bad_pointer_or_number_ends_the_spark_and_nothing_else() {
 
 #[tokio::test]
 async fn a_program_with_standard_streams_is_a_spark_too() {
-    let lab = Lab::new();
-    // Copies its input to its output.
+    let lab = TestFunctions::new();
+    // It copies its input to its output.
     let cat = r#"(module
         (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
         (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -749,7 +747,7 @@ async fn a_program_with_standard_streams_is_a_spark_too() {
     lab.all_gone().await;
 }
 
-/// What a guest of Embly imports; `$answer` is the head of an answer.
+/// A guest of Embly; `$answer` writes the head of an answer.
 fn embly(module: &str, text: &str) -> String {
     let more = if module == "embly" {
         r#"(import "embly" "_spawn" (func $spawn (param i32 i32 i32) (result i32)))
@@ -773,7 +771,7 @@ fn embly(module: &str, text: &str) -> String {
 
 #[tokio::test]
 async fn modules_built_for_embly_run_with_its_oddities() {
-    let lab = Lab::new();
+    let lab = TestFunctions::new();
     lab.spark("parrot", PARROT);
     let text = r#"
         (data (i32.const 16) "parrot") (data (i32.const 32) "nobody") (data (i32.const 48) "xy")
@@ -826,7 +824,8 @@ async fn modules_built_for_embly_run_with_its_oddities() {
         .unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!((head.status().as_u16(), &*body), (200, ""));
 
-    // The first Embly: the first message comes with the name, and who waits asks again.
+    // The first version of Embly: the first message comes with the name, and waiting means asking
+    // again.
     let text = r#"
         (data (i32.const 16) "parrot") (data (i32.const 48) "hello")
         (func (export "main") (param i32 i32) (result i32)
@@ -848,11 +847,11 @@ async fn modules_built_for_embly_run_with_its_oddities() {
 
 #[tokio::test]
 async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
-    let lab = Lab::new();
+    let lab = TestFunctions::new();
     let connect = |name: &str, text: &str| {
         let version = lab.spark(name, text);
         let Code::Spark(spark) = version.code() else {
-            panic!("it is a spark")
+            panic!("its code is a spark")
         };
         connect(
             &lab.functions,
@@ -867,9 +866,12 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
     parrot.write_all(b"hello").await.expect("it reads");
     assert_eq!(parrot.read(&mut buffer).await.expect("it is there"), 5);
     parrot.finish();
-    assert_eq!(parrot.read(&mut buffer).await.expect("it ends well"), 0);
+    assert_eq!(
+        parrot.read(&mut buffer).await.expect("it exits normally"),
+        0
+    );
 
-    // It has finished, and reads on.
+    // It has finished writing, and still reads.
     let text = r#"(func (export "_start") (call $finish (i64.const 0)) (drop (call $hear (i64.const 0))) unreachable)"#;
     let finished = connect("finished", text);
     assert_eq!(
@@ -903,7 +905,7 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
 
 #[test]
 fn what_a_module_imports_and_exports_says_what_it_is() {
-    let vm = Lab::new().functions.vm().clone();
+    let vm = TestFunctions::new().functions.vm().clone();
     let check = |imports: &str, exports: &str, expected: &str| {
         let text = format!("(module {imports} {exports})");
         let is = match Code::new(&vm, "m", text.as_bytes()) {
@@ -944,7 +946,7 @@ fn the_functions_of_sparks_are_those_of_the_table() {
         ValueType::I64 => "i64",
         ValueType::F64 => "f64",
     };
-    let vm = Lab::new().functions.vm().clone();
+    let vm = TestFunctions::new().functions.vm().clone();
     for row in SPARK_FUNCTIONS {
         assert_eq!(row.namespace, super::calls::NAMESPACE);
         let parameters: Vec<_> = row.parameter_types().map(wasm).collect();

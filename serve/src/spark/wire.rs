@@ -1,6 +1,7 @@
 //! HTTP/1.1 as bytes: heads are written and parsed, and bodies are decoded.
 //!
-//! It is plain data: nothing here waits. What sparks write is parsed as strictly as what strangers write.
+//! It is plain data: nothing here waits. What sparks write is parsed as strictly as what strangers
+//! write.
 
 use crate::fields;
 use crate::request_id::REQUEST_ID;
@@ -39,7 +40,8 @@ pub(super) struct ResponseHead {
     pub(super) framing: Framing,
 }
 
-/// Returns where a head ends, or `None` if it is not complete yet. Bytes before `from` have been searched already.
+/// Returns where a head ends, or `None` if it is not complete yet. Bytes before `from` have been
+/// searched already.
 pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let from = from.saturating_sub(3);
     let ends = bytes[from..]
@@ -57,8 +59,9 @@ pub(super) fn begins_response(bytes: &[u8]) -> bool {
     bytes[..count] == VERSION[..count]
 }
 
-/// Parses the head of a response, which is the whole of `bytes`. The body of a response that has none, because of `has_body`
-/// or its status, has the length zero; a `content-length` that says how long it would be is kept.
+/// Parses the head of a response, which is the whole of `bytes`. The body of a response that has
+/// none, because of `has_body` or its status, has the length zero; a `content-length` that says how
+/// long it would be is kept.
 pub(super) fn read_response(bytes: &[u8], has_body: bool) -> Result<ResponseHead, String> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut fields);
@@ -102,7 +105,8 @@ pub(super) fn read_response(bytes: &[u8], has_body: bool) -> Result<ResponseHead
     })
 }
 
-/// Parses the head of a request, which is the whole of `bytes`. Also returns how long the body is, if the head says so.
+/// Parses the head of a request, which is the whole of `bytes`. Also returns how long the body is,
+/// if the head says so.
 pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Framing>), String> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
@@ -135,7 +139,8 @@ pub(super) fn read_request(bytes: &[u8]) -> Result<(request::Parts, Option<Frami
     Ok((parts, framing))
 }
 
-/// Parses the fields of a head, without the hop-by-hop ones, and what they say of the body's length.
+/// Parses the fields of a head, without the hop-by-hop ones, and what they say of the body's
+/// length.
 fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Framing>), String> {
     let mut read = HeaderMap::with_capacity(fields.len());
     for field in fields {
@@ -154,7 +159,8 @@ fn read_fields(fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Option<Fra
     Ok((read, framing))
 }
 
-/// Returns what the fields say of the body's length. Whatever can be understood in two ways is refused.
+/// Returns what the fields say of the body's length. Whatever can be understood in two ways is
+/// refused.
 fn framing(fields: &HeaderMap) -> Result<Option<Framing>, String> {
     let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
     let is_chunked = match (codings.next(), codings.next()) {
@@ -178,8 +184,9 @@ fn remove_hop_by_hop(fields: &mut HeaderMap) {
     fields.remove(header::TRAILER);
 }
 
-/// Writes the head of a request as a spark gets it: with one `host`, with the length of the body or chunked, and with the note
-/// that nothing follows it. `length` is that of the body, if it is known.
+/// Writes the head of a request as a spark gets it: with one `host`, with the length of the body or
+/// chunked, and with the note that nothing follows it. `length` is that of the body, if it is
+/// known.
 pub(super) fn write_request(parts: &request::Parts, id: &str, length: Option<u64>) -> Vec<u8> {
     let mut fields = parts.headers.clone();
     let host = match parts.uri.authority() {
@@ -213,7 +220,8 @@ pub(super) fn write_request(parts: &request::Parts, id: &str, length: Option<u64
     head
 }
 
-/// Writes the head of a response. Its body has the length that the fields state, or is everything that follows.
+/// Writes the head of a response. Its body has the length that the fields state, or is everything
+/// that follows.
 pub(super) fn write_response(parts: &response::Parts) -> Vec<u8> {
     let mut fields = parts.headers.clone();
     remove_hop_by_hop(&mut fields);

@@ -1,4 +1,4 @@
-//! Components, behind a gateway: an example in Rust and one in Python, and one that does what functions should not.
+//! Components behind a gateway: an example in Rust, one in Python, and one that misbehaves.
 
 use crate::guests;
 use lunatic_serve::{
@@ -12,10 +12,10 @@ use std::num::NonZeroUsize;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// What no test waits for.
+/// Longer than any test waits.
 const NEVER: Duration = Duration::from_secs(120);
 
-/// Functions of one machine, and a gateway where each is found under its name.
+/// Functions of one machine, and a gateway that finds each by its name.
 struct House {
     functions: Functions,
     misbehaving: Code,
@@ -58,7 +58,7 @@ static HOUSE: LazyLock<House> = LazyLock::new(|| {
     }
 });
 
-/// An answer. A body that breaks off is not whole.
+/// An answer. It is not whole if its body broke off.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -68,7 +68,7 @@ struct Answer {
 
 impl Answer {
     fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).expect("it is a text")
+        std::str::from_utf8(&self.body).expect("it is UTF-8")
     }
 }
 
@@ -85,13 +85,13 @@ fn count(number: usize) -> NonZeroUsize {
     NonZeroUsize::new(number).expect("it is not zero")
 }
 
-/// Puts a function that misbehaves into the house, under a name that no other test has.
+/// Adds a misbehaving function, under a name that no other test uses.
 fn put(name: &str, settings: Settings) {
     put_code(name, 1, &HOUSE.misbehaving, settings);
 }
 
 fn put_code(name: &str, number: u64, code: &Code, settings: Settings) {
-    let name = Name::new(name).expect("it is one");
+    let name = Name::new(name).expect("it is a valid name");
     let put = HOUSE.functions.put(
         &name,
         number,
@@ -99,7 +99,7 @@ fn put_code(name: &str, number: u64, code: &Code, settings: Settings) {
         code.clone(),
         settings,
     );
-    put.expect("settings that can be had");
+    put.expect("the settings need nothing");
 }
 
 fn log(name: &str) -> String {
@@ -107,7 +107,7 @@ fn log(name: &str) -> String {
     lines.iter().map(|line| format!("{line:?}\n")).collect()
 }
 
-/// Waits until a function's processes are gone; each test has functions of its own.
+/// Waits until a function's processes are gone. Each test has its own functions.
 fn wait_until_gone(name: &str) {
     let version = HOUSE.functions.get(name).expect("it was put").version();
     while version.environment().used(Limit::Processes) > 0 {
@@ -152,7 +152,8 @@ fn answer(stream: TcpStream, is_head: bool) -> Answer {
     answer
 }
 
-/// Reads an answer piece by piece; returns its status, 0 where there is none, and whether it is whole.
+/// Reads an answer piece by piece. Returns its status, or 0 if there is none, and whether it is
+/// whole.
 fn read(
     stream: &mut BufReader<TcpStream>,
     is_head: bool,
@@ -168,7 +169,7 @@ fn read(
     let mut length = None;
     let mut is_chunked = false;
     loop {
-        let field = line(stream).expect("the head is whole");
+        let field = line(stream).expect("the head does not break off");
         if field.is_empty() {
             break;
         }
@@ -221,7 +222,7 @@ fn line(stream: &mut BufReader<TcpStream>) -> Option<String> {
     }
 }
 
-/// Answers requests with a text that depends on the path, one after the other on each connection.
+/// Serves texts that depend on the path, to one request after the other on each connection.
 fn serve_texts() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
@@ -281,7 +282,7 @@ fn check_example(name: &str, code: &Code, echoed: usize) {
         400
     );
 
-    // What the component cannot hold at once goes through it.
+    // More than the component can hold at once passes through it.
     let mut stream = connect();
     write!(
         stream,
@@ -311,7 +312,7 @@ fn check_example(name: &str, code: &Code, echoed: usize) {
         "{}",
         log(name)
     );
-    writing.join().expect("it wrote");
+    writing.join().expect("everything was written");
 
     let fields = format!(
         "url: http://{local}/a?b\r\nurl: http://{local}/missing\r\nurl: http://10.0.0.1/\r\n"
@@ -324,7 +325,7 @@ fn check_example(name: &str, code: &Code, echoed: usize) {
         log(name)
     );
     let lines: Vec<&str> = hashes.text().lines().collect();
-    // That of `/a?b`.
+    // The hash of the text at `/a?b`.
     let digest = "b327ee90239a59ae9ec2875c84b5b8d4003059befc270d37480e5bb22431b960";
     assert_eq!(lines[0], format!("http://{local}/a?b: {digest}"));
     assert_eq!(
@@ -382,13 +383,13 @@ fn what_rvm_grants_is_enough_for_python_for_each_request() {
                 ..settings(policy)
             },
         );
-        // RVM's own instance is out of fuel after 232.
+        // RVM's own instance runs out of fuel after 232.
         for number in 0..300 {
             let path = format!("/{name}/secret");
             assert_eq!(get(&path).status, 200, "request {number}: {}", log(name));
         }
     }
-    // The number as it is written, which is what RVM says and does not do.
+    // The number in full, which RVM promises but does not do.
     put_code(
         "rvm-literal",
         1,
@@ -462,7 +463,7 @@ fn t135_an_answer_breaks_off_where_its_component_does() {
         put(name, settings(policy));
         for path in ["/trap-later", "/unfinished", "/kept", "/short"] {
             let answer = get(&format!("/{name}{path}"));
-            // What breaks off at once breaks off before its head is sent.
+            // An answer that breaks off at once does so before its head is sent.
             assert!(
                 matches!(answer.status, 0 | 200) && !answer.is_whole,
                 "{path}: {answer:?} {}",
@@ -558,7 +559,7 @@ fn limits_count_for_each_request() {
         };
         check(name, limited.clone(), "/spin", 503, "compute");
         check(name, limited, "/grow", 503, "memory");
-        // Each is far more than half of what one request may.
+        // Each uses far more than half of what one request may.
         for _ in 0..4 {
             assert_eq!(get(&format!("/{name}/work")).status, 200, "{}", log(name));
         }
@@ -585,7 +586,8 @@ fn t137_a_client_that_goes_away_takes_its_instance_along() {
             }
             drop(stream);
             if path == "/spin" && policy == Policy::Single {
-                // It may not have taken the request yet, and lives then. It serves, or another does.
+                // If it has not taken the request yet, it lives on and serves; otherwise another
+                // instance does.
                 assert_eq!(get(&format!("/{name}/count")).status, 200);
             } else {
                 wait_until_gone(name);

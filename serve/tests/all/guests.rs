@@ -1,4 +1,5 @@
-//! Builds guests, with the cargo that runs the tests and with Python. Nothing compiled is kept in the repository.
+//! Builds guests, with the cargo that runs the tests and with Python. The repository holds nothing
+//! that is compiled.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
-/// Returns the bytes of a component in Rust, whose package lies in a directory of the repository.
+/// Returns the bytes of a component in Rust, built from a package in a directory of the repository.
 pub(crate) fn rust(package: &str, name: &str) -> Arc<[u8]> {
     static BUILT: LazyLock<Mutex<HashMap<String, Arc<[u8]>>>> = LazyLock::new(Mutex::default);
     let mut built = BUILT
         .lock()
-        .expect("a component that is not built ends the tests");
+        .expect("the build succeeded, or the tests would have ended");
     built
         .entry(package.to_string())
         .or_insert_with(|| build(package, name))
@@ -31,7 +32,7 @@ fn build(package: &str, name: &str) -> Arc<[u8]> {
         .into()
 }
 
-/// Compiles a package and returns where what it makes lies.
+/// Compiles a package and returns the directory with the results.
 fn compile(target: &str, package: &str) -> PathBuf {
     let directory = temporary().join("guests");
     let mut cargo = Command::new(env!("CARGO"));
@@ -67,11 +68,12 @@ fn compile(target: &str, package: &str) -> PathBuf {
     directory.join(target).join("release")
 }
 
-/// What builds components from Python.
+/// The package that builds components from Python.
 const COMPONENTIZE: &str = "componentize-py==0.25.1";
 
-/// Returns the bytes of the example in Python. It is built once for each of its contents; `None`, loudly, where there is no
-/// Python that can, or nothing to install what does from.
+/// Returns the bytes of the example in Python, which is built again only if it has changed. Returns
+/// `None`, and says so, if there is no suitable Python, or the package that builds it cannot be
+/// installed.
 pub(crate) fn python() -> Option<Arc<[u8]>> {
     static BUILT: OnceLock<Option<Arc<[u8]>>> = OnceLock::new();
     let built = BUILT.get_or_init(|| match componentize() {
@@ -109,7 +111,7 @@ fn componentize() -> Result<PathBuf, String> {
         .args(["-m", "venv"])
         .arg(&environment))?;
     run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", COMPONENTIZE]))?;
-    // What it leaves beside the source stays out of the repository.
+    // Built from a copy, so that what it leaves beside the source stays out of the repository.
     let copy = directory.join("source");
     std::fs::create_dir_all(&copy).expect("there is room");
     std::fs::copy(source.join("http_server.py"), copy.join("http_server.py"))
@@ -125,7 +127,7 @@ fn componentize() -> Result<PathBuf, String> {
         "http_server",
         "-o",
     ]);
-    // What could be installed has to build what is here.
+    // Once it is installed, it must be able to build the example.
     run(componentize.arg(&unfinished).current_dir(&copy)).unwrap_or_else(|flaw| panic!("{flaw}"));
     std::fs::rename(unfinished, &built).expect("both lie in one directory");
     Ok(built)

@@ -13,10 +13,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What no test waits for.
+/// Longer than any test waits.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// Functions, and gateways to them.
+/// Functions and a server with a gateway to them.
 struct House {
     functions: Functions,
     server: Server,
@@ -30,7 +30,7 @@ struct Plan {
 }
 
 fn name(text: &str) -> Name {
-    Name::new(text).expect("it is one")
+    Name::new(text).expect("it is a valid name")
 }
 
 impl Plan {
@@ -113,7 +113,7 @@ fn put(functions: &Functions, text: &str, number: u64, wat: &str, settings: Sett
             code,
             settings,
         )
-        .expect("settings that can be had");
+        .expect("the settings need nothing");
 }
 
 impl House {
@@ -128,7 +128,7 @@ impl House {
     /// Sends bytes and returns everything that comes until the connection is closed.
     fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect();
-        // It may be closed before all is sent.
+        // The server may close it before everything is sent.
         let _ = stream.write_all(bytes);
         rest(&mut stream)
     }
@@ -173,7 +173,8 @@ fn status(answer: &str) -> u16 {
         .unwrap_or_else(|| panic!("no status: {answer:?}"))
 }
 
-/// What a guest of these tests imports and has: `$say` writes the bytes at an address, `$hear` reads what comes next.
+/// What a guest of these tests imports and has: `$say` writes the bytes at an address, `$hear`
+/// reads what comes next.
 const COMMS: &str = r#"
     (import "lunatic::spark" "read" (func $read (param i64 i32 i32) (result i64)))
     (import "lunatic::spark" "write" (func $write (param i64 i32 i32) (result i64)))
@@ -182,7 +183,7 @@ const COMMS: &str = r#"
         (drop (call $write (i64.const 0) (local.get $address) (local.get $length))))
     (func $hear (result i64) (call $read (i64.const 0) (i32.const 65536) (i32.const 65536)))"#;
 
-/// Answers with these bytes, and then does this.
+/// A spark that answers with these bytes, and then runs this.
 fn says(answer: &str, then: &str) -> String {
     let escaped: String = answer.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     let length = answer.len();
@@ -196,7 +197,7 @@ fn hello() -> String {
     says("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "")
 }
 
-/// Answers with all that it reads, head and body.
+/// A spark that answers with everything that it reads, head and body.
 fn echo() -> String {
     says(
         "HTTP/1.1 200 OK\r\n\r\n",
@@ -208,7 +209,7 @@ fn echo() -> String {
     )
 }
 
-/// Answers when it has read all.
+/// A spark that answers when it has read everything.
 fn late() -> String {
     let answer = hello();
     let read =
@@ -227,7 +228,7 @@ fn within(deadline: Duration) -> Settings {
     }
 }
 
-/// Waits until the machine runs nothing.
+/// Waits until the machine runs no process.
 fn all_gone(functions: &Functions) {
     let begun = Instant::now();
     while !functions.vm().processes().is_empty() {
@@ -236,7 +237,7 @@ fn all_gone(functions: &Functions) {
     }
 }
 
-/// Reads one answer whose length its head says, and leaves the connection open.
+/// Reads one answer, whose head says its length, and leaves the connection open.
 fn answer(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut byte = [0];
@@ -280,7 +281,7 @@ fn a_function_that_ends_without_an_answer_is_answered_for() {
 }
 
 #[test]
-fn a_connection_serves_one_request_after_the_other_each_with_a_number_of_its_own() {
+fn a_connection_serves_one_request_after_the_other_each_with_an_id_of_its_own() {
     let house = Plan::new()
         .function("hello", &hello(), Settings::default())
         .start();
@@ -297,7 +298,7 @@ fn a_connection_serves_one_request_after_the_other_each_with_a_number_of_its_own
             answer
                 .lines()
                 .find(|line| line.starts_with("x-request-id: "))
-                .expect("it has one")
+                .expect("every answer has an id")
                 .to_string(),
         );
     }
@@ -305,13 +306,12 @@ fn a_connection_serves_one_request_after_the_other_each_with_a_number_of_its_own
     stream.write_all(&GET.repeat(3)).expect("it is open");
     assert!(
         (0..3).all(|_| answer(&mut stream).ends_with("hello")),
-        "also when several are sent at once"
+        "also if several are sent at once"
     );
 }
 
 #[test]
-fn a_client_does_not_choose_the_number_of_a_request_and_its_function_sees_the_path_as_it_was_asked()
-{
+fn a_client_does_not_choose_the_id_of_a_request_and_its_function_sees_the_path_as_requested() {
     let house = Plan::new()
         .function("echo", &echo(), Settings::default())
         .named("/")
@@ -329,7 +329,7 @@ fn a_client_does_not_choose_the_number_of_a_request_and_its_function_sees_the_pa
 }
 
 #[test]
-fn functions_are_found_by_their_names_which_are_taken_off() {
+fn functions_are_found_by_their_names_which_are_removed_from_the_path() {
     let house = Plan::new().named("/").start();
     put(&house.functions, "echo", 1, &echo(), Settings::default());
     for (asked, seen) in [
@@ -345,15 +345,15 @@ fn functions_are_found_by_their_names_which_are_taken_off() {
     assert_eq!(
         status(&house.get("/echo/../other")),
         400,
-        "which of the two is meant?"
+        "it is unclear which of the two is meant"
     );
-    // What deploys is another address, which the gateway of a service says.
+    // Functions are deployed on another address. Only the gateway of a service says so.
     assert_eq!(status(&house.get("/deploy/echo")), 404);
 }
 
 #[test]
 fn t135_a_trap_before_the_head_is_500_and_after_it_breaks_the_answer_off_and_the_next_is_served() {
-    // It traps when the request is whole, which it is only after the head was answered.
+    // It traps at the end of the request, which comes only after the head of the answer was read.
     let read = "(block $done (loop $more (br_if $done (i64.le_s (call $hear) (i64.const 0))) (br $more))) unreachable";
     let begun = says("HTTP/1.1 200 OK\r\n\r\nbegun", read);
     let house = Plan::new()
@@ -441,7 +441,7 @@ fn t134_a_body_that_is_too_large_is_refused_when_that_is_known() {
         ..Settings::default()
     };
     let house = Plan::new().function("late", &late(), settings).start();
-    // Nothing of the body is sent, and nothing of it is waited for.
+    // The body is not sent, and not waited for.
     let answer = house.raw(
         b"POST /late HTTP/1.1\r\nhost: t\r\ncontent-length: 1001\r\nexpect: 100-continue\r\n\r\n",
     );
@@ -463,7 +463,7 @@ fn t134_a_body_that_is_too_large_is_refused_when_that_is_known() {
 }
 
 #[test]
-fn a_client_that_asks_whether_to_go_on_is_told_when_its_body_is_wanted() {
+fn a_client_that_expects_100_gets_it_when_its_body_is_wanted() {
     let house = Plan::new()
         .function("late", &late(), Settings::default())
         .start();
@@ -494,7 +494,7 @@ fn t130_heads_and_bodies_that_take_too_long_are_408_and_idle_connections_are_clo
     assert_eq!(
         rest(&mut house.connect()),
         "",
-        "it said nothing, and nothing is said to it"
+        "the client sent nothing, and gets nothing"
     );
     for begun in ["G", "GET /late HT", "GET /late HTTP/1.1\r\nhost: t\r\n"] {
         let answer = house.raw(begun.as_bytes());
@@ -697,7 +697,7 @@ fn t139_what_is_too_much_for_one_function_is_turned_away_and_the_others_are_serv
 }
 
 #[test]
-fn connections_that_are_too_many_are_told_so() {
+fn connections_beyond_the_limit_are_refused_with_503() {
     let limits = HttpLimits {
         connections: 1,
         ..HttpLimits::default()
@@ -902,7 +902,7 @@ fn gateways_change_while_they_run_and_all_or_none_start() {
     let error = house
         .server
         .reload(&[before, taken])
-        .expect_err("it is taken")
+        .expect_err("the address is taken")
         .to_string();
     assert!(
         error.contains("gateway `second` cannot listen on 127.0.0.1:"),
@@ -915,7 +915,7 @@ fn gateways_change_while_they_run_and_all_or_none_start() {
 }
 
 #[test]
-fn what_streams_through_a_function_is_never_held_whole() {
+fn a_stream_through_a_function_is_never_held_as_a_whole() {
     const SIZE: usize = 100 << 20;
     let settings = Settings {
         body: SIZE as u64,
@@ -947,14 +947,14 @@ fn what_streams_through_a_function_is_never_held_whole() {
     }
     writing.join().expect("all was written");
     assert!(count >= SIZE, "{count}");
-    // Other tests run in this process meanwhile.
+    // Other tests run in this process at the same time.
     assert!(
         most < before + (SIZE as u64) / 2,
         "{before} bytes became {most}"
     );
 }
 
-/// Returns how many bytes of memory this process has.
+/// Returns how many bytes of memory this process uses.
 fn resident() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").expect("the platform is Linux");
     let pages: u64 = text
@@ -996,7 +996,8 @@ fn fields(method: u8, path: &str) -> Vec<u8> {
     block
 }
 
-/// Sends the preface and frames, and returns the kinds of all frames that come until the connection ends, which it must.
+/// Sends the preface and frames, and returns the kinds of all frames that come until the connection
+/// ends.
 fn flood(house: &House, frames: impl Iterator<Item = Vec<u8>> + Send) -> Vec<u8> {
     let mut stream = house.connect();
     let mut writer = stream.try_clone().expect("a second handle");
@@ -1007,7 +1008,7 @@ fn flood(house: &House, frames: impl Iterator<Item = Vec<u8>> + Send) -> Vec<u8>
             let mut all = frames.peekable();
             while all.peek().is_some() {
                 let some: Vec<u8> = all.by_ref().take(100).flatten().collect();
-                // The other side may have had enough.
+                // The server may have closed the connection.
                 if writer.write_all(&some).is_err() {
                     return;
                 }
@@ -1081,7 +1082,7 @@ fn t133_more_streams_than_there_may_be_are_refused_one_by_one() {
         .start();
     let opened = (0..1000u32)
         .map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, &fields(0x83, "/late")));
-    // What is left of them takes too long, and then the connection is idle.
+    // Those that were accepted time out, and then the connection is idle.
     let kinds = flood(&house, opened);
     let resets = kinds.iter().filter(|&&kind| kind == RST_STREAM).count();
     assert!(resets > 0 || kinds.contains(&GOAWAY), "{kinds:?}");
@@ -1110,7 +1111,8 @@ fn t133_pings_and_settings_are_answered_as_fast_as_they_are_read_and_an_idle_con
     assert_eq!(status(&house.get("/hello")), 200);
 }
 
-/// Writes a certificate for `localhost` and its key, and returns the files and whom a client is to trust.
+/// Writes a certificate for `localhost` and its key, and returns the files and the certificate for
+/// a client to trust.
 fn certificate(directory: &Path) -> (TlsFiles, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a certificate");
     let files = TlsFiles {
@@ -1122,7 +1124,7 @@ fn certificate(directory: &Path) -> (TlsFiles, CertificateDer<'static>) {
     (files, made.cert.der().clone())
 }
 
-/// Shakes hands with a server, speaking this protocol, and trusting this certificate alone.
+/// Shakes hands with a server, for one protocol, trusting only one certificate.
 fn secure(
     house: &House,
     protocol: &[u8],
@@ -1134,7 +1136,7 @@ fn secure(
     let builder =
         rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let mut config = builder
-        .expect("the provider knows them")
+        .expect("the provider supports the versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
@@ -1172,15 +1174,15 @@ fn t118_tls_is_spoken_with_the_certificates_that_the_files_hold_and_bad_ones_cha
     assert_eq!(head[3], SETTINGS);
 
     std::fs::write(&files.certificates, "nonsense").expect("a file");
-    secure(&house, b"http/1.1", &first).expect("those from before are used on");
+    secure(&house, b"http/1.1", &first).expect("the previous certificate stays in use");
     let (_, second) = certificate(directory.path());
-    secure(&house, b"http/1.1", &second).expect("the new ones are used");
+    secure(&house, b"http/1.1", &second).expect("the new certificate is used");
     assert!(
         secure(&house, b"http/1.1", &first).is_err(),
-        "the old ones are not"
+        "the old certificate is not"
     );
 
-    std::fs::remove_file(&files.key).expect("it is there");
+    std::fs::remove_file(&files.key).expect("the key was written above");
     let mut plan = Plan::new();
     plan.tls = Some(files);
     let error = Server::builder(&plan.functions)
@@ -1195,7 +1197,7 @@ fn t118_tls_is_spoken_with_the_certificates_that_the_files_hold_and_bad_ones_cha
 }
 
 #[test]
-fn t118_a_handshake_that_is_none_or_never_ends_is_given_up() {
+fn t118_a_handshake_that_is_invalid_or_never_ends_is_given_up() {
     let directory = tempfile::tempdir().expect("a directory");
     let (files, trusted) = certificate(directory.path());
     let mut plan = Plan::new()
@@ -1206,7 +1208,7 @@ fn t118_a_handshake_that_is_none_or_never_ends_is_given_up() {
     let mut stalled = house.connect();
     stalled.write_all(&[0x16, 3, 1]).expect("it is open");
     assert_eq!(rest(&mut stalled), "");
-    // What comes instead is an alert, which is no HTTP.
+    // An alert comes instead, which is not HTTP.
     assert!(!house.raw(GET).contains("HTTP"));
     secure(&house, b"http/1.1", &trusted).expect("others are served");
 }

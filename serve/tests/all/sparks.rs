@@ -1,4 +1,5 @@
-//! Functions in Rust behind a gateway: the guide's snippets, and what the guest library promises beside them.
+//! Functions in Rust behind a gateway: the guide's snippets, and what else the guest library
+//! promises.
 
 use crate::guests::guide;
 use lunatic_serve::{
@@ -15,7 +16,7 @@ fn put(functions: &Functions, name: Name, file: &str) {
     let code = Code::new(functions.vm(), file, &bytes).expect("it is a function");
     functions
         .put(&name, 1, blake3::hash(&bytes), code, Settings::default())
-        .expect("it asks for nothing");
+        .expect("the settings need nothing");
 }
 
 #[test]
@@ -25,16 +26,20 @@ fn the_guide_s_functions_do_what_the_guide_says() {
     let vm = Vm::builder().host(host).build().expect("a machine");
     let functions = Functions::new(&vm);
     for name in ["receive", "write", "run", "failing", "runner"] {
-        put(&functions, Name::new(name).expect("it is one"), name);
+        put(
+            &functions,
+            Name::new(name).expect("it is a valid name"),
+            name,
+        );
     }
     put(
         &functions,
-        Name::owned("maxmcd", "foo").expect("it is one"),
+        Name::owned("maxmcd", "foo").expect("it is a valid name"),
         "foo",
     );
     let route = Route {
         path: "/".into(),
-        target: Target::Function(Name::new("runner").expect("it is one")),
+        target: Target::Function(Name::new("runner").expect("it is a valid name")),
     };
     let http = HttpGateway {
         routes: vec![route],
@@ -91,9 +96,9 @@ fn the_guide_s_functions_do_what_the_guide_says() {
     }
     assert_eq!(lines.len(), expected.len() + 4, "{body}");
 
-    // What functions print and how they fail is in their logs.
+    // The logs hold what functions print and how they fail.
     let has = |function: &str, text: &str| {
-        let lines = functions.get(function).expect("it is there").log().lines();
+        let lines = functions.get(function).expect("it was put").log().lines();
         lines.iter().any(|line| line.text.contains(text))
     };
     assert!(has("maxmcd/foo", r#"foo got " foo""#));

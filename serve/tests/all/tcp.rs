@@ -10,10 +10,10 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// No test waits longer for anything.
+/// Longer than any test waits.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Writes a spark that has a buffer and the functions of its comm, and does this.
+/// Returns a spark that has a buffer and the functions of its comm, and runs this.
 fn spark(body: &str) -> String {
     format!(
         r#"(module
@@ -30,7 +30,7 @@ fn spark(body: &str) -> String {
     )
 }
 
-/// Writes back what comes, to the end.
+/// A spark that echoes what it reads.
 const ECHO: &str = "(loop $again
     (local.set $count (call $read))
     (if (i32.gt_s (local.get $count) (i32.const 0)) (then (call $write (local.get $count)) (br $again))))";
@@ -44,7 +44,7 @@ struct House {
 }
 
 fn name() -> Name {
-    Name::new("served").expect("it is one")
+    Name::new("served").expect("it is a valid name")
 }
 
 fn functions(text: &str, settings: Settings) -> Functions {
@@ -62,7 +62,7 @@ fn put(functions: &Functions, number: u64, text: &str, settings: Settings) {
     let hash = blake3::hash(text.as_bytes());
     functions
         .put(&name(), number, hash, code, settings)
-        .expect("the settings can be had");
+        .expect("the settings need nothing");
 }
 
 fn gateway() -> TcpGateway {
@@ -103,10 +103,10 @@ impl House {
     }
 
     fn function(&self) -> Arc<Function> {
-        self.functions.get("served").expect("it is there")
+        self.functions.get("served").expect("it was put")
     }
 
-    /// Waits until no process of the function is left.
+    /// Waits until the function has no process left.
     fn wait_for_the_end(&self) {
         wait_until("the processes end", || {
             self.function()
@@ -117,7 +117,7 @@ impl House {
         });
     }
 
-    /// Waits until the function's log says something.
+    /// Waits until the function's log has a line.
     fn wait_for_line(&self, text: &str) {
         wait_until(text, || {
             self.function()
@@ -161,7 +161,7 @@ fn rest(mut stream: &TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
     (rest, error)
 }
 
-/// Closes a connection so that the other side is told at once that nobody is there any more.
+/// Resets a connection, so that the other side learns at once that it is gone.
 fn reset(stream: TcpStream) {
     let socket = socket2::Socket::from(stream);
     socket
@@ -183,7 +183,7 @@ fn t113_each_direction_ends_alone() {
 
 #[test]
 fn t113_a_function_that_has_said_all_still_reads() {
-    // It prints how it goes on, which is the only way left to tell.
+    // It prints how it goes on, since it has no other way left to say so.
     let body = r#"
         (i32.store (i32.const 1024) (i32.const 0x216968))
         (call $write (i32.const 3))
@@ -210,7 +210,7 @@ fn t112_a_client_that_does_not_read_is_waited_for_no_longer_than_the_connection_
     let client = house.connect();
     house.wait_for_line("nothing came or went on the connection for 200ms");
     house.wait_for_the_end();
-    // What fitted into the system's buffers came, and then not the end of it, but that it is broken.
+    // What fitted into the system's buffers came, followed by a reset instead of an end.
     assert_eq!(rest(&client).1, Some(ErrorKind::ConnectionReset));
 }
 
@@ -246,7 +246,7 @@ fn t135_a_connection_whose_process_traps_is_reset_and_the_next_is_served() {
     let line = lines
         .iter()
         .find(|line| line.text.contains("unreachable"))
-        .expect("it was there");
+        .expect("it was put");
     assert!(
         line.process.is_some() && line.request.is_some() && line.version == 1,
         "{line:?}"
@@ -283,12 +283,13 @@ fn t114_connections_that_come_and_go_leave_nothing() {
     let first = house.connect();
     send(&first, b"first");
     expect(&first, b"first");
-    // There is room for one.
+    // There is room for one connection.
     assert_eq!(rest(&house.connect()).0, b"");
     drop(first);
     let before = files();
     for _ in 0..200 {
-        // The place of the one before is free when its process has ended, which it is told of by then.
+        // There is room again once the process of the previous one has ended, which its client has
+        // seen by then.
         wait_until("a connection is served", || {
             let client = house.connect();
             let is_served =
@@ -329,7 +330,8 @@ fn t142_a_server_that_stops_lets_connections_end_and_cuts_those_that_do_not() {
     house.wait_for_the_end();
 }
 
-/// A program that is a `Mailbox<TcpStream>`: one process serves all connections, and tells which one each is.
+/// A program with a `Mailbox<TcpStream>`: one process serves all connections, and tells each its
+/// number.
 fn program(first: u8) -> String {
     format!(
         r#"(module
@@ -391,7 +393,7 @@ fn a_program_is_given_all_connections() {
     for answer in [b"a", b"b", b"c"] {
         assert_eq!(ask(&house, b"?"), answer);
     }
-    // It traps, and its connections are closed; the next one finds another process.
+    // It traps, and its connections are closed; the next one gets a new process.
     assert_eq!(ask(&house, b"!"), b"");
     wait_until("it is begun again", || ask(&house, b"?") == b"a");
     house.wait_for_line("unreachable");

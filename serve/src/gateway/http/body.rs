@@ -86,7 +86,8 @@ impl Drop for RequestBody {
     }
 }
 
-/// A response's body on its way to a client. The exchange owns the bytes, and drops them when its time is over.
+/// A response's body on its way to a client. The exchange owns the bytes, and drops them when its
+/// time is over.
 pub(super) struct ResponseBody(ExchangeGuard);
 
 impl ResponseBody {

@@ -16,7 +16,8 @@ pub(super) enum Rejection {
     Upgrade,
 }
 
-/// Turns the fields of a request into those that a function gets: without hop-by-hop fields, and with one host.
+/// Turns the fields of a request into those that a function gets: without hop-by-hop fields, and
+/// with one host.
 pub(super) fn request<B>(request: &mut Request<B>) -> Result<(), Rejection> {
     // The host in the request line overrides the field.
     let host = match request.uri().authority() {
@@ -43,8 +44,8 @@ pub(super) fn request<B>(request: &mut Request<B>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Turns a function's response into one that a client may get: with a valid status, without hop-by-hop fields, and with a
-/// length that is true.
+/// Turns a function's response into one that a client may get: with a valid status, without
+/// hop-by-hop fields, and with a length that is true.
 pub(super) fn response(response: &mut Response<Body>) -> Result<(), Failure> {
     let status = response.status();
     // 1xx would be taken for something that comes before the response.

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Requests that a client may abandon before they are answered, beyond the number that it waited for.
+/// Requests that a client may abandon before they are answered, beyond the number that it waited
+/// for.
 const ABANDONED: u64 = 256;
 
 /// What the parts of a connection know of each other.
@@ -15,7 +16,8 @@ pub(super) struct Connection {
     pub(super) client: SocketAddr,
     pub(super) is_secure: bool,
     opened: Instant,
-    /// When to check it next, in milliseconds since it was opened; never later than the earliest deadline.
+    /// When to check it next, in milliseconds since it was opened; never later than the earliest
+    /// deadline.
     due: AtomicU64,
     /// Set when a request's head did not arrive in time.
     is_late: AtomicBool,

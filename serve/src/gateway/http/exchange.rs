@@ -68,7 +68,8 @@ impl Exchange {
         }
     }
 
-    /// Fails it, unless it has failed already: the function's future or the response's body is dropped.
+    /// Fails it, unless it has failed already: the function's future or the response's body is
+    /// dropped.
     pub(super) fn fail(&self, failure: Failure) {
         let mut state = self.state();
         if state.failure.is_some() {
@@ -88,7 +89,8 @@ impl Exchange {
         self.state().failure.clone()
     }
 
-    /// Fails it if its deadline has passed or the client has been silent for `body_time`, and returns when to check again.
+    /// Fails it if its deadline has passed or the client has been silent for `body_time`, and
+    /// returns when to check again.
     pub(super) fn check(&self, now: Instant, body_time: Duration) -> NextCheck {
         let state = self.state();
         if state.failure.is_some() {
@@ -160,7 +162,8 @@ impl Exchange {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut state = self.state();
-        // It is read without the lock: it may read the request's body, which may fail this exchange.
+        // It is read without the lock: it may read the request's body, which may fail this
+        // exchange.
         let Some(mut response) = state.response.take() else {
             return Poll::Ready(state.failure.clone().map(|failure| Err(failure.into())));
         };

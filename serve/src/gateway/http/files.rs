@@ -1,7 +1,9 @@
-//! Files below a directory, served by `tower-http`, which takes care of ranges, conditions, types and `index.html`.
+//! Files below a directory, served by `tower-http`, which takes care of ranges, conditions, types
+//! and `index.html`.
 //!
-//! Directories are not listed, and nothing above the directory can be named. Names that begin with a dot are not served,
-//! except `.well-known`. Symbolic links are followed wherever they lead: whoever may write the directory decides.
+//! Directories are not listed, and nothing above the directory can be named. Names that begin with
+//! a dot are not served, except `.well-known`. Symbolic links are followed wherever they lead:
+//! whoever may write the directory decides.
 
 use super::reply::short_response;
 use crate::body::Body;
@@ -21,7 +23,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// Responds with a file. The path is decoded and normal; the prefix is what was removed in front of it.
+/// Responds with a file. The path is decoded and normal; the prefix is what was removed in front of
+/// it.
 pub(super) async fn serve(
     directory: &Path,
     prefix: &str,

@@ -1,9 +1,10 @@
 //! Where HTTP/1 requests begin and end in the bytes of a connection, in the strictest reading.
 //!
-//! hyper parses the requests, and is lenient where the standard allows it. A proxy between us and a client may be lenient in
-//! other ways, and then one sees two requests where the other sees one. So whatever could be understood in two ways is refused
-//! before hyper gets it: lines that end without CR, folded fields, a length together with chunks, several lengths, codings
-//! other than `chunked`. This is plain data; it reads no socket and changes no byte.
+//! hyper parses the requests, and is lenient where the standard allows it. A proxy between us and a
+//! client may be lenient in other ways, and then one sees two requests where the other sees one. So
+//! whatever could be understood in two ways is refused before hyper gets it: lines that end without
+//! CR, folded fields, a length together with chunks, several lengths, codings other than `chunked`.
+//! This is plain data; it reads no socket and changes no byte.
 
 use crate::fields::parse_length;
 use http::StatusCode;
@@ -80,8 +81,8 @@ impl Framing {
     ///
     /// # Errors
     ///
-    /// Returns why they cannot be passed on, and how many of them can: those in front of a bad head, or none of a bad body.
-    /// Nothing may be read after that.
+    /// Returns why they cannot be passed on, and how many of them can: those in front of a bad
+    /// head, or none of a bad body. Nothing may be read after that.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), (usize, FramingError)> {
         let mut at = 0;
         let mut passable = 0;
@@ -213,7 +214,8 @@ impl Head {
             return bad("a field has no colon");
         };
         let (name, value) = (&text[..colon], text[colon + 1..].trim_ascii());
-        // This refuses a space before the colon, and one at the beginning, which would continue the previous line.
+        // This refuses a space before the colon, and one at the beginning, which would continue the
+        // previous line.
         if name.is_empty() || name.iter().any(|byte| byte.is_ascii_whitespace()) {
             return bad("a field has an invalid name");
         }

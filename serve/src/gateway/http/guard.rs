@@ -22,7 +22,7 @@ pub(super) struct ExchangeGuard {
     version: Option<Arc<Version>>,
     /// Set while a function serves it.
     pub(super) in_flight: Option<InFlight>,
-    /// The first line of the request, if it is to be logged.
+    /// The first line of the request, if requests are logged.
     line: Option<String>,
     /// `None` until there is a response.
     status: Option<StatusCode>,
@@ -54,7 +54,7 @@ impl ExchangeGuard {
         }
     }
 
-    /// Notes why there is no response from what should have answered.
+    /// Notes why the backend gave no response.
     pub(super) fn failed(&mut self, failure: &Failure) {
         match self.in_flight.take() {
             Some(in_flight) => in_flight.failed(failure),

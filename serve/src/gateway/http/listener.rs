@@ -44,7 +44,8 @@ impl HttpListener {
         self.setup().limits.connections
     }
 
-    /// Refuses a connection for which there is no room, with a response if that can be sent without waiting.
+    /// Refuses a connection for which there is no room, with a response if that can be sent without
+    /// waiting.
     pub(crate) fn turn_away(&self, stream: &TcpStream) {
         log::debug!(
             "gateway `{}` has as many connections as it may have",
@@ -63,7 +64,8 @@ impl HttpListener {
         }
     }
 
-    /// Returns what serves all requests, if it is a single function and the gateway does not speak TLS.
+    /// Returns what serves all requests, if it is a single function and the gateway does not speak
+    /// TLS.
     pub(super) fn only_version(&self) -> Option<Arc<Version>> {
         let setup = self.setup();
         let function = setup.only_function().filter(|_| setup.tls.is_none())?;

@@ -132,7 +132,8 @@ pub(super) fn serve(
     }
 }
 
-/// Returns the first line of a request for the log, escaped so that it cannot pass for another line.
+/// Returns the first line of a request for the log, escaped so that it cannot pass for another
+/// line.
 fn line(request: &Request<Incoming>) -> String {
     let path = request
         .uri()
@@ -252,8 +253,8 @@ async fn answer(
     }
 }
 
-/// Waits for room: first at the function, whose queue delays no other function, then at the gateway, of which one function
-/// can take up at most three quarters.
+/// Waits for room: first at the function, whose queue delays no other function, then at the
+/// gateway, of which one function can take up at most three quarters.
 async fn enter(
     listener: &HttpListener,
     setup: &Setup,

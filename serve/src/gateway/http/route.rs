@@ -1,7 +1,7 @@
 //! From the path of a request to what answers it.
 //!
-//! A path is matched as its reader may understand it: decoded once, without `.`, `..` and empty parts. The function sees the
-//! path as it was requested. Nothing here touches files or functions.
+//! A path is matched as its reader may understand it: decoded once, without `.`, `..` and empty
+//! parts. The function sees the path as it was requested. Nothing here touches files or functions.
 
 use crate::gateway::{Route, Target};
 use crate::name::Name;
@@ -41,7 +41,8 @@ pub(super) enum RouteMatch<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoRoute {
     NotFound,
-    /// The path leads above `/`, contains NUL, or can be understood in two ways with different targets.
+    /// The path leads above `/`, contains NUL, or can be understood in two ways with different
+    /// targets.
     Ambiguous,
 }
 
@@ -109,8 +110,8 @@ impl Routes {
     }
 }
 
-/// Splits off the name. In the path as it was requested it must also follow the route's prefix, since the rest is passed on
-/// as it is.
+/// Splits off the name. In the path as it was requested it must also follow the route's prefix,
+/// since the rest is passed on as it is.
 fn named<'a>(path: &'a str, normal: &[u8], prefix: &str) -> Result<RouteMatch<'a>, NoRoute> {
     let wanted = &normal[prefix.len()..];
     let wanted = wanted

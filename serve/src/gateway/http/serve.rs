@@ -1,7 +1,7 @@
 //! A connection of a client: which version of HTTP it speaks, and how long it may do so.
 //!
-//! Each has one timer for everything that takes time. It is reset only when it fires, or when something is due before it: a
-//! request that ends in time costs no timer.
+//! Each has one timer for everything that takes time. It is reset only when it fires, or when
+//! something is due before it: a request that ends in time costs no timer.
 
 use super::connection::{Action, Connection, Version};
 use super::exchange::GRACE_PERIOD;
@@ -44,8 +44,8 @@ const MIN_BUFFER: usize = 8192;
 /// What a client of HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Serves a connection until its end. If all requests go to one function and that is a program, it is given the connection
-/// and speaks HTTP itself.
+/// Serves a connection until its end. If all requests go to one function and that is a program, it
+/// is given the connection and speaks HTTP itself.
 pub(crate) async fn serve(
     listener: Arc<HttpListener>,
     stream: TcpStream,
@@ -119,7 +119,8 @@ async fn serve_http(
     }
 }
 
-/// Finds out what is spoken, and returns what was read to do so. `None` if the client said nothing that can be answered.
+/// Finds out what is spoken, and returns what was read to do so. `None` if the client said nothing
+/// that can be answered.
 async fn begin(setup: &Setup, mut stream: TcpStream) -> Option<(Stream, Version, Vec<u8>)> {
     let limits = &setup.limits;
     if let Some(tls) = &setup.tls {

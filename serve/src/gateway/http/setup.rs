@@ -9,7 +9,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Answers the requests of a listener that leads to no function. Dropping the future, or the response's body, ends its work.
+/// Answers the requests of a listener that leads to no function. Dropping the future, or the
+/// response's body, ends its work.
 pub(crate) type Handler = Arc<dyn Fn(http::Request<Body>) -> HandlerFuture + Send + Sync>;
 
 /// A response that is on its way.
@@ -39,7 +40,7 @@ pub(crate) enum SetupError {
     Route(#[from] RouteError),
     #[error(transparent)]
     Tls(#[from] std::io::Error),
-    #[error("the limit `{0}` is zero, with which nothing is ever answered")]
+    #[error("the limit `{0}` is zero, with which no request would ever be answered")]
     Limit(&'static str),
 }
 

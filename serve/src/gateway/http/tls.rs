@@ -14,7 +14,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// The largest file of certificates or of a key, in bytes. A chain that clients accept is much smaller.
+/// The largest file of certificates or of a key, in bytes. A chain that clients accept is much
+/// smaller.
 const MAX_FILE_SIZE: u64 = 256 << 10;
 
 /// A server's certificates and key, as its files hold them.
@@ -55,8 +56,8 @@ impl Tls {
         })))
     }
 
-    /// Shakes hands with a client, with the certificates as they are now. If the files have changed and cannot be used, that is
-    /// logged, and the previous certificates stay in use.
+    /// Shakes hands with a client, with the certificates as they are now. If the files have changed
+    /// and cannot be used, that is logged, and the previous certificates stay in use.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let inner = self.0.clone();
         let config = tokio::task::spawn_blocking(move || inner.config())

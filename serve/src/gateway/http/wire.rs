@@ -51,8 +51,9 @@ impl Wire {
         self.error
     }
 
-    /// Sends the last bytes and closes. If the client may have sent bytes that were not read, it gets a little time to read the
-    /// last ones: a connection that is closed with unread bytes is reset, and its last bytes are lost.
+    /// Sends the last bytes and closes. If the client may have sent bytes that were not read, it
+    /// gets a little time to read the last ones: a connection that is closed with unread bytes is
+    /// reset, and its last bytes are lost.
     pub(super) async fn close(mut self, last: &[u8], is_unread: bool) {
         if self.stream.write_all(last).await.is_err()
             || self.stream.shutdown().await.is_err()
@@ -70,7 +71,8 @@ impl Wire {
         }
     }
 
-    /// Stops reading. A request that is being answered is not disturbed, unless the error is in its body.
+    /// Stops reading. A request that is being answered is not disturbed, unless the error is in its
+    /// body.
     fn end(&self) -> Poll<io::Result<()>> {
         match self.error {
             Some(FramingError {
@@ -78,7 +80,8 @@ impl Wire {
                 why,
                 ..
             }) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
-            // hyper would take an end for a client that is gone. It reads again when it has answered.
+            // hyper would take an end for a client that is gone. It reads again when it has
+            // answered.
             _ if self.connection.is_busy() => Poll::Pending,
             _ => Poll::Ready(Ok(())),
         }

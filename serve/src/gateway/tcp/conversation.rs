@@ -1,8 +1,9 @@
 //! Bytes between a client and the process that serves its connection.
 //!
-//! Each direction ends alone. A client that has said all, and closed its half, still gets what the function says; a function
-//! that has finished can still read. Who is slow is waited for, no further than by what a comm and the system's buffers hold.
-//! A connection on which nothing comes or goes is ended, and so is the process of a client that is gone.
+//! Each direction ends by itself. A client that has closed its half still gets what the function
+//! writes; a function that has finished can still read. If one side is slow, the other waits, apart
+//! from what a comm and the system's buffers hold. An idle connection is ended, and so is the
+//! process of a client that is gone.
 
 use super::hand_over::lifetime;
 use crate::failure::Failure;
@@ -15,32 +16,38 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
-/// How much is read at once, in each direction.
+/// Bytes that are read at once, in each direction.
 const PIECE: usize = 8 << 10;
 
-/// Carries bytes both ways until the process has ended well and everything that it wrote is on its way.
+/// Passes bytes in both directions until the process has exited normally and everything that it
+/// wrote has been sent.
 ///
 /// # Errors
 ///
-/// [`Failure::Gone`] where the client is gone, and otherwise how the process or the connection ended.
+/// [`Failure::Gone`] if the client is gone, and otherwise how the process or the connection ended.
 pub(super) async fn run(
     connection: &Connection,
     stream: &mut TcpStream,
     idle: Duration,
     life: Option<Duration>,
 ) -> Result<(), Failure> {
-    let last = Last::now();
+    let last = LastActivity::now();
     let (mut from_client, mut to_client) = stream.split();
     tokio::select! {
         biased;
-        ended = outwards(connection, &mut to_client, &last) => ended,
-        failure = inwards(connection, &mut from_client, &last) => Err(failure),
-        failure = bounds(&last, idle, life) => Err(failure),
+        ended = send(connection, &mut to_client, &last) => ended,
+        failure = receive(connection, &mut from_client, &last) => Err(failure),
+        failure = expired(&last, idle, life) => Err(failure),
     }
 }
 
-/// Gives the process what the client writes. Returns when the client is gone, and not when it has only said all.
-async fn inwards(connection: &Connection, from_client: &mut ReadHalf<'_>, last: &Last) -> Failure {
+/// Passes on what the client writes. Returns when the client is gone, not when it has merely closed
+/// its half.
+async fn receive(
+    connection: &Connection,
+    from_client: &mut ReadHalf<'_>,
+    last: &LastActivity,
+) -> Failure {
     let mut piece = vec![0; PIECE];
     loop {
         let count = match from_client.read(&mut piece).await {
@@ -56,7 +63,7 @@ async fn inwards(connection: &Connection, from_client: &mut ReadHalf<'_>, last: 
         };
         match written.or(is_reset).await {
             Some(Ok(())) => {}
-            // It reads no more, so that nothing more is taken from the client.
+            // The process reads no more, so nothing more is read from the client.
             Some(Err(_)) => break,
             None => return Failure::Gone,
         }
@@ -67,19 +74,19 @@ async fn inwards(connection: &Connection, from_client: &mut ReadHalf<'_>, last: 
     Failure::Gone
 }
 
-/// Waits until the client is known to be gone: it refuses what it is sent.
+/// Waits until the client is known to be gone: it has reset the connection.
 async fn reset(from_client: &ReadHalf<'_>) {
-    // Where the system cannot tell, it is told by a read or a write.
+    // If the system cannot tell, a read or a write will.
     if from_client.ready(Interest::ERROR).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Gives the client what the process writes, and waits for the end of the process.
-async fn outwards(
+/// Passes on what the process writes, and waits for its end.
+async fn send(
     connection: &Connection,
     to_client: &mut WriteHalf<'_>,
-    last: &Last,
+    last: &LastActivity,
 ) -> Result<(), Failure> {
     let mut piece = vec![0; PIECE];
     loop {
@@ -102,12 +109,12 @@ async fn outwards(
     }
 }
 
-/// When a byte came or went last.
-struct Last(Mutex<Instant>);
+/// When a byte passed last.
+struct LastActivity(Mutex<Instant>);
 
-impl Last {
-    fn now() -> Last {
-        Last(Mutex::new(Instant::now()))
+impl LastActivity {
+    fn now() -> LastActivity {
+        LastActivity(Mutex::new(Instant::now()))
     }
 
     fn note(&self) {
@@ -120,9 +127,9 @@ impl Last {
 }
 
 /// Waits until the connection has been idle, or open, for as long as it may be.
-async fn bounds(last: &Last, idle: Duration, life: Option<Duration>) -> Failure {
+async fn expired(last: &LastActivity, idle: Duration, life: Option<Duration>) -> Failure {
     let is_idle = async {
-        // A time beyond what the clock can tell never comes.
+        // A time that the clock cannot represent never comes.
         while let Some(end) = last.get().checked_add(idle) {
             if end <= Instant::now() {
                 return Failure::Idle(idle);
