@@ -118,20 +118,12 @@ impl Machine {
     /// Ends a process: releases what it had, and only then tells others.
     pub(crate) fn finish(&self, process: &Process, exit: Exit, release: impl FnOnce()) {
         let (pid, domain) = (process.pid(), process.domain());
-        let mut ended = process.cell().die(&exit);
         process.remove_all_names();
-        let mail = ended.drop_mail();
-        self.processes.remove(pid);
-        release();
-        observe::exited(
-            &self.metrics,
-            domain.journal(),
-            (pid, process.name()),
-            &exit,
-            mail,
-        );
-        self.processes.notify(pid, &exit, ended.notices);
-        process.cell().settle(exit);
+        self.processes.finish(process.cell(), exit, |exit, mail| {
+            release();
+            let journal = domain.journal();
+            observe::exited(&self.metrics, journal, (pid, process.name()), exit, mail);
+        });
         if domain.program().is_ended_by(pid) {
             self.end(domain);
         }

@@ -1,11 +1,12 @@
-//! Explores every interleaving of the scheduler's threads, for a few small cases.
+//! Explores every interleaving of the scheduler's threads and of processes that act on each other,
+//! for a few small cases.
 //!
-//! These are the scheduler's own files, run by [loom](https://docs.rs/loom) over and over: each
-//! time with another order of the threads and another choice among the values that the memory model
+//! These are the machine's own files, run by [loom](https://docs.rs/loom) over and over: each time
+//! with another order of the threads and another choice among the values that the memory model
 //! allows. A case fails if one of these runs breaks a promise, or if all threads sleep although
 //! work is left. Tasks are numbers here; `async-task` and the running of tasks are not covered.
 
-#![allow(dead_code, reason = "the cases do not use all of the scheduler")]
+#![allow(dead_code, reason = "the cases do not use all of the files")]
 
 #[path = "../../src/scheduler/clock.rs"]
 mod clock;
@@ -19,6 +20,7 @@ mod group_queue;
 mod idle;
 #[path = "../../src/scheduler/pool.rs"]
 mod pool;
+pub mod process;
 #[path = "../../src/scheduler/queue.rs"]
 mod queue;
 mod sync;

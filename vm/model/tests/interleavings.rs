@@ -25,3 +25,23 @@ fn the_clock_is_awake_while_a_worker_is() {
 fn a_pool_that_stops_loses_no_task() {
     lunatic_model::a_pool_that_stops_loses_no_task();
 }
+
+#[test]
+fn a_sleeping_process_is_woken_by_a_message_and_by_a_kill() {
+    lunatic_model::process::a_sleeping_process_is_woken_by_a_message_and_by_a_kill();
+}
+
+#[test]
+fn a_link_with_a_dying_process_is_told_once() {
+    lunatic_model::process::a_link_with_a_dying_process_is_told_once();
+}
+
+#[test]
+fn a_monitor_of_a_dying_process_is_told_or_stopped() {
+    lunatic_model::process::a_monitor_of_a_dying_process_is_told_or_stopped();
+}
+
+#[test]
+fn linked_processes_can_die_together() {
+    lunatic_model::process::linked_processes_can_die_together();
+}

@@ -43,23 +43,6 @@ pub enum Refusal {
     Full(LimitReached),
 }
 
-/// What a process leaves when it dies.
-#[derive(Debug)]
-pub struct Ended {
-    /// Who is told.
-    pub notices: ExitNotices,
-    mailbox: Mailbox,
-}
-
-impl Ended {
-    /// Drops the mail that nobody will read, and returns how many pieces of mail the process got in its life.
-    pub fn drop_mail(&mut self) -> u64 {
-        let mail = self.mailbox.next_sequence();
-        self.mailbox = Mailbox::default();
-        mail
-    }
-}
-
 /// How many ends a process can be told of at least, however few messages its mailbox may hold: whoever keeps senders short
 /// does not lose sight of its children.
 const MIN_ENDS: u64 = 1_000;
@@ -273,16 +256,15 @@ impl ProcessCell {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// Ends the process: from now on every signal finds it dead.
-    pub fn die(&self, exit: &Exit) -> Ended {
+    /// Ends the process: from now on every signal finds it dead. Returns who is told, and the mail that nobody will read.
+    pub(crate) fn die(&self, exit: &Exit) -> (ExitNotices, Mailbox) {
         let mut shared = self.lock();
         shared.waker = None;
-        let (notices, mailbox) = shared.state.die(exit);
-        Ended { notices, mailbox }
+        shared.state.die(exit)
     }
 
-    /// Tells whoever waits for its end, which comes after everything that the process had was released.
-    pub fn settle(&self, exit: Exit) {
+    /// Tells whoever waits for its end, once everything that the process had is released.
+    pub(crate) fn settle(&self, exit: Exit) {
         let waiting = {
             let mut shared = self.lock();
             shared.ended = Some(exit);

@@ -15,9 +15,8 @@ mod state;
 mod sync;
 mod table;
 
-pub use cell::{Ended, ProcessCell, Refusal};
+pub use cell::{ProcessCell, Refusal};
 pub use exit::{Exit, Frame, LimitReached, Trap};
-pub use links::ExitNotices;
 pub use mailbox::{Attachment, Mail, MailboxLimits, Message, Wanted};
 pub use pid::{Pid, PidSource};
 pub use signal::Signal;

@@ -23,7 +23,7 @@ pub(crate) struct Links {
 
 /// Who is told that a process ended.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ExitNotices {
+pub(crate) struct ExitNotices {
     /// The processes that were linked with it, which are told of its failure; empty after a normal end.
     pub(crate) links: Vec<Pid>,
     /// The processes that monitored it, which are told of its end, whatever it was.

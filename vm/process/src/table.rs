@@ -2,7 +2,6 @@
 
 use super::cell::ProcessCell;
 use super::exit::Exit;
-use super::links::ExitNotices;
 use super::pid::Pid;
 use super::signal::Signal;
 use super::sync::{Arc, Mutex, MutexGuard};
@@ -54,13 +53,6 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         let pid = (*process).as_ref().pid();
         let before = self.shard(pid).insert(pid, process);
         debug_assert!(before.is_none(), "a pid is not given twice");
-    }
-
-    /// Removes a process.
-    pub fn remove(&self, pid: Pid) {
-        let removed = self.shard(pid).remove(&pid);
-        // This may be the last handle to the process, and what it drops need not be dropped locked.
-        drop(removed);
     }
 
     /// Finds a process.
@@ -147,18 +139,38 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         was_there
     }
 
-    /// Tells others that a process ended.
-    pub fn notify(&self, pid: Pid, exit: &Exit, notices: ExitNotices) {
+    /// Ends a process: it dies and leaves the table, `release` gives up what else it had, and only then others are told.
+    /// `release` gets the reason, and how much mail the process got in its life.
+    pub fn finish(&self, process: &ProcessCell, exit: Exit, release: impl FnOnce(&Exit, u64)) {
+        let pid = process.pid();
+        let (notices, mailbox) = process.die(&exit);
+        let mail = mailbox.next_sequence();
+        drop(mailbox);
+        let removed = self.shard(pid).remove(&pid);
+        // Not while the table is locked: this may be the last handle to the process.
+        drop(removed);
+        release(&exit, mail);
         let tell = |pids: Vec<Pid>, signal: Signal| {
             for pid in pids {
                 self.signal(pid, signal.clone());
             }
         };
-        let exit = || exit.clone();
-        tell(notices.links, Signal::LinkDied { pid, exit: exit() });
-        tell(notices.watchers, Signal::ProcessDied { pid, exit: exit() });
+        let reason = || exit.clone();
+        let (link_died, process_died) = (
+            Signal::LinkDied {
+                pid,
+                exit: reason(),
+            },
+            Signal::ProcessDied {
+                pid,
+                exit: reason(),
+            },
+        );
+        tell(notices.links, link_died);
+        tell(notices.watchers, process_died);
         tell(notices.unlinked, Signal::Unlink { pid });
         tell(notices.watched, Signal::StopMonitoring { pid });
+        process.settle(exit);
     }
 }
 
