@@ -1,9 +1,9 @@
 //! Databases of guests.
 //!
-//! A [`Connection`] is what a process holds of a database. Whatever may take as long as a disk or a query does is done on a
-//! thread for what blocks, only so much at a time for one program; the process waits for it, and where the process ends
-//! meanwhile the query is stopped and the database closed there. What SQL may do and what SQLite may take are in `rules`,
-//! `database` and `heap`; that it reaches no other file is in `vfs`.
+//! A [`Connection`] is what a process holds of a database. Whatever may take as long as a disk or a query runs on a thread
+//! for blocking work, of which each program gets only so many at a time. The process waits for it; if it ends meanwhile, the
+//! query is stopped and the database closed on that thread. What SQL may do and what SQLite may consume is in `rules`,
+//! `database` and `heap`; that SQLite reaches no other file is in `vfs`.
 
 mod database;
 mod functions;
@@ -11,13 +11,13 @@ mod heap;
 mod rules;
 mod vfs;
 
-pub(crate) use database::{MAX_SQL, Place, Step};
+pub(crate) use database::{Location, MAX_SQL, Step};
 
 use crate::environment::Quota;
 use async_channel::{Receiver, Sender};
 use async_io::Timer;
 use async_lock::Semaphore;
-use database::{Database, LOOK};
+use database::{CHECK_INTERVAL, Database};
 use heap::Heap;
 use lunatic_process::LimitReached;
 use rusqlite::ffi;
@@ -28,13 +28,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So many calls of one program's processes run at the same time; the others wait for their turn.
-const AT_ONCE: usize = 16;
+/// How many calls of one program's processes run at the same time. The others wait for their turn.
+const MAX_CONCURRENT_CALLS: usize = 16;
 
-/// The shortest and the longest pause before a locked database is tried again.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+/// The shortest and the longest delay before a locked database is tried again.
+const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
-/// What a call of SQLite's failed with.
+/// What a call to SQLite failed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SqlError {
     /// SQLite's extended result code.
@@ -51,13 +51,13 @@ impl SqlError {
     }
 
     fn no_statement() -> SqlError {
-        SqlError::new(ffi::SQLITE_MISUSE, "the statement was given back")
+        SqlError::new(ffi::SQLITE_MISUSE, "the statement has been released")
     }
 
     pub(crate) fn too_long() -> SqlError {
         SqlError::new(
             ffi::SQLITE_TOOBIG,
-            format!("a text of SQL has at most {MAX_SQL} bytes"),
+            format!("an SQL text has at most {MAX_SQL} bytes"),
         )
     }
 
@@ -66,7 +66,7 @@ impl SqlError {
         (self.code & 0xff).cast_unsigned()
     }
 
-    /// Whether another connection has the database locked and may let it go.
+    /// Whether another connection has locked the database and may unlock it.
     fn is_busy(&self) -> bool {
         self.code & 0xff == ffi::SQLITE_BUSY
     }
@@ -87,18 +87,18 @@ impl From<rusqlite::Error> for SqlError {
     }
 }
 
-/// The turns of one program's processes.
+/// The turns that one program's processes take.
 #[derive(Clone, Debug)]
 pub(crate) struct Turns(Arc<Semaphore>);
 
 impl Default for Turns {
     fn default() -> Turns {
-        Turns(Arc::new(Semaphore::new(AT_ONCE)))
+        Turns(Arc::new(Semaphore::new(MAX_CONCURRENT_CALLS)))
     }
 }
 
-/// What all connections of one process have together: the memory that SQLite takes, the turns, and who is told when the last
-/// of them is closed.
+/// What all connections of one process share: the memory that SQLite takes, the turns, and the notice that the last of them
+/// is closed.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     heap: Arc<Heap>,
@@ -107,8 +107,8 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Makes an account, and what hears the end of it: it is closed when the last connection is and the account is gone.
-    /// Memory is bounded as the process's own is, and counts for the environment.
+    /// Creates an account, and a channel that is closed once the last connection is closed and the account is gone. Memory
+    /// is limited like the process's own and counts for the environment.
     pub(crate) fn new(
         memory: u64,
         quota: &Arc<Quota>,
@@ -126,23 +126,23 @@ impl Account {
     }
 }
 
-/// How a connection and those who work with it tell each other to stop.
+/// What a connection and the thread that works with its database tell each other.
 #[derive(Debug, Default)]
 struct Control {
-    /// Set where nobody waits for the answer any more.
+    /// Set once nobody waits for the answer any more.
     is_stopped: AtomicBool,
-    /// How many of SQLite's instructions the call may still run; the largest number is no bound.
+    /// How many more of SQLite's instructions the call may run; the largest number means no limit.
     allowed: AtomicU64,
-    /// What a statement was refused, by the rules.
+    /// Why the rules refused a statement.
     refusal: Mutex<Option<String>>,
-    /// How long a locked database is waited for, in milliseconds.
+    /// How long to wait for a locked database, in milliseconds.
     busy_timeout: AtomicU64,
 }
 
 impl Control {
-    /// Counts some more instructions; says whether it is over.
+    /// Counts some more instructions. Returns true if the call has to stop.
     fn is_over(&self) -> bool {
-        // Relaxed: whoever stops a call waits for nothing that it wrote.
+        // Relaxed: stopping a call publishes nothing else.
         if self.is_stopped.load(Ordering::Relaxed) {
             return true;
         }
@@ -150,8 +150,8 @@ impl Control {
         if left == u64::MAX {
             return false;
         }
-        // Only the call itself counts, so that nothing comes between.
-        let left = left.saturating_sub(LOOK);
+        // Only the call itself counts, so nothing happens in between.
+        let left = left.saturating_sub(CHECK_INTERVAL);
         self.allowed.store(left, Ordering::Relaxed);
         left == 0
     }
@@ -172,24 +172,24 @@ impl Control {
     }
 }
 
-/// Stops what runs on another thread, unless it has come to its end.
-struct Stop<'a>(&'a Control);
+/// A guard that stops what runs on another thread; forgotten once that has ended.
+struct StopOnDrop<'a>(&'a Control);
 
-impl Drop for Stop<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.is_stopped.store(true, Ordering::Relaxed);
     }
 }
 
-/// A database on another thread. It is closed before whoever waits for that is told: that is the order of the fields.
-struct Away {
+/// A database on another thread. The order of the fields closes it before the notice that it is closed.
+struct Lent {
     database: Database,
     closing: Sender<Infallible>,
 }
 
 /// What a process holds of a database.
 pub(crate) struct Connection {
-    /// Away while it is worked with.
+    /// `None` while another thread works with it.
     database: Option<Database>,
     control: Arc<Control>,
     turns: Turns,
@@ -201,7 +201,10 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Opens a database.
-    pub(crate) async fn open(place: Place, account: &Account) -> Result<Connection, SqlError> {
+    pub(crate) async fn open(
+        location: Location,
+        account: &Account,
+    ) -> Result<Connection, SqlError> {
         let control = Arc::new(Control {
             allowed: AtomicU64::new(u64::MAX),
             ..Control::default()
@@ -212,17 +215,17 @@ impl Connection {
             control.clone(),
             account.closing.clone(),
         );
-        let stop = Stop(&control);
+        let stop = StopOnDrop(&control);
         let opened = blocking::unblock(move || {
             let _turn = turn;
-            Ok::<Away, SqlError>(Away {
-                database: Database::open(place, &watched, &heap)?,
+            Ok::<Lent, SqlError>(Lent {
+                database: Database::open(location, &watched, &heap)?,
                 closing,
             })
         })
         .await;
         mem::forget(stop);
-        let Away { database, closing } = opened?;
+        let Lent { database, closing } = opened?;
         Ok(Connection {
             database: Some(database),
             control,
@@ -232,19 +235,19 @@ impl Connection {
         })
     }
 
-    /// Lets the calls that follow run so many of SQLite's instructions together.
+    /// Sets how many of SQLite's instructions the following calls may run together.
     pub(crate) fn allow(&self, instructions: u64) {
         self.control.allowed.store(instructions, Ordering::Relaxed);
     }
 
-    /// Returns how many of SQLite's instructions are left of those.
+    /// Returns how many of these instructions are left.
     pub(crate) fn allowed(&self) -> u64 {
         self.control.allowed.load(Ordering::Relaxed)
     }
 
-    /// Works with the database on a thread for what blocks.
+    /// Works with the database on a thread for blocking work.
     ///
-    /// Dropping the future stops the query there and closes the database.
+    /// Dropping the future stops the query and closes the database.
     async fn work<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Database) -> T + Send + 'static,
@@ -254,39 +257,39 @@ impl Connection {
             .database
             .take()
             .expect("a process makes one call at a time");
-        let mut away = Away {
+        let mut lent = Lent {
             database,
             closing: self.closing.clone(),
         };
-        let stop = Stop(&self.control);
-        let (away, result) = blocking::unblock(move || {
+        let stop = StopOnDrop(&self.control);
+        let (lent, result) = blocking::unblock(move || {
             let _turn = turn;
-            let result = away.database.enter(work);
-            (away, result)
+            let result = lent.database.enter(work);
+            (lent, result)
         })
         .await;
         mem::forget(stop);
-        self.database = Some(away.database);
+        self.database = Some(lent.database);
         result
     }
 
-    /// Executes statements until one fails. Those before it have happened.
+    /// Executes statements until one fails. Those before it stay executed.
     pub(crate) async fn execute(&mut self, sql: &str) -> Result<(), SqlError> {
         let sql: Arc<str> = sql.into();
-        let (mut done, mut patience) = (0, Patience::new(&self.control));
+        let (mut done, mut retry) = (0, Retry::new(&self.control));
         loop {
             let rest = sql.clone();
             let (more, result) = self
                 .work(move |database| database.execute(&rest[done..]))
                 .await;
             done += more;
-            if !patience.wait_after(&result).await {
+            if !retry.wait_after(&result).await {
                 return self.note(result);
             }
         }
     }
 
-    /// Prepares the first statement of a text, under an id. Where it is to be alone, more than one is a failure.
+    /// Prepares the first statement of a text under an id. If it has to be the only one, a second one is a failure.
     pub(crate) async fn prepare(
         &mut self,
         id: u64,
@@ -294,13 +297,13 @@ impl Connection {
         is_alone: bool,
     ) -> Result<(), SqlError> {
         let sql: Arc<str> = sql.into();
-        let mut patience = Patience::new(&self.control);
+        let mut retry = Retry::new(&self.control);
         loop {
             let sql = sql.clone();
             let result = self
                 .work(move |database| database.prepare(id, &sql, is_alone))
                 .await;
-            if !patience.wait_after(&result).await {
+            if !retry.wait_after(&result).await {
                 return self.note(result);
             }
         }
@@ -308,20 +311,20 @@ impl Connection {
 
     /// Steps a statement.
     pub(crate) async fn step(&mut self, id: u64) -> Result<Step, SqlError> {
-        // Begun again after it has yielded a row, it would yield that again.
+        // Started again after it has yielded a row, it would yield that row again.
         let is_begun = self.database().has_row(id);
-        let mut patience = Patience::new(&self.control);
+        let mut retry = Retry::new(&self.control);
         loop {
             let result = self.work(move |database| database.step(id)).await;
-            if is_begun || !patience.wait_after(&result).await {
+            if is_begun || !retry.wait_after(&result).await {
                 return self.note(result);
             }
         }
     }
 
-    /// Takes a statement back to its beginning.
+    /// Resets a statement to its beginning.
     pub(crate) async fn reset(&mut self, id: u64) {
-        // What it has locked or begun to write is let go of, which is work for a disk.
+        // It releases its locks and undoes what it has begun to write, which takes a disk.
         if self.database().has_row(id) {
             self.work(move |database| database.reset(id)).await;
         } else {
@@ -329,7 +332,7 @@ impl Connection {
         }
     }
 
-    /// Gives a statement back.
+    /// Releases a statement.
     pub(crate) async fn finalize(&mut self, id: u64) {
         self.reset(id).await;
         self.database_mut().enter(|database| database.finalize(id));
@@ -343,11 +346,11 @@ impl Connection {
         self.note(bound)
     }
 
-    /// Takes a statement back to its beginning and binds a list of values in place of those that it has.
+    /// Resets a statement to its beginning and replaces its values by those of a list.
     pub(crate) async fn bind_anew(&mut self, id: u64, list: &[u8]) -> Result<(), SqlError> {
         self.reset(id).await;
         self.database_mut()
-            .enter(|database| database.forget_values(id));
+            .enter(|database| database.clear_values(id));
         self.bind(id, list)
     }
 
@@ -359,23 +362,23 @@ impl Connection {
         self.database().column_name(id, column)
     }
 
-    /// Returns the list of the columns' names, as it is laid out at the boundary.
+    /// Returns the list of the columns' names, as guests read it.
     pub(crate) fn column_names(&self, id: u64) -> Vec<u8> {
         self.database().column_names(id)
     }
 
-    /// Returns a value of the row at hand, as it is laid out at the boundary; `NULL` where there is no row.
+    /// Returns a value of the current row, as guests read it; `NULL` if there is no row.
     pub(crate) fn column(&mut self, id: u64, column: u32) -> Option<Vec<u8>> {
         self.database_mut()
             .enter(|database| database.column(id, column))
     }
 
-    /// Returns the list of the values of the row at hand, as it is laid out at the boundary.
+    /// Returns the list of the current row's values, as guests read it.
     pub(crate) fn row(&mut self, id: u64) -> Vec<u8> {
         self.database_mut().enter(|database| database.row(id))
     }
 
-    /// Returns how many rows the last statement that changes rows has changed.
+    /// Returns how many rows were changed by the last statement that changes rows.
     pub(crate) fn changes(&self) -> u64 {
         self.database().changes()
     }
@@ -384,7 +387,7 @@ impl Connection {
         self.database().last_insert_rowid()
     }
 
-    /// Sets how long a locked database is waited for.
+    /// Sets how long to wait for a locked database.
     pub(crate) fn set_busy_timeout(&self, milliseconds: u64) {
         self.control.set_busy_timeout(milliseconds);
     }
@@ -394,14 +397,14 @@ impl Connection {
         self.failed.as_ref()
     }
 
-    /// Closes the database, and waits for that.
+    /// Closes the database and waits until it is closed.
     pub(crate) async fn close(mut self) {
         if let Some(database) = self.database.take() {
             blocking::unblock(move || drop(database)).await;
         }
     }
 
-    /// Remembers a failure that was found before SQLite was asked, as if it had been.
+    /// Remembers a failure that was found before SQLite was called, as if SQLite had found it.
     pub(crate) fn fail<T>(&mut self, error: SqlError) -> Result<T, SqlError> {
         self.note(Err(error))
     }
@@ -434,43 +437,43 @@ impl fmt::Debug for Connection {
 }
 
 impl Drop for Connection {
-    /// Closes the database on a thread for what blocks: what was not committed is undone on the disk.
+    /// Closes the database on a thread for blocking work: what was not committed is rolled back on the disk.
     fn drop(&mut self) {
         if let Some(database) = self.database.take() {
-            let away = Away {
+            let lent = Lent {
                 database,
                 closing: self.closing.clone(),
             };
-            blocking::unblock(move || drop(away)).detach();
+            blocking::unblock(move || drop(lent)).detach();
         }
     }
 }
 
-/// How long is waited for a database that another connection has locked. The process waits, not a thread: who is to unlock
-/// the database may need the thread.
-struct Patience {
+/// The retries of a call while another connection has the database locked. The process waits, not a thread: the other
+/// connection may need the thread to unlock the database.
+struct Retry {
     end: Option<Instant>,
-    pause: Duration,
+    delay: Duration,
 }
 
-impl Patience {
-    fn new(control: &Control) -> Patience {
+impl Retry {
+    fn new(control: &Control) -> Retry {
         let timeout = Duration::from_millis(control.busy_timeout.load(Ordering::Relaxed));
-        // A time that no clock can tell has no end.
-        Patience {
+        // A time beyond the clock's range never comes.
+        Retry {
             end: Instant::now().checked_add(timeout),
-            pause: PAUSES.0,
+            delay: RETRY_DELAYS.0,
         }
     }
 
-    /// Waits where another try may help, and says whether it may.
+    /// Waits if another try may help, and returns whether it may.
     async fn wait_after<T>(&mut self, result: &Result<T, SqlError>) -> bool {
         let is_over = self.end.is_some_and(|end| Instant::now() >= end);
         if is_over || !result.as_ref().is_err_and(SqlError::is_busy) {
             return false;
         }
-        Timer::after(self.pause).await;
-        self.pause = (self.pause * 2).min(PAUSES.1);
+        Timer::after(self.delay).await;
+        self.delay = (self.delay * 2).min(RETRY_DELAYS.1);
         true
     }
 }

@@ -8,7 +8,7 @@ use crate::guest::HostError;
 use crate::guest::call::{Out, Range};
 use crate::guest::kinds::{Buffer, Bytes, ConnectionId, Millis, OutU32, OutU64, StatementId, Text};
 use crate::guest::{Call, Failure};
-use crate::sqlite::{Connection, MAX_SQL, Place, SqlError, Step};
+use crate::sqlite::{Account, Connection, Location, MAX_SQL, SqlError, Step};
 use lunatic_abi::sqlite::write_error;
 use lunatic_abi::{Errno, Limit};
 
@@ -134,10 +134,7 @@ pub(super) async fn open(
 }
 
 /// Finds the place of a database, and for whom SQLite's memory counts.
-fn prepare_to_open(
-    call: &mut Call<'_>,
-    path: &str,
-) -> Result<(Place, crate::sqlite::Account), HostError> {
+fn prepare_to_open(call: &mut Call<'_>, path: &str) -> Result<(Location, Account), HostError> {
     let guest = call.guest();
     let (held, allowed) = (
         guest.handles().connections.len() as u64,
@@ -149,7 +146,7 @@ fn prepare_to_open(
         return Err(HostError::new(Errno::LimitReached, sentence));
     }
     let place = match path {
-        "" | ":memory:" => Place::Memory,
+        "" | ":memory:" => Location::Memory,
         path => {
             let file = guest
                 .domain()
@@ -164,7 +161,7 @@ fn prepare_to_open(
                     HostError::new(Errno::PermissionDenied, sentence)
                 })?;
             let is_writable = file.access == Access::Write;
-            Place::File {
+            Location::File {
                 directory: file.directory,
                 path: file.path,
                 is_writable,

@@ -1,7 +1,7 @@
-//! One open database with its statements: SQLite itself, set up for SQL that nobody trusts.
+//! One open database with its statements: SQLite itself, set up for untrusted SQL.
 //!
-//! Everything here may take as long as a disk does and is called on threads for what blocks, but for what only looks at
-//! memory: names, counts and the row at hand.
+//! Everything here may take as long as a disk and is called on threads for blocking work, except for what only looks at
+//! memory: names, counts and the current row.
 
 use super::heap::Heap;
 use super::{Control, SqlError, functions, rules, vfs};
@@ -17,14 +17,14 @@ use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// The longest text of SQL, in bytes.
+/// The longest SQL text, in bytes.
 pub(crate) const MAX_SQL: usize = 1 << 20;
 
-/// The longest text, the most bytes and the largest row of a table. Functions of SQL are not interrupted: this is also what
-/// bounds how long one of them can take.
+/// The largest text, blob and row of a table, in bytes. As SQL functions cannot be interrupted, this also limits how long one
+/// of them can take.
 pub(super) const MAX_LENGTH: i32 = 1 << 20;
 
-/// What SQLite bounds by itself, for statements that were written to hurt.
+/// SQLite's own limits, for statements written to do harm.
 const LIMITS: [(Limit, i32); 13] = [
     (Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH),
     (Limit::SQLITE_LIMIT_SQL_LENGTH, MAX_SQL as i32),
@@ -33,7 +33,7 @@ const LIMITS: [(Limit, i32); 13] = [
     (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 100),
     (Limit::SQLITE_LIMIT_VDBE_OP, 1_000_000),
     (Limit::SQLITE_LIMIT_FUNCTION_ARG, 100),
-    // The database without a name that `VACUUM` makes.
+    // The nameless database that `VACUUM` creates.
     (Limit::SQLITE_LIMIT_ATTACHED, 1),
     (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 256),
     (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 32_766),
@@ -42,19 +42,19 @@ const LIMITS: [(Limit, i32); 13] = [
     (Limit::SQLITE_LIMIT_PARSER_DEPTH, 200),
 ];
 
-/// How many of SQLite's own instructions run between two looks at whether to go on: less than a tenth of a millisecond.
-pub(super) const LOOK: u64 = 1_000;
+/// How many of SQLite's own instructions run between two checks whether to go on: less than a tenth of a millisecond.
+pub(super) const CHECK_INTERVAL: u64 = 1_000;
 
 /// Where a database is.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// In memory, for this connection alone.
     Memory,
     /// A file in a directory.
     File {
-        /// The directory, kept open for as long as the database: all files of the database are found through it.
+        /// The directory, kept open as long as the database: all files of the database are found through it.
         directory: File,
-        /// The name of the file, which leads through the open directory where the system has a way to say so.
+        /// The path of the file, which leads through the open directory if the system supports that.
         path: PathBuf,
         /// Whether the directory may be changed.
         is_writable: bool,
@@ -63,14 +63,14 @@ pub(crate) enum Place {
 
 /// An open database.
 pub(super) struct Database {
-    /// Taken only when it is dropped.
+    /// Taken only when the database is dropped.
     inner: Option<Inner>,
     control: Arc<Control>,
     heap: Arc<Heap>,
 }
 
 struct Inner {
-    /// They are given back before the connection, since that is the order of the fields.
+    /// The order of the fields finalizes them before the connection is closed.
     statements: BTreeMap<u64, Statement>,
     connection: rusqlite::Connection,
     _directory: Option<File>,
@@ -82,14 +82,14 @@ struct Statement {
     has_row: bool,
 }
 
-// SAFETY: SQLite does not care which thread calls it. A statement is used only through `Database`, which has its connection
-// too and which one thread holds at a time: neither is ever lent out.
+// SAFETY: SQLite does not care which thread calls it. A statement is used only through `Database`, which also owns its
+// connection and which one thread holds at a time: neither is ever lent out.
 unsafe impl Send for Statement {}
 
 impl Drop for Statement {
     fn drop(&mut self) {
-        // SAFETY: the statement is finalized once, here, and its connection is still open: it stands behind the statements
-        // in `Inner`. What the last step failed with is returned again, and was told before.
+        // SAFETY: the statement is finalized once, here, and its connection is still open: it comes after the statements in
+        // `Inner`. The error of the last step is returned once more; it has been reported.
         unsafe { ffi::sqlite3_finalize(self.raw.as_ptr()) };
     }
 }
@@ -106,20 +106,20 @@ impl Drop for Database {
 pub(crate) enum Step {
     /// There is a row.
     Row,
-    /// The statement has come to its end.
+    /// The statement has ended.
     Done,
 }
 
 impl Database {
     pub(super) fn open(
-        place: Place,
+        location: Location,
         control: &Arc<Control>,
         heap: &Arc<Heap>,
     ) -> Result<Database, SqlError> {
         heap.enter(|| {
-            let (path, is_writable, directory) = match place {
-                Place::Memory => (PathBuf::from(":memory:"), true, None),
-                Place::File {
+            let (path, is_writable, directory) = match location {
+                Location::Memory => (PathBuf::from(":memory:"), true, None),
+                Location::File {
                     directory,
                     path,
                     is_writable,
@@ -131,7 +131,7 @@ impl Database {
             };
             let name = vfs::name(is_writable)
                 .map_err(|code| SqlError::new(code, "SQLite cannot reach files"))?;
-            // What the path is of the host's is not told.
+            // The guest must not learn the host's path.
             let cannot = |error| SqlError {
                 message: "unable to open the database file".into(),
                 ..SqlError::from(error)
@@ -157,7 +157,7 @@ impl Database {
         })
     }
 
-    /// Takes away what SQL that nobody trusts must not have.
+    /// Disables what untrusted SQL must not have.
     fn secure(&mut self) -> Result<(), SqlError> {
         let control = self.control.clone();
         let connection = &mut self.inner_mut().connection;
@@ -170,22 +170,22 @@ impl Database {
         // Sorting and temporary tables stay in memory, which is bounded. This reads no file.
         connection.execute_batch("PRAGMA temp_store = MEMORY")?;
         functions::replace_slow_ones(connection)
-            .map_err(|code| SqlError::new(code, "SQLite takes no functions"))?;
+            .map_err(|code| SqlError::new(code, "SQLite accepts no functions"))?;
         let watched = control.clone();
-        connection.progress_handler(LOOK as c_int, Some(move || watched.is_over()))?;
+        connection.progress_handler(CHECK_INTERVAL as c_int, Some(move || watched.is_over()))?;
         connection.authorizer(Some(move |context: AuthContext<'_>| {
             rules::authorize(&control, &context)
         }))?;
         Ok(())
     }
 
-    /// Does what makes SQLite allocate, for whom it is to count.
+    /// Does work in which SQLite allocates for the process that has the database.
     pub(super) fn enter<T>(&mut self, work: impl FnOnce(&mut Database) -> T) -> T {
         let heap = self.heap.clone();
         heap.enter(|| work(self))
     }
 
-    /// Executes statements until one fails, and returns how far it came: the bytes that are done.
+    /// Executes statements until one fails, and returns how many bytes of the text are done.
     pub(super) fn execute(&mut self, sql: &str) -> (usize, Result<(), SqlError>) {
         let mut done = 0;
         while done < sql.len() {
@@ -210,7 +210,7 @@ impl Database {
         (sql.len(), Ok(()))
     }
 
-    /// Prepares the first statement of a text, under an id. Where it is to be alone, more than one is a failure.
+    /// Prepares the first statement of a text under an id. If it has to be the only one, a second one is a failure.
     pub(super) fn prepare(&mut self, id: u64, sql: &str, is_alone: bool) -> Result<(), SqlError> {
         let mut done = 0;
         let mut found = None;
@@ -234,19 +234,19 @@ impl Database {
         Ok(())
     }
 
-    /// Parses the first statement of a text and returns how long it is. A text of blanks and comments has none.
+    /// Parses the first statement of a text and returns its length. A text of only blanks and comments has none.
     fn parse(&mut self, sql: &str) -> Result<(Option<Statement>, usize), SqlError> {
         if sql.contains('\0') {
             return Err(SqlError::new(ffi::SQLITE_ERROR, "the text has a zero byte"));
         }
         let length = c_int::try_from(sql.len()).map_err(|_| {
-            SqlError::new(ffi::SQLITE_TOOBIG, "the text is longer than SQLite takes")
+            SqlError::new(ffi::SQLITE_TOOBIG, "the text is longer than SQLite accepts")
         })?;
-        // What was refused is of this statement.
+        // A refusal must be of this statement.
         self.control.take_refusal();
         let (mut raw, mut tail) = (std::ptr::null_mut(), std::ptr::null());
-        // SAFETY: the connection is open, and the text has as many bytes as are said. SQLite sets `tail` to an address in the
-        // text or to its end, and `raw` to a statement of this connection or to NULL.
+        // SAFETY: the connection is open, and the text has the length that is passed. SQLite sets `tail` to an address in
+        // the text or to its end, and `raw` to a statement of this connection or to NULL.
         let code = unsafe {
             let connection = self.inner_mut().connection.handle();
             let text = sql.as_ptr().cast::<c_char>();
@@ -260,7 +260,7 @@ impl Database {
             return Err(self.error(code));
         }
         let parsed = (tail as usize).saturating_sub(sql.as_ptr() as usize);
-        // The end of a statement is the end of a character: it is a semicolon, or the end of the text.
+        // A statement ends with a whole character: a semicolon, or the last of the text.
         Ok((statement, sql.ceil_char_boundary(parsed)))
     }
 
@@ -276,7 +276,7 @@ impl Database {
         step
     }
 
-    /// Whether a statement has yielded a row and not come to its end.
+    /// Whether a statement has yielded a row and not ended.
     pub(super) fn has_row(&self, id: u64) -> bool {
         self.inner()
             .statements
@@ -285,7 +285,7 @@ impl Database {
     }
 
     fn advance(&mut self, statement: &mut Statement) -> Result<Step, SqlError> {
-        // SAFETY: the statement was prepared and not finalized, and its connection is open.
+        // SAFETY: the statement is prepared and not finalized, and its connection is open.
         let code = unsafe { ffi::sqlite3_step(statement.raw.as_ptr()) };
         statement.has_row = code == ffi::SQLITE_ROW;
         match code {
@@ -293,46 +293,46 @@ impl Database {
             ffi::SQLITE_DONE => Ok(Step::Done),
             code => {
                 let error = self.error(code);
-                // SAFETY: as above. It says again what the step said, and lets go of what the statement holds.
+                // SAFETY: as above. It returns the step's error once more and releases what the statement holds.
                 unsafe { ffi::sqlite3_reset(statement.raw.as_ptr()) };
                 Err(error)
             }
         }
     }
 
-    /// Takes a statement back to its beginning.
+    /// Resets a statement to its beginning.
     pub(super) fn reset(&mut self, id: u64) {
         if let Some(statement) = self.inner_mut().statements.get_mut(&id) {
             statement.has_row = false;
-            // SAFETY: the statement was prepared and not finalized. What it returns is what the last step failed with.
+            // SAFETY: the statement is prepared and not finalized. The result is the error of the last step.
             unsafe { ffi::sqlite3_reset(statement.raw.as_ptr()) };
         }
     }
 
-    /// Forgets the values that are bound.
-    pub(super) fn forget_values(&mut self, id: u64) {
+    /// Unbinds all values.
+    pub(super) fn clear_values(&mut self, id: u64) {
         if let Some(statement) = self.inner().statements.get(&id) {
-            // SAFETY: the statement was prepared and not finalized.
+            // SAFETY: the statement is prepared and not finalized.
             unsafe { ffi::sqlite3_clear_bindings(statement.raw.as_ptr()) };
         }
     }
 
-    /// Gives a statement back.
+    /// Releases a statement.
     pub(super) fn finalize(&mut self, id: u64) {
         self.inner_mut().statements.remove(&id);
     }
 
-    /// Binds a list of values, as they are laid out at the boundary.
+    /// Binds a list of values, as guests write it.
     pub(super) fn bind(&mut self, id: u64, list: &[u8]) -> Result<(), SqlError> {
         let malformed = |_| SqlError::new(ffi::SQLITE_MISUSE, "the bytes are not a list of values");
-        // All of it is read before any of it is bound.
+        // The whole list is checked before anything is bound.
         let mut check = List::new(list).map_err(malformed)?;
         while check.binding().map_err(malformed)?.is_some() {}
         let mut list = List::new(list).map_err(malformed)?;
-        let mut place = 0;
+        let mut position = 0;
         while let Some((key, value)) = list.binding().map_err(malformed)? {
-            place += 1;
-            self.bind_one(id, key, place, value)?;
+            position += 1;
+            self.bind_one(id, key, position, value)?;
         }
         Ok(())
     }
@@ -341,7 +341,7 @@ impl Database {
         &mut self,
         id: u64,
         key: Key<'_>,
-        place: u64,
+        position: u64,
         value: Value<'_>,
     ) -> Result<(), SqlError> {
         let raw = self
@@ -358,14 +358,14 @@ impl Database {
             )
         };
         let number = match key {
-            Key::Position => place,
+            Key::Position => position,
             Key::Number(number) => number,
             Key::Name(name) => named(raw, name)
                 .ok_or_else(|| range(format!("`{}`", crate::printable::printable(name))))?,
         };
         let index = c_int::try_from(number).map_err(|_| range(number.to_string()))?;
-        // SAFETY: the statement was prepared and not finalized. Bytes and texts have as many bytes as are said, and SQLite
-        // copies them before it returns, as `SQLITE_TRANSIENT` asks. It refuses an index that is not there.
+        // SAFETY: the statement is prepared and not finalized. Blobs and texts have the length that is passed, and SQLite
+        // copies them before it returns, as `SQLITE_TRANSIENT` requests. It refuses an index that does not exist.
         let code = unsafe {
             let copied = ffi::SQLITE_TRANSIENT();
             match value {
@@ -399,12 +399,12 @@ impl Database {
         }
     }
 
-    /// Returns how many columns the rows of a statement have.
+    /// Returns the number of columns in a statement's rows.
     pub(super) fn column_count(&self, id: u64) -> u32 {
         let Some(statement) = self.inner().statements.get(&id) else {
             return 0;
         };
-        // SAFETY: the statement was prepared and not finalized.
+        // SAFETY: the statement is prepared and not finalized.
         u32::try_from(unsafe { ffi::sqlite3_column_count(statement.raw.as_ptr()) }).unwrap_or(0)
     }
 
@@ -414,12 +414,12 @@ impl Database {
         let column = c_int::try_from(column)
             .ok()
             .filter(|_| column < self.column_count(id))?;
-        // SAFETY: the statement was prepared and not finalized, and the column is there. The name is NULL where memory is
-        // short; else it is a text with a zero byte at its end, which is copied before anything else happens.
+        // SAFETY: the statement is prepared and not finalized, and the column exists. The name is NULL if memory is short;
+        // otherwise it ends with a zero byte and is copied before anything else happens.
         unsafe { text_of(ffi::sqlite3_column_name(statement.raw.as_ptr(), column)) }
     }
 
-    /// Returns the list of the columns' names, as it is laid out at the boundary.
+    /// Returns the list of the columns' names, as guests read it.
     pub(super) fn column_names(&self, id: u64) -> Vec<u8> {
         let mut names = Vec::new();
         let count = self.column_count(id);
@@ -433,14 +433,14 @@ impl Database {
         names
     }
 
-    /// Returns a value of the row at hand, as it is laid out at the boundary; `NULL` where there is no row.
+    /// Returns a value of the current row, as guests read it; `NULL` if there is no row.
     pub(super) fn column(&self, id: u64, column: u32) -> Option<Vec<u8>> {
         let mut value = Vec::new();
         (column < self.column_count(id)).then(|| self.write_column(id, column, &mut value))?;
         Some(value)
     }
 
-    /// Returns the list of the values of the row at hand, as it is laid out at the boundary.
+    /// Returns the list of the current row's values, as guests read it.
     pub(super) fn row(&self, id: u64) -> Vec<u8> {
         let mut row = Vec::new();
         let count = self.column_count(id);
@@ -461,9 +461,9 @@ impl Database {
             return write_value(out, Value::Null);
         };
         let column = column as c_int;
-        // SAFETY: the statement was prepared and not finalized, it is on a row, and the callers count the columns. The
-        // address of a text or of bytes is asked for before their number, as SQLite wants it, is good for that number unless
-        // it is NULL, and is not used after the next call.
+        // SAFETY: the statement is prepared and not finalized, it is on a row, and the callers count the columns. The address
+        // of a text or blob is asked for before its length, as SQLite requires, is valid for that length unless it is NULL,
+        // and is not used after the next call.
         unsafe {
             let bytes = |start: *const u8| {
                 let length = usize::try_from(ffi::sqlite3_column_bytes(raw, column)).unwrap_or(0);
@@ -481,7 +481,7 @@ impl Database {
                     write_value(out, Value::Real(ffi::sqlite3_column_double(raw, column)))
                 }
                 ffi::SQLITE_TEXT => {
-                    // SQL can call any bytes text.
+                    // In SQL, any bytes can be text.
                     let text =
                         String::from_utf8_lossy(bytes(ffi::sqlite3_column_text(raw, column)));
                     write_value(out, Value::Text(&text));
@@ -505,16 +505,16 @@ impl Database {
         self.inner().connection.last_insert_rowid()
     }
 
-    /// Returns what a call of SQLite's failed with, that returned this code just now.
+    /// Returns the error of the last call to SQLite, which returned this code.
     fn error(&self, code: c_int) -> SqlError {
-        // SAFETY: the connection is open. The sentence is a text with a zero byte at its end, copied at once.
-        let sentence = unsafe { text_of(ffi::sqlite3_errmsg(self.inner().connection.handle())) };
+        // SAFETY: the connection is open. The message ends with a zero byte and is copied at once.
+        let message = unsafe { text_of(ffi::sqlite3_errmsg(self.inner().connection.handle())) };
         SqlError {
             code,
             message: self
                 .control
                 .take_refusal()
-                .or(sentence)
+                .or(message)
                 .unwrap_or_else(|| ffi::code_to_str(code).to_string()),
         }
     }
@@ -522,21 +522,21 @@ impl Database {
     fn inner(&self) -> &Inner {
         self.inner
             .as_ref()
-            .expect("it is taken only when the database is dropped")
+            .expect("taken only when the database is dropped")
     }
 
     fn inner_mut(&mut self) -> &mut Inner {
         self.inner
             .as_mut()
-            .expect("it is taken only when the database is dropped")
+            .expect("taken only when the database is dropped")
     }
 }
 
-/// Returns the number of the parameter of a name, which may lack the sign that begins it.
+/// Returns the number of the parameter with a name, which may lack its leading sign.
 fn named(raw: *mut ffi::sqlite3_stmt, name: &str) -> Option<u64> {
     let find = |name: String| {
         let name = CString::new(name).ok()?;
-        // SAFETY: both callers have the statement from `Database`, where it is not finalized; the name ends with a zero byte.
+        // SAFETY: the statement comes from `Database`, where it is not finalized; the name ends with a zero byte.
         let index = unsafe { ffi::sqlite3_bind_parameter_index(raw, name.as_ptr()) };
         u64::try_from(index).ok().filter(|index| *index > 0)
     };
@@ -545,13 +545,13 @@ fn named(raw: *mut ffi::sqlite3_stmt, name: &str) -> Option<u64> {
         .find_map(|sign| find(format!("{sign}{name}")))
 }
 
-/// Copies a text of C's.
+/// Copies a C string.
 ///
 /// # Safety
 ///
-/// The address is NULL or that of bytes with a zero byte at their end.
+/// The address is NULL, or that of bytes that end with a zero byte.
 unsafe fn text_of(text: *const c_char) -> Option<String> {
-    // SAFETY: the caller says so.
+    // SAFETY: the caller promises it.
     (!text.is_null()).then(|| {
         unsafe { CStr::from_ptr(text) }
             .to_string_lossy()

@@ -1,7 +1,7 @@
-//! Functions of SQL in place of SQLite's own, whose time grows with the square of what they are given.
+//! SQL functions that replace SQLite's own, whose time grows with the square of their input.
 //!
-//! A function is not interrupted. SQLite's own `instr`, `replace` and `trim` take minutes to hours for the longest texts that
-//! a statement may have, and would hold a thread and a core for as long. These take milliseconds and answer the same.
+//! A function cannot be interrupted. SQLite's own `instr`, `replace` and `trim` take minutes to hours for the longest texts
+//! that a statement may have, and would occupy a thread and a core meanwhile. These take milliseconds and return the same.
 
 use super::database::MAX_LENGTH;
 use memchr::memmem;
@@ -23,11 +23,11 @@ const FUNCTIONS: [(&CStr, c_int, Function); 8] = [
     (c"rtrim", 2, trim::<false, true>),
 ];
 
-/// Puts the functions in place of SQLite's own; returns SQLite's code where it refuses.
+/// Replaces SQLite's own functions by these. Fails with SQLite's code if it refuses.
 pub(super) fn replace_slow_ones(connection: &rusqlite::Connection) -> Result<(), c_int> {
     let kind = ffi::SQLITE_UTF8 | ffi::SQLITE_DETERMINISTIC | ffi::SQLITE_INNOCUOUS;
     for (name, count, function) in FUNCTIONS {
-        // SAFETY: the connection is open, the name ends with a zero byte, and the function keeps to what SQLite asks of one.
+        // SAFETY: the connection is open, the name ends with a zero byte, and the function does what SQLite expects of one.
         let code = unsafe {
             let (none, function) = (std::ptr::null_mut(), Some(function));
             let (handle, name) = (connection.handle(), name.as_ptr());
@@ -48,26 +48,26 @@ struct Arguments<'a>(&'a [*mut ffi::sqlite3_value]);
 impl<'a> Arguments<'a> {
     /// # Safety
     ///
-    /// They are what SQLite calls a function with, and are used until that returns.
+    /// They are what SQLite calls a function with, and are not used after it returns.
     unsafe fn new(count: c_int, values: *mut *mut ffi::sqlite3_value) -> Arguments<'a> {
-        // SAFETY: there are as many as SQLite says, and the caller says how long.
+        // SAFETY: there are as many as SQLite says, and the caller promises for how long they are used.
         Arguments(unsafe {
             std::slice::from_raw_parts(values, usize::try_from(count).unwrap_or(0))
         })
     }
 
     fn kind(&self, index: usize) -> c_int {
-        // SAFETY: the values are SQLite's, for as long as these arguments live.
+        // SAFETY: the values are SQLite's and live as long as these arguments.
         unsafe { ffi::sqlite3_value_type(self.0[index]) }
     }
 
-    /// Returns an argument's bytes, as text where it is wanted so; `None` for `NULL`, and where memory is short.
+    /// Returns an argument's bytes, converted to text if requested; `None` for `NULL`, or if memory is short.
     fn bytes(&self, index: usize, as_text: bool) -> Option<&'a [u8]> {
         if self.kind(index) == ffi::SQLITE_NULL {
             return None;
         }
-        // SAFETY: as above. The address is asked for before the number of bytes, as SQLite wants it, and stays good: each
-        // argument is asked for in one way only.
+        // SAFETY: as above. The address is asked for before the number of bytes, as SQLite requires, and stays valid: no
+        // argument is asked for in two ways.
         unsafe {
             let value = self.0[index];
             let start = match as_text {
@@ -76,7 +76,7 @@ impl<'a> Arguments<'a> {
             };
             let length = usize::try_from(ffi::sqlite3_value_bytes(value)).unwrap_or(0);
             match (start.is_null(), length) {
-                // Bytes of which there are none have no address.
+                // No bytes have no address.
                 (_, 0) => Some(&[]),
                 (true, _) => None,
                 (false, length) => Some(std::slice::from_raw_parts(start, length)),
@@ -85,13 +85,13 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// Answers with a text.
+/// Sets the result of a call to a text.
 ///
 /// # Safety
 ///
-/// The context is that of a call that has not returned.
-unsafe fn answer(context: *mut ffi::sqlite3_context, text: &[u8]) {
-    // SAFETY: the text has as many bytes as are said, and SQLite copies them.
+/// The context belongs to a call that has not returned.
+unsafe fn set_result(context: *mut ffi::sqlite3_context, text: &[u8]) {
+    // SAFETY: the text has the length that is passed, and SQLite copies it.
     unsafe {
         let (start, length) = (text.as_ptr().cast(), text.len() as u64);
         ffi::sqlite3_result_text64(
@@ -116,19 +116,19 @@ unsafe extern "C" fn instr(
     else {
         return;
     };
-    let place = match memmem::find(hay, needle) {
+    let position = match memmem::find(hay, needle) {
         None => 0,
-        // Characters are counted by what begins them.
-        Some(place) if as_text => {
-            1 + hay[..place]
+        // Characters are counted by their first bytes.
+        Some(start) if as_text => {
+            1 + hay[..start]
                 .iter()
                 .filter(|byte| *byte & 0xc0 != 0x80)
                 .count()
         }
-        Some(place) => 1 + place,
+        Some(start) => 1 + start,
     };
     // SAFETY: the call has not returned.
-    unsafe { ffi::sqlite3_result_int64(context, place as i64) };
+    unsafe { ffi::sqlite3_result_int64(context, position as i64) };
 }
 
 unsafe extern "C" fn replace(
@@ -148,7 +148,7 @@ unsafe extern "C" fn replace(
         return unsafe { ffi::sqlite3_result_value(context, arguments.0[0]) };
     }
     let found = memmem::find_iter(text, old).count();
-    // Counted before anything is written: the answer could be far longer than what it is made from.
+    // Counted before anything is written: the result could be far longer than the arguments.
     let length = text.len() - found * old.len() + found.saturating_mul(new.len());
     if length > MAX_LENGTH as usize {
         // SAFETY: the call has not returned.
@@ -156,14 +156,14 @@ unsafe extern "C" fn replace(
     }
     let mut replaced = Vec::with_capacity(length);
     let mut done = 0;
-    for place in memmem::find_iter(text, old) {
-        replaced.extend_from_slice(&text[done..place]);
+    for start in memmem::find_iter(text, old) {
+        replaced.extend_from_slice(&text[done..start]);
         replaced.extend_from_slice(new);
-        done = place + old.len();
+        done = start + old.len();
     }
     replaced.extend_from_slice(&text[done..]);
     // SAFETY: the call has not returned.
-    unsafe { answer(context, &replaced) };
+    unsafe { set_result(context, &replaced) };
 }
 
 unsafe extern "C" fn trim<const LEFT: bool, const RIGHT: bool>(
@@ -195,5 +195,5 @@ unsafe extern "C" fn trim<const LEFT: bool, const RIGHT: bool>(
         trimmed = trimmed.trim_end_matches(|character| set.contains(&character));
     }
     // SAFETY: the call has not returned.
-    unsafe { answer(context, trimmed.as_bytes()) };
+    unsafe { set_result(context, trimmed.as_bytes()) };
 }

@@ -1,8 +1,8 @@
-//! The memory that SQLite takes for a process, counted and bounded.
+//! The memory that SQLite takes for a process, counted and limited.
 //!
-//! SQLite has one allocator for all databases, and a bound on it would let one process take what others need. Here whoever
-//! makes SQLite work says first for whom ([`Heap::enter`]); what is allocated on that thread until then counts for that
-//! process. What does not fit is refused, and SQLite fails the statement with "out of memory".
+//! SQLite has one allocator for all databases, and a limit on it would let one process take what others need. So each call
+//! to SQLite is made for a process ([`Heap::enter`]), and what is allocated on the thread meanwhile counts for it. What does
+//! not fit is refused, and SQLite fails the statement with "out of memory".
 
 use crate::environment::{Permit, Quota};
 use lunatic_abi::Limit;
@@ -13,18 +13,18 @@ use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// The most that SQLite may take for one process, in bytes, where its memory is not limited to less.
-const MOST: u64 = 64 << 20;
+/// How many bytes SQLite may take for one process, unless its memory is limited to less.
+const MAX_SIZE: u64 = 64 << 20;
 
-/// What is counted for the environment at a time, in bytes.
+/// How many bytes are counted for the environment at a time.
 const PORTION: u64 = 1 << 18;
 
 /// The memory that SQLite has taken for one process.
 #[derive(Debug)]
 pub(super) struct Heap {
-    bound: u64,
+    limit: u64,
     used: AtomicU64,
-    /// What the environment counts for it, which is at least what is used and is given back at the end.
+    /// What the environment counts for it: at least what is used, and released at the end.
     permit: Mutex<(Permit, u64)>,
 }
 
@@ -32,32 +32,32 @@ impl Heap {
     pub(super) fn new(memory: u64, quota: &Arc<Quota>) -> Result<Arc<Heap>, LimitReached> {
         let permit = quota.permit(Limit::TotalMemory, 0)?;
         Ok(Arc::new(Heap {
-            bound: memory.min(MOST),
+            limit: memory.min(MAX_SIZE),
             used: AtomicU64::new(0),
             permit: Mutex::new((permit, 0)),
         }))
     }
 
-    /// Does what makes SQLite allocate for this process.
+    /// Does work in which SQLite allocates for this process.
     pub(super) fn enter<T>(self: &Arc<Heap>, work: impl FnOnce() -> T) -> T {
-        /// Gives the thread back to whom it worked for before, also where the work panics.
-        struct Before(Option<Arc<Heap>>);
-        impl Drop for Before {
+        /// Restores the process that the thread worked for before, even if the work panics.
+        struct Restore(Option<Arc<Heap>>);
+        impl Drop for Restore {
             fn drop(&mut self) {
                 CURRENT.with_borrow_mut(|current| *current = self.0.take());
             }
         }
         install();
-        let _before = Before(CURRENT.with_borrow_mut(|current| current.replace(self.clone())));
+        let _restore = Restore(CURRENT.with_borrow_mut(|current| current.replace(self.clone())));
         work()
     }
 
     fn take(&self, size: u64) -> bool {
-        // Relaxed, here and below: the count orders nothing, it only has to be right by itself.
+        // Relaxed, here and below: the count orders nothing and only has to be right by itself.
         let counted = self
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(size).filter(|&sum| sum <= self.bound)
+                used.checked_add(size).filter(|&sum| sum <= self.limit)
             });
         let Ok(before) = counted else { return false };
         let mut permit = self.permit.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,7 +66,7 @@ impl Heap {
             let growth = (wanted - permit.1).next_multiple_of(PORTION);
             if permit.0.grow(growth).is_err() {
                 drop(permit);
-                self.give_back(size);
+                self.release(size);
                 return false;
             }
             permit.1 += growth;
@@ -74,8 +74,8 @@ impl Heap {
         true
     }
 
-    fn give_back(&self, size: u64) {
-        // The few bytes that databases of several processes share may be given back by another than who took them.
+    fn release(&self, size: u64) {
+        // A few bytes are shared by databases of several processes, and need not be released by the one that took them.
         let _ = self
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -85,7 +85,7 @@ impl Heap {
 }
 
 thread_local! {
-    /// For whom this thread works.
+    /// The process that this thread works for.
     static CURRENT: RefCell<Option<Arc<Heap>>> = const { RefCell::new(None) };
 }
 
@@ -95,10 +95,10 @@ fn take(size: u64) -> bool {
         .unwrap_or(true)
 }
 
-fn give_back(size: u64) {
+fn release(size: u64) {
     let _ = CURRENT.try_with(|current| {
         if let Some(heap) = &*current.borrow() {
-            heap.give_back(size);
+            heap.release(size);
         }
     });
 }
@@ -111,15 +111,15 @@ struct Allocator {
     size: unsafe extern "C" fn(*mut c_void) -> c_int,
 }
 
-/// Empty where SQLite's allocator could not be replaced, because a host program uses SQLite too and began before.
+/// `None` if SQLite's allocator could not be replaced, because the host program was using SQLite already.
 static OWN: OnceLock<Option<Allocator>> = OnceLock::new();
 
-/// Puts the counting in front of SQLite's allocator, once, before anything is allocated.
+/// Puts the counting in front of SQLite's allocator, once and before anything is allocated.
 fn install() {
     OWN.get_or_init(|| {
-        // SAFETY: a structure of addresses may be all zero, which is none. `sqlite3_config` takes the address of a structure
-        // to be filled or to be copied, as its first argument says. It refuses, with a code that is looked at, once SQLite is
-        // in use; until then nothing else uses it, since all that the machine does with it comes through here first.
+        // SAFETY: a structure of optional addresses may be all zero, which means none. `sqlite3_config` takes the address of
+        // a structure, which it fills or copies as its first argument says. Once SQLite is in use it refuses with a code,
+        // which is checked; until then nothing else uses it, since all of the machine's calls come through here first.
         unsafe {
             let mut own = std::mem::zeroed::<ffi::sqlite3_mem_methods>();
             if ffi::sqlite3_config(ffi::SQLITE_CONFIG_GETMALLOC, &raw mut own) != ffi::SQLITE_OK {
@@ -148,23 +148,23 @@ unsafe extern "C" fn allocate(size: c_int) -> *mut c_void {
     let Some(own) = own() else {
         return std::ptr::null_mut();
     };
-    // SQLite asks for what its allocator rounds to, so that this is what is given back in `free`.
+    // SQLite asks for the rounded size, so `free` releases the same.
     let asked = u64::try_from(size).unwrap_or(0);
     if !take(asked) {
         return std::ptr::null_mut();
     }
-    // SAFETY: SQLite's own function gets what SQLite asked for.
+    // SAFETY: SQLite's own function gets SQLite's own argument.
     let address = unsafe { (own.allocate)(size) };
     if address.is_null() {
-        give_back(asked);
+        release(asked);
     }
     address
 }
 
 unsafe extern "C" fn free(address: *mut c_void) {
     let Some(own) = own() else { return };
-    give_back(size_of(address));
-    // SAFETY: SQLite frees what it got from `allocate` or `reallocate`, which is its own allocator's.
+    release(size_of(address));
+    // SAFETY: SQLite frees what it got from `allocate` or `reallocate`, so it belongs to SQLite's own allocator.
     unsafe { (own.free)(address) }
 }
 
@@ -178,13 +178,13 @@ unsafe extern "C" fn reallocate(address: *mut c_void, size: c_int) -> *mut c_voi
     }
     // SAFETY: as in `free`.
     let new = unsafe { (own.reallocate)(address, size) };
-    // Where it fails the old allocation stays as it was.
+    // If it fails, the old allocation stays as it was.
     let gone = if new.is_null() {
         asked.saturating_sub(before)
     } else {
         before.saturating_sub(asked)
     };
-    give_back(gone);
+    release(gone);
     new
 }
 
@@ -192,6 +192,6 @@ fn size_of(address: *mut c_void) -> u64 {
     let Some(own) = own().filter(|_| !address.is_null()) else {
         return 0;
     };
-    // SAFETY: the address came from SQLite's own allocator and was not freed yet.
+    // SAFETY: the address came from SQLite's own allocator and has not been freed.
     u64::try_from(unsafe { (own.size)(address) }).unwrap_or(0)
 }

@@ -1,12 +1,12 @@
-//! What SQL of a guest's may do: decided when a statement is prepared.
+//! What a guest's SQL may do, which is decided when a statement is prepared.
 //!
-//! A statement works on the one database that was opened, and on memory. What would reach another file, load code, change
-//! what holds for the whole machine or take the database's own protection away is refused with a sentence.
+//! A statement works on the one database that was opened, and on memory. Whatever would reach another file, load code, affect
+//! the whole machine or remove the database's own protection is refused with a sentence.
 
 use super::Control;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
-/// Pragmas that tell something or change only how this connection works with its own database.
+/// Pragmas that report something, or change only how this connection works with its own database.
 const ALLOWED: &[&str] = &[
     "analysis_limit",
     "application_id",
@@ -67,12 +67,12 @@ const ALLOWED: &[&str] = &[
     "wal_checkpoint",
 ];
 
-/// Pragmas that programs set to be faster, which has no effect here: files are not mapped, what is temporary is in memory,
+/// Pragmas that programs set to be faster and that have no effect here: files are not mapped, temporary data is in memory,
 /// and there is one thread.
 const IGNORED: &[&str] = &["mmap_size", "temp_store", "threads"];
 
-/// Pragmas that may be asked but not set.
-const ASKED: &[&str] = &["schema_version", "trusted_schema", "writable_schema"];
+/// Pragmas that may be read but not set.
+const READ_ONLY: &[&str] = &["schema_version", "trusted_schema", "writable_schema"];
 
 /// Functions that reach beyond the database.
 const FORBIDDEN_FUNCTIONS: &[&str] = &["load_extension", "fts3_tokenizer"];
@@ -93,7 +93,7 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
         ),
         AuthAction::Function { function_name } if is_in(FORBIDDEN_FUNCTIONS, function_name) => {
             refuse(format!(
-                "the function `{function_name}` is not there for guests"
+                "the function `{function_name}` is not available to guests"
             ))
         }
         // SQLite would wait on a thread; the machine waits without one.
@@ -115,14 +115,14 @@ pub(super) fn authorize(control: &Control, context: &AuthContext<'_>) -> Authori
         AuthAction::Pragma {
             pragma_name,
             pragma_value: None,
-        } if is_in(ASKED, pragma_name) => Authorization::Allow,
+        } if is_in(READ_ONLY, pragma_name) => Authorization::Allow,
         AuthAction::Pragma { pragma_name, .. } => refuse(format!(
-            "`PRAGMA {}` is not there for guests",
+            "`PRAGMA {}` is not available to guests",
             crate::printable::printable(pragma_name)
         )),
-        // What a newer SQLite asks about, and names that are computed when the statement runs.
+        // Actions of a newer SQLite, and names that are computed when the statement runs.
         AuthAction::Unknown { .. } => {
-            refuse("this statement reaches for what is not known when it is prepared".into())
+            refuse("this statement does something that is not known when it is prepared".into())
         }
         _ => Authorization::Allow,
     }
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_pragma_is_in_one_list() {
-        let all: Vec<&str> = [ALLOWED, IGNORED, ASKED].concat();
+        let all: Vec<&str> = [ALLOWED, IGNORED, READ_ONLY].concat();
         for (index, name) in all.iter().enumerate() {
             assert!(!all[..index].contains(name), "{name} is listed twice");
         }

@@ -1,22 +1,22 @@
 //! How SQLite reaches files: only beside a database that was opened for it, and never through memory that is shared with a
 //! file.
 //!
-//! SQLite's own way to the operating system is used, with four changes. A name is taken as it is, not resolved, so that
-//! every file of a database is found through the open directory that [`super::Database`] names it by. A file without a name
-//! is refused: what does not fit memory is not written elsewhere. Where the directory may only be read, nothing is opened
-//! for writing and nothing is removed. And a database file offers no shared memory: the write-ahead log and `mmap_size` map
-//! files into this process, and a guest that shortens such a file would end the machine. So databases use a rollback
-//! journal, and one that has a write-ahead log cannot be opened.
+//! SQLite's own VFS is used, with four changes. A name is taken as it is, not resolved, so that every file of a database is
+//! found through the open directory by which [`super::Database`] names it. A file without a name is refused: what does not
+//! fit in memory is not written elsewhere. If the directory may only be read, nothing is opened for writing or removed. And
+//! database files have no shared memory: the write-ahead log and `mmap_size` map files into this process, and a guest that
+//! truncates such a file would end the machine. So databases use a rollback journal, and one with a write-ahead log cannot
+//! be opened.
 
 use rusqlite::ffi;
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::OnceLock;
 
-/// The names of the two ways: to change files, and to read them.
+/// The names of the two VFSs: one that changes files, and one that only reads them.
 const WRITING: &CStr = c"lunatic";
 const READING: &CStr = c"lunatic-reading";
 
-/// Returns the name by which SQLite knows the way to files, which is set up on the first call.
+/// Returns the name under which SQLite knows the VFS, which the first call registers.
 pub(super) fn name(is_writable: bool) -> Result<&'static CStr, c_int> {
     static REGISTERED: OnceLock<Result<(), c_int>> = OnceLock::new();
     (*REGISTERED.get_or_init(|| {
@@ -35,9 +35,9 @@ type Open = unsafe extern "C" fn(
 type Delete = unsafe extern "C" fn(*mut ffi::sqlite3_vfs, *const c_char, c_int) -> c_int;
 
 fn register(name: &'static CStr, open: Open, delete: Delete) -> Result<(), c_int> {
-    // SAFETY: SQLite is threadsafe as it is built here. `sqlite3_vfs_find(NULL)` returns its default, which lives and stays
-    // unchanged to the end of the process, or NULL, which is looked for. The copy is registered once, under a name of its
-    // own, and is never freed, as `sqlite3_vfs_register` asks.
+    // SAFETY: SQLite is built threadsafe here. `sqlite3_vfs_find(NULL)` returns its default VFS, which lives unchanged until
+    // the end of the process, or NULL, which is checked. The copy is registered once, under a name of its own, and never
+    // freed, as `sqlite3_vfs_register` requires.
     unsafe {
         let own = ffi::sqlite3_vfs_find(std::ptr::null());
         if own.is_null() {
@@ -56,15 +56,15 @@ fn register(name: &'static CStr, open: Open, delete: Delete) -> Result<(), c_int
     }
 }
 
-/// The methods of a database's file: SQLite's own, without shared memory.
+/// The methods of a database file: SQLite's own, without shared memory.
 struct Methods(ffi::sqlite3_io_methods);
 
-// SAFETY: it is a number and addresses of functions, and nothing changes it.
+// SAFETY: it consists of a number and addresses of functions, and nothing changes it.
 unsafe impl Sync for Methods {}
 // SAFETY: the same.
 unsafe impl Send for Methods {}
 
-/// The first version of SQLite's methods, which has neither shared memory nor memory mapped files.
+/// The first version of SQLite's methods, which has neither shared memory nor memory-mapped files.
 const WITHOUT_SHARED_MEMORY: c_int = 1;
 
 unsafe extern "C" fn open(
@@ -75,9 +75,9 @@ unsafe extern "C" fn open(
     out: *mut c_int,
 ) -> c_int {
     static METHODS: OnceLock<Methods> = OnceLock::new();
-    // SAFETY: SQLite calls this as it calls its own `xOpen`, which gets what this got: `file` has room for its own kind of
-    // file, since the size was copied with the rest. After a success `pMethods` is the address of its methods, which are
-    // constant. Those of a main database are the same for each one, and the copy of them lives as long as the process.
+    // SAFETY: SQLite calls this as it would call its own `xOpen`, which gets the same arguments: `file` has room for that
+    // VFS's files, since the size was copied with the rest. After success `pMethods` points to its methods, which are
+    // constant. They are the same for every main database, and their copy lives as long as the process.
     unsafe {
         (*file).pMethods = std::ptr::null();
         if name.is_null() {
@@ -109,7 +109,7 @@ unsafe extern "C" fn open_to_read(
     flags: c_int,
     out: *mut c_int,
 ) -> c_int {
-    // SAFETY: as for `open`, whose arguments these are.
+    // SAFETY: as in `open`, which gets these arguments.
     unsafe {
         if flags & (ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_CREATE) != 0 {
             (*file).pMethods = std::ptr::null();
@@ -120,7 +120,7 @@ unsafe extern "C" fn open_to_read(
 }
 
 unsafe extern "C" fn delete(_: *mut ffi::sqlite3_vfs, name: *const c_char, sync: c_int) -> c_int {
-    // SAFETY: the arguments are handed to SQLite's own function as they came.
+    // SAFETY: SQLite's own function gets the arguments as they came.
     unsafe {
         let own = ffi::sqlite3_vfs_find(std::ptr::null());
         let Some(own_delete) = own.as_ref().and_then(|own| own.xDelete) else {
@@ -140,8 +140,8 @@ unsafe extern "C" fn full_path_name(
     size: c_int,
     out: *mut c_char,
 ) -> c_int {
-    // SAFETY: `name` is a text that ends with a zero byte, and `out` has `size` bytes; the text is copied only where it fits
-    // with its zero byte.
+    // SAFETY: `name` ends with a zero byte, and `out` has `size` bytes; the name is copied only if it fits with its zero
+    // byte.
     unsafe {
         let name = CStr::from_ptr(name).to_bytes_with_nul();
         if usize::try_from(size).map_or(true, |size| name.len() > size) {
