@@ -25,12 +25,12 @@ mod pages;
 mod stack;
 
 pub use ceilings::{Capacity, Ceiling};
-pub(crate) use ceilings::{Ceilings, Slot};
+pub(crate) use ceilings::{Ceilings, Reservation};
 pub(crate) use image::Image;
 pub use kind::Profile;
-pub(crate) use kind::{Code, Kind};
+pub(crate) use kind::{Code, EngineKind};
 pub(crate) use mappings::MAX_POOLED;
-pub(crate) use memory::{Memories, beginning_with};
+pub(crate) use memory::{Memories, with_image};
 
 /// How much stack a process has, in bytes.
 struct StackSize {
@@ -56,7 +56,7 @@ const KEEP_RESIDENT: usize = 256 << 10;
 /// One configuration of wasmtime, with what was linked for it.
 pub(crate) struct Engine {
     engine: wasmtime::Engine,
-    kind: Kind,
+    kind: EngineKind,
     linked: Linked,
     /// The allocator of the memories of modules. None for components.
     memories: Option<Arc<Memories>>,
@@ -67,7 +67,7 @@ impl Engine {
         &self.engine
     }
 
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> EngineKind {
         self.kind
     }
 
@@ -87,7 +87,7 @@ pub(crate) type Link = Box<dyn Fn(&wasmtime::Engine) -> wasmtime::Result<Linked>
 
 /// The engines of a machine. Each is made when it is first needed.
 pub(crate) struct Engines {
-    engines: [OnceLock<Engine>; Kind::COUNT],
+    engines: [OnceLock<Engine>; EngineKind::COUNT],
     ceilings: Ceilings,
     link: Link,
     /// Held while an engine is made.
@@ -104,7 +104,7 @@ impl Engines {
         }
     }
 
-    pub(crate) fn get(&self, kind: Kind) -> wasmtime::Result<&Engine> {
+    pub(crate) fn get(&self, kind: EngineKind) -> wasmtime::Result<&Engine> {
         let slot = &self.engines[kind.index()];
         if let Some(engine) = slot.get() {
             return Ok(engine);
@@ -120,16 +120,16 @@ impl Engines {
     }
 
     /// Returns the kind of engine that the next process of a module runs in.
-    pub(crate) fn kind_of_next(&self, code: Code) -> Kind {
-        Kind::Module(code, self.ceilings.profile_of_next())
+    pub(crate) fn kind_of_next(&self, code: Code) -> EngineKind {
+        EngineKind::Module(code, self.ceilings.profile_of_next())
     }
 
     /// Returns the kind of engine that later processes will run in, if it is about to differ from
     /// that of the next one.
-    pub(crate) fn kind_of_many(&self, code: Code) -> Option<Kind> {
+    pub(crate) fn kind_of_many(&self, code: Code) -> Option<EngineKind> {
         self.ceilings
             .profile_of_many()
-            .map(|profile| Kind::Module(code, profile))
+            .map(|profile| EngineKind::Module(code, profile))
     }
 
     /// Returns how many processes there is room for.
@@ -138,7 +138,7 @@ impl Engines {
     }
 
     /// Reserves the bounded resources that a process needs.
-    pub(crate) fn take(&self, kind: Kind, memories: u32) -> Result<Slot, Ceiling> {
+    pub(crate) fn take(&self, kind: EngineKind, memories: u32) -> Result<Reservation, Ceiling> {
         self.ceilings.take(kind, memories).or_else(|_| {
             // Memories kept ready for other modules may be what this process lacks.
             self.memories().for_each(|memories| memories.trim());
@@ -168,11 +168,11 @@ impl Engines {
     }
 }
 
-fn make(kind: Kind, link: &Link) -> wasmtime::Result<Engine> {
+fn make(kind: EngineKind, link: &Link) -> wasmtime::Result<Engine> {
     let mut config = config(kind.code());
     let memories = match kind {
-        Kind::Module(_, profile) => Some(lay_out(&mut config, profile)),
-        Kind::Component(_) => {
+        EngineKind::Module(_, profile) => Some(lay_out(&mut config, profile)),
+        EngineKind::Component(_) => {
             config
                 .max_wasm_stack(FAST_STACK.wasm)
                 .async_stack_size(FAST_STACK.all)

@@ -8,7 +8,7 @@ pub(crate) use domain::Domain;
 pub use process::{Process, SendError};
 
 use crate::compiler::Compiler;
-use crate::engine::{Code, Engines, Kind};
+use crate::engine::{Code, EngineKind, Engines};
 use crate::environment::{Catalogue, Config, Limits, Name, RegistryError};
 use crate::metrics::Metrics;
 use crate::observe;
@@ -338,7 +338,7 @@ impl Environment {
     }
 
     /// Returns which engine the next process of a module runs in.
-    pub(crate) fn kind_of_next(&self) -> Kind {
+    pub(crate) fn kind_of_next(&self) -> EngineKind {
         self.machine().engines.kind_of_next(self.code())
     }
 

@@ -4,7 +4,7 @@
 //! first engine at once, for the others when a process first needs it there.
 
 use crate::compiler::Compiler;
-use crate::engine::{Code, Engine, Image, Kind};
+use crate::engine::{Code, Engine, EngineKind, Image};
 use lunatic_abi::Generation;
 use std::borrow::Cow;
 use std::fmt;
@@ -44,11 +44,11 @@ struct Inner {
     prepared: Prepared,
     requirements: Requirements,
     /// The code for each engine, by the index of its kind.
-    compiled: [OnceLock<Compiled>; Kind::COUNT],
+    compiled: [OnceLock<Compiled>; EngineKind::COUNT],
     /// The exported functions with their parameters, sorted by name.
     entry_points: OnceLock<Vec<EntryPoint>>,
     /// The kind that was compiled first. Its code tells what the module exports.
-    first_kind: Kind,
+    first_kind: EngineKind,
     /// Whether an instance can be reset and serve the next process.
     serves_again: OnceLock<bool>,
     /// How many processes ended before that was known.
@@ -109,7 +109,7 @@ impl Module {
                 (prepared, plain)
             }
         };
-        let compiled: [OnceLock<Compiled>; Kind::COUNT] = Default::default();
+        let compiled: [OnceLock<Compiled>; EngineKind::COUNT] = Default::default();
         let _ = compiled[first.index()].set(plain);
         Ok(Module(Arc::new(Inner {
             compiler: compiler.clone(),
@@ -164,7 +164,7 @@ impl Module {
     }
 
     /// Returns the kind of engine that it was compiled for first.
-    pub(crate) fn first_kind(&self) -> Kind {
+    pub(crate) fn first_kind(&self) -> EngineKind {
         self.0.first_kind
     }
 
@@ -177,13 +177,13 @@ impl Module {
     }
 
     /// Returns whether the code for an engine is compiled already.
-    pub(crate) fn is_compiled(&self, kind: Kind) -> bool {
+    pub(crate) fn is_compiled(&self, kind: EngineKind) -> bool {
         self.0.compiled[kind.index()].get().is_some()
     }
 
     /// Returns the code for an engine. If it is not compiled yet, this compiles it, for as long as
     /// that takes.
-    pub(crate) fn compiled(&self, kind: Kind) -> Result<(&Engine, &Compiled), ModuleError> {
+    pub(crate) fn compiled(&self, kind: EngineKind) -> Result<(&Engine, &Compiled), ModuleError> {
         let inner = &*self.0;
         let engine = inner
             .compiler
@@ -203,7 +203,7 @@ impl Module {
 
     /// Compiles the code for an engine in the background, since it will be needed soon. Does
     /// nothing after the first call.
-    pub(crate) fn compile_ahead(&self, kind: Kind) {
+    pub(crate) fn compile_ahead(&self, kind: EngineKind) {
         let inner = &self.0;
         if self.is_compiled(kind) || inner.is_compiled_ahead.swap(true, Ordering::Relaxed) {
             return;

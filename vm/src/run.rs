@@ -20,7 +20,7 @@ pub use live::{CallError, Live, OutOfBounds};
 pub use live_component::LiveComponent;
 pub(crate) use outcome::end_of;
 
-use crate::engine::{Engine, Kind, Slot};
+use crate::engine::{Engine, EngineKind, Reservation};
 use crate::environment::Permit;
 use crate::guest::{Guest, Origin};
 use crate::machine::{Environment, Process};
@@ -76,7 +76,7 @@ pub(crate) struct Permits {
     pub(crate) process: Permit,
     /// Its memory. Released with the guest's store, since it grows with the memory.
     pub(crate) memory: Permit,
-    pub(crate) slot: Slot,
+    pub(crate) reservation: Reservation,
 }
 
 /// Ends the process when it is dropped, which is when everything else of it is gone.
@@ -85,7 +85,7 @@ struct FinishOnDrop {
     process: Process,
     exit: Exit,
     /// What is released after the instance is gone and before others are told.
-    permits: Option<(Permit, Slot)>,
+    permits: Option<(Permit, Reservation)>,
 }
 
 impl Drop for FinishOnDrop {
@@ -112,7 +112,7 @@ pub(crate) fn run(
         environment,
         process,
         exit: Exit::Killed,
-        permits: Some((permits.process, permits.slot)),
+        permits: Some((permits.process, permits.reservation)),
     };
     async move {
         let mut finish = finish;
@@ -178,7 +178,7 @@ impl NewGuest {
 }
 
 /// Makes the instance and runs the body, for as long as the environment allows.
-async fn live(engine: &wasmtime::Engine, kind: Kind, new: NewGuest, body: Body) -> Exit {
+async fn live(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: Body) -> Exit {
     let allowed = new.environment.limits().get(Limit::Time);
     // All states that a process waits in are in the memory of its task. So what is large and rare, or short, is in a box of
     // its own, and nothing is in there twice.
@@ -197,7 +197,7 @@ async fn live(engine: &wasmtime::Engine, kind: Kind, new: NewGuest, body: Body) 
     work.as_mut().or(time_is_over).await
 }
 
-async fn work(engine: &wasmtime::Engine, kind: Kind, new: NewGuest, body: Body) -> Exit {
+async fn work(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: Body) -> Exit {
     match body {
         Body::Function {
             linked,
@@ -251,7 +251,7 @@ async fn work(engine: &wasmtime::Engine, kind: Kind, new: NewGuest, body: Body) 
 /// Returns an instance for a process: a pooled one, or a new one.
 async fn instance(
     engine: &wasmtime::Engine,
-    kind: Kind,
+    kind: EngineKind,
     new: NewGuest,
     linked: &Linked,
 ) -> Result<Instance, Exit> {

@@ -289,7 +289,7 @@ impl Environment {
         body: Body,
     ) -> Result<Process, SpawnError> {
         let machine = self.machine();
-        let slot = machine
+        let reservation = machine
             .engines
             .take(engine.kind(), origin.memories())
             .map_err(SpawnError::Ceiling)?;
@@ -331,7 +331,7 @@ impl Environment {
         let permits = Permits {
             process: process_permit,
             memory,
-            slot,
+            reservation,
         };
         let life = run::run(self.clone(), process.clone(), permits, engine, origin, body);
         machine

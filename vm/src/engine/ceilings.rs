@@ -4,7 +4,7 @@
 //! the refusal costs other processes nothing. Mappings are counted for the whole operating system
 //! process, as the kernel counts them; everything else is counted per machine.
 
-use super::kind::{Code, Kind, Profile};
+use super::kind::{Code, EngineKind, Profile};
 use super::mappings::{self, Mappings};
 use super::{arena, memory, pages};
 use std::fmt;
@@ -83,13 +83,13 @@ struct Counts {
 impl Counts {
     /// For a kind with a limit of its own, returns its count, the limit, and the error when it is
     /// reached.
-    fn of(&self, kind: Kind) -> Option<(&AtomicU32, u32, Ceiling)> {
+    fn of(&self, kind: EngineKind) -> Option<(&AtomicU32, u32, Ceiling)> {
         match kind {
-            Kind::Module(_, Profile::Fast) => {
+            EngineKind::Module(_, Profile::Fast) => {
                 Some((&self.fast, MAX_FAST, Ceiling::AddressSpace(MAX_FAST)))
             }
-            Kind::Module(_, Profile::Dense) => None,
-            Kind::Component(code) => Some((
+            EngineKind::Module(_, Profile::Dense) => None,
+            EngineKind::Component(code) => Some((
                 &self.components[code as usize],
                 COMPONENT_SLOTS,
                 Ceiling::Components(COMPONENT_SLOTS),
@@ -100,13 +100,13 @@ impl Counts {
 
 /// What a process has reserved of the limited resources, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct Reservation {
     counts: Arc<Counts>,
-    kind: Kind,
+    kind: EngineKind,
     _mappings: Mappings,
 }
 
-impl Drop for Slot {
+impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some((count, ..)) = self.counts.of(self.kind) {
             count.fetch_sub(1, Ordering::Relaxed);
@@ -180,7 +180,7 @@ impl Ceilings {
     /// Returns how many processes there is room for.
     pub(crate) fn capacity(&self) -> Capacity {
         let most = |profile, mappings: u32| {
-            mappings / mappings::of_process(Kind::Module(Code::Plain, profile), 1)
+            mappings / mappings::of_process(EngineKind::Module(Code::Plain, profile), 1)
         };
         let fast = match self.profile {
             _ if !*HAS_ADDRESS_SPACE => 0,
@@ -189,7 +189,7 @@ impl Ceilings {
             None => most(Profile::Fast, mappings::all()).min(FAST_BY_DEFAULT),
         }
         .min(self.slots);
-        let taken = fast * mappings::of_process(Kind::Module(Code::Plain, Profile::Fast), 1);
+        let taken = fast * mappings::of_process(EngineKind::Module(Code::Plain, Profile::Fast), 1);
         let dense = match self.profile {
             Some(Profile::Fast) => 0,
             _ => most(Profile::Dense, mappings::all() - taken).min(self.slots - fast),
@@ -238,9 +238,12 @@ impl Ceilings {
     }
 
     /// Reserves what a process with this many memories needs.
-    pub(super) fn take(&self, kind: Kind, memories: u32) -> Result<Slot, Ceiling> {
+    pub(super) fn take(&self, kind: EngineKind, memories: u32) -> Result<Reservation, Ceiling> {
         self.check_memory()?;
-        if matches!(kind, Kind::Module(_, Profile::Fast)) && memories > 0 && !*HAS_ADDRESS_SPACE {
+        if matches!(kind, EngineKind::Module(_, Profile::Fast))
+            && memories > 0
+            && !*HAS_ADDRESS_SPACE
+        {
             return Err(Ceiling::AddressSpace(0));
         }
         let mappings =
@@ -252,7 +255,7 @@ impl Ceilings {
             self.counts.all.fetch_sub(1, Ordering::Relaxed);
             return Err(ceiling);
         }
-        Ok(Slot {
+        Ok(Reservation {
             counts: self.counts.clone(),
             kind,
             _mappings: mappings,
@@ -304,8 +307,8 @@ fn available_memory() -> u64 {
 mod tests {
     use super::*;
 
-    const FAST: Kind = Kind::Module(Code::Plain, Profile::Fast);
-    const DENSE: Kind = Kind::Module(Code::Plain, Profile::Dense);
+    const FAST: EngineKind = EngineKind::Module(Code::Plain, Profile::Fast);
+    const DENSE: EngineKind = EngineKind::Module(Code::Plain, Profile::Dense);
 
     #[test]
     fn what_is_taken_comes_back() {
@@ -327,8 +330,8 @@ mod tests {
     #[test]
     fn components_have_slots_of_their_own() {
         let ceilings = Ceilings::new(None, None);
-        let kind = Kind::Component(Code::Plain);
-        let all: Vec<Slot> = std::iter::from_fn(|| ceilings.take(kind, 1).ok()).collect();
+        let kind = EngineKind::Component(Code::Plain);
+        let all: Vec<Reservation> = std::iter::from_fn(|| ceilings.take(kind, 1).ok()).collect();
         assert_eq!(all.len(), COMPONENT_SLOTS as usize);
         assert_eq!(
             ceilings.take(kind, 1).expect_err("all slots are taken"),

@@ -25,29 +25,29 @@ pub enum Profile {
 
 /// What an engine is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum EngineKind {
     /// Modules.
     Module(Code, Profile),
     /// Components.
     Component(Code),
 }
 
-impl Kind {
-    const ALL: [Kind; 6] = [
-        Kind::Module(Code::Plain, Profile::Fast),
-        Kind::Module(Code::Plain, Profile::Dense),
-        Kind::Module(Code::Metered, Profile::Fast),
-        Kind::Module(Code::Metered, Profile::Dense),
-        Kind::Component(Code::Plain),
-        Kind::Component(Code::Metered),
+impl EngineKind {
+    const ALL: [EngineKind; 6] = [
+        EngineKind::Module(Code::Plain, Profile::Fast),
+        EngineKind::Module(Code::Plain, Profile::Dense),
+        EngineKind::Module(Code::Metered, Profile::Fast),
+        EngineKind::Module(Code::Metered, Profile::Dense),
+        EngineKind::Component(Code::Plain),
+        EngineKind::Component(Code::Metered),
     ];
 
     /// How many kinds there are.
-    pub(crate) const COUNT: usize = Kind::ALL.len();
+    pub(crate) const COUNT: usize = EngineKind::ALL.len();
 
-    /// Returns the index of this kind, which is less than [`Kind::COUNT`].
+    /// Returns the index of this kind, which is less than [`EngineKind::COUNT`].
     pub(crate) fn index(self) -> usize {
-        Kind::ALL
+        EngineKind::ALL
             .iter()
             .position(|&kind| kind == self)
             .expect("`ALL` lists every kind")
@@ -55,7 +55,7 @@ impl Kind {
 
     pub(crate) fn code(self) -> Code {
         match self {
-            Kind::Module(code, _) | Kind::Component(code) => code,
+            EngineKind::Module(code, _) | EngineKind::Component(code) => code,
         }
     }
 }

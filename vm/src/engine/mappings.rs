@@ -1,7 +1,7 @@
 //! The kernel's mappings, of which it allows a process of the operating system a limited number.
 
 use super::arena;
-use super::kind::{Kind, Profile};
+use super::kind::{EngineKind, Profile};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -52,7 +52,7 @@ pub(super) fn taken() -> u32 {
 
 impl Mappings {
     /// Reserves the mappings of a process with this many memories, if there are enough.
-    pub(super) fn of(kind: Kind, memories: u32) -> Option<Mappings> {
+    pub(super) fn of(kind: EngineKind, memories: u32) -> Option<Mappings> {
         Mappings::take(of_process(kind, memories))
     }
 
@@ -70,15 +70,15 @@ impl Drop for Mappings {
 }
 
 /// Returns how many mappings a process has.
-pub(super) fn of_process(kind: Kind, memories: u32) -> u32 {
+pub(super) fn of_process(kind: EngineKind, memories: u32) -> u32 {
     /// A stack in an arena needs none of its own, unless its guard splits the arena's.
     static OF_STACK: LazyLock<u32> =
         LazyLock::new(|| if arena::has_light_guards() { 0 } else { 2 });
     match kind {
-        Kind::Module(_, profile) => memories * of_memory(profile) + *OF_STACK,
+        EngineKind::Module(_, profile) => memories * of_memory(profile) + *OF_STACK,
         // The image, what follows it and what is inaccessible, the stack with its guard, and
         // tables.
-        Kind::Component(_) => 8,
+        EngineKind::Component(_) => 8,
     }
 }
 

@@ -55,7 +55,7 @@ thread_local! {
 
 /// Calls `act`; memories that wasmtime creates meanwhile on this thread are initialized from the
 /// image.
-pub(crate) fn beginning_with<Output>(
+pub(crate) fn with_image<Output>(
     image: Option<&Arc<Image>>,
     act: impl FnOnce() -> Output,
 ) -> Output {

@@ -63,12 +63,12 @@ impl Call<'_> {
         if calls.stacks.len() == depth {
             let environment = self.guest().environment();
             let kind = environment.kind_of_next();
-            let slot = environment
+            let reservation = environment
                 .machine()
                 .engines
                 .take(kind, 0)
                 .map_err(Failure::trap)?;
-            self.guest().calls_back().stacks.push(slot);
+            self.guest().calls_back().stacks.push(reservation);
         }
         self.guest().calls_back().depth += 1;
         if depth == 0 {

@@ -58,7 +58,7 @@ pub(super) struct CallsBack {
     pub(super) depth: usize,
     /// A slot for each of their stacks, as the pool has one stack for each slot. The first is kept to the end: of the stacks
     /// that are no longer used, wasmtime keeps one for the next call.
-    pub(super) stacks: Vec<engine::Slot>,
+    pub(super) stacks: Vec<engine::Reservation>,
 }
 
 /// What a guest is an instance of.

@@ -9,7 +9,7 @@ use super::error::{MAX_MODULE_SIZE, ModuleError};
 use super::extension::Extension;
 use super::requirements::Requirements;
 use crate::compiler::Compiler;
-use crate::engine::{Code, Engine, Kind};
+use crate::engine::{Code, Engine, EngineKind};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use wasmtime::component;
@@ -52,7 +52,7 @@ impl Component {
         let requirements = Requirements::of_component(&bytes)?;
         let engine = compiler
             .engines
-            .get(Kind::Component(Code::Plain))
+            .get(EngineKind::Component(Code::Plain))
             .map_err(malformed)?;
         let plain = compile(compiler, engine, &bytes)?;
         let ty = plain.component.component_type();
@@ -113,7 +113,7 @@ impl Component {
         let engine = inner
             .compiler
             .engines
-            .get(Kind::Component(code))
+            .get(EngineKind::Component(code))
             .map_err(malformed)?;
         let compiled = match code {
             Code::Plain => &inner.plain,

@@ -8,7 +8,7 @@
 
 use super::outcome::exit_of;
 use super::store;
-use crate::engine::{Code, Image, Kind, MAX_POOLED, Memories, beginning_with};
+use crate::engine::{Code, EngineKind, Image, MAX_POOLED, Memories, with_image};
 use crate::environment::Permit;
 use crate::guest::{Guest, Origin};
 use crate::machine::{Environment, Process};
@@ -24,7 +24,7 @@ use wasmtime::{Func, Global, InstancePre, Memory, Store, TypedFunc, Val};
 pub(crate) struct Instance {
     store: Store<Guest>,
     instance: wasmtime::Instance,
-    kind: Kind,
+    kind: EngineKind,
     /// Functions that were called: each is looked up once. Never more than the module exports.
     functions: Vec<(Box<str>, Callee)>,
     /// What it is reset to; `None` if it cannot be reset.
@@ -50,7 +50,7 @@ impl Instance {
     /// Makes an instance, which runs the module's start function.
     pub(super) async fn new(
         engine: &wasmtime::Engine,
-        kind: Kind,
+        kind: EngineKind,
         guest: Guest,
         pre: &InstancePre<Guest>,
         image: Option<&Arc<Image>>,
@@ -58,7 +58,7 @@ impl Instance {
         let mut store = store::new(engine, kind, guest);
         let made = {
             let mut making = pin!(pre.instantiate_async(&mut store));
-            std::future::poll_fn(|context| beginning_with(image, || making.as_mut().poll(context)))
+            std::future::poll_fn(|context| with_image(image, || making.as_mut().poll(context)))
                 .await
         };
         let instance = match made {
@@ -106,7 +106,7 @@ impl Instance {
         self.instance
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> EngineKind {
         self.kind
     }
 

@@ -2,7 +2,7 @@
 
 use super::instance::InstancePool;
 use crate::compiler::Compiler;
-use crate::engine::{Code, Engine, Image, Kind};
+use crate::engine::{Code, Engine, EngineKind, Image};
 use crate::environment::Grants;
 use crate::guest::Guest;
 use crate::module::{Component, Module, ModuleError};
@@ -89,7 +89,7 @@ fn missing_import(error: &wasmtime::Error) -> ModuleError {
 /// say so.
 pub(crate) fn link<'a>(
     module: &'a Module,
-    kind: Kind,
+    kind: EngineKind,
     grants: &Grants,
 ) -> Result<(&'a Engine, Arc<Linked>), LinkError> {
     let (engine, compiled) = module.compiled(kind)?;

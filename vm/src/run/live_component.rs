@@ -2,7 +2,7 @@
 
 use super::outcome::exit_of;
 use super::store::{self, instructions_used, set_compute};
-use crate::engine::{Code, Kind};
+use crate::engine::{Code, EngineKind};
 use crate::guest::Guest;
 use crate::machine::Process;
 use lunatic_abi::Limit;
@@ -25,7 +25,7 @@ pub struct LiveComponent {
 impl LiveComponent {
     pub(super) async fn new(
         engine: &wasmtime::Engine,
-        kind: Kind,
+        kind: EngineKind,
         guest: Guest,
         pre: &InstancePre<Guest>,
     ) -> Result<LiveComponent, Exit> {

@@ -1,6 +1,6 @@
 //! Stores: what a guest runs in, its slices and its compute.
 
-use crate::engine::{Code, Kind};
+use crate::engine::{Code, EngineKind};
 use crate::guest::{Guest, Rejected, portion};
 use crate::scheduler;
 use lunatic_abi::{FUEL_PER_UNIT, Limit};
@@ -10,7 +10,7 @@ use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 const TICK: u64 = 1;
 
 /// Makes a store for a guest that is about to begin.
-pub(super) fn new(engine: &wasmtime::Engine, kind: Kind, guest: Guest) -> Store<Guest> {
+pub(super) fn new(engine: &wasmtime::Engine, kind: EngineKind, guest: Guest) -> Store<Guest> {
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| guest.meter());
     store.epoch_deadline_callback(tick);
@@ -19,7 +19,7 @@ pub(super) fn new(engine: &wasmtime::Engine, kind: Kind, guest: Guest) -> Store<
 }
 
 /// Gives a guest that is about to begin its first slice and its compute.
-pub(super) fn begin(store: &mut Store<Guest>, kind: Kind) {
+pub(super) fn begin(store: &mut Store<Guest>, kind: EngineKind) {
     store.set_epoch_deadline(TICK);
     // With that, this turn's slice has begun.
     store.data_mut().is_new_turn();
