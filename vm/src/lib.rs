@@ -58,7 +58,8 @@ pub use lunatic_process::{Exit, Frame, LimitReached, Pid, Trap};
 pub use machine::{Environment, Process, SendError};
 pub use module::{Component, EntryError, Module, ModuleError, SourceLocation, source_locations};
 pub use pipe::{
-    End, MessagePipe, MessageReader, MessageWriter, Part, Pipe, PipeClosed, PipeReader, PipeWriter,
+    MessagePipe, MessageReader, MessageWriter, Part, Pipe, PipeClosed, PipeEnd, PipeReader,
+    PipeWriter,
 };
 pub use printable::printable;
 pub use run::{CallError, Endpoint, Letter, Live, LiveComponent, OutOfBounds};

@@ -10,6 +10,6 @@ mod state;
 mod wait_queue;
 
 pub use bytes::{Pipe, PipeReader, PipeWriter};
-pub use messages::{End, MessagePipe, MessageReader, MessageWriter, Part};
+pub use messages::{MessagePipe, MessageReader, MessageWriter, Part, PipeEnd};
 pub use state::PipeClosed;
 pub(crate) use wait_queue::{WaitQueue, WaitQueues, Waiter, lock, poll_once};

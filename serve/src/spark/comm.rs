@@ -1,7 +1,7 @@
 //! A comm: what a spark and its runner write to each other, and what ends with it.
 
 use crate::kill_on_drop::KillOnDrop;
-use lunatic_vm::{End, MessagePipe, MessageReader, MessageWriter, Process};
+use lunatic_vm::{MessagePipe, MessageReader, MessageWriter, PipeEnd, Process};
 use tokio::task::AbortHandle;
 
 /// How many bytes, and how many ends of messages, one side may be ahead of the other. This is the
@@ -83,18 +83,18 @@ impl Comm {
     }
 
     /// Returns what the end of the other side's output means: nothing, or why it failed.
-    pub(super) async fn ended(&self, end: End) -> Result<(), String> {
+    pub(super) async fn ended(&self, end: PipeEnd) -> Result<(), String> {
         match (end, &self.peer) {
-            (End::Failed(why), Peer::Function(name, _)) => {
+            (PipeEnd::Failed(why), Peer::Function(name, _)) => {
                 Err(format!("the function `{name}` failed: {why}"))
             }
-            (End::Failed(why), _) => Err(why.to_string()),
+            (PipeEnd::Failed(why), _) => Err(why.to_string()),
             (_, Peer::Nothing(why)) => Err(why.clone()),
-            (End::Gone, Peer::Function(name, guard)) => match guard.process().exited().await {
+            (PipeEnd::Gone, Peer::Function(name, guard)) => match guard.process().exited().await {
                 exit if exit.is_normal() => Ok(()),
                 exit => Err(format!("the function `{name}` {exit}")),
             },
-            (End::Finished | End::Gone, _) => Ok(()),
+            (PipeEnd::Finished | PipeEnd::Gone, _) => Ok(()),
         }
     }
 }

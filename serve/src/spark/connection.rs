@@ -9,7 +9,7 @@ use crate::function::Version;
 use crate::functions::Functions;
 use crate::kill_on_drop::KillOnDrop;
 use crate::request_info::RequestInfo;
-use lunatic_vm::{End, MessageReader, MessageWriter, Part, PipeClosed, Process};
+use lunatic_vm::{MessageReader, MessageWriter, Part, PipeClosed, PipeEnd, Process};
 use std::sync::Arc;
 
 /// A connection that a spark serves.
@@ -93,9 +93,9 @@ pub(super) async fn read_bytes(
         }
     };
     match end {
-        End::Finished => Ok(0),
-        End::Failed(why) => Err(Failure::Failed(why.to_string())),
-        End::Gone => match process.exited().await {
+        PipeEnd::Finished => Ok(0),
+        PipeEnd::Failed(why) => Err(Failure::Failed(why.to_string())),
+        PipeEnd::Gone => match process.exited().await {
             exit if exit.is_normal() => Ok(0),
             exit => Err(Failure::of_exit(exit)),
         },

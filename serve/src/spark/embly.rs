@@ -10,7 +10,7 @@ use super::calls::{first_readable, run_with, write_all};
 use super::comm::Comm;
 use super::run;
 use super::state::SparkState;
-use lunatic_vm::{Call, Caller, End, Failure, Guest, Host, Part};
+use lunatic_vm::{Call, Caller, Failure, Guest, Host, Part, PipeEnd};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,7 +138,7 @@ async fn read(
 }
 
 /// Whether the other side ended normally. Otherwise every further read fails.
-async fn ended_normally(call: &mut Call<'_>, number: u64, comm: &Comm, end: End) -> bool {
+async fn ended_normally(call: &mut Call<'_>, number: u64, comm: &Comm, end: PipeEnd) -> bool {
     let is_normal = comm.ended(end).await.is_ok();
     call.guest().extension::<EmblyState>().ended.insert(number);
     is_normal

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 /// A bounded pipe of messages; [`MessagePipe::bounded`] makes its two ends.
 ///
 /// ```
-/// use lunatic_vm::{End, MessagePipe, Part, Vm};
+/// use lunatic_vm::{MessagePipe, Part, PipeEnd, Vm};
 ///
 /// let vm = Vm::builder().build()?;
 /// let (writer, reader) = MessagePipe::bounded(64 << 10, 16);
@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 ///     assert_eq!(reader.read(&mut buffer).await, Part::Bytes(3));
 ///     assert_eq!(reader.read(&mut buffer).await, Part::EndOfMessage);
 ///     assert_eq!(reader.read(&mut buffer).await, Part::Bytes(3));
-///     assert_eq!(reader.read(&mut buffer).await, Part::End(End::Gone));
+///     assert_eq!(reader.read(&mut buffer).await, Part::End(PipeEnd::Gone));
 ///     Ok::<(), lunatic_vm::PipeClosed>(())
 /// })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -61,12 +61,12 @@ pub enum Part {
     /// The message has ended; what comes next belongs to another one.
     EndOfMessage,
     /// Nothing more will come.
-    End(End),
+    End(PipeEnd),
 }
 
 /// How a pipe of messages ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum PipeEnd {
     /// The writer said that it has finished.
     Finished,
     /// The writer was dropped without saying so.
@@ -87,7 +87,7 @@ struct Buffer {
     written: u64,
     read: u64,
     /// Set when nothing more will be written.
-    end: Option<End>,
+    end: Option<PipeEnd>,
     /// Whether the reader still exists.
     is_read: bool,
 }
@@ -227,18 +227,18 @@ impl MessageWriter {
         poll_once(self.end_message())
     }
 
-    /// Ends the pipe: the reader gets what is in it and then [`End::Finished`].
+    /// Ends the pipe: the reader gets what is in it and then [`PipeEnd::Finished`].
     pub fn finish(&self) {
-        self.end(End::Finished);
+        self.end(PipeEnd::Finished);
     }
 
     /// Ends the pipe: the reader gets what is in it and then the reason. Has no effect if the pipe
     /// was ended before.
     pub fn fail(&self, why: &str) {
-        self.end(End::Failed(why.into()));
+        self.end(PipeEnd::Failed(why.into()));
     }
 
-    fn end(&self, end: End) {
+    fn end(&self, end: PipeEnd) {
         State::change(&self.0, |buffer| {
             buffer.end.get_or_insert(end);
             true
@@ -248,7 +248,7 @@ impl MessageWriter {
 
 impl Drop for MessageWriter {
     fn drop(&mut self) {
-        self.end(End::Gone);
+        self.end(PipeEnd::Gone);
     }
 }
 
@@ -326,7 +326,7 @@ mod tests {
     use std::task::{Context, Waker};
 
     /// Reads everything there is into messages. The last one may be unfinished.
-    fn drain(reader: &MessageReader, messages: &mut Vec<Vec<u8>>, step: usize) -> Option<End> {
+    fn drain(reader: &MessageReader, messages: &mut Vec<Vec<u8>>, step: usize) -> Option<PipeEnd> {
         let mut buffer = vec![0; step];
         loop {
             match reader.try_read(&mut buffer)? {
@@ -350,7 +350,7 @@ mod tests {
         block_on(writer.write_all(b"rest")).expect("the reader is alive");
         drop(writer);
         let mut messages = vec![Vec::new()];
-        assert_eq!(drain(&reader, &mut messages, 2), Some(End::Gone));
+        assert_eq!(drain(&reader, &mut messages, 2), Some(PipeEnd::Gone));
         assert_eq!(messages, [&b"one"[..], b"", b"three", b"rest"]);
     }
 
@@ -393,10 +393,10 @@ mod tests {
     #[test]
     fn the_end_says_how_it_came_about_and_does_not_change() {
         type How = fn(&MessageWriter);
-        let ends: [(How, End); 3] = [
-            (|writer| writer.finish(), End::Finished),
-            (|writer| writer.fail("why"), End::Failed("why".into())),
-            (|_| (), End::Gone),
+        let ends: [(How, PipeEnd); 3] = [
+            (|writer| writer.finish(), PipeEnd::Finished),
+            (|writer| writer.fail("why"), PipeEnd::Failed("why".into())),
+            (|_| (), PipeEnd::Gone),
         ];
         for (how, end) in ends {
             let (writer, reader) = MessagePipe::bounded(4, 1);
@@ -438,7 +438,7 @@ mod tests {
         let mut read = pin!(reader.read(&mut buffer));
         assert!(read.as_mut().poll(&mut context).is_pending());
         drop(writer);
-        assert_eq!(block_on(read), Part::End(End::Gone));
+        assert_eq!(block_on(read), Part::End(PipeEnd::Gone));
     }
 
     #[test]
@@ -531,7 +531,7 @@ mod tests {
                 prop_assert!(state.buffer.bytes.len() <= capacity && state.buffer.ends.len() <= most);
             }
             drop(writer);
-            prop_assert_eq!(drain(&reader, &mut read, 3), Some(End::Gone));
+            prop_assert_eq!(drain(&reader, &mut read, 3), Some(PipeEnd::Gone));
             prop_assert_eq!(read, wrote);
         }
     }
