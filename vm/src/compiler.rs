@@ -1,4 +1,5 @@
-//! What modules and components are compiled with: engines, a cache, and for guests a few threads beside the workers.
+//! Compiles modules and components, with the engines and the cache. Compilations for guests run on
+//! a few threads of their own.
 
 use crate::cache::Cache;
 use crate::engine::Engines;
@@ -10,7 +11,7 @@ use std::thread::Builder;
 /// How many compilations for guests run at the same time; others wait.
 const MAX_CONCURRENT: usize = 2;
 
-/// Compiles. Compilations for guests run off the workers, and only a few at the same time.
+/// Compiles modules and components.
 pub(crate) struct Compiler {
     pub(crate) engines: Arc<Engines>,
     pub(crate) cache: Cache,
@@ -28,7 +29,7 @@ impl Compiler {
         }
     }
 
-    /// Does work that nobody waits for.
+    /// Does work without waiting for it.
     pub(crate) fn run_detached(self: &Arc<Compiler>, work: impl FnOnce() + Send + 'static) {
         let compiler = self.clone();
         self.spawner.spawn(async move { compiler.run(work).await });

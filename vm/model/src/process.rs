@@ -1,4 +1,5 @@
-//! The rules of processes: a process sleeps in a receive while others send to it, link with it, monitor it and die.
+//! The rules of processes: a process sleeps in a receive while others send to it, are linked with
+//! it or monitored by it, and die.
 
 #[path = "../../process/src/cell.rs"]
 mod cell;
@@ -56,10 +57,11 @@ fn machine<const COUNT: usize>() -> (Processes, [Arc<ProcessCell>; COUNT]) {
     (table, processes)
 }
 
-/// Takes mail, sleeping meanwhile, until there is as much as `most` or the process ends; returns also why it ends.
+/// Receives mail, sleeping in between, until there are `most` pieces or the process ends. Also
+/// returns why it ends.
 fn receive(process: &ProcessCell, most: usize) -> (Vec<Mail>, Option<Exit>) {
     let mut received = Vec::new();
-    // One task, as a process is, since its waker is registered once.
+    // A single task, as a process is, since its waker is registered only once.
     let ended = block_on(poll_fn(|context| {
         process.begin_turn(context);
         if let Some(exit) = process.ending() {
@@ -80,19 +82,19 @@ fn is_empty(process: &ProcessCell) -> bool {
     process.mailbox_size().0 == 0
 }
 
-/// A message comes and a kill after it while a process falls asleep: it wakes for both.
+/// A message and then a kill arrive while a process falls asleep: it wakes for both.
 pub fn a_sleeping_process_is_woken_by_a_message_and_by_a_kill() {
     check(3, || {
         let (table, [process]) = machine();
         let other = {
             let table = table.clone();
             thread::spawn(move || {
-                let process = table.get(Pid::from_number(1)).expect("it is alive");
+                let process = table.get(Pid::from_number(1)).expect("only the test ends the process");
                 let message = Message {
                     tag: 7,
                     ..Message::default()
                 };
-                process.deliver(message).expect("there is room");
+                process.deliver(message).expect("the mailbox has room");
                 process.signal(Signal::Kill);
             })
         };
@@ -106,7 +108,8 @@ pub fn a_sleeping_process_is_woken_by_a_message_and_by_a_kill() {
     });
 }
 
-/// A process links with one that dies: it is told once, whoever is first, and nobody who waits for the end waits in vain.
+/// A process links with one that is dying: it is told exactly once, in either order, and whoever
+/// waits for the exit gets it.
 pub fn a_link_with_a_dying_process_is_told_once() {
     check(3, || {
         let (table, [process, dying]) = machine();
@@ -127,7 +130,8 @@ pub fn a_link_with_a_dying_process_is_told_once() {
     });
 }
 
-/// A process monitors one that dies, and then no longer: it is told, or it is not because it was in time.
+/// A process monitors one that is dying, and removes the monitor: either it is told, or it removed
+/// the monitor in time.
 pub fn a_monitor_of_a_dying_process_is_told_or_stopped() {
     check(3, || {
         let (table, [process, dying]) = machine();

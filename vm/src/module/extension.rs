@@ -1,4 +1,4 @@
-//! What the layers above keep with code, without the code knowing what it is.
+//! Lets the layers above store something with compiled code whose type only they know.
 
 use std::any::Any;
 use std::sync::OnceLock;
@@ -14,7 +14,7 @@ impl Extension {
         Some(value.downcast_ref().expect("each extension has one owner"))
     }
 
-    /// Returns the value, which is made if there is none.
+    /// Returns the value, which is created if there is none.
     pub(crate) fn get_or_init<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> &T {
         let value = self.0.get_or_init(|| Box::new(make()));
         value.downcast_ref().expect("each extension has one owner")

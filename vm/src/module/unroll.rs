@@ -6,8 +6,8 @@
 //! loop of a few instructions takes twice as long. So the body of a short innermost loop is
 //! repeated several times, and the check is done once for all copies.
 //!
-//! The code behaves the same and traps at the same places. Invalid code stays invalid and is left
-//! to the compiler.
+//! The code behaves the same and traps at the same instructions. Invalid code stays invalid and is
+//! left to the compiler.
 
 use std::ops::Range;
 use wasm_encoder::Encode;
@@ -401,7 +401,7 @@ mod tests {
         (module, unrolled)
     }
 
-    /// Calls `f` of a module; where it traps, the offset of the instruction.
+    /// Calls `f` of a module. If it traps, returns the offset of the instruction.
     fn call(module: &Module, argument: i32) -> Result<i32, usize> {
         let mut store = Store::new(module.engine(), ());
         let instance = Instance::new(&mut store, module, &[]).expect("it imports nothing");
@@ -419,7 +419,7 @@ mod tests {
     }
 
     /// Checks that a function returns the same as before for every argument, or traps at the same
-    /// place.
+    /// instruction.
     fn check(locals: &str, body: &str) {
         let text = format!(
             r#"(module (memory 1) (func (export "f") (param $n i32) (result i32) (local $sum i32) {locals} {body}))"#

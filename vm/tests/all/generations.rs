@@ -130,7 +130,7 @@ fn a_module_belongs_to_the_generation_that_has_all_its_imports() {
             "(import \"lunatic::message\" \"receive\" (func (param i32 i32 i64) (result i32)))",
             13,
         ),
-        // What both have says nothing.
+        // Imports that both have do not decide.
         (
             "(import \"lunatic::error\" \"drop\" (func (param i64)))",
             13,

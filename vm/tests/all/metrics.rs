@@ -184,7 +184,7 @@ fn t180_names_are_bounded_and_what_is_left_out_is_counted() {
         assert_eq!(
             value(&lab.vm, &left_out),
             Some((10 * round).to_string()),
-            "existing names go on"
+            "existing names still count"
         );
     }
 }
