@@ -119,7 +119,32 @@ fn environments_know_no_process() {
     );
 }
 
+/// The rooms between a connection and a function, from the top: each knows only those below it.
+const SERVING_ROOMS: [&str; 19] = [
+    "server",
+    "gateway/http",
+    "gateway/tcp",
+    "answer",
+    "spark",
+    "functions",
+    "component/answer",
+    "in_flight",
+    "function",
+    "component/instances",
+    "program",
+    "code",
+    "outbound",
+    "runtime",
+    "turnstile",
+    "stop",
+    "request_id",
+    "fields",
+    "body",
+];
+
 #[test]
-fn outbound_connections_know_no_gateway() {
-    must_not_reach("serve", &["outbound"], &["gateway"]);
+fn each_room_between_a_connection_and_a_function_knows_only_those_below() {
+    for (number, room) in SERVING_ROOMS.iter().enumerate().skip(1) {
+        must_not_reach("serve", &[room], &SERVING_ROOMS[..number]);
+    }
 }
