@@ -1,11 +1,8 @@
 //! From a request to whatever kind of function answers it.
 
 use crate::body::Body;
-use crate::code::Code;
-use crate::failure::Failure;
-use crate::function::Version;
-use crate::functions::Functions;
 use crate::request_info::RequestInfo;
+use crate::{Code, Failure, Functions, Version};
 use std::sync::Arc;
 
 /// Has a function answer a request, in a process of its own or in a pooled instance.

@@ -1,6 +1,6 @@
 //! What a function runs: found out from the bytes, by what they import and export.
 
-use crate::settings::SettingsError;
+use crate::SettingsError;
 use lunatic_vm::{Component, Exit, Live, Module, ModuleError, Val, ValType, Vm};
 
 /// What a function runs.

@@ -1,13 +1,9 @@
 //! One version of a function: data that gateways, sparks and components serve requests with.
 
-use crate::code::Code;
 use crate::component::instances::Instances;
-use crate::log::Log;
 use crate::metrics::{FunctionMetrics, Metrics};
-use crate::name::Name;
-use crate::outbound::Outbound;
 use crate::program::Program;
-use crate::settings::{Settings, SettingsError};
+use crate::{Code, Log, Name, Outbound, Settings, SettingsError};
 use lunatic_vm::{Environment, Stdio, Vm};
 use std::fmt;
 use std::sync::Arc;
@@ -30,8 +26,8 @@ pub struct Version {
 
 /// What all versions of a function share.
 pub(crate) struct Shared {
-    name: Name,
-    log: Log,
+    pub(crate) name: Name,
+    pub(crate) log: Log,
     metrics: Arc<FunctionMetrics>,
 }
 
@@ -42,14 +38,6 @@ impl Shared {
             log: Log::new(name),
             metrics: metrics.of(name),
         }
-    }
-
-    pub(crate) fn name(&self) -> &Name {
-        &self.name
-    }
-
-    pub(crate) fn log(&self) -> &Log {
-        &self.log
     }
 }
 

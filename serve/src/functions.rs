@@ -1,12 +1,9 @@
 //! The functions of a machine.
 
-use crate::code::Code;
-use crate::function::{Shared, Version};
-use crate::log::Log;
+use crate::function::Shared;
 use crate::metrics::Metrics;
-use crate::name::Name;
-use crate::settings::{Settings, SettingsError};
 use crate::turnstile::Turnstile;
+use crate::{Code, Log, Name, Settings, SettingsError, Version};
 use lunatic_vm::Vm;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,12 +35,12 @@ pub struct Function {
 impl Function {
     /// Returns its name.
     pub fn name(&self) -> &Name {
-        self.shared.name()
+        &self.shared.name
     }
 
     /// Returns its log, which all its versions share.
     pub fn log(&self) -> &Log {
-        self.shared.log()
+        &self.shared.log
     }
 
     /// Returns the version that serves new requests.

@@ -1,7 +1,7 @@
 //! A request while a version serves it.
 
 use crate::Failure;
-use crate::function::Version;
+use crate::Version;
 use crate::request_info::RequestInfo;
 use std::sync::Arc;
 use std::time::Instant;

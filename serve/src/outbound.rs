@@ -35,7 +35,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
 /// How many idle connections to one host are kept, and for how long.
@@ -142,7 +142,11 @@ impl Outbound {
             calls: self.calls.clone(),
             times: times.bounded(),
         };
-        Task(runtime()?.spawn(call.run(request))).await
+        // Dropping the set aborts the task.
+        let mut task = JoinSet::new();
+        task.spawn_on(call.run(request), runtime()?);
+        let ended = task.join_next().await.expect("one task was spawned");
+        ended.unwrap_or_else(|error| Err(OutboundError::Protocol(error.to_string())))
     }
 
     /// Returns the client that makes the calls. If it holds as many connections as it may, the idle
@@ -255,24 +259,6 @@ fn cause(error: &(dyn Error + 'static)) -> OutboundError {
             // The innermost error says most: "connection reset" rather than "client error".
             None => return OutboundError::Protocol(innermost.to_string()),
         }
-    }
-}
-
-/// A task that is aborted when this is dropped.
-struct Task(JoinHandle<Result<Response<Body>, OutboundError>>);
-
-impl Future for Task {
-    type Output = Result<Response<Body>, OutboundError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let joined = std::task::ready!(Pin::new(&mut self.0).poll(context));
-        Poll::Ready(joined.unwrap_or_else(|error| Err(OutboundError::Protocol(error.to_string()))))
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -5,7 +5,7 @@
 //! replaced gets no new ones, and its processes are killed when the last of its connections is
 //! closed.
 
-use crate::failure::Failure;
+use crate::Failure;
 use lunatic_vm::restart::{Backoff, Streak};
 use lunatic_vm::{Environment, Module, Process};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,7 @@
 //! What is known of a request while it is served.
 
-use crate::failure::Failure;
-use crate::log::Log;
 use crate::request_id::RequestId;
+use crate::{Failure, Log};
 use lunatic_vm::Process;
 use std::net::SocketAddr;
 use std::sync::OnceLock;

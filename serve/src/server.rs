@@ -5,14 +5,14 @@
 
 mod accept;
 
-use crate::code::Code;
-use crate::functions::Functions;
 use crate::gateway::http::listener::HttpListener;
 use crate::gateway::http::setup::{Handler, Setup, SetupError};
-use crate::gateway::{Gateway, HttpGateway, HttpLimits, Protocol, TcpGateway, TlsFiles, tcp};
-use crate::name::Name;
+use crate::gateway::tcp;
 use crate::runtime;
 use crate::stop::{Phase, Stopper};
+use crate::{
+    Code, Functions, Gateway, HttpGateway, HttpLimits, Name, Protocol, TcpGateway, TlsFiles,
+};
 use accept::{Acceptor, accept};
 use std::collections::HashSet;
 use std::fmt;
@@ -132,10 +132,6 @@ pub(crate) struct Mount {
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) limits: HttpLimits,
-    /// Bytes of a request's body.
-    pub(crate) body: u64,
-    /// How long a request may take, until its response has been sent.
-    pub(crate) deadline: Duration,
     pub(crate) handler: Handler,
 }
 
@@ -216,20 +212,11 @@ impl ServerBuilder {
 
 impl Mount {
     fn checked(self) -> Result<Checked, StartError> {
-        let Mount {
-            name,
-            address,
-            tls,
-            limits,
-            body,
-            deadline,
-            handler,
-        } = self;
-        let setup = Setup::of_handler(handler, body, deadline, tls.as_ref(), limits);
-        let setup = setup.map_err(|error| setup_error(&name, error))?;
+        let setup = Setup::of_handler(self.handler, self.tls.as_ref(), self.limits);
+        let setup = setup.map_err(|error| setup_error(&self.name, error))?;
         Ok(Checked {
-            name,
-            address,
+            name: self.name,
+            address: self.address,
             protocol: CheckedProtocol::Http(setup),
             is_mount: true,
         })

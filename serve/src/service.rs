@@ -22,6 +22,7 @@ pub use shared::Skipped;
 pub use storage::{StorageError, StorageSettings};
 pub use token::{Token, TokenError};
 
+use crate::gateway::http::setup::Handler;
 use crate::runtime;
 use crate::server::Mount;
 use crate::{Functions, Gateway, HttpGateway, HttpLimits, Protocol, Route, ServerBuilder, Target};
@@ -152,10 +153,12 @@ impl Service {
             address: config.deploy,
             tls: config.tls.clone(),
             limits: HttpLimits::default(),
-            // The service itself limits what it reads.
-            body: u64::MAX,
-            deadline: REQUEST_TIME,
-            handler: api::handler(&self.shared),
+            handler: Handler {
+                responder: api::responder(&self.shared),
+                // The service itself limits what it reads.
+                body: u64::MAX,
+                deadline: REQUEST_TIME,
+            },
         };
         server.gateway(self.gateway()).mount(mount)
     }

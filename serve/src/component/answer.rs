@@ -8,10 +8,8 @@ use super::pending::{self, PendingResponse};
 use super::pool;
 use super::spawn::spawn;
 use crate::body::Body;
-use crate::failure::Failure;
-use crate::function::Version;
 use crate::request_info::RequestInfo;
-use crate::settings::Policy;
+use crate::{Failure, Policy, Version};
 use http::{Request, Response};
 use lunatic_vm::{Component, Exit, LiveComponent};
 use std::num::NonZeroUsize;
@@ -51,7 +49,7 @@ async fn pooled(
         .instances()
         .pool(limit, settings.requests, settings.deadline);
     pool.queue(job)?;
-    pool::recruit(version, component, pool);
+    pool::recruit(version, component, &pool.shared);
     pending.response().await
 }
 

@@ -1,8 +1,8 @@
 //! Bodies that instances write.
 
 use super::job::Progress;
+use crate::Failure;
 use crate::body::BodyError;
-use crate::failure::Failure;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use lunatic_vm::Exit;
@@ -14,19 +14,12 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 /// A body that an instance writes. It breaks off if the instance was killed; if the instance ended
 /// in any other way, the body knows that itself.
 pub(super) struct InstanceBody {
-    body: HyperOutgoingBody,
+    pub(super) body: HyperOutgoingBody,
     /// How far the instance is with its request, if it is serving one.
-    progress: Option<watch::Receiver<Progress>>,
+    pub(super) progress: Option<watch::Receiver<Progress>>,
 }
 
 impl InstanceBody {
-    pub(super) fn new(
-        body: HyperOutgoingBody,
-        progress: Option<watch::Receiver<Progress>>,
-    ) -> InstanceBody {
-        InstanceBody { body, progress }
-    }
-
     fn broken_off(&self) -> Failure {
         let progress = self
             .progress

@@ -1,9 +1,7 @@
 //! What an instance may use.
 
-use crate::function::Version;
 use crate::metrics::FunctionMetrics;
-use crate::name::Name;
-use crate::outbound::Outbound;
+use crate::{Name, Outbound, Version};
 use std::sync::Arc;
 
 /// What an instance may use besides what its environment grants. It does not keep the version

@@ -3,8 +3,8 @@
 use super::grants::Grants;
 use super::interfaces::{self, Interfaces};
 use super::job::{Job, Progress, Reply, failure_of, late};
+use crate::Failure;
 use crate::body::{Body, BodyError};
-use crate::failure::Failure;
 use crate::metrics::FunctionMetrics;
 use http::{HeaderValue, Request, header};
 use http_body_util::BodyExt;

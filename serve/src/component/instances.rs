@@ -3,7 +3,7 @@
 //! Nothing here spawns instances; see `pool`.
 
 use super::job::{Job, Reply};
-use crate::failure::Failure;
+use crate::Failure;
 use async_channel::{Receiver, Sender};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

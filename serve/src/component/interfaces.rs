@@ -7,9 +7,8 @@ use super::body::InstanceBody;
 use super::grants::Grants;
 use super::job::Progress;
 use crate::body::{Body, BodyError};
-use crate::name::Name;
-use crate::outbound::error::OutboundError;
-use crate::outbound::{Outbound, Times};
+use crate::outbound::Times;
+use crate::{Name, Outbound, OutboundError};
 use http_body_util::BodyExt;
 use lunatic_vm::Guest;
 use std::sync::Arc;
@@ -122,7 +121,7 @@ impl WasiHttpHooks for Calls {
             let (Some(function), Some(outbound)) = (function, outbound) else {
                 return Err(Error::HttpRequestDenied);
             };
-            let request = request.map(|body| InstanceBody::new(body, progress).boxed_unsync());
+            let request = request.map(|body| InstanceBody { body, progress }.boxed_unsync());
             let response = outbound
                 .send_within(request, times)
                 .await

@@ -1,7 +1,7 @@
 //! A request on its way to an instance.
 
+use crate::Failure;
 use crate::body::Body;
-use crate::failure::Failure;
 use crate::request_info::RequestInfo;
 use http::{Request, Response};
 use lunatic_vm::{Exit, Limit, LimitReached};

@@ -5,8 +5,8 @@
 
 use super::body::InstanceBody;
 use super::job::{Job, Progress, Reply, failure_of};
+use crate::Failure;
 use crate::body::{Body, BodyError, empty};
-use crate::failure::Failure;
 use crate::fields;
 use crate::kill_on_drop::KillOnDrop;
 use crate::request_info::RequestInfo;
@@ -126,8 +126,8 @@ impl PendingResponse {
 
     fn pass_on(self, response: Response<HyperOutgoingBody>) -> Response<Body> {
         let (head, body) = response.into_parts();
-        let progress = self.progress.clone();
-        let mut body = InstanceBody::new(body, Some(progress));
+        let progress = Some(self.progress.clone());
+        let mut body = InstanceBody { body, progress };
         if self.is_head
             || matches!(
                 head.status,

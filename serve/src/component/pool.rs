@@ -7,12 +7,11 @@
 
 use super::grants::Grants;
 use super::instance::Instance;
-use super::instances::{Pool, Shared};
+use super::instances::Shared;
 use super::job::{Job, failure_of};
 use super::spawn::spawn;
-use crate::failure::Failure;
-use crate::function::Version;
 use crate::runtime;
+use crate::{Failure, Version};
 use async_channel::Receiver;
 use lunatic_vm::{Component, Exit, LiveComponent};
 use std::pin::Pin;
@@ -22,11 +21,7 @@ use tokio::time::timeout;
 
 /// Makes instances while they are needed and allowed. They do not depend on the request that needs
 /// them: its client may give up.
-pub(super) fn recruit(version: &Arc<Version>, component: &Component, pool: &Pool) {
-    recruit_for(version, component, &pool.shared);
-}
-
-fn recruit_for(version: &Arc<Version>, component: &Component, shared: &Arc<Shared>) {
+pub(super) fn recruit(version: &Arc<Version>, component: &Component, shared: &Arc<Shared>) {
     while shared.admit() {
         match runtime::handle() {
             Ok(threads) => drop(threads.spawn(supervise(
@@ -87,7 +82,7 @@ fn supervise(
         };
         shared.left(never_began);
         if let Some(version) = version.upgrade() {
-            recruit_for(&version, &component, &shared);
+            recruit(&version, &component, &shared);
         }
     })
 }

@@ -1,8 +1,7 @@
 //! Spawning instances.
 
-use crate::failure::Failure;
-use crate::function::Version;
 use crate::kill_on_drop::KillOnDrop;
+use crate::{Failure, Version};
 use lunatic_vm::{Component, Exit, LiveComponent, Process};
 use std::pin::Pin;
 use std::sync::Arc;

@@ -7,15 +7,10 @@
 mod conversation;
 pub(super) mod hand_over;
 
-use crate::code::{Code, Spark};
-use crate::failure::Failure;
-use crate::function::Version;
-use crate::functions::Functions;
-use crate::gateway::TcpGateway;
 use crate::in_flight::InFlight;
-use crate::name::Name;
 use crate::request_info::RequestInfo;
 use crate::spark::connection;
+use crate::{Code, Failure, Functions, Name, Spark, TcpGateway, Version};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

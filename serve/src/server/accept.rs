@@ -1,10 +1,10 @@
 //! Accepting connections.
 
-use crate::functions::Functions;
 use crate::gateway::http::listener::HttpListener;
 use crate::gateway::http::serve;
-use crate::gateway::{TcpGateway, tcp};
+use crate::gateway::tcp;
 use crate::stop::Stop;
+use crate::{Functions, TcpGateway};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -17,7 +17,7 @@ use super::refusal::Refusal;
 use super::shared::{Record, Shared};
 use super::{guard, upload};
 use crate::body::{Body, BodyError};
-use crate::gateway::http::setup::Handler;
+use crate::gateway::http::setup::Responder;
 use crate::{Code, Follower, Line, Name, Policy, Settings, Version};
 use bytes::Bytes;
 use http::header::{
@@ -33,8 +33,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 /// Lines of a log that are sent by default.
 const LINES: usize = 100;
 
-/// Returns the handler of a service's requests.
-pub(super) fn handler(shared: &Arc<Shared>) -> Handler {
+/// Returns what answers a service's requests.
+pub(super) fn responder(shared: &Arc<Shared>) -> Responder {
     let shared = shared.clone();
     Arc::new(move |request| {
         let shared = shared.clone();

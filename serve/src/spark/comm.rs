@@ -2,22 +2,13 @@
 
 use crate::kill_on_drop::KillOnDrop;
 use lunatic_vm::{MessagePipe, MessageReader, MessageWriter, PipeEnd, Process};
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 
 /// How many bytes, and how many ends of messages, one side may be ahead of the other. This is the
 /// host's memory, and a spark can take up as much for each function that it runs, in each
 /// direction.
 const BYTES: usize = 64 << 10;
 const MESSAGES: usize = 1024;
-
-/// A task of the host, which is aborted when this is dropped.
-struct Task(AbortHandle);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// The ends of the two pipes that one side of a comm has.
 pub(super) type CommPipes = (MessageReader, MessageWriter);
@@ -43,7 +34,7 @@ enum Peer {
     /// A function that this spark runs, by its name.
     Function(String, KillOnDrop),
     /// A task of the host that this spark runs.
-    Host(#[expect(dead_code, reason = "the task is aborted when this is dropped")] Task),
+    Host(#[expect(dead_code, reason = "the task is aborted when this is dropped")] JoinSet<()>),
     /// Nothing: the function could not be run. Modules built for Embly learn of it only when they
     /// read.
     Nothing(String),
@@ -72,8 +63,8 @@ impl Comm {
     }
 
     /// Makes a runner's comm to a task of the host. The task is aborted with it.
-    pub(super) fn to_host(pipes: CommPipes, task: AbortHandle) -> Comm {
-        Comm::new(pipes, Peer::Host(Task(task)))
+    pub(super) fn to_host(pipes: CommPipes, task: JoinSet<()>) -> Comm {
+        Comm::new(pipes, Peer::Host(task))
     }
 
     /// Makes a runner's comm to a function that could not be run.

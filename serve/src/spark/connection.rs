@@ -3,12 +3,9 @@
 use super::comm::comm_pair;
 use super::process;
 use super::state::SpawnOptions;
-use crate::code::Spark;
-use crate::failure::Failure;
-use crate::function::Version;
-use crate::functions::Functions;
 use crate::kill_on_drop::KillOnDrop;
 use crate::request_info::RequestInfo;
+use crate::{Failure, Functions, Spark, Version};
 use lunatic_vm::{MessageReader, MessageWriter, Part, PipeClosed, PipeEnd, Process};
 use std::sync::Arc;
 
@@ -89,7 +86,7 @@ pub(super) async fn read_bytes(
         match reader.read(into).await {
             Part::Bytes(count) => return Ok(count),
             Part::EndOfMessage => (),
-            Part::End(end) => break end,
+            Part::PipeEnd(end) => break end,
         }
     };
     match end {

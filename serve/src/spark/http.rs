@@ -9,10 +9,8 @@ use super::comm::CommPipes;
 use super::wire::{self, Decoder, Framing, Step};
 use crate::body::{Body, BodyError, empty};
 use crate::component;
-use crate::failure::Failure;
-use crate::function::Version;
-use crate::outbound::Outbound;
 use crate::request_info::RequestInfo;
+use crate::{Failure, Outbound, Version};
 use bytes::{Bytes, BytesMut};
 use futures_lite::future::{self, Boxed};
 use futures_lite::stream;
@@ -22,7 +20,7 @@ use http_body_util::{BodyExt, StreamBody};
 use lunatic_vm::{Component, MessageReader, MessageWriter, Part};
 use std::sync::Arc;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 
 /// Bytes that are read at once.
 const PIECE: usize = 16 << 10;
@@ -31,7 +29,7 @@ const PIECE: usize = 16 << 10;
 pub(super) type Verdict = oneshot::Receiver<Result<(), String>>;
 
 /// Makes the call that the first message of a comm asks for, if the rules allow it.
-pub(super) fn call(outbound: Arc<Outbound>, pipes: CommPipes) -> (AbortHandle, Verdict) {
+pub(super) fn call(outbound: Arc<Outbound>, pipes: CommPipes) -> (JoinSet<()>, Verdict) {
     let (sender, verdict) = oneshot::channel();
     let send = move |request| -> Boxed<Result<Response<Body>, String>> {
         Box::pin(async move {
@@ -41,12 +39,14 @@ pub(super) fn call(outbound: Arc<Outbound>, pipes: CommPipes) -> (AbortHandle, V
                 .map_err(|error| error.to_string())
         })
     };
-    let task = tokio::spawn(serve(pipes, Some(sender), send));
-    (task.abort_handle(), verdict)
+    (
+        JoinSet::from_iter([serve(pipes, Some(sender), send)]),
+        verdict,
+    )
 }
 
 /// Has a component answer the request that is the first message of a comm.
-pub(super) fn ask(version: Arc<Version>, component: Component, pipes: CommPipes) -> AbortHandle {
+pub(super) fn ask(version: Arc<Version>, component: Component, pipes: CommPipes) -> JoinSet<()> {
     let answer = move |request| -> Boxed<Result<Response<Body>, String>> {
         Box::pin(async move {
             let info = Arc::new(RequestInfo::new(None, false));
@@ -54,7 +54,7 @@ pub(super) fn ask(version: Arc<Version>, component: Component, pipes: CommPipes)
             answered.map_err(|failure| failure.to_string())
         })
     };
-    tokio::spawn(serve(pipes, None, answer)).abort_handle()
+    JoinSet::from_iter([serve(pipes, None, answer)])
 }
 
 /// Reads a request, has it answered, and writes the response. If anything goes wrong, the output

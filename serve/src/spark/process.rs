@@ -3,9 +3,8 @@
 use super::comm::CommPipes;
 use super::command;
 use super::state::{SparkState, SpawnOptions};
-use crate::code::Spark;
-use crate::function::Version;
 use crate::functions::WeakFunctions;
+use crate::{Spark, Version};
 use lunatic_vm::{Process, SpawnError};
 use std::sync::Arc;
 

@@ -4,9 +4,8 @@ use super::comm::{Comm, comm_pair};
 use super::http::{self, Verdict};
 use super::process;
 use super::state::{MAX_FUNCTIONS, SparkState, SpawnOptions};
-use crate::code::Code;
-use crate::function::Version;
-use crate::functions::{Function, WeakFunctions};
+use crate::functions::WeakFunctions;
+use crate::{Code, Function, Version};
 use lunatic_vm::{Call, Errno, Failure, SpawnError, printable};
 use std::sync::Arc;
 
@@ -56,24 +55,24 @@ pub(super) fn run(state: &mut SparkState, name: &str) -> Result<Running, RunErro
         );
         return Err(refused(Errno::LimitReached, text));
     }
-    let Some(version) = state.version() else {
+    let Some(version) = &state.version else {
         return Err(refused(
             Errno::NotGranted,
             "only functions run functions, and this process belongs to none",
         ));
     };
-    let options = state.options();
-    if options.depth + 1 >= MAX_DEPTH {
+    let depth = state.options.depth + 1;
+    if depth >= MAX_DEPTH {
         let text = format!(
             "functions run each other at most {MAX_DEPTH} deep, and this one is already that deep"
         );
         return Err(refused(Errno::LimitReached, text));
     }
     let options = SpawnOptions {
-        depth: options.depth + 1,
-        ..options
+        depth,
+        ..state.options
     };
-    let functions = state.functions();
+    let functions = &state.functions;
     let (comm, verdict) = match find(functions, version, name)? {
         Some(function) => {
             let comm = start(functions, &function.version(), name, options)?;

@@ -1,7 +1,7 @@
 //! What the machine keeps for a spark.
 
 use super::comm::{Comm, CommPipes};
-use crate::function::Version;
+use crate::Version;
 use crate::functions::WeakFunctions;
 use crate::request_id::RequestId;
 use lunatic_vm::{Call, Failure};
@@ -33,10 +33,10 @@ impl SpawnOptions {
 #[derive(Default)]
 pub(super) struct SparkState {
     /// The version that it is a process of; `None` in a process that belongs to no function.
-    version: Option<Arc<Version>>,
+    pub(super) version: Option<Arc<Version>>,
     /// The functions that it can run.
-    functions: WeakFunctions,
-    options: SpawnOptions,
+    pub(super) functions: WeakFunctions,
+    pub(super) options: SpawnOptions,
     /// The comm to the runner has the number 0.
     comms: BTreeMap<u64, Arc<Comm>>,
     next: u64,
@@ -108,18 +108,5 @@ impl SparkState {
     /// Removes a comm.
     pub(super) fn close(&mut self, number: u64) -> Option<Arc<Comm>> {
         self.comms.remove(&number)
-    }
-
-    /// Returns the version that the process runs.
-    pub(super) fn version(&self) -> Option<&Arc<Version>> {
-        self.version.as_ref()
-    }
-
-    pub(super) fn functions(&self) -> &WeakFunctions {
-        &self.functions
-    }
-
-    pub(super) fn options(&self) -> SpawnOptions {
-        self.options
     }
 }

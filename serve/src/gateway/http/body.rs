@@ -2,8 +2,8 @@
 
 use super::exchange::Exchange;
 use super::guard::ExchangeGuard;
+use crate::Failure;
 use crate::body::{Body, BodyError, empty};
-use crate::failure::Failure;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;

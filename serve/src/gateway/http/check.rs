@@ -1,7 +1,7 @@
 //! What the gateway checks and changes in the heads of requests and responses.
 
+use crate::Failure;
 use crate::body::{Body, empty};
-use crate::failure::Failure;
 use crate::fields;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode, Version};

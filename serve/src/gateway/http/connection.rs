@@ -1,7 +1,7 @@
 //! What the parts of a connection know of each other: its requests, and when it must be checked.
 
 use super::exchange::{Exchange, NextCheck};
-use crate::gateway::HttpLimits;
+use crate::HttpLimits;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,12 +15,12 @@ const ABANDONED: u64 = 256;
 pub(super) struct Connection {
     pub(super) client: SocketAddr,
     pub(super) is_secure: bool,
-    opened: Instant,
+    pub(super) opened: Instant,
     /// When to check it next, in milliseconds since it was opened; never later than the earliest
     /// deadline.
-    due: AtomicU64,
+    pub(super) due: AtomicU64,
     /// Set when a request's head did not arrive in time.
-    is_late: AtomicBool,
+    pub(super) is_late: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -122,10 +122,6 @@ impl Connection {
         self.is_late.load(Ordering::SeqCst)
     }
 
-    pub(super) fn set_late(&self) {
-        self.is_late.store(true, Ordering::SeqCst);
-    }
-
     /// Whether a request is being answered.
     pub(super) fn is_busy(&self) -> bool {
         !self.state().exchanges.is_empty()
@@ -134,20 +130,6 @@ impl Connection {
     /// Whether a request was answered before its body was read.
     pub(super) fn is_unread(&self) -> bool {
         self.state().is_unread
-    }
-
-    pub(super) fn opened(&self) -> Instant {
-        self.opened
-    }
-
-    /// Returns when to check it next, in milliseconds since it was opened.
-    pub(super) fn due(&self) -> u64 {
-        self.due.load(Ordering::SeqCst)
-    }
-
-    /// Forgets when to check it, which the caller does now.
-    pub(super) fn reset_due(&self) {
-        self.due.store(u64::MAX, Ordering::SeqCst);
     }
 
     /// Has it checked at a time, or earlier.

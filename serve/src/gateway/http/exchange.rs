@@ -1,7 +1,7 @@
 //! A request and its response while they are under way: how long they may take, and how they fail.
 
+use crate::Failure;
 use crate::body::{Body, BodyError};
-use crate::failure::Failure;
 use crate::request_info::RequestInfo;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};

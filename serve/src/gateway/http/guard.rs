@@ -3,11 +3,10 @@
 use super::connection::Connection;
 use super::exchange::Exchange;
 use crate::body::BodyError;
-use crate::failure::Failure;
 use crate::fields;
-use crate::function::Version;
 use crate::in_flight::InFlight;
 use crate::turnstile::Permit;
+use crate::{Failure, Version};
 use bytes::Bytes;
 use http::StatusCode;
 use http::response::Parts;

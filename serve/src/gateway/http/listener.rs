@@ -1,10 +1,9 @@
 //! What the connections of an HTTP listener share.
 
 use super::setup::Setup;
-use crate::function::Version;
-use crate::functions::Functions;
 use crate::gateway::tcp;
 use crate::turnstile::Turnstile;
+use crate::{Functions, Version};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::net::TcpStream;
 

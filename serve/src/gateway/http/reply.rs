@@ -1,7 +1,7 @@
 //! Short responses of the gateway's own.
 
+use crate::Failure;
 use crate::body::{Body, full};
-use crate::failure::Failure;
 use crate::request_id::RequestId;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};

@@ -12,13 +12,11 @@ use super::route::{NoRoute, RouteMatch};
 use super::setup::{Dispatch, Handler, Setup};
 use crate::answer;
 use crate::body::Body;
-use crate::failure::Failure;
-use crate::function::Version;
-use crate::functions::Function;
 use crate::in_flight::InFlight;
 use crate::request_id::{REQUEST_ID, RequestId};
 use crate::request_info::RequestInfo;
 use crate::turnstile::Permit;
+use crate::{Failure, Function, Version};
 use http::header::HeaderValue;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -45,11 +43,7 @@ enum Backend {
         prefix: String,
         path: String,
     },
-    Handler {
-        handler: Handler,
-        body: u64,
-        deadline: Duration,
-    },
+    Handler(Handler),
     Notice(String),
 }
 
@@ -59,7 +53,7 @@ impl Backend {
         match self {
             Backend::Function { version, .. } => version.settings().body,
             Backend::Files { .. } | Backend::Notice(_) => 0,
-            Backend::Handler { body, .. } => *body,
+            Backend::Handler(handler) => handler.body,
         }
     }
 
@@ -67,7 +61,7 @@ impl Backend {
         match self {
             Backend::Function { version, .. } => version.settings().deadline,
             Backend::Files { .. } | Backend::Notice(_) => FILE_TIME,
-            Backend::Handler { deadline, .. } => *deadline,
+            Backend::Handler(handler) => handler.deadline,
         }
     }
 }
@@ -159,17 +153,7 @@ fn backend(
     })?;
     let routes = match &setup.dispatch {
         Dispatch::Routes(routes) => routes,
-        Dispatch::Handler {
-            handler,
-            body,
-            deadline,
-        } => {
-            return Ok(Backend::Handler {
-                handler: handler.clone(),
-                body: *body,
-                deadline: *deadline,
-            });
-        }
+        Dispatch::Handler(handler) => return Ok(Backend::Handler(handler.clone())),
     };
     let found = routes
         .find(request.uri().path())
@@ -248,7 +232,7 @@ async fn answer(
             prefix,
             path,
         } => Ok(files::serve(&directory, &prefix, &path, request).await),
-        Backend::Handler { handler, .. } => Ok(handler(request).await),
+        Backend::Handler(handler) => Ok((handler.responder)(request).await),
         Backend::Notice(text) => Ok(short_response(StatusCode::NOT_FOUND, &text)),
     }
 }
@@ -273,7 +257,7 @@ async fn enter(
                 Failure::Overload(format!("{limit} requests are with the function already"))
             })?)
         }
-        Backend::Files { .. } | Backend::Handler { .. } | Backend::Notice(_) => None,
+        Backend::Files { .. } | Backend::Handler(_) | Backend::Notice(_) => None,
     };
     let of_gateway = listener.requests.enter(all).await;
     let of_gateway = of_gateway

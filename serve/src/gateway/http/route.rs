@@ -3,8 +3,7 @@
 //! A path is matched as its reader may understand it: decoded once, without `.`, `..` and empty
 //! parts. The function sees the path as it was requested. Nothing here touches files or functions.
 
-use crate::gateway::{Route, Target};
-use crate::name::Name;
+use crate::{Name, Route, Target};
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::path::PathBuf;

@@ -11,10 +11,9 @@ use super::reply::raw_response;
 use super::request;
 use super::setup::Setup;
 use super::wire::{Stream, Wire};
-use crate::code::Code;
-use crate::gateway::HttpLimits;
 use crate::gateway::tcp::hand_over::hand_over;
 use crate::stop::Stop;
+use crate::{Code, HttpLimits};
 use http::StatusCode;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -22,6 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
@@ -77,7 +77,7 @@ async fn serve_http(
     };
     let limits = setup.limits.clone();
     drop(setup);
-    let is_secure = matches!(stream, Stream::Secure(_));
+    let is_secure = matches!(stream, Stream::Right(_));
     let connection = Arc::new(Connection::new(client, is_secure));
     let service = service_fn({
         let connection = connection.clone();
@@ -131,7 +131,7 @@ async fn begin(setup: &Setup, mut stream: TcpStream) -> Option<(Stream, Version,
                 } else {
                     Version::One
                 };
-                Some((Stream::Secure(Box::new(stream)), version, Vec::new()))
+                Some((Stream::Right(Box::new(stream)), version, Vec::new()))
             }
             Ok(Err(error)) => {
                 log::debug!("a handshake failed: {error}");
@@ -159,7 +159,7 @@ async fn begin(setup: &Setup, mut stream: TcpStream) -> Option<(Stream, Version,
     } else {
         Version::One
     };
-    Some((Stream::Clear(stream), version, ahead[..count].to_vec()))
+    Some((Stream::Left(stream), version, ahead[..count].to_vec()))
 }
 
 fn http1_builder(limits: &HttpLimits) -> http1::Builder {
@@ -220,8 +220,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
 ) {
     let watch = stop.clone();
     let mut draining = pin!(stop.draining());
-    let opened = connection.opened();
-    let mut timer: Pin<&mut Sleep> = pin!(tokio::time::sleep_until(opened.into()));
+    let mut timer: Pin<&mut Sleep> = pin!(tokio::time::sleep_until(connection.opened.into()));
     // Nothing can wake this task yet, so the first turn polls everything.
     let mut is_first = true;
     let mut armed = u64::MAX;
@@ -240,9 +239,9 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             return Poll::Ready(());
         }
         // The timer wakes this task, which never changes, so it is polled only after it was reset.
-        while timer.is_elapsed() || connection.due() < armed {
+        while timer.is_elapsed() || connection.due.load(Ordering::SeqCst) < armed {
             let now = Instant::now();
-            connection.reset_due();
+            connection.due.store(u64::MAX, Ordering::SeqCst);
             let at = match connection.check(now, limits, version) {
                 Action::CheckAt(at) => at,
                 Action::Finish if !is_finishing => {
@@ -252,15 +251,15 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
                     now + GRACE_PERIOD
                 }
                 Action::Timeout if !connection.is_late() => {
-                    connection.set_late();
+                    connection.is_late.store(true, Ordering::SeqCst);
                     cx.waker().wake_by_ref();
                     now + GRACE_PERIOD
                 }
                 Action::Timeout | Action::Finish | Action::Cut => return Poll::Ready(()),
             };
             connection.check_by(at);
-            armed = connection.due();
-            let armed_at = opened + Duration::from_millis(armed);
+            armed = connection.due.load(Ordering::SeqCst);
+            let armed_at = connection.opened + Duration::from_millis(armed);
             timer.as_mut().reset(armed_at.into());
             let _ = timer.as_mut().poll(cx);
         }

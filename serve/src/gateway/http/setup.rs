@@ -3,18 +3,27 @@
 use super::route::{RouteError, Routes};
 use super::tls::Tls;
 use crate::body::Body;
-use crate::gateway::{HttpGateway, HttpLimits, TlsFiles};
-use crate::name::Name;
+use crate::{HttpGateway, HttpLimits, Name, TlsFiles};
+use http::{Request, Response};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Answers the requests of a listener that leads to no function. Dropping the future, or the
-/// response's body, ends its work.
-pub(crate) type Handler = Arc<dyn Fn(http::Request<Body>) -> HandlerFuture + Send + Sync>;
+/// Answers requests in place of a function. Dropping the future, or the response's body, ends its
+/// work.
+pub(crate) type Responder = Arc<dyn Fn(Request<Body>) -> BoxFuture<Response<Body>> + Send + Sync>;
 
-/// A response that is on its way.
-pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = http::Response<Body>> + Send>>;
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What answers the requests of a listener that leads to no function.
+#[derive(Clone)]
+pub(crate) struct Handler {
+    pub(crate) responder: Responder,
+    /// Bytes of a request's body.
+    pub(crate) body: u64,
+    /// How long a request may take, until its response has been sent.
+    pub(crate) deadline: Duration,
+}
 
 /// What a listener does with requests; replaced as a whole.
 pub(crate) struct Setup {
@@ -26,11 +35,7 @@ pub(crate) struct Setup {
 /// Where requests go.
 pub(super) enum Dispatch {
     Routes(Routes),
-    Handler {
-        handler: Handler,
-        body: u64,
-        deadline: Duration,
-    },
+    Handler(Handler),
 }
 
 /// A listener cannot do what its description says.
@@ -50,20 +55,12 @@ impl Setup {
         Setup::new(dispatch, gateway.tls.as_ref(), gateway.limits.clone())
     }
 
-    /// Describes a listener whose requests, with bodies of at most `body` bytes, a handler answers.
     pub(crate) fn of_handler(
         handler: Handler,
-        body: u64,
-        deadline: Duration,
         tls: Option<&TlsFiles>,
         limits: HttpLimits,
     ) -> Result<Setup, SetupError> {
-        let dispatch = Dispatch::Handler {
-            handler,
-            body,
-            deadline,
-        };
-        Setup::new(dispatch, tls, limits)
+        Setup::new(Dispatch::Handler(handler), tls, limits)
     }
 
     fn new(
@@ -101,7 +98,7 @@ impl Setup {
     pub(super) fn only_function(&self) -> Option<&Name> {
         match &self.dispatch {
             Dispatch::Routes(routes) => routes.only_function(),
-            Dispatch::Handler { .. } => None,
+            Dispatch::Handler(_) => None,
         }
     }
 }

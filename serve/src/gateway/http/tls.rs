@@ -1,6 +1,6 @@
 //! TLS by rustls, with certificates from files that are checked for changes before each handshake.
 
-use crate::gateway::TlsFiles;
+use crate::TlsFiles;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;

@@ -6,7 +6,7 @@
 //! process of a client that is gone.
 
 use super::hand_over::lifetime;
-use crate::failure::Failure;
+use crate::Failure;
 use crate::spark::connection::Connection;
 use futures_lite::FutureExt;
 use std::sync::{Mutex, PoisonError};

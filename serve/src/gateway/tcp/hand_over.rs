@@ -1,10 +1,8 @@
 //! Connections that a program of the machine is given as messages.
 
-use crate::code::Code;
-use crate::failure::Failure;
-use crate::function::Version;
 use crate::in_flight::InFlight;
 use crate::request_info::RequestInfo;
+use crate::{Code, Failure, Version};
 use futures_lite::FutureExt;
 use lunatic_vm::{Module, Process, SendError};
 use std::net::{Shutdown, SocketAddr};
