@@ -414,7 +414,7 @@ pub(crate) struct ServiceFlags {
     #[arg(long, value_name = "ADDRESS:PORT", requires = "deploy")]
     pub(crate) invoke: Option<SocketAddr>,
 
-    /// Where to store deployed functions [default: ./module-store]
+    /// Where to store deployed functions: a directory, or `s3://BUCKET/ROOT` [default: ./module-store]
     #[arg(long, value_name = "DIRECTORY", requires = "deploy", value_hint = ValueHint::DirPath)]
     pub(crate) storage: Option<PathBuf>,
 

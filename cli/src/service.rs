@@ -29,8 +29,8 @@ pub(crate) fn open(
     if config.token.is_none() || flags.token_file.is_some() {
         config.token = token(flags)?;
     }
-    if let Some(directory) = &flags.storage {
-        config.storage = StorageSettings::Directory(directory.clone());
+    if let Some(storage) = &flags.storage {
+        config.storage = StorageSettings::from(storage.clone());
     }
     Service::open(functions, config)
         .map(Some)

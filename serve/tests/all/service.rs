@@ -928,11 +928,15 @@ fn damaged_functions_are_skipped_and_reported() {
 #[test]
 fn a_build_without_s3_says_how_to_get_it() {
     let config = ServiceConfig {
-        storage: StorageSettings::S3(Default::default()),
+        storage: StorageSettings::from(PathBuf::from("s3://somewhere/below")),
         ..config()
     };
     let error = Service::open(&Functions::new(&vm()), config).expect_err("it has no S3 client");
-    assert!(error.to_string().contains("--features s3"), "{error}");
+    let error = error.to_string();
+    assert!(
+        error.contains("`somewhere`") && error.contains("--features s3"),
+        "{error}"
+    );
 }
 
 #[test]

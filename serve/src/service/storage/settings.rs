@@ -17,6 +17,19 @@ pub enum StorageSettings {
     S3(BTreeMap<String, String>),
 }
 
+impl From<PathBuf> for StorageSettings {
+    /// `s3://BUCKET` or `s3://BUCKET/ROOT` is a bucket, whose other options come from the environment; anything else is a directory.
+    fn from(path: PathBuf) -> StorageSettings {
+        let Some(location) = path.to_str().and_then(|text| text.strip_prefix("s3://")) else {
+            return StorageSettings::Directory(path);
+        };
+        let (bucket, root) = location.split_once('/').unwrap_or((location, ""));
+        let options = [("bucket", bucket), ("root", root)];
+        let options = options.map(|(name, value)| (name.to_string(), value.to_string()));
+        StorageSettings::S3(options.into())
+    }
+}
+
 impl StorageSettings {
     /// Describes the place to people, without secrets.
     pub(super) fn place(&self) -> String {
