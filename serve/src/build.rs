@@ -17,7 +17,6 @@ use crate::{Code, Name, Project, ProjectFunction, Recipe};
 use artifact::Artifact;
 use lunatic_vm::Vm;
 use sources::Sources;
-use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -226,17 +225,5 @@ impl Built {
     /// Returns the sources outside the function's own directory.
     pub(crate) fn external_sources(&self) -> &[PathBuf] {
         &self.external_sources
-    }
-}
-
-impl fmt::Display for Built {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} ({} bytes, {})",
-            self.name,
-            self.size,
-            &self.hash.to_hex()[..16]
-        )
     }
 }

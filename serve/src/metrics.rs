@@ -52,12 +52,13 @@ struct Inner {
     known: Mutex<BTreeMap<Name, Weak<FunctionMetrics>>>,
 }
 
-#[derive(Clone)]
+type Histograms = Family<Function, Histogram, fn() -> Histogram>;
+
 struct Families {
     requests: Family<Outcome, Total>,
-    latency: Family<Function, Histogram, fn() -> Histogram>,
+    latency: Histograms,
     running: Family<Function, Gauge>,
-    memory: Family<Function, Histogram, fn() -> Histogram>,
+    memory: Histograms,
     instructions: Family<Function, Total>,
     deploys: Family<Deploy, Total>,
 }
@@ -100,49 +101,33 @@ pub(crate) struct FunctionMetrics {
 
 impl Metrics {
     pub(crate) fn new() -> Metrics {
-        let families = Families {
-            requests: Family::default(),
-            latency: Family::new_with_constructor(|| Histogram::new(SECONDS)),
-            running: Family::default(),
-            memory: Family::new_with_constructor(|| Histogram::new(BYTES)),
-            instructions: Family::default(),
-            deploys: Family::default(),
-        };
         let mut registry = Registry::with_prefix("lunatic_function");
-        let Families {
+        let requests = Family::default();
+        let help = "Requests that ended, by outcome";
+        registry.register("requests_total", help, requests.clone());
+        let latency: Histograms = Family::new_with_constructor(|| Histogram::new(SECONDS));
+        let help = "Time from a request to the end of its answer";
+        registry.register("request_seconds", help, latency.clone());
+        let running = Family::default();
+        registry.register("running", "Requests being served", running.clone());
+        let memory: Histograms = Family::new_with_constructor(|| Histogram::new(BYTES));
+        let help =
+            "Memory of a spark's process at its end, or of a component's instance after a request";
+        registry.register("memory_bytes", help, memory.clone());
+        let instructions = Family::default();
+        let help = "Instructions executed, where compute is limited";
+        registry.register("instructions_total", help, instructions.clone());
+        let deploys = Family::default();
+        let help = "Versions that were deployed or refused, by outcome";
+        registry.register("deploys_total", help, deploys.clone());
+        let families = Families {
             requests,
             latency,
             running,
             memory,
             instructions,
             deploys,
-        } = families.clone();
-        registry.register(
-            "requests_total",
-            "Requests that ended, by outcome",
-            requests,
-        );
-        registry.register(
-            "request_seconds",
-            "Time from a request to the end of its answer",
-            latency,
-        );
-        registry.register("running", "Requests being served", running);
-        registry.register(
-            "memory_bytes",
-            "Memory of a process of a spark at its end, or of a component's instance after a request",
-            memory,
-        );
-        registry.register(
-            "instructions_total",
-            "Instructions executed, where compute is limited",
-            instructions,
-        );
-        registry.register(
-            "deploys_total",
-            "Versions that were deployed or refused, by outcome",
-            deploys,
-        );
+        };
         Metrics(Arc::new(Inner {
             registry,
             families,

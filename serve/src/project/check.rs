@@ -22,8 +22,9 @@ use crate::{
 };
 use lunatic_vm::Access;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -130,7 +131,7 @@ impl Projects {
         dependency: &DependencyEntry,
     ) {
         if let Err(error) = Name::new(&name.value) {
-            file.report.problem(name.span, error.to_string(), None);
+            file.report.fault(name.span, error.to_string(), None);
             return;
         }
         let Spanned { value: path, span } = &dependency.path;
@@ -155,11 +156,8 @@ impl Projects {
                 "projects depend on each other in a cycle: {} -> {first}",
                 cycle.join(" -> ")
             );
-            file.report.problem(
-                name.span,
-                message,
-                "take one of these dependencies out".to_string(),
-            );
+            file.report
+                .problem(name.span, message, "take one of these dependencies out");
             return;
         }
         match self.owners.get(&name.value) {
@@ -170,11 +168,8 @@ impl Projects {
                     name.value,
                     known.display()
                 );
-                file.report.problem(
-                    name.span,
-                    message,
-                    "give one of them another name".to_string(),
-                );
+                file.report
+                    .problem(name.span, message, "give one of them another name");
                 return;
             }
             None => _ = self.owners.insert(name.value.clone(), place),
@@ -247,22 +242,13 @@ impl FileCheck<'_> {
                     "a function is an entry below `functions:` with `name`, `path` and `language`"
                 }
             };
-            self.report.problem(
-                Span::default(),
-                "the project has no functions",
-                help.to_string(),
-            );
+            self.report
+                .problem(Span::default(), "the project has no functions", help);
         }
-        let mut names: BTreeMap<&str, Span> = BTreeMap::new();
+        let mut names = BTreeSet::new();
         let mut functions = Vec::new();
         for (name, entry) in &self.sections.functions {
-            if names.insert(&name.value, name.span).is_some() {
-                let help = "names are used once".to_string();
-                self.report.problem(
-                    name.span,
-                    format!("there are two functions `{}`", name.value),
-                    help,
-                );
+            if !self.is_first(&mut names, name, "functions") {
                 continue;
             }
             let checked = match self.owner {
@@ -270,7 +256,7 @@ impl FileCheck<'_> {
                 Some(owner) => Name::owned(owner, &name.value),
             };
             let Some(checked) = checked
-                .map_err(|error| self.report.problem(name.span, error.to_string(), None))
+                .map_err(|error| self.report.fault(name.span, error.to_string(), None))
                 .ok()
             else {
                 continue;
@@ -278,6 +264,22 @@ impl FileCheck<'_> {
             functions.extend(self.function(checked, name.span, entry));
         }
         functions
+    }
+
+    /// Reports a name that is used a second time.
+    fn is_first<'n>(
+        &self,
+        names: &mut BTreeSet<&'n str>,
+        name: &'n Spanned<String>,
+        kind: &str,
+    ) -> bool {
+        let is_first = names.insert(&name.value);
+        if !is_first {
+            let message = format!("there are two {kind} `{}`", name.value);
+            self.report
+                .problem(name.span, message, "names are used once");
+        }
+        is_first
     }
 
     fn function(&self, name: Name, place: Span, entry: &FunctionEntry) -> Option<ProjectFunction> {
@@ -331,7 +333,7 @@ impl FileCheck<'_> {
     fn recipe(&self, place: Span, entry: &FunctionEntry) -> Option<Recipe> {
         let at = |path: &Spanned<PathBuf>| self.directory.join(&path.value);
         let refuse = |span: Span, message: &str, help: &str| {
-            self.report.problem(span, message, Some(help.to_string()));
+            self.report.problem(span, message, help);
             None
         };
         let cargo_fields: [(&str, Option<Span>); 4] = [
@@ -454,11 +456,8 @@ impl FileCheck<'_> {
             let host = self.directory.join(&files.path.value);
             if !host.is_dir() {
                 let message = format!("there is no directory `{}`", host.display());
-                self.report.problem(
-                    files.path.span,
-                    message,
-                    "paths are relative to this file".to_string(),
-                );
+                self.report
+                    .problem(files.path.span, message, "paths are relative to this file");
             }
             let access = if files.write {
                 Access::Write
@@ -520,7 +519,7 @@ impl FileCheck<'_> {
             if entry.variables.contains_key(name) {
                 let message = format!("`{name}` is a variable and a secret");
                 self.report
-                    .problem(at.span, message, "take one of the two out".to_string());
+                    .problem(at.span, message, "take one of the two out");
             }
         }
         let variables = entry
@@ -536,26 +535,17 @@ impl FileCheck<'_> {
     fn variable(&self, name: &str, span: Span) {
         if name.is_empty() || name.contains(['=', '\0']) {
             let message = format!("`{name}` is not a name of an environment variable");
-            self.report.problem(
-                span,
-                message,
-                "it has neither `=` nor a null byte".to_string(),
-            );
+            self.report
+                .problem(span, message, "it has neither `=` nor a null byte");
         }
     }
 
     fn gateways(&self, functions: &[ProjectFunction]) -> Vec<Gateway> {
-        let mut names: BTreeMap<&str, Span> = BTreeMap::new();
+        let mut names = BTreeSet::new();
         let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
         let mut gateways = Vec::new();
         for (name, entry) in &self.sections.gateways {
-            if names.insert(&name.value, name.span).is_some() {
-                let help = "names are used once".to_string();
-                self.report.problem(
-                    name.span,
-                    format!("there are two gateways `{}`", name.value),
-                    help,
-                );
+            if !self.is_first(&mut names, name, "gateways") {
                 continue;
             }
             let address = SocketAddr::new(
@@ -570,7 +560,7 @@ impl FileCheck<'_> {
                 self.report.problem(
                     entry.port.span,
                     message,
-                    "choose another; 0 stands for any free port".to_string(),
+                    "choose another; 0 stands for any free port",
                 );
             }
             taken.push((&name.value, address));
@@ -594,8 +584,7 @@ impl FileCheck<'_> {
         functions: &[ProjectFunction],
     ) -> Option<HttpGateway> {
         if let Some(life) = &entry.limits.life {
-            let help =
-                "a request's time is the `deadline` of its function's environment".to_string();
+            let help = "a request's time is the `deadline` of its function's environment";
             self.report
                 .problem(life.span, "`life` is for gateways of type `tcp`", help);
         }
@@ -611,7 +600,7 @@ impl FileCheck<'_> {
         for (path, route) in entry.routes.entries(self.report) {
             match self.route(&path, &route, functions) {
                 Some(_) if path.value == "/" && entry.function.is_some() => {
-                    let help = "`function` is the route `/`; take one of the two out".to_string();
+                    let help = "`function` is the route `/`; take one of the two out";
                     self.report
                         .problem(path.span, "there are two routes `/`", help);
                 }
@@ -623,33 +612,24 @@ impl FileCheck<'_> {
             }
         }
         if routes.is_empty() && is_sound {
-            let help = "give it a `function`, or `routes` such as `\"/\" = \"hello\"`".to_string();
+            let help = "give it a `function`, or `routes` such as `\"/\" = \"hello\"`";
             self.report
                 .problem(place, "the gateway leads nowhere", help);
             return None;
         }
         let tls = entry.tls.as_ref().map(|tls| self.tls(tls));
         let (limits, default) = (&entry.limits, HttpLimits::default());
+        let count = |field: &Option<Spanned<NonZeroUsize>>| Some(field.as_ref()?.value.get());
+        let head_size = limits.head_size.as_ref().map(|field| field.value.0);
+        let head_time = limits.head_time.as_ref().map(|field| field.value.0);
         let limits = HttpLimits {
             connections: limits.connections.map_or(default.connections, usize::from),
-            requests: limits
-                .requests
-                .as_ref()
-                .map_or(default.requests, |at| at.value.get()),
-            head_time: limits
-                .head_time
-                .as_ref()
-                .map_or(default.head_time, |at| at.value.0),
-            head_size: match &limits.head_size {
-                Some(Spanned {
-                    value: Size(bytes), ..
-                }) => usize::try_from(*bytes).unwrap_or(usize::MAX),
-                None => default.head_size,
-            },
-            fields: limits
-                .fields
-                .as_ref()
-                .map_or(default.fields, |at| at.value.get()),
+            requests: count(&limits.requests).unwrap_or(default.requests),
+            head_time: head_time.unwrap_or(default.head_time),
+            head_size: head_size.map_or(default.head_size, |bytes| {
+                usize::try_from(bytes).unwrap_or(usize::MAX)
+            }),
+            fields: count(&limits.fields).unwrap_or(default.fields),
             idle: limits.idle.map_or(default.idle, |Time(time)| time),
         };
         Some(HttpGateway {
@@ -665,11 +645,8 @@ impl FileCheck<'_> {
         for file in [&certificates, &key] {
             if !file.is_file() {
                 let message = format!("there is no file `{}`", file.display());
-                self.report.problem(
-                    *span,
-                    message,
-                    "paths are relative to this file".to_string(),
-                );
+                self.report
+                    .problem(*span, message, "paths are relative to this file");
             }
         }
         TlsFiles { certificates, key }
@@ -756,11 +733,8 @@ impl FileCheck<'_> {
                 let directory = self.directory.join(&files.value);
                 if !directory.is_dir() {
                     let message = format!("there is no directory `{}`", directory.display());
-                    self.report.problem(
-                        files.span,
-                        message,
-                        "paths are relative to this file".to_string(),
-                    );
+                    self.report
+                        .problem(files.span, message, "paths are relative to this file");
                     return None;
                 }
                 Some(Target::Files(directory))
@@ -791,17 +765,16 @@ impl FileCheck<'_> {
         for (field, span) in http_fields {
             if let Some(span) = span {
                 let message = format!("`{field}` is for gateways of type `http`");
-                self.report
-                    .problem(span, message, "take it out".to_string());
+                self.report.problem(span, message, "take it out");
             }
         }
         if let Some((path, _)) = entry.routes.entries(self.report).first() {
-            let help = "a gateway of type `tcp` has only a `function`".to_string();
+            let help = "a gateway of type `tcp` has only a `function`";
             self.report
                 .problem(path.span, "`routes` are for gateways of type `http`", help);
         }
         let Some(function) = &entry.function else {
-            let help = "say which `function` gets its connections".to_string();
+            let help = "say which `function` gets its connections";
             self.report
                 .problem(place, "the gateway leads nowhere", help);
             return None;

@@ -54,19 +54,15 @@ impl Report {
         }
     }
 
-    /// Adds a problem.
-    pub(super) fn problem(
-        &self,
-        span: Span,
-        message: impl Into<String>,
-        help: impl Into<Option<String>>,
-    ) {
-        self.add(Problem::new(
-            &self.source,
-            Some(span),
-            message.into(),
-            help.into(),
-        ));
+    /// Adds a problem with its remedy.
+    pub(super) fn problem(&self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.fault(span, message, Some(help.into()));
+    }
+
+    /// Adds a problem that may have no known remedy.
+    pub(super) fn fault(&self, span: Span, message: impl Into<String>, help: Option<String>) {
+        let problem = Problem::new(&self.source, Some(span), message.into(), help);
+        self.add(problem);
     }
 
     pub(super) fn has_problems(&self) -> bool {
@@ -82,7 +78,7 @@ impl Report {
         let decoded = T::deserialize(Decoder { node, report: self });
         decoded
             .map_err(|fault| {
-                self.problem(fault.span.unwrap_or(place), fault.message, fault.help);
+                self.fault(fault.span.unwrap_or(place), fault.message, fault.help);
             })
             .ok()
     }
@@ -99,7 +95,7 @@ impl<T: de::DeserializeOwned> Section<T> {
             return Vec::new();
         };
         let Value::Table(entries) = node.value else {
-            report.problem(
+            report.fault(
                 node.span,
                 format!("expected a table, found {}", node.value),
                 None,
@@ -119,7 +115,7 @@ impl<T: de::DeserializeOwned> Section<T> {
             return Vec::new();
         };
         let Value::List(items) = node.value else {
-            report.problem(
+            report.fault(
                 node.span,
                 format!("expected a list, found {}", node.value),
                 None,
@@ -409,7 +405,7 @@ impl<'de> MapAccess<'de> for Members<'_> {
                 && !fields.contains(&entry.key.as_str())
             {
                 let Fault { message, help, .. } = de::Error::unknown_field(&entry.key, fields);
-                self.report.problem(entry.span, message, help);
+                self.report.fault(entry.span, message, help);
                 continue;
             }
             self.value = Some(&entry.node);

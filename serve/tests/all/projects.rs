@@ -154,7 +154,7 @@ fn cargo_builds_a_package_or_says_why_it_cannot() {
             .remove(0)
     };
     let first = build().unwrap_or_else(|error| panic!("{error}: {:?}", error.output()));
-    assert!(matches!(first.code(), Code::Spark(_)), "{first}");
+    assert!(matches!(first.code(), Code::Spark(_)), "{first:?}");
     assert!(
         place
             .path("hello/target/wasm32-wasip1/release/hello.wasm")
