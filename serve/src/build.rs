@@ -1,7 +1,8 @@
 //! Building a project: from each function's recipe to checked code, several functions at a time.
 //!
-//! Artifacts are stored in the project's `.lunatic/build`, each named by the hash of its content. Cargo itself knows what is up
-//! to date; a command runs again when the content of its sources has changed.
+//! Artifacts are stored in the project's `.lunatic/build`, each named by the hash of its content.
+//! Cargo itself knows what is up to date; a command runs again when the content of its sources has
+//! changed.
 //!
 //! Nothing here prints: the caller is told what happens and shows it.
 
@@ -82,7 +83,7 @@ pub struct Builder {
 }
 
 /// A callback for events, called on the threads that build.
-pub type Tell<'t> = &'t (dyn Fn(&Name, BuildEvent<'_>) + Sync);
+pub type OnBuildEvent<'t> = &'t (dyn Fn(&Name, BuildEvent<'_>) + Sync);
 
 impl Builder {
     /// Makes a builder for the functions of a project, which stores artifacts in its directory.
@@ -96,17 +97,19 @@ impl Builder {
         }
     }
 
-    /// Sets how many functions are built at the same time. By default as many as there are cores, but at most 4.
+    /// Sets how many functions are built at the same time. By default as many as there are cores,
+    /// but at most 4.
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Builder {
         self.jobs = jobs;
         self
     }
 
-    /// Builds functions and returns a result for each, in their order. Blocks until all have been built or have failed.
+    /// Builds functions and returns a result for each, in their order. Blocks until all have been
+    /// built or have failed.
     pub fn build(
         &self,
         functions: &[ProjectFunction],
-        tell: Tell<'_>,
+        on_event: OnBuildEvent<'_>,
     ) -> Vec<Result<Built, BuildError>> {
         let next = AtomicUsize::new(0);
         let results: Vec<Mutex<Option<Result<Built, BuildError>>>> =
@@ -116,11 +119,11 @@ impl Builder {
                 Some(next.fetch_add(1, Ordering::SeqCst)).filter(|index| *index < functions.len())
             {
                 let function = &functions[index];
-                tell(function.name(), BuildEvent::Started);
-                let result = self.build_one(function, tell);
+                on_event(function.name(), BuildEvent::Started);
+                let result = self.build_one(function, on_event);
                 match &result {
-                    Ok(built) => tell(function.name(), BuildEvent::Built(built)),
-                    Err(error) => tell(function.name(), BuildEvent::Failed(error)),
+                    Ok(built) => on_event(function.name(), BuildEvent::Built(built)),
+                    Err(error) => on_event(function.name(), BuildEvent::Failed(error)),
                 }
                 *results[index]
                     .lock()
@@ -141,10 +144,14 @@ impl Builder {
         results.into_iter().map(result).collect()
     }
 
-    fn build_one(&self, function: &ProjectFunction, tell: Tell<'_>) -> Result<Built, BuildError> {
+    fn build_one(
+        &self,
+        function: &ProjectFunction,
+        on_event: OnBuildEvent<'_>,
+    ) -> Result<Built, BuildError> {
         let start = Instant::now();
         let name = function.name();
-        let line = |line: &str| tell(name, BuildEvent::Line(line));
+        let line = |line: &str| on_event(name, BuildEvent::Line(line));
         let Artifact {
             path,
             external_sources,

@@ -1,8 +1,10 @@
-//! Serves a project while it is being worked on: a function whose sources change is built again, and swapped if that succeeds.
+//! Serves a project while it is being worked on: a function whose sources change is built again,
+//! and swapped if that succeeds.
 //!
-//! Only content counts. Saving an unchanged file does nothing, and a build that writes among its own sources does not set off
-//! an endless series of builds. Code that does not compile or cannot run is reported, and the version before goes on serving.
-//! The same holds for a faulty project file.
+//! Only content counts. Saving an unchanged file does nothing, and a build that writes among its
+//! own sources does not set off an endless series of builds. Code that does not compile or cannot
+//! run is reported, and the version before goes on serving. The same holds for a faulty project
+//! file.
 
 use crate::build::sources::{Contents, FileHashes, Sources};
 use crate::server::Listening;
@@ -22,7 +24,8 @@ use std::time::Duration;
 /// How often changes are looked for, even if the system reports none.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A project that is served while it is being worked on, until this is dropped or [stopped](Dev::stop).
+/// A project that is served while it is being worked on, until this is dropped or
+/// [stopped](Dev::stop).
 pub struct Dev {
     functions: Functions,
     server: Arc<Server>,
@@ -68,8 +71,9 @@ pub enum DevError {
 type OnEvent = Box<dyn Fn(DevEvent<'_>) + Send + Sync>;
 
 impl Dev {
-    /// Builds a project, serves it, and keeps both up to date. Blocks until every function has been built or has failed to
-    /// build. The machine must have been built with [`add_to_host`](crate::add_to_host).
+    /// Builds a project, serves it, and keeps both up to date. Blocks until every function has been
+    /// built or has failed to build. The machine must have been built with
+    /// [`add_to_host`](crate::add_to_host).
     ///
     /// # Errors
     ///
@@ -193,7 +197,8 @@ impl Worker {
     /// Reads the project file again if it may have changed its meaning.
     fn read_project(&mut self) {
         let contents = self.project_files().contents(&mut self.hashes);
-        // A faulty one may become valid without a change, for example when a file that it names appears.
+        // A faulty one may become valid without a change, for example when a file that it names
+        // appears.
         if contents == self.project_contents && self.reported_fault.is_none() {
             return;
         }
@@ -217,7 +222,8 @@ impl Worker {
         }
     }
 
-    /// Takes over the project's functions. One whose recipe and sources have not changed need not be built again.
+    /// Takes over the project's functions. One whose recipe and sources have not changed need not
+    /// be built again.
     fn update_functions(&mut self, settings: &[Settings]) {
         let mut before = std::mem::take(&mut self.tracked);
         for (function, settings) in self.project.functions().iter().zip(settings) {
@@ -321,7 +327,8 @@ impl Worker {
         }
     }
 
-    /// Runs the gateways whose functions exist, and removes the functions that the project no longer has.
+    /// Runs the gateways whose functions exist, and removes the functions that the project no
+    /// longer has.
     fn serve(&mut self) -> Result<(), StartError> {
         let missing = |gateway: &Gateway| {
             targets(gateway)
@@ -384,15 +391,17 @@ impl Tracked {
         };
         let changed = differing(&before, &after_known);
         let hash = built.map(Built::hash);
-        // If only files that changed during the last build led to this one, and it changed the same files and led to the same
-        // artifact, the build itself writes them. Building again would never end.
+        // If only files that changed during the last build led to this one, and it changed the same
+        // files and led to the same artifact, the build itself writes them. Building again would
+        // never end.
         let is_own_doing = last
             .is_some_and(|last| differing(&last, &before).is_subset(&self.changed_during_build));
         let is_settled = changed.is_empty()
             || (is_own_doing && hash == self.hash && changed.is_subset(&self.changed_during_build));
         self.built_from = Some(match is_settled {
             true => after,
-            // The contents before the build, so that changes during it lead to another build; new sources count as they are now.
+            // The contents before the build, so that changes during it lead to another build; new
+            // sources count as they are now.
             false => {
                 let kept = before.into_iter().filter(|(path, _)| {
                     after.contains_key(path) || !after_known.contains_key(path)

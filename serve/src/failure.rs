@@ -4,8 +4,8 @@ use http::StatusCode;
 use lunatic_vm::{Exit, ExitKind, SpawnError};
 use std::time::Duration;
 
-/// Why a function did not answer a request. Each failure has a status, and a sentence for the log. A client learns only the status
-/// and its reason phrase.
+/// Why a function did not answer a request. Each failure has a status, and a sentence for the log.
+/// A client learns only the status and its reason phrase.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
@@ -42,7 +42,8 @@ pub enum Failure {
     /// A connection reached the longest time that it may be open.
     #[error("the connection was open for {0:?}, which is as long as it may be")]
     Life(Duration),
-    /// As many requests are being served as allowed, or the machine has no room for another process.
+    /// As many requests are being served as allowed, or the machine has no room for another
+    /// process.
     #[error("{0}")]
     Overload(String),
     /// The function cannot run in its environment, whatever the request.

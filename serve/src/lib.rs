@@ -41,7 +41,7 @@ mod spark;
 mod stop;
 mod turnstile;
 
-pub use build::{BuildError, BuildEvent, Builder, Built, Tell};
+pub use build::{BuildError, BuildEvent, Builder, Built, OnBuildEvent};
 pub use code::{Code, CodeError, Spark};
 pub use dev::{Dev, DevError, DevEvent};
 pub use failure::Failure;

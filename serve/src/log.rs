@@ -1,8 +1,9 @@
 //! The log of a function: what its processes wrote, and why requests were not answered.
 //!
-//! The newest lines are kept, the oldest are dropped, and nothing ever waits for the log. Output arrives through the machine's
-//! journal, which is bounded too, and is collected when a request ends and when somebody reads. So a log that nobody reads costs
-//! next to nothing, and a guest that writes without end spends only its own time.
+//! The newest lines are kept, the oldest are dropped, and nothing ever waits for the log. Output
+//! arrives through the machine's journal, which is bounded too, and is collected when a request
+//! ends and when somebody reads. So a log that nobody reads costs next to nothing, and a guest that
+//! writes without end spends only its own time.
 
 mod budget;
 
@@ -70,7 +71,8 @@ pub struct Line {
     /// The process, by its pid.
     #[serde(serialize_with = "as_pid")]
     pub process: Option<Pid>,
-    /// The request that the process served, if that is known: a process may have been spawned by another.
+    /// The request that the process served, if that is known: a process may have been spawned by
+    /// another.
     pub request: Option<String>,
     /// What wrote it.
     pub kind: LineKind,
@@ -185,7 +187,8 @@ impl Log {
         );
     }
 
-    /// Records for which request a process works that another one serves. Its own failure is logged when it ends.
+    /// Records for which request a process works that another one serves. Its own failure is logged
+    /// when it ends.
     pub(crate) fn works_for(&self, process: Pid, version: u64, request: RequestId) {
         lock(&self.0.state).assignments.add(
             process,
@@ -266,8 +269,9 @@ impl Log {
 }
 
 impl Follower {
-    /// Waits for the next lines. Returns `None` when the function has been removed. If the reader is too slow, the oldest lines are
-    /// dropped, and a note says how many. Dropping the future loses nothing.
+    /// Waits for the next lines. Returns `None` when the function has been removed. If the reader
+    /// is too slow, the oldest lines are dropped, and a note says how many. Dropping the future
+    /// loses nothing.
     pub async fn next(&mut self) -> Option<Vec<Arc<Line>>> {
         let log = self.log.clone();
         loop {
@@ -323,7 +327,8 @@ impl State {
                 Event::Output(bytes) => (LineKind::Output, bytes),
                 Event::Error(bytes) => (LineKind::Error, bytes),
                 Event::Failed(exit) => {
-                    // The failure of a process that serves a request is logged when the request ends, and a kill is intended.
+                    // The failure of a process that serves a request is logged when the request
+                    // ends, and a kill is intended.
                     let is_reported = self
                         .assignments
                         .by_process

@@ -1,7 +1,7 @@
 //! Counts what functions do, for Prometheus.
 //!
-//! The number of labels is bounded: at most [`FUNCTIONS`] functions, and the outcomes that [`Failure::outcome`] knows. Nothing that
-//! a client or a guest sends becomes a label.
+//! The number of labels is bounded: at most [`FUNCTIONS`] functions, and the outcomes that
+//! [`Failure::outcome`] knows. Nothing that a client or a guest sends becomes a label.
 
 use crate::{Failure, Name};
 use prometheus_client::encoding::text::encode_registry;
@@ -83,7 +83,8 @@ struct Deploy {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Label(Option<Name>);
 
-/// A counter whose samples have its own name, as in Prometheus's text format, version 0.0.4. In OpenMetrics they have a suffix.
+/// A counter whose samples have its own name, as in Prometheus's text format, version 0.0.4. In
+/// OpenMetrics they have a suffix.
 #[derive(Clone, Debug, Default)]
 struct Total(Counter);
 

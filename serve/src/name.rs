@@ -6,7 +6,8 @@ use std::sync::Arc;
 /// The longest name, in bytes. It is also the longest label of a host name.
 const MAX_LENGTH: usize = 63;
 
-/// The name of a function: `[a-z0-9][a-z0-9-]{0,62}`, or `owner/name` for a function of another project.
+/// The name of a function: `[a-z0-9][a-z0-9-]{0,62}`, or `owner/name` for a function of another
+/// project.
 ///
 /// ```
 /// use lunatic_serve::Name;

@@ -1,8 +1,9 @@
 //! Projects: functions, what each may use, and the gateways that lead to them.
 //!
-//! A project file is `lunatic.toml`, or `embly-project.yml` as Embly has it. Reading one opens nothing but the file and those of the
-//! projects that it depends on; the paths in it are only checked for existence. All problems are reported at once, each with
-//! file, line, column and remedy.
+//! A project file is `lunatic.toml`, or `embly-project.yml` as Embly has it. Reading one opens
+//! nothing but the file and those of the projects that it depends on; the paths in it are only
+//! checked for existence. All problems are reported at once, each with file, line, column and
+//! remedy.
 
 mod check;
 mod decode;
@@ -40,7 +41,8 @@ impl Project {
         paths::find(directory)
     }
 
-    /// Reads a project file and those of the projects that it depends on. Relative paths in a file are relative to it.
+    /// Reads a project file and those of the projects that it depends on. Relative paths in a file
+    /// are relative to it.
     ///
     /// ```no_run
     /// use lunatic_serve::Project;
@@ -73,13 +75,14 @@ impl Project {
         paths::directory_of(&self.file)
     }
 
-    /// Returns the files that were read: the project's own, and those of the projects that it depends on.
+    /// Returns the files that were read: the project's own, and those of the projects that it
+    /// depends on.
     pub fn files(&self) -> &[PathBuf] {
         &self.checked.files
     }
 
-    /// Returns the functions: the project's own, and as `owner/name` those of the projects that it depends on. There is at
-    /// least one.
+    /// Returns the functions: the project's own, and as `owner/name` those of the projects that it
+    /// depends on. There is at least one.
     pub fn functions(&self) -> &[ProjectFunction] {
         &self.checked.functions
     }
@@ -89,8 +92,8 @@ impl Project {
         &self.checked.gateways
     }
 
-    /// Reads the secrets of the service that the project file describes, and returns its configuration; `None` if the file
-    /// describes no service.
+    /// Reads the secrets of the service that the project file describes, and returns its
+    /// configuration; `None` if the file describes no service.
     ///
     /// # Errors
     ///
@@ -100,7 +103,8 @@ impl Project {
         service.map(ProjectService::config).transpose()
     }
 
-    /// Reads the secrets of all functions and returns their settings, in the order of [`functions`](Project::functions).
+    /// Reads the secrets of all functions and returns their settings, in the order of
+    /// [`functions`](Project::functions).
     ///
     /// # Errors
     ///

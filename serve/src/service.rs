@@ -1,8 +1,9 @@
 //! Deploy and invoke: functions that are uploaded over HTTP, stored, and called by name.
 //!
-//! A [`Service`] has two addresses. On one, `/NAME/path` invokes a function; that is an ordinary gateway. On the other, authorised
-//! clients deploy functions, list them and read their logs. The service has no policy of its own: what a function may use is
-//! in its [`Settings`](crate::Settings), some of which a deploy can ask for.
+//! A [`Service`] has two addresses. On one, `/NAME/path` invokes a function; that is an ordinary
+//! gateway. On the other, authorised clients deploy functions, list them and read their logs. The
+//! service has no policy of its own: what a function may use is in its
+//! [`Settings`](crate::Settings), some of which a deploy can ask for.
 
 mod api;
 mod config;
@@ -84,12 +85,14 @@ pub struct Service {
 }
 
 impl Service {
-    /// Opens the storage and lets the stored functions serve. Those that cannot are skipped: see [`skipped`](Service::skipped).
-    /// Blocks meanwhile, and must not be called from asynchronous code.
+    /// Opens the storage and lets the stored functions serve. Those that cannot are skipped: see
+    /// [`skipped`](Service::skipped). Blocks meanwhile, and must not be called from asynchronous
+    /// code.
     ///
     /// # Errors
     ///
-    /// [`ServiceError`] if the storage cannot be read, or if other computers could deploy without a token.
+    /// [`ServiceError`] if the storage cannot be read, or if other computers could deploy without a
+    /// token.
     pub fn open(functions: &Functions, config: ServiceConfig) -> Result<Service, ServiceError> {
         if config.token.is_none() && !config.deploy.ip().to_canonical().is_loopback() {
             return Err(ServiceError::NoToken(config.deploy));
@@ -163,7 +166,8 @@ impl Service {
         server.gateway(self.gateway()).mount(mount)
     }
 
-    /// Ends the answers to clients that follow a log, which would not end otherwise. Call it before stopping the server.
+    /// Ends the answers to clients that follow a log, which would not end otherwise. Call it before
+    /// stopping the server.
     pub fn drain(&self) {
         self.shared.is_ending.send_replace(true);
     }

@@ -7,15 +7,16 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a function may use and how its requests are served: plain data, from a project file or a service's defaults. Its debug
-/// output shows the values of neither variables nor secrets.
+/// What a function may use and how its requests are served: plain data, from a project file or a
+/// service's defaults. Its debug output shows the values of neither variables nor secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// How instances serve requests.
     pub policy: Policy,
     /// Memory of each process, in bytes. 256 MiB by default.
     pub memory: u64,
-    /// Compute of each request, in units of 100,000 instructions. Unlimited by default, as counting costs up to half the speed.
+    /// Compute of each request, in units of 100,000 instructions. Unlimited by default, as counting
+    /// costs up to half the speed.
     pub compute: Option<u64>,
     /// Processes alive at the same time, in all requests together.
     pub processes: u64,
@@ -25,7 +26,8 @@ pub struct Settings {
     pub body: u64,
     /// Requests at the same time. Others wait for a short time and are then refused.
     pub requests: NonZeroUsize,
-    /// Host functions that are granted in addition to those that every function has: prefixes of `namespace::name`.
+    /// Host functions that are granted in addition to those that every function has: prefixes of
+    /// `namespace::name`.
     pub namespaces: Vec<String>,
     /// Hosts that the function may call over HTTP.
     pub outbound: Vec<OutboundRule>,
@@ -45,7 +47,8 @@ pub enum Policy {
     /// Each request has an instance of its own.
     #[default]
     Fresh,
-    /// At most this many instances each serve one request after another. One that fails is replaced.
+    /// At most this many instances each serve one request after another. One that fails is
+    /// replaced.
     Pool(NonZeroUsize),
     /// One instance serves one request after another and keeps its memory between them.
     Single,
@@ -94,8 +97,8 @@ impl Default for Settings {
     }
 }
 
-/// The host functions that every function has: clocks, random bytes, output, and the way to its caller. None of them gives access
-/// to files unless a directory is granted.
+/// The host functions that every function has: clocks, random bytes, output, and the way to its
+/// caller. None of them gives access to files unless a directory is granted.
 const GRANTED: [&str; 7] = [
     "wasi_snapshot_preview1::",
     "wasi_unstable::",

@@ -1,8 +1,8 @@
 //! What the machine and its programs count, for Prometheus to collect.
 //!
-//! A program's metrics belong to it: two programs that use the same name have two metrics, which the label `environment` tells
-//! apart, and metrics disappear with their program. Samples are counted and not stored, so guests can grow only the number of
-//! names, which is bounded.
+//! A program's metrics belong to it: two programs that use the same name have two metrics, which
+//! the label `environment` tells apart, and metrics disappear with their program. Samples are
+//! counted and not stored, so guests can grow only the number of names, which is bounded.
 
 mod text;
 
@@ -130,8 +130,8 @@ impl Metrics {
         named
     }
 
-    /// Writes everything in Prometheus's text format. `alive` is the number of living processes, and `mail` returns how much mail
-    /// they have received.
+    /// Writes everything in Prometheus's text format. `alive` is the number of living processes,
+    /// and `mail` returns how much mail they have received.
     pub(crate) fn text(&self, alive: u64, mail: impl FnOnce() -> u64) -> String {
         let programs: Vec<Arc<Named>> = lock(&self.programs)
             .iter()
@@ -162,8 +162,8 @@ impl Metrics {
             let count = load(&self.ended[kind as usize]);
             (text::reason(kind).to_string(), count)
         });
-        // The dead come first, so that a process that ends in between is missed rather than counted twice. A counter must not go
-        // back.
+        // The dead come first, so that a process that ends in between is missed rather than counted
+        // twice. A counter must not go back.
         let mail = load(&self.mail_of_the_dead) + mail();
         let mail = mail.max(self.mail_reported.fetch_max(mail, Ordering::Relaxed));
         let left_out = programs
@@ -207,8 +207,8 @@ impl Metrics {
 }
 
 impl Named {
-    /// Changes a metric, which is created if there is none of this name. The update is left out if there are too many metrics, or
-    /// if the metric is of another kind.
+    /// Changes a metric, which is created if there is none of this name. The update is left out if
+    /// there are too many metrics, or if the metric is of another kind.
     pub(crate) fn update(&self, quota: &Arc<Quota>, name: &str, update: Update) {
         let name = plain(name);
         let mut metrics = lock(&self.metrics);
@@ -297,8 +297,8 @@ impl Histogram {
     }
 }
 
-/// Makes a name valid for Prometheus: letters, digits, `_` and `:`, not beginning with a digit. Any other character becomes `_`,
-/// so names that differ only in such characters are the same.
+/// Makes a name valid for Prometheus: letters, digits, `_` and `:`, not beginning with a digit. Any
+/// other character becomes `_`, so names that differ only in such characters are the same.
 fn plain(name: &str) -> Cow<'_, str> {
     let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':';
     let begins_well = name.starts_with(is_letter);

@@ -1,8 +1,9 @@
 //! Waits until files below directories may have changed.
 //!
-//! What the system reports is quick but not complete: a link may lead to a place that is not watched, a file system may report
-//! nothing, and watches may run out. So a waiter is also woken at intervals, to look for itself. It learns that something may
-//! have changed, never what; telling whether it did, by [`Fingerprint`] or by content, is up to the caller.
+//! What the system reports is quick but not complete: a link may lead to a place that is not
+//! watched, a file system may report nothing, and watches may run out. So a waiter is also woken at
+//! intervals, to look for itself. It learns that something may have changed, never what; telling
+//! whether it did, by [`Fingerprint`] or by content, is up to the caller.
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeSet;
@@ -61,10 +62,11 @@ pub enum Wake {
 }
 
 impl Watch {
-    /// Makes a watch that watches nothing yet. If the system cannot watch at all, that is logged, and only polls wake the
-    /// waiter.
+    /// Makes a watch that watches nothing yet. If the system cannot watch at all, that is logged,
+    /// and only polls wake the waiter.
     pub fn new(poll_interval: Duration) -> (Watch, StopOnDrop) {
-        // One slot suffices: whatever happens before it is taken is seen by the waiter that takes it.
+        // One slot suffices: whatever happens before it is taken is seen by the waiter that takes
+        // it.
         let (wake, woken) = sync_channel(1);
         let report = wake.clone();
         let watcher = notify::recommended_watcher(move |_| {
@@ -90,7 +92,8 @@ impl Watch {
         (watch, stop)
     }
 
-    /// Watches exactly these directories, without those below them. One that cannot be watched is left to polling.
+    /// Watches exactly these directories, without those below them. One that cannot be watched is
+    /// left to polling.
     pub fn set(&mut self, directories: BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else {
             return;
@@ -121,8 +124,8 @@ impl Watch {
         }
     }
 
-    /// Blocks until something may have changed and the burst of changes is over, or until the poll interval has passed.
-    /// Returns `None` once the watch has ended.
+    /// Blocks until something may have changed and the burst of changes is over, or until the poll
+    /// interval has passed. Returns `None` once the watch has ended.
     pub fn wait(&self) -> Option<Wake> {
         let wake = match self.woken.recv_timeout(self.poll_interval) {
             Ok(()) => Wake::Changed,

@@ -96,8 +96,8 @@ pub(super) fn build(
     }
 }
 
-/// Returns the sources outside the package, from the list that cargo writes beside the wasm. They are only watched for
-/// changes, so a missing list does no other harm.
+/// Returns the sources outside the package, from the list that cargo writes beside the wasm. They
+/// are only watched for changes, so a missing list does no other harm.
 fn external_sources(wasm: &Path, directory: &Path) -> Vec<PathBuf> {
     let list = std::fs::read_to_string(wasm.with_extension("d")).unwrap_or_default();
     let directory = directory

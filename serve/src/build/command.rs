@@ -9,7 +9,8 @@ use crate::Name;
 use std::path::Path;
 use std::process::Command;
 
-/// Runs a command, unless its sources have the same content as the last time and its output is still stored.
+/// Runs a command, unless its sources have the same content as the last time and its output is
+/// still stored.
 pub(super) fn build(
     store: &Store,
     name: &Name,
@@ -39,7 +40,8 @@ pub(super) fn build(
         return Ok(Artifact::new(&path));
     }
     let program = Path::new(&command[0]);
-    // A path is relative to the directory in which the command runs; a plain name is searched for in the PATH.
+    // A path is relative to the directory in which the command runs; a plain name is searched for
+    // in the PATH.
     let is_name = program.components().count() == 1 && !command[0].contains('/');
     let program = if is_name {
         program.to_path_buf()

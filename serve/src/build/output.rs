@@ -31,8 +31,8 @@ impl Tail {
     }
 }
 
-/// Runs a program to its end. Standard error goes to `line`, and so does standard output unless `read` takes it. Returns how
-/// the program ended and the end of what went to `line`.
+/// Runs a program to its end. Standard error goes to `line`, and so does standard output unless
+/// `read` takes it. Returns how the program ended and the end of what went to `line`.
 pub(super) fn run(
     mut command: Command,
     directory: &Path,

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// Directories that hold what was built or installed, not sources.
 const GENERATED: [&str; 2] = ["target", "node_modules"];
 
-/// The most files and directories that are visited. A directory that holds more is not one of a single function.
+/// The most files and directories that are visited. A directory that holds more is not one of a
+/// single function.
 const MAX_FILES: usize = 20_000;
 
 /// What a function is built from.

@@ -1,5 +1,5 @@
-//! Turns project files into a project: resolves names, and checks that ports are used once and that every function has what it
-//! needs.
+//! Turns project files into a project: resolves names, and checks that ports are used once and that
+//! every function has what it needs.
 
 use super::decode::{Report, Spanned};
 use super::embly::EmblyFile;
@@ -76,8 +76,8 @@ struct Sections {
 }
 
 impl Projects {
-    /// Reads a project, and before it those that it depends on. Problems are collected; only a file that cannot be read is an
-    /// error.
+    /// Reads a project, and before it those that it depends on. Problems are collected; only a file
+    /// that cannot be read is an error.
     fn read(
         &mut self,
         path: &Path,

@@ -1,5 +1,5 @@
-//! A serde deserializer for the tree of a file. Unlike a format's own deserializer it can continue after an error, so that all
-//! problems are reported at once.
+//! A serde deserializer for the tree of a file. Unlike a format's own deserializer it can continue
+//! after an error, so that all problems are reported at once.
 
 use super::problem::{Problem, Source, Span, list, suggestion};
 use super::tree::{Member, Node, Value};
@@ -29,7 +29,8 @@ pub(super) struct Spanned<T> {
     pub(super) span: Span,
 }
 
-/// A table or list whose items are read one by one, so that a problem of one does not hide those of others.
+/// A table or list whose items are read one by one, so that a problem of one does not hide those of
+/// others.
 #[derive(Debug)]
 pub(super) struct Section<T> {
     /// Its index in the report; `None` if the file has no such section.
@@ -312,7 +313,8 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
                 visitor.visit_u64(sections.len() as u64 - 1)
             }
             Value::Table(entries) => {
-                // A missing field gets the place of the table's name, so its error must not get that of the whole table.
+                // A missing field gets the place of the table's name, so its error must not get
+                // that of the whole table.
                 visitor.visit_map(Members {
                     entries: entries.iter(),
                     value: None,

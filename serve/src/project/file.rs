@@ -50,8 +50,8 @@ pub(super) struct FunctionEntry {
     pub(super) path: Option<Spanned<PathBuf>>,
     /// The language that it is written in, if it is built without a command.
     pub(super) language: Option<Spanned<Language>>,
-    /// The target that cargo builds for: `wasm32-wasip1` for functions that read and write bytes and for programs, `wasm32-wasip2` for
-    /// components that handle HTTP requests.
+    /// The target that cargo builds for: `wasm32-wasip1` for functions that read and write bytes
+    /// and for programs, `wasm32-wasip2` for components that handle HTTP requests.
     pub(super) target: Option<Spanned<Target>>,
     /// The profile that cargo builds with.
     pub(super) profile: Option<Spanned<String>>,
@@ -138,7 +138,8 @@ pub(super) struct EnvironmentEntry {
     pub(super) body: Option<Size>,
     /// Requests at the same time.
     pub(super) requests: Option<NonZeroUsize>,
-    /// Host functions that are granted in addition to those that every function has: prefixes of `namespace::name`.
+    /// Host functions that are granted in addition to those that every function has: prefixes of
+    /// `namespace::name`.
     #[serde(default)]
     pub(super) namespaces: Vec<String>,
     /// Hosts that the function may call over HTTP.
@@ -218,7 +219,8 @@ pub(super) struct GatewayEntry {
     pub(super) port: Spanned<u16>,
     /// The function that gets every request, or every request without a route.
     pub(super) function: Option<Spanned<String>>,
-    /// Functions and files by path: `/a` is this path and everything below it, and the longest match wins.
+    /// Functions and files by path: `/a` is this path and everything below it, and the longest
+    /// match wins.
     #[serde(default)]
     pub(super) routes: Section<Spanned<NameOr<StaticFiles>>>,
     /// Makes the gateway speak TLS only.
@@ -303,7 +305,8 @@ pub(super) struct DependencyEntry {
     expecting = "a table"
 )]
 pub(super) struct ServiceEntry {
-    /// The address for deploying functions. 127.0.0.1:8002 by default. One that other computers can reach needs a token.
+    /// The address for deploying functions. 127.0.0.1:8002 by default. One that other computers can
+    /// reach needs a token.
     pub(super) deploy: Option<SocketAddr>,
     /// The address for invoking functions. 127.0.0.1:8000 by default.
     pub(super) invoke: Option<SocketAddr>,
@@ -327,8 +330,8 @@ pub(super) struct ServiceEntry {
     expecting = "a table with `s3`"
 )]
 pub(super) struct StorageEntry {
-    /// A bucket of S3 or of a compatible service, by OpenDAL's options: `bucket`, `root`, `region`, `endpoint`,
-    /// `access_key_id`, `secret_access_key` and others.
+    /// A bucket of S3 or of a compatible service, by OpenDAL's options: `bucket`, `root`, `region`,
+    /// `endpoint`, `access_key_id`, `secret_access_key` and others.
     pub(super) s3: BTreeMap<String, Spanned<OptionEntry>>,
 }
 

@@ -29,8 +29,8 @@ pub struct Problem {
     help: Option<String>,
 }
 
-/// A project file cannot be used. Its text has several lines: each problem with file, line, column, the line itself and the
-/// remedy.
+/// A project file cannot be used. Its text has several lines: each problem with file, line, column,
+/// the line itself and the remedy.
 #[derive(Clone, Debug)]
 pub struct ProjectError {
     problems: Vec<Problem>,
@@ -63,8 +63,8 @@ impl Problem {
         &self.source.path
     }
 
-    /// Returns the line and the column at which it begins, both counted from 1, columns in characters; `None` if it concerns the
-    /// whole file.
+    /// Returns the line and the column at which it begins, both counted from 1, columns in
+    /// characters; `None` if it concerns the whole file.
     pub fn place(&self) -> Option<(usize, usize)> {
         let start = self.start()?;
         let before = &self.source.text[..start];
@@ -192,7 +192,8 @@ impl std::error::Error for ProjectError {}
 /// How similar to the written word another must be to be suggested, from 0 to 1.
 const MIN_SIMILARITY: f64 = 0.7;
 
-/// Suggests the word that was probably meant, or else lists all words. `kind` names them in the plural.
+/// Suggests the word that was probably meant, or else lists all words. `kind` names them in the
+/// plural.
 pub(super) fn suggestion<'a>(
     written: &str,
     kind: &str,

@@ -1,4 +1,5 @@
-//! The JSON schema of `lunatic.toml`, by which editors complete and check it. It is generated from the types of [`file`](super::file).
+//! The JSON schema of `lunatic.toml`, by which editors complete and check it. It is generated from
+//! the types of [`file`](super::file).
 
 use super::decode::{Section, Spanned};
 use super::file::{File, NameOr, Size, Time};

@@ -1,4 +1,5 @@
-//! Values that a project file only refers to. They are read when a function begins to serve, and never displayed.
+//! Values that a project file only refers to. They are read when a function begins to serve, and
+//! never displayed.
 
 use super::problem::{Problem, Source, Span};
 use crate::bounded_file;

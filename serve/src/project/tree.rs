@@ -39,7 +39,8 @@ pub(super) struct Member {
 /// The deepest nesting of YAML; a project file needs three.
 const MAX_DEPTH: usize = 32;
 
-/// The most values in a YAML file, where each use of an alias counts; a project file has some hundreds.
+/// The most values in a YAML file, where each use of an alias counts; a project file has some
+/// hundreds.
 const MAX_NODES: usize = 20_000;
 
 impl Node {

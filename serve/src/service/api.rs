@@ -157,7 +157,8 @@ fn named(version: &Version) -> Value {
     json!({ "name": version.name().as_str(), "version": version.number(), "hash": version.hash().to_hex().as_str() })
 }
 
-/// Returns all functions: those that serve, wherever they come from, and those that are stored but do not serve.
+/// Returns all functions: those that serve, wherever they come from, and those that are stored but
+/// do not serve.
 fn list(shared: &Shared) -> Vec<Value> {
     let mut names: Vec<String> = shared.known().keys().cloned().collect();
     names.extend(

@@ -14,7 +14,8 @@ use std::time::Duration;
 pub struct ServiceConfig {
     /// The address for invoking functions. 127.0.0.1:8000 by default.
     pub invoke: SocketAddr,
-    /// The address for deploying functions. 127.0.0.1:8002 by default. One that other computers can reach needs a token.
+    /// The address for deploying functions. 127.0.0.1:8002 by default. One that other computers can
+    /// reach needs a token.
     pub deploy: SocketAddr,
     /// Makes both addresses speak TLS only.
     pub tls: Option<TlsFiles>,

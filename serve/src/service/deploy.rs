@@ -1,7 +1,7 @@
 //! Deploying a function, rolling it back, and removing it.
 //!
-//! Nothing is stored and nothing changes until a version has been compiled and started once. From then on a deploy runs to its
-//! end, whether or not its client still waits.
+//! Nothing is stored and nothing changes until a version has been compiled and started once. From
+//! then on a deploy runs to its end, whether or not its client still waits.
 
 use super::manifest::{Manifest, StoredVersion};
 use super::options::DeployOptions;
@@ -261,7 +261,8 @@ impl Shared {
             let _storage_lock = shared.storage_lock.acquire().await;
             let manifest = Arc::new(manifest);
             if let Err(error) = shared.store(bytes, &manifest, &version).await {
-                // The manifest may be stored nevertheless, only perhaps not durably. Then its wasm is needed.
+                // The manifest may be stored nevertheless, only perhaps not durably. Then its wasm
+                // is needed.
                 let stored = shared.storage.manifest(version.name().as_str()).await;
                 if !stored.is_ok_and(|stored| stored == *manifest) {
                     shared.clean_up(Some(manifest)).await;
@@ -346,8 +347,8 @@ impl Shared {
             .expect("the semaphore is never closed")
     }
 
-    /// Compiles a function on a thread of its own. If that takes too long it is no longer waited for, but holds its permit until it
-    /// ends.
+    /// Compiles a function on a thread of its own. If that takes too long it is no longer waited
+    /// for, but holds its permit until it ends.
     async fn compile(
         &self,
         permit: OwnedSemaphorePermit,

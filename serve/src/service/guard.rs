@@ -1,8 +1,8 @@
 //! Decides which requests the service accepts at all.
 //!
-//! Without a token everybody on this computer may deploy, and a browser runs on this computer: a page from anywhere could make
-//! it send requests. So requests from pages are refused, and so are those to host names, which anybody can make resolve to
-//! this computer.
+//! Without a token everybody on this computer may deploy, and a browser runs on this computer: a
+//! page from anywhere could make it send requests. So requests from pages are refused, and so are
+//! those to host names, which anybody can make resolve to this computer.
 
 use super::refusal::Refusal;
 use super::token::Token;

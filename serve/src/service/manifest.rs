@@ -1,4 +1,5 @@
-//! The manifest of a stored function: its versions, and which of them serves. Plain data, stored as JSON.
+//! The manifest of a stored function: its versions, and which of them serves. Plain data, stored as
+//! JSON.
 
 use super::options::DeployOptions;
 use serde::{Deserialize, Serialize};
@@ -67,7 +68,8 @@ impl Manifest {
         serde_json::to_vec_pretty(self).expect("a manifest is JSON")
     }
 
-    /// Returns the manifest with one more version, which serves, and with the newest `kept` versions.
+    /// Returns the manifest with one more version, which serves, and with the newest `kept`
+    /// versions.
     pub(super) fn with(before: Option<&Manifest>, version: StoredVersion, kept: usize) -> Manifest {
         let current = version.number;
         let mut versions = before.map_or_else(Vec::new, |before| before.versions.clone());
@@ -80,7 +82,8 @@ impl Manifest {
         }
     }
 
-    /// Returns the manifest with another of its versions serving; `None` if there is no such version.
+    /// Returns the manifest with another of its versions serving; `None` if there is no such
+    /// version.
     pub(super) fn serving(&self, number: u64) -> Option<Manifest> {
         self.version(number).map(|_| Manifest {
             current: number,

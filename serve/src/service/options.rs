@@ -1,7 +1,8 @@
 //! The settings that a deploy asks for.
 //!
-//! The service limits them. Rights that reach into the computer or its network (directories, private addresses, namespaces)
-//! cannot be asked for: the service's defaults grant them, to all functions or to none.
+//! The service limits them. Rights that reach into the computer or its network (directories,
+//! private addresses, namespaces) cannot be asked for: the service's defaults grant them, to all
+//! functions or to none.
 
 use super::refusal::Refusal;
 use crate::{OutboundRule, Policy, Settings, quantity};
@@ -27,11 +28,13 @@ pub struct DeployLimits {
     pub processes: u64,
     /// Instances of a pool. 64 by default.
     pub pool: NonZeroUsize,
-    /// Whether a deploy can ask for hosts to call over HTTP. It can by default; private addresses are refused in any case.
+    /// Whether a deploy can ask for hosts to call over HTTP. It can by default; private addresses
+    /// are refused in any case.
     pub outbound: bool,
 }
 
-/// The header fields for variables and the secret, which do not belong in an address: addresses are logged.
+/// The header fields for variables and the secret, which do not belong in an address: addresses are
+/// logged.
 pub(super) const VARIABLE: &str = "x-variable";
 pub(super) const CLIENT_SECRET: &str = "x-client-secret";
 
@@ -45,7 +48,8 @@ const VARIABLES: usize = 100;
 /// The most hosts that can be asked for.
 const HOSTS: usize = 100;
 
-/// What a deploy asks for; the defaults say the rest. It holds secrets, so it must not be displayed.
+/// What a deploy asks for; the defaults say the rest. It holds secrets, so it must not be
+/// displayed.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct DeployOptions {

@@ -25,7 +25,8 @@ pub(super) struct Shared {
     known: Mutex<BTreeMap<String, Record>>,
     /// Of the functions that are being changed, or are about to be.
     function_locks: Mutex<HashMap<Name, Arc<Semaphore>>>,
-    /// Held while the storage changes, so that wasm which has just been stored is not deleted as unneeded.
+    /// Held while the storage changes, so that wasm which has just been stored is not deleted as
+    /// unneeded.
     pub(super) storage_lock: Semaphore,
     pub(super) deploys: Semaphore,
     /// Counts the deploys that wait, too.

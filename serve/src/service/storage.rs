@@ -5,8 +5,9 @@
 //! functions/NAME.json    replaced as a whole
 //! ```
 //!
-//! A deploy first stores the wasm, then the manifest, and then deletes wasm that no manifest names. So a function has its old
-//! version or its new one wherever a deploy is interrupted, and the next start deletes what is left over.
+//! A deploy first stores the wasm, then the manifest, and then deletes wasm that no manifest names.
+//! So a function has its old version or its new one wherever a deploy is interrupted, and the next
+//! start deletes what is left over.
 
 #[cfg(feature = "s3")]
 mod bucket;

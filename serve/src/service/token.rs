@@ -48,8 +48,8 @@ impl Token {
         Ok(Token(Source::Text(hash(text.trim())?)))
     }
 
-    /// Uses a file with one token per line, any of which will do. It is read again at each request, so removing a line revokes its
-    /// token.
+    /// Uses a file with one token per line, any of which will do. It is read again at each request,
+    /// so removing a line revokes its token.
     ///
     /// # Errors
     ///
@@ -59,7 +59,8 @@ impl Token {
         Ok(Token(Source::File(path.to_path_buf())))
     }
 
-    /// Returns whether a text is the token, in a time that does not depend on it. May block to read a small file.
+    /// Returns whether a text is the token, in a time that does not depend on it. May block to read
+    /// a small file.
     pub(super) fn is(&self, text: &str) -> Result<bool, TokenError> {
         let asked = blake3::hash(text.as_bytes());
         let is_known = match &self.0 {

@@ -1,7 +1,8 @@
 //! The page for Prometheus, in its text format, version 0.0.4.
 //!
-//! `prometheus_client` writes OpenMetrics, which differs in one thing only: there the samples of a counter `x` are named `x_total`.
-//! Here every name stays as its program chose it, so a counter is encoded like a gauge, under a type that says counter.
+//! `prometheus_client` writes OpenMetrics, which differs in one thing only: there the samples of a
+//! counter `x` are named `x_total`. Here every name stays as its program chose it, so a counter is
+//! encoded like a gauge, under a type that says counter.
 
 use super::{BUCKETS, Metric};
 use lunatic_abi::ExitKind;
@@ -81,8 +82,8 @@ impl Collector for Page {
     }
 }
 
-/// Returns the type of the metrics of one name. Only one type is allowed, so if programs do not agree it is the most general
-/// one.
+/// Returns the type of the metrics of one name. Only one type is allowed, so if programs do not
+/// agree it is the most general one.
 fn kind(metrics: &[(u64, Metric)]) -> MetricType {
     let is_all = |is: fn(&Metric) -> bool| metrics.iter().all(|(_, metric)| is(metric));
     if is_all(|metric| matches!(metric, Metric::Counter(_))) {

@@ -18,7 +18,8 @@ pub(in crate::service) struct Bucket(Operator);
 impl Bucket {
     /// Makes a client for the bucket; nothing is sent yet.
     pub(super) fn open(options: &BTreeMap<String, String>) -> Result<Bucket, StorageError> {
-        // The client uses the default provider of cryptography; the host program may have installed another one already.
+        // The client uses the default provider of cryptography; the host program may have installed
+        // another one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         HttpTransporter::install_default(ReqwestTransport::default());
         let options = options
@@ -62,7 +63,8 @@ impl Bucket {
     }
 }
 
-/// Keeps the innermost cause, which is what a user can act on; OpenDAL's own words around it are about itself.
+/// Keeps the innermost cause, which is what a user can act on; OpenDAL's own words around it are
+/// about itself.
 fn failed(error: opendal::Error) -> StorageError {
     let mut cause: &dyn Error = &error;
     while let Some(source) = cause.source() {

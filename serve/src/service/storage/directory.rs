@@ -1,7 +1,7 @@
 //! Functions stored in a directory, each file replaced as a whole and durably.
 //!
-//! A file is written under a temporary name, synchronized and renamed, and the directory that lists it is synchronized too: a
-//! crash leaves the old file or the new one.
+//! A file is written under a temporary name, synchronized and renamed, and the directory that lists
+//! it is synchronized too: a crash leaves the old file or the new one.
 
 use super::error::{StorageError, StoredError};
 use super::settings::StorageSettings;
@@ -25,7 +25,8 @@ pub(in crate::service) struct Directory {
 }
 
 impl Directory {
-    /// Creates the directories, takes the lock, and deletes what a service that crashed had not finished.
+    /// Creates the directories, takes the lock, and deletes what a service that crashed had not
+    /// finished.
     pub(super) fn open(root: &Path, directories: &[&str]) -> Result<Directory, StorageError> {
         let settings = StorageSettings::Directory(root.to_path_buf());
         let unusable = |error: io::Error| StorageError::open(&settings, error);
@@ -124,7 +125,8 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
-/// Makes the directories, which only their owner can read, since what is stored may be secret. Returns the file to lock.
+/// Makes the directories, which only their owner can read, since what is stored may be secret.
+/// Returns the file to lock.
 fn prepare(root: &Path, directories: &[&str]) -> io::Result<File> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);

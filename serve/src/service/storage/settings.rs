@@ -12,13 +12,15 @@ pub enum StorageSettings {
     Directory(PathBuf),
     /// In memory: a restart loses them.
     Memory,
-    /// In a bucket of S3 or of a compatible service, by OpenDAL's options: `bucket`, `root`, `region`, `endpoint`,
-    /// `access_key_id` and others. Needs the feature `s3`. Only one service at a time may use a bucket, which is not checked.
+    /// In a bucket of S3 or of a compatible service, by OpenDAL's options: `bucket`, `root`,
+    /// `region`, `endpoint`, `access_key_id` and others. Needs the feature `s3`. Only one service
+    /// at a time may use a bucket, which is not checked.
     S3(BTreeMap<String, String>),
 }
 
 impl From<PathBuf> for StorageSettings {
-    /// `s3://BUCKET` or `s3://BUCKET/ROOT` is a bucket, whose other options come from the environment; anything else is a directory.
+    /// `s3://BUCKET` or `s3://BUCKET/ROOT` is a bucket, whose other options come from the
+    /// environment; anything else is a directory.
     fn from(path: PathBuf) -> StorageSettings {
         let Some(location) = path.to_str().and_then(|text| text.strip_prefix("s3://")) else {
             return StorageSettings::Directory(path);

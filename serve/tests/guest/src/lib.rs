@@ -1,5 +1,5 @@
-//! A component that misbehaves, each path in its own way. `/count` says how many requests the instance has served, this one
-//! included.
+//! A component that misbehaves, each path in its own way. `/count` says how many requests the
+//! instance has served, this one included.
 
 wit_bindgen::generate!({ path: "../../wit", world: "rvm:lambda/rvm", generate_all });
 
