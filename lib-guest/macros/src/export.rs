@@ -1,4 +1,4 @@
-//! `#[lunatic::export]`: an export that a host program can call, around an ordinary function.
+//! `#[lunatic::export]`: an export that a host program can call, which calls an ordinary function.
 
 use crate::signature::lunatic;
 use proc_macro2::TokenStream as Tokens;
@@ -17,7 +17,7 @@ enum Form {
     Bytes,
 }
 
-/// Puts the export beside the function.
+/// Adds the export to the function.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let form = form(arguments)?;
     let function: ItemFn = syn::parse2(item)
@@ -47,7 +47,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let (more, call) = match (form, &parameters[..]) {
         (Form::Values, []) => {
             let call = returned(quote! { #name() });
-            // Whatever the argument is.
+            // The argument does not matter.
             let any = quote! { #lunatic::__private::serde::de::IgnoredAny };
             (
                 quote! {},
@@ -66,7 +66,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
                 Pat::Ident(pattern) => Ok(&pattern.ident),
                 other => Err(Error::new(
                     other.span(),
-                    "several parameters are found by their names, so each has one",
+                    "each of several parameters needs a name, by which its argument is found",
                 )),
             });
             let names: Vec<&Ident> = names.collect::<Result<_, _>>()?;
@@ -97,7 +97,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
             )
         }
         (Form::Image | Form::Bytes, _) => {
-            let what = "a function that a host calls with an image or with bytes takes that and nothing else";
+            let what = "a function that a host calls with an image or bytes takes nothing else";
             return Err(Error::new(signature.inputs.span(), what));
         }
     };
@@ -106,14 +106,14 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
         #function
 
         const _: () = {
-            #[allow(unused_imports, reason = "one of the two fits")]
+            #[allow(unused_imports, reason = "only one of the two applies")]
             use #lunatic::export::{Fallible as _, Infallible as _};
 
             #more
 
             #[unsafe(export_name = #export)]
             unsafe extern "C" fn call(address: *mut u8, length: usize #size) -> u64 {
-                // SAFETY: the host passes what `lunatic_alloc` gave it.
+                // SAFETY: the host passes what `lunatic_alloc` has returned.
                 unsafe { #call }
             }
         };

@@ -1,12 +1,12 @@
 //! `#[lunatic::main]`: `main` becomes the first function of a program's first process.
 
-use crate::signature::{MAILBOX, check, lunatic, type_of};
+use crate::signature::{MAILBOX, check, lunatic, refuse_arguments, type_of};
 use proc_macro2::TokenStream as Tokens;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, ItemFn, ReturnType};
 
-/// Returns what stands in for a refused item, so that the refusal is the only error.
+/// Returns what stands in for a refused item, so that the compiler reports no other error.
 pub(crate) fn stand_in(item: Tokens) -> Tokens {
     match syn::parse2::<ItemFn>(item.clone()) {
         Ok(function) if function.sig.ident == "main" => {
@@ -16,14 +16,9 @@ pub(crate) fn stand_in(item: Tokens) -> Tokens {
     }
 }
 
-/// Puts the function into a `main` that calls it with what it takes.
+/// Wraps the function in a `main` that calls it.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
-    if !arguments.is_empty() {
-        return Err(Error::new_spanned(
-            arguments,
-            "`#[lunatic::main]` takes no arguments",
-        ));
-    }
+    refuse_arguments(&arguments, "main")?;
     let function: ItemFn = syn::parse2(item)
         .map_err(|error| Error::new(error.span(), "`#[lunatic::main]` belongs on `fn main`"))?;
     let signature = &function.sig;
@@ -38,11 +33,10 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let lunatic = lunatic();
     let call = match signature.inputs.first() {
         None => quote! { main() },
-        // With the span of the type, a type that is no mailbox is the place that the compiler
-        // complains of.
+        // With the span of the type, the compiler points there if it is not a mailbox.
         Some(argument) => quote_spanned! { type_of(argument).span() => #lunatic::__main(main) },
     };
-    // A block that ends in `;` returns nothing without a lint about a unit value.
+    // With a `;`, there is no lint about a unit value.
     let call = match output {
         ReturnType::Default => quote! { #call; },
         ReturnType::Type(..) => call,
@@ -61,7 +55,7 @@ mod tests {
 
     fn refusal(arguments: Tokens, item: Tokens) -> String {
         expand(arguments, item)
-            .expect_err("it is refused")
+            .expect_err("no item here can be a `main`")
             .to_string()
     }
 
@@ -71,7 +65,7 @@ mod tests {
         let expected =
             quote! { fn main() { fn main(m: Mailbox<u8>) { f(m) } ::lunatic::__main(main); } };
         assert_eq!(
-            expanded.expect("it is a main").to_string(),
+            expanded.expect("the item is a valid `main`").to_string(),
             expected.to_string()
         );
 
@@ -79,7 +73,7 @@ mod tests {
         let expected =
             quote! { fn main() -> Result<(), E> { fn main() -> Result<(), E> { g() } main() } };
         assert_eq!(
-            expanded.expect("it is a main").to_string(),
+            expanded.expect("the item is a valid `main`").to_string(),
             expected.to_string()
         );
     }

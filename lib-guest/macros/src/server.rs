@@ -4,7 +4,7 @@
 //! This generates a message with one variant for each call and cast, a type with the functions that
 //! send them, and the implementation of `lunatic::Server`, which takes the message apart.
 
-use crate::signature::lunatic;
+use crate::signature::{lunatic, refuse_arguments};
 use proc_macro2::{Span, TokenStream as Tokens, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -13,7 +13,7 @@ use syn::{
     PathArguments, ReceiverKind, ReturnType, Type,
 };
 
-/// What a function of the block is marked as.
+/// The mark of a function of the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
     Init,
@@ -40,16 +40,11 @@ impl Mark {
     }
 }
 
-/// What every handle has: a call or cast of that name could not be reached.
+/// The functions that every handle has. A call or cast of the same name could not be reached.
 const TAKEN: [&str; 5] = ["clone", "process", "register", "stop", "within"];
 
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
-    if !arguments.is_empty() {
-        return Err(Error::new_spanned(
-            arguments,
-            "`#[lunatic::server]` takes no arguments",
-        ));
-    }
+    refuse_arguments(&arguments, "server")?;
     let mut block: ItemImpl = syn::parse2(item).map_err(|error| {
         Error::new(
             error.span(),
@@ -70,7 +65,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
         match found.next() {
             Some(second) => Err(Error::new_spanned(
                 &second.sig.ident,
-                format!("a server has one `#[{word}]`"),
+                format!("a server has only one `#[{word}]`"),
             )),
             None => Ok(first),
         }
@@ -174,7 +169,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     })
 }
 
-/// Returns what stands in for a refused block, so that the refusal is the only error.
+/// Returns what stands in for a refused block, so that the compiler reports no other error.
 pub(crate) fn stand_in(item: Tokens) -> Tokens {
     let Ok(mut block) = syn::parse2::<ItemImpl>(item.clone()) else {
         return item;
@@ -189,7 +184,7 @@ pub(crate) fn stand_in(item: Tokens) -> Tokens {
     quote! { #[allow(dead_code)] #block }
 }
 
-/// Refuses what is no block of one type's functions, and returns the name of the type.
+/// Refuses anything but the inherent functions of a type, and returns the name of the type.
 fn check(block: &ItemImpl) -> Result<&Ident, Error> {
     if let Some((path, _)) = &block.trait_ {
         return Err(Error::new_spanned(
@@ -208,13 +203,13 @@ fn check(block: &ItemImpl) -> Result<&Ident, Error> {
             .path
             .segments
             .last()
-            .expect("a path has a segment")
+            .expect("a path has at least one segment")
             .ident),
         other => Err(Error::new_spanned(other, "a server is a type with a name")),
     }
 }
 
-/// Takes the marks off the functions of a block, and returns the functions that had one.
+/// Removes the marks from the functions of a block, and returns the marked functions.
 fn take_marks(block: &mut ItemImpl) -> Result<Vec<(Mark, ImplItemFn)>, Error> {
     let mut marked = Vec::new();
     for item in &mut block.items {
@@ -230,7 +225,7 @@ fn take_marks(block: &mut ItemImpl) -> Result<Vec<(Mark, ImplItemFn)>, Error> {
         };
         attribute.meta.require_path_only()?;
         if let Some((_, second)) = marks.next() {
-            return Err(Error::new_spanned(second, "a function has one mark"));
+            return Err(Error::new_spanned(second, "a function has only one mark"));
         }
         function
             .attrs
@@ -241,7 +236,7 @@ fn take_marks(block: &mut ItemImpl) -> Result<Vec<(Mark, ImplItemFn)>, Error> {
     Ok(marked)
 }
 
-/// Refuses what no function of a server can be.
+/// Refuses what a function of a server cannot be.
 fn check_function(function: &ImplItemFn) -> Result<(), Error> {
     let signature = &function.sig;
     if let Some(asyncness) = &signature.asyncness {
@@ -253,7 +248,7 @@ fn check_function(function: &ImplItemFn) -> Result<(), Error> {
     if !signature.generics.params.is_empty() || signature.generics.where_clause.is_some() {
         return Err(Error::new_spanned(
             &signature.generics,
-            "what crosses to another process has one type",
+            "what is sent to another process has one type",
         ));
     }
     if let Some(variadic) = &signature.variadic {
@@ -265,7 +260,7 @@ fn check_function(function: &ImplItemFn) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns the type of a server's argument and the function that begins with it.
+/// Returns the type of a server's argument and the function that takes it.
 fn expand_init(function: &ImplItemFn) -> Result<(Tokens, Tokens), Error> {
     let signature = &function.sig;
     if let Some(FnArg::Receiver(receiver)) = signature.inputs.first() {
@@ -292,7 +287,7 @@ fn expand_init(function: &ImplItemFn) -> Result<(Tokens, Tokens), Error> {
         types => quote! { (#(#types,)*) },
     };
     let names: Vec<Ident> = (0..types.len())
-        .map(|place| format_ident!("argument_{place}"))
+        .map(|index| format_ident!("argument_{index}"))
         .collect();
     let pattern = match &names[..] {
         [only] => quote! { #only },
@@ -345,7 +340,7 @@ struct Handler<'a> {
     mark: Mark,
     names: Vec<&'a Ident>,
     types: Vec<&'a Type>,
-    /// The type that the last parameter answers with, where the call is answered later.
+    /// The type of the answer, if the last parameter is a `Reply`.
     later: Option<Tokens>,
 }
 
@@ -383,7 +378,7 @@ impl<'a> Handler<'a> {
             let Pat::Ident(pattern) = &*argument.pat else {
                 return Err(Error::new_spanned(
                     &argument.pat,
-                    "clients see this parameter, so it has a name",
+                    "clients see this parameter, so it needs a name",
                 ));
             };
             check_type(&argument.ty)?;
@@ -395,11 +390,11 @@ impl<'a> Handler<'a> {
             if let ReturnType::Type(_, output) = &signature.output {
                 return Err(Error::new_spanned(
                     output,
-                    "a call with a `Reply` answers by it, and returns nothing",
+                    "a call with a `Reply` answers through it, and returns nothing",
                 ));
             }
             names.pop();
-            let reply = types.pop().expect("it is the last");
+            let reply = types.pop().expect("`last` found one");
             later = Some(answer(reply)?);
         }
         if let (Mark::Cast, ReturnType::Type(_, output)) = (mark, &signature.output) {
@@ -420,7 +415,7 @@ impl<'a> Handler<'a> {
         })
     }
 
-    /// Returns the attributes that hold for what is generated, too.
+    /// Returns the attributes that also apply to what is generated.
     fn attributes(&self, kept: &[&str]) -> impl Iterator<Item = &Attribute> {
         let is_kept =
             move |attribute: &&Attribute| kept.iter().any(|name| attribute.path().is_ident(name));
@@ -439,7 +434,7 @@ impl<'a> Handler<'a> {
         quote! { #(#attributes)* #name(#(#types),*), }
     }
 
-    /// Returns the arm that takes the message apart in the server.
+    /// Returns the match arm that handles the message in the server.
     fn arm(&self, message: &Ident) -> Tokens {
         let (name, names) = (&self.function.sig.ident, &self.names);
         let attributes = self.attributes(&["cfg"]);
@@ -452,7 +447,7 @@ impl<'a> Handler<'a> {
         quote! { #(#attributes)* #message::#name(#(#names),*) => { #handled; } }
     }
 
-    /// Returns what clients call.
+    /// Returns the functions that clients call.
     fn functions(&self, message: &Ident, lunatic: &Tokens) -> Tokens {
         let (name, names, types) = (&self.function.sig.ident, &self.names, &self.types);
         let visibility = &self.function.vis;
@@ -492,23 +487,23 @@ impl<'a> Handler<'a> {
     }
 }
 
-/// Refuses types that cannot cross to another process, with a better reason than the one that serde
-/// would have.
+/// Refuses types that cannot be sent to another process, with a better reason than serde would
+/// give.
 fn check_type(kind: &Type) -> Result<(), Error> {
     match kind {
         Type::Reference(_) => Err(Error::new_spanned(
             kind,
-            "what crosses to another process owns what it carries",
+            "what is sent to another process owns its data",
         )),
         Type::ImplTrait(_) => Err(Error::new_spanned(
             kind,
-            "what crosses to another process has one type",
+            "what is sent to another process has one type",
         )),
         _ => Ok(()),
     }
 }
 
-/// Whether the last word of a type's path is this.
+/// Returns true if the last segment of a type's path is this.
 fn is_named(kind: &Type, name: &str) -> bool {
     let Type::Path(path) = kind else { return false };
     path.path
@@ -517,7 +512,7 @@ fn is_named(kind: &Type, name: &str) -> bool {
         .is_some_and(|segment| segment.ident == name)
 }
 
-/// Returns what a `Reply` answers with.
+/// Returns the type that a `Reply` answers with.
 fn answer(reply: &Type) -> Result<Tokens, Error> {
     if let Type::Path(path) = reply
         && let Some(PathArguments::AngleBracketed(arguments)) =
@@ -532,8 +527,7 @@ fn answer(reply: &Type) -> Result<Tokens, Error> {
     ))
 }
 
-/// Puts the name of the server in the place of `Self`, which means another type where the tokens
-/// go.
+/// Replaces `Self` by the name of the server, because the tokens go where `Self` is another type.
 fn name_self(tokens: Tokens, server: &Type) -> Tokens {
     let mut named = Tokens::new();
     for token in tokens {
@@ -559,7 +553,7 @@ mod tests {
     fn what_cannot_be_a_server_is_refused_with_the_reason() {
         let check = |item: Tokens, why: &str| {
             let refusal = expand(quote! {}, item)
-                .expect_err("it is refused")
+                .expect_err("no item here can be a server")
                 .to_string();
             assert!(refusal.contains(why), "`{refusal}` does not say `{why}`");
         };
@@ -586,17 +580,14 @@ mod tests {
         with_init(quote! { #[call] async fn f(&self) {} }, "not async");
         with_init(quote! { #[call] fn f<T>(&self, t: T) {} }, "one type");
         with_init(quote! { #[call] fn f(&self, t: impl Copy) {} }, "one type");
-        with_init(
-            quote! { #[call] fn f(&self, t: &str) {} },
-            "owns what it carries",
-        );
+        with_init(quote! { #[call] fn f(&self, t: &str) {} }, "owns its data");
         with_init(
             quote! { #[call] fn f(&self) -> &str { "" } },
-            "owns what it carries",
+            "owns its data",
         );
         with_init(
             quote! { #[call] fn f(&self, (a, b): (u8, u8)) {} },
-            "has a name",
+            "needs a name",
         );
         with_init(quote! { #[call] fn f(self) {} }, "keeps its state");
         with_init(quote! { #[call] fn f() {} }, "has the state");
@@ -618,14 +609,17 @@ mod tests {
             quote! { #[terminate] fn f(self, how: u8) {} },
             "takes the state",
         );
-        let refusal = expand(quote! { fast }, quote! { impl S {} }).expect_err("it is refused");
+        let refusal = expand(quote! { fast }, quote! { impl S {} })
+            .expect_err("no item here can be a server");
         assert!(refusal.to_string().contains("no arguments"));
     }
 
     #[test]
     fn functions_without_a_mark_stay_what_they_are() {
         let item = quote! { impl S { #[init] fn init() -> Self { S } fn help(&self) {} } };
-        let expanded = expand(quote! {}, item).expect("it is a server").to_string();
+        let expanded = expand(quote! {}, item)
+            .expect("the item is a valid server")
+            .to_string();
         let block = quote! { impl S { fn init() -> Self { S } fn help(&self) {} } }.to_string();
         assert!(expanded.starts_with(&block), "{expanded}");
         assert_eq!(expanded.matches("help").count(), 1, "{expanded}");

@@ -1,12 +1,20 @@
-//! What the attributes have in common: the functions that they accept, and the name of the crate
-//! `lunatic`.
+//! What the attributes share: which functions they accept, and the path of the crate `lunatic`.
 
 use proc_macro_crate::{FoundCrate, crate_name};
 use proc_macro2::{Span, TokenStream as Tokens};
 use quote::{ToTokens, format_ident, quote};
 use syn::{Error, FnArg, ItemFn};
 
-/// Returns the type of an argument that `check` has let pass.
+/// Refuses arguments of an attribute that takes none.
+pub(crate) fn refuse_arguments(arguments: &Tokens, attribute: &str) -> Result<(), Error> {
+    if arguments.is_empty() {
+        return Ok(());
+    }
+    let why = format!("`#[lunatic::{attribute}]` takes no arguments");
+    Err(Error::new_spanned(arguments, why))
+}
+
+/// Returns the type of an argument that `check` has accepted.
 pub(crate) fn type_of(argument: &FnArg) -> &dyn ToTokens {
     match argument {
         FnArg::Receiver(receiver) => receiver,
@@ -14,11 +22,11 @@ pub(crate) fn type_of(argument: &FnArg) -> &dyn ToTokens {
     }
 }
 
-/// What a program's and a test's first function take.
+/// What the first function of a program or a test takes.
 pub(crate) const MAILBOX: &str = "takes its mailbox and nothing else: `(mailbox: Mailbox<T>)`";
 
-/// Refuses what cannot be the first function of a program, of a test or of a spark, as what it is
-/// called in the reason and with what it takes.
+/// Refuses a function that cannot be the first one of a program, a test or a spark. `what` is what
+/// the error calls it, and `takes` what it says about the parameters.
 pub(crate) fn check(function: &ItemFn, what: &str, takes: &str) -> Result<(), Error> {
     let signature = &function.sig;
     let refuse =
@@ -47,11 +55,11 @@ pub(crate) fn check(function: &ItemFn, what: &str, takes: &str) -> Result<(), Er
     Ok(())
 }
 
-/// Returns the path of the crate `lunatic`, under the name that the program's manifest gives it.
+/// Returns the path of the crate `lunatic`, by the name in the program's manifest.
 pub(crate) fn lunatic() -> Tokens {
     let name = match crate_name("lunatic") {
         Ok(FoundCrate::Name(name)) => format_ident!("{name}", span = Span::call_site()),
-        // The crate's own examples, and a build without a manifest, use its own name.
+        // The crate's own examples and builds without a manifest use its own name.
         Ok(FoundCrate::Itself) | Err(_) => format_ident!("lunatic"),
     };
     quote! { ::#name }

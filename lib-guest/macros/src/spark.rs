@@ -1,19 +1,14 @@
-//! `#[lunatic::spark]`: a function becomes what a program begins with, and is handed its comm.
+//! `#[lunatic::spark]`: a function becomes the first one of a program, and gets its comm.
 
-use crate::signature::{check, lunatic, type_of};
+use crate::signature::{check, lunatic, refuse_arguments, type_of};
 use proc_macro2::TokenStream as Tokens;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, ItemFn};
 
-/// Puts a `main` beside the function that calls it; around it, where that is its own name.
+/// Adds a `main` that calls the function; if the function is itself called `main`, wraps it.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
-    if !arguments.is_empty() {
-        return Err(Error::new_spanned(
-            arguments,
-            "`#[lunatic::spark]` takes no arguments",
-        ));
-    }
+    refuse_arguments(&arguments, "spark")?;
     let function: ItemFn = syn::parse2(item)
         .map_err(|error| Error::new(error.span(), "`#[lunatic::spark]` belongs on a function"))?;
     let name = &function.sig.ident;
@@ -29,8 +24,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
         "takes its comm and nothing else: `(comm: Comm)`",
     )?;
     let lunatic = lunatic();
-    // With the span of the type, a type that is no comm is the place that the compiler complains
-    // of.
+    // With the span of the type, the compiler points there if it is not a `Comm`.
     let call = quote_spanned! { type_of(argument).span() => #lunatic::__spark(#name) };
     let main = |inside: Tokens| quote! { fn main() -> ::std::process::ExitCode { #inside #call } };
     Ok(if name == "main" {
@@ -49,7 +43,9 @@ mod tests {
     fn a_spark_is_handed_its_comm_by_a_main() {
         let check = |item: Tokens, expected: Tokens| {
             assert_eq!(
-                expand(quote! {}, item).expect("it is a spark").to_string(),
+                expand(quote! {}, item)
+                    .expect("the item is a valid spark")
+                    .to_string(),
                 expected.to_string()
             );
         };
@@ -72,7 +68,7 @@ mod tests {
     fn what_cannot_be_a_spark_is_refused_with_the_reason() {
         let check = |arguments: Tokens, item: Tokens, why: &str| {
             let refusal = expand(arguments, item)
-                .expect_err("it is refused")
+                .expect_err("no item here can be a spark")
                 .to_string();
             assert!(refusal.contains(why), "`{refusal}` does not say `{why}`");
         };

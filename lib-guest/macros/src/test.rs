@@ -1,8 +1,7 @@
-//! `#[lunatic::test]`: a function becomes an export, whose name says what the test runner has to
-//! know.
+//! `#[lunatic::test]`: a function becomes an export, whose name contains what the test runner needs
+//! to know.
 //!
-//! The names are read by the command `lunatic`, in its `test/name.rs`; the grammar is written
-//! there.
+//! The command `lunatic` parses the names, in `test/name.rs`, which documents their grammar.
 
 use crate::signature::{MAILBOX, check, lunatic, type_of};
 use proc_macro2::TokenStream as Tokens;
@@ -14,18 +13,18 @@ use syn::{
     parse::Parser,
 };
 
-/// What is said about a test, beside its name.
+/// What is known about a test, besides its name.
 #[derive(Default)]
 struct Options {
     is_ignored: bool,
     why_ignored: Option<String>,
-    /// What its panic's message has to contain, where it has to panic.
+    /// What the message of its panic has to contain, if it has to panic.
     panic: Option<String>,
     milliseconds: Option<u64>,
     bytes: Option<u64>,
 }
 
-/// Exports the function to the test runner; outside wasm, makes it one of Rust's own tests.
+/// Exports the function to the test runner. Outside wasm, turns it into one of Rust's own tests.
 pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let mut function: ItemFn = syn::parse2(item)
         .map_err(|error| Error::new(error.span(), "`#[lunatic::test]` belongs on a function"))?;
@@ -53,8 +52,7 @@ pub(crate) fn expand(arguments: Tokens, item: Tokens) -> Result<Tokens, Error> {
     let lunatic = lunatic();
     let call = match function.sig.inputs.first() {
         None => quote! { #lunatic::__test(#name); },
-        // With the span of the type, a type that is no mailbox is the place that the compiler
-        // complains of.
+        // With the span of the type, the compiler points there if it is not a mailbox.
         Some(argument) => {
             quote_spanned! { type_of(argument).span() => #lunatic::__test_with_mailbox(#name); }
         }
@@ -83,7 +81,7 @@ impl Options {
         let given = Punctuated::<MetaNameValue, Token![,]>::parse_terminated.parse2(arguments)?;
         for argument in given {
             let refuse = |why: String| Err(Error::new_spanned(&argument, why));
-            let place = if argument.path.is_ident("timeout") {
+            let option = if argument.path.is_ident("timeout") {
                 &mut self.milliseconds
             } else if argument.path.is_ident("memory") {
                 &mut self.bytes
@@ -92,7 +90,7 @@ impl Options {
                     "a test takes `timeout = \"500ms\"` and `memory = \"16MiB\"`".into(),
                 );
             };
-            if place.is_some() {
+            if option.is_some() {
                 return refuse("this is given twice".into());
             }
             let text = text(&argument.value)?;
@@ -102,7 +100,7 @@ impl Options {
                 SIZES
             };
             match quantity(&text.value(), units) {
-                Some(quantity) if quantity > 0 => *place = Some(quantity),
+                Some(quantity) if quantity > 0 => *option = Some(quantity),
                 _ => {
                     let units: Vec<&str> = units.iter().map(|(unit, _)| *unit).collect();
                     let why = format!(
@@ -141,7 +139,7 @@ impl Options {
         Ok(())
     }
 
-    /// Returns what the exported name begins with, to which the path is added.
+    /// Returns the start of the exported name, which the path follows.
     fn name(&self) -> String {
         let escaped = |text: &str| text.replace('#', "\\#");
         let mut name = "#lunatic_test_".to_string();
@@ -172,13 +170,14 @@ fn text(value: &Expr) -> Result<&LitStr, Error> {
         }) => Ok(text),
         other => Err(Error::new_spanned(
             other,
-            "a text in quotation marks is due here",
+            "this has to be a string literal in quotation marks",
         )),
     }
 }
 
-/// The units of time, in milliseconds, and those of size, in bytes.
+/// The units of time, in milliseconds.
 const TIMES: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+/// The units of size, in bytes.
 const SIZES: &[(&str, u64)] = &[
     ("B", 1),
     ("KiB", 1 << 10),
@@ -186,7 +185,7 @@ const SIZES: &[(&str, u64)] = &[
     ("GiB", 1 << 30),
 ];
 
-/// Reads a whole number with a unit.
+/// Parses a whole number with a unit.
 fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -199,7 +198,9 @@ mod tests {
     use super::*;
 
     fn expanded(arguments: Tokens, item: Tokens) -> String {
-        expand(arguments, item).expect("it is a test").to_string()
+        expand(arguments, item)
+            .expect("the item is a valid test")
+            .to_string()
     }
 
     #[test]
@@ -251,7 +252,7 @@ mod tests {
             let expanded = expanded(quote! {}, item);
             expanded
                 .rsplit_once("lunatic :: ")
-                .expect("it is called")
+                .expect("the expansion calls the function")
                 .1
                 .to_string()
         };
@@ -263,7 +264,7 @@ mod tests {
             call(quote! { fn t(m: Mailbox<u8>) {} }),
             "__test_with_mailbox (t) ; }"
         );
-        // Other attributes stay, on the function that is called from outside.
+        // Other attributes stay, on the exported function.
         assert!(expanded(quote! {}, quote! { #[cfg(unix)] fn t() {} }).contains("# [cfg (unix)]"));
     }
 
@@ -271,7 +272,7 @@ mod tests {
     fn what_cannot_be_a_test_is_refused_with_the_reason() {
         let check = |arguments: Tokens, item: Tokens, why: &str| {
             let refusal = expand(arguments, item)
-                .expect_err("it is refused")
+                .expect_err("no item here can be a test")
                 .to_string();
             assert!(refusal.contains(why), "`{refusal}` does not say `{why}`");
         };
