@@ -1,13 +1,13 @@
-//! What the library promises, asked of a machine.
+//! Tests of what the library promises, run in the machine.
 //!
-//! It is a program for the machine: each claim is a process of its own, and holds where the process
-//! gets through.
+//! This is a program for the machine. Each claim is a process of its own, and holds if the process
+//! ends without a failure.
 //!
 //! ```text
 //! CARGO_TARGET_WASM32_WASIP1_RUNNER=lunatic cargo test -p lunatic --test machine --target wasm32-wasip1
 //! ```
 //!
-//! Arguments choose the claims whose names contain one of them.
+//! With arguments, only claims whose names contain one of them are tested.
 
 use lunatic::net::{TcpListener, TcpStream};
 use lunatic::{
@@ -22,19 +22,19 @@ use std::net::Shutdown;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Long enough that a machine which is merely busy does not fail a claim.
+/// Long enough that no claim fails because the machine is busy.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A time that has to run out.
+/// A timeout that has to expire.
 const SHORT: Duration = Duration::from_millis(5);
 
 struct Claim {
     name: &'static str,
-    /// Spawns the claim, linked with this process, to which it sends a message once it is through.
+    /// Spawns the claim, linked with this process, to which it sends a message when it is done.
     spawn: fn(LinkMailbox<()>) -> LinkMailbox<()>,
 }
 
-/// Declares the claims of a subject: functions that take a mailbox.
+/// Declares the claims about a subject: functions that take a mailbox.
 macro_rules! claims {
     ($($(#[$doc:meta])* fn $name:ident($mailbox:ident: $type:ty) $body:block)*) => {
         $($(#[$doc])* fn $name($mailbox: $type) $body)*
@@ -47,13 +47,13 @@ macro_rules! claims {
                     $name(mailbox);
                     runner.send(());
                 });
-                spawned.expect("a claim can be spawned").1
+                spawned.expect("the machine has room for a claim").1
             },
         },)*];
     };
 }
 
-// The macro is known from here on.
+// After the macro, which they use.
 mod net;
 mod server;
 mod sqlite;
@@ -61,7 +61,7 @@ mod supervisor;
 mod task;
 mod trap;
 
-/// The subjects that have a file of their own stand there.
+/// The claims in this file, and those of the subjects with their own files.
 const SUBJECTS: &[&[Claim]] = &[
     CLAIMS,
     net::CLAIMS,
@@ -72,18 +72,18 @@ const SUBJECTS: &[&[Claim]] = &[
     trap::CLAIMS,
 ];
 
-/// Names the same process as one that takes other messages.
+/// Returns a handle to the same process for messages of another type.
 fn retype<A, B>(process: Process<A>) -> Process<B> {
     process_named(process.id())
 }
 
-/// Names a process by its number.
+/// Returns a handle to the process with this number.
 fn process_named<T>(id: u64) -> Process<T> {
     let number = serde::de::value::U64Deserializer::<serde::de::value::Error>::new(id);
-    Process::deserialize(number).expect("a process is a number")
+    Process::deserialize(number).expect("a handle is a number")
 }
 
-/// What the library does not call, but programs in other languages do.
+/// Functions that the library does not call, but programs in other languages do.
 mod machine {
     #[cfg_attr(target_family = "wasm", link(wasm_import_module = "lunatic::message"))]
     unsafe extern "C" {
@@ -99,12 +99,12 @@ fn main(mailbox: Mailbox<()>) -> ExitCode {
     let claims = || SUBJECTS.iter().copied().flatten();
     if cfg!(not(target_family = "wasm")) {
         println!(
-            "{} claims are for the machine: give `--target wasm32-wasip1`",
+            "{} claims have to run in the machine: pass `--target wasm32-wasip1`",
             claims().count()
         );
         return ExitCode::SUCCESS;
     }
-    // This one needs a program in which nobody else lives.
+    // This needs a program without any other process.
     assert!(matches!(mailbox.receive(), Err(ReceiveError::NobodyLeft)));
 
     let chosen: Vec<String> = std::env::args().skip(1).collect();
@@ -142,8 +142,8 @@ enum Parcel {
     Bytes(Vec<u8>),
 }
 
-/// A server that doubles numbers. 0 is answered only when the next request comes, and `u32::MAX` is
-/// its death.
+/// A server that doubles numbers. It answers 0 only when the next request comes, and exits on
+/// `u32::MAX`.
 fn double(mailbox: Mailbox<Request<u32, u32>>) {
     let mut held = None;
     while let Ok(request) = mailbox.receive() {
@@ -162,7 +162,7 @@ fn wait(mailbox: Mailbox<()>) {
     let _ = mailbox.receive_timeout(LONG);
 }
 
-/// Returns the signal that comes next.
+/// Receives a signal.
 fn signal<T: serde::de::DeserializeOwned>(mailbox: &LinkMailbox<T>) -> Signal {
     match mailbox.receive_timeout(LONG) {
         Message::Signal(signal) => signal,
@@ -171,13 +171,13 @@ fn signal<T: serde::de::DeserializeOwned>(mailbox: &LinkMailbox<T>) -> Signal {
     }
 }
 
-/// Waits for the end of a process that fails in an environment, and returns why.
+/// Runs a function that fails in a new environment, and returns the signal of its end.
 fn end_in(config: Config, mailbox: Mailbox<()>, function: fn(Mailbox<()>)) -> Signal {
-    let mut environment = Environment::new(config).expect("what is granted is held");
-    let module = environment.add_this_module().expect("this module is there");
+    let mut environment = Environment::new(config).expect("this process has what the configuration grants");
+    let module = environment.add_this_module().expect("nothing is compiled");
     let (process, mailbox) = module
         .spawn_link(mailbox, function)
-        .expect("it can be spawned");
+        .expect("the environment allows a process");
     let signal = signal(&mailbox);
     assert_eq!(
         (signal.kind, signal.pid),
@@ -188,12 +188,12 @@ fn end_in(config: Config, mailbox: Mailbox<()>, function: fn(Mailbox<()>)) -> Si
 
 /// Returns both ends of a connection.
 fn connection() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
-    let address = listener.local_addr().expect("it is bound");
-    let near = TcpStream::connect_timeout(address, LONG).expect("it listens");
-    let (far, peer) = listener.accept().expect("somebody connects");
-    assert_eq!(near.local_addr().expect("it is connected"), peer);
-    assert_eq!(near.peer_addr().expect("it is connected"), address);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("the listener is bound");
+    let near = TcpStream::connect_timeout(address, LONG).expect("the listener accepts");
+    let (far, peer) = listener.accept().expect("this process has connected");
+    assert_eq!(near.local_addr().expect("the stream is connected"), peer);
+    assert_eq!(near.peer_addr().expect("the stream is connected"), address);
     (near, far)
 }
 
@@ -278,7 +278,7 @@ claims! {
         let wait_with: fn(String, Mailbox<()>) = |_, mailbox| wait(mailbox);
         let error = module.spawn_with("x".repeat(1_001), wait_with).unwrap_err();
         assert_eq!(error.kind(), Errno::MessageTooLarge, "{error}");
-        // The one process that there may be is this one.
+        // The only process allowed is this one.
         let process = module.spawn_with(String::new(), wait_with).unwrap();
         process.monitor();
         process.kill();
@@ -296,7 +296,8 @@ claims! {
             assert_eq!((signal.kind, signal.pid, signal.tag), (SignalKind::ProcessDied, process.id(), Tag::NONE));
             assert_eq!(signal.reason, reason, "{signal}");
             assert!(!process.is_alive());
-            // A message to the dead is no failure, and who asks too late is told so.
+            // A message to a dead process is not a failure, and monitoring it reports that it is
+            // dead.
             process.send(());
             process.monitor();
             assert_eq!(self::signal(&mailbox).reason, ExitReason::NoProcess);
@@ -311,7 +312,7 @@ claims! {
         let process = process::spawn(wait).unwrap();
         process.monitor();
         process.stop_monitoring();
-        // Who still monitors it is told when this process would have been.
+        // Another process that still monitors it knows when the signal would have come.
         let this = process::this(&mailbox);
         process::spawn_with((this, process), |(parent, process), mailbox: Mailbox<()>| {
             process.monitor();
@@ -356,6 +357,31 @@ claims! {
         }
     }
 
+    fn a_builder_spawns_in_an_environment_with_the_tag_of_the_link(mailbox: Mailbox<String>) {
+        let this = process::this(&mailbox);
+        let mailbox = mailbox.catch_link_panic();
+        let mut config = Config::new(10_000_000, None);
+        config.allow_namespace("").environment_variable("COLOUR", "green");
+        let environment = Environment::new(config).unwrap();
+        let builder = process::Builder::new().environment(&environment);
+
+        let colour: fn(Process<String>, Mailbox<()>) = |parent, _| parent.send(std::env::var("COLOUR").unwrap());
+        builder.spawn_with(this, colour).unwrap();
+        assert_eq!(mailbox.receive().normal_or_unwrap().unwrap(), "green");
+
+        let tags = [Tag::new(), Tag::new()];
+        let children = tags.map(|tag| builder.link(tag).spawn(wait).unwrap());
+        let alone = builder.spawn(wait).unwrap();
+        for process in [alone, children[0], children[1]] {
+            process.kill();
+        }
+        for (tag, child) in tags.into_iter().zip(children).rev() {
+            let Message::Signal(signal) = mailbox.tag_receive(&[tag]) else { panic!("only the link has this tag") };
+            assert_eq!((signal.kind, signal.tag, signal.pid), (SignalKind::LinkDied, tag, child.id()));
+        }
+        assert!(!mailbox.receive_timeout(SHORT).is_signal());
+    }
+
     fn processes_that_are_linked_die_together(mailbox: Mailbox<()>) {
         let mailbox = mailbox.catch_link_panic();
         let parent = process::spawn(|mailbox: Mailbox<()>| {
@@ -396,7 +422,7 @@ claims! {
         assert_eq!(server.request(4).unwrap(), 8);
 
         assert!(matches!(server.request_timeout(0, SHORT), Err(RequestError::Timeout)));
-        // The server answers in order, so the late reply is in the mailbox before this one is.
+        // The server answers in order, so the late reply arrives before this one.
         process::spawn_with((this, server), |(parent, server), _: Mailbox<()>| {
             assert_eq!(server.request(1).unwrap(), 2);
             parent.send(9);
@@ -461,7 +487,7 @@ claims! {
         here.unregister("names", "1.2.0").unwrap();
         assert_eq!(here.unregister("names", "1.2.0"), Err(RegistryError::NotFound));
 
-        // A name is free when its process's end is told.
+        // A name is free when the end of its process is reported.
         other.monitor();
         other.kill();
         assert!(matches!(mailbox.receive(), Err(ReceiveError::Signal(_))));
@@ -477,7 +503,7 @@ claims! {
     }
 
     fn a_line_that_was_begun_is_written_at_the_end(mailbox: Mailbox<()>) {
-        // Where nothing may be written, writing is a trap: nothing else tells that it was tried.
+        // The environment does not allow writing, so the attempt is a trap; nothing else shows it.
         let signal = end_in(Config::new(2_000_000, None), mailbox, |_| print!("no line"));
         assert_eq!(signal.reason, ExitReason::Trapped);
         assert!(signal.to_string().contains("fd_write"), "{signal}");
@@ -506,7 +532,7 @@ claims! {
         let compute: fn(Mailbox<()>) = |_| assert_eq!(black_box(6) * 7, 42);
         let (process, mailbox) = module.spawn_link(mailbox, compute).unwrap();
         process.monitor();
-        // A failure would be told to the link first.
+        // The signal of a failed link would come first.
         let signal = signal(&mailbox);
         assert_eq!(signal.kind, SignalKind::ProcessDied, "{signal}");
     }
@@ -531,7 +557,7 @@ claims! {
             .environment_variable("COLOUR", "blue");
         let mut environment = Environment::new(config).unwrap();
         let module = environment.add_this_module().unwrap();
-        // A module is enough to spawn in its environment.
+        // The module alone is enough to spawn in its environment.
         drop(environment);
         let this = process::this(&mailbox);
         module
@@ -562,7 +588,7 @@ claims! {
         let this = process::this(&mailbox);
         let mut environment = Environment::new(Config::new(65_536, None)).unwrap();
         let module = environment.add_this_module().unwrap();
-        let Err(error) = module.spawn_link(mailbox, wait) else { panic!("a program does not fit a page") };
+        let Err(error) = module.spawn_link(mailbox, wait) else { panic!("a program does not fit into a page") };
         assert_eq!(error.error.kind(), Errno::LimitReached, "{error}");
         this.send(1);
         assert_eq!(error.mailbox.receive().normal_or_unwrap().unwrap(), 1);
@@ -638,7 +664,7 @@ claims! {
         .unwrap();
         let mut near = mailbox.receive().unwrap();
         near.write_all(b"from the parent").unwrap();
-        // The sender's own handle still works, and the connection is closed with the last one.
+        // The sender's own handle still works; dropping the last handle closes the connection.
         this.send(near.clone());
         drop(mailbox.receive().unwrap());
         drop(near);
@@ -650,18 +676,18 @@ claims! {
     fn a_stream_that_a_message_does_not_carry_is_an_error(mailbox: Mailbox<(TcpStream, TcpStream)>) {
         let (near, far) = connection();
         let this = retype::<_, (TcpStream, u32)>(process::this(&mailbox));
-        // The first is carried at 0.
-        for place in [0, 1, u32::MAX] {
-            this.send((near.clone(), place));
+        // The message carries only one stream, at index 0.
+        for index in [0, 1, u32::MAX] {
+            this.send((near.clone(), index));
             let error = mailbox.receive().unwrap_err();
-            assert!(matches!(error, ReceiveError::DeserializationFailed(_)), "{place}: {error}");
+            assert!(matches!(error, ReceiveError::DeserializationFailed(_)), "{index}: {error}");
         }
         retype::<_, (TcpStream, TcpStream)>(this).send((near, far));
-        mailbox.receive().expect("both are carried");
+        mailbox.receive().expect("the message carries both");
     }
 
     fn a_module_in_the_place_of_a_stream_is_an_error(mailbox: Mailbox<TcpStream>) {
-        // SAFETY: the declarations are those of the machine's table, and the text is one byte long.
+        // SAFETY: the declarations match the machine's table, and the data has one byte.
         unsafe {
             machine::create_data(0, 1);
             assert_eq!(machine::push_module(u64::MAX), 0);

@@ -1,4 +1,4 @@
-//! UDP and TLS; TCP is claimed beside what else there is from the beginning.
+//! UDP and TLS. The claims about TCP are in `main.rs`.
 
 use crate::{LONG, SHORT};
 use lunatic::net::{TlsListener, TlsStream, UdpSocket};
@@ -6,20 +6,20 @@ use lunatic::{Mailbox, ReceiveError, process};
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 
-/// For `localhost` and 127.0.0.1, and vouching for itself.
+/// Self-signed, for `localhost` and 127.0.0.1.
 const CERTIFICATE: &[u8] = include_bytes!("localhost.pem");
 const KEY: &[u8] = include_bytes!("localhost.key.pem");
 
 fn socket() -> (UdpSocket, SocketAddr) {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("some port is free");
-    let address = socket.local_addr().expect("it is bound");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    let address = socket.local_addr().expect("the socket is bound");
     (socket, address)
 }
 
-/// Returns two ends of one connection. Another process has to be the client: a handshake takes two.
+/// Returns both ends of a connection. The client is another process, because a handshake takes two.
 fn connection(mailbox: &Mailbox<TlsStream>) -> (TlsStream, TlsStream) {
-    let listener = TlsListener::bind("127.0.0.1:0", CERTIFICATE, KEY).expect("some port is free");
-    let address = listener.local_addr().expect("it is bound");
+    let listener = TlsListener::bind("127.0.0.1:0", CERTIFICATE, KEY).expect("a port is free");
+    let address = listener.local_addr().expect("the socket is bound");
     process::spawn_with(
         (process::this(mailbox), address),
         |(parent, address): (_, SocketAddr), _: Mailbox<()>| {
@@ -35,11 +35,11 @@ fn connection(mailbox: &Mailbox<TlsStream>) -> (TlsStream, TlsStream) {
         },
     )
     .unwrap();
-    let (near, peer) = listener.accept().expect("somebody connects");
-    assert_eq!(near.peer_addr().expect("it is connected"), peer);
+    let (near, peer) = listener.accept().expect("the client connects");
+    assert_eq!(near.peer_addr().expect("the stream is connected"), peer);
     (
         near,
-        mailbox.receive().expect("the client hands its end over"),
+        mailbox.receive().expect("the client sends its end"),
     )
 }
 
@@ -104,7 +104,7 @@ claims! {
         assert_eq!(text, "one two");
         assert_eq!(near.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
 
-        // The other direction is open still, and ends with its last handle.
+        // The other direction is still open, and ends with its last handle.
         let large = vec![7; 100_000];
         let other = far.clone();
         process::spawn_with((far, large.clone()), |(mut far, large): (TlsStream, Vec<u8>), _: Mailbox<()>| {

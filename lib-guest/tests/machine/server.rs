@@ -1,4 +1,4 @@
-//! Servers: typed calls and casts, and how they begin and end.
+//! Servers: typed calls and casts, and how servers start and end.
 
 use crate::{LONG, SHORT, signal};
 use lunatic::server::{self, Handle, Reply};
@@ -9,7 +9,7 @@ use lunatic::{
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// A server with a function of each kind.
+/// A server with functions of every kind.
 pub(crate) struct Counter {
     count: u32,
     waiting: Vec<Reply<u32>>,
@@ -83,8 +83,8 @@ impl Counter {
     }
 }
 
-/// A server that begins with two values, may refuse to, watches others, and tells a process what
-/// happens.
+/// A server that takes two arguments, may refuse to start, watches other processes, and reports
+/// what happens to a log.
 struct Watcher {
     log: Process<String>,
     names: HashMap<u64, String>,
@@ -177,12 +177,12 @@ claims! {
         })
         .unwrap();
         assert_eq!(mailbox.receive().unwrap(), 0);
-        // It may not wait yet; then the next change is the one it is told of.
-        let told = (1..).find_map(|count| {
+        // The call may not have arrived yet; then it is answered by a later change.
+        let answer = (1..).find_map(|count| {
             counter.set(count).unwrap();
             mailbox.receive_timeout(SHORT).ok()
         });
-        assert!(told.is_some());
+        assert!(answer.is_some());
     }
 
     fn a_call_has_a_time_limit_and_a_late_answer_is_dropped(mailbox: Mailbox<u8>) {
@@ -197,7 +197,7 @@ claims! {
         let counter = Counter::start(0).unwrap();
         assert!(matches!(counter.fail(3), Err(RequestError::Died(ExitReason::Status(3)))));
         assert!(matches!(counter.count(), Err(RequestError::Died(ExitReason::NoProcess))));
-        counter.set(1).expect("a cast to the dead is dropped");
+        counter.set(1).expect("a cast to a dead server is dropped");
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
     }
 
@@ -219,7 +219,7 @@ claims! {
         let error = Watcher::start((this, "no number".into())).unwrap_err();
         assert_eq!(error, StartError::Refused("invalid digit found in string".into()));
         assert_eq!(Slow::start(None).unwrap_err(), StartError::Died(ExitReason::Trapped));
-        // A refusal is no failure, which links would be told of.
+        // A refusal is not a failure, and causes no signal.
         let error = Watcher::start_link((this, String::new())).unwrap_err();
         assert!(matches!(error, StartError::Refused(_)), "{error}");
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
@@ -271,7 +271,7 @@ claims! {
         assert_eq!((signal.kind, signal.reason), (SignalKind::ProcessDied, ExitReason::LinkDied));
     }
 
-    /// T058: it does not wait for its `#[init]`, though it has a `#[signal]`.
+    /// T058: it does not wait for its `#[init]`, although it has a `#[signal]`.
     fn t058_a_server_that_is_being_started_ends_with_its_parent(mailbox: Mailbox<Process<()>>) {
         let this = process::this(&mailbox);
         let start: fn(Process<Process<()>>, Mailbox<()>) = |parent, _| {
@@ -289,7 +289,7 @@ claims! {
         let counter = Counter::start(1).unwrap();
         counter.register("a server", "1.2.0").unwrap();
         assert_eq!(Counter::start(2).unwrap().register("a server", "1.2.0"), Err(RegistryError::NameTaken));
-        let found = Handle::<Counter>::lookup("a server", "^1").unwrap().expect("it is there");
+        let found = Handle::<Counter>::lookup("a server", "^1").unwrap().expect("the server is registered");
         assert_eq!(found, counter);
         assert_eq!(found.count().unwrap(), 1);
         counter.stop();

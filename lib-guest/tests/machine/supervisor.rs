@@ -1,6 +1,7 @@
-//! Supervisors: who is restarted, in which order, how often, and that nobody is left behind.
+//! Supervisors: which children are restarted, in which order and how often, and that no process is
+//! left behind.
 //!
-//! What the rules decide is tested with the rules; this is whether they are followed.
+//! The decisions are tested with the rules; the claims here are about following them.
 
 use crate::{LONG, SHORT, lookup, signal};
 use lunatic::server::{self, Handle};
@@ -11,11 +12,11 @@ use lunatic::{
 };
 use std::time::Duration;
 
-/// Where the children of a claim tell what they do: the process that is registered under this name.
-/// Claims run one after another.
+/// The children of a claim report to the process that is registered under this name. Claims run one
+/// after another.
 const LOG: &str = "log of a supervisor claim";
 
-/// While somebody has this name, no server starts.
+/// While a process has this name, no server starts.
 const FAULT: &str = "fault of a supervisor claim";
 
 fn keep_log(mailbox: &Mailbox<String>) {
@@ -39,7 +40,7 @@ fn lines<const N: usize>(mailbox: &Mailbox<String>) -> [String; N] {
     })
 }
 
-/// A server that says when it begins and ends, and fails when it is told to.
+/// A server that reports when it begins and ends, and fails on request.
 struct Talker;
 
 #[lunatic::server]
@@ -81,13 +82,13 @@ fn child(name: &str) -> Child<Handle<Talker>> {
     Child::server::<Talker>(name, name.to_string()).register(format!("child {name}"), "1.0.0")
 }
 
-/// Waits until a child that has begun has its name.
+/// Waits until a child that has started has its name.
 fn find(name: &str) -> Handle<Talker> {
     let look = || Handle::lookup(&format!("child {name}"), "*").expect("the query is well-formed");
     std::iter::repeat_with(look)
         .flatten()
         .next()
-        .expect("it repeats for ever")
+        .expect("it repeats forever")
 }
 
 fn three(plan: &mut Plan) -> &mut Plan {
@@ -95,14 +96,14 @@ fn three(plan: &mut Plan) -> &mut Plan {
 }
 
 fn pids(supervisor: Supervisor) -> Vec<Option<u64>> {
-    let children = supervisor.children().expect("it answers");
+    let children = supervisor.children().expect("the supervisor answers");
     children
         .iter()
         .map(|child| child.process.map(|process| process.id()))
         .collect()
 }
 
-/// Says who it is, and waits.
+/// Reports its process, and waits.
 fn report(mailbox: Mailbox<()>) {
     log(process::this(&mailbox).id().to_string());
     let _ = mailbox.receive_timeout(LONG);
@@ -172,7 +173,7 @@ claims! {
         find("a").end(0).unwrap();
         find("b").end(1).unwrap();
         let _: [String; 2] = lines(&mailbox);
-        // The ends are on their way to the supervisor; these wait for them.
+        // The signals may still be on their way to the supervisor.
         let count = std::iter::repeat_with(|| supervisor.count().unwrap()).find(|count| count.active == 0);
         assert_eq!(count.unwrap().children, 1, "a temporary child is forgotten");
         assert_eq!(pids(supervisor), [None]);
@@ -197,7 +198,7 @@ claims! {
         assert_eq!(error, StartError::Died(ExitReason::Trapped));
     }
 
-    /// T057: children that die at once are given up, and who is linked with the supervisor is told.
+    /// T057: the supervisor gives up on children that die at once, and its links receive a signal.
     fn t057_a_storm_of_restarts_ends_the_supervisor(mailbox: Mailbox<String>) {
         keep_log(&mailbox);
         let mailbox = mailbox.catch_link_panic();
@@ -222,7 +223,7 @@ claims! {
         assert_eq!((signal.kind, signal.pid), (SignalKind::LinkDied, supervisor.process().id()));
         assert_eq!(signal.reason, ExitReason::Status(1));
         assert_eq!(begins, 6, "the first start and five restarts");
-        let other = crate::process_named::<()>(other.expect("it said who it is"));
+        let other = crate::process_named::<()>(other.expect("it reported its process"));
         assert!(!other.is_alive(), "the other children end with it");
     }
 
@@ -256,7 +257,7 @@ claims! {
         .unwrap();
         let begin = std::time::Instant::now();
         let _: [String; 5] = lines(&mailbox);
-        // A busy machine makes it longer, none makes it shorter.
+        // A busy machine makes it longer, but nothing makes it shorter.
         assert!(begin.elapsed() >= Duration::from_millis(10 + 20 + 40 + 40), "{:?}", begin.elapsed());
         // It answers while it waits.
         assert_eq!(supervisor.count().unwrap().children, 1);
@@ -273,7 +274,7 @@ claims! {
         })
         .unwrap();
         assert_eq!(lines(&mailbox), ["a begins", "b begins", "c begins"]);
-        // The inner one gives up at once, and the outer one starts it anew.
+        // The inner one gives up at once, and the outer one restarts it.
         find("b").end(1).unwrap();
         assert_eq!(lines(&mailbox), ["b ends", "c ends", "b begins", "c begins"]);
         assert_eq!(supervisor.stop(), ExitReason::Normal);
@@ -295,10 +296,10 @@ claims! {
         assert_eq!(second.name().unwrap(), "second");
         assert_eq!(pids(supervisor)[1..], [Some(first.id()), Some(second.process().id())]);
 
-        // A failure is restarted with the argument of the start.
+        // After a failure, it is restarted with the same argument.
         first.kill();
         assert_eq!(lines(&mailbox), ["first"]);
-        // A normal end is over, and forgotten.
+        // After a normal end, it is forgotten.
         let children = supervisor.children().unwrap();
         children[1].process.unwrap().send(());
         let count = std::iter::repeat_with(|| supervisor.count().unwrap()).find(|count| count.active == 2);
@@ -441,7 +442,7 @@ claims! {
     }
 }
 
-/// A server that says who it is, and does not come to its end of starting.
+/// A server that reports its process, and never finishes starting.
 struct Starting;
 
 #[lunatic::server]

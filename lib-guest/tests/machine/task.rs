@@ -1,4 +1,4 @@
-//! Tasks, and what belongs to one process alone.
+//! Tasks, and values local to a process.
 
 use crate::{LONG, SHORT};
 use lunatic::net::{TcpListener, TcpStream};
@@ -15,9 +15,9 @@ process_local! {
     static NAMES: RefCell<Vec<String>> = RefCell::new(vec!["first".into()]);
 }
 
-/// A task that waits until it is killed, and says which process it is.
+/// A task that reports its process, and waits until it is killed.
 fn endless(parent: Process<Process<()>>) -> u32 {
-    // SAFETY: a task has no mailbox of its own.
+    // SAFETY: a task has no other mailbox.
     let mailbox = unsafe { Mailbox::new() };
     parent.send(process::this(&mailbox));
     loop {
@@ -63,7 +63,7 @@ claims! {
         .unwrap();
         let all = [mailbox.receive().unwrap(), mailbox.receive().unwrap()];
         assert_eq!(all.iter().sum::<u8>(), 3);
-        // Both have ended by now, or do so while this waits.
+        // Both have ended by now, or end while this waits.
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
         let mailbox = mailbox.catch_link_panic();
         assert!(!mailbox.receive_timeout(SHORT).is_signal());
@@ -75,7 +75,7 @@ claims! {
 
     fn the_failure_of_a_task_is_an_error_with_its_reason(mailbox: Mailbox<()>) {
         let check = |function: fn(i32) -> u32, reason: ExitReason| {
-            // However short its life is, the reason is told.
+            // However soon it ends, the reason is known.
             for _ in 0..20 {
                 let error = Task::spawn(3, function).unwrap().result().unwrap_err();
                 assert!(matches!(error, TaskError::Failed(told) if told == reason), "{error}");
@@ -109,7 +109,7 @@ claims! {
         };
         Task::spawn(this, function).unwrap().detach();
         assert_eq!(mailbox.receive().unwrap(), "it goes on");
-        // What comes in place of its result would be no text.
+        // If its result came, it would not be a text.
         assert!(matches!(mailbox.receive_timeout(SHORT), Err(ReceiveError::Timeout)));
     }
 

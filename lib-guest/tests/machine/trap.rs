@@ -1,4 +1,4 @@
-//! Traps that are caught, and what is counted.
+//! Caught traps, and metrics.
 
 use lunatic::metrics::{Counter, Gauge, Histogram};
 use lunatic::{Config, Environment, ExitReason, Limit, Mailbox, Message, catch_trap};
@@ -14,7 +14,7 @@ fn recurse(depth: u64) -> u64 {
     }
 }
 
-/// Catches as deep as it can and returns how deep that was.
+/// Nests catches as deep as possible and returns the depth.
 fn nest(depth: u32) -> u32 {
     catch_trap(move || nest(depth + 1)).unwrap_or(depth)
 }
@@ -42,7 +42,7 @@ claims! {
     }
 
     fn catches_lie_in_each_other_only_so_deep(_mailbox: Mailbox<()>) {
-        // The function in the last of the 16 is the one that traps.
+        // The function in the last of the 16 catches is the one that traps.
         assert_eq!((nest(0), nest(0)), (15, 15));
     }
 
@@ -55,7 +55,7 @@ claims! {
 
     fn a_catch_can_wait_for_messages(mailbox: Mailbox<u8>) {
         lunatic::process::this(&mailbox).send(7);
-        // SAFETY: the other one is not used meanwhile.
+        // SAFETY: the other mailbox is not used meanwhile.
         let received = catch_trap(|| unsafe { Mailbox::<u8>::new() }.receive().unwrap());
         assert_eq!(received, Ok(7));
     }
@@ -84,7 +84,7 @@ claims! {
         gauge.add(f64::INFINITY);
         gauge.subtract(f64::NAN);
         Histogram::new("claims_seconds").record(-1.0);
-        // As another kind it is left out, which harms nobody.
+        // Used as another kind, it is dropped, without a failure.
         Histogram::new("claims_total").record(1.0);
         assert!(catch_trap(|| Counter::new("").increment()).is_err());
     }
