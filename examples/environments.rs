@@ -1,45 +1,48 @@
-//! An environment says what its processes may use: here so much memory, so much compute, and no output.
+//! Environments limit what processes may do: here their memory, their compute, and that they may
+//! not print.
 //!
-//! Look at how each child ends and how its parent, which is linked to it, is told the reason. The machine stops them; they
-//! need not cooperate. `black_box` keeps the optimiser from removing a vector that nobody reads, and with it the memory that
-//! was to be too much: without it the second child ends normally in a release build, and its parent is told nothing.
+//! Look at how each child ends, and how its parent, which is linked with it, gets the reason. The
+//! machine stops the children; they need not cooperate. `black_box` keeps the optimizer from
+//! removing a vector that nobody reads, and with it the memory that exceeds the limit. Without it,
+//! the second child would end normally in a release build, and its parent would get no signal.
 
 use lunatic::{Config, Environment, LinkMailbox, Mailbox};
 use std::hint::black_box;
 
 #[lunatic::main]
 fn main(mailbox: Mailbox<()>) {
-    // 17 Wasm pages (17 * 64 KiB) are 1,114,112 bytes: one such process fits, and little more. One unit of compute is
-    // 100,000 instructions, about.
+    // 17 Wasm pages (17 * 64 KiB) are 1,114,112 bytes: such a process fits, with little room to
+    // spare. One unit of compute is about 100,000 instructions.
     let mut config = Config::new(1_200_000, Some(1));
-    // Nothing but what begins so, and printing does not.
+    // Allows only functions whose names start like this. Printing is not among them.
     config.allow_namespace("wasi_snapshot_preview1::environ");
-    let mut environment = Environment::new(config).expect("this process has what it grants");
+    let mut environment =
+        Environment::new(config).expect("this process has what the configuration grants");
     let module = environment
         .add_this_module()
-        .expect("the module is loaded already");
+        .expect("the module is already loaded");
 
     let prints = |_: Mailbox<()>| println!("Hi from a different environment");
     let (_, mailbox) = module
         .spawn_link(mailbox, prints)
         .expect("a process of 17 pages fits");
-    tell("prints", &mailbox);
+    report("prints", &mailbox);
 
     let hoards = |_: Mailbox<()>| drop(black_box(vec![0; 150_000]));
     let (_, mailbox) = module
         .spawn_link(mailbox, hoards)
         .expect("a process of 17 pages fits");
-    tell("hoards", &mailbox);
+    report("hoards", &mailbox);
 
-    #[expect(clippy::empty_loop, reason = "to waste what it gets is what it is for")]
+    #[expect(clippy::empty_loop, reason = "it exists to use up its compute")]
     let spins = |_: Mailbox<()>| loop {};
     let (_, mailbox) = module
         .spawn_link(mailbox, spins)
         .expect("a process of 17 pages fits");
-    tell("spins", &mailbox);
+    report("spins", &mailbox);
 }
 
-fn tell(child: &str, mailbox: &LinkMailbox<()>) {
+fn report(child: &str, mailbox: &LinkMailbox<()>) {
     let message = mailbox.receive();
     let signal = message
         .signal()

@@ -1,5 +1,7 @@
-//! Functions for a host program to call: `lunatic call functions.wasm hello '{"arg": "World"}'`, and from Rust, Elixir or
-//! Python through the bridge. Compile it with `cargo build -p lunatic-examples --lib --target wasm32-unknown-unknown`.
+//! Functions that a host program can call: with
+//! `lunatic call functions.wasm hello '{"arg": "World"}'`, or through the bridge from Rust, Elixir
+//! or Python. Compile it with
+//! `cargo build -p lunatic-examples --lib --target wasm32-unknown-unknown`.
 
 use lunatic::export::{Bytes, Image};
 use serde::{Deserialize, Serialize};
@@ -16,7 +18,7 @@ struct ImageInfo {
     height: u32,
 }
 
-/// One parameter is the whole argument.
+/// A single parameter is the whole argument.
 #[lunatic::export]
 fn echo(args: Args) -> Args {
     args
@@ -27,7 +29,7 @@ fn hello(args: Args) -> String {
     format!("Hello, {}!", args.arg)
 }
 
-/// Several are found by their names.
+/// Several parameters are looked up in the argument by name.
 #[lunatic::export]
 fn divide(dividend: i64, divisor: i64) -> Result<i64, String> {
     dividend
@@ -49,7 +51,7 @@ fn shrink(image: Image) -> Result<Bytes, String> {
     let (width, height) = (image.width as usize, image.height as usize);
     if image.bytes.len() != width * height * 3 {
         return Err(format!(
-            "{} bytes are no {width} × {height} pixels of three",
+            "{} bytes are not {width} × {height} pixels of three",
             image.bytes.len()
         ));
     }
@@ -62,7 +64,7 @@ thread_local! {
     static CALLS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// What a function keeps is there for the next call, as long as the same instance serves it.
+/// State is kept between calls, as long as the same instance serves them.
 #[lunatic::export]
 fn count() -> u32 {
     CALLS.set(CALLS.get() + 1);

@@ -1,8 +1,9 @@
 //! A process spawns another and waits for it.
 //!
-//! Look at the closure: it captures nothing, because it runs in a process of its own, with memory of its own. What the
-//! child is to know goes along as a value. And look at the last line: the child never sends, so this would be a wait for
-//! ever; as soon as nobody else is alive, `receive` returns `ReceiveError::NobodyLeft` instead, and the program ends.
+//! Look at the closure: it captures nothing, because it runs in a process of its own, with its own
+//! memory. Whatever the child needs to know is passed as a value. And look at the last line: the
+//! child never sends anything, so this wait could never end. As soon as no other process is alive,
+//! `receive` returns `ReceiveError::NobodyLeft` instead, and the program ends.
 
 use lunatic::{Mailbox, process};
 

@@ -4,10 +4,10 @@
 //! lunatic hundred_thousand.wasm [PROCESSES [AT_ONCE]]
 //! ```
 //!
-//! Look at how the ceiling is met. The machine keeps places for the memories of a limited number of processes, 10,000 by
-//! default; so the processes come in crowds of [`AT_ONCE`], and all of a crowd are alive at the same time before the first
-//! of them gets its message. Where the machine has no place left, or the environment allows no further process, `spawn`
-//! says so, and the crowd is only as large as it got.
+//! Look at how the limit is handled. The machine has memory for a limited number of processes, so
+//! they are spawned in crowds of [`AT_ONCE`], and all of a crowd are alive before the first of them
+//! gets its message. If the machine has no more room, or the environment allows no more processes,
+//! `spawn` returns an error, and the crowd is only as large as it got.
 
 use lunatic::{Errno, Mailbox, Process, process};
 use std::hint::black_box;
@@ -15,7 +15,7 @@ use std::hint::black_box;
 const PROCESSES: u64 = 100_000;
 const AT_ONCE: usize = 5_000;
 
-/// How many numbers each process puts on its heap.
+/// How many numbers each process stores on its heap.
 const NUMBERS: u64 = 1_000;
 
 #[lunatic::main]
@@ -31,16 +31,18 @@ fn main(mailbox: Mailbox<u64>) {
     let (processes, at_once) = (argument(PROCESSES), argument(AT_ONCE as u64));
 
     let this = process::this(&mailbox);
-    let (mut born, mut most, mut sum) = (0, 0, 0);
-    while born < processes {
-        let crowd = crowd(at_once.min(processes - born));
-        for (process, number) in crowd.iter().zip(born..) {
+    let (mut spawned, mut most, mut sum) = (0, 0, 0);
+    while spawned < processes {
+        let crowd = crowd(at_once.min(processes - spawned));
+        for (process, number) in crowd.iter().zip(spawned..) {
             process.send((this, number));
         }
         for _ in &crowd {
-            sum += mailbox.receive().expect("each of the crowd answers");
+            sum += mailbox
+                .receive()
+                .expect("every process of the crowd answers");
         }
-        born += crowd.len() as u64;
+        spawned += crowd.len() as u64;
         most = most.max(crowd.len());
     }
     assert_eq!(
@@ -48,10 +50,10 @@ fn main(mailbox: Mailbox<u64>) {
         NUMBERS * (0..processes).sum::<u64>(),
         "each process answers with its own number"
     );
-    println!("{born} processes, {most} alive at once, each with {NUMBERS} numbers on its heap");
+    println!("{spawned} processes, {most} alive at once, each with {NUMBERS} numbers on its heap");
 }
 
-/// Spawns so many processes, or as many as there is room for.
+/// Spawns `size` processes, or as many as there is room for.
 fn crowd(size: u64) -> Vec<Process<(Process<u64>, u64)>> {
     let mut crowd = Vec::new();
     while (crowd.len() as u64) < size {
@@ -60,7 +62,7 @@ fn crowd(size: u64) -> Vec<Process<(Process<u64>, u64)>> {
             Err(error) if !matches!(error.kind(), Errno::Exhausted | Errno::LimitReached) => {
                 panic!("{error}")
             }
-            // Those of the last crowd are on their way out.
+            // The processes of the last crowd are still ending.
             Err(_) if crowd.is_empty() => process::sleep(1),
             Err(_) => break,
         }

@@ -1,13 +1,14 @@
-//! Links make processes die together; monitors tell of an end.
+//! Links make processes die together; monitors report how a process ends.
 //!
-//! Look at what is told, and to whom. A link works both ways and tells of failures only. A monitor works one way and tells
-//! of every end, with its reason. Either way the signal comes after the dead process's names and ports are free.
+//! Look at what is reported, and to whom. A link works both ways and reports only failures. A
+//! monitor works one way and reports every end, with its reason. Either way, the signal comes when
+//! the dead process's names and ports are free again.
 
 use lunatic::{Mailbox, Process, ReceiveError, Signal, TransformMailbox, process};
 
 #[lunatic::main]
 fn main(mailbox: Mailbox<()>) {
-    // A monitor tells of every end.
+    // A monitor reports every end.
     for status in [0, 3] {
         let child = process::spawn_with(status, |status, mailbox: Mailbox<()>| {
             mailbox.receive().expect("the parent sends");
@@ -22,11 +23,11 @@ fn main(mailbox: Mailbox<()>) {
     child.monitor();
     child.kill();
     println!("monitored: {}", reason(mailbox.receive()));
-    // Who asks too late is told so at once.
+    // Monitoring a dead process reports that at once.
     child.monitor();
     println!("monitored: {}", reason(mailbox.receive()));
 
-    // Two that are linked die together. This process is told by a monitor, and is not linked itself.
+    // Two linked processes die together. This process is not linked with them; it monitors one.
     let pair = process::spawn_with(process::this(&mailbox), |parent, mailbox: Mailbox<()>| {
         let (child, mailbox) =
             process::spawn_link_unwrap(mailbox, wait).expect("there is room for a process");
@@ -36,7 +37,7 @@ fn main(mailbox: Mailbox<()>) {
         wait(mailbox);
     })
     .expect("there is room for a process");
-    mailbox.receive().expect("the pair sends when it is one");
+    mailbox.receive().expect("the pair sends once it is linked");
     pair.monitor();
     pair.send(());
     println!(
@@ -44,7 +45,8 @@ fn main(mailbox: Mailbox<()>) {
         reason(mailbox.receive())
     );
 
-    // With a `LinkMailbox` the failure of a link is a signal, not one's end. The tag says which link.
+    // With a `LinkMailbox`, the failure of a link is a signal and does not end this process. The
+    // tag identifies the link.
     let mailbox = mailbox.catch_link_panic();
     let child: Process<()> = process::spawn(wait).expect("there is room for a process");
     let tag = child.link();
@@ -53,7 +55,7 @@ fn main(mailbox: Mailbox<()>) {
     let signal = message.signal().expect("only the link has this tag");
     println!("linked, with the tag: {}", signal.reason);
 
-    // A normal end is not told to links: the first word is the monitor's.
+    // A link does not report a normal end: the first signal is that of the monitor.
     let (child, mailbox) = process::spawn_link(mailbox, |mailbox: Mailbox<()>| {
         mailbox.receive().expect("the parent sends");
     })
@@ -72,6 +74,6 @@ fn wait(mailbox: Mailbox<()>) {
 fn reason(received: Result<(), ReceiveError>) -> String {
     match received {
         Err(ReceiveError::Signal(Signal { reason, .. })) => reason.to_string(),
-        other => format!("something else came: {other:?}"),
+        other => format!("something else arrived: {other:?}"),
     }
 }

@@ -1,14 +1,14 @@
-//! A program loads another module while it runs, and calls its functions in processes of their own.
+//! A program loads another module at run time, and calls its functions in processes of their own.
 //!
 //! ```text
 //! lunatic module_loading.wasm
 //! lunatic module_loading.wasm plugin.wasm FUNCTION [NUMBERS…]
 //! ```
 //!
-//! Look at the environment: the module came from somewhere else and is not trusted, so it gets little memory, little
-//! compute, and of the machine's functions only `proc_exit`. What it does wrong ends its process, and the reason is told.
-//! The bytes may come from a file, a socket or a message; here they are written out, so that the example needs no second
-//! compiler.
+//! Look at the environment: the module is not trusted, so it gets little memory, little compute,
+//! and only one function of the machine, `proc_exit`. If it does something wrong, its process ends,
+//! and the reason is reported. The bytes may come from a file, a socket or a message; here they are
+//! a constant, so that the example needs no second compiler.
 
 use lunatic::{
     Config, Environment, ExitReason, LunaticError, Mailbox, Module, Param, Process, ReceiveError,
@@ -26,13 +26,13 @@ const PLUGIN: &[u8] = &[
     0x00, b'a', b's', b'm', 1, 0, 0, 0, // the magic number, version 1
     1, 13, 3, 0x60, 1, 0x7f, 0, 0x60, 2, 0x7f, 0x7f, 0, 0x60, 0,
     0, // types: (i32), (i32 i32), ()
-    2, 36, 1, 22, // one import, with a module's name of 22 bytes
+    2, 36, 1, 22, // one import, from a module whose name has 22 bytes
     b'w', b'a', b's', b'i', b'_', b's', b'n', b'a', b'p', b's', b'h', b'o', b't', b'_', //
     b'p', b'r', b'e', b'v', b'i', b'e', b'w', b'1', //
     9, b'p', b'r', b'o', b'c', b'_', b'e', b'x', b'i', b't', 0,
     0, // a function of the first type
     3, 3, 2, 1, 2, // two functions, of the second and the third type
-    5, 3, 1, 0, 0, // a memory of no pages, which the functions of WASI ask for
+    5, 3, 1, 0, 0, // a memory of 0 pages, which WASI requires
     7, 23, 3, 6, b'm', b'e', b'm', b'o', b'r', b'y', 2, 0, // exports
     3, b'a', b'd', b'd', 0, 1, 4, b's', b'p', b'i', b'n', 0, 2, //
     10, 19, 2, // two bodies
@@ -66,15 +66,15 @@ fn main(mailbox: Mailbox<()>) -> Result<(), LunaticError> {
         call(&mailbox, &plugin, "add", &[Param::I32(40), Param::I32(2)])?
     );
     println!("spin(): {}", call(&mailbox, &plugin, "spin", &[])?);
-    // What does not fit is known before there is a process.
+    // Wrong parameters and names are found before a process is spawned.
     for (function, params) in [("add", &[Param::F64(0.5)][..]), ("divide", &[])] {
         let Err(error) = call(&mailbox, &plugin, function, params) else {
-            panic!("it was not to be spawned")
+            panic!("the call should have failed")
         };
         println!("{function}: {:?}", error.kind());
     }
     let Err(error) = environment.add_module(&PLUGIN[..20]) else {
-        panic!("half a module is none")
+        panic!("half a module is not a module")
     };
     println!("half of it: {:?}", error.kind());
     Ok(())

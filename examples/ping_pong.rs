@@ -1,7 +1,8 @@
 //! Two processes send each other a number until it is large enough.
 //!
-//! Look at the type of what travels: each message carries the process to answer, so neither has to know the other
-//! beforehand. A `Process<T>` is a number and says what its owner receives.
+//! Look at the type of the message: it contains the process to answer, so neither process has to
+//! know the other beforehand. A `Process<T>` is a number, and its type says what the process
+//! receives.
 
 use lunatic::{Mailbox, Process, process};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ fn main(mailbox: Mailbox<Ball>) {
         from: this,
     });
     loop {
-        let ball = mailbox.receive().expect("the other one plays on");
+        let ball = mailbox.receive().expect("the other process keeps playing");
         assert_eq!(ball.from, other);
         if ball.hits == 2 * ROUNDS - 1 {
             println!("{ROUNDS} rounds, {} hits", ball.hits + 1);
@@ -38,7 +39,7 @@ fn main(mailbox: Mailbox<Ball>) {
 
 fn pong(mailbox: Mailbox<Ball>) {
     let this = process::this(&mailbox);
-    // Ends with the first process: a program is over when the process is that it began with.
+    // Ends with the first process: a program ends when the process that it began with ends.
     while let Ok(ball) = mailbox.receive() {
         ball.from.send(Ball {
             hits: ball.hits + 1,

@@ -1,8 +1,8 @@
 //! A server is a process that receives requests; a client waits for the reply to its own.
 //!
-//! Look at `main`, which has no mailbox for replies: `request` waits for the one with the right tag and leaves all other
-//! messages alone. Whoever asks also learns when there will be no reply: because the time ran out, or because the server
-//! died of the question.
+//! Look at `main`, which has no mailbox for replies: `request` waits for the reply to this request
+//! and leaves all other messages in place. It also returns if there will be no reply, because the
+//! timeout expired or the request killed the server.
 
 use lunatic::{Mailbox, Request, RequestError, process};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use std::time::Duration;
 enum Question {
     Set(String, u32),
     Get(String),
-    /// Is answered never.
+    /// Is never answered.
     Meaning,
     /// Ends the server.
     Crash,
@@ -34,7 +34,7 @@ fn main(_: Mailbox<()>) {
 
     let answer = store.request_timeout(Question::Meaning, Duration::from_millis(10));
     println!("meaning: {}", failure(answer));
-    // A reply that came too late would not be taken for this one.
+    // A late reply is never mistaken for the reply to this request.
     println!("apples: {:?}", get("apples").expect("the store is alive"));
 
     println!("crash: {}", failure(store.request(Question::Crash)));
@@ -43,7 +43,7 @@ fn main(_: Mailbox<()>) {
 
 fn failure(answer: Result<Option<u32>, RequestError>) -> String {
     match answer {
-        Ok(answer) => format!("an answer that should not be: {answer:?}"),
+        Ok(answer) => format!("an unexpected answer: {answer:?}"),
         Err(error) => error.to_string(),
     }
 }
@@ -62,7 +62,7 @@ fn serve(mailbox: Store) {
                 request.reply(value);
             }
             Question::Meaning => unanswered.push(request),
-            // Quietly: a panic would also print where it happened.
+            // A panic would also print a message.
             Question::Crash => std::process::exit(3),
         }
     }

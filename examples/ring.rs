@@ -1,12 +1,13 @@
-//! Processes in a circle pass a token on, each to the next.
+//! Processes in a ring pass on a token, each to the next.
 //!
 //! ```text
 //! lunatic ring.wasm [PROCESSES [ROUNDS]]
 //! ```
 //!
-//! Look at how the circle is closed: every process is spawned with the one after it, so they are spawned from the last to
-//! the first, and the last is this one. It ends when the token has gone round often enough; with it the program ends, and
-//! all others, which still wait.
+//! Look at how the ring is closed: every process is spawned with the next one, so they are spawned
+//! from the last to the first, and the last one is this process. When the token has gone round
+//! often enough, this process ends, and with it the program and all other processes, which still
+//! wait.
 
 use lunatic::{Mailbox, Process, process};
 
@@ -26,13 +27,13 @@ fn main(mailbox: Mailbox<u64>) {
     for _ in 1..processes {
         next = match process::spawn_with(next, pass_on) {
             Ok(process) => process,
-            Err(error) => panic!("a circle of {processes} is too large: {error}"),
+            Err(error) => panic!("a ring of {processes} is too large: {error}"),
         };
     }
     for round in 1..=rounds {
         next.send(0);
         let hops = mailbox.receive().expect("the token comes back");
-        assert_eq!(hops, processes - 1, "each other process passes it on once");
+        assert_eq!(hops, processes - 1, "every other process passes it on once");
         if round == rounds {
             println!(
                 "{processes} processes, {rounds} rounds, {} hops",

@@ -1,8 +1,8 @@
-//! A process takes the messages that it waits for, and leaves the others in the mailbox, in order.
+//! A process takes the messages that it waits for, and leaves the others in its mailbox, in order.
 //!
-//! Look at the tags: who is to be told apart gets one and sends with it. The orders come first and in order, however many
-//! letters lie before them; a receive without tags then finds the letters as if nothing had happened. A receive that times
-//! out loses nothing either.
+//! Look at the tags, which distinguish messages. Orders are received first and in order, however
+//! many letters have arrived before them; a receive without tags then finds the letters as if
+//! nothing had happened. A receive that times out loses nothing either.
 
 use lunatic::{Mailbox, Process, ReceiveError, Tag, process};
 use std::time::Duration;
@@ -17,15 +17,17 @@ fn main(mailbox: Mailbox<String>) {
     for _ in 0..2 {
         println!(
             "first: {}",
-            mailbox.tag_receive(&[order]).expect("two orders come")
+            mailbox.tag_receive(&[order]).expect("two orders are sent")
         );
     }
     match mailbox.tag_receive_timeout(&[never], Duration::from_millis(10)) {
         Err(ReceiveError::Timeout) => println!("nothing with the other tag"),
-        other => println!("something else came: {other:?}"),
+        other => println!("something else arrived: {other:?}"),
     }
     for _ in 0..3 {
-        let (letter, tag) = mailbox.receive_with_tag().expect("three letters came");
+        let (letter, tag) = mailbox
+            .receive_with_tag()
+            .expect("three letters were sent before the last order");
         assert_eq!(tag, Tag::NONE);
         println!("then: {letter}");
     }

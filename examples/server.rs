@@ -1,15 +1,16 @@
-//! A server keeps a state, and clients call it by functions.
+//! A server keeps a state, and clients call its functions.
 //!
-//! Look at `main`: it calls what stands in the server's `impl` block, though the server is another process. A `#[call]`
-//! waits for its answer, which may come much later and is then somebody else's cause (`wait_for`); a `#[cast]` does not
-//! wait, and can be put off, which is how the server wakes itself. When it ends, it ends well.
+//! Look at `main`: it calls the functions of the server's `impl` block, although the server is
+//! another process. A `#[call]` waits for its answer, which another call may cause much later
+//! (`wait_for`). A `#[cast]` does not wait, and can be delayed, which is how the server wakes
+//! itself. In the end, the server is stopped and ends normally.
 
 use lunatic::server::{Handle, Reply};
 use lunatic::{Mailbox, Server, Task};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Keeps texts under names, some of them for a time.
+/// Stores texts under names, some of them for a limited time.
 struct Store {
     texts: BTreeMap<String, String>,
     waiting: Vec<(String, Reply<String>)>,
@@ -31,7 +32,7 @@ impl Store {
         }
     }
 
-    /// Keeps a text; returns the one that was there.
+    /// Stores a text, and returns the previous one.
     #[call]
     fn set(&mut self, name: String, text: String) -> Option<String> {
         for (_, reply) in self.waiting.extract_if(.., |(wanted, _)| *wanted == name) {
@@ -40,7 +41,7 @@ impl Store {
         self.texts.insert(name, text)
     }
 
-    /// Keeps a text for so long.
+    /// Stores a text for a limited time.
     #[call]
     fn set_for(&mut self, name: String, text: String, time: Duration) {
         self.set(name.clone(), text);
@@ -79,7 +80,7 @@ impl Store {
 
 #[lunatic::main]
 fn main(_: Mailbox<()>) {
-    let refused = Store::start(vec![String::new()]).expect_err("it says why it does not start");
+    let refused = Store::start(vec![String::new()]).expect_err("a name is empty");
     println!("no store: {refused}");
 
     let store = Store::start(vec!["apples".to_string()]).expect("there is room for a server");
@@ -90,7 +91,7 @@ fn main(_: Mailbox<()>) {
     };
     println!("apples were {:?}", set("apples", "red"));
 
-    // A handle goes wherever a message goes.
+    // A handle can be sent like any other value.
     let pears = Task::spawn(store, |store| {
         store
             .wait_for("pears".to_string())
@@ -100,7 +101,7 @@ fn main(_: Mailbox<()>) {
     set("pears", "green");
     println!(
         "pears are {}",
-        pears.result().expect("the task gets its answer")
+        pears.result().expect("the task does not fail")
     );
 
     store
@@ -122,6 +123,6 @@ fn main(_: Mailbox<()>) {
         "apples: {}",
         store
             .get("apples".to_string())
-            .expect_err("nobody is there")
+            .expect_err("the store was stopped")
     );
 }

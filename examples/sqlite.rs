@@ -1,8 +1,8 @@
-//! A bank in a file: processes that share nothing share a database.
+//! A bank in a file: processes that share nothing can share a database.
 //!
-//! Every clerk is a process with a connection of its own. They transfer money at the same time, and each transfer is a
-//! transaction: nobody ever sees money that is on its way, also not when a clerk dies in the middle of one. The file is
-//! in the directory where the program is run.
+//! Every clerk is a process with its own connection. They transfer money concurrently, and each
+//! transfer is a transaction: nobody ever sees money on its way, even if a clerk dies in the middle
+//! of a transfer. The file is in the directory in which the program runs.
 
 use lunatic::sqlite::{Connection, Error};
 use lunatic::{Mailbox, ReceiveError, Task, process};
@@ -30,19 +30,20 @@ fn main(mailbox: Mailbox<()>) -> Result<(), Error> {
         .collect();
     let done: u32 = clerks
         .into_iter()
-        .map(|clerk| clerk.result().expect("a clerk comes to an end"))
+        .map(|clerk| clerk.result().expect("a clerk does not fail"))
         .sum();
     println!("{done} transfers");
 
-    // This one dies with the money taken from one account and not yet given to the other.
+    // This process dies after it has taken the money from one account, and before it gives it to
+    // another.
     let fraud = process::spawn(|_: Mailbox<()>| {
-        let connection = Connection::open(FILE).expect("the file is there");
+        let connection = Connection::open(FILE).expect("`main` has created the file");
         connection
             .execute_batch("BEGIN; UPDATE accounts SET balance = 0 WHERE owner = 'Ada'")
-            .expect("it is not locked");
+            .expect("no other process writes any more");
         std::process::exit(3);
     });
-    fraud.expect("there is room for one more").monitor();
+    fraud.expect("there is room for another process").monitor();
     let Err(ReceiveError::Signal(signal)) = mailbox.receive() else {
         panic!("nobody sends anything")
     };
@@ -55,15 +56,15 @@ fn main(mailbox: Mailbox<()>) -> Result<(), Error> {
             row.get::<i64>("balance")?
         );
     }
-    let refused = transfer(&connection, "Ada", "Grace", 5_000).expect_err("nobody has so much");
+    let refused = transfer(&connection, "Ada", "Grace", 5_000).expect_err("Ada has less than that");
     println!("5000 more: {refused}");
     Ok(())
 }
 
-/// Transfers money to and fro, a little more to Grace, and returns how often.
+/// Transfers money back and forth, a little more to Grace, and returns the number of transfers.
 fn clerk(_: ()) -> u32 {
-    let connection = Connection::open(FILE).expect("the file is there");
-    // All of them want to write all the time, and each has to wait for its turn.
+    let connection = Connection::open(FILE).expect("`main` has created the file");
+    // All clerks want to write all the time, and each has to wait for its turn.
     connection.set_busy_timeout(Duration::from_secs(60));
     for _ in 0..TRANSFERS {
         transfer(&connection, "Ada", "Grace", 3).expect("Ada has enough");

@@ -1,9 +1,10 @@
-//! A server under load that fails now and then, and a supervisor that starts it anew.
+//! A server under load that fails now and then, and a supervisor that restarts it.
 //!
-//! Look at the server: it handles no error at all. Bad input ends it, and with it whatever else was in its mailbox; the
-//! supervisor starts a fresh one under the same name. Look at the clients: they hold the name, not the process, and ask
-//! again where a call got no answer. A fault that does not go away is given up after as many restarts as the plan allows:
-//! the supervisor fails itself, since that is somebody else's decision. Here `main` is told, by a monitor.
+//! Look at the server: it handles no error at all. Bad input ends it, and everything else in its
+//! mailbox is lost; the supervisor starts a new one under the same name. Look at the clients: they
+//! know the name, not the process, and try again if a call gets no answer. If a fault persists, the
+//! supervisor gives up after as many restarts as the plan allows, and fails itself: what then
+//! happens is for somebody else to decide. Here, `main` monitors it.
 
 use lunatic::server::Handle;
 use lunatic::supervisor::{Child, Supervisor};
@@ -14,7 +15,7 @@ const CLIENTS: u32 = 50;
 const RESTARTS: u32 = 1_000;
 const NAME: &str = "divider";
 
-/// Divides, and counts what it did since it began.
+/// Divides, and counts its divisions.
 struct Divider {
     divisions: u32,
 }
@@ -29,7 +30,7 @@ impl Divider {
     #[call]
     fn divide(&mut self, dividend: u32, divisor: u32) -> u32 {
         if divisor == 0 {
-            // As a panic would, but without a word on standard error.
+            // Like a panic, but without a message on standard error.
             std::process::abort();
         }
         self.divisions += 1;
@@ -50,7 +51,7 @@ fn main(mailbox: Mailbox<()>) {
     })
     .expect("the divider starts");
 
-    // Each client asks for ten divisions, and once for one that ends the server, for all of them.
+    // Each client asks for ten divisions, and for one more that ends the server, for all clients.
     let clients: Vec<Task<u32>> = (0..CLIENTS)
         .map(|number| Task::spawn(number, client).expect("there is room for the clients"))
         .collect();
@@ -60,14 +61,14 @@ fn main(mailbox: Mailbox<()>) {
         quotients.iter().sum::<u32>()
     );
     let count = supervisor.count().expect("the supervisor is alive");
-    println!("{} of {} servers is there", count.active, count.children);
+    println!("{} of {} servers is running", count.active, count.children);
     let since = again(|| divider()?.divisions().ok());
     println!(
         "it has forgotten what it did before it failed: {}",
         since < 10 * CLIENTS
     );
 
-    // A fault that does not go away.
+    // A fault that persists.
     supervisor.process().monitor();
     let storm = Task::spawn((), |()| {
         loop {
@@ -90,7 +91,7 @@ fn client(number: u32) -> u32 {
     let mut right = 0;
     for divisor in 1..=10 {
         if divisor == 5 {
-            // The server dies of this, or of another client's, before it answers.
+            // The server dies of this request, or of that of another client, before it answers.
             let asked = again(divider).divide(number, 0);
             assert!(matches!(asked, Err(RequestError::Died(_))), "{asked:?}");
         }
@@ -104,7 +105,8 @@ fn divider() -> Option<Handle<Divider>> {
     Handle::lookup(NAME, "^1").expect("the query is well-formed")
 }
 
-/// Asks until there is an answer. Between the end of a server and the start of the next one there is none.
+/// Tries until there is an answer. There is none between the end of one server and the start of the
+/// next.
 fn again<T>(ask: impl Fn() -> Option<T>) -> T {
     loop {
         if let Some(answer) = ask() {

@@ -1,14 +1,14 @@
 //! Tasks are functions in processes of their own, whose results are waited for.
 //!
-//! Look at what a failure does: it is an error of that one task. What takes too long is killed, and of several tasks the
-//! first failure ends the others.
+//! Look at what a failure does: it is an error of that one task. A task that takes too long is
+//! killed, and when several tasks are waited for, the first failure ends the others.
 
 use lunatic::{Mailbox, Task, TaskError};
 use std::time::Duration;
 
 #[lunatic::main]
 fn main(_: Mailbox<()>) {
-    // All cores count. A task gets a value, and its function captures nothing.
+    // The tasks use all cores. Each gets a value; its function captures nothing.
     let ranges = (0..10u32).map(|part| part * 10_000..(part + 1) * 10_000);
     let parts: Vec<Task<usize>> = ranges
         .map(|range| {
@@ -52,7 +52,7 @@ fn is_prime(number: u32) -> bool {
 
 fn divide(divisor: u32) -> u32 {
     if divisor == 0 {
-        // As a panic would, but without a word on standard error.
+        // Like a panic, but without a message on standard error.
         std::process::abort();
     }
     100 / divisor

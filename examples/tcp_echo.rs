@@ -1,12 +1,14 @@
-//! A TCP server with one process for each connection, which sends back every line it gets; a line with `exit` ends it.
+//! A TCP server with a process for each connection, which sends back every line that it gets. A
+//! line with `exit` ends the connection.
 //!
 //! ```text
 //! lunatic tcp_echo.wasm                  listens on 127.0.0.1:1337
 //! lunatic tcp_echo.wasm 127.0.0.1:0      listens on any free port
 //! ```
 //!
-//! Look at how the stream travels: as the value that the new process is spawned with. Each process simply waits in its
-//! `read_line`; the machine runs the others meanwhile. A client that makes its process fail makes only that one fail.
+//! Look at how the stream is passed: as the value that the new process is spawned with. Each
+//! process simply waits in its `read_line`, and the machine runs the others meanwhile. If a client
+//! makes its process fail, no other fails.
 
 use lunatic::{Mailbox, net, process};
 use std::io::{BufRead, BufReader, Write};
@@ -24,7 +26,7 @@ fn main() {
     };
     println!(
         "listening on {}",
-        listener.local_addr().expect("it is bound")
+        listener.local_addr().expect("the listener is bound")
     );
     loop {
         let refused = match listener.accept() {
@@ -33,7 +35,8 @@ fn main() {
                 .map(|error| error.to_string()),
             Err(error) => Some(error.to_string()),
         };
-        // Too many clients are no reason to leave those that are served; some will go.
+        // Too many clients are no reason to abandon those that are being served; some of them will
+        // leave.
         if let Some(error) = refused {
             eprintln!("a connection has to wait or was refused: {error}");
             process::sleep(100);
@@ -42,7 +45,7 @@ fn main() {
 }
 
 fn handle(mut stream: net::TcpStream, _: Mailbox<()>) {
-    // Both handles are of the same connection, which is closed with the last of them.
+    // Both are handles to the same connection, which is closed when the last one is dropped.
     let mut lines = BufReader::new(stream.clone());
     loop {
         let mut line = String::new();

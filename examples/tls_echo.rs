@@ -1,12 +1,12 @@
-//! A TLS server with one process for each connection, which sends back every line it gets.
+//! A TLS server with a process for each connection, which sends back every line that it gets.
 //!
 //! ```text
 //! lunatic tls_echo.wasm server.pem server.key                  listens on 127.0.0.1:1337
 //! lunatic tls_echo.wasm server.pem server.key 127.0.0.1:0      listens on any free port
 //! ```
 //!
-//! Look at what is not here: whoever connects and says nothing, or nonsense, or does not trust the certificate, is the
-//! machine's affair. What `accept` returns has proven to speak TLS.
+//! Look at what is missing: the machine deals with clients that send nothing or nonsense, or do not
+//! trust the certificate. `accept` returns only connections with a complete handshake.
 
 use lunatic::{Mailbox, net, process};
 use std::io::{BufRead, BufReader, Write};
@@ -15,7 +15,7 @@ fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(certificates), Some(private_key)) = (arguments.next(), arguments.next()) else {
         eprintln!(
-            "the arguments are a file of certificates, a file with their key, and perhaps an address"
+            "the arguments are a file of certificates, a file with the key, and optionally an address"
         );
         std::process::exit(1);
     };
@@ -34,7 +34,7 @@ fn main() -> std::io::Result<()> {
 }
 
 fn handle(mut stream: net::TlsStream, _: Mailbox<()>) {
-    // Both handles are of the same connection, which is closed with the last of them.
+    // Both are handles to the same connection, which is closed when the last one is dropped.
     let lines = BufReader::new(stream.clone()).lines();
     for line in lines.map_while(Result::ok) {
         if writeln!(stream, "{line}").is_err() {

@@ -1,12 +1,12 @@
-//! Datagrams that are sent back, by several processes that share one socket.
+//! A UDP server that sends back every datagram, with several processes that share one socket.
 //!
 //! ```text
 //! lunatic udp_echo.wasm                  listens on 127.0.0.1:1337
 //! lunatic udp_echo.wasm 127.0.0.1:0      listens on any free port
 //! ```
 //!
-//! Look at the socket: each worker is spawned with a handle of its own. All wait in their `recv_from`, and each datagram
-//! goes to one of them. A datagram `exit` ends the worker that gets it.
+//! Look at the socket: each worker is spawned with its own handle. All of them wait in `recv_from`,
+//! and each datagram goes to one of them. The datagram `exit` ends the worker that gets it.
 
 use lunatic::{Mailbox, net, process};
 
@@ -24,7 +24,10 @@ fn main(mailbox: Mailbox<()>) {
             std::process::exit(1);
         }
     };
-    println!("listening on {}", socket.local_addr().expect("it is bound"));
+    println!(
+        "listening on {}",
+        socket.local_addr().expect("the socket is bound")
+    );
     let workers: Vec<_> = (0..WORKERS)
         .map(|_| {
             process::spawn_with(socket.clone(), echo).expect("there is room for a few processes")
@@ -45,7 +48,7 @@ fn echo(socket: net::UdpSocket, _: Mailbox<()>) {
         if &buffer[..length] == b"exit" {
             return;
         }
-        // An answer may be lost as well as any datagram.
+        // An answer may get lost, like any datagram.
         let _ = socket.send_to(&buffer[..length], sender);
     }
 }

@@ -111,7 +111,7 @@ apples: the process that was asked does not exist
 fn supervisor() {
     let printed = "\
 50 clients got 500 quotients right
-1 of 1 servers is there
+1 of 1 servers is running
 it has forgotten what it did before it failed: true
 the supervisor exited with status 1
 a server is left: false

@@ -1,5 +1,5 @@
-//! An HTTP server as a component: `GET /secret`, `POST /echo`, and `GET /hash-all`, which fetches the address in each `url`
-//! header and answers with the SHA-256 of what is there. Everything is streamed.
+//! An HTTP server as a component: `GET /secret`, `POST /echo`, and `GET /hash-all`, which fetches
+//! the URL in each `url` header and answers with the SHA-256 of its body. Everything is streamed.
 
 wit_bindgen::generate!({ path: "../../serve/wit", world: "rvm:lambda/rvm", generate_all });
 
@@ -9,12 +9,12 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use wasi::http::outgoing_handler;
 use wasi::http::types::{
-    Fields, FutureIncomingResponse, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingRequest,
-    OutgoingResponse, ResponseOutparam, Scheme,
+    Fields, FutureIncomingResponse, IncomingBody, IncomingRequest, Method, OutgoingBody,
+    OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme,
 };
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 
-/// How much is read at once, in bytes.
+/// How many bytes are read at once.
 const PIECE: u64 = 1 << 16;
 
 struct Server;
@@ -31,12 +31,19 @@ impl Guest for Server {
                 answer(out, 200, &text(), |body| write(body, secret.as_bytes()));
             }
             (Method::Post, "/echo") => {
-                let kept = request.headers().get("content-type").pop().map(|value| ("content-type".to_string(), value));
+                let kept = request
+                    .headers()
+                    .get("content-type")
+                    .pop()
+                    .map(|value| ("content-type".to_string(), value));
                 answer(out, 200, kept.as_slice(), |body| copy(request, body));
             }
             (Method::Get, "/hash-all") => {
                 let urls = request.headers().get("url");
-                let urls: Vec<String> = urls.iter().map(|url| String::from_utf8_lossy(url).into_owned()).collect();
+                let urls: Vec<String> = urls
+                    .iter()
+                    .map(|url| String::from_utf8_lossy(url).into_owned())
+                    .collect();
                 answer(out, 200, &text(), |body| hash_all(&urls, body));
             }
             _ => answer(out, 400, &[], |_| Ok(())),
@@ -48,29 +55,31 @@ fn text() -> [(String, Vec<u8>); 1] {
     [("content-type".to_string(), b"text/plain".to_vec())]
 }
 
-/// Answers with a status and header fields, which the client gets at once, and then with a body. Where that cannot be written
-/// to its end, the client is told so.
+/// Answers with a status and header fields, which are sent at once, and then with a body. If the
+/// body cannot be written to its end, the client gets an error.
 fn answer(
     out: ResponseOutparam,
     status: u16,
     fields: &[(String, Vec<u8>)],
     write_body: impl FnOnce(&OutputStream) -> Result<(), StreamError>,
 ) {
-    let fields = Fields::from_list(fields).expect("the fields are plain ones");
+    let fields = Fields::from_list(fields).expect("the fields are valid");
     let response = OutgoingResponse::new(fields);
-    response.set_status_code(status).expect("there is such a status");
-    let body = response.body().expect("it is asked for once");
+    response
+        .set_status_code(status)
+        .expect("the status is valid");
+    let body = response.body().expect("this is its only call");
     ResponseOutparam::set(out, Ok(response));
-    let stream = body.write().expect("it is asked for once");
+    let stream = body.write().expect("this is its only call");
     let written = write_body(&stream);
     drop(stream);
     if written.is_ok() {
-        // Where it is not, dropping the body breaks it off.
+        // Otherwise, dropping the body aborts it.
         let _ = OutgoingBody::finish(body, None);
     }
 }
 
-/// Writes as much at a time as the client takes.
+/// Writes as many bytes at a time as the client takes.
 fn write(body: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
     let ready = body.subscribe();
     while !bytes.is_empty() {
@@ -87,13 +96,18 @@ fn write(body: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
 }
 
 fn copy(request: IncomingRequest, to: &OutputStream) -> Result<(), StreamError> {
-    let Ok(body) = request.consume() else { return Ok(()) };
+    let Ok(body) = request.consume() else {
+        return Ok(());
+    };
     read(&body, |piece| write(to, piece))
 }
 
 /// Reads a body to its end, piece by piece.
-fn read(body: &IncomingBody, mut each: impl FnMut(&[u8]) -> Result<(), StreamError>) -> Result<(), StreamError> {
-    let stream: InputStream = body.stream().expect("it is asked for once");
+fn read(
+    body: &IncomingBody,
+    mut each: impl FnMut(&[u8]) -> Result<(), StreamError>,
+) -> Result<(), StreamError> {
+    let stream: InputStream = body.stream().expect("this is its only call");
     loop {
         match stream.blocking_read(PIECE) {
             Ok(piece) => each(&piece)?,
@@ -103,11 +117,13 @@ fn read(body: &IncomingBody, mut each: impl FnMut(&[u8]) -> Result<(), StreamErr
     }
 }
 
-/// Fetches all at once, and writes a line for each in their order.
+/// Fetches all URLs concurrently, and writes a line for each, in order.
 fn hash_all(urls: &[String], body: &OutputStream) -> Result<(), StreamError> {
-    let coming: Vec<_> = urls.iter().map(|url| fetch(url)).collect();
-    for (url, response) in urls.iter().zip(coming) {
-        let digest = response.and_then(|response| digest(&response)).unwrap_or_else(|flaw| flaw);
+    let responses: Vec<_> = urls.iter().map(|url| fetch(url)).collect();
+    for (url, response) in urls.iter().zip(responses) {
+        let digest = response
+            .and_then(|response| digest(&response))
+            .unwrap_or_else(|error| error);
         write(body, format!("{url}: {digest}\n").as_bytes())?;
     }
     Ok(())
@@ -117,30 +133,44 @@ fn fetch(url: &str) -> Result<FutureIncomingResponse, String> {
     let (scheme, rest) = url.split_once("://").ok_or("failed: it has no scheme")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let request = OutgoingRequest::new(Fields::new());
-    let scheme = if scheme == "http" { Scheme::Http } else { Scheme::Https };
-    request.set_scheme(Some(&scheme)).expect("it is one");
+    let scheme = if scheme == "http" {
+        Scheme::Http
+    } else {
+        Scheme::Https
+    };
+    request
+        .set_scheme(Some(&scheme))
+        .expect("the scheme is valid");
     let malformed = |()| "failed: it is malformed".to_string();
     request.set_authority(Some(authority)).map_err(malformed)?;
-    request.set_path_with_query(Some(if path.is_empty() { "/" } else { path })).map_err(malformed)?;
+    request
+        .set_path_with_query(Some(if path.is_empty() { "/" } else { path }))
+        .map_err(malformed)?;
     outgoing_handler::handle(request, None).map_err(|error| format!("failed: {error}"))
 }
 
-fn digest(coming: &FutureIncomingResponse) -> Result<String, String> {
-    coming.subscribe().block();
-    let response = coming.get().expect("it is there").expect("it is asked for once");
+fn digest(future: &FutureIncomingResponse) -> Result<String, String> {
+    future.subscribe().block();
+    let response = future
+        .get()
+        .expect("`block` has waited for it")
+        .expect("this is its only call");
     let response = response.map_err(|error| format!("failed: {error}"))?;
     if response.status() != 200 {
         return Err(format!("unexpected status: {}", response.status()));
     }
     let mut sha256 = Sha256::new();
-    let body = response.consume().expect("it is asked for once");
+    let body = response.consume().expect("this is its only call");
     let read = read(&body, |piece| {
         sha256.update(piece);
         Ok(())
     });
     read.map_err(|error| format!("failed: {error}"))?;
-    Ok(sha256.finalize().iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a text takes everything");
-        text
-    }))
+    Ok(sha256
+        .finalize()
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("writing to a string never fails");
+            text
+        }))
 }

@@ -1,4 +1,4 @@
-//! Sends back what comes, as it comes: each connection is a process of its own.
+//! Sends back whatever arrives, as it arrives. Each connection has its own process.
 
 use std::io::{self, Read, Write};
 
@@ -8,7 +8,9 @@ fn main() -> io::Result<()> {
     loop {
         match input.read(&mut buffer)? {
             0 => return Ok(()),
-            length => output.write_all(&buffer[..length]).and_then(|()| output.flush())?,
+            length => output
+                .write_all(&buffer[..length])
+                .and_then(|()| output.flush())?,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Answers a request, which comes as HTTP on standard input, on standard output. No library is needed for that.
+//! Answers an HTTP request. It arrives on standard input, and the response goes to standard output;
+//! no library is needed.
 
 use std::io::{self, Read};
 
@@ -8,6 +9,9 @@ fn main() -> io::Result<()> {
     let path = request.split(' ').nth(1).unwrap_or("/");
     let greeting = std::env::var("GREETING").unwrap_or_default();
     let body = format!("{greeting} from {path}\n");
-    print!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    print!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     Ok(())
 }
