@@ -173,7 +173,8 @@ fn signal<T: serde::de::DeserializeOwned>(mailbox: &LinkMailbox<T>) -> Signal {
 
 /// Runs a function that fails in a new environment, and returns the signal of its end.
 fn end_in(config: Config, mailbox: Mailbox<()>, function: fn(Mailbox<()>)) -> Signal {
-    let mut environment = Environment::new(config).expect("this process has what the configuration grants");
+    let mut environment =
+        Environment::new(config).expect("this process has what the configuration grants");
     let module = environment.add_this_module().expect("nothing is compiled");
     let (process, mailbox) = module
         .spawn_link(mailbox, function)

@@ -37,10 +37,7 @@ fn connection(mailbox: &Mailbox<TlsStream>) -> (TlsStream, TlsStream) {
     .unwrap();
     let (near, peer) = listener.accept().expect("the client connects");
     assert_eq!(near.peer_addr().expect("the stream is connected"), peer);
-    (
-        near,
-        mailbox.receive().expect("the client sends its end"),
-    )
+    (near, mailbox.receive().expect("the client sends its end"))
 }
 
 claims! {
