@@ -114,7 +114,7 @@ pub(crate) struct Rights {
     #[arg(long)]
     pub(crate) no_net: bool,
 
-    /// Deny host functions whose `namespace::name` starts with NAMESPACE, or `all`
+    /// Deny host functions whose `namespace::name` starts with NAMESPACE; `all` denies all
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) deny: Vec<String>,
 
