@@ -4,6 +4,12 @@
 //! The guest does next to nothing, so this measures what a call itself costs. Criterion measures;
 //! its reports are in `criterion/` below the target directory. No bar was promised.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "embeds wasmtime by hand"
+)]
+
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use lunatic_benches::{Bar, Figures, Row, promise, target};

@@ -190,6 +190,7 @@ impl Plain {
         )
     }
 
+    #[expect(clippy::disallowed_methods, reason = "embeds wasmtime by hand")]
     fn run(&self, kernel: &str, size: u32) -> Run {
         // A store of its own, as each process has one.
         let mut store = wasmtime::Store::new(self.0.module().engine(), ());

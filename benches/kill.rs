@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 /// The default tick, in milliseconds.
 const TICK: f64 = 1.0;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "kills at different moments of a tick"
+)]
 fn main() {
     let depth = promise("from the kill of a process that spins to its death, in ticks of 1 ms");
     let machine = Machine::new();

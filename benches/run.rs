@@ -85,6 +85,10 @@ fn all() -> Result<(), String> {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "polls, as a child cannot be waited for with a timeout"
+)]
 /// Runs a bench until it ends or its time is up.
 fn run(name: &str, path: &Path, flags: &[String]) -> Result<Report, String> {
     let records = path.with_extension("records");

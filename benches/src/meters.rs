@@ -45,6 +45,7 @@ pub fn available_memory() -> u64 {
     ) << 10
 }
 
+#[expect(clippy::disallowed_methods, reason = "measures over a second")]
 /// Returns the fraction of all cores that is busy, averaged over one second, for which this waits.
 pub fn busy() -> f64 {
     let (idle_before, before) = ticks();

@@ -34,6 +34,8 @@
 //! Otherwise the memory is grown by new pages for them, and what is in the old ones is never
 //! overwritten.
 
+#![forbid(unsafe_code)]
+
 mod argument;
 mod bridge;
 mod error;

@@ -4,6 +4,8 @@
 //! how it ends; this crate only has what a user of the shell sees: flags, reports and exit
 //! statuses.
 
+#![forbid(unsafe_code)]
+
 mod background;
 mod bridge;
 mod build;

@@ -36,6 +36,8 @@
 //! Every future here can be dropped at any await: no byte, no connection and no descriptor is lost.
 //! Nothing blocks the calling thread; all waiting is done by the one reactor of `async-io`.
 
+#![forbid(unsafe_code)]
+
 mod deadline;
 pub mod dns;
 mod error;

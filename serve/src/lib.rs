@@ -10,6 +10,8 @@
 //! Everything here builds on what `lunatic_vm` exports. It adds names and gateways; processes are
 //! limited by their environments.
 
+#![forbid(unsafe_code)]
+
 mod answer;
 mod body;
 mod bounded_file;

@@ -4,6 +4,8 @@
 //! [`Crate`] follows the imports between the files of a crate, which is what the tests about layers
 //! are made of; [`count`] counts lines of code.
 
+#![forbid(unsafe_code)]
+
 mod circles;
 mod count;
 mod imports;

@@ -6,6 +6,8 @@
 //! writable by the user only, and a file carries a hash of its contents: code that is damaged,
 //! half-written or foreign is compiled again.
 
+#![expect(unsafe_code, reason = "listed in vm/README.md")]
+
 use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Write};
@@ -263,6 +265,7 @@ mod tests {
             .expect("the bytes are a valid component");
     }
 
+    #[expect(clippy::disallowed_methods, reason = "this is another engine")]
     #[test]
     fn another_engine_has_another_file() {
         let directory = tempfile::tempdir().expect("there is room for temporary files");

@@ -263,6 +263,7 @@ fn write_all(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "some files cannot be polled")]
 fn try_again(error: io::Error) -> io::Result<()> {
     match error.kind() {
         io::ErrorKind::Interrupted => Ok(()),

@@ -7,6 +7,12 @@
 //! wasmtime allocates. Nothing outside this file names the settings; a module, a store and a linker
 //! each belong to one [`Engine`], and the types say so.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is `engine.rs`"
+)]
+
 use std::any::Any;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

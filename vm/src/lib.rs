@@ -23,6 +23,8 @@
 //! An embedder can add host functions ([`Host`]), values that belong to a process ([`Guest::extension`]), resources of its own
 //! kinds ([`Foreign`]), and processes that a host closure drives ([`Environment::drive`]).
 
+#![deny(unsafe_code)]
+
 mod cache;
 mod compile_limits;
 mod compiler;

@@ -5,6 +5,8 @@
 //! intervals, to look for itself. It learns that something may have changed, never what; telling
 //! whether it did, by [`Fingerprint`] or by content, is up to the caller.
 
+#![forbid(unsafe_code)]
+
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeSet;
 use std::fs::Metadata;

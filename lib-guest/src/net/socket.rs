@@ -38,11 +38,10 @@ macro_rules! read_and_write {
     ($stream:ident, $read:path, $write:path, $flush:path) => {
         impl Read for &$stream {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                let mut length = 0;
+                let (address, mut length) = (buffer.as_mut_ptr(), 0);
                 // SAFETY: the address comes with the length of its buffer, and the last one is that
                 // of a variable.
-                let result =
-                    unsafe { $read(self.id, buffer.as_mut_ptr(), buffer.len(), &mut length) };
+                let result = unsafe { $read(self.id, address, buffer.len(), &mut length) };
                 Ok(LunaticError::check(result, length)? as usize)
             }
         }

@@ -9,6 +9,8 @@
 //!
 //! With arguments, only claims whose names contain one of them are tested.
 
+#![allow(clippy::unwrap_used, reason = "a claim fails by a panic")]
+
 use lunatic::net::{TcpListener, TcpStream};
 use lunatic::{
     Config, Environment, Errno, ExitReason, Limit, LinkMailbox, Mailbox, Message, Param, Process,

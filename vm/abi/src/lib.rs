@@ -24,6 +24,7 @@
 //! * Ids (of configurations, modules, sockets, timers, databases, errors) belong to the process that received them. An id
 //!   that was never given out, or has been released, ends the process with a trap.
 
+#![forbid(unsafe_code)]
 #![no_std]
 
 extern crate alloc;

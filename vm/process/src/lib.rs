@@ -5,6 +5,8 @@
 //! behind a lock and wakes it; [`Table`] finds processes by pid and carries links, monitors and ends from one to another.
 //! `vm/model` runs these two in all orders in which threads can meet.
 
+#![forbid(unsafe_code)]
+
 mod cell;
 mod exit;
 mod links;

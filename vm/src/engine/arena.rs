@@ -5,6 +5,8 @@
 //! page tables. What a slot contains is up to whoever took it; the arena only knows whether it is
 //! taken.
 
+#![expect(unsafe_code, reason = "listed in vm/README.md")]
+
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
 use std::ffi::c_void;
 use std::io;

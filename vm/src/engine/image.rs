@@ -5,6 +5,8 @@
 //! they only read are shared, and a page that one of them writes is copied for it. A memory is
 //! reset from the same bytes.
 
+#![expect(unsafe_code, reason = "listed in vm/README.md")]
+
 use super::arena::{page_size, pointer};
 use super::pages;
 use rustix::fs::{MemfdFlags, SealFlags};

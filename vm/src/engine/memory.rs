@@ -9,6 +9,8 @@
 //! A memory that is dropped is restored to its initial contents before its slot is reused: pages
 //! that were written are overwritten, or returned to the kernel if there are many.
 
+#![expect(unsafe_code, reason = "listed in vm/README.md")]
+
 use super::arena::{self, Access, Arena};
 use super::image::{self, Image};
 use super::kind::Profile;

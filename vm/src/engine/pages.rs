@@ -4,6 +4,8 @@
 //! is reset by overwriting a few pages, which costs less than returning all of them and having the
 //! next owner fault in new ones. On other kernels the answer is "unknown".
 
+#![expect(unsafe_code, reason = "listed in vm/README.md")]
+
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsRawFd;

@@ -4,6 +4,8 @@
 //! run into the guard. Stacks are not zeroed for their next owner. No guest can see the difference,
 //! since compiled code reads from its stack only what it wrote there.
 
+#![expect(unsafe_code, reason = "listed in vm/README.md")]
+
 use super::arena::{self, Access, Arena};
 use std::io;
 use std::ops::Range;

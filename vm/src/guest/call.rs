@@ -4,6 +4,12 @@
 //! here, after the whole range was checked, and no slice lives across an await. A guest's memory never shrinks, so a range
 //! that was checked at the beginning of a call is still good at its end.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is `Call`"
+)]
+
 use super::failure::{Failure, HostError};
 use super::kinds::{OutKind, Slice, Text, Words};
 use super::meter::Rejected;

@@ -4,6 +4,8 @@
 //! guest can do: wait, call the host, call back again. Whatever ends a process ends it in there too. A host function that
 //! calls back borrows nothing of the guest meanwhile, and relies on nothing afterwards that it saw before.
 
+#![expect(clippy::disallowed_methods, reason = "this is `Call::call_back`")]
+
 use super::call::Call;
 use super::failure::Failure;
 use super::meter;

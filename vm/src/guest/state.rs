@@ -1,5 +1,10 @@
 //! The host's side of one running guest.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "keeps the memory that `Call` reads and writes"
+)]
+
 use super::failure::{Failure, HostError};
 use super::handles::Handles;
 use super::meter::Meter;

@@ -4,6 +4,11 @@
 //! them here: opening a file has a limit that the guest can handle, random bytes are made in pieces, and a program may exit
 //! with any status.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "wasmtime-wasi checks every address itself"
+)]
+
 use super::process::config;
 use crate::environment::{Config, MAX_RANDOM, PreopenError};
 use crate::guest::kinds::{ConfigId, Text};

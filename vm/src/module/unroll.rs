@@ -402,6 +402,7 @@ mod tests {
     }
 
     /// Calls `f` of a module. If it traps, returns the offset of the instruction.
+    #[expect(clippy::disallowed_methods, reason = "no process runs it")]
     fn call(module: &Module, argument: i32) -> Result<i32, usize> {
         let mut store = Store::new(module.engine(), ());
         let instance = Instance::new(&mut store, module, &[]).expect("it imports nothing");

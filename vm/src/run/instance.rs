@@ -6,6 +6,13 @@
 //! written, even those that were swapped out since, are overwritten, and an instance that may have changed in any other way
 //! (it grew, it trapped, it was killed, its code can change a table) is not used again.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    unsafe_code,
+    reason = "runs instances, and resets memories whole"
+)]
+
 use super::outcome::exit_of;
 use super::store;
 use crate::engine::{Code, EngineKind, Image, MAX_POOLED, Memories, with_image};

@@ -4,6 +4,12 @@
 //! one after the other, and reads and writes the guest's memory in between. Each call has the full compute and, on request, a
 //! time limit of its own.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the host drives this instance, and addresses are checked as in `Call`"
+)]
+
 use super::instance::Instance;
 use super::store::{instructions_used, set_compute};
 use crate::engine::Code;

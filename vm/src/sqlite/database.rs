@@ -3,6 +3,8 @@
 //! Everything here may take as long as a disk and is called on threads for blocking work, except for what only looks at
 //! memory: names, counts and the current row.
 
+#![expect(unsafe_code, reason = "listed in vm/README.md")]
+
 use super::heap::Heap;
 use super::{Control, SqlError, functions, rules, vfs};
 use lunatic_abi::sqlite::{Key, List, Value, write_length, write_text, write_value};
@@ -551,10 +553,9 @@ fn named(raw: *mut ffi::sqlite3_stmt, name: &str) -> Option<u64> {
 ///
 /// The address is NULL, or that of bytes that end with a zero byte.
 unsafe fn text_of(text: *const c_char) -> Option<String> {
-    // SAFETY: the caller promises it.
     (!text.is_null()).then(|| {
-        unsafe { CStr::from_ptr(text) }
-            .to_string_lossy()
-            .into_owned()
+        // SAFETY: it is not NULL, and otherwise the caller vouches for it.
+        let text = unsafe { CStr::from_ptr(text) };
+        text.to_string_lossy().into_owned()
     })
 }

@@ -3,6 +3,8 @@
 //! A function cannot be interrupted. SQLite's own `instr`, `replace` and `trim` take minutes to hours for the longest texts
 //! that a statement may have, and would occupy a thread and a core meanwhile. These take milliseconds and return the same.
 
+#![expect(unsafe_code, reason = "listed in vm/README.md")]
+
 use super::database::MAX_LENGTH;
 use memchr::memmem;
 use rusqlite::ffi;

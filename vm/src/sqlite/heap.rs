@@ -4,6 +4,8 @@
 //! to SQLite is made for a process ([`Heap::enter`]), and what is allocated on the thread meanwhile counts for it. What does
 //! not fit is refused, and SQLite fails the statement with "out of memory".
 
+#![expect(unsafe_code, reason = "listed in vm/README.md")]
+
 use crate::environment::{Permit, Quota};
 use lunatic_abi::Limit;
 use lunatic_process::LimitReached;

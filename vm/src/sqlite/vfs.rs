@@ -8,6 +8,8 @@
 //! truncates such a file would end the machine. So databases use a rollback journal, and one with a write-ahead log cannot
 //! be opened.
 
+#![expect(unsafe_code, reason = "listed in vm/README.md")]
+
 use rusqlite::ffi;
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::OnceLock;
