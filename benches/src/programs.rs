@@ -42,7 +42,7 @@ fn guest_path(name: &str) -> PathBuf {
         .with_extension("wasm")
 }
 
-/// Compiles the command `lunatic` as this bench was compiled, and a guest, and returns the command
+/// Compiles the command `lunatic` in the profile of this bench, and a guest, and returns the command
 /// that runs the guest.
 ///
 /// # Panics
@@ -89,23 +89,20 @@ pub fn tests(profile: &str, target: Option<&str>) -> PathBuf {
     PathBuf::from(rest.split('"').next().expect("a split has a first part"))
 }
 
-/// Compiles the command `lunatic` as this bench was compiled, and returns where it lies.
+/// Compiles the command `lunatic` in the profile of this bench, and returns its path.
 ///
 /// # Panics
 ///
 /// Panics as [`guest`] does.
 pub fn lunatic() -> PathBuf {
-    // With a test among what is built, cargo chooses the same features as for the benches, and has
-    // compiled wasmtime already.
     cargo(
         &[
             "--profile",
             &profile_name(),
-            "--workspace",
+            "-p",
+            "lunatic-cli",
             "--bin",
             "lunatic",
-            "--test",
-            "machine",
         ],
         &[],
     );
@@ -138,7 +135,8 @@ pub fn benches(wanted: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
     cargo.args([
         "--profile",
         &profile_name(),
-        "--workspace",
+        "-p",
+        env!("CARGO_PKG_NAME"),
         "--no-run",
         "--message-format",
         "json-render-diagnostics",
