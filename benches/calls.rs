@@ -151,15 +151,12 @@ fn main() {
         "calls across the bridge, compared with plain wasmtime embedded by hand; no bar was promised",
     );
     let reports = target().join("criterion");
-    let criterion = Criterion::default().output_directory(&reports);
-    let mut criterion = depth.choose(
-        criterion.measurement_time(Duration::from_secs(3)),
-        Criterion::default()
-            .output_directory(&reports)
-            .sample_size(10)
-            .warm_up_time(Duration::from_millis(1))
-            .measurement_time(Duration::from_millis(10)),
-    );
+    let (samples, warm_up, measurement) = depth.choose((100, 3_000, 3_000), (10, 1, 10));
+    let mut criterion = Criterion::default()
+        .output_directory(&reports)
+        .sample_size(samples)
+        .warm_up_time(Duration::from_millis(warm_up))
+        .measurement_time(Duration::from_millis(measurement));
 
     let instances = std::thread::available_parallelism().map_or(1, NonZero::get);
     let one = Bridge::from_bytes(GUEST.as_bytes()).expect("the guest is a module");
@@ -220,39 +217,31 @@ fn main() {
         sixteen(&mut group, "wasmtime, 16 callers", plain);
         group.finish();
 
-        let report = |name| median(&reports.join(what).join(name));
-        Row::new(
-            &format!("{what}, one caller"),
-            "µs",
-            &report("bridge").map(|nanoseconds| nanoseconds / 1e3),
-        )
-        .beside(
-            "wasmtime",
-            &report("wasmtime").map(|nanoseconds| nanoseconds / 1e3),
-        )
-        .print(Bar::None);
-        let per_second = |nanoseconds: f64| CALLERS as f64 * 1e9 / nanoseconds;
-        Row::new(
-            &format!("{what}, 16 callers"),
-            "calls/s",
-            &report("bridge, 16 callers").map(per_second),
-        )
-        .beside("wasmtime", &report("wasmtime, 16 callers").map(per_second))
-        .print(Bar::None);
-
-        // Criterion measures many calls at a time, so it knows no single slow ones.
+        let report = |name: &str, convert: fn(f64) -> f64| {
+            let ours = median(&reports.join(what).join(format!("bridge{name}")));
+            let plain = median(&reports.join(what).join(format!("wasmtime{name}")));
+            (ours.map(convert), plain.map(convert))
+        };
+        // Criterion measures many calls at a time, so it cannot see the slow ones among them.
         let each = |call: &dyn Fn()| -> Figures {
             let calls = 0..depth.choose(calls, 2);
             calls.map(|_| time(call).as_secs_f64() * 1e6).collect()
         };
-        Row::new(
-            &format!("{what}, one caller, 99 of 100 within"),
-            "µs",
-            &each(&ours.0),
-        )
-        .beside("wasmtime", &each(&plain))
-        .ninety_ninth()
-        .print(Bar::None);
+        let one = report("", |nanoseconds| nanoseconds / 1e3);
+        let many = report(", 16 callers", |nanoseconds| {
+            CALLERS as f64 * 1e9 / nanoseconds
+        });
+        let tail = (each(&ours.0), each(&plain));
+        for (part, unit, (ours, plain), is_tail) in [
+            ("one caller", "µs", one, false),
+            ("16 callers", "calls/s", many, false),
+            ("one caller, 99 of 100 within", "µs", tail, true),
+        ] {
+            let what = format!("{what}, {part}");
+            let row = Row::new(&what, unit, &ours).beside("wasmtime", &plain);
+            let row = if is_tail { row.ninety_ninth() } else { row };
+            row.print(Bar::None);
+        }
     }
 
     let mut group = criterion.benchmark_group("parts of a small call");
@@ -291,19 +280,12 @@ fn sixteen(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, call: impl Fn()
 
 /// Returns the median that Criterion has just written below a directory, in nanoseconds.
 fn median(directory: &Path) -> Figures {
-    #[derive(Deserialize)]
-    struct Estimates {
-        median: Estimate,
-    }
-    #[derive(Deserialize)]
-    struct Estimate {
-        point_estimate: f64,
-    }
     let path = directory.join("new/estimates.json");
     let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let estimates: Estimates =
-        serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    Figures::from_iter([estimates.median.point_estimate])
+    let estimates: serde_json::Value =
+        serde_json::from_slice(&text).expect("Criterion writes JSON");
+    let median = estimates["median"]["point_estimate"].as_f64();
+    Figures::from_iter([median.expect("Criterion estimates a median")])
 }
 
 /// Returns how long something takes.

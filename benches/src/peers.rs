@@ -1,6 +1,7 @@
 //! What runs next to ours for comparison: Erlang, Go, and native programs.
 
 use crate::programs::target;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,16 +12,8 @@ use std::process::{Child, Command, Stdio};
 /// It prints its measurements, one number per line.
 pub struct Peer {
     name: &'static str,
-    /// What to run; `None` if the language is not installed.
-    program: Option<Program>,
-}
-
-enum Program {
-    Erlang {
-        module: &'static str,
-        directory: PathBuf,
-    },
-    File(PathBuf),
+    /// The program and its first arguments; `None` if the language is not installed.
+    line: Option<Vec<OsString>>,
 }
 
 impl Peer {
@@ -30,40 +23,25 @@ impl Peer {
     ///
     /// Panics if the module does not compile.
     pub fn erlang(module: &'static str) -> Peer {
-        let name = "Erlang";
         let directory = directory("erlang");
-        let source = source("erlang", module, "erl");
-        let Ok(status) = Command::new("erlc")
+        let mut compiler = Command::new("erlc");
+        compiler
             .arg("-o")
             .arg(&directory)
-            .arg(&source)
-            .status()
-        else {
-            println!(
-                "  Erlang is not installed (no `erlc`; Debian's erlang-base has it), so there is no comparison"
-            );
-            return Peer {
-                name,
-                program: None,
-            };
-        };
-        assert!(
-            status.success(),
-            "erlc does not compile {}",
-            source.display()
-        );
-        let version = "io:format(\"~s, ~s\", [erlang:system_info(otp_release), erlang:system_info(emu_flavor)]), halt().";
-        let output = Command::new("erl")
-            .args(["-noshell", "-eval", version])
-            .output()
-            .expect("erl is installed with erlc");
-        println!(
-            "  beside Erlang/OTP {}",
-            String::from_utf8_lossy(&output.stdout)
-        );
+            .arg(source("erlang", module, "erl"));
+        let version = "io:format(\"Erlang/OTP ~s, ~s\", \
+                       [erlang:system_info(otp_release), erlang:system_info(emu_flavor)]), halt().";
+        let mut line: Vec<OsString> = ["erl", "+P", "2000000", "-noshell", "-pa"]
+            .map(Into::into)
+            .into();
+        line.push(directory.into());
+        line.extend(["-run", module, "main"].map(Into::into));
         Peer {
-            name,
-            program: Some(Program::Erlang { module, directory }),
+            name: "Erlang",
+            line: compile(&mut compiler, "erlang-base").then(|| {
+                print_version(Command::new("erl").args(["-noshell", "-eval", version]));
+                line
+            }),
         }
     }
 
@@ -73,36 +51,18 @@ impl Peer {
     ///
     /// Panics if the file does not compile.
     pub fn go(file: &'static str) -> Peer {
-        let name = "Go";
         let program = directory("go").join(file);
-        let source = source("go", file, "go");
-        let Ok(status) = Command::new("go")
-            .arg("build")
-            .arg("-o")
+        let mut compiler = Command::new("go");
+        compiler
+            .args(["build", "-o"])
             .arg(&program)
-            .arg(&source)
-            .status()
-        else {
-            println!(
-                "  Go is not installed (no `go`; Debian's golang-go has it), so there is no comparison"
-            );
-            return Peer {
-                name,
-                program: None,
-            };
-        };
-        assert!(status.success(), "go does not compile {}", source.display());
-        let output = Command::new("go")
-            .arg("version")
-            .output()
-            .expect("go ran a moment ago");
-        println!(
-            "  beside {}",
-            String::from_utf8_lossy(&output.stdout).trim()
-        );
+            .arg(source("go", file, "go"));
         Peer {
-            name,
-            program: Some(Program::File(program)),
+            name: "Go",
+            line: compile(&mut compiler, "golang-go").then(|| {
+                print_version(Command::new("go").arg("version"));
+                vec![program.into()]
+            }),
         }
     }
 
@@ -113,21 +73,14 @@ impl Peer {
     /// Panics if the file does not compile.
     pub fn native(file: &'static str) -> Peer {
         let program = directory("native").join(file);
-        let source = source("native", file, "rs");
-        let mut rustc = Command::new("rustc");
-        rustc
+        let mut compiler = Command::new("rustc");
+        compiler
             .args(["--edition", "2024", "-C", "opt-level=3", "-o"])
             .arg(&program)
-            .arg(&source);
-        let status = rustc.status().expect("rustc is installed with cargo");
-        assert!(
-            status.success(),
-            "rustc does not compile {}",
-            source.display()
-        );
+            .arg(source("native", file, "rs"));
         Peer {
             name: "native",
-            program: Some(Program::File(program)),
+            line: compile(&mut compiler, "rustc").then(|| vec![program.into()]),
         }
     }
 
@@ -161,25 +114,36 @@ impl Peer {
 
     /// Returns the command that runs the program; `None` if its language is not installed.
     pub fn command(&self, arguments: &[&str]) -> Option<Command> {
-        let command = match self.program.as_ref()? {
-            Program::Erlang { module, directory } => {
-                let mut command = Command::new("erl");
-                // A failure is printed as well; nobody reads the dump.
-                command.env("ERL_CRASH_DUMP_SECONDS", "0");
-                command
-                    .args(["+P", "2000000", "-noshell", "-pa"])
-                    .arg(directory);
-                command.args(["-run", module, "main"]).args(arguments);
-                command
-            }
-            Program::File(program) => {
-                let mut command = Command::new(program);
-                command.args(arguments);
-                command
-            }
-        };
+        let (program, first) = self.line.as_ref()?.split_first()?;
+        let mut command = Command::new(program);
+        // Erlang prints a failure as well; nobody reads the dump.
+        command.env("ERL_CRASH_DUMP_SECONDS", "0");
+        command.args(first).args(arguments);
         Some(command)
     }
+}
+
+/// Runs a compiler. Returns false, and prints which package of Debian has it, if it is not installed.
+fn compile(compiler: &mut Command, package: &str) -> bool {
+    match compiler.status() {
+        Ok(status) => {
+            assert!(status.success(), "{compiler:?} failed");
+            true
+        }
+        Err(_) => {
+            let program = compiler.get_program().display();
+            println!("  no comparison: `{program}` of Debian's {package} is not installed");
+            false
+        }
+    }
+}
+
+fn print_version(command: &mut Command) {
+    let output = command
+        .output()
+        .expect("a language is installed with its compiler");
+    let version = String::from_utf8_lossy(&output.stdout);
+    println!("  compared with {}", version.trim());
 }
 
 /// Returns where compiled programs of a language go.

@@ -179,31 +179,10 @@ struct Target {
 
 /// Returns the names of all benches, in the order of the manifest.
 fn bench_names() -> Vec<String> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        packages: Vec<Package>,
-    }
-    #[derive(Deserialize)]
-    struct Package {
-        name: String,
-        targets: Vec<Target>,
-    }
-    let output = cargo_itself()
-        .args(["metadata", "--no-deps", "--format-version", "1"])
-        .output();
-    let output = output.unwrap_or_else(|error| panic!("cargo does not start: {error}"));
-    let metadata: Metadata =
-        serde_json::from_slice(&output.stdout).expect("cargo describes the workspace");
-    let package = metadata
-        .packages
-        .into_iter()
-        .find(|package| package.name == env!("CARGO_PKG_NAME"));
-    let targets = package.expect("this package is in the workspace").targets;
-    targets
-        .into_iter()
-        .filter(|target| target.kind == ["bench"])
-        .map(|target| target.name)
-        .collect()
+    let manifest = include_str!("../Cargo.toml");
+    let benches = manifest.split("[[bench]]\nname = \"").skip(1);
+    let name = |bench: &str| bench.split('"').next().unwrap_or_default().to_string();
+    benches.map(name).collect()
 }
 
 fn cargo(arguments: &[&str], variables: &[(&str, &str)]) {
@@ -221,16 +200,11 @@ fn cargo(arguments: &[&str], variables: &[(&str, &str)]) {
 }
 
 fn cargo_command(subcommand: &str) -> Command {
-    let mut command = cargo_itself();
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args([subcommand, "--quiet", "--target-dir"])
         .arg(target());
-    command
-}
-
-fn cargo_itself() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(env!("CARGO_MANIFEST_DIR"));
     command
 }
 
