@@ -86,7 +86,7 @@ pub(super) async fn read_bytes(
         match reader.read(into).await {
             Part::Bytes(count) => return Ok(count),
             Part::EndOfMessage => (),
-            Part::PipeEnd(end) => break end,
+            Part::End(end) => break end,
         }
     };
     match end {
