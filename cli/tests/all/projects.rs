@@ -202,7 +202,7 @@ fn serve_needs_something_to_serve() {
     dir.run(&["serve"]).check(
         1,
         &[
-            "`LUNATIC_TEST_NOT_SET`, which this secret is in, is not set",
+            "`LUNATIC_TEST_NOT_SET`, which holds this secret, is not set",
             "lunatic.toml:8:5",
         ],
     );

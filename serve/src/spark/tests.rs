@@ -270,7 +270,7 @@ async fn t138_an_invalid_answer_is_refused_with_the_reason() {
         ),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody",
-            "before its last piece",
+            "before its last chunk",
         ),
     ] {
         let outcome = failure(text).await;

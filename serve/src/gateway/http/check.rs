@@ -118,8 +118,10 @@ mod tests {
             ("accept", "*/*"),
         ]);
         check::request(&mut request).expect("it has one host");
-        let names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
-        assert_eq!(names, ["host", "content-length", "accept"]);
+        // A removal moves other fields, whose order means nothing.
+        let mut names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "content-length", "host"]);
     }
 
     #[test]
