@@ -11,7 +11,7 @@ use crate::request_id::RequestId;
 use crate::{Failure, Name};
 use async_io::Timer;
 use budget::Budget;
-use lunatic_vm::{Entry, Event, ExitKind, Journal, Pid, printable};
+use lunatic_vm::{Event, ExitKind, Journal, JournalEntry, Pid, printable};
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -318,7 +318,7 @@ impl Follower {
 
 impl State {
     /// Turns entries of the journal into lines. Returns whether there are any.
-    fn collect(&mut self, entries: Vec<Entry>, lost: u64, now: Instant) -> bool {
+    fn collect(&mut self, entries: Vec<JournalEntry>, lost: u64, now: Instant) -> bool {
         self.left_out += lost - self.journal_lost;
         self.journal_lost = lost;
         let mut has_grown = false;
@@ -545,8 +545,8 @@ mod tests {
         Log::new(&Name::new("f").expect("`f` is a name"))
     }
 
-    fn output(pid: u64, bytes: &[u8]) -> Entry {
-        Entry {
+    fn output(pid: u64, bytes: &[u8]) -> JournalEntry {
+        JournalEntry {
             pid: Pid::from_number(pid),
             process: "_start".into(),
             event: Event::Output(bytes.to_vec()),
@@ -630,7 +630,7 @@ mod tests {
         let (serves, works) = (Pid::from_number(1), Pid::from_number(2));
         log.serves(serves, 1, RequestId::next());
         log.works_for(works, 1, RequestId::next());
-        let entry = |pid, exit| Entry {
+        let entry = |pid, exit| JournalEntry {
             pid,
             process: "run".into(),
             event: Event::Failed(exit),

@@ -102,6 +102,37 @@ fn each_room_of_the_machine_knows_only_those_below() {
 }
 
 #[test]
+fn host_functions_know_none_of_other_namespaces() {
+    const NAMESPACES: [&str; 16] = [
+        "distributed",
+        "dns",
+        "environment",
+        "error",
+        "message",
+        "metrics",
+        "process",
+        "registry",
+        "sqlite",
+        "tcp",
+        "timer",
+        "tls",
+        "trap",
+        "udp",
+        "version",
+        "wasi",
+    ];
+    let files = NAMESPACES.map(|namespace| format!("host/{namespace}"));
+    for file in &files {
+        let others: Vec<&str> = files
+            .iter()
+            .filter(|other| *other != file)
+            .map(String::as_str)
+            .collect();
+        must_not_reach("vm", &[file], &others);
+    }
+}
+
+#[test]
 fn engines_and_modules_know_no_guest() {
     must_not_reach(
         "vm",

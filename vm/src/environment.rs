@@ -14,7 +14,7 @@ mod wasi;
 pub use config::Config;
 pub(crate) use config::Permissions;
 pub(crate) use grants::{Catalogue, Grants};
-pub use journal::{Entry, Event, Journal};
+pub use journal::{Event, Journal, JournalEntry};
 pub use limits::Limits;
 pub(crate) use names::{Names, Registration};
 pub(crate) use quota::{Permit, Quota};

@@ -5,13 +5,15 @@ mod call_back;
 mod failure;
 mod handles;
 pub(crate) mod kinds;
+mod lookup;
 mod meter;
 mod state;
 
 pub use call::Call;
 pub use failure::Failure;
 pub(crate) use failure::HostError;
-pub(crate) use handles::{AddedModule, Handles, Held, Table};
+pub(crate) use handles::{AddedModule, CountedSocket, HandleTable, Handles};
+pub(crate) use lookup::unknown;
 pub(crate) use meter::{Rejected, portion};
 pub use state::Guest;
-pub(crate) use state::{MAX_ATTACHMENTS, Origin, Slot};
+pub(crate) use state::{MAX_ATTACHMENTS, MailCursor, Origin};

@@ -1,6 +1,6 @@
 //! What guests call.
 //!
-//! The functions are the rows of [`lunatic_abi`]'s tables; the macros below make a linker of each table. A row `name` of the
+//! The functions are the rows of [`lunatic_abi`]'s tables, which the macros in `rows` make linkers of. A row `name` of the
 //! group `"…" as file` is the function `name` in `host/file.rs`. If it is marked `soon`, it returns an [`Answer`], and only
 //! one that is not there yet costs a future. What only the older generation has is in `host/older/`. Beside the rows stand
 //! WASI preview 1 and what the embedder adds with [`Host`].
@@ -10,12 +10,15 @@ mod dns;
 mod embedder;
 mod environment;
 mod error;
+mod mail;
 mod message;
 mod metrics;
 mod older;
 mod process;
 mod registry;
+mod rows;
 mod socket;
+mod spawning;
 mod sqlite;
 mod tcp;
 mod timer;
@@ -32,6 +35,7 @@ use crate::guest::kinds::{self, Kind};
 use crate::guest::{Call, Guest};
 use crate::run::Linkers;
 use lunatic_abi::Generation;
+use rows::{link_row, link_rows, raw};
 use wasmtime::{Caller, Linker, Store, component};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -90,83 +94,3 @@ fn link_newest(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 /// The parts of WASI 0.2 that an environment grants to its components one by one; see [`crate::Component`].
 pub(crate) const COMPONENT_GRANTS: [&str; 3] = ["wasi:cli", "wasi:filesystem", "wasi:sockets"];
-
-macro_rules! link_rows {
-    ($($(#[$about:meta])* $namespace:literal as $module:ident {
-        $($(#[$doc:meta])* $mode:ident $name:ident($($parameter:ident: $kind:ident),*) $(-> $result:ident)?;)*
-    })*) => {
-        fn add_rows(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-            $($(lunatic_abi::as_wasm_parameters! {
-                link_row! ($mode linker $namespace $module $name) ($($parameter: $kind),*)
-            })*)*
-            Ok(())
-        }
-    };
-}
-
-macro_rules! link_row {
-    (
-        (now $linker:ident $namespace:literal $module:ident $name:ident)
-        $(($kind:ident: $($wire:ident: $part:ident),+))*
-    ) => {
-        $linker.func_wrap(
-            $namespace,
-            stringify!($name),
-            |caller: Caller<'_, Guest>, $($($wire: <kinds::$kind as Kind>::Raw),+),*| {
-                let mut call = Call::new(caller);
-                let result = $module::$name(&mut call, $(<kinds::$kind as Kind>::new([$($wire),+])),*);
-                call.finish(result, concat!($namespace, "::", stringify!($name)))
-            },
-        )?;
-    };
-    (
-        (soon $linker:ident $namespace:literal $module:ident $name:ident)
-        $(($kind:ident: $($wire:ident: $part:ident),+))*
-    ) => {
-        $linker.func_wrap_async(
-            $namespace,
-            stringify!($name),
-            |caller: Caller<'_, Guest>, ($($($wire,)+)*): ($($(raw!($kind $wire),)+)*)| {
-                const NAME: &str = concat!($namespace, "::", stringify!($name));
-                let mut call = Call::new(caller);
-                let answer = $module::$name(&mut call, $(<kinds::$kind as Kind>::new([$($wire),+])),*);
-                let result = match answer {
-                    Ok(Answer::Later(rest)) => {
-                        return Box::new(async move {
-                            let result = rest.finish(&mut call).await;
-                            call.finish(result, NAME)
-                        });
-                    }
-                    Ok(Answer::Now(result)) => Ok(result),
-                    Err(failure) => Err(failure),
-                };
-                Box::new(std::future::ready(call.finish(result, NAME)))
-            },
-        )?;
-    };
-    (
-        (wait $linker:ident $namespace:literal $module:ident $name:ident)
-        $(($kind:ident: $($wire:ident: $part:ident),+))*
-    ) => {
-        $linker.func_wrap_async(
-            $namespace,
-            stringify!($name),
-            |caller: Caller<'_, Guest>, ($($($wire,)+)*): ($($(raw!($kind $wire),)+)*)| {
-                Box::new(async move {
-                    let mut call = Call::new(caller);
-                    let result = $module::$name(&mut call, $(<kinds::$kind as Kind>::new([$($wire),+])),*).await;
-                    call.finish(result, concat!($namespace, "::", stringify!($name)))
-                })
-            },
-        )?;
-    };
-}
-
-/// The type of one of the wasm parameters of a kind.
-macro_rules! raw {
-    ($kind:ident $wire:ident) => {
-        <kinds::$kind as Kind>::Raw
-    };
-}
-
-use {link_row, link_rows, raw};

@@ -51,7 +51,7 @@ pub use cache::Cache;
 pub use compile_limits::CompileLimits;
 pub use engine::{Capacity, Ceiling, Profile};
 pub use environment::{
-    Access, Config, Entry, Event, Journal, Limits, PreopenError, RegistryError, Stdio,
+    Access, Config, Event, Journal, JournalEntry, Limits, PreopenError, RegistryError, Stdio,
 };
 pub use guest::{Call, Failure, Guest};
 pub use host::Host;

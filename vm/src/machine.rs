@@ -20,6 +20,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+/// The node that this machine is, as guests see it.
+pub(crate) const THIS_NODE: u64 = 0;
+
 /// What all parts of a machine share.
 pub(crate) struct Machine {
     pub(crate) engines: Arc<Engines>,

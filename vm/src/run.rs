@@ -204,7 +204,7 @@ async fn work(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: 
             name,
             parameters,
         } => {
-            let mut instance = match instance(engine, kind, new, &linked).await {
+            let mut instance = match obtain_instance(engine, kind, new, &linked).await {
                 Ok(instance) => instance,
                 Err(exit) => return exit,
             };
@@ -217,7 +217,7 @@ async fn work(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: 
             }
         }
         Body::Host { linked, drive } => {
-            let mut live = match instance(engine, kind, new, &linked).await {
+            let mut live = match obtain_instance(engine, kind, new, &linked).await {
                 Ok(instance) => Live::new(instance),
                 Err(exit) => return exit,
             };
@@ -249,7 +249,7 @@ async fn work(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: 
 }
 
 /// Returns an instance for a process: a pooled one, or a new one.
-async fn instance(
+async fn obtain_instance(
     engine: &wasmtime::Engine,
     kind: EngineKind,
     new: NewGuest,

@@ -7,7 +7,7 @@ use crate::machine::{Environment, Process, SendError};
 use crate::module::{Component, EntryError, Module, ModuleError, Requirements};
 use crate::observe;
 use crate::run::{self, Body, Endpoint, LinkError, Linked, Live, LiveComponent, Permits};
-use lunatic_abi::Limit;
+use lunatic_abi::{Errno, Limit};
 use lunatic_process::{Exit, LimitReached, Message, Pid, Signal};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,6 +44,23 @@ pub enum SpawnError {
     /// The process cannot be given its name.
     #[error(transparent)]
     Name(RegistryError),
+}
+
+impl SpawnError {
+    /// Returns the code that guests get.
+    pub(crate) fn errno(&self) -> Errno {
+        match self {
+            SpawnError::Entry(EntryError::NoFunction { .. }) => Errno::NoFunction,
+            SpawnError::Entry(EntryError::BadParameters { .. }) => Errno::BadParameters,
+            SpawnError::Limit(_) => Errno::LimitReached,
+            SpawnError::Ceiling(_) => Errno::Exhausted,
+            SpawnError::Module(_) | SpawnError::Link(_) => Errno::BadModule,
+            SpawnError::NotGranted(_) => Errno::NotGranted,
+            SpawnError::Message(error) => error.errno(),
+            SpawnError::Name(error) => error.errno(),
+            SpawnError::Ending => Errno::Other,
+        }
+    }
 }
 
 /// What holds before a new process's first instruction.

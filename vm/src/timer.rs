@@ -9,7 +9,14 @@ use futures_lite::future;
 use lunatic_process::{Message, Pid};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Returns a timer. A time that the clock cannot represent never comes.
+pub(crate) fn after(delay: Duration) -> Timer {
+    Instant::now()
+        .checked_add(delay)
+        .map_or_else(Timer::never, Timer::at)
+}
 
 /// A timer that was started.
 #[derive(Debug)]
@@ -48,10 +55,7 @@ pub(crate) fn start(
         _permits: permits,
     };
     let decided = is_decided.clone();
-    // A time that the clock cannot represent never comes.
-    let timer = std::time::Instant::now()
-        .checked_add(delay)
-        .map_or_else(Timer::never, Timer::at);
+    let timer = after(delay);
     environment
         .machine()
         .scheduler

@@ -50,7 +50,7 @@ fn machine<const COUNT: usize>() -> (Processes, [Arc<ProcessCell>; COUNT]) {
     let processes = std::array::from_fn(|number| {
         let pid = Pid::from_number(number as u64 + 1);
         let process = Arc::new(ProcessCell::new(pid, limits));
-        process.set_told(true);
+        process.set_notified(true);
         table.insert(process.clone());
         process
     });

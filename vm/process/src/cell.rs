@@ -187,9 +187,9 @@ impl ProcessCell {
         self.wake(shared, outcome);
     }
 
-    /// Sets whether failures of links are told to the process or kill it, as they do at first.
-    pub fn set_told(&self, told: bool) {
-        self.lock().state.links().set_told(told);
+    /// Sets whether the process is notified of failures of links or killed by them, as it is at first.
+    pub fn set_notified(&self, is_notified: bool) {
+        self.lock().state.links().set_notified(is_notified);
     }
 
     /// Checks that the process, whose turn it is, may be told of one more end.

@@ -17,8 +17,8 @@ pub(crate) struct Links {
     watchers: BTreeSet<Pid>,
     /// The processes that it monitors, with the tag of each monitor.
     watched: BTreeSet<(Pid, i64)>,
-    /// Set if the failure of a link is a message rather than this process's death.
-    told: bool,
+    /// Set if this process is notified of the failure of a link, rather than killed.
+    is_notified: bool,
 }
 
 /// Who is told that a process ended.
@@ -86,9 +86,9 @@ impl Links {
             .copied()
     }
 
-    /// Sets whether failures of links are told or deadly, as they are at first.
-    pub(crate) fn set_told(&mut self, told: bool) {
-        self.told = told;
+    /// Sets whether this process is notified of failures of links or killed by them, as it is at first.
+    pub(crate) fn set_notified(&mut self, is_notified: bool) {
+        self.is_notified = is_notified;
     }
 
     /// Handles the failure of a linked process.
@@ -96,7 +96,7 @@ impl Links {
         let Some(tag) = self.linked.remove(&pid) else {
             return Reaction::None;
         };
-        if self.told {
+        if self.is_notified {
             Reaction::Tell(Mail::LinkDied {
                 tag,
                 pid,
@@ -182,7 +182,7 @@ mod tests {
             (true, limit),
         ] {
             let mut links = Links::default();
-            links.set_told(told);
+            links.set_notified(told);
             links.link(Pid(1), 42);
             match (told, links.on_link_died(Pid(1), &exit)) {
                 (false, Reaction::Die(Exit::LinkDied { pid, exit: why })) => {

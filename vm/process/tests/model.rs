@@ -238,7 +238,7 @@ fn take_step(
             assert_eq!(stopped, model.monitors.remove(&(one, other, tag)));
         }
         Step::SetTold(one, told) => {
-            processes[one].set_told(told);
+            processes[one].set_notified(told);
             if told {
                 model.told.insert(one);
             } else {

@@ -40,7 +40,7 @@ struct Inner {
 
 /// Something that happened.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct JournalEntry {
     /// The process that it happened to.
     pub pid: Pid,
     /// What that process runs; see [`Process::name`](crate::Process::name).
@@ -66,7 +66,7 @@ const OVERHEAD: usize = 256;
 /// The entries and their size: plain data.
 #[derive(Debug)]
 struct Book {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<JournalEntry>,
     size: usize,
     capacity: usize,
     /// Bytes of output that were pushed out.
@@ -108,7 +108,7 @@ impl Book {
 
     fn add(&mut self, pid: Pid, process: &str, event: Event) {
         self.size += OVERHEAD + event.size();
-        self.entries.push_back(Entry {
+        self.entries.push_back(JournalEntry {
             pid,
             process: process.into(),
             event,
@@ -146,7 +146,7 @@ impl Journal {
     }
 
     /// Takes all entries, in the order in which things happened.
-    pub fn take(&self) -> Vec<Entry> {
+    pub fn take(&self) -> Vec<JournalEntry> {
         let mut book = lock(&self.0.book);
         book.size = 0;
         std::mem::take(&mut book.entries).into()
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     fn texts(journal: &Journal) -> Vec<(u64, String)> {
-        let text = |entry: Entry| match entry.event {
+        let text = |entry: JournalEntry| match entry.event {
             Event::Output(bytes) => format!("out {}", String::from_utf8_lossy(&bytes)),
             Event::Error(bytes) => format!("err {}", String::from_utf8_lossy(&bytes)),
             Event::Failed(exit) => exit.to_string(),

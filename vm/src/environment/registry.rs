@@ -3,6 +3,7 @@
 //! A name belongs to a living process and goes with it. A name that a living process holds is not given to another, and only
 //! the process that holds or made a registration can take it back, so that no process can pass itself off as another.
 
+use lunatic_abi::Errno;
 use lunatic_process::{LimitReached, Pid};
 use semver::{Version, VersionReq};
 use std::collections::HashMap;
@@ -44,6 +45,21 @@ pub enum RegistryError {
     /// The environment's bound is reached.
     #[error("{0}")]
     Limit(LimitReached),
+}
+
+impl RegistryError {
+    /// Returns the code that guests get.
+    pub(crate) fn errno(&self) -> Errno {
+        match self {
+            RegistryError::BadName => Errno::InvalidInput,
+            RegistryError::BadVersion(_) | RegistryError::BadQuery(_) => Errno::BadVersion,
+            RegistryError::Taken(..) => Errno::NameTaken,
+            RegistryError::NotFound(_) => Errno::NameNotFound,
+            RegistryError::NotOwner(..) => Errno::NotGranted,
+            RegistryError::NoProcess(_) => Errno::NoProcess,
+            RegistryError::Limit(_) => Errno::LimitReached,
+        }
+    }
 }
 
 impl Name {

@@ -44,7 +44,7 @@ pub(crate) struct WasiTemplate {
     environment: u64,
     quota: Arc<Quota>,
     /// Set once it was logged that no more output is taken.
-    is_told: Arc<AtomicBool>,
+    is_logged: Arc<AtomicBool>,
 }
 
 /// What of its environment a context grants. A module's functions are granted one by one when it is linked; a component has
@@ -101,7 +101,7 @@ impl WasiTemplate {
             open_files: files.saturating_add(config.preopens.len()),
             environment,
             quota: quota.clone(),
-            is_told: Arc::default(),
+            is_logged: Arc::default(),
         }
     }
 
@@ -116,7 +116,7 @@ impl WasiTemplate {
         let account = Account {
             environment: self.environment,
             quota: self.quota.clone(),
-            is_told: self.is_told.clone(),
+            is_logged: self.is_logged.clone(),
             refused: refused.clone(),
         };
         let writer = self.journal.as_ref().map(|journal| Writer {

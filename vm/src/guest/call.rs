@@ -21,6 +21,9 @@ use wasmtime::{Caller, Extern, Memory};
 /// The export that gives the host room in the guest's memory, for functions whose answer is of any length.
 const ALLOCATE: &str = "lunatic_alloc";
 
+/// The longest prefix, name, version or query that is read, in bytes. A longer one cannot be valid.
+pub(crate) const MAX_TEXT: usize = 4096;
+
 /// A call of a host function by a guest.
 pub struct Call<'a> {
     caller: Caller<'a, Guest>,

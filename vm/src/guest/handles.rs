@@ -20,21 +20,21 @@ use std::sync::Arc;
 
 /// The things of one kind that a process holds.
 #[derive(Debug)]
-pub(crate) struct Table<T> {
+pub(crate) struct HandleTable<T> {
     next: u64,
     entries: BTreeMap<u64, T>,
 }
 
-impl<T> Default for Table<T> {
-    fn default() -> Table<T> {
-        Table {
+impl<T> Default for HandleTable<T> {
+    fn default() -> HandleTable<T> {
+        HandleTable {
             next: 0,
             entries: BTreeMap::new(),
         }
     }
 }
 
-impl<T> Table<T> {
+impl<T> HandleTable<T> {
     /// Keeps a thing and returns its id.
     pub(crate) fn insert(&mut self, thing: T) -> u64 {
         let id = self.next;
@@ -66,7 +66,7 @@ impl<T> Table<T> {
 
 /// A socket, and its share of the environment's quota, which all handles to one socket in one process have in common.
 #[derive(Clone, Debug)]
-pub(crate) struct Held<T> {
+pub(crate) struct CountedSocket<T> {
     pub(crate) socket: T,
     pub(crate) permit: Arc<Permit>,
 }
@@ -74,25 +74,25 @@ pub(crate) struct Held<T> {
 /// Everything that a process holds by number.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
-    pub(crate) configs: Table<Config>,
-    pub(crate) modules: Table<Module>,
-    pub(crate) environments: Table<Environment>,
-    pub(crate) addresses: Table<std::vec::IntoIter<SocketAddr>>,
-    pub(crate) listeners: Table<Held<TcpListener>>,
-    pub(crate) streams: Table<Held<TcpStream>>,
-    pub(crate) tls_listeners: Table<Held<TlsListener<Arc<Permit>>>>,
-    pub(crate) tls_streams: Table<Held<TlsStream>>,
-    pub(crate) udp_sockets: Table<Held<UdpSocket>>,
-    pub(crate) errors: Table<HostError>,
-    pub(crate) timers: Table<Pending>,
-    pub(crate) connections: Table<Connection>,
+    pub(crate) configs: HandleTable<Config>,
+    pub(crate) modules: HandleTable<Module>,
+    pub(crate) environments: HandleTable<Environment>,
+    pub(crate) addresses: HandleTable<std::vec::IntoIter<SocketAddr>>,
+    pub(crate) listeners: HandleTable<CountedSocket<TcpListener>>,
+    pub(crate) streams: HandleTable<CountedSocket<TcpStream>>,
+    pub(crate) tls_listeners: HandleTable<CountedSocket<TlsListener<Arc<Permit>>>>,
+    pub(crate) tls_streams: HandleTable<CountedSocket<TlsStream>>,
+    pub(crate) udp_sockets: HandleTable<CountedSocket<UdpSocket>>,
+    pub(crate) errors: HandleTable<HostError>,
+    pub(crate) timers: HandleTable<Pending>,
+    pub(crate) connections: HandleTable<Connection>,
     /// Prepared statements, each with the connection that it belongs to.
-    pub(crate) statements: Table<u64>,
-    pub(crate) foreign: Table<Foreign>,
+    pub(crate) statements: HandleTable<u64>,
+    pub(crate) foreign: HandleTable<Foreign>,
     /// Processes, as guests of the older generation hold them.
-    pub(crate) processes: Table<Pid>,
+    pub(crate) processes: HandleTable<Pid>,
     /// Modules, as guests of the older generation hold them.
-    pub(crate) added_modules: Table<AddedModule>,
+    pub(crate) added_modules: HandleTable<AddedModule>,
 }
 
 /// A module and the environment that it was added to, which is where its processes live.
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn t083_an_id_is_not_given_twice() {
-        let mut table = Table::default();
+        let mut table = HandleTable::default();
         assert_eq!((table.insert('a'), table.insert('b')), (0, 1));
         assert_eq!(table.remove(1), Some('b'));
         assert_eq!(table.insert('c'), 2);

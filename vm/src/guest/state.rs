@@ -37,7 +37,7 @@ struct Life {
     process: Process,
     origin: Origin,
     /// The message that is being composed or was received last.
-    slot: Option<Slot>,
+    slot: Option<MailCursor>,
     /// The empty buffer of a small message that was received, for the next one that is composed.
     spare: Vec<u8>,
     /// Made when it first holds something, which most processes never do.
@@ -106,12 +106,12 @@ const SPARE: usize = 128;
 
 /// A message, and the position where it is read next.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct MailCursor {
     pub(crate) mail: Mail,
     pub(crate) head: usize,
 }
 
-impl Slot {
+impl MailCursor {
     /// Copies as much as fits from the read head on, moves the head and returns the number of bytes. A death reads as a
     /// sentence.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<u32, Failure> {
@@ -342,14 +342,14 @@ impl Guest {
         self.memory = Some(memory);
     }
 
-    pub(crate) fn slot(&mut self) -> &mut Option<Slot> {
+    pub(crate) fn slot(&mut self) -> &mut Option<MailCursor> {
         &mut self.life_mut().slot
     }
 
     /// Puts a message into the slot; what was there is dropped.
-    pub(crate) fn fill_slot(&mut self, mail: Mail) -> &mut Slot {
+    pub(crate) fn fill_slot(&mut self, mail: Mail) -> &mut MailCursor {
         let life = self.life_mut();
-        if let Some(Slot {
+        if let Some(MailCursor {
             mail: Mail::Data(Message { mut data, .. }),
             ..
         }) = life.slot.take()
@@ -358,7 +358,7 @@ impl Guest {
             data.clear();
             life.spare = data;
         }
-        life.slot.insert(Slot { mail, head: 0 })
+        life.slot.insert(MailCursor { mail, head: 0 })
     }
 
     /// Takes an empty buffer for a message, which has capacity if a small message was received since the last call.
@@ -379,7 +379,7 @@ impl Guest {
     /// Returns the message of data in the slot.
     pub(crate) fn message(&mut self) -> Result<(&mut Message, &mut usize), Failure> {
         match &mut self.life_mut().slot {
-            Some(Slot {
+            Some(MailCursor {
                 mail: Mail::Data(message),
                 head,
             }) => Ok((message, head)),

@@ -1,22 +1,19 @@
-//! `lunatic::distributed`: what there is of other machines, which is nothing.
+//! `lunatic::distributed`: other machines, of which there are none.
 //!
-//! Guests ask for the node of a process before they send to it, so all of this answers; as node 0, which is also what is
-//! written wherever a node is asked.
+//! Guests ask for the node of a process before they send to it, so all functions answer as node 0.
 
-use super::process::{Entry, check_permission, module, place_of_birth};
-use crate::guest::HostError;
+use super::mail::{deliver_soon, request, take_message};
+use super::spawning::{SpawnRequest, check_permission, environment_for};
 use crate::guest::kinds::{Bytes, ConfigId, Millis, ModuleId, OutU32, OutU64, OutWords, Text};
-use crate::guest::{Call, Failure};
+use crate::guest::{Call, Failure, HostError};
+use crate::machine::THIS_NODE;
 use lunatic_abi::Errno;
 use lunatic_process::Pid;
 
-/// The node that this machine is.
-pub(super) const THIS_NODE: u64 = 0;
-
-/// What a send returns where there is no such node.
+/// What a send returns if there is no such node.
 const NO_SUCH_NODE: i32 = 2;
 
-/// The longest query that is looked at, in bytes.
+/// The longest query that is read, in bytes.
 const MAX_QUERY: usize = 64 << 10;
 
 fn no_such_node(node: u64) -> HostError {
@@ -60,13 +57,13 @@ pub(super) async fn spawn(
     process: OutU64,
 ) -> Result<i32, Failure> {
     let out = call.out(process)?;
-    let module = module(call, module_id)?;
-    let entry = Entry::read(call, module, function, parameters)?;
+    let module = call.module(module_id)?;
+    let request = SpawnRequest::read(call, module, function, parameters)?;
     check_permission(call)?;
-    let environment = place_of_birth(call, config_id)?;
+    let environment = environment_for(call, config_id)?;
     let spawned = match environment {
         _ if node != THIS_NODE => Err(no_such_node(node)),
-        Ok(environment) => entry.spawn(call, &environment, 0, None).await,
+        Ok(environment) => request.spawn(call, &environment, 0, None).await,
         Err(error) => Err(error),
     };
     call.answer(out, spawned.map(Pid::number))
@@ -74,10 +71,12 @@ pub(super) async fn spawn(
 
 pub(super) async fn send(call: &mut Call<'_>, node: u64, process: Pid) -> Result<i32, Failure> {
     if node != THIS_NODE {
-        super::message::take_message(call)?;
+        take_message(call)?;
         return Ok(NO_SUCH_NODE);
     }
-    super::message::send(call, process)?.result(call).await
+    let message = take_message(call)?;
+    let answer = deliver_soon(call.guest(), process, message)?;
+    answer.result(call).await
 }
 
 pub(super) async fn send_receive_skip_search(
@@ -88,10 +87,10 @@ pub(super) async fn send_receive_skip_search(
     timeout: Millis,
 ) -> Result<i32, Failure> {
     if node != THIS_NODE {
-        super::message::take_message(call)?;
+        take_message(call)?;
         return Ok(NO_SUCH_NODE);
     }
-    super::message::send_receive_skip_search(call, process, tag, timeout).await
+    request(call, process, tag, timeout).await
 }
 
 pub(super) fn exec_lookup_nodes(

@@ -30,18 +30,10 @@ pub(super) async fn look_up(
     let machine = call.guest().machine().clone();
     Ok(
         match machine.resolver.resolve(&name, timeout.duration()).await {
-            Ok(addresses) => Ok(keep(call, addresses)?),
+            Ok(addresses) => Ok(call.keep_addresses(addresses)?),
             Err(error) => Err(failure(&error)),
         },
     )
-}
-
-/// Keeps addresses for the guest and returns their id.
-pub(super) fn keep(call: &mut Call<'_>, addresses: Vec<SocketAddr>) -> Result<u64, Failure> {
-    let guest = call.guest();
-    let results = guest.handles().addresses.len();
-    guest.room_for(results, "results of look-ups")?;
-    Ok(guest.handles().addresses.insert(addresses.into_iter()))
 }
 
 pub(super) fn drop_dns_iterator(call: &mut Call<'_>, id: DnsId) -> Result<(), Failure> {

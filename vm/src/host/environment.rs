@@ -1,18 +1,13 @@
 //! `lunatic::environment`: what processes may use and call.
 
-use super::message::TOO_LARGE;
-use super::process::{Entry, check_permission, config, module};
-use crate::environment::{Config, Permissions};
-use crate::environment::{Name, RegistryError};
-use crate::guest::HostError;
+use super::mail::{TOO_LARGE, compose};
+use super::spawning::{SpawnRequest, check_permission};
+use crate::environment::{Config, Name, Permissions};
+use crate::guest::call::MAX_TEXT;
 use crate::guest::kinds::{Bytes, ConfigId, EnvironmentId, ModuleId, OutU64, Text, Words};
-use crate::guest::{Call, Failure};
-use crate::machine::Environment;
-use lunatic_abi::{Errno, Limit, OWN};
+use crate::guest::{Call, Failure, HostError, unknown};
+use lunatic_abi::{Errno, Limit};
 use lunatic_process::Pid;
-
-/// The longest prefix, name, version or query that is looked at, in bytes. What is longer cannot be a good one.
-pub(super) const MAX_TEXT: usize = 4096;
 
 pub(super) fn create_empty_config(call: &mut Call<'_>, out: OutU64) -> Result<i32, Failure> {
     let out = call.out(out)?;
@@ -43,7 +38,7 @@ pub(super) fn config_allow_namespace(
 ) -> Result<i32, Failure> {
     let out = call.out(error)?;
     let prefix = call.short_text(prefix, MAX_TEXT)?;
-    config(call, id)?;
+    call.config(id)?;
     if !call.guest().domain().grants().allows_any(&prefix) {
         let text = format!(
             "no function that begins with `{}` can be allowed: this environment has none",
@@ -51,8 +46,8 @@ pub(super) fn config_allow_namespace(
         );
         return call.answer(out, Err(HostError::new(Errno::NotGranted, text)));
     }
-    // What the creator lacks is taken away again when the environment is made.
-    config(call, id)?.allow(&prefix);
+    // What the creator lacks is removed when the environment is made.
+    call.config(id)?.allow(&prefix);
     call.answer(out, Ok(0))
 }
 
@@ -64,18 +59,18 @@ pub(super) fn config_set_limit(
     error: OutU64,
 ) -> Result<i32, Failure> {
     let out = call.out(error)?;
-    config(call, id)?;
+    call.config(id)?;
     let Some(limit) = Limit::from_number(limit) else {
         let text = format!("no limit has the number {limit}");
         return call.answer(out, Err(HostError::new(Errno::InvalidInput, text)));
     };
-    config(call, id)?.limit(limit, value);
+    call.config(id)?.limit(limit, value);
     call.answer(out, Ok(0))
 }
 
 pub(super) fn create(call: &mut Call<'_>, id: ConfigId, out: OutU64) -> Result<i32, Failure> {
     let out = call.out(out)?;
-    let config = config(call, id)?.clone();
+    let config = call.config(id)?.clone();
     let guest = call.guest();
     let environments = guest.handles().environments.len();
     let result = guest
@@ -94,24 +89,7 @@ pub(super) fn drop(call: &mut Call<'_>, id: EnvironmentId) -> Result<(), Failure
         .environments
         .remove(id.0)
         .map(std::mem::drop)
-        .ok_or_else(|| unknown(id))
-}
-
-/// Returns an environment by its id, or the caller's own.
-pub(super) fn environment(call: &mut Call<'_>, id: EnvironmentId) -> Result<Environment, Failure> {
-    if id.0 == OWN {
-        return Ok(call.guest().environment().clone());
-    }
-    call.guest()
-        .handles()
-        .environments
-        .get(id.0)
-        .cloned()
-        .ok_or_else(|| unknown(id))
-}
-
-fn unknown(id: EnvironmentId) -> Failure {
-    Failure::trap(format!("there is no environment {}", id.0))
+        .ok_or_else(|| unknown("environment", id.0))
 }
 
 #[expect(clippy::too_many_arguments, reason = "a row of the table")]
@@ -128,18 +106,18 @@ pub(super) async fn spawn(
     process: OutU64,
 ) -> Result<i32, Failure> {
     let out = call.out(process)?;
-    let module = module(call, module_id)?;
-    let entry = Entry::read(call, module, function, parameters)?;
+    let module = call.module(module_id)?;
+    let request = SpawnRequest::read(call, module, function, parameters)?;
     check_permission(call)?;
-    let environment = environment(call, environment_id)?;
-    let message = match super::message::compose(call, tag, data, sockets) {
+    let environment = call.environment(environment_id)?;
+    let message = match compose(call, tag, data, sockets) {
         Ok(message) => (tag != 0).then_some(message),
         Err(Failure::Errno(errno)) => {
             return call.answer(out, Err(HostError::new(errno, TOO_LARGE)));
         }
         Err(trap) => return Err(trap),
     };
-    let spawned = entry.spawn(call, &environment, link, message).await;
+    let spawned = request.spawn(call, &environment, link, message).await;
     call.answer(out, spawned.map(Pid::number))
 }
 
@@ -152,12 +130,12 @@ pub(super) fn register(
 ) -> Result<u32, Failure> {
     let name = call.short_text(name, MAX_TEXT)?;
     let version = call.short_text(version, MAX_TEXT)?;
-    let environment = environment(call, environment_id)?;
+    let environment = call.environment(environment_id)?;
     let registrar = call.guest().process().pid();
-    let name = Name::new(&name, &version).map_err(|error| errno(&error))?;
+    let name = Name::new(&name, &version).map_err(|error| error.errno())?;
     environment
         .register(&name, process, registrar)
-        .map_err(|error| errno(&error))?;
+        .map_err(|error| error.errno())?;
     Ok(0)
 }
 
@@ -169,12 +147,12 @@ pub(super) fn unregister(
 ) -> Result<u32, Failure> {
     let name = call.short_text(name, MAX_TEXT)?;
     let version = call.short_text(version, MAX_TEXT)?;
-    let environment = environment(call, environment_id)?;
+    let environment = call.environment(environment_id)?;
     let caller = call.guest().process().pid();
-    let name = Name::new(&name, &version).map_err(|error| errno(&error))?;
+    let name = Name::new(&name, &version).map_err(|error| error.errno())?;
     environment
         .unregister(&name, caller)
-        .map_err(|error| errno(&error))?;
+        .map_err(|error| error.errno())?;
     Ok(0)
 }
 
@@ -188,23 +166,10 @@ pub(super) fn lookup(
     let out = call.out(process)?;
     let name = call.short_text(name, MAX_TEXT)?;
     let query = call.short_text(query, MAX_TEXT)?;
-    let environment = environment(call, environment_id)?;
+    let environment = call.environment(environment_id)?;
     let found = environment
         .lookup(&name, &query)
-        .map_err(|error| errno(&error))?;
+        .map_err(|error| error.errno())?;
     call.put(out, found.number().to_le_bytes());
     Ok(0)
-}
-
-/// Returns the number that guests are told.
-pub(super) fn errno(error: &RegistryError) -> Errno {
-    match error {
-        RegistryError::BadName => Errno::InvalidInput,
-        RegistryError::BadVersion(_) | RegistryError::BadQuery(_) => Errno::BadVersion,
-        RegistryError::Taken(..) => Errno::NameTaken,
-        RegistryError::NotFound(_) => Errno::NameNotFound,
-        RegistryError::NotOwner(..) => Errno::NotGranted,
-        RegistryError::NoProcess(_) => Errno::NoProcess,
-        RegistryError::Limit(_) => Errno::LimitReached,
-    }
 }

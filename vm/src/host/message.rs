@@ -1,32 +1,18 @@
 //! `lunatic::message`: compose, send, receive.
 
-use super::socket::Kept;
-use super::tcp::STREAMS;
-use super::tls::TLS_STREAMS;
-use super::udp::UDP_SOCKETS;
-use crate::guest::Slot;
+use super::mail::{
+    Arrival, Undelivered, at_hand, compose, deliver, deliver_soon, nothing_at_hand, request, take,
+    take_message, wait, wanted,
+};
+use super::socket::{STREAMS, SocketTable, TLS_STREAMS, UDP_SOCKETS};
 use crate::guest::call::{Answer, Out, Range, Rest, View};
 use crate::guest::kinds::{
     Buffer, Bytes, Millis, ModuleId, OutHeader, StreamId, TlsStreamId, UdpSocketId, Words,
 };
-use crate::guest::{Call, Failure, Guest};
-use crate::guest::{Held, MAX_ATTACHMENTS};
-use crate::machine::{Process, SendError};
-use crate::scheduler;
+use crate::guest::{Call, CountedSocket, Failure, Guest, MailCursor};
 use crate::travel::{Attachment, Resource};
-use async_io::Timer;
-use futures_lite::FutureExt;
-use lunatic_abi::{Errno, Limit, MessageHeader, NOBODY_LEFT, ResourceKind, TIMED_OUT};
+use lunatic_abi::{Limit, MessageHeader, ResourceKind};
 use lunatic_process::{Mail, Message, Pid, Wanted};
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
-
-/// A receive that names more tags is a mistake or an attack: each is looked for.
-const MAX_TAGS: usize = 1024;
-
-/// What is said of a message that is larger than its author's environment allows.
-pub(super) const TOO_LARGE: &str = "the message is larger than the environment lets messages be";
 
 pub(super) fn create_data(call: &mut Call<'_>, tag: i64, _capacity: u64) -> Result<(), Failure> {
     // The capacity is the guest's wish; memory is taken as data comes.
@@ -85,21 +71,8 @@ pub(super) fn data_size(call: &mut Call<'_>) -> Result<u64, Failure> {
     Ok(message.data.len() as u64)
 }
 
-pub(super) fn at_hand<'a>(call: &'a mut Call<'_>) -> Result<&'a Mail, Failure> {
-    Ok(&call
-        .guest()
-        .slot()
-        .as_ref()
-        .ok_or_else(nothing_at_hand)?
-        .mail)
-}
-
-fn nothing_at_hand() -> Failure {
-    Failure::trap("there is no message at hand: create or receive one first")
-}
-
 pub(super) fn push_module(call: &mut Call<'_>, module: ModuleId) -> Result<u64, Failure> {
-    let module = super::process::module(call, module)?;
+    let module = call.module(module)?;
     let attachment = Attachment::uncounted(Resource::Module(module));
     call.guest().push_attachment(attachment)
 }
@@ -119,7 +92,7 @@ pub(super) fn push_udp_socket(call: &mut Call<'_>, socket: UdpSocketId) -> Resul
 /// Moves a socket into the message at hand and returns its place there.
 fn push_socket<T: Clone>(
     call: &mut Call<'_>,
-    kept: &Kept<T>,
+    kept: &SocketTable<T>,
     id: u64,
     resource: fn(T) -> Resource,
 ) -> Result<u64, Failure> {
@@ -168,7 +141,7 @@ pub(super) fn take_udp_socket(call: &mut Call<'_>, index: u64) -> Result<u64, Fa
 /// Moves a socket out of the message at hand and returns its id. `open` finds out whether a resource is of this kind.
 fn take_socket<T: Clone>(
     call: &mut Call<'_>,
-    kept: &Kept<T>,
+    kept: &SocketTable<T>,
     index: u64,
     open: fn(&Resource) -> Option<&T>,
 ) -> Result<u64, Failure> {
@@ -180,7 +153,7 @@ fn take_socket<T: Clone>(
         let permit = attachment
             .permit
             .expect("a socket is counted once it is in a message");
-        Ok(Held { socket, permit })
+        Ok(CountedSocket { socket, permit })
     })?;
     Ok(kept.insert(call, held))
 }
@@ -194,79 +167,6 @@ pub(super) fn resource_kind(call: &mut Call<'_>, index: u64) -> Result<u32, Fail
         Attachment::of(attachment).resource.kind()
     });
     Ok(kind as u32)
-}
-
-/// Takes a resource of a kind, which `open` looks for, out of a message.
-pub(super) fn take<T>(
-    message: &mut Message,
-    index: u64,
-    kind: &str,
-    open: impl FnOnce(Attachment) -> Result<T, Attachment>,
-) -> Result<T, Failure> {
-    let position = usize::try_from(index).unwrap_or(usize::MAX);
-    let attachment = message
-        .attachments
-        .get_mut(position)
-        .ok_or_else(|| Failure::trap(format!("the message has no resource {index}")))?;
-    Attachment::take(attachment, open).ok_or_else(|| {
-        Failure::trap(format!(
-            "resource {index} of the message is no {kind} or was taken out already"
-        ))
-    })
-}
-
-/// Takes the message out of the slot to send it.
-pub(super) fn take_message(call: &mut Call<'_>) -> Result<Message, Failure> {
-    call.guest().message()?;
-    match call.guest().slot().take() {
-        Some(Slot {
-            mail: Mail::Data(message),
-            ..
-        }) => Ok(message),
-        _ => unreachable!("the slot was just seen to hold data"),
-    }
-}
-
-/// Delivers a message, or returns it with the reason.
-fn deliver(guest: &Guest, to: Pid, message: Message) -> Result<(), (Message, SendError)> {
-    match guest.machine().process(to) {
-        Some(receiver) => receiver.deliver(message),
-        None => Ok(()),
-    }
-}
-
-/// Delivers a message; the answer has to wait if the mailbox is full.
-fn deliver_soon(guest: &Guest, to: Pid, message: Message) -> Result<Answer<Undelivered>, Failure> {
-    match deliver(guest, to, message) {
-        Ok(()) => Ok(Answer::Now(0)),
-        Err((message, SendError::MailboxFull(..))) => {
-            Ok(Answer::Later(Undelivered { to, message }))
-        }
-        Err((_, error)) => Err(error.errno().into()),
-    }
-}
-
-/// A message for a process whose mailbox was full.
-pub(super) struct Undelivered {
-    to: Pid,
-    message: Message,
-}
-
-impl Undelivered {
-    /// Tries again, one slice later.
-    async fn deliver(self, call: &mut Call<'_>) -> Result<(), SendError> {
-        scheduler::spent().await;
-        deliver(call.guest(), self.to, self.message).map_err(|(_, error)| error)
-    }
-}
-
-impl Rest for Undelivered {
-    type Result = i32;
-
-    async fn finish(self, call: &mut Call<'_>) -> Result<i32, Failure> {
-        self.deliver(call).await.map_err(|error| error.errno())?;
-        Ok(0)
-    }
 }
 
 pub(super) fn send(call: &mut Call<'_>, process: Pid) -> Result<Answer<Undelivered>, Failure> {
@@ -303,24 +203,7 @@ pub(super) async fn send_receive_skip_search(
     tag: i64,
     timeout: Millis,
 ) -> Result<i32, Failure> {
-    let message = take_message(call)?;
-    let this = call.guest().process().clone();
-    let since = this.cell().next_sequence();
-    // Before the question is sent: its answer may be here sooner than this process waits, and has to find room.
-    let arrival = Arrival::expect(this, &Wanted::Tag(tag), since, timeout);
-    let sent = match deliver(call.guest(), process, message) {
-        Err((message, SendError::MailboxFull(..))) => {
-            let to = process;
-            Undelivered { to, message }.deliver(call).await
-        }
-        done => done.map_err(|(_, error)| error),
-    };
-    // Whoever waits for an answer must not be told 0 for a request that was not sent; there is no code for it.
-    sent.map_err(Failure::trap)?;
-    Ok(match wait(call, arrival).await {
-        Ok(()) => 0,
-        Err(code) => code,
-    })
+    request(call, process, tag, timeout).await
 }
 
 /// A receive that found nothing yet.
@@ -355,51 +238,10 @@ fn receive_or_wait<'a>(
     guest: &'a mut Guest,
     wanted: &Wanted,
     timeout: Millis,
-) -> Result<&'a mut Slot, Arrival> {
+) -> Result<&'a mut MailCursor, Arrival> {
     let mail = Arrival::take_or_expect(guest.process(), wanted, timeout)?;
     guest.meter().forget_refusal();
     Ok(guest.fill_slot(mail))
-}
-
-/// Makes a message from bytes and from copies of sockets, of which each is named by a word.
-pub(super) fn compose(
-    call: &mut Call<'_>,
-    tag: i64,
-    data: Bytes,
-    sockets: Words,
-) -> Result<Message, Failure> {
-    let (mut memory, guest) = call.parts()?;
-    let words = memory.words(sockets, MAX_ATTACHMENTS)?;
-    let mut attachments = Vec::with_capacity(words.len());
-    for word in words {
-        attachments.push(Some(copy_of_socket(guest, word)?.into()));
-    }
-    let range = memory.range(data)?;
-    let bytes = memory.bytes(range);
-    if bytes.len() as u64 > guest.environment().limits().get(Limit::MessageBytes) {
-        return Err(Failure::Errno(Errno::MessageTooLarge));
-    }
-    Ok(Message {
-        tag,
-        data: guest.data_of(bytes),
-        attachments,
-    })
-}
-
-/// Makes a copy of the socket that a word names.
-fn copy_of_socket(guest: &mut Guest, word: u64) -> Result<Attachment, Failure> {
-    let (kind, id) = ResourceKind::of_word(word);
-    match kind {
-        // A bare id is a stream's.
-        Some(ResourceKind::None | ResourceKind::TcpStream) => {
-            STREAMS.attach(guest, id, Resource::TcpStream)
-        }
-        Some(ResourceKind::TlsStream) => TLS_STREAMS.attach(guest, id, Resource::TlsStream),
-        Some(ResourceKind::UdpSocket) => UDP_SOCKETS.attach(guest, id, Resource::UdpSocket),
-        _ => Err(Failure::trap(format!(
-            "there is no socket {word:#x}: its first byte is no kind of socket"
-        ))),
-    }
 }
 
 /// A receive that found nothing yet, and where it writes what comes.
@@ -447,7 +289,7 @@ struct Target {
 
 impl Target {
     /// Writes the header of the message in the slot, and as much of the data as fits; returns its kind.
-    fn write(&self, memory: &mut View<'_>, slot: &mut Slot) -> Result<i32, Failure> {
+    fn write(&self, memory: &mut View<'_>, slot: &mut MailCursor) -> Result<i32, Failure> {
         let kind = slot.mail.kind();
         let mut header = MessageHeader {
             kind: kind as u32,
@@ -471,121 +313,4 @@ impl Target {
         slot.read(memory.bytes(self.buffer))?;
         Ok(kind as i32)
     }
-}
-
-pub(super) fn wanted(memory: &mut View<'_>, tags: Words) -> Result<Wanted, Failure> {
-    Ok(memory
-        .words(tags, MAX_TAGS)?
-        .map(u64::cast_signed)
-        .collect())
-}
-
-/// Waits until what is wanted is in the slot. `Err` is the code of a receive that got nothing.
-pub(super) async fn wait(call: &mut Call<'_>, arrival: Arrival) -> Result<(), i32> {
-    let found = match arrival.timeout {
-        None => arrival.await,
-        Some(time) => {
-            let time_is_over = async {
-                timer(time).await;
-                Err(TIMED_OUT)
-            };
-            arrival.or(time_is_over).await
-        }
-    };
-    let guest = call.guest();
-    guest.meter().forget_refusal();
-    guest.fill_slot(found?);
-    Ok(())
-}
-
-/// Ready when what is wanted has arrived; the sender wakes the process. However the wait ends, even if it is dropped, the
-/// process stops waiting.
-pub(super) struct Arrival {
-    process: Process,
-    /// How long the process waits; `None` is forever.
-    timeout: Option<Duration>,
-    /// Set until the first poll if the wait began with a look into the mailbox: whatever has come since then wakes the
-    /// process once more, so there is no need to look again before.
-    was_looked: bool,
-    /// Set once the mail is taken: the process is not marked as waiting then.
-    is_over: bool,
-}
-
-impl Arrival {
-    /// Begins to wait for what has at least this sequence number.
-    pub(super) fn expect(
-        process: Process,
-        wanted: &Wanted,
-        since: u64,
-        timeout: Millis,
-    ) -> Arrival {
-        let timeout = timeout.duration();
-        process.cell().expect(wanted, since, timeout.is_none());
-        Arrival {
-            process,
-            timeout,
-            was_looked: false,
-            is_over: false,
-        }
-    }
-
-    /// Takes what is wanted, or begins to wait for it.
-    fn take_or_expect(
-        process: &Process,
-        wanted: &Wanted,
-        timeout: Millis,
-    ) -> Result<Mail, Arrival> {
-        let timeout = timeout.duration();
-        let mail = process.cell().receive(wanted, 0, timeout.is_none());
-        mail.ok_or_else(|| Arrival {
-            process: process.clone(),
-            timeout,
-            was_looked: true,
-            is_over: false,
-        })
-    }
-
-    fn look(&mut self) -> Poll<Result<Mail, i32>> {
-        let Some(mail) = self.process.cell().receive_awaited() else {
-            return Poll::Pending;
-        };
-        self.is_over = true;
-        Poll::Ready(Ok(mail))
-    }
-}
-
-impl Future for Arrival {
-    type Output = Result<Mail, i32>;
-
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<Mail, i32>> {
-        if !std::mem::take(&mut self.was_looked)
-            && let found @ Poll::Ready(_) = self.look()
-        {
-            return found;
-        }
-        if self.timeout.is_some() || !self.process.domain().program().is_alone() {
-            return Poll::Pending;
-        }
-        // Whoever leaves last wakes the process, but it may have left before this one waited, and this one may have spawned
-        // others since: only this look decides. What the others sent before they left is here by now.
-        match self.look() {
-            Poll::Pending => Poll::Ready(Err(NOBODY_LEFT)),
-            found => found,
-        }
-    }
-}
-
-impl Drop for Arrival {
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.process.cell().stop_waiting();
-        }
-    }
-}
-
-/// Returns a timer; a time beyond what the clock can tell never comes.
-pub(super) fn timer(time: Duration) -> Timer {
-    std::time::Instant::now()
-        .checked_add(time)
-        .map_or_else(Timer::never, Timer::at)
 }

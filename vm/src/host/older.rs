@@ -9,7 +9,8 @@ mod older_version;
 mod sockets;
 mod tagged_mail;
 
-use super::{dns, error, link_row, link_rows, message, process, raw, tcp};
+use super::rows::{link_row, link_rows, raw};
+use super::{dns, error, message, process, tcp};
 use crate::guest::kinds::{self, Kind};
 use crate::guest::{Call, Guest};
 use wasmtime::{Caller, Linker};

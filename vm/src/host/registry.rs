@@ -1,10 +1,10 @@
 //! `lunatic::registry`: names without versions.
 
-use super::distributed::THIS_NODE;
-use super::environment::MAX_TEXT;
 use crate::environment::{Name, RegistryError};
+use crate::guest::call::MAX_TEXT;
 use crate::guest::kinds::{OutU64, Text};
 use crate::guest::{Call, Failure};
+use crate::machine::THIS_NODE;
 use lunatic_process::Pid;
 
 pub(super) fn put(

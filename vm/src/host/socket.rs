@@ -5,10 +5,12 @@ use crate::environment::{Permit, Quota};
 use crate::guest::call::{Out, Range, at_most};
 use crate::guest::kinds::{self, Slice, Vectors};
 use crate::guest::{Call, Failure, Guest};
-use crate::guest::{Handles, Held, HostError, Table};
+use crate::guest::{CountedSocket, HandleTable, Handles, HostError};
 use crate::travel::{Attachment, Resource};
 use lunatic_abi::{Errno, FOREVER, Limit};
-use lunatic_net::{tcp, tls, udp};
+use lunatic_net::tcp::{self, TcpStream};
+use lunatic_net::tls::{self, TlsStream};
+use lunatic_net::udp::{self, UdpSocket};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -18,15 +20,33 @@ use std::time::Duration;
 const MAX_VECTORS: usize = 1024;
 
 /// Where a process keeps its sockets of one kind.
-pub(super) struct Kept<T> {
-    pub(super) table: fn(&mut Handles) -> &mut Table<Held<T>>,
+pub(super) struct SocketTable<T> {
+    pub(super) table: fn(&mut Handles) -> &mut HandleTable<CountedSocket<T>>,
     /// What one of them is called.
     pub(super) name: &'static str,
 }
 
-impl<T: Clone> Kept<T> {
+/// The TCP streams of a process.
+pub(super) const STREAMS: SocketTable<TcpStream> = SocketTable {
+    table: |handles| &mut handles.streams,
+    name: "stream",
+};
+
+/// The TLS streams of a process.
+pub(super) const TLS_STREAMS: SocketTable<TlsStream> = SocketTable {
+    table: |handles| &mut handles.tls_streams,
+    name: "TLS stream",
+};
+
+/// The UDP sockets of a process.
+pub(super) const UDP_SOCKETS: SocketTable<UdpSocket> = SocketTable {
+    table: |handles| &mut handles.udp_sockets,
+    name: "UDP socket",
+};
+
+impl<T: Clone> SocketTable<T> {
     /// Keeps a socket and returns its id.
-    pub(super) fn insert(&self, call: &mut Call<'_>, held: Held<T>) -> u64 {
+    pub(super) fn insert(&self, call: &mut Call<'_>, held: CountedSocket<T>) -> u64 {
         (self.table)(call.guest().handles()).insert(held)
     }
 
@@ -35,7 +55,7 @@ impl<T: Clone> Kept<T> {
         self.held(call.guest(), id).map(|held| held.socket)
     }
 
-    fn held(&self, guest: &mut Guest, id: u64) -> Result<Held<T>, Failure> {
+    fn held(&self, guest: &mut Guest, id: u64) -> Result<CountedSocket<T>, Failure> {
         (self.table)(guest.handles())
             .get(id)
             .cloned()
@@ -43,7 +63,7 @@ impl<T: Clone> Kept<T> {
     }
 
     /// Takes a socket away from the process.
-    pub(super) fn remove(&self, call: &mut Call<'_>, id: u64) -> Result<Held<T>, Failure> {
+    pub(super) fn remove(&self, call: &mut Call<'_>, id: u64) -> Result<CountedSocket<T>, Failure> {
         (self.table)(call.guest().handles())
             .remove(id)
             .ok_or_else(|| self.unknown(id))
@@ -81,7 +101,7 @@ impl<T: Clone> Kept<T> {
     ) -> Result<i32, Failure> {
         let opened = match permit(call) {
             Ok(permit) => open()
-                .map(|socket| Held { socket, permit })
+                .map(|socket| CountedSocket { socket, permit })
                 .map_err(|error| failure(&error)),
             Err(error) => Err(error),
         };
@@ -93,7 +113,7 @@ impl<T: Clone> Kept<T> {
         &self,
         call: &mut Call<'_>,
         out: Out<8>,
-        opened: Result<Held<T>, HostError>,
+        opened: Result<CountedSocket<T>, HostError>,
     ) -> Result<i32, Failure> {
         let result = opened.map(|held| self.insert(call, held));
         call.timed_answer(out, result)
@@ -161,7 +181,7 @@ pub(super) fn answer_address(
     address: io::Result<SocketAddr>,
 ) -> Result<i32, Failure> {
     let result = match address {
-        Ok(address) => Ok(super::dns::keep(call, vec![address])?),
+        Ok(address) => Ok(call.keep_addresses(vec![address])?),
         Err(error) => Err(failure(&error)),
     };
     call.answer(out, result)
@@ -171,14 +191,14 @@ pub(super) fn answer_address(
 /// there is an error, its id and 0.
 pub(super) fn answer_accepted<T: Clone>(
     call: &mut Call<'_>,
-    kept: &Kept<T>,
+    kept: &SocketTable<T>,
     out: Out<8>,
     peer_out: Out<8>,
-    accepted: io::Result<(Held<T>, SocketAddr)>,
+    accepted: io::Result<(CountedSocket<T>, SocketAddr)>,
 ) -> Result<i32, Failure> {
     let (result, peer) = match accepted {
         Ok((held, peer)) => {
-            let peer = super::dns::keep(call, vec![peer])?;
+            let peer = call.keep_addresses(vec![peer])?;
             (Ok(kept.insert(call, held)), peer)
         }
         Err(error) => (Err(failure(&error)), 0),

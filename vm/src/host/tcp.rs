@@ -1,24 +1,18 @@
 //! `lunatic::networking`: TCP.
 
 use super::socket::{
-    Kept, answer_accepted, answer_address, done, failure, milliseconds, permit, permit_in_time,
-    persist, pieces, socket_addr,
+    SocketTable, answer_accepted, answer_address, done, failure, milliseconds, permit,
+    permit_in_time, persist, pieces, socket_addr,
 };
 use crate::guest::call::Range;
 use crate::guest::kinds::{Buffer, ListenerId, Millis, OutU64, SocketAddr, StreamId, Vectors};
 use crate::guest::{Call, Failure};
-use crate::guest::{Held, HostError};
+use crate::guest::{CountedSocket, HostError};
 use lunatic_net::tcp::{Operation, TcpListener, TcpStream, Wait};
 use std::io;
 use std::net::{self, Shutdown};
 
-/// The streams of a process.
-pub(super) const STREAMS: Kept<TcpStream> = Kept {
-    table: |handles| &mut handles.streams,
-    name: "stream",
-};
-
-const LISTENERS: Kept<TcpListener> = Kept {
+const LISTENERS: SocketTable<TcpListener> = SocketTable {
     table: |handles| &mut handles.listeners,
     name: "listener",
 };
@@ -61,7 +55,7 @@ pub(super) async fn tcp_accept(
     let accepted = listener
         .accept()
         .await
-        .map(|(socket, peer)| (Held { socket, permit }, peer));
+        .map(|(socket, peer)| (CountedSocket { socket, permit }, peer));
     answer_accepted(call, &STREAMS, out, peer_out, accepted)
 }
 
@@ -87,7 +81,7 @@ pub(super) async fn connect(
     let socket = TcpStream::connect(address, timeout.duration())
         .await
         .map_err(|error| failure(&error))?;
-    Ok(STREAMS.insert(call, Held { socket, permit }))
+    Ok(STREAMS.insert(call, CountedSocket { socket, permit }))
 }
 
 pub(super) fn drop_tcp_stream(call: &mut Call<'_>, id: StreamId) -> Result<(), Failure> {

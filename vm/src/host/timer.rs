@@ -1,5 +1,6 @@
 //! `lunatic::timer`: messages that are sent later.
 
+use super::mail::{TOO_LARGE, compose, take_message};
 use crate::guest::HostError;
 use crate::guest::kinds::{Bytes, Millis, OutU64, TimerId, Words};
 use crate::guest::{Call, Failure};
@@ -9,7 +10,7 @@ use lunatic_process::{Message, Pid};
 use std::time::Duration;
 
 pub(super) fn send_after(call: &mut Call<'_>, process: Pid, delay: Millis) -> Result<u64, Failure> {
-    let message = super::message::take_message(call)?;
+    let message = take_message(call)?;
     start(call, process, message, delay).map_err(|error| Failure::trap(error.text))
 }
 
@@ -30,9 +31,9 @@ pub(super) fn send_bytes_after(
     out: OutU64,
 ) -> Result<i32, Failure> {
     let out = call.out(out)?;
-    let result = match super::message::compose(call, tag, data, sockets) {
+    let result = match compose(call, tag, data, sockets) {
         Ok(message) => start(call, process, message, delay),
-        Err(Failure::Errno(errno)) => Err(HostError::new(errno, super::message::TOO_LARGE)),
+        Err(Failure::Errno(errno)) => Err(HostError::new(errno, TOO_LARGE)),
         Err(trap) => return Err(trap),
     };
     call.answer(out, result)

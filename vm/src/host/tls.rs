@@ -1,29 +1,23 @@
 //! `lunatic::networking`: TLS.
 
 use super::socket::{
-    Kept, answer_accepted, answer_address, done, failure, milliseconds, permit, permit_in_time,
-    persist, pieces, port, records, socket_addr,
+    SocketTable, answer_accepted, answer_address, done, failure, milliseconds, permit,
+    permit_in_time, persist, pieces, port, records, socket_addr,
 };
 use crate::environment::Permit;
 use crate::guest::kinds::{
     Buffer, Bytes, Millis, OutU64, Slice, SocketAddr, Text, TlsListenerId, TlsStreamId, Vectors,
 };
 use crate::guest::{Call, Failure};
-use crate::guest::{Held, HostError};
+use crate::guest::{CountedSocket, HostError};
 use lunatic_abi::Errno;
 use lunatic_net::tcp::Operation;
 use lunatic_net::tls::{HandshakeLimits, Identity, MAX_PEM_SIZE, TlsListener, TlsStream, Trust};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-/// The TLS streams of a process.
-pub(super) const TLS_STREAMS: Kept<TlsStream> = Kept {
-    table: |handles| &mut handles.tls_streams,
-    name: "TLS stream",
-};
-
 /// Each connection has its place among the environment's sockets from before it is taken off the kernel's queue.
-const TLS_LISTENERS: Kept<TlsListener<Arc<Permit>>> = Kept {
+const TLS_LISTENERS: SocketTable<TlsListener<Arc<Permit>>> = SocketTable {
     table: |handles| &mut handles.tls_listeners,
     name: "TLS listener",
 };
@@ -93,7 +87,7 @@ pub(super) async fn tls_accept(
     let listener = TLS_LISTENERS.get(call, id.0)?;
     let quota = call.guest().domain().quota().clone();
     let accepted = listener.accept(|| permit_in_time(&quota)).await;
-    let accepted = accepted.map(|(socket, peer, permit)| (Held { socket, permit }, peer));
+    let accepted = accepted.map(|(socket, peer, permit)| (CountedSocket { socket, permit }, peer));
     answer_accepted(call, &TLS_STREAMS, out, peer_out, accepted)
 }
 
@@ -132,7 +126,7 @@ pub(super) async fn tls_connect(
             };
             connect
                 .await
-                .map(|socket| Held { socket, permit })
+                .map(|socket| CountedSocket { socket, permit })
                 .map_err(|error| failure(&error))
         }
         (Err(error), _) => Err(error),

@@ -1,8 +1,7 @@
 //! `lunatic::networking`: UDP.
 
-use super::dns::keep;
 use super::socket::{
-    Kept, Ready, answer_address, done, failure, milliseconds, persist, socket_addr,
+    Ready, SocketTable, answer_address, done, failure, milliseconds, persist, socket_addr,
 };
 use crate::guest::call::{Out, Range};
 use crate::guest::kinds::{Buffer, Bytes, Millis, OutU64, SocketAddr, UdpSocketId};
@@ -10,12 +9,6 @@ use crate::guest::{Call, Failure};
 use lunatic_net::udp::UdpSocket;
 use std::io::{self, ErrorKind};
 use std::net;
-
-/// The UDP sockets of a process.
-pub(super) const UDP_SOCKETS: Kept<UdpSocket> = Kept {
-    table: |handles| &mut handles.udp_sockets,
-    name: "UDP socket",
-};
 
 /// The result of asking for the peer's address where it failed for another reason than that there is no peer.
 const FAILED_OTHERWISE: i32 = 2;
@@ -161,7 +154,7 @@ pub(super) async fn udp_receive_from(
     let range = call.range(buffer)?;
     match receive(call, id, range, UdpSocket::try_receive_from).await? {
         Ok((count, sender)) => {
-            let sender = keep(call, vec![sender])?;
+            let sender = call.keep_addresses(vec![sender])?;
             call.put(sender_out, sender.to_le_bytes());
             call.answer(out, Ok(count as u64))
         }

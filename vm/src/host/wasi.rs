@@ -9,7 +9,6 @@
     reason = "wasmtime-wasi checks every address itself"
 )]
 
-use super::process::config;
 use crate::environment::{Config, MAX_RANDOM, PreopenError};
 use crate::guest::kinds::{ConfigId, Text};
 use crate::guest::{Call, Failure, Guest};
@@ -174,7 +173,7 @@ pub(super) fn config_add_environment_variable(
             "a variable's name is not empty and has no `=`; neither name nor value has a zero byte",
         ));
     }
-    let config = config(call, id)?;
+    let config = call.config(id)?;
     room_for(
         config,
         config.variables.len(),
@@ -194,7 +193,7 @@ pub(super) fn config_add_command_line_argument(
     if argument.contains('\0') {
         return Err(Failure::trap("an argument has no zero byte"));
     }
-    let config = config(call, id)?;
+    let config = call.config(id)?;
     room_for(config, config.arguments.len(), "arguments", argument.len())?;
     config.argument(&argument);
     Ok(())
@@ -215,7 +214,7 @@ pub(super) async fn preopen(
     directory: Text,
 ) -> Result<Result<(), PreopenError>, Failure> {
     let directory = call.short_text(directory, MAX_TEXT)?;
-    let held = config(call, id)?.preopens.len();
+    let held = call.config(id)?.preopens.len();
     let allowed = call.guest().environment().limits().get(Limit::Files);
     if held as u64 >= allowed {
         return Err(Failure::trap(format!(
@@ -223,11 +222,11 @@ pub(super) async fn preopen(
         )));
     }
     let outer = call.guest().domain().config().preopens.clone();
-    let mut preopens = config(call, id)?.preopens.clone();
+    let mut preopens = call.config(id)?.preopens.clone();
     // To look a path up takes as long as the file system likes.
     let added =
         blocking::unblock(move || preopens.add_from(&outer, &directory).map(|()| preopens)).await;
-    let config = config(call, id)?;
+    let config = call.config(id)?;
     Ok(added.map(|preopens| config.preopens = preopens))
 }
 

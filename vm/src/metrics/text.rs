@@ -4,7 +4,7 @@
 //! counter `x` are named `x_total`. Here every name stays as its program chose it, so a counter is
 //! encoded like a gauge, under a type that says counter.
 
-use super::{BUCKETS, Metric};
+use super::metric::{BUCKETS, Metric};
 use lunatic_abi::ExitKind;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode_registry;
@@ -129,7 +129,7 @@ pub(super) fn reason(kind: ExitKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Update;
+    use crate::metrics::metric::Update;
 
     fn written(metrics: &[(u64, Update)]) -> String {
         let metric = |&(environment, update)| {

@@ -67,8 +67,8 @@ pub enum Letter {
 
 impl Endpoint {
     pub(crate) fn new(environment: &Environment, process: Process, permit: Permit) -> Endpoint {
-        // A host that links wants to be told: there is nothing of it to kill.
-        process.cell().set_told(true);
+        // There is nothing of a host to kill.
+        process.cell().set_notified(true);
         Endpoint {
             machine: environment.machine().clone(),
             process,

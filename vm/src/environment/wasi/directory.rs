@@ -1,8 +1,8 @@
 //! Directories of the host that an environment's processes may reach.
 //!
-//! A directory is opened once, when it is granted, and everything else begins at the open directory: what happens to its
-//! path afterwards has no effect. A process that grants a directory to its children names one inside its own; that name is
-//! resolved from the open directory and cannot leave it, also while somebody swaps symbolic links.
+//! A directory is opened once, when it is granted, and all paths begin at the open directory: what happens to its own path
+//! afterwards has no effect. A process that grants a directory to its children names one inside its own; the name is resolved
+//! from the open directory and cannot leave it, even while somebody swaps symbolic links.
 
 use std::fmt;
 use std::fs::File;
@@ -38,22 +38,22 @@ impl PreopenError {
     }
 }
 
-/// An open directory of the host, under a path of the guest's.
+/// An open directory of the host, with the path that guests know it by.
 #[derive(Clone)]
 struct Preopen {
     directory: Arc<File>,
-    /// Where it was when it was opened. It is looked at again only where an open directory cannot be named.
+    /// The path that it was opened by, used only on systems where an open directory cannot be named.
     host: PathBuf,
     guest: GuestPath,
     access: Access,
 }
 
-/// Where a file is or will be.
+/// The location of a file, which need not exist.
 #[derive(Debug)]
-pub(crate) struct FilePlace {
-    /// The directory that it lies in.
+pub(crate) struct FileLocation {
+    /// The directory that it is in.
     pub(crate) directory: File,
-    /// A path that leads to the file, through the open directory where the system has a way to say so.
+    /// A path to the file, through the open directory if the system can express that.
     pub(crate) path: PathBuf,
     pub(crate) access: Access,
 }
@@ -66,7 +66,7 @@ pub(crate) struct Preopens {
 }
 
 impl Preopens {
-    /// Adds a directory of the host; one of the same guest path is replaced.
+    /// Adds a directory of the host, in place of one with the same guest path.
     pub(crate) fn open(
         &mut self,
         host: &Path,
@@ -83,7 +83,7 @@ impl Preopens {
         })
     }
 
-    /// Adds a directory that lies in one of another configuration's, with the access that is granted there.
+    /// Adds a directory inside one of another configuration, with the access that is granted there.
     pub(crate) fn add_from(&mut self, outer: &Preopens, guest: &str) -> Result<(), PreopenError> {
         self.add(outer.within(guest)?)
     }
@@ -92,9 +92,13 @@ impl Preopens {
         self.list.len()
     }
 
-    /// Finds the place that a guest means by the path of a file, which need not be there yet, or says why there is none. The
-    /// directory that it lies in is opened; the file itself is not, and it is not followed where it is a symbolic link.
-    pub(crate) fn file(&self, guest: &str) -> Result<FilePlace, String> {
+    /// Returns the location of a file, which need not exist, by the path that a guest knows it by. The directory that it is in is
+    /// opened; the file itself is not, and it is not followed if it is a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// With the reason, if the path leads to no directory that is granted or to something that is not a file.
+    pub(crate) fn file(&self, guest: &str) -> Result<FileLocation, String> {
         let (parent, name) = match guest.rsplit_once('/') {
             Some(("", name)) => ("/", name),
             Some(split) => split,
@@ -108,11 +112,11 @@ impl Preopens {
             .directory
             .try_clone()
             .map_err(|error| error.to_string())?;
-        if is_there_and_no_file(&directory, &found.host, name).map_err(|error| error.to_string())? {
+        if is_other_than_file(&directory, &found.host, name).map_err(|error| error.to_string())? {
             return Err("it is not a file".into());
         }
         let path = name_of(&directory, &found.host).join(name);
-        Ok(FilePlace {
+        Ok(FileLocation {
             directory,
             path,
             access: found.access,
@@ -151,7 +155,7 @@ impl Preopens {
     fn within(&self, guest: &str) -> Result<Preopen, PreopenError> {
         let fail = |reason: String| PreopenError::new(guest, reason);
         let path = GuestPath::parse(guest).map_err(fail)?;
-        // As in a guest's own library the longest beginning counts, and of two the later one.
+        // As in a guest's own library, the longest prefix counts, and of two the later one.
         let candidates = self
             .list
             .iter()
@@ -198,7 +202,7 @@ impl fmt::Debug for Preopens {
     }
 }
 
-/// A path as guests write it, without what means nothing: `./a//b/` is `a/b`, and `./` is `.`.
+/// A path as guests write it, normalized: `./a//b/` is `a/b`, and `./` is `.`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct GuestPath {
     is_absolute: bool,
@@ -215,7 +219,7 @@ impl GuestPath {
         if parts.iter().any(|part| part == "..") {
             return Err("`..` leads out of what is granted; name the directory itself".into());
         }
-        // What the host's system takes for more than a name, such as a drive, is no part of a guest's path.
+        // What the host's system takes for more than a name, such as a drive, is not allowed in a guest's path.
         let is_name = |part: &String| matches!(Path::new(part).components().next(), Some(Component::Normal(name)) if name == part.as_str());
         if !parts.iter().all(is_name) {
             return Err("this is not a path of plain names".into());
@@ -226,7 +230,7 @@ impl GuestPath {
         })
     }
 
-    /// Returns what is left of this path below another one.
+    /// Returns the rest of this path below another one.
     fn strip(&self, other: &GuestPath) -> Option<PathBuf> {
         if self.is_absolute != other.is_absolute {
             return None;
@@ -258,7 +262,7 @@ fn open_directory(host: &Path) -> io::Result<File> {
     )?))
 }
 
-/// Opens a directory to begin paths at, not to read.
+/// Returns the flags to open a directory that paths begin at, and that is not read.
 #[cfg(unix)]
 fn directory_flags() -> rustix::fs::OFlags {
     use rustix::fs::OFlags;
@@ -269,20 +273,20 @@ fn directory_flags() -> rustix::fs::OFlags {
     kind | OFlags::DIRECTORY | OFlags::CLOEXEC
 }
 
-/// Opens a directory below another one; fails with [`io::ErrorKind::CrossesDevices`] where the path leads out of it.
+/// Opens a directory below another one; fails with [`io::ErrorKind::CrossesDevices`] if the path leads out of it.
 #[cfg(target_os = "linux")]
 fn open_beneath(directory: &File, _host: &Path, rest: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, ResolveFlags, openat2};
     use rustix::io::Errno;
 
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    // The kernel gives up with AGAIN where the tree changed under it; who changes it all the time gets that as the error.
+    // The kernel gives up with AGAIN if the tree changed meanwhile; if it changes all the time, that is the error.
     let mut tries =
         std::iter::repeat_with(|| openat2(directory, rest, directory_flags(), Mode::empty(), how))
             .take(128);
     match tries.find(|opened| !matches!(opened, Err(Errno::AGAIN))) {
         Some(Ok(opened)) => Ok(File::from(opened)),
-        // Before Linux 5.6, or where a sandbox of the host's forbids the call.
+        // Before Linux 5.6, or if a sandbox of the host forbids the call.
         Some(Err(Errno::NOSYS)) => walk_beneath(directory, rest),
         Some(Err(error)) => Err(error.into()),
         None => Err(Errno::AGAIN.into()),
@@ -294,7 +298,7 @@ fn open_beneath(directory: &File, _host: &Path, rest: &Path) -> io::Result<File>
     walk_beneath(directory, rest)
 }
 
-/// Opens a directory below another one, name by name. Symbolic links are not followed, so that none can lead out.
+/// Opens a directory below another one, name by name. Symbolic links are not followed, since they could lead out.
 #[cfg(unix)]
 fn walk_beneath(directory: &File, rest: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags, openat};
@@ -311,9 +315,9 @@ fn walk_beneath(directory: &File, rest: &Path) -> io::Result<File> {
     Ok(inner)
 }
 
-/// Whether something has a name in a directory and is not a plain file. A symbolic link is none.
+/// Whether a name in a directory exists and is not a regular file, which a symbolic link is not either.
 #[cfg(unix)]
-fn is_there_and_no_file(directory: &File, _host: &Path, name: &str) -> io::Result<bool> {
+fn is_other_than_file(directory: &File, _host: &Path, name: &str) -> io::Result<bool> {
     use rustix::fs::{AtFlags, FileType, statat};
     match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => Ok(FileType::from_raw_mode(found.st_mode) != FileType::RegularFile),
@@ -322,9 +326,9 @@ fn is_there_and_no_file(directory: &File, _host: &Path, name: &str) -> io::Resul
     }
 }
 
-/// Whether something has a name in a directory and is not a plain file. A symbolic link is none.
+/// Whether a name in a directory exists and is not a regular file, which a symbolic link is not either.
 #[cfg(windows)]
-fn is_there_and_no_file(_directory: &File, host: &Path, name: &str) -> io::Result<bool> {
+fn is_other_than_file(_directory: &File, host: &Path, name: &str) -> io::Result<bool> {
     match host.join(name).symlink_metadata() {
         Ok(found) => Ok(!found.is_file()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -342,7 +346,7 @@ fn open_directory(host: &Path) -> io::Result<File> {
         .open(host)
 }
 
-/// Opens a directory below another one. This is not safe against somebody who changes the tree at the same time.
+/// Opens a directory below another one. This is not safe if somebody changes the tree at the same time.
 #[cfg(windows)]
 fn open_beneath(_directory: &File, host: &Path, rest: &Path) -> io::Result<File> {
     let inner = host.join(rest).canonicalize()?;
@@ -352,14 +356,14 @@ fn open_beneath(_directory: &File, host: &Path, rest: &Path) -> io::Result<File>
     open_directory(&inner)
 }
 
-/// Returns a path that leads to an open directory, whatever became of the path that it was opened by.
+/// Returns a path to an open directory, whatever has become of the path that it was opened by.
 #[cfg(target_os = "linux")]
 fn name_of(directory: &File, _host: &Path) -> PathBuf {
     use std::os::fd::AsRawFd;
     format!("/proc/self/fd/{}", directory.as_raw_fd()).into()
 }
 
-/// Returns the path that a directory was opened by: here an open directory has no other name.
+/// Returns the path that a directory was opened by, since an open directory has no other name on this system.
 #[cfg(not(target_os = "linux"))]
 fn name_of(_directory: &File, host: &Path) -> PathBuf {
     host.into()

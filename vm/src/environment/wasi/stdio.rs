@@ -71,7 +71,7 @@ pub(super) struct Account {
     /// What the last write was refused for.
     pub(super) refused: Arc<Mutex<Option<LimitReached>>>,
     /// Set once the refusal was logged.
-    pub(super) is_told: Arc<AtomicBool>,
+    pub(super) is_logged: Arc<AtomicBool>,
     pub(super) environment: u64,
 }
 
@@ -81,7 +81,7 @@ impl Account {
             return Ok(());
         };
         *crate::pipe::lock(&self.refused) = Some(reached);
-        if !self.is_told.swap(true, Ordering::Relaxed) {
+        if !self.is_logged.swap(true, Ordering::Relaxed) {
             log::warn!(
                 "environment {} gets an error for what it writes from now on: {reached}",
                 self.environment

@@ -2,12 +2,11 @@
 
 use super::handles::room_for_handle;
 use crate::environment::{Config, Permissions};
+use crate::guest::call::MAX_TEXT;
 use crate::guest::kinds::{AddedModuleId, Bytes, ConfigId, EnvironmentId, OutU64, Text};
-use crate::guest::{AddedModule, HostError};
-use crate::guest::{Call, Failure};
-use crate::host::environment::{self, MAX_TEXT, environment};
-use crate::host::process::{Entry, compile, config, own_module};
-use crate::host::wasi;
+use crate::guest::{AddedModule, Call, Failure, HostError, unknown};
+use crate::host::spawning::{SpawnRequest, compile};
+use crate::host::{environment, wasi};
 use crate::machine::Environment;
 use crate::module::Module;
 use lunatic_abi::{Errno, Limit};
@@ -43,7 +42,7 @@ pub(super) fn allow_namespace(
     prefix: Text,
 ) -> Result<(), Failure> {
     let prefix = call.short_text(prefix, MAX_TEXT)?;
-    config(call, id)?.allow(&prefix);
+    call.config(id)?.allow(&prefix);
     Ok(())
 }
 
@@ -68,7 +67,7 @@ pub(super) fn add_plugin(
 ) -> Result<i32, Failure> {
     let out = call.out(error)?;
     call.range(data)?;
-    config(call, id)?;
+    call.config(id)?;
     let text = "this machine has no plugins; build what the plugin adds into the module";
     call.answer(out, Err(HostError::new(Errno::Other, text)))
 }
@@ -89,7 +88,7 @@ pub(super) fn create_remote_environment(
 ) -> Result<i32, Failure> {
     let out = call.out(error)?;
     let name = call.short_text(name, MAX_TEXT)?;
-    config(call, id)?;
+    call.config(id)?;
     let text = format!(
         "there is no node `{}`: this machine is the only one",
         name.escape_debug()
@@ -117,7 +116,7 @@ pub(super) async fn add_module(
 ) -> Result<i32, Failure> {
     let out = call.out(out)?;
     let range = call.range(data)?;
-    let environment = environment(call, id)?;
+    let environment = call.environment(id)?;
     let result = match check_adding(call) {
         Ok(()) => compile(call, range)
             .await
@@ -133,8 +132,8 @@ pub(super) fn add_this_module(
     out: OutU64,
 ) -> Result<i32, Failure> {
     let out = call.out(out)?;
-    let environment = environment(call, id)?;
-    let module = own_module(call).clone();
+    let environment = call.environment(id)?;
+    let module = call.own_module().clone();
     let result = check_room(call).map(|()| keep(call, module, environment));
     call.answer(out, result)
 }
@@ -166,11 +165,7 @@ pub(super) fn drop_module(call: &mut Call<'_>, id: AddedModuleId) -> Result<(), 
         .added_modules
         .remove(id.0)
         .map(drop)
-        .ok_or_else(|| unknown(id))
-}
-
-fn unknown(id: AddedModuleId) -> Failure {
-    Failure::trap(format!("there is no module {}", id.0))
+        .ok_or_else(|| unknown("module", id.0))
 }
 
 pub(super) async fn spawn(
@@ -187,13 +182,13 @@ pub(super) async fn spawn(
         .added_modules
         .get(id.0)
         .cloned()
-        .ok_or_else(|| unknown(id))?;
+        .ok_or_else(|| unknown("module", id.0))?;
     let AddedModule {
         module,
         environment,
     } = added;
-    let entry = Entry::read(call, module, function, parameters)?;
-    spawn_entry(call, entry, &environment, link, out).await
+    let request = SpawnRequest::read(call, module, function, parameters)?;
+    spawn_requested(call, request, &environment, link, out).await
 }
 
 pub(super) async fn inherit_spawn(
@@ -203,15 +198,15 @@ pub(super) async fn inherit_spawn(
     parameters: Bytes,
     out: OutU64,
 ) -> Result<i32, Failure> {
-    let module = own_module(call).clone();
+    let module = call.own_module().clone();
     let environment = call.guest().environment().clone();
-    let entry = Entry::read(call, module, function, parameters)?;
-    spawn_entry(call, entry, &environment, link, out).await
+    let request = SpawnRequest::read(call, module, function, parameters)?;
+    spawn_requested(call, request, &environment, link, out).await
 }
 
-async fn spawn_entry(
+async fn spawn_requested(
     call: &mut Call<'_>,
-    entry: Entry,
+    request: SpawnRequest,
     environment: &Environment,
     link: i64,
     out: OutU64,
@@ -219,7 +214,7 @@ async fn spawn_entry(
     let out = call.out(out)?;
     room_for_handle(call)?;
     let result = if call.guest().domain().config().permissions.spawn_processes {
-        let spawned = entry.spawn(call, environment, link, None).await;
+        let spawned = request.spawn(call, environment, link, None).await;
         spawned.map(|pid| call.guest().handles().processes.insert(pid))
     } else {
         Err(HostError::new(

@@ -1,15 +1,15 @@
 //! Handles of processes: ids in the caller's own table, which cannot be made up.
 
 use crate::guest::kinds::{OutUuid, ProcessId};
-use crate::guest::{Call, Failure, Guest};
-use crate::host::message::take;
-use crate::host::process::too_many_ends;
+use crate::guest::{Call, Failure, Guest, unknown};
+use crate::host::mail::take;
+use crate::host::spawning::too_many_ends;
 use crate::travel::{Attachment, Resource};
 use lunatic_abi::Limit;
 use lunatic_process::Pid;
 
-/// So many handles a process holds at most: one for each process that an environment has unless it is told otherwise. They
-/// are not counted with the other handles, as guests keep those of all processes they spawn.
+/// How many handles a process holds at most: one for each process that an environment can have by default. They do not count
+/// as other handles do, since guests keep those of all processes that they spawn.
 const MAX_HANDLES: usize = 1_000_000;
 
 /// Checks that the guest may hold one more handle.
@@ -29,11 +29,7 @@ pub(super) fn process(call: &mut Call<'_>, id: ProcessId) -> Result<Pid, Failure
         .processes
         .get(id.0)
         .copied()
-        .ok_or_else(|| unknown(id))
-}
-
-fn unknown(id: ProcessId) -> Failure {
-    Failure::trap(format!("there is no process {}", id.0))
+        .ok_or_else(|| unknown("process", id.0))
 }
 
 pub(super) fn this(call: &mut Call<'_>) -> Result<u64, Failure> {
@@ -43,10 +39,10 @@ pub(super) fn this(call: &mut Call<'_>) -> Result<u64, Failure> {
 }
 
 pub(super) fn id(call: &mut Call<'_>, id: ProcessId, uuid: OutUuid) -> Result<(), Failure> {
-    let place = call.out(uuid)?;
+    let out = call.out(uuid)?;
     let pid = process(call, id)?;
     let uuid = call.guest().machine().pids.uuid(pid);
-    call.put(place, uuid.to_le_bytes());
+    call.put(out, uuid.to_le_bytes());
     Ok(())
 }
 
@@ -62,7 +58,7 @@ pub(super) fn drop_process(call: &mut Call<'_>, id: ProcessId) -> Result<(), Fai
         .processes
         .remove(id.0)
         .map(drop)
-        .ok_or_else(|| unknown(id))
+        .ok_or_else(|| unknown("process", id.0))
 }
 
 pub(super) fn link(call: &mut Call<'_>, tag: i64, id: ProcessId) -> Result<(), Failure> {
@@ -91,7 +87,7 @@ pub(super) fn push_process(call: &mut Call<'_>, id: ProcessId) -> Result<u64, Fa
     Ok(index)
 }
 
-/// Puts a process into the message at hand. Programs send whole lists of them, so that only the size of the message counts.
+/// Puts a process into the message at hand. Programs send whole lists of them, so only the size of the message is limited.
 fn push(guest: &mut Guest, pid: Pid) -> Result<u64, Failure> {
     let most = guest.environment().limits().get(Limit::MessageBytes);
     let (message, _) = guest.message()?;

@@ -1,19 +1,20 @@
-//! Sending and receiving by handles: a `send` without a result, and times that are for ever where they are 0.
+//! Sending and receiving by handles: `send` has no result, and a timeout of 0 is none.
 
 use super::handles;
 use crate::guest::kinds::{ProcessId, ShortMillis, Words};
 use crate::guest::{Call, Failure};
-use crate::host::message::{Arrival, at_hand, take_message, timer, wait, wanted};
+use crate::host::mail::{Arrival, at_hand, take_message, wait, wanted};
 use crate::machine::SendError;
 use crate::scheduler;
+use crate::timer;
 use lunatic_abi::TIMED_OUT;
 use lunatic_process::{Mail, Message, Pid, Wanted};
 use std::time::Duration;
 
 /// How long a sender to a full mailbox waits before it tries again, after it has given the receiver its first chance.
-const PAUSE: Duration = Duration::from_millis(1);
+const RETRY_DELAY: Duration = Duration::from_millis(1);
 
-/// Delivers a message. The sender cannot be told that there is no room, so it waits until there is.
+/// Delivers a message. There is no result for a full mailbox, so the sender waits until there is room.
 async fn deliver(call: &mut Call<'_>, to: Pid, message: Message) -> Result<(), Failure> {
     let Some(receiver) = call.guest().machine().process(to) else {
         return Ok(());
@@ -24,13 +25,13 @@ async fn deliver(call: &mut Call<'_>, to: Pid, message: Message) -> Result<(), F
     loop {
         message = match receiver.deliver(message) {
             Ok(()) => return Ok(()),
-            // Nobody but itself would ever make room.
+            // In its own mailbox, nobody else would ever make room.
             Err((message, SendError::MailboxFull(..))) if !is_own => message,
             Err((_, error)) => return Err(Failure::trap(error)),
         };
         match tries {
             0 => scheduler::spent().await,
-            _ => drop(timer(PAUSE).await),
+            _ => drop(timer::after(RETRY_DELAY).await),
         }
         tries += 1;
     }
@@ -51,7 +52,7 @@ pub(super) async fn send_receive_skip_search(
     let message = take_message(call)?;
     let this = call.guest().process().clone();
     let since = this.cell().next_sequence();
-    // Before the question is sent: its answer may be here sooner than this process waits, and has to find room.
+    // Before the message is sent: its answer may be here before this process waits, and has to find room.
     let arrival = Arrival::expect(this, &tagged(message.tag), since, timeout.millis());
     deliver(call, to, message).await?;
     let found = wait(call, arrival).await;
@@ -79,7 +80,7 @@ pub(super) async fn receive_wanted(
     }
 }
 
-/// Returns what is asked for with one tag: anything, where it is 0.
+/// Returns what a receive with one tag asks for, which is anything if the tag is 0.
 pub(super) fn tagged(tag: i64) -> Wanted {
     if tag == 0 {
         Wanted::Any
@@ -88,10 +89,10 @@ pub(super) fn tagged(tag: i64) -> Wanted {
     }
 }
 
-/// Answers a receive that got nothing, because time ran out or because nobody is left who could send anything.
+/// Answers a receive that got nothing, because it timed out or because nobody is left to send anything.
 ///
-/// Guests that make a request look into the slot without looking at the result. They find a message without data, which is
-/// an error that they can handle.
+/// Guests that make a request read the slot without checking the result. They find a message without data, which is an error
+/// that they can handle.
 fn timed_out(call: &mut Call<'_>) -> i32 {
     call.guest().fill_slot(Mail::Data(Message::default()));
     TIMED_OUT

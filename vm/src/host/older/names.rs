@@ -2,9 +2,9 @@
 
 use super::handles::{process, room_for_handle};
 use crate::environment::{Name, RegistryError};
+use crate::guest::call::MAX_TEXT;
 use crate::guest::kinds::{EnvironmentId, OutU64, ProcessId, Text};
 use crate::guest::{Call, Failure};
-use crate::host::environment::{MAX_TEXT, environment};
 use crate::machine::Environment;
 use lunatic_process::Pid;
 
@@ -13,7 +13,7 @@ const DONE: i32 = 0;
 const BAD_VERSION: i32 = 1;
 const NOT_FOUND: i32 = 2;
 
-/// Reads a name and its version; `None` where that is no version.
+/// Reads a name and its version; `None` if that is not a version.
 fn read(call: &mut Call<'_>, name: Text, version: Text) -> Result<Option<Name>, Failure> {
     let name = call.short_text(name, MAX_TEXT)?;
     let version = call.short_text(version, MAX_TEXT)?;
@@ -32,20 +32,20 @@ pub(super) fn register(
     id: ProcessId,
 ) -> Result<i32, Failure> {
     let name = read(call, name, version)?;
-    let environment = environment(call, environment_id)?;
+    let environment = call.environment(environment_id)?;
     let pid = process(call, id)?;
     let Some(name) = name else {
         return Ok(BAD_VERSION);
     };
     let registrar = call.guest().process().pid();
     match give(&environment, &name, pid, registrar) {
-        // Who registers the dead has lost a race; whoever looks the name up finds nobody, which is the truth.
+        // The process died first. Whoever looks the name up finds nobody, which is the truth.
         Ok(()) | Err(RegistryError::NoProcess(_)) => Ok(DONE),
         Err(error) => Err(Failure::trap(error)),
     }
 }
 
-/// Gives a name to a process, also where another has it, if that one or who registered it says so.
+/// Gives a name to a process, even if another has it, provided that `registrar` is that one or registered it.
 fn give(
     environment: &Environment,
     name: &Name,
@@ -56,7 +56,7 @@ fn give(
         Err(RegistryError::Taken(..)) => {}
         done => return done,
     }
-    // Between the two calls nobody has the name, and somebody else can get it; then the answer is that it is taken.
+    // Between the two calls somebody else can get the name; then it is taken.
     match environment.unregister(name, registrar) {
         Ok(()) | Err(RegistryError::NotFound(_)) => environment.register(name, pid, registrar),
         Err(error) => Err(error),
@@ -70,7 +70,7 @@ pub(super) fn unregister(
     environment_id: EnvironmentId,
 ) -> Result<i32, Failure> {
     let name = read(call, name, version)?;
-    let environment = environment(call, environment_id)?;
+    let environment = call.environment(environment_id)?;
     let Some(name) = name else {
         return Ok(BAD_VERSION);
     };

@@ -7,8 +7,8 @@ use crate::guest::kinds::{
 };
 use crate::guest::{Call, Failure};
 use crate::host::dns;
-use crate::host::socket::{pieces, socket_addr};
-use crate::host::tcp::{self, STREAMS, connect, receive, write};
+use crate::host::socket::{STREAMS, pieces, socket_addr};
+use crate::host::tcp::{self, connect, receive, write};
 use lunatic_abi::{Errno, TIMED_OUT};
 use lunatic_net::tcp::{Operation, TcpStream};
 

@@ -1,0 +1,294 @@
+//! What functions that send or receive have in common: the message at hand, and waiting for mail.
+
+use super::socket::{STREAMS, TLS_STREAMS, UDP_SOCKETS};
+use crate::guest::call::{Answer, Rest, View};
+use crate::guest::kinds::{Bytes, Millis, Words};
+use crate::guest::{Call, Failure, Guest, MAX_ATTACHMENTS, MailCursor};
+use crate::machine::{Process, SendError};
+use crate::scheduler;
+use crate::timer;
+use crate::travel::{Attachment, Resource};
+use futures_lite::FutureExt;
+use lunatic_abi::{Errno, Limit, NOBODY_LEFT, ResourceKind, TIMED_OUT};
+use lunatic_process::{Mail, Message, Pid, Wanted};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How many tags a receive names at most. Each is looked for, so more are a mistake or an attack.
+const MAX_TAGS: usize = 1024;
+
+/// The text of an error about a message that is larger than its sender's environment allows.
+pub(super) const TOO_LARGE: &str = "the message is larger than the environment lets messages be";
+
+pub(super) fn at_hand<'a>(call: &'a mut Call<'_>) -> Result<&'a Mail, Failure> {
+    Ok(&call
+        .guest()
+        .slot()
+        .as_ref()
+        .ok_or_else(nothing_at_hand)?
+        .mail)
+}
+
+pub(super) fn nothing_at_hand() -> Failure {
+    Failure::trap("there is no message at hand: create or receive one first")
+}
+
+/// Takes a resource of a kind, which `open` looks for, out of a message.
+pub(super) fn take<T>(
+    message: &mut Message,
+    index: u64,
+    kind: &str,
+    open: impl FnOnce(Attachment) -> Result<T, Attachment>,
+) -> Result<T, Failure> {
+    let position = usize::try_from(index).unwrap_or(usize::MAX);
+    let attachment = message
+        .attachments
+        .get_mut(position)
+        .ok_or_else(|| Failure::trap(format!("the message has no resource {index}")))?;
+    Attachment::take(attachment, open).ok_or_else(|| {
+        Failure::trap(format!(
+            "resource {index} of the message is no {kind} or was taken out already"
+        ))
+    })
+}
+
+/// Takes the message out of the slot to send it.
+pub(super) fn take_message(call: &mut Call<'_>) -> Result<Message, Failure> {
+    call.guest().message()?;
+    match call.guest().slot().take() {
+        Some(MailCursor {
+            mail: Mail::Data(message),
+            ..
+        }) => Ok(message),
+        _ => unreachable!("`message` found data in the slot"),
+    }
+}
+
+/// Delivers a message, or returns it with the reason.
+pub(super) fn deliver(
+    guest: &Guest,
+    to: Pid,
+    message: Message,
+) -> Result<(), (Message, SendError)> {
+    match guest.machine().process(to) {
+        Some(receiver) => receiver.deliver(message),
+        None => Ok(()),
+    }
+}
+
+/// Delivers a message; the answer has to wait if the mailbox is full.
+pub(super) fn deliver_soon(
+    guest: &Guest,
+    to: Pid,
+    message: Message,
+) -> Result<Answer<Undelivered>, Failure> {
+    match deliver(guest, to, message) {
+        Ok(()) => Ok(Answer::Now(0)),
+        Err((message, SendError::MailboxFull(..))) => {
+            Ok(Answer::Later(Undelivered { to, message }))
+        }
+        Err((_, error)) => Err(error.errno().into()),
+    }
+}
+
+/// A message for a process whose mailbox was full.
+pub(super) struct Undelivered {
+    to: Pid,
+    message: Message,
+}
+
+impl Undelivered {
+    /// Tries again, one slice later.
+    async fn deliver(self, call: &mut Call<'_>) -> Result<(), SendError> {
+        scheduler::spent().await;
+        deliver(call.guest(), self.to, self.message).map_err(|(_, error)| error)
+    }
+}
+
+impl Rest for Undelivered {
+    type Result = i32;
+
+    async fn finish(self, call: &mut Call<'_>) -> Result<i32, Failure> {
+        self.deliver(call).await.map_err(|error| error.errno())?;
+        Ok(0)
+    }
+}
+
+/// Sends the message at hand and waits for its answer.
+pub(super) async fn request(
+    call: &mut Call<'_>,
+    process: Pid,
+    tag: i64,
+    timeout: Millis,
+) -> Result<i32, Failure> {
+    let message = take_message(call)?;
+    let this = call.guest().process().clone();
+    let since = this.cell().next_sequence();
+    // Before the message is sent: its answer may be here before this process waits, and has to find room.
+    let arrival = Arrival::expect(this, &Wanted::Tag(tag), since, timeout);
+    let sent = match deliver(call.guest(), process, message) {
+        Err((message, SendError::MailboxFull(..))) => {
+            let to = process;
+            Undelivered { to, message }.deliver(call).await
+        }
+        done => done.map_err(|(_, error)| error),
+    };
+    // There is no code for a request that was not sent, and its sender must not get 0.
+    sent.map_err(Failure::trap)?;
+    Ok(match wait(call, arrival).await {
+        Ok(()) => 0,
+        Err(code) => code,
+    })
+}
+
+/// Makes a message of bytes and copies of sockets, each of which a word names.
+pub(super) fn compose(
+    call: &mut Call<'_>,
+    tag: i64,
+    data: Bytes,
+    sockets: Words,
+) -> Result<Message, Failure> {
+    let (mut memory, guest) = call.parts()?;
+    let words = memory.words(sockets, MAX_ATTACHMENTS)?;
+    let mut attachments = Vec::with_capacity(words.len());
+    for word in words {
+        attachments.push(Some(copy_of_socket(guest, word)?.into()));
+    }
+    let range = memory.range(data)?;
+    let bytes = memory.bytes(range);
+    if bytes.len() as u64 > guest.environment().limits().get(Limit::MessageBytes) {
+        return Err(Failure::Errno(Errno::MessageTooLarge));
+    }
+    Ok(Message {
+        tag,
+        data: guest.data_of(bytes),
+        attachments,
+    })
+}
+
+/// Makes a copy of the socket that a word names.
+fn copy_of_socket(guest: &mut Guest, word: u64) -> Result<Attachment, Failure> {
+    let (kind, id) = ResourceKind::of_word(word);
+    match kind {
+        // A bare id is one of a stream.
+        Some(ResourceKind::None | ResourceKind::TcpStream) => {
+            STREAMS.attach(guest, id, Resource::TcpStream)
+        }
+        Some(ResourceKind::TlsStream) => TLS_STREAMS.attach(guest, id, Resource::TlsStream),
+        Some(ResourceKind::UdpSocket) => UDP_SOCKETS.attach(guest, id, Resource::UdpSocket),
+        _ => Err(Failure::trap(format!(
+            "there is no socket {word:#x}: its first byte is no kind of socket"
+        ))),
+    }
+}
+
+pub(super) fn wanted(memory: &mut View<'_>, tags: Words) -> Result<Wanted, Failure> {
+    Ok(memory
+        .words(tags, MAX_TAGS)?
+        .map(u64::cast_signed)
+        .collect())
+}
+
+/// Waits until what is wanted is in the slot. `Err` is the code of a receive that got nothing.
+pub(super) async fn wait(call: &mut Call<'_>, arrival: Arrival) -> Result<(), i32> {
+    let found = match arrival.timeout {
+        None => arrival.await,
+        Some(time) => {
+            let time_is_over = async {
+                timer::after(time).await;
+                Err(TIMED_OUT)
+            };
+            arrival.or(time_is_over).await
+        }
+    };
+    let guest = call.guest();
+    guest.meter().forget_refusal();
+    guest.fill_slot(found?);
+    Ok(())
+}
+
+/// Ready when what is wanted has arrived; the sender wakes the process. However the wait ends, even if it is dropped, the
+/// process stops waiting.
+pub(super) struct Arrival {
+    process: Process,
+    /// How long the process waits; `None` is forever.
+    timeout: Option<Duration>,
+    /// Set until the first poll if the wait began with a look into the mailbox: whatever has come since then wakes the
+    /// process once more, so there is no need to look again before.
+    was_looked: bool,
+    /// Set once the mail is taken: the process is not marked as waiting then.
+    is_over: bool,
+}
+
+impl Arrival {
+    /// Begins to wait for what has at least this sequence number.
+    pub(super) fn expect(
+        process: Process,
+        wanted: &Wanted,
+        since: u64,
+        timeout: Millis,
+    ) -> Arrival {
+        let timeout = timeout.duration();
+        process.cell().expect(wanted, since, timeout.is_none());
+        Arrival {
+            process,
+            timeout,
+            was_looked: false,
+            is_over: false,
+        }
+    }
+
+    /// Takes what is wanted, or begins to wait for it.
+    pub(super) fn take_or_expect(
+        process: &Process,
+        wanted: &Wanted,
+        timeout: Millis,
+    ) -> Result<Mail, Arrival> {
+        let timeout = timeout.duration();
+        let mail = process.cell().receive(wanted, 0, timeout.is_none());
+        mail.ok_or_else(|| Arrival {
+            process: process.clone(),
+            timeout,
+            was_looked: true,
+            is_over: false,
+        })
+    }
+
+    fn look(&mut self) -> Poll<Result<Mail, i32>> {
+        let Some(mail) = self.process.cell().receive_awaited() else {
+            return Poll::Pending;
+        };
+        self.is_over = true;
+        Poll::Ready(Ok(mail))
+    }
+}
+
+impl Future for Arrival {
+    type Output = Result<Mail, i32>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<Mail, i32>> {
+        if !std::mem::take(&mut self.was_looked)
+            && let found @ Poll::Ready(_) = self.look()
+        {
+            return found;
+        }
+        if self.timeout.is_some() || !self.process.domain().program().is_alone() {
+            return Poll::Pending;
+        }
+        // Whoever leaves last wakes the process, but it may have left before this one waited, and this one may have spawned
+        // others since: only this look decides. What the others sent before they left is here by now.
+        match self.look() {
+            Poll::Pending => Poll::Ready(Err(NOBODY_LEFT)),
+            found => found,
+        }
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.process.cell().stop_waiting();
+        }
+    }
+}

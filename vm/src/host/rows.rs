@@ -1,0 +1,84 @@
+//! Makes linkers of the tables of rows.
+//!
+//! These macros expand where they are used, which has to import `Call`, `Guest`, `Kind`, `kinds` and the files that the rows
+//! name.
+
+macro_rules! link_rows {
+    ($($(#[$about:meta])* $namespace:literal as $module:ident {
+        $($(#[$doc:meta])* $mode:ident $name:ident($($parameter:ident: $kind:ident),*) $(-> $result:ident)?;)*
+    })*) => {
+        fn add_rows(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+            $($(lunatic_abi::as_wasm_parameters! {
+                link_row! ($mode linker $namespace $module $name) ($($parameter: $kind),*)
+            })*)*
+            Ok(())
+        }
+    };
+}
+
+macro_rules! link_row {
+    (
+        (now $linker:ident $namespace:literal $module:ident $name:ident)
+        $(($kind:ident: $($wire:ident: $part:ident),+))*
+    ) => {
+        $linker.func_wrap(
+            $namespace,
+            stringify!($name),
+            |caller: Caller<'_, Guest>, $($($wire: <kinds::$kind as Kind>::Raw),+),*| {
+                let mut call = Call::new(caller);
+                let result = $module::$name(&mut call, $(<kinds::$kind as Kind>::new([$($wire),+])),*);
+                call.finish(result, concat!($namespace, "::", stringify!($name)))
+            },
+        )?;
+    };
+    (
+        (soon $linker:ident $namespace:literal $module:ident $name:ident)
+        $(($kind:ident: $($wire:ident: $part:ident),+))*
+    ) => {
+        $linker.func_wrap_async(
+            $namespace,
+            stringify!($name),
+            |caller: Caller<'_, Guest>, ($($($wire,)+)*): ($($(raw!($kind $wire),)+)*)| {
+                const NAME: &str = concat!($namespace, "::", stringify!($name));
+                let mut call = Call::new(caller);
+                let answer = $module::$name(&mut call, $(<kinds::$kind as Kind>::new([$($wire),+])),*);
+                let result = match answer {
+                    Ok(Answer::Later(rest)) => {
+                        return Box::new(async move {
+                            let result = rest.finish(&mut call).await;
+                            call.finish(result, NAME)
+                        });
+                    }
+                    Ok(Answer::Now(result)) => Ok(result),
+                    Err(failure) => Err(failure),
+                };
+                Box::new(std::future::ready(call.finish(result, NAME)))
+            },
+        )?;
+    };
+    (
+        (wait $linker:ident $namespace:literal $module:ident $name:ident)
+        $(($kind:ident: $($wire:ident: $part:ident),+))*
+    ) => {
+        $linker.func_wrap_async(
+            $namespace,
+            stringify!($name),
+            |caller: Caller<'_, Guest>, ($($($wire,)+)*): ($($(raw!($kind $wire),)+)*)| {
+                Box::new(async move {
+                    let mut call = Call::new(caller);
+                    let result = $module::$name(&mut call, $(<kinds::$kind as Kind>::new([$($wire),+])),*).await;
+                    call.finish(result, concat!($namespace, "::", stringify!($name)))
+                })
+            },
+        )?;
+    };
+}
+
+/// The type of one of the wasm parameters of a kind.
+macro_rules! raw {
+    ($kind:ident $wire:ident) => {
+        <kinds::$kind as Kind>::Raw
+    };
+}
+
+pub(super) use {link_row, link_rows, raw};

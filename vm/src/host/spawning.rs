@@ -1,0 +1,232 @@
+//! What functions that spawn have in common: what is spawned, and where.
+
+use crate::environment::{Name, RegistryError};
+use crate::guest::call::{Range, at_most};
+use crate::guest::kinds::{Bytes, ConfigId, Text};
+use crate::guest::{Call, Failure, HostError};
+use crate::machine::Environment;
+use crate::module::{MAX_MODULE_SIZE, Module, ModuleError};
+use crate::run;
+use crate::spawn::{NewName, SpawnError, SpawnOptions};
+use lunatic_abi::{Errno, OWN, parameter};
+use lunatic_process::{LimitReached, Message, Pid};
+use wasmtime::{V128, Val};
+
+/// The longest name of a function that is looked up, in bytes.
+const MAX_FUNCTION_NAME: usize = 64 << 10;
+
+/// How many parameters a function is passed at most.
+const MAX_PARAMETERS: usize = 64;
+
+/// Compiles a guest's module, off the workers.
+pub(super) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module, HostError> {
+    let bad = |error: ModuleError| HostError::new(Errno::BadModule, error);
+    if range.len() > MAX_MODULE_SIZE {
+        return Err(bad(ModuleError::TooLarge(range.len())));
+    }
+    let bytes = call.bytes(range).to_vec();
+    if !bytes.starts_with(b"\0asm") {
+        // Text is for people: for guests, it would only be a second parser to attack.
+        return Err(HostError::new(
+            Errno::BadModule,
+            "not a wasm module in the binary format",
+        ));
+    }
+    let compiler = call.guest().machine().compiler.clone();
+    let pid = call.guest().process().pid();
+    let name = format!("{} (compiled by {pid})", call.own_module().name());
+    let shared = compiler.clone();
+    compiler
+        .run(move || run::load_module(&shared, &name, &bytes))
+        .await
+        .map_err(bad)
+}
+
+/// Returns an environment for processes that are spawned with a configuration, or the caller's own; or why there is none.
+pub(super) fn environment_for(
+    call: &mut Call<'_>,
+    id: ConfigId,
+) -> Result<Result<Environment, HostError>, Failure> {
+    if id.0 == OWN {
+        return Ok(Ok(call.guest().environment().clone()));
+    }
+    let config = call.config(id)?.clone();
+    let made = call.guest().environment().inner(config, false);
+    Ok(made.map_err(|error| HostError::new(Errno::LimitReached, error)))
+}
+
+/// Traps if the caller may not spawn.
+pub(super) fn check_permission(call: &mut Call<'_>) -> Result<(), Failure> {
+    if call.guest().domain().config().permissions.spawn_processes {
+        return Ok(());
+    }
+    Err(Failure::trap(
+        "the environment does not let its processes spawn",
+    ))
+}
+
+/// What is to be spawned, read from the guest's memory.
+pub(super) struct SpawnRequest {
+    module: Module,
+    function: String,
+    parameters: Vec<Val>,
+}
+
+/// The process that a name is of after a spawn.
+pub(super) struct Spawned {
+    pub(super) pid: Pid,
+    /// Set unless another process has the name already.
+    pub(super) is_new: bool,
+}
+
+impl SpawnRequest {
+    pub(super) fn read(
+        call: &mut Call<'_>,
+        module: Module,
+        function: Text,
+        parameters: Bytes,
+    ) -> Result<SpawnRequest, Failure> {
+        let function = call.short_text(function, MAX_FUNCTION_NAME)?;
+        let range = call.range(parameters)?;
+        let parameters = parse_parameters(call.bytes(range))?;
+        Ok(SpawnRequest {
+            module,
+            function,
+            parameters,
+        })
+    }
+
+    /// Spawns. The message, if any, is the first in the process's mailbox.
+    pub(super) async fn spawn(
+        self,
+        call: &mut Call<'_>,
+        environment: &Environment,
+        link: i64,
+        message: Option<Message>,
+    ) -> Result<Pid, HostError> {
+        self.spawn_named(call, environment, link, message, None)
+            .await
+            .map(|spawned| spawned.pid)
+    }
+
+    /// Spawns a process under a name of the caller's environment, if nobody has the name.
+    pub(super) async fn spawn_named(
+        self,
+        call: &mut Call<'_>,
+        environment: &Environment,
+        link: i64,
+        message: Option<Message>,
+        name: Option<&Name>,
+    ) -> Result<Spawned, HostError> {
+        let kind = environment.kind_of_next();
+        if !self.module.is_compiled(kind) {
+            // Compiling takes long, so it is not done on a worker.
+            let module = self.module.clone();
+            // What goes wrong here goes wrong again below, where it is reported.
+            let _ = environment
+                .machine()
+                .compiler
+                .run(move || module.compiled(kind).map(drop))
+                .await;
+        }
+        let parent = call.guest().process().clone();
+        if link != 0
+            && let Err(reached) = parent.cell().room_for_end()
+        {
+            return Err(HostError::new(Errno::LimitReached, too_many_ends(reached)));
+        }
+        let own = call.guest().environment();
+        let new_name = |name| NewName {
+            environment: own,
+            name,
+            registrar: parent.pid(),
+        };
+        let options = SpawnOptions {
+            link: (link != 0).then_some((&parent, link)),
+            message,
+            is_main: false,
+            name: name.map(new_name),
+        };
+        match environment.spawn_with(&self.module, &self.function, &self.parameters, options) {
+            Ok(process) => Ok(Spawned {
+                pid: process.pid(),
+                is_new: true,
+            }),
+            Err(SpawnError::Name(RegistryError::Taken(_, pid))) => {
+                Ok(Spawned { pid, is_new: false })
+            }
+            Err(error) => Err(HostError::new(error.errno(), error)),
+        }
+    }
+}
+
+/// Reads the parameters of a function.
+fn parse_parameters(bytes: &[u8]) -> Result<Vec<Val>, Failure> {
+    let (records, rest) = bytes.as_chunks::<{ parameter::SIZE }>();
+    if !rest.is_empty() {
+        return Err(Failure::trap(format!(
+            "{} bytes of parameters are no whole records of {}",
+            bytes.len(),
+            parameter::SIZE
+        )));
+    }
+    at_most(MAX_PARAMETERS, records.len(), "parameters")?;
+    let value = |record: &[u8; parameter::SIZE]| {
+        let bits = u128::from_le_bytes(
+            record[1..]
+                .try_into()
+                .expect("a record is a byte and 16 bytes"),
+        );
+        Ok(match record[0] {
+            parameter::I32 => Val::I32(bits as i32),
+            parameter::I64 => Val::I64(bits as i64),
+            parameter::F32 => Val::F32(bits as u32),
+            parameter::F64 => Val::F64(bits as u64),
+            parameter::V128 => Val::V128(V128::from(bits)),
+            other => {
+                return Err(Failure::trap(format!(
+                    "{other:#x} is no type of a parameter"
+                )));
+            }
+        })
+    };
+    records.iter().map(value).collect()
+}
+
+/// Returns the text of an error for a process that would be told of more ends than it may.
+pub(super) fn too_many_ends(reached: LimitReached) -> String {
+    format!("links, monitors and ends that wait to be received count as messages: {reached}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_keep_their_bits() {
+        let mut bytes = Vec::new();
+        for (kind, bits) in [
+            (parameter::I32, u128::from(u32::MAX)),
+            (parameter::I64, 7),
+            (parameter::F32, u128::from(1.5f32.to_bits())),
+            (parameter::F64, u128::from(2.5f64.to_bits())),
+            (parameter::V128, u128::MAX - 1),
+        ] {
+            bytes.push(kind);
+            bytes.extend(bits.to_le_bytes());
+        }
+        let values = parse_parameters(&bytes).expect("all records are good");
+        assert_eq!(values[0].i32(), Some(-1));
+        assert_eq!(values[1].i64(), Some(7));
+        assert_eq!(values[2].f32(), Some(1.5));
+        assert_eq!(values[3].f64(), Some(2.5));
+        assert_eq!(values[4].v128().map(u128::from), Some(u128::MAX - 1));
+    }
+
+    #[test]
+    fn half_a_parameter_and_an_unknown_type_are_refused() {
+        assert!(parse_parameters(&[parameter::I32; parameter::SIZE - 1]).is_err());
+        assert!(parse_parameters(&[0x11; parameter::SIZE]).is_err());
+        assert!(parse_parameters(&[]).expect("none is fine").is_empty());
+    }
+}
