@@ -1,7 +1,7 @@
 //! The invariants of the tree, as absences: who must not know whom.
 //!
-//! These are searches over the sources, not proofs, for what neither the compiler nor clippy can check;
-//! `clippy.toml` and the lints in `Cargo.toml` have the rest.
+//! These are searches over the sources, not proofs, for what neither the compiler nor clippy can
+//! check; `clippy.toml` and the lints in `Cargo.toml` have the rest.
 
 use lunatic_tidy::{root, sources};
 use std::collections::BTreeSet;

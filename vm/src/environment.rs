@@ -1,4 +1,5 @@
-//! What environments are made of: what processes may use and call, how much, and what is known of them.
+//! What environments are made of: what processes may use and call, how much, and what is known of
+//! them.
 //!
 //! Nothing here knows a process or spawns one; [`crate::machine`] puts the parts together.
 

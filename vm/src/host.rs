@@ -1,9 +1,10 @@
 //! What guests call.
 //!
-//! The functions are the rows of [`lunatic_abi`]'s tables, which the macros in `rows` make linkers of. A row `name` of the
-//! group `"…" as file` is the function `name` in `host/file.rs`. If it is marked `soon`, it returns an [`Answer`], and only
-//! one that is not there yet costs a future. What only the older generation has is in `host/older/`. Beside the rows stand
-//! WASI preview 1 and what the embedder adds with [`Host`].
+//! The functions are the rows of [`lunatic_abi`]'s tables, which the macros in `rows` make linkers
+//! of. A row `name` of the group `"…" as file` is the function `name` in `host/file.rs`. If it is
+//! marked `soon`, it returns an [`Answer`], and only one that is not there yet costs a future. What
+//! only the older generation has is in `host/older/`. Beside the rows stand WASI preview 1 and what
+//! the embedder adds with [`Host`].
 
 mod distributed;
 mod dns;
@@ -92,5 +93,6 @@ fn link_newest(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     add_rows(linker)
 }
 
-/// The parts of WASI 0.2 that an environment grants to its components one by one; see [`crate::Component`].
+/// The parts of WASI 0.2 that an environment grants to its components one by one; see
+/// [`crate::Component`].
 pub(crate) const COMPONENT_GRANTS: [&str; 3] = ["wasi:cli", "wasi:filesystem", "wasi:sockets"];

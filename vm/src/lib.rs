@@ -1,7 +1,8 @@
 //! A preemptive green-process machine for WebAssembly.
 //!
-//! A program is a tree of processes, each a wasm instance with its own memory, stack and rights. They share nothing, talk by
-//! messages, die alone and are watched. A [`Vm`] runs them on all cores; an [`Environment`] says what they may use and call.
+//! A program is a tree of processes, each a wasm instance with its own memory, stack and rights.
+//! They share nothing, talk by messages, die alone and are watched. A [`Vm`] runs them on all
+//! cores; an [`Environment`] says what they may use and call.
 //!
 //! ```
 //! use lunatic_vm::{Exit, Vm};
@@ -20,8 +21,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! An embedder can add host functions ([`Host`]), values that belong to a process ([`Guest::extension`]), resources of its own
-//! kinds ([`Foreign`]), and processes that a host closure drives ([`Environment::drive`]).
+//! An embedder can add host functions ([`Host`]), values that belong to a process
+//! ([`Guest::extension`]), resources of its own kinds ([`Foreign`]), and processes that a host
+//! closure drives ([`Environment::drive`]).
 
 #![deny(unsafe_code)]
 

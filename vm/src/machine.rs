@@ -93,7 +93,8 @@ impl Machine {
         observe::appeared(&self.metrics);
     }
 
-    /// Links a process, whose turn it is, with another. One that does not exist counts as one that just died.
+    /// Links a process, whose turn it is, with another. One that does not exist counts as one that
+    /// just died.
     pub(crate) fn link(&self, process: &Process, pid: Pid, tag: i64) {
         self.processes.link(process.cell(), pid, tag);
     }
@@ -177,8 +178,9 @@ impl Machine {
 
 /// What processes may use and call. Cheap to clone.
 ///
-/// It is made from a [`Config`] and does not change afterwards. A host makes the outermost one; processes make further ones
-/// inside it, which have at most its rights and count towards its limits.
+/// It is made from a [`Config`] and does not change afterwards. A host makes the outermost one;
+/// processes make further ones inside it, which have at most its rights and count towards its
+/// limits.
 #[derive(Clone)]
 pub struct Environment(Arc<Inner>);
 
@@ -187,8 +189,8 @@ struct Inner {
     domain: Arc<Domain>,
 }
 
-/// How deep environments can be nested. What is used inside is counted in each of those around it, and all of them stay as
-/// long as the innermost.
+/// How deep environments can be nested. What is used inside is counted in each of those around it,
+/// and all of them stay as long as the innermost.
 const MAX_DEPTH: u32 = 256;
 
 /// Why an environment was not made inside another.
@@ -250,13 +252,14 @@ impl Environment {
         self.domain().quota().used(limit)
     }
 
-    /// Kills all processes of the program that this environment belongs to, and lets no new one begin.
+    /// Kills all processes of the program that this environment belongs to, and lets no new one
+    /// begin.
     pub fn end(&self) {
         self.machine().end(self.domain());
     }
 
-    /// Returns the living processes of the program that this environment belongs to, in no order. It is not a snapshot of one
-    /// moment.
+    /// Returns the living processes of the program that this environment belongs to, in no order.
+    /// It is not a snapshot of one moment.
     pub fn processes(&self) -> Vec<Process> {
         self.machine().processes_of(self.domain())
     }
@@ -275,7 +278,8 @@ impl Environment {
         self.domain().names().lookup(name, query)
     }
 
-    /// Finds the process that was registered last under a name with a version that satisfies a requirement.
+    /// Finds the process that was registered last under a name with a version that satisfies a
+    /// requirement.
     pub(crate) fn lookup_newest(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
         self.domain().names().newest(name, query)
     }

@@ -1,4 +1,5 @@
-//! Events, for whoever watches. The logic reports one in a line; how it is shown and counted is decided here.
+//! Events, for whoever watches. The logic reports one in a line; how it is shown and counted is
+//! decided here.
 
 use crate::environment::Journal;
 use crate::metrics::Metrics;

@@ -1,8 +1,8 @@
 //! The life of a process, from its first turn to its end.
 //!
-//! A process is a future. On each turn it first checks whether it is ending, then runs its guest until that waits or ends or its
-//! slice is over. Whatever ends it, even dropping the future, the guest's instance, memory and resources are gone before others
-//! are told.
+//! A process is a future. On each turn it first checks whether it is ending, then runs its guest
+//! until that waits or ends or its slice is over. Whatever ends it, even dropping the future, the
+//! guest's instance, memory and resources are gone before others are told.
 
 mod endpoint;
 mod instance;
@@ -37,8 +37,9 @@ use std::task::Poll;
 use std::time::Duration;
 use wasmtime::{Val, component};
 
-/// How long the end of a process waits for its databases to be closed on another thread, so that whoever hears of the end
-/// finds them unlocked. A disk can take longer, and so can a function of SQLite that cannot be interrupted.
+/// How long the end of a process waits for its databases to be closed on another thread, so that
+/// whoever hears of the end finds them unlocked. A disk can take longer, and so can a function of
+/// SQLite that cannot be interrupted.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What drives a host-driven process.
@@ -127,15 +128,16 @@ pub(crate) fn run(
             turns(&finish.process, life).await
         };
         if let Some(released) = finish.process.released() {
-            // Nothing comes through the channel, which is closed when the last database is, with its locks.
+            // Nothing comes through the channel, which is closed when the last database is, with
+            // its locks.
             let closed = async {
                 let _ = released.recv().await;
             };
             let timeout = async {
                 Timer::after(CLOSE_TIMEOUT).await;
             };
-            // A machine that ends does not wait: a task that still waits would be dropped by whoever wakes it, in the middle
-            // of that.
+            // A machine that ends does not wait: a task that still waits would be dropped by
+            // whoever wakes it, in the middle of that.
             closed
                 .or(timeout)
                 .or(finish.environment.machine().over())
@@ -180,8 +182,8 @@ impl NewGuest {
 /// Makes the instance and runs the body, for as long as the environment allows.
 async fn live(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: Body) -> Exit {
     let allowed = new.environment.limits().get(Limit::Time);
-    // All states that a process waits in are in the memory of its task. So what is large and rare, or short, is in a box of
-    // its own, and nothing is in there twice.
+    // All states that a process waits in are in the memory of its task. So what is large and rare,
+    // or short, is in a box of its own, and nothing is in there twice.
     let mut work = pin!(work(engine, kind, new, body));
     if allowed == u64::MAX {
         return work.await;

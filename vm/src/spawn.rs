@@ -87,12 +87,14 @@ pub(crate) struct NewName<'a> {
 impl Environment {
     /// Spawns an exported function as a process.
     ///
-    /// Returns at once; the process runs when a core is free. If the environment limits compute and the module was not spawned in
-    /// such an environment before, it is compiled first, on this thread.
+    /// Returns at once; the process runs when a core is free. If the environment limits compute and
+    /// the module was not spawned in such an environment before, it is compiled first, on this
+    /// thread.
     ///
     /// # Errors
     ///
-    /// [`SpawnError`] says what is missing or which limit is reached. What goes wrong later is the process's [`Exit`].
+    /// [`SpawnError`] says what is missing or which limit is reached. What goes wrong later is the
+    /// process's [`Exit`].
     pub fn spawn(
         &self,
         module: &Module,
@@ -102,8 +104,9 @@ impl Environment {
         self.spawn_with(module, function, parameters, SpawnOptions::default())
     }
 
-    /// Spawns an exported function as the main process of the program: when it is dead, all other processes of the program are
-    /// killed, as by [`Environment::end`], and none of them is told before that it is the last.
+    /// Spawns an exported function as the main process of the program: when it is dead, all other
+    /// processes of the program are killed, as by [`Environment::end`], and none of them is told
+    /// before that it is the last.
     ///
     /// # Errors
     ///
@@ -143,8 +146,8 @@ impl Environment {
         })
     }
 
-    /// Spawns a process that a host closure drives: the closure gets a live instance of the module, calls its functions, reads
-    /// and writes its memory, and returns what the process ends with.
+    /// Spawns a process that a host closure drives: the closure gets a live instance of the module,
+    /// calls its functions, reads and writes its memory, and returns what the process ends with.
     ///
     /// # Errors
     ///
@@ -186,7 +189,8 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// As [`Environment::spawn`]. A component that begins with more memory than is allowed reaches that limit.
+    /// As [`Environment::spawn`]. A component that begins with more memory than is allowed reaches
+    /// that limit.
     pub fn spawn_component(&self, component: &Component) -> Result<Process, SpawnError> {
         let origin = Origin::Component(component.clone());
         self.launch("wasi:cli/run", origin, SpawnOptions::default(), || {
@@ -195,7 +199,8 @@ impl Environment {
         })
     }
 
-    /// Spawns a process that a host closure drives, as [`Environment::drive`] does, with an instance of a component.
+    /// Spawns a process that a host closure drives, as [`Environment::drive`] does, with an
+    /// instance of a component.
     ///
     /// # Errors
     ///
@@ -219,7 +224,8 @@ impl Environment {
         })
     }
 
-    /// Makes a process without a guest, for the host to send and receive through. `name` is for reports.
+    /// Makes a process without a guest, for the host to send and receive through. `name` is for
+    /// reports.
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
 //! Messages that are sent later.
 //!
-//! A timer counts for the environment of the process that started it, and outlives that process, as in Erlang.
+//! A timer counts for the environment of the process that started it, and outlives that process, as
+//! in Erlang.
 
 use crate::environment::Permit;
 use crate::machine::Environment;
@@ -38,8 +39,8 @@ impl Drop for Counted {
     }
 }
 
-/// Sends a message to a process after a delay. `permits` are the timer's share of the environment's quota: one timer, and the
-/// message's bytes.
+/// Sends a message to a process after a delay. `permits` are the timer's share of the environment's
+/// quota: one timer, and the message's bytes.
 pub(crate) fn start(
     environment: &Environment,
     permits: [Permit; 2],

@@ -11,8 +11,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-/// A resource of a kind that the machine does not know: one of the host program's own. Processes hold it by an id and hand it
-/// on in messages; it is dropped with the last of them.
+/// A resource of a kind that the machine does not know: one of the host program's own. Processes
+/// hold it by an id and hand it on in messages; it is dropped with the last of them.
 ///
 /// ```
 /// use lunatic_vm::Foreign;
@@ -27,7 +27,8 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    /// Wraps a value. Only a process whose environment grants a function of this namespace can be sent it.
+    /// Wraps a value. Only a process whose environment grants a function of this namespace can be
+    /// sent it.
     pub fn new<T: Send + Sync + 'static>(namespace: &str, value: T) -> Foreign {
         Foreign {
             namespace: namespace.into(),
@@ -65,16 +66,16 @@ pub(crate) enum Resource {
 }
 
 impl Resource {
-    /// Returns the prefix of the functions that use it: a process that has none of them cannot be sent it. `None` if every
-    /// process can be sent it.
+    /// Returns the prefix of the functions that use it: a process that has none of them cannot be
+    /// sent it. `None` if every process can be sent it.
     pub(crate) fn namespace(&self) -> Option<&str> {
         match self {
             Resource::Module(_) => Some("lunatic::process::spawn"),
             Resource::TcpStream(_) => Some("lunatic::networking::tcp_"),
             Resource::TlsStream(_) => Some("lunatic::networking::tls_"),
             Resource::UdpSocket(_) => Some("lunatic::networking::udp_"),
-            // It opens nothing by itself, and guests answer each other with the handles in their messages, even those that may
-            // do little else.
+            // It opens nothing by itself, and guests answer each other with the handles in their
+            // messages, even those that may do little else.
             Resource::Process(_) => None,
             Resource::Foreign(foreign) => Some(foreign.namespace()),
         }
@@ -102,7 +103,8 @@ impl Resource {
     }
 }
 
-/// A resource on its way. It counts for the process that puts it into a message, and for the receiver once it is sent.
+/// A resource on its way. It counts for the process that puts it into a message, and for the
+/// receiver once it is sent.
 #[derive(Debug)]
 pub(crate) struct Attachment {
     pub(crate) resource: Resource,
@@ -137,7 +139,8 @@ impl Attachment {
         attachment.downcast_mut().expect(ONE_TYPE)
     }
 
-    /// Takes a resource out of a message, if there is one and it is of the kind that `open` looks for.
+    /// Takes a resource out of a message, if there is one and it is of the kind that `open` looks
+    /// for.
     pub(crate) fn take<T>(
         carried: &mut Option<lunatic_process::Attachment>,
         open: impl FnOnce(Attachment) -> Result<T, Attachment>,

@@ -23,13 +23,14 @@ const DEFAULT_SLICE: u64 = 1;
 
 /// A machine: cores that run processes, and everything that these share.
 ///
-/// Cheap to clone. When the last clone is dropped, all processes are killed, the threads end, and what programs have written
-/// to the standard streams is flushed. Environments and processes that are still held are then useless.
+/// Cheap to clone. When the last clone is dropped, all processes are killed, the threads end, and
+/// what programs have written to the standard streams is flushed. Environments and processes that
+/// are still held are then useless.
 #[derive(Clone)]
 pub struct Vm {
     machine: Arc<Machine>,
-    /// Ends the machine with the last handle. Environments and running processes hold the machine too, so its end cannot be
-    /// tied to that.
+    /// Ends the machine with the last handle. Environments and running processes hold the machine
+    /// too, so its end cannot be tied to that.
     _end: Arc<EndOnDrop>,
 }
 
@@ -39,7 +40,8 @@ struct EndOnDrop(Arc<Machine>);
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
         self.0.close();
-        // A process that spins notices its end at a tick, and if ticks are made by hand nobody makes them any more.
+        // A process that spins notices its end at a tick, and if ticks are made by hand nobody
+        // makes them any more.
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -93,26 +95,30 @@ impl VmBuilder {
         self
     }
 
-    /// Sets how many processes can be alive at the same time; by default, as many as the computer has room for.
+    /// Sets how many processes can be alive at the same time; by default, as many as the computer
+    /// has room for.
     pub fn slots(mut self, slots: u32) -> VmBuilder {
         self.slots = Some(slots.max(1));
         self
     }
 
-    /// Sets the layout of memories and stacks in the address space. By default, the first 3,072 processes of modules that are
-    /// alive at the same time are [`Profile::Fast`] and the others [`Profile::Dense`].
+    /// Sets the layout of memories and stacks in the address space. By default, the first 3,072
+    /// processes of modules that are alive at the same time are [`Profile::Fast`] and the others
+    /// [`Profile::Dense`].
     pub fn profile(mut self, profile: Profile) -> VmBuilder {
         self.profile = Some(profile);
         self
     }
 
-    /// The possible ticks. With shorter ones the machine would do little else, and longer ones delay a kill.
+    /// The possible ticks. With shorter ones the machine would do little else, and longer ones
+    /// delay a kill.
     pub const TICKS: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(1);
 
     /// How many ticks a slice can last.
     pub const SLICES: RangeInclusive<u64> = 1..=1_000;
 
-    /// Sets the time from one tick to the next, which must be in [`VmBuilder::TICKS`]; 1 ms by default.
+    /// Sets the time from one tick to the next, which must be in [`VmBuilder::TICKS`]; 1 ms by
+    /// default.
     ///
     /// Every tick checks whether a process that computes was killed, and whether its slice is over.
     pub fn tick(mut self, tick: Duration) -> VmBuilder {
@@ -120,10 +126,11 @@ impl VmBuilder {
         self
     }
 
-    /// Sets how many ticks a process computes until others get a turn, which must be in [`VmBuilder::SLICES`]; 1 by default.
+    /// Sets how many ticks a process computes until others get a turn, which must be in
+    /// [`VmBuilder::SLICES`]; 1 by default.
     ///
-    /// Longer slices cost less if many processes compute a lot, and make each wait longer for its turn. A process that is
-    /// woken waits for the slice of the running one; a kill does not.
+    /// Longer slices cost less if many processes compute a lot, and make each wait longer for its
+    /// turn. A process that is woken waits for the slice of the running one; a kill does not.
     ///
     /// ```
     /// use lunatic_vm::{BuildError, Vm};
@@ -160,8 +167,8 @@ impl VmBuilder {
     ///
     /// # Errors
     ///
-    /// If there are no threads, if wasmtime cannot be set up, for example because there is too little address space, and if the
-    /// tick or the slice is out of range.
+    /// If there are no threads, if wasmtime cannot be set up, for example because there is too
+    /// little address space, and if the tick or the slice is out of range.
     pub fn build(self) -> Result<Vm, BuildError> {
         if let Some(tick) = self.tick.filter(|tick| !VmBuilder::TICKS.contains(tick)) {
             return Err(BuildError::Tick(tick));
@@ -178,8 +185,8 @@ impl VmBuilder {
         let engines = Arc::new(Engines::new(link, Ceilings::new(self.profile, self.slots)));
 
         let tokio = tokio_handle()?;
-        // A waker that a clock or a socket still holds keeps parts of the scheduler alive, which must not keep the engines'
-        // address space alive.
+        // A waker that a clock or a socket still holds keeps parts of the scheduler alive, which
+        // must not keep the engines' address space alive.
         let ticked = Arc::downgrade(&engines);
         let mut scheduler = Scheduler::builder()
             .slice(slice)
@@ -210,18 +217,20 @@ impl VmBuilder {
     }
 }
 
-/// How many threads can wait for files. They are started as needed and end when they are no longer used.
+/// How many threads can wait for files. They are started as needed and end when they are no longer
+/// used.
 ///
-/// A file on a disk answers soon, so that a few would do. But a process that opens a named pipe waits for the other side,
-/// perhaps forever, and holds a thread meanwhile even if it is killed, since an operating system does not give up such a call.
-/// So this is how many processes can wait for named pipes before all others wait for their files. Guests cannot make such
-/// pipes; whoever grants a directory that has some to untrusted programs limits their processes to less.
+/// A file on a disk answers soon, so that a few would do. But a process that opens a named pipe
+/// waits for the other side, perhaps forever, and holds a thread meanwhile even if it is killed,
+/// since an operating system does not give up such a call. So this is how many processes can wait
+/// for named pipes before all others wait for their files. Guests cannot make such pipes; whoever
+/// grants a directory that has some to untrusted programs limits their processes to less.
 const MAX_BLOCKING_THREADS: usize = 512;
 
 /// Returns the handle of the process's tokio runtime, which is started when it is first needed.
 ///
-/// `wasmtime-wasi` waits there for time and files. It has one thread, so an embedder can reuse it for a little I/O of its own,
-/// but must not block or compute there.
+/// `wasmtime-wasi` waits there for time and files. It has one thread, so an embedder can reuse it
+/// for a little I/O of its own, but must not block or compute there.
 ///
 /// # Errors
 ///
@@ -235,8 +244,8 @@ pub fn tokio_handle() -> std::io::Result<&'static tokio::runtime::Handle> {
             .thread_name("lunatic-wasi")
             .enable_all()
             .build()?;
-        // If two threads come here at once, the second runtime is thrown away without waiting, since the thread may belong to
-        // a runtime of the host program.
+        // If two threads come here at once, the second runtime is thrown away without waiting,
+        // since the thread may belong to a runtime of the host program.
         if let Err(runtime) = RUNTIME.set(runtime) {
             runtime.shutdown_background();
         }
@@ -299,9 +308,10 @@ impl Vm {
 
     /// Returns what the machine and its programs count, in the text format of Prometheus.
     ///
-    /// The machine counts processes alive, spawned and ended, with the kind of their end, and what was put into mailboxes. Each
-    /// program counts what it likes with `lunatic::metrics`, labelled with the number of its environment, for as long as that
-    /// is held or has processes. This visits every process, which takes microseconds for each.
+    /// The machine counts processes alive, spawned and ended, with the kind of their end, and what
+    /// was put into mailboxes. Each program counts what it likes with `lunatic::metrics`, labelled
+    /// with the number of its environment, for as long as that is held or has processes. This
+    /// visits every process, which takes microseconds for each.
     ///
     /// ```
     /// let vm = lunatic_vm::Vm::builder().build()?;
@@ -320,8 +330,8 @@ impl Vm {
         self.machine.metrics.text(processes.len() as u64, mail)
     }
 
-    /// Returns how many processes the machine has room for on this computer, and what limits them. It asks the kernel, which
-    /// takes a fraction of a millisecond.
+    /// Returns how many processes the machine has room for on this computer, and what limits them.
+    /// It asks the kernel, which takes a fraction of a millisecond.
     pub fn capacity(&self) -> Capacity {
         self.machine.engines.capacity()
     }
@@ -331,20 +341,24 @@ impl Vm {
         futures_lite::future::block_on(future)
     }
 
-    /// Waits until everything that programs have written to the standard streams of this process is written, or cannot be.
+    /// Waits until everything that programs have written to the standard streams of this process is
+    /// written, or cannot be.
     ///
-    /// A thread of its own writes output. A host program that ends before this, and before the machine is dropped, which does
-    /// the same, loses what is on the way. This waits for as long as the terminal or the pipe behind the streams takes nothing.
+    /// A thread of its own writes output. A host program that ends before this, and before the
+    /// machine is dropped, which does the same, loses what is on the way. This waits for as long as
+    /// the terminal or the pipe behind the streams takes nothing.
     pub async fn flush_output(&self) {
         Console::get().flush().await;
     }
 
-    /// Makes a tick, which ends the slices that have lasted long enough. With [`VmBuilder::manual_ticks`], nothing else does.
+    /// Makes a tick, which ends the slices that have lasted long enough. With
+    /// [`VmBuilder::manual_ticks`], nothing else does.
     pub fn beat(&self) {
         self.machine.scheduler.beat();
     }
 
-    /// Whether nothing runs and nothing is ready, so that every process waits for something outside.
+    /// Whether nothing runs and nothing is ready, so that every process waits for something
+    /// outside.
     pub fn is_idle(&self) -> bool {
         self.machine.scheduler.is_idle()
     }
@@ -375,7 +389,7 @@ mod tests {
                 .slots(16)
                 .build()
                 .expect("the machine can be set up");
-            let module = vm.module("wait", guest).expect("it is one");
+            let module = vm.module("wait", guest).expect("the module is valid");
             let mut config = vm.config();
             config.allow("");
             let environment = vm.environment(config);

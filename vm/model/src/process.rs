@@ -89,7 +89,9 @@ pub fn a_sleeping_process_is_woken_by_a_message_and_by_a_kill() {
         let other = {
             let table = table.clone();
             thread::spawn(move || {
-                let process = table.get(Pid::from_number(1)).expect("only the test ends the process");
+                let process = table
+                    .get(Pid::from_number(1))
+                    .expect("only the test ends the process");
                 let message = Message {
                     tag: 7,
                     ..Message::default()

@@ -1,7 +1,7 @@
 //! One process, as others reach it.
 //!
-//! A [`ProcessCell`] is the state that signals act on, the lock around it and the means to wake the process. What the process
-//! runs is somewhere else and belongs to nobody else.
+//! A [`ProcessCell`] is the state that signals act on, the lock around it and the means to wake the
+//! process. What the process runs is somewhere else and belongs to nobody else.
 
 use super::exit::{Exit, LimitReached};
 use super::links::ExitNotices;
@@ -28,7 +28,8 @@ struct Shared {
     state: State,
     /// Wakes the process. Set on its first turn.
     waker: Option<Waker>,
-    /// How the process ended. Set once all that it had is released and others were told, which is later than its death.
+    /// How the process ended. Set once all that it had is released and others were told, which is
+    /// later than its death.
     ended: Option<Exit>,
     /// Whoever waits for that.
     waiting: Vec<Waker>,
@@ -43,8 +44,8 @@ pub enum Refusal {
     Full(LimitReached),
 }
 
-/// How many ends a process can be told of at least, however few messages its mailbox may hold: whoever keeps senders short
-/// does not lose sight of its children.
+/// How many ends a process can be told of at least, however few messages its mailbox may hold:
+/// whoever keeps senders short does not lose sight of its children.
 const MIN_ENDS: u64 = 1_000;
 
 impl AsRef<ProcessCell> for ProcessCell {
@@ -134,7 +135,8 @@ impl ProcessCell {
         }))
     }
 
-    /// Puts a message into the mailbox, or gives it back and says why not. A message to the dead is dropped.
+    /// Puts a message into the mailbox, or gives it back and says why not. A message to the dead is
+    /// dropped.
     pub fn deliver(&self, message: Message) -> Result<(), (Message, Refusal)> {
         if let Err(refusal) = self.check_size(&message) {
             return Err((message, refusal));
@@ -187,7 +189,8 @@ impl ProcessCell {
         self.wake(shared, outcome);
     }
 
-    /// Sets whether the process is notified of failures of links or killed by them, as it is at first.
+    /// Sets whether the process is notified of failures of links or killed by them, as it is at
+    /// first.
     pub fn set_notified(&self, is_notified: bool) {
         self.lock().state.links().set_notified(is_notified);
     }
@@ -211,7 +214,8 @@ impl ProcessCell {
         self.lock().state.links().watch(pid, tag)
     }
 
-    /// Forgets a monitor; returns whether there was one, and whether there are others of the same process.
+    /// Forgets a monitor; returns whether there was one, and whether there are others of the same
+    /// process.
     pub(crate) fn forget_monitor(&self, pid: Pid, tag: i64) -> (bool, bool) {
         let mut shared = self.lock();
         let links = shared.state.links();
@@ -256,7 +260,8 @@ impl ProcessCell {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// Ends the process: from now on every signal finds it dead. Returns who is told, and the mail that nobody will read.
+    /// Ends the process: from now on every signal finds it dead. Returns who is told, and the mail
+    /// that nobody will read.
     pub(crate) fn die(&self, exit: &Exit) -> (ExitNotices, Mailbox) {
         let mut shared = self.lock();
         shared.waker = None;
@@ -281,7 +286,8 @@ impl ProcessCell {
             .expect("nothing panics while it holds a process's lock")
     }
 
-    /// Wakes the process if it has to, without its lock: a waker may run anything, even this process's end.
+    /// Wakes the process if it has to, without its lock: a waker may run anything, even this
+    /// process's end.
     fn wake(&self, shared: MutexGuard<'_, Shared>, outcome: Outcome) {
         if outcome != Outcome::Wake {
             return;

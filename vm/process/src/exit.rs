@@ -1,7 +1,7 @@
 //! Why a process ended.
 //!
-//! There is one answer to "why", and everybody gets the same: links and monitors, the host program that waits, the exit
-//! status of the command, the log.
+//! There is one answer to "why", and everybody gets the same: links and monitors, the host program
+//! that waits, the exit status of the command, the log.
 
 use super::pid::Pid;
 use lunatic_abi::{ExitKind, Limit};
@@ -21,8 +21,8 @@ pub enum Exit {
     Killed,
     /// It reached a limit of its environment.
     Limit(LimitReached),
-    /// A process that it was linked with failed. `pid` is where the failure began and `exit` is why; both stay the same
-    /// when the failure passes from link to link.
+    /// A process that it was linked with failed. `pid` is where the failure began and `exit` is
+    /// why; both stay the same when the failure passes from link to link.
     LinkDied {
         /// The process that failed first.
         pid: Pid,
@@ -53,8 +53,8 @@ pub struct Trap {
     pub reason: String,
     /// The wasm functions that were running, innermost first.
     pub frames: Vec<Frame>,
-    /// The binary module that all frames are in; `None` for a component. Debug information is read from it, if at all,
-    /// when somebody looks at the trap.
+    /// The binary module that all frames are in; `None` for a component. Debug information is read
+    /// from it, if at all, when somebody looks at the trap.
     pub wasm: Option<Arc<[u8]>>,
 }
 

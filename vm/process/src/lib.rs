@@ -1,9 +1,10 @@
 //! The rules by which processes treat each other: signals, messages, links, monitors and ends.
 //!
-//! Nothing here knows what a process runs, where it lives or what a message carries. `signal`, `mailbox`, `links`, `state` and
-//! `exit` are plain data: they decide, and never wait, lock or look at a clock. [`ProcessCell`] puts one process's state
-//! behind a lock and wakes it; [`Table`] finds processes by pid and carries links, monitors and ends from one to another.
-//! `vm/model` runs these two in all orders in which threads can meet.
+//! Nothing here knows what a process runs, where it lives or what a message carries. `signal`,
+//! `mailbox`, `links`, `state` and `exit` are plain data: they decide, and never wait, lock or look
+//! at a clock. [`ProcessCell`] puts one process's state behind a lock and wakes it; [`Table`] finds
+//! processes by pid and carries links, monitors and ends from one to another. `vm/model` runs these
+//! two in all orders in which threads can meet.
 
 #![forbid(unsafe_code)]
 

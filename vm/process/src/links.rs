@@ -1,7 +1,7 @@
 //! Who is told when a process ends, and what a process does when it is told.
 //!
-//! The rules are Erlang's (reference manual, "Processes"), with one difference that programs built for Lunatic rely on: the
-//! normal end of a process is not reported to its links.
+//! The rules are Erlang's (reference manual, "Processes"), with one difference that programs built
+//! for Lunatic rely on: the normal end of a process is not reported to its links.
 
 use super::exit::Exit;
 use super::mailbox::Mail;
@@ -24,7 +24,8 @@ pub(crate) struct Links {
 /// Who is told that a process ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ExitNotices {
-    /// The processes that were linked with it, which are told of its failure; empty after a normal end.
+    /// The processes that were linked with it, which are told of its failure; empty after a normal
+    /// end.
     pub(crate) links: Vec<Pid>,
     /// The processes that monitored it, which are told of its end, whatever it was.
     pub(crate) watchers: Vec<Pid>,
@@ -46,7 +47,8 @@ pub(crate) enum Reaction {
 }
 
 impl Links {
-    /// Links with a process and returns whether the link is new. A second link with the same process replaces the tag.
+    /// Links with a process and returns whether the link is new. A second link with the same
+    /// process replaces the tag.
     pub(crate) fn link(&mut self, pid: Pid, tag: i64) -> bool {
         self.linked.insert(pid, tag).is_none()
     }
@@ -65,7 +67,8 @@ impl Links {
         self.watchers.remove(&pid);
     }
 
-    /// Remembers that this process monitors another and returns whether the monitor is new. Each tag is a monitor of its own.
+    /// Remembers that this process monitors another and returns whether the monitor is new. Each
+    /// tag is a monitor of its own.
     pub(crate) fn watch(&mut self, pid: Pid, tag: i64) -> bool {
         self.watched.insert((pid, tag))
     }
@@ -86,7 +89,8 @@ impl Links {
             .copied()
     }
 
-    /// Sets whether this process is notified of failures of links or killed by them, as it is at first.
+    /// Sets whether this process is notified of failures of links or killed by them, as it is at
+    /// first.
     pub(crate) fn set_notified(&mut self, is_notified: bool) {
         self.is_notified = is_notified;
     }
@@ -107,7 +111,8 @@ impl Links {
         }
     }
 
-    /// Handles the end of a monitored process: returns a piece of mail for each monitor that is left.
+    /// Handles the end of a monitored process: returns a piece of mail for each monitor that is
+    /// left.
     pub(crate) fn on_process_died(&mut self, pid: Pid, exit: &Exit) -> Vec<Mail> {
         let monitors: Vec<(Pid, i64)> = self.monitors(pid).collect();
         for monitor in &monitors {
@@ -123,8 +128,8 @@ impl Links {
             .collect()
     }
 
-    /// Handles a monitor of a process that does not exist. Older monitors of the same process stay: their answer, which
-    /// knows the reason, is on its way.
+    /// Handles a monitor of a process that does not exist. Older monitors of the same process stay:
+    /// their answer, which knows the reason, is on its way.
     pub(crate) fn on_no_process(&mut self, pid: Pid, tag: i64) -> Option<Mail> {
         let was_watched = self.watched.remove(&(pid, tag));
         was_watched.then_some(Mail::ProcessDied {
@@ -167,7 +172,8 @@ impl Links {
 mod tests {
     use super::*;
 
-    /// T052: what becomes of a process when a linked one ends, in each of Erlang's cases that exist here.
+    /// T052: what becomes of a process when a linked one ends, in each of Erlang's cases that exist
+    /// here.
     #[test]
     fn t052_a_link_reacts_as_erlang_says() {
         let limit = Exit::Limit(crate::LimitReached {

@@ -1,7 +1,8 @@
 //! A mailbox is a plain queue with bounds: it never waits and never wakes.
 //!
-//! Messages keep the order in which they arrived. A selective take looks for tags. Once one has had to look far, an index of
-//! tags is kept until the mailbox is empty, so that many of them do not take quadratic time.
+//! Messages keep the order in which they arrived. A selective take looks for tags. Once one has had
+//! to look far, an index of tags is kept until the mailbox is empty, so that many of them do not
+//! take quadratic time.
 
 use super::exit::{Exit, LimitReached};
 use super::pid::Pid;
@@ -19,11 +20,13 @@ pub struct Message {
     pub tag: i64,
     /// The bytes.
     pub data: Vec<u8>,
-    /// What travels with them. An element is `None` once it was taken out, so that the others keep their index.
+    /// What travels with them. An element is `None` once it was taken out, so that the others keep
+    /// their index.
     pub attachments: Vec<Option<Attachment>>,
 }
 
-/// How many bytes of its message an attachment counts as, so that messages of attachments alone are bounded too.
+/// How many bytes of its message an attachment counts as, so that messages of attachments alone are
+/// bounded too.
 const ATTACHMENT_BYTES: usize = 64;
 
 impl Message {
@@ -151,8 +154,8 @@ pub(crate) struct Mailbox {
     /// Messages that wait, and their bytes. Deaths are not counted: links and monitors bound them.
     messages: u64,
     bytes: u64,
-    /// For each tag the sequence numbers of the mail that has it, ascending; kept from the first long search until the
-    /// mailbox is empty.
+    /// For each tag the sequence numbers of the mail that has it, ascending; kept from the first
+    /// long search until the mailbox is empty.
     index: Option<HashMap<i64, VecDeque<u64>>>,
     /// How many elements were visited to find mail, to make the index or to close up.
     #[cfg(test)]
@@ -163,8 +166,9 @@ pub(crate) struct Mailbox {
 const LONG_SEARCH: usize = 32;
 
 impl Mailbox {
-    /// Puts a message at the end, or gives it back if there is no room. One that the owner waits for finds room unless the
-    /// mailbox is beyond its limits already, so that an answer reaches a full mailbox.
+    /// Puts a message at the end, or gives it back if there is no room. One that the owner waits
+    /// for finds room unless the mailbox is beyond its limits already, so that an answer reaches a
+    /// full mailbox.
     pub(crate) fn push(
         &mut self,
         message: Message,
@@ -221,7 +225,8 @@ impl Mailbox {
         self.first + self.queue.len() as u64
     }
 
-    /// Takes the first piece of mail that is asked for, from this sequence number on, and leaves the others as they are.
+    /// Takes the first piece of mail that is asked for, from this sequence number on, and leaves
+    /// the others as they are.
     pub(crate) fn take(&mut self, wanted: &Wanted, since: u64) -> Option<Mail> {
         let start = since.saturating_sub(self.first) as usize;
         let position = match wanted {
@@ -303,8 +308,8 @@ impl Mailbox {
         self.index = Some(index);
     }
 
-    /// Drops empty elements in front, and all of them once they are most of the queue, so that a message that nobody takes
-    /// does not keep the elements behind it.
+    /// Drops empty elements in front, and all of them once they are most of the queue, so that a
+    /// message that nobody takes does not keep the elements behind it.
     fn compact(&mut self) {
         while let Some(None) = self.queue.front() {
             self.queue.pop_front();
@@ -320,8 +325,8 @@ impl Mailbox {
             return;
         }
         if self.holes > LONG_SEARCH && self.holes > self.queue.len() / 2 {
-            // Sequence numbers are assigned again from the end backwards, so that what a caller remembered as "from now on" is
-            // still behind everything that was there then.
+            // Sequence numbers are assigned again from the end backwards, so that what a caller
+            // remembered as "from now on" is still behind everything that was there then.
             let end = self.next_sequence();
             #[cfg(test)]
             {
@@ -445,8 +450,9 @@ mod tests {
             .expect("the limits are wide");
         assert!(mailbox.take(&Wanted::Tag(-1), now).is_some());
         assert_eq!(mailbox.looked_at, 1);
-        // Any other receive looks at all of them once, and makes the index; then each is found, and so is that there is none.
-        // What was taken is closed up after as many takes as there are messages, which looks at all of it twice.
+        // Any other receive looks at all of them once, and makes the index; then each is found, and
+        // so is that there is none. What was taken is closed up after as many takes as there are
+        // messages, which looks at all of it twice.
         const TAKES: usize = 1_000_000;
         for _ in 0..TAKES {
             assert!(mailbox.take(&Wanted::from_tags(&[-1, -2]), 0).is_none());

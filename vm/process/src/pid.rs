@@ -1,8 +1,8 @@
 //! Names of processes.
 //!
-//! A pid is never reused in the life of a machine and cannot be guessed: processes are numbered from 1, and the number is
-//! passed through a keyed permutation. So knowing a pid is the right to address it, and a process that is granted `kill`
-//! or `send` cannot try its neighbours one by one.
+//! A pid is never reused in the life of a machine and cannot be guessed: processes are numbered
+//! from 1, and the number is passed through a keyed permutation. So knowing a pid is the right to
+//! address it, and a process that is granted `kill` or `send` cannot try its neighbours one by one.
 
 use super::sync::{AtomicU64, Ordering};
 use std::fmt;
@@ -66,8 +66,8 @@ impl PidSource {
         }
     }
 
-    /// Returns what identifies a process without revealing its pid: a UUID of the random form, always the same for one
-    /// pid. It is a keyed hash of the pid and addresses nobody.
+    /// Returns what identifies a process without revealing its pid: a UUID of the random form,
+    /// always the same for one pid. It is a keyed hash of the pid and addresses nobody.
     pub fn uuid(&self, pid: Pid) -> u128 {
         let half = |half: u64| u128::from(self.key.hash_one(("uuid", half, pid.0)));
         let bits = half(0) << 64 | half(1);
@@ -75,8 +75,9 @@ impl PidSource {
         bits & !(0xf << 76 | 0b11 << 62) | 4 << 76 | 0b10 << 62
     }
 
-    /// Permutes the numbers of 62 bits: a Feistel network of four rounds over a keyed pseudo-random function, which Luby
-    /// and Rackoff ("How to construct pseudorandom permutations", 1988) showed to be a pseudo-random permutation.
+    /// Permutes the numbers of 62 bits: a Feistel network of four rounds over a keyed pseudo-random
+    /// function, which Luby and Rackoff ("How to construct pseudorandom permutations", 1988) showed
+    /// to be a pseudo-random permutation.
     fn permute(&self, number: u64) -> u64 {
         let (mut left, mut right) = (number >> HALF & HALF_MASK, number & HALF_MASK);
         for round in 0..4u64 {

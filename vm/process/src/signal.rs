@@ -3,13 +3,14 @@
 use super::exit::Exit;
 use super::pid::Pid;
 
-/// A signal. Those that one process sends to another are applied in the order in which it sends them, in line with its
-/// messages, and are never dropped while the receiver lives.
+/// A signal. Those that one process sends to another are applied in the order in which it sends
+/// them, in line with its messages, and are never dropped while the receiver lives.
 #[derive(Clone, Debug)]
 pub enum Signal {
     /// End now.
     Kill,
-    /// `pid` is linked with the receiver from now on; the receiver is told of its failure with this tag.
+    /// `pid` is linked with the receiver from now on; the receiver is told of its failure with this
+    /// tag.
     Link {
         /// The other process.
         pid: Pid,

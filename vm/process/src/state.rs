@@ -1,8 +1,9 @@
 //! The state of one process that others act on: a plain state machine.
 //!
-//! There is no queue of signals: a sender applies its signal to this state under the receiver's lock. So signals take effect
-//! in the order in which they were sent, a link exists or not when somebody dies, a sender learns at once that a mailbox is
-//! full, and a process is woken only by what it waits for.
+//! There is no queue of signals: a sender applies its signal to this state under the receiver's
+//! lock. So signals take effect in the order in which they were sent, a link exists or not when
+//! somebody dies, a sender learns at once that a mailbox is full, and a process is woken only by
+//! what it waits for.
 
 use super::exit::{Exit, LimitReached};
 use super::links::{ExitNotices, Links, Reaction};
@@ -116,8 +117,9 @@ impl State {
         }
     }
 
-    /// Checks that the process may be told of one more end. Notices of ends are never dropped, so what is bounded is how many
-    /// can come: those in the mailbox, and one for each link and monitor.
+    /// Checks that the process may be told of one more end. Notices of ends are never dropped, so
+    /// what is bounded is how many can come: those in the mailbox, and one for each link and
+    /// monitor.
     pub(crate) fn room_for_end(&self, allowed: u64) -> Result<(), LimitReached> {
         let wanted = (self.mailbox.deaths() + self.links.expected()) as u64 + 1;
         if wanted <= allowed {
@@ -214,8 +216,8 @@ impl State {
         self.wait = None;
     }
 
-    /// Handles the notice that no other process is left, which may be out of date. It wakes a process that waits without a
-    /// timeout and decides nothing: the process checks for itself.
+    /// Handles the notice that no other process is left, which may be out of date. It wakes a
+    /// process that waits without a timeout and decides nothing: the process checks for itself.
     pub(crate) fn on_alone(&self) -> Outcome {
         if self.wait.as_ref().is_some_and(|wait| wait.forever) {
             Outcome::Wake
@@ -238,7 +240,8 @@ impl State {
         &mut self.links
     }
 
-    /// Ends the process: from now on every signal finds it dead. Returns who is told, and the mail that nobody will read.
+    /// Ends the process: from now on every signal finds it dead. Returns who is told, and the mail
+    /// that nobody will read.
     pub(crate) fn die(&mut self, exit: &Exit) -> (ExitNotices, Mailbox) {
         debug_assert!(!self.is_dead(), "a process ends once");
         self.wait = None;

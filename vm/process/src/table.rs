@@ -1,4 +1,5 @@
-//! All living processes of a machine, by pid, and what goes from one to another: links, monitors and ends.
+//! All living processes of a machine, by pid, and what goes from one to another: links, monitors
+//! and ends.
 
 use super::cell::ProcessCell;
 use super::exit::Exit;
@@ -8,7 +9,8 @@ use super::sync::{Arc, Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// How many parts the table has, each with a lock of its own, to keep the cores out of each other's way.
+/// How many parts the table has, each with a lock of its own, to keep the cores out of each other's
+/// way.
 const SHARDS: usize = 64;
 
 /// The part of the table that is behind one lock.
@@ -19,8 +21,8 @@ pub struct Table<T> {
     shards: [Mutex<Shard<T>>; SHARDS],
 }
 
-/// Uses a pid as its own hash. Pids are spread evenly over all their bits by a key that no guest knows, and a pid that a
-/// guest made up is looked up but never inserted.
+/// Uses a pid as its own hash. Pids are spread evenly over all their bits by a key that no guest
+/// knows, and a pid that a guest made up is looked up but never inserted.
 #[derive(Default)]
 struct PidHasher(u64);
 
@@ -79,7 +81,8 @@ impl<T: AsRef<ProcessCell>> Table<T> {
             .is_some_and(|process| (*process).as_ref().signal(signal))
     }
 
-    /// Links a process, whose turn it is, with another. One that does not exist counts as one that just died.
+    /// Links a process, whose turn it is, with another. One that does not exist counts as one that
+    /// just died.
     pub fn link(&self, process: &ProcessCell, pid: Pid, tag: i64) {
         if self.links_with_nobody(process, pid, tag) {
             process.signal(Signal::LinkDied {
@@ -96,9 +99,11 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         }
     }
 
-    /// Links two processes; returns whether the other does not exist, so that one side of a link is left.
+    /// Links two processes; returns whether the other does not exist, so that one side of a link is
+    /// left.
     ///
-    /// The own side comes first: were the other to die in between, its failure would find this process not yet linked.
+    /// The own side comes first: were the other to die in between, its failure would find this
+    /// process not yet linked.
     fn links_with_nobody(&self, process: &ProcessCell, pid: Pid, tag: i64) -> bool {
         if pid == process.pid() {
             return false;
@@ -139,8 +144,9 @@ impl<T: AsRef<ProcessCell>> Table<T> {
         was_there
     }
 
-    /// Ends a process: it dies and leaves the table, `release` gives up what else it had, and only then others are told.
-    /// `release` gets the reason, and how much mail the process got in its life.
+    /// Ends a process: it dies and leaves the table, `release` gives up what else it had, and only
+    /// then others are told. `release` gets the reason, and how much mail the process got in its
+    /// life.
     pub fn finish(&self, process: &ProcessCell, exit: Exit, release: impl FnOnce(&Exit, u64)) {
         let pid = process.pid();
         let (notices, mailbox) = process.die(&exit);

@@ -1,7 +1,8 @@
 //! The rules against a model of them that fits on a page.
 //!
-//! A few processes do what a random list of steps says; after each step those that are ending end, one after the other. Then
-//! who is alive and what each finds in its mailbox is what the model says.
+//! A few processes do what a random list of steps says; after each step those that are ending end,
+//! one after the other. Then who is alive and what each finds in its mailbox is what the model
+//! says.
 
 use lunatic_process::{
     Exit, Mail, MailboxLimits, Message, Pid, ProcessCell, Signal, Table, Wanted,

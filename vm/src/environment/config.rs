@@ -9,8 +9,8 @@ use crate::scheduler::Weight;
 use lunatic_abi::Limit;
 use std::path::Path;
 
-/// A description of an environment. A new one grants no function, no file and no variable, and has the limits of
-/// [`Limits::default`].
+/// A description of an environment. A new one grants no function, no file and no variable, and has
+/// the limits of [`Limits::default`].
 ///
 /// ```
 /// use lunatic_vm::{Limit, Vm};
@@ -39,8 +39,8 @@ pub struct Config {
     pub(crate) weight: Weight,
 }
 
-/// Rights that the published interface has switches for. Where a host grants the functions, the rights come with them; a
-/// process that makes a configuration sets them one by one.
+/// Rights that the published interface has switches for. Where a host grants the functions, the
+/// rights come with them; a process that makes a configuration sets them one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Permissions {
     pub(crate) compile_modules: bool,
@@ -92,12 +92,14 @@ impl Config {
         self
     }
 
-    /// Whether any function of the machine has a name that begins with this, to tell a typing error from a grant.
+    /// Whether any function of the machine has a name that begins with this, to tell a typing error
+    /// from a grant.
     pub fn knows(&self, prefix: &str) -> bool {
         self.grants.clone().allow(prefix) > 0
     }
 
-    /// Returns the names of all functions of the machine, granted or not, as `namespace::name` and sorted.
+    /// Returns the names of all functions of the machine, granted or not, as `namespace::name` and
+    /// sorted.
     pub fn functions(&self) -> impl Iterator<Item = &str> {
         self.grants.known()
     }
@@ -121,10 +123,11 @@ impl Config {
         self
     }
 
-    /// Grants a directory of the host under a path of the guest's; one under the same path is replaced.
+    /// Grants a directory of the host under a path of the guest's; one under the same path is
+    /// replaced.
     ///
-    /// It is opened here, once for all processes, and remains what is granted even if its path leads elsewhere later. It is
-    /// closed with the last configuration and environment that has it.
+    /// It is opened here, once for all processes, and remains what is granted even if its path
+    /// leads elsewhere later. It is closed with the last configuration and environment that has it.
     ///
     /// # Errors
     ///
@@ -145,34 +148,38 @@ impl Config {
         self
     }
 
-    /// Sets what the processes write their output to; by default, the host program's standard output.
+    /// Sets what the processes write their output to; by default, the host program's standard
+    /// output.
     pub fn stdout(&mut self, stdout: Stdio<PipeWriter>) -> &mut Config {
         self.stdout = stdout;
         self
     }
 
-    /// Sets what the processes write their errors to; by default, the host program's standard error.
+    /// Sets what the processes write their errors to; by default, the host program's standard
+    /// error.
     pub fn stderr(&mut self, stderr: Stdio<PipeWriter>) -> &mut Config {
         self.stderr = stderr;
         self
     }
 
-    /// Keeps a journal of what the processes write and how those that fail end, including those in environments that they
-    /// make. Output still goes to its stream; a host that wants it in the journal only sets [`Stdio::Null`].
+    /// Keeps a journal of what the processes write and how those that fail end, including those in
+    /// environments that they make. Output still goes to its stream; a host that wants it in the
+    /// journal only sets [`Stdio::Null`].
     pub fn journal(&mut self, journal: &Journal) -> &mut Config {
         self.journal = Some(journal.clone());
         self
     }
 
-    /// Promises that nobody outside sends to the program's processes. A receive of the last of them that can never be answered
-    /// then fails instead of waiting.
+    /// Promises that nobody outside sends to the program's processes. A receive of the last of them
+    /// that can never be answered then fails instead of waiting.
     pub fn closed(&mut self) -> &mut Config {
         self.is_closed = true;
         self
     }
 
-    /// Keeps the processes that the program's main process ([`Environment::spawn_main`](crate::Environment::spawn_main)) leaves
-    /// behind, until the host has looked at them and ends the program.
+    /// Keeps the processes that the program's main process
+    /// ([`Environment::spawn_main`](crate::Environment::spawn_main)) leaves behind, until the host
+    /// has looked at them and ends the program.
     pub fn lingering(&mut self) -> &mut Config {
         self.lingers = true;
         self
@@ -180,15 +187,15 @@ impl Config {
 
     /// Sets the program's share of the cores' time when programs compete for it; 100 by default.
     ///
-    /// Programs share time by their weights, however many processes each has. Environments that processes make share what
-    /// their program has. A program may use whatever the others leave.
+    /// Programs share time by their weights, however many processes each has. Environments that
+    /// processes make share what their program has. A program may use whatever the others leave.
     pub fn weight(&mut self, weight: Weight) -> &mut Config {
         self.weight = weight;
         self
     }
 
-    /// Keeps only the rights that another configuration has too, and takes over its standard streams and journal. Directories
-    /// are checked when they are added.
+    /// Keeps only the rights that another configuration has too, and takes over its standard
+    /// streams and journal. Directories are checked when they are added.
     pub(crate) fn restrict_to(&mut self, outer: &Config) {
         self.stdin = outer.stdin.clone();
         self.stdout = outer.stdout.clone();

@@ -1,7 +1,8 @@
 //! Which host functions an environment's processes may call.
 //!
-//! The functions of a machine are numbered when it is built; a set of grants is one bit for each. Environments with the
-//! same set share linkers, and a child's set is a subset of its creator's by construction.
+//! The functions of a machine are numbered when it is built; a set of grants is one bit for each.
+//! Environments with the same set share linkers, and a child's set is a subset of its creator's by
+//! construction.
 
 use std::fmt;
 use std::sync::Arc;
@@ -47,7 +48,8 @@ impl Grants {
         self.change(prefix, |word, bit| *word |= bit)
     }
 
-    /// Removes the functions whose `namespace::name` begins with a prefix; returns how many there are.
+    /// Removes the functions whose `namespace::name` begins with a prefix; returns how many there
+    /// are.
     pub(crate) fn deny(&mut self, prefix: &str) -> usize {
         self.change(prefix, |word, bit| *word &= !bit)
     }
@@ -87,8 +89,8 @@ impl Grants {
             .is_some_and(|number| self.bits[number / 64] & 1 << (number % 64) != 0)
     }
 
-    /// Whether a component's import is granted: whether a granted name is the import or a prefix of it that ends before a `/`
-    /// or `@`.
+    /// Whether a component's import is granted: whether a granted name is the import or a prefix of
+    /// it that ends before a `/` or `@`.
     pub(crate) fn allows_interface(&self, import: &str) -> bool {
         let ends = import
             .match_indices(['/', '@'])

@@ -1,7 +1,8 @@
 //! The journal of a program: what each of its processes wrote, and how those that failed ended.
 //!
-//! It is for reports on a program afterwards, such as a test runner's. It is not a log: nothing is formatted, nobody waits for
-//! it, and when it is full the oldest entries go first, since the reason of a failure is at the end.
+//! It is for reports on a program afterwards, such as a test runner's. It is not a log: nothing is
+//! formatted, nobody waits for it, and when it is full the oldest entries go first, since the
+//! reason of a failure is at the end.
 
 use crate::console::Stream;
 use crate::pipe::lock;
@@ -10,8 +11,9 @@ use lunatic_process::{Exit, Pid};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-/// A bounded record of what happens in a program, kept if [`Config::journal`](crate::Config::journal) says so. Cheap to
-/// clone: all clones are the same journal.
+/// A bounded record of what happens in a program, kept if
+/// [`Config::journal`](crate::Config::journal) says so. Cheap to clone: all clones are the same
+/// journal.
 ///
 /// ```
 /// use lunatic_vm::{Event, Journal, Vm};
@@ -60,7 +62,8 @@ pub enum Event {
     Failed(Exit),
 }
 
-/// What an entry counts besides the bytes that were written, so that the bound on bytes bounds entries too.
+/// What an entry counts besides the bytes that were written, so that the bound on bytes bounds
+/// entries too.
 const OVERHEAD: usize = 256;
 
 /// The entries and their size: plain data.
@@ -152,7 +155,8 @@ impl Journal {
         std::mem::take(&mut book.entries).into()
     }
 
-    /// Waits until there is an entry to take. Dropping the future loses nothing, and any number of tasks can wait.
+    /// Waits until there is an entry to take. Dropping the future loses nothing, and any number of
+    /// tasks can wait.
     ///
     /// ```
     /// # use lunatic_vm::{Journal, Vm};

@@ -2,15 +2,16 @@
 
 use lunatic_abi::Limit;
 
-/// The limits of an environment. [`Limit`] says what is counted per process and what per environment, and in which unit.
-/// [`u64::MAX`] is no limit.
+/// The limits of an environment. [`Limit`] says what is counted per process and what per
+/// environment, and in which unit. [`u64::MAX`] is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits([u64; Limit::ALL.len()]);
 
 const MIB: u64 = 1 << 20;
 
 impl Default for Limits {
-    /// Limits that an ordinary program does not reach and that keep a hostile one from hurting others.
+    /// Limits that an ordinary program does not reach and that keep a hostile one from hurting
+    /// others.
     fn default() -> Limits {
         let mut limits = Limits([u64::MAX; Limit::ALL.len()]);
         for (limit, value) in [

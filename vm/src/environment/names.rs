@@ -37,7 +37,8 @@ impl Names {
             .map(Some)
     }
 
-    /// Registers a new process if nobody is found under the name, and has it appear before anybody finds it.
+    /// Registers a new process if nobody is found under the name, and has it appear before anybody
+    /// finds it.
     pub(crate) fn register_new(
         self: &Arc<Names>,
         name: &Name,
@@ -86,7 +87,8 @@ impl Names {
         self.lock().lookup(name, query)
     }
 
-    /// Finds the process that was registered last under a name with a version that satisfies a requirement.
+    /// Finds the process that was registered last under a name with a version that satisfies a
+    /// requirement.
     pub(crate) fn newest(&self, name: &str, query: &str) -> Result<Pid, RegistryError> {
         self.lock().newest(name, query)
     }

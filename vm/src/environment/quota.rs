@@ -1,7 +1,7 @@
 //! What the processes of an environment use together, and its limits.
 //!
-//! What is used in an environment that a process made counts in its creator's environment too, so that making environments
-//! gains nobody anything.
+//! What is used in an environment that a process made counts in its creator's environment too, so
+//! that making environments gains nobody anything.
 
 use super::limits::Limits;
 use event_listener::{Event, EventListener};
@@ -17,7 +17,8 @@ pub(crate) struct Quota {
     used: [AtomicU64; Limit::ALL.len()],
     /// Fuel that was burned. Amounts of less than a unit add up here.
     fuel: AtomicU64,
-    /// Notified when a socket is released, here or in any environment that counts in the same outermost one.
+    /// Notified when a socket is released, here or in any environment that counts in the same
+    /// outermost one.
     socket_freed: Arc<Event>,
     /// How many environments are around this one.
     depth: u32,
@@ -47,7 +48,8 @@ impl Quota {
         self.depth
     }
 
-    /// Counts what was computed, here and in all environments around, even beyond a limit, since it cannot be undone.
+    /// Counts what was computed, here and in all environments around, even beyond a limit, since it
+    /// cannot be undone.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
 //! Names for processes: a plain table, one for each environment that has names of its own.
 //!
-//! A name belongs to a living process and goes with it. A name that a living process holds is not given to another, and only
-//! the process that holds or made a registration can take it back, so that no process can pass itself off as another.
+//! A name belongs to a living process and goes with it. A name that a living process holds is not
+//! given to another, and only the process that holds or made a registration can take it back, so
+//! that no process can pass itself off as another.
 
 use lunatic_abi::Errno;
 use lunatic_process::{LimitReached, Pid};
@@ -146,7 +147,8 @@ impl Registry {
         self.holder_of(name).is_some_and(|holder| holder.pid == pid)
     }
 
-    /// Returns the process that has a name, if `caller` may take it back: that process may, and the one that registered it.
+    /// Returns the process that has a name, if `caller` may take it back: that process may, and the
+    /// one that registered it.
     pub(crate) fn holder(&self, name: &Name, caller: Pid) -> Result<Pid, RegistryError> {
         let holder = self
             .holder_of(name)
@@ -171,7 +173,8 @@ impl Registry {
         removed
     }
 
-    /// Finds the highest version under a name that satisfies a requirement such as `^1.2`; `*` is any version.
+    /// Finds the highest version under a name that satisfies a requirement such as `^1.2`; `*` is
+    /// any version.
     pub(crate) fn lookup(&self, text: &str, query: &str) -> Result<Pid, RegistryError> {
         let highest = self
             .satisfying(text, query)?
@@ -189,7 +192,8 @@ impl Registry {
             .ok_or_else(|| not_found(text))
     }
 
-    /// Returns what is registered under a name with a version that satisfies a requirement, oldest first.
+    /// Returns what is registered under a name with a version that satisfies a requirement, oldest
+    /// first.
     fn satisfying(
         &self,
         text: &str,

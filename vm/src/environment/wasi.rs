@@ -1,12 +1,14 @@
 //! WASI preview 1 for the processes of an environment.
 //!
-//! The environment has one template: arguments, variables, open directories, standard streams. A process gets a context made
-//! from it on its first WASI call; one that never makes such a call pays nothing, and no process costs a descriptor.
+//! The environment has one template: arguments, variables, open directories, standard streams. A
+//! process gets a context made from it on its first WASI call; one that never makes such a call
+//! pays nothing, and no process costs a descriptor.
 //!
-//! A process has at most [`Limit::Files`] files open, an environment writes at most [`Limit::Output`] bytes to its standard
-//! streams, and one call makes the host allocate no more than the guest has itself. Space on a disk is not counted: a process
-//! that may write to a directory may fill the file system that it is on, up to the host's own quotas, and gets the host's
-//! errors.
+//! A process has at most [`Limit::Files`] files open, an environment writes at most
+//! [`Limit::Output`] bytes to its standard streams, and one call makes the host allocate no more
+//! than the guest has itself. Space on a disk is not counted: a process that may write to a
+//! directory may fill the file system that it is on, up to the host's own quotas, and gets the
+//! host's errors.
 
 mod directory;
 mod stdio;
@@ -47,8 +49,9 @@ pub(crate) struct WasiTemplate {
     is_logged: Arc<AtomicBool>,
 }
 
-/// What of its environment a context grants. A module's functions are granted one by one when it is linked; a component has
-/// all functions of WASI, and what they find in the context decides what they can do.
+/// What of its environment a context grants. A module's functions are granted one by one when it is
+/// linked; a component has all functions of WASI, and what they find in the context decides what
+/// they can do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WasiGrants {
     command_line: bool,
@@ -77,7 +80,8 @@ impl WasiGrants {
 /// How many random bytes are made at once at most. Making more would take longer than a slice.
 pub(crate) const MAX_RANDOM: usize = 1 << 20;
 
-/// How many elements of a context's table are not files: the streams, and what one `poll_oneoff` waits for.
+/// How many elements of a context's table are not files: the streams, and what one `poll_oneoff`
+/// waits for.
 const OTHER_ENTRIES: usize = 4096;
 
 /// A process's context.

@@ -1,8 +1,9 @@
 //! One call of a host function.
 //!
-//! [`Call`] is the only way to a guest's memory. An address that a guest passes is an allegation: it becomes a slice only
-//! here, after the whole range was checked, and no slice lives across an await. A guest's memory never shrinks, so a range
-//! that was checked at the beginning of a call is still good at its end.
+//! [`Call`] is the only way to a guest's memory. An address that a guest passes is an allegation:
+//! it becomes a slice only here, after the whole range was checked, and no slice lives across an
+//! await. A guest's memory never shrinks, so a range that was checked at the beginning of a call is
+//! still good at its end.
 
 #![expect(
     clippy::disallowed_methods,
@@ -18,7 +19,8 @@ use lunatic_abi::Errno;
 use std::io::IoSlice;
 use wasmtime::{Caller, Extern, Memory};
 
-/// The export that gives the host room in the guest's memory, for functions whose answer is of any length.
+/// The export that gives the host room in the guest's memory, for functions whose answer is of any
+/// length.
 const ALLOCATE: &str = "lunatic_alloc";
 
 /// The longest prefix, name, version or query that is read, in bytes. A longer one cannot be valid.
@@ -126,8 +128,8 @@ impl Range {
     }
 }
 
-/// A guest's memory while nothing of the guest runs. Addresses are checked as in [`Call`]; a function that has several looks
-/// the memory up only once.
+/// A guest's memory while nothing of the guest runs. Addresses are checked as in [`Call`]; a
+/// function that has several looks the memory up only once.
 pub(crate) struct View<'a>(&'a mut [u8]);
 
 impl View<'_> {
@@ -333,7 +335,8 @@ impl<'a> Call<'a> {
         self.text_of(range)
     }
 
-    /// Writes an id, or an error's id in its place; returns 0 or 1, as the published interface does.
+    /// Writes an id, or an error's id in its place; returns 0 or 1, as the published interface
+    /// does.
     pub(crate) fn answer(
         &mut self,
         out: Out<8>,
@@ -368,7 +371,8 @@ impl<'a> Call<'a> {
         Some(fuel.min(self.guest().domain().quota().compute_left()))
     }
 
-    /// Counts what was computed for the guest as if its own code had computed it; the guest ends if that is too much.
+    /// Counts what was computed for the guest as if its own code had computed it; the guest ends if
+    /// that is too much.
     pub(crate) fn charge_compute(&mut self, fuel: u64) -> Result<(), Failure> {
         let left = self
             .caller
@@ -387,8 +391,8 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Has the guest's `lunatic_alloc` allocate room for bytes, copies them there, and writes their length to `length`;
-    /// returns their address.
+    /// Has the guest's `lunatic_alloc` allocate room for bytes, copies them there, and writes their
+    /// length to `length`; returns their address.
     ///
     /// The guest runs meanwhile and can call what it likes.
     pub(crate) async fn give(&mut self, bytes: &[u8], length: Out<4>) -> Result<u32, Failure> {

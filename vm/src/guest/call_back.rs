@@ -1,8 +1,9 @@
 //! Calls of what a guest exports, from inside a host function that the guest called.
 //!
-//! Each runs on a stack of its own, so that neither the guest's stack nor the host's grows with it, and can do all that the
-//! guest can do: wait, call the host, call back again. Whatever ends a process ends it in there too. A host function that
-//! calls back borrows nothing of the guest meanwhile, and relies on nothing afterwards that it saw before.
+//! Each runs on a stack of its own, so that neither the guest's stack nor the host's grows with it,
+//! and can do all that the guest can do: wait, call the host, call back again. Whatever ends a
+//! process ends it in there too. A host function that calls back borrows nothing of the guest
+//! meanwhile, and relies on nothing afterwards that it saw before.
 
 #![expect(clippy::disallowed_methods, reason = "this is `Call::call_back`")]
 
@@ -102,8 +103,9 @@ impl Call<'_> {
             .fuel_async_yield_interval(fuel);
     }
 
-    /// Counts the fuel that a trap lost, which is at most what was left of a portion and what a function can spend beyond it
-    /// before it checks. All of it counts, so that no guest computes for nothing by trapping.
+    /// Counts the fuel that a trap lost, which is at most what was left of a portion and what a
+    /// function can spend beyond it before it checks. All of it counts, so that no guest computes
+    /// for nothing by trapping.
     fn charge_what_was_lost(&mut self) {
         let longest = self
             .guest()
@@ -119,8 +121,9 @@ impl Call<'_> {
     }
 }
 
-/// Whether code that stopped with this error may not have saved what it had computed. It does so before it calls, which is
-/// how host functions fail, and at `unreachable`, which is how panics end, but not before other traps.
+/// Whether code that stopped with this error may not have saved what it had computed. It does so
+/// before it calls, which is how host functions fail, and at `unreachable`, which is how panics
+/// end, but not before other traps.
 fn loses_fuel(error: &wasmtime::Error) -> bool {
     error
         .downcast_ref::<Trap>()

@@ -1,7 +1,8 @@
 //! What a process holds by number.
 //!
-//! A guest names a socket, a module or a timer by an id: a number that means something only in its own process. Ids count
-//! from 0 for each kind and are never reused, so that a stale one does not name something else.
+//! A guest names a socket, a module or a timer by an id: a number that means something only in its
+//! own process. Ids count from 0 for each kind and are never reused, so that a stale one does not
+//! name something else.
 
 use super::failure::HostError;
 use crate::environment::{Config, Permit};
@@ -64,7 +65,8 @@ impl<T> HandleTable<T> {
     }
 }
 
-/// A socket, and its share of the environment's quota, which all handles to one socket in one process have in common.
+/// A socket, and its share of the environment's quota, which all handles to one socket in one
+/// process have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct CountedSocket<T> {
     pub(crate) socket: T,

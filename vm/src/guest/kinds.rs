@@ -1,7 +1,8 @@
 //! The kinds of parameters of the table, as the machine sees them.
 //!
-//! An address that a guest passes is an allegation. Its kind says what should lie there, and keeps it together with the
-//! length that belongs to it; [`Call`](super::Call) makes memory of it once the whole range is checked.
+//! An address that a guest passes is an allegation. Its kind says what should lie there, and keeps
+//! it together with the length that belongs to it; [`Call`](super::Call) makes memory of it once
+//! the whole range is checked.
 
 use lunatic_abi::{FOREVER, MessageHeader};
 use std::time::Duration;

@@ -7,11 +7,12 @@ use std::fmt;
 use std::sync::Arc;
 use wasmtime::ResourceLimiter;
 
-/// The most compute, in units, that a process is given at once if its environment counts it: several slices, so that the
-/// scheduler can still tell a process that computes without a pause.
+/// The most compute, in units, that a process is given at once if its environment counts it:
+/// several slices, so that the scheduler can still tell a process that computes without a pause.
 const MAX_PORTION: u64 = 100;
 
-/// Returns in which portions a guest is given fuel, if its environment's processes may compute `total` units together.
+/// Returns in which portions a guest is given fuel, if its environment's processes may compute
+/// `total` units together.
 pub(crate) fn portion(total: u64) -> Option<u64> {
     (total != u64::MAX).then(|| (total / 4).clamp(1, MAX_PORTION) * FUEL_PER_UNIT)
 }
@@ -38,7 +39,8 @@ pub(crate) struct Meter {
     /// Bytes of all memories, and elements of all tables.
     memory: u64,
     table_elements: u64,
-    /// The bytes of memory that the environment counts, those that the module declares since the spawn.
+    /// The bytes of memory that the environment counts, those that the module declares since the
+    /// spawn.
     permit: Permit,
     permitted: u64,
     /// The last growth that was refused since the guest last waited.
@@ -67,7 +69,8 @@ impl Meter {
         }
     }
 
-    /// Counts what a guest has from the beginning if no instance is made for it. Its spawn has checked the limits.
+    /// Counts what a guest has from the beginning if no instance is made for it. Its spawn has
+    /// checked the limits.
     pub(crate) fn begin_with(&mut self, memory: u64, table_elements: u64) {
         self.memory = memory;
         self.table_elements = table_elements;

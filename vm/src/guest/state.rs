@@ -61,8 +61,8 @@ struct Life {
 #[derive(Debug, Default)]
 pub(super) struct CallsBack {
     pub(super) depth: usize,
-    /// A slot for each of their stacks, as the pool has one stack for each slot. The first is kept to the end: of the stacks
-    /// that are no longer used, wasmtime keeps one for the next call.
+    /// A slot for each of their stacks, as the pool has one stack for each slot. The first is kept
+    /// to the end: of the stacks that are no longer used, wasmtime keeps one for the next call.
     pub(super) stacks: Vec<engine::Reservation>,
 }
 
@@ -100,8 +100,8 @@ impl Origin {
 /// How many resources a message carries at most.
 pub(crate) const MAX_ATTACHMENTS: usize = 256;
 
-/// The largest buffer that is kept for the next message, in bytes: a mailbox counts the bytes of messages and not their spare
-/// capacity, which must not be more than a message takes anyway.
+/// The largest buffer that is kept for the next message, in bytes: a mailbox counts the bytes of
+/// messages and not their spare capacity, which must not be more than a message takes anyway.
 const SPARE: usize = 128;
 
 /// A message, and the position where it is read next.
@@ -112,8 +112,8 @@ pub(crate) struct MailCursor {
 }
 
 impl MailCursor {
-    /// Copies as much as fits from the read head on, moves the head and returns the number of bytes. A death reads as a
-    /// sentence.
+    /// Copies as much as fits from the read head on, moves the head and returns the number of
+    /// bytes. A death reads as a sentence.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<u32, Failure> {
         let text;
         let data = match &self.mail {
@@ -235,7 +235,8 @@ impl Guest {
         }
     }
 
-    /// Returns the embedder's value of a type for this process, which is made on first use and dropped with the process.
+    /// Returns the embedder's value of a type for this process, which is made on first use and
+    /// dropped with the process.
     pub fn extension<T: Default + Send + 'static>(&mut self) -> &mut T {
         let value = self
             .life_mut()
@@ -262,7 +263,8 @@ impl Guest {
         self.handles().foreign.remove(id)
     }
 
-    /// Puts a resource of the embedder into the message that the guest composes, and returns its index there.
+    /// Puts a resource of the embedder into the message that the guest composes, and returns its
+    /// index there.
     ///
     /// # Errors
     ///
@@ -271,8 +273,8 @@ impl Guest {
         self.push_attachment(Attachment::uncounted(Resource::Foreign(resource)))
     }
 
-    /// Takes a resource of the embedder out of the message that the guest received last; `None` if there is none with this
-    /// index.
+    /// Takes a resource of the embedder out of the message that the guest received last; `None` if
+    /// there is none with this index.
     pub fn take_attached(&mut self, index: u64) -> Option<Foreign> {
         let (message, _) = self.message().ok()?;
         let attachments = &mut message.attachments;
@@ -292,7 +294,8 @@ impl Guest {
         Ok(message.attachments.len() as u64 - 1)
     }
 
-    /// Returns how many bytes of memory it has, over all its memories. Memories do not shrink, so it never had more.
+    /// Returns how many bytes of memory it has, over all its memories. Memories do not shrink, so
+    /// it never had more.
     pub fn memory_used(&self) -> u64 {
         self.life().meter.memory()
     }
@@ -305,7 +308,8 @@ impl Guest {
         &mut self.life_mut().meter
     }
 
-    /// Returns the limit that the guest reached last: by growing, since it last waited, or in its last WASI call.
+    /// Returns the limit that the guest reached last: by growing, since it last waited, or in its
+    /// last WASI call.
     pub(crate) fn refused(&self) -> Option<LimitReached> {
         self.life()
             .meter
@@ -313,7 +317,8 @@ impl Guest {
             .or_else(|| self.life().wasi.as_ref()?.refused())
     }
 
-    /// Takes the limit that the guest reached last, so that [`Guest::refused`] returns only what comes later.
+    /// Takes the limit that the guest reached last, so that [`Guest::refused`] returns only what
+    /// comes later.
     pub(crate) fn take_refused(&mut self) -> Option<LimitReached> {
         let refused = self.refused();
         self.life_mut().meter.forget_refusal();
@@ -361,7 +366,8 @@ impl Guest {
         life.slot.insert(MailCursor { mail, head: 0 })
     }
 
-    /// Takes an empty buffer for a message, which has capacity if a small message was received since the last call.
+    /// Takes an empty buffer for a message, which has capacity if a small message was received
+    /// since the last call.
     pub(crate) fn take_spare(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.life_mut().spare)
     }
@@ -399,7 +405,8 @@ impl Guest {
         Ok(self.handles().errors.insert(error))
     }
 
-    /// Traps if no more handles of a kind may be held, for functions that have no other way to fail.
+    /// Traps if no more handles of a kind may be held, for functions that have no other way to
+    /// fail.
     pub(crate) fn room_for(&self, held: usize, what: &str) -> Result<(), Failure> {
         self.check_room(held, what)
             .map_err(|error| Failure::trap(error.text))
@@ -435,7 +442,8 @@ impl Guest {
         life.ticks >= life.environment.machine().slice
     }
 
-    /// Prepares for the next turn, which is known and begins with a whole slice, since the process is put behind the others.
+    /// Prepares for the next turn, which is known and begins with a whole slice, since the process
+    /// is put behind the others.
     pub(crate) fn expect_turn(&mut self) {
         let life = self.life_mut();
         life.turn += 1;
@@ -458,8 +466,9 @@ impl Guest {
         Ok(life.databases.insert(account).clone())
     }
 
-    /// Has this process read its standard input from one pipe and write its standard output to another, whatever its
-    /// environment says. What goes through them is neither in the environment's journal nor counted as its output.
+    /// Has this process read its standard input from one pipe and write its standard output to
+    /// another, whatever its environment says. What goes through them is neither in the
+    /// environment's journal nor counted as its output.
     ///
     /// This has no effect after the process's first WASI call.
     pub fn redirect(&mut self, input: PipeReader, output: PipeWriter) {
@@ -493,7 +502,8 @@ impl Guest {
         self.life().wasi.is_some()
     }
 
-    /// Returns the WASI context together with the embedder's value of a type, for interfaces that need both.
+    /// Returns the WASI context together with the embedder's value of a type, for interfaces that
+    /// need both.
     pub fn wasi_and_extension<T: Default + Send + 'static>(&mut self) -> (WasiCtxView<'_>, &mut T) {
         self.wasi();
         self.extension::<T>();

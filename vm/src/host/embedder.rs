@@ -1,4 +1,4 @@
-//! Host functions of the embedder's own.
+//! Host functions of the embedder.
 
 use crate::guest::Guest;
 use wasmtime::{Caller, IntoFunc, Linker, WasmRet, WasmTyList, component};
@@ -9,8 +9,8 @@ type ComponentLink =
 
 /// Functions that an embedder adds to what guests can import.
 ///
-/// They are granted like any other: by the beginning of `namespace::name`, or for components by the beginning of the
-/// package's or interface's name.
+/// They are granted like any other: by a prefix of `namespace::name`, or for components by a prefix
+/// of the package's or interface's name.
 ///
 /// ```
 /// use lunatic_vm::{Call, Caller, Guest, Host, Vm};
@@ -51,7 +51,8 @@ impl Host {
         self
     }
 
-    /// Adds a function that may suspend its process. While it waits the process can be killed: the future is dropped then.
+    /// Adds a function that may suspend its process. If the process is killed while it waits, the
+    /// future is dropped.
     pub fn waiting_function<Params, Results, F>(
         &mut self,
         namespace: &str,
@@ -77,8 +78,8 @@ impl Host {
         self
     }
 
-    /// Adds a package or an interface, such as `my:db` or `my:db/query`, to what components can import. Its name is what an
-    /// environment grants.
+    /// Adds a package or an interface, such as `my:db` or `my:db/query`, to what components can
+    /// import. Its name is what an environment grants.
     pub fn component(
         &mut self,
         name: &str,

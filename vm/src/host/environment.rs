@@ -92,7 +92,7 @@ pub(super) fn drop(call: &mut Call<'_>, id: EnvironmentId) -> Result<(), Failure
         .ok_or_else(|| unknown("environment", id.0))
 }
 
-#[expect(clippy::too_many_arguments, reason = "a row of the table")]
+#[expect(clippy::too_many_arguments, reason = "the table says so")]
 pub(super) async fn spawn(
     call: &mut Call<'_>,
     environment_id: EnvironmentId,

@@ -125,7 +125,8 @@ pub(super) async fn request(
     let message = take_message(call)?;
     let this = call.guest().process().clone();
     let since = this.cell().next_sequence();
-    // Before the message is sent: its answer may be here before this process waits, and has to find room.
+    // Before the message is sent: its answer may be here before this process waits, and has to find
+    // room.
     let arrival = Arrival::expect(this, &Wanted::Tag(tag), since, timeout);
     let sent = match deliver(call.guest(), process, message) {
         Err((message, SendError::MailboxFull(..))) => {
@@ -208,14 +209,14 @@ pub(super) async fn wait(call: &mut Call<'_>, arrival: Arrival) -> Result<(), i3
     Ok(())
 }
 
-/// Ready when what is wanted has arrived; the sender wakes the process. However the wait ends, even if it is dropped, the
-/// process stops waiting.
+/// Ready when what is wanted has arrived; the sender wakes the process. However the wait ends, even
+/// if it is dropped, the process stops waiting.
 pub(super) struct Arrival {
     process: Process,
     /// How long the process waits; `None` is forever.
     timeout: Option<Duration>,
-    /// Set until the first poll if the wait began with a look into the mailbox: whatever has come since then wakes the
-    /// process once more, so there is no need to look again before.
+    /// Set until the first poll if the mailbox was checked when the wait began: whatever has come
+    /// since wakes the process again, so there is no need to check before.
     was_looked: bool,
     /// Set once the mail is taken: the process is not marked as waiting then.
     is_over: bool,
@@ -276,8 +277,9 @@ impl Future for Arrival {
         if self.timeout.is_some() || !self.process.domain().program().is_alone() {
             return Poll::Pending;
         }
-        // Whoever leaves last wakes the process, but it may have left before this one waited, and this one may have spawned
-        // others since: only this look decides. What the others sent before they left is here by now.
+        // The last process to leave wakes this one, but it may have left before this one waited, and
+        // this one may have spawned others since, so only this check decides. What the others sent
+        // before they left is here by now.
         match self.look() {
             Poll::Pending => Poll::Ready(Err(NOBODY_LEFT)),
             found => found,

@@ -15,7 +15,7 @@ use lunatic_abi::{Limit, MessageHeader, ResourceKind};
 use lunatic_process::{Mail, Message, Pid, Wanted};
 
 pub(super) fn create_data(call: &mut Call<'_>, tag: i64, _capacity: u64) -> Result<(), Failure> {
-    // The capacity is the guest's wish; memory is taken as data comes.
+    // The capacity is only a hint: memory is allocated as data comes.
     let guest = call.guest();
     let data = guest.take_spare();
     guest.fill_slot(Mail::Data(Message {
@@ -89,7 +89,7 @@ pub(super) fn push_udp_socket(call: &mut Call<'_>, socket: UdpSocketId) -> Resul
     push_socket(call, &UDP_SOCKETS, socket.0, Resource::UdpSocket)
 }
 
-/// Moves a socket into the message at hand and returns its place there.
+/// Moves a socket into the message at hand and returns its index there.
 fn push_socket<T: Clone>(
     call: &mut Call<'_>,
     kept: &SocketTable<T>,
@@ -138,7 +138,8 @@ pub(super) fn take_udp_socket(call: &mut Call<'_>, index: u64) -> Result<u64, Fa
     })
 }
 
-/// Moves a socket out of the message at hand and returns its id. `open` finds out whether a resource is of this kind.
+/// Moves a socket out of the message at hand and returns its id. `open` finds out whether a
+/// resource is of this kind.
 fn take_socket<T: Clone>(
     call: &mut Call<'_>,
     kept: &SocketTable<T>,
@@ -288,7 +289,8 @@ struct Target {
 }
 
 impl Target {
-    /// Writes the header of the message in the slot, and as much of the data as fits; returns its kind.
+    /// Writes the header of the message in the slot, and as much of the data as fits; returns its
+    /// kind.
     fn write(&self, memory: &mut View<'_>, slot: &mut MailCursor) -> Result<i32, Failure> {
         let kind = slot.mail.kind();
         let mut header = MessageHeader {

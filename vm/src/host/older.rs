@@ -1,5 +1,5 @@
-//! The older generation, which guests of the published crate `lunatic` 0.6 and 0.7 import. What means the same in both
-//! generations is the newer one's; here is the rest.
+//! The older generation, which guests of the published crate `lunatic` 0.6 and 0.7 import. What
+//! means the same in both generations is the newer one's; here is the rest.
 
 mod environments;
 mod handles;

@@ -158,7 +158,7 @@ pub(super) async fn spawn(
 /// What `get_or_spawn` returns if a process has the name.
 const FOUND: i32 = 2;
 
-#[expect(clippy::too_many_arguments, reason = "a row of the table")]
+#[expect(clippy::too_many_arguments, reason = "the table says so")]
 pub(super) async fn get_or_spawn(
     call: &mut Call<'_>,
     name: Text,
@@ -175,7 +175,8 @@ pub(super) async fn get_or_spawn(
     let module = call.module(module_id)?;
     let request = SpawnRequest::read(call, module, function, parameters)?;
     if config_id.0 != OWN {
-        // Even if it is not needed, so that whether a call is wrong does not depend on who comes first.
+        // Even if it is not needed, so that whether a call is wrong does not depend on who comes
+        // first.
         call.config(config_id)?;
     }
     let own = call.guest().environment().clone();

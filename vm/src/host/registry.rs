@@ -21,7 +21,7 @@ pub(super) fn put(
         .environment()
         .register(&name, process, registrar)
     {
-        // Who registers the dead has lost a race; whoever looks the name up finds nobody, which is the truth.
+        // The process died first. Whoever looks the name up finds nobody, which is the truth.
         Ok(()) | Err(RegistryError::NoProcess(_)) => Ok(()),
         Err(error) => Err(Failure::trap(error)),
     }

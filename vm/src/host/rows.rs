@@ -1,7 +1,7 @@
 //! Makes linkers of the tables of rows.
 //!
-//! These macros expand where they are used, which has to import `Call`, `Guest`, `Kind`, `kinds` and the files that the rows
-//! name.
+//! These macros expand where they are used, which has to import `Call`, `Guest`, `Kind`, `kinds`
+//! and the files that the rows name.
 
 macro_rules! link_rows {
     ($($(#[$about:meta])* $namespace:literal as $module:ident {

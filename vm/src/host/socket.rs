@@ -1,5 +1,5 @@
-//! What sockets of all kinds have in common: how a guest's address is read, how sockets are kept by number, how they
-//! count, and how a guest is told what the operating system says.
+//! What sockets of all kinds have in common: how addresses of guests are read, how sockets are kept
+//! by number and counted, and how errors of the operating system are reported.
 
 use crate::environment::{Permit, Quota};
 use crate::guest::call::{Out, Range, at_most};
@@ -16,7 +16,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A write that names more pieces is a mistake or an attack; the operating system takes no more at once either.
+/// How many pieces a write has at most. More are a mistake or an attack, and more than the operating
+/// system takes at once.
 const MAX_VECTORS: usize = 1024;
 
 /// Where a process keeps its sockets of one kind.
@@ -92,7 +93,7 @@ impl<T: Clone> SocketTable<T> {
         })
     }
 
-    /// Opens a socket where the environment has a place for it, and answers with its id or an error id.
+    /// Opens a socket if the environment may have one more, and answers with its id or an error id.
     pub(super) fn open(
         &self,
         call: &mut Call<'_>,
@@ -108,7 +109,7 @@ impl<T: Clone> SocketTable<T> {
         self.answer(call, out, opened)
     }
 
-    /// Keeps a socket that was opened, and answers with its id; otherwise with an error id.
+    /// Keeps a socket that was opened, and answers with its id or an error id.
     pub(super) fn answer(
         &self,
         call: &mut Call<'_>,
@@ -132,14 +133,14 @@ pub(super) fn permit(call: &mut Call<'_>) -> Result<Arc<Permit>, HostError> {
         .map_err(|reached| HostError::new(Errno::LimitReached, reached))
 }
 
-/// Counts one more socket of the environment, and waits for as long as there is no place for it.
+/// Counts one more socket of the environment, and waits for as long as it may not have one more.
 pub(super) async fn permit_in_time(quota: &Arc<Quota>) -> Arc<Permit> {
     loop {
         if let Ok(permit) = quota.permit(Limit::Sockets, 1) {
             return Arc::new(permit);
         }
         let freed = quota.socket_freed();
-        // One may have become free before anybody listened.
+        // One may have been released before the listener was made.
         if let Ok(permit) = quota.permit(Limit::Sockets, 1) {
             return Arc::new(permit);
         }
@@ -169,7 +170,7 @@ pub(super) fn socket_addr(
     }
 }
 
-/// Reads a port of the guest's.
+/// Checks a port.
 pub(super) fn port(port: u32) -> Result<u16, Failure> {
     u16::try_from(port).map_err(|_| Failure::trap(format!("{port} is no port")))
 }
@@ -187,8 +188,8 @@ pub(super) fn answer_address(
     call.answer(out, result)
 }
 
-/// Keeps a connection that was accepted, and writes its id and the id of a result that holds its peer's address; where
-/// there is an error, its id and 0.
+/// Keeps a connection that was accepted, and writes its id and the id of a result that holds its
+/// peer's address; on an error, the error's id and 0.
 pub(super) fn answer_accepted<T: Clone>(
     call: &mut Call<'_>,
     kept: &SocketTable<T>,
@@ -207,7 +208,7 @@ pub(super) fn answer_accepted<T: Clone>(
     call.answer(out, result)
 }
 
-/// What a process waits with until an operation on a socket is worth another try.
+/// Waits until an operation on a socket is worth another try.
 pub(super) trait Ready {
     fn ready(&mut self) -> impl Future<Output = io::Result<()>> + Send;
 }
@@ -230,7 +231,7 @@ impl Ready for udp::Wait<'_> {
     }
 }
 
-/// Tries an operation on a socket until it no longer says that it would block, and waits in between.
+/// Tries an operation on a socket until it would no longer block, and waits in between.
 pub(super) async fn persist<T>(
     call: &mut Call<'_>,
     mut wait: impl Ready,
@@ -244,7 +245,7 @@ pub(super) async fn persist<T>(
     }
 }
 
-/// Answers a call whose out pointer is for an error only.
+/// Answers a call that writes nothing but an error id.
 pub(super) fn done(
     call: &mut Call<'_>,
     out: Out<8>,
@@ -265,7 +266,8 @@ pub(super) fn pieces(call: &mut Call<'_>, vectors: Vectors) -> Result<Vec<Range>
         .collect()
 }
 
-/// Reads pairs of an address and a length, at most `most` of them. What they point to is not checked.
+/// Reads pairs of an address and a length, at most `most` of them. What they point to is not
+/// checked.
 pub(super) fn records(
     call: &mut Call<'_>,
     vectors: Vectors,
@@ -288,7 +290,7 @@ pub(super) fn milliseconds(timeout: Option<Duration>) -> u64 {
     })
 }
 
-/// Returns what a guest is told of an error of the operating system's.
+/// Returns what a guest gets for an error of the operating system.
 pub(super) fn failure(error: &io::Error) -> HostError {
     use io::ErrorKind;
     let errno = match error.kind() {
@@ -306,7 +308,7 @@ pub(super) fn failure(error: &io::Error) -> HostError {
         ErrorKind::HostUnreachable => Errno::HostUnreachable,
         ErrorKind::InvalidInput => Errno::InvalidInput,
         ErrorKind::InvalidData => Errno::BadTls,
-        // A TLS stream that ended without its peer's saying so.
+        // A TLS stream whose peer did not announce the end.
         ErrorKind::UnexpectedEof => Errno::ConnectionAborted,
         ErrorKind::ResourceBusy | ErrorKind::OutOfMemory => Errno::Exhausted,
         _ => match error.raw_os_error() {

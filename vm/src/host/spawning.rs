@@ -42,7 +42,8 @@ pub(super) async fn compile(call: &mut Call<'_>, range: Range) -> Result<Module,
         .map_err(bad)
 }
 
-/// Returns an environment for processes that are spawned with a configuration, or the caller's own; or why there is none.
+/// Returns an environment for processes that are spawned with a configuration, or the caller's own;
+/// or why there is none.
 pub(super) fn environment_for(
     call: &mut Call<'_>,
     id: ConfigId,

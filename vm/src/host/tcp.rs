@@ -49,7 +49,7 @@ pub(super) async fn tcp_accept(
 ) -> Result<i32, Failure> {
     let (out, peer_out) = (call.out(stream)?, call.out(peer)?);
     let listener = LISTENERS.get(call, id.0)?;
-    // The connection is taken off the queue only when there is a place for it.
+    // The connection is taken off the queue only once it can be counted.
     let quota = call.guest().domain().quota().clone();
     let permit = permit_in_time(&quota).await;
     let accepted = listener
@@ -125,7 +125,7 @@ pub(super) async fn tcp_write_vectored(
     call.timed_answer(out, result)
 }
 
-/// Writes what the stream takes of the pieces, once it takes anything.
+/// Writes as much of the pieces as the stream takes, once it takes anything.
 pub(super) async fn write(
     call: &mut Call<'_>,
     stream: &TcpStream,
@@ -179,7 +179,7 @@ pub(super) async fn tcp_peek(
     call.timed_answer(out, result)
 }
 
-/// Receives into the guest's memory, once there is anything.
+/// Receives into the guest's memory, once there is something.
 pub(super) async fn receive(
     call: &mut Call<'_>,
     range: Range,

@@ -54,7 +54,7 @@ fn start(
             .permit(limit, amount)
             .map_err(|reached| HostError::new(Errno::LimitReached, reached))
     };
-    // What timers hold waits as mail does, and has the same bound, for all of them together.
+    // Messages of timers wait as mail does, and all of them together have the same limit.
     let permits = [
         permit(Limit::Timers, 1)?,
         permit(Limit::MailboxBytes, message.size() as u64)?,
@@ -67,7 +67,8 @@ fn start(
         Duration::from_millis(delay.0),
     );
     let timers = &mut guest.handles().timers;
-    // Those that fired are of no use any more; looking at them now and then keeps the table as small as the timers are few.
+    // Those that fired are of no more use. Removing them now and then keeps the table as small as
+    // the timers are few.
     if timers.len().is_power_of_two() {
         timers.retain(|_, timer| !timer.is_over());
     }

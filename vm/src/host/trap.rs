@@ -3,10 +3,10 @@
 use crate::guest::{Call, Failure};
 use crate::run;
 
-/// The function of the guest's that is called, with the arguments that the host was given.
+/// The guest's function that is called, with the arguments of the host function.
 const CATCHING: &str = "_lunatic_catch_trap";
 
-/// What is returned where it trapped.
+/// The result if it trapped.
 const TRAPPED: i32 = 0;
 
 pub(super) async fn catch(
@@ -21,7 +21,7 @@ pub(super) async fn catch(
         .await?;
     let answer = match called {
         Ok(result) => result,
-        // A kill, an exit and a limit end the process, whoever would like to catch them.
+        // A kill, an exit and a limit end the process and are not caught.
         Err(error) if run::end_of(call.guest(), &error).is_some() => {
             return Err(Failure::Guest(error));
         }

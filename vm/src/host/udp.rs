@@ -10,7 +10,7 @@ use lunatic_net::udp::UdpSocket;
 use std::io::{self, ErrorKind};
 use std::net;
 
-/// The result of asking for the peer's address where it failed for another reason than that there is no peer.
+/// The result of asking for the peer's address if that fails although there is a peer.
 const FAILED_OTHERWISE: i32 = 2;
 
 pub(super) fn udp_bind(
@@ -105,7 +105,7 @@ impl Ready for Room<'_> {
     }
 }
 
-/// Sends a datagram to an address, or to the peer where there is none.
+/// Sends a datagram to an address, or without one to the peer.
 async fn send(
     call: &mut Call<'_>,
     id: UdpSocketId,

@@ -1,8 +1,8 @@
-//! `lunatic::wasi`: what a configuration gives a program; and WASI itself.
+//! `lunatic::wasi`: arguments, variables and directories of configurations; and WASI itself.
 //!
-//! The functions of WASI are `wasmtime-wasi`'s: preview 1 and, for modules of before 2020, preview 0. Three stand in front of
-//! them here: opening a file has a limit that the guest can handle, random bytes are made in pieces, and a program may exit
-//! with any status.
+//! `wasmtime-wasi` implements WASI: preview 1 and, for modules from before 2020, preview 0. Three
+//! functions replace its own: opening a file has a limit that the guest can handle, random bytes
+//! are made in pieces, and a program may exit with any status.
 
 #![expect(
     clippy::disallowed_methods,
@@ -21,7 +21,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p1::wasi_snapshot_preview1 as p1;
 use wiggle::GuestMemory;
 
-/// A generation of WASI for modules. Types and numbers differ here and there.
+/// A version of WASI for modules. A few types and numbers differ.
 #[derive(Clone, Copy)]
 enum Preview {
     Zero,
@@ -41,7 +41,7 @@ impl Preview {
 const SUCCESS: i32 = 0;
 const MFILE: i32 = 33;
 
-/// Adds the functions of `wasmtime-wasi`, which work on the contexts that are found so.
+/// Adds the functions of `wasmtime-wasi`, which work on the contexts that `context` returns.
 pub(super) fn link_all<T: Send + 'static>(
     linker: &mut Linker<T>,
     context: impl Fn(&mut T) -> &mut WasiP1Ctx + Copy + Send + Sync + 'static,
@@ -64,7 +64,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         linker.func_wrap_async(namespace, "path_open", move |caller, parameters| {
             Box::new(path_open(preview, caller, parameters))
         })?;
-        // Both say the same with the same numbers.
+        // Both have the same parameters and results.
         linker.func_wrap_async(namespace, "random_get", |caller, parameters| {
             Box::new(random_get(caller, parameters))
         })?;
@@ -73,7 +73,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Returns the caller's memory and context for a function of `wasmtime-wasi`'s.
+/// Returns the caller's memory and context for a function of `wasmtime-wasi`.
 fn split<'a>(
     caller: &'a mut Caller<'_, Guest>,
 ) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Guest)> {
@@ -156,7 +156,8 @@ async fn random_get(
     Ok(SUCCESS)
 }
 
-/// The most bytes that the arguments, names and values of a configuration have together, and the most of each.
+/// How many bytes the arguments, names and values of a configuration have together at most, and how
+/// many there are of each.
 const MAX_TEXT: usize = 128 << 10;
 const MAX_ENTRIES: usize = 4096;
 
@@ -207,7 +208,7 @@ pub(super) async fn config_preopen_dir(
     preopen(call, id, directory).await?.map_err(Failure::trap)
 }
 
-/// Grants a configuration a directory that lies in one of the caller's.
+/// Grants a configuration a directory inside one of the caller's.
 pub(super) async fn preopen(
     call: &mut Call<'_>,
     id: ConfigId,
@@ -223,14 +224,14 @@ pub(super) async fn preopen(
     }
     let outer = call.guest().domain().config().preopens.clone();
     let mut preopens = call.config(id)?.preopens.clone();
-    // To look a path up takes as long as the file system likes.
+    // Looking a path up takes as long as the file system likes.
     let added =
         blocking::unblock(move || preopens.add_from(&outer, &directory).map(|()| preopens)).await;
     let config = call.config(id)?;
     Ok(added.map(|preopens| config.preopens = preopens))
 }
 
-/// Checks that a configuration has room for one more text of so many bytes.
+/// Checks that a configuration has room for one more text of this many bytes.
 fn room_for(config: &Config, held: usize, what: &str, bytes: usize) -> Result<(), Failure> {
     if held >= MAX_ENTRIES {
         return Err(Failure::trap(format!(

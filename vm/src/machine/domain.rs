@@ -4,8 +4,9 @@ use super::program::Program;
 use crate::environment::{Config, Grants, Journal, Limits, Names, Quota, WasiTemplate};
 use std::sync::Arc;
 
-/// What a process knows of its environment: what it may use and call, what is counted, and whom it shares that with. It
-/// spawns nothing and does not know the machine; an [`Environment`](crate::Environment) does.
+/// What a process knows of its environment: what it may use and call, what is counted, and whom it
+/// shares that with. It spawns nothing and does not know the machine; an
+/// [`Environment`](crate::Environment) does.
 pub(crate) struct Domain {
     number: u64,
     config: Config,
@@ -22,7 +23,8 @@ impl Domain {
         Domain::new(number, config, None, program, Arc::default())
     }
 
-    /// Makes a domain inside this one, with at most its rights, and with names of its own or with this one's.
+    /// Makes a domain inside this one, with at most its rights, and with names of its own or with
+    /// this one's.
     pub(super) fn inner(&self, number: u64, mut config: Config, has_own_names: bool) -> Domain {
         config.restrict_to(&self.config);
         let names = if has_own_names {

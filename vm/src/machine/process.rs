@@ -1,7 +1,8 @@
 //! Processes, as others hold them.
 //!
-//! A [`Process`] is what a sender, a link or the host has of a process: its cell, its name and the domain that it lives in.
-//! What runs (instance, stack, memory) is in [`crate::run`] and belongs to nobody else.
+//! A [`Process`] is what a sender, a link or the host has of a process: its cell, its name and the
+//! domain that it lives in. What runs (instance, stack, memory) is in [`crate::run`] and belongs to
+//! nobody else.
 
 use super::domain::Domain;
 use crate::environment::{Name, Names, Registration, RegistryError};
@@ -41,7 +42,8 @@ pub(crate) struct Inner {
     domain: Arc<Domain>,
     /// The names that it is registered under; `None` once it has ended.
     names: Mutex<Option<Vec<Registration>>>,
-    /// Closed once what the process left to other threads is released; set only if it can have left something.
+    /// Closed once what the process left to other threads is released; set only if it can have left
+    /// something.
     released: OnceLock<Receiver<Infallible>>,
 }
 
@@ -137,17 +139,18 @@ impl Process {
         .map_err(|(_, error)| error)
     }
 
-    /// Puts a message into its mailbox that carries a TCP connection as its first resource, which is what a
-    /// `lunatic::net::TcpStream` is in a message of the guest library. [`Process::STREAM`] are the bytes of a message that is
-    /// a stream and nothing else. The connection counts for the receiver's environment from now on; sent to the dead, it is
+    /// Puts a message into its mailbox that carries a TCP connection as its first resource, which
+    /// is what a `lunatic::net::TcpStream` is in a message of the guest library.
+    /// [`Process::STREAM`] are the bytes of a message that is a stream and nothing else. The
+    /// connection counts for the receiver's environment from now on; sent to the dead, it is
     /// closed.
     ///
     /// `kept` is dropped when the connection is closed, whoever has it by then.
     ///
     /// # Errors
     ///
-    /// [`SendError`] if there is no room for the message or the connection, or if the receiver may not use one; then it is
-    /// closed.
+    /// [`SendError`] if there is no room for the message or the connection, or if the receiver may
+    /// not use one; then it is closed.
     ///
     /// ```no_run
     /// use lunatic_vm::Process;
@@ -180,8 +183,9 @@ impl Process {
         self.deliver(message).map_err(|(_, error)| error)
     }
 
-    /// The bytes of a message to a `Mailbox<TcpStream>`: the number of its first resource, 0, as read by all serializers of
-    /// the guest libraries, ours and the published one, that write numbers in binary.
+    /// The bytes of a message to a `Mailbox<TcpStream>`: the number of its first resource, 0, as
+    /// read by all serializers of the guest libraries, ours and the published one, that write
+    /// numbers in binary.
     pub const STREAM: &[u8] = &[0; 8];
 
     /// Returns how many pieces of mail wait in its mailbox, and how many bytes they are.
@@ -235,7 +239,8 @@ impl Process {
         }
     }
 
-    /// Sending a resource is the grant of it: checks that this process may have it, and counts it here.
+    /// Sending a resource is the grant of it: checks that this process may have it, and counts it
+    /// here.
     fn admit(&self, message: &mut Message) -> Result<(), SendError> {
         let domain = &self.0.domain;
         for attachment in message.attachments.iter_mut().flatten() {
@@ -285,7 +290,8 @@ impl Process {
             return false;
         };
         let position = names.iter().position(|held| held.is(table, name));
-        // Dropped while this is locked, so that no process has ended whose names can still be found.
+        // Dropped while this is locked, so that no process has ended whose names can still be
+        // found.
         position
             .map(|position| names.swap_remove(position))
             .is_some()

@@ -1,7 +1,8 @@
 //! A program: the environment that the host made, and all that grew from it.
 //!
-//! It counts its living processes, so that the last one can be told that it is the last, and knows whether the program is
-//! over, so that nothing new begins in it. It is counts and flags; [`super::Machine`] acts on them.
+//! It counts its living processes, so that the last one can be told that it is the last, and knows
+//! whether the program is over, so that nothing new begins in it. It is counts and flags;
+//! [`super::Machine`] acts on them.
 
 use crate::environment::Config;
 use crate::metrics::{Metrics, Named};
@@ -16,13 +17,15 @@ use std::task::{Poll, Waker};
 #[derive(Debug)]
 pub(crate) struct Program {
     number: u64,
-    /// What its processes and timers, including those of environments inside it, share the cores as.
+    /// What its processes and timers, including those of environments inside it, share the cores
+    /// as.
     group: Group,
     /// Set if nobody outside the program sends into it, so that its last process can wait in vain.
     is_closed: bool,
     /// Set if the program outlives its main process, so that the host can see what is left.
     lingers: bool,
-    /// Set once the main process of a program that lingers is dead: no process is then told that it is alone.
+    /// Set once the main process of a program that lingers is dead: no process is then told that it
+    /// is alone.
     is_left: AtomicBool,
     /// Set once the program is about to end.
     is_over: AtomicBool,
@@ -30,7 +33,8 @@ pub(crate) struct Program {
     main: AtomicU64,
     /// How many processes are alive.
     alive: AtomicU64,
-    /// The exclusive or of the pids of the processes alive: the pid of the only one while there is one.
+    /// The exclusive or of the pids of the processes alive: the pid of the only one while there is
+    /// one.
     pids: AtomicU64,
     /// How many timers have not fired.
     timers: AtomicU64,
@@ -75,7 +79,8 @@ impl Program {
 
     /// Counts a new process, before anybody can send to it.
     pub(super) fn joined(&self, pid: Pid) {
-        // SeqCst, here and below: the last process's own check in `is_alone` must not miss one that came before.
+        // SeqCst, here and below: the last process's own check in `is_alone` must not miss one that
+        // came before.
         self.pids.fetch_xor(pid.number(), Ordering::SeqCst);
         self.alive.fetch_add(1, Ordering::SeqCst);
     }
@@ -85,8 +90,9 @@ impl Program {
         self.main.store(pid.number(), Ordering::SeqCst);
     }
 
-    /// Returns whether the program ends with a process that has just died. This comes before the process is counted out, so
-    /// that no process is told that it is the last when it is about to be killed.
+    /// Returns whether the program ends with a process that has just died. This comes before the
+    /// process is counted out, so that no process is told that it is the last when it is about to
+    /// be killed.
     pub(super) fn is_ended_by(&self, pid: Pid) -> bool {
         if self.main.load(Ordering::SeqCst) != pid.number() {
             return false;
@@ -122,8 +128,8 @@ impl Program {
 
     /// Whether the one process that is left can get no more messages.
     ///
-    /// A process that asks has first made known that it waits; whoever leaves first counts itself out and then looks who
-    /// waits. So one of the two sees the other.
+    /// A process that asks has first made known that it waits; whoever leaves first counts itself
+    /// out and then looks who waits. So one of the two sees the other.
     pub(crate) fn is_alone(&self) -> bool {
         self.is_closed
             && !self.is_over()

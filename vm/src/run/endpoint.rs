@@ -1,7 +1,7 @@
 //! The host as a process.
 //!
-//! An [`Endpoint`] has a pid and a mailbox and no guest: host code sends and receives through it, links and monitors, and is
-//! told of ends like any process.
+//! An [`Endpoint`] has a pid and a mailbox and no guest: host code sends and receives through it,
+//! links and monitors, and is told of ends like any process.
 
 use crate::environment::Permit;
 use crate::machine::{Environment, Machine, Process, SendError};
@@ -115,7 +115,8 @@ impl Endpoint {
             .map_err(|(_, error)| error)
     }
 
-    /// Links with a process: each is told of the other's failure, this one by a [`Letter::LinkDied`] with the tag.
+    /// Links with a process: each is told of the other's failure, this one by a
+    /// [`Letter::LinkDied`] with the tag.
     pub fn link(&self, pid: Pid, tag: i64) {
         self.machine.link(&self.process, pid, tag);
     }

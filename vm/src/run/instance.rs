@@ -1,9 +1,10 @@
 //! Instances, and the pool of those that wait for their next process.
 //!
-//! Most processes of a program are of one module, live briefly and end well. What such a process leaves is an instance whose
-//! memory is a few pages away from what a new instance begins with, and whose globals are known. It is reset to that and
-//! serves the next process, which costs a fraction of making an instance. Nothing tells it from a new one: pages that were
-//! written, even those that were swapped out since, are overwritten, and an instance that may have changed in any other way
+//! Most processes of a program are of one module, live briefly and end well. What such a process
+//! leaves is an instance whose memory is a few pages away from what a new instance begins with, and
+//! whose globals are known. It is reset to that and serves the next process, which costs a fraction
+//! of making an instance. Nothing tells it from a new one: pages that were written, even those that
+//! were swapped out since, are overwritten, and an instance that may have changed in any other way
 //! (it grew, it trapped, it was killed, its code can change a table) is not used again.
 
 #![expect(
@@ -152,7 +153,8 @@ impl Instance {
         called.map_err(|error| exit_of(self.store.data(), &error))
     }
 
-    /// Returns the position of a function among those that were called. They are few, and most calls are of the same one.
+    /// Returns the position of a function among those that were called. They are few, and most
+    /// calls are of the same one.
     fn position_of(&mut self, function: &str) -> usize {
         if let Some(position) = self
             .functions
@@ -191,7 +193,8 @@ impl Instance {
             if memory.data_size(&self.store) != size {
                 return false;
             }
-            // SAFETY: the memory is this instance's, of which nothing runs, and begins with this image.
+            // SAFETY: the memory is this instance's, of which nothing runs, and begins with this
+            // image.
             if unsafe { Memories::reset(memory.data_mut(&mut self.store).into(), image) }.is_none()
             {
                 return false;
@@ -207,7 +210,8 @@ impl Instance {
 }
 
 impl Drop for Instance {
-    /// However the guest ends, even if it is killed in the middle of a slice, what it computed counts.
+    /// However the guest ends, even if it is killed in the middle of a slice, what it computed
+    /// counts.
     fn drop(&mut self) {
         if self.store.data().has_process() {
             self.charge_compute();
@@ -253,7 +257,8 @@ impl Callee {
     }
 }
 
-/// Instances of a module that wait for their next process, in several parts, so that workers do not wait for each other.
+/// Instances of a module that wait for their next process, in several parts, so that workers do not
+/// wait for each other.
 #[derive(Default)]
 pub(crate) struct InstancePool([Mutex<Vec<Pooled>>; PARTS]);
 
@@ -295,8 +300,8 @@ impl InstancePool {
         Some(pooled.instance)
     }
 
-    /// Puts back an instance whose process has ended well and whose memory begins with this image, or drops it if it cannot be
-    /// used again.
+    /// Puts back an instance whose process has ended well and whose memory begins with this image,
+    /// or drops it if it cannot be used again.
     pub(super) fn put_back(&self, mut instance: Instance, image: Option<&Image>) {
         let module = instance
             .guest()

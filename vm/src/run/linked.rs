@@ -85,8 +85,8 @@ fn missing_import(error: &wasmtime::Error) -> ModuleError {
     }
 }
 
-/// Links a module for an engine and a set of grants: functions that are granted are the machine's, the others are traps that
-/// say so.
+/// Links a module for an engine and a set of grants: functions that are granted are the machine's,
+/// the others are traps that say so.
 pub(crate) fn link<'a>(
     module: &'a Module,
     kind: EngineKind,

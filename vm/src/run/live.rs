@@ -1,8 +1,8 @@
 //! An instance that the host drives.
 //!
-//! A [`Live`] is what a host closure gets in [`Environment::drive`](crate::Environment::drive): it calls exported functions
-//! one after the other, and reads and writes the guest's memory in between. Each call has the full compute and, on request, a
-//! time limit of its own.
+//! A [`Live`] is what a host closure gets in [`Environment::drive`](crate::Environment::drive): it
+//! calls exported functions one after the other, and reads and writes the guest's memory in
+//! between. Each call has the full compute and, on request, a time limit of its own.
 
 #![expect(
     clippy::disallowed_methods,
@@ -26,7 +26,8 @@ use wasmtime::{Extern, Memory, Val};
 /// A running instance in the hands of the host.
 pub struct Live {
     instance: Instance,
-    /// Set by the call that ended the guest: its memory may be in any state, and it is not called again.
+    /// Set by the call that ended the guest: its memory may be in any state, and it is not called
+    /// again.
     ended: Option<Exit>,
     /// Set once it was looked up.
     memory: Option<Memory>,
@@ -84,13 +85,16 @@ impl Live {
         self.instance.guest().process()
     }
 
-    /// Calls an exported function and returns its results. Each call may compute as much as the environment allows.
+    /// Calls an exported function and returns its results. Each call may compute as much as the
+    /// environment allows.
     ///
-    /// Dropping the future ends the guest: a call that was left in the middle leaves nothing that could be called again.
+    /// Dropping the future ends the guest: a call that was left in the middle leaves nothing that
+    /// could be called again.
     ///
     /// # Errors
     ///
-    /// [`CallError::Entry`] leaves the guest as it was. After [`CallError::Ended`], every further call fails likewise.
+    /// [`CallError::Entry`] leaves the guest as it was. After [`CallError::Ended`], every further
+    /// call fails likewise.
     pub async fn call(
         &mut self,
         function: &str,
@@ -158,8 +162,9 @@ impl Live {
         }
     }
 
-    /// Returns how many instructions the last call computed; `None` if the environment does not limit compute, since they are
-    /// not counted then. A unit of [`Limit::Compute`] is 100,000 of them.
+    /// Returns how many instructions the last call computed; `None` if the environment does not
+    /// limit compute, since they are not counted then. A unit of [`Limit::Compute`] is 100,000 of
+    /// them.
     pub fn instructions_used(&mut self) -> Option<u64> {
         match self.instance.kind().code() {
             Code::Plain => None,
@@ -218,7 +223,8 @@ impl Live {
         Ok(())
     }
 
-    /// Grows the guest's memory to at least this many bytes; returns `false` if its environment does not allow that.
+    /// Grows the guest's memory to at least this many bytes; returns `false` if its environment
+    /// does not allow that.
     pub async fn grow_memory(&mut self, size: usize) -> bool {
         let Some(memory) = self.memory() else {
             return false;

@@ -14,8 +14,9 @@ use wasmtime_wasi::p2::bindings::Command;
 /// A running instance of a component in the hands of the host.
 ///
 /// Only the host knows its functions, so it calls them itself, with wasmtime's typed interface, on
-/// [`store`](LiveComponent::store) and [`instance`](LiveComponent::instance). After a call that failed the instance must not
-/// be called again: [`exit`](LiveComponent::exit) returns what the process ends with.
+/// [`store`](LiveComponent::store) and [`instance`](LiveComponent::instance). After a call that
+/// failed the instance must not be called again: [`exit`](LiveComponent::exit) returns what the
+/// process ends with.
 pub struct LiveComponent {
     store: Store<Guest>,
     instance: Instance,
@@ -68,7 +69,8 @@ impl LiveComponent {
         self.instance
     }
 
-    /// Lets the component compute as much as its environment allows from now on. Call it before each call of the component.
+    /// Lets the component compute as much as its environment allows from now on. Call it before
+    /// each call of the component.
     pub fn renew_compute(&mut self) {
         if self.code == Code::Metered {
             let units = self.store.data().environment().limits().get(Limit::Compute);
@@ -76,8 +78,9 @@ impl LiveComponent {
         }
     }
 
-    /// Returns how many instructions the component has computed since its compute was renewed, or since it began; `None` if the
-    /// environment does not limit compute, since they are not counted then. A unit of [`Limit::Compute`] is 100,000 of them.
+    /// Returns how many instructions the component has computed since its compute was renewed, or
+    /// since it began; `None` if the environment does not limit compute, since they are not counted
+    /// then. A unit of [`Limit::Compute`] is 100,000 of them.
     pub fn instructions_used(&mut self) -> Option<u64> {
         match self.code {
             Code::Plain => None,

@@ -6,7 +6,8 @@ use crate::scheduler;
 use lunatic_abi::{FUEL_PER_UNIT, Limit};
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
-/// A guest is interrupted with every tick, however many a slice lasts, so that a kill never waits longer.
+/// A guest is interrupted with every tick, however many a slice lasts, so that a kill never waits
+/// longer.
 const TICK: u64 = 1;
 
 /// Makes a store for a guest that is about to begin.
@@ -28,8 +29,9 @@ pub(super) fn begin(store: &mut Store<Guest>, kind: EngineKind) {
     }
     let limits = *store.data().environment().limits();
     set_compute(store, limits.get(Limit::Compute));
-    // In a loop without calls the remaining fuel is known only once it runs short, so it is given in portions if the
-    // environment counts it. A portion is small compared to the limit; that its end also ends a turn hardly costs anything.
+    // In a loop without calls the remaining fuel is known only once it runs short, so it is given
+    // in portions if the environment counts it. A portion is small compared to the limit; that its
+    // end also ends a turn hardly costs anything.
     let portion = portion(limits.get(Limit::TotalCompute));
     store
         .fuel_async_yield_interval(portion)
@@ -45,7 +47,8 @@ pub(super) fn set_compute(store: &mut Store<Guest>, units: u64) {
     store.data_mut().meter().fuel_given(fuel);
 }
 
-/// Returns how many instructions the guest has computed since it was last given compute; `None` if they are not counted.
+/// Returns how many instructions the guest has computed since it was last given compute; `None` if
+/// they are not counted.
 pub(super) fn instructions_used(store: &mut Store<Guest>) -> Option<u64> {
     let left = store.get_fuel().ok()?;
     Some(store.data_mut().meter().fuel_used(left))
@@ -64,7 +67,8 @@ fn tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadlin
             .charge_compute(fuel)
             .map_err(Rejected)?;
     }
-    // The deadline may be older than this turn if the process has waited since; then the slice only begins.
+    // The deadline may be older than this turn if the process has waited since; then the slice only
+    // begins.
     if store.data_mut().is_new_turn() || !store.data_mut().is_slice_over() {
         return Ok(UpdateDeadline::Continue(TICK));
     }

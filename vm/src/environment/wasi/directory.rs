@@ -1,8 +1,9 @@
 //! Directories of the host that an environment's processes may reach.
 //!
-//! A directory is opened once, when it is granted, and all paths begin at the open directory: what happens to its own path
-//! afterwards has no effect. A process that grants a directory to its children names one inside its own; the name is resolved
-//! from the open directory and cannot leave it, even while somebody swaps symbolic links.
+//! A directory is opened once, when it is granted, and all paths begin at the open directory: what
+//! happens to its own path afterwards has no effect. A process that grants a directory to its
+//! children names one inside its own; the name is resolved from the open directory and cannot leave
+//! it, even while somebody swaps symbolic links.
 
 use std::fmt;
 use std::fs::File;
@@ -42,7 +43,8 @@ impl PreopenError {
 #[derive(Clone)]
 struct Preopen {
     directory: Arc<File>,
-    /// The path that it was opened by, used only on systems where an open directory cannot be named.
+    /// The path that it was opened by, used only on systems where an open directory cannot be
+    /// named.
     host: PathBuf,
     guest: GuestPath,
     access: Access,
@@ -92,12 +94,14 @@ impl Preopens {
         self.list.len()
     }
 
-    /// Returns the location of a file, which need not exist, by the path that a guest knows it by. The directory that it is in is
-    /// opened; the file itself is not, and it is not followed if it is a symbolic link.
+    /// Returns the location of a file, which need not exist, by the path that a guest knows it by.
+    /// The directory that it is in is opened; the file itself is not, and it is not followed if it
+    /// is a symbolic link.
     ///
     /// # Errors
     ///
-    /// With the reason, if the path leads to no directory that is granted or to something that is not a file.
+    /// With the reason, if the path leads to no directory that is granted or to something that is
+    /// not a file.
     pub(crate) fn file(&self, guest: &str) -> Result<FileLocation, String> {
         let (parent, name) = match guest.rsplit_once('/') {
             Some(("", name)) => ("/", name),
@@ -219,7 +223,8 @@ impl GuestPath {
         if parts.iter().any(|part| part == "..") {
             return Err("`..` leads out of what is granted; name the directory itself".into());
         }
-        // What the host's system takes for more than a name, such as a drive, is not allowed in a guest's path.
+        // What the host's system takes for more than a name, such as a drive, is not allowed in a
+        // guest's path.
         let is_name = |part: &String| matches!(Path::new(part).components().next(), Some(Component::Normal(name)) if name == part.as_str());
         if !parts.iter().all(is_name) {
             return Err("this is not a path of plain names".into());
@@ -273,14 +278,16 @@ fn directory_flags() -> rustix::fs::OFlags {
     kind | OFlags::DIRECTORY | OFlags::CLOEXEC
 }
 
-/// Opens a directory below another one; fails with [`io::ErrorKind::CrossesDevices`] if the path leads out of it.
+/// Opens a directory below another one; fails with [`io::ErrorKind::CrossesDevices`] if the path
+/// leads out of it.
 #[cfg(target_os = "linux")]
 fn open_beneath(directory: &File, _host: &Path, rest: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, ResolveFlags, openat2};
     use rustix::io::Errno;
 
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    // The kernel gives up with AGAIN if the tree changed meanwhile; if it changes all the time, that is the error.
+    // The kernel gives up with AGAIN if the tree changed meanwhile; if it changes all the time,
+    // that is the error.
     let mut tries =
         std::iter::repeat_with(|| openat2(directory, rest, directory_flags(), Mode::empty(), how))
             .take(128);
@@ -298,7 +305,8 @@ fn open_beneath(directory: &File, _host: &Path, rest: &Path) -> io::Result<File>
     walk_beneath(directory, rest)
 }
 
-/// Opens a directory below another one, name by name. Symbolic links are not followed, since they could lead out.
+/// Opens a directory below another one, name by name. Symbolic links are not followed, since they
+/// could lead out.
 #[cfg(unix)]
 fn walk_beneath(directory: &File, rest: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags, openat};
@@ -315,7 +323,8 @@ fn walk_beneath(directory: &File, rest: &Path) -> io::Result<File> {
     Ok(inner)
 }
 
-/// Whether a name in a directory exists and is not a regular file, which a symbolic link is not either.
+/// Whether a name in a directory exists and is not a regular file, which a symbolic link is not
+/// either.
 #[cfg(unix)]
 fn is_other_than_file(directory: &File, _host: &Path, name: &str) -> io::Result<bool> {
     use rustix::fs::{AtFlags, FileType, statat};
@@ -326,7 +335,8 @@ fn is_other_than_file(directory: &File, _host: &Path, name: &str) -> io::Result<
     }
 }
 
-/// Whether a name in a directory exists and is not a regular file, which a symbolic link is not either.
+/// Whether a name in a directory exists and is not a regular file, which a symbolic link is not
+/// either.
 #[cfg(windows)]
 fn is_other_than_file(_directory: &File, host: &Path, name: &str) -> io::Result<bool> {
     match host.join(name).symlink_metadata() {
@@ -346,7 +356,8 @@ fn open_directory(host: &Path) -> io::Result<File> {
         .open(host)
 }
 
-/// Opens a directory below another one. This is not safe if somebody changes the tree at the same time.
+/// Opens a directory below another one. This is not safe if somebody changes the tree at the same
+/// time.
 #[cfg(windows)]
 fn open_beneath(_directory: &File, host: &Path, rest: &Path) -> io::Result<File> {
     let inner = host.join(rest).canonicalize()?;
@@ -363,7 +374,8 @@ fn name_of(directory: &File, _host: &Path) -> PathBuf {
     format!("/proc/self/fd/{}", directory.as_raw_fd()).into()
 }
 
-/// Returns the path that a directory was opened by, since an open directory has no other name on this system.
+/// Returns the path that a directory was opened by, since an open directory has no other name on
+/// this system.
 #[cfg(not(target_os = "linux"))]
 fn name_of(_directory: &File, host: &Path) -> PathBuf {
     host.into()
@@ -404,19 +416,21 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_beginning_counts() {
+    fn the_longest_prefix_counts() {
         let root = tempfile::tempdir().expect("a temporary directory");
         for name in ["all/data/inner", "other/inner"] {
-            fs::create_dir_all(root.path().join(name)).expect("it can be made");
+            fs::create_dir_all(root.path().join(name)).expect("the directory can be created");
         }
         let mut preopens = Preopens::default();
         preopens
             .open(&root.path().join("all"), ".", Access::Write)
-            .expect("it is there");
+            .expect("the directory exists");
         preopens
             .open(&root.path().join("other"), "data", Access::Read)
-            .expect("it is there");
-        let inner = preopens.within("./data/inner").expect("it is there");
+            .expect("the directory exists");
+        let inner = preopens
+            .within("./data/inner")
+            .expect("the directory exists");
         assert_eq!(
             (inner.host, inner.access),
             (root.path().join("other/inner"), Access::Read)
@@ -427,7 +441,7 @@ mod tests {
         );
         assert!(
             guest(&preopens, "/data")
-                .expect_err("it is another path")
+                .expect_err("`/data` is not `data`")
                 .contains("no directory")
         );
         assert!(guest(&preopens, "data/none").is_err());
@@ -437,12 +451,12 @@ mod tests {
     fn a_directory_stays_open_whatever_becomes_of_its_path() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let (path, moved) = (root.path().join("granted"), root.path().join("moved"));
-        fs::create_dir_all(path.join("inner")).expect("it can be made");
+        fs::create_dir_all(path.join("inner")).expect("the directory can be created");
         let mut preopens = Preopens::default();
         preopens
             .open(&path, ".", Access::Write)
-            .expect("it is there");
-        fs::rename(&path, &moved).expect("it can be moved");
+            .expect("the directory exists");
+        fs::rename(&path, &moved).expect("the directory can be moved");
         fs::create_dir(&path).expect("another one takes its place");
         let mut child = Preopens::default();
         if cfg!(target_os = "linux") {
@@ -456,15 +470,17 @@ mod tests {
     #[test]
     fn t090_a_link_that_leads_out_is_refused_either_way() {
         let root = tempfile::tempdir().expect("a temporary directory");
-        fs::create_dir_all(root.path().join("granted/inner")).expect("it can be made");
+        fs::create_dir_all(root.path().join("granted/inner"))
+            .expect("the directory can be created");
         let granted = root.path().join("granted");
         for (target, link) in [("..", "up"), ("/", "root"), ("inner", "within")] {
-            std::os::unix::fs::symlink(target, granted.join(link)).expect("it can be made");
+            std::os::unix::fs::symlink(target, granted.join(link))
+                .expect("the link can be created");
         }
         let mut preopens = Preopens::default();
         preopens
             .open(&granted, ".", Access::Write)
-            .expect("it is there");
+            .expect("the directory exists");
         for link in ["up", "root", "inner/../../.."] {
             assert!(guest(&preopens, link).is_err(), "{link}");
         }

@@ -1,7 +1,8 @@
 //! The standard streams of an environment's processes, as `wasmtime-wasi` asks for them.
 //!
-//! All processes of an environment share them. Whatever is behind a stream, no worker waits for it: a write that finds no room
-//! and a read that finds no bytes suspend their process, and dropping that wait loses nothing.
+//! All processes of an environment share them. Whatever is behind a stream, no worker waits for it:
+//! a write that finds no room and a read that finds no bytes suspend their process, and dropping
+//! that wait loses nothing.
 
 use crate::console::{self, Console, Stream};
 use crate::environment::journal::Journal;
@@ -21,12 +22,13 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-/// What is behind a standard stream of an environment's processes: a pipe's [`PipeReader`] behind the input, its
-/// [`PipeWriter`] behind an output.
+/// What is behind a standard stream of an environment's processes: a pipe's [`PipeReader`] behind
+/// the input, its [`PipeWriter`] behind an output.
 #[derive(Clone, Debug, Default)]
 pub enum Stdio<End> {
-    /// The stream of the host program. Output is written by one thread, in the order in which it came, and none of it is
-    /// changed or dropped: a program that is ahead of the terminal waits for it. Input goes to whoever asked first.
+    /// The stream of the host program. Output is written by one thread, in the order in which it
+    /// came, and none of it is changed or dropped: a program that is ahead of the terminal waits
+    /// for it. Input goes to whoever asked first.
     #[default]
     Inherit,
     /// Nothing: output is discarded, and input ends at once.
@@ -35,7 +37,8 @@ pub enum Stdio<End> {
     Pipe(End),
 }
 
-/// How many bytes go into one write at most. Bytes of one write stay together, as in a pipe of the operating system.
+/// How many bytes go into one write at most. Bytes of one write stay together, as in a pipe of the
+/// operating system.
 const MAX_WRITE: usize = 4096;
 
 /// What writes to a process's standard output or error.

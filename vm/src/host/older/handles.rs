@@ -8,8 +8,9 @@ use crate::travel::{Attachment, Resource};
 use lunatic_abi::Limit;
 use lunatic_process::Pid;
 
-/// How many handles a process holds at most: one for each process that an environment can have by default. They do not count
-/// as other handles do, since guests keep those of all processes that they spawn.
+/// How many handles a process holds at most: one for each process that an environment can have by
+/// default. They do not count as other handles do, since guests keep those of all processes that
+/// they spawn.
 const MAX_HANDLES: usize = 1_000_000;
 
 /// Checks that the guest may hold one more handle.
@@ -87,7 +88,8 @@ pub(super) fn push_process(call: &mut Call<'_>, id: ProcessId) -> Result<u64, Fa
     Ok(index)
 }
 
-/// Puts a process into the message at hand. Programs send whole lists of them, so only the size of the message is limited.
+/// Puts a process into the message at hand. Programs send whole lists of them, so only the size of
+/// the message is limited.
 fn push(guest: &mut Guest, pid: Pid) -> Result<u64, Failure> {
     let most = guest.environment().limits().get(Limit::MessageBytes);
     let (message, _) = guest.message()?;

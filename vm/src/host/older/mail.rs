@@ -11,10 +11,12 @@ use lunatic_abi::TIMED_OUT;
 use lunatic_process::{Mail, Message, Pid, Wanted};
 use std::time::Duration;
 
-/// How long a sender to a full mailbox waits before it tries again, after it has given the receiver its first chance.
+/// How long a sender to a full mailbox waits before it tries again, after it has given the receiver
+/// its first chance.
 const RETRY_DELAY: Duration = Duration::from_millis(1);
 
-/// Delivers a message. There is no result for a full mailbox, so the sender waits until there is room.
+/// Delivers a message. There is no result for a full mailbox, so the sender waits until there is
+/// room.
 async fn deliver(call: &mut Call<'_>, to: Pid, message: Message) -> Result<(), Failure> {
     let Some(receiver) = call.guest().machine().process(to) else {
         return Ok(());
@@ -52,7 +54,8 @@ pub(super) async fn send_receive_skip_search(
     let message = take_message(call)?;
     let this = call.guest().process().clone();
     let since = this.cell().next_sequence();
-    // Before the message is sent: its answer may be here before this process waits, and has to find room.
+    // Before the message is sent: its answer may be here before this process waits, and has to find
+    // room.
     let arrival = Arrival::expect(this, &tagged(message.tag), since, timeout.millis());
     deliver(call, to, message).await?;
     let found = wait(call, arrival).await;
@@ -89,10 +92,11 @@ pub(super) fn tagged(tag: i64) -> Wanted {
     }
 }
 
-/// Answers a receive that got nothing, because it timed out or because nobody is left to send anything.
+/// Answers a receive that got nothing, because it timed out or because nobody is left to send
+/// anything.
 ///
-/// Guests that make a request read the slot without checking the result. They find a message without data, which is an error
-/// that they can handle.
+/// Guests that make a request read the slot without checking the result. They find a message
+/// without data, which is an error that they can handle.
 fn timed_out(call: &mut Call<'_>) -> i32 {
     call.guest().fill_slot(Mail::Data(Message::default()));
     TIMED_OUT

@@ -1,4 +1,5 @@
-//! Names for processes, with versions: registered in a given environment, looked up in the caller's own.
+//! Names for processes, with versions: registered in a given environment, looked up in the caller's
+//! own.
 
 use super::handles::{process, room_for_handle};
 use crate::environment::{Name, RegistryError};
@@ -45,7 +46,8 @@ pub(super) fn register(
     }
 }
 
-/// Gives a name to a process, even if another has it, provided that `registrar` is that one or registered it.
+/// Gives a name to a process, even if another has it, provided that `registrar` is that one or
+/// registered it.
 fn give(
     environment: &Environment,
     name: &Name,

@@ -12,7 +12,8 @@ pub(super) async fn receive(
 ) -> Result<i32, Failure> {
     let result = receive_wanted(call, tagged(tag), timeout).await?;
     if result == TIMED_OUT && timeout.0 == 0 {
-        // Nobody is left, and guests of 0.6 know no time that runs out: they get the message without data.
+        // Nobody is left, and guests of 0.6 know no time that runs out: they get the message
+        // without data.
         return Ok(MessageKind::Data as i32);
     }
     Ok(result)
