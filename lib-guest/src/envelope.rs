@@ -29,7 +29,7 @@ thread_local! {
     /// The sockets of the message being written, as the machine's words for them; `None` while no
     /// message is.
     static ENCLOSED: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
-    /// Set while a message is being read, which then lies in the machine's slot with its resources.
+    /// True while a message is being read, which is then in the machine's slot with its resources.
     static READING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -257,7 +257,7 @@ fn take(kind: ResourceKind, index: u32) -> Result<u64, &'static str> {
     // SAFETY: the call takes a number and returns one. The message is still in the machine's slot,
     // since nothing was received in between.
     if unsafe { host::message::resource_kind(index) } != kind as u32 {
-        return Err("the message carries no such socket there, or it was read already");
+        return Err("the message has no such socket at this index, or it has already been read");
     }
     // SAFETY: as above, and a socket of this kind is there.
     unsafe {

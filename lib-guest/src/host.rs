@@ -1,13 +1,13 @@
 //! The functions of the machine, as this program imports them.
 //!
-//! Nothing is listed here: every declaration is a projection of the tables in `lunatic-abi`. Outside the machine,
-//! where nobody provides the functions, each one is a panic that says so; that is what lets the crate compile for the
-//! development machine.
+//! Nothing is listed here: every declaration is generated from the tables in `lunatic-abi`. Outside
+//! the machine, where nobody provides the functions, each of them panics and says so; this lets the
+//! crate compile for the development machine.
 
 use std::io::IoSlice;
 use std::time::Duration;
 
-/// What each kind of parameter of the table is in Rust. That of a slice is its address.
+/// The type in Rust of each kind of parameter. That of a slice is its address.
 mod kinds {
     pub(super) type Bytes = *const u8;
     pub(super) type Text = *const u8;
@@ -47,7 +47,7 @@ mod kinds {
     pub(super) type StatementId = u64;
 }
 
-/// Where some bytes that are to be written lie: what `Kind::Vectors` points to.
+/// The address and length of bytes to write: what `Kind::Vectors` points to.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Vector {
@@ -55,11 +55,13 @@ pub(crate) struct Vector {
     pub(crate) length: usize,
 }
 
-/// How many slices one vectored write hands over at most. Those after it are left for the next, as for any short write.
+/// How many slices one vectored write passes at most. The rest is left for the next, as after any
+/// short write.
 const VECTORS: usize = 16;
 
 impl Vector {
-    /// Says where the first of the slices that are not empty lie, and how many these are.
+    /// Returns the addresses and lengths of the first slices that are not empty, and how many these
+    /// are.
     pub(crate) fn gather(slices: &[IoSlice<'_>]) -> ([Vector; VECTORS], usize) {
         let nothing = Vector {
             address: std::ptr::null(),
@@ -83,8 +85,7 @@ macro_rules! imports {
     ($($(#[doc = $about:literal])* $namespace:literal as $module:ident {
         $($(#[doc = $doc:literal])* $mode:ident $name:ident($($parameter:ident: $kind:ident),*) $(-> $result:ident)?;)*
     })*) => {$(
-        // The table has rows that this library does not call: they serve programs in other languages. How many parameters
-        // a row has is the table's affair.
+        // Some rows are never called by this library: they are for programs in other languages.
         #[allow(dead_code, unused_imports, clippy::too_many_arguments)]
         $(#[doc = $about])*
         pub(crate) mod $module {
@@ -128,9 +129,10 @@ fn outside_the_machine(function: &str) -> ! {
     )
 }
 
-/// Returns a time as it crosses to the machine: whole milliseconds, rounded up so that a wait is never too short.
+/// Converts a time for the machine: to whole milliseconds, rounded up so that a wait is never too
+/// short.
 ///
-/// The longest time is one less than "for ever".
+/// The longest time is one less than "forever".
 pub(crate) fn milliseconds(time: Duration) -> u64 {
     let rounded_up = time.as_nanos().div_ceil(1_000_000);
     u64::try_from(rounded_up)
@@ -138,12 +140,12 @@ pub(crate) fn milliseconds(time: Duration) -> u64 {
         .min(lunatic_abi::FOREVER - 1)
 }
 
-/// Returns a time that may be endless as it crosses to the machine.
+/// Converts an optional time for the machine: `None` is forever.
 pub(crate) fn milliseconds_or_forever(time: Option<Duration>) -> u64 {
     time.map_or(lunatic_abi::FOREVER, milliseconds)
 }
 
-/// Returns a time that came from the machine; `None` for ever.
+/// Converts a time from the machine: forever is `None`.
 pub(crate) fn duration(milliseconds: u64) -> Option<Duration> {
     (milliseconds != lunatic_abi::FOREVER).then(|| Duration::from_millis(milliseconds))
 }
@@ -153,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_rounded_up_and_never_for_ever() {
+    fn a_time_is_rounded_up_and_never_forever() {
         assert_eq!(milliseconds(Duration::ZERO), 0);
         assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
         assert_eq!(milliseconds(Duration::from_millis(7)), 7);

@@ -77,7 +77,7 @@ pub enum ReceiveError {
     /// its [`Supervisor`](crate::Supervisor), and is killed if it takes too long.
     ///
     /// Only a receive without tags returns this.
-    #[error("this process is asked to end")]
+    #[error("this process has been asked to end")]
     Shutdown,
 }
 

@@ -271,7 +271,7 @@ impl Drop for Comm {
     /// Kills the function on the other side, unless that is the caller of this one.
     fn drop(&mut self) {
         if self.id != CALLER {
-            // SAFETY: the id was given by the machine, and nobody else has it.
+            // SAFETY: the machine returned the id, and nobody else has it.
             unsafe { host::spark::close(self.id) };
         }
     }

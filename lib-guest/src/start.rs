@@ -29,10 +29,10 @@ pub enum StartError {
     #[error("{0}")]
     Refused(String),
     /// It died before it had started.
-    #[error("the process that was to start {0}")]
+    #[error("the starting process {0}")]
     Died(ExitReason),
     /// It started, but could not be registered, and was ended.
-    #[error("it did not get its name: {0}")]
+    #[error("it was not registered: {0}")]
     NotRegistered(RegistryError),
 }
 

@@ -49,8 +49,8 @@
 //! * A child is linked with its supervisor before it runs. None outlives its supervisor, not even
 //!   one that is just being started.
 //!
-//! Beyond Erlang's rules, restarts can be [delayed](Plan::back_off). `auto_shutdown` and restarting
-//! a child by hand are missing.
+//! Beyond Erlang's rules, restarts can be [delayed](Plan::back_off). Erlang's `auto_shutdown` and
+//! `restart_child` are missing.
 //!
 //! A supervisor uses the clock, `wasi_snapshot_preview1::clock_time_get`. The ends of its children
 //! wait in its mailbox, two signals for each, which holds at most

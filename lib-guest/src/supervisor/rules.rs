@@ -1,6 +1,6 @@
 //! What a supervisor decides: plain data, which spawns nothing, waits for nothing and has no clock.
 //!
-//! Times are measured from the supervisor's begin. The rules are those of Erlang's supervisor;
+//! Times are measured from when the supervisor began. The rules are those of Erlang's supervisor;
 //! delays are an addition.
 
 use lunatic_abi::restart::{Backoff, Decision, Intensity, Restarts, Streak};

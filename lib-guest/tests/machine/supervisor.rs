@@ -193,7 +193,7 @@ claims! {
             plan.child(Child::process("a", report).register(LOG, "1.0.0"));
         })
         .unwrap_err();
-        assert!(error.to_string().starts_with("child `a` did not start: it did not get its name"), "{error}");
+        assert!(error.to_string().starts_with("child `a` did not start: it was not registered"), "{error}");
         let error = Supervisor::start(|_| panic!("on purpose")).unwrap_err();
         assert_eq!(error, StartError::Died(ExitReason::Trapped));
     }
