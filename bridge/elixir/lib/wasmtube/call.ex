@@ -64,7 +64,9 @@ defmodule Wasmtube.Call do
   defp function(name) when is_atom(name) and name != nil, do: {:ok, Atom.to_string(name)}
 
   defp function(other) do
-    message = "the name of a function must be an atom or a string, not #{inspect(other, limit: 5, printable_limit: 100)}"
+    message =
+      "the name of a function must be an atom or a string, not #{inspect(other, limit: 5, printable_limit: 100)}"
+
     {:error, %Error{kind: :argument, message: message}}
   end
 

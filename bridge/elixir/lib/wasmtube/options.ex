@@ -118,7 +118,9 @@ defmodule Wasmtube.Options do
     if is_integer(width) and width in 0..@most and is_integer(height) and height in 0..@most do
       {:ok, {:image, image, width, height}}
     else
-      wrong("the size of an image must be two integers from 0 to #{@most}, not #{inspect(width)} and #{inspect(height)}")
+      wrong(
+        "the size of an image must be two integers from 0 to #{@most}, not #{inspect(width)} and #{inspect(height)}"
+      )
     end
   end
 
