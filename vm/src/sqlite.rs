@@ -1,9 +1,10 @@
 //! Databases of guests.
 //!
-//! A [`Connection`] is what a process holds of a database. Whatever may take as long as a disk or a query runs on a thread
-//! for blocking work, of which each program gets only so many at a time. The process waits for it; if it ends meanwhile, the
-//! query is stopped and the database closed on that thread. What SQL may do and what SQLite may consume is in `rules`,
-//! `database` and `heap`; that SQLite reaches no other file is in `vfs`.
+//! A [`Connection`] is what a process holds of a database. Whatever may take as long as a disk or a
+//! query runs on a thread for blocking work, of which each program gets only so many at a time. The
+//! process waits for it; if it ends meanwhile, the query is stopped and the database closed on that
+//! thread. What SQL may do and what SQLite may consume is in `rules`, `database` and `heap`; that
+//! SQLite reaches no other file is in `vfs`.
 
 mod database;
 mod functions;
@@ -97,8 +98,8 @@ impl Default for Turns {
     }
 }
 
-/// What all connections of one process share: the memory that SQLite takes, the turns, and the notice that the last of them
-/// is closed.
+/// What all connections of one process share: the memory that SQLite takes, the turns, and the
+/// notice that the last of them is closed.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     heap: Arc<Heap>,
@@ -107,8 +108,8 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Creates an account, and a channel that is closed once the last connection is closed and the account is gone. Memory
-    /// is limited like the process's own and counts for the environment.
+    /// Creates an account, and a channel that is closed once the last connection is closed and the
+    /// account is gone. Memory is limited like the process's own and counts for the environment.
     pub(crate) fn new(
         memory: u64,
         quota: &Arc<Quota>,
@@ -181,7 +182,8 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// A database on another thread. The order of the fields closes it before the notice that it is closed.
+/// A database on another thread. The order of the fields closes it before the notice that it is
+/// closed.
 struct Lent {
     database: Database,
     closing: Sender<Infallible>,
@@ -289,7 +291,8 @@ impl Connection {
         }
     }
 
-    /// Prepares the first statement of a text under an id. If it has to be the only one, a second one is a failure.
+    /// Prepares the first statement of a text under an id. If it has to be the only one, a second
+    /// one is a failure.
     pub(crate) async fn prepare(
         &mut self,
         id: u64,
@@ -437,7 +440,8 @@ impl fmt::Debug for Connection {
 }
 
 impl Drop for Connection {
-    /// Closes the database on a thread for blocking work: what was not committed is rolled back on the disk.
+    /// Closes the database on a thread for blocking work: what was not committed is rolled back on
+    /// the disk.
     fn drop(&mut self) {
         if let Some(database) = self.database.take() {
             let lent = Lent {
@@ -449,8 +453,8 @@ impl Drop for Connection {
     }
 }
 
-/// The retries of a call while another connection has the database locked. The process waits, not a thread: the other
-/// connection may need the thread to unlock the database.
+/// The retries of a call while another connection has the database locked. The process waits, not a
+/// thread: the other connection may need the thread to unlock the database.
 struct Retry {
     end: Option<Instant>,
     delay: Duration,

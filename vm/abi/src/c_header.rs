@@ -6,8 +6,8 @@ use crate::{
 };
 use core::fmt::{self, Debug, Write};
 
-/// Writes a C header that declares every host function, under the name `lunatic_namespace_function`, and the numbers
-/// that cross the boundary.
+/// Writes a C header that declares every host function, under the name
+/// `lunatic_namespace_function`, and the numbers that cross the boundary.
 ///
 /// # Errors
 ///
@@ -180,7 +180,8 @@ fn write_parameter(out: &mut impl Write, parameter: &Parameter) -> fmt::Result {
     }
 }
 
-/// Returns the C type of a kind, followed by whatever separates it from a name. Of a slice, it is that of the address.
+/// Returns the C type of a kind, followed by whatever separates it from a name. Of a slice, it is
+/// that of the address.
 const fn c_type(kind: Kind) -> &'static str {
     match kind {
         Kind::I32 => "int32_t ",

@@ -56,11 +56,11 @@ kinds! {
     Words: I32 I32,
     /// 64-bit integers that are written: their address and how many fit.
     OutWords: I32 I32,
-    /// Pairs of an address and a length, 32 bits each, of bytes that are read: the address of the first pair and how many
-    /// pairs there are.
+    /// Pairs of an address and a length, 32 bits each, of bytes that are read: the address of the
+    /// first pair and how many pairs there are.
     Vectors: I32 I32,
-    /// The address of a socket: the family, which is 4 or 6; where the 4 or 16 bytes of the IP address lie; the port; and
-    /// flow and scope, which only IPv6 has.
+    /// The address of a socket: the family, which is 4 or 6; where the 4 or 16 bytes of the IP
+    /// address lie; the port; and flow and scope, which only IPv6 has.
     SocketAddr: I32 I32 I32 I32 I32,
     /// Where a result of two bytes is written.
     OutU16: I32,
@@ -106,7 +106,8 @@ kinds! {
     ConnectionId: I64,
     /// The id of a prepared statement.
     StatementId: I64,
-    /// An older guest's handle of a process: an id in the caller's own table, which means nothing elsewhere.
+    /// An older guest's handle of a process: an id in the caller's own table, which means nothing
+    /// elsewhere.
     ProcessId: I64,
     /// An older guest's id of a module in an environment.
     AddedModuleId: I64,
@@ -118,8 +119,8 @@ kinds! {
 
 /// Calls `$project!` with the parameters of a row as wasm passes them.
 ///
-/// Each kind comes with its wasm parameters: a slice has two, the address of a socket five, any other kind one. `$row` is
-/// passed on as it is, before them.
+/// Each kind comes with its wasm parameters: a slice has two, the address of a socket five, any
+/// other kind one. `$row` is passed on as it is, before them.
 ///
 /// ```
 /// macro_rules! sizes {

@@ -1,28 +1,33 @@
 //! What guests and the machine agree on.
 //!
-//! At its heart is [`for_each_host_function!`]: one row for each function that a guest can import. Everything else that
-//! has to know the functions is a projection of these rows: the machine's linker glue, the guest library's `extern`
-//! blocks, the generated C header, and the tests that import and attack every row. Beside it stand the numbers that cross
-//! the boundary ([`Errno`], [`ExitKind`], [`Limit`], [`MessageKind`]) and the layout of [`MessageHeader`]. The rule of
+//! At its heart is [`for_each_host_function!`]: one row for each function that a guest can import.
+//! Everything else that has to know the functions is a projection of these rows: the machine's
+//! linker glue, the guest library's `extern` blocks, the generated C header, and the tests that
+//! import and attack every row. Beside it stand the numbers that cross the boundary ([`Errno`],
+//! [`ExitKind`], [`Limit`], [`MessageKind`]) and the layout of [`MessageHeader`]. The rule of
 //! restarts ([`restart`]) is here because guests, gateways and bridges all apply it.
 //!
-//! Guests of an older [`Generation`] import from a second, small table, [`for_each_older_host_function!`].
+//! Guests of an older [`Generation`] import from a second, small table,
+//! [`for_each_older_host_function!`].
 //!
 //! The crate has no dependencies and is `no_std`, so that both sides can use it.
 //!
 //! # Conventions
 //!
-//! * Rows marked *Extension* are this project's. All others are the published interface of Lunatic 0.13, with its names
-//!   and types.
-//! * Addresses and lengths are offsets into the guest's exported memory `memory`. An address that is not readable or
-//!   writable for its whole length ends the process with a trap. Nothing is written before all arguments are checked.
+//! * Rows marked *Extension* are this project's. All others are the published interface of Lunatic
+//!   0.13, with its names and types.
+//! * Addresses and lengths are offsets into the guest's exported memory `memory`. An address that
+//!   is not readable or writable for its whole length ends the process with a trap. Nothing is
+//!   written before all arguments are checked.
 //! * Integers in guest memory are little-endian.
-//! * A result of type `I32` is `0` for success. `1` means failure, and an error id was written to the out pointer that
-//!   would have received the value; [`TIMED_OUT`] means that the time ran out. Rows that differ say so.
+//! * A result of type `I32` is `0` for success. `1` means failure, and an error id was written to
+//!   the out pointer that would have received the value; [`TIMED_OUT`] means that the time ran out.
+//!   Rows that differ say so.
 //! * Times are in milliseconds. [`FOREVER`] waits without end; `0` polls once.
 //! * A tag of `0` means no tag.
-//! * Ids (of configurations, modules, sockets, timers, databases, errors) belong to the process that received them. An id
-//!   that was never given out, or has been released, ends the process with a trap.
+//! * Ids (of configurations, modules, sockets, timers, databases, errors) belong to the process
+//!   that received them. An id that was never given out, or has been released, ends the process
+//!   with a trap.
 
 #![forbid(unsafe_code)]
 #![no_std]
@@ -43,13 +48,15 @@ pub use kind::{Kind, Parameter, ValueType};
 /// The result of a call whose time ran out.
 pub const TIMED_OUT: i32 = 9027;
 
-/// The result of a receive that nothing can ever answer: the program has no other process and no timer.
+/// The result of a receive that nothing can ever answer: the program has no other process and no
+/// timer.
 pub const NOBODY_LEFT: i32 = 9028;
 
 /// The time that never runs out.
 pub const FOREVER: u64 = u64::MAX;
 
-/// The id that means "the caller's own" in rows that take a configuration, a module or an environment.
+/// The id that means "the caller's own" in rows that take a configuration, a module or an
+/// environment.
 pub const OWN: u64 = u64::MAX;
 
 /// The node that a machine without others is.
@@ -60,7 +67,8 @@ pub const FUEL_PER_UNIT: u64 = 100_000;
 
 /// The first byte of a spawn parameter: its wasm type, as in the binary format.
 ///
-/// A parameter is a record of [`SIZE`](parameter::SIZE) bytes: this byte, then the value's bits as 16 little-endian bytes.
+/// A parameter is a record of [`SIZE`](parameter::SIZE) bytes: this byte, then the value's bits as
+/// 16 little-endian bytes.
 pub mod parameter {
     /// A 32-bit integer.
     pub const I32: u8 = 0x7f;
@@ -100,7 +108,8 @@ macro_rules! numbered {
 }
 
 numbered! {
-    /// The kind of failure that an error id stands for (`lunatic::error::kind`), or that a call returns as its result.
+    /// The kind of failure that an error id stands for (`lunatic::error::kind`), or that a call
+    /// returns as its result.
     Errno {
         /// The call succeeded.
         Success = 0,
@@ -156,7 +165,8 @@ numbered! {
         HostUnreachable = 25,
         /// The machine ran out of something (descriptors, memory, mappings); the text names it.
         Exhausted = 26,
-        /// The peer of a TLS connection presented or sent something unacceptable: a certificate, a handshake, a record.
+        /// The peer of a TLS connection presented or sent something unacceptable: a certificate, a
+        /// handshake, a record.
         BadTls = 27,
     }
 }
@@ -184,7 +194,8 @@ numbered! {
 }
 
 numbered! {
-    /// What an environment limits. A configuration can set each limit (`lunatic::environment::config_set_limit`).
+    /// What an environment limits. A configuration can set each limit
+    /// (`lunatic::environment::config_set_limit`).
     Limit {
         /// Bytes of linear memory of one process, over all its memories.
         Memory = 0,
@@ -210,7 +221,8 @@ numbered! {
         Files = 10,
         /// Bytes that the environment may write to its standard output and error in total.
         Output = 11,
-        /// Errors, modules, configurations, environments and look-up results that one process holds.
+        /// Errors, modules, configurations, environments and look-up results that one process
+        /// holds.
         Handles = 12,
         /// Bytes of linear memory of all processes of the environment together.
         TotalMemory = 13,
@@ -279,8 +291,8 @@ numbered! {
 }
 
 impl ResourceKind {
-    /// Returns the word that names a socket in a list of sockets of several kinds: its id, with its kind in the highest
-    /// byte. The bare id of a TCP stream also names that stream.
+    /// Returns the word that names a socket in a list of sockets of several kinds: its id, with its
+    /// kind in the highest byte. The bare id of a TCP stream also names that stream.
     pub const fn word(self, id: u64) -> u64 {
         (self as u64) << 56 | id
     }
@@ -296,7 +308,8 @@ impl ResourceKind {
 
 /// What `lunatic::message::receive_bytes` writes about the message that it received.
 ///
-/// For a death ([`MessageKind::LinkDied`], [`MessageKind::ProcessDied`]) the data is the reason as a sentence.
+/// For a death ([`MessageKind::LinkDied`], [`MessageKind::ProcessDied`]) the data is the reason as
+/// a sentence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct MessageHeader {
@@ -335,8 +348,8 @@ impl MessageHeader {
     }
 }
 
-// The guest reads the header as this structure; the machine writes it with `to_bytes`. They agree as long as it has no
-// padding and the target is little-endian, as wasm is.
+// The guest reads the header as this structure; the machine writes it with `to_bytes`. They agree
+// as long as it has no padding and the target is little-endian, as wasm is.
 const _: () = assert!(size_of::<MessageHeader>() == MessageHeader::SIZE);
 
 /// One row of the table.
@@ -397,7 +410,8 @@ pub const HOST_FUNCTIONS: &[HostFunction] = {
     ROWS
 };
 
-/// Every host function of the older generation as guests of 0.7 import it, in the order of the table.
+/// Every host function of the older generation as guests of 0.7 import it, in the order of the
+/// table.
 const OLDER_HOST_FUNCTIONS: &[HostFunction] = {
     for_each_older_host_function!(rows);
     ROWS
@@ -409,7 +423,8 @@ const HOST_FUNCTIONS_OF_0_6: &[HostFunction] = {
     ROWS
 };
 
-/// A generation of the interface. Each module belongs to one, which the names and types of its imports decide.
+/// A generation of the interface. Each module belongs to one, which the names and types of its
+/// imports decide.
 ///
 /// ```
 /// use lunatic_abi::Generation;
@@ -420,7 +435,8 @@ const HOST_FUNCTIONS_OF_0_6: &[HostFunction] = {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Generation {
-    /// Lunatic 0.13 with this project's extensions: guests of this project's `lunatic` and of the published 0.13 and 0.14.
+    /// Lunatic 0.13 with this project's extensions: guests of this project's `lunatic` and of the
+    /// published 0.13 and 0.14.
     V0_13,
     /// Lunatic 0.7: guests of the published `lunatic` 0.7.
     V0_7,

@@ -1,11 +1,14 @@
-//! The rows of the older generation, which guests of the published crate `lunatic` 0.6 and 0.7 import: processes as
-//! handles, environments, names with versions. Read them like those of `table.rs`.
+//! The rows of the older generation, which guests of the published crate `lunatic` 0.6 and 0.7
+//! import: processes as handles, environments, names with versions. Read them like those of
+//! `table.rs`.
 //!
-//! What sets the generation apart: a process is named by a handle in the caller's own table, which cannot be forged and
-//! travels in messages; a timeout of 0 means no timeout; `send` has no result. A function that means the same as in the
-//! newer table is served by the same function of the machine.
+//! What sets the generation apart: a process is named by a handle in the caller's own table, which
+//! cannot be forged and travels in messages; a timeout of 0 means no timeout; `send` has no result.
+//! A function that means the same as in the newer table is served by the same function of the
+//! machine.
 
-/// Calls `$project!` with the whole table of the older generation's host functions, as 0.7 has them.
+/// Calls `$project!` with the whole table of the older generation's host functions, as 0.7 has
+/// them.
 #[macro_export]
 macro_rules! for_each_older_host_function {
     ($project:path) => {
@@ -22,11 +25,13 @@ macro_rules! for_each_older_host_function {
 
             /// Messages: compose and read.
             "lunatic::message" as message {
-                /// Starts an empty data message in the slot and drops what was there. `capacity` is a hint.
+                /// Starts an empty data message in the slot and drops what was there. `capacity` is
+                /// a hint.
                 now create_data(tag: Tag, capacity: U64);
                 /// Appends bytes to the data message in the slot and returns how many.
                 now write_data(data: Bytes) -> U32;
-                /// Copies bytes from the read position on, advances it, and returns how many; 0 at the end.
+                /// Copies bytes from the read position on, advances it, and returns how many; 0 at
+                /// the end.
                 now read_data(buffer: Buffer) -> U32;
                 /// Sets the read position, in bytes from the start.
                 now seek_data(position: U64);
@@ -42,15 +47,18 @@ macro_rules! for_each_older_host_function {
 
             /// Messages: send and receive.
             "lunatic::message" as mail {
-                /// Sends the message in the slot; to a process that does not exist, drops it. As there is no result, the
-                /// caller waits while the mailbox is full, and traps if the receiver cannot take the message at all.
+                /// Sends the message in the slot; to a process that does not exist, drops it. As
+                /// there is no result, the caller waits while the mailbox is full, and traps if the
+                /// receiver cannot take the message at all.
                 wait send(process: ProcessId);
-                /// Sends the message in the slot, then waits for a message with its tag that arrives from now on, or for
-                /// any if it has none. Returns 0, or 9027 and leaves an empty message in the slot.
+                /// Sends the message in the slot, then waits for a message with its tag that
+                /// arrives from now on, or for any if it has none. Returns 0, or 9027 and leaves an
+                /// empty message in the slot.
                 wait send_receive_skip_search(process: ProcessId, timeout: ShortMillis) -> I32;
-                /// Waits for the first message that has one of the tags, or for any message if no tag is given. Returns 0
-                /// for data, 1 for the death of a linked process; or 9027 and leaves an empty message in the slot. It
-                /// also times out if nobody is left who could send a message.
+                /// Waits for the first message that has one of the tags, or for any message if no
+                /// tag is given. Returns 0 for data, 1 for the death of a linked process; or 9027
+                /// and leaves an empty message in the slot. It also times out if nobody is left who
+                /// could send a message.
                 wait receive(tags: Words, timeout: ShortMillis) -> I32;
             }
 
@@ -66,13 +74,15 @@ macro_rules! for_each_older_host_function {
             "lunatic::process" as handles {
                 /// Returns a new handle of the caller.
                 now this() -> ProcessId;
-                /// Writes what identifies a process: the same for all its handles, different for other processes.
+                /// Writes what identifies a process: the same for all its handles, different for
+                /// other processes.
                 now id(process: ProcessId, uuid: OutUuid);
                 /// Returns another handle of the same process.
                 now clone_process(process: ProcessId) -> ProcessId;
                 /// Releases a handle. The process goes on.
                 now drop_process(process: ProcessId);
-                /// Links the caller with a process. The death of one that is already dead is not reported.
+                /// Links the caller with a process. The death of one that is already dead is not
+                /// reported.
                 now link(tag: Tag, process: ProcessId);
                 /// Unlinks the caller from a process.
                 now unlink(process: ProcessId);
@@ -84,24 +94,26 @@ macro_rules! for_each_older_host_function {
                 now drop_config(config: ConfigId);
                 /// Suspends the caller.
                 wait sleep_ms(time: Millis);
-                /// Sets what the failure of a linked process does: 0 turns it into a message, anything else ends the
-                /// caller too.
+                /// Sets what the failure of a linked process does: 0 turns it into a message,
+                /// anything else ends the caller too.
                 now die_when_link_dies(die: I32);
             }
 
             /// Environments: what their processes may use and call.
             "lunatic::process" as environments {
-                /// Creates a configuration that grants no function at all. Memory is limited in bytes, compute in units,
-                /// of which 0 means no limit. Returns its id.
+                /// Creates a configuration that grants no function at all. Memory is limited in
+                /// bytes, compute in units, of which 0 means no limit. Returns its id.
                 now create_config(memory: U64, compute: U64) -> ConfigId;
-                /// Grants a configuration the functions whose `namespace::name` begins with the prefix. Those that the
-                /// caller lacks are removed again when the environment is created.
+                /// Grants a configuration the functions whose `namespace::name` begins with the
+                /// prefix. Those that the caller lacks are removed again when the environment is
+                /// created.
                 now allow_namespace(config: ConfigId, prefix: Text);
                 /// Grants a directory inside one of the caller's. Returns 0, or 1 and an error id.
                 wait preopen_dir(config: ConfigId, directory: Text, error: OutU64) -> I32;
                 /// Returns 1 and an error id: there are no plugins.
                 now add_plugin(config: ConfigId, data: Bytes, error: OutU64) -> I32;
-                /// Creates an environment from a configuration. Returns 0 and its id, or 1 and an error id.
+                /// Creates an environment from a configuration. Returns 0 and its id, or 1 and an
+                /// error id.
                 now create_environment(config: ConfigId, environment: OutU64) -> I32;
                 /// Returns 1 and an error id: the machine is the only node.
                 now create_remote_environment(config: ConfigId, name: Text, error: OutU64) -> I32;
@@ -109,30 +121,41 @@ macro_rules! for_each_older_host_function {
                 now this_env() -> EnvironmentId;
                 /// Releases an environment. Its processes go on.
                 now drop_environment(environment: EnvironmentId);
-                /// Compiles a module for an environment. Returns 0 and its id, or 1 and an error id.
+                /// Compiles a module for an environment. Returns 0 and its id, or 1 and an error
+                /// id.
                 wait add_module(environment: EnvironmentId, data: Bytes, module: OutU64) -> I32;
-                /// Adds the caller's own module to an environment. Returns 0 and its id there, or 1 and an error id.
+                /// Adds the caller's own module to an environment. Returns 0 and its id there, or 1
+                /// and an error id.
                 now add_this_module(environment: EnvironmentId, module: OutU64) -> I32;
                 /// Releases a module. Processes that run it go on.
                 now drop_module(module: AddedModuleId);
-                /// Spawns an exported function of a module as a process in the environment that the module was added to,
-                /// linked to the caller unless the link's tag is 0. Returns 0 and a handle, or 1 and an error id.
-                wait spawn(link: Tag, module: AddedModuleId, function: Text, parameters: Bytes, process: OutU64) -> I32;
+                /// Spawns an exported function of a module as a process in the environment that the
+                /// module was added to, linked to the caller unless the link's tag is 0. Returns 0
+                /// and a handle, or 1 and an error id.
+                wait spawn(
+                    link: Tag, module: AddedModuleId, function: Text, parameters: Bytes,
+                    process: OutU64
+                ) -> I32;
                 /// Does the same with the caller's own module, in its own environment.
-                wait inherit_spawn(link: Tag, function: Text, parameters: Bytes, process: OutU64) -> I32;
+                wait inherit_spawn(
+                    link: Tag, function: Text, parameters: Bytes, process: OutU64
+                ) -> I32;
             }
 
             /// Names for processes, with versions.
             "lunatic::process" as names {
-                /// Registers a process in an environment under a name and a semantic version. Returns 0, or 1 if the version
-                /// is malformed. The name of a living process is reassigned if that process or whoever registered it
-                /// asks; anybody else traps.
-                now register(name: Text, version: Text, environment: EnvironmentId, process: ProcessId) -> I32;
-                /// Removes a registration. Returns 0; 1 if the version is malformed; or 2 if there is no such registration.
-                /// Traps if it is somebody else's.
+                /// Registers a process in an environment under a name and a semantic version.
+                /// Returns 0, or 1 if the version is malformed. The name of a living process is
+                /// reassigned if that process or whoever registered it asks; anybody else traps.
+                now register(
+                    name: Text, version: Text, environment: EnvironmentId, process: ProcessId
+                ) -> I32;
+                /// Removes a registration. Returns 0; 1 if the version is malformed; or 2 if there
+                /// is no such registration. Traps if it is somebody else's.
                 now unregister(name: Text, version: Text, environment: EnvironmentId) -> I32;
-                /// Finds the process registered last, in the caller's environment, under a name and a version that satisfies
-                /// a requirement. Returns 0 and a handle; 1 if the requirement is malformed; or 2 if there is none.
+                /// Finds the process registered last, in the caller's environment, under a name and
+                /// a version that satisfies a requirement. Returns 0 and a handle; 1 if the
+                /// requirement is malformed; or 2 if there is none.
                 now lookup(name: Text, query: Text, process: OutU64) -> I32;
             }
 
@@ -140,8 +163,12 @@ macro_rules! for_each_older_host_function {
             "lunatic::networking" as dns {
                 /// Releases the result of a look-up.
                 now drop_dns_iterator(addresses: DnsId);
-                /// Writes the next address. Returns 0, or 1 at the end. Flow and scope are written for IPv6 only.
-                now resolve_next(addresses: DnsId, family: OutU32, ip: OutIpBytes, port: OutU16, flow: OutU32, scope: OutU32) -> I32;
+                /// Writes the next address. Returns 0, or 1 at the end. Flow and scope are written
+                /// for IPv6 only.
+                now resolve_next(
+                    addresses: DnsId, family: OutU32, ip: OutIpBytes, port: OutU16, flow: OutU32,
+                    scope: OutU32
+                ) -> I32;
             }
 
             /// TCP: what means the same in both generations.
@@ -150,8 +177,8 @@ macro_rules! for_each_older_host_function {
                 now tcp_bind(address: SocketAddr, listener: OutU64) -> I32;
                 /// Releases a listener. Its port is free at once.
                 now drop_tcp_listener(listener: ListenerId);
-                /// Waits for a connection. Returns 0, a stream and a look-up result that holds the peer's address; or 1 and
-                /// an error id.
+                /// Waits for a connection. Returns 0, a stream and a look-up result that holds the
+                /// peer's address; or 1 and an error id.
                 wait tcp_accept(listener: ListenerId, stream: OutU64, peer: OutU64) -> I32;
                 /// Releases a stream. The connection is closed with its last handle.
                 now drop_tcp_stream(stream: StreamId);
@@ -161,19 +188,27 @@ macro_rules! for_each_older_host_function {
                 wait tcp_flush(stream: StreamId, error: OutU64) -> I32;
             }
 
-            /// TCP and names of hosts, with a timeout for each call. When it expires, the result is 9027 and an error id is
-            /// written all the same: guests take any result but 0 for an error.
+            /// TCP and names of hosts, with a timeout for each call. When it expires, the result is
+            /// 9027 and an error id is written all the same: guests take any result but 0 for an
+            /// error.
             "lunatic::networking" as sockets {
-                /// Looks up `host:port`. Returns 0 and the id of the result; or 1 or 9027 and an error id.
+                /// Looks up `host:port`. Returns 0 and the id of the result; or 1 or 9027 and an
+                /// error id.
                 wait resolve(name: Text, timeout: ShortMillis, addresses: OutU64) -> I32;
                 /// Writes the id of a look-up result that holds the address a listener is bound to.
                 now local_addr(listener: ListenerId, address: OutU64) -> I32;
                 /// Connects to an address. Returns 0 and a stream; or 1 or 9027 and an error id.
                 wait tcp_connect(address: SocketAddr, timeout: ShortMillis, stream: OutU64) -> I32;
-                /// Writes. Returns 0 and the number of bytes accepted; or 1 or 9027 and an error id.
-                wait tcp_write_vectored(stream: StreamId, vectors: Vectors, timeout: ShortMillis, written: OutU64) -> I32;
-                /// Reads. Returns 0 and the number of bytes, 0 at the end; or 1 or 9027 and an error id.
-                wait tcp_read(stream: StreamId, buffer: Buffer, timeout: ShortMillis, read: OutU64) -> I32;
+                /// Writes. Returns 0 and the number of bytes accepted; or 1 or 9027 and an error
+                /// id.
+                wait tcp_write_vectored(
+                    stream: StreamId, vectors: Vectors, timeout: ShortMillis, written: OutU64
+                ) -> I32;
+                /// Reads. Returns 0 and the number of bytes, 0 at the end; or 1 or 9027 and an
+                /// error id.
+                wait tcp_read(
+                    stream: StreamId, buffer: Buffer, timeout: ShortMillis, read: OutU64
+                ) -> I32;
             }
 
             /// Which generation of the interface this is: the last of the older one, 0.7.5.
@@ -189,15 +224,17 @@ macro_rules! for_each_older_host_function {
     };
 }
 
-/// Calls `$project!` with those functions of the older generation that guests of 0.6 import with another type.
+/// Calls `$project!` with those functions of the older generation that guests of 0.6 import with
+/// another type.
 #[macro_export]
 macro_rules! for_each_host_function_of_0_6 {
     ($project:path) => {
         $project! {
             /// Messages: receive by one tag.
             "lunatic::message" as tagged_mail {
-                /// Waits for the first message that has the tag, or for any message if it is 0. Returns as in 0.7, except
-                /// that a wait that nobody is left to end is answered with an empty message.
+                /// Waits for the first message that has the tag, or for any message if it is 0.
+                /// Returns as in 0.7, except that a wait that nobody is left to end is answered
+                /// with an empty message.
                 wait receive(tag: Tag, timeout: ShortMillis) -> I32;
             }
         }

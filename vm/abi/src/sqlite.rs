@@ -1,8 +1,9 @@
 //! Values of SQLite as they cross the boundary.
 //!
-//! The layout is that of the published guest crate, which writes with bincode 1: integers are little-endian and of fixed
-//! width, a length has 64 bits, and a variant is its 32-bit number. This is all of it that is needed, read without copying
-//! and without trust: bytes that are not a list of values are [`Malformed`], whatever they are.
+//! The layout is that of the published guest crate, which writes with bincode 1: integers are
+//! little-endian and of fixed width, a length has 64 bits, and a variant is its 32-bit number. This
+//! is all of it that is needed, read without copying and without trust: bytes that are not a list
+//! of values are [`Malformed`], whatever they are.
 
 use alloc::vec::Vec;
 
@@ -36,8 +37,8 @@ pub enum Key<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// The numbers of variants. Those of an integer differ: bound values have one for 32 bits and one for 64, values of a row
-/// have 64 bits under either number.
+/// The numbers of variants. Those of an integer differ: bound values have one for 32 bits and one
+/// for 64, values of a row have 64 bits under either number.
 mod variant {
     pub(super) const NULL: u32 = 0;
     pub(super) const BLOB: u32 = 1;
@@ -83,7 +84,8 @@ pub fn write_binding(out: &mut Vec<u8>, key: Key<'_>, value: Value<'_>) {
     write_as(out, value, variant::BOUND_I64);
 }
 
-/// Appends an error as `lunatic::sqlite::last_error` returns it: SQLite's primary code and its message.
+/// Appends an error as `lunatic::sqlite::last_error` returns it: SQLite's primary code and its
+/// message.
 pub fn write_error(out: &mut Vec<u8>, code: u32, message: &str) {
     const SOME: u8 = 1;
     out.push(SOME);

@@ -1,7 +1,7 @@
 //! One open database with its statements: SQLite itself, set up for untrusted SQL.
 //!
-//! Everything here may take as long as a disk and is called on threads for blocking work, except for what only looks at
-//! memory: names, counts and the current row.
+//! Everything here may take as long as a disk and is called on threads for blocking work, except
+//! for what only looks at memory: names, counts and the current row.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -22,8 +22,8 @@ use std::sync::Arc;
 /// The longest SQL text, in bytes.
 pub(crate) const MAX_SQL: usize = 1 << 20;
 
-/// The largest text, blob and row of a table, in bytes. As SQL functions cannot be interrupted, this also limits how long one
-/// of them can take.
+/// The largest text, blob and row of a table, in bytes. As SQL functions cannot be interrupted,
+/// this also limits how long one of them can take.
 pub(super) const MAX_LENGTH: i32 = 1 << 20;
 
 /// SQLite's own limits, for statements written to do harm.
@@ -44,7 +44,8 @@ const LIMITS: [(Limit, i32); 13] = [
     (Limit::SQLITE_LIMIT_PARSER_DEPTH, 200),
 ];
 
-/// How many of SQLite's own instructions run between two checks whether to go on: less than a tenth of a millisecond.
+/// How many of SQLite's own instructions run between two checks whether to go on: less than a tenth
+/// of a millisecond.
 pub(super) const CHECK_INTERVAL: u64 = 1_000;
 
 /// Where a database is.
@@ -54,9 +55,11 @@ pub(crate) enum Location {
     Memory,
     /// A file in a directory.
     File {
-        /// The directory, kept open as long as the database: all files of the database are found through it.
+        /// The directory, kept open as long as the database: all files of the database are found
+        /// through it.
         directory: File,
-        /// The path of the file, which leads through the open directory if the system supports that.
+        /// The path of the file, which leads through the open directory if the system supports
+        /// that.
         path: PathBuf,
         /// Whether the directory may be changed.
         is_writable: bool,
@@ -84,14 +87,15 @@ struct Statement {
     has_row: bool,
 }
 
-// SAFETY: SQLite does not care which thread calls it. A statement is used only through `Database`, which also owns its
-// connection and which one thread holds at a time: neither is ever lent out.
+// SAFETY: SQLite does not care which thread calls it. A statement is used only through `Database`,
+// which also owns its connection and which one thread holds at a time: neither is ever lent out.
 unsafe impl Send for Statement {}
 
 impl Drop for Statement {
     fn drop(&mut self) {
-        // SAFETY: the statement is finalized once, here, and its connection is still open: it comes after the statements in
-        // `Inner`. The error of the last step is returned once more; it has been reported.
+        // SAFETY: the statement is finalized once, here, and its connection is still open: it comes
+        // after the statements in `Inner`. The error of the last step is returned once more; it has
+        // been reported.
         unsafe { ffi::sqlite3_finalize(self.raw.as_ptr()) };
     }
 }
@@ -212,7 +216,8 @@ impl Database {
         (sql.len(), Ok(()))
     }
 
-    /// Prepares the first statement of a text under an id. If it has to be the only one, a second one is a failure.
+    /// Prepares the first statement of a text under an id. If it has to be the only one, a second
+    /// one is a failure.
     pub(super) fn prepare(&mut self, id: u64, sql: &str, is_alone: bool) -> Result<(), SqlError> {
         let mut done = 0;
         let mut found = None;
@@ -236,7 +241,8 @@ impl Database {
         Ok(())
     }
 
-    /// Parses the first statement of a text and returns its length. A text of only blanks and comments has none.
+    /// Parses the first statement of a text and returns its length. A text of only blanks and
+    /// comments has none.
     fn parse(&mut self, sql: &str) -> Result<(Option<Statement>, usize), SqlError> {
         if sql.contains('\0') {
             return Err(SqlError::new(ffi::SQLITE_ERROR, "the text has a zero byte"));
@@ -247,8 +253,9 @@ impl Database {
         // A refusal must be of this statement.
         self.control.take_refusal();
         let (mut raw, mut tail) = (std::ptr::null_mut(), std::ptr::null());
-        // SAFETY: the connection is open, and the text has the length that is passed. SQLite sets `tail` to an address in
-        // the text or to its end, and `raw` to a statement of this connection or to NULL.
+        // SAFETY: the connection is open, and the text has the length that is passed. SQLite sets
+        // `tail` to an address in the text or to its end, and `raw` to a statement of this
+        // connection or to NULL.
         let code = unsafe {
             let connection = self.inner_mut().connection.handle();
             let text = sql.as_ptr().cast::<c_char>();
@@ -295,7 +302,8 @@ impl Database {
             ffi::SQLITE_DONE => Ok(Step::Done),
             code => {
                 let error = self.error(code);
-                // SAFETY: as above. It returns the step's error once more and releases what the statement holds.
+                // SAFETY: as above. It returns the step's error once more and releases what the
+                // statement holds.
                 unsafe { ffi::sqlite3_reset(statement.raw.as_ptr()) };
                 Err(error)
             }
@@ -306,7 +314,8 @@ impl Database {
     pub(super) fn reset(&mut self, id: u64) {
         if let Some(statement) = self.inner_mut().statements.get_mut(&id) {
             statement.has_row = false;
-            // SAFETY: the statement is prepared and not finalized. The result is the error of the last step.
+            // SAFETY: the statement is prepared and not finalized. The result is the error of the
+            // last step.
             unsafe { ffi::sqlite3_reset(statement.raw.as_ptr()) };
         }
     }
@@ -366,8 +375,9 @@ impl Database {
                 .ok_or_else(|| range(format!("`{}`", crate::printable::printable(name))))?,
         };
         let index = c_int::try_from(number).map_err(|_| range(number.to_string()))?;
-        // SAFETY: the statement is prepared and not finalized. Blobs and texts have the length that is passed, and SQLite
-        // copies them before it returns, as `SQLITE_TRANSIENT` requests. It refuses an index that does not exist.
+        // SAFETY: the statement is prepared and not finalized. Blobs and texts have the length that
+        // is passed, and SQLite copies them before it returns, as `SQLITE_TRANSIENT` requests. It
+        // refuses an index that does not exist.
         let code = unsafe {
             let copied = ffi::SQLITE_TRANSIENT();
             match value {
@@ -416,8 +426,9 @@ impl Database {
         let column = c_int::try_from(column)
             .ok()
             .filter(|_| column < self.column_count(id))?;
-        // SAFETY: the statement is prepared and not finalized, and the column exists. The name is NULL if memory is short;
-        // otherwise it ends with a zero byte and is copied before anything else happens.
+        // SAFETY: the statement is prepared and not finalized, and the column exists. The name is
+        // NULL if memory is short; otherwise it ends with a zero byte and is copied before anything
+        // else happens.
         unsafe { text_of(ffi::sqlite3_column_name(statement.raw.as_ptr(), column)) }
     }
 
@@ -463,9 +474,10 @@ impl Database {
             return write_value(out, Value::Null);
         };
         let column = column as c_int;
-        // SAFETY: the statement is prepared and not finalized, it is on a row, and the callers count the columns. The address
-        // of a text or blob is asked for before its length, as SQLite requires, is valid for that length unless it is NULL,
-        // and is not used after the next call.
+        // SAFETY: the statement is prepared and not finalized, it is on a row, and the callers
+        // count the columns. The address of a text or blob is asked for before its length, as
+        // SQLite requires, is valid for that length unless it is NULL, and is not used after the
+        // next call.
         unsafe {
             let bytes = |start: *const u8| {
                 let length = usize::try_from(ffi::sqlite3_column_bytes(raw, column)).unwrap_or(0);
@@ -538,7 +550,8 @@ impl Database {
 fn named(raw: *mut ffi::sqlite3_stmt, name: &str) -> Option<u64> {
     let find = |name: String| {
         let name = CString::new(name).ok()?;
-        // SAFETY: the statement comes from `Database`, where it is not finalized; the name ends with a zero byte.
+        // SAFETY: the statement comes from `Database`, where it is not finalized; the name ends
+        // with a zero byte.
         let index = unsafe { ffi::sqlite3_bind_parameter_index(raw, name.as_ptr()) };
         u64::try_from(index).ok().filter(|index| *index > 0)
     };

@@ -1,7 +1,8 @@
 //! SQL functions that replace SQLite's own, whose time grows with the square of their input.
 //!
-//! A function cannot be interrupted. SQLite's own `instr`, `replace` and `trim` take minutes to hours for the longest texts
-//! that a statement may have, and would occupy a thread and a core meanwhile. These take milliseconds and return the same.
+//! A function cannot be interrupted. SQLite's own `instr`, `replace` and `trim` take minutes to
+//! hours for the longest texts that a statement may have, and would occupy a thread and a core
+//! meanwhile. These take milliseconds and return the same.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -29,7 +30,8 @@ const FUNCTIONS: [(&CStr, c_int, Function); 8] = [
 pub(super) fn replace_slow_ones(connection: &rusqlite::Connection) -> Result<(), c_int> {
     let kind = ffi::SQLITE_UTF8 | ffi::SQLITE_DETERMINISTIC | ffi::SQLITE_INNOCUOUS;
     for (name, count, function) in FUNCTIONS {
-        // SAFETY: the connection is open, the name ends with a zero byte, and the function does what SQLite expects of one.
+        // SAFETY: the connection is open, the name ends with a zero byte, and the function does
+        // what SQLite expects of one.
         let code = unsafe {
             let (none, function) = (std::ptr::null_mut(), Some(function));
             let (handle, name) = (connection.handle(), name.as_ptr());
@@ -52,7 +54,8 @@ impl<'a> Arguments<'a> {
     ///
     /// They are what SQLite calls a function with, and are not used after it returns.
     unsafe fn new(count: c_int, values: *mut *mut ffi::sqlite3_value) -> Arguments<'a> {
-        // SAFETY: there are as many as SQLite says, and the caller promises for how long they are used.
+        // SAFETY: there are as many as SQLite says, and the caller promises for how long they are
+        // used.
         Arguments(unsafe {
             std::slice::from_raw_parts(values, usize::try_from(count).unwrap_or(0))
         })
@@ -63,13 +66,14 @@ impl<'a> Arguments<'a> {
         unsafe { ffi::sqlite3_value_type(self.0[index]) }
     }
 
-    /// Returns an argument's bytes, converted to text if requested; `None` for `NULL`, or if memory is short.
+    /// Returns an argument's bytes, converted to text if requested; `None` for `NULL`, or if memory
+    /// is short.
     fn bytes(&self, index: usize, as_text: bool) -> Option<&'a [u8]> {
         if self.kind(index) == ffi::SQLITE_NULL {
             return None;
         }
-        // SAFETY: as above. The address is asked for before the number of bytes, as SQLite requires, and stays valid: no
-        // argument is asked for in two ways.
+        // SAFETY: as above. The address is asked for before the number of bytes, as SQLite
+        // requires, and stays valid: no argument is asked for in two ways.
         unsafe {
             let value = self.0[index];
             let start = match as_text {

@@ -1,8 +1,9 @@
 //! The memory that SQLite takes for a process, counted and limited.
 //!
-//! SQLite has one allocator for all databases, and a limit on it would let one process take what others need. So each call
-//! to SQLite is made for a process ([`Heap::enter`]), and what is allocated on the thread meanwhile counts for it. What does
-//! not fit is refused, and SQLite fails the statement with "out of memory".
+//! SQLite has one allocator for all databases, and a limit on it would let one process take what
+//! others need. So each call to SQLite is made for a process ([`Heap::enter`]), and what is
+//! allocated on the thread meanwhile counts for it. What does not fit is refused, and SQLite fails
+//! the statement with "out of memory".
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -77,7 +78,8 @@ impl Heap {
     }
 
     fn release(&self, size: u64) {
-        // A few bytes are shared by databases of several processes, and need not be released by the one that took them.
+        // A few bytes are shared by databases of several processes, and need not be released by the
+        // one that took them.
         let _ = self
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -113,15 +115,17 @@ struct Allocator {
     size: unsafe extern "C" fn(*mut c_void) -> c_int,
 }
 
-/// `None` if SQLite's allocator could not be replaced, because the host program was using SQLite already.
+/// `None` if SQLite's allocator could not be replaced, because the host program was using SQLite
+/// already.
 static OWN: OnceLock<Option<Allocator>> = OnceLock::new();
 
 /// Puts the counting in front of SQLite's allocator, once and before anything is allocated.
 fn install() {
     OWN.get_or_init(|| {
-        // SAFETY: a structure of optional addresses may be all zero, which means none. `sqlite3_config` takes the address of
-        // a structure, which it fills or copies as its first argument says. Once SQLite is in use it refuses with a code,
-        // which is checked; until then nothing else uses it, since all of the machine's calls come through here first.
+        // SAFETY: a structure of optional addresses may be all zero, which means none.
+        // `sqlite3_config` takes the address of a structure, which it fills or copies as its first
+        // argument says. Once SQLite is in use it refuses with a code, which is checked; until then
+        // nothing else uses it, since all of the machine's calls come through here first.
         unsafe {
             let mut own = std::mem::zeroed::<ffi::sqlite3_mem_methods>();
             if ffi::sqlite3_config(ffi::SQLITE_CONFIG_GETMALLOC, &raw mut own) != ffi::SQLITE_OK {
@@ -166,7 +170,8 @@ unsafe extern "C" fn allocate(size: c_int) -> *mut c_void {
 unsafe extern "C" fn free(address: *mut c_void) {
     let Some(own) = own() else { return };
     release(size_of(address));
-    // SAFETY: SQLite frees what it got from `allocate` or `reallocate`, so it belongs to SQLite's own allocator.
+    // SAFETY: SQLite frees what it got from `allocate` or `reallocate`, so it belongs to SQLite's
+    // own allocator.
     unsafe { (own.free)(address) }
 }
 

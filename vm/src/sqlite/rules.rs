@@ -1,7 +1,8 @@
 //! What a guest's SQL may do, which is decided when a statement is prepared.
 //!
-//! A statement works on the one database that was opened, and on memory. Whatever would reach another file, load code, affect
-//! the whole machine or remove the database's own protection is refused with a sentence.
+//! A statement works on the one database that was opened, and on memory. Whatever would reach
+//! another file, load code, affect the whole machine or remove the database's own protection is
+//! refused with a sentence.
 
 use super::Control;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
@@ -67,8 +68,8 @@ const ALLOWED: &[&str] = &[
     "wal_checkpoint",
 ];
 
-/// Pragmas that programs set to be faster and that have no effect here: files are not mapped, temporary data is in memory,
-/// and there is one thread.
+/// Pragmas that programs set to be faster and that have no effect here: files are not mapped,
+/// temporary data is in memory, and there is one thread.
 const IGNORED: &[&str] = &["mmap_size", "temp_store", "threads"];
 
 /// Pragmas that may be read but not set.

@@ -1,12 +1,13 @@
-//! How SQLite reaches files: only beside a database that was opened for it, and never through memory that is shared with a
-//! file.
+//! How SQLite reaches files: only beside a database that was opened for it, and never through
+//! memory that is shared with a file.
 //!
-//! SQLite's own VFS is used, with four changes. A name is taken as it is, not resolved, so that every file of a database is
-//! found through the open directory by which [`super::Database`] names it. A file without a name is refused: what does not
-//! fit in memory is not written elsewhere. If the directory may only be read, nothing is opened for writing or removed. And
-//! database files have no shared memory: the write-ahead log and `mmap_size` map files into this process, and a guest that
-//! truncates such a file would end the machine. So databases use a rollback journal, and one with a write-ahead log cannot
-//! be opened.
+//! SQLite's own VFS is used, with four changes. A name is taken as it is, not resolved, so that
+//! every file of a database is found through the open directory by which [`super::Database`] names
+//! it. A file without a name is refused: what does not fit in memory is not written elsewhere. If
+//! the directory may only be read, nothing is opened for writing or removed. And database files
+//! have no shared memory: the write-ahead log and `mmap_size` map files into this process, and a
+//! guest that truncates such a file would end the machine. So databases use a rollback journal, and
+//! one with a write-ahead log cannot be opened.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
@@ -37,9 +38,10 @@ type Open = unsafe extern "C" fn(
 type Delete = unsafe extern "C" fn(*mut ffi::sqlite3_vfs, *const c_char, c_int) -> c_int;
 
 fn register(name: &'static CStr, open: Open, delete: Delete) -> Result<(), c_int> {
-    // SAFETY: SQLite is built threadsafe here. `sqlite3_vfs_find(NULL)` returns its default VFS, which lives unchanged until
-    // the end of the process, or NULL, which is checked. The copy is registered once, under a name of its own, and never
-    // freed, as `sqlite3_vfs_register` requires.
+    // SAFETY: SQLite is built threadsafe here. `sqlite3_vfs_find(NULL)` returns its default VFS,
+    // which lives unchanged until the end of the process, or NULL, which is checked. The copy is
+    // registered once, under a name of its own, and never freed, as `sqlite3_vfs_register`
+    // requires.
     unsafe {
         let own = ffi::sqlite3_vfs_find(std::ptr::null());
         if own.is_null() {
@@ -77,9 +79,10 @@ unsafe extern "C" fn open(
     out: *mut c_int,
 ) -> c_int {
     static METHODS: OnceLock<Methods> = OnceLock::new();
-    // SAFETY: SQLite calls this as it would call its own `xOpen`, which gets the same arguments: `file` has room for that
-    // VFS's files, since the size was copied with the rest. After success `pMethods` points to its methods, which are
-    // constant. They are the same for every main database, and their copy lives as long as the process.
+    // SAFETY: SQLite calls this as it would call its own `xOpen`, which gets the same arguments:
+    // `file` has room for that VFS's files, since the size was copied with the rest. After success
+    // `pMethods` points to its methods, which are constant. They are the same for every main
+    // database, and their copy lives as long as the process.
     unsafe {
         (*file).pMethods = std::ptr::null();
         if name.is_null() {
@@ -142,8 +145,8 @@ unsafe extern "C" fn full_path_name(
     size: c_int,
     out: *mut c_char,
 ) -> c_int {
-    // SAFETY: `name` ends with a zero byte, and `out` has `size` bytes; the name is copied only if it fits with its zero
-    // byte.
+    // SAFETY: `name` ends with a zero byte, and `out` has `size` bytes; the name is copied only if
+    // it fits with its zero byte.
     unsafe {
         let name = CStr::from_ptr(name).to_bytes_with_nul();
         if usize::try_from(size).map_or(true, |size| name.len() > size) {
