@@ -1075,7 +1075,10 @@ fn t154_compiling_that_takes_too_long_is_refused_and_delays_nobody() {
     let bomb = wat::parse_str(format!(r#"(module {functions} (func (export "_start")))"#))
         .expect("the text is valid wat");
     let refusal = house.deploy("bomb", &bomb).refusal(422);
-    assert!(refusal.contains("compiling it took longer than 100ms"), "{refusal}");
+    assert!(
+        refusal.contains("compiling it took longer than 100ms"),
+        "{refusal}"
+    );
     assert_eq!(house.invoke("/f").body, "served");
     assert_eq!(house.invoke("/bomb").status, 404);
     // Its thread counts until it ends; only then does the next one compile.
