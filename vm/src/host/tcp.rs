@@ -1,7 +1,7 @@
 //! `lunatic::networking`: TCP.
 
 use super::socket::{
-    SocketTable, answer_accepted, answer_address, done, failure, milliseconds, permit,
+    STREAMS, SocketTable, answer_accepted, answer_address, done, failure, milliseconds, permit,
     permit_in_time, persist, pieces, socket_addr,
 };
 use crate::guest::call::Range;

@@ -1,7 +1,7 @@
 //! `lunatic::networking`: TLS.
 
 use super::socket::{
-    SocketTable, answer_accepted, answer_address, done, failure, milliseconds, permit,
+    SocketTable, TLS_STREAMS, answer_accepted, answer_address, done, failure, milliseconds, permit,
     permit_in_time, persist, pieces, port, records, socket_addr,
 };
 use crate::environment::Permit;

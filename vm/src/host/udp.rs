@@ -1,7 +1,7 @@
 //! `lunatic::networking`: UDP.
 
 use super::socket::{
-    Ready, SocketTable, answer_address, done, failure, milliseconds, persist, socket_addr,
+    Ready, UDP_SOCKETS, answer_address, done, failure, milliseconds, persist, socket_addr,
 };
 use crate::guest::call::{Out, Range};
 use crate::guest::kinds::{Buffer, Bytes, Millis, OutU64, SocketAddr, UdpSocketId};
